@@ -1,0 +1,136 @@
+//! The webhook secret: never empty, never shown.
+
+use std::{env, error::Error, fmt};
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::signature::{Signature, SigningKey};
+
+/// The environment variable that klikit's sample receivers read.
+pub(crate) const ENV: &str = "KLIKIT_WEBHOOK_SECRET";
+
+/// The secret that klikit signs deliveries with: the `webhook_secret_key`, which is not the partner API's `secret_key`.
+///
+/// It is used byte for byte: nothing is trimmed, decoded or unquoted. It cannot be read back, `Debug` does not show it, and
+/// its memory is wiped when it is dropped.
+///
+/// A secret that anyone could guess from an empty setting is not one: see [`WebhookSecret::new`].
+#[derive(Clone)]
+pub struct WebhookSecret {
+    bytes: Zeroizing<Box<[u8]>>,
+    key: SigningKey,
+}
+
+impl WebhookSecret {
+    /// Takes a secret as klikit shows it.
+    ///
+    /// # Errors
+    ///
+    /// When the secret is empty, or blank: nothing but white space, control characters, zero-width characters and NUL. HMAC
+    /// pads a short key with NUL (RFC 2104), so a secret of NULs alone would verify whatever was signed with no key at all.
+    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, SecretError> {
+        let secret = secret.as_ref();
+        if secret.is_empty() {
+            return Err(SecretError { kind: SecretErrorKind::Empty });
+        }
+        if is_blank(secret) {
+            return Err(SecretError { kind: SecretErrorKind::Blank });
+        }
+        Ok(Self { bytes: Zeroizing::new(secret.into()), key: SigningKey::new(secret) })
+    }
+
+    /// Takes the secret from the environment variable `KLIKIT_WEBHOOK_SECRET`, without trimming it.
+    ///
+    /// # Errors
+    ///
+    /// When the variable is not set, or as [`WebhookSecret::new`]: a variable that is set to nothing is an error, never a key.
+    pub fn from_env() -> Result<Self, SecretError> {
+        let secret = env::var_os(ENV).ok_or(SecretError { kind: SecretErrorKind::NotSet })?;
+        Self::new(Zeroizing::new(secret.into_encoded_bytes()))
+    }
+
+    /// Signs a body as klikit would.
+    pub fn sign(&self, body: impl AsRef<[u8]>) -> Signature {
+        self.key.sign(body.as_ref())
+    }
+
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// Whether both are the same secret. Takes the same time wherever they differ.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.bytes.ct_eq(&other.bytes).into()
+    }
+}
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookSecret(…)")
+    }
+}
+
+fn is_blank(secret: &[u8]) -> bool {
+    const ZERO_WIDTH: [char; 5] = ['\u{200B}', '\u{200C}', '\u{200D}', '\u{2060}', '\u{FEFF}'];
+    str::from_utf8(secret)
+        .is_ok_and(|text| text.chars().all(|c| c.is_whitespace() || c.is_control() || ZERO_WIDTH.contains(&c)))
+}
+
+/// Why a text was not taken for a webhook secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretError {
+    kind: SecretErrorKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum SecretErrorKind {
+    NotSet,
+    Empty,
+    Blank,
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            SecretErrorKind::NotSet => write!(f, "the environment variable {ENV} is not set"),
+            SecretErrorKind::Empty => f.write_str("the webhook secret is empty"),
+            SecretErrorKind::Blank => f.write_str("the webhook secret is blank"),
+        }
+    }
+}
+
+impl Error for SecretError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_or_blank_secret_is_no_secret() {
+        for blank in ["", " ", "\n", "\t \r\n", "\0", "\0\0\0\0", "\u{a0}", "\u{3000}\u{feff}", "\u{200b}"] {
+            assert!(WebhookSecret::new(blank).is_err(), "{blank:?} was taken for a secret");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_nuls_would_be_no_key_at_all() {
+        assert_eq!(SigningKey::new(b"\0\0\0").sign(b"forged"), SigningKey::new(b"").sign(b"forged"));
+    }
+
+    #[test]
+    fn a_secret_is_used_byte_for_byte() {
+        let plain = WebhookSecret::new("secret").unwrap();
+        for other in ["secret\n", " secret", "\"secret\"", "Secret"] {
+            let other = WebhookSecret::new(other).unwrap();
+            assert_ne!(plain.sign("body"), other.sign("body"));
+            assert!(!plain.same_as(&other));
+        }
+        assert!(WebhookSecret::new([0xff, 0xfe]).is_ok(), "a secret need not be UTF-8");
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", WebhookSecret::new("hunter2").unwrap()), "WebhookSecret(…)");
+    }
+}

@@ -1,0 +1,190 @@
+//! Signing and verifying, without I/O and without HTTP types.
+//!
+//! klikit signs the raw body with HMAC-SHA256 (RFC 2104, FIPS 180-4) and sends the tag as 64 hex digits. Whatever in this
+//! crate needs a signature asks this room.
+
+use std::{error::Error, fmt, str::FromStr};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+/// The bytes of a tag.
+const LEN: usize = 32;
+
+/// What klikit sends in `x-klikit-signature`: the HMAC-SHA256 of a body.
+///
+/// Parsing accepts exactly 64 hex digits of either case, with no prefix and no white space; printing gives the lower case
+/// that klikit sends ("Webhook security" in klikit's developer documentation). Two signatures are compared in constant
+/// time.
+///
+/// Whoever holds a body and its signature can send both again, so `Debug` shows the first digits only.
+///
+/// ```
+/// use tower_klikit::{Signature, WebhookSecret};
+///
+/// let secret = WebhookSecret::new("your-webhook-secret")?;
+/// let signature = secret.sign(br#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#);
+/// assert_eq!(
+///     signature.to_string(),
+///     "cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d",
+/// );
+/// assert_eq!(signature, signature.to_string().to_uppercase().parse::<Signature>()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Signature([u8; LEN]);
+
+impl Signature {
+    /// Reads a header's value as it came.
+    pub(crate) fn from_hex(hex: &[u8]) -> Result<Self, ParseSignatureError> {
+        let mut tag = [0; LEN];
+        match base16ct::mixed::decode(hex, &mut tag) {
+            Ok(decoded) if decoded.len() == LEN => Ok(Self(tag)),
+            _ => Err(ParseSignatureError(())),
+        }
+    }
+}
+
+impl FromStr for Signature {
+    type Err = ParseSignatureError;
+
+    fn from_str(hex: &str) -> Result<Self, Self::Err> {
+        Self::from_hex(hex.as_bytes())
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut hex = [0; 2 * LEN];
+        f.write_str(base16ct::lower::encode_str(&self.0, &mut hex).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature({:.8}…)", self.to_string())
+    }
+}
+
+impl PartialEq for Signature {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Signature {}
+
+/// A text that is not 64 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseSignatureError(());
+
+impl fmt::Display for ParseSignatureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a klikit signature is exactly 64 hex digits")
+    }
+}
+
+impl Error for ParseSignatureError {}
+
+/// HMAC-SHA256 with the key already absorbed, so that a delivery pays for its body alone.
+///
+/// The state is as good as the key; it is wiped when dropped, and so is every copy that hashes a body.
+#[derive(Clone)]
+pub(crate) struct SigningKey(Hmac<Sha256>);
+
+impl SigningKey {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(secret).expect("HMAC takes a key of any length"))
+    }
+
+    /// Begins a signature over a body that arrives in pieces.
+    pub(crate) fn start(&self) -> Signing {
+        Signing(self.0.clone())
+    }
+
+    pub(crate) fn sign(&self, body: &[u8]) -> Signature {
+        let mut signing = self.start();
+        signing.update(body);
+        signing.finish()
+    }
+}
+
+/// A signature in the making.
+pub(crate) struct Signing(Hmac<Sha256>);
+
+impl Signing {
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    pub(crate) fn finish(self) -> Signature {
+        Signature(self.0.finalize().into_bytes().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, test cases 1, 2, 3 and 6 (a key longer than a block).
+    #[test]
+    fn signs_as_rfc_4231_says() {
+        let cases: [(&[u8], &[u8], &str); 4] = [
+            (&[0x0b; 20], b"Hi There", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
+            (
+                b"Jefe",
+                b"what do ya want for nothing?",
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (&[0xaa; 20], &[0xdd; 50], "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"),
+            (
+                &[0xaa; 131],
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            ),
+        ];
+        for (key, body, hex) in cases {
+            assert_eq!(SigningKey::new(key).sign(body).to_string(), hex);
+        }
+    }
+
+    #[test]
+    fn pieces_sign_like_the_whole() {
+        let key = SigningKey::new(b"secret");
+        let mut signing = key.start();
+        for piece in [&b"or"[..], b"", b"der", b"s"] {
+            signing.update(piece);
+        }
+        assert_eq!(signing.finish(), key.sign(b"orders"));
+    }
+
+    #[test]
+    fn parses_64_hex_digits_and_nothing_else() {
+        let hex = SigningKey::new(b"secret").sign(b"body").to_string();
+        assert_eq!(hex.parse::<Signature>().unwrap().to_string(), hex);
+        assert_eq!(hex.to_uppercase().parse::<Signature>().unwrap().to_string(), hex);
+        for wrong in [
+            String::new(),
+            hex[..63].to_owned(),
+            hex[..62].to_owned(),
+            format!("{hex}0"),
+            format!("{hex}00"),
+            format!("sha256={hex}"),
+            format!(" {hex}"),
+            format!("{hex}\n"),
+            format!("{}g", &hex[..63]),
+            format!("{}é", &hex[..62]),
+        ] {
+            assert!(wrong.parse::<Signature>().is_err(), "{wrong:?} was taken for a signature");
+        }
+    }
+
+    #[test]
+    fn debug_shows_a_prefix() {
+        let signature = SigningKey::new(b"secret").sign(b"body");
+        let hex = signature.to_string();
+        let debug = format!("{signature:?}");
+        assert!(debug.contains(&hex[..8]) && !debug.contains(&hex[..9]), "{debug}");
+    }
+}

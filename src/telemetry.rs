@@ -1,0 +1,26 @@
+//! The one room that knows `tracing`. Without that feature, nothing is logged.
+//!
+//! Never a body, a secret or a whole signature.
+
+use std::error::Error;
+
+use http::StatusCode;
+
+#[cfg(feature = "tracing")]
+pub(crate) fn rejected(status: StatusCode, rejection: &dyn Error) {
+    tracing::warn!(status = status.as_u16(), source = rejection.source(), "refused a delivery: {rejection}");
+}
+
+#[cfg(feature = "tracing")]
+pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {
+    tracing::error!(
+        status = status.as_u16(),
+        "on_rejection gave status {sent}, by which klikit would take the order for delivered: replaced it"
+    );
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn rejected(_: StatusCode, _: &dyn Error) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn rejection_sent_as_success(_: StatusCode, _: StatusCode) {}

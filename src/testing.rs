@@ -1,0 +1,254 @@
+//! Signed deliveries, for the tests of whoever receives them.
+//!
+//! ```
+//! use axum::{Router, body::Body, routing::post};
+//! use tower::ServiceExt;
+//! use tower_klikit::{KlikitVerifyLayer, testing::SignedDelivery};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let app = Router::new().route("/webhooks/klikit", post(|| async {})).layer(KlikitVerifyLayer::new("secret"));
+//! let delivery = SignedDelivery::new("secret", r#"{"brand_id":1,"branch_id":2,"orders":[]}"#);
+//!
+//! let genuine = app.clone().oneshot(delivery.request::<Body>()).await.unwrap();
+//! assert_eq!(genuine.status(), 200);
+//!
+//! let altered = app.oneshot(delivery.altered().request::<Body>()).await.unwrap();
+//! assert_eq!(altered.status(), 403);
+//! # }
+//! ```
+
+use std::{fmt, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+
+use crate::{
+    event::{Delivery, EventId, EventType},
+    header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
+    keyring::Keyring,
+    secret::WebhookSecret,
+};
+
+/// A delivery as klikit would send it, signed when it is made.
+///
+/// `POST /webhooks/klikit`, `application/json`, type `klikit.order.created.v2`, and an id that depends on the secret and the
+/// body alone, so that making the same delivery again gives the same id. Everything can be changed, and the signature stays
+/// what it was: that is how a forged delivery is made.
+#[derive(Clone)]
+pub struct SignedDelivery {
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl SignedDelivery {
+    /// Signs `body` with `secret`.
+    ///
+    /// # Panics
+    ///
+    /// When the secret is empty or blank.
+    #[track_caller]
+    pub fn new(secret: impl AsRef<[u8]>, body: impl Into<Bytes>) -> Self {
+        let secret = WebhookSecret::new(secret).unwrap_or_else(|error| panic!("{error}"));
+        let body = body.into();
+        let signature = secret.sign(&body).to_string();
+        let delivery = Self { uri: Uri::from_static("/webhooks/klikit"), headers: HeaderMap::new(), body };
+        delivery
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(EVENT_ID, format!("test-{:.16}", signature))
+            .header(EVENT_TYPE, EventType::OrderCreated.as_str())
+            .header(SIGNATURE, signature)
+    }
+
+    /// Sends it to this URI.
+    ///
+    /// # Panics
+    ///
+    /// When `uri` is none.
+    #[must_use]
+    #[track_caller]
+    pub fn uri(mut self, uri: &str) -> Self {
+        self.uri = uri.parse().expect("a URI");
+        self
+    }
+
+    /// Gives it this id.
+    ///
+    /// # Panics
+    ///
+    /// When `id` has bytes that no header can hold. An id that klikit would not send is fine: this is how to test one.
+    #[must_use]
+    #[track_caller]
+    pub fn event_id(self, id: impl AsRef<[u8]>) -> Self {
+        self.header(EVENT_ID, id)
+    }
+
+    /// Gives it this type.
+    #[must_use]
+    pub fn event_type(self, event_type: &EventType) -> Self {
+        self.header(EVENT_TYPE, event_type.as_str())
+    }
+
+    /// Sets a header, in place of what it was.
+    ///
+    /// # Panics
+    ///
+    /// When `value` has bytes that no header can hold.
+    #[must_use]
+    #[track_caller]
+    pub fn header(mut self, name: HeaderName, value: impl AsRef<[u8]>) -> Self {
+        self.headers.insert(name, header_value(value.as_ref()));
+        self
+    }
+
+    /// Adds a header beside those of the same name.
+    ///
+    /// # Panics
+    ///
+    /// When `value` has bytes that no header can hold.
+    #[must_use]
+    #[track_caller]
+    pub fn added_header(mut self, name: HeaderName, value: impl AsRef<[u8]>) -> Self {
+        self.headers.append(name, header_value(value.as_ref()));
+        self
+    }
+
+    /// Leaves a header out.
+    #[must_use]
+    pub fn without_header(mut self, name: &HeaderName) -> Self {
+        self.headers.remove(name);
+        self
+    }
+
+    /// Its twin with one bit of the body changed, or one byte added to an empty body, under the same signature.
+    #[must_use]
+    pub fn altered(mut self) -> Self {
+        let mut body = self.body.to_vec();
+        match body.last_mut() {
+            Some(byte) => *byte ^= 1,
+            None => body.push(b' '),
+        }
+        self.body = body.into();
+        self
+    }
+
+    /// The bytes of the body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The request, with a `Content-Length`.
+    pub fn request<B: From<Bytes>>(&self) -> Request<B> {
+        let mut request = self.request_with(B::from);
+        request.headers_mut().insert(header::CONTENT_LENGTH, self.body.len().into());
+        request
+    }
+
+    /// The request with a body of any type, and no `Content-Length`: for bodies that come in many frames, slowly, or fail.
+    pub fn request_with<B>(&self, body: impl FnOnce(Bytes) -> B) -> Request<B> {
+        let mut request = Request::new(body(self.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    /// What a handler behind [`KlikitVerify`](crate::KlikitVerify) finds in the extensions of this request, for calling a
+    /// handler by itself.
+    ///
+    /// Nothing is verified here: the signature may be wrong.
+    ///
+    /// # Panics
+    ///
+    /// When the delivery has an id that the layer would refuse.
+    #[track_caller]
+    pub fn to_delivery(&self) -> Delivery {
+        let field = |name| self.headers.get(name).map(HeaderValue::as_bytes);
+        Delivery {
+            event_id: field(EVENT_ID).map(|id| EventId::parse(id).expect("an id of 1 to 255 visible ASCII characters")),
+            event_type: field(EVENT_TYPE).and_then(EventType::parse),
+            tenant: Keyring::DEFAULT.into(),
+            secret_id: Keyring::DEFAULT.into(),
+            received_at: SystemTime::now(),
+        }
+    }
+
+    /// A line for a POSIX shell that sends this delivery to `url` with curl.
+    ///
+    /// The line holds the body: do not print one that holds customers' data.
+    pub fn curl(&self, url: &str) -> String {
+        let mut line = format!("curl -i {}", quoted(url));
+        for (name, value) in &self.headers {
+            let field = [name.as_str().as_bytes(), b": ", value.as_bytes()].concat();
+            line.push_str(&format!(" -H {}", quoted(&String::from_utf8_lossy(&field))));
+        }
+        match str::from_utf8(&self.body) {
+            Ok(text) if !text.contains('\0') => format!("{line} --data-raw {}", quoted(text)),
+            // No argument of a command can hold these bytes.
+            _ => {
+                let octal: String = self.body.iter().map(|byte| format!("\\{byte:03o}")).collect();
+                format!("printf '{octal}' | {line} --data-binary @-")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SignedDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.headers.get(EVENT_ID);
+        f.debug_struct("SignedDelivery").field("event_id", &id).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+#[track_caller]
+fn header_value(bytes: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(bytes).expect("bytes that a header can hold")
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Has a real shell read the line, with a stand-in for curl that prints its last argument and what it reads.
+    fn body_by_shell(delivery: &SignedDelivery) -> Vec<u8> {
+        let line = delivery.curl("http://127.0.0.1:8080/webhooks/klikit");
+        let curl = r#"curl() { for last; do :; done; case $last in @-) cat;; *) printf %s "$last";; esac; }"#;
+        let output = Command::new("sh").arg("-c").arg(format!("{curl}\n{line}")).output().expect("sh runs");
+        assert!(output.status.success(), "{line}");
+        output.stdout
+    }
+
+    #[test]
+    fn a_shell_reads_the_body_back_from_the_curl_line() {
+        for body in
+            [&b""[..], b"{}", b"it's \"quoted\" \\n $HOME `id`\n", "Phở — ขอบคุณ".as_bytes(), b"@file", b"\0\xff%d\n"]
+        {
+            let delivery = SignedDelivery::new("secret", Bytes::copy_from_slice(body));
+            assert_eq!(body_by_shell(&delivery), body);
+        }
+    }
+
+    #[test]
+    fn the_altered_twin_keeps_everything_but_the_body() {
+        for body in ["", "{}"] {
+            let delivery = SignedDelivery::new("secret", body);
+            let altered = delivery.clone().altered();
+            assert_eq!(altered.headers, delivery.headers);
+            assert_ne!(altered.body, delivery.body);
+        }
+    }
+
+    #[test]
+    fn the_same_delivery_has_the_same_id() {
+        let id = |secret: &str, body: &'static str| SignedDelivery::new(secret, body).headers[EVENT_ID].clone();
+        assert_eq!(id("a", "{}"), id("a", "{}"));
+        assert_ne!(id("a", "{}"), id("a", "[]"));
+    }
+}

@@ -1,0 +1,117 @@
+use std::{
+    convert::Infallible,
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+/// The body of a verified request: the bytes that klikit signed, whole and in memory.
+///
+/// It never fails, its size is exact, and as a [`Body`] it gives all its bytes in one frame.
+#[derive(Debug, Clone)]
+pub struct VerifiedBody(Bytes);
+
+impl VerifiedBody {
+    pub(super) fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, without a copy.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl AsRef<[u8]> for VerifiedBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<VerifiedBody> for Bytes {
+    fn from(body: VerifiedBody) -> Self {
+        body.0
+    }
+}
+
+impl Body for VerifiedBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(take_frame(&mut self.0).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+pin_project! {
+    /// The body of a response: the inner service's, or a rejection's.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        source: Source<B>,
+    }
+}
+
+pin_project! {
+    #[project = SourceProj]
+    #[derive(Debug)]
+    enum Source<B> {
+        Inner { #[pin] body: B },
+        Rejection { text: Bytes },
+    }
+}
+
+impl<B> ResponseBody<B> {
+    pub(super) fn inner(body: B) -> Self {
+        Self { source: Source::Inner { body } }
+    }
+
+    pub(super) fn rejection(text: Bytes) -> Self {
+        Self { source: Source::Rejection { text } }
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes>,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().source.project() {
+            SourceProj::Inner { body } => body.poll_frame(cx),
+            SourceProj::Rejection { text } => Poll::Ready(take_frame(text).map(Ok)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Inner { body } => body.is_end_stream(),
+            Source::Rejection { text } => text.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Inner { body } => body.size_hint(),
+            Source::Rejection { text } => SizeHint::with_exact(text.len() as u64),
+        }
+    }
+}
+
+fn take_frame(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
+    if bytes.is_empty() { None } else { Some(Frame::data(mem::take(bytes))) }
+}

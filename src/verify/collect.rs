@@ -1,0 +1,195 @@
+//! Reading a body: bounded in bytes, in time, and in what one poll may do.
+
+use std::{
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use http_body::Body;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::{
+    budget::Ticket,
+    buffer::Buffer,
+    config::Config,
+    rejection::{BoxError, Rejection, RejectionKind},
+};
+use crate::{
+    keyring::Secrets,
+    signature::{Signature, Signing},
+};
+
+/// After so many frames in one poll the future yields, so that a body that is always ready cannot hold the thread or
+/// outrun its deadline. Empty frames count.
+const FRAMES_PER_POLL: usize = 64;
+
+/// How long the rest of a body that is too large is read, so that its sender sees the status and not a broken pipe.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A body on its way in.
+pub(super) struct Collect {
+    config: Arc<Config>,
+    secrets: Secrets,
+    expected: Signature,
+    /// With the first secret, over what has arrived. `None` before the first byte.
+    signing: Option<Signing>,
+    seen: usize,
+    buffer: Buffer,
+    /// Set at the first wait: a body that is there at once needs no timer.
+    wait: Option<Wait>,
+    ticket: Option<Ticket>,
+    /// The body is too large: nothing is kept any more.
+    draining: bool,
+}
+
+struct Wait {
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// A body whose signature holds.
+pub(super) struct Verified {
+    pub(super) bytes: Bytes,
+    pub(super) secret_id: Arc<str>,
+}
+
+impl Collect {
+    /// A body that is to hold what `expected` signs, and to which its sender gives the length `announced`.
+    pub(super) fn new(config: Arc<Config>, secrets: Secrets, expected: Signature, announced: u64) -> Self {
+        let draining = announced > config.body_limit as u64;
+        Self {
+            config,
+            secrets,
+            expected,
+            signing: None,
+            seen: 0,
+            buffer: Buffer::default(),
+            wait: None,
+            ticket: None,
+            draining,
+        }
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
+    }
+
+    pub(super) fn poll<B>(&mut self, cx: &mut Context<'_>, mut body: Pin<&mut B>) -> Poll<Result<Verified, Rejection>>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        self.resume(cx)?;
+        for _ in 0..FRAMES_PER_POLL {
+            match body.as_mut().poll_frame(cx) {
+                Poll::Pending => return self.pause(cx),
+                Poll::Ready(None) => return Poll::Ready(Ok(self.finish()?)),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Rejection::body_unreadable(error.into()))),
+                // Trailers are not signed: they are dropped.
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.push(data)?;
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        self.pause(cx)
+    }
+
+    fn push(&mut self, mut data: impl Buf) -> Result<(), RejectionKind> {
+        let length = data.remaining();
+        self.seen = self.seen.saturating_add(length);
+        if self.seen > self.config.body_limit {
+            self.drain();
+        }
+        if self.draining {
+            return if self.seen as u64 > self.config.drain_limit() {
+                Err(RejectionKind::BodyTooLarge)
+            } else {
+                Ok(())
+            };
+        }
+        if length > 0 {
+            let frame = data.copy_to_bytes(length);
+            self.signing.get_or_insert_with(|| self.secrets[0].key().start()).update(&frame);
+            self.buffer.append(frame, self.config.body_limit, &self.config.budget)?;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        self.buffer = Buffer::Empty;
+        self.ticket = None;
+        if let Some(Wait { timer, .. }) = &mut self.wait {
+            let sooner = timer.deadline().min(Instant::now() + DRAIN);
+            timer.as_mut().reset(sooner);
+        }
+    }
+
+    fn finish(&mut self) -> Result<Verified, RejectionKind> {
+        if self.draining {
+            return Err(RejectionKind::BodyTooLarge);
+        }
+        let body = self.buffer.as_slice();
+        let [first, others @ ..] = &*self.secrets else { return Err(RejectionKind::SignatureMismatch) };
+        let signature = match self.signing.take() {
+            Some(signing) => signing.finish(),
+            None => first.key().sign(body),
+        };
+        let secret = if signature == self.expected {
+            first
+        } else {
+            others.iter().find(|other| other.matches(body, &self.expected)).ok_or(RejectionKind::SignatureMismatch)?
+        };
+        let secret_id = Arc::clone(secret.id());
+        Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), secret_id })
+    }
+
+    /// Takes up where [`pause`](Self::pause) left off.
+    fn resume(&mut self, cx: &mut Context<'_>) -> Result<(), RejectionKind> {
+        if let Some(ticket) = &self.ticket {
+            self.buffer = ticket.unpark()?;
+        }
+        if let Some(wait) = &mut self.wait
+            && wait.timer.as_mut().poll(cx).is_ready()
+        {
+            return Err(self.out_of_time());
+        }
+        Ok(())
+    }
+
+    /// Leaves what has arrived where it can be evicted, and waits.
+    fn pause<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Rejection>> {
+        let since = match &self.wait {
+            Some(wait) => wait.since,
+            None => {
+                let time = if self.draining { DRAIN } else { self.config.body_deadline };
+                let wait = self.wait.insert(Wait { since: Instant::now(), timer: Box::pin(sleep(time)) });
+                if wait.timer.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(self.out_of_time().into()));
+                }
+                wait.since
+            }
+        };
+        if !self.buffer.is_empty() {
+            let budget = &self.config.budget;
+            let buffer = self.buffer.take_to_wait(budget).map_err(RejectionKind::from)?;
+            self.ticket.get_or_insert_with(|| budget.slot(since)).park(buffer, cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn out_of_time(&self) -> RejectionKind {
+        if self.draining { RejectionKind::BodyTooLarge } else { RejectionKind::BodyTimeout }
+    }
+}

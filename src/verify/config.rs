@@ -1,0 +1,96 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Response, request::Parts};
+
+use super::{basic::BasicAuth, budget::Budget, rejection::Rejection};
+use crate::{keyring::Keyring, telemetry};
+
+/// klikit's largest documented delivery is about 160 kB: a batch of six large orders.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// klikit gives a delivery up after 10 seconds ("Webhook retries" in its developer documentation).
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+const BUFFER_BUDGET: usize = 64 * 1024 * 1024;
+
+type Resolver = dyn Fn(&Parts) -> Option<Keyring> + Send + Sync;
+type OnRejection = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
+
+/// What the layer was told, shared by all its services.
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) keyrings: Keyrings,
+    pub(super) body_limit: usize,
+    pub(super) body_deadline: Duration,
+    pub(super) budget: Arc<Budget>,
+    pub(super) missing_event_id_allowed: bool,
+    pub(super) basic_auth: Option<BasicAuth>,
+    pub(super) on_rejection: Option<Arc<OnRejection>>,
+}
+
+#[derive(Clone)]
+pub(super) enum Keyrings {
+    One(Keyring),
+    PerRequest(Arc<Resolver>),
+}
+
+impl Config {
+    pub(super) fn new(keyrings: Keyrings) -> Self {
+        Self {
+            keyrings,
+            body_limit: BODY_LIMIT,
+            body_deadline: BODY_DEADLINE,
+            budget: Arc::new(Budget::new(BUFFER_BUDGET)),
+            missing_event_id_allowed: false,
+            basic_auth: None,
+            on_rejection: None,
+        }
+    }
+
+    pub(super) fn keyring(&self, parts: &Parts) -> Option<Keyring> {
+        match &self.keyrings {
+            Keyrings::One(keyring) => Some(keyring.clone()),
+            Keyrings::PerRequest(resolve) => resolve(parts),
+        }
+    }
+
+    /// Answers a refused request.
+    pub(super) fn respond(&self, rejection: &Rejection) -> Response<Bytes> {
+        telemetry::rejected(rejection.status(), rejection);
+        let mut response = match &self.on_rejection {
+            None => rejection.to_response(),
+            Some(respond) => respond(rejection),
+        };
+        let sent = response.status();
+        if !sent.is_client_error() && !sent.is_server_error() {
+            telemetry::rejection_sent_as_success(rejection.status(), sent);
+            *response.status_mut() = rejection.status();
+        }
+        response.extensions_mut().insert(rejection.clone());
+        response
+    }
+
+    /// Beyond this a body that is too large is not even read and dropped.
+    pub(super) fn drain_limit(&self) -> u64 {
+        (self.body_limit as u64).saturating_mul(2)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keyring: &dyn fmt::Debug = match &self.keyrings {
+            Keyrings::One(keyring) => keyring,
+            Keyrings::PerRequest(_) => &"per request",
+        };
+        f.debug_struct("Config")
+            .field("keyring", keyring)
+            .field("body_limit", &self.body_limit)
+            .field("body_deadline", &self.body_deadline)
+            .field("buffer_budget", &self.budget.limit())
+            .field("allow_missing_event_id", &self.missing_event_id_allowed)
+            .field("require_basic_auth", &self.basic_auth.is_some())
+            .field("on_rejection", &self.on_rejection.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,184 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Response, request::Parts};
+use tower_layer::Layer;
+
+use super::{
+    basic::BasicAuth,
+    budget::Budget,
+    config::{Config, Keyrings},
+    rejection::Rejection,
+    service::KlikitVerify,
+};
+use crate::{
+    keyring::Keyring,
+    secret::{SecretError, WebhookSecret},
+};
+
+/// Lets through only what klikit signed: see the [module](crate::verify) for the rules.
+///
+/// ```
+/// use tower_klikit::{EventId, KlikitVerifyLayer};
+/// use axum::{Extension, Router, routing::post};
+///
+/// async fn order(Extension(id): Extension<EventId>, body: String) {
+///     println!("{id}: {body}");
+/// }
+///
+/// let app: Router = Router::new()
+///     .route("/webhooks/klikit", post(order))
+///     .layer(KlikitVerifyLayer::new("your-webhook-secret"));
+/// ```
+///
+/// Clones, and all services made from them, share one [`buffer_budget`](Self::buffer_budget).
+#[derive(Clone)]
+pub struct KlikitVerifyLayer {
+    config: Arc<Config>,
+}
+
+impl KlikitVerifyLayer {
+    /// Verifies with one secret: the `webhook_secret_key`, byte for byte.
+    ///
+    /// # Panics
+    ///
+    /// When the secret is empty or blank. Where that is not a mistake in the program, use [`try_new`](Self::try_new).
+    #[track_caller]
+    pub fn new(secret: impl AsRef<[u8]>) -> Self {
+        match Self::try_new(secret) {
+            Ok(layer) => layer,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Verifies with one secret.
+    ///
+    /// # Errors
+    ///
+    /// When the secret is empty or blank: see [`WebhookSecret::new`].
+    pub fn try_new(secret: impl AsRef<[u8]>) -> Result<Self, SecretError> {
+        WebhookSecret::new(secret).map(|secret| Self::with_keyring(secret.into()))
+    }
+
+    /// Verifies with the secret in the environment variable `KLIKIT_WEBHOOK_SECRET`, without trimming it.
+    ///
+    /// # Errors
+    ///
+    /// When the variable is not set, empty or blank.
+    pub fn from_env() -> Result<Self, SecretError> {
+        WebhookSecret::from_env().map(|secret| Self::with_keyring(secret.into()))
+    }
+
+    /// Verifies with any secret of a keyring, which can change while the layer serves.
+    pub fn with_keyring(keyring: Keyring) -> Self {
+        Self { config: Arc::new(Config::new(Keyrings::One(keyring))) }
+    }
+
+    /// Verifies each request with the keyring that `resolve` picks by its head: many businesses, one process.
+    ///
+    /// Pick by the path, or by the partner key in the `Authorization` header. A request that gets `None` is refused with
+    /// 403. `resolve` runs before the body is read and once the headers are sound; nothing that it sees is verified yet. It
+    /// must not block.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use tower_klikit::{Keyring, KlikitVerifyLayer};
+    ///
+    /// let keyrings: HashMap<String, Keyring> = HashMap::new();
+    /// let layer = KlikitVerifyLayer::with_resolver(move |head| {
+    ///     let tenant = head.uri.path().strip_prefix("/webhooks/klikit/")?;
+    ///     keyrings.get(tenant).cloned()
+    /// });
+    /// ```
+    pub fn with_resolver(resolve: impl Fn(&Parts) -> Option<Keyring> + Send + Sync + 'static) -> Self {
+        Self { config: Arc::new(Config::new(Keyrings::PerRequest(Arc::new(resolve)))) }
+    }
+
+    /// The longest body that is accepted, in bytes; longer ones get 413. 1 MiB unless set, six times klikit's largest
+    /// documented batch.
+    ///
+    /// Extractors may have a limit of their own: axum's is 2 MB.
+    #[must_use]
+    pub fn body_limit(self, bytes: usize) -> Self {
+        self.with(|config| config.body_limit = bytes)
+    }
+
+    /// How long a body may take to arrive; a slower one gets 408. 10 seconds unless set: klikit has given up by then.
+    ///
+    /// It runs from when the body first has to be waited for.
+    #[must_use]
+    pub fn body_deadline(self, time: Duration) -> Self {
+        self.with(|config| config.body_deadline = time)
+    }
+
+    /// What all bodies that are not verified yet may hold together, in bytes. 64 MiB unless set.
+    ///
+    /// When it is used up, the bodies that have waited longest, and more than a second, are refused with 503 to make room.
+    /// A newcomer is refused only when there is none to refuse. A body that arrives in one piece waits for nothing and is
+    /// not counted. Anything below [`body_limit`](Self::body_limit) lowers that limit for bodies in several pieces.
+    ///
+    /// Layers that were cloned from this one earlier keep the budget they had.
+    #[must_use]
+    pub fn buffer_budget(self, bytes: usize) -> Self {
+        self.with(|config| config.budget = Arc::new(Budget::new(bytes)))
+    }
+
+    /// Accepts a delivery without an `x-klikit-event-id`: one of klikit's pages calls it optional. Refused with 400 unless
+    /// set.
+    ///
+    /// Such a delivery has no [`EventId`](crate::EventId) in its extensions, so nothing but its body tells it from another.
+    /// An id that is there but malformed is refused all the same.
+    #[must_use]
+    pub fn allow_missing_event_id(self) -> Self {
+        self.with(|config| config.missing_event_id_allowed = true)
+    }
+
+    /// Requires, beside the signature, `Authorization: Basic` with these credentials (RFC 7617), compared in constant time;
+    /// anything else gets 403. Not required unless set: one of klikit's pages lists the header, and none of its sample
+    /// receivers reads it.
+    #[must_use]
+    pub fn require_basic_auth(self, partner_key: &str, secret_key: &str) -> Self {
+        self.with(|config| config.basic_auth = Some(BasicAuth::new(partner_key, secret_key)))
+    }
+
+    /// Answers a refused request with what `respond` makes of the [`Rejection`], in place of
+    /// [`Rejection::to_response`].
+    ///
+    /// A status that is no error would tell klikit that the order has arrived: it is replaced by [`Rejection::status`], and
+    /// logged as an error. Keep the reason off the wire; it is for the log.
+    ///
+    /// ```
+    /// use tower_klikit::KlikitVerifyLayer;
+    ///
+    /// let layer = KlikitVerifyLayer::new("your-webhook-secret").on_rejection(|rejection| {
+    ///     let mut response = rejection.to_response();
+    ///     if rejection.status() == http::StatusCode::FORBIDDEN {
+    ///         *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+    ///     }
+    ///     response
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_rejection(self, respond: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static) -> Self {
+        self.with(|config| config.on_rejection = Some(Arc::new(respond)))
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+        set(Arc::make_mut(&mut self.config));
+        self
+    }
+}
+
+impl<S> Layer<S> for KlikitVerifyLayer {
+    type Service = KlikitVerify<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        KlikitVerify::new(inner, Arc::clone(&self.config))
+    }
+}
+
+impl fmt::Debug for KlikitVerifyLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KlikitVerifyLayer").field("config", &self.config).finish()
+    }
+}

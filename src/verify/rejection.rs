@@ -1,0 +1,144 @@
+use std::{error::Error, fmt, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::budget::Exhausted;
+
+/// Any error, as middleware passes it on.
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a request was refused.
+///
+/// It is what [`on_rejection`](super::KlikitVerifyLayer::on_rejection) is given, and it lies in the extensions of the
+/// response, for logging layers outside. Its `Display` says more than the wire does.
+#[derive(Debug, Clone)]
+pub struct Rejection {
+    kind: RejectionKind,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The reasons for a [`Rejection`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RejectionKind {
+    /// No `x-klikit-signature` header.
+    MissingSignature,
+    /// More than one signature header, or one that is not 64 hex digits.
+    MalformedSignature,
+    /// The body is not what was signed, or not with any secret of the keyring.
+    SignatureMismatch,
+    /// The `Authorization` header is not the one that
+    /// [`require_basic_auth`](super::KlikitVerifyLayer::require_basic_auth) asks for.
+    InvalidCredentials,
+    /// The [resolver](super::KlikitVerifyLayer::with_resolver) knows no keyring for this request.
+    UnknownTenant,
+    /// No `x-klikit-event-id` header.
+    MissingEventId,
+    /// More than one event id, or one that is not 1 to 255 visible ASCII characters.
+    MalformedEventId,
+    /// The body is longer than [`body_limit`](super::KlikitVerifyLayer::body_limit).
+    BodyTooLarge,
+    /// The body was not whole within [`body_deadline`](super::KlikitVerifyLayer::body_deadline).
+    BodyTimeout,
+    /// The body could not be read to its end.
+    BodyUnreadable,
+    /// [`buffer_budget`](super::KlikitVerifyLayer::buffer_budget) is used up.
+    Overloaded,
+}
+
+impl RejectionKind {
+    /// The status, and the text for the wire: it helps whoever sends in good faith and tells a forger nothing.
+    fn wire(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::MissingSignature => (StatusCode::FORBIDDEN, r#"{"error":"missing klikit headers"}"#),
+            // Who is served here, and how a signature is off, is nobody's business.
+            Self::MalformedSignature | Self::SignatureMismatch | Self::UnknownTenant => {
+                (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#)
+            }
+            Self::InvalidCredentials => (StatusCode::FORBIDDEN, r#"{"error":"invalid credentials"}"#),
+            Self::MissingEventId => (StatusCode::BAD_REQUEST, r#"{"error":"missing klikit headers"}"#),
+            Self::MalformedEventId => (StatusCode::BAD_REQUEST, r#"{"error":"invalid event id"}"#),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, r#"{"error":"body too large"}"#),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, r#"{"error":"body too slow"}"#),
+            Self::BodyUnreadable => (StatusCode::BAD_REQUEST, r#"{"error":"body unreadable"}"#),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"overloaded"}"#),
+        }
+    }
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::MissingSignature => "no x-klikit-signature header",
+            Self::MalformedSignature => "the x-klikit-signature header is not, once, 64 hex digits",
+            Self::SignatureMismatch => "the signature matches this body with none of the secrets",
+            Self::InvalidCredentials => "the authorization header does not hold the required credentials",
+            Self::UnknownTenant => "the resolver knows no keyring for this request",
+            Self::MissingEventId => "no x-klikit-event-id header",
+            Self::MalformedEventId => "the x-klikit-event-id header is not, once, 1 to 255 visible ASCII characters",
+            Self::BodyTooLarge => "the body is over the limit",
+            Self::BodyTimeout => "the body was not whole within the deadline",
+            Self::BodyUnreadable => "the body could not be read to its end",
+            Self::Overloaded => "the buffer budget is used up",
+        }
+    }
+}
+
+impl Rejection {
+    pub(super) fn body_unreadable(source: BoxError) -> Self {
+        Self { kind: RejectionKind::BodyUnreadable, source: Some(source.into()) }
+    }
+
+    /// What was wrong.
+    pub fn kind(&self) -> RejectionKind {
+        self.kind
+    }
+
+    /// The status that the default response has.
+    pub fn status(&self) -> StatusCode {
+        self.kind.wire().0
+    }
+
+    /// The body that the default response has: JSON that does not say why a signature did not match.
+    pub fn wire_text(&self) -> &'static str {
+        self.kind.wire().1
+    }
+
+    /// The default response: [`status`](Self::status) and [`wire_text`](Self::wire_text) as `application/json`, with
+    /// `Retry-After: 1` beside a 503.
+    pub fn to_response(&self) -> Response<Bytes> {
+        let (status, text) = self.kind.wire();
+        let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            // A body that has waited for a second may be refused to make room.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<RejectionKind> for Rejection {
+    fn from(kind: RejectionKind) -> Self {
+        Self { kind, source: None }
+    }
+}
+
+impl From<Exhausted> for RejectionKind {
+    fn from(_: Exhausted) -> Self {
+        Self::Overloaded
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.reason())
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

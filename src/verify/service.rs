@@ -1,0 +1,63 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    body::{ResponseBody, VerifiedBody},
+    config::Config,
+    future::ResponseFuture,
+    head::Head,
+    rejection::BoxError,
+};
+
+/// The service that [`KlikitVerifyLayer`](super::KlikitVerifyLayer) makes: see the [module](super) for the rules.
+///
+/// It is always ready, and takes from the inner service neither readiness nor a permit before a request is verified: a
+/// sender that is not klikit can keep nobody waiting.
+#[derive(Clone)]
+pub struct KlikitVerify<S> {
+    inner: S,
+    config: Arc<Config>,
+}
+
+impl<S> KlikitVerify<S> {
+    pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for KlikitVerify<S>
+where
+    S: Service<Request<VerifiedBody>, Response = Response<ResBody>> + Clone,
+    ReqBody: Body,
+    ReqBody::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, ReqBody>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let config = Arc::clone(&self.config);
+        let (parts, body) = request.into_parts();
+        match Head::check(parts, &config) {
+            Ok(head) => ResponseFuture::receive(self.inner.clone(), head, body, config),
+            Err(kind) => ResponseFuture::reject(kind.into(), config),
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for KlikitVerify<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KlikitVerify").field("inner", &self.inner).field("config", &self.config).finish()
+    }
+}
