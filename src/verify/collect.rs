@@ -173,7 +173,8 @@ impl Collect {
         let since = match &self.wait {
             Some(wait) => wait.since,
             None => {
-                let time = if self.draining { DRAIN } else { self.config.body_deadline };
+                let deadline = self.config.body_deadline;
+                let time = if self.draining { deadline.min(DRAIN) } else { deadline };
                 let wait = self.wait.insert(Wait { since: Instant::now(), timer: Box::pin(sleep(time)) });
                 if wait.timer.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(self.out_of_time().into()));
