@@ -53,16 +53,31 @@ struct Shared {
 /// The secrets of a keyring at one moment.
 pub(crate) type Secrets = Arc<[KeyedSecret]>;
 
-/// One secret and the id that a delivery is marked with when this secret matched.
+/// One secret, and what a delivery is marked with when this secret matched.
 #[derive(Clone)]
 pub(crate) struct KeyedSecret {
-    id: Arc<str>,
+    signer: Arc<Signer>,
     secret: WebhookSecret,
 }
 
+/// Whose secret vouched for a delivery. Neither name is secret.
+#[derive(Debug)]
+pub(crate) struct Signer {
+    pub(crate) tenant: Arc<str>,
+    pub(crate) secret_id: Arc<str>,
+}
+
 impl KeyedSecret {
-    pub(crate) fn id(&self) -> &Arc<str> {
-        &self.id
+    fn new(tenant: &Arc<str>, id: Arc<str>, secret: WebhookSecret) -> Self {
+        Self { signer: Arc::new(Signer { tenant: Arc::clone(tenant), secret_id: id }), secret }
+    }
+
+    fn id(&self) -> &str {
+        &self.signer.secret_id
+    }
+
+    pub(crate) fn signer(&self) -> &Arc<Signer> {
+        &self.signer
     }
 
     pub(crate) fn key(&self) -> &SigningKey {
@@ -85,8 +100,9 @@ impl Keyring {
     ///
     /// Neither name is secret: both appear in logs.
     pub fn new(name: impl Into<Arc<str>>, id: impl Into<Arc<str>>, secret: WebhookSecret) -> Self {
-        let secrets = Arc::new([KeyedSecret { id: id.into(), secret }]);
-        Self { shared: Arc::new(Shared { name: name.into(), secrets: RwLock::new(secrets) }) }
+        let name = name.into();
+        let secrets = Arc::new([KeyedSecret::new(&name, id.into(), secret)]);
+        Self { shared: Arc::new(Shared { name, secrets: RwLock::new(secrets) }) }
     }
 
     /// The tenant.
@@ -96,7 +112,7 @@ impl Keyring {
 
     /// The ids of the secrets, newest first.
     pub fn ids(&self) -> Vec<String> {
-        self.secrets().iter().map(|secret| secret.id.as_ref().to_owned()).collect()
+        self.secrets().iter().map(|held| held.id().to_owned()).collect()
     }
 
     /// Accepts a further secret, known as `id`. It is tried before those already there.
@@ -107,7 +123,7 @@ impl Keyring {
     pub fn add(&self, id: impl Into<Arc<str>>, secret: WebhookSecret) -> Result<(), KeyringError> {
         let id = id.into();
         self.change(|secrets| {
-            if secrets.iter().any(|held| held.id == id) {
+            if secrets.iter().any(|held| held.id() == &*id) {
                 return Err(KeyringErrorKind::IdTaken);
             }
             if secrets.iter().any(|held| held.secret.same_as(&secret)) {
@@ -116,7 +132,7 @@ impl Keyring {
             if secrets.len() == Self::MAX_SECRETS {
                 return Err(KeyringErrorKind::Full);
             }
-            secrets.insert(0, KeyedSecret { id, secret });
+            secrets.insert(0, KeyedSecret::new(&self.shared.name, id, secret));
             Ok(())
         })
     }
@@ -128,17 +144,13 @@ impl Keyring {
     /// When there is no such secret, or it is the last one.
     pub fn retire(&self, id: &str) -> Result<(), KeyringError> {
         self.change(|secrets| {
-            let at = secrets.iter().position(|held| *held.id == *id).ok_or(KeyringErrorKind::UnknownId)?;
+            let at = secrets.iter().position(|held| held.id() == id).ok_or(KeyringErrorKind::UnknownId)?;
             if secrets.len() == 1 {
                 return Err(KeyringErrorKind::LastSecret);
             }
             secrets.remove(at);
             Ok(())
         })
-    }
-
-    pub(crate) fn shared_name(&self) -> &Arc<str> {
-        &self.shared.name
     }
 
     pub(crate) fn secrets(&self) -> Secrets {

@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, fmt};
 
-use subtle::ConstantTimeEq;
+use ctutils::CtEq;
 use zeroize::Zeroizing;
 
 use crate::signature::{Signature, SigningKey};
@@ -61,7 +61,7 @@ impl WebhookSecret {
 
     /// Whether both are the same secret. Takes the same time wherever they differ.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
-        self.bytes.ct_eq(&other.bytes).into()
+        self.bytes.as_ref().ct_eq(other.bytes.as_ref()).into()
     }
 }
 

@@ -18,7 +18,7 @@
 //! # }
 //! ```
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
@@ -26,7 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use crate::{
     event::{Delivery, EventId, EventType},
     header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
-    keyring::Keyring,
+    keyring::{Keyring, Signer},
     secret::WebhookSecret,
 };
 
@@ -168,8 +168,7 @@ impl SignedDelivery {
         Delivery {
             event_id: field(EVENT_ID).map(|id| EventId::parse(id).expect("an id of 1 to 255 visible ASCII characters")),
             event_type: field(EVENT_TYPE).and_then(EventType::parse),
-            tenant: Keyring::DEFAULT.into(),
-            secret_id: Keyring::DEFAULT.into(),
+            signer: Arc::new(Signer { tenant: Keyring::DEFAULT.into(), secret_id: Keyring::DEFAULT.into() }),
             received_at: SystemTime::now(),
         }
     }

@@ -1,29 +1,29 @@
 //! The `Authorization: Basic` header that one of klikit's pages lists and no receiver reads.
 
 use base64ct::{Base64, Encoding};
+use ctutils::CtEq;
 use http::HeaderValue;
-use sha2::{Digest, Sha256, digest::Output};
-use subtle::ConstantTimeEq;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Credentials to be found in a request (RFC 7617).
 #[derive(Clone)]
 pub(super) struct BasicAuth {
     /// Of the base64 text. Digests have one length, so comparing them tells nothing of the credentials' own.
-    digest: Output<Sha256>,
+    digest: [u8; 32],
 }
 
 impl BasicAuth {
     pub(super) fn new(partner_key: &str, secret_key: &str) -> Self {
         let pair = Zeroizing::new(format!("{partner_key}:{secret_key}"));
         let text = Zeroizing::new(Base64::encode_string(pair.as_bytes()));
-        Self { digest: Sha256::digest(text.as_bytes()) }
+        Self { digest: Sha256::digest(text.as_bytes()).into() }
     }
 
     pub(super) fn matches(&self, header: &HeaderValue) -> bool {
         let Some((scheme, credentials)) = header.as_bytes().split_first_chunk::<6>() else { return false };
-        scheme.eq_ignore_ascii_case(b"basic ")
-            && bool::from(Sha256::digest(credentials.trim_ascii_start()).ct_eq(&self.digest))
+        let digest: [u8; 32] = Sha256::digest(credentials.trim_ascii_start()).into();
+        scheme.eq_ignore_ascii_case(b"basic ") && bool::from(digest.ct_eq(&self.digest))
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     rejection::{BoxError, Rejection, RejectionKind},
 };
 use crate::{
-    keyring::Secrets,
+    keyring::{Secrets, Signer},
     signature::{Signature, Signing},
 };
 
@@ -36,8 +36,8 @@ pub(super) struct Collect {
     config: Arc<Config>,
     secrets: Secrets,
     expected: Signature,
-    /// With the first secret, over what has arrived. `None` before the first byte.
-    signing: Option<Signing>,
+    /// With the first secret, over what has arrived. `None` up to the second frame: a body in one frame is hashed in one go.
+    signing: Option<Box<Signing>>,
     seen: usize,
     buffer: Buffer,
     /// Set at the first wait: a body that is there at once needs no timer.
@@ -55,7 +55,7 @@ struct Wait {
 /// A body whose signature holds.
 pub(super) struct Verified {
     pub(super) bytes: Bytes,
-    pub(super) secret_id: Arc<str>,
+    pub(super) signer: Arc<Signer>,
 }
 
 impl Collect {
@@ -117,7 +117,11 @@ impl Collect {
         }
         if length > 0 {
             let frame = data.copy_to_bytes(length);
-            self.signing.get_or_insert_with(|| self.secrets[0].key().start()).update(&frame);
+            if !self.buffer.is_empty() {
+                let so_far = self.buffer.as_slice();
+                let signing = self.signing.get_or_insert_with(|| Box::new(self.secrets[0].key().start_with(so_far)));
+                signing.update(&frame);
+            }
             self.buffer.append(frame, self.config.body_limit, &self.config.budget)?;
         }
         Ok(())
@@ -151,8 +155,8 @@ impl Collect {
         } else {
             others.iter().find(|other| other.matches(body, &self.expected)).ok_or(RejectionKind::SignatureMismatch)?
         };
-        let secret_id = Arc::clone(secret.id());
-        Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), secret_id })
+        let signer = Arc::clone(secret.signer());
+        Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })
     }
 
     /// Takes up where [`pause`](Self::pause) left off.

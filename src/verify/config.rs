@@ -4,7 +4,10 @@ use bytes::Bytes;
 use http::{Response, request::Parts};
 
 use super::{basic::BasicAuth, budget::Budget, rejection::Rejection};
-use crate::{keyring::Keyring, telemetry};
+use crate::{
+    keyring::{Keyring, Secrets},
+    telemetry,
+};
 
 /// klikit's largest documented delivery is about 160 kB: a batch of six large orders.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -48,10 +51,11 @@ impl Config {
         }
     }
 
-    pub(super) fn keyring(&self, parts: &Parts) -> Option<Keyring> {
+    /// What a request with this head may be signed with.
+    pub(super) fn secrets(&self, parts: &Parts) -> Option<Secrets> {
         match &self.keyrings {
-            Keyrings::One(keyring) => Some(keyring.clone()),
-            Keyrings::PerRequest(resolve) => resolve(parts),
+            Keyrings::One(keyring) => Some(keyring.secrets()),
+            Keyrings::PerRequest(resolve) => resolve(parts).map(|keyring| keyring.secrets()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -15,7 +15,7 @@ use super::{
     body::{ResponseBody, VerifiedBody},
     collect::Collect,
     config::Config,
-    head::Head,
+    head::Claims,
     rejection::{BoxError, Rejection},
 };
 
@@ -33,12 +33,21 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, F, ReqBody> {
-        Reject { rejection: Rejection, config: Arc<Config> },
-        Receive { #[pin] body: ReqBody, collect: Collect, rest: Option<(S, Head)> },
-        Ready { inner: S, request: Option<Request<VerifiedBody>> },
+        Receive { #[pin] body: ReqBody, collect: Collect, head: Option<Head<S>> },
+        Verified { inner: S, request: Option<Request<VerifiedBody>> },
         Call { #[pin] future: F },
+        Reject { rejection: Rejection, config: Arc<Config> },
     }
 }
+
+/// What waits for the body.
+struct Head<S> {
+    inner: S,
+    parts: Parts,
+    claims: Claims,
+}
+
+const POLLED_AFTER_READY: &str = "a future is not polled after it is ready";
 
 impl<S, ReqBody> ResponseFuture<S, ReqBody>
 where
@@ -48,9 +57,8 @@ where
         Self { state: State::Reject { rejection, config } }
     }
 
-    pub(super) fn receive(inner: S, head: Head, body: ReqBody, config: Arc<Config>) -> Self {
-        let collect = head.collect(config);
-        Self { state: State::Receive { body, collect, rest: Some((inner, head)) } }
+    pub(super) fn receive(inner: S, parts: Parts, claims: Claims, body: ReqBody, collect: Collect) -> Self {
+        Self { state: State::Receive { body, collect, head: Some(Head { inner, parts, claims }) } }
     }
 }
 
@@ -65,29 +73,32 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            let next = match state.as_mut().project() {
-                StateProj::Reject { rejection, config } => {
-                    return Poll::Ready(Ok(config.respond(rejection).map(ResponseBody::rejection)));
-                }
-                StateProj::Receive { body, collect, rest } => {
-                    let verified = ready!(collect.poll(cx, body));
-                    let (inner, head) = rest.take().expect("a future is not polled after it is ready");
-                    match verified {
-                        Ok(verified) => State::Ready { inner, request: Some(head.into_request(verified)) },
-                        Err(rejection) => State::Reject { rejection, config: collect.config() },
+            match state.as_mut().project() {
+                StateProj::Receive { body, collect, head } => match ready!(collect.poll(cx, body)) {
+                    Ok(verified) => {
+                        let Head { inner, mut parts, claims } = head.take().expect(POLLED_AFTER_READY);
+                        claims.confirm(&mut parts, &verified);
+                        let request = Request::from_parts(parts, VerifiedBody::new(verified.bytes));
+                        state.set(State::Verified { inner, request: Some(request) });
                     }
-                }
-                StateProj::Ready { inner, request } => {
+                    Err(rejection) => {
+                        let config = collect.config();
+                        state.set(State::Reject { rejection, config });
+                    }
+                },
+                StateProj::Verified { inner, request } => {
                     ready!(inner.poll_ready(cx))?;
-                    let request = request.take().expect("a future is not polled after it is ready");
                     // The instance that said it was ready, not a clone of it.
-                    State::Call { future: inner.call(request) }
+                    let future = inner.call(request.take().expect(POLLED_AFTER_READY));
+                    state.set(State::Call { future });
                 }
                 StateProj::Call { future } => {
                     return Poll::Ready(Ok(ready!(future.poll(cx))?.map(ResponseBody::inner)));
                 }
-            };
-            state.set(next);
+                StateProj::Reject { rejection, config } => {
+                    return Poll::Ready(Ok(config.respond(rejection).map(ResponseBody::rejection)));
+                }
+            }
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
+use http::{HeaderMap, HeaderValue, header, request::Parts};
 
 use super::{
-    body::VerifiedBody,
     collect::{Collect, Verified},
     config::Config,
     rejection::RejectionKind,
@@ -13,63 +12,20 @@ use super::{
 use crate::{
     event::{Delivery, EventId, EventType},
     header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
-    keyring::Keyring,
     signature::Signature,
 };
 
-/// The head of a request that is waiting for its body to be verified.
-pub(super) struct Head {
-    parts: Parts,
-    claims: Claims,
+/// What the head of a request claims. Nothing of it is believed before the body is verified.
+pub(super) struct Claims {
+    event_id: Option<EventId>,
+    event_type: Option<EventType>,
+    framing: Framing,
     received_at: SystemTime,
 }
 
-impl Head {
-    pub(super) fn check(mut parts: Parts, config: &Config) -> Result<Self, RejectionKind> {
-        let claims = Claims::read(&mut parts, config)?;
-        Ok(Self { parts, claims, received_at: SystemTime::now() })
-    }
-
-    /// Begins to receive the body.
-    pub(super) fn collect(&self, config: Arc<Config>) -> Collect {
-        let Claims { keyring, signature, length, .. } = &self.claims;
-        Collect::new(config, keyring.secrets(), signature.clone(), *length)
-    }
-
-    /// The request for the inner service, now that its body holds what was signed.
-    pub(super) fn into_request(self, Verified { bytes, secret_id }: Verified) -> Request<VerifiedBody> {
-        let Self { mut parts, claims, received_at } = self;
-        // The body was taken out of its framing and lost its trailers.
-        parts.headers.remove(header::TRANSFER_ENCODING);
-        parts.headers.remove(header::TRAILER);
-        parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
-        if let Some(event_id) = &claims.event_id {
-            parts.extensions.insert(event_id.clone());
-        }
-        parts.extensions.insert(Delivery {
-            event_id: claims.event_id,
-            event_type: claims.event_type,
-            tenant: Arc::clone(claims.keyring.shared_name()),
-            secret_id,
-            received_at,
-        });
-        Request::from_parts(parts, VerifiedBody::new(bytes))
-    }
-}
-
-/// What the head of a request claims. Nothing of it is believed before the body is verified.
-struct Claims {
-    keyring: Keyring,
-    signature: Signature,
-    event_id: Option<EventId>,
-    event_type: Option<EventType>,
-    /// The length that the sender announces, or 0.
-    length: u64,
-}
-
 impl Claims {
-    /// The cheapest check first; and who the sender is before what it sends.
-    fn read(parts: &mut Parts, config: &Config) -> Result<Self, RejectionKind> {
+    /// Checks a head, the cheapest first, and who the sender is before what it sends. The claims, and the body to be received.
+    pub(super) fn check(parts: &mut Parts, config: &Arc<Config>) -> Result<(Self, Collect), RejectionKind> {
         let fields = Fields::find(&mut parts.headers);
         let signature = match fields.signature {
             Field::Missing => return Err(RejectionKind::MissingSignature),
@@ -94,12 +50,51 @@ impl Claims {
             Field::Once(value) => EventType::parse(value.as_bytes()),
             Field::Missing | Field::Repeated => None,
         };
-        let length = fields.length;
-        if length > config.drain_limit() {
+        let framing = fields.framing;
+        if framing.length > config.drain_limit() {
             return Err(RejectionKind::BodyTooLarge);
         }
-        let keyring = config.keyring(parts).ok_or(RejectionKind::UnknownTenant)?;
-        Ok(Self { keyring, signature, event_id, event_type, length })
+        let secrets = config.secrets(parts).ok_or(RejectionKind::UnknownTenant)?;
+        let claims = Self { event_id, event_type, framing, received_at: SystemTime::now() };
+        Ok((claims, Collect::new(Arc::clone(config), secrets, signature, framing.length)))
+    }
+
+    /// Makes a head say what is true of it, now that the body is verified.
+    pub(super) fn confirm(self, parts: &mut Parts, verified: &Verified) {
+        self.framing.set(&mut parts.headers, verified.bytes.len());
+        if let Some(event_id) = &self.event_id {
+            parts.extensions.insert(event_id.clone());
+        }
+        parts.extensions.insert(Delivery {
+            event_id: self.event_id,
+            event_type: self.event_type,
+            signer: Arc::clone(&verified.signer),
+            received_at: self.received_at,
+        });
+    }
+}
+
+/// How the headers say where the body ends.
+#[derive(Clone, Copy, Default)]
+struct Framing {
+    /// The largest length that is announced, or 0.
+    length: u64,
+    /// How many lengths are announced.
+    lengths: usize,
+    /// Whether there is a `Transfer-Encoding` or a `Trailer`.
+    transfer: bool,
+}
+
+impl Framing {
+    /// The body was taken out of its framing, and its trailers were dropped: from here on its length is all there is.
+    fn set(self, headers: &mut HeaderMap, length: usize) {
+        if self.transfer {
+            headers.remove(header::TRANSFER_ENCODING);
+            headers.remove(header::TRAILER);
+        }
+        if self.lengths != 1 || self.length != length as u64 {
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
     }
 }
 
@@ -124,7 +119,7 @@ struct Fields<'a> {
     authorization: Field<'a>,
     event_id: Field<'a>,
     event_type: Field<'a>,
-    length: u64,
+    framing: Framing,
 }
 
 impl<'a> Fields<'a> {
@@ -135,7 +130,7 @@ impl<'a> Fields<'a> {
             authorization: Field::Missing,
             event_id: Field::Missing,
             event_type: Field::Missing,
-            length: 0,
+            framing: Framing::default(),
         };
         for (name, value) in headers {
             if name == SIGNATURE {
@@ -150,7 +145,10 @@ impl<'a> Fields<'a> {
                 value.set_sensitive(true);
                 fields.authorization.add(value);
             } else if name == header::CONTENT_LENGTH {
-                fields.length = fields.length.max(announced_length(value.as_bytes()));
+                fields.framing.length = fields.framing.length.max(announced_length(value.as_bytes()));
+                fields.framing.lengths += 1;
+            } else if name == header::TRANSFER_ENCODING || name == header::TRAILER {
+                fields.framing.transfer = true;
             }
         }
         fields

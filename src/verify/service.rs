@@ -12,7 +12,7 @@ use super::{
     body::{ResponseBody, VerifiedBody},
     config::Config,
     future::ResponseFuture,
-    head::Head,
+    head::Claims,
     rejection::BoxError,
 };
 
@@ -47,11 +47,10 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let config = Arc::clone(&self.config);
-        let (parts, body) = request.into_parts();
-        match Head::check(parts, &config) {
-            Ok(head) => ResponseFuture::receive(self.inner.clone(), head, body, config),
-            Err(kind) => ResponseFuture::reject(kind.into(), config),
+        let (mut parts, body) = request.into_parts();
+        match Claims::check(&mut parts, &self.config) {
+            Ok((claims, collect)) => ResponseFuture::receive(self.inner.clone(), parts, claims, body, collect),
+            Err(kind) => ResponseFuture::reject(kind.into(), Arc::clone(&self.config)),
         }
     }
 }

@@ -1,0 +1,108 @@
+//! What the layer costs beyond the hash, by the clock: medians of pairs run in turn, since machines are noisy.
+//!
+//! `cargo bench --bench verify`; the counts that repeat are in `instructions`.
+#![allow(missing_docs, unreachable_pub)]
+
+mod support;
+
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use allocation_counter::measure as allocations;
+use support::{Case, Prepared};
+
+const PAIRS: usize = 1001;
+/// Few enough that a batch of requests stays in the processor's cache, as one request would.
+const BATCH: usize = 8;
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--resident") {
+        return resident();
+    }
+    println!("{:<28} {:>10} {:>10} {:>8} {:>10} {:>12}", "body", "hash", "layer", "ratio", "beyond", "allocations");
+    for (bytes, frames) in [(1024, 1), (1024, 4), (8192, 1), (8192, 4), (131_072, 1), (131_072, 16)] {
+        compare(bytes, frames);
+    }
+    println!();
+    spawn_resident();
+}
+
+fn compare(bytes: usize, frames: usize) {
+    let mut hash = Case::Hash { bytes }.prepare();
+    let mut layer = Case::Layer { bytes, frames }.prepare();
+    let (mut hashes, mut layers, mut ratios, mut beyond) = (vec![], vec![], vec![], vec![]);
+    for pair in 0..PAIRS {
+        let (hash, layer) = if pair % 2 == 0 {
+            let hash = nanoseconds(&mut hash);
+            (hash, nanoseconds(&mut layer))
+        } else {
+            let layer = nanoseconds(&mut layer);
+            (nanoseconds(&mut hash), layer)
+        };
+        hashes.push(hash);
+        layers.push(layer);
+        ratios.push(layer / hash);
+        beyond.push(layer - hash);
+    }
+    let allocations = layer.run(1, |case| allocations(case).count_total);
+    println!(
+        "{:<28} {:>7.0} ns {:>7.0} ns {:>8.3} {:>7.0} ns {:>12}",
+        format!("{bytes} bytes in {frames} frame(s)"),
+        median(hashes),
+        median(layers),
+        median(ratios),
+        median(beyond),
+        allocations,
+    );
+}
+
+fn nanoseconds(case: &mut Prepared) -> f64 {
+    let time: Duration = case.run(BATCH, |case| {
+        let started = Instant::now();
+        case();
+        started.elapsed()
+    });
+    time.as_secs_f64() * 1e9 / BATCH as f64
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// The resident size at its highest, in a process of its own.
+fn spawn_resident() {
+    let own = std::env::current_exe().expect("this program has a path");
+    let status = Command::new(own).arg("--resident").status().expect("this program runs");
+    assert!(status.success());
+}
+
+fn resident() {
+    const BODY: usize = 1 << 20;
+    // Each frame is a view of one static byte: what is measured is what the layer keeps.
+    let delivery = tower_klikit::testing::SignedDelivery::new("secret", vec![b'o'; BODY]);
+    let frames =
+        (0..BODY).map(|_| Ok::<_, std::convert::Infallible>(http_body::Frame::data(bytes::Bytes::from_static(b"o"))));
+    let request = delivery.request_with(|_| http_body_util::StreamBody::new(futures_util::stream::iter(frames)));
+    let service = tower::Layer::layer(&tower_klikit::KlikitVerifyLayer::new("secret"), support::Keep::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let before = peak();
+    let response = runtime.block_on(tower::ServiceExt::oneshot(service, request)).expect("the handler does not fail");
+    assert_eq!(response.status(), 200);
+    match (before, peak()) {
+        (Some(before), Some(after)) => {
+            let growth = (after - before) as f64 / BODY as f64;
+            println!("1 MiB in chunks of 1 byte: the peak of the resident size grew by {growth:.2} times the body");
+        }
+        _ => println!("1 MiB in chunks of 1 byte: not measured, this system has no /proc/self/status"),
+    }
+}
+
+fn peak() -> Option<usize> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()? * 1024)
+}

@@ -1,0 +1,110 @@
+//! Memory follows what has arrived and never what was claimed. Counted at the allocator.
+
+mod support;
+
+use allocation_counter::{AllocationInfo, measure};
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Full;
+use support::{
+    BODY, Handler, SECRET,
+    body::{Script, Step},
+    refused,
+};
+use tokio::runtime::{Builder, Runtime};
+use tokio_test::task;
+use tower::{Layer, Service};
+use tower_klikit::{KlikitVerifyLayer, RejectionKind, VerifiedBody, header::SIGNATURE, testing::SignedDelivery};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+static ZEROES: [u8; MIB as usize] = [0; MIB as usize];
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// What one request costs that the inner service answers at once. The allocator counts by thread, and all runs on this one.
+fn cost<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> AllocationInfo
+where
+    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let answer = |request: Request<VerifiedBody>| {
+        assert!(!request.headers().is_empty());
+        std::future::ready(Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::default())))
+    };
+    let mut service = layer.layer(tower::service_fn(answer));
+    let runtime = runtime();
+    measure(|| assert_eq!(runtime.block_on(service.call(request)).unwrap().status(), 200))
+}
+
+fn signed(length: u64) -> SignedDelivery {
+    SignedDelivery::new(SECRET, Bytes::from_static(&ZEROES[..usize::try_from(length).unwrap()]))
+}
+
+#[test]
+fn a_body_in_one_frame_costs_six_allocations_and_no_copy() {
+    let layer = KlikitVerifyLayer::new(SECRET);
+    for length in [KIB, 8 * KIB, MIB] {
+        let cost = cost(&layer, signed(length).request::<Full<Bytes>>());
+        assert!(cost.count_total <= 6, "{cost:?}");
+        assert!(cost.bytes_total < KIB, "{cost:?}");
+    }
+}
+
+#[test]
+fn a_body_in_chunks_of_one_byte_costs_at_most_three_times_itself() {
+    let request = signed(MIB).request_with(|body| Script::chunked(&body, 1));
+    let cost = cost(&KlikitVerifyLayer::new(SECRET), request);
+    assert!(cost.bytes_max < 2 * MIB, "{cost:?}");
+    assert!(cost.count_total < 40, "{cost:?}");
+}
+
+#[test]
+fn a_claimed_length_costs_nothing() {
+    let layer = KlikitVerifyLayer::new(SECRET).body_limit(usize::MAX / 4);
+    let huge = (512 * MIB).to_string();
+    let body = |body: Bytes| Script::frames([body.slice(..9)]).then(Step::Fail).claiming(512 * MIB);
+    let claiming = SignedDelivery::new(SECRET, BODY).header(header::CONTENT_LENGTH, &huge);
+    let unsigned = claiming.clone().without_header(&SIGNATURE);
+    let runtime = runtime();
+    for (delivery, kind) in [(claiming, RejectionKind::BodyUnreadable), (unsigned, RejectionKind::MissingSignature)] {
+        let request = delivery.request_with(body);
+        let cost = measure(|| {
+            runtime.block_on(refused(&layer, request, kind));
+        });
+        assert!(cost.bytes_max < 16 * KIB, "{kind:?}: {cost:?}");
+    }
+}
+
+#[test]
+fn thousands_of_stalled_senders_hold_the_budget_and_no_more() {
+    const SENDERS: usize = 3000;
+    const BUDGET: usize = 4 << 20;
+    const LARGE: usize = 128 << 10;
+    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LARGE).buffer_budget(BUDGET);
+    let delivery = signed(LARGE as u64);
+    // In two pieces, one byte short of the limit; and in chunks of a byte.
+    let large = || Script::chunked(&delivery.body().slice(1..), LARGE / 2).then(Step::Hang);
+    let small = || Script::chunked(&delivery.body().slice(..16), 1).then(Step::Hang);
+    let requests: Vec<_> =
+        (0..SENDERS).map(|n| delivery.request_with(|_| if n % 2 == 0 { large() } else { small() })).collect();
+    let mut waiting = Vec::with_capacity(SENDERS);
+    let mut service = layer.layer(Handler::default());
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let cost = measure(|| {
+        for request in requests {
+            let mut future = task::spawn(service.call(request));
+            if future.poll().is_pending() {
+                waiting.push(future);
+            }
+        }
+    });
+    let budget = BUDGET as u64;
+    assert!(waiting.len() >= BUDGET / LARGE, "the budget has room for more than {} senders", waiting.len());
+    assert!(cost.bytes_max > budget / 10 * 9, "the budget is to be used: {cost:?}");
+    // Beside the budget: the futures themselves, and one buffer on its way.
+    assert!(cost.bytes_max < budget + SENDERS as u64 * 2 * KIB + LARGE as u64, "{cost:?}");
+}
