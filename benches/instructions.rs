@@ -12,35 +12,30 @@ use std::{
     process::{Command, exit},
 };
 
-use support::Case;
+use support::{Case, run};
 
 /// Bytes, frames, and the most instructions beyond the hash.
 const GATES: [(usize, usize, i64); 4] = [(1024, 1, 3000), (8192, 1, 3000), (1024, 4, 5000), (8192, 4, 5000)];
 
 const TIMES: usize = 200;
 
-const HASH: &str = "hash";
-const LAYER: &str = "layer";
+const CASES: [Case; 3] = [Case::Hash, Case::Bare, Case::Layer];
 
 fn main() {
     let arguments: Vec<String> = env::args().collect();
-    if let [_, case, bytes, frames, times] = &arguments[..] {
+    if let [_, case, bytes, frames] = &arguments[..] {
         let number = |text: &String| text.parse().expect("a number");
-        let case = match case.as_str() {
-            HASH => Case::Hash { bytes: number(bytes) },
-            LAYER => Case::Layer { bytes: number(bytes), frames: number(frames) },
-            other => panic!("no such case: {other}"),
-        };
-        return case.prepare().run(number(times), counted);
+        let case = CASES.into_iter().find(|known| format!("{known:?}") == *case).expect("a case");
+        return run(case, number(bytes), number(frames), TIMES, counted);
     }
     let mut over = false;
     println!("{:<28} {:>12} {:>12} {:>10} {:>8}", "instructions", "hash", "layer", "beyond", "gate");
     for (bytes, frames, gate) in GATES {
-        let (hash, layer) = (count(HASH, bytes, frames), count(LAYER, bytes, frames));
-        let beyond = layer - hash;
+        let [hash, bare, layer] = CASES.map(|case| count(case, bytes, frames));
+        let beyond = layer - bare - hash;
         over |= beyond > gate;
         let body = format!("{bytes} bytes in {frames} frame(s)");
-        println!("{body:<28} {hash:>12} {layer:>12} {beyond:>10} {gate:>8}");
+        println!("{body:<28} {hash:>12} {:>12} {beyond:>10} {gate:>8}", layer - bare);
     }
     if over {
         eprintln!("over the gate");
@@ -54,12 +49,12 @@ fn counted(case: &mut dyn FnMut()) {
     case();
 }
 
-fn count(case: &str, bytes: usize, frames: usize) -> i64 {
+fn count(case: Case, bytes: usize, frames: usize) -> i64 {
     let own = env::current_exe().expect("this program has a path");
     let valgrind = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted*"])
         .arg(own)
-        .args([case, &bytes.to_string(), &frames.to_string(), &TIMES.to_string()])
+        .args([format!("{case:?}"), bytes.to_string(), frames.to_string()])
         .output();
     let Ok(output) = valgrind else {
         eprintln!("this bench needs valgrind");

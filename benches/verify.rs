@@ -1,4 +1,4 @@
-//! What the layer costs beyond the hash, by the clock: medians of pairs run in turn, since machines are noisy.
+//! What the layer costs beyond the hash, by the clock: medians of rounds that run all cases in turn, since machines are noisy.
 //!
 //! `cargo bench --bench verify`; the counts that repeat are in `instructions`.
 #![allow(missing_docs, unreachable_pub)]
@@ -11,10 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use allocation_counter::measure as allocations;
-use support::{Case, Prepared};
+use support::{Case, run};
 
-const PAIRS: usize = 1001;
+const ROUNDS: usize = 2001;
 /// Few enough that a batch of requests stays in the processor's cache, as one request would.
 const BATCH: usize = 8;
 
@@ -22,7 +21,7 @@ fn main() {
     if std::env::args().any(|argument| argument == "--resident") {
         return resident();
     }
-    println!("{:<28} {:>10} {:>10} {:>8} {:>10} {:>12}", "body", "hash", "layer", "ratio", "beyond", "allocations");
+    println!("{:<28} {:>10} {:>10} {:>8} {:>10}", "body", "hash", "layer", "ratio", "beyond");
     for (bytes, frames) in [(1024, 1), (1024, 4), (8192, 1), (8192, 4), (131_072, 1), (131_072, 16)] {
         compare(bytes, frames);
     }
@@ -31,36 +30,33 @@ fn main() {
 }
 
 fn compare(bytes: usize, frames: usize) {
-    let mut hash = Case::Hash { bytes }.prepare();
-    let mut layer = Case::Layer { bytes, frames }.prepare();
+    let cases = [Case::Hash, Case::Bare, Case::Layer];
     let (mut hashes, mut layers, mut ratios, mut beyond) = (vec![], vec![], vec![], vec![]);
-    for pair in 0..PAIRS {
-        let (hash, layer) = if pair % 2 == 0 {
-            let hash = nanoseconds(&mut hash);
-            (hash, nanoseconds(&mut layer))
-        } else {
-            let layer = nanoseconds(&mut layer);
-            (nanoseconds(&mut hash), layer)
-        };
+    for round in 0..ROUNDS {
+        let mut figures = [0.0; 3];
+        // Each case comes first, second and third in turn.
+        for turn in 0..3 {
+            let case = (round + turn) % 3;
+            figures[case] = nanoseconds(cases[case], bytes, frames);
+        }
+        let [hash, bare, layer] = figures;
         hashes.push(hash);
-        layers.push(layer);
-        ratios.push(layer / hash);
-        beyond.push(layer - hash);
+        layers.push(layer - bare);
+        ratios.push((layer - bare) / hash);
+        beyond.push(layer - bare - hash);
     }
-    let allocations = layer.run(1, |case| allocations(case).count_total);
     println!(
-        "{:<28} {:>7.0} ns {:>7.0} ns {:>8.3} {:>7.0} ns {:>12}",
+        "{:<28} {:>7.0} ns {:>7.0} ns {:>8.3} {:>7.0} ns",
         format!("{bytes} bytes in {frames} frame(s)"),
         median(hashes),
         median(layers),
         median(ratios),
         median(beyond),
-        allocations,
     );
 }
 
-fn nanoseconds(case: &mut Prepared) -> f64 {
-    let time: Duration = case.run(BATCH, |case| {
+fn nanoseconds(case: Case, bytes: usize, frames: usize) -> f64 {
+    let time: Duration = run(case, bytes, frames, BATCH, |case| {
         let started = Instant::now();
         case();
         started.elapsed()
@@ -87,7 +83,7 @@ fn resident() {
     let frames =
         (0..BODY).map(|_| Ok::<_, std::convert::Infallible>(http_body::Frame::data(bytes::Bytes::from_static(b"o"))));
     let request = delivery.request_with(|_| http_body_util::StreamBody::new(futures_util::stream::iter(frames)));
-    let service = tower::Layer::layer(&tower_klikit::KlikitVerifyLayer::new("secret"), support::Keep::default());
+    let service = tower::Layer::layer(&tower_klikit::KlikitVerifyLayer::new("secret"), support::Drop);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let before = peak();
     let response = runtime.block_on(tower::ServiceExt::oneshot(service, request)).expect("the handler does not fail");

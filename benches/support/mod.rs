@@ -1,46 +1,98 @@
-//! The layer and the bare hash over the same bytes, as cases that several benches run.
+//! What several benches run: a delivery through the layer, the same delivery without the layer, and the bare hash.
 
 use std::{
-    cell::RefCell,
     convert::Infallible,
     future::{Future, Ready, ready},
     hint::black_box,
     pin::pin,
-    rc::Rc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{Request, Response, header};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::{Full, StreamBody};
 use sha2::Sha256;
 use tower::{Layer, Service};
-use tower_klikit::{KlikitVerify, KlikitVerifyLayer, VerifiedBody, testing::SignedDelivery};
+use tower_klikit::{KlikitVerifyLayer, testing::SignedDelivery};
 
 const SECRET: &str = "klikit-bench-secret";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Case {
-    /// HMAC-SHA256 over so many bytes, with the key absorbed beforehand.
-    Hash { bytes: usize },
-    /// The whole layer on a body of so many bytes in so many frames, up to the call of a handler that does nothing.
-    Layer { bytes: usize, frames: usize },
+    /// HMAC-SHA256 over the body, with the key absorbed beforehand.
+    Hash,
+    /// A handler that drops the request.
+    Bare,
+    /// The layer in front of that handler. What it costs is this less [`Case::Bare`]: the request is dropped in both.
+    Layer,
 }
 
-/// A case, with everything that is not measured done beforehand.
-pub enum Prepared {
-    Hash { key: Hmac<Sha256>, body: Bytes },
-    Layer { service: KlikitVerify<Keep>, delivery: SignedDelivery, frames: Vec<Bytes>, keep: Keep },
+/// Runs a case `times` times on a body of so many bytes in so many frames. `measure` is given the part that is the case, with
+/// everything else done beforehand.
+pub fn run<T>(case: Case, bytes: usize, frames: usize, times: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
+    // As klikit's requests look behind a proxy.
+    let delivery = SignedDelivery::new(SECRET, vec![b'o'; bytes])
+        .event_id("9f3b3f0e-6a0e-4b5c-9f0e-2f1a7c5d8e11")
+        .header(header::HOST, "orders.example.com")
+        .header(header::USER_AGENT, "klikit-hookit/1.0")
+        .header(header::ACCEPT_ENCODING, "gzip");
+    if case == Case::Hash {
+        return hash(delivery.body(), times, measure);
+    }
+    if frames == 1 {
+        return serve(case, (0..times).map(|_| delivery.request::<Full<Bytes>>()).collect(), measure);
+    }
+    let size = bytes.div_ceil(frames);
+    let request = |_| {
+        let mut request = delivery.request_with(|body| {
+            let frame = move |at| Ok::<_, Infallible>(Frame::data(body.slice(at..bytes.min(at + size))));
+            StreamBody::new(futures_util::stream::iter((0..bytes).step_by(size).map(frame)))
+        });
+        request.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
+        request
+    };
+    serve(case, (0..times).map(request).collect(), measure)
 }
 
-/// A handler that keeps its requests, so that dropping them is not measured: whoever sent them would drop them anyway.
-#[derive(Clone, Default)]
-pub struct Keep(Rc<RefCell<Vec<Request<VerifiedBody>>>>);
+fn hash<T>(body: &Bytes, times: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
+    let key = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("HMAC takes a key of any length");
+    measure(&mut || {
+        for _ in 0..times {
+            let mut mac = black_box(&key).clone();
+            mac.update(black_box(body));
+            black_box(mac.finalize());
+        }
+    })
+}
 
-impl Service<Request<VerifiedBody>> for Keep {
+fn serve<B, T>(case: Case, requests: Vec<Request<B>>, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T
+where
+    B: Body<Error = Infallible>,
+{
+    let mut requests = requests.into_iter();
+    if case == Case::Bare {
+        return measure(&mut || requests.by_ref().for_each(|request| call(&mut Drop, request)));
+    }
+    let mut service = KlikitVerifyLayer::new(SECRET).layer(Drop);
+    measure(&mut || requests.by_ref().for_each(|request| call(&mut service, request)))
+}
+
+fn call<B, C: Body>(service: &mut impl Service<Request<B>, Response = Response<C>>, request: Request<B>) {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(service.call(request)).poll(&mut context) {
+        Poll::Ready(Ok(response)) => assert_eq!(response.status(), 200),
+        _ => panic!("a body that is there is verified at the first poll"),
+    }
+}
+
+/// The handler.
+#[derive(Clone)]
+pub struct Drop;
+
+impl<B> Service<Request<B>> for Drop {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -49,89 +101,8 @@ impl Service<Request<VerifiedBody>> for Keep {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
-        self.0.borrow_mut().push(request);
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        drop(black_box(request));
         ready(Ok(Response::new(Full::default())))
     }
-}
-
-impl Case {
-    pub fn prepare(self) -> Prepared {
-        match self {
-            Self::Hash { bytes } => {
-                let key = Hmac::new_from_slice(SECRET.as_bytes()).expect("HMAC takes a key of any length");
-                Prepared::Hash { key, body: vec![b'o'; bytes].into() }
-            }
-            Self::Layer { bytes, frames } => {
-                let keep = Keep::default();
-                // As klikit's requests look behind a proxy.
-                let delivery = SignedDelivery::new(SECRET, vec![b'o'; bytes])
-                    .event_id("9f3b3f0e-6a0e-4b5c-9f0e-2f1a7c5d8e11")
-                    .header(header::HOST, "orders.example.com")
-                    .header(header::USER_AGENT, "klikit-hookit/1.0")
-                    .header(header::ACCEPT_ENCODING, "gzip");
-                let body = delivery.body();
-                let size = bytes.div_ceil(frames);
-                let frames = (0..bytes).step_by(size).map(|at| body.slice(at..bytes.min(at + size))).collect();
-                Prepared::Layer { service: KlikitVerifyLayer::new(SECRET).layer(keep.clone()), delivery, frames, keep }
-            }
-        }
-    }
-}
-
-impl Prepared {
-    /// Runs the case `times` times, timed or counted by `measure`, which is given the part that is the case.
-    pub fn run<T>(&mut self, times: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
-        match self {
-            Self::Hash { key, body } => measure(&mut || {
-                for _ in 0..times {
-                    let mut mac = black_box(&*key).clone();
-                    mac.update(black_box(body));
-                    black_box(mac.finalize());
-                }
-            }),
-            Self::Layer { service, delivery, frames, keep } if frames.len() == 1 => {
-                let requests = (0..times).map(|_| delivery.request::<Full<Bytes>>()).collect();
-                serve(service, keep, requests, measure)
-            }
-            Self::Layer { service, delivery, frames, keep } => {
-                let request = |_| {
-                    let frames =
-                        frames.clone().into_iter().map(|frame| Ok::<_, Infallible>(http_body::Frame::data(frame)));
-                    let mut request = delivery.request_with(|_| StreamBody::new(futures_util::stream::iter(frames)));
-                    request.headers_mut().insert(header::CONTENT_LENGTH, delivery.body().len().into());
-                    request
-                };
-                let requests = (0..times).map(request).collect();
-                serve(service, keep, requests, measure)
-            }
-        }
-    }
-}
-
-fn serve<B, T>(
-    service: &mut KlikitVerify<Keep>,
-    keep: &Keep,
-    requests: Vec<Request<B>>,
-    measure: impl FnOnce(&mut dyn FnMut()) -> T,
-) -> T
-where
-    B: Body<Error = Infallible>,
-{
-    let times = requests.len();
-    let mut requests = requests.into_iter();
-    let mut responses = Vec::with_capacity(times);
-    keep.0.borrow_mut().reserve(times);
-    let mut context = Context::from_waker(Waker::noop());
-    let measured = measure(&mut || {
-        for request in requests.by_ref() {
-            let Poll::Ready(Ok(response)) = pin!(service.call(request)).poll(&mut context) else {
-                panic!("a body that is there is verified at the first poll");
-            };
-            responses.push(response);
-        }
-    });
-    assert!(responses.iter().all(|response| response.status() == 200));
-    assert_eq!(keep.0.borrow_mut().drain(..).count(), responses.len());
-    measured
 }
