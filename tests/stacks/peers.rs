@@ -88,14 +88,14 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn http1(address: SocketAddr) -> Self {
-        Self::new(address, legacy::Client::builder(TokioExecutor::new()))
+        Self::new(address, &legacy::Client::builder(TokioExecutor::new()))
     }
 
     pub(crate) fn http2(address: SocketAddr) -> Self {
-        Self::new(address, legacy::Client::builder(TokioExecutor::new()).http2_only(true).clone())
+        Self::new(address, legacy::Client::builder(TokioExecutor::new()).http2_only(true))
     }
 
-    fn new(address: SocketAddr, builder: legacy::Builder) -> Self {
+    fn new(address: SocketAddr, builder: &legacy::Builder) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         Self { http: builder.build(connector), address }

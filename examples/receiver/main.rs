@@ -1,0 +1,134 @@
+//! Receives klikit's deliveries, and shows on sample deliveries what it lets through:
+//!
+//! ```text
+//! cargo run --example receiver
+//! ```
+//!
+//! The receiver is this file; the sample deliveries are sent by `demo.rs`.
+
+#[path = "../../tests/support/deliveries.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests share this file")]
+mod deliveries;
+mod demo;
+
+use std::{
+    env,
+    error::Error,
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use axum::{Extension, Json, Router, body::Bytes, routing::post};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, signal, sync::oneshot};
+use tower_klikit::{Delivery, KlikitVerifyLayer};
+
+const USAGE: &str = "\
+Usage: cargo run --example receiver [-- --once]
+
+Receives klikit's deliveries on POST /webhooks/klikit: sends itself sample deliveries,
+shows what each was answered, and serves on until ctrl-c.
+
+Options:
+  --once  Stop after the samples, with exit code 1 if an answer is not as expected
+  --help  Show this
+
+Environment:
+  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
+  PORT                   The port on 127.0.0.1 [default: 8080]";
+
+const PATH: &str = "/webhooks/klikit";
+
+/// The receiver: a handler, and the layer that lets nothing reach it but what klikit signed.
+fn app(verify: KlikitVerifyLayer) -> Router {
+    Router::new().route(PATH, post(receive).layer(verify))
+}
+
+/// Sees verified deliveries only. The body is the very bytes that klikit signed.
+async fn receive(Extension(delivery): Extension<Delivery>, body: Bytes) -> Json<Value> {
+    let id = delivery.event_id().map_or("-", |id| id.as_str());
+    let event_type = delivery.event_type().map_or("-", |event_type| event_type.as_str());
+    // Never the body: it holds customers' data.
+    println!(" received {id} {event_type} {} bytes", body.len());
+    Json(json!({ "status": "received" }))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into()).collect();
+    let once = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => false,
+        ["--once"] => true,
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(once).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every sample was answered as expected.
+async fn run(once: bool) -> Result<bool, Box<dyn Error>> {
+    // The layer logs what it refuses, and why.
+    tracing_subscriber::fmt().without_time().with_target(false).with_ansi(io::stdout().is_terminal()).init();
+
+    let port = port()?;
+    let listener = TcpListener::bind(("127.0.0.1", port))
+        .await
+        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}; PORT chooses another port"))?;
+
+    let (demo_secret, samples) = deliveries::all();
+    // Set but empty is an error, and no reason to take the demo secret.
+    let secret = match env::var_os("KLIKIT_WEBHOOK_SECRET") {
+        Some(secret) => secret.into_encoded_bytes(),
+        None => {
+            println!("KLIKIT_WEBHOOK_SECRET is not set: using the demo secret {demo_secret:?}, which everyone knows.");
+            demo_secret.clone().into_bytes()
+        }
+    };
+    let verify = KlikitVerifyLayer::try_new(&secret).map_err(|error| format!("KLIKIT_WEBHOOK_SECRET: {error}"))?;
+
+    let url = format!("http://{}{PATH}", listener.local_addr()?);
+    println!(
+        "Serving POST {url}\n\nSending itself sample deliveries. What the handler received, and what was refused:\n"
+    );
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = axum::serve(listener, app(verify)).with_graceful_shutdown(async { _ = stopped.await });
+    let server = tokio::spawn(server.into_future());
+
+    let attempts = demo::attempts(&secret, samples);
+    let as_expected = demo::send_all(&url, &attempts).await;
+
+    if !once {
+        let caution =
+            if secret == demo_secret.as_bytes() { "" } else { ", signed with your secret: keep it to yourself" };
+        println!("\nTry one yourself{caution}:\n\n{}\n\nServing until ctrl-c.\n", attempts[0].delivery.curl(&url));
+        signal::ctrl_c().await?;
+        println!("Stopping.");
+    }
+    drop(stop);
+    server.await??;
+    Ok(as_expected)
+}
+
+fn port() -> Result<u16, String> {
+    match env::var_os("PORT") {
+        None => Ok(8080),
+        Some(port) => port
+            .to_str()
+            .and_then(|port| port.parse().ok())
+            .ok_or_else(|| format!("PORT is {port:?}, which is no port")),
+    }
+}
