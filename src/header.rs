@@ -3,10 +3,17 @@
 use http::HeaderName;
 
 /// The signature over the raw body, as 64 hex digits.
-pub const SIGNATURE: HeaderName = HeaderName::from_static("x-klikit-signature");
+pub const SIGNATURE: HeaderName = HeaderName::from_static(name::SIGNATURE);
 
 /// The id for de-duplication. klikit does not sign it.
-pub const EVENT_ID: HeaderName = HeaderName::from_static("x-klikit-event-id");
+pub const EVENT_ID: HeaderName = HeaderName::from_static(name::EVENT_ID);
 
 /// The name of the event. klikit does not sign it.
-pub const EVENT_TYPE: HeaderName = HeaderName::from_static("x-klikit-event-type");
+pub const EVENT_TYPE: HeaderName = HeaderName::from_static(name::EVENT_TYPE);
+
+/// The same as texts, to match on.
+pub(crate) mod name {
+    pub(crate) const SIGNATURE: &str = "x-klikit-signature";
+    pub(crate) const EVENT_ID: &str = "x-klikit-event-id";
+    pub(crate) const EVENT_TYPE: &str = "x-klikit-event-type";
+}

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{
     body::{ResponseBody, VerifiedBody},
-    collect::Collect,
+    collect::{Collect, Verified},
     config::Config,
     head::Claims,
     rejection::{BoxError, Rejection},
@@ -33,8 +33,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, F, ReqBody> {
-        Receive { #[pin] body: ReqBody, collect: Collect, head: Option<Head<S>> },
-        Verified { inner: S, request: Option<Request<VerifiedBody>> },
+        Receive { #[pin] body: ReqBody, collect: Collect, verified: Option<Verified>, head: Option<Head<S>> },
         Call { #[pin] future: F },
         Reject { rejection: Rejection, config: Arc<Config> },
     }
@@ -47,18 +46,17 @@ struct Head<S> {
     claims: Claims,
 }
 
-const POLLED_AFTER_READY: &str = "a future is not polled after it is ready";
-
 impl<S, ReqBody> ResponseFuture<S, ReqBody>
 where
     S: Service<Request<VerifiedBody>>,
 {
-    pub(super) fn reject(rejection: Rejection, config: Arc<Config>) -> Self {
-        Self { state: State::Reject { rejection, config } }
+    pub(super) fn receive(inner: S, parts: Parts, claims: Claims, body: ReqBody, collect: Collect) -> Self {
+        let head = Some(Head { inner, parts, claims });
+        Self { state: State::Receive { body, collect, verified: None, head } }
     }
 
-    pub(super) fn receive(inner: S, parts: Parts, claims: Claims, body: ReqBody, collect: Collect) -> Self {
-        Self { state: State::Receive { body, collect, head: Some(Head { inner, parts, claims }) } }
+    pub(super) fn reject(rejection: Rejection, config: Arc<Config>) -> Self {
+        Self { state: State::Reject { rejection, config } }
     }
 }
 
@@ -71,25 +69,26 @@ where
     type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        const WAITING: &str = "a request waits until it is handed on";
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                StateProj::Receive { body, collect, head } => match ready!(collect.poll(cx, body)) {
-                    Ok(verified) => {
-                        let Head { inner, mut parts, claims } = head.take().expect(POLLED_AFTER_READY);
-                        claims.confirm(&mut parts, &verified);
-                        let request = Request::from_parts(parts, VerifiedBody::new(verified.bytes));
-                        state.set(State::Verified { inner, request: Some(request) });
+                StateProj::Receive { body, collect, verified, head } => {
+                    if verified.is_none() {
+                        match ready!(collect.poll(cx, body)) {
+                            Ok(it) => *verified = Some(it),
+                            Err(rejection) => {
+                                let config = collect.config();
+                                state.set(State::Reject { rejection, config });
+                                continue;
+                            }
+                        }
                     }
-                    Err(rejection) => {
-                        let config = collect.config();
-                        state.set(State::Reject { rejection, config });
-                    }
-                },
-                StateProj::Verified { inner, request } => {
-                    ready!(inner.poll_ready(cx))?;
+                    ready!(head.as_mut().expect(WAITING).inner.poll_ready(cx))?;
+                    let Head { mut inner, parts, claims } = head.take().expect(WAITING);
+                    let request = claims.confirm(parts, verified.take().expect(WAITING));
                     // The instance that said it was ready, not a clone of it.
-                    let future = inner.call(request.take().expect(POLLED_AFTER_READY));
+                    let future = inner.call(request);
                     state.set(State::Call { future });
                 }
                 StateProj::Call { future } => {

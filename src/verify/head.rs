@@ -2,16 +2,17 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 
 use super::{
+    body::VerifiedBody,
     collect::{Collect, Verified},
     config::Config,
     rejection::RejectionKind,
 };
 use crate::{
     event::{Delivery, EventId, EventType},
-    header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
+    header::name,
     signature::Signature,
 };
 
@@ -59,8 +60,8 @@ impl Claims {
         Ok((claims, Collect::new(Arc::clone(config), secrets, signature, framing.length)))
     }
 
-    /// Makes a head say what is true of it, now that the body is verified.
-    pub(super) fn confirm(self, parts: &mut Parts, verified: &Verified) {
+    /// The request for the inner service, now that its body is verified.
+    pub(super) fn confirm(self, mut parts: Parts, verified: Verified) -> Request<VerifiedBody> {
         self.framing.set(&mut parts.headers, verified.bytes.len());
         if let Some(event_id) = &self.event_id {
             parts.extensions.insert(event_id.clone());
@@ -68,9 +69,10 @@ impl Claims {
         parts.extensions.insert(Delivery {
             event_id: self.event_id,
             event_type: self.event_type,
-            signer: Arc::clone(&verified.signer),
+            signer: verified.signer,
             received_at: self.received_at,
         });
+        Request::from_parts(parts, VerifiedBody::new(verified.bytes))
     }
 }
 
@@ -133,22 +135,24 @@ impl<'a> Fields<'a> {
             framing: Framing::default(),
         };
         for (name, value) in headers {
-            if name == SIGNATURE {
-                // Loggers pass over what is marked so.
-                value.set_sensitive(true);
-                fields.signature.add(value);
-            } else if name == EVENT_ID {
-                fields.event_id.add(value);
-            } else if name == EVENT_TYPE {
-                fields.event_type.add(value);
-            } else if name == header::AUTHORIZATION {
-                value.set_sensitive(true);
-                fields.authorization.add(value);
-            } else if name == header::CONTENT_LENGTH {
-                fields.framing.length = fields.framing.length.max(announced_length(value.as_bytes()));
-                fields.framing.lengths += 1;
-            } else if name == header::TRANSFER_ENCODING || name == header::TRAILER {
-                fields.framing.transfer = true;
+            match name.as_str() {
+                name::SIGNATURE => {
+                    // Loggers pass over what is marked so.
+                    value.set_sensitive(true);
+                    fields.signature.add(value);
+                }
+                name::EVENT_ID => fields.event_id.add(value),
+                name::EVENT_TYPE => fields.event_type.add(value),
+                "authorization" => {
+                    value.set_sensitive(true);
+                    fields.authorization.add(value);
+                }
+                "content-length" => {
+                    fields.framing.length = fields.framing.length.max(announced_length(value.as_bytes()));
+                    fields.framing.lengths += 1;
+                }
+                "transfer-encoding" | "trailer" => fields.framing.transfer = true,
+                _ => {}
             }
         }
         fields
