@@ -121,7 +121,10 @@ impl SigningKey {
     }
 
     pub(crate) fn sign(&self, body: &[u8]) -> Signature {
-        self.start_with(body).finish()
+        // Not by way of `Signing`: each move of the state costs a short body a percent.
+        let mut mac = self.0.clone();
+        mac.update(body);
+        Signature(mac.finalize().into_bytes().into())
     }
 }
 

@@ -34,8 +34,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// A body on its way in.
 pub(super) struct Collect {
     config: Arc<Config>,
-    secrets: Secrets,
-    expected: Signature,
+    expected: Expected,
     /// With the first secret, over what has arrived. `None` up to the second frame: a body in one frame is hashed in one go.
     signing: Option<Box<Signing>>,
     seen: usize,
@@ -52,6 +51,15 @@ struct Wait {
     timer: Pin<Box<Sleep>>,
 }
 
+/// What the head of the request says of the body.
+pub(super) struct Expected {
+    pub(super) signature: Signature,
+    /// What it may be signed with.
+    pub(super) secrets: Secrets,
+    /// The length that the sender announces, or 0.
+    pub(super) length: u64,
+}
+
 /// A body whose signature holds.
 pub(super) struct Verified {
     pub(super) bytes: Bytes,
@@ -59,20 +67,10 @@ pub(super) struct Verified {
 }
 
 impl Collect {
-    /// A body that is to hold what `expected` signs, and to which its sender gives the length `announced`.
-    pub(super) fn new(config: Arc<Config>, secrets: Secrets, expected: Signature, announced: u64) -> Self {
-        let draining = announced > config.body_limit as u64;
-        Self {
-            config,
-            secrets,
-            expected,
-            signing: None,
-            seen: 0,
-            buffer: Buffer::default(),
-            wait: None,
-            ticket: None,
-            draining,
-        }
+    #[inline]
+    pub(super) fn new(config: Arc<Config>, expected: Expected) -> Self {
+        let draining = expected.length > config.body_limit as u64;
+        Self { config, expected, signing: None, seen: 0, buffer: Buffer::default(), wait: None, ticket: None, draining }
     }
 
     pub(super) fn config(&self) -> Arc<Config> {
@@ -119,7 +117,8 @@ impl Collect {
             let frame = data.copy_to_bytes(length);
             if !self.buffer.is_empty() {
                 let so_far = self.buffer.as_slice();
-                let signing = self.signing.get_or_insert_with(|| Box::new(self.secrets[0].key().start_with(so_far)));
+                let signing =
+                    self.signing.get_or_insert_with(|| Box::new(self.expected.secrets[0].key().start_with(so_far)));
                 signing.update(&frame);
             }
             self.buffer.append(frame, self.config.body_limit, &self.config.budget)?;
@@ -145,15 +144,18 @@ impl Collect {
             return Err(RejectionKind::BodyTooLarge);
         }
         let body = self.buffer.as_slice();
-        let [first, others @ ..] = &*self.secrets else { return Err(RejectionKind::SignatureMismatch) };
+        let [first, others @ ..] = &*self.expected.secrets else { return Err(RejectionKind::SignatureMismatch) };
         let signature = match self.signing.take() {
             Some(signing) => signing.finish(),
             None => first.key().sign(body),
         };
-        let secret = if signature == self.expected {
+        let secret = if signature == self.expected.signature {
             first
         } else {
-            others.iter().find(|other| other.matches(body, &self.expected)).ok_or(RejectionKind::SignatureMismatch)?
+            others
+                .iter()
+                .find(|other| other.matches(body, &self.expected.signature))
+                .ok_or(RejectionKind::SignatureMismatch)?
         };
         let signer = Arc::clone(secret.signer());
         Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })

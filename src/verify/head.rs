@@ -1,12 +1,12 @@
 //! What can be refused before one byte of the body is read.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 
 use super::{
     body::VerifiedBody,
-    collect::{Collect, Verified},
+    collect::{Expected, Verified},
     config::Config,
     rejection::RejectionKind,
 };
@@ -25,8 +25,9 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Checks a head, the cheapest first, and who the sender is before what it sends. The claims, and the body to be received.
-    pub(super) fn check(parts: &mut Parts, config: &Arc<Config>) -> Result<(Self, Collect), RejectionKind> {
+    /// Checks a head: the cheapest first, and who the sender is before what it sends.
+    #[inline]
+    pub(super) fn check(parts: &mut Parts, config: &Config) -> Result<(Self, Expected), RejectionKind> {
         let fields = Fields::find(&mut parts.headers);
         let signature = match fields.signature {
             Field::Missing => return Err(RejectionKind::MissingSignature),
@@ -56,8 +57,8 @@ impl Claims {
             return Err(RejectionKind::BodyTooLarge);
         }
         let secrets = config.secrets(parts).ok_or(RejectionKind::UnknownTenant)?;
-        let claims = Self { event_id, event_type, framing, received_at: SystemTime::now() };
-        Ok((claims, Collect::new(Arc::clone(config), secrets, signature, framing.length)))
+        let expected = Expected { signature, secrets, length: framing.length };
+        Ok((Self { event_id, event_type, framing, received_at: SystemTime::now() }, expected))
     }
 
     /// The request for the inner service, now that its body is verified.

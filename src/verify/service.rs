@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use super::{
     body::{ResponseBody, VerifiedBody},
+    collect::Collect,
     config::Config,
     future::ResponseFuture,
     head::Claims,
@@ -47,10 +48,13 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let config = Arc::clone(&self.config);
         let (mut parts, body) = request.into_parts();
-        match Claims::check(&mut parts, &self.config) {
-            Ok((claims, collect)) => ResponseFuture::receive(self.inner.clone(), parts, claims, body, collect),
-            Err(kind) => ResponseFuture::reject(kind.into(), Arc::clone(&self.config)),
+        match Claims::check(&mut parts, &config) {
+            Ok((claims, expected)) => {
+                ResponseFuture::receive(self.inner.clone(), parts, claims, body, Collect::new(config, expected))
+            }
+            Err(kind) => ResponseFuture::reject(kind.into(), config),
         }
     }
 }
