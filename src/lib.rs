@@ -14,7 +14,7 @@ pub mod verify;
 pub use crate::{
     event::{Delivery, EventId, EventType, OtherEventType},
     keyring::{Keyring, KeyringError},
-    secret::{SecretError, WebhookSecret},
+    secret::{SecretError, SecretErrorKind, WebhookSecret},
     signature::{ParseSignatureError, Signature},
     verify::{KlikitVerify, KlikitVerifyLayer, Rejection, RejectionKind, VerifiedBody},
 };

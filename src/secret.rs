@@ -32,10 +32,10 @@ impl WebhookSecret {
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, SecretError> {
         let secret = secret.as_ref();
         if secret.is_empty() {
-            return Err(SecretError { kind: SecretErrorKind::Empty });
+            return Err(SecretErrorKind::Empty.into());
         }
         if is_blank(secret) {
-            return Err(SecretError { kind: SecretErrorKind::Blank });
+            return Err(SecretErrorKind::Blank.into());
         }
         Ok(Self { bytes: Zeroizing::new(secret.into()), key: SigningKey::new(secret) })
     }
@@ -46,8 +46,9 @@ impl WebhookSecret {
     ///
     /// When the variable is not set, or as [`WebhookSecret::new`]: a variable that is set to nothing is an error, never a key.
     pub fn from_env() -> Result<Self, SecretError> {
-        let secret = env::var_os(ENV).ok_or(SecretError { kind: SecretErrorKind::NotSet })?;
+        let secret = env::var_os(ENV).ok_or(SecretErrorKind::NotSet)?;
         Self::new(Zeroizing::new(secret.into_encoded_bytes()))
+            .map_err(|error| SecretError { in_environment: true, ..error })
     }
 
     /// Signs a body as klikit would.
@@ -81,21 +82,45 @@ fn is_blank(secret: &[u8]) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretError {
     kind: SecretErrorKind,
+    in_environment: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum SecretErrorKind {
+/// The reasons for a [`SecretError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecretErrorKind {
+    /// The environment variable `KLIKIT_WEBHOOK_SECRET` is not set.
     NotSet,
+    /// The secret has no bytes.
     Empty,
+    /// The secret has no visible character.
     Blank,
+}
+
+impl SecretError {
+    /// What was wrong.
+    pub fn kind(&self) -> SecretErrorKind {
+        self.kind
+    }
+}
+
+impl From<SecretErrorKind> for SecretError {
+    fn from(kind: SecretErrorKind) -> Self {
+        Self { kind, in_environment: matches!(kind, SecretErrorKind::NotSet) }
+    }
 }
 
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            SecretErrorKind::NotSet => write!(f, "the environment variable {ENV} is not set"),
-            SecretErrorKind::Empty => f.write_str("the webhook secret is empty"),
-            SecretErrorKind::Blank => f.write_str("the webhook secret is blank"),
+        let fault = match self.kind {
+            SecretErrorKind::NotSet => "not set",
+            SecretErrorKind::Empty => "empty",
+            SecretErrorKind::Blank => "blank",
+        };
+        if self.in_environment {
+            write!(f, "the environment variable {ENV} is {fault}")
+        } else {
+            write!(f, "the webhook secret is {fault}")
         }
     }
 }
@@ -127,6 +152,13 @@ mod tests {
             assert!(!plain.same_as(&other));
         }
         assert!(WebhookSecret::new([0xff, 0xfe]).is_ok(), "a secret need not be UTF-8");
+    }
+
+    #[test]
+    fn an_error_says_where_the_secret_was_looked_for() {
+        assert_eq!(WebhookSecret::new("").unwrap_err().to_string(), "the webhook secret is empty");
+        let not_set = SecretError::from(SecretErrorKind::NotSet);
+        assert_eq!(not_set.to_string(), "the environment variable KLIKIT_WEBHOOK_SECRET is not set");
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl SignedDelivery {
     #[track_caller]
     pub fn new(secret: impl AsRef<[u8]>, body: impl Into<Bytes>) -> Self {
         let secret = WebhookSecret::new(secret).unwrap_or_else(|error| panic!("{error}"));
+        Self::signed_with(&secret, body)
+    }
+
+    /// Signs `body` with a secret that was parsed already.
+    pub fn signed_with(secret: &WebhookSecret, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         let signature = secret.sign(&body).to_string();
         let delivery = Self { uri: Uri::from_static("/webhooks/klikit"), headers: HeaderMap::new(), body };
@@ -86,8 +91,8 @@ impl SignedDelivery {
 
     /// Gives it this type.
     #[must_use]
-    pub fn event_type(self, event_type: &EventType) -> Self {
-        self.header(EVENT_TYPE, event_type.as_str())
+    pub fn event_type(self, event_type: impl Into<EventType>) -> Self {
+        self.header(EVENT_TYPE, event_type.into().as_str())
     }
 
     /// Sets a header, in place of what it was.

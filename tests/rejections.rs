@@ -126,7 +126,7 @@ async fn what_the_sender_is_comes_before_what_it_sends() {
 
 #[tokio::test]
 async fn a_verified_delivery_carries_what_it_came_with() {
-    let delivery = delivery().event_id("evt-1").event_type(&EventType::OrderCartUpdated);
+    let delivery = delivery().event_id("evt-1").event_type(EventType::OrderCartUpdated);
     let before = std::time::SystemTime::now();
     let seen = accepted(&layer(), delivery.request::<Whole>()).await;
     assert_eq!(seen.bytes, BODY);

@@ -10,15 +10,12 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tokio::time::timeout;
-use tower_klikit::{header::SIGNATURE, testing::SignedDelivery};
+use tower_klikit::{KlikitVerifyLayer, WebhookSecret, header::SIGNATURE, testing::SignedDelivery};
 
 use crate::deliveries::Sample;
 
 /// A later answer klikit counts as none.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// One byte more than the layer takes unless told otherwise.
-const TOO_LARGE: usize = 1024 * 1024 + 1;
 
 /// Something to send, and how it should be answered.
 pub(crate) struct Attempt {
@@ -29,14 +26,14 @@ pub(crate) struct Attempt {
 }
 
 /// All samples, signed with `secret`, and then the last of them in other ways.
-pub(crate) fn attempts(secret: &[u8], samples: Vec<Sample>) -> Vec<Attempt> {
+pub(crate) fn attempts(secret: &WebhookSecret, samples: Vec<Sample>) -> Vec<Attempt> {
     let attempt = |what: &str, delivery, expected| Attempt { what: what.into(), delivery, chunked: false, expected };
     let mut attempts: Vec<_> = samples
         .into_iter()
         .map(|sample| {
-            let delivery = SignedDelivery::new(secret, sample.body)
+            let delivery = SignedDelivery::signed_with(secret, sample.body)
                 .event_id(sample.event_id)
-                .event_type(&sample.event_type.as_str().into());
+                .event_type(&*sample.event_type);
             attempt(&sample.file, delivery, StatusCode::OK)
         })
         .collect();
@@ -44,13 +41,12 @@ pub(crate) fn attempts(secret: &[u8], samples: Vec<Sample>) -> Vec<Attempt> {
     let last = attempts.last().expect("there are samples").delivery.clone();
     let altered = last.clone().altered();
     let unsigned = last.clone().without_header(&SIGNATURE);
-    // The commonest fault of a secret that was read from a file.
-    let by_other_secret = SignedDelivery::new([secret, b"\n"].concat(), last.body().clone());
-    let too_large = SignedDelivery::new(secret, vec![b' '; TOO_LARGE]);
+    let by_other_secret = SignedDelivery::new("another secret", last.body().clone());
+    let too_large = SignedDelivery::signed_with(secret, vec![b' '; KlikitVerifyLayer::DEFAULT_BODY_LIMIT + 1]);
     attempts.extend([
         attempt("altered: one bit of the body", altered, StatusCode::FORBIDDEN),
         attempt("unsigned", unsigned, StatusCode::FORBIDDEN),
-        attempt("wrong secret: a newline at its end", by_other_secret, StatusCode::FORBIDDEN),
+        attempt("signed with another secret", by_other_secret, StatusCode::FORBIDDEN),
         attempt("too large", too_large, StatusCode::PAYLOAD_TOO_LARGE),
         Attempt { chunked: true, ..attempt("chunked, without a content-length", last, StatusCode::OK) },
     ]);

@@ -21,7 +21,7 @@ use std::{
 use axum::{Extension, Json, Router, body::Bytes, routing::post};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, signal, sync::oneshot};
-use tower_klikit::{Delivery, KlikitVerifyLayer};
+use tower_klikit::{Delivery, KlikitVerifyLayer, SecretErrorKind, WebhookSecret};
 
 const USAGE: &str = "\
 Usage: cargo run --example receiver [-- --once]
@@ -89,15 +89,16 @@ async fn run(once: bool) -> Result<bool, Box<dyn Error>> {
         .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}; PORT chooses another port"))?;
 
     let (demo_secret, samples) = deliveries::all();
-    // Set but empty is an error, and no reason to take the demo secret.
-    let secret = match env::var_os("KLIKIT_WEBHOOK_SECRET") {
-        Some(secret) => secret.into_encoded_bytes(),
-        None => {
+    let (secret, caution) = match WebhookSecret::from_env() {
+        Ok(secret) => (secret, ", signed with your secret: keep it to yourself"),
+        // Set but empty is an error, and no reason to take the demo secret.
+        Err(error) if error.kind() == SecretErrorKind::NotSet => {
             println!("KLIKIT_WEBHOOK_SECRET is not set: using the demo secret {demo_secret:?}, which everyone knows.");
-            demo_secret.clone().into_bytes()
+            (WebhookSecret::new(demo_secret)?, "")
         }
+        Err(error) => return Err(error.into()),
     };
-    let verify = KlikitVerifyLayer::try_new(&secret).map_err(|error| format!("KLIKIT_WEBHOOK_SECRET: {error}"))?;
+    let verify = KlikitVerifyLayer::with_keyring(secret.clone().into());
 
     let url = format!("http://{}{PATH}", listener.local_addr()?);
     println!(
@@ -112,8 +113,6 @@ async fn run(once: bool) -> Result<bool, Box<dyn Error>> {
     let as_expected = demo::send_all(&url, &attempts).await;
 
     if !once {
-        let caution =
-            if secret == demo_secret.as_bytes() { "" } else { ", signed with your secret: keep it to yourself" };
         println!("\nTry one yourself{caution}:\n\n{}\n\nServing until ctrl-c.\n", attempts[0].delivery.curl(&url));
         signal::ctrl_c().await?;
         println!("Stopping.");

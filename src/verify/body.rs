@@ -83,6 +83,13 @@ impl<B> ResponseBody<B> {
     }
 }
 
+/// Empty: timeout layers make their responses so.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::rejection(Bytes::new())
+    }
+}
+
 impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes>,

@@ -9,14 +9,6 @@ use crate::{
     telemetry,
 };
 
-/// klikit's largest documented delivery is about 160 kB: a batch of six large orders.
-const BODY_LIMIT: usize = 1024 * 1024;
-
-/// klikit gives a delivery up after 10 seconds ("Webhook retries" in its developer documentation).
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
-
-const BUFFER_BUDGET: usize = 64 * 1024 * 1024;
-
 type Resolver = dyn Fn(&Parts) -> Option<Keyring> + Send + Sync;
 type OnRejection = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
 
@@ -39,18 +31,6 @@ pub(super) enum Keyrings {
 }
 
 impl Config {
-    pub(super) fn new(keyrings: Keyrings) -> Self {
-        Self {
-            keyrings,
-            body_limit: BODY_LIMIT,
-            body_deadline: BODY_DEADLINE,
-            budget: Arc::new(Budget::new(BUFFER_BUDGET)),
-            missing_event_id_allowed: false,
-            basic_auth: None,
-            on_rejection: None,
-        }
-    }
-
     /// What a request with this head may be signed with.
     pub(super) fn secrets(&self, parts: &Parts) -> Option<Secrets> {
         match &self.keyrings {

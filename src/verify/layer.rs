@@ -38,6 +38,16 @@ pub struct KlikitVerifyLayer {
 }
 
 impl KlikitVerifyLayer {
+    /// The [`body_limit`](Self::body_limit) unless set: 1 MiB, six times klikit's largest documented delivery.
+    pub const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
+
+    /// The [`body_deadline`](Self::body_deadline) unless set: 10 seconds, after which klikit counts a delivery as failed
+    /// ("Webhook retries" in its developer documentation).
+    pub const DEFAULT_BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+    /// The [`buffer_budget`](Self::buffer_budget) unless set: 64 MiB.
+    pub const DEFAULT_BUFFER_BUDGET: usize = 64 * 1024 * 1024;
+
     /// Verifies with one secret: the `webhook_secret_key`, byte for byte.
     ///
     /// # Panics
@@ -71,7 +81,7 @@ impl KlikitVerifyLayer {
 
     /// Verifies with any secret of a keyring, which can change while the layer serves.
     pub fn with_keyring(keyring: Keyring) -> Self {
-        Self { config: Arc::new(Config::new(Keyrings::One(keyring))) }
+        Self::verifying(Keyrings::One(keyring))
     }
 
     /// Verifies each request with the keyring that `resolve` picks by its head: many businesses, one process.
@@ -91,11 +101,10 @@ impl KlikitVerifyLayer {
     /// });
     /// ```
     pub fn with_resolver(resolve: impl Fn(&Parts) -> Option<Keyring> + Send + Sync + 'static) -> Self {
-        Self { config: Arc::new(Config::new(Keyrings::PerRequest(Arc::new(resolve)))) }
+        Self::verifying(Keyrings::PerRequest(Arc::new(resolve)))
     }
 
-    /// The longest body that is accepted, in bytes; longer ones get 413. 1 MiB unless set, six times klikit's largest
-    /// documented batch.
+    /// The longest body that is accepted, in bytes; longer ones get 413. [1 MiB](Self::DEFAULT_BODY_LIMIT) unless set.
     ///
     /// Extractors may have a limit of their own: axum's is 2 MB.
     #[must_use]
@@ -103,7 +112,7 @@ impl KlikitVerifyLayer {
         self.with(|config| config.body_limit = bytes)
     }
 
-    /// How long a body may take to arrive; a slower one gets 408. 10 seconds unless set: klikit has given up by then.
+    /// How long a body may take to arrive; a slower one gets 408. [10 seconds](Self::DEFAULT_BODY_DEADLINE) unless set.
     ///
     /// It runs from when the body first has to be waited for.
     #[must_use]
@@ -111,7 +120,8 @@ impl KlikitVerifyLayer {
         self.with(|config| config.body_deadline = time)
     }
 
-    /// What all bodies that are not verified yet may hold together, in bytes. 64 MiB unless set.
+    /// What all bodies that are not verified yet may hold together, in bytes. [64 MiB](Self::DEFAULT_BUFFER_BUDGET)
+    /// unless set.
     ///
     /// When it is used up, the bodies that have waited longest, and more than a second, are refused with 503 to make room.
     /// A newcomer is refused only when there is none to refuse. A body that arrives in one piece waits for nothing and is
@@ -161,6 +171,19 @@ impl KlikitVerifyLayer {
     #[must_use]
     pub fn on_rejection(self, respond: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static) -> Self {
         self.with(|config| config.on_rejection = Some(Arc::new(respond)))
+    }
+
+    fn verifying(keyrings: Keyrings) -> Self {
+        let config = Config {
+            keyrings,
+            body_limit: Self::DEFAULT_BODY_LIMIT,
+            body_deadline: Self::DEFAULT_BODY_DEADLINE,
+            budget: Arc::new(Budget::new(Self::DEFAULT_BUFFER_BUDGET)),
+            missing_event_id_allowed: false,
+            basic_auth: None,
+            on_rejection: None,
+        };
+        Self { config: Arc::new(config) }
     }
 
     fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {

@@ -74,8 +74,8 @@ fn among_others(app: Router) -> Router {
         ServiceBuilder::new()
             .map_response(tell_refusal)
             .layer(TraceLayer::new_for_http())
-            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(30)))
             .layer(CatchPanicLayer::new())
+            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(30)))
             .layer(verify())
             .layer(RequestDecompressionLayer::new())
             // axum's own middleware takes no other body.

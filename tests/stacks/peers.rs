@@ -152,7 +152,7 @@ pub(crate) fn samples() -> Vec<SignedDelivery> {
     let as_it_came = |sample: deliveries::Sample| {
         SignedDelivery::new(&secret, sample.body)
             .event_id(sample.event_id)
-            .event_type(&sample.event_type.as_str().into())
+            .event_type(&*sample.event_type)
             .header(SIGNATURE, sample.signature)
     };
     samples.into_iter().map(as_it_came).collect()
