@@ -1,5 +1,59 @@
-//! x
+//! Tower middleware that receives klikit's webhooks.
+//!
+//! klikit is a restaurant order aggregator: it POSTs order events to a partner's endpoint and signs each body. This crate
+//! stands between klikit and the handler, so that a handler of any Tower-based framework sees only requests that klikit
+//! signed, with the bytes untouched and a verified [`EventId`] in the extensions.
+//!
+//! ```
+//! use axum::{Extension, Router, body::Bytes, routing::post};
+//! use tower_klikit::{EventId, KlikitVerifyLayer};
+//!
+//! async fn order(Extension(id): Extension<EventId>, body: Bytes) {
+//!     println!("{id}: {} bytes that klikit signed", body.len());
+//! }
+//!
+//! let verify = KlikitVerifyLayer::new("your-webhook-secret");
+//! let app: Router = Router::new().route("/webhooks/klikit", post(order).layer(verify));
+//! ```
+//!
+//! A delivery walks through the crate one way:
+//!
+//! ```text
+//!  HTTP request
+//!    │
+//!    ▼ KlikitVerifyLayer      is this from klikit?      403 · 413 · 408 · 400 · 503
+//!    │   Request<VerifiedBody>, with EventId and Delivery in the extensions
+//!    ▼
+//!  handler                    idempotent by itself
+//! ```
+//!
+//! - [`verify`] has the rules of that layer, and where it belongs in a stack of layers;
+//! - [`Keyring`] holds several secrets side by side and changes them while the service runs;
+//! - [`Delivery`] and [`EventId`] are what the handler finds in the extensions;
+//! - `testing::SignedDelivery` signs requests for the tests of whoever receives them.
+//!
+//! # What is signed
+//!
+//! The body, and nothing else. The event id and the event type are not, and nothing bounds a delivery's age: whoever captures
+//! one body and its signature can send it again for ever, under another id or as another type. So let the body decide what
+//! matters, and make the handler idempotent: klikit delivers at least once.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `tracing` | yes | a log line for each refusal, with the reason that the wire does not tell |
+//! | `testing` | no | `testing::SignedDelivery` |
+//! | `full` | no | everything |
+//!
+//! A feature adds items; none changes what the crate does.
+//!
+//! # Runtime
+//!
+//! A body that has to be waited for needs a tokio runtime with its timer enabled; without one the future panics. hyper, axum
+//! and tonic servers run in one.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod event;
 pub mod header;
@@ -18,3 +72,8 @@ pub use crate::{
     signature::{ParseSignatureError, Signature},
     verify::{KlikitVerify, KlikitVerifyLayer, Rejection, RejectionKind, VerifiedBody},
 };
+
+/// The README's quickstart is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,4 +1,86 @@
 //! Is this from klikit?
+//!
+//! [`KlikitVerifyLayer`] receives a body within limits, verifies its signature, and hands on the same bytes as a
+//! [`VerifiedBody`], with an [`EventId`](crate::EventId) and a [`Delivery`](crate::Delivery) in the request's extensions.
+//! What it refuses never reaches the inner service.
+//!
+//! # Rules
+//!
+//! Before one byte of the body is read:
+//!
+//! - exactly one `x-klikit-signature`, of 64 hex digits, or 403;
+//! - the `Authorization` that [`require_basic_auth`](KlikitVerifyLayer::require_basic_auth) asks for, if it was asked for, or
+//!   403;
+//! - exactly one `x-klikit-event-id`, of 1 to 255 visible ASCII characters, or 400 (unless
+//!   [a missing one is allowed](KlikitVerifyLayer::allow_missing_event_id));
+//! - a `Content-Length` of not more than twice [`body_limit`](KlikitVerifyLayer::body_limit), or 413 at once.
+//!
+//! While the body arrives:
+//!
+//! - it is counted whatever its `Content-Length` claims, and beyond the limit it gets 413, never "invalid signature". Up to
+//!   twice the limit, and for a second, the rest is read and dropped, so that the sender sees the answer;
+//! - it has until [`body_deadline`](KlikitVerifyLayer::body_deadline), or 408; frames without data do not prolong it;
+//! - all bodies that are not verified yet hold no more than [`buffer_budget`](KlikitVerifyLayer::buffer_budget) together.
+//!   When it is used up, those that have waited longest, and more than a second, get 503 with `Retry-After`;
+//! - an error gets 400, even after the last byte. Trailers are not signed and are dropped.
+//!
+//! Then the HMAC-SHA256 of the body is compared with the signature in constant time, for each secret of the keyring until
+//! one matches; or 403. A body that came in one frame is handed on without a copy.
+//!
+//! The answers are short JSON, such as `{"error":"invalid signature"}`: the wire does not say why a signature did not match,
+//! the log does, and the [`Rejection`] in the response's extensions tells logging layers outside.
+//! [`on_rejection`](KlikitVerifyLayer::on_rejection) words them otherwise.
+//!
+//! # Readiness
+//!
+//! [`KlikitVerify`] is always ready. Only once a request is verified is the inner service polled ready, and the very
+//! instance that said so is called: a sender that is not klikit takes no permit of a concurrency limit, and nobody waits
+//! for it.
+//!
+//! # Where it belongs
+//!
+//! On the webhook's route, not on the whole application: axum's `Router::layer` covers the fallback and health checks too,
+//! tonic's `Server::layer` every gRPC call. Outside of anything that rewrites bodies, such as decompression, since klikit
+//! signs the bytes on the wire. Inside of tracing, timeouts and panic catchers. axum's own `from_fn` takes axum's body, so
+//! behind the layer, in one `ServiceBuilder`, it needs one line between:
+//!
+//! ```
+//! use axum::{Router, body::Body, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};
+//! use tower::ServiceBuilder;
+//! use tower_http::{decompression::RequestDecompressionLayer, map_request_body::MapRequestBodyLayer, trace::TraceLayer};
+//! use tower_klikit::KlikitVerifyLayer;
+//!
+//! async fn audit(request: Request, next: Next) -> Response {
+//!     next.run(request).await
+//! }
+//!
+//! let stack = ServiceBuilder::new()
+//!     .layer(TraceLayer::new_for_http())
+//!     .layer(KlikitVerifyLayer::new("your-webhook-secret"))
+//!     .layer(RequestDecompressionLayer::new())
+//!     .layer(MapRequestBodyLayer::new(Body::new))
+//!     .layer(from_fn(audit));
+//! let app: Router = Router::new().route("/webhooks/klikit", post(|| async {}).layer(stack));
+//! ```
+//!
+//! axum's extractors have a limit of their own, 2 MB unless set, which still applies behind a raised `body_limit`.
+//!
+//! # Customised
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_klikit::{Keyring, KlikitVerifyLayer, WebhookSecret};
+//!
+//! let keyring = Keyring::new("bali-bites", "2026-06", WebhookSecret::new("the old one")?);
+//! keyring.add("2026-11", WebhookSecret::new("the new one")?)?;
+//!
+//! let layer = KlikitVerifyLayer::with_keyring(keyring)
+//!     .body_limit(256 * 1024)
+//!     .body_deadline(Duration::from_secs(5))
+//!     .buffer_budget(16 * 1024 * 1024);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 mod basic;
 mod body;
 mod budget;
