@@ -55,11 +55,15 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "dedupe")]
+pub mod dedupe;
 mod event;
 pub mod header;
 mod keyring;
 mod secret;
 mod signature;
+#[cfg(feature = "dedupe")]
+pub mod store;
 mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
