@@ -55,7 +55,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn purge(&self, limit: u32) -> impl Future<Output = Result<u64, LedgerError>> + Send;
 }
 
-/// Which event, of which tenant: 16 bytes of a SHA-256, so that keys are short and neither ids nor tenants can be read off them.
+/// Which event, of which tenant: 16 bytes of a SHA-256, so that keys are short and neither ids nor tenants can be read off
+/// them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventKey([u8; 16]);
 
@@ -105,27 +106,27 @@ pub struct LedgerError {
 }
 
 impl EventKey {
-    /// The key of an event of a tenant.
-    pub(crate) fn new(scope: &str, event: &[u8]) -> Self {
-        Self::hash(&[scope.as_bytes(), event])
+    /// The key of an event that is known by its id.
+    pub(crate) fn of_event(scope: &str, id: &str) -> Self {
+        Self::hash(&[scope.as_bytes(), b"\0", id.as_bytes()])
     }
 
-    /// The key for another body under the id of that event.
-    pub(crate) fn for_conflict(scope: &str, event: &[u8], digest: &BodyDigest) -> Self {
-        Self::hash(&[scope.as_bytes(), event, digest.as_bytes()])
+    /// The key of an event that is known by its body. No event has an empty id, so it is no other event's.
+    pub(crate) fn of_body(scope: &str, digest: &BodyDigest) -> Self {
+        Self::hash(&[scope.as_bytes(), b"\0\0", digest.as_bytes()])
     }
 
-    /// No scope and no id holds a NUL, so no two lists of parts give the same bytes.
+    /// The key for another body under the id of this event.
+    pub(crate) fn with_body(&self, digest: &BodyDigest) -> Self {
+        Self::hash(&[&self.0, b"\0", digest.as_bytes()])
+    }
+
     fn hash(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
-        for (n, part) in parts.iter().enumerate() {
-            if n > 0 {
-                hash.update([0]);
-            }
-            hash.update(part);
-        }
+        parts.iter().for_each(|part| hash.update(part));
+        let digest: [u8; 32] = hash.finalize().into();
         let mut key = [0; 16];
-        key.copy_from_slice(&hash.finalize()[..16]);
+        key.copy_from_slice(&digest[..16]);
         Self(key)
     }
 
@@ -180,9 +181,22 @@ impl Claim {
         &self.digest
     }
 
+    /// Whether the event's id came with another body before.
+    pub fn is_conflict(&self) -> bool {
+        self.key != self.event
+    }
+
     /// Who claims.
     pub fn token(&self) -> &Token {
         &self.token
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Claim {
+    /// Any claim, for the tests of a store. It is a conflict's when `key` and `event` differ.
+    pub fn new(key: [u8; 16], event: [u8; 16], digest: BodyDigest, token: [u8; 16]) -> Self {
+        Self { key: EventKey(key), event: EventKey(event), digest, token: Token(token) }
     }
 }
 
@@ -263,12 +277,14 @@ mod tests {
     fn tenants_and_conflicts_have_keys_of_their_own() {
         let digest = BodyDigest::of(b"body");
         let keys = [
-            EventKey::new("warung", b"evt-1"),
-            EventKey::new("warung", b"evt-2"),
-            EventKey::new("kedai", b"evt-1"),
-            EventKey::new("", b"evt-1"),
-            EventKey::for_conflict("warung", b"evt-1", &digest),
-            EventKey::for_conflict("warung", b"evt-1", &BodyDigest::of(b"other")),
+            EventKey::of_event("warung", "evt-1"),
+            EventKey::of_event("warung", "evt-2"),
+            EventKey::of_event("kedai", "evt-1"),
+            EventKey::of_event("", "evt-1"),
+            EventKey::of_event("warung", "evt-1").with_body(&digest),
+            EventKey::of_event("warung", "evt-1").with_body(&BodyDigest::of(b"other")),
+            EventKey::of_body("warung", &digest),
+            EventKey::of_body("kedai", &digest),
         ];
         for (n, key) in keys.iter().enumerate() {
             assert!(!keys[n + 1..].contains(key));
