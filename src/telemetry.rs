@@ -1,26 +1,53 @@
 //! The one room that knows `tracing`. Without that feature, nothing is logged.
 //!
 //! Never a body, a secret or a whole signature.
+#![cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]
 
 use std::error::Error;
 
 use http::StatusCode;
-
 #[cfg(feature = "tracing")]
+use tracing::{error, warn};
+
+#[cfg(feature = "dedupe")]
+use crate::event::EventId;
+
+#[cfg(not(feature = "tracing"))]
+macro_rules! nothing {
+    ($($what:tt)*) => {};
+}
+#[cfg(not(feature = "tracing"))]
+use {nothing as error, nothing as warn};
+
 pub(crate) fn rejected(status: StatusCode, rejection: &dyn Error) {
-    tracing::warn!(status = status.as_u16(), source = rejection.source(), "refused a delivery: {rejection}");
+    warn!(status = status.as_u16(), source = rejection.source(), "refused a delivery: {rejection}");
 }
 
-#[cfg(feature = "tracing")]
 pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {
-    tracing::error!(
+    error!(
         status = status.as_u16(),
         "on_rejection gave status {sent}, by which klikit would take the order for delivered: replaced it"
     );
 }
 
-#[cfg(not(feature = "tracing"))]
-pub(crate) fn rejected(_: StatusCode, _: &dyn Error) {}
+/// `layer` is the one that found no [`Delivery`](crate::Delivery).
+#[cfg(feature = "dedupe")]
+pub(crate) fn unverified(layer: &str) {
+    error!("{layer} got a request without a verified delivery: put KlikitVerifyLayer outside of it");
+}
 
-#[cfg(not(feature = "tracing"))]
-pub(crate) fn rejection_sent_as_success(_: StatusCode, _: StatusCode) {}
+#[cfg(feature = "dedupe")]
+pub(crate) fn conflict(event_id: Option<&EventId>) {
+    warn!(event_id = event_id.map(EventId::as_str), "an event id came with another body than before");
+}
+
+/// A store failed to do `what`.
+#[cfg(feature = "dedupe")]
+pub(crate) fn ledger_failed(what: &str, error: &dyn Error) {
+    warn!(source = error.source(), "cannot {what} a delivery: {error}");
+}
+
+#[cfg(feature = "dedupe")]
+pub(crate) fn claim_lost(event_id: Option<&EventId>) {
+    warn!(event_id = event_id.map(EventId::as_str), "a claim ran out or was forgotten while its delivery was handled: it may be handled again");
+}
