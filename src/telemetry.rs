@@ -49,7 +49,10 @@ pub(crate) fn ledger_failed(what: &str, error: &dyn Error) {
 
 #[cfg(feature = "dedupe")]
 pub(crate) fn claim_lost(event_id: Option<&EventId>) {
-    warn!(event_id = event_id.map(EventId::as_str), "a claim ran out or was forgotten while its delivery was handled: it may be handled again");
+    warn!(
+        event_id = event_id.map(EventId::as_str),
+        "a claim ran out or was forgotten while its delivery was handled: it may be handled again"
+    );
 }
 
 /// Logged once by each store.
@@ -59,4 +62,9 @@ pub(crate) fn memory_store_full(capacity: usize) {
         capacity,
         "the memory store is full: from now on it forgets what was completed longest ago, and would handle a copy of that again"
     );
+}
+
+#[cfg(feature = "dedupe")]
+pub(crate) fn memory_store_full(capacity: usize) {
+    warn!(capacity, "the memory store is full: from now on it forgets the oldest handled deliveries");
 }

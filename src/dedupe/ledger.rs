@@ -205,6 +205,10 @@ impl LedgerError {
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { source: source.into() }
     }
+
+    pub(crate) fn deadline() -> Self {
+        Self::new("it took longer than the deadline")
+    }
 }
 
 impl fmt::Display for LedgerError {

@@ -56,7 +56,7 @@ impl Body for VerifiedBody {
 }
 
 pin_project! {
-    /// The body of a response: the inner service's, or a rejection's.
+    /// The body of a response: the inner service's, or a text of this crate's.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -69,24 +69,24 @@ pin_project! {
     #[derive(Debug)]
     enum Source<B> {
         Inner { #[pin] body: B },
-        Rejection { text: Bytes },
+        Text { text: Bytes },
     }
 }
 
 impl<B> ResponseBody<B> {
-    pub(super) fn inner(body: B) -> Self {
+    pub(crate) fn inner(body: B) -> Self {
         Self { source: Source::Inner { body } }
     }
 
-    pub(super) fn rejection(text: Bytes) -> Self {
-        Self { source: Source::Rejection { text } }
+    pub(crate) fn text(text: Bytes) -> Self {
+        Self { source: Source::Text { text } }
     }
 }
 
 /// Empty: timeout layers make their responses so.
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
-        Self::rejection(Bytes::new())
+        Self::text(Bytes::new())
     }
 }
 
@@ -100,21 +100,21 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().source.project() {
             SourceProj::Inner { body } => body.poll_frame(cx),
-            SourceProj::Rejection { text } => Poll::Ready(take_frame(text).map(Ok)),
+            SourceProj::Text { text } => Poll::Ready(take_frame(text).map(Ok)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Inner { body } => body.is_end_stream(),
-            Source::Rejection { text } => text.is_empty(),
+            Source::Text { text } => text.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Inner { body } => body.size_hint(),
-            Source::Rejection { text } => SizeHint::with_exact(text.len() as u64),
+            Source::Text { text } => SizeHint::with_exact(text.len() as u64),
         }
     }
 }

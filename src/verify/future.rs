@@ -95,7 +95,7 @@ where
                     return Poll::Ready(Ok(ready!(future.poll(cx))?.map(ResponseBody::inner)));
                 }
                 StateProj::Reject { rejection, config } => {
-                    return Poll::Ready(Ok(config.respond(rejection).map(ResponseBody::rejection)));
+                    return Poll::Ready(Ok(config.respond(rejection).map(ResponseBody::text)));
                 }
             }
         }

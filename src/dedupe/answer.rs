@@ -1,0 +1,49 @@
+//! What is answered without the handler.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::verify::ResponseBody;
+
+/// A delivery that the handler does not see.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Answer {
+    /// It was handled.
+    Duplicate,
+    /// It is being handled elsewhere, for this time at most unless the claim is renewed.
+    InFlight { remaining: Duration },
+    /// Its id came with another body before, and that is to be refused.
+    Conflict,
+    /// The store did not say whether it was handled.
+    Unsure,
+    /// It was not verified.
+    Unverified,
+}
+
+impl Answer {
+    pub(super) fn into_response<B>(self) -> Response<ResponseBody<B>> {
+        let (status, text) = match self {
+            Self::Duplicate => (StatusCode::OK, r#"{"status":"duplicate-ignored"}"#),
+            Self::InFlight { .. } => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"in flight"}"#),
+            Self::Conflict => (StatusCode::CONFLICT, r#"{"error":"event id known with another body"}"#),
+            Self::Unsure => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"store unavailable"}"#),
+            Self::Unverified => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"misconfigured"}"#),
+        };
+        let mut response = Response::new(ResponseBody::text(Bytes::from_static(text.as_bytes())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let retry_after = match self {
+            // A second more than the whole seconds that remain, so that the time is up by then.
+            Self::InFlight { remaining } => Some(remaining.as_secs() + 1),
+            Self::Unsure => Some(1),
+            Self::Duplicate | Self::Conflict | Self::Unverified => None,
+        };
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

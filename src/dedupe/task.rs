@@ -1,0 +1,205 @@
+//! One delivery, from its claim to its end, in a task of its own.
+
+use std::{
+    convert::Infallible,
+    future::{pending, poll_fn},
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+};
+use http::{Request, Response};
+use tokio::time::{Instant, interval_at, sleep, timeout};
+use tower_service::Service;
+
+use super::{
+    answer::Answer,
+    future::{Outcome, Sender},
+    layer::{Config, ConflictPolicy, Identity},
+    ledger::{BodyDigest, Claim, ClaimOutcome, EventKey, LedgerError},
+};
+use crate::{
+    event::{Delivery, EventId},
+    telemetry,
+    verify::{ResponseBody, VerifiedBody},
+};
+
+/// The longest pause between attempts to complete a claim whose delivery was handled.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+pub(super) async fn run<S, ResBody>(
+    inner: S,
+    mut request: Request<VerifiedBody>,
+    delivery: Delivery,
+    config: Arc<Config>,
+    answer: Sender<ResBody, S::Error>,
+) where
+    S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
+{
+    let digest = BodyDigest::of(request.body().as_ref());
+    let task = Task { config: &config, event_id: delivery.event_id() };
+    let claim = {
+        let mut claiming = pin!(task.claim(delivery.tenant(), digest));
+        match timeout(config.claim_deadline, &mut claiming).await {
+            Ok(Ok(claim)) => claim,
+            // In what follows, nobody may be left to hear the answer.
+            Ok(Err(refusal)) => {
+                let _ = answer.send(Outcome::Answered(refusal.into_response()));
+                return;
+            }
+            Err(_) => {
+                telemetry::ledger_failed("claim", &LedgerError::deadline());
+                let _ = answer.send(Outcome::Answered(Answer::Unsure.into_response()));
+                // The store may claim it yet, for nobody.
+                if let Ok(late) = claiming.await {
+                    task.release(&late).await;
+                }
+                return;
+            }
+        }
+    };
+    request.extensions_mut().insert(claim.clone());
+
+    let outcome = {
+        let handled = AssertUnwindSafe(handle(inner, request)).catch_unwind();
+        match select(pin!(handled), pin!(task.keep_alive(&claim))).await {
+            Either::Left((Ok(Ok(response)), _)) => Outcome::Answered(response.map(ResponseBody::inner)),
+            Either::Left((Ok(Err(error)), _)) => Outcome::Failed(error),
+            Either::Left((Err(panic), _)) => Outcome::Panicked(panic),
+            Either::Right((never, _)) => match never {},
+        }
+    };
+    // Settled first and answered then: the next attempt may come at once.
+    if matches!(&outcome, Outcome::Answered(response) if response.status().is_success()) {
+        let completed = task.complete(&claim).await;
+        let _ = answer.send(outcome);
+        if !completed {
+            task.complete_later(&claim).await;
+        }
+    } else {
+        task.release(&claim).await;
+        let _ = answer.send(outcome);
+    }
+}
+
+async fn handle<S>(mut inner: S, request: Request<VerifiedBody>) -> Result<S::Response, S::Error>
+where
+    S: Service<Request<VerifiedBody>>,
+{
+    poll_fn(|cx| inner.poll_ready(cx)).await?;
+    inner.call(request).await
+}
+
+struct Task<'a> {
+    config: &'a Config,
+    /// For the log.
+    event_id: Option<&'a EventId>,
+}
+
+impl Task<'_> {
+    /// Claims the delivery for this attempt, or tells what is to be answered.
+    async fn claim(&self, tenant: &str, digest: BodyDigest) -> Result<Claim, Answer> {
+        let Self { config, event_id } = *self;
+        let scope = config.scope_of(tenant);
+        let event = match (config.identity, event_id) {
+            (Identity::EventId, Some(id)) => EventKey::of_event(scope, id.as_str()),
+            (Identity::EventId, None) | (Identity::Body, _) => EventKey::of_body(scope, &digest),
+        };
+        let mut claim = Claim { key: event, event, digest, token: config.new_token() };
+        loop {
+            let outcome = match config.ledger.claim(&claim, config.lease).await {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    telemetry::ledger_failed("claim", &error);
+                    // It may have been claimed all the same.
+                    self.release(&claim).await;
+                    return Err(Answer::Unsure);
+                }
+            };
+            let (held, answer) = match outcome {
+                ClaimOutcome::Claimed => return Ok(claim),
+                ClaimOutcome::InFlight { digest, remaining } => (digest, Answer::InFlight { remaining }),
+                ClaimOutcome::Done { digest } => (digest, Answer::Duplicate),
+            };
+            // An entry of a conflict is its body's own.
+            if held == digest || claim.is_conflict() {
+                return Err(answer);
+            }
+            match config.on_conflict {
+                ConflictPolicy::TrustEventId => return Err(answer),
+                ConflictPolicy::Process => {
+                    telemetry::conflict(event_id);
+                    claim.key = event.with_body(&digest);
+                }
+                ConflictPolicy::Refuse => {
+                    telemetry::conflict(event_id);
+                    return Err(Answer::Conflict);
+                }
+            }
+        }
+    }
+
+    /// Renews a claim at a third of its lease, until this is dropped.
+    async fn keep_alive(&self, claim: &Claim) -> Infallible {
+        let lease = self.config.lease;
+        let period = (lease / 3).max(Duration::from_millis(1));
+        let mut renewal = interval_at(Instant::now() + period, period);
+        loop {
+            renewal.tick().await;
+            match self.config.ledger.renew(claim, lease).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    telemetry::claim_lost(self.event_id);
+                    return pending().await;
+                }
+                // The next attempt may succeed before the lease is over.
+                Err(error) => telemetry::ledger_failed("renew", &error),
+            }
+        }
+    }
+
+    /// If this fails, the claim runs out by itself.
+    async fn release(&self, claim: &Claim) {
+        let released = timeout(self.config.claim_deadline, self.config.ledger.release(claim)).await;
+        if let Err(error) = released.unwrap_or_else(|_| Err(LedgerError::deadline())) {
+            telemetry::ledger_failed("release", &error);
+        }
+    }
+
+    /// Whether there is nothing left to do: it is complete, or the claim is lost.
+    async fn complete(&self, claim: &Claim) -> bool {
+        let completed = self.config.ledger.complete(claim, self.config.retention);
+        let completed = timeout(self.config.claim_deadline, completed).await;
+        match completed.unwrap_or_else(|_| Err(LedgerError::deadline())) {
+            Ok(true) => true,
+            Ok(false) => {
+                telemetry::claim_lost(self.event_id);
+                true
+            }
+            Err(error) => {
+                telemetry::ledger_failed("complete", &error);
+                false
+            }
+        }
+    }
+
+    /// klikit has its 2xx: what is left is to remember it, for as long as the claim lasts.
+    async fn complete_later(&self, claim: &Claim) {
+        let completed = async {
+            let mut pause = Duration::from_millis(100);
+            loop {
+                sleep(pause).await;
+                if self.complete(claim).await {
+                    return;
+                }
+                pause = (2 * pause).min(MAX_PAUSE);
+            }
+        };
+        select(pin!(completed), pin!(self.keep_alive(claim))).await;
+    }
+}
