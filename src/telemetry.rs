@@ -63,8 +63,3 @@ pub(crate) fn memory_store_full(capacity: usize) {
         "the memory store is full: from now on it forgets what was completed longest ago, and would handle a copy of that again"
     );
 }
-
-#[cfg(feature = "dedupe")]
-pub(crate) fn memory_store_full(capacity: usize) {
-    warn!(capacity, "the memory store is full: from now on it forgets the oldest handled deliveries");
-}
