@@ -48,6 +48,11 @@ pub(crate) fn ledger_failed(what: &str, error: &dyn Error) {
 }
 
 #[cfg(feature = "dedupe")]
+pub(crate) fn handler_hung(event_id: Option<&EventId>, deadline: std::time::Duration) {
+    error!(event_id = event_id.map(EventId::as_str), ?deadline, "gave up a handler that took longer than its deadline");
+}
+
+#[cfg(feature = "dedupe")]
 pub(crate) fn claim_lost(event_id: Option<&EventId>) {
     warn!(
         event_id = event_id.map(EventId::as_str),

@@ -18,6 +18,8 @@ pub(super) enum Answer {
     Conflict,
     /// The store did not say whether it was handled.
     Unsure,
+    /// The handler was given up.
+    HandlerHung,
     /// It was not verified.
     Unverified,
 }
@@ -29,6 +31,7 @@ impl Answer {
             Self::InFlight { .. } => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"in flight"}"#),
             Self::Conflict => (StatusCode::CONFLICT, r#"{"error":"event id known with another body"}"#),
             Self::Unsure => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"store unavailable"}"#),
+            Self::HandlerHung => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"handler timed out"}"#),
             Self::Unverified => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"misconfigured"}"#),
         };
         let mut response = Response::new(ResponseBody::text(Bytes::from_static(text.as_bytes())));
@@ -38,7 +41,7 @@ impl Answer {
         let retry_after = match self {
             // A second more than the whole seconds that remain, so that the time is up by then.
             Self::InFlight { remaining } => Some(remaining.as_secs() + 1),
-            Self::Unsure => Some(1),
+            Self::Unsure | Self::HandlerHung => Some(1),
             Self::Duplicate | Self::Conflict | Self::Unverified => None,
         };
         if let Some(seconds) = retry_after {

@@ -54,6 +54,7 @@ pub(super) struct Config {
     pub(super) lease: Duration,
     pub(super) retention: Duration,
     pub(super) claim_deadline: Duration,
+    pub(super) handler_deadline: Duration,
     pub(super) identity: Identity,
     pub(super) on_conflict: ConflictPolicy,
     scope: Option<Arc<str>>,
@@ -70,6 +71,9 @@ impl KlikitDedupeLayer {
     /// The [`claim_deadline`](Self::claim_deadline) unless set: 2 seconds.
     pub const DEFAULT_CLAIM_DEADLINE: Duration = Duration::from_secs(2);
 
+    /// The [`handler_deadline`](Self::handler_deadline) unless set: 5 minutes.
+    pub const DEFAULT_HANDLER_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
     /// Remembers deliveries in `store`.
     ///
     /// # Panics
@@ -81,6 +85,7 @@ impl KlikitDedupeLayer {
             lease: Self::DEFAULT_LEASE,
             retention: Self::DEFAULT_RETENTION,
             claim_deadline: Self::DEFAULT_CLAIM_DEADLINE,
+            handler_deadline: Self::DEFAULT_HANDLER_DEADLINE,
             identity: Identity::default(),
             on_conflict: ConflictPolicy::default(),
             scope: None,
@@ -109,6 +114,14 @@ impl KlikitDedupeLayer {
     #[must_use]
     pub fn claim_deadline(self, time: Duration) -> Self {
         self.with(|config| config.claim_deadline = time)
+    }
+
+    /// How long the handler may take, whether klikit still waits or not. [5 minutes](Self::DEFAULT_HANDLER_DEADLINE) unless
+    /// set. Then it is dropped where it stands and its claim is released, so that a handler that hangs does not keep its
+    /// delivery from ever being handled.
+    #[must_use]
+    pub fn handler_deadline(self, time: Duration) -> Self {
+        self.with(|config| config.handler_deadline = time)
     }
 
     /// By what a delivery is known. [`Identity::EventId`] unless set.
@@ -232,6 +245,7 @@ impl fmt::Debug for Config {
             .field("lease", &self.lease)
             .field("retention", &self.retention)
             .field("claim_deadline", &self.claim_deadline)
+            .field("handler_deadline", &self.handler_deadline)
             .field("identity", &self.identity)
             .field("on_conflict", &self.on_conflict)
             .field("scope", &self.scope)

@@ -14,7 +14,7 @@ use futures_util::{
     future::{Either, select},
 };
 use http::{Request, Response};
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::{
@@ -28,6 +28,9 @@ use crate::{
     telemetry,
     verify::{ResponseBody, VerifiedBody},
 };
+
+/// The pause after a renewal that failed.
+const RENEWAL_RETRY: Duration = Duration::from_secs(1);
 
 /// The longest pause between attempts to complete a claim whose delivery was handled.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -67,10 +70,15 @@ pub(super) async fn run<S, ResBody>(
 
     let outcome = {
         let handled = AssertUnwindSafe(handle(inner, request)).catch_unwind();
+        let handled = timeout(config.handler_deadline, handled);
         match select(pin!(handled), pin!(task.keep_alive(&claim))).await {
-            Either::Left((Ok(Ok(response)), _)) => Outcome::Answered(response.map(ResponseBody::inner)),
-            Either::Left((Ok(Err(error)), _)) => Outcome::Failed(error),
-            Either::Left((Err(panic), _)) => Outcome::Panicked(panic),
+            Either::Left((Ok(Ok(Ok(response))), _)) => Outcome::Answered(response.map(ResponseBody::inner)),
+            Either::Left((Ok(Ok(Err(error))), _)) => Outcome::Failed(error),
+            Either::Left((Ok(Err(panic)), _)) => Outcome::Panicked(panic),
+            Either::Left((Err(_), _)) => {
+                telemetry::handler_hung(delivery.event_id(), config.handler_deadline);
+                Outcome::Answered(Answer::HandlerHung.into_response())
+            }
             Either::Right((never, _)) => match never {},
         }
     };
@@ -147,19 +155,23 @@ impl Task<'_> {
     /// Renews a claim at a third of its lease, until this is dropped.
     async fn keep_alive(&self, claim: &Claim) -> Infallible {
         let lease = self.config.lease;
-        let period = (lease / 3).max(Duration::from_millis(1));
-        let mut renewal = interval_at(Instant::now() + period, period);
+        let third = (lease / 3).max(Duration::from_millis(1));
+        let mut pause = third;
         loop {
-            renewal.tick().await;
-            match self.config.ledger.renew(claim, lease).await {
-                Ok(true) => {}
+            sleep(pause).await;
+            let renewed = timeout(self.config.claim_deadline, self.config.ledger.renew(claim, lease)).await;
+            pause = match renewed.unwrap_or_else(|_| Err(LedgerError::deadline())) {
+                Ok(true) => third,
                 Ok(false) => {
                     telemetry::claim_lost(self.event_id);
                     return pending().await;
                 }
-                // The next attempt may succeed before the lease is over.
-                Err(error) => telemetry::ledger_failed("renew", &error),
-            }
+                // A store that is back in time is to find the claim still held.
+                Err(error) => {
+                    telemetry::ledger_failed("renew", &error);
+                    third.min(RENEWAL_RETRY)
+                }
+            };
         }
     }
 
