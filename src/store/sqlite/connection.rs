@@ -1,0 +1,209 @@
+//! The one connection: where its file is, its settings, and its tables.
+
+use std::{
+    cell::Cell,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+use super::{
+    entries::Sql,
+    error::{SqliteError, SqliteErrorKind},
+};
+
+/// How long to wait for another connection's lock. Calls may come in while a batch waits, and wait as long again: both
+/// together are well below the 2 s that a claim is given.
+const BUSY_FOR: Duration = Duration::from_millis(500);
+
+/// How often to look whether the lock is free. SQLite's own handler soon sleeps for 100 ms at a time, and never gets its turn
+/// when another process writes batch after batch.
+const BUSY_NAP: Duration = Duration::from_millis(1);
+
+/// A file, and the connection to it while all is well.
+pub(super) struct Database {
+    path: PathBuf,
+    sql: Sql,
+    connection: Option<(Connection, FileId)>,
+}
+
+impl Database {
+    /// Opens the file, having created it and its tables if need be.
+    pub(super) fn open(path: &Path, sql: Sql) -> Result<Self, SqliteError> {
+        check_library(rusqlite::version_number())?;
+        // A process that changes its folder later must not open another file then.
+        let path = std::path::absolute(path).map_err(|error| SqliteError::because(SqliteErrorKind::File, error))?;
+        let mut database = Self { path, sql, connection: None };
+        database.connection()?;
+        Ok(database)
+    }
+
+    /// The connection, opened anew if it was closed, and what to say to it.
+    pub(super) fn connection(&mut self) -> Result<(&mut Connection, &Sql), SqliteError> {
+        let open = match self.connection.take() {
+            Some(open) => open,
+            None => connect(&self.path, &self.sql)?,
+        };
+        let (connection, _) = self.connection.insert(open);
+        Ok((connection, &self.sql))
+    }
+
+    /// Closes the connection after an error that a new one may not have.
+    pub(super) fn close(&mut self) {
+        let Some((connection, id)) = self.connection.take() else { return };
+        if FileId::of(&self.path).ok() != Some(id) {
+            // Closing deletes the write-ahead log by its name, and the log of that name may be another file's by now.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+    }
+
+    /// That what was committed lies in the file that the next process will open.
+    pub(super) fn check_still_there(&self) -> Result<(), SqliteError> {
+        let Some((_, id)) = &self.connection else { return Ok(()) };
+        match FileId::of(&self.path) {
+            Ok(now) if now == *id => Ok(()),
+            Ok(_) => Err(SqliteError::because(SqliteErrorKind::File, "it was replaced while it was open")),
+            Err(error) => Err(SqliteError::because(SqliteErrorKind::File, error)),
+        }
+    }
+}
+
+/// Before 3.51.3, a write at the moment of another connection's checkpoint could corrupt the file. The fix is in later patches
+/// of 3.50 and 3.44 too: "The WAL-reset bug" in SQLite's page on write-ahead logging.
+fn check_library(version: i32) -> Result<(), SqliteError> {
+    match version {
+        3_051_003.. | 3_050_007..3_051_000 | 3_044_006..3_045_000 => Ok(()),
+        _ => Err(SqliteError::because(
+            SqliteErrorKind::Library,
+            format!("it is {}; 3.51.3 or later is needed, which rusqlite bundles since 0.39", rusqlite::version()),
+        )),
+    }
+}
+
+fn connect(path: &Path, sql: &Sql) -> Result<(Connection, FileId), SqliteError> {
+    let file = |error: io::Error| SqliteError::because(SqliteErrorKind::File, error);
+    create(path).map_err(file)?;
+    let id = FileId::of(path).map_err(file)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    // SQLite opens what it may not write for reading alone, and says nothing.
+    if connection.is_readonly("main")? {
+        return Err(SqliteError::because(SqliteErrorKind::File, "it is read-only"));
+    }
+    connection.busy_handler(Some(nap))?;
+    settle(&connection)?;
+    sql.create_tables(&mut connection)?;
+    Ok((connection, id))
+}
+
+/// Creates the file for its owner alone, if there is none. SQLite gives the files beside it the same permissions.
+fn create(path: &Path) -> io::Result<()> {
+    // Closing a file lets go of all locks that this process has on it, so no other store may open it before it is closed here.
+    static CREATING: Mutex<()> = Mutex::new(());
+    let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Sets what durability depends on, and reads it back: SQLite ignores what it does not know or cannot do.
+fn settle(connection: &Connection) -> Result<(), SqliteError> {
+    let started = Instant::now();
+    // Two that open a new file at once can lock each other out; SQLite does not call its busy handler then.
+    while let Err(error) = connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL") {
+        let error = SqliteError::from(error);
+        if error.kind() != SqliteErrorKind::Busy || started.elapsed() > BUSY_FOR {
+            return Err(error);
+        }
+        thread::sleep(BUSY_NAP);
+    }
+    read_back(connection, "journal_mode", |mode: String| mode == "wal")?;
+    read_back(connection, "synchronous", |level: i64| level == 2)
+}
+
+fn read_back<T: rusqlite::types::FromSql + std::fmt::Debug + Clone>(
+    connection: &Connection,
+    setting: &str,
+    right: impl FnOnce(T) -> bool,
+) -> Result<(), SqliteError> {
+    let value: T = connection.pragma_query_value(None, setting, |row| row.get(0))?;
+    if right(value.clone()) {
+        return Ok(());
+    }
+    Err(SqliteError::because(SqliteErrorKind::Settings, format!("{setting} is {value:?}")))
+}
+
+/// What SQLite calls, on the thread of the connection, while another has the lock.
+fn nap(calls_before: i32) -> bool {
+    thread_local! {
+        static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let now = Instant::now();
+    if calls_before == 0 {
+        SINCE.set(Some(now));
+    }
+    if SINCE.get().is_some_and(|since| now - since >= BUSY_FOR) {
+        return false;
+    }
+    thread::sleep(BUSY_NAP);
+    true
+}
+
+/// Tells a file from another under the same name.
+#[derive(PartialEq, Eq)]
+struct FileId {
+    #[cfg(unix)]
+    id: (u64, u64),
+}
+
+impl FileId {
+    #[cfg(unix)]
+    fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).map(|file| Self { id: (file.dev(), file.ino()) })
+    }
+
+    /// Elsewhere a file that is open cannot be deleted.
+    #[cfg(not(unix))]
+    fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|_| Self {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_with_the_fix_are_told_from_those_without() {
+        for fixed in [3_044_006, 3_044_099, 3_050_007, 3_051_003, 3_051_004, 3_053_002, 4_000_000] {
+            assert!(check_library(fixed).is_ok(), "{fixed}");
+        }
+        for broken in [3_007_000, 3_044_005, 3_045_000, 3_050_006, 3_051_000, 3_051_002] {
+            let kind = check_library(broken).unwrap_err().kind();
+            assert_eq!(kind, SqliteErrorKind::Library, "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_setting_that_was_not_taken_is_an_error() {
+        // In memory, there is no write-ahead log.
+        let connection = Connection::open_in_memory().unwrap();
+        let error = settle(&connection).unwrap_err();
+        assert_eq!(error.kind(), SqliteErrorKind::Settings);
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "journal_mode is \"memory\"");
+
+        connection.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
+        let error = read_back(&connection, "synchronous", |level: i64| level == 2).unwrap_err();
+        assert_eq!(error.kind(), SqliteErrorKind::Settings);
+    }
+}

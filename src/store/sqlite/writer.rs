@@ -1,0 +1,420 @@
+//! The one thread that owns the connection, and commits what has come in together.
+//!
+//! There is no timer: while one batch waits for the disk, the next one gathers in the queue.
+
+use std::{sync::Arc, thread, time::SystemTime};
+
+use rusqlite::TransactionBehavior;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    connection::Database,
+    entries::Entries,
+    error::{SqliteError, SqliteErrorKind},
+};
+
+/// How many calls a transaction has at most.
+const BATCH: usize = 256;
+
+/// How many calls may wait. Those beyond wait for their place.
+const QUEUE: usize = 1024;
+
+/// How many rows a batch looks at to purge them, for each claim in it. One row comes with each claim, so the table is gone
+/// through often enough; and claims that come one by one are not slowed down.
+const PURGED_BY_A_CLAIM: usize = 32;
+
+/// The same for the whole batch.
+const PURGED_BY_A_BATCH: usize = 512;
+
+/// What time it is.
+pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// Hands calls to the thread, which ends when the last clone of this is gone.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Job>>,
+}
+
+/// What is to become of a call whose caller has gone away before its turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Nobody would handle what it claims: it is left out.
+    Claim,
+    /// It is done all the same.
+    Other,
+}
+
+impl Writer {
+    pub(super) fn start(database: Database, clock: Clock) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
+        let (queue, calls) = mpsc::channel(QUEUE);
+        let thread = Thread { database, clock, purged: Vec::new() };
+        let handle = thread::Builder::new()
+            .name("klikit-sqlite".into())
+            .spawn(|| thread.run(calls))
+            .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
+        Ok((Self { queue }, handle))
+    }
+
+    /// Has the thread run this, and waits until it is committed. It may be run more than once, and counts once.
+    pub(super) async fn call<T, F>(&self, call: Call, run: F) -> Result<T, SqliteError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Entries<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let stopped = || SqliteError::new(SqliteErrorKind::Stopped);
+        let (reply, answer) = oneshot::channel();
+        let request = Request { call, run, result: None, reply };
+        self.queue.send(Box::new(request)).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+struct Request<T, F> {
+    call: Call,
+    run: F,
+    result: Option<Result<T, SqliteError>>,
+    reply: oneshot::Sender<Result<T, SqliteError>>,
+}
+
+/// A [`Request`], whatever its answer.
+trait Job: Send {
+    fn is_claim(&self) -> bool;
+
+    fn is_wanted(&self) -> bool;
+
+    fn run(&mut self, entries: &Entries<'_>) -> Result<(), SqliteError>;
+
+    /// Tells the caller what came of it, or of the batch.
+    fn answer(self: Box<Self>, batch: Result<(), SqliteError>);
+}
+
+impl<T, F> Job for Request<T, F>
+where
+    T: Send,
+    F: FnMut(&Entries<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn is_claim(&self) -> bool {
+        self.call == Call::Claim
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.is_claim() || !self.reply.is_closed()
+    }
+
+    fn run(&mut self, entries: &Entries<'_>) -> Result<(), SqliteError> {
+        let result = (self.run)(entries).map_err(SqliteError::from);
+        let error = result.as_ref().err().cloned();
+        self.result = Some(result);
+        error.map_or(Ok(()), Err)
+    }
+
+    fn answer(self: Box<Self>, batch: Result<(), SqliteError>) {
+        let result = self.result.unwrap_or_else(|| Err(SqliteError::new(SqliteErrorKind::Stopped)));
+        // The caller may be gone.
+        let _ = self.reply.send(batch.and(result));
+    }
+}
+
+struct Thread {
+    database: Database,
+    clock: Clock,
+    /// Up to which key the table was purged on this round.
+    purged: Vec<u8>,
+}
+
+/// Why a transaction was not committed.
+enum Failed {
+    /// No other would be.
+    Any(SqliteError),
+    /// One with fewer calls might be.
+    This(SqliteError),
+}
+
+impl Thread {
+    fn run(mut self, mut calls: mpsc::Receiver<Box<dyn Job>>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(first) = calls.blocking_recv() {
+            batch.push(first);
+            while batch.len() < BATCH
+                && let Ok(next) = calls.try_recv()
+            {
+                batch.push(next);
+            }
+            self.serve(&mut batch);
+        }
+    }
+
+    fn serve(&mut self, batch: &mut Vec<Box<dyn Job>>) {
+        batch.retain(|job| job.is_wanted());
+        if batch.is_empty() {
+            return;
+        }
+        let claims = batch.iter().filter(|job| job.is_claim()).count();
+        let outcome = match self.attempt(batch, PURGED_BY_A_BATCH.min(claims * PURGED_BY_A_CLAIM)) {
+            Ok(()) => Ok(()),
+            Err(Failed::Any(error)) => Err(error),
+            // It is undone for all. Whichever call it was that did not go, the others do without it.
+            Err(Failed::This(_)) => return self.serve_one_by_one(batch),
+        };
+        for job in batch.drain(..) {
+            job.answer(outcome.clone());
+        }
+    }
+
+    fn serve_one_by_one(&mut self, batch: &mut Vec<Box<dyn Job>>) {
+        let mut any = Ok(());
+        for mut job in batch.drain(..) {
+            let outcome = match any.clone().map(|()| self.attempt(std::slice::from_mut(&mut job), 0)) {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(Failed::This(error))) => Err(error),
+                Ok(Err(Failed::Any(error))) => {
+                    // Not each of them is to wait for a lock in its turn.
+                    any = Err(error.clone());
+                    Err(error)
+                }
+                Err(error) => Err(error),
+            };
+            job.answer(outcome);
+        }
+    }
+
+    /// Runs these in one transaction, and purges among so many rows.
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>], purge: usize) -> Result<(), Failed> {
+        let mut worst = None;
+        let outcome = self.transact(jobs, purge, &mut worst);
+        if let Err(Failed::Any(error) | Failed::This(error)) = &outcome {
+            worst = Some(error.clone());
+        }
+        if worst.is_some_and(|error| error.kind() != SqliteErrorKind::Busy) {
+            // A new connection knows the disk and the tables as they are now.
+            self.database.close();
+        }
+        outcome
+    }
+
+    fn transact(
+        &mut self,
+        jobs: &mut [Box<dyn Job>],
+        purge: usize,
+        worst: &mut Option<SqliteError>,
+    ) -> Result<(), Failed> {
+        let (connection, sql) = self.database.connection().map_err(Failed::Any)?;
+        let this = |error: rusqlite::Error| Failed::This(error.into());
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| Failed::Any(error.into()))?;
+        // Read now that it is this batch's turn: the times of calls are in the order of the calls.
+        let entries = Entries::new(&transaction, sql, (self.clock)());
+        for job in jobs {
+            if let Err(error) = job.run(&entries) {
+                if transaction.is_autocommit() {
+                    // SQLite has undone everything, as when the disk is full.
+                    return Err(Failed::This(error));
+                }
+                *worst = Some(error);
+            }
+        }
+        if purge > 0 {
+            self.purged = purge_slice(&entries, &self.purged, purge).map_err(this)?;
+        }
+        transaction.commit().map_err(this)?;
+        self.database.check_still_there().map_err(Failed::Any)
+    }
+}
+
+/// Purges among the next `rows` rows. After which key to go on.
+fn purge_slice(entries: &Entries<'_>, after: &[u8], rows: usize) -> rusqlite::Result<Vec<u8>> {
+    let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+    let slice = entries.slice(after.to_vec(), rows)?;
+    entries.purge(&slice, rows)?;
+    Ok(slice.next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf, sync::mpsc as blocking, time::Duration};
+
+    use super::*;
+    use crate::{
+        dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Token},
+        store::sqlite::entries::Sql,
+    };
+
+    const LEASE: Duration = Duration::from_secs(25);
+
+    /// A writer on a file in a folder of its own, which goes with it.
+    struct Fixture {
+        folder: PathBuf,
+        writer: Option<Writer>,
+        thread: Option<thread::JoinHandle<()>>,
+    }
+
+    impl Fixture {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("tower-klikit-{}-{name}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            let database = Database::open(&folder.join("ledger.db"), Sql::new("klikit_").unwrap()).unwrap();
+            let (writer, thread) = Writer::start(database, Arc::new(SystemTime::now)).unwrap();
+            Self { folder, writer: Some(writer), thread: Some(thread) }
+        }
+
+        fn writer(&self) -> &Writer {
+            self.writer.as_ref().unwrap()
+        }
+
+        /// How many commits lie in the write-ahead log: its header is 32 bytes, each frame's is 24, and the second number of
+        /// a frame's header is not zero in the last frame of a commit.
+        fn commits(&self) -> usize {
+            let log = fs::read(self.folder.join("ledger.db-wal")).unwrap();
+            let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;
+            let page = number(8);
+            let is_current = |frame: &usize| log[frame + 8..frame + 16] == log[16..24];
+            let frames = (32..log.len()).step_by(24 + page).take_while(is_current);
+            frames.filter(|frame| number(frame + 4) != 0).count()
+        }
+
+        /// Has the thread wait in the middle of a transaction until the returned sender is dropped.
+        async fn hold(&self) -> (blocking::Sender<()>, tokio::task::JoinHandle<Result<(), SqliteError>>) {
+            let (go, going) = blocking::channel::<()>();
+            let (began, beginning) = oneshot::channel();
+            let writer = self.writer().clone();
+            let mut began = Some(began);
+            let held = tokio::spawn(async move {
+                let wait = move |_: &Entries<'_>| {
+                    if let Some(began) = began.take() {
+                        began.send(()).unwrap();
+                    }
+                    let _ = going.recv();
+                    Ok(())
+                };
+                writer.call(Call::Other, wait).await
+            });
+            beginning.await.unwrap();
+            (go, held)
+        }
+
+        /// Waits until so many calls wait in the queue.
+        async fn queued(&self, calls: usize) {
+            while self.writer().queue.max_capacity() - self.writer().queue.capacity() < calls {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        fn claim(&self, n: u8) -> tokio::task::JoinHandle<Result<ClaimOutcome, SqliteError>> {
+            let writer = self.writer().clone();
+            let claim = claim(n);
+            tokio::spawn(async move { writer.call(Call::Claim, move |entries| entries.claim(&claim, LEASE)).await })
+        }
+
+        async fn is_there(&self, n: u8) -> bool {
+            let claim = Claim { token: Token::from_bytes([0; 16]), ..claim(n) };
+            let renew = move |entries: &Entries<'_>| entries.claim(&claim, Duration::ZERO);
+            self.writer().call(Call::Other, renew).await.unwrap() != ClaimOutcome::Claimed
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            drop(self.writer.take());
+            if let Some(thread) = self.thread.take() {
+                let _ = thread.join();
+            }
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    fn claim(n: u8) -> Claim {
+        let key = EventKey::of_event("warung", &n.to_string());
+        Claim { key, event: key, digest: BodyDigest::of(&[n]), token: Token::from_bytes([n; 16]) }
+    }
+
+    /// What the thread makes of a call that has SQLite undo the transaction, as it does when the disk is full.
+    fn undo(entries: &Entries<'_>) -> rusqlite::Result<()> {
+        entries.execute("ROLLBACK")?;
+        entries.execute("no statement")
+    }
+
+    #[tokio::test]
+    async fn what_gathers_during_a_commit_is_committed_at_once() {
+        let fixture = Fixture::new("gather");
+        let (go, held) = fixture.hold().await;
+        let before = fixture.commits();
+        let claims: Vec<_> = (1..=64).map(|n| fixture.claim(n)).collect();
+        fixture.queued(64).await;
+        drop(go);
+        held.await.unwrap().unwrap();
+        for claim in claims {
+            assert_eq!(claim.await.unwrap().unwrap(), ClaimOutcome::Claimed);
+        }
+        assert_eq!(fixture.commits() - before, 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_fails_leaves_its_neighbours_alone() {
+        let fixture = Fixture::new("neighbours");
+        for bad in [undo, |entries: &Entries<'_>| entries.execute("no statement")] {
+            let (go, held) = fixture.hold().await;
+            let first = fixture.claim(1);
+            fixture.queued(1).await;
+            let writer = fixture.writer().clone();
+            let bad = tokio::spawn(async move { writer.call(Call::Other, bad).await });
+            fixture.queued(2).await;
+            let second = fixture.claim(2);
+            fixture.queued(3).await;
+            drop(go);
+            held.await.unwrap().unwrap();
+            assert_eq!(first.await.unwrap().unwrap(), ClaimOutcome::Claimed);
+            assert_eq!(bad.await.unwrap().unwrap_err().kind(), SqliteErrorKind::Statement);
+            assert_eq!(second.await.unwrap().unwrap(), ClaimOutcome::Claimed);
+            assert!(fixture.is_there(1).await && fixture.is_there(2).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_claim_whose_caller_has_gone_away_is_not_made() {
+        let fixture = Fixture::new("gone");
+        let (go, held) = fixture.hold().await;
+        let claim = fixture.claim(1);
+        fixture.queued(1).await;
+        claim.abort();
+        assert!(claim.await.unwrap_err().is_cancelled());
+        drop(go);
+        held.await.unwrap().unwrap();
+        assert!(!fixture.is_there(1).await);
+    }
+
+    #[tokio::test]
+    async fn after_a_panic_calls_fail_and_do_not_hang() {
+        let fixture = Fixture::new("panic");
+        let (go, held) = fixture.hold().await;
+        let writer = fixture.writer().clone();
+        let panics =
+            tokio::spawn(async move { writer.call::<(), _>(Call::Other, |_| panic!("as it was asked to")).await });
+        fixture.queued(1).await;
+        let waits = fixture.claim(1);
+        fixture.queued(2).await;
+        drop(go);
+        held.await.unwrap().unwrap();
+        assert_eq!(panics.await.unwrap().unwrap_err().kind(), SqliteErrorKind::Stopped);
+        assert_eq!(waits.await.unwrap().unwrap_err().kind(), SqliteErrorKind::Stopped);
+        assert_eq!(fixture.claim(2).await.unwrap().unwrap_err().kind(), SqliteErrorKind::Stopped);
+    }
+
+    #[tokio::test]
+    async fn the_thread_ends_with_the_last_clone_and_does_what_was_asked_before() {
+        let mut fixture = Fixture::new("end");
+        let (go, held) = fixture.hold().await;
+        let claims: Vec<_> = (1..=3).map(|n| fixture.claim(n)).collect();
+        fixture.queued(3).await;
+        drop(fixture.writer.take());
+        drop(go);
+        held.await.unwrap().unwrap();
+        for claim in claims {
+            assert_eq!(claim.await.unwrap().unwrap(), ClaimOutcome::Claimed);
+        }
+        let thread = fixture.thread.take().unwrap();
+        tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
+        // The last connection takes the log with it.
+        assert!(!fixture.folder.join("ledger.db-wal").exists());
+    }
+}
