@@ -68,3 +68,9 @@ pub(crate) fn memory_store_full(capacity: usize) {
         "the memory store is full: from now on it forgets what was completed longest ago, and would handle a copy of that again"
     );
 }
+
+/// Redis was found in a state in which it can forget deliveries.
+#[cfg(feature = "redis")]
+pub(crate) fn redis_may_forget(why: &str) {
+    warn!("Redis may forget deliveries: {why}");
+}

@@ -1,0 +1,103 @@
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use redis::{
+    Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+    io::tcp::TcpSettings,
+};
+use rustls::crypto::{CryptoProvider, ring};
+
+/// Less than the 2 s that a delivery waits for its claim, so that it is this error that the log shows.
+const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One connection, on which calls are pipelined, and another in its place when it is of no use any more.
+pub(super) struct Connection {
+    client: Client,
+    current: Mutex<Current>,
+}
+
+#[derive(Clone)]
+struct Current {
+    manager: ConnectionManager,
+    /// How many there were before.
+    generation: u64,
+}
+
+impl Connection {
+    /// Connects at the first call.
+    pub(super) fn new(url: &str, root_certificates: Option<&[u8]>) -> RedisResult<Self> {
+        let info = url.into_connection_info()?;
+        // Pipelined calls are small: none may wait for the answer to another.
+        let info = info.clone().set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let settings = info.redis_settings().clone().set_skip_set_lib_name();
+        let info = info.set_redis_settings(settings);
+        if url.starts_with("rediss:") && CryptoProvider::get_default().is_none() {
+            // With two providers compiled in, rustls would panic rather than choose. An error: another thread was faster.
+            let _ = ring::default_provider().install_default();
+        }
+        let client = match root_certificates {
+            Some(pem) => {
+                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) })?
+            }
+            None => Client::open(info)?,
+        };
+        let manager = manager(&client)?;
+        Ok(Self { client, current: Mutex::new(Current { manager, generation: 0 }) })
+    }
+
+    /// Makes a call, and makes it again when the connection turns out to be cut: a server or a proxy that closes idle
+    /// connections must not cost a delivery. So a call can take effect twice.
+    pub(super) async fn call<T, F>(&self, call: impl Fn(ConnectionManager) -> F) -> RedisResult<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let Current { manager, generation } = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let attempts = async {
+            match call(manager.clone()).await {
+                // By now the manager connects again.
+                Err(error) if error.is_connection_dropped() => call(manager).await,
+                result => result,
+            }
+        };
+        let result = match tokio::time::timeout(CALL_TIMEOUT, attempts).await {
+            Ok(result) => result,
+            Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed).into()),
+        };
+        if result.as_ref().is_err_and(is_lost) {
+            self.replace(generation);
+        }
+        result
+    }
+
+    /// The manager connects again when a connection is cut, but stays with one that leads nowhere.
+    fn replace(&self, generation: u64) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.generation == generation
+            && let Ok(manager) = manager(&self.client)
+        {
+            *current = Current { manager, generation: generation + 1 };
+        }
+    }
+}
+
+/// Whether another connection may lead to a server that answers, or that may write: this one may have been demoted, and the
+/// name or the proxy that led here leads to its successor.
+fn is_lost(error: &RedisError) -> bool {
+    let demoted = [ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown].map(ErrorKind::Server);
+    error.is_timeout() || demoted.contains(&error.kind())
+}
+
+fn manager(client: &Client) -> RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_connection_timeout(Some(CONNECTION_TIMEOUT))
+        // A call that waits for a server is answered with an error instead, and the next one tries again.
+        .set_number_of_retries(0);
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
+}
