@@ -1,0 +1,118 @@
+//! What de-duplication on the memory store costs beyond the verify layer and the SHA-256 of the body, by the clock: medians of
+//! rounds that run all cases in turn.
+//!
+//! `cargo bench --bench dedupe`
+#![allow(missing_docs, unreachable_pub)]
+
+use std::{
+    convert::Infallible,
+    future::ready,
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use sha2::{Digest, Sha256};
+use tokio::runtime::{Builder, Runtime};
+use tower::{Layer, Service, service_fn};
+use tower_klikit::{
+    KlikitVerifyLayer, VerifiedBody,
+    dedupe::{Claim, KlikitDedupeLayer, Ledger},
+    store::MemoryStore,
+    testing::SignedDelivery,
+};
+
+const SECRET: &str = "klikit-bench-secret";
+const ROUNDS: usize = 501;
+const BATCH: usize = 64;
+
+fn main() {
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let store = MemoryStore::new();
+    for bytes in [1024, 8192] {
+        compare(&runtime, &store, bytes);
+    }
+}
+
+fn compare(runtime: &Runtime, store: &MemoryStore, bytes: usize) {
+    let handler = service_fn(|request: Request<VerifiedBody>| {
+        drop(black_box(request));
+        ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+    });
+    let verify = KlikitVerifyLayer::new(SECRET);
+    let mut alone = verify.layer(handler);
+    let mut deduped = verify.layer(KlikitDedupeLayer::new(store.clone()).layer(handler));
+    let claims = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = Arc::clone(&claims);
+    let mut capture = verify.layer(KlikitDedupeLayer::new(MemoryStore::new()).layer(service_fn(
+        move |request: Request<VerifiedBody>| {
+            keep.lock().expect("no panic").push(request.extensions().get::<Claim>().expect("a claim").clone());
+            ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+        },
+    )));
+    let body = Bytes::from(vec![b'o'; bytes]);
+    let delivery = SignedDelivery::new(SECRET, body.clone());
+
+    let (mut verified, mut handled, mut hashed, mut stored, mut beyond) = (vec![], vec![], vec![], vec![], vec![]);
+    for round in 0..ROUNDS {
+        let requests = || -> Vec<_> {
+            (0..BATCH).map(|n| delivery.clone().event_id(format!("{bytes}-{round}-{n}")).request::<Full<Bytes>>()).collect()
+        };
+        let alone = serve(runtime, &mut alone, requests());
+        let deduped = serve(runtime, &mut deduped, requests());
+        let hash = nanoseconds(|| {
+            for _ in 0..BATCH {
+                black_box(Sha256::digest(black_box(&body)));
+            }
+        });
+        serve(runtime, &mut capture, requests());
+        let claims = std::mem::take(&mut *claims.lock().expect("no panic"));
+        let other = MemoryStore::new();
+        let ledger = nanoseconds(|| {
+            runtime.block_on(async {
+                for claim in &claims {
+                    black_box(other.claim(claim, Duration::from_secs(25)).await).expect("memory does not fail");
+                    black_box(other.complete(claim, Duration::from_secs(3600)).await).expect("memory does not fail");
+                }
+            });
+        });
+        verified.push(alone);
+        handled.push(deduped);
+        hashed.push(hash);
+        stored.push(ledger);
+        beyond.push(deduped - alone - hash);
+    }
+    println!("{bytes} bytes, medians of {ROUNDS} rounds of {BATCH}:");
+    println!("  verify alone                         {:>6.0} ns", median(verified));
+    println!("  verify and de-duplicate              {:>6.0} ns", median(handled));
+    println!("  SHA-256 of the body                  {:>6.0} ns", median(hashed));
+    println!("  beyond the layer and the SHA-256     {:>6.0} ns", median(beyond));
+    println!("  of these, claim and complete         {:>6.0} ns", median(stored));
+}
+
+fn serve<S>(runtime: &Runtime, service: &mut S, requests: Vec<Request<Full<Bytes>>>) -> f64
+where
+    S: Service<Request<Full<Bytes>>, Error = Infallible>,
+{
+    nanoseconds(|| {
+        runtime.block_on(async {
+            for request in requests {
+                black_box(service.call(request).await).unwrap_or_else(|never| match never {});
+            }
+        });
+    })
+}
+
+fn nanoseconds(case: impl FnOnce()) -> f64 {
+    let started = Instant::now();
+    case();
+    started.elapsed().as_secs_f64() * 1e9 / BATCH as f64
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}

@@ -1,0 +1,47 @@
+//! Deletes, now and then and in the background, what has run out.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
+
+use deadpool_postgres::Pool;
+use tokio::time::timeout;
+
+use super::{connection::run, store::Shared};
+
+/// One sweep for so many completions.
+///
+/// A sweep looks at 128 blocks, which is 8,000 rows and 10 ms of the server's time. So a table in which as many entries run
+/// out as are added stays about 256 / 8,000, or 3 %, larger than it need be, however large it is, and no index has to be
+/// kept for it.
+const COMPLETIONS: u32 = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Sweeper {
+    completions: AtomicU32,
+    running: AtomicBool,
+}
+
+/// Notes a completion, and starts a sweep when it is time for one. Waits for nothing.
+pub(super) fn completed(shared: &Arc<Shared>) {
+    let count = shared.sweeper.completions.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    if !count.is_multiple_of(COMPLETIONS) || !has_room(&shared.pool) {
+        return;
+    }
+    if shared.sweeper.running.swap(true, Ordering::Acquire) {
+        return;
+    }
+    let shared = Arc::clone(shared);
+    drop(tokio::spawn(async move {
+        // What is left over now, a later sweep finds.
+        let _ = timeout(shared.deadline, run(&shared.pool, &shared.sql.sweep, &[])).await;
+        shared.sweeper.running.store(false, Ordering::Release);
+    }));
+}
+
+/// Whether a sweep would take a connection that nobody waits for.
+fn has_room(pool: &Pool) -> bool {
+    let status = pool.status();
+    status.waiting == 0 && (status.available > 0 || status.size < status.max_size)
+}
