@@ -1,10 +1,15 @@
 //! Sends sample deliveries, some of them as klikit never would.
 
-use std::{convert::Infallible, iter, time::Duration};
+use std::{
+    convert::Infallible,
+    iter,
+    time::{Duration, SystemTime},
+};
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use http::StatusCode;
+use http_body_util::BodyExt;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -22,19 +27,27 @@ pub(crate) struct Attempt {
     what: String,
     pub(crate) delivery: SignedDelivery,
     chunked: bool,
-    expected: StatusCode,
+    expected: (StatusCode, &'static str),
 }
 
-/// All samples, signed with `secret`, and then the last of them in other ways.
-pub(crate) fn attempts(secret: &WebhookSecret, samples: Vec<Sample>) -> Vec<Attempt> {
+const RECEIVED: (StatusCode, &str) = (StatusCode::OK, r#"{"status":"received"}"#);
+const IGNORED: (StatusCode, &str) = (StatusCode::OK, r#"{"status":"duplicate-ignored"}"#);
+const UNSIGNED: (StatusCode, &str) = (StatusCode::FORBIDDEN, r#"{"error":"missing klikit headers"}"#);
+const FORGED: (StatusCode, &str) = (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#);
+const TOO_LARGE: (StatusCode, &str) = (StatusCode::PAYLOAD_TOO_LARGE, r#"{"error":"body too large"}"#);
+
+/// All samples, signed with `secret`, and then the last of them in other ways; `remembered` if each is handled once.
+pub(crate) fn attempts(secret: &WebhookSecret, samples: Vec<Sample>, remembered: bool) -> Vec<Attempt> {
+    // A store remembers the ids of an earlier run.
+    let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_millis());
     let attempt = |what: &str, delivery, expected| Attempt { what: what.into(), delivery, chunked: false, expected };
     let mut attempts: Vec<_> = samples
         .into_iter()
         .map(|sample| {
             let delivery = SignedDelivery::signed_with(secret, sample.body)
-                .event_id(sample.event_id)
+                .event_id(format!("{}-{run}", sample.event_id))
                 .event_type(&*sample.event_type);
-            attempt(&sample.file, delivery, StatusCode::OK)
+            attempt(&sample.file, delivery, RECEIVED)
         })
         .collect();
 
@@ -43,12 +56,13 @@ pub(crate) fn attempts(secret: &WebhookSecret, samples: Vec<Sample>) -> Vec<Atte
     let unsigned = last.clone().without_header(&SIGNATURE);
     let by_other_secret = SignedDelivery::new("another secret", last.body().clone());
     let too_large = SignedDelivery::signed_with(secret, vec![b' '; KlikitVerifyLayer::DEFAULT_BODY_LIMIT + 1]);
+    let again = if remembered { IGNORED } else { RECEIVED };
     attempts.extend([
-        attempt("altered: one bit of the body", altered, StatusCode::FORBIDDEN),
-        attempt("unsigned", unsigned, StatusCode::FORBIDDEN),
-        attempt("signed with another secret", by_other_secret, StatusCode::FORBIDDEN),
-        attempt("too large", too_large, StatusCode::PAYLOAD_TOO_LARGE),
-        Attempt { chunked: true, ..attempt("chunked, without a content-length", last, StatusCode::OK) },
+        attempt("altered: one bit of the body", altered, FORGED),
+        attempt("unsigned", unsigned, UNSIGNED),
+        attempt("signed with another secret", by_other_secret, FORGED),
+        attempt("too large", too_large, TOO_LARGE),
+        Attempt { chunked: true, ..attempt("once more, without a content-length", last, again) },
     ]);
     attempts
 }
@@ -61,29 +75,31 @@ pub(crate) async fn send_all(url: &str, attempts: &[Attempt]) -> bool {
         answers.push(attempt.send(&client, url).await);
     }
 
-    println!("\n{:<36} {:>8} {:>9} {:>6}", "what was sent", "bytes", "expected", "got");
+    println!("\n{:<36} {:>8}  {:<34}", "what was sent", "bytes", "answer");
     let mut as_expected = true;
-    for (Attempt { what, delivery, expected, .. }, answer) in attempts.iter().zip(&answers) {
-        let (got, good) = match answer {
-            Ok(status) => (status.as_str(), status == expected),
-            Err(error) => (error.as_str(), false),
-        };
-        let verdict = if good { "ok" } else { "NOT AS EXPECTED" };
-        println!("{what:<36} {:>8} {:>9} {got:>6}  {verdict}", delivery.body().len(), expected.as_str());
+    for (Attempt { what, delivery, expected, .. }, answer) in attempts.iter().zip(answers) {
+        let wanted = format!("{} {}", expected.0.as_str(), expected.1);
+        let got = answer.unwrap_or_else(|error| error);
+        let good = got == wanted;
+        let verdict = if good { "ok".to_owned() } else { format!("NOT AS EXPECTED: {wanted}") };
+        println!("{what:<36} {:>8}  {got:<38} {verdict}", delivery.body().len());
         as_expected &= good;
     }
     as_expected
 }
 
 impl Attempt {
-    async fn send(&self, client: &Client<HttpConnector, Body>, url: &str) -> Result<StatusCode, String> {
+    /// Status and body, as the sender sees them.
+    async fn send(&self, client: &Client<HttpConnector, Body>, url: &str) -> Result<String, String> {
         let delivery = self.delivery.clone().uri(url);
         let request = if self.chunked { delivery.request_with(in_pieces) } else { delivery.request() };
-        match timeout(PATIENCE, client.request(request)).await {
-            Ok(Ok(response)) => Ok(response.status()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("nothing".to_owned()),
-        }
+        let answer = async {
+            let response = client.request(request).await.map_err(|error| error.to_string())?;
+            let status = response.status();
+            let text = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+            Ok(format!("{} {}", status.as_str(), String::from_utf8_lossy(&text)))
+        };
+        timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err("nothing".to_owned()))
     }
 }
 

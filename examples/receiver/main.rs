@@ -10,6 +10,7 @@
 #[allow(dead_code, unreachable_pub, reason = "the tests share this file")]
 mod deliveries;
 mod demo;
+mod store;
 
 use std::{
     env,
@@ -21,17 +22,20 @@ use std::{
 use axum::{Extension, Json, Router, body::Bytes, routing::post};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, signal, sync::oneshot};
-use tower_klikit::{Delivery, KlikitVerifyLayer, SecretErrorKind, WebhookSecret};
+use tower::ServiceBuilder;
+use tower_klikit::{Delivery, KlikitVerifyLayer, SecretErrorKind, WebhookSecret, dedupe::KlikitDedupeLayer};
 
 const USAGE: &str = "\
-Usage: cargo run --example receiver [-- --once]
+Usage: cargo run --example receiver [-- [--once] [--store STORE]]
 
 Receives klikit's deliveries on POST /webhooks/klikit: sends itself sample deliveries,
 shows what each was answered, and serves on until ctrl-c.
 
 Options:
-  --once  Stop after the samples, with exit code 1 if an answer is not as expected
-  --help  Show this
+  --once         Stop after the samples, with exit code 1 if an answer is not as expected
+  --store STORE  Handle each delivery once, remembered in memory, sqlite:PATH, redis://…
+                 or postgres://… (all but memory with --features full before --example)
+  --help         Show this
 
 Environment:
   KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
@@ -39,9 +43,14 @@ Environment:
 
 const PATH: &str = "/webhooks/klikit";
 
-/// The receiver: a handler, and the layer that lets nothing reach it but what klikit signed.
-fn app(verify: KlikitVerifyLayer) -> Router {
-    Router::new().route(PATH, post(receive).layer(verify))
+/// The receiver: a handler, the layer that lets nothing reach it but what klikit signed, and the one that lets nothing reach
+/// it twice.
+fn app(verify: KlikitVerifyLayer, dedupe: Option<KlikitDedupeLayer>) -> Router {
+    let route = match dedupe {
+        None => post(receive).layer(verify),
+        Some(dedupe) => post(receive).layer(ServiceBuilder::new().layer(verify).layer(dedupe)),
+    };
+    Router::new().route(PATH, route)
 }
 
 /// Sees verified deliveries only. The body is the very bytes that klikit signed.
@@ -56,19 +65,23 @@ async fn receive(Extension(delivery): Extension<Delivery>, body: Bytes) -> Json<
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into()).collect();
-    let once = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--once"] => true,
-        ["--help" | "-h"] => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
+    let (mut once, mut store) = (false, None);
+    let mut rest = arguments.iter().map(String::as_str);
+    while let Some(argument) = rest.next() {
+        match (argument, store) {
+            ("--once", _) => once = true,
+            ("--store", None) => store = rest.next().or(Some("")),
+            ("--help" | "-h", _) => {
+                println!("{USAGE}");
+                return ExitCode::SUCCESS;
+            }
+            _ => {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            }
         }
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(once).await {
+    }
+    match run(once, store).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -79,7 +92,7 @@ async fn main() -> ExitCode {
 }
 
 /// Whether every sample was answered as expected.
-async fn run(once: bool) -> Result<bool, Box<dyn Error>> {
+async fn run(once: bool, store: Option<&str>) -> Result<bool, Box<dyn Error>> {
     // The layer logs what it refuses, and why.
     tracing_subscriber::fmt().without_time().with_target(false).with_ansi(io::stdout().is_terminal()).init();
 
@@ -99,6 +112,10 @@ async fn run(once: bool) -> Result<bool, Box<dyn Error>> {
         Err(error) => return Err(error.into()),
     };
     let verify = KlikitVerifyLayer::with_keyring(secret.clone().into());
+    let dedupe = match store {
+        None => None,
+        Some(store) => Some(store::open(store).await.map_err(|error| format!("--store {store}: {error}"))?),
+    };
 
     let url = format!("http://{}{PATH}", listener.local_addr()?);
     println!(
@@ -106,10 +123,10 @@ async fn run(once: bool) -> Result<bool, Box<dyn Error>> {
     );
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, app(verify)).with_graceful_shutdown(async { _ = stopped.await });
+    let attempts = demo::attempts(&secret, samples, dedupe.is_some());
+    let server = axum::serve(listener, app(verify, dedupe)).with_graceful_shutdown(async { _ = stopped.await });
     let server = tokio::spawn(server.into_future());
 
-    let attempts = demo::attempts(&secret, samples);
     let as_expected = demo::send_all(&url, &attempts).await;
 
     if !once {
