@@ -239,13 +239,15 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
             self.done(&rival, &digest, "it is done").await;
         }
         for byte in bytes {
-            // The last byte alone tells these keys apart.
-            for last in [0, 1] {
-                let mut key = [byte; 16];
-                key[15] = last;
-                let held = Claim::new(key, key, BodyDigest::of(b"body"), [byte; 16]);
-                self.claim(&held, "it is an entry of its own").await;
-            }
+            // The last byte alone tells these keys and tokens apart.
+            let [mut one, mut other] = [[byte; 16]; 2];
+            [one[15], other[15]] = [1, 2];
+            let held = Claim::new(one, one, BodyDigest::of(b"body"), one);
+            let beside = Claim::new(other, other, BodyDigest::of(b"body"), other);
+            let rival = Claim::new(one, one, BodyDigest::of(b"body"), other);
+            self.claim(&held, "there is no entry").await;
+            self.claim(&beside, "it is an entry of its own").await;
+            self.in_flight(&rival, held.digest(), "another token holds it").await;
         }
     }
 }
