@@ -1,0 +1,235 @@
+//! What group commit gains: 64 clients that claim distinct deliveries through `SqliteStore`, against the same clients with one
+//! commit per insert, with fsync as the disk does it and with fsync slowed down.
+//!
+//! `cargo bench --bench ledger_sqlite --features sqlite`. It needs a C compiler for the library that slows fsync down, and so
+//! it runs where libraries can be preloaded.
+#![allow(missing_docs)]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, params};
+use tokio::runtime::Runtime;
+use tower_klikit::{
+    dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger},
+    store::sqlite::SqliteStore,
+};
+
+const CLIENTS: u64 = 64;
+const ROUNDS: usize = 3;
+const LEASE: Duration = Duration::from_secs(3600);
+const RETENTION: Duration = Duration::from_secs(35 * 24 * 3600);
+/// Set for the process that the library is preloaded into, to what it slows fsync down by.
+const SLOW: &str = "SLOW_FSYNC_US";
+
+fn main() {
+    if env::var_os(SLOW).is_some() {
+        return measure();
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let library = folder.join("slow_fsync.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/slow_fsync/slow_fsync.c");
+    let compiled =
+        Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    assert!(compiled.expect("a C compiler").success());
+    for slow in ["0", "1000", "5000"] {
+        let mut child = Command::new(env::current_exe().expect("the bench's own path"));
+        let status = child.env("LD_PRELOAD", &library).env(SLOW, slow).status();
+        assert!(status.expect("the bench itself").success());
+    }
+    size();
+}
+
+fn measure() {
+    let slow: u32 = env::var(SLOW).ok().and_then(|text| text.parse().ok()).expect("a number of microseconds");
+    println!("fsync +{slow} µs; this disk's takes {} µs, all told", fsync().as_micros());
+    let mut rounds: Vec<[Figures; 3]> =
+        (0..ROUNDS).map(|_| [one_by_one(slow), grouped(CLIENTS, 1), grouped(CLIENTS, 2)]).collect();
+    let names = ["one commit per insert", "SqliteStore", "two of them on one file"];
+    let mut medians = [0.0; 3];
+    for (case, name) in names.iter().enumerate() {
+        rounds.sort_by(|a, b| a[case].per_second.total_cmp(&b[case].per_second));
+        let Figures { per_second, p50, p99, failed } = rounds[ROUNDS / 2][case];
+        medians[case] = per_second;
+        println!(
+            "  {name:<26} {per_second:>8.0} claims/s   p50 {:>7.2} ms   p99 {:>7.2} ms   {failed} failed",
+            p50.as_secs_f64() * 1e3,
+            p99.as_secs_f64() * 1e3,
+        );
+    }
+    println!("  {:<26} {:>8.1} times as many", "ratio", medians[1] / medians[0]);
+    println!();
+}
+
+#[derive(Clone, Copy)]
+struct Figures {
+    per_second: f64,
+    p50: Duration,
+    p99: Duration,
+    failed: usize,
+}
+
+impl Figures {
+    /// Of what took these times, in so much time altogether. A failure took no time.
+    fn new(mut times: Vec<Option<Duration>>, all: Duration) -> Self {
+        let failed = times.iter().filter(|time| time.is_none()).count();
+        times.sort();
+        let times: Vec<_> = times.into_iter().flatten().collect();
+        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+        Self { per_second: times.len() as f64 / all.as_secs_f64(), p50: at(50), p99: at(99), failed }
+    }
+}
+
+/// One connection with the same settings and the same table, behind a mutex.
+fn one_by_one(slow: u32) -> Figures {
+    let folder = Folder::new();
+    drop(folder.open());
+    let connection = Connection::open(folder.file()).expect("a file that was just made");
+    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+    connection.execute_batch(settings).expect("settings");
+    let connection = Mutex::new(connection);
+    let each = if slow == 0 { 300 } else { 20 };
+    let started = Instant::now();
+    let times = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let connection = &connection;
+                scope.spawn(move || (0..each).map(|n| Some(insert(connection, client * each + n))).collect::<Vec<_>>())
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect()
+    });
+    Figures::new(times, started.elapsed())
+}
+
+fn insert(connection: &Mutex<Connection>, event: u64) -> Duration {
+    let claim = claim(event);
+    let started = Instant::now();
+    let connection = connection.lock().expect("no panic");
+    let mut insert = connection
+        .prepare_cached(
+            "INSERT INTO klikit_ledger (key, digest, token, state, until, claimed_at) VALUES (?1, ?2, ?3, 0, ?4, ?4)
+            ON CONFLICT DO NOTHING",
+        )
+        .expect("a statement");
+    let values =
+        params![claim.key().as_bytes(), claim.digest().as_bytes(), claim.token().as_bytes(), 1_800_000_000_000_i64];
+    assert_eq!(insert.execute(values).expect("an insert"), 1);
+    started.elapsed()
+}
+
+fn grouped(clients: u64, stores: usize) -> Figures {
+    let folder = Folder::new();
+    let stores: Vec<_> = (0..stores).map(|_| folder.open()).collect();
+    let each = 300;
+    Runtime::new().expect("a runtime").block_on(async {
+        let started = Instant::now();
+        let clients: Vec<_> = (0..clients)
+            .map(|client| {
+                let store = stores[client as usize % stores.len()].clone();
+                tokio::spawn(async move {
+                    let mut times = vec![];
+                    for n in 0..each {
+                        let claim = claim(client * each + n);
+                        let started = Instant::now();
+                        let outcome = store.claim(&claim, LEASE).await;
+                        times.push(outcome.is_ok().then(|| started.elapsed()));
+                        assert!(outcome.map_or(true, |outcome| outcome == ClaimOutcome::Claimed));
+                    }
+                    times
+                })
+            })
+            .collect();
+        let mut times = vec![];
+        for client in clients {
+            times.extend(client.await.expect("no panic"));
+        }
+        Figures::new(times, started.elapsed())
+    })
+}
+
+/// How large the file is once deliveries have been claimed and completed.
+fn size() {
+    const EVENTS: u64 = 200_000;
+    let folder = Folder::new();
+    let store = folder.open();
+    Runtime::new().expect("a runtime").block_on(async {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for event in (client..EVENTS).step_by(CLIENTS as usize) {
+                        let claim = claim(event);
+                        store.claim(&claim, LEASE).await.expect("a claim");
+                        store.complete(&claim, RETENTION).await.expect("a completion");
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await.expect("no panic");
+        }
+    });
+    drop(store);
+    let connection = Connection::open(folder.file()).expect("the file");
+    let _: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).expect("a checkpoint");
+    let bytes = fs::metadata(folder.file()).expect("the file").len();
+    println!("{EVENTS} deliveries done: {:.1} bytes each", bytes as f64 / EVENTS as f64);
+}
+
+/// What is claimed for event number `event`: as random as hashes are.
+fn claim(event: u64) -> Claim {
+    let digest = BodyDigest::of(&event.to_be_bytes());
+    let (mut key, mut token) = ([0; 16], [0; 16]);
+    key.copy_from_slice(&digest.as_bytes()[..16]);
+    token.copy_from_slice(&digest.as_bytes()[16..]);
+    Claim::new(key, key, digest, token)
+}
+
+/// What an fsync takes, with the library at work.
+fn fsync() -> Duration {
+    let folder = Folder::new();
+    let file = fs::File::create(folder.file()).expect("a file");
+    let mut times: Vec<_> = (0..21)
+        .map(|n| {
+            fs::write(folder.file(), [n; 4096]).expect("a write");
+            let started = Instant::now();
+            file.sync_data().expect("an fsync");
+            started.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[10]
+}
+
+/// A folder of its own, which goes with it, on the disk of the target folder.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ledger-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("ledger.db")
+    }
+
+    fn open(&self) -> SqliteStore {
+        SqliteStore::open(self.file()).expect("a file that can be written")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

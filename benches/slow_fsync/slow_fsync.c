@@ -1,0 +1,32 @@
+/* Preloaded, makes fsync and fdatasync take SLOW_FSYNC_US microseconds longer, as they do on a disk that is not part of the
+ * machine: what a fast disk answers at once hides what a program waits for. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+static void wait_longer(void)
+{
+    const char *text = getenv("SLOW_FSYNC_US");
+    long us = text ? atol(text) : 0;
+    struct timespec rest = {us / 1000000, us % 1000000 * 1000};
+    int before = errno;
+    while (us > 0 && nanosleep(&rest, &rest) != 0 && errno == EINTR) {
+    }
+    errno = before;
+}
+
+int fsync(int fd)
+{
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+    wait_longer();
+    return real(fd);
+}
+
+int fdatasync(int fd)
+{
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+    wait_longer();
+    return real(fd);
+}

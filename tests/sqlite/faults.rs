@@ -1,0 +1,226 @@
+//! Files that are locked, full, read-only or gone: errors while it lasts, and recovery without a restart.
+
+use std::{env, fs, process::Command};
+
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger},
+    store::sqlite::{SqliteErrorKind, SqliteStore},
+};
+
+use crate::support::{Folder, LEASE, RETENTION, beside, claim, digest, kind};
+
+/// The folder that the parts of tests that run in a process of their own work in.
+const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_FOLDER";
+
+#[tokio::test]
+async fn a_locked_file_is_an_error_and_not_a_hang() {
+    let folder = Folder::new();
+    let store = folder.open();
+    assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    let other = folder.connect();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    // More than go into one batch.
+    let claims = (2..600).map(|event| {
+        let store = store.clone();
+        tokio::spawn(async move { store.claim(&claim(event, 1), LEASE).await })
+    });
+    for claim in claims.collect::<Vec<_>>() {
+        assert_eq!(kind(&claim.await.unwrap().unwrap_err()), SqliteErrorKind::Busy);
+    }
+    assert_eq!(kind(&store.complete(&claim(1, 1), RETENTION).await.unwrap_err()), SqliteErrorKind::Busy);
+    assert!(SqliteStore::open(folder.file()).is_ok(), "opening takes no lock when the tables are there");
+    other.execute_batch("COMMIT").unwrap();
+    assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
+    assert_eq!(store.claim(&claim(2, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+}
+
+#[tokio::test]
+async fn a_new_file_that_is_locked_is_an_error() {
+    let folder = Folder::new();
+    let other = folder.connect();
+    other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (c)").unwrap();
+    assert_eq!(SqliteStore::open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Busy);
+    other.execute_batch("COMMIT").unwrap();
+    folder.open();
+}
+
+#[tokio::test]
+async fn a_table_that_was_dropped_is_made_anew() {
+    let folder = Folder::new();
+    let store = folder.open();
+    folder.connect().execute_batch("DROP TABLE klikit_ledger; DROP TABLE klikit_versions").unwrap();
+    assert_eq!(kind(&store.renew(&claim(1, 1), LEASE).await.unwrap_err()), SqliteErrorKind::Statement);
+    assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_was_deleted_is_noticed_and_made_anew() {
+    for gone in [&["", "-wal", "-shm"][..], &[""]] {
+        let folder = Folder::new();
+        let (store, other) = (folder.open(), folder.open());
+        for store in [&store, &other] {
+            store.release(&claim(1, 1)).await.unwrap();
+        }
+        assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+        for suffix in gone {
+            fs::remove_file(beside(&folder.file(), suffix)).unwrap();
+        }
+        for store in [&store, &other] {
+            let error = store.claim(&claim(2, 1), LEASE).await.unwrap_err();
+            assert_eq!(kind(&error), SqliteErrorKind::File, "{error:?}");
+        }
+        // Nobody takes the new file's log away with the old one's.
+        assert_eq!(store.claim(&claim(2, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+        assert!(other.claim(&claim(2, 2), LEASE).await.unwrap() != ClaimOutcome::Claimed);
+        drop((store, other));
+        folder.closed();
+        let store = folder.open();
+        assert!(store.claim(&claim(2, 3), LEASE).await.unwrap() != ClaimOutcome::Claimed);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_was_replaced_is_noticed() {
+    let folder = Folder::new();
+    let store = folder.open();
+    assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    fs::write(folder.path().join("restored"), []).unwrap();
+    fs::rename(folder.path().join("restored"), folder.file()).unwrap();
+    assert_eq!(kind(&store.claim(&claim(2, 1), LEASE).await.unwrap_err()), SqliteErrorKind::File);
+    assert_eq!(store.claim(&claim(1, 2), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+}
+
+/// A limit on the size of files stands for a disk that is full: a write stops short, and frees nothing by being tried again.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error_and_loses_nothing() {
+    let folder = Folder::new();
+    // Without the trap, the kernel would end the process at the limit.
+    let ended = Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
+        .arg(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "faults::child_fills_the_disk"])
+        .env(FOLDER, folder.path())
+        .status();
+    assert!(ended.unwrap().success());
+    assert!(folder.path().join("ran").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "a part of another test, in a process of its own"]
+async fn child_fills_the_disk() {
+    use std::path::PathBuf;
+
+    fn limit_files(limit: &str) {
+        let pid = std::process::id().to_string();
+        // The soft limit alone, so that it can be raised again.
+        let limited = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:")]).status();
+        assert!(limited.unwrap().success());
+    }
+
+    let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let store = SqliteStore::open(folder.join("ledger.db")).unwrap();
+    limit_files("100000");
+
+    let (mut claimed, mut failed) = (vec![], 0);
+    for event in 0.. {
+        match store.claim(&claim(event, 1), LEASE * 100).await {
+            Ok(outcome) => {
+                assert_eq!(outcome, ClaimOutcome::Claimed);
+                claimed.push(event);
+                failed = 0;
+            }
+            Err(error) => {
+                assert!(matches!(kind(&error), SqliteErrorKind::Full | SqliteErrorKind::File), "{error:?}");
+                failed += 1;
+            }
+        }
+        // A new log leaves room for some more, until the file itself is full.
+        if failed == 20 {
+            break;
+        }
+        assert!(event < 100_000, "the limit is not felt");
+    }
+    assert!(claimed.len() > 50);
+
+    limit_files("unlimited");
+    for &event in &claimed {
+        let outcome = store.claim(&claim(event, 2), LEASE).await.unwrap();
+        assert!(matches!(outcome, ClaimOutcome::InFlight { .. }), "event {event}: {outcome:?}");
+    }
+    assert!(store.complete(&claim(claimed[0], 1), RETENTION).await.unwrap());
+    assert_eq!(store.claim(&claim(1_000_000, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    let whole: String = rusqlite::Connection::open(folder.join("ledger.db"))
+        .and_then(|connection| connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)))
+        .unwrap();
+    assert_eq!(whole, "ok");
+    fs::write(folder.join("ran"), []).unwrap();
+}
+
+/// Permissions do not bind root, so root has somebody else try.
+#[cfg(unix)]
+#[test]
+fn what_is_read_only_is_an_error() {
+    use std::os::unix::{fs::MetadataExt, process::CommandExt};
+
+    const NOBODY: u32 = 65534;
+
+    let folder = Folder::new();
+    let program = folder.path().join("test");
+    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let mut child = Command::new(program);
+    child.args(["--ignored", "--exact", "--nocapture", "faults::child_may_not_write"]).env(FOLDER, &data);
+    if fs::metadata(&data).unwrap().uid() == 0 {
+        std::os::unix::fs::chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
+        child.uid(NOBODY).gid(NOBODY).current_dir(&data);
+    }
+    assert!(child.status().unwrap().success());
+    assert!(data.join("ran").exists());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+#[ignore = "a part of another test, in a process of its own"]
+async fn child_may_not_write() {
+    use std::{
+        os::unix::fs::PermissionsExt,
+        path::{Path, PathBuf},
+    };
+
+    fn allow(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let file = folder.join("ledger.db");
+    let store = SqliteStore::open(&file).unwrap();
+    assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
+    drop(store);
+    crate::support::until("the log to be deleted", || !beside(&file, "-wal").exists());
+
+    allow(&file, 0o400);
+    assert_eq!(SqliteStore::open(&file).unwrap_err().kind(), SqliteErrorKind::File);
+    allow(&file, 0o600);
+    allow(&folder, 0o500);
+    assert_eq!(SqliteStore::open(&file).unwrap_err().kind(), SqliteErrorKind::File);
+    assert_eq!(SqliteStore::open(folder.join("new.db")).unwrap_err().kind(), SqliteErrorKind::File);
+    allow(&folder, 0o700);
+    let store = SqliteStore::open(&file).unwrap();
+    assert_eq!(store.claim(&claim(1, 2), LEASE).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
+
+    // While it is open: the file goes, and there is no making another, until there is.
+    fs::remove_file(&file).unwrap();
+    allow(&folder, 0o500);
+    for _ in 0..3 {
+        assert_eq!(kind(&store.claim(&claim(2, 1), LEASE).await.unwrap_err()), SqliteErrorKind::File);
+    }
+    allow(&folder, 0o700);
+    assert_eq!(store.claim(&claim(2, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    fs::write(folder.join("ran"), []).unwrap();
+}

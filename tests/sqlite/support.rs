@@ -1,0 +1,123 @@
+//! Files and claims for these tests.
+
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tower_klikit::{
+    dedupe::{BodyDigest, Claim, LedgerError},
+    store::sqlite::{SqliteError, SqliteErrorKind, SqliteOptions, SqliteStore},
+};
+
+pub(crate) const LEASE: Duration = Duration::from_secs(25);
+pub(crate) const RETENTION: Duration = Duration::from_secs(35 * 24 * 3600);
+
+/// A folder of this test's own, which goes with it.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static FOLDERS: AtomicUsize = AtomicUsize::new(0);
+        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tower-klikit-sqlite-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.0.join("ledger.db")
+    }
+
+    pub(crate) fn open(&self) -> SqliteStore {
+        SqliteStore::open(self.file()).unwrap()
+    }
+
+    /// A connection of somebody else.
+    pub(crate) fn connect(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.file()).unwrap()
+    }
+
+    pub(crate) fn rows(&self) -> u32 {
+        self.connect().query_row("SELECT count(*) FROM klikit_ledger", [], |row| row.get(0)).unwrap()
+    }
+
+    /// Waits until the store that was dropped has closed the file: the last connection deletes the log.
+    pub(crate) fn closed(&self) {
+        until("the log to be deleted", || !beside(&self.file(), "-wal").exists());
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Waits for something that cannot be awaited. The test fails if it never comes.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Time that goes by when it is told to.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(1_700_000_000_000)))
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn advance(&self, time: Duration) {
+        self.0.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn open(&self, folder: &Folder) -> SqliteStore {
+        let clock = self.clone();
+        SqliteOptions::new().clock(move || clock.now()).open(folder.file()).unwrap()
+    }
+}
+
+/// The claim of `token` on event `event`.
+pub(crate) fn claim(event: u64, token: u64) -> Claim {
+    Claim::new(bytes(event), bytes(event), digest(event), bytes(token))
+}
+
+pub(crate) fn digest(event: u64) -> BodyDigest {
+    BodyDigest::of(&event.to_be_bytes())
+}
+
+/// Spread over the table, as hashes are.
+pub(crate) fn bytes(number: u64) -> [u8; 16] {
+    let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((u128::from(spread) << 64) | u128::from(number)).to_be_bytes()
+}
+
+pub(crate) fn kind(error: &LedgerError) -> SqliteErrorKind {
+    error.source().and_then(|source| source.downcast_ref::<SqliteError>()).expect("an error of the store").kind()
+}
