@@ -40,6 +40,7 @@
 //! The service has to be called within a tokio runtime with its timer enabled.
 
 mod answer;
+mod config;
 mod future;
 mod layer;
 mod ledger;
@@ -48,8 +49,9 @@ mod task;
 
 pub(crate) use self::ledger::DynLedger;
 pub use self::{
+    config::{ConflictPolicy, Identity},
     future::ResponseFuture,
-    layer::{ConflictPolicy, Identity, KlikitDedupeLayer},
+    layer::KlikitDedupeLayer,
     ledger::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, LedgerError, Token},
     service::KlikitDedupe,
 };

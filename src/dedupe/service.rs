@@ -7,7 +7,7 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{answer::Answer, future::ResponseFuture, layer::Config, task};
+use super::{answer::Answer, config::Config, future::ResponseFuture, task};
 use crate::{
     event::Delivery,
     telemetry,

@@ -19,8 +19,8 @@ use tower_service::Service;
 
 use super::{
     answer::Answer,
+    config::{Config, ConflictPolicy, Identity},
     future::{Outcome, Sender},
-    layer::{Config, ConflictPolicy, Identity},
     ledger::{BodyDigest, Claim, ClaimOutcome, EventKey, LedgerError},
 };
 use crate::{
