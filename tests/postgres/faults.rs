@@ -1,0 +1,245 @@
+//! Servers that stop, hang and die, and connections that are cut: errors, nothing forgotten, and no restart needed.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Barrier, watch},
+    task::JoinHandle,
+};
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger},
+    store::postgres::PostgresStore,
+};
+
+use crate::{LEASE, RETENTION, claim, client, done, handle, proxy::Proxy, servers::postgres::PostgresServer};
+
+/// Not a bound that anything is measured by: what never ends shall fail and not hang.
+async fn ends<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it ends")
+}
+
+/// Completes deliveries until it is told to stop, whatever happens. Which ones were completed, and how many calls failed.
+fn keep_handling(
+    store: &PostgresStore,
+    first: u64,
+    stop: watch::Receiver<bool>,
+    started: Arc<Barrier>,
+) -> JoinHandle<(Vec<u64>, u32)> {
+    let store = store.clone();
+    tokio::spawn(async move {
+        let (mut completed, mut errors) = (Vec::new(), 0);
+        let mut event = first;
+        while !*stop.borrow() {
+            event += 1;
+            let claim = claim(event);
+            match store.claim(&claim, LEASE).await {
+                Ok(ClaimOutcome::Claimed) => match store.complete(&claim, RETENTION).await {
+                    Ok(true) => {
+                        completed.push(event);
+                        if completed.len() == 10 {
+                            started.wait().await;
+                        }
+                    }
+                    Ok(false) => panic!("{event} was claimed and is nobody else's"),
+                    Err(_) => errors += 1,
+                },
+                Ok(other) => panic!("{event} is new, and found {other:?}"),
+                Err(_) => errors += 1,
+            }
+        }
+        (completed, errors)
+    })
+}
+
+/// Has four tasks handle deliveries, does something to the server meanwhile, and sees that all that was completed still is.
+async fn handling_through<F: Future<Output = ()>>(store: &PostgresStore, meanwhile: impl FnOnce() -> F) -> u32 {
+    let started = Arc::new(Barrier::new(5));
+    let (stop, stopped) = watch::channel(false);
+    let tasks: Vec<_> =
+        (0..4).map(|task| keep_handling(store, task * 1_000_000_000, stopped.clone(), Arc::clone(&started))).collect();
+    ends(started.wait()).await;
+    meanwhile().await;
+    works_again(store).await;
+    stop.send(true).unwrap();
+    let mut errors = 0;
+    for task in tasks {
+        let (completed, failed) = ends(task).await.unwrap();
+        errors += failed;
+        for event in completed {
+            assert_eq!(store.claim(&claim(event), LEASE).await.unwrap(), done(event), "{event} was forgotten");
+        }
+    }
+    errors
+}
+
+/// Waits until one delivery can be handled.
+async fn works_again(store: &PostgresStore) {
+    ends(async {
+        loop {
+            let mut event = [0; 8];
+            getrandom::fill(&mut event).unwrap();
+            let claim = claim(u64::from_be_bytes(event));
+            if store.claim(&claim, LEASE).await.is_ok_and(|outcome| outcome == ClaimOutcome::Claimed)
+                && store.complete(&claim, RETENTION).await.is_ok_and(|completed| completed)
+            {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Waits until a delivery can not be handled.
+async fn fails(store: &PostgresStore) {
+    ends(async { while store.claim(&claim(u64::MAX), LEASE).await.is_ok() {} }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_stopped_and_started_again_forgets_nothing() {
+    let Some(mut server) = PostgresServer::start_own("a server that is stopped and started again", &[]) else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    for _ in 0..3 {
+        let errors = handling_through(&store, || async {
+            works_again(&store).await;
+            server.stop();
+            fails(&store).await;
+            server.restart();
+        })
+        .await;
+        assert!(errors > 0);
+        client(server.url()).await.execute("TRUNCATE klikit_deliveries", &[]).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_forgets_nothing() {
+    let Some(mut server) = PostgresServer::start_own("a server that is killed", &[]) else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let errors = handling_through(&store, || async {
+        works_again(&store).await;
+        server.kill();
+        fails(&store).await;
+        server.restart();
+    })
+    .await;
+    assert!(errors > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_the_server_ends_are_replaced() {
+    let Some(server) = PostgresServer::start_own("connections that the server ends are replaced", &[]) else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    handling_through(&store, || async {
+        let mut ended = 0;
+        while ended < 50 {
+            let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                       WHERE application_name = 'tower-klikit'";
+            ended += crate::count(&client, sql).await;
+            works_again(&store).await;
+        }
+    })
+    .await;
+}
+
+/// The claim is tried once more, so that a delivery does not pay for an idle connection that was closed.
+#[tokio::test]
+async fn one_cut_costs_no_error() {
+    let Some(server) = PostgresServer::start_own("one cut costs no error", &[]) else { return };
+    let proxy = Proxy::before(server.port()).await;
+    let store = PostgresStore::builder().max_connections(1).connect(&proxy.url()).await.unwrap();
+    for event in 0..50 {
+        proxy.cut();
+        handle(&store, event).await;
+    }
+    assert!(proxy.connections() > 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_are_replaced() {
+    let Some(server) = PostgresServer::start_own("connections that are cut are replaced", &[]) else { return };
+    let proxy = Proxy::before(server.port()).await;
+    let store = PostgresStore::connect(&proxy.url()).await.unwrap();
+    handling_through(&store, || async {
+        for _ in 0..50 {
+            proxy.cut();
+            works_again(&store).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_gives_errors_and_then_goes_on() {
+    let Some(server) = PostgresServer::start_own("a server that hangs", &[]) else { return };
+    let store = PostgresStore::builder().deadline(Duration::from_millis(200)).connect(server.url()).await.unwrap();
+    handle(&store, 1).await;
+    server.halt();
+    for _ in 0..3 {
+        let error = ends(store.claim(&claim(2), LEASE)).await.unwrap_err();
+        assert!(std::error::Error::source(&error).is_some());
+        ends(store.complete(&claim(2), RETENTION)).await.unwrap_err();
+        ends(store.renew(&claim(2), LEASE)).await.unwrap_err();
+        ends(store.release(&claim(2))).await.unwrap_err();
+    }
+    server.go_on();
+    works_again(&store).await;
+    assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
+}
+
+/// Every connection is dead and none says so. No more than one error each.
+#[tokio::test]
+async fn a_network_that_has_gone_silent_costs_an_error_for_each_connection() {
+    let Some(server) = PostgresServer::start_own("a network that has gone silent", &[]) else { return };
+    let proxy = Proxy::before(server.port()).await;
+    let store = PostgresStore::builder()
+        .max_connections(1)
+        .deadline(Duration::from_millis(500))
+        .connect(&proxy.url())
+        .await
+        .unwrap();
+    handle(&store, 1).await;
+    proxy.be_silent(true);
+    ends(store.claim(&claim(2), LEASE)).await.unwrap_err();
+    proxy.be_silent(false);
+    works_again(&store).await;
+    assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
+}
+
+/// The caller gives up before the store does: the connection must not go back with an answer still to come.
+#[tokio::test]
+async fn a_call_that_is_dropped_spoils_no_connection() {
+    let Some(server) = PostgresServer::start_own("a call that is dropped spoils no connection", &[]) else { return };
+    let store = PostgresStore::builder()
+        .max_connections(1)
+        .deadline(Duration::from_secs(50))
+        .connect(server.url())
+        .await
+        .unwrap();
+    let mut client = client(server.url()).await;
+    let (held, copy) = (claim(1), claim(1));
+    store.claim(&held, LEASE).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    transaction.query("SELECT FROM klikit_deliveries FOR UPDATE", &[]).await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.claim(&copy, LEASE).await }
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while transaction.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    // The lock is still held, so that whatever waits behind the abandoned statement does not come back.
+    ends(handle(&store, 2)).await;
+    transaction.rollback().await.unwrap();
+    assert!(store.complete(&held, RETENTION).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_store_without_a_server_does_not_open() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://klikit@127.0.0.1:{port}/postgres");
+    let error = ends(PostgresStore::connect(&url)).await.unwrap_err();
+    assert_eq!(error.to_string(), "could not connect to Postgres");
+}

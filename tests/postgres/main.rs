@@ -1,0 +1,62 @@
+//! The Postgres store, on a real server that the tests start.
+#![cfg(all(feature = "postgres", feature = "testing"))]
+
+mod claims;
+mod faults;
+mod proxy;
+mod purging;
+mod tables;
+mod tls;
+mod transactions;
+
+#[path = "../support/servers/mod.rs"]
+mod servers;
+
+use std::time::Duration;
+
+use tower_klikit::{
+    dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger},
+    store::postgres::PostgresStore,
+};
+
+const LEASE: Duration = Duration::from_secs(25);
+const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
+
+/// A claim of this event's own entry. Every call gives another token.
+fn claim(event: u64) -> Claim {
+    let mut token = [0; 16];
+    getrandom::fill(&mut token).expect("the system has randomness");
+    Claim::new(key(event), key(event), digest(event), token)
+}
+
+fn key(event: u64) -> [u8; 16] {
+    let mut key = [0xab; 16];
+    key[..8].copy_from_slice(&event.to_be_bytes());
+    key
+}
+
+fn digest(event: u64) -> BodyDigest {
+    BodyDigest::of(&event.to_be_bytes())
+}
+
+fn done(event: u64) -> ClaimOutcome {
+    ClaimOutcome::Done { digest: digest(event) }
+}
+
+/// Claims and completes.
+async fn handle(store: &PostgresStore, event: u64) {
+    let claim = claim(event);
+    assert_eq!(store.claim(&claim, LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert!(store.complete(&claim, RETENTION).await.unwrap());
+}
+
+/// A connection beside the store's, as a user of the database has it.
+async fn client(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    drop(tokio::spawn(connection));
+    client
+}
+
+async fn count(client: &tokio_postgres::Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}

@@ -1,0 +1,108 @@
+//! A TCP proxy before the server, which counts round trips, and which can cut connections or swallow what they say.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    shared: Arc<Shared>,
+    port: u16,
+}
+
+struct Shared {
+    server: u16,
+    round_trips: AtomicU64,
+    connections: AtomicU64,
+    silent: AtomicBool,
+    cut: watch::Sender<()>,
+}
+
+impl Proxy {
+    pub(crate) async fn before(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared {
+            server,
+            round_trips: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
+            cut: watch::Sender::new(()),
+        });
+        let proxy = Self { shared: Arc::clone(&shared), port };
+        drop(tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let cut = shared.cut.subscribe();
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                drop(tokio::spawn(carry(client, Arc::clone(&shared), cut)));
+            }
+        }));
+        proxy
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://klikit@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+    }
+
+    /// How often, on all connections, the client has spoken after the server has, or first.
+    pub(crate) fn round_trips(&self) -> u64 {
+        self.shared.round_trips.load(Ordering::SeqCst)
+    }
+
+    /// How many connections there have been.
+    pub(crate) fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Cuts every connection there is.
+    pub(crate) fn cut(&self) {
+        self.shared.cut.send_replace(());
+    }
+
+    /// Swallows what the server answers from now on, as a network does that has lost its way.
+    pub(crate) fn be_silent(&self, silent: bool) {
+        self.shared.silent.store(silent, Ordering::SeqCst);
+    }
+}
+
+async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<()>) -> io::Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", shared.server)).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut up, mut down) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
+    let mut client_spoke = false;
+    loop {
+        tokio::select! {
+            _ = cut.changed() => return Ok(()),
+            read = client.read(&mut up) => match read? {
+                0 => return Ok(()),
+                n => {
+                    if !client_spoke {
+                        shared.round_trips.fetch_add(1, Ordering::SeqCst);
+                    }
+                    client_spoke = true;
+                    server.write_all(&up[..n]).await?;
+                }
+            },
+            read = server.read(&mut down) => match read? {
+                0 => return Ok(()),
+                n => {
+                    client_spoke = false;
+                    if !shared.silent.load(Ordering::SeqCst) {
+                        client.write_all(&down[..n]).await?;
+                    }
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The table creates itself, and its name can be chosen.
+
+use futures_util::future::join_all;
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger},
+    store::postgres::PostgresStore,
+};
+
+use crate::{LEASE, claim, client, count, done, handle, servers::postgres::PostgresServer};
+
+#[tokio::test]
+async fn the_table_creates_itself_when_eight_nodes_start_at_once() {
+    let Some(server) = PostgresServer::start("the table creates itself") else { return };
+    for round in 0..8 {
+        let name = format!("round_{round}");
+        let stores =
+            join_all((0..8).map(|_| PostgresStore::builder().table(&name).max_connections(1).connect(server.url())))
+                .await;
+        for (node, store) in stores.into_iter().enumerate() {
+            handle(&store.unwrap(), node as u64).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_there_is_kept() {
+    let Some(server) = PostgresServer::start("a table that is there is kept") else { return };
+    handle(&PostgresStore::connect(server.url()).await.unwrap(), 1).await;
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
+}
+
+#[tokio::test]
+async fn tables_of_other_names_and_schemas_are_apart() {
+    let Some(server) = PostgresServer::start_own("tables of other names and schemas", &[]) else { return };
+    let client = client(server.url()).await;
+    client.batch_execute("CREATE SCHEMA webhooks").await.unwrap();
+    let longest = "x".repeat(48);
+    for name in [PostgresStore::TABLE, "order", "webhooks.klikit_deliveries", "webhooks.order", &longest] {
+        let store = PostgresStore::builder().table(name).connect(server.url()).await.unwrap();
+        assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), ClaimOutcome::Claimed, "{name}");
+    }
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'webhooks')";
+    assert_eq!(count(&client, tables).await, 5);
+}
+
+#[tokio::test]
+async fn what_is_no_name_is_refused() {
+    let Some(server) = PostgresServer::start("what is no name is refused") else { return };
+    for name in ["", "a b", "a;DROP TABLE x", "a\"b", "Upper", "a.b.c", "no_such_schema.t", &"x".repeat(49)] {
+        let refused = PostgresStore::builder().table(name).connect(server.url()).await;
+        let message = refused.expect_err(name).to_string();
+        assert!(message.contains(name.split('.').next().unwrap()) || message.contains("a\\\"b"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_another_program_is_refused() {
+    let Some(server) = PostgresServer::start("a table of another program is refused") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute("CREATE TABLE klikit_deliveries (key uuid PRIMARY KEY, event uuid, body text)").await.unwrap();
+    let refused = PostgresStore::connect(server.url()).await.unwrap_err();
+    assert!(refused.to_string().contains("klikit_deliveries"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_user_who_may_create_nothing_can_use_a_table_that_is_there() {
+    let Some(server) = PostgresServer::start_own("a user who may create nothing", &[]) else { return };
+    handle(&PostgresStore::connect(server.url()).await.unwrap(), 1).await;
+    let client = client(server.url()).await;
+    client
+        .batch_execute(
+            "CREATE ROLE clerk LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON klikit_deliveries TO clerk",
+        )
+        .await
+        .unwrap();
+    let url = server.url().replace("klikit@", "clerk@");
+    let store = PostgresStore::connect(&url).await.unwrap();
+    assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
+    handle(&store, 2).await;
+    assert!(PostgresStore::builder().table("another").connect(&url).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_no_url_is_refused_and_not_repeated() {
+    for url in
+        ["", "mysql://u:hunter2@h/d", "postgres://u:hunter2@h/d?sslmode=perhaps", "postgres://u:hunter2@h:port/d"]
+    {
+        let refused = PostgresStore::connect(url).await.unwrap_err();
+        let mut text = format!("{refused} {refused:?}");
+        let mut source = std::error::Error::source(&refused);
+        while let Some(error) = source {
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
