@@ -1,0 +1,7 @@
+//! Real servers, started by the tests.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
