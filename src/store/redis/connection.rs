@@ -9,7 +9,10 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::{
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 /// Less than the 2 s that a delivery waits for its claim, so that it is this error that the log shows.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -34,7 +37,7 @@ impl Connection {
     pub(super) fn new(url: &str, root_certificates: Option<&[u8]>) -> RedisResult<Self> {
         let info = url.into_connection_info()?;
         // Pipelined calls are small: none may wait for the answer to another.
-        let info = info.clone().set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
         let info = info.set_redis_settings(settings);
         if url.starts_with("rediss:") && CryptoProvider::get_default().is_none() {
@@ -43,6 +46,9 @@ impl Connection {
         }
         let client = match root_certificates {
             Some(pem) => {
+                if CertificateDer::pem_slice_iter(pem).next().is_none() {
+                    return Err((ErrorKind::InvalidClientConfig, "there is no certificate").into());
+                }
                 Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) })?
             }
             None => Client::open(info)?,

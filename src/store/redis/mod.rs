@@ -7,7 +7,7 @@
 //! - All calls share one connection, on which they are pipelined. One that is cut is opened again; so is one that is silent, or
 //!   leads to a server that became a replica. A call that gets no answer within 1.5 s is an error.
 //! - Redis forgets an entry by itself when its time is up: there is nothing to purge.
-//! - A delivery takes about 170 bytes. The server's `maxmemory` has to hold a whole retention of them, and its
+//! - A delivery takes about 200 bytes of memory. The server's `maxmemory` has to hold a whole retention of them, and its
 //!   `maxmemory-policy` has to be `noeviction`: when its memory is full, claims are errors, and nothing is forgotten.
 //!
 //! # What a server must be
@@ -79,7 +79,7 @@ impl RedisStore {
     /// Connects to the server at this URL, `redis://[user:password@]host[:port][/database]` or the same with `rediss://`, whose
     /// certificate must be one that the system trusts.
     ///
-    /// It has to be called on the runtime on which the store is used. A server that keeps no append-only file, or whose
+    /// A server that keeps no append-only file, or whose
     /// policy cannot be read, is logged as a warning and accepted.
     ///
     /// # Errors

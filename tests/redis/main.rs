@@ -1,0 +1,14 @@
+//! `RedisStore` on real servers.
+#![cfg(all(feature = "redis", feature = "testing"))]
+
+mod claims;
+mod faults;
+mod forgetting;
+mod loading;
+mod proxy;
+mod startup;
+mod support;
+mod tls;
+
+#[path = "../support/servers/mod.rs"]
+mod servers;
