@@ -3,5 +3,15 @@
 
 mod bounds;
 mod broken;
+mod memory;
 mod model;
-mod stores;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[path = "../support/servers/mod.rs"]
+mod servers;

@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, NoTls};
+use tower_klikit::{store::postgres::PostgresStore, testing::ledger};
+
+use crate::{model, servers::postgres::PostgresServer};
+
+#[test]
+fn keeps_every_rule() {
+    let Some(server) = PostgresServer::start("the suite on Postgres") else { return };
+    let runtime = Runtime::new().unwrap();
+    let beside = runtime.block_on(Beside::new(&server));
+    runtime.block_on(ledger::check(async || beside.emptied().await, async |_, time| beside.age(time).await));
+}
+
+#[test]
+fn does_what_the_reference_does() {
+    let Some(server) = PostgresServer::start("the model on Postgres") else { return };
+    let runtime = Runtime::new().unwrap();
+    let beside = runtime.block_on(Beside::new(&server));
+    model::holds(32, 60, &runtime, async || beside.emptied().await, async |_, time| beside.age(time).await);
+}
+
+/// A store, and a connection of the test's own.
+struct Beside {
+    store: PostgresStore,
+    client: Client,
+}
+
+impl Beside {
+    async fn new(server: &PostgresServer) -> Self {
+        let store = PostgresStore::builder().table("ledger_suite").connect(server.url()).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
+        drop(tokio::spawn(connection));
+        Self { store, client }
+    }
+
+    async fn emptied(&self) -> PostgresStore {
+        self.client.batch_execute("DELETE FROM ledger_suite").await.unwrap();
+        self.store.clone()
+    }
+
+    /// Has all that is stored be older by so much.
+    async fn age(&self, time: Duration) {
+        let age = "UPDATE ledger_suite SET until = until - make_interval(secs => $1), \
+                   claimed = claimed - make_interval(secs => $1)";
+        self.client.execute(age, &[&time.as_secs_f64()]).await.unwrap();
+    }
+}
