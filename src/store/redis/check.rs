@@ -13,10 +13,6 @@ pub(super) async fn check(connection: &Connection, scripts: &Scripts) -> Result<
     let field = |name| info.as_ref().and_then(|info| info.get::<String>(name));
     let is = |name, value| field(name).is_some_and(|field| field == value);
 
-    // First of all, since a server that is loading refuses what follows.
-    if is("loading", "1") {
-        return Err(RedisConnectError::new(RedisConnectErrorKind::Loading));
-    }
     if is("cluster_enabled", "1") {
         return Err(RedisConnectError::new(RedisConnectErrorKind::Cluster));
     }
@@ -37,7 +33,8 @@ pub(super) async fn check(connection: &Connection, scripts: &Scripts) -> Result<
         telemetry::redis_may_forget("it keeps no append-only file, so what came after its last snapshot ends with it");
     }
 
-    // With them loaded, a first claim takes one round trip. Also tells whether scripts are allowed at all.
+    // With them loaded, a first claim takes one round trip. A server that is still reading its data from the disk, or that
+    // allows no scripts, says so here.
     for script in scripts.all() {
         connection.call(|mut manager| async move { script.load_async(&mut manager).await }).await?;
     }

@@ -16,7 +16,7 @@ use rustls::{
 
 /// Less than the 2 s that a delivery waits for its claim, so that it is this error that the log shows.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Less than that, so that an attempt has ended by the time that the next call wants the connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One connection, on which calls are pipelined, and another in its place when it is of no use any more.
@@ -73,7 +73,7 @@ impl Connection {
         };
         let result = match tokio::time::timeout(CALL_TIMEOUT, attempts).await {
             Ok(result) => result,
-            Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed).into()),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "Redis did not answer in time").into()),
         };
         if result.as_ref().is_err_and(is_lost) {
             self.replace(generation);
@@ -101,7 +101,8 @@ fn is_lost(error: &RedisError) -> bool {
 
 fn manager(client: &Client) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        // The time for a call covers it.
+        .set_response_timeout(None)
         .set_connection_timeout(Some(CONNECTION_TIMEOUT))
         // A call that waits for a server is answered with an error instead, and the next one tries again.
         .set_number_of_retries(0);
