@@ -228,6 +228,12 @@ impl Drop for RedisServer {
             let _ = running.child.kill();
             let _ = running.child.wait();
         }
-        let _ = fs::remove_dir_all(&self.folder);
+        // A snapshot that the server had begun in a process of its own may yet put a file there.
+        for _ in 0..10_000 {
+            if fs::remove_dir_all(&self.folder).is_ok() {
+                break;
+            }
+            thread::yield_now();
+        }
     }
 }
