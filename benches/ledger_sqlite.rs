@@ -9,7 +9,10 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -131,8 +134,9 @@ fn grouped(clients: u64, stores: usize) -> Figures {
     Runtime::new().expect("a runtime").block_on(async {
         let started = Instant::now();
         let clients: Vec<_> = (0..clients)
-            .map(|client| {
-                let store = stores[client as usize % stores.len()].clone();
+            .zip(stores.iter().cycle())
+            .map(|(client, store)| {
+                let store = store.clone();
                 tokio::spawn(async move {
                     let mut times = vec![];
                     for n in 0..each {
@@ -164,8 +168,8 @@ fn size() {
             .map(|client| {
                 let store = store.clone();
                 tokio::spawn(async move {
-                    for event in (client..EVENTS).step_by(CLIENTS as usize) {
-                        let claim = claim(event);
+                    for n in 0..EVENTS / CLIENTS {
+                        let claim = claim(n * CLIENTS + client);
                         store.claim(&claim, LEASE).await.expect("a claim");
                         store.complete(&claim, RETENTION).await.expect("a completion");
                     }
@@ -213,8 +217,10 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ledger-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
+        // No name twice: a store that was dropped may still be closing its files.
+        static FOLDERS: AtomicUsize = AtomicUsize::new(0);
+        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ledger-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).expect("a folder");
         Self(path)
     }

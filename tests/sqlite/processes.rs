@@ -18,8 +18,8 @@ const FILE: &str = "TOWER_KLIKIT_TEST_SQLITE_FILE";
 
 /// Has 32 tokens claim an event at once. How many did.
 async fn claim_32(stores: &[&SqliteStore], event: u64, first_token: u64) -> usize {
-    let claims = (0..32).map(|n| {
-        let store = stores[n as usize % stores.len()].clone();
+    let claims = (0..32).zip(stores.iter().cycle()).map(|(n, &store)| {
+        let store = store.clone();
         tokio::spawn(async move { store.claim(&claim(event, first_token + n), LEASE).await })
     });
     let mut claimed = 0;
@@ -68,8 +68,7 @@ async fn of_64_claims_in_two_processes_one_succeeds() {
     }
     drop(orders);
     assert!(child.0.wait().unwrap().success());
-    // Else they have not met.
-    println!("{by_the_child} of 100 by the child");
+    println!("{by_the_child} of 100 were claimed by the child");
 }
 
 /// Claims each event that a line of standard input asks for.

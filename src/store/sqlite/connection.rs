@@ -52,7 +52,7 @@ impl Database {
         Ok((connection, &self.sql))
     }
 
-    /// Closes the connection after an error that a new one may not have.
+    /// Closes the connection, if it is open.
     pub(super) fn close(&mut self) {
         let Some((connection, id)) = self.connection.take() else { return };
         if FileId::of(&self.path).ok() != Some(id) {
@@ -69,6 +69,12 @@ impl Database {
             Ok(_) => Err(SqliteError::because(SqliteErrorKind::File, "it was replaced while it was open")),
             Err(error) => Err(SqliteError::because(SqliteErrorKind::File, error)),
         }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -192,6 +198,25 @@ mod tests {
             let kind = check_library(broken).unwrap_err().kind();
             assert_eq!(kind, SqliteErrorKind::Library, "{broken}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_log_of_a_file_that_took_the_place_is_left_alone() {
+        let folder = std::env::temp_dir().join(format!("tower-klikit-{}-replaced", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("ledger.db");
+        let open = || Database::open(&file, Sql::new("klikit_").unwrap()).unwrap();
+        let old = open();
+        for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+            fs::remove_file(folder.join(name)).unwrap();
+        }
+        let new = open();
+        drop(old);
+        assert!(folder.join("ledger.db-wal").exists() && folder.join("ledger.db-shm").exists());
+        drop(new);
+        assert!(!folder.join("ledger.db-wal").exists());
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -219,11 +219,11 @@ impl<'a> Entries<'a> {
     }
 
     /// The next `rows` rows after a key, or fewer at the table's end.
-    pub(super) fn slice(&self, after: Vec<u8>, rows: u32) -> rusqlite::Result<Slice> {
+    pub(super) fn slice(&self, after: &[u8], rows: u32) -> rusqlite::Result<Slice> {
         self.connection.prepare_cached(&self.sql.slice)?.query_row(params![after, rows], |row| {
             let last: Option<Vec<u8>> = row.get(0)?;
             let is_full = row.get::<_, i64>(1)? == i64::from(rows);
-            Ok(Slice { last: last.unwrap_or_else(|| after.clone()), is_full, after: after.clone() })
+            Ok(Slice { after: after.to_vec(), last: last.unwrap_or_else(|| after.to_vec()), is_full })
         })
     }
 

@@ -11,7 +11,7 @@
 //!   can, without a restart.
 //! - **The clock is this machine's**, in milliseconds. If it is set back, entries last longer by as much.
 //! - **What is over is purged as claims come**, a few rows with each. The file does not shrink, the room is used again. One
-//!   million deliveries that are remembered take about 120 MB.
+//!   million deliveries that are remembered take about 100 MB.
 //! - **Do not delete the file while it is open**, nor the two files beside it whose names end in `-wal` and `-shm`. If it is
 //!   deleted or replaced, the calls that notice fail, and those after them find an empty ledger in a new file.
 //!
@@ -92,7 +92,7 @@ impl SqliteStore {
         while let Some(after) = next.take_if(|_| total < limit) {
             let each = each.clone();
             let run = move |entries: &Entries<'_>| {
-                let slice = entries.slice(after.clone(), SLICE)?;
+                let slice = entries.slice(&after, SLICE)?;
                 Ok((each(entries, &slice, total)?, slice.next()))
             };
             let (found, rest) = self.writer.call(Call::Other, run).await?;

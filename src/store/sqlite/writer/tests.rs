@@ -1,0 +1,184 @@
+use std::{fs, path::PathBuf, sync::mpsc as blocking, time::Duration};
+
+use super::*;
+use crate::{
+    dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Token},
+    store::sqlite::entries::Sql,
+};
+
+const LEASE: Duration = Duration::from_secs(25);
+
+/// A writer on a file in a folder of its own, which goes with it.
+struct Fixture {
+    folder: PathBuf,
+    writer: Option<Writer>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Fixture {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("tower-klikit-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let database = Database::open(&folder.join("ledger.db"), Sql::new("klikit_").unwrap()).unwrap();
+        let (writer, thread) = Writer::start(database, Arc::new(SystemTime::now)).unwrap();
+        Self { folder, writer: Some(writer), thread: Some(thread) }
+    }
+
+    fn writer(&self) -> &Writer {
+        self.writer.as_ref().unwrap()
+    }
+
+    /// How many commits lie in the write-ahead log: its header is 32 bytes, each frame's is 24, and the second number of
+    /// a frame's header is not zero in the last frame of a commit.
+    fn commits(&self) -> usize {
+        let log = fs::read(self.folder.join("ledger.db-wal")).unwrap();
+        let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;
+        let page = number(8);
+        let is_current = |frame: &usize| log[frame + 8..frame + 16] == log[16..24];
+        let frames = (32..log.len()).step_by(24 + page).take_while(is_current);
+        frames.filter(|frame| number(frame + 4) != 0).count()
+    }
+
+    /// Has the thread wait in the middle of a transaction until the returned sender is dropped.
+    async fn hold(&self) -> (blocking::Sender<()>, tokio::task::JoinHandle<Result<(), SqliteError>>) {
+        let (go, going) = blocking::channel::<()>();
+        let (began, beginning) = oneshot::channel();
+        let writer = self.writer().clone();
+        let mut began = Some(began);
+        let held = tokio::spawn(async move {
+            let wait = move |_: &Entries<'_>| {
+                if let Some(began) = began.take() {
+                    began.send(()).unwrap();
+                }
+                let _ = going.recv();
+                Ok(())
+            };
+            writer.call(Call::Other, wait).await
+        });
+        beginning.await.unwrap();
+        (go, held)
+    }
+
+    /// Waits until so many calls wait in the queue.
+    async fn queued(&self, calls: usize) {
+        while self.writer().queue.max_capacity() - self.writer().queue.capacity() < calls {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn claim(&self, n: u8) -> tokio::task::JoinHandle<Result<ClaimOutcome, SqliteError>> {
+        let writer = self.writer().clone();
+        let claim = claim(n);
+        tokio::spawn(async move { writer.call(Call::Claim, move |entries| entries.claim(&claim, LEASE)).await })
+    }
+
+    async fn is_there(&self, n: u8) -> bool {
+        let claim = Claim { token: Token::from_bytes([0; 16]), ..claim(n) };
+        let renew = move |entries: &Entries<'_>| entries.claim(&claim, Duration::ZERO);
+        self.writer().call(Call::Other, renew).await.unwrap() != ClaimOutcome::Claimed
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        drop(self.writer.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn claim(n: u8) -> Claim {
+    let key = EventKey::of_event("warung", &n.to_string());
+    Claim { key, event: key, digest: BodyDigest::of(&[n]), token: Token::from_bytes([n; 16]) }
+}
+
+/// What the thread makes of a call that has SQLite undo the transaction, as it does when the disk is full.
+fn undo(entries: &Entries<'_>) -> rusqlite::Result<()> {
+    entries.execute("ROLLBACK")?;
+    entries.execute("no statement")
+}
+
+#[tokio::test]
+async fn what_gathers_during_a_commit_is_committed_at_once() {
+    let fixture = Fixture::new("gather");
+    let (go, held) = fixture.hold().await;
+    let before = fixture.commits();
+    let claims: Vec<_> = (1..=64).map(|n| fixture.claim(n)).collect();
+    fixture.queued(64).await;
+    drop(go);
+    held.await.unwrap().unwrap();
+    for claim in claims {
+        assert_eq!(claim.await.unwrap().unwrap(), ClaimOutcome::Claimed);
+    }
+    assert_eq!(fixture.commits() - before, 1);
+}
+
+#[tokio::test]
+async fn a_call_that_fails_leaves_its_neighbours_alone() {
+    let fixture = Fixture::new("neighbours");
+    for bad in [undo, |entries: &Entries<'_>| entries.execute("no statement")] {
+        let (go, held) = fixture.hold().await;
+        let first = fixture.claim(1);
+        fixture.queued(1).await;
+        let writer = fixture.writer().clone();
+        let bad = tokio::spawn(async move { writer.call(Call::Other, bad).await });
+        fixture.queued(2).await;
+        let second = fixture.claim(2);
+        fixture.queued(3).await;
+        drop(go);
+        held.await.unwrap().unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), ClaimOutcome::Claimed);
+        assert_eq!(bad.await.unwrap().unwrap_err().kind(), SqliteErrorKind::Statement);
+        assert_eq!(second.await.unwrap().unwrap(), ClaimOutcome::Claimed);
+        assert!(fixture.is_there(1).await && fixture.is_there(2).await);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_whose_caller_has_gone_away_is_not_made() {
+    let fixture = Fixture::new("gone");
+    let (go, held) = fixture.hold().await;
+    let claim = fixture.claim(1);
+    fixture.queued(1).await;
+    claim.abort();
+    assert!(claim.await.unwrap_err().is_cancelled());
+    drop(go);
+    held.await.unwrap().unwrap();
+    assert!(!fixture.is_there(1).await);
+}
+
+#[tokio::test]
+async fn after_a_panic_calls_fail_and_do_not_hang() {
+    let fixture = Fixture::new("panic");
+    let (go, held) = fixture.hold().await;
+    let writer = fixture.writer().clone();
+    let panics = tokio::spawn(async move { writer.call::<(), _>(Call::Other, |_| panic!("as it was asked to")).await });
+    fixture.queued(1).await;
+    let waits = fixture.claim(1);
+    fixture.queued(2).await;
+    drop(go);
+    held.await.unwrap().unwrap();
+    assert_eq!(panics.await.unwrap().unwrap_err().kind(), SqliteErrorKind::Stopped);
+    assert_eq!(waits.await.unwrap().unwrap_err().kind(), SqliteErrorKind::Stopped);
+    assert_eq!(fixture.claim(2).await.unwrap().unwrap_err().kind(), SqliteErrorKind::Stopped);
+}
+
+#[tokio::test]
+async fn the_thread_ends_with_the_last_clone_and_does_what_was_asked_before() {
+    let mut fixture = Fixture::new("end");
+    let (go, held) = fixture.hold().await;
+    let claims: Vec<_> = (1..=3).map(|n| fixture.claim(n)).collect();
+    fixture.queued(3).await;
+    drop(fixture.writer.take());
+    drop(go);
+    held.await.unwrap().unwrap();
+    for claim in claims {
+        assert_eq!(claim.await.unwrap().unwrap(), ClaimOutcome::Claimed);
+    }
+    let thread = fixture.thread.take().unwrap();
+    tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
+    // The last connection takes the log with it.
+    assert!(!fixture.folder.join("ledger.db-wal").exists());
+}
