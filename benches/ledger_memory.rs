@@ -20,7 +20,7 @@ use tower_klikit::{
 const REMEMBERED: usize = 100_000;
 /// Short, so that the system rarely takes the processor away in the middle of one.
 const BATCH: usize = 1000;
-const BATCHES: usize = 1001;
+const BATCHES: usize = 201;
 const LEASE: Duration = Duration::from_secs(25);
 const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 

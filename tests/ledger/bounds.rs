@@ -1,7 +1,7 @@
 //! What the memory store does when it is full, and on which clock it lives.
 
 use std::{
-    io, mem,
+    io, mem, slice,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, SystemTime},
@@ -142,6 +142,33 @@ async fn every_way_to_forget_gives_room_back() {
     tokio::time::advance(LEASE).await;
     assert_eq!(store.purge(5).await.unwrap(), 5);
     assert_eq!(store.purge(5).await.unwrap(), 3);
+    assert!(store.is_empty());
+}
+
+/// Each goes at its own time, whatever was completed before it, and whatever of that is gone.
+#[tokio::test(start_paused = true)]
+async fn what_has_other_retentions_goes_in_time() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let store = MemoryStore::new();
+    let claims = events("evt", 500);
+    let minutes = |n: usize| u32::try_from(n * 37 % 50 + 1).unwrap();
+    for (n, claim) in claims.iter().enumerate() {
+        hold(&store, slice::from_ref(claim)).await;
+        assert!(store.complete(claim, minutes(n) * MINUTE).await.unwrap());
+    }
+    let is_forgotten = |n: usize| n < 20 || n % 3 == 0;
+    for (n, claim) in claims.iter().enumerate() {
+        assert_eq!(store.forget(claim.event()).await.unwrap(), 1);
+        if !is_forgotten(n) {
+            hold(&store, slice::from_ref(claim)).await;
+            assert!(store.complete(claim, minutes(n) * MINUTE).await.unwrap());
+        }
+    }
+    for minute in 1..=50 {
+        tokio::time::advance(MINUTE).await;
+        let up = (0..claims.len()).filter(|&n| !is_forgotten(n) && minutes(n) == minute).count();
+        assert_eq!(store.purge(u32::MAX).await.unwrap(), up as u64, "after {minute} minutes");
+    }
     assert!(store.is_empty());
 }
 

@@ -6,7 +6,7 @@ use std::{
     array,
     collections::hash_map::RandomState,
     error::Error,
-    fmt,
+    fmt, mem,
     ops::{Deref, DerefMut, Range},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -17,7 +17,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::table::{Entry, Table, Tick};
+use self::table::{ClaimedAt, Entry, Table, Tick};
 use crate::{
     dedupe::{Claim, ClaimOutcome, EventKey, Ledger, LedgerError},
     telemetry,
@@ -35,7 +35,7 @@ const PURGED_BY_A_CLAIM: usize = 2;
 /// are doubled. Nor do two processes know of each other. So this store is for tests, and for a single process that can live
 /// with doubled orders. The other stores remember.
 ///
-/// - It remembers 100,000 entries, which take about 30 MB, unless [`capacity`](Self::capacity) says otherwise.
+/// - It remembers 100,000 entries, which take about 20 MB, unless [`capacity`](Self::capacity) says otherwise.
 /// - When it is full, it forgets what was completed longest ago to make room, even if its retention is not over, and
 ///   [`evicted`](Self::evicted) counts that. The first time it logs a warning. [`refuse_when_full`](Self::refuse_when_full)
 ///   has it refuse new deliveries instead.
@@ -66,7 +66,7 @@ impl MemoryStore {
         Self { capacity: 100_000, when_full: WhenFull::EvictOldestDone, shared: Arc::new(shared) }
     }
 
-    /// Remembers at most so many entries, about 300 bytes each. 100,000 by default.
+    /// Remembers at most so many entries, about 200 bytes each. 100,000 by default.
     ///
     /// A delivery takes one entry from the moment it is claimed until its retention is over, and so does each other body that
     /// comes under its id.
@@ -105,20 +105,18 @@ impl MemoryStore {
     }
 
     fn try_claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, Full> {
-        let claimed_at = SystemTime::now();
+        let wall = SystemTime::now();
         let now = self.shared.now();
         let shard = self.shared.shard(&claim.event);
         let mut has_room = false;
         loop {
             let mut table = shard.lock();
             self.shared.give_back(table.purge(now, PURGED_BY_A_CLAIM));
-            if let Some(outcome) = table.claim_present(claim, claimed_at, now, lease) {
+            // Room that was made is used up here, unless somebody else has claimed the entry meanwhile.
+            let room = || mem::take(&mut has_room) || self.take_room();
+            if let Some(outcome) = table.claim(claim, ClaimedAt::new(wall, now), lease, room) {
                 self.shared.give_back(usize::from(has_room));
                 return Ok(outcome);
-            }
-            if has_room || self.take_room() {
-                table.claim_absent(claim, claimed_at, now, lease);
-                return Ok(ClaimOutcome::Claimed);
             }
             // Room may have to be made in another shard, and nobody waits for one lock while holding another, or two who do
             // might wait for each other.
@@ -197,8 +195,7 @@ impl Ledger for MemoryStore {
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
         let shared = &self.shared;
         let now = shared.now();
-        let turn = shared.turns.fetch_add(1, Ordering::Relaxed);
-        Ok(shared.shard(&claim.event).lock().complete(claim, now, retention, turn))
+        Ok(shared.shard(&claim.event).lock().complete(claim, now, retention, &shared.turns))
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {

@@ -1,7 +1,11 @@
 //! One shard's entries, and the two orders in which they go.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::RandomState},
+    collections::{
+        BTreeSet, HashMap, VecDeque,
+        hash_map::{Entry as Place, RandomState},
+    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -33,12 +37,17 @@ fn nanoseconds(time: Duration) -> u64 {
 /// When an entry was claimed.
 #[derive(Clone, Copy)]
 pub(super) struct ClaimedAt {
-    /// Read before the tick, so that this clock never seems to lag behind tokio's by the time between two readings.
     wall: SystemTime,
     tick: Tick,
 }
 
 impl ClaimedAt {
+    /// Now. `wall` was read before `tick`, so that the wall clock never seems to lag behind tokio's by the time between two
+    /// readings.
+    pub(super) fn new(wall: SystemTime, tick: Tick) -> Self {
+        Self { wall, tick }
+    }
+
     /// The time of day at which it was claimed, told at `now`, which was read before `wall`.
     ///
     /// What the wall clock said, unless tokio's clock has gone further since. Then it was paused and moved on by hand, and the
@@ -80,20 +89,26 @@ impl Entry {
     fn is_claimed_by(&self, claim: &Claim, now: Tick) -> bool {
         self.state == State::Claimed && self.belongs_to(claim, now)
     }
-
-    fn move_end(&mut self, by_end: &mut BTreeSet<(Tick, EventKey)>, key: &EventKey, until: Tick) {
-        by_end.remove(&(self.until, *key));
-        by_end.insert((until, *key));
-        self.until = until;
-    }
 }
 
 pub(super) struct Table {
-    entries: HashMap<EventKey, Entry>,
-    /// All of them, by when their time is up.
-    by_end: BTreeSet<(Tick, EventKey)>,
-    /// Those that are done, by when they were completed.
-    done: BTreeMap<u64, EventKey>,
+    /// Boxed, so that what is looked through lies close together.
+    entries: HashMap<EventKey, Box<Entry>>,
+    /// What is done, in the order of completion. Some that are gone are still here, but never at the front.
+    done: VecDeque<Done>,
+    /// How many those are.
+    gone: usize,
+    /// The latest end of any that came to `done`.
+    latest_end: Tick,
+    /// The ends of all but those that are done and end no earlier than what was done before them: their order is that of
+    /// `done`. With one retention for all, that is of the claims in flight.
+    ends: BTreeSet<(Tick, EventKey)>,
+}
+
+struct Done {
+    turn: u64,
+    until: Tick,
+    key: EventKey,
 }
 
 /// How many entries were taken out.
@@ -105,67 +120,89 @@ pub(super) struct Forgotten {
 
 impl Table {
     pub(super) fn new(random: RandomState) -> Self {
-        Self { entries: HashMap::with_hasher(random), by_end: BTreeSet::new(), done: BTreeMap::new() }
+        Self {
+            entries: HashMap::with_hasher(random),
+            done: VecDeque::new(),
+            gone: 0,
+            latest_end: Tick(0),
+            ends: BTreeSet::new(),
+        }
     }
 
     /// When the first entry's time is up.
     pub(super) fn soonest_up(&self) -> Tick {
-        self.by_end.first().map_or(Tick::NEVER, |(until, _)| *until)
+        // Should the front's end be among `ends`, then it is earlier than that of all behind it that are not.
+        let done = self.done.front().map_or(Tick::NEVER, |done| done.until);
+        self.ends.first().map_or(done, |&(until, _)| until.min(done))
     }
 
     /// The turn of what was completed longest ago, or a number that is no turn.
     pub(super) fn oldest_done(&self) -> u64 {
-        self.done.first_key_value().map_or(u64::MAX, |(turn, _)| *turn)
+        self.done.front().map_or(u64::MAX, |done| done.turn)
     }
 
-    /// Claims where an entry lies already, if one does.
-    pub(super) fn claim_present(
+    /// `None` when it could be claimed, but `room` gives no room for one entry more.
+    pub(super) fn claim(
         &mut self,
         claim: &Claim,
-        claimed_at: SystemTime,
-        now: Tick,
+        claimed_at: ClaimedAt,
         lease: Duration,
+        room: impl FnOnce() -> bool,
     ) -> Option<ClaimOutcome> {
-        let entry = self.entries.get_mut(&claim.key)?;
-        if entry.is_up(now) {
-            self.remove(&claim.key);
-            self.claim_absent(claim, claimed_at, now, lease);
-            return Some(ClaimOutcome::Claimed);
-        }
-        let digest = entry.digest;
-        Some(match entry.state {
-            State::Done { .. } => ClaimOutcome::Done { digest },
-            State::Claimed if entry.token == claim.token => {
-                entry.move_end(&mut self.by_end, &claim.key, now.after(lease));
-                ClaimOutcome::Claimed
-            }
-            State::Claimed => ClaimOutcome::InFlight { digest, remaining: Duration::from_nanos(entry.until.0 - now.0) },
-        })
-    }
-
-    /// Claims where no entry lies.
-    pub(super) fn claim_absent(&mut self, claim: &Claim, claimed_at: SystemTime, now: Tick, lease: Duration) {
-        let entry = Entry {
-            event: claim.event,
-            claimed_at: ClaimedAt { wall: claimed_at, tick: now },
-            digest: claim.digest,
-            token: claim.token,
-            until: now.after(lease),
-            state: State::Claimed,
+        let now = claimed_at.tick;
+        let until = now.after(lease);
+        let make = || {
+            let (event, digest, token) = (claim.event, claim.digest, claim.token);
+            Box::new(Entry { event, digest, token, claimed_at, until, state: State::Claimed })
         };
-        self.by_end.insert((entry.until, claim.key));
-        self.entries.insert(claim.key, entry);
+        match self.entries.entry(claim.key) {
+            Place::Occupied(place) if place.get().is_up(now) => {
+                self.remove(&claim.key);
+                self.entries.insert(claim.key, make());
+            }
+            Place::Occupied(mut place) => {
+                let entry = place.get_mut();
+                let digest = entry.digest;
+                match entry.state {
+                    State::Done { .. } => return Some(ClaimOutcome::Done { digest }),
+                    State::Claimed if entry.token != claim.token => {
+                        let remaining = Duration::from_nanos(entry.until.0 - now.0);
+                        return Some(ClaimOutcome::InFlight { digest, remaining });
+                    }
+                    State::Claimed => {
+                        self.ends.remove(&(entry.until, claim.key));
+                        entry.until = until;
+                    }
+                }
+            }
+            Place::Vacant(place) => {
+                if !room() {
+                    return None;
+                }
+                place.insert(make());
+            }
+        }
+        self.ends.insert((until, claim.key));
+        Some(ClaimOutcome::Claimed)
     }
 
-    pub(super) fn complete(&mut self, claim: &Claim, now: Tick, retention: Duration, turn: u64) -> bool {
+    /// `turn` counts completions.
+    pub(super) fn complete(&mut self, claim: &Claim, now: Tick, retention: Duration, turn: &AtomicU64) -> bool {
         let Some(entry) = self.entries.get_mut(&claim.key) else { return false };
         if !entry.belongs_to(claim, now) {
             return false;
         }
         if entry.state == State::Claimed {
-            entry.state = State::Done { turn };
-            entry.move_end(&mut self.by_end, &claim.key, now.after(retention));
-            self.done.insert(turn, claim.key);
+            let until = now.after(retention);
+            // Under the lock, so that a later one in this queue has a later turn. Only the order matters.
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
+            self.ends.remove(&(entry.until, claim.key));
+            if until < self.latest_end {
+                self.ends.insert((until, claim.key));
+            }
+            self.latest_end = self.latest_end.max(until);
+            (entry.until, entry.state) = (until, State::Done { turn });
+            self.done.push_back(Done { turn, until, key: claim.key });
         }
         true
     }
@@ -173,7 +210,9 @@ impl Table {
     pub(super) fn renew(&mut self, claim: &Claim, now: Tick, lease: Duration) -> bool {
         match self.entries.get_mut(&claim.key) {
             Some(entry) if entry.is_claimed_by(claim, now) => {
-                entry.move_end(&mut self.by_end, &claim.key, now.after(lease));
+                self.ends.remove(&(entry.until, claim.key));
+                entry.until = now.after(lease);
+                self.ends.insert((entry.until, claim.key));
                 true
             }
             _ => false,
@@ -198,28 +237,55 @@ impl Table {
     /// How many it took out.
     pub(super) fn purge(&mut self, now: Tick, limit: usize) -> usize {
         let mut gone = 0;
-        while gone < limit
-            && let Some(&(until, key)) = self.by_end.first()
-            && until <= now
-        {
+        while gone < limit && self.soonest_up() <= now {
+            let front = self.done.front().filter(|done| done.until <= now).map(|done| done.key);
+            let Some(key) = front.or_else(|| self.ends.first().map(|&(_, key)| key)) else { break };
             self.remove(&key);
             gone += 1;
         }
         gone
     }
 
-    /// Takes out what was completed at this turn. Whether it was still there.
+    /// Takes out what was completed longest ago, if this is its turn.
     pub(super) fn evict(&mut self, turn: u64) -> bool {
-        let Some(&key) = self.done.get(&turn) else { return false };
-        self.remove(&key)
+        match self.done.front() {
+            Some(done) if done.turn == turn => {
+                let key = done.key;
+                self.remove(&key)
+            }
+            _ => false,
+        }
     }
 
     fn remove(&mut self, key: &EventKey) -> bool {
         let Some(entry) = self.entries.remove(key) else { return false };
-        self.by_end.remove(&(entry.until, *key));
+        // Few are there, when all have one retention, so this is cheap also for one that is not.
+        self.ends.remove(&(entry.until, *key));
         if let State::Done { turn } = entry.state {
-            self.done.remove(&turn);
+            self.gone += 1;
+            if self.oldest_done() == turn {
+                self.done.pop_front();
+                self.gone -= 1;
+                self.drop_gone_from_the_front();
+            } else if self.gone > self.done.len() / 2 {
+                self.gone = 0;
+                self.done.retain(|done| is_there(&self.entries, done));
+            }
         }
         true
     }
+
+    fn drop_gone_from_the_front(&mut self) {
+        while self.gone > 0
+            && let Some(done) = self.done.front()
+            && !is_there(&self.entries, done)
+        {
+            self.done.pop_front();
+            self.gone -= 1;
+        }
+    }
+}
+
+fn is_there(entries: &HashMap<EventKey, Box<Entry>>, done: &Done) -> bool {
+    entries.get(&done.key).is_some_and(|entry| entry.state == State::Done { turn: done.turn })
 }
