@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags};
 
 use super::{
     entries::Sql,
@@ -52,13 +52,12 @@ impl Database {
         Ok((connection, &self.sql))
     }
 
-    /// Closes the connection, if it is open.
+    /// Closes the connection after an error that a new one may not have.
+    ///
+    /// SQLite then deletes the write-ahead log by its name, but not if the file has been moved: the log of that name would be
+    /// another file's.
     pub(super) fn close(&mut self) {
-        let Some((connection, id)) = self.connection.take() else { return };
-        if FileId::of(&self.path).ok() != Some(id) {
-            // Closing deletes the write-ahead log by its name, and the log of that name may be another file's by now.
-            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        }
+        self.connection = None;
     }
 
     /// That what was committed lies in the file that the next process will open.
@@ -69,12 +68,6 @@ impl Database {
             Ok(_) => Err(SqliteError::because(SqliteErrorKind::File, "it was replaced while it was open")),
             Err(error) => Err(SqliteError::because(SqliteErrorKind::File, error)),
         }
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 
@@ -198,25 +191,6 @@ mod tests {
             let kind = check_library(broken).unwrap_err().kind();
             assert_eq!(kind, SqliteErrorKind::Library, "{broken}");
         }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn the_log_of_a_file_that_took_the_place_is_left_alone() {
-        let folder = std::env::temp_dir().join(format!("tower-klikit-{}-replaced", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("ledger.db");
-        let open = || Database::open(&file, Sql::new("klikit_").unwrap()).unwrap();
-        let old = open();
-        for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
-            fs::remove_file(folder.join(name)).unwrap();
-        }
-        let new = open();
-        drop(old);
-        assert!(folder.join("ledger.db-wal").exists() && folder.join("ledger.db-shm").exists());
-        drop(new);
-        assert!(!folder.join("ledger.db-wal").exists());
-        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
