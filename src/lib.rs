@@ -23,11 +23,12 @@
 //!    │
 //!    ▼ KlikitVerifyLayer      is this from klikit?      403 · 413 · 408 · 400 · 503
 //!    │   Request<VerifiedBody>, with EventId and Delivery in the extensions
-//!    ▼
-//!  handler                    idempotent by itself
+//!    ├──────────────▶ handler                            idempotent by itself
+//!    └──────────────▶ KlikitDedupeLayer ─▶ handler       handled before? 200 duplicate-ignored
 //! ```
 //!
 //! - [`verify`] has the rules of that layer, and where it belongs in a stack of layers;
+//! - `dedupe` has the rules of the second layer, and `store` what remembers;
 //! - [`Keyring`] holds several secrets side by side and changes them while the service runs;
 //! - [`Delivery`] and [`EventId`] are what the handler finds in the extensions;
 //! - `testing::SignedDelivery` signs requests for the tests of whoever receives them.
@@ -43,7 +44,11 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `tracing` | yes | a log line for each refusal, with the reason that the wire does not tell |
-//! | `testing` | no | `testing::SignedDelivery` |
+//! | `testing` | no | `testing::SignedDelivery`; with `dedupe`, a suite for stores |
+//! | `dedupe` | no | `dedupe::KlikitDedupeLayer`, `store::MemoryStore` |
+//! | `sqlite` | no | `store::SqliteStore`; implies `dedupe` |
+//! | `postgres` | no | `store::PostgresStore`; implies `dedupe` |
+//! | `redis` | no | `store::RedisStore`; implies `dedupe` |
 //! | `full` | no | everything |
 //!
 //! A feature adds items; none changes what the crate does.
