@@ -42,6 +42,7 @@ async fn purging_waits_for_nobody() {
     let transaction = client.transaction().await.unwrap();
     let locked = transaction.query("SELECT FROM klikit_deliveries LIMIT 3 FOR UPDATE", &[]).await.unwrap();
     assert_eq!(locked.len(), 3);
+    // A minute is the store's own limit.
     assert_eq!(store.purge(1_000).await.unwrap(), 7);
     transaction.rollback().await.unwrap();
     assert_eq!(store.purge(1_000).await.unwrap(), 3);

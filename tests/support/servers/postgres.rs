@@ -181,7 +181,7 @@ impl Own {
             let state = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
             let lines: Vec<_> = state.lines().map(str::trim).collect();
             if lines.last() == Some(&"ready") && lines[0] == child.id().to_string() {
-                let guard = guard(child.id());
+                let guard = guard(child.id(), &self.folder);
                 return Some(Running { child, guard });
             }
             thread::sleep(Duration::from_millis(10));
@@ -274,13 +274,7 @@ fn template(bin: &Path) -> PathBuf {
     static TEMPLATE: OnceLock<(PathBuf, Child)> = OnceLock::new();
     let (folder, _) = TEMPLATE.get_or_init(|| {
         let folder = private_folder();
-        // Deletes it when the pipe ends, which is with this process.
-        let cleaner = Command::new("sh")
-            .args(["-c", r#"read -r _; rm -rf "$1""#, "sh"])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("sh runs");
+        let cleaner = at_the_end(r#"read -r _; rm -rf "$1""#, &folder);
         let output = as_server(&bin.join("initdb"))
             .args(["--username=klikit", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
             .arg(folder.join("data"))
@@ -327,11 +321,19 @@ fn free_port() -> u16 {
     }
 }
 
-/// Kills the server when this process ends without having said that the server has ended.
-fn guard(pid: u32) -> Child {
+/// Kills the server, and deletes its folder, when this process ends without having said that the server has ended.
+fn guard(pid: u32, folder: &Path) -> Child {
+    at_the_end(&format!(r#"read -r _ && exit; kill -KILL {pid}; rm -rf "$1" || {{ sleep 1; rm -rf "$1"; }}"#), folder)
+}
+
+/// Starts a script that waits for the end of its input, which is the end of this process, also when that is interrupted
+/// with everything that it has started.
+fn at_the_end(script: &str, folder: &Path) -> Child {
     Command::new("sh")
-        .args(["-c", &format!("read -r _ || kill -KILL {pid}")])
+        .args(["-c", &format!("trap '' HUP INT TERM; {script}"), "sh"])
+        .arg(folder)
         .stdin(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .expect("sh runs")
 }
