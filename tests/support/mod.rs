@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod deliveries;
+pub mod servers;
 
 use std::{
     convert::Infallible,

@@ -1,0 +1,161 @@
+//! Several nodes behind one address: of many copies of one delivery at once, one is handled.
+#![cfg(all(feature = "sqlite", feature = "postgres", feature = "redis"))]
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    env,
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, Response};
+use http_body_util::Full;
+use support::{BODY, SECRET, servers};
+use tokio::time::sleep;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_klikit::{
+    KlikitVerifyLayer, VerifiedBody,
+    dedupe::{KlikitDedupeLayer, Ledger},
+    store::{PostgresStore, RedisStore, SqliteStore},
+    testing::SignedDelivery,
+};
+
+const COPIES: usize = 64;
+
+/// Set for a child process: the file of its store.
+const FILE: &str = "KLIKIT_TEST_NODE_FILE";
+
+/// Sends copies of a delivery to each of these nodes, all at once. How often it was handled, and that it is done by the end.
+async fn handled(nodes: &[KlikitDedupeLayer], copies: usize, event_id: &str) -> usize {
+    let count = Arc::new(AtomicUsize::new(0));
+    let handler = {
+        let count = Arc::clone(&count);
+        service_fn(move |_: Request<VerifiedBody>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async {
+                // Long enough for the other copies to arrive.
+                sleep(Duration::from_millis(20)).await;
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            }
+        })
+    };
+    let verify = KlikitVerifyLayer::new(SECRET);
+    let delivery = SignedDelivery::new(SECRET, BODY).event_id(event_id);
+    let send = |node: &KlikitDedupeLayer| {
+        let stack = verify.layer(node.layer(handler.clone()));
+        tokio::spawn(stack.oneshot(delivery.request::<Full<Bytes>>()))
+    };
+    let answers = join_all((0..copies).map(|n| send(&nodes[n % nodes.len()]))).await;
+    for answer in answers {
+        let status = answer.unwrap().unwrap().status().as_u16();
+        assert!(matches!(status, 200 | 503), "{status}");
+    }
+    // By now it is done, by this process or by another; a copy that comes later is ignored.
+    loop {
+        let statuses = join_all(nodes.iter().map(send)).await;
+        if statuses.into_iter().all(|answer| answer.unwrap().unwrap().status() == 200) {
+            return count.load(Ordering::SeqCst);
+        }
+    }
+}
+
+async fn assert_two_nodes_handle_each_delivery_once(nodes: [impl Ledger; 2]) {
+    let nodes = nodes.map(KlikitDedupeLayer::new);
+    for round in 0..10 {
+        assert_eq!(handled(&nodes, COPIES, &format!("evt-{}-{round}", std::process::id())).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_on_redis_handle_a_delivery_once() {
+    let Some(redis) = servers::redis::any() else { return };
+    let nodes = [RedisStore::connect(&redis.url).await.unwrap(), RedisStore::connect(&redis.url).await.unwrap()];
+    assert_two_nodes_handle_each_delivery_once(nodes.map(|node| node.with_prefix(&redis.prefix))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_on_postgres_handle_a_delivery_once() {
+    let Some(postgres) = servers::postgres::PostgresServer::start("nodes") else { return };
+    let url = postgres.url();
+    let nodes = [PostgresStore::connect(url).await.unwrap(), PostgresStore::connect(url).await.unwrap()];
+    assert_two_nodes_handle_each_delivery_once(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_connections_to_one_sqlite_file_handle_a_delivery_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("klikit.db");
+    assert_two_nodes_handle_each_delivery_once([SqliteStore::open(&file).unwrap(), SqliteStore::open(&file).unwrap()])
+        .await;
+}
+
+/// Not a test by itself: what a child of the next one does. For each line that it reads, it sends copies of the delivery with
+/// that id, and prints how often it handled it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_a_child() {
+    let Some(file) = env::var_os(FILE) else { return };
+    let node = [KlikitDedupeLayer::new(SqliteStore::open(file).unwrap())];
+    println!("ready");
+    for event_id in std::io::stdin().lines() {
+        println!("handled {}", handled(&node, COPIES / 2, &event_id.unwrap()).await);
+    }
+}
+
+struct Node {
+    child: Child,
+    lines: Box<dyn Iterator<Item = String>>,
+}
+
+impl Node {
+    fn start(file: &std::path::Path) -> Self {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "as_a_child", "--nocapture"])
+            .env(FILE, file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        Self { child, lines: Box::new(lines) }
+    }
+
+    /// What the child prints behind this word.
+    fn read(&mut self, word: &str) -> String {
+        let line = self.lines.find_map(|line| line.split_once(word).map(|(_, rest)| rest.trim().to_owned()));
+        line.unwrap_or_else(|| panic!("the child ended before it printed {word}"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Its input ends, and so does the child.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn two_processes_on_one_sqlite_file_handle_a_delivery_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("klikit.db");
+    let mut nodes = [Node::start(&file), Node::start(&file)];
+    for node in &mut nodes {
+        node.read("ready");
+    }
+    for round in 0..10 {
+        for node in &mut nodes {
+            writeln!(node.child.stdin.as_mut().unwrap(), "evt-{round}").unwrap();
+        }
+        let handled: usize = nodes.iter_mut().map(|node| node.read("handled").parse::<usize>().unwrap()).sum();
+        assert_eq!(handled, 1);
+    }
+}
