@@ -6,9 +6,14 @@ use std::error::Error;
 
 use http::StatusCode;
 
+use crate::event::EventId;
+
+/// `event_id` and `tenant` are what the head claimed, where it got so far.
 #[cfg(feature = "tracing")]
-pub(crate) fn rejected(status: StatusCode, rejection: &dyn Error) {
-    tracing::warn!(status = status.as_u16(), source = rejection.source(), "refused a delivery: {rejection}");
+pub(crate) fn rejected(status: StatusCode, rejection: &dyn Error, event_id: Option<&EventId>, tenant: Option<&str>) {
+    let event_id = event_id.map(EventId::as_str);
+    let status = status.as_u16();
+    tracing::warn!(status, event_id, tenant, source = rejection.source(), "refused a delivery: {rejection}");
 }
 
 #[cfg(feature = "tracing")]
@@ -20,7 +25,7 @@ pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {
 }
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn rejected(_: StatusCode, _: &dyn Error) {}
+pub(crate) fn rejected(_: StatusCode, _: &dyn Error, _: Option<&EventId>, _: Option<&str>) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn rejection_sent_as_success(_: StatusCode, _: StatusCode) {}
