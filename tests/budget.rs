@@ -127,6 +127,16 @@ async fn a_first_piece_that_waits_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_first_piece_that_waits_counts_as_a_read_buffer_however_short() {
+    const READ_BUFFER: usize = 16 * 1024;
+    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(2 * READ_BUFFER);
+    let short =
+        || SignedDelivery::new(SECRET, BODY).request_with(|body| Script::chunked(&body, 1).first(1).then(Step::Hang));
+    let _waiting = [start(&layer, short()), start(&layer, short())];
+    refused(&layer, short(), RejectionKind::Overloaded).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_dropped_refused_or_handed_on_is_given_back() {
     let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(LIMIT);
     for _ in 0..3 {

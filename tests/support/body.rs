@@ -95,6 +95,12 @@ impl Script {
         Self { endless: Some(steps), ..Self::default() }
     }
 
+    /// Keeps its first steps only.
+    pub fn first(mut self, steps: usize) -> Self {
+        self.steps.truncate(steps);
+        self
+    }
+
     pub fn followed_by(mut self, other: Self) -> Self {
         self.steps.extend(other.steps);
         self
@@ -176,6 +182,6 @@ impl Body for Script {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
