@@ -123,7 +123,7 @@ async fn a_first_piece_that_waits_is_counted() {
     let first = start(&layer, request());
     refused(&layer, request(), RejectionKind::Overloaded).await;
     drop(first);
-    let _ = start(&layer, request());
+    drop(start(&layer, request()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +151,7 @@ async fn what_is_dropped_refused_or_handed_on_is_given_back() {
         refused(&layer, too_large.request_with(|body| Script::chunked(&body, 999)), RejectionKind::BodyTooLarge).await;
     }
     // The whole budget is there again.
-    let _ = stalled(&layer);
+    drop(stalled(&layer));
 }
 
 #[tokio::test(start_paused = true)]
