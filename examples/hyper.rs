@@ -40,7 +40,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("serving POST http://{}/webhooks/klikit", listener.local_addr()?);
     loop {
-        let (socket, _) = listener.accept().await?;
+        // One connection that fails, or too many at once, are no reason to stop.
+        let Ok((socket, _)) = listener.accept().await else { continue };
         let service = service.clone();
         tokio::spawn(async move {
             let mut server = auto::Builder::new(TokioExecutor::new());

@@ -4,6 +4,9 @@ use std::{convert::Infallible, fmt, str::FromStr, sync::Arc, time::SystemTime};
 
 use crate::keyring::Signer;
 
+/// Of an id, and of a type.
+const MAX_LEN: usize = 255;
+
 /// The id that klikit gives a delivery, for de-duplication. It came with a request whose body was verified.
 ///
 /// Opaque, 1 to 255 visible ASCII characters. There is no way to make one but to receive it (or, in tests, the `testing`
@@ -15,11 +18,9 @@ use crate::keyring::Signer;
 pub struct EventId(Arc<str>);
 
 impl EventId {
-    const MAX_LEN: usize = 255;
-
     /// Reads a header's value, or `None` when it is not 1 to 255 visible ASCII characters.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
-        if value.len() > Self::MAX_LEN {
+        if value.len() > MAX_LEN {
             return None;
         }
         visible_ascii(value).map(|id| Self(id.into()))
@@ -66,8 +67,11 @@ pub enum EventType {
 pub struct OtherEventType(Arc<str>);
 
 impl EventType {
-    /// Reads a header's value, or `None` when it names nothing: empty, or not visible ASCII.
+    /// Reads a header's value, or `None` when it names nothing: not 1 to 255 visible ASCII characters.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
+        if value.len() > MAX_LEN {
+            return None;
+        }
         Self::known(value).or_else(|| Some(Self::Other(OtherEventType(visible_ascii(value)?.into()))))
     }
 

@@ -189,13 +189,27 @@ pub struct KeyringError {
     kind: KeyringErrorKind,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum KeyringErrorKind {
+/// The reasons for a [`KeyringError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyringErrorKind {
+    /// It holds [`Keyring::MAX_SECRETS`] already.
     Full,
+    /// It holds a secret with this id already.
     IdTaken,
+    /// It holds this secret already, under another id.
     SecretTaken,
+    /// It holds no secret with this id.
     UnknownId,
+    /// The last secret cannot be retired.
     LastSecret,
+}
+
+impl KeyringError {
+    /// What was wrong.
+    pub fn kind(&self) -> KeyringErrorKind {
+        self.kind
+    }
 }
 
 impl fmt::Display for KeyringError {
@@ -240,7 +254,7 @@ mod tests {
             (keyring.retire("a"), KeyringErrorKind::LastSecret),
         ];
         for (result, kind) in refusals {
-            assert_eq!(result.unwrap_err().kind, kind);
+            assert_eq!(result.unwrap_err().kind(), kind);
         }
         assert_eq!(keyring.ids(), ["a"]);
     }
@@ -251,7 +265,7 @@ mod tests {
         for n in 1..Keyring::MAX_SECRETS {
             keyring.add(n.to_string(), secret(&n.to_string())).unwrap();
         }
-        assert_eq!(keyring.add("8", secret("8")).unwrap_err().kind, KeyringErrorKind::Full);
+        assert_eq!(keyring.add("8", secret("8")).unwrap_err().kind(), KeyringErrorKind::Full);
         assert_eq!(keyring.ids().len(), Keyring::MAX_SECRETS);
     }
 

@@ -55,8 +55,8 @@
 //!
 //! # Runtime
 //!
-//! A body that has to be waited for needs a tokio runtime with its timer enabled; without one the future panics. hyper, axum
-//! and tonic servers run in one.
+//! A body that has to be waited for, or that comes in 64 frames or more, needs a tokio runtime with its timer enabled; without
+//! one the future panics. hyper, axum and tonic servers run in one.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -76,7 +76,7 @@ pub mod verify;
 
 pub use crate::{
     event::{Delivery, EventId, EventType, OtherEventType},
-    keyring::{Keyring, KeyringError},
+    keyring::{Keyring, KeyringError, KeyringErrorKind},
     secret::{SecretError, SecretErrorKind, WebhookSecret},
     signature::{ParseSignatureError, Signature},
     verify::{KlikitVerify, KlikitVerifyLayer, Rejection, RejectionKind, VerifiedBody},

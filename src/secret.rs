@@ -1,6 +1,6 @@
 //! The webhook secret: never empty, never shown.
 
-use std::{env, error::Error, fmt};
+use std::{env, error::Error, fmt, sync::Arc};
 
 use ctutils::CtEq;
 use zeroize::Zeroizing;
@@ -19,7 +19,8 @@ pub(crate) const ENV: &str = "KLIKIT_WEBHOOK_SECRET";
 #[derive(Clone)]
 pub struct WebhookSecret {
     bytes: Zeroizing<Box<[u8]>>,
-    key: SigningKey,
+    /// Behind a pointer, so that moving the secret leaves no copy of the key behind on the heap.
+    key: Arc<SigningKey>,
 }
 
 impl WebhookSecret {
@@ -27,17 +28,18 @@ impl WebhookSecret {
     ///
     /// # Errors
     ///
-    /// When the secret is empty, or blank: nothing but white space, control characters, zero-width characters and NUL. HMAC
-    /// pads a short key with NUL (RFC 2104), so a secret of NULs alone would verify whatever was signed with no key at all.
+    /// When the secret is empty, or blank: text without one letter, digit or ASCII sign other than quotes. That is what unset
+    /// variables and empty quotes make. HMAC pads a short key with NUL (RFC 2104), so a secret of NULs alone would verify
+    /// whatever was signed with no key at all.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, SecretError> {
         let secret = secret.as_ref();
         if secret.is_empty() {
-            return Err(SecretErrorKind::Empty.into());
+            return Err(SecretError::new(SecretErrorKind::Empty));
         }
         if is_blank(secret) {
-            return Err(SecretErrorKind::Blank.into());
+            return Err(SecretError::new(SecretErrorKind::Blank));
         }
-        Ok(Self { bytes: Zeroizing::new(secret.into()), key: SigningKey::new(secret) })
+        Ok(Self { bytes: Zeroizing::new(secret.into()), key: Arc::new(SigningKey::new(secret)) })
     }
 
     /// Takes the secret from the environment variable `KLIKIT_WEBHOOK_SECRET`, without trimming it.
@@ -46,7 +48,7 @@ impl WebhookSecret {
     ///
     /// When the variable is not set, or as [`WebhookSecret::new`]: a variable that is set to nothing is an error, never a key.
     pub fn from_env() -> Result<Self, SecretError> {
-        let secret = env::var_os(ENV).ok_or(SecretErrorKind::NotSet)?;
+        let secret = env::var_os(ENV).ok_or(SecretError::new(SecretErrorKind::NotSet))?;
         Self::new(Zeroizing::new(secret.into_encoded_bytes()))
             .map_err(|error| SecretError { in_environment: true, ..error })
     }
@@ -73,9 +75,12 @@ impl fmt::Debug for WebhookSecret {
 }
 
 fn is_blank(secret: &[u8]) -> bool {
-    const ZERO_WIDTH: [char; 5] = ['\u{200B}', '\u{200C}', '\u{200D}', '\u{2060}', '\u{FEFF}'];
-    str::from_utf8(secret)
-        .is_ok_and(|text| text.chars().all(|c| c.is_whitespace() || c.is_control() || ZERO_WIDTH.contains(&c)))
+    const QUOTES: [char; 3] = ['"', '\'', '`'];
+    // Letters to Unicode, and blank to the eye.
+    const FILLERS: [char; 4] = ['\u{115F}', '\u{1160}', '\u{3164}', '\u{FFA0}'];
+    let shows =
+        |c: char| (c.is_ascii_graphic() && !QUOTES.contains(&c)) || (c.is_alphanumeric() && !FILLERS.contains(&c));
+    str::from_utf8(secret).is_ok_and(|text| !text.chars().any(shows))
 }
 
 /// Why a text was not taken for a webhook secret.
@@ -93,20 +98,18 @@ pub enum SecretErrorKind {
     NotSet,
     /// The secret has no bytes.
     Empty,
-    /// The secret has no visible character.
+    /// The secret is text that shows nothing: see [`WebhookSecret::new`].
     Blank,
 }
 
 impl SecretError {
+    fn new(kind: SecretErrorKind) -> Self {
+        Self { kind, in_environment: kind == SecretErrorKind::NotSet }
+    }
+
     /// What was wrong.
     pub fn kind(&self) -> SecretErrorKind {
         self.kind
-    }
-}
-
-impl From<SecretErrorKind> for SecretError {
-    fn from(kind: SecretErrorKind) -> Self {
-        Self { kind, in_environment: matches!(kind, SecretErrorKind::NotSet) }
     }
 }
 
@@ -133,7 +136,9 @@ mod tests {
 
     #[test]
     fn an_empty_or_blank_secret_is_no_secret() {
-        for blank in ["", " ", "\n", "\t \r\n", "\0", "\0\0\0\0", "\u{a0}", "\u{3000}\u{feff}", "\u{200b}"] {
+        let blanks =
+            ["", " ", "\n", "\t \r\n", "\0", "\0\0\0\0", "\u{a0}", "\u{3000}\u{feff}", "\u{200b}", "\"\"", "'' ", "``"];
+        for blank in blanks.into_iter().chain(["\u{ad}", "\u{200e}", "\u{2800}", "\u{3164}", "\u{fe0f}"]) {
             assert!(WebhookSecret::new(blank).is_err(), "{blank:?} was taken for a secret");
         }
     }
@@ -157,7 +162,7 @@ mod tests {
     #[test]
     fn an_error_says_where_the_secret_was_looked_for() {
         assert_eq!(WebhookSecret::new("").unwrap_err().to_string(), "the webhook secret is empty");
-        let not_set = SecretError::from(SecretErrorKind::NotSet);
+        let not_set = SecretError::new(SecretErrorKind::NotSet);
         assert_eq!(not_set.to_string(), "the environment variable KLIKIT_WEBHOOK_SECRET is not set");
     }
 

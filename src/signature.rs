@@ -104,7 +104,8 @@ impl Error for ParseSignatureError {}
 
 /// HMAC-SHA256 with the key already absorbed, so that a delivery pays for its body alone.
 ///
-/// The state is as good as the key; it is wiped when dropped, and so is every copy that hashes a body.
+/// The state is as good as the key; it is wiped when dropped, and so is every copy that hashes a body. Moves may leave traces
+/// on the stack.
 #[derive(Clone)]
 pub(crate) struct SigningKey(Hmac<Sha256>);
 

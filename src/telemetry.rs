@@ -9,7 +9,6 @@ use http::StatusCode;
 #[cfg(feature = "tracing")]
 use tracing::{error, warn};
 
-#[cfg(feature = "dedupe")]
 use crate::event::EventId;
 
 #[cfg(not(feature = "tracing"))]
@@ -19,8 +18,11 @@ macro_rules! nothing {
 #[cfg(not(feature = "tracing"))]
 use {nothing as error, nothing as warn};
 
-pub(crate) fn rejected(status: StatusCode, rejection: &dyn Error) {
-    warn!(status = status.as_u16(), source = rejection.source(), "refused a delivery: {rejection}");
+/// `event_id` and `tenant` are what the head claimed, where it got so far.
+pub(crate) fn rejected(status: StatusCode, rejection: &dyn Error, event_id: Option<&EventId>, tenant: Option<&str>) {
+    let event_id = event_id.map(EventId::as_str);
+    let status = status.as_u16();
+    warn!(status, event_id, tenant, source = rejection.source(), "refused a delivery: {rejection}");
 }
 
 pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {

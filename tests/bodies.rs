@@ -167,6 +167,12 @@ async fn a_body_that_fails_is_never_verified() {
 }
 
 #[tokio::test]
+async fn a_body_that_says_it_has_ended_and_then_fails_is_never_verified() {
+    let hasty = delivery().request_with(|body| Script::frames([body]).then(Step::Yield).then(Step::Fail).hasty());
+    refused(&layer(), hasty, RejectionKind::BodyUnreadable).await;
+}
+
+#[tokio::test]
 async fn the_error_of_a_body_is_kept_as_the_source() {
     let layer = layer().on_rejection(|rejection| {
         let source = std::error::Error::source(rejection).expect("a source").to_string();
@@ -188,6 +194,22 @@ async fn a_body_that_trickles_past_the_deadline_is_refused_at_the_deadline() {
     let hanging = delivery().request_with(|_| Script::new([Step::Hang]));
     refused(&layer().body_deadline(seconds(3)), hanging, RejectionKind::BodyTimeout).await;
     assert_eq!(started.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_of_nothing_is_over_at_the_first_wait() {
+    let layer = layer().body_deadline(Duration::ZERO);
+    let waiting = delivery().request_with(|_| Script::new([Step::Hang]));
+    let mut future = tokio_test::task::spawn(layer.layer(Handler::default()).call(waiting));
+    let response = tokio_test::assert_ready_ok!(future.poll());
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    accepted(&layer, delivery().request_with(|body| Script::chunked(&body, 5))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_forged_body_is_refused_when_it_has_arrived() {
+    let slow = delivery().altered().request_with(|body| Script::trickle(&body, 10, seconds(1)));
+    refused(&layer(), slow, RejectionKind::SignatureMismatch).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,11 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -119,7 +123,17 @@ async fn a_first_piece_that_waits_is_counted() {
     let first = start(&layer, request());
     refused(&layer, request(), RejectionKind::Overloaded).await;
     drop(first);
-    let _ = start(&layer, request());
+    drop(start(&layer, request()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_piece_that_waits_counts_as_a_read_buffer_however_short() {
+    const READ_BUFFER: usize = 16 * 1024;
+    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(2 * READ_BUFFER);
+    let short =
+        || SignedDelivery::new(SECRET, BODY).request_with(|body| Script::chunked(&body, 1).first(1).then(Step::Hang));
+    let _waiting = [start(&layer, short()), start(&layer, short())];
+    refused(&layer, short(), RejectionKind::Overloaded).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +151,7 @@ async fn what_is_dropped_refused_or_handed_on_is_given_back() {
         refused(&layer, too_large.request_with(|body| Script::chunked(&body, 999)), RejectionKind::BodyTooLarge).await;
     }
     // The whole budget is there again.
-    let _ = stalled(&layer);
+    drop(stalled(&layer));
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,4 +172,89 @@ async fn clones_and_services_share_one_budget() {
     let _stalled = stalled(&layer.clone());
     refused(&layer.clone().allow_missing_event_id(), in_pieces(), RejectionKind::Overloaded).await;
     accepted(&layer.clone().buffer_budget(LIMIT), in_pieces()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_grows_in_small_frames_is_charged_for_all_of_it() {
+    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(LIMIT);
+    let delivery = SignedDelivery::new(SECRET, vec![b' '; LIMIT]);
+    let body = delivery.body().slice(..LIMIT - 1);
+    let growing = || delivery.request_with(|_| Script::chunked(&body, LIMIT / 32).then(Step::Hang));
+    let _first = start(&layer, growing());
+    refused(&layer, growing(), RejectionKind::Overloaded).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_body_waited_with_nothing_counts() {
+    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(LIMIT);
+    let frames = Script::chunked(&vec![0; LIMIT].into(), LIMIT / 2);
+    let late = Script::new([Step::Wait(second())]).followed_by(frames).then(Step::Hang);
+    let mut late = start(&layer, SignedDelivery::new(SECRET, BODY).request_with(|_| late));
+    advance(second()).await;
+    assert_pending!(late.poll());
+    accepted(&layer, in_pieces()).await;
+    assert_eq!(answer(&mut late).status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_being_polled_is_passed_over_and_can_be_refused_when_it_waits_again() {
+    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(2 * LIMIT);
+    // The first, while it is polled, sees a newcomer arrive, which holds what it takes from the second.
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let newcomer = {
+        let (layer, held) = (layer.clone(), Arc::clone(&held));
+        move || held.lock().unwrap().push(stalled(&layer))
+    };
+    let frames = Script::chunked(&vec![0; LIMIT].into(), LIMIT / 2);
+    let steps = [Step::Wait(second()), Step::deed(newcomer), Step::Hang];
+    let first = frames.followed_by(Script::new(steps));
+    let mut first = start(&layer, SignedDelivery::new(SECRET, BODY).request_with(|_| first));
+    let mut second_one = stalled(&layer);
+    advance(second()).await;
+    assert_pending!(first.poll());
+    assert_eq!(held.lock().unwrap().len(), 1);
+    assert_eq!(answer(&mut second_one).status(), StatusCode::SERVICE_UNAVAILABLE);
+
+    accepted(&layer, in_pieces()).await;
+    assert_eq!(answer(&mut first).status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_body_that_fits_the_budget_alone_is_accepted() {
+    for (length, budget) in [(360_000, 700_000), (6000, 10_000), (10_000, 10_000)] {
+        let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(budget);
+        let delivery = SignedDelivery::new(SECRET, vec![b' '; length]);
+        accepted(&layer, delivery.request_with(|body| Script::chunked(&body, length / 2))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_left_over_after_many_senders_on_many_threads() {
+    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(4 * LIMIT);
+    let delivery = SignedDelivery::new(SECRET, vec![b' '; LIMIT]);
+    let senders = (0..400).map(|n| {
+        let body = Script::chunked(delivery.body(), 1000 + n);
+        let waits = (0..n % 7).fold(Script::new([]), |script, _| script.then(Step::Yield));
+        let service = layer.layer(Handler::default());
+        let request = delivery.request_with(|_| waits.followed_by(body));
+        tokio::spawn(async move {
+            let mut call = pin!(tower::ServiceExt::oneshot(service, request));
+            // Some leave before their answer.
+            for _ in 0..n % 5 {
+                if futures_util::poll!(&mut call).is_ready() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+            if n % 3 == 0 {
+                let _ = call.await;
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+    // The whole budget is there again.
+    let all: Vec<_> = (0..4).map(|_| stalled(&layer)).collect();
+    drop(all);
 }

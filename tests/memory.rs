@@ -19,7 +19,7 @@ use tower_klikit::{KlikitVerifyLayer, RejectionKind, VerifiedBody, header::SIGNA
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-static ZEROES: [u8; MIB as usize] = [0; MIB as usize];
+static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()

@@ -25,6 +25,7 @@ use tower_klikit::{KlikitVerify, KlikitVerifyLayer, VerifiedBody, testing::Signe
 use tower_test::mock::{self, Mock};
 
 type Inner = Mock<Request<VerifiedBody>, Response<Full<Bytes>>>;
+type Handle = mock::Handle<Request<VerifiedBody>, Response<Full<Bytes>>>;
 
 fn genuine() -> Request<Full<Bytes>> {
     SignedDelivery::new(SECRET, BODY).request()
@@ -34,7 +35,7 @@ fn forged() -> Request<Full<Bytes>> {
     SignedDelivery::new(SECRET, BODY).altered().request()
 }
 
-fn mock() -> (KlikitVerify<Inner>, mock::Handle<Request<VerifiedBody>, Response<Full<Bytes>>>) {
+fn mock() -> (KlikitVerify<Inner>, Handle) {
     let (inner, handle) = mock::pair();
     (KlikitVerifyLayer::new(SECRET).layer(inner), handle)
 }

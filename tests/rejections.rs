@@ -5,7 +5,7 @@ mod support;
 use http::{HeaderName, Request, Response, StatusCode, header};
 use support::{BODY, SECRET, accepted, body::Script, refused, send};
 use tower_klikit::{
-    EventType, Keyring, KlikitVerifyLayer, RejectionKind, WebhookSecret,
+    EventType, Keyring, KlikitVerifyLayer, Rejection, RejectionKind, WebhookSecret,
     header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
     testing::SignedDelivery,
 };
@@ -116,6 +116,11 @@ async fn a_missing_event_id_can_be_allowed() {
     let seen =
         accepted(&layer().allow_missing_event_id(), delivery().without_header(&EVENT_ID).request::<Whole>()).await;
     assert!(seen.event_id.is_none() && seen.delivery.event_id().is_none());
+
+    let mut stale = delivery().without_header(&EVENT_ID).request::<Whole>();
+    stale.extensions_mut().insert(delivery().to_delivery().event_id().unwrap().clone());
+    let seen = accepted(&layer().allow_missing_event_id(), stale).await;
+    assert!(seen.event_id.is_none(), "an id that was there before is not this delivery's");
 }
 
 #[tokio::test]
@@ -160,7 +165,7 @@ async fn what_is_handed_on_is_framed_by_its_length_and_hides_its_secrets() {
         .header(header::TRAILER, "x-klikit-event-id")
         .header(header::AUTHORIZATION, "Basic c2VjcmV0")
         .header(HeaderName::from_static("x-request-id"), "7");
-    let lengths: [&[&str]; 4] = [&[], &["49"], &["49", "49"], &["12"]];
+    let lengths: [&[&str]; 5] = [&[], &["49"], &["49", "49"], &["12"], &["nonsense"]];
     for given in lengths {
         let delivery = given
             .iter()
@@ -189,6 +194,10 @@ async fn basic_credentials_are_checked_only_when_asked_for() {
         assert_eq!((answer.status.as_u16(), &*answer.text), (403, r#"{"error":"invalid credentials"}"#));
     }
     refused(&layer, right.altered().request::<Whole>(), RejectionKind::SignatureMismatch).await;
+    for (partner_key, secret_key) in [("", "secret"), ("partner", ""), ("part:ner", "secret")] {
+        let unsafe_setting = || KlikitVerifyLayer::new(SECRET).require_basic_auth(partner_key, secret_key);
+        assert!(std::panic::catch_unwind(unsafe_setting).is_err(), "{partner_key}:{secret_key}");
+    }
 }
 
 #[tokio::test]
@@ -205,6 +214,16 @@ async fn a_resolver_picks_the_secret_by_the_head() {
     }
     let crossed = SignedDelivery::new("warung-secret", BODY).uri("/webhooks/kedai");
     refused(&layer, crossed.request::<Whole>(), RejectionKind::SignatureMismatch).await;
+
+    let by_partner = KlikitVerifyLayer::with_resolver(move |head| {
+        let credentials = head.headers.get(header::AUTHORIZATION)?;
+        // warung:secret, as base64.
+        (credentials == "Basic d2FydW5nOnNlY3JldA==").then(|| keyring("warung", "warung-secret"))
+    });
+    let partner = SignedDelivery::new("warung-secret", BODY);
+    refused(&by_partner, partner.request::<Whole>(), RejectionKind::UnknownTenant).await;
+    let partner = partner.header(header::AUTHORIZATION, "Basic d2FydW5nOnNlY3JldA==");
+    assert_eq!(accepted(&by_partner, partner.request::<Whole>()).await.delivery.tenant(), "warung");
 
     let unknown = SignedDelivery::new("warung-secret", BODY).uri("/webhooks/dapur");
     let answer = refused_unread(&layer, &unknown, RejectionKind::UnknownTenant).await;
@@ -285,7 +304,7 @@ async fn every_kind_has_its_status_and_a_text_that_tells_no_secret() {
         (Overloaded, 503),
     ];
     for (kind, status) in statuses {
-        let rejection = tower_klikit::Rejection::from(kind);
+        let rejection = Rejection::from(kind);
         assert_eq!((rejection.kind(), rejection.status().as_u16()), (kind, status));
         let response = rejection.to_response();
         assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);

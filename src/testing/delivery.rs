@@ -72,7 +72,12 @@ impl SignedDelivery {
     }
 
     /// Gives it this type.
+    ///
+    /// # Panics
+    ///
+    /// When the type has bytes that no header can hold.
     #[must_use]
+    #[track_caller]
     pub fn event_type(self, event_type: impl Into<EventType>) -> Self {
         self.header(EVENT_TYPE, event_type.into().as_str())
     }
@@ -154,10 +159,14 @@ impl SignedDelivery {
         let field = |name| self.headers.get(name).map(HeaderValue::as_bytes);
         Delivery {
             event_id: field(EVENT_ID).map(|id| EventId::parse(id).expect("an id of 1 to 255 visible ASCII characters")),
-            event_type: field(EVENT_TYPE).and_then(EventType::parse),
+            event_type: field(EVENT_TYPE).and_then(EventType::parse).filter(|_| self.has_one(&EVENT_TYPE)),
             signer: Arc::new(Signer { tenant: Keyring::DEFAULT.into(), secret_id: Keyring::DEFAULT.into() }),
             received_at: SystemTime::now(),
         }
+    }
+
+    fn has_one(&self, name: &HeaderName) -> bool {
+        self.headers.get_all(name).iter().count() == 1
     }
 
     /// A line for a POSIX shell that sends this delivery to `url` with curl.
@@ -166,12 +175,19 @@ impl SignedDelivery {
     pub fn curl(&self, url: &str) -> String {
         let mut line = format!("curl -i {}", quoted(url));
         for (name, value) in &self.headers {
-            let field = [name.as_str().as_bytes(), b": ", value.as_bytes()].concat();
-            line.push_str(&format!(" -H {}", quoted(&String::from_utf8_lossy(&field))));
+            // By `x:`, curl would leave the header out.
+            let field = if value.is_empty() {
+                format!("{name};")
+            } else {
+                format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
+            };
+            line.push_str(&format!(" -H {}", quoted(&field)));
         }
         match str::from_utf8(&self.body) {
-            Ok(text) if !text.contains('\0') => format!("{line} --data-raw {}", quoted(text)),
-            // No argument of a command can hold these bytes.
+            Ok(text) if !text.contains('\0') && text.len() < LONGEST_ARGUMENT => {
+                format!("{line} --data-raw {}", quoted(text))
+            }
+            // No argument of a command can hold this.
             _ => {
                 let octal: String = self.body.iter().map(|byte| format!("\\{byte:03o}")).collect();
                 format!("printf '{octal}' | {line} --data-binary @-")
@@ -187,6 +203,9 @@ impl fmt::Debug for SignedDelivery {
     }
 }
 
+/// Below what Linux allows for one argument, with room for quotes.
+const LONGEST_ARGUMENT: usize = 100_000;
+
 #[track_caller]
 fn header_value(bytes: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(bytes).expect("bytes that a header can hold")
@@ -198,26 +217,57 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{
+        env, fs,
+        process::{self, Command},
+    };
 
     use super::*;
 
-    /// Has a real shell read the line, with a stand-in for curl that prints its last argument and what it reads.
-    fn body_by_shell(delivery: &SignedDelivery) -> Vec<u8> {
-        let line = delivery.curl("http://127.0.0.1:8080/webhooks/klikit");
-        let curl = r#"curl() { for last; do :; done; case $last in @-) cat;; *) printf %s "$last";; esac; }"#;
-        let output = Command::new("sh").arg("-c").arg(format!("{curl}\n{line}")).output().expect("sh runs");
-        assert!(output.status.success(), "{line}");
+    /// Has a real shell run the line, with a program in place of curl that prints its arguments, and what it reads if the last
+    /// one asks for that.
+    fn by_shell(delivery: &SignedDelivery) -> Vec<u8> {
+        let folder = env::temp_dir().join(format!("tower-klikit-curl-{}", process::id()));
+        fs::create_dir_all(&folder).expect("a folder for the stand-in");
+        let curl = folder.join("curl");
+        let stand_in = "#!/bin/sh\nfor last; do printf '%s\\n' \"$last\"; done\n[ \"$last\" != @- ] || cat\n";
+        fs::write(&curl, stand_in).expect("the stand-in");
+        let script = format!(
+            "chmod +x '{0}/curl'; PATH='{0}':$PATH; {1}\n",
+            folder.display(),
+            delivery.curl("http://127.0.0.1:8080/webhooks/klikit")
+        );
+        let script_file = folder.join("script");
+        fs::write(&script_file, &script).expect("the script");
+        let output = Command::new("sh").arg(&script_file).output().expect("sh runs");
+        fs::remove_dir_all(&folder).expect("the folder is ours");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }
 
     #[test]
-    fn a_shell_reads_the_body_back_from_the_curl_line() {
-        for body in
-            [&b""[..], b"{}", b"it's \"quoted\" \\n $HOME `id`\n", "Phở — ขอบคุณ".as_bytes(), b"@file", b"\0\xff%d\n"]
-        {
-            let delivery = SignedDelivery::new("secret", Bytes::copy_from_slice(body));
-            assert_eq!(body_by_shell(&delivery), body);
+    fn a_shell_hands_curl_the_delivery() {
+        let large = vec![b'o'; 200_000];
+        let bodies: [&[u8]; 7] = [
+            b"",
+            b"{}",
+            b"it's \"quoted\" \\n $HOME `id`\n",
+            "Phở — ขอบคุณ".as_bytes(),
+            b"@file",
+            b"\0\xff%d\n",
+            &large,
+        ];
+        for body in bodies {
+            let delivery = SignedDelivery::new("secret", Bytes::copy_from_slice(body)).event_id("");
+            let printed = by_shell(&delivery);
+            let printed = printed.strip_suffix(b"\n").filter(|_| !printed.ends_with(body)).unwrap_or(&printed);
+            assert!(printed.ends_with(body), "{:.99}", String::from_utf8_lossy(body));
+            let arguments = String::from_utf8_lossy(printed);
+            assert!(arguments.contains("\nx-klikit-event-id;\n"), "{arguments:.999}");
+            assert!(
+                arguments
+                    .contains(&format!("\nx-klikit-signature: {}\n", delivery.headers[SIGNATURE].to_str().unwrap()))
+            );
         }
     }
 

@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Budget {
     limit: usize,
     used: AtomicUsize,
-    tickets: AtomicU64,
+    next_place: AtomicU64,
     /// The bodies that wait and hold something, longest first.
     waiting: Mutex<BTreeMap<Place, Arc<Slot>>>,
 }
@@ -39,52 +39,70 @@ pub(super) struct Exhausted;
 
 impl Budget {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0), tickets: AtomicU64::new(0), waiting: Mutex::default() }
+        Self { limit, used: AtomicUsize::new(0), next_place: AtomicU64::new(0), waiting: Mutex::default() }
     }
 
     pub(super) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Sets `bytes` aside, by refusing those that have waited longest if need be.
-    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Result<Charge, Exhausted> {
-        self.take(bytes)?;
+    /// Sets `bytes` aside for a body that waits since `asker`, or does not wait yet, by refusing those that have waited longer
+    /// if need be.
+    pub(super) fn charge(self: &Arc<Self>, bytes: usize, asker: Option<Instant>) -> Result<Charge, Exhausted> {
+        self.take(bytes, asker)?;
         Ok(Charge { budget: Arc::clone(self), bytes })
     }
 
-    fn take(&self, bytes: usize) -> Result<(), Exhausted> {
-        let fit = |used: usize| used.checked_add(bytes).filter(|&used| used <= self.limit);
-        // Relaxed: the counter guards no other memory.
-        while self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fit).is_err() {
-            self.evict_longest_waiting()?;
+    fn take(&self, bytes: usize, asker: Option<Instant>) -> Result<(), Exhausted> {
+        if bytes > self.limit {
+            // Refusing others could not make this fit.
+            return Err(Exhausted);
+        }
+        while !self.fits(bytes) {
+            let mut waiting = lock(&self.waiting);
+            // Another body's eviction may have made room enough for this one too.
+            if self.fits(bytes) {
+                break;
+            }
+            let Evicted { buffer, waker } = evict_longest(&mut waiting, asker)?;
+            // What it was charged is given back under the lock, so that nobody evicts one more than it takes. Memory and waker
+            // are others' code.
+            let memory = buffer.into_bytes();
+            drop(waiting);
+            drop(memory);
+            waker.wake();
         }
         Ok(())
     }
 
-    /// Empties one slot.
-    fn evict_longest_waiting(&self) -> Result<(), Exhausted> {
-        let mut waiting = lock(&self.waiting);
-        while let Some(first) = waiting.first_entry() {
-            let (since, _) = *first.key();
-            if since.elapsed() < GRACE {
-                break;
-            }
-            // A slot whose body is being polled at this moment is empty: that body is no longer one that waits.
-            if let Some(waker) = first.remove().evict() {
-                drop(waiting);
-                waker.wake();
-                return Ok(());
-            }
-        }
-        Err(Exhausted)
+    /// Takes `bytes` if they are there.
+    fn fits(&self, bytes: usize) -> bool {
+        let fit = |used: usize| used.checked_add(bytes).filter(|&used| used <= self.limit);
+        // Relaxed: the counter guards no other memory.
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fit).is_ok()
     }
 
-    /// Opens a slot for a body that waits since `since`.
-    pub(super) fn slot(self: &Arc<Self>, since: Instant) -> Ticket {
+    /// A place in the order for a body that waits since `since`.
+    pub(super) fn place(self: &Arc<Self>, since: Instant) -> Ticket {
         // Only uniqueness matters.
-        let place = (since, self.tickets.fetch_add(1, Ordering::Relaxed));
+        let place = (since, self.next_place.fetch_add(1, Ordering::Relaxed));
         Ticket { budget: Arc::clone(self), place, slot: Arc::default() }
     }
+}
+
+fn evict_longest(waiting: &mut BTreeMap<Place, Arc<Slot>>, asker: Option<Instant>) -> Result<Evicted, Exhausted> {
+    while let Some(first) = waiting.first_entry() {
+        let (since, _) = *first.key();
+        // Whoever asks may itself be the one that has waited longest.
+        if since.elapsed() < GRACE || asker.is_some_and(|asker| asker < since) {
+            break;
+        }
+        // A slot whose body is being polled at this moment is empty: that body is no longer one that waits.
+        if let Some(evicted) = first.remove().evict() {
+            return Ok(evicted);
+        }
+    }
+    Err(Exhausted)
 }
 
 /// Bytes set aside. Given back when dropped.
@@ -94,9 +112,13 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// Sets further bytes aside, so that there are `bytes` in all.
-    pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), Exhausted> {
-        self.budget.take(bytes.saturating_sub(self.bytes))?;
+    /// Sets further bytes aside, so that there are `bytes` in all. `asker` is as for [`Budget::charge`].
+    pub(super) fn grow_to(&mut self, bytes: usize, asker: Option<Instant>) -> Result<(), Exhausted> {
+        if bytes > self.budget.limit {
+            // Refusing others could not make this fit.
+            return Err(Exhausted);
+        }
+        self.budget.take(bytes.saturating_sub(self.bytes), asker)?;
         self.bytes = self.bytes.max(bytes);
         Ok(())
     }
@@ -117,20 +139,23 @@ enum Kept {
     /// Nothing lies here: the body is being polled.
     #[default]
     Nothing,
-    Waiting {
-        buffer: Buffer,
-        waker: Waker,
-    },
-    Evicted,
+    Waiting(Evicted),
+    Gone,
+}
+
+/// What is taken from a body to make room, and who is to hear of it.
+struct Evicted {
+    buffer: Buffer,
+    waker: Waker,
 }
 
 impl Slot {
-    fn evict(&self) -> Option<Waker> {
+    fn evict(&self) -> Option<Evicted> {
         let mut kept = lock(&self.0);
         match mem::take(&mut *kept) {
-            Kept::Waiting { waker, .. } => {
-                *kept = Kept::Evicted;
-                Some(waker)
+            Kept::Waiting(evicted) => {
+                *kept = Kept::Gone;
+                Some(evicted)
             }
             other => {
                 *kept = other;
@@ -140,7 +165,7 @@ impl Slot {
     }
 }
 
-/// A waiting body's place in the budget's order. Given up when dropped.
+/// A waiting body's place in the order. Given up when dropped.
 pub(super) struct Ticket {
     budget: Arc<Budget>,
     place: Place,
@@ -150,17 +175,18 @@ pub(super) struct Ticket {
 impl Ticket {
     /// Leaves `buffer` where it can be evicted; `waker` is woken if it is.
     pub(super) fn park(&self, buffer: Buffer, waker: Waker) {
-        *lock(&self.slot.0) = Kept::Waiting { buffer, waker };
+        *lock(&self.slot.0) = Kept::Waiting(Evicted { buffer, waker });
         // Put in anew each time: whoever looked for something to evict while this body was polled has taken it out.
         lock(&self.budget.waiting).insert(self.place, Arc::clone(&self.slot));
     }
 
-    /// Takes the buffer back, unless it was evicted.
-    pub(super) fn unpark(&self) -> Result<Buffer, Exhausted> {
-        match mem::take(&mut *lock(&self.slot.0)) {
-            Kept::Waiting { buffer, .. } => Ok(buffer),
-            Kept::Nothing => Ok(Buffer::default()),
-            Kept::Evicted => Err(Exhausted),
+    /// Takes back what was parked, if anything was; unless it was evicted.
+    pub(super) fn unpark(&self) -> Result<Option<Buffer>, Exhausted> {
+        let kept = mem::take(&mut *lock(&self.slot.0));
+        match kept {
+            Kept::Waiting(Evicted { buffer, .. }) => Ok(Some(buffer)),
+            Kept::Nothing => Ok(None),
+            Kept::Gone => Err(Exhausted),
         }
     }
 }
@@ -171,7 +197,61 @@ impl Drop for Ticket {
     }
 }
 
-/// No code that could panic runs under these locks.
+/// What is locked is whole between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Bodies that hold 50 bytes each and have waited long enough to go.
+    fn waiting(budget: &Arc<Budget>, bodies: usize) -> Vec<Ticket> {
+        let since = Instant::now().checked_sub(2 * GRACE).expect("the machine is up for longer");
+        let wait = |_| {
+            let charge = budget.charge(50, None).expect("there is room");
+            let ticket = budget.place(since);
+            ticket.park(Buffer::One { frame: vec![0; 50].into(), charge: Some(charge) }, Waker::noop().clone());
+            ticket
+        };
+        (0..bodies).map(wait).collect()
+    }
+
+    fn evicted(tickets: &[Ticket]) -> usize {
+        tickets.iter().filter(|ticket| ticket.unpark().is_err()).count()
+    }
+
+    #[test]
+    fn askers_at_once_evict_no_more_than_it_takes() {
+        for _ in 0..200 {
+            let budget = Arc::new(Budget::new(100));
+            let tickets = waiting(&budget, 2);
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| mem::forget(budget.charge(1, None)));
+                }
+            });
+            assert_eq!(evicted(&tickets), 1);
+        }
+    }
+
+    #[test]
+    fn what_could_never_fit_evicts_nobody() {
+        let budget = Arc::new(Budget::new(100));
+        let tickets = waiting(&budget, 2);
+        assert!(budget.charge(101, None).is_err());
+        assert_eq!(evicted(&tickets), 0);
+    }
+
+    #[test]
+    fn the_longest_waiting_makes_room_even_when_it_is_the_one_that_asks() {
+        let budget = Arc::new(Budget::new(100));
+        let tickets = waiting(&budget, 2);
+        let asker = Instant::now().checked_sub(3 * GRACE);
+        assert!(budget.charge(1, asker).is_err());
+        assert_eq!(evicted(&tickets), 0);
+    }
 }

@@ -54,7 +54,7 @@ struct Wait {
 /// What the head of the request says of the body.
 pub(super) struct Expected {
     pub(super) signature: Signature,
-    /// What it may be signed with.
+    /// What it may be signed with. Never empty.
     pub(super) secrets: Secrets,
     /// The length that the sender announces, or 0.
     pub(super) length: u64,
@@ -75,6 +75,11 @@ impl Collect {
 
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config)
+    }
+
+    /// Whose secrets the body may be signed with.
+    pub(super) fn tenant(&self) -> Arc<str> {
+        Arc::clone(&self.expected.secrets[0].signer().tenant)
     }
 
     pub(super) fn poll<B>(&mut self, cx: &mut Context<'_>, mut body: Pin<&mut B>) -> Poll<Result<Verified, Rejection>>
@@ -121,7 +126,8 @@ impl Collect {
                     self.signing.get_or_insert_with(|| Box::new(self.expected.secrets[0].key().start_with(so_far)));
                 signing.update(&frame);
             }
-            self.buffer.append(frame, self.config.body_limit, &self.config.budget)?;
+            let since = self.wait.as_ref().map(|wait| wait.since);
+            self.buffer.append(frame, self.config.body_limit, &self.config.budget, since)?;
         }
         Ok(())
     }
@@ -132,7 +138,6 @@ impl Collect {
         }
         self.draining = true;
         self.buffer = Buffer::Empty;
-        self.ticket = None;
         if let Some(Wait { timer, .. }) = &mut self.wait {
             let sooner = timer.deadline().min(Instant::now() + DRAIN);
             timer.as_mut().reset(sooner);
@@ -144,18 +149,16 @@ impl Collect {
             return Err(RejectionKind::BodyTooLarge);
         }
         let body = self.buffer.as_slice();
-        let [first, others @ ..] = &*self.expected.secrets else { return Err(RejectionKind::SignatureMismatch) };
-        let signature = match self.signing.take() {
+        let Expected { signature, secrets, .. } = &self.expected;
+        let by_first = match self.signing.take() {
             Some(signing) => signing.finish(),
-            None => first.key().sign(body),
+            None => secrets[0].key().sign(body),
         };
-        let secret = if signature == self.expected.signature {
-            first
+        let secret = if by_first == *signature {
+            &secrets[0]
         } else {
-            others
-                .iter()
-                .find(|other| other.matches(body, &self.expected.signature))
-                .ok_or(RejectionKind::SignatureMismatch)?
+            let others = &mut secrets[1..].iter();
+            others.find(|other| other.matches(body, signature)).ok_or(RejectionKind::SignatureMismatch)?
         };
         let signer = Arc::clone(secret.signer());
         Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })
@@ -163,8 +166,10 @@ impl Collect {
 
     /// Takes up where [`pause`](Self::pause) left off.
     fn resume(&mut self, cx: &mut Context<'_>) -> Result<(), RejectionKind> {
-        if let Some(ticket) = &self.ticket {
-            self.buffer = ticket.unpark()?;
+        if let Some(ticket) = &self.ticket
+            && let Some(buffer) = ticket.unpark()?
+        {
+            self.buffer = buffer;
         }
         if let Some(wait) = &mut self.wait
             && wait.timer.as_mut().poll(cx).is_ready()
@@ -190,8 +195,8 @@ impl Collect {
         };
         if !self.buffer.is_empty() {
             let budget = &self.config.budget;
-            let buffer = self.buffer.take_to_wait(budget).map_err(RejectionKind::from)?;
-            self.ticket.get_or_insert_with(|| budget.slot(since)).park(buffer, cx.waker().clone());
+            let buffer = self.buffer.take_to_wait(budget, since).map_err(RejectionKind::from)?;
+            self.ticket.get_or_insert_with(|| budget.place(since)).park(buffer, cx.waker().clone());
         }
         Poll::Pending
     }

@@ -41,7 +41,7 @@ impl Config {
 
     /// Answers a refused request.
     pub(super) fn respond(&self, rejection: &Rejection) -> Response<Bytes> {
-        telemetry::rejected(rejection.status(), rejection);
+        rejection.log();
         let mut response = match &self.on_rejection {
             None => rejection.to_response(),
             Some(respond) => respond(rejection),

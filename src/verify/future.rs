@@ -78,6 +78,8 @@ where
                         match ready!(collect.poll(cx, body)) {
                             Ok(it) => *verified = Some(it),
                             Err(rejection) => {
+                                let claims = &head.as_ref().expect(WAITING).claims;
+                                let rejection = rejection.of(claims.event_id().cloned(), collect.tenant());
                                 let config = collect.config();
                                 state.set(State::Reject { rejection, config });
                                 continue;

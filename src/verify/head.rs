@@ -28,7 +28,7 @@ impl Claims {
     /// Checks a head: the cheapest first, and who the sender is before what it sends.
     #[inline]
     pub(super) fn check(parts: &mut Parts, config: &Config) -> Result<(Self, Expected), RejectionKind> {
-        let fields = Fields::find(&mut parts.headers);
+        let fields = Fields::find_and_hide(&mut parts.headers);
         let signature = match fields.signature {
             Field::Missing => return Err(RejectionKind::MissingSignature),
             Field::Repeated => return Err(RejectionKind::MalformedSignature),
@@ -53,20 +53,27 @@ impl Claims {
             Field::Missing | Field::Repeated => None,
         };
         let framing = fields.framing;
-        if framing.length > config.drain_limit() {
+        let length = framing.length.unwrap_or(0);
+        if length > config.drain_limit() {
             return Err(RejectionKind::BodyTooLarge);
         }
         let secrets = config.secrets(parts).ok_or(RejectionKind::UnknownTenant)?;
-        let expected = Expected { signature, secrets, length: framing.length };
+        let expected = Expected { signature, secrets, length };
         Ok((Self { event_id, event_type, framing, received_at: SystemTime::now() }, expected))
+    }
+
+    pub(super) fn event_id(&self) -> Option<&EventId> {
+        self.event_id.as_ref()
     }
 
     /// The request for the inner service, now that its body is verified.
     pub(super) fn confirm(self, mut parts: Parts, verified: Verified) -> Request<VerifiedBody> {
         self.framing.set(&mut parts.headers, verified.bytes.len());
-        if let Some(event_id) = &self.event_id {
-            parts.extensions.insert(event_id.clone());
-        }
+        match &self.event_id {
+            Some(event_id) => parts.extensions.insert(event_id.clone()),
+            // One that a layer outside put there is not this delivery's.
+            None => parts.extensions.remove(),
+        };
         parts.extensions.insert(Delivery {
             event_id: self.event_id,
             event_type: self.event_type,
@@ -80,9 +87,9 @@ impl Claims {
 /// How the headers say where the body ends.
 #[derive(Clone, Copy, Default)]
 struct Framing {
-    /// The largest length that is announced, or 0.
-    length: u64,
-    /// How many lengths are announced.
+    /// The largest length that is announced.
+    length: Option<u64>,
+    /// How many lengths there are, sound or not.
     lengths: usize,
     /// Whether there is a `Transfer-Encoding` or a `Trailer`.
     transfer: bool,
@@ -95,7 +102,7 @@ impl Framing {
             headers.remove(header::TRANSFER_ENCODING);
             headers.remove(header::TRAILER);
         }
-        if self.lengths != 1 || self.length != length as u64 {
+        if self.lengths != 1 || self.length != Some(length as u64) {
             headers.insert(header::CONTENT_LENGTH, length.into());
         }
     }
@@ -126,8 +133,9 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// One walk over all headers is cheaper than a look-up for each.
-    fn find(headers: &'a mut HeaderMap) -> Self {
+    /// Finds the fields, and marks those that are secret as sensitive: loggers pass over them then. One walk over all headers
+    /// is cheaper than a look-up for each.
+    fn find_and_hide(headers: &'a mut HeaderMap) -> Self {
         let mut fields = Self {
             signature: Field::Missing,
             authorization: Field::Missing,
@@ -138,7 +146,6 @@ impl<'a> Fields<'a> {
         for (name, value) in headers {
             match name.as_str() {
                 name::SIGNATURE => {
-                    // Loggers pass over what is marked so.
                     value.set_sensitive(true);
                     fields.signature.add(value);
                 }
@@ -161,11 +168,11 @@ impl<'a> Fields<'a> {
 }
 
 /// A length too large for any number is the largest. What is no length announces nothing: the body is counted anyway.
-fn announced_length(value: &[u8]) -> u64 {
-    if !value.iter().all(u8::is_ascii_digit) {
-        return 0;
+fn announced_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
     }
-    value.iter().fold(0, |length: u64, digit| length.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+    Some(value.iter().fold(0, |length: u64, digit| length.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
 }
 
 #[cfg(test)]
@@ -175,16 +182,16 @@ mod tests {
     #[test]
     fn an_announced_length_is_read_for_what_it_could_cost() {
         for (text, length) in [
-            ("0", 0),
-            ("007", 7),
-            ("1048576", 1_048_576),
-            ("18446744073709551615", u64::MAX),
-            ("18446744073709551616", u64::MAX),
-            ("99999999999999999999999999999", u64::MAX),
-            ("", 0),
-            ("-1", 0),
-            ("5, 5", 0),
-            ("1e9", 0),
+            ("0", Some(0)),
+            ("007", Some(7)),
+            ("1048576", Some(1_048_576)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", Some(u64::MAX)),
+            ("99999999999999999999999999999", Some(u64::MAX)),
+            ("", None),
+            ("-1", None),
+            ("5, 5", None),
+            ("1e9", None),
         ] {
             assert_eq!(announced_length(text.as_bytes()), length, "{text}");
         }

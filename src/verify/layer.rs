@@ -38,7 +38,7 @@ pub struct KlikitVerifyLayer {
 }
 
 impl KlikitVerifyLayer {
-    /// The [`body_limit`](Self::body_limit) unless set: 1 MiB, six times klikit's largest documented delivery.
+    /// The [`body_limit`](Self::body_limit) unless set: 1 MiB. A batch of six large orders is about 160 kB.
     pub const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
 
     /// The [`body_deadline`](Self::body_deadline) unless set: 10 seconds, after which klikit counts a delivery as failed
@@ -124,8 +124,10 @@ impl KlikitVerifyLayer {
     /// unless set.
     ///
     /// When it is used up, the bodies that have waited longest, and more than a second, are refused with 503 to make room.
-    /// A newcomer is refused only when there is none to refuse. A body that arrives in one piece waits for nothing and is
-    /// not counted. Anything below [`body_limit`](Self::body_limit) lowers that limit for bodies in several pieces.
+    /// A newcomer is refused only when there is none to refuse. A first piece that has to wait for the rest counts as 16 KiB
+    /// at least, since it can keep a read buffer of the transport's alive. A body that arrives in one piece waits for nothing
+    /// and is not counted, and neither is a verified one that waits for the inner service to be ready. Anything below
+    /// [`body_limit`](Self::body_limit) lowers that limit for bodies in several pieces.
     ///
     /// Layers that were cloned from this one earlier keep the budget they had.
     #[must_use]
@@ -146,8 +148,15 @@ impl KlikitVerifyLayer {
     /// Requires, beside the signature, `Authorization: Basic` with these credentials (RFC 7617), compared in constant time;
     /// anything else gets 403. Not required unless set: one of klikit's pages lists the header, and none of its sample
     /// receivers reads it.
+    ///
+    /// # Panics
+    ///
+    /// When a key is empty, or the partner key holds a colon, which such credentials cannot.
     #[must_use]
+    #[track_caller]
     pub fn require_basic_auth(self, partner_key: &str, secret_key: &str) -> Self {
+        assert!(!partner_key.is_empty() && !secret_key.is_empty(), "the basic credentials are empty");
+        assert!(!partner_key.contains(':'), "the partner key holds a colon");
         self.with(|config| config.basic_auth = Some(BasicAuth::new(partner_key, secret_key)))
     }
 

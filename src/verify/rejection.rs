@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::budget::Exhausted;
+use crate::{event::EventId, telemetry};
 
 /// Any error, as middleware passes it on.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -16,6 +17,9 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub struct Rejection {
     kind: RejectionKind,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    /// What the head claimed, for the log: nothing of it is verified, so it is not public.
+    event_id: Option<EventId>,
+    tenant: Option<Arc<str>>,
 }
 
 /// The reasons for a [`Rejection`].
@@ -52,7 +56,7 @@ impl RejectionKind {
     fn wire(self) -> (StatusCode, &'static str) {
         match self {
             Self::MissingSignature => (StatusCode::FORBIDDEN, r#"{"error":"missing klikit headers"}"#),
-            // Who is served here, and how a signature is off, is nobody's business.
+            // How a signature is off is nobody's business, and neither is which tenants are served here.
             Self::MalformedSignature | Self::SignatureMismatch | Self::UnknownTenant => {
                 (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#)
             }
@@ -85,7 +89,16 @@ impl RejectionKind {
 
 impl Rejection {
     pub(super) fn body_unreadable(source: BoxError) -> Self {
-        Self { kind: RejectionKind::BodyUnreadable, source: Some(source.into()) }
+        Self { source: Some(source.into()), ..RejectionKind::BodyUnreadable.into() }
+    }
+
+    /// Says which delivery, and with whose secrets it was to be verified.
+    pub(super) fn of(self, event_id: Option<EventId>, tenant: Arc<str>) -> Self {
+        Self { event_id, tenant: Some(tenant), ..self }
+    }
+
+    pub(super) fn log(&self) {
+        telemetry::rejected(self.status(), self, self.event_id.as_ref(), self.tenant.as_deref());
     }
 
     /// What was wrong.
@@ -121,7 +134,7 @@ impl Rejection {
 
 impl From<RejectionKind> for Rejection {
     fn from(kind: RejectionKind) -> Self {
-        Self { kind, source: None }
+        Self { kind, source: None, event_id: None, tenant: None }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt, io,
     pin::Pin,
     sync::{
         Arc,
@@ -29,6 +29,23 @@ pub enum Step {
     Yield,
     /// Pending, and never woken.
     Hang,
+    /// Does this on the way to the next step.
+    Do(Deed),
+}
+
+#[derive(Clone)]
+pub struct Deed(Arc<dyn Fn() + Send + Sync>);
+
+impl Step {
+    pub fn deed(deed: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::Do(Deed(Arc::new(deed)))
+    }
+}
+
+impl fmt::Debug for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deed")
+    }
 }
 
 /// A body that follows its steps and then ends. It hints at nothing: neither its size nor its end.
@@ -40,6 +57,7 @@ pub struct Script {
     wait: Option<Pin<Box<Sleep>>>,
     polls: Polls,
     hint: SizeHint,
+    hasty: bool,
 }
 
 /// How often a body was polled, seen from outside.
@@ -77,6 +95,17 @@ impl Script {
         Self { endless: Some(steps), ..Self::default() }
     }
 
+    /// Keeps its first steps only.
+    pub fn first(mut self, steps: usize) -> Self {
+        self.steps.truncate(steps);
+        self
+    }
+
+    pub fn followed_by(mut self, other: Self) -> Self {
+        self.steps.extend(other.steps);
+        self
+    }
+
     pub fn then(mut self, step: Step) -> Self {
         self.steps.push_back(step);
         self
@@ -85,6 +114,12 @@ impl Script {
     /// Claims an exact size, true or not.
     pub fn claiming(mut self, size: u64) -> Self {
         self.hint = SizeHint::with_exact(size);
+        self
+    }
+
+    /// Says that it has ended as soon as there is no data left, whatever comes then.
+    pub fn hasty(mut self) -> Self {
+        self.hasty = true;
         self
     }
 
@@ -126,6 +161,10 @@ impl Body for Script {
                     self.wait = Some(Box::pin(sleep(time)));
                     continue;
                 }
+                Some(Step::Do(deed)) => {
+                    (deed.0)();
+                    continue;
+                }
                 Some(Step::Yield) => {
                     cx.waker().wake_by_ref();
                     Poll::Pending
@@ -139,10 +178,10 @@ impl Body for Script {
     }
 
     fn is_end_stream(&self) -> bool {
-        false
+        self.hasty && !self.steps.iter().any(|step| matches!(step, Step::Data(_)))
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
