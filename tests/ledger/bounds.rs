@@ -103,6 +103,7 @@ async fn a_store_full_of_claims_refuses_the_next_and_recovers() {
     hold(&store, &[next]).await;
     store.claim(&claim("warung", "another", "body"), LEASE).await.unwrap_err();
     tokio::time::advance(LEASE).await;
+    assert!(!store.renew(&held[0], LEASE).await.unwrap(), "a lease lasts until its end, and not at its end");
     hold(&store, &events("later", 50)).await;
     assert_eq!((store.len(), store.evicted()), (50, 0));
 }
