@@ -157,7 +157,7 @@ async fn what_has_other_retentions_goes_in_time() {
         hold(&store, slice::from_ref(claim)).await;
         assert!(store.complete(claim, minutes(n) * MINUTE).await.unwrap());
     }
-    let is_forgotten = |n: usize| n < 20 || n % 3 == 0;
+    let is_forgotten = |n: usize| n < 20 || n.is_multiple_of(3);
     for (n, claim) in claims.iter().enumerate() {
         assert_eq!(store.forget(claim.event()).await.unwrap(), 1);
         if !is_forgotten(n) {

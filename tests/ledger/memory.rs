@@ -24,7 +24,7 @@ fn keeps_every_rule() {
 
 #[test]
 fn does_what_the_reference_does() {
-    model::holds(512, 100, &paused(), make, advance);
+    model::holds(512, 100, &paused(), make, &advance);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -188,11 +188,11 @@ pub(crate) fn holds<L: Ledger>(
     most: usize,
     runtime: &Runtime,
     make: impl AsyncFn() -> L,
-    advance: impl AsyncFn(&L, Duration),
+    advance: &impl AsyncFn(&L, Duration),
 ) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
-        .run(&steps(most), |steps| runtime.block_on(async { run(&make().await, &advance, &steps).await }))
+        .run(&steps(most), |steps| runtime.block_on(async { run(&make().await, advance, &steps).await }))
         .unwrap_or_else(|failure| panic!("{failure}"));
 }
 

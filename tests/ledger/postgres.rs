@@ -19,7 +19,7 @@ fn does_what_the_reference_does() {
     let Some(server) = PostgresServer::start("the model on Postgres") else { return };
     let runtime = Runtime::new().unwrap();
     let beside = runtime.block_on(Beside::new(&server));
-    model::holds(32, 60, &runtime, async || beside.emptied().await, async |_, time| beside.age(time).await);
+    model::holds(32, 60, &runtime, async || beside.emptied().await, &async |_: &_, time| beside.age(time).await);
 }
 
 /// A store, and a connection of the test's own.

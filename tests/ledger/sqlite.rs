@@ -26,7 +26,7 @@ fn does_what_the_reference_does() {
     let file = File::new();
     let runtime = Runtime::new().unwrap();
     let store = file.open();
-    model::holds(32, 60, &runtime, async || file.emptied(&store), async |_, time| file.age(time));
+    model::holds(32, 60, &runtime, async || file.emptied(&store), &async |_, time| file.age(time));
 }
 
 /// In a folder of its own, which goes with it.
