@@ -4,12 +4,13 @@
 mod support;
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     env,
     io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,12 +19,12 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use support::{BODY, SECRET, servers};
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_klikit::{
-    KlikitVerifyLayer, VerifiedBody,
+    EventId, KlikitVerifyLayer, VerifiedBody,
     dedupe::{KlikitDedupeLayer, Ledger},
     store::{PostgresStore, RedisStore, SqliteStore},
     testing::SignedDelivery,
@@ -96,6 +97,104 @@ async fn two_connections_to_one_sqlite_file_handle_a_delivery_once() {
     let file = folder.path().join("klikit.db");
     assert_two_nodes_handle_each_delivery_once([SqliteStore::open(&file).unwrap(), SqliteStore::open(&file).unwrap()])
         .await;
+}
+
+/// Delivers as klikit does, each again until it is taken, while the store's server is taken away in the middle. Nothing but 200
+/// and 503 is answered, everything is handled, and by the end everything is known, all in one process. `interrupt` takes the
+/// server away, waits until that was noticed, and gives the server back.
+async fn assert_nothing_is_lost<Server: Send + 'static>(
+    store: impl Ledger,
+    interrupt: impl FnOnce(&dyn Fn()) -> Server + Send + 'static,
+) {
+    const DELIVERIES: usize = 100;
+    let handled: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+    let handler = {
+        let handled = Arc::clone(&handled);
+        service_fn(move |request: Request<VerifiedBody>| {
+            let id = request.extensions().get::<EventId>().unwrap().to_string();
+            *handled.lock().unwrap().entry(id).or_default() += 1;
+            async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("handled"))) }
+        })
+    };
+    let node = KlikitDedupeLayer::new(store).lease(Duration::from_secs(3));
+    let stack = KlikitVerifyLayer::new(SECRET).layer(node.layer(handler));
+    let interrupted = Arc::new(AtomicUsize::new(0));
+    let deliver = |n: usize| {
+        let (stack, interrupted) = (stack.clone(), Arc::clone(&interrupted));
+        tokio::spawn(async move {
+            let delivery = SignedDelivery::new(SECRET, BODY).event_id(format!("evt-{n}"));
+            loop {
+                let response = stack.clone().oneshot(delivery.request::<Full<Bytes>>()).await.unwrap();
+                match response.status().as_u16() {
+                    200 => return response.into_body().collect().await.unwrap().to_bytes(),
+                    503 => interrupted.fetch_add(1, Ordering::SeqCst),
+                    other => panic!("answered {other}"),
+                };
+            }
+        })
+    };
+    let before: Vec<_> = (0..DELIVERIES / 2).map(deliver).collect();
+    join_all(before).await;
+    let outage = tokio::task::spawn_blocking({
+        let interrupted = Arc::clone(&interrupted);
+        let until_noticed = move || {
+            while interrupted.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+        };
+        move || interrupt(&until_noticed)
+    });
+    let during: Vec<_> = (DELIVERIES / 2..DELIVERIES).map(deliver).collect();
+    let _server = outage.await.unwrap();
+    for answer in join_all(during).await {
+        answer.unwrap();
+    }
+    assert_eq!(handled.lock().unwrap().len(), DELIVERIES, "lost");
+    // What was answered before the server went is still known.
+    for n in 0..DELIVERIES / 2 {
+        assert_eq!(deliver(n).await.unwrap(), r#"{"status":"duplicate-ignored"}"#);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_stopped_and_started_again_loses_nothing() {
+    let Some(mut redis) = servers::redis::own(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
+    let store = RedisStore::connect(&redis.url()).await.unwrap();
+    assert_nothing_is_lost(store, move |until_noticed| {
+        redis.kill();
+        until_noticed();
+        redis.start();
+        redis
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_is_killed_and_started_again_loses_nothing() {
+    let Some(mut postgres) = servers::postgres::PostgresServer::start_own("killed", &[]) else { return };
+    let store = PostgresStore::connect(postgres.url()).await.unwrap();
+    assert_nothing_is_lost(store, move |until_noticed| {
+        postgres.kill();
+        until_noticed();
+        postgres.restart();
+        postgres
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sqlite_file_that_is_locked_for_a_while_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("klikit.db");
+    let store = SqliteStore::open(&file).unwrap();
+    assert_nothing_is_lost(store, move |until_noticed| {
+        let other = rusqlite::Connection::open(file).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        until_noticed();
+        other.execute_batch("ROLLBACK").unwrap();
+        folder
+    })
+    .await;
 }
 
 /// Not a test by itself: what a child of the next one does. For each line that it reads, it sends copies of the delivery with
