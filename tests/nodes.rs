@@ -21,7 +21,7 @@ use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use support::{BODY, SECRET, servers};
-use tokio::time::sleep;
+use tokio::{sync::mpsc, time::sleep};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_klikit::{
     EventId, KlikitVerifyLayer, VerifiedBody,
@@ -135,15 +135,18 @@ async fn assert_nothing_is_lost<Server: Send + 'static>(
     };
     let before: Vec<_> = (0..DELIVERIES / 2).map(deliver).collect();
     join_all(before).await;
+    let (gone, mut is_gone) = mpsc::unbounded_channel();
     let outage = tokio::task::spawn_blocking({
         let interrupted = Arc::clone(&interrupted);
         let until_noticed = move || {
+            gone.send(()).unwrap();
             while interrupted.load(Ordering::SeqCst) == 0 {
                 std::thread::yield_now();
             }
         };
         move || interrupt(&until_noticed)
     });
+    is_gone.recv().await.unwrap();
     let during: Vec<_> = (DELIVERIES / 2..DELIVERIES).map(deliver).collect();
     let _server = outage.await.unwrap();
     for answer in join_all(during).await {
