@@ -59,7 +59,9 @@ fn compare(runtime: &Runtime, store: &MemoryStore, bytes: usize) {
     let (mut verified, mut handled, mut hashed, mut stored, mut beyond) = (vec![], vec![], vec![], vec![], vec![]);
     for round in 0..ROUNDS {
         let requests = || -> Vec<_> {
-            (0..BATCH).map(|n| delivery.clone().event_id(format!("{bytes}-{round}-{n}")).request::<Full<Bytes>>()).collect()
+            (0..BATCH)
+                .map(|n| delivery.clone().event_id(format!("{bytes}-{round}-{n}")).request::<Full<Bytes>>())
+                .collect()
         };
         let alone = serve(runtime, &mut alone, requests());
         let deduped = serve(runtime, &mut deduped, requests());
