@@ -25,7 +25,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Claims `claim.key` for `claim.token` for the time `lease`, if it is absent. Otherwise changes nothing and returns what
     /// is there.
     ///
-    /// Claiming again what this token already holds, as after an answer that was lost, succeeds.
+    /// Claiming again what this token already holds, as after an answer that was lost, succeeds, and renews it.
     fn claim(&self, claim: &Claim, lease: Duration) -> impl Future<Output = Result<ClaimOutcome, LedgerError>> + Send;
 
     /// Turns what this token has claimed into DONE, for the time `retention`. `false`, and no change, when the token does not
