@@ -6,6 +6,7 @@ mod support;
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,10 +17,18 @@ use support::{
     body::{Script, Step},
     send,
 };
+#[cfg(feature = "dedupe")]
+use tower::{Layer, ServiceExt};
 use tower_klikit::{
     KlikitVerifyLayer,
     header::{EVENT_ID, SIGNATURE},
     testing::SignedDelivery,
+};
+#[cfg(feature = "dedupe")]
+use tower_klikit::{
+    dedupe::{KlikitDedupeLayer, Ledger},
+    store::MemoryStore,
+    testing::ledger,
 };
 use tracing_subscriber::filter::LevelFilter;
 
@@ -37,11 +46,9 @@ impl io::Write for Log {
     }
 }
 
-/// What is logged, at all levels, while one request is answered.
-fn log<B>(layer: &KlikitVerifyLayer, request: http::Request<B>) -> String
-where
-    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
+/// What is logged, at all levels, while this runs. Nothing in this program may log outside of it: `tracing` would take it that
+/// nobody wants to hear.
+fn logged(run: impl FnOnce()) -> String {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -49,9 +56,22 @@ where
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    tracing::subscriber::with_default(subscriber, || runtime.block_on(send(layer, request)));
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    tracing::subscriber::with_default(subscriber, run);
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// What is logged while one request is answered.
+fn log<B>(layer: &KlikitVerifyLayer, request: http::Request<B>) -> String
+where
+    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let log = logged(|| {
+        runtime().block_on(send(layer, request));
+    });
     let signature = SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>().headers()[SIGNATURE].clone();
     for hidden in [SECRET, BODY, signature.to_str().unwrap(), "c2VjcmV0"] {
         assert!(!log.contains(hidden), "{hidden} was logged: {log}");
@@ -91,4 +111,53 @@ fn a_refusal_worded_as_a_success_is_an_error_in_the_log() {
 #[test]
 fn what_is_accepted_is_not_logged() {
     assert_eq!(log(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()), "");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn a_full_memory_store_says_so_once() {
+    let claim = |n: usize| ledger::claim("default", &format!("evt-{n}"), BODY);
+    let log = logged(|| {
+        runtime().block_on(async {
+            let store = MemoryStore::new().capacity(1);
+            for n in 0..6 {
+                let claim = claim(n);
+                store.claim(&claim, Duration::from_secs(1)).await.unwrap();
+                assert!(store.complete(&claim, Duration::from_secs(1)).await.unwrap());
+            }
+            assert_eq!(store.evicted(), 5);
+        });
+    });
+    assert_eq!(log.matches("the memory store is full").count(), 1, "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn a_missing_verify_layer_is_named() {
+    let log = logged(|| {
+        let service = KlikitDedupeLayer::new(MemoryStore::new()).layer(support::Handler::default());
+        let strip = |mut request: http::Request<_>| {
+            request.extensions_mut().clear();
+            request
+        };
+        let misbuilt = KlikitVerifyLayer::new(SECRET).layer(tower::util::MapRequest::new(service, strip));
+        let request = SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>();
+        assert_eq!(runtime().block_on(misbuilt.oneshot(request)).unwrap().status(), 500);
+    });
+    assert!(log.contains("ERROR") && log.contains("put KlikitVerifyLayer outside of it"), "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn a_conflict_is_logged_with_its_id() {
+    let stack = KlikitVerifyLayer::new(SECRET)
+        .layer(KlikitDedupeLayer::new(MemoryStore::new()).layer(support::Handler::default()));
+    let log = logged(|| {
+        for body in [BODY, "{}"] {
+            let request = SignedDelivery::new(SECRET, body).event_id("evt-7").request::<Full<Bytes>>();
+            assert_eq!(runtime().block_on(stack.clone().oneshot(request)).unwrap().status(), 200);
+        }
+    });
+    assert!(log.contains("evt-7") && log.contains("another body"), "{log}");
+    assert!(!log.contains(BODY), "{log}");
 }

@@ -1,9 +1,7 @@
 //! What the memory store does when it is full, and on which clock it lives.
 
 use std::{
-    io, mem, slice,
-    sync::{Arc, Mutex},
-    thread,
+    slice, thread,
     time::{Duration, SystemTime},
 };
 
@@ -225,36 +223,4 @@ async fn a_clock_that_stands_still_keeps_the_time_of_day_of_a_claim() {
 #[should_panic = "a store with no room"]
 fn a_store_without_room_is_a_mistake() {
     let _ = MemoryStore::new().capacity(0);
-}
-
-#[test]
-fn a_full_store_says_so_once() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let store = MemoryStore::new().capacity(1);
-        now(finish(&store, &events("evt", 1)));
-        assert!(log.0.lock().unwrap().is_empty());
-        for claim in events("more", 5) {
-            now(finish(&store, &[claim]));
-        }
-        assert_eq!(store.evicted(), 5);
-    });
-    let logged = String::from_utf8(mem::take(&mut *log.0.lock().unwrap())).unwrap();
-    assert_eq!(logged.matches("the memory store is full").count(), usize::from(cfg!(feature = "tracing")), "{logged}");
 }

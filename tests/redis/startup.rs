@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
 };
 
 use tower_klikit::store::redis::{RedisConnectError, RedisConnectErrorKind as Kind, RedisStore};
@@ -147,6 +147,10 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        // While there is one subscriber, of one thread, another thread that logs first has `tracing` take it that nobody
+        // listens. So there is a second one, for all.
+        static FOR_ALL: Once = Once::new();
+        FOR_ALL.call_once(|| tracing_subscriber::fmt().with_writer(io::sink).init());
         tracing::subscriber::set_default(
             tracing_subscriber::fmt()
                 .with_ansi(false)
