@@ -1,0 +1,220 @@
+//! Stores that are slow, down or unsure, and callers that leave.
+
+use super::*;
+
+/// Takes one turn to answer, so that there is something to drop at.
+#[derive(Clone)]
+struct Slow<L>(L);
+
+impl<L: Ledger> Ledger for Slow<L> {
+    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
+        tokio::task::yield_now().await;
+        let outcome = self.0.claim(claim, lease).await;
+        tokio::task::yield_now().await;
+        outcome
+    }
+
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
+        tokio::task::yield_now().await;
+        self.0.complete(claim, retention).await
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+        tokio::task::yield_now().await;
+        self.0.release(claim).await
+    }
+
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, LedgerError> {
+        self.0.renew(claim, lease).await
+    }
+
+    async fn forget(&self, event: &EventKey) -> Result<u64, LedgerError> {
+        self.0.forget(event).await
+    }
+
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+        self.0.forget_claimed(window).await
+    }
+
+    async fn purge(&self, limit: u32) -> Result<u64, LedgerError> {
+        self.0.purge(limit).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_at_any_moment_changes_nothing() {
+    for turns in 0..12 {
+        for does in [Does::AnswersAfter(seconds(1)), Does::Answers(500), Does::Panics] {
+            let handler = Handler::new(does.clone());
+            let layer = KlikitDedupeLayer::new(Slow(MemoryStore::new()));
+            let stack = stack(&layer, &handler);
+            let mut call = tokio_test::task::spawn(stack.clone().oneshot(delivery().request::<Full<Bytes>>()));
+            for _ in 0..turns {
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call.poll().is_ready())).unwrap_or(true) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(call);
+            sleep(seconds(2)).await;
+            let succeeded = handler.finished() == 1 && matches!(does, Does::AnswersAfter(_));
+            handler.now(Does::Answers(200));
+            if succeeded {
+                assert_duplicate(&stack, &delivery()).await;
+            } else {
+                assert_handled(&stack, &delivery()).await;
+            }
+        }
+    }
+}
+
+/// A store that can be made to fail, and to hang until it is let go.
+#[derive(Clone)]
+struct Faulty {
+    store: MemoryStore,
+    fault: Arc<Mutex<Option<Fault>>>,
+}
+
+#[derive(Clone)]
+enum Fault {
+    Fails,
+    /// Does what is asked, and says that it failed.
+    FailsAfterwards,
+    FailsToComplete,
+    Hangs(Arc<Semaphore>),
+}
+
+impl Faulty {
+    fn new() -> Self {
+        Self { store: MemoryStore::new(), fault: Arc::default() }
+    }
+
+    fn set(&self, fault: impl Into<Option<Fault>>) {
+        *self.fault.lock().unwrap() = fault.into();
+    }
+
+    async fn guard<T>(
+        &self,
+        completing: bool,
+        call: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        let fault = self.fault.lock().unwrap().clone();
+        match fault {
+            Some(Fault::Fails) => Err(LedgerError::new("down")),
+            Some(Fault::FailsToComplete) if completing => Err(LedgerError::new("down")),
+            Some(Fault::FailsAfterwards) => {
+                let _ = call.await;
+                Err(LedgerError::new("the answer was lost"))
+            }
+            Some(Fault::Hangs(permits)) => {
+                permits.acquire().await.unwrap().forget();
+                call.await
+            }
+            Some(Fault::FailsToComplete) | None => call.await,
+        }
+    }
+}
+
+impl Ledger for Faulty {
+    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
+        self.guard(false, self.store.claim(claim, lease)).await
+    }
+
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
+        self.guard(true, self.store.complete(claim, retention)).await
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+        self.guard(false, self.store.release(claim)).await
+    }
+
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, LedgerError> {
+        self.guard(false, self.store.renew(claim, lease)).await
+    }
+
+    async fn forget(&self, event: &EventKey) -> Result<u64, LedgerError> {
+        self.guard(false, self.store.forget(event)).await
+    }
+
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+        self.guard(false, self.store.forget_claimed(window)).await
+    }
+
+    async fn purge(&self, limit: u32) -> Result<u64, LedgerError> {
+        self.guard(false, self.store.purge(limit)).await
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_nothing_is_handled_and_nothing_is_lost() {
+    let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
+    let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
+    store.set(Fault::Fails);
+    for _ in 0..3 {
+        assert_unavailable(&stack, &delivery(), "store unavailable").await;
+    }
+    assert_eq!(handler.started(), 0);
+    store.set(None);
+    assert_handled(&stack, &delivery()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_lost_runs_out_or_is_released() {
+    let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
+    let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
+    store.set(Fault::FailsAfterwards);
+    assert_unavailable(&stack, &delivery(), "store unavailable").await;
+    assert_eq!(handler.started(), 0);
+    store.set(None);
+    assert_handled(&stack, &delivery()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_is_answered_503_and_what_it_claims_late_is_released() {
+    let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
+    let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
+    let permits = Arc::new(Semaphore::new(0));
+    store.set(Fault::Hangs(Arc::clone(&permits)));
+    let started = tokio::time::Instant::now();
+    assert_unavailable(&stack, &delivery(), "store unavailable").await;
+    assert_eq!(started.elapsed(), seconds(2));
+    assert_eq!(handler.started(), 0);
+
+    store.set(None);
+    permits.add_permits(1);
+    sleep(Duration::from_millis(1)).await;
+    assert_handled(&stack, &delivery()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_cannot_be_recorded_is_a_success_and_is_recorded_later() {
+    let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
+    let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
+    store.set(Fault::FailsToComplete);
+    assert_handled(&stack, &delivery()).await;
+    for _ in 0..10 {
+        assert_unavailable(&stack, &delivery(), "in flight").await;
+        sleep(seconds(10)).await;
+    }
+    store.set(None);
+    sleep(seconds(10)).await;
+    assert_duplicate(&stack, &delivery()).await;
+    assert_eq!(handler.started(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_for_a_while_during_the_handling_loses_no_claim() {
+    let (handler, store) = (Handler::new(Does::AnswersAfter(seconds(60))), Faulty::new());
+    let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
+    let call = tokio::spawn({
+        let stack = stack.clone();
+        async move { send(&stack, &delivery()).await }
+    });
+    sleep(seconds(1)).await;
+    store.set(Fault::Fails);
+    sleep(seconds(20)).await;
+    store.set(None);
+    assert_eq!(call.await.unwrap().0, 200);
+    assert_duplicate(&stack, &delivery()).await;
+    assert_eq!(handler.started(), 1);
+}

@@ -1,0 +1,147 @@
+//! What becomes of a delivery, by what the handler does with it.
+
+use super::*;
+
+#[tokio::test]
+async fn a_delivery_is_handled_once_and_then_ignored() {
+    let handler = Handler::new(Does::Answers(200));
+    let stack = stack(&dedupe(), &handler);
+    assert_handled(&stack, &delivery()).await;
+    assert_duplicate(&stack, &delivery()).await;
+    assert_handled(&stack, &delivery().event_id("evt-2")).await;
+    assert_eq!(handler.started(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_is_being_handled_is_answered_503_and_never_200() {
+    let permits = Arc::new(Semaphore::new(0));
+    let handler = Handler::new(Does::Waits(Arc::clone(&permits)));
+    let stack = stack(&dedupe(), &handler);
+    let first = tokio::spawn({
+        let stack = stack.clone();
+        async move { send(&stack, &delivery()).await }
+    });
+    while handler.started() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (status, text, retry_after) = send(&stack, &delivery()).await;
+    assert_eq!((status, &*text), (503, r#"{"error":"in flight"}"#));
+    assert_eq!(retry_after, Some(26), "a second more than the lease");
+
+    permits.add_permits(1);
+    assert_eq!(first.await.unwrap().0, 200);
+    assert_duplicate(&stack, &delivery()).await;
+    assert_eq!(handler.started(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_of_12_seconds_finishes_although_klikit_hangs_up_at_10() {
+    let handler = Handler::new(Does::AnswersAfter(seconds(12)));
+    let stack = stack(&dedupe(), &handler);
+    let hung_up = tokio::time::timeout(seconds(10), send(&stack, &delivery())).await;
+    assert!(hung_up.is_err());
+    assert_unavailable(&stack, &delivery(), "in flight").await;
+    sleep(seconds(3)).await;
+    assert_eq!(handler.finished(), 1);
+    assert_duplicate(&stack, &delivery()).await;
+    assert_eq!(handler.started(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_renewed_for_as_long_as_the_handler_runs() {
+    let handler = Handler::new(Does::AnswersAfter(seconds(120)));
+    let stack = stack(&dedupe(), &handler);
+    assert!(tokio::time::timeout(seconds(10), send(&stack, &delivery())).await.is_err());
+    for _ in 0..10 {
+        assert_unavailable(&stack, &delivery(), "in flight").await;
+        sleep(seconds(10)).await;
+    }
+    sleep(seconds(20)).await;
+    assert_duplicate(&stack, &delivery()).await;
+    assert_eq!((handler.started(), handler.finished()), (1, 1));
+}
+
+#[tokio::test]
+async fn anything_but_a_2xx_is_handled_again() {
+    let handler = Handler::new(Does::Answers(500));
+    let stack = stack(&dedupe(), &handler);
+    for status in [500, 404, 302, 199, 503] {
+        handler.now(Does::Answers(status));
+        assert_eq!(send(&stack, &delivery()).await, (status, "handled".to_owned(), None));
+    }
+    handler.now(Does::Fails);
+    let error = stack.clone().oneshot(delivery().request::<Full<Bytes>>()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the handler failed");
+    for status in [204, 200, 299] {
+        handler.now(Does::Answers(status));
+        let delivery = delivery().event_id(format!("evt-{status}"));
+        assert_eq!(send(&stack, &delivery).await.0, status);
+        assert_duplicate(&stack, &delivery).await;
+    }
+    handler.now(Does::Answers(200));
+    assert_handled(&stack, &delivery()).await;
+}
+
+#[tokio::test]
+async fn a_panic_goes_on_to_the_caller_and_the_retry_is_handled() {
+    let handler = Handler::new(Does::Panics);
+    let stack = stack(&dedupe(), &handler);
+    let call = stack.clone().oneshot(delivery().request::<Full<Bytes>>());
+    let panic = std::panic::AssertUnwindSafe(call).catch_unwind().await.unwrap_err();
+    assert_eq!(*panic.downcast::<&str>().unwrap(), "the handler panicked");
+    handler.now(Does::Answers(200));
+    assert_handled(&stack, &delivery()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_hangs_is_given_up_and_the_retry_is_handled() {
+    let handler = Handler::new(Does::Hangs);
+    let stack = stack(&dedupe(), &handler);
+    assert_unavailable(&stack, &delivery(), "handler timed out").await;
+    handler.now(Does::Answers(200));
+    assert_handled(&stack, &delivery()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_64_copies_at_once_one_is_handled() {
+    for round in 0..20 {
+        let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(1)));
+        let stack = stack(&dedupe(), &handler);
+        let copy = delivery().event_id(format!("evt-{round}"));
+        let copies: Vec<_> = (0..64)
+            .map(|_| {
+                let (stack, copy) = (stack.clone(), copy.clone());
+                tokio::spawn(async move { send(&stack, &copy).await })
+            })
+            .collect();
+        for answer in futures_util::future::join_all(copies).await {
+            let (status, text, _) = answer.unwrap();
+            assert!(status == 503 || (status == 200 && (text == "handled" || text.contains("duplicate-ignored"))));
+        }
+        assert_eq!(handler.started(), 1);
+        assert_duplicate(&stack, &copy).await;
+    }
+}
+
+#[tokio::test]
+async fn without_the_verify_layer_nothing_is_handled() {
+    let handler = Handler::new(Does::Answers(200));
+    let service = dedupe().layer(handler.clone());
+    let strip = |mut request: Request<VerifiedBody>| {
+        request.extensions_mut().clear();
+        request
+    };
+    let misbuilt = KlikitVerifyLayer::new(SECRET).layer(tower::util::MapRequest::new(service, strip));
+    let response = misbuilt.oneshot(delivery().request::<Full<Bytes>>()).await.unwrap();
+    assert_eq!(response.status(), 500);
+    assert_eq!(handler.started(), 0);
+}
+
+#[tokio::test]
+async fn a_handler_finds_its_claim() {
+    let handler = Handler::new(Does::Answers(200));
+    assert_handled(&stack(&dedupe(), &handler), &delivery()).await;
+    let claim = handler.last_claim();
+    assert_eq!(claim.key(), claim.event());
+    assert_eq!(claim.digest(), &tower_klikit::dedupe::BodyDigest::of(BODY.as_bytes()));
+}

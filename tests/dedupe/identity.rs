@@ -1,0 +1,116 @@
+//! Which deliveries are the same, and what an operator can have forgotten.
+
+use super::*;
+
+#[tokio::test]
+async fn a_captured_body_under_an_id_not_yet_seen_does_not_swallow_the_real_delivery() {
+    let handler = Handler::new(Does::Answers(200));
+    let stack = stack(&dedupe(), &handler);
+    assert_handled(&stack, &other_body()).await;
+    assert!(!handler.last_claim().is_conflict());
+    assert_handled(&stack, &delivery()).await;
+    assert!(handler.last_claim().is_conflict());
+    // Each body's own retries are duplicates.
+    assert_duplicate(&stack, &delivery()).await;
+    assert_duplicate(&stack, &other_body()).await;
+    assert_eq!(handler.started(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_captured_body_in_flight_does_not_hold_up_the_real_delivery() {
+    let handler = Handler::new(Does::AnswersAfter(seconds(20)));
+    let stack = stack(&dedupe(), &handler);
+    assert!(tokio::time::timeout(seconds(1), send(&stack, &other_body())).await.is_err());
+    handler.now(Does::Answers(200));
+    assert_handled(&stack, &delivery()).await;
+}
+
+#[tokio::test]
+async fn a_conflict_can_be_trusted_or_refused() {
+    let handler = Handler::new(Does::Answers(200));
+    let trusting = stack(&dedupe().on_conflict(ConflictPolicy::TrustEventId), &handler);
+    assert_handled(&trusting, &delivery()).await;
+    assert_duplicate(&trusting, &other_body()).await;
+
+    let refusing = stack(&dedupe().on_conflict(ConflictPolicy::Refuse), &handler);
+    assert_handled(&refusing, &delivery()).await;
+    let (status, text, _) = send(&refusing, &other_body()).await;
+    assert_eq!((status, &*text), (409, r#"{"error":"event id known with another body"}"#));
+    assert_duplicate(&refusing, &delivery()).await;
+    assert_eq!(handler.started(), 2);
+}
+
+#[tokio::test]
+async fn by_its_body_a_delivery_is_known_under_any_id() {
+    let handler = Handler::new(Does::Answers(200));
+    let stack = stack(&dedupe().identity(Identity::Body), &handler);
+    assert_handled(&stack, &delivery()).await;
+    assert_duplicate(&stack, &delivery().event_id("evt-2")).await;
+    assert_handled(&stack, &other_body()).await;
+}
+
+#[tokio::test]
+async fn a_delivery_without_an_id_is_known_by_its_body() {
+    let handler = Handler::new(Does::Answers(200));
+    let stack = stack(&dedupe(), &handler);
+    assert_handled(&stack, &delivery().without_header(&EVENT_ID)).await;
+    assert_duplicate(&stack, &delivery().without_header(&EVENT_ID)).await;
+    assert_handled(&stack, &other_body().without_header(&EVENT_ID)).await;
+    assert_handled(&stack, &delivery()).await;
+}
+
+fn keyring(tenant: &str, id: &str, secret: &str) -> Keyring {
+    Keyring::new(tenant, id, WebhookSecret::new(secret).unwrap())
+}
+
+#[tokio::test]
+async fn a_delivery_signed_with_the_old_secret_and_retried_with_the_new_is_a_duplicate() {
+    let handler = Handler::new(Does::Answers(200));
+    let keyring = keyring("warung", "old", "old secret");
+    let stack = KlikitVerifyLayer::with_keyring(keyring.clone()).layer(dedupe().layer(handler.clone()));
+    assert_handled(&stack, &SignedDelivery::new("old secret", BODY).event_id("evt-1")).await;
+    keyring.add("new", WebhookSecret::new("new secret").unwrap()).unwrap();
+    keyring.retire("old").unwrap();
+    assert_duplicate(&stack, &SignedDelivery::new("new secret", BODY).event_id("evt-1")).await;
+}
+
+#[tokio::test]
+async fn tenants_never_collide_unless_they_share_a_scope() {
+    let handler = Handler::new(Does::Answers(200));
+    for shared in [false, true] {
+        let layer = if shared { dedupe().scope("all") } else { dedupe() };
+        let tenant = |name: &str| {
+            KlikitVerifyLayer::with_keyring(keyring(name, "1", SECRET)).layer(layer.layer(handler.clone()))
+        };
+        assert_handled(&tenant("warung"), &delivery()).await;
+        if shared {
+            assert_duplicate(&tenant("kedai"), &delivery()).await;
+        } else {
+            assert_handled(&tenant("kedai"), &delivery()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_operator_forgets_is_handled_again() {
+    let handler = Handler::new(Does::Answers(200));
+    let layer = dedupe();
+    let stack = stack(&layer, &handler);
+    let without_id = delivery().without_header(&EVENT_ID);
+    for delivery in [&delivery(), &other_body(), &without_id] {
+        assert_handled(&stack, delivery).await;
+    }
+    assert_eq!(layer.forget("kedai", "evt-1").await.unwrap(), 0);
+    assert_eq!(layer.forget("default", "evt-1").await.unwrap(), 2, "the delivery and the conflict");
+    assert_handled(&stack, &delivery()).await;
+    assert_handled(&stack, &other_body()).await;
+
+    assert_duplicate(&stack, &without_id).await;
+    assert_eq!(layer.forget_body("default", BODY).await.unwrap(), 1);
+    assert_handled(&stack, &without_id).await;
+
+    let (before, soon) = (SystemTime::now() - seconds(60), SystemTime::now() + seconds(60));
+    assert_eq!(layer.forget_received(before - seconds(60)..before).await.unwrap(), 0);
+    assert_eq!(layer.forget_received(before..soon).await.unwrap(), 3);
+    assert_handled(&stack, &without_id).await;
+}
