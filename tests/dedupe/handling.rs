@@ -97,7 +97,9 @@ async fn a_panic_goes_on_to_the_caller_and_the_retry_is_handled() {
 async fn a_handler_that_hangs_is_given_up_and_the_retry_is_handled() {
     let handler = Handler::new(Does::Hangs);
     let stack = stack(&dedupe(), &handler);
+    let started = tokio::time::Instant::now();
     assert_unavailable(&stack, &delivery(), "handler timed out").await;
+    assert_eq!(started.elapsed(), KlikitDedupeLayer::DEFAULT_HANDLER_DEADLINE);
     handler.now(Does::Answers(200));
     assert_handled(&stack, &delivery()).await;
 }
