@@ -49,19 +49,21 @@ impl Budget {
     /// Sets `bytes` aside for a body that waits since `asker`, or does not wait yet, by refusing those that have waited longer
     /// if need be.
     pub(super) fn charge(self: &Arc<Self>, bytes: usize, asker: Option<Instant>) -> Result<Charge, Exhausted> {
-        self.take(bytes, asker)?;
+        self.take(0, bytes, asker)?;
         Ok(Charge { budget: Arc::clone(self), bytes })
     }
 
-    fn take(&self, bytes: usize, asker: Option<Instant>) -> Result<(), Exhausted> {
+    /// Sets aside what is missing to `bytes` when `held` are set aside already.
+    fn take(&self, held: usize, bytes: usize, asker: Option<Instant>) -> Result<(), Exhausted> {
         if bytes > self.limit {
             // Refusing others could not make this fit.
             return Err(Exhausted);
         }
-        while !self.fits(bytes) {
+        let missing = bytes.saturating_sub(held);
+        while !self.fits(missing) {
             let mut waiting = lock(&self.waiting);
             // Another body's eviction may have made room enough for this one too.
-            if self.fits(bytes) {
+            if self.fits(missing) {
                 break;
             }
             let Evicted { buffer, waker } = evict_longest(&mut waiting, asker)?;
@@ -114,11 +116,7 @@ pub(super) struct Charge {
 impl Charge {
     /// Sets further bytes aside, so that there are `bytes` in all. `asker` is as for [`Budget::charge`].
     pub(super) fn grow_to(&mut self, bytes: usize, asker: Option<Instant>) -> Result<(), Exhausted> {
-        if bytes > self.budget.limit {
-            // Refusing others could not make this fit.
-            return Err(Exhausted);
-        }
-        self.budget.take(bytes.saturating_sub(self.bytes), asker)?;
+        self.budget.take(self.bytes, bytes, asker)?;
         self.bytes = self.bytes.max(bytes);
         Ok(())
     }
