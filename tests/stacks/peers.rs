@@ -177,3 +177,11 @@ pub(crate) async fn assert_only_the_genuine_arrive(
         handler.assert_not_called();
     }
 }
+
+/// A genuine delivery arrives, an altered one does not, both sent without a length.
+pub(crate) async fn assert_a_body_without_a_length_completes(client: &Client, handler: &Handler) {
+    assert_eq!(client.send_chunked(&sample()).await.status, 200);
+    handler.assert_received(&sample());
+    assert_eq!(client.send_chunked(&sample().altered()).await.status, 403);
+    handler.assert_not_called();
+}
