@@ -55,7 +55,7 @@ fn handle(store: &MemoryStore, claim: &Claim) {
     assert!(now(store.complete(claim, RETENTION)));
 }
 
-fn now<T>(future: impl Future<Output = Result<T, tower_klikit::dedupe::LedgerError>>) -> T {
+fn now<T>(future: impl Future<Output = Result<T, tower_klikit::dedupe::StoreError>>) -> T {
     future.now_or_never().expect("ready at once").expect("there is room")
 }
 

@@ -61,6 +61,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "dedupe")]
+mod answer;
+#[cfg(feature = "dedupe")]
 pub mod dedupe;
 mod event;
 pub mod header;

@@ -45,7 +45,7 @@ pub(crate) fn conflict(event_id: Option<&EventId>) {
 
 /// A store failed to do `what`.
 #[cfg(feature = "dedupe")]
-pub(crate) fn ledger_failed(what: &str, error: &dyn Error) {
+pub(crate) fn store_failed(what: &str, error: &dyn Error) {
     warn!(source = error.source(), "cannot {what} a delivery: {error}");
 }
 

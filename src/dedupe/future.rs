@@ -10,8 +10,7 @@ use std::{
 use http::Response;
 use tokio::sync::oneshot;
 
-use super::answer::Answer;
-use crate::verify::ResponseBody;
+use crate::{answer::Answer, verify::ResponseBody};
 
 /// The future of [`KlikitDedupe`](super::KlikitDedupe): waits for the task that claims and handles the delivery.
 ///

@@ -8,8 +8,10 @@ use std::{
 use tower_layer::Layer;
 
 use super::{
-    config::{Config, ConflictPolicy, Identity, Tokens},
-    ledger::{BodyDigest, EventKey, Ledger, LedgerError},
+    config::Config,
+    error::StoreError,
+    identity::{ConflictPolicy, Identity, Recognition},
+    ledger::Ledger,
     service::KlikitDedupe,
 };
 
@@ -44,10 +46,7 @@ impl KlikitDedupeLayer {
             retention: Self::DEFAULT_RETENTION,
             claim_deadline: Self::DEFAULT_CLAIM_DEADLINE,
             handler_deadline: Self::DEFAULT_HANDLER_DEADLINE,
-            identity: Identity::default(),
-            on_conflict: ConflictPolicy::default(),
-            scope: None,
-            tokens: Arc::new(Tokens::new()),
+            recognition: Recognition::new(),
         };
         Self { config: Arc::new(config) }
     }
@@ -85,13 +84,13 @@ impl KlikitDedupeLayer {
     /// By what a delivery is known. [`Identity::EventId`] unless set.
     #[must_use]
     pub fn identity(self, identity: Identity) -> Self {
-        self.with(|config| config.identity = identity)
+        self.with(|config| config.recognition.identity = identity)
     }
 
     /// What is done with a known id that comes with another body. [`ConflictPolicy::Process`] unless set.
     #[must_use]
     pub fn on_conflict(self, policy: ConflictPolicy) -> Self {
-        self.with(|config| config.on_conflict = policy)
+        self.with(|config| config.recognition.on_conflict = policy)
     }
 
     /// Remembers all deliveries under this name, whatever tenant they are for. The name of the keyring that verified them
@@ -100,7 +99,7 @@ impl KlikitDedupeLayer {
     /// Only for tenants whose event ids cannot be the same.
     #[must_use]
     pub fn scope(self, name: impl Into<Arc<str>>) -> Self {
-        self.with(|config| config.scope = Some(name.into()))
+        self.with(|config| config.recognition.scope = Some(name.into()))
     }
 
     /// Forgets a delivery, so that it is handled again when klikit replays it: ask for the replay after this. How many entries
@@ -114,8 +113,8 @@ impl KlikitDedupeLayer {
     /// # Errors
     ///
     /// When the store does not answer as it should.
-    pub async fn forget(&self, tenant: &str, event_id: &str) -> Result<u64, LedgerError> {
-        let key = EventKey::of_event(self.config.scope_of(tenant), event_id);
+    pub async fn forget(&self, tenant: &str, event_id: &str) -> Result<u64, StoreError> {
+        let key = self.config.recognition.key_of_event(tenant, event_id);
         self.config.ledger.forget(&key).await
     }
 
@@ -124,8 +123,8 @@ impl KlikitDedupeLayer {
     /// # Errors
     ///
     /// When the store does not answer as it should.
-    pub async fn forget_body(&self, tenant: &str, body: impl AsRef<[u8]>) -> Result<u64, LedgerError> {
-        let key = EventKey::of_body(self.config.scope_of(tenant), &BodyDigest::of(body.as_ref()));
+    pub async fn forget_body(&self, tenant: &str, body: impl AsRef<[u8]>) -> Result<u64, StoreError> {
+        let key = self.config.recognition.key_of_body(tenant, body.as_ref());
         self.config.ledger.forget(&key).await
     }
 
@@ -134,7 +133,7 @@ impl KlikitDedupeLayer {
     /// # Errors
     ///
     /// When the store does not answer as it should. Some may be forgotten already.
-    pub async fn forget_received(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+    pub async fn forget_received(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         self.config.ledger.forget_claimed(window).await
     }
 

@@ -8,9 +8,11 @@
 //!     └───────── until passed / forget ───────────────────────────
 //! ```
 
-use std::{error::Error, fmt, future::Future, ops::Range, pin::Pin, time::Duration, time::SystemTime};
+use std::{fmt, future::Future, ops::Range, pin::Pin, time::Duration, time::SystemTime};
 
 use sha2::{Digest, Sha256};
+
+use super::error::StoreError;
 
 /// A store that remembers which deliveries were handled, and which are being handled.
 ///
@@ -26,33 +28,33 @@ pub trait Ledger: Send + Sync + 'static {
     /// is there.
     ///
     /// Claiming again what this token already holds, as after an answer that was lost, succeeds, and renews it.
-    fn claim(&self, claim: &Claim, lease: Duration) -> impl Future<Output = Result<ClaimOutcome, LedgerError>> + Send;
+    fn claim(&self, claim: &Claim, lease: Duration) -> impl Future<Output = Result<ClaimOutcome, StoreError>> + Send;
 
     /// Turns what this token has claimed into DONE, for the time `retention`. `false`, and no change, when the token does not
     /// hold it any more.
     ///
     /// Completing again what this token has completed succeeds.
-    fn complete(&self, claim: &Claim, retention: Duration) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    fn complete(&self, claim: &Claim, retention: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Gives up what this token has claimed, so that the next claim succeeds. No change when the token does not hold it, or
     /// has completed it.
-    fn release(&self, claim: &Claim) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    fn release(&self, claim: &Claim) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Has what this token has claimed last for the time `lease` from now on. `false`, and no change, when the token does not
     /// hold it any more, or has completed it.
-    fn renew(&self, claim: &Claim, lease: Duration) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    fn renew(&self, claim: &Claim, lease: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Makes every entry of this event absent, whatever its state: the one under the event's own key, and those of other
     /// bodies that came under the same id. How many there were.
-    fn forget(&self, event: &EventKey) -> impl Future<Output = Result<u64, LedgerError>> + Send;
+    fn forget(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Makes every entry absent that was claimed in this time, whatever its state and whoever's it is. How many there were.
-    fn forget_claimed(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, LedgerError>> + Send;
+    fn forget_claimed(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Deletes at most `limit` entries whose time is up, to free room. How many there were.
     ///
     /// Stores do this by themselves as they go; a store that forgets by itself, as Redis does, has nothing to do.
-    fn purge(&self, limit: u32) -> impl Future<Output = Result<u64, LedgerError>> + Send;
+    fn purge(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
 /// Which event, of which tenant: 16 bytes of a SHA-256, so that keys are short and neither ids nor tenants can be read off
@@ -97,12 +99,6 @@ pub enum ClaimOutcome {
         /// Of the body that was handled.
         digest: BodyDigest,
     },
-}
-
-/// A store could not do, or could not tell whether it did, what was asked.
-#[derive(Debug)]
-pub struct LedgerError {
-    source: Box<dyn Error + Send + Sync>,
 }
 
 impl EventKey {
@@ -200,29 +196,6 @@ impl Claim {
     }
 }
 
-impl LedgerError {
-    /// Keeps what went wrong as the [source](Error::source).
-    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: source.into() }
-    }
-
-    pub(crate) fn deadline() -> Self {
-        Self::new("it took longer than the deadline")
-    }
-}
-
-impl fmt::Display for LedgerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the ledger did not answer as it should")
-    }
-}
-
-impl Error for LedgerError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.source)
-    }
-}
-
 macro_rules! debug_as_hex {
     ($($name:ident),*) => {$(
         impl fmt::Debug for $name {
@@ -235,7 +208,7 @@ macro_rules! debug_as_hex {
 
 debug_as_hex!(EventKey, BodyDigest, Token);
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send + 'a>>;
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// [`Ledger`], callable without knowing the store.
 pub(crate) trait DynLedger: Send + Sync {

@@ -39,9 +39,10 @@
 //!
 //! The service has to be called within a tokio runtime with its timer enabled.
 
-mod answer;
 mod config;
+mod error;
 mod future;
+mod identity;
 mod layer;
 mod ledger;
 mod service;
@@ -49,9 +50,10 @@ mod task;
 
 pub(crate) use self::ledger::DynLedger;
 pub use self::{
-    config::{ConflictPolicy, Identity},
+    error::StoreError,
     future::ResponseFuture,
+    identity::{ConflictPolicy, Identity},
     layer::KlikitDedupeLayer,
-    ledger::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, LedgerError, Token},
+    ledger::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, Token},
     service::KlikitDedupe,
 };

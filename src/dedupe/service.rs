@@ -7,8 +7,9 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{answer::Answer, config::Config, future::ResponseFuture, task};
+use super::{config::Config, future::ResponseFuture, task};
 use crate::{
+    answer::Answer,
     event::Delivery,
     telemetry,
     verify::{ResponseBody, VerifiedBody},

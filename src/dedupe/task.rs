@@ -18,12 +18,14 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::{
-    answer::Answer,
-    config::{Config, ConflictPolicy, Identity},
+    config::Config,
+    error::StoreError,
     future::{Outcome, Sender},
-    ledger::{BodyDigest, Claim, ClaimOutcome, EventKey, LedgerError},
+    identity::Found,
+    ledger::{BodyDigest, Claim, ClaimOutcome},
 };
 use crate::{
+    answer::Answer,
     event::{Delivery, EventId},
     telemetry,
     verify::{ResponseBody, VerifiedBody},
@@ -47,7 +49,7 @@ pub(super) async fn run<S, ResBody>(
     let digest = BodyDigest::of(request.body().as_ref());
     let task = Task { config: &config, event_id: delivery.event_id() };
     let claim = {
-        let mut claiming = pin!(task.claim(delivery.tenant(), digest));
+        let mut claiming = pin!(task.claim(&delivery, digest));
         match timeout(config.claim_deadline, &mut claiming).await {
             Ok(Ok(claim)) => claim,
             // In what follows, nobody may be left to hear the answer.
@@ -56,7 +58,7 @@ pub(super) async fn run<S, ResBody>(
                 return;
             }
             Err(_) => {
-                telemetry::ledger_failed("claim", &LedgerError::deadline());
+                telemetry::store_failed("claim", &StoreError::deadline());
                 let _ = answer.send(Outcome::Answered(Answer::Unsure.into_response()));
                 // The store may claim it yet, for nobody.
                 if let Ok(late) = claiming.await {
@@ -111,19 +113,14 @@ struct Task<'a> {
 
 impl Task<'_> {
     /// Claims the delivery for this attempt, or tells what is to be answered.
-    async fn claim(&self, tenant: &str, digest: BodyDigest) -> Result<Claim, Answer> {
+    async fn claim(&self, delivery: &Delivery, digest: BodyDigest) -> Result<Claim, Answer> {
         let Self { config, event_id } = *self;
-        let scope = config.scope_of(tenant);
-        let event = match (config.identity, event_id) {
-            (Identity::EventId, Some(id)) => EventKey::of_event(scope, id.as_str()),
-            (Identity::EventId, None) | (Identity::Body, _) => EventKey::of_body(scope, &digest),
-        };
-        let mut claim = Claim { key: event, event, digest, token: config.new_token() };
+        let mut claim = config.recognition.claim(delivery, digest);
         loop {
             let outcome = match config.ledger.claim(&claim, config.lease).await {
                 Ok(outcome) => outcome,
                 Err(error) => {
-                    telemetry::ledger_failed("claim", &error);
+                    telemetry::store_failed("claim", &error);
                     // It may have been claimed all the same.
                     self.release(&claim).await;
                     return Err(Answer::Unsure);
@@ -134,21 +131,11 @@ impl Task<'_> {
                 ClaimOutcome::InFlight { digest, remaining } => (digest, Answer::InFlight { remaining }),
                 ClaimOutcome::Done { digest } => (digest, Answer::Duplicate),
             };
-            // An entry of a conflict is its body's own.
-            if held == digest || claim.is_conflict() {
-                return Err(answer);
-            }
-            match config.on_conflict {
-                ConflictPolicy::TrustEventId => return Err(answer),
-                ConflictPolicy::Process => {
-                    telemetry::conflict(event_id);
-                    claim.key = event.with_body(&digest);
-                }
-                ConflictPolicy::Refuse => {
-                    telemetry::conflict(event_id);
-                    return Err(Answer::Conflict);
-                }
-            }
+            claim = match config.recognition.found(&claim, &held, event_id) {
+                Found::Same => return Err(answer),
+                Found::Refused => return Err(Answer::Conflict),
+                Found::Conflict(other) => other,
+            };
         }
     }
 
@@ -160,7 +147,7 @@ impl Task<'_> {
         loop {
             sleep(pause).await;
             let renewed = timeout(self.config.claim_deadline, self.config.ledger.renew(claim, lease)).await;
-            pause = match renewed.unwrap_or_else(|_| Err(LedgerError::deadline())) {
+            pause = match renewed.unwrap_or_else(|_| Err(StoreError::deadline())) {
                 Ok(true) => third,
                 Ok(false) => {
                     telemetry::claim_lost(self.event_id);
@@ -168,7 +155,7 @@ impl Task<'_> {
                 }
                 // A store that is back in time is to find the claim still held.
                 Err(error) => {
-                    telemetry::ledger_failed("renew", &error);
+                    telemetry::store_failed("renew", &error);
                     third.min(RENEWAL_RETRY)
                 }
             };
@@ -178,8 +165,8 @@ impl Task<'_> {
     /// If this fails, the claim runs out by itself.
     async fn release(&self, claim: &Claim) {
         let released = timeout(self.config.claim_deadline, self.config.ledger.release(claim)).await;
-        if let Err(error) = released.unwrap_or_else(|_| Err(LedgerError::deadline())) {
-            telemetry::ledger_failed("release", &error);
+        if let Err(error) = released.unwrap_or_else(|_| Err(StoreError::deadline())) {
+            telemetry::store_failed("release", &error);
         }
     }
 
@@ -187,14 +174,14 @@ impl Task<'_> {
     async fn complete(&self, claim: &Claim) -> bool {
         let completed = self.config.ledger.complete(claim, self.config.retention);
         let completed = timeout(self.config.claim_deadline, completed).await;
-        match completed.unwrap_or_else(|_| Err(LedgerError::deadline())) {
+        match completed.unwrap_or_else(|_| Err(StoreError::deadline())) {
             Ok(true) => true,
             Ok(false) => {
                 telemetry::claim_lost(self.event_id);
                 true
             }
             Err(error) => {
-                telemetry::ledger_failed("complete", &error);
+                telemetry::store_failed("complete", &error);
                 false
             }
         }

@@ -7,36 +7,36 @@ use super::*;
 struct Slow<L>(L);
 
 impl<L: Ledger> Ledger for Slow<L> {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
+    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
         tokio::task::yield_now().await;
         let outcome = self.0.claim(claim, lease).await;
         tokio::task::yield_now().await;
         outcome
     }
 
-    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         tokio::task::yield_now().await;
         self.0.complete(claim, retention).await
     }
 
-    async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         tokio::task::yield_now().await;
         self.0.release(claim).await
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, LedgerError> {
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
         self.0.renew(claim, lease).await
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, LedgerError> {
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         self.0.forget(event).await
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         self.0.forget_claimed(window).await
     }
 
-    async fn purge(&self, limit: u32) -> Result<u64, LedgerError> {
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         self.0.purge(limit).await
     }
 }
@@ -96,15 +96,15 @@ impl Faulty {
     async fn guard<T>(
         &self,
         completing: bool,
-        call: impl Future<Output = Result<T, LedgerError>>,
-    ) -> Result<T, LedgerError> {
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let fault = self.fault.lock().unwrap().clone();
         match fault {
-            Some(Fault::Fails) => Err(LedgerError::new("down")),
-            Some(Fault::FailsToComplete) if completing => Err(LedgerError::new("down")),
+            Some(Fault::Fails) => Err(StoreError::new("down")),
+            Some(Fault::FailsToComplete) if completing => Err(StoreError::new("down")),
             Some(Fault::FailsAfterwards) => {
                 let _ = call.await;
-                Err(LedgerError::new("the answer was lost"))
+                Err(StoreError::new("the answer was lost"))
             }
             Some(Fault::Hangs(permits)) => {
                 permits.acquire().await.unwrap().forget();
@@ -116,31 +116,31 @@ impl Faulty {
 }
 
 impl Ledger for Faulty {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
+    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
         self.guard(false, self.store.claim(claim, lease)).await
     }
 
-    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         self.guard(true, self.store.complete(claim, retention)).await
     }
 
-    async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         self.guard(false, self.store.release(claim)).await
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, LedgerError> {
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
         self.guard(false, self.store.renew(claim, lease)).await
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, LedgerError> {
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         self.guard(false, self.store.forget(event)).await
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         self.guard(false, self.store.forget_claimed(window)).await
     }
 
-    async fn purge(&self, limit: u32) -> Result<u64, LedgerError> {
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         self.guard(false, self.store.purge(limit)).await
     }
 }

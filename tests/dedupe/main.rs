@@ -30,7 +30,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_klikit::{
     Keyring, KlikitVerify, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
     dedupe::{
-        Claim, ClaimOutcome, ConflictPolicy, EventKey, Identity, KlikitDedupe, KlikitDedupeLayer, Ledger, LedgerError,
+        Claim, ClaimOutcome, ConflictPolicy, EventKey, Identity, KlikitDedupe, KlikitDedupeLayer, Ledger, StoreError,
     },
     header::EVENT_ID,
     store::MemoryStore,

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::runtime::Builder;
 use tower_klikit::{
-    dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, LedgerError},
+    dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, StoreError},
     store::MemoryStore,
     testing::ledger,
 };
@@ -159,14 +159,14 @@ impl Broken {
     }
 
     /// What is there.
-    async fn look(&self, claim: &Claim) -> Result<Option<ClaimOutcome>, LedgerError> {
+    async fn look(&self, claim: &Claim) -> Result<Option<ClaimOutcome>, StoreError> {
         let onlooker = Claim::new(*claim.key().as_bytes(), *claim.event().as_bytes(), *claim.digest(), [99; 16]);
         let outcome = self.store.claim(&onlooker, DAY).await?;
         self.store.release(&onlooker).await?;
         Ok(Some(outcome).filter(|outcome| *outcome != ClaimOutcome::Claimed))
     }
 
-    async fn take(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
+    async fn take(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
         let outcome = self.store.claim(claim, lease).await?;
         if outcome == ClaimOutcome::Claimed {
             self.holders.lock().unwrap().insert(*claim.key(), claim.clone());
@@ -176,7 +176,7 @@ impl Broken {
 }
 
 impl Ledger for Broken {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
+    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
         let claim = &self.seen(claim);
         *self.claimed.lock().unwrap().entry(*claim.event()).or_default() += 1;
         let holder = self.holder(claim);
@@ -194,7 +194,7 @@ impl Ledger for Broken {
         }
         let outcome = self.take(claim, asked).await?;
         match (self.fault, outcome) {
-            (ClaimFails, _) => Err(LedgerError::new("no")),
+            (ClaimFails, _) => Err(StoreError::new("no")),
             (WhatIsHeldIsClaimed, ClaimOutcome::InFlight { .. }) => Ok(ClaimOutcome::Claimed),
             (TheWholeLeaseRemains, ClaimOutcome::InFlight { digest, .. }) => {
                 Ok(ClaimOutcome::InFlight { digest, remaining: lease })
@@ -210,7 +210,7 @@ impl Ledger for Broken {
         }
     }
 
-    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         let claim = &self.seen(claim);
         let holder = self.holder(claim);
         match self.fault {
@@ -234,7 +234,7 @@ impl Ledger for Broken {
         }
     }
 
-    async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         let claim = &self.seen(claim);
         match (self.fault, self.holder(claim)) {
             (ReleasingDoesNothing, _) => Ok(()),
@@ -246,7 +246,7 @@ impl Ledger for Broken {
         }
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, LedgerError> {
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
         let claim = &self.seen(claim);
         match (self.fault, self.holder(claim)) {
             (RenewingDoesNothing, _) => match self.look(claim).await? {
@@ -269,7 +269,7 @@ impl Ledger for Broken {
         }
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, LedgerError> {
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         self.forgotten.lock().unwrap().insert(*event);
         match self.fault {
             ForgettingDoesNothing => Ok(1),
@@ -282,7 +282,7 @@ impl Ledger for Broken {
         }
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         match self.fault {
             WindowsTakeAll => self.store.forget_claimed(SystemTime::UNIX_EPOCH..SystemTime::now() + DAY).await,
             WindowsAreMissed => self.store.forget_claimed(window.start - DAY..window.end - DAY).await,
@@ -290,7 +290,7 @@ impl Ledger for Broken {
         }
     }
 
-    async fn purge(&self, limit: u32) -> Result<u64, LedgerError> {
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         match self.fault {
             PurgingTakesTooMany => self.store.purge(u32::MAX).await,
             PurgingTakesAll => {

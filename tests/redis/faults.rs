@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tower_klikit::{
-    dedupe::{ClaimOutcome, Ledger, LedgerError},
+    dedupe::{ClaimOutcome, Ledger, StoreError},
     store::redis::RedisStore,
 };
 
@@ -82,7 +82,7 @@ impl Load {
 
 async fn until_ok<T, F>(progress: &watch::Sender<Progress>, call: impl Fn() -> F) -> T
 where
-    F: Future<Output = Result<T, LedgerError>>,
+    F: Future<Output = Result<T, StoreError>>,
 {
     loop {
         match call().await {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use tower_klikit::{
-    dedupe::{BodyDigest, Claim, LedgerError},
+    dedupe::{BodyDigest, Claim, StoreError},
     store::sqlite::{SqliteError, SqliteErrorKind, SqliteOptions, SqliteStore},
 };
 
@@ -118,6 +118,6 @@ pub(crate) fn bytes(number: u64) -> [u8; 16] {
     ((u128::from(spread) << 64) | u128::from(number)).to_be_bytes()
 }
 
-pub(crate) fn kind(error: &LedgerError) -> SqliteErrorKind {
+pub(crate) fn kind(error: &StoreError) -> SqliteErrorKind {
     error.source().and_then(|source| source.downcast_ref::<SqliteError>()).expect("an error of the store").kind()
 }

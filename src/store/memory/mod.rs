@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::table::{ClaimedAt, Entry, Table, Tick};
 use crate::{
-    dedupe::{Claim, ClaimOutcome, EventKey, Ledger, LedgerError},
+    dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError},
     telemetry,
 };
 
@@ -188,17 +188,17 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Ledger for MemoryStore {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
-        self.try_claim(claim, lease).map_err(LedgerError::new)
+    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
+        self.try_claim(claim, lease).map_err(StoreError::new)
     }
 
-    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         let shared = &self.shared;
         let now = shared.now();
         Ok(shared.shard(&claim.event).lock().complete(claim, now, retention, &shared.turns))
     }
 
-    async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         let shared = &self.shared;
         let now = shared.now();
         let released = shared.shard(&claim.event).lock().release(claim, now);
@@ -206,12 +206,12 @@ impl Ledger for MemoryStore {
         Ok(())
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, LedgerError> {
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
         let now = self.shared.now();
         Ok(self.shared.shard(&claim.event).lock().renew(claim, now, lease))
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, LedgerError> {
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         let shared = &self.shared;
         let now = shared.now();
         let forgotten = shared.shard(event).lock().forget(now, |entry| entry.event == *event);
@@ -219,7 +219,7 @@ impl Ledger for MemoryStore {
         Ok(forgotten.live)
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let shared = &self.shared;
         let now = shared.now();
         let wall = SystemTime::now();
@@ -235,7 +235,7 @@ impl Ledger for MemoryStore {
         Ok(live)
     }
 
-    async fn purge(&self, limit: u32) -> Result<u64, LedgerError> {
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         let now = self.shared.now();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut gone = 0;

@@ -23,7 +23,7 @@ use super::{
     sql::Sql,
     sweep::{self, Sweeper},
 };
-use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, LedgerError};
+use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, StoreError};
 
 /// A [`Ledger`] in a Postgres table. See the [module](super) for what it promises.
 ///
@@ -106,7 +106,7 @@ impl PostgresStore {
         client: &impl GenericClient,
         claim: &Claim,
         retention: Duration,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<bool, StoreError> {
         let (key, token) = (bytes(claim.key()), &claim.token().as_bytes()[..]);
         let seconds = seconds(retention);
         let params: [(&(dyn ToSql + Sync), Type); 3] =
@@ -115,23 +115,23 @@ impl PostgresStore {
         self.within(1, complete).await.map(|changed| changed > 0)
     }
 
-    async fn run(&self, sql: &str, params: Params<'_>) -> Result<Answer, LedgerError> {
+    async fn run(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
         self.within(1, run(&self.shared.pool, sql, params)).await
     }
 
     /// Runs a statement that may look at the whole table.
-    async fn run_long(&self, sql: &str, params: Params<'_>) -> Result<Answer, LedgerError> {
+    async fn run_long(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
         self.within(PATIENCE, run(&self.shared.pool, sql, params)).await
     }
 
-    async fn within<T, E>(&self, deadlines: u32, work: impl Future<Output = Result<T, E>>) -> Result<T, LedgerError>
+    async fn within<T, E>(&self, deadlines: u32, work: impl Future<Output = Result<T, E>>) -> Result<T, StoreError>
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let limit = self.shared.deadline.saturating_mul(deadlines);
         match timeout(limit, work).await {
-            Ok(done) => done.map_err(LedgerError::new),
-            Err(_) => Err(LedgerError::new(format!("Postgres did not answer within {limit:?}"))),
+            Ok(done) => done.map_err(StoreError::new),
+            Err(_) => Err(StoreError::new(format!("Postgres did not answer within {limit:?}"))),
         }
     }
 
@@ -159,39 +159,39 @@ impl PostgresStore {
 }
 
 impl Ledger for PostgresStore {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
+    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
         self.within(1, self.claim_or_read(claim, lease)).await
     }
 
-    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         let (key, token) = (bytes(claim.key()), &claim.token().as_bytes()[..]);
         let answer = self.run(&self.shared.sql.complete, &[&key, &token, &seconds(retention)]).await?;
         sweep::completed(&self.shared);
         Ok(answer.changed > 0)
     }
 
-    async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         let (key, token) = (bytes(claim.key()), &claim.token().as_bytes()[..]);
         self.run(&self.shared.sql.release, &[&key, &token]).await?;
         Ok(())
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, LedgerError> {
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
         let (key, token) = (bytes(claim.key()), &claim.token().as_bytes()[..]);
         let answer = self.run(&self.shared.sql.renew, &[&key, &token, &seconds(lease)]).await?;
         Ok(answer.changed > 0)
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, LedgerError> {
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         count(&self.run_long(&self.shared.sql.forget, &[&bytes(event)]).await?)
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let (start, end) = (within_calendar(window.start), within_calendar(window.end));
         count(&self.run_long(&self.shared.sql.forget_claimed, &[&start, &end]).await?)
     }
 
-    async fn purge(&self, limit: u32) -> Result<u64, LedgerError> {
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         Ok(self.run_long(&self.shared.sql.purge, &[&i64::from(limit)]).await?.changed)
     }
 }
@@ -247,10 +247,10 @@ fn outcome(row: &Row) -> Result<Option<ClaimOutcome>, tokio_postgres::Error> {
     })
 }
 
-fn count(answer: &Answer) -> Result<u64, LedgerError> {
-    let row = answer.rows.first().ok_or_else(|| LedgerError::new("a count without a row"))?;
-    let count: i64 = row.try_get(0).map_err(LedgerError::new)?;
-    u64::try_from(count).map_err(LedgerError::new)
+fn count(answer: &Answer) -> Result<u64, StoreError> {
+    let row = answer.rows.first().ok_or_else(|| StoreError::new("a count without a row"))?;
+    let count: i64 = row.try_get(0).map_err(StoreError::new)?;
+    u64::try_from(count).map_err(StoreError::new)
 }
 
 fn bytes(key: &EventKey) -> &[u8] {

@@ -57,7 +57,7 @@ use self::{
     connection::Connection,
     script::{Scripts, found, millis},
 };
-use crate::dedupe::{Claim, ClaimOutcome, EventKey, Ledger, LedgerError};
+use crate::dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError};
 
 /// How many keys the server looks at in one go. A few milliseconds, in which it does nothing else.
 const SLICE: usize = 1000;
@@ -128,7 +128,7 @@ impl RedisStore {
     }
 
     /// `time` is the new time to live, where the script sets one.
-    async fn run<T: FromRedisValue>(&self, script: &Script, claim: &Claim, time: Duration) -> Result<T, LedgerError> {
+    async fn run<T: FromRedisValue>(&self, script: &Script, claim: &Claim, time: Duration) -> Result<T, StoreError> {
         let mut invocation = script.prepare_invoke();
         invocation
             .key(self.entry(claim.key()))
@@ -142,15 +142,15 @@ impl RedisStore {
         self.invoke(&invocation).await
     }
 
-    async fn invoke<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> Result<T, LedgerError> {
+    async fn invoke<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> Result<T, StoreError> {
         let result: RedisResult<T> =
             self.connection.call(|mut manager| async move { invocation.invoke_async(&mut manager).await }).await;
-        result.map_err(LedgerError::new)
+        result.map_err(StoreError::new)
     }
 }
 
 impl Ledger for RedisStore {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
+    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
         let there: Option<(Vec<u8>, i64)> = self.run(&self.scripts.claim, claim, lease).await?;
         match there {
             None => Ok(ClaimOutcome::Claimed),
@@ -158,20 +158,20 @@ impl Ledger for RedisStore {
         }
     }
 
-    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         self.run(&self.scripts.complete, claim, retention).await
     }
 
-    async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         let _: bool = self.run(&self.scripts.release, claim, Duration::ZERO).await?;
         Ok(())
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, LedgerError> {
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
         self.run(&self.scripts.renew, claim, lease).await
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, LedgerError> {
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         let mut invocation = self.scripts.forget.prepare_invoke();
         invocation.key(self.entry(event)).key(self.conflicts(event)).arg(event.as_bytes()).arg(&*self.prefix);
         self.invoke(&invocation).await
@@ -179,7 +179,7 @@ impl Ledger for RedisStore {
 
     /// Looks at every key of the server's database, some at a time, and so may take minutes where there are millions. An error
     /// half way leaves some forgotten: call it again.
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let pattern = &[glob_escaped(&self.prefix), b"*".to_vec()].concat();
         let (mut cursor, mut forgotten) = (0, 0);
         loop {
@@ -190,7 +190,7 @@ impl Ledger for RedisStore {
                     scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SLICE).query_async(&mut manager).await
                 })
                 .await
-                .map_err(LedgerError::new)?;
+                .map_err(StoreError::new)?;
             let mut invocation = self.scripts.forget_claimed.prepare_invoke();
             // Not the conflicts' sets, nor the keys of a ledger whose prefix begins with this one's.
             let names = names.into_iter().filter(|name| name.len() == self.prefix.len() + 16);
@@ -210,7 +210,7 @@ impl Ledger for RedisStore {
         }
     }
 
-    async fn purge(&self, _: u32) -> Result<u64, LedgerError> {
+    async fn purge(&self, _: u32) -> Result<u64, StoreError> {
         Ok(0)
     }
 }

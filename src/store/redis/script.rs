@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::{Script, ToRedisArgs};
 
-use crate::dedupe::{BodyDigest, ClaimOutcome, LedgerError};
+use crate::dedupe::{BodyDigest, ClaimOutcome, StoreError};
 
 /// Redis takes no time to live that leads beyond what its clock can hold. A hundred years are enough.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -149,12 +149,12 @@ pub(super) fn millis(time: Duration) -> impl ToRedisArgs {
 }
 
 /// Reads what a claim found.
-pub(super) fn found(value: &[u8], remaining: i64) -> Result<ClaimOutcome, LedgerError> {
+pub(super) fn found(value: &[u8], remaining: i64) -> Result<ClaimOutcome, StoreError> {
     let digest = value
         .get(HEAD..LENGTH)
         .and_then(|digest| <[u8; 32]>::try_from(digest).ok())
         .map(BodyDigest::from)
-        .ok_or_else(|| LedgerError::new("a key of the ledger holds something else"))?;
+        .ok_or_else(|| StoreError::new("a key of the ledger holds something else"))?;
     match value[0] {
         b'C' => {
             // Negative for an entry that never ends, which is none of this crate's making.
@@ -162,7 +162,7 @@ pub(super) fn found(value: &[u8], remaining: i64) -> Result<ClaimOutcome, Ledger
             Ok(ClaimOutcome::InFlight { digest, remaining })
         }
         b'D' => Ok(ClaimOutcome::Done { digest }),
-        _ => Err(LedgerError::new("a key of the ledger holds something else")),
+        _ => Err(StoreError::new("a key of the ledger holds something else")),
     }
 }
 

@@ -50,7 +50,7 @@ use self::{
     entries::{Entries, Slice, Sql, milliseconds},
     writer::{Call, Clock, Writer},
 };
-use crate::dedupe::{Claim, ClaimOutcome, EventKey, Ledger, LedgerError};
+use crate::dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError};
 
 /// How many rows are looked at in one transaction, by what looks at all of them.
 const SLICE: u32 = 1024;
@@ -165,37 +165,37 @@ impl fmt::Debug for SqliteOptions {
 /// `forget_claimed` and `purge` look at the whole table, 1024 rows at a time, and others are served in between. If they fail,
 /// what was gone through stays done.
 impl Ledger for SqliteStore {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, LedgerError> {
+    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
         let claim = claim.clone();
         let run = move |entries: &Entries<'_>| entries.claim(&claim, lease);
-        self.writer.call(Call::Claim, run).await.map_err(LedgerError::new)
+        self.writer.call(Call::Claim, run).await.map_err(StoreError::new)
     }
 
-    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, LedgerError> {
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         let claim = claim.clone();
         let run = move |entries: &Entries<'_>| entries.complete(&claim, retention);
-        self.writer.call(Call::Other, run).await.map_err(LedgerError::new)
+        self.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
-    async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         let claim = claim.clone();
         let run = move |entries: &Entries<'_>| entries.release(&claim);
-        self.writer.call(Call::Other, run).await.map_err(LedgerError::new)
+        self.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, LedgerError> {
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
         let claim = claim.clone();
         let run = move |entries: &Entries<'_>| entries.renew(&claim, lease);
-        self.writer.call(Call::Other, run).await.map_err(LedgerError::new)
+        self.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, LedgerError> {
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         let event = *event;
         let run = move |entries: &Entries<'_>| entries.forget(&event);
-        self.writer.call(Call::Other, run).await.map_err(LedgerError::new)
+        self.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, LedgerError> {
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         if window.is_empty() {
             return Ok(0);
         }
@@ -203,14 +203,14 @@ impl Ledger for SqliteStore {
         // Up: what was claimed within the window's last millisecond is forgotten with it.
         let before = window.end.checked_add(Duration::from_nanos(999_999)).map_or(i64::MAX, milliseconds);
         let each = move |entries: &Entries<'_>, slice: &Slice, _| entries.forget_claimed(slice, from, before);
-        self.walk(u64::MAX, each).await.map_err(LedgerError::new)
+        self.walk(u64::MAX, each).await.map_err(StoreError::new)
     }
 
-    async fn purge(&self, limit: u32) -> Result<u64, LedgerError> {
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         let each = move |entries: &Entries<'_>, slice: &Slice, gone: u64| {
             let rest = u64::from(limit).saturating_sub(gone);
             entries.purge(slice, u32::try_from(rest).unwrap_or(limit))
         };
-        self.walk(limit.into(), each).await.map_err(LedgerError::new)
+        self.walk(limit.into(), each).await.map_err(StoreError::new)
     }
 }

@@ -8,7 +8,7 @@ use super::{
     claim,
     subject::{LEASE, MARGIN, RETENTION, Subject},
 };
-use crate::dedupe::{Claim, ClaimOutcome, Ledger, LedgerError};
+use crate::dedupe::{Claim, ClaimOutcome, Ledger, StoreError};
 
 const RIVALS: usize = 64;
 const ROUNDS: usize = 16;
@@ -83,7 +83,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
     /// Calls the store for all of these claims at once.
     async fn all<F, T>(&self, claims: &[Claim], call: impl Fn(Arc<L>, Claim) -> F) -> Vec<T>
     where
-        F: Future<Output = Result<T, LedgerError>> + Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
         T: Send + 'static,
     {
         let start = Arc::new(Barrier::new(claims.len()));

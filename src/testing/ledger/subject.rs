@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger, LedgerError};
+use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger, StoreError};
 
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 pub(super) const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
@@ -96,7 +96,7 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> Subject<'a, L, A> {
         }
     }
 
-    pub(super) fn answer<T>(&self, call: &str, answer: Result<T, LedgerError>) -> T {
+    pub(super) fn answer<T>(&self, call: &str, answer: Result<T, StoreError>) -> T {
         answer.unwrap_or_else(|error| match error.source() {
             Some(source) => self.broken(&format!("{call} failed: {error}: {source}")),
             None => self.broken(&format!("{call} failed: {error}")),

@@ -1,4 +1,4 @@
-//! What is answered without the handler.
+//! What the layers behind the verified request answer without the handler.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::verify::ResponseBody;
 
 /// A delivery that the handler does not see.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// It was handled.
     Duplicate,
     /// It is being handled elsewhere, for this time at most unless the claim is renewed.
@@ -25,7 +25,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn into_response<B>(self) -> Response<ResponseBody<B>> {
+    pub(crate) fn into_response<B>(self) -> Response<ResponseBody<B>> {
         let (status, text) = match self {
             Self::Duplicate => (StatusCode::OK, r#"{"status":"duplicate-ignored"}"#),
             Self::InFlight { .. } => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"in flight"}"#),

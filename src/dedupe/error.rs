@@ -1,0 +1,32 @@
+//! What went wrong in a store.
+
+use std::{error::Error, fmt};
+
+/// A store could not do, or could not tell whether it did, what was asked.
+#[derive(Debug)]
+pub struct StoreError {
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl StoreError {
+    /// Keeps what went wrong as the [source](Error::source).
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into() }
+    }
+
+    pub(crate) fn deadline() -> Self {
+        Self::new("it took longer than the deadline")
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the store did not answer as it should")
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
