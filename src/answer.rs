@@ -10,7 +10,10 @@ use crate::verify::ResponseBody;
 /// A delivery that the handler does not see.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Answer {
-    /// It was handled.
+    /// It is stored, to be handled.
+    #[cfg(feature = "inbox")]
+    Received,
+    /// It was handled, or stored, before.
     Duplicate,
     /// It is being handled elsewhere, for this time at most unless the claim is renewed.
     InFlight { remaining: Duration },
@@ -20,19 +23,26 @@ pub(crate) enum Answer {
     Unsure,
     /// The handler was given up.
     HandlerHung,
-    /// It was not verified.
-    Unverified,
+    /// Too many wait to be handled.
+    #[cfg(feature = "inbox")]
+    BacklogFull,
+    /// A layer is missing, or in the wrong place.
+    Misconfigured,
 }
 
 impl Answer {
     pub(crate) fn into_response<B>(self) -> Response<ResponseBody<B>> {
         let (status, text) = match self {
+            #[cfg(feature = "inbox")]
+            Self::Received => (StatusCode::OK, r#"{"status":"received"}"#),
             Self::Duplicate => (StatusCode::OK, r#"{"status":"duplicate-ignored"}"#),
             Self::InFlight { .. } => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"in flight"}"#),
             Self::Conflict => (StatusCode::CONFLICT, r#"{"error":"event id known with another body"}"#),
             Self::Unsure => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"store unavailable"}"#),
             Self::HandlerHung => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"handler timed out"}"#),
-            Self::Unverified => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"misconfigured"}"#),
+            #[cfg(feature = "inbox")]
+            Self::BacklogFull => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"backlog full"}"#),
+            Self::Misconfigured => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"misconfigured"}"#),
         };
         let mut response = Response::new(ResponseBody::text(Bytes::from_static(text.as_bytes())));
         *response.status_mut() = status;
@@ -42,7 +52,12 @@ impl Answer {
             // A second more than the whole seconds that remain, so that the time is up by then.
             Self::InFlight { remaining } => Some(remaining.as_secs() + 1),
             Self::Unsure | Self::HandlerHung => Some(1),
-            Self::Duplicate | Self::Conflict | Self::Unverified => None,
+            // klikit's own first pause.
+            #[cfg(feature = "inbox")]
+            Self::BacklogFull => Some(30),
+            #[cfg(feature = "inbox")]
+            Self::Received => None,
+            Self::Duplicate | Self::Conflict | Self::Misconfigured => None,
         };
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());

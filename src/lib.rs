@@ -66,6 +66,8 @@ mod answer;
 pub mod dedupe;
 mod event;
 pub mod header;
+#[cfg(feature = "inbox")]
+pub mod inbox;
 mod keyring;
 mod secret;
 mod signature;

@@ -62,6 +62,38 @@ pub(crate) fn claim_lost(event_id: Option<&EventId>) {
     );
 }
 
+/// The acceptor got a request from a worker.
+#[cfg(feature = "inbox")]
+pub(crate) fn acceptor_is_handler() {
+    error!("the inbox's worker was given the inbox's own acceptor to handle deliveries: give it the handler");
+}
+
+#[cfg(feature = "inbox")]
+pub(crate) fn backlog_full(max_backlog: u64) {
+    warn!(max_backlog, "too many deliveries wait to be handled: refused one");
+}
+
+/// `pause` is that before the next attempt.
+#[cfg(feature = "inbox")]
+pub(crate) fn attempt_failed(event_id: Option<&EventId>, attempt: u32, pause: std::time::Duration, reason: &str) {
+    warn!(
+        event_id = event_id.map(EventId::as_str),
+        attempt,
+        ?pause,
+        "an attempt to handle a delivery failed: {reason}"
+    );
+}
+
+#[cfg(feature = "inbox")]
+pub(crate) fn dead(event_id: Option<&EventId>, attempt: u32, reason: &str) {
+    error!(event_id = event_id.map(EventId::as_str), attempt, "gave a delivery up: {reason}");
+}
+
+#[cfg(feature = "inbox")]
+pub(crate) fn lease_lost(event_id: Option<&EventId>) {
+    warn!(event_id = event_id.map(EventId::as_str), "a lease ran out: another worker may handle its delivery again");
+}
+
 /// Logged once by each store.
 #[cfg(feature = "dedupe")]
 pub(crate) fn memory_store_full(capacity: usize) {

@@ -57,3 +57,8 @@ pub use self::{
     ledger::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, Token},
     service::KlikitDedupe,
 };
+#[cfg(feature = "inbox")]
+pub(crate) use self::{
+    identity::{Found, Recognition},
+    task::handle,
+};

@@ -8,6 +8,8 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{config::Config, future::ResponseFuture, task};
+#[cfg(feature = "inbox")]
+use crate::verify::Replay;
 use crate::{
     answer::Answer,
     event::Delivery,
@@ -45,9 +47,14 @@ where
     }
 
     fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
+        #[cfg(feature = "inbox")]
+        if request.extensions().get::<Replay>().is_some() {
+            // The inbox has claimed it. In a ledger that they share, it is done from the start.
+            return ResponseFuture::boxed(task::handle(self.inner.clone(), request));
+        }
         let Some(delivery) = request.extensions().get::<Delivery>().cloned() else {
             telemetry::unverified("KlikitDedupeLayer");
-            return ResponseFuture::ready(Answer::Unverified.into_response());
+            return ResponseFuture::ready(Answer::Misconfigured.into_response());
         };
         ResponseFuture::spawned(|answer| {
             // A task of its own: whatever happens to this future, the handler finishes and its claim is settled.

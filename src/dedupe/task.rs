@@ -97,7 +97,7 @@ pub(super) async fn run<S, ResBody>(
     }
 }
 
-async fn handle<S>(mut inner: S, request: Request<VerifiedBody>) -> Result<S::Response, S::Error>
+pub(crate) async fn handle<S>(mut inner: S, request: Request<VerifiedBody>) -> Result<S::Response, S::Error>
 where
     S: Service<Request<VerifiedBody>>,
 {

@@ -34,6 +34,8 @@ pin_project! {
     #[project = StateProj]
     enum State<S, F, ReqBody> {
         Receive { #[pin] body: ReqBody, collect: Collect, verified: Option<Verified>, head: Option<Head<S>> },
+        // Only made with the feature `inbox`.
+        HandOn { inner: S, request: Option<Request<VerifiedBody>> },
         Call { #[pin] future: F },
         Reject { rejection: Rejection, config: Arc<Config> },
     }
@@ -53,6 +55,12 @@ where
     pub(super) fn receive(inner: S, parts: Parts, claims: Claims, body: ReqBody, collect: Collect) -> Self {
         let head = Some(Head { inner, parts, claims });
         Self { state: State::Receive { body, collect, verified: None, head } }
+    }
+
+    /// For a request that was verified before.
+    #[cfg(feature = "inbox")]
+    pub(super) fn hand_on(inner: S, request: Request<VerifiedBody>) -> Self {
+        Self { state: State::HandOn { inner, request: Some(request) } }
     }
 
     pub(super) fn reject(rejection: Rejection, config: Arc<Config>) -> Self {
@@ -91,6 +99,11 @@ where
                     let request = claims.confirm(parts, verified.take().expect(WAITING));
                     // The instance that said it was ready, not a clone of it.
                     let future = inner.call(request);
+                    state.set(State::Call { future });
+                }
+                StateProj::HandOn { inner, request } => {
+                    ready!(inner.poll_ready(cx))?;
+                    let future = inner.call(request.take().expect(WAITING));
                     state.set(State::Call { future });
                 }
                 StateProj::Call { future } => {

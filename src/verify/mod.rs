@@ -91,8 +91,12 @@ mod future;
 mod head;
 mod layer;
 mod rejection;
+#[cfg(feature = "inbox")]
+mod replay;
 mod service;
 
+#[cfg(feature = "inbox")]
+pub(crate) use self::replay::Replay;
 pub use self::{
     body::{ResponseBody, VerifiedBody},
     future::ResponseFuture,

@@ -8,6 +8,8 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
+#[cfg(feature = "inbox")]
+use super::replay::Replay;
 use super::{
     body::{ResponseBody, VerifiedBody},
     collect::Collect,
@@ -48,6 +50,11 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        #[cfg(feature = "inbox")]
+        if let Some(replay) = request.extensions().get::<Replay>().cloned() {
+            let (parts, _) = request.into_parts();
+            return ResponseFuture::hand_on(self.inner.clone(), replay.request(parts));
+        }
         let config = Arc::clone(&self.config);
         let (mut parts, body) = request.into_parts();
         match Claims::check(&mut parts, &config) {

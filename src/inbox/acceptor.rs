@@ -1,0 +1,127 @@
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::{delivery::NewDelivery, head::Head, settings::Config, store::Acceptance};
+use crate::{
+    answer::Answer,
+    dedupe::{BodyDigest, Found, StoreError},
+    event::Delivery,
+    telemetry,
+    verify::{Replay, ResponseBody, VerifiedBody},
+};
+
+/// The service that stores deliveries and acknowledges them: see the [module](super) for the rules.
+///
+/// It is always ready.
+#[derive(Clone)]
+pub struct Acceptor {
+    config: Arc<Config>,
+}
+
+/// The future of an [`Acceptor`]. Dropped while the delivery waits to be stored, it leaves it out.
+pub struct AcceptFuture(Pin<Box<dyn Future<Output = Answer> + Send>>);
+
+impl Acceptor {
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        Self { config }
+    }
+}
+
+impl Service<Request<VerifiedBody>> for Acceptor {
+    type Response = Response<ResponseBody<String>>;
+    type Error = Infallible;
+    type Future = AcceptFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<VerifiedBody>) -> AcceptFuture {
+        AcceptFuture(Box::pin(accept(Arc::clone(&self.config), request)))
+    }
+}
+
+impl Future for AcceptFuture {
+    type Output = Result<Response<ResponseBody<String>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(|answer| Ok(answer.into_response()))
+    }
+}
+
+async fn accept(config: Arc<Config>, request: Request<VerifiedBody>) -> Answer {
+    let (parts, body) = request.into_parts();
+    if parts.extensions.get::<Replay>().is_some() {
+        // It would be its own duplicate, and the worker would take it for handled.
+        telemetry::acceptor_is_handler();
+        return Answer::Misconfigured;
+    }
+    let Some(delivery) = parts.extensions.get::<Delivery>() else {
+        telemetry::unverified("the inbox's acceptor");
+        return Answer::Misconfigured;
+    };
+    let body = body.into_bytes();
+    let claim = config.recognition.claim(delivery, BodyDigest::of(&body));
+    let head = Head::of(&parts, delivery);
+    let scope = config.recognition.scope_of(delivery.tenant());
+    let ordering_keys = config.order_by.keys_of(scope, delivery, &body);
+    let any_body = config.recognition.trusts_event_ids();
+    let new = NewDelivery { claim, head: head.to_text(), body, ordering_keys, any_body };
+    let stored = timeout(config.accept_deadline, store(&config, new, head, delivery)).await;
+    stored.unwrap_or_else(|_| Err(StoreError::deadline())).unwrap_or_else(|error| {
+        telemetry::store_failed("accept", &error);
+        Answer::Unsure
+    })
+}
+
+async fn store(
+    config: &Arc<Config>,
+    mut new: NewDelivery,
+    mut head: Head,
+    delivery: &Delivery,
+) -> Result<Answer, StoreError> {
+    if !config.backlog.take_room(config).await? {
+        telemetry::backlog_full(config.max_backlog);
+        return Ok(Answer::BacklogFull);
+    }
+    loop {
+        let (held, answer) = match config.store.accept(&new, config.retention).await? {
+            Acceptance::Accepted | Acceptance::Revived => {
+                config.wake.notify_one();
+                return Ok(Answer::Received);
+            }
+            Acceptance::Known { digest } => (digest, Answer::Duplicate),
+            Acceptance::InFlight { digest, remaining } => (digest, Answer::InFlight { remaining }),
+        };
+        match config.recognition.found(&new.claim, &held, delivery.event_id()) {
+            Found::Same => return Ok(answer),
+            Found::Refused => return Ok(Answer::Conflict),
+            Found::Conflict(claim) => {
+                head.conflict = true;
+                new = NewDelivery { claim, head: head.to_text(), ..new };
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").field("config", &self.config).finish()
+    }
+}
+
+impl fmt::Debug for AcceptFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceptFuture").finish_non_exhaustive()
+    }
+}

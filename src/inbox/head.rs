@@ -1,0 +1,96 @@
+//! What is kept of a request beside its body, and how the request is made again from it.
+
+use std::{
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Uri, header, request::Parts};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::{Delivery, EventId, EventType},
+    header::{EVENT_ID, EVENT_TYPE},
+    keyring::Signer,
+    verify::{Replay, VerifiedBody},
+};
+
+/// A request's head, as it is stored: JSON, so that an operator can read it where it lies, and a later version can add to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    pub(super) method: String,
+    /// Path and query.
+    pub(super) uri: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) content_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) event_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) event_type: Option<String>,
+    pub(super) tenant: String,
+    pub(super) secret_id: String,
+    /// Milliseconds since 1970.
+    pub(super) received_at: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) conflict: bool,
+}
+
+impl Head {
+    pub(super) fn of(parts: &Parts, delivery: &Delivery) -> Self {
+        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let received_at = delivery.received_at().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            method: parts.method.as_str().into(),
+            uri: parts.uri.path_and_query().map_or("/", |uri| uri.as_str()).into(),
+            content_type: content_type.map(Into::into),
+            event_id: delivery.event_id().map(|id| id.as_str().into()),
+            event_type: delivery.event_type().map(|event_type| event_type.as_str().into()),
+            tenant: delivery.tenant().into(),
+            secret_id: delivery.secret_id().into(),
+            received_at: u64::try_from(received_at.as_millis()).unwrap_or(u64::MAX),
+            conflict: false,
+        }
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers are JSON")
+    }
+
+    pub(super) fn from_text(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
+    /// The request as the handler would have seen it, and what it carries. `None` when this crate did not write the head.
+    pub(super) fn request(&self, body: Bytes) -> Option<Request<VerifiedBody>> {
+        let delivery = self.delivery()?;
+        let mut request = Request::new(());
+        *request.method_mut() = Method::from_str(&self.method).ok()?;
+        *request.uri_mut() = Uri::from_str(&self.uri).ok()?;
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
+        for (name, value) in
+            [(header::CONTENT_TYPE, &self.content_type), (EVENT_ID, &self.event_id), (EVENT_TYPE, &self.event_type)]
+        {
+            if let Some(value) = value {
+                headers.insert(name, HeaderValue::from_str(value).ok()?);
+            }
+        }
+        let (parts, ()) = request.into_parts();
+        Some(Replay::new(delivery, body).request(parts))
+    }
+
+    pub(super) fn delivery(&self) -> Option<Delivery> {
+        let event_id = match &self.event_id {
+            Some(id) => Some(EventId::parse(id.as_bytes())?),
+            None => None,
+        };
+        Some(Delivery {
+            event_id,
+            event_type: self.event_type.as_deref().map(EventType::from),
+            signer: Arc::new(Signer { tenant: self.tenant.as_str().into(), secret_id: self.secret_id.as_str().into() }),
+            received_at: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.received_at))?,
+        })
+    }
+}

@@ -1,0 +1,264 @@
+//! One attempt on one delivery, from its lease to its end, in a task of its own.
+
+use std::{future::pending, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+};
+use http::{Request, Response, StatusCode};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tower_service::Service;
+
+use super::{
+    super::{
+        delivery::{Lease, Leased},
+        head::Head,
+        settings::Config,
+    },
+    BoxError, Outcome, Settings,
+};
+use crate::{
+    dedupe::{StoreError, handle},
+    event::EventId,
+    telemetry,
+    verify::VerifiedBody,
+};
+
+/// The pause after an extension that failed.
+const EXTENSION_RETRY: Duration = Duration::from_secs(1);
+
+/// The longest pause between attempts to tell the store how it ended.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// How many characters of an error's text are kept.
+const MAX_REASON: usize = 200;
+
+/// Which attempt a request is. It lies in the extensions of what a worker hands to its handler.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    lease: Lease,
+    max_attempts: u32,
+    conflict: bool,
+}
+
+impl Attempt {
+    /// Which one, from 1.
+    pub fn number(&self) -> u32 {
+        self.lease.attempt()
+    }
+
+    /// Whether the delivery is given up if this one fails.
+    pub fn is_last(&self) -> bool {
+        self.lease.attempt() >= self.max_attempts
+    }
+
+    /// Whether the event's id came with another body before.
+    pub fn is_conflict(&self) -> bool {
+        self.conflict
+    }
+
+    /// The lease, for finishing the delivery in a transaction of your own.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+}
+
+/// How the handler ended.
+enum End {
+    Answered(StatusCode),
+    Failed(BoxError),
+    Panicked,
+    TimedOut,
+    /// The lease is no longer ours, or may not be.
+    Lost,
+    /// The worker has to stop now.
+    Cut,
+}
+
+/// What the store is to be told.
+#[derive(Clone)]
+enum Ending {
+    Finish,
+    Postpone { pause: Duration, reason: String },
+    Bury { reason: String },
+}
+
+/// Handles what was leased at `leased_at` or later. `cut` turns true when the worker has to stop now.
+pub(super) async fn run<S, ResBody>(
+    handler: S,
+    leased: Leased,
+    leased_at: Instant,
+    config: Arc<Config>,
+    settings: Settings,
+    mut cut: watch::Receiver<bool>,
+) where
+    S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+{
+    let Leased { lease, head, body } = leased;
+    let head = Head::from_text(&head).ok();
+    let event_id = head.as_ref().and_then(|head| EventId::parse(head.event_id.as_ref()?.as_bytes()));
+    let task = Task { config: &config, settings: &settings, lease, event_id: event_id.as_ref() };
+    let mut held_until = leased_at + settings.lease;
+
+    let ending = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
+        None => task.bury("the store gave back a head that this crate does not write".into()),
+        Some((mut request, conflict)) => {
+            let attempt = Attempt { lease, max_attempts: settings.max_attempts, conflict };
+            request.extensions_mut().insert(attempt);
+            match task.handle(handler, request, &mut held_until, &mut cut).await {
+                End::Lost => return telemetry::lease_lost(task.event_id),
+                End::Cut => return task.give_back().await,
+                End::Answered(status) => match (settings.outcome)(status) {
+                    Outcome::Done => Ending::Finish,
+                    Outcome::Retry => task.fail(status.to_string()),
+                    Outcome::Dead => task.bury(status.to_string()),
+                },
+                End::Failed(error) => task.fail(shortened(&error.to_string())),
+                End::Panicked => task.fail("the handler panicked".into()),
+                End::TimedOut => task.fail("the handler timed out".into()),
+            }
+        }
+    };
+    task.tell(ending, held_until, &mut cut).await;
+}
+
+struct Task<'a> {
+    config: &'a Config,
+    settings: &'a Settings,
+    lease: Lease,
+    /// For the log.
+    event_id: Option<&'a EventId>,
+}
+
+impl Task<'_> {
+    async fn handle<S, ResBody>(
+        &self,
+        handler: S,
+        request: Request<VerifiedBody>,
+        held_until: &mut Instant,
+        cut: &mut watch::Receiver<bool>,
+    ) -> End
+    where
+        S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
+        S::Error: Into<BoxError>,
+    {
+        // The response's body is dropped here.
+        let status = async { handle(handler, request).await.map(|response| response.status()) };
+        let handled = timeout(self.settings.handler_deadline, AssertUnwindSafe(status).catch_unwind());
+        let interrupted = self.interrupted(held_until, cut);
+        match select(pin!(handled), pin!(interrupted)).await {
+            Either::Left((Ok(Ok(Ok(status))), _)) => End::Answered(status),
+            Either::Left((Ok(Ok(Err(error))), _)) => End::Failed(error.into()),
+            Either::Left((Ok(Err(_)), _)) => End::Panicked,
+            Either::Left((Err(_), _)) => End::TimedOut,
+            Either::Right((end, _)) => end,
+        }
+    }
+
+    /// Holds the lease until it is lost or the worker has to stop.
+    async fn interrupted(&self, held_until: &mut Instant, cut: &mut watch::Receiver<bool>) -> End {
+        // A sender that is gone will not cut any more.
+        let cut = async {
+            if cut.wait_for(|cut| *cut).await.is_err() {
+                pending::<()>().await;
+            }
+        };
+        match select(pin!(self.hold(held_until)), pin!(cut)).await {
+            Either::Left(((), _)) => End::Lost,
+            Either::Right(((), _)) => End::Cut,
+        }
+    }
+
+    /// Extends the lease at a third of its time, until it is lost or, as the store does not answer, must be taken to be.
+    async fn hold(&self, held_until: &mut Instant) {
+        let time = self.settings.lease;
+        let third = (time / 3).max(Duration::from_millis(1));
+        let mut pause = third;
+        loop {
+            sleep(pause).await;
+            let asked = Instant::now();
+            let left = held_until.saturating_duration_since(asked);
+            let extended = timeout(left, self.config.store.extend(&self.lease, time)).await;
+            pause = match extended.unwrap_or_else(|_| Err(StoreError::deadline())) {
+                Ok(true) => {
+                    *held_until = asked + time;
+                    third
+                }
+                Ok(false) => return,
+                Err(error) => {
+                    telemetry::store_failed("extend the lease on", &error);
+                    if Instant::now() >= *held_until {
+                        return;
+                    }
+                    third.min(EXTENSION_RETRY)
+                }
+            };
+        }
+    }
+
+    fn fail(&self, reason: String) -> Ending {
+        let attempt = self.lease.attempt();
+        if attempt >= self.settings.max_attempts {
+            return self.bury(reason);
+        }
+        let random = getrandom::u64().unwrap_or(u64::MAX);
+        let pause = self.settings.backoff.pause(attempt, random);
+        telemetry::attempt_failed(self.event_id, attempt, pause, &reason);
+        Ending::Postpone { pause, reason }
+    }
+
+    fn bury(&self, reason: String) -> Ending {
+        telemetry::dead(self.event_id, self.lease.attempt(), &reason);
+        Ending::Bury { reason }
+    }
+
+    /// Once: what is not given back now is taken up again when its lease has run out.
+    async fn give_back(&self) {
+        if let Err(error) = self.config.store.give_back(&self.lease).await {
+            telemetry::store_failed("give back", &error);
+        }
+    }
+
+    /// Tells the store how it ended, for as long as the lease can be held.
+    async fn tell(&self, ending: Ending, mut held_until: Instant, cut: &mut watch::Receiver<bool>) {
+        let told = pin!(self.tell_until_heard(&ending));
+        let held = match select(told, pin!(self.interrupted(&mut held_until, cut))).await {
+            Either::Left((held, _)) => held,
+            Either::Right((End::Cut, _)) => return,
+            Either::Right(_) => false,
+        };
+        // Who still holds a lease finds its delivery gone only if the handler has finished it by itself.
+        let finished = matches!(ending, Ending::Finish) && Instant::now() < held_until;
+        if !held && !finished {
+            telemetry::lease_lost(self.event_id);
+        }
+    }
+
+    /// Whether the lease was held.
+    async fn tell_until_heard(&self, ending: &Ending) -> bool {
+        let (store, lease) = (&self.config.store, &self.lease);
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let told = match ending {
+                Ending::Finish => store.finish(lease, self.config.keep_bodies).await,
+                Ending::Postpone { pause, reason } => store.postpone(lease, *pause, reason).await,
+                Ending::Bury { reason } => store.bury(lease, reason).await,
+            };
+            match told {
+                Ok(held) => return held,
+                Err(error) => telemetry::store_failed("settle", &error),
+            }
+            sleep(pause).await;
+            pause = (2 * pause).min(MAX_PAUSE);
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_REASON).collect()
+}
