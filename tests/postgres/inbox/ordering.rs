@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 use tower_klikit::{
     inbox::{Acceptance, DeliveryId, InboxStore},
     store::postgres::PostgresStore,
@@ -95,13 +96,62 @@ async fn ids_are_given_in_the_order_of_the_commits() {
         let (store, new) = (store.clone(), ordered("first", &["a"]).await);
         async move { store.accept(&new, RETENTION).await }
     });
-    while count(&client, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await == 0 {}
+    assert!(waits(&client, &waiting).await, "it takes no lock on its key");
     accept(&store, &delivery("second", "second").await).await;
     holding.rollback().await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), Acceptance::Accepted);
     let leased = lease(&store, 8).await;
     assert_eq!(bodies(&leased), ["second", "first"]);
     assert!(leased[0].lease().id() < leased[1].lease().id(), "the id was drawn before the lock was had");
+}
+
+/// Whether the call waits for an advisory lock, and does not end.
+async fn waits<T>(client: &tokio_postgres::Client, call: &JoinHandle<T>) -> bool {
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while !call.is_finished() {
+        if count(client, waiting).await > 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Who leases sees what was there when it began, and so must not overlap with what brings a delivery back.
+#[tokio::test]
+async fn nothing_is_leased_while_a_delivery_is_brought_back() {
+    let Some(server) = PostgresServer::start("nothing is leased meanwhile") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let mut blocker = client(server.url()).await;
+    let client = client(server.url()).await;
+    accept(&store, &ordered("evt-1", &["a"]).await).await;
+    let dead = lease_one(&store).await;
+    assert!(store.bury(dead.lease(), "500").await.unwrap());
+    let lock = |how: &str| format!("SELECT {how}(1802267500, 'klikit_deliveries_inbox'::regclass::oid::integer)");
+
+    let bringing_back = blocker.transaction().await.unwrap();
+    bringing_back.query(&lock("pg_advisory_xact_lock"), &[]).await.unwrap();
+    let leasing = tokio::spawn({
+        let store = store.clone();
+        async move { lease(&store, 1).await }
+    });
+    assert!(waits(&client, &leasing).await, "it leases meanwhile");
+    bringing_back.rollback().await.unwrap();
+    assert_eq!(leasing.await.unwrap().len(), 0);
+
+    for revive in [false, true] {
+        let leasing = blocker.transaction().await.unwrap();
+        leasing.query(&lock("pg_advisory_xact_lock_shared"), &[]).await.unwrap();
+        assert_eq!(lease(&store, 1).await.len(), 0, "another may lease at the same time");
+        let bringing_back = tokio::spawn({
+            let (store, id, new) = (store.clone(), dead.lease().id(), ordered("evt-1", &["a"]).await);
+            async move { if revive { _ = accept(&store, &new).await } else { assert!(store.retry(id).await.unwrap()) } }
+        });
+        assert!(waits(&client, &bringing_back).await, "it is brought back meanwhile");
+        leasing.rollback().await.unwrap();
+        bringing_back.await.unwrap();
+        let again = lease_one(&store).await;
+        assert!(store.bury(again.lease(), "500").await.unwrap());
+    }
 }
 
 #[tokio::test]
