@@ -8,19 +8,21 @@ use std::{
 
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
-    inbox::{Acceptance, DeliveryId, Entry, Lease, Leased, NewDelivery},
+    inbox::{Acceptance, DeliveryId, Entry, Lease, Leased, NewDelivery, OrderingKey},
 };
 
 use super::*;
 
 /// The memory store, with a plug to pull.
 #[derive(Clone, Default)]
-struct Plugged {
+pub(crate) struct Plugged {
     inner: MemoryStore,
     unplugged: Arc<AtomicBool>,
     hangs: Arc<AtomicBool>,
     /// How many more finishes do their work and then say that they failed.
     unheard: Arc<AtomicU32>,
+    /// Of the last delivery that was accepted.
+    pub(crate) ordering_keys: Arc<Mutex<Vec<OrderingKey>>>,
 }
 
 impl Plugged {
@@ -47,6 +49,12 @@ macro_rules! through_the_plug {
                 self.inner.$name($($argument),*).await
             })*
 
+            async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
+                self.plug().await?;
+                *self.ordering_keys.lock().unwrap() = delivery.ordering_keys().to_vec();
+                self.inner.accept(delivery, retention).await
+            }
+
             async fn finish(&self, lease: &Lease, keep: Duration) -> Result<bool, StoreError> {
                 self.plug().await?;
                 let finished = self.inner.finish(lease, keep).await;
@@ -58,7 +66,6 @@ macro_rules! through_the_plug {
 }
 
 through_the_plug! {
-    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Acceptance;
     async fn lease(&self, limit: u32, time: Duration, max_attempts: u32) -> Vec<Leased>;
     async fn extend(&self, lease: &Lease, time: Duration) -> bool;
     async fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> bool;
