@@ -1,5 +1,7 @@
 //! Deliveries remembered by this process alone.
 
+#[cfg(feature = "inbox")]
+mod inbox;
 mod table;
 
 use std::{
@@ -29,7 +31,7 @@ const SHARDS: usize = 16;
 /// How many entries whose time is up a claim clears away. More than the one that it may add.
 const PURGED_BY_A_CLAIM: usize = 2;
 
-/// A ledger in the memory of this process.
+/// A ledger, and an inbox, in the memory of this process.
 ///
 /// **A restart forgets everything.** klikit's retries and replays of what was handled before it are then handled again: orders
 /// are doubled. Nor do two processes know of each other. So this store is for tests, and for a single process that can live
@@ -62,6 +64,8 @@ impl MemoryStore {
             entries: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             turns: AtomicU64::new(0),
+            #[cfg(feature = "inbox")]
+            deliveries: Mutex::default(),
         };
         Self { capacity: 100_000, when_full: WhenFull::EvictOldestDone, shared: Arc::new(shared) }
     }
@@ -214,23 +218,23 @@ impl Ledger for MemoryStore {
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         let shared = &self.shared;
         let now = shared.now();
-        let forgotten = shared.shard(event).lock().forget(now, |entry| entry.event == *event);
+        let forgotten = shared.shard(event).lock().forget(now, |_, entry| entry.event == *event);
         shared.give_back(forgotten.all);
-        Ok(forgotten.live)
+        Ok(forgotten.live.len() as u64)
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let shared = &self.shared;
         let now = shared.now();
         let wall = SystemTime::now();
-        let chosen = |entry: &Entry| window.contains(&entry.claimed_at.on_the_wall(now, wall));
+        let chosen = |_: &EventKey, entry: &Entry| window.contains(&entry.claimed_at.on_the_wall(now, wall));
         // All locked at once, so that there is one order of calls. Whoever locks several does it in this order.
         let mut tables: Vec<_> = shared.shards.iter().map(Shard::lock).collect();
         let mut live = 0;
         for table in &mut tables {
             let forgotten = table.forget(now, chosen);
             shared.give_back(forgotten.all);
-            live += forgotten.live;
+            live += forgotten.live.len() as u64;
         }
         Ok(live)
     }
@@ -277,6 +281,8 @@ struct Shared {
     evicted: AtomicU64,
     /// Of completions: where two fall on one tick of the clock, their order still tells which is older.
     turns: AtomicU64,
+    #[cfg(feature = "inbox")]
+    deliveries: Mutex<inbox::Deliveries>,
 }
 
 impl Shared {

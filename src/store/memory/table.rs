@@ -24,7 +24,7 @@ impl Tick {
         Self(nanoseconds(Instant::now().saturating_duration_since(start)))
     }
 
-    fn after(self, time: Duration) -> Self {
+    pub(super) fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(nanoseconds(time)))
     }
 }
@@ -46,6 +46,11 @@ impl ClaimedAt {
     /// readings.
     pub(super) fn new(wall: SystemTime, tick: Tick) -> Self {
         Self { wall, tick }
+    }
+
+    #[cfg(feature = "inbox")]
+    pub(super) fn tick(self) -> Tick {
+        self.tick
     }
 
     /// The time of day at which it was claimed, told at `now`, which was read before `wall`.
@@ -114,7 +119,7 @@ struct Done {
 /// How many entries were taken out.
 pub(super) struct Forgotten {
     /// Those that counted as present.
-    pub(super) live: u64,
+    pub(super) live: Vec<EventKey>,
     pub(super) all: usize,
 }
 
@@ -224,14 +229,20 @@ impl Table {
         self.entries.get(&claim.key).is_some_and(|entry| entry.is_claimed_by(claim, now)) && self.remove(&claim.key)
     }
 
-    pub(super) fn forget(&mut self, now: Tick, mut which: impl FnMut(&Entry) -> bool) -> Forgotten {
-        let chosen = self.entries.iter().filter(|(_, entry)| which(entry));
+    pub(super) fn forget(&mut self, now: Tick, mut which: impl FnMut(&EventKey, &Entry) -> bool) -> Forgotten {
+        let chosen = self.entries.iter().filter(|(key, entry)| which(key, entry));
         let chosen: Vec<_> = chosen.map(|(key, entry)| (*key, !entry.is_up(now))).collect();
         for (key, _) in &chosen {
             self.remove(key);
         }
-        let live = chosen.iter().map(|&(_, live)| u64::from(live)).sum();
+        let live = chosen.iter().filter(|(_, live)| *live).map(|(key, _)| *key).collect();
         Forgotten { live, all: chosen.len() }
+    }
+
+    /// Whether it was there.
+    #[cfg(feature = "inbox")]
+    pub(super) fn forget_key(&mut self, key: &EventKey) -> bool {
+        self.remove(key)
     }
 
     /// How many it took out.
