@@ -1,0 +1,11 @@
+//! What holds for every store of accepted deliveries: the suite, and a model with random calls.
+#![cfg(all(feature = "inbox", feature = "testing"))]
+
+mod broken;
+mod memory;
+mod model;
+mod reference;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod state;
+mod steps;
