@@ -17,8 +17,8 @@ use tower_service::Service;
 
 pub use self::attempt::Attempt;
 use self::backoff::Backoff;
-use super::settings::Config;
-use crate::{telemetry, verify::VerifiedBody};
+use super::{delivery::Leased, settings::Config};
+use crate::{dedupe::StoreError, telemetry, verify::VerifiedBody};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -28,7 +28,7 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 /// How many to purge at once.
 const PURGED: u32 = 1000;
 
-/// How long those that are cut off have to give back what they have.
+/// How long it may take to give back what was leased.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
 /// What a handler's answer means.
@@ -177,11 +177,7 @@ impl<S> Worker<S> {
             let limit = self.settings.concurrency - attempts.len();
             let leased = self.lease_some(limit, &mut pace).await;
             if (&mut shutdown).now_or_never().is_some() {
-                for leased in leased {
-                    if let Err(error) = self.config.store.give_back(leased.lease()).await {
-                        telemetry::store_failed("give back", &error);
-                    }
-                }
+                self.give_back(&leased).await;
                 break;
             }
             for leased in leased {
@@ -231,17 +227,32 @@ impl<S> Worker<S> {
         }
     }
 
-    async fn lease_some(&self, limit: usize, pace: &mut Pace) -> Vec<super::Leased> {
+    async fn lease_some(&self, limit: usize, pace: &mut Pace) -> Vec<Leased> {
         let Settings { lease, max_attempts, .. } = self.settings;
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         pace.looked = Instant::now();
-        let leased = self.config.store.lease(limit, lease, max_attempts).await.unwrap_or_else(|error| {
+        // An answer that comes later is of leases that have run out.
+        let leased = timeout(lease, self.config.store.lease(limit, lease, max_attempts)).await;
+        let leased = leased.unwrap_or_else(|_| Err(StoreError::deadline())).unwrap_or_else(|error| {
             telemetry::store_failed("lease", &error);
             Vec::new()
         });
         // As many as were asked for: there may be more.
         pace.look = leased.len() >= limit as usize;
         leased
+    }
+
+    async fn give_back(&self, leased: &[Leased]) {
+        let given_back = async {
+            for leased in leased {
+                self.config.store.give_back(leased.lease()).await?;
+            }
+            Ok(())
+        };
+        let given_back = timeout(GIVING_BACK, given_back).await;
+        if let Err(error) = given_back.unwrap_or_else(|_| Err(StoreError::deadline())) {
+            telemetry::store_failed("give back", &error);
+        }
     }
 
     async fn purge(&self, pace: &mut Pace) {

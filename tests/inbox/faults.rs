@@ -1,0 +1,199 @@
+//! A store that does not answer as it should.
+
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    time::SystemTime,
+};
+
+use tower_klikit::{
+    dedupe::{EventKey, StoreError},
+    inbox::{Acceptance, DeliveryId, Entry, Lease, Leased, NewDelivery},
+};
+
+use super::*;
+
+/// The memory store, with a plug to pull.
+#[derive(Clone, Default)]
+struct Plugged {
+    inner: MemoryStore,
+    unplugged: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
+    /// How many more finishes do their work and then say that they failed.
+    unheard: Arc<AtomicU32>,
+}
+
+impl Plugged {
+    async fn plug(&self) -> Result<(), StoreError> {
+        if self.hangs.load(Ordering::SeqCst) {
+            pending::<()>().await;
+        }
+        if self.unplugged.load(Ordering::SeqCst) {
+            return Err(StoreError::new("unplugged"));
+        }
+        Ok(())
+    }
+
+    fn unplug(&self, unplugged: bool) {
+        self.unplugged.store(unplugged, Ordering::SeqCst);
+    }
+}
+
+macro_rules! through_the_plug {
+    ($(async fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $output:ty;)*) => {
+        impl InboxStore for Plugged {
+            $(async fn $name(&self $(, $argument: $type)*) -> Result<$output, StoreError> {
+                self.plug().await?;
+                self.inner.$name($($argument),*).await
+            })*
+
+            async fn finish(&self, lease: &Lease, keep: Duration) -> Result<bool, StoreError> {
+                self.plug().await?;
+                let finished = self.inner.finish(lease, keep).await;
+                let unheard = self.unheard.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                if unheard.is_ok() { Err(StoreError::new("the answer was lost")) } else { finished }
+            }
+        }
+    };
+}
+
+through_the_plug! {
+    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Acceptance;
+    async fn lease(&self, limit: u32, time: Duration, max_attempts: u32) -> Vec<Leased>;
+    async fn extend(&self, lease: &Lease, time: Duration) -> bool;
+    async fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> bool;
+    async fn bury(&self, lease: &Lease, reason: &str) -> bool;
+    async fn give_back(&self, lease: &Lease) -> bool;
+    async fn counts(&self) -> Counts;
+    async fn backlog(&self, limit: u64) -> u64;
+    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Vec<Entry>;
+    async fn show(&self, id: DeliveryId) -> Option<Entry>;
+    async fn retry(&self, id: DeliveryId) -> bool;
+    async fn forget_event(&self, event: &EventKey) -> u64;
+    async fn forget_accepted(&self, window: Range<SystemTime>) -> u64;
+    async fn purge_done(&self, limit: u32) -> u64;
+}
+
+/// The plug, an inbox behind it, and one on the same store that nobody can unplug.
+fn plugged() -> (Plugged, Inbox, Inbox) {
+    let store = Plugged::default();
+    let (behind, beside) = (Inbox::new(store.clone()), Inbox::new(store.inner.clone()));
+    (store, behind, beside)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_503_and_then_works_again() {
+    let (store, inbox, _) = plugged();
+    let stack = stack(&inbox);
+    store.unplug(true);
+    assert_unavailable(&stack, &delivery(), "store unavailable").await;
+    store.unplug(false);
+    assert_received(&stack, &delivery()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_503_at_the_deadline() {
+    let (store, inbox, _) = plugged();
+    let stack = stack(&inbox.accept_deadline(seconds(3)));
+    store.hangs.store(true, Ordering::SeqCst);
+    let started = Instant::now();
+    assert_unavailable(&stack, &delivery(), "store unavailable").await;
+    assert!(started.elapsed().abs_diff(seconds(3)) < Duration::from_millis(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_waits_out_a_store_that_is_down() {
+    let (store, inbox, beside) = plugged();
+    let handler = Handler::new(Does::Answers(200));
+    store.unplug(true);
+    let worker = Running::start(inbox.worker(handler.clone()));
+    assert_received(&stack(&beside), &delivery()).await;
+    sleep(seconds(100)).await;
+    assert_eq!(handler.begun().len(), 0);
+    store.unplug(false);
+    until_empty(&beside).await;
+    worker.stop().await;
+    assert_eq!(handler.attempts(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_handled_while_the_store_was_down_is_finished_when_it_is_back() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    let handler = Handler::new(Does::AnswersAfter(seconds(5)));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    sleep(seconds(1)).await;
+    store.unplug(true);
+    sleep(seconds(14)).await;
+    assert_eq!(handler.done().len(), 1);
+    store.unplug(false);
+    until_empty(&beside).await;
+    sleep(seconds(100)).await;
+    worker.stop().await;
+    assert_eq!(handler.attempts(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_is_dropped_when_its_lease_may_be_anothers() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    let handler = Handler::new(Does::AnswersAfter(seconds(100)));
+    let cut_off = Running::start(inbox.worker(handler.clone()));
+    sleep(seconds(1)).await;
+    store.unplug(true);
+    let other = Handler::new(Does::Answers(200));
+    let worker = Running::start(beside.worker(other.clone()));
+    until_empty(&beside).await;
+    sleep(seconds(200)).await;
+    store.unplug(false);
+    worker.stop().await;
+    cut_off.stop().await;
+    assert_eq!((handler.done().len(), other.done().len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_is_dropped_when_its_lease_is_anothers() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    let handler = Handler::new(Does::AnswersAfter(seconds(100)));
+    let slow = Running::start(inbox.worker(handler.clone()));
+    sleep(seconds(1)).await;
+    // Somebody else's clock goes wrong: the lease is taken away.
+    let leased = store.inner.lease(1, seconds(1000), 25).await.unwrap();
+    assert!(leased.is_empty());
+    store.hangs.store(true, Ordering::SeqCst);
+    sleep(seconds(31)).await;
+    let leased = store.inner.lease(1, seconds(1000), 25).await.unwrap();
+    assert_eq!(leased.len(), 1);
+    store.hangs.store(false, Ordering::SeqCst);
+    sleep(seconds(200)).await;
+    slow.stop().await;
+    assert_eq!(handler.done().len(), 0);
+    assert!(store.inner.finish(leased[0].lease(), Duration::ZERO).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finish_whose_answer_was_lost_is_not_handled_again() {
+    let (store, inbox, beside) = plugged();
+    store.unheard.store(1, Ordering::SeqCst);
+    assert_received(&stack(&beside), &delivery()).await;
+    let handler = Handler::new(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    sleep(seconds(100)).await;
+    worker.stop().await;
+    assert_eq!(handler.attempts(), [1]);
+    assert_eq!(beside.counts().await.unwrap(), Counts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_stops_although_the_store_is_down() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    let handler = Handler::new(Does::AnswersAfter(seconds(2)));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    sleep(seconds(1)).await;
+    store.unplug(true);
+    let stopped = Instant::now();
+    worker.stop().await;
+    assert!(stopped.elapsed() < seconds(60));
+}

@@ -1,0 +1,174 @@
+//! What an operator does with an inbox.
+
+use std::time::SystemTime;
+
+use tower_klikit::inbox::DeliveryState;
+
+use super::*;
+
+/// An inbox with so many dead deliveries, and its handler, which succeeds from now on.
+async fn with_dead(count: usize) -> (Inbox, Handler, Running) {
+    let inbox = inbox();
+    let stack = stack(&inbox);
+    let handler = Handler::new(Does::Answers(422));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    for number in 0..count {
+        assert_received(&stack, &numbered(number)).await;
+    }
+    until_counts(&inbox, "they are dead", |counts| counts.dead == count as u64).await;
+    handler.now(Does::Answers(200));
+    (inbox, handler, worker)
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_tell_how_many_and_how_old() {
+    let inbox = inbox().keep_bodies(seconds(1000));
+    let stack = stack(&inbox);
+    let handler = Handler::new(Does::Hangs).first([Does::Answers(200), Does::Answers(422)]);
+    let worker = inbox.worker(handler.clone()).concurrency(1);
+    let worker = Running::start(worker.drain_deadline(seconds(0)));
+    for number in 0..5 {
+        assert_received(&stack, &numbered(number)).await;
+        sleep(seconds(10)).await;
+    }
+    let counts = inbox.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (2, 1, 1, 1));
+    assert_eq!(counts.backlog(), 3);
+    let oldest = counts.oldest.unwrap();
+    assert!(oldest.abs_diff(seconds(30)) < seconds(2), "{oldest:?}");
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_deliveries_are_listed_by_pages_and_shown_with_their_bodies() {
+    let (inbox, _, worker) = with_dead(5).await;
+    let first = inbox.dead(None, 3).await.unwrap();
+    let rest = inbox.dead(Some(first[2].id), 3).await.unwrap();
+    let ids: Vec<_> = first.iter().chain(&rest).map(|entry| entry.event_id().unwrap().to_owned()).collect();
+    assert_eq!(ids, ["evt-0", "evt-1", "evt-2", "evt-3", "evt-4"]);
+    assert!(first.iter().all(|entry| entry.body.is_none()));
+
+    let shown = inbox.show(first[1].id).await.unwrap().unwrap();
+    assert_eq!(shown.body.as_deref(), Some(BODY.as_bytes()));
+    assert_eq!((shown.state, shown.attempts), (DeliveryState::Dead, 1));
+    assert_eq!((shown.tenant(), shown.event_type()), (Some("default"), Some("klikit.order.created.v2")));
+    assert_eq!(shown.reason.as_deref(), Some("422 Unprocessable Entity"));
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_delivery_is_retried_by_hand() {
+    let (inbox, handler, worker) = with_dead(2).await;
+    let dead = inbox.dead(None, 10).await.unwrap();
+    assert!(inbox.retry(dead[1].id).await.unwrap());
+    until_counts(&inbox, "one is handled", |counts| counts.dead == 1 && counts.backlog() == 0).await;
+    assert!(!inbox.retry(dead[1].id).await.unwrap(), "it is not dead any more");
+    worker.stop().await;
+    assert_eq!(handler.begun()[2..], ["evt-1"]);
+    assert_eq!(handler.attempts()[2..], [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_dead_deliveries_are_retried_by_hand() {
+    let (inbox, handler, worker) = with_dead(600).await;
+    assert_eq!(inbox.retry_all().await.unwrap(), 600);
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert_eq!(inbox.counts().await.unwrap(), Counts::default());
+    assert_eq!(handler.begun().len(), 1200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_delivery_that_klikit_replays_is_taken_up_again() {
+    let (inbox, handler, worker) = with_dead(1).await;
+    let stack = stack(&inbox);
+    assert_received(&stack, &numbered(0)).await;
+    until_empty(&inbox).await;
+    assert_duplicate(&stack, &numbered(0)).await;
+    worker.stop().await;
+    assert_eq!(inbox.counts().await.unwrap(), Counts::default());
+    assert_eq!(handler.attempts(), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_forgotten_is_handled_anew_when_it_comes_again() {
+    let inbox = inbox();
+    let stack = stack(&inbox);
+    let handler = Handler::new(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    assert_received(&stack, &delivery()).await;
+    until_empty(&inbox).await;
+    assert_eq!(inbox.forget("other", "evt-1").await.unwrap(), 0);
+    assert_duplicate(&stack, &delivery()).await;
+    assert_eq!(inbox.forget("default", "evt-1").await.unwrap(), 1);
+    assert_received(&stack, &delivery()).await;
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert_eq!(handler.done().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_still_waits_is_not_forgotten() {
+    let inbox = inbox();
+    let stack = stack(&inbox);
+    assert_received(&stack, &delivery()).await;
+    assert_eq!(inbox.forget("default", "evt-1").await.unwrap(), 0);
+    let all = SystemTime::UNIX_EPOCH..SystemTime::now() + seconds(3600);
+    assert_eq!(inbox.forget_accepted(all).await.unwrap(), 0);
+    assert_duplicate(&stack, &delivery()).await;
+    assert_eq!(inbox.counts().await.unwrap().ready, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_is_forgotten() {
+    let (inbox, _, worker) = with_dead(3).await;
+    let long_ago = SystemTime::UNIX_EPOCH..SystemTime::now() - seconds(3600);
+    assert_eq!(inbox.forget_accepted(long_ago).await.unwrap(), 0);
+    let today = SystemTime::now() - seconds(3600)..SystemTime::now() + seconds(3600);
+    assert_eq!(inbox.forget_accepted(today).await.unwrap(), 3);
+    worker.stop().await;
+    assert_eq!(inbox.counts().await.unwrap(), Counts::default());
+    assert_received(&stack(&inbox), &numbered(0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_by_its_body_is_forgotten_by_its_body() {
+    let inbox = inbox().identity(tower_klikit::dedupe::Identity::Body);
+    let stack = stack(&inbox);
+    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    assert_received(&stack, &delivery()).await;
+    until_empty(&inbox).await;
+    assert_eq!(inbox.forget("default", "evt-1").await.unwrap(), 0);
+    assert_eq!(inbox.forget_body("default", BODY).await.unwrap(), 1);
+    assert_received(&stack, &delivery()).await;
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_are_kept_for_as_long_as_was_asked_and_then_purged() {
+    let inbox = inbox().keep_bodies(seconds(1000));
+    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    assert_received(&stack(&inbox), &delivery()).await;
+    until_counts(&inbox, "it is done", |counts| counts.done == 1).await;
+    assert_eq!(inbox.purge(10).await.unwrap(), 0);
+    sleep(seconds(900)).await;
+    assert_eq!(inbox.counts().await.unwrap().done, 1);
+    // The worker purges by itself.
+    sleep(seconds(200)).await;
+    assert_eq!(inbox.counts().await.unwrap().done, 0);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_is_purged_by_hand() {
+    let inbox = inbox().keep_bodies(seconds(1000));
+    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    for number in 0..5 {
+        assert_received(&stack(&inbox), &numbered(number)).await;
+    }
+    until_counts(&inbox, "they are done", |counts| counts.done == 5).await;
+    worker.stop().await;
+    sleep(seconds(1001)).await;
+    assert_eq!(inbox.purge(3).await.unwrap(), 3);
+    assert_eq!(inbox.purge(3).await.unwrap(), 2);
+}

@@ -1,0 +1,154 @@
+//! What is handled one after the other.
+
+use super::*;
+
+fn of(branch: u32, orders: &[u32], number: usize) -> SignedDelivery {
+    let orders: Vec<_> = orders.iter().map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+    let body = format!(r#"{{"brand_id":1,"branch_id":{branch},"orders":[{}]}}"#, orders.join(","));
+    SignedDelivery::new(SECRET, body).event_id(format!("evt-{number}"))
+}
+
+async fn filled(order_by: OrderBy, deliveries: &[SignedDelivery]) -> Inbox {
+    let inbox = inbox().order_by(order_by);
+    let stack = stack(&inbox);
+    for delivery in deliveries {
+        assert_received(&stack, delivery).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    inbox
+}
+
+fn evts(numbers: &[usize]) -> Vec<String> {
+    numbers.iter().map(|number| format!("evt-{number}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_order_nothing_waits_for_anything() {
+    let inbox = filled(OrderBy::nothing(), &[of(7, &[1], 0), of(7, &[1], 1)]).await;
+    let handler = Handler::new(Does::Hangs);
+    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    sleep(seconds(1)).await;
+    assert_eq!(handler.begun().len(), 2);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_branch_a_failing_delivery_holds_its_branch_and_no_other() {
+    let deliveries = [of(7, &[1], 0), of(7, &[2], 1), of(8, &[3], 2), of(7, &[4], 3), of(8, &[5], 4)];
+    let inbox = filled(OrderBy::branch(), &deliveries).await;
+    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500), Does::Answers(200)]);
+    let worker = inbox.worker(handler.clone()).concurrency(16).backoff(seconds(100), seconds(100));
+    let worker = Running::start(worker);
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert_eq!(handler.begun()[..2], evts(&[0, 2]));
+    let branch =
+        |ids: &[usize]| -> Vec<_> { handler.begun().into_iter().filter(|id| evts(ids).contains(id)).collect() };
+    assert_eq!(branch(&[0, 1, 3]), evts(&[0, 0, 1, 3]));
+    assert_eq!(branch(&[2, 4]), evts(&[2, 4]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_two_of_a_key_are_handled_at_once() {
+    let deliveries: Vec<_> = (0..10).map(|number| of(7, &[1], number)).collect();
+    let inbox = filled(OrderBy::order(), &deliveries).await;
+    let permits = Arc::new(Semaphore::new(0));
+    let handler = Handler::new(Does::Waits(Arc::clone(&permits)));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    for done in 0..10 {
+        sleep(seconds(5)).await;
+        assert_eq!((handler.begun().len(), handler.done().len()), (done + 1, done));
+        permits.add_permits(1);
+    }
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert_eq!(handler.done(), evts(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_of_a_key_does_not_wait_for_the_poll() {
+    let inbox = filled(OrderBy::order(), &[of(7, &[1], 0), of(7, &[1], 1), of(7, &[1], 2)]).await;
+    let handler = Handler::new(Does::Answers(200));
+    let started = Instant::now();
+    let worker = Running::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
+    until_empty(&inbox).await;
+    assert!(started.elapsed() < seconds(100));
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_of_several_orders_waits_for_all_of_them_and_holds_all_of_them() {
+    let deliveries = [of(7, &[1], 0), of(7, &[2], 1), of(7, &[1, 2], 2), of(7, &[2], 3), of(7, &[1], 4)];
+    let inbox = filled(OrderBy::order(), &deliveries).await;
+    let permits = Arc::new(Semaphore::new(0));
+    let handler = Handler::new(Does::Waits(Arc::clone(&permits)));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    sleep(seconds(5)).await;
+    assert_eq!(handler.begun(), evts(&[0, 1]));
+    permits.add_permits(1);
+    sleep(seconds(5)).await;
+    assert_eq!(handler.begun(), evts(&[0, 1]));
+    permits.add_permits(1);
+    sleep(seconds(5)).await;
+    assert_eq!(handler.begun(), evts(&[0, 1, 2]));
+    permits.add_permits(1);
+    sleep(seconds(5)).await;
+    assert_eq!(handler.begun()[..3], evts(&[0, 1, 2]));
+    assert_eq!(handler.begun().len(), 5);
+    permits.add_permits(2);
+    until_empty(&inbox).await;
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_delivery_holds_nobody() {
+    let inbox = filled(OrderBy::branch(), &[of(7, &[1], 0), of(7, &[2], 1)]).await;
+    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(422)]);
+    let worker = Running::start(inbox.worker(handler.clone()));
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert_eq!(handler.begun(), evts(&[0, 1]));
+    assert_eq!(inbox.counts().await.unwrap().dead, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_ones_own() {
+    let key = |delivery: &tower_klikit::Delivery, _: &[u8]| {
+        let id = delivery.event_id().unwrap().as_str();
+        vec![id[id.len() - 1..].to_owned()]
+    };
+    let deliveries = [of(7, &[1], 11), of(7, &[1], 12), of(8, &[2], 21), of(8, &[2], 22)];
+    let inbox = filled(OrderBy::keys(key), &deliveries).await;
+    let handler = Handler::new(Does::Hangs);
+    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    sleep(seconds(1)).await;
+    worker.stop().await;
+    assert_eq!(handler.begun(), evts(&[11, 12]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_key_waits_for_nobody() {
+    let bodies = [r"not json", r"{}", r#"{"branch_id":null}"#, r#"{"branch_id":[7]}"#, r#"[{"branch_id":7}]"#];
+    let deliveries: Vec<_> = bodies
+        .iter()
+        .enumerate()
+        .map(|(number, body)| SignedDelivery::new(SECRET, *body).event_id(format!("evt-{number}")))
+        .collect();
+    let inbox = filled(OrderBy::branch(), &deliveries).await;
+    let handler = Handler::new(Does::Hangs);
+    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    sleep(seconds(1)).await;
+    worker.stop().await;
+    assert_eq!(handler.begun().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_is_the_same_as_a_number_and_as_text() {
+    let text = SignedDelivery::new(SECRET, r#"{"branch_id":"7","orders":[]}"#).event_id("evt-1");
+    let inbox = filled(OrderBy::branch(), &[of(7, &[1], 0), text]).await;
+    let handler = Handler::new(Does::Hangs);
+    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    sleep(seconds(1)).await;
+    worker.stop().await;
+    assert_eq!(handler.begun(), evts(&[0]));
+}

@@ -1,0 +1,172 @@
+//! What the handler sees: what it would have seen inline.
+
+use std::time::{Duration as StdDuration, SystemTime};
+
+use axum::{
+    Extension, Router,
+    body::Bytes as AxumBytes,
+    extract::{OriginalUri, Query},
+    http::{HeaderMap, Method},
+    routing::{any, post},
+};
+use tower::ServiceBuilder;
+use tower_klikit::{Delivery, dedupe::KlikitDedupeLayer};
+
+use super::*;
+
+/// What an axum handler was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    method: Method,
+    uri: String,
+    query: Vec<(String, String)>,
+    content_type: Option<String>,
+    content_length: Option<String>,
+    id: String,
+    id_header: String,
+    event_type: String,
+    tenant: String,
+    secret_id: String,
+    body: Vec<u8>,
+}
+
+type Log = Arc<Mutex<Vec<Seen>>>;
+
+fn router(log: Log) -> Router {
+    let handler = async move |method: Method,
+                              OriginalUri(uri): OriginalUri,
+                              Query(query): Query<Vec<(String, String)>>,
+                              Extension(id): Extension<EventId>,
+                              Extension(delivery): Extension<Delivery>,
+                              headers: HeaderMap,
+                              body: AxumBytes| {
+        let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        log.lock().unwrap().push(Seen {
+            method,
+            uri: uri.path_and_query().unwrap().to_string(),
+            query,
+            content_type: header("content-type"),
+            content_length: header("content-length"),
+            id: id.to_string(),
+            id_header: header("x-klikit-event-id").unwrap(),
+            event_type: delivery.event_type().unwrap().to_string(),
+            tenant: delivery.tenant().to_owned(),
+            secret_id: delivery.secret_id().to_owned(),
+            body: body.to_vec(),
+        });
+    };
+    Router::new().route("/webhooks/klikit", any(handler))
+}
+
+fn keyring() -> Keyring {
+    let keyring = Keyring::new("warung", "old", WebhookSecret::new("another secret").unwrap());
+    keyring.add("new", WebhookSecret::new(SECRET).unwrap()).unwrap();
+    keyring
+}
+
+fn unusual() -> SignedDelivery {
+    SignedDelivery::new(SECRET, &b"{\"caf\xc3\xa9\": \"\\u0000\"}\n"[..])
+        .uri("/webhooks/klikit?branch=7&a=%20b")
+        .event_id("evt~!1")
+        .event_type("klikit.order.created.v9")
+        .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
+}
+
+async fn handle_all<S>(inbox: &Inbox, handler: S)
+where
+    S: Service<Request<VerifiedBody>, Response = Response<axum::body::Body>, Error = std::convert::Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    inbox.worker(handler).run_until(until_empty(inbox)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handler_sees_what_it_would_have_seen_inline() {
+    let verify = KlikitVerifyLayer::with_keyring(keyring());
+    let inline = Log::default();
+    let app = router(Arc::clone(&inline)).layer(verify.clone());
+    let request = || unusual().request::<axum::body::Body>();
+    assert_eq!(app.oneshot(request()).await.unwrap().status(), StatusCode::OK);
+
+    let inbox = inbox();
+    let answer = verify.layer(inbox.acceptor()).oneshot(request()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let later = Log::default();
+    handle_all(&inbox, router(Arc::clone(&later))).await;
+
+    assert_eq!(later.lock().unwrap().len(), 1);
+    assert_eq!(*later.lock().unwrap(), *inline.lock().unwrap());
+    assert_eq!(later.lock().unwrap()[0].secret_id, "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_is_that_of_the_delivery_and_not_of_the_attempt() {
+    let inbox = inbox();
+    assert_received(&stack(&inbox), &delivery()).await;
+    let before = SystemTime::now();
+    std::thread::sleep(StdDuration::from_millis(20));
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    let handler = post(async move |Extension(delivery): Extension<Delivery>| {
+        seen.lock().unwrap().push(delivery.received_at());
+    });
+    handle_all(&inbox, Router::new().route("/webhooks/klikit", handler)).await;
+    assert!(times.lock().unwrap()[0] <= before);
+    assert!(times.lock().unwrap()[0] > before - seconds(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_still_holds_the_layers_lets_it_through() {
+    let store = MemoryStore::new();
+    let inbox = Inbox::new(store.clone());
+    let log = Log::default();
+    let layers = ServiceBuilder::new().layer(KlikitVerifyLayer::new(SECRET)).layer(KlikitDedupeLayer::new(store));
+    let app = router(Arc::clone(&log)).layer(layers);
+    assert_received(&stack(&inbox), &delivery()).await;
+    handle_all(&inbox, app.clone()).await;
+    assert_eq!(log.lock().unwrap().len(), 1);
+    assert_eq!(log.lock().unwrap()[0].body, BODY.as_bytes());
+    assert_eq!(log.lock().unwrap()[0].tenant, "default");
+
+    // And nobody else's.
+    let forged = delivery().altered().request::<axum::body::Body>();
+    assert_eq!(app.oneshot(forged).await.unwrap().status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_layer_outside_does_to_the_body_is_not_what_was_verified() {
+    let inbox = inbox();
+    let log = Log::default();
+    let app = router(Arc::clone(&log)).layer(KlikitVerifyLayer::new(SECRET));
+    let rewrites = tower::service_fn(move |request: Request<VerifiedBody>| {
+        app.clone().oneshot(request.map(|_| axum::body::Body::from("something else")))
+    });
+    assert_received(&stack(&inbox), &delivery()).await;
+    handle_all(&inbox, rewrites).await;
+    assert_eq!(log.lock().unwrap()[0].body, BODY.as_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_handler_behind_the_layers_is_tried_again() {
+    let store = MemoryStore::new();
+    let inbox = Inbox::new(store.clone());
+    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500), Does::Fails]);
+    let layers = ServiceBuilder::new().layer(KlikitVerifyLayer::new(SECRET)).layer(KlikitDedupeLayer::new(store));
+    assert_received(&stack(&inbox), &delivery()).await;
+    inbox.worker(layers.service(handler.clone())).run_until(until_empty(&inbox)).await;
+    assert_eq!(handler.attempts(), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_acceptor_itself_is_no_handler() {
+    let inbox = inbox();
+    let stack = stack(&inbox);
+    assert_received(&stack, &delivery()).await;
+    let worker = inbox.worker(stack.clone()).max_attempts(2);
+    let dead = until_counts(&inbox, "it is dead", |counts| counts.dead == 1);
+    worker.run_until(dead).await;
+    assert_eq!(inbox.dead(None, 1).await.unwrap()[0].reason.as_deref(), Some("500 Internal Server Error"));
+}
