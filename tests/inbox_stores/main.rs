@@ -2,6 +2,7 @@
 #![cfg(all(feature = "inbox", feature = "testing"))]
 
 mod broken;
+mod faults;
 mod memory;
 mod model;
 mod reference;

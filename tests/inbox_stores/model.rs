@@ -11,7 +11,7 @@ use proptest::{
 };
 use tokio::runtime::Runtime;
 use tower_klikit::{
-    dedupe::{Claim, ClaimOutcome, EventKey, Ledger},
+    dedupe::{ClaimOutcome, EventKey, Ledger},
     inbox::{Acceptance, DeliveryId, DeliveryState, InboxStore, Lease, Leased},
 };
 

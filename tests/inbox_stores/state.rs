@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, mem, time::Duration};
 
 use tower_klikit::{
-    dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey},
+    dedupe::{Claim, ClaimOutcome, EventKey},
     inbox::{Acceptance, DeliveryState, Lease, NewDelivery},
 };
 
