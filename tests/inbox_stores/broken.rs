@@ -1,5 +1,8 @@
 //! The suite finds a store that breaks a rule, and says which.
 
+mod accepting;
+mod leasing;
+
 use std::{
     ops::Range,
     panic::{self, AssertUnwindSafe},
@@ -15,6 +18,7 @@ use tower_klikit::{
     testing::inbox,
 };
 
+use self::leasing::lease_of;
 use crate::{
     faults::{Fault, Fault::*, RULES},
     state::State,
@@ -62,213 +66,6 @@ impl Broken {
             state.deliveries.values_mut().filter(|d| lapsed(d)).for_each(|d| d.make_ready(d.due));
         }
     }
-
-    /// The delivery as this store understands it.
-    fn seen(&self, new: &NewDelivery) -> NewDelivery {
-        let claim = new.claim();
-        let any_body = new.is_same_as(&BodyDigest::from([0; 32]));
-        let again = |claim: Claim, head: &str, body: Bytes| {
-            let new = NewDelivery::new(claim, head, body);
-            if any_body { new.with_any_body() } else { new }
-        };
-        match self.fault {
-            ConflictsShareAKey => {
-                let (event, token) = (*claim.event().as_bytes(), *claim.token().as_bytes());
-                again(Claim::new(event, event, *claim.digest(), token), new.head(), new.body().clone())
-            }
-            HeadsAreCut if new.head().len() > 65_535 => new.clone().with_head("{}"),
-            BodiesAreText => {
-                let body = String::from_utf8_lossy(new.body()).into_owned();
-                again(claim.clone(), new.head(), body.into())
-            }
-            OneKeyIsEnough if new.ordering_keys().len() > 1 => {
-                again(claim.clone(), new.head(), new.body().clone()).with_ordering_keys(&["b"])
-            }
-            NothingIsOrdered => again(claim.clone(), new.head(), new.body().clone()),
-            _ => new.clone(),
-        }
-    }
-
-    /// What accepting is to do, and does not.
-    fn accept_before(&self, state: &mut State, new: &NewDelivery, retention: Duration) -> Option<Acceptance> {
-        let key = new.claim().key();
-        let id = state.id_of(key);
-        let standing = id.map(|id| state.deliveries[&id].state);
-        let waits = matches!(standing, Some(DeliveryState::Ready | DeliveryState::Leased));
-        let row = state.row(key).cloned();
-        match self.fault {
-            TheNewDigestIsTold if row.is_some() => Some(Acceptance::Known { digest: *new.claim().digest() }),
-            DeadStaysDead if standing == Some(DeliveryState::Dead) => {
-                let digest = *state.deliveries[&id?].request.claim().digest();
-                Some(Acceptance::Known { digest })
-            }
-            AnyBodyRevives if standing == Some(DeliveryState::Dead) => {
-                Some(state.accept(&new.clone().with_any_body(), retention))
-            }
-            ClaimsAreIgnored if row.as_ref().is_some_and(|row| !row.is_done) => {
-                state.ledger.remove(key);
-                None
-            }
-            ClaimsAreDone => {
-                let row = row.filter(|row| !row.is_done)?;
-                Some(Acceptance::Known { digest: *row.claim.digest() })
-            }
-            TheLedgerIsIgnored if id.is_none() && row.as_ref().is_some_and(|row| row.is_done) => {
-                state.ledger.remove(key);
-                None
-            }
-            RowsStayGone if waits && row.is_none() => {
-                let known = state.accept(new, retention);
-                state.ledger.remove(key);
-                Some(known)
-            }
-            TheNewRowIsPutBack if waits && row.is_none() => {
-                let known = state.accept(new, retention);
-                state.set_done(new.claim(), retention);
-                Some(known)
-            }
-            CopiesProlong if waits => {
-                let claim = state.deliveries[&id?].request.claim().clone();
-                state.set_done(&claim, retention);
-                None
-            }
-            KeptStays if standing == Some(DeliveryState::Done) && row.is_none() => {
-                state.last_id += 1;
-                state.deliveries.get_mut(&id?)?.make_ready(Duration::ZERO);
-                state.set_done(new.claim(), retention);
-                Some(Acceptance::Accepted)
-            }
-            _ => None,
-        }
-    }
-
-    /// What accepting did, and is not to do.
-    fn accept_after(&self, state: &mut State, id: i64, found: &Acceptance) {
-        let (last_id, now) = (state.last_id, state.now);
-        let key = *state.deliveries[&id].request.claim().key();
-        let Some(delivery) = state.deliveries.get_mut(&id) else { return };
-        match (self.fault, found) {
-            (RevivedHasAttempts, Acceptance::Revived) => delivery.attempts = 1,
-            (RevivedHasAFreshToken, Acceptance::Revived) => delivery.token = 0,
-            (RevivedHasANewId, Acceptance::Revived) => {
-                let moved = state.deliveries.remove(&id).expect("it was found");
-                state.last_id = last_id + 1;
-                state.deliveries.insert(last_id + 1, moved);
-            }
-            (RevivedRowsAreOld, Acceptance::Revived) => {
-                let until = delivery.accepted + Duration::from_secs(120);
-                state.ledger.get_mut(&key).expect("it was accepted").until = until;
-            }
-            (AcceptedIsClaimed, Acceptance::Accepted) => {
-                state.ledger.get_mut(&key).expect("it was accepted").is_done = false;
-            }
-            (AcceptedWaits, Acceptance::Accepted) => delivery.due = now + DAY,
-            _ => {}
-        }
-    }
-
-    /// Has a lease be held by its delivery alone, or the like.
-    fn loosened(&self, state: &State, lease: &Lease) -> Lease {
-        let token = state.deliveries.get(&lease.id().get()).map_or(0, |delivery| delivery.token);
-        let same = match self.fault {
-            TokensAreIgnored => true,
-            TokensAreAttempts => state.deliveries.get(&lease.id().get()).is_some_and(|d| d.attempts == lease.attempt()),
-            _ => false,
-        };
-        if same { Lease::new(lease.id(), token, lease.attempt()) } else { *lease }
-    }
-
-    fn leased(&self, state: &mut State, limit: u32, time: Duration, max_attempts: u32) -> Vec<Lease> {
-        let now = state.now;
-        match self.fault {
-            LeasesNeverEnd => {
-                let time = time.max(DAY);
-                return state.lease(limit, time, max_attempts);
-            }
-            TheLastAcceptedGoesFirst => {
-                let mut due = state.due();
-                due.reverse();
-                due.truncate(limit as usize);
-                return state.lease_these(&due, time);
-            }
-            TheFirstAcceptedGoesFirst => {
-                let mut due = state.due();
-                due.sort_unstable();
-                return lease_of(state, due, limit, time, max_attempts);
-            }
-            TheLimitIsIgnored => return state.lease(u32::MAX, time, max_attempts),
-            NobodyIsBuried => return state.lease(limit, time, u32::MAX),
-            WhatIsReadyIsBuried => {
-                let spent: Vec<i64> =
-                    state.due().into_iter().filter(|id| state.deliveries[id].attempts >= max_attempts).collect();
-                state.bury_those_who_died(&spent);
-            }
-            OneAttemptMore => return state.lease(limit, time, max_attempts.saturating_add(1)),
-            PostponedHeadsHoldNobody | LapsedHeadsHoldNobody => {
-                let wanted =
-                    if self.fault == LapsedHeadsHoldNobody { DeliveryState::Leased } else { DeliveryState::Ready };
-                let hidden: Vec<i64> = state
-                    .deliveries
-                    .iter()
-                    .filter(|(_, d)| d.is(wanted) && (d.due > now) == (wanted == DeliveryState::Ready))
-                    .map(|(id, _)| *id)
-                    .collect();
-                let mut due = state.due();
-                let kept: Vec<_> = hidden.iter().filter_map(|id| Some((*id, state.deliveries.remove(id)?))).collect();
-                due.extend(state.due());
-                state.deliveries.extend(kept);
-                due.sort_by_key(|id| (state.deliveries[id].due, *id));
-                due.dedup();
-                return lease_of(state, due, limit, time, max_attempts);
-            }
-            TheDeadHoldTheirKey => {
-                let due = state.due();
-                let free = due.into_iter().filter(|id| {
-                    let before = state.deliveries.range(..id).map(|(_, d)| d);
-                    let mut dead = before.filter(|d| d.is(DeliveryState::Dead));
-                    !dead.any(|d| d.shares_a_key_with(&state.deliveries[id]))
-                });
-                let free = free.collect();
-                return lease_of(state, free, limit, time, max_attempts);
-            }
-            LeasedHeadsHoldNobody => {
-                let mut due = Vec::new();
-                for (id, delivery) in &state.deliveries {
-                    let held = state
-                        .deliveries
-                        .range(..id)
-                        .any(|(_, before)| before.is(DeliveryState::Ready) && before.shares_a_key_with(delivery));
-                    if delivery.waits() && delivery.due <= now && !held {
-                        due.push(*id);
-                    }
-                }
-                due.sort_by_key(|id| state.deliveries[id].due);
-                return lease_of(state, due, limit, time, max_attempts);
-            }
-            _ => {}
-        }
-        let leases = state.lease(limit, time, max_attempts);
-        for lease in &leases {
-            let delivery = state.deliveries.get_mut(&lease.id().get()).expect("it was leased");
-            match self.fault {
-                AttemptsAreNotCounted => delivery.attempts = 1,
-                _ => continue,
-            }
-        }
-        let tell = |lease: Lease| match self.fault {
-            AttemptsAreNotCounted => Lease::new(lease.id(), lease.token(), 1),
-            _ => lease,
-        };
-        leases.into_iter().map(tell).collect()
-    }
-}
-
-/// Leases these, or buries them.
-fn lease_of(state: &mut State, due: Vec<i64>, limit: u32, time: Duration, max_attempts: u32) -> Vec<Lease> {
-    let (died, mut due): (Vec<_>, Vec<_>) = due.into_iter().partition(|id| state.is_to_be_buried(*id, max_attempts));
-    state.bury_those_who_died(&died);
-    due.truncate(limit as usize);
-    state.lease_these(&due, time)
 }
 
 impl InboxStore for Broken {

@@ -5,8 +5,14 @@ mod broken;
 mod faults;
 mod memory;
 mod model;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod reference;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod state;
 mod steps;
+
+#[cfg(feature = "postgres")]
+#[path = "../support/servers/mod.rs"]
+mod servers;
