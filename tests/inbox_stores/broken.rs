@@ -94,7 +94,6 @@ impl InboxStore for Broken {
             self.accept_after(&mut state, id, &found);
         }
         if self.fault == TheOldHeadStays && found == Acceptance::Revived {
-            let _ = before;
             let head = new.head().replace("/webhooks/other", "/webhooks/klikit");
             let delivery = state.deliveries.get_mut(&before.expect("it was dead")).expect("it was dead");
             delivery.request = delivery.request.clone().with_head(head);

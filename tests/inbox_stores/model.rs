@@ -294,9 +294,8 @@ impl<'a, S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Model<'a, S, A> {
     async fn forget_accepted(&mut self, start: Duration, end: Duration) -> Checked {
         let now = self.state.now;
         let is_in = |time: &Duration| now - *time <= start && now - *time > end;
-        for (key, times) in &self.times {
+        for times in self.times.values() {
             if times.iter().any(is_in) && !times.iter().all(is_in) {
-                let _ = key;
                 return Ok(());
             }
         }

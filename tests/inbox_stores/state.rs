@@ -328,7 +328,8 @@ impl State {
 
     pub(crate) fn forget_rows(&mut self, which: impl Fn(&Row) -> bool) -> u64 {
         let now = self.now;
-        let forgotten = self.ledger.extract_if(.., |_, row| which(row));
-        forgotten.filter(|(_, row)| row.until > now).count() as u64
+        let forgotten = self.ledger.values().filter(|row| which(row) && row.until > now).count();
+        self.ledger.retain(|_, row| !which(row));
+        forgotten as u64
     }
 }

@@ -25,13 +25,13 @@ const PATIENCE: usize = 100_000;
 pub(super) struct Book(Mutex<Pages>);
 
 #[derive(Default)]
-pub(super) struct Pages {
+struct Pages {
     /// The keys of what is leased.
     keys: HashSet<String>,
     /// The last of each key.
     last: Vec<(String, DeliveryId)>,
-    pub(super) finished: usize,
-    pub(super) wrong: Option<String>,
+    finished: usize,
+    wrong: Option<String>,
 }
 
 impl Book {
@@ -69,7 +69,13 @@ impl Book {
         Ok(())
     }
 
-    pub(super) fn pages(&self) -> MutexGuard<'_, Pages> {
+    /// How many were finished, and what was wrong.
+    pub(super) fn result(&self) -> (usize, Option<String>) {
+        let pages = self.pages();
+        (pages.finished, pages.wrong.clone())
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

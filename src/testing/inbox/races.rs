@@ -87,7 +87,7 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
             let other = format!("key-{}", (n + 1) % KEYS);
             let keys = [key(n), other];
             // Every fifth has two keys.
-            let keys: Vec<_> = keys.iter().take(1 + usize::from(n % 5 == 0)).map(|key| &**key).collect();
+            let keys: Vec<_> = keys.iter().take(1 + usize::from(n.is_multiple_of(5))).map(|key| &**key).collect();
             delivery("warung", &format!("ordered-{n}"), keys.join(" ")).with_ordering_keys(&keys)
         };
         let book = Arc::new(Book::default());
@@ -104,9 +104,9 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         let acceptors = (0..RIVALS).map(|n| Role::Acceptor(Box::new(made(n))));
         let workers = (0..WORKERS).map(|_| Role::Worker);
         self.all(acceptors.chain(workers).collect(), task).await;
-        let book = book.pages();
-        self.holds(book.wrong.is_none(), book.wrong.as_deref().unwrap_or_default());
-        self.same("lease", &book.finished, &RIVALS, "so many were accepted, and workers asked again and again");
+        let (finished, wrong) = book.result();
+        self.holds(wrong.is_none(), wrong.as_deref().unwrap_or_default());
+        self.same("lease", &finished, &RIVALS, "so many were accepted, and workers asked again and again");
         self.counts([0, 0, 0, 0], "all were finished").await;
     }
 
