@@ -40,7 +40,7 @@ pub trait InboxStore: Send + Sync + 'static {
     /// 1. The key has a delivery here that is READY or LEASED: nothing changes but that its ledger row, should it have gone, is
     ///    there again, with the digest of the delivery. [`Acceptance::Known`].
     /// 2. It has one that is DEAD. If the new one [is the same delivery](NewDelivery::is_same_as), that one is READY again, at
-    ///    once, without attempts, with the new request and under its old [id](DeliveryId), its ledger row done for the time
+    ///    once, without attempts, with the new request and under its old [id](DeliveryId) and time of acceptance, its ledger row done for the time
     ///    `retention`: [`Acceptance::Revived`]. If not, nothing changes: [`Acceptance::Known`].
     /// 3. Its ledger row is done: [`Acceptance::Known`]. It is claimed: [`Acceptance::InFlight`]. Nothing changes.
     /// 4. Otherwise it is stored as READY, at once, in the place of a DONE one of the same key if there is one, under an id
