@@ -23,6 +23,8 @@ pub(crate) struct Plugged {
     takes: Arc<AtomicU64>,
     /// Has every lease be somebody else's.
     lost: Arc<AtomicBool>,
+    /// Gives back heads that this crate does not write.
+    garbles: Arc<AtomicBool>,
     /// How many more finishes do their work and then say that they failed.
     unheard: Arc<AtomicU32>,
     /// Of the last delivery that was accepted.
@@ -60,6 +62,15 @@ macro_rules! through_the_plug {
                 self.inner.accept(delivery, retention).await
             }
 
+            async fn lease(&self, limit: u32, time: Duration, max: u32) -> Result<Vec<Leased>, StoreError> {
+                self.plug().await?;
+                let mut leased = self.inner.lease(limit, time, max).await?;
+                if self.garbles.load(Ordering::SeqCst) {
+                    leased.iter_mut().for_each(|it| *it = Leased::new(*it.lease(), "{}", it.body().clone()));
+                }
+                Ok(leased)
+            }
+
             async fn extend(&self, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
                 self.plug().await?;
                 if self.lost.load(Ordering::SeqCst) { Ok(false) } else { self.inner.extend(lease, time).await }
@@ -76,7 +87,6 @@ macro_rules! through_the_plug {
 }
 
 through_the_plug! {
-    async fn lease(&self, limit: u32, time: Duration, max_attempts: u32) -> Vec<Leased>;
     async fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> bool;
     async fn bury(&self, lease: &Lease, reason: &str) -> bool;
     async fn give_back(&self, lease: &Lease) -> bool;
@@ -272,4 +282,17 @@ async fn what_is_leased_while_the_worker_is_told_to_stop_is_given_back() {
     until_empty(&beside).await;
     worker.stop().await;
     assert_eq!(handler.attempts(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_made_into_a_request_is_dead_at_once() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    store.garbles.store(true, Ordering::SeqCst);
+    let handler = Handler::new(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    until_empty(&beside).await;
+    worker.stop().await;
+    let dead = beside.dead(None, 10).await.unwrap();
+    assert_eq!((dead.len(), dead[0].attempts, handler.begun().len()), (1, 1, 0));
 }

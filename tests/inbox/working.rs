@@ -92,6 +92,17 @@ async fn after_the_last_attempt_it_is_dead() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_long_error_the_beginning_is_kept() {
+    let inbox = inbox();
+    assert_received(&stack(&inbox), &delivery()).await;
+    let handler = tower::service_fn(|_: Request<VerifiedBody>| {
+        std::future::ready(Err::<Response<Full<Bytes>>, BoxError>("ü".repeat(1000).into()))
+    });
+    inbox.worker(handler).max_attempts(1).run_until(until_empty(&inbox)).await;
+    assert_eq!(reason(&inbox).await, "ü".repeat(200));
+}
+
+#[tokio::test(start_paused = true)]
 async fn pauses_grow_with_the_attempts_and_have_an_end() {
     let inbox = inbox();
     let stack = stack(&inbox);
