@@ -129,7 +129,14 @@ impl InboxStore for Broken {
                 held.due = held.due.max(now + time);
                 Ok(true)
             }
-            (LapsedLeasesAreLost, Some(held)) if held.due <= now => Ok(false),
+            (LapsedLeasesAreExtended, Some(held)) => {
+                held.due = now + time;
+                Ok(true)
+            }
+            (LapsedLeasesAreExtendedAllTheSame, Some(held)) if held.due <= now => {
+                held.due = now + time;
+                Ok(false)
+            }
             _ => Ok(state.extend(lease, time)),
         }
     }
@@ -143,9 +150,10 @@ impl InboxStore for Broken {
         }
         let mut state = self.state();
         let lease = &self.loosened(&state, lease);
-        let id = lease.id().get();
+        let (id, now) = (lease.id().get(), state.now);
         match self.fault {
             FinishedTwiceIsTrue if state.last_id >= id && !state.deliveries.contains_key(&id) => return Ok(true),
+            LapsedLeasesAreLost if state.held(lease).is_some_and(|held| held.due <= now) => return Ok(false),
             NothingIsKept => return Ok(state.finish(lease, Duration::ZERO)),
             BodiesAreNotKept if state.held(lease).is_some() => {
                 let kept = state.held(lease).expect("it is held");
@@ -394,8 +402,8 @@ impl Ledger for Broken {
         Ok(self.state().forget_rows(|row| row.claim.event() == event))
     }
 
-    async fn forget_claimed(&self, _: Range<SystemTime>) -> Result<u64, StoreError> {
-        Err(StoreError::new("the suite does not ask for this"))
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+        Ok(self.state().forget_claimed(&window))
     }
 
     async fn purge(&self, _: u32) -> Result<u64, StoreError> {

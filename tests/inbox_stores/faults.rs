@@ -53,6 +53,8 @@ faults! {
     OneAttemptMore: who_died_of_the_last_attempt_is_buried,
     WhatIsReadyIsBuried: what_is_ready_is_leased_however_many_attempts_it_has,
     LapsedLeasesAreLost: a_lease_that_ran_out_is_held_until_another_takes_it,
+    LapsedLeasesAreExtended: a_lease_that_ran_out_is_not_extended,
+    LapsedLeasesAreExtendedAllTheSame: a_lease_that_ran_out_is_not_extended,
     LapsedLeasesAreNobodys: what_is_not_finished_is_known,
     FinishedTwiceIsTrue: what_is_kept_gives_way,
     NothingIsKept: deliveries_do_not_touch_each_other,

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::runtime::Builder;
 use tower_klikit::{
     dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError},
     inbox::{Acceptance, Counts, DeliveryId, Entry, InboxStore, Lease, Leased, NewDelivery},
     testing::inbox,
 };
 
-use crate::state::State;
+use crate::{model, state::State};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reference(Arc<Mutex<State>>);
@@ -21,6 +22,13 @@ pub(crate) struct Reference(Arc<Mutex<State>>);
 async fn keeps_every_rule() {
     let advance = async |store: &Reference, time| store.state().now += time;
     inbox::check(async || Reference::default(), advance).await;
+}
+
+#[test]
+fn does_what_the_reference_does() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let advance = async |store: &Reference, time| store.state().now += time;
+    model::holds(64, 100, &runtime, async || Reference::default(), &advance);
 }
 
 impl Reference {
@@ -53,6 +61,11 @@ impl State {
     pub(crate) fn forget_accepted(&mut self, window: &Range<SystemTime>) -> u64 {
         let (now, wall) = (self.now, SystemTime::now());
         self.forget(|_, time| window.contains(&(wall - (now - time))))
+    }
+
+    pub(crate) fn forget_claimed(&mut self, window: &Range<SystemTime>) -> u64 {
+        let (now, wall) = (self.now, SystemTime::now());
+        self.forget_rows(|row| window.contains(&(wall - (now - row.claimed))))
     }
 }
 
@@ -152,9 +165,7 @@ impl Ledger for Reference {
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let mut state = self.state();
-        let (now, wall) = (state.now, SystemTime::now());
-        Ok(state.forget_rows(|row| window.contains(&(wall - (now - row.claimed)))))
+        Ok(self.state().forget_claimed(&window))
     }
 
     async fn purge(&self, _: u32) -> Result<u64, StoreError> {

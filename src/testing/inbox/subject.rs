@@ -85,6 +85,12 @@ impl<'a, S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'a, S, A> {
         self.same("complete", &completed, &expected, why);
     }
 
+    /// Forgets in the ledger alone what was claimed in this time.
+    pub(super) async fn forget_claimed(&self, window: Range<SystemTime>, expected: u64, why: &str) {
+        let forgotten = self.answer("forget_claimed", self.store.forget_claimed(window).await);
+        self.same("forget_claimed", &forgotten, &expected, why);
+    }
+
     /// Forgets in the ledger alone.
     pub(super) async fn forget_in_ledger(&self, of: &NewDelivery, expected: u64, why: &str) {
         let forgotten = self.answer("forget", self.store.forget(of.claim().event()).await);
