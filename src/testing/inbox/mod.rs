@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use self::races::race;
+pub use self::races::{race, race_between};
 use self::subject::Subject;
 use super::ledger;
 use crate::{
