@@ -20,20 +20,24 @@ pub(crate) struct Reference(Arc<Mutex<State>>);
 
 #[tokio::test]
 async fn keeps_every_rule() {
-    let advance = async |store: &Reference, time| store.state().now += time;
+    let advance = async |store: &Reference, time| store.pass(time);
     inbox::check(async || Reference::default(), advance).await;
 }
 
 #[test]
 fn does_what_the_reference_does() {
     let runtime = Builder::new_current_thread().build().unwrap();
-    let advance = async |store: &Reference, time| store.state().now += time;
+    let advance = async |store: &Reference, time| store.pass(time);
     model::holds(64, 100, &runtime, async || Reference::default(), &advance);
 }
 
 impl Reference {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.state().now += time;
     }
 }
 

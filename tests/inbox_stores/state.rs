@@ -32,7 +32,7 @@ pub(crate) struct Row {
 }
 
 /// All times count from the beginning.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct State {
     pub(crate) now: Duration,
     pub(crate) last_id: i64,
@@ -75,6 +75,12 @@ impl State {
         self.ledger.insert(*claim.key(), row);
     }
 
+    /// Larger than all before.
+    pub(crate) fn draw_id(&mut self) -> i64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
     pub(crate) fn accept(&mut self, new: &NewDelivery, retention: Duration) -> Acceptance {
         let (now, key) = (self.now, new.claim().key());
         let id = self.id_of(key);
@@ -106,7 +112,7 @@ impl State {
         if let Some(kept) = id {
             self.deliveries.remove(&kept);
         }
-        self.last_id += 1;
+        let id = self.draw_id();
         let delivery = Delivery {
             request: new.clone(),
             state: DeliveryState::Ready,
@@ -116,7 +122,7 @@ impl State {
             accepted: now,
             reason: None,
         };
-        self.deliveries.insert(self.last_id, delivery);
+        self.deliveries.insert(id, delivery);
         self.set_done(new.claim(), retention);
         Acceptance::Accepted
     }

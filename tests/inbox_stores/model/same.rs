@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proptest::{prelude::TestCaseError, prop_assert, prop_assert_eq};
+use proptest::{prop_assert, prop_assert_eq};
 use tower_klikit::{dedupe::ClaimOutcome, inbox::Acceptance};
 
 use super::Checked;
