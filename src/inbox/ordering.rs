@@ -137,6 +137,14 @@ impl OrderingKey {
     }
 }
 
+#[cfg(feature = "testing")]
+impl OrderingKey {
+    /// Any key, for the tests of a store.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl fmt::Debug for OrderingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

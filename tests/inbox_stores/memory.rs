@@ -33,3 +33,9 @@ async fn keeps_every_rule_for_many_at_once() {
         inbox::race(MemoryStore::new()).await;
     }
 }
+
+#[tokio::test]
+#[should_panic(expected = "one_of_many_copies_is_accepted")]
+async fn two_stores_are_not_one() {
+    inbox::race_between([MemoryStore::new(), MemoryStore::new()]).await;
+}

@@ -28,6 +28,16 @@ async fn keeps_every_rule_for_many_at_once() {
     inbox::race(Beside::new(&server).await.store).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_every_rule_for_many_on_two_pools() {
+    let Some(server) = PostgresServer::start("the inbox's races of two nodes on Postgres") else { return };
+    inbox::race_between([open(&server).await, open(&server).await]).await;
+}
+
+async fn open(server: &PostgresServer) -> PostgresStore {
+    PostgresStore::builder().table("suite").connect(server.url()).await.unwrap()
+}
+
 /// A store, and a connection of the test's own.
 struct Beside {
     store: PostgresStore,
@@ -36,7 +46,7 @@ struct Beside {
 
 impl Beside {
     async fn new(server: &PostgresServer) -> Self {
-        let store = PostgresStore::builder().table("suite").connect(server.url()).await.unwrap();
+        let store = open(server).await;
         let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
         drop(tokio::spawn(connection));
         Self { store, client }

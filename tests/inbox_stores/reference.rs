@@ -6,26 +6,38 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::runtime::Builder;
 use tower_klikit::{
     dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError},
     inbox::{Acceptance, Counts, DeliveryId, Entry, InboxStore, Lease, Leased, NewDelivery},
     testing::inbox,
 };
 
-use crate::state::State;
+use crate::{model, state::State};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reference(Arc<Mutex<State>>);
 
 #[tokio::test]
 async fn keeps_every_rule() {
-    let advance = async |store: &Reference, time| store.state().now += time;
+    let advance = async |store: &Reference, time| store.pass(time);
     inbox::check(async || Reference::default(), advance).await;
+}
+
+#[test]
+fn does_what_the_reference_does() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let advance = async |store: &Reference, time| store.pass(time);
+    model::holds(64, 100, &runtime, async || Reference::default(), &advance);
 }
 
 impl Reference {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.state().now += time;
     }
 }
 
@@ -53,6 +65,11 @@ impl State {
     pub(crate) fn forget_accepted(&mut self, window: &Range<SystemTime>) -> u64 {
         let (now, wall) = (self.now, SystemTime::now());
         self.forget(|_, time| window.contains(&(wall - (now - time))))
+    }
+
+    pub(crate) fn forget_claimed(&mut self, window: &Range<SystemTime>) -> u64 {
+        let (now, wall) = (self.now, SystemTime::now());
+        self.forget_rows(|row| window.contains(&(wall - (now - row.claimed))))
     }
 }
 
@@ -152,9 +169,7 @@ impl Ledger for Reference {
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let mut state = self.state();
-        let (now, wall) = (state.now, SystemTime::now());
-        Ok(state.forget_rows(|row| window.contains(&(wall - (now - row.claimed)))))
+        Ok(self.state().forget_claimed(&window))
     }
 
     async fn purge(&self, _: u32) -> Result<u64, StoreError> {

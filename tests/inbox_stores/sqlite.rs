@@ -35,6 +35,12 @@ async fn keeps_every_rule_for_many_at_once() {
     inbox::race(file.open()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_every_rule_for_many_on_two_connections() {
+    let file = File::new();
+    inbox::race_between([file.open(), file.open()]).await;
+}
+
 /// In a folder of its own, which goes with it.
 struct File {
     folder: PathBuf,

@@ -71,6 +71,11 @@ pub(crate) enum Step {
         start: Duration,
         end: Duration,
     },
+    /// The same in the ledger alone.
+    ForgetClaimed {
+        start: Duration,
+        end: Duration,
+    },
     Claim {
         key: usize,
         token: u8,
@@ -100,7 +105,7 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     let some = move || (1_u64..8).prop_map(half);
     let or_none = move || prop_oneof![1 => Just(Duration::ZERO), 2 => some()];
     let long = move || (1_u64..40).prop_map(half);
-    let ago = move || (0_u64..20).prop_map(half);
+    let window = move || (0_u64..12, 1_u64..4).prop_map(move |(end, length)| (half(end + length), half(end)));
     let which = || prop_oneof![3 => 0..2_usize, 1 => 0..12_usize];
     let by = || (0..KEYS, 0..2_u8);
     let accept = (0..KEYS, 0..2_usize, any::<bool>(), 0..ORDERING_KEYS.len(), long());
@@ -110,7 +115,7 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
         }),
         10 => (select(vec![0, 1, 1, 2, 100]), some(), 1..4_u32)
             .prop_map(|(limit, time, max_attempts)| Step::Lease { limit, time, max_attempts }),
-        2 => (which(), some()).prop_map(|(which, time)| Step::Extend { which, time }),
+        4 => (which(), some()).prop_map(|(which, time)| Step::Extend { which, time }),
         3 => (which(), or_none()).prop_map(|(which, keep)| Step::Finish { which, keep }),
         3 => (which(), or_none()).prop_map(|(which, pause)| Step::Postpone { which, pause }),
         4 => which().prop_map(|which| Step::Bury { which }),
@@ -119,11 +124,12 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
         1 => (proptest::option::of(which()), 0..4_u32).prop_map(|(after, limit)| Step::Dead { after, limit }),
         1 => (0..6_u64).prop_map(|limit| Step::Backlog { limit }),
         1 => (0..KEYS).prop_map(|key| Step::ForgetEvent { key }),
-        1 => (ago(), ago()).prop_map(|(start, end)| Step::ForgetAccepted { start, end }),
-        2 => (by(), some()).prop_map(|((key, token), lease)| Step::Claim { key, token, lease }),
+        3 => window().prop_map(|(start, end)| Step::ForgetAccepted { start, end }),
+        1 => window().prop_map(|(start, end)| Step::ForgetClaimed { start, end }),
+        3 => (by(), some()).prop_map(|((key, token), lease)| Step::Claim { key, token, lease }),
         1 => (by(), long()).prop_map(|((key, token), retention)| Step::Complete { key, token, retention }),
         1 => by().prop_map(|(key, token)| Step::Release { key, token }),
-        1 => (0..KEYS).prop_map(|key| Step::ForgetInLedger { key }),
+        2 => (0..KEYS).prop_map(|key| Step::ForgetInLedger { key }),
         6 => ((1_u64..6), select(vec![1, 2, 100]))
             .prop_map(|(n, limit)| Step::Pass { time: Duration::from_secs(n * STEP), limit }),
     ];

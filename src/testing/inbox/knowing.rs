@@ -96,4 +96,19 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.done(&claim("warung", "evt", "body"), &new, "another body came, and the row is that of what waits").await;
         self.lease_one(&new, "nothing else changes").await;
     }
+
+    pub(super) async fn a_ledger_row_that_is_claimed_has_not_gone(&self) {
+        let (new, other) = (delivery("warung", "evt", "body"), delivery("warung", "evt", "other body"));
+        self.accept(&new, "its key is not known").await;
+        self.forget_in_ledger(&new, 1, "it is done").await;
+        self.claim(other.claim(), "the ledger has forgotten it").await;
+        self.known(&delivery("warung", "evt", "body"), &new, "it waits, whoever has claimed its key").await;
+        let lease = self.lease_one(&new, "whoever has claimed its key").await;
+        self.known(&delivery("warung", "evt", "body"), &new, "it is leased, whoever has claimed its key").await;
+        self.complete(other.claim(), true, "its claim is there, and no copy takes it").await;
+        self.done(&claim("warung", "evt", "body"), &other, "it was completed with that body").await;
+        self.known(&delivery("warung", "evt", "body"), &new, "it is leased, with that body").await;
+        self.finish(&lease, Duration::ZERO, true, "its lease is held").await;
+        self.known(&delivery("warung", "evt", "body"), &other, "the ledger alone knows it, with that body").await;
+    }
 }

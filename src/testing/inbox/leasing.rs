@@ -64,7 +64,7 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         let lease = self.lease_one(&new, "its lease has run out").await;
         self.finish(&lost, Duration::ZERO, false, "another has leased it").await;
         self.lease_nothing("it is leased anew").await;
-        self.pass(LEASE - 2 * MARGIN).await;
+        self.pass(LEASE - MARGIN).await;
         self.lease_nothing("the new lease has not run out").await;
         self.finish(&lease, Duration::ZERO, true, "its lease is held").await;
     }

@@ -13,26 +13,39 @@ use crate::{
 
 impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
     pub(super) async fn a_lease_that_ran_out_is_held_until_another_takes_it(&self) {
-        let all =
-            ["extended", "finished", "postponed", "buried", "given back"].map(|id| delivery("warung", id, "body"));
+        let all = ["finished", "postponed", "buried", "given back"].map(|id| delivery("warung", id, "body"));
         for new in &all {
             self.accept(new, "its key is not known").await;
             self.pass(Duration::from_secs(1)).await;
         }
-        let [extended, finished, postponed, buried, given_back] =
+        let [finished, postponed, buried, given_back] =
             self.lease(all.each_ref(), "they were accepted in this order").await;
         self.pass(LEASE + MARGIN).await;
-        self.counts([0, 5, 0, 0], "nobody else has taken them").await;
+        self.counts([0, 4, 0, 0], "nobody else has taken them").await;
         let why = "its lease has run out, and nobody else has taken it";
-        self.extend(&extended, LEASE, true, why).await;
         self.finish(&finished, KEEP, true, why).await;
         self.postpone(&postponed, LEASE, true, why).await;
         self.bury(&buried, true, why).await;
         self.give_back(&given_back, true, why).await;
-        self.counts([2, 1, 1, 1], "each has ended in its own way").await;
-        let lease = self.lease_one(&all[4], "only this was given back").await;
+        self.counts([2, 0, 1, 1], "each has ended in its own way").await;
+        let lease = self.lease_one(&all[3], "only this was given back").await;
         self.same("lease", &lease.attempt(), &1, "it was given back, and so was no attempt");
-        self.show(extended.id(), &all[0], DeliveryState::Leased, 1, "it was extended").await;
+    }
+
+    pub(super) async fn a_lease_that_ran_out_is_not_extended(&self) {
+        let new = delivery("warung", "evt", "body");
+        let lost = self.take_up(&new).await;
+        self.pass(LEASE - MARGIN).await;
+        self.extend(&lost, LEASE, true, "its time is not up").await;
+        self.pass(LEASE + MARGIN).await;
+        self.extend(&lost, KEEP, false, "its time is up, if nobody else has taken it").await;
+        self.show(lost.id(), &new, DeliveryState::Leased, 1, "nobody else has taken it").await;
+        let lease = self.lease_one(&new, "the time of the lease before is up, and it was not extended").await;
+        self.same("lease", &lease.attempt(), &2, "the first lease counts, if its time is up");
+        self.extend(&lost, KEEP, false, "another has leased it").await;
+        self.pass(LEASE + MARGIN).await;
+        self.extend(&lease, KEEP, false, "its time is up, if nobody else has taken it").await;
+        self.finish(&lease, Duration::ZERO, true, "it can be finished still, since nobody else has taken it").await;
     }
 
     pub(super) async fn who_lost_a_lease_changes_nothing(&self) {

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use self::races::race;
+pub use self::races::{race, race_between};
 use self::subject::Subject;
 use super::ledger;
 use crate::{
@@ -116,9 +116,11 @@ pub async fn check<S: InboxStore + Ledger>(make: impl AsyncFn() -> S, advance: i
         what_the_ledger_holds_is_in_flight,
         a_ledger_row_that_has_gone_is_there_again,
         a_ledger_row_that_has_gone_gets_its_own_digest_back,
+        a_ledger_row_that_is_claimed_has_not_gone,
         a_dead_delivery_is_revived,
         a_revived_delivery_takes_the_new_request,
         a_revived_delivery_is_known_for_the_new_retention,
+        a_revived_delivery_keeps_its_time_of_acceptance,
         another_body_revives_nothing,
         every_byte_of_a_body_is_kept,
         every_character_of_a_head_is_kept,
@@ -132,6 +134,7 @@ pub async fn check<S: InboxStore + Ledger>(make: impl AsyncFn() -> S, advance: i
         who_died_of_the_last_attempt_is_buried,
         what_is_ready_is_leased_however_many_attempts_it_has,
         a_lease_that_ran_out_is_held_until_another_takes_it,
+        a_lease_that_ran_out_is_not_extended,
         who_lost_a_lease_changes_nothing,
         only_its_own_token_holds_a_lease,
         what_is_finished_is_gone,
@@ -154,12 +157,17 @@ pub async fn check<S: InboxStore + Ledger>(make: impl AsyncFn() -> S, advance: i
         the_dead_hold_nobody,
         a_retried_delivery_takes_its_old_place,
         a_revived_delivery_takes_its_old_place_and_its_new_keys,
+        a_retried_delivery_waits_for_one_behind_it_that_is_leased,
+        a_revived_delivery_waits_for_one_behind_it_that_is_leased,
         a_forgotten_event_is_accepted_again,
         what_is_not_finished_is_not_forgotten,
         other_events_are_not_forgotten,
         what_is_absent_is_not_counted,
         a_window_forgets_what_was_accepted_in_it,
         a_window_leaves_what_is_not_finished,
+        a_window_takes_what_was_accepted_in_it_and_came_again_since,
+        a_window_takes_what_came_again_in_it,
+        what_came_again_was_claimed_anew,
         one_of_many_copies_is_accepted,
         each_is_leased_once,
         those_that_share_a_key_are_leased_one_after_the_other,

@@ -114,6 +114,51 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.end(&old).await;
     }
 
+    pub(super) async fn a_retried_delivery_waits_for_one_behind_it_that_is_leased(&self) {
+        let [first, second, third] = [keyed("first", &["a", "b"]), keyed("second", &["b"]), keyed("third", &["b"])];
+        let free = keyed("free", &["c"]);
+        self.accept_all([&first, &second]).await;
+        let dead = self.lease_one(&first, "it is the first of its keys").await;
+        self.bury(&dead, true, "its lease is held").await;
+        let behind = self.lease_one(&second, "the one before it is dead").await;
+        self.retry(dead.id(), true, "it is dead").await;
+        self.accept(&free, "its key is not known").await;
+        let beside = self.lease_one(&free, "of those that wait, only this shares no key with what is leased").await;
+        self.end(&beside).await;
+        for _ in 0..2 {
+            self.pass(LEASE - MARGIN).await;
+            self.extend(&behind, LEASE, true, "its lease is held").await;
+            self.lease_nothing("the one behind it was leased while it was dead, and is leased still").await;
+        }
+        self.end(&behind).await;
+        let again = self.lease_one(&first, "the one behind it is finished").await;
+
+        self.bury(&again, true, "its lease is held").await;
+        let behind = self.take_up(&third).await;
+        self.retry(dead.id(), true, "it is dead").await;
+        self.lease_nothing("the one behind it was leased while it was dead").await;
+        self.pass(LEASE + MARGIN).await;
+        let again = self.lease_one(&first, "the time of the one behind it is up").await;
+        self.extend(&behind, LEASE, false, "its time is up").await;
+        self.lease_nothing("the one before it is leased").await;
+        self.finish(&behind, Duration::ZERO, true, "its time is up, and nobody else has taken it").await;
+        self.end(&again).await;
+    }
+
+    pub(super) async fn a_revived_delivery_waits_for_one_behind_it_that_is_leased(&self) {
+        let [old, new] = [keyed("old", &["old"]), keyed("new", &["new"])];
+        self.give_up(&keyed("first", &["old"])).await;
+        self.accept_all([&old, &new]).await;
+        let leases = self.lease([&old, &new], "the one before them is dead").await;
+        let first = keyed("first", &["new"]);
+        self.revive(&first, "it was dead").await;
+        self.lease_nothing("the one behind it was leased while it was dead").await;
+        self.end(&leases[1]).await;
+        let lease = self.lease_one(&first, "the one behind it is finished, and the other has its old key alone").await;
+        self.end(&lease).await;
+        self.end(&leases[0]).await;
+    }
+
     async fn accept_all<const N: usize>(&self, all: [&NewDelivery; N]) {
         for new in all {
             self.accept(new, "its key is not known").await;

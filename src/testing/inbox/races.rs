@@ -22,15 +22,27 @@ const WORKERS: usize = 12;
 /// Has 64 copies of one delivery race, and many workers for what was accepted: one copy is stored, each delivery is leased
 /// once, and of those that share an ordering key one at a time.
 ///
-/// [`check`](super::check) does this too. Call it by itself on a runtime of several threads, where the calls truly meet, and
-/// for a store that is shared by several nodes. The store has to be empty.
+/// [`check`](super::check) does this too. Call it by itself on a runtime of several threads, where the calls truly meet. The
+/// store has to be empty.
 ///
 /// # Panics
 ///
 /// When a delivery is stored or leased twice, or never.
 pub async fn race<S: InboxStore + Ledger>(store: S) {
+    race_between([store]).await;
+}
+
+/// The same for several handles on one store, as several nodes have them, each with connections of its own. The calls go to
+/// one after the other.
+///
+/// # Panics
+///
+/// When a delivery is stored or leased twice, or never, and when there is no handle.
+pub async fn race_between<S: InboxStore + Ledger>(handles: impl IntoIterator<Item = S>) {
     let advance = async |_: &S, _: Duration| {};
-    let subject = Subject::new("one_of_many_copies_is_accepted", store, &advance);
+    let mut handles = handles.into_iter();
+    let store = handles.next().expect("there has to be a store");
+    let subject = Subject::new("one_of_many_copies_is_accepted", store, &advance).with_others(handles);
     subject.one_of_many_copies_is_accepted().await;
     let subject = subject.renamed("each_is_leased_once");
     subject.each_is_leased_once().await;
@@ -159,14 +171,14 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         T: Send + 'static,
     {
         let start = Arc::new(Barrier::new(calls.len()));
-        let spawn = |of: C| {
-            let (start, called) = (Arc::clone(&start), call(Arc::clone(&self.store), of));
+        let spawn = |(of, store): (C, &Arc<S>)| {
+            let (start, called) = (Arc::clone(&start), call(Arc::clone(store), of));
             tokio::spawn(async move {
                 start.wait().await;
                 called.await
             })
         };
-        let tasks: Vec<_> = calls.into_iter().map(spawn).collect();
+        let tasks: Vec<_> = calls.into_iter().zip(self.handles()).map(spawn).collect();
         let mut answers = Vec::with_capacity(tasks.len());
         for task in tasks {
             let answer = task.await.unwrap_or_else(|error| self.broken(&format!("a call panicked: {error}")));

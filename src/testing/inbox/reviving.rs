@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     conflict, delivery,
     ledger::claim,
-    subject::{LEASE, MARGIN, RETENTION, Subject},
+    subject::{HOUR, KEEP, LEASE, MARGIN, RETENTION, Subject, roughly},
 };
 use crate::{
     dedupe::Ledger,
@@ -75,6 +75,26 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.known(&delivery("warung", "evt", "body"), &new, "the new retention is not over").await;
         self.pass(2 * MARGIN).await;
         self.accept(&delivery("warung", "evt", "body"), "the new retention is over").await;
+    }
+
+    pub(super) async fn a_revived_delivery_keeps_its_time_of_acceptance(&self) {
+        let [new, fresh] = ["old", "fresh"].map(|id| delivery("warung", id, "body"));
+        let lease = self.give_up(&new).await;
+        self.pass(4 * HOUR).await;
+        let fresh = self.handle(&fresh, KEEP).await;
+        self.revive(&delivery("warung", "old", "body"), "it was dead").await;
+        let oldest = self.counts([1, 0, 0, 1], "it is ready again").await.oldest;
+        let is_old = oldest.is_some_and(|oldest| roughly(oldest, 4 * HOUR));
+        self.holds(is_old, &format!("counts gave {oldest:?} for the oldest, which was accepted 4 hours ago"));
+        let (old, fresh) = (self.shown(lease.id()).await, self.shown(fresh.id()).await);
+        let [Some(old), Some(fresh)] = [old, fresh].map(|entry| entry.map(|entry| entry.accepted_at)) else {
+            self.broken("show gave nothing for one that waits, or for one that is kept")
+        };
+        let is_old = fresh.duration_since(old).is_ok_and(|earlier| roughly(earlier, 4 * HOUR));
+        self.holds(
+            is_old,
+            &format!("show says {old:?} for what was accepted 4 hours before what it says {fresh:?} for"),
+        );
     }
 
     pub(super) async fn another_body_revives_nothing(&self) {

@@ -1,6 +1,6 @@
 //! The store under test, with every call turned into a check.
 
-use std::{error::Error, fmt::Debug, ops::Range, sync::Arc, time::Duration, time::SystemTime};
+use std::{error::Error, fmt::Debug, iter, ops::Range, sync::Arc, time::Duration, time::SystemTime};
 
 use super::delivery;
 use crate::{
@@ -22,13 +22,24 @@ pub(super) const MANY_ATTEMPTS: u32 = 100;
 pub(super) struct Subject<'a, S, A> {
     rule: &'static str,
     pub(super) store: Arc<S>,
+    /// More handles on it, for many calls at once.
+    others: Vec<Arc<S>>,
     advance: &'a A,
 }
 
 /// Accepting, and what the ledger has.
 impl<'a, S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'a, S, A> {
     pub(super) fn new(rule: &'static str, store: S, advance: &'a A) -> Self {
-        Self { rule, store: Arc::new(store), advance }
+        Self { rule, store: Arc::new(store), others: Vec::new(), advance }
+    }
+
+    pub(super) fn with_others(self, others: impl IntoIterator<Item = S>) -> Self {
+        Self { others: others.into_iter().map(Arc::new).collect(), ..self }
+    }
+
+    /// The handles in turn.
+    pub(super) fn handles(&self) -> impl Iterator<Item = &Arc<S>> {
+        iter::once(&self.store).chain(&self.others).cycle()
     }
 
     pub(super) fn renamed(self, rule: &'static str) -> Self {
@@ -83,6 +94,12 @@ impl<'a, S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'a, S, A> {
     pub(super) async fn complete(&self, claim: &Claim, expected: bool, why: &str) {
         let completed = self.answer("complete", self.store.complete(claim, RETENTION).await);
         self.same("complete", &completed, &expected, why);
+    }
+
+    /// Forgets in the ledger alone what was claimed in this time.
+    pub(super) async fn forget_claimed(&self, window: Range<SystemTime>, expected: u64, why: &str) {
+        let forgotten = self.answer("forget_claimed", self.store.forget_claimed(window).await);
+        self.same("forget_claimed", &forgotten, &expected, why);
     }
 
     /// Forgets in the ledger alone.

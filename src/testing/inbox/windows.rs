@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     dedupe::Ledger,
-    inbox::{DeliveryState, InboxStore},
+    inbox::{DeliveryState, InboxStore, NewDelivery},
 };
 
 impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
@@ -82,6 +82,75 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.complete(&held, false, "it was forgotten").await;
         self.finish(&lease, Duration::ZERO, true, "its lease is held").await;
         self.known(&delivery("warung", "leased", "body"), &leased, "it is finished, and was not forgotten").await;
+    }
+
+    pub(super) async fn a_window_takes_what_was_accepted_in_it_and_came_again_since(&self) {
+        let [dead, kept, gone, waiting] = &self.come_again().await;
+        let why = "6 hours ago all were accepted, of which one is dead, one is kept, and one waits; of a fourth there is \
+                   only a ledger row from 4 hours ago";
+        self.forget_accepted(hours_ago(7, 5), 2, why).await;
+        self.counts([1, 0, 0, 0], why).await;
+        self.known(gone, gone, "it was claimed later").await;
+        self.is_left(waiting).await;
+        self.are_forgotten([dead, kept]).await;
+    }
+
+    pub(super) async fn a_window_takes_what_came_again_in_it(&self) {
+        let [dead, kept, gone, waiting] = &self.come_again().await;
+        let why = "4 hours ago all came again, of which one is dead, one is kept, one is known, and one waits";
+        self.forget_accepted(hours_ago(5, 3), 3, why).await;
+        self.counts([1, 0, 0, 0], why).await;
+        self.is_left(waiting).await;
+        self.are_forgotten([dead, kept, gone]).await;
+    }
+
+    pub(super) async fn what_came_again_was_claimed_anew(&self) {
+        let all = self.come_again().await;
+        self.forget_claimed(hours_ago(7, 5), 0, "what was claimed then was claimed anew 4 hours ago").await;
+        for new in &all {
+            self.done(new.claim(), new, "nothing was forgotten").await;
+        }
+        self.forget_claimed(hours_ago(5, 3), 4, "4 hours ago all four came again").await;
+        for new in &all {
+            self.claim(new.claim(), "the ledger has forgotten it").await;
+        }
+        self.counts([1, 0, 1, 1], "the ledger's calls leave deliveries alone").await;
+    }
+
+    /// One that is dead, one that is kept, one of which there is a ledger row alone, and one that waits: all were accepted 6
+    /// hours ago, and came again 4 hours ago, dead or when their ledger rows had gone.
+    async fn come_again(&self) -> [NewDelivery; 4] {
+        let all = ["dead", "kept", "gone", "waiting"].map(|id| delivery("warung", id, "body"));
+        let [dead, kept, gone, waiting] = &all;
+        self.give_up(dead).await;
+        self.give_up(waiting).await;
+        let [kept_lease, gone_lease] = [self.take_up(kept).await, self.take_up(gone).await];
+        self.pass(2 * HOUR).await;
+        self.revive(dead, "it was dead").await;
+        for new in [kept, gone] {
+            self.forget_in_ledger(new, 1, "it is done").await;
+            self.known(new, new, "it is leased, if its lease has run out").await;
+        }
+        self.finish(&kept_lease, KEEP, true, "its lease is held").await;
+        self.finish(&gone_lease, Duration::ZERO, true, "its lease is held").await;
+        let lease = self.lease_one(dead, "it was revived").await;
+        self.bury(&lease, true, "its lease is held").await;
+        self.revive(waiting, "it was dead").await;
+        self.pass(4 * HOUR).await;
+        all
+    }
+
+    async fn is_left(&self, waiting: &NewDelivery) {
+        self.done(waiting.claim(), waiting, "its ledger row stays with what waits").await;
+        let lease = self.lease_one(waiting, "it is going to be handled").await;
+        self.finish(&lease, Duration::ZERO, true, "its lease is held").await;
+    }
+
+    async fn are_forgotten<const N: usize>(&self, forgotten: [&NewDelivery; N]) {
+        for new in forgotten {
+            let lease = self.take_up(new).await;
+            self.finish(&lease, Duration::ZERO, true, "its lease is held").await;
+        }
     }
 }
 

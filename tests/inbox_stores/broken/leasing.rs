@@ -4,21 +4,13 @@ use std::time::Duration;
 
 use tower_klikit::inbox::{DeliveryState, Lease};
 
-use super::{Broken, DAY};
-use crate::{faults::Fault::*, state::State};
+use super::{Broken, DAY, accepting::REVIVED};
+use crate::{
+    faults::Fault::*,
+    state::{Delivery, State},
+};
 
 impl Broken {
-    /// Has a lease be held by its delivery alone, or the like.
-    pub(super) fn loosened(&self, state: &State, lease: &Lease) -> Lease {
-        let token = state.deliveries.get(&lease.id().get()).map_or(0, |delivery| delivery.token);
-        let same = match self.fault {
-            TokensAreIgnored => true,
-            TokensAreAttempts => state.deliveries.get(&lease.id().get()).is_some_and(|d| d.attempts == lease.attempt()),
-            _ => false,
-        };
-        if same { Lease::new(lease.id(), token, lease.attempt()) } else { *lease }
-    }
-
     pub(super) fn leased(&self, state: &mut State, limit: u32, time: Duration, max_attempts: u32) -> Vec<Lease> {
         let now = state.now;
         match self.fault {
@@ -45,55 +37,24 @@ impl Broken {
                 state.bury_those_who_died(&spent);
             }
             OneAttemptMore => return state.lease(limit, time, max_attempts.saturating_add(1)),
-            PostponedHeadsHoldNobody | LapsedHeadsHoldNobody => {
-                let wanted =
-                    if self.fault == LapsedHeadsHoldNobody { DeliveryState::Leased } else { DeliveryState::Ready };
-                let hidden: Vec<i64> = state
-                    .deliveries
-                    .iter()
-                    .filter(|(_, d)| d.is(wanted) && (d.due > now) == (wanted == DeliveryState::Ready))
-                    .map(|(id, _)| *id)
-                    .collect();
-                let mut due = state.due();
-                let kept: Vec<_> = hidden.iter().filter_map(|id| Some((*id, state.deliveries.remove(id)?))).collect();
-                due.extend(state.due());
-                state.deliveries.extend(kept);
-                due.sort_by_key(|id| (state.deliveries[id].due, *id));
-                due.dedup();
-                return lease_of(state, due, limit, time, max_attempts);
+            LiveLeasesAreBuried => {
+                let all: Vec<i64> = state.deliveries.keys().copied().collect();
+                let spent: Vec<i64> = all.into_iter().filter(|id| state.is_to_be_buried(*id, max_attempts)).collect();
+                state.bury_those_who_died(&spent);
             }
-            TheDeadHoldTheirKey => {
-                let due = state.due();
-                let free = due.into_iter().filter(|id| {
-                    let before = state.deliveries.range(..id).map(|(_, d)| d);
-                    let mut dead = before.filter(|d| d.is(DeliveryState::Dead));
-                    !dead.any(|d| d.shares_a_key_with(&state.deliveries[id]))
-                });
-                let free = free.collect();
-                return lease_of(state, free, limit, time, max_attempts);
-            }
-            LeasedHeadsHoldNobody => {
-                let mut due = Vec::new();
-                for (id, delivery) in &state.deliveries {
-                    let held = state
-                        .deliveries
-                        .range(..id)
-                        .any(|(_, before)| before.is(DeliveryState::Ready) && before.shares_a_key_with(delivery));
-                    if delivery.waits() && delivery.due <= now && !held {
-                        due.push(*id);
-                    }
+            _ => {
+                if let Some(due) = self.due(state) {
+                    return lease_of(state, due, limit, time, max_attempts);
                 }
-                due.sort_by_key(|id| state.deliveries[id].due);
-                return lease_of(state, due, limit, time, max_attempts);
             }
-            _ => {}
         }
         let leases = state.lease(limit, time, max_attempts);
         for lease in &leases {
             let delivery = state.deliveries.get_mut(&lease.id().get()).expect("it was leased");
             match self.fault {
                 AttemptsAreNotCounted => delivery.attempts = 1,
-                _ => continue,
+                LaterLeasesAreShort if lease.attempt() > 1 => delivery.due = now + time / 2,
+                _ => {}
             }
         }
         let tell = |lease: Lease| match self.fault {
@@ -101,6 +62,38 @@ impl Broken {
             _ => lease,
         };
         leases.into_iter().map(tell).collect()
+    }
+
+    /// Those that may be leased, where others hold their keys than should.
+    fn due(&self, state: &State) -> Option<Vec<i64>> {
+        let now = state.now;
+        let is_up = |d: &Delivery| d.due <= now;
+        let is_held = |d: &Delivery| d.is(DeliveryState::Leased) && !is_up(d);
+        let fault = self.fault;
+        // The one that waits, whether the other is before it, and the other.
+        let holds: &dyn Fn(&Delivery, bool, &Delivery) -> bool = match fault {
+            LeasedHeadsHoldNobody => &|_, before, d| before && d.is(DeliveryState::Ready),
+            PostponedHeadsHoldNobody => {
+                &|_, before, d| before && d.waits() && (d.is(DeliveryState::Leased) || is_up(d))
+            }
+            LapsedHeadsHoldNobody => &|_, before, d| before && d.waits() && (d.is(DeliveryState::Ready) || !is_up(d)),
+            TheDeadHoldTheirKey => &|_, before, d| before && !d.is(DeliveryState::Done),
+            LaterLeasedHoldNobody => &|_, before, d| before && d.waits(),
+            LaterLeasedHoldForEver => &|_, before, d| if before { d.waits() } else { d.is(DeliveryState::Leased) },
+            RevivedWaitsForNobodyBehindIt => &|waiting, before, d| match before {
+                true => d.waits(),
+                false => is_held(d) && waiting.reason.as_deref() != Some(REVIVED),
+            },
+            _ => return None,
+        };
+        let is_free = |id: &i64, waiting: &Delivery| {
+            let rivals = state.deliveries.iter().filter(|(other, d)| *other != id && d.shares_a_key_with(waiting));
+            !rivals.into_iter().any(|(other, d)| holds(waiting, other < id, d))
+        };
+        let due = state.deliveries.iter().filter(|(id, d)| d.waits() && is_up(d) && is_free(id, d));
+        let mut due: Vec<i64> = due.map(|(id, _)| *id).collect();
+        due.sort_by_key(|id| state.deliveries[id].due);
+        Some(due)
     }
 }
 
