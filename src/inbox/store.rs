@@ -119,7 +119,7 @@ pub trait InboxStore: Send + Sync + 'static {
     /// What is READY or LEASED stays, and so does its ledger row: it is going to be handled, and its copy is a duplicate.
     fn forget_event(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// The same for every key whose delivery was accepted, or whose ledger row was claimed, in this time, whoever's it is. How
+    /// The same for every key whose delivery was accepted, or whose ledger row (its time not being up) was claimed, in this time, whoever's it is. How
     /// many there were.
     fn forget_accepted(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 

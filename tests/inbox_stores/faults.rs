@@ -123,6 +123,7 @@ faults! {
     WindowsTakeWhatWaits: a_window_leaves_what_is_not_finished,
     WindowsGoByTheRowAlone: a_window_takes_what_was_accepted_in_it_and_came_again_since,
     WindowsGoByTheDeliveryAlone: a_window_takes_what_came_again_in_it,
+    WindowsGoByLapsedRows: a_window_does_not_go_by_a_ledger_row_whose_time_is_up,
     WindowsLeaveOtherRows: a_window_takes_what_was_accepted_in_it_and_came_again_since,
     TheLedgerGoesByAcceptance: what_came_again_was_claimed_anew,
     AcceptingIsTwoSteps: one_of_many_copies_is_accepted,

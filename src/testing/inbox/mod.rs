@@ -167,6 +167,7 @@ pub async fn check<S: InboxStore + Ledger>(make: impl AsyncFn() -> S, advance: i
         a_window_leaves_what_is_not_finished,
         a_window_takes_what_was_accepted_in_it_and_came_again_since,
         a_window_takes_what_came_again_in_it,
+        a_window_does_not_go_by_a_ledger_row_whose_time_is_up,
         what_came_again_was_claimed_anew,
         one_of_many_copies_is_accepted,
         each_is_leased_once,

@@ -95,6 +95,20 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.are_forgotten([dead, kept]).await;
     }
 
+    pub(super) async fn a_window_does_not_go_by_a_ledger_row_whose_time_is_up(&self) {
+        let new = delivery("warung", "evt", "body");
+        let dead = self.give_up(&new).await;
+        self.pass(2 * HOUR).await;
+        self.forget_in_ledger(&new, 1, "it is done").await;
+        self.claim(&claim("warung", "evt", "body"), "the ledger has forgotten it").await;
+        self.pass(4 * HOUR).await;
+        let why = "what was claimed 4 hours ago has run out, and counts as absent";
+        self.forget_accepted(hours_ago(5, 3), 0, why).await;
+        self.show(dead.id(), &new, DeliveryState::Dead, 1, "it was accepted 6 hours ago").await;
+        self.forget_accepted(hours_ago(7, 5), 1, "it was accepted 6 hours ago").await;
+        self.show_nothing(dead.id(), "it was forgotten").await;
+    }
+
     pub(super) async fn a_window_takes_what_came_again_in_it(&self) {
         let [dead, kept, gone, waiting] = &self.come_again().await;
         let why = "4 hours ago all came again, of which one is dead, one is kept, one is known, and one waits";

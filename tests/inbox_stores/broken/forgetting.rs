@@ -65,6 +65,11 @@ impl Broken {
                 let accepted = before.id_of(claim.key()).map(|id| before.deliveries[&id].accepted);
                 is_in(time) && accepted.is_none_or(|accepted| accepted == time)
             }),
+            WindowsGoByLapsedRows => {
+                let lapsed = before.ledger.values().filter(|row| row.until <= now && is_in(row.claimed));
+                let by_lapsed: u64 = lapsed.map(|row| state.forget(|claim, _| claim.key() == row.claim.key())).sum();
+                by_lapsed + state.forget_accepted(window)
+            }
             WindowsLeaveOtherRows => {
                 let count = state.forget_accepted(window);
                 state.ledger.extend(before.ledger.into_iter().filter(|(_, row)| !is_in(row.claimed)));

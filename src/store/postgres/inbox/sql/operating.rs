@@ -63,7 +63,7 @@ impl Tables {
         let Self { ledger, inbox, delivery, .. } = self;
         format!(
             "WITH keys AS MATERIALIZED (SELECT key FROM {inbox} WHERE NOT ({UNFINISHED}) AND {deliveries} \
-             UNION SELECT key FROM {ledger} AS held WHERE {entries} \
+             UNION SELECT key FROM {ledger} AS held WHERE {entries} AND until > clock_timestamp() \
              AND NOT EXISTS (SELECT FROM {inbox} AS waiting WHERE waiting.key = held.key AND waiting.{UNFINISHED})), \
              seen AS MATERIALIZED (SELECT key, token FROM {ledger} JOIN keys USING (key)), \
              deleted AS (DELETE FROM {inbox} AS old USING keys WHERE old.key = keys.key AND NOT (old.{UNFINISHED}) \
