@@ -118,18 +118,23 @@ impl EventKey {
     }
 
     fn hash(parts: &[&[u8]]) -> Self {
-        let mut hash = Sha256::new();
-        parts.iter().for_each(|part| hash.update(part));
-        let digest: [u8; 32] = hash.finalize().into();
-        let mut key = [0; 16];
-        key.copy_from_slice(&digest[..16]);
-        Self(key)
+        Self(short_hash(parts))
     }
 
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
+}
+
+/// The first 16 bytes of the SHA-256 over these, one after the other.
+pub(crate) fn short_hash(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut short = [0; 16];
+    short.copy_from_slice(&digest[..16]);
+    short
 }
 
 impl BodyDigest {

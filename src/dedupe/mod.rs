@@ -60,5 +60,6 @@ pub use self::{
 #[cfg(feature = "inbox")]
 pub(crate) use self::{
     identity::{Found, Recognition},
+    ledger::short_hash,
     task::handle,
 };

@@ -4,9 +4,8 @@ use std::{fmt, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::event::Delivery;
+use crate::{dedupe::short_hash, event::Delivery};
 
 /// By what deliveries are kept in order: those that share a key are handled one after the other, in the order in which they were
 /// accepted. One that fails holds those behind it that share its key, and nobody else's, until it is handled or given up.
@@ -121,14 +120,7 @@ fn name(id: &Value) -> Option<String> {
 
 impl OrderingKey {
     fn hash(scope: &str, kind: &str, name: &str) -> Self {
-        let mut hash = Sha256::new();
-        for part in [scope, "\0", kind, "\0", name] {
-            hash.update(part);
-        }
-        let digest: [u8; 32] = hash.finalize().into();
-        let mut key = [0; 16];
-        key.copy_from_slice(&digest[..16]);
-        Self(key)
+        Self(short_hash(&[scope, "\0", kind, "\0", name].map(str::as_bytes)))
     }
 
     /// The bytes.

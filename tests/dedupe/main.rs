@@ -22,9 +22,12 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Request, Response, header};
-use http_body_util::{BodyExt, Full};
-use support::{BODY, SECRET};
+use http::{Request, Response};
+use http_body_util::Full;
+use support::{
+    BODY, SECRET,
+    answers::{self, send},
+};
 use tokio::{sync::Semaphore, time::sleep};
 use tower::{Layer, Service, ServiceExt};
 use tower_klikit::{
@@ -135,25 +138,14 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Status, body, and `Retry-After`.
-async fn send(stack: &Stack, delivery: &SignedDelivery) -> (u16, String, Option<u64>) {
-    let response = stack.clone().oneshot(delivery.request::<Full<Bytes>>()).await.unwrap();
-    let retry_after = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().parse().unwrap());
-    let status = response.status().as_u16();
-    let text = response.into_body().collect().await.unwrap().to_bytes().to_vec();
-    (status, String::from_utf8(text).unwrap(), retry_after)
-}
-
 async fn assert_handled(stack: &Stack, delivery: &SignedDelivery) {
-    assert_eq!(send(stack, delivery).await, (200, "handled".to_owned(), None));
+    assert_eq!(send(stack, delivery).await, answers::ok("handled"));
 }
 
 async fn assert_duplicate(stack: &Stack, delivery: &SignedDelivery) {
-    assert_eq!(send(stack, delivery).await, (200, r#"{"status":"duplicate-ignored"}"#.to_owned(), None));
+    assert_eq!(send(stack, delivery).await, answers::duplicate());
 }
 
 async fn assert_unavailable(stack: &Stack, delivery: &SignedDelivery, error: &str) {
-    let (status, text, retry_after) = send(stack, delivery).await;
-    assert_eq!((status, text), (503, format!(r#"{{"error":"{error}"}}"#)));
-    assert!(retry_after.is_some_and(|seconds| seconds > 0));
+    answers::assert_unavailable(&send(stack, delivery).await, error);
 }

@@ -1,6 +1,7 @@
 //! What several test files share. Each uses some of it.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod answers;
 pub mod body;
 pub mod deliveries;
 pub mod servers;

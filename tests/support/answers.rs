@@ -1,0 +1,38 @@
+//! What klikit is answered by a stack of layers.
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use tower::{Service, ServiceExt};
+use tower_klikit::testing::SignedDelivery;
+
+/// Status, body, and `Retry-After`.
+pub type Answer = (u16, String, Option<u64>);
+
+pub async fn send<S, B>(stack: &S, delivery: &SignedDelivery) -> Answer
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug> + Clone,
+    B: Body<Error: std::fmt::Debug>,
+{
+    let response = stack.clone().oneshot(delivery.request()).await.unwrap();
+    let retry_after = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().parse().unwrap());
+    let status = response.status().as_u16();
+    let text = response.into_body().collect().await.unwrap().to_bytes().to_vec();
+    (status, String::from_utf8(text).unwrap(), retry_after)
+}
+
+pub fn ok(text: &str) -> Answer {
+    (200, text.to_owned(), None)
+}
+
+pub fn duplicate() -> Answer {
+    ok(r#"{"status":"duplicate-ignored"}"#)
+}
+
+/// 503, for this reason, with a time to come again.
+pub fn assert_unavailable(answer: &Answer, error: &str) {
+    let (status, text, retry_after) = answer;
+    assert_eq!((*status, &**text), (503, &*format!(r#"{{"error":"{error}"}}"#)));
+    assert!(retry_after.is_some_and(|seconds| seconds > 0));
+}
