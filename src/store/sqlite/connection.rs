@@ -1,10 +1,10 @@
-//! The one connection: where its file is, its settings, and its tables.
+//! A connection: where its file is, its settings, and its tables.
 
 use std::{
     cell::Cell,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -12,8 +12,8 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    entries::Sql,
     error::{SqliteError, SqliteErrorKind},
+    schema::Schema,
 };
 
 /// How long to wait for another connection's lock. Calls may come in while a batch waits, and wait as long again: both
@@ -24,32 +24,69 @@ const BUSY_FOR: Duration = Duration::from_millis(500);
 /// when another process writes batch after batch.
 const BUSY_NAP: Duration = Duration::from_millis(1);
 
+/// How many statements stay prepared: more than there are.
+const STATEMENTS: usize = 64;
+
 /// A file, and the connection to it while all is well.
 pub(super) struct Database {
     path: PathBuf,
-    sql: Sql,
+    schema: Arc<Schema>,
+    synchronous: Synchronous,
+    access: Access,
     connection: Option<(Connection, FileId)>,
 }
 
 impl Database {
-    /// Opens the file, having created it and its tables if need be.
-    pub(super) fn open(path: &Path, sql: Sql) -> Result<Self, SqliteError> {
+    /// Opens the file for writing, having created it and its tables if need be.
+    pub(super) fn open(path: &Path, schema: Schema, synchronous: Synchronous) -> Result<Self, SqliteError> {
         check_library(rusqlite::version_number())?;
         // A process that changes its folder later must not open another file then.
         let path = std::path::absolute(path).map_err(|error| SqliteError::because(SqliteErrorKind::File, error))?;
-        let mut database = Self { path, sql, connection: None };
+        let schema = Arc::new(schema);
+        let mut database = Self { path, schema, synchronous, access: Access::Write, connection: None };
         database.connection()?;
         Ok(database)
     }
 
+    /// The same file for reading, not opened yet.
+    pub(super) fn for_reading(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            schema: Arc::clone(&self.schema),
+            synchronous: self.synchronous,
+            access: Access::Read,
+            connection: None,
+        }
+    }
+
     /// The connection, opened anew if it was closed, and what to say to it.
-    pub(super) fn connection(&mut self) -> Result<(&mut Connection, &Sql), SqliteError> {
+    pub(super) fn connection(&mut self) -> Result<(&mut Connection, &Schema), SqliteError> {
         let open = match self.connection.take() {
             Some(open) => open,
-            None => connect(&self.path, &self.sql)?,
+            None => self.connect()?,
         };
         let (connection, _) = self.connection.insert(open);
-        Ok((connection, &self.sql))
+        Ok((connection, &self.schema))
+    }
+
+    fn connect(&self) -> Result<(Connection, FileId), SqliteError> {
+        let file = |error: io::Error| SqliteError::because(SqliteErrorKind::File, error);
+        create(&self.path).map_err(file)?;
+        let id = FileId::of(&self.path).map_err(file)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&self.path, flags)?;
+        // SQLite opens what it may not write for reading alone, and says nothing.
+        if connection.is_readonly("main")? {
+            return Err(SqliteError::because(SqliteErrorKind::File, "it is read-only"));
+        }
+        connection.busy_handler(Some(nap))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        settle(&connection, self.synchronous)?;
+        self.schema.create_tables(&mut connection)?;
+        if self.access == Access::Read {
+            connection.execute_batch("PRAGMA query_only = ON")?;
+        }
+        Ok((connection, id))
     }
 
     /// Closes the connection after an error that a new one may not have.
@@ -83,22 +120,6 @@ fn check_library(version: i32) -> Result<(), SqliteError> {
     ))
 }
 
-fn connect(path: &Path, sql: &Sql) -> Result<(Connection, FileId), SqliteError> {
-    let file = |error: io::Error| SqliteError::because(SqliteErrorKind::File, error);
-    create(path).map_err(file)?;
-    let id = FileId::of(path).map_err(file)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
-    // SQLite opens what it may not write for reading alone, and says nothing.
-    if connection.is_readonly("main")? {
-        return Err(SqliteError::because(SqliteErrorKind::File, "it is read-only"));
-    }
-    connection.busy_handler(Some(nap))?;
-    settle(&connection)?;
-    sql.create_tables(&mut connection)?;
-    Ok((connection, id))
-}
-
 /// Creates the file for its owner alone, if there is none. SQLite gives the files beside it the same permissions.
 fn create(path: &Path) -> io::Result<()> {
     // Closing a file lets go of all locks that this process has on it, so no other store may open it before it is closed here.
@@ -115,10 +136,12 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 /// Sets what durability depends on, and reads it back: SQLite ignores what it does not know or cannot do.
-fn settle(connection: &Connection) -> Result<(), SqliteError> {
+fn settle(connection: &Connection, synchronous: Synchronous) -> Result<(), SqliteError> {
     let started = Instant::now();
+    let level = synchronous as i64;
+    let settings = format!("PRAGMA journal_mode = WAL; PRAGMA synchronous = {level}");
     // Two that open a new file at once can lock each other out; SQLite does not call its busy handler then.
-    while let Err(error) = connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL") {
+    while let Err(error) = connection.execute_batch(&settings) {
         let error = SqliteError::from(error);
         if error.kind() != SqliteErrorKind::Busy || started.elapsed() > BUSY_FOR {
             return Err(error);
@@ -126,7 +149,23 @@ fn settle(connection: &Connection) -> Result<(), SqliteError> {
         thread::sleep(BUSY_NAP);
     }
     read_back(connection, "journal_mode", |mode: String| mode == "wal")?;
-    read_back(connection, "synchronous", |level: i64| level == 2)
+    read_back(connection, "synchronous", |found: i64| found == level)
+}
+
+/// When a commit waits for the disk, by SQLite's own numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Synchronous {
+    /// When the log is written to the file. A power cut loses what was committed since.
+    #[cfg(any(feature = "testing", test))]
+    Normal = 1,
+    /// Always.
+    Full = 2,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    Read,
 }
 
 fn read_back<T: rusqlite::types::FromSql + std::fmt::Debug + Clone>(
@@ -197,7 +236,7 @@ mod tests {
     fn a_setting_that_was_not_taken_is_an_error() {
         // In memory, there is no write-ahead log.
         let connection = Connection::open_in_memory().unwrap();
-        let error = settle(&connection).unwrap_err();
+        let error = settle(&connection, Synchronous::Full).unwrap_err();
         assert_eq!(error.kind(), SqliteErrorKind::Settings);
         assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "journal_mode is \"memory\"");
 

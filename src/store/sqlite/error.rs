@@ -4,7 +4,7 @@ use rusqlite::ErrorCode;
 
 /// What a [`SqliteStore`](super::SqliteStore) could not do.
 ///
-/// Calls through [`Ledger`](crate::dedupe::Ledger) have it as the source of their error. What SQLite or the operating system
+/// Calls through [`Ledger`](crate::dedupe::Ledger) and [`InboxStore`](crate::inbox::InboxStore) have it as the source of their error. What SQLite or the operating system
 /// said is the [source](Error::source) of this one.
 #[derive(Clone)]
 pub struct SqliteError {
@@ -89,13 +89,13 @@ impl fmt::Display for SqliteError {
                  `sqlite_`"
             }
             SqliteErrorKind::Library => "this SQLite is too old: it can corrupt a file that two connections have open",
-            SqliteErrorKind::File => "the ledger's file cannot be used",
+            SqliteErrorKind::File => "the store's file cannot be used",
             SqliteErrorKind::Settings => "SQLite did not take a setting without which a delivery could be lost",
-            SqliteErrorKind::Schema => "the ledger's tables are of a newer version",
-            SqliteErrorKind::Busy => "another connection keeps the ledger's file locked",
-            SqliteErrorKind::Full => "there is no room for the ledger's file to grow",
-            SqliteErrorKind::Statement => "a statement on the ledger failed",
-            SqliteErrorKind::Stopped => "the ledger's thread is gone",
+            SqliteErrorKind::Schema => "the store's tables are of a newer version",
+            SqliteErrorKind::Busy => "another connection keeps the store's file locked",
+            SqliteErrorKind::Full => "there is no room for the store's file to grow",
+            SqliteErrorKind::Statement => "a statement failed",
+            SqliteErrorKind::Stopped => "the store's thread is gone",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The one thread that owns the connection, and commits what has come in together.
+//! The one thread that writes, and commits what has come in together.
 //!
 //! There is no timer: while one batch waits for the disk, the next one gathers in the queue.
 
@@ -11,6 +11,7 @@ use super::{
     connection::Database,
     entries::Entries,
     error::{SqliteError, SqliteErrorKind},
+    turn::Turn,
 };
 
 /// How many calls a transaction has at most.
@@ -38,8 +39,10 @@ pub(super) struct Writer {
 /// What is to become of a call whose caller has gone away before its turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {
-    /// Nobody would handle what it claims: it is left out.
+    /// It adds to the ledger, and nobody would be told: it is left out.
     Claim,
+    /// Nobody would handle what it leases: it is left out.
+    Lease,
     /// It is done all the same.
     Other,
 }
@@ -59,7 +62,7 @@ impl Writer {
     pub(super) async fn call<T, F>(&self, call: Call, run: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
-        F: FnMut(&Entries<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&Turn<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let stopped = || SqliteError::new(SqliteErrorKind::Stopped);
         let (reply, answer) = oneshot::channel();
@@ -82,7 +85,7 @@ trait Job: Send {
 
     fn is_wanted(&self) -> bool;
 
-    fn run(&mut self, entries: &Entries<'_>) -> Result<(), SqliteError>;
+    fn run(&mut self, turn: &Turn<'_>) -> Result<(), SqliteError>;
 
     /// Tells the caller what came of it, or of the batch.
     fn answer(self: Box<Self>, batch: Result<(), SqliteError>);
@@ -91,18 +94,18 @@ trait Job: Send {
 impl<T, F> Job for Request<T, F>
 where
     T: Send,
-    F: FnMut(&Entries<'_>) -> rusqlite::Result<T> + Send,
+    F: FnMut(&Turn<'_>) -> rusqlite::Result<T> + Send,
 {
     fn is_claim(&self) -> bool {
         self.call == Call::Claim
     }
 
     fn is_wanted(&self) -> bool {
-        !self.is_claim() || !self.reply.is_closed()
+        self.call == Call::Other || !self.reply.is_closed()
     }
 
-    fn run(&mut self, entries: &Entries<'_>) -> Result<(), SqliteError> {
-        let result = (self.run)(entries).map_err(SqliteError::from);
+    fn run(&mut self, turn: &Turn<'_>) -> Result<(), SqliteError> {
+        let result = (self.run)(turn).map_err(SqliteError::from);
         let error = result.as_ref().err().cloned();
         self.result = Some(result);
         error.map_or(Ok(()), Err)
@@ -180,42 +183,31 @@ impl Thread {
 
     /// Runs these in one transaction, and purges among so many rows.
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>], purge: usize) -> Result<(), Failed> {
-        let mut worst = None;
-        let outcome = self.transact(jobs, purge, &mut worst);
-        if let Err(Failed::Any(error) | Failed::This(error)) = &outcome {
-            worst = Some(error.clone());
-        }
-        if worst.is_some_and(|error| error.kind() != SqliteErrorKind::Busy) {
+        let outcome = self.transact(jobs, purge);
+        if let Err(Failed::Any(error) | Failed::This(error)) = &outcome
+            && error.kind() != SqliteErrorKind::Busy
+        {
             // A new connection knows the disk and the tables as they are now.
             self.database.close();
         }
         outcome
     }
 
-    fn transact(
-        &mut self,
-        jobs: &mut [Box<dyn Job>],
-        purge: usize,
-        worst: &mut Option<SqliteError>,
-    ) -> Result<(), Failed> {
-        let (connection, sql) = self.database.connection().map_err(Failed::Any)?;
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>], purge: usize) -> Result<(), Failed> {
+        let (connection, schema) = self.database.connection().map_err(Failed::Any)?;
         let this = |error: rusqlite::Error| Failed::This(error.into());
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| Failed::Any(error.into()))?;
         // Read now that it is this batch's turn: the times of calls are in the order of the calls.
-        let entries = Entries::new(&transaction, sql, (self.clock)());
+        let turn = Turn::new(&transaction, schema, (self.clock)());
         for job in jobs {
-            if let Err(error) = job.run(&entries) {
-                if transaction.is_autocommit() {
-                    // SQLite has undone everything, as when the disk is full.
-                    return Err(Failed::This(error));
-                }
-                *worst = Some(error);
-            }
+            // A call that failed may have done the half of it. A savepoint for each would undo that alone, and would be paid for
+            // by all those that do not fail.
+            job.run(&turn).map_err(Failed::This)?;
         }
         if purge > 0 {
-            self.purged = purge_slice(&entries, &self.purged, purge).map_err(this)?;
+            self.purged = purge_slice(&turn.ledger(), &self.purged, purge).map_err(this)?;
         }
         transaction.commit().map_err(this)?;
         self.database.check_still_there().map_err(Failed::Any)
@@ -223,10 +215,10 @@ impl Thread {
 }
 
 /// Purges among the next `rows` rows. After which key to go on.
-fn purge_slice(entries: &Entries<'_>, after: &[u8], rows: usize) -> rusqlite::Result<Vec<u8>> {
+fn purge_slice(ledger: &Entries<'_>, after: &[u8], rows: usize) -> rusqlite::Result<Vec<u8>> {
     let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-    let slice = entries.slice(after, rows)?;
-    entries.purge(&slice, rows)?;
+    let slice = ledger.slice(after, rows)?;
+    ledger.purge(&slice, rows)?;
     Ok(slice.next().unwrap_or_default())
 }
 

@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf, sync::mpsc as blocking, time::Duration};
 use super::*;
 use crate::{
     dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Token},
-    store::sqlite::entries::Sql,
+    store::sqlite::{connection::Synchronous, schema::Schema},
 };
 
 const LEASE: Duration = Duration::from_secs(25);
@@ -19,7 +19,8 @@ impl Fixture {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("tower-klikit-{}-{name}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let database = Database::open(&folder.join("ledger.db"), Sql::new("klikit_").unwrap()).unwrap();
+        let database =
+            Database::open(&folder.join("ledger.db"), Schema::new("klikit_").unwrap(), Synchronous::Full).unwrap();
         let (writer, thread) = Writer::start(database, Arc::new(SystemTime::now)).unwrap();
         Self { folder, writer: Some(writer), thread: Some(thread) }
     }
@@ -46,7 +47,7 @@ impl Fixture {
         let writer = self.writer().clone();
         let mut began = Some(began);
         let held = tokio::spawn(async move {
-            let wait = move |_: &Entries<'_>| {
+            let wait = move |_: &Turn<'_>| {
                 if let Some(began) = began.take() {
                     began.send(()).unwrap();
                 }
@@ -69,12 +70,12 @@ impl Fixture {
     fn claim(&self, n: u8) -> tokio::task::JoinHandle<Result<ClaimOutcome, SqliteError>> {
         let writer = self.writer().clone();
         let claim = claim(n);
-        tokio::spawn(async move { writer.call(Call::Claim, move |entries| entries.claim(&claim, LEASE)).await })
+        tokio::spawn(async move { writer.call(Call::Claim, move |turn| turn.ledger().claim(&claim, LEASE)).await })
     }
 
     async fn is_there(&self, n: u8) -> bool {
         let claim = Claim { token: Token::from_bytes([0; 16]), ..claim(n) };
-        let renew = move |entries: &Entries<'_>| entries.claim(&claim, Duration::ZERO);
+        let renew = move |turn: &Turn<'_>| turn.ledger().claim(&claim, Duration::ZERO);
         self.writer().call(Call::Other, renew).await.unwrap() != ClaimOutcome::Claimed
     }
 }
@@ -95,9 +96,9 @@ fn claim(n: u8) -> Claim {
 }
 
 /// What the thread makes of a call that has SQLite undo the transaction, as it does when the disk is full.
-fn undo(entries: &Entries<'_>) -> rusqlite::Result<()> {
-    entries.execute("ROLLBACK")?;
-    entries.execute("no statement")
+fn undo(turn: &Turn<'_>) -> rusqlite::Result<()> {
+    turn.execute("ROLLBACK")?;
+    turn.execute("no statement")
 }
 
 #[tokio::test]
@@ -118,7 +119,7 @@ async fn what_gathers_during_a_commit_is_committed_at_once() {
 #[tokio::test]
 async fn a_call_that_fails_leaves_its_neighbours_alone() {
     let fixture = Fixture::new("neighbours");
-    for bad in [undo, |entries: &Entries<'_>| entries.execute("no statement")] {
+    for bad in [undo, |turn: &Turn<'_>| turn.execute("no statement")] {
         let (go, held) = fixture.hold().await;
         let first = fixture.claim(1);
         fixture.queued(1).await;

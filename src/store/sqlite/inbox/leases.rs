@@ -1,0 +1,221 @@
+//! Leasing: what might be leased is picked where deliveries are read, and taken where they are written.
+//!
+//! Behind many that wait for one, picking takes a while, and holds up nobody there. Since it saw an older state, each delivery is
+//! checked again when it is taken. Its token says whether it is still the one whose head and body were read: each lease, and each
+//! new request in its place, gives it another.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rusqlite::{OptionalExtension, Row, named_params, types::ToSql};
+
+use super::deliveries::{Deliveries, keys};
+use crate::inbox::{DeliveryId, DeliveryState, Lease, Leased};
+
+/// How many are buried at once, beside those that are leased.
+const BURIED: usize = 256;
+
+/// Why a delivery is dead whose worker died.
+const RUN_OUT: &str = "its lease ran out on its last attempt";
+
+/// What looked as if it could be leased, or had to be buried.
+#[derive(Default)]
+pub(super) struct Picked {
+    pub(super) to_lease: Vec<Candidate>,
+    to_bury: Vec<(i64, i64)>,
+}
+
+pub(super) struct Candidate {
+    id: i64,
+    token: i64,
+    ordering: Option<Vec<u8>>,
+    head: String,
+    body: Bytes,
+}
+
+/// What became of those that were picked.
+pub(super) struct Taken {
+    pub(super) leased: Vec<Leased>,
+    /// Whether somebody else was faster.
+    pub(super) missed: bool,
+}
+
+impl Picked {
+    pub(super) fn is_empty(&self) -> bool {
+        self.to_lease.is_empty() && self.to_bury.is_empty()
+    }
+}
+
+impl Deliveries<'_> {
+    pub(super) fn pick(&self, limit: usize, max_attempts: u32) -> rusqlite::Result<Picked> {
+        let mut picked = Picked::default();
+        let mut lines = Lines::default();
+        let mut due = self.connection.prepare_cached(&self.sql.due)?;
+        let mut due = due.query([self.moment.now()])?;
+        while picked.to_lease.len() < limit
+            && let Some(row) = due.next()?
+        {
+            let id = row.get(0)?;
+            let is_leased = row.get::<_, i16>(1)? == DeliveryState::Leased.code();
+            let ordering: Option<&[u8]> = row.get_ref(2)?.as_blob_or_null()?;
+            let is_first = lines.is_first(self, id, ordering)?;
+            if !is_first && !is_leased {
+                continue;
+            }
+            let mut read = self.connection.prepare_cached(&self.sql.picked)?;
+            let mut rows = read.query([id])?;
+            let Some(row) = rows.next()? else { continue };
+            if is_leased && row.get::<_, i64>(1)? >= max_attempts.into() {
+                if picked.to_bury.len() < BURIED {
+                    picked.to_bury.push((id, row.get(2)?));
+                }
+            } else if is_first {
+                let ordering = ordering.map(Into::into);
+                picked.to_lease.push(Candidate {
+                    id,
+                    token: row.get(2)?,
+                    ordering,
+                    head: row.get(3)?,
+                    body: row.get::<_, Vec<u8>>(4)?.into(),
+                });
+            }
+        }
+        Ok(picked)
+    }
+
+    pub(super) fn take(&self, picked: &mut Picked, time: Duration, max_attempts: u32) -> rusqlite::Result<Taken> {
+        for (id, token) in &picked.to_bury {
+            let changes = named_params! {
+                ":id": id, ":token": token, ":now": self.moment.now(), ":max_attempts": max_attempts, ":reason": RUN_OUT,
+            };
+            self.end(&self.sql.bury_run_out, *id, changes)?;
+        }
+        let mut lines = Lines::default();
+        let mut taken = Taken { leased: Vec::with_capacity(picked.to_lease.len()), missed: false };
+        let mut take = self.connection.prepare_cached(&self.sql.take)?;
+        for candidate in &mut picked.to_lease {
+            let Candidate { id, token, ordering, .. } = &*candidate;
+            let attempt = match lines.is_first(self, *id, ordering.as_deref())? {
+                false => None,
+                true => {
+                    let changes = named_params! {
+                        ":id": id, ":token": token, ":now": self.moment.now(), ":until": self.moment.after(time),
+                    };
+                    take.query_row(changes, |row| row.get(0)).optional()?
+                }
+            };
+            match attempt {
+                Some(attempt) => {
+                    let lease = Lease::new(DeliveryId::new(*id), token + 1, attempt);
+                    // Cloned, since this may be run again.
+                    taken.leased.push(Leased::new(lease, candidate.head.clone(), candidate.body.clone()));
+                }
+                None => taken.missed = true,
+            }
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn extend(&self, lease: &Lease, time: Duration) -> rusqlite::Result<bool> {
+        let until = self.moment.after(time);
+        self.change(
+            &self.sql.extend,
+            named_params! { ":id": lease.id().get(), ":token": lease.token(), ":until": until },
+        )
+    }
+
+    pub(super) fn finish(&self, lease: &Lease, keep: Duration) -> rusqlite::Result<bool> {
+        let (id, token) = (lease.id().get(), lease.token());
+        if !keep.is_zero() {
+            let until = self.moment.after(keep);
+            return self.end(&self.sql.keep, id, named_params! { ":id": id, ":token": token, ":until": until });
+        }
+        let held = self.end(&self.sql.finish, id, named_params! { ":id": id, ":token": token })?;
+        if held {
+            self.delete_delivery(id)?;
+        }
+        Ok(held)
+    }
+
+    pub(super) fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> rusqlite::Result<bool> {
+        let until = self.moment.after(pause);
+        let (id, token) = (lease.id().get(), lease.token());
+        let changes = named_params! { ":id": id, ":token": token, ":until": until, ":reason": reason };
+        self.change(&self.sql.postpone, changes)
+    }
+
+    pub(super) fn bury(&self, lease: &Lease, reason: &str) -> rusqlite::Result<bool> {
+        let (id, token) = (lease.id().get(), lease.token());
+        self.end(&self.sql.bury, id, named_params! { ":id": id, ":token": token, ":reason": reason })
+    }
+
+    pub(super) fn give_back(&self, lease: &Lease) -> rusqlite::Result<bool> {
+        let now = self.moment.now();
+        self.change(
+            &self.sql.give_back,
+            named_params! { ":id": lease.id().get(), ":token": lease.token(), ":until": now },
+        )
+    }
+
+    fn change(&self, sql: &str, changes: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
+        Ok(self.connection.prepare_cached(sql)?.execute(changes)? > 0)
+    }
+
+    /// Runs what has a delivery no longer be in line, and returns its ordering keys.
+    fn end(&self, sql: &str, id: i64, changes: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
+        let ordering = |row: &Row<'_>| row.get::<_, Option<Vec<u8>>>(0);
+        let ended = self.connection.prepare_cached(sql)?.query_row(changes, ordering).optional()?;
+        let Some(ordering) = ended else { return Ok(false) };
+        self.leave_line(id, ordering.as_deref())?;
+        Ok(true)
+    }
+}
+
+/// Those that share an ordering key stand in line, by their ids. Of each line that is asked about, the first is looked up once.
+#[derive(Default)]
+struct Lines {
+    firsts: HashMap<Vec<u8>, Option<i64>>,
+    /// The keys of those that are leased.
+    busy: Option<HashSet<Vec<u8>>>,
+}
+
+impl Lines {
+    /// Whether no other that shares one of the keys stands before this one, or is leased.
+    ///
+    /// One that was given up and is tried again takes its old place, and then somebody behind it may be leased.
+    fn is_first(&mut self, deliveries: &Deliveries<'_>, id: i64, ordering: Option<&[u8]>) -> rusqlite::Result<bool> {
+        let Some(ordering) = ordering else { return Ok(true) };
+        for key in keys(ordering) {
+            if self.first(deliveries, key)? != Some(id) || self.busy(deliveries)?.contains(key) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn first(&mut self, deliveries: &Deliveries<'_>, key: &[u8]) -> rusqlite::Result<Option<i64>> {
+        if let Some(first) = self.firsts.get(key) {
+            return Ok(*first);
+        }
+        let mut first = deliveries.connection.prepare_cached(&deliveries.sql.first_in_line)?;
+        let first = first.query_row([key], |row| row.get(0))?;
+        self.firsts.insert(key.into(), first);
+        Ok(first)
+    }
+
+    fn busy(&mut self, deliveries: &Deliveries<'_>) -> rusqlite::Result<&HashSet<Vec<u8>>> {
+        if self.busy.is_none() {
+            let mut busy = deliveries.connection.prepare_cached(&deliveries.sql.busy)?;
+            let mut rows = busy.query([deliveries.moment.now()])?;
+            let mut all = HashSet::new();
+            while let Some(row) = rows.next()? {
+                all.extend(keys(row.get_ref(0)?.as_blob()?).map(Into::into));
+            }
+            self.busy = Some(all);
+        }
+        Ok(self.busy.get_or_insert_default())
+    }
+}

@@ -1,0 +1,194 @@
+//! The inbox's tables, and the statements on them.
+
+/// Which columns and indexes the tables have. One more with every change to them.
+pub(in super::super) const VERSION: i64 = 1;
+
+/// The statements, with the names of the tables in them.
+pub(in super::super) struct Sql {
+    create: String,
+    pub(super) find: String,
+    pub(super) insert: String,
+    pub(super) insert_delivery: String,
+    pub(super) insert_ordering: String,
+    pub(super) revive: String,
+    pub(super) revive_delivery: String,
+    pub(super) due: String,
+    pub(super) picked: String,
+    pub(super) first_in_line: String,
+    pub(super) busy: String,
+    pub(super) take: String,
+    pub(super) bury_run_out: String,
+    pub(super) extend: String,
+    pub(super) finish: String,
+    pub(super) keep: String,
+    pub(super) postpone: String,
+    pub(super) bury: String,
+    pub(super) give_back: String,
+    pub(super) retry: String,
+    pub(super) delete_delivery: String,
+    pub(super) delete_ordering: String,
+    pub(super) unfinished: String,
+    pub(super) finished: String,
+    pub(super) backlog: String,
+    pub(super) dead: String,
+    pub(super) show: String,
+    pub(super) forget_event: String,
+    pub(super) forget_event_in_ledger: String,
+    pub(super) forget_claimed: String,
+    pub(super) forget_key: String,
+    pub(super) slice: String,
+    pub(super) forget_accepted: String,
+    pub(super) forget_key_in_ledger: String,
+    pub(super) purge: String,
+}
+
+impl Sql {
+    /// For tables whose names begin with `prefix`.
+    pub(in super::super) fn new(prefix: &str) -> Self {
+        let inbox = format!("{prefix}inbox");
+        let delivery = format!("{prefix}inbox_delivery");
+        let ordering = format!("{prefix}inbox_ordering");
+        let ledger = format!("{prefix}ledger");
+        let is_unfinished = format!("EXISTS (SELECT 1 FROM {inbox} AS i WHERE i.key = {ledger}.key AND i.state < 2)");
+        Self {
+            create: create(&inbox, &delivery, &ordering),
+            find: format!(
+                "SELECT i.id, i.state, d.digest FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id WHERE i.key = ?1"
+            ),
+            insert: format!(
+                "INSERT INTO {inbox} (key, event, state, due, attempts, token, accepted_at, ordering)
+                VALUES (:key, :event, 0, :now, 0, 0, :now, :ordering)"
+            ),
+            insert_delivery: format!("INSERT INTO {delivery} (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)"),
+            insert_ordering: format!("INSERT INTO {ordering} (key, id) VALUES (?1, ?2)"),
+            // A new token: what was picked before, to be leased, is another request.
+            revive: format!(
+                "UPDATE {inbox} SET state = 0, due = :now, attempts = 0, token = token + 1, reason = NULL, ordering = :ordering
+                WHERE id = :id"
+            ),
+            revive_delivery: format!("UPDATE {delivery} SET digest = ?2, head = ?3, body = ?4 WHERE id = ?1"),
+            due: format!(
+                "SELECT id, state, ordering FROM {inbox} WHERE state < 2 AND due <= ?1 ORDER BY due, id"
+            ),
+            picked: format!(
+                "SELECT i.state, i.attempts, i.token, d.head, d.body
+                FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id WHERE i.id = ?1"
+            ),
+            first_in_line: format!("SELECT min(id) FROM {ordering} WHERE key = ?1"),
+            busy: format!("SELECT ordering FROM {inbox} WHERE state = 1 AND ordering IS NOT NULL AND due > ?1"),
+            take: format!(
+                "UPDATE {inbox} SET state = 1, due = :until, attempts = attempts + 1, token = token + 1
+                WHERE id = :id AND token = :token AND state < 2 AND due <= :now RETURNING attempts"
+            ),
+            bury_run_out: format!(
+                "UPDATE {inbox} SET state = 2, reason = :reason
+                WHERE id = :id AND token = :token AND state = 1 AND due <= :now AND attempts >= :max_attempts
+                RETURNING ordering"
+            ),
+            extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = 1"),
+            finish: format!("DELETE FROM {inbox} WHERE id = :id AND token = :token AND state = 1 RETURNING ordering"),
+            keep: format!(
+                "UPDATE {inbox} SET state = 3, due = :until, reason = NULL
+                WHERE id = :id AND token = :token AND state = 1 RETURNING ordering"
+            ),
+            postpone: format!(
+                "UPDATE {inbox} SET state = 0, due = :until, reason = :reason
+                WHERE id = :id AND token = :token AND state = 1"
+            ),
+            bury: format!(
+                "UPDATE {inbox} SET state = 2, reason = :reason
+                WHERE id = :id AND token = :token AND state = 1 RETURNING ordering"
+            ),
+            give_back: format!(
+                "UPDATE {inbox} SET state = 0, due = :until, attempts = attempts - 1
+                WHERE id = :id AND token = :token AND state = 1"
+            ),
+            retry: format!(
+                "UPDATE {inbox} SET state = 0, due = ?2, attempts = 0 WHERE id = ?1 AND state = 2 RETURNING ordering"
+            ),
+            delete_delivery: format!("DELETE FROM {delivery} WHERE id = ?1"),
+            delete_ordering: format!("DELETE FROM {ordering} WHERE key = ?1 AND id = ?2"),
+            unfinished: format!(
+                "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1), min(accepted_at)
+                FROM {inbox} WHERE state < 2"
+            ),
+            finished: format!(
+                "SELECT (SELECT count(*) FROM {inbox} WHERE state = 2), (SELECT count(*) FROM {inbox} WHERE state = 3)"
+            ),
+            backlog: format!("SELECT count(*) FROM (SELECT 1 FROM {inbox} WHERE state < 2 LIMIT ?1)"),
+            dead: format!(
+                "SELECT i.id, i.state, i.attempts, i.accepted_at, i.reason, d.head
+                FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id
+                WHERE i.state = 2 AND i.id > ?1 ORDER BY i.id LIMIT ?2"
+            ),
+            show: format!(
+                "SELECT i.id, i.state, i.attempts, i.accepted_at, i.reason, d.head, d.body
+                FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id WHERE i.id = ?1"
+            ),
+            forget_event: format!(
+                "DELETE FROM {inbox} WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND state >= 2 RETURNING id, key"
+            ),
+            forget_event_in_ledger: format!(
+                "DELETE FROM {ledger} WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND NOT {is_unfinished}
+                RETURNING key, until > ?2"
+            ),
+            forget_claimed: format!(
+                "DELETE FROM {ledger} WHERE key > ?1 AND key <= ?2 AND claimed_at >= ?3 AND claimed_at < ?4
+                AND NOT {is_unfinished} RETURNING key, until > ?5"
+            ),
+            forget_key: format!("DELETE FROM {inbox} WHERE key = ?1 AND state >= 2 RETURNING id, key"),
+            slice: format!(
+                "SELECT max(id), count(*) FROM (SELECT id FROM {inbox} WHERE id > ?1 ORDER BY id LIMIT ?2)"
+            ),
+            forget_accepted: format!(
+                "DELETE FROM {inbox} WHERE id > ?1 AND id <= ?2 AND +state >= 2 AND accepted_at >= ?3 AND accepted_at < ?4
+                RETURNING id, key"
+            ),
+            forget_key_in_ledger: format!("DELETE FROM {ledger} WHERE key = ?1"),
+            purge: format!(
+                "DELETE FROM {inbox} WHERE id IN
+                (SELECT id FROM {inbox} WHERE state = 3 AND due <= ?1 ORDER BY due LIMIT ?2) RETURNING id, key"
+            ),
+        }
+    }
+
+    pub(in super::super) fn create(&self) -> &str {
+        &self.create
+    }
+}
+
+/// Bodies lie apart from the states, so that a change of state writes a small row. What is ready or leased is found through
+/// `due` alone, with all that picking looks at; the other indexes have few rows in them. `AUTOINCREMENT`: an id is never used
+/// again.
+fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {inbox} (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            key BLOB NOT NULL UNIQUE,
+            event BLOB, -- NULL: it is the key
+            state INTEGER NOT NULL, -- 0: ready, 1: leased, 2: dead, 3: done
+            due INTEGER NOT NULL, -- milliseconds since 1970, as is accepted_at. Leased: the lease's end. Done: the end
+            attempts INTEGER NOT NULL,
+            token INTEGER NOT NULL,
+            accepted_at INTEGER NOT NULL,
+            ordering BLOB, -- keys of 16 bytes, one after the other. NULL: none
+            reason TEXT
+        );
+        CREATE TABLE IF NOT EXISTS {delivery} (
+            id INTEGER PRIMARY KEY,
+            digest BLOB NOT NULL,
+            head TEXT NOT NULL,
+            body BLOB NOT NULL
+        );
+        CREATE TABLE IF NOT EXISTS {ordering} ( -- of what is ready or leased
+            key BLOB NOT NULL,
+            id INTEGER NOT NULL,
+            PRIMARY KEY (key, id)
+        ) WITHOUT ROWID;
+        CREATE INDEX IF NOT EXISTS {inbox}_due ON {inbox} (due, id, state, ordering) WHERE state < 2;
+        CREATE INDEX IF NOT EXISTS {inbox}_busy ON {inbox} (due) WHERE state = 1 AND ordering IS NOT NULL;
+        CREATE INDEX IF NOT EXISTS {inbox}_dead ON {inbox} (id) WHERE state = 2;
+        CREATE INDEX IF NOT EXISTS {inbox}_done ON {inbox} (due) WHERE state = 3;
+        CREATE INDEX IF NOT EXISTS {inbox}_event ON {inbox} (event) WHERE event IS NOT NULL;"
+    )
+}

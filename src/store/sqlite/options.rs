@@ -1,0 +1,80 @@
+use std::{fmt, path::Path, sync::Arc, time::SystemTime};
+
+use super::{
+    SqliteStore,
+    connection::{Database, Synchronous},
+    error::SqliteError,
+    reader::Reader,
+    schema::Schema,
+    writer::{Clock, Writer},
+};
+
+/// How to open a [`SqliteStore`].
+#[derive(Clone)]
+pub struct SqliteOptions {
+    table_prefix: String,
+    clock: Clock,
+    synchronous: Synchronous,
+}
+
+impl SqliteOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self { table_prefix: "klikit_".into(), clock: Arc::new(SystemTime::now), synchronous: Synchronous::Full }
+    }
+
+    /// What the names of the tables begin with: 1 to 32 letters, digits and underscores of ASCII, not beginning with a digit
+    /// nor with `sqlite_`. `klikit_` by default. Stores with other prefixes know nothing of each other.
+    #[must_use]
+    pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.table_prefix = prefix.into();
+        self
+    }
+
+    /// Takes the time from elsewhere, so that a test need not wait. The system's clock by default.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Answers before the disk has it: `synchronous=NORMAL`. **A power cut loses deliveries that were acknowledged.**
+    ///
+    /// The control of a test that cuts the power: with this it has to find that some are lost.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn danger_synchronous_normal(mut self) -> Self {
+        self.synchronous = Synchronous::Normal;
+        self
+    }
+
+    /// Opens the file at `path`, and starts the store's threads. A file that is not there is created, for its owner alone
+    /// (mode 0600), and so are the tables.
+    ///
+    /// This waits for the disk, and for half a second at most for each lock that another process has: call it before serving.
+    ///
+    /// # Errors
+    ///
+    /// When the table prefix is none, SQLite is too old, the file cannot be created or written, the settings are not taken,
+    /// the tables are of a newer version, or another process has the file locked: [`SqliteError::kind`] tells which.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
+        let schema = Schema::new(&self.table_prefix)?;
+        let database = Database::open(path.as_ref(), schema, self.synchronous)?;
+        let reader = Reader::start(database.for_reading(), Arc::clone(&self.clock))?;
+        let (writer, _) = Writer::start(database, Arc::clone(&self.clock))?;
+        Ok(SqliteStore { writer, reader })
+    }
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SqliteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteOptions").field("table_prefix", &self.table_prefix).finish_non_exhaustive()
+    }
+}

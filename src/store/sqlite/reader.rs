@@ -1,0 +1,80 @@
+//! The thread that reads, so that what takes long to find holds up nobody who writes.
+//!
+//! In WAL mode, a transaction that reads sees everything that was committed before it began.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use rusqlite::TransactionBehavior;
+use tokio::sync::oneshot;
+
+use super::{
+    connection::Database,
+    error::{SqliteError, SqliteErrorKind},
+    turn::Turn,
+    writer::Clock,
+};
+
+/// Hands calls to the thread, which ends when the last clone of this is gone.
+#[derive(Clone)]
+pub(super) struct Reader {
+    queue: mpsc::Sender<Job>,
+}
+
+type Job = Box<dyn FnOnce(&mut Thread) + Send>;
+
+struct Thread {
+    database: Database,
+    clock: Clock,
+}
+
+impl Reader {
+    /// The file is opened by the first call: a ledger alone needs no second connection.
+    pub(super) fn start(database: Database, clock: Clock) -> Result<Self, SqliteError> {
+        let (queue, jobs) = mpsc::channel::<Job>();
+        let mut thread = Thread { database, clock };
+        thread::Builder::new()
+            .name("klikit-sqlite-read".into())
+            .spawn(move || jobs.into_iter().for_each(|job| job(&mut thread)))
+            .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
+        Ok(Self { queue })
+    }
+
+    /// Has the thread run this in one transaction. A caller who has gone away before its turn leaves it undone.
+    pub(super) async fn call<T, F>(&self, run: F) -> Result<T, SqliteError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Turn<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let stopped = || SqliteError::new(SqliteErrorKind::Stopped);
+        let (reply, answer) = oneshot::channel();
+        let job = move |thread: &mut Thread| {
+            if !reply.is_closed() {
+                // The caller may be gone by now.
+                let _ = reply.send(thread.run(run));
+            }
+        };
+        self.queue.send(Box::new(job)).map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+impl Thread {
+    fn run<T>(&mut self, run: impl FnOnce(&Turn<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
+        let result = self.transact(run).and_then(|result| self.database.check_still_there().map(|()| result));
+        if result.as_ref().is_err_and(|error| error.kind() != SqliteErrorKind::Busy) {
+            // A new connection knows the disk and the tables as they are now.
+            self.database.close();
+        }
+        result
+    }
+
+    fn transact<T>(&mut self, run: impl FnOnce(&Turn<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
+        let clock = Arc::clone(&self.clock);
+        let (connection, schema) = self.database.connection()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        Ok(run(&Turn::new(&transaction, schema, clock()))?)
+    }
+}
