@@ -1,0 +1,74 @@
+//! Deliveries that take the process with them: they are given up, and hold nobody.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tower_klikit::inbox::Entry;
+
+use crate::{
+    child::Place,
+    client::Client,
+    deliveries::{BRANCHES, Kind, event, kind},
+    report::Report,
+    servers::postgres::PostgresServer,
+    soak::{Soak, folder},
+};
+
+const MAX_ATTEMPTS: u32 = 3;
+
+/// How many deliveries are poisonous.
+const POISON: usize = 2;
+
+fn poison_in_two_branches(name: &str, mut soak: Soak, nodes: usize) {
+    soak.orders.by_branch = true;
+    soak.orders.max_attempts = MAX_ATTEMPTS;
+    soak.aborts = Some(0);
+    for _ in 0..nodes {
+        soak.start();
+    }
+    soak.load(Duration::from_millis(100));
+    soak.settle();
+    soak.kill_all();
+
+    let dead = dead(&soak.orders.store);
+    let journal = soak.records();
+    let given_up = dead.iter().map(|entry| entry.id.get()).collect();
+    let mut report = Report::of(&journal, &soak.client.acknowledged);
+    report.check_order(&journal, &given_up);
+    report.assert_right(name);
+
+    // Those that had the bad luck to be with it each time are dead too, and not lost.
+    let ids: BTreeSet<_> = dead.iter().map(|entry| entry.event_id().expect("all events have ids").to_owned()).collect();
+    assert!(report.lost.is_subset(&ids), "lost: {:?}", report.lost.difference(&ids));
+    let poison = ids.iter().filter(|id| kind(id) == Kind::Poison).count();
+    println!("{name}: {:?} aborts; dead: {poison} that were poisonous, {} others", soak.aborts, ids.len() - poison);
+    assert_eq!(poison, POISON);
+    for entry in &dead {
+        assert_eq!(entry.attempts, MAX_ATTEMPTS, "{entry:?}");
+        assert_eq!(entry.reason.as_deref(), Some("its lease ran out on its last attempt"));
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn dead(store: &Place) -> Vec<Entry> {
+    store.inbox().await.dead(None, 1000).await.expect("the dead")
+}
+
+/// The first of two branches.
+fn client() -> Client {
+    Client::new(|number| {
+        let is_poison = (1..=POISON as u64).any(|branch| number == branch + BRANCHES);
+        event(if is_poison { Kind::Poison } else { Kind::Plain }, number)
+    })
+}
+
+#[test]
+fn sqlite_gives_up_what_kills_its_process() {
+    poison_in_two_branches("poison, SQLite", Soak::sqlite(client()), 1);
+}
+
+#[test]
+fn postgres_gives_up_what_kills_its_clients() {
+    let Some(postgres) = PostgresServer::start("soak poison") else { return };
+    let soak = Soak::new(folder(), Place::Postgres(postgres.url().to_owned()), client());
+    poison_in_two_branches("poison, Postgres", soak, 2);
+}
