@@ -25,7 +25,6 @@ use tower_klikit::{
 };
 
 use crate::{
-    LEASE,
     deliveries::{Kind, SECRET, delivery, kind},
     journal::{Journal, What, now},
     random,
@@ -44,6 +43,7 @@ pub(crate) struct Orders {
     pub(crate) by_branch: bool,
     pub(crate) work: Work,
     pub(crate) max_attempts: u32,
+    pub(crate) lease: Duration,
 }
 
 /// Where the inbox is.
@@ -127,7 +127,7 @@ async fn run(store: impl InboxStore, orders: &Orders) {
     let worked = async {
         match orders.work {
             Work::Not => pending().await,
-            work => worker(&inbox, journal, work, orders.max_attempts, terminated.recv()).await,
+            Work::All | Work::AllButSlow => worker(&inbox, journal, orders, terminated.recv()).await,
         }
     };
     tokio::select! {
@@ -136,9 +136,10 @@ async fn run(store: impl InboxStore, orders: &Orders) {
     }
 }
 
-async fn worker(inbox: &Inbox, journal: Journal, work: Work, max_attempts: u32, stopped: impl Future) {
+async fn worker(inbox: &Inbox, journal: Journal, orders: &Orders, stopped: impl Future) {
+    let Orders { work, max_attempts, lease, .. } = *orders;
     let handler = service_fn(move |request| handle(journal.clone(), work, request));
-    let worker: Worker<_> = inbox.worker(handler).lease(LEASE).max_attempts(max_attempts);
+    let worker: Worker<_> = inbox.worker(handler).lease(lease).max_attempts(max_attempts);
     let worker = worker.poll_interval(Duration::from_millis(50)).drain_deadline(Duration::from_millis(200));
     worker.backoff(Duration::from_millis(1), Duration::from_millis(20)).run_until(stopped).await;
 }

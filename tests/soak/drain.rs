@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tower_klikit::inbox::{DeliveryId, DeliveryState, Inbox};
 
 use crate::{
-    a_while,
+    FOR_EVER, a_while,
     child::{Place, Work},
     client::Client,
     deliveries::{Kind, event},
@@ -30,6 +30,8 @@ fn client() -> Client {
 fn drain_in_a_loop(name: &str, mut soak: Soak) {
     let mut left = 0;
     soak.orders.work = Work::AllButSlow;
+    // None is to run out: nobody dies here.
+    soak.orders.lease = FOR_EVER;
     for _ in 0..rounds() {
         soak.start();
         soak.load(a_while());
@@ -42,7 +44,7 @@ fn drain_in_a_loop(name: &str, mut soak: Soak) {
     soak.kill(0);
 
     let journal = soak.records();
-    let report = Report::of(&journal, &soak.client.acknowledged);
+    let report = Report::of(&soak, &journal);
     report.assert_right(name);
     report.assert_nothing_lost();
     let given_back = journal.iter().filter(|record| record.what == What::GivenBack).count();

@@ -34,7 +34,7 @@ fn kill_in_a_loop(name: &str, mut soak: Soak) {
     soak.settle();
     soak.kill(0);
 
-    let report = Report::of(&soak.records(), &soak.client.acknowledged);
+    let report = Report::of(&soak, &soak.records());
     let (kills, unanswered, refused) = (soak.kills, soak.client.unanswered, soak.client.refused);
     println!("{name}: {kills} kills, {unanswered} without an answer, {refused} refused");
     report.assert_right(name);

@@ -20,6 +20,7 @@ const POISON: usize = 2;
 
 fn poison_in_two_branches(name: &str, mut soak: Soak, nodes: usize) {
     soak.orders.by_branch = true;
+    soak.window = 8;
     soak.orders.max_attempts = MAX_ATTEMPTS;
     soak.aborts = Some(0);
     for _ in 0..nodes {
@@ -32,7 +33,7 @@ fn poison_in_two_branches(name: &str, mut soak: Soak, nodes: usize) {
     let dead = dead(&soak.orders.store);
     let journal = soak.records();
     let given_up = dead.iter().map(|entry| entry.id.get()).collect();
-    let mut report = Report::of(&journal, &soak.client.acknowledged);
+    let mut report = Report::of(&soak, &journal);
     report.check_order(&journal, &given_up);
     report.assert_right(name);
 

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    time::Duration,
 };
 
 use crate::{
-    LEASE,
     deliveries::branch,
     journal::{Record, What},
+    soak::Soak,
 };
 
 /// The lines about one event, with their places in the journal.
@@ -18,6 +19,7 @@ type Story<'a> = Vec<(usize, &'a Record)>;
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) acknowledged: usize,
+    lease: Duration,
     /// Acknowledged, and never handled.
     pub(crate) lost: BTreeSet<String>,
     pub(crate) handled: usize,
@@ -34,8 +36,9 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn of(journal: &[Record], acknowledged: &BTreeSet<String>) -> Self {
-        let mut report = Self { acknowledged: acknowledged.len(), ..Self::default() };
+    pub(crate) fn of(soak: &Soak, journal: &[Record]) -> Self {
+        let acknowledged = &soak.client.acknowledged;
+        let mut report = Self { acknowledged: acknowledged.len(), lease: soak.orders.lease, ..Self::default() };
         let deaths: HashMap<u32, usize> =
             all(journal, What::Died).map(|(place, record)| (record.process, place)).collect();
         for (event, story) in stories(journal) {
@@ -66,7 +69,7 @@ impl Report {
                 continue;
             }
             let extended = of_one(What::Extended).map(|(_, extension)| extension.asked).max();
-            if next.told < extended.unwrap_or(one.asked).max(one.asked) + LEASE {
+            if next.told < extended.unwrap_or(one.asked).max(one.asked) + self.lease {
                 self.wrong.push(format!("{event} was leased while it was: {one}, then {next}"));
             }
             if deaths.get(&one.process).is_some_and(|died| *died < place) {

@@ -10,19 +10,18 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    FOR_EVER,
+    FOR_EVER, LEASE,
     child::{Orders, Place, Work},
     client::Client,
     journal::{self, Journal, Record},
     node::{Line, Node, Said},
 };
 
-/// How many deliveries wait for an answer of each child.
-const WINDOW: usize = 48;
-
 pub(crate) struct Soak {
     pub(crate) orders: Orders,
     pub(crate) client: Client,
+    /// How many deliveries wait for an answer of each child.
+    pub(crate) window: usize,
     pub(crate) kills: usize,
     /// How many children have died of a delivery. They may only if there are poisonous ones.
     pub(crate) aborts: Option<usize>,
@@ -45,8 +44,16 @@ impl Soak {
         let (speaker, said) = channel();
         Self {
             journal: Journal::open(&path),
-            orders: Orders { store, journal: path, by_branch: false, work: Work::All, max_attempts: 1000 },
+            orders: Orders {
+                store,
+                journal: path,
+                by_branch: false,
+                work: Work::All,
+                max_attempts: 1000,
+                lease: LEASE,
+            },
             client,
+            window: 48,
             kills: 0,
             aborts: None,
             nodes: Vec::new(),
@@ -95,7 +102,7 @@ impl Soak {
         while left != Some(0) {
             assert!(started.elapsed() < FOR_EVER, "{left:?} are left, and not handled");
             for node in &mut self.nodes {
-                while self.client.open_at(node.process()) < WINDOW
+                while self.client.open_at(node.process()) < self.window
                     && let Some(event) = self.client.next_again(node.process())
                 {
                     node.tell(&event);
@@ -132,7 +139,7 @@ impl Soak {
     pub(crate) fn terminate(&mut self, index: usize) {
         let mut node = self.nodes.remove(index);
         node.terminate();
-        for _ in 0..WINDOW {
+        for _ in 0..self.window {
             let event = self.client.next(node.process());
             node.tell(&event);
         }
@@ -150,7 +157,7 @@ impl Soak {
 
     fn fill(&mut self) {
         for node in &mut self.nodes {
-            while self.client.open_at(node.process()) < WINDOW {
+            while self.client.open_at(node.process()) < self.window {
                 let event = self.client.next(node.process());
                 node.tell(&event);
             }

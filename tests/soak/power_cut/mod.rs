@@ -61,7 +61,7 @@ fn lost_by_power_cuts(name: &str, place: impl FnOnce(std::path::PathBuf) -> Plac
     soak.settle();
     soak.kill(0);
 
-    let mut report = Report::of(&soak.records(), &soak.client.acknowledged);
+    let mut report = Report::of(&soak, &soak.records());
     println!("{name}: {} of {} lost in {} power cuts", report.lost.len(), report.acknowledged, rounds());
     report.wrong.extend((report.handled == 0).then(|| "nothing was handled".to_owned()));
     report.assert_right(name);
