@@ -6,8 +6,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 pub(crate) struct Client {
     /// The event of each delivery, by its number.
     events: Box<dyn Fn(u64) -> String>,
-    /// Whether some deliveries are sent again though they were answered with 200.
-    repeats: bool,
     made: u64,
     /// What has no answer yet, and the process that it was sent to.
     open: HashMap<String, u32>,
@@ -21,7 +19,6 @@ impl Client {
     pub(crate) fn new(events: impl Fn(u64) -> String + 'static) -> Self {
         Self {
             events: Box::new(events),
-            repeats: true,
             made: 0,
             open: HashMap::new(),
             again: VecDeque::new(),
@@ -31,10 +28,10 @@ impl Client {
         }
     }
 
-    /// Sends nothing again that was answered with 200: it would mend what was lost.
-    pub(crate) fn without_repeats(mut self) -> Self {
-        self.repeats = false;
-        self
+    /// Sends some of those again that were answered with 200, as when the answer does not arrive.
+    pub(crate) fn repeat_some(&mut self) {
+        let step = self.acknowledged.len() / 32 + 1;
+        self.again.extend(self.acknowledged.iter().step_by(step).cloned());
     }
 
     /// How many wait for an answer of this process.
@@ -69,10 +66,7 @@ impl Client {
         self.open.remove(&event);
         match status {
             200 => {
-                let is_first = self.acknowledged.insert(event.clone());
-                if self.repeats && is_first && self.acknowledged.len().is_multiple_of(16) {
-                    self.again.push_back(event);
-                }
+                self.acknowledged.insert(event);
             }
             503 => {
                 self.refused += 1;

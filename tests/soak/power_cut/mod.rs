@@ -41,7 +41,7 @@ fn lost_by_power_cuts(name: &str, place: impl FnOnce(std::path::PathBuf) -> Plac
     let [shadow, copy] = ["shadow", "copy"].map(|name| folder.path().join(name));
     fs::create_dir(&shadow).expect("a folder");
 
-    let client = Client::new(|number| event(Kind::Plain, number)).without_repeats();
+    let client = Client::new(|number| event(Kind::Plain, number));
     let mut soak = Soak::new(folder, place(store.join("klikit.db")), client);
     // What is handled cannot be found lost any more.
     soak.orders.work = Work::Not;
