@@ -7,7 +7,8 @@ use tower_klikit::inbox::Entry;
 use crate::{
     child::Place,
     client::Client,
-    deliveries::{BRANCHES, Kind, event, kind},
+    deliveries::{BRANCHES, Kind, branch, event, kind},
+    journal::What,
     report::Report,
     servers::postgres::PostgresServer,
     soak::{Soak, folder},
@@ -26,7 +27,9 @@ fn poison_in_two_branches(name: &str, mut soak: Soak, nodes: usize) {
     for _ in 0..nodes {
         soak.start();
     }
-    soak.load(Duration::from_millis(100));
+    while soak.client.acknowledged.len() < 100 {
+        soak.load(Duration::from_millis(10));
+    }
     soak.settle();
     soak.kill_all();
 
@@ -46,6 +49,11 @@ fn poison_in_two_branches(name: &str, mut soak: Soak, nodes: usize) {
     for entry in &dead {
         assert_eq!(entry.attempts, MAX_ATTEMPTS, "{entry:?}");
         assert_eq!(entry.reason.as_deref(), Some("its lease ran out on its last attempt"));
+        let event = entry.event_id().expect("all events have ids");
+        let goes_on = journal.iter().any(|record| {
+            record.what == What::Handled && branch(&record.event) == branch(event) && record.id > entry.id.get()
+        });
+        assert!(goes_on || kind(event) != Kind::Poison, "nothing was handled behind {event}");
     }
 }
 
@@ -54,7 +62,7 @@ async fn dead(store: &Place) -> Vec<Entry> {
     store.inbox().await.dead(None, 1000).await.expect("the dead")
 }
 
-/// The first of two branches.
+/// One poisonous delivery in each of so many branches, with others before it and behind it.
 fn client() -> Client {
     Client::new(|number| {
         let is_poison = (1..=POISON as u64).any(|branch| number == branch + BRANCHES);

@@ -97,10 +97,10 @@ impl Soak {
 
     /// Sends what was not answered until it is, and waits until nothing is left to be handled.
     pub(crate) fn settle(&mut self) {
-        let started = Instant::now();
+        let mut progressed = Instant::now();
         let mut left = None;
         while left != Some(0) {
-            assert!(started.elapsed() < FOR_EVER, "{left:?} are left, and not handled");
+            assert!(progressed.elapsed() < FOR_EVER, "{left:?} are left, and not handled");
             for node in &mut self.nodes {
                 while self.client.open_at(node.process()) < self.window
                     && let Some(event) = self.client.next_again(node.process())
@@ -110,8 +110,11 @@ impl Soak {
             }
             match self.said.recv_timeout(Duration::from_millis(20)) {
                 Ok(said) => {
-                    if let Line::Left(number) = said.what {
+                    if let Line::Left(number) = said.what
+                        && left.is_none_or(|left| number < left)
+                    {
                         left = Some(number);
+                        progressed = Instant::now();
                     }
                     self.hear(said);
                 }
