@@ -24,11 +24,15 @@
 //!    ▼ KlikitVerifyLayer      is this from klikit?      403 · 413 · 408 · 400 · 503
 //!    │   Request<VerifiedBody>, with EventId and Delivery in the extensions
 //!    ├──────────────▶ handler                            idempotent by itself
-//!    └──────────────▶ KlikitDedupeLayer ─▶ handler       handled before? 200 duplicate-ignored
+//!    ├──────────────▶ KlikitDedupeLayer ─▶ handler       handled before? 200 duplicate-ignored
+//!    └──────────────▶ Inbox::acceptor                    stored on disk, then 200 received
+//!                       └─ Inbox::worker ─▶ handler      later: retries, backoff, dead letters, order
 //! ```
 //!
+//! The handler is the same Tower service in all three.
+//!
 //! - [`verify`] has the rules of that layer, and where it belongs in a stack of layers;
-//! - `dedupe` has the rules of the second layer, and `store` what remembers;
+//! - `dedupe` has the rules of the second layer, `inbox` those of the inbox, and `store` what both keep deliveries in;
 //! - [`Keyring`] holds several secrets side by side and changes them while the service runs;
 //! - [`Delivery`] and [`EventId`] are what the handler finds in the extensions;
 //! - `testing::SignedDelivery` signs requests for the tests of whoever receives them.
@@ -44,10 +48,11 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `tracing` | yes | a log line for each refusal, with the reason that the wire does not tell |
-//! | `testing` | no | `testing::SignedDelivery`; with `dedupe`, a suite for stores |
+//! | `testing` | no | `testing::SignedDelivery`; with `dedupe` and `inbox`, suites for stores |
 //! | `dedupe` | no | `dedupe::KlikitDedupeLayer`, `store::MemoryStore` |
-//! | `sqlite` | no | `store::SqliteStore`; implies `dedupe` |
-//! | `postgres` | no | `store::PostgresStore`; implies `dedupe` |
+//! | `inbox` | no | `inbox::Inbox`; implies `dedupe` |
+//! | `sqlite` | no | `store::SqliteStore`; implies `inbox` |
+//! | `postgres` | no | `store::PostgresStore`; implies `inbox` |
 //! | `redis` | no | `store::RedisStore`; implies `dedupe` |
 //! | `full` | no | everything |
 //!

@@ -89,6 +89,12 @@ pub(crate) async fn send_all(url: &str, attempts: &[Attempt]) -> bool {
 }
 
 impl Attempt {
+    /// Its name and its id, if it is to be handled.
+    pub(crate) fn accepted(&self) -> Option<(&str, String)> {
+        let id = self.delivery.to_delivery().event_id()?.to_string();
+        (self.expected == RECEIVED).then_some((&*self.what, id))
+    }
+
     /// Status and body, as the sender sees them.
     async fn send(&self, client: &Client<HttpConnector, Body>, url: &str) -> Result<String, String> {
         let delivery = self.delivery.clone().uri(url);

@@ -10,6 +10,7 @@
 #[allow(dead_code, unreachable_pub, reason = "the tests share this file")]
 mod deliveries;
 mod demo;
+mod inbox;
 mod store;
 
 use std::{
@@ -26,16 +27,21 @@ use tower::ServiceBuilder;
 use tower_klikit::{Delivery, KlikitVerifyLayer, SecretErrorKind, WebhookSecret, dedupe::KlikitDedupeLayer};
 
 const USAGE: &str = "\
-Usage: cargo run --example receiver [-- [--once] [--store STORE]]
+Usage: cargo run --example receiver [-- [--once] [--store STORE | --inbox [STORE]]]
 
 Receives klikit's deliveries on POST /webhooks/klikit: sends itself sample deliveries,
 shows what each was answered, and serves on until ctrl-c.
 
 Options:
-  --once         Stop after the samples, with exit code 1 if an answer is not as expected
-  --store STORE  Handle each delivery once, remembered in memory, sqlite:PATH, redis://…
-                 or postgres://… (all but memory with --features full before --example)
-  --help         Show this
+  --once           Stop after the samples, with exit code 1 if something is not as expected
+  --store STORE    Handle each delivery once, remembered in memory, sqlite:PATH, redis://…
+                   or postgres://…
+  --inbox [STORE]  Acknowledge each delivery at once and handle it later, kept in sqlite:PATH
+                   or postgres://… [default: sqlite:klikit.db]; shows what becomes of them
+                   when the handler fails once and the process dies in the middle
+  --help           Show this
+
+redis:// and postgres:// need --features full before --example.
 
 Environment:
   KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
@@ -65,12 +71,15 @@ async fn receive(Extension(delivery): Extension<Delivery>, body: Bytes) -> Json<
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into()).collect();
-    let (mut once, mut store) = (false, None);
-    let mut rest = arguments.iter().map(String::as_str);
+    let (mut once, mut mode) = (false, Mode::Inline);
+    let mut rest = arguments.iter().map(String::as_str).peekable();
     while let Some(argument) = rest.next() {
-        match (argument, store) {
+        match (argument, mode) {
             ("--once", _) => once = true,
-            ("--store", None) => store = rest.next().or(Some("")),
+            ("--store", Mode::Inline) => mode = Mode::Deduped(rest.next().unwrap_or_default()),
+            ("--inbox", Mode::Inline) => {
+                mode = Mode::Inbox(rest.next_if(|next| !next.starts_with("--")).unwrap_or("sqlite:klikit.db"));
+            }
             ("--help" | "-h", _) => {
                 println!("{USAGE}");
                 return ExitCode::SUCCESS;
@@ -81,7 +90,7 @@ async fn main() -> ExitCode {
             }
         }
     }
-    match run(once, store).await {
+    match run(once, mode).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -91,8 +100,16 @@ async fn main() -> ExitCode {
     }
 }
 
+/// What stands between klikit and the handler beside the layer that verifies, and where it is kept.
+#[derive(Clone, Copy)]
+enum Mode<'a> {
+    Inline,
+    Deduped(&'a str),
+    Inbox(&'a str),
+}
+
 /// Whether every sample was answered as expected.
-async fn run(once: bool, store: Option<&str>) -> Result<bool, Box<dyn Error>> {
+async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
     // The layer logs what it refuses, and why.
     tracing_subscriber::fmt().without_time().with_target(false).with_ansi(io::stdout().is_terminal()).init();
 
@@ -112,9 +129,9 @@ async fn run(once: bool, store: Option<&str>) -> Result<bool, Box<dyn Error>> {
         Err(error) => return Err(error.into()),
     };
     let verify = KlikitVerifyLayer::with_keyring(secret.clone().into());
-    let dedupe = match store {
-        None => None,
-        Some(store) => Some(store::open(store).await.map_err(|error| format!("--store {store}: {error}"))?),
+    let dedupe = match mode {
+        Mode::Inline | Mode::Inbox(_) => None,
+        Mode::Deduped(store) => Some(store::open(store).await.map_err(|error| format!("--store {store}: {error}"))?),
     };
 
     let url = format!("http://{}{PATH}", listener.local_addr()?);
@@ -122,8 +139,11 @@ async fn run(once: bool, store: Option<&str>) -> Result<bool, Box<dyn Error>> {
         "Serving POST {url}\n\nSending itself sample deliveries. What the handler received, and what was refused:\n"
     );
 
+    let attempts = demo::attempts(&secret, samples, !matches!(mode, Mode::Inline));
+    if let Mode::Inbox(store) = mode {
+        return inbox::run(once, store, &verify, listener, &attempts).await;
+    }
     let (stop, stopped) = oneshot::channel::<()>();
-    let attempts = demo::attempts(&secret, samples, dedupe.is_some());
     let server = axum::serve(listener, app(verify, dedupe)).with_graceful_shutdown(async { _ = stopped.await });
     let server = tokio::spawn(server.into_future());
 

@@ -1,26 +1,48 @@
-//! Where the receiver remembers what it has handled.
+//! Where the receiver keeps what it has handled, and what it has yet to handle.
 
 use std::error::Error;
 
-use tower_klikit::{dedupe::KlikitDedupeLayer, store::MemoryStore};
+use tower_klikit::{
+    dedupe::KlikitDedupeLayer,
+    inbox::Inbox,
+    store::{MemoryStore, SqliteStore},
+};
 
 /// `memory`, `sqlite:PATH`, `redis://…` or `postgres://…`.
 pub(crate) async fn open(store: &str) -> Result<KlikitDedupeLayer, Box<dyn Error>> {
-    Ok(match store.split(':').next().unwrap_or_default() {
+    Ok(match scheme(store) {
         "memory" => KlikitDedupeLayer::new(MemoryStore::new()),
-        #[cfg(feature = "sqlite")]
-        "sqlite" => {
-            let path = store.trim_start_matches("sqlite:");
-            KlikitDedupeLayer::new(tower_klikit::store::SqliteStore::open(path)?)
-        }
+        "sqlite" => KlikitDedupeLayer::new(SqliteStore::open(path(store))?),
         #[cfg(feature = "redis")]
         "redis" | "rediss" => KlikitDedupeLayer::new(tower_klikit::store::RedisStore::connect(store).await?),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => KlikitDedupeLayer::new(tower_klikit::store::PostgresStore::connect(store).await?),
         #[allow(unreachable_patterns, reason = "with every feature there is none left")]
-        scheme @ ("sqlite" | "redis" | "rediss" | "postgres" | "postgresql") => {
-            return Err(format!("built without {scheme}: cargo run --features full --example receiver").into());
-        }
+        scheme @ ("redis" | "rediss" | "postgres" | "postgresql") => return Err(missing(scheme)),
         _ => return Err("--store takes memory, sqlite:PATH, redis://… or postgres://…".into()),
     })
+}
+
+/// `sqlite:PATH` or `postgres://…`: what survives a restart, and acknowledges nothing before it is on disk.
+pub(crate) async fn open_inbox(store: &str) -> Result<Inbox, Box<dyn Error>> {
+    Ok(match scheme(store) {
+        "sqlite" => Inbox::new(SqliteStore::open(path(store))?),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Inbox::new(tower_klikit::store::PostgresStore::connect(store).await?),
+        #[allow(unreachable_patterns, reason = "with every feature there is none left")]
+        scheme @ ("postgres" | "postgresql") => return Err(missing(scheme)),
+        _ => return Err("--inbox takes sqlite:PATH or postgres://…".into()),
+    })
+}
+
+fn scheme(store: &str) -> &str {
+    store.split(':').next().unwrap_or_default()
+}
+
+fn path(store: &str) -> &str {
+    store.strip_prefix("sqlite:").unwrap_or(store)
+}
+
+fn missing(scheme: &str) -> Box<dyn Error> {
+    format!("built without {scheme}: cargo run --features full --example receiver").into()
 }

@@ -1,13 +1,14 @@
-//! Where handled deliveries are remembered.
+//! Where handled deliveries are remembered, and where an inbox keeps what is yet to be handled.
 //!
-//! | store | for | a restart | several nodes |
-//! |---|---|---|---|
-//! | [`MemoryStore`] | tests, and services that can live with a doubled order after a restart | forgets | no |
-//! | [`SqliteStore`] | one machine: a file, and the default choice | remembers | processes on that machine |
-//! | [`PostgresStore`] | services that have a Postgres | remembers | yes |
-//! | [`RedisStore`] | services that have a Redis that does not evict | as Redis is set to persist | yes |
+//! | store | for | a restart | several nodes | inbox |
+//! |---|---|---|---|---|
+//! | [`MemoryStore`] | tests, and services that can live with a doubled order after a restart | forgets | no | for tests |
+//! | [`SqliteStore`] | one machine: a file, and the default choice | remembers | processes on that machine | yes |
+//! | [`PostgresStore`] | services that have a Postgres | remembers | yes | yes |
+//! | [`RedisStore`] | services that have a Redis that does not evict | as Redis is set to persist | yes | no: it would acknowledge what is not on disk yet |
 //!
-//! Each keeps the contract of [`Ledger`](crate::dedupe::Ledger), and so can a store of your own: see `testing::ledger`.
+//! Each keeps the contract of [`Ledger`](crate::dedupe::Ledger), and those with an inbox that of
+//! [`InboxStore`](crate::inbox::InboxStore). So can a store of your own: see `testing::ledger` and `testing::inbox`.
 
 mod memory;
 #[cfg(feature = "postgres")]

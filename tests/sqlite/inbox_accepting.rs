@@ -202,3 +202,21 @@ async fn a_window_is_forgotten_with_all_that_was_accepted_in_it() {
     assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox")), (2, 2));
     assert_eq!(folder.count("klikit_inbox_delivery"), 2);
 }
+
+#[tokio::test]
+async fn a_key_is_forgotten_whole() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder);
+    let new = delivery("evt-1", "one", &[]).await;
+    let start = clock.now();
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    clock.advance(Duration::from_millis(1));
+    let end = clock.now();
+    // Its ledger row is younger than itself.
+    assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
+    assert!(store.bury(store.lease(1, LEASE, 5).await.unwrap()[0].lease(), "400").await.unwrap());
+    assert_eq!(store.forget_accepted(start..end).await.unwrap(), 1);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+}

@@ -85,7 +85,9 @@ impl Sql {
                 WHERE id = :id AND token = :token AND state = 1 AND due <= :now AND attempts >= :max_attempts
                 RETURNING ordering"
             ),
-            extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = 1"),
+            extend: format!(
+                "UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = 1 AND due > :now"
+            ),
             finish: format!("DELETE FROM {inbox} WHERE id = :id AND token = :token AND state = 1 RETURNING ordering"),
             keep: format!(
                 "UPDATE {inbox} SET state = 3, due = :until, reason = NULL

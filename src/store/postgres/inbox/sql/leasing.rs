@@ -38,7 +38,8 @@ impl Tables {
     }
 
     pub(super) fn extend(&self) -> String {
-        format!("UPDATE {} SET due = {} WHERE {}", self.inbox, after(3), Self::held())
+        let held = Self::held();
+        format!("UPDATE {} SET due = {} WHERE {held} AND due > clock_timestamp()", self.inbox, after(3))
     }
 
     /// Its last part changes the row, so that it is also for other drivers to run.
