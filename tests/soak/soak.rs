@@ -84,15 +84,20 @@ impl Soak {
 
     /// Keeps deliveries coming, for this long from the first answer on.
     pub(crate) fn load(&mut self, time: Duration) {
-        self.fill();
-        self.until("a delivery is answered", |said| matches!(said, Line::Answered { .. }));
-        let end = Instant::now() + time;
-        while let Some(left) = end.checked_duration_since(Instant::now()) {
+        let started = Instant::now();
+        let mut first_answer = None;
+        loop {
+            // Each time: there is a new child when one has died of a delivery.
             self.fill();
-            if let Ok(said) = self.said.recv_timeout(left) {
-                self.hear(said);
+            let end = first_answer.map_or(started + FOR_EVER, |at| at + time);
+            let Some(left) = end.checked_duration_since(Instant::now()) else { break };
+            let Ok(said) = self.said.recv_timeout(left) else { break };
+            if matches!(said.what, Line::Answered { .. }) {
+                first_answer.get_or_insert_with(Instant::now);
             }
+            self.hear(said);
         }
+        assert!(first_answer.is_some(), "no delivery is answered");
     }
 
     /// Sends what was not answered until it is, and waits until nothing is left to be handled.
