@@ -1,0 +1,94 @@
+//! SIGTERM under load: what a worker could not end it gives back, and no attempt is lost by it.
+
+use std::collections::HashMap;
+
+use tower_klikit::inbox::{DeliveryId, DeliveryState, Inbox};
+
+use crate::{
+    FOR_EVER, a_while,
+    child::{Place, Work},
+    client::Client,
+    deliveries::{Kind, event},
+    journal::{Record, What},
+    report::Report,
+    rounds,
+    servers::postgres::PostgresServer,
+    soak::{Soak, folder},
+};
+
+fn client() -> Client {
+    Client::new(|number| {
+        let kind = match number % 32 {
+            0 => Kind::Slow,
+            8 | 24 => Kind::Flaky,
+            _ => Kind::Plain,
+        };
+        event(kind, number)
+    })
+}
+
+fn drain_in_a_loop(name: &str, mut soak: Soak) {
+    let (mut left, mut from) = (0, 1);
+    // None is to run out: nobody dies here.
+    soak.orders.lease = FOR_EVER;
+    for round in 0..rounds() {
+        soak.orders.work = Work::AllButSlow;
+        soak.start();
+        soak.load(a_while());
+        soak.terminate(0);
+        left += check_what_is_left(&soak.orders.store, &soak.records(), from);
+        if round % 10 == 9 || round + 1 == rounds() {
+            soak.orders.work = Work::All;
+            soak.start();
+            soak.settle();
+            soak.kill(0);
+            from = soak.records().iter().map(|record| record.id).max().unwrap_or(0) + 1;
+        }
+    }
+
+    let journal = soak.records();
+    let report = Report::of(&soak, &journal);
+    report.assert_right(name);
+    report.assert_nothing_lost();
+    let given_back = journal.iter().filter(|record| record.what == What::GivenBack).count();
+    println!("{name}: {left} were left by {} drains, {given_back} of them given back", rounds());
+    assert_eq!((report.leased_again, report.handled_again, report.run_out), (0, 0, 0), "no lease was left to run out");
+    assert!(left > 0 && given_back > 0, "there was nothing to drain");
+}
+
+/// Nothing is leased, and what is left, all of it with ids of `from` or more, has only the attempts that have failed. How many
+/// there are.
+#[tokio::main(flavor = "current_thread")]
+async fn check_what_is_left(store: &Place, journal: &[Record], from: i64) -> u64 {
+    let inbox: Inbox = store.inbox().await;
+    let counts = inbox.counts().await.expect("counts");
+    assert_eq!((counts.leased, counts.dead), (0, 0), "{counts:?}");
+    let mut failed: HashMap<i64, u32> = HashMap::new();
+    for record in journal.iter().filter(|record| record.what == What::Postponed) {
+        *failed.entry(record.id).or_default() += 1;
+    }
+    let mut seen = 0;
+    // Ids grow, and few are left out.
+    for id in from..from + 1_000_000 {
+        if seen == counts.ready {
+            return seen;
+        }
+        if let Some(entry) = inbox.show(DeliveryId::new(id)).await.expect("an entry") {
+            assert_eq!(entry.state, DeliveryState::Ready, "{entry:?}");
+            assert_eq!(entry.attempts, failed.get(&id).copied().unwrap_or(0), "{entry:?}");
+            seen += 1;
+        }
+    }
+    panic!("{seen} of {} were found", counts.ready);
+}
+
+#[test]
+fn sqlite_has_nothing_leased_after_a_drain() {
+    drain_in_a_loop("drain, SQLite", Soak::sqlite(client()));
+}
+
+#[test]
+fn postgres_has_nothing_leased_after_a_drain() {
+    let Some(postgres) = PostgresServer::start("soak drain") else { return };
+    drain_in_a_loop("drain, Postgres", Soak::new(folder(), Place::Postgres(postgres.url().to_owned()), client()));
+}

@@ -1,0 +1,176 @@
+//! What the journal says about the promises of the inbox.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    time::Duration,
+};
+
+use crate::{
+    deliveries::branch,
+    journal::{Record, What},
+    soak::Soak,
+};
+
+/// The lines about one event, with their places in the journal.
+type Story<'a> = Vec<(usize, &'a Record)>;
+
+/// What became of all deliveries.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) acknowledged: usize,
+    lease: Duration,
+    /// Acknowledged, and never handled.
+    pub(crate) lost: BTreeSet<String>,
+    pub(crate) handled: usize,
+    /// Leased again because the process died that had leased it.
+    pub(crate) leased_again: usize,
+    /// Given to the handler again because the process died.
+    pub(crate) begun_again: usize,
+    /// Handled to the end more than once.
+    pub(crate) handled_again: usize,
+    /// Leased again because a lease ran out on a process that lived, but was too slow.
+    pub(crate) run_out: usize,
+    /// What must not be.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn of(soak: &Soak, journal: &[Record]) -> Self {
+        let acknowledged = &soak.client.acknowledged;
+        let mut report = Self { acknowledged: acknowledged.len(), lease: soak.orders.lease, ..Self::default() };
+        let deaths: HashMap<u32, usize> =
+            all(journal, What::Died).map(|(place, record)| (record.process, place)).collect();
+        for (event, story) in stories(journal) {
+            let handled = each(&story, What::Handled).count();
+            report.handled += usize::from(handled > 0);
+            report.handled_again += usize::from(handled > 1);
+            report.check_leases(event, &story, &deaths);
+            report.check_finishes(event, &story);
+        }
+        let handled: BTreeSet<_> = all(journal, What::Handled).map(|(_, record)| &record.event).collect();
+        report.lost = acknowledged.iter().filter(|event| !handled.contains(event)).cloned().collect();
+        report
+    }
+
+    /// A delivery is leased again when it was released, or when its lease has run out, and never before.
+    fn check_leases(&mut self, event: &str, story: &Story<'_>, deaths: &HashMap<u32, usize>) {
+        let mut leases: Vec<_> = each(story, What::Leased).collect();
+        leases.sort_by_key(|(_, lease)| (lease.id, lease.token));
+        for pair in leases.windows(2) {
+            let [(_, one), (place, next)] = *pair else { unreachable!("windows of two") };
+            let of_one = |what| each(story, what).filter(|(_, other)| (other.id, other.token) == (one.id, one.token));
+            if one.id != next.id {
+                self.wrong.push(format!("{event} was stored as {} and again as {}", one.id, next.id));
+            } else if one.token == next.token {
+                self.wrong.push(format!("{event} was leased twice under token {}", one.token));
+            }
+            if of_one(What::Releasing).next().is_some() {
+                continue;
+            }
+            let extended = of_one(What::Extended).map(|(_, extension)| extension.asked).max();
+            if next.told < extended.unwrap_or(one.asked).max(one.asked) + self.lease {
+                self.wrong.push(format!("{event} was leased while it was: {one}, then {next}"));
+            }
+            if deaths.get(&one.process).is_some_and(|died| *died < place) {
+                self.leased_again += 1;
+                self.begun_again += usize::from(of_one(What::Begun).next().is_some());
+            } else {
+                self.run_out += 1;
+            }
+        }
+    }
+
+    /// What is finished is finished once, and not leased again.
+    fn check_finishes(&mut self, event: &str, story: &Story<'_>) {
+        let finishes: Vec<_> = each(story, What::Finished).collect();
+        if finishes.len() > 1 {
+            self.wrong.push(format!("{event} was finished {} times", finishes.len()));
+        }
+        for (place, finish) in finishes {
+            // A line that a slow process wrote late is of a smaller token.
+            let newer = |other: &Record| (other.id, other.token) > (finish.id, finish.token);
+            if let Some((_, lease)) = each(story, What::Leased).find(|(_, lease)| newer(lease)) {
+                self.wrong.push(format!("{event} was leased after it was finished: {finish}, then {lease}"));
+            }
+            let of_this = |other: &Record| (other.id, other.token) == (finish.id, finish.token);
+            if !each(story, What::Handled).any(|(other, handled)| of_this(handled) && other < place) {
+                self.wrong.push(format!("{event} was finished, and not handled: {finish}"));
+            }
+        }
+    }
+
+    /// That deliveries of one branch were handled one after the other, in the order of their ids. Those that were given up hold
+    /// nobody from then on.
+    pub(crate) fn check_order(&mut self, journal: &[Record], given_up: &BTreeSet<i64>) {
+        let mut branches: BTreeMap<u64, BTreeMap<i64, Story<'_>>> = BTreeMap::new();
+        for (event, story) in stories(journal) {
+            if let Some((_, first)) = story.first() {
+                branches.entry(branch(event)).or_default().insert(first.id, story);
+            }
+        }
+        for story in branches.values().flat_map(|branch| branch.values().zip(branch.values().skip(1))) {
+            let (one, next) = story;
+            let (Some(last), Some((first, lease))) = (
+                each(one, What::Leased).max_by_key(|(_, lease)| lease.token).map(|(place, _)| place),
+                each(next, What::Leased).next(),
+            ) else {
+                continue;
+            };
+            if last > first {
+                self.wrong.push(format!("leased before the one before it was done with: {lease}"));
+            }
+            let begun = each(next, What::Begun).next().map_or(first, |(place, _)| place);
+            let handled = each(one, What::Handled).any(|(place, _)| place < begun);
+            if !handled && !given_up.contains(&one[0].1.id) {
+                self.wrong.push(format!("begun before the one before it was handled: {lease}"));
+            }
+        }
+    }
+
+    /// Fails, and says why, if anything is as it must not be.
+    pub(crate) fn assert_right(&self, what: &str) {
+        println!("{what}: {self}");
+        let some: Vec<_> = self.wrong.iter().take(20).collect();
+        assert!(self.wrong.is_empty(), "{} things are wrong, such as {some:#?}", self.wrong.len());
+    }
+
+    pub(crate) fn assert_nothing_lost(&self) {
+        let some: Vec<_> = self.lost.iter().take(20).collect();
+        let lost = self.lost.len();
+        assert!(lost == 0, "{lost} of {} that were acknowledged are lost, such as {some:?}", self.acknowledged);
+    }
+}
+
+fn stories(journal: &[Record]) -> BTreeMap<&str, Story<'_>> {
+    let mut stories = BTreeMap::<_, Story<'_>>::new();
+    for (place, record) in journal.iter().enumerate().filter(|(_, record)| record.what != What::Died) {
+        stories.entry(record.event.as_str()).or_default().push((place, record));
+    }
+    stories
+}
+
+fn all(journal: &[Record], what: What) -> impl Iterator<Item = (usize, &Record)> {
+    journal.iter().enumerate().filter(move |(_, record)| record.what == what)
+}
+
+fn each<'a>(story: &'a Story<'a>, what: What) -> impl Iterator<Item = (usize, &'a Record)> {
+    story.iter().copied().filter(move |(_, record)| record.what == what)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} acknowledged, {} of them not handled, {} handled; {} leased again after a death, {} begun again, {} handled again; {} leases \
+            ran out on the living",
+            self.acknowledged,
+            self.lost.len(),
+            self.handled,
+            self.leased_again,
+            self.begun_again,
+            self.handled_again,
+            self.run_out,
+        )
+    }
+}
