@@ -53,6 +53,26 @@ async fn those_that_share_a_key_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn many_that_wait_hide_nobody_behind_them() {
+    let Some(server) = PostgresServer::start("many that wait hide nobody") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    accept(&store, &ordered("head", &["a"]).await).await;
+    lease_one(&store).await;
+    // More than are looked at one by one.
+    for number in 0..1000 {
+        accept(&store, &ordered(&format!("waits-{number}"), &["a"]).await).await;
+    }
+    accept_all(&store, &[ordered("b1", &["b"]).await, ordered("b2", &["b"]).await, ordered("ab", &["a", "c"]).await])
+        .await;
+    accept_all(&store, &[delivery("loose", "loose").await, ordered("d", &["d", "e"]).await]).await;
+    assert_eq!(bodies(&lease(&store, 8).await), ["b1", "loose", "d"]);
+    assert_eq!(lease(&store, 8).await.len(), 0);
+    pass(&client).await;
+    assert_eq!(bodies(&lease(&store, 8).await), ["head", "b1", "loose", "d"], "those whose leases have run out");
+}
+
+#[tokio::test]
 async fn one_that_is_brought_back_takes_its_old_place_and_waits_for_whoever_is_leased() {
     let Some(server) = PostgresServer::start("one that is brought back takes its old place") else { return };
     let store = PostgresStore::connect(server.url()).await.unwrap();

@@ -5,6 +5,9 @@ use super::{DEAD, DONE, LEASED, READY, UNFINISHED, after, tables::Tables};
 /// Why a delivery is dead whose worker has died of it.
 const RAN_OUT: &str = "its lease ran out on its last attempt";
 
+/// How many of those in order are looked at before their keys are.
+const NEAR: u32 = 500;
+
 impl Tables {
     /// The longest due first. What another has locked is passed over, so nothing is waited for.
     ///
@@ -12,17 +15,33 @@ impl Tables {
     /// by then stays so, and nobody with a smaller id can appear, because ids are given in the order of the commits. But for
     /// those that are brought back from the dead, which is why nothing is leased while that happens. One that was brought back
     /// waits also for a younger one that somebody has.
+    ///
+    /// Those in order are looked for among the first that are due, where there mostly are enough. Where too many of these wait
+    /// for others, as behind a delivery that fails again and again, the first of each ordering key is looked at instead: that
+    /// takes as long as there are keys, and not as there are deliveries.
     pub(super) fn lease(&self) -> String {
         let Self { inbox, delivery, ordering, .. } = self;
+        let due = format!("{UNFINISHED} AND due <= statement_timestamp()");
         let buried = format!("state = {LEASED} AND attempts >= $3::bigint");
         let rivals = format!("SELECT FROM {ordering} AS mine JOIN {ordering} AS other ON other.key = mine.key");
+        let free = format!(
+            "({buried}) OR (NOT EXISTS ({rivals} AND other.id < mine.id WHERE mine.id = one.id) \
+             AND (NOT retried OR NOT EXISTS ({rivals} AND other.id > mine.id JOIN {inbox} AS rival ON rival.id = other.id \
+             WHERE mine.id = one.id AND rival.state = {LEASED} AND rival.due > statement_timestamp())))"
+        );
         format!(
-            "WITH chosen AS MATERIALIZED (SELECT id, due FROM {inbox} AS one \
-             WHERE {UNFINISHED} AND due <= statement_timestamp() AND (({buried}) OR NOT ordered OR (\
-             NOT EXISTS ({rivals} WHERE mine.id = one.id AND other.id < one.id) \
-             AND (NOT retried OR NOT EXISTS ({rivals} JOIN {inbox} AS rival ON rival.id = other.id \
-             WHERE mine.id = one.id AND other.id > one.id AND rival.state = {LEASED} \
-             AND rival.due > statement_timestamp())))) \
+            "WITH RECURSIVE loose AS MATERIALIZED (SELECT id FROM {inbox} WHERE {due} AND NOT ordered \
+             ORDER BY due, id LIMIT $1::bigint), \
+             near AS MATERIALIZED (SELECT id, state, attempts, retried FROM {inbox} WHERE {due} AND ordered \
+             ORDER BY due, id LIMIT {NEAR}), \
+             free AS MATERIALIZED (SELECT id FROM near AS one WHERE {free}), \
+             firsts AS ((SELECT key, id FROM {ordering} WHERE (SELECT count(*) FROM near) = {NEAR} \
+             AND (SELECT count(*) FROM free) < $1::bigint ORDER BY key, id LIMIT 1) \
+             UNION ALL SELECT next.key, next.id FROM firsts, LATERAL (SELECT key, id FROM {ordering} AS later \
+             WHERE later.key > firsts.key ORDER BY key, id LIMIT 1) AS next), \
+             far AS MATERIALIZED (SELECT id FROM {inbox} AS one WHERE id IN (SELECT id FROM firsts) AND {due} AND ({free})), \
+             chosen AS MATERIALIZED (SELECT id, due FROM {inbox} AS one WHERE {due} AND id = ANY(ARRAY(\
+             SELECT id FROM loose UNION ALL SELECT id FROM free UNION SELECT id FROM far)) \
              ORDER BY due, id LIMIT $1::bigint FOR UPDATE OF one SKIP LOCKED), \
              buried AS (UPDATE {inbox} AS one SET state = {DEAD}, reason = '{RAN_OUT}' FROM chosen \
              WHERE one.id = chosen.id AND {buried} RETURNING one.id), \

@@ -91,7 +91,7 @@ impl InboxSql {
             read: tables.read(),
             remember_again: tables.remember_again(),
             revive: tables.revive(),
-            begin_leasing: tables.begin("pg_advisory_xact_lock_shared"),
+            begin_leasing: tables.begin_leasing(),
             begin_alone: tables.begin("pg_advisory_xact_lock"),
             lease: tables.lease(),
             extend: tables.extend(),

@@ -40,7 +40,8 @@ impl Tables {
              token bigint NOT NULL, key uuid NOT NULL UNIQUE, event uuid, attempts integer NOT NULL, state smallint NOT NULL, \
              ordered boolean NOT NULL, retried boolean NOT NULL, reason text\
              ) WITH (autovacuum_vacuum_scale_factor = 0.05); \
-             CREATE INDEX IF NOT EXISTS {due} ON {inbox} (due, id) WHERE {UNFINISHED}; \
+             CREATE INDEX IF NOT EXISTS {due} ON {inbox} (due, id) WHERE {UNFINISHED} AND NOT ordered; \
+             CREATE INDEX IF NOT EXISTS {ordered} ON {inbox} (due, id) WHERE {UNFINISHED} AND ordered; \
              CREATE INDEX IF NOT EXISTS {dead} ON {inbox} (id) WHERE state = {DEAD}; \
              CREATE INDEX IF NOT EXISTS {done} ON {inbox} (due) WHERE state = {DONE}; \
              CREATE INDEX IF NOT EXISTS {event} ON {inbox} (event) WHERE event IS NOT NULL; \
@@ -49,11 +50,18 @@ impl Tables {
              CREATE TABLE IF NOT EXISTS {ordering} (key uuid, id bigint, PRIMARY KEY (key, id)); \
              CREATE INDEX IF NOT EXISTS {by_id} ON {ordering} (id)",
             due = name.index("_inbox_due_idx"),
+            ordered = name.index("_inbox_odue_idx"),
             dead = name.index("_inbox_dead_idx"),
             done = name.index("_inbox_done_idx"),
             event = name.index("_inbox_evt_idx"),
             by_id = name.index("_inbox_ord_idx"),
         )
+    }
+
+    /// Begins a transaction that leases. The plan of a statement is made once for each connection, mostly while the tables are
+    /// next to empty, where reading a table through looks cheap. Compiling the statement would take longer than running it.
+    pub(super) fn begin_leasing(&self) -> String {
+        format!("{}; SET LOCAL enable_seqscan = off; SET LOCAL jit = off", self.begin("pg_advisory_xact_lock_shared"))
     }
 
     /// Begins a transaction by taking the lock on leasing in this way.
