@@ -35,6 +35,7 @@
 //! # Ok::<(), tower_klikit::store::sqlite::SqliteError>(())
 //! ```
 
+mod checkpoint;
 mod connection;
 mod entries;
 mod error;
