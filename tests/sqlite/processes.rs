@@ -106,8 +106,8 @@ async fn two_processes_lease_no_delivery_twice() {
         by_the_child += ids.len() - before;
     }
     ids.sort_unstable();
-    // Each of them once.
-    assert_eq!(ids, (1..=10 * EACH.cast_signed()).collect::<Vec<_>>());
+    assert_eq!(ids.windows(2).find(|pair| pair[0] == pair[1]), None, "leased twice");
+    assert_eq!(ids.len() as u64, 10 * EACH);
     drop(orders);
     assert!(child.0.wait().unwrap().success());
     println!("{by_the_child} of {} were leased by the child", ids.len());
