@@ -142,8 +142,7 @@ fn in_process() -> Figures {
     let folder = Folder::new();
     let inbox = Inbox::new(folder.open());
     Runtime::new().expect("a runtime").block_on(async {
-        let started = Instant::now();
-        let times = send_all(300, acknowledge(&inbox)).await;
+        let (times, started) = send_all(requests(300), acknowledge(&inbox)).await;
         Figures::new(times, started.elapsed())
     })
 }
@@ -161,14 +160,15 @@ fn over_http() -> Figures {
         for _ in 0..CLIENTS {
             clients.push(connect(address).await);
         }
+        let requests = requests(200);
         let started = Instant::now();
-        let clients: Vec<_> = (0..CLIENTS)
+        let clients: Vec<_> = requests
+            .into_iter()
             .zip(clients)
-            .map(|(client, mut connection)| {
+            .map(|(requests, mut connection)| {
                 tokio::spawn(async move {
                     let mut times = vec![];
-                    for n in 0..200 {
-                        let mut request = delivery(client, n).request::<Full<Bytes>>();
+                    for mut request in requests {
                         request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
                         let started = Instant::now();
                         connection.ready().await.expect("a connection that is kept");
@@ -202,8 +202,7 @@ fn whole_life() -> Figures {
     let inbox = Inbox::new(store.clone());
     Runtime::new().expect("a runtime").block_on(async {
         let (worker, stop) = start_worker(&inbox, handle_at_once());
-        let started = Instant::now();
-        let times = send_all(300, acknowledge(&inbox)).await;
+        let (times, started) = send_all(requests(300), acknowledge(&inbox)).await;
         while store.backlog(1).await.expect("a count") > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -222,8 +221,7 @@ fn with_worker(blocked: u64) -> Figures {
     let inbox = Inbox::new(store).order_by(OrderBy::keys(|_, _| vec![]));
     Runtime::new().expect("a runtime").block_on(async {
         let (worker, stop) = start_worker(&inbox, handle_at_once());
-        let started = Instant::now();
-        let times = send_all(100, acknowledge(&inbox)).await;
+        let (times, started) = send_all(requests(100), acknowledge(&inbox)).await;
         let all = started.elapsed();
         drop(stop);
         worker.await.expect("no panic");
@@ -273,35 +271,41 @@ fn handle_at_once()
     })
 }
 
-/// Sends a delivery to the acceptor behind the layer that verifies it. Whether it was acknowledged.
-fn acknowledge(inbox: &Inbox) -> impl Fn(SignedDelivery) -> BoxFuture<'static, bool> + Clone + use<> {
+/// Sends a request to the acceptor behind the layer that verifies it. Whether it was acknowledged.
+fn acknowledge(inbox: &Inbox) -> impl Fn(Request<Full<Bytes>>) -> BoxFuture<'static, bool> + Clone + use<> {
     let service = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
-    move |delivery: SignedDelivery| {
-        let answer = service.clone().oneshot(delivery.request::<Full<Bytes>>());
+    move |request| {
+        let answer = service.clone().oneshot(request);
         Box::pin(async { answer.await.is_ok_and(|response| response.status() == 200) })
     }
 }
 
-/// Has each client send so many, one after the other. How long each took.
-async fn send_all<F>(each: u64, send: F) -> Vec<Option<Duration>>
+/// So many requests for each client. They are made before the time begins: whoever receives them does not make them.
+fn requests(each: u64) -> Vec<Vec<Request<Full<Bytes>>>> {
+    (0..CLIENTS).map(|client| (0..each).map(|n| delivery(client, n).request()).collect()).collect()
+}
+
+/// Has each client send its requests, one after the other. How long each took, and when the first was sent.
+async fn send_all<F>(requests: Vec<Vec<Request<Full<Bytes>>>>, send: F) -> (Vec<Option<Duration>>, Instant)
 where
-    F: Fn(SignedDelivery) -> BoxFuture<'static, bool> + Clone + Send + 'static,
+    F: Fn(Request<Full<Bytes>>) -> BoxFuture<'static, bool> + Clone + Send + 'static,
 {
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| {
+    let started = Instant::now();
+    let clients: Vec<_> = requests
+        .into_iter()
+        .map(|requests| {
             let send = send.clone();
             tokio::spawn(async move {
-                let mut times = vec![];
-                for n in 0..each {
-                    let delivery = delivery(client, n);
+                let mut times = Vec::with_capacity(requests.len());
+                for request in requests {
                     let started = Instant::now();
-                    times.push(send(delivery).await.then(|| started.elapsed()));
+                    times.push(send(request).await.then(|| started.elapsed()));
                 }
                 times
             })
         })
         .collect();
-    joined(clients).await
+    (joined(clients).await, started)
 }
 
 async fn joined(clients: Vec<tokio::task::JoinHandle<Vec<Option<Duration>>>>) -> Vec<Option<Duration>> {

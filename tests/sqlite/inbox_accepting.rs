@@ -1,12 +1,15 @@
 //! What is accepted, and what is left when it is not.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, mpsc},
+    time::{Duration, SystemTime},
+};
 
-use futures_util::future::join_all;
+use futures_util::{future::join_all, poll};
 use tower_klikit::{
     dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger},
     inbox::{Acceptance, DeliveryId, DeliveryState, InboxStore},
-    store::sqlite::SqliteErrorKind,
+    store::sqlite::{SqliteErrorKind, SqliteOptions},
 };
 
 use crate::{
@@ -219,4 +222,37 @@ async fn a_key_is_forgotten_whole() {
     assert!(store.bury(store.lease(1, LEASE, 5).await.unwrap()[0].lease(), "400").await.unwrap());
     assert_eq!(store.forget_accepted(start..end).await.unwrap(), 1);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_to_be_stored_is_left_out_when_its_caller_goes_away() {
+    let folder = Folder::new();
+    let (entered, entering) = mpsc::channel();
+    let (go, going) = mpsc::channel::<()>();
+    let gate = Mutex::new(Some((entered, going)));
+    // The store asks for the time in the middle of its first transaction, and is kept there.
+    let clock = move || {
+        if let Some((entered, going)) = gate.lock().unwrap().take() {
+            entered.send(()).unwrap();
+            let _ = going.recv();
+        }
+        SystemTime::now()
+    };
+    let store = SqliteOptions::new().clock(clock).open(folder.file()).unwrap();
+    let [first, second] = [delivery("evt-1", "one", &[]).await, delivery("evt-2", "two", &[]).await];
+    let held = tokio::spawn({
+        let (store, first) = (store.clone(), first.clone());
+        async move { store.accept(&first, RETENTION).await }
+    });
+    entering.recv().unwrap();
+    {
+        let mut gone = Box::pin(store.accept(&second, RETENTION));
+        assert!(poll!(&mut gone).is_pending());
+    }
+    drop(go);
+    assert_eq!(held.await.unwrap().unwrap(), Acceptance::Accepted);
+    // Whatever comes later was queued behind it.
+    assert_eq!(store.accept(&first, RETENTION).await.unwrap(), known("one"));
+    assert_eq!(store.counts().await.unwrap().ready, 1);
+    assert_eq!(store.accept(&second, RETENTION).await.unwrap(), Acceptance::Accepted);
 }

@@ -63,7 +63,7 @@ async fn a_lease_ends_and_the_next_has_a_larger_token() {
     assert!(store.extend(&first, LEASE).await.unwrap());
     clock.advance(LEASE);
     // Nobody else has taken it yet.
-    assert!(store.extend(&first, Duration::ZERO).await.unwrap());
+    assert!(!store.extend(&first, LEASE).await.unwrap());
     let second = *lease(&store, 1).await[0].lease();
     assert_eq!((second.attempt(), second.token() > first.token()), (2, true));
     for lost in [

@@ -6,6 +6,7 @@ mod faults;
 mod inbox_accepting;
 mod inbox_files;
 mod inbox_leasing;
+mod log;
 mod processes;
 mod purging;
 mod restarts;

@@ -3,15 +3,19 @@
 use std::{
     env,
     io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
 };
 
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
+    inbox::{Acceptance, InboxStore},
     store::sqlite::SqliteStore,
 };
 
-use crate::support::{Folder, LEASE, claim};
+use crate::{
+    deliveries::delivery,
+    support::{Folder, LEASE, RETENTION, claim},
+};
 
 /// The file that [`child_claims`] claims in.
 const FILE: &str = "TOWER_KLIKIT_TEST_SQLITE_FILE";
@@ -45,19 +49,7 @@ async fn of_64_claims_through_two_stores_one_succeeds() {
 async fn of_64_claims_in_two_processes_one_succeeds() {
     let folder = Folder::new();
     let store = folder.open();
-    let child = Command::new(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "processes::child_claims"])
-        .env(FILE, folder.file())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
-    let mut child = Ended(child.unwrap());
-    let mut orders = child.0.stdin.take().unwrap();
-    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    // The test harness prints lines of its own.
-    let mut answers = lines.map(Result::unwrap).filter_map(|line| line.strip_prefix("> ").map(str::to_owned));
-    assert_eq!(answers.next().as_deref(), Some("ready"));
-
+    let (mut child, mut orders, mut answers) = Ended::start("child_claims", &folder);
     let mut by_the_child = 0;
     for event in 0..100 {
         writeln!(orders, "{event}").unwrap();
@@ -83,8 +75,79 @@ async fn child_claims() {
     }
 }
 
+/// Leases what it can get until nothing is ready. The ids of these.
+async fn lease_all(store: &SqliteStore) -> Vec<i64> {
+    let mut ids = vec![];
+    while store.counts().await.is_ok_and(|counts| counts.ready > 0) {
+        // A store may not get its turn. It says so, and has not leased.
+        let leased = store.lease(4, LEASE, 3).await.unwrap_or_default();
+        ids.extend(leased.iter().map(|leased| leased.lease().id().get()));
+    }
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_lease_no_delivery_twice() {
+    const EACH: u64 = 100;
+    let folder = Folder::new();
+    let store = folder.open();
+    let (mut child, mut orders, mut answers) = Ended::start("child_leases", &folder);
+    let (mut ids, mut by_the_child) = (vec![], 0);
+    for round in 0..10 {
+        for event in 0..EACH {
+            let new = delivery(&format!("evt-{round}-{event}"), "body", &[]).await;
+            assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+        }
+        writeln!(orders, "lease").unwrap();
+        ids.extend(lease_all(&store).await);
+        let theirs = answers.next().expect("the child's answer");
+        let before = ids.len();
+        ids.extend(theirs.split_whitespace().map(|id| id.parse::<i64>().unwrap()));
+        by_the_child += ids.len() - before;
+    }
+    ids.sort_unstable();
+    assert_eq!(ids.windows(2).find(|pair| pair[0] == pair[1]), None, "leased twice");
+    assert_eq!(ids.len() as u64, 10 * EACH);
+    drop(orders);
+    assert!(child.0.wait().unwrap().success());
+    println!("{by_the_child} of {} were leased by the child", ids.len());
+}
+
+/// Leases what there is for each line of standard input.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a part of another test, in a process of its own"]
+async fn child_leases() {
+    let Some(file) = env::var_os(FILE) else { return };
+    let store = SqliteStore::open(file).unwrap();
+    println!("\n> ready");
+    for order in std::io::stdin().lines() {
+        order.unwrap();
+        let ids: Vec<_> = lease_all(&store).await.iter().map(i64::to_string).collect();
+        println!("\n> {}", ids.join(" "));
+    }
+}
+
 /// A child that ends with the test.
 struct Ended(Child);
+
+impl Ended {
+    /// Runs one of these tests in a process of its own: the child, what gives it orders, and its answers.
+    fn start(test: &str, folder: &Folder) -> (Self, ChildStdin, impl Iterator<Item = String> + use<>) {
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture", &format!("processes::{test}")])
+            .env(FILE, folder.file())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = Self(child.unwrap());
+        let orders = child.0.stdin.take().unwrap();
+        let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        // The test harness prints lines of its own.
+        let mut answers = lines.map(Result::unwrap).filter_map(|line| line.strip_prefix("> ").map(str::to_owned));
+        assert_eq!(answers.next().as_deref(), Some("ready"));
+        (child, orders, answers)
+    }
+}
 
 impl Drop for Ended {
     fn drop(&mut self) {

@@ -8,6 +8,10 @@
 //!   most, so that many deliveries at once cost one wait.
 //! - **Looking holds up nobody.** What may be leased, and how much there is, is read by a second thread on a connection of its
 //!   own, which is opened when an inbox first asks.
+//! - **Nobody who writes waits for the file to be put in order.** What was committed lies in the file whose name ends in `-wal`,
+//!   and a third thread copies it from there, 16 MB at a time. Under constant load that file is about 100 MB long. At 192 MB, those
+//!   who write wait until it is copied. It is longer only while somebody, such as a tool with an open transaction, reads in it for
+//!   long; then it is cut back to 128 MB.
 //! - **The lock is waited for half a second**, if another process is writing. After that the call fails, and klikit sends the
 //!   delivery again. So do the calls fail while the disk is full, or the file cannot be written; they succeed again once it
 //!   can, without a restart.
@@ -35,6 +39,7 @@
 //! # Ok::<(), tower_klikit::store::sqlite::SqliteError>(())
 //! ```
 
+mod checkpoint;
 mod connection;
 mod entries;
 mod error;
@@ -57,7 +62,7 @@ use self::{reader::Reader, writer::Writer};
 
 /// A ledger, and an inbox, in a file.
 ///
-/// Clones share two threads, each with a connection. When the last clone is dropped, the threads finish what was asked of them
+/// Clones share three threads, each with a connection. When the last clone is dropped, the threads finish what was asked of them
 /// and close the file. See the [module](self) for what to expect of it.
 #[derive(Clone)]
 pub struct SqliteStore {

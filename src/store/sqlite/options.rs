@@ -78,3 +78,28 @@ impl fmt::Debug for SqliteOptions {
         f.debug_struct("SqliteOptions").field("table_prefix", &self.table_prefix).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::sqlite::writer::Call;
+
+    #[tokio::test]
+    async fn a_commit_waits_for_the_disk_unless_it_is_dangerously_told_not_to() {
+        let folder = std::env::temp_dir().join(format!("tower-klikit-{}-synchronous", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut levels = vec![SqliteOptions::new().open(folder.join("full.db")).unwrap()];
+        #[cfg(feature = "testing")]
+        levels.push(SqliteOptions::new().danger_synchronous_normal().open(folder.join("normal.db")).unwrap());
+        for (store, expected) in levels.iter().zip([2, 1]) {
+            let level = store.writer.call(Call::Other, |turn| turn.setting("synchronous")).await.unwrap();
+            assert_eq!(level, expected);
+            let level = store.reader.call(|turn| turn.setting("synchronous")).await.unwrap();
+            assert_eq!(level, expected);
+        }
+        drop(levels);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -30,4 +30,9 @@ impl<'a> Turn<'a> {
     pub(super) fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.execute_batch(sql)
     }
+
+    #[cfg(test)]
+    pub(super) fn setting(&self, name: &str) -> rusqlite::Result<i64> {
+        self.connection.pragma_query_value(None, name, |row| row.get(0))
+    }
 }

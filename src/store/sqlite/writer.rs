@@ -8,6 +8,7 @@ use rusqlite::TransactionBehavior;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    checkpoint::{Checkpoints, Limits},
     connection::Database,
     entries::Entries,
     error::{SqliteError, SqliteErrorKind},
@@ -50,7 +51,8 @@ pub(super) enum Call {
 impl Writer {
     pub(super) fn start(database: Database, clock: Clock) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, calls) = mpsc::channel(QUEUE);
-        let thread = Thread { database, clock, purged: Vec::new() };
+        let checkpoints = Checkpoints::start(database.for_reading(), Limits::default())?;
+        let thread = Thread { checkpoints, database, clock, purged: Vec::new() };
         let handle = thread::Builder::new()
             .name("klikit-sqlite".into())
             .spawn(|| thread.run(calls))
@@ -119,6 +121,8 @@ where
 }
 
 struct Thread {
+    /// Dropped before the connection, which is to be the last one.
+    checkpoints: Checkpoints,
     database: Database,
     clock: Clock,
     /// Up to which key the table was purged on this round.
@@ -146,6 +150,7 @@ impl Thread {
                 batch.push(next);
             }
             self.serve(&mut batch);
+            self.look_after_log();
         }
     }
 
@@ -180,6 +185,15 @@ impl Thread {
                 Err(error) => Err(error),
             };
             job.answer(outcome);
+        }
+    }
+
+    /// Between two batches, when the callers of the one have their answers.
+    fn look_after_log(&mut self) {
+        // A connection that was closed is opened by the next call, which is told when it cannot be.
+        let Some(connection) = self.database.open_connection() else { return };
+        if self.checkpoints.look_after(connection).is_err() {
+            self.database.close();
         }
     }
 
