@@ -61,7 +61,7 @@ pub(super) async fn run<S, ResBody>(
                 telemetry::store_failed("claim", &StoreError::deadline());
                 let _ = answer.send(Outcome::Answered(Answer::Unsure.into_response()));
                 // The store may claim it yet, for nobody.
-                if let Ok(late) = claiming.await {
+                if let Ok(Ok(late)) = timeout(config.lease, claiming).await {
                     task.release(&late).await;
                 }
                 return;

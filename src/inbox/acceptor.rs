@@ -28,7 +28,8 @@ pub struct Acceptor {
     config: Arc<Config>,
 }
 
-/// The future of an [`Acceptor`]. Dropped while the delivery waits to be stored, it leaves it out.
+/// The future of an [`Acceptor`]. Dropped before it is ready, it may have stored the delivery or not: klikit's next attempt is then a
+/// duplicate, or not.
 pub struct AcceptFuture(Pin<Box<dyn Future<Output = Answer> + Send>>);
 
 impl Acceptor {
@@ -73,8 +74,7 @@ async fn accept(config: Arc<Config>, request: Request<VerifiedBody>) -> Answer {
     let body = body.into_bytes();
     let claim = config.recognition.claim(delivery, BodyDigest::of(&body));
     let head = Head::of(&parts, delivery);
-    let scope = config.recognition.scope_of(delivery.tenant());
-    let ordering_keys = config.order_by.keys_of(scope, delivery, &body);
+    let ordering_keys = config.order_by.keys_of(delivery, &body);
     let any_body = config.recognition.trusts_event_ids();
     let new = NewDelivery { claim, head: head.to_text(), body, ordering_keys, any_body };
     let stored = timeout(config.accept_deadline, store(&config, new, head, delivery)).await;
@@ -104,8 +104,14 @@ async fn store(
             Acceptance::InFlight { digest, remaining } => (digest, Answer::InFlight { remaining }),
         };
         match config.recognition.found(&new.claim, &held, delivery.event_id()) {
-            Found::Same => return Ok(answer),
-            Found::Refused => return Ok(Answer::Conflict),
+            Found::Same => {
+                config.backlog.leave_room();
+                return Ok(answer);
+            }
+            Found::Refused => {
+                config.backlog.leave_room();
+                return Ok(Answer::Conflict);
+            }
             Found::Conflict(claim) => {
                 head.conflict = true;
                 new = NewDelivery { claim, head: head.to_text(), ..new };

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, timeout},
+};
 
 use super::settings::Config;
 use crate::{dedupe::StoreError, telemetry};
@@ -63,12 +66,20 @@ impl Backlog {
         Ok(has_room)
     }
 
+    /// What room was taken for was there already.
+    pub(super) fn leave_room(&self) {
+        let mut estimate = self.estimate();
+        estimate.deliveries = estimate.deliveries.saturating_sub(1);
+    }
+
     async fn count(&self, config: &Config) -> Result<(), StoreError> {
         let _counting = self.counting.lock().await;
         if !self.estimate().is_older_than(FRESH) {
             return Ok(());
         }
-        let deliveries = config.store.backlog(config.max_backlog).await?;
+        // One that never answers would keep everybody else from asking.
+        let counted = timeout(config.accept_deadline, config.store.backlog(config.max_backlog)).await;
+        let deliveries = counted.unwrap_or_else(|_| Err(StoreError::deadline()))?;
         *self.estimate() = Estimate { deliveries, counted: Some(Instant::now()) };
         Ok(())
     }

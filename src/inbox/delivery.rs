@@ -32,6 +32,7 @@ pub struct Leased {
     pub(super) lease: Lease,
     pub(super) head: String,
     pub(super) body: Bytes,
+    pub(super) ran_out: bool,
 }
 
 impl NewDelivery {
@@ -119,7 +120,14 @@ impl Lease {
 impl Leased {
     /// As a store gives it, with the [head](NewDelivery::head) and the body that it was given.
     pub fn new(lease: Lease, head: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { lease, head: head.into(), body: body.into() }
+        Self { lease, head: head.into(), body: body.into(), ran_out: false }
+    }
+
+    /// The same, of a delivery whose last lease has run out: its worker has died, of this delivery or of another. A worker does not
+    /// begin all of those at once.
+    #[must_use]
+    pub fn after_a_lease_that_ran_out(self) -> Self {
+        Self { ran_out: true, ..self }
     }
 
     /// The lease.
@@ -157,6 +165,7 @@ impl fmt::Debug for Leased {
             .field("lease", &self.lease)
             .field("head", &self.head)
             .field("bytes", &self.body.len())
+            .field("ran_out", &self.ran_out)
             .finish()
     }
 }

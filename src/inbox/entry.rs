@@ -41,7 +41,7 @@ pub struct Counts {
 }
 
 /// A delivery of an inbox.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Entry {
     /// Which one.
@@ -142,6 +142,21 @@ impl Entry {
     /// Whether its event id had come with another body before.
     pub fn is_conflict(&self) -> bool {
         self.head.as_ref().is_some_and(|head| head.conflict)
+    }
+}
+
+/// Never the body.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .field("attempts", &self.attempts)
+            .field("accepted_at", &self.accepted_at)
+            .field("reason", &self.reason)
+            .field("head", &self.head)
+            .field("bytes", &self.body.as_ref().map(Bytes::len))
+            .finish()
     }
 }
 

@@ -18,6 +18,8 @@
 //!   [kept](Inbox::keep_bodies). 400 and 422 would come again whatever is done: the delivery is dead at once. Any
 //!   [other answer](Worker::outcome), an error, a panic or a [handler that hangs](Worker::handler_deadline) is tried again after a
 //!   [pause](Worker::backoff) that grows, until [the last attempt](Worker::max_attempts) has failed. Then it is dead too.
+//! - A delivery whose worker died is taken up again when its lease has run out, and that counts as an attempt: a body that kills the
+//!   process is dead after the last one. What was being handled beside it is begun at another moment, so that it need not die too.
 //! - A dead delivery stays with its body until somebody [retries](Inbox::retry) or [forgets](Inbox::forget) it. When klikit sends
 //!   it again, it is taken up again.
 //! - A delivery is handled at least once: a process that dies, or that is cut off from the store for longer than a

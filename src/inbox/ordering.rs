@@ -49,19 +49,14 @@ impl OrderBy {
     /// By keys of your own, made from the delivery and its body. A delivery without a key is in no order. Different tenants share
     /// no keys.
     ///
-    /// The function is called while klikit waits for its answer.
+    /// The function is called while klikit waits for its answer. Should it panic, the delivery is not accepted.
     pub fn keys(keys: impl Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync + 'static) -> Self {
         Self(Rule::Custom(Arc::new(keys)))
     }
 
-    /// Whether anything is kept in order.
-    pub(super) fn orders(&self) -> bool {
-        !matches!(self.0, Rule::Nothing)
-    }
-
     /// The keys of a delivery, ascending and none twice.
-    pub(super) fn keys_of(&self, scope: &str, delivery: &Delivery, body: &[u8]) -> Vec<OrderingKey> {
-        let key = |kind: &str, name: &str| OrderingKey::hash(scope, kind, name);
+    pub(super) fn keys_of(&self, delivery: &Delivery, body: &[u8]) -> Vec<OrderingKey> {
+        let key = |kind: &str, name: &str| OrderingKey::hash(delivery.tenant(), kind, name);
         let mut keys: Vec<_> = match &self.0 {
             Rule::Nothing => return Vec::new(),
             Rule::Branch => {
@@ -119,8 +114,8 @@ fn name(id: &Value) -> Option<String> {
 }
 
 impl OrderingKey {
-    fn hash(scope: &str, kind: &str, name: &str) -> Self {
-        Self(short_hash(&[scope, "\0", kind, "\0", name].map(str::as_bytes)))
+    fn hash(tenant: &str, kind: &str, name: &str) -> Self {
+        Self(short_hash(&[tenant, "\0", kind, "\0", name].map(str::as_bytes)))
     }
 
     /// The bytes.

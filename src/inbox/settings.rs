@@ -79,7 +79,7 @@ impl Inbox {
     }
 
     /// How many deliveries may wait to be handled. [100,000](Self::DEFAULT_MAX_BACKLOG) unless set. From then on deliveries are
-    /// answered with 503, and klikit keeps them for you.
+    /// answered with 503, copies of known ones too, and klikit keeps them for you.
     ///
     /// They are counted once a second, so that somewhat more may be accepted when several processes share the store.
     #[must_use]

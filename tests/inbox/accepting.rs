@@ -213,3 +213,16 @@ async fn a_dead_delivery_fills_no_backlog() {
     worker.stop().await;
     assert_eq!(inbox.counts().await.unwrap().dead, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn copies_take_no_room() {
+    let inbox = inbox().max_backlog(3);
+    let stack = stack(&inbox);
+    for _ in 0..10 {
+        let (status, ..) = send(&stack, &delivery()).await;
+        assert_eq!(status, 200);
+    }
+    assert_received(&stack, &numbered(2)).await;
+    assert_received(&stack, &numbered(3)).await;
+    assert_unavailable(&stack, &numbered(4), "backlog full").await;
+}

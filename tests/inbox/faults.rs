@@ -178,27 +178,6 @@ async fn a_handler_is_dropped_when_its_lease_may_be_anothers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_is_dropped_when_its_lease_is_anothers() {
-    let (store, inbox, beside) = plugged();
-    assert_received(&stack(&beside), &delivery()).await;
-    let handler = Handler::new(Does::AnswersAfter(seconds(100)));
-    let slow = Running::start(inbox.worker(handler.clone()));
-    sleep(seconds(1)).await;
-    // Somebody else's clock goes wrong: the lease is taken away.
-    let leased = store.inner.lease(1, seconds(1000), 25).await.unwrap();
-    assert!(leased.is_empty());
-    store.hangs.store(true, Ordering::SeqCst);
-    sleep(seconds(31)).await;
-    let leased = store.inner.lease(1, seconds(1000), 25).await.unwrap();
-    assert_eq!(leased.len(), 1);
-    store.hangs.store(false, Ordering::SeqCst);
-    sleep(seconds(200)).await;
-    slow.stop().await;
-    assert_eq!(handler.done().len(), 0);
-    assert!(store.inner.finish(leased[0].lease(), Duration::ZERO).await.unwrap());
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_finish_whose_answer_was_lost_is_not_handled_again() {
     let (store, inbox, beside) = plugged();
     store.unheard.store(1, Ordering::SeqCst);
@@ -285,14 +264,46 @@ async fn what_is_leased_while_the_worker_is_told_to_stop_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_made_into_a_request_is_dead_at_once() {
+async fn what_cannot_be_made_into_a_request_is_tried_again() {
     let (store, inbox, beside) = plugged();
     assert_received(&stack(&beside), &delivery()).await;
     store.garbles.store(true, Ordering::SeqCst);
     let handler = Handler::new(Does::Answers(200));
     let worker = Running::start(inbox.worker(handler.clone()));
+    sleep(seconds(30)).await;
+    assert_eq!(handler.begun().len(), 0);
+    // As after an update of this crate.
+    store.garbles.store(false, Ordering::SeqCst);
     until_empty(&beside).await;
     worker.stop().await;
-    let dead = beside.dead(None, 10).await.unwrap();
-    assert_eq!((dead.len(), dead[0].attempts, handler.begun().len()), (1, 1, 0));
+    assert_eq!((handler.begun().len(), beside.counts().await.unwrap().dead), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_handled_is_finished_although_the_worker_has_to_stop() {
+    let (store, inbox, beside) = plugged();
+    for number in 0..4 {
+        assert_received(&stack(&beside), &numbered(number)).await;
+    }
+    let handler = Handler::new(Does::AnswersAfter(seconds(2)));
+    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(3)));
+    sleep(seconds(1)).await;
+    // Each call takes longer than what is left.
+    store.takes.store(2500, Ordering::SeqCst);
+    worker.stop().await;
+    assert_eq!(handler.done().len(), 4);
+    assert_eq!(beside.counts().await.unwrap(), Counts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_never_comes_keeps_nobody_out_for_ever() {
+    let (store, inbox, _) = plugged();
+    let stack = stack(&inbox.max_backlog(1));
+    assert_received(&stack, &numbered(0)).await;
+    store.hangs.store(true, Ordering::SeqCst);
+    sleep(seconds(1)).await;
+    assert_unavailable(&stack, &numbered(1), "store unavailable").await;
+    store.hangs.store(false, Ordering::SeqCst);
+    sleep(seconds(10)).await;
+    assert_unavailable(&stack, &numbered(1), "backlog full").await;
 }

@@ -186,3 +186,27 @@ async fn what_is_over_is_purged_by_hand() {
     assert_eq!(inbox.purge(3).await.unwrap(), 3);
     assert_eq!(inbox.purge(3).await.unwrap(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn workers_purge_however_much_there_is() {
+    let inbox = inbox().keep_bodies(seconds(1));
+    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))).concurrency(64));
+    for number in 0..2500 {
+        assert_received(&stack(&inbox), &numbered(number)).await;
+    }
+    until_counts(&inbox, "they are done", |counts| counts.backlog() == 0).await;
+    sleep(seconds(130)).await;
+    assert_eq!(inbox.counts().await.unwrap().done, 0);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_debug_output_holds_a_body() {
+    let (inbox, _, worker) = with_dead(1).await;
+    let dead = inbox.dead(None, 1).await.unwrap();
+    let shown = inbox.show(dead[0].id).await.unwrap().unwrap();
+    let request = delivery().request_with(|_| ());
+    let text = format!("{shown:?} {shown:#?} {inbox:?} {:?} {request:?}", inbox.acceptor());
+    assert!(text.contains("evt-0") && !text.contains("brand_id"), "{text}");
+    worker.stop().await;
+}

@@ -177,3 +177,34 @@ async fn a_key_that_is_named_twice_is_one() {
     assert_eq!(keys.len(), 3);
     assert!(keys.is_sorted());
 }
+
+#[tokio::test(start_paused = true)]
+async fn tenants_do_not_wait_for_each_other_though_they_share_a_scope() {
+    let inbox = inbox().order_by(OrderBy::branch()).scope("all");
+    for (number, name) in ["warung", "kedai"].into_iter().enumerate() {
+        let keyring = Keyring::new(name, "1", WebhookSecret::new(SECRET).unwrap());
+        let stack = KlikitVerifyLayer::with_keyring(keyring).layer(inbox.acceptor());
+        assert_eq!(send(&stack, &of(7, &[1], number)).await.0, 200);
+    }
+    let handler = Handler::new(Does::Hangs);
+    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    sleep(seconds(1)).await;
+    worker.stop().await;
+    assert_eq!(handler.begun().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_need_not_know_by_what_deliveries_are_in_order() {
+    let store = MemoryStore::new();
+    let accepts = Inbox::new(store.clone()).order_by(OrderBy::branch());
+    for number in 0..10 {
+        assert_received(&stack(&accepts), &of(7, &[1], number)).await;
+    }
+    let started = Instant::now();
+    let works = Inbox::new(store);
+    let worker = works.worker(Handler::new(Does::Answers(200))).poll_interval(seconds(1000));
+    let worker = Running::start(worker);
+    until_empty(&accepts).await;
+    assert!(started.elapsed() < seconds(100));
+    worker.stop().await;
+}

@@ -300,3 +300,79 @@ async fn a_handler_need_not_be_sync() {
     worker.await.unwrap();
     assert_eq!(handler.attempts(), [1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_time_is_too_short_or_too_long() {
+    for time in [Duration::ZERO, Duration::MAX] {
+        let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500)]);
+        let inbox = settled(&handler, |worker| {
+            let worker = worker.lease(time).handler_deadline(Duration::MAX).drain_deadline(time);
+            worker.backoff(Duration::ZERO, time).poll_interval(time.min(seconds(10)))
+        });
+        assert_eq!(inbox.await.counts().await.unwrap(), Counts::default());
+        assert_eq!(handler.attempts(), [1, 2]);
+    }
+    // What is due is only looked for at the next poll, which never comes.
+    let inbox = inbox();
+    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))).poll_interval(Duration::MAX));
+    assert_received(&stack(&inbox), &delivery()).await;
+    until_empty(&inbox).await;
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_ones_own_code_is_a_failed_attempt() {
+    #[derive(Debug)]
+    struct Unspeakable;
+
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no words for it")
+        }
+    }
+
+    impl std::error::Error for Unspeakable {}
+
+    let inbox = inbox();
+    assert_received(&stack(&inbox), &delivery()).await;
+    let handler = tower::service_fn(|_: Request<VerifiedBody>| {
+        std::future::ready(Err::<Response<Full<Bytes>>, BoxError>(Unspeakable.into()))
+    });
+    inbox.worker(handler).max_attempts(2).run_until(until_empty(&inbox)).await;
+    assert_eq!(reason(&inbox).await, "the handler panicked");
+
+    let handler = Handler::new(Does::Answers(200));
+    let inbox = settled(&handler, |worker| worker.max_attempts(2).outcome(|_| panic!("no idea"))).await;
+    assert_eq!(handler.attempts(), [1, 2]);
+    assert_eq!(reason(&inbox).await, "what 200 OK means could not be told: that panicked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_kills_its_workers_does_not_take_the_others_with_it() {
+    let inbox = inbox();
+    for number in 0..8 {
+        assert_received(&stack(&inbox), &numbered(number)).await;
+    }
+    // Whoever begins the first dies at once, with all that it has.
+    let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(20)));
+    for _ in 0..25 {
+        let dies = Running::start(inbox.worker(handler.clone()).lease(seconds(1)));
+        let before = handler.begun().iter().filter(|id| *id == "evt-0").count();
+        let poison = async || handler.begun().iter().filter(|id| *id == "evt-0").count() > before;
+        for _ in 0..2_000 {
+            if poison().await || inbox.counts().await.unwrap().backlog() == 0 {
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        dies.task.abort();
+        let _ = dies.task.await;
+        sleep(seconds(1)).await;
+    }
+    let worker = Running::start(inbox.worker(handler.clone()));
+    until_empty(&inbox).await;
+    worker.stop().await;
+    let dead = inbox.dead(None, 10).await.unwrap();
+    let dead: Vec<_> = dead.iter().map(|entry| entry.event_id().unwrap()).collect();
+    assert_eq!(dead, ["evt-0"]);
+}

@@ -1,6 +1,12 @@
 //! One attempt on one delivery, from its lease to its end, in a task of its own.
 
-use std::{future::pending, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt,
@@ -20,6 +26,7 @@ use super::{
         settings::Config,
     },
     BoxError, Outcome, Settings,
+    backoff::Backoff,
 };
 use crate::{
     dedupe::{StoreError, handle},
@@ -70,7 +77,8 @@ impl Attempt {
 /// How the handler ended.
 enum End {
     Answered(StatusCode),
-    Failed(BoxError),
+    /// With an error of this text.
+    Failed(String),
     Panicked,
     TimedOut,
     /// The lease is no longer ours, or may not be.
@@ -99,32 +107,30 @@ pub(super) async fn run<S, ResBody>(
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
 {
-    let Leased { lease, head, body } = leased;
+    let Leased { lease, head, body, ran_out } = leased;
     let head = Head::from_text(&head).ok();
     let event_id = head.as_ref().and_then(|head| EventId::parse(head.event_id.as_ref()?.as_bytes()));
     let task = Task { config: &config, settings: &settings, lease, event_id: event_id.as_ref() };
     let mut held_until = leased_at + settings.lease;
 
     let ending = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
-        None => task.bury("the store gave back a head that this crate does not write".into()),
+        // Another version of this crate may have written it, and may read it yet.
+        None => task.fail("its head cannot be read".into()),
         Some((mut request, conflict)) => {
             let attempt = Attempt { lease, max_attempts: settings.max_attempts, conflict };
             request.extensions_mut().insert(attempt);
-            match task.handle(handler, request, &mut held_until, &mut cut).await {
+            let pause = if ran_out { task.pause() } else { Duration::ZERO };
+            match task.handle(handler, request, pause, &mut held_until, &mut cut).await {
                 End::Lost => return telemetry::lease_lost(task.event_id),
                 End::Cut => return task.give_back().await,
-                End::Answered(status) => match (settings.outcome)(status) {
-                    Outcome::Done => Ending::Finish,
-                    Outcome::Retry => task.fail(status.to_string()),
-                    Outcome::Dead => task.bury(status.to_string()),
-                },
-                End::Failed(error) => task.fail(shortened(&error.to_string())),
+                End::Answered(status) => task.judge(status),
+                End::Failed(reason) => task.fail(reason),
                 End::Panicked => task.fail("the handler panicked".into()),
                 End::TimedOut => task.fail("the handler timed out".into()),
             }
         }
     };
-    task.tell(ending, held_until, &mut cut).await;
+    task.tell(ending, held_until).await;
 }
 
 struct Task<'a> {
@@ -140,6 +146,7 @@ impl Task<'_> {
         &self,
         handler: S,
         request: Request<VerifiedBody>,
+        pause: Duration,
         held_until: &mut Instant,
         cut: &mut watch::Receiver<bool>,
     ) -> End
@@ -147,13 +154,19 @@ impl Task<'_> {
         S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
         S::Error: Into<BoxError>,
     {
-        // The response's body is dropped here.
-        let status = async { handle(handler, request).await.map(|response| response.status()) };
-        let handled = timeout(self.settings.handler_deadline, AssertUnwindSafe(status).catch_unwind());
+        // The response's body is dropped here. An error's own code may panic too.
+        let status = async {
+            let answered = handle(handler, request).await;
+            answered.map(|response| response.status()).map_err(|error| shortened(&error.into().to_string()))
+        };
+        let handled = async {
+            sleep(pause).await;
+            timeout(self.settings.handler_deadline, AssertUnwindSafe(status).catch_unwind()).await
+        };
         let interrupted = self.interrupted(held_until, cut);
         match select(pin!(handled), pin!(interrupted)).await {
             Either::Left((Ok(Ok(Ok(status))), _)) => End::Answered(status),
-            Either::Left((Ok(Ok(Err(error))), _)) => End::Failed(error.into()),
+            Either::Left((Ok(Ok(Err(reason))), _)) => End::Failed(reason),
             Either::Left((Ok(Err(_)), _)) => End::Panicked,
             Either::Left((Err(_), _)) => End::TimedOut,
             Either::Right((end, _)) => end,
@@ -201,6 +214,25 @@ impl Task<'_> {
         }
     }
 
+    /// The user's own code, again.
+    fn judge(&self, status: StatusCode) -> Ending {
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.settings.outcome)(status)));
+        match outcome {
+            Ok(Outcome::Done) => Ending::Finish,
+            Ok(Outcome::Retry) => self.fail(status.to_string()),
+            Ok(Outcome::Dead) => self.bury(status.to_string()),
+            Err(_) => self.fail(format!("what {status} means could not be told: that panicked")),
+        }
+    }
+
+    /// Before one is handled whose worker has died. It may have died of another that it had beside this one: were all of them
+    /// begun at once again, one that kills its workers would take the others with it, attempt by attempt.
+    fn pause(&self) -> Duration {
+        let random = getrandom::u64().unwrap_or(u64::MAX);
+        let Backoff { first, last } = self.settings.backoff;
+        Backoff { first, last: last.min(self.settings.lease) }.pause(self.lease.attempt().saturating_sub(1), random)
+    }
+
     fn fail(&self, reason: String) -> Ending {
         let attempt = self.lease.attempt();
         if attempt >= self.settings.max_attempts {
@@ -224,13 +256,13 @@ impl Task<'_> {
         }
     }
 
-    /// Tells the store how it ended, for as long as the lease can be held.
-    async fn tell(&self, ending: Ending, mut held_until: Instant, cut: &mut watch::Receiver<bool>) {
+    /// Tells the store how it ended, for as long as the lease can be held: also when the worker has to stop, since what was
+    /// handled is not to be handled again.
+    async fn tell(&self, ending: Ending, mut held_until: Instant) {
         let told = pin!(self.tell_until_heard(&ending));
-        let held = match select(told, pin!(self.interrupted(&mut held_until, cut))).await {
+        let held = match select(told, pin!(self.hold(&mut held_until))).await {
             Either::Left((held, _)) => held,
-            Either::Right((End::Cut, _)) => return,
-            Either::Right(_) => false,
+            Either::Right(((), _)) => false,
         };
         // Who still holds a lease finds its delivery gone only if the handler has finished it by itself.
         let finished = matches!(ending, Ending::Finish) && Instant::now() < held_until;
@@ -260,5 +292,7 @@ impl Task<'_> {
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().take(MAX_REASON).collect()
+    // Of one line, so that it cannot pass for another in a log.
+    let one_line = |char: char| if char.is_control() { ' ' } else { char };
+    text.chars().take(MAX_REASON).map(one_line).collect()
 }

@@ -5,7 +5,7 @@ use std::{error::Error, fmt, future::Future, pin::pin, sync::Arc, time::Duration
 
 use futures_util::{
     FutureExt,
-    future::{Either, select},
+    future::{Either, join_all, select},
 };
 use http::{Request, Response, StatusCode};
 use tokio::{
@@ -21,6 +21,8 @@ use super::{delivery::Leased, settings::Config};
 use crate::{dedupe::StoreError, telemetry, verify::VerifiedBody};
 
 type BoxError = Box<dyn Error + Send + Sync>;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often to purge what was kept and is over.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
@@ -59,6 +61,9 @@ impl Outcome {
 ///
 /// A handler that wants to know which attempt it is finds an [`Attempt`] in the extensions, beside the
 /// [`Delivery`](crate::Delivery) and the [`EventId`](crate::EventId).
+///
+/// When an attempt fails with an error, the beginning of its text is logged, and kept as the [reason](super::Entry::reason): an error
+/// should not quote a body.
 #[derive(Clone)]
 #[must_use = "it does nothing before it is run"]
 pub struct Worker<S> {
@@ -102,8 +107,10 @@ impl<S> Worker<S> {
 
     /// How long a lease lasts unless it is extended, which it is at a third of that time for as long as the handler runs: 30
     /// seconds unless set. After a crash, what was being handled is taken up again when its lease has run out.
+    ///
+    /// From 100 milliseconds to a day: what is beyond that is taken to be that.
     pub fn lease(mut self, time: Duration) -> Self {
-        self.settings.lease = time;
+        self.settings.lease = time.clamp(Duration::from_millis(100), DAY);
         self
     }
 
@@ -116,8 +123,10 @@ impl<S> Worker<S> {
 
     /// How long to wait before the next attempt: a random time up to `first` after the first attempt, up to twice that after the
     /// second, and so on, up to `last` at most. 1 second and 6 hours unless set.
+    /// Neither can be longer than a year.
     pub fn backoff(mut self, first: Duration, last: Duration) -> Self {
-        self.settings.backoff = Backoff { first, last };
+        let year = 365 * DAY;
+        self.settings.backoff = Backoff { first: first.min(year), last: last.min(year) };
         self
     }
 
@@ -129,15 +138,18 @@ impl<S> Worker<S> {
 
     /// How long handlers may take to end once the worker is told to stop: 25 seconds unless set. Then they are dropped where
     /// they stand, and their deliveries are given back without having lost an attempt.
+    ///
+    /// Before and after that, the store is waited for: for as long as it takes to answer a call that is under way, a
+    /// [lease](Self::lease) at most, and for 5 seconds to give deliveries back. Give the process that much time to end.
     pub fn drain_deadline(mut self, time: Duration) -> Self {
         self.settings.drain_deadline = time;
         self
     }
 
     /// How often to look for what other processes have accepted, for retries that are due, and for leases that have run out: each
-    /// second unless set. What this process accepts is taken up at once.
+    /// second unless set, and each day at least. What this process accepts is taken up at once.
     pub fn poll_interval(mut self, time: Duration) -> Self {
-        self.settings.poll_interval = time.max(Duration::from_millis(1));
+        self.settings.poll_interval = time.clamp(Duration::from_millis(1), DAY);
         self
     }
 
@@ -166,6 +178,8 @@ impl<S> Worker<S> {
         let mut shutdown = pin!(shutdown.map(drop));
         let (cut, cut_off) = watch::channel(false);
         let mut attempts = JoinSet::new();
+        // Beside the rest: nothing waits for it, and it ends with this.
+        let mut purging = JoinSet::new();
         let mut pace = Pace::new();
         loop {
             let stopped = {
@@ -187,7 +201,7 @@ impl<S> Worker<S> {
                 let (config, settings) = (Arc::clone(&looker.config), looker.settings.clone());
                 attempts.spawn(attempt::run(handler.clone(), leased, leased_at, config, settings, cut_off.clone()));
             }
-            looker.purge(&mut pace).await;
+            looker.purge(&mut purging, &mut pace);
         }
         drain(attempts, cut, looker.settings.drain_deadline).await;
     }
@@ -204,7 +218,8 @@ impl Looker {
     async fn ready_to_lease(&self, attempts: &mut JoinSet<()>, pace: &mut Pace) {
         loop {
             while attempts.try_join_next().is_some() {
-                pace.attempt_ended(&self.config);
+                // Those that share its ordering keys waited for it.
+                pace.look = true;
             }
             let has_room = attempts.len() < self.settings.concurrency;
             if has_room && pace.look {
@@ -225,8 +240,7 @@ impl Looker {
                 select(pin!(self.config.wake.notified()), pin!(poll)).await;
             };
             match select(pin!(ended), pin!(waited)).await {
-                Either::Left(_) => pace.attempt_ended(&self.config),
-                Either::Right(_) => pace.look = true,
+                Either::Left(_) | Either::Right(_) => pace.look = true,
             }
         }
     }
@@ -246,27 +260,32 @@ impl Looker {
         leased
     }
 
+    /// One that fails is taken up again when its lease has run out.
     async fn give_back(&self, leased: &[Leased]) {
-        let given_back = async {
-            for leased in leased {
-                self.config.store.give_back(leased.lease()).await?;
-            }
-            Ok(())
-        };
-        let given_back = timeout(GIVING_BACK, given_back).await;
-        if let Err(error) = given_back.unwrap_or_else(|_| Err(StoreError::deadline())) {
+        let given_back = join_all(leased.iter().map(|leased| self.config.store.give_back(leased.lease())));
+        let results = timeout(GIVING_BACK, given_back).await.unwrap_or_else(|_| vec![Err(StoreError::deadline())]);
+        for error in results.into_iter().filter_map(Result::err) {
             telemetry::store_failed("give back", &error);
         }
     }
 
-    async fn purge(&self, pace: &mut Pace) {
-        if pace.purged.elapsed() < PURGE_INTERVAL {
+    /// Deletes what was kept and is over, now and then.
+    fn purge(&self, purging: &mut JoinSet<()>, pace: &mut Pace) {
+        let is_running = purging.try_join_next().is_none() && !purging.is_empty();
+        if is_running || pace.purged.elapsed() < PURGE_INTERVAL {
             return;
         }
         pace.purged = Instant::now();
-        if let Err(error) = self.config.store.purge_done(PURGED).await {
-            telemetry::store_failed("purge", &error);
-        }
+        let store = Arc::clone(&self.config.store);
+        purging.spawn(async move {
+            loop {
+                match store.purge_done(PURGED).await {
+                    Ok(purged) if purged >= u64::from(PURGED) => {}
+                    Ok(_) => return,
+                    Err(error) => return telemetry::store_failed("purge", &error),
+                }
+            }
+        });
     }
 }
 
@@ -282,11 +301,6 @@ impl Pace {
     fn new() -> Self {
         let now = Instant::now();
         Self { look: true, looked: now, purged: now }
-    }
-
-    fn attempt_ended(&mut self, config: &Config) {
-        // Those that share its key waited for it.
-        self.look |= config.order_by.orders();
     }
 }
 

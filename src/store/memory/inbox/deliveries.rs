@@ -157,11 +157,14 @@ impl Deliveries {
                 continue;
             }
             leased.extend(self.change(id, |row| {
+                let ran_out = row.state == DeliveryState::Leased;
                 row.state = DeliveryState::Leased;
                 row.attempts += 1;
                 row.token += 1;
                 row.due = now.after(time);
-                Leased::new(Lease::new(id, row.token, row.attempts), row.head.as_str(), row.body.clone())
+                let lease = Lease::new(id, row.token, row.attempts);
+                let leased = Leased::new(lease, row.head.as_str(), row.body.clone());
+                if ran_out { leased.after_a_lease_that_ran_out() } else { leased }
             }));
         }
         leased

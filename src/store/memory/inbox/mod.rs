@@ -5,7 +5,7 @@ mod deliveries;
 use std::{
     collections::BTreeSet,
     ops::Range,
-    sync::{MutexGuard, PoisonError},
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -35,6 +35,18 @@ impl MemoryStore {
         Ok(outcome)
     }
 
+    /// Puts an entry that is done in the place of whatever is there, in one go: nobody can claim it in between. A full store
+    /// grows by it: what was acknowledged before is not refused.
+    fn put_done(&self, claim: &Claim, at: ClaimedAt, retention: Duration) {
+        let shared = &self.shared;
+        let mut table = shared.shard(&claim.event).lock();
+        if !table.forget_key(&claim.key) {
+            shared.entries.fetch_add(1, Ordering::Relaxed);
+        }
+        table.claim(claim, at, retention, || true);
+        table.complete(claim, at.tick(), retention, &shared.turns);
+    }
+
     fn try_accept(&self, new: &NewDelivery, retention: Duration) -> Result<Acceptance, Full> {
         let wall = SystemTime::now();
         let now = self.shared.now();
@@ -48,9 +60,7 @@ impl MemoryStore {
             }
             Standing::Dead(_, digest) if !new.is_same_as(&digest) => Ok(Acceptance::Known { digest }),
             Standing::Dead(id, _) => {
-                let gone = self.shared.shard(&new.claim().event).lock().forget_key(new.claim().key());
-                self.shared.give_back(usize::from(gone));
-                self.claim_done(new.claim(), retention)?;
+                self.put_done(new.claim(), at, retention);
                 deliveries.revive(id, new, at);
                 Ok(Acceptance::Revived)
             }
