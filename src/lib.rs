@@ -74,6 +74,8 @@ pub mod header;
 #[cfg(feature = "inbox")]
 pub mod inbox;
 mod keyring;
+#[cfg(feature = "payload")]
+pub mod payload;
 mod secret;
 mod signature;
 #[cfg(feature = "dedupe")]
