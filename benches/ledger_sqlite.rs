@@ -5,52 +5,36 @@
 //! it runs where libraries can be preloaded.
 #![allow(missing_docs)]
 
+#[path = "support/disk.rs"]
+mod disk;
+
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    fs,
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
+use disk::{Figures, Folder, fsync, run_slowed_by, slowed_by};
 use rusqlite::{Connection, params};
 use tokio::runtime::Runtime;
-use tower_klikit::{
-    dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger},
-    store::sqlite::SqliteStore,
-};
+use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger};
 
 const CLIENTS: u64 = 64;
 const ROUNDS: usize = 3;
 const LEASE: Duration = Duration::from_secs(3600);
 const RETENTION: Duration = Duration::from_secs(35 * 24 * 3600);
-/// Set for the process that the library is preloaded into, to what it slows fsync down by.
-const SLOW: &str = "SLOW_FSYNC_US";
-
 fn main() {
-    if env::var_os(SLOW).is_some() {
-        return measure();
+    match slowed_by() {
+        Some(slow) => measure(slow),
+        None => {
+            run_slowed_by(&["0", "1000", "5000"]);
+            size();
+        }
     }
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let library = folder.join("slow_fsync.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/slow_fsync/slow_fsync.c");
-    let compiled =
-        Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl").status();
-    assert!(compiled.expect("a C compiler").success());
-    for slow in ["0", "1000", "5000"] {
-        let mut child = Command::new(env::current_exe().expect("the bench's own path"));
-        let status = child.env("LD_PRELOAD", &library).env(SLOW, slow).status();
-        assert!(status.expect("the bench itself").success());
-    }
-    size();
 }
 
-fn measure() {
-    let slow: u32 = env::var(SLOW).ok().and_then(|text| text.parse().ok()).expect("a number of microseconds");
+fn measure(slow: u32) {
     println!("fsync +{slow} µs; this disk's takes {} µs, all told", fsync().as_micros());
     let mut rounds: Vec<[Figures; 3]> =
         (0..ROUNDS).map(|_| [one_by_one(slow), grouped(CLIENTS, 1), grouped(CLIENTS, 2)]).collect();
@@ -58,35 +42,12 @@ fn measure() {
     let mut medians = [0.0; 3];
     for (case, name) in names.iter().enumerate() {
         rounds.sort_by(|a, b| a[case].per_second.total_cmp(&b[case].per_second));
-        let Figures { per_second, p50, p99, failed } = rounds[ROUNDS / 2][case];
-        medians[case] = per_second;
-        println!(
-            "  {name:<26} {per_second:>8.0} claims/s   p50 {:>7.2} ms   p99 {:>7.2} ms   {failed} failed",
-            p50.as_secs_f64() * 1e3,
-            p99.as_secs_f64() * 1e3,
-        );
+        let figures = rounds[ROUNDS / 2][case];
+        medians[case] = figures.per_second;
+        figures.print(name, "claims");
     }
     println!("  {:<26} {:>8.1} times as many", "ratio", medians[1] / medians[0]);
     println!();
-}
-
-#[derive(Clone, Copy)]
-struct Figures {
-    per_second: f64,
-    p50: Duration,
-    p99: Duration,
-    failed: usize,
-}
-
-impl Figures {
-    /// Of what took these times, in so much time altogether. A failure took no time.
-    fn new(mut times: Vec<Option<Duration>>, all: Duration) -> Self {
-        let failed = times.iter().filter(|time| time.is_none()).count();
-        times.sort();
-        let times: Vec<_> = times.into_iter().flatten().collect();
-        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-        Self { per_second: times.len() as f64 / all.as_secs_f64(), p50: at(50), p99: at(99), failed }
-    }
 }
 
 /// One connection with the same settings and the same table, behind a mutex.
@@ -194,48 +155,4 @@ fn claim(event: u64) -> Claim {
     key.copy_from_slice(&digest.as_bytes()[..16]);
     token.copy_from_slice(&digest.as_bytes()[16..]);
     Claim::new(key, key, digest, token)
-}
-
-/// What an fsync takes, with the library at work.
-fn fsync() -> Duration {
-    let folder = Folder::new();
-    let file = fs::File::create(folder.file()).expect("a file");
-    let mut times: Vec<_> = (0..21)
-        .map(|n| {
-            fs::write(folder.file(), [n; 4096]).expect("a write");
-            let started = Instant::now();
-            file.sync_data().expect("an fsync");
-            started.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[10]
-}
-
-/// A folder of its own, which goes with it, on the disk of the target folder.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        // No name twice: a store that was dropped may still be closing its files.
-        static FOLDERS: AtomicUsize = AtomicUsize::new(0);
-        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ledger-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("ledger.db")
-    }
-
-    fn open(&self) -> SqliteStore {
-        SqliteStore::open(self.file()).expect("a file that can be written")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

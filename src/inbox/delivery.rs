@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::{entry::DeliveryId, ordering::OrderingKey};
+#[cfg(feature = "testing")]
+use super::{head::Head, ordering::OrderBy};
 use crate::dedupe::{BodyDigest, Claim};
 
 /// A verified delivery that is to be stored.
@@ -58,6 +60,40 @@ impl NewDelivery {
     /// Deliveries that share one of these are leased one after the other. Ascending, none twice, and mostly empty or one.
     pub fn ordering_keys(&self) -> &[OrderingKey] {
         &self.ordering_keys
+    }
+}
+
+#[cfg(feature = "testing")]
+impl NewDelivery {
+    /// Any delivery, for the tests of a store: without ordering keys, and of this body alone.
+    pub fn new(claim: Claim, head: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { claim, head: head.into(), body: body.into(), ordering_keys: Vec::new(), any_body: false }
+    }
+
+    /// With this head.
+    #[must_use]
+    pub fn with_head(self, head: impl Into<String>) -> Self {
+        Self { head: head.into(), ..self }
+    }
+
+    /// To be leased one after the other with those that have one of these names.
+    ///
+    /// # Panics
+    ///
+    /// When the [head](Self::head) is not one that this crate writes.
+    #[must_use]
+    pub fn with_ordering_keys(self, names: &[&str]) -> Self {
+        let delivery = Head::from_text(&self.head).ok().and_then(|head| head.delivery());
+        let delivery = delivery.unwrap_or_else(|| panic!("this crate does not write heads such as {}", self.head));
+        let names: Vec<String> = names.iter().copied().map(Into::into).collect();
+        let ordering_keys = OrderBy::keys(move |_, _| names.clone()).keys_of("", &delivery, &self.body);
+        Self { ordering_keys, ..self }
+    }
+
+    /// Of any body: the key alone tells whether it is the [same](Self::is_same_as).
+    #[must_use]
+    pub fn with_any_body(self) -> Self {
+        Self { any_body: true, ..self }
     }
 }
 

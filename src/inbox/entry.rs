@@ -52,7 +52,7 @@ pub struct Entry {
     pub attempts: u32,
     /// When it was accepted, by the store's clock.
     pub accepted_at: SystemTime,
-    /// Why its last attempt failed, or why it was given up: a status, `panicked` or the like, never a body.
+    /// Why its last attempt failed, or why it was given up: a status, or the beginning of what the handler's error says.
     pub reason: Option<String>,
     /// The body, where it was asked for and is still there. It holds customers' data.
     pub body: Option<Bytes>,

@@ -22,6 +22,9 @@ use crate::dedupe::{BodyDigest, EventKey, StoreError};
 /// is on stable storage when it returns. Time is by the store's one clock: a database's own where there is one. A store that is
 /// unsure must return an error: klikit then sends the delivery again, or the worker handles it again, and nothing is lost.
 ///
+/// A lease is held as long as the delivery is LEASED under its token, even when its time is up: then nobody else has taken the
+/// delivery yet, and how it ended may still be told.
+///
 /// A delivery's ledger row is that of the store's [`Ledger`](crate::dedupe::Ledger): what a
 /// [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store has handled is a duplicate here, and the other way
 /// round.
@@ -35,9 +38,9 @@ pub trait InboxStore: Send + Sync + 'static {
     /// In this order:
     ///
     /// 1. The key has a delivery here that is READY or LEASED: nothing changes but that its ledger row, should it have gone, is
-    ///    there again. [`Acceptance::Known`].
+    ///    there again, with the digest of the delivery. [`Acceptance::Known`].
     /// 2. It has one that is DEAD. If the new one [is the same delivery](NewDelivery::is_same_as), that one is READY again, at
-    ///    once, without attempts, with the new request and under its old [id](DeliveryId), its ledger row done for the time
+    ///    once, without attempts, with the new request and under its old [id](DeliveryId) and time of acceptance, its ledger row done for the time
     ///    `retention`: [`Acceptance::Revived`]. If not, nothing changes: [`Acceptance::Known`].
     /// 3. Its ledger row is done: [`Acceptance::Known`]. It is claimed: [`Acceptance::InFlight`]. Nothing changes.
     /// 4. Otherwise it is stored as READY, at once, in the place of a DONE one of the same key if there is one, under an id
@@ -58,7 +61,8 @@ pub trait InboxStore: Send + Sync + 'static {
     /// died of it. One that is READY is leased however many attempts it has.
     ///
     /// A delivery with [ordering keys](NewDelivery::ordering_keys) waits while any with a smaller id that has one of these keys
-    /// is READY, due or not, or LEASED. So no two that share a key are ever leased at once, also across processes.
+    /// is READY, due or not, or LEASED; and while any with a larger id that has one is LEASED and its time is not up, as it may be
+    /// when the first was dead before. So no two that share a key are ever leased at once, also across processes.
     fn lease(
         &self,
         limit: u32,
@@ -66,10 +70,7 @@ pub trait InboxStore: Send + Sync + 'static {
         max_attempts: u32,
     ) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
 
-    /// Has a lease last for the time `time` from now on. `false`, and no change, when it is not held any more.
-    ///
-    /// Here and below, a lease is held as long as the delivery is LEASED under its token, even when its time is up: nobody else
-    /// has taken the delivery then.
+    /// Has a lease last for the time `time` from now on. `false`, and no change, when its time is up, or it is not held any more.
     fn extend(&self, lease: &Lease, time: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// The delivery was handled: deletes it with its body, or keeps it as DONE for the time `keep` unless that is zero. `false`,
@@ -118,7 +119,8 @@ pub trait InboxStore: Send + Sync + 'static {
     /// What is READY or LEASED stays, and so does its ledger row: it is going to be handled, and its copy is a duplicate.
     fn forget_event(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// The same for every key that was accepted, or claimed, in this time, whoever's it is. How many there were.
+    /// The same for every key whose delivery was accepted, or whose ledger row was claimed, in this time, whoever's it is. How
+    /// many there were.
     fn forget_accepted(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Deletes at most `limit` that are DONE and whose time is up. How many there were.

@@ -1,4 +1,5 @@
-//! For the tests of whoever receives deliveries: [`SignedDelivery`]. For those of whoever writes a store: `ledger`.
+//! For the tests of whoever receives deliveries: [`SignedDelivery`]. For those of whoever writes a store: `ledger` and
+//! `inbox`.
 //!
 //! ```
 //! use axum::{Router, body::Body, routing::post};
@@ -19,6 +20,8 @@
 //! ```
 
 mod delivery;
+#[cfg(feature = "inbox")]
+pub mod inbox;
 #[cfg(feature = "dedupe")]
 pub mod ledger;
 

@@ -2,25 +2,33 @@
 
 use std::{
     ops::Range,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     time::SystemTime,
 };
 
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
-    inbox::{Acceptance, DeliveryId, Entry, Lease, Leased, NewDelivery},
+    inbox::{Acceptance, DeliveryId, Entry, Lease, Leased, NewDelivery, OrderingKey},
 };
 
 use super::*;
 
 /// The memory store, with a plug to pull.
 #[derive(Clone, Default)]
-struct Plugged {
+pub(crate) struct Plugged {
     inner: MemoryStore,
     unplugged: Arc<AtomicBool>,
     hangs: Arc<AtomicBool>,
+    /// Milliseconds that each call takes.
+    takes: Arc<AtomicU64>,
+    /// Has every lease be somebody else's.
+    lost: Arc<AtomicBool>,
+    /// Gives back heads that this crate does not write.
+    garbles: Arc<AtomicBool>,
     /// How many more finishes do their work and then say that they failed.
     unheard: Arc<AtomicU32>,
+    /// Of the last delivery that was accepted.
+    pub(crate) ordering_keys: Arc<Mutex<Vec<OrderingKey>>>,
 }
 
 impl Plugged {
@@ -28,6 +36,7 @@ impl Plugged {
         if self.hangs.load(Ordering::SeqCst) {
             pending::<()>().await;
         }
+        sleep(Duration::from_millis(self.takes.load(Ordering::SeqCst))).await;
         if self.unplugged.load(Ordering::SeqCst) {
             return Err(StoreError::new("unplugged"));
         }
@@ -47,6 +56,26 @@ macro_rules! through_the_plug {
                 self.inner.$name($($argument),*).await
             })*
 
+            async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
+                self.plug().await?;
+                *self.ordering_keys.lock().unwrap() = delivery.ordering_keys().to_vec();
+                self.inner.accept(delivery, retention).await
+            }
+
+            async fn lease(&self, limit: u32, time: Duration, max: u32) -> Result<Vec<Leased>, StoreError> {
+                self.plug().await?;
+                let mut leased = self.inner.lease(limit, time, max).await?;
+                if self.garbles.load(Ordering::SeqCst) {
+                    leased.iter_mut().for_each(|it| *it = Leased::new(*it.lease(), "{}", it.body().clone()));
+                }
+                Ok(leased)
+            }
+
+            async fn extend(&self, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
+                self.plug().await?;
+                if self.lost.load(Ordering::SeqCst) { Ok(false) } else { self.inner.extend(lease, time).await }
+            }
+
             async fn finish(&self, lease: &Lease, keep: Duration) -> Result<bool, StoreError> {
                 self.plug().await?;
                 let finished = self.inner.finish(lease, keep).await;
@@ -58,9 +87,6 @@ macro_rules! through_the_plug {
 }
 
 through_the_plug! {
-    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Acceptance;
-    async fn lease(&self, limit: u32, time: Duration, max_attempts: u32) -> Vec<Leased>;
-    async fn extend(&self, lease: &Lease, time: Duration) -> bool;
     async fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> bool;
     async fn bury(&self, lease: &Lease, reason: &str) -> bool;
     async fn give_back(&self, lease: &Lease) -> bool;
@@ -196,4 +222,77 @@ async fn a_worker_stops_although_the_store_is_down() {
     let stopped = Instant::now();
     worker.stop().await;
     assert!(stopped.elapsed() < seconds(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_dropped_because_the_store_was_down_is_handled_again() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    let handler = Handler::new(Does::Answers(200)).first([Does::AnswersAfter(seconds(100))]);
+    let worker = Running::start(inbox.worker(handler.clone()));
+    sleep(seconds(1)).await;
+    store.unplug(true);
+    sleep(seconds(40)).await;
+    store.unplug(false);
+    until_empty(&beside).await;
+    worker.stop().await;
+    assert_eq!((handler.attempts(), handler.done().len()), (vec![1, 2], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_is_dropped_as_soon_as_its_lease_is_known_to_be_lost() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    let handler = Handler::new(Does::AnswersAfter(seconds(25)));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    sleep(seconds(1)).await;
+    store.lost.store(true, Ordering::SeqCst);
+    sleep(seconds(28)).await;
+    assert_eq!((handler.begun().len(), handler.done().len()), (1, 0));
+    store.lost.store(false, Ordering::SeqCst);
+    until_empty(&beside).await;
+    worker.stop().await;
+    assert_eq!(handler.attempts(), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_costs_no_lease() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    store.takes.store(800, Ordering::SeqCst);
+    let handler = Handler::new(Does::AnswersAfter(seconds(100)));
+    let worker = Running::start(inbox.worker(handler.clone()).lease(seconds(10)));
+    until_empty(&beside).await;
+    worker.stop().await;
+    assert_eq!((handler.attempts(), handler.done().len()), (vec![1], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_leased_while_the_worker_is_told_to_stop_is_given_back() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    store.takes.store(800, Ordering::SeqCst);
+    let handler = Handler::new(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    sleep(Duration::from_millis(100)).await;
+    worker.stop().await;
+    let counts = beside.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.leased, handler.begun().len()), (1, 0, 0));
+    let worker = Running::start(beside.worker(handler.clone()));
+    until_empty(&beside).await;
+    worker.stop().await;
+    assert_eq!(handler.attempts(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_made_into_a_request_is_dead_at_once() {
+    let (store, inbox, beside) = plugged();
+    assert_received(&stack(&beside), &delivery()).await;
+    store.garbles.store(true, Ordering::SeqCst);
+    let handler = Handler::new(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    until_empty(&beside).await;
+    worker.stop().await;
+    let dead = beside.dead(None, 10).await.unwrap();
+    assert_eq!((dead.len(), dead[0].attempts, handler.begun().len()), (1, 1, 0));
 }

@@ -69,6 +69,20 @@ async fn a_dead_delivery_is_retried_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retried_delivery_does_not_wait_for_the_poll() {
+    let (inbox, handler, worker) = with_dead(1).await;
+    worker.stop().await;
+    let worker = Running::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
+    sleep(seconds(1)).await;
+    let dead = inbox.dead(None, 1).await.unwrap();
+    let retried = Instant::now();
+    assert!(inbox.retry(dead[0].id).await.unwrap());
+    until_empty(&inbox).await;
+    assert!(retried.elapsed() < seconds(100));
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_dead_deliveries_are_retried_by_hand() {
     let (inbox, handler, worker) = with_dead(600).await;
     assert_eq!(inbox.retry_all().await.unwrap(), 600);

@@ -152,3 +152,28 @@ async fn an_id_is_the_same_as_a_number_and_as_text() {
     worker.stop().await;
     assert_eq!(handler.begun(), evts(&[0]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_dead_waits_for_a_later_one_that_is_being_handled() {
+    let inbox = filled(OrderBy::branch(), &[of(7, &[1], 0), of(7, &[2], 1), of(7, &[3], 2)]).await;
+    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(422), Does::AnswersAfter(seconds(300))]);
+    let worker = Running::start(inbox.worker(handler.clone()).handler_deadline(seconds(1000)));
+    until_counts(&inbox, "one is dead and one is leased", |counts| counts.dead == 1 && counts.leased == 1).await;
+    let dead = inbox.dead(None, 1).await.unwrap();
+    assert!(inbox.retry(dead[0].id).await.unwrap());
+    sleep(seconds(200)).await;
+    assert_eq!(handler.begun(), evts(&[0, 1]));
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert_eq!(handler.begun(), evts(&[0, 1, 0, 2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_named_twice_is_one() {
+    let store = faults::Plugged::default();
+    let inbox = Inbox::new(store.clone()).order_by(OrderBy::order());
+    assert_received(&stack(&inbox), &of(7, &[3, 1, 3, 2, 1], 0)).await;
+    let keys = store.ordering_keys.lock().unwrap();
+    assert_eq!(keys.len(), 3);
+    assert!(keys.is_sorted());
+}

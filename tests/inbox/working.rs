@@ -92,6 +92,17 @@ async fn after_the_last_attempt_it_is_dead() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_long_error_the_beginning_is_kept() {
+    let inbox = inbox();
+    assert_received(&stack(&inbox), &delivery()).await;
+    let handler = tower::service_fn(|_: Request<VerifiedBody>| {
+        std::future::ready(Err::<Response<Full<Bytes>>, BoxError>("ü".repeat(1000).into()))
+    });
+    inbox.worker(handler).max_attempts(1).run_until(until_empty(&inbox)).await;
+    assert_eq!(reason(&inbox).await, "ü".repeat(200));
+}
+
+#[tokio::test(start_paused = true)]
 async fn pauses_grow_with_the_attempts_and_have_an_end() {
     let inbox = inbox();
     let stack = stack(&inbox);
@@ -242,4 +253,50 @@ async fn a_handler_that_is_busy_is_waited_for() {
     drop(stop);
     worker.await.unwrap();
     assert_eq!(handler.attempts(), [1; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_can_be_handled_at_once_does_not_wait_for_the_poll() {
+    let inbox = inbox();
+    for number in 0..10 {
+        assert_received(&stack(&inbox), &numbered(number)).await;
+    }
+    let started = Instant::now();
+    let worker = inbox.worker(Handler::new(Does::Answers(200))).concurrency(2).poll_interval(seconds(1000));
+    let worker = Running::start(worker);
+    until_empty(&inbox).await;
+    assert!(started.elapsed() < seconds(100));
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_need_not_be_sync() {
+    /// With a cell in it, as some clients have.
+    #[derive(Clone)]
+    struct Single(Handler, std::cell::Cell<u32>);
+
+    impl Service<Request<VerifiedBody>> for Single {
+        type Response = Response<Full<Bytes>>;
+        type Error = BoxError;
+        type Future = <Handler as Service<Request<VerifiedBody>>>::Future;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            self.0.poll_ready(cx)
+        }
+
+        fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
+            self.1.set(self.1.get() + 1);
+            self.0.call(request)
+        }
+    }
+
+    let inbox = inbox();
+    assert_received(&stack(&inbox), &delivery()).await;
+    let handler = Handler::new(Does::Answers(200));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let worker = tokio::spawn(inbox.worker(Single(handler.clone(), 0.into())).run_until(stopped));
+    until_empty(&inbox).await;
+    drop(stop);
+    worker.await.unwrap();
+    assert_eq!(handler.attempts(), [1]);
 }

@@ -3,6 +3,7 @@
 
 mod claims;
 mod faults;
+mod inbox;
 mod proxy;
 mod purging;
 mod tables;

@@ -114,16 +114,9 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
 async fn child_fills_the_disk() {
     use std::path::PathBuf;
 
-    fn limit_files(limit: &str) {
-        let pid = std::process::id().to_string();
-        // The soft limit alone, so that it can be raised again.
-        let limited = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:")]).status();
-        assert!(limited.unwrap().success());
-    }
-
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
     let store = SqliteStore::open(folder.join("ledger.db")).unwrap();
-    limit_files("100000");
+    crate::support::limit_files("100000");
 
     let (mut claimed, mut failed) = (vec![], 0);
     for event in 0.. {
@@ -146,7 +139,7 @@ async fn child_fills_the_disk() {
     }
     assert!(claimed.len() > 50);
 
-    limit_files("unlimited");
+    crate::support::limit_files("unlimited");
     for &event in &claimed {
         let outcome = store.claim(&claim(event, 2), LEASE).await.unwrap();
         assert!(matches!(outcome, ClaimOutcome::InFlight { .. }), "event {event}: {outcome:?}");

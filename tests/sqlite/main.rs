@@ -1,7 +1,11 @@
 //! `SqliteStore` on real files: restarts, several stores and processes on one file, and what goes wrong with files.
 #![cfg(feature = "sqlite")]
 
+mod deliveries;
 mod faults;
+mod inbox_accepting;
+mod inbox_files;
+mod inbox_leasing;
 mod processes;
 mod purging;
 mod restarts;

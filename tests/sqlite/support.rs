@@ -50,7 +50,12 @@ impl Folder {
     }
 
     pub(crate) fn rows(&self) -> u32 {
-        self.connect().query_row("SELECT count(*) FROM klikit_ledger", [], |row| row.get(0)).unwrap()
+        self.count("klikit_ledger")
+    }
+
+    /// How many rows a table has.
+    pub(crate) fn count(&self, table: &str) -> u32 {
+        self.connect().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     }
 
     /// Waits until the store that was dropped has closed the file: the last connection deletes the log.
@@ -69,6 +74,15 @@ pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// Has no file of this process grow beyond this, in the way of a disk that is full.
+#[cfg(target_os = "linux")]
+pub(crate) fn limit_files(limit: &str) {
+    let pid = std::process::id().to_string();
+    // The soft limit alone, so that it can be raised again.
+    let limited = std::process::Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:")]).status();
+    assert!(limited.unwrap().success());
 }
 
 /// Waits for something that cannot be awaited. The test fails if it never comes.

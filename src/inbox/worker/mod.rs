@@ -160,13 +160,16 @@ impl<S> Worker<S> {
         S::Error: Send,
         ResBody: Send + 'static,
     {
+        // Apart, so that the future is `Send` also when the handler is not `Sync`.
+        let Self { handler, config, settings } = self;
+        let looker = Looker { config, settings };
         let mut shutdown = pin!(shutdown.map(drop));
         let (cut, cut_off) = watch::channel(false);
         let mut attempts = JoinSet::new();
         let mut pace = Pace::new();
         loop {
             let stopped = {
-                let ready = pin!(self.ready_to_lease(&mut attempts, &mut pace));
+                let ready = pin!(looker.ready_to_lease(&mut attempts, &mut pace));
                 matches!(select(&mut shutdown, ready).await, Either::Left(_))
             };
             if stopped {
@@ -174,28 +177,29 @@ impl<S> Worker<S> {
             }
             // Never dropped half-way: what it has leased would be lost for the time of a lease.
             let leased_at = Instant::now();
-            let limit = self.settings.concurrency - attempts.len();
-            let leased = self.lease_some(limit, &mut pace).await;
+            let limit = looker.settings.concurrency - attempts.len();
+            let leased = looker.lease(limit, &mut pace).await;
             if (&mut shutdown).now_or_never().is_some() {
-                self.give_back(&leased).await;
+                looker.give_back(&leased).await;
                 break;
             }
             for leased in leased {
-                let (config, settings) = (Arc::clone(&self.config), self.settings.clone());
-                attempts.spawn(attempt::run(
-                    self.handler.clone(),
-                    leased,
-                    leased_at,
-                    config,
-                    settings,
-                    cut_off.clone(),
-                ));
+                let (config, settings) = (Arc::clone(&looker.config), looker.settings.clone());
+                attempts.spawn(attempt::run(handler.clone(), leased, leased_at, config, settings, cut_off.clone()));
             }
-            self.purge(&mut pace).await;
+            looker.purge(&mut pace).await;
         }
-        drain(attempts, cut, self.settings.drain_deadline).await;
+        drain(attempts, cut, looker.settings.drain_deadline).await;
     }
+}
 
+/// Looks for what there is to do.
+struct Looker {
+    config: Arc<Config>,
+    settings: Settings,
+}
+
+impl Looker {
     /// Waits until there is room for an attempt, and a reason to look for one.
     async fn ready_to_lease(&self, attempts: &mut JoinSet<()>, pace: &mut Pace) {
         loop {
@@ -227,7 +231,7 @@ impl<S> Worker<S> {
         }
     }
 
-    async fn lease_some(&self, limit: usize, pace: &mut Pace) -> Vec<Leased> {
+    async fn lease(&self, limit: usize, pace: &mut Pace) -> Vec<Leased> {
         let Settings { lease, max_attempts, .. } = self.settings;
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         pace.looked = Instant::now();

@@ -218,23 +218,23 @@ impl Ledger for MemoryStore {
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         let shared = &self.shared;
         let now = shared.now();
-        let forgotten = shared.shard(event).lock().forget(now, |_, entry| entry.event == *event);
+        let forgotten = shared.shard(event).lock().forget(now, |entry| entry.event == *event);
         shared.give_back(forgotten.all);
-        Ok(forgotten.live.len() as u64)
+        Ok(forgotten.live)
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let shared = &self.shared;
         let now = shared.now();
         let wall = SystemTime::now();
-        let chosen = |_: &EventKey, entry: &Entry| window.contains(&entry.claimed_at.on_the_wall(now, wall));
+        let chosen = |entry: &Entry| window.contains(&entry.claimed_at.on_the_wall(now, wall));
         // All locked at once, so that there is one order of calls. Whoever locks several does it in this order.
         let mut tables: Vec<_> = shared.shards.iter().map(Shard::lock).collect();
         let mut live = 0;
         for table in &mut tables {
             let forgotten = table.forget(now, chosen);
             shared.give_back(forgotten.all);
-            live += forgotten.live.len() as u64;
+            live += forgotten.live;
         }
         Ok(live)
     }

@@ -119,7 +119,7 @@ struct Done {
 /// How many entries were taken out.
 pub(super) struct Forgotten {
     /// Those that counted as present.
-    pub(super) live: Vec<EventKey>,
+    pub(super) live: u64,
     pub(super) all: usize,
 }
 
@@ -229,14 +229,21 @@ impl Table {
         self.entries.get(&claim.key).is_some_and(|entry| entry.is_claimed_by(claim, now)) && self.remove(&claim.key)
     }
 
-    pub(super) fn forget(&mut self, now: Tick, mut which: impl FnMut(&EventKey, &Entry) -> bool) -> Forgotten {
-        let chosen = self.entries.iter().filter(|(key, entry)| which(key, entry));
+    pub(super) fn forget(&mut self, now: Tick, mut which: impl FnMut(&Entry) -> bool) -> Forgotten {
+        let chosen = self.entries.iter().filter(|(_, entry)| which(entry));
         let chosen: Vec<_> = chosen.map(|(key, entry)| (*key, !entry.is_up(now))).collect();
         for (key, _) in &chosen {
             self.remove(key);
         }
-        let live = chosen.iter().filter(|(_, live)| *live).map(|(key, _)| *key).collect();
+        let live = chosen.iter().map(|&(_, live)| u64::from(live)).sum();
         Forgotten { live, all: chosen.len() }
+    }
+
+    /// The keys of those that count as present and that `which` chooses.
+    #[cfg(feature = "inbox")]
+    pub(super) fn live_keys(&self, now: Tick, which: impl Fn(&Entry) -> bool) -> Vec<EventKey> {
+        let live = self.entries.iter().filter(|(_, entry)| !entry.is_up(now) && which(entry));
+        live.map(|(key, _)| *key).collect()
     }
 
     /// Whether it was there.

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::{
     connection::{Failure, batch, check},
     error::{Kind, PostgresError},
+    inbox::{HandOff, InboxSql},
     sql::{Sql, TableName},
     store::PostgresStore,
     tls,
@@ -20,17 +21,19 @@ pub struct PostgresStoreBuilder {
     table: String,
     max_connections: usize,
     deadline: Duration,
+    hand_off: Option<HandOff>,
 }
 
-/// To connect and to create the table. Longer than for a claim: nobody is waiting for an answer yet.
+/// To connect and to create the tables. Longer than for a claim: nobody is waiting for an answer yet.
 const START: Duration = Duration::from_secs(10);
 
 impl PostgresStoreBuilder {
     pub(super) fn new() -> Self {
-        Self { table: PostgresStore::TABLE.into(), max_connections: 10, deadline: Duration::from_secs(2) }
+        let table = PostgresStore::TABLE.into();
+        Self { table, max_connections: 10, deadline: Duration::from_secs(2), hand_off: None }
     }
 
-    /// The table to use, in place of [`klikit_deliveries`](PostgresStore::TABLE).
+    /// The table to use, in place of [`klikit_deliveries`](PostgresStore::TABLE). The names of the inbox's tables begin with it.
     ///
     /// At most 48 of `a-z`, `0-9` and `_`, not a digit first. A schema's name and a dot may stand before it; that schema
     /// must exist. Anything else is refused when the store is opened.
@@ -45,14 +48,32 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// How long a claim, a completion, a renewal or a release may take, the wait for a connection included, until it is an
-    /// error: 2 seconds unless set. Forgetting and purging may take 30 times as long.
+    /// How long a call may take, the wait for a connection included, until it is an error: 2 seconds unless set. Forgetting,
+    /// purging and counting what there is may take 30 times as long.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Connects to the database that `url` names, and creates the table if it is missing.
+    /// Hands deliveries that the inbox accepts to another queue in this database, in place of storing them in the inbox's own
+    /// tables: see the [module](super#handing-off-to-another-queue). Not set by default.
+    ///
+    /// `sql` is one statement. What it returns is ignored; when it fails, the delivery is not accepted, and klikit sends it
+    /// again. It is checked when the store is opened.
+    ///
+    /// | parameter | type | is |
+    /// |---|---|---|
+    /// | `$1` | `bytea` | the body: customers' data |
+    /// | `$2` | `text` | JSON, an object: `method`, `uri`, `tenant`, `secret_id`, `received_at` in milliseconds since 1970, and where there are such, `content_type`, `event_id`, `event_type`, and `conflict`, which is `true` when the event's id had come with another body before |
+    /// | `$3` | `text` | the key under which the delivery is remembered, in hexadecimal: a job key that is no other delivery's |
+    ///
+    /// It need not use all of them.
+    pub fn hand_off(mut self, sql: impl Into<String>) -> Self {
+        self.hand_off = Some(HandOff::new(sql.into()));
+        self
+    }
+
+    /// Connects to the database that `url` names, and creates the tables if they are missing.
     ///
     /// `sslmode=require` has the connection encrypted and the server's certificate checked, name included, against those
     /// that the system trusts (or that `SSL_CERT_FILE` names). `sslmode=disable`, and `sslmode=prefer`, which is the
@@ -62,7 +83,8 @@ impl PostgresStoreBuilder {
     /// # Errors
     ///
     /// When the URL or the table's name is none, when the system's certificates cannot be read, when the server cannot be
-    /// reached within 10 seconds, and when the table can be neither found nor created, or is another program's.
+    /// reached within 10 seconds, when the tables can be neither found nor created, or are another program's, and when the
+    /// [hand-off](Self::hand_off) is none.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, PostgresError> {
         let table = TableName::parse(&self.table)?;
         let limit = Some(self.deadline);
@@ -77,40 +99,49 @@ impl PostgresStoreBuilder {
         self.open(table, pool).await
     }
 
-    /// Uses connections of a pool of your own, and creates the table if it is missing.
+    /// Uses connections of a pool of your own, and creates the tables if they are missing.
     ///
     /// A connection that fails, or that does not answer in time, is closed and not given back to the pool.
     ///
     /// # Errors
     ///
-    /// When the table's name is none, when no connection can be had within 10 seconds, and when the table can be neither
-    /// found nor created, or is another program's.
+    /// When the table's name is none, when no connection can be had within 10 seconds, when the tables can be neither found nor
+    /// created, or are another program's, and when the [hand-off](Self::hand_off) is none.
     pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
         let table = TableName::parse(&self.table)?;
         self.open(table, pool).await
     }
 
     async fn open(self, table: TableName, pool: Pool) -> Result<PostgresStore, PostgresError> {
-        let sql = Sql::new(&table);
-        match timeout(START, prepare_table(&pool, &sql)).await {
-            Ok(Ok(())) => Ok(PostgresStore::new(pool, sql, self.deadline)),
-            Ok(Err(Failure::Pool(error))) => Err(PostgresError::because(Kind::Connect, error)),
-            Ok(Err(error)) => Err(PostgresError::because(Kind::Table(table.quoted()), error)),
-            Err(elapsed) => Err(PostgresError::because(Kind::Connect, elapsed)),
-        }
+        let (sql, inbox) = (Sql::new(&table), InboxSql::new(&table));
+        let failed = |kind, failure| match failure {
+            Failure::Pool(error) => PostgresError::because(Kind::Connect, error),
+            failure => PostgresError::because(kind, failure),
+        };
+        let prepare = async {
+            let (ledger, beside) = (|| Kind::Table(table.quoted()), || Kind::Table(table.with("_inbox")));
+            create(&pool, &sql.each(), &sql.create).await.map_err(|failure| failed(ledger(), failure))?;
+            create(&pool, &inbox.each(), &inbox.create).await.map_err(|failure| failed(beside(), failure))?;
+            // Another program's tables of the same names show here, and not when an order comes in.
+            check(&pool, &sql.each()).await.map_err(|failure| failed(ledger(), failure))?;
+            check(&pool, &inbox.each()).await.map_err(|failure| failed(beside(), failure))?;
+            if let Some(hand_off) = &self.hand_off
+                && !hand_off.check(&pool).await.map_err(|failure| failed(Kind::HandOff, failure))?
+            {
+                return Err(PostgresError::because(Kind::HandOff, "it is empty, or has more than three parameters"));
+            }
+            Ok(())
+        };
+        let prepared = timeout(START, prepare).await;
+        prepared.unwrap_or_else(|elapsed| Err(PostgresError::because(Kind::Connect, elapsed)))?;
+        Ok(PostgresStore::new(pool, sql, inbox, self.hand_off, self.deadline))
     }
 }
 
-/// Creates the table unless it is there, so that a user who may only use it need not have the right to create it.
-async fn prepare_table(pool: &Pool, sql: &Sql) -> Result<(), Failure> {
-    match check(pool, &sql.claim).await {
-        Ok(()) => {}
-        Err(Failure::Statement(_)) => batch(pool, &sql.create).await?,
-        Err(failure) => return Err(failure),
+/// Creates tables unless they are there, so that a user who may only use them need not have the right to create them.
+async fn create(pool: &Pool, statements: &[&str], create: &str) -> Result<(), Failure> {
+    match check(pool, statements).await {
+        Err(Failure::Statement(_)) => batch(pool, create).await,
+        checked => checked,
     }
-    // Another program's table of the same name shows here, and not when an order comes in.
-    for statement in sql.each() {
-        check(pool, statement).await?;
-    }
-    Ok(())
 }

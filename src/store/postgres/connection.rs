@@ -3,10 +3,22 @@
 use std::{error::Error, fmt, pin::pin};
 
 use deadpool_postgres::{Client, Pool, PoolError};
-use futures_util::TryStreamExt;
-use tokio_postgres::{Row, error::SqlState, types::ToSql};
+use futures_util::{
+    TryStreamExt,
+    future::{try_join, try_join_all, try_join3},
+};
+use tokio_postgres::{
+    Row,
+    error::SqlState,
+    types::{ToSql, Type},
+};
 
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Whatever the database's default is: the statements are written for this isolation.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+const COMMIT: &str = "COMMIT";
 
 /// What a statement gave.
 pub(super) struct Answer {
@@ -33,6 +45,29 @@ pub(super) async fn run(pool: &Pool, sql: &str, params: Params<'_>) -> Result<An
     }
 }
 
+/// Runs one prepared statement in a transaction that begins with `begin`: one round trip all the same, because everything is
+/// sent at once.
+///
+/// Twice when the connection broke, as [`run`] does. After an error the server makes a roll-back of the commit.
+pub(super) async fn run_within(pool: &Pool, begin: &str, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
+    match once_within(pool, begin, sql, params).await {
+        Err(failure) if failure.may_pass() => once_within(pool, begin, sql, params).await,
+        answer => answer,
+    }
+}
+
+/// Runs `first` and, if that has changed a row, `second` in one transaction. Whether it has.
+pub(super) async fn run_both(
+    pool: &Pool,
+    first: (&str, Params<'_>),
+    second: (&str, &[Type], Params<'_>),
+) -> Result<bool, Failure> {
+    match both_once(pool, first, second).await {
+        Err(failure) if failure.may_pass() => both_once(pool, first, second).await,
+        answer => answer,
+    }
+}
+
 /// Runs statements without parameters, in one transaction.
 pub(super) async fn batch(pool: &Pool, sql: &str) -> Result<(), Failure> {
     let lent = Lent::from(pool).await?;
@@ -41,12 +76,21 @@ pub(super) async fn batch(pool: &Pool, sql: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has the server check a statement against the table.
-pub(super) async fn check(pool: &Pool, sql: &str) -> Result<(), Failure> {
+/// Has the server check statements against the tables, all at once.
+pub(super) async fn check(pool: &Pool, statements: &[&str]) -> Result<(), Failure> {
     let lent = Lent::from(pool).await?;
-    lent.client().prepare_cached(sql).await.map_err(Failure::Statement)?;
+    let prepare = statements.iter().map(|sql| lent.client().prepare_cached(sql));
+    try_join_all(prepare).await.map_err(Failure::Statement)?;
     lent.give_back();
     Ok(())
+}
+
+/// The same for one, with parameters of these types, used or not. How many it has.
+pub(super) async fn check_typed(pool: &Pool, sql: &str, types: &[Type]) -> Result<usize, Failure> {
+    let lent = Lent::from(pool).await?;
+    let statement = lent.client().prepare_typed_cached(sql, types).await.map_err(Failure::Statement)?;
+    lent.give_back();
+    Ok(statement.params().len())
 }
 
 async fn once(pool: &Pool, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
@@ -54,6 +98,41 @@ async fn once(pool: &Pool, sql: &str, params: Params<'_>) -> Result<Answer, Fail
     let answer = ask(lent.client(), sql, params).await.map_err(Failure::Statement)?;
     lent.give_back();
     Ok(answer)
+}
+
+async fn once_within(pool: &Pool, begin: &str, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
+    let lent = Lent::from(pool).await?;
+    let client = lent.client();
+    // Before the transaction, so that nothing has to be waited for within it.
+    client.prepare_cached(sql).await.map_err(Failure::Statement)?;
+    let all = try_join3(client.batch_execute(begin), ask(client, sql, params), client.batch_execute(COMMIT));
+    let ((), answer, ()) = all.await.map_err(Failure::Statement)?;
+    lent.give_back();
+    Ok(answer)
+}
+
+async fn both_once(
+    pool: &Pool,
+    (first, first_params): (&str, Params<'_>),
+    (second, types, second_params): (&str, &[Type], Params<'_>),
+) -> Result<bool, Failure> {
+    let lent = Lent::from(pool).await?;
+    let client = lent.client();
+    let run = async {
+        client.prepare_cached(first).await?;
+        let ((), answer) = try_join(client.batch_execute(BEGIN), ask(client, first, first_params)).await?;
+        if answer.changed == 0 {
+            client.batch_execute("ROLLBACK").await?;
+            return Ok(false);
+        }
+        let second = client.prepare_typed_cached(second, types).await?;
+        client.execute(&second, second_params).await?;
+        client.batch_execute(COMMIT).await?;
+        Ok(true)
+    };
+    let changed = run.await.map_err(Failure::Statement)?;
+    lent.give_back();
+    Ok(changed)
 }
 
 async fn ask(client: &Client, sql: &str, params: Params<'_>) -> Result<Answer, tokio_postgres::Error> {
@@ -95,6 +174,11 @@ impl Drop for Lent {
 }
 
 impl Failure {
+    /// Whether a row was added meanwhile that stands in the way.
+    pub(super) fn is_collision(&self) -> bool {
+        matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION))
+    }
+
     /// Whether another connection, or the same statement a moment later, may do.
     fn may_pass(&self) -> bool {
         const PASSING: [SqlState; 5] = [

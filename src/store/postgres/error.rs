@@ -21,6 +21,7 @@ pub(super) enum Kind {
     Pool,
     Connect,
     Table(String),
+    HandOff,
 }
 
 impl PostgresError {
@@ -46,6 +47,7 @@ impl fmt::Display for PostgresError {
             Kind::Pool => f.write_str("the pool of connections could not be made"),
             Kind::Connect => f.write_str("could not connect to Postgres"),
             Kind::Table(name) => write!(f, "could not create or use the table {name}"),
+            Kind::HandOff => f.write_str("the statement that hands deliveries off is none that Postgres can run"),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Handled deliveries, remembered in a Postgres table that several nodes share.
+//! Handled deliveries, remembered in a Postgres table that several nodes share, and beside it an
+//! [inbox](crate::inbox) of those that are still to be handled.
 //!
 //! - Time is the server's: the nodes' clocks need not agree.
 //! - A delivery not seen before is claimed by one statement, in one round trip. Finding out about a duplicate takes two.
-//! - The table creates itself. It takes some 170 bytes of disk for each remembered delivery, its indexes included.
+//! - The ledger's table creates itself. It takes some 170 bytes of disk for each remembered delivery, its indexes included.
 //! - Entries whose time is up are deleted in the background, a slice of the table at a time.
 //! - Nothing waits for ever: a server that hangs, or that is gone, gives an error within the
 //!   [deadline](PostgresStoreBuilder::deadline), the delivery is answered with 503, and klikit sends it again. Broken
@@ -49,13 +50,108 @@
 //!
 //! The layer then completes the same claim once more, which changes nothing. With another driver, run
 //! [`PostgresStore::complete_sql`].
+//!
+//! # The inbox
+//!
+//! - A delivery and its row in the ledger are stored by one statement, in one round trip. A duplicate takes two.
+//! - Three tables create themselves beside the ledger's: `klikit_deliveries_inbox` says where each delivery stands,
+//!   `klikit_deliveries_inbox_delivery` what it is, `klikit_deliveries_inbox_ordering` who waits for whom.
+//! - Nodes that lease at the same time pass over what the other one is about to take, so that none waits for another.
+//! - Deliveries that are [kept in order](crate::inbox::OrderBy) get their ids in the order in which they are committed. So those
+//!   that share a key wait for each other's commit. One that is brought back from the dead takes its old place, and waits for
+//!   a younger one that somebody has already.
+//! - A zero byte in the reason why an attempt failed is stored as U+FFFD: Postgres has no text with one.
+//!
+//! # Finishing in a transaction of your own
+//!
+//! A worker finishes a delivery after the handler has succeeded. When the process dies in between, the delivery is handled
+//! again. A handler that writes to the same database can close that gap as well: it finishes the delivery in the transaction
+//! that writes the order, and its effects are there exactly once.
+//!
+//! ```no_run
+//! use axum::{Extension, body::Bytes, http::StatusCode};
+//! use tower_klikit::{inbox::Attempt, store::postgres::PostgresStore};
+//!
+//! async fn order(
+//!     Extension(pool): Extension<deadpool_postgres::Pool>,
+//!     Extension(store): Extension<PostgresStore>,
+//!     Extension(attempt): Extension<Attempt>,
+//!     body: Bytes,
+//! ) -> StatusCode {
+//!     match write(&pool, &store, &attempt, &body).await {
+//!         Ok(()) => StatusCode::OK,
+//!         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+//!     }
+//! }
+//!
+//! async fn write(
+//!     pool: &deadpool_postgres::Pool,
+//!     store: &PostgresStore,
+//!     attempt: &Attempt,
+//!     body: &[u8],
+//! ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//!     let mut client = pool.get().await?;
+//!     let transaction = client.transaction().await?;
+//!     transaction.execute("INSERT INTO orders (body) VALUES ($1)", &[&body]).await?;
+//!     if !store.finish_in(&*transaction, attempt.lease()).await? {
+//!         transaction.rollback().await?;
+//!         return Err("another worker has this delivery".into());
+//!     }
+//!     transaction.commit().await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The worker then finds the delivery finished, which is as it should be. Let the commit be the last thing that the handler does:
+//! from then on the lease can no longer be extended, and a handler that goes on for long is dropped where it stands. With another
+//! driver, run [`PostgresStore::finish_sql`].
+//!
+//! # Handing off to another queue
+//!
+//! Where this database has a queue already, the inbox's acceptor can feed it. With a
+//! [statement](PostgresStoreBuilder::hand_off) that puts a delivery there, accepting runs that statement in the transaction that
+//! remembers the delivery, so that both happen or neither does. The inbox's own tables stay empty, and no worker of this crate is
+//! needed: retries and the dead are the queue's. A delivery that is accepted twice is put there once.
+//!
+//! With [pgmq](https://github.com/pgmq/pgmq):
+//!
+//! ```no_run
+//! use tower_klikit::{inbox::Inbox, store::postgres::PostgresStore};
+//!
+//! # async fn open() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = PostgresStore::builder()
+//!     .hand_off(
+//!         "SELECT pgmq.send('klikit', jsonb_build_object(\
+//!          'key', $3::text, 'head', $2::jsonb, 'body', convert_from($1, 'UTF8')::jsonb))",
+//!     )
+//!     .connect("postgres://klikit:password@db.example.com/orders?sslmode=require")
+//!     .await?;
+//! let acceptor = Inbox::new(store).acceptor();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With [Graphile Worker](https://worker.graphile.org), whose payload is `json`:
+//!
+//! ```sql
+//! SELECT graphile_worker.add_job(
+//!   'klikit_order',
+//!   json_build_object('head', $2::json, 'body', convert_from($1, 'UTF8')::json),
+//!   job_key => $3
+//! )
+//! ```
+//!
+//! Both read the body as JSON, and so refuse one that is not, for ever: keep it as text, or as `encode($1, 'base64')`, where
+//! other bodies may come. What is stored in the inbox when the hand-off is switched on still needs a worker.
 
 mod builder;
 mod connection;
 mod error;
+mod inbox;
 mod sql;
 mod store;
 mod sweep;
 mod tls;
+mod values;
 
 pub use self::{builder::PostgresStoreBuilder, error::PostgresError, store::PostgresStore};

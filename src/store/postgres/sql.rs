@@ -27,15 +27,25 @@ impl TableName {
 
     /// As it stands in a statement.
     pub(super) fn quoted(&self) -> String {
+        self.with("")
+    }
+
+    /// The table beside it whose name has this at its end, as it stands in a statement.
+    pub(super) fn with(&self, suffix: &str) -> String {
         match &self.schema {
-            Some(schema) => format!(r#""{schema}"."{}""#, self.table),
-            None => format!(r#""{}""#, self.table),
+            Some(schema) => format!(r#""{schema}"."{}{suffix}""#, self.table),
+            None => self.index(suffix),
         }
+    }
+
+    /// An index, which has no schema of its own, as it stands in the statement that creates it.
+    pub(super) fn index(&self, suffix: &str) -> String {
+        format!(r#""{}{suffix}""#, self.table)
     }
 }
 
 /// Lower case only, so that the name means the same with quotes and without. Postgres cuts names off at 63 bytes; 48 leave
-/// room for the name of the index.
+/// room for the names of the indexes and of the tables beside it.
 fn is_identifier(name: &str) -> bool {
     name.len() <= 48
         && name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
@@ -73,12 +83,12 @@ pub(super) struct Sql {
 
 /// Keeps two nodes from creating a table at the same time, which fails for one of them even with `IF NOT EXISTS`. Any
 /// number does that nobody else uses: these are the first bytes of "klikit".
-const CREATE_LOCK: i64 = 0x6b6c_696b_6974;
+pub(super) const CREATE_LOCK: i64 = 0x6b6c_696b_6974;
 
 impl Sql {
     pub(super) fn new(name: &TableName) -> Self {
         let table = name.quoted();
-        let index = format!(r#""{}_event_idx""#, name.table);
+        let index = name.index("_event_idx");
         let blocks = format!("pg_relation_size('{table}'::regclass) / current_setting('block_size')::bigint");
         let holds = "key = encode($1::bytea, 'hex')::uuid AND token = encode($2::bytea, 'hex')::uuid \
                      AND until > clock_timestamp()";

@@ -13,39 +13,43 @@ use deadpool_postgres::Pool;
 use tokio::time::timeout;
 use tokio_postgres::{
     GenericClient, Row,
-    types::{FromSql, ToSql, Type, accepts},
+    types::{ToSql, Type},
 };
 
 use super::{
     builder::PostgresStoreBuilder,
     connection::{Answer, Failure, Params, run},
     error::PostgresError,
+    inbox::{HandOff, InboxSql},
     sql::Sql,
     sweep::{self, Sweeper},
+    values::{Digest, bytes, count, seconds, within_calendar},
 };
-use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, StoreError};
+use crate::dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError};
 
-/// A [`Ledger`] in a Postgres table. See the [module](super) for what it promises.
+/// A [`Ledger`] and an [`InboxStore`](crate::inbox::InboxStore) in Postgres tables. See the [module](super) for what it promises.
 ///
 /// Clones share the connections.
 #[derive(Clone)]
 pub struct PostgresStore {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) sql: Sql,
+    pub(super) inbox: InboxSql,
+    pub(super) hand_off: Option<HandOff>,
     pub(super) deadline: Duration,
     pub(super) sweeper: Sweeper,
 }
 
 /// How often a claim is tried that finds an entry, and then finds it gone. It takes another node that claims and releases at
 /// the same pace to need a second one.
-const TRIES: u32 = 16;
+pub(super) const TRIES: u32 = 16;
 
 /// What forgetting and purging get, in deadlines: they may look at the whole table.
-const PATIENCE: u32 = 30;
+pub(super) const PATIENCE: u32 = 30;
 
 impl PostgresStore {
     /// The table's name unless another is set.
@@ -74,8 +78,8 @@ impl PostgresStore {
         PostgresStoreBuilder::new()
     }
 
-    pub(super) fn new(pool: Pool, sql: Sql, deadline: Duration) -> Self {
-        Self { shared: Arc::new(Shared { pool, sql, deadline, sweeper: Sweeper::default() }) }
+    pub(super) fn new(pool: Pool, sql: Sql, inbox: InboxSql, hand_off: Option<HandOff>, deadline: Duration) -> Self {
+        Self { shared: Arc::new(Shared { pool, sql, inbox, hand_off, deadline, sweeper: Sweeper::default() }) }
     }
 
     /// The statement that completes a claim, for a transaction of your own through any driver.
@@ -115,16 +119,20 @@ impl PostgresStore {
         self.within(1, complete).await.map(|changed| changed > 0)
     }
 
-    async fn run(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
+    pub(super) async fn run(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
         self.within(1, run(&self.shared.pool, sql, params)).await
     }
 
     /// Runs a statement that may look at the whole table.
-    async fn run_long(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
+    pub(super) async fn run_long(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
         self.within(PATIENCE, run(&self.shared.pool, sql, params)).await
     }
 
-    async fn within<T, E>(&self, deadlines: u32, work: impl Future<Output = Result<T, E>>) -> Result<T, StoreError>
+    pub(super) async fn within<T, E>(
+        &self,
+        deadlines: u32,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, StoreError>
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
@@ -245,36 +253,4 @@ fn outcome(row: &Row) -> Result<Option<ClaimOutcome>, tokio_postgres::Error> {
             remaining: Duration::try_from_secs_f64(remaining).unwrap_or_default(),
         }),
     })
-}
-
-fn count(answer: &Answer) -> Result<u64, StoreError> {
-    let row = answer.rows.first().ok_or_else(|| StoreError::new("a count without a row"))?;
-    let count: i64 = row.try_get(0).map_err(StoreError::new)?;
-    u64::try_from(count).map_err(StoreError::new)
-}
-
-fn bytes(key: &EventKey) -> &[u8] {
-    key.as_bytes()
-}
-
-/// A hundred years at most, which Postgres can still add to today.
-fn seconds(duration: Duration) -> f64 {
-    duration.min(Duration::from_secs(100 * 365 * 24 * 60 * 60)).as_secs_f64()
-}
-
-/// The nearest time between the years 1970 and 9999, which is all that the driver and Postgres have in common.
-fn within_calendar(time: SystemTime) -> SystemTime {
-    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    time.clamp(SystemTime::UNIX_EPOCH, last)
-}
-
-/// A digest, read from a column.
-struct Digest(BodyDigest);
-
-impl<'a> FromSql<'a> for Digest {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(<[u8; 32]>::try_from(raw)?.into()))
-    }
-
-    accepts!(BYTEA);
 }

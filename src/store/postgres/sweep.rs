@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{connection::run, store::Shared};
 
-/// One sweep for so many completions.
+/// One sweep for so many entries that are done: completed, or accepted.
 ///
 /// A sweep looks at 128 blocks, which is 8,000 rows and 10 ms of the server's time. So a table in which as many entries run
 /// out as are added stays about 256 / 8,000, or 3 %, larger than it need be, however large it is, and no index has to be

@@ -233,6 +233,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_as_durable_as_was_asked_for() {
+        let path = std::env::temp_dir().join(format!("tower-klikit-{}-durable.db", std::process::id()));
+        for synchronous in [Synchronous::Normal, Synchronous::Full] {
+            let mut database = Database::open(&path, Schema::new("klikit_").unwrap(), synchronous).unwrap();
+            for database in [&mut database.for_reading(), &mut database] {
+                let (connection, _) = database.connection().unwrap();
+                let level: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+                assert_eq!(level, synchronous as i64);
+            }
+        }
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn who_reads_cannot_write() {
+        let path = std::env::temp_dir().join(format!("tower-klikit-{}-reads.db", std::process::id()));
+        let database = Database::open(&path, Schema::new("klikit_").unwrap(), Synchronous::Full).unwrap();
+        let mut reading = database.for_reading();
+        let (connection, _) = reading.connection().unwrap();
+        assert!(connection.execute_batch("CREATE TABLE t (c)").is_err());
+        drop((reading, database));
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn a_setting_that_was_not_taken_is_an_error() {
         // In memory, there is no write-ahead log.
         let connection = Connection::open_in_memory().unwrap();

@@ -1,4 +1,4 @@
-//! Deliveries remembered in a file, by [SQLite](https://sqlite.org), which comes with this crate.
+//! Deliveries remembered, and kept until they are handled, in a file, by [SQLite](https://sqlite.org), which comes with this crate.
 //!
 //! For one machine. Several processes on it may share the file; a file on a network mount may not be shared.
 //!
@@ -6,12 +6,16 @@
 //!   opened, and read back.
 //! - **Waiting is shared.** One thread writes. What comes in while it waits for the disk is committed together, 256 calls at
 //!   most, so that many deliveries at once cost one wait.
+//! - **Looking holds up nobody.** What may be leased, and how much there is, is read by a second thread on a connection of its
+//!   own, which is opened when an inbox first asks.
 //! - **The lock is waited for half a second**, if another process is writing. After that the call fails, and klikit sends the
 //!   delivery again. So do the calls fail while the disk is full, or the file cannot be written; they succeed again once it
 //!   can, without a restart.
 //! - **The clock is this machine's**, in milliseconds. If it is set back, entries last longer by as much.
 //! - **What is over is purged as claims come**, a few rows with each. The file does not shrink, the room is used again. One
 //!   million deliveries that are remembered take about 100 MB.
+//! - **What was deleted can be read in the file**, and in the one whose name ends in `-wal`, until the room is used again. Bodies
+//!   hold customers' data: keep the file as you would keep them.
 //! - **Do not delete the file while it is open**, nor the two files beside it whose names end in `-wal` and `-shm`. If it is
 //!   deleted or replaced, the calls that notice fail, and those after them find an empty ledger in a new file.
 //!

@@ -131,6 +131,8 @@ enum Failed {
     Any(SqliteError),
     /// One with fewer calls might be.
     This(SqliteError),
+    /// The only call in it failed.
+    Call(SqliteError),
 }
 
 impl Thread {
@@ -155,7 +157,7 @@ impl Thread {
         let claims = batch.iter().filter(|job| job.is_claim()).count();
         let outcome = match self.attempt(batch, PURGED_BY_A_BATCH.min(claims * PURGED_BY_A_CLAIM)) {
             Ok(()) => Ok(()),
-            Err(Failed::Any(error)) => Err(error),
+            Err(Failed::Any(error) | Failed::Call(error)) => Err(error),
             // It is undone for all. Whichever call it was that did not go, the others do without it.
             Err(Failed::This(_)) => return self.serve_one_by_one(batch),
         };
@@ -169,7 +171,7 @@ impl Thread {
         for mut job in batch.drain(..) {
             let outcome = match any.clone().map(|()| self.attempt(std::slice::from_mut(&mut job), 0)) {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(Failed::This(error))) => Err(error),
+                Ok(Err(Failed::This(error) | Failed::Call(error))) => Err(error),
                 Ok(Err(Failed::Any(error))) => {
                     // Not each of them is to wait for a lock in its turn.
                     any = Err(error.clone());
@@ -184,7 +186,7 @@ impl Thread {
     /// Runs these in one transaction, and purges among so many rows.
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>], purge: usize) -> Result<(), Failed> {
         let outcome = self.transact(jobs, purge);
-        if let Err(Failed::Any(error) | Failed::This(error)) = &outcome
+        if let Err(Failed::Any(error) | Failed::This(error) | Failed::Call(error)) = &outcome
             && error.kind() != SqliteErrorKind::Busy
         {
             // A new connection knows the disk and the tables as they are now.
@@ -201,10 +203,11 @@ impl Thread {
             .map_err(|error| Failed::Any(error.into()))?;
         // Read now that it is this batch's turn: the times of calls are in the order of the calls.
         let turn = Turn::new(&transaction, schema, (self.clock)());
+        let alone = jobs.len() == 1;
         for job in jobs {
             // A call that failed may have done the half of it. A savepoint for each would undo that alone, and would be paid for
             // by all those that do not fail.
-            job.run(&turn).map_err(Failed::This)?;
+            job.run(&turn).map_err(if alone { Failed::Call } else { Failed::This })?;
         }
         if purge > 0 {
             self.purged = purge_slice(&turn.ledger(), &self.purged, purge).map_err(this)?;

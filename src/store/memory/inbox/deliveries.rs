@@ -153,7 +153,7 @@ impl Deliveries {
                 self.bury(id, "its lease ran out on its last attempt");
                 continue;
             }
-            if row.ordering_keys.iter().any(|key| self.is_held_up(key, id)) {
+            if row.ordering_keys.iter().any(|key| self.is_held_up(key, id, now)) {
                 continue;
             }
             leased.extend(self.change(id, |row| {
@@ -167,9 +167,16 @@ impl Deliveries {
         leased
     }
 
-    fn is_held_up(&self, key: &OrderingKey, id: DeliveryId) -> bool {
-        let first = DeliveryId::new(i64::MIN);
-        self.ordering.range((*key, first)..(*key, id)).next().is_some()
+    /// By one before it, or by one behind it that was leased while it was dead.
+    fn is_held_up(&self, key: &OrderingKey, id: DeliveryId, now: Tick) -> bool {
+        let (first, last) = (DeliveryId::new(i64::MIN), DeliveryId::new(i64::MAX));
+        let mut before = self.ordering.range((*key, first)..(*key, id));
+        let mut behind = self.ordering.range((*key, id)..=(*key, last));
+        before.next().is_some() || behind.any(|(_, other)| *other != id && self.is_leased(*other, now))
+    }
+
+    fn is_leased(&self, id: DeliveryId, now: Tick) -> bool {
+        self.rows.get(&id).is_some_and(|row| row.state == DeliveryState::Leased && row.due > now)
     }
 
     /// Whether the lease was held.
@@ -182,8 +189,8 @@ impl Deliveries {
         self.rows.get(&lease.id()).is_some_and(|row| row.is_held_by(lease))
     }
 
-    pub(super) fn extend(&mut self, lease: &Lease, until: Tick) -> bool {
-        self.change_held(lease, |row| row.due = until)
+    pub(super) fn extend(&mut self, lease: &Lease, now: Tick, time: Duration) -> bool {
+        self.is_leased(lease.id(), now) && self.change_held(lease, |row| row.due = now.after(time))
     }
 
     pub(super) fn finish(&mut self, lease: &Lease, keep: Option<Tick>) -> bool {
@@ -272,17 +279,21 @@ impl Deliveries {
         Some(entry)
     }
 
-    /// The keys of those that are still to be handled.
+    /// Whether it is still to be handled.
     pub(super) fn is_unfinished(&self, key: &EventKey) -> bool {
         matches!(self.standing(key), Standing::Unfinished(_))
     }
 
-    /// Deletes those that are dead or done and that `which` chooses, by their event and the time they were accepted at. Their
-    /// keys.
-    pub(super) fn forget(&mut self, which: impl Fn(&EventKey, &ClaimedAt) -> bool) -> Vec<EventKey> {
-        let chosen = self.rows.iter().filter(|(_, row)| !row.is_unfinished() && which(&row.event, &row.accepted_at));
-        let chosen: Vec<_> = chosen.map(|(id, _)| *id).collect();
-        chosen.into_iter().filter_map(|id| self.remove(id)).map(|row| row.key).collect()
+    /// The keys of those that `which` chooses by their event and the time they were accepted at.
+    pub(super) fn keys(&self, which: impl Fn(&EventKey, &ClaimedAt) -> bool) -> Vec<EventKey> {
+        self.rows.values().filter(|row| which(&row.event, &row.accepted_at)).map(|row| row.key).collect()
+    }
+
+    /// Deletes what is dead or done under this key.
+    pub(super) fn forget(&mut self, key: &EventKey) {
+        if let Some(id) = self.ids.get(key).copied() {
+            self.remove(id);
+        }
     }
 
     pub(super) fn purge_done(&mut self, now: Tick, limit: u32) -> u64 {

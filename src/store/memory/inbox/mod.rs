@@ -42,8 +42,8 @@ impl MemoryStore {
         let mut deliveries = self.shared.deliveries();
         match deliveries.standing(new.claim().key()) {
             Standing::Unfinished(digest) => {
-                // The delivery itself is what it is known by.
-                let _ = self.claim_done(new.claim(), retention);
+                // If there is no room for the entry, the delivery itself is what it is known by.
+                let _ = self.claim_done(&Claim { digest, ..new.claim().clone() }, retention);
                 Ok(Acceptance::Known { digest })
             }
             Standing::Dead(_, digest) if !new.is_same_as(&digest) => Ok(Acceptance::Known { digest }),
@@ -65,16 +65,21 @@ impl MemoryStore {
         }
     }
 
-    fn forget_keys(&self, deliveries: &mut Deliveries, which: impl Fn(&EventKey, &ClaimedAt) -> bool) -> u64 {
+    /// Forgets every key whose delivery or whose entry is chosen, and that is not to be handled yet.
+    fn forget_keys(&self, which: impl Fn(&EventKey, &ClaimedAt) -> bool) -> u64 {
         let shared = &self.shared;
         let now = shared.now();
-        let mut keys: BTreeSet<_> = deliveries.forget(&which).into_iter().collect();
+        let mut deliveries = shared.deliveries();
         let mut tables: Vec<_> = shared.shards.iter().map(Shard::lock).collect();
-        for table in &mut tables {
-            let forgotten = table
-                .forget(now, |key, entry| which(&entry.event, &entry.claimed_at) && !deliveries.is_unfinished(key));
-            shared.give_back(forgotten.all);
-            keys.extend(forgotten.live);
+        let mut keys: BTreeSet<_> = deliveries.keys(&which).into_iter().collect();
+        for table in &tables {
+            keys.extend(table.live_keys(now, |entry| which(&entry.event, &entry.claimed_at)));
+        }
+        keys.retain(|key| !deliveries.is_unfinished(key));
+        for key in &keys {
+            deliveries.forget(key);
+            let gone = tables.iter_mut().filter_map(|table| table.forget_key(key).then_some(())).count();
+            shared.give_back(gone);
         }
         keys.len() as u64
     }
@@ -95,7 +100,7 @@ impl InboxStore for MemoryStore {
     }
 
     async fn extend(&self, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
-        Ok(self.shared.deliveries().extend(lease, self.shared.now().after(time)))
+        Ok(self.shared.deliveries().extend(lease, self.shared.now(), time))
     }
 
     async fn finish(&self, lease: &Lease, keep: Duration) -> Result<bool, StoreError> {
@@ -140,14 +145,13 @@ impl InboxStore for MemoryStore {
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
-        Ok(self.forget_keys(&mut self.shared.deliveries(), |of, _| of == event))
+        Ok(self.forget_keys(|of, _| of == event))
     }
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let now = self.shared.now();
         let wall = SystemTime::now();
-        let chosen = |_: &EventKey, at: &ClaimedAt| window.contains(&at.on_the_wall(now, wall));
-        Ok(self.forget_keys(&mut self.shared.deliveries(), chosen))
+        Ok(self.forget_keys(|_, at| window.contains(&at.on_the_wall(now, wall))))
     }
 
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {

@@ -123,7 +123,12 @@ impl Deliveries<'_> {
         let until = self.moment.after(time);
         self.change(
             &self.sql.extend,
-            named_params! { ":id": lease.id().get(), ":token": lease.token(), ":until": until },
+            named_params! {
+                ":id": lease.id().get(),
+                ":token": lease.token(),
+                ":until": until,
+                ":now": self.moment.now(),
+            },
         )
     }
 

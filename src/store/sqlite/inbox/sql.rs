@@ -85,7 +85,9 @@ impl Sql {
                 WHERE id = :id AND token = :token AND state = 1 AND due <= :now AND attempts >= :max_attempts
                 RETURNING ordering"
             ),
-            extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = 1"),
+            extend: format!(
+                "UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = 1 AND due > :now"
+            ),
             finish: format!("DELETE FROM {inbox} WHERE id = :id AND token = :token AND state = 1 RETURNING ordering"),
             keep: format!(
                 "UPDATE {inbox} SET state = 3, due = :until, reason = NULL
@@ -191,4 +193,89 @@ fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
         CREATE INDEX IF NOT EXISTS {inbox}_done ON {inbox} (due) WHERE state = 3;
         CREATE INDEX IF NOT EXISTS {inbox}_event ON {inbox} (event) WHERE event IS NOT NULL;"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use crate::store::sqlite::schema::Schema;
+
+    fn plan(connection: &Connection, statement: &str) -> Vec<String> {
+        let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+        let parameters = vec![rusqlite::types::Null; explain.parameter_count()];
+        let steps = explain.query_map(rusqlite::params_from_iter(parameters), |row| row.get(3)).unwrap();
+        steps.collect::<Result<_, _>>().unwrap()
+    }
+
+    fn schema() -> (Connection, Schema) {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let schema = Schema::new("k_").unwrap();
+        schema.create_tables(&mut connection).unwrap();
+        (connection, schema)
+    }
+
+    #[test]
+    fn nothing_but_counting_goes_through_a_whole_table() {
+        let (connection, Schema { inbox: sql, .. }) = schema();
+        let statements = [
+            &sql.find,
+            &sql.insert,
+            &sql.insert_delivery,
+            &sql.insert_ordering,
+            &sql.revive,
+            &sql.revive_delivery,
+            &sql.due,
+            &sql.picked,
+            &sql.first_in_line,
+            &sql.take,
+            &sql.bury_run_out,
+            &sql.extend,
+            &sql.finish,
+            &sql.keep,
+            &sql.postpone,
+            &sql.bury,
+            &sql.give_back,
+            &sql.retry,
+            &sql.delete_delivery,
+            &sql.delete_ordering,
+            &sql.dead,
+            &sql.show,
+            &sql.forget_event,
+            &sql.forget_event_in_ledger,
+            &sql.forget_claimed,
+            &sql.forget_key,
+            &sql.slice,
+            &sql.forget_accepted,
+            &sql.forget_key_in_ledger,
+            &sql.purge,
+        ];
+        for statement in statements {
+            for step in plan(&connection, statement) {
+                // Of a subquery's few rows there may be a scan.
+                assert!(!step.starts_with("SCAN k_") && !step.starts_with("SCAN i"), "{step}: {statement}");
+                assert!(!step.contains("TEMP B-TREE"), "{step}: {statement}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_indexes_are_used() {
+        let (connection, Schema { inbox: sql, .. }) = schema();
+        for (statement, step) in [
+            (&sql.due, "SEARCH k_inbox USING COVERING INDEX k_inbox_due (due<?)"),
+            (&sql.busy, "SEARCH k_inbox USING INDEX k_inbox_busy (due>?)"),
+            (&sql.first_in_line, "SEARCH k_inbox_ordering USING PRIMARY KEY (key=?)"),
+            (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_due"),
+            (&sql.unfinished, "SCAN k_inbox USING INDEX k_inbox_due"),
+            (&sql.dead, "SEARCH i USING INDEX k_inbox_dead (id>?)"),
+            (&sql.purge, "SEARCH k_inbox USING COVERING INDEX k_inbox_done (due<?)"),
+        ] {
+            let plan = plan(&connection, statement);
+            assert!(plan.iter().any(|found| found == step), "{plan:#?}: {statement}");
+        }
+        let finished = plan(&connection, &sql.finished);
+        assert!(finished.iter().any(|step| step.contains("k_inbox_dead")), "{finished:#?}");
+        assert!(finished.iter().any(|step| step.contains("k_inbox_done")), "{finished:#?}");
+    }
 }

@@ -138,16 +138,20 @@ async fn a_call_that_fails_leaves_its_neighbours_alone() {
 }
 
 #[tokio::test]
-async fn a_claim_whose_caller_has_gone_away_is_not_made() {
+async fn what_nobody_waits_for_any_more_is_left_out_unless_it_is_to_be_done() {
     let fixture = Fixture::new("gone");
-    let (go, held) = fixture.hold().await;
-    let claim = fixture.claim(1);
-    fixture.queued(1).await;
-    claim.abort();
-    assert!(claim.await.unwrap_err().is_cancelled());
-    drop(go);
-    held.await.unwrap().unwrap();
-    assert!(!fixture.is_there(1).await);
+    for (n, call) in [(1, Call::Claim), (2, Call::Lease), (3, Call::Other)] {
+        let (go, held) = fixture.hold().await;
+        let writer = fixture.writer().clone();
+        let run = move |turn: &Turn<'_>| turn.ledger().claim(&claim(n), LEASE);
+        let waits = tokio::spawn(async move { writer.call(call, run).await });
+        fixture.queued(1).await;
+        waits.abort();
+        assert!(waits.await.unwrap_err().is_cancelled());
+        drop(go);
+        held.await.unwrap().unwrap();
+        assert_eq!(fixture.is_there(n).await, call == Call::Other);
+    }
 }
 
 #[tokio::test]

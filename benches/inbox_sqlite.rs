@@ -1,0 +1,320 @@
+//! What it takes to acknowledge a delivery that is to be handled later: 64 clients that send distinct deliveries of 8 kB to the
+//! inbox's acceptor on `SqliteStore`, against the same clients with one commit per insert; over HTTP; with a worker that handles
+//! them meanwhile; and with 50,000 deliveries in the way. With fsync slowed down by a millisecond, and as this disk does it.
+//!
+//! `cargo bench --bench inbox_sqlite --features sqlite`. It needs a C compiler for the library that slows fsync down, and so
+//! it runs where libraries can be preloaded.
+#![allow(missing_docs)]
+
+#[path = "support/disk.rs"]
+mod disk;
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, routing::post_service};
+use bytes::Bytes;
+use disk::{Figures, Folder, fsync, run_slowed_by, slowed_by};
+use futures_util::future::BoxFuture;
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rusqlite::{Connection, params};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::oneshot,
+};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_klikit::{
+    KlikitVerifyLayer, VerifiedBody,
+    dedupe::BodyDigest,
+    inbox::{Inbox, InboxStore, OrderBy},
+    testing::SignedDelivery,
+};
+
+const CLIENTS: u64 = 64;
+const ROUNDS: usize = 3;
+const BODY: usize = 8 * 1024;
+const SECRET: &str = "klikit-bench-secret";
+/// How many deliveries wait for one, in the way of those that need not wait.
+const BLOCKED: u64 = 50_000;
+
+fn main() {
+    match slowed_by() {
+        Some(slow) => measure(slow),
+        None => run_slowed_by(&["1000", "0"]),
+    }
+}
+
+fn measure(slow: u32) {
+    println!("fsync +{slow} µs; this disk's takes {} µs, all told", fsync().as_micros());
+    let names = [
+        "one commit per insert",
+        "acceptor",
+        "acceptor over HTTP/1.1",
+        "whole life",
+        "worker, empty inbox",
+        "worker, 50,000 blocked",
+    ];
+    let mut rounds: Vec<[Figures; 6]> = (0..ROUNDS)
+        .map(|_| [one_by_one(slow), in_process(), over_http(), whole_life(), with_worker(0), with_worker(BLOCKED)])
+        .collect();
+    let medians: Vec<_> = (0..names.len())
+        .map(|case| {
+            rounds.sort_by(|a, b| a[case].per_second.total_cmp(&b[case].per_second));
+            rounds[ROUNDS / 2][case]
+        })
+        .collect();
+    for (name, figures) in names.iter().zip(&medians) {
+        figures.print(name, "deliveries");
+    }
+    let ratio = |what: &str, ratio: f64| println!("  {what:<46} {ratio:>6.2}");
+    let [single, accepted, http, life, empty, blocked] = medians[..] else {
+        unreachable!("as many as there are names")
+    };
+    ratio("acceptor / one commit per insert", accepted.per_second / single.per_second);
+    ratio("over HTTP / acceptor", http.per_second / accepted.per_second);
+    ratio("whole life / acceptor", life.per_second / accepted.per_second);
+    ratio("p99 with 50,000 blocked / with an empty inbox", blocked.p99.as_secs_f64() / empty.p99.as_secs_f64());
+    println!();
+}
+
+/// One connection with the same settings and the same rows, behind a mutex.
+fn one_by_one(slow: u32) -> Figures {
+    let folder = Folder::new();
+    drop(folder.open());
+    let connection = Connection::open(folder.file()).expect("a file that was just made");
+    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+    connection.execute_batch(settings).expect("settings");
+    let connection = Mutex::new(connection);
+    let each = if slow == 0 { 100 } else { 20 };
+    let started = Instant::now();
+    let times = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let connection = &connection;
+                scope.spawn(move || (0..each).map(|n| Some(insert(connection, client * each + n))).collect::<Vec<_>>())
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect()
+    });
+    Figures::new(times, started.elapsed())
+}
+
+fn insert(connection: &Mutex<Connection>, event: u64) -> Duration {
+    let hash = BodyDigest::of(&event.to_be_bytes());
+    let (key, token) = hash.as_bytes().split_at(16);
+    let body = vec![b'o'; BODY];
+    let started = Instant::now();
+    let connection = connection.lock().expect("no panic");
+    let insert = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+        let mut insert = connection.prepare_cached(sql).expect("a statement");
+        assert_eq!(insert.execute(values).expect("an insert"), 1);
+    };
+    let transaction = connection.unchecked_transaction().expect("a transaction");
+    let digest = hash.as_bytes();
+    insert(
+        "INSERT INTO klikit_ledger (key, digest, token, state, until, claimed_at) VALUES (?1, ?2, ?3, 1, ?4, ?4)
+        ON CONFLICT DO NOTHING",
+        params![key, digest, token, 1_800_000_000_000_i64],
+    );
+    insert(
+        "INSERT INTO klikit_inbox (key, state, due, attempts, token, accepted_at) VALUES (?1, 0, ?2, 0, 0, ?2)",
+        params![key, 1_700_000_000_000_i64],
+    );
+    let id = connection.last_insert_rowid();
+    insert(
+        "INSERT INTO klikit_inbox_delivery (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)",
+        params![id, digest, "o".repeat(250), body],
+    );
+    transaction.commit().expect("a commit");
+    started.elapsed()
+}
+
+/// What a user has, with the requests made in this process.
+fn in_process() -> Figures {
+    let folder = Folder::new();
+    let inbox = Inbox::new(folder.open());
+    Runtime::new().expect("a runtime").block_on(async {
+        let started = Instant::now();
+        let times = send_all(300, acknowledge(&inbox)).await;
+        Figures::new(times, started.elapsed())
+    })
+}
+
+fn over_http() -> Figures {
+    let folder = Folder::new();
+    let inbox = Inbox::new(folder.open());
+    Runtime::new().expect("a runtime").block_on(async {
+        let app = Router::new()
+            .route("/webhooks/klikit", post_service(KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor())));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async { axum::serve(listener, app).await });
+        let mut clients = vec![];
+        for _ in 0..CLIENTS {
+            clients.push(connect(address).await);
+        }
+        let started = Instant::now();
+        let clients: Vec<_> = (0..CLIENTS)
+            .zip(clients)
+            .map(|(client, mut connection)| {
+                tokio::spawn(async move {
+                    let mut times = vec![];
+                    for n in 0..200 {
+                        let mut request = delivery(client, n).request::<Full<Bytes>>();
+                        request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
+                        let started = Instant::now();
+                        connection.ready().await.expect("a connection that is kept");
+                        let response = connection.send_request(request).await.expect("an answer");
+                        let status = response.status();
+                        response.into_body().collect().await.expect("its body");
+                        times.push((status == 200).then(|| started.elapsed()));
+                    }
+                    times
+                })
+            })
+            .collect();
+        let times = joined(clients).await;
+        Figures::new(times, started.elapsed())
+    })
+}
+
+async fn connect(address: SocketAddr) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    stream.set_nodelay(true).expect("an option");
+    let (client, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("nothing is said yet");
+    tokio::spawn(connection);
+    client
+}
+
+/// From the first delivery sent to the last one handled. The times are those of the acknowledgements.
+fn whole_life() -> Figures {
+    let folder = Folder::new();
+    let store = folder.open();
+    let inbox = Inbox::new(store.clone());
+    Runtime::new().expect("a runtime").block_on(async {
+        let (worker, stop) = start_worker(&inbox, handle_at_once());
+        let started = Instant::now();
+        let times = send_all(300, acknowledge(&inbox)).await;
+        while store.backlog(1).await.expect("a count") > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let all = started.elapsed();
+        drop(stop);
+        worker.await.expect("no panic");
+        Figures::new(times, all)
+    })
+}
+
+/// Acknowledgements while a worker leases, behind so many deliveries that wait for one that never ends.
+fn with_worker(blocked: u64) -> Figures {
+    let folder = Folder::new();
+    let store = folder.open();
+    block(&folder, blocked);
+    let inbox = Inbox::new(store).order_by(OrderBy::keys(|_, _| vec![]));
+    Runtime::new().expect("a runtime").block_on(async {
+        let (worker, stop) = start_worker(&inbox, handle_at_once());
+        let started = Instant::now();
+        let times = send_all(100, acknowledge(&inbox)).await;
+        let all = started.elapsed();
+        drop(stop);
+        worker.await.expect("no panic");
+        Figures::new(times, all)
+    })
+}
+
+/// Adds deliveries that share an ordering key with the first, which is leased for a long time.
+fn block(folder: &Folder, deliveries: u64) {
+    let connection = Connection::open(folder.file()).expect("the file");
+    let insert = "
+        BEGIN;
+        CREATE TEMP TABLE n AS WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :n) SELECT n FROM n;
+        INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, ordering)
+            SELECT n, randomblob(16), 0, 1700000000000, 0, 0, 1700000000000, zeroblob(16) FROM n WHERE n <= :n;
+        UPDATE klikit_inbox SET state = 1, due = 4000000000000 WHERE id = 1;
+        INSERT INTO klikit_inbox_delivery (id, digest, head, body) SELECT n, zeroblob(32), '{}', 'o' FROM n WHERE n <= :n;
+        INSERT INTO klikit_inbox_ordering (key, id) SELECT zeroblob(16), n FROM n WHERE n <= :n;
+        COMMIT;";
+    connection.execute_batch(&insert.replace(":n", &deliveries.to_string())).expect("rows");
+    let rows: i64 = connection.query_row("SELECT count(*) FROM klikit_inbox", [], |row| row.get(0)).expect("a count");
+    assert_eq!(rows.unsigned_abs(), deliveries);
+}
+
+fn start_worker<S>(inbox: &Inbox, handler: S) -> (tokio::task::JoinHandle<()>, oneshot::Sender<()>)
+where
+    S: Service<Request<VerifiedBody>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let (stop, stopped) = oneshot::channel();
+    let worker = inbox.worker(handler).concurrency(64);
+    (tokio::spawn(async move { worker.run_until(stopped).await }), stop)
+}
+
+fn handle_at_once()
+-> impl Service<Request<VerifiedBody>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static {
+    service_fn(|request: Request<VerifiedBody>| async move {
+        drop(request);
+        Ok(Response::new(Full::default()))
+    })
+}
+
+/// Sends a delivery to the acceptor behind the layer that verifies it. Whether it was acknowledged.
+fn acknowledge(inbox: &Inbox) -> impl Fn(SignedDelivery) -> BoxFuture<'static, bool> + Clone + use<> {
+    let service = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+    move |delivery: SignedDelivery| {
+        let answer = service.clone().oneshot(delivery.request::<Full<Bytes>>());
+        Box::pin(async { answer.await.is_ok_and(|response| response.status() == 200) })
+    }
+}
+
+/// Has each client send so many, one after the other. How long each took.
+async fn send_all<F>(each: u64, send: F) -> Vec<Option<Duration>>
+where
+    F: Fn(SignedDelivery) -> BoxFuture<'static, bool> + Clone + Send + 'static,
+{
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let send = send.clone();
+            tokio::spawn(async move {
+                let mut times = vec![];
+                for n in 0..each {
+                    let delivery = delivery(client, n);
+                    let started = Instant::now();
+                    times.push(send(delivery).await.then(|| started.elapsed()));
+                }
+                times
+            })
+        })
+        .collect();
+    joined(clients).await
+}
+
+async fn joined(clients: Vec<tokio::task::JoinHandle<Vec<Option<Duration>>>>) -> Vec<Option<Duration>> {
+    let mut times = vec![];
+    for client in clients {
+        times.extend(client.await.expect("no panic"));
+    }
+    times
+}
+
+/// Another event each time. The body is always the same, so that it is signed once.
+fn delivery(client: u64, n: u64) -> SignedDelivery {
+    static SIGNED: std::sync::OnceLock<SignedDelivery> = std::sync::OnceLock::new();
+    let signed = SIGNED.get_or_init(|| SignedDelivery::new(SECRET, vec![b'o'; BODY]));
+    signed.clone().event_id(format!("bench-{client}-{n}"))
+}

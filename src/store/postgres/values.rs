@@ -1,0 +1,44 @@
+//! How keys, times and counts are given to Postgres, and read from it.
+
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
+};
+
+use tokio_postgres::types::{FromSql, Type, accepts};
+
+use super::connection::Answer;
+use crate::dedupe::{BodyDigest, EventKey, StoreError};
+
+pub(super) fn bytes(key: &EventKey) -> &[u8] {
+    key.as_bytes()
+}
+
+/// A hundred years at most, which Postgres can still add to today.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    duration.min(Duration::from_secs(100 * 365 * 24 * 60 * 60)).as_secs_f64()
+}
+
+/// The nearest time between the years 1970 and 9999, which is all that the driver and Postgres have in common.
+pub(super) fn within_calendar(time: SystemTime) -> SystemTime {
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    time.clamp(SystemTime::UNIX_EPOCH, last)
+}
+
+/// The number in the only row.
+pub(super) fn count(answer: &Answer) -> Result<u64, StoreError> {
+    let row = answer.rows.first().ok_or_else(|| StoreError::new("a count without a row"))?;
+    let count: i64 = row.try_get(0).map_err(StoreError::new)?;
+    u64::try_from(count).map_err(StoreError::new)
+}
+
+/// A digest, read from a column.
+pub(super) struct Digest(pub(super) BodyDigest);
+
+impl<'a> FromSql<'a> for Digest {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(<[u8; 32]>::try_from(raw)?.into()))
+    }
+
+    accepts!(BYTEA);
+}

@@ -1,0 +1,35 @@
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tower_klikit::{store::MemoryStore, testing::inbox};
+
+use crate::model;
+
+async fn make() -> MemoryStore {
+    MemoryStore::new()
+}
+
+async fn advance(_: &MemoryStore, time: Duration) {
+    tokio::time::advance(time).await;
+}
+
+fn paused() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+#[test]
+fn keeps_every_rule() {
+    paused().block_on(inbox::check(make, advance));
+}
+
+#[test]
+fn does_what_the_reference_does() {
+    model::holds(512, 100, &paused(), make, &advance);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_every_rule_for_many_at_once() {
+    for _ in 0..8 {
+        inbox::race(MemoryStore::new()).await;
+    }
+}

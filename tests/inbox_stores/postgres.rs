@@ -1,0 +1,61 @@
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, NoTls};
+use tower_klikit::{store::postgres::PostgresStore, testing::inbox};
+
+use crate::{model, servers::postgres::PostgresServer};
+
+#[test]
+fn keeps_every_rule() {
+    let Some(server) = PostgresServer::start("the inbox's suite on Postgres") else { return };
+    let runtime = Runtime::new().unwrap();
+    let beside = runtime.block_on(Beside::new(&server));
+    runtime.block_on(inbox::check(async || beside.emptied().await, async |_, time| beside.age(time).await));
+}
+
+#[test]
+fn does_what_the_reference_does() {
+    let Some(server) = PostgresServer::start("the inbox's model on Postgres") else { return };
+    let runtime = Runtime::new().unwrap();
+    let beside = runtime.block_on(Beside::new(&server));
+    model::holds(32, 60, &runtime, async || beside.emptied().await, &async |_: &_, time| beside.age(time).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_every_rule_for_many_at_once() {
+    let Some(server) = PostgresServer::start("the inbox's races on Postgres") else { return };
+    inbox::race(Beside::new(&server).await.store).await;
+}
+
+/// A store, and a connection of the test's own.
+struct Beside {
+    store: PostgresStore,
+    client: Client,
+}
+
+impl Beside {
+    async fn new(server: &PostgresServer) -> Self {
+        let store = PostgresStore::builder().table("suite").connect(server.url()).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
+        drop(tokio::spawn(connection));
+        Self { store, client }
+    }
+
+    async fn emptied(&self) -> PostgresStore {
+        let empty = "DELETE FROM suite; DELETE FROM suite_inbox; DELETE FROM suite_inbox_delivery; \
+                     DELETE FROM suite_inbox_ordering";
+        self.client.batch_execute(empty).await.unwrap();
+        self.store.clone()
+    }
+
+    /// Has all that is stored be older by so much.
+    async fn age(&self, time: Duration) {
+        let time = format!("make_interval(secs => {})", time.as_secs_f64());
+        let age = format!(
+            "BEGIN; UPDATE suite SET until = until - {time}, claimed = claimed - {time}; \
+             UPDATE suite_inbox SET due = due - {time}, accepted = accepted - {time}; COMMIT"
+        );
+        self.client.batch_execute(&age).await.unwrap();
+    }
+}

@@ -1,0 +1,249 @@
+//! What is new is stored, what is known is found, what is dead is taken up again.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger},
+    inbox::{Acceptance, DeliveryState, InboxStore},
+    store::postgres::PostgresStore,
+};
+
+use super::{accept, bodies, conflicting, delivery, known, lease, lease_one, of_any_body, ordered, pass};
+use crate::{LEASE, RETENTION, client, count, proxy::Proxy, servers::postgres::PostgresServer};
+
+const FORGET_LEDGER: &str = "DELETE FROM klikit_deliveries";
+const REMEMBERED: &str = "SELECT count(*) FROM klikit_deliveries WHERE done AND until > now() + interval '34 days'";
+const ROWS: &str = "SELECT (SELECT count(*) FROM klikit_deliveries_inbox) * 100 \
+                    + (SELECT count(*) FROM klikit_deliveries_inbox_delivery) * 10 \
+                    + (SELECT count(*) FROM klikit_deliveries_inbox_ordering)";
+
+#[tokio::test]
+async fn what_is_new_is_stored_with_its_row_in_the_ledger() {
+    let Some(server) = PostgresServer::start("what is new is stored") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    let new = ordered("evt-1", &["a", "b"]).await;
+    assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+    assert_eq!(count(&client, REMEMBERED).await, 1);
+    assert_eq!(count(&client, ROWS).await, 112);
+    assert_eq!(store.claim(new.claim(), LEASE).await.unwrap(), ClaimOutcome::Done { digest: *new.claim().digest() });
+    let leased = lease_one(&store).await;
+    assert_eq!((leased.head(), leased.body()), (new.head(), new.body()));
+    for copy in [&new, &delivery("evt-1", "evt-1").await, &delivery("evt-1", "another").await] {
+        assert_eq!(accept(&store, copy).await, known("evt-1"));
+    }
+    assert!(store.finish(leased.lease(), Duration::ZERO).await.unwrap());
+    assert_eq!(count(&client, ROWS).await, 0);
+    assert_eq!(accept(&store, &new).await, known("evt-1"));
+}
+
+#[tokio::test]
+async fn a_fresh_accept_takes_one_round_trip() {
+    let Some(server) = PostgresServer::start_own("a fresh accept takes one round trip", &[]) else { return };
+    let proxy = Proxy::before(server.port()).await;
+    let store = PostgresStore::builder().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let connections = proxy.connections();
+    for (event, trips) in [(ordered("evt-1", &[]).await, 1), (ordered("evt-2", &["a"]).await, 1)] {
+        let before = proxy.round_trips();
+        assert_eq!(accept(&store, &event).await, Acceptance::Accepted);
+        assert_eq!(proxy.round_trips() - before, trips, "a fresh one");
+        let before = proxy.round_trips();
+        assert!(matches!(accept(&store, &event).await, Acceptance::Known { .. }));
+        assert_eq!(proxy.round_trips() - before, 2, "a copy");
+    }
+    // Sent at once, which the driver may still write in two pieces.
+    let before = proxy.round_trips();
+    assert_eq!(lease(&store, 8).await.len(), 2);
+    assert!(proxy.round_trips() - before <= 2, "a lease");
+    assert_eq!(proxy.connections(), connections);
+}
+
+#[tokio::test]
+async fn one_that_waits_is_known_though_its_row_in_the_ledger_has_gone() {
+    let Some(server) = PostgresServer::start("one that waits is known") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    let (new, other) = (delivery("evt-1", "one").await, delivery("evt-1", "other").await);
+    accept(&store, &new).await;
+    for state in 0..2 {
+        assert_eq!(client.execute(FORGET_LEDGER, &[]).await.unwrap(), 1);
+        assert_eq!(accept(&store, &other).await, known("one"), "in state {state}");
+        assert_eq!(count(&client, REMEMBERED).await, 1);
+        let held = store.claim(other.claim(), LEASE).await.unwrap();
+        assert_eq!(held, ClaimOutcome::Done { digest: *new.claim().digest() }, "with the digest of what waits");
+        client.execute("UPDATE klikit_deliveries SET until = now()", &[]).await.unwrap();
+        assert_eq!(accept(&store, &other).await, known("one"));
+        assert_eq!(count(&client, REMEMBERED).await, 1);
+        lease(&store, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_dead_one_is_revived_by_the_same_delivery_only() {
+    let Some(server) = PostgresServer::start("a dead one is revived") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    accept(&store, &ordered("evt-1", &["a"]).await).await;
+    accept(&store, &delivery("evt-2", "two").await).await;
+    let dead = lease_one(&store).await;
+    assert!(store.bury(dead.lease(), "500").await.unwrap());
+    assert_eq!(accept(&store, &delivery("evt-1", "other").await).await, known("evt-1"));
+    assert_eq!(store.show(dead.lease().id()).await.unwrap().unwrap().state, DeliveryState::Dead);
+    client.execute(FORGET_LEDGER, &[]).await.unwrap();
+    assert_eq!(accept(&store, &delivery("evt-1", "other").await).await, known("evt-1"));
+    assert_eq!(count(&client, REMEMBERED).await, 0, "nothing changes");
+
+    assert_eq!(accept(&store, &ordered("evt-1", &["b", "c"]).await).await, Acceptance::Revived);
+    assert_eq!(count(&client, REMEMBERED).await, 1);
+    assert_eq!(count(&client, ROWS).await, 222);
+    let entry = store.show(dead.lease().id()).await.unwrap().unwrap();
+    assert_eq!((entry.state, entry.attempts, entry.reason), (DeliveryState::Ready, 0, None));
+    assert_eq!(bodies(&lease(&store, 1).await), ["two"], "which has been due for longer");
+    let revived = lease_one(&store).await;
+    assert_eq!(revived.lease().id(), dead.lease().id());
+    assert_eq!(revived.lease().attempt(), 1);
+    assert!(revived.lease().token() > dead.lease().token());
+
+    assert!(store.bury(revived.lease(), "500").await.unwrap());
+    assert_eq!(accept(&store, &of_any_body("evt-1", "other").await).await, Acceptance::Revived);
+    let revived = lease_one(&store).await;
+    assert_eq!(bodies(&[revived]), ["other"]);
+    assert_eq!(accept(&store, &delivery("evt-1", "evt-1").await).await, known("other"));
+}
+
+#[tokio::test]
+async fn what_the_layer_handles_or_has_handled_is_not_stored() {
+    let Some(server) = PostgresServer::start("what the layer handles is not stored") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    let (claimed, new) = (delivery("evt-1", "one").await, delivery("evt-1", "one").await);
+    store.claim(claimed.claim(), LEASE).await.unwrap();
+    match accept(&store, &new).await {
+        Acceptance::InFlight { digest, remaining } => {
+            assert_eq!(digest, *new.claim().digest());
+            assert!(remaining <= LEASE && remaining > LEASE / 2, "{remaining:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(store.complete(claimed.claim(), RETENTION).await.unwrap());
+    assert_eq!(accept(&store, &new).await, known("one"));
+    assert_eq!(count(&client, ROWS).await, 0);
+    client.execute("UPDATE klikit_deliveries SET until = now(), done = false", &[]).await.unwrap();
+    assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+    assert_eq!(count(&client, REMEMBERED).await, 1);
+}
+
+#[tokio::test]
+async fn one_that_is_kept_makes_room_for_the_next_of_its_key() {
+    let Some(server) = PostgresServer::start("one that is kept makes room") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    let new = delivery("evt-1", "one").await;
+    accept(&store, &new).await;
+    let first = lease_one(&store).await;
+    assert!(store.finish(first.lease(), LEASE).await.unwrap());
+    assert_eq!(store.show(first.lease().id()).await.unwrap().unwrap().state, DeliveryState::Done);
+    assert_eq!(accept(&store, &new).await, known("one"));
+    client.execute(FORGET_LEDGER, &[]).await.unwrap();
+    assert_eq!(accept(&store, &delivery("evt-1", "two").await).await, Acceptance::Accepted);
+    assert_eq!(count(&client, ROWS).await, 110);
+    assert!(store.show(first.lease().id()).await.unwrap().is_none());
+    let second = lease_one(&store).await;
+    assert!(second.lease().id() > first.lease().id());
+    assert_eq!(bodies(&[second]), ["two"]);
+}
+
+#[tokio::test]
+async fn a_conflict_is_a_delivery_of_its_own() {
+    let Some(server) = PostgresServer::start("a conflict is a delivery of its own") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    accept(&store, &delivery("evt-1", "one").await).await;
+    let conflict = conflicting("evt-1", "two").await;
+    assert!(conflict.claim().is_conflict());
+    assert_eq!(accept(&store, &conflict).await, Acceptance::Accepted);
+    assert_eq!(accept(&store, &conflict).await, known("two"));
+    let leased = lease(&store, 8).await;
+    assert_eq!(bodies(&leased), ["one", "two"]);
+    assert!(store.show(leased[1].lease().id()).await.unwrap().unwrap().is_conflict());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_sixty_four_copies_on_two_nodes_is_stored() {
+    let Some(server) = PostgresServer::start("one of sixty-four copies is stored") else { return };
+    let nodes =
+        [PostgresStore::connect(server.url()).await.unwrap(), PostgresStore::connect(server.url()).await.unwrap()];
+    let client = client(server.url()).await;
+    for round in 0..30 {
+        let id = format!("evt-{round}");
+        // Copies of something new, then of something dead, then of something whose row in the ledger has gone.
+        for (stored, revived) in [(1, 0), (0, 1), (0, 0)] {
+            let keys: &[&str] = if round % 2 == 0 { &["a", "b"] } else { &[] };
+            let mut copies = Vec::new();
+            for copy in 0..64 {
+                let (store, new) = (nodes[copy % 2].clone(), ordered(&id, keys).await);
+                copies.push(async move { accept(&store, &new).await });
+            }
+            let copies: Vec<_> = copies.into_iter().map(tokio::spawn).collect();
+            let outcomes: Vec<_> = join_all(copies).await.into_iter().map(Result::unwrap).collect();
+            let counted = |wanted: &Acceptance| outcomes.iter().filter(|outcome| *outcome == wanted).count();
+            assert_eq!(counted(&Acceptance::Accepted), stored, "{round}: {outcomes:?}");
+            assert_eq!(counted(&Acceptance::Revived), revived, "{round}: {outcomes:?}");
+            assert_eq!(counted(&known(&id)), 64 - stored - revived);
+            if stored == 1 {
+                let leased = lease_one(&nodes[1]).await;
+                assert!(nodes[0].bury(leased.lease(), "500").await.unwrap());
+            } else {
+                client.execute(FORGET_LEDGER, &[]).await.unwrap();
+            }
+        }
+        let leased = lease(&nodes[0], 8).await;
+        assert_eq!(bodies(&leased), [id.as_str()]);
+        assert!(nodes[1].finish(leased[0].lease(), Duration::ZERO).await.unwrap());
+    }
+    assert_eq!(count(&client, ROWS).await, 0);
+}
+
+#[tokio::test]
+async fn bodies_heads_and_reasons_come_back_as_they_were() {
+    let Some(server) = PostgresServer::start("bodies, heads and reasons") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    let large = "\u{0}\u{1}'\\%s\u{1f980}".repeat(100_000);
+    for (n, body) in ["", "\0", &large].into_iter().enumerate() {
+        let new = delivery(&format!("evt-{n}"), body).await;
+        accept(&store, &new).await;
+        let leased = lease_one(&store).await;
+        assert!(leased.body() == new.body(), "{n}");
+        assert_eq!(leased.head(), new.head());
+        assert!(store.postpone(leased.lease(), LEASE, "it's \\ \0 \u{1f980}").await.unwrap());
+        let entry = store.show(leased.lease().id()).await.unwrap().unwrap();
+        assert_eq!(entry.reason.as_deref(), Some("it's \\ \u{fffd} \u{1f980}"));
+        assert!(entry.body.as_ref() == Some(new.body()));
+    }
+    pass(&client).await;
+    assert_eq!(lease(&store, 8).await.len(), 3);
+}
+
+/// Nobody calls `purge` here.
+#[tokio::test]
+async fn accepting_purges_the_ledger_by_itself() {
+    let Some(server) = PostgresServer::start("accepting purges the ledger") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    client
+        .execute(
+            "INSERT INTO klikit_deliveries SELECT now(), now(), gen_random_uuid(), NULL, gen_random_uuid(), true, \
+             sha256('x') FROM generate_series(1, 100)",
+            &[],
+        )
+        .await
+        .unwrap();
+    for event in 0..256 {
+        accept(&store, &delivery(&format!("evt-{event}"), "x").await).await;
+    }
+    let over = "SELECT count(*) FROM klikit_deliveries WHERE until <= now()";
+    while count(&client, over).await > 0 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,189 @@
+//! Servers that stop, hang and die: errors, nothing lost, and no restart needed.
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tower_klikit::{
+    inbox::{Acceptance, InboxStore},
+    store::postgres::PostgresStore,
+};
+
+use super::{ATTEMPTS, TIME, accept, delivery, lease, lease_one, ordered, pass};
+use crate::{RETENTION, client, count, proxy::Proxy, servers::postgres::PostgresServer};
+
+/// Not a bound that anything is measured by: what never ends shall fail and not hang.
+async fn ends<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it ends")
+}
+
+/// Accepts and finishes from several tasks while something happens to the server, and sees that what was acknowledged and not
+/// finished is still there.
+async fn working_through<F: Future<Output = ()>>(
+    store: &PostgresStore,
+    url: &str,
+    meanwhile: impl FnOnce(Arc<AtomicU32>) -> F,
+) -> u32 {
+    let (stop, errors) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let (accepted, handled) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(Mutex::new(HashSet::new())));
+    let senders = (0..3).map(|sender| {
+        let (store, stop, errors, accepted) = (store.clone(), stop.clone(), errors.clone(), accepted.clone());
+        tokio::spawn(async move {
+            let mut n = 0;
+            while !stop.load(Ordering::SeqCst) {
+                n += 1;
+                let id = format!("{sender}-{n}");
+                // Every other one with an ordering key.
+                let new = ordered(&id, if n % 2 == 0 { &["a"] } else { &[] }).await;
+                loop {
+                    match ends(store.accept(&new, RETENTION)).await {
+                        Ok(Acceptance::Accepted | Acceptance::Known { .. }) => break,
+                        Ok(other) => panic!("{id} is new, and found {other:?}"),
+                        Err(_) => errors.fetch_add(1, Ordering::SeqCst),
+                    };
+                }
+                accepted.lock().unwrap().insert(id);
+            }
+        })
+    });
+    let workers = (0..2).map(|_| {
+        let (store, stop, errors, handled) = (store.clone(), stop.clone(), errors.clone(), handled.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::SeqCst) {
+                let Ok(leased) = ends(store.lease(4, TIME, ATTEMPTS)).await else {
+                    errors.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                };
+                for leased in leased {
+                    // Handled, whatever becomes of finishing it.
+                    handled.lock().unwrap().insert(String::from_utf8(leased.body().to_vec()).unwrap());
+                    if ends(store.finish(leased.lease(), Duration::ZERO)).await.is_err() {
+                        errors.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            }
+        })
+    });
+    let tasks: Vec<_> = senders.chain(workers).collect();
+    ends(async {
+        while handled.lock().unwrap().len() < 20 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    meanwhile(Arc::clone(&errors)).await;
+    let before = handled.lock().unwrap().len();
+    ends(async {
+        while handled.lock().unwrap().len() < before + 20 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stop.store(true, Ordering::SeqCst);
+    for task in tasks {
+        ends(task).await.unwrap();
+    }
+    let client = client(url).await;
+    pass(&client).await;
+    ends(async {
+        while store.backlog(1).await.unwrap() > 0 {
+            for leased in lease(store, 100).await {
+                handled.lock().unwrap().insert(String::from_utf8(leased.body().to_vec()).unwrap());
+                assert!(store.finish(leased.lease(), Duration::ZERO).await.unwrap());
+            }
+        }
+    })
+    .await;
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_delivery").await, 0);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_ordering").await, 0);
+    let (accepted, handled) = (accepted.lock().unwrap(), handled.lock().unwrap());
+    let lost: Vec<_> = accepted.difference(&handled).collect();
+    assert!(lost.is_empty(), "{lost:?} were acknowledged and lost");
+    errors.load(Ordering::SeqCst)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_loses_nothing_that_was_acknowledged() {
+    let Some(mut server) = PostgresServer::start_own("a killed server loses nothing", &[]) else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let url = server.url().to_owned();
+    let errors = working_through(&store, &url, async |errors| {
+        for _ in 0..2 {
+            let before = errors.load(Ordering::SeqCst);
+            server.kill();
+            ends(async {
+                while errors.load(Ordering::SeqCst) < before + 5 {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            server.restart();
+        }
+    })
+    .await;
+    assert!(errors > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_lose_nothing() {
+    let Some(server) = PostgresServer::start_own("connections that are cut lose nothing", &[]) else { return };
+    let proxy = Proxy::before(server.port()).await;
+    let store = PostgresStore::connect(&proxy.url()).await.unwrap();
+    working_through(&store, server.url(), async |_| {
+        for n in 0..30 {
+            proxy.cut();
+            let id = format!("between-{n}");
+            let new = delivery(&id, &id).await;
+            ends(async { while store.accept(&new, RETENTION).await.is_err() {} }).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_gives_errors_and_then_goes_on() {
+    let Some(server) = PostgresServer::start_own("a server that hangs, and an inbox", &[]) else { return };
+    let store = PostgresStore::builder().deadline(Duration::from_millis(200)).connect(server.url()).await.unwrap();
+    accept(&store, &delivery("evt-1", "x").await).await;
+    let held = *lease_one(&store).await.lease();
+    let new = delivery("evt-2", "x").await;
+    server.halt();
+    ends(store.accept(&new, RETENTION)).await.unwrap_err();
+    ends(store.lease(1, TIME, ATTEMPTS)).await.unwrap_err();
+    ends(store.extend(&held, TIME)).await.unwrap_err();
+    ends(store.finish(&held, Duration::ZERO)).await.unwrap_err();
+    ends(store.finish(&held, TIME)).await.unwrap_err();
+    ends(store.postpone(&held, TIME, "")).await.unwrap_err();
+    ends(store.bury(&held, "")).await.unwrap_err();
+    ends(store.give_back(&held)).await.unwrap_err();
+    ends(store.backlog(1)).await.unwrap_err();
+    ends(store.dead(None, 1)).await.unwrap_err();
+    ends(store.show(held.id())).await.unwrap_err();
+    ends(store.retry(held.id())).await.unwrap_err();
+    ends(store.counts()).await.unwrap_err();
+    ends(store.forget_event(new.claim().event())).await.unwrap_err();
+    server.go_on();
+    ends(async { while store.accept(&delivery("evt-3", "x").await, RETENTION).await.is_err() {} }).await;
+}
+
+/// A queue that hangs holds the entry in the ledger, and its copies wait no longer than the deadline.
+#[tokio::test]
+async fn a_hand_off_that_hangs_gives_an_error() {
+    let Some(server) = PostgresServer::start_own("a hand-off that hangs", &[]) else { return };
+    let store = PostgresStore::builder()
+        .deadline(Duration::from_millis(200))
+        .hand_off("SELECT pg_sleep(1000)")
+        .connect(server.url())
+        .await
+        .unwrap();
+    let new = delivery("evt-1", "x").await;
+    for _ in 0..2 {
+        ends(store.accept(&new, RETENTION)).await.unwrap_err();
+    }
+}

@@ -1,0 +1,124 @@
+//! Deliveries handed to another queue, for which a table and a function stand in.
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger},
+    inbox::{Acceptance, Inbox},
+    store::postgres::PostgresStore,
+};
+
+use super::{accept, conflicting, delivery, known, send};
+use crate::{LEASE, client, count, servers::postgres::PostgresServer};
+
+const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
+    CREATE TABLE gate (open boolean); INSERT INTO gate VALUES (true); \
+    CREATE FUNCTION enqueue(job text, head json, body bytea) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN \
+    INSERT INTO queue VALUES (job, head, body); \
+    IF NOT (SELECT open FROM gate) THEN RAISE EXCEPTION 'the queue is closed'; END IF; \
+    RETURN 1; END $$";
+const ENQUEUE: &str = "SELECT enqueue($3, $2::json, $1)";
+const QUEUED: &str = "SELECT count(*) FROM queue";
+const REMEMBERED: &str = "SELECT count(*) FROM klikit_deliveries WHERE done";
+
+async fn store(server: &PostgresServer, sql: &str) -> PostgresStore {
+    PostgresStore::builder().hand_off(sql).connect(server.url()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_delivery_is_enqueued_and_remembered() {
+    let Some(server) = PostgresServer::start("a delivery is enqueued and remembered") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let store = store(&server, ENQUEUE).await;
+    let new = delivery("evt-1", "a body \0").await;
+    assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+    assert_eq!(accept(&store, &new).await, known("a body \0"));
+    assert_eq!(accept(&store, &delivery("evt-1", "b").await).await, known("a body \0"));
+    let conflict = conflicting("evt-1", "b").await;
+    assert_eq!(accept(&store, &conflict).await, Acceptance::Accepted);
+    let rows =
+        client.query("SELECT job, head ->> 'event_id', head ->> 'conflict', body FROM queue", &[]).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    for (row, new) in rows.iter().zip([&new, &conflict]) {
+        let conflict: Option<&str> = row.get(2);
+        assert_eq!(row.get::<_, String>(0), format!("{:?}", new.claim().key()));
+        assert_eq!(row.get::<_, String>(1), "evt-1");
+        assert_eq!(conflict.is_some(), new.claim().is_conflict());
+        assert_eq!(row.get::<_, &[u8]>(3), &new.body()[..]);
+    }
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox").await, 0);
+    assert_eq!(count(&client, REMEMBERED).await, 2);
+}
+
+#[tokio::test]
+async fn what_the_queue_refuses_is_not_remembered_and_comes_again() {
+    let Some(server) = PostgresServer::start("what the queue refuses comes again") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let inbox = Inbox::new(store(&server, ENQUEUE).await);
+    client.execute("UPDATE gate SET open = false", &[]).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(send(&inbox, "evt-1", "x").await, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!((count(&client, QUEUED).await, count(&client, REMEMBERED).await), (0, 0));
+    client.execute("UPDATE gate SET open = true", &[]).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(send(&inbox, "evt-1", "x").await, StatusCode::OK);
+        assert_eq!((count(&client, QUEUED).await, count(&client, REMEMBERED).await), (1, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_thirty_two_copies_is_enqueued() {
+    let Some(server) = PostgresServer::start("one of thirty-two copies is enqueued") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let nodes = [store(&server, ENQUEUE).await, store(&server, ENQUEUE).await];
+    for round in 0..20 {
+        let id = format!("evt-{round}");
+        let mut copies = Vec::new();
+        for copy in 0..32 {
+            let (store, new) = (nodes[copy % 2].clone(), delivery(&id, "x").await);
+            copies.push(async move { accept(&store, &new).await });
+        }
+        let copies: Vec<_> = copies.into_iter().map(tokio::spawn).collect();
+        let outcomes: Vec<_> = join_all(copies).await.into_iter().map(Result::unwrap).collect();
+        let accepted = outcomes.iter().filter(|outcome| **outcome == Acceptance::Accepted).count();
+        let duplicates = outcomes.iter().filter(|outcome| **outcome == known("x")).count();
+        assert_eq!((accepted, duplicates), (1, 31), "{outcomes:?}");
+        assert_eq!(count(&client, QUEUED).await, round + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_the_layer_has_is_not_enqueued() {
+    let Some(server) = PostgresServer::start("what the layer has is not enqueued") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let store = store(&server, ENQUEUE).await;
+    let new = delivery("evt-1", "x").await;
+    assert_eq!(store.claim(new.claim(), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert!(matches!(accept(&store, &new).await, Acceptance::InFlight { .. }));
+    client.execute("UPDATE klikit_deliveries SET until = now()", &[]).await.unwrap();
+    assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+    assert_eq!(count(&client, QUEUED).await, 1);
+}
+
+#[tokio::test]
+async fn the_statement_is_checked_when_the_store_is_opened() {
+    let Some(server) = PostgresServer::start("the statement is checked") else { return };
+    client(server.url()).await.batch_execute(QUEUE).await.unwrap();
+    for sql in
+        ["SELECT no_such_queue($1)", "SELECT 1; SELECT 2", "", "nonsense", "SELECT $4::text", "SELECT $1::integer"]
+    {
+        let refused = PostgresStore::builder().hand_off(sql).connect(server.url()).await.map(drop);
+        let known = "the statement that hands deliveries off is none that Postgres can run";
+        assert_eq!(refused.expect_err(sql).to_string(), known, "{sql:?}");
+    }
+    let fine = ["INSERT INTO queue VALUES ('only', '{}', '')", "SELECT enqueue('', '{}', $1)", "SELECT $2, $3"];
+    for (n, sql) in fine.into_iter().enumerate() {
+        let store = store(&server, sql).await;
+        assert_eq!(accept(&store, &delivery(&n.to_string(), "x").await).await, Acceptance::Accepted, "{sql}");
+    }
+}

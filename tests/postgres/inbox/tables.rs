@@ -1,0 +1,83 @@
+//! The tables create themselves, and can be used by whoever may not create any.
+
+use futures_util::future::join_all;
+use tower_klikit::{
+    inbox::{Acceptance, InboxStore},
+    store::postgres::PostgresStore,
+};
+
+use super::{accept, bodies, delivery, lease, ordered};
+use crate::{claim, client, count, done, handle, servers::postgres::PostgresServer};
+
+#[tokio::test]
+async fn a_ledger_of_before_gets_the_tables_beside_it() {
+    let Some(server) = PostgresServer::start("a ledger of before gets the tables beside it") else { return };
+    let client = client(server.url()).await;
+    handle(&PostgresStore::connect(server.url()).await.unwrap(), 1).await;
+    let drop = "DROP TABLE klikit_deliveries_inbox, klikit_deliveries_inbox_delivery, klikit_deliveries_inbox_ordering";
+    client.batch_execute(drop).await.unwrap();
+    let nodes = join_all((0..8).map(|_| PostgresStore::builder().max_connections(1).connect(server.url()))).await;
+    for (n, node) in nodes.into_iter().enumerate() {
+        let node = node.unwrap();
+        assert_eq!(accept(&node, &delivery(&n.to_string(), "x").await).await, Acceptance::Accepted);
+        assert_eq!(tower_klikit::dedupe::Ledger::claim(&node, &claim(1), crate::LEASE).await.unwrap(), done(1));
+    }
+    client.batch_execute("DROP TABLE klikit_deliveries_inbox_ordering").await.unwrap();
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    assert_eq!(lease(&store, 100).await.len(), 8, "one table alone comes back, too");
+}
+
+#[tokio::test]
+async fn tables_of_the_longest_name_and_of_other_schemas_are_apart() {
+    let Some(server) = PostgresServer::start_own("inboxes of other names and schemas", &[]) else { return };
+    let client = client(server.url()).await;
+    client.batch_execute("CREATE SCHEMA webhooks").await.unwrap();
+    let (longest, almost) = ("x".repeat(48), format!("{}y", "x".repeat(47)));
+    for name in [PostgresStore::TABLE, &longest, &almost, &format!("webhooks.{longest}")] {
+        for _ in 0..2 {
+            let store = PostgresStore::builder().table(name).connect(server.url()).await.unwrap();
+            let expected = matches!(accept(&store, &ordered("evt-1", &["a"]).await).await, Acceptance::Accepted);
+            assert_eq!(bodies(&lease(&store, 8).await).len(), usize::from(expected), "{name}");
+        }
+    }
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'webhooks')";
+    assert_eq!(count(&client, tables).await, 16);
+    let indexes =
+        "SELECT count(*) FROM pg_indexes WHERE schemaname IN ('public', 'webhooks') AND tablename LIKE '%inbox%'";
+    assert_eq!(count(&client, indexes).await, 4 * 9);
+}
+
+#[tokio::test]
+async fn a_table_of_another_program_is_refused() {
+    let Some(server) = PostgresServer::start("an inbox of another program is refused") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute("CREATE TABLE klikit_deliveries_inbox (id bigint PRIMARY KEY, body text)").await.unwrap();
+    let refused = PostgresStore::connect(server.url()).await.unwrap_err();
+    assert!(refused.to_string().contains("klikit_deliveries_inbox"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_user_who_may_create_nothing_can_use_tables_that_are_there() {
+    let Some(server) = PostgresServer::start_own("a user who may create no inbox", &[]) else { return };
+    PostgresStore::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    client
+        .batch_execute(
+            "CREATE ROLE clerk LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk",
+        )
+        .await
+        .unwrap();
+    let store = PostgresStore::connect(&server.url().replace("klikit@", "clerk@")).await.unwrap();
+    let new = ordered("evt-1", &["a"]).await;
+    assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+    let leased = lease(&store, 1).await;
+    assert!(store.bury(leased[0].lease(), "500").await.unwrap());
+    assert_eq!(accept(&store, &new).await, Acceptance::Revived);
+    let leased = lease(&store, 1).await;
+    assert!(store.finish(leased[0].lease(), crate::LEASE).await.unwrap());
+    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 1);
+    store.counts().await.unwrap();
+    assert_eq!(store.purge_done(1).await.unwrap(), 0);
+    assert!(!store.retry(leased[0].lease().id()).await.unwrap());
+}

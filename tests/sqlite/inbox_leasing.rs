@@ -1,0 +1,289 @@
+//! What is leased, when, and by whom.
+
+use std::{collections::HashMap, time::Duration};
+
+use tower_klikit::{
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxStore, Leased},
+    store::sqlite::SqliteStore,
+};
+
+use crate::{
+    deliveries::delivery,
+    support::{Clock, Folder, LEASE, RETENTION},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn accept(store: &SqliteStore, event: &str, lines: &[&str]) {
+    let new = delivery(event, &format!("body of {event}"), lines).await;
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+}
+
+async fn lease(store: &SqliteStore, limit: u32) -> Vec<Leased> {
+    store.lease(limit, LEASE, 3).await.unwrap()
+}
+
+fn ids(leased: &[Leased]) -> Vec<i64> {
+    leased.iter().map(|leased| leased.lease().id().get()).collect()
+}
+
+#[tokio::test]
+async fn the_longest_due_come_first_with_head_and_body() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder);
+    assert!(lease(&store, 10).await.is_empty());
+    for event in ["evt-1", "evt-2", "evt-3"] {
+        accept(&store, event, &[]).await;
+        clock.advance(SECOND);
+    }
+    assert!(lease(&store, 0).await.is_empty());
+    let first = lease(&store, 1).await;
+    assert_eq!(ids(&first), [1]);
+    assert_eq!(first[0].body(), "body of evt-1");
+    assert!(first[0].head().contains("evt-1"));
+    assert!(store.postpone(first[0].lease(), SECOND * 5, "500").await.unwrap());
+    assert_eq!(ids(&lease(&store, 10).await), [2, 3]);
+    clock.advance(SECOND * 5 - Duration::from_millis(1));
+    assert!(lease(&store, 10).await.is_empty());
+    accept(&store, "evt-4", &[]).await;
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(ids(&lease(&store, 10).await), [4, 1]);
+}
+
+#[tokio::test]
+async fn a_lease_ends_and_the_next_has_a_larger_token() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder);
+    accept(&store, "evt-1", &[]).await;
+    let first = *lease(&store, 1).await[0].lease();
+    clock.advance(LEASE - Duration::from_millis(1));
+    assert!(lease(&store, 1).await.is_empty());
+    assert!(store.extend(&first, LEASE).await.unwrap());
+    clock.advance(LEASE);
+    // Nobody else has taken it yet.
+    assert!(store.extend(&first, Duration::ZERO).await.unwrap());
+    let second = *lease(&store, 1).await[0].lease();
+    assert_eq!((second.attempt(), second.token() > first.token()), (2, true));
+    for lost in [
+        store.extend(&first, LEASE).await,
+        store.finish(&first, Duration::ZERO).await,
+        store.finish(&first, LEASE).await,
+        store.postpone(&first, LEASE, "500").await,
+        store.bury(&first, "400").await,
+        store.give_back(&first).await,
+    ] {
+        assert!(!lost.unwrap());
+    }
+    assert!(store.give_back(&second).await.unwrap());
+    let third = *lease(&store, 1).await[0].lease();
+    assert_eq!((third.attempt(), third.token() > second.token()), (2, true));
+    assert!(store.finish(&third, Duration::ZERO).await.unwrap());
+    assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_delivery")), (0, 0));
+}
+
+#[tokio::test]
+async fn who_died_of_the_last_attempt_is_buried_and_frees_its_line() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder);
+    accept(&store, "evt-1", &["line"]).await;
+    accept(&store, "evt-2", &["line"]).await;
+    for attempt in 1..=3 {
+        let leased = lease(&store, 10).await;
+        assert_eq!((ids(&leased), leased[0].lease().attempt()), (vec![1], attempt));
+        clock.advance(LEASE);
+    }
+    lease(&store, 10).await;
+    assert_eq!(ids(&lease(&store, 10).await), [2]);
+    let dead = store.dead(None, 10).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert_eq!((dead[0].attempts, dead[0].reason.as_deref()), (3, Some("its lease ran out on its last attempt")));
+    assert_eq!((dead[0].event_id(), &dead[0].body), (Some("evt-1"), &None));
+    assert!(store.dead(Some(dead[0].id), 10).await.unwrap().is_empty());
+
+    // One that waits is leased however many attempts it has.
+    accept(&store, "evt-3", &[]).await;
+    let third = lease(&store, 10).await;
+    assert!(store.postpone(third[0].lease(), Duration::ZERO, "500").await.unwrap());
+    assert_eq!(ids(&store.lease(10, LEASE, 1).await.unwrap()), [3]);
+}
+
+#[tokio::test]
+async fn a_line_is_served_one_by_one_and_holds_up_nobody_else() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder);
+    for (event, lines) in
+        [("1", &["a"][..]), ("2", &["a", "b"]), ("3", &["b"]), ("4", &["c"]), ("5", &[]), ("6", &["b", "c"])]
+    {
+        accept(&store, event, lines).await;
+    }
+    let leased = lease(&store, 10).await;
+    assert_eq!(ids(&leased), [1, 4, 5]);
+    assert!(store.postpone(leased[0].lease(), SECOND, "500").await.unwrap());
+    assert!(lease(&store, 10).await.is_empty(), "one that is not due holds its line");
+    clock.advance(SECOND);
+    let first = lease(&store, 10).await;
+    assert_eq!(ids(&first), [1]);
+    assert!(store.bury(first[0].lease(), "400").await.unwrap());
+    let second = lease(&store, 10).await;
+    assert_eq!(ids(&second), [2]);
+    assert!(store.retry(DeliveryId::new(1)).await.unwrap());
+    assert!(!store.retry(DeliveryId::new(1)).await.unwrap());
+    assert!(lease(&store, 10).await.is_empty(), "no two of a line are leased at once");
+    assert!(store.give_back(second[0].lease()).await.unwrap());
+    let first = lease(&store, 10).await;
+    assert_eq!(ids(&first), [1], "its old place");
+    assert!(store.finish(first[0].lease(), LEASE).await.unwrap());
+    let second = lease(&store, 10).await;
+    assert_eq!(ids(&second), [2]);
+    assert!(store.finish(second[0].lease(), Duration::ZERO).await.unwrap());
+    assert_eq!(ids(&lease(&store, 10).await), [3]);
+    assert!(store.finish(leased[1].lease(), Duration::ZERO).await.unwrap());
+    assert!(lease(&store, 10).await.is_empty());
+
+    // Whose worker died does not hold up for ever the one before it.
+    clock.advance(LEASE);
+    assert!(ids(&lease(&store, 10).await).contains(&3));
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (1, 2, 0, 1));
+    assert_eq!(counts.oldest, Some(SECOND + LEASE));
+    assert_eq!((store.backlog(10).await.unwrap(), store.backlog(2).await.unwrap()), (3, 2));
+}
+
+#[tokio::test]
+async fn one_in_its_old_place_does_not_wait_for_a_dead_worker() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder);
+    accept(&store, "evt-1", &["line"]).await;
+    accept(&store, "evt-2", &["line"]).await;
+    assert!(store.bury(lease(&store, 1).await[0].lease(), "400").await.unwrap());
+    assert_eq!(ids(&lease(&store, 1).await), [2]);
+    assert!(store.retry(DeliveryId::new(1)).await.unwrap());
+    assert!(lease(&store, 1).await.is_empty());
+    clock.advance(LEASE);
+    assert_eq!(ids(&lease(&store, 2).await), [1]);
+}
+
+#[tokio::test]
+async fn what_is_behind_50_000_that_wait_is_found() {
+    const BLOCKED: i64 = 50_000;
+
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder);
+    accept(&store, "evt-1", &["line"]).await;
+    let first = lease(&store, 1).await;
+    // Copies of it.
+    let copy = "
+        CREATE TEMP TABLE n AS WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < ?1) SELECT n FROM n";
+    let connection = folder.connect();
+    connection.execute(copy, [BLOCKED]).unwrap();
+    connection
+        .execute_batch(
+            "BEGIN;
+            INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, ordering)
+                SELECT n, randomblob(16), 0, accepted_at, 0, 0, accepted_at, ordering FROM n, klikit_inbox ORDER BY n;
+            INSERT INTO klikit_inbox_delivery (id, digest, head, body)
+                SELECT n, digest, head, body FROM n, klikit_inbox_delivery ORDER BY n;
+            INSERT INTO klikit_inbox_ordering (key, id) SELECT key, n FROM n, klikit_inbox_ordering;
+            COMMIT",
+        )
+        .unwrap();
+    accept(&store, "evt-2", &["other line"]).await;
+    accept(&store, "evt-3", &[]).await;
+    assert_eq!(ids(&lease(&store, 10).await), [BLOCKED + 1, BLOCKED + 2]);
+    assert!(store.finish(first[0].lease(), Duration::ZERO).await.unwrap());
+    assert_eq!(ids(&lease(&store, 10).await), [2]);
+    assert_eq!(store.counts().await.unwrap().ready, BLOCKED.unsigned_abs() - 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_never_lease_one_twice_nor_two_of_a_line() {
+    const DELIVERIES: usize = 240;
+
+    let folder = Folder::new();
+    let (one, other) = (folder.open(), folder.open());
+    for n in 0..DELIVERIES {
+        accept(&one, &format!("evt-{n}"), &[&format!("line {}", n % 8)]).await;
+    }
+    let (told, mut telling) = tokio::sync::mpsc::unbounded_channel();
+    let workers: Vec<_> = (0..8)
+        .map(|n| {
+            let store = if n % 2 == 0 { one.clone() } else { other.clone() };
+            let told = told.clone();
+            tokio::spawn(async move {
+                while store.backlog(1).await.unwrap() > 0 {
+                    // A store may not get its turn. It says so, and has not leased.
+                    for leased in store.lease(3, LEASE * 10, 3).await.unwrap_or_default() {
+                        let line = leased.lease().id().get() % 8;
+                        told.send((line, leased.lease().id().get(), true)).unwrap();
+                        tokio::task::yield_now().await;
+                        told.send((line, leased.lease().id().get(), false)).unwrap();
+                        while store.finish(leased.lease(), Duration::ZERO).await.map_err(drop) != Ok(true) {}
+                    }
+                }
+            })
+        })
+        .collect();
+    drop(told);
+    let (mut busy, mut last, mut leased) = (HashMap::new(), HashMap::new(), 0);
+    let patience = Duration::from_secs(120);
+    while let Some((line, id, begins)) = tokio::time::timeout(patience, telling.recv()).await.expect("no standstill") {
+        if begins {
+            assert_eq!(busy.insert(line, id), None, "two of line {line} at once");
+            assert!(
+                last.insert(line, id).is_none_or(|last| last < id),
+                "line {line} is out of order, or {id} comes twice"
+            );
+            leased += 1;
+        } else {
+            assert_eq!(busy.remove(&line), Some(id));
+        }
+    }
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    assert_eq!(leased, DELIVERIES);
+}
+
+#[tokio::test]
+async fn what_is_over_is_purged() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder);
+    for n in 0..300 {
+        accept(&store, &format!("evt-{n}"), &[]).await;
+    }
+    for (n, leased) in lease(&store, 300).await.iter().enumerate() {
+        assert!(store.finish(leased.lease(), if n < 290 { SECOND } else { SECOND * 2 }).await.unwrap());
+    }
+    assert_eq!(store.purge_done(1000).await.unwrap(), 0);
+    clock.advance(SECOND);
+    assert_eq!(store.purge_done(5).await.unwrap(), 5);
+    assert_eq!(store.purge_done(1000).await.unwrap(), 285);
+    let kept = store.show(DeliveryId::new(300)).await.unwrap().unwrap();
+    assert_eq!((kept.state, kept.reason), (DeliveryState::Done, None));
+    assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_delivery")), (10, 10));
+}
+
+#[tokio::test]
+async fn a_look_that_finds_nothing_writes_nothing() {
+    let folder = Folder::new();
+    let store = folder.open();
+    accept(&store, "evt-1", &[]).await;
+    assert_eq!(lease(&store, 1).await.len(), 1);
+    let other = folder.connect();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(lease(&store, 10).await.is_empty());
+    store.counts().await.unwrap();
+    accept_fails(&store).await;
+}
+
+async fn accept_fails(store: &SqliteStore) {
+    let new = delivery("evt-2", "body", &[]).await;
+    assert!(store.accept(&new, RETENTION).await.is_err(), "the lock is felt");
+}
