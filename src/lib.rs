@@ -67,6 +67,8 @@
 
 #[cfg(feature = "dedupe")]
 mod answer;
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "dedupe")]
 pub mod dedupe;
 mod event;
