@@ -41,7 +41,7 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 
 use crate::{
     event::{Delivery, EventId, EventType},
-    payload::{FromOrder, Order, OrderEvent, PayloadError},
+    payload::{FromOrder, Order, OrderEvent, PayloadError, TimestampedEvent},
     telemetry,
 };
 
@@ -162,17 +162,21 @@ impl<S: Sync> OptionalFromRequestParts<S> for EventId {
     }
 }
 
-/// The body of a verified request.
+/// The body of a verified request, or the `data` in its envelope if it has klikit's older form.
 impl<S: Send + Sync, O: FromOrder> FromRequest<S> for OrderEvent<O> {
     type Rejection = KlikitRejection;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, KlikitRejection> {
-        if request.extensions().get::<Delivery>().is_none() {
-            return Err(KlikitRejection::unverified());
-        }
-        let body =
-            Bytes::from_request(request, state).await.map_err(|rejection| KlikitRejection(Kind::Body(rejection)))?;
-        Self::from_bytes(&body).map_err(|error| KlikitRejection(Kind::Payload(error)))
+        let delivery: &Delivery = request.extensions().get().ok_or_else(KlikitRejection::unverified)?;
+        let in_an_envelope = delivery.signed_at().is_some();
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|rejection| KlikitRejection(Kind::Body(rejection)))?;
+        let event = if in_an_envelope {
+            TimestampedEvent::from_bytes(&body).and_then(|event| event.payload())
+        } else {
+            Self::from_bytes(&body)
+        };
+        event.map_err(|error| KlikitRejection(Kind::Payload(error)))
     }
 }
 

@@ -48,6 +48,10 @@ impl PayloadError {
         Self { path: path.into(), problem: Problem::Duplicate(as_name(field)) }
     }
 
+    pub(super) fn missing(field: &str) -> Self {
+        Self { path: String::new(), problem: Problem::Missing(field.into()) }
+    }
+
     pub(super) fn no_object(found: &str) -> Self {
         let problem = Problem::Unexpected { found: Some(found.into()), expected: Some("an object".into()) };
         Self { path: String::new(), problem }

@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod money;
 mod order;
+mod timestamped;
 
 pub use self::{
     codes::{OrderStatus, OrderType, PaymentChannel, PaymentMethod, PaymentStatus},
@@ -22,4 +23,5 @@ pub use self::{
     event::{FromOrder, OrderEvent},
     money::Money,
     order::{Brand, Order},
+    timestamped::TimestampedEvent,
 };
