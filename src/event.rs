@@ -127,6 +127,7 @@ pub struct Delivery {
     pub(crate) event_type: Option<EventType>,
     pub(crate) signer: Arc<Signer>,
     pub(crate) received_at: SystemTime,
+    pub(crate) signed_at: Option<SystemTime>,
 }
 
 impl Delivery {
@@ -150,6 +151,12 @@ impl Delivery {
     /// to [retire](crate::Keyring::retire).
     pub fn secret_id(&self) -> &str {
         &self.signer.secret_id
+    }
+
+    /// When klikit signed it, if it has the older form that
+    /// [`accept_timestamped`](crate::KlikitVerifyLayer#method.accept_timestamped) lets in: then id and type are signed too.
+    pub fn signed_at(&self) -> Option<SystemTime> {
+        self.signed_at
     }
 
     /// When the head of the request reached the layer.

@@ -84,8 +84,8 @@ impl KeyedSecret {
         self.secret.key()
     }
 
-    pub(crate) fn matches(&self, body: &[u8], signature: &Signature) -> bool {
-        self.key().sign(body) == *signature
+    pub(crate) fn matches(&self, prefix: &[u8], body: &[u8], signature: &Signature) -> bool {
+        self.key().sign_after(prefix, body) == *signature
     }
 }
 

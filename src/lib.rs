@@ -67,6 +67,8 @@
 
 #[cfg(feature = "dedupe")]
 mod answer;
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "dedupe")]
 pub mod dedupe;
 mod event;
@@ -74,6 +76,8 @@ pub mod header;
 #[cfg(feature = "inbox")]
 pub mod inbox;
 mod keyring;
+#[cfg(feature = "payload")]
+pub mod payload;
 mod secret;
 mod signature;
 #[cfg(feature = "dedupe")]

@@ -114,16 +114,26 @@ impl SigningKey {
         Self(Hmac::new_from_slice(secret).expect("HMAC takes a key of any length"))
     }
 
-    /// Begins a signature over a body of which this much is there.
-    pub(crate) fn start_with(&self, so_far: &[u8]) -> Signing {
+    /// Begins a signature over a prefix, and a body of which this much is there.
+    pub(crate) fn start_with(&self, prefix: &[u8], so_far: &[u8]) -> Signing {
         let mut signing = Signing(self.0.clone());
+        signing.update(prefix);
         signing.update(so_far);
         signing
     }
 
     pub(crate) fn sign(&self, body: &[u8]) -> Signature {
+        self.sign_after(&[], body)
+    }
+
+    /// Signs a body with something before it, which mostly is nothing.
+    #[inline]
+    pub(crate) fn sign_after(&self, prefix: &[u8], body: &[u8]) -> Signature {
         // Not by way of `Signing`: each move of the state costs a short body a percent.
         let mut mac = self.0.clone();
+        if !prefix.is_empty() {
+            mac.update(prefix);
+        }
         mac.update(body);
         Signature(mac.finalize().into_bytes().into())
     }
@@ -171,7 +181,7 @@ mod tests {
     #[test]
     fn pieces_sign_like_the_whole() {
         let key = SigningKey::new(b"secret");
-        let mut signing = key.start_with(b"or");
+        let mut signing = key.start_with(b"o", b"r");
         for piece in [&b""[..], b"der", b"s"] {
             signing.update(piece);
         }

@@ -32,10 +32,10 @@ pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {
     );
 }
 
-/// `layer` is the one that found no [`Delivery`](crate::Delivery).
-#[cfg(feature = "dedupe")]
-pub(crate) fn unverified(layer: &str) {
-    error!("{layer} got a request without a verified delivery: put KlikitVerifyLayer outside of it");
+/// `who` found no [`Delivery`](crate::Delivery).
+#[cfg(any(feature = "axum", feature = "dedupe"))]
+pub(crate) fn unverified(who: &str) {
+    error!("{who} got a request without a verified delivery: put KlikitVerifyLayer outside of it");
 }
 
 #[cfg(feature = "dedupe")]

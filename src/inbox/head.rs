@@ -33,6 +33,9 @@ pub(super) struct Head {
     pub(super) secret_id: String,
     /// Milliseconds since 1970.
     pub(super) received_at: u64,
+    /// Of the older form alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signed_at: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) conflict: bool,
 }
@@ -40,7 +43,6 @@ pub(super) struct Head {
 impl Head {
     pub(super) fn of(parts: &Parts, delivery: &Delivery) -> Self {
         let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let received_at = delivery.received_at().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
             method: parts.method.as_str().into(),
             uri: parts.uri.path_and_query().map_or("/", |uri| uri.as_str()).into(),
@@ -49,7 +51,8 @@ impl Head {
             event_type: delivery.event_type().map(|event_type| event_type.as_str().into()),
             tenant: delivery.tenant().into(),
             secret_id: delivery.secret_id().into(),
-            received_at: u64::try_from(received_at.as_millis()).unwrap_or(u64::MAX),
+            received_at: milliseconds(delivery.received_at()),
+            signed_at: delivery.signed_at().map(milliseconds),
             conflict: false,
         }
     }
@@ -90,7 +93,21 @@ impl Head {
             event_id,
             event_type: self.event_type.as_deref().map(EventType::from),
             signer: Arc::new(Signer { tenant: self.tenant.as_str().into(), secret_id: self.secret_id.as_str().into() }),
-            received_at: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.received_at))?,
+            received_at: time(self.received_at)?,
+            signed_at: match self.signed_at {
+                Some(milliseconds) => Some(time(milliseconds)?),
+                None => None,
+            },
         })
     }
+}
+
+/// Since 1970.
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn time(milliseconds: u64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
 }

@@ -48,6 +48,40 @@ impl SignedDelivery {
             .header(SIGNATURE, signature)
     }
 
+    /// Signs `data` in the older form, which [`accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) lets in: with a
+    /// time, and in an envelope that names the event.
+    ///
+    /// # Panics
+    ///
+    /// When the secret is empty or blank, or `data` is no JSON.
+    #[cfg(feature = "payload")]
+    #[track_caller]
+    pub fn timestamped(
+        secret: impl AsRef<[u8]>,
+        signed_at: SystemTime,
+        event_id: &str,
+        event_type: impl Into<EventType>,
+        data: &str,
+    ) -> Self {
+        let seconds = signed_at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let data: &serde_json::value::RawValue = serde_json::from_str(data).expect("data in JSON");
+        let event_type = event_type.into();
+        let text = |text: &str| serde_json::Value::from(text);
+        let body = format!(
+            r#"{{"event_id":{},"event_type":{},"event_version":"v2","created_at":"2026-05-01T00:00:00Z","business_id":737,"data":{data}}}"#,
+            text(event_id),
+            text(event_type.as_str()),
+        );
+        let secret = WebhookSecret::new(secret).unwrap_or_else(|error| panic!("{error}"));
+        let signature = secret.sign(format!("{seconds}.{body}").as_bytes());
+        Self::signed_with(&secret, body)
+            .event_id(event_id)
+            .without_header(&EVENT_TYPE)
+            .header(HeaderName::from_static("x-klikit-event"), event_type.as_str())
+            .header(HeaderName::from_static("x-klikit-webhook-id"), "1")
+            .header(SIGNATURE, format!("t={seconds},v1={signature}"))
+    }
+
     /// Sends it to this URI.
     ///
     /// # Panics
@@ -162,6 +196,7 @@ impl SignedDelivery {
             event_type: field(EVENT_TYPE).and_then(EventType::parse).filter(|_| self.has_one(&EVENT_TYPE)),
             signer: Arc::new(Signer { tenant: Keyring::DEFAULT.into(), secret_id: Keyring::DEFAULT.into() }),
             received_at: SystemTime::now(),
+            signed_at: None,
         }
     }
 

@@ -1,5 +1,5 @@
-//! For the tests of whoever receives deliveries: [`SignedDelivery`]. For those of whoever writes a store: `ledger` and
-//! `inbox`.
+//! For the tests of whoever receives deliveries: [`SignedDelivery`], [`FakeKlikit`] and, with the feature `payload`, `orders`. For
+//! those of whoever writes a store: `ledger` and `inbox`.
 //!
 //! ```
 //! use axum::{Router, body::Body, routing::post};
@@ -22,7 +22,13 @@
 mod delivery;
 #[cfg(feature = "inbox")]
 pub mod inbox;
+mod klikit;
 #[cfg(feature = "dedupe")]
 pub mod ledger;
+#[cfg(feature = "payload")]
+pub mod orders;
 
-pub use self::delivery::SignedDelivery;
+pub use self::{
+    delivery::SignedDelivery,
+    klikit::{Answer, Attempted, FakeKlikit, Report},
+};

@@ -54,6 +54,8 @@ struct Wait {
 /// What the head of the request says of the body.
 pub(super) struct Expected {
     pub(super) signature: Signature,
+    /// What is signed before the body: nothing, but in the older form.
+    pub(super) prefix: Box<[u8]>,
     /// What it may be signed with. Never empty.
     pub(super) secrets: Secrets,
     /// The length that the sender announces, or 0.
@@ -122,8 +124,8 @@ impl Collect {
             let frame = data.copy_to_bytes(length);
             if !self.buffer.is_empty() {
                 let so_far = self.buffer.as_slice();
-                let signing =
-                    self.signing.get_or_insert_with(|| Box::new(self.expected.secrets[0].key().start_with(so_far)));
+                let Expected { secrets, prefix, .. } = &self.expected;
+                let signing = self.signing.get_or_insert_with(|| Box::new(secrets[0].key().start_with(prefix, so_far)));
                 signing.update(&frame);
             }
             let since = self.wait.as_ref().map(|wait| wait.since);
@@ -149,16 +151,16 @@ impl Collect {
             return Err(RejectionKind::BodyTooLarge);
         }
         let body = self.buffer.as_slice();
-        let Expected { signature, secrets, .. } = &self.expected;
+        let Expected { signature, prefix, secrets, .. } = &self.expected;
         let by_first = match self.signing.take() {
             Some(signing) => signing.finish(),
-            None => secrets[0].key().sign(body),
+            None => secrets[0].key().sign_after(prefix, body),
         };
         let secret = if by_first == *signature {
             &secrets[0]
         } else {
             let others = &mut secrets[1..].iter();
-            others.find(|other| other.matches(body, signature)).ok_or(RejectionKind::SignatureMismatch)?
+            others.find(|other| other.matches(prefix, body, signature)).ok_or(RejectionKind::SignatureMismatch)?
         };
         let signer = Arc::clone(secret.signer());
         Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })

@@ -21,6 +21,8 @@ pub(super) struct Config {
     pub(super) budget: Arc<Budget>,
     pub(super) missing_event_id_allowed: bool,
     pub(super) basic_auth: Option<BasicAuth>,
+    /// How far away the time of a delivery of the older form may be. `None`: that form is refused.
+    pub(super) timestamped: Option<Duration>,
     pub(super) on_rejection: Option<Arc<OnRejection>>,
 }
 
@@ -74,6 +76,7 @@ impl fmt::Debug for Config {
             .field("buffer_budget", &self.budget.limit())
             .field("allow_missing_event_id", &self.missing_event_id_allowed)
             .field("require_basic_auth", &self.basic_auth.is_some())
+            .field("accept_timestamped", &self.timestamped)
             .field("on_rejection", &self.on_rejection.is_some())
             .finish()
     }

@@ -83,10 +83,13 @@ where
             match state.as_mut().project() {
                 StateProj::Receive { body, collect, verified, head } => {
                     if verified.is_none() {
-                        match ready!(collect.poll(cx, body)) {
+                        let claims = &mut head.as_mut().expect(WAITING).claims;
+                        let collected = ready!(collect.poll(cx, body));
+                        let read =
+                            collected.and_then(|it| claims.read_signed(&it.bytes).map(|()| it).map_err(Into::into));
+                        match read {
                             Ok(it) => *verified = Some(it),
                             Err(rejection) => {
-                                let claims = &head.as_ref().expect(WAITING).claims;
                                 let rejection = rejection.of(claims.event_id().cloned(), collect.tenant());
                                 let config = collect.config();
                                 state.set(State::Reject { rejection, config });

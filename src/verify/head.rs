@@ -22,6 +22,8 @@ pub(super) struct Claims {
     event_type: Option<EventType>,
     framing: Framing,
     received_at: SystemTime,
+    /// Of the older form alone.
+    signed_at: Option<SystemTime>,
 }
 
 impl Claims {
@@ -29,12 +31,14 @@ impl Claims {
     #[inline]
     pub(super) fn check(parts: &mut Parts, config: &Config) -> Result<(Self, Expected), RejectionKind> {
         let fields = Fields::find_and_hide(&mut parts.headers);
-        let signature = match fields.signature {
+        let received_at = SystemTime::now();
+        let signed = match fields.signature {
             Field::Missing => return Err(RejectionKind::MissingSignature),
             Field::Repeated => return Err(RejectionKind::MalformedSignature),
-            Field::Once(value) => {
-                Signature::from_hex(value.as_bytes()).map_err(|_| RejectionKind::MalformedSignature)?
-            }
+            Field::Once(value) => match Signature::from_hex(value.as_bytes()) {
+                Ok(signature) => Signed { signature, prefix: Box::default(), at: None },
+                Err(_) => Signed::with_time(value, config, received_at)?,
+            },
         };
         if let Some(basic_auth) = &config.basic_auth {
             match fields.authorization {
@@ -43,7 +47,7 @@ impl Claims {
             }
         }
         let event_id = match fields.event_id {
-            Field::Missing if config.missing_event_id_allowed => None,
+            Field::Missing if config.missing_event_id_allowed || signed.at.is_some() => None,
             Field::Missing => return Err(RejectionKind::MissingEventId),
             Field::Repeated => return Err(RejectionKind::MalformedEventId),
             Field::Once(value) => Some(EventId::parse(value.as_bytes()).ok_or(RejectionKind::MalformedEventId)?),
@@ -58,12 +62,25 @@ impl Claims {
             return Err(RejectionKind::BodyTooLarge);
         }
         let secrets = config.secrets(parts).ok_or(RejectionKind::UnknownTenant)?;
-        let expected = Expected { signature, secrets, length };
-        Ok((Self { event_id, event_type, framing, received_at: SystemTime::now() }, expected))
+        let expected = Expected { signature: signed.signature, prefix: signed.prefix, secrets, length };
+        Ok((Self { event_id, event_type, framing, received_at, signed_at: signed.at }, expected))
     }
 
     pub(super) fn event_id(&self) -> Option<&EventId> {
         self.event_id.as_ref()
+    }
+
+    /// Takes id and type from a verified body of the older form, where they are signed.
+    #[inline]
+    pub(super) fn read_signed(&mut self, body: &[u8]) -> Result<(), RejectionKind> {
+        #[cfg(feature = "payload")]
+        if self.signed_at.is_some() {
+            let named = super::timestamped::Named::read(body, self.event_id.as_ref())?;
+            (self.event_id, self.event_type) = (Some(named.event_id), named.event_type);
+        }
+        #[cfg(not(feature = "payload"))]
+        let _ = body;
+        Ok(())
     }
 
     /// The request for the inner service, now that its body is verified.
@@ -79,8 +96,35 @@ impl Claims {
             event_type: self.event_type,
             signer: verified.signer,
             received_at: self.received_at,
+            signed_at: self.signed_at,
         });
         Request::from_parts(parts, VerifiedBody::new(verified.bytes))
+    }
+}
+
+/// What the signature header says.
+struct Signed {
+    signature: Signature,
+    prefix: Box<[u8]>,
+    at: Option<SystemTime>,
+}
+
+impl Signed {
+    /// Of the older form, if that is accepted.
+    #[cfg(feature = "payload")]
+    #[cold]
+    fn with_time(value: &HeaderValue, config: &Config, now: SystemTime) -> Result<Self, RejectionKind> {
+        let tolerance = config.timestamped.ok_or(RejectionKind::MalformedSignature)?;
+        let stamp = super::timestamped::Stamp::parse(value.as_bytes()).ok_or(RejectionKind::MalformedSignature)?;
+        if !stamp.is_within(tolerance, now) {
+            return Err(RejectionKind::StaleTimestamp);
+        }
+        Ok(Self { signature: stamp.signature, prefix: stamp.prefix, at: Some(stamp.signed_at) })
+    }
+
+    #[cfg(not(feature = "payload"))]
+    fn with_time(_: &HeaderValue, _: &Config, _: SystemTime) -> Result<Self, RejectionKind> {
+        Err(RejectionKind::MalformedSignature)
     }
 }
 

@@ -160,6 +160,20 @@ impl KlikitVerifyLayer {
         self.with(|config| config.basic_auth = Some(BasicAuth::new(partner_key, secret_key)))
     }
 
+    /// Accepts deliveries of klikit's older form too, whose time is at most `tolerance` away from this machine's, on either side.
+    /// klikit's own receivers took 5 minutes. Refused unless set.
+    ///
+    /// Only an older text of klikit's (May 2026) has this form: `x-klikit-signature: t=<seconds since 1970>,v1=<hex>` over
+    /// `<t>.<body>`, and the envelope `{event_id, event_type, event_version, created_at, business_id, data}`, which
+    /// `payload::TimestampedEvent` reads. Id and type of the [`Delivery`](crate::Delivery) are those of the envelope, which are
+    /// signed. An `x-klikit-event-id` may be missing; one that is there and is another is refused with 403.
+    /// `X-Klikit-Event` and `X-Klikit-Webhook-Id` are not looked at.
+    #[cfg(feature = "payload")]
+    #[must_use]
+    pub fn accept_timestamped(self, tolerance: Duration) -> Self {
+        self.with(|config| config.timestamped = Some(tolerance))
+    }
+
     /// Answers a refused request with what `respond` makes of the [`Rejection`], in place of
     /// [`Rejection::to_response`].
     ///
@@ -190,6 +204,7 @@ impl KlikitVerifyLayer {
             budget: Arc::new(Budget::new(Self::DEFAULT_BUFFER_BUDGET)),
             missing_event_id_allowed: false,
             basic_auth: None,
+            timestamped: None,
             on_rejection: None,
         };
         Self { config: Arc::new(config) }

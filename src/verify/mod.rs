@@ -31,6 +31,12 @@
 //! the log does, and the [`Rejection`] in the response's extensions tells logging layers outside.
 //! [`on_rejection`](KlikitVerifyLayer::on_rejection) words them otherwise.
 //!
+//! # The older form
+//!
+//! An older text of klikit has another form: `x-klikit-signature: t=<seconds>,v1=<hex>` over `<t>.<body>`, with an envelope in the
+//! body that names the event. [`accept_timestamped`](KlikitVerifyLayer::accept_timestamped) (feature `payload`) accepts it beside
+//! the current one. There, id and type are signed: what the handler sees is what the envelope says.
+//!
 //! # Readiness
 //!
 //! [`KlikitVerify`] is always ready. Only once a request is verified is the inner service polled ready, and the very
@@ -94,6 +100,8 @@ mod rejection;
 #[cfg(feature = "inbox")]
 mod replay;
 mod service;
+#[cfg(feature = "payload")]
+mod timestamped;
 
 #[cfg(feature = "inbox")]
 pub(crate) use self::replay::Replay;

@@ -39,6 +39,13 @@ pub enum RejectionKind {
     UnknownTenant,
     /// No `x-klikit-event-id` header.
     MissingEventId,
+    /// A delivery of the older form was signed longer ago, or further ahead, than
+    /// [`accept_timestamped`](super::KlikitVerifyLayer::accept_timestamped) tolerates.
+    StaleTimestamp,
+    /// The id in the header of a delivery of the older form is not the one that is signed.
+    EventIdMismatch,
+    /// The body of a delivery of the older form is signed, and names no event.
+    MalformedEnvelope,
     /// More than one event id, or one that is not 1 to 255 visible ASCII characters.
     MalformedEventId,
     /// The body is longer than [`body_limit`](super::KlikitVerifyLayer::body_limit).
@@ -60,6 +67,9 @@ impl RejectionKind {
             Self::MalformedSignature | Self::SignatureMismatch | Self::UnknownTenant => {
                 (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#)
             }
+            Self::StaleTimestamp => (StatusCode::FORBIDDEN, r#"{"error":"timestamp out of tolerance"}"#),
+            Self::EventIdMismatch => (StatusCode::FORBIDDEN, r#"{"error":"invalid event id"}"#),
+            Self::MalformedEnvelope => (StatusCode::BAD_REQUEST, r#"{"error":"invalid envelope"}"#),
             Self::InvalidCredentials => (StatusCode::FORBIDDEN, r#"{"error":"invalid credentials"}"#),
             Self::MissingEventId => (StatusCode::BAD_REQUEST, r#"{"error":"missing klikit headers"}"#),
             Self::MalformedEventId => (StatusCode::BAD_REQUEST, r#"{"error":"invalid event id"}"#),
@@ -75,6 +85,9 @@ impl RejectionKind {
             Self::MissingSignature => "no x-klikit-signature header",
             Self::MalformedSignature => "the x-klikit-signature header is not, once, 64 hex digits",
             Self::SignatureMismatch => "the signature matches this body with none of the secrets",
+            Self::StaleTimestamp => "the time in the x-klikit-signature header is further away than is tolerated",
+            Self::EventIdMismatch => "the event id in the header is not the one in the signed body",
+            Self::MalformedEnvelope => "the signed body is no envelope that names an event",
             Self::InvalidCredentials => "the authorization header does not hold the required credentials",
             Self::UnknownTenant => "the resolver knows no keyring for this request",
             Self::MissingEventId => "no x-klikit-event-id header",

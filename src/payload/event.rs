@@ -1,0 +1,112 @@
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Deserializer, value::RawValue};
+
+use super::{error::PayloadError, order::Order};
+
+/// The body of a delivery: all three events of klikit have this envelope.
+///
+/// Mostly there is one order; several when they land in the same tick. What else the envelope holds is ignored.
+///
+/// `O` is what each order is read as: [`Order`], a type of your own that implements [`serde::Deserialize`], or
+/// `Box<serde_json::value::RawValue>` for its JSON.
+///
+/// ```
+/// use bytes::Bytes;
+/// use tower_klikit::payload::{OrderEvent, OrderStatus};
+///
+/// let body = Bytes::from(r#"{"brand_id": 1, "branch_id": 2, "orders": [{"id": 42, "status": 4}]}"#);
+/// let event: OrderEvent = OrderEvent::from_bytes(&body)?;
+/// assert_eq!(event.branch_id, 2);
+/// assert_eq!(event.orders[0].status(), Some(OrderStatus::READY));
+///
+/// #[derive(serde::Deserialize)]
+/// struct Ticket {
+///     id: u64,
+/// }
+/// let event: OrderEvent<Ticket> = OrderEvent::from_bytes(&body)?;
+/// assert_eq!(event.orders[0].id, 42);
+/// # Ok::<(), tower_klikit::payload::PayloadError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct OrderEvent<O = Order> {
+    /// The brand. One of the three fields that klikit's documentation requires.
+    pub brand_id: i64,
+    /// The branch that the orders are for. Required as well.
+    pub branch_id: i64,
+    /// The orders. Required as well, though it may be empty.
+    pub orders: Vec<O>,
+}
+
+/// What an order can be read as: see [`OrderEvent`]. Everything that implements [`serde::de::DeserializeOwned`] is.
+pub trait FromOrder: Sized {
+    /// Reads one order. `json` lies within `body`, so that what is read can share it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what it should be.
+    fn from_order(json: &RawValue, body: &Bytes) -> Result<Self, PayloadError>;
+}
+
+impl<T: DeserializeOwned> FromOrder for T {
+    fn from_order(json: &RawValue, _: &Bytes) -> Result<Self, PayloadError> {
+        read(json.get())
+    }
+}
+
+impl<O: FromOrder> OrderEvent<O> {
+    /// Reads a verified body. An [`Order`] shares its bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the body is no JSON object, when one of the three fields is missing, twice there or of another type, or when an order
+    /// is not what `O` should be.
+    pub fn from_bytes(body: &Bytes) -> Result<Self, PayloadError> {
+        let Envelope { brand_id, branch_id, orders } = envelope(body)?;
+        let orders = orders
+            .into_iter()
+            .enumerate()
+            .map(|(n, order)| O::from_order(order, body).map_err(|error| error.within(&format!("orders[{n}]"))));
+        Ok(Self { brand_id, branch_id, orders: orders.collect::<Result<_, _>>()? })
+    }
+
+    /// Reads a verified body that is not in a [`Bytes`], and copies it.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_bytes`](Self::from_bytes).
+    pub fn from_slice(body: &[u8]) -> Result<Self, PayloadError> {
+        Self::from_bytes(&Bytes::copy_from_slice(body))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct Envelope<'a> {
+    brand_id: i64,
+    branch_id: i64,
+    #[serde(borrow)]
+    orders: Vec<&'a RawValue>,
+}
+
+fn envelope(body: &[u8]) -> Result<Envelope<'_>, PayloadError> {
+    // serde would take an array of three for it.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(PayloadError::no_object("an array"));
+    }
+    let text = str::from_utf8(body).map_err(|_| PayloadError::not_utf_8())?;
+    read(text)
+}
+
+/// Reads JSON, and finds out where it went wrong only if it did: that takes longer.
+fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, PayloadError> {
+    serde_json::from_str(json).map_err(|error| {
+        let mut again = Deserializer::from_str(json);
+        match serde_path_to_error::deserialize::<_, T>(&mut again) {
+            Err(located) => PayloadError::located(&located),
+            // There was something behind it.
+            Ok(_) => PayloadError::from(error),
+        }
+    })
+}

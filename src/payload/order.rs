@@ -1,0 +1,309 @@
+use std::{borrow::Cow, collections::HashSet, fmt, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+    ser::Error as _,
+};
+use serde_json::value::RawValue;
+
+use super::{
+    codes::{OrderStatus, OrderType, PaymentChannel, PaymentMethod, PaymentStatus},
+    error::PayloadError,
+    event::FromOrder,
+    money::Money,
+};
+
+/// One order of an [`OrderEvent`](super::OrderEvent): its JSON, and where in it each field is.
+///
+/// An order has some hundred fields, few of which klikit documents. The documented ones have a method here, which reads the field
+/// when it is called; all others are reached with [`get`](Self::get) and [`read`](Self::read). A field that is missing, `null` or
+/// of another type than documented is `None`, never an error: klikit adds fields, and its own pages disagree on some.
+///
+/// Cloning is cheap, and nothing is copied out of the body but what is asked for. An `Order` keeps the whole body in memory.
+///
+/// It is written as the JSON that it was read from, by `serde_json`.
+#[derive(Clone)]
+pub struct Order {
+    /// UTF-8, a JSON object.
+    json: Bytes,
+    fields: Arc<[Field]>,
+}
+
+#[derive(Debug)]
+struct Field {
+    name: Name,
+    value: Range<usize>,
+}
+
+#[derive(Debug)]
+enum Name {
+    /// Where it is in the JSON.
+    At(Range<usize>),
+    /// One that is written with escapes there.
+    Escaped(Box<str>),
+}
+
+/// A brand of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Brand {
+    /// Its number.
+    pub id: i64,
+    /// Its name, as customers see it.
+    #[serde(default)]
+    pub title: String,
+}
+
+/// Of klikit's documentation of an order, unless said otherwise.
+impl Order {
+    /// klikit's number of the order.
+    pub fn id(&self) -> Option<i64> {
+        self.typed("id")
+    }
+
+    /// The number that the platform has given it on which it was placed.
+    pub fn external_id(&self) -> Option<Cow<'_, str>> {
+        self.typed("external_id").map(|Text(text)| text)
+    }
+
+    /// The business.
+    pub fn business_id(&self) -> Option<i64> {
+        self.typed("business_id")
+    }
+
+    /// The brands that it is for.
+    pub fn brands(&self) -> Option<Vec<Brand>> {
+        self.typed("brands")
+    }
+
+    /// The branch that it is for. The envelope has one too.
+    pub fn branch_id(&self) -> Option<i64> {
+        self.typed("branch_id")
+    }
+
+    /// Where it stands. See [`OrderStatus`] for what klikit's pages disagree on.
+    pub fn status(&self) -> Option<OrderStatus> {
+        self.typed("status")
+    }
+
+    /// How the customer gets it. Its number is documented; the field's name was seen.
+    pub fn order_type(&self) -> Option<OrderType> {
+        self.typed("type")
+    }
+
+    /// What was ordered, an item each, as JSON. It is whole: in `klikit.order.cart.updated` it replaces what there was before.
+    pub fn cart(&self) -> Option<Vec<&RawValue>> {
+        self.typed("cart")
+    }
+
+    /// Whether it is paid: `payment_status`, or the `payment.status` that klikit's prose speaks of elsewhere.
+    pub fn payment_status(&self) -> Option<PaymentStatus> {
+        self.typed("payment_status").or_else(|| self.payment()?.status)
+    }
+
+    /// Through whom it is paid: `payment_channel`; or the `payment.channel` that klikit's prose speaks of elsewhere; or the
+    /// `payment_channel_id` that its app reads.
+    pub fn payment_channel(&self) -> Option<PaymentChannel> {
+        let elsewhere = || self.payment()?.channel.or_else(|| self.typed("payment_channel_id"));
+        self.typed("payment_channel").or_else(elsewhere).or_else(|| self.typed("payment_channel_id"))
+    }
+
+    /// By what it is paid: `payment_method`, or the `payment.method` that klikit's prose speaks of elsewhere.
+    pub fn payment_method(&self) -> Option<PaymentMethod> {
+        self.typed("payment_method").or_else(|| self.payment()?.method)
+    }
+
+    /// When it was placed, as klikit writes it. Seen, not documented.
+    pub fn placed_at(&self) -> Option<Cow<'_, str>> {
+        self.typed("placed_at").map(|Text(text)| text)
+    }
+
+    /// When it was changed last, as klikit writes it. Seen, not documented.
+    pub fn updated_at(&self) -> Option<Cow<'_, str>> {
+        self.typed("updated_at").map(|Text(text)| text)
+    }
+
+    /// The code of its currency, such as `IDR`. Seen, not documented.
+    pub fn currency(&self) -> Option<Cow<'_, str>> {
+        self.typed("currency").map(|Text(text)| text)
+    }
+
+    /// What it costs. Seen as a decimal string, not documented. See [`Money`] for what klikit leaves open.
+    pub fn total(&self) -> Option<Money> {
+        self.money("total")
+    }
+
+    fn payment(&self) -> Option<Payment> {
+        self.typed("payment")
+    }
+}
+
+/// Of every field.
+impl Order {
+    /// The JSON of the whole order.
+    pub fn as_json(&self) -> &str {
+        self.text(0..self.json.len())
+    }
+
+    /// The JSON of a field, if there is one of this name.
+    pub fn get(&self, field: &str) -> Option<&RawValue> {
+        let field = self.fields.iter().find(|it| self.name(it) == field)?;
+        // It was read as JSON before.
+        serde_json::from_str(self.text(field.value.clone())).ok()
+    }
+
+    /// A field, read as a type of your own. `None` when there is none of this name, or it is `null`.
+    ///
+    /// # Errors
+    ///
+    /// When the field is of another type.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self, field: &str) -> Result<Option<T>, PayloadError> {
+        let Some(json) = self.get(field).map(RawValue::get) else { return Ok(None) };
+        serde_json::from_str(json).map_err(|error| PayloadError::from(error).within(field))
+    }
+
+    /// A field that holds an amount of money. `None` when there is none of this name, or it holds something else.
+    pub fn money(&self, field: &str) -> Option<Money> {
+        Money::from_raw(self.get(field)?)
+    }
+
+    /// The names of all fields, in the order in which they were sent.
+    pub fn field_names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|field| self.name(field))
+    }
+
+    fn typed<'a, T: Deserialize<'a>>(&'a self, field: &str) -> Option<T> {
+        self.read(field).ok().flatten()
+    }
+
+    fn name<'a>(&'a self, field: &'a Field) -> &'a str {
+        match &field.name {
+            Name::At(at) => self.text(at.clone()),
+            Name::Escaped(name) => name,
+        }
+    }
+
+    fn text(&self, at: Range<usize>) -> &str {
+        str::from_utf8(&self.json[at]).expect("it was read as text before")
+    }
+}
+
+impl FromOrder for Order {
+    fn from_order(json: &RawValue, body: &Bytes) -> Result<Self, PayloadError> {
+        let text = json.get();
+        let fields: Fields<'_> = serde_json::from_str(text)?;
+        let mut names = HashSet::with_capacity(fields.0.len());
+        let mut index = Vec::with_capacity(fields.0.len());
+        for (name, value) in &fields.0 {
+            if !names.insert(&**name) {
+                return Err(PayloadError::duplicate("", name));
+            }
+            let name = match name {
+                Cow::Borrowed(name) => Name::At(within(text, name)),
+                Cow::Owned(name) => Name::Escaped(name.as_str().into()),
+            };
+            index.push(Field { name, value: within(text, value.get()) });
+        }
+        Ok(Self { json: body.slice_ref(text.as_bytes()), fields: index.into() })
+    }
+}
+
+/// Where `part` lies in `whole`, of which it is a slice.
+fn within(whole: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    start..start + part.len()
+}
+
+#[derive(Deserialize)]
+struct Payment {
+    #[serde(default)]
+    status: Option<PaymentStatus>,
+    #[serde(default)]
+    channel: Option<PaymentChannel>,
+    #[serde(default)]
+    method: Option<PaymentMethod>,
+}
+
+/// A text that is borrowed if it is written without escapes.
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.into())))
+            }
+        }
+
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// The fields of an object, their values unread.
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                // What an order has.
+                let mut fields = Vec::with_capacity(128);
+                while let Some((Text(name), value)) = map.next_entry()? {
+                    fields.push((name, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+impl Serialize for Order {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(self.as_json()).map_err(S::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+/// The same JSON, byte for byte.
+impl PartialEq for Order {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl Eq for Order {}
+
+/// Never the JSON: it holds customers' data.
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order")
+            .field("id", &self.id())
+            .field("status", &self.status())
+            .field("bytes", &self.json.len())
+            .finish_non_exhaustive()
+    }
+}
