@@ -35,6 +35,7 @@
 //! - `dedupe` has the rules of the second layer, `inbox` those of the inbox, and `store` what both keep deliveries in;
 //! - [`Keyring`] holds several secrets side by side and changes them while the service runs;
 //! - [`Delivery`] and [`EventId`] are what the handler finds in the extensions;
+//! - `payload` has the body, typed, and `axum` the arguments of axum's handlers;
 //! - `testing::SignedDelivery` signs requests for the tests of whoever receives them.
 //!
 //! # What is signed
@@ -48,9 +49,11 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `tracing` | yes | a log line for each refusal, with the reason that the wire does not tell |
-//! | `testing` | no | `testing::SignedDelivery`; with `dedupe` and `inbox`, suites for stores |
+//! | `testing` | no | `testing::SignedDelivery`, `testing::FakeKlikit`; with `payload`, orders; with `dedupe` and `inbox`, suites for stores |
 //! | `dedupe` | no | `dedupe::KlikitDedupeLayer`, `store::MemoryStore` |
 //! | `inbox` | no | `inbox::Inbox`; implies `dedupe` |
+//! | `payload` | no | `payload::OrderEvent`; `KlikitVerifyLayer::accept_timestamped` |
+//! | `axum` | no | `axum::KlikitEvent`; implies `payload` |
 //! | `sqlite` | no | `store::SqliteStore`; implies `inbox` |
 //! | `postgres` | no | `store::PostgresStore`; implies `inbox` |
 //! | `redis` | no | `store::RedisStore`; implies `dedupe` |

@@ -15,7 +15,7 @@ fn read(body: &str) -> Result<OrderEvent, String> {
 }
 
 /// One order with these fields.
-fn order(fields: Value) -> Order {
+fn order(fields: &Value) -> Order {
     let body = json!({ "brand_id": 1, "branch_id": 2, "orders": [fields] }).to_string();
     read(&body).unwrap().orders.remove(0)
 }
@@ -50,7 +50,7 @@ fn every_sample_is_read() {
 
 #[test]
 fn the_documented_fields_are_typed() {
-    let order = order(json!({
+    let order = order(&json!({
         "id": 7_585_310, "external_id": "GF-\"1\"", "business_id": 737, "branch_id": 1062, "status": 4, "type": 2,
         "brands": [{ "id": 663, "title": "Bali Bites", "logo": "/images/663.jpeg" }],
         "cart": [{ "name": "Nasi goreng" }, { "name": "Es teh" }],
@@ -77,13 +77,13 @@ fn the_documented_fields_are_typed() {
 
 #[test]
 fn payment_is_found_where_klikits_pages_put_it() {
-    let nested = order(json!({ "payment": { "status": 3, "channel": 8, "method": 14 } }));
+    let nested = order(&json!({ "payment": { "status": 3, "channel": 8, "method": 14 } }));
     assert_eq!(nested.payment_status(), Some(PaymentStatus::PENDING));
     assert_eq!(nested.payment_channel().map(|channel| channel.0), Some(8));
     assert_eq!(nested.payment_method().map(|method| method.0), Some(14));
-    let app = order(json!({ "payment_channel_id": 9, "payment": { "status": 3 } }));
+    let app = order(&json!({ "payment_channel_id": 9, "payment": { "status": 3 } }));
     assert_eq!(app.payment_channel().map(|channel| channel.0), Some(9));
-    let both = order(json!({ "payment_status": 1, "payment": { "status": 3 } }));
+    let both = order(&json!({ "payment_status": 1, "payment": { "status": 3 } }));
     assert_eq!(both.payment_status(), Some(PaymentStatus::PAID));
 }
 
@@ -95,7 +95,7 @@ fn what_is_missing_null_or_of_another_type_is_none() {
         json!({ "id": "7", "external_id": 7, "brands": {}, "status": "READY", "cart": 1, "total": "Rp 5", "payment": 3 }),
         json!({ "id": 1.5, "brands": [1], "status": [4], "cart": "", "total": true, "payment": { "status": "paid" } }),
     ] {
-        let order = order(fields);
+        let order = order(&fields);
         assert_eq!((order.id(), order.external_id(), order.brands(), order.status()), (None, None, None, None));
         assert!(order.cart().is_none() && order.total().is_none() && order.payment_status().is_none());
     }
@@ -103,7 +103,7 @@ fn what_is_missing_null_or_of_another_type_is_none() {
 
 #[test]
 fn a_field_of_another_type_is_an_error_for_who_asks_for_the_type() {
-    let order = order(json!({ "id": "Ayu", "note": null }));
+    let order = order(&json!({ "id": "Ayu", "note": null }));
     assert_eq!(order.read::<i64>("id").unwrap_err().to_string(), "id is a string, not an integer");
     assert_eq!(order.read::<i64>("note"), Ok(None));
     assert_eq!(order.read::<i64>("nothing"), Ok(None));
