@@ -11,7 +11,7 @@ use http::{Request, Response};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{delivery::NewDelivery, head::Head, settings::Config, store::Acceptance};
+use super::{backlog::Backlog, config::Config, delivery::NewDelivery, head::Head, store::Acceptance};
 use crate::{
     answer::Answer,
     dedupe::{BodyDigest, Found, StoreError},
@@ -26,6 +26,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Acceptor {
     config: Arc<Config>,
+    backlog: Arc<Backlog>,
 }
 
 /// The future of an [`Acceptor`]. Dropped before it is ready, it may have stored the delivery or not: klikit's next attempt is then a
@@ -33,8 +34,8 @@ pub struct Acceptor {
 pub struct AcceptFuture(Pin<Box<dyn Future<Output = Answer> + Send>>);
 
 impl Acceptor {
-    pub(super) fn new(config: Arc<Config>) -> Self {
-        Self { config }
+    pub(super) fn new(config: Arc<Config>, backlog: Arc<Backlog>) -> Self {
+        Self { config, backlog }
     }
 }
 
@@ -48,7 +49,7 @@ impl Service<Request<VerifiedBody>> for Acceptor {
     }
 
     fn call(&mut self, request: Request<VerifiedBody>) -> AcceptFuture {
-        AcceptFuture(Box::pin(accept(Arc::clone(&self.config), request)))
+        AcceptFuture(Box::pin(accept(Arc::clone(&self.config), Arc::clone(&self.backlog), request)))
     }
 }
 
@@ -60,7 +61,7 @@ impl Future for AcceptFuture {
     }
 }
 
-async fn accept(config: Arc<Config>, request: Request<VerifiedBody>) -> Answer {
+async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<VerifiedBody>) -> Answer {
     let (parts, body) = request.into_parts();
     if parts.extensions.get::<Replay>().is_some() {
         // It would be its own duplicate, and the worker would take it for handled.
@@ -77,7 +78,7 @@ async fn accept(config: Arc<Config>, request: Request<VerifiedBody>) -> Answer {
     let ordering_keys = config.order_by.keys_of(delivery, &body);
     let any_body = config.recognition.trusts_event_ids();
     let new = NewDelivery { claim, head: head.to_text(), body, ordering_keys, any_body };
-    let stored = timeout(config.accept_deadline, store(&config, new, head, delivery)).await;
+    let stored = timeout(config.accept_deadline, store(&config, &backlog, new, head, delivery)).await;
     stored.unwrap_or_else(|_| Err(StoreError::deadline())).unwrap_or_else(|error| {
         telemetry::store_failed("accept", &error);
         Answer::Unsure
@@ -86,11 +87,12 @@ async fn accept(config: Arc<Config>, request: Request<VerifiedBody>) -> Answer {
 
 async fn store(
     config: &Arc<Config>,
+    backlog: &Arc<Backlog>,
     mut new: NewDelivery,
     mut head: Head,
     delivery: &Delivery,
 ) -> Result<Answer, StoreError> {
-    if !config.backlog.take_room(config).await? {
+    if !backlog.take_room(config).await? {
         telemetry::backlog_full(config.max_backlog);
         return Ok(Answer::BacklogFull);
     }
@@ -105,11 +107,11 @@ async fn store(
         };
         match config.recognition.found(&new.claim, &held, delivery.event_id()) {
             Found::Same => {
-                config.backlog.leave_room();
+                backlog.leave_room();
                 return Ok(answer);
             }
             Found::Refused => {
-                config.backlog.leave_room();
+                backlog.leave_room();
                 return Ok(Answer::Conflict);
             }
             Found::Conflict(claim) => {

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::settings::Config;
+use super::config::Config;
 use crate::{dedupe::StoreError, telemetry};
 
 /// How old a count may be before it is made again beside what is accepted.
@@ -46,18 +46,18 @@ impl Estimate {
 
 impl Backlog {
     /// Whether one more may be accepted, which it then is taken to be.
-    pub(super) async fn take_room(&self, config: &Arc<Config>) -> Result<bool, StoreError> {
+    pub(super) async fn take_room(self: &Arc<Self>, config: &Arc<Config>) -> Result<bool, StoreError> {
         let estimate = *self.estimate();
         let full = estimate.deliveries >= config.max_backlog;
         if estimate.is_older_than(if full { FRESH } else { Duration::MAX }) {
             self.count(config).await?;
         } else if estimate.is_older_than(STALE) && !self.recounting.swap(true, Ordering::AcqRel) {
-            let config = Arc::clone(config);
+            let (backlog, config) = (Arc::clone(self), Arc::clone(config));
             drop(tokio::spawn(async move {
-                if let Err(error) = config.backlog.count(&config).await {
+                if let Err(error) = backlog.count(&config).await {
                     telemetry::store_failed("count", &error);
                 }
-                config.backlog.recounting.store(false, Ordering::Release);
+                backlog.recounting.store(false, Ordering::Release);
             }));
         }
         let mut estimate = self.estimate();

@@ -63,6 +63,7 @@
 
 mod acceptor;
 mod backlog;
+mod config;
 mod delivery;
 mod entry;
 mod head;

@@ -1,13 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::sync::Notify;
-
 use super::{
-    acceptor::Acceptor,
-    backlog::Backlog,
-    ordering::OrderBy,
-    store::{InboxStore, SharedStore},
-    worker::Worker,
+    acceptor::Acceptor, backlog::Backlog, config::Config, ordering::OrderBy, store::InboxStore, worker::Worker,
 };
 use crate::dedupe::{ConflictPolicy, Identity, KlikitDedupeLayer, Recognition};
 
@@ -17,21 +11,7 @@ use crate::dedupe::{ConflictPolicy, Identity, KlikitDedupeLayer, Recognition};
 #[derive(Clone)]
 pub struct Inbox {
     pub(super) config: Arc<Config>,
-}
-
-/// What the inbox was told, shared by its acceptors and workers.
-#[derive(Clone)]
-pub(super) struct Config {
-    pub(super) store: SharedStore,
-    pub(super) recognition: Recognition,
-    pub(super) retention: Duration,
-    pub(super) accept_deadline: Duration,
-    pub(super) max_backlog: u64,
-    pub(super) order_by: OrderBy,
-    pub(super) keep_bodies: Duration,
-    pub(super) backlog: Arc<Backlog>,
-    /// There may be something to lease.
-    pub(super) wake: Arc<Notify>,
+    backlog: Arc<Backlog>,
 }
 
 impl Inbox {
@@ -58,10 +38,9 @@ impl Inbox {
             max_backlog: Self::DEFAULT_MAX_BACKLOG,
             order_by: OrderBy::default(),
             keep_bodies: Duration::ZERO,
-            backlog: Arc::default(),
             wake: Arc::default(),
         };
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), backlog: Arc::default() }
     }
 
     /// How long an accepted delivery is remembered, so that its copies are duplicates. [35 days](Self::DEFAULT_RETENTION) unless
@@ -124,7 +103,7 @@ impl Inbox {
     /// The service that stores deliveries and acknowledges them. It goes where the handler was, behind
     /// [`KlikitVerifyLayer`](crate::KlikitVerifyLayer).
     pub fn acceptor(&self) -> Acceptor {
-        Acceptor::new(Arc::clone(&self.config))
+        Acceptor::new(Arc::clone(&self.config), Arc::clone(&self.backlog))
     }
 
     /// Has `handler` handle what is stored: the Tower service that stood where the [acceptor](Self::acceptor) stands now.
@@ -144,18 +123,5 @@ impl Inbox {
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").field("config", &self.config).finish()
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("recognition", &self.recognition)
-            .field("retention", &self.retention)
-            .field("accept_deadline", &self.accept_deadline)
-            .field("max_backlog", &self.max_backlog)
-            .field("order_by", &self.order_by)
-            .field("keep_bodies", &self.keep_bodies)
-            .finish_non_exhaustive()
     }
 }

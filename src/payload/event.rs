@@ -1,8 +1,12 @@
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Deserializer, value::RawValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::{error::PayloadError, order::Order};
+use super::{
+    error::PayloadError,
+    order::Order,
+    reading::{FromOrder, read},
+};
 
 /// The body of a delivery: all three events of klikit have this envelope.
 ///
@@ -37,22 +41,6 @@ pub struct OrderEvent<O = Order> {
     pub branch_id: i64,
     /// The orders. Required as well, though it may be empty.
     pub orders: Vec<O>,
-}
-
-/// What an order can be read as: see [`OrderEvent`]. Everything that implements [`serde::de::DeserializeOwned`] is.
-pub trait FromOrder: Sized {
-    /// Reads one order. `json` lies within `body`, so that what is read can share it.
-    ///
-    /// # Errors
-    ///
-    /// When it is not what it should be.
-    fn from_order(json: &RawValue, body: &Bytes) -> Result<Self, PayloadError>;
-}
-
-impl<T: DeserializeOwned> FromOrder for T {
-    fn from_order(json: &RawValue, _: &Bytes) -> Result<Self, PayloadError> {
-        read(json.get())
-    }
 }
 
 impl<O: FromOrder> OrderEvent<O> {
@@ -97,16 +85,4 @@ fn envelope(body: &[u8]) -> Result<Envelope<'_>, PayloadError> {
     }
     let text = str::from_utf8(body).map_err(|_| PayloadError::not_utf_8())?;
     read(text)
-}
-
-/// Reads JSON, and finds out where it went wrong only if it did: that takes longer.
-fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, PayloadError> {
-    serde_json::from_str(json).map_err(|error| {
-        let mut again = Deserializer::from_str(json);
-        match serde_path_to_error::deserialize::<_, T>(&mut again) {
-            Err(located) => PayloadError::located(&located),
-            // There was something behind it.
-            Ok(_) => PayloadError::from(error),
-        }
-    })
 }

@@ -15,13 +15,15 @@ mod error;
 mod event;
 mod money;
 mod order;
+mod reading;
 mod timestamped;
 
 pub use self::{
     codes::{OrderStatus, OrderType, PaymentChannel, PaymentMethod, PaymentStatus},
     error::PayloadError,
-    event::{FromOrder, OrderEvent},
+    event::OrderEvent,
     money::Money,
     order::{Brand, Order},
+    reading::FromOrder,
     timestamped::TimestampedEvent,
 };

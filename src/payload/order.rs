@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::{
     codes::{OrderStatus, OrderType, PaymentChannel, PaymentMethod, PaymentStatus},
     error::PayloadError,
-    event::FromOrder,
     money::Money,
+    reading::FromOrder,
 };
 
 /// One order of an [`OrderEvent`](super::OrderEvent): its JSON, and where in it each field is.

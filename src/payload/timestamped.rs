@@ -5,8 +5,9 @@ use serde_json::value::RawValue;
 
 use super::{
     error::PayloadError,
-    event::{FromOrder, OrderEvent},
+    event::OrderEvent,
     order::{Order, Text},
+    reading::FromOrder,
 };
 
 /// The body of a delivery of klikit's older form, which only an older text of klikit's (May 2026) describes:

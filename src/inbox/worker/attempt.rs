@@ -21,9 +21,9 @@ use tower_service::Service;
 
 use super::{
     super::{
+        config::Config,
         delivery::{Lease, Leased},
         head::Head,
-        settings::Config,
     },
     BoxError, Outcome, Settings,
     backoff::Backoff,

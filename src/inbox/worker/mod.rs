@@ -17,7 +17,7 @@ use tower_service::Service;
 
 pub use self::attempt::Attempt;
 use self::backoff::Backoff;
-use super::{delivery::Leased, settings::Config};
+use super::{config::Config, delivery::Leased};
 use crate::{dedupe::StoreError, telemetry, verify::VerifiedBody};
 
 type BoxError = Box<dyn Error + Send + Sync>;

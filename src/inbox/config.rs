@@ -1,0 +1,33 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+
+use super::{ordering::OrderBy, store::SharedStore};
+use crate::dedupe::Recognition;
+
+/// What the inbox was told, shared by its acceptors and workers.
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) store: SharedStore,
+    pub(super) recognition: Recognition,
+    pub(super) retention: Duration,
+    pub(super) accept_deadline: Duration,
+    pub(super) max_backlog: u64,
+    pub(super) order_by: OrderBy,
+    pub(super) keep_bodies: Duration,
+    /// There may be something to lease.
+    pub(super) wake: Arc<Notify>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("recognition", &self.recognition)
+            .field("retention", &self.retention)
+            .field("accept_deadline", &self.accept_deadline)
+            .field("max_backlog", &self.max_backlog)
+            .field("order_by", &self.order_by)
+            .field("keep_bodies", &self.keep_bodies)
+            .finish_non_exhaustive()
+    }
+}
