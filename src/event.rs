@@ -154,7 +154,7 @@ impl Delivery {
     }
 
     /// When klikit signed it, if it has the older form that
-    /// [`accept_timestamped`](crate::KlikitVerifyLayer#method.accept_timestamped) lets in: then id and type are signed too.
+    /// `KlikitVerifyLayer::accept_timestamped` lets in: then id and type are signed too.
     pub fn signed_at(&self) -> Option<SystemTime> {
         self.signed_at
     }

@@ -34,7 +34,7 @@
 //! # The older form
 //!
 //! An older text of klikit has another form: `x-klikit-signature: t=<seconds>,v1=<hex>` over `<t>.<body>`, with an envelope in the
-//! body that names the event. [`accept_timestamped`](KlikitVerifyLayer::accept_timestamped) (feature `payload`) accepts it beside
+//! body that names the event. `accept_timestamped` (feature `payload`) accepts it beside
 //! the current one. There, id and type are signed: what the handler sees is what the envelope says.
 //!
 //! # Readiness

@@ -40,7 +40,7 @@ pub enum RejectionKind {
     /// No `x-klikit-event-id` header.
     MissingEventId,
     /// A delivery of the older form was signed longer ago, or further ahead, than
-    /// [`accept_timestamped`](super::KlikitVerifyLayer::accept_timestamped) tolerates.
+    /// `KlikitVerifyLayer::accept_timestamped` tolerates.
     StaleTimestamp,
     /// The id in the header of a delivery of the older form is not the one that is signed.
     EventIdMismatch,
