@@ -9,7 +9,7 @@
 //!   [deadline](PostgresStoreBuilder::deadline), the delivery is answered with 503, and klikit sends it again. Broken
 //!   connections are replaced.
 //! - Nothing is forgotten in a crash as long as the server keeps what it has committed: leave `fsync` and
-//!   `synchronous_commit` on.
+//!   `synchronous_commit` on. A store that finds one of them off when it is opened logs a warning.
 //!
 //! ```no_run
 //! use tower_klikit::store::postgres::PostgresStore;
