@@ -114,7 +114,7 @@ impl PostgresStoreBuilder {
     }
 
     async fn open(self, table: TableName, pool: Pool) -> Result<PostgresStore, PostgresError> {
-        let (sql, inbox) = (Sql::new(&table), InboxSql::new(&table));
+        let (sql, inbox) = (Sql::new(&table), InboxSql::new(&table, self.deadline));
         let failed = |kind, failure| match failure {
             Failure::Pool(error) => PostgresError::because(Kind::Connect, error),
             failure => PostgresError::because(kind, failure),

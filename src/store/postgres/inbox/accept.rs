@@ -77,7 +77,7 @@ impl PostgresStore {
             let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
             let enqueue: Params<'_> = &[&body, &head, &hex];
             let statements = ((&*shared.inbox.remember, remember), (hand_off.sql(), &HandOff::TYPES[..], enqueue));
-            run_both(&shared.pool, statements.0, statements.1).await
+            run_both(&shared.pool, &shared.inbox.begin, statements.0, statements.1).await
         } else {
             let (ordering, locks) = (keys(new.ordering_keys()), locks(new.ordering_keys()));
             let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &head, &body, &ordering, &locks];
