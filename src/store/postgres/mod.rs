@@ -150,7 +150,8 @@
 //! ```
 //!
 //! Both read the body as JSON, and so refuse one that is not, for ever: keep it as text, or as `encode($1, 'base64')`, where
-//! other bodies may come. What is stored in the inbox when the hand-off is switched on still needs a worker.
+//! other bodies may come. What is stored in the inbox when the hand-off is switched on still needs a worker, and is not handed
+//! off when it comes again. What is dead there is, and is deleted there.
 
 mod builder;
 mod connection;

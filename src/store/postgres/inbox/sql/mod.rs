@@ -38,6 +38,8 @@ pub(in super::super) struct InboxSql {
     pub(in super::super) accept: String,
     /// Key, event, token, digest, retention in seconds. Only the ledger's row of what is accepted.
     pub(super) remember: String,
+    /// The same, and the digest that the dead one has: deletes that.
+    pub(super) take_out: String,
     /// Key. One row: the state of the delivery and its digest, or nulls; whether the ledger's row is done, its digest and the
     /// seconds that remain, or nulls.
     pub(super) read: String,
@@ -95,6 +97,7 @@ impl InboxSql {
             create: tables.create(name),
             accept: tables.accept(),
             remember: tables.remember(),
+            take_out: tables.take_out(),
             read: tables.read(),
             remember_again: tables.remember_again(),
             revive: tables.revive(),
@@ -121,10 +124,11 @@ impl InboxSql {
     }
 
     /// All that are prepared, for trying them out when the tables are opened.
-    pub(in super::super) fn each(&self) -> [&str; 20] {
+    pub(in super::super) fn each(&self) -> [&str; 21] {
         [
             &self.accept,
             &self.remember,
+            &self.take_out,
             &self.read,
             &self.remember_again,
             &self.revive,
