@@ -13,6 +13,8 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
+use super::refusal::Refusal;
+
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// What the server waits for longer than its client, which ends first what it can end itself.
@@ -45,6 +47,8 @@ pub(super) struct Answer {
 pub(super) enum Failure {
     Pool(PoolError),
     Statement(tokio_postgres::Error),
+    /// The user's own statement was refused.
+    Users(Refusal),
 }
 
 /// Runs one prepared statement: one round trip, on a connection that has run it before.
@@ -152,14 +156,19 @@ async fn both_once(
         let ((), answer) = try_join(client.batch_execute(begin), ask(client, first, first_params)).await?;
         if answer.changed == 0 {
             client.batch_execute("ROLLBACK").await?;
-            return Ok(false);
         }
-        let second = client.prepare_typed_cached(second, types).await?;
-        client.execute(&second, second_params).await?;
-        client.batch_execute(COMMIT).await?;
-        Ok(true)
+        Ok(answer.changed > 0)
     };
     let changed = run.await.map_err(Failure::Statement)?;
+    if changed {
+        let run = async {
+            let second = client.prepare_typed_cached(second, types).await?;
+            client.execute(&second, second_params).await?;
+            // What the user's constraints leave to the end fails here.
+            client.batch_execute(COMMIT).await
+        };
+        run.await.map_err(Failure::of_users)?;
+    }
     lent.give_back();
     Ok(changed)
 }
@@ -217,10 +226,19 @@ impl Failure {
         matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION))
     }
 
+    /// Of the user's own statement.
+    fn of_users(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(refusal) => Self::Users(Refusal::of(refusal)),
+            None => Self::Statement(error),
+        }
+    }
+
     fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Pool(_) => None,
             Self::Statement(error) => error.code(),
+            Self::Users(refusal) => Some(refusal.code()),
         }
     }
 
@@ -242,6 +260,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Pool(_) => f.write_str("no connection to Postgres could be had"),
             Self::Statement(_) => f.write_str("Postgres could not run a statement"),
+            Self::Users(_) => f.write_str("Postgres could not run the statement that hands deliveries off"),
         }
     }
 }
@@ -251,6 +270,7 @@ impl Error for Failure {
         match self {
             Self::Pool(error) => Some(error),
             Self::Statement(error) => Some(error),
+            Self::Users(refusal) => Some(refusal),
         }
     }
 }

@@ -152,11 +152,15 @@
 //! Both read the body as JSON, and so refuse one that is not, for ever: keep it as text, or as `encode($1, 'base64')`, where
 //! other bodies may come. What is stored in the inbox when the hand-off is switched on still needs a worker, and is not handed
 //! off when it comes again. What is dead there is, and is deleted there.
+//!
+//! When the statement fails, the error has the server's message and its code, and not the detail, which may repeat the body. A
+//! message of your own, or of a cast, may do so as well: `convert_from($1, 'UTF8')::integer` would.
 
 mod builder;
 mod connection;
 mod error;
 mod inbox;
+mod refusal;
 mod sql;
 mod store;
 mod sweep;

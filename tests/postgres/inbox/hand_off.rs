@@ -175,3 +175,25 @@ async fn what_waits_in_the_inbox_is_not_enqueued_though_the_ledger_forgot_it() {
         assert_eq!(count(&client, REMEMBERED).await, 1);
     }
 }
+
+/// What the server says in detail repeats the parameters.
+#[tokio::test]
+async fn what_the_queue_refuses_is_told_without_the_body() {
+    let Some(server) = PostgresServer::start("what is refused is told without the body") else { return };
+    client(server.url()).await.batch_execute("CREATE TABLE picky (body text CHECK (body = ''))").await.unwrap();
+    let late =
+        "CREATE TABLE late (body text UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES ('hunter2')";
+    client(server.url()).await.batch_execute(late).await.unwrap();
+    for (table, known) in [("picky", "23514"), ("late", "23505")] {
+        let store = store(&server, &format!("INSERT INTO {table} VALUES (convert_from($1, 'UTF8'))")).await;
+        let error = store.accept(&delivery(table, "hunter2").await, RETENTION).await.unwrap_err();
+        let mut text = format!("{error} {error:?}");
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            text.push_str(&format!(" {error} {error:?}"));
+            source = error.source();
+        }
+        assert!(text.contains(known) && text.contains("ERROR") && text.contains("violates"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
