@@ -103,6 +103,12 @@ pub(crate) fn memory_store_full(capacity: usize) {
     );
 }
 
+/// Postgres was found in a state in which it can forget deliveries.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres_may_forget(why: &str) {
+    warn!("Postgres may forget deliveries: {why}");
+}
+
 /// Redis was found in a state in which it can forget deliveries.
 #[cfg(feature = "redis")]
 pub(crate) fn redis_may_forget(why: &str) {

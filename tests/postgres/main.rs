@@ -2,6 +2,7 @@
 #![cfg(all(feature = "postgres", feature = "testing"))]
 
 mod claims;
+mod durability;
 mod faults;
 mod inbox;
 mod proxy;

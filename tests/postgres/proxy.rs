@@ -1,4 +1,5 @@
-//! A TCP proxy before the server, which counts round trips, and which can cut connections or swallow what they say.
+//! A TCP proxy before the server, which counts round trips, and which can cut connections, swallow what they say, or freeze
+//! them in the middle of a transaction.
 
 use std::{
     io,
@@ -25,6 +26,7 @@ struct Shared {
     round_trips: AtomicU64,
     connections: AtomicU64,
     silent: AtomicBool,
+    freezing: AtomicBool,
     cut: watch::Sender<()>,
 }
 
@@ -37,6 +39,7 @@ impl Proxy {
             round_trips: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             silent: AtomicBool::new(false),
+            freezing: AtomicBool::new(false),
             cut: watch::Sender::new(()),
         });
         let proxy = Self { shared: Arc::clone(&shared), port };
@@ -73,6 +76,11 @@ impl Proxy {
     pub(crate) fn be_silent(&self, silent: bool) {
         self.shared.silent.store(silent, Ordering::SeqCst);
     }
+
+    /// Lets the next transactions begin, and nothing of them after that: neither what the client says nor that it has gone.
+    pub(crate) fn freeze_transactions(&self) {
+        self.shared.freezing.store(true, Ordering::SeqCst);
+    }
 }
 
 async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<()>) -> io::Result<()> {
@@ -91,6 +99,14 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Recei
                         shared.round_trips.fetch_add(1, Ordering::SeqCst);
                     }
                     client_spoke = true;
+                    if shared.freezing.load(Ordering::SeqCst)
+                        && let Some(end) = beginning(&up[..n])
+                    {
+                        server.write_all(&up[..end]).await?;
+                        // Until the server has had enough.
+                        while server.read(&mut down).await? > 0 {}
+                        return Ok(());
+                    }
                     server.write_all(&up[..n]).await?;
                 }
             },
@@ -105,4 +121,12 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Recei
             },
         }
     }
+}
+
+/// Where the message ends that begins a transaction: a letter, its length without that, and the statement.
+fn beginning(said: &[u8]) -> Option<usize> {
+    let text = said.windows(5).position(|bytes| bytes == b"BEGIN")?;
+    let length = said[..text].last_chunk::<4>()?;
+    let end = text - 4 + usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    (end <= said.len()).then_some(end)
 }

@@ -82,7 +82,9 @@ async fn a_copy_waits_for_the_open_transaction() {
         let store = store.clone();
         async move { store.claim(&copy, LEASE).await }
     });
-    while count(&client, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").await == 0 {}
+    while count(&client, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").await == 0 {
+        assert!(!waiting.is_finished(), "it does not wait");
+    }
     transaction.commit().await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), done(1));
 }

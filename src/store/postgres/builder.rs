@@ -6,13 +6,14 @@ use deadpool_postgres::{Pool, QueueMode, Runtime, Timeouts};
 use tokio::time::timeout;
 
 use super::{
-    connection::{Failure, batch, check},
+    connection::{Failure, batch, check, run},
     error::{Kind, PostgresError},
     inbox::{HandOff, InboxSql},
     sql::{Sql, TableName},
     store::PostgresStore,
     tls,
 };
+use crate::telemetry;
 
 /// What a [`PostgresStore`] is opened with.
 #[derive(Debug, Clone)]
@@ -113,7 +114,7 @@ impl PostgresStoreBuilder {
     }
 
     async fn open(self, table: TableName, pool: Pool) -> Result<PostgresStore, PostgresError> {
-        let (sql, inbox) = (Sql::new(&table), InboxSql::new(&table));
+        let (sql, inbox) = (Sql::new(&table), InboxSql::new(&table, self.deadline));
         let failed = |kind, failure| match failure {
             Failure::Pool(error) => PostgresError::because(Kind::Connect, error),
             failure => PostgresError::because(kind, failure),
@@ -130,7 +131,7 @@ impl PostgresStoreBuilder {
             {
                 return Err(PostgresError::because(Kind::HandOff, "it is empty, or has more than three parameters"));
             }
-            Ok(())
+            warn_of_forgetting(&pool).await.map_err(|failure| failed(Kind::Connect, failure))
         };
         let prepared = timeout(START, prepare).await;
         prepared.unwrap_or_else(|elapsed| Err(PostgresError::because(Kind::Connect, elapsed)))?;
@@ -144,4 +145,20 @@ async fn create(pool: &Pool, statements: &[&str], create: &str) -> Result<(), Fa
         Err(Failure::Statement(_)) => batch(pool, create).await,
         checked => checked,
     }
+}
+
+/// Says so when the server, or this user of it, does not wait for the disk before it answers.
+async fn warn_of_forgetting(pool: &Pool) -> Result<(), Failure> {
+    let answer = run(pool, "SELECT current_setting('synchronous_commit'), current_setting('fsync')", &[]).await?;
+    let off = |column| {
+        let setting: Option<&str> = answer.rows.first().and_then(|row| row.try_get(column).ok());
+        setting == Some("off")
+    };
+    if off(0) {
+        telemetry::postgres_may_forget("synchronous_commit is off, so what it has just committed ends with it");
+    }
+    if off(1) {
+        telemetry::postgres_may_forget("fsync is off, so what is not yet on the disk ends with the machine");
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! One statement on a connection of the pool.
 
-use std::{error::Error, fmt, pin::pin};
+use std::{error::Error, fmt, pin::pin, time::Duration};
 
 use deadpool_postgres::{Client, Pool, PoolError};
 use futures_util::{
@@ -13,10 +13,25 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
+use super::refusal::Refusal;
+
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// Whatever the database's default is: the statements are written for this isolation.
-pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// What the server waits for longer than its client, which ends first what it can end itself.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Begins a transaction of a client that waits so long and no longer.
+///
+/// The isolation is named, whatever the database's default is: the statements are written for this one. The server gives up
+/// by itself soon after the client has. It would not notice otherwise that a node has vanished, and keep its locks.
+pub(super) fn begin(limit: Duration) -> String {
+    // Postgres has them in milliseconds, as an integer of 32 bits.
+    let millis = i32::try_from(limit.saturating_add(GRACE).as_millis()).unwrap_or(i32::MAX);
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {millis}; \
+         SET LOCAL idle_in_transaction_session_timeout = {millis}"
+    )
+}
 
 const COMMIT: &str = "COMMIT";
 
@@ -32,12 +47,14 @@ pub(super) struct Answer {
 pub(super) enum Failure {
     Pool(PoolError),
     Statement(tokio_postgres::Error),
+    /// The user's own statement was refused.
+    Users(Refusal),
 }
 
 /// Runs one prepared statement: one round trip, on a connection that has run it before.
 ///
-/// Once more on another connection when this one broke. Every statement that comes here may be run twice, because what a
-/// token did, it may do again.
+/// Once more on another connection when this one broke. Every statement that comes here may be run twice: what a token did, it
+/// may do again, and what an operator did is found done.
 pub(super) async fn run(pool: &Pool, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
     match once(pool, sql, params).await {
         Err(failure) if failure.may_pass() => once(pool, sql, params).await,
@@ -56,14 +73,29 @@ pub(super) async fn run_within(pool: &Pool, begin: &str, sql: &str, params: Para
     }
 }
 
-/// Runs `first` and, if that has changed a row, `second` in one transaction. Whether it has.
+/// The same, but run again only after the server has said that nothing was done: for what may not be done twice.
+pub(super) async fn run_once_within(
+    pool: &Pool,
+    begin: &str,
+    sql: &str,
+    params: Params<'_>,
+) -> Result<Answer, Failure> {
+    match once_within(pool, begin, sql, params).await {
+        Err(failure) if failure.was_undone() => once_within(pool, begin, sql, params).await,
+        answer => answer,
+    }
+}
+
+/// Runs `first` and, if that has changed a row, the user's own `second` in one transaction that begins with `begin`. Whether
+/// it has.
 pub(super) async fn run_both(
     pool: &Pool,
+    begin: &str,
     first: (&str, Params<'_>),
     second: (&str, &[Type], Params<'_>),
 ) -> Result<bool, Failure> {
-    match both_once(pool, first, second).await {
-        Err(failure) if failure.may_pass() => both_once(pool, first, second).await,
+    match both_once(pool, begin, first, second).await {
+        Err(failure) if failure.may_pass() => both_once(pool, begin, first, second).await,
         answer => answer,
     }
 }
@@ -113,6 +145,7 @@ async fn once_within(pool: &Pool, begin: &str, sql: &str, params: Params<'_>) ->
 
 async fn both_once(
     pool: &Pool,
+    begin: &str,
     (first, first_params): (&str, Params<'_>),
     (second, types, second_params): (&str, &[Type], Params<'_>),
 ) -> Result<bool, Failure> {
@@ -120,17 +153,22 @@ async fn both_once(
     let client = lent.client();
     let run = async {
         client.prepare_cached(first).await?;
-        let ((), answer) = try_join(client.batch_execute(BEGIN), ask(client, first, first_params)).await?;
+        let ((), answer) = try_join(client.batch_execute(begin), ask(client, first, first_params)).await?;
         if answer.changed == 0 {
             client.batch_execute("ROLLBACK").await?;
-            return Ok(false);
         }
-        let second = client.prepare_typed_cached(second, types).await?;
-        client.execute(&second, second_params).await?;
-        client.batch_execute(COMMIT).await?;
-        Ok(true)
+        Ok(answer.changed > 0)
     };
     let changed = run.await.map_err(Failure::Statement)?;
+    if changed {
+        let run = async {
+            let second = client.prepare_typed_cached(second, types).await?;
+            client.execute(&second, second_params).await?;
+            // What the user's constraints leave to the end fails here.
+            client.batch_execute(COMMIT).await
+        };
+        run.await.map_err(Failure::of_users)?;
+    }
     lent.give_back();
     Ok(changed)
 }
@@ -173,27 +211,47 @@ impl Drop for Lent {
     }
 }
 
+/// After these the same statement may do a moment later.
+const UNDONE: [SqlState; 3] = [
+    // These two only where the database's default isolation is stricter than Postgres's own.
+    SqlState::T_R_SERIALIZATION_FAILURE,
+    SqlState::T_R_DEADLOCK_DETECTED,
+    // Another process behind the same pooler has dropped it.
+    SqlState::INVALID_SQL_STATEMENT_NAME,
+];
+
 impl Failure {
     /// Whether a row was added meanwhile that stands in the way.
     pub(super) fn is_collision(&self) -> bool {
         matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION))
     }
 
+    /// Of the user's own statement.
+    fn of_users(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(refusal) => Self::Users(Refusal::of(refusal)),
+            None => Self::Statement(error),
+        }
+    }
+
+    fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Pool(_) => None,
+            Self::Statement(error) => error.code(),
+            Self::Users(refusal) => Some(refusal.code()),
+        }
+    }
+
+    /// Whether the server has said that the transaction is rolled back, and the next one may do.
+    fn was_undone(&self) -> bool {
+        self.code().is_some_and(|code| UNDONE.contains(code))
+    }
+
     /// Whether another connection, or the same statement a moment later, may do.
     fn may_pass(&self) -> bool {
-        const PASSING: [SqlState; 5] = [
-            SqlState::ADMIN_SHUTDOWN,
-            SqlState::CRASH_SHUTDOWN,
-            // These two only where the database's default isolation is stricter than Postgres's own.
-            SqlState::T_R_SERIALIZATION_FAILURE,
-            SqlState::T_R_DEADLOCK_DETECTED,
-            // Another process behind the same pooler has dropped it.
-            SqlState::INVALID_SQL_STATEMENT_NAME,
-        ];
-        match self {
-            Self::Pool(_) => false,
-            Self::Statement(error) => error.is_closed() || error.code().is_some_and(|code| PASSING.contains(code)),
-        }
+        const ENDED: [SqlState; 2] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
+        let closed = matches!(self, Self::Statement(error) if error.is_closed());
+        closed || self.was_undone() || self.code().is_some_and(|code| ENDED.contains(code))
     }
 }
 
@@ -202,6 +260,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Pool(_) => f.write_str("no connection to Postgres could be had"),
             Self::Statement(_) => f.write_str("Postgres could not run a statement"),
+            Self::Users(_) => f.write_str("Postgres could not run the statement that hands deliveries off"),
         }
     }
 }
@@ -211,6 +270,7 @@ impl Error for Failure {
         match self {
             Self::Pool(error) => Some(error),
             Self::Statement(error) => Some(error),
+            Self::Users(refusal) => Some(refusal),
         }
     }
 }

@@ -8,8 +8,10 @@
 //! - Nothing waits for ever: a server that hangs, or that is gone, gives an error within the
 //!   [deadline](PostgresStoreBuilder::deadline), the delivery is answered with 503, and klikit sends it again. Broken
 //!   connections are replaced.
+//! - A node that vanishes in the middle of a transaction holds nobody up for long: the server ends that a second after the
+//!   deadline.
 //! - Nothing is forgotten in a crash as long as the server keeps what it has committed: leave `fsync` and
-//!   `synchronous_commit` on.
+//!   `synchronous_commit` on. A store that finds one of them off when it is opened logs a warning.
 //!
 //! ```no_run
 //! use tower_klikit::store::postgres::PostgresStore;
@@ -60,6 +62,12 @@
 //! - Deliveries that are [kept in order](crate::inbox::OrderBy) get their ids in the order in which they are committed. So those
 //!   that share a key wait for each other's commit. One that is brought back from the dead takes its old place, and waits for
 //!   a younger one that somebody has already.
+//! - Nothing is leased while deliveries are [forgotten](crate::inbox::InboxStore::forget_accepted) or brought back: forgetting
+//!   all of a time reads the whole table, and holds up leasing until it is done.
+//! - [Counting](crate::inbox::InboxStore::counts) reads the whole table as well, and holds up nobody.
+//! - When a connection breaks, what may be done twice is done once more on another one. So
+//!   [retrying](crate::inbox::InboxStore::retry) and forgetting may say `false` or 0 though they were done: the first answer was
+//!   lost. Leasing is not done twice: what was leased when the answer was lost is leased again when its time is up.
 //! - A zero byte in the reason why an attempt failed is stored as U+FFFD: Postgres has no text with one.
 //!
 //! # Finishing in a transaction of your own
@@ -142,12 +150,17 @@
 //! ```
 //!
 //! Both read the body as JSON, and so refuse one that is not, for ever: keep it as text, or as `encode($1, 'base64')`, where
-//! other bodies may come. What is stored in the inbox when the hand-off is switched on still needs a worker.
+//! other bodies may come. What is stored in the inbox when the hand-off is switched on still needs a worker, and is not handed
+//! off when it comes again. What is dead there is, and is deleted there.
+//!
+//! When the statement fails, the error has the server's message and its code, and not the detail, which may repeat the body. A
+//! message of your own, or of a cast, may do so as well: `convert_from($1, 'UTF8')::integer` would.
 
 mod builder;
 mod connection;
 mod error;
 mod inbox;
+mod refusal;
 mod sql;
 mod store;
 mod sweep;

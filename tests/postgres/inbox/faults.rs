@@ -172,6 +172,53 @@ async fn a_server_that_hangs_gives_errors_and_then_goes_on() {
     ends(async { while store.accept(&delivery("evt-3", "x").await, RETENTION).await.is_err() {} }).await;
 }
 
+/// Without a word the server would not notice that it has gone, and keep the lock on leasing.
+#[tokio::test]
+async fn a_node_that_vanishes_in_a_transaction_does_not_hold_up_the_others_for_ever() {
+    let Some(server) = PostgresServer::start_own("a node that vanishes in a transaction", &[]) else { return };
+    let proxy = Proxy::before(server.port()).await;
+    let vanishing = PostgresStore::builder().deadline(Duration::from_millis(500)).connect(&proxy.url()).await.unwrap();
+    let other = PostgresStore::builder().deadline(Duration::from_secs(30)).connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    accept(&other, &delivery("evt-1", "x").await).await;
+    let dead = lease_one(&other).await;
+    assert!(other.bury(dead.lease(), "500").await.unwrap());
+    accept(&other, &delivery("evt-2", "x").await).await;
+    proxy.freeze_transactions();
+    ends(vanishing.retry(dead.lease().id())).await.unwrap_err();
+    let holds = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+    assert_eq!(count(&client, holds).await, 1, "it is held up at first");
+    assert_eq!(ends(lease(&other, 8)).await.len(), 1);
+    assert_eq!(count(&client, holds).await, 0);
+}
+
+/// What was leased before the answer was lost must not have another leased in its place.
+#[tokio::test]
+async fn a_lease_whose_answer_is_lost_is_not_repeated() {
+    let Some(server) = PostgresServer::start_own("a lease whose answer is lost", &[]) else { return };
+    let proxy = Proxy::before(server.port()).await;
+    let store = PostgresStore::builder()
+        .max_connections(1)
+        .deadline(Duration::from_secs(30))
+        .connect(&proxy.url())
+        .await
+        .unwrap();
+    let client = client(server.url()).await;
+    for n in 0..2 {
+        accept(&store, &delivery(&format!("evt-{n}"), "x").await).await;
+    }
+    let leased = "SELECT count(*) FROM klikit_deliveries_inbox WHERE state = 1";
+    proxy.be_silent(true);
+    let cut = async {
+        while count(&client, leased).await == 0 {}
+        proxy.be_silent(false);
+        proxy.cut();
+    };
+    let (answer, ()) = ends(async { tokio::join!(store.lease(1, TIME, ATTEMPTS), cut) }).await;
+    answer.unwrap_err();
+    assert_eq!(count(&client, leased).await, 1);
+}
+
 /// A queue that hangs holds the entry in the ledger, and its copies wait no longer than the deadline.
 #[tokio::test]
 async fn a_hand_off_that_hangs_gives_an_error() {

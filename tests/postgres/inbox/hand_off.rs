@@ -4,12 +4,12 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
-    inbox::{Acceptance, Inbox},
+    inbox::{Acceptance, Inbox, InboxStore},
     store::postgres::PostgresStore,
 };
 
-use super::{accept, conflicting, delivery, known, send};
-use crate::{LEASE, client, count, servers::postgres::PostgresServer};
+use super::{accept, conflicting, delivery, known, lease_one, send};
+use crate::{LEASE, RETENTION, client, count, servers::postgres::PostgresServer};
 
 const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
     CREATE TABLE gate (open boolean); INSERT INTO gate VALUES (true); \
@@ -19,6 +19,9 @@ const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
     RETURN 1; END $$";
 const ENQUEUE: &str = "SELECT enqueue($3, $2::json, $1)";
 const QUEUED: &str = "SELECT count(*) FROM queue";
+/// Rows of the inbox's own tables.
+const INBOX: &str = "SELECT (SELECT count(*) FROM klikit_deliveries_inbox) \
+    + (SELECT count(*) FROM klikit_deliveries_inbox_delivery)";
 const REMEMBERED: &str = "SELECT count(*) FROM klikit_deliveries WHERE done";
 
 async fn store(server: &PostgresServer, sql: &str) -> PostgresStore {
@@ -120,5 +123,77 @@ async fn the_statement_is_checked_when_the_store_is_opened() {
     for (n, sql) in fine.into_iter().enumerate() {
         let store = store(&server, sql).await;
         assert_eq!(accept(&store, &delivery(&n.to_string(), "x").await).await, Acceptance::Accepted, "{sql}");
+    }
+}
+
+/// Where deliveries are handed off there may be no worker.
+#[tokio::test]
+async fn what_is_dead_in_the_inbox_is_enqueued_when_it_comes_again() {
+    let Some(server) = PostgresServer::start("what is dead is enqueued") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let (before, now) = (PostgresStore::connect(server.url()).await.unwrap(), store(&server, ENQUEUE).await);
+    for remembered in [true, false] {
+        let new = delivery(&format!("evt-{remembered}"), "x").await;
+        assert_eq!(accept(&before, &new).await, Acceptance::Accepted);
+        assert!(before.bury(lease_one(&before).await.lease(), "500").await.unwrap());
+        if !remembered {
+            client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
+        }
+        client.batch_execute("TRUNCATE queue; UPDATE gate SET open = false").await.unwrap();
+        now.accept(&new, RETENTION).await.unwrap_err();
+        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2), "both or neither");
+        client.execute("UPDATE gate SET open = true", &[]).await.unwrap();
+        let other = delivery(&format!("evt-{remembered}"), "another").await;
+        assert_eq!(accept(&now, &other).await, known("x"));
+        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2), "it is another delivery");
+        client.execute("UPDATE klikit_deliveries SET until = now() + interval '1 minute'", &[]).await.unwrap();
+        assert_eq!(accept(&now, &new).await, Acceptance::Revived);
+        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (1, 0));
+        let renewed = "SELECT count(*) FROM klikit_deliveries WHERE done AND until > now() + interval '34 days'";
+        assert_eq!(count(&client, renewed).await, 1);
+        assert_eq!(accept(&now, &new).await, known("x"));
+        assert_eq!(count(&client, QUEUED).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_waits_in_the_inbox_is_not_enqueued_though_the_ledger_forgot_it() {
+    let Some(server) = PostgresServer::start("what waits in the inbox is not enqueued") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let (before, now) = (PostgresStore::connect(server.url()).await.unwrap(), store(&server, ENQUEUE).await);
+    let new = delivery("evt-1", "x").await;
+    assert_eq!(accept(&before, &new).await, Acceptance::Accepted);
+    for leased in [false, true] {
+        if leased {
+            lease_one(&before).await;
+        }
+        client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
+        assert_eq!(accept(&now, &new).await, known("x"));
+        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2));
+        assert_eq!(count(&client, REMEMBERED).await, 1);
+    }
+}
+
+/// What the server says in detail repeats the parameters.
+#[tokio::test]
+async fn what_the_queue_refuses_is_told_without_the_body() {
+    let Some(server) = PostgresServer::start("what is refused is told without the body") else { return };
+    client(server.url()).await.batch_execute("CREATE TABLE picky (body text CHECK (body = ''))").await.unwrap();
+    let late =
+        "CREATE TABLE late (body text UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES ('hunter2')";
+    client(server.url()).await.batch_execute(late).await.unwrap();
+    for (table, known) in [("picky", "23514"), ("late", "23505")] {
+        let store = store(&server, &format!("INSERT INTO {table} VALUES (convert_from($1, 'UTF8'))")).await;
+        let error = store.accept(&delivery(table, "hunter2").await, RETENTION).await.unwrap_err();
+        let mut text = format!("{error} {error:?}");
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            text.push_str(&format!(" {error} {error:?}"));
+            source = error.source();
+        }
+        assert!(text.contains(known) && text.contains("ERROR") && text.contains("violates"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }

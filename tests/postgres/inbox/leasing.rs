@@ -8,7 +8,7 @@ use tower_klikit::{
     store::postgres::PostgresStore,
 };
 
-use super::{ATTEMPTS, TIME, accept, bodies, delivery, lease, lease_one, pass};
+use super::{ATTEMPTS, TIME, accept, bodies, delivery, lease, lease_one, ordered, pass};
 use crate::{client, count, servers::postgres::PostgresServer};
 
 #[tokio::test]
@@ -43,10 +43,11 @@ async fn a_lease_is_held_until_another_has_it() {
     let client = client(server.url()).await;
     accept(&store, &delivery("evt-1", "one").await).await;
     let first = *lease_one(&store).await.lease();
+    assert!(store.extend(&first, 2 * TIME).await.unwrap());
+    client.execute("UPDATE klikit_deliveries_inbox SET due = due - interval '90 s'", &[]).await.unwrap();
+    assert_eq!(lease(&store, 1).await.len(), 0, "it lasts longer than it did");
     pass(&client).await;
-    assert!(store.extend(&first, TIME).await.unwrap(), "nobody else has taken it");
-    assert_eq!(lease(&store, 1).await.len(), 0, "and nobody can now");
-    pass(&client).await;
+    assert!(!store.extend(&first, TIME).await.unwrap(), "its time is up");
     let second = *lease_one(&store).await.lease();
     assert!(!store.extend(&first, TIME).await.unwrap());
     for keep in [Duration::ZERO, TIME] {
@@ -154,4 +155,48 @@ async fn two_nodes_that_lease_at_once_never_get_the_same() {
         }
     }
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_delivery").await, 0);
+}
+
+/// A transaction that is open for long stands for the other node, caught between its choice and its end.
+#[tokio::test]
+async fn two_nodes_find_different_parts_of_one_backlog() {
+    let Some(server) = PostgresServer::start("two nodes find different parts") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let mut other = client(server.url()).await;
+    for keyed in [false, true] {
+        for n in 0..32 {
+            let (id, key) = (format!("{keyed}-{n}"), format!("k{n}"));
+            let keys: &[&str] = if keyed { &[&key] } else { &[] };
+            accept(&store, &ordered(&id, keys).await).await;
+        }
+        let transaction = other.transaction().await.unwrap();
+        let first = "SELECT id FROM klikit_deliveries_inbox WHERE state = 0 ORDER BY due, id LIMIT 16 FOR UPDATE";
+        let held = transaction.query(first, &[]).await.unwrap();
+        let mut all: HashSet<i64> = held.iter().map(|row| row.get(0)).collect();
+        let mine = lease(&store, 16).await;
+        assert_eq!((held.len(), mine.len()), (16, 16), "with keys: {keyed}");
+        all.extend(mine.iter().map(|leased| leased.lease().id().get()));
+        transaction.rollback().await.unwrap();
+        let rest = lease(&store, 32).await;
+        assert_eq!((all.len(), rest.len()), (32, 16), "with keys: {keyed}");
+    }
+}
+
+/// As many are looked at first as wait in front here, and what is free among them the other node has.
+#[tokio::test]
+async fn behind_many_that_wait_another_part_is_found_too() {
+    let Some(server) = PostgresServer::start("behind many that wait") else { return };
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let mut other = client(server.url()).await;
+    for n in 0..600 {
+        accept(&store, &ordered(&n.to_string(), &["a"]).await).await;
+    }
+    for n in 600..604 {
+        accept(&store, &ordered(&n.to_string(), &[&n.to_string()]).await).await;
+    }
+    let transaction = other.transaction().await.unwrap();
+    let first = "SELECT id FROM klikit_deliveries_inbox ORDER BY id LIMIT 1 FOR UPDATE";
+    transaction.query(first, &[]).await.unwrap();
+    assert_eq!(bodies(&lease(&store, 1).await), ["600"]);
+    assert_eq!(bodies(&lease(&store, 8).await), ["601", "602", "603"]);
 }

@@ -44,7 +44,7 @@ async fn tables_of_the_longest_name_and_of_other_schemas_are_apart() {
     assert_eq!(count(&client, tables).await, 16);
     let indexes =
         "SELECT count(*) FROM pg_indexes WHERE schemaname IN ('public', 'webhooks') AND tablename LIKE '%inbox%'";
-    assert_eq!(count(&client, indexes).await, 4 * 9);
+    assert_eq!(count(&client, indexes).await, 4 * 10);
 }
 
 #[tokio::test]

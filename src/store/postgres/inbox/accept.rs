@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{
-        connection::{Params, run, run_both, run_within},
+        connection::{Failure, Params, run, run_both, run_within},
         store::{PostgresStore, TRIES},
         sweep,
         values::{Digest, bytes, seconds},
@@ -71,14 +71,11 @@ impl PostgresStore {
         let claim = new.claim();
         let (key, event, token) = (bytes(claim.key()), bytes(claim.event()), &claim.token().as_bytes()[..]);
         let (digest, retention) = (&claim.digest().as_bytes()[..], seconds(retention));
-        let (head, body) = (new.head(), &new.body()[..]);
         let added = if let Some(hand_off) = &shared.hand_off {
             let remember: Params<'_> = &[&key, &event, &token, &digest, &retention];
-            let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            let enqueue: Params<'_> = &[&body, &head, &hex];
-            let statements = ((&*shared.inbox.remember, remember), (hand_off.sql(), &HandOff::TYPES[..], enqueue));
-            run_both(&shared.pool, statements.0, statements.1).await
+            self.enqueue(new, hand_off, &shared.inbox.remember, remember).await
         } else {
+            let (head, body) = (new.head(), &new.body()[..]);
             let (ordering, locks) = (keys(new.ordering_keys()), locks(new.ordering_keys()));
             let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &head, &body, &ordering, &locks];
             run(&shared.pool, &shared.inbox.accept, params).await.map(|answer| answer.changed > 0)
@@ -87,6 +84,22 @@ impl PostgresStore {
             Err(failure) if failure.is_collision() && shared.hand_off.is_none() => Ok(false),
             added => added.map_err(StoreError::new),
         }
+    }
+
+    /// Puts it into the user's queue if this statement, which says what is remembered, changes a row. Whether it has.
+    async fn enqueue(
+        &self,
+        new: &NewDelivery,
+        hand_off: &HandOff,
+        remember: &str,
+        params: Params<'_>,
+    ) -> Result<bool, Failure> {
+        let shared = &*self.shared;
+        let hex: String = bytes(new.claim().key()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (head, body) = (new.head(), &new.body()[..]);
+        let enqueue: Params<'_> = &[&body, &head, &hex];
+        let enqueue = (hand_off.sql(), &HandOff::TYPES[..], enqueue);
+        run_both(&shared.pool, &shared.inbox.begin, (remember, params), enqueue).await
     }
 
     async fn standing(&self, new: &NewDelivery) -> Result<Standing, StoreError> {
@@ -119,13 +132,20 @@ impl PostgresStore {
     }
 
     /// Whether it was dead still, and had this digest.
+    ///
+    /// Where deliveries are handed off it is put into the queue, and is dead no more: here nobody may be there to handle it.
     async fn revive(&self, new: &NewDelivery, dead: &BodyDigest, retention: Duration) -> Result<bool, StoreError> {
         let shared = &*self.shared;
         let claim = new.claim();
         let (key, event, token) = (bytes(claim.key()), bytes(claim.event()), &claim.token().as_bytes()[..]);
         let (digest, retention) = (&claim.digest().as_bytes()[..], seconds(retention));
-        let (head, body, ordering) = (new.head(), &new.body()[..], keys(new.ordering_keys()));
         let dead = &dead.as_bytes()[..];
+        if let Some(hand_off) = &shared.hand_off {
+            let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &dead];
+            let taken = self.enqueue(new, hand_off, &shared.inbox.take_out, params).await;
+            return taken.map_err(StoreError::new);
+        }
+        let (head, body, ordering) = (new.head(), &new.body()[..], keys(new.ordering_keys()));
         let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &head, &body, &ordering, &dead];
         let revived = run_within(&shared.pool, &shared.inbox.begin_alone, &shared.inbox.revive, params).await;
         revived.map(|answer| answer.changed > 0).map_err(StoreError::new)

@@ -8,7 +8,7 @@ use std::{
 use tokio_postgres::Row;
 
 use super::super::{
-    connection::{Params, run_within},
+    connection::{Params, run_once_within, run_within},
     store::{PATIENCE, PostgresStore},
     values::{bytes, count, seconds, within_calendar},
 };
@@ -137,7 +137,7 @@ impl PostgresStore {
     ) -> Result<(Vec<Leased>, u32), BoxError> {
         let shared = &*self.shared;
         let params: Params<'_> = &[&i64::from(limit), &seconds(time), &i64::from(max_attempts)];
-        let answer = run_within(&shared.pool, &shared.inbox.begin_leasing, &shared.inbox.lease, params).await?;
+        let answer = run_once_within(&shared.pool, &shared.inbox.begin_leasing, &shared.inbox.lease, params).await?;
         let (mut leased, mut buried) = (Vec::with_capacity(answer.rows.len()), 0);
         for row in &answer.rows {
             let Some(token) = row.try_get(1)? else {
@@ -161,7 +161,7 @@ impl PostgresStore {
 
     async fn forget_those(&self, sql: &str, params: Params<'_>) -> Result<u64, StoreError> {
         let shared = &*self.shared;
-        count(&self.within(PATIENCE, run_within(&shared.pool, &shared.inbox.begin_alone, sql, params)).await?)
+        count(&self.within(PATIENCE, run_within(&shared.pool, &shared.inbox.begin_long, sql, params)).await?)
     }
 }
 

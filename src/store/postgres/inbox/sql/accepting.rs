@@ -42,9 +42,27 @@ impl Tables {
         )
     }
 
-    /// The ledger's part of that alone.
+    /// The ledger's part of that alone, of what is in no table.
     pub(super) fn remember(&self) -> String {
-        self.remember_if("(SELECT) AS always", IF_UP)
+        let Self { inbox, .. } = self;
+        let unknown = format!(
+            "(SELECT) AS always WHERE NOT EXISTS (SELECT FROM {inbox} WHERE key = {} AND state <> {DONE})",
+            uuid(1)
+        );
+        self.remember_if(&unknown, IF_UP)
+    }
+
+    /// Deletes what is dead, and has it remembered as accepted anew.
+    pub(super) fn take_out(&self) -> String {
+        let Self { inbox, delivery, .. } = self;
+        format!(
+            "WITH gone AS (DELETE FROM {inbox} AS dead USING {delivery} AS old \
+             WHERE dead.key = {key} AND dead.state = {DEAD} AND old.id = dead.id AND old.digest = $6::bytea \
+             RETURNING dead.id), \
+             emptied AS (DELETE FROM {delivery} AS old USING gone WHERE old.id = gone.id) {remember}",
+            key = uuid(1),
+            remember = self.remember_if("gone", ""),
+        )
     }
 
     fn remember_if(&self, from: &str, replacing: &str) -> String {

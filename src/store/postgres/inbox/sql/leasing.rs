@@ -9,7 +9,9 @@ const RAN_OUT: &str = "its lease ran out on its last attempt";
 const NEAR: u32 = 500;
 
 impl Tables {
-    /// The longest due first. What another has locked is passed over, so nothing is waited for.
+    /// The longest due first. What another has locked is passed over, so nothing is waited for. It is passed over before the
+    /// limit is counted, so that two nodes with one backlog find different parts of it. That locks some more than are taken
+    /// where there are both such that are in order and others: the lock goes with the transaction.
     ///
     /// What a delivery waits for is seen as it was when the statement began. That is enough: who has been handled or buried
     /// by then stays so, and nobody with a smaller id can appear, because ids are given in the order of the commits. But for
@@ -30,19 +32,24 @@ impl Tables {
              WHERE mine.id = one.id AND rival.state = {LEASED} AND rival.due > statement_timestamp())))"
         );
         format!(
-            "WITH RECURSIVE loose AS MATERIALIZED (SELECT id FROM {inbox} WHERE {due} AND NOT ordered \
-             ORDER BY due, id LIMIT $1::bigint), \
+            "WITH RECURSIVE loose AS MATERIALIZED (SELECT id, due FROM {inbox} WHERE {due} AND NOT ordered \
+             ORDER BY due, id LIMIT $1::bigint FOR UPDATE SKIP LOCKED), \
              near AS MATERIALIZED (SELECT id, state, attempts, retried FROM {inbox} WHERE {due} AND ordered \
              ORDER BY due, id LIMIT {NEAR}), \
              free AS MATERIALIZED (SELECT id FROM near AS one WHERE {free}), \
+             close AS MATERIALIZED (SELECT id, due FROM {inbox} WHERE {due} AND id = ANY(ARRAY(SELECT id FROM free)) \
+             ORDER BY due, id LIMIT $1::bigint FOR UPDATE SKIP LOCKED), \
              firsts AS ((SELECT key, id FROM {ordering} WHERE (SELECT count(*) FROM near) = {NEAR} \
-             AND (SELECT count(*) FROM free) < $1::bigint ORDER BY key, id LIMIT 1) \
+             AND (SELECT count(*) FROM close) < $1::bigint ORDER BY key, id LIMIT 1) \
              UNION ALL SELECT next.key, next.id FROM firsts, LATERAL (SELECT key, id FROM {ordering} AS later \
              WHERE later.key > firsts.key ORDER BY key, id LIMIT 1) AS next), \
-             far AS MATERIALIZED (SELECT id FROM {inbox} AS one WHERE id IN (SELECT id FROM firsts) AND {due} AND ({free})), \
-             chosen AS MATERIALIZED (SELECT id, due FROM {inbox} AS one WHERE {due} AND id = ANY(ARRAY(\
-             SELECT id FROM loose UNION ALL SELECT id FROM free UNION SELECT id FROM far)) \
-             ORDER BY due, id LIMIT $1::bigint FOR UPDATE OF one SKIP LOCKED), \
+             far AS MATERIALIZED (SELECT id FROM {inbox} AS one WHERE id IN (SELECT id FROM firsts EXCEPT SELECT id FROM close) \
+             AND {due} AND ({free})), \
+             distant AS MATERIALIZED (SELECT id, due FROM {inbox} WHERE {due} AND id = ANY(ARRAY(SELECT id FROM far)) \
+             ORDER BY due, id LIMIT $1::bigint FOR UPDATE SKIP LOCKED), \
+             chosen AS MATERIALIZED (SELECT id, due FROM (\
+             SELECT id, due FROM loose UNION ALL SELECT id, due FROM close UNION ALL SELECT id, due FROM distant) AS locked \
+             ORDER BY due, id LIMIT $1::bigint), \
              buried AS (UPDATE {inbox} AS one SET state = {DEAD}, reason = '{RAN_OUT}' FROM chosen \
              WHERE one.id = chosen.id AND {buried} RETURNING one.id), \
              unblocked AS (DELETE FROM {ordering} AS old USING buried WHERE old.id = buried.id), \

@@ -8,8 +8,10 @@ mod leasing;
 mod operating;
 mod tables;
 
+use std::time::Duration;
+
 use self::tables::Tables;
-use super::super::sql::TableName;
+use super::super::{connection::begin, sql::TableName, store::PATIENCE};
 use crate::inbox::DeliveryState;
 
 const READY: i16 = DeliveryState::Ready.code();
@@ -36,6 +38,8 @@ pub(in super::super) struct InboxSql {
     pub(in super::super) accept: String,
     /// Key, event, token, digest, retention in seconds. Only the ledger's row of what is accepted.
     pub(super) remember: String,
+    /// The same, and the digest that the dead one has: deletes that.
+    pub(super) take_out: String,
     /// Key. One row: the state of the delivery and its digest, or nulls; whether the ledger's row is done, its digest and the
     /// seconds that remain, or nulls.
     pub(super) read: String,
@@ -44,10 +48,14 @@ pub(in super::super) struct InboxSql {
     /// Key, event, token, digest, retention in seconds, head, body, ordering keys, the
     /// digest that the dead one has.
     pub(super) revive: String,
+    /// Begins a transaction that takes no lock before its first statement.
+    pub(super) begin: String,
     /// Begins a transaction that leases.
     pub(super) begin_leasing: String,
     /// Begins a transaction during which nothing is leased, and which no other of its kind overlaps.
     pub(super) begin_alone: String,
+    /// The same for what may look at the whole table.
+    pub(super) begin_long: String,
     /// Limit, lease in seconds, the most attempts. Rows: id, token, attempts, head, body; all but the id are null where it was
     /// buried.
     pub(super) lease: String,
@@ -82,17 +90,21 @@ pub(in super::super) struct InboxSql {
 }
 
 impl InboxSql {
-    pub(in super::super) fn new(name: &TableName) -> Self {
+    pub(in super::super) fn new(name: &TableName, deadline: Duration) -> Self {
+        const ALONE: &str = "pg_advisory_xact_lock";
         let tables = Tables::beside(name);
         Self {
             create: tables.create(name),
             accept: tables.accept(),
             remember: tables.remember(),
+            take_out: tables.take_out(),
             read: tables.read(),
             remember_again: tables.remember_again(),
             revive: tables.revive(),
-            begin_leasing: tables.begin_leasing(),
-            begin_alone: tables.begin("pg_advisory_xact_lock"),
+            begin: begin(deadline),
+            begin_leasing: tables.begin_leasing(deadline),
+            begin_alone: tables.begin(ALONE, deadline),
+            begin_long: tables.begin(ALONE, deadline.saturating_mul(PATIENCE)),
             lease: tables.lease(),
             extend: tables.extend(),
             finish: tables.finish(),
@@ -112,10 +124,11 @@ impl InboxSql {
     }
 
     /// All that are prepared, for trying them out when the tables are opened.
-    pub(in super::super) fn each(&self) -> [&str; 20] {
+    pub(in super::super) fn each(&self) -> [&str; 21] {
         [
             &self.accept,
             &self.remember,
+            &self.take_out,
             &self.read,
             &self.remember_again,
             &self.revive,

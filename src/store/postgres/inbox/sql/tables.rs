@@ -1,8 +1,10 @@
 //! The tables.
 
+use std::time::Duration;
+
 use super::{
     super::super::{
-        connection::BEGIN,
+        connection::begin,
         sql::{CREATE_LOCK, TableName},
     },
     DEAD, DONE, LEASED, LEASING_LOCKS, UNFINISHED,
@@ -60,13 +62,14 @@ impl Tables {
 
     /// Begins a transaction that leases. The plan of a statement is made once for each connection, mostly while the tables are
     /// next to empty, where reading a table through looks cheap. Compiling the statement would take longer than running it.
-    pub(super) fn begin_leasing(&self) -> String {
-        format!("{}; SET LOCAL enable_seqscan = off; SET LOCAL jit = off", self.begin("pg_advisory_xact_lock_shared"))
+    pub(super) fn begin_leasing(&self, limit: Duration) -> String {
+        let begin = self.begin("pg_advisory_xact_lock_shared", limit);
+        format!("{begin}; SET LOCAL enable_seqscan = off; SET LOCAL jit = off")
     }
 
     /// Begins a transaction by taking the lock on leasing in this way.
-    pub(super) fn begin(&self, lock: &str) -> String {
-        format!("{BEGIN}; SELECT {lock}({LEASING_LOCKS}, '{}'::regclass::oid::integer)", self.inbox)
+    pub(super) fn begin(&self, lock: &str, limit: Duration) -> String {
+        format!("{}; SELECT {lock}({LEASING_LOCKS}, '{}'::regclass::oid::integer)", begin(limit), self.inbox)
     }
 
     /// The expression by which one that was leased goes on, if the lease is still held.
