@@ -27,13 +27,6 @@ const BUSY_NAP: Duration = Duration::from_millis(1);
 /// How many statements stay prepared: more than there are.
 const STATEMENTS: usize = 64;
 
-/// The size of a page of a file that is new. A delivery takes fewer of them than of SQLite's own 4,096 bytes, and so fewer calls
-/// to write it.
-const PAGE: u32 = 8192;
-
-/// How much of the file a connection keeps in memory, in KiB: what the largest batch changes.
-const CACHE: u32 = 8192;
-
 /// To how many bytes the log is cut back when it begins anew. Below that it is written over, which is faster than to have it
 /// grow again.
 const LOG: u32 = 128 << 20;
@@ -156,11 +149,8 @@ fn create(path: &Path) -> io::Result<()> {
 fn tune(connection: &Connection) -> rusqlite::Result<()> {
     // Otherwise statements with a parameter for their limit are prepared anew for each value.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // Before anything is in the file. What is committed is copied into it by `Checkpoints`, and not now and then by whoever commits.
-    connection.execute_batch(&format!(
-        "PRAGMA page_size = {PAGE}; PRAGMA cache_size = -{CACHE}; PRAGMA journal_size_limit = {LOG};
-        PRAGMA wal_autocheckpoint = 0"
-    ))
+    // What is committed is copied into the file by `Checkpoints`, and not now and then by whoever commits.
+    connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG}; PRAGMA wal_autocheckpoint = 0"))
 }
 
 /// Sets what durability depends on, and reads it back: SQLite ignores what it does not know or cannot do.
