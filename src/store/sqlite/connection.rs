@@ -130,7 +130,8 @@ fn check_library(version: i32) -> Result<(), SqliteError> {
     ))
 }
 
-/// Creates the file for its owner alone, if there is none. SQLite gives the files beside it the same permissions.
+/// Creates the file for its owner alone, if there is none, and leaves one that is empty to its owner alone. SQLite gives the files
+/// beside it the same permissions.
 fn create(path: &Path) -> io::Result<()> {
     // Closing a file lets go of all locks that this process has on it, so no other store may open it before it is closed here.
     static CREATING: Mutex<()> = Mutex::new(());
@@ -140,9 +141,32 @@ fn create(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => narrow_if_empty(path),
+        created => created.map(drop),
     }
+}
+
+/// An empty file is what `touch` leaves, for everybody to read. One with content may be shared on purpose.
+#[cfg(unix)]
+fn narrow_if_empty(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let file = fs::metadata(path)?;
+    let mode = file.permissions().mode();
+    // A device has no length either.
+    if !file.is_file() || file.len() > 0 || mode & 0o077 == 0 {
+        return Ok(());
+    }
+    match fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o600)) {
+        // Somebody else's.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        narrowed => narrowed,
+    }
+}
+
+#[cfg(not(unix))]
+fn narrow_if_empty(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Sets what only speed and room depend on.
