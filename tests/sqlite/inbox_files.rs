@@ -91,6 +91,29 @@ async fn the_files_are_their_owners_alone() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn an_empty_file_becomes_its_owners_alone_and_one_with_content_stays_shared() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Folder::new();
+    let share = || fs::set_permissions(folder.file(), fs::Permissions::from_mode(0o664)).unwrap();
+    fs::write(folder.file(), []).unwrap();
+    share();
+    for expected in [0o600, 0o664] {
+        let store = folder.open();
+        let new = delivery(&format!("evt-{expected}"), "one", &[]).await;
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+        for suffix in ["", "-wal", "-shm"] {
+            let mode = fs::metadata(beside(&folder.file(), suffix)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, expected, "{suffix}");
+        }
+        drop(store);
+        folder.closed();
+        share();
+    }
+}
+
 #[tokio::test]
 async fn a_locked_file_is_an_error_and_does_not_keep_from_looking() {
     let folder = Folder::new();

@@ -95,8 +95,7 @@ async fn who_died_of_the_last_attempt_is_buried_and_frees_its_line() {
         assert_eq!((ids(&leased), leased[0].lease().attempt()), (vec![1], attempt));
         clock.advance(LEASE);
     }
-    lease(&store, 10).await;
-    assert_eq!(ids(&lease(&store, 10).await), [2]);
+    assert_eq!(ids(&lease(&store, 10).await), [2], "it need not wait for the next call");
     let dead = store.dead(None, 10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].attempts, dead[0].reason.as_deref()), (3, Some("its lease ran out on its last attempt")));
@@ -177,11 +176,64 @@ async fn what_is_behind_50_000_that_wait_is_found() {
     let store = clock.open(&folder);
     accept(&store, "evt-1", &["line"]).await;
     let first = lease(&store, 1).await;
-    // Copies of it.
+    copy_first(&folder, BLOCKED);
+    accept(&store, "evt-2", &["other line"]).await;
+    accept(&store, "evt-3", &[]).await;
+    assert_eq!(ids(&lease(&store, 10).await), [BLOCKED + 1, BLOCKED + 2]);
+    assert!(store.finish(first[0].lease(), Duration::ZERO).await.unwrap());
+    assert_eq!(ids(&lease(&store, 10).await), [2]);
+    assert_eq!(store.counts().await.unwrap().ready, BLOCKED.unsigned_abs() - 2);
+}
+
+#[tokio::test]
+async fn behind_many_that_wait_only_what_is_free_is_leased() {
+    const BLOCKED: i64 = 1000;
+    const LONGER: Duration = Duration::from_secs(3600);
+
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder);
+    accept(&store, "evt-1", &["line"]).await;
+    let first = lease(&store, 1).await;
+    assert!(store.extend(first[0].lease(), LONGER).await.unwrap());
+    copy_first(&folder, BLOCKED);
+    for (event, lines) in [
+        ("2", &["a"][..]),
+        ("3", &["a"]),
+        ("4", &[]),
+        ("5", &["b", "line"]),
+        ("6", &["c", "d"]),
+        ("7", &["b"]),
+        ("8", &["e"]),
+    ] {
+        accept(&store, event, lines).await;
+    }
+    let numbers = |leased: &[Leased]| ids(leased).iter().map(|id| id - BLOCKED + 1).collect::<Vec<_>>();
+    assert_eq!(numbers(&lease(&store, 3).await), [2, 4, 6], "the longest due");
+    let last = lease(&store, 10).await;
+    assert_eq!(numbers(&last), [8]);
+    assert!(store.postpone(last[0].lease(), LEASE + SECOND, "500").await.unwrap());
+    assert!(lease(&store, 10).await.is_empty());
+
+    // Whose worker died is leased again, and on the last attempt buried.
+    clock.advance(LEASE);
+    let again = lease(&store, 10).await;
+    assert_eq!((numbers(&again), again[0].lease().attempt()), (vec![2, 4, 6], 2));
+    assert!(store.finish(again[1].lease(), Duration::ZERO).await.unwrap());
+    clock.advance(LEASE);
+    let behind = store.lease(10, LEASE, 2).await.unwrap();
+    assert_eq!(numbers(&behind), [8, 3]);
+    assert_eq!(store.dead(None, 10).await.unwrap().len(), 2);
+    assert!(store.finish(first[0].lease(), Duration::ZERO).await.unwrap());
+    assert_eq!(ids(&lease(&store, 10).await), [2]);
+}
+
+/// Has the first delivery be one of so many that are alike, and the others wait behind it.
+fn copy_first(folder: &Folder, all: i64) {
     let copy = "
         CREATE TEMP TABLE n AS WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < ?1) SELECT n FROM n";
     let connection = folder.connect();
-    connection.execute(copy, [BLOCKED]).unwrap();
+    connection.execute(copy, [all]).unwrap();
     connection
         .execute_batch(
             "BEGIN;
@@ -193,12 +245,6 @@ async fn what_is_behind_50_000_that_wait_is_found() {
             COMMIT",
         )
         .unwrap();
-    accept(&store, "evt-2", &["other line"]).await;
-    accept(&store, "evt-3", &[]).await;
-    assert_eq!(ids(&lease(&store, 10).await), [BLOCKED + 1, BLOCKED + 2]);
-    assert!(store.finish(first[0].lease(), Duration::ZERO).await.unwrap());
-    assert_eq!(ids(&lease(&store, 10).await), [2]);
-    assert_eq!(store.counts().await.unwrap().ready, BLOCKED.unsigned_abs() - 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

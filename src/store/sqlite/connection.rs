@@ -27,13 +27,6 @@ const BUSY_NAP: Duration = Duration::from_millis(1);
 /// How many statements stay prepared: more than there are.
 const STATEMENTS: usize = 64;
 
-/// The size of a page of a file that is new. A delivery takes fewer of them than of SQLite's own 4,096 bytes, and so fewer calls
-/// to write it.
-const PAGE: u32 = 8192;
-
-/// How much of the file a connection keeps in memory, in KiB: what the largest batch changes.
-const CACHE: u32 = 8192;
-
 /// To how many bytes the log is cut back when it begins anew. Below that it is written over, which is faster than to have it
 /// grow again.
 const LOG: u32 = 128 << 20;
@@ -137,7 +130,8 @@ fn check_library(version: i32) -> Result<(), SqliteError> {
     ))
 }
 
-/// Creates the file for its owner alone, if there is none. SQLite gives the files beside it the same permissions.
+/// Creates the file for its owner alone, if there is none, and leaves one that is empty to its owner alone. SQLite gives the files
+/// beside it the same permissions.
 fn create(path: &Path) -> io::Result<()> {
     // Closing a file lets go of all locks that this process has on it, so no other store may open it before it is closed here.
     static CREATING: Mutex<()> = Mutex::new(());
@@ -147,27 +141,51 @@ fn create(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => narrow_if_empty(path),
+        created => created.map(drop),
     }
+}
+
+/// An empty file is what `touch` leaves, for everybody to read. One with content may be shared on purpose.
+#[cfg(unix)]
+fn narrow_if_empty(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let file = fs::metadata(path)?;
+    let mode = file.permissions().mode();
+    // A device has no length either.
+    if !file.is_file() || file.len() > 0 || mode & 0o077 == 0 {
+        return Ok(());
+    }
+    match fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o600)) {
+        // Somebody else's.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        narrowed => narrowed,
+    }
+}
+
+#[cfg(not(unix))]
+fn narrow_if_empty(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Sets what only speed and room depend on.
 fn tune(connection: &Connection) -> rusqlite::Result<()> {
     // Otherwise statements with a parameter for their limit are prepared anew for each value.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // Before anything is in the file. What is committed is copied into it by `Checkpoints`, and not now and then by whoever commits.
-    connection.execute_batch(&format!(
-        "PRAGMA page_size = {PAGE}; PRAGMA cache_size = -{CACHE}; PRAGMA journal_size_limit = {LOG};
-        PRAGMA wal_autocheckpoint = 0"
-    ))
+    // What is committed is copied into the file by `Checkpoints`, and not now and then by whoever commits.
+    connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG}; PRAGMA wal_autocheckpoint = 0"))
 }
 
 /// Sets what durability depends on, and reads it back: SQLite ignores what it does not know or cannot do.
 fn settle(connection: &Connection, synchronous: Synchronous) -> Result<(), SqliteError> {
     let started = Instant::now();
     let level = synchronous as i64;
-    let settings = format!("PRAGMA journal_mode = WAL; PRAGMA synchronous = {level}");
+    // On macOS, an fsync alone leaves what was written in the disk's own memory, which a power cut empties.
+    let settings = format!(
+        "PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
+        PRAGMA journal_mode = WAL; PRAGMA synchronous = {level}"
+    );
     // Two that open a new file at once can lock each other out; SQLite does not call its busy handler then.
     while let Err(error) = connection.execute_batch(&settings) {
         let error = SqliteError::from(error);
@@ -176,6 +194,8 @@ fn settle(connection: &Connection, synchronous: Synchronous) -> Result<(), Sqlit
         }
         thread::sleep(BUSY_NAP);
     }
+    read_back(connection, "fullfsync", |on: bool| on)?;
+    read_back(connection, "checkpoint_fullfsync", |on: bool| on)?;
     read_back(connection, "journal_mode", |mode: String| mode == "wal")?;
     read_back(connection, "synchronous", |found: i64| found == level)
 }
@@ -269,6 +289,12 @@ mod tests {
                 let (connection, _) = database.connection().unwrap();
                 let level: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
                 assert_eq!(level, synchronous as i64);
+                for setting in ["fullfsync", "checkpoint_fullfsync"] {
+                    assert!(
+                        connection.pragma_query_value(None, setting, |row| row.get::<_, bool>(0)).unwrap(),
+                        "{setting}"
+                    );
+                }
             }
         }
         fs::remove_file(path).unwrap();

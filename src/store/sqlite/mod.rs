@@ -15,11 +15,14 @@
 //! - **The lock is waited for half a second**, if another process is writing. After that the call fails, and klikit sends the
 //!   delivery again. So do the calls fail while the disk is full, or the file cannot be written; they succeed again once it
 //!   can, without a restart.
-//! - **The clock is this machine's**, in milliseconds. If it is set back, entries last longer by as much.
+//! - **The clock is this machine's**, in milliseconds. If it is set back, entries and leases last longer by as much, and what waits
+//!   in the inbox waits longer by as much. If it jumps ahead, what waits comes early; and if by more than a lease, what is being
+//!   handled may be leased again, and handled twice, and entries whose time is up by that clock are forgotten.
 //! - **What is over is purged as claims come**, a few rows with each. The file does not shrink, the room is used again. One
 //!   million deliveries that are remembered take about 100 MB.
 //! - **What was deleted can be read in the file**, and in the one whose name ends in `-wal`, until the room is used again. Bodies
-//!   hold customers' data: keep the file as you would keep them.
+//!   hold customers' data: keep the file as you would keep them. A new one, or one that was empty, is for its owner alone (mode
+//!   0600). One with content keeps the permissions that it has.
 //! - **Do not delete the file while it is open**, nor the two files beside it whose names end in `-wal` and `-shm`. If it is
 //!   deleted or replaced, the calls that notice fail, and those after them find an empty ledger in a new file.
 //!

@@ -50,7 +50,8 @@ impl SqliteOptions {
     }
 
     /// Opens the file at `path`, and starts the store's threads. A file that is not there is created, for its owner alone
-    /// (mode 0600), and so are the tables.
+    /// (mode 0600), and so are the tables. One that is there and empty becomes its owner's alone, if it is this process's to
+    /// change; one with content keeps the permissions that it has, and they are for you to see to.
     ///
     /// This waits for the disk, and for half a second at most for each lock that another process has: call it before serving.
     ///

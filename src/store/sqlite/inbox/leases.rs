@@ -1,7 +1,7 @@
-//! Leasing: what might be leased is picked where deliveries are read, and taken where they are written.
+//! What is done with leases.
 //!
-//! Behind many that wait for one, picking takes a while, and holds up nobody there. Since it saw an older state, each delivery is
-//! checked again when it is taken. Its token says whether it is still the one whose head and body were read: each lease, and each
+//! What was picked where deliveries are read is taken where they are written. Since the former saw an older state, each delivery
+//! is checked again when it is taken. Its token says whether it is still the one whose head and body were read: each lease, and each
 //! new request in its place, gives it another.
 
 use std::{
@@ -9,92 +9,37 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, named_params, types::ToSql};
 
-use super::deliveries::{Deliveries, keys};
-use crate::inbox::{DeliveryId, DeliveryState, Lease, Leased};
-
-/// How many are buried at once, beside those that are leased.
-const BURIED: usize = 256;
+use super::{
+    deliveries::{Deliveries, keys},
+    picking::{Candidate, Picked},
+};
+use crate::inbox::{DeliveryId, Lease, Leased};
 
 /// Why a delivery is dead whose worker died.
 const RUN_OUT: &str = "its lease ran out on its last attempt";
 
-/// What looked as if it could be leased, or had to be buried.
-#[derive(Default)]
-pub(super) struct Picked {
-    pub(super) to_lease: Vec<Candidate>,
-    to_bury: Vec<(i64, i64)>,
-}
-
-pub(super) struct Candidate {
-    id: i64,
-    token: i64,
-    ordering: Option<Vec<u8>>,
-    head: String,
-    body: Bytes,
-}
-
 /// What became of those that were picked.
+#[derive(Default)]
 pub(super) struct Taken {
     pub(super) leased: Vec<Leased>,
     /// Whether somebody else was faster.
     pub(super) missed: bool,
-}
-
-impl Picked {
-    pub(super) fn is_empty(&self) -> bool {
-        self.to_lease.is_empty() && self.to_bury.is_empty()
-    }
+    /// Whether some were buried, so that those behind them may be free.
+    pub(super) buried: bool,
 }
 
 impl Deliveries<'_> {
-    pub(super) fn pick(&self, limit: usize, max_attempts: u32) -> rusqlite::Result<Picked> {
-        let mut picked = Picked::default();
-        let mut lines = Lines::default();
-        let mut due = self.connection.prepare_cached(&self.sql.due)?;
-        let mut due = due.query([self.moment.now()])?;
-        while picked.to_lease.len() < limit
-            && let Some(row) = due.next()?
-        {
-            let id = row.get(0)?;
-            let is_leased = row.get::<_, i16>(1)? == DeliveryState::Leased.code();
-            let ordering: Option<&[u8]> = row.get_ref(2)?.as_blob_or_null()?;
-            let is_first = lines.is_first(self, id, ordering)?;
-            if !is_first && !is_leased {
-                continue;
-            }
-            let mut read = self.connection.prepare_cached(&self.sql.picked)?;
-            let mut rows = read.query([id])?;
-            let Some(row) = rows.next()? else { continue };
-            if is_leased && row.get::<_, i64>(1)? >= max_attempts.into() {
-                if picked.to_bury.len() < BURIED {
-                    picked.to_bury.push((id, row.get(2)?));
-                }
-            } else if is_first {
-                let ordering = ordering.map(Into::into);
-                picked.to_lease.push(Candidate {
-                    id,
-                    token: row.get(2)?,
-                    ordering,
-                    head: row.get(3)?,
-                    body: row.get::<_, Vec<u8>>(4)?.into(),
-                });
-            }
-        }
-        Ok(picked)
-    }
-
     pub(super) fn take(&self, picked: &mut Picked, time: Duration, max_attempts: u32) -> rusqlite::Result<Taken> {
+        let mut taken = Taken { leased: Vec::with_capacity(picked.to_lease.len()), missed: false, buried: false };
         for (id, token) in &picked.to_bury {
             let changes = named_params! {
                 ":id": id, ":token": token, ":now": self.moment.now(), ":max_attempts": max_attempts, ":reason": RUN_OUT,
             };
-            self.end(&self.sql.bury_run_out, *id, changes)?;
+            taken.buried |= self.end(&self.sql.bury_run_out, *id, changes)?;
         }
         let mut lines = Lines::default();
-        let mut taken = Taken { leased: Vec::with_capacity(picked.to_lease.len()), missed: false };
         let mut take = self.connection.prepare_cached(&self.sql.take)?;
         for candidate in &mut picked.to_lease {
             let Candidate { id, token, ordering, .. } = &*candidate;
@@ -181,7 +126,7 @@ impl Deliveries<'_> {
 
 /// Those that share an ordering key stand in line, by their ids. Of each line that is asked about, the first is looked up once.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     firsts: HashMap<Vec<u8>, Option<i64>>,
     /// The keys of those that are leased.
     busy: Option<HashSet<Vec<u8>>>,
@@ -191,7 +136,12 @@ impl Lines {
     /// Whether no other that shares one of the keys stands before this one, or is leased.
     ///
     /// One that was given up and is tried again takes its old place, and then somebody behind it may be leased.
-    fn is_first(&mut self, deliveries: &Deliveries<'_>, id: i64, ordering: Option<&[u8]>) -> rusqlite::Result<bool> {
+    pub(super) fn is_first(
+        &mut self,
+        deliveries: &Deliveries<'_>,
+        id: i64,
+        ordering: Option<&[u8]>,
+    ) -> rusqlite::Result<bool> {
         let Some(ordering) = ordering else { return Ok(true) };
         for key in keys(ordering) {
             if self.first(deliveries, key)? != Some(id) || self.busy(deliveries)?.contains(key) {

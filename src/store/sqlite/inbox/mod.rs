@@ -4,6 +4,7 @@ mod deliveries;
 mod forgetting;
 mod leases;
 mod looking;
+mod picking;
 mod sql;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use self::leases::Taken;
 pub(super) use self::{
     deliveries::Deliveries,
     sql::{Sql, VERSION},
@@ -28,7 +30,7 @@ const LEDGER_SLICE: u32 = 1024;
 const SLICE: u32 = 128;
 
 /// How often to pick anew what others were faster to take.
-const ROUNDS: usize = 4;
+const MISSES: usize = 4;
 
 impl SqliteStore {
     async fn write<T, F>(&self, call: Call, mut run: F) -> Result<T, StoreError>
@@ -45,6 +47,14 @@ impl SqliteStore {
         F: FnOnce(&Deliveries<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         self.reader.call(move |turn| run(&turn.inbox())).await.map_err(StoreError::new)
+    }
+
+    async fn lease_or_bury(&self, limit: usize, time: Duration, max_attempts: u32) -> Result<Taken, StoreError> {
+        let mut picked = self.read(move |inbox| inbox.pick(limit, max_attempts)).await?;
+        if picked.is_empty() {
+            return Ok(Taken::default());
+        }
+        self.write(Call::Lease, move |inbox| inbox.take(&mut picked, time, max_attempts)).await
     }
 
     async fn forget_window(&self, window: Range<i64>) -> Result<u64, SqliteError> {
@@ -85,23 +95,15 @@ impl InboxStore for SqliteStore {
 
     async fn lease(&self, limit: u32, time: Duration, max_attempts: u32) -> Result<Vec<Leased>, StoreError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut leased = Vec::new();
-        for _ in 0..ROUNDS {
-            let rest = limit - leased.len();
-            if rest == 0 {
-                break;
-            }
-            let mut picked = self.read(move |inbox| inbox.pick(rest, max_attempts)).await?;
-            if picked.is_empty() {
-                break;
-            }
-            let taken = self.write(Call::Lease, move |inbox| inbox.take(&mut picked, time, max_attempts)).await;
-            match taken {
+        let (mut leased, mut misses) = (Vec::new(), 0);
+        while leased.len() < limit && misses < MISSES {
+            match self.lease_or_bury(limit - leased.len(), time, max_attempts).await {
                 Ok(mut taken) => {
                     leased.append(&mut taken.leased);
-                    if !taken.missed {
+                    if !taken.missed && !taken.buried {
                         break;
                     }
+                    misses += usize::from(!taken.buried);
                 }
                 Err(error) if leased.is_empty() => return Err(error),
                 // Those that were leased before are not to be lost.

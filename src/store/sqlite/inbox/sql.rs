@@ -3,6 +3,9 @@
 /// Which columns and indexes the tables have. One more with every change to them.
 pub(in super::super) const VERSION: i64 = 1;
 
+/// How many of those in line are looked at before the lines are.
+pub(super) const NEAR: usize = 500;
+
 /// The statements, with the names of the tables in them.
 pub(in super::super) struct Sql {
     create: String,
@@ -12,9 +15,13 @@ pub(in super::super) struct Sql {
     pub(super) insert_ordering: String,
     pub(super) revive: String,
     pub(super) revive_delivery: String,
-    pub(super) due: String,
+    pub(super) loose: String,
+    pub(super) near: String,
+    pub(super) waiting: String,
+    pub(super) standing: String,
     pub(super) picked: String,
     pub(super) first_in_line: String,
+    pub(super) next_line: String,
     pub(super) busy: String,
     pub(super) take: String,
     pub(super) bury_run_out: String,
@@ -67,14 +74,20 @@ impl Sql {
                 WHERE id = :id"
             ),
             revive_delivery: format!("UPDATE {delivery} SET digest = ?2, head = ?3, body = ?4 WHERE id = ?1"),
-            due: format!(
-                "SELECT id, state, ordering FROM {inbox} WHERE state < 2 AND due <= ?1 ORDER BY due, id"
+            loose: format!(
+                "SELECT due, id, state, ordering FROM {inbox} WHERE state < 2 AND ordering IS NULL AND due <= ?1 ORDER BY due, id"
             ),
+            near: format!(
+                "SELECT due, id, state, ordering FROM {inbox} WHERE state < 2 AND ordering IS NOT NULL AND due <= ?1
+                ORDER BY due, id LIMIT {NEAR}"
+            ),
+            waiting: format!("SELECT due, id, state, ordering FROM {inbox} WHERE id = ?1 AND +state < 2 AND due <= ?2"),
+            standing: format!("SELECT attempts, token FROM {inbox} WHERE id = ?1"),
             picked: format!(
-                "SELECT i.state, i.attempts, i.token, d.head, d.body
-                FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id WHERE i.id = ?1"
+                "SELECT i.token, d.head, d.body FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id WHERE i.id = ?1"
             ),
             first_in_line: format!("SELECT min(id) FROM {ordering} WHERE key = ?1"),
+            next_line: format!("SELECT key, id FROM {ordering} WHERE key > ?1 ORDER BY key, id LIMIT 1"),
             busy: format!("SELECT ordering FROM {inbox} WHERE state = 1 AND ordering IS NOT NULL AND due > ?1"),
             take: format!(
                 "UPDATE {inbox} SET state = 1, due = :until, attempts = attempts + 1, token = token + 1
@@ -111,13 +124,17 @@ impl Sql {
             delete_delivery: format!("DELETE FROM {delivery} WHERE id = ?1"),
             delete_ordering: format!("DELETE FROM {ordering} WHERE key = ?1 AND id = ?2"),
             unfinished: format!(
-                "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1), min(accepted_at)
-                FROM {inbox} WHERE state < 2"
+                "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1), min(accepted_at) FROM (
+                SELECT state, accepted_at FROM {inbox} WHERE state < 2 AND ordering IS NULL UNION ALL
+                SELECT state, accepted_at FROM {inbox} WHERE state < 2 AND ordering IS NOT NULL)"
             ),
             finished: format!(
                 "SELECT (SELECT count(*) FROM {inbox} WHERE state = 2), (SELECT count(*) FROM {inbox} WHERE state = 3)"
             ),
-            backlog: format!("SELECT count(*) FROM (SELECT 1 FROM {inbox} WHERE state < 2 LIMIT ?1)"),
+            backlog: format!(
+                "SELECT count(*) FROM (SELECT 1 FROM {inbox} WHERE state < 2 AND ordering IS NULL UNION ALL
+                SELECT 1 FROM {inbox} WHERE state < 2 AND ordering IS NOT NULL LIMIT ?1)"
+            ),
             dead: format!(
                 "SELECT i.id, i.state, i.attempts, i.accepted_at, i.reason, d.head
                 FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id
@@ -159,8 +176,8 @@ impl Sql {
     }
 }
 
-/// Bodies lie apart from the states, so that a change of state writes a small row. What is ready or leased is found through
-/// `due` alone, with all that picking looks at; the other indexes have few rows in them. `AUTOINCREMENT`: an id is never used
+/// Bodies lie apart from the states, so that a change of state writes a small row. What is ready or leased is in one of the first
+/// two indexes, with all that picking looks at; the others have few rows in them. `AUTOINCREMENT`: an id is never used
 /// again.
 fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
     format!(
@@ -187,7 +204,10 @@ fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
             id INTEGER NOT NULL,
             PRIMARY KEY (key, id)
         ) WITHOUT ROWID;
-        CREATE INDEX IF NOT EXISTS {inbox}_due ON {inbox} (due, id, state, ordering) WHERE state < 2;
+        CREATE INDEX IF NOT EXISTS {inbox}_loose ON {inbox} (due, id, state, ordering)
+            WHERE state < 2 AND ordering IS NULL;
+        CREATE INDEX IF NOT EXISTS {inbox}_due ON {inbox} (due, id, state, ordering)
+            WHERE state < 2 AND ordering IS NOT NULL;
         CREATE INDEX IF NOT EXISTS {inbox}_busy ON {inbox} (due) WHERE state = 1 AND ordering IS NOT NULL;
         CREATE INDEX IF NOT EXISTS {inbox}_dead ON {inbox} (id) WHERE state = 2;
         CREATE INDEX IF NOT EXISTS {inbox}_done ON {inbox} (due) WHERE state = 3;
@@ -225,9 +245,13 @@ mod tests {
             &sql.insert_ordering,
             &sql.revive,
             &sql.revive_delivery,
-            &sql.due,
+            &sql.loose,
+            &sql.near,
+            &sql.waiting,
+            &sql.standing,
             &sql.picked,
             &sql.first_in_line,
+            &sql.next_line,
             &sql.take,
             &sql.bury_run_out,
             &sql.extend,
@@ -263,10 +287,15 @@ mod tests {
     fn the_indexes_are_used() {
         let (connection, Schema { inbox: sql, .. }) = schema();
         for (statement, step) in [
-            (&sql.due, "SEARCH k_inbox USING COVERING INDEX k_inbox_due (due<?)"),
+            (&sql.loose, "SEARCH k_inbox USING COVERING INDEX k_inbox_loose (due<?)"),
+            (&sql.near, "SEARCH k_inbox USING COVERING INDEX k_inbox_due (due<?)"),
+            (&sql.waiting, "SEARCH k_inbox USING INTEGER PRIMARY KEY (rowid=?)"),
             (&sql.busy, "SEARCH k_inbox USING INDEX k_inbox_busy (due>?)"),
             (&sql.first_in_line, "SEARCH k_inbox_ordering USING PRIMARY KEY (key=?)"),
+            (&sql.next_line, "SEARCH k_inbox_ordering USING PRIMARY KEY (key>?)"),
+            (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_loose"),
             (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_due"),
+            (&sql.unfinished, "SCAN k_inbox USING INDEX k_inbox_loose"),
             (&sql.unfinished, "SCAN k_inbox USING INDEX k_inbox_due"),
             (&sql.dead, "SEARCH i USING INDEX k_inbox_dead (id>?)"),
             (&sql.purge, "SEARCH k_inbox USING COVERING INDEX k_inbox_done (due<?)"),
