@@ -144,6 +144,11 @@ impl Leased {
     pub fn body(&self) -> &Bytes {
         &self.body
     }
+
+    /// Whether its [last lease ran out](Self::after_a_lease_that_ran_out).
+    pub fn is_after_a_lease_that_ran_out(&self) -> bool {
+        self.ran_out
+    }
 }
 
 /// Never the body.

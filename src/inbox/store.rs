@@ -55,7 +55,7 @@ pub trait InboxStore: Send + Sync + 'static {
 
     /// Leases at most `limit` deliveries for the time `time`: those that are READY and due, and those LEASED whose lease has
     /// run out, the longest due first. Each lease counts as an attempt, and has a token larger than all before it on this
-    /// delivery.
+    /// delivery. Those whose lease had run out are [marked](Leased::after_a_lease_that_ran_out).
     ///
     /// A delivery whose lease has run out after `max_attempts` attempts is buried in place of being leased: whoever leased it
     /// died of it. One that is READY is leased however many attempts it has.

@@ -147,6 +147,12 @@ impl InboxStore for Broken {
         }
         let mut state = self.state();
         let leases = self.leased(&mut state, limit, time, max_attempts);
+        if self.fault == LapsedAreNotMarked {
+            state.deliveries.values_mut().for_each(|delivery| delivery.ran_out = false);
+        }
+        if self.fault == AllAreMarked {
+            state.deliveries.values_mut().for_each(|delivery| delivery.ran_out = true);
+        }
         Ok(leases.into_iter().map(|lease| state.leased(lease)).collect())
     }
 

@@ -63,6 +63,8 @@ faults! {
     NobodyIsBuried: who_died_of_the_last_attempt_is_buried,
     OneAttemptMore: who_died_of_the_last_attempt_is_buried,
     WhatIsReadyIsBuried: what_is_ready_is_leased_however_many_attempts_it_has,
+    LapsedAreNotMarked: what_ran_out_is_marked,
+    AllAreMarked: what_ran_out_is_marked,
     LapsedLeasesAreLost: a_lease_that_ran_out_is_held_until_another_takes_it,
     LapsedLeasesAreExtended: a_lease_that_ran_out_is_not_extended,
     LapsedLeasesAreExtendedAllTheSame: a_lease_that_ran_out_is_not_extended,

@@ -58,8 +58,9 @@ impl State {
     }
 
     pub(crate) fn leased(&self, lease: Lease) -> Leased {
-        let request = &self.deliveries[&lease.id().get()].request;
-        Leased::new(lease, request.head().to_owned(), request.body().clone())
+        let Delivery { request, ran_out, .. } = &self.deliveries[&lease.id().get()];
+        let leased = Leased::new(lease, request.head().to_owned(), request.body().clone());
+        if *ran_out { leased.after_a_lease_that_ran_out() } else { leased }
     }
 
     pub(crate) fn forget_accepted(&mut self, window: &Range<SystemTime>) -> u64 {

@@ -21,6 +21,8 @@ pub(crate) struct Delivery {
     pub(crate) due: Duration,
     pub(crate) accepted: Duration,
     pub(crate) reason: Option<String>,
+    /// Whether the lease before this one ran out.
+    pub(crate) ran_out: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -121,6 +123,7 @@ impl State {
             due: now,
             accepted: now,
             reason: None,
+            ran_out: false,
         };
         self.deliveries.insert(id, delivery);
         self.set_done(new.claim(), retention);

@@ -4,17 +4,23 @@ use std::{error::Error, fmt};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-/// An error of the server's, without its detail, its hint and where it arose: these repeat the parameters, and so the body.
+/// An error of the server's, without what may repeat the parameters, and so the body: its detail, its hint, where it arose, and
+/// mostly its message too.
 #[derive(Debug)]
 pub(super) struct Refusal {
     severity: String,
     code: SqlState,
-    message: String,
+    /// Where it is about the statement itself, and so the same for all bodies.
+    message: Option<String>,
 }
+
+/// The class of "Syntax Error or Access Rule Violation" in Postgres's table of error codes.
+const ABOUT_THE_STATEMENT: &str = "42";
 
 impl Refusal {
     pub(super) fn of(error: &DbError) -> Self {
-        let message = error.message().into();
+        let is_about_the_statement = error.code().code().starts_with(ABOUT_THE_STATEMENT);
+        let message = is_about_the_statement.then(|| error.message().into());
         Self { severity: error.severity().into(), code: error.code().clone(), message }
     }
 
@@ -25,7 +31,8 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} ({})", self.severity, self.message, self.code.code())
+        let message = self.message.as_deref().unwrap_or("SQLSTATE");
+        write!(f, "{}: {message} {}", self.severity, self.code.code())
     }
 }
 

@@ -69,6 +69,22 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.finish(&lease, Duration::ZERO, true, "its lease is held").await;
     }
 
+    pub(super) async fn what_ran_out_is_marked(&self) {
+        let [lost, failed, given_back] = ["lost", "failed", "given back"].map(|id| delivery("warung", id, "body"));
+        self.take_up(&lost).await;
+        let lease = self.take_up(&failed).await;
+        self.postpone(&lease, Duration::ZERO, true, "its lease is held").await;
+        let lease = self.lease_one(&failed, "it is due").await;
+        self.postpone(&lease, Duration::ZERO, true, "its lease is held").await;
+        self.accept(&given_back, "its key is not known").await;
+        self.pass(LEASE + MARGIN).await;
+        let leased = self.try_lease(3, 25).await;
+        let marked = leased.iter().filter(|leased| leased.is_after_a_lease_that_ran_out());
+        let marked: Vec<_> = marked.map(|leased| leased.head()).collect();
+        self.same("lease", &leased.len(), &3, "one has run out, one is tried again, one is new");
+        self.same("lease", &marked, &vec![lost.head()], "only the lease of this one ran out");
+    }
+
     pub(super) async fn attempts_and_tokens_grow(&self) {
         let new = delivery("warung", "evt", "body");
         self.accept(&new, "its key is not known").await;

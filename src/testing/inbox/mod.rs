@@ -129,6 +129,7 @@ pub async fn check<S: InboxStore + Ledger>(make: impl AsyncFn() -> S, advance: i
         no_more_are_leased_than_asked_for,
         what_is_leased_is_not_leased_again,
         a_lease_ends,
+        what_ran_out_is_marked,
         attempts_and_tokens_grow,
         an_extended_lease_starts_anew,
         who_died_of_the_last_attempt_is_buried,

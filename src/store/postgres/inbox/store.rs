@@ -146,7 +146,8 @@ impl PostgresStore {
             };
             let attempt = u32::try_from(row.try_get::<_, i32>(2)?)?;
             let lease = Lease::new(DeliveryId::new(row.try_get(0)?), token, attempt);
-            leased.push(Leased::new(lease, row.try_get::<_, String>(3)?, row.try_get::<_, Vec<u8>>(4)?));
+            let taken = Leased::new(lease, row.try_get::<_, String>(3)?, row.try_get::<_, Vec<u8>>(4)?);
+            leased.push(if row.try_get(5)? { taken.after_a_lease_that_ran_out() } else { taken });
         }
         Ok((leased, buried))
     }

@@ -56,7 +56,8 @@ impl Deliveries<'_> {
                 Some(attempt) => {
                     let lease = Lease::new(DeliveryId::new(*id), token + 1, attempt);
                     // Cloned, since this may be run again.
-                    taken.leased.push(Leased::new(lease, candidate.head.clone(), candidate.body.clone()));
+                    let leased = Leased::new(lease, candidate.head.clone(), candidate.body.clone());
+                    taken.leased.push(if candidate.ran_out { leased.after_a_lease_that_ran_out() } else { leased });
                 }
                 None => taken.missed = true,
             }

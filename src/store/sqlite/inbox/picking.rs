@@ -26,6 +26,8 @@ pub(super) struct Candidate {
     pub(super) id: i64,
     pub(super) token: i64,
     pub(super) ordering: Option<Vec<u8>>,
+    /// Whether somebody has leased it, and died.
+    pub(super) ran_out: bool,
     pub(super) head: String,
     pub(super) body: Bytes,
 }
@@ -46,10 +48,10 @@ impl Deliveries<'_> {
         free.sort_unstable_by_key(|free| (free.due, free.id));
         let mut picked = Picked { to_lease: vec![], to_bury: run_out };
         let mut read = self.connection.prepare_cached(&self.sql.picked)?;
-        for Free { id, ordering, .. } in free.into_iter().take(limit) {
+        for Free { id, ordering, ran_out, .. } in free.into_iter().take(limit) {
             let row = read.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?)));
             if let Some((token, head, body)) = row.optional()? {
-                picked.to_lease.push(Candidate { id, token, ordering, head, body: body.into() });
+                picked.to_lease.push(Candidate { id, token, ordering, ran_out, head, body: body.into() });
             }
         }
         Ok(picked)
@@ -71,6 +73,7 @@ struct Free {
     due: i64,
     id: i64,
     ordering: Option<Vec<u8>>,
+    ran_out: bool,
 }
 
 impl Search<'_> {
@@ -120,7 +123,8 @@ impl Search<'_> {
     fn look_at(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
         let (due, id) = (row.get(0)?, row.get(1)?);
         let ordering = row.get_ref(3)?.as_blob_or_null()?;
-        if row.get::<_, i16>(2)? == DeliveryState::Leased.code() {
+        let ran_out = row.get::<_, i16>(2)? == DeliveryState::Leased.code();
+        if ran_out {
             let mut standing = self.inbox.connection.prepare_cached(&self.inbox.sql.standing)?;
             let (attempts, token) = standing.query_row([id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
             if attempts >= self.max_attempts.into() {
@@ -129,7 +133,7 @@ impl Search<'_> {
             }
         }
         if self.lines.is_first(self.inbox, id, ordering)? {
-            self.free.push(Free { due, id, ordering: ordering.map(Into::into) });
+            self.free.push(Free { due, id, ordering: ordering.map(Into::into), ran_out });
         }
         Ok(id)
     }

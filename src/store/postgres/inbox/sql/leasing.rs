@@ -56,7 +56,8 @@ impl Tables {
              leased AS (UPDATE {inbox} AS one SET state = {LEASED}, due = {until}, token = token + 1, \
              attempts = attempts + 1 FROM chosen WHERE one.id = chosen.id AND NOT ({buried}) \
              RETURNING one.id, one.token, one.attempts) \
-             SELECT chosen.id, leased.token, leased.attempts, delivery.head, delivery.body FROM chosen \
+             SELECT chosen.id, leased.token, leased.attempts, delivery.head, delivery.body, before.state = {LEASED} \
+             FROM chosen JOIN {inbox} AS before ON before.id = chosen.id \
              LEFT JOIN leased ON leased.id = chosen.id LEFT JOIN {delivery} AS delivery ON delivery.id = leased.id \
              ORDER BY chosen.due, chosen.id",
             until = after(2),

@@ -56,8 +56,8 @@ pub(in super::super) struct InboxSql {
     pub(super) begin_alone: String,
     /// The same for what may look at the whole table.
     pub(super) begin_long: String,
-    /// Limit, lease in seconds, the most attempts. Rows: id, token, attempts, head, body; all but the id are null where it was
-    /// buried.
+    /// Limit, lease in seconds, the most attempts. Rows: id, token, attempts, head, body, and whether a lease on it ran out;
+    /// token to body are null where it was buried.
     pub(super) lease: String,
     /// Id, token, lease in seconds.
     pub(super) extend: String,
