@@ -58,7 +58,7 @@ impl State {
     }
 
     pub(crate) fn leased(&self, lease: Lease) -> Leased {
-        let Delivery { request, ran_out, .. } = &self.deliveries[&lease.id().get()];
+        let crate::state::Delivery { request, ran_out, .. } = &self.deliveries[&lease.id().get()];
         let leased = Leased::new(lease, request.head().to_owned(), request.body().clone());
         if *ran_out { leased.after_a_lease_that_ran_out() } else { leased }
     }

@@ -110,7 +110,8 @@ impl Sql {
                  nullif(new.event, new.key), new.token, false, $4::bytea \
                  FROM (SELECT encode($1::bytea, 'hex')::uuid AS key, encode($2::bytea, 'hex')::uuid AS event, \
                  encode($3::bytea, 'hex')::uuid AS token) AS new \
-                 ON CONFLICT (key) DO UPDATE SET claimed = clock_timestamp(), \
+                 ON CONFLICT (key) DO UPDATE SET \
+                 claimed = CASE WHEN held.until <= clock_timestamp() THEN clock_timestamp() ELSE held.claimed END, \
                  until = clock_timestamp() + make_interval(secs => $5::float8), event = excluded.event, \
                  token = excluded.token, done = false, digest = excluded.digest \
                  WHERE held.until <= clock_timestamp() OR (held.token = excluded.token AND NOT held.done) \

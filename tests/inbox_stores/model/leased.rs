@@ -68,6 +68,8 @@ impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S, A> {
         for (here, leased) in state.lease_these(&ids, time).into_iter().zip(leased) {
             let (id, there) = (here.id().get(), *leased.lease());
             self.reasons.remove(&id);
+            let ran_out = state.deliveries[&id].ran_out;
+            prop_assert_eq!(leased.is_after_a_lease_that_ran_out(), ran_out, "whether its lease ran out");
             prop_assert_eq!(there.attempt(), here.attempt());
             let known = *self.ids.entry(id).or_insert(there.id());
             prop_assert_eq!(known, there.id(), "it has another id");

@@ -40,6 +40,7 @@ impl State {
             let delivery = self.deliveries.get_mut(id).expect("it is due");
             delivery.attempts += 1;
             delivery.token += 1;
+            delivery.ran_out = delivery.is(DeliveryState::Leased);
             (delivery.state, delivery.due) = (DeliveryState::Leased, until);
             Lease::new(DeliveryId::new(*id), delivery.token, delivery.attempts)
         };
