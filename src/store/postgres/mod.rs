@@ -153,8 +153,8 @@
 //! other bodies may come. What is stored in the inbox when the hand-off is switched on still needs a worker, and is not handed
 //! off when it comes again. What is dead there is, and is deleted there.
 //!
-//! When the statement fails, the error has the server's message and its code, and not the detail, which may repeat the body. A
-//! message of your own, or of a cast, may do so as well: `convert_from($1, 'UTF8')::integer` would.
+//! When the statement fails, the error has the server's code alone, since its message may repeat the body; where the statement itself
+//! is wrong, the message too.
 
 mod builder;
 mod connection;
