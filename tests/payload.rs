@@ -183,6 +183,14 @@ fn errors_name_the_field_and_quote_nothing() {
 }
 
 #[test]
+fn a_key_of_the_bodys_own_is_not_quoted_either() {
+    type ByPhone = std::collections::HashMap<String, u32>;
+    let body = r#"{"brand_id":1,"branch_id":2,"orders":[{"+62 812 Ayu":"many"}]}"#;
+    let error = OrderEvent::<ByPhone>::from_slice(body.as_bytes()).unwrap_err();
+    assert_eq!(error.to_string(), "orders[0].… is a string, not an integer");
+}
+
+#[test]
 fn a_body_that_is_no_text_is_an_error() {
     let error =
         OrderEvent::<Order>::from_slice(b"{\"brand_id\":1,\"branch_id\":2,\"orders\":[],\"x\":\"\xff\"}").unwrap_err();
