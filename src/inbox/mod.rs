@@ -73,6 +73,7 @@ mod settings;
 mod store;
 mod worker;
 
+pub(crate) use self::store::RAN_OUT;
 pub use self::{
     acceptor::{AcceptFuture, Acceptor},
     delivery::{Lease, Leased, NewDelivery},

@@ -127,6 +127,9 @@ pub trait InboxStore: Send + Sync + 'static {
     fn purge_done(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
+/// The reason of a delivery that is dead because its worker has died of it, in this crate's own stores.
+pub(crate) const RAN_OUT: &str = "its lease ran out on its last attempt";
+
 /// What became of a delivery that was to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

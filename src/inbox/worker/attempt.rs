@@ -228,9 +228,8 @@ impl Task<'_> {
     /// Before one is handled whose worker has died. It may have died of another that it had beside this one: were all of them
     /// begun at once again, one that kills its workers would take the others with it, attempt by attempt.
     fn pause(&self) -> Duration {
-        let random = getrandom::u64().unwrap_or(u64::MAX);
         let Backoff { first, last } = self.settings.backoff;
-        Backoff { first, last: last.min(self.settings.lease) }.pause(self.lease.attempt().saturating_sub(1), random)
+        random_pause(Backoff { first, last: last.min(self.settings.lease) }, self.lease.attempt().saturating_sub(1))
     }
 
     fn fail(&self, reason: String) -> Ending {
@@ -238,8 +237,7 @@ impl Task<'_> {
         if attempt >= self.settings.max_attempts {
             return self.bury(reason);
         }
-        let random = getrandom::u64().unwrap_or(u64::MAX);
-        let pause = self.settings.backoff.pause(attempt, random);
+        let pause = random_pause(self.settings.backoff, attempt);
         telemetry::attempt_failed(self.event_id, attempt, pause, &reason);
         Ending::Postpone { pause, reason }
     }
@@ -289,6 +287,11 @@ impl Task<'_> {
             pause = (2 * pause).min(MAX_PAUSE);
         }
     }
+}
+
+/// A system without random bytes gets the longest pauses.
+fn random_pause(backoff: Backoff, attempts: u32) -> Duration {
+    backoff.pause(attempts, getrandom::u64().unwrap_or(u64::MAX))
 }
 
 fn shortened(text: &str) -> String {

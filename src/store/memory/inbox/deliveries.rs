@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::super::table::{ClaimedAt, Tick};
 use crate::{
     dedupe::{BodyDigest, EventKey},
-    inbox::{Counts, DeliveryId, DeliveryState, Entry, Lease, Leased, NewDelivery, OrderingKey},
+    inbox::{Counts, DeliveryId, DeliveryState, Entry, Lease, Leased, NewDelivery, OrderingKey, RAN_OUT},
 };
 
 #[derive(Default)]
@@ -150,7 +150,7 @@ impl Deliveries {
             }
             let Some(row) = self.rows.get(&id) else { continue };
             if row.state == DeliveryState::Leased && row.attempts >= max_attempts {
-                self.bury(id, "its lease ran out on its last attempt");
+                self.bury(id, RAN_OUT);
                 continue;
             }
             if row.ordering_keys.iter().any(|key| self.is_held_up(key, id, now)) {

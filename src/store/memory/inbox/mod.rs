@@ -95,8 +95,8 @@ impl MemoryStore {
     }
 }
 
-/// Every call looks at what it needs alone, but for `counts`, `dead`, `forget_event`, `forget_accepted` and `purge_done`, which go
-/// through all that is there.
+/// Every call looks at what it needs alone, but for `lease`, which goes through all that is due, and `counts`, `dead`, `forget_event`,
+/// `forget_accepted` and `purge_done`, which go through all that is there.
 ///
 /// Deliveries take as much memory as they are large, up to the inbox's [`max_backlog`](crate::inbox::Inbox::max_backlog) of them,
 /// and those that are dead or kept.

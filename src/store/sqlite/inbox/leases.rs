@@ -15,10 +15,7 @@ use super::{
     deliveries::{Deliveries, keys},
     picking::{Candidate, Picked},
 };
-use crate::inbox::{DeliveryId, Lease, Leased};
-
-/// Why a delivery is dead whose worker died.
-const RUN_OUT: &str = "its lease ran out on its last attempt";
+use crate::inbox::{DeliveryId, Lease, Leased, RAN_OUT};
 
 /// What became of those that were picked.
 #[derive(Default)]
@@ -35,7 +32,7 @@ impl Deliveries<'_> {
         let mut taken = Taken { leased: Vec::with_capacity(picked.to_lease.len()), missed: false, buried: false };
         for (id, token) in &picked.to_bury {
             let changes = named_params! {
-                ":id": id, ":token": token, ":now": self.moment.now(), ":max_attempts": max_attempts, ":reason": RUN_OUT,
+                ":id": id, ":token": token, ":now": self.moment.now(), ":max_attempts": max_attempts, ":reason": RAN_OUT,
             };
             taken.buried |= self.end(&self.sql.bury_run_out, *id, changes)?;
         }

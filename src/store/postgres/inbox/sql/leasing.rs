@@ -1,9 +1,7 @@
 //! What a worker asks.
 
 use super::{DEAD, DONE, LEASED, READY, UNFINISHED, after, tables::Tables};
-
-/// Why a delivery is dead whose worker has died of it.
-const RAN_OUT: &str = "its lease ran out on its last attempt";
+use crate::inbox::RAN_OUT;
 
 /// How many of those in order are looked at before their keys are.
 const NEAR: u32 = 500;
