@@ -11,6 +11,8 @@ mod tables;
 mod tls;
 mod transactions;
 
+#[path = "../support/log.rs"]
+mod log;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 

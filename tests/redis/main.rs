@@ -10,5 +10,7 @@ mod startup;
 mod support;
 mod tls;
 
+#[path = "../support/log.rs"]
+mod log;
 #[path = "../support/servers/mod.rs"]
 mod servers;

@@ -1,15 +1,11 @@
 //! What is checked on connecting.
 
-use std::{
-    error::Error,
-    io,
-    sync::{Arc, Mutex, Once},
-};
+use std::error::Error;
 
 use tower_klikit::store::redis::{RedisConnectError, RedisConnectErrorKind as Kind, RedisStore};
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
+    log::Log,
     servers::redis as servers,
     support::{claim, handle, raw, run},
 };
@@ -139,46 +135,4 @@ async fn passwords_are_not_shown() {
     drop(server);
     let error = refusal(&url).await;
     assert!(!format!("{error} {error:?} {:?}", error.source()).contains("hunter2"));
-}
-
-/// What is logged on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        // While there is one subscriber, of one thread, another thread that logs first has `tracing` take it that nobody
-        // listens. So there is a second one, for all.
-        static FOR_ALL: Once = Once::new();
-        FOR_ALL.call_once(|| tracing_subscriber::fmt().with_writer(io::sink).init());
-        tracing::subscriber::set_default(
-            tracing_subscriber::fmt()
-                .with_ansi(false)
-                .with_max_level(tracing::Level::WARN)
-                .with_writer(self.clone())
-                .finish(),
-        )
-    }
-
-    fn taken(&self) -> String {
-        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }
