@@ -90,6 +90,8 @@ mod telemetry;
 pub mod testing;
 pub mod verify;
 
+#[cfg(feature = "metrics")]
+pub use crate::telemetry::metrics;
 pub use crate::{
     event::{Delivery, EventId, EventType, OtherEventType},
     keyring::{Keyring, KeyringError, KeyringErrorKind},

@@ -9,10 +9,7 @@ use std::{
 };
 
 use super::ledger::{BodyDigest, Claim, EventKey, Token};
-use crate::{
-    event::{Delivery, EventId},
-    telemetry,
-};
+use crate::{event::Delivery, telemetry};
 
 /// By what a delivery is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,12 +81,12 @@ impl Recognition {
     }
 
     /// What it means that `claim` has found an entry whose body is `held`.
-    pub(crate) fn found(&self, claim: &Claim, held: &BodyDigest, event_id: Option<&EventId>) -> Found {
+    pub(crate) fn found(&self, claim: &Claim, held: &BodyDigest, delivery: &Delivery) -> Found {
         // An entry of a conflict is its body's own.
         if *held == claim.digest || claim.is_conflict() || self.trusts_event_ids() {
             return Found::Same;
         }
-        telemetry::conflict(event_id);
+        telemetry::conflict(delivery.event_id(), delivery.tenant());
         match self.on_conflict {
             ConflictPolicy::Refuse => Found::Refused,
             ConflictPolicy::Process | ConflictPolicy::TrustEventId => {

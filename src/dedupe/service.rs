@@ -58,7 +58,8 @@ where
         };
         ResponseFuture::spawned(|answer| {
             // A task of its own: whatever happens to this future, the handler finishes and its claim is settled.
-            tokio::spawn(task::run(self.inner.clone(), request, delivery, Arc::clone(&self.config), answer));
+            let task = task::run(self.inner.clone(), request, delivery, Arc::clone(&self.config), answer);
+            tokio::spawn(telemetry::in_current_span(task));
         })
     }
 }

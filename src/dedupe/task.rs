@@ -114,7 +114,7 @@ struct Task<'a> {
 impl Task<'_> {
     /// Claims the delivery for this attempt, or tells what is to be answered.
     async fn claim(&self, delivery: &Delivery, digest: BodyDigest) -> Result<Claim, Answer> {
-        let Self { config, event_id } = *self;
+        let config = self.config;
         let mut claim = config.recognition.claim(delivery, digest);
         loop {
             let outcome = match config.ledger.claim(&claim, config.lease).await {
@@ -131,8 +131,13 @@ impl Task<'_> {
                 ClaimOutcome::InFlight { digest, remaining } => (digest, Answer::InFlight { remaining }),
                 ClaimOutcome::Done { digest } => (digest, Answer::Duplicate),
             };
-            claim = match config.recognition.found(&claim, &held, event_id) {
-                Found::Same => return Err(answer),
+            claim = match config.recognition.found(&claim, &held, delivery) {
+                Found::Same => {
+                    if matches!(answer, Answer::Duplicate) {
+                        telemetry::duplicate(delivery.event_id(), delivery.tenant());
+                    }
+                    return Err(answer);
+                }
                 Found::Refused => return Err(Answer::Conflict),
                 Found::Conflict(other) => other,
             };

@@ -105,9 +105,12 @@ async fn store(
             Acceptance::Known { digest } => (digest, Answer::Duplicate),
             Acceptance::InFlight { digest, remaining } => (digest, Answer::InFlight { remaining }),
         };
-        match config.recognition.found(&new.claim, &held, delivery.event_id()) {
+        match config.recognition.found(&new.claim, &held, delivery) {
             Found::Same => {
                 backlog.leave_room();
+                if matches!(answer, Answer::Duplicate) {
+                    telemetry::duplicate(delivery.event_id(), delivery.tenant());
+                }
                 return Ok(answer);
             }
             Found::Refused => {

@@ -88,6 +88,16 @@ impl DeliveryState {
         }
     }
 
+    /// Its name: `ready`, `leased`, `dead` or `done`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Dead => "dead",
+            Self::Done => "done",
+        }
+    }
+
     /// The state of this number.
     pub const fn from_code(code: i16) -> Option<Self> {
         match code {
@@ -102,12 +112,7 @@ impl DeliveryState {
 
 impl fmt::Display for DeliveryState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ready => "ready",
-            Self::Leased => "leased",
-            Self::Dead => "dead",
-            Self::Done => "done",
-        })
+        f.pad(self.as_str())
     }
 }
 

@@ -18,6 +18,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::buffer::Buffer;
+use crate::telemetry;
 
 /// How long a body may wait before it can be refused to make room for another.
 const GRACE: Duration = Duration::from_secs(1);
@@ -50,6 +51,7 @@ impl Budget {
     /// if need be.
     pub(super) fn charge(self: &Arc<Self>, bytes: usize, asker: Option<Instant>) -> Result<Charge, Exhausted> {
         self.take(0, bytes, asker)?;
+        telemetry::buffered(bytes);
         Ok(Charge { budget: Arc::clone(self), bytes })
     }
 
@@ -117,6 +119,7 @@ impl Charge {
     /// Sets further bytes aside, so that there are `bytes` in all. `asker` is as for [`Budget::charge`].
     pub(super) fn grow_to(&mut self, bytes: usize, asker: Option<Instant>) -> Result<(), Exhausted> {
         self.budget.take(self.bytes, bytes, asker)?;
+        telemetry::buffered(bytes.saturating_sub(self.bytes));
         self.bytes = self.bytes.max(bytes);
         Ok(())
     }
@@ -125,6 +128,7 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        telemetry::released(self.bytes);
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     keyring::{Secrets, Signer},
     signature::{Signature, Signing},
+    telemetry::Watch,
 };
 
 /// After so many frames in one poll the future yields, so that a body that is always ready cannot hold the thread or
@@ -84,7 +85,12 @@ impl Collect {
         Arc::clone(&self.expected.secrets[0].signer().tenant)
     }
 
-    pub(super) fn poll<B>(&mut self, cx: &mut Context<'_>, mut body: Pin<&mut B>) -> Poll<Result<Verified, Rejection>>
+    pub(super) fn poll<B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut body: Pin<&mut B>,
+        watch: &mut Watch,
+    ) -> Poll<Result<Verified, Rejection>>
     where
         B: Body,
         B::Error: Into<BoxError>,
@@ -93,12 +99,15 @@ impl Collect {
         for _ in 0..FRAMES_PER_POLL {
             match body.as_mut().poll_frame(cx) {
                 Poll::Pending => return self.pause(cx),
-                Poll::Ready(None) => return Poll::Ready(Ok(self.finish()?)),
+                Poll::Ready(None) => {
+                    watch.received();
+                    return Poll::Ready(Ok(self.finish(watch)?));
+                }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Rejection::body_unreadable(error.into()))),
                 // Trailers are not signed: they are dropped.
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
-                        self.push(data)?;
+                        self.push(data, watch)?;
                     }
                 }
             }
@@ -107,7 +116,7 @@ impl Collect {
         self.pause(cx)
     }
 
-    fn push(&mut self, mut data: impl Buf) -> Result<(), RejectionKind> {
+    fn push(&mut self, mut data: impl Buf, watch: &mut Watch) -> Result<(), RejectionKind> {
         let length = data.remaining();
         self.seen = self.seen.saturating_add(length);
         if self.seen > self.config.body_limit {
@@ -125,8 +134,10 @@ impl Collect {
             if !self.buffer.is_empty() {
                 let so_far = self.buffer.as_slice();
                 let Expected { secrets, prefix, .. } = &self.expected;
-                let signing = self.signing.get_or_insert_with(|| Box::new(secrets[0].key().start_with(prefix, so_far)));
-                signing.update(&frame);
+                watch.hashing(|| {
+                    let start = || Box::new(secrets[0].key().start_with(prefix, so_far));
+                    self.signing.get_or_insert_with(start).update(&frame);
+                });
             }
             let since = self.wait.as_ref().map(|wait| wait.since);
             self.buffer.append(frame, self.config.body_limit, &self.config.budget, since)?;
@@ -146,10 +157,17 @@ impl Collect {
         }
     }
 
-    fn finish(&mut self) -> Result<Verified, RejectionKind> {
+    fn finish(&mut self, watch: &mut Watch) -> Result<Verified, RejectionKind> {
         if self.draining {
             return Err(RejectionKind::BodyTooLarge);
         }
+        let signer = watch.hashing(|| self.signer()).ok_or(RejectionKind::SignatureMismatch)?;
+        Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })
+    }
+
+    /// Whose secret has signed the body.
+    #[inline]
+    fn signer(&mut self) -> Option<Arc<Signer>> {
         let body = self.buffer.as_slice();
         let Expected { signature, prefix, secrets, .. } = &self.expected;
         let by_first = match self.signing.take() {
@@ -159,11 +177,9 @@ impl Collect {
         let secret = if by_first == *signature {
             &secrets[0]
         } else {
-            let others = &mut secrets[1..].iter();
-            others.find(|other| other.matches(prefix, body, signature)).ok_or(RejectionKind::SignatureMismatch)?
+            secrets[1..].iter().find(|other| other.matches(prefix, body, signature))?
         };
-        let signer = Arc::clone(secret.signer());
-        Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })
+        Some(Arc::clone(secret.signer()))
     }
 
     /// Takes up where [`pause`](Self::pause) left off.

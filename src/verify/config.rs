@@ -43,7 +43,6 @@ impl Config {
 
     /// Answers a refused request.
     pub(super) fn respond(&self, rejection: &Rejection) -> Response<Bytes> {
-        rejection.log();
         let mut response = match &self.on_rejection {
             None => rejection.to_response(),
             Some(respond) => respond(rejection),

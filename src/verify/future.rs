@@ -18,6 +18,7 @@ use super::{
     head::Claims,
     rejection::{BoxError, Rejection},
 };
+use crate::telemetry::Watch;
 
 pin_project! {
     /// The future of [`KlikitVerify`](super::KlikitVerify): receives the body, verifies it, and calls the inner service.
@@ -27,6 +28,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, S::Future, ReqBody>,
+        watch: Watch,
     }
 }
 
@@ -52,19 +54,26 @@ impl<S, ReqBody> ResponseFuture<S, ReqBody>
 where
     S: Service<Request<VerifiedBody>>,
 {
-    pub(super) fn receive(inner: S, parts: Parts, claims: Claims, body: ReqBody, collect: Collect) -> Self {
+    pub(super) fn receive(
+        inner: S,
+        parts: Parts,
+        claims: Claims,
+        body: ReqBody,
+        collect: Collect,
+        watch: Watch,
+    ) -> Self {
         let head = Some(Head { inner, parts, claims });
-        Self { state: State::Receive { body, collect, verified: None, head } }
+        Self { state: State::Receive { body, collect, verified: None, head }, watch }
     }
 
     /// For a request that was verified before.
     #[cfg(feature = "inbox")]
     pub(super) fn hand_on(inner: S, request: Request<VerifiedBody>) -> Self {
-        Self { state: State::HandOn { inner, request: Some(request) } }
+        Self { state: State::HandOn { inner, request: Some(request) }, watch: Watch::nobody() }
     }
 
-    pub(super) fn reject(rejection: Rejection, config: Arc<Config>) -> Self {
-        Self { state: State::Reject { rejection, config } }
+    pub(super) fn reject(rejection: Rejection, config: Arc<Config>, watch: Watch) -> Self {
+        Self { state: State::Reject { rejection, config }, watch }
     }
 }
 
@@ -78,17 +87,22 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         const WAITING: &str = "a request waits until it is handed on";
-        let mut state = self.project().state;
+        let this = self.project();
+        let (mut state, watch) = (this.state, this.watch);
+        let _entered = watch.enter();
         loop {
             match state.as_mut().project() {
                 StateProj::Receive { body, collect, verified, head } => {
                     if verified.is_none() {
                         let claims = &mut head.as_mut().expect(WAITING).claims;
-                        let collected = ready!(collect.poll(cx, body));
+                        let collected = ready!(collect.poll(cx, body, watch));
                         let read =
                             collected.and_then(|it| claims.read_signed(&it.bytes).map(|()| it).map_err(Into::into));
                         match read {
-                            Ok(it) => *verified = Some(it),
+                            Ok(it) => {
+                                watch.verified(&claims.known(&it));
+                                *verified = Some(it);
+                            }
                             Err(rejection) => {
                                 let rejection = rejection.of(claims.event_id().cloned(), collect.tenant());
                                 let config = collect.config();
@@ -110,9 +124,12 @@ where
                     state.set(State::Call { future });
                 }
                 StateProj::Call { future } => {
-                    return Poll::Ready(Ok(ready!(future.poll(cx))?.map(ResponseBody::inner)));
+                    let answered = ready!(future.poll(cx));
+                    watch.answered(answered.as_ref().ok().map(Response::status));
+                    return Poll::Ready(Ok(answered?.map(ResponseBody::inner)));
                 }
                 StateProj::Reject { rejection, config } => {
+                    watch.rejected(&rejection.refusal());
                     return Poll::Ready(Ok(config.respond(rejection).map(ResponseBody::text)));
                 }
             }

@@ -14,6 +14,7 @@ use crate::{
     event::{Delivery, EventId, EventType},
     header::name,
     signature::Signature,
+    telemetry::Known,
 };
 
 /// What the head of a request claims. Nothing of it is believed before the body is verified.
@@ -68,6 +69,15 @@ impl Claims {
 
     pub(super) fn event_id(&self) -> Option<&EventId> {
         self.event_id.as_ref()
+    }
+
+    pub(super) fn known<'a>(&'a self, verified: &'a Verified) -> Known<'a> {
+        Known {
+            event_id: self.event_id.as_ref(),
+            event_type: self.event_type.as_ref(),
+            signer: &verified.signer,
+            bytes: verified.bytes.len(),
+        }
     }
 
     /// Takes id and type from a verified body of the older form, where they are signed.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::budget::Exhausted;
-use crate::{event::EventId, telemetry};
+use crate::{event::EventId, telemetry::Refusal};
 
 /// Any error, as middleware passes it on.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -59,6 +59,26 @@ pub enum RejectionKind {
 }
 
 impl RejectionKind {
+    /// Its name in metrics and in the log: `signature_mismatch`, for example.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingSignature => "missing_signature",
+            Self::MalformedSignature => "malformed_signature",
+            Self::SignatureMismatch => "signature_mismatch",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::UnknownTenant => "unknown_tenant",
+            Self::MissingEventId => "missing_event_id",
+            Self::StaleTimestamp => "stale_timestamp",
+            Self::EventIdMismatch => "event_id_mismatch",
+            Self::MalformedEnvelope => "malformed_envelope",
+            Self::MalformedEventId => "malformed_event_id",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyUnreadable => "body_unreadable",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
     /// The status, and the text for the wire: it helps whoever sends in good faith and tells a forger nothing.
     fn wire(self) -> (StatusCode, &'static str) {
         match self {
@@ -110,8 +130,16 @@ impl Rejection {
         Self { event_id, tenant: Some(tenant), ..self }
     }
 
-    pub(super) fn log(&self) {
-        telemetry::rejected(self.status(), self, self.event_id.as_ref(), self.tenant.as_deref());
+    /// For the log.
+    pub(super) fn refusal(&self) -> Refusal<'_> {
+        Refusal {
+            status: self.status(),
+            reason: self.kind.as_str(),
+            error: self,
+            event_id: self.event_id.as_ref(),
+            tenant: self.tenant.as_ref(),
+            explanation: None,
+        }
     }
 
     /// What was wrong.

@@ -18,6 +18,7 @@ use super::{
     head::Claims,
     rejection::BoxError,
 };
+use crate::telemetry::Watch;
 
 /// The service that [`KlikitVerifyLayer`](super::KlikitVerifyLayer) makes: see the [module](super) for the rules.
 ///
@@ -55,13 +56,14 @@ where
             let (parts, _) = request.into_parts();
             return ResponseFuture::hand_on(self.inner.clone(), replay.request(parts));
         }
+        let watch = Watch::begin();
         let config = Arc::clone(&self.config);
         let (mut parts, body) = request.into_parts();
         match Claims::check(&mut parts, &config) {
             Ok((claims, expected)) => {
-                ResponseFuture::receive(self.inner.clone(), parts, claims, body, Collect::new(config, expected))
+                ResponseFuture::receive(self.inner.clone(), parts, claims, body, Collect::new(config, expected), watch)
             }
-            Err(kind) => ResponseFuture::reject(kind.into(), config),
+            Err(kind) => ResponseFuture::reject(kind.into(), config, watch),
         }
     }
 }

@@ -110,27 +110,31 @@ pub(super) async fn run<S, ResBody>(
     let Leased { lease, head, body, ran_out } = leased;
     let head = Head::from_text(&head).ok();
     let event_id = head.as_ref().and_then(|head| EventId::parse(head.event_id.as_ref()?.as_bytes()));
+    let tenant = head.as_ref().map(|head| head.tenant.clone());
     let task = Task { config: &config, settings: &settings, lease, event_id: event_id.as_ref() };
     let mut held_until = leased_at + settings.lease;
 
-    let ending = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
-        // Another version of this crate may have written it, and may read it yet.
-        None => task.fail("its head cannot be read".into()),
-        Some((mut request, conflict)) => {
-            let attempt = Attempt { lease, max_attempts: settings.max_attempts, conflict };
-            request.extensions_mut().insert(attempt);
-            let pause = if ran_out { task.pause() } else { Duration::ZERO };
-            match task.handle(handler, request, pause, &mut held_until, &mut cut).await {
-                End::Lost => return telemetry::lease_lost(task.event_id),
-                End::Cut => return task.give_back().await,
-                End::Answered(status) => task.judge(status),
-                End::Failed(reason) => task.fail(reason),
-                End::Panicked => task.fail("the handler panicked".into()),
-                End::TimedOut => task.fail("the handler timed out".into()),
+    let attempt = async {
+        let ending = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
+            // Another version of this crate may have written it, and may read it yet.
+            None => task.fail("its head cannot be read".into()),
+            Some((mut request, conflict)) => {
+                let attempt = Attempt { lease, max_attempts: settings.max_attempts, conflict };
+                request.extensions_mut().insert(attempt);
+                let pause = if ran_out { task.pause() } else { Duration::ZERO };
+                match task.handle(handler, request, pause, &mut held_until, &mut cut).await {
+                    End::Lost => return telemetry::lease_lost(task.event_id),
+                    End::Cut => return task.give_back().await,
+                    End::Answered(status) => task.judge(status),
+                    End::Failed(reason) => task.fail(reason),
+                    End::Panicked => task.fail("the handler panicked".into()),
+                    End::TimedOut => task.fail("the handler timed out".into()),
+                }
             }
-        }
+        };
+        task.tell(ending, held_until).await;
     };
-    task.tell(ending, held_until).await;
+    telemetry::in_attempt(event_id.as_ref(), tenant.as_deref(), lease.attempt(), attempt).await;
 }
 
 struct Task<'a> {

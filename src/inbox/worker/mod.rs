@@ -30,6 +30,10 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 /// How many to purge at once.
 const PURGED: u32 = 1000;
 
+/// How often to tell what is in the inbox.
+#[cfg(feature = "metrics")]
+const MEASURE_INTERVAL: Duration = Duration::from_secs(15);
+
 /// How long it may take to give back what was leased.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
@@ -180,6 +184,10 @@ impl<S> Worker<S> {
         let mut attempts = JoinSet::new();
         // Beside the rest: nothing waits for it, and it ends with this.
         let mut purging = JoinSet::new();
+        #[cfg(feature = "metrics")]
+        let mut measuring = JoinSet::new();
+        #[cfg(feature = "metrics")]
+        measuring.spawn(measure(Arc::clone(&looker.config)));
         let mut pace = Pace::new();
         loop {
             let stopped = {
@@ -286,6 +294,18 @@ impl Looker {
                 }
             }
         });
+    }
+}
+
+/// Tells now and then what is in the inbox, until it is dropped.
+#[cfg(feature = "metrics")]
+async fn measure(config: Arc<Config>) {
+    loop {
+        match config.store.counts().await {
+            Ok(counts) => telemetry::inbox(&counts),
+            Err(error) => telemetry::store_failed("count", &error),
+        }
+        tokio::time::sleep(MEASURE_INTERVAL).await;
     }
 }
 

@@ -1,0 +1,223 @@
+//! The one room that knows `tracing` and `metrics`. Without these features, nothing is logged and nothing is counted.
+//!
+//! Never a body, a secret or a whole signature.
+#![cfg_attr(
+    not(all(feature = "tracing", feature = "metrics")),
+    allow(unused_variables, reason = "not everything is logged, or counted")
+)]
+
+#[cfg(feature = "metrics")]
+pub mod metrics;
+mod watch;
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use http::StatusCode;
+#[cfg(all(feature = "tracing", feature = "dedupe"))]
+use tracing::debug;
+#[cfg(feature = "tracing")]
+use tracing::{error, warn};
+
+pub(crate) use self::watch::{Known, Watch};
+use crate::event::EventId;
+
+#[cfg(not(feature = "tracing"))]
+macro_rules! nothing {
+    ($($what:tt)*) => {{}};
+}
+#[cfg(all(not(feature = "tracing"), feature = "dedupe"))]
+use nothing as debug;
+#[cfg(not(feature = "tracing"))]
+use {nothing as error, nothing as warn};
+
+/// A delivery that is refused by the verify layer.
+pub(crate) struct Refusal<'a> {
+    pub(crate) status: StatusCode,
+    /// The name of its kind.
+    pub(crate) reason: &'static str,
+    pub(crate) error: &'a dyn Error,
+    /// What the head claimed, where it got so far.
+    pub(crate) event_id: Option<&'a EventId>,
+    /// Whose secrets it was to be verified with, where it got so far.
+    pub(crate) tenant: Option<&'a Arc<str>>,
+    pub(crate) explanation: Option<Explanation<'a>>,
+}
+
+/// Why a delivery did not verify.
+pub(crate) struct Explanation<'a> {
+    pub(crate) cause: &'static str,
+    pub(crate) certainty: &'static str,
+    pub(crate) text: &'a dyn fmt::Display,
+}
+
+impl Refusal<'_> {
+    fn log(&self) {
+        let Self { reason, error, .. } = *self;
+        let status = self.status.as_u16();
+        let event_id = self.event_id.map(EventId::as_str);
+        let tenant = self.tenant.map(|tenant| &**tenant);
+        match &self.explanation {
+            None => warn!(status, reason, event_id, tenant, source = error.source(), "refused a delivery: {error}"),
+            Some(Explanation { cause, certainty, text }) => {
+                warn!(status, reason, event_id, tenant, cause, certainty, "refused a delivery: {error}; {text}");
+            }
+        }
+    }
+}
+
+fn answered_slowly(event_id: Option<&EventId>, elapsed: Duration) {
+    warn!(
+        event_id = event_id.map(EventId::as_str),
+        ?elapsed,
+        "answered a delivery slowly: klikit counts this as a timeout after 10 s"
+    );
+}
+
+fn not_answered(event_id: Option<&EventId>, elapsed: Duration) {
+    warn!(
+        event_id = event_id.map(EventId::as_str),
+        ?elapsed,
+        "a delivery was given up before it was answered: klikit counts this as a timeout after 10 s"
+    );
+}
+
+/// A body that is not verified yet has taken so many bytes of the buffer budget.
+pub(crate) fn buffered(bytes: usize) {
+    #[cfg(feature = "metrics")]
+    metrics::buffered(bytes);
+}
+
+/// So many bytes of the buffer budget were given back.
+pub(crate) fn released(bytes: usize) {
+    #[cfg(feature = "metrics")]
+    metrics::released(bytes);
+}
+
+/// What runs in a task of its own still belongs to the delivery that began it.
+#[cfg(feature = "dedupe")]
+pub(crate) fn in_current_span<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    #[cfg(feature = "tracing")]
+    let future = tracing::Instrument::in_current_span(future);
+    future
+}
+
+/// One attempt of an inbox's worker.
+#[cfg(feature = "inbox")]
+pub(crate) fn in_attempt<F: Future>(
+    event_id: Option<&EventId>,
+    tenant: Option<&str>,
+    attempt: u32,
+    future: F,
+) -> impl Future<Output = F::Output> {
+    #[cfg(feature = "tracing")]
+    let future = {
+        let event_id = event_id.map(EventId::as_str);
+        tracing::Instrument::instrument(future, tracing::info_span!("klikit_attempt", event_id, tenant, attempt))
+    };
+    future
+}
+
+/// It was handled, or stored, before.
+#[cfg(feature = "dedupe")]
+pub(crate) fn duplicate(event_id: Option<&EventId>, tenant: &str) {
+    debug!(event_id = event_id.map(EventId::as_str), tenant, "ignored a duplicate");
+    #[cfg(feature = "metrics")]
+    metrics::duplicate(tenant);
+}
+
+#[cfg(all(feature = "inbox", feature = "metrics"))]
+pub(crate) fn inbox(counts: &crate::inbox::Counts) {
+    metrics::inbox(counts);
+}
+
+pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {
+    error!(
+        status = status.as_u16(),
+        "on_rejection gave status {sent}, by which klikit would take the order for delivered: replaced it"
+    );
+}
+
+/// `who` found no [`Delivery`](crate::Delivery).
+#[cfg(any(feature = "axum", feature = "dedupe"))]
+pub(crate) fn unverified(who: &str) {
+    error!("{who} got a request without a verified delivery: put KlikitVerifyLayer outside of it");
+}
+
+#[cfg(feature = "dedupe")]
+pub(crate) fn conflict(event_id: Option<&EventId>, tenant: &str) {
+    warn!(event_id = event_id.map(EventId::as_str), tenant, "an event id came with another body than before");
+    #[cfg(feature = "metrics")]
+    metrics::conflict(tenant);
+}
+
+/// A store failed to do `what`.
+#[cfg(feature = "dedupe")]
+pub(crate) fn store_failed(what: &str, error: &dyn Error) {
+    warn!(source = error.source(), "cannot {what} a delivery: {error}");
+}
+
+#[cfg(feature = "dedupe")]
+pub(crate) fn handler_hung(event_id: Option<&EventId>, deadline: Duration) {
+    error!(event_id = event_id.map(EventId::as_str), ?deadline, "gave up a handler that took longer than its deadline");
+}
+
+#[cfg(feature = "dedupe")]
+pub(crate) fn claim_lost(event_id: Option<&EventId>) {
+    warn!(
+        event_id = event_id.map(EventId::as_str),
+        "a claim ran out or was forgotten while its delivery was handled: it may be handled again"
+    );
+}
+
+/// The acceptor got a request from a worker.
+#[cfg(feature = "inbox")]
+pub(crate) fn acceptor_is_handler() {
+    error!("the inbox's worker was given the inbox's own acceptor to handle deliveries: give it the handler");
+}
+
+#[cfg(feature = "inbox")]
+pub(crate) fn backlog_full(max_backlog: u64) {
+    warn!(max_backlog, "too many deliveries wait to be handled: refused one");
+}
+
+/// `pause` is that before the next attempt.
+#[cfg(feature = "inbox")]
+pub(crate) fn attempt_failed(event_id: Option<&EventId>, attempt: u32, pause: Duration, reason: &str) {
+    warn!(
+        event_id = event_id.map(EventId::as_str),
+        attempt,
+        ?pause,
+        "an attempt to handle a delivery failed: {reason}"
+    );
+}
+
+#[cfg(feature = "inbox")]
+pub(crate) fn dead(event_id: Option<&EventId>, attempt: u32, reason: &str) {
+    error!(event_id = event_id.map(EventId::as_str), attempt, "gave a delivery up: {reason}");
+}
+
+#[cfg(feature = "inbox")]
+pub(crate) fn lease_lost(event_id: Option<&EventId>) {
+    warn!(event_id = event_id.map(EventId::as_str), "a lease ran out: another worker may handle its delivery again");
+}
+
+/// Logged once by each store.
+#[cfg(feature = "dedupe")]
+pub(crate) fn memory_store_full(capacity: usize) {
+    warn!(
+        capacity,
+        "the memory store is full: from now on it forgets what was completed longest ago, and would handle a copy of that again"
+    );
+}
+
+/// Postgres was found in a state in which it can forget deliveries.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres_may_forget(why: &str) {
+    warn!("Postgres may forget deliveries: {why}");
+}
+
+/// Redis was found in a state in which it can forget deliveries.
+#[cfg(feature = "redis")]
+pub(crate) fn redis_may_forget(why: &str) {
+    warn!("Redis may forget deliveries: {why}");
+}
