@@ -69,17 +69,18 @@ impl Watch {
     pub(crate) fn enter(&self) -> Entered {
         Entered(
             #[cfg(feature = "tracing")]
-            self.0.as_ref().map(|watched| watched.span.clone().entered()),
+            self.0.as_ref().map(|watched| watched.enter()),
         )
     }
 
     /// Runs what hashes, or a part of it.
     #[inline]
     pub(crate) fn hashing<T>(&mut self, hash: impl FnOnce() -> T) -> T {
-        let Some(watched) = &mut self.0 else { return hash() };
-        let started = Instant::now();
+        let started = self.0.as_ref().map(|_| now());
         let hashed = hash();
-        watched.hashed += started.elapsed();
+        if let (Some(watched), Some(started)) = (&mut self.0, started) {
+            watched.hashed(started);
+        }
         hashed
     }
 
@@ -87,7 +88,7 @@ impl Watch {
     #[inline]
     pub(crate) fn received(&mut self) {
         if let Some(watched) = &mut self.0 {
-            watched.received = watched.started.elapsed().saturating_sub(watched.hashed);
+            watched.received();
         }
     }
 
@@ -113,7 +114,9 @@ impl Watch {
     }
 }
 
+/// None of it is inlined: a delivery that nobody watches is not to pay for it.
 impl Watched {
+    #[cold]
     fn new() -> Self {
         Self {
             started: Instant::now(),
@@ -137,6 +140,23 @@ impl Watched {
         }
     }
 
+    #[cfg(feature = "tracing")]
+    #[cold]
+    fn enter(&self) -> tracing::span::EnteredSpan {
+        self.span.clone().entered()
+    }
+
+    #[cold]
+    fn hashed(&mut self, since: Instant) {
+        self.hashed += since.elapsed();
+    }
+
+    #[cold]
+    fn received(&mut self) {
+        self.received = self.started.elapsed().saturating_sub(self.hashed);
+    }
+
+    #[cold]
     fn verified(&mut self, known: &Known<'_>) {
         let Known { event_id, event_type, signer, bytes } = *known;
         self.stage = Stage::Verified;
@@ -154,6 +174,7 @@ impl Watched {
         super::metrics::verified(signer, bytes);
     }
 
+    #[cold]
     fn rejected(&mut self, refusal: &Refusal<'_>) {
         self.stage = Stage::Over;
         #[cfg(feature = "tracing")]
@@ -168,6 +189,7 @@ impl Watched {
         super::metrics::rejected(refusal.reason, refusal.tenant);
     }
 
+    #[cold]
     fn answered(&mut self, status: Option<StatusCode>) {
         self.stage = Stage::Over;
         #[cfg(feature = "tracing")]
@@ -213,6 +235,11 @@ impl Drop for Watched {
             super::not_answered(self.event_id.as_ref(), elapsed);
         }
     }
+}
+
+#[cold]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[inline]

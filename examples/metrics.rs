@@ -1,0 +1,142 @@
+//! What this crate counts, for Prometheus to scrape.
+//!
+//! ```text
+//! cargo run --example metrics --features metrics              # serves, sends itself some deliveries, prints what it counted
+//! cargo run --example metrics --features metrics -- --once    # stops after that
+//! ```
+//!
+//! `tower_klikit::metrics` has the table of all names, and alerts worth having.
+
+use std::{env, future::ready, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::StatusCode,
+    routing::{get, post, post_service},
+};
+use http_body_util::BodyExt;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tokio::{net::TcpListener, signal, sync::oneshot, time::sleep};
+use tower::Layer;
+use tower_klikit::{
+    Keyring, KlikitVerifyLayer, WebhookSecret, inbox::Inbox, metrics, store::MemoryStore, testing::SignedDelivery,
+};
+
+const PATH: &str = "/webhooks/klikit";
+const OLD_SECRET: &str = "the old demo secret of klikit";
+const NEW_SECRET: &str = "the new demo secret of klikit";
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// klikit advises to answer within a second, and gives up after ten.
+const ACK_BUCKETS: [f64; 9] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 8.0, 10.0];
+
+/// One order has 4 to 27 kB, a batch more than 100, and the layer refuses what is over a megabyte.
+const BODY_BUCKETS: [f64; 6] = [1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let once = env::args().any(|argument| argument == "--once");
+
+    // Installed before anything is counted. Without buckets, histograms would be summaries, which cannot be added up.
+    let prometheus = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(metrics::ACK.into()), &ACK_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full(metrics::BODY_BYTES.into()), &BODY_BUCKETS)?
+        .install_recorder()?;
+    metrics::describe();
+
+    // In the middle of a rotation: `klikit_verified_total` tells when the old secret can be retired.
+    let keyring = Keyring::new("bali-bites", "2026-06", WebhookSecret::new(OLD_SECRET)?);
+    keyring.add("2026-11", WebhookSecret::new(NEW_SECRET)?)?;
+
+    let inbox = Inbox::new(MemoryStore::new());
+    let handler: Router = Router::new().route(PATH, post(async |_: Bytes| StatusCode::OK));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let worker = tokio::spawn(inbox.worker(handler).run_until(stopped));
+
+    let verify = KlikitVerifyLayer::with_keyring(keyring);
+    let scraped = prometheus.clone();
+    let app = Router::new()
+        .route(PATH, post_service(verify.layer(inbox.acceptor())))
+        // On a port of its own where others can reach this one.
+        .route("/metrics", get(move || ready(scraped.render())));
+    // What was recorded in histograms is summed up by a scrape, or by this.
+    let upkeep = tokio::spawn(async move {
+        loop {
+            sleep(Duration::from_secs(5)).await;
+            prometheus.run_upkeep();
+        }
+    });
+
+    let port = env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let (close, closed) = oneshot::channel::<()>();
+    let server = tokio::spawn(
+        axum::serve(listener, app)
+            .with_graceful_shutdown(async {
+                _ = closed.await;
+            })
+            .into_future(),
+    );
+
+    let text = demo(&url).await?;
+    println!("{text}");
+    if once {
+        expect(&text)?;
+    } else {
+        println!("Serving POST {url}{PATH} and GET {url}/metrics until ctrl-c.");
+        signal::ctrl_c().await?;
+    }
+    drop((stop, close));
+    upkeep.abort();
+    server.await??;
+    worker.await?;
+    Ok(())
+}
+
+/// Sends deliveries, and scrapes what was counted.
+async fn demo(url: &str) -> Result<String, BoxError> {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    let by_new = SignedDelivery::new(NEW_SECRET, r#"{"brand_id":1,"branch_id":2,"orders":[{"id":41}]}"#);
+    let by_old = SignedDelivery::new(OLD_SECRET, r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#);
+    let deliveries = [
+        by_new.clone(),
+        by_old.clone(),
+        // Sent again.
+        by_new.clone(),
+        // A known id, with another body.
+        SignedDelivery::new(NEW_SECRET, r#"{"brand_id":1,"branch_id":2,"orders":[]}"#).event_id("evt-1"),
+        by_old.clone().event_id("evt-1"),
+        // Forged, and not signed at all.
+        by_new.clone().altered(),
+        by_new.without_header(&tower_klikit::header::SIGNATURE),
+    ];
+    for delivery in deliveries {
+        client.request(delivery.uri(&format!("{url}{PATH}")).request()).await?;
+    }
+    let scraped = client.get(format!("{url}/metrics").parse()?).await?;
+    Ok(String::from_utf8(scraped.into_body().collect().await?.to_bytes().to_vec())?)
+}
+
+fn expect(text: &str) -> Result<(), BoxError> {
+    for line in [
+        r#"klikit_deliveries_total{verdict="verified",tenant="bali-bites"} 5"#,
+        r#"klikit_deliveries_total{verdict="rejected",reason="signature_mismatch",tenant="bali-bites"} 1"#,
+        r#"klikit_deliveries_total{verdict="rejected",reason="missing_signature"} 1"#,
+        r#"klikit_verified_total{tenant="bali-bites",secret_id="2026-06"} 2"#,
+        r#"klikit_verified_total{tenant="bali-bites",secret_id="2026-11"} 3"#,
+        r#"klikit_duplicates_total{tenant="bali-bites"} 1"#,
+        r#"klikit_conflicts_total{tenant="bali-bites"} 1"#,
+        r#"klikit_body_bytes_count 5"#,
+        r#"klikit_ack_seconds_count{status="200"} 5"#,
+        r#"klikit_inbox_deliveries{state="dead"} 0"#,
+    ] {
+        if !text.lines().any(|counted| counted == line) {
+            return Err(format!("expected {line}").into());
+        }
+    }
+    Ok(())
+}
