@@ -2,10 +2,12 @@
 
 use std::{
     error::Error,
+    fmt,
     time::{Duration, SystemTime},
 };
 
-use tokio_postgres::types::{FromSql, Type, accepts};
+use bytes::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 use super::connection::Answer;
 use crate::dedupe::{BodyDigest, EventKey, StoreError};
@@ -41,4 +43,23 @@ impl<'a> FromSql<'a> for Digest {
     }
 
     accepts!(BYTEA);
+}
+
+/// A body among the parameters of a statement. The driver logs those as `Debug` shows them, and a body holds customers' data.
+pub(super) struct Body<'a>(pub(super) &'a [u8]);
+
+impl ToSql for Body<'_> {
+    fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.0.to_sql(of, out)
+    }
+
+    accepts!(BYTEA);
+
+    to_sql_checked!();
+}
+
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
+    }
 }

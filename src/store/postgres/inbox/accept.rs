@@ -7,7 +7,7 @@ use super::{
         connection::{Failure, Params, run, run_both, run_within},
         store::{PostgresStore, TRIES},
         sweep,
-        values::{Digest, bytes, seconds},
+        values::{Body, Digest, bytes, seconds},
     },
     HandOff,
 };
@@ -75,7 +75,7 @@ impl PostgresStore {
             let remember: Params<'_> = &[&key, &event, &token, &digest, &retention];
             self.enqueue(new, hand_off, &shared.inbox.remember, remember).await
         } else {
-            let (head, body) = (new.head(), &new.body()[..]);
+            let (head, body) = (new.head(), Body(new.body()));
             let (ordering, locks) = (keys(new.ordering_keys()), locks(new.ordering_keys()));
             let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &head, &body, &ordering, &locks];
             run(&shared.pool, &shared.inbox.accept, params).await.map(|answer| answer.changed > 0)
@@ -96,7 +96,7 @@ impl PostgresStore {
     ) -> Result<bool, Failure> {
         let shared = &*self.shared;
         let hex: String = bytes(new.claim().key()).iter().map(|byte| format!("{byte:02x}")).collect();
-        let (head, body) = (new.head(), &new.body()[..]);
+        let (head, body) = (new.head(), Body(new.body()));
         let enqueue: Params<'_> = &[&body, &head, &hex];
         let enqueue = (hand_off.sql(), &HandOff::TYPES[..], enqueue);
         run_both(&shared.pool, &shared.inbox.begin, (remember, params), enqueue).await
@@ -145,7 +145,7 @@ impl PostgresStore {
             let taken = self.enqueue(new, hand_off, &shared.inbox.take_out, params).await;
             return taken.map_err(StoreError::new);
         }
-        let (head, body, ordering) = (new.head(), &new.body()[..], keys(new.ordering_keys()));
+        let (head, body, ordering) = (new.head(), Body(new.body()), keys(new.ordering_keys()));
         let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &head, &body, &ordering, &dead];
         let revived = run_within(&shared.pool, &shared.inbox.begin_alone, &shared.inbox.revive, params).await;
         revived.map(|answer| answer.changed > 0).map_err(StoreError::new)
