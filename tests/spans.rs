@@ -1,0 +1,218 @@
+//! Each delivery has a span, and an answer that klikit takes for a time-out is warned of.
+#![cfg(feature = "tracing")]
+
+mod support;
+
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use support::{
+    BODY, SECRET,
+    body::{Script, Step},
+    send,
+};
+use tokio::time::{sleep, timeout};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
+use tower_klikit::{
+    EventType, Keyring, KlikitVerifyLayer, VerifiedBody, WebhookSecret, header::SIGNATURE, testing::SignedDelivery,
+};
+use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
+
+/// What is logged at this level while this runs, on a paused clock. Each span makes a line when it closes.
+fn logged<F: Future<Output = ()>>(level: LevelFilter, run: impl FnOnce() -> F) -> String {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(run());
+    });
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+}
+
+/// The line of the one span that has closed.
+fn span(log: &str) -> &str {
+    let mut closed = log.lines().filter(|line| line.contains("close time.busy"));
+    let line = closed.next().unwrap_or_else(|| panic!("no span: {log}"));
+    assert_eq!(closed.next(), None, "{log}");
+    line
+}
+
+fn good() -> SignedDelivery {
+    SignedDelivery::new(SECRET, BODY).event_id("evt-7")
+}
+
+/// A handler that takes this long.
+fn taking(
+    time: Duration,
+) -> impl tower::Service<Request<VerifiedBody>, Response = Response<Full<Bytes>>, Error = BoxError, Future: Send> + Clone
+{
+    service_fn(move |_: Request<VerifiedBody>| async move {
+        sleep(time).await;
+        Ok(Response::new(Full::default()))
+    })
+}
+
+#[test]
+fn a_verified_delivery_says_whose_it_was_and_what_it_took() {
+    let log = logged(LevelFilter::TRACE, || async {
+        let keyring = Keyring::new("bali-bites", "2026-06", WebhookSecret::new(SECRET).unwrap());
+        keyring.add("2026-11", WebhookSecret::new("the new one").unwrap()).unwrap();
+        let delivery = good().event_type(EventType::OrderCartUpdated);
+        let halves = |body: Bytes| {
+            [Step::Data(body.slice(..9)), Step::Wait(Duration::from_millis(250)), Step::Data(body.slice(9..))]
+        };
+        let request = delivery.request_with(|body| Script::new(halves(body)));
+        send(&KlikitVerifyLayer::with_keyring(keyring), request).await;
+    });
+    let bytes = format!("bytes={}", BODY.len());
+    for field in [
+        "klikit_delivery{",
+        r#"event_id="evt-7""#,
+        r#"event_type="klikit.order.cart.updated""#,
+        r#"tenant="bali-bites""#,
+        r#"secret_id="2026-06""#,
+        r#"verdict="verified""#,
+        "status=200",
+        &bytes,
+        "body_wait_ms=250",
+        "hash_us=",
+    ] {
+        assert!(span(&log).contains(field), "{field}: {log}");
+    }
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[test]
+fn a_rejected_delivery_says_so_within_its_span() {
+    let log = logged(LevelFilter::INFO, || async {
+        send(&KlikitVerifyLayer::new(SECRET), good().altered().request::<Full<Bytes>>()).await;
+        send(&KlikitVerifyLayer::new(SECRET), good().without_header(&SIGNATURE).request::<Full<Bytes>>()).await;
+    });
+    let [warning, closed, unsigned, unsigned_closed] = &log.lines().collect::<Vec<_>>()[..] else { panic!("{log}") };
+    assert!(warning.contains("WARN") && warning.contains("klikit_delivery{event_id=\"evt-7\""), "{log}");
+    assert!(warning.contains("reason=\"signature_mismatch\""), "{log}");
+    for field in [r#"verdict="rejected""#, "status=403", r#"tenant="default""#, r#"event_id="evt-7""#] {
+        assert!(closed.contains(field), "{field}: {log}");
+    }
+    assert!(unsigned.contains("reason=\"missing_signature\""), "{log}");
+    assert!(unsigned_closed.contains("verdict=\"rejected\"") && !unsigned_closed.contains("evt-7"), "{log}");
+}
+
+#[test]
+fn a_delivery_whose_sender_hangs_up_is_abandoned() {
+    let log = logged(LevelFilter::INFO, || async {
+        let request = good().request_with(|_| Script::new([Step::Hang]));
+        timeout(Duration::from_secs(9), send(&KlikitVerifyLayer::new(SECRET), request)).await.unwrap_err();
+    });
+    assert!(span(&log).contains(r#"verdict="abandoned""#), "{log}");
+    assert_eq!(log.lines().count(), 1, "nobody has waited for us: {log}");
+}
+
+#[test]
+fn what_a_handler_logs_belongs_to_its_delivery() {
+    let log = logged(LevelFilter::INFO, || async {
+        let handler = service_fn(async |_: Request<VerifiedBody>| {
+            tokio::task::yield_now().await;
+            tracing::info!("ring the kitchen");
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+        });
+        #[cfg(feature = "dedupe")]
+        let handler =
+            tower_klikit::dedupe::KlikitDedupeLayer::new(tower_klikit::store::MemoryStore::new()).layer(handler);
+        KlikitVerifyLayer::new(SECRET).layer(handler).oneshot(good().request::<Full<Bytes>>()).await.unwrap();
+    });
+    let line = log.lines().find(|line| line.contains("ring the kitchen")).unwrap();
+    assert!(line.contains("klikit_delivery{event_id=\"evt-7\""), "{log}");
+}
+
+#[test]
+fn an_answer_after_eight_seconds_is_warned_of() {
+    let answered_after = |millis| {
+        logged(LevelFilter::WARN, || async move {
+            let stack = KlikitVerifyLayer::new(SECRET).layer(taking(Duration::from_millis(millis)));
+            let response = stack.oneshot(good().request::<Full<Bytes>>()).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+        })
+    };
+    assert_eq!(answered_after(7_999), "");
+    let log = answered_after(8_000);
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("klikit counts this as a timeout after 10 s"), "{log}");
+    assert!(log.contains(r#"event_id="evt-7""#) && log.contains("elapsed=8s"), "{log}");
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_any_more_is_warned_of() {
+    let hung_up_after = |seconds| {
+        logged(LevelFilter::WARN, || async move {
+            let stack = KlikitVerifyLayer::new(SECRET).layer(taking(Duration::from_secs(60)));
+            let answer = stack.oneshot(good().request::<Full<Bytes>>());
+            timeout(Duration::from_secs(seconds), answer).await.unwrap_err();
+        })
+    };
+    assert_eq!(hung_up_after(7), "", "somebody has hung up, for reasons of his own");
+    let log = hung_up_after(10);
+    assert!(log.contains("before it was answered: klikit counts this as a timeout after 10 s"), "{log}");
+    assert!(log.contains(r#"event_id="evt-7""#), "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn each_attempt_of_a_worker_has_a_span() {
+    use tower_klikit::{inbox::Inbox, store::MemoryStore};
+
+    let log = logged(LevelFilter::INFO, || async {
+        let inbox = Inbox::new(MemoryStore::new());
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        stack.oneshot(good().request::<Full<Bytes>>()).await.unwrap();
+        let handler = service_fn(async |_: Request<VerifiedBody>| {
+            tracing::info!("ring the kitchen");
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+        });
+        inbox.worker(handler).run_until(sleep(Duration::from_secs(1))).await;
+    });
+    let line = log.lines().find(|line| line.contains("ring the kitchen")).unwrap();
+    assert!(line.contains(r#"klikit_attempt{event_id="evt-7" tenant="default" attempt=1}"#), "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn a_duplicate_is_told_of_below_info() {
+    use tower_klikit::{dedupe::KlikitDedupeLayer, store::MemoryStore};
+
+    let log = logged(LevelFilter::DEBUG, || async {
+        let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
+        let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(support::Handler::default()));
+        for _ in 0..2 {
+            stack.clone().oneshot(good().request::<Full<Bytes>>()).await.unwrap();
+        }
+    });
+    let told: Vec<_> = log.lines().filter(|line| line.contains("ignored a duplicate")).collect();
+    assert!(told.len() == 1 && told[0].contains("DEBUG") && told[0].contains("evt-7"), "{log}");
+}
