@@ -36,6 +36,7 @@
 //! - [`Keyring`] holds several secrets side by side and changes them while the service runs;
 //! - [`Delivery`] and [`EventId`] are what the handler finds in the extensions;
 //! - `payload` has the body, typed, and `axum` the arguments of axum's handlers;
+//! - `diagnose` says why a delivery did not verify, and what to do;
 //! - `testing::SignedDelivery` signs requests for the tests of whoever receives them.
 //!
 //! # What is signed
@@ -57,6 +58,7 @@
 //! | `sqlite` | no | `store::SqliteStore`; implies `inbox` |
 //! | `postgres` | no | `store::PostgresStore`; implies `inbox` |
 //! | `redis` | no | `store::RedisStore`; implies `dedupe` |
+//! | `diagnose` | no | `diagnose::diagnose`, which says why a delivery did not verify; `diagnose::SupportReport` |
 //! | `full` | no | everything |
 //!
 //! A feature adds items; none changes what the crate does.
@@ -74,6 +76,8 @@ mod answer;
 pub mod axum;
 #[cfg(feature = "dedupe")]
 pub mod dedupe;
+#[cfg(feature = "diagnose")]
+pub mod diagnose;
 mod event;
 pub mod header;
 #[cfg(feature = "inbox")]
