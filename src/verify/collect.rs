@@ -10,6 +10,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+#[cfg(feature = "diagnose")]
+use http::HeaderMap;
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -83,6 +85,17 @@ impl Collect {
     /// Whose secrets the body may be signed with.
     pub(super) fn tenant(&self) -> Arc<str> {
         Arc::clone(&self.expected.secrets[0].signer().tenant)
+    }
+
+    /// Looks for the cause of a mismatch, if that is wanted.
+    #[cfg(feature = "diagnose")]
+    pub(super) fn explain(&self, rejection: Rejection, headers: &HeaderMap) -> Rejection {
+        match &self.config.explain {
+            Some(explain) if rejection.kind() == RejectionKind::SignatureMismatch => {
+                rejection.explained(explain.mismatch(&self.expected.secrets, headers, self.buffer.as_slice()))
+            }
+            _ => rejection,
+        }
     }
 
     pub(super) fn poll<B>(

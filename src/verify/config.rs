@@ -1,9 +1,15 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Response, request::Parts};
+use http::{HeaderMap, Response, request::Parts};
 
-use super::{basic::BasicAuth, budget::Budget, rejection::Rejection};
+#[cfg(feature = "diagnose")]
+use super::explain::Explain;
+use super::{
+    basic::BasicAuth,
+    budget::Budget,
+    rejection::{Rejection, RejectionKind},
+};
 use crate::{
     keyring::{Keyring, Secrets},
     telemetry,
@@ -24,6 +30,8 @@ pub(super) struct Config {
     /// How far away the time of a delivery of the older form may be. `None`: that form is refused.
     pub(super) timestamped: Option<Duration>,
     pub(super) on_rejection: Option<Arc<OnRejection>>,
+    #[cfg(feature = "diagnose")]
+    pub(super) explain: Option<Arc<Explain>>,
 }
 
 #[derive(Clone)]
@@ -39,6 +47,18 @@ impl Config {
             Keyrings::One(keyring) => Some(keyring.secrets()),
             Keyrings::PerRequest(resolve) => resolve(parts).map(|keyring| keyring.secrets()),
         }
+    }
+
+    /// The rejection of a request whose head was refused.
+    pub(super) fn refuse(&self, kind: RejectionKind, headers: &HeaderMap) -> Rejection {
+        let rejection = Rejection::from(kind);
+        #[cfg(feature = "diagnose")]
+        if let Some(explain) = &self.explain {
+            return rejection.explained(explain.head(kind, headers));
+        }
+        #[cfg(not(feature = "diagnose"))]
+        let _ = headers;
+        rejection
     }
 
     /// Answers a refused request.
@@ -68,7 +88,8 @@ impl fmt::Debug for Config {
             Keyrings::One(keyring) => keyring,
             Keyrings::PerRequest(_) => &"per request",
         };
-        f.debug_struct("Config")
+        let mut config = f.debug_struct("Config");
+        config
             .field("keyring", keyring)
             .field("body_limit", &self.body_limit)
             .field("body_deadline", &self.body_deadline)
@@ -76,7 +97,9 @@ impl fmt::Debug for Config {
             .field("allow_missing_event_id", &self.missing_event_id_allowed)
             .field("require_basic_auth", &self.basic_auth.is_some())
             .field("accept_timestamped", &self.timestamped)
-            .field("on_rejection", &self.on_rejection.is_some())
-            .finish()
+            .field("on_rejection", &self.on_rejection.is_some());
+        #[cfg(feature = "diagnose")]
+        config.field("explain_mismatches", &self.explain.is_some());
+        config.finish()
     }
 }

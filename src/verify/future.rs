@@ -105,6 +105,9 @@ where
                             }
                             Err(rejection) => {
                                 let rejection = rejection.of(claims.event_id().cloned(), collect.tenant());
+                                #[cfg(feature = "diagnose")]
+                                let rejection =
+                                    collect.explain(rejection, &head.as_ref().expect(WAITING).parts.headers);
                                 let config = collect.config();
                                 state.set(State::Reject { rejection, config });
                                 continue;

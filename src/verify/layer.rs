@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http::{Response, request::Parts};
 use tower_layer::Layer;
 
+#[cfg(feature = "diagnose")]
+use super::explain::Explain;
 use super::{
     basic::BasicAuth,
     budget::Budget,
@@ -196,6 +198,27 @@ impl KlikitVerifyLayer {
         self.with(|config| config.on_rejection = Some(Arc::new(respond)))
     }
 
+    /// Looks for the cause when a delivery is refused for its signature or its event id, and logs it with what to do, in the line
+    /// that warns of the refusal: see [`diagnose`](crate::diagnose). Not unless set.
+    ///
+    /// One refused delivery a second is looked at, whoever sent it, and of bodies those of at most 32 KiB: a flood of forged
+    /// deliveries costs no more than that, some milliseconds in each second, and hides the others meanwhile. Nothing of it goes
+    /// on the wire. Without the feature `tracing` nobody hears of it.
+    #[cfg(feature = "diagnose")]
+    #[must_use]
+    pub fn explain_mismatches(self) -> Self {
+        self.with(|config| config.explain = Some(Arc::new(Explain::new(None))))
+    }
+
+    /// The same, and tries these secrets too, which klikit may have signed with in place of the right one: the partner API's, a
+    /// sandbox's, the previous one. Their ids in the keyring are the names by which the log tells of them. Nothing that they
+    /// have signed is let in.
+    #[cfg(feature = "diagnose")]
+    #[must_use]
+    pub fn explain_mismatches_with(self, candidates: Keyring) -> Self {
+        self.with(|config| config.explain = Some(Arc::new(Explain::new(Some(candidates)))))
+    }
+
     fn verifying(keyrings: Keyrings) -> Self {
         let config = Config {
             keyrings,
@@ -206,6 +229,8 @@ impl KlikitVerifyLayer {
             basic_auth: None,
             timestamped: None,
             on_rejection: None,
+            #[cfg(feature = "diagnose")]
+            explain: None,
         };
         Self { config: Arc::new(config) }
     }

@@ -93,6 +93,8 @@ mod budget;
 mod buffer;
 mod collect;
 mod config;
+#[cfg(feature = "diagnose")]
+mod explain;
 mod future;
 mod head;
 mod layer;

@@ -4,7 +4,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::budget::Exhausted;
-use crate::{event::EventId, telemetry::Refusal};
+#[cfg(feature = "diagnose")]
+use crate::diagnose::Diagnosis;
+use crate::{
+    event::EventId,
+    telemetry::{Explanation, Refusal},
+};
 
 /// Any error, as middleware passes it on.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -20,6 +25,9 @@ pub struct Rejection {
     /// What the head claimed, for the log: nothing of it is verified, so it is not public.
     event_id: Option<EventId>,
     tenant: Option<Arc<str>>,
+    /// For the log alone: whoever forges deliveries is not to learn from it.
+    #[cfg(feature = "diagnose")]
+    explanation: Option<Arc<Diagnosis>>,
 }
 
 /// The reasons for a [`Rejection`].
@@ -130,6 +138,25 @@ impl Rejection {
         Self { event_id, tenant: Some(tenant), ..self }
     }
 
+    #[cfg(feature = "diagnose")]
+    pub(super) fn explained(self, diagnosis: Option<Diagnosis>) -> Self {
+        Self { explanation: diagnosis.map(Arc::new), ..self }
+    }
+
+    #[cfg(feature = "diagnose")]
+    fn explanation(&self) -> Option<Explanation<'_>> {
+        self.explanation.as_deref().map(|diagnosis| Explanation {
+            cause: diagnosis.cause().as_str(),
+            certainty: diagnosis.certainty().as_str(),
+            text: diagnosis,
+        })
+    }
+
+    #[cfg(not(feature = "diagnose"))]
+    fn explanation(&self) -> Option<Explanation<'_>> {
+        None
+    }
+
     /// For the log.
     pub(super) fn refusal(&self) -> Refusal<'_> {
         Refusal {
@@ -138,7 +165,7 @@ impl Rejection {
             error: self,
             event_id: self.event_id.as_ref(),
             tenant: self.tenant.as_ref(),
-            explanation: None,
+            explanation: self.explanation(),
         }
     }
 
@@ -175,7 +202,14 @@ impl Rejection {
 
 impl From<RejectionKind> for Rejection {
     fn from(kind: RejectionKind) -> Self {
-        Self { kind, source: None, event_id: None, tenant: None }
+        Self {
+            kind,
+            source: None,
+            event_id: None,
+            tenant: None,
+            #[cfg(feature = "diagnose")]
+            explanation: None,
+        }
     }
 }
 

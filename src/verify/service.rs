@@ -63,7 +63,7 @@ where
             Ok((claims, expected)) => {
                 ResponseFuture::receive(self.inner.clone(), parts, claims, body, Collect::new(config, expected), watch)
             }
-            Err(kind) => ResponseFuture::reject(kind.into(), config, watch),
+            Err(kind) => ResponseFuture::reject(config.refuse(kind, &parts.headers), config, watch),
         }
     }
 }
