@@ -1,0 +1,223 @@
+//! With `explain_mismatches`, the log says why a delivery does not verify, now and then; the wire never does.
+#![cfg(all(feature = "diagnose", feature = "tracing"))]
+
+mod support;
+
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use support::{
+    BODY, SECRET,
+    body::{Script, Step},
+    send,
+};
+use tokio::time::advance;
+use tower_klikit::{
+    Keyring, KlikitVerifyLayer, WebhookSecret,
+    header::{EVENT_ID, SIGNATURE},
+    testing::SignedDelivery,
+};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs this on a paused clock; everything that is logged is in the log that it is given.
+fn logging<F: Future<Output = ()>>(run: impl FnOnce(Log) -> F) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(run(log));
+    });
+}
+
+/// As a layer outside that parses the body would hand it on.
+fn reencoded() -> Request<Full<Bytes>> {
+    let spaced = BODY.replace(':', ": ").replace(',', ", ");
+    SignedDelivery::new(SECRET, BODY).request_with(|_| Full::from(spaced))
+}
+
+fn forged() -> Request<Full<Bytes>> {
+    SignedDelivery::new("a forger's own", BODY).request()
+}
+
+#[test]
+fn the_warning_of_a_refusal_names_the_cause_and_what_to_do() {
+    logging(async |log| {
+        send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), reencoded()).await;
+        let [line] = &log.lines()[..] else { panic!("{:?}", log.lines()) };
+        for part in [
+            "WARN",
+            r#"reason="signature_mismatch""#,
+            r#"cause="body_reencoded""#,
+            r#"certainty="proven""#,
+            "put KlikitVerifyLayer outside of whatever reads JSON",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_explained_unless_it_is_asked_for() {
+    logging(async |log| {
+        send(&KlikitVerifyLayer::new(SECRET), reencoded()).await;
+        let [line] = &log.lines()[..] else { panic!("{:?}", log.lines()) };
+        assert!(!line.contains("cause="), "{line}");
+    });
+}
+
+#[test]
+fn a_forgery_has_no_cause() {
+    logging(async |log| {
+        send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), forged()).await;
+        assert!(log.lines()[0].contains(r#"cause="unknown""#), "{:?}", log.lines());
+    });
+}
+
+#[test]
+fn the_wire_says_the_same_with_and_without() {
+    logging(async |_| {
+        let (with, without) = (KlikitVerifyLayer::new(SECRET).explain_mismatches(), KlikitVerifyLayer::new(SECRET));
+        for request in [reencoded, forged] {
+            let (explained, plain) = (send(&with, request()).await.0, send(&without, request()).await.0);
+            assert_eq!((explained.status, &explained.text), (plain.status, &plain.text));
+            assert_eq!(explained.headers, plain.headers);
+            advance(Duration::from_secs(1)).await;
+        }
+    });
+}
+
+#[test]
+fn one_refusal_a_second_is_explained_by_all_services_of_a_layer() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        let explained = || log.lines().iter().filter(|line| line.contains("cause=")).count();
+        for _ in 0..10 {
+            send(&layer, forged()).await;
+        }
+        assert_eq!((explained(), log.lines().len()), (1, 10));
+        advance(Duration::from_millis(999)).await;
+        send(&layer.clone(), forged()).await;
+        assert_eq!(explained(), 1);
+        advance(Duration::from_millis(1)).await;
+        send(&layer.clone(), forged()).await;
+        send(&layer, forged()).await;
+        assert_eq!(explained(), 2);
+    });
+}
+
+#[test]
+fn a_verified_delivery_takes_no_turn() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        send(&layer, SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()).await;
+        assert!(log.lines().is_empty());
+        send(&layer, reencoded()).await;
+        assert!(log.lines()[0].contains("body_reencoded"), "{:?}", log.lines());
+    });
+}
+
+#[test]
+fn a_body_over_32_kib_is_not_looked_at_and_takes_no_turn() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        let padded = |bytes: usize| format!("{BODY}{}", " ".repeat(bytes - BODY.len()));
+        send(&layer, SignedDelivery::new("another", padded(32 * 1024 + 1)).request::<Full<Bytes>>()).await;
+        send(&layer, SignedDelivery::new("another", padded(32 * 1024)).request::<Full<Bytes>>()).await;
+        let lines = log.lines();
+        assert!(!lines[0].contains("cause=") && lines[1].contains("cause="), "{lines:?}");
+    });
+}
+
+#[test]
+fn a_body_in_pieces_is_explained_too() {
+    logging(async |log| {
+        let pieces = |body: Bytes| {
+            [Step::Data(body.slice(..9)), Step::Yield, Step::Data(body.slice(9..)), Step::Data("\n".into())]
+        };
+        let request = SignedDelivery::new(SECRET, BODY).request_with(|body| Script::new(pieces(body)));
+        send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), request).await;
+        assert!(log.lines()[0].contains(r#"cause="body_final_newline""#), "{:?}", log.lines());
+    });
+}
+
+#[test]
+fn a_refused_head_is_explained_by_itself() {
+    let delivery = || SignedDelivery::new(SECRET, BODY);
+    let cases = [
+        (delivery().without_header(&SIGNATURE), "signature_missing"),
+        (
+            delivery().header(SIGNATURE, "sha256=cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d"),
+            "signature_prefixed",
+        ),
+        (delivery().header(SIGNATURE, "none"), "signature_malformed"),
+        (delivery().added_header(SIGNATURE, "00"), "signature_repeated"),
+        (delivery().without_header(&EVENT_ID), "event_id_missing"),
+    ];
+    for (delivery, cause) in cases {
+        logging(async |log| {
+            let body = Script::new([Step::Hang]);
+            send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), delivery.request_with(|_| body)).await;
+            let [line] = &log.lines()[..] else { panic!("{:?}", log.lines()) };
+            assert!(line.contains(&format!(r#"cause="{cause}""#)) && line.contains(r#"certainty="shown""#), "{line}");
+        });
+    }
+}
+
+#[test]
+fn candidates_are_named_and_let_nothing_in() {
+    logging(async |log| {
+        let candidates = Keyring::new("candidates", "partner-api", WebhookSecret::new("the partner API's").unwrap());
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches_with(candidates);
+        let request = SignedDelivery::new("the partner API's", BODY).request::<Full<Bytes>>();
+        let (answer, seen) = send(&layer, request).await;
+        assert!(answer.status == 403 && seen.is_none());
+        let lines = log.lines();
+        assert!(lines[0].contains(r#"cause="other_secret""#) && lines[0].contains("partner-api"), "{lines:?}");
+    });
+}
+
+#[test]
+fn a_tenants_own_secrets_are_tried() {
+    logging(async |log| {
+        let secret = |text: &str| WebhookSecret::new(text).unwrap();
+        let layer = KlikitVerifyLayer::with_resolver(move |head| {
+            let tenant = head.uri.path().strip_prefix("/webhooks/klikit/")?.to_owned();
+            Some(Keyring::new(&*tenant, "2026-06", secret(&format!("the secret of {tenant}\n"))))
+        })
+        .explain_mismatches();
+        let delivery = SignedDelivery::new("the secret of bali-bites", BODY).uri("/webhooks/klikit/bali-bites");
+        send(&layer, delivery.request::<Full<Bytes>>()).await;
+        let lines = log.lines();
+        assert!(lines[0].contains(r#"cause="secret_white_space""#) && lines[0].contains("bali-bites"), "{lines:?}");
+    });
+}
