@@ -96,6 +96,7 @@ mod config;
 mod future;
 mod head;
 mod layer;
+mod preflight;
 mod rejection;
 #[cfg(feature = "inbox")]
 mod replay;
