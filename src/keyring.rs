@@ -74,8 +74,13 @@ impl KeyedSecret {
         Self { signer: Arc::new(Signer { tenant: Arc::clone(tenant), secret_id: id }), secret }
     }
 
-    fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.signer.secret_id
+    }
+
+    #[cfg(feature = "diagnose")]
+    pub(crate) fn secret(&self) -> &WebhookSecret {
+        &self.secret
     }
 
     pub(crate) fn signer(&self) -> &Arc<Signer> {

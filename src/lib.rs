@@ -37,6 +37,7 @@
 //! - [`Delivery`] and [`EventId`] are what the handler finds in the extensions;
 //! - [`preflight`] says what is wrong with secrets and limits, before the first delivery comes;
 //! - `payload` has the body, typed, and `axum` the arguments of axum's handlers;
+//! - `diagnose` says why a delivery did not verify, and what to do;
 //! - `testing::SignedDelivery` signs requests for the tests of whoever receives them.
 //!
 //! # What is signed
@@ -58,6 +59,7 @@
 //! | `sqlite` | no | `store::SqliteStore`; implies `inbox` |
 //! | `postgres` | no | `store::PostgresStore`; implies `inbox` |
 //! | `redis` | no | `store::RedisStore`; implies `dedupe` |
+//! | `diagnose` | no | `diagnose::diagnose`, which says why a delivery did not verify; `diagnose::SupportReport` |
 //! | `full` | no | everything |
 //!
 //! A feature adds items; none changes what the crate does.
@@ -75,6 +77,8 @@ mod answer;
 pub mod axum;
 #[cfg(feature = "dedupe")]
 pub mod dedupe;
+#[cfg(feature = "diagnose")]
+pub mod diagnose;
 mod event;
 pub mod header;
 #[cfg(feature = "inbox")]

@@ -64,6 +64,12 @@ impl WebhookSecret {
         &self.key
     }
 
+    /// For looking for what it should have been. Whatever is made of it is to be wiped too.
+    #[cfg(feature = "diagnose")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Whether both are the same secret. Takes the same time wherever they differ.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.bytes.as_ref().ct_eq(other.bytes.as_ref()).into()

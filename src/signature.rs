@@ -47,6 +47,16 @@ impl Signature {
         }
         Ok(Self(array::from_fn(|n| (values[2 * n] << 4) | values[2 * n + 1])))
     }
+
+    #[cfg(feature = "diagnose")]
+    pub(crate) fn from_bytes(tag: [u8; LEN]) -> Self {
+        Self(tag)
+    }
+
+    #[cfg(feature = "diagnose")]
+    pub(crate) fn as_bytes(&self) -> &[u8; LEN] {
+        &self.0
+    }
 }
 
 impl FromStr for Signature {
@@ -140,6 +150,7 @@ impl SigningKey {
 }
 
 /// A signature in the making.
+#[cfg_attr(feature = "diagnose", derive(Clone))]
 pub(crate) struct Signing(Hmac<Sha256>);
 
 impl Signing {

@@ -1,0 +1,279 @@
+use std::fmt;
+
+/// Why a delivery does not verify.
+///
+/// `Display` is a sentence that holds nothing of the delivery. What a cause looks like in klikit's own words is on the
+/// troubleshooting page of its developer documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Nothing is wrong: it verifies.
+    Verifies,
+    /// There is no signature header.
+    SignatureMissing,
+    /// There is more than one signature.
+    SignatureRepeated,
+    /// The signature is in base64 in place of hex.
+    SignatureBase64,
+    /// The signature has a prefix such as `sha256=`.
+    SignaturePrefixed,
+    /// The signature is the beginning of the right one. Never named by less than 16 digits.
+    SignatureTruncated,
+    /// The signature has klikit's older form, `t=<seconds>,v1=<hex>`.
+    SignatureTimestamped,
+    /// The signature has upper-case digits, and verifies: this crate takes either case, others may not.
+    SignatureUpperCase,
+    /// The signature has quotes or white space around it.
+    SignaturePadded,
+    /// The signature header is none of the forms above, nor 64 hex digits.
+    SignatureMalformed,
+    /// The signature is a digest that takes no secret: plain SHA-256 of the body, or HMAC with an empty key. Anyone can send it.
+    SignedWithoutSecret,
+    /// The signature is plain SHA-256 of secret and body, or of body and secret, in place of HMAC.
+    SignedWithoutHmac,
+    /// The signature verifies, and there is no event id.
+    EventIdMissing,
+    /// The signature verifies, and there is more than one event id.
+    EventIdRepeated,
+    /// The signature verifies, and the event id is not 1 to 255 visible ASCII characters.
+    EventIdMalformed,
+    /// The configured secret has white space at an end that the right one has not, or lacks some.
+    SecretWhiteSpace,
+    /// The configured secret begins with a byte order mark and the right one does not, or the other way round.
+    SecretByteOrderMark,
+    /// The configured secret has quotes around it that the right one has not, or lacks them.
+    SecretQuoted,
+    /// The configured secret ends in the two characters `\n`, which stand for a line feed, and the right one does not, or the
+    /// other way round.
+    SecretEscaped,
+    /// The configured secret is a whole line `NAME=secret`.
+    SecretLine,
+    /// The configured secret is the hex or base64 text of the right one.
+    SecretEncoded,
+    /// The right secret is the hex or base64 text of the configured one.
+    SecretDecoded,
+    /// The right secret is another one that was offered, such as the partner API's.
+    OtherSecret,
+    /// The body is JSON that was parsed and encoded again.
+    BodyReencoded,
+    /// A newline was added to the body's end, or removed from it.
+    BodyFinalNewline,
+    /// A byte order mark was added to the body, or removed from it.
+    BodyByteOrderMark,
+    /// The body's line feeds were turned into CRLF, or the other way round.
+    BodyLineEndings,
+    /// The body is empty.
+    BodyEmpty,
+    /// The body is shorter than its `Content-Length`.
+    BodyShorter,
+    /// The body is longer than its `Content-Length`.
+    BodyLonger,
+    /// The body is compressed.
+    BodyCompressed,
+    /// The body is not compressed and its `Content-Encoding` says that it is.
+    BodyDecompressed,
+    /// The body is Latin-1 (or windows-1252), and was signed as UTF-8.
+    BodyLatin1,
+    /// The body was encoded in UTF-8 twice.
+    BodyEncodedTwice,
+    /// Nothing was found. Every well-formed forgery ends here, and so does much else.
+    Unknown,
+}
+
+impl Cause {
+    /// A name for logs, in `snake_case`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verifies => "verifies",
+            Self::SignatureMissing => "signature_missing",
+            Self::SignatureRepeated => "signature_repeated",
+            Self::SignatureBase64 => "signature_base64",
+            Self::SignaturePrefixed => "signature_prefixed",
+            Self::SignatureTruncated => "signature_truncated",
+            Self::SignatureTimestamped => "signature_timestamped",
+            Self::SignatureUpperCase => "signature_upper_case",
+            Self::SignaturePadded => "signature_padded",
+            Self::SignatureMalformed => "signature_malformed",
+            Self::SignedWithoutSecret => "signed_without_secret",
+            Self::SignedWithoutHmac => "signed_without_hmac",
+            Self::EventIdMissing => "event_id_missing",
+            Self::EventIdRepeated => "event_id_repeated",
+            Self::EventIdMalformed => "event_id_malformed",
+            Self::SecretWhiteSpace => "secret_white_space",
+            Self::SecretByteOrderMark => "secret_byte_order_mark",
+            Self::SecretQuoted => "secret_quoted",
+            Self::SecretEscaped => "secret_escaped",
+            Self::SecretLine => "secret_line",
+            Self::SecretEncoded => "secret_encoded",
+            Self::SecretDecoded => "secret_decoded",
+            Self::OtherSecret => "other_secret",
+            Self::BodyReencoded => "body_reencoded",
+            Self::BodyFinalNewline => "body_final_newline",
+            Self::BodyByteOrderMark => "body_byte_order_mark",
+            Self::BodyLineEndings => "body_line_endings",
+            Self::BodyEmpty => "body_empty",
+            Self::BodyShorter => "body_shorter",
+            Self::BodyLonger => "body_longer",
+            Self::BodyCompressed => "body_compressed",
+            Self::BodyDecompressed => "body_decompressed",
+            Self::BodyLatin1 => "body_latin1",
+            Self::BodyEncodedTwice => "body_encoded_twice",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Verifies => "the delivery verifies",
+            Self::SignatureMissing => "there is no x-klikit-signature header",
+            Self::SignatureRepeated => "there is more than one x-klikit-signature",
+            Self::SignatureBase64 => "the signature is base64, not hex",
+            Self::SignaturePrefixed => "the signature has a prefix",
+            Self::SignatureTruncated => "the signature is cut off",
+            Self::SignatureTimestamped => "the signature has klikit's older form with a time",
+            Self::SignatureUpperCase => "the signature verifies, and has upper-case digits",
+            Self::SignaturePadded => "the signature has quotes or white space around it",
+            Self::SignatureMalformed => "the signature is not 64 hex digits",
+            Self::SignedWithoutSecret => "whoever signed the body used no secret",
+            Self::SignedWithoutHmac => "the body was signed with plain SHA-256 of secret and body, not with HMAC",
+            Self::EventIdMissing => "there is no x-klikit-event-id header",
+            Self::EventIdRepeated => "there is more than one x-klikit-event-id",
+            Self::EventIdMalformed => "the event id is not 1 to 255 visible ASCII characters",
+            Self::SecretWhiteSpace => "the configured secret differs from the right one by white space at an end",
+            Self::SecretByteOrderMark => "the configured secret differs from the right one by a byte order mark",
+            Self::SecretQuoted => "the configured secret differs from the right one by quotes around it",
+            Self::SecretEscaped => {
+                r"the configured secret differs from the right one by the two characters `\n` at its end"
+            }
+            Self::SecretLine => "the configured secret is a whole line NAME=secret",
+            Self::SecretEncoded => "the configured secret is an encoded text of the right one",
+            Self::SecretDecoded => "the right secret is an encoded text of the configured one",
+            Self::OtherSecret => "the body was signed with another secret",
+            Self::BodyReencoded => "the body was parsed and encoded again before it was hashed",
+            Self::BodyFinalNewline => "the body's final newline was changed",
+            Self::BodyByteOrderMark => "the body's byte order mark was changed",
+            Self::BodyLineEndings => "the body's line endings were changed",
+            Self::BodyEmpty => "the body is empty",
+            Self::BodyShorter => "the body is shorter than its Content-Length",
+            Self::BodyLonger => "the body is longer than its Content-Length",
+            Self::BodyCompressed => "the body is compressed",
+            Self::BodyDecompressed => "the body is not compressed as its Content-Encoding says",
+            Self::BodyLatin1 => "the body is Latin-1 and was signed as UTF-8",
+            Self::BodyEncodedTwice => "the body was encoded in UTF-8 twice",
+            Self::Unknown => "the signature is not the body's, for a reason that the delivery does not show",
+        }
+    }
+
+    /// What to do.
+    pub(super) fn fix(self) -> &'static str {
+        match self {
+            Self::Verifies => "nothing is to be done here",
+            Self::SignatureMissing => {
+                "if klikit sent this, let the x-klikit-* headers through: look at nginx, Cloudflare's rules, and the API gateway's \
+                 list of allowed headers"
+            }
+            Self::SignatureRepeated => "have every proxy on the way pass the header on once, and add none",
+            Self::SignatureBase64 => "have the sender write the tag as 64 hex digits",
+            Self::SignaturePrefixed => "have the sender, or the proxy that adds it, leave the prefix out",
+            Self::SignatureTruncated => "look for what cuts the header: the signature is 64 hex digits",
+            Self::SignatureTimestamped => {
+                "accept this form with KlikitVerifyLayer::accept_timestamped; if it is accepted already, its time is too far \
+                 from this machine's clock"
+            }
+            Self::SignatureUpperCase => {
+                "nothing is to be done here; a receiver that compares text must turn the digits to lower case first"
+            }
+            Self::SignaturePadded => {
+                "look for what adds quotes or white space to the header, and have it pass the value on as it came"
+            }
+            Self::SignatureMalformed => {
+                "look for what changes the header: klikit sends 64 lower-case hex digits and nothing else"
+            }
+            Self::SignedWithoutSecret => {
+                "never accept it, since anyone can send it; if it is a test of yours, sign with HMAC-SHA256 and the webhook secret"
+            }
+            Self::SignedWithoutHmac => "have the sender use HMAC-SHA256 (RFC 2104), as klikit does",
+            Self::EventIdMissing => {
+                "let x-klikit-event-id through on the way, or allow it to be missing with KlikitVerifyLayer::allow_missing_event_id"
+            }
+            Self::EventIdRepeated => "have every proxy on the way pass x-klikit-event-id on once, and add none",
+            Self::EventIdMalformed => "look for what changes x-klikit-event-id on the way",
+            Self::SecretWhiteSpace => {
+                "configure the secret exactly as klikit shows it: `printf %s` writes no newline, and `echo` does"
+            }
+            Self::SecretByteOrderMark => "save the secret's file as UTF-8 without a byte order mark",
+            Self::SecretQuoted => {
+                "configure the secret without quotes that are not its own: Docker's --env-file keeps them"
+            }
+            Self::SecretEscaped => {
+                r"configure the secret exactly as klikit shows it: nothing turns `\n` into a line feed here"
+            }
+            Self::SecretLine => "configure what is behind the `=` alone",
+            Self::SecretEncoded => {
+                "configure the secret itself: nothing is decoded here; a Kubernetes secret's `data` is base64"
+            }
+            Self::SecretDecoded => {
+                "configure the text that klikit shows: klikit signs with its bytes and does not decode it"
+            }
+            Self::OtherSecret => {
+                "configure that secret, or have klikit sign with the webhook secret, which is not the partner API's secret_key"
+            }
+            Self::BodyReencoded => {
+                "verify the bytes as they came: put KlikitVerifyLayer outside of whatever reads JSON, and stop proxies from rewriting it"
+            }
+            Self::BodyFinalNewline => {
+                "verify the bytes as they came; to replay a saved body, use `curl --data-binary`, and `printf %s` in place of `echo`"
+            }
+            Self::BodyByteOrderMark => "verify the bytes as they came; save a body without a byte order mark",
+            Self::BodyLineEndings => {
+                "verify the bytes as they came; keep editors, git and text-mode files away from a saved body"
+            }
+            Self::BodyEmpty => "put KlikitVerifyLayer outside of whatever reads the body first",
+            Self::BodyShorter => "look for what reads the body first, or for a proxy or a buffer that cuts it off",
+            Self::BodyLonger => "look for what rewrites the body before KlikitVerifyLayer sees it",
+            Self::BodyCompressed => "have nothing on the way compress requests: klikit signs the bytes before that",
+            Self::BodyDecompressed => "put KlikitVerifyLayer outside of RequestDecompressionLayer and the like",
+            Self::BodyLatin1 => "have nothing on the way change the body's character set: klikit signs UTF-8",
+            Self::BodyEncodedTwice => "have nothing on the way take the UTF-8 body for Latin-1 and encode it again",
+            Self::Unknown => {
+                "compare secret and body with klikit's: a wrong secret, a changed body and a forgery look the same. Try the secrets \
+                 that it may have been with diagnose_with"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.sentence())
+    }
+}
+
+/// How sure a [`Diagnosis`](super::Diagnosis) is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Certainty {
+    /// With the fault undone, the signature matches. Whoever signed it held the secret.
+    Proven,
+    /// The request itself shows it, whoever sent it. Other things may be wrong too.
+    Shown,
+    /// Nothing was found.
+    Unknown,
+}
+
+impl Certainty {
+    /// A name for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Shown => "shown",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Certainty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,216 @@
+//! What the signature header may have been meant to say.
+
+use std::borrow::Cow;
+
+use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
+use ctutils::CtEq;
+use http::HeaderMap;
+
+use super::cause::Cause;
+use crate::{header, signature::Signature};
+
+/// Of the values of the header, and of what one value may mean. A sender must not make each hash count many times.
+const MAX_READINGS: usize = 4;
+
+/// Fewer could match by chance, or by trying.
+const MIN_DIGITS: usize = 16;
+
+/// Of the time in the older form: no more than a number of 64 bits has.
+const MAX_TIME: usize = 20;
+
+/// Of the alphabet of base64 beside the hex digits: a tag has some 28. A hex text with a few wrong digits is not base64.
+const MIN_BASE64_ONLY: usize = 10;
+
+/// A tag that a header may stand for, and what has to be wrong with the header for that.
+pub(super) struct Reading {
+    tag: Tag,
+    /// What was signed before the body.
+    pub(super) prefix: Box<[u8]>,
+    pub(super) faults: Vec<Cause>,
+}
+
+enum Tag {
+    Whole(Signature),
+    /// The first digits, each a value below 16.
+    Start(Vec<u8>),
+}
+
+impl Reading {
+    pub(super) fn matches(&self, signature: &Signature) -> bool {
+        match &self.tag {
+            Tag::Whole(whole) => whole == signature,
+            Tag::Start(start) => {
+                let digits: Vec<u8> = signature.as_bytes().iter().flat_map(|byte| [byte >> 4, byte & 15]).collect();
+                digits[..start.len()].ct_eq(&start[..]).into()
+            }
+        }
+    }
+}
+
+/// What the header says, read kindly.
+#[derive(Default)]
+pub(super) struct Claims {
+    pub(super) readings: Vec<Reading>,
+    /// What the header itself shows to be wrong with it.
+    pub(super) shown: Option<(Cause, Option<Cow<'static, str>>)>,
+}
+
+impl Claims {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(header::SIGNATURE);
+        let count = values.iter().count();
+        let mut values = values.iter().map(|value| value.as_bytes());
+        match (values.next(), count) {
+            (None, _) => {
+                let others = headers.keys().any(|name| name.as_str().starts_with("x-klikit-"));
+                let detail = if others { "other x-klikit-* headers came" } else { "no x-klikit-* header came" };
+                Self { readings: Vec::new(), shown: Some((Cause::SignatureMissing, Some(detail.into()))) }
+            }
+            (Some(value), 1) => Self::of_value(value),
+            (Some(first), _) => {
+                let detail = Some(format!("{count} headers").into());
+                Self::of_several([first].into_iter().chain(values), detail)
+            }
+        }
+    }
+
+    fn of_several<'a>(values: impl Iterator<Item = &'a [u8]>, detail: Option<Cow<'static, str>>) -> Self {
+        let mut readings: Vec<_> = values.take(MAX_READINGS).flat_map(|value| Self::of_value(value).readings).collect();
+        readings.truncate(MAX_READINGS);
+        for reading in &mut readings {
+            reading.faults.insert(0, Cause::SignatureRepeated);
+        }
+        Self { readings, shown: Some((Cause::SignatureRepeated, detail)) }
+    }
+
+    fn of_value(value: &[u8]) -> Self {
+        if let Ok(signature) = Signature::from_hex(value) {
+            let upper = value.iter().any(u8::is_ascii_uppercase);
+            let faults = if upper { vec![Cause::SignatureUpperCase] } else { Vec::new() };
+            return Self {
+                readings: vec![Reading { tag: Tag::Whole(signature), prefix: Box::default(), faults }],
+                shown: None,
+            };
+        }
+        if let Some(reading) = timestamped(value) {
+            return Self { readings: vec![reading], shown: Some((Cause::SignatureTimestamped, None)) };
+        }
+        let parts: Vec<_> = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).collect();
+        if parts.len() > 1 && parts.iter().all(|part| Signature::from_hex(part).is_ok()) {
+            // A proxy may join what came more than once (RFC 9110, section 5.3).
+            return Self::of_several(parts.into_iter(), Some("joined by commas".into()));
+        }
+        Self::of_wrapped(value)
+    }
+
+    /// A tag in another writing, with something around it.
+    fn of_wrapped(value: &[u8]) -> Self {
+        let mut around = Vec::new();
+        let mut rest = unwrapped(value);
+        if rest.len() != value.len() {
+            around.push(Cause::SignaturePadded);
+        }
+        if let Some(behind) = behind_prefix(rest) {
+            let behind = unwrapped(behind);
+            if !tags(behind).is_empty() {
+                around.insert(0, Cause::SignaturePrefixed);
+                rest = behind;
+            }
+        }
+        let mut readings = Vec::new();
+        let mut evident = false;
+        for (tag, writing) in tags(rest) {
+            evident |= match writing {
+                None => true,
+                Some(Cause::SignatureBase64) => is_evidently_base64(rest),
+                Some(_) => false,
+            };
+            let faults = around.iter().copied().chain(writing).collect();
+            readings.push(Reading { tag, prefix: Box::default(), faults });
+        }
+        readings.truncate(MAX_READINGS);
+        let whole = readings.iter().find(|reading| matches!(reading.tag, Tag::Whole(_)));
+        let shown = match whole.and_then(|reading| reading.faults.first()) {
+            Some(&fault) if evident => (fault, None),
+            _ => (Cause::SignatureMalformed, Some(looks(value))),
+        };
+        Self { readings, shown: Some(shown) }
+    }
+}
+
+/// `t=<seconds>,v1=<hex>`, in any order, with white space after the commas and further parts.
+fn timestamped(value: &[u8]) -> Option<Reading> {
+    let part = |name: &[u8]| value.split(|&byte| byte == b',').find_map(|part| part.trim_ascii().strip_prefix(name));
+    let time = part(b"t=").filter(|time| !time.is_empty() && time.len() <= MAX_TIME)?;
+    if !time.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let tag = Tag::Whole(Signature::from_hex(part(b"v1=")?).ok()?);
+    Some(Reading { tag, prefix: [time, b"."].concat().into(), faults: vec![Cause::SignatureTimestamped] })
+}
+
+/// Without white space and quotes at both ends.
+fn unwrapped(value: &[u8]) -> &[u8] {
+    let is_wrapping = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`');
+    let Some(start) = value.iter().position(|byte| !is_wrapping(byte)) else { return &[] };
+    let end = value.iter().rposition(|byte| !is_wrapping(byte)).map_or(start, |last| last + 1);
+    &value[start..end]
+}
+
+/// What stands behind a word and `=` or `:`.
+fn behind_prefix(value: &[u8]) -> Option<&[u8]> {
+    let end = value.iter().position(|&byte| matches!(byte, b'=' | b':'))?;
+    let (word, rest) = value.split_at(end);
+    let is_word = (1..=20).contains(&word.len())
+        && word.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    is_word.then(|| &rest[1..])
+}
+
+/// The tags that a text may stand for, and in which writing; `None` for the right one.
+fn tags(text: &[u8]) -> Vec<(Tag, Option<Cause>)> {
+    if let Ok(signature) = Signature::from_hex(text) {
+        return vec![(Tag::Whole(signature), None)];
+    }
+    let mut tags = Vec::new();
+    if let Some(signature) = from_base64(text) {
+        tags.push((Tag::Whole(signature), Some(Cause::SignatureBase64)));
+    }
+    if (MIN_DIGITS..64).contains(&text.len())
+        && let Some(digits) = text.iter().map(|&digit| char::from(digit).to_digit(16)?.try_into().ok()).collect()
+    {
+        tags.push((Tag::Start(digits), Some(Cause::SignatureTruncated)));
+    }
+    tags
+}
+
+/// Of the tag, or of its hex text.
+fn from_base64(text: &[u8]) -> Option<Signature> {
+    let text = str::from_utf8(text).ok().filter(|text| text.len() <= 96)?;
+    let bytes = [Base64::decode_vec, Base64Unpadded::decode_vec, Base64Url::decode_vec, Base64UrlUnpadded::decode_vec]
+        .iter()
+        .find_map(|decode| decode(text).ok())?;
+    match <[u8; 32]>::try_from(&*bytes) {
+        Ok(tag) => Some(Signature::from_bytes(tag)),
+        Err(_) => Signature::from_hex(bytes.trim_ascii()).ok(),
+    }
+}
+
+fn is_evidently_base64(text: &[u8]) -> bool {
+    text.iter().filter(|byte| !byte.is_ascii_hexdigit()).count() >= MIN_BASE64_ONLY
+}
+
+/// A malformed value's shape.
+fn looks(value: &[u8]) -> Cow<'static, str> {
+    if value.is_empty() {
+        return "it is empty".into();
+    }
+    if !value.iter().all(u8::is_ascii_hexdigit) {
+        return format!("{} characters, not all of them hex digits", value.len()).into();
+    }
+    match value.len() {
+        32 => "32 digits, as many as MD5 has".into(),
+        40 => "40 digits, as many as SHA-1 has".into(),
+        128 => "128 digits, as many as SHA-512 has".into(),
+        other => format!("{other} digits").into(),
+    }
+}

@@ -1,0 +1,109 @@
+//! Bodies that were parsed and encoded again: the texts that such a body may have been made of.
+
+mod layout;
+mod order;
+mod strings;
+mod tree;
+
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hasher},
+};
+
+pub(super) use self::tree::Tree;
+use self::{layout::Layout, order::Order, strings::Strings};
+use super::search::{Hit, Search, Work};
+
+/// How the original was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Writing {
+    layout: Layout,
+    order: Order,
+    strings: Strings,
+}
+
+impl Writing {
+    /// What it has that the body has not.
+    pub(super) fn describe(self, newline: bool) -> String {
+        let mut text = format!("the original was {}", self.layout.describe());
+        let parts = [self.order.describe(), self.strings.describe(), newline.then_some("with a newline at its end")];
+        for part in parts.into_iter().flatten() {
+            text.push_str(", ");
+            text.push_str(part);
+        }
+        text
+    }
+
+    /// The fewest changes first, and of those the commonest.
+    fn all(orders: &[Order], strings: &[Strings]) -> Vec<Self> {
+        let mut writings = Vec::new();
+        for &order in orders {
+            for &strings in strings {
+                for layout in Layout::ALL {
+                    // White space belongs to a place, not to a key.
+                    if layout != Layout::Received || order == Order::Received {
+                        writings.push(Self { layout, order, strings });
+                    }
+                }
+            }
+        }
+        writings.sort_by_key(|writing| {
+            writing.layout.unlikelihood() + writing.order.unlikelihood() + writing.strings.unlikelihood()
+        });
+        writings
+    }
+}
+
+/// Looks for the text that was signed among those that this body may have been made of.
+pub(super) fn original(search: &mut Search<'_>, body: &[u8]) -> Option<(Hit, Writing, bool)> {
+    let mut work = search.work;
+    let mut found = None;
+    let mut tried = HashSet::new();
+    each_text(body, &mut work, |text, writing, work| {
+        if !tried.insert(fingerprint(text)) {
+            return true;
+        }
+        search.work = *work;
+        if let Some((hit, newline)) = search.with_any_or_newline(text) {
+            found = Some((hit, writing, newline));
+        }
+        *work = search.work;
+        found.is_none()
+    });
+    search.work = work;
+    found
+}
+
+/// Writes the body in each way, until there is nothing left to spend, or no wish for more.
+fn each_text(body: &[u8], work: &mut Work, mut take: impl FnMut(&[u8], Writing, &mut Work) -> bool) {
+    // Both look at each byte a few times.
+    if !work.spend(4 * body.len()) {
+        return;
+    }
+    let Some(tree) = Tree::parse(body) else { return };
+    let strings = Strings::that_differ(&tree, work);
+    let arrangements = Order::that_differ(&tree);
+    let orders: Vec<Order> = arrangements.iter().map(|(order, _)| *order).collect();
+    let limit = body.len().saturating_mul(4).saturating_add(1024);
+    let mut text = Vec::new();
+    for writing in Writing::all(&orders, &strings) {
+        let children =
+            arrangements.iter().find(|(order, _)| *order == writing.order).map(|(_, children)| &children[..]);
+        text.clear();
+        let whole =
+            layout::write(&tree, children.unwrap_or_default(), writing.layout, writing.strings, limit, &mut text);
+        if !work.spend(text.len()) || (whole && !take(&text, writing, work)) {
+            return;
+        }
+    }
+}
+
+/// Two texts with one fingerprint would lose the second of them, no more.
+fn fingerprint(text: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+use std::hash::{DefaultHasher, Hasher};
+
+use super::tree::{Piece, Tree, pieces};
+use crate::diagnose::search::Work;
+
+/// How the original's strings were written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strings {
+    /// As they came.
+    Received,
+    /// Escaping what JSON demands: JavaScript, Rust, Jackson, Python with `ensure_ascii=False`.
+    Raw,
+    /// Go: `<`, `>` and `&` escaped, and U+2028 and U+2029.
+    Go,
+    /// All but ASCII escaped, in lower case: Python.
+    Ascii,
+    /// PHP: the same, and `\/`.
+    Php,
+    /// PHP with `JSON_UNESCAPED_UNICODE`: `\/`, and U+2028 and U+2029 escaped.
+    PhpUnicode,
+    /// .NET's `System.Text.Json`: upper case, and whatever HTML could take for its own.
+    DotNet,
+}
+
+impl Strings {
+    const ALL: [Self; 7] =
+        [Self::Received, Self::Raw, Self::Go, Self::Ascii, Self::Php, Self::PhpUnicode, Self::DotNet];
+
+    pub(super) fn describe(self) -> Option<&'static str> {
+        match self {
+            Self::Received => None,
+            Self::Raw => Some("with as few characters escaped as JSON allows"),
+            Self::Go => Some("with characters escaped as Go does"),
+            Self::Ascii => Some("with all but ASCII escaped, as Python does"),
+            Self::Php => Some("with slashes and all but ASCII escaped, as PHP does"),
+            Self::PhpUnicode => Some("with slashes escaped, as PHP does with JSON_UNESCAPED_UNICODE"),
+            Self::DotNet => Some("with characters escaped as .NET does"),
+        }
+    }
+
+    pub(super) fn unlikelihood(self) -> u8 {
+        match self {
+            Self::Received => 0,
+            Self::Raw | Self::Go => 1,
+            Self::Ascii | Self::Php => 2,
+            Self::PhpUnicode | Self::DotNet => 3,
+        }
+    }
+
+    /// The ways in which this text's strings are not the same.
+    pub(super) fn that_differ(tree: &Tree<'_>, work: &mut Work) -> Vec<Self> {
+        let mut different = Vec::new();
+        let mut seen = Vec::new();
+        let mut text = Vec::new();
+        for way in Self::ALL {
+            let mut hasher = DefaultHasher::new();
+            let mut len = 0;
+            for piece in pieces(tree.text) {
+                if let Piece::String(string) = piece {
+                    text.clear();
+                    way.write(string, usize::MAX, &mut text);
+                    hasher.write(&text);
+                    len += text.len();
+                }
+            }
+            if !work.spend(len) {
+                break;
+            }
+            let print = hasher.finish();
+            if !seen.contains(&print) {
+                seen.push(print);
+                different.push(way);
+            }
+        }
+        different
+    }
+
+    /// Writes a string that has its quotes, this way. Stops somewhere beyond `limit` bytes.
+    pub(super) fn write(self, string: &str, limit: usize, out: &mut Vec<u8>) {
+        let inner = string.strip_prefix('"').and_then(|string| string.strip_suffix('"'));
+        let (Some(inner), false) = (inner, self == Self::Received) else {
+            out.extend_from_slice(string.as_bytes());
+            return;
+        };
+        out.push(b'"');
+        let mut rest = inner;
+        while !rest.is_empty() && out.len() <= limit {
+            let plain = rest.bytes().position(|byte| !self.keeps(byte)).unwrap_or(rest.len());
+            out.extend_from_slice(&rest.as_bytes()[..plain]);
+            rest = &rest[plain..];
+            if let Some((unit, len)) = Unit::first(rest) {
+                self.write_unit(unit, out);
+                rest = &rest[len..];
+            }
+        }
+        out.push(b'"');
+    }
+
+    /// Whether this byte is written as it is, in every case.
+    fn keeps(self, byte: u8) -> bool {
+        match byte {
+            b'\\' | b'"' | 0..0x20 | 0x7f.. => false,
+            b'/' => !matches!(self, Self::Php | Self::PhpUnicode),
+            b'<' | b'>' | b'&' => !matches!(self, Self::Go | Self::DotNet),
+            b'\'' | b'+' | b'`' => self != Self::DotNet,
+            _ => true,
+        }
+    }
+
+    fn write_unit(self, unit: Unit, out: &mut Vec<u8>) {
+        let char = match unit {
+            Unit::Char(char) => char,
+            Unit::Surrogate(half) => return self.write_code(half, out),
+        };
+        let short = match char {
+            '"' if self != Self::DotNet => Some(b'"'),
+            '\\' => Some(b'\\'),
+            '\n' => Some(b'n'),
+            '\r' => Some(b'r'),
+            '\t' => Some(b't'),
+            '\u{8}' => Some(b'b'),
+            '\u{c}' => Some(b'f'),
+            '/' if matches!(self, Self::Php | Self::PhpUnicode) => Some(b'/'),
+            _ => None,
+        };
+        if let Some(letter) = short {
+            out.extend_from_slice(&[b'\\', letter]);
+        } else if self.escapes(char) {
+            char.encode_utf16(&mut [0; 2]).iter().for_each(|&half| self.write_code(half, out));
+        } else {
+            out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+
+    fn escapes(self, char: char) -> bool {
+        match char {
+            '\0'..' ' => true,
+            '"' | '\'' | '+' | '`' => self == Self::DotNet,
+            '<' | '>' | '&' => matches!(self, Self::Go | Self::DotNet),
+            '\u{7f}' => matches!(self, Self::Ascii | Self::DotNet),
+            '\u{2028}' | '\u{2029}' => self != Self::Raw,
+            '\u{80}'.. => matches!(self, Self::Ascii | Self::Php | Self::DotNet),
+            _ => false,
+        }
+    }
+
+    fn write_code(self, half: u16, out: &mut Vec<u8>) {
+        let digits = if self == Self::DotNet { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
+        out.extend_from_slice(b"\\u");
+        out.extend([12, 8, 4, 0].map(|shift| digits[usize::from(half >> shift & 15)]));
+    }
+
+    /// What the inner part of a string means, but for halves of characters.
+    pub(super) fn decode(mut inner: &str, mut take: impl FnMut(char)) {
+        while let Some((unit, len)) = Unit::first(inner) {
+            if let Unit::Char(char) = unit {
+                take(char);
+            }
+            inner = &inner[len..];
+        }
+    }
+}
+
+/// What a string is made of.
+#[derive(Clone, Copy)]
+enum Unit {
+    Char(char),
+    /// Half a character, which JSON can write and UTF-8 cannot.
+    Surrogate(u16),
+}
+
+impl Unit {
+    /// The first, and how long it is in the text.
+    fn first(text: &str) -> Option<(Self, usize)> {
+        let char = text.chars().next()?;
+        let escape = text.as_bytes().get(1).filter(|_| char == '\\');
+        let meaning = match escape {
+            None => return Some((Self::Char(char), char.len_utf8())),
+            Some(b'u') => return Some(Self::coded(text)),
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            // A quote, a backslash or a slash.
+            Some(&other) => char::from(other),
+        };
+        Some((Self::Char(meaning), 2))
+    }
+
+    fn coded(text: &str) -> (Self, usize) {
+        let Some(high) = code(text) else { return (Self::Char('\\'), 1) };
+        if let Some(char) = char::from_u32(high.into()) {
+            return (Self::Char(char), 6);
+        }
+        let low = text.get(6..).and_then(code);
+        match low.and_then(|low| char::decode_utf16([high, low]).next()?.ok()) {
+            Some(char) => (Self::Char(char), 12),
+            None => (Self::Surrogate(high), 6),
+        }
+    }
+}
+
+/// Of `\uXXXX` at the start.
+fn code(text: &str) -> Option<u16> {
+    u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
+}

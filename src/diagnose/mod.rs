@@ -1,0 +1,136 @@
+//! Why did a delivery not verify?
+//!
+//! [`diagnose`] looks at what a receiver has in hand, a request and its own secrets, and names the cause, how sure it is, and
+//! what to do. It undoes what is known to go wrong, one fault at a time, and sees whether the signature matches then. The
+//! faults are those of klikit's troubleshooting page in its developer documentation, and of many a webhook's users.
+//!
+//! It is a pure function: no clock, no I/O, no log. What it says is for the receiver's own log and never for the wire.
+//!
+//! # How sure
+//!
+//! - [`Proven`](Certainty::Proven): with the fault undone, the signature matches. Somebody who held the secret signed that.
+//! - [`Shown`](Certainty::Shown): the request itself shows the fault, whoever sent it: a header is missing, the body is empty.
+//!   Other things may be wrong too.
+//! - [`Unknown`](Certainty::Unknown): nothing was found. That is what a well-formed forgery gets, and a wrong secret that
+//!   nobody offered, and a body that lost something: a cause is never guessed.
+//!
+//! Whatever can be proven is looked for before anything is said to be shown, and the least that has to be undone is named.
+//!
+//! # What is tried
+//!
+//! - the header: base64, a prefix, cut off, klikit's older form, quotes and white space, sent more than once;
+//! - the secret: white space, quotes, a byte order mark, a whole line of an environment file, hex and base64 of it or by it, and
+//!   any candidate that [`diagnose_with`] is given;
+//! - the body: parsed and encoded again, newlines, byte order marks, compression, Latin-1.
+//!
+//! A header's fault is tried together with each of the others; a secret's fault with the body as it came, and the body's with
+//! the secrets as they are.
+//!
+//! A body that was parsed and encoded again is written anew in the ways of the common languages, with its keys in the order in
+//! which klikit documents them. What a parser lost cannot be found again: digits of numbers, duplicate keys, an order of keys
+//! that is neither documented nor alphabetical.
+//!
+//! # What it costs
+//!
+//! At most 256 times what it takes to write the body or to hash it, whatever it holds, and memory of some 50 times its length
+//! for JSON of the smallest values. So diagnose one refused delivery now and then, not each.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{HeaderMap, HeaderValue};
+//! use tower_klikit::{
+//!     Keyring, WebhookSecret,
+//!     diagnose::{Cause, Certainty, SupportReport, diagnose},
+//!     header,
+//! };
+//!
+//! let keyring = Keyring::from(WebhookSecret::new("your-webhook-secret")?);
+//! let mut headers = HeaderMap::new();
+//! headers.insert(header::EVENT_ID, HeaderValue::from_static("evt-1"));
+//! headers.insert(
+//!     header::SIGNATURE,
+//!     HeaderValue::from_static("cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d"),
+//! );
+//!
+//! // klikit sent `{"brand_id":1,"branch_id":2,…`; a layer outside has parsed it and written it again.
+//! let body = br#"{"branch_id": 2, "brand_id": 1, "orders": [{"id": 42}]}"#;
+//!
+//! let diagnosis = diagnose(&keyring, &headers, body);
+//! assert_eq!((diagnosis.cause(), diagnosis.certainty()), (Cause::BodyReencoded, Certainty::Proven));
+//! println!("{diagnosis}");
+//! println!("{}", SupportReport::new(&diagnosis, &headers, body).answered(http::StatusCode::FORBIDDEN));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cause;
+mod claim;
+mod diagnosis;
+mod json;
+mod misread;
+mod packed;
+mod proven;
+mod report;
+mod search;
+mod shown;
+mod text;
+
+use http::HeaderMap;
+
+pub use self::{
+    cause::{Cause, Certainty},
+    diagnosis::Diagnosis,
+    report::SupportReport,
+};
+use self::{
+    claim::Claims,
+    search::{Search, Work},
+};
+use crate::keyring::{KeyedSecret, Keyring};
+
+/// Says why a delivery does not verify with a keyring: see the [module](self).
+pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
+    of_delivery(&keyring.secrets(), None, headers, body)
+}
+
+/// The same, with secrets that klikit may have signed with in place of the right one: the partner API's, a sandbox's, the
+/// previous one. Their ids in `candidates` are the names by which the diagnosis tells of them.
+pub fn diagnose_with(keyring: &Keyring, candidates: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
+    of_delivery(&keyring.secrets(), Some(candidates), headers, body)
+}
+
+/// What the head alone shows, of a request whose body nobody has read.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the verify layer"))]
+pub(crate) fn of_head(headers: &HeaderMap) -> Diagnosis {
+    match Claims::of(headers).shown {
+        Some((cause, detail)) => Diagnosis::shown(cause, detail),
+        None => shown::event_id(headers).map_or_else(Diagnosis::unknown, |cause| Diagnosis::shown(cause, None)),
+    }
+}
+
+/// What head and body show with these secrets.
+pub(crate) fn of_delivery(
+    secrets: &[KeyedSecret],
+    candidates: Option<&Keyring>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Diagnosis {
+    let claims = Claims::of(headers);
+    let mut ran_out = false;
+    if !claims.readings.is_empty() {
+        let mut search = Search::new(secrets, &claims, body);
+        if let Some(diagnosis) = proven::find(&mut search, candidates, headers, body) {
+            return diagnosis;
+        }
+        ran_out = search.work.ran_out();
+    }
+    // Of its own, so that a search that has spent all does not hide what is plain to see.
+    let mut work = Work::for_body(body.len());
+    if let Some(diagnosis) = proven::without_secret(&claims, body, &mut work) {
+        return diagnosis;
+    }
+    if let Some((cause, detail)) = claims.shown {
+        return Diagnosis::shown(cause, detail);
+    }
+    shown::body(headers, body, &mut work).unwrap_or_else(|| Diagnosis::unknown_after(ran_out))
+}

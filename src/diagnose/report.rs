@@ -1,0 +1,179 @@
+use std::fmt::{self, Write};
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use sha2::{Digest, Sha256};
+
+use super::{diagnosis::Diagnosis, json::Tree};
+use crate::{
+    event::EventId,
+    header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
+};
+
+/// Of the values of headers that are shown as they came, but for id and type.
+const MAX_VALUE: usize = 100;
+
+/// Of the digits of a signature: enough to find it again, and far too few to use it.
+const SHOWN_DIGITS: usize = 8;
+
+/// What klikit's support asks for, without customers' data: the event id, what was answered, and how to reproduce it.
+///
+/// It holds lengths, digests and shapes: never the body, a secret, the signature, or the signature that would have been right,
+/// with which whoever reads the ticket could forge that delivery. `Display` is the text, of some lines.
+#[derive(Debug, Clone)]
+pub struct SupportReport {
+    diagnosis: Diagnosis,
+    answer: Answer,
+    headers: Vec<(HeaderName, String)>,
+    body: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    NotSaid,
+    Status(StatusCode),
+    TimedOut,
+}
+
+impl SupportReport {
+    /// Describes a request, of which nothing is kept but its shape.
+    pub fn new(diagnosis: &Diagnosis, headers: &HeaderMap, body: &[u8]) -> Self {
+        let shapes: [(HeaderName, fn(&[u8]) -> String); 7] = [
+            (EVENT_ID, name_of_event),
+            (EVENT_TYPE, name_of_event),
+            (SIGNATURE, shape_of_signature),
+            (header::CONTENT_TYPE, short_value),
+            (header::CONTENT_LENGTH, short_value),
+            (header::CONTENT_ENCODING, short_value),
+            (header::TRANSFER_ENCODING, short_value),
+        ];
+        let shape = |(name, shape): (HeaderName, fn(&[u8]) -> String)| {
+            let values: Vec<&HeaderValue> = headers.get_all(&name).iter().collect();
+            let text = match values[..] {
+                [] => "missing".to_owned(),
+                [value] => shape(value.as_bytes()),
+                [first, ..] => format!("{} times, the first of them {}", values.len(), shape(first.as_bytes())),
+            };
+            (name, text)
+        };
+        Self {
+            diagnosis: diagnosis.clone(),
+            answer: Answer::NotSaid,
+            headers: shapes.into_iter().map(shape).collect(),
+            body: shape_of_body(body),
+        }
+    }
+
+    /// Says what was answered.
+    #[must_use]
+    pub fn answered(mut self, status: StatusCode) -> Self {
+        self.answer = Answer::Status(status);
+        self
+    }
+
+    /// Says that nothing was answered in the 10 seconds that klikit waits.
+    #[must_use]
+    pub fn timed_out(mut self) -> Self {
+        self.answer = Answer::TimedOut;
+        self
+    }
+}
+
+impl fmt::Display for SupportReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("A klikit delivery, without customers' data\n")?;
+        match self.answer {
+            Answer::NotSaid => {}
+            Answer::Status(status) => writeln!(f, "answered: {}", status.as_u16())?,
+            Answer::TimedOut => f.write_str("answered: nothing within 10 seconds\n")?,
+        }
+        let (cause, certainty) = (self.diagnosis.cause().as_str(), self.diagnosis.certainty());
+        writeln!(f, "cause: {cause}, {certainty}")?;
+        writeln!(f, "diagnosis: {}", self.diagnosis)?;
+        for (name, shape) in &self.headers {
+            writeln!(f, "{name}: {shape}")?;
+        }
+        writeln!(f, "body: {}", self.body)?;
+        f.write_str(REPRODUCER)
+    }
+}
+
+/// The vector is the one of "Webhook security" in klikit's developer documentation.
+const REPRODUCER: &str = r#"To compare, each side runs this on the bytes that it keeps as body.bin, and shows the first line alone:
+  sha256sum body.bin
+  openssl dgst -sha256 -hmac "$KLIKIT_WEBHOOK_SECRET" body.bin
+That openssl works as it should, and the shell with it, shows in
+  printf %s '{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}' | openssl dgst -sha256 -hmac your-webhook-secret
+which prints cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d
+"#;
+
+/// Of an id or a type.
+fn name_of_event(value: &[u8]) -> String {
+    EventId::parse(value)
+        .map_or_else(|| format!("malformed, of {} bytes", value.len()), |name| name.as_str().to_owned())
+}
+
+fn short_value(value: &[u8]) -> String {
+    let is_visible = |byte: &u8| (b' '..=b'~').contains(byte);
+    match str::from_utf8(value) {
+        Ok(text) if value.len() <= MAX_VALUE && value.iter().all(is_visible) => text.to_owned(),
+        _ => format!("malformed, of {} bytes", value.len()),
+    }
+}
+
+fn shape_of_signature(value: &[u8]) -> String {
+    let is_hex = value.iter().all(u8::is_ascii_hexdigit) && !value.is_empty();
+    let cased = |case: fn(&u8) -> bool| value.iter().any(case);
+    let alphabet = match (cased(u8::is_ascii_lowercase), cased(u8::is_ascii_uppercase)) {
+        (_, false) if is_hex => "lower-case hex",
+        (false, true) if is_hex => "upper-case hex",
+        (true, true) if is_hex => "hex of both cases",
+        _ if value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte)) => "base64 or the like",
+        _ => "other characters",
+    };
+    let mut shape = format!("{} characters, {alphabet}", value.len());
+    // Half of it at most, so that a short one is not shown whole.
+    let shown = SHOWN_DIGITS.min(value.len() / 2);
+    if is_hex && shown > 0 {
+        write!(shape, ", beginning {}", String::from_utf8_lossy(&value[..shown])).expect("a string takes any text");
+    }
+    shape
+}
+
+fn shape_of_body(body: &[u8]) -> String {
+    let mut shape = format!("{} bytes, SHA-256 ", body.len());
+    for byte in Sha256::digest(body) {
+        write!(shape, "{byte:02x}").expect("a string takes any text");
+    }
+    let text = str::from_utf8(body).ok();
+    let mut say = |what: &str| {
+        shape.push_str(", ");
+        shape.push_str(what);
+    };
+    say(match text {
+        Some(_) if body.is_ascii() => "ASCII",
+        Some(_) => "UTF-8 beyond ASCII",
+        None => "not UTF-8",
+    });
+    match Tree::parse(body) {
+        Some(tree) => {
+            say(match tree.white_space() {
+                (false, _) => "compact JSON",
+                (true, false) => "spaced JSON",
+                (true, true) => "indented JSON",
+            });
+            say(if tree.has_sorted_keys() { "keys in alphabetical order" } else { "keys in another order" });
+        }
+        None => say("not JSON"),
+    }
+    let has = |what: &[u8]| body.windows(what.len()).any(|window| window == what);
+    let marks = [
+        (body.starts_with("\u{feff}".as_bytes()), "a byte order mark"),
+        (has(b"\r\n"), "CRLF"),
+        (body.ends_with(b"\n"), "a final newline"),
+        (has("\u{fffd}".as_bytes()), "U+FFFD, which stands for bytes that were lost"),
+    ];
+    for (_, mark) in marks.iter().filter(|(found, _)| *found) {
+        say(mark);
+    }
+    shape
+}

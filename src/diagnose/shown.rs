@@ -1,0 +1,78 @@
+//! What a request shows by itself, whoever sent it.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, header};
+use serde::de::IgnoredAny;
+
+use super::{cause::Cause, diagnosis::Diagnosis, packed::Packing, search::Work};
+use crate::{event::EventId, header::EVENT_ID};
+
+/// Of the event id. The signature comes first: an id is worth a word once that is sound.
+pub(super) fn event_id(headers: &HeaderMap) -> Option<Cause> {
+    let mut ids = headers.get_all(EVENT_ID).iter();
+    match (ids.next(), ids.next()) {
+        (None, _) => Some(Cause::EventIdMissing),
+        (Some(_), Some(_)) => Some(Cause::EventIdRepeated),
+        (Some(id), None) => EventId::parse(id.as_bytes()).is_none().then_some(Cause::EventIdMalformed),
+    }
+}
+
+/// Of the body.
+pub(super) fn body(headers: &HeaderMap, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
+    if body.is_empty() {
+        return Some(Diagnosis::shown(Cause::BodyEmpty, announced(headers).filter(|&len| len > 0).map(lengths(0))));
+    }
+    if let Some(packing) = compressed(body, work) {
+        return Some(Diagnosis::shown(Cause::BodyCompressed, Some(packing.name().into())));
+    }
+    if let Some(coding) = coding(headers)
+        && contradicts(coding, body, work)
+    {
+        return Some(Diagnosis::shown(Cause::BodyDecompressed, Some(coding.into())));
+    }
+    let announced = announced(headers)?;
+    let len = body.len() as u64;
+    let detail = Some(lengths(len)(announced));
+    match announced {
+        _ if len < announced => Some(Diagnosis::shown(Cause::BodyShorter, detail)),
+        _ if len > announced => Some(Diagnosis::shown(Cause::BodyLonger, detail)),
+        _ => None,
+    }
+}
+
+fn lengths(len: u64) -> impl Fn(u64) -> Cow<'static, str> {
+    move |announced| format!("{len} bytes of {announced}").into()
+}
+
+fn compressed(body: &[u8], work: &mut Work) -> Option<Packing> {
+    let packing = Packing::by_first_bytes(body)?;
+    // Two bytes could be anything's, so that the rest has to fit too.
+    (packing != Packing::Zlib || packing.is_sound(body, work)).then_some(packing)
+}
+
+/// The one that is announced, if it is one.
+pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next().filter(|_| lengths.next().is_none())?.as_bytes();
+    if !length.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(length).ok()?.parse().ok()
+}
+
+/// The only content coding, of those that change the body.
+fn coding(headers: &HeaderMap) -> Option<&'static str> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let coding = codings.next().filter(|_| codings.next().is_none())?.as_bytes().trim_ascii();
+    ["gzip", "x-gzip", "deflate", "br", "zstd"].into_iter().find(|name| coding.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+fn contradicts(coding: &str, body: &[u8], work: &mut Work) -> bool {
+    match coding {
+        "gzip" | "x-gzip" => Packing::by_first_bytes(body) != Some(Packing::Gzip),
+        "zstd" => Packing::by_first_bytes(body) != Some(Packing::Zstd),
+        // These have no magic number: JSON is not compressed, whatever else may be.
+        _ => work.spend(body.len()) && serde_json::from_slice::<IgnoredAny>(body).is_ok(),
+    }
+}

@@ -1,0 +1,93 @@
+//! What a body may have been before somebody treated it as text.
+
+use super::cause::Cause;
+
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A body that this one may have been made of.
+pub(super) struct Earlier {
+    pub(super) text: Vec<u8>,
+    pub(super) cause: Cause,
+    pub(super) detail: &'static str,
+}
+
+/// One at a time: each is as long as the body.
+pub(super) fn earlier(body: &[u8]) -> impl Iterator<Item = Earlier> {
+    STEPS.iter().filter_map(move |&(cause, detail, step)| Some(Earlier { text: step(body)?, cause, detail }))
+}
+
+type Step = fn(&[u8]) -> Option<Vec<u8>>;
+
+const STEPS: [(Cause, &str, Step); 11] = [
+    (Cause::BodyFinalNewline, "a line feed was added", |body| Some(body.strip_suffix(b"\n")?.to_vec())),
+    (Cause::BodyFinalNewline, "CRLF was added", |body| Some(body.strip_suffix(b"\r\n")?.to_vec())),
+    (Cause::BodyFinalNewline, "a line feed was removed", |body| Some([body, b"\n"].concat())),
+    (Cause::BodyFinalNewline, "CRLF was removed", |body| Some([body, b"\r\n"].concat())),
+    (Cause::BodyByteOrderMark, "one was added", |body| Some(body.strip_prefix(MARK)?.to_vec())),
+    (Cause::BodyByteOrderMark, "one was removed", |body| Some([MARK, body].concat())),
+    (Cause::BodyLineEndings, "line feeds became CRLF", without_carriage_returns),
+    (Cause::BodyLineEndings, "CRLF became line feeds", with_carriage_returns),
+    (Cause::BodyLatin1, "its bytes beyond ASCII are one for each character", from_latin1),
+    (Cause::BodyLatin1, "windows-1252, of one byte for each character", from_windows_1252),
+    (Cause::BodyEncodedTwice, "it was taken for Latin-1 or windows-1252", encoded_once),
+];
+
+fn without_carriage_returns(body: &[u8]) -> Option<Vec<u8>> {
+    if !body.windows(2).any(|pair| pair == b"\r\n") {
+        return None;
+    }
+    let followed = body.iter().skip(1).chain([&0]);
+    Some(body.iter().zip(followed).filter(|pair| *pair != (&b'\r', &b'\n')).map(|(&byte, _)| byte).collect())
+}
+
+/// Of a body with line feeds alone.
+fn with_carriage_returns(body: &[u8]) -> Option<Vec<u8>> {
+    if !body.contains(&b'\n') || body.contains(&b'\r') {
+        return None;
+    }
+    let mut text = Vec::with_capacity(body.len() + body.len() / 8);
+    for &byte in body {
+        if byte == b'\n' {
+            text.push(b'\r');
+        }
+        text.push(byte);
+    }
+    Some(text)
+}
+
+/// The characters that windows-1252 has in place of Latin-1's second set of controls ("Encoding", WHATWG).
+const WINDOWS_1252: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
+    '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
+fn from_latin1(body: &[u8]) -> Option<Vec<u8>> {
+    if body.is_ascii() {
+        return None;
+    }
+    Some(body.iter().map(|&byte| char::from(byte)).collect::<String>().into_bytes())
+}
+
+fn from_windows_1252(body: &[u8]) -> Option<Vec<u8>> {
+    if !body.iter().any(|byte| (0x80..0xa0).contains(byte)) {
+        // Then it is the same as Latin-1.
+        return None;
+    }
+    let char_of = |&byte: &u8| match byte {
+        0x80..0xa0 => WINDOWS_1252[usize::from(byte - 0x80)],
+        _ => char::from(byte),
+    };
+    Some(body.iter().map(char_of).collect::<String>().into_bytes())
+}
+
+/// Each character stands for a byte.
+fn encoded_once(body: &[u8]) -> Option<Vec<u8>> {
+    if body.is_ascii() {
+        return None;
+    }
+    let byte_of = |char: char| {
+        let high = |char| WINDOWS_1252.iter().position(|&other| other == char).map(|at| at + 0x80);
+        u8::try_from(u32::from(char)).ok().or_else(|| high(char)?.try_into().ok())
+    };
+    str::from_utf8(body).ok()?.chars().map(byte_of).collect()
+}
