@@ -32,7 +32,7 @@
 //! let layer = KlikitVerifyLayer::new("\"cd3b7a8ac9bd4b1d9f6be0cc\"\n");
 //! let error = layer.preflight().unwrap_err();
 //! let kinds: Vec<ProblemKind> = error.problems().iter().map(|problem| problem.kind()).collect();
-//! assert_eq!(kinds, [ProblemKind::SecretPadded, ProblemKind::SecretQuoted]);
+//! assert_eq!(kinds, [ProblemKind::SecretWhiteSpace, ProblemKind::SecretQuoted]);
 //! ```
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
@@ -68,11 +68,11 @@ pub struct Problem {
 #[non_exhaustive]
 pub enum ProblemKind {
     /// The secret has white space, a line's end or a byte order mark at an end.
-    SecretPadded,
+    SecretWhiteSpace,
     /// The secret has quotes around it, straight or typographic, or at one end.
     SecretQuoted,
     /// The secret is a whole line, with the name of the setting before it.
-    SecretNamed,
+    SecretLine,
     /// The secret ends in a backslash and an `n`.
     SecretEscaped,
     /// The secret is not UTF-8, or has control characters in it: klikit's are text.
@@ -122,9 +122,9 @@ impl ProblemKind {
     /// What is wrong, after the name of the setting, and what to do.
     fn text(self) -> &'static str {
         match self {
-            Self::SecretPadded => "has white space or a byte order mark at an end: take it as klikit shows it",
+            Self::SecretWhiteSpace => "has white space or a byte order mark at an end: take it as klikit shows it",
             Self::SecretQuoted => "has quotes around it or at an end: take it without",
-            Self::SecretNamed => "has the name of its setting before it: take what comes after that",
+            Self::SecretLine => "has the name of its setting before it: take what comes after that",
             Self::SecretEscaped => "ends in a backslash and an n where a line was to end: take it without",
             Self::SecretNotText => "is not text: read it as UTF-8, without control characters",
             Self::SecretPlaceholder => "is a placeholder: put in the one that klikit shows",

@@ -44,7 +44,7 @@ fn around<const N: usize>(patterns: [&str; N]) -> [String; N] {
 
 #[test]
 fn white_space_at_an_end() {
-    assert_each(around(["…\n", "…\r\n", " …", "\t…", "…\u{a0}", "\u{feff}…", "…\u{200b}", "…\0"]), SecretPadded);
+    assert_each(around(["…\n", "…\r\n", " …", "\t…", "…\u{a0}", "\u{feff}…", "…\u{200b}", "…\0"]), SecretWhiteSpace);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_whole_line() {
         "\"webhook_secret_key\": \"…\",",
         "{\"webhook_secret_key\":\"…\"}",
     ];
-    assert_each(around(lines), SecretNamed);
+    assert_each(around(lines), SecretLine);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn what_can_be_guessed() {
     assert_each(["hunter2".to_owned(), SECRET[..15].to_owned()], SecretTooShort);
     assert_eq!(of_secret(&SECRET[..16]), []);
     // What does not belong to it does not make it longer.
-    assert_eq!(of_secret("\"hunter2\"          "), [SecretPadded, SecretQuoted, SecretTooShort]);
+    assert_eq!(of_secret("\"hunter2\"          "), [SecretWhiteSpace, SecretQuoted, SecretTooShort]);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn two_that_are_nearly_one() {
 #[test]
 fn all_problems_are_found_at_once() {
     let layer = KlikitVerifyLayer::new(" \"changeme\"").body_limit(0).body_deadline(Duration::ZERO);
-    let expected = [SecretPadded, SecretQuoted, SecretPlaceholder, BodyLimitTooLow, BodyDeadlineZero];
+    let expected = [SecretWhiteSpace, SecretQuoted, SecretPlaceholder, BodyLimitTooLow, BodyDeadlineZero];
     assert_eq!(kinds(layer.preflight()), expected);
 }
 

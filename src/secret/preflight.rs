@@ -142,7 +142,7 @@ impl<'a> Peeled<'a> {
         while let Some((rest, kind)) = peel(core) {
             core = rest;
             // What is around the value of a line belongs to that line.
-            let is_of_line = peeled.problems.contains(&ProblemKind::SecretNamed);
+            let is_of_line = peeled.problems.contains(&ProblemKind::SecretLine);
             if !is_of_line && !peeled.problems.contains(&kind) {
                 peeled.problems.push(kind);
             }
@@ -154,9 +154,9 @@ impl<'a> Peeled<'a> {
 
 /// Takes the outermost of what does not belong to a secret off it. What is left is shorter, and may be empty.
 fn peel(text: &str) -> Option<(&str, ProblemKind)> {
-    let padded = without_padding(text).map(|rest| (rest, ProblemKind::SecretPadded));
+    let padded = without_padding(text).map(|rest| (rest, ProblemKind::SecretWhiteSpace));
     padded
-        .or_else(|| without_name(text).map(|rest| (rest, ProblemKind::SecretNamed)))
+        .or_else(|| without_name(text).map(|rest| (rest, ProblemKind::SecretLine)))
         .or_else(|| without_quotes(text).map(|rest| (rest, ProblemKind::SecretQuoted)))
         .or_else(|| without_escape(text).map(|rest| (rest, ProblemKind::SecretEscaped)))
 }
