@@ -89,7 +89,8 @@ fn program() -> Option<&'static str> {
 fn left_out<T>(why: &str) -> Option<T> {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none(), "{test} cannot be left out: {why}");
-    writeln!(io::stderr(), "\n!!! LEFT OUT: {test}: {why}\n").unwrap();
+    let mut stderr = io::stderr();
+    writeln!(stderr, "\n!!! LEFT OUT: {test}: {why}\n").unwrap();
     None
 }
 
