@@ -128,7 +128,12 @@ fn a_secret_with_a_word_in_it_is_no_placeholder() {
             assert_eq!(of_secret(&text), [], "{text}");
         }
     }
-    for text in ["correct-horse-battery-staple", "klikit-2948571029385716", "$2b$10$N9qo8uLOickgx2ZMRZoMye"] {
+    for text in [
+        "#$%^&*(!@me)_+{}|~,.;",
+        "correct-horse-battery-staple",
+        "klikit-2948571029385716",
+        "$2b$10$N9qo8uLOickgx2ZMRZoMye",
+    ] {
         assert_eq!(of_secret(text), [], "{text}");
     }
 }
@@ -138,6 +143,7 @@ fn what_can_be_guessed() {
     assert_each(["hunter2".to_owned(), SECRET[..15].to_owned()], SecretTooShort);
     assert_eq!(of_secret(&SECRET[..16]), []);
     // What does not belong to it does not make it longer.
+    assert_eq!(of_secret(r"\n"), [SecretEscaped, SecretTooShort]);
     assert_eq!(of_secret("\"hunter2\"          "), [SecretWhiteSpace, SecretQuoted, SecretTooShort]);
 }
 

@@ -9,92 +9,11 @@ use crate::preflight::ProblemKind;
 const SHORTEST: usize = 16;
 
 /// What placeholders are made of.
-const WORDS: [&str; 84] = [
-    "your",
-    "my",
-    "our",
-    "the",
-    "this",
-    "that",
-    "some",
-    "any",
-    "here",
-    "klikit",
-    "partner",
-    "webhook",
-    "webhooks",
-    "hook",
-    "secret",
-    "secrets",
-    "key",
-    "keys",
-    "token",
-    "password",
-    "passwd",
-    "pass",
-    "passphrase",
-    "value",
-    "string",
-    "text",
-    "name",
-    "api",
-    "app",
-    "changeme",
-    "change",
-    "changeit",
-    "replace",
-    "replaceme",
-    "insert",
-    "paste",
-    "put",
-    "enter",
-    "fill",
-    "set",
-    "add",
-    "me",
-    "it",
-    "in",
-    "with",
-    "from",
-    "to",
-    "be",
-    "not",
-    "is",
-    "of",
-    "and",
-    "test",
-    "testing",
-    "tests",
-    "example",
-    "sample",
-    "demo",
-    "dummy",
-    "fake",
-    "mock",
-    "placeholder",
-    "todo",
-    "fixme",
-    "tbd",
-    "xxx",
-    "foo",
-    "bar",
-    "baz",
-    "none",
-    "null",
-    "nil",
-    "undefined",
-    "unset",
-    "empty",
-    "default",
-    "super",
-    "top",
-    "sandbox",
-    "dev",
-    "local",
-    "redacted",
-    "hidden",
-    "qwerty",
-];
+const WORDS: &str = "your my our the this that some any here klikit partner webhook webhooks hook secret secrets key keys token \
+    password passwd pass passphrase value string text name api app changeme change changeit replace replaceme \
+    insert paste put enter fill set add me it in with from to be not is of and test testing tests example sample \
+    demo dummy fake mock placeholder todo fixme tbd xxx foo bar baz none null nil undefined unset empty default \
+    super top sandbox dev local redacted hidden qwerty";
 
 /// Longer texts are made of no such words.
 const LONGEST_PLACEHOLDER: usize = 96;
@@ -178,7 +97,7 @@ fn without_name(line: &str) -> Option<&str> {
     let name = name.trim_start_matches([' ', '{', '"', '\'']).trim_end_matches([' ', '"', '\'']);
     let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     let says_secret = name.len() <= 2 * ENV.len() && name.to_ascii_lowercase().contains("secret");
-    // The last of a base64 text are no value.
+    // The padding of a base64 text is no value.
     let value = value.trim_start_matches('=').trim().trim_end_matches(['}', ',', ';']);
     (is_word && says_secret && !value.is_empty()).then_some(value)
 }
@@ -218,11 +137,16 @@ fn is_placeholder(core: &[u8]) -> bool {
     if core.len() > LONGEST_PLACEHOLDER {
         return false;
     }
-    let letters = core.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase);
-    let letters = Zeroizing::new(letters.collect::<Vec<u8>>());
+    // With room for all, so that it leaves no copy behind as it grows.
+    let mut letters = Zeroizing::new(Vec::with_capacity(core.len()));
+    letters.extend(core.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase));
+    if letters.is_empty() || 2 * letters.len() < core.len() {
+        // There is more between the words than separates them.
+        return false;
+    }
     let digits = letters.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     is_repeated(&letters)
-        || (!letters.is_empty() && b"12345678901234567890".starts_with(&letters))
+        || b"12345678901234567890".starts_with(&letters)
         || (digits <= MOST_DIGITS && is_made_of_words(&letters[..letters.len() - digits]))
 }
 
@@ -239,7 +163,7 @@ fn is_made_of_words(letters: &[u8]) -> bool {
     ends[0] = true;
     for start in 0..letters.len() {
         if ends[start] {
-            for word in WORDS.iter().filter(|word| letters[start..].starts_with(word.as_bytes())) {
+            for word in WORDS.split(' ').filter(|word| letters[start..].starts_with(word.as_bytes())) {
                 ends[start + word.len()] = true;
             }
         }
