@@ -1,5 +1,7 @@
 //! Several secrets side by side, changed while running.
 
+mod preflight;
+
 use std::{
     error::Error,
     fmt,

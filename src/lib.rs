@@ -35,6 +35,7 @@
 //! - `dedupe` has the rules of the second layer, `inbox` those of the inbox, and `store` what both keep deliveries in;
 //! - [`Keyring`] holds several secrets side by side and changes them while the service runs;
 //! - [`Delivery`] and [`EventId`] are what the handler finds in the extensions;
+//! - [`preflight`] says what is wrong with secrets and limits, before the first delivery comes;
 //! - `payload` has the body, typed, and `axum` the arguments of axum's handlers;
 //! - `diagnose` says why a delivery did not verify, and what to do;
 //! - `testing::SignedDelivery` signs requests for the tests of whoever receives them.
@@ -85,6 +86,7 @@ pub mod inbox;
 mod keyring;
 #[cfg(feature = "payload")]
 pub mod payload;
+pub mod preflight;
 mod secret;
 mod signature;
 #[cfg(feature = "dedupe")]

@@ -1,5 +1,7 @@
 //! The webhook secret: never empty, never shown.
 
+mod preflight;
+
 use std::{env, error::Error, fmt, sync::Arc};
 
 use ctutils::CtEq;

@@ -18,7 +18,7 @@ use super::{
 /// Lets each delivery through once: see the [module](crate::dedupe) for the rules.
 #[derive(Clone)]
 pub struct KlikitDedupeLayer {
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
 }
 
 impl KlikitDedupeLayer {

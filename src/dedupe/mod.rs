@@ -45,6 +45,7 @@ mod future;
 mod identity;
 mod layer;
 mod ledger;
+mod preflight;
 mod service;
 mod task;
 

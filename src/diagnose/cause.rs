@@ -54,7 +54,8 @@ pub enum Cause {
     SecretDecoded,
     /// The right secret is another one that was offered, such as the partner API's.
     OtherSecret,
-    /// The body is JSON that was parsed and encoded again.
+    /// The body is JSON that was written anew, as by parsing it and encoding it again: white space, the order of keys, or escapes
+    /// were changed.
     BodyReencoded,
     /// A newline was added to the body's end, or removed from it.
     BodyFinalNewline,
@@ -149,7 +150,7 @@ impl Cause {
             Self::SecretEncoded => "the configured secret is an encoded text of the right one",
             Self::SecretDecoded => "the right secret is an encoded text of the configured one",
             Self::OtherSecret => "the body was signed with another secret",
-            Self::BodyReencoded => "the body was parsed and encoded again before it was hashed",
+            Self::BodyReencoded => "the body's JSON was written anew, as by parsing and encoding it again",
             Self::BodyFinalNewline => "the body's final newline was changed",
             Self::BodyByteOrderMark => "the body's byte order mark was changed",
             Self::BodyLineEndings => "the body's line endings were changed",

@@ -133,3 +133,43 @@ pub(crate) fn of_delivery(
     }
     shown::body(headers, body, &mut work).unwrap_or_else(|| Diagnosis::unknown_after(ran_out))
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::header::{EVENT_ID, SIGNATURE};
+
+    #[test]
+    fn a_head_alone_shows_its_own_faults() {
+        let hex = "cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d";
+        let head = |signatures: &[&str], ids: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for (name, values) in [(SIGNATURE, signatures), (EVENT_ID, ids)] {
+                for value in values {
+                    headers.append(&name, HeaderValue::from_str(value).unwrap());
+                }
+            }
+            let diagnosis = of_head(&headers);
+            assert_eq!(diagnosis.secret_id(), None);
+            (diagnosis.cause(), diagnosis.certainty())
+        };
+        let shown = |cause| (cause, Certainty::Shown);
+        assert_eq!(head(&[hex], &["1"]), (Cause::Unknown, Certainty::Unknown));
+        assert_eq!(head(&[&hex.to_uppercase()], &["1"]), (Cause::Unknown, Certainty::Unknown));
+        assert_eq!(head(&[], &["1"]), shown(Cause::SignatureMissing));
+        assert_eq!(head(&[hex, hex], &["1"]), shown(Cause::SignatureRepeated));
+        assert_eq!(head(&[&format!("{hex}, {hex}")], &["1"]), shown(Cause::SignatureRepeated));
+        assert_eq!(head(&[&format!("sha256={hex}")], &["1"]), shown(Cause::SignaturePrefixed));
+        assert_eq!(head(&[&format!("t=1,v1={hex}")], &["1"]), shown(Cause::SignatureTimestamped));
+        assert_eq!(head(&["zeIS2YVK5IK7R2SHoYfuiMS1+T6yRE3jT9clK1zLhm0="], &["1"]), shown(Cause::SignatureBase64));
+        assert_eq!(head(&[&format!("'{hex}'")], &["1"]), shown(Cause::SignaturePadded));
+        // What was cut off, and where, no head can tell.
+        assert_eq!(head(&[&hex[..40]], &["1"]), shown(Cause::SignatureMalformed));
+        assert_eq!(head(&[""], &["1"]), shown(Cause::SignatureMalformed));
+        assert_eq!(head(&[hex], &[]), shown(Cause::EventIdMissing));
+        assert_eq!(head(&[hex], &["1", "1"]), shown(Cause::EventIdRepeated));
+        assert_eq!(head(&[hex], &["a b"]), shown(Cause::EventIdMalformed));
+    }
+}

@@ -65,6 +65,9 @@ pub(super) struct Search<'a> {
     /// What is signed before the body, each once.
     prefixes: Vec<&'a [u8]>,
     pub(super) work: Work,
+    /// Counted where it is done, so that a test can hold it against what was spent.
+    #[cfg(test)]
+    pub(super) hashed: usize,
 }
 
 impl<'a> Search<'a> {
@@ -75,7 +78,14 @@ impl<'a> Search<'a> {
                 prefixes.push(&reading.prefix);
             }
         }
-        Self { secrets, claims, prefixes, work: Work::for_body(body.len()) }
+        Self {
+            secrets,
+            claims,
+            prefixes,
+            work: Work::for_body(body.len()),
+            #[cfg(test)]
+            hashed: 0,
+        }
     }
 
     pub(super) fn reading(&self, hit: &Hit) -> &'a Reading {
@@ -88,6 +98,8 @@ impl<'a> Search<'a> {
             if !self.work.spend(text.len() + EACH) {
                 return None;
             }
+            #[cfg(test)]
+            (self.hashed += text.len());
             let found = find(self.claims, prefix, &key.sign_after(prefix, text));
             if found.is_some() {
                 return found;
@@ -111,6 +123,8 @@ impl<'a> Search<'a> {
                 if !self.work.spend(text.len() + 2 * EACH) {
                     return None;
                 }
+                #[cfg(test)]
+                (self.hashed += text.len());
                 let without = held.key().start_with(prefix, text);
                 let mut with = without.clone();
                 with.update(b"\n");

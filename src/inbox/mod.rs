@@ -69,6 +69,7 @@ mod entry;
 mod head;
 mod operating;
 mod ordering;
+mod preflight;
 mod settings;
 mod store;
 mod worker;

@@ -36,7 +36,7 @@ use crate::{
 /// Clones, and all services made from them, share one [`buffer_budget`](Self::buffer_budget).
 #[derive(Clone)]
 pub struct KlikitVerifyLayer {
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
 }
 
 impl KlikitVerifyLayer {

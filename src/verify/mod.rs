@@ -98,6 +98,7 @@ mod explain;
 mod future;
 mod head;
 mod layer;
+mod preflight;
 mod rejection;
 #[cfg(feature = "inbox")]
 mod replay;

@@ -1,5 +1,6 @@
 mod attempt;
 mod backoff;
+mod preflight;
 
 use std::{error::Error, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 

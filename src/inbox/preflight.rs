@@ -1,0 +1,20 @@
+use super::Inbox;
+use crate::preflight::{KLIKIT_RETRIES, KLIKIT_WAITS, PreflightError, ProblemKind, Problems};
+
+impl Inbox {
+    /// Checks, for a service that starts, the limits: see [`preflight`](crate::preflight) for the rules. The store is not asked,
+    /// and the [worker](super::Worker::preflight) checks its own.
+    ///
+    /// # Errors
+    ///
+    /// When some will not do, with all that was found.
+    pub fn preflight(&self) -> Result<(), PreflightError> {
+        let config = &self.config;
+        let mut problems = Problems::default();
+        problems.check(config.retention < KLIKIT_RETRIES, ProblemKind::RetentionTooShort);
+        problems.check(config.accept_deadline.is_zero(), ProblemKind::AcceptDeadlineZero);
+        problems.check(config.accept_deadline >= KLIKIT_WAITS, ProblemKind::AcceptDeadlineTooLong);
+        problems.check(config.max_backlog == 0, ProblemKind::MaxBacklogZero);
+        problems.into_result()
+    }
+}
