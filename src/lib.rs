@@ -38,6 +38,7 @@
 //! - [`preflight`] says what is wrong with secrets and limits, before the first delivery comes;
 //! - `payload` has the body, typed, and `axum` the arguments of axum's handlers;
 //! - `diagnose` says why a delivery did not verify, and what to do;
+//! - `metrics` has the names of what is counted;
 //! - `testing::SignedDelivery` signs requests for the tests of whoever receives them.
 //!
 //! # What is signed
@@ -50,7 +51,8 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | `tracing` | yes | a log line for each refusal, with the reason that the wire does not tell |
+//! | `tracing` | yes | a span for each delivery; a log line for each refusal, with the reason that the wire does not tell |
+//! | `metrics` | no | `metrics`: deliveries counted by verdict and by secret, times, and what is in the inbox |
 //! | `testing` | no | `testing::SignedDelivery`, `testing::FakeKlikit`; with `payload`, orders; with `dedupe` and `inbox`, suites for stores |
 //! | `dedupe` | no | `dedupe::KlikitDedupeLayer`, `store::MemoryStore` |
 //! | `inbox` | no | `inbox::Inbox`; implies `dedupe` |
@@ -59,7 +61,7 @@
 //! | `sqlite` | no | `store::SqliteStore`; implies `inbox` |
 //! | `postgres` | no | `store::PostgresStore`; implies `inbox` |
 //! | `redis` | no | `store::RedisStore`; implies `dedupe` |
-//! | `diagnose` | no | `diagnose::diagnose`, which says why a delivery did not verify; `diagnose::SupportReport` |
+//! | `diagnose` | no | `KlikitVerifyLayer::explain_mismatches`; `diagnose::diagnose`, which says why a delivery did not verify; `diagnose::SupportReport` |
 //! | `full` | no | everything |
 //!
 //! A feature adds items; none changes what the crate does.
