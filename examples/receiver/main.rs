@@ -41,7 +41,8 @@ Options:
                    when the handler fails once and the process dies in the middle
   --help           Show this
 
-redis:// and postgres:// need --features full before --example.
+redis:// and postgres:// need --features full before --example; with it, the log also says
+why a delivery does not verify.
 
 Environment:
   KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
@@ -129,6 +130,12 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
         Err(error) => return Err(error.into()),
     };
     let verify = KlikitVerifyLayer::with_keyring(secret.clone().into());
+    #[cfg(feature = "diagnose")]
+    let verify = verify.explain_mismatches();
+    // A service would not start. The demo secret is one of these.
+    if let (Err(problems), false) = (verify.preflight(), caution.is_empty()) {
+        println!("Caution: {problems}\n");
+    }
     let dedupe = match mode {
         Mode::Inline | Mode::Inbox(_) => None,
         Mode::Deduped(store) => Some(store::open(store).await.map_err(|error| format!("--store {store}: {error}"))?),

@@ -29,7 +29,8 @@
 //!
 //! The answers are short JSON, such as `{"error":"invalid signature"}`: the wire does not say why a signature did not match,
 //! the log does, and the [`Rejection`] in the response's extensions tells logging layers outside.
-//! [`on_rejection`](KlikitVerifyLayer::on_rejection) words them otherwise.
+//! [`on_rejection`](KlikitVerifyLayer::on_rejection) words them otherwise. With the feature `diagnose`, `explain_mismatches` has
+//! the log name the cause.
 //!
 //! # The older form
 //!
