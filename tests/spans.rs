@@ -125,6 +125,19 @@ fn a_rejected_delivery_says_so_within_its_span() {
 }
 
 #[test]
+fn the_status_is_the_one_that_was_sent() {
+    let log = logged(LevelFilter::INFO, || async {
+        let layer = KlikitVerifyLayer::new(SECRET).on_rejection(|rejection| {
+            let mut response = rejection.to_response();
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            response
+        });
+        send(&layer, good().altered().request::<Full<Bytes>>()).await;
+    });
+    assert!(log.lines().count() == 2 && log.lines().all(|line| line.contains("status=401")), "{log}");
+}
+
+#[test]
 fn a_delivery_whose_sender_hangs_up_is_abandoned() {
     let log = logged(LevelFilter::INFO, || async {
         let request = good().request_with(|_| Script::new([Step::Hang]));

@@ -132,8 +132,9 @@ where
                     return Poll::Ready(Ok(answered?.map(ResponseBody::inner)));
                 }
                 StateProj::Reject { rejection, config } => {
-                    watch.rejected(&rejection.refusal());
-                    return Poll::Ready(Ok(config.respond(rejection).map(ResponseBody::text)));
+                    let response = config.respond(rejection);
+                    watch.rejected(&rejection.refusal(response.status()));
+                    return Poll::Ready(Ok(response.map(ResponseBody::text)));
                 }
             }
         }

@@ -157,10 +157,10 @@ impl Rejection {
         None
     }
 
-    /// For the log.
-    pub(super) fn refusal(&self) -> Refusal<'_> {
+    /// For the log. `status` is that of the answer.
+    pub(super) fn refusal(&self, status: StatusCode) -> Refusal<'_> {
         Refusal {
-            status: self.status(),
+            status,
             reason: self.kind.as_str(),
             error: self,
             event_id: self.event_id.as_ref(),
