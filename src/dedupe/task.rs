@@ -58,7 +58,7 @@ pub(super) async fn run<S, ResBody>(
                 return;
             }
             Err(_) => {
-                telemetry::store_failed("claim", &StoreError::deadline());
+                telemetry::store_failed("claim", delivery.event_id(), &StoreError::deadline());
                 let _ = answer.send(Outcome::Answered(Answer::Unsure.into_response()));
                 // The store may claim it yet, for nobody.
                 if let Ok(Ok(late)) = timeout(config.lease, claiming).await {
@@ -120,7 +120,7 @@ impl Task<'_> {
             let outcome = match config.ledger.claim(&claim, config.lease).await {
                 Ok(outcome) => outcome,
                 Err(error) => {
-                    telemetry::store_failed("claim", &error);
+                    telemetry::store_failed("claim", self.event_id, &error);
                     // It may have been claimed all the same.
                     self.release(&claim).await;
                     return Err(Answer::Unsure);
@@ -160,7 +160,7 @@ impl Task<'_> {
                 }
                 // A store that is back in time is to find the claim still held.
                 Err(error) => {
-                    telemetry::store_failed("renew", &error);
+                    telemetry::store_failed("renew", self.event_id, &error);
                     third.min(RENEWAL_RETRY)
                 }
             };
@@ -171,7 +171,7 @@ impl Task<'_> {
     async fn release(&self, claim: &Claim) {
         let released = timeout(self.config.claim_deadline, self.config.ledger.release(claim)).await;
         if let Err(error) = released.unwrap_or_else(|_| Err(StoreError::deadline())) {
-            telemetry::store_failed("release", &error);
+            telemetry::store_failed("release", self.event_id, &error);
         }
     }
 
@@ -186,7 +186,7 @@ impl Task<'_> {
                 true
             }
             Err(error) => {
-                telemetry::store_failed("complete", &error);
+                telemetry::store_failed("complete", self.event_id, &error);
                 false
             }
         }

@@ -80,7 +80,7 @@ async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<Ver
     let new = NewDelivery { claim, head: head.to_text(), body, ordering_keys, any_body };
     let stored = timeout(config.accept_deadline, store(&config, &backlog, new, head, delivery)).await;
     stored.unwrap_or_else(|_| Err(StoreError::deadline())).unwrap_or_else(|error| {
-        telemetry::store_failed("accept", &error);
+        telemetry::store_failed("accept", delivery.event_id(), &error);
         Answer::Unsure
     })
 }

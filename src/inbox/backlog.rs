@@ -55,7 +55,7 @@ impl Backlog {
             let (backlog, config) = (Arc::clone(self), Arc::clone(config));
             drop(tokio::spawn(async move {
                 if let Err(error) = backlog.count(&config).await {
-                    telemetry::store_failed("count", &error);
+                    telemetry::inbox_store_failed("count", &error);
                 }
                 backlog.recounting.store(false, Ordering::Release);
             }));

@@ -6,31 +6,44 @@
 //! | name | kind | labels | what it is |
 //! |---|---|---|---|
 //! | [`klikit_deliveries_total`](DELIVERIES) | counter | `verdict`, `reason`, `tenant` | requests that reached the verify layer: `verified`; `rejected`, for the `reason` that [`RejectionKind::as_str`](crate::RejectionKind::as_str) names; or `abandoned`, when the sender hung up, or a layer outside gave up, before there was a verdict |
-//! | [`klikit_verified_total`](VERIFIED) | counter | `tenant`, `secret_id` | verified deliveries by the secret that matched: one that has stood still for as long as klikit retries can be retired |
-//! | [`klikit_last_verified_timestamp_seconds`](LAST_VERIFIED) | gauge | `tenant` | when the last delivery was verified, in seconds since 1970: a URL that klikit has wrong shows nowhere else |
+//! | [`klikit_verified_deliveries_total`](VERIFIED) | counter | `tenant`, `secret_id` | verified deliveries by the secret that matched: one that has stood still for as long as klikit retries can be retired |
+//! | [`klikit_last_verified_timestamp_seconds`](LAST_VERIFIED) | gauge | `tenant` | when the last verified delivery came, in seconds since 1970, and 0 before the first one: a URL that klikit has wrong shows nowhere else |
 //! | [`klikit_body_bytes`](BODY_BYTES) | histogram | | the length of verified bodies |
 //! | [`klikit_buffered_bytes`](BUFFERED) | gauge | | what all bodies that are not verified yet hold now, as [`buffer_budget`](crate::KlikitVerifyLayer::buffer_budget) counts |
-//! | [`klikit_ack_seconds`](ACK) | histogram | `status` | from the head of a verified request to its answer; klikit counts more than 10 seconds as failed. `status` is `error` when the inner service failed without an answer |
+//! | [`klikit_ack_seconds`](ACK) | histogram | `status` | from the head of a verified request to its answer; klikit counts more than 10 seconds as failed. `status` is `error` when the inner service failed in place of answering, and `none` when there was no answer any more: klikit had hung up, a layer outside had given up, or the handler panicked |
 //! | [`klikit_duplicates_total`](DUPLICATES) | counter | `tenant` | deliveries that were handled, or stored, before |
 //! | [`klikit_conflicts_total`](CONFLICTS) | counter | `tenant` | deliveries whose event id had come with another body before |
 //! | [`klikit_inbox_deliveries`](INBOX) | gauge | `state` | deliveries of the inbox that are `ready`, `leased`, `dead`, or `done` and kept |
 //! | [`klikit_inbox_oldest_seconds`](INBOX_OLDEST) | gauge | | how long ago the oldest of those was accepted that are still to be handled, 0 if there are none |
+//! | [`klikit_inbox_counted_timestamp_seconds`](INBOX_COUNTED) | gauge | | when these two were last counted, in seconds since 1970: they stand still when the store is down, or no worker runs |
 //!
-//! A rejected or abandoned delivery has the label `tenant` once it is known whose secrets it was to be verified with. The two
-//! gauges of the inbox are set by a [worker](crate::inbox::Worker) every 15 seconds, from the store: those of several workers on
-//! one store say the same, so take the largest and not the sum.
+//! `reason` is empty unless the verdict is `rejected`, and `tenant` until it is known whose secrets a delivery is to be verified
+//! with. The gauges of the inbox are set by a [worker](crate::inbox::Worker::metrics_interval), from the store: those of several
+//! workers on one store say the same, so take the largest and not the sum. They are for one inbox in a process.
 //!
-//! No label comes from a sender: names of tenants and secrets are those of the [keyrings](crate::Keyring), and everything else is
-//! one of a few words.
+//! No label comes from a sender: `tenant` and `secret_id` are names of [keyrings](crate::Keyring) and secrets, so a
+//! [resolver](crate::KlikitVerifyLayer::with_resolver) must not make up keyrings of whatever a request asks for; `status` is what
+//! the handler answers; the others are one of a few words.
 //!
 //! # Alerts worth having
 //!
+//! For Prometheus, with histograms in [buckets](ACK_BUCKETS):
+//!
 //! ```text
-//! time() - klikit_last_verified_timestamp_seconds > 3600                              nothing comes any more
-//! rate(klikit_deliveries_total{verdict="rejected",reason="signature_mismatch"}[5m]) > 0    a wrong secret, or a forger
-//! histogram_quantile(0.99, rate(klikit_ack_seconds_bucket[5m])) > 1                   klikit advises less than a second
-//! klikit_inbox_deliveries{state="dead"} > 0                                           somebody has to look
-//! klikit_inbox_oldest_seconds > 300                                                   kitchens wait
+//! # Nothing comes any more.
+//! time() - max by (tenant) (klikit_last_verified_timestamp_seconds) > 3600
+//! # A wrong secret, or a forger.
+//! sum by (tenant) (rate(klikit_deliveries_total{reason="signature_mismatch"}[5m])) > 0
+//! # klikit advises to answer within a second.
+//! histogram_quantile(0.99, sum by (le) (rate(klikit_ack_seconds_bucket[5m]))) > 1
+//! # What klikit counts as failed.
+//! sum(rate(klikit_ack_seconds_count{status!~"2.."}[5m])) > 0
+//! # Somebody has to look.
+//! max(klikit_inbox_deliveries{state="dead"}) > 0
+//! # Kitchens wait.
+//! max(klikit_inbox_oldest_seconds) > 300
+//! # Nobody handles what is accepted, or the store is down.
+//! time() - max(klikit_inbox_counted_timestamp_seconds) > 120
 //! ```
 #![cfg_attr(
     not(feature = "inbox"),
@@ -39,18 +52,23 @@
 
 use std::{sync::Arc, time::Duration, time::SystemTime};
 
-use ::metrics::{SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use ::metrics::{
+    Counter, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use http::StatusCode;
 
 #[cfg(feature = "inbox")]
 use crate::inbox::{Counts, DeliveryState};
-use crate::keyring::Signer;
+use crate::{
+    keyring::{Keyring, Signer},
+    verify::RejectionKind,
+};
 
 /// Requests that reached the verify layer, by verdict.
 pub const DELIVERIES: &str = "klikit_deliveries_total";
 
 /// Verified deliveries, by the secret that matched.
-pub const VERIFIED: &str = "klikit_verified_total";
+pub const VERIFIED: &str = "klikit_verified_deliveries_total";
 
 /// When the last delivery was verified.
 pub const LAST_VERIFIED: &str = "klikit_last_verified_timestamp_seconds";
@@ -76,11 +94,25 @@ pub const INBOX: &str = "klikit_inbox_deliveries";
 /// The age of the oldest delivery of the inbox that is still to be handled.
 pub const INBOX_OLDEST: &str = "klikit_inbox_oldest_seconds";
 
+/// When the inbox was last counted.
+pub const INBOX_COUNTED: &str = "klikit_inbox_counted_timestamp_seconds";
+
+/// Bounds for [`ACK`], in seconds: klikit advises to answer within one, and gives up after ten.
+pub const ACK_BUCKETS: &[f64] = &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 10.0];
+
+/// Bounds for [`BODY_BYTES`]: one order has 4 to 27 kB, a batch more than 100, and the layer takes a megabyte unless told
+/// otherwise.
+pub const BODY_BUCKETS: &[f64] = &[1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
+
 /// Tells the recorder what each metric means. Once, after the recorder is installed.
 pub fn describe() {
     describe_counter!(DELIVERIES, "Requests that reached the verify layer, by verdict and reason");
     describe_counter!(VERIFIED, "Verified deliveries, by the secret that matched");
-    describe_gauge!(LAST_VERIFIED, Unit::Seconds, "When the last delivery was verified, since 1970");
+    describe_gauge!(
+        LAST_VERIFIED,
+        Unit::Seconds,
+        "When the last verified delivery came, since 1970; 0 before the first"
+    );
     describe_histogram!(BODY_BYTES, Unit::Bytes, "The length of verified bodies");
     describe_gauge!(BUFFERED, Unit::Bytes, "What all bodies that are not verified yet hold now");
     describe_histogram!(ACK, Unit::Seconds, "From the head of a verified request to its answer, by status");
@@ -88,33 +120,51 @@ pub fn describe() {
     describe_counter!(CONFLICTS, "Deliveries whose event id had come with another body before");
     describe_gauge!(INBOX, "Deliveries of the inbox, by state");
     describe_gauge!(INBOX_OLDEST, Unit::Seconds, "The age of the oldest delivery of the inbox that is to be handled");
+    describe_gauge!(INBOX_COUNTED, Unit::Seconds, "When the inbox was last counted, since 1970");
 }
 
-pub(super) fn verified(signer: &Signer, bytes: usize) {
-    let tenant = || label(&signer.tenant);
-    counter!(DELIVERIES, "verdict" => "verified", "tenant" => tenant()).increment(1);
-    counter!(VERIFIED, "tenant" => tenant(), "secret_id" => label(&signer.secret_id)).increment(1);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    gauge!(LAST_VERIFIED, "tenant" => tenant()).set(now.as_secs_f64());
+/// Has what a layer with this keyring will count begin at 0: a rate needs a first value, and an alert something to be silent
+/// about.
+pub(super) fn serves(keyring: &Keyring) {
+    for held in keyring.secrets().iter() {
+        let Signer { tenant, secret_id } = &**held.signer();
+        delivery("verified", "", Some(tenant)).increment(0);
+        delivery("rejected", RejectionKind::SignatureMismatch.as_str(), Some(tenant)).increment(0);
+        counter!(VERIFIED, "tenant" => label(tenant), "secret_id" => label(secret_id)).increment(0);
+        gauge!(LAST_VERIFIED, "tenant" => label(tenant)).increment(0);
+    }
+}
+
+pub(super) fn verified(signer: &Signer, bytes: usize, received_at: SystemTime) {
+    let Signer { tenant, secret_id } = signer;
+    delivery("verified", "", Some(tenant)).increment(1);
+    counter!(VERIFIED, "tenant" => label(tenant), "secret_id" => label(secret_id)).increment(1);
+    gauge!(LAST_VERIFIED, "tenant" => label(tenant)).set(since_1970(received_at));
     histogram!(BODY_BYTES).record(bytes as f64);
 }
 
 pub(super) fn rejected(reason: &'static str, tenant: Option<&Arc<str>>) {
-    match tenant {
-        Some(tenant) => counter!(
-            DELIVERIES, "verdict" => "rejected", "reason" => reason, "tenant" => label(tenant)
-        ),
-        None => counter!(DELIVERIES, "verdict" => "rejected", "reason" => reason),
-    }
-    .increment(1);
+    delivery("rejected", reason, tenant).increment(1);
 }
 
-pub(super) fn abandoned() {
-    counter!(DELIVERIES, "verdict" => "abandoned").increment(1);
+pub(super) fn abandoned(tenant: Option<&Arc<str>>) {
+    delivery("abandoned", "", tenant).increment(1);
+}
+
+fn delivery(verdict: &'static str, reason: &'static str, tenant: Option<&Arc<str>>) -> Counter {
+    let tenant = tenant.map_or(SharedString::const_str(""), label);
+    counter!(DELIVERIES, "verdict" => verdict, "reason" => reason, "tenant" => tenant)
 }
 
 pub(super) fn answered(status: Option<StatusCode>, elapsed: Duration) {
-    let status = status.map_or(SharedString::const_str("error"), |status| status.as_str().to_owned().into());
+    acknowledged(status.map_or(SharedString::const_str("error"), |status| status.as_str().to_owned().into()), elapsed);
+}
+
+pub(super) fn not_answered(elapsed: Duration) {
+    acknowledged(SharedString::const_str("none"), elapsed);
+}
+
+fn acknowledged(status: SharedString, elapsed: Duration) {
     histogram!(ACK, "status" => status).record(elapsed.as_secs_f64());
 }
 
@@ -147,6 +197,11 @@ pub(super) fn inbox(counts: &Counts) {
         gauge!(INBOX, "state" => state.as_str()).set(deliveries as f64);
     }
     gauge!(INBOX_OLDEST).set(counts.oldest.unwrap_or_default().as_secs_f64());
+    gauge!(INBOX_COUNTED).set(since_1970(SystemTime::now()));
+}
+
+fn since_1970(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Without a copy.

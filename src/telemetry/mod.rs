@@ -10,7 +10,7 @@
 pub mod metrics;
 mod watch;
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 use http::StatusCode;
 #[cfg(all(feature = "tracing", feature = "dedupe"))]
@@ -18,8 +18,18 @@ use tracing::debug;
 #[cfg(feature = "tracing")]
 use tracing::{error, warn};
 
-pub(crate) use self::watch::{Known, Watch};
-use crate::event::EventId;
+pub(crate) use self::watch::{Claimed, Known, Watch};
+use crate::{event::EventId, keyring::Keyring};
+
+/// The targets, by which users filter: the crate's public modules, whatever file logs.
+#[cfg(feature = "tracing")]
+const VERIFY: &str = "tower_klikit::verify";
+#[cfg(all(feature = "tracing", feature = "dedupe"))]
+const DEDUPE: &str = "tower_klikit::dedupe";
+#[cfg(all(feature = "tracing", feature = "inbox"))]
+const INBOX: &str = "tower_klikit::inbox";
+#[cfg(all(feature = "tracing", feature = "dedupe"))]
+const STORE: &str = "tower_klikit::store";
 
 #[cfg(not(feature = "tracing"))]
 macro_rules! nothing {
@@ -36,10 +46,6 @@ pub(crate) struct Refusal<'a> {
     /// The name of its kind.
     pub(crate) reason: &'static str,
     pub(crate) error: &'a dyn Error,
-    /// What the head claimed, where it got so far.
-    pub(crate) event_id: Option<&'a EventId>,
-    /// Whose secrets it was to be verified with, where it got so far.
-    pub(crate) tenant: Option<&'a Arc<str>>,
     pub(crate) explanation: Option<Explanation<'a>>,
 }
 
@@ -51,22 +57,32 @@ pub(crate) struct Explanation<'a> {
 }
 
 impl Refusal<'_> {
-    fn log(&self) {
+    fn log(&self, claimed: &Claimed) {
         let Self { reason, error, .. } = *self;
         let status = self.status.as_u16();
-        let event_id = self.event_id.map(EventId::as_str);
-        let tenant = self.tenant.map(|tenant| &**tenant);
+        let event_id = claimed.event_id.as_ref().map(EventId::as_str);
+        let tenant = claimed.tenant.as_deref();
+        let source = error.source();
         match &self.explanation {
-            None => warn!(status, reason, event_id, tenant, source = error.source(), "refused a delivery: {error}"),
-            Some(Explanation { cause, certainty, text }) => {
-                warn!(status, reason, event_id, tenant, cause, certainty, "refused a delivery: {error}; {text}");
-            }
+            None => warn!(target: VERIFY, status, reason, event_id, tenant, source, "refused a delivery: {error}"),
+            Some(Explanation { cause, certainty, text }) => warn!(
+                target: VERIFY, status, reason, event_id, tenant, source, cause, certainty, "refused a delivery: {error}: {text}"
+            ),
         }
     }
 }
 
+/// Whether anybody hears of a refusal.
+#[cfg(feature = "diagnose")]
+pub(crate) fn refusals_are_heard() -> bool {
+    #[cfg(feature = "tracing")]
+    return tracing::event_enabled!(target: VERIFY, tracing::Level::WARN);
+    #[cfg(not(feature = "tracing"))]
+    false
+}
+
 fn answered_slowly(event_id: Option<&EventId>, elapsed: Duration) {
-    warn!(
+    warn!(target: VERIFY,
         event_id = event_id.map(EventId::as_str),
         ?elapsed,
         "answered a delivery slowly: klikit counts this as a timeout after 10 s"
@@ -74,11 +90,17 @@ fn answered_slowly(event_id: Option<&EventId>, elapsed: Duration) {
 }
 
 fn not_answered(event_id: Option<&EventId>, elapsed: Duration) {
-    warn!(
+    warn!(target: VERIFY,
         event_id = event_id.map(EventId::as_str),
         ?elapsed,
         "a delivery was given up before it was answered: klikit counts this as a timeout after 10 s"
     );
+}
+
+/// A layer with this keyring is about to serve.
+pub(crate) fn serves(keyring: &Keyring) {
+    #[cfg(feature = "metrics")]
+    metrics::serves(keyring);
 }
 
 /// A body that is not verified yet has taken so many bytes of the buffer budget.
@@ -112,7 +134,10 @@ pub(crate) fn in_attempt<F: Future>(
     #[cfg(feature = "tracing")]
     let future = {
         let event_id = event_id.map(EventId::as_str);
-        tracing::Instrument::instrument(future, tracing::info_span!("klikit_attempt", event_id, tenant, attempt))
+        tracing::Instrument::instrument(
+            future,
+            tracing::info_span!(target: INBOX, "klikit_attempt", event_id, tenant, attempt),
+        )
     };
     future
 }
@@ -120,7 +145,7 @@ pub(crate) fn in_attempt<F: Future>(
 /// It was handled, or stored, before.
 #[cfg(feature = "dedupe")]
 pub(crate) fn duplicate(event_id: Option<&EventId>, tenant: &str) {
-    debug!(event_id = event_id.map(EventId::as_str), tenant, "ignored a duplicate");
+    debug!(target: DEDUPE, event_id = event_id.map(EventId::as_str), tenant, "ignored a duplicate");
     #[cfg(feature = "metrics")]
     metrics::duplicate(tenant);
 }
@@ -131,7 +156,7 @@ pub(crate) fn inbox(counts: &crate::inbox::Counts) {
 }
 
 pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {
-    error!(
+    error!(target: VERIFY,
         status = status.as_u16(),
         "on_rejection gave status {sent}, by which klikit would take the order for delivered: replaced it"
     );
@@ -140,30 +165,37 @@ pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {
 /// `who` found no [`Delivery`](crate::Delivery).
 #[cfg(any(feature = "axum", feature = "dedupe"))]
 pub(crate) fn unverified(who: &str) {
-    error!("{who} got a request without a verified delivery: put KlikitVerifyLayer outside of it");
+    error!(target: VERIFY, "{who} got a request without a verified delivery: put KlikitVerifyLayer outside of it");
 }
 
 #[cfg(feature = "dedupe")]
 pub(crate) fn conflict(event_id: Option<&EventId>, tenant: &str) {
-    warn!(event_id = event_id.map(EventId::as_str), tenant, "an event id came with another body than before");
+    warn!(target: DEDUPE, event_id = event_id.map(EventId::as_str), tenant, "an event id came with another body than before");
     #[cfg(feature = "metrics")]
     metrics::conflict(tenant);
 }
 
-/// A store failed to do `what`.
+/// A store failed to do `what` to a delivery.
 #[cfg(feature = "dedupe")]
-pub(crate) fn store_failed(what: &str, error: &dyn Error) {
-    warn!(source = error.source(), "cannot {what} a delivery: {error}");
+pub(crate) fn store_failed(what: &str, event_id: Option<&EventId>, error: &dyn Error) {
+    let event_id = event_id.map(EventId::as_str);
+    warn!(target: STORE, event_id, source = error.source(), "cannot {what} a delivery: {error}");
+}
+
+/// A store failed to do `what` for the inbox.
+#[cfg(feature = "inbox")]
+pub(crate) fn inbox_store_failed(what: &str, error: &dyn Error) {
+    warn!(target: STORE, source = error.source(), "cannot {what} deliveries: {error}");
 }
 
 #[cfg(feature = "dedupe")]
 pub(crate) fn handler_hung(event_id: Option<&EventId>, deadline: Duration) {
-    error!(event_id = event_id.map(EventId::as_str), ?deadline, "gave up a handler that took longer than its deadline");
+    error!(target: DEDUPE, event_id = event_id.map(EventId::as_str), ?deadline, "gave up a handler that took longer than its deadline");
 }
 
 #[cfg(feature = "dedupe")]
 pub(crate) fn claim_lost(event_id: Option<&EventId>) {
-    warn!(
+    warn!(target: DEDUPE,
         event_id = event_id.map(EventId::as_str),
         "a claim ran out or was forgotten while its delivery was handled: it may be handled again"
     );
@@ -172,18 +204,18 @@ pub(crate) fn claim_lost(event_id: Option<&EventId>) {
 /// The acceptor got a request from a worker.
 #[cfg(feature = "inbox")]
 pub(crate) fn acceptor_is_handler() {
-    error!("the inbox's worker was given the inbox's own acceptor to handle deliveries: give it the handler");
+    error!(target: INBOX, "the inbox's worker was given the inbox's own acceptor to handle deliveries: give it the handler");
 }
 
 #[cfg(feature = "inbox")]
 pub(crate) fn backlog_full(max_backlog: u64) {
-    warn!(max_backlog, "too many deliveries wait to be handled: refused one");
+    warn!(target: INBOX, max_backlog, "too many deliveries wait to be handled: refused one");
 }
 
 /// `pause` is that before the next attempt.
 #[cfg(feature = "inbox")]
 pub(crate) fn attempt_failed(event_id: Option<&EventId>, attempt: u32, pause: Duration, reason: &str) {
-    warn!(
+    warn!(target: INBOX,
         event_id = event_id.map(EventId::as_str),
         attempt,
         ?pause,
@@ -193,18 +225,18 @@ pub(crate) fn attempt_failed(event_id: Option<&EventId>, attempt: u32, pause: Du
 
 #[cfg(feature = "inbox")]
 pub(crate) fn dead(event_id: Option<&EventId>, attempt: u32, reason: &str) {
-    error!(event_id = event_id.map(EventId::as_str), attempt, "gave a delivery up: {reason}");
+    error!(target: INBOX, event_id = event_id.map(EventId::as_str), attempt, "gave a delivery up: {reason}");
 }
 
 #[cfg(feature = "inbox")]
 pub(crate) fn lease_lost(event_id: Option<&EventId>) {
-    warn!(event_id = event_id.map(EventId::as_str), "a lease ran out: another worker may handle its delivery again");
+    warn!(target: INBOX, event_id = event_id.map(EventId::as_str), "a lease ran out: another worker may handle its delivery again");
 }
 
 /// Logged once by each store.
 #[cfg(feature = "dedupe")]
 pub(crate) fn memory_store_full(capacity: usize) {
-    warn!(
+    warn!(target: STORE,
         capacity,
         "the memory store is full: from now on it forgets what was completed longest ago, and would handle a copy of that again"
     );
@@ -213,11 +245,11 @@ pub(crate) fn memory_store_full(capacity: usize) {
 /// Postgres was found in a state in which it can forget deliveries.
 #[cfg(feature = "postgres")]
 pub(crate) fn postgres_may_forget(why: &str) {
-    warn!("Postgres may forget deliveries: {why}");
+    warn!(target: STORE, "Postgres may forget deliveries: {why}");
 }
 
 /// Redis was found in a state in which it can forget deliveries.
 #[cfg(feature = "redis")]
 pub(crate) fn redis_may_forget(why: &str) {
-    warn!("Redis may forget deliveries: {why}");
+    warn!(target: STORE, "Redis may forget deliveries: {why}");
 }

@@ -1,11 +1,13 @@
 //! One delivery on its way through the verify layer: its span, its times, and what is counted of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration, time::SystemTime};
 
 use http::StatusCode;
 use tokio::time::Instant;
 
 use super::Refusal;
+#[cfg(feature = "tracing")]
+use super::VERIFY;
 use crate::{
     event::{EventId, EventType},
     keyring::Signer,
@@ -14,17 +16,21 @@ use crate::{
 /// From when on an answer is worth a warning: there is little left of klikit's 10 seconds.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// Watches one delivery, if anybody wants to know: otherwise it costs no clock and no memory.
+/// Of a piece of a body whose hashing is timed by itself. A sender must not buy two looks at the clock with each byte.
+const MIN_TIMED: usize = 4096;
+
+/// Watches one delivery, if anybody wants to know: otherwise it looks at no clock and takes no memory.
 pub(crate) struct Watch(Option<Box<Watched>>);
 
 struct Watched {
     started: Instant,
     /// How long the body was waited for, and read.
-    received: Duration,
+    waited: Duration,
     hashed: Duration,
+    /// How much of the body has come.
+    bytes: usize,
     stage: Stage,
-    /// For the log.
-    event_id: Option<EventId>,
+    claimed: Claimed,
     #[cfg(feature = "tracing")]
     span: tracing::Span,
 }
@@ -39,12 +45,21 @@ enum Stage {
     Over,
 }
 
+/// What the head of a request claims to be.
+#[derive(Default)]
+pub(crate) struct Claimed {
+    pub(crate) event_id: Option<EventId>,
+    pub(crate) event_type: Option<EventType>,
+    /// Whose secrets it is to be verified with.
+    pub(crate) tenant: Option<Arc<str>>,
+}
+
 /// What a verified delivery is known by.
 pub(crate) struct Known<'a> {
     pub(crate) event_id: Option<&'a EventId>,
     pub(crate) event_type: Option<&'a EventType>,
     pub(crate) signer: &'a Signer,
-    pub(crate) bytes: usize,
+    pub(crate) received_at: SystemTime,
 }
 
 /// While it is there, what is logged belongs to the delivery.
@@ -73,10 +88,17 @@ impl Watch {
         )
     }
 
-    /// Runs what hashes, or a part of it.
     #[inline]
-    pub(crate) fn hashing<T>(&mut self, hash: impl FnOnce() -> T) -> T {
-        let started = self.0.as_ref().map(|_| now());
+    pub(crate) fn claims(&mut self, claimed: impl FnOnce() -> Claimed) {
+        if let Some(watched) = &mut self.0 {
+            watched.claims(claimed());
+        }
+    }
+
+    /// Runs what hashes so many bytes.
+    #[inline]
+    pub(crate) fn hashing<T>(&mut self, bytes: usize, hash: impl FnOnce() -> T) -> T {
+        let started = if self.0.is_some() && bytes >= MIN_TIMED { Some(now()) } else { None };
         let hashed = hash();
         if let (Some(watched), Some(started)) = (&mut self.0, started) {
             watched.hashed(started);
@@ -84,11 +106,11 @@ impl Watch {
         hashed
     }
 
-    /// The body is whole, or it will never be.
+    /// Nothing more comes of the body, of which so many bytes have come.
     #[inline]
-    pub(crate) fn received(&mut self) {
+    pub(crate) fn received(&mut self, bytes: usize) {
         if let Some(watched) = &mut self.0 {
-            watched.received();
+            watched.received(bytes);
         }
     }
 
@@ -120,18 +142,21 @@ impl Watched {
     fn new() -> Self {
         Self {
             started: Instant::now(),
-            received: Duration::ZERO,
+            waited: Duration::ZERO,
             hashed: Duration::ZERO,
+            bytes: 0,
             stage: Stage::Unverified,
-            event_id: None,
+            claimed: Claimed::default(),
             #[cfg(feature = "tracing")]
             span: tracing::info_span!(
+                target: VERIFY,
                 "klikit_delivery",
                 event_id = tracing::field::Empty,
                 event_type = tracing::field::Empty,
                 tenant = tracing::field::Empty,
                 secret_id = tracing::field::Empty,
                 verdict = tracing::field::Empty,
+                reason = tracing::field::Empty,
                 status = tracing::field::Empty,
                 bytes = tracing::field::Empty,
                 body_wait_ms = tracing::field::Empty,
@@ -147,31 +172,38 @@ impl Watched {
     }
 
     #[cold]
+    fn claims(&mut self, claimed: Claimed) {
+        self.claimed = claimed;
+    }
+
+    #[cold]
     fn hashed(&mut self, since: Instant) {
         self.hashed += since.elapsed();
     }
 
     #[cold]
-    fn received(&mut self) {
-        self.received = self.started.elapsed().saturating_sub(self.hashed);
+    fn received(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        self.waited = self.started.elapsed().saturating_sub(self.hashed);
     }
 
     #[cold]
     fn verified(&mut self, known: &Known<'_>) {
-        let Known { event_id, event_type, signer, bytes } = *known;
+        let Known { event_id, event_type, signer, received_at } = *known;
         self.stage = Stage::Verified;
-        self.event_id = event_id.cloned();
+        // In klikit's older form the body says which, and not the head.
+        self.claimed = Claimed {
+            event_id: event_id.cloned(),
+            event_type: event_type.cloned(),
+            tenant: Some(Arc::clone(&signer.tenant)),
+        };
         #[cfg(feature = "tracing")]
         {
-            self.record_delivery(event_id, Some(&signer.tenant));
-            self.span.record("verdict", "verified");
-            self.span.record("event_type", event_type.map(EventType::as_str));
+            self.record("verified");
             self.span.record("secret_id", &*signer.secret_id);
-            self.span.record("bytes", bytes);
-            self.record_times();
         }
         #[cfg(feature = "metrics")]
-        super::metrics::verified(signer, bytes);
+        super::metrics::verified(signer, self.bytes, received_at);
     }
 
     #[cold]
@@ -179,14 +211,13 @@ impl Watched {
         self.stage = Stage::Over;
         #[cfg(feature = "tracing")]
         {
-            self.record_delivery(refusal.event_id, refusal.tenant.map(|tenant| &**tenant));
-            self.span.record("verdict", "rejected");
+            self.record("rejected");
+            self.span.record("reason", refusal.reason);
             self.span.record("status", refusal.status.as_u16());
-            self.record_times();
         }
-        refusal.log();
+        refusal.log(&self.claimed);
         #[cfg(feature = "metrics")]
-        super::metrics::rejected(refusal.reason, refusal.tenant);
+        super::metrics::rejected(refusal.reason, self.claimed.tenant.as_ref());
     }
 
     #[cold]
@@ -196,23 +227,24 @@ impl Watched {
         self.span.record("status", status.map(|status| status.as_u16()));
         let elapsed = self.started.elapsed();
         if elapsed >= SLOW {
-            super::answered_slowly(self.event_id.as_ref(), elapsed);
+            super::answered_slowly(self.claimed.event_id.as_ref(), elapsed);
         }
         #[cfg(feature = "metrics")]
         super::metrics::answered(status, elapsed);
     }
 
+    /// What is known by the time of a verdict.
     #[cfg(feature = "tracing")]
-    fn record_delivery(&self, event_id: Option<&EventId>, tenant: Option<&str>) {
-        self.span.record("event_id", event_id.map(EventId::as_str));
-        self.span.record("tenant", tenant);
-    }
-
-    #[cfg(feature = "tracing")]
-    fn record_times(&self) {
+    fn record(&self, verdict: &str) {
+        let Self { span, claimed, .. } = self;
+        span.record("event_id", claimed.event_id.as_ref().map(EventId::as_str));
+        span.record("event_type", claimed.event_type.as_ref().map(EventType::as_str));
+        span.record("tenant", claimed.tenant.as_deref());
+        span.record("verdict", verdict);
+        span.record("bytes", self.bytes);
         let whole = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
-        self.span.record("body_wait_ms", whole(self.received.as_millis()));
-        self.span.record("hash_us", whole(self.hashed.as_micros()));
+        span.record("body_wait_ms", whole(self.waited.as_millis()));
+        span.record("hash_us", whole(self.hashed.as_micros()));
     }
 }
 
@@ -223,18 +255,36 @@ impl Drop for Watched {
             return;
         }
         #[cfg(feature = "tracing")]
-        let _entered = self.span.enter();
-        if self.stage == Stage::Unverified {
-            #[cfg(feature = "tracing")]
-            self.span.record("verdict", "abandoned");
-            #[cfg(feature = "metrics")]
-            super::metrics::abandoned();
-        }
+        let _entered = self.span.clone().entered();
         let elapsed = self.started.elapsed();
-        if self.stage == Stage::Verified && elapsed >= SLOW {
-            super::not_answered(self.event_id.as_ref(), elapsed);
+        if self.stage == Stage::Unverified {
+            self.waited = elapsed.saturating_sub(self.hashed);
+            #[cfg(feature = "tracing")]
+            self.record("abandoned");
+            #[cfg(feature = "metrics")]
+            super::metrics::abandoned(self.claimed.tenant.as_ref());
+        } else {
+            #[cfg(feature = "metrics")]
+            super::metrics::not_answered(elapsed);
+        }
+        if elapsed >= SLOW {
+            super::not_answered(self.claimed.event_id.as_ref(), elapsed);
         }
     }
+}
+
+/// A span may be wanted and no warning, or the other way round.
+#[inline]
+fn somebody_listens() -> bool {
+    // A recorder cannot be asked for.
+    #[cfg(feature = "metrics")]
+    let listens = true;
+    #[cfg(all(feature = "tracing", not(feature = "metrics")))]
+    let listens = tracing::event_enabled!(target: VERIFY, tracing::Level::WARN)
+        || tracing::span_enabled!(target: VERIFY, tracing::Level::INFO);
+    #[cfg(not(any(feature = "tracing", feature = "metrics")))]
+    let listens = false;
+    listens
 }
 
 #[cold]
@@ -242,14 +292,25 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[inline]
-fn somebody_listens() -> bool {
-    // A recorder cannot be asked for.
-    #[cfg(feature = "metrics")]
-    let listens = true;
-    #[cfg(all(feature = "tracing", not(feature = "metrics")))]
-    let listens = tracing::enabled!(tracing::Level::WARN);
-    #[cfg(not(any(feature = "tracing", feature = "metrics")))]
-    let listens = false;
-    listens
+#[cfg(all(test, feature = "dedupe"))]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn hashing_adds_up_and_is_no_waiting() {
+        let mut watch = Watch(Some(Box::new(Watched::new())));
+        let takes = |millis| move || assert!(advance(Duration::from_millis(millis)).now_or_never().is_none());
+        advance(Duration::from_millis(100)).await;
+        watch.hashing(MIN_TIMED, takes(5));
+        watch.hashing(MIN_TIMED, takes(7));
+        // Too short to be looked at.
+        watch.hashing(MIN_TIMED - 1, takes(9));
+        watch.received(3);
+        let watched = watch.0.as_mut().expect("it is watched");
+        assert_eq!((watched.hashed.as_millis(), watched.waited.as_millis(), watched.bytes), (12, 109, 3));
+        watched.stage = Stage::Over;
+    }
 }

@@ -51,8 +51,9 @@ impl Budget {
     /// if need be.
     pub(super) fn charge(self: &Arc<Self>, bytes: usize, asker: Option<Instant>) -> Result<Charge, Exhausted> {
         self.take(0, bytes, asker)?;
+        let charge = Charge { budget: Arc::clone(self), bytes };
         telemetry::buffered(bytes);
-        Ok(Charge { budget: Arc::clone(self), bytes })
+        Ok(charge)
     }
 
     /// Sets aside what is missing to `bytes` when `held` are set aside already.
@@ -69,11 +70,11 @@ impl Budget {
                 break;
             }
             let Evicted { buffer, waker } = evict_longest(&mut waiting, asker)?;
-            // What it was charged is given back under the lock, so that nobody evicts one more than it takes. Memory and waker
-            // are others' code.
-            let memory = buffer.into_bytes();
+            // What it was charged is given back under the lock, so that nobody evicts one more than it takes. Memory, waker, and
+            // whoever counts are others' code.
+            let freed = buffer.evict();
             drop(waiting);
-            drop(memory);
+            drop(freed);
             waker.wake();
         }
         Ok(())
@@ -119,16 +120,38 @@ impl Charge {
     /// Sets further bytes aside, so that there are `bytes` in all. `asker` is as for [`Budget::charge`].
     pub(super) fn grow_to(&mut self, bytes: usize, asker: Option<Instant>) -> Result<(), Exhausted> {
         self.budget.take(self.bytes, bytes, asker)?;
-        telemetry::buffered(bytes.saturating_sub(self.bytes));
-        self.bytes = self.bytes.max(bytes);
+        let more = bytes.saturating_sub(self.bytes);
+        self.bytes += more;
+        telemetry::buffered(more);
         Ok(())
+    }
+
+    /// Gives them back now, and has it counted when the answer is dropped.
+    pub(super) fn give_back(mut self) -> GivenBack {
+        self.take_back()
+    }
+
+    fn take_back(&mut self) -> GivenBack {
+        let bytes = mem::take(&mut self.bytes);
+        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        GivenBack(bytes)
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        telemetry::released(self.bytes);
+        self.take_back();
+    }
+}
+
+/// Bytes that were given back, and are no longer counted once this is dropped.
+pub(super) struct GivenBack(usize);
+
+impl Drop for GivenBack {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            telemetry::released(self.0);
+        }
     }
 }
 

@@ -82,9 +82,9 @@ impl Collect {
         Arc::clone(&self.config)
     }
 
-    /// Whose secrets the body may be signed with.
-    pub(super) fn tenant(&self) -> Arc<str> {
-        Arc::clone(&self.expected.secrets[0].signer().tenant)
+    /// How much of the body has come.
+    pub(super) fn seen(&self) -> usize {
+        self.seen
     }
 
     /// Looks for the cause of a mismatch, if that is wanted.
@@ -112,10 +112,7 @@ impl Collect {
         for _ in 0..FRAMES_PER_POLL {
             match body.as_mut().poll_frame(cx) {
                 Poll::Pending => return self.pause(cx),
-                Poll::Ready(None) => {
-                    watch.received();
-                    return Poll::Ready(Ok(self.finish(watch)?));
-                }
+                Poll::Ready(None) => return Poll::Ready(Ok(self.finish(watch)?)),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Rejection::body_unreadable(error.into()))),
                 // Trailers are not signed: they are dropped.
                 Poll::Ready(Some(Ok(frame))) => {
@@ -147,7 +144,7 @@ impl Collect {
             if !self.buffer.is_empty() {
                 let so_far = self.buffer.as_slice();
                 let Expected { secrets, prefix, .. } = &self.expected;
-                watch.hashing(|| {
+                watch.hashing(frame.len(), || {
                     let start = || Box::new(secrets[0].key().start_with(prefix, so_far));
                     self.signing.get_or_insert_with(start).update(&frame);
                 });
@@ -174,7 +171,8 @@ impl Collect {
         if self.draining {
             return Err(RejectionKind::BodyTooLarge);
         }
-        let signer = watch.hashing(|| self.signer()).ok_or(RejectionKind::SignatureMismatch)?;
+        let signer =
+            watch.hashing(self.buffer.as_slice().len(), || self.signer()).ok_or(RejectionKind::SignatureMismatch)?;
         Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })
     }
 

@@ -49,6 +49,13 @@ impl Config {
         }
     }
 
+    /// Tells whoever counts what there will be to count.
+    pub(super) fn announce(&self) {
+        if let Keyrings::One(keyring) = &self.keyrings {
+            telemetry::serves(keyring);
+        }
+    }
+
     /// The rejection of a request whose head was refused.
     pub(super) fn refuse(&self, kind: RejectionKind, headers: &HeaderMap) -> Rejection {
         let rejection = Rejection::from(kind);

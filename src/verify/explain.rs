@@ -12,6 +12,7 @@ use super::rejection::RejectionKind;
 use crate::{
     diagnose::{self, Diagnosis},
     keyring::{KeyedSecret, Keyring},
+    telemetry,
 };
 
 /// From one diagnosis to the next, whoever sends what: that is what makes a flood of forged deliveries cheap.
@@ -23,12 +24,18 @@ pub(super) const MAX_BODY: usize = 32 * 1024;
 /// Looks for causes, shared by all services of a layer.
 pub(super) struct Explain {
     candidates: Option<Keyring>,
-    last: Mutex<Option<Instant>>,
+    /// Of its own, since anybody can send a request without a signature each second, and hide nothing by it.
+    heads: Turn,
+    bodies: Turn,
 }
+
+/// When one was looked at last.
+#[derive(Default)]
+struct Turn(Mutex<Option<Instant>>);
 
 impl Explain {
     pub(super) fn new(candidates: Option<Keyring>) -> Self {
-        Self { candidates, last: Mutex::default() }
+        Self { candidates, heads: Turn::default(), bodies: Turn::default() }
     }
 
     /// Of a request whose head was refused.
@@ -40,18 +47,24 @@ impl Explain {
                 | RejectionKind::MissingEventId
                 | RejectionKind::MalformedEventId
         );
-        (shows_in_headers && self.take_turn()).then(|| diagnose::of_head(headers))
+        (shows_in_headers && self.heads.take()).then(|| diagnose::of_head(headers))
     }
 
     /// Of a body that was not signed with any of these secrets.
     pub(super) fn mismatch(&self, secrets: &[KeyedSecret], headers: &HeaderMap, body: &[u8]) -> Option<Diagnosis> {
-        let due = body.len() <= MAX_BODY && self.take_turn();
+        let due = body.len() <= MAX_BODY && self.bodies.take();
         due.then(|| diagnose::of_delivery(secrets, self.candidates.as_ref(), headers, body))
     }
+}
 
-    fn take_turn(&self) -> bool {
+impl Turn {
+    /// Whether it is time for the next, which then is taken.
+    fn take(&self) -> bool {
+        if !telemetry::refusals_are_heard() {
+            return false;
+        }
         // Nothing that panics runs under the lock.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| last.elapsed() >= PAUSE);
         if due {
             *last = Some(Instant::now());

@@ -96,6 +96,7 @@ where
                     if verified.is_none() {
                         let claims = &mut head.as_mut().expect(WAITING).claims;
                         let collected = ready!(collect.poll(cx, body, watch));
+                        watch.received(collect.seen());
                         let read =
                             collected.and_then(|it| claims.read_signed(&it.bytes).map(|()| it).map_err(Into::into));
                         match read {
@@ -104,7 +105,6 @@ where
                                 *verified = Some(it);
                             }
                             Err(rejection) => {
-                                let rejection = rejection.of(claims.event_id().cloned(), collect.tenant());
                                 #[cfg(feature = "diagnose")]
                                 let rejection =
                                     collect.explain(rejection, &head.as_ref().expect(WAITING).parts.headers);
@@ -114,7 +114,10 @@ where
                             }
                         }
                     }
-                    ready!(head.as_mut().expect(WAITING).inner.poll_ready(cx))?;
+                    if let Err(error) = ready!(head.as_mut().expect(WAITING).inner.poll_ready(cx)) {
+                        watch.answered(None);
+                        return Poll::Ready(Err(error));
+                    }
                     let Head { mut inner, parts, claims } = head.take().expect(WAITING);
                     let request = claims.confirm(parts, verified.take().expect(WAITING));
                     // The instance that said it was ready, not a clone of it.

@@ -1,6 +1,6 @@
 //! What can be refused before one byte of the body is read.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 
@@ -13,8 +13,9 @@ use super::{
 use crate::{
     event::{Delivery, EventId, EventType},
     header::name,
+    keyring::Secrets,
     signature::Signature,
-    telemetry::Known,
+    telemetry::{Claimed, Known},
 };
 
 /// What the head of a request claims. Nothing of it is believed before the body is verified.
@@ -67,16 +68,35 @@ impl Claims {
         Ok((Self { event_id, event_type, framing, received_at, signed_at: signed.at }, expected))
     }
 
-    pub(super) fn event_id(&self) -> Option<&EventId> {
-        self.event_id.as_ref()
-    }
-
+    /// For the log.
     pub(super) fn known<'a>(&'a self, verified: &'a Verified) -> Known<'a> {
         Known {
             event_id: self.event_id.as_ref(),
             event_type: self.event_type.as_ref(),
             signer: &verified.signer,
-            bytes: verified.bytes.len(),
+            received_at: self.received_at,
+        }
+    }
+
+    /// For the log.
+    pub(super) fn claimed(&self, secrets: &Secrets) -> Claimed {
+        Claimed {
+            event_id: self.event_id.clone(),
+            event_type: self.event_type.clone(),
+            tenant: Some(Arc::clone(&secrets[0].signer().tenant)),
+        }
+    }
+
+    /// For the log, of a head that was refused.
+    pub(super) fn claimed_by(headers: &HeaderMap) -> Claimed {
+        let once = |name| {
+            let mut values = headers.get_all(name).iter();
+            values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
+        };
+        Claimed {
+            event_id: once(name::EVENT_ID).and_then(EventId::parse),
+            event_type: once(name::EVENT_TYPE).and_then(EventType::parse),
+            tenant: None,
         }
     }
 

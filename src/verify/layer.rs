@@ -245,6 +245,7 @@ impl<S> Layer<S> for KlikitVerifyLayer {
     type Service = KlikitVerify<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.config.announce();
         KlikitVerify::new(inner, Arc::clone(&self.config))
     }
 }

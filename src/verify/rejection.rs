@@ -6,10 +6,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::budget::Exhausted;
 #[cfg(feature = "diagnose")]
 use crate::diagnose::Diagnosis;
-use crate::{
-    event::EventId,
-    telemetry::{Explanation, Refusal},
-};
+use crate::telemetry::{Explanation, Refusal};
 
 /// Any error, as middleware passes it on.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -22,9 +19,6 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub struct Rejection {
     kind: RejectionKind,
     source: Option<Arc<dyn Error + Send + Sync>>,
-    /// What the head claimed, for the log: nothing of it is verified, so it is not public.
-    event_id: Option<EventId>,
-    tenant: Option<Arc<str>>,
     /// For the log alone: whoever forges deliveries is not to learn from it.
     #[cfg(feature = "diagnose")]
     explanation: Option<Arc<Diagnosis>>,
@@ -133,11 +127,6 @@ impl Rejection {
         Self { source: Some(source.into()), ..RejectionKind::BodyUnreadable.into() }
     }
 
-    /// Says which delivery, and with whose secrets it was to be verified.
-    pub(super) fn of(self, event_id: Option<EventId>, tenant: Arc<str>) -> Self {
-        Self { event_id, tenant: Some(tenant), ..self }
-    }
-
     #[cfg(feature = "diagnose")]
     pub(super) fn explained(self, diagnosis: Option<Diagnosis>) -> Self {
         Self { explanation: diagnosis.map(Arc::new), ..self }
@@ -159,14 +148,7 @@ impl Rejection {
 
     /// For the log. `status` is that of the answer.
     pub(super) fn refusal(&self, status: StatusCode) -> Refusal<'_> {
-        Refusal {
-            status,
-            reason: self.kind.as_str(),
-            error: self,
-            event_id: self.event_id.as_ref(),
-            tenant: self.tenant.as_ref(),
-            explanation: self.explanation(),
-        }
+        Refusal { status, reason: self.kind.as_str(), error: self, explanation: self.explanation() }
     }
 
     /// What was wrong.
@@ -205,8 +187,6 @@ impl From<RejectionKind> for Rejection {
         Self {
             kind,
             source: None,
-            event_id: None,
-            tenant: None,
             #[cfg(feature = "diagnose")]
             explanation: None,
         }

@@ -56,14 +56,19 @@ where
             let (parts, _) = request.into_parts();
             return ResponseFuture::hand_on(self.inner.clone(), replay.request(parts));
         }
-        let watch = Watch::begin();
+        let mut watch = Watch::begin();
+        let _entered = watch.enter();
         let config = Arc::clone(&self.config);
         let (mut parts, body) = request.into_parts();
         match Claims::check(&mut parts, &config) {
             Ok((claims, expected)) => {
+                watch.claims(|| claims.claimed(&expected.secrets));
                 ResponseFuture::receive(self.inner.clone(), parts, claims, body, Collect::new(config, expected), watch)
             }
-            Err(kind) => ResponseFuture::reject(config.refuse(kind, &parts.headers), config, watch),
+            Err(kind) => {
+                watch.claims(|| Claims::claimed_by(&parts.headers));
+                ResponseFuture::reject(config.refuse(kind, &parts.headers), config, watch)
+            }
         }
     }
 }

@@ -208,7 +208,7 @@ impl Task<'_> {
                 }
                 Ok(false) => return,
                 Err(error) => {
-                    telemetry::store_failed("extend the lease on", &error);
+                    telemetry::store_failed("extend the lease on", self.event_id, &error);
                     if Instant::now() >= *held_until {
                         return;
                     }
@@ -254,7 +254,7 @@ impl Task<'_> {
     /// Once: what is not given back now is taken up again when its lease has run out.
     async fn give_back(&self) {
         if let Err(error) = self.config.store.give_back(&self.lease).await {
-            telemetry::store_failed("give back", &error);
+            telemetry::store_failed("give back", self.event_id, &error);
         }
     }
 
@@ -285,7 +285,7 @@ impl Task<'_> {
             };
             match told {
                 Ok(held) => return held,
-                Err(error) => telemetry::store_failed("settle", &error),
+                Err(error) => telemetry::store_failed("settle", self.event_id, &error),
             }
             sleep(pause).await;
             pause = (2 * pause).min(MAX_PAUSE);

@@ -31,10 +31,6 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 /// How many to purge at once.
 const PURGED: u32 = 1000;
 
-/// How often to tell what is in the inbox.
-#[cfg(feature = "metrics")]
-const MEASURE_INTERVAL: Duration = Duration::from_secs(15);
-
 /// How long it may take to give back what was leased.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
@@ -86,6 +82,8 @@ struct Settings {
     handler_deadline: Duration,
     drain_deadline: Duration,
     poll_interval: Duration,
+    #[cfg(feature = "metrics")]
+    metrics_interval: Option<Duration>,
     outcome: Arc<dyn Fn(StatusCode) -> Outcome + Send + Sync>,
 }
 
@@ -99,6 +97,8 @@ impl<S> Worker<S> {
             handler_deadline: Duration::from_secs(5 * 60),
             drain_deadline: Duration::from_secs(25),
             poll_interval: Duration::from_secs(1),
+            #[cfg(feature = "metrics")]
+            metrics_interval: Some(Duration::from_secs(15)),
             outcome: Arc::new(Outcome::of),
         };
         Self { handler, config, settings }
@@ -158,6 +158,15 @@ impl<S> Worker<S> {
         self
     }
 
+    /// How often to tell [`metrics`](crate::metrics) what is in the inbox: every 15 seconds unless set, a second at least, and
+    /// `None` for never. It has the store count everything that is there: where that is much, as with
+    /// [kept](super::Inbox::keep_bodies) deliveries on Postgres, let it be one worker that does, or do it less often.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_interval(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.settings.metrics_interval = time.into().map(|time| time.clamp(Duration::from_secs(1), DAY));
+        self
+    }
+
     /// What the status of the handler's answer means: [`Outcome::of`] unless set.
     pub fn outcome(mut self, outcome: impl Fn(StatusCode) -> Outcome + Send + Sync + 'static) -> Self {
         self.settings.outcome = Arc::new(outcome);
@@ -188,7 +197,9 @@ impl<S> Worker<S> {
         #[cfg(feature = "metrics")]
         let mut measuring = JoinSet::new();
         #[cfg(feature = "metrics")]
-        measuring.spawn(measure(Arc::clone(&looker.config)));
+        if let Some(interval) = looker.settings.metrics_interval {
+            measuring.spawn(measure(Arc::clone(&looker.config), interval));
+        }
         let mut pace = Pace::new();
         loop {
             let stopped = {
@@ -261,7 +272,7 @@ impl Looker {
         // An answer that comes later is of leases that have run out.
         let leased = timeout(lease, self.config.store.lease(limit, lease, max_attempts)).await;
         let leased = leased.unwrap_or_else(|_| Err(StoreError::deadline())).unwrap_or_else(|error| {
-            telemetry::store_failed("lease", &error);
+            telemetry::inbox_store_failed("lease", &error);
             Vec::new()
         });
         // As many as were asked for: there may be more.
@@ -274,7 +285,7 @@ impl Looker {
         let given_back = join_all(leased.iter().map(|leased| self.config.store.give_back(leased.lease())));
         let results = timeout(GIVING_BACK, given_back).await.unwrap_or_else(|_| vec![Err(StoreError::deadline())]);
         for error in results.into_iter().filter_map(Result::err) {
-            telemetry::store_failed("give back", &error);
+            telemetry::inbox_store_failed("give back", &error);
         }
     }
 
@@ -291,7 +302,7 @@ impl Looker {
                 match store.purge_done(PURGED).await {
                     Ok(purged) if purged >= u64::from(PURGED) => {}
                     Ok(_) => return,
-                    Err(error) => return telemetry::store_failed("purge", &error),
+                    Err(error) => return telemetry::inbox_store_failed("purge", &error),
                 }
             }
         });
@@ -300,13 +311,16 @@ impl Looker {
 
 /// Tells now and then what is in the inbox, until it is dropped.
 #[cfg(feature = "metrics")]
-async fn measure(config: Arc<Config>) {
+async fn measure(config: Arc<Config>, interval: Duration) {
     loop {
-        match config.store.counts().await {
+        let next = Instant::now() + interval;
+        // One that never answers would be the last.
+        let counts = timeout(interval, config.store.counts()).await;
+        match counts.unwrap_or_else(|_| Err(StoreError::deadline())) {
             Ok(counts) => telemetry::inbox(&counts),
-            Err(error) => telemetry::store_failed("count", &error),
+            Err(error) => telemetry::inbox_store_failed("count", &error),
         }
-        tokio::time::sleep(MEASURE_INTERVAL).await;
+        sleep_until(next).await;
     }
 }
 
