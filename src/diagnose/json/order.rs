@@ -13,10 +13,13 @@ pub(super) enum Order {
     /// The envelope as klikit documents it, the rest as it came: what a sorted map, such as Rust's `serde_json::Value`, was made
     /// of when the orders were sorted already.
     Envelope,
+    /// As klikit's deliveries are seen to be, where a sorted map has lost it: the envelope as documented, what comes from JSON
+    /// columns by length, the rest as it came.
+    Seen,
     /// Documented fields first, in klikit's order, in envelope, orders and brands.
     Documented,
-    /// The envelope as klikit documents it, the rest in alphabetical order.
-    EnvelopeThenSorted,
+    /// As `Seen`, and the rest in alphabetical order.
+    SeenAndSorted,
     /// In alphabetical order, everywhere.
     Sorted,
 }
@@ -38,6 +41,10 @@ const ORDER: [&str; 10] = [
 
 const BRAND: [&str; 2] = ["id", "title"];
 
+/// Fields of an order whose keys come in the order in which PostgreSQL's `jsonb` keeps them: the shorter first ("JSON Types" in
+/// its documentation leaves the order open; this is what it does).
+const COLUMNS: [&str; 2] = ["\"delivery_info\"", "\"fulfillment_rider\""];
+
 /// What a value is in klikit's documentation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -46,6 +53,8 @@ enum Role {
     Order,
     Brands,
     Brand,
+    /// In one of the columns, however deep.
+    Column,
     Other,
 }
 
@@ -61,6 +70,8 @@ impl Role {
                 (Some(Self::Orders), Kind::Object) => Self::Order,
                 (Some(Self::Order), Kind::Array) if key == Some("\"brands\"") => Self::Brands,
                 (Some(Self::Brands), Kind::Object) => Self::Brand,
+                (Some(Self::Order), _) if key.is_some_and(|key| COLUMNS.contains(&key)) => Self::Column,
+                (Some(Self::Column), _) => Self::Column,
                 _ => Self::Other,
             });
         }
@@ -78,16 +89,16 @@ impl Role {
 }
 
 impl Order {
-    const ALL: [Self; 5] = [Self::Received, Self::Envelope, Self::Documented, Self::EnvelopeThenSorted, Self::Sorted];
+    const ALL: [Self; 6] =
+        [Self::Received, Self::Envelope, Self::Seen, Self::Documented, Self::SeenAndSorted, Self::Sorted];
 
     pub(super) fn describe(self) -> Option<&'static str> {
         match self {
             Self::Received => None,
             Self::Envelope => Some("with the envelope's keys in klikit's order"),
             Self::Documented => Some("with its keys in klikit's documented order"),
-            Self::EnvelopeThenSorted => {
-                Some("with the envelope's keys in klikit's order and all others in alphabetical order")
-            }
+            Self::Seen => Some("with its keys in klikit's order"),
+            Self::SeenAndSorted => Some("with its keys in klikit's order, or else in alphabetical order"),
             Self::Sorted => Some("with its keys in alphabetical order"),
         }
     }
@@ -95,9 +106,9 @@ impl Order {
     pub(super) fn unlikelihood(self) -> u8 {
         match self {
             Self::Received => 0,
-            Self::Envelope => 1,
+            Self::Envelope | Self::Seen => 1,
             Self::Documented => 2,
-            Self::EnvelopeThenSorted | Self::Sorted => 3,
+            Self::SeenAndSorted | Self::Sorted => 3,
         }
     }
 
@@ -125,9 +136,15 @@ impl Order {
                 continue;
             }
             let own = &mut children[node.children()];
-            if matches!(self, Self::Sorted | Self::EnvelopeThenSorted) {
+            if matches!(self, Self::Sorted | Self::SeenAndSorted) {
                 // Stable, as a duplicate key's place among its like matters.
                 own.sort_by_cached_key(|child| decoded(key(child)));
+            }
+            if role == Role::Column && matches!(self, Self::Seen | Self::SeenAndSorted) {
+                own.sort_by_cached_key(|child| {
+                    let key = decoded(key(child));
+                    (key.len(), key)
+                });
             }
             let documented = match (self, role) {
                 (Self::Sorted, _) => &[],
