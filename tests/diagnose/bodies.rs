@@ -73,7 +73,7 @@ fn line_endings() {
 #[test]
 fn another_character_set() {
     let latin1 = r#"{"title":"Café Söhne, Ñandú","orders":[]}"#;
-    let windows = r#"{"title":"“Café” — 5 €","orders":[]}"#;
+    let windows = r#"{"title":"„Café“ — 5 €","orders":[]}"#;
     for (body, set) in [(latin1, "ISO-8859-1"), (latin1, "WINDOWS-1252"), (windows, "WINDOWS-1252")] {
         let body = body.as_bytes();
         let converted = run(&["iconv", "-f", "UTF-8", "-t", set], body);

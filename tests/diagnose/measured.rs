@@ -512,8 +512,13 @@ fn known_faults_get_their_cause() {
     print("fault", &tallies);
     assert_none_wrong(&tallies);
     for (name, tally) in &tallies {
-        // What Latin-1 has no character for is lost.
-        let share = if *name == "Latin-1" { 2 } else { 100 };
+        let share = match *name {
+            // What Latin-1 has no character for is lost.
+            "Latin-1" => 70,
+            // It sorts the keys, and the body of all sorts has them in an order that nobody knows.
+            "through serde_json" => 70,
+            _ => 100,
+        };
         assert!(tally.right * 100 >= tally.runs * share, "{name}: {} of {}", tally.right, tally.runs);
     }
 }

@@ -93,10 +93,10 @@ fn keys_are_put_in_the_documented_order() {
         written(Order::SeenAndSorted),
         r#"{"brand_id":5,"branch_id":6,"orders":[{"brands":[{"id":3,"logo":"y","title":"x"}],"id":4,"status":2,"z":1}]}"#
     );
-    let columns = r#"{"orders":[{"zz":1,"delivery_info":{"a":[{"ccc":1,"dd":2}],"eee":3,"bb":4},"y":{"aa":1,"b":2}}],"brand_id":5}"#;
+    let seen = r#"{"orders":[{"zz":1,"cart":[{"groups":[{"modifiers":[{"id":1,"price":2,"title":3}],"title":4}]}]}],"brand_id":5}"#;
     assert_eq!(
-        rewritten(columns, Layout::Compact, Strings::Received, Order::Seen),
-        r#"{"brand_id":5,"orders":[{"zz":1,"delivery_info":{"a":[{"dd":2,"ccc":1}],"bb":4,"eee":3},"y":{"aa":1,"b":2}}]}"#
+        rewritten(seen, Layout::Compact, Strings::Received, Order::Seen),
+        r#"{"brand_id":5,"orders":[{"zz":1,"cart":[{"groups":[{"title":4,"modifiers":[{"id":1,"title":3,"price":2}]}]}]}]}"#
     );
     // By what a key means, not by how it is written: A, B, C.
     let escaped = rewritten(r#"{"C":1,"\u0042":2,"A":3}"#, Layout::Compact, Strings::Received, Order::Sorted);
