@@ -78,8 +78,7 @@ impl Found {
 
     /// Takes off what the configured one has too much, a layer at a time.
     fn without_layers(&mut self, configured: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
-        let mut texts: Vec<(Zeroizing<Vec<u8>>, Option<(Cause, &'static str)>)> =
-            vec![(Zeroizing::new(configured.to_vec()), None)];
+        let mut texts = vec![(Zeroizing::new(configured.to_vec()), None::<(Cause, &str)>)];
         let mut next = 0;
         for _ in 0..MAX_LAYERS {
             let end = texts.len();

@@ -32,8 +32,8 @@
 //!
 //! # What it costs
 //!
-//! At most 256 times what it takes to write the body or to hash it, whatever it holds, and memory of some 50 times its length
-//! for JSON of the smallest values. So diagnose one refused delivery now and then, not each.
+//! At most 256 times what it takes to write or to hash the body, whatever it holds, and memory of up to some 70 times its length
+//! for JSON of the smallest values. So diagnose a refused delivery now and then, not each.
 //!
 //! # Example
 //!

@@ -34,10 +34,13 @@ enum Answer {
     TimedOut,
 }
 
+/// What a value looks like.
+type Shape = fn(&[u8]) -> String;
+
 impl SupportReport {
     /// Describes a request, of which nothing is kept but its shape.
     pub fn new(diagnosis: &Diagnosis, headers: &HeaderMap, body: &[u8]) -> Self {
-        let shapes: [(HeaderName, fn(&[u8]) -> String); 7] = [
+        let shapes: [(HeaderName, Shape); 7] = [
             (EVENT_ID, name_of_event),
             (EVENT_TYPE, name_of_event),
             (SIGNATURE, shape_of_signature),
@@ -46,7 +49,7 @@ impl SupportReport {
             (header::CONTENT_ENCODING, short_value),
             (header::TRANSFER_ENCODING, short_value),
         ];
-        let shape = |(name, shape): (HeaderName, fn(&[u8]) -> String)| {
+        let shape = |(name, shape): (HeaderName, Shape)| {
             let values: Vec<&HeaderValue> = headers.get_all(&name).iter().collect();
             let text = match values[..] {
                 [] => "missing".to_owned(),

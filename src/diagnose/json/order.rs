@@ -13,81 +13,108 @@ pub(super) enum Order {
     /// The envelope as klikit documents it, the rest as it came: what a sorted map, such as Rust's `serde_json::Value`, was made
     /// of when the orders were sorted already.
     Envelope,
+    /// As in klikit's deliveries, where a sorted map has lost it: the envelope and some objects in an order of their own, the
+    /// rest as it came.
+    Seen,
     /// Documented fields first, in klikit's order, in envelope, orders and brands.
     Documented,
-    /// The envelope as klikit documents it, the rest in alphabetical order.
-    EnvelopeThenSorted,
+    /// As `Seen`, and the rest in alphabetical order.
+    SeenAndSorted,
     /// In alphabetical order, everywhere.
     Sorted,
 }
 
-const ENVELOPE: [&str; 3] = ["brand_id", "branch_id", "orders"];
-
-const ORDER: [&str; 10] = [
-    "id",
-    "external_id",
-    "business_id",
-    "brands",
-    "branch_id",
-    "status",
-    "cart",
-    "payment_status",
-    "payment_channel",
-    "payment_method",
-];
-
-const BRAND: [&str; 2] = ["id", "title"];
-
-/// What a value is in klikit's documentation.
+/// What an object is in klikit's deliveries, found by the keys on the way to it. Arrays pass theirs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Envelope,
-    Orders,
     Order,
-    Brands,
     Brand,
+    DeliveryInfo,
+    Rider,
+    Group,
+    GroupModifier,
+    ModifierGroup,
+    Modifier,
     Other,
 }
 
 impl Role {
     fn of_all(tree: &Tree<'_>) -> Vec<Self> {
         let mut roles: Vec<Self> = Vec::with_capacity(tree.nodes.len());
-        for (at, node) in tree.nodes.iter().enumerate() {
-            let parent = roles.get(node.parent as usize).copied().filter(|_| at > 0);
-            let key = tree.key(node);
-            roles.push(match (parent, node.kind) {
-                (None, Kind::Object) => Self::Envelope,
-                (Some(Self::Envelope), Kind::Array) if key == Some("\"orders\"") => Self::Orders,
-                (Some(Self::Orders), Kind::Object) => Self::Order,
-                (Some(Self::Order), Kind::Array) if key == Some("\"brands\"") => Self::Brands,
-                (Some(Self::Brands), Kind::Object) => Self::Brand,
-                _ => Self::Other,
+        for node in &tree.nodes {
+            // The root is its own parent, and not there yet.
+            let parent = roles.get(node.parent as usize).copied();
+            roles.push(match (parent, tree.key(node)) {
+                (None, _) => Self::Envelope,
+                (Some(parent), None) => parent,
+                (Some(parent), Some(key)) => parent.within(key.trim_matches('"')),
             });
         }
         roles
     }
 
+    fn within(self, key: &str) -> Self {
+        match (self, key) {
+            (Self::Envelope, "orders") => Self::Order,
+            (Self::Order, "brands") => Self::Brand,
+            (Self::Order, "delivery_info") => Self::DeliveryInfo,
+            (Self::Order, "fulfillment_rider") => Self::Rider,
+            (_, "groups") => Self::Group,
+            (Self::Group, "modifiers") => Self::GroupModifier,
+            (_, "modifier_groups") => Self::ModifierGroup,
+            (Self::ModifierGroup, "modifiers") => Self::Modifier,
+            _ => Self::Other,
+        }
+    }
+
+    /// In klikit's developer documentation.
     fn documented(self) -> &'static [&'static str] {
         match self {
-            Self::Envelope => &ENVELOPE,
-            Self::Order => &ORDER,
-            Self::Brand => &BRAND,
+            Self::Envelope => &["brand_id", "branch_id", "orders"],
+            Self::Order => &[
+                "id",
+                "external_id",
+                "business_id",
+                "brands",
+                "branch_id",
+                "status",
+                "cart",
+                "payment_status",
+                "payment_channel",
+                "payment_method",
+            ],
+            Self::Brand => &["id", "title"],
             _ => &[],
+        }
+    }
+
+    /// In deliveries, where nothing is documented. All other objects are in alphabetical order there, but for the envelope.
+    fn seen(self) -> &'static [&'static str] {
+        match self {
+            Self::Envelope => self.documented(),
+            Self::DeliveryInfo => &["email", "phone", "address", "keywords", "last_name", "first_name", "instruction"],
+            Self::Rider => &["name", "email", "phone", "photo_url", "coordinates", "license_plate"],
+            Self::Group => &["title", "modifiers"],
+            Self::GroupModifier => &["id", "title", "quantity", "price"],
+            Self::ModifierGroup => &["id", "name", "modifiers"],
+            Self::Modifier => &["id", "name", "price", "quantity", "unit_price", "modifier_groups"],
+            Self::Order | Self::Brand | Self::Other => &[],
         }
     }
 }
 
 impl Order {
-    const ALL: [Self; 5] = [Self::Received, Self::Envelope, Self::Documented, Self::EnvelopeThenSorted, Self::Sorted];
+    const ALL: [Self; 6] =
+        [Self::Received, Self::Envelope, Self::Seen, Self::Documented, Self::SeenAndSorted, Self::Sorted];
 
     pub(super) fn describe(self) -> Option<&'static str> {
         match self {
             Self::Received => None,
             Self::Envelope => Some("with the envelope's keys in klikit's order"),
             Self::Documented => Some("with its keys in klikit's documented order"),
-            Self::EnvelopeThenSorted => {
-                Some("with the envelope's keys in klikit's order and all others in alphabetical order")
-            }
+            Self::Seen => Some("with its keys in klikit's order"),
+            Self::SeenAndSorted => Some("with its keys in klikit's order, or else in alphabetical order"),
             Self::Sorted => Some("with its keys in alphabetical order"),
         }
     }
@@ -95,9 +122,9 @@ impl Order {
     pub(super) fn unlikelihood(self) -> u8 {
         match self {
             Self::Received => 0,
-            Self::Envelope => 1,
+            Self::Envelope | Self::Seen => 1,
             Self::Documented => 2,
-            Self::EnvelopeThenSorted | Self::Sorted => 3,
+            Self::SeenAndSorted | Self::Sorted => 3,
         }
     }
 
@@ -125,20 +152,21 @@ impl Order {
                 continue;
             }
             let own = &mut children[node.children()];
-            if matches!(self, Self::Sorted | Self::EnvelopeThenSorted) {
+            if matches!(self, Self::Sorted | Self::SeenAndSorted) {
                 // Stable, as a duplicate key's place among its like matters.
                 own.sort_by_cached_key(|child| decoded(key(child)));
             }
-            let documented = match (self, role) {
-                (Self::Sorted, _) => &[],
-                (Self::Documented, role) => role.documented(),
-                (_, Role::Envelope) => role.documented(),
-                _ => &[],
+            let known = match self {
+                Self::Received | Self::Sorted => &[],
+                Self::Envelope if role == Role::Envelope => role.documented(),
+                Self::Envelope => &[],
+                Self::Documented => role.documented(),
+                Self::Seen | Self::SeenAndSorted => role.seen(),
             };
-            if !documented.is_empty() {
+            if !known.is_empty() {
                 let place = |child: &u32| {
                     let name = key(child).trim_matches('"');
-                    documented.iter().position(|field| *field == name).unwrap_or(documented.len())
+                    known.iter().position(|field| *field == name).unwrap_or(known.len())
                 };
                 own.sort_by_key(place);
             }

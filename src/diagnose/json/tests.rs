@@ -90,8 +90,13 @@ fn keys_are_put_in_the_documented_order() {
         r#"{"brand_id":5,"branch_id":6,"orders":[{"z":1,"status":2,"brands":[{"title":"x","logo":"y","id":3}],"id":4}]}"#
     );
     assert_eq!(
-        written(Order::EnvelopeThenSorted),
+        written(Order::SeenAndSorted),
         r#"{"brand_id":5,"branch_id":6,"orders":[{"brands":[{"id":3,"logo":"y","title":"x"}],"id":4,"status":2,"z":1}]}"#
+    );
+    let seen = r#"{"orders":[{"zz":1,"cart":[{"groups":[{"modifiers":[{"id":1,"price":2,"title":3}],"title":4}]}]}],"brand_id":5}"#;
+    assert_eq!(
+        rewritten(seen, Layout::Compact, Strings::Received, Order::Seen),
+        r#"{"brand_id":5,"orders":[{"zz":1,"cart":[{"groups":[{"title":4,"modifiers":[{"id":1,"title":3,"price":2}]}]}]}]}"#
     );
     // By what a key means, not by how it is written: A, B, C.
     let escaped = rewritten(r#"{"C":1,"\u0042":2,"A":3}"#, Layout::Compact, Strings::Received, Order::Sorted);
@@ -115,14 +120,14 @@ fn work_is_bounded_whatever_the_body_is() {
     let bodies = [
         ("nothing", String::new()),
         ("deep arrays", nest(100_000)),
-        ("deep objects", format!("{}1{}", "{\"é/\":".repeat(20_000), "}".repeat(20_000))),
-        ("all beyond ASCII", format!("\"{}\"", "é".repeat(50_000))),
-        ("all slashes", format!("\"{}\"", "/".repeat(100_000))),
-        ("all quotes", format!("\"{}\"", "'".repeat(100_000))),
-        ("all escapes", format!("\"{}\"", "\\u0000".repeat(20_000))),
+        ("deep objects", format!("{}1{}", "{\"é/\":".repeat(5_000), "}".repeat(5_000))),
+        ("all beyond ASCII", format!("\"{}\"", "é".repeat(10_000))),
+        ("all slashes", format!("\"{}\"", "/".repeat(20_000))),
+        ("all quotes", format!("\"{}\"", "'".repeat(20_000))),
+        ("all escapes", format!("\"{}\"", "\\u0000".repeat(4_000))),
         ("many keys", keys(100_000)),
-        ("small values", format!("[{}1]", "1,".repeat(100_000))),
-        ("small objects", format!("[{}{{}}]", "{},".repeat(50_000))),
+        ("small values", format!("[{}1]", "1,".repeat(20_000))),
+        ("small objects", format!("[{}{{}}]", "{},".repeat(10_000))),
         ("no JSON", "{".repeat(100_000)),
     ];
     let keyring = Keyring::from(WebhookSecret::new("secret").unwrap());
@@ -136,7 +141,7 @@ fn work_is_bounded_whatever_the_body_is() {
             assert!(text.len() <= 4 * body.len() + 1024, "{name}: a text of {} bytes", text.len());
             true
         });
-        assert!(count <= 7 * 26 && written <= WORK * (body.len() + 256), "{name}: {count} texts, {written} bytes");
+        assert!(count <= 7 * 31 && written <= WORK * (body.len() + 256), "{name}: {count} texts, {written} bytes");
         let diagnosis = crate::diagnose::diagnose(&keyring, &headers, body.as_bytes());
         assert_eq!(diagnosis.cause().as_str(), if body.is_empty() { "body_empty" } else { "unknown" }, "{name}");
     }
@@ -158,7 +163,7 @@ fn a_search_hashes_no_more_than_it_may() {
     let claims = Claims::of(&headers);
     assert_eq!(claims.readings.len(), 4, "of nine headers");
     assert!(misread::variants(b"\"c2VjcmV0LTA=\"\n").len() > 20);
-    for len in [0, 1, 1000, 100_000] {
+    for len in [0, 1, 1000, 20_000] {
         let body = format!("[\"{}\"]", "é/".repeat(len / 3));
         let secrets = keyring.secrets();
         let mut search = Search::new(&secrets, &claims, body.as_bytes());

@@ -1,0 +1,126 @@
+//! Requests, and the programs that spoil them.
+
+use std::{
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tower_klikit::{
+    Keyring, WebhookSecret,
+    diagnose::{Cause, Certainty, Diagnosis, diagnose},
+    header::SIGNATURE,
+    testing::SignedDelivery,
+};
+
+pub(crate) const SECRET: &str = "klikit-test-secret";
+pub(crate) const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;
+
+/// What JSON writers disagree on, and no number that they change.
+pub(crate) const MIXED: &str = concat!(
+    r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"external_id":"A/7","brands":[{"id":3,"title":"Café <Bali> & 'Söhne'"}],"#,
+    r#""status":2,"cart":[],"note":"no \"chilli\"\n","emoji":"🍜","line":"a2028b","total":"12.50","extra":{},"#,
+    r#""a_last":[1,[],{},null,true,-3]}]}"#
+);
+
+pub(crate) fn keyring(secret: impl AsRef<[u8]>) -> Keyring {
+    WebhookSecret::new(secret).expect("a secret").into()
+}
+
+/// The head of a delivery of this body, as it leaves klikit.
+pub(crate) fn signed(secret: impl AsRef<[u8]>, body: &[u8]) -> HeaderMap {
+    let request = SignedDelivery::new(secret, Bytes::copy_from_slice(body)).request::<Bytes>();
+    request.headers().clone()
+}
+
+/// The same with another signature header.
+pub(crate) fn with_signature(mut headers: HeaderMap, value: impl AsRef<[u8]>) -> HeaderMap {
+    headers.insert(SIGNATURE, HeaderValue::from_bytes(value.as_ref()).expect("a header's value"));
+    headers
+}
+
+pub(crate) fn with(mut headers: HeaderMap, name: HeaderName, value: &str) -> HeaderMap {
+    headers.append(name, HeaderValue::from_str(value).expect("a header's value"));
+    headers
+}
+
+pub(crate) fn without(mut headers: HeaderMap, name: &HeaderName) -> HeaderMap {
+    headers.remove(name);
+    headers
+}
+
+pub(crate) fn signature(headers: &HeaderMap) -> String {
+    headers[SIGNATURE].to_str().expect("text").to_owned()
+}
+
+/// A proxy that changes a body says how long it is then, or leaves the length out.
+pub(crate) fn without_length(headers: HeaderMap) -> HeaderMap {
+    without(headers, &header::CONTENT_LENGTH)
+}
+
+#[track_caller]
+pub(crate) fn assert_found(diagnosis: &Diagnosis, cause: Cause, certainty: Certainty) {
+    assert_eq!((diagnosis.cause(), diagnosis.certainty()), (cause, certainty), "{diagnosis}");
+}
+
+/// The cause is proven, with the one secret that there is.
+#[track_caller]
+pub(crate) fn assert_proven(headers: &HeaderMap, body: &[u8], cause: Cause) -> Diagnosis {
+    let diagnosis = diagnose(&keyring(SECRET), headers, body);
+    assert_found(&diagnosis, cause, Certainty::Proven);
+    assert_eq!(diagnosis.secret_id(), Some("default"));
+    diagnosis
+}
+
+#[track_caller]
+pub(crate) fn assert_shown(headers: &HeaderMap, body: &[u8], cause: Cause) -> Diagnosis {
+    let diagnosis = diagnose(&keyring(SECRET), headers, body);
+    assert_found(&diagnosis, cause, Certainty::Shown);
+    assert_eq!(diagnosis.secret_id(), None);
+    assert!(diagnosis.to_string().contains("other things may be wrong too"), "{diagnosis}");
+    diagnosis
+}
+
+#[track_caller]
+pub(crate) fn assert_unknown(headers: &HeaderMap, body: &[u8]) {
+    let diagnosis = diagnose(&keyring(SECRET), headers, body);
+    assert_found(&diagnosis, Cause::Unknown, Certainty::Unknown);
+    assert_eq!(diagnosis.secret_id(), None);
+}
+
+/// A program, its arguments, and what it is to read. What it prints.
+#[track_caller]
+pub(crate) fn run(line: &[&str], input: &[u8]) -> Vec<u8> {
+    let (program, arguments) = line.split_first().expect("a program");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let input = input.to_vec();
+    let feeder = thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{line:?}: {}", output.status);
+    // One that needs no input may close its end first.
+    let _ = feeder.join().expect("it does not panic");
+    output.stdout
+}
+
+/// A file that a shell makes: `$1` is where.
+pub(crate) fn file_by_shell(script: &str) -> Vec<u8> {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("{}-{}", std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+    let path: PathBuf = std::env::temp_dir().join(format!("tower-klikit-diagnose-{name}"));
+    run(&["sh", "-c", script, "sh", path.to_str().expect("a path in UTF-8")], b"");
+    let bytes = fs::read(&path).expect("the shell made it");
+    fs::remove_file(&path).expect("the file is ours");
+    bytes
+}

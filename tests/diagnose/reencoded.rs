@@ -1,0 +1,184 @@
+//! JSON that is parsed and encoded again, by the programs that people do that with.
+
+use axum::{
+    Json, Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    routing::post,
+};
+use http::header;
+use serde_json::Value;
+use tower::ServiceExt;
+use tower_klikit::diagnose::{Cause, Certainty, diagnose};
+
+use crate::{
+    deliveries,
+    kit::{MIXED, SECRET, assert_found, assert_proven, assert_unknown, keyring, run, signed, without_length},
+};
+
+const PYTHON: &str = "import json, sys; sys.stdout.write(json.dumps(json.load(sys.stdin)))";
+const PYTHON_RAW: &str = "import json, sys; sys.stdout.write(json.dumps(json.load(sys.stdin), ensure_ascii=False))";
+const PYTHON_COMPACT: &str =
+    "import json, sys; sys.stdout.write(json.dumps(json.load(sys.stdin), separators=(',', ':')))";
+const PYTHON_4: &str = "import json, sys; sys.stdout.write(json.dumps(json.load(sys.stdin), indent=4))";
+const PYTHON_SORTED: &str = "import json, sys; sys.stdout.write(json.dumps(json.load(sys.stdin), sort_keys=True))";
+const NODE: &str = "process.stdout.write(JSON.stringify(JSON.parse(require('fs').readFileSync(0))))";
+const NODE_2: &str = "process.stdout.write(JSON.stringify(JSON.parse(require('fs').readFileSync(0)), null, 2))";
+const PERL: &str = "local $/; print JSON::PP->new->utf8->canonical->encode(JSON::PP->new->utf8->decode(<STDIN>))";
+/// As PHP's `json_encode` writes, but for the order of keys.
+const PERL_AS_PHP: &str =
+    "local $/; print JSON::PP->new->ascii->escape_slash->canonical->encode(JSON::PP->new->utf8->decode(<STDIN>))";
+const PERL_AS_PHP_RAW: &str =
+    "local $/; print JSON::PP->new->utf8->escape_slash->canonical->encode(JSON::PP->new->utf8->decode(<STDIN>))";
+
+const PROGRAMS: [(&str, &[&str]); 15] = [
+    ("as it is", &["cat"]),
+    ("python", &["python3", "-c", PYTHON]),
+    ("python raw", &["python3", "-c", PYTHON_RAW]),
+    ("python compact", &["python3", "-c", PYTHON_COMPACT]),
+    ("python indented", &["python3", "-c", PYTHON_4]),
+    ("python sorted", &["python3", "-c", PYTHON_SORTED]),
+    ("node", &["node", "-e", NODE]),
+    ("node indented", &["node", "-e", NODE_2]),
+    ("jq -c", &["jq", "-c", "."]),
+    ("jq -S", &["jq", "-S", "."]),
+    ("jq --tab", &["jq", "--tab", "."]),
+    ("jq --indent 4", &["jq", "--indent", "4", "."]),
+    ("perl", &["perl", "-MJSON::PP", "-e", PERL]),
+    ("perl as php", &["perl", "-MJSON::PP", "-e", PERL_AS_PHP]),
+    ("perl as php, unicode", &["perl", "-MJSON::PP", "-e", PERL_AS_PHP_RAW]),
+];
+
+/// A small body of all sorts, one in klikit's documented order, and one as klikit sends them.
+fn bodies() -> Vec<Vec<u8>> {
+    let (_, samples) = deliveries::all();
+    let named = |file: &str| samples.iter().find(|sample| sample.file == file).unwrap().body.to_vec();
+    vec![MIXED.into(), named("documented-example.json"), named("single-item-delivery.json")]
+}
+
+/// Whoever wrote it and whoever wrote it again: the original is found.
+#[test]
+fn what_any_program_wrote_is_found_in_what_any_other_makes_of_it() {
+    // The third shows nothing more here, and takes long.
+    for body in &bodies()[..2] {
+        let texts: Vec<_> = PROGRAMS.iter().map(|(name, line)| (*name, run(line, body))).collect();
+        let mut differ = 0;
+        for (writer, original) in &texts {
+            for (rewriter, line) in PROGRAMS {
+                let received = run(line, original);
+                // Sorting lets the order of undocumented fields go, unless they were in order.
+                let keeps_order =
+                    !matches!(rewriter, "python sorted" | "jq -S" | "perl" | "perl as php" | "perl as php, unicode");
+                if received == *original || (!keeps_order && is_in_an_order_of_its_own(original)) {
+                    continue;
+                }
+                differ += 1;
+                let diagnosis = diagnose(&keyring(SECRET), &without_length(signed(SECRET, original)), &received);
+                assert_eq!(diagnosis.certainty(), Certainty::Proven, "{rewriter} of {writer}: {diagnosis}");
+                let newline_alone = received.trim_ascii_end() == original.trim_ascii_end();
+                let cause = if newline_alone { Cause::BodyFinalNewline } else { Cause::BodyReencoded };
+                assert_eq!(diagnosis.cause(), cause, "{rewriter} of {writer}: {diagnosis}");
+            }
+        }
+        assert!(differ > 100, "{differ} of {}", PROGRAMS.len() * PROGRAMS.len());
+    }
+}
+
+/// Neither alphabetical nor klikit's.
+fn is_in_an_order_of_its_own(text: &[u8]) -> bool {
+    let at = |key: &str| text.windows(key.len()).position(|window| window == key.as_bytes());
+    // The body of all sorts ends in a key that sorts first.
+    at("\"a_last\"").zip(at("\"external_id\"")).is_some_and(|(last, before)| last > before)
+}
+
+/// What most Rust programs do: `serde_json::Value` sorts the keys.
+async fn through_axum(body: &[u8]) -> Vec<u8> {
+    let app: Router = Router::new().route("/", post(async |Json(body): Json<Value>| body.to_string()));
+    let request =
+        Request::post("/").header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_vec())).unwrap();
+    to_bytes(app.oneshot(request).await.unwrap().into_body(), 1 << 20).await.unwrap().into()
+}
+
+#[tokio::test]
+async fn a_value_of_serde_json_is_hashed() {
+    let (secret, samples) = deliveries::all();
+    for sample in samples {
+        let received = through_axum(&sample.body).await;
+        assert_ne!(received, sample.body);
+        let headers = without_length(signed(&secret, &sample.body));
+        let diagnosis = diagnose(&keyring(&secret), &headers, &received);
+        assert_found(&diagnosis, Cause::BodyReencoded, Certainty::Proven);
+        assert!(diagnosis.to_string().contains("in klikit's"), "{}: {diagnosis}", sample.file);
+    }
+}
+
+#[test]
+fn every_sample_survives_the_common_ways() {
+    let (secret, samples) = deliveries::all();
+    for sample in samples {
+        for line in [&["python3", "-c", PYTHON][..], &["jq", "."], &["jq", "-S", "-c", "."], &["jq", "--tab", "."]] {
+            let received = run(line, &sample.body);
+            let headers = without_length(signed(&secret, &sample.body));
+            let diagnosis = diagnose(&keyring(&secret), &headers, &received);
+            assert_found(&diagnosis, Cause::BodyReencoded, Certainty::Proven);
+        }
+    }
+}
+
+#[test]
+fn it_says_how_the_original_was_written() {
+    let diagnosis = |original: &[u8], received: &[u8]| {
+        assert_proven(&without_length(signed(SECRET, original)), received, Cause::BodyReencoded).to_string()
+    };
+    let body = MIXED.as_bytes();
+    let python = run(&["python3", "-c", PYTHON], body);
+    assert!(diagnosis(body, &python).contains("the original was compact JSON, with as few characters escaped"));
+    assert!(diagnosis(&python, body).contains("a space behind each comma and colon, with all but ASCII escaped"));
+    let php = run(&["perl", "-MJSON::PP", "-e", PERL_AS_PHP], br#"{"a":"/\u00e9"}"#);
+    assert!(diagnosis(&php, br#"{ "a": "/\u00e9" }"#).contains("slashes and all but ASCII escaped, as PHP does"));
+    let lines = run(&["jq", "."], body);
+    assert!(diagnosis(&lines, body).contains("indented by two spaces, with a newline at its end"));
+    let sorted = run(&["jq", "-cS", "."], body);
+    assert!(diagnosis(&sorted, body).contains("compact JSON, with its keys in alphabetical order, with a newline"));
+}
+
+/// Of languages whose programs are not here: the texts are what they write.
+#[test]
+fn what_go_and_dot_net_wrote() {
+    let received = r#"{"brand_id":1,"title":"<Fish & Chips> 'é' +"}"#;
+    let go = r#"{"brand_id":1,"title":"\u003cFish \u0026 Chips\u003e 'é' +"}"#;
+    let dot_net = r#"{"brand_id":1,"title":"\u003CFish \u0026 Chips\u003E \u0027\u00E9\u0027 \u002B"}"#;
+    for original in [go.to_owned(), dot_net.to_owned(), format!("{go}\n")] {
+        let headers = without_length(signed(SECRET, original.as_bytes()));
+        assert_proven(&headers, received.as_bytes(), Cause::BodyReencoded);
+        let spaced = run(&["python3", "-c", PYTHON], original.as_bytes());
+        assert_proven(&headers, &spaced, Cause::BodyReencoded);
+    }
+}
+
+/// Perl has keys in a new order at each run. klikit's is known as far as it is documented, or alphabetical.
+#[test]
+fn keys_in_any_order() {
+    const PERL_ANY: &str = "local $/; print JSON::PP->new->utf8->encode(JSON::PP->new->utf8->decode(<STDIN>))";
+    for body in &bodies()[1..] {
+        for _ in 0..5 {
+            let received = run(&["perl", "-MJSON::PP", "-e", PERL_ANY], body);
+            assert_proven(&without_length(signed(SECRET, body)), &received, Cause::BodyReencoded);
+        }
+    }
+}
+
+#[test]
+fn numbers_that_stay_as_they_are_are_no_hindrance_and_those_that_change_leave_nothing_to_find() {
+    let body = br#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"total":12.50,"tax":1e2,"ratio":-0.0}]}"#;
+    let headers = without_length(signed(SECRET, body));
+    let spaced = run(&["sed", "s/:/: /g; s/,/, /g"], body);
+    assert_proven(&headers, &spaced, Cause::BodyReencoded);
+    let rounded = run(&["node", "-e", NODE], body);
+    assert!(rounded.windows(5).any(|window| window == b"12.5,"));
+    assert_unknown(&headers, &rounded);
+    assert_unknown(&headers, &run(&["python3", "-c", PYTHON], body));
+    // A duplicate is lost for good.
+    let twice = br#"{"id":1,"id":2}"#;
+    assert_unknown(&without_length(signed(SECRET, twice)), &run(&["jq", "-c", "."], twice));
+}
