@@ -29,8 +29,13 @@ use tower_klikit::{
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The warnings.
     fn lines(&self) -> Vec<String> {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+        self.text().lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect()
     }
 }
 
@@ -117,7 +122,7 @@ fn the_wire_says_the_same_with_and_without() {
 }
 
 #[test]
-fn one_refusal_a_second_is_explained_by_all_services_of_a_layer() {
+fn one_mismatch_a_second_is_explained_by_all_services_of_a_layer() {
     logging(async |log| {
         let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
         let explained = || log.lines().iter().filter(|line| line.contains("cause=")).count();
@@ -132,6 +137,56 @@ fn one_refusal_a_second_is_explained_by_all_services_of_a_layer() {
         send(&layer.clone(), forged()).await;
         send(&layer, forged()).await;
         assert_eq!(explained(), 2);
+    });
+}
+
+#[test]
+fn requests_without_a_signature_hide_no_mismatch() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        for _ in 0..2 {
+            let unsigned = SignedDelivery::new(SECRET, BODY).without_header(&SIGNATURE);
+            send(&layer, unsigned.request::<Full<Bytes>>()).await;
+        }
+        send(&layer, reencoded()).await;
+        let causes = ["signature_missing", "body_reencoded"];
+        let lines = log.lines();
+        let counts = causes.map(|cause| lines.iter().filter(|line| line.contains(cause)).count());
+        assert_eq!(counts, [1, 1], "{lines:?}");
+    });
+}
+
+#[test]
+fn a_body_that_does_not_come_is_explained_by_what_was_announced() {
+    for (steps, cause, detail) in [
+        (vec![Step::Hang], "body_empty", "0 bytes of 49"),
+        (vec![Step::Data(BODY[..20].into()), Step::Hang], "body_shorter", "20 bytes of 49"),
+        (vec![Step::Data(BODY[..20].into()), Step::Fail], "body_shorter", "20 bytes of 49"),
+    ] {
+        logging(async |log| {
+            let mut request = SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new(steps));
+            request.headers_mut().insert(http::header::CONTENT_LENGTH, BODY.len().into());
+            send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), request).await;
+            let lines = log.lines();
+            assert!(lines[0].contains(&format!(r#"cause="{cause}""#)) && lines[0].contains(detail), "{lines:?}");
+        });
+    }
+}
+
+#[test]
+fn below_warnings_there_is_the_report_for_klikits_support() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches().on_rejection(|rejection| {
+            let mut response = rejection.to_response();
+            *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+            response
+        });
+        send(&layer, reencoded()).await;
+        let text = log.text();
+        let report = text.split_once("DEBUG").expect("a report").1;
+        for part in ["for klikit's support", "answered: 401", "cause: body_reencoded", "openssl dgst"] {
+            assert!(report.contains(part), "{part}: {report}");
+        }
     });
 }
 

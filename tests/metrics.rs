@@ -3,8 +3,9 @@
 
 mod support;
 
-use std::{fs, future::Future, path::Path, time::Duration};
+use std::{fs, future::Future, path::Path, sync::Mutex, time::Duration};
 
+use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -14,7 +15,7 @@ use support::{
     body::{Script, Step},
     send,
 };
-use tokio::time::{advance, sleep};
+use tokio::time::{advance, sleep, timeout};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_klikit::{
     Keyring, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
@@ -41,8 +42,12 @@ fn value(handle: &PrometheusHandle, name: &str) -> Option<f64> {
     Some(line.parse().unwrap())
 }
 
-fn counted(handle: &PrometheusHandle, name: &str) -> u64 {
-    value(handle, name).unwrap_or_else(|| panic!("no {name} in\n{}", handle.render())) as u64
+fn counted(handle: &PrometheusHandle, name: &str) -> f64 {
+    value(handle, name).unwrap_or_else(|| panic!("no {name} in\n{}", handle.render()))
+}
+
+fn deliveries(verdict: &str, reason: &str, tenant: &str) -> String {
+    format!(r#"klikit_deliveries_total{{verdict="{verdict}",reason="{reason}",tenant="{tenant}"}}"#)
 }
 
 fn good() -> Request<Full<Bytes>> {
@@ -51,32 +56,61 @@ fn good() -> Request<Full<Bytes>> {
 
 #[test]
 fn each_verdict_is_counted_once_under_its_reason() {
+    let good = || SignedDelivery::new(SECRET, BODY);
+    let long = " ".repeat(10 * 1024);
+    let whole = |delivery: SignedDelivery| delivery.request_with(|body| Script::new([Step::Data(body)]));
+    let with = |step| good().request_with(|_| Script::new([step]));
     let cases = [
-        (SignedDelivery::new(SECRET, BODY).altered(), r#""signature_mismatch",tenant="default""#),
-        (SignedDelivery::new(SECRET, BODY).without_header(&SIGNATURE), r#""missing_signature""#),
-        (SignedDelivery::new(SECRET, BODY).header(SIGNATURE, "sha256=00"), r#""malformed_signature""#),
-        (SignedDelivery::new(SECRET, BODY).without_header(&EVENT_ID), r#""missing_event_id""#),
-        (SignedDelivery::new(SECRET, BODY).event_id(""), r#""malformed_event_id""#),
+        (whole(good().altered()), "signature_mismatch", "default"),
+        (whole(good().without_header(&SIGNATURE)), "missing_signature", ""),
+        (whole(good().header(SIGNATURE, "sha256=00")), "malformed_signature", ""),
+        (whole(good().without_header(&EVENT_ID)), "missing_event_id", ""),
+        (whole(good().event_id("")), "malformed_event_id", ""),
+        (whole(SignedDelivery::new(SECRET, long)), "body_too_large", "default"),
+        (with(Step::Fail), "body_unreadable", "default"),
+        (with(Step::Hang), "body_timeout", "default"),
     ];
     let rejected = cases.len();
     let handle = recorded(async |handle| {
-        let layer = KlikitVerifyLayer::new(SECRET);
-        for (delivery, reason) in cases {
-            send(&layer, delivery.request::<Full<Bytes>>()).await;
-            let name = format!(r#"klikit_deliveries_total{{verdict="rejected",reason={reason}}}"#);
-            assert_eq!(counted(&handle, &name), 1);
+        let layer = KlikitVerifyLayer::new(SECRET).body_limit(8 * 1024);
+        for (request, reason, tenant) in cases {
+            send(&layer, request).await;
+            assert_eq!(counted(&handle, &deliveries("rejected", reason, tenant)), 1.0);
         }
-        send(&layer, good()).await;
-        send(&layer, good()).await;
+        for _ in 0..2 {
+            send(&layer, good().request::<Full<Bytes>>()).await;
+        }
+        let nobody = KlikitVerifyLayer::with_resolver(|_| None);
+        send(&nobody, good().request::<Full<Bytes>>()).await;
+        assert_eq!(counted(&handle, &deliveries("rejected", "unknown_tenant", "")), 1.0);
     });
-    assert_eq!(counted(&handle, r#"klikit_deliveries_total{verdict="verified",tenant="default"}"#), 2);
+    assert_eq!(counted(&handle, &deliveries("verified", "", "default")), 2.0);
     let text = handle.render();
-    let all: f64 = text
-        .lines()
-        .filter(|line| line.starts_with("klikit_deliveries_total"))
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-        .sum();
-    assert_eq!(all as usize, rejected + 2, "{text}");
+    let all = text.lines().filter(|line| line.starts_with("klikit_deliveries_total"));
+    let all: f64 = all.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+    assert_eq!(all, (rejected + 2 + 1) as f64, "{text}");
+}
+
+#[test]
+fn what_a_layer_will_count_begins_at_zero() {
+    let handle = recorded(async |_| {
+        let keyring = Keyring::new("bali-bites", "old", WebhookSecret::new("the old one").unwrap());
+        keyring.add("new", WebhookSecret::new("the new one").unwrap()).unwrap();
+        let layer = KlikitVerifyLayer::with_keyring(keyring);
+        // As often as a router likes.
+        for _ in 0..2 {
+            let _ = layer.layer(support::Handler::default());
+        }
+    });
+    for name in [
+        deliveries("verified", "", "bali-bites"),
+        deliveries("rejected", "signature_mismatch", "bali-bites"),
+        r#"klikit_verified_deliveries_total{tenant="bali-bites",secret_id="old"}"#.to_owned(),
+        r#"klikit_verified_deliveries_total{tenant="bali-bites",secret_id="new"}"#.to_owned(),
+        r#"klikit_last_verified_timestamp_seconds{tenant="bali-bites"}"#.to_owned(),
+    ] {
+        assert_eq!(counted(&handle, &name), 0.0, "{name}");
+    }
 }
 
 #[test]
@@ -89,29 +123,28 @@ fn a_verified_delivery_is_counted_under_its_secret() {
             send(&layer, SignedDelivery::new(secret, BODY).request::<Full<Bytes>>()).await;
         }
     });
-    assert_eq!(counted(&handle, r#"klikit_verified_total{tenant="bali-bites",secret_id="old"}"#), 1);
-    assert_eq!(counted(&handle, r#"klikit_verified_total{tenant="bali-bites",secret_id="new"}"#), 2);
-    assert_eq!(counted(&handle, "klikit_body_bytes_count"), 3);
-    assert_eq!(counted(&handle, "klikit_body_bytes_sum"), 3 * BODY.len() as u64);
+    assert_eq!(counted(&handle, r#"klikit_verified_deliveries_total{tenant="bali-bites",secret_id="old"}"#), 1.0);
+    assert_eq!(counted(&handle, r#"klikit_verified_deliveries_total{tenant="bali-bites",secret_id="new"}"#), 2.0);
+    assert_eq!(counted(&handle, "klikit_body_bytes_count"), 3.0);
+    assert_eq!(counted(&handle, "klikit_body_bytes_sum"), (3 * BODY.len()) as f64);
 }
 
 #[test]
 fn the_last_verified_delivery_has_a_time_and_a_forged_one_has_none() {
     let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
     let name = r#"klikit_last_verified_timestamp_seconds{tenant="default"}"#;
-    let layer = KlikitVerifyLayer::new(SECRET);
-    let forged = || SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>();
-    let handle = recorded(async |handle| {
-        send(&layer, forged()).await;
-        assert_eq!(value(&handle, name), None);
-    });
-    assert_eq!(value(&handle, name), None);
-    let before = now();
-    let handle = recorded(async |_| {
+    recorded(async |handle| {
+        let layer = KlikitVerifyLayer::new(SECRET);
+        send(&layer, SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>()).await;
+        assert_eq!(value(&handle, name), Some(0.0));
+        let before = now();
         send(&layer, good()).await;
+        let at = counted(&handle, name);
+        assert!(before <= at && at <= now(), "{before} {at}");
+        // A service that is made later takes nothing back.
+        send(&layer, SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>()).await;
+        assert_eq!(value(&handle, name), Some(at));
     });
-    let at = value(&handle, name).unwrap();
-    assert!(before <= at && at <= now(), "{before} {at}");
 }
 
 #[test]
@@ -131,11 +164,11 @@ fn what_waits_is_in_the_gauge_until_it_is_gone() {
                     assert!(futures_util::poll!(&mut *waiting).is_pending());
                 }
             }
-            assert_eq!(counted(&handle, "klikit_buffered_bytes"), 2 * 80_000);
+            assert_eq!(counted(&handle, "klikit_buffered_bytes"), 160_000.0);
         }
-        assert_eq!(counted(&handle, "klikit_buffered_bytes"), 0);
+        assert_eq!(counted(&handle, "klikit_buffered_bytes"), 0.0);
     });
-    assert_eq!(counted(&handle, r#"klikit_deliveries_total{verdict="abandoned"}"#), 2);
+    assert_eq!(counted(&handle, &deliveries("abandoned", "", "default")), 2.0);
 }
 
 #[test]
@@ -154,10 +187,21 @@ fn the_time_to_an_answer_is_kept_by_its_status() {
         let failing =
             service_fn(async |_: Request<VerifiedBody>| Err::<Response<Full<Bytes>>, _>(BoxError::from("no")));
         KlikitVerifyLayer::new(SECRET).layer(failing).oneshot(good()).await.unwrap_err();
+
+        let (unready, handle) = tower_test::mock::pair::<Request<VerifiedBody>, Response<Full<Bytes>>>();
+        drop(handle);
+        KlikitVerifyLayer::new(SECRET).layer(unready).oneshot(good()).await.unwrap_err();
+
+        let hanging = service_fn(async |_: Request<VerifiedBody>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>().await
+        });
+        let answer = KlikitVerifyLayer::new(SECRET).layer(hanging).oneshot(good());
+        timeout(Duration::from_secs(10), answer).await.unwrap_err();
     });
     assert_eq!(value(&handle, r#"klikit_ack_seconds_sum{status="202"}"#), Some(3.0));
-    assert_eq!(counted(&handle, r#"klikit_ack_seconds_count{status="202"}"#), 1);
-    assert_eq!(counted(&handle, r#"klikit_ack_seconds_count{status="error"}"#), 1);
+    assert_eq!(counted(&handle, r#"klikit_ack_seconds_count{status="202"}"#), 1.0);
+    assert_eq!(counted(&handle, r#"klikit_ack_seconds_count{status="error"}"#), 2.0);
+    assert_eq!(value(&handle, r#"klikit_ack_seconds_sum{status="none"}"#), Some(10.0));
 }
 
 #[cfg(feature = "dedupe")]
@@ -174,8 +218,8 @@ fn duplicates_and_conflicts_are_counted() {
         }
     });
     // The second `{}` is a conflict with the first body, and a duplicate of its own.
-    assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 3);
-    assert_eq!(counted(&handle, r#"klikit_conflicts_total{tenant="default"}"#), 2);
+    assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 3.0);
+    assert_eq!(counted(&handle, r#"klikit_conflicts_total{tenant="default"}"#), 2.0);
 }
 
 #[cfg(feature = "inbox")]
@@ -191,7 +235,7 @@ fn the_inbox_is_told_of_by_its_worker() {
                 SignedDelivery::new(SECRET, body).event_id(format!("evt-{}", n.min(3))).request::<Full<Bytes>>();
             assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 200);
         }
-        assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 1);
+        assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 1.0);
         advance(Duration::from_secs(40)).await;
 
         // One is dead, one is being handled, and two wait behind it.
@@ -207,16 +251,67 @@ fn the_inbox_is_told_of_by_its_worker() {
         let worker = tokio::spawn(worker);
         sleep(Duration::from_secs(20)).await;
         let state = |state| counted(&handle, &format!(r#"klikit_inbox_deliveries{{state="{state}"}}"#));
-        assert_eq!(["ready", "leased", "dead", "done"].map(state), [2, 1, 1, 0]);
-        assert_eq!(counted(&handle, "klikit_inbox_oldest_seconds"), 40 + 15);
+        assert_eq!(["ready", "leased", "dead", "done"].map(state), [2.0, 1.0, 1.0, 0.0]);
+        assert_eq!(counted(&handle, "klikit_inbox_oldest_seconds"), 55.0);
+        assert!(counted(&handle, "klikit_inbox_counted_timestamp_seconds") > 0.0);
         worker.abort();
     });
 }
 
+#[cfg(feature = "inbox")]
+#[test]
+fn a_worker_that_is_told_to_counts_nothing() {
+    use tower_klikit::{inbox::Inbox, store::MemoryStore};
+
+    let handle = recorded(async |_| {
+        let worker = Inbox::new(MemoryStore::new()).worker(support::Handler::default()).metrics_interval(None);
+        worker.run_until(sleep(Duration::from_secs(60))).await;
+    });
+    assert!(!handle.render().contains("klikit_inbox"), "{}", handle.render());
+}
+
+/// A recorder that keeps what it is told of metrics, and counts nothing.
+#[derive(Default)]
+struct Described(Mutex<Vec<String>>);
+
+impl Described {
+    fn add(&self, key: &KeyName) {
+        self.0.lock().unwrap().push(key.as_str().to_owned());
+    }
+}
+
+impl Recorder for Described {
+    fn describe_counter(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+        self.add(&key);
+    }
+
+    fn describe_gauge(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+        self.add(&key);
+    }
+
+    fn describe_histogram(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+        self.add(&key);
+    }
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
 #[test]
 fn every_metric_is_described_and_in_the_table() {
-    let handle = recorded(async |_| metrics::describe());
-    let names = [
+    let recorder = Described::default();
+    ::metrics::with_local_recorder(&recorder, metrics::describe);
+    let mut described = recorder.0.into_inner().unwrap();
+    let mut names = [
         metrics::DELIVERIES,
         metrics::VERIFIED,
         metrics::LAST_VERIFIED,
@@ -227,13 +322,15 @@ fn every_metric_is_described_and_in_the_table() {
         metrics::CONFLICTS,
         metrics::INBOX,
         metrics::INBOX_OLDEST,
+        metrics::INBOX_COUNTED,
     ];
+    names.sort();
+    described.sort();
+    assert_eq!(described, names);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry/metrics.rs");
     let source = fs::read_to_string(source).unwrap();
-    assert_eq!(source.matches("pub const").count(), names.len(), "a metric that is not checked here");
+    assert_eq!(source.matches(": &str = ").count(), names.len(), "a metric that is not checked here");
     for name in names {
         assert_eq!(source.matches(&format!("//! | [`{name}`]")).count(), 1, "{name} is not in the table");
     }
-    assert_eq!(source.matches("    describe_").count(), names.len());
-    drop(handle);
 }

@@ -117,11 +117,24 @@ fn a_rejected_delivery_says_so_within_its_span() {
     let [warning, closed, unsigned, unsigned_closed] = &log.lines().collect::<Vec<_>>()[..] else { panic!("{log}") };
     assert!(warning.contains("WARN") && warning.contains("klikit_delivery{event_id=\"evt-7\""), "{log}");
     assert!(warning.contains("reason=\"signature_mismatch\""), "{log}");
-    for field in [r#"verdict="rejected""#, "status=403", r#"tenant="default""#, r#"event_id="evt-7""#] {
+    assert!(warning.contains("tower_klikit::verify: refused a delivery"), "{log}");
+    let bytes = format!("bytes={}", BODY.len());
+    for field in [
+        r#"verdict="rejected""#,
+        r#"reason="signature_mismatch""#,
+        "status=403",
+        r#"tenant="default""#,
+        r#"event_id="evt-7""#,
+        r#"event_type="klikit.order.created.v2""#,
+        &bytes,
+    ] {
         assert!(closed.contains(field), "{field}: {log}");
     }
     assert!(unsigned.contains("reason=\"missing_signature\""), "{log}");
-    assert!(unsigned_closed.contains("verdict=\"rejected\"") && !unsigned_closed.contains("evt-7"), "{log}");
+    for line in [unsigned, unsigned_closed] {
+        assert!(line.contains(r#"event_id="evt-7""#) && !line.contains("tenant"), "{log}");
+    }
+    assert!(unsigned_closed.contains(r#"verdict="rejected""#), "{log}");
 }
 
 #[test]
@@ -143,8 +156,36 @@ fn a_delivery_whose_sender_hangs_up_is_abandoned() {
         let request = good().request_with(|_| Script::new([Step::Hang]));
         timeout(Duration::from_secs(9), send(&KlikitVerifyLayer::new(SECRET), request)).await.unwrap_err();
     });
-    assert!(span(&log).contains(r#"verdict="abandoned""#), "{log}");
-    assert_eq!(log.lines().count(), 1, "nobody has waited for us: {log}");
+    for field in [r#"verdict="abandoned""#, r#"event_id="evt-7""#, r#"tenant="default""#, "body_wait_ms=9000"] {
+        assert!(span(&log).contains(field), "{field}: {log}");
+    }
+    let warning = log.lines().next().unwrap();
+    assert!(warning.contains("WARN") && warning.contains(r#"event_id="evt-7""#), "{log}");
+    assert!(warning.contains("before it was answered"), "{log}");
+}
+
+#[test]
+fn a_body_that_is_too_slow_was_waited_for() {
+    let log = logged(LevelFilter::INFO, || async {
+        let half = |body: Bytes| Script::new([Step::Data(body.slice(..20)), Step::Hang]);
+        send(&KlikitVerifyLayer::new(SECRET), good().request_with(half)).await;
+    });
+    for field in ["status=408", r#"reason="body_timeout""#, "bytes=20", "body_wait_ms=10000"] {
+        assert!(span(&log).contains(field), "{field}: {log}");
+    }
+}
+
+#[test]
+fn what_a_resolver_logs_belongs_to_its_delivery() {
+    let log = logged(LevelFilter::INFO, || async {
+        let layer = KlikitVerifyLayer::with_resolver(|_| {
+            tracing::info!("looked for a tenant");
+            None
+        });
+        send(&layer, good().request::<Full<Bytes>>()).await;
+    });
+    let line = log.lines().find(|line| line.contains("looked for a tenant")).unwrap();
+    assert!(line.contains("klikit_delivery"), "{log}");
 }
 
 #[test]

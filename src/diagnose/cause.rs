@@ -161,7 +161,7 @@ impl Cause {
             Self::BodyDecompressed => "the body is not compressed as its Content-Encoding says",
             Self::BodyLatin1 => "the body is Latin-1 and was signed as UTF-8",
             Self::BodyEncodedTwice => "the body was encoded in UTF-8 twice",
-            Self::Unknown => "the signature is not the body's, for a reason that the delivery does not show",
+            Self::Unknown => "the delivery does not show why",
         }
     }
 
@@ -229,7 +229,10 @@ impl Cause {
             Self::BodyLineEndings => {
                 "verify the bytes as they came; keep editors, git and text-mode files away from a saved body"
             }
-            Self::BodyEmpty => "put KlikitVerifyLayer outside of whatever reads the body first",
+            Self::BodyEmpty => {
+                "put KlikitVerifyLayer outside of whatever reads the body first; look for a proxy that sends none, as nginx does by \
+                 proxy_pass_request_body or proxy_set_body"
+            }
             Self::BodyShorter => "look for what reads the body first, or for a proxy or a buffer that cuts it off",
             Self::BodyLonger => "look for what rewrites the body before KlikitVerifyLayer sees it",
             Self::BodyCompressed => "have nothing on the way compress requests: klikit signs the bytes before that",
@@ -237,8 +240,8 @@ impl Cause {
             Self::BodyLatin1 => "have nothing on the way change the body's character set: klikit signs UTF-8",
             Self::BodyEncodedTwice => "have nothing on the way take the UTF-8 body for Latin-1 and encode it again",
             Self::Unknown => {
-                "compare secret and body with klikit's: a wrong secret, a changed body and a forgery look the same. Try the secrets \
-                 that it may have been with diagnose_with"
+                "a wrong secret, a changed body and a forgery look the same: compare secret and body with klikit's, or offer the \
+                 secrets that it may have been as candidates"
             }
         }
     }

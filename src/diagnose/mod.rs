@@ -107,6 +107,11 @@ pub(crate) fn of_head(headers: &HeaderMap) -> Diagnosis {
     }
 }
 
+/// What is shown by a body that ended, or stood still, after so many bytes, and by what the head announced.
+pub(crate) fn of_incomplete(headers: &HeaderMap, received: usize) -> Diagnosis {
+    shown::incomplete(headers, received as u64).unwrap_or_else(Diagnosis::unknown)
+}
+
 /// What head and body show with these secrets.
 pub(crate) fn of_delivery(
     secrets: &[KeyedSecret],

@@ -41,6 +41,15 @@ pub(super) fn body(headers: &HeaderMap, body: &[u8], work: &mut Work) -> Option<
     }
 }
 
+/// Of a body that is not whole.
+pub(super) fn incomplete(headers: &HeaderMap, received: u64) -> Option<Diagnosis> {
+    let missing = announced(headers).filter(|&len| len > received).map(lengths(received));
+    match received {
+        0 => Some(Diagnosis::shown(Cause::BodyEmpty, missing)),
+        _ => missing.map(|missing| Diagnosis::shown(Cause::BodyShorter, Some(missing))),
+    }
+}
+
 fn lengths(len: u64) -> impl Fn(u64) -> Cow<'static, str> {
     move |announced| format!("{len} bytes of {announced}").into()
 }

@@ -13,10 +13,8 @@ mod watch;
 use std::{error::Error, fmt, time::Duration};
 
 use http::StatusCode;
-#[cfg(all(feature = "tracing", feature = "dedupe"))]
-use tracing::debug;
 #[cfg(feature = "tracing")]
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 pub(crate) use self::watch::{Claimed, Known, Watch};
 use crate::{event::EventId, keyring::Keyring};
@@ -35,10 +33,8 @@ const STORE: &str = "tower_klikit::store";
 macro_rules! nothing {
     ($($what:tt)*) => {{}};
 }
-#[cfg(all(not(feature = "tracing"), feature = "dedupe"))]
-use nothing as debug;
 #[cfg(not(feature = "tracing"))]
-use {nothing as error, nothing as warn};
+use {nothing as debug, nothing as error, nothing as warn};
 
 /// A delivery that is refused by the verify layer.
 pub(crate) struct Refusal<'a> {
@@ -54,6 +50,8 @@ pub(crate) struct Explanation<'a> {
     pub(crate) cause: &'static str,
     pub(crate) certainty: &'static str,
     pub(crate) text: &'a dyn fmt::Display,
+    /// What klikit's support asks for.
+    pub(crate) report: Option<String>,
 }
 
 impl Refusal<'_> {
@@ -65,9 +63,15 @@ impl Refusal<'_> {
         let source = error.source();
         match &self.explanation {
             None => warn!(target: VERIFY, status, reason, event_id, tenant, source, "refused a delivery: {error}"),
-            Some(Explanation { cause, certainty, text }) => warn!(
-                target: VERIFY, status, reason, event_id, tenant, source, cause, certainty, "refused a delivery: {error}: {text}"
-            ),
+            Some(Explanation { cause, certainty, text, report }) => {
+                warn!(
+                    target: VERIFY,
+                    status, reason, event_id, tenant, source, cause, certainty, "refused a delivery: {error}: {text}"
+                );
+                if let Some(report) = report {
+                    debug!(target: VERIFY, "for klikit's support: {report}");
+                }
+            }
         }
     }
 }

@@ -49,6 +49,7 @@ enum Stage {
 #[derive(Default)]
 pub(crate) struct Claimed {
     pub(crate) event_id: Option<EventId>,
+    #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "the span has it"))]
     pub(crate) event_type: Option<EventType>,
     /// Whose secrets it is to be verified with.
     pub(crate) tenant: Option<Arc<str>>,

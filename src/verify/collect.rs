@@ -87,15 +87,17 @@ impl Collect {
         self.seen
     }
 
-    /// Looks for the cause of a mismatch, if that is wanted.
+    /// Looks for the cause, if that is wanted.
     #[cfg(feature = "diagnose")]
     pub(super) fn explain(&self, rejection: Rejection, headers: &HeaderMap) -> Rejection {
-        match &self.config.explain {
-            Some(explain) if rejection.kind() == RejectionKind::SignatureMismatch => {
-                rejection.explained(explain.mismatch(&self.expected.secrets, headers, self.buffer.as_slice()))
+        let Some(explain) = &self.config.explain else { return rejection };
+        let explained = match rejection.kind() {
+            RejectionKind::SignatureMismatch => {
+                explain.mismatch(&self.expected.secrets, headers, self.buffer.as_slice())
             }
-            _ => rejection,
-        }
+            kind => explain.incomplete(kind, headers, self.seen),
+        };
+        rejection.explained(explained)
     }
 
     pub(super) fn poll<B>(

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::rejection::RejectionKind;
 use crate::{
-    diagnose::{self, Diagnosis},
+    diagnose::{self, Diagnosis, SupportReport},
     keyring::{KeyedSecret, Keyring},
     telemetry,
 };
@@ -19,14 +19,23 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Of a body that is looked at. A single order has 4 to 27 kB, and what is wrong with a large batch is wrong with those too.
-pub(super) const MAX_BODY: usize = 32 * 1024;
+const MAX_BODY: usize = 32 * 1024;
 
 /// Looks for causes, shared by all services of a layer.
 pub(super) struct Explain {
     candidates: Option<Keyring>,
-    /// Of its own, since anybody can send a request without a signature each second, and hide nothing by it.
-    heads: Turn,
-    bodies: Turn,
+    /// Of what nothing is hashed for. Of its own: anybody can send a request without a signature each second, and is to hide
+    /// nothing by it.
+    plain: Turn,
+    mismatches: Turn,
+}
+
+/// What was found out about a refused delivery.
+#[derive(Debug)]
+pub(super) struct Explained {
+    pub(super) diagnosis: Diagnosis,
+    /// Of a delivery that came whole.
+    pub(super) report: Option<SupportReport>,
 }
 
 /// When one was looked at last.
@@ -35,11 +44,11 @@ struct Turn(Mutex<Option<Instant>>);
 
 impl Explain {
     pub(super) fn new(candidates: Option<Keyring>) -> Self {
-        Self { candidates, heads: Turn::default(), bodies: Turn::default() }
+        Self { candidates, plain: Turn::default(), mismatches: Turn::default() }
     }
 
     /// Of a request whose head was refused.
-    pub(super) fn head(&self, kind: RejectionKind, headers: &HeaderMap) -> Option<Diagnosis> {
+    pub(super) fn head(&self, kind: RejectionKind, headers: &HeaderMap) -> Option<Explained> {
         let shows_in_headers = matches!(
             kind,
             RejectionKind::MissingSignature
@@ -47,13 +56,27 @@ impl Explain {
                 | RejectionKind::MissingEventId
                 | RejectionKind::MalformedEventId
         );
-        (shows_in_headers && self.heads.take()).then(|| diagnose::of_head(headers))
+        self.plain(shows_in_headers, || diagnose::of_head(headers))
+    }
+
+    /// Of a body of which no more than this has come.
+    pub(super) fn incomplete(&self, kind: RejectionKind, headers: &HeaderMap, bytes: usize) -> Option<Explained> {
+        let is_cut = matches!(kind, RejectionKind::BodyTimeout | RejectionKind::BodyUnreadable);
+        self.plain(is_cut, || diagnose::of_incomplete(headers, bytes))
+    }
+
+    fn plain(&self, applies: bool, diagnose: impl FnOnce() -> Diagnosis) -> Option<Explained> {
+        (applies && self.plain.take()).then(|| Explained { diagnosis: diagnose(), report: None })
     }
 
     /// Of a body that was not signed with any of these secrets.
-    pub(super) fn mismatch(&self, secrets: &[KeyedSecret], headers: &HeaderMap, body: &[u8]) -> Option<Diagnosis> {
-        let due = body.len() <= MAX_BODY && self.bodies.take();
-        due.then(|| diagnose::of_delivery(secrets, self.candidates.as_ref(), headers, body))
+    pub(super) fn mismatch(&self, secrets: &[KeyedSecret], headers: &HeaderMap, body: &[u8]) -> Option<Explained> {
+        let due = body.len() <= MAX_BODY && self.mismatches.take();
+        due.then(|| {
+            let diagnosis = diagnose::of_delivery(secrets, self.candidates.as_ref(), headers, body);
+            let report = Some(SupportReport::new(&diagnosis, headers, body));
+            Explained { diagnosis, report }
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use super::budget::Exhausted;
 #[cfg(feature = "diagnose")]
-use crate::diagnose::Diagnosis;
+use super::explain::Explained;
 use crate::telemetry::{Explanation, Refusal};
 
 /// Any error, as middleware passes it on.
@@ -21,7 +21,7 @@ pub struct Rejection {
     source: Option<Arc<dyn Error + Send + Sync>>,
     /// For the log alone: whoever forges deliveries is not to learn from it.
     #[cfg(feature = "diagnose")]
-    explanation: Option<Arc<Diagnosis>>,
+    explanation: Option<Arc<Explained>>,
 }
 
 /// The reasons for a [`Rejection`].
@@ -128,27 +128,28 @@ impl Rejection {
     }
 
     #[cfg(feature = "diagnose")]
-    pub(super) fn explained(self, diagnosis: Option<Diagnosis>) -> Self {
-        Self { explanation: diagnosis.map(Arc::new), ..self }
+    pub(super) fn explained(self, explanation: Option<Explained>) -> Self {
+        Self { explanation: explanation.map(Arc::new), ..self }
     }
 
     #[cfg(feature = "diagnose")]
-    fn explanation(&self) -> Option<Explanation<'_>> {
-        self.explanation.as_deref().map(|diagnosis| Explanation {
+    fn explanation(&self, status: StatusCode) -> Option<Explanation<'_>> {
+        self.explanation.as_deref().map(|Explained { diagnosis, report }| Explanation {
             cause: diagnosis.cause().as_str(),
             certainty: diagnosis.certainty().as_str(),
             text: diagnosis,
+            report: report.clone().map(|report| report.answered(status).to_string()),
         })
     }
 
     #[cfg(not(feature = "diagnose"))]
-    fn explanation(&self) -> Option<Explanation<'_>> {
+    fn explanation(&self, _: StatusCode) -> Option<Explanation<'_>> {
         None
     }
 
     /// For the log. `status` is that of the answer.
     pub(super) fn refusal(&self, status: StatusCode) -> Refusal<'_> {
-        Refusal { status, reason: self.kind.as_str(), error: self, explanation: self.explanation() }
+        Refusal { status, reason: self.kind.as_str(), error: self, explanation: self.explanation(status) }
     }
 
     /// What was wrong.

@@ -13,8 +13,8 @@ pub(super) enum Order {
     /// The envelope as klikit documents it, the rest as it came: what a sorted map, such as Rust's `serde_json::Value`, was made
     /// of when the orders were sorted already.
     Envelope,
-    /// As in klikit's deliveries, where a sorted map has lost it: the envelope and some objects in an order of their own, the
-    /// rest as it came.
+    /// As in the deliveries that are known, where a sorted map has lost it: the envelope and some objects in an order of their
+    /// own, the rest as it came.
     Seen,
     /// Documented fields first, in klikit's order, in envelope, orders and brands.
     Documented,
@@ -89,7 +89,8 @@ impl Role {
         }
     }
 
-    /// In deliveries, where nothing is documented. All other objects are in alphabetical order there, but for the envelope.
+    /// In the deliveries that this crate is tested with, made up in klikit's shape: nothing is documented of these objects. All
+    /// others are in alphabetical order there, but for the envelope.
     fn seen(self) -> &'static [&'static str] {
         match self {
             Self::Envelope => self.documented(),
