@@ -16,10 +16,12 @@
 //!   length of the hash, which is 32;
 //! - no two of a keyring differ by such white space, quotes and names alone: one of them is a typo.
 //!
-//! Of the limits, by the same method of each layer, of the inbox and of its worker: none that refuses every delivery, none that
-//! klikit's largest batches do not fit in, none that takes longer than the 10 seconds that klikit waits, no lease that outlasts
-//! its first pause, no memory shorter than its retries, and no two that contradict each other. [`ProblemKind`] has them one by
-//! one.
+//! Of the limits, by the same method of each layer, of the inbox and of its worker, each by itself: none that refuses every
+//! delivery, none that klikit's largest batches do not fit in, no body and no store that is waited for as long as klikit waits for
+//! the answer, no lease that outlasts klikit's first pause, no memory shorter than its retries, and no two of one layer that
+//! contradict each other. [`ProblemKind`] has them one by one.
+//!
+//! Later versions may look for more. Where an update is not to keep a service from starting, log what is found and go on.
 //!
 //! All defaults pass, with a secret that is random. A secret that merely looks odd does too: hex, base64, a UUID, or one with a
 //! word in the middle.
@@ -98,7 +100,7 @@ pub enum ProblemKind {
     LeaseTooShort,
     /// `KlikitDedupeLayer::lease` is not below klikit's first pause, 30 seconds.
     LeaseTooLong,
-    /// The retention is below the 31 hours that klikit's retries span.
+    /// The retention is below the 31 hours and 13 minutes that klikit's retries span.
     RetentionTooShort,
     /// `KlikitDedupeLayer::claim_deadline` is nothing.
     ClaimDeadlineZero,
@@ -152,7 +154,7 @@ impl ProblemKind {
                  work: lower it"
             }
             Self::RetentionTooShort => {
-                "retention is below the 31 hours of klikit's retries, of which the last ones would be handled again: raise it, \
+                "retention is below the 31 hours and 13 minutes of klikit's retries, of which the last ones would be handled again: raise it, \
                  above 30 days if replays are to be known too"
             }
             Self::ClaimDeadlineZero => "claim_deadline is nothing: give the store time to answer",
@@ -188,6 +190,11 @@ impl Problem {
     /// Which secret it is about, if it is about one.
     pub fn secret_id(&self) -> Option<&str> {
         self.secret_id.as_deref()
+    }
+
+    /// Which other secret it is about, if it is about two.
+    pub fn other_secret_id(&self) -> Option<&str> {
+        self.other_id.as_deref()
     }
 }
 

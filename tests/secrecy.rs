@@ -5,6 +5,7 @@
     feature = "tracing",
     feature = "diagnose",
     feature = "axum",
+    feature = "metrics",
     feature = "sqlite",
     feature = "postgres",
     feature = "redis"
@@ -13,25 +14,32 @@
 mod support;
 
 use std::{
+    convert::Infallible,
     fmt::Debug,
+    future::ready,
     io,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use axum::{Router, routing::post};
+use axum::{
+    Router,
+    routing::{post, post_service},
+};
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use support::{
     body::{Script, Step},
     send, servers,
 };
-use tokio::time::sleep;
-use tower::{BoxError, Layer, ServiceExt};
+use tokio::{net::TcpListener, time::sleep};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_klikit::{
-    Keyring, KlikitVerifyLayer, WebhookSecret,
+    Keyring, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
     axum::KlikitEvent,
     dedupe::{KlikitDedupeLayer, Ledger},
     diagnose::{SupportReport, diagnose_with},
@@ -238,9 +246,33 @@ async fn misread(everything: &Everything) {
     everything.show(format_args!("{:?} {size:?}", response.status()));
 }
 
+/// Over a real socket, so that the server and the client log what they do.
+async fn serve(everything: &Everything) -> Result<(), BoxError> {
+    let shown = everything.clone();
+    let handler = move |request: Request<VerifiedBody>| {
+        shown.debug(&request);
+        ready(Ok::<_, Infallible>(Response::new(axum::body::Body::empty())))
+    };
+    let verify = KlikitVerifyLayer::with_keyring(keyring());
+    let app: Router = Router::new().route("/webhooks/klikit", post_service(verify.layer(service_fn(handler))));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let url = format!("http://{}/webhooks/klikit", listener.local_addr()?);
+    let server = tokio::spawn(axum::serve(listener, app).into_future());
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    for (delivery, status) in [(delivery(BODY), 200), (delivery(BODY).altered(), 403)] {
+        let response = client.request(delivery.uri(&url).request()).await?;
+        everything.debug(&response);
+        assert_eq!(response.status(), status);
+    }
+    server.abort();
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_is_logged_holds_a_secret_or_a_body() -> Result<(), BoxError> {
     let everything = Everything::listen();
+    let metrics = PrometheusBuilder::new().install_recorder()?;
+    serve(&everything).await?;
     refuse(&everything).await;
     misread(&everything).await;
 
@@ -254,15 +286,19 @@ async fn nothing_that_is_logged_holds_a_secret_or_a_body() -> Result<(), BoxErro
         everything.debug(&store);
         remember(&everything, store).await;
     }
+    let mut heard = vec!["klikit_delivery{", "klikit_attempt{", "cause=", "for klikit's support", "hyper", "evt-7"];
     if let Some(postgres) = servers::postgres::PostgresServer::start("secrecy") {
         let store = PostgresStore::connect(postgres.url()).await?;
         everything.debug(&store);
         remember(&everything, store.clone()).await;
         handle_later(&everything, store).await;
+        heard.push("tokio_postgres");
     }
+    everything.show(metrics.render());
+    heard.push("klikit_verified_deliveries_total");
 
     let text = everything.text();
-    for heard in ["klikit_delivery{", "klikit_attempt{", "cause=", "tokio_postgres", "evt-7"] {
+    for heard in heard {
         assert!(text.contains(heard), "nothing was heard of {heard}");
     }
     let mut hidden: Vec<String> = Vec::new();
@@ -270,7 +306,7 @@ async fn nothing_that_is_logged_holds_a_secret_or_a_body() -> Result<(), BoxErro
         hidden.extend([secret.to_owned(), bytes_as_debug(secret), hex(secret.as_bytes()), basic(secret)]);
         hidden.push(secret.split('-').next().unwrap().to_owned());
     }
-    for words in ["Dewi", "Lestari", "0199", "Kenanga", "pintu"] {
+    for words in ["Lestari", "811 555 0199", "Kenanga", "pintu biru"] {
         hidden.extend([words.to_owned(), bytes_as_debug(words), hex(words.as_bytes())]);
     }
     for delivery in deliveries() {

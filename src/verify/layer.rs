@@ -90,7 +90,8 @@ impl KlikitVerifyLayer {
     ///
     /// Pick by the path, or by the partner key in the `Authorization` header. A request that gets `None` is refused with
     /// 403. `resolve` runs before the body is read and once the headers are sound; nothing that it sees is verified yet. It
-    /// must not block.
+    /// must not block. Pick from keyrings that are there: one made up for whatever a request asks for would have forgers fill the
+    /// logs and metrics with tenants of theirs.
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -201,9 +202,13 @@ impl KlikitVerifyLayer {
     /// Looks for the cause when a delivery is refused for its signature or its event id, and logs it with what to do, in the line
     /// that warns of the refusal: see [`diagnose`](crate::diagnose). Not unless set.
     ///
-    /// One refused delivery a second is looked at, whoever sent it, and of bodies those of at most 32 KiB: a flood of forged
-    /// deliveries costs no more than that, some milliseconds in each second, and hides the others meanwhile. Nothing of it goes
-    /// on the wire. Without the feature `tracing` nobody hears of it.
+    /// One mismatch a second is looked at, whoever sent it and whatever tenant it is for, and none of a body over 32 KiB: a flood
+    /// of forged deliveries costs no more than that, at worst some tens of milliseconds in each second, and hides the others
+    /// meanwhile. Beside that, one refusal a second is explained that takes no hashing: by its headers, or by a body that did not
+    /// come whole.
+    ///
+    /// At the level `debug`, a mismatch is followed by the report that klikit's support asks for. Nothing of all this goes on the
+    /// wire, and without the feature `tracing` nobody hears of it.
     #[cfg(feature = "diagnose")]
     #[must_use]
     pub fn explain_mismatches(self) -> Self {
