@@ -14,8 +14,8 @@ use std::{
 
 use support::{Case, run};
 
-/// Bytes, frames, and the most instructions beyond the hash: a little more than when the gate was set.
-const GATES: [(usize, usize, i64); 4] = [(1024, 1, 3450), (8192, 1, 3450), (1024, 4, 6250), (8192, 4, 6850)];
+/// Bytes, frames, and the most instructions beyond the hash, with nobody to listen: two in a hundred more than when the gate was set.
+const GATES: [(usize, usize, i64); 4] = [(1024, 1, 3550), (8192, 1, 3550), (1024, 4, 6300), (8192, 4, 6900)];
 
 const TIMES: usize = 200;
 
