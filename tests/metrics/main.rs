@@ -1,6 +1,7 @@
 //! What is counted, as Prometheus would scrape it.
 #![cfg(feature = "metrics")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{fs, future::Future, path::Path, time::Duration};
