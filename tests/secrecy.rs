@@ -270,7 +270,7 @@ async fn nothing_that_is_logged_holds_a_secret_or_a_body() -> Result<(), BoxErro
         hidden.extend([secret.to_owned(), bytes_as_debug(secret), hex(secret.as_bytes()), basic(secret)]);
         hidden.push(secret.split('-').next().unwrap().to_owned());
     }
-    for words in ["Dewi", "Lestari", "0199", "Kenanga", "pintu"] {
+    for words in ["Dewi", "Lestari", "555 0199", "Kenanga", "pintu"] {
         hidden.extend([words.to_owned(), bytes_as_debug(words), hex(words.as_bytes())]);
     }
     for delivery in deliveries() {
