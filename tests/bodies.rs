@@ -2,19 +2,20 @@
 
 mod support;
 
-use std::{future::Future, pin::pin, task::Poll, time::Duration};
+use std::{convert::Infallible, future::Future, pin::pin, task::Poll, time::Duration};
 
 use bytes::{Buf, Bytes};
 use futures_util::task::noop_waker;
-use http::{StatusCode, header};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
 use support::{
     BODY, Handler, SECRET, accepted,
     body::{Script, Step},
     refused, send,
 };
 use tokio::time::Instant;
-use tower::{Layer, Service};
-use tower_klikit::{KlikitVerifyLayer, RejectionKind, header::EVENT_ID, testing::SignedDelivery};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_klikit::{KlikitVerifyLayer, RejectionKind, VerifiedBody, header::EVENT_ID, testing::SignedDelivery};
 
 const LIMIT: usize = 1000;
 
@@ -79,7 +80,7 @@ async fn a_body_of_one_frame_is_handed_on_without_a_copy() {
 async fn any_kind_of_buffer_will_do() {
     let (head, tail) = BODY.split_at(10);
     let chained = Bytes::from(head).chain(Bytes::from(tail));
-    let body = http_body_util::Full::new(chained);
+    let body = Full::new(chained);
     assert_eq!(accepted(&layer(), delivery().request_with(|_| body)).await.bytes, BODY);
 }
 
@@ -176,7 +177,7 @@ async fn a_body_that_says_it_has_ended_and_then_fails_is_never_verified() {
 async fn the_error_of_a_body_is_kept_as_the_source() {
     let layer = layer().on_rejection(|rejection| {
         let source = std::error::Error::source(rejection).expect("a source").to_string();
-        http::Response::builder().status(400).body(source.into()).unwrap()
+        Response::builder().status(400).body(source.into()).unwrap()
     });
     let (answer, _) = send(&layer, delivery().request_with(|_| Script::new([Step::Fail]))).await;
     assert_eq!(answer.text, "the connection broke");
@@ -279,4 +280,16 @@ fn a_body_that_is_there_needs_no_runtime() {
     };
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(handler.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_verified_body_prints_its_length_alone() {
+    let printing = service_fn(async |request: Request<VerifiedBody>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(format!("{request:?}"))))
+    });
+    let request = SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>();
+    let response = KlikitVerifyLayer::new(SECRET).layer(printing).oneshot(request).await.unwrap();
+    let printed = response.into_body().collect().await.unwrap().to_bytes();
+    let printed = str::from_utf8(&printed).unwrap();
+    assert!(printed.contains(&format!("{} bytes", BODY.len())) && !printed.contains("brand_id"), "{printed}");
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, header::AUTHORIZATION};
 use http_body_util::Full;
 use support::{
     BODY, SECRET,
@@ -210,6 +210,70 @@ fn a_body_over_32_kib_is_not_looked_at_and_takes_no_turn() {
         send(&layer, SignedDelivery::new("another", padded(32 * 1024)).request::<Full<Bytes>>()).await;
         let lines = log.lines();
         assert!(!lines[0].contains("cause=") && lines[1].contains("cause="), "{lines:?}");
+    });
+}
+
+/// Nothing is wrong with those that the diagnosis could name.
+#[test]
+fn what_is_refused_for_another_reason_has_no_cause_and_takes_no_turn() {
+    let layer = || KlikitVerifyLayer::new(SECRET).explain_mismatches();
+    let signed = |step: Step| SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new([step]));
+    let too_large = || Step::Data(vec![b' '; 200].into());
+    let by_path = || {
+        KlikitVerifyLayer::with_resolver(|head| {
+            (head.uri.path() != "/nobody").then(|| WebhookSecret::new(SECRET).unwrap().into())
+        })
+    };
+    let nobodys = || SignedDelivery::new(SECRET, BODY).uri("/nobody").request_with(|_| Script::default());
+    let unauthorised = || signed(Step::Data(BODY.into()));
+    let cases = [
+        (layer().body_limit(150), signed(too_large()), "body_too_large"),
+        (by_path().explain_mismatches(), nobodys(), "unknown_tenant"),
+        (layer().require_basic_auth("partner", "key"), unauthorised(), "invalid_credentials"),
+    ];
+    for (layer, request, reason) in cases {
+        logging(async |log| {
+            send(&layer, request).await;
+            let lines = log.lines();
+            assert!(lines[0].contains(&format!("reason=\"{reason}\"")) && !lines[0].contains("cause="), "{lines:?}");
+            let spaced = BODY.replace(':', ": ");
+            // The Basic credentials of "partner" and "key".
+            let delivery = SignedDelivery::new(SECRET, BODY).header(AUTHORIZATION, "Basic cGFydG5lcjprZXk=");
+            send(&layer, delivery.request_with(|_| Full::<Bytes>::from(spaced))).await;
+            assert!(log.lines()[1].contains(r#"cause="body_reencoded""#), "{reason}: {:?}", log.lines());
+        });
+    }
+}
+
+#[test]
+fn every_secret_of_a_keyring_is_looked_at() {
+    logging(async |log| {
+        let secret = |text: &str| WebhookSecret::new(text).unwrap();
+        let keyring = Keyring::new("bali-bites", "old", secret("the old one\n"));
+        keyring.add("new", secret("the new one")).unwrap();
+        let layer = KlikitVerifyLayer::with_keyring(keyring).explain_mismatches();
+        send(&layer, SignedDelivery::new("the old one", BODY).request::<Full<Bytes>>()).await;
+        let lines = log.lines();
+        assert!(lines[0].contains(r#"cause="secret_white_space""#) && lines[0].contains("old"), "{lines:?}");
+    });
+}
+
+/// As whoever words the answers sees it.
+#[test]
+fn a_rejection_prints_the_same_with_and_without() {
+    logging(async |log| {
+        let printing = |layer: KlikitVerifyLayer| {
+            layer.on_rejection(|rejection| {
+                let mut response = rejection.to_response();
+                *response.body_mut() = rejection.to_string().into();
+                response
+            })
+        };
+        let plain = printing(KlikitVerifyLayer::new(SECRET));
+        let explaining = plain.clone().explain_mismatches();
+        let (plain, explained) = (send(&plain, reencoded()).await.0, send(&explaining, reencoded()).await.0);
+        assert_eq!(explained.text, plain.text);
+        assert!(log.lines()[1].contains("cause="), "{:?}", log.lines());
     });
 }
 

@@ -4,13 +4,15 @@
 mod support;
 
 use std::{
+    convert::Infallible,
+    future::{Future, pending},
     io,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use support::{
     BODY, SECRET,
@@ -18,7 +20,11 @@ use support::{
     send,
 };
 #[cfg(feature = "dedupe")]
-use tower::{Layer, ServiceExt};
+use tower::{Layer, ServiceExt, service_fn};
+#[cfg(feature = "inbox")]
+use tower_klikit::inbox::{Attempt, Inbox, InboxStore};
+#[cfg(feature = "sqlite")]
+use tower_klikit::store::SqliteStore;
 use tower_klikit::{
     KlikitVerifyLayer,
     header::{EVENT_ID, SIGNATURE},
@@ -26,6 +32,7 @@ use tower_klikit::{
 };
 #[cfg(feature = "dedupe")]
 use tower_klikit::{
+    VerifiedBody,
     dedupe::{KlikitDedupeLayer, Ledger},
     store::MemoryStore,
     testing::ledger,
@@ -60,12 +67,24 @@ fn logged(run: impl FnOnce()) -> String {
     String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
 }
 
+/// What is logged while this runs on a paused clock.
+#[cfg(feature = "dedupe")]
+fn logged_by(run: impl Future<Output = ()>) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    logged(|| runtime.block_on(run))
+}
+
+#[cfg(feature = "dedupe")]
+fn evt_7() -> Request<Full<Bytes>> {
+    SignedDelivery::new(SECRET, BODY).event_id("evt-7").request()
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
 /// What is logged while one request is answered.
-fn log<B>(layer: &KlikitVerifyLayer, request: http::Request<B>) -> String
+fn log<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> String
 where
     B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
@@ -77,6 +96,15 @@ where
         assert!(!log.contains(hidden), "{hidden} was logged: {log}");
     }
     log
+}
+
+/// The one line that says this, from there on: not what its span says.
+#[cfg(feature = "dedupe")]
+fn told<'a>(log: &'a str, level: &str, what: &str) -> &'a str {
+    let mut lines = log.lines().filter(|line| line.contains(level)).filter_map(|line| line.split_once(what));
+    let (_, fields) = lines.next().unwrap_or_else(|| panic!("no {level} {what}: {log}"));
+    assert_eq!(lines.next(), None, "{log}");
+    fields
 }
 
 #[test]
@@ -136,7 +164,7 @@ fn a_full_memory_store_says_so_once() {
 fn a_missing_verify_layer_is_named() {
     let log = logged(|| {
         let service = KlikitDedupeLayer::new(MemoryStore::new()).layer(support::Handler::default());
-        let strip = |mut request: http::Request<_>| {
+        let strip = |mut request: Request<_>| {
             request.extensions_mut().clear();
             request
         };
@@ -158,6 +186,117 @@ fn a_conflict_is_logged_with_its_id() {
             assert_eq!(runtime().block_on(stack.clone().oneshot(request)).unwrap().status(), 200);
         }
     });
-    assert!(log.contains("evt-7") && log.contains("another body"), "{log}");
+    assert!(told(&log, "WARN", "another body").contains("evt-7"), "{log}");
     assert!(!log.contains(BODY), "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn a_handler_that_hangs_is_an_error_in_the_log() {
+    let log = logged_by(async {
+        let hanging =
+            service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
+        let dedupe = KlikitDedupeLayer::new(MemoryStore::new()).handler_deadline(Duration::from_secs(3));
+        let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(hanging));
+        assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 503);
+    });
+    let fields = told(&log, "ERROR", "gave up a handler");
+    assert!(fields.contains("evt-7") && fields.contains("deadline=3s"), "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn a_claim_that_is_forgotten_under_its_handler_is_warned_of() {
+    let log = logged_by(async {
+        let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
+        let store = dedupe.clone();
+        let forgetting = service_fn(move |_: Request<VerifiedBody>| {
+            let store = store.clone();
+            async move {
+                store.forget("default", "evt-7").await.unwrap();
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }
+        });
+        let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(forgetting));
+        assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 200);
+    });
+    assert!(told(&log, "WARN", "a claim ran out or was forgotten").contains("evt-7"), "{log}");
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_store_that_does_not_answer_in_time_is_warned_of() {
+    let log = logged_by(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("klikit.db")).unwrap();
+        let verify = KlikitVerifyLayer::new(SECRET);
+        let dedupe = KlikitDedupeLayer::new(store.clone()).claim_deadline(Duration::ZERO);
+        let inline = verify.layer(dedupe.layer(support::Handler::default()));
+        let stored = verify.layer(Inbox::new(store).accept_deadline(Duration::ZERO).acceptor());
+        assert_eq!(inline.oneshot(evt_7()).await.unwrap().status(), 503);
+        assert_eq!(stored.oneshot(evt_7()).await.unwrap().status(), 503);
+    });
+    assert!(log.contains("cannot claim a delivery: ") && log.contains("cannot accept a delivery: "), "{log}");
+    assert!(log.contains("WARN") && !log.contains(BODY), "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn attempts_that_fail_are_warnings_and_a_delivery_given_up_is_an_error() {
+    let log = logged_by(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        let failing = service_fn(async |_: Request<VerifiedBody>| Err::<Response<String>, _>("the printer is on fire"));
+        let worker = inbox.worker(failing).max_attempts(2);
+        worker.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+    });
+    let failed = told(&log, "WARN", "failed: the printer is on fire");
+    assert!(failed.contains("evt-7") && failed.contains("attempt=1 pause="), "{log}");
+    let dead = told(&log, "ERROR", "gave a delivery up: the printer is on fire");
+    assert!(dead.contains("evt-7") && dead.contains("attempt=2"), "{log}");
+    assert_eq!(log.lines().count(), 2, "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn a_lease_that_is_lost_under_its_handler_is_warned_of() {
+    let log = logged_by(async {
+        let store = MemoryStore::new();
+        let inbox = Inbox::new(store.clone());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        // What has become of the lease by the time that it is to be extended.
+        let giving_back = service_fn(move |request: Request<VerifiedBody>| {
+            let store = store.clone();
+            async move {
+                let attempt = request.extensions().get::<Attempt>().unwrap();
+                store.postpone(attempt.lease(), Duration::from_secs(600), "").await.unwrap();
+                pending::<Result<Response<String>, Infallible>>().await
+            }
+        });
+        inbox.worker(giving_back).run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+    });
+    assert!(told(&log, "WARN", "a lease ran out").contains("evt-7"), "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn a_full_backlog_is_warned_of() {
+    let log = logged_by(async {
+        let stack = KlikitVerifyLayer::new(SECRET).layer(Inbox::new(MemoryStore::new()).max_backlog(1).acceptor());
+        assert_eq!(stack.clone().oneshot(evt_7()).await.unwrap().status(), 200);
+        let another = SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>();
+        assert_eq!(stack.oneshot(another).await.unwrap().status(), 503);
+    });
+    assert!(log.contains("WARN") && log.contains("too many deliveries wait") && log.contains("max_backlog=1"), "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn a_worker_whose_handler_is_the_acceptor_is_an_error_in_the_log() {
+    let log = logged_by(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        inbox.worker(inbox.acceptor()).run_until(tokio::time::sleep(Duration::from_millis(10))).await;
+    });
+    assert!(log.contains("ERROR") && log.contains("give it the handler"), "{log}");
 }

@@ -18,7 +18,10 @@ use support::{
     body::{Script, Step},
     send,
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    runtime::Builder,
+    time::{sleep, timeout},
+};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_klikit::{
     EventType, Keyring, KlikitVerifyLayer, VerifiedBody, WebhookSecret, header::SIGNATURE, testing::SignedDelivery,
@@ -27,6 +30,10 @@ use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
 
 /// What is logged at this level while this runs, on a paused clock. Each span makes a line when it closes.
 fn logged<F: Future<Output = ()>>(level: LevelFilter, run: impl FnOnce() -> F) -> String {
+    logged_by(Builder::new_current_thread().enable_time().start_paused(true), level, run)
+}
+
+fn logged_by<F: Future<Output = ()>>(clock: &mut Builder, level: LevelFilter, run: impl FnOnce() -> F) -> String {
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -49,8 +56,7 @@ fn logged<F: Future<Output = ()>>(level: LevelFilter, run: impl FnOnce() -> F) -
         .with_writer(move || writer.clone())
         .finish();
     tracing::subscriber::with_default(subscriber, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(run());
+        clock.build().unwrap().block_on(run());
     });
     String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
 }
@@ -151,6 +157,43 @@ fn the_status_is_the_one_that_was_sent() {
 }
 
 #[test]
+fn a_rejected_delivery_says_how_long_it_was_waited_for() {
+    let log = logged(LevelFilter::INFO, || async {
+        let steps = |body| [Step::Wait(Duration::from_millis(250)), Step::Data(body), Step::Data("\n".into())];
+        send(&KlikitVerifyLayer::new(SECRET), good().request_with(|body| Script::new(steps(body)))).await;
+    });
+    assert!(span(&log).contains(r#"verdict="rejected""#) && span(&log).contains("body_wait_ms=250"), "{log}");
+    assert!(span(&log).contains("hash_us="), "{log}");
+}
+
+/// A program that wants warnings alone has no spans.
+#[test]
+fn a_warning_says_what_its_span_would() {
+    let log = logged(LevelFilter::WARN, || async {
+        send(&KlikitVerifyLayer::new(SECRET), good().altered().request::<Full<Bytes>>()).await;
+    });
+    for field in ["status=403", r#"reason="signature_mismatch""#, r#"event_id="evt-7""#, r#"tenant="default""#] {
+        assert!(log.contains(field), "{field}: {log}");
+    }
+}
+
+#[test]
+fn the_time_spent_hashing_is_that_of_all_pieces() {
+    // No machine hashes this much in less than 20 microseconds, and what is left when the last piece has come takes less.
+    let body = Bytes::from(vec![b' '; KlikitVerifyLayer::DEFAULT_BODY_LIMIT]);
+    for pieces in [1, 2, 32] {
+        let request =
+            SignedDelivery::new(SECRET, body.clone()).request_with(|body| Script::chunked(&body, body.len() / pieces));
+        let log = logged_by(Builder::new_current_thread().enable_time(), LevelFilter::INFO, || async {
+            send(&KlikitVerifyLayer::new(SECRET), request).await;
+        });
+        let (_, hashed) = span(&log).split_once("hash_us=").unwrap_or_else(|| panic!("{log}"));
+        let digits = hashed.split(|char: char| !char.is_ascii_digit()).next().unwrap();
+        assert!(digits.parse::<u64>().unwrap() >= 20, "in {pieces} pieces: {log}");
+    }
+}
+
+#[test]
 fn a_delivery_whose_sender_hangs_up_is_abandoned() {
     let log = logged(LevelFilter::INFO, || async {
         let request = good().request_with(|_| Script::new([Step::Hang]));
@@ -234,6 +277,18 @@ fn an_answer_that_nobody_waits_for_any_more_is_warned_of() {
     let log = hung_up_after(10);
     assert!(log.contains("before it was answered: klikit counts this as a timeout after 10 s"), "{log}");
     assert!(log.contains(r#"event_id="evt-7""#), "{log}");
+}
+
+#[test]
+fn the_warning_that_nobody_waits_any_more_is_within_the_span() {
+    let log = logged(LevelFilter::INFO, || async {
+        let stack = KlikitVerifyLayer::new(SECRET).layer(taking(Duration::from_secs(60)));
+        let answer = stack.oneshot(good().request::<Full<Bytes>>());
+        timeout(Duration::from_secs(10), answer).await.unwrap_err();
+    });
+    let [warning, closed] = &log.lines().collect::<Vec<_>>()[..] else { panic!("{log}") };
+    assert!(warning.contains("WARN klikit_delivery{event_id=\"evt-7\""), "{log}");
+    assert!(closed.contains(r#"verdict="verified""#) && !closed.contains("status="), "{log}");
 }
 
 #[cfg(feature = "inbox")]

@@ -142,6 +142,24 @@ async fn a_worker_waits_out_a_store_that_is_down() {
     assert_eq!(handler.attempts(), [1]);
 }
 
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn the_inbox_is_counted_again_when_the_store_is_back() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let (store, inbox, _) = plugged();
+    store.unplug(true);
+    let worker = Running::start(inbox.worker(Handler::new(Does::Hangs)));
+    sleep(seconds(20)).await;
+    assert!(!recorder.handle().render().contains("klikit_inbox"));
+    store.unplug(false);
+    assert_received(&stack(&inbox), &delivery()).await;
+    sleep(seconds(15)).await;
+    let text = recorder.handle().render();
+    assert!(text.contains("klikit_inbox_deliveries{state=\"leased\"} 1\n"), "{text}");
+    drop(worker);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_handled_while_the_store_was_down_is_finished_when_it_is_back() {
     let (store, inbox, beside) = plugged();

@@ -210,3 +210,15 @@ async fn no_debug_output_holds_a_body() {
     assert!(text.contains("evt-0") && !text.contains("brand_id"), "{text}");
     worker.stop().await;
 }
+
+/// As whoever writes a store may print them.
+#[tokio::test(start_paused = true)]
+async fn what_a_store_is_given_and_gives_back_prints_no_body() {
+    let store = MemoryStore::new();
+    let new = tower_klikit::testing::inbox::delivery("default", "evt-0", BODY);
+    store.accept(&new, seconds(60)).await.unwrap();
+    let leased = store.lease(1, seconds(30), 25).await.unwrap();
+    assert_eq!(leased.len(), 1);
+    let text = format!("{new:?} {new:#?} {leased:?} {leased:#?}");
+    assert!(text.contains("evt-0") && !text.contains("brand_id"), "{text}");
+}

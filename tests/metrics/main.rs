@@ -1,11 +1,17 @@
 //! What is counted, as Prometheus would scrape it.
 #![cfg(feature = "metrics")]
 
+mod inbox;
+mod repeated;
+#[path = "../support/mod.rs"]
 mod support;
+mod table;
 
-use std::{fs, future::Future, path::Path, sync::Mutex, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
 
-use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -15,12 +21,11 @@ use support::{
     body::{Script, Step},
     send,
 };
-use tokio::time::{advance, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_klikit::{
     Keyring, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
     header::{EVENT_ID, SIGNATURE},
-    metrics,
     testing::SignedDelivery,
 };
 
@@ -43,7 +48,13 @@ fn value(handle: &PrometheusHandle, name: &str) -> Option<f64> {
 }
 
 fn counted(handle: &PrometheusHandle, name: &str) -> f64 {
-    value(handle, name).unwrap_or_else(|| panic!("no {name} in\n{}", handle.render()))
+    value(handle, name).unwrap_or_else(|| {
+        panic!(
+            "no {name} in
+{}",
+            handle.render()
+        )
+    })
 }
 
 fn deliveries(verdict: &str, reason: &str, tenant: &str) -> String {
@@ -56,39 +67,60 @@ fn good() -> Request<Full<Bytes>> {
 
 #[test]
 fn each_verdict_is_counted_once_under_its_reason() {
-    let good = || SignedDelivery::new(SECRET, BODY);
-    let long = " ".repeat(10 * 1024);
-    let whole = |delivery: SignedDelivery| delivery.request_with(|body| Script::new([Step::Data(body)]));
-    let with = |step| good().request_with(|_| Script::new([step]));
     let cases = [
-        (whole(good().altered()), "signature_mismatch", "default"),
-        (whole(good().without_header(&SIGNATURE)), "missing_signature", ""),
-        (whole(good().header(SIGNATURE, "sha256=00")), "malformed_signature", ""),
-        (whole(good().without_header(&EVENT_ID)), "missing_event_id", ""),
-        (whole(good().event_id("")), "malformed_event_id", ""),
-        (whole(SignedDelivery::new(SECRET, long)), "body_too_large", "default"),
-        (with(Step::Fail), "body_unreadable", "default"),
-        (with(Step::Hang), "body_timeout", "default"),
+        (SignedDelivery::new(SECRET, BODY).altered(), "signature_mismatch", "default"),
+        (SignedDelivery::new(SECRET, BODY).without_header(&SIGNATURE), "missing_signature", ""),
+        (SignedDelivery::new(SECRET, BODY).header(SIGNATURE, "sha256=00"), "malformed_signature", ""),
+        (SignedDelivery::new(SECRET, BODY).without_header(&EVENT_ID), "missing_event_id", ""),
+        (SignedDelivery::new(SECRET, BODY).event_id(""), "malformed_event_id", ""),
     ];
     let rejected = cases.len();
     let handle = recorded(async |handle| {
-        let layer = KlikitVerifyLayer::new(SECRET).body_limit(8 * 1024);
-        for (request, reason, tenant) in cases {
-            send(&layer, request).await;
+        let layer = KlikitVerifyLayer::new(SECRET);
+        for (delivery, reason, tenant) in cases {
+            send(&layer, delivery.request::<Full<Bytes>>()).await;
             assert_eq!(counted(&handle, &deliveries("rejected", reason, tenant)), 1.0);
         }
-        for _ in 0..2 {
-            send(&layer, good().request::<Full<Bytes>>()).await;
-        }
-        let nobody = KlikitVerifyLayer::with_resolver(|_| None);
-        send(&nobody, good().request::<Full<Bytes>>()).await;
-        assert_eq!(counted(&handle, &deliveries("rejected", "unknown_tenant", "")), 1.0);
+        send(&layer, good()).await;
+        send(&layer, good()).await;
     });
     assert_eq!(counted(&handle, &deliveries("verified", "", "default")), 2.0);
     let text = handle.render();
-    let all = text.lines().filter(|line| line.starts_with("klikit_deliveries_total"));
-    let all: f64 = all.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
-    assert_eq!(all, (rejected + 2 + 1) as f64, "{text}");
+    let all: f64 = text
+        .lines()
+        .filter(|line| line.starts_with("klikit_deliveries_total"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum();
+    assert_eq!(all, (rejected + 2) as f64, "{text}");
+}
+
+#[test]
+fn what_is_refused_for_other_reasons_is_counted_under_them() {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    let delivery = || SignedDelivery::new(SECRET, BODY);
+    let layer = || KlikitVerifyLayer::new(SECRET);
+    let steps = |steps: Vec<Step>| delivery().request_with(|_| Script::new(steps));
+    let whole = |delivery: SignedDelivery| delivery.request_with(|body| Script::frames([body]));
+    let stamped = |at| SignedDelivery::timestamped(SECRET, at, "evt-1", "klikit.order.created.v2", BODY);
+    let now = SystemTime::now();
+    let two = || vec![Step::Data("{".into()), Step::Data("}".into())];
+    let cases = [
+        (layer().body_limit(9), whole(delivery()), "body_too_large", "default"),
+        (layer(), steps(vec![Step::Hang]), "body_timeout", "default"),
+        (layer(), steps(vec![Step::Fail]), "body_unreadable", "default"),
+        (layer().buffer_budget(1), steps(two()), "overloaded", "default"),
+        (layer().require_basic_auth("partner", "key"), whole(delivery()), "invalid_credentials", ""),
+        (KlikitVerifyLayer::with_resolver(|_| None), whole(delivery()), "unknown_tenant", ""),
+        (layer().accept_timestamped(HOUR), whole(stamped(now - 2 * HOUR)), "stale_timestamp", ""),
+        (layer().accept_timestamped(HOUR), whole(stamped(now).event_id("evt-2")), "event_id_mismatch", "default"),
+    ];
+    let handle = recorded(async |handle| {
+        for (layer, request, reason, tenant) in cases {
+            send(&layer, request).await;
+            assert_eq!(counted(&handle, &deliveries("rejected", reason, tenant)), 1.0);
+        }
+    });
+    assert!(!handle.render().contains("klikit_ack_seconds"), "none of them was verified");
 }
 
 #[test]
@@ -119,12 +151,15 @@ fn a_verified_delivery_is_counted_under_its_secret() {
         let keyring = Keyring::new("bali-bites", "old", WebhookSecret::new("the old one").unwrap());
         keyring.add("new", WebhookSecret::new("the new one").unwrap()).unwrap();
         let layer = KlikitVerifyLayer::with_keyring(keyring);
-        for secret in ["the old one", "the new one", "the new one"] {
+        for secret in ["the old one", "the new one", "the new one", "a forger's own"] {
             send(&layer, SignedDelivery::new(secret, BODY).request::<Full<Bytes>>()).await;
         }
     });
     assert_eq!(counted(&handle, r#"klikit_verified_deliveries_total{tenant="bali-bites",secret_id="old"}"#), 1.0);
     assert_eq!(counted(&handle, r#"klikit_verified_deliveries_total{tenant="bali-bites",secret_id="new"}"#), 2.0);
+    assert_eq!(counted(&handle, &deliveries("verified", "", "bali-bites")), 3.0);
+    assert!(counted(&handle, r#"klikit_last_verified_timestamp_seconds{tenant="bali-bites"}"#) > 0.0);
+    assert_eq!(counted(&handle, &deliveries("rejected", "signature_mismatch", "bali-bites")), 1.0);
     assert_eq!(counted(&handle, "klikit_body_bytes_count"), 3.0);
     assert_eq!(counted(&handle, "klikit_body_bytes_sum"), (3 * BODY.len()) as f64);
 }
@@ -164,11 +199,76 @@ fn what_waits_is_in_the_gauge_until_it_is_gone() {
                     assert!(futures_util::poll!(&mut *waiting).is_pending());
                 }
             }
-            assert_eq!(counted(&handle, "klikit_buffered_bytes"), 160_000.0);
+            assert_eq!(counted(&handle, "klikit_buffered_bytes"), 2.0 * 80_000.0);
         }
         assert_eq!(counted(&handle, "klikit_buffered_bytes"), 0.0);
     });
     assert_eq!(counted(&handle, &deliveries("abandoned", "", "default")), 2.0);
+}
+
+#[test]
+fn a_body_that_grows_or_is_refused_room_leaves_the_gauge_right() {
+    let piece = || Step::Data(vec![b' '; 20_000].into());
+    let pieces = |count: usize| (0..count).map(|_| piece()).collect::<Vec<_>>();
+    let request = |steps: Vec<Step>| SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new(steps));
+    let hanging = |count| request([pieces(count), vec![Step::Hang]].concat());
+    recorded(async |handle| {
+        let buffered = || counted(&handle, "klikit_buffered_bytes");
+        let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(200_000);
+        {
+            // 40 kB in a buffer of 80 kB, which 100 kB have doubled.
+            let mut growing = Box::pin(send(&layer, hanging(5)));
+            assert!(futures_util::poll!(&mut growing).is_pending());
+            assert_eq!(buffered(), 160_000.0);
+            // Both would have to have more than the 40 kB that are left.
+            for refused in [hanging(2), request(vec![Step::Data(vec![b' '; 50_000].into()), Step::Hang])] {
+                assert_eq!(send(&layer, refused).await.0.status, 503);
+                assert_eq!(buffered(), 160_000.0);
+            }
+        }
+        assert_eq!(buffered(), 0.0);
+
+        // It has 80 kB, and would have to have 160, which is too much once others have 60.
+        let steps = [pieces(3), vec![Step::Yield], pieces(2)].concat();
+        let mut growing = Box::pin(send(&layer, request(steps)));
+        assert!(futures_util::poll!(&mut growing).is_pending());
+        let mut others = [hanging(1), hanging(1), hanging(1)].map(|request| Box::pin(send(&layer, request)));
+        for other in &mut others {
+            assert!(futures_util::poll!(other).is_pending());
+        }
+        assert_eq!(buffered(), 80_000.0 + 60_000.0);
+        assert_eq!(growing.await.0.status, 503);
+        assert_eq!(buffered(), 60_000.0);
+    });
+}
+
+#[test]
+fn a_delivery_that_waits_for_a_busy_handler_is_counted_once() {
+    let handle = recorded(async |_| {
+        let slow = service_fn(async |_: Request<VerifiedBody>| {
+            sleep(Duration::from_secs(1)).await;
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+        });
+        let stack = KlikitVerifyLayer::new(SECRET).layer(tower::limit::ConcurrencyLimit::new(slow, 1));
+        let answers = [good(), good(), good()].map(|request| stack.clone().oneshot(request));
+        futures_util::future::try_join_all(answers).await.unwrap();
+    });
+    assert_eq!(counted(&handle, &deliveries("verified", "", "default")), 3.0);
+    assert_eq!(counted(&handle, r#"klikit_ack_seconds_count{status="200"}"#), 3.0);
+}
+
+#[test]
+fn a_verified_delivery_that_is_given_up_is_not_abandoned() {
+    let handle = recorded(async |_| {
+        let hanging = service_fn(async |_: Request<VerifiedBody>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>().await
+        });
+        let answer = KlikitVerifyLayer::new(SECRET).layer(hanging).oneshot(good());
+        timeout(Duration::from_secs(10), answer).await.unwrap_err();
+    });
+    assert_eq!(counted(&handle, &deliveries("verified", "", "default")), 1.0);
+    assert!(!handle.render().contains("abandoned"));
+    assert_eq!(value(&handle, r#"klikit_ack_seconds_sum{status="none"}"#), Some(10.0));
 }
 
 #[test]
@@ -202,135 +302,4 @@ fn the_time_to_an_answer_is_kept_by_its_status() {
     assert_eq!(counted(&handle, r#"klikit_ack_seconds_count{status="202"}"#), 1.0);
     assert_eq!(counted(&handle, r#"klikit_ack_seconds_count{status="error"}"#), 2.0);
     assert_eq!(value(&handle, r#"klikit_ack_seconds_sum{status="none"}"#), Some(10.0));
-}
-
-#[cfg(feature = "dedupe")]
-#[test]
-fn duplicates_and_conflicts_are_counted() {
-    use tower_klikit::{dedupe::KlikitDedupeLayer, store::MemoryStore};
-
-    let handle = recorded(async |_| {
-        let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
-        let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(support::Handler::default()));
-        for body in [BODY, BODY, BODY, "{}", "{}"] {
-            let request = SignedDelivery::new(SECRET, body).event_id("evt-7").request::<Full<Bytes>>();
-            assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 200);
-        }
-    });
-    // The second `{}` is a conflict with the first body, and a duplicate of its own.
-    assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 3.0);
-    assert_eq!(counted(&handle, r#"klikit_conflicts_total{tenant="default"}"#), 2.0);
-}
-
-#[cfg(feature = "inbox")]
-#[test]
-fn the_inbox_is_told_of_by_its_worker() {
-    use tower_klikit::{inbox::Inbox, store::MemoryStore};
-
-    recorded(async |handle| {
-        let inbox = Inbox::new(MemoryStore::new());
-        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
-        for (n, body) in ["{}", "[1]", "[2]", "[3]", "[3]"].into_iter().enumerate() {
-            let request =
-                SignedDelivery::new(SECRET, body).event_id(format!("evt-{}", n.min(3))).request::<Full<Bytes>>();
-            assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 200);
-        }
-        assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 1.0);
-        advance(Duration::from_secs(40)).await;
-
-        // One is dead, one is being handled, and two wait behind it.
-        let handler = service_fn(async |request: Request<VerifiedBody>| {
-            if request.body().as_ref() != b"{}" {
-                std::future::pending::<()>().await;
-            }
-            let mut response = Response::new(Full::<Bytes>::default());
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            Ok::<_, BoxError>(response)
-        });
-        let worker = inbox.worker(handler).concurrency(1).run_until(std::future::pending::<()>());
-        let worker = tokio::spawn(worker);
-        sleep(Duration::from_secs(20)).await;
-        let state = |state| counted(&handle, &format!(r#"klikit_inbox_deliveries{{state="{state}"}}"#));
-        assert_eq!(["ready", "leased", "dead", "done"].map(state), [2.0, 1.0, 1.0, 0.0]);
-        assert_eq!(counted(&handle, "klikit_inbox_oldest_seconds"), 55.0);
-        assert!(counted(&handle, "klikit_inbox_counted_timestamp_seconds") > 0.0);
-        worker.abort();
-    });
-}
-
-#[cfg(feature = "inbox")]
-#[test]
-fn a_worker_that_is_told_to_counts_nothing() {
-    use tower_klikit::{inbox::Inbox, store::MemoryStore};
-
-    let handle = recorded(async |_| {
-        let worker = Inbox::new(MemoryStore::new()).worker(support::Handler::default()).metrics_interval(None);
-        worker.run_until(sleep(Duration::from_secs(60))).await;
-    });
-    assert!(!handle.render().contains("klikit_inbox"), "{}", handle.render());
-}
-
-/// A recorder that keeps what it is told of metrics, and counts nothing.
-#[derive(Default)]
-struct Described(Mutex<Vec<String>>);
-
-impl Described {
-    fn add(&self, key: &KeyName) {
-        self.0.lock().unwrap().push(key.as_str().to_owned());
-    }
-}
-
-impl Recorder for Described {
-    fn describe_counter(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
-        self.add(&key);
-    }
-
-    fn describe_gauge(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
-        self.add(&key);
-    }
-
-    fn describe_histogram(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
-        self.add(&key);
-    }
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::noop()
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
-
-#[test]
-fn every_metric_is_described_and_in_the_table() {
-    let recorder = Described::default();
-    ::metrics::with_local_recorder(&recorder, metrics::describe);
-    let mut described = recorder.0.into_inner().unwrap();
-    let mut names = [
-        metrics::DELIVERIES,
-        metrics::VERIFIED,
-        metrics::LAST_VERIFIED,
-        metrics::BODY_BYTES,
-        metrics::BUFFERED,
-        metrics::ACK,
-        metrics::DUPLICATES,
-        metrics::CONFLICTS,
-        metrics::INBOX,
-        metrics::INBOX_OLDEST,
-        metrics::INBOX_COUNTED,
-    ];
-    names.sort();
-    described.sort();
-    assert_eq!(described, names);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry/metrics.rs");
-    let source = fs::read_to_string(source).unwrap();
-    assert_eq!(source.matches(": &str = ").count(), names.len(), "a metric that is not checked here");
-    for name in names {
-        assert_eq!(source.matches(&format!("//! | [`{name}`]")).count(), 1, "{name} is not in the table");
-    }
 }
