@@ -1,0 +1,237 @@
+//! How often the cause is right, wrong and unknown, over random corruptions and random faults. A wrong one is worse than none.
+
+mod corruptions;
+mod faults;
+mod random;
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, header};
+use serde_json::Value;
+use tower_klikit::{
+    Keyring, WebhookSecret,
+    diagnose::{Cause, Certainty, diagnose_with},
+    header::SIGNATURE,
+};
+
+use self::{corruptions::CORRUPTIONS, faults::FAULTS, random::Random};
+use crate::{
+    deliveries,
+    kit::{MIXED, keyring, signature, signed, without_length},
+};
+
+const RUNS: usize = 24_000;
+
+const SECRET: &str = "klikit-fixture-secret";
+
+/// A delivery on its way.
+struct Case {
+    original: Vec<u8>,
+    configured: Vec<u8>,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    /// The causes that name what was done. Unknown names nothing and is not among them.
+    done: Vec<Cause>,
+}
+
+type Deed = fn(&mut Random, &mut Case);
+
+/// Before which bytes no string is open.
+fn outside_of_strings(body: &[u8]) -> impl Iterator<Item = usize> {
+    let (mut inside, mut escaped) = (false, false);
+    let places = body.iter().enumerate().filter(move |(_, byte)| {
+        let free = !inside;
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => inside = !inside,
+            _ => {}
+        }
+        // Not inside of a number or a word either.
+        free && matches!(byte, b'{' | b'}' | b'[' | b']' | b',' | b':' | b'"')
+    });
+    places.map(|(at, _)| at).collect::<Vec<_>>().into_iter()
+}
+
+/// What a corruption did, by other means than the crate's: for what random changes happen to be.
+fn happened(case: &Case) -> Vec<Cause> {
+    let mut causes = case.done.clone();
+    let value = |body: &[u8]| serde_json::from_slice::<Value>(body).ok();
+    let hex = signature(&signed(SECRET, &case.original));
+    let header = case.headers.get(SIGNATURE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let sound = header.as_deref().is_some_and(|header| header.eq_ignore_ascii_case(&hex));
+    let same = case.body == case.original && case.configured == SECRET.as_bytes();
+    if sound && same {
+        causes.push(if header.as_deref() == Some(&*hex) { Cause::Verifies } else { Cause::SignatureUpperCase });
+    }
+    if sound
+        && case.configured == SECRET.as_bytes()
+        && value(&case.body).is_some()
+        && value(&case.body) == value(&case.original)
+    {
+        causes.push(Cause::BodyReencoded);
+    }
+    if sound && case.body.trim_ascii_end() == case.original.trim_ascii_end() {
+        causes.push(Cause::BodyFinalNewline);
+    }
+    if case.configured != SECRET.as_bytes() && case.configured.trim_ascii() == SECRET.as_bytes() {
+        causes.push(Cause::SecretWhiteSpace);
+    }
+    if case.body.is_empty() {
+        causes.push(Cause::BodyEmpty);
+    }
+    if let Some(header) = &header {
+        let is_hex = header.len() == 64 && header.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hex && case.done.is_empty() {
+            causes.push(Cause::SignatureMalformed);
+        }
+        if header.len() < 64 && hex.starts_with(&header.to_lowercase()) {
+            causes.push(Cause::SignatureTruncated);
+        }
+        // Something of this kind was put at an end, or in place of it.
+        if header.starts_with([' ', '"', '\'', '`']) || header.ends_with([' ', '"', '\'', '`']) {
+            causes.push(Cause::SignaturePadded);
+        }
+    }
+    let announced =
+        case.headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().unwrap().parse::<usize>().unwrap());
+    if let Some(announced) = announced {
+        causes.extend((case.body.len() < announced).then_some(Cause::BodyShorter));
+        causes.extend((case.body.len() > announced).then_some(Cause::BodyLonger));
+    }
+    causes
+}
+
+#[derive(Default)]
+struct Tally {
+    runs: usize,
+    right: usize,
+    unknown: usize,
+    wrong: Vec<String>,
+}
+
+/// Samples for most runs; a small one mostly, since a larger one takes longer and shows the same.
+fn originals() -> Vec<Vec<u8>> {
+    let (secret, samples) = deliveries::all();
+    assert_eq!(secret, SECRET);
+    let mut originals: Vec<Vec<u8>> = Vec::new();
+    for sample in samples.iter().filter(|sample| sample.body.len() < 5000) {
+        let small = sample.body.len() < 1000;
+        originals.extend(vec![sample.body.to_vec(); if small { 60 } else { 1 }]);
+        if !small {
+            // The same delivery with a part of its fields.
+            let value: Value = serde_json::from_slice(&sample.body).unwrap();
+            let order = value["orders"][0].as_object().unwrap();
+            for skip in 0..10 {
+                let fields =
+                    order.iter().skip(skip).step_by(10).map(|(key, value)| format!("{}:{value}", Value::from(&**key)));
+                let fields: Vec<String> = fields.filter(|field| field.len() < 200).collect();
+                originals.push(
+                    format!("{{\"brand_id\":663,\"branch_id\":1062,\"orders\":[{{{}}}]}}", fields.join(",")).into(),
+                );
+            }
+        }
+    }
+    originals.extend(vec![MIXED.into(); 20]);
+    originals
+}
+
+fn measure(deeds: &[(&'static str, Deed)], seed: u64, runs: usize) -> BTreeMap<&'static str, Tally> {
+    let originals = originals();
+    let candidates = Keyring::new("candidates", "partner API", WebhookSecret::new("the partner API's").unwrap());
+    let mut random = Random(seed);
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    for run in 0..runs {
+        let (name, deed) = deeds[run % deeds.len()];
+        let original = originals[random.below(originals.len())].clone();
+        let headers = signed(SECRET, &original);
+        // Half of those who change a body say how long it is then, or were.
+        let headers = if random.below(2) == 0 { without_length(headers) } else { headers };
+        let announces = headers.contains_key(header::CONTENT_LENGTH);
+        let mut case = Case { body: original.clone(), original, configured: SECRET.into(), headers, done: Vec::new() };
+        deed(&mut random, &mut case);
+        if announces && random.below(2) == 0 && !case.done.contains(&Cause::BodyShorter) {
+            case.headers.insert(header::CONTENT_LENGTH, case.body.len().into());
+        }
+        let tally = tallies.entry(name).or_default();
+        if WebhookSecret::new(&case.configured).is_err() {
+            continue;
+        }
+        tally.runs += 1;
+        let diagnosis = diagnose_with(&keyring(&case.configured), &candidates, &case.headers, &case.body);
+        if diagnosis.certainty() == Certainty::Unknown {
+            assert_eq!(diagnosis.cause(), Cause::Unknown);
+            tally.unknown += 1;
+        } else if happened(&case).contains(&diagnosis.cause()) {
+            tally.right += 1;
+        } else {
+            let header = case.headers.get(SIGNATURE);
+            tally.wrong.push(format!(
+                "{diagnosis}: {header:?}, {:?}, {:?}",
+                case.configured,
+                String::from_utf8_lossy(&case.body)
+            ));
+        }
+    }
+    tallies
+}
+
+/// Prints the table, and the numbers of it all: runs, right, unknown, wrong.
+fn print(title: &str, tallies: &BTreeMap<&str, Tally>) -> [usize; 4] {
+    println!("\n{title:<38} {:>6} {:>7} {:>8} {:>6}", "runs", "right", "unknown", "wrong");
+    let mut all = [0; 4];
+    for (name, Tally { runs, right, unknown, wrong }) in tallies {
+        println!("{name:<38} {runs:>6} {right:>7} {unknown:>8} {:>6}", wrong.len());
+        for (sum, part) in all.iter_mut().zip([*runs, *right, *unknown, wrong.len()]) {
+            *sum += part;
+        }
+    }
+    let [runs, right, unknown, wrong] = all;
+    println!("{:<38} {runs:>6} {right:>7} {unknown:>8} {wrong:>6}", "all");
+    all
+}
+
+#[track_caller]
+fn assert_none_wrong(tallies: &BTreeMap<&str, Tally>) {
+    for (name, tally) in tallies {
+        assert!(tally.wrong.is_empty(), "{name}: {}", tally.wrong[0]);
+    }
+}
+
+#[test]
+fn no_corruption_gets_a_wrong_cause() {
+    let tallies = measure(&CORRUPTIONS, 6, RUNS);
+    let [runs, right, unknown, wrong] = print("corruption", &tallies);
+    assert_none_wrong(&tallies);
+    assert_eq!(right + unknown + wrong, runs);
+    assert!(runs >= 20_000, "{runs}");
+    // Nobody can say what was done here.
+    for name in ["a secret's character changed", "a value dropped, and written anew"] {
+        assert!(tallies[name].unknown > tallies[name].runs / 2, "{name}");
+    }
+    for name in ["keys shuffled", "white space changed"] {
+        assert!(
+            tallies[name].right > tallies[name].runs / 4,
+            "{name}: {} of {}",
+            tallies[name].right,
+            tallies[name].runs
+        );
+    }
+}
+
+#[test]
+fn known_faults_get_their_cause() {
+    let tallies = measure(&FAULTS, 7, 5_000);
+    print("fault", &tallies);
+    assert_none_wrong(&tallies);
+    for (name, tally) in &tallies {
+        let share = match *name {
+            // What Latin-1 has no character for is lost.
+            "Latin-1" => 70,
+            // It sorts the keys, and the body of all sorts has them in an order that nobody knows.
+            "through serde_json" => 70,
+            _ => 100,
+        };
+        assert!(tally.right * 100 >= tally.runs * share, "{name}: {} of {}", tally.right, tally.runs);
+    }
+}
