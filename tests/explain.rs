@@ -1,18 +1,16 @@
 //! With `explain_mismatches`, the log says why a delivery does not verify, now and then; the wire never does.
 #![cfg(all(feature = "diagnose", feature = "tracing"))]
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
-use std::{
-    future::Future,
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, header::AUTHORIZATION};
 use http_body_util::Full;
+use log::Log;
 use support::{
     BODY, SECRET,
     body::{Script, Step},
@@ -24,44 +22,17 @@ use tower_klikit::{
     header::{EVENT_ID, SIGNATURE},
     testing::SignedDelivery,
 };
+use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// The warnings.
-    fn lines(&self) -> Vec<String> {
-        self.text().lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The warnings.
+fn warnings(log: &Log) -> Vec<String> {
+    log.text().lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect()
 }
 
 /// Runs this on a paused clock; everything that is logged is in the log that it is given.
 fn logging<F: Future<Output = ()>>(run: impl FnOnce(Log) -> F) {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(run(log));
-    });
+    log.hear(LevelFilter::TRACE, FmtSpan::NONE, || log::paused(run(log.clone())));
 }
 
 /// As a layer outside that parses the body would hand it on.
@@ -78,7 +49,7 @@ fn forged() -> Request<Full<Bytes>> {
 fn the_warning_of_a_refusal_names_the_cause_and_what_to_do() {
     logging(async |log| {
         send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), reencoded()).await;
-        let [line] = &log.lines()[..] else { panic!("{:?}", log.lines()) };
+        let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
         for part in [
             "WARN",
             r#"reason="signature_mismatch""#,
@@ -95,7 +66,7 @@ fn the_warning_of_a_refusal_names_the_cause_and_what_to_do() {
 fn nothing_is_explained_unless_it_is_asked_for() {
     logging(async |log| {
         send(&KlikitVerifyLayer::new(SECRET), reencoded()).await;
-        let [line] = &log.lines()[..] else { panic!("{:?}", log.lines()) };
+        let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
         assert!(!line.contains("cause="), "{line}");
     });
 }
@@ -104,7 +75,7 @@ fn nothing_is_explained_unless_it_is_asked_for() {
 fn a_forgery_has_no_cause() {
     logging(async |log| {
         send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), forged()).await;
-        assert!(log.lines()[0].contains(r#"cause="unknown""#), "{:?}", log.lines());
+        assert!(warnings(&log)[0].contains(r#"cause="unknown""#), "{:?}", warnings(&log));
     });
 }
 
@@ -125,11 +96,11 @@ fn the_wire_says_the_same_with_and_without() {
 fn one_mismatch_a_second_is_explained_by_all_services_of_a_layer() {
     logging(async |log| {
         let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
-        let explained = || log.lines().iter().filter(|line| line.contains("cause=")).count();
+        let explained = || warnings(&log).iter().filter(|line| line.contains("cause=")).count();
         for _ in 0..10 {
             send(&layer, forged()).await;
         }
-        assert_eq!((explained(), log.lines().len()), (1, 10));
+        assert_eq!((explained(), warnings(&log).len()), (1, 10));
         advance(Duration::from_millis(999)).await;
         send(&layer.clone(), forged()).await;
         assert_eq!(explained(), 1);
@@ -150,7 +121,7 @@ fn requests_without_a_signature_hide_no_mismatch() {
         }
         send(&layer, reencoded()).await;
         let causes = ["signature_missing", "body_reencoded"];
-        let lines = log.lines();
+        let lines = warnings(&log);
         let counts = causes.map(|cause| lines.iter().filter(|line| line.contains(cause)).count());
         assert_eq!(counts, [1, 1], "{lines:?}");
     });
@@ -167,7 +138,7 @@ fn a_body_that_does_not_come_is_explained_by_what_was_announced() {
             let mut request = SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new(steps));
             request.headers_mut().insert(http::header::CONTENT_LENGTH, BODY.len().into());
             send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), request).await;
-            let lines = log.lines();
+            let lines = warnings(&log);
             assert!(lines[0].contains(&format!(r#"cause="{cause}""#)) && lines[0].contains(detail), "{lines:?}");
         });
     }
@@ -195,9 +166,9 @@ fn a_verified_delivery_takes_no_turn() {
     logging(async |log| {
         let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
         send(&layer, SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()).await;
-        assert!(log.lines().is_empty());
+        assert!(warnings(&log).is_empty());
         send(&layer, reencoded()).await;
-        assert!(log.lines()[0].contains("body_reencoded"), "{:?}", log.lines());
+        assert!(warnings(&log)[0].contains("body_reencoded"), "{:?}", warnings(&log));
     });
 }
 
@@ -208,7 +179,7 @@ fn a_body_over_32_kib_is_not_looked_at_and_takes_no_turn() {
         let padded = |bytes: usize| format!("{BODY}{}", " ".repeat(bytes - BODY.len()));
         send(&layer, SignedDelivery::new("another", padded(32 * 1024 + 1)).request::<Full<Bytes>>()).await;
         send(&layer, SignedDelivery::new("another", padded(32 * 1024)).request::<Full<Bytes>>()).await;
-        let lines = log.lines();
+        let lines = warnings(&log);
         assert!(!lines[0].contains("cause=") && lines[1].contains("cause="), "{lines:?}");
     });
 }
@@ -234,13 +205,13 @@ fn what_is_refused_for_another_reason_has_no_cause_and_takes_no_turn() {
     for (layer, request, reason) in cases {
         logging(async |log| {
             send(&layer, request).await;
-            let lines = log.lines();
+            let lines = warnings(&log);
             assert!(lines[0].contains(&format!("reason=\"{reason}\"")) && !lines[0].contains("cause="), "{lines:?}");
             let spaced = BODY.replace(':', ": ");
             // The Basic credentials of "partner" and "key".
             let delivery = SignedDelivery::new(SECRET, BODY).header(AUTHORIZATION, "Basic cGFydG5lcjprZXk=");
             send(&layer, delivery.request_with(|_| Full::<Bytes>::from(spaced))).await;
-            assert!(log.lines()[1].contains(r#"cause="body_reencoded""#), "{reason}: {:?}", log.lines());
+            assert!(warnings(&log)[1].contains(r#"cause="body_reencoded""#), "{reason}: {:?}", warnings(&log));
         });
     }
 }
@@ -253,7 +224,7 @@ fn every_secret_of_a_keyring_is_looked_at() {
         keyring.add("new", secret("the new one")).unwrap();
         let layer = KlikitVerifyLayer::with_keyring(keyring).explain_mismatches();
         send(&layer, SignedDelivery::new("the old one", BODY).request::<Full<Bytes>>()).await;
-        let lines = log.lines();
+        let lines = warnings(&log);
         assert!(lines[0].contains(r#"cause="secret_white_space""#) && lines[0].contains("old"), "{lines:?}");
     });
 }
@@ -273,7 +244,7 @@ fn a_rejection_prints_the_same_with_and_without() {
         let explaining = plain.clone().explain_mismatches();
         let (plain, explained) = (send(&plain, reencoded()).await.0, send(&explaining, reencoded()).await.0);
         assert_eq!(explained.text, plain.text);
-        assert!(log.lines()[1].contains("cause="), "{:?}", log.lines());
+        assert!(warnings(&log)[1].contains("cause="), "{:?}", warnings(&log));
     });
 }
 
@@ -285,7 +256,7 @@ fn a_body_in_pieces_is_explained_too() {
         };
         let request = SignedDelivery::new(SECRET, BODY).request_with(|body| Script::new(pieces(body)));
         send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), request).await;
-        assert!(log.lines()[0].contains(r#"cause="body_final_newline""#), "{:?}", log.lines());
+        assert!(warnings(&log)[0].contains(r#"cause="body_final_newline""#), "{:?}", warnings(&log));
     });
 }
 
@@ -306,7 +277,7 @@ fn a_refused_head_is_explained_by_itself() {
         logging(async |log| {
             let body = Script::new([Step::Hang]);
             send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), delivery.request_with(|_| body)).await;
-            let [line] = &log.lines()[..] else { panic!("{:?}", log.lines()) };
+            let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
             assert!(line.contains(&format!(r#"cause="{cause}""#)) && line.contains(r#"certainty="shown""#), "{line}");
         });
     }
@@ -320,7 +291,7 @@ fn candidates_are_named_and_let_nothing_in() {
         let request = SignedDelivery::new("the partner API's", BODY).request::<Full<Bytes>>();
         let (answer, seen) = send(&layer, request).await;
         assert!(answer.status == 403 && seen.is_none());
-        let lines = log.lines();
+        let lines = warnings(&log);
         assert!(lines[0].contains(r#"cause="other_secret""#) && lines[0].contains("partner-api"), "{lines:?}");
     });
 }
@@ -336,7 +307,7 @@ fn a_tenants_own_secrets_are_tried() {
         .explain_mismatches();
         let delivery = SignedDelivery::new("the secret of bali-bites", BODY).uri("/webhooks/klikit/bali-bites");
         send(&layer, delivery.request::<Full<Bytes>>()).await;
-        let lines = log.lines();
+        let lines = warnings(&log);
         assert!(lines[0].contains(r#"cause="secret_white_space""#) && lines[0].contains("bali-bites"), "{lines:?}");
     });
 }

@@ -1,19 +1,20 @@
 //! The log says why, and never what: no body, no secret, no whole signature.
 #![cfg(feature = "tracing")]
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
 use std::{
     convert::Infallible,
     future::{Future, pending},
-    io,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
+use log::Log;
 use support::{
     BODY, SECRET,
     body::{Script, Step},
@@ -37,41 +38,19 @@ use tower_klikit::{
     store::MemoryStore,
     testing::ledger,
 };
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What is logged, at all levels, while this runs. Nothing in this program may log outside of it: `tracing` would take it that
-/// nobody wants to hear.
+/// What is logged, at all levels, while this runs.
 fn logged(run: impl FnOnce()) -> String {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, run);
-    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    log.hear(LevelFilter::TRACE, FmtSpan::NONE, run);
+    log.text()
 }
 
 /// What is logged while this runs on a paused clock.
 #[cfg(feature = "dedupe")]
 fn logged_by(run: impl Future<Output = ()>) -> String {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    logged(|| runtime.block_on(run))
+    logged(|| log::paused(run))
 }
 
 #[cfg(feature = "dedupe")]

@@ -1,27 +1,22 @@
 //! Each delivery has a span, and an answer that klikit takes for a time-out is warned of.
 #![cfg(feature = "tracing")]
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
-use std::{
-    future::Future,
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use log::Log;
 use support::{
     BODY, SECRET,
     body::{Script, Step},
     send,
 };
-use tokio::{
-    runtime::Builder,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_klikit::{
     EventType, Keyring, KlikitVerifyLayer, VerifiedBody, WebhookSecret, header::SIGNATURE, testing::SignedDelivery,
@@ -30,35 +25,9 @@ use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
 
 /// What is logged at this level while this runs, on a paused clock. Each span makes a line when it closes.
 fn logged<F: Future<Output = ()>>(level: LevelFilter, run: impl FnOnce() -> F) -> String {
-    logged_by(Builder::new_current_thread().enable_time().start_paused(true), level, run)
-}
-
-fn logged_by<F: Future<Output = ()>>(clock: &mut Builder, level: LevelFilter, run: impl FnOnce() -> F) -> String {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_span_events(FmtSpan::CLOSE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        clock.build().unwrap().block_on(run());
-    });
-    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    log.hear(level, FmtSpan::CLOSE, || log::paused(run()));
+    log.text()
 }
 
 /// The line of the one span that has closed.
@@ -184,9 +153,12 @@ fn the_time_spent_hashing_is_that_of_all_pieces() {
     for pieces in [1, 2, 32] {
         let request =
             SignedDelivery::new(SECRET, body.clone()).request_with(|body| Script::chunked(&body, body.len() / pieces));
-        let log = logged_by(Builder::new_current_thread().enable_time(), LevelFilter::INFO, || async {
-            send(&KlikitVerifyLayer::new(SECRET), request).await;
+        let log = Log::default();
+        log.hear(LevelFilter::INFO, FmtSpan::CLOSE, || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(send(&KlikitVerifyLayer::new(SECRET), request));
         });
+        let log = log.text();
         let (_, hashed) = span(&log).split_once("hash_us=").unwrap_or_else(|| panic!("{log}"));
         let digits = hashed.split(|char: char| !char.is_ascii_digit()).next().unwrap();
         assert!(digits.parse::<u64>().unwrap() >= 20, "in {pieces} pieces: {log}");

@@ -1,12 +1,16 @@
 //! What is logged, for the tests that read it.
-#![allow(unreachable_pub, missing_docs)]
+#![allow(dead_code, unreachable_pub, missing_docs)]
 
 use std::{
+    future::Future,
     io,
     sync::{Arc, Mutex, Once},
 };
 
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{
+    filter::LevelFilter,
+    fmt::{MakeWriter, format::FmtSpan},
+};
 
 /// What is logged on this thread.
 #[derive(Clone, Default)]
@@ -25,6 +29,22 @@ impl Log {
                 .with_writer(self.clone())
                 .finish(),
         )
+    }
+
+    /// Listens while this runs. Nothing in the program may log while nobody listens: `tracing` would take it that nobody wants
+    /// to hear.
+    pub fn hear<T>(&self, level: LevelFilter, spans: FmtSpan, run: impl FnOnce() -> T) -> T {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_span_events(spans)
+            .with_ansi(false)
+            .with_writer(self.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, run)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
     pub fn taken(&self) -> String {
@@ -48,4 +68,9 @@ impl<'a> MakeWriter<'a> for Log {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
+}
+
+/// Runs this on a clock that stands still until everything waits.
+pub fn paused(run: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(run);
 }
