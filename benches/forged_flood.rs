@@ -30,14 +30,14 @@ fn main() {
         "forged deliveries a second", "without", "with", "ratio", "longest answer"
     );
     flood("an order of 8 kB, one secret", order(8_000), 1);
-    flood("an order of 32 KiB, one secret", order(32 * 1024), 1);
-    flood("an order of 32 KiB, eight secrets", order(32 * 1024), 8);
+    flood("an order of 64 KiB, one secret", order(64 * 1024), 1);
+    flood("an order of 64 KiB, eight secrets", order(64 * 1024), 8);
     // Everything that can be written in several ways, so that everything is tried.
-    flood("the worst 32 KiB, one secret", worst(), 1);
-    flood("the worst 32 KiB, eight secrets", worst(), 8);
+    flood("the worst 64 KiB, one secret", worst(), 1);
+    flood("the worst 64 KiB, eight secrets", worst(), 8);
     flood_with("and eight candidates", worst(), 8, Some(keyring(8)));
-    flood("32 KiB of brackets, eight secrets", [vec![b'['; 16 * 1024], vec![b']'; 16 * 1024]].concat(), 8);
-    flood("over 32 KiB: not looked at, one secret", order(33 * 1024), 1);
+    flood("64 KiB of brackets, eight secrets", [vec![b'['; 32 * 1024], vec![b']'; 32 * 1024]].concat(), 8);
+    flood("over 64 KiB: not looked at, one secret", order(65 * 1024), 1);
 }
 
 fn flood(what: &str, body: Vec<u8>, secrets: usize) {
@@ -103,7 +103,7 @@ fn order(bytes: usize) -> Vec<u8> {
 }
 
 fn worst() -> Vec<u8> {
-    filled(r#"{"brand_id":1,"branch_id":2,"orders":["#, r#"{"b":"é/<\u0041","a":[]},"#, "0]}", 32 * 1024)
+    filled(r#"{"brand_id":1,"branch_id":2,"orders":["#, r#"{"b":"é/<\u0041","a":[]},"#, "0]}", 64 * 1024)
 }
 
 fn filled(head: &str, item: &str, tail: &str, bytes: usize) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! The webhook secret: never empty, never shown.
 
+pub(crate) mod peel;
 mod preflight;
 
 use std::{env, error::Error, fmt, sync::Arc};

@@ -31,22 +31,22 @@ pub enum Cause {
     SignedWithoutSecret,
     /// The signature is plain SHA-256 of secret and body, or of body and secret, in place of HMAC.
     SignedWithoutHmac,
-    /// The signature verifies, and there is no event id.
+    /// There is no event id. Proven: the signature verifies.
     EventIdMissing,
-    /// The signature verifies, and there is more than one event id.
+    /// There is more than one event id. Proven: the signature verifies.
     EventIdRepeated,
-    /// The signature verifies, and the event id is not 1 to 255 visible ASCII characters.
+    /// The event id is not 1 to 255 visible ASCII characters.
     EventIdMalformed,
     /// The configured secret has white space at an end that the right one has not, or lacks some.
     SecretWhiteSpace,
     /// The configured secret begins with a byte order mark and the right one does not, or the other way round.
     SecretByteOrderMark,
-    /// The configured secret has quotes around it that the right one has not, or lacks them.
+    /// The configured secret has quotes, around it or at one end, that the right one has not, or lacks them.
     SecretQuoted,
     /// The configured secret ends in the two characters `\n`, which stand for a line feed, and the right one does not, or the
     /// other way round.
     SecretEscaped,
-    /// The configured secret is a whole line `NAME=secret`.
+    /// The configured secret is a whole line, such as `NAME=secret`.
     SecretLine,
     /// The configured secret is the hex or base64 text of the right one.
     SecretEncoded,
@@ -67,6 +67,8 @@ pub enum Cause {
     BodyEmpty,
     /// The body is shorter than its `Content-Length`.
     BodyShorter,
+    /// The body broke off, or had not come whole within its deadline.
+    BodyIncomplete,
     /// The body is longer than its `Content-Length`.
     BodyLonger,
     /// The body is compressed.
@@ -114,6 +116,7 @@ impl Cause {
             Self::BodyLineEndings => "body_line_endings",
             Self::BodyEmpty => "body_empty",
             Self::BodyShorter => "body_shorter",
+            Self::BodyIncomplete => "body_incomplete",
             Self::BodyLonger => "body_longer",
             Self::BodyCompressed => "body_compressed",
             Self::BodyDecompressed => "body_decompressed",
@@ -142,7 +145,7 @@ impl Cause {
             Self::EventIdMalformed => "the event id is not 1 to 255 visible ASCII characters",
             Self::SecretWhiteSpace => "the configured secret differs from the right one by white space at an end",
             Self::SecretByteOrderMark => "the configured secret differs from the right one by a byte order mark",
-            Self::SecretQuoted => "the configured secret differs from the right one by quotes around it",
+            Self::SecretQuoted => "the configured secret differs from the right one by quotes",
             Self::SecretEscaped => {
                 r"the configured secret differs from the right one by the two characters `\n` at its end"
             }
@@ -156,6 +159,7 @@ impl Cause {
             Self::BodyLineEndings => "the body's line endings were changed",
             Self::BodyEmpty => "the body is empty",
             Self::BodyShorter => "the body is shorter than its Content-Length",
+            Self::BodyIncomplete => "the body did not come whole",
             Self::BodyLonger => "the body is longer than its Content-Length",
             Self::BodyCompressed => "the body is compressed",
             Self::BodyDecompressed => "the body is not compressed as its Content-Encoding says",
@@ -170,7 +174,7 @@ impl Cause {
         match self {
             Self::Verifies => "nothing is to be done here",
             Self::SignatureMissing => {
-                "if klikit sent this, let the x-klikit-* headers through: look at nginx, Cloudflare's rules, and the API gateway's \
+                "let the x-klikit-* headers through: look at nginx, Cloudflare's rules, and the API gateway's \
                  list of allowed headers"
             }
             Self::SignatureRepeated => "have every proxy on the way pass the header on once, and add none",
@@ -178,8 +182,7 @@ impl Cause {
             Self::SignaturePrefixed => "have the sender, or the proxy that adds it, leave the prefix out",
             Self::SignatureTruncated => "look for what cuts the header: the signature is 64 hex digits",
             Self::SignatureTimestamped => {
-                "accept this form with KlikitVerifyLayer::accept_timestamped; if it is accepted already, its time is too far \
-                 from this machine's clock"
+                "accept this form too, with KlikitVerifyLayer::accept_timestamped; if it is, its time was too far from this machine's clock"
             }
             Self::SignatureUpperCase => {
                 "nothing is to be done here; a receiver that compares text must turn the digits to lower case first"
@@ -195,21 +198,23 @@ impl Cause {
             }
             Self::SignedWithoutHmac => "have the sender use HMAC-SHA256 (RFC 2104), as klikit does",
             Self::EventIdMissing => {
-                "let x-klikit-event-id through on the way, or allow it to be missing with KlikitVerifyLayer::allow_missing_event_id"
+                "let x-klikit-event-id through on the way; if klikit sends none, KlikitVerifyLayer::allow_missing_event_id does without"
             }
             Self::EventIdRepeated => "have every proxy on the way pass x-klikit-event-id on once, and add none",
             Self::EventIdMalformed => "look for what changes x-klikit-event-id on the way",
             Self::SecretWhiteSpace => {
-                "configure the secret exactly as klikit shows it: `printf %s` writes no newline, and `echo` does"
+                "configure the very bytes that klikit signs with: `printf %s` writes no newline, and `echo` writes one"
             }
-            Self::SecretByteOrderMark => "save the secret's file as UTF-8 without a byte order mark",
+            Self::SecretByteOrderMark => {
+                "configure the very bytes that klikit signs with: some editors put a byte order mark at the start of a file"
+            }
             Self::SecretQuoted => {
-                "configure the secret without quotes that are not its own: Docker's --env-file keeps them"
+                "configure the very bytes that klikit signs with: Docker's --env-file keeps quotes, and shells take them away"
             }
             Self::SecretEscaped => {
-                r"configure the secret exactly as klikit shows it: nothing turns `\n` into a line feed here"
+                r"configure the very bytes that klikit signs with: nothing turns `\n` into a line feed here"
             }
-            Self::SecretLine => "configure what is behind the `=` alone",
+            Self::SecretLine => "configure what is behind the name alone",
             Self::SecretEncoded => {
                 "configure the secret itself: nothing is decoded here; a Kubernetes secret's `data` is base64"
             }
@@ -217,7 +222,8 @@ impl Cause {
                 "configure the text that klikit shows: klikit signs with its bytes and does not decode it"
             }
             Self::OtherSecret => {
-                "configure that secret, or have klikit sign with the webhook secret, which is not the partner API's secret_key"
+                "find out who signs with this one. If it is klikit, have it sign with the webhook secret, which is not the partner API's \
+                 secret_key; never put one back that was withdrawn"
             }
             Self::BodyReencoded => {
                 "verify the bytes as they came: put KlikitVerifyLayer outside of whatever reads JSON, and stop proxies from rewriting it"
@@ -225,7 +231,9 @@ impl Cause {
             Self::BodyFinalNewline => {
                 "verify the bytes as they came; to replay a saved body, use `curl --data-binary`, and `printf %s` in place of `echo`"
             }
-            Self::BodyByteOrderMark => "verify the bytes as they came; save a body without a byte order mark",
+            Self::BodyByteOrderMark => {
+                "verify the bytes as they came; some editors put a byte order mark at the start of a saved body"
+            }
             Self::BodyLineEndings => {
                 "verify the bytes as they came; keep editors, git and text-mode files away from a saved body"
             }
@@ -234,6 +242,9 @@ impl Cause {
                  proxy_pass_request_body or proxy_set_body"
             }
             Self::BodyShorter => "look for what reads the body first, or for a proxy or a buffer that cuts it off",
+            Self::BodyIncomplete => {
+                "look at the network, and for a proxy that announces a body and sends none, as nginx does by proxy_pass_request_body"
+            }
             Self::BodyLonger => "look for what rewrites the body before KlikitVerifyLayer sees it",
             Self::BodyCompressed => "have nothing on the way compress requests: klikit signs the bytes before that",
             Self::BodyDecompressed => "put KlikitVerifyLayer outside of RequestDecompressionLayer and the like",
@@ -257,7 +268,8 @@ impl fmt::Display for Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Certainty {
-    /// With the fault undone, the signature matches. Whoever signed it held the secret.
+    /// With the fault undone, the signature matches. Whoever signed it held that secret, which is not the configured one where the
+    /// secret is at fault.
     Proven,
     /// The request itself shows it, whoever sent it. Other things may be wrong too.
     Shown,

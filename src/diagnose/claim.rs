@@ -55,8 +55,26 @@ pub(super) struct Claims {
     pub(super) shown: Option<(Cause, Option<Cow<'static, str>>)>,
 }
 
+/// The forms of signature that are accepted, and so are no fault.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forms {
+    Current,
+    /// The older one too, by `KlikitVerifyLayer::accept_timestamped`.
+    Both,
+}
+
 impl Claims {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap, forms: Forms) -> Self {
+        let mut claims = Self::of_header(headers);
+        if forms == Forms::Both && claims.shown.as_ref().is_some_and(|(cause, _)| *cause == Cause::SignatureTimestamped)
+        {
+            claims.shown = None;
+            claims.readings.iter_mut().for_each(|reading| reading.faults.clear());
+        }
+        claims
+    }
+
+    fn of_header(headers: &HeaderMap) -> Self {
         let values = headers.get_all(header::SIGNATURE);
         let count = values.iter().count();
         let mut values = values.iter().map(|value| value.as_bytes());

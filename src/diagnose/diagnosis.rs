@@ -14,15 +14,29 @@ pub struct Diagnosis {
     /// What exactly. Of this crate's own words, numbers, and header names.
     detail: Option<Cow<'static, str>>,
     secret_id: Option<Arc<str>>,
+    /// Whether something was left untried for its cost.
+    ran_out: bool,
 }
 
 impl Diagnosis {
     pub(super) fn unknown() -> Self {
-        Self { cause: Cause::Unknown, also: Vec::new(), certainty: Certainty::Unknown, detail: None, secret_id: None }
+        Self {
+            cause: Cause::Unknown,
+            also: Vec::new(),
+            certainty: Certainty::Unknown,
+            detail: None,
+            secret_id: None,
+            ran_out: false,
+        }
     }
 
-    pub(super) fn unknown_after(ran_out: bool) -> Self {
-        Self { detail: ran_out.then_some("not all was tried, for what it would have cost".into()), ..Self::unknown() }
+    pub(super) fn unknown_with(detail: Option<&'static str>) -> Self {
+        Self { detail: detail.map(Cow::Borrowed), ..Self::unknown() }
+    }
+
+    /// Says that a cause may have been missed.
+    pub(super) fn after_running_out(self) -> Self {
+        Self { ran_out: true, ..self }
     }
 
     pub(super) fn shown(cause: Cause, detail: Option<Cow<'static, str>>) -> Self {
@@ -36,7 +50,7 @@ impl Diagnosis {
         let mut faults = faults.iter().copied().filter(counts);
         let cause = faults.next().unwrap_or(Cause::Verifies);
         let secret_id = Some(Arc::clone(secret_id));
-        Self { cause, also: faults.collect(), certainty: Certainty::Proven, detail, secret_id }
+        Self { cause, also: faults.collect(), certainty: Certainty::Proven, detail, secret_id, ran_out: false }
     }
 
     /// What is wrong.
@@ -82,6 +96,11 @@ impl fmt::Display for Diagnosis {
             (Certainty::Shown, _) => f.write_str(" (shown by the request; other things may be wrong too)")?,
             (Certainty::Unknown, _) => {}
         }
-        write!(f, "; {}", self.fix())
+        if self.ran_out {
+            f.write_str("; not all was tried, for what it would have cost")?;
+        }
+        // Anybody can show anything.
+        let only_if = if self.certainty == Certainty::Shown { "if klikit sent this, " } else { "" };
+        write!(f, "; {only_if}{}", self.fix())
     }
 }

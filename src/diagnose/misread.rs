@@ -4,7 +4,7 @@ use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
 
 use super::cause::Cause;
-use crate::secret::WebhookSecret;
+use crate::secret::{WebhookSecret, peel};
 
 /// How many layers of quotes, white space and the like are taken off.
 const MAX_LAYERS: usize = 4;
@@ -12,12 +12,19 @@ const MAX_LAYERS: usize = 4;
 /// Longer texts are not secrets that somebody pasted.
 const MAX_LEN: usize = 4096;
 
+/// Of what is left when something is taken off a secret. Less could be guessed: whoever signs with it would have the log ask for it.
+const SHORTEST: usize = 8;
+
 /// What the right secret may be, given the configured one.
 pub(super) struct Variant {
     pub(super) secret: WebhookSecret,
-    pub(super) cause: Cause,
+    /// What has to be wrong with the configured one; what says most of where it comes from is first.
+    pub(super) causes: Vec<Cause>,
     pub(super) detail: &'static str,
 }
+
+/// What has to be undone, and what exactly.
+type Fault = (Cause, &'static str);
 
 /// The likeliest first, none twice. One that is empty or blank is never among them: anyone could sign with that.
 pub(super) fn variants(configured: &[u8]) -> Vec<Variant> {
@@ -28,8 +35,8 @@ pub(super) fn variants(configured: &[u8]) -> Vec<Variant> {
     let layers = found.without_layers(configured);
     found.with_ends(configured, &ENDS[..LIKELY_ENDS]);
     // A text that was pasted with a newline is still the text of something.
-    for text in layers.iter().map(|text| &text[..]).chain([configured]) {
-        found.decoded(text);
+    for (text, faults) in layers.iter().map(|(text, faults)| (&text[..], &faults[..])).chain([(configured, &[][..])]) {
+        found.decoded(text, faults);
     }
     found.encoded(configured);
     found.with_ends(configured, &ENDS[LIKELY_ENDS..]);
@@ -65,64 +72,61 @@ struct Found {
 
 impl Found {
     /// Whether it is new.
-    fn add(&mut self, bytes: Zeroizing<Vec<u8>>, cause: Cause, detail: &'static str) -> bool {
-        if self.seen.contains(&bytes) {
+    fn add(&mut self, bytes: Zeroizing<Vec<u8>>, faults: &[Fault]) -> bool {
+        if bytes.len() < SHORTEST || self.seen.contains(&bytes) {
             return false;
         }
         let secret = WebhookSecret::new(&bytes);
         self.seen.push(bytes);
-        let Ok(secret) = secret else { return false };
-        self.variants.push(Variant { secret, cause, detail });
+        let (Ok(secret), Some(most)) = (secret, most_telling(faults)) else { return false };
+        let mut causes = vec![most.0];
+        for (cause, _) in faults {
+            if !causes.contains(cause) {
+                causes.push(*cause);
+            }
+        }
+        self.variants.push(Variant { secret, causes, detail: most.1 });
         true
     }
 
-    /// Takes off what the configured one has too much, a layer at a time.
-    fn without_layers(&mut self, configured: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
-        let mut texts = vec![(Zeroizing::new(configured.to_vec()), None::<(Cause, &str)>)];
+    /// Takes off what the configured one has too much, a layer at a time. What is left, and what was taken off.
+    fn without_layers(&mut self, configured: &[u8]) -> Vec<(Zeroizing<Vec<u8>>, Vec<Fault>)> {
+        let mut texts = vec![(Zeroizing::new(configured.to_vec()), Vec::new())];
         let mut next = 0;
         for _ in 0..MAX_LAYERS {
             let end = texts.len();
             for at in next..end {
-                let (text, outer) = (texts[at].0.clone(), texts[at].1);
+                let (text, outer) = texts[at].clone();
                 for (inner, cause, detail) in LAYERS.iter().filter_map(|layer| layer(&text)) {
-                    // Of several layers the one that says most about where the text comes from is named.
-                    let (cause, detail) = match outer {
-                        Some(outer) if weight(outer.0) >= weight(cause) => outer,
-                        _ => (cause, detail),
-                    };
                     let inner = Zeroizing::new(inner.to_vec());
-                    if self.add(inner.clone(), cause, detail) {
-                        texts.push((inner, Some((cause, detail))));
+                    let faults = [&outer[..], &[(cause, detail)]].concat();
+                    if self.add(inner.clone(), &faults) {
+                        texts.push((inner, faults));
                     }
                 }
             }
             next = end;
         }
-        texts.into_iter().skip(1).map(|(text, _)| text).collect()
+        texts.split_off(1)
     }
 
     fn with_ends(&mut self, configured: &[u8], ends: &[(&str, &str, Cause, &'static str)]) {
         for (start, end, cause, detail) in ends {
             let text = [start.as_bytes(), configured, end.as_bytes()].concat();
-            self.add(Zeroizing::new(text), *cause, detail);
+            self.add(Zeroizing::new(text), &[(*cause, detail)]);
         }
     }
 
-    /// The configured one is the text of the right one.
-    fn decoded(&mut self, text: &[u8]) {
+    /// The configured one, or what is left of it, is the text of the right one.
+    fn decoded(&mut self, text: &[u8], taken_off: &[Fault]) {
         let Ok(text) = str::from_utf8(text) else { return };
         let text = text.trim();
-        let hex = from_hex(text).map(|bytes| (bytes, "hex"));
-        let base64 =
-            [Base64::decode_vec, Base64Unpadded::decode_vec, Base64Url::decode_vec, Base64UrlUnpadded::decode_vec]
-                .iter()
-                .find_map(|decode| decode(text).ok())
-                .map(|bytes| (Zeroizing::new(bytes), "base64"));
-        for (bytes, encoding) in hex.into_iter().chain(base64) {
-            self.add(bytes.clone(), Cause::SecretEncoded, encoding);
+        for (bytes, encoding) in from_hex(text).map(|bytes| (bytes, "hex")).into_iter().chain(from_base64(text)) {
+            let faults = [taken_off, &[(Cause::SecretEncoded, encoding)]].concat();
+            self.add(bytes.clone(), &faults);
             // `echo secret | base64` encodes a line.
             let line = bytes.trim_ascii_end();
-            self.add(Zeroizing::new(line.to_vec()), Cause::SecretEncoded, encoding);
+            self.add(Zeroizing::new(line.to_vec()), &faults);
         }
     }
 
@@ -141,25 +145,29 @@ impl Found {
                 texts.push((hex(bytes, b"0123456789ABCDEF"), "hex, in upper case"));
             }
             for (text, encoding) in texts {
-                self.add(Zeroizing::new(text), Cause::SecretDecoded, encoding);
+                self.add(Zeroizing::new(text), &[(Cause::SecretDecoded, encoding)]);
             }
         }
     }
 }
 
-fn weight(cause: Cause) -> u8 {
-    match cause {
+/// Of several, the one that says most about where the text comes from.
+fn most_telling(faults: &[Fault]) -> Option<Fault> {
+    let weight = |(cause, _): &&Fault| match cause {
+        Cause::SecretEncoded => 5,
         Cause::SecretLine => 4,
         Cause::SecretQuoted => 3,
         Cause::SecretEscaped => 2,
         Cause::SecretByteOrderMark => 1,
         _ => 0,
-    }
+    };
+    // The outermost of those that say as much.
+    faults.iter().rev().max_by_key(weight).copied()
 }
 
 type Layer = fn(&[u8]) -> Option<(&[u8], Cause, &'static str)>;
 
-const LAYERS: [Layer; 7] = [newline, end, start, both, mark, quotes_or_escape, line];
+const LAYERS: [Layer; 9] = [newline, end, start, both, mark, quotes, escape, line, padding];
 
 fn newline(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     let (inner, detail) = match text.strip_suffix(b"\n")? {
@@ -189,35 +197,62 @@ fn mark(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     Some((inner, Cause::SecretByteOrderMark, "the configured one begins with one"))
 }
 
-fn quotes_or_escape(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
-    for (open, close) in [("\"", "\""), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’")] {
-        if let Some(inner) = text.strip_prefix(open.as_bytes()).and_then(|rest| rest.strip_suffix(close.as_bytes())) {
-            return Some((inner, Cause::SecretQuoted, "the configured one has them"));
-        }
-    }
-    let inner = text.strip_suffix(br"\n")?;
-    Some((inner.strip_suffix(br"\r").unwrap_or(inner), Cause::SecretEscaped, "the configured one ends in them"))
+fn quotes(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
+    let inner = peel::without_quotes(str::from_utf8(text).ok()?)?;
+    Some((inner.as_bytes(), Cause::SecretQuoted, "the configured one has them"))
+}
+
+fn escape(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
+    let inner = peel::without_escape(str::from_utf8(text).ok()?)?;
+    Some((inner.as_bytes(), Cause::SecretEscaped, "the configured one ends in them"))
 }
 
 fn line(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
-    let assignment = text.trim_ascii_start();
-    let assignment = assignment.strip_prefix(b"export ").unwrap_or(assignment);
-    let (name, value) = assignment.split_at(assignment.iter().position(|&byte| byte == b'=')?);
-    let is_name = name.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_')
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    is_name.then_some((&value[1..], Cause::SecretLine, "NAME= is to be left out"))
+    let value = peel::without_name(str::from_utf8(text).ok()?.trim_ascii_start())?;
+    Some((value.as_bytes(), Cause::SecretLine, "what is behind the name is the secret"))
 }
 
+/// White space that ASCII has not, and what shows nothing.
+fn padding(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
+    let text = str::from_utf8(text).ok()?;
+    let inner = peel::without_padding(text)?;
+    let is_odd = inner.len() < text.trim_ascii().len() && !text.contains('\u{feff}');
+    is_odd.then_some((
+        inner.as_bytes(),
+        Cause::SecretWhiteSpace,
+        "the configured one has some at an end that does not show",
+    ))
+}
+
+/// With room for all, as below: what grows leaves copies of a secret behind.
 fn hex(bytes: &[u8], digits: &[u8; 16]) -> Vec<u8> {
-    bytes.iter().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]).collect()
+    let mut text = Vec::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.extend([digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+    }
+    text
 }
 
 fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let value = |digit: u8| char::from(digit).to_digit(16);
-    let pairs = text.as_bytes().chunks(2);
-    let bytes = pairs.map(|pair| {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 2));
+    for pair in text.as_bytes().chunks(2) {
         let [high, low] = *pair else { return None };
-        u8::try_from(value(high)? * 16 + value(low)?).ok()
-    });
-    bytes.collect::<Option<Vec<u8>>>().map(Zeroizing::new)
+        bytes.push(u8::try_from(value(high)? * 16 + value(low)?).ok()?);
+    }
+    Some(bytes)
+}
+
+fn from_base64(text: &str) -> Option<(Zeroizing<Vec<u8>>, &'static str)> {
+    let mut bytes = Zeroizing::new(vec![0; text.len()]);
+    type Decode = for<'a> fn(&str, &'a mut [u8]) -> Result<&'a [u8], base64ct::Error>;
+    let alphabets: [Decode; 4] = [
+        |text, bytes| Base64::decode(text, bytes),
+        |text, bytes| Base64Unpadded::decode(text, bytes),
+        |text, bytes| Base64Url::decode(text, bytes),
+        |text, bytes| Base64UrlUnpadded::decode(text, bytes),
+    ];
+    let len = alphabets.iter().find_map(|decode| decode(text, &mut bytes).ok().map(<[u8]>::len))?;
+    bytes.truncate(len);
+    Some((bytes, "base64"))
 }

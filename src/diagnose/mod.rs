@@ -8,7 +8,8 @@
 //!
 //! # How sure
 //!
-//! - [`Proven`](Certainty::Proven): with the fault undone, the signature matches. Somebody who held the secret signed that.
+//! - [`Proven`](Certainty::Proven): with the fault undone, the signature matches. Somebody who held that secret signed it, which
+//!   need not be klikit where another secret than the configured one is named.
 //! - [`Shown`](Certainty::Shown): the request itself shows the fault, whoever sent it: a header is missing, the body is empty.
 //!   Other things may be wrong too.
 //! - [`Unknown`](Certainty::Unknown): nothing was found. That is what a well-formed forgery gets, and a wrong secret that
@@ -27,8 +28,10 @@
 //! the secrets as they are.
 //!
 //! A body that was parsed and encoded again is written anew in the ways of the common languages, with its keys in the order in
-//! which klikit documents them. What a parser lost cannot be found again: digits of numbers, duplicate keys, an order of keys
-//! that is neither documented nor alphabetical.
+//! which klikit documents them, or in that of the deliveries that this crate is tested with, which are made up in klikit's shape:
+//! most fields of an order are documented nowhere. What a parser lost cannot be found again: digits of numbers, duplicate keys, an
+//! order of keys that is none of these. Where all keys are in alphabetical order, as `serde_json::Value` leaves them, and the
+//! original is not found, the cause is unknown, and that is said beside it.
 //!
 //! # What it costs
 //!
@@ -77,6 +80,7 @@ mod text;
 
 use http::HeaderMap;
 
+pub(crate) use self::claim::Forms;
 pub use self::{
     cause::{Cause, Certainty},
     diagnosis::Diagnosis,
@@ -90,36 +94,40 @@ use crate::keyring::{KeyedSecret, Keyring};
 
 /// Says why a delivery does not verify with a keyring: see the [module](self).
 pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
-    of_delivery(&keyring.secrets(), None, headers, body)
+    of_delivery(&keyring.secrets(), None, Forms::Current, headers, body)
 }
 
 /// The same, with secrets that klikit may have signed with in place of the right one: the partner API's, a sandbox's, the
 /// previous one. Their ids in `candidates` are the names by which the diagnosis tells of them.
 pub fn diagnose_with(keyring: &Keyring, candidates: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
-    of_delivery(&keyring.secrets(), Some(candidates), headers, body)
+    of_delivery(&keyring.secrets(), Some(candidates), Forms::Current, headers, body)
 }
 
-/// What the head alone shows, of a request whose body nobody has read.
-pub(crate) fn of_head(headers: &HeaderMap) -> Diagnosis {
-    match Claims::of(headers).shown {
-        Some((cause, detail)) => Diagnosis::shown(cause, detail),
-        None => shown::event_id(headers).map_or_else(Diagnosis::unknown, |cause| Diagnosis::shown(cause, None)),
-    }
+/// What is wrong with the signature of a request whose body nobody has read.
+pub(crate) fn of_signature(headers: &HeaderMap) -> Diagnosis {
+    let shown = Claims::of(headers, Forms::Current).shown;
+    shown.map_or_else(Diagnosis::unknown, |(cause, detail)| Diagnosis::shown(cause, detail))
 }
 
-/// What is shown by a body that ended, or stood still, after so many bytes, and by what the head announced.
+/// What is wrong with the event id of a request whose body nobody has read.
+pub(crate) fn of_event_id(headers: &HeaderMap) -> Diagnosis {
+    shown::event_id(headers).map_or_else(Diagnosis::unknown, |cause| Diagnosis::shown(cause, None))
+}
+
+/// What is shown by a body that broke off, or stood still, after so many bytes.
 pub(crate) fn of_incomplete(headers: &HeaderMap, received: usize) -> Diagnosis {
-    shown::incomplete(headers, received as u64).unwrap_or_else(Diagnosis::unknown)
+    shown::incomplete(headers, received as u64)
 }
 
 /// What head and body show with these secrets.
 pub(crate) fn of_delivery(
     secrets: &[KeyedSecret],
     candidates: Option<&Keyring>,
+    forms: Forms,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Diagnosis {
-    let claims = Claims::of(headers);
+    let claims = Claims::of(headers, forms);
     let mut ran_out = false;
     if !claims.readings.is_empty() {
         let mut search = Search::new(secrets, &claims, body);
@@ -130,13 +138,11 @@ pub(crate) fn of_delivery(
     }
     // Of its own, so that a search that has spent all does not hide what is plain to see.
     let mut work = Work::for_body(body.len());
-    if let Some(diagnosis) = proven::without_secret(&claims, body, &mut work) {
-        return diagnosis;
-    }
-    if let Some((cause, detail)) = claims.shown {
-        return Diagnosis::shown(cause, detail);
-    }
-    shown::body(headers, body, &mut work).unwrap_or_else(|| Diagnosis::unknown_after(ran_out))
+    let diagnosis = proven::without_secret(&claims, body, &mut work)
+        .or_else(|| claims.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
+        .or_else(|| shown::body(headers, body, &mut work))
+        .unwrap_or_else(|| shown::nothing(body, &mut work));
+    if ran_out { diagnosis.after_running_out() } else { diagnosis }
 }
 
 #[cfg(test)]
@@ -156,8 +162,13 @@ mod tests {
                     headers.append(&name, HeaderValue::from_str(value).unwrap());
                 }
             }
-            let diagnosis = of_head(&headers);
+            let diagnosis = of_signature(&headers);
             assert_eq!(diagnosis.secret_id(), None);
+            let of_id = of_event_id(&headers);
+            if of_id.cause() == Cause::Unknown { diagnosis } else { of_id }
+        };
+        let head = |signatures: &[&str], ids: &[&str]| {
+            let diagnosis = head(signatures, ids);
             (diagnosis.cause(), diagnosis.certainty())
         };
         let shown = |cause| (cause, Certainty::Shown);

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
 use super::search::{Hit, Search, Work};
 
@@ -39,7 +39,7 @@ impl Packing {
 
     fn reader<'a>(self, body: &'a [u8]) -> Option<Box<dyn Read + 'a>> {
         match self {
-            Self::Gzip => Some(Box::new(MultiGzDecoder::new(body))),
+            Self::Gzip => Some(Box::new(GzDecoder::new(body))),
             Self::Zlib => Some(Box::new(ZlibDecoder::new(body))),
             Self::Deflate => Some(Box::new(DeflateDecoder::new(body))),
             Self::Zstd => None,

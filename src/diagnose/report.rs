@@ -62,7 +62,7 @@ impl SupportReport {
             diagnosis: diagnosis.clone(),
             answer: Answer::NotSaid,
             headers: shapes.into_iter().map(shape).collect(),
-            body: shape_of_body(body),
+            body: shape_of_body(body, headers.get(SIGNATURE)),
         }
     }
 
@@ -100,13 +100,15 @@ impl fmt::Display for SupportReport {
     }
 }
 
-/// The vector is the one of "Webhook security" in klikit's developer documentation.
-const REPRODUCER: &str = r#"To compare, each side runs this on the bytes that it keeps as body.bin, and shows the first line alone:
+/// The vector is the one of "Webhook security" in klikit's developer documentation. The secret comes from the environment, since
+/// everybody on a machine sees the arguments of its programs.
+const REPRODUCER: &str = r#"To compare, each side runs these two on the bytes that it keeps as body.bin, and shows what the first prints. What the second
+prints stays with each: with it and the body anybody could send this delivery.
   sha256sum body.bin
-  openssl dgst -sha256 -hmac "$KLIKIT_WEBHOOK_SECRET" body.bin
-That openssl works as it should, and the shell with it, shows in
-  printf %s '{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}' | openssl dgst -sha256 -hmac your-webhook-secret
-which prints cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d
+  python3 -c 'import hashlib,hmac,os,sys; print(hmac.new(os.environb[b"KLIKIT_WEBHOOK_SECRET"], sys.stdin.buffer.read(), hashlib.sha256).hexdigest())' < body.bin
+With KLIKIT_WEBHOOK_SECRET=your-webhook-secret and the body that this makes
+  printf %s '{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}' > body.bin
+the second prints cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d
 "#;
 
 /// Of an id or a type.
@@ -142,11 +144,15 @@ fn shape_of_signature(value: &[u8]) -> String {
     shape
 }
 
-fn shape_of_body(body: &[u8]) -> String {
-    let mut shape = format!("{} bytes, SHA-256 ", body.len());
+fn shape_of_body(body: &[u8], signature: Option<&HeaderValue>) -> String {
+    let mut digest = String::new();
     for byte in Sha256::digest(body) {
-        write!(shape, "{byte:02x}").expect("a string takes any text");
+        write!(digest, "{byte:02x}").expect("a string takes any text");
     }
+    // A signature is never shown whole, not even one that anybody can make.
+    let is_signature = signature.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(digest.as_bytes()));
+    let digest = if is_signature { "the same as the signature" } else { &digest };
+    let mut shape = format!("{} bytes, SHA-256 {digest}", body.len());
     let text = str::from_utf8(body).ok();
     let mut say = |what: &str| {
         shape.push_str(", ");

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, header};
 use serde::de::IgnoredAny;
 
-use super::{cause::Cause, diagnosis::Diagnosis, packed::Packing, search::Work};
+use super::{cause::Cause, diagnosis::Diagnosis, json::Tree, packed::Packing, search::Work};
 use crate::{event::EventId, header::EVENT_ID};
 
 /// Of the event id. The signature comes first: an id is worth a word once that is sound.
@@ -42,12 +42,20 @@ pub(super) fn body(headers: &HeaderMap, body: &[u8], work: &mut Work) -> Option<
 }
 
 /// Of a body that is not whole.
-pub(super) fn incomplete(headers: &HeaderMap, received: u64) -> Option<Diagnosis> {
-    let missing = announced(headers).filter(|&len| len > received).map(lengths(received));
-    match received {
-        0 => Some(Diagnosis::shown(Cause::BodyEmpty, missing)),
-        _ => missing.map(|missing| Diagnosis::shown(Cause::BodyShorter, Some(missing))),
-    }
+pub(super) fn incomplete(headers: &HeaderMap, received: u64) -> Diagnosis {
+    let came = announced(headers).map_or_else(|| format!("{received} bytes came").into(), lengths(received));
+    Diagnosis::shown(Cause::BodyIncomplete, Some(came))
+}
+
+/// Nothing that names a cause. What is worth a look all the same is said beside that.
+pub(super) fn nothing(body: &[u8], work: &mut Work) -> Diagnosis {
+    // As many as could not be in this order by chance.
+    const TELLING: usize = 6;
+    let sorted = work.spend(4 * body.len())
+        && Tree::parse(body).is_some_and(|tree| tree.keys() >= TELLING && tree.has_sorted_keys());
+    let detail =
+        "all keys of the body are in alphabetical order, as some parsers leave them, and what they were before is lost";
+    Diagnosis::unknown_with(sorted.then_some(detail))
 }
 
 fn lengths(len: u64) -> impl Fn(u64) -> Cow<'static, str> {
@@ -56,8 +64,8 @@ fn lengths(len: u64) -> impl Fn(u64) -> Cow<'static, str> {
 
 fn compressed(body: &[u8], work: &mut Work) -> Option<Packing> {
     let packing = Packing::by_first_bytes(body)?;
-    // Two bytes could be anything's, so that the rest has to fit too.
-    (packing != Packing::Zlib || packing.is_sound(body, work)).then_some(packing)
+    // A few bytes could be anything's, so that the rest has to fit too. Nothing here unpacks zstd.
+    (packing == Packing::Zstd || packing.is_sound(body, work)).then_some(packing)
 }
 
 /// The one that is announced, if it is one.

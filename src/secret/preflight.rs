@@ -2,7 +2,10 @@
 
 use zeroize::Zeroizing;
 
-use super::{ENV, WebhookSecret};
+use super::{
+    WebhookSecret,
+    peel::{is_plain, without_escape, without_name, without_padding, without_quotes},
+};
 use crate::preflight::ProblemKind;
 
 /// In bytes. What is shorter can be guessed by whoever has seen one body and its signature, and can try as fast as it hashes.
@@ -20,10 +23,6 @@ const LONGEST_PLACEHOLDER: usize = 96;
 
 /// Of a number at the end of a placeholder. More may be a secret.
 const MOST_DIGITS: usize = 8;
-
-/// Quotes that do not stand for themselves: straight ones, which shells, YAML and JSON take, and those that word processors make.
-const STRAIGHT: [char; 3] = ['"', '\'', '`'];
-const TYPOGRAPHIC: [char; 12] = ['“', '”', '„', '‟', '‘', '’', '‚', '‛', '«', '»', '‹', '›'];
 
 impl WebhookSecret {
     /// What it looks wrong by, in the order of [`ProblemKind`].
@@ -78,55 +77,6 @@ fn peel(text: &str) -> Option<(&str, ProblemKind)> {
         .or_else(|| without_name(text).map(|rest| (rest, ProblemKind::SecretLine)))
         .or_else(|| without_quotes(text).map(|rest| (rest, ProblemKind::SecretQuoted)))
         .or_else(|| without_escape(text).map(|rest| (rest, ProblemKind::SecretEscaped)))
-}
-
-fn without_padding(text: &str) -> Option<&str> {
-    // Beside Unicode's white space: what shows nothing and comes with files and web pages.
-    let is_padding = |c: char| {
-        c.is_whitespace() || c.is_control() || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{ad}')
-    };
-    let rest = text.trim_matches(is_padding);
-    (rest.len() < text.len()).then_some(rest)
-}
-
-/// Of `NAME=secret`, `name: secret`, `export NAME="secret"` or `"name": "secret",`, what comes after the name: if that name is
-/// of a secret, since `=` and `:` are in others.
-fn without_name(line: &str) -> Option<&str> {
-    let line_only = line.strip_prefix("export ").or_else(|| line.strip_prefix("$env:")).unwrap_or(line);
-    let (name, value) = line_only.split_once(['=', ':'])?;
-    let name = name.trim_start_matches([' ', '{', '"', '\'']).trim_end_matches([' ', '"', '\'']);
-    let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    let says = |window: &[u8]| window.eq_ignore_ascii_case(b"secret");
-    let says_secret = name.len() <= 2 * ENV.len() && name.as_bytes().windows(6).any(says);
-    // The padding of a base64 text is no value.
-    let value = value.trim_start_matches('=').trim().trim_end_matches(['}', ',', ';']);
-    (is_word && says_secret && !value.is_empty()).then_some(value)
-}
-
-fn without_quotes(text: &str) -> Option<&str> {
-    let rest = text.trim_matches(TYPOGRAPHIC);
-    if rest.len() < text.len() {
-        return Some(rest);
-    }
-    for quote in STRAIGHT {
-        match (text.strip_prefix(quote), text.strip_suffix(quote)) {
-            (Some(rest), Some(_)) => return rest.strip_suffix(quote),
-            // A random text of all signs may well have one at an end, and then it has other signs too.
-            (Some(rest), None) | (None, Some(rest)) if rest.bytes().all(is_plain) => return Some(rest),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// Of hex, base64 in both alphabets, UUIDs and names.
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"+/=-_.".contains(&byte)
-}
-
-fn without_escape(text: &str) -> Option<&str> {
-    let rest = text.strip_suffix(r"\n")?;
-    Some(rest.strip_suffix(r"\r").unwrap_or(rest))
 }
 
 /// Whether this is nobody's secret: one character over and over, a variable, or made of a placeholder's words alone, with a number

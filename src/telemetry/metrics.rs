@@ -31,13 +31,14 @@
 //!
 //! ```text
 //! # Nothing comes any more.
-//! time() - max by (tenant) (klikit_last_verified_timestamp_seconds) > 3600
+//! time() - max by (tenant) (max_over_time(klikit_last_verified_timestamp_seconds[1d])) > 3600
 //! # A wrong secret, or a forger.
 //! sum by (tenant) (rate(klikit_deliveries_total{reason="signature_mismatch"}[5m])) > 0
 //! # klikit advises to answer within a second.
 //! histogram_quantile(0.99, sum by (le) (rate(klikit_ack_seconds_bucket[5m]))) > 1
-//! # What klikit counts as failed.
+//! # What klikit counts as failed: anything but 2xx, and a 2xx that comes too late.
 //! sum(rate(klikit_ack_seconds_count{status!~"2.."}[5m])) > 0
+//! sum(rate(klikit_ack_seconds_count[5m])) - sum(rate(klikit_ack_seconds_bucket{le="10"}[5m])) > 0
 //! # Somebody has to look.
 //! max(klikit_inbox_deliveries{state="dead"}) > 0
 //! # Kitchens wait.

@@ -85,6 +85,15 @@ pub(crate) fn refusals_are_heard() -> bool {
     false
 }
 
+/// Whether anybody hears of what klikit's support asks for.
+#[cfg(feature = "diagnose")]
+pub(crate) fn reports_are_heard() -> bool {
+    #[cfg(feature = "tracing")]
+    return tracing::event_enabled!(target: VERIFY, tracing::Level::DEBUG);
+    #[cfg(not(feature = "tracing"))]
+    false
+}
+
 fn answered_slowly(event_id: Option<&EventId>, elapsed: Duration) {
     warn!(target: VERIFY,
         event_id = event_id.map(EventId::as_str),

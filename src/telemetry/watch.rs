@@ -96,10 +96,16 @@ impl Watch {
         }
     }
 
-    /// Runs what hashes so many bytes.
+    /// Runs what hashes a piece of so many bytes.
     #[inline]
-    pub(crate) fn hashing<T>(&mut self, bytes: usize, hash: impl FnOnce() -> T) -> T {
-        let started = if self.0.is_some() && bytes >= MIN_TIMED { Some(now()) } else { None };
+    pub(crate) fn hashing_piece<T>(&mut self, bytes: usize, hash: impl FnOnce() -> T) -> T {
+        if bytes < MIN_TIMED { hash() } else { self.hashing(hash) }
+    }
+
+    /// Runs what hashes, which happens once.
+    #[inline]
+    pub(crate) fn hashing<T>(&mut self, hash: impl FnOnce() -> T) -> T {
+        let started = self.0.as_ref().map(|_| now());
         let hashed = hash();
         if let (Some(watched), Some(started)) = (&mut self.0, started) {
             watched.hashed(started);
@@ -305,10 +311,10 @@ mod tests {
         let mut watch = Watch(Some(Box::new(Watched::new())));
         let takes = |millis| move || assert!(advance(Duration::from_millis(millis)).now_or_never().is_none());
         advance(Duration::from_millis(100)).await;
-        watch.hashing(MIN_TIMED, takes(5));
-        watch.hashing(MIN_TIMED, takes(7));
+        watch.hashing_piece(MIN_TIMED, takes(5));
         // Too short to be looked at.
-        watch.hashing(MIN_TIMED - 1, takes(9));
+        watch.hashing_piece(MIN_TIMED - 1, takes(9));
+        watch.hashing(takes(7));
         watch.received(3);
         let watched = watch.0.as_mut().expect("it is watched");
         assert_eq!((watched.hashed.as_millis(), watched.waited.as_millis(), watched.bytes), (12, 109, 3));

@@ -93,7 +93,7 @@ impl Collect {
         let Some(explain) = &self.config.explain else { return rejection };
         let explained = match rejection.kind() {
             RejectionKind::SignatureMismatch => {
-                explain.mismatch(&self.expected.secrets, headers, self.buffer.as_slice())
+                explain.mismatch(&self.expected.secrets, self.config.forms(), headers, self.buffer.as_slice())
             }
             kind => explain.incomplete(kind, headers, self.seen),
         };
@@ -146,7 +146,7 @@ impl Collect {
             if !self.buffer.is_empty() {
                 let so_far = self.buffer.as_slice();
                 let Expected { secrets, prefix, .. } = &self.expected;
-                watch.hashing(frame.len(), || {
+                watch.hashing_piece(frame.len(), || {
                     let start = || Box::new(secrets[0].key().start_with(prefix, so_far));
                     self.signing.get_or_insert_with(start).update(&frame);
                 });
@@ -173,8 +173,7 @@ impl Collect {
         if self.draining {
             return Err(RejectionKind::BodyTooLarge);
         }
-        let signer =
-            watch.hashing(self.buffer.as_slice().len(), || self.signer()).ok_or(RejectionKind::SignatureMismatch)?;
+        let signer = watch.hashing(|| self.signer()).ok_or(RejectionKind::SignatureMismatch)?;
         Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })
     }
 

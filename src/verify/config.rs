@@ -10,6 +10,8 @@ use super::{
     budget::Budget,
     rejection::{Rejection, RejectionKind},
 };
+#[cfg(feature = "diagnose")]
+use crate::diagnose::Forms;
 use crate::{
     keyring::{Keyring, Secrets},
     telemetry,
@@ -47,6 +49,15 @@ impl Config {
             Keyrings::One(keyring) => Some(keyring.secrets()),
             Keyrings::PerRequest(resolve) => resolve(parts).map(|keyring| keyring.secrets()),
         }
+    }
+
+    #[cfg(feature = "diagnose")]
+    pub(super) fn forms(&self) -> Forms {
+        #[cfg(feature = "payload")]
+        if self.timestamped.is_some() {
+            return Forms::Both;
+        }
+        Forms::Current
     }
 
     /// Tells whoever counts what there will be to count.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::rejection::RejectionKind;
 use crate::{
-    diagnose::{self, Diagnosis, SupportReport},
+    diagnose::{self, Diagnosis, Forms, SupportReport},
     keyring::{KeyedSecret, Keyring},
     telemetry,
 };
@@ -18,8 +18,9 @@ use crate::{
 /// From one diagnosis to the next, whoever sends what: that is what makes a flood of forged deliveries cheap.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Of a body that is looked at. A single order has 4 to 27 kB, and what is wrong with a large batch is wrong with those too.
-const MAX_BODY: usize = 32 * 1024;
+/// Of a body that is looked at. A single order has 4 to 27 kB, and twice that when something has indented it; what is wrong with a
+/// large batch is wrong with those too.
+const MAX_BODY: usize = 64 * 1024;
 
 /// Looks for causes, shared by all services of a layer.
 pub(super) struct Explain {
@@ -34,7 +35,7 @@ pub(super) struct Explain {
 #[derive(Debug)]
 pub(super) struct Explained {
     pub(super) diagnosis: Diagnosis,
-    /// Of a delivery that came whole.
+    /// Of a delivery that came whole, if anybody hears of it.
     pub(super) report: Option<SupportReport>,
 }
 
@@ -49,32 +50,40 @@ impl Explain {
 
     /// Of a request whose head was refused.
     pub(super) fn head(&self, kind: RejectionKind, headers: &HeaderMap) -> Option<Explained> {
-        let shows_in_headers = matches!(
-            kind,
-            RejectionKind::MissingSignature
-                | RejectionKind::MalformedSignature
-                | RejectionKind::MissingEventId
-                | RejectionKind::MalformedEventId
-        );
-        self.plain(shows_in_headers, || diagnose::of_head(headers))
+        let diagnose = match kind {
+            RejectionKind::MissingSignature | RejectionKind::MalformedSignature => diagnose::of_signature,
+            RejectionKind::MissingEventId | RejectionKind::MalformedEventId => diagnose::of_event_id,
+            _ => return None,
+        };
+        self.plain(|| diagnose(headers))
     }
 
     /// Of a body of which no more than this has come.
     pub(super) fn incomplete(&self, kind: RejectionKind, headers: &HeaderMap, bytes: usize) -> Option<Explained> {
-        let is_cut = matches!(kind, RejectionKind::BodyTimeout | RejectionKind::BodyUnreadable);
-        self.plain(is_cut, || diagnose::of_incomplete(headers, bytes))
+        match kind {
+            RejectionKind::BodyTimeout | RejectionKind::BodyUnreadable => {
+                self.plain(|| diagnose::of_incomplete(headers, bytes))
+            }
+            _ => None,
+        }
     }
 
-    fn plain(&self, applies: bool, diagnose: impl FnOnce() -> Diagnosis) -> Option<Explained> {
-        (applies && self.plain.take()).then(|| Explained { diagnosis: diagnose(), report: None })
+    fn plain(&self, diagnose: impl FnOnce() -> Diagnosis) -> Option<Explained> {
+        self.plain.take().then(|| Explained { diagnosis: diagnose(), report: None })
     }
 
     /// Of a body that was not signed with any of these secrets.
-    pub(super) fn mismatch(&self, secrets: &[KeyedSecret], headers: &HeaderMap, body: &[u8]) -> Option<Explained> {
+    pub(super) fn mismatch(
+        &self,
+        secrets: &[KeyedSecret],
+        forms: Forms,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Option<Explained> {
         let due = body.len() <= MAX_BODY && self.mismatches.take();
         due.then(|| {
-            let diagnosis = diagnose::of_delivery(secrets, self.candidates.as_ref(), headers, body);
-            let report = Some(SupportReport::new(&diagnosis, headers, body));
+            let diagnosis = diagnose::of_delivery(secrets, self.candidates.as_ref(), forms, headers, body);
+            let report = telemetry::reports_are_heard().then(|| SupportReport::new(&diagnosis, headers, body));
             Explained { diagnosis, report }
         })
     }

@@ -202,9 +202,9 @@ impl KlikitVerifyLayer {
     /// Looks for the cause when a delivery is refused for its signature or its event id, and logs it with what to do, in the line
     /// that warns of the refusal: see [`diagnose`](crate::diagnose). Not unless set.
     ///
-    /// One mismatch a second is looked at, whoever sent it and whatever tenant it is for, and none of a body over 32 KiB: a flood
+    /// One mismatch a second is looked at, whoever sent it and whatever tenant it is for, and none of a body over 64 KiB: a flood
     /// of forged deliveries costs no more than that, at worst some tens of milliseconds in each second, and hides the others
-    /// meanwhile. Beside that, one refusal a second is explained that takes no hashing: by its headers, or by a body that did not
+    /// meanwhile. It is looked at before it is answered, so that one answer a second comes as much later. Beside that, one refusal a second is explained that takes no hashing: by its headers, or by a body that did not
     /// come whole.
     ///
     /// At the level `debug`, a mismatch is followed by the report that klikit's support asks for. Nothing of all this goes on the

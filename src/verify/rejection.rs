@@ -15,7 +15,7 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// It is what [`on_rejection`](super::KlikitVerifyLayer::on_rejection) is given, and it lies in the extensions of the
 /// response, for logging layers outside. Its `Display` says more than the wire does.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Rejection {
     kind: RejectionKind,
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -197,6 +197,13 @@ impl From<RejectionKind> for Rejection {
 impl From<Exhausted> for RejectionKind {
     fn from(_: Exhausted) -> Self {
         Self::Overloaded
+    }
+}
+
+/// Without what the log alone is told: whoever prints it may print it on the wire.
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection").field("kind", &self.kind).field("source", &self.source).finish_non_exhaustive()
     }
 }
 

@@ -182,3 +182,17 @@ fn numbers_that_stay_as_they_are_are_no_hindrance_and_those_that_change_leave_no
     let twice = br#"{"id":1,"id":2}"#;
     assert_unknown(&without_length(signed(SECRET, twice)), &run(&["jq", "-c", "."], twice));
 }
+
+/// An order of keys that is neither documented nor seen: what sorts them leaves a trace, and no way back.
+#[test]
+fn keys_that_were_sorted_from_an_unknown_order() {
+    let body = br#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"type":2,"currency":"IDR","total":"9.50","a":1}]}"#;
+    let headers = without_length(signed(SECRET, body));
+    let sorted = run(&["jq", "-cS", "."], body);
+    let diagnosis = diagnose(&keyring(SECRET), &headers, &sorted);
+    assert_found(&diagnosis, Cause::Unknown, Certainty::Unknown);
+    assert!(diagnosis.to_string().contains("all keys of the body are in alphabetical order"), "{diagnosis}");
+    // Any order that is not that one is no trace.
+    let forged = diagnose(&keyring("another"), &headers, body);
+    assert!(!forged.to_string().contains("alphabetical"), "{forged}");
+}

@@ -90,13 +90,25 @@ fn it_describes_signatures() {
 fn its_lines_run() {
     let text = report(&signed(SECRET, BODY.as_bytes()), BODY.as_bytes()).to_string();
     let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-    let [digest, tag, check] = lines[..] else { panic!("{text}") };
+    let [digest, tag, documented] = lines[..] else { panic!("{text}") };
     let script = format!(
-        "cd \"$(mktemp -d)\"; export KLIKIT_WEBHOOK_SECRET={SECRET}; printf %s '{BODY}' > body.bin; {{ {digest}; {tag}; {check}; }} > \"$1\""
+        "cd \"$(mktemp -d)\"; export KLIKIT_WEBHOOK_SECRET={SECRET}; printf %s '{BODY}' > body.bin; {{ {digest}; {tag}; \
+         export KLIKIT_WEBHOOK_SECRET=your-webhook-secret; {documented}; {tag}; }} > \"$1\""
     );
     let printed = String::from_utf8(file_by_shell(&script)).unwrap();
     let words: Vec<&str> = printed.split_whitespace().filter(|word| word.len() == 64).collect();
-    let vector = text.lines().last().unwrap().strip_prefix("which prints ").unwrap();
+    let vector = text.lines().last().unwrap().strip_prefix("the second prints ").unwrap();
     assert_eq!(words[1..], [&signature(&signed(SECRET, BODY.as_bytes()))[..], vector]);
     assert!(line_of(&text, "body").contains(words[0]), "{printed}");
+}
+
+/// Plain SHA-256 in place of a signature is the body's digest too.
+#[test]
+fn a_digest_that_is_the_signature_is_not_shown() {
+    let digest = String::from_utf8(run(&["sha256sum"], BODY.as_bytes())).unwrap();
+    let headers = with_signature(signed(SECRET, BODY.as_bytes()), &digest[..64]);
+    let text = report(&headers, BODY.as_bytes()).to_string();
+    assert!(line_of(&text, "cause").starts_with("signed_without_secret"), "{text}");
+    assert!(line_of(&text, "body").contains("SHA-256 the same as the signature"), "{text}");
+    assert!(!text.contains(&digest[..9]), "{text}");
 }

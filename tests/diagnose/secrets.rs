@@ -152,10 +152,47 @@ fn a_candidate_is_named() {
     assert_found(&diagnosis, Cause::Verifies, Certainty::Proven);
 }
 
-/// Anyone could sign with what is left of these.
+/// What hides in several layers is named with all of them: whoever takes off one alone is no further.
+#[test]
+fn all_layers_are_named() {
+    let all = |configured: String| {
+        let diagnosis = diagnosed(SECRET, configured);
+        assert_eq!(diagnosis.certainty(), Certainty::Proven, "{diagnosis}");
+        [&[diagnosis.cause()], diagnosis.also()].concat()
+    };
+    assert_eq!(all(format!("KLIKIT_WEBHOOK_SECRET=\"{SECRET}\"")), [Cause::SecretLine, Cause::SecretQuoted]);
+    assert_eq!(all(format!("\"{SECRET}\"\n")), [Cause::SecretQuoted, Cause::SecretWhiteSpace]);
+    let base64 = String::from_utf8(run(&["base64", "-w0"], SECRET.as_bytes())).unwrap();
+    assert_eq!(all(format!("'{base64}'")), [Cause::SecretEncoded, Cause::SecretQuoted]);
+}
+
+/// From web pages, and from files of other kinds.
+#[test]
+fn what_does_not_show_and_other_lines() {
+    for configured in [format!("{SECRET}\u{a0}"), format!("\u{200b}{SECRET}"), format!("{SECRET}\u{2060} ")] {
+        assert_cause(SECRET, configured, Cause::SecretWhiteSpace);
+    }
+    assert_cause("0123456789abcdef", "\"0123456789abcdef", Cause::SecretQuoted);
+    for line in [format!("webhook_secret_key: {SECRET}"), format!("\"webhook_secret_key\": \"{SECRET}\",")] {
+        assert_cause(SECRET, line, Cause::SecretLine);
+    }
+}
+
+/// Anyone could sign with what is left of these, and the log would tell to configure that.
 #[test]
 fn nothing_is_never_taken_for_the_right_secret() {
-    for (configured, key) in [("SECRET=", ""), ("SECRET=\"\"", ""), ("0000", "\0\0"), ("\\n", ""), ("A= ", " ")] {
+    for (configured, key) in [
+        ("SECRET=", ""),
+        ("SECRET=\"\"", ""),
+        ("0000", "\0\0"),
+        ("\\n", ""),
+        ("A= ", " "),
+        ("c2VjcmV0LTAxMjM0NQ==", "="),
+        ("aB3x9=q", "q"),
+        ("my-secret=1234567", "1234567"),
+        ("\"1234567\"", "1234567"),
+        ("MTIzNDU2Nw==", "1234567"),
+    ] {
         let hex = String::from_utf8(run(
             &["openssl", "dgst", "-sha256", "-hmac", key.trim_end_matches('\0')],
             BODY.as_bytes(),

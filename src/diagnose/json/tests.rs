@@ -149,7 +149,11 @@ fn work_is_bounded_whatever_the_body_is() {
 
 #[test]
 fn a_search_hashes_no_more_than_it_may() {
-    use crate::diagnose::{claim::Claims, misread, proven, search::Search};
+    use crate::diagnose::{
+        claim::{Claims, Forms},
+        misread, proven,
+        search::Search,
+    };
 
     let keyring = Keyring::new("tenant", "0", WebhookSecret::new("\"c2VjcmV0LTA=\"\n").unwrap());
     for n in 1..Keyring::MAX_SECRETS {
@@ -160,7 +164,7 @@ fn a_search_hashes_no_more_than_it_may() {
         let value = format!("t={digit},v1={}", "0".repeat(64));
         headers.append(crate::header::SIGNATURE, http::HeaderValue::from_str(&value).unwrap());
     }
-    let claims = Claims::of(&headers);
+    let claims = Claims::of(&headers, Forms::Current);
     assert_eq!(claims.readings.len(), 4, "of nine headers");
     assert!(misread::variants(b"\"c2VjcmV0LTA=\"\n").len() > 20);
     for len in [0, 1, 1000, 20_000] {

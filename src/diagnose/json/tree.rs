@@ -119,6 +119,11 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// How many keys there are in all objects.
+    pub(in crate::diagnose) fn keys(&self) -> usize {
+        self.nodes.iter().filter(|node| node.key.is_some()).count()
+    }
+
     pub(super) fn node(&self, at: u32) -> &Node {
         &self.nodes[at as usize]
     }

@@ -131,7 +131,7 @@ pub(super) const FAULTS: [(&str, Deed); 25] = [
         case.done = vec![Cause::SecretQuoted];
     }),
     ("secret with its name", |random, case| {
-        let line = random.of(&["KLIKIT_WEBHOOK_SECRET=", "export S=", "secret="]);
+        let line = random.of(&["KLIKIT_WEBHOOK_SECRET=", "export KLIKIT_SECRET=", "secret="]);
         case.configured = format!("{line}{SECRET}").into_bytes();
         case.done = vec![Cause::SecretLine];
     }),
