@@ -117,6 +117,17 @@ impl fmt::Display for DeliveryState {
 }
 
 impl Counts {
+    /// Each state's name, and how many there are in it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn by_state(&self) -> [(&'static str, u64); 4] {
+        [
+            (DeliveryState::Ready.as_str(), self.ready),
+            (DeliveryState::Leased.as_str(), self.leased),
+            (DeliveryState::Dead.as_str(), self.dead),
+            (DeliveryState::Done.as_str(), self.done),
+        ]
+    }
+
     /// How many are still to be handled.
     pub fn backlog(&self) -> u64 {
         self.ready + self.leased

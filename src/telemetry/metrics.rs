@@ -58,12 +58,7 @@ use ::metrics::{
 };
 use http::StatusCode;
 
-#[cfg(feature = "inbox")]
-use crate::inbox::{Counts, DeliveryState};
-use crate::{
-    keyring::{Keyring, Signer},
-    verify::RejectionKind,
-};
+use crate::keyring::{Keyring, Signer};
 
 /// Requests that reached the verify layer, by verdict.
 pub const DELIVERIES: &str = "klikit_deliveries_total";
@@ -125,12 +120,12 @@ pub fn describe() {
 }
 
 /// Has what a layer with this keyring will count begin at 0: a rate needs a first value, and an alert something to be silent
-/// about.
-pub(super) fn serves(keyring: &Keyring) {
+/// about. `mismatch` is the reason of what is refused for its signature.
+pub(super) fn serves(keyring: &Keyring, mismatch: &'static str) {
     for held in keyring.secrets().iter() {
         let Signer { tenant, secret_id } = &**held.signer();
         delivery("verified", "", Some(tenant)).increment(0);
-        delivery("rejected", RejectionKind::SignatureMismatch.as_str(), Some(tenant)).increment(0);
+        delivery("rejected", mismatch, Some(tenant)).increment(0);
         counter!(VERIFIED, "tenant" => label(tenant), "secret_id" => label(secret_id)).increment(0);
         gauge!(LAST_VERIFIED, "tenant" => label(tenant)).increment(0);
     }
@@ -188,16 +183,11 @@ pub(super) fn conflict(tenant: &str) {
 }
 
 #[cfg(feature = "inbox")]
-pub(super) fn inbox(counts: &Counts) {
-    for (state, deliveries) in [
-        (DeliveryState::Ready, counts.ready),
-        (DeliveryState::Leased, counts.leased),
-        (DeliveryState::Dead, counts.dead),
-        (DeliveryState::Done, counts.done),
-    ] {
-        gauge!(INBOX, "state" => state.as_str()).set(deliveries as f64);
+pub(super) fn inbox(states: &[(&'static str, u64)], oldest: Option<Duration>) {
+    for (state, deliveries) in states {
+        gauge!(INBOX, "state" => *state).set(*deliveries as f64);
     }
-    gauge!(INBOX_OLDEST).set(counts.oldest.unwrap_or_default().as_secs_f64());
+    gauge!(INBOX_OLDEST).set(oldest.unwrap_or_default().as_secs_f64());
     gauge!(INBOX_COUNTED).set(since_1970(SystemTime::now()));
 }
 

@@ -110,10 +110,10 @@ fn not_answered(event_id: Option<&EventId>, elapsed: Duration) {
     );
 }
 
-/// A layer with this keyring is about to serve.
-pub(crate) fn serves(keyring: &Keyring) {
+/// A layer with this keyring is about to serve, and to refuse what does not match it for the reason `mismatch`.
+pub(crate) fn serves(keyring: &Keyring, mismatch: &'static str) {
     #[cfg(feature = "metrics")]
-    metrics::serves(keyring);
+    metrics::serves(keyring, mismatch);
 }
 
 /// A body that is not verified yet has taken so many bytes of the buffer budget.
@@ -163,9 +163,10 @@ pub(crate) fn duplicate(event_id: Option<&EventId>, tenant: &str) {
     metrics::duplicate(tenant);
 }
 
+/// How many deliveries there are in each state, and how long ago the oldest that is to be handled was accepted.
 #[cfg(all(feature = "inbox", feature = "metrics"))]
-pub(crate) fn inbox(counts: &crate::inbox::Counts) {
-    metrics::inbox(counts);
+pub(crate) fn inbox(states: &[(&'static str, u64)], oldest: Option<Duration>) {
+    metrics::inbox(states, oldest);
 }
 
 pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {

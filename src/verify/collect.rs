@@ -146,7 +146,8 @@ impl Collect {
             if !self.buffer.is_empty() {
                 let so_far = self.buffer.as_slice();
                 let Expected { secrets, prefix, .. } = &self.expected;
-                watch.hashing_piece(frame.len(), || {
+                let unhashed = if self.signing.is_none() { so_far.len() } else { 0 };
+                watch.hashing_piece(unhashed + frame.len(), || {
                     let start = || Box::new(secrets[0].key().start_with(prefix, so_far));
                     self.signing.get_or_insert_with(start).update(&frame);
                 });

@@ -63,7 +63,7 @@ impl Config {
     /// Tells whoever counts what there will be to count.
     pub(super) fn announce(&self) {
         if let Keyrings::One(keyring) = &self.keyrings {
-            telemetry::serves(keyring);
+            telemetry::serves(keyring, RejectionKind::SignatureMismatch.as_str());
         }
     }
 

@@ -317,7 +317,7 @@ async fn measure(config: Arc<Config>, interval: Duration) {
         // One that never answers would be the last.
         let counts = timeout(interval, config.store.counts()).await;
         match counts.unwrap_or_else(|_| Err(StoreError::deadline())) {
-            Ok(counts) => telemetry::inbox(&counts),
+            Ok(counts) => telemetry::inbox(&counts.by_state(), counts.oldest),
             Err(error) => telemetry::inbox_store_failed("count", &error),
         }
         sleep_until(next).await;
