@@ -3,7 +3,10 @@ use std::fmt::{self, Write};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 
-use super::{diagnosis::Diagnosis, json::Tree};
+use super::{
+    diagnosis::Diagnosis,
+    json::{Tree, has_sorted_keys},
+};
 use crate::{
     event::EventId,
     header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
@@ -170,7 +173,7 @@ fn shape_of_body(body: &[u8], signature: Option<&HeaderValue>) -> String {
                 (true, false) => "spaced JSON",
                 (true, true) => "indented JSON",
             });
-            say(if tree.has_sorted_keys() { "keys in alphabetical order" } else { "keys in another order" });
+            say(if has_sorted_keys(&tree) { "keys in alphabetical order" } else { "keys in another order" });
         }
         None => say("not JSON"),
     }

@@ -5,7 +5,13 @@ use std::borrow::Cow;
 use http::{HeaderMap, header};
 use serde::de::IgnoredAny;
 
-use super::{cause::Cause, diagnosis::Diagnosis, json::Tree, packed::Packing, search::Work};
+use super::{
+    cause::Cause,
+    diagnosis::Diagnosis,
+    json::{Tree, has_sorted_keys},
+    packed::Packing,
+    search::Work,
+};
 use crate::{event::EventId, header::EVENT_ID};
 
 /// Of the event id. The signature comes first: an id is worth a word once that is sound.
@@ -52,7 +58,7 @@ pub(super) fn nothing(body: &[u8], work: &mut Work) -> Diagnosis {
     // As many as could not be in this order by chance.
     const TELLING: usize = 6;
     let sorted = work.spend(4 * body.len())
-        && Tree::parse(body).is_some_and(|tree| tree.keys() >= TELLING && tree.has_sorted_keys());
+        && Tree::parse(body).is_some_and(|tree| tree.keys() >= TELLING && has_sorted_keys(&tree));
     let detail =
         "all keys of the body are in alphabetical order, as some parsers leave them, and what they were before is lost";
     Diagnosis::unknown_with(sorted.then_some(detail))

@@ -54,6 +54,11 @@ impl Writing {
     }
 }
 
+/// Whether the keys of each object are in alphabetical order.
+pub(super) fn has_sorted_keys(tree: &Tree<'_>) -> bool {
+    Order::Sorted.children(tree) == tree.children
+}
+
 /// Looks for the text that was signed among those that this body may have been made of.
 pub(super) fn original(search: &mut Search<'_>, body: &[u8]) -> Option<(Hit, Writing, bool)> {
     let mut work = search.work;

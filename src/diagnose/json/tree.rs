@@ -149,11 +149,6 @@ impl<'a> Tree<'a> {
         }
         (any, lines)
     }
-
-    /// Whether the keys of each object are in alphabetical order.
-    pub(in crate::diagnose) fn has_sorted_keys(&self) -> bool {
-        super::order::Order::Sorted.children(self) == self.children
-    }
 }
 
 /// A part of a JSON text.
