@@ -43,12 +43,15 @@ fn signed(length: u64) -> SignedDelivery {
     SignedDelivery::new(SECRET, Bytes::from_static(&ZEROES[..usize::try_from(length).unwrap()]))
 }
 
+/// What is watched, and counted under names, costs one allocation more, and five for the names.
+const ALLOCATIONS: u64 = if cfg!(feature = "metrics") { 12 } else { 6 };
+
 #[test]
 fn a_body_in_one_frame_costs_six_allocations_and_no_copy() {
     let layer = KlikitVerifyLayer::new(SECRET);
     for length in [KIB, 8 * KIB, MIB] {
         let cost = cost(&layer, signed(length).request::<Full<Bytes>>());
-        assert!(cost.count_total <= 6, "{cost:?}");
+        assert!(cost.count_total <= ALLOCATIONS, "{cost:?}");
         assert!(cost.bytes_total < KIB, "{cost:?}");
     }
 }
