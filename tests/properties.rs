@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn another_secret_never_verifies(secret in "[!-~]{1,80}", body in vec(any::<u8>(), 0..200)) {
+    fn another_secret_never_verifies(secret in "[!-~]{0,40}[0-9A-Za-z][!-~]{0,39}", body in vec(any::<u8>(), 0..200)) {
         prop_assume!(secret != SECRET);
         let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(secret, body).request::<Full<Bytes>>()));
         prop_assert!(seen.is_none());

@@ -76,7 +76,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
-    fn a_well_formed_forgery_has_no_cause(body in body(), by in "[!-~]{1,60}", digits in "[0-9a-f]{64}", random in any::<bool>()) {
+    fn a_well_formed_forgery_has_no_cause(body in body(), by in "[!-~]{0,30}[0-9A-Za-z][!-~]{0,29}", digits in "[0-9a-f]{64}", random in any::<bool>()) {
         prop_assume!(by != SECRET && WebhookSecret::new(&by).is_ok() && !looks_compressed(&body));
         let headers = signed(&by, &body);
         let headers = if random { with_signature(headers, digits) } else { headers };
