@@ -108,6 +108,7 @@ fn a_rejected_delivery_says_so_within_its_span() {
     assert!(unsigned.contains("reason=\"missing_signature\""), "{log}");
     for line in [unsigned, unsigned_closed] {
         assert!(line.contains(r#"event_id="evt-7""#) && !line.contains("tenant"), "{log}");
+        assert!(line.contains(r#"event_type="klikit.order.created.v2" verdict"#), "{log}");
     }
     assert!(unsigned_closed.contains(r#"verdict="rejected""#), "{log}");
 }

@@ -244,9 +244,16 @@ impl Watched {
     #[cfg(feature = "tracing")]
     fn record(&self, verdict: &str) {
         let Self { span, claimed, .. } = self;
-        span.record("event_id", claimed.event_id.as_ref().map(EventId::as_str));
-        span.record("event_type", claimed.event_type.as_ref().map(EventType::as_str));
-        span.record("tenant", claimed.tenant.as_deref());
+        // What is missing is left out: some loggers print a field that is recorded as nothing.
+        for (field, value) in [
+            ("event_id", claimed.event_id.as_ref().map(EventId::as_str)),
+            ("event_type", claimed.event_type.as_ref().map(EventType::as_str)),
+            ("tenant", claimed.tenant.as_deref()),
+        ] {
+            if let Some(value) = value {
+                span.record(field, value);
+            }
+        }
         span.record("verdict", verdict);
         span.record("bytes", self.bytes);
         let whole = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
