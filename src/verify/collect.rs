@@ -19,7 +19,8 @@ use super::{
     budget::Ticket,
     buffer::Buffer,
     config::Config,
-    rejection::{BoxError, Rejection, RejectionKind},
+    rejection::{BoxError, Rejection},
+    rejection_kind::RejectionKind,
 };
 use crate::{
     keyring::{Secrets, Signer},

@@ -5,11 +5,7 @@ use http::{HeaderMap, Response, request::Parts};
 
 #[cfg(feature = "diagnose")]
 use super::explain::Explain;
-use super::{
-    basic::BasicAuth,
-    budget::Budget,
-    rejection::{Rejection, RejectionKind},
-};
+use super::{basic::BasicAuth, budget::Budget, rejection::Rejection, rejection_kind::RejectionKind};
 #[cfg(feature = "diagnose")]
 use crate::diagnose::Forms;
 use crate::{

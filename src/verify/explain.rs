@@ -8,7 +8,7 @@ use std::{
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::rejection::RejectionKind;
+use super::rejection_kind::RejectionKind;
 use crate::{
     diagnose::{self, Diagnosis, Forms, SupportReport},
     keyring::{KeyedSecret, Keyring},

@@ -8,7 +8,7 @@ use super::{
     body::VerifiedBody,
     collect::{Expected, Verified},
     config::Config,
-    rejection::RejectionKind,
+    rejection_kind::RejectionKind,
 };
 use crate::{
     event::{Delivery, EventId, EventType},

@@ -101,6 +101,7 @@ mod head;
 mod layer;
 mod preflight;
 mod rejection;
+mod rejection_kind;
 #[cfg(feature = "inbox")]
 mod replay;
 mod service;
@@ -113,6 +114,7 @@ pub use self::{
     body::{ResponseBody, VerifiedBody},
     future::ResponseFuture,
     layer::KlikitVerifyLayer,
-    rejection::{Rejection, RejectionKind},
+    rejection::Rejection,
+    rejection_kind::RejectionKind,
     service::KlikitVerify,
 };

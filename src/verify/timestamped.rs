@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration, time::SystemTime};
 
 use serde::Deserialize;
 
-use super::rejection::RejectionKind;
+use super::rejection_kind::RejectionKind;
 use crate::{
     event::{EventId, EventType},
     signature::Signature,

@@ -8,14 +8,14 @@ use std::{
 
 use tokio::task::yield_now;
 
-use super::{
-    races::RIVALS,
-    subject::{MANY_ATTEMPTS, RETENTION},
-};
+use super::subject::{MANY_ATTEMPTS, RETENTION};
 use crate::{
     dedupe::StoreError,
     inbox::{Acceptance, DeliveryId, InboxStore, Leased, NewDelivery},
 };
+
+/// How many race.
+pub(super) const RIVALS: usize = 64;
 
 /// Against stores that never give what is due.
 const PATIENCE: usize = 100_000;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::Barrier;
 
 use super::{
-    book::Book,
+    book::{Book, RIVALS},
     delivery,
     subject::{LEASE, MANY_ATTEMPTS, RETENTION, Subject},
 };
@@ -14,7 +14,6 @@ use crate::{
     inbox::{Acceptance, DeliveryState, InboxStore, Lease, NewDelivery},
 };
 
-pub(super) const RIVALS: usize = 64;
 const ROUNDS: usize = 8;
 const KEYS: usize = 4;
 const WORKERS: usize = 12;

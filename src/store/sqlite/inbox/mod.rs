@@ -3,6 +3,7 @@
 mod deliveries;
 mod forgetting;
 mod leases;
+mod lines;
 mod looking;
 mod picking;
 mod sql;

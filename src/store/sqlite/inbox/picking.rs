@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{deliveries::Deliveries, leases::Lines, sql::NEAR};
+use super::{deliveries::Deliveries, lines::Lines, sql::NEAR};
 use crate::inbox::DeliveryState;
 
 /// How many are buried at once, beside those that are leased.
