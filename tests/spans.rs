@@ -169,15 +169,18 @@ fn the_time_spent_hashing_is_that_of_all_pieces() {
 #[test]
 fn a_delivery_whose_sender_hangs_up_is_abandoned() {
     let log = logged(LevelFilter::INFO, || async {
-        let request = good().request_with(|_| Script::new([Step::Hang]));
+        let part = |body: Bytes| Script::new([Step::Data(body.slice(..9)), Step::Data(body.slice(9..20)), Step::Hang]);
+        let request = good().request_with(part);
         timeout(Duration::from_secs(9), send(&KlikitVerifyLayer::new(SECRET), request)).await.unwrap_err();
     });
-    for field in [r#"verdict="abandoned""#, r#"event_id="evt-7""#, r#"tenant="default""#, "body_wait_ms=9000"] {
+    for field in
+        [r#"verdict="abandoned""#, r#"event_id="evt-7""#, r#"tenant="default""#, "bytes=20", "body_wait_ms=9000"]
+    {
         assert!(span(&log).contains(field), "{field}: {log}");
     }
     let warning = log.lines().next().unwrap();
     assert!(warning.contains("WARN") && warning.contains(r#"event_id="evt-7""#), "{log}");
-    assert!(warning.contains("before it was answered"), "{log}");
+    assert!(warning.contains("before its body was whole: if it was klikit's") && warning.contains("bytes=20"), "{log}");
 }
 
 #[test]
@@ -235,6 +238,24 @@ fn an_answer_after_eight_seconds_is_warned_of() {
     assert_eq!(log.lines().count(), 1, "{log}");
     assert!(log.contains("klikit counts this as a timeout after 10 s"), "{log}");
     assert!(log.contains(r#"event_id="evt-7""#) && log.contains("elapsed=8s"), "{log}");
+    assert!(log.contains("status=200") && log.contains(r#"tenant="default""#), "{log}");
+}
+
+#[test]
+fn a_refusal_after_eight_seconds_is_warned_of() {
+    let refused_after = |millis| {
+        logged(LevelFilter::WARN, || async move {
+            let steps = |body| [Step::Wait(Duration::from_millis(millis)), Step::Data(body)];
+            let request = good().altered().request_with(|body| Script::new(steps(body)));
+            send(&KlikitVerifyLayer::new(SECRET), request).await;
+        })
+    };
+    assert_eq!(refused_after(7_999).lines().count(), 1);
+    let log = refused_after(8_000);
+    let [refused, slow] = &log.lines().collect::<Vec<_>>()[..] else { panic!("{log}") };
+    assert!(refused.contains(r#"reason="signature_mismatch""#), "{log}");
+    assert!(slow.contains("klikit counts this as a timeout after 10 s") && slow.contains("elapsed=8s"), "{log}");
+    assert!(slow.contains("status=403") && slow.contains(r#"tenant="default""#), "{log}");
 }
 
 #[test]
@@ -249,7 +270,7 @@ fn an_answer_that_nobody_waits_for_any_more_is_warned_of() {
     assert_eq!(hung_up_after(7), "", "somebody has hung up, for reasons of his own");
     let log = hung_up_after(10);
     assert!(log.contains("before it was answered: klikit counts this as a timeout after 10 s"), "{log}");
-    assert!(log.contains(r#"event_id="evt-7""#), "{log}");
+    assert!(log.contains(r#"event_id="evt-7""#) && log.contains(r#"tenant="default""#), "{log}");
 }
 
 #[test]

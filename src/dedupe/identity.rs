@@ -86,7 +86,7 @@ impl Recognition {
         if *held == claim.digest || claim.is_conflict() || self.trusts_event_ids() {
             return Found::Same;
         }
-        telemetry::conflict(delivery.event_id(), delivery.tenant());
+        telemetry::conflict(delivery);
         match self.on_conflict {
             ConflictPolicy::Refuse => Found::Refused,
             ConflictPolicy::Process | ConflictPolicy::TrustEventId => {

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{
     answer::Answer,
-    event::{Delivery, EventId},
-    telemetry,
+    event::Delivery,
+    telemetry::{self, Subject},
     verify::{ResponseBody, VerifiedBody},
 };
 
@@ -47,7 +47,7 @@ pub(super) async fn run<S, ResBody>(
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
 {
     let digest = BodyDigest::of(request.body().as_ref());
-    let task = Task { config: &config, event_id: delivery.event_id() };
+    let task = Task { config: &config, subject: Subject::from(&delivery) };
     let claim = {
         let mut claiming = pin!(task.claim(&delivery, digest));
         match timeout(config.claim_deadline, &mut claiming).await {
@@ -58,7 +58,7 @@ pub(super) async fn run<S, ResBody>(
                 return;
             }
             Err(_) => {
-                telemetry::store_failed("claim", delivery.event_id(), &StoreError::deadline());
+                telemetry::store_failed("claim", task.subject, &StoreError::deadline());
                 let _ = answer.send(Outcome::Answered(Answer::Unsure.into_response()));
                 // The store may claim it yet, for nobody.
                 if let Ok(Ok(late)) = timeout(config.lease, claiming).await {
@@ -78,7 +78,7 @@ pub(super) async fn run<S, ResBody>(
             Either::Left((Ok(Ok(Err(error))), _)) => Outcome::Failed(error),
             Either::Left((Ok(Err(panic)), _)) => Outcome::Panicked(panic),
             Either::Left((Err(_), _)) => {
-                telemetry::handler_hung(delivery.event_id(), config.handler_deadline);
+                telemetry::handler_hung(task.subject, config.handler_deadline);
                 Outcome::Answered(Answer::HandlerHung.into_response())
             }
             Either::Right((never, _)) => match never {},
@@ -108,7 +108,7 @@ where
 struct Task<'a> {
     config: &'a Config,
     /// For the log.
-    event_id: Option<&'a EventId>,
+    subject: Subject<'a>,
 }
 
 impl Task<'_> {
@@ -120,7 +120,7 @@ impl Task<'_> {
             let outcome = match config.ledger.claim(&claim, config.lease).await {
                 Ok(outcome) => outcome,
                 Err(error) => {
-                    telemetry::store_failed("claim", self.event_id, &error);
+                    telemetry::store_failed("claim", self.subject, &error);
                     // It may have been claimed all the same.
                     self.release(&claim).await;
                     return Err(Answer::Unsure);
@@ -134,7 +134,7 @@ impl Task<'_> {
             claim = match config.recognition.found(&claim, &held, delivery) {
                 Found::Same => {
                     if matches!(answer, Answer::Duplicate) {
-                        telemetry::duplicate(delivery.event_id(), delivery.tenant());
+                        telemetry::duplicate(delivery);
                     }
                     return Err(answer);
                 }
@@ -155,12 +155,12 @@ impl Task<'_> {
             pause = match renewed.unwrap_or_else(|_| Err(StoreError::deadline())) {
                 Ok(true) => third,
                 Ok(false) => {
-                    telemetry::claim_lost(self.event_id);
+                    telemetry::claim_lost(self.subject);
                     return pending().await;
                 }
                 // A store that is back in time is to find the claim still held.
                 Err(error) => {
-                    telemetry::store_failed("renew", self.event_id, &error);
+                    telemetry::store_failed("renew", self.subject, &error);
                     third.min(RENEWAL_RETRY)
                 }
             };
@@ -171,7 +171,7 @@ impl Task<'_> {
     async fn release(&self, claim: &Claim) {
         let released = timeout(self.config.claim_deadline, self.config.ledger.release(claim)).await;
         if let Err(error) = released.unwrap_or_else(|_| Err(StoreError::deadline())) {
-            telemetry::store_failed("release", self.event_id, &error);
+            telemetry::store_failed("release", self.subject, &error);
         }
     }
 
@@ -182,11 +182,11 @@ impl Task<'_> {
         match completed.unwrap_or_else(|_| Err(StoreError::deadline())) {
             Ok(true) => true,
             Ok(false) => {
-                telemetry::claim_lost(self.event_id);
+                telemetry::claim_lost(self.subject);
                 true
             }
             Err(error) => {
-                telemetry::store_failed("complete", self.event_id, &error);
+                telemetry::store_failed("complete", self.subject, &error);
                 false
             }
         }

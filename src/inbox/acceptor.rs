@@ -80,7 +80,7 @@ async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<Ver
     let new = NewDelivery { claim, head: head.to_text(), body, ordering_keys, any_body };
     let stored = timeout(config.accept_deadline, store(&config, &backlog, new, head, delivery)).await;
     stored.unwrap_or_else(|_| Err(StoreError::deadline())).unwrap_or_else(|error| {
-        telemetry::store_failed("accept", delivery.event_id(), &error);
+        telemetry::store_failed("accept", delivery.into(), &error);
         Answer::Unsure
     })
 }
@@ -109,7 +109,7 @@ async fn store(
             Found::Same => {
                 backlog.leave_room();
                 if matches!(answer, Answer::Duplicate) {
-                    telemetry::duplicate(delivery.event_id(), delivery.tenant());
+                    telemetry::duplicate(delivery);
                 }
                 return Ok(answer);
             }

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | [`klikit_deliveries_total`](DELIVERIES) | counter | `verdict`, `reason`, `tenant` | requests that reached the verify layer: `verified`; `rejected`, for the `reason` that [`RejectionKind::as_str`](crate::RejectionKind::as_str) names; or `abandoned`, when the sender hung up, or a layer outside gave up, before there was a verdict |
 //! | [`klikit_verified_deliveries_total`](VERIFIED) | counter | `tenant`, `secret_id` | verified deliveries by the secret that matched: one that has stood still for as long as klikit retries can be retired |
-//! | [`klikit_last_verified_timestamp_seconds`](LAST_VERIFIED) | gauge | `tenant` | when the last verified delivery came, in seconds since 1970, and 0 before the first one: a URL that klikit has wrong shows nowhere else |
+//! | [`klikit_last_verified_timestamp_seconds`](LAST_VERIFIED) | gauge | `tenant` | when the last verified delivery came, in seconds since 1970, and 0 before the first one, for the tenants that are [known](crate::KlikitVerifyLayer::known_keyrings) when a service starts: a URL that klikit has wrong shows nowhere else |
 //! | [`klikit_body_bytes`](BODY_BYTES) | histogram | | the length of verified bodies |
 //! | [`klikit_buffered_bytes`](BUFFERED) | gauge | | what all bodies that are not verified yet hold now, as [`buffer_budget`](crate::KlikitVerifyLayer::buffer_budget) counts |
 //! | [`klikit_ack_seconds`](ACK) | histogram | `status` | from the head of a verified request to its answer; klikit counts more than 10 seconds as failed. `status` is `error` when the inner service failed in place of answering, and `none` when there was no answer any more: klikit had hung up, a layer outside had given up, or the handler panicked |
@@ -128,7 +128,12 @@ pub(super) fn serves(keyring: &Keyring, mismatch: &'static str) {
         delivery("rejected", mismatch, Some(tenant)).increment(0);
         counter!(VERIFIED, "tenant" => label(tenant), "secret_id" => label(secret_id)).increment(0);
         gauge!(LAST_VERIFIED, "tenant" => label(tenant)).increment(0);
+        #[cfg(feature = "dedupe")]
+        for name in [DUPLICATES, CONFLICTS] {
+            counter!(name, "tenant" => label(tenant)).increment(0);
+        }
     }
+    gauge!(BUFFERED).increment(0);
 }
 
 pub(super) fn verified(signer: &Signer, bytes: usize, received_at: SystemTime) {

@@ -17,7 +17,10 @@ use http::StatusCode;
 use tracing::{debug, error, warn};
 
 pub(crate) use self::watch::{Claimed, Known, Watch};
-use crate::{event::EventId, keyring::Keyring};
+use crate::{
+    event::{Delivery, EventId},
+    keyring::Keyring,
+};
 
 /// The targets, by which users filter: the crate's public modules, whatever file logs.
 #[cfg(feature = "tracing")]
@@ -35,6 +38,25 @@ macro_rules! nothing {
 }
 #[cfg(not(feature = "tracing"))]
 use {nothing as debug, nothing as error, nothing as warn};
+
+/// Which delivery it is about. Said in each warning: a program that wants warnings alone has no spans.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    event_id: Option<&'a str>,
+    tenant: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn new(event_id: Option<&'a EventId>, tenant: Option<&'a str>) -> Self {
+        Self { event_id: event_id.map(EventId::as_str), tenant }
+    }
+}
+
+impl<'a> From<&'a Delivery> for Subject<'a> {
+    fn from(delivery: &'a Delivery) -> Self {
+        Self::new(delivery.event_id(), Some(delivery.tenant()))
+    }
+}
 
 /// A delivery that is refused by the verify layer.
 pub(crate) struct Refusal<'a> {
@@ -55,11 +77,9 @@ pub(crate) struct Explanation<'a> {
 }
 
 impl Refusal<'_> {
-    fn log(&self, claimed: &Claimed) {
+    fn log(&self, Subject { event_id, tenant }: Subject<'_>) {
         let Self { reason, error, .. } = *self;
         let status = self.status.as_u16();
-        let event_id = claimed.event_id.as_ref().map(EventId::as_str);
-        let tenant = claimed.tenant.as_deref();
         let source = error.source();
         match &self.explanation {
             None => warn!(target: VERIFY, status, reason, event_id, tenant, source, "refused a delivery: {error}"),
@@ -94,19 +114,24 @@ pub(crate) fn reports_are_heard() -> bool {
     false
 }
 
-fn answered_slowly(event_id: Option<&EventId>, elapsed: Duration) {
-    warn!(target: VERIFY,
-        event_id = event_id.map(EventId::as_str),
-        ?elapsed,
+/// `status` is `None` when the inner service failed in place of answering.
+fn answered_slowly(Subject { event_id, tenant }: Subject<'_>, status: Option<StatusCode>, elapsed: Duration) {
+    let status = status.map(|status| status.as_u16());
+    warn!(target: VERIFY, event_id, tenant, status, ?elapsed,
         "answered a delivery slowly: klikit counts this as a timeout after 10 s"
     );
 }
 
-fn not_answered(event_id: Option<&EventId>, elapsed: Duration) {
-    warn!(target: VERIFY,
-        event_id = event_id.map(EventId::as_str),
-        ?elapsed,
+fn not_answered(Subject { event_id, tenant }: Subject<'_>, elapsed: Duration) {
+    warn!(target: VERIFY, event_id, tenant, ?elapsed,
         "a delivery was given up before it was answered: klikit counts this as a timeout after 10 s"
+    );
+}
+
+/// Nobody knows who has sent it.
+fn not_received(Subject { event_id, tenant }: Subject<'_>, bytes: usize, elapsed: Duration) {
+    warn!(target: VERIFY, event_id, tenant, bytes, ?elapsed,
+        "a request was given up before its body was whole: if it was klikit's, klikit counts this as a timeout after 10 s"
     );
 }
 
@@ -139,28 +164,25 @@ pub(crate) fn in_current_span<F: Future>(future: F) -> impl Future<Output = F::O
 /// One attempt of an inbox's worker.
 #[cfg(feature = "inbox")]
 pub(crate) fn in_attempt<F: Future>(
-    event_id: Option<&EventId>,
-    tenant: Option<&str>,
+    Subject { event_id, tenant }: Subject<'_>,
     attempt: u32,
     future: F,
 ) -> impl Future<Output = F::Output> {
     #[cfg(feature = "tracing")]
-    let future = {
-        let event_id = event_id.map(EventId::as_str);
-        tracing::Instrument::instrument(
-            future,
-            tracing::info_span!(target: INBOX, "klikit_attempt", event_id, tenant, attempt),
-        )
-    };
+    let future = tracing::Instrument::instrument(
+        future,
+        tracing::info_span!(target: INBOX, "klikit_attempt", event_id, tenant, attempt),
+    );
     future
 }
 
 /// It was handled, or stored, before.
 #[cfg(feature = "dedupe")]
-pub(crate) fn duplicate(event_id: Option<&EventId>, tenant: &str) {
-    debug!(target: DEDUPE, event_id = event_id.map(EventId::as_str), tenant, "ignored a duplicate");
+pub(crate) fn duplicate(delivery: &Delivery) {
+    let Subject { event_id, tenant } = delivery.into();
+    debug!(target: DEDUPE, event_id, tenant, "ignored a duplicate");
     #[cfg(feature = "metrics")]
-    metrics::duplicate(tenant);
+    metrics::duplicate(delivery.tenant());
 }
 
 /// How many deliveries there are in each state, and how long ago the oldest that is to be handled was accepted.
@@ -183,17 +205,17 @@ pub(crate) fn unverified(who: &str) {
 }
 
 #[cfg(feature = "dedupe")]
-pub(crate) fn conflict(event_id: Option<&EventId>, tenant: &str) {
-    warn!(target: DEDUPE, event_id = event_id.map(EventId::as_str), tenant, "an event id came with another body than before");
+pub(crate) fn conflict(delivery: &Delivery) {
+    let Subject { event_id, tenant } = delivery.into();
+    warn!(target: DEDUPE, event_id, tenant, "an event id came with another body than before");
     #[cfg(feature = "metrics")]
-    metrics::conflict(tenant);
+    metrics::conflict(delivery.tenant());
 }
 
 /// A store failed to do `what` to a delivery.
 #[cfg(feature = "dedupe")]
-pub(crate) fn store_failed(what: &str, event_id: Option<&EventId>, error: &dyn Error) {
-    let event_id = event_id.map(EventId::as_str);
-    warn!(target: STORE, event_id, source = error.source(), "cannot {what} a delivery: {error}");
+pub(crate) fn store_failed(what: &str, Subject { event_id, tenant }: Subject<'_>, error: &dyn Error) {
+    warn!(target: STORE, event_id, tenant, source = error.source(), "cannot {what} a delivery: {error}");
 }
 
 /// A store failed to do `what` for the inbox.
@@ -203,14 +225,13 @@ pub(crate) fn inbox_store_failed(what: &str, error: &dyn Error) {
 }
 
 #[cfg(feature = "dedupe")]
-pub(crate) fn handler_hung(event_id: Option<&EventId>, deadline: Duration) {
-    error!(target: DEDUPE, event_id = event_id.map(EventId::as_str), ?deadline, "gave up a handler that took longer than its deadline");
+pub(crate) fn handler_hung(Subject { event_id, tenant }: Subject<'_>, deadline: Duration) {
+    error!(target: DEDUPE, event_id, tenant, ?deadline, "gave up a handler that took longer than its deadline");
 }
 
 #[cfg(feature = "dedupe")]
-pub(crate) fn claim_lost(event_id: Option<&EventId>) {
-    warn!(target: DEDUPE,
-        event_id = event_id.map(EventId::as_str),
+pub(crate) fn claim_lost(Subject { event_id, tenant }: Subject<'_>) {
+    warn!(target: DEDUPE, event_id, tenant,
         "a claim ran out or was forgotten while its delivery was handled: it may be handled again"
     );
 }
@@ -228,23 +249,18 @@ pub(crate) fn backlog_full(max_backlog: u64) {
 
 /// `pause` is that before the next attempt.
 #[cfg(feature = "inbox")]
-pub(crate) fn attempt_failed(event_id: Option<&EventId>, attempt: u32, pause: Duration, reason: &str) {
-    warn!(target: INBOX,
-        event_id = event_id.map(EventId::as_str),
-        attempt,
-        ?pause,
-        "an attempt to handle a delivery failed: {reason}"
-    );
+pub(crate) fn attempt_failed(Subject { event_id, tenant }: Subject<'_>, attempt: u32, pause: Duration, reason: &str) {
+    warn!(target: INBOX, event_id, tenant, attempt, ?pause, "an attempt to handle a delivery failed: {reason}");
 }
 
 #[cfg(feature = "inbox")]
-pub(crate) fn dead(event_id: Option<&EventId>, attempt: u32, reason: &str) {
-    error!(target: INBOX, event_id = event_id.map(EventId::as_str), attempt, "gave a delivery up: {reason}");
+pub(crate) fn dead(Subject { event_id, tenant }: Subject<'_>, attempt: u32, reason: &str) {
+    error!(target: INBOX, event_id, tenant, attempt, "gave a delivery up: {reason}");
 }
 
 #[cfg(feature = "inbox")]
-pub(crate) fn lease_lost(event_id: Option<&EventId>) {
-    warn!(target: INBOX, event_id = event_id.map(EventId::as_str), "a lease ran out: another worker may handle its delivery again");
+pub(crate) fn lease_lost(Subject { event_id, tenant }: Subject<'_>) {
+    warn!(target: INBOX, event_id, tenant, "a lease ran out: another worker may handle its delivery again");
 }
 
 /// Logged once by each store.

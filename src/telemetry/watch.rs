@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration, time::SystemTime};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::Refusal;
 #[cfg(feature = "tracing")]
 use super::VERIFY;
+use super::{Refusal, Subject};
 use crate::{
     event::{EventId, EventType},
     keyring::Signer,
@@ -113,6 +113,14 @@ impl Watch {
         hashed
     }
 
+    /// Of the body so many bytes have come, and it waits for more.
+    #[inline]
+    pub(crate) fn waits(&mut self, bytes: usize) {
+        if let Some(watched) = &mut self.0 {
+            watched.bytes = bytes;
+        }
+    }
+
     /// Nothing more comes of the body, of which so many bytes have come.
     #[inline]
     pub(crate) fn received(&mut self, bytes: usize) {
@@ -215,29 +223,41 @@ impl Watched {
 
     #[cold]
     fn rejected(&mut self, refusal: &Refusal<'_>) {
-        self.stage = Stage::Over;
         #[cfg(feature = "tracing")]
         {
             self.record("rejected");
             self.span.record("reason", refusal.reason);
             self.span.record("status", refusal.status.as_u16());
         }
-        refusal.log(&self.claimed);
+        refusal.log(self.subject());
+        self.ended(Some(refusal.status));
         #[cfg(feature = "metrics")]
         super::metrics::rejected(refusal.reason, self.claimed.tenant.as_ref());
     }
 
     #[cold]
     fn answered(&mut self, status: Option<StatusCode>) {
-        self.stage = Stage::Over;
         #[cfg(feature = "tracing")]
-        self.span.record("status", status.map(|status| status.as_u16()));
-        let elapsed = self.started.elapsed();
-        if elapsed >= SLOW {
-            super::answered_slowly(self.claimed.event_id.as_ref(), elapsed);
+        if let Some(status) = status {
+            self.span.record("status", status.as_u16());
         }
+        let elapsed = self.ended(status);
         #[cfg(feature = "metrics")]
         super::metrics::answered(status, elapsed);
+    }
+
+    /// Returns how long its answer took.
+    fn ended(&mut self, status: Option<StatusCode>) -> Duration {
+        self.stage = Stage::Over;
+        let elapsed = self.started.elapsed();
+        if elapsed >= SLOW {
+            super::answered_slowly(self.subject(), status, elapsed);
+        }
+        elapsed
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::new(self.claimed.event_id.as_ref(), self.claimed.tenant.as_deref())
     }
 
     /// What is known by the time of a verdict.
@@ -271,18 +291,22 @@ impl Drop for Watched {
         #[cfg(feature = "tracing")]
         let _entered = self.span.clone().entered();
         let elapsed = self.started.elapsed();
+        let late = elapsed >= SLOW;
         if self.stage == Stage::Unverified {
             self.waited = elapsed.saturating_sub(self.hashed);
             #[cfg(feature = "tracing")]
             self.record("abandoned");
             #[cfg(feature = "metrics")]
             super::metrics::abandoned(self.claimed.tenant.as_ref());
+            if late {
+                super::not_received(self.subject(), self.bytes, elapsed);
+            }
         } else {
             #[cfg(feature = "metrics")]
             super::metrics::not_answered(elapsed);
-        }
-        if elapsed >= SLOW {
-            super::not_answered(self.claimed.event_id.as_ref(), elapsed);
+            if late {
+                super::not_answered(self.subject(), elapsed);
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     dedupe::{StoreError, handle},
     event::EventId,
-    telemetry,
+    telemetry::{self, Subject},
     verify::VerifiedBody,
 };
 
@@ -111,7 +111,8 @@ pub(super) async fn run<S, ResBody>(
     let head = Head::from_text(&head).ok();
     let event_id = head.as_ref().and_then(|head| EventId::parse(head.event_id.as_ref()?.as_bytes()));
     let tenant = head.as_ref().map(|head| head.tenant.clone());
-    let task = Task { config: &config, settings: &settings, lease, event_id: event_id.as_ref() };
+    let subject = Subject::new(event_id.as_ref(), tenant.as_deref());
+    let task = Task { config: &config, settings: &settings, lease, subject };
     let mut held_until = leased_at + settings.lease;
 
     let attempt = async {
@@ -123,7 +124,7 @@ pub(super) async fn run<S, ResBody>(
                 request.extensions_mut().insert(attempt);
                 let pause = if ran_out { task.pause() } else { Duration::ZERO };
                 match task.handle(handler, request, pause, &mut held_until, &mut cut).await {
-                    End::Lost => return telemetry::lease_lost(task.event_id),
+                    End::Lost => return telemetry::lease_lost(task.subject),
                     End::Cut => return task.give_back().await,
                     End::Answered(status) => task.judge(status),
                     End::Failed(reason) => task.fail(reason),
@@ -134,7 +135,7 @@ pub(super) async fn run<S, ResBody>(
         };
         task.tell(ending, held_until).await;
     };
-    telemetry::in_attempt(event_id.as_ref(), tenant.as_deref(), lease.attempt(), attempt).await;
+    telemetry::in_attempt(subject, lease.attempt(), attempt).await;
 }
 
 struct Task<'a> {
@@ -142,7 +143,7 @@ struct Task<'a> {
     settings: &'a Settings,
     lease: Lease,
     /// For the log.
-    event_id: Option<&'a EventId>,
+    subject: Subject<'a>,
 }
 
 impl Task<'_> {
@@ -208,7 +209,7 @@ impl Task<'_> {
                 }
                 Ok(false) => return,
                 Err(error) => {
-                    telemetry::store_failed("extend the lease on", self.event_id, &error);
+                    telemetry::store_failed("extend the lease on", self.subject, &error);
                     if Instant::now() >= *held_until {
                         return;
                     }
@@ -242,19 +243,19 @@ impl Task<'_> {
             return self.bury(reason);
         }
         let pause = random_pause(self.settings.backoff, attempt);
-        telemetry::attempt_failed(self.event_id, attempt, pause, &reason);
+        telemetry::attempt_failed(self.subject, attempt, pause, &reason);
         Ending::Postpone { pause, reason }
     }
 
     fn bury(&self, reason: String) -> Ending {
-        telemetry::dead(self.event_id, self.lease.attempt(), &reason);
+        telemetry::dead(self.subject, self.lease.attempt(), &reason);
         Ending::Bury { reason }
     }
 
     /// Once: what is not given back now is taken up again when its lease has run out.
     async fn give_back(&self) {
         if let Err(error) = self.config.store.give_back(&self.lease).await {
-            telemetry::store_failed("give back", self.event_id, &error);
+            telemetry::store_failed("give back", self.subject, &error);
         }
     }
 
@@ -269,7 +270,7 @@ impl Task<'_> {
         // Who still holds a lease finds its delivery gone only if the handler has finished it by itself.
         let finished = matches!(ending, Ending::Finish) && Instant::now() < held_until;
         if !held && !finished {
-            telemetry::lease_lost(self.event_id);
+            telemetry::lease_lost(self.subject);
         }
     }
 
@@ -285,7 +286,7 @@ impl Task<'_> {
             };
             match told {
                 Ok(held) => return held,
-                Err(error) => telemetry::store_failed("settle", self.event_id, &error),
+                Err(error) => telemetry::store_failed("settle", self.subject, &error),
             }
             sleep(pause).await;
             pause = (2 * pause).min(MAX_PAUSE);
