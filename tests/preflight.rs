@@ -206,6 +206,14 @@ fn a_tolerance_that_tolerates_nothing() {
 }
 
 #[test]
+fn keyrings_that_a_resolver_is_known_to_pick_are_looked_at() {
+    let keyring = |tenant, text| Keyring::new(tenant, "2026-11", secret(text));
+    let layer = KlikitVerifyLayer::with_resolver(|_| None);
+    let layer = layer.known_keyrings([keyring("warung", SECRET), keyring("bali-bites", "your-webhook-secret")]);
+    assert_eq!(kinds(layer.preflight()), [SecretPlaceholder]);
+}
+
+#[test]
 fn a_resolver_is_not_asked() {
     let layer = KlikitVerifyLayer::with_resolver(|_| panic!("there is no request"));
     assert_eq!(layer.preflight(), Ok(()));

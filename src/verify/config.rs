@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, slice, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, request::Parts};
@@ -35,7 +35,21 @@ pub(super) struct Config {
 #[derive(Clone)]
 pub(super) enum Keyrings {
     One(Keyring),
-    PerRequest(Arc<Resolver>),
+    PerRequest {
+        resolve: Arc<Resolver>,
+        /// What it may pick, as far as that is known.
+        known: Vec<Keyring>,
+    },
+}
+
+impl Keyrings {
+    /// Those that are known before a request comes.
+    pub(super) fn known(&self) -> &[Keyring] {
+        match self {
+            Self::One(keyring) => slice::from_ref(keyring),
+            Self::PerRequest { known, .. } => known,
+        }
+    }
 }
 
 impl Config {
@@ -43,7 +57,7 @@ impl Config {
     pub(super) fn secrets(&self, parts: &Parts) -> Option<Secrets> {
         match &self.keyrings {
             Keyrings::One(keyring) => Some(keyring.secrets()),
-            Keyrings::PerRequest(resolve) => resolve(parts).map(|keyring| keyring.secrets()),
+            Keyrings::PerRequest { resolve, .. } => resolve(parts).map(|keyring| keyring.secrets()),
         }
     }
 
@@ -58,7 +72,7 @@ impl Config {
 
     /// Tells whoever counts what there will be to count.
     pub(super) fn announce(&self) {
-        if let Keyrings::One(keyring) = &self.keyrings {
+        for keyring in self.keyrings.known() {
             telemetry::serves(keyring, RejectionKind::SignatureMismatch.as_str());
         }
     }
@@ -100,7 +114,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keyring: &dyn fmt::Debug = match &self.keyrings {
             Keyrings::One(keyring) => keyring,
-            Keyrings::PerRequest(_) => &"per request",
+            Keyrings::PerRequest { .. } => &"per request",
         };
         let mut config = f.debug_struct("Config");
         config

@@ -104,7 +104,19 @@ impl KlikitVerifyLayer {
     /// });
     /// ```
     pub fn with_resolver(resolve: impl Fn(&Parts) -> Option<Keyring> + Send + Sync + 'static) -> Self {
-        Self::verifying(Keyrings::PerRequest(Arc::new(resolve)))
+        Self::verifying(Keyrings::PerRequest { resolve: Arc::new(resolve), known: Vec::new() })
+    }
+
+    /// Names the keyrings that the [resolver](Self::with_resolver) may pick, as far as they are known when the service starts:
+    /// [`preflight`](Self::preflight) looks at them too, and what is counted for them begins at 0, so that an alert hears of a
+    /// tenant for whom nothing comes. None unless set. The resolver may pick others, and a layer without one knows its own.
+    #[must_use]
+    pub fn known_keyrings(self, keyrings: impl IntoIterator<Item = Keyring>) -> Self {
+        self.with(|config| {
+            if let Keyrings::PerRequest { known, .. } = &mut config.keyrings {
+                *known = keyrings.into_iter().collect();
+            }
+        })
     }
 
     /// The longest body that is accepted, in bytes; longer ones get 413. [1 MiB](Self::DEFAULT_BODY_LIMIT) unless set.

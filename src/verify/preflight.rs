@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{KlikitVerifyLayer, config::Keyrings};
+use super::KlikitVerifyLayer;
 use crate::preflight::{KLIKIT_WAITS, PreflightError, ProblemKind, Problems};
 
 /// In bytes, somewhat more than the largest batch that is known, of six large orders.
@@ -9,8 +9,8 @@ const LARGEST_BATCH: usize = 160 * 1024;
 impl KlikitVerifyLayer {
     /// Checks, for a service that starts, the secrets and the limits: see [`preflight`](crate::preflight) for the rules.
     ///
-    /// Which keyrings a [resolver](Self::with_resolver) has is not known here:
-    /// [check each of them](crate::Keyring::preflight).
+    /// Which keyrings a [resolver](Self::with_resolver) may pick is known here as far as
+    /// [`known_keyrings`](Self::known_keyrings) says; others [have a check of their own](crate::Keyring::preflight).
     ///
     /// ```
     /// use tower_klikit::KlikitVerifyLayer;
@@ -31,7 +31,7 @@ impl KlikitVerifyLayer {
     pub fn preflight(&self) -> Result<(), PreflightError> {
         let config = &self.config;
         let mut problems = Problems::default();
-        if let Keyrings::One(keyring) = &config.keyrings {
+        for keyring in config.keyrings.known() {
             keyring.look_at_secrets(&mut problems);
         }
         problems.check(config.body_limit < LARGEST_BATCH, ProblemKind::BodyLimitTooLow);

@@ -140,9 +140,25 @@ fn what_a_layer_will_count_begins_at_zero() {
         r#"klikit_verified_deliveries_total{tenant="bali-bites",secret_id="old"}"#.to_owned(),
         r#"klikit_verified_deliveries_total{tenant="bali-bites",secret_id="new"}"#.to_owned(),
         r#"klikit_last_verified_timestamp_seconds{tenant="bali-bites"}"#.to_owned(),
+        #[cfg(feature = "dedupe")]
+        r#"klikit_duplicates_total{tenant="bali-bites"}"#.to_owned(),
+        #[cfg(feature = "dedupe")]
+        r#"klikit_conflicts_total{tenant="bali-bites"}"#.to_owned(),
+        "klikit_buffered_bytes".to_owned(),
     ] {
-        assert_eq!(counted(&handle, &name), 0.0, "{name}");
+        assert_eq!(value(&handle, &name), Some(0.0), "{name}");
     }
+}
+
+#[test]
+fn what_a_resolver_will_pick_begins_at_zero_as_far_as_it_is_known() {
+    let keyring = |tenant: &str| Keyring::new(tenant, "2026-11", WebhookSecret::new(SECRET).unwrap());
+    let last = |tenant| format!("klikit_last_verified_timestamp_seconds{{tenant=\"{tenant}\"}}");
+    let handle = recorded(async |_| {
+        let layer = KlikitVerifyLayer::with_resolver(|_| None);
+        let _ = layer.known_keyrings([keyring("warung"), keyring("bali-bites")]).layer(support::Handler::default());
+    });
+    assert_eq!([last("warung"), last("bali-bites")].map(|name| value(&handle, &name)), [Some(0.0); 2]);
 }
 
 #[test]
