@@ -32,6 +32,26 @@
 //! [`on_rejection`](KlikitVerifyLayer::on_rejection) words them otherwise. With the feature `diagnose`, `explain_mismatches` has
 //! the log name the cause.
 //!
+//! # The span
+//!
+//! With the feature `tracing`, each request that reaches the layer has the span `klikit_delivery`, at the level `info` and with the
+//! target `tower_klikit::verify`; what the handler logs lies within it. A field of which nothing is known is left out.
+//!
+//! | field | what it is |
+//! |---|---|
+//! | `event_id`, `event_type` | what the headers say, once they are sound; unverified until the verdict is `verified`. In the older form, what the signed body says |
+//! | `tenant` | that of the keyring the request is verified with |
+//! | `secret_id` | the secret that matched |
+//! | `verdict` | `verified`; `rejected`; or `abandoned`, when the sender hung up or a layer outside gave up before there was a verdict |
+//! | `reason` | of a rejected one, as [`RejectionKind::as_str`] has it |
+//! | `status` | of the answer, if there was one |
+//! | `bytes` | how much of the body has come |
+//! | `body_wait_ms` | how long it was waited for and read, in milliseconds, without the hashing |
+//! | `hash_us` | how long it was hashed, in microseconds; pieces of less than 4 KiB count as waiting, since a sender must not buy looks at the clock byte by byte |
+//!
+//! Refusals are warned of, and so is every answer that takes 8 seconds or longer: klikit counts it as failed after 10. These lines
+//! have what they need without the span. What goes well is not logged above `debug`.
+//!
 //! # The older form
 //!
 //! An older text of klikit has another form: `x-klikit-signature: t=<seconds>,v1=<hex>` over `<t>.<body>`, with an envelope in the
