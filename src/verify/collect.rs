@@ -15,6 +15,8 @@ use http::HeaderMap;
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep};
 
+#[cfg(feature = "diagnose")]
+use super::explain::Search;
 use super::{
     budget::Ticket,
     buffer::Buffer,
@@ -90,15 +92,19 @@ impl Collect {
 
     /// Looks for the cause, if that is wanted.
     #[cfg(feature = "diagnose")]
-    pub(super) fn explain(&self, rejection: Rejection, headers: &HeaderMap) -> Rejection {
-        let Some(explain) = &self.config.explain else { return rejection };
-        let explained = match rejection.kind() {
+    pub(super) fn explain(&mut self, rejection: &mut Rejection, headers: &HeaderMap) -> Option<Search> {
+        let Self { config, expected, buffer, .. } = self;
+        let explain = config.explain.as_ref()?;
+        match rejection.kind() {
             RejectionKind::SignatureMismatch => {
-                explain.mismatch(&self.expected.secrets, self.config.forms(), headers, self.buffer.as_slice())
+                let body = || mem::take(buffer).into_bytes();
+                explain.mismatch(&expected.secrets, config.forms(), headers, self.seen, body)
             }
-            kind => explain.incomplete(kind, headers, self.seen),
-        };
-        rejection.explained(explained)
+            kind => {
+                rejection.explain(explain.incomplete(kind, headers, self.seen));
+                None
+            }
+        }
     }
 
     pub(super) fn poll<B>(

@@ -79,10 +79,11 @@ impl Config {
 
     /// The rejection of a request whose head was refused.
     pub(super) fn refuse(&self, kind: RejectionKind, headers: &HeaderMap) -> Rejection {
-        let rejection = Rejection::from(kind);
+        #[cfg_attr(not(feature = "diagnose"), expect(unused_mut, reason = "nothing is explained"))]
+        let mut rejection = Rejection::from(kind);
         #[cfg(feature = "diagnose")]
         if let Some(explain) = &self.explain {
-            return rejection.explained(explain.head(kind, headers));
+            rejection.explain(explain.head(kind, headers));
         }
         #[cfg(not(feature = "diagnose"))]
         let _ = headers;

@@ -1,17 +1,20 @@
 //! Why a delivery did not verify: for the log, now and then, and never for the wire.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::HeaderMap;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 use super::rejection_kind::RejectionKind;
 use crate::{
     diagnose::{self, Diagnosis, Forms, SupportReport},
-    keyring::{KeyedSecret, Keyring},
+    keyring::{Keyring, Secrets},
     telemetry,
 };
 
@@ -72,19 +75,49 @@ impl Explain {
         self.plain.take().then(|| Explained { diagnosis: diagnose(), report: None })
     }
 
-    /// Of a body that was not signed with any of these secrets.
+    /// Of a body that was not signed with any of these secrets, and has this length.
     pub(super) fn mismatch(
-        &self,
-        secrets: &[KeyedSecret],
+        self: &Arc<Self>,
+        secrets: &Secrets,
         forms: Forms,
         headers: &HeaderMap,
-        body: &[u8],
-    ) -> Option<Explained> {
-        let due = body.len() <= MAX_BODY && self.mismatches.take();
+        bytes: usize,
+        body: impl FnOnce() -> Bytes,
+    ) -> Option<Search> {
+        let due = bytes <= MAX_BODY && self.mismatches.take();
         due.then(|| {
-            let diagnosis = diagnose::of_delivery(secrets, self.candidates.as_ref(), forms, headers, body);
-            let report = telemetry::reports_are_heard().then(|| SupportReport::new(&diagnosis, headers, body));
-            Explained { diagnosis, report }
+            let (explain, secrets, headers, body) = (Arc::clone(self), Arc::clone(secrets), headers.clone(), body());
+            // Asked here, since a thread may have a log of its own.
+            let reported = telemetry::reports_are_heard();
+            Search::begin(move || {
+                let diagnosis = diagnose::of_delivery(&secrets, explain.candidates.as_ref(), forms, &headers, &body);
+                let report = reported.then(|| SupportReport::new(&diagnosis, &headers, &body));
+                Explained { diagnosis, report }
+            })
+        })
+    }
+}
+
+/// A search for a cause. It takes some milliseconds, for which whatever else the executor's thread serves is not to wait.
+pub(super) enum Search {
+    Aside(JoinHandle<Explained>),
+    Over(Option<Explained>),
+}
+
+impl Search {
+    fn begin(search: impl FnOnce() -> Explained + Send + 'static) -> Self {
+        match Handle::try_current() {
+            Ok(runtime) => Self::Aside(runtime.spawn_blocking(search)),
+            // A body that is there at once needs no runtime otherwise.
+            Err(_) => Self::Over(Some(search())),
+        }
+    }
+
+    /// `None` when the runtime is shutting down.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Explained>> {
+        Poll::Ready(match self {
+            Self::Aside(search) => ready!(Pin::new(search).poll(cx)).ok(),
+            Self::Over(explained) => explained.take(),
         })
     }
 }

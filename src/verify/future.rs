@@ -11,6 +11,8 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+#[cfg(feature = "diagnose")]
+use super::explain::Search;
 use super::{
     body::{ResponseBody, VerifiedBody},
     collect::{Collect, Verified},
@@ -19,6 +21,10 @@ use super::{
     rejection::{BoxError, Rejection},
 };
 use crate::telemetry::Watch;
+
+/// Nobody looks for causes.
+#[cfg(not(feature = "diagnose"))]
+type Search = std::convert::Infallible;
 
 pin_project! {
     /// The future of [`KlikitVerify`](super::KlikitVerify): receives the body, verifies it, and calls the inner service.
@@ -39,7 +45,7 @@ pin_project! {
         // Only made with the feature `inbox`.
         HandOn { inner: S, request: Option<Request<VerifiedBody>> },
         Call { #[pin] future: F },
-        Reject { rejection: Rejection, config: Arc<Config> },
+        Reject { rejection: Rejection, search: Option<Search>, config: Arc<Config> },
     }
 }
 
@@ -73,7 +79,7 @@ where
     }
 
     pub(super) fn reject(rejection: Rejection, config: Arc<Config>, watch: Watch) -> Self {
-        Self { state: State::Reject { rejection, config }, watch }
+        Self { state: State::Reject { rejection, search: None, config }, watch }
     }
 }
 
@@ -104,12 +110,15 @@ where
                                 watch.verified(&claims.known(&it));
                                 *verified = Some(it);
                             }
-                            Err(rejection) => {
+                            #[cfg_attr(not(feature = "diagnose"), expect(unused_mut, reason = "nothing is explained"))]
+                            Err(mut rejection) => {
                                 #[cfg(feature = "diagnose")]
-                                let rejection =
-                                    collect.explain(rejection, &head.as_ref().expect(WAITING).parts.headers);
+                                let search =
+                                    collect.explain(&mut rejection, &head.as_ref().expect(WAITING).parts.headers);
+                                #[cfg(not(feature = "diagnose"))]
+                                let search = None;
                                 let config = collect.config();
-                                state.set(State::Reject { rejection, config });
+                                state.set(State::Reject { rejection, search, config });
                                 continue;
                             }
                         }
@@ -134,7 +143,13 @@ where
                     watch.answered(answered.as_ref().ok().map(Response::status));
                     return Poll::Ready(Ok(answered?.map(ResponseBody::inner)));
                 }
-                StateProj::Reject { rejection, config } => {
+                StateProj::Reject { rejection, search, config } => {
+                    #[cfg(feature = "diagnose")]
+                    if let Some(search) = search {
+                        rejection.explain(ready!(search.poll(cx)));
+                    }
+                    #[cfg(not(feature = "diagnose"))]
+                    let _ = search;
                     let response = config.respond(rejection);
                     watch.rejected(&rejection.refusal(response.status()));
                     return Poll::Ready(Ok(response.map(ResponseBody::text)));

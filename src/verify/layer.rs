@@ -215,8 +215,9 @@ impl KlikitVerifyLayer {
     /// that warns of the refusal: see [`diagnose`](crate::diagnose). Not unless set.
     ///
     /// One mismatch a second is looked at, whoever sent it and whatever tenant it is for, and none of a body over 64 KiB: a flood
-    /// of forged deliveries costs no more than that, at worst some tens of milliseconds in each second, and hides the others
-    /// meanwhile. It is looked at before it is answered, so that one answer a second comes as much later. Beside that, one refusal a second is explained that takes no hashing: by its headers, or by a body that did not
+    /// of forged deliveries costs no more than that, at worst some tens of milliseconds of one thread in each second, and hides the others
+    /// meanwhile. The search runs on a thread for what blocks (`tokio::task::spawn_blocking`), and the one delivery is
+    /// answered when it ends. Each layer counts for itself. Beside that, one refusal a second is explained that takes no hashing: by its headers, or by a body that did not
     /// come whole.
     ///
     /// At the level `debug`, a mismatch is followed by the report that klikit's support asks for. Nothing of all this goes on the

@@ -30,8 +30,8 @@ impl Rejection {
     }
 
     #[cfg(feature = "diagnose")]
-    pub(super) fn explained(self, explanation: Option<Explained>) -> Self {
-        Self { explanation: explanation.map(Arc::new), ..self }
+    pub(super) fn explain(&mut self, explanation: Option<Explained>) {
+        self.explanation = explanation.map(Arc::new);
     }
 
     #[cfg(feature = "diagnose")]
