@@ -8,15 +8,17 @@ mod support;
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, header::AUTHORIZATION};
 use http_body_util::Full;
 use log::Log;
 use support::{
-    BODY, SECRET,
+    BODY, Handler, SECRET,
     body::{Script, Step},
     send,
 };
 use tokio::time::advance;
+use tower::{Layer, ServiceExt};
 use tower_klikit::{
     Keyring, KlikitVerifyLayer, WebhookSecret,
     header::{EVENT_ID, SIGNATURE},
@@ -335,4 +337,43 @@ fn a_tenants_own_secrets_are_tried() {
         let lines = warnings(&log);
         assert!(lines[0].contains(r#"cause="secret_white_space""#) && lines[0].contains("bali-bites"), "{lines:?}");
     });
+}
+
+#[test]
+fn a_search_holds_up_nothing_else() {
+    logging(async |log| {
+        let answer = KlikitVerifyLayer::new(SECRET).explain_mismatches().layer(Handler::default()).oneshot(reencoded());
+        let mut answer = tokio_test::task::spawn(answer);
+        assert!(answer.poll().is_pending());
+        assert_eq!(warnings(&log).len(), 0);
+        assert_eq!(answer.await.unwrap().status(), 403);
+        assert!(warnings(&log)[0].contains(r#"cause="body_reencoded""#), "{:?}", warnings(&log));
+    });
+}
+
+#[test]
+fn a_search_needs_no_runtime() {
+    let log = Log::default();
+    log.hear(LevelFilter::TRACE, FmtSpan::NONE, || {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        let answer = layer.layer(Handler::default()).oneshot(reencoded()).now_or_never();
+        assert_eq!(answer.unwrap().unwrap().status(), 403);
+    });
+    assert!(warnings(&log)[0].contains(r#"cause="body_reencoded""#), "{:?}", warnings(&log));
+}
+
+#[test]
+fn a_refusal_is_answered_without_its_cause_when_the_runtime_ends() {
+    let log = Log::default();
+    log.hear(LevelFilter::TRACE, FmtSpan::NONE, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let ended = runtime.handle().clone();
+        runtime.shutdown_background();
+        let _entered = ended.enter();
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        let answer = layer.layer(Handler::default()).oneshot(reencoded()).now_or_never();
+        assert_eq!(answer.unwrap().unwrap().status(), 403);
+    });
+    let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
+    assert!(line.contains(r#"reason="signature_mismatch""#) && !line.contains("cause="), "{line}");
 }
