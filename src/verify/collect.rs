@@ -120,7 +120,7 @@ impl Collect {
         self.resume(cx)?;
         for _ in 0..FRAMES_PER_POLL {
             match body.as_mut().poll_frame(cx) {
-                Poll::Pending => return self.pause(cx, watch),
+                Poll::Pending => return self.pause(cx),
                 Poll::Ready(None) => return Poll::Ready(Ok(self.finish(watch)?)),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Rejection::body_unreadable(error.into()))),
                 // Trailers are not signed: they are dropped.
@@ -132,7 +132,7 @@ impl Collect {
             }
         }
         cx.waker().wake_by_ref();
-        self.pause(cx, watch)
+        self.pause(cx)
     }
 
     fn push(&mut self, mut data: impl Buf, watch: &mut Watch) -> Result<(), RejectionKind> {
@@ -218,8 +218,7 @@ impl Collect {
     }
 
     /// Leaves what has arrived where it can be evicted, and waits.
-    fn pause<T>(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Poll<Result<T, Rejection>> {
-        watch.waits(self.seen);
+    fn pause<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Rejection>> {
         let since = match &self.wait {
             Some(wait) => wait.since,
             None => {

@@ -101,7 +101,10 @@ where
                 StateProj::Receive { body, collect, verified, head } => {
                     if verified.is_none() {
                         let claims = &mut head.as_mut().expect(WAITING).claims;
-                        let collected = ready!(collect.poll(cx, body, watch));
+                        let Poll::Ready(collected) = collect.poll(cx, body, watch) else {
+                            watch.waits(collect.seen());
+                            return Poll::Pending;
+                        };
                         watch.received(collect.seen());
                         let read =
                             collected.and_then(|it| claims.read_signed(&it.bytes).map(|()| it).map_err(Into::into));
