@@ -222,8 +222,9 @@ impl Cause {
                 "configure the text that klikit shows: klikit signs with its bytes and does not decode it"
             }
             Self::OtherSecret => {
-                "find out who signs with this one. If it is klikit, have it sign with the webhook secret, which is not the partner API's \
-                 secret_key; never put one back that was withdrawn"
+                "find out who signs with this one. If it is klikit, and the secret is being rotated, have Keyring::add hold the previous \
+                 one beside the new one, and retire it once nothing comes under it. If it is another secret of klikit's, have klikit sign \
+                 with the webhook secret, which is not the partner API's secret_key. Never put one back that was withdrawn"
             }
             Self::BodyReencoded => {
                 "verify the bytes as they came: put KlikitVerifyLayer outside of whatever reads JSON, and stop proxies from rewriting it"
