@@ -84,7 +84,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// A name for logs, in `snake_case`.
+    /// A name for logs and alerts, in `snake_case`. It stays as it is: further causes get names of their own.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Verifies => "verifies",
@@ -169,8 +169,8 @@ impl Cause {
         }
     }
 
-    /// What to do.
-    pub(super) fn fix(self) -> &'static str {
+    /// What to do, in a few words for a person to read. They may change.
+    pub fn fix(self) -> &'static str {
         match self {
             Self::Verifies => "nothing is to be done here",
             Self::SignatureMissing => {
