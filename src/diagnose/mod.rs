@@ -67,12 +67,12 @@
 //! ```
 
 mod cause;
-mod claim;
 mod diagnosis;
 mod json;
 mod misread;
 mod packed;
 mod proven;
+mod readings;
 mod report;
 mod search;
 mod shown;
@@ -80,14 +80,14 @@ mod text;
 
 use http::HeaderMap;
 
-pub(crate) use self::claim::Forms;
+pub(crate) use self::readings::Forms;
 pub use self::{
     cause::{Cause, Certainty},
     diagnosis::Diagnosis,
     report::SupportReport,
 };
 use self::{
-    claim::Claims,
+    readings::Readings,
     search::{Search, Work},
 };
 use crate::keyring::{KeyedSecret, Keyring};
@@ -105,7 +105,7 @@ pub fn diagnose_with(keyring: &Keyring, candidates: &Keyring, headers: &HeaderMa
 
 /// What is wrong with the signature of a request whose body nobody has read.
 pub(crate) fn of_signature(headers: &HeaderMap) -> Diagnosis {
-    let shown = Claims::of(headers, Forms::Current).shown;
+    let shown = Readings::of(headers, Forms::Current).shown;
     shown.map_or_else(Diagnosis::unknown, |(cause, detail)| Diagnosis::shown(cause, detail))
 }
 
@@ -127,10 +127,10 @@ pub(crate) fn of_delivery(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Diagnosis {
-    let claims = Claims::of(headers, forms);
+    let readings = Readings::of(headers, forms);
     let mut ran_out = false;
-    if !claims.readings.is_empty() {
-        let mut search = Search::new(secrets, &claims, body);
+    if !readings.all.is_empty() {
+        let mut search = Search::new(secrets, &readings, body);
         if let Some(diagnosis) = proven::find(&mut search, candidates, headers, body) {
             return diagnosis;
         }
@@ -138,8 +138,8 @@ pub(crate) fn of_delivery(
     }
     // Of its own, so that a search that has spent all does not hide what is plain to see.
     let mut work = Work::for_body(body.len());
-    let diagnosis = proven::without_secret(&claims, body, &mut work)
-        .or_else(|| claims.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
+    let diagnosis = proven::without_secret(&readings, body, &mut work)
+        .or_else(|| readings.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
         .or_else(|| shown::body(headers, body, &mut work))
         .unwrap_or_else(|| shown::nothing(body, &mut work));
     if ran_out { diagnosis.after_running_out() } else { diagnosis }

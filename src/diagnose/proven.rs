@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::{
     cause::Cause,
-    claim::Claims,
     diagnosis::Diagnosis,
     json, misread, packed,
+    readings::Readings,
     search::{Hit, Search, Work},
     shown, text,
 };
@@ -65,7 +65,7 @@ fn of_secret(
     detail: Cow<'static, str>,
     held: &KeyedSecret,
 ) -> Diagnosis {
-    let faults = [causes, &search.claims.readings[reading].faults[..]].concat();
+    let faults = [causes, &search.readings.all[reading].faults[..]].concat();
     Diagnosis::proven(&faults, Some(detail), &held.signer().secret_id)
 }
 
@@ -91,15 +91,15 @@ fn without_hmac(search: &mut Search<'_>, body: &[u8]) -> Option<Diagnosis> {
             #[cfg(test)]
             (search.hashed += body.len() + secret.len());
             let digest = Sha256::new().chain_update(first).chain_update(second).finalize();
-            let reading = reading_of(search.claims, &Signature::from_bytes(digest.into()))?;
+            let reading = reading_of(search.readings, &Signature::from_bytes(digest.into()))?;
             Some(of_secret(search, reading, &[Cause::SignedWithoutHmac], detail.into(), held))
         })
     })
 }
 
 /// Which reading of the header this tag is, of those over the body alone.
-fn reading_of(claims: &Claims, signature: &Signature) -> Option<usize> {
-    claims.readings.iter().position(|reading| reading.prefix.is_empty() && reading.matches(signature))
+fn reading_of(readings: &Readings, signature: &Signature) -> Option<usize> {
+    readings.all.iter().position(|reading| reading.prefix.is_empty() && reading.matches(signature))
 }
 
 fn as_text(search: &mut Search<'_>, body: &[u8]) -> Option<Diagnosis> {
@@ -127,13 +127,13 @@ fn by_misread_secret(search: &mut Search<'_>, body: &[u8]) -> Option<Diagnosis> 
 }
 
 /// Digests that anyone can make. This is what the request shows, not that the secret was used.
-pub(super) fn without_secret(claims: &Claims, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
+pub(super) fn without_secret(readings: &Readings, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
     if !work.spend(2 * body.len()) {
         return None;
     }
     let plain = Signature::from_bytes(Sha256::digest(body).into());
     let tags =
         [(plain, "plain SHA-256 of the body"), (SigningKey::new(b"").sign(body), "HMAC-SHA256 with an empty secret")];
-    let detail = tags.into_iter().find_map(|(tag, detail)| reading_of(claims, &tag).map(|_| detail))?;
+    let detail = tags.into_iter().find_map(|(tag, detail)| reading_of(readings, &tag).map(|_| detail))?;
     Some(Diagnosis::shown(Cause::SignedWithoutSecret, Some(detail.into())))
 }

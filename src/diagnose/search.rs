@@ -1,6 +1,6 @@
 //! The tags of what the delivery may have been, held against what its header says; and what all that may cost.
 
-use super::claim::{Claims, Reading};
+use super::readings::{Reading, Readings};
 use crate::{
     keyring::KeyedSecret,
     signature::{Signature, Signing, SigningKey},
@@ -61,7 +61,7 @@ pub(super) struct Hit {
 
 pub(super) struct Search<'a> {
     pub(super) secrets: &'a [KeyedSecret],
-    pub(super) claims: &'a Claims,
+    pub(super) readings: &'a Readings,
     /// What is signed before the body, each once.
     prefixes: Vec<&'a [u8]>,
     pub(super) work: Work,
@@ -71,16 +71,16 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(secrets: &'a [KeyedSecret], claims: &'a Claims, body: &[u8]) -> Self {
+    pub(super) fn new(secrets: &'a [KeyedSecret], readings: &'a Readings, body: &[u8]) -> Self {
         let mut prefixes: Vec<&[u8]> = Vec::new();
-        for reading in &claims.readings {
+        for reading in &readings.all {
             if !prefixes.contains(&&*reading.prefix) {
                 prefixes.push(&reading.prefix);
             }
         }
         Self {
             secrets,
-            claims,
+            readings,
             prefixes,
             work: Work::for_body(body.len()),
             #[cfg(test)]
@@ -89,7 +89,7 @@ impl<'a> Search<'a> {
     }
 
     pub(super) fn reading(&self, hit: &Hit) -> &'a Reading {
-        &self.claims.readings[hit.reading]
+        &self.readings.all[hit.reading]
     }
 
     /// Which reading is this key's tag of the text.
@@ -100,7 +100,7 @@ impl<'a> Search<'a> {
             }
             #[cfg(test)]
             (self.hashed += text.len());
-            let found = find(self.claims, prefix, &key.sign_after(prefix, text));
+            let found = find(self.readings, prefix, &key.sign_after(prefix, text));
             if found.is_some() {
                 return found;
             }
@@ -129,7 +129,7 @@ impl<'a> Search<'a> {
                 let mut with = without.clone();
                 with.update(b"\n");
                 for (signing, newline) in [(without, false), (with, true)] {
-                    if let Some(reading) = find(self.claims, prefix, &signing.finish()) {
+                    if let Some(reading) = find(self.readings, prefix, &signing.finish()) {
                         return Some((Hit { secret, reading }, newline));
                     }
                 }
@@ -146,16 +146,16 @@ impl<'a> Search<'a> {
                 .map(move |prefix| (secret, *prefix, held.key().start_with(prefix, &[])))
                 .collect::<Vec<_>>()
         };
-        Pieces { claims: self.claims, signings: self.secrets.iter().enumerate().flat_map(each).collect() }
+        Pieces { readings: self.readings, signings: self.secrets.iter().enumerate().flat_map(each).collect() }
     }
 }
 
-fn find(claims: &Claims, prefix: &[u8], signature: &Signature) -> Option<usize> {
-    claims.readings.iter().position(|reading| *reading.prefix == *prefix && reading.matches(signature))
+fn find(readings: &Readings, prefix: &[u8], signature: &Signature) -> Option<usize> {
+    readings.all.iter().position(|reading| *reading.prefix == *prefix && reading.matches(signature))
 }
 
 pub(super) struct Pieces<'a> {
-    claims: &'a Claims,
+    readings: &'a Readings,
     signings: Vec<(usize, &'a [u8], Signing)>,
 }
 
@@ -170,9 +170,9 @@ impl Pieces<'_> {
     }
 
     pub(super) fn finish(self) -> Option<Hit> {
-        let claims = self.claims;
+        let readings = self.readings;
         self.signings.into_iter().find_map(|(secret, prefix, signing)| {
-            find(claims, prefix, &signing.finish()).map(|reading| Hit { secret, reading })
+            find(readings, prefix, &signing.finish()).map(|reading| Hit { secret, reading })
         })
     }
 }

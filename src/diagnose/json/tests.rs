@@ -150,8 +150,8 @@ fn work_is_bounded_whatever_the_body_is() {
 #[test]
 fn a_search_hashes_no_more_than_it_may() {
     use crate::diagnose::{
-        claim::{Claims, Forms},
         misread, proven,
+        readings::{Forms, Readings},
         search::Search,
     };
 
@@ -164,13 +164,13 @@ fn a_search_hashes_no_more_than_it_may() {
         let value = format!("t={digit},v1={}", "0".repeat(64));
         headers.append(crate::header::SIGNATURE, http::HeaderValue::from_str(&value).unwrap());
     }
-    let claims = Claims::of(&headers, Forms::Current);
-    assert_eq!(claims.readings.len(), 4, "of nine headers");
+    let readings = Readings::of(&headers, Forms::Current);
+    assert_eq!(readings.all.len(), 4, "of nine headers");
     assert!(misread::variants(b"\"c2VjcmV0LTA=\"\n").len() > 20);
     for len in [0, 1, 1000, 20_000] {
         let body = format!("[\"{}\"]", "é/".repeat(len / 3));
         let secrets = keyring.secrets();
-        let mut search = Search::new(&secrets, &claims, body.as_bytes());
+        let mut search = Search::new(&secrets, &readings, body.as_bytes());
         assert!(proven::find(&mut search, Some(&keyring), &headers, body.as_bytes()).is_none());
         assert!(search.hashed <= WORK * (body.len() + 256), "{} bytes hashed for {}", search.hashed, body.len());
         assert!(search.work.ran_out(), "with so many secrets and times there is more to try than may be");

@@ -49,8 +49,8 @@ impl Reading {
 
 /// What the header says, read kindly.
 #[derive(Default)]
-pub(super) struct Claims {
-    pub(super) readings: Vec<Reading>,
+pub(super) struct Readings {
+    pub(super) all: Vec<Reading>,
     /// What the header itself shows to be wrong with it.
     pub(super) shown: Option<(Cause, Option<Cow<'static, str>>)>,
 }
@@ -63,15 +63,16 @@ pub(crate) enum Forms {
     Both,
 }
 
-impl Claims {
+impl Readings {
     pub(super) fn of(headers: &HeaderMap, forms: Forms) -> Self {
-        let mut claims = Self::of_header(headers);
-        if forms == Forms::Both && claims.shown.as_ref().is_some_and(|(cause, _)| *cause == Cause::SignatureTimestamped)
+        let mut readings = Self::of_header(headers);
+        if forms == Forms::Both
+            && readings.shown.as_ref().is_some_and(|(cause, _)| *cause == Cause::SignatureTimestamped)
         {
-            claims.shown = None;
-            claims.readings.iter_mut().for_each(|reading| reading.faults.clear());
+            readings.shown = None;
+            readings.all.iter_mut().for_each(|reading| reading.faults.clear());
         }
-        claims
+        readings
     }
 
     fn of_header(headers: &HeaderMap) -> Self {
@@ -82,7 +83,7 @@ impl Claims {
             (None, _) => {
                 let others = headers.keys().any(|name| name.as_str().starts_with("x-klikit-"));
                 let detail = if others { "other x-klikit-* headers came" } else { "no x-klikit-* header came" };
-                Self { readings: Vec::new(), shown: Some((Cause::SignatureMissing, Some(detail.into()))) }
+                Self { all: Vec::new(), shown: Some((Cause::SignatureMissing, Some(detail.into()))) }
             }
             (Some(value), 1) => Self::of_value(value),
             (Some(first), _) => {
@@ -93,12 +94,12 @@ impl Claims {
     }
 
     fn of_several<'a>(values: impl Iterator<Item = &'a [u8]>, detail: Option<Cow<'static, str>>) -> Self {
-        let mut readings: Vec<_> = values.take(MAX_READINGS).flat_map(|value| Self::of_value(value).readings).collect();
+        let mut readings: Vec<_> = values.take(MAX_READINGS).flat_map(|value| Self::of_value(value).all).collect();
         readings.truncate(MAX_READINGS);
         for reading in &mut readings {
             reading.faults.insert(0, Cause::SignatureRepeated);
         }
-        Self { readings, shown: Some((Cause::SignatureRepeated, detail)) }
+        Self { all: readings, shown: Some((Cause::SignatureRepeated, detail)) }
     }
 
     fn of_value(value: &[u8]) -> Self {
@@ -106,12 +107,12 @@ impl Claims {
             let upper = value.iter().any(u8::is_ascii_uppercase);
             let faults = if upper { vec![Cause::SignatureUpperCase] } else { Vec::new() };
             return Self {
-                readings: vec![Reading { tag: Tag::Whole(signature), prefix: Box::default(), faults }],
+                all: vec![Reading { tag: Tag::Whole(signature), prefix: Box::default(), faults }],
                 shown: None,
             };
         }
         if let Some(reading) = timestamped(value) {
-            return Self { readings: vec![reading], shown: Some((Cause::SignatureTimestamped, None)) };
+            return Self { all: vec![reading], shown: Some((Cause::SignatureTimestamped, None)) };
         }
         let parts: Vec<_> = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).collect();
         if parts.len() > 1 && parts.iter().all(|part| Signature::from_hex(part).is_ok()) {
@@ -152,7 +153,7 @@ impl Claims {
             Some(&fault) if evident => (fault, None),
             _ => (Cause::SignatureMalformed, Some(looks(value))),
         };
-        Self { readings, shown: Some(shown) }
+        Self { all: readings, shown: Some(shown) }
     }
 }
 
