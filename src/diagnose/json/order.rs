@@ -114,8 +114,12 @@ impl Order {
             Self::Received => None,
             Self::Envelope => Some("with the envelope's keys in klikit's order"),
             Self::Documented => Some("with its keys in klikit's documented order"),
-            Self::Seen => Some("with its keys in klikit's order"),
-            Self::SeenAndSorted => Some("with its keys in klikit's order, or else in alphabetical order"),
+            Self::Seen => {
+                Some("with the envelope's keys in klikit's order, and others in the order of this crate's samples")
+            }
+            Self::SeenAndSorted => Some(
+                "with the envelope's keys in klikit's order, others in the order of this crate's samples, or else in alphabetical order",
+            ),
             Self::Sorted => Some("with its keys in alphabetical order"),
         }
     }

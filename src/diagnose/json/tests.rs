@@ -176,3 +176,22 @@ fn a_search_hashes_no_more_than_it_may() {
         assert!(search.work.ran_out(), "with so many secrets and times there is more to try than may be");
     }
 }
+
+/// Nothing is called klikit's that is documented nowhere.
+#[test]
+fn an_order_of_samples_is_told_from_a_documented_one() {
+    // A sorted map has taken the envelope's order, and that of the groups.
+    let body =
+        r#"{"branch_id":1,"brand_id":2,"orders":[{"cart":[{"groups":[{"modifiers":[],"title":"x"}]}],"z":1,"id":3}]}"#;
+    let tree = Tree::parse(body.as_bytes()).unwrap();
+    let orders = Order::that_differ(&tree);
+    let mut of_samples = 0;
+    for (order, _) in &orders {
+        let text = rewritten(body, Layout::Compact, Strings::Received, *order);
+        let has_samples_order = text.contains(r#"{"title":"x","modifiers":[]}"#);
+        let says_so = order.describe().is_some_and(|text| text.contains("this crate's samples"));
+        assert_eq!(says_so, has_samples_order, "{:?}: {text}", order.describe());
+        of_samples += usize::from(says_so);
+    }
+    assert_eq!((of_samples, orders.len()), (2, 6));
+}
