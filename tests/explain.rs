@@ -336,3 +336,32 @@ fn a_tenants_own_secrets_are_tried() {
         assert!(lines[0].contains(r#"cause="secret_white_space""#) && lines[0].contains("bali-bites"), "{lines:?}");
     });
 }
+
+/// In a layer that accepts the older form: a spelling that it does not accept is the cause, not a clock that nobody looked at.
+#[cfg(feature = "payload")]
+#[test]
+fn only_a_time_that_is_too_far_away_is_blamed_on_a_clock() {
+    let now = std::time::SystemTime::now();
+    let stamped = |at| SignedDelivery::timestamped(SECRET, at, "evt-7", "klikit.order.created.v2", BODY);
+    let respelt = |from: &str, to: &str| {
+        let request = stamped(now).request::<Full<Bytes>>();
+        let header = request.headers()[SIGNATURE].to_str().unwrap().replacen(from, to, 1);
+        stamped(now).header(SIGNATURE, header)
+    };
+    for (delivery, cause, of_clock) in [
+        (respelt(",", ", "), "signature_timestamp_malformed", false),
+        (respelt(",", "000,"), "signature_timestamp_malformed", false),
+        (stamped(now - Duration::from_secs(600)), "signature_stale", true),
+        (respelt("v1=", "v2="), "signature_malformed", false),
+    ] {
+        logging(async |log| {
+            let layer =
+                KlikitVerifyLayer::new(SECRET).accept_timestamped(Duration::from_secs(300)).explain_mismatches();
+            send(&layer, delivery.request::<Full<Bytes>>()).await;
+            let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
+            assert!(line.contains(&format!(r#"cause="{cause}""#)), "{line}");
+            assert_eq!(line.contains("clock"), of_clock, "{line}");
+            assert!(!line.contains("accept this form too"), "{line}");
+        });
+    }
+}

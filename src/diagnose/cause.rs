@@ -21,6 +21,12 @@ pub enum Cause {
     SignatureTruncated,
     /// The signature has klikit's older form, `t=<seconds>,v1=<hex>`.
     SignatureTimestamped,
+    /// The signature has nearly klikit's older form: white space in it, another order, further parts, or a time that is none in
+    /// seconds. No layer accepts that.
+    SignatureTimestampMalformed,
+    /// The time in the older form is further away from the receiver's clock than it accepts. Named by a layer alone:
+    /// [`diagnose`](super::diagnose()) has no clock.
+    SignatureStale,
     /// The signature has upper-case digits, and verifies: this crate takes either case, others may not.
     SignatureUpperCase,
     /// The signature has quotes or white space around it.
@@ -94,6 +100,8 @@ impl Cause {
             Self::SignaturePrefixed => "signature_prefixed",
             Self::SignatureTruncated => "signature_truncated",
             Self::SignatureTimestamped => "signature_timestamped",
+            Self::SignatureTimestampMalformed => "signature_timestamp_malformed",
+            Self::SignatureStale => "signature_stale",
             Self::SignatureUpperCase => "signature_upper_case",
             Self::SignaturePadded => "signature_padded",
             Self::SignatureMalformed => "signature_malformed",
@@ -135,6 +143,8 @@ impl Cause {
             Self::SignaturePrefixed => "the signature has a prefix",
             Self::SignatureTruncated => "the signature is cut off",
             Self::SignatureTimestamped => "the signature has klikit's older form with a time",
+            Self::SignatureTimestampMalformed => "the signature is nearly klikit's older form with a time",
+            Self::SignatureStale => "the signature's time is too far from this machine's clock",
             Self::SignatureUpperCase => "the signature verifies, and has upper-case digits",
             Self::SignaturePadded => "the signature has quotes or white space around it",
             Self::SignatureMalformed => "the signature is not 64 hex digits",
@@ -181,8 +191,14 @@ impl Cause {
             Self::SignatureBase64 => "have the sender write the tag as 64 hex digits",
             Self::SignaturePrefixed => "have the sender, or the proxy that adds it, leave the prefix out",
             Self::SignatureTruncated => "look for what cuts the header: the signature is 64 hex digits",
-            Self::SignatureTimestamped => {
-                "accept this form too, with KlikitVerifyLayer::accept_timestamped; if it is, its time was too far from this machine's clock"
+            Self::SignatureTimestamped => "accept this form too, with KlikitVerifyLayer::accept_timestamped",
+            Self::SignatureTimestampMalformed => {
+                "have the sender, or what changes the header, write `t=<seconds since 1970>,v1=<64 hex digits>` and nothing else: \
+                 KlikitVerifyLayer::accept_timestamped accepts that alone"
+            }
+            Self::SignatureStale => {
+                "have NTP set this machine's clock; with a clock that is right, it is an old delivery that was sent again, or a \
+                 tolerance in KlikitVerifyLayer::accept_timestamped that is too short"
             }
             Self::SignatureUpperCase => {
                 "nothing is to be done here; a receiver that compares text must turn the digits to lower case first"

@@ -19,7 +19,8 @@
 //!
 //! # What is tried
 //!
-//! - the header: base64, a prefix, cut off, klikit's older form, quotes and white space, sent more than once;
+//! - the header: base64, a prefix, cut off, klikit's older form, also where that is not spelled as it should be, quotes and white
+//!   space, sent more than once;
 //! - the secret: white space, quotes, a byte order mark, a whole line of an environment file, hex and base64 of it or by it, and
 //!   any candidate that [`diagnose_with`] is given;
 //! - the body: parsed and encoded again, newlines, byte order marks, compression, Latin-1.
@@ -104,9 +105,14 @@ pub fn diagnose_with(keyring: &Keyring, candidates: &Keyring, headers: &HeaderMa
 }
 
 /// What is wrong with the signature of a request whose body nobody has read.
-pub(crate) fn of_signature(headers: &HeaderMap) -> Diagnosis {
-    let shown = Readings::of(headers, Forms::Current).shown;
+pub(crate) fn of_signature(headers: &HeaderMap, forms: Forms) -> Diagnosis {
+    let shown = Readings::of(headers, forms).shown;
     shown.map_or_else(Diagnosis::unknown, |(cause, detail)| Diagnosis::shown(cause, detail))
+}
+
+/// Of a request with a time that is too far away.
+pub(crate) fn of_time() -> Diagnosis {
+    Diagnosis::shown(Cause::SignatureStale, None)
 }
 
 /// What is wrong with the event id of a request whose body nobody has read.
@@ -162,7 +168,7 @@ mod tests {
                     headers.append(&name, HeaderValue::from_str(value).unwrap());
                 }
             }
-            let diagnosis = of_signature(&headers);
+            let diagnosis = of_signature(&headers, Forms::Current);
             assert_eq!(diagnosis.secret_id(), None);
             let of_id = of_event_id(&headers);
             if of_id.cause() == Cause::Unknown { diagnosis } else { of_id }

@@ -51,7 +51,8 @@ fn as_it_came(search: &mut Search<'_>, headers: &HeaderMap, body: &[u8]) -> Opti
     if reading.prefix.is_empty() {
         faults.extend(shown::event_id(headers));
     }
-    Some(Diagnosis::proven(&faults, None, &search.secrets[hit.secret].signer().secret_id))
+    let detail = reading.detail.map(Cow::Borrowed);
+    Some(Diagnosis::proven(&faults, detail, &search.secrets[hit.secret].signer().secret_id))
 }
 
 fn of_body(search: &Search<'_>, hit: &Hit, cause: Cause, detail: Cow<'static, str>) -> Diagnosis {

@@ -68,7 +68,7 @@ impl Config {
         let rejection = Rejection::from(kind);
         #[cfg(feature = "diagnose")]
         if let Some(explain) = &self.explain {
-            return rejection.explained(explain.head(kind, headers));
+            return rejection.explained(explain.head(kind, self.forms(), headers));
         }
         #[cfg(not(feature = "diagnose"))]
         let _ = headers;

@@ -49,13 +49,17 @@ impl Explain {
     }
 
     /// Of a request whose head was refused.
-    pub(super) fn head(&self, kind: RejectionKind, headers: &HeaderMap) -> Option<Explained> {
-        let diagnose = match kind {
-            RejectionKind::MissingSignature | RejectionKind::MalformedSignature => diagnose::of_signature,
-            RejectionKind::MissingEventId | RejectionKind::MalformedEventId => diagnose::of_event_id,
-            _ => return None,
-        };
-        self.plain(|| diagnose(headers))
+    pub(super) fn head(&self, kind: RejectionKind, forms: Forms, headers: &HeaderMap) -> Option<Explained> {
+        match kind {
+            RejectionKind::MissingSignature | RejectionKind::MalformedSignature => {
+                self.plain(|| diagnose::of_signature(headers, forms))
+            }
+            RejectionKind::StaleTimestamp => self.plain(diagnose::of_time),
+            RejectionKind::MissingEventId | RejectionKind::MalformedEventId => {
+                self.plain(|| diagnose::of_event_id(headers))
+            }
+            _ => None,
+        }
     }
 
     /// Of a body of which no more than this has come.

@@ -137,19 +137,21 @@ fn the_signature_is_cut_off() {
     assert_shown(&with_signature(genuine(), &hex[1..]), BODY.as_bytes(), Cause::SignatureMalformed);
 }
 
+/// Of a body in the older form, as openssl signs it.
+fn stamped(time: &str) -> String {
+    hex_of(openssl(&["-hmac", SECRET], format!("{time}.{BODY}").as_bytes()))
+}
+
 #[test]
 fn the_signature_has_the_older_form() {
-    let input = [b"1777777777.", BODY.as_bytes()].concat();
-    let hex = hex_of(openssl(&["-hmac", SECRET], &input));
-    for value in
-        [format!("t=1777777777,v1={hex}"), format!("v1={hex}, t=1777777777"), format!("t=1777777777,v0=x,v1={hex}")]
-    {
-        // It needs no event id: the body has it.
-        let headers = without(with_signature(genuine(), value), &EVENT_ID);
-        let diagnosis = assert_proven(&headers, BODY.as_bytes(), Cause::SignatureTimestamped);
-        assert!(diagnosis.fix().contains("KlikitVerifyLayer::accept_timestamped"));
-        assert_shown(&headers, b"{}", Cause::SignatureTimestamped);
-    }
+    let hex = stamped("1777777777");
+    // It needs no event id: the body has it.
+    let headers = without(with_signature(genuine(), format!("t=1777777777,v1={hex}")), &EVENT_ID);
+    let diagnosis = assert_proven(&headers, BODY.as_bytes(), Cause::SignatureTimestamped);
+    assert!(diagnosis.fix().contains("KlikitVerifyLayer::accept_timestamped"));
+    // Nothing here has looked at a clock.
+    assert!(!diagnosis.to_string().contains("clock"), "{diagnosis}");
+    assert_shown(&headers, b"{}", Cause::SignatureTimestamped);
     let other_time = with_signature(genuine(), format!("t=1777777778,v1={hex}"));
     assert_shown(&other_time, BODY.as_bytes(), Cause::SignatureTimestamped);
 }
