@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
+use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
 use super::search::{Hit, Search, Work};
 
@@ -37,25 +37,37 @@ impl Packing {
         }
     }
 
-    fn reader<'a>(self, body: &'a [u8]) -> Option<Box<dyn Read + 'a>> {
+    /// Leaves in `rest` what is behind it.
+    fn reader<'a>(self, rest: &'a mut &[u8]) -> Option<Box<dyn Read + 'a>> {
         match self {
-            Self::Gzip => Some(Box::new(GzDecoder::new(body))),
-            Self::Zlib => Some(Box::new(ZlibDecoder::new(body))),
-            Self::Deflate => Some(Box::new(DeflateDecoder::new(body))),
+            Self::Gzip => Some(Box::new(GzDecoder::new(rest))),
+            Self::Zlib => Some(Box::new(ZlibDecoder::new(rest))),
+            Self::Deflate => Some(Box::new(DeflateDecoder::new(rest))),
             Self::Zstd => None,
         }
     }
 
-    /// Unpacks within what is left to spend, and gives the pieces away. Whether it was sound to its end.
+    /// Unpacks within what is left to spend, and gives the pieces away. Whether it was sound, and all of the body.
     fn unpack(self, body: &[u8], mut take: impl FnMut(&[u8]) -> bool) -> bool {
-        let Some(mut reader) = self.reader(body) else { return false };
+        let mut rest = body;
         let mut piece = vec![0; 16 * 1024];
         loop {
-            match reader.read(&mut piece) {
-                Ok(0) => return true,
-                Ok(len) if take(&piece[..len]) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => return false,
+            let Some(mut reader) = self.reader(&mut rest) else { return false };
+            loop {
+                match reader.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(len) if take(&piece[..len]) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(_) | Err(_) => return false,
+                }
+            }
+            drop(reader);
+            if rest.is_empty() {
+                return true;
+            }
+            // A gzip file may have several members (RFC 1952, section 2.2).
+            if self != Self::Gzip {
+                return false;
             }
         }
     }
