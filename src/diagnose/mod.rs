@@ -36,8 +36,10 @@
 //!
 //! # What it costs
 //!
-//! At most 256 times what it takes to write or to hash the body, whatever it holds, and memory of up to some 70 times its length
-//! for JSON of the smallest values. So diagnose a refused delivery now and then, not each.
+//! Hashed, written anew and unpacked are, in all, at most 256 times as many bytes as the body has and 256 more, whatever it holds
+//! and however many secrets there are. Where something was left untried for that, the diagnosis [says so](Diagnosis::tried_all).
+//! It takes memory of up to some 70 times the body's length, for JSON of the smallest values. So diagnose a refused delivery now
+//! and then, not each.
 //!
 //! # Example
 //!
@@ -78,6 +80,7 @@ mod report;
 mod search;
 mod shown;
 mod text;
+mod work;
 
 use http::HeaderMap;
 
@@ -87,11 +90,11 @@ pub use self::{
     diagnosis::Diagnosis,
     report::SupportReport,
 };
-use self::{
-    readings::Readings,
-    search::{Search, Work},
-};
+use self::{readings::Readings, search::Search, work::Work};
 use crate::keyring::{KeyedSecret, Keyring};
+
+/// The part of the work that is kept for what is plain to see, so that a search that spends all does not hide it.
+const PLAIN_PART: usize = 16;
 
 /// Says why a delivery does not verify with a keyring: see the [module](self).
 pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
@@ -134,21 +137,19 @@ pub(crate) fn of_delivery(
     body: &[u8],
 ) -> Diagnosis {
     let readings = Readings::of(headers, forms);
-    let mut ran_out = false;
+    let mut work = Work::for_body(body.len());
+    let mut plain = work.split_off(PLAIN_PART);
     if !readings.all.is_empty() {
-        let mut search = Search::new(secrets, &readings, body);
-        if let Some(diagnosis) = proven::find(&mut search, candidates, headers, body) {
+        let search = Search::new(secrets, &readings);
+        if let Some(diagnosis) = proven::find(&search, candidates, headers, body, &mut work) {
             return diagnosis;
         }
-        ran_out = search.work.ran_out();
     }
-    // Of its own, so that a search that has spent all does not hide what is plain to see.
-    let mut work = Work::for_body(body.len());
-    let diagnosis = proven::without_secret(&readings, body, &mut work)
+    let diagnosis = proven::without_secret(&readings, body, &mut plain)
         .or_else(|| readings.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
-        .or_else(|| shown::body(headers, body, &mut work))
-        .unwrap_or_else(|| shown::nothing(body, &mut work));
-    if ran_out { diagnosis.after_running_out() } else { diagnosis }
+        .or_else(|| shown::body(headers, body, &mut plain))
+        .unwrap_or_else(|| shown::nothing(body, &mut plain));
+    if work.ran_out() { diagnosis.after_running_out() } else { diagnosis }
 }
 
 #[cfg(test)]

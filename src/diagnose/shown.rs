@@ -10,7 +10,7 @@ use super::{
     diagnosis::Diagnosis,
     json::{Tree, has_sorted_keys},
     packed::Packing,
-    search::Work,
+    work::Work,
 };
 use crate::{event::EventId, header::EVENT_ID};
 
@@ -74,8 +74,10 @@ fn lengths(len: u64) -> impl Fn(u64) -> Cow<'static, str> {
 
 fn compressed(body: &[u8], work: &mut Work) -> Option<Packing> {
     let packing = Packing::by_first_bytes(body)?;
-    // A few bytes could be anything's, so that the rest has to fit too. Nothing here unpacks zstd.
-    (packing == Packing::Zstd || packing.is_sound(body, work)).then_some(packing)
+    // A few bytes could be anything's, so that the rest has to fit too. Nothing here unpacks zstd. What can be unpacked to
+    // several times its length without an error is compressed, whatever follows.
+    let is_compressed = packing == Packing::Zstd || work.within(2, |work| packing.is_sound(body, work));
+    is_compressed.then_some(packing)
 }
 
 /// Nothing here unpacks these, but neither is it text.
