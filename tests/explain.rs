@@ -337,6 +337,22 @@ fn a_tenants_own_secrets_are_tried() {
     });
 }
 
+/// Of a setter that is called twice, and in either order.
+#[test]
+fn candidates_are_kept() {
+    let layer = || KlikitVerifyLayer::new(SECRET);
+    let candidates = || Keyring::new("candidates", "partner-api", WebhookSecret::new("the partner API's").unwrap());
+    for layer in [
+        layer().explain_mismatches_with(candidates()).explain_mismatches(),
+        layer().explain_mismatches().explain_mismatches_with(candidates()),
+    ] {
+        logging(async |log| {
+            send(&layer, SignedDelivery::new("the partner API's", BODY).request::<Full<Bytes>>()).await;
+            assert!(warnings(&log)[0].contains(r#"cause="other_secret""#), "{:?}", warnings(&log));
+        });
+    }
+}
+
 /// In a layer that accepts the older form: a spelling that it does not accept is the cause, not a clock that nobody looked at.
 #[cfg(feature = "payload")]
 #[test]
