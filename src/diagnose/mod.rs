@@ -22,7 +22,7 @@
 //! - the header: base64, a prefix, cut off, klikit's older form, also where that is not spelled as it should be, quotes and white
 //!   space, sent more than once;
 //! - the secret: white space, quotes, a byte order mark, a whole line of an environment file, hex and base64 of it or by it, and
-//!   any candidate that [`diagnose_with`] is given;
+//!   any [candidate](Diagnostician::candidates) that is offered;
 //! - the body: parsed and encoded again, newlines, byte order marks, compression, Latin-1.
 //!
 //! A header's fault is tried together with each of the others; a secret's fault with the body as it came, and the body's with
@@ -71,6 +71,7 @@
 
 mod cause;
 mod diagnosis;
+mod diagnostician;
 mod json;
 mod misread;
 mod packed;
@@ -84,27 +85,23 @@ mod work;
 
 use http::HeaderMap;
 
-pub(crate) use self::readings::Forms;
 pub use self::{
     cause::{Cause, Certainty},
     diagnosis::Diagnosis,
+    diagnostician::Diagnostician,
     report::SupportReport,
 };
+pub(crate) use self::{diagnostician::Accepted, readings::Forms};
 use self::{readings::Readings, search::Search, work::Work};
 use crate::keyring::{KeyedSecret, Keyring};
 
 /// The part of the work that is kept for what is plain to see, so that a search that spends all does not hide it.
 const PLAIN_PART: usize = 16;
 
-/// Says why a delivery does not verify with a keyring: see the [module](self).
+/// Says why a delivery does not verify with a keyring, in a layer that was told nothing else: see the [module](self). A
+/// [`Diagnostician`] can be told what else a layer accepts, and which other secrets to try.
 pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
-    of_delivery(&keyring.secrets(), None, Forms::Current, headers, body)
-}
-
-/// The same, with secrets that klikit may have signed with in place of the right one: the partner API's, a sandbox's, the
-/// previous one. Their ids in `candidates` are the names by which the diagnosis tells of them.
-pub fn diagnose_with(keyring: &Keyring, candidates: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
-    of_delivery(&keyring.secrets(), Some(candidates), Forms::Current, headers, body)
+    Diagnostician::new(keyring.clone()).diagnose(headers, body)
 }
 
 /// What is wrong with the signature of a request whose body nobody has read.
@@ -132,16 +129,16 @@ pub(crate) fn of_incomplete(headers: &HeaderMap, received: usize) -> Diagnosis {
 pub(crate) fn of_delivery(
     secrets: &[KeyedSecret],
     candidates: Option<&Keyring>,
-    forms: Forms,
+    accepted: Accepted,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Diagnosis {
-    let readings = Readings::of(headers, forms);
+    let readings = Readings::of(headers, accepted.forms);
     let mut work = Work::for_body(body.len());
     let mut plain = work.split_off(PLAIN_PART);
     if !readings.all.is_empty() {
         let search = Search::new(secrets, &readings);
-        if let Some(diagnosis) = proven::find(&search, candidates, headers, body, &mut work) {
+        if let Some(diagnosis) = proven::find(&search, candidates, accepted, headers, body, &mut work) {
             return diagnosis;
         }
     }

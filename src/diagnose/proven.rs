@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{
     cause::Cause,
     diagnosis::Diagnosis,
+    diagnostician::Accepted,
     json, misread, packed,
     readings::Readings,
     search::{Hit, Search},
@@ -26,11 +27,12 @@ const SECRETS_PART: usize = 3;
 pub(super) fn find(
     search: &Search<'_>,
     candidates: Option<&Keyring>,
+    accepted: Accepted,
     headers: &HeaderMap,
     body: &[u8],
     work: &mut Work,
 ) -> Option<Diagnosis> {
-    as_it_came(search, headers, body, work)
+    as_it_came(search, accepted, headers, body, work)
         .or_else(|| candidates.and_then(|candidates| by_candidate(search, candidates, body, work)))
         .or_else(|| without_hmac(search, body, work))
         .or_else(|| as_text(search, body, work))
@@ -45,14 +47,19 @@ pub(super) fn find(
         })
 }
 
-fn as_it_came(search: &Search<'_>, headers: &HeaderMap, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
+fn as_it_came(
+    search: &Search<'_>,
+    accepted: Accepted,
+    headers: &HeaderMap,
+    body: &[u8],
+    work: &mut Work,
+) -> Option<Diagnosis> {
     let hit = search.with_any(body, work)?;
     let reading = search.reading(&hit);
     let mut faults = reading.faults.clone();
     // In the older form the body holds the id.
-    if reading.prefix.is_empty() {
-        faults.extend(shown::event_id(headers));
-    }
+    let may_be_missing = accepted.missing_event_id || !reading.prefix.is_empty();
+    faults.extend(shown::event_id(headers).filter(|&fault| fault != Cause::EventIdMissing || !may_be_missing));
     let detail = reading.detail.map(Cow::Borrowed);
     Some(Diagnosis::proven(&faults, detail, &search.secrets[hit.secret].signer().secret_id))
 }

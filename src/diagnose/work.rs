@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        diagnose::{Cause, diagnose, diagnose_with, misread},
+        diagnose::{Cause, Diagnostician, misread},
         header::SIGNATURE,
         keyring::Keyring,
         secret::WebhookSecret,
@@ -156,9 +156,10 @@ mod tests {
                     headers.append(SIGNATURE, HeaderValue::from_str(value).unwrap());
                 }
                 headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("br"));
+                let diagnostician = Diagnostician::new(keyring.clone()).candidates(keyring.clone());
                 for body in &bodies {
                     SPENT.set(0);
-                    let diagnosis = diagnose_with(keyring, keyring, &headers, body);
+                    let diagnosis = diagnostician.diagnose(&headers, body);
                     let most = TIMES * (body.len() + 256);
                     assert!(SPENT.get() <= most, "{} bytes of {most} for {}: {diagnosis}", SPENT.get(), body.len());
                     left_out += usize::from(!diagnosis.tried_all());
@@ -174,12 +175,12 @@ mod tests {
         let headers = HeaderMap::from_iter([(SIGNATURE, HeaderValue::from_str(&"0".repeat(64)).unwrap())]);
         let body = bomb(20_000);
         SPENT.set(0);
-        let diagnosis = diagnose(&keyring(|n| format!("a secret, {n}")), &headers, &body);
+        let diagnosis = Diagnostician::new(keyring(|n| format!("a secret, {n}"))).diagnose(&headers, &body);
         assert_eq!(diagnosis.cause(), Cause::BodyCompressed, "{diagnosis}");
         assert!(!diagnosis.tried_all());
         // Without a signature that could be tried.
         SPENT.set(0);
-        diagnose(&keyring(|n| format!("a secret, {n}")), &HeaderMap::new(), &body);
+        Diagnostician::new(keyring(|n| format!("a secret, {n}"))).diagnose(&HeaderMap::new(), &body);
         assert!(SPENT.get() <= 16 * (body.len() + 256), "{}", SPENT.get());
     }
 

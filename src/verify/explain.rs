@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::rejection_kind::RejectionKind;
 use crate::{
-    diagnose::{self, Diagnosis, Forms, SupportReport},
+    diagnose::{self, Accepted, Diagnosis, Forms, SupportReport},
     keyring::{KeyedSecret, Keyring},
     telemetry,
 };
@@ -86,7 +86,9 @@ impl Explain {
     ) -> Option<Explained> {
         let due = body.len() <= MAX_BODY && self.mismatches.take();
         due.then(|| {
-            let diagnosis = diagnose::of_delivery(secrets, self.candidates.as_ref(), forms, headers, body);
+            // Of the event id the head was sound enough.
+            let accepted = Accepted { forms, missing_event_id: true };
+            let diagnosis = diagnose::of_delivery(secrets, self.candidates.as_ref(), accepted, headers, body);
             let report = telemetry::reports_are_heard().then(|| SupportReport::new(&diagnosis, headers, body));
             Explained { diagnosis, report }
         })
