@@ -36,10 +36,10 @@
 //!
 //! # What it costs
 //!
-//! Hashed, written anew and unpacked are, in all, at most 256 times as many bytes as the body has and 256 more, whatever it holds
-//! and however many secrets there are. Where something was left untried for that, the diagnosis [says so](Diagnosis::tried_all).
-//! It takes memory of up to some 70 times the body's length, for JSON of the smallest values. So diagnose a refused delivery now
-//! and then, not each.
+//! Of a body of *n* bytes, at most 256 × (*n* + 256) are hashed with SHA-256, written anew and unpacked, all taken together,
+//! whatever it holds and however many secrets there are. Where something was left untried for that, the diagnosis
+//! [says so](Diagnosis::tried_all). It takes memory of up to some 70 times the body's length, for JSON of the smallest values. So
+//! diagnose a refused delivery now and then, not each.
 //!
 //! # Example
 //!
