@@ -13,7 +13,8 @@ pub(super) const KEY: usize = 128;
 /// What a tag takes beside its text: padding, and the outer hash.
 pub(super) const TAG: usize = 128;
 
-/// What is left to spend, in bytes that are hashed with SHA-256, written or unpacked. One diagnosis has one. It is divided and never copied, so that what is spent stays spent.
+/// What is left to spend, in bytes that are hashed with SHA-256, written or unpacked. One diagnosis has one. It is divided and
+/// never copied, so that what is spent stays spent.
 pub(super) struct Work {
     left: usize,
     ran_out: bool,
