@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    io,
+    io::{self, Write},
     iter::repeat_n,
     pin::pin,
     task::{Context, Poll, Waker},
@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Layer, Service, service_fn};
@@ -26,7 +27,7 @@ const TURNS: usize = 8;
 fn main() {
     tracing_subscriber::fmt().with_writer(io::sink).init();
     println!(
-        "{:<44} {:>12} {:>12} {:>7} {:>16}",
+        "{:<52} {:>12} {:>12} {:>7} {:>16}",
         "forged deliveries a second", "without", "with", "ratio", "longest answer"
     );
     flood("an order of 8 kB, one secret", order(8_000), 1);
@@ -36,6 +37,9 @@ fn main() {
     flood("the worst 64 KiB, one secret", worst(), 1);
     flood("the worst 64 KiB, eight secrets", worst(), 8);
     flood_with("and eight candidates", worst(), 8, Some(keyring(8)));
+    flood("64 KiB of gzip that unpacks to 64 MiB, one secret", bomb(), 1);
+    flood("64 KiB of gzip that unpacks to 64 MiB, eight secrets", bomb(), 8);
+    flood("64 KiB of empty gzip members, one secret", members(), 1);
     flood("64 KiB of brackets, eight secrets", [vec![b'['; 32 * 1024], vec![b']'; 32 * 1024]].concat(), 8);
     flood("over 64 KiB: not looked at, one secret", order(65 * 1024), 1);
 }
@@ -62,7 +66,7 @@ fn flood_with(what: &str, body: Vec<u8>, secrets: usize, candidates: Option<Keyr
     let rate = |count: u32| f64::from(count) / (TURNS as f64 * TURN.as_secs_f64());
     let [without, with] = answered.map(rate);
     println!(
-        "{what:<44} {without:>12.0} {with:>12.0} {:>7.3} {:>13.1} ms",
+        "{what:<52} {without:>12.0} {with:>12.0} {:>7.3} {:>13.1} ms",
         with / without,
         longest.as_secs_f64() * 1e3
     );
@@ -104,6 +108,22 @@ fn order(bytes: usize) -> Vec<u8> {
 
 fn worst() -> Vec<u8> {
     filled(r#"{"brand_id":1,"branch_id":2,"orders":["#, r#"{"b":"é/<\u0041","a":[]},"#, "0]}", 64 * 1024)
+}
+
+/// Zeros, packed as tightly as it goes.
+fn bomb() -> Vec<u8> {
+    gzip(&vec![0; 63 * 1024 * 1024])
+}
+
+fn members() -> Vec<u8> {
+    let member = gzip(b"");
+    member.repeat(64 * 1024 / member.len())
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    packer.write_all(body).expect("a vector takes all");
+    packer.finish().expect("a vector takes all")
 }
 
 fn filled(head: &str, item: &str, tail: &str, bytes: usize) -> Vec<u8> {

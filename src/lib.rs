@@ -61,7 +61,7 @@
 //! | `sqlite` | no | `store::SqliteStore`; implies `inbox` |
 //! | `postgres` | no | `store::PostgresStore`; implies `inbox` |
 //! | `redis` | no | `store::RedisStore`; implies `dedupe` |
-//! | `diagnose` | no | `KlikitVerifyLayer::explain_mismatches`; `diagnose::diagnose`, which says why a delivery did not verify; `diagnose::SupportReport` |
+//! | `diagnose` | no | `KlikitVerifyLayer::explain_mismatches`; `diagnose::diagnose` and `diagnose::Diagnostician`, which say why a delivery did not verify; `diagnose::SupportReport` |
 //! | `full` | no | everything |
 //!
 //! A feature adds items; none changes what the crate does.

@@ -36,13 +36,19 @@ impl WebhookSecret {
     /// whatever was signed with no key at all.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, SecretError> {
         let secret = secret.as_ref();
+        Self::check(secret)?;
+        Ok(Self { bytes: Zeroizing::new(secret.into()), key: Arc::new(SigningKey::new(secret)) })
+    }
+
+    /// Whether this is a secret, for less than its key takes to be made.
+    pub(crate) fn check(secret: &[u8]) -> Result<(), SecretError> {
         if secret.is_empty() {
             return Err(SecretError::new(SecretErrorKind::Empty));
         }
         if is_blank(secret) {
             return Err(SecretError::new(SecretErrorKind::Blank));
         }
-        Ok(Self { bytes: Zeroizing::new(secret.into()), key: Arc::new(SigningKey::new(secret)) })
+        Ok(())
     }
 
     /// Takes the secret from the environment variable `KLIKIT_WEBHOOK_SECRET`, without trimming it.

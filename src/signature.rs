@@ -3,6 +3,9 @@
 //! klikit signs the raw body with HMAC-SHA256 (RFC 2104, FIPS 180-4) and sends the tag as 64 hex digits. Whatever in this
 //! crate needs a signature asks this room.
 
+#[cfg(any(feature = "payload", feature = "diagnose"))]
+pub(crate) mod stamp;
+
 use std::{array, error::Error, fmt, str::FromStr};
 
 use ctutils::CtEq;

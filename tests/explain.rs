@@ -377,3 +377,48 @@ fn a_refusal_is_answered_without_its_cause_when_the_runtime_ends() {
     let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
     assert!(line.contains(r#"reason="signature_mismatch""#) && !line.contains("cause="), "{line}");
 }
+
+/// Of a setter that is called twice, and in either order.
+#[test]
+fn candidates_are_kept() {
+    let layer = || KlikitVerifyLayer::new(SECRET);
+    let candidates = || Keyring::new("candidates", "partner-api", WebhookSecret::new("the partner API's").unwrap());
+    for layer in [
+        layer().explain_mismatches_with(candidates()).explain_mismatches(),
+        layer().explain_mismatches().explain_mismatches_with(candidates()),
+    ] {
+        logging(async |log| {
+            send(&layer, SignedDelivery::new("the partner API's", BODY).request::<Full<Bytes>>()).await;
+            assert!(warnings(&log)[0].contains(r#"cause="other_secret""#), "{:?}", warnings(&log));
+        });
+    }
+}
+
+/// In a layer that accepts the older form: a spelling that it does not accept is the cause, not a clock that nobody looked at.
+#[cfg(feature = "payload")]
+#[test]
+fn only_a_time_that_is_too_far_away_is_blamed_on_a_clock() {
+    let now = std::time::SystemTime::now();
+    let stamped = |at| SignedDelivery::timestamped(SECRET, at, "evt-7", "klikit.order.created.v2", BODY);
+    let respelt = |from: &str, to: &str| {
+        let request = stamped(now).request::<Full<Bytes>>();
+        let header = request.headers()[SIGNATURE].to_str().unwrap().replacen(from, to, 1);
+        stamped(now).header(SIGNATURE, header)
+    };
+    for (delivery, cause, of_clock) in [
+        (respelt(",", ", "), "signature_timestamp_malformed", false),
+        (respelt(",", "000,"), "signature_timestamp_malformed", false),
+        (stamped(now - Duration::from_secs(600)), "signature_stale", true),
+        (respelt("v1=", "v2="), "signature_malformed", false),
+    ] {
+        logging(async |log| {
+            let layer =
+                KlikitVerifyLayer::new(SECRET).accept_timestamped(Duration::from_secs(300)).explain_mismatches();
+            send(&layer, delivery.request::<Full<Bytes>>()).await;
+            let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
+            assert!(line.contains(&format!(r#"cause="{cause}""#)), "{line}");
+            assert_eq!(line.contains("clock"), of_clock, "{line}");
+            assert!(!line.contains("accept this form too"), "{line}");
+        });
+    }
+}

@@ -42,7 +42,7 @@ use tower_klikit::{
     Keyring, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
     axum::KlikitEvent,
     dedupe::{KlikitDedupeLayer, Ledger},
-    diagnose::{SupportReport, diagnose_with},
+    diagnose::{Diagnostician, SupportReport},
     header::{EVENT_ID, SIGNATURE},
     inbox::{Inbox, InboxStore, OrderBy},
     store::{MemoryStore, PostgresStore, RedisStore, SqliteStore},
@@ -169,7 +169,7 @@ async fn refuse(everything: &Everything) {
         let request = delivery(BODY).request_with(|_| Full::<Bytes>::from(body.clone()));
         let headers = request.headers().clone();
         assert_eq!(send(&layer, request).await.0.status, 403);
-        let diagnosis = diagnose_with(&keyring(), &candidates(), &headers, &body);
+        let diagnosis = Diagnostician::new(keyring()).candidates(candidates()).diagnose(&headers, &body);
         everything.debug(&diagnosis);
         everything.show(&diagnosis);
         let report = SupportReport::new(&diagnosis, &headers, &body).answered(StatusCode::FORBIDDEN);

@@ -21,6 +21,12 @@ pub enum Cause {
     SignatureTruncated,
     /// The signature has klikit's older form, `t=<seconds>,v1=<hex>`.
     SignatureTimestamped,
+    /// The signature has nearly klikit's older form: white space in it, another order, further parts, or a time that is none in
+    /// seconds. No layer accepts that.
+    SignatureTimestampMalformed,
+    /// The time in the older form is further away from the receiver's clock than it accepts. Named by a layer alone:
+    /// [`diagnose`](super::diagnose()) has no clock.
+    SignatureStale,
     /// The signature has upper-case digits, and verifies: this crate takes either case, others may not.
     SignatureUpperCase,
     /// The signature has quotes or white space around it.
@@ -84,7 +90,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// A name for logs, in `snake_case`.
+    /// A name for logs and alerts, in `snake_case`. It stays as it is: further causes get names of their own.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Verifies => "verifies",
@@ -94,6 +100,8 @@ impl Cause {
             Self::SignaturePrefixed => "signature_prefixed",
             Self::SignatureTruncated => "signature_truncated",
             Self::SignatureTimestamped => "signature_timestamped",
+            Self::SignatureTimestampMalformed => "signature_timestamp_malformed",
+            Self::SignatureStale => "signature_stale",
             Self::SignatureUpperCase => "signature_upper_case",
             Self::SignaturePadded => "signature_padded",
             Self::SignatureMalformed => "signature_malformed",
@@ -135,6 +143,8 @@ impl Cause {
             Self::SignaturePrefixed => "the signature has a prefix",
             Self::SignatureTruncated => "the signature is cut off",
             Self::SignatureTimestamped => "the signature has klikit's older form with a time",
+            Self::SignatureTimestampMalformed => "the signature is nearly klikit's older form with a time",
+            Self::SignatureStale => "the signature's time is too far from this machine's clock",
             Self::SignatureUpperCase => "the signature verifies, and has upper-case digits",
             Self::SignaturePadded => "the signature has quotes or white space around it",
             Self::SignatureMalformed => "the signature is not 64 hex digits",
@@ -169,8 +179,8 @@ impl Cause {
         }
     }
 
-    /// What to do.
-    pub(super) fn fix(self) -> &'static str {
+    /// What to do, in a few words for a person to read. They may change.
+    pub fn fix(self) -> &'static str {
         match self {
             Self::Verifies => "nothing is to be done here",
             Self::SignatureMissing => {
@@ -181,8 +191,14 @@ impl Cause {
             Self::SignatureBase64 => "have the sender write the tag as 64 hex digits",
             Self::SignaturePrefixed => "have the sender, or the proxy that adds it, leave the prefix out",
             Self::SignatureTruncated => "look for what cuts the header: the signature is 64 hex digits",
-            Self::SignatureTimestamped => {
-                "accept this form too, with KlikitVerifyLayer::accept_timestamped; if it is, its time was too far from this machine's clock"
+            Self::SignatureTimestamped => "accept this form too, with KlikitVerifyLayer::accept_timestamped",
+            Self::SignatureTimestampMalformed => {
+                "have the sender, or what changes the header, write `t=<seconds since 1970>,v1=<64 hex digits>` and nothing else: \
+                 KlikitVerifyLayer::accept_timestamped accepts that alone"
+            }
+            Self::SignatureStale => {
+                "have NTP set this machine's clock; with a clock that is right, it is an old delivery that was sent again, or a \
+                 tolerance in KlikitVerifyLayer::accept_timestamped that is too short"
             }
             Self::SignatureUpperCase => {
                 "nothing is to be done here; a receiver that compares text must turn the digits to lower case first"
@@ -222,8 +238,9 @@ impl Cause {
                 "configure the text that klikit shows: klikit signs with its bytes and does not decode it"
             }
             Self::OtherSecret => {
-                "find out who signs with this one. If it is klikit, have it sign with the webhook secret, which is not the partner API's \
-                 secret_key; never put one back that was withdrawn"
+                "find out who signs with this one. If it is klikit, and the secret is being rotated, have Keyring::add hold the previous \
+                 one beside the new one, and retire it once nothing comes under it. If it is another secret of klikit's, have klikit sign \
+                 with the webhook secret, which is not the partner API's secret_key. Never put one back that was withdrawn"
             }
             Self::BodyReencoded => {
                 "verify the bytes as they came: put KlikitVerifyLayer outside of whatever reads JSON, and stop proxies from rewriting it"

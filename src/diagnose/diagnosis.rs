@@ -69,7 +69,25 @@ impl Diagnosis {
         self.certainty
     }
 
-    /// What to do.
+    /// Whether it verifies: nothing hinders a receiver of which this was said. A signature in
+    /// [upper case](Cause::SignatureUpperCase) verifies too.
+    pub fn verifies(&self) -> bool {
+        matches!(self.cause, Cause::Verifies | Cause::SignatureUpperCase)
+    }
+
+    /// What exactly, for a person to read, such as "a line feed was added". It holds nothing of the secret, the body or the
+    /// signature, and its words may change.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// Whether all ways were tried, or all before the one that matched. If not, a cause may have been missed: to try the rest would
+    /// have cost [more than it may](super#what-it-costs).
+    pub fn tried_all(&self) -> bool {
+        !self.ran_out
+    }
+
+    /// What to do about [`cause`](Self::cause). What there is [besides](Self::also) has to be done too: [`Cause::fix`].
     pub fn fix(&self) -> &'static str {
         self.cause.fix()
     }
@@ -101,6 +119,7 @@ impl fmt::Display for Diagnosis {
         }
         // Anybody can show anything.
         let only_if = if self.certainty == Certainty::Shown { "if klikit sent this, " } else { "" };
-        write!(f, "; {only_if}{}", self.fix())
+        write!(f, "; {only_if}{}", self.fix())?;
+        self.also.iter().try_for_each(|also| write!(f, "; and {}", also.fix()))
     }
 }

@@ -17,7 +17,8 @@ const SHORTEST: usize = 8;
 
 /// What the right secret may be, given the configured one.
 pub(super) struct Variant {
-    pub(super) secret: WebhookSecret,
+    /// Its key is made once it is tried.
+    pub(super) secret: Zeroizing<Vec<u8>>,
     /// What has to be wrong with the configured one; what says most of where it comes from is first.
     pub(super) causes: Vec<Cause>,
     pub(super) detail: &'static str,
@@ -76,16 +77,15 @@ impl Found {
         if bytes.len() < SHORTEST || self.seen.contains(&bytes) {
             return false;
         }
-        let secret = WebhookSecret::new(&bytes);
-        self.seen.push(bytes);
-        let (Ok(secret), Some(most)) = (secret, most_telling(faults)) else { return false };
+        self.seen.push(bytes.clone());
+        let (Ok(()), Some(most)) = (WebhookSecret::check(&bytes), most_telling(faults)) else { return false };
         let mut causes = vec![most.0];
         for (cause, _) in faults {
             if !causes.contains(cause) {
                 causes.push(*cause);
             }
         }
-        self.variants.push(Variant { secret, causes, detail: most.1 });
+        self.variants.push(Variant { secret: bytes, causes, detail: most.1 });
         true
     }
 

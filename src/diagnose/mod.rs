@@ -19,9 +19,10 @@
 //!
 //! # What is tried
 //!
-//! - the header: base64, a prefix, cut off, klikit's older form, quotes and white space, sent more than once;
+//! - the header: base64, a prefix, cut off, klikit's older form, also where that is not spelled as it should be, quotes and white
+//!   space, sent more than once;
 //! - the secret: white space, quotes, a byte order mark, a whole line of an environment file, hex and base64 of it or by it, and
-//!   any candidate that [`diagnose_with`] is given;
+//!   any [candidate](Diagnostician::candidates) that is offered;
 //! - the body: parsed and encoded again, newlines, byte order marks, compression, Latin-1.
 //!
 //! A header's fault is tried together with each of the others; a secret's fault with the body as it came, and the body's with
@@ -35,8 +36,10 @@
 //!
 //! # What it costs
 //!
-//! At most 256 times what it takes to write or to hash the body, whatever it holds, and memory of up to some 70 times its length
-//! for JSON of the smallest values. So diagnose a refused delivery now and then, not each.
+//! Of a body of *n* bytes, at most 256 × (*n* + 256) are hashed with SHA-256, written anew and unpacked, all taken together,
+//! whatever it holds and however many secrets there are. Where something was left untried for that, the diagnosis
+//! [says so](Diagnosis::tried_all). It takes memory of up to some 70 times the body's length, for JSON of the smallest values. So
+//! diagnose a refused delivery now and then, not each.
 //!
 //! # Example
 //!
@@ -67,46 +70,49 @@
 //! ```
 
 mod cause;
-mod claim;
 mod diagnosis;
+mod diagnostician;
 mod json;
 mod misread;
 mod packed;
 mod proven;
+mod readings;
 mod report;
 mod search;
 mod shown;
 mod text;
+mod work;
 
 use http::HeaderMap;
 
-pub(crate) use self::claim::Forms;
 pub use self::{
     cause::{Cause, Certainty},
     diagnosis::Diagnosis,
+    diagnostician::Diagnostician,
     report::SupportReport,
 };
-use self::{
-    claim::Claims,
-    search::{Search, Work},
-};
+pub(crate) use self::{diagnostician::Accepted, readings::Forms};
+use self::{readings::Readings, search::Search, work::Work};
 use crate::keyring::{KeyedSecret, Keyring};
 
-/// Says why a delivery does not verify with a keyring: see the [module](self).
-pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
-    of_delivery(&keyring.secrets(), None, Forms::Current, headers, body)
-}
+/// The part of the work that is kept for what is plain to see, so that a search that spends all does not hide it.
+const PLAIN_PART: usize = 16;
 
-/// The same, with secrets that klikit may have signed with in place of the right one: the partner API's, a sandbox's, the
-/// previous one. Their ids in `candidates` are the names by which the diagnosis tells of them.
-pub fn diagnose_with(keyring: &Keyring, candidates: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
-    of_delivery(&keyring.secrets(), Some(candidates), Forms::Current, headers, body)
+/// Says why a delivery does not verify with a keyring, in a layer that was told nothing else: see the [module](self). A
+/// [`Diagnostician`] can be told what else a layer accepts, and which other secrets to try.
+pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
+    Diagnostician::new(keyring.clone()).diagnose(headers, body)
 }
 
 /// What is wrong with the signature of a request whose body nobody has read.
-pub(crate) fn of_signature(headers: &HeaderMap) -> Diagnosis {
-    let shown = Claims::of(headers, Forms::Current).shown;
+pub(crate) fn of_signature(headers: &HeaderMap, forms: Forms) -> Diagnosis {
+    let shown = Readings::of(headers, forms).shown;
     shown.map_or_else(Diagnosis::unknown, |(cause, detail)| Diagnosis::shown(cause, detail))
+}
+
+/// Of a request with a time that is too far away.
+pub(crate) fn of_time() -> Diagnosis {
+    Diagnosis::shown(Cause::SignatureStale, None)
 }
 
 /// What is wrong with the event id of a request whose body nobody has read.
@@ -123,26 +129,24 @@ pub(crate) fn of_incomplete(headers: &HeaderMap, received: usize) -> Diagnosis {
 pub(crate) fn of_delivery(
     secrets: &[KeyedSecret],
     candidates: Option<&Keyring>,
-    forms: Forms,
+    accepted: Accepted,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Diagnosis {
-    let claims = Claims::of(headers, forms);
-    let mut ran_out = false;
-    if !claims.readings.is_empty() {
-        let mut search = Search::new(secrets, &claims, body);
-        if let Some(diagnosis) = proven::find(&mut search, candidates, headers, body) {
+    let readings = Readings::of(headers, accepted.forms);
+    let mut work = Work::for_body(body.len());
+    let mut plain = work.split_off(PLAIN_PART);
+    if !readings.all.is_empty() {
+        let search = Search::new(secrets, &readings);
+        if let Some(diagnosis) = proven::find(&search, candidates, accepted, headers, body, &mut work) {
             return diagnosis;
         }
-        ran_out = search.work.ran_out();
     }
-    // Of its own, so that a search that has spent all does not hide what is plain to see.
-    let mut work = Work::for_body(body.len());
-    let diagnosis = proven::without_secret(&claims, body, &mut work)
-        .or_else(|| claims.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
-        .or_else(|| shown::body(headers, body, &mut work))
-        .unwrap_or_else(|| shown::nothing(body, &mut work));
-    if ran_out { diagnosis.after_running_out() } else { diagnosis }
+    let diagnosis = proven::without_secret(&readings, body, &mut plain)
+        .or_else(|| readings.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
+        .or_else(|| shown::body(headers, body, &mut plain))
+        .unwrap_or_else(|| shown::nothing(body, &mut plain));
+    if work.ran_out() { diagnosis.after_running_out() } else { diagnosis }
 }
 
 #[cfg(test)]
@@ -162,7 +166,7 @@ mod tests {
                     headers.append(&name, HeaderValue::from_str(value).unwrap());
                 }
             }
-            let diagnosis = of_signature(&headers);
+            let diagnosis = of_signature(&headers, Forms::Current);
             assert_eq!(diagnosis.secret_id(), None);
             let of_id = of_event_id(&headers);
             if of_id.cause() == Cause::Unknown { diagnosis } else { of_id }

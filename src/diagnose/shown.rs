@@ -10,7 +10,7 @@ use super::{
     diagnosis::Diagnosis,
     json::{Tree, has_sorted_keys},
     packed::Packing,
-    search::Work,
+    work::Work,
 };
 use crate::{event::EventId, header::EVENT_ID};
 
@@ -32,10 +32,14 @@ pub(super) fn body(headers: &HeaderMap, body: &[u8], work: &mut Work) -> Option<
     if let Some(packing) = compressed(body, work) {
         return Some(Diagnosis::shown(Cause::BodyCompressed, Some(packing.name().into())));
     }
-    if let Some(coding) = coding(headers)
-        && contradicts(coding, body, work)
-    {
-        return Some(Diagnosis::shown(Cause::BodyDecompressed, Some(coding.into())));
+    if let Some(coding) = coding(headers) {
+        if is_only_labelled(coding, body) {
+            let detail = format!("{coding}, as its Content-Encoding says");
+            return Some(Diagnosis::shown(Cause::BodyCompressed, Some(detail.into())));
+        }
+        if contradicts(coding, body, work) {
+            return Some(Diagnosis::shown(Cause::BodyDecompressed, Some(coding.into())));
+        }
     }
     let announced = announced(headers)?;
     let len = body.len() as u64;
@@ -70,8 +74,15 @@ fn lengths(len: u64) -> impl Fn(u64) -> Cow<'static, str> {
 
 fn compressed(body: &[u8], work: &mut Work) -> Option<Packing> {
     let packing = Packing::by_first_bytes(body)?;
-    // A few bytes could be anything's, so that the rest has to fit too. Nothing here unpacks zstd.
-    (packing == Packing::Zstd || packing.is_sound(body, work)).then_some(packing)
+    // A few bytes could be anything's, so that the rest has to fit too. Nothing here unpacks zstd. What can be unpacked to
+    // several times its length without an error is compressed, whatever follows.
+    let is_compressed = packing == Packing::Zstd || work.within(2, |work| packing.is_sound(body, work));
+    is_compressed.then_some(packing)
+}
+
+/// Nothing here unpacks these, but neither is it text.
+fn is_only_labelled(coding: &str, body: &[u8]) -> bool {
+    matches!(coding, "br" | "zstd") && str::from_utf8(body).is_err()
 }
 
 /// The one that is announced, if it is one.

@@ -83,7 +83,7 @@ impl Config {
         let mut rejection = Rejection::from(kind);
         #[cfg(feature = "diagnose")]
         if let Some(explain) = &self.explain {
-            rejection.explain(explain.head(kind, headers));
+            rejection.explain(explain.head(kind, self.forms(), headers));
         }
         #[cfg(not(feature = "diagnose"))]
         let _ = headers;

@@ -13,7 +13,7 @@ use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 use super::rejection_kind::RejectionKind;
 use crate::{
-    diagnose::{self, Diagnosis, Forms, SupportReport},
+    diagnose::{self, Accepted, Diagnosis, Forms, SupportReport},
     keyring::{Keyring, Secrets},
     telemetry,
 };
@@ -52,13 +52,17 @@ impl Explain {
     }
 
     /// Of a request whose head was refused.
-    pub(super) fn head(&self, kind: RejectionKind, headers: &HeaderMap) -> Option<Explained> {
-        let diagnose = match kind {
-            RejectionKind::MissingSignature | RejectionKind::MalformedSignature => diagnose::of_signature,
-            RejectionKind::MissingEventId | RejectionKind::MalformedEventId => diagnose::of_event_id,
-            _ => return None,
-        };
-        self.plain(|| diagnose(headers))
+    pub(super) fn head(&self, kind: RejectionKind, forms: Forms, headers: &HeaderMap) -> Option<Explained> {
+        match kind {
+            RejectionKind::MissingSignature | RejectionKind::MalformedSignature => {
+                self.plain(|| diagnose::of_signature(headers, forms))
+            }
+            RejectionKind::StaleTimestamp => self.plain(diagnose::of_time),
+            RejectionKind::MissingEventId | RejectionKind::MalformedEventId => {
+                self.plain(|| diagnose::of_event_id(headers))
+            }
+            _ => None,
+        }
     }
 
     /// Of a body of which no more than this has come.
@@ -89,8 +93,10 @@ impl Explain {
             let (explain, secrets, headers, body) = (Arc::clone(self), Arc::clone(secrets), headers.clone(), body());
             // Asked here, since a thread may have a log of its own.
             let reported = telemetry::reports_are_heard();
+            // Of the event id the head was sound enough.
+            let accepted = Accepted { forms, missing_event_id: true };
             Search::begin(move || {
-                let diagnosis = diagnose::of_delivery(&secrets, explain.candidates.as_ref(), forms, &headers, &body);
+                let diagnosis = diagnose::of_delivery(&secrets, explain.candidates.as_ref(), accepted, &headers, &body);
                 let report = reported.then(|| SupportReport::new(&diagnosis, &headers, &body));
                 Explained { diagnosis, report }
             })

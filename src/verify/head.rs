@@ -145,7 +145,7 @@ impl Signed {
     #[cold]
     fn with_time(value: &HeaderValue, config: &Config, now: SystemTime) -> Result<Self, RejectionKind> {
         let tolerance = config.timestamped.ok_or(RejectionKind::MalformedSignature)?;
-        let stamp = super::timestamped::Stamp::parse(value.as_bytes()).ok_or(RejectionKind::MalformedSignature)?;
+        let stamp = crate::signature::stamp::Stamp::parse(value.as_bytes()).ok_or(RejectionKind::MalformedSignature)?;
         if !stamp.is_within(tolerance, now) {
             return Err(RejectionKind::StaleTimestamp);
         }

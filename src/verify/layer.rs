@@ -215,22 +215,26 @@ impl KlikitVerifyLayer {
     /// that warns of the refusal: see [`diagnose`](crate::diagnose). Not unless set.
     ///
     /// One mismatch a second is looked at, whoever sent it and whatever tenant it is for, and none of a body over 64 KiB: a flood
-    /// of forged deliveries costs no more than that, at worst some tens of milliseconds of one thread in each second, and hides the others
-    /// meanwhile. The search runs on a thread for what blocks (`tokio::task::spawn_blocking`), and the one delivery is
-    /// answered when it ends. Each layer counts for itself. Beside that, one refusal a second is explained that takes no hashing: by its headers, or by a body that did not
-    /// come whole.
+    /// of forged deliveries costs no more than that, at worst some tens of milliseconds of one thread in each second, and hides the
+    /// others meanwhile. The search runs on a thread for what blocks (`tokio::task::spawn_blocking`), and that one delivery is
+    /// answered when it ends. Each layer that was not cloned from another counts for itself. Beside that, one refusal a second is
+    /// explained that takes no hashing: by its headers, or by a body that did not come whole.
+    ///
+    /// [Candidates](Self::explain_mismatches_with) that were given before are still tried.
     ///
     /// At the level `debug`, a mismatch is followed by the report that klikit's support asks for. Nothing of all this goes on the
     /// wire, and without the feature `tracing` nobody hears of it.
     #[cfg(feature = "diagnose")]
     #[must_use]
     pub fn explain_mismatches(self) -> Self {
-        self.with(|config| config.explain = Some(Arc::new(Explain::new(None))))
+        self.with(|config| {
+            config.explain.get_or_insert_with(|| Arc::new(Explain::new(None)));
+        })
     }
 
     /// The same, and tries these secrets too, which klikit may have signed with in place of the right one: the partner API's, a
     /// sandbox's, the previous one. Their ids in the keyring are the names by which the log tells of them. Nothing that they
-    /// have signed is let in.
+    /// have signed is let in. Given twice, the later ones are tried.
     #[cfg(feature = "diagnose")]
     #[must_use]
     pub fn explain_mismatches_with(self, candidates: Keyring) -> Self {

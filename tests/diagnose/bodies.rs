@@ -154,7 +154,7 @@ fn decompressed_by_a_layer_that_keeps_the_headers() {
         assert_unknown(&with(head(b"what klikit signed"), header::CONTENT_ENCODING, coding), BODY.as_bytes());
     }
     // It may be compressed, for all that anyone can see.
-    assert_unknown(&with(head(BODY.as_bytes()), header::CONTENT_ENCODING, "br"), b"\x0b\x02\x80{}\x03");
+    assert_unknown(&with(head(BODY.as_bytes()), header::CONTENT_ENCODING, "br"), b"\x0b\x02{}\x03");
 }
 
 #[tokio::test]
@@ -190,4 +190,43 @@ fn longer_than_announced() {
 fn what_can_be_proven_comes_before_what_is_seen() {
     // Shorter than announced, and all the same it is the newline alone.
     assert_proven(&signed(SECRET, format!("{BODY}\n").as_bytes()), BODY.as_bytes(), Cause::BodyFinalNewline);
+}
+
+#[test]
+fn compressed_in_several_members() {
+    each(|body| {
+        let (start, end) = body.split_at(body.len() / 3);
+        let packed = [run(&["gzip", "-c"], start), run(&["gzip", "-c"], end)].concat();
+        assert_proven(&head(body), &packed, Cause::BodyCompressed);
+    });
+}
+
+/// What follows was not signed: that the rest is compressed does not explain it.
+#[test]
+fn compressed_and_something_behind_that() {
+    let zlib = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
+    let bare = "import sys, zlib; c = zlib.compressobj(wbits=-15); sys.stdout.buffer.write(c.compress(sys.stdin.buffer.read()) + c.flush())";
+    for line in [&["gzip", "-c"][..], &["python3", "-c", zlib], &["python3", "-c", bare]] {
+        let packed = run(line, MIXED.as_bytes());
+        assert_proven(&head(MIXED.as_bytes()), &packed, Cause::BodyCompressed);
+        for behind in [&b"garbage"[..], b"\0", &packed[..10]] {
+            assert_unknown(&head(MIXED.as_bytes()), &[&packed[..], behind].concat());
+        }
+    }
+}
+
+/// Nothing here can see that they are, but neither are they text.
+#[test]
+fn compressed_by_its_label() {
+    // What brotli makes of `{}`, and what zstd makes that has no magic number.
+    let labelled = |coding, body: &[u8]| (with(head(BODY.as_bytes()), header::CONTENT_ENCODING, coding), body.to_vec());
+    for (headers, body) in
+        [labelled("br", b"\x0b\x00\x80{}\x03"), labelled("zstd", b"\x50\x2a\x4d\x18\x01\x00\x00\x00\xff")]
+    {
+        let diagnosis = assert_shown(&headers, &body, Cause::BodyCompressed);
+        assert!(diagnosis.detail().unwrap().contains("as its Content-Encoding says"), "{diagnosis}");
+    }
+    // Another label says nothing of a body that is no text.
+    let (headers, body) = labelled("identity", b"\x0b\x00\x80{}\x03");
+    assert_unknown(&headers, &body);
 }

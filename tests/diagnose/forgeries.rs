@@ -4,13 +4,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use proptest::{collection::vec, prelude::*, sample::select};
 use tower_klikit::{
     Keyring, WebhookSecret,
-    diagnose::{Cause, Certainty, SupportReport, diagnose, diagnose_with},
+    diagnose::{Cause, Certainty, SupportReport, diagnose},
     header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
 };
 
 use crate::{
     deliveries,
-    kit::{MIXED, SECRET, keyring, signed, with_signature},
+    kit::{MIXED, SECRET, diagnose_with, keyring, signed, with_signature},
 };
 
 fn small_samples() -> Vec<Vec<u8>> {
@@ -81,7 +81,7 @@ proptest! {
         let headers = signed(&by, &body);
         let headers = if random { with_signature(headers, digits) } else { headers };
         let candidates = Keyring::from(WebhookSecret::new("candidate").unwrap());
-        for diagnosis in [diagnose(&keyring(SECRET), &headers, &body), diagnose_with(&keyring(SECRET), &candidates, &headers, &body)] {
+        for diagnosis in [diagnose(&keyring(SECRET), &headers, &body), diagnose_with(&candidates, keyring(SECRET), &headers, &body)] {
             prop_assert_eq!((diagnosis.cause(), diagnosis.certainty()), (Cause::Unknown, Certainty::Unknown), "{}", diagnosis);
         }
     }
@@ -100,7 +100,7 @@ proptest! {
     fn nothing_panics(headers in headers(), body in prop_oneof![9 => body(), 1 => Just(Vec::new())], by in vec(any::<u8>(), 1..40)) {
         let Ok(secret) = WebhookSecret::new(&by) else { return Ok(()) };
         let keyring = Keyring::from(secret);
-        let diagnosis = diagnose_with(&keyring, &keyring, &headers, &body);
+        let diagnosis = diagnose_with(&keyring, keyring.clone(), &headers, &body);
         prop_assert!(diagnosis.certainty() != Certainty::Proven);
         let report = SupportReport::new(&diagnosis, &headers, &body);
         let printed = format!("{diagnosis} {diagnosis:?} {report} {report:?}");

@@ -12,7 +12,7 @@ use http::{HeaderMap, header};
 use tower::ServiceExt;
 use tower_klikit::{
     Keyring, WebhookSecret,
-    diagnose::{Cause, Certainty, diagnose},
+    diagnose::{Cause, Certainty, Diagnostician, diagnose},
     header::{EVENT_ID, SIGNATURE},
 };
 
@@ -137,27 +137,94 @@ fn the_signature_is_cut_off() {
     assert_shown(&with_signature(genuine(), &hex[1..]), BODY.as_bytes(), Cause::SignatureMalformed);
 }
 
+/// Of a body in the older form, as openssl signs it.
+fn stamped(time: &str) -> String {
+    hex_of(openssl(&["-hmac", SECRET], format!("{time}.{BODY}").as_bytes()))
+}
+
 #[test]
 fn the_signature_has_the_older_form() {
-    let input = [b"1777777777.", BODY.as_bytes()].concat();
-    let hex = hex_of(openssl(&["-hmac", SECRET], &input));
-    for value in
-        [format!("t=1777777777,v1={hex}"), format!("v1={hex}, t=1777777777"), format!("t=1777777777,v0=x,v1={hex}")]
-    {
-        // It needs no event id: the body has it.
-        let headers = without(with_signature(genuine(), value), &EVENT_ID);
-        let diagnosis = assert_proven(&headers, BODY.as_bytes(), Cause::SignatureTimestamped);
-        assert!(diagnosis.fix().contains("KlikitVerifyLayer::accept_timestamped"));
-        assert_shown(&headers, b"{}", Cause::SignatureTimestamped);
-    }
+    let hex = stamped("1777777777");
+    // It needs no event id: the body has it.
+    let headers = without(with_signature(genuine(), format!("t=1777777777,v1={hex}")), &EVENT_ID);
+    let diagnosis = assert_proven(&headers, BODY.as_bytes(), Cause::SignatureTimestamped);
+    assert!(diagnosis.fix().contains("KlikitVerifyLayer::accept_timestamped"));
+    // Nothing here has looked at a clock.
+    assert!(!diagnosis.to_string().contains("clock"), "{diagnosis}");
+    assert_shown(&headers, b"{}", Cause::SignatureTimestamped);
     let other_time = with_signature(genuine(), format!("t=1777777778,v1={hex}"));
     assert_shown(&other_time, BODY.as_bytes(), Cause::SignatureTimestamped);
+}
+
+/// What the layer refuses although it accepts the older form: the spelling is at fault, with that form accepted or not.
+#[test]
+fn the_signature_has_nearly_the_older_form() {
+    let (seconds, millis) = ("1777777777", "1777777777000");
+    let (hex, hex_of_millis) = (stamped(seconds), stamped(millis));
+    for (value, detail) in [
+        (format!("t={seconds}, v1={hex}"), "white space"),
+        (format!("t={seconds},v1={hex} "), "white space"),
+        (format!("v1={hex},t={seconds}"), "another order"),
+        (format!("t={seconds},v0=x,v1={hex}"), "its parts are others"),
+        (format!("t={millis},v1={hex_of_millis}"), "milliseconds"),
+    ] {
+        let headers = without(with_signature(genuine(), value), &EVENT_ID);
+        let diagnostician = Diagnostician::new(keyring(SECRET));
+        for diagnostician in [diagnostician.clone(), diagnostician.accept_timestamped()] {
+            let (proven, shown) =
+                (diagnostician.diagnose(&headers, BODY.as_bytes()), diagnostician.diagnose(&headers, b"{}"));
+            for (diagnosis, certainty) in [(proven, Certainty::Proven), (shown, Certainty::Shown)] {
+                assert_found(&diagnosis, Cause::SignatureTimestampMalformed, certainty);
+                assert!(diagnosis.detail().unwrap().contains(detail) && diagnosis.also().is_empty(), "{diagnosis}");
+                assert!(diagnosis.fix().contains("write `t=<seconds since 1970>,v1=<64 hex digits>` and nothing else"));
+                assert!(!diagnosis.to_string().contains("clock"), "{diagnosis}");
+            }
+        }
+    }
+    // Less than that is no time, or no signature.
+    for value in [format!("t=,v1={hex}"), format!("t=-1,v1={hex}"), format!("t=1, v1={}", &hex[1..]), "t=1, v1=".into()]
+    {
+        assert_shown(&with_signature(genuine(), value), BODY.as_bytes(), Cause::SignatureMalformed);
+    }
+}
+
+/// What a layer lets in has no fault, if it is said what that layer accepts.
+#[test]
+fn what_is_accepted_is_no_fault() {
+    let older = with_signature(genuine(), format!("t=1777777777,v1={}", stamped("1777777777")));
+    let missing = without(genuine(), &EVENT_ID);
+    let repeated = |headers: HeaderMap| with(headers, EVENT_ID, "another");
+    let plain = Diagnostician::new(keyring(SECRET));
+    let timestamped = plain.clone().accept_timestamped();
+    let without_id = plain.clone().allow_missing_event_id();
+    for (diagnostician, headers, cause) in [
+        (&plain, older.clone(), Cause::SignatureTimestamped),
+        (&timestamped, older.clone(), Cause::Verifies),
+        (&timestamped, without(older.clone(), &EVENT_ID), Cause::Verifies),
+        // In that form too, what is there has to be sound.
+        (&timestamped, repeated(older.clone()), Cause::EventIdRepeated),
+        (&timestamped, missing.clone(), Cause::EventIdMissing),
+        (&timestamped, genuine(), Cause::Verifies),
+        (&plain, missing.clone(), Cause::EventIdMissing),
+        (&without_id, missing, Cause::Verifies),
+        (&without_id, repeated(genuine()), Cause::EventIdRepeated),
+        (&without_id, older.clone(), Cause::SignatureTimestamped),
+    ] {
+        let diagnosis = diagnostician.diagnose(&headers, BODY.as_bytes());
+        assert_found(&diagnosis, cause, Certainty::Proven);
+        assert_eq!(diagnosis.verifies(), cause == Cause::Verifies);
+    }
+    // Twice is once too often, and then that form is still accepted.
+    let twice = with(older, SIGNATURE, "00");
+    let diagnosis = timestamped.diagnose(&twice, BODY.as_bytes());
+    assert_eq!((diagnosis.cause(), diagnosis.also()), (Cause::SignatureRepeated, &[][..]), "{diagnosis}");
 }
 
 #[test]
 fn the_signature_is_in_upper_case() {
     let upper = signature(&genuine()).to_uppercase();
-    assert_proven(&with_signature(genuine(), &upper), BODY.as_bytes(), Cause::SignatureUpperCase);
+    let diagnosis = assert_proven(&with_signature(genuine(), &upper), BODY.as_bytes(), Cause::SignatureUpperCase);
+    assert!(diagnosis.verifies());
     // It is no fault here, so that it is no cause when another one is found, or none.
     assert_proven(&with_signature(genuine(), &upper), format!("{BODY}\n").as_bytes(), Cause::BodyFinalNewline);
     assert_unknown(&with_signature(without_length(), &upper), b"{}");
@@ -236,4 +303,32 @@ fn several_faults_are_told_together() {
 
     let diagnosis = assert_proven(&without(headers, &EVENT_ID), BODY.as_bytes(), Cause::SignaturePrefixed);
     assert_eq!(diagnosis.also(), [Cause::EventIdMissing]);
+}
+
+/// Whoever undoes one alone is no further.
+#[test]
+fn each_of_several_faults_has_its_fix() {
+    let headers = with_signature(genuine(), format!("sha256={}", signature(&genuine())));
+    let diagnosis = diagnose(&keyring(format!("SECRET=\"{SECRET}\"")), &headers, BODY.as_bytes());
+    assert_eq!(diagnosis.cause(), Cause::SecretLine);
+    assert_eq!(diagnosis.also(), [Cause::SecretQuoted, Cause::SignaturePrefixed]);
+    let text = diagnosis.to_string();
+    for cause in [Cause::SecretLine, Cause::SecretQuoted, Cause::SignaturePrefixed] {
+        assert!(text.contains(cause.fix()), "{cause:?}: {text}");
+    }
+}
+
+#[test]
+fn what_is_left_untried_is_told() {
+    let forged = with_signature(without_length(), "0".repeat(64));
+    assert!(diagnose(&keyring(SECRET), &forged, BODY.as_bytes()).tried_all());
+    let many = Keyring::new("tenant", "0", WebhookSecret::new("a secret of 0").unwrap());
+    for n in 1..Keyring::MAX_SECRETS {
+        many.add(n.to_string(), WebhookSecret::new(format!("a secret of {n}")).unwrap()).unwrap();
+    }
+    let body = format!("[{}1]", "\"é/\",".repeat(1000));
+    let diagnosis = diagnose(&many, &forged, body.as_bytes());
+    assert!(!diagnosis.tried_all() && diagnosis.to_string().contains("not all was tried"), "{diagnosis}");
+    let genuine = signed("a secret of 0", body.as_bytes());
+    assert!(diagnose(&many, &genuine, body.as_bytes()).tried_all());
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tower_klikit::{
     Keyring, WebhookSecret,
-    diagnose::{Cause, Certainty, Diagnosis, diagnose},
+    diagnose::{Cause, Certainty, Diagnosis, Diagnostician, diagnose},
     header::SIGNATURE,
     testing::SignedDelivery,
 };
@@ -61,6 +61,10 @@ pub(crate) fn signature(headers: &HeaderMap) -> String {
 /// A proxy that changes a body says how long it is then, or leaves the length out.
 pub(crate) fn without_length(headers: HeaderMap) -> HeaderMap {
     without(headers, &header::CONTENT_LENGTH)
+}
+
+pub(crate) fn diagnose_with(candidates: &Keyring, keyring: Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
+    Diagnostician::new(keyring).candidates(candidates.clone()).diagnose(headers, body)
 }
 
 #[track_caller]

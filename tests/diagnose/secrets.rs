@@ -2,10 +2,12 @@
 
 use tower_klikit::{
     Keyring, WebhookSecret,
-    diagnose::{Cause, Certainty, Diagnosis, diagnose, diagnose_with},
+    diagnose::{Cause, Certainty, Diagnosis, diagnose},
 };
 
-use crate::kit::{BODY, SECRET, assert_found, file_by_shell, keyring, run, signature, signed, with_signature};
+use crate::kit::{
+    BODY, SECRET, assert_found, diagnose_with, file_by_shell, keyring, run, signature, signed, with_signature,
+};
 
 fn diagnosed(right: impl AsRef<[u8]>, configured: impl AsRef<[u8]>) -> Diagnosis {
     diagnose(&keyring(configured), &signed(right, BODY.as_bytes()), BODY.as_bytes())
@@ -132,13 +134,13 @@ fn a_candidate_is_named() {
     candidates.add("previous", WebhookSecret::new("previous-key").unwrap()).unwrap();
     for (secret, name) in [("api-key", "partner API"), ("sandbox-key", "sandbox"), ("previous-key", "previous")] {
         let headers = signed(secret, BODY.as_bytes());
-        let diagnosis = diagnose_with(&keyring(SECRET), &candidates, &headers, BODY.as_bytes());
+        let diagnosis = diagnose_with(&candidates, keyring(SECRET), &headers, BODY.as_bytes());
         assert_found(&diagnosis, Cause::OtherSecret, Certainty::Proven);
         assert_eq!(diagnosis.secret_id(), Some(name));
         assert!(diagnosis.to_string().contains(&format!("{name:?}")), "{diagnosis}");
 
         let headers = with_signature(headers.clone(), format!("sha256={}", signature(&headers)));
-        let diagnosis = diagnose_with(&keyring(SECRET), &candidates, &headers, BODY.as_bytes());
+        let diagnosis = diagnose_with(&candidates, keyring(SECRET), &headers, BODY.as_bytes());
         assert_eq!((diagnosis.cause(), diagnosis.also()), (Cause::OtherSecret, &[Cause::SignaturePrefixed][..]));
         // Without the offer nobody knows.
         assert_found(
@@ -148,7 +150,7 @@ fn a_candidate_is_named() {
         );
     }
     let genuine = signed(SECRET, BODY.as_bytes());
-    let diagnosis = diagnose_with(&keyring(SECRET), &candidates, &genuine, BODY.as_bytes());
+    let diagnosis = diagnose_with(&candidates, keyring(SECRET), &genuine, BODY.as_bytes());
     assert_found(&diagnosis, Cause::Verifies, Certainty::Proven);
 }
 

@@ -1,13 +1,9 @@
 //! Whatever is printed holds no secret, no body and no whole signature.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tower_klikit::{
-    Keyring, WebhookSecret,
-    diagnose::{SupportReport, diagnose_with},
-    header::EVENT_ID,
-};
+use tower_klikit::{Keyring, WebhookSecret, diagnose::SupportReport, header::EVENT_ID};
 
-use crate::kit::{run, signature, signed, with, with_signature, without};
+use crate::kit::{diagnose_with, run, signature, signed, with, with_signature, without};
 
 const RIGHT: &str = "MARKED-secret-right";
 const CANDIDATE: &str = "MARKED-secret-candidate";
@@ -25,7 +21,7 @@ fn printed_with_id(configured: &str, headers: &HeaderMap, body: &[u8]) -> String
     }
     let keyring = Keyring::new("tenant", "first", WebhookSecret::new(configured).unwrap());
     let candidates = Keyring::new("tenant", "second", WebhookSecret::new(CANDIDATE).unwrap());
-    let diagnosis = diagnose_with(&keyring, &candidates, &headers, body);
+    let diagnosis = diagnose_with(&candidates, keyring, &headers, body);
     let report = SupportReport::new(&diagnosis, &headers, body);
     let answered = report.clone().answered(StatusCode::FORBIDDEN);
     let (cause, certainty) = (diagnosis.cause(), diagnosis.certainty());

@@ -12,7 +12,10 @@ use std::{
 
 pub(super) use self::tree::Tree;
 use self::{layout::Layout, order::Order, strings::Strings};
-use super::search::{Hit, Search, Work};
+use super::{
+    search::{Hit, Search},
+    work::Work,
+};
 
 /// How the original was written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,22 +63,15 @@ pub(super) fn has_sorted_keys(tree: &Tree<'_>) -> bool {
 }
 
 /// Looks for the text that was signed among those that this body may have been made of.
-pub(super) fn original(search: &mut Search<'_>, body: &[u8]) -> Option<(Hit, Writing, bool)> {
-    let mut work = search.work;
+pub(super) fn original(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<(Hit, Writing, bool)> {
     let mut found = None;
     let mut tried = HashSet::new();
-    each_text(body, &mut work, |text, writing, work| {
-        if !tried.insert(fingerprint(text)) {
-            return true;
+    each_text(body, work, |text, writing, work| {
+        if tried.insert(fingerprint(text)) {
+            found = search.with_any_or_newline(text, work).map(|(hit, newline)| (hit, writing, newline));
         }
-        search.work = *work;
-        if let Some((hit, newline)) = search.with_any_or_newline(text) {
-            found = Some((hit, writing, newline));
-        }
-        *work = search.work;
         found.is_none()
     });
-    search.work = work;
     found
 }
 
@@ -87,17 +83,21 @@ fn each_text(body: &[u8], work: &mut Work, mut take: impl FnMut(&[u8], Writing, 
     }
     let Some(tree) = Tree::parse(body) else { return };
     let strings = Strings::that_differ(&tree, work);
-    let arrangements = Order::that_differ(&tree);
+    let arrangements = Order::that_differ(&tree, work);
     let orders: Vec<Order> = arrangements.iter().map(|(order, _)| *order).collect();
-    let limit = body.len().saturating_mul(4).saturating_add(1024);
+    let longest = body.len().saturating_mul(4).saturating_add(1024);
     let mut text = Vec::new();
     for writing in Writing::all(&orders, &strings) {
         let children =
             arrangements.iter().find(|(order, _)| *order == writing.order).map(|(_, children)| &children[..]);
         text.clear();
+        let limit = longest.min(work.left());
         let whole =
             layout::write(&tree, children.unwrap_or_default(), writing.layout, writing.strings, limit, &mut text);
-        if !work.spend(text.len()) || (whole && !take(&text, writing, work)) {
+        if !whole {
+            work.leave_out();
+        }
+        if !work.done(text.len()) || (whole && !take(&text, writing, work)) {
             return;
         }
     }

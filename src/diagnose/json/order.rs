@@ -4,6 +4,7 @@ use super::{
     strings::Strings,
     tree::{Kind, Tree},
 };
+use crate::diagnose::work::Work;
 
 /// In what order the original's keys were.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,8 +115,12 @@ impl Order {
             Self::Received => None,
             Self::Envelope => Some("with the envelope's keys in klikit's order"),
             Self::Documented => Some("with its keys in klikit's documented order"),
-            Self::Seen => Some("with its keys in klikit's order"),
-            Self::SeenAndSorted => Some("with its keys in klikit's order, or else in alphabetical order"),
+            Self::Seen => {
+                Some("with the envelope's keys in klikit's order, and others in the order of this crate's samples")
+            }
+            Self::SeenAndSorted => Some(
+                "with the envelope's keys in klikit's order, others in the order of this crate's samples, or else in alphabetical order",
+            ),
             Self::Sorted => Some("with its keys in alphabetical order"),
         }
     }
@@ -130,9 +135,13 @@ impl Order {
     }
 
     /// The orders in which this text is not the same, with the children of all its values in each.
-    pub(super) fn that_differ(tree: &Tree<'_>) -> Vec<(Self, Vec<u32>)> {
+    pub(super) fn that_differ(tree: &Tree<'_>, work: &mut Work) -> Vec<(Self, Vec<u32>)> {
         let mut different: Vec<(Self, Vec<u32>)> = Vec::new();
         for order in Self::ALL {
+            // To sort the keys takes as long as to write them.
+            if !work.spend(tree.text.len()) {
+                break;
+            }
             let children = order.children(tree);
             if different.iter().all(|(_, other)| *other != children) {
                 different.push((order, children));

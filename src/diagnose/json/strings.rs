@@ -1,7 +1,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::tree::{Piece, Tree, pieces};
-use crate::diagnose::search::Work;
+use crate::diagnose::work::Work;
 
 /// How the original's strings were written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,17 +54,15 @@ impl Strings {
         let mut text = Vec::new();
         for way in Self::ALL {
             let mut hasher = DefaultHasher::new();
-            let mut len = 0;
             for piece in pieces(tree.text) {
                 if let Piece::String(string) = piece {
                     text.clear();
-                    way.write(string, usize::MAX, &mut text);
+                    way.write(string, work.left(), &mut text);
+                    if !work.done(text.len()) {
+                        return different;
+                    }
                     hasher.write(&text);
-                    len += text.len();
                 }
-            }
-            if !work.spend(len) {
-                break;
             }
             let print = hasher.finish();
             if !seen.contains(&print) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{diagnose::search::WORK, keyring::Keyring, secret::WebhookSecret};
+use crate::{diagnose::work::TIMES, keyring::Keyring, secret::WebhookSecret};
 
 /// The texts that this body may have been made of, with room for all.
 fn texts(body: &str) -> Vec<String> {
@@ -141,38 +141,27 @@ fn work_is_bounded_whatever_the_body_is() {
             assert!(text.len() <= 4 * body.len() + 1024, "{name}: a text of {} bytes", text.len());
             true
         });
-        assert!(count <= 7 * 31 && written <= WORK * (body.len() + 256), "{name}: {count} texts, {written} bytes");
+        assert!(count <= 7 * 31 && written <= TIMES * (body.len() + 256), "{name}: {count} texts, {written} bytes");
         let diagnosis = crate::diagnose::diagnose(&keyring, &headers, body.as_bytes());
         assert_eq!(diagnosis.cause().as_str(), if body.is_empty() { "body_empty" } else { "unknown" }, "{name}");
     }
 }
 
+/// Nothing is called klikit's that is documented nowhere.
 #[test]
-fn a_search_hashes_no_more_than_it_may() {
-    use crate::diagnose::{
-        claim::{Claims, Forms},
-        misread, proven,
-        search::Search,
-    };
-
-    let keyring = Keyring::new("tenant", "0", WebhookSecret::new("\"c2VjcmV0LTA=\"\n").unwrap());
-    for n in 1..Keyring::MAX_SECRETS {
-        keyring.add(n.to_string(), WebhookSecret::new(format!("\"c2VjcmV0LT{n}=\"\n")).unwrap()).unwrap();
+fn an_order_of_samples_is_told_from_a_documented_one() {
+    // A sorted map has taken the envelope's order, and that of the groups.
+    let body =
+        r#"{"branch_id":1,"brand_id":2,"orders":[{"cart":[{"groups":[{"modifiers":[],"title":"x"}]}],"z":1,"id":3}]}"#;
+    let tree = Tree::parse(body.as_bytes()).unwrap();
+    let orders = Order::that_differ(&tree, &mut Work::for_body(1 << 20));
+    let mut of_samples = 0;
+    for (order, _) in &orders {
+        let text = rewritten(body, Layout::Compact, Strings::Received, *order);
+        let has_samples_order = text.contains(r#"{"title":"x","modifiers":[]}"#);
+        let says_so = order.describe().is_some_and(|text| text.contains("this crate's samples"));
+        assert_eq!(says_so, has_samples_order, "{:?}: {text}", order.describe());
+        of_samples += usize::from(says_so);
     }
-    let mut headers = http::HeaderMap::new();
-    for digit in 0..9 {
-        let value = format!("t={digit},v1={}", "0".repeat(64));
-        headers.append(crate::header::SIGNATURE, http::HeaderValue::from_str(&value).unwrap());
-    }
-    let claims = Claims::of(&headers, Forms::Current);
-    assert_eq!(claims.readings.len(), 4, "of nine headers");
-    assert!(misread::variants(b"\"c2VjcmV0LTA=\"\n").len() > 20);
-    for len in [0, 1, 1000, 20_000] {
-        let body = format!("[\"{}\"]", "é/".repeat(len / 3));
-        let secrets = keyring.secrets();
-        let mut search = Search::new(&secrets, &claims, body.as_bytes());
-        assert!(proven::find(&mut search, Some(&keyring), &headers, body.as_bytes()).is_none());
-        assert!(search.hashed <= WORK * (body.len() + 256), "{} bytes hashed for {}", search.hashed, body.len());
-        assert!(search.work.ran_out(), "with so many secrets and times there is more to try than may be");
-    }
+    assert_eq!((of_samples, orders.len()), (2, 6));
 }

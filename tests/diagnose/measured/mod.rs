@@ -10,14 +10,14 @@ use http::{HeaderMap, header};
 use serde_json::Value;
 use tower_klikit::{
     Keyring, WebhookSecret,
-    diagnose::{Cause, Certainty, diagnose_with},
+    diagnose::{Cause, Certainty},
     header::SIGNATURE,
 };
 
 use self::{corruptions::CORRUPTIONS, faults::FAULTS, random::Random};
 use crate::{
     deliveries,
-    kit::{MIXED, keyring, signature, signed, without_length},
+    kit::{MIXED, diagnose_with, keyring, signature, signed, without_length},
 };
 
 const RUNS: usize = 24_000;
@@ -184,7 +184,7 @@ fn measure(deeds: &[(&'static str, Deed)], right: Right, seed: u64, runs: usize)
             continue;
         }
         tally.runs += 1;
-        let diagnosis = diagnose_with(&keyring(&case.configured), &candidates, &case.headers, &case.body);
+        let diagnosis = diagnose_with(&candidates, keyring(&case.configured), &case.headers, &case.body);
         if diagnosis.certainty() == Certainty::Unknown {
             assert_eq!(diagnosis.cause(), Cause::Unknown);
             tally.unknown += 1;

@@ -7,16 +7,19 @@ use ctutils::CtEq;
 use http::HeaderMap;
 
 use super::cause::Cause;
-use crate::{header, signature::Signature};
+use crate::{
+    header,
+    signature::{
+        Signature,
+        stamp::{NearlyStamp, Stamp},
+    },
+};
 
 /// Of the values of the header, and of what one value may mean. A sender must not make each hash count many times.
 const MAX_READINGS: usize = 4;
 
 /// Fewer could match by chance, or by trying.
 const MIN_DIGITS: usize = 16;
-
-/// Of the time in the older form: no more than a number of 64 bits has.
-const MAX_TIME: usize = 20;
 
 /// Of the alphabet of base64 beside the hex digits: a tag has some 28. A hex text with a few wrong digits is not base64.
 const MIN_BASE64_ONLY: usize = 10;
@@ -27,6 +30,8 @@ pub(super) struct Reading {
     /// What was signed before the body.
     pub(super) prefix: Box<[u8]>,
     pub(super) faults: Vec<Cause>,
+    /// Of the first fault, what exactly.
+    pub(super) detail: Option<&'static str>,
 }
 
 enum Tag {
@@ -36,6 +41,11 @@ enum Tag {
 }
 
 impl Reading {
+    /// Of the body alone.
+    fn of_body(tag: Tag, faults: Vec<Cause>) -> Self {
+        Self { tag, prefix: Box::default(), faults, detail: None }
+    }
+
     pub(super) fn matches(&self, signature: &Signature) -> bool {
         match &self.tag {
             Tag::Whole(whole) => whole == signature,
@@ -47,34 +57,25 @@ impl Reading {
     }
 }
 
-/// What the header says, read kindly.
-#[derive(Default)]
-pub(super) struct Claims {
-    pub(super) readings: Vec<Reading>,
-    /// What the header itself shows to be wrong with it.
-    pub(super) shown: Option<(Cause, Option<Cow<'static, str>>)>,
-}
-
 /// The forms of signature that are accepted, and so are no fault.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Forms {
+    #[default]
     Current,
     /// The older one too, by `KlikitVerifyLayer::accept_timestamped`.
     Both,
 }
 
-impl Claims {
-    pub(super) fn of(headers: &HeaderMap, forms: Forms) -> Self {
-        let mut claims = Self::of_header(headers);
-        if forms == Forms::Both && claims.shown.as_ref().is_some_and(|(cause, _)| *cause == Cause::SignatureTimestamped)
-        {
-            claims.shown = None;
-            claims.readings.iter_mut().for_each(|reading| reading.faults.clear());
-        }
-        claims
-    }
+/// What the header may have been meant to say, read kindly.
+#[derive(Default)]
+pub(super) struct Readings {
+    pub(super) all: Vec<Reading>,
+    /// What the header itself shows to be wrong with it.
+    pub(super) shown: Option<(Cause, Option<Cow<'static, str>>)>,
+}
 
-    fn of_header(headers: &HeaderMap) -> Self {
+impl Readings {
+    pub(super) fn of(headers: &HeaderMap, forms: Forms) -> Self {
         let values = headers.get_all(header::SIGNATURE);
         let count = values.iter().count();
         let mut values = values.iter().map(|value| value.as_bytes());
@@ -82,41 +83,52 @@ impl Claims {
             (None, _) => {
                 let others = headers.keys().any(|name| name.as_str().starts_with("x-klikit-"));
                 let detail = if others { "other x-klikit-* headers came" } else { "no x-klikit-* header came" };
-                Self { readings: Vec::new(), shown: Some((Cause::SignatureMissing, Some(detail.into()))) }
+                Self { all: Vec::new(), shown: Some((Cause::SignatureMissing, Some(detail.into()))) }
             }
-            (Some(value), 1) => Self::of_value(value),
+            (Some(value), 1) => Self::of_value(value, forms),
             (Some(first), _) => {
                 let detail = Some(format!("{count} headers").into());
-                Self::of_several([first].into_iter().chain(values), detail)
+                Self::of_several([first].into_iter().chain(values), forms, detail)
             }
         }
     }
 
-    fn of_several<'a>(values: impl Iterator<Item = &'a [u8]>, detail: Option<Cow<'static, str>>) -> Self {
-        let mut readings: Vec<_> = values.take(MAX_READINGS).flat_map(|value| Self::of_value(value).readings).collect();
-        readings.truncate(MAX_READINGS);
-        for reading in &mut readings {
+    fn of_several<'a>(values: impl Iterator<Item = &'a [u8]>, forms: Forms, detail: Option<Cow<'static, str>>) -> Self {
+        let mut all: Vec<_> = values.take(MAX_READINGS).flat_map(|value| Self::of_value(value, forms).all).collect();
+        all.truncate(MAX_READINGS);
+        for reading in &mut all {
             reading.faults.insert(0, Cause::SignatureRepeated);
+            reading.detail = None;
         }
-        Self { readings, shown: Some((Cause::SignatureRepeated, detail)) }
+        Self { all, shown: Some((Cause::SignatureRepeated, detail)) }
     }
 
-    fn of_value(value: &[u8]) -> Self {
+    fn of_value(value: &[u8], forms: Forms) -> Self {
         if let Ok(signature) = Signature::from_hex(value) {
             let upper = value.iter().any(u8::is_ascii_uppercase);
             let faults = if upper { vec![Cause::SignatureUpperCase] } else { Vec::new() };
+            return Self { all: vec![Reading::of_body(Tag::Whole(signature), faults)], shown: None };
+        }
+        if let Some(Stamp { signature, prefix, .. }) = Stamp::parse(value) {
+            let fault = (forms == Forms::Current).then_some(Cause::SignatureTimestamped);
+            let faults = fault.into_iter().collect();
             return Self {
-                readings: vec![Reading { tag: Tag::Whole(signature), prefix: Box::default(), faults }],
-                shown: None,
+                all: vec![Reading { tag: Tag::Whole(signature), prefix, faults, detail: None }],
+                shown: fault.map(|fault| (fault, None)),
             };
         }
-        if let Some(reading) = timestamped(value) {
-            return Self { readings: vec![reading], shown: Some((Cause::SignatureTimestamped, None)) };
+        if let Some(NearlyStamp { signature, prefix, detail }) = NearlyStamp::parse(value) {
+            let fault = Cause::SignatureTimestampMalformed;
+            let faults = vec![fault];
+            return Self {
+                all: vec![Reading { tag: Tag::Whole(signature), prefix, faults, detail: Some(detail) }],
+                shown: Some((fault, Some(detail.into()))),
+            };
         }
-        let parts: Vec<_> = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).collect();
-        if parts.len() > 1 && parts.iter().all(|part| Signature::from_hex(part).is_ok()) {
+        let parts = || value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        if parts().nth(1).is_some() && parts().all(|part| Signature::from_hex(part).is_ok()) {
             // A proxy may join what came more than once (RFC 9110, section 5.3).
-            return Self::of_several(parts.into_iter(), Some("joined by commas".into()));
+            return Self::of_several(parts(), forms, Some("joined by commas".into()));
         }
         Self::of_wrapped(value)
     }
@@ -135,7 +147,7 @@ impl Claims {
                 rest = behind;
             }
         }
-        let mut readings = Vec::new();
+        let mut all = Vec::new();
         let mut evident = false;
         for (tag, writing) in tags(rest) {
             evident |= match writing {
@@ -144,27 +156,16 @@ impl Claims {
                 Some(_) => false,
             };
             let faults = around.iter().copied().chain(writing).collect();
-            readings.push(Reading { tag, prefix: Box::default(), faults });
+            all.push(Reading::of_body(tag, faults));
         }
-        readings.truncate(MAX_READINGS);
-        let whole = readings.iter().find(|reading| matches!(reading.tag, Tag::Whole(_)));
+        all.truncate(MAX_READINGS);
+        let whole = all.iter().find(|reading| matches!(reading.tag, Tag::Whole(_)));
         let shown = match whole.and_then(|reading| reading.faults.first()) {
             Some(&fault) if evident => (fault, None),
             _ => (Cause::SignatureMalformed, Some(looks(value))),
         };
-        Self { readings, shown: Some(shown) }
+        Self { all, shown: Some(shown) }
     }
-}
-
-/// `t=<seconds>,v1=<hex>`, in any order, with white space after the commas and further parts.
-fn timestamped(value: &[u8]) -> Option<Reading> {
-    let part = |name: &[u8]| value.split(|&byte| byte == b',').find_map(|part| part.trim_ascii().strip_prefix(name));
-    let time = part(b"t=").filter(|time| !time.is_empty() && time.len() <= MAX_TIME)?;
-    if !time.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let tag = Tag::Whole(Signature::from_hex(part(b"v1=")?).ok()?);
-    Some(Reading { tag, prefix: [time, b"."].concat().into(), faults: vec![Cause::SignatureTimestamped] })
 }
 
 /// Without white space and quotes at both ends.
