@@ -10,17 +10,15 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-#[cfg(feature = "diagnose")]
 use http::HeaderMap;
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep};
 
-#[cfg(feature = "diagnose")]
-use super::explain::Search;
 use super::{
     budget::Ticket,
     buffer::Buffer,
     config::Config,
+    explain::Search,
     rejection::{BoxError, Rejection},
     rejection_kind::RejectionKind,
 };
@@ -91,14 +89,13 @@ impl Collect {
     }
 
     /// Looks for the cause, if that is wanted.
-    #[cfg(feature = "diagnose")]
     pub(super) fn explain(&mut self, rejection: &mut Rejection, headers: &HeaderMap) -> Option<Search> {
         let Self { config, expected, buffer, .. } = self;
         let explain = config.explain.as_ref()?;
         match rejection.kind() {
             RejectionKind::SignatureMismatch => {
                 let body = || mem::take(buffer).into_bytes();
-                explain.mismatch(&expected.secrets, config.forms(), headers, self.seen, body)
+                explain.mismatch(&expected.secrets, config.timestamped.is_some(), headers, self.seen, body)
             }
             kind => {
                 rejection.explain(explain.incomplete(kind, headers, self.seen));

@@ -3,11 +3,7 @@ use std::{fmt, slice, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, Response, request::Parts};
 
-#[cfg(feature = "diagnose")]
-use super::explain::Explain;
-use super::{basic::BasicAuth, budget::Budget, rejection::Rejection, rejection_kind::RejectionKind};
-#[cfg(feature = "diagnose")]
-use crate::diagnose::Forms;
+use super::{basic::BasicAuth, budget::Budget, explain::Explain, rejection::Rejection, rejection_kind::RejectionKind};
 use crate::{
     keyring::{Keyring, Secrets},
     telemetry,
@@ -28,7 +24,6 @@ pub(super) struct Config {
     /// How far away the time of a delivery of the older form may be. `None`: that form is refused.
     pub(super) timestamped: Option<Duration>,
     pub(super) on_rejection: Option<Arc<OnRejection>>,
-    #[cfg(feature = "diagnose")]
     pub(super) explain: Option<Arc<Explain>>,
 }
 
@@ -61,15 +56,6 @@ impl Config {
         }
     }
 
-    #[cfg(feature = "diagnose")]
-    pub(super) fn forms(&self) -> Forms {
-        #[cfg(feature = "payload")]
-        if self.timestamped.is_some() {
-            return Forms::Both;
-        }
-        Forms::Current
-    }
-
     /// Tells whoever counts what there will be to count.
     pub(super) fn announce(&self) {
         for keyring in self.keyrings.known() {
@@ -79,14 +65,10 @@ impl Config {
 
     /// The rejection of a request whose head was refused.
     pub(super) fn refuse(&self, kind: RejectionKind, headers: &HeaderMap) -> Rejection {
-        #[cfg_attr(not(feature = "diagnose"), expect(unused_mut, reason = "nothing is explained"))]
         let mut rejection = Rejection::from(kind);
-        #[cfg(feature = "diagnose")]
         if let Some(explain) = &self.explain {
-            rejection.explain(explain.head(kind, self.forms(), headers));
+            rejection.explain(explain.head(kind, self.timestamped.is_some(), headers));
         }
-        #[cfg(not(feature = "diagnose"))]
-        let _ = headers;
         rejection
     }
 
@@ -127,8 +109,6 @@ impl fmt::Debug for Config {
             .field("require_basic_auth", &self.basic_auth.is_some())
             .field("accept_timestamped", &self.timestamped)
             .field("on_rejection", &self.on_rejection.is_some());
-        #[cfg(feature = "diagnose")]
-        config.field("explain_mismatches", &self.explain.is_some());
-        config.finish()
+        config.field("explain_mismatches", &self.explain.is_some()).finish()
     }
 }

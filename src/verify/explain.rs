@@ -8,14 +8,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 use super::rejection_kind::RejectionKind;
 use crate::{
     diagnose::{self, Accepted, Diagnosis, Forms, SupportReport},
     keyring::{Keyring, Secrets},
-    telemetry,
+    telemetry::{self, Explanation},
 };
 
 /// From one diagnosis to the next, whoever sends what: that is what makes a flood of forged deliveries cheap.
@@ -35,11 +35,10 @@ pub(super) struct Explain {
 }
 
 /// What was found out about a refused delivery.
-#[derive(Debug)]
 pub(super) struct Explained {
-    pub(super) diagnosis: Diagnosis,
+    diagnosis: Diagnosis,
     /// Of a delivery that came whole, if anybody hears of it.
-    pub(super) report: Option<SupportReport>,
+    report: Option<SupportReport>,
 }
 
 /// When one was looked at last.
@@ -51,11 +50,11 @@ impl Explain {
         Self { candidates, plain: Turn::default(), mismatches: Turn::default() }
     }
 
-    /// Of a request whose head was refused.
-    pub(super) fn head(&self, kind: RejectionKind, forms: Forms, headers: &HeaderMap) -> Option<Explained> {
+    /// Of a request whose head was refused, by a layer that does or does not accept the older form.
+    pub(super) fn head(&self, kind: RejectionKind, timestamped: bool, headers: &HeaderMap) -> Option<Explained> {
         match kind {
             RejectionKind::MissingSignature | RejectionKind::MalformedSignature => {
-                self.plain(|| diagnose::of_signature(headers, forms))
+                self.plain(|| diagnose::of_signature(headers, forms(timestamped)))
             }
             RejectionKind::StaleTimestamp => self.plain(diagnose::of_time),
             RejectionKind::MissingEventId | RejectionKind::MalformedEventId => {
@@ -83,7 +82,7 @@ impl Explain {
     pub(super) fn mismatch(
         self: &Arc<Self>,
         secrets: &Secrets,
-        forms: Forms,
+        timestamped: bool,
         headers: &HeaderMap,
         bytes: usize,
         body: impl FnOnce() -> Bytes,
@@ -94,7 +93,7 @@ impl Explain {
             // Asked here, since a thread may have a log of its own.
             let reported = telemetry::reports_are_heard();
             // Of the event id the head was sound enough.
-            let accepted = Accepted { forms, missing_event_id: true };
+            let accepted = Accepted { forms: forms(timestamped), missing_event_id: true };
             Search::begin(move || {
                 let diagnosis = diagnose::of_delivery(&secrets, explain.candidates.as_ref(), accepted, &headers, &body);
                 let report = reported.then(|| SupportReport::new(&diagnosis, &headers, &body));
@@ -102,6 +101,23 @@ impl Explain {
             })
         })
     }
+}
+
+impl Explained {
+    /// `status` is that of the answer.
+    pub(super) fn explanation(&self, status: StatusCode) -> Explanation<'_> {
+        let Self { diagnosis, report } = self;
+        Explanation {
+            cause: diagnosis.cause().as_str(),
+            certainty: diagnosis.certainty().as_str(),
+            text: diagnosis,
+            report: report.clone().map(|report| report.answered(status).to_string()),
+        }
+    }
+}
+
+fn forms(timestamped: bool) -> Forms {
+    if timestamped { Forms::Both } else { Forms::Current }
 }
 
 /// A search for a cause. It takes some milliseconds, for which whatever else the executor's thread serves is not to wait.

@@ -11,20 +11,15 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-#[cfg(feature = "diagnose")]
-use super::explain::Search;
 use super::{
     body::{ResponseBody, VerifiedBody},
     collect::{Collect, Verified},
     config::Config,
+    explain::Search,
     head::Claims,
     rejection::{BoxError, Rejection},
 };
 use crate::telemetry::Watch;
-
-/// Nobody looks for causes.
-#[cfg(not(feature = "diagnose"))]
-type Search = std::convert::Infallible;
 
 pin_project! {
     /// The future of [`KlikitVerify`](super::KlikitVerify): receives the body, verifies it, and calls the inner service.
@@ -113,13 +108,9 @@ where
                                 watch.verified(&claims.known(&it));
                                 *verified = Some(it);
                             }
-                            #[cfg_attr(not(feature = "diagnose"), expect(unused_mut, reason = "nothing is explained"))]
                             Err(mut rejection) => {
-                                #[cfg(feature = "diagnose")]
                                 let search =
                                     collect.explain(&mut rejection, &head.as_ref().expect(WAITING).parts.headers);
-                                #[cfg(not(feature = "diagnose"))]
-                                let search = None;
                                 let config = collect.config();
                                 state.set(State::Reject { rejection, search, config });
                                 continue;
@@ -147,12 +138,9 @@ where
                     return Poll::Ready(Ok(answered?.map(ResponseBody::inner)));
                 }
                 StateProj::Reject { rejection, search, config } => {
-                    #[cfg(feature = "diagnose")]
                     if let Some(search) = search {
                         rejection.explain(ready!(search.poll(cx)));
                     }
-                    #[cfg(not(feature = "diagnose"))]
-                    let _ = search;
                     let response = config.respond(rejection);
                     watch.rejected(&rejection.refusal(response.status()));
                     return Poll::Ready(Ok(response.map(ResponseBody::text)));

@@ -251,7 +251,6 @@ impl KlikitVerifyLayer {
             basic_auth: None,
             timestamped: None,
             on_rejection: None,
-            #[cfg(feature = "diagnose")]
             explain: None,
         };
         Self { config: Arc::new(config) }

@@ -114,7 +114,7 @@ mod budget;
 mod buffer;
 mod collect;
 mod config;
-#[cfg(feature = "diagnose")]
+#[cfg_attr(not(feature = "diagnose"), path = "unexplained.rs")]
 mod explain;
 mod future;
 mod head;

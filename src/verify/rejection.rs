@@ -3,10 +3,8 @@ use std::{error::Error, fmt, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-#[cfg(feature = "diagnose")]
-use super::explain::Explained;
-use super::rejection_kind::RejectionKind;
-use crate::telemetry::{Explanation, Refusal};
+use super::{explain::Explained, rejection_kind::RejectionKind};
+use crate::telemetry::Refusal;
 
 /// Any error, as middleware passes it on.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -20,7 +18,6 @@ pub struct Rejection {
     kind: RejectionKind,
     source: Option<Arc<dyn Error + Send + Sync>>,
     /// For the log alone: whoever forges deliveries is not to learn from it.
-    #[cfg(feature = "diagnose")]
     explanation: Option<Arc<Explained>>,
 }
 
@@ -29,29 +26,14 @@ impl Rejection {
         Self { source: Some(source.into()), ..RejectionKind::BodyUnreadable.into() }
     }
 
-    #[cfg(feature = "diagnose")]
     pub(super) fn explain(&mut self, explanation: Option<Explained>) {
         self.explanation = explanation.map(Arc::new);
     }
 
-    #[cfg(feature = "diagnose")]
-    fn explanation(&self, status: StatusCode) -> Option<Explanation<'_>> {
-        self.explanation.as_deref().map(|Explained { diagnosis, report }| Explanation {
-            cause: diagnosis.cause().as_str(),
-            certainty: diagnosis.certainty().as_str(),
-            text: diagnosis,
-            report: report.clone().map(|report| report.answered(status).to_string()),
-        })
-    }
-
-    #[cfg(not(feature = "diagnose"))]
-    fn explanation(&self, _: StatusCode) -> Option<Explanation<'_>> {
-        None
-    }
-
     /// For the log. `status` is that of the answer.
     pub(super) fn refusal(&self, status: StatusCode) -> Refusal<'_> {
-        Refusal { status, reason: self.kind.as_str(), error: self, explanation: self.explanation(status) }
+        let explanation = self.explanation.as_deref().map(|explained| explained.explanation(status));
+        Refusal { status, reason: self.kind.as_str(), error: self, explanation }
     }
 
     /// What was wrong.
@@ -87,12 +69,7 @@ impl Rejection {
 
 impl From<RejectionKind> for Rejection {
     fn from(kind: RejectionKind) -> Self {
-        Self {
-            kind,
-            source: None,
-            #[cfg(feature = "diagnose")]
-            explanation: None,
-        }
+        Self { kind, source: None, explanation: None }
     }
 }
 

@@ -1,0 +1,51 @@
+//! In place of `explain.rs` without the feature `diagnose`: nothing is explained, since none of these can be made.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::rejection_kind::RejectionKind;
+use crate::{keyring::Secrets, telemetry::Explanation};
+
+pub(super) enum Explain {}
+
+pub(super) enum Explained {}
+
+pub(super) enum Search {}
+
+impl Explain {
+    pub(super) fn head(&self, _: RejectionKind, _: bool, _: &HeaderMap) -> Option<Explained> {
+        match *self {}
+    }
+
+    pub(super) fn incomplete(&self, _: RejectionKind, _: &HeaderMap, _: usize) -> Option<Explained> {
+        match *self {}
+    }
+
+    pub(super) fn mismatch(
+        self: &Arc<Self>,
+        _: &Secrets,
+        _: bool,
+        _: &HeaderMap,
+        _: usize,
+        _: impl FnOnce() -> Bytes,
+    ) -> Option<Search> {
+        match **self {}
+    }
+}
+
+impl Explained {
+    pub(super) fn explanation(&self, _: StatusCode) -> Explanation<'_> {
+        match *self {}
+    }
+}
+
+impl Search {
+    pub(super) fn poll(&mut self, _: &mut Context<'_>) -> Poll<Option<Explained>> {
+        match *self {}
+    }
+}
