@@ -1,6 +1,8 @@
 //! What a flood of forged deliveries costs with `explain_mismatches` and without: `cargo bench --features diagnose --bench forged_flood`.
 //!
 //! The two take turns of a second each, so that each turn of the first has its one diagnosis. Both log each refusal, to nowhere.
+//! There is no runtime, so that a search runs on the one thread that answers, and its whole cost is in the ratio; in a service it
+//! has a thread of its own.
 #![allow(missing_docs, unreachable_pub)]
 
 use std::{
