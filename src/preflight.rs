@@ -37,15 +37,7 @@
 //! assert_eq!(kinds, [ProblemKind::SecretWhiteSpace, ProblemKind::SecretQuoted]);
 //! ```
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
-
-/// How long klikit waits for an answer ("Webhook retries" in its developer documentation).
-pub(crate) const KLIKIT_WAITS: Duration = Duration::from_secs(10);
-
-/// The pauses between a delivery and klikit's last attempt at it, by an older text of its own: 30 seconds, 2 minutes, 10 minutes,
-/// 1 hour, 6 hours, 24 hours.
-#[cfg(feature = "dedupe")]
-pub(crate) const KLIKIT_RETRIES: Duration = Duration::from_secs(30 + 2 * 60 + 10 * 60 + (1 + 6 + 24) * 60 * 60);
+use std::{error::Error, fmt, sync::Arc};
 
 /// Why a service had better not start: everything that was found.
 ///
