@@ -17,9 +17,9 @@
 //! - no two of a keyring differ by such white space, quotes and names alone: one of them is a typo.
 //!
 //! Of the limits, by the same method of each layer, of the inbox and of its worker, each by itself: none that refuses every
-//! delivery, none that klikit's largest batches do not fit in, no body and no store that is waited for as long as klikit waits for
-//! the answer, no lease that outlasts klikit's first pause, no memory shorter than its retries, and no two of one layer that
-//! contradict each other. [`ProblemKind`] has them one by one.
+//! delivery, none that klikit's largest batches do not fit in, no body that is waited for longer than klikit waits for the answer, no
+//! store that is waited for as long, no lease that outlasts klikit's first pause, no memory shorter than its retries, and no two of
+//! one layer that contradict each other. [`ProblemKind`] has them one by one.
 //!
 //! Later versions may look for more. Where an update is not to keep a service from starting, log what is found and go on.
 //!

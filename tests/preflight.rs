@@ -179,7 +179,7 @@ fn limits_of_the_verify_layer() {
         (layer().buffer_budget(0), BufferBudgetTooLow),
         (layer().buffer_budget(1024 * 1024 - 1), BufferBudgetTooLow),
         (layer().body_deadline(Duration::ZERO), BodyDeadlineZero),
-        (layer().body_deadline(11 * SECOND), BodyDeadlineTooLong),
+        (layer().body_deadline(10 * SECOND + Duration::from_nanos(1)), BodyDeadlineTooLong),
     ];
     for (layer, kind) in cases {
         assert_eq!(kinds(layer.preflight()), [kind]);

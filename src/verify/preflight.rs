@@ -40,6 +40,7 @@ impl KlikitVerifyLayer {
         problems.check(config.body_limit < LARGEST_BATCH, ProblemKind::BodyLimitTooLow);
         problems.check(config.budget.limit() < config.body_limit, ProblemKind::BufferBudgetTooLow);
         problems.check(config.body_deadline.is_zero(), ProblemKind::BodyDeadlineZero);
+        // All of the time may be a body's: there is no answer that klikit would take when it has not come by then.
         problems.check(config.body_deadline > klikit::TIMEOUT, ProblemKind::BodyDeadlineTooLong);
         let is_below_a_second = |tolerance| tolerance < Duration::from_secs(1);
         problems.check(config.timestamped.is_some_and(is_below_a_second), ProblemKind::ToleranceTooShort);
