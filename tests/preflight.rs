@@ -1,8 +1,12 @@
 //! What a start-up check finds, and that it finds nothing where nothing is wrong.
 
+#[path = "support/random.rs"]
+mod random;
+
 use std::time::Duration;
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding};
+use random::Random;
 use tower_klikit::{
     Keyring, KlikitVerifyLayer, WebhookSecret,
     preflight::{
@@ -276,25 +280,9 @@ fn limits_of_the_inbox_and_its_worker() {
     assert_eq!(worker().backoff(SECOND, SECOND).preflight(), Ok(()));
 }
 
-/// Numbers that are the same in each run ("splitmix64", Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| (self.next() >> 56) as u8)
-    }
-
-    fn alphanumerics(&mut self, length: usize) -> String {
-        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        (0..length).map(|_| char::from(LETTERS[usize::from(self.bytes::<1>()[0]) % LETTERS.len()])).collect()
-    }
+fn alphanumerics(random: &mut Random, length: usize) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    (0..length).map(|_| char::from(random.of(LETTERS))).collect()
 }
 
 #[test]
@@ -311,8 +299,8 @@ fn random_secrets_pass() {
             Base64::encode_string(&bytes),
             Base64UrlUnpadded::encode_string(&bytes),
             uuid,
-            random.alphanumerics(24),
-            random.alphanumerics(16),
+            alphanumerics(random, 24),
+            alphanumerics(random, 16),
         ];
         for text in secrets {
             assert_eq!(of_secret(&text), [], "{text}");

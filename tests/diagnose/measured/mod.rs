@@ -2,7 +2,6 @@
 
 mod corruptions;
 mod faults;
-mod random;
 
 use std::collections::BTreeMap;
 
@@ -14,10 +13,11 @@ use tower_klikit::{
     header::SIGNATURE,
 };
 
-use self::{corruptions::CORRUPTIONS, faults::FAULTS, random::Random};
+use self::{corruptions::CORRUPTIONS, faults::FAULTS};
 use crate::{
     deliveries,
     kit::{MIXED, keyring, signature, signed, without_length},
+    random::Random,
 };
 
 const RUNS: usize = 24_000;
