@@ -11,7 +11,8 @@
 //!
 //! - it is text without control characters, and neither white space nor a byte order mark is at an end of it;
 //! - no quotes are around it, no `NAME=` or `name:` is before it, and no `\n` that was meant to be a line's end is after it;
-//! - it is no placeholder, such as the `your-webhook-secret` of klikit's samples, `changeme`, or `${SECRET}`;
+//! - it is no placeholder, such as the `your-webhook-secret` of klikit's samples, `changeme`, or `0123456789abcdef`, and no
+//!   variable or reference that nothing was put in for, such as `${SECRET}`, `process.env.SECRET` or `op://prod/klikit/secret`;
 //! - it has 16 bytes or more: shorter ones can be guessed by whoever has seen one delivery. RFC 2104, section 3, advises the
 //!   length of the hash, which is 32;
 //! - no two of a keyring differ by such white space, quotes and names alone: one of them is a typo.
@@ -71,7 +72,7 @@ pub enum ProblemKind {
     SecretEscaped,
     /// The secret is not UTF-8, or has control characters in it: klikit's are text.
     SecretNotText,
-    /// The secret is one that stands in examples, or a variable that nothing was put in for.
+    /// The secret is one that stands in examples, or a variable or a reference that nothing was put in for.
     SecretPlaceholder,
     /// The secret is shorter than 16 bytes.
     SecretTooShort,

@@ -142,6 +142,47 @@ fn a_secret_with_a_word_in_it_is_no_placeholder() {
     }
 }
 
+/// Beside each of several kinds, one that is nearly so, and random for all that anyone can see.
+#[test]
+fn placeholders_as_long_as_secrets() {
+    let cases = [
+        // Words.
+        ("your-secret-goes-here", "your-secret-goes-here-k7"),
+        ("YOUR_SECRET_HERE_PLEASE", "YOUR_SECRET_HERE_QVXJK"),
+        ("your-webhook-secret-from-klikit-dashboard", "your-webhook-secret-from-klikit-f6be0cc2"),
+        ("klikit-fixture-secret", "klikit-fixture-6be0cc21d37a55"),
+        ("klikit-secret-0123456789", "klikit-secret-0123456798"),
+        // Runs.
+        ("0123456789abcdef", "0123456789abcefd"),
+        ("0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abdcef"),
+        ("12345678901234567890", "12345678901243567890"),
+        ("FEDCBA9876543210", "FEDCBA9876542310"),
+        ("abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxzy"),
+        ("aaaa-bbbb-cccc-dddd", "aaaa-bbbb-cccc-ddee"),
+        // Blocks.
+        ("deadbeefdeadbeefdeadbeefdeadbeef", "deadbeefdeadbeefdeadbeefdeadbeaf"),
+        ("abc123abc123abc123", "abc132abc123abc123"),
+        ("hunter2-hunter2-hunter2", "hunter2-hunter3-hunter2"),
+        ("!$%&!$%&!$%&!$%&", "!$%&!$%&!$%&!$&%"),
+        // References.
+        ("process.env.KLIKIT_WEBHOOK_SECRET", "process-env-9f6be0cc21d37a55"),
+        ("os.environ[\"KLIKIT_WEBHOOK_SECRET\"]", "os.environs.KLIKIT_WEBHOOK_QVXJK"),
+        ("secrets.KLIKIT_WEBHOOK_SECRET", "secrets.KLIKIT_WEBHOOK_9f6be0cc"),
+        ("op://prod/klikit/webhook-secret", "op//prod/klikit/webhook-secret"),
+        ("ref+vault://secret/klikit#/webhook", "9f6b:/e0cc/21d37a55c9bd"),
+        ("vault:secret/data/klikit#webhook", "vaults:9f6be0cc21d37a55c9bd"),
+        ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:klikit-a1b2c3", "bali-bites:9f6be0cc21d37a55"),
+        ("${{ secrets.KLIKIT_WEBHOOK_SECRET }}", "${{9f6be0cc21d37a55"),
+        ("#{orders.webhook.secret}", "#klikit9f6be0cc21d37a55}"),
+    ];
+    for (placeholder, secret) in cases {
+        assert_eq!(of_secret(placeholder), [SecretPlaceholder], "{placeholder}");
+        assert_eq!(of_secret(secret), [], "{secret}");
+    }
+    // The one that the sample deliveries are signed with.
+    assert!(include_str!("deliveries/index.json").contains(cases[3].0));
+}
+
 #[test]
 fn what_can_be_guessed() {
     assert_each(["hunter2".to_owned(), SECRET[..15].to_owned()], SecretTooShort);
@@ -285,6 +326,17 @@ fn alphanumerics(random: &mut Random, length: usize) -> String {
     (0..length).map(|_| char::from(random.of(LETTERS))).collect()
 }
 
+/// Two of them are in placeholders too.
+fn words(random: &mut Random, count: usize) -> String {
+    const WORDS: &str = "acid badge cargo delta ember fable gecko hazel ivory jumbo key lunar mango noble open pixel quota \
+        ranch solar test umbra vivid walnut xenon yacht zebra";
+    let words: Vec<&str> = WORDS.split(' ').collect();
+    (0..count).map(|_| random.of(&words)).collect::<Vec<_>>().join("-")
+}
+
+/// All that can be seen, but for quotes and the backslash: at an end they are taken for mistakes, now and then by chance.
+const SIGNS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-./:;<=>?@[]^_{|}~";
+
 #[test]
 fn random_secrets_pass() {
     let random = &mut Random(20_261_122);
@@ -301,6 +353,8 @@ fn random_secrets_pass() {
             uuid,
             alphanumerics(random, 24),
             alphanumerics(random, 16),
+            words(random, 5),
+            (0..20).map(|_| char::from(random.of(SIGNS))).collect(),
         ];
         for text in secrets {
             assert_eq!(of_secret(&text), [], "{text}");
