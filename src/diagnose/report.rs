@@ -1,5 +1,6 @@
 use std::fmt::{self, Write};
 
+use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 
@@ -15,13 +16,18 @@ use crate::{
 /// Of the values of headers that are shown as they came, but for id and type.
 const MAX_VALUE: usize = 100;
 
-/// Of the digits of a signature: enough to find it again, and far too few to use it.
+/// Of the digits of a signature's digest: enough to tell it from another, and too few to go by in anything else.
 const SHOWN_DIGITS: usize = 8;
+
+/// Of a digest, by which it is told. Fewer are nobody's signature.
+const TELLING_DIGITS: usize = 16;
 
 /// What klikit's support asks for, without customers' data: the event id, what was answered, and how to reproduce it.
 ///
 /// It holds lengths, digests and shapes: never the body, a secret, the signature, or the signature that would have been right,
-/// with which whoever reads the ticket could forge that delivery. `Display` is the text, of some lines.
+/// with which whoever reads the ticket could forge that delivery. Of what stands in the signature's place no digit is shown
+/// either, since some send a secret there: what is shown is the start of its SHA-256, for klikit to hold against its own.
+/// `Display` is the text, of some lines.
 #[derive(Debug, Clone)]
 pub struct SupportReport {
     diagnosis: Diagnosis,
@@ -65,7 +71,7 @@ impl SupportReport {
             diagnosis: diagnosis.clone(),
             answer: Answer::NotSaid,
             headers: shapes.into_iter().map(shape).collect(),
-            body: shape_of_body(body, headers.get(SIGNATURE)),
+            body: shape_of_body(body, headers),
         }
     }
 
@@ -128,6 +134,7 @@ fn short_value(value: &[u8]) -> String {
     }
 }
 
+/// Never a part of the value: it may be a secret that was sent in its place, and nothing tells a hex one from a signature.
 fn shape_of_signature(value: &[u8]) -> String {
     let is_hex = value.iter().all(u8::is_ascii_hexdigit) && !value.is_empty();
     let cased = |case: fn(&u8) -> bool| value.iter().any(case);
@@ -139,22 +146,45 @@ fn shape_of_signature(value: &[u8]) -> String {
         _ => "other characters",
     };
     let mut shape = format!("{} characters, {alphabet}", value.len());
-    // Half of it at most, so that a short one is not shown whole.
-    let shown = SHOWN_DIGITS.min(value.len() / 2);
-    if is_hex && shown > 0 {
-        write!(shape, ", beginning {}", String::from_utf8_lossy(&value[..shown])).expect("a string takes any text");
+    if let Some(tag) = hex_runs(value).find(|run| run.len() == 64) {
+        write!(shape, ", its digest beginning {}", &hex(&Sha256::digest(tag.to_ascii_lowercase()))[..SHOWN_DIGITS])
+            .expect("a string takes any text");
     }
     shape
 }
 
-fn shape_of_body(body: &[u8], signature: Option<&HeaderValue>) -> String {
-    let mut digest = String::new();
-    for byte in Sha256::digest(body) {
-        write!(digest, "{byte:02x}").expect("a string takes any text");
-    }
+fn hex_runs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| !byte.is_ascii_hexdigit())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn holds(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// Whether a signature header has it, in hex or base64, whatever is around it, or the start of it.
+fn is_sent_as_signature(digest: &[u8], headers: &HeaderMap) -> bool {
+    let hex = hex(digest);
+    let in_base64 = [Base64Unpadded::encode_string(digest), Base64UrlUnpadded::encode_string(digest)];
+    let is_of_it = |run: &[u8]| {
+        let run = run.to_ascii_lowercase();
+        holds(&run, hex.as_bytes()) || (run.len() >= TELLING_DIGITS && holds(hex.as_bytes(), &run))
+    };
+    headers
+        .get_all(SIGNATURE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .any(|value| hex_runs(value).any(is_of_it) || in_base64.iter().any(|text| holds(value, text.as_bytes())))
+}
+
+fn shape_of_body(body: &[u8], headers: &HeaderMap) -> String {
+    let digest = Sha256::digest(body);
     // A signature is never shown whole, not even one that anybody can make.
-    let is_signature = signature.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(digest.as_bytes()));
-    let digest = if is_signature { "the same as the signature" } else { &digest };
+    let is_signature = is_sent_as_signature(&digest, headers);
+    let digest = if is_signature { "the same as the signature".to_owned() } else { hex(&digest) };
     let mut shape = format!("{} bytes, SHA-256 {digest}", body.len());
     let text = str::from_utf8(body).ok();
     let mut say = |what: &str| {
@@ -177,12 +207,11 @@ fn shape_of_body(body: &[u8], signature: Option<&HeaderValue>) -> String {
         }
         None => say("not JSON"),
     }
-    let has = |what: &[u8]| body.windows(what.len()).any(|window| window == what);
     let marks = [
         (body.starts_with("\u{feff}".as_bytes()), "a byte order mark"),
-        (has(b"\r\n"), "CRLF"),
+        (holds(body, b"\r\n"), "CRLF"),
         (body.ends_with(b"\n"), "a final newline"),
-        (has("\u{fffd}".as_bytes()), "U+FFFD, which stands for bytes that were lost"),
+        (holds(body, "\u{fffd}".as_bytes()), "U+FFFD, which stands for bytes that were lost"),
     ];
     for (_, mark) in marks.iter().filter(|(found, _)| *found) {
         say(mark);
