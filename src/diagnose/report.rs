@@ -11,6 +11,7 @@ use super::{
 use crate::{
     event::EventId,
     header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
+    signature::{Signature, SigningKey},
 };
 
 /// Of the values of headers that are shown as they came, but for id and type.
@@ -18,6 +19,9 @@ const MAX_VALUE: usize = 100;
 
 /// Of the digits of a signature's digest: enough to tell it from another, and too few to go by in anything else.
 const SHOWN_DIGITS: usize = 8;
+
+/// Of the time in the older form. In milliseconds it has as many.
+const MAX_TIME: usize = 13;
 
 /// Of a digest, by which it is told. Fewer are nobody's signature.
 const TELLING_DIGITS: usize = 16;
@@ -33,6 +37,8 @@ pub struct SupportReport {
     diagnosis: Diagnosis,
     answer: Answer,
     headers: Vec<(HeaderName, String)>,
+    /// Of the first signature.
+    time: Option<String>,
     body: String,
 }
 
@@ -71,6 +77,7 @@ impl SupportReport {
             diagnosis: diagnosis.clone(),
             answer: Answer::NotSaid,
             headers: shapes.into_iter().map(shape).collect(),
+            time: headers.get(SIGNATURE).and_then(|value| time_in(value.as_bytes())).map(str::to_owned),
             body: shape_of_body(body, headers),
         }
     }
@@ -105,20 +112,32 @@ impl fmt::Display for SupportReport {
             writeln!(f, "{name}: {shape}")?;
         }
         writeln!(f, "body: {}", self.body)?;
-        f.write_str(REPRODUCER)
+        write_reproducer(f, self.time.as_deref())
     }
 }
 
-/// The vector is the one of "Webhook security" in klikit's developer documentation. The secret comes from the environment, since
-/// everybody on a machine sees the arguments of its programs.
-const REPRODUCER: &str = r#"To compare, each side runs these two on the bytes that it keeps as body.bin, and shows what the first prints. What the second
-prints stays with each: with it and the body anybody could send this delivery.
-  sha256sum body.bin
-  python3 -c 'import hashlib,hmac,os,sys; print(hmac.new(os.environb[b"KLIKIT_WEBHOOK_SECRET"], sys.stdin.buffer.read(), hashlib.sha256).hexdigest())' < body.bin
-With KLIKIT_WEBHOOK_SECRET=your-webhook-secret and the body that this makes
-  printf %s '{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}' > body.bin
-the second prints cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d
-"#;
+/// How to compare. In klikit's older form `time` is signed before the body.
+fn write_reproducer(f: &mut fmt::Formatter<'_>, time: Option<&str>) -> fmt::Result {
+    // Of "Webhook security" in klikit's developer documentation, with the signature that it has there.
+    const SECRET: &str = "your-webhook-secret";
+    const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;
+    // The secret comes from the environment, since everybody on a machine sees the arguments of its programs.
+    const PROGRAM: &str = r#"import hashlib,hmac,os,sys; s = hmac.new(os.environb[b"KLIKIT_WEBHOOK_SECRET"], sys.stdin.buffer.read(), hashlib.sha256).hexdigest(); print(s, hashlib.sha256(s.encode()).hexdigest()[:8])"#;
+    let (signed, prefix) = match time {
+        Some(time) => (format!("{{ printf %s {time}.; cat body.bin; }}"), format!("{time}.")),
+        None => ("cat body.bin".to_owned(), String::new()),
+    };
+    let signature = SigningKey::new(SECRET.as_bytes()).sign_after(prefix.as_bytes(), BODY.as_bytes()).to_string();
+    let start = start_of_digest(signature.as_bytes());
+    f.write_str(
+        "To compare, each side runs these two on the bytes that it keeps as body.bin, and shows what the first prints. The second prints a \
+         signature, which stays with each: with it and the body anybody could send this delivery. Behind it is how its digest begins, to be \
+         shown too.\n",
+    )?;
+    writeln!(f, "  sha256sum body.bin\n  {signed} | python3 -c '{PROGRAM}'")?;
+    writeln!(f, "With KLIKIT_WEBHOOK_SECRET={SECRET} and the body that this makes\n  printf %s '{BODY}' > body.bin")?;
+    writeln!(f, "the second prints {signature} {start}")
+}
 
 /// Of an id or a type.
 fn name_of_event(value: &[u8]) -> String {
@@ -147,10 +166,26 @@ fn shape_of_signature(value: &[u8]) -> String {
     };
     let mut shape = format!("{} characters, {alphabet}", value.len());
     if let Some(tag) = hex_runs(value).find(|run| run.len() == 64) {
-        write!(shape, ", its digest beginning {}", &hex(&Sha256::digest(tag.to_ascii_lowercase()))[..SHOWN_DIGITS])
-            .expect("a string takes any text");
+        let start = start_of_digest(&tag.to_ascii_lowercase());
+        write!(shape, ", its digest beginning {start}").expect("a string takes any text");
+    }
+    if let Some(time) = time_in(value) {
+        write!(shape, ", signed at {time}").expect("a string takes any text");
     }
     shape
+}
+
+/// Of `t=<seconds>,v1=<hex>`. What is not plainly a number is not told.
+fn time_in(value: &[u8]) -> Option<&str> {
+    let part = |name: &[u8]| value.split(|&byte| byte == b',').find_map(|part| part.trim_ascii().strip_prefix(name));
+    let time =
+        part(b"t=").filter(|time| (1..=MAX_TIME).contains(&time.len()) && time.iter().all(u8::is_ascii_digit))?;
+    Signature::from_hex(part(b"v1=")?).ok()?;
+    str::from_utf8(time).ok()
+}
+
+fn start_of_digest(signature: &[u8]) -> String {
+    hex(&Sha256::digest(signature))[..SHOWN_DIGITS].to_owned()
 }
 
 fn hex_runs(value: &[u8]) -> impl Iterator<Item = &[u8]> {

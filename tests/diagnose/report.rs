@@ -106,10 +106,8 @@ fn a_secret_that_was_sent_in_place_of_a_signature_is_not_shown() {
     }
 }
 
-/// The lines of the report, run by a shell.
-#[test]
-fn its_lines_run() {
-    let text = report(&signed(SECRET, BODY.as_bytes()), BODY.as_bytes()).to_string();
+/// What the lines of the report print, run by a shell: its words.
+fn run_lines(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     let [digest, tag, documented] = lines[..] else { panic!("{text}") };
     let script = format!(
@@ -117,10 +115,59 @@ fn its_lines_run() {
          export KLIKIT_WEBHOOK_SECRET=your-webhook-secret; {documented}; {tag}; }} > \"$1\""
     );
     let printed = String::from_utf8(file_by_shell(&script)).unwrap();
-    let words: Vec<&str> = printed.split_whitespace().filter(|word| word.len() == 64).collect();
-    let vector = text.lines().last().unwrap().strip_prefix("the second prints ").unwrap();
-    assert_eq!(words[1..], [&signature(&signed(SECRET, BODY.as_bytes()))[..], vector]);
-    assert!(line_of(&text, "body").contains(words[0]), "{printed}");
+    printed.split_whitespace().filter(|word| *word != "body.bin").map(str::to_owned).collect()
+}
+
+#[test]
+fn its_lines_run() {
+    let tag = signature(&signed(SECRET, BODY.as_bytes()));
+    let text = report(&signed(SECRET, BODY.as_bytes()), BODY.as_bytes()).to_string();
+    let vector = "cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d";
+    let starts = [&digest(&tag)[..8], &digest(vector)[..8]];
+    assert_eq!(run_lines(&text), [&digest(BODY), &*tag, starts[0], vector, starts[1]]);
+    assert!(line_of(&text, "body").contains(&digest(BODY)), "{text}");
+    assert!(line_of(&text, "x-klikit-signature").ends_with(starts[0]), "{text}");
+    assert_eq!(text.lines().last(), Some(&*format!("the second prints {vector} {}", starts[1])));
+}
+
+/// The older form, in which the time is signed too.
+#[test]
+fn its_lines_run_with_a_time() {
+    let tag = |secret: &str| signature(&signed(secret, format!("1777777777.{BODY}").as_bytes()));
+    let headers = with_signature(signed(SECRET, BODY.as_bytes()), format!("t=1777777777,v1={}", tag(SECRET)));
+    let text = report(&headers, BODY.as_bytes()).to_string();
+    assert_eq!(line_of(&text, "cause"), "signature_timestamped, proven");
+    let (tag, vector) = (tag(SECRET), tag("your-webhook-secret"));
+    let starts = [&digest(&tag)[..8], &digest(&vector)[..8]];
+    assert_eq!(
+        line_of(&text, "x-klikit-signature"),
+        format!("80 characters, other characters, its digest beginning {}, signed at 1777777777", starts[0])
+    );
+    assert_eq!(run_lines(&text), [&digest(BODY), &*tag, starts[0], &vector, starts[1]]);
+    assert_eq!(text.lines().last(), Some(&*format!("the second prints {vector} {}", starts[1])));
+}
+
+#[test]
+fn a_time_that_is_none_is_not_told() {
+    let hex = signature(&signed(SECRET, BODY.as_bytes()));
+    let plain = report(&HeaderMap::new(), b"").to_string();
+    let commands = |text: &str| text.split_once("To compare").unwrap().1.to_owned();
+    for value in [
+        format!("t=,v1={hex}"),
+        format!("t=-1,v1={hex}"),
+        format!("t=$(id),v1={hex}"),
+        format!("t=1;id,v1={hex}"),
+        format!("t=17777777770000,v1={hex}"),
+        format!("t=1777777777,v1={}", &hex[1..]),
+        format!("t=1777777777,v0={hex}"),
+        "t=1777777777".to_owned(),
+    ] {
+        let text = report(&with_signature(HeaderMap::new(), &value), b"").to_string();
+        assert!(!line_of(&text, "x-klikit-signature").contains("signed at"), "{value}: {text}");
+        assert_eq!(commands(&text), commands(&plain), "{value}");
+    }
+    let text = report(&with_signature(HeaderMap::new(), format!("v1={hex}, t=1777777777000")), b"").to_string();
+    assert!(line_of(&text, "x-klikit-signature").ends_with(", signed at 1777777777000"), "{text}");
 }
 
 /// Plain SHA-256 in place of a signature is the body's digest too.
