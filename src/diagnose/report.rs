@@ -11,6 +11,7 @@ use super::{
 use crate::{
     event::EventId,
     header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
+    klikit,
     signature::{Signature, SigningKey},
 };
 
@@ -103,7 +104,7 @@ impl fmt::Display for SupportReport {
         match self.answer {
             Answer::NotSaid => {}
             Answer::Status(status) => writeln!(f, "answered: {}", status.as_u16())?,
-            Answer::TimedOut => f.write_str("answered: nothing within 10 seconds\n")?,
+            Answer::TimedOut => writeln!(f, "answered: nothing within {} seconds", klikit::TIMEOUT.as_secs())?,
         }
         let (cause, certainty) = (self.diagnosis.cause().as_str(), self.diagnosis.certainty());
         writeln!(f, "cause: {cause}, {certainty}")?;
