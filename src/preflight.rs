@@ -122,7 +122,9 @@ impl ProblemKind {
             Self::SecretLine => "has the name of its setting before it: take what comes after that",
             Self::SecretEscaped => "ends in a backslash and an n where a line was to end: take it without",
             Self::SecretNotText => "is not text: read it as UTF-8, without control characters",
-            Self::SecretPlaceholder => "is a placeholder: put in the one that klikit shows",
+            Self::SecretPlaceholder => {
+                "is a placeholder, or says where the secret is: put in the one that klikit shows"
+            }
             Self::SecretTooShort => "is shorter than 16 bytes, which can be guessed: have klikit issue a longer one",
             Self::SecretNearlyTwice => {
                 "differs by white space, quotes or a name alone: retire the one that is mistyped"
