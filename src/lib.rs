@@ -86,6 +86,7 @@ pub mod header;
 #[cfg(feature = "inbox")]
 pub mod inbox;
 mod keyring;
+mod klikit;
 #[cfg(feature = "payload")]
 pub mod payload;
 pub mod preflight;

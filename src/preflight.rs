@@ -11,15 +11,16 @@
 //!
 //! - it is text without control characters, and neither white space nor a byte order mark is at an end of it;
 //! - no quotes are around it, no `NAME=` or `name:` is before it, and no `\n` that was meant to be a line's end is after it;
-//! - it is no placeholder, such as the `your-webhook-secret` of klikit's samples, `changeme`, or `${SECRET}`;
+//! - it is no placeholder, such as the `your-webhook-secret` of klikit's samples, `changeme`, or `0123456789abcdef`, and no
+//!   variable or reference that nothing was put in for, such as `${SECRET}`, `process.env.SECRET` or `op://prod/klikit/secret`;
 //! - it has 16 bytes or more: shorter ones can be guessed by whoever has seen one delivery. RFC 2104, section 3, advises the
 //!   length of the hash, which is 32;
 //! - no two of a keyring differ by such white space, quotes and names alone: one of them is a typo.
 //!
 //! Of the limits, by the same method of each layer, of the inbox and of its worker, each by itself: none that refuses every
-//! delivery, none that klikit's largest batches do not fit in, no body and no store that is waited for as long as klikit waits for
-//! the answer, no lease that outlasts klikit's first pause, no memory shorter than its retries, and no two of one layer that
-//! contradict each other. [`ProblemKind`] has them one by one.
+//! delivery, none that klikit's largest batches do not fit in, no body that is waited for longer than klikit waits for the answer, no
+//! store that is waited for as long, no lease that outlasts klikit's first pause, no memory shorter than its retries, and no two of
+//! one layer that contradict each other. [`ProblemKind`] has them one by one.
 //!
 //! Later versions may look for more. Where an update is not to keep a service from starting, log what is found and go on.
 //!
@@ -37,15 +38,7 @@
 //! assert_eq!(kinds, [ProblemKind::SecretWhiteSpace, ProblemKind::SecretQuoted]);
 //! ```
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
-
-/// How long klikit waits for an answer ("Webhook retries" in its developer documentation).
-pub(crate) const KLIKIT_WAITS: Duration = Duration::from_secs(10);
-
-/// The pauses between a delivery and klikit's last attempt at it, by an older text of its own: 30 seconds, 2 minutes, 10 minutes,
-/// 1 hour, 6 hours, 24 hours.
-#[cfg(feature = "dedupe")]
-pub(crate) const KLIKIT_RETRIES: Duration = Duration::from_secs(30 + 2 * 60 + 10 * 60 + (1 + 6 + 24) * 60 * 60);
+use std::{error::Error, fmt, sync::Arc};
 
 /// Why a service had better not start: everything that was found.
 ///
@@ -79,7 +72,7 @@ pub enum ProblemKind {
     SecretEscaped,
     /// The secret is not UTF-8, or has control characters in it: klikit's are text.
     SecretNotText,
-    /// The secret is one that stands in examples, or a variable that nothing was put in for.
+    /// The secret is one that stands in examples, or a variable or a reference that nothing was put in for.
     SecretPlaceholder,
     /// The secret is shorter than 16 bytes.
     SecretTooShort,
@@ -129,7 +122,9 @@ impl ProblemKind {
             Self::SecretLine => "has the name of its setting before it: take what comes after that",
             Self::SecretEscaped => "ends in a backslash and an n where a line was to end: take it without",
             Self::SecretNotText => "is not text: read it as UTF-8, without control characters",
-            Self::SecretPlaceholder => "is a placeholder: put in the one that klikit shows",
+            Self::SecretPlaceholder => {
+                "is a placeholder, or says where the secret is: put in the one that klikit shows"
+            }
             Self::SecretTooShort => "is shorter than 16 bytes, which can be guessed: have klikit issue a longer one",
             Self::SecretNearlyTwice => {
                 "differs by white space, quotes or a name alone: retire the one that is mistyped"

@@ -1,6 +1,7 @@
 //! The webhook secret: never empty, never shown.
 
 pub(crate) mod peel;
+mod placeholder;
 mod preflight;
 
 use std::{env, error::Error, fmt, sync::Arc};

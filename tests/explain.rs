@@ -83,7 +83,7 @@ fn a_forgery_has_no_cause() {
 
 #[test]
 fn the_wire_says_the_same_with_and_without() {
-    logging(async |_| {
+    logging(async |log| {
         let (with, without) = (KlikitVerifyLayer::new(SECRET).explain_mismatches(), KlikitVerifyLayer::new(SECRET));
         for request in [reencoded, forged] {
             let (explained, plain) = (send(&with, request()).await.0, send(&without, request()).await.0);
@@ -91,6 +91,10 @@ fn the_wire_says_the_same_with_and_without() {
             assert_eq!(explained.headers, plain.headers);
             advance(Duration::from_secs(1)).await;
         }
+        let lines = warnings(&log);
+        let causes: Vec<_> = lines.iter().map(|line| line.split_once("cause=").map(|(_, rest)| rest)).collect();
+        let [Some(reencoded), None, Some(forged), None] = causes[..] else { panic!("{lines:?}") };
+        assert!(reencoded.starts_with(r#""body_reencoded""#) && forged.starts_with(r#""unknown""#), "{lines:?}");
     });
 }
 

@@ -1,8 +1,12 @@
 //! What a start-up check finds, and that it finds nothing where nothing is wrong.
 
+#[path = "support/random.rs"]
+mod random;
+
 use std::time::Duration;
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding};
+use random::Random;
 use tower_klikit::{
     Keyring, KlikitVerifyLayer, WebhookSecret,
     preflight::{
@@ -138,6 +142,47 @@ fn a_secret_with_a_word_in_it_is_no_placeholder() {
     }
 }
 
+/// Beside each of several kinds, one that is nearly so, and random for all that anyone can see.
+#[test]
+fn placeholders_as_long_as_secrets() {
+    let cases = [
+        // Words.
+        ("your-secret-goes-here", "your-secret-goes-here-k7"),
+        ("YOUR_SECRET_HERE_PLEASE", "YOUR_SECRET_HERE_QVXJK"),
+        ("your-webhook-secret-from-klikit-dashboard", "your-webhook-secret-from-klikit-f6be0cc2"),
+        ("klikit-fixture-secret", "klikit-fixture-6be0cc21d37a55"),
+        ("klikit-secret-0123456789", "klikit-secret-0123456798"),
+        // Runs.
+        ("0123456789abcdef", "0123456789abcefd"),
+        ("0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abdcef"),
+        ("12345678901234567890", "12345678901243567890"),
+        ("FEDCBA9876543210", "FEDCBA9876542310"),
+        ("abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxzy"),
+        ("aaaa-bbbb-cccc-dddd", "aaaa-bbbb-cccc-ddee"),
+        // Blocks.
+        ("deadbeefdeadbeefdeadbeefdeadbeef", "deadbeefdeadbeefdeadbeefdeadbeaf"),
+        ("abc123abc123abc123", "abc132abc123abc123"),
+        ("hunter2-hunter2-hunter2", "hunter2-hunter3-hunter2"),
+        ("!$%&!$%&!$%&!$%&", "!$%&!$%&!$%&!$&%"),
+        // References.
+        ("process.env.KLIKIT_WEBHOOK_SECRET", "process-env-9f6be0cc21d37a55"),
+        ("os.environ[\"KLIKIT_WEBHOOK_SECRET\"]", "os.environs.KLIKIT_WEBHOOK_QVXJK"),
+        ("secrets.KLIKIT_WEBHOOK_SECRET", "secrets.KLIKIT_WEBHOOK_9f6be0cc"),
+        ("op://prod/klikit/webhook-secret", "op//prod/klikit/webhook-secret"),
+        ("ref+vault://secret/klikit#/webhook", "9f6b:/e0cc/21d37a55c9bd"),
+        ("vault:secret/data/klikit#webhook", "vaults:9f6be0cc21d37a55c9bd"),
+        ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:klikit-a1b2c3", "bali-bites:9f6be0cc21d37a55"),
+        ("${{ secrets.KLIKIT_WEBHOOK_SECRET }}", "${{9f6be0cc21d37a55"),
+        ("#{orders.webhook.secret}", "#klikit9f6be0cc21d37a55}"),
+    ];
+    for (placeholder, secret) in cases {
+        assert_eq!(of_secret(placeholder), [SecretPlaceholder], "{placeholder}");
+        assert_eq!(of_secret(secret), [], "{secret}");
+    }
+    // The one that the sample deliveries are signed with.
+    assert!(include_str!("deliveries/index.json").contains(cases[3].0));
+}
+
 #[test]
 fn what_can_be_guessed() {
     assert_each(["hunter2".to_owned(), SECRET[..15].to_owned()], SecretTooShort);
@@ -179,7 +224,7 @@ fn limits_of_the_verify_layer() {
         (layer().buffer_budget(0), BufferBudgetTooLow),
         (layer().buffer_budget(1024 * 1024 - 1), BufferBudgetTooLow),
         (layer().body_deadline(Duration::ZERO), BodyDeadlineZero),
-        (layer().body_deadline(11 * SECOND), BodyDeadlineTooLong),
+        (layer().body_deadline(10 * SECOND + Duration::from_nanos(1)), BodyDeadlineTooLong),
     ];
     for (layer, kind) in cases {
         assert_eq!(kinds(layer.preflight()), [kind]);
@@ -284,26 +329,21 @@ fn limits_of_the_inbox_and_its_worker() {
     assert_eq!(worker().backoff(SECOND, SECOND).preflight(), Ok(()));
 }
 
-/// Numbers that are the same in each run ("splitmix64", Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| (self.next() >> 56) as u8)
-    }
-
-    fn alphanumerics(&mut self, length: usize) -> String {
-        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        (0..length).map(|_| char::from(LETTERS[usize::from(self.bytes::<1>()[0]) % LETTERS.len()])).collect()
-    }
+fn alphanumerics(random: &mut Random, length: usize) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    (0..length).map(|_| char::from(random.of(LETTERS))).collect()
 }
+
+/// Two of them are in placeholders too.
+fn words(random: &mut Random, count: usize) -> String {
+    const WORDS: &str = "acid badge cargo delta ember fable gecko hazel ivory jumbo key lunar mango noble open pixel quota \
+        ranch solar test umbra vivid walnut xenon yacht zebra";
+    let words: Vec<&str> = WORDS.split(' ').collect();
+    (0..count).map(|_| random.of(&words)).collect::<Vec<_>>().join("-")
+}
+
+/// All that can be seen, but for quotes and the backslash: at an end they are taken for mistakes, now and then by chance.
+const SIGNS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-./:;<=>?@[]^_{|}~";
 
 #[test]
 fn random_secrets_pass() {
@@ -319,8 +359,10 @@ fn random_secrets_pass() {
             Base64::encode_string(&bytes),
             Base64UrlUnpadded::encode_string(&bytes),
             uuid,
-            random.alphanumerics(24),
-            random.alphanumerics(16),
+            alphanumerics(random, 24),
+            alphanumerics(random, 16),
+            words(random, 5),
+            (0..20).map(|_| char::from(random.of(SIGNS))).collect(),
         ];
         for text in secrets {
             assert_eq!(of_secret(&text), [], "{text}");

@@ -264,7 +264,9 @@ impl Cause {
             }
             Self::BodyLonger => "look for what rewrites the body before KlikitVerifyLayer sees it",
             Self::BodyCompressed => "have nothing on the way compress requests: klikit signs the bytes before that",
-            Self::BodyDecompressed => "put KlikitVerifyLayer outside of RequestDecompressionLayer and the like",
+            Self::BodyDecompressed => {
+                "put KlikitVerifyLayer outside of whatever unpacks the body and leaves its Content-Encoding"
+            }
             Self::BodyLatin1 => "have nothing on the way change the body's character set: klikit signs UTF-8",
             Self::BodyEncodedTwice => "have nothing on the way take the UTF-8 body for Latin-1 and encode it again",
             Self::Unknown => {

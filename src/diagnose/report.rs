@@ -1,5 +1,6 @@
 use std::fmt::{self, Write};
 
+use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 
@@ -10,23 +11,35 @@ use super::{
 use crate::{
     event::EventId,
     header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
+    klikit,
+    signature::{Signature, SigningKey},
 };
 
 /// Of the values of headers that are shown as they came, but for id and type.
 const MAX_VALUE: usize = 100;
 
-/// Of the digits of a signature: enough to find it again, and far too few to use it.
+/// Of the digits of a signature's digest: enough to tell it from another, and too few to go by in anything else.
 const SHOWN_DIGITS: usize = 8;
+
+/// Of the time in the older form. In milliseconds it has as many.
+const MAX_TIME: usize = 13;
+
+/// Of a digest, by which it is told. Fewer are nobody's signature.
+const TELLING_DIGITS: usize = 16;
 
 /// What klikit's support asks for, without customers' data: the event id, what was answered, and how to reproduce it.
 ///
 /// It holds lengths, digests and shapes: never the body, a secret, the signature, or the signature that would have been right,
-/// with which whoever reads the ticket could forge that delivery. `Display` is the text, of some lines.
+/// with which whoever reads the ticket could forge that delivery. Of what stands in the signature's place no digit is shown
+/// either, since some send a secret there: what is shown is the start of its SHA-256, for klikit to hold against its own.
+/// `Display` is the text, of some lines.
 #[derive(Debug, Clone)]
 pub struct SupportReport {
     diagnosis: Diagnosis,
     answer: Answer,
     headers: Vec<(HeaderName, String)>,
+    /// Of the first signature.
+    time: Option<String>,
     body: String,
 }
 
@@ -65,7 +78,8 @@ impl SupportReport {
             diagnosis: diagnosis.clone(),
             answer: Answer::NotSaid,
             headers: shapes.into_iter().map(shape).collect(),
-            body: shape_of_body(body, headers.get(SIGNATURE)),
+            time: headers.get(SIGNATURE).and_then(|value| time_in(value.as_bytes())).map(str::to_owned),
+            body: shape_of_body(body, headers),
         }
     }
 
@@ -90,7 +104,7 @@ impl fmt::Display for SupportReport {
         match self.answer {
             Answer::NotSaid => {}
             Answer::Status(status) => writeln!(f, "answered: {}", status.as_u16())?,
-            Answer::TimedOut => f.write_str("answered: nothing within 10 seconds\n")?,
+            Answer::TimedOut => writeln!(f, "answered: nothing within {} seconds", klikit::TIMEOUT.as_secs())?,
         }
         let (cause, certainty) = (self.diagnosis.cause().as_str(), self.diagnosis.certainty());
         writeln!(f, "cause: {cause}, {certainty}")?;
@@ -99,20 +113,32 @@ impl fmt::Display for SupportReport {
             writeln!(f, "{name}: {shape}")?;
         }
         writeln!(f, "body: {}", self.body)?;
-        f.write_str(REPRODUCER)
+        write_reproducer(f, self.time.as_deref())
     }
 }
 
-/// The vector is the one of "Webhook security" in klikit's developer documentation. The secret comes from the environment, since
-/// everybody on a machine sees the arguments of its programs.
-const REPRODUCER: &str = r#"To compare, each side runs these two on the bytes that it keeps as body.bin, and shows what the first prints. What the second
-prints stays with each: with it and the body anybody could send this delivery.
-  sha256sum body.bin
-  python3 -c 'import hashlib,hmac,os,sys; print(hmac.new(os.environb[b"KLIKIT_WEBHOOK_SECRET"], sys.stdin.buffer.read(), hashlib.sha256).hexdigest())' < body.bin
-With KLIKIT_WEBHOOK_SECRET=your-webhook-secret and the body that this makes
-  printf %s '{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}' > body.bin
-the second prints cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d
-"#;
+/// How to compare. In klikit's older form `time` is signed before the body.
+fn write_reproducer(f: &mut fmt::Formatter<'_>, time: Option<&str>) -> fmt::Result {
+    // Of "Webhook security" in klikit's developer documentation, with the signature that it has there.
+    const SECRET: &str = "your-webhook-secret";
+    const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;
+    // The secret comes from the environment, since everybody on a machine sees the arguments of its programs.
+    const PROGRAM: &str = r#"import hashlib,hmac,os,sys; s = hmac.new(os.environb[b"KLIKIT_WEBHOOK_SECRET"], sys.stdin.buffer.read(), hashlib.sha256).hexdigest(); print(s, hashlib.sha256(s.encode()).hexdigest()[:8])"#;
+    let (signed, prefix) = match time {
+        Some(time) => (format!("{{ printf %s {time}.; cat body.bin; }}"), format!("{time}.")),
+        None => ("cat body.bin".to_owned(), String::new()),
+    };
+    let signature = SigningKey::new(SECRET.as_bytes()).sign_after(prefix.as_bytes(), BODY.as_bytes()).to_string();
+    let start = start_of_digest(signature.as_bytes());
+    f.write_str(
+        "To compare, each side runs these two on the bytes that it keeps as body.bin, and shows what the first prints. The second prints a \
+         signature, which stays with each: with it and the body anybody could send this delivery. Behind it is how its digest begins, to be \
+         shown too.\n",
+    )?;
+    writeln!(f, "  sha256sum body.bin\n  {signed} | python3 -c '{PROGRAM}'")?;
+    writeln!(f, "With KLIKIT_WEBHOOK_SECRET={SECRET} and the body that this makes\n  printf %s '{BODY}' > body.bin")?;
+    writeln!(f, "the second prints {signature} {start}")
+}
 
 /// Of an id or a type.
 fn name_of_event(value: &[u8]) -> String {
@@ -128,6 +154,7 @@ fn short_value(value: &[u8]) -> String {
     }
 }
 
+/// Never a part of the value: it may be a secret that was sent in its place, and nothing tells a hex one from a signature.
 fn shape_of_signature(value: &[u8]) -> String {
     let is_hex = value.iter().all(u8::is_ascii_hexdigit) && !value.is_empty();
     let cased = |case: fn(&u8) -> bool| value.iter().any(case);
@@ -139,22 +166,61 @@ fn shape_of_signature(value: &[u8]) -> String {
         _ => "other characters",
     };
     let mut shape = format!("{} characters, {alphabet}", value.len());
-    // Half of it at most, so that a short one is not shown whole.
-    let shown = SHOWN_DIGITS.min(value.len() / 2);
-    if is_hex && shown > 0 {
-        write!(shape, ", beginning {}", String::from_utf8_lossy(&value[..shown])).expect("a string takes any text");
+    if let Some(tag) = hex_runs(value).find(|run| run.len() == 64) {
+        let start = start_of_digest(&tag.to_ascii_lowercase());
+        write!(shape, ", its digest beginning {start}").expect("a string takes any text");
+    }
+    if let Some(time) = time_in(value) {
+        write!(shape, ", signed at {time}").expect("a string takes any text");
     }
     shape
 }
 
-fn shape_of_body(body: &[u8], signature: Option<&HeaderValue>) -> String {
-    let mut digest = String::new();
-    for byte in Sha256::digest(body) {
-        write!(digest, "{byte:02x}").expect("a string takes any text");
-    }
+/// Of `t=<seconds>,v1=<hex>`. What is not plainly a number is not told.
+fn time_in(value: &[u8]) -> Option<&str> {
+    let part = |name: &[u8]| value.split(|&byte| byte == b',').find_map(|part| part.trim_ascii().strip_prefix(name));
+    let time =
+        part(b"t=").filter(|time| (1..=MAX_TIME).contains(&time.len()) && time.iter().all(u8::is_ascii_digit))?;
+    Signature::from_hex(part(b"v1=")?).ok()?;
+    str::from_utf8(time).ok()
+}
+
+fn start_of_digest(signature: &[u8]) -> String {
+    hex(&Sha256::digest(signature))[..SHOWN_DIGITS].to_owned()
+}
+
+fn hex_runs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| !byte.is_ascii_hexdigit())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn holds(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// Whether a signature header has it, in hex or base64, whatever is around it, or the start of it.
+fn is_sent_as_signature(digest: &[u8], headers: &HeaderMap) -> bool {
+    let hex = hex(digest);
+    let in_base64 = [Base64Unpadded::encode_string(digest), Base64UrlUnpadded::encode_string(digest)];
+    let is_of_it = |run: &[u8]| {
+        let run = run.to_ascii_lowercase();
+        holds(&run, hex.as_bytes()) || (run.len() >= TELLING_DIGITS && holds(hex.as_bytes(), &run))
+    };
+    headers
+        .get_all(SIGNATURE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .any(|value| hex_runs(value).any(is_of_it) || in_base64.iter().any(|text| holds(value, text.as_bytes())))
+}
+
+fn shape_of_body(body: &[u8], headers: &HeaderMap) -> String {
+    let digest = Sha256::digest(body);
     // A signature is never shown whole, not even one that anybody can make.
-    let is_signature = signature.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(digest.as_bytes()));
-    let digest = if is_signature { "the same as the signature" } else { &digest };
+    let is_signature = is_sent_as_signature(&digest, headers);
+    let digest = if is_signature { "the same as the signature".to_owned() } else { hex(&digest) };
     let mut shape = format!("{} bytes, SHA-256 {digest}", body.len());
     let text = str::from_utf8(body).ok();
     let mut say = |what: &str| {
@@ -177,12 +243,11 @@ fn shape_of_body(body: &[u8], signature: Option<&HeaderValue>) -> String {
         }
         None => say("not JSON"),
     }
-    let has = |what: &[u8]| body.windows(what.len()).any(|window| window == what);
     let marks = [
         (body.starts_with("\u{feff}".as_bytes()), "a byte order mark"),
-        (has(b"\r\n"), "CRLF"),
+        (holds(body, b"\r\n"), "CRLF"),
         (body.ends_with(b"\n"), "a final newline"),
-        (has("\u{fffd}".as_bytes()), "U+FFFD, which stands for bytes that were lost"),
+        (holds(body, "\u{fffd}".as_bytes()), "U+FFFD, which stands for bytes that were lost"),
     ];
     for (_, mark) in marks.iter().filter(|(found, _)| *found) {
         say(mark);

@@ -1,5 +1,8 @@
 use super::Inbox;
-use crate::preflight::{KLIKIT_RETRIES, KLIKIT_WAITS, PreflightError, ProblemKind, Problems};
+use crate::{
+    klikit,
+    preflight::{PreflightError, ProblemKind, Problems},
+};
 
 impl Inbox {
     /// Checks, for a service that starts, the limits: see [`preflight`](crate::preflight) for the rules. The store is not asked,
@@ -11,9 +14,9 @@ impl Inbox {
     pub fn preflight(&self) -> Result<(), PreflightError> {
         let config = &self.config;
         let mut problems = Problems::default();
-        problems.check(config.retention < KLIKIT_RETRIES, ProblemKind::RetentionTooShort);
+        problems.check(config.retention < klikit::retries_span(), ProblemKind::RetentionTooShort);
         problems.check(config.accept_deadline.is_zero(), ProblemKind::AcceptDeadlineZero);
-        problems.check(config.accept_deadline >= KLIKIT_WAITS, ProblemKind::AcceptDeadlineTooLong);
+        problems.check(config.accept_deadline >= klikit::TIMEOUT, ProblemKind::AcceptDeadlineTooLong);
         problems.check(config.max_backlog == 0, ProblemKind::MaxBacklogZero);
         problems.into_result()
     }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
 use super::SignedDelivery;
+use crate::klikit;
 
 /// klikit, as a sender: it delivers until it gets a 2xx within 10 seconds, and tries again after growing pauses.
 ///
@@ -72,18 +73,11 @@ pub enum Answer {
 impl FakeKlikit {
     /// The pauses after failed attempts in an older text of klikit's: 30 seconds, 2 minutes, 10 minutes, and 1, 6 and 24 hours. Then
     /// the delivery is given up.
-    pub const PAUSES: [Duration; 6] = [
-        Duration::from_secs(30),
-        Duration::from_secs(2 * 60),
-        Duration::from_secs(10 * 60),
-        Duration::from_secs(60 * 60),
-        Duration::from_secs(6 * 60 * 60),
-        Duration::from_secs(24 * 60 * 60),
-    ];
+    pub const PAUSES: [Duration; 6] = klikit::PAUSES;
 
     /// With [klikit's pauses](Self::PAUSES), and 10 seconds for an answer.
     pub fn new() -> Self {
-        Self { pauses: Self::PAUSES.to_vec(), timeout: Duration::from_secs(10) }
+        Self { pauses: Self::PAUSES.to_vec(), timeout: klikit::TIMEOUT }
     }
 
     /// With other pauses, as many as there are to be retries.

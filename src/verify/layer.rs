@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     keyring::Keyring,
+    klikit,
     secret::{SecretError, WebhookSecret},
 };
 
@@ -45,7 +46,7 @@ impl KlikitVerifyLayer {
 
     /// The [`body_deadline`](Self::body_deadline) unless set: 10 seconds, after which klikit counts a delivery as failed
     /// ("Webhook retries" in its developer documentation).
-    pub const DEFAULT_BODY_DEADLINE: Duration = Duration::from_secs(10);
+    pub const DEFAULT_BODY_DEADLINE: Duration = klikit::TIMEOUT;
 
     /// The [`buffer_budget`](Self::buffer_budget) unless set: 64 MiB.
     pub const DEFAULT_BUFFER_BUDGET: usize = 64 * 1024 * 1024;

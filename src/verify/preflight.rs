@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use super::KlikitVerifyLayer;
-use crate::preflight::{KLIKIT_WAITS, PreflightError, ProblemKind, Problems};
+use crate::{
+    klikit,
+    preflight::{PreflightError, ProblemKind, Problems},
+};
 
 /// In bytes, somewhat more than the largest batch that is known, of six large orders.
 const LARGEST_BATCH: usize = 160 * 1024;
@@ -37,7 +40,8 @@ impl KlikitVerifyLayer {
         problems.check(config.body_limit < LARGEST_BATCH, ProblemKind::BodyLimitTooLow);
         problems.check(config.budget.limit() < config.body_limit, ProblemKind::BufferBudgetTooLow);
         problems.check(config.body_deadline.is_zero(), ProblemKind::BodyDeadlineZero);
-        problems.check(config.body_deadline > KLIKIT_WAITS, ProblemKind::BodyDeadlineTooLong);
+        // All of the time may be a body's: there is no answer that klikit would take when it has not come by then.
+        problems.check(config.body_deadline > klikit::TIMEOUT, ProblemKind::BodyDeadlineTooLong);
         let is_below_a_second = |tolerance| tolerance < Duration::from_secs(1);
         problems.check(config.timestamped.is_some_and(is_below_a_second), ProblemKind::ToleranceTooShort);
         problems.into_result()

@@ -144,12 +144,46 @@ async fn decompressed_by_a_layer_that_leaves_no_trace() {
     assert_unknown(&headers, &body);
 }
 
-#[test]
-fn decompressed_by_a_layer_that_keeps_the_headers() {
-    for coding in ["gzip", "x-gzip", "GZIP", "deflate", "br", "zstd"] {
-        let headers = with(head(b"what klikit signed"), header::CONTENT_ENCODING, coding);
-        assert_shown(&headers, BODY.as_bytes(), Cause::BodyDecompressed);
+/// As Express's body-parser does: the head says what came, and the body is what was inside.
+#[tokio::test]
+async fn decompressed_by_a_layer_that_keeps_the_headers() {
+    const ZLIB: &str = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
+    const UNZLIB: &str = "import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))";
+    const BROTLI: &str = "process.stdout.write(require('zlib').brotliCompressSync(require('fs').readFileSync(0)))";
+    const UNBROTLI: &str = "process.stdout.write(require('zlib').brotliDecompressSync(require('fs').readFileSync(0)))";
+    type Line = &'static [&'static str];
+    let cases: [(&str, Line, Line); 6] = [
+        ("gzip", &["gzip", "-c"], &["gunzip", "-c"]),
+        ("x-gzip", &["gzip", "-c"], &["gunzip", "-c"]),
+        ("GZIP", &["gzip", "-c"], &["gunzip", "-c"]),
+        ("deflate", &["python3", "-c", ZLIB], &["python3", "-c", UNZLIB]),
+        ("br", &["node", "-e", BROTLI], &["node", "-e", UNBROTLI]),
+        ("zstd", &["zstd", "-c"], &["zstd", "-dc"]),
+    ];
+    for (coding, pack, unpack) in cases {
+        let packed = run(pack, MIXED.as_bytes());
+        let unpacker = from_fn(async |request: Request, next: Next| {
+            let (parts, body) = request.into_parts();
+            let packed = to_bytes(body, 1 << 20).await.unwrap();
+            next.run(Request::from_parts(parts, run(unpack, &packed).into())).await
+        });
+        for headers in [signed(SECRET, &packed), head(&packed)] {
+            let headers = with(headers, header::CONTENT_ENCODING, coding);
+            let (headers, body) = through(unpacker.clone(), headers, packed.clone()).await;
+            assert_eq!(body, MIXED);
+            let diagnosis = assert_shown(&headers, &body, Cause::BodyDecompressed);
+            for part in [&*format!(": {} (", coding.to_lowercase()), "outside of whatever unpacks the body"] {
+                assert!(diagnosis.to_string().contains(part), "{diagnosis}");
+            }
+        }
+        // Nothing is wrong with what nobody has unpacked.
+        let headers = with(signed(SECRET, &packed), header::CONTENT_ENCODING, coding);
+        assert_proven(&headers, &packed, Cause::Verifies);
     }
+}
+
+#[test]
+fn a_label_that_says_nothing_of_compression_is_no_cause() {
     for coding in ["identity", "", "gzip, br", "other"] {
         assert_unknown(&with(head(b"what klikit signed"), header::CONTENT_ENCODING, coding), BODY.as_bytes());
     }

@@ -9,6 +9,8 @@ mod forgeries;
 mod headers;
 mod kit;
 mod measured;
+#[path = "../support/random.rs"]
+mod random;
 mod reencoded;
 mod report;
 mod secrets;

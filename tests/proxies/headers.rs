@@ -15,7 +15,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_header_that_is_set_to_nothing_is_dropped() {
-    let receiver = Receiver::default();
+    let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     let Some(nginx) = Nginx::in_front_of(address, &[r#"proxy_set_header x-klikit-signature """#]) else { return };
     assert_eq!(send(nginx.address(), &sample()).await, 403);
@@ -26,12 +26,12 @@ async fn a_header_that_is_set_to_nothing_is_dropped() {
 
 #[tokio::test]
 async fn an_event_id_that_is_dropped_is_missed_although_the_signature_holds() {
-    let receiver = Receiver::default();
+    let (receiver, _guard) = Receiver::listening();
     let without_id = r#"proxy_set_header x-klikit-event-id """#;
     let address = serve(receiver.route(verify())).await;
     let Some(nginx) = Nginx::in_front_of(address, &[without_id]) else { return };
     assert_eq!(send(nginx.address(), &sample()).await, 400);
-    assert_eq!(receiver.take_refused().rejected, Some(MissingEventId));
+    receiver.take_refused().assert_logged(MissingEventId, Cause::EventIdMissing, Certainty::Shown);
 
     let lenient = serve(receiver.route(verify().allow_missing_event_id())).await;
     let Some(nginx) = Nginx::in_front_of(lenient, &[without_id]) else { return };
@@ -43,7 +43,7 @@ async fn an_event_id_that_is_dropped_is_missed_although_the_signature_holds() {
 
 #[tokio::test]
 async fn headers_that_are_not_passed_on_are_all_missed() {
-    let receiver = Receiver::default();
+    let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     let Some(nginx) = Nginx::in_front_of(address, &["proxy_pass_request_headers off"]) else { return };
     assert_eq!(send(nginx.address(), &sample()).await, 403);
@@ -64,7 +64,7 @@ fn underscored() -> (HeaderName, tower_klikit::testing::SignedDelivery) {
 
 #[tokio::test]
 async fn a_name_with_underscores_is_dropped() {
-    let receiver = Receiver::default();
+    let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
     let (name, delivery) = underscored();
@@ -77,7 +77,7 @@ async fn a_name_with_underscores_is_dropped() {
 /// Something in front adds it to what has it already, and nginx passes both on.
 #[tokio::test]
 async fn a_header_that_comes_twice_is_refused() {
-    let receiver = Receiver::default();
+    let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
     let delivery = sample();
@@ -91,7 +91,7 @@ async fn a_header_that_comes_twice_is_refused() {
 /// In one line, as RFC 9110, section 5.3, lets a proxy write what came in two.
 #[tokio::test]
 async fn two_headers_in_one_line_are_refused() {
-    let receiver = Receiver::default();
+    let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     let joined = r#"proxy_set_header x-klikit-signature "$http_x_klikit_signature, $http_x_klikit_signature""#;
     let Some(nginx) = Nginx::in_front_of(address, &[joined]) else { return };
@@ -102,7 +102,7 @@ async fn two_headers_in_one_line_are_refused() {
 /// `proxy_set_header` replaces, so a header that comes from a variable is still one.
 #[tokio::test]
 async fn a_header_that_is_set_again_is_still_one() {
-    let receiver = Receiver::default();
+    let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     let again = "proxy_set_header x-klikit-signature $http_x_klikit_signature";
     let Some(nginx) = Nginx::in_front_of(address, &[again]) else { return };

@@ -1,5 +1,5 @@
 //! What a real proxy does to klikit's deliveries, and what the receiver can say of it.
-#![cfg(all(feature = "diagnose", feature = "testing"))]
+#![cfg(all(feature = "diagnose", feature = "testing", feature = "tracing"))]
 
 mod bodies;
 #[path = "../support/deliveries.rs"]
@@ -7,6 +7,8 @@ mod bodies;
 mod deliveries;
 mod gzip;
 mod headers;
+#[path = "../support/log.rs"]
+mod log;
 mod passing;
 mod receiver;
 mod sender;

@@ -14,7 +14,7 @@ use crate::{
 
 #[tokio::test]
 async fn every_sample_passes_over_both_versions_buffered_or_not() {
-    let receiver = Receiver::default();
+    let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     for (version, expected) in [("1.0", Version::HTTP_10), ("1.1", Version::HTTP_11)] {
         for buffered in ["on", "off"] {
@@ -43,7 +43,7 @@ async fn every_sample_passes_over_both_versions_buffered_or_not() {
 
 #[tokio::test]
 async fn what_was_altered_is_refused_and_nothing_is_made_up_about_it() {
-    let receiver = Receiver::default();
+    let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
     assert_eq!(send(nginx.address(), &sample().altered()).await, 403);

@@ -22,8 +22,9 @@ use tower_klikit::{
     Keyring, KlikitVerifyLayer, Rejection, RejectionKind, WebhookSecret,
     diagnose::{Cause, Certainty, diagnose},
 };
+use tracing::subscriber::DefaultGuard;
 
-use crate::{PATH, deliveries};
+use crate::{PATH, deliveries, log::Log};
 
 /// One request, as it stood before the verify layer.
 #[derive(Debug, Clone)]
@@ -34,15 +35,31 @@ pub(crate) struct Arrival {
     pub(crate) body: Bytes,
     /// By the layer. `None`: it was let through.
     pub(crate) rejected: Option<RejectionKind>,
+    /// The warnings that were logged meanwhile.
+    pub(crate) logged: String,
 }
 
 impl Arrival {
+    /// For a cause that the log names, and that is found in what came too.
     #[track_caller]
     pub(crate) fn assert_rejected(&self, rejected: RejectionKind, cause: Cause, certainty: Certainty) {
-        assert_eq!(self.rejected, Some(rejected), "{:?}", self.headers);
+        self.assert_logged(rejected, cause, certainty);
         self.assert_cause(cause, certainty);
     }
 
+    /// For a cause that the log names.
+    #[track_caller]
+    pub(crate) fn assert_logged(&self, rejected: RejectionKind, cause: Cause, certainty: Certainty) {
+        assert_eq!(self.rejected, Some(rejected), "{:?}", self.headers);
+        let [line] = &self.logged.lines().collect::<Vec<_>>()[..] else { panic!("{}", self.logged) };
+        for (field, value) in
+            [("reason", rejected.as_str()), ("cause", cause.as_str()), ("certainty", certainty.as_str())]
+        {
+            assert!(line.contains(&format!("{field}={value:?}")), "{field}: {value}: {line}");
+        }
+    }
+
+    /// Of what came.
     #[track_caller]
     pub(crate) fn assert_cause(&self, cause: Cause, certainty: Certainty) {
         let diagnosis = diagnose(&keyring(), &self.headers, &self.body);
@@ -50,8 +67,11 @@ impl Arrival {
     }
 }
 
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Receiver(Arc<Mutex<Seen>>);
+#[derive(Clone, Default)]
+pub(crate) struct Receiver {
+    seen: Arc<Mutex<Seen>>,
+    log: Log,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -60,6 +80,13 @@ struct Seen {
 }
 
 impl Receiver {
+    /// Hears what is logged on this thread until the guard is dropped.
+    pub(crate) fn listening() -> (Self, DefaultGuard) {
+        let receiver = Self::default();
+        let guard = receiver.log.listen();
+        (receiver, guard)
+    }
+
     /// The handler behind a verify layer: other layers can be put around it.
     pub(crate) fn route(&self, verify: KlikitVerifyLayer) -> MethodRouter {
         self.around(self.handler().layer(verify))
@@ -68,7 +95,7 @@ impl Receiver {
     /// The handler alone.
     pub(crate) fn handler(&self) -> MethodRouter {
         async fn handle(State(receiver): State<Receiver>, body: Bytes) {
-            receiver.0.lock().unwrap().handled.push(body);
+            receiver.seen.lock().unwrap().handled.push(body);
         }
         post(handle).with_state(self.clone())
     }
@@ -81,7 +108,7 @@ impl Receiver {
     /// What came since the last look, one request, and what the handler saw of it.
     #[track_caller]
     pub(crate) fn take(&self) -> (Arrival, Option<Bytes>) {
-        let Seen { mut arrivals, mut handled } = mem::take(&mut *self.0.lock().unwrap());
+        let Seen { mut arrivals, mut handled } = mem::take(&mut *self.seen.lock().unwrap());
         assert!(arrivals.len() == 1 && handled.len() <= 1, "{} came, {} were handled", arrivals.len(), handled.len());
         (arrivals.remove(0), handled.pop())
     }
@@ -96,7 +123,7 @@ impl Receiver {
 
     #[track_caller]
     pub(crate) fn assert_nothing_came(&self) {
-        assert!(self.0.lock().unwrap().arrivals.is_empty());
+        assert!(self.seen.lock().unwrap().arrivals.is_empty());
     }
 }
 
@@ -112,7 +139,8 @@ async fn keep(State(receiver): State<Receiver>, request: Request, next: Next) ->
     let response = next.run(Request::from_parts(parts, Body::new(body))).await;
     let rejected = response.extensions().get().map(Rejection::kind);
     let body = mem::take(&mut *bytes.lock().unwrap()).into();
-    receiver.0.lock().unwrap().arrivals.push(Arrival { version, headers, body, rejected });
+    let logged = receiver.log.taken();
+    receiver.seen.lock().unwrap().arrivals.push(Arrival { version, headers, body, rejected, logged });
     response
 }
 
@@ -124,9 +152,9 @@ pub(crate) async fn serve(route: MethodRouter) -> SocketAddr {
     address
 }
 
-/// With the secret of the samples.
+/// With the secret of the samples. It names one cause a second.
 pub(crate) fn verify() -> KlikitVerifyLayer {
-    KlikitVerifyLayer::with_keyring(keyring())
+    KlikitVerifyLayer::with_keyring(keyring()).explain_mismatches()
 }
 
 fn keyring() -> Keyring {

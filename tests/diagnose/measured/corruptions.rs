@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Deed, outside_of_strings, random::Random};
-use crate::kit::{signature, with_signature};
+use super::{Deed, outside_of_strings};
+use crate::{
+    kit::{signature, with_signature},
+    random::Random,
+};
 
 /// What nobody may find a cause for, unless by chance it is what one of the causes says.
 pub(super) const CORRUPTIONS: [(&str, Deed); 16] = [
@@ -20,7 +23,7 @@ pub(super) const CORRUPTIONS: [(&str, Deed); 16] = [
     ("bytes inserted", |random, case| {
         for _ in 0..=random.below(3) {
             let at = random.below(case.body.len() + 1);
-            case.body.insert(at, random.byte());
+            case.body.insert(at, byte(random));
         }
     }),
     ("bytes deleted", |random, case| {
@@ -35,7 +38,7 @@ pub(super) const CORRUPTIONS: [(&str, Deed); 16] = [
     }),
     ("bytes replaced", |random, case| {
         let at = random.below(case.body.len());
-        case.body[at] = random.byte();
+        case.body[at] = byte(random);
     }),
     ("the body cut off", |random, case| case.body.truncate(random.below(case.body.len()))),
     ("the body cut off in front", |random, case| drop(case.body.drain(..random.below(case.body.len())))),
@@ -98,12 +101,18 @@ pub(super) const CORRUPTIONS: [(&str, Deed); 16] = [
     ("a secret's character changed", |random, case| {
         let at = random.below(case.configured.len());
         match random.below(3) {
-            0 => case.configured[at] = random.byte(),
+            0 => case.configured[at] = byte(random),
             1 => drop(case.configured.remove(at)),
-            _ => case.configured.insert(at, random.byte()),
+            _ => case.configured.insert(at, byte(random)),
         }
     }),
 ];
+
+/// Most of what people type, and all else too.
+fn byte(random: &mut Random) -> u8 {
+    let all = u8::try_from(random.below(256)).unwrap();
+    if random.below(2) == 0 { all } else { random.of(b" \n\t\r\"'\\/=,:{}[]0123456789abcdefABC.") }
+}
 
 fn write_shuffled(value: &mut Value, random: &mut Random, out: &mut String) {
     match value {
