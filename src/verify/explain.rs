@@ -123,7 +123,7 @@ fn forms(timestamped: bool) -> Forms {
 /// A search for a cause. It takes some milliseconds, for which whatever else the executor's thread serves is not to wait.
 pub(super) enum Search {
     Aside(JoinHandle<Explained>),
-    Over(Option<Explained>),
+    Over(Box<Option<Explained>>),
 }
 
 impl Search {
@@ -131,7 +131,7 @@ impl Search {
         match Handle::try_current() {
             Ok(runtime) => Self::Aside(runtime.spawn_blocking(search)),
             // A body that is there at once needs no runtime otherwise.
-            Err(_) => Self::Over(Some(search())),
+            Err(_) => Self::Over(Box::new(Some(search()))),
         }
     }
 
