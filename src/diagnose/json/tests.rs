@@ -165,3 +165,11 @@ fn an_order_of_samples_is_told_from_a_documented_one() {
     }
     assert_eq!((of_samples, orders.len()), (2, 6));
 }
+
+#[test]
+fn what_php_emptied_is_told_from_a_list_by_its_name() {
+    let received = r#"{"a":[],"lists":[],"cart":[],"b" : [] ,"text":":[]","c":[[]],"d":[1],"e":":[]"}"#;
+    let restored = r#"{"a":{},"lists":[],"cart":[],"b" : {} ,"text":":[]","c":[[]],"d":[1],"e":":[]"}"#;
+    assert_eq!(objects_restored(received), restored);
+    assert!(matches!(objects_restored(r#"{"lists":[],"a":{}}"#), Cow::Borrowed(_)));
+}
