@@ -172,4 +172,6 @@ fn what_php_emptied_is_told_from_a_list_by_its_name() {
     let restored = r#"{"a":{},"lists":[],"cart":[],"b" : {} ,"text":":[]","c":[[]],"d":[1],"e":":[]"}"#;
     assert_eq!(objects_restored(received), restored);
     assert!(matches!(objects_restored(r#"{"lists":[],"a":{}}"#), Cow::Borrowed(_)));
+    // Few are tried, since they are tried before all others.
+    assert_eq!(texts(r#"{"b":1,"a":[]}"#).iter().filter(|text| text.contains("{}")).count(), 1);
 }
