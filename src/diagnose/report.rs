@@ -12,7 +12,10 @@ use crate::{
     event::EventId,
     header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
     klikit,
-    signature::{Signature, SigningKey},
+    signature::{
+        SigningKey,
+        stamp::{NearlyStamp, Stamp},
+    },
 };
 
 /// Of the values of headers that are shown as they came, but for id and type.
@@ -20,9 +23,6 @@ const MAX_VALUE: usize = 100;
 
 /// Of the digits of a signature's digest: enough to tell it from another, and too few to go by in anything else.
 const SHOWN_DIGITS: usize = 8;
-
-/// Of the time in the older form. In milliseconds it has as many.
-const MAX_TIME: usize = 13;
 
 /// Of a digest, by which it is told. Fewer are nobody's signature.
 const TELLING_DIGITS: usize = 16;
@@ -78,7 +78,7 @@ impl SupportReport {
             diagnosis: diagnosis.clone(),
             answer: Answer::NotSaid,
             headers: shapes.into_iter().map(shape).collect(),
-            time: headers.get(SIGNATURE).and_then(|value| time_in(value.as_bytes())).map(str::to_owned),
+            time: headers.get(SIGNATURE).and_then(|value| time_in(value.as_bytes())),
             body: shape_of_body(body, headers),
         }
     }
@@ -176,13 +176,12 @@ fn shape_of_signature(value: &[u8]) -> String {
     shape
 }
 
-/// Of `t=<seconds>,v1=<hex>`. What is not plainly a number is not told.
-fn time_in(value: &[u8]) -> Option<&str> {
-    let part = |name: &[u8]| value.split(|&byte| byte == b',').find_map(|part| part.trim_ascii().strip_prefix(name));
-    let time =
-        part(b"t=").filter(|time| (1..=MAX_TIME).contains(&time.len()) && time.iter().all(u8::is_ascii_digit))?;
-    Signature::from_hex(part(b"v1=")?).ok()?;
-    str::from_utf8(time).ok()
+/// Of klikit's older form, also where it is spelt in a way that is not accepted: it is all digits.
+fn time_in(value: &[u8]) -> Option<String> {
+    let prefix = Stamp::parse(value)
+        .map(|stamp| stamp.prefix)
+        .or_else(|| NearlyStamp::parse(value).map(|stamp| stamp.prefix))?;
+    Some(str::from_utf8(prefix.strip_suffix(b".")?).ok()?.to_owned())
 }
 
 fn start_of_digest(signature: &[u8]) -> String {

@@ -157,7 +157,7 @@ fn a_time_that_is_none_is_not_told() {
         format!("t=-1,v1={hex}"),
         format!("t=$(id),v1={hex}"),
         format!("t=1;id,v1={hex}"),
-        format!("t=17777777770000,v1={hex}"),
+        format!("t=177777777700000000000,v1={hex}"),
         format!("t=1777777777,v1={}", &hex[1..]),
         format!("t=1777777777,v0={hex}"),
         "t=1777777777".to_owned(),
