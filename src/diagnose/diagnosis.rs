@@ -81,8 +81,8 @@ impl Diagnosis {
         self.detail.as_deref()
     }
 
-    /// Whether all ways were tried, or all before the one that matched. If not, a cause may have been missed: to try the rest would
-    /// have cost [more than it may](super#what-it-costs).
+    /// Whether all ways were tried, or one matched. If not, a cause may have been missed: to try the rest would have cost
+    /// [more than it may](super#what-it-costs).
     pub fn tried_all(&self) -> bool {
         !self.ran_out
     }

@@ -1,6 +1,6 @@
 //! What the signature header may have been meant to say.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter};
 
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use ctutils::CtEq;
@@ -97,7 +97,9 @@ impl Readings {
         let mut all: Vec<_> = values.take(MAX_READINGS).flat_map(|value| Self::of_value(value, forms).all).collect();
         all.truncate(MAX_READINGS);
         for reading in &mut all {
-            reading.faults.insert(0, Cause::SignatureRepeated);
+            if reading.faults.first() != Some(&Cause::SignatureRepeated) {
+                reading.faults.insert(0, Cause::SignatureRepeated);
+            }
             reading.detail = None;
         }
         Self { all, shown: Some((Cause::SignatureRepeated, detail)) }
@@ -116,6 +118,10 @@ impl Readings {
                 all: vec![Reading { tag: Tag::Whole(signature), prefix, faults, detail: None }],
                 shown: fault.map(|fault| (fault, None)),
             };
+        }
+        let stamps = || split_before_times(value);
+        if stamps().nth(1).is_some() && stamps().all(|stamp| Stamp::parse(stamp).is_some()) {
+            return Self::of_several(stamps(), forms, Some("joined by commas".into()));
         }
         if let Some(NearlyStamp { signature, prefix, detail }) = NearlyStamp::parse(value) {
             let fault = Cause::SignatureTimestampMalformed;
@@ -166,6 +172,19 @@ impl Readings {
         };
         Self { all, shown: Some(shown) }
     }
+}
+
+/// Values of the older form, which have a comma of their own, that a proxy has joined.
+fn split_before_times(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    iter::from_fn(move || {
+        let value = rest?;
+        let next =
+            (1..value.len()).find(|&at| value[at - 1] == b',' && value[at..].trim_ascii_start().starts_with(b"t="));
+        let (this, behind) = value.split_at(next.unwrap_or(value.len()));
+        rest = next.map(|_| behind.trim_ascii_start());
+        Some(next.map_or(this, |at| &this[..at - 1]).trim_ascii())
+    })
 }
 
 /// Without white space and quotes at both ends.

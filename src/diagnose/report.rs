@@ -203,7 +203,13 @@ fn holds(text: &[u8], part: &[u8]) -> bool {
 /// Whether a signature header has it, in hex or base64, whatever is around it, or the start of it.
 fn is_sent_as_signature(digest: &[u8], headers: &HeaderMap) -> bool {
     let hex = hex(digest);
-    let in_base64 = [Base64Unpadded::encode_string(digest), Base64UrlUnpadded::encode_string(digest)];
+    let in_base64 = [
+        Base64Unpadded::encode_string(digest),
+        Base64UrlUnpadded::encode_string(digest),
+        // Of the digits that fill its groups: a newline may be behind them.
+        Base64Unpadded::encode_string(&hex.as_bytes()[..63]),
+        Base64Unpadded::encode_string(&hex.to_ascii_uppercase().as_bytes()[..63]),
+    ];
     let is_of_it = |run: &[u8]| {
         let run = run.to_ascii_lowercase();
         holds(&run, hex.as_bytes()) || (run.len() >= TELLING_DIGITS && holds(hex.as_bytes(), &run))

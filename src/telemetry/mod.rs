@@ -128,6 +128,11 @@ fn not_answered(Subject { event_id, tenant }: Subject<'_>, elapsed: Duration) {
     );
 }
 
+/// Of a delivery whose cause was still looked for.
+fn refused_unheard(Subject { event_id, tenant }: Subject<'_>, reason: &'static str) {
+    warn!(target: VERIFY, event_id, tenant, reason, "refused a delivery that was given up before it was answered");
+}
+
 /// Nobody knows who has sent it.
 fn not_received(Subject { event_id, tenant }: Subject<'_>, bytes: usize, elapsed: Duration) {
     warn!(target: VERIFY, event_id, tenant, bytes, ?elapsed,

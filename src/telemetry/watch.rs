@@ -39,6 +39,8 @@ struct Watched {
 enum Stage {
     /// There is no verdict yet.
     Unverified,
+    /// It is refused for this reason, and waits for its answer.
+    Refused(&'static str),
     /// It waits for its answer.
     Verified,
     /// It has its answer.
@@ -136,6 +138,13 @@ impl Watch {
         }
     }
 
+    /// It will be rejected, and may be given up before that.
+    pub(crate) fn refused(&mut self, reason: &'static str) {
+        if let Some(watched) = &mut self.0 {
+            watched.stage = Stage::Refused(reason);
+        }
+    }
+
     pub(crate) fn rejected(&mut self, refusal: &Refusal<'_>) {
         if let Some(watched) = &mut self.0 {
             watched.rejected(refusal);
@@ -223,16 +232,21 @@ impl Watched {
 
     #[cold]
     fn rejected(&mut self, refusal: &Refusal<'_>) {
+        self.record_rejected(refusal.reason);
+        #[cfg(feature = "tracing")]
+        self.span.record("status", refusal.status.as_u16());
+        refusal.log(self.subject());
+        self.ended(Some(refusal.status));
+    }
+
+    fn record_rejected(&self, reason: &'static str) {
         #[cfg(feature = "tracing")]
         {
             self.record("rejected");
-            self.span.record("reason", refusal.reason);
-            self.span.record("status", refusal.status.as_u16());
+            self.span.record("reason", reason);
         }
-        refusal.log(self.subject());
-        self.ended(Some(refusal.status));
         #[cfg(feature = "metrics")]
-        super::metrics::rejected(refusal.reason, self.claimed.tenant.as_ref());
+        super::metrics::rejected(reason, self.claimed.tenant.as_ref());
     }
 
     #[cold]
@@ -292,20 +306,28 @@ impl Drop for Watched {
         let _entered = self.span.clone().entered();
         let elapsed = self.started.elapsed();
         let late = elapsed >= SLOW;
-        if self.stage == Stage::Unverified {
-            self.waited = elapsed.saturating_sub(self.hashed);
-            #[cfg(feature = "tracing")]
-            self.record("abandoned");
-            #[cfg(feature = "metrics")]
-            super::metrics::abandoned(self.claimed.tenant.as_ref());
-            if late {
-                super::not_received(self.subject(), self.bytes, elapsed);
+        match self.stage {
+            Stage::Over => {}
+            Stage::Unverified => {
+                self.waited = elapsed.saturating_sub(self.hashed);
+                #[cfg(feature = "tracing")]
+                self.record("abandoned");
+                #[cfg(feature = "metrics")]
+                super::metrics::abandoned(self.claimed.tenant.as_ref());
+                if late {
+                    super::not_received(self.subject(), self.bytes, elapsed);
+                }
             }
-        } else {
-            #[cfg(feature = "metrics")]
-            super::metrics::not_answered(elapsed);
-            if late {
-                super::not_answered(self.subject(), elapsed);
+            Stage::Refused(reason) => {
+                self.record_rejected(reason);
+                super::refused_unheard(self.subject(), reason);
+            }
+            Stage::Verified => {
+                #[cfg(feature = "metrics")]
+                super::metrics::not_answered(elapsed);
+                if late {
+                    super::not_answered(self.subject(), elapsed);
+                }
             }
         }
     }

@@ -1,8 +1,12 @@
 //! Why a delivery did not verify: for the log, now and then, and never for the wire.
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -32,6 +36,8 @@ pub(super) struct Explain {
     /// nothing by it.
     plain: Turn,
     mismatches: Turn,
+    /// A search that waits for its thread is not to be joined by others.
+    is_searching: AtomicBool,
 }
 
 /// What was found out about a refused delivery.
@@ -47,7 +53,7 @@ struct Turn(Mutex<Option<Instant>>);
 
 impl Explain {
     pub(super) fn new(candidates: Option<Keyring>) -> Self {
-        Self { candidates, plain: Turn::default(), mismatches: Turn::default() }
+        Self { candidates, plain: Turn::default(), mismatches: Turn::default(), is_searching: AtomicBool::new(false) }
     }
 
     /// Of a request whose head was refused, by a layer that does or does not accept the older form.
@@ -87,15 +93,18 @@ impl Explain {
         bytes: usize,
         body: impl FnOnce() -> Bytes,
     ) -> Option<Search> {
-        let due = bytes <= MAX_BODY && self.mismatches.take();
+        // Acquire and release: one search begins where the last has ended.
+        let due = bytes <= MAX_BODY && !self.is_searching.load(Ordering::Acquire) && self.mismatches.take();
         due.then(|| {
-            let (explain, secrets, headers, body) = (Arc::clone(self), Arc::clone(secrets), headers.clone(), body());
+            let searching = Searching::begin(Arc::clone(self));
+            let (secrets, headers, body) = (Arc::clone(secrets), headers.clone(), body());
             // Asked here, since a thread may have a log of its own.
             let reported = telemetry::reports_are_heard();
             // Of the event id the head was sound enough.
             let accepted = Accepted { forms: forms(timestamped), missing_event_id: true };
             Search::begin(move || {
-                let diagnosis = diagnose::of_delivery(&secrets, explain.candidates.as_ref(), accepted, &headers, &body);
+                let candidates = searching.0.candidates.as_ref();
+                let diagnosis = diagnose::of_delivery(&secrets, candidates, accepted, &headers, &body);
                 let report = reported.then(|| SupportReport::new(&diagnosis, &headers, &body));
                 Explained { diagnosis, report }
             })
@@ -128,19 +137,44 @@ pub(super) enum Search {
 
 impl Search {
     fn begin(search: impl FnOnce() -> Explained + Send + 'static) -> Self {
-        match Handle::try_current() {
-            Ok(runtime) => Self::Aside(runtime.spawn_blocking(search)),
-            // A body that is there at once needs no runtime otherwise.
-            Err(_) => Self::Over(Box::new(Some(search()))),
-        }
+        // A body that is there at once needs no runtime otherwise.
+        let Ok(runtime) = Handle::try_current() else { return Self::Over(Box::new(Some(search()))) };
+        // It panics where the system has no thread left. Who asked is answered all the same.
+        let aside = panic::catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(search)));
+        aside.map_or_else(|_| Self::Over(Box::default()), Self::Aside)
     }
 
-    /// `None` when the runtime is shutting down.
+    /// `None` when the runtime is shutting down, or has no thread for it.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Explained>> {
         Poll::Ready(match self {
             Self::Aside(search) => ready!(Pin::new(search).poll(cx)).ok(),
             Self::Over(explained) => explained.take(),
         })
+    }
+}
+
+/// Nobody is to hear of it any more.
+impl Drop for Search {
+    fn drop(&mut self) {
+        if let Self::Aside(search) = self {
+            search.abort();
+        }
+    }
+}
+
+/// While it is there, no other search begins.
+struct Searching(Arc<Explain>);
+
+impl Searching {
+    fn begin(explain: Arc<Explain>) -> Self {
+        explain.is_searching.store(true, Ordering::Relaxed);
+        Self(explain)
+    }
+}
+
+impl Drop for Searching {
+    fn drop(&mut self) {
+        self.0.is_searching.store(false, Ordering::Release);
     }
 }
 

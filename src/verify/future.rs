@@ -111,6 +111,9 @@ where
                             Err(mut rejection) => {
                                 let search =
                                     collect.explain(&mut rejection, &head.as_ref().expect(WAITING).parts.headers);
+                                if search.is_some() {
+                                    watch.refused(rejection.kind().as_str());
+                                }
                                 let config = collect.config();
                                 state.set(State::Reject { rejection, search, config });
                                 continue;

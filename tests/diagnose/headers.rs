@@ -86,6 +86,9 @@ fn the_signature_came_twice() {
     assert_proven(&with_signature(genuine(), format!("{hex},{hex}")), BODY.as_bytes(), Cause::SignatureRepeated);
     assert_shown(&with(genuine(), SIGNATURE, &hex), b"{}", Cause::SignatureRepeated);
     assert_shown(&with_signature(genuine(), format!("{hex}, {hex}")), b"{}", Cause::SignatureRepeated);
+    // Joined, and sent again.
+    let twice = with(with_signature(genuine(), format!("{hex},{hex}")), SIGNATURE, &hex);
+    assert!(assert_proven(&twice, BODY.as_bytes(), Cause::SignatureRepeated).also().is_empty());
 }
 
 #[test]
@@ -185,6 +188,21 @@ fn the_signature_has_nearly_the_older_form() {
     for value in [format!("t=,v1={hex}"), format!("t=-1,v1={hex}"), format!("t=1, v1={}", &hex[1..]), "t=1, v1=".into()]
     {
         assert_shown(&with_signature(genuine(), value), BODY.as_bytes(), Cause::SignatureMalformed);
+    }
+}
+
+/// Each of them has a comma of its own.
+#[test]
+fn signatures_of_the_older_form_are_joined() {
+    let (one, other) = (format!("t=1777777777,v1={}", stamped("1777777777")), format!("t=1,v1={}", "0".repeat(64)));
+    for value in
+        [format!("{one},{one}"), format!("{one}, {one}"), format!("{other} , {one}"), format!("{one},{other},{other}")]
+    {
+        let headers = with_signature(genuine(), value);
+        let diagnosis = Diagnostician::new(keyring(SECRET)).accept_timestamped().diagnose(&headers, BODY.as_bytes());
+        assert_found(&diagnosis, Cause::SignatureRepeated, Certainty::Proven);
+        assert!(diagnosis.also().is_empty(), "{diagnosis}");
+        assert_shown(&headers, b"{}", Cause::SignatureRepeated);
     }
 }
 

@@ -187,6 +187,8 @@ fn a_digest_that_is_the_signature_is_not_shown() {
         sent(&format!("{digest}00")),
         sent(&digest[..40]),
         sent(&Base64::encode_string(&bytes)),
+        sent(&Base64::encode_string(digest.as_bytes())),
+        sent(&Base64::encode_string(format!("{}\n", digest.to_uppercase()).as_bytes())),
         sent(&format!("sha256={}", Base64UrlUnpadded::encode_string(&bytes))),
         with(genuine.clone(), SIGNATURE, &digest),
         with(with(genuine.clone(), SIGNATURE, "none"), SIGNATURE, &format!("v1={}", digest.to_uppercase())),
