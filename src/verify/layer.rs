@@ -215,11 +215,12 @@ impl KlikitVerifyLayer {
     /// Looks for the cause when a delivery is refused for its signature or its event id, and logs it with what to do, in the line
     /// that warns of the refusal: see [`diagnose`](crate::diagnose). Not unless set.
     ///
-    /// One mismatch a second is looked at, whoever sent it and whatever tenant it is for, and none of a body over 64 KiB: a flood
-    /// of forged deliveries costs no more than that, at worst some tens of milliseconds of one thread in each second, and hides the
-    /// others meanwhile. The search runs on a thread for what blocks (`tokio::task::spawn_blocking`), and that one delivery is
-    /// answered when it ends. Each layer that was not cloned from another counts for itself. Beside that, one refusal a second is
-    /// explained that takes no hashing: by its headers, or by a body that did not come whole.
+    /// One mismatch a second is looked at, and one at a time, whoever sent it and whatever tenant it is for, and none of a body over
+    /// 64 KiB: a flood of forged deliveries costs no more than that, at worst some tens of milliseconds of one thread in each
+    /// second and [some megabytes](crate::diagnose#what-it-costs), and hides the others meanwhile. The search runs on a thread for
+    /// what blocks (`tokio::task::spawn_blocking`), and that one delivery is answered when it ends. Each layer that was not cloned
+    /// from another counts for itself. Beside that, one refusal a second is explained that takes no hashing: by its headers, or
+    /// by a body that did not come whole.
     ///
     /// [Candidates](Self::explain_mismatches_with) that were given before are still tried.
     ///
