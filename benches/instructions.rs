@@ -14,8 +14,9 @@ use std::{
 
 use support::{Case, run};
 
-/// Bytes, frames, and the most instructions beyond the hash, with nobody to listen: two in a hundred more than when the gate was set.
-const GATES: [(usize, usize, i64); 4] = [(1024, 1, 3550), (8192, 1, 3550), (1024, 4, 6300), (8192, 4, 6900)];
+/// Bytes, frames, and the most instructions beyond the hash, with nobody to listen. One binary's counts repeat; the same code in
+/// another folder, or beside other code, has had two in a hundred more or less, so the gates are that much above the most.
+const GATES: [(usize, usize, i64); 4] = [(1024, 1, 3550), (8192, 1, 3550), (1024, 4, 6350), (8192, 4, 7000)];
 
 const TIMES: usize = 200;
 
