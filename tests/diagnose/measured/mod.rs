@@ -3,7 +3,11 @@
 mod corruptions;
 mod faults;
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    io::{self, Write},
+};
 
 use http::{HeaderMap, header};
 use serde_json::Value;
@@ -229,20 +233,21 @@ fn measure(deeds: &[(&'static str, Deed)], right: Right, seed: u64, runs: usize)
 
 /// Prints the table, and the numbers of it all: runs, proven, shown, shown beside the reason, unknown, wrong.
 fn print(title: &str, tallies: &BTreeMap<&str, Tally>) -> [usize; 6] {
-    fn line(name: &str, [runs, proven, shown, beside, unknown, wrong]: [impl Display; 6]) {
-        println!("{name:<38} {runs:>6} {proven:>7} {shown:>6} {beside:>7} {unknown:>8} {wrong:>6}");
+    fn line(name: &str, [runs, proven, shown, beside, unknown, wrong]: [impl Display; 6]) -> String {
+        format!("{name:<38} {runs:>6} {proven:>7} {shown:>6} {beside:>7} {unknown:>8} {wrong:>6}\n")
     }
-    println!();
-    line(title, ["runs", "proven", "shown", "beside", "unknown", "wrong"]);
+    let mut table = line(title, ["runs", "proven", "shown", "beside", "unknown", "wrong"]);
     let mut all = [0; 6];
     for (name, Tally { runs, proven, shown, beside, unknown, wrong }) in tallies {
         let numbers = [*runs, *proven, *shown, *beside, *unknown, wrong.len()];
-        line(name, numbers);
+        table += &line(name, numbers);
         for (sum, part) in all.iter_mut().zip(numbers) {
             *sum += part;
         }
     }
-    line("all", all);
+    table += &line("all", all);
+    // Past what holds back the output of tests that pass: a number that nobody sees is no measurement.
+    let _ = write!(io::stderr(), "\n{table}");
     all
 }
 
