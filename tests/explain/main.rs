@@ -1,24 +1,24 @@
 //! With `explain_mismatches`, the log says why a delivery does not verify, now and then; the wire never does.
 #![cfg(all(feature = "diagnose", feature = "tracing"))]
 
-#[path = "support/log.rs"]
+#[path = "../support/log.rs"]
 mod log;
+mod search;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{Request, header::AUTHORIZATION};
 use http_body_util::Full;
 use log::Log;
 use support::{
-    BODY, Handler, SECRET,
+    BODY, SECRET,
     body::{Script, Step},
     send,
 };
 use tokio::time::advance;
-use tower::{Layer, ServiceExt};
 use tower_klikit::{
     Keyring, KlikitVerifyLayer, WebhookSecret,
     header::{EVENT_ID, SIGNATURE},
@@ -341,100 +341,6 @@ fn a_tenants_own_secrets_are_tried() {
         let lines = warnings(&log);
         assert!(lines[0].contains(r#"cause="secret_white_space""#) && lines[0].contains("bali-bites"), "{lines:?}");
     });
-}
-
-#[test]
-fn a_search_holds_up_nothing_else() {
-    logging(async |log| {
-        let answer = KlikitVerifyLayer::new(SECRET).explain_mismatches().layer(Handler::default()).oneshot(reencoded());
-        let mut answer = tokio_test::task::spawn(answer);
-        assert!(answer.poll().is_pending());
-        assert_eq!(warnings(&log).len(), 0);
-        assert_eq!(answer.await.unwrap().status(), 403);
-        assert!(warnings(&log)[0].contains(r#"cause="body_reencoded""#), "{:?}", warnings(&log));
-    });
-}
-
-/// A runtime whose only thread for what blocks is taken, until what is returned is dropped.
-fn busy_runtime() -> (tokio::runtime::Runtime, std::sync::mpsc::Sender<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
-    let (end, ended) = std::sync::mpsc::channel::<()>();
-    runtime.spawn_blocking(move || ended.recv());
-    (runtime, end)
-}
-
-#[test]
-fn one_search_waits_for_its_thread_and_no_other() {
-    let log = Log::default();
-    log.hear(LevelFilter::TRACE, FmtSpan::NONE, || {
-        let (runtime, end) = busy_runtime();
-        runtime.block_on(async {
-            let stack = KlikitVerifyLayer::new(SECRET).explain_mismatches().layer(Handler::default());
-            let mut first = tokio_test::task::spawn(stack.clone().oneshot(reencoded()));
-            assert!(first.poll().is_pending());
-            // Until there would be another turn.
-            tokio::time::sleep(Duration::from_millis(1001)).await;
-            let second = stack.clone().oneshot(reencoded()).now_or_never();
-            assert_eq!(second.expect("nobody looks for its cause").unwrap().status(), 403);
-            drop(end);
-            assert_eq!(first.await.unwrap().status(), 403);
-            assert_eq!(stack.oneshot(reencoded()).await.unwrap().status(), 403);
-        });
-    });
-    let explained: Vec<_> = warnings(&log).iter().map(|line| line.contains("cause=")).collect();
-    assert_eq!(explained, [false, true, true]);
-}
-
-#[test]
-fn a_refusal_is_told_of_when_its_sender_hangs_up_during_the_search() {
-    let log = Log::default();
-    log.hear(LevelFilter::TRACE, FmtSpan::CLOSE, || {
-        let (runtime, end) = busy_runtime();
-        runtime.block_on(async {
-            let stack = KlikitVerifyLayer::new(SECRET).explain_mismatches().layer(Handler::default());
-            let mut given_up = tokio_test::task::spawn(stack.clone().oneshot(reencoded()));
-            assert!(given_up.poll().is_pending());
-            drop(given_up);
-            drop(end);
-            tokio::time::sleep(Duration::from_millis(1001)).await;
-            stack.oneshot(reencoded()).await.unwrap();
-        });
-    });
-    let text = log.text();
-    let [refused, closed, ..] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
-    assert!(refused.contains(" WARN ") && refused.contains("given up before it was answered"), "{text}");
-    for line in [refused, closed] {
-        assert!(line.contains(r#"reason="signature_mismatch""#) && line.contains(r#"tenant="default""#), "{text}");
-    }
-    assert!(closed.contains(r#"verdict="rejected""#) && closed.contains("body_wait_ms=0"), "{text}");
-    assert!(warnings(&log)[1].contains("cause="), "{text}");
-}
-
-#[test]
-fn a_search_needs_no_runtime() {
-    let log = Log::default();
-    log.hear(LevelFilter::TRACE, FmtSpan::NONE, || {
-        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
-        let answer = layer.layer(Handler::default()).oneshot(reencoded()).now_or_never();
-        assert_eq!(answer.unwrap().unwrap().status(), 403);
-    });
-    assert!(warnings(&log)[0].contains(r#"cause="body_reencoded""#), "{:?}", warnings(&log));
-}
-
-#[test]
-fn a_refusal_is_answered_without_its_cause_when_the_runtime_ends() {
-    let log = Log::default();
-    log.hear(LevelFilter::TRACE, FmtSpan::NONE, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let ended = runtime.handle().clone();
-        runtime.shutdown_background();
-        let _entered = ended.enter();
-        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
-        let answer = layer.layer(Handler::default()).oneshot(reencoded()).now_or_never();
-        assert_eq!(answer.unwrap().unwrap().status(), 403);
-    });
-    let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
-    assert!(line.contains(r#"reason="signature_mismatch""#) && !line.contains("cause="), "{line}");
 }
 
 /// Of a setter that is called twice, and in either order.
