@@ -1,6 +1,6 @@
 //! The names of klikit's headers.
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The signature over the raw body, as 64 hex digits.
 pub const SIGNATURE: HeaderName = HeaderName::from_static(name::SIGNATURE);
@@ -10,6 +10,12 @@ pub const EVENT_ID: HeaderName = HeaderName::from_static(name::EVENT_ID);
 
 /// The name of the event. klikit does not sign it.
 pub const EVENT_TYPE: HeaderName = HeaderName::from_static(name::EVENT_TYPE);
+
+/// The value of a header that came once.
+pub(crate) fn only(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
 
 /// The same as texts, to match on.
 pub(crate) mod name {

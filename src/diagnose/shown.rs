@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, header};
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_LENGTH},
+};
 use serde::de::IgnoredAny;
 
 use super::{
@@ -12,7 +15,10 @@ use super::{
     packed::Packing,
     work::Work,
 };
-use crate::{event::EventId, header::EVENT_ID};
+use crate::{
+    event::EventId,
+    header::{EVENT_ID, only},
+};
 
 /// Of the event id. The signature comes first: an id is worth a word once that is sound.
 pub(super) fn event_id(headers: &HeaderMap) -> Option<Cause> {
@@ -87,8 +93,7 @@ fn is_only_labelled(coding: &str, body: &[u8]) -> bool {
 
 /// The one that is announced, if it is one.
 pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let length = lengths.next().filter(|_| lengths.next().is_none())?.as_bytes();
+    let length = only(headers, CONTENT_LENGTH)?.as_bytes();
     if !length.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -97,8 +102,7 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
 
 /// The only content coding, of those that change the body.
 fn coding(headers: &HeaderMap) -> Option<&'static str> {
-    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
-    let coding = codings.next().filter(|_| codings.next().is_none())?.as_bytes().trim_ascii();
+    let coding = only(headers, CONTENT_ENCODING)?.as_bytes().trim_ascii();
     ["gzip", "x-gzip", "deflate", "br", "zstd"].into_iter().find(|name| coding.eq_ignore_ascii_case(name.as_bytes()))
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     event::{Delivery, EventId, EventType},
-    header::name,
+    header::{EVENT_ID, EVENT_TYPE, name, only},
     keyring::Secrets,
     signature::Signature,
     telemetry::{Claimed, Known},
@@ -89,13 +89,10 @@ impl Claims {
 
     /// For the log, of a head that was refused.
     pub(super) fn claimed_by(headers: &HeaderMap) -> Claimed {
-        let once = |name| {
-            let mut values = headers.get_all(name).iter();
-            values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
-        };
+        let value = |name| only(headers, name).map(HeaderValue::as_bytes);
         Claimed {
-            event_id: once(name::EVENT_ID).and_then(EventId::parse),
-            event_type: once(name::EVENT_TYPE).and_then(EventType::parse),
+            event_id: value(EVENT_ID).and_then(EventId::parse),
+            event_type: value(EVENT_TYPE).and_then(EventType::parse),
             tenant: None,
         }
     }
