@@ -3,7 +3,7 @@
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
 
-use super::cause::Cause;
+use super::{base64, cause::Cause};
 use crate::secret::{WebhookSecret, peel};
 
 /// How many layers of quotes, white space and the like are taken off.
@@ -121,7 +121,9 @@ impl Found {
     fn decoded(&mut self, text: &[u8], taken_off: &[Fault]) {
         let Ok(text) = str::from_utf8(text) else { return };
         let text = text.trim();
-        for (bytes, encoding) in from_hex(text).map(|bytes| (bytes, "hex")).into_iter().chain(from_base64(text)) {
+        let texts = [(from_hex(text), "hex"), (base64::decode(text), "base64")];
+        for (bytes, encoding) in texts {
+            let Some(bytes) = bytes else { continue };
             let faults = [taken_off, &[(Cause::SecretEncoded, encoding)]].concat();
             self.add(bytes.clone(), &faults);
             // `echo secret | base64` encodes a line.
@@ -241,18 +243,4 @@ fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
         bytes.push(u8::try_from(value(high)? * 16 + value(low)?).ok()?);
     }
     Some(bytes)
-}
-
-fn from_base64(text: &str) -> Option<(Zeroizing<Vec<u8>>, &'static str)> {
-    let mut bytes = Zeroizing::new(vec![0; text.len()]);
-    type Decode = for<'a> fn(&str, &'a mut [u8]) -> Result<&'a [u8], base64ct::Error>;
-    let alphabets: [Decode; 4] = [
-        |text, bytes| Base64::decode(text, bytes),
-        |text, bytes| Base64Unpadded::decode(text, bytes),
-        |text, bytes| Base64Url::decode(text, bytes),
-        |text, bytes| Base64UrlUnpadded::decode(text, bytes),
-    ];
-    let len = alphabets.iter().find_map(|decode| decode(text, &mut bytes).ok().map(<[u8]>::len))?;
-    bytes.truncate(len);
-    Some((bytes, "base64"))
 }

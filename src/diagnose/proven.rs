@@ -98,15 +98,10 @@ fn without_hmac(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<Dia
                 return None;
             }
             let digest = Sha256::new().chain_update(first).chain_update(second).finalize();
-            let reading = reading_of(search.readings, &Signature::from_bytes(digest.into()))?;
+            let reading = search.readings.position(&[], &Signature::from_bytes(digest.into()))?;
             Some(of_secret(search, reading, &[Cause::SignedWithoutHmac], detail.into(), held))
         })
     })
-}
-
-/// Which reading of the header this tag is, of those over the body alone.
-fn reading_of(readings: &Readings, signature: &Signature) -> Option<usize> {
-    readings.all.iter().position(|reading| reading.prefix.is_empty() && reading.matches(signature))
 }
 
 fn as_text(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
@@ -142,6 +137,6 @@ pub(super) fn without_secret(readings: &Readings, body: &[u8], work: &mut Work) 
     let plain = Signature::from_bytes(Sha256::digest(body).into());
     let tags =
         [(plain, "plain SHA-256 of the body"), (SigningKey::new(b"").sign(body), "HMAC-SHA256 with an empty secret")];
-    let detail = tags.into_iter().find_map(|(tag, detail)| reading_of(readings, &tag).map(|_| detail))?;
+    let detail = tags.into_iter().find_map(|(tag, detail)| readings.position(&[], &tag).map(|_| detail))?;
     Some(Diagnosis::shown(Cause::SignedWithoutSecret, Some(detail.into())))
 }

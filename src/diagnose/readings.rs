@@ -2,11 +2,10 @@
 
 use std::{borrow::Cow, iter};
 
-use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use ctutils::CtEq;
 use http::HeaderMap;
 
-use super::cause::Cause;
+use super::{base64, cause::Cause};
 use crate::{
     header,
     signature::{
@@ -46,7 +45,7 @@ impl Reading {
         Self { tag, prefix: Box::default(), faults, detail: None }
     }
 
-    pub(super) fn matches(&self, signature: &Signature) -> bool {
+    fn matches(&self, signature: &Signature) -> bool {
         match &self.tag {
             Tag::Whole(whole) => whole == signature,
             Tag::Start(start) => {
@@ -119,9 +118,13 @@ impl Readings {
                 shown: fault.map(|fault| (fault, None)),
             };
         }
-        let stamps = || split_before_times(value);
-        if stamps().nth(1).is_some() && stamps().all(|stamp| Stamp::parse(stamp).is_some()) {
-            return Self::of_several(stamps(), forms, Some("joined by commas".into()));
+        // A proxy may join what came more than once (RFC 9110, section 5.3).
+        let parts = || joined(value);
+        let all = |is_one: fn(&[u8]) -> bool| parts().all(is_one);
+        if parts().nth(1).is_some()
+            && (all(|part| Signature::from_hex(part).is_ok()) || all(|part| Stamp::parse(part).is_some()))
+        {
+            return Self::of_several(parts(), forms, Some("joined by commas".into()));
         }
         if let Some(NearlyStamp { signature, prefix, detail }) = NearlyStamp::parse(value) {
             let fault = Cause::SignatureTimestampMalformed;
@@ -131,12 +134,12 @@ impl Readings {
                 shown: Some((fault, Some(detail.into()))),
             };
         }
-        let parts = || value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        if parts().nth(1).is_some() && parts().all(|part| Signature::from_hex(part).is_ok()) {
-            // A proxy may join what came more than once (RFC 9110, section 5.3).
-            return Self::of_several(parts(), forms, Some("joined by commas".into()));
-        }
         Self::of_wrapped(value)
+    }
+
+    /// Which of them this is the tag of, over a text behind this prefix.
+    pub(super) fn position(&self, prefix: &[u8], tag: &Signature) -> Option<usize> {
+        self.all.iter().position(|reading| *reading.prefix == *prefix && reading.matches(tag))
     }
 
     /// A tag in another writing, with something around it.
@@ -174,16 +177,15 @@ impl Readings {
     }
 }
 
-/// Values of the older form, which have a comma of their own, that a proxy has joined.
-fn split_before_times(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// What stands between commas. The older form has one of its own, before `v1=`.
+fn joined(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     iter::from_fn(move || {
         let value = rest?;
-        let next =
-            (1..value.len()).find(|&at| value[at - 1] == b',' && value[at..].trim_ascii_start().starts_with(b"t="));
-        let (this, behind) = value.split_at(next.unwrap_or(value.len()));
-        rest = next.map(|_| behind.trim_ascii_start());
-        Some(next.map_or(this, |at| &this[..at - 1]).trim_ascii())
+        let is_between = |&at: &usize| value[at] == b',' && !value[at + 1..].trim_ascii_start().starts_with(b"v1=");
+        let Some(comma) = (0..value.len()).find(is_between) else { return rest.take().map(<[u8]>::trim_ascii) };
+        rest = Some(&value[comma + 1..]);
+        Some(value[..comma].trim_ascii())
     })
 }
 
@@ -224,10 +226,8 @@ fn tags(text: &[u8]) -> Vec<(Tag, Option<Cause>)> {
 /// Of the tag, or of its hex text.
 fn from_base64(text: &[u8]) -> Option<Signature> {
     let text = str::from_utf8(text).ok().filter(|text| text.len() <= 96)?;
-    let bytes = [Base64::decode_vec, Base64Unpadded::decode_vec, Base64Url::decode_vec, Base64UrlUnpadded::decode_vec]
-        .iter()
-        .find_map(|decode| decode(text).ok())?;
-    match <[u8; 32]>::try_from(&*bytes) {
+    let bytes = base64::decode(text)?;
+    match <[u8; 32]>::try_from(&bytes[..]) {
         Ok(tag) => Some(Signature::from_bytes(tag)),
         Err(_) => Signature::from_hex(bytes.trim_ascii()).ok(),
     }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     keyring::KeyedSecret,
     secret::WebhookSecret,
-    signature::{Signature, Signing, SigningKey},
+    signature::{Signing, SigningKey},
 };
 
 /// A text that matched.
@@ -44,7 +44,7 @@ impl<'a> Search<'a> {
     pub(super) fn with_key(&self, key: &SigningKey, text: &[u8], work: &mut Work) -> Option<usize> {
         self.prefixes.iter().find_map(|prefix| {
             let affordable = work.spend(prefix.len() + text.len() + TAG);
-            affordable.then(|| find(self.readings, prefix, &key.sign_after(prefix, text))).flatten()
+            affordable.then(|| self.readings.position(prefix, &key.sign_after(prefix, text))).flatten()
         })
     }
 
@@ -74,7 +74,7 @@ impl<'a> Search<'a> {
                 let mut with = without.clone();
                 with.update(b"\n");
                 for (signing, newline) in [(without, false), (with, true)] {
-                    if let Some(reading) = find(self.readings, prefix, &signing.finish()) {
+                    if let Some(reading) = self.readings.position(prefix, &signing.finish()) {
                         return Some((Hit { secret, reading }, newline));
                     }
                 }
@@ -99,10 +99,6 @@ impl<'a> Search<'a> {
     }
 }
 
-fn find(readings: &Readings, prefix: &[u8], signature: &Signature) -> Option<usize> {
-    readings.all.iter().position(|reading| *reading.prefix == *prefix && reading.matches(signature))
-}
-
 pub(super) struct Pieces<'a> {
     readings: &'a Readings,
     signings: Vec<(usize, &'a [u8], Signing)>,
@@ -121,7 +117,7 @@ impl Pieces<'_> {
     pub(super) fn finish(self) -> Option<Hit> {
         let readings = self.readings;
         self.signings.into_iter().find_map(|(secret, prefix, signing)| {
-            find(readings, prefix, &signing.finish()).map(|reading| Hit { secret, reading })
+            readings.position(prefix, &signing.finish()).map(|reading| Hit { secret, reading })
         })
     }
 }
