@@ -157,6 +157,9 @@ fn the_signature_has_the_older_form() {
     assert_shown(&headers, b"{}", Cause::SignatureTimestamped);
     let other_time = with_signature(genuine(), format!("t=1777777778,v1={hex}"));
     assert_shown(&other_time, BODY.as_bytes(), Cause::SignatureTimestamped);
+    // A tag of the body alone is none of the body behind a time, though another header has that form.
+    let of_body = with_signature(genuine(), format!("t=1777777777,v1={}", signature(&genuine())));
+    assert_shown(&with(of_body, SIGNATURE, &"0".repeat(64)), BODY.as_bytes(), Cause::SignatureRepeated);
 }
 
 /// What the layer refuses although it accepts the older form: the spelling is at fault, with that form accepted or not.
