@@ -119,7 +119,7 @@ impl Checkpoints {
 }
 
 impl Drop for Checkpoints {
-    /// Waits for the thread: whoever closes the last connection then is the one who writes.
+    /// Waits for the thread, and so until its connection is closed.
     fn drop(&mut self) {
         self.begin = None;
         if let Some(thread) = self.thread.take() {

@@ -62,8 +62,8 @@ impl SqliteOptions {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         let schema = Schema::new(&self.table_prefix)?;
         let database = Database::open(path.as_ref(), schema, self.synchronous)?;
-        let reader = Reader::start(database.for_reading(), Arc::clone(&self.clock))?;
-        let (writer, _) = Writer::start(database, Arc::clone(&self.clock))?;
+        let (reader, reading) = Reader::start(database.for_reading(), Arc::clone(&self.clock))?;
+        let (writer, _) = Writer::start(database, reading, Arc::clone(&self.clock))?;
         Ok(SqliteStore { writer, reader })
     }
 }

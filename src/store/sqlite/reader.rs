@@ -31,15 +31,16 @@ struct Thread {
 }
 
 impl Reader {
-    /// The file is opened by the first call: a ledger alone needs no second connection.
-    pub(super) fn start(database: Database, clock: Clock) -> Result<Self, SqliteError> {
+    /// The file is opened by the first call: a ledger alone needs no second connection. What is returned beside it ends when the
+    /// file is closed.
+    pub(super) fn start(database: Database, clock: Clock) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, jobs) = mpsc::channel::<Job>();
         let mut thread = Thread { database, clock };
-        thread::Builder::new()
+        let handle = thread::Builder::new()
             .name("klikit-sqlite-read".into())
             .spawn(move || jobs.into_iter().for_each(|job| job(&mut thread)))
             .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
-        Ok(Self { queue })
+        Ok((Self { queue }, handle))
     }
 
     /// Has the thread run this in one transaction. A caller who has gone away before its turn leaves it undone.

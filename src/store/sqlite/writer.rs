@@ -49,10 +49,15 @@ pub(super) enum Call {
 }
 
 impl Writer {
-    pub(super) fn start(database: Database, clock: Clock) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
+    /// `reading` is the thread of the store that reads.
+    pub(super) fn start(
+        database: Database,
+        reading: thread::JoinHandle<()>,
+        clock: Clock,
+    ) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, calls) = mpsc::channel(QUEUE);
         let checkpoints = Checkpoints::start(database.for_reading(), Limits::default())?;
-        let thread = Thread { checkpoints, database, clock, purged: Vec::new() };
+        let thread = Thread { checkpoints, reading, database, clock, purged: Vec::new() };
         let handle = thread::Builder::new()
             .name("klikit-sqlite".into())
             .spawn(|| thread.run(calls))
@@ -121,8 +126,8 @@ where
 }
 
 struct Thread {
-    /// Dropped before the connection, which is to be the last one.
     checkpoints: Checkpoints,
+    reading: thread::JoinHandle<()>,
     database: Database,
     clock: Clock,
     /// Up to which key the table was purged on this round.
@@ -152,6 +157,10 @@ impl Thread {
             self.serve(&mut batch);
             self.look_after_log();
         }
+        // Whoever closes the last connection deletes the log, but of two who close theirs at once neither does.
+        drop(self.checkpoints);
+        let _ = self.reading.join();
+        drop(self.database);
     }
 
     fn serve(&mut self, batch: &mut Vec<Box<dyn Job>>) {

@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf, sync::mpsc as blocking, time::Duration};
 use super::*;
 use crate::{
     dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Token},
-    store::sqlite::{connection::Synchronous, schema::Schema},
+    store::sqlite::{connection::Synchronous, reader::Reader, schema::Schema},
 };
 
 const LEASE: Duration = Duration::from_secs(25);
@@ -17,11 +17,18 @@ struct Fixture {
 
 impl Fixture {
     fn new(name: &str) -> Self {
+        Self::beside(name, |database, clock| Reader::start(database.for_reading(), clock).unwrap().1)
+    }
+
+    /// Beside a thread that reads.
+    fn beside(name: &str, reading: impl FnOnce(&Database, Clock) -> thread::JoinHandle<()>) -> Self {
         let folder = std::env::temp_dir().join(format!("tower-klikit-{}-{name}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let database =
             Database::open(&folder.join("ledger.db"), Schema::new("klikit_").unwrap(), Synchronous::Full).unwrap();
-        let (writer, thread) = Writer::start(database, Arc::new(SystemTime::now)).unwrap();
+        let clock: Clock = Arc::new(SystemTime::now);
+        let reading = reading(&database, Arc::clone(&clock));
+        let (writer, thread) = Writer::start(database, reading, clock).unwrap();
         Self { folder, writer: Some(writer), thread: Some(thread) }
     }
 
@@ -168,6 +175,26 @@ async fn after_a_panic_calls_fail_and_do_not_hang() {
     assert_eq!(panics.await.unwrap().unwrap_err().kind(), SqliteErrorKind::Stopped);
     assert_eq!(waits.await.unwrap().unwrap_err().kind(), SqliteErrorKind::Stopped);
     assert_eq!(fixture.claim(2).await.unwrap().unwrap_err().kind(), SqliteErrorKind::Stopped);
+}
+
+#[test]
+fn the_file_is_closed_after_the_thread_that_reads_has_closed_it() {
+    let (end, ending) = blocking::channel::<PathBuf>();
+    let (seen, seeing) = blocking::channel();
+    let reads = move || {
+        let log = ending.recv().unwrap();
+        // Time for the other thread to do it wrong.
+        for _ in 0..100 {
+            seen.send(log.exists()).unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let mut fixture = Fixture::beside("closed", |_, _| thread::spawn(reads));
+    drop(fixture.writer.take());
+    end.send(fixture.folder.join("ledger.db-wal")).unwrap();
+    fixture.thread.take().unwrap().join().unwrap();
+    assert!(seeing.iter().all(|is_there| is_there));
+    assert!(!fixture.folder.join("ledger.db-wal").exists());
 }
 
 #[tokio::test]
