@@ -74,7 +74,7 @@ async fn a_file_that_was_deleted_is_noticed_and_made_anew() {
         assert_eq!(store.claim(&claim(2, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
         assert!(other.claim(&claim(2, 2), LEASE).await.unwrap() != ClaimOutcome::Claimed);
         drop((store, other));
-        folder.closed();
+        folder.closed_by_all();
         let store = folder.open();
         assert!(store.claim(&claim(2, 3), LEASE).await.unwrap() != ClaimOutcome::Claimed);
     }

@@ -58,9 +58,15 @@ impl Folder {
         self.connect().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     }
 
-    /// Waits until the store that was dropped has closed the file: the last connection deletes the log.
+    /// Waits until the one store that had the file, and was dropped, has closed it: the last connection deletes the log.
     pub(crate) fn closed(&self) {
         until("the log to be deleted", || !beside(&self.file(), "-wal").exists());
+    }
+
+    /// Waits until all the stores that had the file, and were dropped, have closed it. Of two that are closed at once neither
+    /// deletes the log, but nobody gets a file out of WAL mode while another has it open.
+    pub(crate) fn closed_by_all(&self) {
+        until("the file to be closed", || self.connect().pragma_update(None, "journal_mode", "DELETE").is_ok());
     }
 }
 
