@@ -1,6 +1,6 @@
 //! Files that are locked, full, read-only or gone: errors while it lasts, and recovery without a restart.
 
-use std::{env, fs, process::Command};
+use std::{env, fs, process::Command, thread, time::Duration};
 
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
@@ -42,6 +42,20 @@ async fn a_new_file_that_is_locked_is_an_error() {
     assert_eq!(SqliteStore::open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Busy);
     other.execute_batch("COMMIT").unwrap();
     folder.open();
+}
+
+/// As it is while a process that ends copies its log.
+#[test]
+fn a_new_file_is_waited_for_longer_than_a_call_waits() {
+    let folder = Folder::new();
+    let other = folder.connect();
+    other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (c)").unwrap();
+    let unlock = thread::spawn(move || {
+        thread::sleep(Duration::from_secs(1));
+        other.execute_batch("COMMIT").unwrap();
+    });
+    folder.open();
+    unlock.join().unwrap();
 }
 
 #[tokio::test]

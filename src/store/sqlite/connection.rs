@@ -20,6 +20,10 @@ use super::{
 /// together are well below the 2 s that a claim is given.
 const BUSY_FOR: Duration = Duration::from_millis(500);
 
+/// How long to wait for it when the store is opened, and nobody is waiting for an answer yet: a process that ends at the same time
+/// copies its log into the file, a hundred megabytes at worst.
+const START: Duration = Duration::from_secs(5);
+
 /// How often to look whether the lock is free. SQLite's own handler soon sleeps for 100 ms at a time, and never gets its turn
 /// when another process writes batch after batch.
 const BUSY_NAP: Duration = Duration::from_millis(1);
@@ -48,7 +52,12 @@ impl Database {
         let path = std::path::absolute(path).map_err(|error| SqliteError::because(SqliteErrorKind::File, error))?;
         let schema = Arc::new(schema);
         let mut database = Self { path, schema, synchronous, access: Access::Write, connection: None };
-        database.connection()?;
+        let started = Instant::now();
+        while let Err(error) = database.connection() {
+            if error.kind() != SqliteErrorKind::Busy || started.elapsed() > START {
+                return Err(error);
+            }
+        }
         Ok(database)
     }
 

@@ -53,7 +53,8 @@ impl SqliteOptions {
     /// (mode 0600), and so are the tables. One that is there and empty becomes its owner's alone, if it is this process's to
     /// change; one with content keeps the permissions that it has, and they are for you to see to.
     ///
-    /// This waits for the disk, and for half a second at most for each lock that another process has: call it before serving.
+    /// This waits for the disk, and for some five seconds at most while another process has the file locked: call it before
+    /// serving.
     ///
     /// # Errors
     ///
