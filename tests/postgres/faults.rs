@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
+    net::{TcpListener, TcpStream},
     sync::{Barrier, watch},
     task::JoinHandle,
 };
@@ -11,7 +12,11 @@ use tower_klikit::{
     store::postgres::PostgresStore,
 };
 
-use crate::{LEASE, RETENTION, claim, client, done, handle, proxy::Proxy, servers::postgres::PostgresServer};
+use crate::{
+    LEASE, RETENTION, claim, client, done, handle, open, patient,
+    proxy::Proxy,
+    servers::postgres::{PostgresServer, free_port},
+};
 
 /// Not a bound that anything is measured by: what never ends shall fail and not hang.
 async fn ends<T>(work: impl Future<Output = T>) -> T {
@@ -98,7 +103,7 @@ async fn fails(store: &PostgresStore) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_stopped_and_started_again_forgets_nothing() {
     let Some(mut server) = PostgresServer::start_own("a server that is stopped and started again", &[]) else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     for _ in 0..3 {
         let errors = handling_through(&store, || async {
             works_again(&store).await;
@@ -115,7 +120,7 @@ async fn a_server_that_is_stopped_and_started_again_forgets_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_forgets_nothing() {
     let Some(mut server) = PostgresServer::start_own("a server that is killed", &[]) else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let errors = handling_through(&store, || async {
         works_again(&store).await;
         server.kill();
@@ -129,7 +134,7 @@ async fn a_server_that_is_killed_forgets_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_the_server_ends_are_replaced() {
     let Some(server) = PostgresServer::start_own("connections that the server ends are replaced", &[]) else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     handling_through(&store, || async {
         let mut ended = 0;
@@ -148,7 +153,7 @@ async fn connections_that_the_server_ends_are_replaced() {
 async fn one_cut_costs_no_error() {
     let Some(server) = PostgresServer::start_own("one cut costs no error", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = PostgresStore::builder().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
     for event in 0..50 {
         proxy.cut();
         handle(&store, event).await;
@@ -160,7 +165,7 @@ async fn one_cut_costs_no_error() {
 async fn connections_that_are_cut_are_replaced() {
     let Some(server) = PostgresServer::start_own("connections that are cut are replaced", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = PostgresStore::connect(&proxy.url()).await.unwrap();
+    let store = open(&proxy.url()).await;
     handling_through(&store, || async {
         for _ in 0..50 {
             proxy.cut();
@@ -174,18 +179,23 @@ async fn connections_that_are_cut_are_replaced() {
 async fn a_server_that_hangs_gives_errors_and_then_goes_on() {
     let Some(server) = PostgresServer::start_own("a server that hangs", &[]) else { return };
     let store = PostgresStore::builder().deadline(Duration::from_millis(200)).connect(server.url()).await.unwrap();
-    handle(&store, 1).await;
+    let calm = open(server.url()).await;
+    handle(&calm, 1).await;
     server.halt();
     for _ in 0..3 {
         let error = ends(store.claim(&claim(2), LEASE)).await.unwrap_err();
-        assert!(std::error::Error::source(&error).is_some());
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            why.starts_with("Postgres did not answer within 200ms (") && why.contains(" of 10 connections"),
+            "{why}"
+        );
         ends(store.complete(&claim(2), RETENTION)).await.unwrap_err();
         ends(store.renew(&claim(2), LEASE)).await.unwrap_err();
         ends(store.release(&claim(2))).await.unwrap_err();
     }
     server.go_on();
     works_again(&store).await;
-    assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
+    assert_eq!(calm.claim(&claim(1), LEASE).await.unwrap(), done(1));
 }
 
 /// Every connection is dead and none says so. No more than one error each.
@@ -199,12 +209,11 @@ async fn a_network_that_has_gone_silent_costs_an_error_for_each_connection() {
         .connect(&proxy.url())
         .await
         .unwrap();
-    handle(&store, 1).await;
+    works_again(&store).await;
     proxy.be_silent(true);
     ends(store.claim(&claim(2), LEASE)).await.unwrap_err();
     proxy.be_silent(false);
     works_again(&store).await;
-    assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
 }
 
 /// The caller gives up before the store does: the connection must not go back with an answer still to come.
@@ -236,9 +245,31 @@ async fn a_call_that_is_dropped_spoils_no_connection() {
     assert!(store.complete(&held, RETENTION).await.unwrap());
 }
 
+/// As a server does that has only just started.
+#[tokio::test]
+async fn a_first_connection_may_take_longer_than_a_call() {
+    let Some(server) = PostgresServer::start_own("a first connection may take longer", &[]) else { return };
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("postgres://klikit@{}/postgres?sslmode=disable", listener.local_addr().unwrap());
+    let deadline = Duration::from_millis(50);
+    let slow = async {
+        // One after another: the store has one at a time.
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::time::sleep(deadline * 4).await;
+            let mut server = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        }
+    };
+    tokio::select! {
+        opened = ends(PostgresStore::builder().max_connections(1).deadline(deadline).connect(&url)) => drop(opened.unwrap()),
+        () = slow => {}
+    }
+}
+
 #[tokio::test]
 async fn a_store_without_a_server_does_not_open() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let url = format!("postgres://klikit@127.0.0.1:{port}/postgres");
     let error = ends(PostgresStore::connect(&url)).await.unwrap_err();
     assert_eq!(error.to_string(), "could not connect to Postgres");

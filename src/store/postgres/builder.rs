@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, QueueMode, Runtime, Timeouts};
+use deadpool_postgres::{Pool, QueueMode};
 use tokio::time::timeout;
 
 use super::{
@@ -88,13 +88,11 @@ impl PostgresStoreBuilder {
     /// [hand-off](Self::hand_off) is none.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, PostgresError> {
         let table = TableName::parse(&self.table)?;
-        let limit = Some(self.deadline);
+        // It has no time limits of its own: a call has its deadline, and opening the store may take longer.
         let pool = Pool::builder(tls::manager(url, self.deadline)?)
             .max_size(self.max_connections)
             // So that few connections are in use when few are needed, and those know the statements.
             .queue_mode(QueueMode::Lifo)
-            .timeouts(Timeouts { wait: limit, create: limit, recycle: limit })
-            .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| PostgresError::because(Kind::Pool, error))?;
         self.open(table, pool).await

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Pool, Status};
 use tokio::time::timeout;
 use tokio_postgres::{
     GenericClient, Row,
@@ -139,7 +139,13 @@ impl PostgresStore {
         let limit = self.shared.deadline.saturating_mul(deadlines);
         match timeout(limit, work).await {
             Ok(done) => done.map_err(StoreError::new),
-            Err(_) => Err(StoreError::new(format!("Postgres did not answer within {limit:?}"))),
+            Err(_) => {
+                let Status { max_size, size, available, .. } = self.shared.pool.status();
+                let used = size.saturating_sub(available);
+                Err(StoreError::new(format!(
+                    "Postgres did not answer within {limit:?} ({used} of {max_size} connections are in use)"
+                )))
+            }
         }
     }
 
