@@ -133,8 +133,8 @@ fn a_full_memory_store_says_so_once() {
             let store = MemoryStore::new().capacity(1);
             for n in 0..6 {
                 let claim = claim(n);
-                store.claim(&claim, Duration::from_secs(1)).await.unwrap();
-                assert!(store.complete(&claim, Duration::from_secs(1)).await.unwrap());
+                store.claim(&claim, Duration::from_secs(60)).await.unwrap();
+                assert!(store.complete(&claim, Duration::from_secs(60)).await.unwrap());
             }
             assert_eq!(store.evicted(), 5);
         });
@@ -211,7 +211,10 @@ fn a_claim_that_is_forgotten_under_its_handler_is_warned_of() {
 fn a_store_that_does_not_answer_in_time_is_warned_of() {
     let log = logged_by(async {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(folder.path().join("klikit.db")).unwrap();
+        let file = folder.path().join("klikit.db");
+        let store = SqliteStore::open(&file).unwrap();
+        let locked = rusqlite::Connection::open(&file).unwrap();
+        locked.execute_batch("BEGIN IMMEDIATE").unwrap();
         let verify = KlikitVerifyLayer::new(SECRET);
         let dedupe = KlikitDedupeLayer::new(store.clone()).claim_deadline(Duration::ZERO);
         let inline = verify.layer(dedupe.layer(support::Handler::default()));

@@ -139,8 +139,9 @@ async fn assert_nothing_is_lost<Server: Send + 'static>(
     let outage = tokio::task::spawn_blocking({
         let interrupted = Arc::clone(&interrupted);
         let until_noticed = move || {
+            let before = interrupted.load(Ordering::SeqCst);
             gone.send(()).unwrap();
-            while interrupted.load(Ordering::SeqCst) == 0 {
+            while interrupted.load(Ordering::SeqCst) == before {
                 std::thread::yield_now();
             }
         };

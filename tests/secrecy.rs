@@ -36,7 +36,10 @@ use support::{
     body::{Script, Step},
     send, servers,
 };
-use tokio::{net::TcpListener, time::sleep};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_klikit::{
     Keyring, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
@@ -222,9 +225,14 @@ async fn handle_later(everything: &Everything, store: impl InboxStore) {
     let handler: Router = Router::new().route("/webhooks/klikit", post(handler));
     let worker = inbox.worker(handler).backoff(Duration::from_millis(1), Duration::from_millis(1));
     everything.debug(&worker);
-    let worker =
-        tokio::spawn(worker.poll_interval(Duration::from_millis(20)).run_until(sleep(Duration::from_millis(800))));
-    worker.await.unwrap();
+    let watched = inbox.clone();
+    let both_are_dead = async move {
+        while watched.counts().await.unwrap().dead < 2 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let worker = worker.poll_interval(Duration::from_millis(20)).run_until(both_are_dead);
+    timeout(Duration::from_secs(60), worker).await.unwrap();
     let dead = inbox.dead(None, 10).await.unwrap();
     assert_eq!(dead.len(), 2);
     everything.debug(&dead);

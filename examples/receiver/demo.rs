@@ -14,7 +14,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tower_klikit::{KlikitVerifyLayer, WebhookSecret, header::SIGNATURE, testing::SignedDelivery};
 
 use crate::deliveries::Sample;
@@ -98,12 +98,19 @@ impl Attempt {
     /// Status and body, as the sender sees them.
     async fn send(&self, client: &Client<HttpConnector, Body>, url: &str) -> Result<String, String> {
         let delivery = self.delivery.clone().uri(url);
-        let request = if self.chunked { delivery.request_with(in_pieces) } else { delivery.request() };
         let answer = async {
-            let response = client.request(request).await.map_err(|error| error.to_string())?;
-            let status = response.status();
-            let text = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-            Ok(format!("{} {}", status.as_str(), String::from_utf8_lossy(&text)))
+            loop {
+                let request = if self.chunked { delivery.request_with(in_pieces) } else { delivery.request() };
+                let response = client.request(request).await.map_err(|error| error.to_string())?;
+                let status = response.status();
+                // klikit sends it again, if later: a disk may have taken too long.
+                if status == StatusCode::SERVICE_UNAVAILABLE {
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+                let text = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+                return Ok(format!("{} {}", status.as_str(), String::from_utf8_lossy(&text)));
+            }
         };
         timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err("nothing".to_owned()))
     }

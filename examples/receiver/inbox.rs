@@ -154,7 +154,7 @@ pub(crate) async fn run(
     let mut as_expected = demo::send_all(&url, attempts).await;
 
     // Not for ever: if nothing was accepted, there is nothing to wait for.
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         if kitchen.hangs() {
             break;
         }

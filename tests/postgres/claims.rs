@@ -9,19 +9,17 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tower_klikit::{
-    dedupe::{Claim, ClaimOutcome, Ledger},
-    store::postgres::PostgresStore,
-};
+use tower_klikit::dedupe::{Claim, ClaimOutcome, Ledger};
 
 use crate::{
-    LEASE, RETENTION, claim, client, count, digest, done, handle, key, proxy::Proxy, servers::postgres::PostgresServer,
+    LEASE, RETENTION, claim, client, count, digest, done, handle, key, open, patient, proxy::Proxy,
+    servers::postgres::PostgresServer,
 };
 
 #[tokio::test]
 async fn one_life_of_an_entry() {
     let Some(server) = PostgresServer::start("one life of an entry") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let (first, second) = (claim(1), claim(1));
     assert_eq!(store.claim(&first, LEASE).await.unwrap(), ClaimOutcome::Claimed);
     assert_eq!(store.claim(&first, LEASE).await.unwrap(), ClaimOutcome::Claimed, "claimed again by its own token");
@@ -53,7 +51,7 @@ async fn one_life_of_an_entry() {
 #[tokio::test]
 async fn an_entry_whose_time_is_up_is_absent() {
     let Some(server) = PostgresServer::start("an entry whose time is up is absent") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let age = "UPDATE klikit_deliveries SET until = clock_timestamp()";
     let (first, second, third) = (claim(1), claim(1), claim(1));
@@ -74,7 +72,7 @@ async fn an_entry_whose_time_is_up_is_absent() {
 #[tokio::test]
 async fn retention_and_lease_are_what_was_asked_by_the_servers_clock() {
     let Some(server) = PostgresServer::start("retention and lease") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let ahead = |seconds: u64| {
         format!(
@@ -99,7 +97,7 @@ async fn retention_and_lease_are_what_was_asked_by_the_servers_clock() {
 #[tokio::test]
 async fn an_event_is_forgotten_with_its_conflicts() {
     let Some(server) = PostgresServer::start("an event is forgotten with its conflicts") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     handle(&store, 1).await;
     handle(&store, 2).await;
     for conflict in [10, 11_u8] {
@@ -116,7 +114,7 @@ async fn an_event_is_forgotten_with_its_conflicts() {
 #[tokio::test]
 async fn what_was_claimed_in_a_window_is_forgotten() {
     let Some(server) = PostgresServer::start("what was claimed in a window is forgotten") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     for event in 0..10 {
         handle(&store, event).await;
@@ -140,8 +138,7 @@ async fn what_was_claimed_in_a_window_is_forgotten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_sixty_four_copies_on_two_nodes_claims() {
     let Some(server) = PostgresServer::start("one of sixty-four copies on two nodes claims") else { return };
-    let nodes =
-        [PostgresStore::connect(server.url()).await.unwrap(), PostgresStore::connect(server.url()).await.unwrap()];
+    let nodes = [open(server.url()).await, open(server.url()).await];
     for event in 0..100 {
         let copies = (0..64).map(|copy| {
             let store = nodes[copy % 2].clone();
@@ -172,8 +169,7 @@ async fn one_of_sixty_four_copies_on_two_nodes_claims() {
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_and_releases_of_one_key_never_hold_two_at_once() {
     let Some(server) = PostgresServer::start("claims and releases of one key") else { return };
-    let nodes =
-        [PostgresStore::connect(server.url()).await.unwrap(), PostgresStore::connect(server.url()).await.unwrap()];
+    let nodes = [open(server.url()).await, open(server.url()).await];
     let (holders, claimed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let tasks = (0..16).map(|task| {
         let (store, holders, claimed) = (nodes[task % 2].clone(), Arc::clone(&holders), Arc::clone(&claimed));
@@ -200,7 +196,7 @@ async fn claims_and_releases_of_one_key_never_hold_two_at_once() {
 async fn a_first_claim_takes_one_round_trip_and_a_duplicate_two() {
     let Some(server) = PostgresServer::start_own("a first claim takes one round trip", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = PostgresStore::builder().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
     let connections = proxy.connections();
     for event in 1..4 {
         let (first, copy) = (claim(event), claim(event));

@@ -1,26 +1,24 @@
 //! A server that may forget what it has committed is warned of.
 
-use tower_klikit::store::postgres::PostgresStore;
-
-use crate::{client, log::Log, servers::postgres::PostgresServer};
+use crate::{client, log::Log, open, servers::postgres::PostgresServer};
 
 #[tokio::test]
 async fn settings_that_forget_are_warned_of() {
     let Some(server) = PostgresServer::start_own("settings that forget are warned of", &["fsync=on"]) else { return };
     let log = Log::default();
     let _guard = log.listen();
-    PostgresStore::connect(server.url()).await.unwrap();
+    open(server.url()).await;
     assert_eq!(log.taken(), "");
     client(server.url()).await.batch_execute("ALTER ROLE klikit SET synchronous_commit = off").await.unwrap();
-    PostgresStore::connect(server.url()).await.unwrap();
+    open(server.url()).await;
     let warned = log.taken();
     assert!(warned.contains("synchronous_commit is off") && !warned.contains("fsync"), "{warned}");
     client(server.url()).await.batch_execute("ALTER ROLE klikit SET synchronous_commit = local").await.unwrap();
-    PostgresStore::connect(server.url()).await.unwrap();
+    open(server.url()).await;
     assert_eq!(log.taken(), "");
 
     let server = PostgresServer::start_own("a server without fsync is warned of", &["fsync=off"]).unwrap();
-    PostgresStore::connect(server.url()).await.unwrap();
+    open(server.url()).await;
     let warned = log.taken();
     assert!(warned.contains("fsync is off") && !warned.contains("synchronous_commit"), "{warned}");
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tower_klikit::{
     dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger},
-    store::postgres::PostgresStore,
+    store::postgres::{PostgresStore, PostgresStoreBuilder},
 };
 
 const LEASE: Duration = Duration::from_secs(25);
@@ -52,6 +52,15 @@ async fn handle(store: &PostgresStore, event: u64) {
     let claim = claim(event);
     assert_eq!(store.claim(&claim, LEASE).await.unwrap(), ClaimOutcome::Claimed);
     assert!(store.complete(&claim, RETENTION).await.unwrap());
+}
+
+/// A store for a test that is about something else than the time that calls may take.
+async fn open(url: &str) -> PostgresStore {
+    patient().connect(url).await.unwrap()
+}
+
+fn patient() -> PostgresStoreBuilder {
+    PostgresStore::builder().deadline(Duration::from_secs(50))
 }
 
 /// A connection beside the store's, as a user of the database has it.

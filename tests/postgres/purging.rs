@@ -1,8 +1,8 @@
 //! What has run out is deleted, in slices, and takes little room before.
 
-use tower_klikit::{dedupe::Ledger, store::postgres::PostgresStore};
+use tower_klikit::dedupe::Ledger;
 
-use crate::{LEASE, claim, client, count, done, handle, servers::postgres::PostgresServer};
+use crate::{LEASE, RETENTION, claim, client, count, done, handle, open, servers::postgres::PostgresServer};
 
 const ROWS: &str = "SELECT count(*) FROM klikit_deliveries";
 
@@ -18,7 +18,7 @@ async fn fill(client: &tokio_postgres::Client, rows: u32, until: &str) {
 #[tokio::test]
 async fn purging_deletes_what_has_run_out_in_slices() {
     let Some(server) = PostgresServer::start("purging deletes what has run out in slices") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     handle(&store, 1).await;
     store.claim(&claim(2), LEASE).await.unwrap();
@@ -36,7 +36,7 @@ async fn purging_deletes_what_has_run_out_in_slices() {
 #[tokio::test]
 async fn purging_waits_for_nobody() {
     let Some(server) = PostgresServer::start("purging waits for nobody") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let mut client = client(server.url()).await;
     fill(&client, 10, "- interval '1 s'").await;
     let transaction = client.transaction().await.unwrap();
@@ -52,7 +52,7 @@ async fn purging_waits_for_nobody() {
 #[tokio::test]
 async fn completing_purges_by_itself_a_slice_at_a_time() {
     let Some(server) = PostgresServer::start("completing purges by itself") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     fill(&client, 20_000, "- interval '1 s'").await;
     fill(&client, 100, "+ interval '1 day'").await;
@@ -61,7 +61,7 @@ async fn completing_purges_by_itself_a_slice_at_a_time() {
     store.claim(&entry, LEASE).await.unwrap();
     for _ in 0..200 {
         for _ in 0..256 {
-            assert!(store.complete(&entry, LEASE).await.unwrap());
+            assert!(store.complete(&entry, RETENTION).await.unwrap());
         }
         let now = count(&client, expired).await;
         assert!(now <= left);
@@ -81,7 +81,7 @@ async fn completing_purges_by_itself_a_slice_at_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_takes_some_168_bytes() {
     let Some(server) = PostgresServer::start_own("a delivery takes some 168 bytes", &[]) else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     for event in 0..8_000_u64 {
         // Spread over all keys, as hashes are.
         handle(&store, event.wrapping_mul(0x9e37_79b9_7f4a_7c15)).await;

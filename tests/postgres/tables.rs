@@ -6,16 +6,14 @@ use tower_klikit::{
     store::postgres::PostgresStore,
 };
 
-use crate::{LEASE, claim, client, count, done, handle, servers::postgres::PostgresServer};
+use crate::{LEASE, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
 
 #[tokio::test]
 async fn the_table_creates_itself_when_eight_nodes_start_at_once() {
     let Some(server) = PostgresServer::start("the table creates itself") else { return };
     for round in 0..8 {
         let name = format!("round_{round}");
-        let stores =
-            join_all((0..8).map(|_| PostgresStore::builder().table(&name).max_connections(1).connect(server.url())))
-                .await;
+        let stores = join_all((0..8).map(|_| patient().table(&name).max_connections(1).connect(server.url()))).await;
         for (node, store) in stores.into_iter().enumerate() {
             handle(&store.unwrap(), node as u64).await;
         }
@@ -25,8 +23,8 @@ async fn the_table_creates_itself_when_eight_nodes_start_at_once() {
 #[tokio::test]
 async fn a_table_that_is_there_is_kept() {
     let Some(server) = PostgresServer::start("a table that is there is kept") else { return };
-    handle(&PostgresStore::connect(server.url()).await.unwrap(), 1).await;
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    handle(&open(server.url()).await, 1).await;
+    let store = open(server.url()).await;
     assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
 }
 
@@ -37,7 +35,7 @@ async fn tables_of_other_names_and_schemas_are_apart() {
     client.batch_execute("CREATE SCHEMA webhooks").await.unwrap();
     let longest = "x".repeat(48);
     for name in [PostgresStore::TABLE, "order", "webhooks.klikit_deliveries", "webhooks.order", &longest] {
-        let store = PostgresStore::builder().table(name).connect(server.url()).await.unwrap();
+        let store = patient().table(name).connect(server.url()).await.unwrap();
         assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), ClaimOutcome::Claimed, "{name}");
     }
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'webhooks') \
@@ -49,7 +47,7 @@ async fn tables_of_other_names_and_schemas_are_apart() {
 async fn what_is_no_name_is_refused() {
     let Some(server) = PostgresServer::start("what is no name is refused") else { return };
     for name in ["", "a b", "a;DROP TABLE x", "a\"b", "Upper", "a.b.c", "no_such_schema.t", &"x".repeat(49)] {
-        let refused = PostgresStore::builder().table(name).connect(server.url()).await;
+        let refused = patient().table(name).connect(server.url()).await;
         let message = refused.expect_err(name).to_string();
         assert!(message.contains(name.split('.').next().unwrap()) || message.contains("a\\\"b"), "{message}");
     }
@@ -67,7 +65,7 @@ async fn a_table_of_another_program_is_refused() {
 #[tokio::test]
 async fn a_user_who_may_create_nothing_can_use_a_table_that_is_there() {
     let Some(server) = PostgresServer::start_own("a user who may create nothing", &[]) else { return };
-    handle(&PostgresStore::connect(server.url()).await.unwrap(), 1).await;
+    handle(&open(server.url()).await, 1).await;
     let client = client(server.url()).await;
     client
         .batch_execute(
@@ -77,10 +75,10 @@ async fn a_user_who_may_create_nothing_can_use_a_table_that_is_there() {
         .await
         .unwrap();
     let url = server.url().replace("klikit@", "clerk@");
-    let store = PostgresStore::connect(&url).await.unwrap();
+    let store = open(&url).await;
     assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
     handle(&store, 2).await;
-    assert!(PostgresStore::builder().table("another").connect(&url).await.is_err());
+    assert!(patient().table("another").connect(&url).await.is_err());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tower_klikit::store::postgres::PostgresStore;
 
-use crate::{client, count, handle, servers::postgres::PostgresServer};
+use crate::{client, count, handle, open, patient, servers::postgres::PostgresServer};
 
 const ENCRYPTED: &str = "SELECT count(*) FROM pg_stat_ssl WHERE ssl";
 
@@ -92,7 +92,7 @@ async fn a_certificate_that_the_system_does_not_trust_is_refused() {
     }
     assert!(text.contains("certificate"), "{text}");
     // So it was the certificate: without TLS the same server is fine.
-    handle(&PostgresStore::connect(server.url()).await.unwrap(), 1).await;
+    handle(&open(server.url()).await, 1).await;
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_server_without_tls_is_refused_where_it_is_required() {
     PostgresStore::connect(&encrypted(&server)).await.unwrap_err();
     for mode in ["prefer", "disable"] {
         let url = server.url().replace("sslmode=disable", &format!("sslmode={mode}"));
-        handle(&PostgresStore::builder().table(format!("t_{mode}")).connect(&url).await.unwrap(), 1).await;
+        handle(&patient().table(format!("t_{mode}")).connect(&url).await.unwrap(), 1).await;
     }
 }
 
@@ -144,7 +144,7 @@ async fn a_certificate_that_the_system_trusts_is_taken() {
 #[ignore = "another test runs it"]
 async fn connects_to_the_url_in_the_environment() {
     let url = std::env::var("KLIKIT_TEST_TLS_URL").unwrap();
-    let store = PostgresStore::connect(&url).await.unwrap();
+    let store = open(&url).await;
     let mut event = [0; 8];
     getrandom::fill(&mut event).unwrap();
     handle(&store, u64::from_be_bytes(event)).await;

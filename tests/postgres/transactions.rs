@@ -7,7 +7,7 @@ use tower_klikit::{
     store::postgres::PostgresStore,
 };
 
-use crate::{LEASE, RETENTION, claim, client, count, done, servers::postgres::PostgresServer};
+use crate::{LEASE, RETENTION, claim, client, count, done, open, servers::postgres::PostgresServer};
 
 const ORDERS: &str = "SELECT count(*) FROM orders";
 
@@ -92,7 +92,7 @@ async fn a_copy_waits_for_the_open_transaction() {
 #[tokio::test]
 async fn another_driver_completes_with_the_public_statement() {
     let Some(server) = PostgresServer::start("another driver completes with the public statement") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let entry = claim(1);
     store.claim(&entry, LEASE).await.unwrap();

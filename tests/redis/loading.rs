@@ -23,8 +23,8 @@ async fn loading_is_an_error_until_it_is_over() {
     run::<()>(&mut raw, "SAVE").await;
     server.stop();
 
-    // It would take some minutes, with an ear for clients in between.
-    server.add_args(&["--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024"]);
+    // It would take some minutes, with an ear for clients in between: each kilobyte has some 46 keys, of 2 ms each.
+    server.add_args(&["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"]);
     server.start_until("Loading RDB");
     let error = RedisStore::connect(&server.url()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Loading);

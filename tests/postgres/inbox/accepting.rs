@@ -6,11 +6,10 @@ use futures_util::future::join_all;
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
     inbox::{Acceptance, DeliveryState, InboxStore},
-    store::postgres::PostgresStore,
 };
 
 use super::{accept, bodies, conflicting, delivery, known, lease, lease_one, of_any_body, ordered, pass};
-use crate::{LEASE, RETENTION, client, count, proxy::Proxy, servers::postgres::PostgresServer};
+use crate::{LEASE, RETENTION, client, count, open, patient, proxy::Proxy, servers::postgres::PostgresServer};
 
 const FORGET_LEDGER: &str = "DELETE FROM klikit_deliveries";
 const REMEMBERED: &str = "SELECT count(*) FROM klikit_deliveries WHERE done AND until > now() + interval '34 days'";
@@ -21,7 +20,7 @@ const ROWS: &str = "SELECT (SELECT count(*) FROM klikit_deliveries_inbox) * 100 
 #[tokio::test]
 async fn what_is_new_is_stored_with_its_row_in_the_ledger() {
     let Some(server) = PostgresServer::start("what is new is stored") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let new = ordered("evt-1", &["a", "b"]).await;
     assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
@@ -42,7 +41,7 @@ async fn what_is_new_is_stored_with_its_row_in_the_ledger() {
 async fn a_fresh_accept_takes_one_round_trip() {
     let Some(server) = PostgresServer::start_own("a fresh accept takes one round trip", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = PostgresStore::builder().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
     let connections = proxy.connections();
     for (event, trips) in [(ordered("evt-1", &[]).await, 1), (ordered("evt-2", &["a"]).await, 1)] {
         let before = proxy.round_trips();
@@ -62,7 +61,7 @@ async fn a_fresh_accept_takes_one_round_trip() {
 #[tokio::test]
 async fn one_that_waits_is_known_though_its_row_in_the_ledger_has_gone() {
     let Some(server) = PostgresServer::start("one that waits is known") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let (new, other) = (delivery("evt-1", "one").await, delivery("evt-1", "other").await);
     accept(&store, &new).await;
@@ -82,7 +81,7 @@ async fn one_that_waits_is_known_though_its_row_in_the_ledger_has_gone() {
 #[tokio::test]
 async fn a_dead_one_is_revived_by_the_same_delivery_only() {
     let Some(server) = PostgresServer::start("a dead one is revived") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept(&store, &ordered("evt-1", &["a"]).await).await;
     accept(&store, &delivery("evt-2", "two").await).await;
@@ -115,7 +114,7 @@ async fn a_dead_one_is_revived_by_the_same_delivery_only() {
 #[tokio::test]
 async fn what_the_layer_handles_or_has_handled_is_not_stored() {
     let Some(server) = PostgresServer::start("what the layer handles is not stored") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let (claimed, new) = (delivery("evt-1", "one").await, delivery("evt-1", "one").await);
     store.claim(claimed.claim(), LEASE).await.unwrap();
@@ -137,7 +136,7 @@ async fn what_the_layer_handles_or_has_handled_is_not_stored() {
 #[tokio::test]
 async fn one_that_is_kept_makes_room_for_the_next_of_its_key() {
     let Some(server) = PostgresServer::start("one that is kept makes room") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let new = delivery("evt-1", "one").await;
     accept(&store, &new).await;
@@ -157,7 +156,7 @@ async fn one_that_is_kept_makes_room_for_the_next_of_its_key() {
 #[tokio::test]
 async fn a_conflict_is_a_delivery_of_its_own() {
     let Some(server) = PostgresServer::start("a conflict is a delivery of its own") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     accept(&store, &delivery("evt-1", "one").await).await;
     let conflict = conflicting("evt-1", "two").await;
     assert!(conflict.claim().is_conflict());
@@ -171,8 +170,7 @@ async fn a_conflict_is_a_delivery_of_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_sixty_four_copies_on_two_nodes_is_stored() {
     let Some(server) = PostgresServer::start("one of sixty-four copies is stored") else { return };
-    let nodes =
-        [PostgresStore::connect(server.url()).await.unwrap(), PostgresStore::connect(server.url()).await.unwrap()];
+    let nodes = [open(server.url()).await, open(server.url()).await];
     let client = client(server.url()).await;
     for round in 0..30 {
         let id = format!("evt-{round}");
@@ -207,7 +205,7 @@ async fn one_of_sixty_four_copies_on_two_nodes_is_stored() {
 #[tokio::test]
 async fn bodies_heads_and_reasons_come_back_as_they_were() {
     let Some(server) = PostgresServer::start("bodies, heads and reasons") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let large = "\u{0}\u{1}'\\%s\u{1f980}".repeat(100_000);
     for (n, body) in ["", "\0", &large].into_iter().enumerate() {
@@ -229,7 +227,7 @@ async fn bodies_heads_and_reasons_come_back_as_they_were() {
 #[tokio::test]
 async fn accepting_purges_the_ledger_by_itself() {
     let Some(server) = PostgresServer::start("accepting purges the ledger") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     client
         .execute(

@@ -9,7 +9,7 @@ use tower_klikit::{
 };
 
 use super::{accept, conflicting, delivery, known, lease_one, send};
-use crate::{LEASE, RETENTION, client, count, servers::postgres::PostgresServer};
+use crate::{LEASE, RETENTION, client, count, open, patient, servers::postgres::PostgresServer};
 
 const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
     CREATE TABLE gate (open boolean); INSERT INTO gate VALUES (true); \
@@ -25,7 +25,7 @@ const INBOX: &str = "SELECT (SELECT count(*) FROM klikit_deliveries_inbox) \
 const REMEMBERED: &str = "SELECT count(*) FROM klikit_deliveries WHERE done";
 
 async fn store(server: &PostgresServer, sql: &str) -> PostgresStore {
-    PostgresStore::builder().hand_off(sql).connect(server.url()).await.unwrap()
+    patient().hand_off(sql).connect(server.url()).await.unwrap()
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn the_statement_is_checked_when_the_store_is_opened() {
     for sql in
         ["SELECT no_such_queue($1)", "SELECT 1; SELECT 2", "", "nonsense", "SELECT $4::text", "SELECT $1::integer"]
     {
-        let refused = PostgresStore::builder().hand_off(sql).connect(server.url()).await.map(drop);
+        let refused = patient().hand_off(sql).connect(server.url()).await.map(drop);
         let known = "the statement that hands deliveries off is none that Postgres can run";
         assert_eq!(refused.expect_err(sql).to_string(), known, "{sql:?}");
     }
@@ -132,7 +132,7 @@ async fn what_is_dead_in_the_inbox_is_enqueued_when_it_comes_again() {
     let Some(server) = PostgresServer::start("what is dead is enqueued") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
-    let (before, now) = (PostgresStore::connect(server.url()).await.unwrap(), store(&server, ENQUEUE).await);
+    let (before, now) = (open(server.url()).await, store(&server, ENQUEUE).await);
     for remembered in [true, false] {
         let new = delivery(&format!("evt-{remembered}"), "x").await;
         assert_eq!(accept(&before, &new).await, Acceptance::Accepted);
@@ -162,7 +162,7 @@ async fn what_waits_in_the_inbox_is_not_enqueued_though_the_ledger_forgot_it() {
     let Some(server) = PostgresServer::start("what waits in the inbox is not enqueued") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
-    let (before, now) = (PostgresStore::connect(server.url()).await.unwrap(), store(&server, ENQUEUE).await);
+    let (before, now) = (open(server.url()).await, store(&server, ENQUEUE).await);
     let new = delivery("evt-1", "x").await;
     assert_eq!(accept(&before, &new).await, Acceptance::Accepted);
     for leased in [false, true] {

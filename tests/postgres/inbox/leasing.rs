@@ -3,18 +3,15 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
-use tower_klikit::{
-    inbox::{DeliveryState, InboxStore},
-    store::postgres::PostgresStore,
-};
+use tower_klikit::inbox::{DeliveryState, InboxStore};
 
 use super::{ATTEMPTS, TIME, accept, bodies, delivery, lease, lease_one, ordered, pass};
-use crate::{client, count, servers::postgres::PostgresServer};
+use crate::{client, count, open, servers::postgres::PostgresServer};
 
 #[tokio::test]
 async fn the_longest_due_are_leased_first_and_once() {
     let Some(server) = PostgresServer::start("the longest due are leased first") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     for n in 0..5 {
         accept(&store, &delivery(&format!("evt-{n}"), &n.to_string()).await).await;
@@ -39,7 +36,7 @@ async fn the_longest_due_are_leased_first_and_once() {
 #[tokio::test]
 async fn a_lease_is_held_until_another_has_it() {
     let Some(server) = PostgresServer::start("a lease is held until another has it") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept(&store, &delivery("evt-1", "one").await).await;
     let first = *lease_one(&store).await.lease();
@@ -73,7 +70,7 @@ async fn a_lease_is_held_until_another_has_it() {
 #[tokio::test]
 async fn who_died_of_its_last_attempt_is_buried_and_takes_nobodys_place() {
     let Some(server) = PostgresServer::start("who died of its last attempt is buried") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     for n in 0..2 {
         accept(&store, &delivery(&format!("evt-{n}"), &n.to_string()).await).await;
@@ -98,7 +95,7 @@ async fn who_died_of_its_last_attempt_is_buried_and_takes_nobodys_place() {
 #[tokio::test]
 async fn leasing_waits_for_nobody() {
     let Some(server) = PostgresServer::start("leasing waits for nobody") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let mut client = client(server.url()).await;
     for n in 0..3 {
         accept(&store, &delivery(&format!("evt-{n}"), &n.to_string()).await).await;
@@ -116,8 +113,7 @@ async fn leasing_waits_for_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_that_lease_at_once_never_get_the_same() {
     let Some(server) = PostgresServer::start("two nodes that lease at once") else { return };
-    let nodes =
-        [PostgresStore::connect(server.url()).await.unwrap(), PostgresStore::connect(server.url()).await.unwrap()];
+    let nodes = [open(server.url()).await, open(server.url()).await];
     let client = client(server.url()).await;
     for round in 0..15 {
         for n in 0..40 {
@@ -161,7 +157,7 @@ async fn two_nodes_that_lease_at_once_never_get_the_same() {
 #[tokio::test]
 async fn two_nodes_find_different_parts_of_one_backlog() {
     let Some(server) = PostgresServer::start("two nodes find different parts") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let mut other = client(server.url()).await;
     for keyed in [false, true] {
         for n in 0..32 {
@@ -186,7 +182,7 @@ async fn two_nodes_find_different_parts_of_one_backlog() {
 #[tokio::test]
 async fn behind_many_that_wait_another_part_is_found_too() {
     let Some(server) = PostgresServer::start("behind many that wait") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let mut other = client(server.url()).await;
     for n in 0..600 {
         accept(&store, &ordered(&n.to_string(), &["a"]).await).await;

@@ -5,16 +5,15 @@ use std::time::{Duration, SystemTime};
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
     inbox::{Acceptance, DeliveryState, InboxStore},
-    store::postgres::PostgresStore,
 };
 
 use super::{TIME, accept, accept_all, bodies, conflicting, delivery, known, lease, lease_one, ordered, pass};
-use crate::{LEASE, RETENTION, client, servers::postgres::PostgresServer};
+use crate::{LEASE, RETENTION, client, open, servers::postgres::PostgresServer};
 
 #[tokio::test]
 async fn deliveries_are_counted_by_state() {
     let Some(server) = PostgresServer::start("deliveries are counted by state") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let none = store.counts().await.unwrap();
     assert_eq!((none.ready, none.leased, none.dead, none.done, none.oldest), (0, 0, 0, 0, None));
@@ -46,7 +45,7 @@ async fn deliveries_are_counted_by_state() {
 #[tokio::test]
 async fn the_dead_are_listed_page_by_page_and_retried() {
     let Some(server) = PostgresServer::start("the dead are listed page by page") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     for n in 0..6 {
         accept(&store, &ordered(&n.to_string(), &[&n.to_string()]).await).await;
     }
@@ -80,7 +79,7 @@ async fn the_dead_are_listed_page_by_page_and_retried() {
 #[tokio::test]
 async fn an_event_is_forgotten_with_its_conflicts_but_for_what_waits() {
     let Some(server) = PostgresServer::start("an event is forgotten with its conflicts") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let event = *delivery("evt-1", "").await.claim().event();
     // Dead, kept, handled, waiting, leased, and known to the layer alone, all of one event; and one of another.
     let dead = delivery("evt-1", "dead").await;
@@ -114,7 +113,7 @@ async fn an_event_is_forgotten_with_its_conflicts_but_for_what_waits() {
 #[tokio::test]
 async fn what_was_accepted_or_claimed_in_a_window_is_forgotten() {
     let Some(server) = PostgresServer::start("what was accepted in a window is forgotten") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let mut all = Vec::new();
     for n in 0..6 {
@@ -151,7 +150,7 @@ async fn what_was_accepted_or_claimed_in_a_window_is_forgotten() {
 #[tokio::test]
 async fn what_is_kept_is_purged_when_its_time_is_up() {
     let Some(server) = PostgresServer::start("what is kept is purged") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     for n in 0..7 {
         accept(&store, &delivery(&format!("evt-{n}"), "x").await).await;
@@ -176,7 +175,7 @@ async fn what_is_kept_is_purged_when_its_time_is_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn forgetting_meets_accepting_and_leaves_nothing_half_done() {
     let Some(server) = PostgresServer::start("forgetting meets accepting") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let new = delivery("evt-1", "x").await;
     let event = *new.claim().event();

@@ -8,18 +8,15 @@ use std::{
 
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
-use tower_klikit::{
-    inbox::{Acceptance, DeliveryId, InboxStore},
-    store::postgres::PostgresStore,
-};
+use tower_klikit::inbox::{Acceptance, DeliveryId, InboxStore};
 
 use super::{TIME, accept, accept_all, bodies, delivery, lease, lease_one, ordered, pass};
-use crate::{RETENTION, client, count, servers::postgres::PostgresServer};
+use crate::{RETENTION, client, count, open, servers::postgres::PostgresServer};
 
 #[tokio::test]
 async fn those_that_share_a_key_wait_for_each_other() {
     let Some(server) = PostgresServer::start("those that share a key wait") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     let deliveries = [
         ordered("1", &["a"]).await,
@@ -55,14 +52,14 @@ async fn those_that_share_a_key_wait_for_each_other() {
 #[tokio::test]
 async fn many_that_wait_hide_nobody_behind_them() {
     let Some(server) = PostgresServer::start("many that wait hide nobody") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept(&store, &ordered("head", &["a"]).await).await;
-    lease_one(&store).await;
     // More than are looked at one by one.
     for number in 0..1000 {
         accept(&store, &ordered(&format!("waits-{number}"), &["a"]).await).await;
     }
+    assert_eq!(lease_one(&store).await.body(), "head");
     accept_all(&store, &[ordered("b1", &["b"]).await, ordered("b2", &["b"]).await, ordered("ab", &["a", "c"]).await])
         .await;
     accept_all(&store, &[delivery("loose", "loose").await, ordered("d", &["d", "e"]).await]).await;
@@ -75,7 +72,7 @@ async fn many_that_wait_hide_nobody_behind_them() {
 #[tokio::test]
 async fn one_that_is_brought_back_takes_its_old_place_and_waits_for_whoever_is_leased() {
     let Some(server) = PostgresServer::start("one that is brought back takes its old place") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept_all(&store, &[ordered("1", &["a"]).await, ordered("2", &["a"]).await, ordered("3", &["a"]).await]).await;
     for revive in [false, true] {
@@ -106,7 +103,7 @@ async fn one_that_is_brought_back_takes_its_old_place_and_waits_for_whoever_is_l
 #[tokio::test]
 async fn ids_are_given_in_the_order_of_the_commits() {
     let Some(server) = PostgresServer::start("ids are given in the order of the commits") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let mut blocker = client(server.url()).await;
     let client = client(server.url()).await;
     let holding = blocker.transaction().await.unwrap();
@@ -140,7 +137,7 @@ async fn waits<T>(client: &tokio_postgres::Client, call: &JoinHandle<T>) -> bool
 #[tokio::test]
 async fn nothing_is_leased_while_a_delivery_is_brought_back() {
     let Some(server) = PostgresServer::start("nothing is leased meanwhile") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let mut blocker = client(server.url()).await;
     let client = client(server.url()).await;
     accept(&store, &ordered("evt-1", &["a"]).await).await;
@@ -177,7 +174,7 @@ async fn nothing_is_leased_while_a_delivery_is_brought_back() {
 #[tokio::test]
 async fn a_delivery_of_thousands_of_keys_is_accepted() {
     let Some(server) = PostgresServer::start("a delivery of thousands of keys") else { return };
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     let keys: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
     accept_all(&store, &[ordered("1", &keys).await, ordered("2", &["19999"]).await]).await;
@@ -200,8 +197,7 @@ struct Seen {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_keep_the_order_and_never_overlap_within_a_key() {
     let Some(server) = PostgresServer::start("two nodes keep the order") else { return };
-    let nodes =
-        [PostgresStore::connect(server.url()).await.unwrap(), PostgresStore::connect(server.url()).await.unwrap()];
+    let nodes = [open(server.url()).await, open(server.url()).await];
     for round in 0..6 {
         const DELIVERIES: usize = 120;
         let disturbed = round % 2 == 1;

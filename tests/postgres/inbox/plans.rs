@@ -1,12 +1,9 @@
 //! The statements find what they look for by the indexes, however many rows there are.
 
-use tower_klikit::{
-    inbox::{DeliveryId, InboxStore},
-    store::postgres::PostgresStore,
-};
+use tower_klikit::inbox::{DeliveryId, InboxStore};
 
 use super::{RETENTION, TIME, bodies, delivery, lease, ordered};
-use crate::{client, count, servers::postgres::PostgresServer};
+use crate::{client, count, open, patient, servers::postgres::PostgresServer};
 
 /// How many rows whole tables were read through for, and how often each index was used.
 const READ: &str =
@@ -40,13 +37,13 @@ async fn fill(url: &str) {
 async fn no_table_is_read_through_but_by_counting() {
     let Some(server) = PostgresServer::start_own("no table is read through", &[]) else { return };
     let reader = client(server.url()).await;
-    PostgresStore::connect(server.url()).await.unwrap();
+    open(server.url()).await;
     fill(server.url()).await;
     let others =
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     while count(&reader, others).await > 0 {}
     // One connection, whose end has the server write down what it did.
-    let store = PostgresStore::builder().max_connections(1).connect(server.url()).await.unwrap();
+    let store = patient().max_connections(1).connect(server.url()).await.unwrap();
     let before = count(&reader, READ).await;
     for n in 0..20 {
         let id = n.to_string();

@@ -7,23 +7,23 @@ use tower_klikit::{
 };
 
 use super::{accept, bodies, delivery, lease, ordered};
-use crate::{claim, client, count, done, handle, servers::postgres::PostgresServer};
+use crate::{claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
 
 #[tokio::test]
 async fn a_ledger_of_before_gets_the_tables_beside_it() {
     let Some(server) = PostgresServer::start("a ledger of before gets the tables beside it") else { return };
     let client = client(server.url()).await;
-    handle(&PostgresStore::connect(server.url()).await.unwrap(), 1).await;
+    handle(&open(server.url()).await, 1).await;
     let drop = "DROP TABLE klikit_deliveries_inbox, klikit_deliveries_inbox_delivery, klikit_deliveries_inbox_ordering";
     client.batch_execute(drop).await.unwrap();
-    let nodes = join_all((0..8).map(|_| PostgresStore::builder().max_connections(1).connect(server.url()))).await;
+    let nodes = join_all((0..8).map(|_| patient().max_connections(1).connect(server.url()))).await;
     for (n, node) in nodes.into_iter().enumerate() {
         let node = node.unwrap();
         assert_eq!(accept(&node, &delivery(&n.to_string(), "x").await).await, Acceptance::Accepted);
         assert_eq!(tower_klikit::dedupe::Ledger::claim(&node, &claim(1), crate::LEASE).await.unwrap(), done(1));
     }
     client.batch_execute("DROP TABLE klikit_deliveries_inbox_ordering").await.unwrap();
-    let store = PostgresStore::connect(server.url()).await.unwrap();
+    let store = open(server.url()).await;
     assert_eq!(lease(&store, 100).await.len(), 8, "one table alone comes back, too");
 }
 
@@ -35,7 +35,7 @@ async fn tables_of_the_longest_name_and_of_other_schemas_are_apart() {
     let (longest, almost) = ("x".repeat(48), format!("{}y", "x".repeat(47)));
     for name in [PostgresStore::TABLE, &longest, &almost, &format!("webhooks.{longest}")] {
         for _ in 0..2 {
-            let store = PostgresStore::builder().table(name).connect(server.url()).await.unwrap();
+            let store = patient().table(name).connect(server.url()).await.unwrap();
             let expected = matches!(accept(&store, &ordered("evt-1", &["a"]).await).await, Acceptance::Accepted);
             assert_eq!(bodies(&lease(&store, 8).await).len(), usize::from(expected), "{name}");
         }
@@ -59,7 +59,7 @@ async fn a_table_of_another_program_is_refused() {
 #[tokio::test]
 async fn a_user_who_may_create_nothing_can_use_tables_that_are_there() {
     let Some(server) = PostgresServer::start_own("a user who may create no inbox", &[]) else { return };
-    PostgresStore::connect(server.url()).await.unwrap();
+    open(server.url()).await;
     let client = client(server.url()).await;
     client
         .batch_execute(
@@ -68,7 +68,7 @@ async fn a_user_who_may_create_nothing_can_use_tables_that_are_there() {
         )
         .await
         .unwrap();
-    let store = PostgresStore::connect(&server.url().replace("klikit@", "clerk@")).await.unwrap();
+    let store = open(&server.url().replace("klikit@", "clerk@")).await;
     let new = ordered("evt-1", &["a"]).await;
     assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
     let leased = lease(&store, 1).await;

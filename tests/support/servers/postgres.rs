@@ -159,6 +159,8 @@ impl Own {
                 self.port = port;
                 return;
             }
+            // What is left of a server that was killed keeps its data until it has noticed.
+            thread::sleep(Duration::from_millis(100));
         }
         panic!("Postgres does not start: {}", fs::read_to_string(self.folder.join("log")).unwrap_or_default());
     }
@@ -310,7 +312,7 @@ fn id(args: &[&str]) -> u32 {
 }
 
 /// Below those that the system gives to outgoing connections, so that it is still free when the server starts again.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
