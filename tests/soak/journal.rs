@@ -1,6 +1,7 @@
 //! What children have seen, one line each, in a file that no store knows of.
 //!
-//! A line is one write at the end of the file. It outlives the process that wrote it, and lies behind all lines that were written
+//! A line is one write at the end of the file, and lies within a page of it: of what goes beyond a page, a process that is killed
+//! may write the half. It outlives the process that wrote it, and lies behind all lines that were written
 //! before it began to be, by whichever process.
 
 use std::{
@@ -13,6 +14,9 @@ use std::{
 };
 
 use tower_klikit::inbox::Lease;
+
+/// Of a line: a part of a page.
+const LENGTH: usize = 128;
 
 /// What was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +98,8 @@ impl Journal {
     }
 
     fn append(&self, record: &Record) {
-        let line = format!("{record}\n");
+        let line = format!("{:<1$}\n", record.to_string(), LENGTH - 1);
+        assert_eq!(line.len(), LENGTH, "too long for a line of the journal: {line}");
         let written = (&*self.0).write(line.as_bytes()).expect("the journal can be written");
         assert_eq!(written, line.len(), "half a line in the journal");
     }
@@ -118,7 +123,7 @@ impl fmt::Display for Record {
 
 impl Record {
     fn parse(line: &str) -> Self {
-        let fields: Vec<_> = line.split(' ').collect();
+        let fields: Vec<_> = line.split_whitespace().collect();
         let [what, process, event, id, token, attempt, asked, told] = fields[..] else { panic!("no record: {line}") };
         let number = |text: &str| text.parse::<i64>().unwrap_or_else(|_| panic!("no number: {line}"));
         let time = |text: &str| Duration::from_micros(number(text).unsigned_abs());
