@@ -16,9 +16,9 @@ use tower_klikit::{
 pub(crate) const KEYS: usize = 5;
 const ORDERING_KEYS: [&[&str]; 4] = [&[], &["a"], &["b"], &["a", "b"]];
 
-/// Time passes in steps of 20 s, and every lease, pause, retention and window ends in the middle of one: what passes by itself
+/// Time passes in steps of 20 minutes, and every lease, pause, retention and window ends in the middle of one: what passes by itself
 /// while a case runs decides nothing.
-pub(crate) const STEP: u64 = 20;
+pub(crate) const STEP: u64 = 1200;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {

@@ -24,9 +24,9 @@ const TOKENS: u8 = 3;
 /// The token of one that never holds anything while the calls go on.
 const ONLOOKER: u8 = 99;
 
-/// Time passes in steps of 20 s, and every lease, retention and window ends in the middle of one: what passes by itself while
+/// Time passes in steps of 20 minutes, and every lease, retention and window ends in the middle of one: what passes by itself while
 /// a case runs decides nothing.
-const STEP: u64 = 20;
+const STEP: u64 = 1200;
 
 #[derive(Debug, Clone)]
 enum Step {
