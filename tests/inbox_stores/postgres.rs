@@ -35,7 +35,7 @@ async fn keeps_every_rule_for_many_on_two_pools() {
 }
 
 async fn open(server: &PostgresServer) -> PostgresStore {
-    PostgresStore::builder().table("suite").connect(server.url()).await.unwrap()
+    PostgresStore::builder().deadline(Duration::from_secs(50)).table("suite").connect(server.url()).await.unwrap()
 }
 
 /// A store, and a connection of the test's own.

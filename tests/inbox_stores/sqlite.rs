@@ -1,14 +1,12 @@
-use std::{
-    fs,
-    path::PathBuf,
-    process,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use rusqlite::Connection;
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tower_klikit::{store::sqlite::SqliteStore, testing::inbox};
+use tower_klikit::{
+    store::sqlite::{SqliteOptions, SqliteStore},
+    testing::inbox,
+};
 
 use crate::model;
 
@@ -41,22 +39,19 @@ async fn keeps_every_rule_for_many_on_two_connections() {
     inbox::race_between([file.open(), file.open()]).await;
 }
 
-/// In a folder of its own, which goes with it.
+/// In a folder of its own, which goes with it, though the store may still have it open.
 struct File {
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl File {
     fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("tower-klikit-inbox-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir(&folder).unwrap();
-        Self { folder }
+        Self { folder: tempfile::tempdir().unwrap() }
     }
 
     fn open(&self) -> SqliteStore {
-        SqliteStore::open(self.folder.join("inbox.db")).unwrap()
+        // Nothing here is about the disk, and one who waits for it with the lock has others wait for as long.
+        SqliteOptions::new().danger_synchronous_normal().open(self.folder.path().join("inbox.db")).unwrap()
     }
 
     fn emptied(&self, store: &SqliteStore) -> SqliteStore {
@@ -77,15 +72,8 @@ impl File {
     }
 
     fn connect(&self) -> Connection {
-        let connection = Connection::open(self.folder.join("inbox.db")).unwrap();
+        let connection = Connection::open(self.folder.path().join("inbox.db")).unwrap();
         connection.busy_timeout(Duration::from_secs(60)).unwrap();
         connection
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        // The store may still have it open.
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -30,7 +30,12 @@ struct Beside {
 
 impl Beside {
     async fn new(server: &PostgresServer) -> Self {
-        let store = PostgresStore::builder().table("ledger_suite").connect(server.url()).await.unwrap();
+        let store = PostgresStore::builder()
+            .deadline(Duration::from_secs(50))
+            .table("ledger_suite")
+            .connect(server.url())
+            .await
+            .unwrap();
         let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
         drop(tokio::spawn(connection));
         Self { store, client }

@@ -1,12 +1,7 @@
-use std::{
-    fs,
-    path::PathBuf,
-    process,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use rusqlite::Connection;
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tower_klikit::{store::sqlite::SqliteStore, testing::ledger};
 
@@ -29,22 +24,18 @@ fn does_what_the_reference_does() {
     model::holds(32, 60, &runtime, async || file.emptied(&store), &async |_, time| file.age(time));
 }
 
-/// In a folder of its own, which goes with it.
+/// In a folder of its own, which goes with it, though the store may still have it open.
 struct File {
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl File {
     fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("tower-klikit-ledger-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir(&folder).unwrap();
-        Self { folder }
+        Self { folder: tempfile::tempdir().unwrap() }
     }
 
     fn open(&self) -> SqliteStore {
-        SqliteStore::open(self.folder.join("ledger.db")).unwrap()
+        SqliteStore::open(self.folder.path().join("ledger.db")).unwrap()
     }
 
     fn emptied(&self, store: &SqliteStore) -> SqliteStore {
@@ -60,15 +51,8 @@ impl File {
     }
 
     fn connect(&self) -> Connection {
-        let connection = Connection::open(self.folder.join("ledger.db")).unwrap();
+        let connection = Connection::open(self.folder.path().join("ledger.db")).unwrap();
         connection.busy_timeout(Duration::from_secs(60)).unwrap();
         connection
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        // The store may still have it open.
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }

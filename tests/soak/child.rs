@@ -102,7 +102,8 @@ fn as_a_child() {
     runtime.expect("a runtime").block_on(async {
         match &orders.store {
             Place::Postgres(url) => {
-                let store = PostgresStore::builder().max_connections(8).connect(url).await;
+                let store =
+                    PostgresStore::builder().max_connections(8).deadline(Duration::from_secs(30)).connect(url).await;
                 run(store.expect("Postgres is there"), &orders).await;
             }
             file => run(file.open_sqlite().expect("the file opens"), &orders).await,
