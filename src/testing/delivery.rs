@@ -252,18 +252,15 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        env, fs,
-        process::{self, Command},
-    };
+    use std::{fs, process::Command};
 
     use super::*;
 
     /// Has a real shell run the line, with a program in place of curl that prints its arguments, and what it reads if the last
     /// one asks for that.
     fn by_shell(delivery: &SignedDelivery) -> Vec<u8> {
-        let folder = env::temp_dir().join(format!("tower-klikit-curl-{}", process::id()));
-        fs::create_dir_all(&folder).expect("a folder for the stand-in");
+        let temporary = tempfile::tempdir().expect("a folder for the stand-in");
+        let folder = temporary.path();
         let curl = folder.join("curl");
         let stand_in = "#!/bin/sh\nfor last; do printf '%s\\n' \"$last\"; done\n[ \"$last\" != @- ] || cat\n";
         fs::write(&curl, stand_in).expect("the stand-in");
@@ -275,7 +272,6 @@ mod tests {
         let script_file = folder.join("script");
         fs::write(&script_file, &script).expect("the script");
         let output = Command::new("sh").arg(&script_file).output().expect("sh runs");
-        fs::remove_dir_all(&folder).expect("the folder is ours");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }

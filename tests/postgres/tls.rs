@@ -13,21 +13,20 @@ const ENCRYPTED: &str = "SELECT count(*) FROM pg_stat_ssl WHERE ssl";
 
 /// A certificate for 127.0.0.1 and `localhost`, as files.
 struct Certificate {
-    folder: std::path::PathBuf,
+    folder: tempfile::TempDir,
 }
 
 impl Certificate {
-    fn make(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("klikit-certificate-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+    fn make() -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
             .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
             .args(["-addext", "basicConstraints=critical,CA:FALSE"])
             .arg("-keyout")
-            .arg(folder.join("key.pem"))
+            .arg(folder.path().join("key.pem"))
             .arg("-out")
-            .arg(folder.join("cert.pem"))
+            .arg(folder.path().join("cert.pem"))
             .output()
             .expect("openssl runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -35,7 +34,7 @@ impl Certificate {
     }
 
     fn path(&self) -> std::path::PathBuf {
-        self.folder.join("cert.pem")
+        self.folder.path().join("cert.pem")
     }
 
     /// Gives it to a server, which wants the key to be its own and nobody else's, and restarts that.
@@ -44,7 +43,7 @@ impl Certificate {
         let owner = fs::metadata(&data).unwrap();
         for (from, to) in [("cert.pem", "server.crt"), ("key.pem", "server.key")] {
             let to = data.join(to);
-            fs::copy(self.folder.join(from), &to).unwrap();
+            fs::copy(self.folder.path().join(from), &to).unwrap();
             fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
             use std::os::unix::fs::{MetadataExt, chown};
             chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
@@ -54,12 +53,6 @@ impl Certificate {
         fs::write(&conf, format!("{text}\nssl = on\n")).unwrap();
         server.stop();
         server.restart();
-    }
-}
-
-impl Drop for Certificate {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -82,7 +75,7 @@ async fn a_certificate_that_the_system_does_not_trust_is_refused() {
     let Some(mut server) = PostgresServer::start_own("a certificate that is not trusted is refused", &[]) else {
         return;
     };
-    Certificate::make("refused").install(&mut server);
+    Certificate::make().install(&mut server);
     let error = PostgresStore::connect(&encrypted(&server)).await.unwrap_err();
     let mut text = String::new();
     let mut source: Option<&dyn std::error::Error> = Some(&error);
@@ -108,7 +101,7 @@ async fn a_server_without_tls_is_refused_where_it_is_required() {
 #[tokio::test]
 async fn a_pool_of_ones_own_trusts_whom_it_likes() {
     let Some(mut server) = PostgresServer::start_own("a pool of one's own trusts whom it likes", &[]) else { return };
-    let certificate = Certificate::make("pool");
+    let certificate = Certificate::make();
     certificate.install(&mut server);
     let tls = MakeRustlsConnect::new(trusting(&certificate.path()));
     let pool = Pool::builder(Manager::new(encrypted(&server).parse().unwrap(), tls)).max_size(1).build().unwrap();
@@ -123,14 +116,14 @@ async fn a_certificate_that_the_system_trusts_is_taken() {
     let Some(mut server) = PostgresServer::start_own("a certificate that the system trusts is taken", &[]) else {
         return;
     };
-    let certificate = Certificate::make("system");
+    let certificate = Certificate::make();
     certificate.install(&mut server);
     for (host, file, taken) in
         [("127.0.0.1", "cert.pem", true), ("localhost", "cert.pem", true), ("127.0.0.1", "key.pem", false)]
     {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tls::connects_to_the_url_in_the_environment", "--ignored", "--nocapture"])
-            .env("SSL_CERT_FILE", certificate.folder.join(file))
+            .env("SSL_CERT_FILE", certificate.folder.path().join(file))
             .env("KLIKIT_TEST_TLS_URL", encrypted(&server).replace("127.0.0.1", host))
             .output()
             .unwrap();

@@ -47,7 +47,7 @@ async fn what_waits_is_known_and_keeps_its_ledger_row() {
 async fn the_ledger_is_one_with_that_of_the_layer() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     let new = delivery("evt-1", "one", &[]).await;
     let theirs = Claim::new(*new.claim().key().as_bytes(), *new.claim().key().as_bytes(), digest(7), bytes(7));
     assert_eq!(store.claim(&theirs, LEASE).await.unwrap(), ClaimOutcome::Claimed);
@@ -67,7 +67,7 @@ async fn the_ledger_is_one_with_that_of_the_layer() {
 async fn what_is_dead_is_taken_up_again_by_the_same_delivery() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     let new = delivery("evt-1", "one", &["line"]).await;
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     let accepted_at = clock.now();
@@ -146,7 +146,7 @@ async fn a_call_that_fails_half_way_leaves_nothing_and_its_neighbours_alone() {
 async fn an_event_is_forgotten_unless_it_is_still_to_be_handled() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     let (new, other) = (delivery("evt-1", "one", &["line"]).await, conflict("evt-1", "two").await);
     let waiting = conflict("evt-1", "three").await;
     for new in [&new, &other] {
@@ -173,7 +173,7 @@ async fn an_event_is_forgotten_unless_it_is_still_to_be_handled() {
 async fn a_window_is_forgotten_with_all_that_was_accepted_in_it() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     let start = clock.now();
     let mut deliveries = vec![];
     // More than a slice.
@@ -210,7 +210,7 @@ async fn a_window_is_forgotten_with_all_that_was_accepted_in_it() {
 async fn a_key_is_forgotten_whole() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     let new = delivery("evt-1", "one", &[]).await;
     let start = clock.now();
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);

@@ -43,7 +43,7 @@ async fn a_file_with_a_ledger_alone_gets_an_inbox() {
 async fn a_restart_forgets_nothing() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let mut store = clock.open(&folder);
+    let mut store = clock.open(&folder.file());
     for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
         let new = delivery(event, &"x".repeat(20_000), &["line"]).await;
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
@@ -60,7 +60,7 @@ async fn a_restart_forgets_nothing() {
     for _ in 0..2 {
         drop(store);
         folder.closed();
-        store = clock.open(&folder);
+        store = clock.open(&folder.file());
         let counts = store.counts().await.unwrap();
         assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (1, 1, 1, 1));
         let dead = store.show(DeliveryId::new(1)).await.unwrap().unwrap();

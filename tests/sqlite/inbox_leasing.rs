@@ -31,7 +31,7 @@ fn ids(leased: &[Leased]) -> Vec<i64> {
 async fn the_longest_due_come_first_with_head_and_body() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     assert!(lease(&store, 10).await.is_empty());
     for event in ["evt-1", "evt-2", "evt-3"] {
         accept(&store, event, &[]).await;
@@ -55,7 +55,7 @@ async fn the_longest_due_come_first_with_head_and_body() {
 async fn a_lease_ends_and_the_next_has_a_larger_token() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     accept(&store, "evt-1", &[]).await;
     let first = *lease(&store, 1).await[0].lease();
     clock.advance(LEASE - Duration::from_millis(1));
@@ -87,7 +87,7 @@ async fn a_lease_ends_and_the_next_has_a_larger_token() {
 async fn who_died_of_the_last_attempt_is_buried_and_frees_its_line() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     accept(&store, "evt-2", &["line"]).await;
     for attempt in 1..=3 {
@@ -113,7 +113,7 @@ async fn who_died_of_the_last_attempt_is_buried_and_frees_its_line() {
 async fn a_line_is_served_one_by_one_and_holds_up_nobody_else() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     for (event, lines) in
         [("1", &["a"][..]), ("2", &["a", "b"]), ("3", &["b"]), ("4", &["c"]), ("5", &[]), ("6", &["b", "c"])]
     {
@@ -156,7 +156,7 @@ async fn a_line_is_served_one_by_one_and_holds_up_nobody_else() {
 async fn one_in_its_old_place_does_not_wait_for_a_dead_worker() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     accept(&store, "evt-2", &["line"]).await;
     assert!(store.bury(lease(&store, 1).await[0].lease(), "400").await.unwrap());
@@ -173,7 +173,7 @@ async fn what_is_behind_50_000_that_wait_is_found() {
 
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     let first = lease(&store, 1).await;
     copy_first(&folder, BLOCKED);
@@ -192,7 +192,7 @@ async fn behind_many_that_wait_only_what_is_free_is_leased() {
 
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     let first = lease(&store, 1).await;
     assert!(store.extend(first[0].lease(), LONGER).await.unwrap());
@@ -300,7 +300,7 @@ async fn two_stores_never_lease_one_twice_nor_two_of_a_line() {
 async fn what_is_over_is_purged() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     for n in 0..300 {
         accept(&store, &format!("evt-{n}"), &[]).await;
     }

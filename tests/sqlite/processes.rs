@@ -14,7 +14,7 @@ use tower_klikit::{
 
 use crate::{
     deliveries::delivery,
-    support::{Folder, LEASE, RETENTION, claim},
+    support::{Clock, Folder, LEASE, RETENTION, claim},
 };
 
 /// The file that [`child_claims`] claims in.
@@ -90,7 +90,7 @@ async fn lease_all(store: &SqliteStore) -> Vec<i64> {
 async fn two_processes_lease_no_delivery_twice() {
     const EACH: u64 = 100;
     let folder = Folder::new();
-    let store = folder.open();
+    let store = Clock::new().open(&folder.file());
     let (mut child, mut orders, mut answers) = Ended::start("child_leases", &folder);
     let (mut ids, mut by_the_child) = (vec![], 0);
     for round in 0..10 {
@@ -118,7 +118,8 @@ async fn two_processes_lease_no_delivery_twice() {
 #[ignore = "a part of another test, in a process of its own"]
 async fn child_leases() {
     let Some(file) = env::var_os(FILE) else { return };
-    let store = SqliteStore::open(file).unwrap();
+    // It stands still, so that no lease is over before all is.
+    let store = Clock::new().open(file.as_ref());
     println!("\n> ready");
     for order in std::io::stdin().lines() {
         order.unwrap();

@@ -32,7 +32,7 @@ fn commits(folder: &Folder) -> usize {
 async fn claims_purge_a_few_rows_each() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     claim_all(&store, 0..2000).await;
     for event in 0..10 {
         assert!(store.complete(&claim(event, 1), RETENTION).await.unwrap());
@@ -54,7 +54,7 @@ async fn claims_purge_a_few_rows_each() {
 async fn other_calls_purge_nothing() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     claim_all(&store, 0..3).await;
     clock.advance(LEASE);
     store.release(&claim(7, 1)).await.unwrap();
@@ -66,7 +66,7 @@ async fn other_calls_purge_nothing() {
 async fn purge_stops_at_its_limit_and_goes_by_slices() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     claim_all(&store, 0..5000).await;
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     assert_eq!(store.purge(u32::MAX).await.unwrap(), 0);

@@ -13,7 +13,7 @@ use crate::support::{Clock, Folder, LEASE, RETENTION, beside, bytes, claim, dige
 async fn entries_outlive_the_store() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     assert_eq!(store.claim(&claim(2, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
@@ -21,7 +21,7 @@ async fn entries_outlive_the_store() {
     folder.closed();
 
     clock.advance(Duration::from_secs(5));
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     assert_eq!(store.claim(&claim(1, 2), LEASE).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
     let in_flight = ClaimOutcome::InFlight { digest: digest(2), remaining: Duration::from_secs(20) };
     assert_eq!(store.claim(&claim(2, 2), LEASE).await.unwrap(), in_flight);
@@ -32,7 +32,7 @@ async fn entries_outlive_the_store() {
 async fn an_entry_lives_as_the_trait_says() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     let (first, second) = (claim(1, 1), claim(1, 2));
 
     // A lease that ran out: the next claim wins, and the old token is fenced out.
@@ -78,7 +78,7 @@ async fn an_entry_lives_as_the_trait_says() {
 async fn an_event_is_forgotten_with_its_conflicts_and_a_window_with_all_that_was_claimed_in_it() {
     let folder = Folder::new();
     let clock = Clock::new();
-    let store = clock.open(&folder);
+    let store = clock.open(&folder.file());
     let conflict = Claim::new(bytes(100), bytes(1), digest(100), bytes(1));
     for claim in [&claim(1, 1), &conflict, &claim(2, 1)] {
         assert_eq!(store.claim(claim, LEASE).await.unwrap(), ClaimOutcome::Claimed);

@@ -2,16 +2,16 @@
 
 use std::{
     error::Error,
-    fs,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
+use tempfile::TempDir;
 use tower_klikit::{
     dedupe::{BodyDigest, Claim, StoreError},
     store::sqlite::{SqliteError, SqliteErrorKind, SqliteOptions, SqliteStore},
@@ -21,23 +21,19 @@ pub(crate) const LEASE: Duration = Duration::from_secs(25);
 pub(crate) const RETENTION: Duration = Duration::from_secs(35 * 24 * 3600);
 
 /// A folder of this test's own, which goes with it.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        static FOLDERS: AtomicUsize = AtomicUsize::new(0);
-        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("tower-klikit-sqlite-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(tempfile::tempdir().unwrap())
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     pub(crate) fn file(&self) -> PathBuf {
-        self.0.join("ledger.db")
+        self.path().join("ledger.db")
     }
 
     pub(crate) fn open(&self) -> SqliteStore {
@@ -67,12 +63,6 @@ impl Folder {
     /// deletes the log, but nobody gets a file out of WAL mode while another has it open.
     pub(crate) fn closed_by_all(&self) {
         until("the file to be closed", || self.connect().pragma_update(None, "journal_mode", "DELETE").is_ok());
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -117,9 +107,9 @@ impl Clock {
         self.0.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
-    pub(crate) fn open(&self, folder: &Folder) -> SqliteStore {
+    pub(crate) fn open(&self, file: &Path) -> SqliteStore {
         let clock = self.clone();
-        SqliteOptions::new().clock(move || clock.now()).open(folder.file()).unwrap()
+        SqliteOptions::new().clock(move || clock.now()).open(file).unwrap()
     }
 }
 

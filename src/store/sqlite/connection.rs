@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_file_is_as_durable_as_was_asked_for() {
-        let path = std::env::temp_dir().join(format!("tower-klikit-{}-durable.db", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("klikit.db");
         for synchronous in [Synchronous::Normal, Synchronous::Full] {
             let mut database = Database::open(&path, Schema::new("klikit_").unwrap(), synchronous).unwrap();
             for database in [&mut database.for_reading(), &mut database] {
@@ -306,18 +307,16 @@ mod tests {
                 }
             }
         }
-        fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn who_reads_cannot_write() {
-        let path = std::env::temp_dir().join(format!("tower-klikit-{}-reads.db", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("klikit.db");
         let database = Database::open(&path, Schema::new("klikit_").unwrap(), Synchronous::Full).unwrap();
         let mut reading = database.for_reading();
         let (connection, _) = reading.connection().unwrap();
         assert!(connection.execute_batch("CREATE TABLE t (c)").is_err());
-        drop((reading, database));
-        fs::remove_file(path).unwrap();
     }
 
     #[test]

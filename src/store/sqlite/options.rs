@@ -83,15 +83,13 @@ impl fmt::Debug for SqliteOptions {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::store::sqlite::writer::Call;
 
     #[tokio::test]
     async fn a_commit_waits_for_the_disk_unless_it_is_dangerously_told_not_to() {
-        let folder = std::env::temp_dir().join(format!("tower-klikit-{}-synchronous", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
         let mut levels = vec![SqliteOptions::new().open(folder.join("full.db")).unwrap()];
         #[cfg(feature = "testing")]
         levels.push(SqliteOptions::new().danger_synchronous_normal().open(folder.join("normal.db")).unwrap());
@@ -101,7 +99,5 @@ mod tests {
             let level = store.reader.call(|turn| turn.setting("synchronous")).await.unwrap();
             assert_eq!(level, expected);
         }
-        drop(levels);
-        fs::remove_dir_all(folder).unwrap();
     }
 }

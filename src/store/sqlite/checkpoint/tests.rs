@@ -1,4 +1,6 @@
-use std::{fs, path::PathBuf};
+use std::fs;
+
+use tempfile::TempDir;
 
 use super::*;
 use crate::store::sqlite::{connection::Synchronous, schema::Schema};
@@ -7,20 +9,19 @@ const LIMITS: Limits = Limits { worth: 1 << 20, little: 256 << 10, long: 4 << 20
 
 /// A file in a folder of its own, which goes with it, and who writes to it.
 struct Fixture {
-    folder: PathBuf,
     database: Database,
     checkpoints: Checkpoints,
+    folder: TempDir,
 }
 
 impl Fixture {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("tower-klikit-{}-log-{name}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let schema = Schema::new("klikit_").unwrap();
-        let mut database = Database::open(&folder.join("ledger.db"), schema, Synchronous::Normal).unwrap();
+        let mut database = Database::open(&folder.path().join("ledger.db"), schema, Synchronous::Normal).unwrap();
         database.connection().unwrap().0.execute_batch("CREATE TABLE t (c)").unwrap();
         let checkpoints = Checkpoints::start(database.for_reading(), LIMITS).unwrap();
-        Self { folder, database, checkpoints }
+        Self { database, checkpoints, folder }
     }
 
     fn connection(&mut self) -> &Connection {
@@ -28,7 +29,7 @@ impl Fixture {
     }
 
     fn file(&self, suffix: &str) -> u64 {
-        fs::metadata(self.folder.join(format!("ledger.db{suffix}"))).map_or(0, |file| file.len())
+        fs::metadata(self.folder.path().join(format!("ledger.db{suffix}"))).map_or(0, |file| file.len())
     }
 
     /// Commits so many times a quarter of a megabyte, without ever resting.
@@ -48,15 +49,9 @@ impl Fixture {
     }
 }
 
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
 #[test]
 fn what_is_worth_it_is_copied_by_the_other_thread() {
-    let mut fixture = Fixture::new("copied");
+    let mut fixture = Fixture::new();
     fixture.write(3);
     assert!(!fixture.checkpoints.is_copying(false));
     let before = fixture.file("");
@@ -68,7 +63,7 @@ fn what_is_worth_it_is_copied_by_the_other_thread() {
 
 #[test]
 fn the_log_does_not_grow_under_constant_load() {
-    let mut fixture = Fixture::new("bounded");
+    let mut fixture = Fixture::new();
     fixture.write(400);
     // Twice what is long, and one more. All of it is 100 MB.
     let log = fixture.file("-wal");
@@ -77,7 +72,7 @@ fn the_log_does_not_grow_under_constant_load() {
 
 #[test]
 fn a_log_begins_anew_also_when_the_other_thread_is_gone() {
-    let mut fixture = Fixture::new("gone");
+    let mut fixture = Fixture::new();
     fixture.checkpoints.begin = None;
     fixture.checkpoints.thread.take().unwrap().join().unwrap();
     fixture.write(100);
@@ -87,9 +82,9 @@ fn a_log_begins_anew_also_when_the_other_thread_is_gone() {
 
 #[test]
 fn who_reads_for_long_is_waited_for_once_in_a_while_and_is_no_error() {
-    let mut fixture = Fixture::new("reader");
+    let mut fixture = Fixture::new();
     fixture.write(1);
-    let reader = Connection::open(fixture.folder.join("ledger.db")).unwrap();
+    let reader = Connection::open(fixture.folder.path().join("ledger.db")).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
     let mut waits = 0;
     for _ in 0..40 {
@@ -106,12 +101,12 @@ fn who_reads_for_long_is_waited_for_once_in_a_while_and_is_no_error() {
 
 #[test]
 fn the_thread_leaves_no_connection_behind() {
-    let mut fixture = Fixture::new("left");
+    let mut fixture = Fixture::new();
     fixture.write(8);
     let Fixture { folder, database, checkpoints } = &mut fixture;
     checkpoints.begin = None;
     checkpoints.thread.take().unwrap().join().unwrap();
     database.close();
     // The last connection takes the log with it.
-    assert!(!folder.join("ledger.db-wal").exists());
+    assert!(!folder.path().join("ledger.db-wal").exists());
 }

@@ -1,5 +1,7 @@
 use std::{fs, path::PathBuf, sync::mpsc as blocking, time::Duration};
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::{
     dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Token},
@@ -10,26 +12,26 @@ const LEASE: Duration = Duration::from_secs(25);
 
 /// A writer on a file in a folder of its own, which goes with it.
 struct Fixture {
-    folder: PathBuf,
     writer: Option<Writer>,
     thread: Option<thread::JoinHandle<()>>,
+    folder: TempDir,
 }
 
 impl Fixture {
-    fn new(name: &str) -> Self {
-        Self::beside(name, |database, clock| Reader::start(database.for_reading(), clock).unwrap().1)
+    fn new() -> Self {
+        Self::beside(|database, clock| Reader::start(database.for_reading(), clock).unwrap().1)
     }
 
     /// Beside a thread that reads.
-    fn beside(name: &str, reading: impl FnOnce(&Database, Clock) -> thread::JoinHandle<()>) -> Self {
-        let folder = std::env::temp_dir().join(format!("tower-klikit-{}-{name}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+    fn beside(reading: impl FnOnce(&Database, Clock) -> thread::JoinHandle<()>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let database =
-            Database::open(&folder.join("ledger.db"), Schema::new("klikit_").unwrap(), Synchronous::Full).unwrap();
+            Database::open(&folder.path().join("ledger.db"), Schema::new("klikit_").unwrap(), Synchronous::Full)
+                .unwrap();
         let clock: Clock = Arc::new(SystemTime::now);
         let reading = reading(&database, Arc::clone(&clock));
         let (writer, thread) = Writer::start(database, reading, clock).unwrap();
-        Self { folder, writer: Some(writer), thread: Some(thread) }
+        Self { writer: Some(writer), thread: Some(thread), folder }
     }
 
     fn writer(&self) -> &Writer {
@@ -39,7 +41,7 @@ impl Fixture {
     /// How many commits lie in the write-ahead log: its header is 32 bytes, each frame's is 24, and the second number of
     /// a frame's header is not zero in the last frame of a commit.
     fn commits(&self) -> usize {
-        let log = fs::read(self.folder.join("ledger.db-wal")).unwrap();
+        let log = fs::read(self.folder.path().join("ledger.db-wal")).unwrap();
         let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;
         let page = number(8);
         let is_current = |frame: &usize| log[frame + 8..frame + 16] == log[16..24];
@@ -93,7 +95,6 @@ impl Drop for Fixture {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -110,7 +111,7 @@ fn undo(turn: &Turn<'_>) -> rusqlite::Result<()> {
 
 #[tokio::test]
 async fn what_gathers_during_a_commit_is_committed_at_once() {
-    let fixture = Fixture::new("gather");
+    let fixture = Fixture::new();
     let (go, held) = fixture.hold().await;
     let before = fixture.commits();
     let claims: Vec<_> = (1..=64).map(|n| fixture.claim(n)).collect();
@@ -125,7 +126,7 @@ async fn what_gathers_during_a_commit_is_committed_at_once() {
 
 #[tokio::test]
 async fn a_call_that_fails_leaves_its_neighbours_alone() {
-    let fixture = Fixture::new("neighbours");
+    let fixture = Fixture::new();
     for bad in [undo, |turn: &Turn<'_>| turn.execute("no statement")] {
         let (go, held) = fixture.hold().await;
         let first = fixture.claim(1);
@@ -146,7 +147,7 @@ async fn a_call_that_fails_leaves_its_neighbours_alone() {
 
 #[tokio::test]
 async fn what_nobody_waits_for_any_more_is_left_out_unless_it_is_to_be_done() {
-    let fixture = Fixture::new("gone");
+    let fixture = Fixture::new();
     for (n, call) in [(1, Call::Claim), (2, Call::Lease), (3, Call::Other)] {
         let (go, held) = fixture.hold().await;
         let writer = fixture.writer().clone();
@@ -163,7 +164,7 @@ async fn what_nobody_waits_for_any_more_is_left_out_unless_it_is_to_be_done() {
 
 #[tokio::test]
 async fn after_a_panic_calls_fail_and_do_not_hang() {
-    let fixture = Fixture::new("panic");
+    let fixture = Fixture::new();
     let (go, held) = fixture.hold().await;
     let writer = fixture.writer().clone();
     let panics = tokio::spawn(async move { writer.call::<(), _>(Call::Other, |_| panic!("as it was asked to")).await });
@@ -189,17 +190,17 @@ fn the_file_is_closed_after_the_thread_that_reads_has_closed_it() {
             thread::sleep(Duration::from_millis(1));
         }
     };
-    let mut fixture = Fixture::beside("closed", |_, _| thread::spawn(reads));
+    let mut fixture = Fixture::beside(|_, _| thread::spawn(reads));
     drop(fixture.writer.take());
-    end.send(fixture.folder.join("ledger.db-wal")).unwrap();
+    end.send(fixture.folder.path().join("ledger.db-wal")).unwrap();
     fixture.thread.take().unwrap().join().unwrap();
     assert!(seeing.iter().all(|is_there| is_there));
-    assert!(!fixture.folder.join("ledger.db-wal").exists());
+    assert!(!fixture.folder.path().join("ledger.db-wal").exists());
 }
 
 #[tokio::test]
 async fn the_thread_ends_with_the_last_clone_and_does_what_was_asked_before() {
-    let mut fixture = Fixture::new("end");
+    let mut fixture = Fixture::new();
     let (go, held) = fixture.hold().await;
     let claims: Vec<_> = (1..=3).map(|n| fixture.claim(n)).collect();
     fixture.queued(3).await;
@@ -212,5 +213,5 @@ async fn the_thread_ends_with_the_last_clone_and_does_what_was_asked_before() {
     let thread = fixture.thread.take().unwrap();
     tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
     // The last connection takes the log with it.
-    assert!(!fixture.folder.join("ledger.db-wal").exists());
+    assert!(!fixture.folder.path().join("ledger.db-wal").exists());
 }
