@@ -15,7 +15,7 @@ use tower_klikit::{
 use crate::{
     LEASE, RETENTION, claim, client, done, handle, open, patient,
     proxy::Proxy,
-    servers::postgres::{PostgresServer, free_port},
+    servers::{free_port, postgres::PostgresServer},
 };
 
 /// Not a bound that anything is measured by: what never ends shall fail and not hang.

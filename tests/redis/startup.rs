@@ -6,7 +6,7 @@ use tower_klikit::store::redis::{RedisConnectError, RedisConnectErrorKind as Kin
 
 use crate::{
     log::Log,
-    servers::redis as servers,
+    servers::{free_port, redis as servers},
     support::{claim, handle, raw, run},
 };
 
@@ -105,7 +105,7 @@ async fn a_server_without_an_append_only_file_is_warned_of() {
 
 #[tokio::test]
 async fn what_is_not_there_is_told_from_what_is_no_url() {
-    let error = refusal(&format!("redis://127.0.0.1:{}/", servers::free_port())).await;
+    let error = refusal(&format!("redis://127.0.0.1:{}/", free_port())).await;
     assert_eq!(error.kind(), Kind::Unreachable);
     assert!(error.is_retryable());
     assert!(error.source().is_some());

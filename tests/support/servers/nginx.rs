@@ -3,16 +3,16 @@
 //! Where there is none, a test is left out, and says so; where `KLIKIT_TEST_REQUIRE_SERVERS` is set it fails instead.
 
 use std::{
-    collections::hash_map::RandomState,
     env, fs,
-    hash::BuildHasher,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    process::{self, Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
     thread,
 };
+
+use tempfile::TempDir;
+
+use super::free_port;
 
 /// What it logs when it listens. There is no line for when it is about to wait, and none is needed: connections queue.
 const READY: &str = "using the \"";
@@ -20,7 +20,7 @@ const READY: &str = "using the \"";
 /// A proxy.
 pub struct Nginx {
     address: SocketAddr,
-    folder: PathBuf,
+    folder: TempDir,
     child: Child,
 }
 
@@ -32,12 +32,11 @@ impl Nginx {
         let Some(program) = program() else {
             return left_out("there is no nginx here: install the package `nginx`");
         };
-        let folder = env::temp_dir().join(format!("tower-klikit-nginx-{}-{}", process::id(), count()));
-        fs::create_dir(&folder).unwrap();
+        let folder = tempfile::Builder::new().prefix("tower-klikit-nginx-").tempdir().unwrap();
         let port = free_port();
-        fs::write(folder.join("nginx.conf"), config(upstream, port, directives)).unwrap();
+        fs::write(folder.path().join("nginx.conf"), config(upstream, port, directives)).unwrap();
         let mut child = Command::new(program)
-            .args(["-p", folder.to_str().unwrap(), "-c", "nginx.conf", "-e", "stderr"])
+            .args(["-p", folder.path().to_str().unwrap(), "-c", "nginx.conf", "-e", "stderr"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -94,24 +93,9 @@ fn left_out<T>(why: &str) -> Option<T> {
     None
 }
 
-fn count() -> u32 {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    COUNT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Below the ports that connections are given.
-fn free_port() -> u16 {
-    let random = || RandomState::new().hash_one(0) % 20_000;
-    (0..1000)
-        .map(|_| 10_000 + u16::try_from(random()).expect("it is below 20,000"))
-        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        .unwrap()
-}
-
 impl Drop for Nginx {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }

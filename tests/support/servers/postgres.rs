@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     io::{Read, Write},
-    net::TcpListener,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -14,6 +13,8 @@ use std::{
     thread,
     time::{Duration, SystemTime},
 };
+
+use super::free_port;
 
 /// A server for one test, with an empty database.
 pub struct PostgresServer {
@@ -309,18 +310,6 @@ fn is_root() -> bool {
 fn id(args: &[&str]) -> u32 {
     let output = Command::new("id").args(args).output().expect("id runs");
     text(&output).trim().parse().unwrap_or_else(|_| panic!("id {args:?}: {}", text(&output)))
-}
-
-/// Below those that the system gives to outgoing connections, so that it is still free when the server starts again.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + ((std::process::id().wrapping_mul(37).wrapping_add(step)) % 12_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Kills the server, and deletes its folder, when this process ends without having said that the server has ended.

@@ -8,16 +8,14 @@ use std::{
     env, fs,
     hash::{BuildHasher, Hasher},
     io::{self, BufRead, BufReader, Read, Write},
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{self, Child, Command, Stdio},
-    sync::{
-        atomic::{AtomicU32, Ordering},
-        mpsc::{self, Receiver},
-    },
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
 };
+
+use super::free_port;
 
 /// Only against tests that would hang for ever.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,8 +71,7 @@ pub fn prepare(args: &[&str]) -> Option<RedisServer> {
     if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
         return left_out("there is no redis-server on the PATH, and KLIKIT_TEST_REDIS_URL is not set");
     }
-    let folder = env::temp_dir().join(format!("tower-klikit-redis-{}-{}", process::id(), count()));
-    fs::create_dir(&folder).unwrap();
+    let folder = tempfile::Builder::new().prefix("tower-klikit-redis-").tempdir().unwrap().keep();
     let args = args.iter().map(ToString::to_string).collect();
     Some(RedisServer { port: free_port(), scheme: "redis", folder, args, running: None })
 }
@@ -92,21 +89,8 @@ fn unique_prefix() -> String {
     format!("klikit-test-{:016x}:", random())
 }
 
-fn count() -> u32 {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    COUNT.fetch_add(1, Ordering::Relaxed)
-}
-
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-/// Below the ports that connections are given, which would take it while the server is stopped.
-pub fn free_port() -> u16 {
-    (0..1000)
-        .map(|_| 10_000 + (random() % 20_000) as u16)
-        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        .unwrap()
 }
 
 impl RedisServer {
