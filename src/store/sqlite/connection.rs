@@ -21,7 +21,7 @@ use super::{
 const BUSY_FOR: Duration = Duration::from_millis(500);
 
 /// How long to wait for it when the store is opened, and nobody is waiting for an answer yet: a process that ends at the same time
-/// copies its log into the file, a hundred megabytes at worst.
+/// copies its log into the file, two hundred megabytes at worst.
 const START: Duration = Duration::from_secs(5);
 
 /// How often to look whether the lock is free. SQLite's own handler soon sleeps for 100 ms at a time, and never gets its turn
@@ -57,6 +57,7 @@ impl Database {
             if error.kind() != SqliteErrorKind::Busy || started.elapsed() > START {
                 return Err(error);
             }
+            thread::sleep(BUSY_NAP);
         }
         Ok(database)
     }
