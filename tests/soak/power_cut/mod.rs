@@ -58,6 +58,8 @@ fn lost_by_power_cuts(name: &str, place: impl FnOnce(std::path::PathBuf) -> Plac
     }
     soak.orders.work = Work::All;
     soak.start();
+    // These are handled, whatever was lost before.
+    soak.load(a_while());
     soak.settle();
     soak.kill(0);
 
