@@ -52,13 +52,7 @@ impl Database {
         let path = std::path::absolute(path).map_err(|error| SqliteError::because(SqliteErrorKind::File, error))?;
         let schema = Arc::new(schema);
         let mut database = Self { path, schema, synchronous, access: Access::Write, connection: None };
-        let started = Instant::now();
-        while let Err(error) = database.connection() {
-            if error.kind() != SqliteErrorKind::Busy || started.elapsed() > START {
-                return Err(error);
-            }
-            thread::sleep(BUSY_NAP);
-        }
+        repeat_while_busy(START, || database.connection().map(|_| ()))?;
         Ok(database)
     }
 
@@ -189,7 +183,6 @@ fn tune(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Sets what durability depends on, and reads it back: SQLite ignores what it does not know or cannot do.
 fn settle(connection: &Connection, synchronous: Synchronous) -> Result<(), SqliteError> {
-    let started = Instant::now();
     let level = synchronous as i64;
     // On macOS, an fsync alone leaves what was written in the disk's own memory, which a power cut empties.
     let settings = format!(
@@ -197,17 +190,23 @@ fn settle(connection: &Connection, synchronous: Synchronous) -> Result<(), Sqlit
         PRAGMA journal_mode = WAL; PRAGMA synchronous = {level}"
     );
     // Two that open a new file at once can lock each other out; SQLite does not call its busy handler then.
-    while let Err(error) = connection.execute_batch(&settings) {
-        let error = SqliteError::from(error);
-        if error.kind() != SqliteErrorKind::Busy || started.elapsed() > BUSY_FOR {
-            return Err(error);
-        }
-        thread::sleep(BUSY_NAP);
-    }
+    repeat_while_busy(BUSY_FOR, || connection.execute_batch(&settings).map_err(SqliteError::from))?;
     read_back(connection, "fullfsync", |on: bool| on)?;
     read_back(connection, "checkpoint_fullfsync", |on: bool| on)?;
     read_back(connection, "journal_mode", |mode: String| mode == "wal")?;
     read_back(connection, "synchronous", |found: i64| found == level)
+}
+
+/// Tries again while another connection has the lock, for so long at most.
+fn repeat_while_busy(limit: Duration, mut attempt: impl FnMut() -> Result<(), SqliteError>) -> Result<(), SqliteError> {
+    let started = Instant::now();
+    while let Err(error) = attempt() {
+        if error.kind() != SqliteErrorKind::Busy || started.elapsed() > limit {
+            return Err(error);
+        }
+        thread::sleep(BUSY_NAP);
+    }
+    Ok(())
 }
 
 /// When a commit waits for the disk, by SQLite's own numbers.

@@ -38,10 +38,14 @@ impl Fixture {
         self.writer.as_ref().unwrap()
     }
 
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("ledger.db-wal")
+    }
+
     /// How many commits lie in the write-ahead log: its header is 32 bytes, each frame's is 24, and the second number of
     /// a frame's header is not zero in the last frame of a commit.
     fn commits(&self) -> usize {
-        let log = fs::read(self.folder.path().join("ledger.db-wal")).unwrap();
+        let log = fs::read(self.log()).unwrap();
         let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;
         let page = number(8);
         let is_current = |frame: &usize| log[frame + 8..frame + 16] == log[16..24];
@@ -192,10 +196,10 @@ fn the_file_is_closed_after_the_thread_that_reads_has_closed_it() {
     };
     let mut fixture = Fixture::beside(|_, _| thread::spawn(reads));
     drop(fixture.writer.take());
-    end.send(fixture.folder.path().join("ledger.db-wal")).unwrap();
+    end.send(fixture.log()).unwrap();
     fixture.thread.take().unwrap().join().unwrap();
     assert!(seeing.iter().all(|is_there| is_there));
-    assert!(!fixture.folder.path().join("ledger.db-wal").exists());
+    assert!(!fixture.log().exists());
 }
 
 #[tokio::test]
@@ -213,5 +217,5 @@ async fn the_thread_ends_with_the_last_clone_and_does_what_was_asked_before() {
     let thread = fixture.thread.take().unwrap();
     tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
     // The last connection takes the log with it.
-    assert!(!fixture.folder.path().join("ledger.db-wal").exists());
+    assert!(!fixture.log().exists());
 }
