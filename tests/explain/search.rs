@@ -28,28 +28,29 @@ fn stack() -> KlikitVerify<Handler> {
     KlikitVerifyLayer::new(SECRET).explain_mismatches().layer(Handler::default())
 }
 
-fn heard(run: impl FnOnce()) -> Log {
+fn heard(run: impl FnOnce(&Log)) -> Log {
     let log = Log::default();
-    log.hear(LevelFilter::TRACE, FmtSpan::CLOSE, run);
+    log.hear(LevelFilter::TRACE, FmtSpan::CLOSE, || run(&log));
     log
 }
 
 /// What is logged while this runs on a paused clock. The only thread for what blocks is taken, until what it is given is dropped.
-fn heard_while_busy<F: Future<Output = ()>>(run: impl FnOnce(Sender<()>) -> F) -> Log {
-    heard(|| {
+fn heard_while_busy<F: Future<Output = ()>>(run: impl FnOnce(Sender<()>, Log) -> F) -> Log {
+    heard(|log| {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).max_blocking_threads(1).build();
         let runtime: Runtime = runtime.unwrap();
         let (end, ended) = channel();
         runtime.spawn_blocking(move || ended.recv());
-        runtime.block_on(run(end));
+        runtime.block_on(run(end, log.clone()));
     })
 }
 
 #[test]
 fn a_search_holds_up_nothing_else() {
-    let log = heard_while_busy(async |end| {
+    let log = heard_while_busy(async |end, log| {
         let mut answer = task::spawn(stack().oneshot(reencoded()));
         assert!(answer.poll().is_pending());
+        assert_eq!(warnings(&log).len(), 0);
         drop(end);
         assert_eq!(answer.await.unwrap().status(), 403);
     });
@@ -58,7 +59,7 @@ fn a_search_holds_up_nothing_else() {
 
 #[test]
 fn one_search_waits_for_its_thread_and_no_other() {
-    let log = heard_while_busy(async |end| {
+    let log = heard_while_busy(async |end, _| {
         let stack = stack();
         let mut first = task::spawn(stack.clone().oneshot(reencoded()));
         assert!(first.poll().is_pending());
@@ -76,7 +77,7 @@ fn one_search_waits_for_its_thread_and_no_other() {
 
 #[test]
 fn a_refusal_is_told_of_when_its_sender_hangs_up_during_the_search() {
-    let log = heard_while_busy(async |end| {
+    let log = heard_while_busy(async |end, _| {
         let stack = stack();
         let mut given_up = task::spawn(stack.clone().oneshot(reencoded()));
         assert!(given_up.poll().is_pending());
@@ -99,7 +100,7 @@ fn a_refusal_is_told_of_when_its_sender_hangs_up_during_the_search() {
 
 #[test]
 fn a_search_needs_no_runtime() {
-    let log = heard(|| {
+    let log = heard(|_| {
         let answer = stack().oneshot(reencoded()).now_or_never();
         assert_eq!(answer.unwrap().unwrap().status(), 403);
     });
@@ -108,7 +109,7 @@ fn a_search_needs_no_runtime() {
 
 #[test]
 fn a_refusal_is_answered_without_its_cause_when_the_runtime_ends() {
-    let log = heard(|| {
+    let log = heard(|_| {
         let runtime = Builder::new_current_thread().build().unwrap();
         let ended = runtime.handle().clone();
         runtime.shutdown_background();

@@ -13,15 +13,10 @@ use tower_klikit::{
 };
 
 use crate::{
-    LEASE, RETENTION, claim, client, done, handle, open, patient,
+    LEASE, RETENTION, claim, client, done, ends, handle, open, patient,
     proxy::Proxy,
     servers::{free_port, postgres::PostgresServer},
 };
-
-/// Not a bound that anything is measured by: what never ends shall fail and not hang.
-async fn ends<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it ends")
-}
 
 /// Completes deliveries until it is told to stop, whatever happens. Which ones were completed, and how many calls failed.
 fn keep_handling(
@@ -209,11 +204,14 @@ async fn a_network_that_has_gone_silent_costs_an_error_for_each_connection() {
         .connect(&proxy.url())
         .await
         .unwrap();
+    let calm = open(server.url()).await;
+    handle(&calm, 1).await;
     works_again(&store).await;
     proxy.be_silent(true);
     ends(store.claim(&claim(2), LEASE)).await.unwrap_err();
     proxy.be_silent(false);
     works_again(&store).await;
+    assert_eq!(calm.claim(&claim(1), LEASE).await.unwrap(), done(1));
 }
 
 /// The caller gives up before the store does: the connection must not go back with an answer still to come.

@@ -16,7 +16,7 @@ mod log;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use tower_klikit::{
     dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger},
@@ -52,6 +52,11 @@ async fn handle(store: &PostgresStore, event: u64) {
     let claim = claim(event);
     assert_eq!(store.claim(&claim, LEASE).await.unwrap(), ClaimOutcome::Claimed);
     assert!(store.complete(&claim, RETENTION).await.unwrap());
+}
+
+/// Not a bound that anything is measured by: what never ends shall fail and not hang.
+async fn ends<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it ends")
 }
 
 /// A store for a test that is about something else than the time that calls may take.
