@@ -85,6 +85,8 @@ mod event;
 pub mod header;
 #[cfg(feature = "inbox")]
 pub mod inbox;
+#[cfg(any(feature = "dedupe", feature = "diagnose", feature = "payload"))]
+mod json;
 mod keyring;
 mod klikit;
 #[cfg(feature = "payload")]

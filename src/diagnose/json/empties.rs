@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::tree::{Piece, pieces};
+use crate::json::{Piece, pieces};
 
 /// The text as it was before PHP read it by `json_decode($it, true)`, which makes an array of each object, and `[]` of one that is
 /// empty. By their names alone: klikit calls its lists by plurals, but for the `cart`, and what is empty elsewhere was an object.

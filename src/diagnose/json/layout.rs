@@ -1,7 +1,5 @@
-use super::{
-    strings::Strings,
-    tree::{Kind, Piece, Tree, pieces},
-};
+use super::strings::Strings;
+use crate::json::{Kind, Piece, Tree, pieces};
 
 /// Where the original had white space.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,6 @@ mod empties;
 mod layout;
 mod order;
 mod strings;
-mod tree;
 
 use std::{
     borrow::Cow,
@@ -12,12 +11,12 @@ use std::{
     hash::{DefaultHasher, Hasher},
 };
 
-pub(super) use self::tree::Tree;
 use self::{empties::objects_restored, layout::Layout, order::Order, strings::Strings};
 use super::{
     search::{Hit, Search},
     work::Work,
 };
+pub(super) use crate::json::Tree;
 
 /// How the original was written.
 #[derive(Clone, Copy, PartialEq, Eq)]

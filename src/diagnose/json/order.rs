@@ -1,10 +1,9 @@
 use std::borrow::Cow;
 
-use super::{
-    strings::Strings,
-    tree::{Kind, Tree},
+use crate::{
+    diagnose::work::Work,
+    json::{Kind, Text, Tree},
 };
-use crate::diagnose::work::Work;
 
 /// In what order the original's keys were.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -188,11 +187,5 @@ impl Order {
 /// What is compared is the key, not how it is written.
 fn decoded(key: &str) -> Cow<'_, [u8]> {
     let inner = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
-    if inner.contains('\\') {
-        let mut bytes = Vec::new();
-        Strings::decode(inner, |char| bytes.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()));
-        bytes.into()
-    } else {
-        inner.as_bytes().into()
-    }
+    Text::new(inner.as_bytes()).to_bytes()
 }

@@ -1,7 +1,9 @@
 use std::hash::{DefaultHasher, Hasher};
 
-use super::tree::{Piece, Tree, pieces};
-use crate::diagnose::work::Work;
+use crate::{
+    diagnose::work::Work,
+    json::{Piece, Tree, Unit, pieces},
+};
 
 /// How the original's strings were written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -147,59 +149,4 @@ impl Strings {
         out.extend_from_slice(b"\\u");
         out.extend([12, 8, 4, 0].map(|shift| digits[usize::from(half >> shift & 15)]));
     }
-
-    /// What the inner part of a string means, but for halves of characters.
-    pub(super) fn decode(mut inner: &str, mut take: impl FnMut(char)) {
-        while let Some((unit, len)) = Unit::first(inner) {
-            if let Unit::Char(char) = unit {
-                take(char);
-            }
-            inner = &inner[len..];
-        }
-    }
-}
-
-/// What a string is made of.
-#[derive(Clone, Copy)]
-enum Unit {
-    Char(char),
-    /// Half a character, which JSON can write and UTF-8 cannot.
-    Surrogate(u16),
-}
-
-impl Unit {
-    /// The first, and how long it is in the text.
-    fn first(text: &str) -> Option<(Self, usize)> {
-        let char = text.chars().next()?;
-        let escape = text.as_bytes().get(1).filter(|_| char == '\\');
-        let meaning = match escape {
-            None => return Some((Self::Char(char), char.len_utf8())),
-            Some(b'u') => return Some(Self::coded(text)),
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            // A quote, a backslash or a slash.
-            Some(&other) => char::from(other),
-        };
-        Some((Self::Char(meaning), 2))
-    }
-
-    fn coded(text: &str) -> (Self, usize) {
-        let Some(high) = code(text) else { return (Self::Char('\\'), 1) };
-        if let Some(char) = char::from_u32(high.into()) {
-            return (Self::Char(char), 6);
-        }
-        let low = text.get(6..).and_then(code);
-        match low.and_then(|low| char::decode_utf16([high, low]).next()?.ok()) {
-            Some(char) => (Self::Char(char), 12),
-            None => (Self::Surrogate(high), 6),
-        }
-    }
-}
-
-/// Of `\uXXXX` at the start.
-fn code(text: &str) -> Option<u16> {
-    u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }

@@ -1,28 +1,31 @@
-use serde::de::IgnoredAny;
+use std::ops::Range;
 
-/// JSON as a list of values that say where in the text they are: numbers, duplicate keys and the order of keys stay as they came.
-pub(in crate::diagnose) struct Tree<'a> {
-    pub(super) text: &'a str,
+use super::reader::{Container, Reader, Token};
+
+/// A JSON text as a list of values, each of which says where in the text it is. Numbers, repeated keys and the order of keys
+/// stay as they were sent.
+pub(crate) struct Tree<'a> {
+    pub(crate) text: &'a str,
     /// A value before its children. Never empty; the first is the root.
-    pub(super) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// The children of all, in the order of the text. A node says which part is its own.
-    pub(super) children: Vec<u32>,
+    pub(crate) children: Vec<u32>,
 }
 
-pub(super) struct Node {
-    pub(super) kind: Kind,
+pub(crate) struct Node {
+    pub(crate) kind: Kind,
     /// Of a scalar or a string, with its quotes.
     value: (u32, u32),
     /// With its quotes.
     key: Option<(u32, u32)>,
     /// Where its children begin.
     first: u32,
-    pub(super) count: u32,
-    pub(super) parent: u32,
+    pub(crate) count: u32,
+    pub(crate) parent: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Object,
     Array,
     String,
@@ -31,73 +34,51 @@ pub(super) enum Kind {
 }
 
 impl Node {
-    pub(super) fn children(&self) -> std::ops::Range<usize> {
+    pub(crate) fn children(&self) -> Range<usize> {
         let first = self.first as usize;
         first..first + self.count as usize
     }
 }
 
 impl<'a> Tree<'a> {
-    /// `None` when it is not JSON in UTF-8.
-    pub(in crate::diagnose) fn parse(body: &'a [u8]) -> Option<Self> {
+    /// `None` if the text is not JSON in UTF-8, or is 4 GiB long or longer.
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         let text = str::from_utf8(body).ok().filter(|text| u32::try_from(text.len()).is_ok())?;
-        // It is sound from here on, and what follows can be simple.
-        serde_json::from_str::<IgnoredAny>(text).ok()?;
         let mut tree = Self { text, nodes: Vec::new(), children: Vec::new() };
-        tree.read();
+        tree.read()?;
         tree.link();
-        (!tree.nodes.is_empty()).then_some(tree)
+        Some(tree)
     }
 
-    fn read(&mut self) {
-        let bytes = self.text.as_bytes();
+    fn read(&mut self) -> Option<()> {
+        let mut reader = Reader::new(self.text.as_bytes());
         let mut open: Vec<u32> = Vec::new();
         let mut key = None;
-        let mut key_is_due = false;
-        let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            let start = at;
-            at = match byte {
-                b'"' => end_of_string(bytes, at),
-                b'{' | b'}' | b'[' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' => at + 1,
-                _ => end_of_scalar(bytes, at),
-            };
-            let kind = match byte {
-                b'{' => Kind::Object,
-                b'[' => Kind::Array,
-                b'"' if key_is_due => {
-                    key = Some((place(start), place(at)));
-                    key_is_due = false;
+        while let Some(token) = reader.next() {
+            let Range { start, end } = reader.span();
+            let place = (place(start), place(end));
+            let kind = match token.ok()? {
+                Token::Name(_) => {
+                    key = Some(place);
                     continue;
                 }
-                b'"' => Kind::String,
-                b'}' | b']' => {
+                Token::End => {
                     open.pop();
-                    key_is_due = false;
                     continue;
                 }
-                b',' => {
-                    key_is_due = open.last().is_some_and(|&parent| self.nodes[parent as usize].kind == Kind::Object);
-                    continue;
-                }
-                b':' | b' ' | b'\t' | b'\r' | b'\n' => continue,
-                _ => Kind::Scalar,
+                Token::Begin(Container::Object) => Kind::Object,
+                Token::Begin(Container::Array) => Kind::Array,
+                Token::String(_) => Kind::String,
+                Token::Number(_) | Token::Literal(_) => Kind::Scalar,
             };
-            let node = place(self.nodes.len());
+            let node = self::place(self.nodes.len());
             let parent = open.last().copied().unwrap_or(node);
-            self.nodes.push(Node {
-                kind,
-                value: (place(start), place(at)),
-                key: key.take(),
-                first: 0,
-                count: 0,
-                parent,
-            });
+            self.nodes.push(Node { kind, value: place, key: key.take(), first: 0, count: 0, parent });
             if matches!(kind, Kind::Object | Kind::Array) {
                 open.push(node);
-                key_is_due = kind == Kind::Object;
             }
         }
+        Some(())
     }
 
     fn link(&mut self) {
@@ -120,26 +101,26 @@ impl<'a> Tree<'a> {
     }
 
     /// How many keys there are in all objects.
-    pub(in crate::diagnose) fn keys(&self) -> usize {
+    pub(crate) fn keys(&self) -> usize {
         self.nodes.iter().filter(|node| node.key.is_some()).count()
     }
 
-    pub(super) fn node(&self, at: u32) -> &Node {
+    pub(crate) fn node(&self, at: u32) -> &Node {
         &self.nodes[at as usize]
     }
 
     /// As it stands in the text.
-    pub(super) fn value(&self, node: &Node) -> &'a str {
+    pub(crate) fn value(&self, node: &Node) -> &'a str {
         &self.text[node.value.0 as usize..node.value.1 as usize]
     }
 
     /// As it stands in the text, with its quotes.
-    pub(super) fn key(&self, node: &Node) -> Option<&'a str> {
+    pub(crate) fn key(&self, node: &Node) -> Option<&'a str> {
         node.key.map(|(start, end)| &self.text[start as usize..end as usize])
     }
 
     /// Whether white space stands between values, and whether there are line feeds in it.
-    pub(in crate::diagnose) fn white_space(&self) -> (bool, bool) {
+    pub(crate) fn white_space(&self) -> (bool, bool) {
         let (mut any, mut lines) = (false, false);
         for piece in pieces(self.text.trim_ascii()) {
             if let Piece::Between(between) = piece {
@@ -152,14 +133,14 @@ impl<'a> Tree<'a> {
 }
 
 /// A part of a JSON text.
-pub(super) enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// With its quotes.
     String(&'a str),
     /// All else.
     Between(&'a str),
 }
 
-pub(super) fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+pub(crate) fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = &text.as_bytes()[at..];
@@ -185,11 +166,6 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
             None => return bytes.len(),
         }
     }
-}
-
-fn end_of_scalar(bytes: &[u8], start: usize) -> usize {
-    let is_end = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n');
-    bytes[start..].iter().position(is_end).map_or(bytes.len(), |len| start + len)
 }
 
 /// A place in the text, or a number of values, which are not more than its bytes.

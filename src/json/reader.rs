@@ -1,0 +1,365 @@
+use std::ops::Range;
+
+use super::text::Text;
+
+/// Reads the tokens of a JSON text in one pass and checks its syntax (RFC 8259) on the way.
+///
+/// Strings may hold bytes that are not UTF-8: [`Text::decode`] finds out. After the first error there is nothing more.
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Where the last token starts.
+    start: usize,
+    open: Vec<Container>,
+    state: State,
+    has_failed: bool,
+}
+
+/// A part of a JSON text. Commas and colons are checked and left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token<'a> {
+    /// The opening bracket.
+    Begin(Container),
+    /// The closing bracket.
+    End,
+    /// The name of the member whose value follows.
+    Name(Text<'a>),
+    String(Text<'a>),
+    /// A number, as it is written.
+    Number(&'a [u8]),
+    /// `true`, `false` or `null`.
+    Literal(&'a [u8]),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Container {
+    Object,
+    Array,
+}
+
+/// The text is not JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotJson;
+
+/// What the grammar allows next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Value,
+    /// Right after `[`.
+    ValueOrEnd,
+    Name,
+    /// Right after `{`.
+    NameOrEnd,
+    Colon,
+    CommaOrEnd,
+    /// White space until the end.
+    Nothing,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, start: 0, open: Vec::new(), state: State::Value, has_failed: false }
+    }
+
+    /// How many containers are open after the last token.
+    pub(crate) fn depth(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Where the last token is in the text, with the quotes of a string.
+    pub(crate) fn span(&self) -> Range<usize> {
+        self.start..self.at
+    }
+
+    fn read(&mut self) -> Result<Option<Token<'a>>, NotJson> {
+        self.skip_white_space();
+        let next = match (self.state, self.peek()) {
+            (State::Colon, Some(b':')) => Some(State::Value),
+            (State::CommaOrEnd, Some(b',')) if self.open.last() == Some(&Container::Object) => Some(State::Name),
+            (State::CommaOrEnd, Some(b',')) => Some(State::Value),
+            _ => None,
+        };
+        if let Some(next) = next {
+            self.state = next;
+            self.at += 1;
+            self.skip_white_space();
+        }
+        self.start = self.at;
+        let Some(byte) = self.peek() else {
+            return if self.state == State::Nothing { Ok(None) } else { Err(NotJson) };
+        };
+        match (self.state, byte) {
+            (State::NameOrEnd | State::CommaOrEnd, b'}') => self.end(Container::Object),
+            (State::ValueOrEnd | State::CommaOrEnd, b']') => self.end(Container::Array),
+            (State::Name | State::NameOrEnd, b'"') => self.name(),
+            (State::Value | State::ValueOrEnd, _) => self.value(byte),
+            _ => Err(NotJson),
+        }
+        .map(Some)
+    }
+
+    fn end(&mut self, container: Container) -> Result<Token<'a>, NotJson> {
+        if self.open.pop() != Some(container) {
+            return Err(NotJson);
+        }
+        self.at += 1;
+        self.after_value();
+        Ok(Token::End)
+    }
+
+    fn name(&mut self) -> Result<Token<'a>, NotJson> {
+        let name = self.string()?;
+        self.state = State::Colon;
+        Ok(Token::Name(name))
+    }
+
+    fn value(&mut self, first: u8) -> Result<Token<'a>, NotJson> {
+        let token = match first {
+            b'{' => return Ok(self.begin(Container::Object)),
+            b'[' => return Ok(self.begin(Container::Array)),
+            b'"' => Token::String(self.string()?),
+            b't' => self.literal(b"true")?,
+            b'f' => self.literal(b"false")?,
+            b'n' => self.literal(b"null")?,
+            _ => self.number()?,
+        };
+        self.after_value();
+        Ok(token)
+    }
+
+    fn begin(&mut self, container: Container) -> Token<'a> {
+        self.at += 1;
+        self.open.push(container);
+        self.state = if container == Container::Object { State::NameOrEnd } else { State::ValueOrEnd };
+        Token::Begin(container)
+    }
+
+    fn after_value(&mut self) {
+        self.state = if self.open.is_empty() { State::Nothing } else { State::CommaOrEnd };
+    }
+
+    fn string(&mut self) -> Result<Text<'a>, NotJson> {
+        let inner = self.at + 1;
+        self.at = inner;
+        loop {
+            match self.peek().ok_or(NotJson)? {
+                b'"' => break,
+                b'\\' => self.escape()?,
+                0..0x20 => return Err(NotJson),
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Ok(Text::new(&self.bytes[inner..self.at - 1]))
+    }
+
+    fn escape(&mut self) -> Result<(), NotJson> {
+        let rest = &self.bytes[self.at..];
+        self.at += match rest.get(1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+            Some(b'u') if rest.get(2..6).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) => 6,
+            _ => return Err(NotJson),
+        };
+        Ok(())
+    }
+
+    fn literal(&mut self, literal: &'static [u8]) -> Result<Token<'a>, NotJson> {
+        if !self.bytes[self.at..].starts_with(literal) {
+            return Err(NotJson);
+        }
+        self.at += literal.len();
+        Ok(Token::Literal(literal))
+    }
+
+    fn number(&mut self) -> Result<Token<'a>, NotJson> {
+        self.skip_if(b"-");
+        if !self.skip_if(b"0") {
+            self.digits()?;
+        }
+        if self.skip_if(b".") {
+            self.digits()?;
+        }
+        if self.skip_if(b"eE") {
+            self.skip_if(b"+-");
+            self.digits()?;
+        }
+        Ok(Token::Number(&self.bytes[self.start..self.at]))
+    }
+
+    /// Skips one digit or more.
+    fn digits(&mut self) -> Result<(), NotJson> {
+        let rest = &self.bytes[self.at..];
+        let count = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+        self.at += count;
+        if count == 0 { Err(NotJson) } else { Ok(()) }
+    }
+
+    fn skip_if(&mut self, any_of: &[u8]) -> bool {
+        let is_there = self.peek().is_some_and(|byte| any_of.contains(&byte));
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn skip_white_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+}
+
+impl<'a> Iterator for Reader<'a> {
+    type Item = Result<Token<'a>, NotJson>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_failed {
+            return None;
+        }
+        let token = self.read();
+        self.has_failed = token.is_err();
+        token.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    fn is_json(text: &str) -> bool {
+        Reader::new(text.as_bytes()).all(|token| token.is_ok())
+    }
+
+    fn text(text: &str) -> Text<'_> {
+        Text::new(text.as_bytes())
+    }
+
+    #[test]
+    fn reads_tokens_in_order() {
+        let json = r#" {"a" : [1.5e3, "x\"y", {}] , "b\u0063":null} "#;
+        let mut reader = Reader::new(json.as_bytes());
+        let mut read = Vec::new();
+        while let Some(token) = reader.next() {
+            read.push((token.unwrap(), &json[reader.span()], reader.depth()));
+        }
+        assert_eq!(
+            read,
+            [
+                (Token::Begin(Container::Object), "{", 1),
+                (Token::Name(text("a")), "\"a\"", 1),
+                (Token::Begin(Container::Array), "[", 2),
+                (Token::Number(b"1.5e3"), "1.5e3", 2),
+                (Token::String(text(r#"x\"y"#)), r#""x\"y""#, 2),
+                (Token::Begin(Container::Object), "{", 3),
+                (Token::End, "}", 2),
+                (Token::End, "]", 1),
+                (Token::Name(text(r"b\u0063")), r#""b\u0063""#, 1),
+                (Token::Literal(b"null"), "null", 1),
+                (Token::End, "}", 0),
+            ]
+        );
+    }
+
+    #[test]
+    fn stops_at_first_error() {
+        let mut reader = Reader::new(b"[1,}2]");
+        assert_eq!(reader.next(), Some(Ok(Token::Begin(Container::Array))));
+        assert_eq!(reader.next(), Some(Ok(Token::Number(b"1"))));
+        assert_eq!(reader.next(), Some(Err(NotJson)));
+        assert_eq!(reader.next(), None);
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let deep = 1 << 20;
+        assert!(is_json(&format!("{}{}", "[".repeat(deep), "]".repeat(deep))));
+        assert!(!is_json(&"[".repeat(deep)));
+        assert!(!is_json(&"{\"a\":".repeat(deep)));
+    }
+
+    /// What RFC 8259 says of each.
+    #[test]
+    fn knows_json_from_other_texts() {
+        let json = [
+            "0",
+            "-0",
+            "-1.20E+3",
+            "\"\"",
+            "true",
+            "[]",
+            "{}",
+            "[[],{}]",
+            "\t[ 1 ,\r\n2 ]",
+            r#"{"":0,"":0}"#,
+            r#""\ud83d""#,
+            r#""\u005C\/\b""#,
+            "\"\u{7f}\"",
+        ];
+        let other = [
+            "",
+            " ",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "1e+",
+            "-",
+            "nul",
+            "True",
+            "NaN",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{,}",
+            "{1:2}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            r#"{"a" 1}"#,
+            r#"{"a":1 "b":2}"#,
+            "[}",
+            "[1}",
+            r#"{"a":1]"#,
+            "{]",
+            "1 1",
+            "]",
+            "\"",
+            r#""\x""#,
+            r#""\u12g4""#,
+            r#""\u12"#,
+            "\"\n\"",
+            "\u{feff}1",
+            "\u{a0}1",
+            "/**/1",
+            "'a'",
+            "[1",
+            "{",
+            r#"{"a":1"#,
+            "1]",
+        ];
+        for text in json {
+            assert!(is_json(text), "{text}");
+        }
+        for text in other {
+            assert!(!is_json(text), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 4000, ..ProptestConfig::default() })]
+
+        /// serde_json is the oracle.
+        #[test]
+        fn agrees_with_serde_json(
+            text in r#"[ \n]{0,1}([\[\]{},:0-2eE.+"-]|"a"|true|null|\\u|\\n|d83d|\x01|é){0,12}"#,
+        ) {
+            prop_assert_eq!(is_json(&text), serde_json::from_str::<IgnoredAny>(&text).is_ok());
+        }
+    }
+}
