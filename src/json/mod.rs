@@ -7,10 +7,14 @@
     allow(dead_code, unused_imports, reason = "each feature uses a part")
 )]
 
+#[cfg_attr(not(test), allow(dead_code, reason = "nothing compares bodies by it yet"))]
+mod canonical;
 mod reader;
 mod text;
 mod tree;
 
+#[allow(unused_imports, reason = "nothing compares bodies by it yet")]
+pub(crate) use self::canonical::{canonical_digest, is_same};
 pub(crate) use self::{
     reader::{Container, Reader, Token},
     text::{Text, Unit},

@@ -1,0 +1,210 @@
+//! Whether two JSON texts are the same document.
+//!
+//! - White space, the order of an object's members and the way in which a string is escaped do not matter.
+//! - The order of an array matters.
+//! - Numbers are compared as they are written: 1, 1.0 and 1e0 differ.
+//!
+//! Where the answer would depend on the reader, a text has no canonical form, and bodies have to be compared by their bytes: if an
+//! object repeats a name, or a string holds half of a surrogate pair. Neither has a text that is not JSON in UTF-8, that is longer
+//! than [`MAX_LEN`], or that is nested deeper than [`MAX_DEPTH`].
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    reader::{Container, Reader, Token},
+    text::Text,
+};
+
+/// The longest text, in bytes.
+const MAX_LEN: usize = 8 << 20;
+
+/// How many containers may be open at once.
+const MAX_DEPTH: usize = 128;
+
+/// Returns the SHA-256 of the text's canonical form: the same for two texts exactly if they are the same document.
+///
+/// Takes O(n log n) time, and at most six times the memory of the body.
+pub(crate) fn canonical_digest(body: &[u8]) -> Option<[u8; 32]> {
+    let most_members = check(body)?;
+    digest(body, most_members)
+}
+
+/// Returns whether both texts have a canonical form, and the same one.
+pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    canonical_digest(one).is_some_and(|digest| canonical_digest(other) == Some(digest))
+}
+
+/// Returns how many members the objects that are open at one time have read by then, at most. `None` if there is no canonical
+/// form, except that repeated names are not looked for.
+fn check(body: &[u8]) -> Option<usize> {
+    if body.len() > MAX_LEN {
+        return None;
+    }
+    let mut open: Vec<usize> = Vec::with_capacity(MAX_DEPTH);
+    let (mut members, mut most) = (0, 0);
+    for token in Reader::new(body) {
+        match token.ok()? {
+            Token::Begin(_) if open.len() == MAX_DEPTH => return None,
+            Token::Begin(_) => open.push(0),
+            Token::End => members -= open.pop()?,
+            Token::Name(name) => {
+                name.decode()?;
+                *open.last_mut()? += 1;
+                members += 1;
+                most = most.max(members);
+            }
+            Token::String(text) => drop(text.decode()?),
+            Token::Number(_) | Token::Literal(_) => {}
+        }
+    }
+    Some(most)
+}
+
+/// A container whose end has not been read.
+enum Open {
+    Array(Sha256),
+    Object {
+        /// Where its members start.
+        first: usize,
+    },
+}
+
+/// A member of an open object. Small, since a body can consist of little else.
+struct Member {
+    name: Span,
+    value: Value,
+}
+
+enum Value {
+    String(Span),
+    /// A number, `true`, `false` or `null`.
+    Scalar(Span),
+    /// The digest of an object or array.
+    Container([u8; 32]),
+}
+
+/// A place in a text of [`MAX_LEN`] bytes at most.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// Hashes each container when its end has been read. An array is hashed element by element; an object keeps its members until
+/// then, to sort them.
+fn digest(body: &[u8], most_members: usize) -> Option<[u8; 32]> {
+    let mut reader = Reader::new(body);
+    let mut open: Vec<Open> = Vec::with_capacity(MAX_DEPTH);
+    let mut members: Vec<Member> = Vec::with_capacity(most_members);
+    // The names of the members whose values are being read, outermost first.
+    let mut names: Vec<Span> = Vec::with_capacity(MAX_DEPTH);
+    while let Some(token) = reader.next() {
+        let value = match token.ok()? {
+            Token::Name(_) => {
+                names.push(Span::of_string(reader.span())?);
+                continue;
+            }
+            Token::Begin(container) => {
+                open.push(match container {
+                    Container::Array => Open::Array(Sha256::new_with_prefix(b"[")),
+                    Container::Object => Open::Object { first: members.len() },
+                });
+                continue;
+            }
+            Token::End => Value::Container(match open.pop()? {
+                Open::Array(hash) => hash.finalize().into(),
+                Open::Object { first } => {
+                    let digest = digest_object(body, &mut members[first..])?;
+                    members.truncate(first);
+                    digest
+                }
+            }),
+            Token::String(_) => Value::String(Span::of_string(reader.span())?),
+            Token::Number(_) | Token::Literal(_) => Value::Scalar(Span::of(reader.span())?),
+        };
+        match open.last_mut() {
+            Some(Open::Array(hash)) => value.hash(body, hash),
+            Some(Open::Object { .. }) => members.push(Member { name: names.pop()?, value }),
+            None => return Some(value.into_digest(body)),
+        }
+    }
+    None
+}
+
+/// `None` if a name is repeated.
+fn digest_object(body: &[u8], members: &mut [Member]) -> Option<[u8; 32]> {
+    members.sort_unstable_by(|one, other| one.name.text(body).cmp_value(other.name.text(body)));
+    let mut neighbours = members.iter().zip(members.iter().skip(1));
+    if neighbours.any(|(one, other)| one.name.text(body).cmp_value(other.name.text(body)).is_eq()) {
+        return None;
+    }
+    let mut hash = Sha256::new_with_prefix(b"{");
+    for Member { name, value } in members {
+        hash_string(name.text(body), &mut hash);
+        value.hash(body, &mut hash);
+    }
+    Some(hash.finalize().into())
+}
+
+/// Hashes a text that is not the start of another one's, so that a sequence of them is one of no others.
+impl Value {
+    fn hash(&self, body: &[u8], hash: &mut Sha256) {
+        match self {
+            Self::String(span) => hash_string(span.text(body), hash),
+            Self::Scalar(span) => {
+                let text = span.bytes(body);
+                hash.update(b"=");
+                hash.update(length(text));
+                hash.update(text);
+            }
+            Self::Container(digest) => {
+                hash.update(b"#");
+                hash.update(digest);
+            }
+        }
+    }
+
+    fn into_digest(self, body: &[u8]) -> [u8; 32] {
+        if let Self::Container(digest) = self {
+            return digest;
+        }
+        let mut hash = Sha256::new();
+        self.hash(body, &mut hash);
+        hash.finalize().into()
+    }
+}
+
+fn hash_string(text: Text<'_>, hash: &mut Sha256) {
+    let text = text.to_bytes();
+    hash.update(b"\"");
+    hash.update(length(&text));
+    hash.update(&text);
+}
+
+fn length(text: &[u8]) -> [u8; 8] {
+    (text.len() as u64).to_be_bytes()
+}
+
+impl Span {
+    fn of(Range { start, end }: Range<usize>) -> Option<Self> {
+        Some(Self { start: start.try_into().ok()?, end: end.try_into().ok()? })
+    }
+
+    /// Without the quotes.
+    fn of_string(Range { start, end }: Range<usize>) -> Option<Self> {
+        Self::of(start + 1..end - 1)
+    }
+
+    fn bytes(self, body: &[u8]) -> &[u8] {
+        &body[self.start as usize..self.end as usize]
+    }
+
+    fn text(self, body: &[u8]) -> Text<'_> {
+        Text::new(self.bytes(body))
+    }
+}
+
+#[cfg(test)]
+mod tests;
