@@ -11,7 +11,9 @@ use http::{Request, Response};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{backlog::Backlog, config::Config, delivery::NewDelivery, head::Head, store::Acceptance};
+use super::{
+    backlog::Backlog, config::Config, delivery::NewDelivery, head::Head, ordering::OrderingKeys, store::Acceptance,
+};
 use crate::{
     answer::Answer,
     dedupe::{BodyDigest, Found, StoreError},
@@ -75,7 +77,10 @@ async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<Ver
     let body = body.into_bytes();
     let claim = config.recognition.claim(delivery, BodyDigest::of(&body));
     let head = Head::of(&parts, delivery);
-    let ordering_keys = config.order_by.keys_of(delivery, &body);
+    let OrderingKeys { keys: ordering_keys, missing } = config.order_by.keys_of(delivery, &body);
+    if let Some(missing) = missing {
+        telemetry::unordered(delivery.into(), missing);
+    }
     let any_body = config.recognition.trusts_event_ids();
     let new = NewDelivery { claim, head: head.to_text(), body, ordering_keys, any_body };
     let stored = timeout(config.accept_deadline, store(&config, &backlog, new, head, delivery)).await;

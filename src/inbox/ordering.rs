@@ -1,16 +1,38 @@
-//! Which deliveries are handled one after the other.
+//! Ordering: which deliveries are handled one after the other.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use serde::Deserialize;
-use serde_json::Value;
+use crate::{
+    dedupe::short_hash,
+    event::Delivery,
+    json::{Decimal, Step, Token, each_value},
+};
 
-use crate::{dedupe::short_hash, event::Delivery};
+/// The path to the orders' ids.
+const ORDER_IDS: &[Step] = &[Step::Member("orders"), Step::Element, Step::Member("id")];
 
-/// By what deliveries are kept in order: those that share a key are handled one after the other, in the order in which they were
-/// accepted. One that fails holds those behind it that share its key, and nobody else's, until it is handled or given up.
+/// The path to the branch's id.
+const BRANCH_ID: &[Step] = &[Step::Member("branch_id")];
+
+/// The same paths in the envelope of a timestamped delivery.
+const DATA_ORDER_IDS: &[Step] = &[Step::Member("data"), Step::Member("orders"), Step::Element, Step::Member("id")];
+const DATA_BRANCH_ID: &[Step] = &[Step::Member("data"), Step::Member("branch_id")];
+
+/// The rule by which an inbox derives ordering keys.
 ///
-/// klikit itself guarantees no order: what it sends out of order is handled out of order.
+/// Deliveries that share an ordering key are handled one after the other, in the order in which they were accepted. A delivery that
+/// fails blocks the later ones that share a key with it, and no others, until it is handled or dead-lettered.
+///
+/// klikit itself does not guarantee any order: what it sends out of order is handled out of order.
+///
+/// An id is taken from the body even if the rest of the body is odd, so that one unreadable order does not cost a batch its
+/// ordering:
+///
+/// - An order without a readable id, such as `null`, adds no key. The other orders of the batch add theirs.
+/// - Where a member is repeated, each of its values adds a key.
+/// - Numbers are compared by value, and a string that holds a plain decimal number is compared as one: 42, 42.0, 4.2e1 and "42" are
+///   one id. Other strings are compared as they are.
+/// - If no id can be read, the delivery is handled in no order, and a warning is logged.
 #[derive(Clone, Default)]
 pub struct OrderBy(Rule);
 
@@ -25,53 +47,63 @@ enum Rule {
 
 type Custom = dyn Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync;
 
-/// What deliveries share that are leased one after the other: 16 bytes of a SHA-256 over the tenant and the user's key.
+/// A key that deliveries share if they are to be leased one after the other: 16 bytes of a SHA-256 over the tenant and the id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrderingKey([u8; 16]);
 
+/// The ordering keys of one delivery.
+pub(super) struct OrderingKeys {
+    /// Ascending, without repetitions.
+    pub(super) keys: Vec<OrderingKey>,
+    /// The id that the rule asks for, if it could not be read once. Then there are no keys.
+    pub(super) missing: Option<&'static str>,
+}
+
 impl OrderBy {
-    /// In no order. The default.
+    /// Uses no order. The default.
     pub fn nothing() -> Self {
         Self(Rule::Nothing)
     }
 
-    /// By the body's `branch_id`. A delivery without one is in no order.
+    /// Orders by the body's `branch_id`.
     pub fn branch() -> Self {
         Self(Rule::Branch)
     }
 
-    /// By the `id` of each order in the body. A delivery of several orders waits for all of them, and one without any is in no
-    /// order.
+    /// Orders by the `id` of each order in the body. A delivery of several orders waits for all of them.
     pub fn order() -> Self {
         Self(Rule::Order)
     }
 
-    /// By keys of your own, made from the delivery and its body. A delivery without a key is in no order. Different tenants share
-    /// no keys.
+    /// Orders by keys of your own, derived from the delivery and its body. A delivery without a key is in no order. Tenants share no
+    /// keys.
     ///
-    /// The function is called while klikit waits for its answer. Should it panic, the delivery is not accepted.
+    /// The function is called while klikit waits for the response. If it panics, the delivery is not accepted.
     pub fn keys(keys: impl Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync + 'static) -> Self {
         Self(Rule::Custom(Arc::new(keys)))
     }
 
-    /// The keys of a delivery, ascending and none twice.
-    pub(super) fn keys_of(&self, delivery: &Delivery, body: &[u8]) -> Vec<OrderingKey> {
-        let key = |kind: &str, name: &str| OrderingKey::hash(delivery.tenant(), kind, name);
-        let mut keys: Vec<_> = match &self.0 {
-            Rule::Nothing => return Vec::new(),
-            Rule::Branch => {
-                let body: Branch = serde_json::from_slice(body).unwrap_or_default();
-                name(&body.branch_id).map(|name| key("branch", &name)).into_iter().collect()
+    /// Returns the keys of a delivery.
+    pub(super) fn keys_of(&self, delivery: &Delivery, body: &[u8]) -> OrderingKeys {
+        let key = |kind: &str, id: &[u8]| OrderingKey::hash(delivery.tenant(), kind, id);
+        let ids = |kind: &str, paths: [&'static [Step]; 2]| {
+            let paths = if delivery.signed_at().is_some() { &paths[..] } else { &paths[..1] };
+            let mut keys = Vec::new();
+            each_value(body, paths, |value| keys.extend(name(value).map(|id| key(kind, &id))));
+            keys
+        };
+        let (mut keys, wanted) = match &self.0 {
+            Rule::Nothing => (Vec::new(), None),
+            Rule::Branch => (ids("branch", [BRANCH_ID, DATA_BRANCH_ID]), Some("branch id")),
+            Rule::Order => (ids("order", [ORDER_IDS, DATA_ORDER_IDS]), Some("order id")),
+            Rule::Custom(keys) => {
+                (keys(delivery, body).iter().map(|name| key("custom", name.as_bytes())).collect(), None)
             }
-            Rule::Order => {
-                let body: Orders = serde_json::from_slice(body).unwrap_or_default();
-                body.orders.iter().filter_map(|order| name(&order.id)).map(|name| key("order", &name)).collect()
-            }
-            Rule::Custom(keys) => keys(delivery, body).iter().map(|name| key("custom", name)).collect(),
         };
         keys.sort_unstable();
         keys.dedup();
-        keys
+        let missing = wanted.filter(|_| keys.is_empty());
+        OrderingKeys { keys, missing }
     }
 }
 
@@ -86,36 +118,22 @@ impl fmt::Debug for OrderBy {
     }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Branch {
-    branch_id: Value,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Orders {
-    orders: Vec<OrderId>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct OrderId {
-    id: Value,
-}
-
-/// An id as it stands, whether klikit sends it as a number or as text.
-fn name(id: &Value) -> Option<String> {
+/// Returns the text that is the same for equal ids. `None` if the value is neither a number nor a string.
+fn name(id: Token<'_>) -> Option<Cow<'_, [u8]>> {
+    let normal = |number: Decimal| number.to_string().into_bytes().into();
     match id {
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(text) => Some(text.clone()),
+        Token::Number(number) => Decimal::from_number(number).map(normal),
+        Token::String(text) => {
+            let text = text.to_bytes();
+            Some(Decimal::from_plain(&text).map_or(text, normal))
+        }
         _ => None,
     }
 }
 
 impl OrderingKey {
-    fn hash(tenant: &str, kind: &str, name: &str) -> Self {
-        Self(short_hash(&[tenant, "\0", kind, "\0", name].map(str::as_bytes)))
+    fn hash(tenant: &str, kind: &str, id: &[u8]) -> Self {
+        Self(short_hash(&[tenant.as_bytes(), b"\0", kind.as_bytes(), b"\0", id]))
     }
 
     /// The bytes.
@@ -135,5 +153,207 @@ impl OrderingKey {
 impl fmt::Debug for OrderingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::keyring::Signer;
+
+    fn delivery(signed_at: Option<SystemTime>) -> Delivery {
+        Delivery {
+            event_id: None,
+            event_type: None,
+            signer: Arc::new(Signer { tenant: "warung".into(), secret_id: "1".into() }),
+            received_at: SystemTime::UNIX_EPOCH,
+            signed_at,
+        }
+    }
+
+    fn keys(order_by: &OrderBy, body: &str) -> Vec<OrderingKey> {
+        order_by.keys_of(&delivery(None), body.as_bytes()).keys
+    }
+
+    /// The keys of a batch, each of whose orders has this JSON.
+    fn batch(orders: &[&str]) -> Vec<OrderingKey> {
+        keys(&OrderBy::order(), &format!(r#"{{"brand_id":1,"branch_id":2,"orders":[{}]}}"#, orders.join(",")))
+    }
+
+    /// The keys of orders whose ids are these numbers.
+    fn of(ids: &[i64]) -> Vec<OrderingKey> {
+        let mut keys: Vec<_> =
+            ids.iter().map(|id| OrderingKey::hash("warung", "order", id.to_string().as_bytes())).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn reported_bodies_keep_their_keys() {
+        for (body, ids) in [
+            (include_str!("../../tests/reports/null-beside-an-order.json"), &[42][..]),
+            (include_str!("../../tests/reports/id-twice-beside-an-order.json"), &[42, 43]),
+            (include_str!("../../tests/reports/one-order-three-spellings.json"), &[42]),
+            (include_str!("../../tests/reports/id-as-text.json"), &[202]),
+            (include_str!("../../tests/reports/half-a-portion.json"), &[203]),
+            (include_str!("../../tests/reports/lone-surrogate-in-key.json"), &[1]),
+            (include_str!("../../tests/reports/lone-surrogate-in-note.json"), &[1]),
+        ] {
+            assert_eq!(keys(&OrderBy::order(), body), of(ids), "{body}");
+        }
+        let too_large = keys(&OrderBy::order(), include_str!("../../tests/reports/number-too-large-for-f64.json"));
+        assert!(too_large.len() == 2 && too_large.contains(&of(&[42])[0]));
+        let beyond = keys(&OrderBy::order(), include_str!("../../tests/reports/beyond-i64.json"));
+        assert!(beyond.len() == 2 && beyond.contains(&of(&[9_007_199_254_740_993])[0]));
+    }
+
+    #[test]
+    fn odd_order_hides_no_other() {
+        let nested = format!(r#"{{"id":7,"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        let objects = format!(r#"{{"x":{}1{},"id":7}}"#, r#"{"id":"#.repeat(1000), "}".repeat(1000));
+        for (odd, ids) in [
+            ("null", &[42][..]),
+            ("7", &[42]),
+            ("[]", &[42]),
+            (r#"[{"id":7}]"#, &[42]),
+            ("{}", &[42]),
+            (r#"{"id":null}"#, &[42]),
+            (r#"{"id":[7]}"#, &[42]),
+            (r#"{"id":{"id":7}}"#, &[42]),
+            (r#"{"id":7,"id":8}"#, &[7, 8, 42]),
+            (r#"{"id":7,"id":null}"#, &[7, 42]),
+            (r#"{"id":7,"total":1e400}"#, &[7, 42]),
+            (r#"{"id":7,"\ud83d":"\ude00"}"#, &[7, 42]),
+            (r#"{"\u0069d":7}"#, &[7, 42]),
+            (&nested, &[7, 42]),
+            (&objects, &[7, 42]),
+        ] {
+            let what = &odd[..odd.len().min(40)];
+            assert_eq!(batch(&[r#"{"id":42}"#, odd]), of(ids), "{what}");
+            assert_eq!(batch(&[odd, r#"{"id":42}"#]), of(ids), "{what}");
+        }
+    }
+
+    #[test]
+    fn repeated_members_give_all_their_keys() {
+        let body = r#"{"orders":[{"id":1}],"branch_id":7,"orders":[{"id":2}],"orders":null,"branch_id":8}"#;
+        assert_eq!(keys(&OrderBy::order(), body), of(&[1, 2]));
+        assert_eq!(keys(&OrderBy::branch(), body).len(), 2);
+    }
+
+    #[test]
+    fn equal_ids_are_one_key() {
+        let same = ["42", "42.0", "4.2e1", "420E-1", r#""42""#, r#""42.0""#, r#""042""#, r#""\u00342""#];
+        let orders = same.map(|id| format!(r#"{{"id":{id}}}"#));
+        assert_eq!(batch(&orders.each_ref().map(String::as_str)), of(&[42]));
+        assert_eq!(batch(&[r#"{"id":-0}"#, r#"{"id":0}"#, r#"{"id":"0.0"}"#, r#"{"id":0e99}"#]), of(&[0]));
+        let branches = same.map(|id| keys(&OrderBy::branch(), &format!(r#"{{"branch_id":{id}}}"#)));
+        assert!(branches.iter().all(|keys| keys.len() == 1 && *keys == branches[0]), "{branches:?}");
+    }
+
+    #[test]
+    fn different_ids_are_different_keys() {
+        let ids = [
+            "42",
+            "-42",
+            "4.2",
+            "421",
+            r#""42 ""#,
+            r#""+42""#,
+            r#""4.2e1""#,
+            r#""GF-42""#,
+            r#""gf-42""#,
+            r#""""#,
+            r#""\ud83d""#,
+            r#""\ud83e""#,
+            "9007199254740992",
+            "9007199254740993",
+            "18446744073709551616",
+            "18446744073709551617",
+            "1e400",
+            "1e401",
+            "1e999999999999",
+        ];
+        let orders = ids.map(|id| format!(r#"{{"id":{id}}}"#));
+        assert_eq!(batch(&orders.each_ref().map(String::as_str)).len(), ids.len());
+    }
+
+    #[test]
+    fn orders_elsewhere_have_no_key() {
+        for body in [
+            r#"{"data":{"orders":[{"id":1}]}}"#,
+            r#"[{"orders":[{"id":1}]}]"#,
+            r#"{"x":[{"orders":[{"id":1}]}]}"#,
+            r#"{"x":{"orders":[{"id":1}]}}"#,
+            r#"{"x":[{"id":1}],"orders":[{}],"y":[{"id":1}]}"#,
+            r#"{"orders":{"id":1}}"#,
+            r#"{"orders":[[{"id":1}]]}"#,
+            r#"{"orders":"[{\"id\":1}]"}"#,
+            r#"{"id":1,"orders":[]}"#,
+        ] {
+            assert_eq!(keys(&OrderBy::order(), body), [], "{body}");
+        }
+    }
+
+    #[test]
+    fn body_that_breaks_off_keeps_what_was_read() {
+        assert_eq!(keys(&OrderBy::order(), r#"{"orders":[{"id":1},{"id":2},{"id"}]}"#), of(&[1, 2]));
+        assert_eq!(keys(&OrderBy::order(), r#"{"orders":[{"id":1},{"id"#), of(&[1]));
+        let no_text = OrderBy::order().keys_of(&delivery(None), b"{\"orders\":[{\"id\":1,\"note\":\"\xff\"}]}").keys;
+        assert_eq!(no_text, of(&[1]));
+    }
+
+    #[test]
+    fn timestamped_envelope_is_looked_into() {
+        let body = r#"{"event_id":"evt-1","data":{"brand_id":1,"branch_id":7,"orders":[{"id":1},{"id":2}]}}"#;
+        let timestamped = delivery(Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(OrderBy::order().keys_of(&timestamped, body.as_bytes()).keys, of(&[1, 2]));
+        let branch = OrderBy::branch().keys_of(&timestamped, body.as_bytes()).keys;
+        assert_eq!(branch, keys(&OrderBy::branch(), r#"{"branch_id":7}"#));
+        assert_eq!(OrderBy::branch().keys_of(&delivery(None), body.as_bytes()).keys, []);
+    }
+
+    #[test]
+    fn missing_ids_are_reported() {
+        let missing = |order_by: OrderBy, body: &str| order_by.keys_of(&delivery(None), body.as_bytes()).missing;
+        for body in ["", "not JSON", "null", "[]", r#"{"orders":null}"#, r#"{"orders":[null,{}],"branch_id":null}"#] {
+            assert_eq!(missing(OrderBy::order(), body), Some("order id"), "{body}");
+            assert_eq!(missing(OrderBy::branch(), body), Some("branch id"), "{body}");
+            assert_eq!(missing(OrderBy::nothing(), body), None);
+            assert_eq!(missing(OrderBy::keys(|_, _| Vec::new()), body), None);
+        }
+        let body = r#"{"branch_id":1,"orders":[null,{"id":1}]}"#;
+        assert_eq!((missing(OrderBy::order(), body), missing(OrderBy::branch(), body)), (None, None));
+    }
+
+    #[cfg(feature = "tracing")]
+    #[test]
+    fn missing_id_is_a_warning() {
+        #[derive(Clone, Default)]
+        struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+        impl std::io::Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let log = Log::default();
+        let written = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            crate::telemetry::unordered((&delivery(None)).into(), "order id");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let expected =
+            "WARN tower_klikit::inbox: no order id could be read: handling the delivery in no order tenant=\"warung\"";
+        assert!(text.contains(expected), "{text}");
     }
 }

@@ -9,14 +9,18 @@
 
 #[cfg_attr(not(test), allow(dead_code, reason = "nothing compares bodies by it yet"))]
 mod canonical;
+mod decimal;
 mod reader;
 mod text;
 mod tree;
+mod walk;
 
 #[allow(unused_imports, reason = "nothing compares bodies by it yet")]
 pub(crate) use self::canonical::{canonical_digest, is_same};
 pub(crate) use self::{
+    decimal::Decimal,
     reader::{Container, Reader, Token},
     text::{Text, Unit},
     tree::{Kind, Piece, Tree, pieces},
+    walk::{Step, each_value},
 };

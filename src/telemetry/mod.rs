@@ -252,6 +252,12 @@ pub(crate) fn backlog_full(max_backlog: u64) {
     warn!(target: INBOX, max_backlog, "too many deliveries wait to be handled: refused one");
 }
 
+/// An ordering rule found no id of the kind that it asks for, such as `order id`.
+#[cfg(feature = "inbox")]
+pub(crate) fn unordered(Subject { event_id, tenant }: Subject<'_>, missing: &str) {
+    warn!(target: INBOX, event_id, tenant, "no {missing} could be read: handling the delivery in no order");
+}
+
 /// `pause` is that before the next attempt.
 #[cfg(feature = "inbox")]
 pub(crate) fn attempt_failed(Subject { event_id, tenant }: Subject<'_>, attempt: u32, pause: Duration, reason: &str) {
