@@ -1,187 +1,148 @@
 use std::{error::Error, fmt};
 
-use serde_json::error::Category;
-use serde_path_to_error::Segment;
+use serde::Deserialize;
+use serde_json::{Deserializer, error::Category};
 
-/// A verified body could not be read as an [`OrderEvent`](super::OrderEvent).
+use super::{
+    place::{self, Place},
+    problem::Problem,
+};
+
+/// How many steps of the path to a value are named that is nested too deeply: there are more than a hundred.
+const DEEP_STEPS: usize = 4;
+
+/// A verified body that could not be read as an [`OrderEvent`](super::OrderEvent), or a field of it that could not be read as the
+/// type that was asked for.
 ///
-/// The text names the field and says what is wrong with it. It never quotes the body, which holds customers' data, and so it may
-/// be answered and logged.
+/// The text names the field and says what is wrong with it. It never quotes the body, which holds customers' data, so it may be
+/// sent in a response and logged.
+///
+/// A body that is valid JSON is never called anything else, whatever type could not hold it: see [`kind`](Self::kind).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayloadError {
     path: String,
+    /// Whether the problem is the name of a member of what is at the path.
+    is_name: bool,
     problem: Problem,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Problem {
-    /// No JSON.
-    Syntax {
-        line: usize,
-        column: usize,
-    },
-    /// It ends too early.
-    Eof,
-    Missing(String),
-    Duplicate(String),
-    Unexpected {
-        found: Option<String>,
-        expected: Option<String>,
-    },
+/// The kinds of [`PayloadError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PayloadErrorKind {
+    /// The body is not JSON in UTF-8, or ends too early.
+    NotJson,
+    /// A string holds half of a surrogate pair, such as `"\ud83d"`. JSON allows it, and a Rust string cannot hold it.
+    NotUnicode,
+    /// A number does not fit the type that was asked for.
+    OutOfRange,
+    /// A value is nested deeper than 127 objects and arrays, and was asked for as a type that holds them all.
+    TooDeep,
+    /// A required field is missing.
+    Missing,
+    /// A field is repeated.
+    Duplicate,
+    /// A value is not of the type that was asked for.
+    WrongType,
 }
 
 impl PayloadError {
-    /// What went wrong, and where.
-    pub(super) fn located(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
-        let mut path = String::new();
-        for segment in error.path() {
-            match segment {
-                Segment::Seq { index } => path.push_str(&format!("[{index}]")),
-                Segment::Map { key } => join(&mut path, &as_name(key)),
-                Segment::Enum { .. } | Segment::Unknown => {}
-            }
+    /// Explains why `T` could not be read from a text.
+    pub(super) fn of<'a, T: Deserialize<'a>>(error: serde_json::Error, json: &'a str) -> Self {
+        if error.classify() != Category::Data {
+            return Self::of_syntax::<T>(error, json);
         }
-        Self { path, problem: Problem::of(error.inner()) }
+        let mut again = Deserializer::from_str(json);
+        let Err(located) = serde_path_to_error::deserialize::<_, T>(&mut again) else { return Self::from(error) };
+        let problem = Problem::of(located.inner());
+        match Place::of(located.inner(), json).filter(Place::is_name) {
+            Some(place) => Self { path: place.path(usize::MAX), is_name: true, problem },
+            None => Self { path: place::path_of(located.path()), is_name: false, problem },
+        }
     }
 
-    pub(super) fn duplicate(path: impl Into<String>, field: &str) -> Self {
-        Self { path: path.into(), problem: Problem::Duplicate(as_name(field)) }
+    /// serde_json calls some values syntax errors that are valid JSON and do not fit the type.
+    fn of_syntax<'a, T: Deserialize<'a>>(error: serde_json::Error, json: &'a str) -> Self {
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(json) {
+            return Self::from(error);
+        }
+        let Some(place) = Place::of(&error, json) else { return Self::from(error) };
+        let problem = Problem::of_valid::<T>(&error, json, &place);
+        let steps = if problem == Problem::TooDeep { DEEP_STEPS } else { usize::MAX };
+        Self { path: place.path(steps), is_name: place.is_name(), problem }
+    }
+
+    pub(super) fn duplicate(field: &str) -> Self {
+        Problem::Duplicate(place::as_name(field)).into()
     }
 
     pub(super) fn missing(field: &str) -> Self {
-        Self { path: String::new(), problem: Problem::Missing(field.into()) }
+        Problem::Missing(field.into()).into()
     }
 
-    pub(super) fn no_object(found: &str) -> Self {
-        let problem = Problem::Unexpected { found: Some(found.into()), expected: Some("an object".into()) };
-        Self { path: String::new(), problem }
+    pub(super) fn no_object(found: &'static str) -> Self {
+        Problem::Unexpected { found: Some(found), expected: Some("an object".into()) }.into()
     }
 
     pub(super) fn not_utf_8() -> Self {
-        let expected = Some("UTF-8".into());
-        Self { path: String::new(), problem: Problem::Unexpected { found: None, expected } }
+        Problem::NotUtf8.into()
     }
 
-    /// The same, as a part of something larger.
+    /// The same error of the value that this one is a part of.
     pub(super) fn within(self, outer: &str) -> Self {
         let mut path = outer.to_owned();
         if !self.path.is_empty() {
-            join(&mut path, &self.path);
+            place::join(&mut path, &self.path);
         }
         Self { path, ..self }
     }
 
-    /// Where it is, such as `orders[2].status`; empty for the body as a whole.
+    /// The path to the value, such as `orders[2].status`. Empty for the body as a whole.
     pub fn path(&self) -> &str {
         &self.path
     }
-}
 
-fn join(path: &mut String, inner: &str) {
-    if !path.is_empty() && !inner.starts_with('[') {
-        path.push('.');
+    /// What kind of problem it is.
+    pub fn kind(&self) -> PayloadErrorKind {
+        match self.problem {
+            Problem::Syntax { .. } | Problem::Eof | Problem::NotUtf8 => PayloadErrorKind::NotJson,
+            Problem::NotUnicode => PayloadErrorKind::NotUnicode,
+            Problem::OutOfRange { .. } => PayloadErrorKind::OutOfRange,
+            Problem::TooDeep => PayloadErrorKind::TooDeep,
+            Problem::Missing(_) => PayloadErrorKind::Missing,
+            Problem::Duplicate(_) => PayloadErrorKind::Duplicate,
+            Problem::Unexpected { .. } => PayloadErrorKind::WrongType,
+        }
     }
-    path.push_str(inner);
 }
 
-/// Without the parts of its text that quote the body.
+/// Without the parts of its text that quote the body. Where in the body the error is remains unknown.
 impl From<serde_json::Error> for PayloadError {
     fn from(error: serde_json::Error) -> Self {
-        Self { path: String::new(), problem: Problem::of(&error) }
+        Problem::of(&error).into()
     }
 }
 
-impl Problem {
-    fn of(error: &serde_json::Error) -> Self {
-        match error.classify() {
-            Category::Eof => Self::Eof,
-            Category::Syntax | Category::Io => Self::Syntax { line: error.line(), column: error.column() },
-            Category::Data => Self::of_text(&error.to_string()),
-        }
+impl From<Problem> for PayloadError {
+    fn from(problem: Problem) -> Self {
+        Self { path: String::new(), is_name: false, problem }
     }
-
-    /// serde's own texts begin in a few ways. What follows may be the body's, up to what was expected: that is the program's.
-    fn of_text(text: &str) -> Self {
-        // serde_json's own addition.
-        let text = text.rfind(" at line ").map_or(text, |end| &text[..end]);
-        if let Some(field) = quoted_after(text, "missing field ") {
-            return Self::Missing(as_name(field));
-        }
-        if let Some(field) = quoted_after(text, "duplicate field ") {
-            return Self::Duplicate(as_name(field));
-        }
-        let found = text.strip_prefix("invalid type: ").and_then(kind_of);
-        let is_type_error =
-            ["invalid type: ", "invalid value: ", "invalid length "].iter().any(|it| text.starts_with(it));
-        let expected =
-            text.rfind(", expected ").filter(|_| is_type_error).map(|at| as_json(&text[at + 11..]).to_owned());
-        Self::Unexpected { found: found.map(Into::into), expected }
-    }
-}
-
-fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
-    text.strip_prefix(start)?.strip_prefix('`')?.strip_suffix('`')
-}
-
-/// What serde expects, in the words of JSON.
-fn as_json(expected: &str) -> &str {
-    match expected {
-        "i8" | "i16" | "i32" | "i64" | "i128" | "u8" | "u16" | "u32" | "u64" | "u128" | "isize" | "usize" => {
-            "an integer"
-        }
-        "f32" | "f64" => "a number",
-        "a sequence" => "an array",
-        "a map" => "an object",
-        other => other,
-    }
-}
-
-/// The type that serde says it has found, without the value behind it.
-fn kind_of(text: &str) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 7] = [
-        ("string", "a string"),
-        ("integer", "an integer"),
-        ("floating point", "a decimal number"),
-        ("boolean", "a boolean"),
-        ("null", "null"),
-        ("map", "an object"),
-        ("sequence", "an array"),
-    ];
-    KINDS.iter().find(|(start, _)| text.starts_with(start)).map(|(_, kind)| *kind)
-}
-
-/// A field's name may be the body's own, if a type of the user's takes any: then it is shown only if it looks like a name.
-fn as_name(field: &str) -> String {
-    let is_name = field.len() <= 64 && field.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphabetic());
-    if is_name { field.into() } else { "…".into() }
 }
 
 impl fmt::Display for PayloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.path.is_empty() { "the body" } else { &self.path };
-        let field = |f: &mut fmt::Formatter<'_>, name: &str| match &*self.path {
-            "" => write!(f, "`{name}`"),
-            path => write!(f, "`{path}.{name}`"),
-        };
-        match &self.problem {
-            Problem::Syntax { line, column } => write!(f, "{place} is not JSON, from line {line}, column {column} on"),
-            Problem::Eof => write!(f, "{place} ends in the middle of its JSON"),
-            Problem::Missing(name) => {
-                field(f, name)?;
-                f.write_str(" is missing")
-            }
-            Problem::Duplicate(name) => {
-                field(f, name)?;
-                f.write_str(" is there twice")
-            }
-            Problem::Unexpected { found, expected } => {
-                write!(f, "{place} is {}", found.as_deref().unwrap_or("not what it should be"))?;
-                match expected {
-                    Some(expected) => write!(f, ", not {expected}"),
-                    None => Ok(()),
-                }
-            }
+        let Self { path, is_name, problem } = self;
+        match problem {
+            Problem::Missing(name) | Problem::Duplicate(name) if path.is_empty() => write!(f, "`{name}`")?,
+            Problem::Missing(name) | Problem::Duplicate(name) => write!(f, "`{path}.{name}`")?,
+            _ if *is_name && path.is_empty() => f.write_str("a field name in the body")?,
+            _ if *is_name => write!(f, "a field name in `{path}`")?,
+            _ if path.is_empty() => f.write_str("the body")?,
+            // As these texts have always been.
+            Problem::Unexpected { .. } => f.write_str(path)?,
+            _ => write!(f, "`{path}`")?,
         }
+        write!(f, " {problem}")
     }
 }
 

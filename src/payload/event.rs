@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 
 use super::{
     error::PayloadError,
+    fields::Fields,
     order::Order,
     reading::{FromOrder, read},
 };
@@ -51,7 +52,7 @@ impl<O: FromOrder> OrderEvent<O> {
     /// When the body is no JSON object, when one of the three fields is missing, twice there or of another type, or when an order
     /// is not what `O` should be.
     pub fn from_bytes(body: &Bytes) -> Result<Self, PayloadError> {
-        let Envelope { brand_id, branch_id, orders } = envelope(body)?;
+        let Envelope { brand_id, branch_id, orders } = Envelope::from_slice(body)?;
         let orders = orders
             .into_iter()
             .enumerate()
@@ -78,11 +79,32 @@ struct Envelope<'a> {
     orders: Vec<&'a RawValue>,
 }
 
-fn envelope(body: &[u8]) -> Result<Envelope<'_>, PayloadError> {
-    // serde would take an array of three for it.
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(PayloadError::no_object("an array"));
+impl<'a> Envelope<'a> {
+    fn from_slice(body: &'a [u8]) -> Result<Self, PayloadError> {
+        // serde would take an array of three for an envelope.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return Err(PayloadError::no_object("an array"));
+        }
+        let text = str::from_utf8(body).map_err(|_| PayloadError::not_utf_8())?;
+        serde_json::from_str(text).or_else(|_| Self::field_by_field(text))
     }
-    let text = str::from_utf8(body).map_err(|_| PayloadError::not_utf_8())?;
-    read(text)
+
+    /// Reads what serde does not: an envelope with a name in it that is not valid Unicode. Slower, and it explains errors better.
+    fn field_by_field(text: &'a str) -> Result<Self, PayloadError> {
+        let Fields(fields) = read(text)?;
+        let field = |wanted: &str| {
+            let mut values = fields.iter().filter(|(name, _)| **name == *wanted.as_bytes());
+            match (values.next(), values.next()) {
+                (Some((_, value)), None) => Ok(value.get()),
+                (None, _) => Err(PayloadError::missing(wanted)),
+                (Some(_), Some(_)) => Err(PayloadError::duplicate(wanted)),
+            }
+        };
+        let (brand_id, branch_id, orders) = (field("brand_id")?, field("branch_id")?, field("orders")?);
+        Ok(Self {
+            brand_id: read(brand_id).map_err(|error| error.within("brand_id"))?,
+            branch_id: read(branch_id).map_err(|error| error.within("branch_id"))?,
+            orders: read(orders).map_err(|error| error.within("orders"))?,
+        })
+    }
 }

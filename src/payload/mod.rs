@@ -13,14 +13,18 @@
 mod codes;
 mod error;
 mod event;
+mod fields;
 mod money;
+mod number;
 mod order;
+mod place;
+mod problem;
 mod reading;
 mod timestamped;
 
 pub use self::{
     codes::{OrderStatus, OrderType, PaymentChannel, PaymentMethod, PaymentStatus},
-    error::PayloadError,
+    error::{PayloadError, PayloadErrorKind},
     event::OrderEvent,
     money::Money,
     order::{Brand, Order},

@@ -1,18 +1,15 @@
 use std::{borrow::Cow, collections::HashSet, fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor},
-    ser::Error as _,
-};
+use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use serde_json::value::RawValue;
 
 use super::{
     codes::{OrderStatus, OrderType, PaymentChannel, PaymentMethod, PaymentStatus},
     error::PayloadError,
+    fields::{Fields, Text},
     money::Money,
-    reading::FromOrder,
+    reading::{FromOrder, read},
 };
 
 /// One order of an [`OrderEvent`](super::OrderEvent): its JSON, and where in it each field is.
@@ -41,8 +38,16 @@ struct Field {
 enum Name {
     /// Where it is in the JSON.
     At(Range<usize>),
-    /// One that is written with escapes there.
+    /// A name that is written with escapes there.
     Escaped(Box<str>),
+    /// A name with half of a surrogate pair, with U+FFFD in its place. No field is asked for by such a name.
+    NotUnicode(Box<str>),
+}
+
+impl Name {
+    fn is_unicode(&self) -> bool {
+        !matches!(self, Self::NotUnicode(_))
+    }
 }
 
 /// A brand of an order.
@@ -149,7 +154,7 @@ impl Order {
 
     /// The JSON of a field, if there is one of this name.
     pub fn get(&self, field: &str) -> Option<&RawValue> {
-        let field = self.fields.iter().find(|it| self.name(it) == field)?;
+        let field = self.fields.iter().find(|known| known.name.is_unicode() && self.name(known) == field)?;
         // It was read as JSON before.
         serde_json::from_str(self.text(field.value.clone())).ok()
     }
@@ -158,10 +163,10 @@ impl Order {
     ///
     /// # Errors
     ///
-    /// When the field is of another type.
+    /// When the field is of another type, or the type cannot hold it.
     pub fn read<'a, T: Deserialize<'a>>(&'a self, field: &str) -> Result<Option<T>, PayloadError> {
         let Some(json) = self.get(field).map(RawValue::get) else { return Ok(None) };
-        serde_json::from_str(json).map_err(|error| PayloadError::from(error).within(field))
+        read(json).map_err(|error| error.within(field))
     }
 
     /// A field that holds an amount of money. `None` when there is none of this name, or it holds something else.
@@ -169,19 +174,20 @@ impl Order {
         Money::from_raw(self.get(field)?)
     }
 
-    /// The names of all fields, in the order in which they were sent.
+    /// The names of all fields, in the order in which they were sent. In a name that is not valid Unicode, U+FFFD stands for what is
+    /// not.
     pub fn field_names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| self.name(field))
     }
 
     fn typed<'a, T: Deserialize<'a>>(&'a self, field: &str) -> Option<T> {
-        self.read(field).ok().flatten()
+        serde_json::from_str(self.get(field)?.get()).ok().flatten()
     }
 
     fn name<'a>(&'a self, field: &'a Field) -> &'a str {
         match &field.name {
             Name::At(at) => self.text(at.clone()),
-            Name::Escaped(name) => name,
+            Name::Escaped(name) | Name::NotUnicode(name) => name,
         }
     }
 
@@ -193,25 +199,28 @@ impl Order {
 impl FromOrder for Order {
     fn from_order(json: &RawValue, body: &Bytes) -> Result<Self, PayloadError> {
         let text = json.get();
-        let fields: Fields<'_> = serde_json::from_str(text)?;
-        let mut names = HashSet::with_capacity(fields.0.len());
-        let mut index = Vec::with_capacity(fields.0.len());
-        for (name, value) in &fields.0 {
+        let Fields(fields) = read(text)?;
+        let mut names = HashSet::with_capacity(fields.len());
+        let mut index = Vec::with_capacity(fields.len());
+        for (name, value) in &fields {
             if !names.insert(&**name) {
-                return Err(PayloadError::duplicate("", name));
+                return Err(PayloadError::duplicate(&String::from_utf8_lossy(name)));
             }
             let name = match name {
                 Cow::Borrowed(name) => Name::At(within(text, name)),
-                Cow::Owned(name) => Name::Escaped(name.as_str().into()),
+                Cow::Owned(name) => match str::from_utf8(name) {
+                    Ok(name) => Name::Escaped(name.into()),
+                    Err(_) => Name::NotUnicode(String::from_utf8_lossy(name).into()),
+                },
             };
-            index.push(Field { name, value: within(text, value.get()) });
+            index.push(Field { name, value: within(text, value.get().as_bytes()) });
         }
         Ok(Self { json: body.slice_ref(text.as_bytes()), fields: index.into() })
     }
 }
 
 /// Where `part` lies in `whole`, of which it is a slice.
-fn within(whole: &str, part: &str) -> Range<usize> {
+fn within(whole: &str, part: &[u8]) -> Range<usize> {
     let start = part.as_ptr() as usize - whole.as_ptr() as usize;
     start..start + part.len()
 }
@@ -224,61 +233,6 @@ struct Payment {
     channel: Option<PaymentChannel>,
     #[serde(default)]
     method: Option<PaymentMethod>,
-}
-
-/// A text that is borrowed if it is written without escapes.
-pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.into())))
-            }
-        }
-
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
-/// The fields of an object, their values unread.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FieldsVisitor;
-
-        impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // What an order has.
-                let mut fields = Vec::with_capacity(128);
-                while let Some((Text(name), value)) = map.next_entry()? {
-                    fields.push((name, value));
-                }
-                Ok(Fields(fields))
-            }
-        }
-
-        deserializer.deserialize_map(FieldsVisitor)
-    }
 }
 
 impl Serialize for Order {

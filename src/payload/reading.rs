@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Deserializer, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::error::PayloadError;
 
@@ -22,14 +22,7 @@ impl<T: DeserializeOwned> FromOrder for T {
     }
 }
 
-/// Reads JSON, and finds out where it went wrong only if it did: that takes longer.
+/// Reads JSON. An error is explained only once there is one, since that takes longer than reading.
 pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, PayloadError> {
-    serde_json::from_str(json).map_err(|error| {
-        let mut again = Deserializer::from_str(json);
-        match serde_path_to_error::deserialize::<_, T>(&mut again) {
-            Err(located) => PayloadError::located(&located),
-            // There was something behind it.
-            Ok(_) => PayloadError::from(error),
-        }
-    })
+    serde_json::from_str(json).map_err(|error| PayloadError::of::<T>(error, json))
 }

@@ -6,8 +6,9 @@ use serde_json::value::RawValue;
 use super::{
     error::PayloadError,
     event::OrderEvent,
-    order::{Order, Text},
-    reading::FromOrder,
+    fields::Text,
+    order::Order,
+    reading::{FromOrder, read},
 };
 
 /// The body of a delivery of klikit's older form, which only an older text of klikit's (May 2026) describes:
@@ -30,7 +31,7 @@ impl TimestampedEvent {
     /// When the body is no JSON object, or has a field twice.
     pub fn from_bytes(body: &Bytes) -> Result<Self, PayloadError> {
         let text = str::from_utf8(body).map_err(|_| PayloadError::not_utf_8())?;
-        let json: &RawValue = serde_json::from_str(text)?;
+        let json: &RawValue = read(text)?;
         Ok(Self { body: body.clone(), envelope: Order::from_order(json, body)? })
     }
 

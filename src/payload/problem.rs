@@ -1,0 +1,242 @@
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::error::Category;
+
+use super::{
+    number::{Excess, NumberType},
+    place::{Place, as_name},
+};
+use crate::json::{Container, Decimal, Text, Token};
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Problem {
+    Syntax {
+        line: usize,
+        column: usize,
+    },
+    /// The text ends too early.
+    Eof,
+    NotUtf8,
+    /// A string with half of a surrogate pair.
+    NotUnicode,
+    /// Valid JSON, and deeper than serde_json reads it into a value.
+    TooDeep,
+    OutOfRange {
+        excess: Excess,
+        /// `None` if it is not known.
+        number_type: Option<NumberType>,
+    },
+    Missing(String),
+    Duplicate(String),
+    Unexpected {
+        found: Option<&'static str>,
+        expected: Option<String>,
+    },
+}
+
+const INTEGER: &str = "an integer";
+const DECIMAL: &str = "a decimal number";
+
+impl Problem {
+    const UNKNOWN: Self = Self::Unexpected { found: None, expected: None };
+
+    fn unexpected(found: Option<&'static str>, expected: &str) -> Self {
+        Self::Unexpected { found, expected: Some(as_json(expected).to_owned()) }
+    }
+
+    /// Tells from the error alone, without the text that it is about.
+    pub(super) fn of(error: &serde_json::Error) -> Self {
+        match error.classify() {
+            Category::Eof => Self::Eof,
+            Category::Data => Self::of_data(without_position(&error.to_string())),
+            Category::Syntax | Category::Io => Self::of_syntax(without_position(&error.to_string()))
+                .unwrap_or(Self::Syntax { line: error.line(), column: error.column() }),
+        }
+    }
+
+    /// Tells what serde_json, which reads `T`, calls a syntax error at this place of a text that is JSON.
+    pub(super) fn of_valid<'a, T: Deserialize<'a>>(error: &serde_json::Error, json: &str, place: &Place<'_>) -> Self {
+        let text = error.to_string();
+        let text = without_position(&text);
+        let Some((token, span)) = &place.token else { return Self::of_syntax(text).unwrap_or(Self::UNKNOWN) };
+        let expected = || expected::<T>(&json[..span.start], &json[span.end..]);
+        match (token, Self::of_syntax(text)) {
+            (Token::Name(name), problem) => Self::of_name(*name, text).or(problem).unwrap_or(Self::UNKNOWN),
+            (Token::Number(number), problem) => {
+                let number_type = expected().as_deref().and_then(NumberType::expected);
+                let out_of_range = || problem.map(|_| Self::out_of_range(number, number_type));
+                Self::of_integer(number, number_type).or_else(out_of_range).unwrap_or(Self::UNKNOWN)
+            }
+            // It may have been a number that was asked for.
+            (Token::String(_), Some(Self::NotUnicode)) => match expected() {
+                Some(expected) => Self::unexpected(Some("a string"), &expected),
+                None => Self::NotUnicode,
+            },
+            (_, Some(problem)) => problem,
+            // Only an integer of 128 bits is read like this.
+            (token, None) if text == "invalid number" => Self::unexpected(kind_of_token(*token), INTEGER),
+            (_, None) => Self::UNKNOWN,
+        }
+    }
+
+    /// What serde_json calls a syntax error and can only be found in valid JSON.
+    fn of_syntax(text: &str) -> Option<Self> {
+        match text {
+            "lone leading surrogate in hex escape" | "unexpected end of hex escape" | "invalid unicode code point" => {
+                Some(Self::NotUnicode)
+            }
+            "recursion limit exceeded" => Some(Self::TooDeep),
+            "number out of range" => Some(Self::OutOfRange { excess: Excess::TooLarge, number_type: None }),
+            _ => None,
+        }
+    }
+
+    /// A number where an integer was asked for.
+    fn of_integer(number: &[u8], number_type: Option<NumberType>) -> Option<Self> {
+        let integer = number_type.filter(|number_type| number_type.is_integer())?;
+        Some(match integer.excess(&Decimal::from_number(number)?) {
+            Some(excess) => Self::OutOfRange { excess, number_type },
+            None => Self::unexpected(Some(DECIMAL), INTEGER),
+        })
+    }
+
+    /// A number that serde_json has no type for, where anything else than an integer was asked for.
+    fn out_of_range(number: &[u8], number_type: Option<NumberType>) -> Self {
+        // serde_json holds such a number in an f64.
+        let is_infinite = str::from_utf8(number).is_ok_and(|number| number.parse().is_ok_and(f64::is_infinite));
+        let number_type = number_type.or_else(|| NumberType::named("f64").filter(|_| is_infinite));
+        let excess = if number.starts_with(b"-") { Excess::TooSmall } else { Excess::TooLarge };
+        Self::OutOfRange { excess, number_type }
+    }
+
+    /// The name of a member, where it is read as something else than a string.
+    fn of_name(name: Text<'_>, text: &str) -> Option<Self> {
+        match text {
+            "number out of range" => Some(Self::out_of_range(name.decode()?.as_bytes(), None)),
+            "invalid value: expected key to be a number in quotes" => Some(Self::unexpected(None, "a number")),
+            _ => None,
+        }
+    }
+
+    /// serde's own texts begin in a few ways. What follows may be the body's, up to what was expected: that is the program's.
+    fn of_data(text: &str) -> Self {
+        if let Some(field) = quoted_after(text, "missing field ") {
+            return Self::Missing(as_name(field));
+        }
+        if let Some(field) = quoted_after(text, "duplicate field ") {
+            return Self::Duplicate(as_name(field));
+        }
+        let found = text.strip_prefix("invalid type: ").and_then(kind_of);
+        let is_type_error =
+            ["invalid type: ", "invalid value: ", "invalid length "].iter().any(|start| text.starts_with(start));
+        let Some((found_text, expected)) = text.rsplit_once(", expected ").filter(|_| is_type_error) else {
+            return Self::Unexpected { found, expected: None };
+        };
+        let number = ["invalid value: integer `", "invalid type: floating point `"]
+            .iter()
+            .find_map(|start| Decimal::from_number(found_text.strip_prefix(start)?.strip_suffix('`')?.as_bytes()));
+        let number_type = NumberType::expected(expected);
+        if let (Some(number), Some(asked_for)) = (number, number_type)
+            && let Some(excess) = asked_for.excess(&number)
+        {
+            return Self::OutOfRange { excess, number_type };
+        }
+        Self::unexpected(found, expected)
+    }
+}
+
+/// What comes after the name of the value.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax { line, column } => write!(f, "is not JSON, from line {line}, column {column} on"),
+            Self::Eof => f.write_str("ends in the middle of its JSON"),
+            Self::NotUtf8 => f.write_str("is not UTF-8"),
+            Self::NotUnicode => f.write_str("is not a valid Unicode string"),
+            Self::TooDeep => f.write_str("is nested too deeply"),
+            Self::OutOfRange { excess, number_type } => {
+                f.write_str(match excess {
+                    Excess::TooLarge => "is too large",
+                    Excess::TooSmall => "is too small",
+                    Excess::Negative => "is negative, which is too small",
+                })?;
+                number_type.map_or(Ok(()), |number_type| write!(f, " for {number_type}"))
+            }
+            Self::Missing(_) => f.write_str("is missing"),
+            Self::Duplicate(_) => f.write_str("is there twice"),
+            Self::Unexpected { found: Some(found), expected: Some(expected) } => {
+                write!(f, "is {found}, not {expected}")
+            }
+            Self::Unexpected { found: Some(found), expected: None } => write!(f, "is {found}"),
+            Self::Unexpected { found: None, expected: Some(expected) } => write!(f, "is not {expected}"),
+            Self::Unexpected { found: None, expected: None } => f.write_str("is not what it should be"),
+        }
+    }
+}
+
+/// Finds what `T` expects at a value, in serde's words: the value is replaced by a string, and serde names the type that it
+/// expected there. `None` if `T` takes a string, or borrows from the text before.
+fn expected<'a, T: Deserialize<'a>>(before: &str, after: &str) -> Option<String> {
+    let text_with = |stand_in: &str| {
+        let text = [before, stand_in, after].concat();
+        // A reader, since only that leaves `T` free to outlive the text.
+        let error = T::deserialize(&mut serde_json::Deserializer::from_reader(text.as_bytes())).err()?;
+        Some(without_position(&error.to_string()).to_owned())
+    };
+    let text = text_with("\"in place of a value\"")?;
+    if text == "invalid number" {
+        // Only an integer of 128 bits is read like this.
+        let is_unsigned = text_with("-1").is_some_and(|text| text == "number out of range");
+        return Some(if is_unsigned { "u128" } else { "i128" }.into());
+    }
+    text.strip_prefix("invalid type: string \"in place of a value\", expected ").map(Into::into)
+}
+
+/// serde_json's texts end with the position.
+fn without_position(text: &str) -> &str {
+    text.rfind(" at line ").map_or(text, |end| &text[..end])
+}
+
+fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
+    text.strip_prefix(start)?.strip_prefix('`')?.strip_suffix('`')
+}
+
+/// What serde expects, in the words of JSON.
+fn as_json(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "an array",
+        "a map" => "an object",
+        other => match NumberType::named(other) {
+            Some(number_type) if number_type.is_integer() => INTEGER,
+            Some(_) => "a number",
+            None => other,
+        },
+    }
+}
+
+/// The type that serde says it has found, without the value behind it.
+fn kind_of(text: &str) -> Option<&'static str> {
+    const KINDS: [(&str, &str); 7] = [
+        ("string", "a string"),
+        ("integer", INTEGER),
+        ("floating point", DECIMAL),
+        ("boolean", "a boolean"),
+        ("null", "null"),
+        ("map", "an object"),
+        ("sequence", "an array"),
+    ];
+    KINDS.iter().find(|(start, _)| text.starts_with(start)).map(|(_, kind)| *kind)
+}
+
+fn kind_of_token(token: Token<'_>) -> Option<&'static str> {
+    match token {
+        Token::Begin(Container::Object) => Some("an object"),
+        Token::Begin(Container::Array) => Some("an array"),
+        Token::String(_) => Some("a string"),
+        Token::Literal(b"null") => Some("null"),
+        Token::Literal(_) => Some("a boolean"),
+        Token::Name(_) | Token::Number(_) | Token::End => None,
+    }
+}
