@@ -26,15 +26,28 @@
 //! | 413 | the body is over axum's own limit: 2 MB unless set |
 //! | 422 | klikit signed the body, and it is no [`OrderEvent`]: the answer names the field, and never quotes the body |
 //!
+//! A response to a delivery that was not handled carries a [`FailureReason`] with the text of its [`KlikitRejection`], which an
+//! inbox's worker logs and keeps. A handler of yours can do the same: return a [`FailureReason`] as a part of the response.
+//!
+//! ```
+//! use axum::response::IntoResponse;
+//! use http::StatusCode;
+//! use tower_klikit::{FailureReason, axum::KlikitEvent};
+//!
+//! async fn order(event: KlikitEvent) -> impl IntoResponse {
+//!     (StatusCode::CONFLICT, FailureReason::new("printer is out of paper"))
+//! }
+//! ```
+//!
 //! As an option, [`EventId`] is `None` where the delivery came without, and [`Delivery`] where the request was not verified: for a
 //! handler that serves other requests as well.
 
-use std::{error::Error, fmt};
+use std::{convert::Infallible, error::Error, fmt};
 
 use axum_core::{
     body::Body,
     extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request, rejection::BytesRejection},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, IntoResponseParts, Response, ResponseParts},
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header, request::Parts};
@@ -42,6 +55,7 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 use crate::{
     event::{Delivery, EventId, EventType},
     payload::{FromOrder, Order, OrderEvent, PayloadError, TimestampedEvent},
+    reason::FailureReason,
     telemetry,
 };
 
@@ -120,11 +134,30 @@ impl Error for KlikitRejection {
 
 impl IntoResponse for KlikitRejection {
     fn into_response(self) -> Response {
-        let text = serde_json::json!({ "error": self.to_string() }).to_string();
-        let mut response = Response::new(Body::from(text));
+        let text = self.to_string();
+        let body = serde_json::json!({ "error": text }).to_string();
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
+        response.extensions_mut().insert(FailureReason::new(text));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
+    }
+}
+
+/// Inserts the reason into the response's extensions.
+impl IntoResponseParts for FailureReason {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
+        parts.extensions_mut().insert(self);
+        Ok(parts)
+    }
+}
+
+/// An empty response with the reason in its extensions. Its status is 200; for another one, return `(status, reason)`.
+impl IntoResponse for FailureReason {
+    fn into_response(self) -> Response {
+        (self, ()).into_response()
     }
 }
 

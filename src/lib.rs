@@ -35,6 +35,7 @@
 //! - `dedupe` has the rules of the second layer, `inbox` those of the inbox, and `store` what both keep deliveries in;
 //! - [`Keyring`] holds several secrets side by side and changes them while the service runs;
 //! - [`Delivery`] and [`EventId`] are what the handler finds in the extensions;
+//! - [`FailureReason`] is what a handler can tell about its response beyond the status;
 //! - [`preflight`] says what is wrong with secrets and limits, before the first delivery comes;
 //! - `payload` has the body, typed, and `axum` the arguments of axum's handlers;
 //! - `diagnose` says why a delivery did not verify, and what to do;
@@ -92,6 +93,7 @@ mod klikit;
 #[cfg(feature = "payload")]
 pub mod payload;
 pub mod preflight;
+mod reason;
 mod secret;
 mod signature;
 #[cfg(feature = "dedupe")]
@@ -106,6 +108,7 @@ pub use crate::telemetry::metrics;
 pub use crate::{
     event::{Delivery, EventId, EventType, OtherEventType},
     keyring::{Keyring, KeyringError, KeyringErrorKind},
+    reason::FailureReason,
     secret::{SecretError, SecretErrorKind, WebhookSecret},
     signature::{ParseSignatureError, Signature},
     verify::{KlikitVerify, KlikitVerifyLayer, Rejection, RejectionKind, VerifiedBody},

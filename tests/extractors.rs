@@ -16,7 +16,7 @@ use serde::Deserialize;
 use support::{BODY, SECRET};
 use tower::ServiceExt;
 use tower_klikit::{
-    Delivery, EventId, EventType, KlikitVerifyLayer,
+    Delivery, EventId, EventType, FailureReason, KlikitVerifyLayer,
     axum::{KlikitEvent, KlikitRejection},
     header::EVENT_ID,
     payload::OrderEvent,
@@ -127,6 +127,41 @@ async fn an_optional_delivery_tells_verified_requests_from_others() {
     let app = app!(async |delivery: Option<Delivery>| delivery.is_some().to_string());
     assert_eq!(answer(app.clone(), delivery().request()).await.1, "false");
     assert_eq!(answer(verified(app), delivery().request()).await.1, "true");
+}
+
+#[tokio::test]
+async fn rejection_tells_its_reason() {
+    #[derive(Deserialize)]
+    struct Ticket {
+        #[allow(dead_code, reason = "only to be read")]
+        note: String,
+    }
+    let app = app!(async |_: KlikitEvent<Ticket>| ());
+    let odd = SignedDelivery::new(SECRET, include_str!("reports/lone-surrogate-in-note.json"));
+    let response = verified(app.clone()).oneshot(odd.request::<Body>()).await.unwrap();
+    let reason = response.extensions().get::<FailureReason>().unwrap();
+    assert_eq!(reason.as_str(), "`orders[0].note` is not a valid Unicode string");
+    let (status, text) = answer(verified(app.clone()), odd.request()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(text, r#"{"error":"`orders[0].note` is not a valid Unicode string"}"#);
+
+    let anonymous = delivery().without_header(&EVENT_ID);
+    let response = verified(app).oneshot(anonymous.request::<Body>()).await.unwrap();
+    assert_eq!(response.extensions().get::<FailureReason>().unwrap().as_str(), "missing klikit headers");
+}
+
+#[tokio::test]
+async fn handler_can_return_a_reason() {
+    let app = app!(async || (StatusCode::CONFLICT, FailureReason::new("printer is out of paper"), "no paper"));
+    let response = app.oneshot(delivery().request::<Body>()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::CONFLICT);
+    assert_eq!(response.extensions().get::<FailureReason>().unwrap().as_str(), "printer is out of paper");
+
+    let app = app!(async || (StatusCode::CONFLICT, FailureReason::new("printer is out of paper")));
+    let response = app.oneshot(delivery().request::<Body>()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::CONFLICT);
+    assert!(response.extensions().get::<FailureReason>().is_some());
+    assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
 }
 
 /// The only test that reads the log, for all who are not verified: what is logged elsewhere first, without a subscriber, stays

@@ -1,0 +1,145 @@
+use std::{borrow::Cow, fmt};
+
+/// The longest reason, in characters.
+const MAX_LEN: usize = 200;
+
+/// The reason for a handler's response, in a few words, for the response's extensions.
+///
+/// klikit does not see it. When an attempt fails, an inbox's worker logs the reason and keeps it with the delivery, so that an
+/// operator learns more than a status:
+///
+/// ```
+/// use http::{Response, StatusCode};
+/// use tower_klikit::FailureReason;
+///
+/// let mut response = Response::new("");
+/// *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+/// response.extensions_mut().insert(FailureReason::new("printer is out of paper"));
+/// ```
+///
+/// With the `axum` feature, an axum handler can return it as a part of its response:
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::response::IntoResponse;
+/// use http::StatusCode;
+/// use tower_klikit::FailureReason;
+///
+/// async fn order() -> impl IntoResponse {
+///     (StatusCode::CONFLICT, FailureReason::new("table 7 is closed"))
+/// }
+/// # }
+/// ```
+///
+/// The reason is a single line of at most 200 characters, whatever text it is made from: see [`new`](Self::new). Leave out what
+/// does not belong in a log, such as customers' data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FailureReason(Box<str>);
+
+impl FailureReason {
+    /// Makes a reason of a text. Only the first 200 characters are kept. Each control character, line separator and invisible
+    /// format character (such as U+202E, which reverses the text after it) is replaced by a space.
+    pub fn new<'a>(reason: impl Into<Cow<'a, str>>) -> Self {
+        Self(one_line(&reason.into()).into())
+    }
+
+    /// The reason.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FailureReason").field(&self.0).finish()
+    }
+}
+
+/// Keeps a text short, and on one line that reads as it is written, so that it cannot forge a second log line or hide a part of
+/// itself.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().take(MAX_LEN).map(|char| if is_shown(char) { char } else { ' ' }).collect()
+}
+
+/// Whether the character is neither a control character (Unicode's category Cc), nor a line or paragraph separator (Zl, Zp), nor a
+/// format character (Cf).
+fn is_shown(char: char) -> bool {
+    !matches!(
+        char,
+        '\0'..='\u{1f}'
+            | '\u{7f}'..='\u{9f}'
+            | '\u{ad}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn plain_text_is_kept() {
+        for text in ["", "printer is out of paper", "`orders[0].note` is „größer“ — 価格 😀", "  two  spaces  "]
+        {
+            assert_eq!(FailureReason::new(text).as_str(), text);
+        }
+        let reason = FailureReason::new(String::from("no paper"));
+        assert_eq!(
+            (format!("{reason}"), format!("{reason:?}")),
+            ("no paper".into(), r#"FailureReason("no paper")"#.into())
+        );
+    }
+
+    #[test]
+    fn second_line_cannot_be_forged() {
+        let forged = "paid\r\n2026-06-25 INFO\u{85}a\u{2028}b\u{2029}c\u{b}d\u{1b}[31m";
+        assert_eq!(one_line(forged), "paid  2026-06-25 INFO a b c d [31m");
+    }
+
+    #[test]
+    fn text_cannot_be_reversed_or_hidden() {
+        assert_eq!(one_line("a\u{202e}b\u{200b}c\u{2066}d\u{feff}e\u{e0041}f\u{ad}g"), "a b c d e f g");
+    }
+
+    #[test]
+    fn length_is_bounded() {
+        assert_eq!(FailureReason::new("é".repeat(201)).as_str(), "é".repeat(200));
+        assert_eq!(one_line(&"x".repeat(1 << 20)).len(), 200);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 4000, ..ProptestConfig::default() })]
+
+        /// The regular expressions know Unicode's categories.
+        #[test]
+        fn agrees_with_unicode(hidden in r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]", shown in r"[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}]") {
+            prop_assert_eq!(one_line(&hidden), " ");
+            prop_assert_eq!(one_line(&shown), shown);
+        }
+    }
+}
