@@ -20,7 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, service_fn};
 use tower_klikit::{
     KlikitVerifyLayer, VerifiedBody,
-    dedupe::{Claim, KlikitDedupeLayer, Ledger},
+    dedupe::{Claim, ClaimTerms, KlikitDedupeLayer, Ledger},
     store::MemoryStore,
     testing::SignedDelivery,
 };
@@ -73,10 +73,11 @@ fn compare(runtime: &Runtime, store: &MemoryStore, bytes: usize) {
         serve(runtime, &mut capture, requests());
         let claims = std::mem::take(&mut *claims.lock().expect("no panic"));
         let other = MemoryStore::new();
+        let terms = ClaimTerms { lease: Duration::from_secs(25), grace: Duration::from_secs(300) };
         let ledger = nanoseconds(|| {
             runtime.block_on(async {
                 for claim in &claims {
-                    black_box(other.claim(claim, Duration::from_secs(25)).await).expect("memory does not fail");
+                    black_box(other.claim(claim, &terms).await).expect("memory does not fail");
                     black_box(other.complete(claim, Duration::from_secs(3600)).await).expect("memory does not fail");
                 }
             });

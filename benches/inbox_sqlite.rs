@@ -125,7 +125,7 @@ fn insert(connection: &Mutex<Connection>, event: u64) -> Duration {
         params![key, digest, token, 1_800_000_000_000_i64],
     );
     insert(
-        "INSERT INTO klikit_inbox (key, state, due, attempts, token, accepted_at) VALUES (?1, 0, ?2, 0, 0, ?2)",
+        "INSERT INTO klikit_inbox (key, state, due, attempts, token, accepted_at, since) VALUES (?1, 0, ?2, 0, 0, ?2, ?2)",
         params![key, 1_700_000_000_000_i64],
     );
     let id = connection.last_insert_rowid();
@@ -235,8 +235,8 @@ fn block(folder: &Folder, deliveries: u64) {
     let insert = "
         BEGIN;
         CREATE TEMP TABLE n AS WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :n) SELECT n FROM n;
-        INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, ordering)
-            SELECT n, randomblob(16), 0, 1700000000000, 0, 0, 1700000000000, zeroblob(16) FROM n WHERE n <= :n;
+        INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, ordering)
+            SELECT n, randomblob(16), 0, 1700000000000, 0, 0, 1700000000000, 1700000000000, zeroblob(16) FROM n WHERE n <= :n;
         UPDATE klikit_inbox SET state = 1, due = 4000000000000 WHERE id = 1;
         INSERT INTO klikit_inbox_delivery (id, digest, head, body) SELECT n, zeroblob(32), '{}', 'o' FROM n WHERE n <= :n;
         INSERT INTO klikit_inbox_ordering (key, id) SELECT zeroblob(16), n FROM n WHERE n <= :n;

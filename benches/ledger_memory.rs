@@ -1,4 +1,4 @@
-//! What the memory store takes for a claim and its completion, by the clock, and how much memory for each entry.
+//! Time of a claim and its completion in the memory store, and the memory of each entry.
 //!
 //! `cargo bench --bench ledger_memory --features dedupe`. The store is full, so that each claim has to make room.
 #![allow(missing_docs)]
@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::FutureExt;
 use tower_klikit::{
-    dedupe::{Claim, ClaimOutcome, Ledger},
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger},
     store::MemoryStore,
     testing::ledger,
 };
@@ -21,7 +21,7 @@ const REMEMBERED: usize = 100_000;
 /// Short, so that the system rarely takes the processor away in the middle of one.
 const BATCH: usize = 1000;
 const BATCHES: usize = 201;
-const LEASE: Duration = Duration::from_secs(25);
+const TERMS: ClaimTerms = ClaimTerms { lease: Duration::from_secs(25), grace: Duration::from_secs(5 * 60) };
 const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 
 fn main() {
@@ -51,7 +51,7 @@ fn claims(kind: &str, how_many: usize) -> Vec<Claim> {
 }
 
 fn handle(store: &MemoryStore, claim: &Claim) {
-    assert_eq!(now(store.claim(claim, LEASE)), ClaimOutcome::Claimed);
+    assert_eq!(now(store.claim(claim, &TERMS)), ClaimOutcome::Claimed);
     assert!(now(store.complete(claim, RETENTION)));
 }
 
@@ -87,7 +87,7 @@ fn duplicates(store: &MemoryStore) -> Vec<f64> {
         let copies = claims("handled", BATCH);
         let started = Instant::now();
         for copy in &copies {
-            assert!(matches!(black_box(now(store.claim(copy, LEASE))), ClaimOutcome::Done { .. }));
+            assert!(matches!(black_box(now(store.claim(copy, &TERMS))), ClaimOutcome::Done { .. }));
         }
         started.elapsed().as_secs_f64() * 1e9 / BATCH as f64
     };

@@ -18,12 +18,13 @@ use std::{
 use disk::{Figures, Folder, fsync, run_slowed_by, slowed_by};
 use rusqlite::{Connection, params};
 use tokio::runtime::Runtime;
-use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger};
+use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger};
 
 const CLIENTS: u64 = 64;
 const ROUNDS: usize = 3;
-const LEASE: Duration = Duration::from_secs(3600);
+const TERMS: ClaimTerms = ClaimTerms { lease: Duration::from_secs(3600), grace: Duration::from_secs(3600) };
 const RETENTION: Duration = Duration::from_secs(35 * 24 * 3600);
+
 fn main() {
     match slowed_by() {
         Some(slow) => measure(slow),
@@ -103,7 +104,7 @@ fn grouped(clients: u64, stores: usize) -> Figures {
                     for n in 0..each {
                         let claim = claim(client * each + n);
                         let started = Instant::now();
-                        let outcome = store.claim(&claim, LEASE).await;
+                        let outcome = store.claim(&claim, &TERMS).await;
                         times.push(outcome.is_ok().then(|| started.elapsed()));
                         assert!(outcome.map_or(true, |outcome| outcome == ClaimOutcome::Claimed));
                     }
@@ -131,7 +132,7 @@ fn size() {
                 tokio::spawn(async move {
                     for n in 0..EVENTS / CLIENTS {
                         let claim = claim(n * CLIENTS + client);
-                        store.claim(&claim, LEASE).await.expect("a claim");
+                        store.claim(&claim, &TERMS).await.expect("a claim");
                         store.complete(&claim, RETENTION).await.expect("a completion");
                     }
                 })

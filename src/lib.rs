@@ -79,6 +79,10 @@ mod answer;
 #[cfg(feature = "axum")]
 pub mod axum;
 #[cfg(feature = "dedupe")]
+mod blocking;
+#[cfg(feature = "dedupe")]
+mod deadline;
+#[cfg(feature = "dedupe")]
 pub mod dedupe;
 #[cfg(feature = "diagnose")]
 pub mod diagnose;
@@ -90,6 +94,10 @@ pub mod inbox;
 mod json;
 mod keyring;
 mod klikit;
+#[cfg(feature = "dedupe")]
+mod nudge;
+#[cfg(feature = "dedupe")]
+mod object_safe;
 #[cfg(feature = "payload")]
 pub mod payload;
 pub mod preflight;

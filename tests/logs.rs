@@ -1,4 +1,4 @@
-//! The log says why, and never what: no body, no secret, no whole signature.
+//! The log gives reasons, and never contains a body, a secret or a whole signature.
 #![cfg(feature = "tracing")]
 
 #[path = "support/log.rs"]
@@ -23,7 +23,7 @@ use support::{
 #[cfg(feature = "dedupe")]
 use tower::{Layer, ServiceExt, service_fn};
 #[cfg(feature = "inbox")]
-use tower_klikit::inbox::{Attempt, Inbox, InboxStore};
+use tower_klikit::inbox::{Attempt, Inbox, InboxStore, LEASE_EXPIRED, LeaseRequest, Settlement};
 #[cfg(feature = "sqlite")]
 use tower_klikit::store::SqliteStore;
 use tower_klikit::{
@@ -34,26 +34,26 @@ use tower_klikit::{
 #[cfg(feature = "dedupe")]
 use tower_klikit::{
     VerifiedBody,
-    dedupe::{KlikitDedupeLayer, Ledger},
+    dedupe::{ClaimTerms, KlikitDedupeLayer, Ledger},
     store::MemoryStore,
     testing::ledger,
 };
 use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
 
-/// What is logged, at all levels, while this runs.
+/// Returns what is logged, at all levels, while `run` runs.
 fn logged(run: impl FnOnce()) -> String {
     let log = Log::default();
     log.hear(LevelFilter::TRACE, FmtSpan::NONE, run);
     log.text()
 }
 
-/// What is logged while this runs on a paused clock.
+/// Returns what is logged while `run` runs on a paused clock.
 #[cfg(feature = "dedupe")]
 fn logged_by(run: impl Future<Output = ()>) -> String {
     logged(|| log::paused(run))
 }
 
-/// What each line about it says.
+/// The fields that name [`evt_7`] in each line about it.
 #[cfg(feature = "dedupe")]
 const OF_EVT_7: &str = r#"event_id="evt-7" tenant="default""#;
 
@@ -66,7 +66,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// What is logged while one request is answered.
+/// Returns what is logged while one request is answered.
 fn log<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> String
 where
     B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
@@ -81,7 +81,7 @@ where
     log
 }
 
-/// The one line that says this, from there on: not what its span says.
+/// Returns the fields of the only line with this level and message. The fields of its span are left out.
 #[cfg(feature = "dedupe")]
 fn told<'a>(log: &'a str, level: &str, what: &str) -> &'a str {
     let mut lines = log.lines().filter(|line| line.contains(level)).filter_map(|line| line.split_once(what));
@@ -91,7 +91,7 @@ fn told<'a>(log: &'a str, level: &str, what: &str) -> &'a str {
 }
 
 #[test]
-fn each_refusal_is_one_warning_with_its_reason() {
+fn each_rejection_is_one_warning_with_its_reason() {
     let delivery = || SignedDelivery::new(SECRET, BODY).header(header::AUTHORIZATION, "Basic c2VjcmV0");
     let cases = [
         (delivery().altered(), "matches this body with none of the secrets", "status=403"),
@@ -113,7 +113,7 @@ fn a_body_that_fails_is_logged_with_its_error() {
 }
 
 #[test]
-fn a_refusal_worded_as_a_success_is_an_error_in_the_log() {
+fn rejection_with_a_success_status_is_an_error() {
     let layer = KlikitVerifyLayer::new(SECRET).on_rejection(|_| Response::new(Bytes::new()));
     let log = log(&layer, SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>());
     assert!(log.contains("ERROR") && log.contains(StatusCode::OK.as_str()), "{log}");
@@ -126,15 +126,17 @@ fn what_is_accepted_is_not_logged() {
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn a_full_memory_store_says_so_once() {
+fn full_memory_store_is_logged_once() {
+    let minute = Duration::from_secs(60);
+    let terms = ClaimTerms { lease: minute, grace: minute };
     let claim = |n: usize| ledger::claim("default", &format!("evt-{n}"), BODY);
     let log = logged(|| {
         runtime().block_on(async {
             let store = MemoryStore::new().capacity(1);
             for n in 0..6 {
                 let claim = claim(n);
-                store.claim(&claim, Duration::from_secs(60)).await.unwrap();
-                assert!(store.complete(&claim, Duration::from_secs(60)).await.unwrap());
+                store.claim(&claim, &terms).await.unwrap();
+                assert!(store.complete(&claim, minute).await.unwrap());
             }
             assert_eq!(store.evicted(), 5);
         });
@@ -160,7 +162,7 @@ fn a_missing_verify_layer_is_named() {
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn a_conflict_is_logged_with_its_id() {
+fn conflict_is_logged_with_its_id() {
     let stack = KlikitVerifyLayer::new(SECRET)
         .layer(KlikitDedupeLayer::new(MemoryStore::new()).layer(support::Handler::default()));
     let log = logged(|| {
@@ -169,13 +171,13 @@ fn a_conflict_is_logged_with_its_id() {
             assert_eq!(runtime().block_on(stack.clone().oneshot(request)).unwrap().status(), 200);
         }
     });
-    assert!(told(&log, "WARN", "another body").contains(OF_EVT_7), "{log}");
+    assert!(told(&log, "WARN", "event id reused with a different body").contains(OF_EVT_7), "{log}");
     assert!(!log.contains(BODY), "{log}");
 }
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn a_handler_that_hangs_is_an_error_in_the_log() {
+fn hanging_handler_is_an_error_in_the_log() {
     let log = logged_by(async {
         let hanging =
             service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
@@ -183,13 +185,13 @@ fn a_handler_that_hangs_is_an_error_in_the_log() {
         let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(hanging));
         assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 503);
     });
-    let fields = told(&log, "ERROR", "gave up a handler");
+    let fields = told(&log, "ERROR", "dropped a handler");
     assert!(fields.contains(OF_EVT_7) && fields.contains("deadline=3s"), "{log}");
 }
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn a_claim_that_is_forgotten_under_its_handler_is_warned_of() {
+fn claim_lost_under_its_handler_is_a_warning() {
     let log = logged_by(async {
         let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
         let store = dedupe.clone();
@@ -197,18 +199,21 @@ fn a_claim_that_is_forgotten_under_its_handler_is_warned_of() {
             let store = store.clone();
             async move {
                 store.forget("default", "evt-7").await.unwrap();
+                // Long enough for a renewal.
+                tokio::time::sleep(Duration::from_secs(20)).await;
                 Ok::<_, Infallible>(Response::new(String::new()))
             }
         });
         let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(forgetting));
         assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 200);
     });
-    assert!(told(&log, "WARN", "a claim ran out or was forgotten").contains(OF_EVT_7), "{log}");
+    assert!(told(&log, "INFO", "cannot renew the claim of a running handler").contains(OF_EVT_7), "{log}");
+    assert!(told(&log, "WARN", "lost the claim while the handler was running").contains(OF_EVT_7), "{log}");
 }
 
 #[cfg(feature = "sqlite")]
 #[test]
-fn a_store_that_does_not_answer_in_time_is_warned_of() {
+fn store_that_misses_its_deadline_is_a_warning() {
     let log = logged_by(async {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("klikit.db");
@@ -230,7 +235,7 @@ fn a_store_that_does_not_answer_in_time_is_warned_of() {
 
 #[cfg(feature = "inbox")]
 #[test]
-fn attempts_that_fail_are_warnings_and_a_delivery_given_up_is_an_error() {
+fn failed_attempt_warns_and_dead_letter_is_an_error() {
     let log = logged_by(async {
         let inbox = Inbox::new(MemoryStore::new());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
@@ -238,53 +243,79 @@ fn attempts_that_fail_are_warnings_and_a_delivery_given_up_is_an_error() {
         let worker = inbox.worker(failing).max_attempts(2);
         worker.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
     });
-    let failed = told(&log, "WARN", "failed: the printer is on fire");
-    assert!(failed.contains(OF_EVT_7) && failed.contains("attempt=1 pause="), "{log}");
-    let dead = told(&log, "ERROR", "gave a delivery up: the printer is on fire");
-    assert!(dead.contains(OF_EVT_7) && dead.contains("attempt=2"), "{log}");
+    let failed = told(&log, "WARN", "attempt failed, will retry: the printer is on fire");
+    assert!(failed.contains(OF_EVT_7) && failed.contains("delivery_id=1 attempt=1 delay="), "{log}");
+    let dead = told(&log, "ERROR", "dead-lettered a delivery: the printer is on fire");
+    assert!(dead.contains(OF_EVT_7) && dead.contains("delivery_id=1 attempts=2"), "{log}");
     assert_eq!(log.lines().count(), 2, "{log}");
+}
+
+/// The worker that had the delivery can log nothing any more.
+#[cfg(feature = "inbox")]
+#[test]
+fn dead_letter_made_by_leasing_is_an_error() {
+    let log = logged_by(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        let hanging =
+            service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
+        let dies = inbox.worker(hanging).max_attempts(1).run_until(pending::<()>());
+        tokio::time::timeout(Duration::from_secs(5), dies).await.unwrap_err();
+        let other = inbox.worker(support::Handler::default()).max_attempts(1);
+        other.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+        assert_eq!(inbox.counts().await.unwrap().dead, 1);
+    });
+    let dead = told(&log, "ERROR", &format!("dead-lettered a delivery: {LEASE_EXPIRED}"));
+    assert!(dead.contains(OF_EVT_7) && dead.contains("delivery_id=1 attempts=1"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
 }
 
 #[cfg(feature = "inbox")]
 #[test]
-fn a_lease_that_is_lost_under_its_handler_is_warned_of() {
+fn lease_lost_under_its_handler_is_a_warning() {
     let log = logged_by(async {
         let store = MemoryStore::new();
         let inbox = Inbox::new(store.clone());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
-        // What has become of the lease by the time that it is to be extended.
-        let giving_back = service_fn(move |request: Request<VerifiedBody>| {
+        // Another worker has the delivery by the time the lease has to be extended.
+        let losing = service_fn(move |request: Request<VerifiedBody>| {
             let store = store.clone();
             async move {
                 let attempt = request.extensions().get::<Attempt>().unwrap();
-                store.postpone(attempt.lease(), Duration::from_secs(600), "").await.unwrap();
-                pending::<Result<Response<String>, Infallible>>().await
+                store.settle(&[(*attempt.lease(), Settlement::Release)]).await.unwrap();
+                let duration = Duration::from_secs(600);
+                let request = LeaseRequest { limit: 1, duration, max_attempts: 25, held: &[] };
+                assert_eq!(store.lease(&request).await.unwrap().leased.len(), 1);
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                Ok::<_, Infallible>(Response::new(String::new()))
             }
         });
-        inbox.worker(giving_back).run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+        inbox.worker(losing).run_until(tokio::time::sleep(Duration::from_secs(60))).await;
     });
-    assert!(told(&log, "WARN", "a lease ran out").contains(OF_EVT_7), "{log}");
+    assert!(told(&log, "INFO", "cannot extend the lease of a running handler").contains("delivery_id=1"), "{log}");
+    let lost = told(&log, "WARN", "lost the lease while the handler was running");
+    assert!(lost.contains(OF_EVT_7) && lost.contains("delivery_id=1"), "{log}");
 }
 
 #[cfg(feature = "inbox")]
 #[test]
-fn a_full_backlog_is_warned_of() {
+fn full_backlog_is_a_warning() {
     let log = logged_by(async {
         let stack = KlikitVerifyLayer::new(SECRET).layer(Inbox::new(MemoryStore::new()).max_backlog(1).acceptor());
         assert_eq!(stack.clone().oneshot(evt_7()).await.unwrap().status(), 200);
         let another = SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>();
         assert_eq!(stack.oneshot(another).await.unwrap().status(), 503);
     });
-    assert!(log.contains("WARN") && log.contains("too many deliveries wait") && log.contains("max_backlog=1"), "{log}");
+    assert!(log.contains("WARN") && log.contains("inbox backlog is full") && log.contains("max_backlog=1"), "{log}");
 }
 
 #[cfg(feature = "inbox")]
 #[test]
-fn a_worker_whose_handler_is_the_acceptor_is_an_error_in_the_log() {
+fn acceptor_as_the_handler_is_an_error_in_the_log() {
     let log = logged_by(async {
         let inbox = Inbox::new(MemoryStore::new());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
         inbox.worker(inbox.acceptor()).run_until(tokio::time::sleep(Duration::from_millis(10))).await;
     });
-    assert!(log.contains("ERROR") && log.contains("give it the handler"), "{log}");
+    assert!(log.contains("ERROR") && log.contains("give the worker your handler"), "{log}");
 }

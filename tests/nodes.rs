@@ -1,4 +1,4 @@
-//! Several nodes behind one address: of many copies of one delivery at once, one is handled.
+//! Several nodes behind one address handle a delivery once, even if many copies come at a time.
 #![cfg(all(feature = "sqlite", feature = "postgres", feature = "redis"))]
 
 mod support;
@@ -32,10 +32,10 @@ use tower_klikit::{
 
 const COPIES: usize = 64;
 
-/// Set for a child process: the file of its store.
+/// The environment variable that holds the file of a child's store.
 const FILE: &str = "KLIKIT_TEST_NODE_FILE";
 
-/// Sends copies of a delivery to each of these nodes, all at once. How often it was handled, and that it is done by the end.
+/// Sends copies of a delivery to these nodes, all at once, and waits until it is done. Returns how often it was handled.
 async fn handled(nodes: &[KlikitDedupeLayer], copies: usize, event_id: &str) -> usize {
     let count = Arc::new(AtomicUsize::new(0));
     let handler = {
@@ -60,7 +60,7 @@ async fn handled(nodes: &[KlikitDedupeLayer], copies: usize, event_id: &str) -> 
         let status = answer.unwrap().unwrap().status().as_u16();
         assert!(matches!(status, 200 | 503), "{status}");
     }
-    // By now it is done, by this process or by another; a copy that comes later is ignored.
+    // This process or another one has handled it by now, and a later copy is ignored.
     loop {
         let statuses = join_all(nodes.iter().map(send)).await;
         if statuses.into_iter().all(|answer| answer.unwrap().unwrap().status() == 200) {
@@ -92,16 +92,16 @@ async fn two_nodes_on_postgres_handle_a_delivery_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_connections_to_one_sqlite_file_handle_a_delivery_once() {
+async fn two_sqlite_connections_handle_a_delivery_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("klikit.db");
     assert_two_nodes_handle_each_delivery_once([SqliteStore::open(&file).unwrap(), SqliteStore::open(&file).unwrap()])
         .await;
 }
 
-/// Delivers as klikit does, each again until it is taken, while the store's server is taken away in the middle. Nothing but 200
-/// and 503 is answered, everything is handled, and by the end everything is known, all in one process. `interrupt` takes the
-/// server away, waits until that was noticed, and gives the server back.
+/// Delivers as klikit does, each delivery again until it is answered with 200, while the store's server is taken away in the middle.
+/// Checks that all responses are 200 or 503, that every delivery is handled, and that earlier deliveries are still known. `interrupt`
+/// takes the server away, waits until that was noticed, and brings the server back.
 async fn assert_nothing_is_lost<Server: Send + 'static>(
     store: impl Ledger,
     interrupt: impl FnOnce(&dyn Fn()) -> Server + Send + 'static,
@@ -154,14 +154,14 @@ async fn assert_nothing_is_lost<Server: Send + 'static>(
         answer.unwrap();
     }
     assert_eq!(handled.lock().unwrap().len(), DELIVERIES, "lost");
-    // What was answered before the server went is still known.
+    // Deliveries that were answered before the outage are still known.
     for n in 0..DELIVERIES / 2 {
         assert_eq!(deliver(n).await.unwrap(), r#"{"status":"duplicate-ignored"}"#);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_stopped_and_started_again_loses_nothing() {
+async fn survives_redis_restart() {
     let Some(mut redis) = servers::redis::own(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
     let store = RedisStore::connect(&redis.url()).await.unwrap();
     assert_nothing_is_lost(store, move |until_noticed| {
@@ -174,7 +174,7 @@ async fn a_redis_that_is_stopped_and_started_again_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_is_killed_and_started_again_loses_nothing() {
+async fn survives_postgres_restart() {
     let Some(mut postgres) = servers::postgres::PostgresServer::start_own("killed", &[]) else { return };
     let store = PostgresStore::connect(postgres.url()).await.unwrap();
     assert_nothing_is_lost(store, move |until_noticed| {
@@ -187,7 +187,7 @@ async fn a_postgres_that_is_killed_and_started_again_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sqlite_file_that_is_locked_for_a_while_loses_nothing() {
+async fn survives_a_locked_sqlite_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("klikit.db");
     let store = SqliteStore::open(&file).unwrap();
@@ -201,8 +201,8 @@ async fn a_sqlite_file_that_is_locked_for_a_while_loses_nothing() {
     .await;
 }
 
-/// Not a test by itself: what a child of the next one does. For each line that it reads, it sends copies of the delivery with
-/// that id, and prints how often it handled it.
+/// The child of the next test. For each line that it reads, it sends copies of the delivery with that id, and prints how often it
+/// handled the delivery.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn as_a_child() {
     let Some(file) = env::var_os(FILE) else { return };
@@ -231,7 +231,7 @@ impl Node {
         Self { child, lines: Box::new(lines) }
     }
 
-    /// What the child prints behind this word.
+    /// Returns the text that the child prints behind this word.
     fn read(&mut self, word: &str) -> String {
         let line = self.lines.find_map(|line| line.split_once(word).map(|(_, rest)| rest.trim().to_owned()));
         line.unwrap_or_else(|| panic!("the child ended before it printed {word}"))
@@ -240,14 +240,14 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Its input ends, and so does the child.
+        // The child ends with its input.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
 
 #[test]
-fn two_processes_on_one_sqlite_file_handle_a_delivery_once() {
+fn two_processes_on_sqlite_handle_a_delivery_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("klikit.db");
     let mut nodes = [Node::start(&file), Node::start(&file)];

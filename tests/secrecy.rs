@@ -1,6 +1,6 @@
-//! Whatever is logged, by this crate and by the drivers below it, holds no secret, no body and no whole signature.
+//! Nothing that this crate or its drivers log contains a secret, a body or a whole signature.
 //!
-//! One test in a program of its own: it listens to everything, also to what comes by way of the crate `log`.
+//! One test in a program of its own, because it listens to everything, including the crate `log`.
 #![cfg(all(
     feature = "tracing",
     feature = "diagnose",
@@ -47,7 +47,7 @@ use tower_klikit::{
     dedupe::{KlikitDedupeLayer, Ledger},
     diagnose::{Diagnostician, SupportReport},
     header::{EVENT_ID, SIGNATURE},
-    inbox::{Inbox, InboxStore, OrderBy},
+    inbox::{Inbox, InboxAdmin, InboxStore, OrderBy},
     store::{MemoryStore, PostgresStore, RedisStore, SqliteStore},
     testing::SignedDelivery,
 };
@@ -58,7 +58,7 @@ const OLD_SECRET: &str = "swordfish-webhook-secret";
 const PARTNER_SECRET: &str = "opensesame-partner-api";
 const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"external_id":"A-1","business_id":7,"brands":[],"branch_id":2,"status":2,"cart":[],"customer":{"name":"Dewi Lestari","phone":"+62 811 555 0199","note":"Jalan Kenanga / lantai 3 — “pintu biru”"}}]}"#;
 
-/// Everything that was logged, by anybody.
+/// Everything that was logged.
 #[derive(Clone, Default)]
 struct Everything(Arc<Mutex<Vec<u8>>>);
 
@@ -100,7 +100,7 @@ impl Everything {
         everything
     }
 
-    /// What a user might print.
+    /// Adds something that a user might print.
     fn show(&self, what: impl std::fmt::Display) {
         self.0.lock().unwrap().extend_from_slice(format!("{what}\n").as_bytes());
     }
@@ -132,13 +132,13 @@ fn delivery(body: &'static str) -> SignedDelivery {
     SignedDelivery::new(SECRET, body).header(header::AUTHORIZATION, basic(PARTNER_SECRET))
 }
 
-/// RFC 7617, without a library: it is only to be looked for.
+/// Basic credentials after RFC 7617, to look for in the log.
 fn basic(secret: &str) -> String {
     use base64ct::{Base64, Encoding};
     format!("Basic {}", Base64::encode_string(format!("partner:{secret}").as_bytes()))
 }
 
-/// Deliveries that the verify layer refuses, in all the ways that the diagnosis knows how to name and some more.
+/// Sends deliveries that the verify layer rejects, in all the ways that the diagnosis can name and some more.
 async fn refuse(everything: &Everything) {
     let reencoded = || Bytes::from(BODY.replace(':', ": ").replace(',', ", "));
     let by = |secret: &str| SignedDelivery::new(secret, BODY).header(header::AUTHORIZATION, basic(PARTNER_SECRET));
@@ -186,7 +186,7 @@ async fn refuse(everything: &Everything) {
     send(&KlikitVerifyLayer::with_keyring(keyring()), failing).await;
 }
 
-/// A new one, a copy, and another body under the same id.
+/// Returns a new delivery, a copy, and another body under the same id.
 fn deliveries() -> [SignedDelivery; 3] {
     let other = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"customer":{"name":"Dewi Lestari"}}]}"#;
     [delivery(BODY), delivery(BODY), delivery(other)].map(|delivery| delivery.event_id("evt-7"))
@@ -203,8 +203,8 @@ async fn remember(everything: &Everything, store: impl Ledger) {
     dedupe.forget("bali-bites", "evt-7").await.unwrap();
 }
 
-/// Accepted, failed, tried again, dead, looked at, sent again.
-async fn handle_later(everything: &Everything, store: impl InboxStore) {
+/// Accepts deliveries, lets their attempts fail until they are dead-lettered, shows and retries them, and accepts them again.
+async fn handle_later(everything: &Everything, store: impl InboxStore + InboxAdmin) {
     let inbox = Inbox::new(store).order_by(OrderBy::order()).keep_bodies(Duration::from_secs(60));
     everything.debug(&inbox);
     let stack = KlikitVerifyLayer::with_keyring(keyring()).layer(inbox.acceptor());
@@ -243,7 +243,7 @@ async fn handle_later(everything: &Everything, store: impl InboxStore) {
     assert_eq!(response.status(), 200);
 }
 
-/// An error of an extractor, and one of the handler.
+/// Sends a delivery that the extractor rejects.
 async fn misread(everything: &Everything) {
     let app: Router = Router::new().route("/webhooks/klikit", post(async |_: KlikitEvent| {}));
     let app = KlikitVerifyLayer::with_keyring(keyring()).layer(app);
@@ -254,7 +254,7 @@ async fn misread(everything: &Everything) {
     everything.show(format_args!("{:?} {size:?}", response.status()));
 }
 
-/// Over a real socket, so that the server and the client log what they do.
+/// Sends deliveries over a real socket, so that the server and the client log.
 async fn serve(everything: &Everything) -> Result<(), BoxError> {
     let shown = everything.clone();
     let handler = move |request: Request<VerifiedBody>| {
@@ -331,7 +331,7 @@ async fn nothing_that_is_logged_holds_a_secret_or_a_body() -> Result<(), BoxErro
     Ok(())
 }
 
-/// As `Debug` shows the bytes of a slice.
+/// Formats bytes as `Debug` does for a slice.
 fn bytes_as_debug(text: &str) -> String {
     text.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ")
 }

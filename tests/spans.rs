@@ -1,4 +1,4 @@
-//! Each delivery has a span, and an answer that klikit takes for a time-out is warned of.
+//! Each delivery has a span, and a response that klikit counts as a timeout is a warning.
 #![cfg(feature = "tracing")]
 
 #[path = "support/log.rs"]
@@ -23,14 +23,14 @@ use tower_klikit::{
 };
 use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
 
-/// What is logged at this level while this runs, on a paused clock. Each span makes a line when it closes.
+/// Returns what is logged at this level while `run` runs on a paused clock. Each span makes a line when it closes.
 fn logged<F: Future<Output = ()>>(level: LevelFilter, run: impl FnOnce() -> F) -> String {
     let log = Log::default();
     log.hear(level, FmtSpan::CLOSE, || log::paused(run()));
     log.text()
 }
 
-/// The line of the one span that has closed.
+/// Returns the line of the only span that has closed.
 fn span(log: &str) -> &str {
     let mut closed = log.lines().filter(|line| line.contains("close time.busy"));
     let line = closed.next().unwrap_or_else(|| panic!("no span: {log}"));
@@ -42,7 +42,7 @@ fn good() -> SignedDelivery {
     SignedDelivery::new(SECRET, BODY).event_id("evt-7")
 }
 
-/// A handler that takes this long.
+/// Makes a handler that takes this long.
 fn taking(
     time: Duration,
 ) -> impl tower::Service<Request<VerifiedBody>, Response = Response<Full<Bytes>>, Error = BoxError, Future: Send> + Clone
@@ -54,7 +54,7 @@ fn taking(
 }
 
 #[test]
-fn a_verified_delivery_says_whose_it_was_and_what_it_took() {
+fn span_of_a_verified_delivery_has_its_fields() {
     let log = logged(LevelFilter::TRACE, || async {
         let keyring = Keyring::new("bali-bites", "2026-06", WebhookSecret::new(SECRET).unwrap());
         keyring.add("2026-11", WebhookSecret::new("the new one").unwrap()).unwrap();
@@ -84,7 +84,7 @@ fn a_verified_delivery_says_whose_it_was_and_what_it_took() {
 }
 
 #[test]
-fn a_rejected_delivery_says_so_within_its_span() {
+fn span_of_a_rejected_delivery_has_its_reason() {
     let log = logged(LevelFilter::INFO, || async {
         send(&KlikitVerifyLayer::new(SECRET), good().altered().request::<Full<Bytes>>()).await;
         send(&KlikitVerifyLayer::new(SECRET), good().without_header(&SIGNATURE).request::<Full<Bytes>>()).await;
@@ -127,7 +127,7 @@ fn the_status_is_the_one_that_was_sent() {
 }
 
 #[test]
-fn a_rejected_delivery_says_how_long_it_was_waited_for() {
+fn span_of_a_rejected_delivery_has_its_wait() {
     let log = logged(LevelFilter::INFO, || async {
         let steps = |body| [Step::Wait(Duration::from_millis(250)), Step::Data(body), Step::Data("\n".into())];
         send(&KlikitVerifyLayer::new(SECRET), good().request_with(|body| Script::new(steps(body)))).await;
@@ -259,7 +259,7 @@ fn a_refusal_after_eight_seconds_is_warned_of() {
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_any_more_is_warned_of() {
+fn warns_of_a_response_that_nobody_waits_for() {
     let hung_up_after = |seconds| {
         logged(LevelFilter::WARN, || async move {
             let stack = KlikitVerifyLayer::new(SECRET).layer(taking(Duration::from_secs(60)));
@@ -274,7 +274,7 @@ fn an_answer_that_nobody_waits_for_any_more_is_warned_of() {
 }
 
 #[test]
-fn the_warning_that_nobody_waits_any_more_is_within_the_span() {
+fn warning_about_a_hang_up_is_within_the_span() {
     let log = logged(LevelFilter::INFO, || async {
         let stack = KlikitVerifyLayer::new(SECRET).layer(taking(Duration::from_secs(60)));
         let answer = stack.oneshot(good().request::<Full<Bytes>>());
@@ -301,7 +301,7 @@ fn each_attempt_of_a_worker_has_a_span() {
         inbox.worker(handler).run_until(sleep(Duration::from_secs(1))).await;
     });
     let line = log.lines().find(|line| line.contains("ring the kitchen")).unwrap();
-    assert!(line.contains(r#"klikit_attempt{event_id="evt-7" tenant="default" attempt=1}"#), "{log}");
+    assert!(line.contains(r#"klikit_attempt{event_id="evt-7" tenant="default" delivery_id=1 attempt=1}"#), "{log}");
 }
 
 #[cfg(feature = "dedupe")]

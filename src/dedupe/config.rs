@@ -1,8 +1,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{DynLedger, identity::Recognition};
+use super::{
+    keeper::Keeper,
+    ledger::{ClaimTerms, DynLedger},
+    policy::DedupePolicy,
+};
 
-/// What the layer was told, shared by all its services.
+/// The settings of a layer, and what all its services share.
 #[derive(Clone)]
 pub(super) struct Config {
     pub(super) ledger: Arc<dyn DynLedger>,
@@ -10,7 +14,15 @@ pub(super) struct Config {
     pub(super) retention: Duration,
     pub(super) claim_deadline: Duration,
     pub(super) handler_deadline: Duration,
-    pub(super) recognition: Recognition,
+    pub(super) policy: DedupePolicy,
+    pub(super) keeper: Arc<Keeper>,
+}
+
+impl Config {
+    /// The claim's token can be used until the handler's deadline is over, also when the store is out of reach all the while.
+    pub(super) fn claim_terms(&self) -> ClaimTerms {
+        ClaimTerms { lease: self.lease, grace: self.handler_deadline }
+    }
 }
 
 impl fmt::Debug for Config {
@@ -20,7 +32,7 @@ impl fmt::Debug for Config {
             .field("retention", &self.retention)
             .field("claim_deadline", &self.claim_deadline)
             .field("handler_deadline", &self.handler_deadline)
-            .field("recognition", &self.recognition)
+            .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,8 @@
-//! What went wrong in a store.
+//! The error of a store.
 
 use std::{error::Error, fmt};
 
-/// A store could not do, or could not tell whether it did, what was asked.
+/// A store call that failed, or whose effect is unknown.
 #[derive(Debug)]
 pub struct StoreError {
     source: Box<dyn Error + Send + Sync>,
@@ -21,7 +21,7 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the store did not answer as it should")
+        f.write_str("the store call failed")
     }
 }
 

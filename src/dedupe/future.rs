@@ -4,35 +4,50 @@ use std::{
     future::Future,
     panic::resume_unwind,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http::Response;
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 
-use crate::{answer::Answer, verify::ResponseBody};
+use crate::{telemetry::CurrentSpan, verify::ResponseBody};
 
-/// The future of [`KlikitDedupe`](super::KlikitDedupe): waits for the task that claims and handles the delivery.
+/// The future of [`KlikitDedupe`](super::KlikitDedupe).
 ///
-/// Dropping it stops neither, but for a delivery that an inbox's worker handles. A handler's panic goes on from here.
+/// If it is dropped before it is ready, as when klikit hangs up, a task of its own takes the delivery to its end. A handler that an
+/// inbox's worker calls stops instead. A handler's panic continues from here.
 pub struct ResponseFuture<B, E> {
     state: State<B, E>,
 }
 
 enum State<B, E> {
     Ready(Option<Response<ResponseBody<B>>>),
-    Spawned(oneshot::Receiver<Outcome<B, E>>),
+    Running(Running<B, E>),
     #[cfg(feature = "inbox")]
-    Boxed(Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>>),
+    Handling(Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>>),
 }
 
-/// How the task tells what is to be answered.
-pub(super) type Sender<B, E> = oneshot::Sender<Outcome<B, E>>;
+/// A delivery on its way through the layer.
+struct Running<B, E> {
+    /// `None` at its end.
+    flow: Option<Flow<B, E>>,
+    span: CurrentSpan,
+    /// Takes the delivery to its end without this future.
+    detach: fn(Flow<B, E>, CurrentSpan),
+}
+
+type Flow<B, E> = Pin<Box<dyn Future<Output = Outcome<B, E>> + Send>>;
 
 pub(super) enum Outcome<B, E> {
-    Answered(Response<ResponseBody<B>>),
+    Responded(Response<ResponseBody<B>>),
     Failed(E),
     Panicked(Box<dyn Any + Send>),
+}
+
+impl<B, E> Outcome<B, E> {
+    pub(super) fn is_success(&self) -> bool {
+        matches!(self, Self::Responded(response) if response.status().is_success())
+    }
 }
 
 impl<B, E> ResponseFuture<B, E> {
@@ -40,40 +55,64 @@ impl<B, E> ResponseFuture<B, E> {
         Self { state: State::Ready(Some(response)) }
     }
 
-    /// Dropped, it stops the handler.
-    #[cfg(feature = "inbox")]
-    pub(super) fn boxed(handled: impl Future<Output = Result<Response<B>, E>> + Send + 'static) -> Self {
-        Self { state: State::Boxed(Box::pin(handled)) }
+    /// Runs `flow` to its end, even if this future is dropped.
+    pub(super) fn running(flow: impl Future<Output = Outcome<B, E>> + Send + 'static) -> Self
+    where
+        B: Send + 'static,
+        E: Send + 'static,
+    {
+        let detach = |flow: Flow<B, E>, span: CurrentSpan| {
+            // Without a runtime nothing can go on. The claim then expires, and klikit's next attempt is handled.
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(span.instrument(async move { drop(flow.await) }));
+            }
+        };
+        Self { state: State::Running(Running { flow: Some(Box::pin(flow)), span: CurrentSpan::get(), detach }) }
     }
 
-    pub(super) fn spawned(spawn: impl FnOnce(Sender<B, E>)) -> Self {
-        let (sender, receiver) = oneshot::channel();
-        spawn(sender);
-        Self { state: State::Spawned(receiver) }
+    /// Calls the handler, and stops it if this future is dropped.
+    #[cfg(feature = "inbox")]
+    pub(super) fn handling(handled: impl Future<Output = Result<Response<B>, E>> + Send + 'static) -> Self {
+        Self { state: State::Handling(Box::pin(handled)) }
     }
 }
 
-/// Nothing in it is pinned.
+/// Nothing in it is pinned in place.
 impl<B, E> Unpin for ResponseFuture<B, E> {}
 
 impl<B, E> Future for ResponseFuture<B, E> {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match &mut self.state {
-            State::Ready(response) => Ok(response.take().expect("a future is not polled after it is ready")),
+        const POLLED_AGAIN: &str = "a future is not polled after it is ready";
+        match &mut self.state {
+            State::Ready(response) => Poll::Ready(Ok(response.take().expect(POLLED_AGAIN))),
             #[cfg(feature = "inbox")]
-            State::Boxed(handled) => {
-                ready!(handled.as_mut().poll(cx)).map(|response| response.map(ResponseBody::inner))
+            State::Handling(handled) => {
+                handled.as_mut().poll(cx).map(|handled| handled.map(|response| response.map(ResponseBody::inner)))
             }
-            State::Spawned(receiver) => match ready!(Pin::new(receiver).poll(cx)) {
-                Ok(Outcome::Answered(response)) => Ok(response),
-                Ok(Outcome::Failed(error)) => Err(error),
-                Ok(Outcome::Panicked(panic)) => resume_unwind(panic),
-                // The task was dropped: the runtime shuts down.
-                Err(_) => Ok(Answer::Unsure.into_response()),
-            },
-        })
+            State::Running(running) => {
+                // Taken out, so that a flow that panics is not polled again.
+                let mut flow = running.flow.take().expect(POLLED_AGAIN);
+                let Poll::Ready(outcome) = flow.as_mut().poll(cx) else {
+                    running.flow = Some(flow);
+                    return Poll::Pending;
+                };
+                Poll::Ready(match outcome {
+                    Outcome::Responded(response) => Ok(response),
+                    Outcome::Failed(error) => Err(error),
+                    Outcome::Panicked(panic) => resume_unwind(panic),
+                })
+            }
+        }
+    }
+}
+
+impl<B, E> Drop for Running<B, E> {
+    fn drop(&mut self) {
+        if let Some(flow) = self.flow.take() {
+            (self.detach)(flow, self.span.clone());
+        }
     }
 }
 

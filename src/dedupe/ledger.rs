@@ -1,102 +1,131 @@
-//! What a store of handled deliveries has to do.
+//! The interface of a ledger of deliveries.
 //!
 //! ```text
 //!             claim(token)                      complete(token)
-//!   absent ────────────────▶ CLAIMED(token,until) ───────────────▶ DONE(until)
-//!     ▲  ▲        release(token) │  │ until passed: the next claim wins, the old token is fenced out
+//!   absent ────────────────▶ CLAIMED(token) ────────────────────▶ DONE
+//!     ▲  ▲        release(token) │  │ lease over: another token's claim takes the entry over
 //!     │  └───────────────────────┘  │
-//!     └───────── until passed / forget ───────────────────────────
+//!     └───────── grace or retention over, or forget ──────────────
 //! ```
 
-use std::{fmt, future::Future, ops::Range, pin::Pin, time::Duration, time::SystemTime};
+use std::{
+    fmt,
+    future::Future,
+    hash::{Hash, Hasher},
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
 use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
+use crate::object_safe::object_safe_twin;
 
 /// A store that remembers which deliveries were handled, and which are being handled.
 ///
-/// Every call is atomic, and all clones and processes that share the store see one order of calls. An entry whose time is up
-/// counts as absent, by the store's one clock: a database's own where there is one.
+/// # Rules
 ///
-/// Implement it with `async fn`. A store that is unsure must return an error: the delivery is then answered with 503, klikit
-/// sends it again, and nothing is lost.
+/// - Every call is atomic, and all clones and processes that share the store see one order of calls.
+/// - Times are measured by the store's own clock: the database's clock where there is one.
+/// - A claim is exclusive while its [lease](ClaimTerms::lease) lasts. An expired claim stays in the store for its
+///   [grace](ClaimTerms::grace): another token may then take the entry over, and until one does, the old token can still complete,
+///   release or renew it. So the success of a handler whose renewal was late is remembered.
+/// - A forgotten entry stays forgotten: a token whose entry was removed can no longer complete it.
+/// - A store that does not know whether a call took effect returns an error. The delivery is then answered with 503, klikit sends
+///   it again, and nothing is lost.
 ///
-/// `testing::ledger` has the suite that this crate's own stores pass.
+/// Implement it with `async fn`. The `testing::ledger` module has the suite that this crate's own stores pass.
 pub trait Ledger: Send + Sync + 'static {
-    /// Claims `claim.key` for `claim.token` for the time `lease`, if it is absent. Otherwise changes nothing and returns what
-    /// is there.
+    /// Claims `claim.key` for `claim.token`, if the key is absent or its claim has expired. Otherwise changes nothing and returns
+    /// what is there.
     ///
-    /// Claiming again what this token already holds, as after an answer that was lost, succeeds, and renews it.
-    fn claim(&self, claim: &Claim, lease: Duration) -> impl Future<Output = Result<ClaimOutcome, StoreError>> + Send;
+    /// Claiming an entry again with the token that holds it succeeds and renews the claim: the answer to the first call may have
+    /// been lost.
+    fn claim(&self, claim: &Claim, terms: &ClaimTerms)
+    -> impl Future<Output = Result<ClaimOutcome, StoreError>> + Send;
 
-    /// Turns what this token has claimed into DONE, for the time `retention`. `false`, and no change, when the token does not
-    /// hold it any more.
+    /// Marks this token's entry as done and remembers it for `retention` from now. Returns `false` and changes nothing if the entry
+    /// is absent or another token has taken it over.
     ///
-    /// Completing again what this token has completed succeeds.
+    /// Completing an entry again with the token that completed it changes nothing and returns `true`.
     fn complete(&self, claim: &Claim, retention: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives up what this token has claimed, so that the next claim succeeds. No change when the token does not hold it, or
-    /// has completed it.
+    /// Removes this token's claim, so that the next claim succeeds. Changes nothing if the entry is absent, is done, or belongs to
+    /// another token.
     fn release(&self, claim: &Claim) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Has what this token has claimed last for the time `lease` from now on. `false`, and no change, when the token does not
-    /// hold it any more, or has completed it.
-    fn renew(&self, claim: &Claim, lease: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Renews these claims: each lasts for `terms` from now, as if it had just been made. Returns one value for each claim, in the
+    /// same order: `false`, and no change, if the entry is absent, is done, or belongs to another token.
+    ///
+    /// An error leaves it open which claims were renewed.
+    fn renew(&self, claims: &[Claim], terms: &ClaimTerms)
+    -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Makes every entry of this event absent, whatever its state: the one under the event's own key, and those of other
-    /// bodies that came under the same id. How many there were.
+    /// Removes every entry of this event in every state: the entry under the event's own key, and those of other bodies that
+    /// came under the same id. Returns how many entries were removed.
     fn forget(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Makes every entry absent that was claimed in this time, whatever its state and whoever's it is. How many there were.
+    /// Removes every entry that was claimed within this window, in every state and of every tenant. Returns how many entries
+    /// were removed.
     fn forget_claimed(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes at most `limit` entries whose time is up, to free room. How many there were.
+    /// Deletes up to `limit` entries whose retention or grace is over. Returns how many were deleted.
     ///
-    /// Stores do this by themselves as they go; a store that forgets by itself, as Redis does, has nothing to do.
+    /// Stores do this by themselves as they go. A store that expires entries by itself, as Redis does, has nothing to do.
     fn purge(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
-/// Which event, of which tenant: 16 bytes of a SHA-256, so that keys are short and neither ids nor tenants can be read off
-/// them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// How long a claim lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "stores and their tests make their own")]
+pub struct ClaimTerms {
+    /// How long the claim is exclusive.
+    pub lease: Duration,
+    /// How much longer the store keeps an expired claim, so that its token can still complete it unless another token has taken the
+    /// entry over.
+    pub grace: Duration,
+}
+
+/// The key of one event of one tenant: 16 bytes of a SHA-256, so that keys are short and reveal neither ids nor tenants.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventKey([u8; 16]);
 
-/// One claim on one entry.
+/// A claim on one entry of a [`Ledger`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The entry's own key.
     pub(crate) key: EventKey,
-    /// The event that the entry is forgotten with. It is `key` itself but for a conflict.
+    /// The event that the entry belongs to: `key` itself, unless the entry is a conflict.
     pub(crate) event: EventKey,
     pub(crate) digest: BodyDigest,
     pub(crate) token: Token,
 }
 
-/// The SHA-256 of a body.
+/// The SHA-256 by which two bodies are compared: of the body as it was sent, or of its canonical JSON under
+/// [`ConflictPolicy::SameJson`](super::ConflictPolicy::SameJson).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BodyDigest([u8; 32]);
 
-/// Tells one claim from every other, of this process and of all others: a fencing token.
+/// A fencing token: unique to one claim, across all processes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token([u8; 16]);
 
-/// What became of a claim.
+/// The outcome of [`Ledger::claim`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimOutcome {
-    /// It is claimed for this token now.
+    /// The entry is now claimed for this token.
     Claimed,
-    /// Another token has claimed it, and its time is up after `remaining`.
+    /// Another token holds the entry.
     InFlight {
-        /// Of the body that is being handled.
+        /// The digest of the body that is being handled.
         digest: BodyDigest,
-        /// How much longer, unless it is renewed.
+        /// How much longer that claim is exclusive, unless it is renewed.
         remaining: Duration,
     },
-    /// It is done.
+    /// The entry is done.
     Done {
-        /// Of the body that was handled.
+        /// The digest of the body that was handled.
         digest: BodyDigest,
     },
 }
@@ -104,20 +133,20 @@ pub enum ClaimOutcome {
 impl EventKey {
     /// The key of an event that is known by its id.
     pub(crate) fn of_event(scope: &str, id: &str) -> Self {
-        Self::hash(&[scope.as_bytes(), b"\0", id.as_bytes()])
+        Self::hashed(&[scope.as_bytes(), b"\0", id.as_bytes()])
     }
 
     /// The key of an event that is known by its body. No event has an empty id, so it is no other event's.
     pub(crate) fn of_body(scope: &str, digest: &BodyDigest) -> Self {
-        Self::hash(&[scope.as_bytes(), b"\0\0", digest.as_bytes()])
+        Self::hashed(&[scope.as_bytes(), b"\0\0", digest.as_bytes()])
     }
 
     /// The key for another body under the id of this event.
     pub(crate) fn with_body(&self, digest: &BodyDigest) -> Self {
-        Self::hash(&[&self.0, b"\0", digest.as_bytes()])
+        Self::hashed(&[&self.0, b"\0", digest.as_bytes()])
     }
 
-    fn hash(parts: &[&[u8]]) -> Self {
+    fn hashed(parts: &[&[u8]]) -> Self {
         Self(short_hash(parts))
     }
 
@@ -135,6 +164,14 @@ pub(crate) fn short_hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut short = [0; 16];
     short.copy_from_slice(&digest[..16]);
     short
+}
+
+/// The key is a hash already: half of it is enough for a hash table.
+impl Hash for EventKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [half @ .., _, _, _, _, _, _, _, _] = self.0;
+        state.write_u64(u64::from_ne_bytes(half));
+    }
 }
 
 impl BodyDigest {
@@ -172,7 +209,7 @@ impl Claim {
         &self.key
     }
 
-    /// The event that the entry is forgotten with. It is [`key`](Self::key) itself but for a conflict.
+    /// The event that the entry belongs to: [`key`](Self::key) itself, unless the entry is a conflict.
     pub fn event(&self) -> &EventKey {
         &self.event
     }
@@ -187,7 +224,7 @@ impl Claim {
         self.key != self.event
     }
 
-    /// Who claims.
+    /// The fencing token.
     pub fn token(&self) -> &Token {
         &self.token
     }
@@ -213,41 +250,15 @@ macro_rules! debug_as_hex {
 
 debug_as_hex!(EventKey, BodyDigest, Token);
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// [`Ledger`], callable without knowing the store.
-pub(crate) trait DynLedger: Send + Sync {
-    fn claim<'a>(&'a self, claim: &'a Claim, lease: Duration) -> Boxed<'a, ClaimOutcome>;
-    fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> Boxed<'a, bool>;
-    fn release<'a>(&'a self, claim: &'a Claim) -> Boxed<'a, ()>;
-    fn renew<'a>(&'a self, claim: &'a Claim, lease: Duration) -> Boxed<'a, bool>;
-    fn forget<'a>(&'a self, event: &'a EventKey) -> Boxed<'a, u64>;
-    fn forget_claimed(&self, window: Range<SystemTime>) -> Boxed<'_, u64>;
-}
-
-impl<L: Ledger> DynLedger for L {
-    fn claim<'a>(&'a self, claim: &'a Claim, lease: Duration) -> Boxed<'a, ClaimOutcome> {
-        Box::pin(Ledger::claim(self, claim, lease))
-    }
-
-    fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> Boxed<'a, bool> {
-        Box::pin(Ledger::complete(self, claim, retention))
-    }
-
-    fn release<'a>(&'a self, claim: &'a Claim) -> Boxed<'a, ()> {
-        Box::pin(Ledger::release(self, claim))
-    }
-
-    fn renew<'a>(&'a self, claim: &'a Claim, lease: Duration) -> Boxed<'a, bool> {
-        Box::pin(Ledger::renew(self, claim, lease))
-    }
-
-    fn forget<'a>(&'a self, event: &'a EventKey) -> Boxed<'a, u64> {
-        Box::pin(Ledger::forget(self, event))
-    }
-
-    fn forget_claimed(&self, window: Range<SystemTime>) -> Boxed<'_, u64> {
-        Box::pin(Ledger::forget_claimed(self, window))
+object_safe_twin! {
+    /// [`Ledger`], callable without knowing the store's type.
+    pub(crate) trait DynLedger: Ledger {
+        fn claim(&'a self, claim: &'a Claim, terms: &'a ClaimTerms) -> ClaimOutcome;
+        fn complete(&'a self, claim: &'a Claim, retention: Duration) -> bool;
+        fn release(&'a self, claim: &'a Claim) -> ();
+        fn renew(&'a self, claims: &'a [Claim], terms: &'a ClaimTerms) -> Vec<bool>;
+        fn forget(&'a self, event: &'a EventKey) -> u64;
+        fn forget_claimed(&'a self, window: Range<SystemTime>) -> u64;
     }
 }
 

@@ -1,26 +1,31 @@
-//! Handled before?
+//! Middleware that handles each delivery once.
 //!
-//! klikit delivers at least once, and tells receivers to remember the event id in a persistent store.
-//! [`KlikitDedupeLayer`] does so, behind [`KlikitVerifyLayer`](crate::KlikitVerifyLayer), on any [`Ledger`].
+//! klikit delivers at least once, and tells receivers to remember the event id in a persistent store. [`KlikitDedupeLayer`] does that
+//! behind [`KlikitVerifyLayer`](crate::KlikitVerifyLayer), on any [`Ledger`].
 //!
 //! # Rules
 //!
-//! - A delivery is claimed before the handler sees it. The handler runs in a task of its own, so it finishes even when klikit
-//!   hangs up at 10 seconds, and its claim is renewed all the while. A 2xx completes the claim; anything else, an error or a
-//!   panic releases it, so that the next attempt is handled.
-//! - A delivery that was handled is answered `200 {"status":"duplicate-ignored"}`.
-//! - One that is being handled gets 503 with `Retry-After`, never 200: that attempt may yet fail.
-//! - A store that is down, slow or unsure gets 503: klikit sends the delivery again, and nothing is lost.
-//! - A known id with *another body* is a conflict: klikit does not sign the id, so a captured body sent under an id that was
-//!   not seen yet would otherwise swallow the real delivery. It is handled once, marked as a [conflict](Claim::is_conflict) in
-//!   the extensions, and logged; or what [`on_conflict`](KlikitDedupeLayer::on_conflict) says.
+//! - A delivery is claimed before the handler sees it. A 2xx response completes the claim. Any other response, an error or a panic
+//!   releases it, so that the next attempt is handled.
+//! - The handler finishes even if klikit hangs up after 10 seconds: a task of its own then takes the delivery to its end.
+//! - One task renews the claims of all running handlers, so that a handler may block its thread. A claim can expire all the same, if
+//!   handlers block every thread or the store is out of reach. Then this layer does not handle another copy, and the handler's success
+//!   still counts unless another node has claimed the delivery meanwhile. Make one layer for a store and clone it, since two layers know
+//!   of each other's deliveries by the store alone.
+//! - A delivery that was handled is answered with `200 {"status":"duplicate-ignored"}`.
+//! - A delivery that is being handled is answered with 503 and `Retry-After`, never with 200: that attempt may yet fail.
+//! - If the store is down, slow or unsure, the response is 503: klikit sends the delivery again, and nothing is lost.
+//! - A known id with *another body* is a conflict: klikit does not sign the id, so a captured body that is sent under an id not seen
+//!   yet would otherwise swallow the real delivery. A conflict is handled once, marked as a [conflict](Claim::is_conflict) in the
+//!   extensions, and logged, unless [`on_conflict`](KlikitDedupeLayer::on_conflict) says otherwise.
+//! - Bodies are compared by their SHA-256, which does not depend on the secret: a delivery signed with the old secret and retried with
+//!   the new one is a duplicate.
 //! - Tenants have entries of their own: the scope is the [keyring's name](crate::Keyring::name), or
-//!   [one for all](KlikitDedupeLayer::scope). The secret that matched is no part of it: a delivery signed with the old secret
-//!   and retried with the new one is a duplicate.
-//! - A request without a verified [`Delivery`](crate::Delivery) gets 500 and a log line that names the layer that is missing.
+//!   [one scope for all](KlikitDedupeLayer::scope).
+//! - A request without a verified [`Delivery`](crate::Delivery) is answered with 500, and a log line names the missing layer.
 //!
-//! The handler finds the [`Claim`] in the extensions: a handler that writes to the same database as the ledger can complete
-//! it within its own transaction, and so take effect exactly once.
+//! The handler finds the [`Claim`] in the extensions. A handler that writes to the ledger's own database can complete the claim in its
+//! transaction, and so take effect exactly once.
 //!
 //! # Example
 //!
@@ -37,30 +42,31 @@
 //!
 //! # Panics
 //!
-//! The service has to be called within a tokio runtime with its timer enabled.
+//! Call the service within a tokio runtime with its timer enabled.
 
+mod call;
 mod config;
 mod error;
+mod flow;
 mod future;
-mod identity;
+mod keeper;
 mod layer;
 mod ledger;
+mod policy;
 mod preflight;
 mod service;
-mod task;
 
-pub(crate) use self::ledger::DynLedger;
+#[cfg(feature = "inbox")]
+pub(crate) use self::{
+    call::Call,
+    ledger::short_hash,
+    policy::{DedupePolicy, Match},
+};
 pub use self::{
     error::StoreError,
     future::ResponseFuture,
-    identity::{ConflictPolicy, Identity},
     layer::KlikitDedupeLayer,
-    ledger::{BodyDigest, Claim, ClaimOutcome, EventKey, Ledger, Token},
+    ledger::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, Token},
+    policy::{ConflictPolicy, Identity},
     service::KlikitDedupe,
-};
-#[cfg(feature = "inbox")]
-pub(crate) use self::{
-    identity::{Found, Recognition},
-    ledger::short_hash,
-    task::handle,
 };

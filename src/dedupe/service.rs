@@ -7,7 +7,7 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{config::Config, future::ResponseFuture, task};
+use super::{call::Call, config::Config, flow, future::ResponseFuture};
 #[cfg(feature = "inbox")]
 use crate::verify::Replay;
 use crate::{
@@ -17,9 +17,9 @@ use crate::{
     verify::{ResponseBody, VerifiedBody},
 };
 
-/// The service that [`KlikitDedupeLayer`](super::KlikitDedupeLayer) makes: see the [module](super) for the rules.
+/// The service of [`KlikitDedupeLayer`](super::KlikitDedupeLayer): see the [module](super) for the rules.
 ///
-/// It is always ready: a duplicate takes no permit of the inner service.
+/// It is always ready, so that a duplicate takes no permit of the inner service.
 #[derive(Clone)]
 pub struct KlikitDedupe<S> {
     inner: S,
@@ -29,6 +29,21 @@ pub struct KlikitDedupe<S> {
 impl<S> KlikitDedupe<S> {
     pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
         Self { inner, config }
+    }
+
+    /// Returns the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the inner service, mutably.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service and drops the layer.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 
@@ -49,18 +64,16 @@ where
     fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
         #[cfg(feature = "inbox")]
         if request.extensions().get::<Replay>().is_some() {
-            // The inbox has claimed it. In a ledger that they share, it is done from the start.
-            return ResponseFuture::boxed(task::handle(self.inner.clone(), request));
+            // An inbox has stored it, and in a ledger that they share it is done from the start.
+            return ResponseFuture::handling(Call::new(self.inner.clone(), request));
         }
         let Some(delivery) = request.extensions().get::<Delivery>().cloned() else {
             telemetry::unverified("KlikitDedupeLayer");
             return ResponseFuture::ready(Answer::Misconfigured.into_response());
         };
-        ResponseFuture::spawned(|answer| {
-            // A task of its own: whatever happens to this future, the handler finishes and its claim is settled.
-            let task = task::run(self.inner.clone(), request, delivery, Arc::clone(&self.config), answer);
-            tokio::spawn(telemetry::in_current_span(task));
-        })
+        let claim = self.config.policy.claim(&delivery, request.body().as_ref());
+        let call = Box::pin(Call::new(self.inner.clone(), request));
+        ResponseFuture::running(flow::run(call, delivery, claim, Arc::clone(&self.config)))
     }
 }
 

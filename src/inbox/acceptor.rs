@@ -8,31 +8,34 @@ use std::{
 };
 
 use http::{Request, Response};
-use tokio::time::timeout;
 use tower_service::Service;
 
 use super::{
-    backlog::Backlog, config::Config, delivery::NewDelivery, head::Head, ordering::OrderingKeys, store::Acceptance,
+    backlog::Backlog,
+    config::Config,
+    delivery::{NewDelivery, SameAs},
+    head::Head,
+    ordering::OrderingKeys,
+    store::Acceptance,
 };
 use crate::{
     answer::Answer,
-    dedupe::{BodyDigest, Found, StoreError},
+    deadline::store_call,
+    dedupe::{Match, StoreError},
     event::Delivery,
-    telemetry,
+    json, telemetry,
     verify::{Replay, ResponseBody, VerifiedBody},
 };
 
-/// The service that stores deliveries and acknowledges them: see the [module](super) for the rules.
-///
-/// It is always ready.
+/// The service that stores deliveries and acknowledges them: see the [module](super) for the rules. It is always ready.
 #[derive(Clone)]
 pub struct Acceptor {
     config: Arc<Config>,
     backlog: Arc<Backlog>,
 }
 
-/// The future of an [`Acceptor`]. Dropped before it is ready, it may have stored the delivery or not: klikit's next attempt is then a
-/// duplicate, or not.
+/// The future of an [`Acceptor`]. If it is dropped before it is ready, the delivery may have been stored or not: klikit's next attempt
+/// is then a duplicate, or is stored.
 pub struct AcceptFuture(Pin<Box<dyn Future<Output = Answer> + Send>>);
 
 impl Acceptor {
@@ -66,7 +69,7 @@ impl Future for AcceptFuture {
 async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<VerifiedBody>) -> Answer {
     let (parts, body) = request.into_parts();
     if parts.extensions.get::<Replay>().is_some() {
-        // It would be its own duplicate, and the worker would take it for handled.
+        // The delivery would be its own duplicate, and the worker would take it for handled.
         telemetry::acceptor_is_handler();
         return Answer::Misconfigured;
     }
@@ -75,19 +78,21 @@ async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<Ver
         return Answer::Misconfigured;
     };
     let body = body.into_bytes();
-    let claim = config.recognition.claim(delivery, BodyDigest::of(&body));
+    let claim = config.policy.claim(delivery, &body);
     let head = Head::of(&parts, delivery);
     let OrderingKeys { keys: ordering_keys, missing } = config.order_by.keys_of(delivery, &body);
-    if let Some(missing) = missing {
-        telemetry::unordered(delivery.into(), missing);
-    }
-    let any_body = config.recognition.trusts_event_ids();
-    let new = NewDelivery { claim, head: head.to_text(), body, ordering_keys, any_body };
-    let stored = timeout(config.accept_deadline, store(&config, &backlog, new, head, delivery)).await;
-    stored.unwrap_or_else(|_| Err(StoreError::deadline())).unwrap_or_else(|error| {
+    let same_as = if config.policy.trusts_event_ids() { SameAs::Any } else { SameAs::Equal };
+    let new = NewDelivery { claim, head: head.to_text(), body, ordering_keys, same_as };
+    let stored = store_call(config.accept_deadline, store(&config, &backlog, new, head, delivery)).await;
+    let answer = stored.unwrap_or_else(|error| {
         telemetry::store_failed("accept", delivery.into(), &error);
         Answer::Unsure
-    })
+    });
+    // Once for each delivery, and not for its copies.
+    if let (Answer::Received, Some(missing)) = (answer, missing) {
+        telemetry::unordered(delivery.into(), missing);
+    }
+    answer
 }
 
 async fn store(
@@ -102,27 +107,37 @@ async fn store(
         return Ok(Answer::BacklogFull);
     }
     loop {
-        let (held, answer) = match config.store.accept(&new, config.retention).await? {
+        let (held, stored_body, answer) = match config.store.accept(&new, config.retention).await? {
             Acceptance::Accepted | Acceptance::Revived => {
                 config.wake.notify_one();
                 return Ok(Answer::Received);
             }
-            Acceptance::Known { digest } => (digest, Answer::Duplicate),
-            Acceptance::InFlight { digest, remaining } => (digest, Answer::InFlight { remaining }),
+            Acceptance::Known { digest, body } => (digest, body, Answer::Duplicate),
+            Acceptance::InFlight { digest, remaining } => (digest, None, Answer::InFlight { remaining }),
         };
-        match config.recognition.found(&new.claim, &held, delivery) {
-            Found::Same => {
+        if !new.is_same_as(&held) && stored_body.is_some_and(|stored| json::is_same(&stored, &new.body)) {
+            telemetry::json_rewritten(delivery);
+            // Once more: if the stored delivery is dead, this copy revives it.
+            new.same_as = SameAs::Digest(held);
+            continue;
+        }
+        let found = match new.is_same_as(&held) {
+            true => Match::Same,
+            false => config.policy.compare(&new.claim, &held, delivery),
+        };
+        match found {
+            Match::Same => {
                 backlog.leave_room();
                 if matches!(answer, Answer::Duplicate) {
                     telemetry::duplicate(delivery);
                 }
                 return Ok(answer);
             }
-            Found::Refused => {
+            Match::Rejected => {
                 backlog.leave_room();
                 return Ok(Answer::Conflict);
             }
-            Found::Conflict(claim) => {
+            Match::Conflict(claim) => {
                 head.conflict = true;
                 new = NewDelivery { claim, head: head.to_text(), ..new };
             }

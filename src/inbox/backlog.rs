@@ -9,18 +9,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Mutex as AsyncMutex,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 use super::config::Config;
-use crate::{dedupe::StoreError, telemetry};
+use crate::{deadline::store_call, dedupe::StoreError, telemetry};
 
-/// How old a count may be before it is made again beside what is accepted.
+/// How old a count may be before it is made again in the background.
 const STALE: Duration = Duration::from_secs(1);
 
-/// How old a count may be by which a delivery is refused.
+/// How old a count may be by which a delivery is rejected.
 const FRESH: Duration = Duration::from_millis(100);
 
 /// The last count, and what was accepted since: the store is not asked for each delivery.
@@ -66,7 +63,7 @@ impl Backlog {
         Ok(has_room)
     }
 
-    /// What room was taken for was there already.
+    /// Corrects the estimate for a delivery that was known already.
     pub(super) fn leave_room(&self) {
         let mut estimate = self.estimate();
         estimate.deliveries = estimate.deliveries.saturating_sub(1);
@@ -77,9 +74,8 @@ impl Backlog {
         if !self.estimate().is_older_than(FRESH) {
             return Ok(());
         }
-        // One that never answers would keep everybody else from asking.
-        let counted = timeout(config.accept_deadline, config.store.backlog(config.max_backlog)).await;
-        let deliveries = counted.unwrap_or_else(|_| Err(StoreError::deadline()))?;
+        // A call that never answers would keep everybody else from asking.
+        let deliveries = store_call(config.accept_deadline, config.store.backlog(config.max_backlog)).await?;
         *self.estimate() = Estimate { deliveries, counted: Some(Instant::now()) };
         Ok(())
     }

@@ -2,27 +2,29 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
-use super::{ordering::OrderBy, store::SharedStore};
-use crate::dedupe::Recognition;
+use super::{ordering::OrderBy, store::SharedStore, worker::Running};
+use crate::dedupe::DedupePolicy;
 
-/// What the inbox was told, shared by its acceptors and workers.
+/// The settings of an inbox, shared by its acceptors and workers.
 #[derive(Clone)]
 pub(super) struct Config {
     pub(super) store: SharedStore,
-    pub(super) recognition: Recognition,
+    pub(super) policy: DedupePolicy,
     pub(super) retention: Duration,
     pub(super) accept_deadline: Duration,
     pub(super) max_backlog: u64,
     pub(super) order_by: OrderBy,
     pub(super) keep_bodies: Duration,
-    /// There may be something to lease.
+    /// Notified when there may be something to lease.
     pub(super) wake: Arc<Notify>,
+    /// The deliveries that workers of this inbox are handling.
+    pub(super) running: Arc<Running>,
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
-            .field("recognition", &self.recognition)
+            .field("policy", &self.policy)
             .field("retention", &self.retention)
             .field("accept_deadline", &self.accept_deadline)
             .field("max_backlog", &self.max_backlog)

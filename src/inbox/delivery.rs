@@ -1,4 +1,4 @@
-//! What acceptors give to a store, and workers get from it.
+//! The deliveries that acceptors give to a store, and those that workers get from it.
 
 use std::fmt;
 
@@ -7,46 +7,63 @@ use bytes::Bytes;
 use super::{entry::DeliveryId, ordering::OrderingKey};
 use crate::dedupe::{BodyDigest, Claim};
 
-/// A verified delivery that is to be stored.
+/// A verified delivery for a store to keep.
 #[derive(Clone)]
 pub struct NewDelivery {
     pub(super) claim: Claim,
     pub(super) head: String,
     pub(super) body: Bytes,
     pub(super) ordering_keys: Vec<OrderingKey>,
-    /// Whether another body under the same key is the same delivery.
-    pub(super) any_body: bool,
+    /// The bodies that are the same delivery, besides its own.
+    pub(super) same_as: SameAs,
 }
 
-/// A delivery that this worker has, until its lease runs out and another takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The bodies that make a known key the same delivery, besides an equal one.
+#[derive(Clone, Copy)]
+pub(super) enum SameAs {
+    /// None.
+    Equal,
+    /// The body with this digest: its JSON was found to be the same.
+    Digest(BodyDigest),
+    /// Any body: the key alone decides.
+    Any,
+}
+
+/// A worker's lease on a delivery. It lasts until another worker leases the delivery, which none does before the lease has expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     id: DeliveryId,
     token: i64,
     attempt: u32,
 }
 
-/// A delivery to be handled, and the lease on it.
+/// A leased delivery.
 #[derive(Clone)]
 pub struct Leased {
     pub(super) lease: Lease,
     pub(super) head: String,
     pub(super) body: Bytes,
-    pub(super) ran_out: bool,
+    pub(super) ordering_keys: Vec<OrderingKey>,
+    pub(super) after_expired_lease: bool,
 }
 
 impl NewDelivery {
-    /// Its key, its event, its digest, and the token that its ledger row gets.
+    /// The key, the event and the digest of the delivery, and the token of its ledger row.
     pub fn claim(&self) -> &Claim {
         &self.claim
     }
 
     /// Whether this is the same delivery as one under the same key whose body has this digest.
     pub fn is_same_as(&self, digest: &BodyDigest) -> bool {
-        self.any_body || self.claim.digest() == digest
+        let is_same = match &self.same_as {
+            SameAs::Equal => false,
+            SameAs::Digest(same) => same == digest,
+            SameAs::Any => true,
+        };
+        is_same || self.claim.digest() == digest
     }
 
-    /// What is to be kept beside the body: a JSON object of less than 2 KB with the URI, and more if the URI is longer.
+    /// The request's head, to be stored with the body: a JSON object of less than 2 KB, or more if the URI is long.
     pub fn head(&self) -> &str {
         &self.head
     }
@@ -56,7 +73,8 @@ impl NewDelivery {
         &self.body
     }
 
-    /// Deliveries that share one of these are leased one after the other. Ascending, none twice, and mostly empty or one.
+    /// The ordering keys, ascending and without duplicates: mostly none or one. Deliveries that share a key are leased one after the
+    /// other.
     pub fn ordering_keys(&self) -> &[OrderingKey] {
         &self.ordering_keys
     }
@@ -64,23 +82,23 @@ impl NewDelivery {
 
 #[cfg(feature = "testing")]
 impl NewDelivery {
-    /// Any delivery, for the tests of a store: without ordering keys, and of this body alone.
+    /// Makes a delivery for the tests of a store, without ordering keys.
     pub fn new(claim: Claim, head: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { claim, head: head.into(), body: body.into(), ordering_keys: Vec::new(), any_body: false }
+        Self { claim, head: head.into(), body: body.into(), ordering_keys: Vec::new(), same_as: SameAs::Equal }
     }
 
-    /// With this head.
+    /// Sets the head.
     #[must_use]
     pub fn with_head(self, head: impl Into<String>) -> Self {
         Self { head: head.into(), ..self }
     }
 
-    /// To be leased one after the other with those that have one of these names.
+    /// Sets the ordering keys, one for each name.
     #[must_use]
     pub fn with_ordering_keys(self, names: &[&str]) -> Self {
         let key = |name: &&str| {
             let digest = BodyDigest::of(name.as_bytes());
-            OrderingKey::new(std::array::from_fn(|n| digest.as_bytes()[n]))
+            OrderingKey::from_bytes(std::array::from_fn(|n| digest.as_bytes()[n]))
         };
         let mut ordering_keys: Vec<_> = names.iter().map(key).collect();
         ordering_keys.sort_unstable();
@@ -88,15 +106,21 @@ impl NewDelivery {
         Self { ordering_keys, ..self }
     }
 
-    /// Of any body: the key alone tells whether it is the [same](Self::is_same_as).
+    /// Makes [any body](Self::is_same_as) under the key the same delivery.
     #[must_use]
     pub fn with_any_body(self) -> Self {
-        Self { any_body: true, ..self }
+        Self { same_as: SameAs::Any, ..self }
+    }
+
+    /// Makes the body with this digest [the same delivery](Self::is_same_as), as an acceptor does whose body has the same JSON.
+    #[must_use]
+    pub fn with_same_json_as(self, digest: BodyDigest) -> Self {
+        Self { same_as: SameAs::Digest(digest), ..self }
     }
 }
 
 impl Lease {
-    /// As a store gives it: the delivery, the fencing token, and how many attempts there were with this one.
+    /// Makes a lease from the delivery, the fencing token, and the number of attempts including this one.
     pub const fn new(id: DeliveryId, token: i64, attempt: u32) -> Self {
         Self { id, token, attempt }
     }
@@ -106,28 +130,35 @@ impl Lease {
         self.id
     }
 
-    /// Tells this lease from all others on the same delivery.
+    /// The fencing token, which tells this lease from all others on the delivery.
     pub const fn token(&self) -> i64 {
         self.token
     }
 
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 }
 
 impl Leased {
-    /// As a store gives it, with the [head](NewDelivery::head) and the body that it was given.
+    /// Makes a leased delivery from its lease and the [head](NewDelivery::head) and body that the store was given.
     pub fn new(lease: Lease, head: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { lease, head: head.into(), body: body.into(), ran_out: false }
+        Self { lease, head: head.into(), body: body.into(), ordering_keys: Vec::new(), after_expired_lease: false }
     }
 
-    /// The same, of a delivery whose last lease has run out: its worker has died, of this delivery or of another. A worker does not
-    /// begin all of those at once.
+    /// Sets the [ordering keys](NewDelivery::ordering_keys) that the store was given. A worker does not run two deliveries that share
+    /// one, even if their leases were lost.
     #[must_use]
-    pub fn after_a_lease_that_ran_out(self) -> Self {
-        Self { ran_out: true, ..self }
+    pub fn with_ordering_keys(self, ordering_keys: Vec<OrderingKey>) -> Self {
+        Self { ordering_keys, ..self }
+    }
+
+    /// Marks a delivery whose last lease expired: its worker died, of this delivery or of another, or still runs it without being able
+    /// to extend the lease. A worker does not start all of these at once.
+    #[must_use]
+    pub fn after_expired_lease(self) -> Self {
+        Self { after_expired_lease: true, ..self }
     }
 
     /// The lease.
@@ -135,7 +166,7 @@ impl Leased {
         &self.lease
     }
 
-    /// What was kept beside the body.
+    /// The request's head.
     pub fn head(&self) -> &str {
         &self.head
     }
@@ -145,9 +176,14 @@ impl Leased {
         &self.body
     }
 
-    /// Whether its [last lease ran out](Self::after_a_lease_that_ran_out).
-    pub fn is_after_a_lease_that_ran_out(&self) -> bool {
-        self.ran_out
+    /// The ordering keys.
+    pub fn ordering_keys(&self) -> &[OrderingKey] {
+        &self.ordering_keys
+    }
+
+    /// Whether its [last lease expired](Self::after_expired_lease).
+    pub fn is_after_expired_lease(&self) -> bool {
+        self.after_expired_lease
     }
 }
 
@@ -170,7 +206,7 @@ impl fmt::Debug for Leased {
             .field("lease", &self.lease)
             .field("head", &self.head)
             .field("bytes", &self.body.len())
-            .field("ran_out", &self.ran_out)
+            .field("after_expired_lease", &self.after_expired_lease)
             .finish()
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator sees of the inbox.
+//! The stored deliveries, as operators see them.
 
 use std::{fmt, time::Duration, time::SystemTime};
 
@@ -6,61 +6,62 @@ use bytes::Bytes;
 
 use super::head::Head;
 
-/// Which delivery of an inbox. It is larger than those of all deliveries that were accepted before, and never used again.
+/// The id of a stored delivery. Ids grow in the order of acceptance and are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(i64);
 
-/// Where a delivery stands.
+/// The state of a stored delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeliveryState {
-    /// It waits for a worker, or for the time of its next attempt.
+    /// Pending: the delivery waits for a worker, or for the time of its next attempt.
     Ready,
-    /// A worker has it.
+    /// A worker holds a lease on the delivery.
     Leased,
-    /// It was given up. It waits for somebody to [retry](super::Inbox::retry) it, or for klikit to send it again.
+    /// The delivery is a dead letter. Somebody has to [retry](super::Inbox::retry) it, or klikit to send it again.
     Dead,
-    /// It was handled, and is [kept](super::Inbox::keep_bodies).
+    /// The delivery was handled and is [kept](super::Inbox::keep_bodies).
     Done,
 }
 
-/// How many deliveries there are.
+/// The number of deliveries in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counts {
-    /// That wait for a worker, or for the time of their next attempt.
+    /// Deliveries that wait for a worker, or for the time of their next attempt.
     pub ready: u64,
-    /// That a worker has, or had when it died.
+    /// Deliveries that a worker holds, or held when it died.
     pub leased: u64,
-    /// That were given up.
+    /// Dead letters.
     pub dead: u64,
-    /// That were handled and are [kept](super::Inbox::keep_bodies).
+    /// Deliveries that were handled and are [kept](super::Inbox::keep_bodies).
     pub done: u64,
-    /// How long ago the oldest of those was accepted that are ready or leased.
+    /// How long ago the oldest ready or leased delivery was accepted.
     pub oldest: Option<Duration>,
 }
 
-/// A delivery of an inbox.
+/// A stored delivery.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Which one.
+    /// The id.
     pub id: DeliveryId,
-    /// Where it stands.
+    /// The state.
     pub state: DeliveryState,
-    /// How many attempts were begun.
+    /// How many attempts were started.
     pub attempts: u32,
-    /// When it was accepted, by the store's clock.
+    /// When the delivery was accepted, by the store's clock.
     pub accepted_at: SystemTime,
-    /// Why its last attempt failed, or why it was given up: a status, or the beginning of what the handler's error says.
+    /// Why the last attempt failed, or why the delivery was dead-lettered: the handler's [`FailureReason`](crate::FailureReason), a
+    /// status, or the beginning of an error's text.
     pub reason: Option<String>,
-    /// The body, where it was asked for and is still there. It holds customers' data.
+    /// The body, where it was asked for and is still stored. It holds customers' data.
     pub body: Option<Bytes>,
     head: Option<Head>,
 }
 
 impl DeliveryId {
-    /// Of this number.
+    /// Makes an id from its number.
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
@@ -78,7 +79,7 @@ impl fmt::Display for DeliveryId {
 }
 
 impl DeliveryState {
-    /// The number that stores know it by.
+    /// The number of the state in the tables of this crate's stores.
     pub const fn code(self) -> i16 {
         match self {
             Self::Ready => 0,
@@ -88,7 +89,7 @@ impl DeliveryState {
         }
     }
 
-    /// Its name: `ready`, `leased`, `dead` or `done`.
+    /// The name of the state: `ready`, `leased`, `dead` or `done`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -98,7 +99,7 @@ impl DeliveryState {
         }
     }
 
-    /// The state of this number.
+    /// Returns the state with this number.
     pub const fn from_code(code: i16) -> Option<Self> {
         match code {
             0 => Some(Self::Ready),
@@ -117,7 +118,7 @@ impl fmt::Display for DeliveryState {
 }
 
 impl Counts {
-    /// Each state's name, and how many there are in it.
+    /// Each state's name, and the number of deliveries in it.
     #[cfg(feature = "metrics")]
     pub(crate) fn by_state(&self) -> [(&'static str, u64); 4] {
         [
@@ -128,34 +129,34 @@ impl Counts {
         ]
     }
 
-    /// How many are still to be handled.
+    /// The number of deliveries that are still to be handled.
     pub fn backlog(&self) -> u64 {
         self.ready + self.leased
     }
 }
 
 impl Entry {
-    /// As a store reads it. `head` is what it was [given](super::NewDelivery::head). The rest can be set.
+    /// Makes an entry from what a store has read. `head` is what it was [given](super::NewDelivery::head). Set the other fields afterwards.
     pub fn new(id: DeliveryId, state: DeliveryState, accepted_at: SystemTime, head: &str) -> Self {
         Self { id, state, attempts: 0, accepted_at, reason: None, body: None, head: Head::from_text(head).ok() }
     }
 
-    /// The event's id, if it came with one.
+    /// The event's id, if the delivery came with one.
     pub fn event_id(&self) -> Option<&str> {
         self.head.as_ref()?.event_id.as_deref()
     }
 
-    /// The event's type, if it came with one.
+    /// The event's type, if the delivery came with one.
     pub fn event_type(&self) -> Option<&str> {
         self.head.as_ref()?.event_type.as_deref()
     }
 
-    /// The name of the keyring that verified it.
+    /// The name of the keyring that verified the delivery.
     pub fn tenant(&self) -> Option<&str> {
         Some(&self.head.as_ref()?.tenant)
     }
 
-    /// Whether its event id had come with another body before.
+    /// Whether the event id came with another body before.
     pub fn is_conflict(&self) -> bool {
         self.head.as_ref().is_some_and(|head| head.conflict)
     }
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_reads_back_as_itself() {
+    fn state_codes_round_trip() {
         for state in [DeliveryState::Ready, DeliveryState::Leased, DeliveryState::Dead, DeliveryState::Done] {
             assert_eq!(DeliveryState::from_code(state.code()), Some(state));
         }

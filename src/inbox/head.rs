@@ -1,4 +1,4 @@
-//! What is kept of a request beside its body, and how the request is made again from it.
+//! The part of a request that is stored with its body, and the request made from it again.
 
 use std::{
     str::FromStr,
@@ -17,7 +17,7 @@ use crate::{
     verify::{Replay, VerifiedBody},
 };
 
-/// A request's head, as it is stored: JSON, so that an operator can read it where it lies, and a later version can add to it.
+/// A request's head. It is stored as JSON, so that operators can read it and later versions can add to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
     pub(super) method: String,
@@ -33,7 +33,7 @@ pub(super) struct Head {
     pub(super) secret_id: String,
     /// Milliseconds since 1970.
     pub(super) received_at: u64,
-    /// Of the older form alone.
+    /// Milliseconds since 1970, for deliveries with a timestamped signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) signed_at: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -45,7 +45,7 @@ impl Head {
         let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         Self {
             method: parts.method.as_str().into(),
-            uri: parts.uri.path_and_query().map_or("/", |uri| uri.as_str()).into(),
+            uri: whole_uri(parts).path_and_query().map_or("/", |uri| uri.as_str()).into(),
             content_type: content_type.map(Into::into),
             event_id: delivery.event_id().map(|id| id.as_str().into()),
             event_type: delivery.event_type().map(|event_type| event_type.as_str().into()),
@@ -65,7 +65,7 @@ impl Head {
         serde_json::from_str(text)
     }
 
-    /// The request as the handler would have seen it, and what it carries. `None` when this crate did not write the head.
+    /// Returns the request as the handler would have seen it inline, or `None` if this crate did not write the head.
     pub(super) fn request(&self, body: Bytes) -> Option<Request<VerifiedBody>> {
         let delivery = self.delivery()?;
         let mut request = Request::new(());
@@ -82,6 +82,11 @@ impl Head {
         }
         let (parts, ()) = request.into_parts();
         Some(Replay::new(delivery, body).request(parts))
+    }
+
+    /// The event's id, if the delivery came with one.
+    pub(super) fn event_id(&self) -> Option<EventId> {
+        EventId::parse(self.event_id.as_ref()?.as_bytes())
     }
 
     pub(super) fn delivery(&self) -> Option<Delivery> {
@@ -102,7 +107,17 @@ impl Head {
     }
 }
 
-/// Since 1970.
+/// Returns the URI as the client sent it. axum's `Router::nest` strips a prefix from the request's own, and the worker's router would then
+/// have no route for it.
+fn whole_uri(parts: &Parts) -> &Uri {
+    #[cfg(feature = "axum")]
+    if let Some(::axum::extract::OriginalUri(uri)) = parts.extensions.get() {
+        return uri;
+    }
+    &parts.uri
+}
+
+/// Milliseconds since 1970.
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -1,31 +1,42 @@
-//! Stored, acknowledged, and handled later.
+//! A durable inbox: acknowledge deliveries at once, process them later.
 //!
-//! klikit counts an answer after more than 10 seconds as failed, and advises to answer within one and to work in the background.
-//! An [`Inbox`] does so without losing what it has acknowledged: its [acceptor](Inbox::acceptor) stands where the handler stood,
-//! stores each delivery, and answers; its [worker](Inbox::worker) hands what is stored to that same handler.
+//! klikit treats a response that takes longer than 10 seconds as a failure, and recommends responding within one second and working in
+//! the background. [`Inbox`] does that without losing acknowledged deliveries. Mount its [acceptor](Inbox::acceptor) where your handler
+//! was; it stores each delivery durably and responds. Its [worker](Inbox::worker) then calls your handler with the stored deliveries.
 //!
 //! # Rules
 //!
-//! - `200 {"status":"received"}` is answered when the delivery and its ledger row are on stable storage, committed together, and
-//!   never before. A delivery that is stored, or was handled, is answered `200 {"status":"duplicate-ignored"}`.
-//! - A store that is down or unsure, one that takes longer than [`accept_deadline`](Inbox::accept_deadline), and
-//!   [too many deliveries](Inbox::max_backlog) that wait are answered with 503 and `Retry-After`: klikit sends the delivery again.
-//! - A known id with *another body* is a conflict, and is handled on its own: see [`dedupe`](crate::dedupe).
-//! - The handler gets the request as it would have seen it: method, path, query, content type, body,
-//!   [`EventId`](crate::EventId) and [`Delivery`](crate::Delivery), and an [`Attempt`] beside them. Other headers are not
-//!   stored. A router that still holds the layers that verify and de-duplicate may be the handler: they let it through.
-//! - An answer of 2xx is the end of it, and the delivery is deleted with its body, unless it is to be
-//!   [kept](Inbox::keep_bodies). 400 and 422 would come again whatever is done: the delivery is dead at once. Any
-//!   [other answer](Worker::outcome), an error, a panic or a [handler that hangs](Worker::handler_deadline) is tried again after a
-//!   [pause](Worker::backoff) that grows, until [the last attempt](Worker::max_attempts) has failed. Then it is dead too.
-//! - A delivery whose worker died is taken up again when its lease has run out, and that counts as an attempt: a body that kills the
-//!   process is dead after the last one. What was being handled beside it is begun at another moment, so that it need not die too.
-//! - A dead delivery stays with its body until somebody [retries](Inbox::retry) or [forgets](Inbox::forget) it. When klikit sends
-//!   it again, it is taken up again.
-//! - A delivery is handled at least once: a process that dies, or that is cut off from the store for longer than a
-//!   [lease](Worker::lease), may have handled what another then handles again. So make the handler idempotent; with Postgres, it
-//!   can finish the delivery within its own transaction.
-//! - Deliveries are handled in no order unless they are [to be](Inbox::order_by).
+//! Accepting:
+//!
+//! - The acceptor responds `200 {"status":"received"}` once the delivery and its ledger row are on stable storage, committed together. A
+//!   delivery that is stored, or was handled before, gets `200 {"status":"duplicate-ignored"}`.
+//! - If the store is down or unsure, takes longer than [`accept_deadline`](Inbox::accept_deadline), or holds
+//!   [too many pending deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`: klikit sends the delivery again.
+//! - A known id with *another body* is a conflict and is handled on its own: see [`dedupe`](crate::dedupe). While the earlier body is still
+//!   stored, a copy whose JSON was merely written anew (white space, member order, escapes) is a duplicate.
+//!
+//! Handling:
+//!
+//! - The handler gets the request as it would have come inline: method, path, query, content type, body, [`EventId`](crate::EventId) and
+//!   [`Delivery`](crate::Delivery), with an [`Attempt`] in the extensions. Other headers are not stored. The path is the one that the client
+//!   sent, also where the acceptor is in axum's `Router::nest` (feature `axum`). The handler may be a router that still has the layers that
+//!   verify and de-duplicate: they let the request through.
+//! - A 2xx response finishes the delivery. It is deleted with its body unless it is [kept](Inbox::keep_bodies). After 400 and 422 it is
+//!   dead-lettered at once, because the same would happen again. After any [other response](Worker::outcome), an error, a panic or a
+//!   [timeout](Worker::handler_deadline), it is retried after a [backoff](Worker::backoff), and dead-lettered after
+//!   [the last attempt](Worker::max_attempts).
+//! - A handler can say why it failed by a [`FailureReason`](crate::FailureReason) in its response's extensions: the log and the
+//!   [entry](Entry::reason) carry it.
+//! - If a worker crashes, its deliveries are redelivered once their leases expire, and each redelivery counts as an attempt. A delivery that
+//!   crashes the process every time is therefore dead-lettered after the last attempt. Deliveries that were in progress in the same process
+//!   are retried at staggered times, so that one poisonous delivery does not take the others with it.
+//! - A task of its own extends the leases of all running handlers, so that a handler may block its thread. If a lease expires all the same,
+//!   because handlers block every thread or the store is out of reach, the workers of this inbox and its clones neither start the delivery again nor
+//!   one that shares an ordering key with it. The outcome is reported until the store has heard it, and counts unless another node has leased the delivery.
+//! - A dead letter stays with its body until somebody [retries](Inbox::retry) or [forgets](Inbox::forget) it, or klikit sends it again.
+//! - A delivery is handled at least once: a process that crashes, or that another node takes for crashed, may have handled a delivery that is
+//!   then handled again. So make the handler idempotent. On Postgres, it can finish the delivery within its own transaction.
+//! - Deliveries are handled in no order unless [`order_by`](Inbox::order_by) says otherwise.
 //!
 //! # Example
 //!
@@ -62,25 +73,29 @@
 //! Acceptors and workers have to run within a tokio runtime with its timer enabled.
 
 mod acceptor;
+mod admin;
 mod backlog;
 mod config;
 mod delivery;
 mod entry;
 mod head;
-mod operating;
+#[allow(clippy::module_inception, reason = "the file is named after the type that it holds")]
+mod inbox;
 mod ordering;
 mod preflight;
-mod settings;
 mod store;
 mod worker;
 
-pub(crate) use self::store::RAN_OUT;
 pub use self::{
     acceptor::{AcceptFuture, Acceptor},
+    admin::InboxAdmin,
     delivery::{Lease, Leased, NewDelivery},
     entry::{Counts, DeliveryId, DeliveryState, Entry},
+    inbox::Inbox,
     ordering::{OrderBy, OrderingKey},
-    settings::Inbox,
-    store::{Acceptance, InboxStore},
+    store::{
+        Acceptance, DeadLettered, InboxStore, LEASE_EXPIRED, LeaseBatch, LeaseRequest, SettleOutcome, Settlement,
+        Unreadable,
+    },
     worker::{Attempt, Outcome, Worker},
 };

@@ -136,17 +136,14 @@ impl OrderingKey {
         Self(short_hash(&[tenant.as_bytes(), b"\0", kind.as_bytes(), b"\0", id]))
     }
 
+    /// Makes a key from the [bytes](Self::as_bytes) that a store has kept.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
-    }
-}
-
-#[cfg(feature = "testing")]
-impl OrderingKey {
-    /// Any key, for the tests of a store.
-    pub const fn new(bytes: [u8; 16]) -> Self {
-        Self(bytes)
     }
 }
 

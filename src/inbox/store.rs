@@ -1,191 +1,261 @@
-//! What a store of accepted deliveries has to do.
+//! The interface of a store of accepted deliveries.
 //!
 //! ```text
-//!  accept ▶ READY ──lease──▶ LEASED ──finish──▶ gone, or DONE for as long as bodies are kept ─ purge_done ▶ gone
-//!            ▲  ▲             │ │ └─ bury ─────▶ DEAD ── retry, or accepted again ──▶ READY
-//!            │  └ postpone ───┘ │
-//!            └─── give_back ────┘
-//!            └─── the lease ran out: it can be leased again, without anybody's doing
+//!  accept ▶ READY ──lease──▶ LEASED ──Done──▶ gone, or DONE while handled deliveries are kept ─ purge_done ▶ gone
+//!            ▲  ▲             │ │ └─ DeadLetter, or lease expired on the last attempt ─▶ DEAD
+//!            │  └ Reschedule ─┘ │                                 retry, or accepted again │
+//!            ├── Release ───────┘                                                          │
+//!            ├── lease expired: can be leased again without anybody's doing                │
+//!            └─────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
-use std::{future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration, time::SystemTime};
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
 
 use super::{
     delivery::{Lease, Leased, NewDelivery},
-    entry::{Counts, DeliveryId, Entry},
+    entry::{Counts, DeliveryId},
 };
-use crate::dedupe::{BodyDigest, EventKey, StoreError};
+use crate::{
+    dedupe::{BodyDigest, StoreError},
+    object_safe::object_safe_twin,
+};
 
-/// A store that keeps what was accepted until it is handled.
+/// A store that keeps accepted deliveries until they are handled: what acceptors and workers need.
 ///
-/// Every call is atomic, and all clones and processes that share the store see one order of calls. What a call has changed
-/// is on stable storage when it returns. Time is by the store's one clock: a database's own where there is one. A store that is
-/// unsure must return an error: klikit then sends the delivery again, or the worker handles it again, and nothing is lost.
+/// # Rules
 ///
-/// A lease is held as long as the delivery is LEASED under its token, even when its time is up: then nobody else has taken the
-/// delivery yet, and how it ended may still be told.
+/// - Every call is atomic, and all clones and processes that share the store see one order of calls. Changes are on stable storage
+///   when a call returns.
+/// - Times are measured by the store's own clock: the database's clock where there is one.
+/// - A store that does not know whether a call took effect returns an error. klikit then sends the delivery again, or the worker
+///   repeats the call, and nothing is lost.
+/// - **The token decides, not the time.** A lease belongs to its worker until another worker leases the delivery, even after the
+///   lease has expired. Until then the worker can extend the lease and settle the delivery.
+/// - A delivery's ledger row is the one of the store's [`Ledger`](crate::dedupe::Ledger): what a
+///   [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store has handled is a duplicate here, and the other way
+///   round.
+/// - A row that cannot be read concerns its own delivery alone: see [`LeaseBatch`].
+/// - **A store is trusted.** Workers handle what it returns as verified.
 ///
-/// A delivery's ledger row is that of the store's [`Ledger`](crate::dedupe::Ledger): what a
-/// [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store has handled is a duplicate here, and the other way
-/// round.
-///
-/// **A store is trusted.** What it hands out is handled as what was verified before it was stored.
-///
-/// `testing::inbox` has the suite that this crate's own stores pass.
+/// The `testing::inbox` module has the suite that this crate's own stores pass.
 pub trait InboxStore: Send + Sync + 'static {
-    /// Stores a delivery together with its ledger row, which is done from the start, for the time `retention`.
+    /// Stores a delivery together with its ledger row, which is done from the start and remembered for `retention`.
     ///
     /// In this order:
     ///
-    /// 1. The key has a delivery here that is READY or LEASED: nothing changes but that its ledger row, should it have gone, is
-    ///    there again, with the digest of the delivery. [`Acceptance::Known`].
-    /// 2. It has one that is DEAD. If the new one [is the same delivery](NewDelivery::is_same_as), that one is READY again, at
-    ///    once, without attempts, with the new request and under its old [id](DeliveryId) and time of acceptance, its ledger row done for the time
-    ///    `retention`: [`Acceptance::Revived`]. If not, nothing changes: [`Acceptance::Known`].
-    /// 3. Its ledger row is done: [`Acceptance::Known`]. It is claimed: [`Acceptance::InFlight`]. Nothing changes.
-    /// 4. Otherwise it is stored as READY, at once, in the place of a DONE one of the same key if there is one, under an id
-    ///    larger than all before it: [`Acceptance::Accepted`].
+    /// 1. The key has a delivery that is READY or LEASED: nothing changes, except that the ledger row is restored with the digest of
+    ///    the stored delivery if it is missing or an expired claim. [`Acceptance::Known`].
+    /// 2. The key has a DEAD delivery. If the new one [is the same delivery](NewDelivery::is_same_as), the dead one is READY again
+    ///    and due now, with no attempts, with the new request, and with its old [id](DeliveryId) and time of acceptance. Its ledger
+    ///    row is done for `retention`. [`Acceptance::Revived`]. Otherwise nothing changes: [`Acceptance::Known`].
+    /// 3. The ledger row is done: [`Acceptance::Known`]. It is claimed, and the lease of the claim is not over:
+    ///    [`Acceptance::InFlight`]. Nothing changes.
+    /// 4. Otherwise the delivery is stored as READY and due now, under an id larger than all before it. It replaces a DONE delivery
+    ///    of the same key, and its ledger row replaces an expired claim, whose token can then no longer complete it.
+    ///    [`Acceptance::Accepted`].
     ///
-    /// Accepting again with the same claim, as after an answer that was lost, gives `Known` with its own digest.
+    /// Accepting a delivery again with the same claim, as after a lost answer, returns `Known` with its own digest.
     fn accept(
         &self,
         delivery: &NewDelivery,
         retention: Duration,
     ) -> impl Future<Output = Result<Acceptance, StoreError>> + Send;
 
-    /// Leases at most `limit` deliveries for the time `time`: those that are READY and due, and those LEASED whose lease has
-    /// run out, the longest due first. Each lease counts as an attempt, and has a token larger than all before it on this
-    /// delivery. Those whose lease had run out are [marked](Leased::after_a_lease_that_ran_out).
+    /// Leases up to `request.limit` deliveries for `request.duration`, longest due first. Candidates are READY deliveries that are
+    /// due, and LEASED deliveries whose lease has expired. Each lease counts as an attempt, and its token is larger than all earlier
+    /// tokens of the delivery.
     ///
-    /// A delivery whose lease has run out after `max_attempts` attempts is buried in place of being leased: whoever leased it
-    /// died of it. One that is READY is leased however many attempts it has.
+    /// - A lease in `request.held` never counts as expired: its delivery is not a candidate, is not dead-lettered, and blocks its
+    ///   ordering keys. If such a lease has expired and is still its delivery's own, the store first extends it to `request.duration`
+    ///   from now.
+    /// - A lease in `request.held` that is not its delivery's own any more, because another worker has leased the delivery since or
+    ///   klikit has sent it again, protects nothing: the delivery is a candidate like any other. But leasing it does not count as an
+    ///   attempt, because its handler, which this process is still running, takes the new lease over.
+    /// - A lease in `request.held` may be its delivery's own although the delivery is READY, as while the answer to its settlement is
+    ///   lost. A store may leave such a delivery out, or lease it in the same way, without counting an attempt.
+    /// - A delivery whose lease expired after `request.max_attempts` attempts is dead-lettered instead of being leased, because every
+    ///   worker that took it died. [`LeaseBatch::dead_lettered`] reports it. A READY delivery is leased after any number of attempts.
+    /// - A delivery with [ordering keys](NewDelivery::ordering_keys) is blocked while a delivery with a smaller id that shares one of
+    ///   the keys is READY, due or not, or LEASED. It is also blocked while one with a larger id that shares a key is LEASED and its
+    ///   lease has not expired, as it can be after a dead delivery was retried. So no two deliveries that share a key are leased to
+    ///   unexpired leases, also across processes.
+    /// - A delivery that was leased before and whose lease expired is [marked](Leased::after_expired_lease).
+    fn lease(&self, request: &LeaseRequest<'_>) -> impl Future<Output = Result<LeaseBatch, StoreError>> + Send;
+
+    /// Extends these leases to `duration` from now, expired or not. Returns one value for each lease, in the same order: `false`, and
+    /// no change, if the delivery is not LEASED with this token any more.
     ///
-    /// A delivery with [ordering keys](NewDelivery::ordering_keys) waits while any with a smaller id that has one of these keys
-    /// is READY, due or not, or LEASED; and while any with a larger id that has one is LEASED and its time is not up, as it may be
-    /// when the first was dead before. So no two that share a key are ever leased at once, also across processes.
-    fn lease(
+    /// An error leaves it open which leases were extended.
+    fn extend(
         &self,
-        limit: u32,
-        time: Duration,
-        max_attempts: u32,
-    ) -> impl Future<Output = Result<Vec<Leased>, StoreError>> + Send;
+        leases: &[Lease],
+        duration: Duration,
+    ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Has a lease last for the time `time` from now on. `false`, and no change, when its time is up, or it is not held any more.
-    fn extend(&self, lease: &Lease, time: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-    /// The delivery was handled: deletes it with its body, or keeps it as DONE for the time `keep` unless that is zero. `false`,
-    /// and no change, when the lease is not held any more, or the delivery is finished already.
-    fn finish(&self, lease: &Lease, keep: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-    /// The attempt failed, for `reason`: READY again, due after the time `pause`. `false`, and no change, when the lease is not
-    /// held any more.
-    fn postpone(
+    /// Records how attempts ended. Returns one value for each settlement, in the same order.
+    ///
+    /// A settlement applies if the delivery's token is still the lease's: also after the lease has expired, and also after
+    /// [`lease`](Self::lease) has dead-lettered the delivery, because then its handler was running all the while. It also applies to a
+    /// dead delivery that was [retried](super::InboxAdmin::retry) and not leased since. A delivery that was dead is then back in its
+    /// old place among those that share its ordering keys, unless it stays DEAD.
+    ///
+    /// Repeating a settlement, as after a lost answer, is harmless: a delivery that is DONE stays as it is, and
+    /// [`Release`](Settlement::Release) takes an attempt off a delivery that is not READY, down to none. Callers pass each lease once.
+    ///
+    /// An error leaves it open which settlements were recorded.
+    fn settle(
         &self,
-        lease: &Lease,
-        pause: Duration,
-        reason: &str,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+        settlements: &[(Lease, Settlement)],
+    ) -> impl Future<Output = Result<Vec<SettleOutcome>, StoreError>> + Send;
 
-    /// No attempt is to be made any more, for `reason`: DEAD. `false`, and no change, when the lease is not held any more.
-    fn bury(&self, lease: &Lease, reason: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-    /// There was no attempt after all: READY again, due at once, with one attempt less. `false`, and no change, when the lease
-    /// is not held any more.
-    fn give_back(&self, lease: &Lease) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-    /// How many there are.
-    fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
-
-    /// How many are READY or LEASED, or `limit` if there are more: for a store that cannot count all of them cheaply.
+    /// Counts the READY and LEASED deliveries, up to `limit`: for stores that cannot count all of them cheaply.
     fn backlog(&self, limit: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// The DEAD ones with an id larger than `after`, `limit` of them at most, the smallest first, without their bodies.
-    fn dead(
-        &self,
-        after: Option<DeliveryId>,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send;
+    /// Counts the deliveries in each state.
+    fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
 
-    /// One delivery in any state, with its body if that is still there.
-    fn show(&self, id: DeliveryId) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
-
-    /// A DEAD one is READY again, at once, without attempts, in its old place among those that share its ordering keys. `false`,
-    /// and no change, when there is no DEAD one of this id.
-    fn retry(&self, id: DeliveryId) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-    /// Deletes what is DEAD or DONE of this event, conflicts included, and the ledger rows of this event, so that it is accepted
-    /// when it comes again. How many keys were forgotten: a delivery and its ledger row have one.
-    ///
-    /// What is READY or LEASED stays, and so does its ledger row: it is going to be handled, and its copy is a duplicate.
-    fn forget_event(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
-    /// The same for every key whose delivery was accepted, or whose ledger row (its time not being up) was claimed, in this time, whoever's it is. How
-    /// many there were.
-    fn forget_accepted(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
-    /// Deletes at most `limit` that are DONE and whose time is up. How many there were.
+    /// Deletes up to `limit` DONE deliveries that were kept and whose time is over. Returns how many were deleted.
     fn purge_done(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
-/// The reason of a delivery that is dead because its worker has died of it, in this crate's own stores.
-pub(crate) const RAN_OUT: &str = "its lease ran out on its last attempt";
+/// A request for deliveries to handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "the tests of a store make their own")]
+pub struct LeaseRequest<'a> {
+    /// How many deliveries to lease at most.
+    pub limit: u32,
+    /// How long each lease lasts.
+    pub duration: Duration,
+    /// After how many attempts a delivery whose lease expired is dead-lettered.
+    pub max_attempts: u32,
+    /// The leases whose handlers this process is still running.
+    pub held: &'a [Lease],
+}
 
-/// What became of a delivery that was to be stored.
+/// The outcome of [`InboxStore::lease`].
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct LeaseBatch {
+    /// The deliveries to handle, longest due first.
+    pub leased: Vec<Leased>,
+    /// The deliveries that this call dead-lettered: their lease expired on the last attempt, or they cannot be read.
+    pub dead_lettered: Vec<DeadLettered>,
+    /// The deliveries that can be neither read nor dead-lettered, as on a damaged page. Each call may report them again.
+    pub unreadable: Vec<Unreadable>,
+}
+
+impl LeaseBatch {
+    /// A batch of deliveries to handle, with nothing else to report.
+    pub fn new(leased: Vec<Leased>) -> Self {
+        Self { leased, ..Self::default() }
+    }
+}
+
+/// A delivery that [`InboxStore::lease`] has dead-lettered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "stores make their own")]
+pub struct DeadLettered {
+    /// The delivery.
+    pub id: DeliveryId,
+    /// How many attempts it had.
+    pub attempts: u32,
+    /// The [head](NewDelivery::head), if it can be read.
+    pub head: Option<String>,
+    /// Why it was dead-lettered: [`LEASE_EXPIRED`], or what cannot be read.
+    pub reason: String,
+}
+
+/// A delivery that a store could not read.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "stores make their own")]
+pub struct Unreadable {
+    /// The delivery.
+    pub id: DeliveryId,
+    /// The cause.
+    pub error: StoreError,
+}
+
+/// The reason of a delivery that was dead-lettered because its lease expired on the last attempt.
+pub const LEASE_EXPIRED: &str = "the lease expired on the last attempt: its worker died, or lost the store";
+
+/// How an attempt ended, and what becomes of the delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a store that does not know an outcome could not record it")]
+pub enum Settlement {
+    /// It was handled. The delivery is deleted with its body, or kept as DONE for `keep` unless that is zero.
+    Done {
+        /// How long to keep the delivery.
+        keep: Duration,
+    },
+    /// The attempt failed. The delivery is READY again and due after `delay`.
+    Reschedule {
+        /// How long until the next attempt.
+        delay: Duration,
+        /// Why the attempt failed.
+        reason: String,
+    },
+    /// No further attempt is made. The delivery is DEAD.
+    DeadLetter {
+        /// Why.
+        reason: String,
+    },
+    /// The attempt does not count, as when a worker stops. The delivery is READY again and due now. Changes nothing if the delivery is
+    /// READY already.
+    Release,
+}
+
+/// Whether a [`Settlement`] was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "a worker must handle each")]
+pub enum SettleOutcome {
+    /// The settlement is recorded.
+    Settled,
+    /// The delivery is not in the inbox any more: it was settled before, by a call whose answer was lost or in the handler's own
+    /// transaction, or somebody forgot it.
+    Gone,
+    /// Another worker has leased the delivery since, or klikit has sent it again. Nothing was changed.
+    Superseded,
+}
+
+/// The outcome of [`InboxStore::accept`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Acceptance {
-    /// It is stored now.
+    /// The delivery is stored.
     Accepted,
-    /// It had been given up, and is to be handled anew.
+    /// The delivery had been dead-lettered and is pending again.
     Revived,
-    /// Its key is known.
+    /// The key is known.
     Known {
-        /// Of the body under that key.
+        /// The digest of the body under that key.
         digest: BodyDigest,
+        /// The body under that key, if it is still stored and the new delivery is [not the same](NewDelivery::is_same_as): by it the
+        /// acceptor tells whether only the JSON was written anew.
+        body: Option<Bytes>,
     },
-    /// A [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store is handling it.
+    /// A [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store is handling the delivery.
     InFlight {
-        /// Of the body that is being handled.
+        /// The digest of the body that is being handled.
         digest: BodyDigest,
-        /// How much longer its claim lasts, unless it is renewed.
+        /// How much longer the claim is exclusive, unless it is renewed.
         remaining: Duration,
     },
 }
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-macro_rules! object_safe_twin {
-    ($(fn $name:ident(&'a self $(, $argument:ident: $type:ty)*) -> $output:ty;)*) => {
-        /// [`InboxStore`], callable without knowing the store.
-        pub(super) trait DynInboxStore: Send + Sync {
-            $(fn $name<'a>(&'a self $(, $argument: $type)*) -> Boxed<'a, $output>;)*
-        }
-
-        impl<T: InboxStore> DynInboxStore for T {
-            $(fn $name<'a>(&'a self $(, $argument: $type)*) -> Boxed<'a, $output> {
-                Box::pin(InboxStore::$name(self $(, $argument)*))
-            })*
-        }
-    };
-}
-
 object_safe_twin! {
-    fn accept(&'a self, delivery: &'a NewDelivery, retention: Duration) -> Acceptance;
-    fn lease(&'a self, limit: u32, time: Duration, max_attempts: u32) -> Vec<Leased>;
-    fn extend(&'a self, lease: &'a Lease, time: Duration) -> bool;
-    fn finish(&'a self, lease: &'a Lease, keep: Duration) -> bool;
-    fn postpone(&'a self, lease: &'a Lease, pause: Duration, reason: &'a str) -> bool;
-    fn bury(&'a self, lease: &'a Lease, reason: &'a str) -> bool;
-    fn give_back(&'a self, lease: &'a Lease) -> bool;
-    fn counts(&'a self) -> Counts;
-    fn backlog(&'a self, limit: u64) -> u64;
-    fn dead(&'a self, after: Option<DeliveryId>, limit: u32) -> Vec<Entry>;
-    fn show(&'a self, id: DeliveryId) -> Option<Entry>;
-    fn retry(&'a self, id: DeliveryId) -> bool;
-    fn forget_event(&'a self, event: &'a EventKey) -> u64;
-    fn forget_accepted(&'a self, window: Range<SystemTime>) -> u64;
-    fn purge_done(&'a self, limit: u32) -> u64;
+    /// [`InboxStore`], callable without knowing the store's type.
+    pub(super) trait DynInboxStore: InboxStore {
+        fn accept(&'a self, delivery: &'a NewDelivery, retention: Duration) -> Acceptance;
+        fn lease(&'a self, request: &'a LeaseRequest<'a>) -> LeaseBatch;
+        fn extend(&'a self, leases: &'a [Lease], duration: Duration) -> Vec<bool>;
+        fn settle(&'a self, settlements: &'a [(Lease, Settlement)]) -> Vec<SettleOutcome>;
+        fn backlog(&'a self, limit: u64) -> u64;
+        fn counts(&'a self) -> Counts;
+        fn purge_done(&'a self, limit: u32) -> u64;
+    }
 }
 
-/// Shared by acceptors and workers.
+/// The store that acceptors and workers share.
 pub(super) type SharedStore = Arc<dyn DynInboxStore>;

@@ -7,7 +7,6 @@
     allow(dead_code, unused_imports, reason = "each feature uses a part")
 )]
 
-#[cfg_attr(not(test), allow(dead_code, reason = "nothing compares bodies by it yet"))]
 mod canonical;
 mod decimal;
 mod reader;
@@ -15,9 +14,8 @@ mod text;
 mod tree;
 mod walk;
 
-#[allow(unused_imports, reason = "nothing compares bodies by it yet")]
-pub(crate) use self::canonical::{canonical_digest, is_same};
 pub(crate) use self::{
+    canonical::{canonical_digest, is_same},
     decimal::Decimal,
     reader::{Container, Reader, Token},
     text::{Text, Unit},

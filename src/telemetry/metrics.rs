@@ -13,6 +13,8 @@
 //! | [`klikit_ack_seconds`](ACK) | histogram | `status` | from the head of a verified request to its answer; klikit counts more than 10 seconds as failed. `status` is `error` when the inner service failed in place of answering, and `none` when there was no answer any more: klikit had hung up, a layer outside had given up, or the handler panicked |
 //! | [`klikit_duplicates_total`](DUPLICATES) | counter | `tenant` | deliveries that were handled, or stored, before |
 //! | [`klikit_conflicts_total`](CONFLICTS) | counter | `tenant` | deliveries whose event id had come with another body before |
+//! | [`klikit_inbox_dead_letters_total`](DEAD_LETTERS) | counter | `tenant` | deliveries that the inbox has dead-lettered |
+//! | [`klikit_inbox_leases_lost_total`](LEASES_LOST) | counter | | leases that another worker took while the handler was running |
 //! | [`klikit_inbox_deliveries`](INBOX) | gauge | `state` | deliveries of the inbox that are `ready`, `leased`, `dead`, or `done` and kept |
 //! | [`klikit_inbox_oldest_seconds`](INBOX_OLDEST) | gauge | | how long ago the oldest of those was accepted that are still to be handled, 0 if there are none |
 //! | [`klikit_inbox_counted_timestamp_seconds`](INBOX_COUNTED) | gauge | | when these two were last counted, in seconds since 1970: they stand still when the store is down, or no worker runs |
@@ -93,6 +95,12 @@ pub const INBOX_OLDEST: &str = "klikit_inbox_oldest_seconds";
 /// When the inbox was last counted.
 pub const INBOX_COUNTED: &str = "klikit_inbox_counted_timestamp_seconds";
 
+/// Deliveries that the inbox has dead-lettered.
+pub const DEAD_LETTERS: &str = "klikit_inbox_dead_letters_total";
+
+/// Leases that another worker took while the handler was running.
+pub const LEASES_LOST: &str = "klikit_inbox_leases_lost_total";
+
 /// Bounds for [`ACK`], in seconds: klikit advises to answer within one, and gives up after ten.
 pub const ACK_BUCKETS: &[f64] = &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 10.0];
 
@@ -114,6 +122,8 @@ pub fn describe() {
     describe_histogram!(ACK, Unit::Seconds, "From the head of a verified request to its answer, by status");
     describe_counter!(DUPLICATES, "Deliveries that were handled, or stored, before");
     describe_counter!(CONFLICTS, "Deliveries whose event id had come with another body before");
+    describe_counter!(DEAD_LETTERS, "Deliveries that the inbox has dead-lettered");
+    describe_counter!(LEASES_LOST, "Leases that another worker took while the handler was running");
     describe_gauge!(INBOX, "Deliveries of the inbox, by state");
     describe_gauge!(INBOX_OLDEST, Unit::Seconds, "The age of the oldest delivery of the inbox that is to be handled");
     describe_gauge!(INBOX_COUNTED, Unit::Seconds, "When the inbox was last counted, since 1970");
@@ -185,6 +195,16 @@ pub(super) fn duplicate(tenant: &str) {
 #[cfg(feature = "dedupe")]
 pub(super) fn conflict(tenant: &str) {
     counter!(CONFLICTS, "tenant" => tenant.to_owned()).increment(1);
+}
+
+#[cfg(feature = "inbox")]
+pub(super) fn dead_letter(tenant: Option<&str>) {
+    counter!(DEAD_LETTERS, "tenant" => tenant.unwrap_or_default().to_owned()).increment(1);
+}
+
+#[cfg(feature = "inbox")]
+pub(super) fn lease_lost() {
+    counter!(LEASES_LOST).increment(1);
 }
 
 #[cfg(feature = "inbox")]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 #[cfg(feature = "tracing")]
 use super::VERIFY;
-use super::{Refusal, Subject};
+use super::{LogContext, Refusal};
 use crate::{
     event::{EventId, EventType},
     keyring::Signer,
@@ -270,8 +270,8 @@ impl Watched {
         elapsed
     }
 
-    fn subject(&self) -> Subject<'_> {
-        Subject::new(self.claimed.event_id.as_ref(), self.claimed.tenant.as_deref())
+    fn subject(&self) -> LogContext<'_> {
+        LogContext::new(self.claimed.event_id.as_ref(), self.claimed.tenant.as_deref())
     }
 
     /// What is known by the time of a verdict.

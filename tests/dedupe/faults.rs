@@ -7,9 +7,9 @@ use super::*;
 struct Slow<L>(L);
 
 impl<L: Ledger> Ledger for Slow<L> {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
+    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         tokio::task::yield_now().await;
-        let outcome = self.0.claim(claim, lease).await;
+        let outcome = self.0.claim(claim, terms).await;
         tokio::task::yield_now().await;
         outcome
     }
@@ -24,8 +24,8 @@ impl<L: Ledger> Ledger for Slow<L> {
         self.0.release(claim).await
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
-        self.0.renew(claim, lease).await
+    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
+        self.0.renew(claims, terms).await
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -42,7 +42,7 @@ impl<L: Ledger> Ledger for Slow<L> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_at_any_moment_changes_nothing() {
+async fn dropped_response_future_changes_nothing() {
     for turns in 0..12 {
         for does in [Does::AnswersAfter(seconds(1)), Does::Answers(500), Does::Panics] {
             let handler = Handler::new(does.clone());
@@ -116,8 +116,8 @@ impl Faulty {
 }
 
 impl Ledger for Faulty {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
-        self.guard(false, self.store.claim(claim, lease)).await
+    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
+        self.guard(false, self.store.claim(claim, terms)).await
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
@@ -128,8 +128,8 @@ impl Ledger for Faulty {
         self.guard(false, self.store.release(claim)).await
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
-        self.guard(false, self.store.renew(claim, lease)).await
+    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
+        self.guard(false, self.store.renew(claims, terms)).await
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -146,7 +146,7 @@ impl Ledger for Faulty {
 }
 
 #[tokio::test]
-async fn while_the_store_is_down_nothing_is_handled_and_nothing_is_lost() {
+async fn nothing_is_handled_while_the_store_is_down() {
     let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
     store.set(Fault::Fails);
@@ -159,7 +159,7 @@ async fn while_the_store_is_down_nothing_is_handled_and_nothing_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_whose_answer_was_lost_runs_out_or_is_released() {
+async fn claim_whose_answer_was_lost_is_released() {
     let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
     store.set(Fault::FailsAfterwards);
@@ -170,7 +170,7 @@ async fn a_claim_whose_answer_was_lost_runs_out_or_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_slow_is_answered_503_and_what_it_claims_late_is_released() {
+async fn slow_store_is_503_and_late_claim_is_released() {
     let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
     let permits = Arc::new(Semaphore::new(0));
@@ -187,7 +187,7 @@ async fn a_store_that_is_slow_is_answered_503_and_what_it_claims_late_is_release
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_that_cannot_be_recorded_is_a_success_and_is_recorded_later() {
+async fn success_is_recorded_once_the_store_is_back() {
     let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
     store.set(Fault::FailsToComplete);
@@ -203,7 +203,7 @@ async fn a_success_that_cannot_be_recorded_is_a_success_and_is_recorded_later() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_down_for_a_while_during_the_handling_loses_no_claim() {
+async fn short_outage_loses_no_claim() {
     let (handler, store) = (Handler::new(Does::AnswersAfter(seconds(60))), Faulty::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
     let call = tokio::spawn({

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_delivery_is_handled_once_and_then_ignored() {
+async fn second_copy_is_ignored() {
     let handler = Handler::new(Does::Answers(200));
     let stack = stack(&dedupe(), &handler);
     assert_handled(&stack, &delivery()).await;
@@ -13,7 +13,7 @@ async fn a_delivery_is_handled_once_and_then_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_that_is_being_handled_is_answered_503_and_never_200() {
+async fn copy_in_flight_is_503() {
     let permits = Arc::new(Semaphore::new(0));
     let handler = Handler::new(Does::Waits(Arc::clone(&permits)));
     let stack = stack(&dedupe(), &handler);
@@ -35,7 +35,7 @@ async fn a_delivery_that_is_being_handled_is_answered_503_and_never_200() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_of_12_seconds_finishes_although_klikit_hangs_up_at_10() {
+async fn handler_finishes_after_klikit_hangs_up() {
     let handler = Handler::new(Does::AnswersAfter(seconds(12)));
     let stack = stack(&dedupe(), &handler);
     let hung_up = tokio::time::timeout(seconds(10), send(&stack, &delivery())).await;
@@ -48,7 +48,7 @@ async fn a_handler_of_12_seconds_finishes_although_klikit_hangs_up_at_10() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_is_renewed_for_as_long_as_the_handler_runs() {
+async fn claim_is_renewed_while_the_handler_runs() {
     let handler = Handler::new(Does::AnswersAfter(seconds(120)));
     let stack = stack(&dedupe(), &handler);
     assert!(tokio::time::timeout(seconds(10), send(&stack, &delivery())).await.is_err());
@@ -62,7 +62,7 @@ async fn a_claim_is_renewed_for_as_long_as_the_handler_runs() {
 }
 
 #[tokio::test]
-async fn anything_but_a_2xx_is_handled_again() {
+async fn failure_is_handled_again() {
     let handler = Handler::new(Does::Answers(500));
     let stack = stack(&dedupe(), &handler);
     for status in [500, 404, 302, 199, 503] {
@@ -83,7 +83,7 @@ async fn anything_but_a_2xx_is_handled_again() {
 }
 
 #[tokio::test]
-async fn a_panic_goes_on_to_the_caller_and_the_retry_is_handled() {
+async fn panic_reaches_the_caller() {
     let handler = Handler::new(Does::Panics);
     let stack = stack(&dedupe(), &handler);
     let call = stack.clone().oneshot(delivery().request::<Full<Bytes>>());
@@ -94,7 +94,7 @@ async fn a_panic_goes_on_to_the_caller_and_the_retry_is_handled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_hangs_is_given_up_and_the_retry_is_handled() {
+async fn hanging_handler_is_dropped_at_the_deadline() {
     let handler = Handler::new(Does::Hangs);
     let stack = stack(&dedupe(), &handler);
     let started = tokio::time::Instant::now();
@@ -105,7 +105,7 @@ async fn a_handler_that_hangs_is_given_up_and_the_retry_is_handled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_64_copies_at_once_one_is_handled() {
+async fn one_of_64_concurrent_copies_is_handled() {
     for round in 0..20 {
         let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(1)));
         let stack = stack(&dedupe(), &handler);
@@ -126,7 +126,7 @@ async fn of_64_copies_at_once_one_is_handled() {
 }
 
 #[tokio::test]
-async fn without_the_verify_layer_nothing_is_handled() {
+async fn missing_verify_layer_is_500() {
     let handler = Handler::new(Does::Answers(200));
     let service = dedupe().layer(handler.clone());
     let strip = |mut request: Request<VerifiedBody>| {
@@ -140,7 +140,7 @@ async fn without_the_verify_layer_nothing_is_handled() {
 }
 
 #[tokio::test]
-async fn a_handler_finds_its_claim() {
+async fn handler_finds_its_claim() {
     let handler = Handler::new(Does::Answers(200));
     assert_handled(&stack(&dedupe(), &handler), &delivery()).await;
     let claim = handler.last_claim();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_captured_body_under_an_id_not_yet_seen_does_not_swallow_the_real_delivery() {
+async fn captured_body_does_not_swallow_the_real_delivery() {
     let handler = Handler::new(Does::Answers(200));
     let stack = stack(&dedupe(), &handler);
     assert_handled(&stack, &other_body()).await;
@@ -17,7 +17,7 @@ async fn a_captured_body_under_an_id_not_yet_seen_does_not_swallow_the_real_deli
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_captured_body_in_flight_does_not_hold_up_the_real_delivery() {
+async fn captured_body_in_flight_does_not_block() {
     let handler = Handler::new(Does::AnswersAfter(seconds(20)));
     let stack = stack(&dedupe(), &handler);
     assert!(tokio::time::timeout(seconds(1), send(&stack, &other_body())).await.is_err());
@@ -41,7 +41,7 @@ async fn a_conflict_can_be_trusted_or_refused() {
 }
 
 #[tokio::test]
-async fn by_its_body_a_delivery_is_known_under_any_id() {
+async fn identity_body_ignores_the_id() {
     let handler = Handler::new(Does::Answers(200));
     let stack = stack(&dedupe().identity(Identity::Body), &handler);
     assert_handled(&stack, &delivery()).await;
@@ -50,7 +50,7 @@ async fn by_its_body_a_delivery_is_known_under_any_id() {
 }
 
 #[tokio::test]
-async fn a_delivery_without_an_id_is_known_by_its_body() {
+async fn delivery_without_id_is_identified_by_body() {
     let handler = Handler::new(Does::Answers(200));
     let stack = stack(&dedupe(), &handler);
     assert_handled(&stack, &delivery().without_header(&EVENT_ID)).await;
@@ -75,7 +75,7 @@ async fn a_delivery_signed_with_the_old_secret_and_retried_with_the_new_is_a_dup
 }
 
 #[tokio::test]
-async fn tenants_never_collide_unless_they_share_a_scope() {
+async fn tenants_are_separate_unless_they_share_a_scope() {
     let handler = Handler::new(Does::Answers(200));
     for shared in [false, true] {
         let layer = if shared { dedupe().scope("all") } else { dedupe() };
@@ -92,7 +92,7 @@ async fn tenants_never_collide_unless_they_share_a_scope() {
 }
 
 #[tokio::test]
-async fn what_an_operator_forgets_is_handled_again() {
+async fn forgotten_delivery_is_handled_again() {
     let handler = Handler::new(Does::Answers(200));
     let layer = dedupe();
     let stack = stack(&layer, &handler);

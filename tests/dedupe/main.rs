@@ -1,9 +1,12 @@
-//! Each delivery is handled once, and none is lost, whatever the handler, the peer or the store does.
+//! The de-duplication layer: each delivery is handled once, and none is lost, under all faults of the handler, the peer and the store.
 #![cfg(feature = "dedupe")]
 
+#[path = "../support/log.rs"]
+mod log;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blocking;
 mod faults;
 mod handling;
 mod identity;
@@ -33,7 +36,8 @@ use tower::{Layer, Service, ServiceExt};
 use tower_klikit::{
     Keyring, KlikitVerify, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
     dedupe::{
-        Claim, ClaimOutcome, ConflictPolicy, EventKey, Identity, KlikitDedupe, KlikitDedupeLayer, Ledger, StoreError,
+        Claim, ClaimOutcome, ClaimTerms, ConflictPolicy, EventKey, Identity, KlikitDedupe, KlikitDedupeLayer, Ledger,
+        StoreError,
     },
     header::EVENT_ID,
     store::MemoryStore,
@@ -42,7 +46,7 @@ use tower_klikit::{
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the handler does with a delivery.
+/// The handler's reaction to a delivery.
 #[derive(Clone)]
 enum Does {
     Answers(u16),

@@ -5,7 +5,7 @@ use tower_klikit::dedupe::{ConflictPolicy, Identity, KlikitDedupeLayer};
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_is_received_once_and_then_a_duplicate() {
+async fn second_copy_is_a_duplicate() {
     let inbox = inbox();
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
@@ -15,7 +15,7 @@ async fn a_delivery_is_received_once_and_then_a_duplicate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_that_is_or_was_handled_is_a_duplicate() {
+async fn copy_of_a_handled_delivery_is_a_duplicate() {
     let inbox = inbox();
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
@@ -30,7 +30,7 @@ async fn a_delivery_that_is_or_was_handled_is_a_duplicate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_verified_is_500_and_not_stored() {
+async fn unverified_request_is_500_and_not_stored() {
     let inbox = inbox();
     let verified = Mutex::new(None);
     // A request as one whose extensions somebody has cleared.
@@ -48,7 +48,7 @@ async fn what_was_not_verified_is_500_and_not_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_known_id_with_another_body_is_handled_and_flagged() {
+async fn conflict_is_handled_and_flagged() {
     let inbox = inbox();
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
@@ -70,7 +70,7 @@ async fn a_known_id_with_another_body_is_handled_and_flagged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conflict_can_be_refused() {
+async fn conflict_can_be_rejected() {
     let inbox = inbox().on_conflict(ConflictPolicy::Refuse);
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
@@ -79,7 +79,7 @@ async fn a_conflict_can_be_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_id_alone_can_be_trusted_and_a_dead_one_is_still_taken_up_again() {
+async fn trusted_id_still_revives_a_dead_letter() {
     let inbox = inbox().on_conflict(ConflictPolicy::TrustEventId);
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
@@ -95,7 +95,7 @@ async fn the_id_alone_can_be_trusted_and_a_dead_one_is_still_taken_up_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deliveries_can_be_known_by_their_bodies() {
+async fn deliveries_can_be_identified_by_body() {
     let inbox = inbox().identity(Identity::Body);
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
@@ -104,7 +104,7 @@ async fn deliveries_can_be_known_by_their_bodies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_id_the_body_tells() {
+async fn delivery_without_id_is_identified_by_body() {
     let inbox = inbox();
     let stack = stack(&inbox);
     let anonymous = delivery().without_header(&tower_klikit::header::EVENT_ID);
@@ -113,7 +113,7 @@ async fn without_an_id_the_body_tells() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tenants_have_deliveries_of_their_own_unless_they_share_a_scope() {
+async fn tenants_are_separate_unless_they_share_a_scope() {
     let tenant = |name: &str| Keyring::new(name, "1", WebhookSecret::new(SECRET).unwrap());
     let stacks = |inbox: &Inbox| {
         ["warung", "kedai"].map(|name| KlikitVerifyLayer::with_keyring(tenant(name)).layer(inbox.acceptor()))
@@ -127,7 +127,7 @@ async fn tenants_have_deliveries_of_their_own_unless_they_share_a_scope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_layer_on_the_same_store_has_handled_is_a_duplicate() {
+async fn dedupe_layer_on_the_same_store_is_respected() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     let inline = KlikitVerifyLayer::new(SECRET).layer(KlikitDedupeLayer::new(store).layer(support::Handler::default()));
@@ -150,7 +150,7 @@ async fn what_a_layer_on_the_same_store_is_handling_is_503() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_forgotten_after_its_retention_but_not_while_it_waits() {
+async fn retention_ends_but_not_while_pending() {
     let inbox = inbox().retention(seconds(100));
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
@@ -185,7 +185,7 @@ async fn a_full_backlog_is_503_until_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_others_have_accepted_fills_the_backlog_within_a_second() {
+async fn deliveries_of_other_nodes_fill_the_backlog() {
     let store = MemoryStore::new();
     let [one, other] = [(); 2].map(|()| stack(&Inbox::new(store.clone()).max_backlog(10)));
     assert_received(&one, &numbered(0)).await;
@@ -201,7 +201,7 @@ async fn what_others_have_accepted_fills_the_backlog_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_delivery_fills_no_backlog() {
+async fn dead_letter_does_not_fill_the_backlog() {
     let inbox = inbox().max_backlog(1);
     let stack = stack(&inbox);
     let worker = Running::start(inbox.worker(Handler::new(Does::Answers(422))));
@@ -215,7 +215,7 @@ async fn a_dead_delivery_fills_no_backlog() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn copies_take_no_room() {
+async fn copies_do_not_fill_the_backlog() {
     let inbox = inbox().max_backlog(3);
     let stack = stack(&inbox);
     for _ in 0..10 {

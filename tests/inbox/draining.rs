@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn handlers_that_end_in_time_are_let_end() {
+async fn drain_waits_for_handlers() {
     let inbox = inbox();
     for number in 0..4 {
         assert_received(&stack(&inbox), &numbered(number)).await;
@@ -18,7 +18,7 @@ async fn handlers_that_end_in_time_are_let_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn handlers_that_do_not_are_dropped_and_their_deliveries_lose_no_attempt() {
+async fn drain_deadline_releases_without_costing_an_attempt() {
     let inbox = inbox();
     for number in 0..4 {
         assert_received(&stack(&inbox), &numbered(number)).await;
@@ -41,7 +41,7 @@ async fn handlers_that_do_not_are_dropped_and_their_deliveries_lose_no_attempt()
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_load_no_lease_is_left_and_no_attempt_lost() {
+async fn drain_under_load_leaves_no_lease() {
     let inbox = inbox();
     let stack = stack(&inbox);
     let handler = Handler::new(Does::AnswersAfter(seconds(3)));
@@ -67,7 +67,7 @@ async fn under_load_no_lease_is_left_and_no_attempt_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_was_told_to_stop_before_it_began_takes_nothing() {
+async fn stopped_worker_leases_nothing() {
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
     let handler = Handler::new(Does::Answers(200));

@@ -1,15 +1,20 @@
-//! What is acknowledged is handled, whatever the handler, the peer or the store does.
+//! The inbox: acknowledged deliveries are handled, under all faults of the handler, the peer and the store.
 #![cfg(feature = "inbox")]
 
+#[path = "../support/log.rs"]
+mod log;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod accepting;
+mod blocking;
 mod draining;
 mod faults;
 mod operating;
 mod ordering;
+mod reasons;
 mod requests;
+mod rewritten;
 mod working;
 
 use std::{
@@ -37,14 +42,14 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt};
 use tower_klikit::{
     EventId, Keyring, KlikitVerify, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
-    inbox::{Acceptor, Attempt, Counts, Inbox, InboxStore, OrderBy, Outcome, Worker},
+    inbox::{Acceptor, Attempt, Counts, Inbox, InboxStore, LEASE_EXPIRED, OrderBy, Outcome, Worker},
     store::MemoryStore,
     testing::SignedDelivery,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the handler does with a delivery.
+/// The handler's reaction to a delivery.
 #[derive(Clone)]
 enum Does {
     Answers(u16),
@@ -56,7 +61,7 @@ enum Does {
     Waits(Arc<Semaphore>),
 }
 
-/// What the handler was given, in the order in which it was.
+/// One call of the handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Call {
     event_id: String,
@@ -65,7 +70,7 @@ struct Call {
     at: Instant,
 }
 
-/// A handler that remembers, and does what it is told: the next in line, or else the same each time.
+/// A handler that remembers its calls, and does what it is told: the next of a list, or else the same each time.
 #[derive(Clone)]
 struct Handler {
     line: Arc<Mutex<VecDeque<Does>>>,

@@ -1,8 +1,8 @@
-//! What an operator does with an inbox.
+//! The operations for operators.
 
 use std::time::SystemTime;
 
-use tower_klikit::inbox::DeliveryState;
+use tower_klikit::inbox::{DeliveryState, LeaseRequest};
 
 use super::*;
 
@@ -21,7 +21,7 @@ async fn with_dead(count: usize) -> (Inbox, Handler, Running) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counts_tell_how_many_and_how_old() {
+async fn counts_report_numbers_and_age() {
     let inbox = inbox().keep_bodies(seconds(1000));
     let stack = stack(&inbox);
     let handler = Handler::new(Does::Hangs).first([Does::Answers(200), Does::Answers(422)]);
@@ -40,7 +40,7 @@ async fn counts_tell_how_many_and_how_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_deliveries_are_listed_by_pages_and_shown_with_their_bodies() {
+async fn dead_letters_are_listed_and_shown() {
     let (inbox, _, worker) = with_dead(5).await;
     let first = inbox.dead(None, 3).await.unwrap();
     let rest = inbox.dead(Some(first[2].id), 3).await.unwrap();
@@ -57,7 +57,7 @@ async fn dead_deliveries_are_listed_by_pages_and_shown_with_their_bodies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_delivery_is_retried_by_hand() {
+async fn dead_letter_is_retried_by_hand() {
     let (inbox, handler, worker) = with_dead(2).await;
     let dead = inbox.dead(None, 10).await.unwrap();
     assert!(inbox.retry(dead[1].id).await.unwrap());
@@ -69,7 +69,7 @@ async fn a_dead_delivery_is_retried_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retried_delivery_does_not_wait_for_the_poll() {
+async fn retry_does_not_wait_for_the_poll() {
     let (inbox, handler, worker) = with_dead(1).await;
     worker.stop().await;
     let worker = Running::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
@@ -83,7 +83,7 @@ async fn a_retried_delivery_does_not_wait_for_the_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_dead_deliveries_are_retried_by_hand() {
+async fn all_dead_letters_are_retried_by_hand() {
     let (inbox, handler, worker) = with_dead(600).await;
     assert_eq!(inbox.retry_all().await.unwrap(), 600);
     until_empty(&inbox).await;
@@ -93,7 +93,7 @@ async fn all_dead_deliveries_are_retried_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_delivery_that_klikit_replays_is_taken_up_again() {
+async fn replay_revives_a_dead_letter() {
     let (inbox, handler, worker) = with_dead(1).await;
     let stack = stack(&inbox);
     assert_received(&stack, &numbered(0)).await;
@@ -105,7 +105,7 @@ async fn a_dead_delivery_that_klikit_replays_is_taken_up_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_forgotten_is_handled_anew_when_it_comes_again() {
+async fn forgotten_delivery_is_handled_again() {
     let inbox = inbox();
     let stack = stack(&inbox);
     let handler = Handler::new(Does::Answers(200));
@@ -122,7 +122,7 @@ async fn what_was_forgotten_is_handled_anew_when_it_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_still_waits_is_not_forgotten() {
+async fn pending_delivery_is_not_forgotten() {
     let inbox = inbox();
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
@@ -134,7 +134,7 @@ async fn what_still_waits_is_not_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_window_is_forgotten() {
+async fn window_is_forgotten() {
     let (inbox, _, worker) = with_dead(3).await;
     let long_ago = SystemTime::UNIX_EPOCH..SystemTime::now() - seconds(3600);
     assert_eq!(inbox.forget_accepted(long_ago).await.unwrap(), 0);
@@ -146,7 +146,7 @@ async fn a_window_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_known_by_its_body_is_forgotten_by_its_body() {
+async fn delivery_identified_by_body_is_forgotten_by_body() {
     let inbox = inbox().identity(tower_klikit::dedupe::Identity::Body);
     let stack = stack(&inbox);
     let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
@@ -159,7 +159,7 @@ async fn what_is_known_by_its_body_is_forgotten_by_its_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_are_kept_for_as_long_as_was_asked_and_then_purged() {
+async fn bodies_are_kept_and_then_purged() {
     let inbox = inbox().keep_bodies(seconds(1000));
     let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
     assert_received(&stack(&inbox), &delivery()).await;
@@ -174,7 +174,7 @@ async fn bodies_are_kept_for_as_long_as_was_asked_and_then_purged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_over_is_purged_by_hand() {
+async fn kept_deliveries_are_purged_by_hand() {
     let inbox = inbox().keep_bodies(seconds(1000));
     let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
     for number in 0..5 {
@@ -188,7 +188,7 @@ async fn what_is_over_is_purged_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workers_purge_however_much_there_is() {
+async fn workers_purge_any_number() {
     let inbox = inbox().keep_bodies(seconds(1));
     let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))).concurrency(64));
     for number in 0..2500 {
@@ -211,13 +211,14 @@ async fn no_debug_output_holds_a_body() {
     worker.stop().await;
 }
 
-/// As whoever writes a store may print them.
+/// The author of a store may print them.
 #[tokio::test(start_paused = true)]
-async fn what_a_store_is_given_and_gives_back_prints_no_body() {
+async fn debug_of_store_types_holds_no_body() {
     let store = MemoryStore::new();
     let new = tower_klikit::testing::inbox::delivery("default", "evt-0", BODY);
     store.accept(&new, seconds(60)).await.unwrap();
-    let leased = store.lease(1, seconds(30), 25).await.unwrap();
+    let request = LeaseRequest { limit: 1, duration: seconds(30), max_attempts: 25, held: &[] };
+    let leased = store.lease(&request).await.unwrap().leased;
     assert_eq!(leased.len(), 1);
     let text = format!("{new:?} {new:#?} {leased:?} {leased:#?}");
     assert!(text.contains("evt-0") && !text.contains("brand_id"), "{text}");

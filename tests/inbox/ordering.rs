@@ -1,6 +1,6 @@
-//! What is handled one after the other.
+//! Deliveries that are handled one after the other.
 
-use super::*;
+use super::{log::Log, *};
 
 fn of(branch: u32, orders: &[u32], number: usize) -> SignedDelivery {
     let orders: Vec<_> = orders.iter().map(|id| format!(r#"{{"id":{id}}}"#)).collect();
@@ -23,7 +23,7 @@ fn evts(numbers: &[usize]) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_order_nothing_waits_for_anything() {
+async fn unordered_deliveries_do_not_block_each_other() {
     let inbox = filled(OrderBy::nothing(), &[of(7, &[1], 0), of(7, &[1], 1)]).await;
     let handler = Handler::new(Does::Hangs);
     let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
@@ -33,7 +33,7 @@ async fn without_an_order_nothing_waits_for_anything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_branch_a_failing_delivery_holds_its_branch_and_no_other() {
+async fn failing_delivery_blocks_only_its_branch() {
     let deliveries = [of(7, &[1], 0), of(7, &[2], 1), of(8, &[3], 2), of(7, &[4], 3), of(8, &[5], 4)];
     let inbox = filled(OrderBy::branch(), &deliveries).await;
     let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500), Does::Answers(200)]);
@@ -49,7 +49,7 @@ async fn by_branch_a_failing_delivery_holds_its_branch_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_two_of_a_key_are_handled_at_once() {
+async fn deliveries_of_one_key_run_one_by_one() {
     let deliveries: Vec<_> = (0..10).map(|number| of(7, &[1], number)).collect();
     let inbox = filled(OrderBy::order(), &deliveries).await;
     let permits = Arc::new(Semaphore::new(0));
@@ -66,7 +66,7 @@ async fn no_two_of_a_key_are_handled_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_of_a_key_does_not_wait_for_the_poll() {
+async fn next_of_a_key_does_not_wait_for_the_poll() {
     let inbox = filled(OrderBy::order(), &[of(7, &[1], 0), of(7, &[1], 1), of(7, &[1], 2)]).await;
     let handler = Handler::new(Does::Answers(200));
     let started = Instant::now();
@@ -77,7 +77,7 @@ async fn the_next_of_a_key_does_not_wait_for_the_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_of_several_orders_waits_for_all_of_them_and_holds_all_of_them() {
+async fn batch_waits_for_each_order_and_blocks_each() {
     let deliveries = [of(7, &[1], 0), of(7, &[2], 1), of(7, &[1, 2], 2), of(7, &[2], 3), of(7, &[1], 4)];
     let inbox = filled(OrderBy::order(), &deliveries).await;
     let permits = Arc::new(Semaphore::new(0));
@@ -101,7 +101,7 @@ async fn a_delivery_of_several_orders_waits_for_all_of_them_and_holds_all_of_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_delivery_holds_nobody() {
+async fn dead_letter_blocks_nobody() {
     let inbox = filled(OrderBy::branch(), &[of(7, &[1], 0), of(7, &[2], 1)]).await;
     let handler = Handler::new(Does::Answers(200)).first([Does::Answers(422)]);
     let worker = Running::start(inbox.worker(handler.clone()));
@@ -112,7 +112,7 @@ async fn a_dead_delivery_holds_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_of_ones_own() {
+async fn custom_keys_order_deliveries() {
     let key = |delivery: &tower_klikit::Delivery, _: &[u8]| {
         let id = delivery.event_id().unwrap().as_str();
         vec![id[id.len() - 1..].to_owned()]
@@ -127,7 +127,7 @@ async fn a_key_of_ones_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_no_key_waits_for_nobody() {
+async fn delivery_without_key_is_not_blocked() {
     let bodies = [r"not json", r"{}", r#"{"branch_id":null}"#, r#"{"branch_id":[7]}"#, r#"[{"branch_id":7}]"#];
     let deliveries: Vec<_> = bodies
         .iter()
@@ -143,7 +143,7 @@ async fn what_has_no_key_waits_for_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_is_the_same_as_a_number_and_as_text() {
+async fn order_id_is_one_key_as_number_and_text() {
     let text = SignedDelivery::new(SECRET, r#"{"branch_id":"7","orders":[]}"#).event_id("evt-1");
     let inbox = filled(OrderBy::branch(), &[of(7, &[1], 0), text]).await;
     let handler = Handler::new(Does::Hangs);
@@ -154,7 +154,7 @@ async fn an_id_is_the_same_as_a_number_and_as_text() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_dead_waits_for_a_later_one_that_is_being_handled() {
+async fn retried_delivery_waits_for_a_leased_later_one() {
     let inbox = filled(OrderBy::branch(), &[of(7, &[1], 0), of(7, &[2], 1), of(7, &[3], 2)]).await;
     let handler = Handler::new(Does::Answers(200)).first([Does::Answers(422), Does::AnswersAfter(seconds(300))]);
     let worker = Running::start(inbox.worker(handler.clone()).handler_deadline(seconds(1000)));
@@ -169,7 +169,7 @@ async fn one_that_was_dead_waits_for_a_later_one_that_is_being_handled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_named_twice_is_one() {
+async fn repeated_key_counts_once() {
     let store = faults::Plugged::default();
     let inbox = Inbox::new(store.clone()).order_by(OrderBy::order());
     assert_received(&stack(&inbox), &of(7, &[3, 1, 3, 2, 1], 0)).await;
@@ -179,7 +179,7 @@ async fn a_key_that_is_named_twice_is_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tenants_do_not_wait_for_each_other_though_they_share_a_scope() {
+async fn tenants_do_not_block_each_other() {
     let inbox = inbox().order_by(OrderBy::branch()).scope("all");
     for (number, name) in ["warung", "kedai"].into_iter().enumerate() {
         let keyring = Keyring::new(name, "1", WebhookSecret::new(SECRET).unwrap());
@@ -194,7 +194,7 @@ async fn tenants_do_not_wait_for_each_other_though_they_share_a_scope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_need_not_know_by_what_deliveries_are_in_order() {
+async fn worker_needs_no_ordering_setting() {
     let store = MemoryStore::new();
     let accepts = Inbox::new(store.clone()).order_by(OrderBy::branch());
     for number in 0..10 {
@@ -207,4 +207,45 @@ async fn a_worker_need_not_know_by_what_deliveries_are_in_order() {
     until_empty(&accepts).await;
     assert!(started.elapsed() < seconds(100));
     worker.stop().await;
+}
+
+/// Returns a delivery with a body that was reported to lose its ordering: each has the order 42, and something odd.
+fn odd(body: &'static [u8], number: usize) -> SignedDelivery {
+    SignedDelivery::new(SECRET, body).event_id(format!("evt-{number}"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn odd_order_keeps_the_ordering_of_its_batch() {
+    let bodies: [&[u8]; 5] = [
+        include_bytes!("../reports/null-beside-an-order.json"),
+        include_bytes!("../reports/id-twice-beside-an-order.json"),
+        include_bytes!("../reports/number-too-large-for-f64.json"),
+        include_bytes!("../reports/one-order-three-spellings.json"),
+        br#"{"brand_id":1,"branch_id":7,"orders":[{"id":41}],"orders":[{"id":42.0}]}"#,
+    ];
+    for body in bodies {
+        let inbox = filled(OrderBy::order(), &[odd(body, 0), of(7, &[42], 1), of(7, &[1000], 2)]).await;
+        let handler = Handler::new(Does::Hangs);
+        let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+        sleep(seconds(1)).await;
+        assert_eq!(handler.begun(), evts(&[0, 2]), "{}", String::from_utf8_lossy(body));
+        worker.stop().await;
+    }
+}
+
+#[test]
+fn batch_without_readable_ids_is_logged_once() {
+    let log = Log::default();
+    let _listening = log.listen();
+    log::paused(async {
+        let inbox = inbox().order_by(OrderBy::order());
+        let stack = stack(&inbox);
+        let unreadable = odd(br#"{"brand_id":1,"branch_id":7,"orders":[null,{"id":true}]}"#, 0);
+        assert_received(&stack, &unreadable).await;
+        assert_duplicate(&stack, &unreadable).await;
+        assert_received(&stack, &of(7, &[42], 1)).await;
+    });
+    let text = log.text();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("no order id could be read")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("evt-0")), "{text}");
 }

@@ -84,7 +84,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_handler_sees_what_it_would_have_seen_inline() {
+async fn handler_sees_the_same_request_as_inline() {
     let verify = KlikitVerifyLayer::with_keyring(keyring());
     let inline = Log::default();
     let app = router(Arc::clone(&inline)).layer(verify.clone());
@@ -103,7 +103,7 @@ async fn the_handler_sees_what_it_would_have_seen_inline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_is_that_of_the_delivery_and_not_of_the_attempt() {
+async fn received_at_is_the_time_of_the_delivery() {
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
     let before = SystemTime::now();
@@ -119,7 +119,7 @@ async fn the_time_is_that_of_the_delivery_and_not_of_the_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_router_that_still_holds_the_layers_lets_it_through() {
+async fn router_with_the_layers_lets_deliveries_through() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     let log = Log::default();
@@ -137,7 +137,7 @@ async fn a_router_that_still_holds_the_layers_lets_it_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_layer_outside_does_to_the_body_is_not_what_was_verified() {
+async fn handler_gets_the_verified_body() {
     let inbox = inbox();
     let log = Log::default();
     let app = router(Arc::clone(&log)).layer(KlikitVerifyLayer::new(SECRET));
@@ -150,7 +150,7 @@ async fn what_a_layer_outside_does_to_the_body_is_not_what_was_verified() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_handler_behind_the_layers_is_tried_again() {
+async fn failing_handler_behind_the_layers_is_retried() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500), Does::Fails]);
@@ -161,7 +161,7 @@ async fn a_failing_handler_behind_the_layers_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_acceptor_itself_is_no_handler() {
+async fn acceptor_is_rejected_as_a_handler() {
     let inbox = inbox();
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;

@@ -1,4 +1,4 @@
-//! What becomes of a delivery, by what the handler does with it.
+//! The fate of a delivery, by the handler's reaction.
 
 use super::*;
 
@@ -19,7 +19,7 @@ async fn reason(inbox: &Inbox) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_2xx_is_done_and_nothing_is_left() {
+async fn success_deletes_the_delivery() {
     for status in [200, 201, 204] {
         let handler = Handler::new(Does::Answers(status));
         let inbox = settled(&handler, |worker| worker).await;
@@ -29,7 +29,7 @@ async fn a_2xx_is_done_and_nothing_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_400_and_a_422_are_dead_at_once() {
+async fn client_errors_dead_letter_at_once() {
     for (status, text) in [(400, "400 Bad Request"), (422, "422 Unprocessable Entity")] {
         let handler = Handler::new(Does::Answers(status));
         let inbox = settled(&handler, |worker| worker).await;
@@ -40,7 +40,7 @@ async fn a_400_and_a_422_are_dead_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn anything_else_is_tried_again() {
+async fn other_failures_are_retried() {
     let failures = [
         Does::Answers(500),
         Does::Answers(404),
@@ -59,7 +59,7 @@ async fn anything_else_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_answer_means_can_be_set() {
+async fn meaning_of_a_status_can_be_set() {
     let outcome = |status: StatusCode| match status.as_u16() {
         404 => Outcome::Dead,
         409 => Outcome::Done,
@@ -75,7 +75,7 @@ async fn what_an_answer_means_can_be_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_last_attempt_it_is_dead() {
+async fn last_failed_attempt_dead_letters() {
     for (failure, text) in [
         (Does::Answers(500), "500 Internal Server Error"),
         (Does::Fails, "the handler failed"),
@@ -92,7 +92,7 @@ async fn after_the_last_attempt_it_is_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_long_error_the_beginning_is_kept() {
+async fn long_error_is_cut() {
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
     let handler = tower::service_fn(|_: Request<VerifiedBody>| {
@@ -103,7 +103,7 @@ async fn of_a_long_error_the_beginning_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_grow_with_the_attempts_and_have_an_end() {
+async fn backoff_grows_up_to_a_limit() {
     let inbox = inbox();
     let stack = stack(&inbox);
     for number in 0..40 {
@@ -133,7 +133,7 @@ async fn pauses_grow_with_the_attempts_and_have_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_extended_for_as_long_as_the_handler_runs() {
+async fn lease_is_extended_while_the_handler_runs() {
     let store = MemoryStore::new();
     let [one, other] = [(); 2].map(|()| Inbox::new(store.clone()));
     assert_received(&stack(&one), &delivery()).await;
@@ -147,7 +147,7 @@ async fn a_lease_is_extended_for_as_long_as_the_handler_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_worker_had_when_it_died_is_taken_up_when_its_lease_runs_out() {
+async fn redelivers_after_worker_death() {
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
     let handler = Handler::new(Does::Hangs);
@@ -167,7 +167,7 @@ async fn what_a_worker_had_when_it_died_is_taken_up_when_its_lease_runs_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_that_kills_its_workers_is_dead_after_its_last_attempt() {
+async fn dead_letters_a_delivery_that_kills_workers() {
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
     let handler = Handler::new(Does::Hangs);
@@ -183,11 +183,11 @@ async fn a_delivery_that_kills_its_workers_is_dead_after_its_last_attempt() {
     until_empty(&inbox).await;
     worker.stop().await;
     assert_eq!(handler.attempts(), [1, 2, 3]);
-    assert_eq!(reason(&inbox).await, "its lease ran out on its last attempt");
+    assert_eq!(reason(&inbox).await, LEASE_EXPIRED);
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_the_concurrency_are_handled_at_a_time() {
+async fn concurrency_is_respected() {
     let inbox = inbox();
     let stack = stack(&inbox);
     for number in 0..10 {
@@ -207,7 +207,7 @@ async fn no_more_than_the_concurrency_are_handled_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_this_process_accepts_is_taken_up_without_waiting_for_the_poll() {
+async fn own_deliveries_do_not_wait_for_the_poll() {
     let inbox = inbox();
     let handler = Handler::new(Does::Answers(200));
     let worker = Running::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
@@ -220,7 +220,7 @@ async fn what_this_process_accepts_is_taken_up_without_waiting_for_the_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_others_accept_is_taken_up_by_the_next_poll() {
+async fn deliveries_of_others_wait_for_the_poll() {
     let store = MemoryStore::new();
     let [accepts, works] = [(); 2].map(|()| Inbox::new(store.clone()));
     let handler = Handler::new(Does::Answers(200));
@@ -234,7 +234,7 @@ async fn what_others_accept_is_taken_up_by_the_next_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_is_busy_is_waited_for() {
+async fn worker_waits_until_the_handler_is_ready() {
     let inbox = inbox();
     for number in 0..4 {
         assert_received(&stack(&inbox), &numbered(number)).await;
@@ -256,7 +256,7 @@ async fn a_handler_that_is_busy_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_than_can_be_handled_at_once_does_not_wait_for_the_poll() {
+async fn backlog_does_not_wait_for_the_poll() {
     let inbox = inbox();
     for number in 0..10 {
         assert_received(&stack(&inbox), &numbered(number)).await;
@@ -270,7 +270,7 @@ async fn more_than_can_be_handled_at_once_does_not_wait_for_the_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_need_not_be_sync() {
+async fn handler_need_not_be_sync() {
     /// With a cell in it, as some clients have.
     #[derive(Clone)]
     struct Single(Handler, std::cell::Cell<u32>);
@@ -302,7 +302,7 @@ async fn a_handler_need_not_be_sync() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_time_is_too_short_or_too_long() {
+async fn extreme_times_are_accepted() {
     for time in [Duration::ZERO, Duration::MAX] {
         let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500)]);
         let inbox = settled(&handler, |worker| {
@@ -321,7 +321,7 @@ async fn no_time_is_too_short_or_too_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_ones_own_code_is_a_failed_attempt() {
+async fn panic_in_user_code_is_a_failed_attempt() {
     #[derive(Debug)]
     struct Unspeakable;
 
@@ -344,16 +344,16 @@ async fn a_panic_of_ones_own_code_is_a_failed_attempt() {
     let handler = Handler::new(Does::Answers(200));
     let inbox = settled(&handler, |worker| worker.max_attempts(2).outcome(|_| panic!("no idea"))).await;
     assert_eq!(handler.attempts(), [1, 2]);
-    assert_eq!(reason(&inbox).await, "what 200 OK means could not be told: that panicked");
+    assert_eq!(reason(&inbox).await, "the function that judges outcomes panicked on 200 OK");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_kills_its_workers_does_not_take_the_others_with_it() {
+async fn poison_delivery_does_not_take_others_with_it() {
     let inbox = inbox();
     for number in 0..8 {
         assert_received(&stack(&inbox), &numbered(number)).await;
     }
-    // Whoever begins the first dies at once, with all that it has.
+    // The worker that starts the first one dies at once, with all deliveries that it holds.
     let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(20)));
     for _ in 0..25 {
         let dies = Running::start(inbox.worker(handler.clone()).lease(seconds(1)));

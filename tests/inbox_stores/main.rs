@@ -1,8 +1,8 @@
-//! What holds for every store of accepted deliveries: the suite, and a model with random calls.
+//! Tests that every store of an inbox passes: the suite, and a model with random calls.
 #![cfg(all(feature = "inbox", feature = "testing"))]
 
-mod broken;
 mod faults;
+mod faulty;
 mod memory;
 mod model;
 #[cfg(feature = "postgres")]
@@ -13,6 +13,8 @@ mod sqlite;
 mod state;
 mod steps;
 
+#[path = "../support/reference_ledger.rs"]
+mod reference_ledger;
 #[cfg(feature = "postgres")]
 #[path = "../support/servers/mod.rs"]
 mod servers;

@@ -36,6 +36,6 @@ async fn keeps_every_rule_for_many_at_once() {
 
 #[tokio::test]
 #[should_panic(expected = "one_of_many_copies_is_accepted")]
-async fn two_stores_are_not_one() {
+async fn race_finds_two_separate_stores() {
     inbox::race_between([MemoryStore::new(), MemoryStore::new()]).await;
 }

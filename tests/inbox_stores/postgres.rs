@@ -63,7 +63,7 @@ impl Beside {
     async fn age(&self, time: Duration) {
         let time = format!("make_interval(secs => {})", time.as_secs_f64());
         let age = format!(
-            "BEGIN; UPDATE suite SET until = until - {time}, claimed = claimed - {time}; \
+            "BEGIN; UPDATE suite SET until = until - {time}, kept_until = kept_until - {time}, claimed = claimed - {time}; \
              UPDATE suite_inbox SET due = due - {time}, accepted = accepted - {time}; COMMIT"
         );
         self.client.batch_execute(&age).await.unwrap();

@@ -1,4 +1,4 @@
-//! The reference as a store: the suite passes on it, and a store that breaks a rule is made from it.
+//! The reference as a store: the suite passes on it, and faulty stores are made from it.
 
 use std::{
     ops::Range,
@@ -8,8 +8,11 @@ use std::{
 
 use tokio::runtime::Builder;
 use tower_klikit::{
-    dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError},
-    inbox::{Acceptance, Counts, DeliveryId, Entry, InboxStore, Lease, Leased, NewDelivery},
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError},
+    inbox::{
+        Acceptance, Counts, DeadLettered, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest,
+        Leased, NewDelivery, SettleOutcome, Settlement,
+    },
     testing::inbox,
 };
 
@@ -20,14 +23,14 @@ pub(crate) struct Reference(Arc<Mutex<State>>);
 
 #[tokio::test]
 async fn keeps_every_rule() {
-    let advance = async |store: &Reference, time| store.pass(time);
+    let advance = async |store: &Reference, time| store.advance(time);
     inbox::check(async || Reference::default(), advance).await;
 }
 
 #[test]
 fn does_what_the_reference_does() {
     let runtime = Builder::new_current_thread().build().unwrap();
-    let advance = async |store: &Reference, time| store.pass(time);
+    let advance = async |store: &Reference, time| store.advance(time);
     model::holds(64, 100, &runtime, async || Reference::default(), &advance);
 }
 
@@ -36,13 +39,13 @@ impl Reference {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn pass(&self, time: Duration) {
+    pub(crate) fn advance(&self, time: Duration) {
         self.state().now += time;
     }
 }
 
 impl State {
-    /// What time the clock on the wall showed then.
+    /// Returns the time of day at which it was this time.
     fn wall(&self, time: Duration) -> SystemTime {
         SystemTime::now() - (self.now - time)
     }
@@ -58,9 +61,16 @@ impl State {
     }
 
     pub(crate) fn leased(&self, lease: Lease) -> Leased {
-        let crate::state::Delivery { request, ran_out, .. } = &self.deliveries[&lease.id().get()];
-        let leased = Leased::new(lease, request.head().to_owned(), request.body().clone());
-        if *ran_out { leased.after_a_lease_that_ran_out() } else { leased }
+        let delivery = &self.deliveries[&lease.id().get()];
+        let (head, body) = (delivery.request.head().to_owned(), delivery.request.body().clone());
+        let leased = Leased::new(lease, head, body).with_ordering_keys(self.ordering_keys(lease.id().get()));
+        if delivery.after_expired_lease { leased.after_expired_lease() } else { leased }
+    }
+
+    pub(crate) fn batch(&self, leases: Vec<Lease>, dead_lettered: Vec<DeadLettered>) -> LeaseBatch {
+        let mut batch = LeaseBatch::new(leases.into_iter().map(|lease| self.leased(lease)).collect());
+        batch.dead_lettered = dead_lettered;
+        batch
     }
 
     pub(crate) fn forget_accepted(&mut self, window: &Range<SystemTime>) -> u64 {
@@ -70,7 +80,7 @@ impl State {
 
     pub(crate) fn forget_claimed(&mut self, window: &Range<SystemTime>) -> u64 {
         let (now, wall) = (self.now, SystemTime::now());
-        self.forget_rows(|row| window.contains(&(wall - (now - row.claimed))))
+        self.ledger.forget(now, |row| window.contains(&(wall - (now - row.claimed_at))))
     }
 }
 
@@ -79,30 +89,25 @@ impl InboxStore for Reference {
         Ok(self.state().accept(delivery, retention))
     }
 
-    async fn lease(&self, limit: u32, time: Duration, max_attempts: u32) -> Result<Vec<Leased>, StoreError> {
+    async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let mut state = self.state();
-        let leases = state.lease(limit, time, max_attempts);
-        Ok(leases.into_iter().map(|lease| state.leased(lease)).collect())
+        let (leases, dead_lettered) = state.lease(request);
+        Ok(state.batch(leases, dead_lettered))
     }
 
-    async fn extend(&self, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
-        Ok(self.state().extend(lease, time))
+    async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.state();
+        Ok(leases.iter().map(|lease| state.extend(lease, duration)).collect())
     }
 
-    async fn finish(&self, lease: &Lease, keep: Duration) -> Result<bool, StoreError> {
-        Ok(self.state().finish(lease, keep))
+    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
+        let mut state = self.state();
+        Ok(settlements.iter().map(|(lease, settlement)| state.settle(lease, settlement)).collect())
     }
 
-    async fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> Result<bool, StoreError> {
-        Ok(self.state().postpone(lease, pause, reason))
-    }
-
-    async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
-        Ok(self.state().bury(lease, reason))
-    }
-
-    async fn give_back(&self, lease: &Lease) -> Result<bool, StoreError> {
-        Ok(self.state().give_back(lease))
+    async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
+        let [ready, leased, ..] = self.state().counts();
+        Ok(limit.min(ready + leased))
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
@@ -113,11 +118,12 @@ impl InboxStore for Reference {
         Ok(counts)
     }
 
-    async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
-        let [ready, leased, ..] = self.state().counts();
-        Ok(limit.min(ready + leased))
+    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.state().purge_done(limit))
     }
+}
 
+impl InboxAdmin for Reference {
     async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
         let state = self.state();
         let ids = state.dead(after.map(DeliveryId::get), limit);
@@ -141,39 +147,41 @@ impl InboxStore for Reference {
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         Ok(self.state().forget_accepted(&window))
     }
-
-    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
-        Ok(self.state().purge_done(limit))
-    }
 }
 
 impl Ledger for Reference {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
-        Ok(self.state().claim(claim, lease))
+    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(ledger.claim(claim, terms, *now))
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
-        Ok(self.state().complete(claim, retention))
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(ledger.complete(claim, retention, *now))
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
-        self.state().release(claim);
+        let State { now, ledger, .. } = &mut *self.state();
+        ledger.release(claim, *now);
         Ok(())
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
-        Ok(self.state().renew(claim, lease))
+    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(claims.iter().map(|claim| ledger.renew(claim, terms, *now)).collect())
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        Ok(self.state().forget_rows(|row| row.claim.event() == event))
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(ledger.forget(*now, |row| row.is_of(event)))
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         Ok(self.state().forget_claimed(&window))
     }
 
-    async fn purge(&self, _: u32) -> Result<u64, StoreError> {
-        Ok(0)
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(ledger.purge(limit, *now))
     }
 }

@@ -1,4 +1,4 @@
-//! What the memory store does when it is full, and on which clock it lives.
+//! What the memory store does when it is full, and which clock it uses.
 
 use std::{
     slice, thread,
@@ -6,12 +6,13 @@ use std::{
 };
 
 use tower_klikit::{
-    dedupe::{Claim, ClaimOutcome, Ledger},
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger},
     store::MemoryStore,
     testing::ledger::claim,
 };
 
 const LEASE: Duration = Duration::from_secs(25);
+const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: Duration::ZERO };
 const RETENTION: Duration = Duration::from_secs(3600);
 
 fn events(kind: &str, how_many: usize) -> Vec<Claim> {
@@ -20,7 +21,7 @@ fn events(kind: &str, how_many: usize) -> Vec<Claim> {
 
 async fn hold(store: &MemoryStore, claims: &[Claim]) {
     for claim in claims {
-        assert_eq!(store.claim(claim, LEASE).await.unwrap(), ClaimOutcome::Claimed);
+        assert_eq!(store.claim(claim, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
 }
 
@@ -36,7 +37,7 @@ async fn is_done(store: &MemoryStore, claim: &Claim) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_store_forgets_what_was_completed_longest_ago_and_no_claim() {
+async fn full_store_forgets_oldest_done_and_no_claim() {
     let store = MemoryStore::new().capacity(100);
     let held = events("held", 20);
     hold(&store, &held).await;
@@ -53,13 +54,11 @@ async fn a_full_store_forgets_what_was_completed_longest_ago_and_no_claim() {
     for (n, claim) in done.iter().rev().enumerate() {
         assert_eq!(is_done(&store, claim).await, n >= 30, "number {n} to be completed");
     }
-    for claim in &held {
-        assert!(store.renew(claim, LEASE).await.unwrap(), "a claim in flight was evicted");
-    }
+    assert_eq!(store.renew(&held, &TERMS).await.unwrap(), [true; 20], "a claim in flight was evicted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_longer_retention_does_not_keep_what_is_older() {
+async fn eviction_ignores_retention() {
     let store = MemoryStore::new().capacity(2);
     let claims = events("evt", 3);
     hold(&store, &claims[..2]).await;
@@ -71,7 +70,7 @@ async fn a_longer_retention_does_not_keep_what_is_older() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_up_goes_before_what_is_remembered() {
+async fn entries_that_are_over_go_first() {
     let store = MemoryStore::new().capacity(100);
     let done = events("done", 60);
     finish(&store, &done).await;
@@ -85,35 +84,35 @@ async fn what_is_up_goes_before_what_is_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_full_of_claims_refuses_the_next_and_recovers() {
+async fn store_full_of_claims_rejects_and_recovers() {
     let store = MemoryStore::new().capacity(50);
     let held = events("held", 50);
     hold(&store, &held).await;
     let next = claim("warung", "next", "body");
-    let error = store.claim(&next, LEASE).await.unwrap_err();
+    let error = store.claim(&next, &TERMS).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(source, "the memory store is full: it has room for 50 entries, and may forget none of them");
     // What is there needs no room.
-    assert_eq!(store.claim(&held[0], LEASE).await.unwrap(), ClaimOutcome::Claimed);
-    store.claim(&claim("warung", "held-1", "body"), LEASE).await.unwrap();
+    assert_eq!(store.claim(&held[0], &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    store.claim(&claim("warung", "held-1", "body"), &TERMS).await.unwrap();
 
     store.release(&held[7]).await.unwrap();
     hold(&store, &[next]).await;
-    store.claim(&claim("warung", "another", "body"), LEASE).await.unwrap_err();
+    store.claim(&claim("warung", "another", "body"), &TERMS).await.unwrap_err();
     tokio::time::advance(LEASE).await;
-    assert!(!store.renew(&held[0], LEASE).await.unwrap(), "a lease lasts until its end, and not at its end");
+    assert_eq!(store.renew(&held[..1], &TERMS).await.unwrap(), [false], "a claim without a grace ends with its lease");
     hold(&store, &events("later", 50)).await;
     assert_eq!((store.len(), store.evicted()), (50, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_refuses_when_full_forgets_nothing() {
+async fn refuse_when_full_forgets_nothing() {
     let store = MemoryStore::new().capacity(50).refuse_when_full();
     let done = events("done", 50);
     finish(&store, &done).await;
     let next = claim("warung", "next", "body");
-    store.claim(&next, LEASE).await.unwrap_err();
-    let copy = store.claim(&claim("warung", "done-0", "body"), LEASE).await.unwrap();
+    store.claim(&next, &TERMS).await.unwrap_err();
+    let copy = store.claim(&claim("warung", "done-0", "body"), &TERMS).await.unwrap();
     assert_eq!(copy, ClaimOutcome::Done { digest: *done[0].digest() });
     for claim in &done {
         assert!(is_done(&store, claim).await);
@@ -124,7 +123,7 @@ async fn a_store_that_refuses_when_full_forgets_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_way_to_forget_gives_room_back() {
+async fn forgetting_makes_room() {
     let store = MemoryStore::new().capacity(8).refuse_when_full();
     for _ in 0..3 {
         let claims = events("evt", 8);
@@ -144,9 +143,9 @@ async fn every_way_to_forget_gives_room_back() {
     assert!(store.is_empty());
 }
 
-/// Each goes at its own time, whatever was completed before it, and whatever of that is gone.
+/// Each entry ends at its own time, whichever entries were completed before it, and whichever of those are gone.
 #[tokio::test(start_paused = true)]
-async fn what_has_other_retentions_goes_in_time() {
+async fn entries_with_mixed_retentions_end_in_time() {
     const MINUTE: Duration = Duration::from_secs(60);
     let store = MemoryStore::new();
     let claims = events("evt", 500);
@@ -172,7 +171,7 @@ async fn what_has_other_retentions_goes_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn claims_clear_away_what_is_up() {
+async fn claims_clear_entries_that_are_over() {
     let store = MemoryStore::new();
     hold(&store, &events("lapsed", 2000)).await;
     tokio::time::advance(LEASE).await;
@@ -180,14 +179,37 @@ async fn claims_clear_away_what_is_up() {
     assert!(store.len() < 2200, "{} entries, of which 2000 are up", store.len());
 }
 
+#[tokio::test(start_paused = true)]
+async fn expired_claims_keep_their_room_in_their_grace() {
+    const GRACE: Duration = Duration::from_secs(100);
+    let store = MemoryStore::new().capacity(50);
+    let held = events("held", 50);
+    for claim in &held {
+        let terms = ClaimTerms { lease: LEASE, grace: GRACE };
+        assert_eq!(store.claim(claim, &terms).await.unwrap(), ClaimOutcome::Claimed);
+    }
+    tokio::time::advance(LEASE).await;
+    let next = claim("warung", "next", "body");
+    store.claim(&next, &TERMS).await.unwrap_err();
+    assert_eq!(store.purge(100).await.unwrap(), 0);
+    // Taking an expired claim over needs no room.
+    hold(&store, &events("held", 1)).await;
+    assert!(is_done(&store, &held[1]).await, "an expired claim was evicted");
+    tokio::time::advance(GRACE).await;
+    // Of the other 49, one is done.
+    assert_eq!(store.purge(100).await.unwrap(), 49);
+    hold(&store, &[next]).await;
+    assert_eq!((store.len(), store.evicted()), (2, 0));
+}
+
 #[test]
-fn threads_that_fill_a_store_at_once_never_go_beyond_its_room() {
+fn threads_never_exceed_the_capacity() {
     let store = MemoryStore::new().capacity(64);
     let run = |kind: String| {
         let store = store.clone();
         move || {
             for claim in events(&kind, 2000) {
-                let outcome = now(store.claim(&claim, LEASE)).unwrap();
+                let outcome = now(store.claim(&claim, &TERMS)).unwrap();
                 assert_eq!(outcome, ClaimOutcome::Claimed);
                 assert!(store.len() <= 64);
                 assert!(now(store.complete(&claim, RETENTION)).unwrap(), "a claim in flight was evicted");
@@ -199,13 +221,13 @@ fn threads_that_fill_a_store_at_once_never_go_beyond_its_room() {
     assert_eq!((store.len(), store.evicted()), (64, 4 * 2000 - 64));
 }
 
-/// Its futures are ready at once, also outside of any runtime.
+/// The store's futures are ready at once, also outside of a runtime.
 fn now<T>(future: impl Future<Output = T>) -> T {
     futures_util::FutureExt::now_or_never(future).expect("ready at once")
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_stands_still_keeps_the_time_of_day_of_a_claim() {
+async fn time_of_claim_follows_the_wall_clock() {
     let store = MemoryStore::new();
     let start = SystemTime::now();
     hold(&store, &events("evt", 1)).await;
@@ -221,6 +243,6 @@ async fn a_clock_that_stands_still_keeps_the_time_of_day_of_a_claim() {
 
 #[test]
 #[should_panic = "a store with no room"]
-fn a_store_without_room_is_a_mistake() {
+fn zero_capacity_panics() {
     let _ = MemoryStore::new().capacity(0);
 }

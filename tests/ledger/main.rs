@@ -1,8 +1,8 @@
-//! What holds for every store: the suite, and a model with random calls.
+//! Tests that every ledger passes: the suite, and a model with random calls.
 #![cfg(feature = "dedupe")]
 
 mod bounds;
-mod broken;
+mod faulty;
 mod memory;
 mod model;
 #[cfg(feature = "postgres")]
@@ -12,6 +12,8 @@ mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[path = "../support/reference_ledger.rs"]
+mod reference_ledger;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 #[path = "../support/servers/mod.rs"]
 mod servers;

@@ -1,7 +1,7 @@
-//! Random calls on a store, and on a reference that is easy to see through.
+//! Random calls on a store and on the reference, which have to agree.
 
 use std::{
-    collections::HashMap,
+    panic::{self, AssertUnwindSafe},
     time::{Duration, SystemTime},
 };
 
@@ -9,50 +9,49 @@ use proptest::{
     collection::vec,
     prelude::*,
     sample::select,
-    test_runner::{Config, TestRunner},
+    strategy::ValueTree,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 use tokio::runtime::Runtime;
 use tower_klikit::{
-    dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger},
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger},
     testing::ledger,
 };
 
-/// Two tenants' events, one of them with two conflicts.
+use crate::reference_ledger::Entries;
+
+/// The entries of two tenants' events, one of them with two conflicts.
 const ENTRIES: usize = 4;
-/// Few, so that they meet. Some are stale: what they held has run out, or is another's.
+/// Few, so that they meet. Most calls use a token that has lost its claim or never had one.
 const TOKENS: u8 = 3;
-/// The token of one that never holds anything while the calls go on.
+/// A token that never holds an entry while the random calls go on.
 const ONLOOKER: u8 = 99;
 
-/// Time passes in steps of 20 minutes, and every lease, retention and window ends in the middle of one: what passes by itself while
-/// a case runs decides nothing.
+/// Time passes in steps of 20 minutes, and every lease, retention and window ends in the middle of a step. So the time that passes by
+/// itself while a case runs decides nothing.
 const STEP: u64 = 1200;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Claim {
-        entry: usize,
-        token: u8,
-        lease: Duration,
+        by: By,
+        terms: ClaimTerms,
     },
     Complete {
-        entry: usize,
-        token: u8,
+        by: By,
         retention: Duration,
     },
     Release {
-        entry: usize,
-        token: u8,
+        by: By,
     },
     Renew {
-        entry: usize,
-        token: u8,
-        lease: Duration,
+        by: Vec<By>,
+        terms: ClaimTerms,
     },
     Forget {
         entry: usize,
     },
-    /// From so long ago until so long ago.
+    /// From `start` ago until `end` ago.
     ForgetClaimed {
         start: Duration,
         end: Duration,
@@ -60,129 +59,53 @@ enum Step {
     Purge {
         limit: u32,
     },
-    Pass {
+    Advance {
         time: Duration,
     },
 }
 
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct By {
+    entry: usize,
+    token: u8,
+}
+
+impl By {
+    fn claim(self) -> Claim {
+        let body = format!("body of {}", self.token);
+        let claim = match self.entry {
+            0 => ledger::claim("warung", "evt", body),
+            1 => ledger::conflict("warung", "evt", "other body"),
+            2 => ledger::conflict("warung", "evt", "another body"),
+            _ => ledger::claim("kedai", "evt", body),
+        };
+        Claim::new(*claim.key().as_bytes(), *claim.event().as_bytes(), *claim.digest(), [self.token; 16])
+    }
+}
+
 fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
-    let lease = || (1_u64..8).prop_map(|n| Duration::from_secs(n * STEP + STEP / 2));
-    let retention = (1_u64..40).prop_map(|n| Duration::from_secs(n * STEP + STEP / 2));
-    let ago = || (0_u64..20).prop_map(|n| Duration::from_secs(n * STEP + STEP / 2));
-    let by = || (0..ENTRIES, 0..TOKENS);
+    let half = |n: u64| Duration::from_secs(n * STEP + STEP / 2);
+    let lease = move || (1_u64..8).prop_map(half);
+    // Whole steps, so that a grace too ends in the middle of one.
+    let grace = || (0_u64..8).prop_map(|n| Duration::from_secs(n * STEP));
+    let terms = move || (lease(), grace()).prop_map(|(lease, grace)| ClaimTerms { lease, grace });
+    let retention = (1_u64..40).prop_map(half);
+    let ago = move || (0_u64..20).prop_map(half);
+    let by = || (0..ENTRIES, 0..TOKENS).prop_map(|(entry, token)| By { entry, token });
     let step = prop_oneof![
-        8 => (by(), lease()).prop_map(|((entry, token), lease)| Step::Claim { entry, token, lease }),
-        4 => (by(), retention).prop_map(|((entry, token), retention)| Step::Complete { entry, token, retention }),
-        2 => by().prop_map(|(entry, token)| Step::Release { entry, token }),
-        3 => (by(), lease()).prop_map(|((entry, token), lease)| Step::Renew { entry, token, lease }),
+        8 => (by(), terms()).prop_map(|(by, terms)| Step::Claim { by, terms }),
+        4 => (by(), retention).prop_map(|(by, retention)| Step::Complete { by, retention }),
+        2 => by().prop_map(|by| Step::Release { by }),
+        3 => (vec(by(), 0..4), terms()).prop_map(|(by, terms)| Step::Renew { by, terms }),
         1 => (0..ENTRIES).prop_map(|entry| Step::Forget { entry }),
         1 => (ago(), ago()).prop_map(|(start, end)| Step::ForgetClaimed { start, end }),
         1 => select(vec![0, 1, 2, 100]).prop_map(|limit| Step::Purge { limit }),
-        4 => (1_u64..6).prop_map(|n| Step::Pass { time: Duration::from_secs(n * STEP) }),
+        4 => (1_u64..6).prop_map(|n| Step::Advance { time: Duration::from_secs(n * STEP) }),
     ];
     vec(step, 1..=most)
 }
 
-fn claim(entry: usize, token: u8) -> Claim {
-    let body = format!("body of {token}");
-    let claim = match entry {
-        0 => ledger::claim("warung", "evt", body),
-        1 => ledger::conflict("warung", "evt", "other body"),
-        2 => ledger::conflict("warung", "evt", "another body"),
-        _ => ledger::claim("kedai", "evt", body),
-    };
-    Claim::new(*claim.key().as_bytes(), *claim.event().as_bytes(), *claim.digest(), [token; 16])
-}
-
-/// What an entry should be. All times count from the beginning.
-#[derive(Debug, Clone)]
-struct Entry {
-    token: u8,
-    digest: BodyDigest,
-    is_done: bool,
-    until: Duration,
-    /// When it was claimed, and when its holder last claimed it again. A store may keep either.
-    claimed: [Duration; 2],
-}
-
-#[derive(Debug, Default)]
-struct Reference {
-    entries: HashMap<usize, Entry>,
-    now: Duration,
-}
-
-impl Reference {
-    fn pass(&mut self, time: Duration) {
-        self.now += time;
-        self.entries.retain(|_, entry| entry.until > self.now);
-    }
-
-    fn claim(&mut self, at: usize, token: u8, lease: Duration) -> ClaimOutcome {
-        let (now, digest) = (self.now, *claim(at, token).digest());
-        let until = now + lease;
-        match self.entries.get_mut(&at) {
-            None => {
-                self.entries.insert(at, Entry { token, digest, is_done: false, until, claimed: [now; 2] });
-                ClaimOutcome::Claimed
-            }
-            Some(entry) if entry.is_done => ClaimOutcome::Done { digest: entry.digest },
-            Some(entry) if entry.token == token => {
-                entry.until = until;
-                entry.claimed[1] = now;
-                ClaimOutcome::Claimed
-            }
-            Some(entry) => ClaimOutcome::InFlight { digest: entry.digest, remaining: entry.until - now },
-        }
-    }
-
-    fn held(&mut self, at: usize, token: u8) -> Option<&mut Entry> {
-        self.entries.get_mut(&at).filter(|entry| entry.token == token && !entry.is_done)
-    }
-
-    fn complete(&mut self, at: usize, token: u8, retention: Duration) -> bool {
-        let until = self.now + retention;
-        if let Some(entry) = self.held(at, token) {
-            entry.is_done = true;
-            entry.until = until;
-        }
-        self.entries.get(&at).is_some_and(|entry| entry.token == token && entry.is_done)
-    }
-
-    fn release(&mut self, at: usize, token: u8) {
-        if self.held(at, token).is_some() {
-            self.entries.remove(&at);
-        }
-    }
-
-    fn renew(&mut self, at: usize, token: u8, lease: Duration) -> bool {
-        let until = self.now + lease;
-        self.held(at, token).map(|entry| entry.until = until).is_some()
-    }
-
-    fn forget(&mut self, at: usize) -> u64 {
-        self.forget_those(|entry, _| claim(entry, 0).event() == claim(at, 0).event())
-    }
-
-    /// `None` when stores may differ.
-    fn forget_claimed(&mut self, start: Duration, end: Duration) -> Option<u64> {
-        let ages = |entry: &Entry| entry.claimed.map(|claimed| self.now - claimed);
-        let chosen = |entry: &Entry| ages(entry).map(|age| age <= start && age > end);
-        if self.entries.values().any(|entry| chosen(entry)[0] != chosen(entry)[1]) {
-            return None;
-        }
-        let now = self.now;
-        Some(self.forget_those(|_, entry| {
-            let age = now - entry.claimed[0];
-            age <= start && age > end
-        }))
-    }
-
-    fn forget_those(&mut self, which: impl Fn(usize, &Entry) -> bool) -> u64 {
-        self.entries.extract_if(|at, entry| which(*at, entry)).count() as u64
-    }
-}
-
-/// Runs so many cases of at most so many random calls.
+/// Runs this many random cases of up to `most` calls.
 pub(crate) fn holds<L: Ledger>(
     cases: u32,
     most: usize,
@@ -196,28 +119,65 @@ pub(crate) fn holds<L: Ledger>(
         .unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-async fn run<L: Ledger>(store: &L, advance: &impl AsyncFn(&L, Duration), steps: &[Step]) -> Result<(), TestCaseError> {
+/// Generates this many cases of up to `most` calls. They are the same each time.
+pub(crate) fn cases(cases: usize, most: usize) -> Vec<Vec<Step>> {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let steps = steps(most);
+    (0..cases).map(|_| steps.new_tree(&mut runner).expect("a case").current()).collect()
+}
+
+/// Returns whether the store differs from the reference in one of these cases.
+pub(crate) fn finds<L: Ledger>(
+    cases: &[Vec<Step>],
+    runtime: &Runtime,
+    make: impl AsyncFn() -> L,
+    advance: &impl AsyncFn(&L, Duration),
+) -> bool {
+    let differs = |case: &Vec<Step>| runtime.block_on(async { run(&make().await, advance, case).await }).is_err();
+    // A store that fails a call panics.
+    cases.iter().any(|case| panic::catch_unwind(AssertUnwindSafe(|| differs(case))).unwrap_or(true))
+}
+
+type Checked = Result<(), TestCaseError>;
+
+/// The reference, and its clock.
+#[derive(Debug, Default)]
+struct Reference {
+    entries: Entries,
+    now: Duration,
+}
+
+async fn run<L: Ledger>(store: &L, advance: &impl AsyncFn(&L, Duration), steps: &[Step]) -> Checked {
     let mut reference = Reference::default();
     for (n, step) in steps.iter().enumerate() {
-        take(store, advance, &mut reference, step).await.map_err(|error| at(n, step, &error))?;
+        let at = |error| TestCaseError::fail(format!("after step {n}, {step:?}: {error}"));
+        take(store, advance, &mut reference, step).await.map_err(at)?;
         for entry in 0..ENTRIES {
-            // A claim that is refused changes nothing, so what is there can be looked at.
-            if reference.entries.contains_key(&entry) {
-                let found = store.claim(&claim(entry, ONLOOKER), Duration::from_secs(STEP)).await.unwrap();
-                let expected = reference.claim(entry, ONLOOKER, Duration::from_secs(STEP));
-                same(&found, &expected).map_err(|error| at(n, step, &error))?;
+            // A rejected claim changes nothing, so it shows the entry. A claim on any other entry would succeed.
+            let claim = By { entry, token: ONLOOKER }.claim();
+            if reference.entries.live(claim.key(), reference.now).is_some() {
+                claim_both(store, &mut reference, &claim, &LOOK).await.map_err(at)?;
             }
         }
     }
     for entry in 0..ENTRIES {
-        let found = store.claim(&claim(entry, ONLOOKER), Duration::from_secs(STEP)).await.unwrap();
-        same(&found, &reference.claim(entry, ONLOOKER, Duration::from_secs(STEP)))?;
+        // Without these, an expired claim would not be looked at.
+        for token in 0..TOKENS {
+            let claim = By { entry, token }.claim();
+            let renewed = reference.entries.renew(&claim, &LOOK, reference.now);
+            prop_assert_eq!(store.renew(&[claim], &LOOK).await.unwrap(), vec![renewed], "in the end");
+        }
+        claim_both(store, &mut reference, &By { entry, token: ONLOOKER }.claim(), &LOOK).await?;
     }
     Ok(())
 }
 
-fn at(n: usize, step: &Step, error: &TestCaseError) -> TestCaseError {
-    TestCaseError::fail(format!("after step {n}, {step:?}: {error}"))
+const LOOK: ClaimTerms = ClaimTerms { lease: Duration::from_secs(STEP), grace: Duration::ZERO };
+
+async fn claim_both<L: Ledger>(store: &L, reference: &mut Reference, claim: &Claim, terms: &ClaimTerms) -> Checked {
+    let found = store.claim(claim, terms).await.unwrap();
+    same(&found, &reference.entries.claim(claim, terms, reference.now))
 }
 
 async fn take<L: Ledger>(
@@ -225,55 +185,57 @@ async fn take<L: Ledger>(
     advance: &impl AsyncFn(&L, Duration),
     reference: &mut Reference,
     step: &Step,
-) -> Result<(), TestCaseError> {
-    match *step {
-        Step::Claim { entry, token, lease } => {
-            let found = store.claim(&claim(entry, token), lease).await.unwrap();
-            same(&found, &reference.claim(entry, token, lease))?;
+) -> Checked {
+    let (now, entries) = (reference.now, &mut reference.entries);
+    match step {
+        Step::Claim { by, terms } => claim_both(store, reference, &by.claim(), terms).await?,
+        Step::Complete { by, retention } => {
+            let found = store.complete(&by.claim(), *retention).await.unwrap();
+            prop_assert_eq!(found, entries.complete(&by.claim(), *retention, now));
         }
-        Step::Complete { entry, token, retention } => {
-            let found = store.complete(&claim(entry, token), retention).await.unwrap();
-            prop_assert_eq!(found, reference.complete(entry, token, retention));
+        Step::Release { by } => {
+            store.release(&by.claim()).await.unwrap();
+            entries.release(&by.claim(), now);
         }
-        Step::Release { entry, token } => {
-            store.release(&claim(entry, token)).await.unwrap();
-            reference.release(entry, token);
-        }
-        Step::Renew { entry, token, lease } => {
-            let found = store.renew(&claim(entry, token), lease).await.unwrap();
-            prop_assert_eq!(found, reference.renew(entry, token, lease));
+        Step::Renew { by, terms } => {
+            let claims: Vec<Claim> = by.iter().map(|by| by.claim()).collect();
+            let found = store.renew(&claims, terms).await.unwrap();
+            let expected: Vec<bool> = claims.iter().map(|claim| entries.renew(claim, terms, now)).collect();
+            prop_assert_eq!(found, expected);
         }
         Step::Forget { entry } => {
-            let found = store.forget(claim(entry, 0).event()).await.unwrap();
-            prop_assert_eq!(found, reference.forget(entry));
+            let claim = By { entry: *entry, token: 0 }.claim();
+            let found = store.forget(claim.event()).await.unwrap();
+            prop_assert_eq!(found, entries.forget(now, |entry| entry.is_of(claim.event())));
         }
         Step::ForgetClaimed { start, end } => {
-            if let Some(expected) = reference.forget_claimed(start, end) {
-                let now = SystemTime::now();
-                prop_assert_eq!(store.forget_claimed(now - start..now - end).await.unwrap(), expected);
-            }
+            let wall = SystemTime::now();
+            let found = store.forget_claimed(wall - *start..wall - *end).await.unwrap();
+            let age = |claimed_at| now - claimed_at;
+            let is_in = |claimed_at| age(claimed_at) <= *start && age(claimed_at) > *end;
+            prop_assert_eq!(found, entries.forget(now, |entry| is_in(entry.claimed_at)));
         }
         Step::Purge { limit } => {
-            let gone = store.purge(limit).await.unwrap();
-            prop_assert!(gone <= u64::from(limit), "{} were purged, at most {} should be", gone, limit);
+            let purged = store.purge(*limit).await.unwrap();
+            prop_assert!(purged <= u64::from(*limit), "purge({}) returned {}", limit, purged);
         }
-        Step::Pass { time } => {
-            advance(store, time).await;
-            reference.pass(time);
+        Step::Advance { time } => {
+            advance(store, *time).await;
+            reference.now += *time;
         }
     }
     Ok(())
 }
 
-/// Time passes by itself as well, so what remains is compared roughly.
-fn same(found: &ClaimOutcome, expected: &ClaimOutcome) -> Result<(), TestCaseError> {
+fn same(found: &ClaimOutcome, expected: &ClaimOutcome) -> Checked {
     match (found, expected) {
+        // Time passes by itself as well.
         (
             ClaimOutcome::InFlight { digest, remaining },
-            ClaimOutcome::InFlight { digest: digest_expected, remaining: remaining_expected },
+            ClaimOutcome::InFlight { digest: expected_digest, remaining: expected_remaining },
         ) => {
-            prop_assert_eq!(digest, digest_expected);
-            let off = remaining.abs_diff(*remaining_expected);
+            prop_assert_eq!(digest, expected_digest);
+            let off = remaining.abs_diff(*expected_remaining);
             prop_assert!(off < Duration::from_secs(STEP / 2), "{:?}, not {:?}", found, expected);
         }
         _ => prop_assert_eq!(found, expected),

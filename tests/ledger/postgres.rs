@@ -49,7 +49,7 @@ impl Beside {
     /// Has all that is stored be older by so much.
     async fn age(&self, time: Duration) {
         let age = "UPDATE ledger_suite SET until = until - make_interval(secs => $1), \
-                   claimed = claimed - make_interval(secs => $1)";
+                   kept_until = kept_until - make_interval(secs => $1), claimed = claimed - make_interval(secs => $1)";
         self.client.execute(age, &[&time.as_secs_f64()]).await.unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted, as Prometheus would scrape it.
+//! The metrics, as Prometheus would scrape them.
 #![cfg(feature = "metrics")]
 
 mod inbox;
@@ -40,7 +40,7 @@ fn recorded<F: Future<Output = ()>>(run: impl FnOnce(PrometheusHandle) -> F) -> 
     handle
 }
 
-/// The value of what is named so, labels and all.
+/// Returns the value of the metric with this name and these labels.
 fn value(handle: &PrometheusHandle, name: &str) -> Option<f64> {
     let text = handle.render();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
@@ -95,7 +95,7 @@ fn each_verdict_is_counted_once_under_its_reason() {
 }
 
 #[test]
-fn what_is_refused_for_other_reasons_is_counted_under_them() {
+fn other_rejections_are_counted_under_their_reasons() {
     const HOUR: Duration = Duration::from_secs(60 * 60);
     let delivery = || SignedDelivery::new(SECRET, BODY);
     let layer = || KlikitVerifyLayer::new(SECRET);
@@ -151,7 +151,7 @@ fn what_a_layer_will_count_begins_at_zero() {
 }
 
 #[test]
-fn what_a_resolver_will_pick_begins_at_zero_as_far_as_it_is_known() {
+fn known_keyrings_of_a_resolver_begin_at_zero() {
     let keyring = |tenant: &str| Keyring::new(tenant, "2026-11", WebhookSecret::new(SECRET).unwrap());
     let last = |tenant| format!("klikit_last_verified_timestamp_seconds{{tenant=\"{tenant}\"}}");
     let handle = recorded(async |_| {
@@ -181,7 +181,7 @@ fn a_verified_delivery_is_counted_under_its_secret() {
 }
 
 #[test]
-fn the_last_verified_delivery_has_a_time_and_a_forged_one_has_none() {
+fn only_verified_deliveries_have_a_time() {
     let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
     let name = r#"klikit_last_verified_timestamp_seconds{tenant="default"}"#;
     recorded(async |handle| {
@@ -192,14 +192,14 @@ fn the_last_verified_delivery_has_a_time_and_a_forged_one_has_none() {
         send(&layer, good()).await;
         let at = counted(&handle, name);
         assert!(before <= at && at <= now(), "{before} {at}");
-        // A service that is made later takes nothing back.
+        // A service that is made later does not reset the time.
         send(&layer, SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>()).await;
         assert_eq!(value(&handle, name), Some(at));
     });
 }
 
 #[test]
-fn what_waits_is_in_the_gauge_until_it_is_gone() {
+fn buffered_bytes_are_counted_until_they_are_freed() {
     let handle = recorded(async |handle| {
         let layer = KlikitVerifyLayer::new(SECRET);
         let half = Bytes::from(vec![b' '; 20_000]);
@@ -223,7 +223,7 @@ fn what_waits_is_in_the_gauge_until_it_is_gone() {
 }
 
 #[test]
-fn a_body_that_grows_or_is_refused_room_leaves_the_gauge_right() {
+fn buffer_gauge_is_right_when_buffers_grow_or_fail() {
     let piece = || Step::Data(vec![b' '; 20_000].into());
     let pieces = |count: usize| (0..count).map(|_| piece()).collect::<Vec<_>>();
     let request = |steps: Vec<Step>| SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new(steps));
@@ -259,7 +259,7 @@ fn a_body_that_grows_or_is_refused_room_leaves_the_gauge_right() {
 }
 
 #[test]
-fn a_delivery_that_waits_for_a_busy_handler_is_counted_once() {
+fn delivery_behind_a_busy_handler_is_counted_once() {
     let handle = recorded(async |_| {
         let slow = service_fn(async |_: Request<VerifiedBody>| {
             sleep(Duration::from_secs(1)).await;
@@ -274,7 +274,7 @@ fn a_delivery_that_waits_for_a_busy_handler_is_counted_once() {
 }
 
 #[test]
-fn a_verified_delivery_that_is_given_up_is_not_abandoned() {
+fn dropped_verified_delivery_is_not_abandoned() {
     let handle = recorded(async |_| {
         let hanging = service_fn(async |_: Request<VerifiedBody>| {
             std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>().await

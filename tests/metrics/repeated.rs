@@ -1,4 +1,4 @@
-//! Deliveries that come again, and conflicts.
+//! Metrics of duplicates and conflicts.
 #![cfg(feature = "dedupe")]
 
 #[cfg(feature = "inbox")]
@@ -27,7 +27,7 @@ fn duplicates_and_conflicts_are_counted() {
 
 #[cfg(feature = "inbox")]
 #[test]
-fn duplicates_and_conflicts_belong_to_the_tenant_whatever_the_scope() {
+fn duplicates_count_for_the_tenant_under_any_scope() {
     let handle = recorded(async |_| {
         let keyring = Keyring::new("bali-bites", "2026-06", WebhookSecret::new(SECRET).unwrap());
         let verify = KlikitVerifyLayer::with_keyring(keyring);
@@ -45,7 +45,7 @@ fn duplicates_and_conflicts_belong_to_the_tenant_whatever_the_scope() {
 }
 
 #[test]
-fn a_conflict_that_is_refused_is_counted_and_one_that_is_trusted_is_a_duplicate() {
+fn conflict_policies_count_conflicts_or_duplicates() {
     let counts_of = |policy, second: u16| {
         let handle = recorded(async |_| {
             let dedupe = KlikitDedupeLayer::new(MemoryStore::new()).on_conflict(policy);
@@ -64,7 +64,7 @@ fn a_conflict_that_is_refused_is_counted_and_one_that_is_trusted_is_a_duplicate(
 
 #[cfg(feature = "inbox")]
 #[test]
-fn a_copy_of_what_is_still_being_handled_is_no_duplicate() {
+fn copy_of_a_running_delivery_is_no_duplicate() {
     let handle = recorded(async |_| {
         let store = MemoryStore::new();
         let hanging = service_fn(async |_: Request<VerifiedBody>| {

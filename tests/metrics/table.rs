@@ -1,4 +1,4 @@
-//! The table of all metrics, and what recorders are told of them.
+//! The table of all metrics, and their descriptions.
 
 use std::{fs, path::Path, sync::Mutex};
 
@@ -16,6 +16,8 @@ fn every_metric_is_in_the_table() {
         metrics::ACK,
         metrics::DUPLICATES,
         metrics::CONFLICTS,
+        metrics::DEAD_LETTERS,
+        metrics::LEASES_LOST,
         metrics::INBOX,
         metrics::INBOX_OLDEST,
         metrics::INBOX_COUNTED,
@@ -43,13 +45,13 @@ fn each_metric_is_described_as_the_table_has_it() {
     assert_eq!(described, expected);
 }
 
-/// As its name says.
+/// Returns the unit that the name of a metric ends with.
 fn unit_of(name: &str) -> Option<String> {
     let units = [Unit::Seconds, Unit::Bytes].map(|unit| unit.as_str().to_owned());
     units.into_iter().find(|unit| name.ends_with(unit.as_str()))
 }
 
-/// What each metric is said to be: its name, kind and unit.
+/// A recorder that keeps the name, kind and unit of each description.
 #[derive(Default)]
 struct Described(Mutex<Vec<(String, String, Option<String>)>>);
 

@@ -1,9 +1,9 @@
-//! A server that may forget what it has committed is warned of.
+//! Warnings about servers that may lose what they have committed.
 
 use crate::{client, log::Log, open, servers::postgres::PostgresServer};
 
 #[tokio::test]
-async fn settings_that_forget_are_warned_of() {
+async fn warns_of_settings_that_lose_commits() {
     let Some(server) = PostgresServer::start_own("settings that forget are warned of", &["fsync=on"]) else { return };
     let log = Log::default();
     let _guard = log.listen();

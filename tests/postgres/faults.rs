@@ -1,4 +1,4 @@
-//! Servers that stop, hang and die, and connections that are cut: errors, nothing forgotten, and no restart needed.
+//! Servers that stop, hang and die, and connections that break: calls fail, nothing is forgotten, and no restart is needed.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -13,12 +13,12 @@ use tower_klikit::{
 };
 
 use crate::{
-    LEASE, RETENTION, claim, client, done, ends, handle, open, patient,
+    RETENTION, TERMS, claim, client, done, ends, handle, open, patient,
     proxy::Proxy,
     servers::{free_port, postgres::PostgresServer},
 };
 
-/// Completes deliveries until it is told to stop, whatever happens. Which ones were completed, and how many calls failed.
+/// Completes deliveries until it is told to stop. Returns those that were completed, and how many calls failed.
 fn keep_handling(
     store: &PostgresStore,
     first: u64,
@@ -32,7 +32,7 @@ fn keep_handling(
         while !*stop.borrow() {
             event += 1;
             let claim = claim(event);
-            match store.claim(&claim, LEASE).await {
+            match store.claim(&claim, &TERMS).await {
                 Ok(ClaimOutcome::Claimed) => match store.complete(&claim, RETENTION).await {
                     Ok(true) => {
                         completed.push(event);
@@ -51,7 +51,8 @@ fn keep_handling(
     })
 }
 
-/// Has four tasks handle deliveries, does something to the server meanwhile, and sees that all that was completed still is.
+/// Handles deliveries in four tasks while something happens to the server. Checks that all that was completed is remembered, and returns
+/// how many calls failed.
 async fn handling_through<F: Future<Output = ()>>(store: &PostgresStore, meanwhile: impl FnOnce() -> F) -> u32 {
     let started = Arc::new(Barrier::new(5));
     let (stop, stopped) = watch::channel(false);
@@ -66,7 +67,7 @@ async fn handling_through<F: Future<Output = ()>>(store: &PostgresStore, meanwhi
         let (completed, failed) = ends(task).await.unwrap();
         errors += failed;
         for event in completed {
-            assert_eq!(store.claim(&claim(event), LEASE).await.unwrap(), done(event), "{event} was forgotten");
+            assert_eq!(store.claim(&claim(event), &TERMS).await.unwrap(), done(event), "{event} was forgotten");
         }
     }
     errors
@@ -79,7 +80,7 @@ async fn works_again(store: &PostgresStore) {
             let mut event = [0; 8];
             getrandom::fill(&mut event).unwrap();
             let claim = claim(u64::from_be_bytes(event));
-            if store.claim(&claim, LEASE).await.is_ok_and(|outcome| outcome == ClaimOutcome::Claimed)
+            if store.claim(&claim, &TERMS).await.is_ok_and(|outcome| outcome == ClaimOutcome::Claimed)
                 && store.complete(&claim, RETENTION).await.is_ok_and(|completed| completed)
             {
                 return;
@@ -90,13 +91,13 @@ async fn works_again(store: &PostgresStore) {
     .await;
 }
 
-/// Waits until a delivery can not be handled.
+/// Waits until no delivery can be handled.
 async fn fails(store: &PostgresStore) {
-    ends(async { while store.claim(&claim(u64::MAX), LEASE).await.is_ok() {} }).await;
+    ends(async { while store.claim(&claim(u64::MAX), &TERMS).await.is_ok() {} }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_stopped_and_started_again_forgets_nothing() {
+async fn restarted_server_forgets_nothing() {
     let Some(mut server) = PostgresServer::start_own("a server that is stopped and started again", &[]) else { return };
     let store = open(server.url()).await;
     for _ in 0..3 {
@@ -113,7 +114,7 @@ async fn a_server_that_is_stopped_and_started_again_forgets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_forgets_nothing() {
+async fn killed_server_forgets_nothing() {
     let Some(mut server) = PostgresServer::start_own("a server that is killed", &[]) else { return };
     let store = open(server.url()).await;
     let errors = handling_through(&store, || async {
@@ -127,7 +128,7 @@ async fn a_server_that_is_killed_forgets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_the_server_ends_are_replaced() {
+async fn replaces_connections_that_the_server_ends() {
     let Some(server) = PostgresServer::start_own("connections that the server ends are replaced", &[]) else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -143,9 +144,9 @@ async fn connections_that_the_server_ends_are_replaced() {
     .await;
 }
 
-/// The claim is tried once more, so that a delivery does not pay for an idle connection that was closed.
+/// A call is repeated once, so that a delivery does not pay for an idle connection that was closed.
 #[tokio::test]
-async fn one_cut_costs_no_error() {
+async fn broken_connection_costs_no_error() {
     let Some(server) = PostgresServer::start_own("one cut costs no error", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
@@ -157,7 +158,7 @@ async fn one_cut_costs_no_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_cut_are_replaced() {
+async fn replaces_broken_connections() {
     let Some(server) = PostgresServer::start_own("connections that are cut are replaced", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = open(&proxy.url()).await;
@@ -171,31 +172,31 @@ async fn connections_that_are_cut_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_hangs_gives_errors_and_then_goes_on() {
+async fn hanging_server_gives_errors_until_it_is_back() {
     let Some(server) = PostgresServer::start_own("a server that hangs", &[]) else { return };
     let store = PostgresStore::builder().deadline(Duration::from_millis(200)).connect(server.url()).await.unwrap();
     let calm = open(server.url()).await;
     handle(&calm, 1).await;
     server.halt();
     for _ in 0..3 {
-        let error = ends(store.claim(&claim(2), LEASE)).await.unwrap_err();
+        let error = ends(store.claim(&claim(2), &TERMS)).await.unwrap_err();
         let why = std::error::Error::source(&error).unwrap().to_string();
         assert!(
             why.starts_with("Postgres did not answer within 200ms (") && why.contains(" of 10 connections"),
             "{why}"
         );
         ends(store.complete(&claim(2), RETENTION)).await.unwrap_err();
-        ends(store.renew(&claim(2), LEASE)).await.unwrap_err();
+        ends(store.renew(&[claim(2)], &TERMS)).await.unwrap_err();
         ends(store.release(&claim(2))).await.unwrap_err();
     }
     server.go_on();
     works_again(&store).await;
-    assert_eq!(calm.claim(&claim(1), LEASE).await.unwrap(), done(1));
+    assert_eq!(calm.claim(&claim(1), &TERMS).await.unwrap(), done(1));
 }
 
-/// Every connection is dead and none says so. No more than one error each.
+/// All connections are dead, and none says so.
 #[tokio::test]
-async fn a_network_that_has_gone_silent_costs_an_error_for_each_connection() {
+async fn silent_network_costs_one_error_a_connection() {
     let Some(server) = PostgresServer::start_own("a network that has gone silent", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = PostgresStore::builder()
@@ -208,15 +209,15 @@ async fn a_network_that_has_gone_silent_costs_an_error_for_each_connection() {
     handle(&calm, 1).await;
     works_again(&store).await;
     proxy.be_silent(true);
-    ends(store.claim(&claim(2), LEASE)).await.unwrap_err();
+    ends(store.claim(&claim(2), &TERMS)).await.unwrap_err();
     proxy.be_silent(false);
     works_again(&store).await;
-    assert_eq!(calm.claim(&claim(1), LEASE).await.unwrap(), done(1));
+    assert_eq!(calm.claim(&claim(1), &TERMS).await.unwrap(), done(1));
 }
 
-/// The caller gives up before the store does: the connection must not go back with an answer still to come.
+/// The caller stops waiting before the store does. The connection must not go back to the pool with an answer to come.
 #[tokio::test]
-async fn a_call_that_is_dropped_spoils_no_connection() {
+async fn dropped_call_spoils_no_connection() {
     let Some(server) = PostgresServer::start_own("a call that is dropped spoils no connection", &[]) else { return };
     let store = PostgresStore::builder()
         .max_connections(1)
@@ -226,26 +227,26 @@ async fn a_call_that_is_dropped_spoils_no_connection() {
         .unwrap();
     let mut client = client(server.url()).await;
     let (held, copy) = (claim(1), claim(1));
-    store.claim(&held, LEASE).await.unwrap();
+    store.claim(&held, &TERMS).await.unwrap();
     let transaction = client.transaction().await.unwrap();
     transaction.query("SELECT FROM klikit_deliveries FOR UPDATE", &[]).await.unwrap();
     let waiting = tokio::spawn({
         let store = store.clone();
-        async move { store.claim(&copy, LEASE).await }
+        async move { store.claim(&copy, &TERMS).await }
     });
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     while transaction.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
-    // The lock is still held, so that whatever waits behind the abandoned statement does not come back.
+    // The lock is still held: a call that waited behind the abandoned statement would not come back.
     ends(handle(&store, 2)).await;
     transaction.rollback().await.unwrap();
     assert!(store.complete(&held, RETENTION).await.unwrap());
 }
 
-/// As a server does that has only just started.
+/// A server that has only just started is slow at first.
 #[tokio::test]
-async fn a_first_connection_may_take_longer_than_a_call() {
+async fn first_connection_may_outlast_a_deadline() {
     let Some(server) = PostgresServer::start_own("a first connection may take longer", &[]) else { return };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("postgres://klikit@{}/postgres?sslmode=disable", listener.local_addr().unwrap());
@@ -266,7 +267,7 @@ async fn a_first_connection_may_take_longer_than_a_call() {
 }
 
 #[tokio::test]
-async fn a_store_without_a_server_does_not_open() {
+async fn does_not_open_without_a_server() {
     let port = free_port();
     let url = format!("postgres://klikit@127.0.0.1:{port}/postgres");
     let error = ends(PostgresStore::connect(&url)).await.unwrap_err();

@@ -1,10 +1,12 @@
-//! The Postgres store, on a real server that the tests start.
+//! The Postgres store on a real server, which the tests start.
 #![cfg(all(feature = "postgres", feature = "testing"))]
 
+mod blocking;
 mod claims;
 mod durability;
 mod faults;
 mod inbox;
+mod outages;
 mod proxy;
 mod purging;
 mod tables;
@@ -19,14 +21,16 @@ mod servers;
 use std::{future::Future, time::Duration};
 
 use tower_klikit::{
-    dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger},
+    dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger},
     store::postgres::{PostgresStore, PostgresStoreBuilder},
 };
 
 const LEASE: Duration = Duration::from_secs(25);
+const GRACE: Duration = Duration::from_secs(300);
+const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: GRACE };
 const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 
-/// A claim of this event's own entry. Every call gives another token.
+/// Makes a claim on this event's own entry. Each call makes another token.
 fn claim(event: u64) -> Claim {
     let mut token = [0; 16];
     getrandom::fill(&mut token).expect("the system has randomness");
@@ -47,19 +51,19 @@ fn done(event: u64) -> ClaimOutcome {
     ClaimOutcome::Done { digest: digest(event) }
 }
 
-/// Claims and completes.
+/// Claims an event and completes it.
 async fn handle(store: &PostgresStore, event: u64) {
     let claim = claim(event);
-    assert_eq!(store.claim(&claim, LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(&claim, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(store.complete(&claim, RETENTION).await.unwrap());
 }
 
-/// Not a bound that anything is measured by: what never ends shall fail and not hang.
+/// Fails what never ends, instead of hanging. Nothing is measured by this bound.
 async fn ends<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), work).await.expect("it ends")
 }
 
-/// A store for a test that is about something else than the time that calls may take.
+/// Opens a store for a test that is not about how long calls may take.
 async fn open(url: &str) -> PostgresStore {
     patient().connect(url).await.unwrap()
 }
@@ -68,7 +72,7 @@ fn patient() -> PostgresStoreBuilder {
     PostgresStore::builder().deadline(Duration::from_secs(50))
 }
 
-/// A connection beside the store's, as a user of the database has it.
+/// Connects to the database without the store.
 async fn client(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
     drop(tokio::spawn(connection));

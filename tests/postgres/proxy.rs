@@ -1,5 +1,5 @@
-//! A TCP proxy before the server, which counts round trips, and which can cut connections, swallow what they say, or freeze
-//! them in the middle of a transaction.
+//! A TCP proxy before the server. It counts round trips, and can cut connections, lose what they say, or freeze them in the middle of a
+//! transaction.
 
 use std::{
     io,
@@ -26,6 +26,7 @@ struct Shared {
     round_trips: AtomicU64,
     connections: AtomicU64,
     silent: AtomicBool,
+    loses_everything: AtomicBool,
     freezing: AtomicBool,
     cut: watch::Sender<()>,
 }
@@ -39,6 +40,7 @@ impl Proxy {
             round_trips: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             silent: AtomicBool::new(false),
+            loses_everything: AtomicBool::new(false),
             freezing: AtomicBool::new(false),
             cut: watch::Sender::new(()),
         });
@@ -57,12 +59,12 @@ impl Proxy {
         format!("postgres://klikit@127.0.0.1:{}/postgres?sslmode=disable", self.port)
     }
 
-    /// How often, on all connections, the client has spoken after the server has, or first.
+    /// Returns how often, on all connections, the client has spoken after the server has, or first.
     pub(crate) fn round_trips(&self) -> u64 {
         self.shared.round_trips.load(Ordering::SeqCst)
     }
 
-    /// How many connections there have been.
+    /// Returns how many connections there have been.
     pub(crate) fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
     }
@@ -72,12 +74,17 @@ impl Proxy {
         self.shared.cut.send_replace(());
     }
 
-    /// Swallows what the server answers from now on, as a network does that has lost its way.
+    /// Loses what the server answers from now on, as a network does that is broken in one direction.
     pub(crate) fn be_silent(&self, silent: bool) {
         self.shared.silent.store(silent, Ordering::SeqCst);
     }
 
-    /// Lets the next transactions begin, and nothing of them after that: neither what the client says nor that it has gone.
+    /// Loses what either side says from now on. A connection that has lost something stays dead.
+    pub(crate) fn lose_everything(&self, on: bool) {
+        self.shared.loses_everything.store(on, Ordering::SeqCst);
+    }
+
+    /// Lets the next transactions begin, and loses everything after that: what the client says, and that it has gone.
     pub(crate) fn freeze_transactions(&self) {
         self.shared.freezing.store(true, Ordering::SeqCst);
     }
@@ -88,7 +95,7 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Recei
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut up, mut down) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
-    let mut client_spoke = false;
+    let (mut client_spoke, mut dead) = (false, false);
     loop {
         tokio::select! {
             _ = cut.changed() => return Ok(()),
@@ -99,6 +106,10 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Recei
                         shared.round_trips.fetch_add(1, Ordering::SeqCst);
                     }
                     client_spoke = true;
+                    dead |= shared.loses_everything.load(Ordering::SeqCst);
+                    if dead {
+                        continue;
+                    }
                     if shared.freezing.load(Ordering::SeqCst)
                         && let Some(end) = beginning(&up[..n])
                     {
@@ -114,7 +125,8 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Recei
                 0 => return Ok(()),
                 n => {
                     client_spoke = false;
-                    if !shared.silent.load(Ordering::SeqCst) {
+                    dead |= shared.loses_everything.load(Ordering::SeqCst);
+                    if !dead && !shared.silent.load(Ordering::SeqCst) {
                         client.write_all(&down[..n]).await?;
                     }
                 }
@@ -123,7 +135,7 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Recei
     }
 }
 
-/// Where the message ends that begins a transaction: a letter, its length without that, and the statement.
+/// Returns where the message ends that begins a transaction: a letter, its length without that, and the statement.
 fn beginning(said: &[u8]) -> Option<usize> {
     let text = said.windows(5).position(|bytes| bytes == b"BEGIN")?;
     let length = said[..text].last_chunk::<4>()?;

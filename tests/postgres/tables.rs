@@ -1,4 +1,4 @@
-//! The table creates itself, and its name can be chosen.
+//! The store creates its table, and the table's name can be set.
 
 use futures_util::future::join_all;
 use tower_klikit::{
@@ -6,10 +6,10 @@ use tower_klikit::{
     store::postgres::PostgresStore,
 };
 
-use crate::{LEASE, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
+use crate::{TERMS, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
 
 #[tokio::test]
-async fn the_table_creates_itself_when_eight_nodes_start_at_once() {
+async fn eight_nodes_create_the_table_at_once() {
     let Some(server) = PostgresServer::start("the table creates itself") else { return };
     for round in 0..8 {
         let name = format!("round_{round}");
@@ -21,22 +21,22 @@ async fn the_table_creates_itself_when_eight_nodes_start_at_once() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_there_is_kept() {
+async fn keeps_an_existing_table() {
     let Some(server) = PostgresServer::start("a table that is there is kept") else { return };
     handle(&open(server.url()).await, 1).await;
     let store = open(server.url()).await;
-    assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
+    assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
 }
 
 #[tokio::test]
-async fn tables_of_other_names_and_schemas_are_apart() {
+async fn tables_of_other_names_are_apart() {
     let Some(server) = PostgresServer::start_own("tables of other names and schemas", &[]) else { return };
     let client = client(server.url()).await;
     client.batch_execute("CREATE SCHEMA webhooks").await.unwrap();
     let longest = "x".repeat(48);
     for name in [PostgresStore::TABLE, "order", "webhooks.klikit_deliveries", "webhooks.order", &longest] {
         let store = patient().table(name).connect(server.url()).await.unwrap();
-        assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), ClaimOutcome::Claimed, "{name}");
+        assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), ClaimOutcome::Claimed, "{name}");
     }
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'webhooks') \
                   AND tablename NOT LIKE '%inbox%'";
@@ -44,7 +44,7 @@ async fn tables_of_other_names_and_schemas_are_apart() {
 }
 
 #[tokio::test]
-async fn what_is_no_name_is_refused() {
+async fn rejects_names_that_are_no_identifiers() {
     let Some(server) = PostgresServer::start("what is no name is refused") else { return };
     for name in ["", "a b", "a;DROP TABLE x", "a\"b", "Upper", "a.b.c", "no_such_schema.t", &"x".repeat(49)] {
         let refused = patient().table(name).connect(server.url()).await;
@@ -54,7 +54,7 @@ async fn what_is_no_name_is_refused() {
 }
 
 #[tokio::test]
-async fn a_table_of_another_program_is_refused() {
+async fn rejects_the_table_of_another_program() {
     let Some(server) = PostgresServer::start("a table of another program is refused") else { return };
     let client = client(server.url()).await;
     client.batch_execute("CREATE TABLE klikit_deliveries (key uuid PRIMARY KEY, event uuid, body text)").await.unwrap();
@@ -63,7 +63,7 @@ async fn a_table_of_another_program_is_refused() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_create_nothing_can_use_a_table_that_is_there() {
+async fn needs_no_right_to_create_existing_tables() {
     let Some(server) = PostgresServer::start_own("a user who may create nothing", &[]) else { return };
     handle(&open(server.url()).await, 1).await;
     let client = client(server.url()).await;
@@ -76,13 +76,13 @@ async fn a_user_who_may_create_nothing_can_use_a_table_that_is_there() {
         .unwrap();
     let url = server.url().replace("klikit@", "clerk@");
     let store = open(&url).await;
-    assert_eq!(store.claim(&claim(1), LEASE).await.unwrap(), done(1));
+    assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
     handle(&store, 2).await;
     assert!(patient().table("another").connect(&url).await.is_err());
 }
 
 #[tokio::test]
-async fn what_is_no_url_is_refused_and_not_repeated() {
+async fn invalid_url_is_rejected_and_not_repeated() {
     for url in
         ["", "mysql://u:hunter2@h/d", "postgres://u:hunter2@h/d?sslmode=perhaps", "postgres://u:hunter2@h:port/d"]
     {

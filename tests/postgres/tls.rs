@@ -1,4 +1,4 @@
-//! TLS, to a server whose certificate nobody has signed but itself.
+//! TLS to a server with a self-signed certificate.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -71,7 +71,7 @@ fn trusting(path: &Path) -> ClientConfig {
 }
 
 #[tokio::test]
-async fn a_certificate_that_the_system_does_not_trust_is_refused() {
+async fn rejects_an_untrusted_certificate() {
     let Some(mut server) = PostgresServer::start_own("a certificate that is not trusted is refused", &[]) else {
         return;
     };
@@ -89,7 +89,7 @@ async fn a_certificate_that_the_system_does_not_trust_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_refused_where_it_is_required() {
+async fn rejects_a_server_without_required_tls() {
     let Some(server) = PostgresServer::start_own("a server without TLS is refused", &[]) else { return };
     PostgresStore::connect(&encrypted(&server)).await.unwrap_err();
     for mode in ["prefer", "disable"] {
@@ -99,7 +99,7 @@ async fn a_server_without_tls_is_refused_where_it_is_required() {
 }
 
 #[tokio::test]
-async fn a_pool_of_ones_own_trusts_whom_it_likes() {
+async fn own_pool_decides_whom_to_trust() {
     let Some(mut server) = PostgresServer::start_own("a pool of one's own trusts whom it likes", &[]) else { return };
     let certificate = Certificate::make();
     certificate.install(&mut server);
@@ -112,7 +112,7 @@ async fn a_pool_of_ones_own_trusts_whom_it_likes() {
 
 /// In a process of its own, because what the system trusts is read from its environment.
 #[tokio::test]
-async fn a_certificate_that_the_system_trusts_is_taken() {
+async fn accepts_a_certificate_that_the_system_trusts() {
     let Some(mut server) = PostgresServer::start_own("a certificate that the system trusts is taken", &[]) else {
         return;
     };

@@ -1,4 +1,4 @@
-//! A server that is stopped, killed, cut off, hung, full or demoted: errors, nothing forgotten, and it works again by itself.
+//! A server that is stopped, killed, cut off, hung, full or demoted: calls fail, nothing is forgotten, and the store recovers.
 
 use std::{
     sync::{
@@ -17,10 +17,10 @@ use tower_klikit::{
 use crate::{
     proxy::Proxy,
     servers::redis as servers,
-    support::{LEASE, RETENTION, claim, done, handle, raw, run},
+    support::{RETENTION, TERMS, claim, conflict, done, handle, raw, renew, run},
 };
 
-/// Deliveries handled without end, on two nodes.
+/// Two nodes that handle deliveries until they are told to stop.
 struct Load {
     stop: Arc<AtomicBool>,
     progress: watch::Receiver<Progress>,
@@ -48,8 +48,8 @@ impl Load {
                         break;
                     }
                     let claim = claim(event, event);
-                    // The same token as in the attempt that may or may not have been taken: it is its own.
-                    let outcome = until_ok(&sender, || store.claim(&claim, LEASE)).await;
+                    // The same token as in an attempt that may have taken effect: the entry is its own.
+                    let outcome = until_ok(&sender, || store.claim(&claim, &TERMS)).await;
                     assert_eq!(outcome, ClaimOutcome::Claimed);
                     assert!(until_ok(&sender, || store.complete(&claim, RETENTION)).await);
                     events.push(event);
@@ -61,19 +61,19 @@ impl Load {
         Self { stop, progress, workers }
     }
 
-    /// Waits until that many more are done.
+    /// Waits until `more` deliveries are done.
     async fn handles(&mut self, more: u64) {
         let until = self.progress.borrow().done + more;
         self.progress.wait_for(|progress| progress.done >= until).await.unwrap();
     }
 
-    /// Waits until there is another error.
+    /// Waits for another error.
     async fn fails(&mut self) {
         let until = self.progress.borrow().errors + 1;
         self.progress.wait_for(|progress| progress.errors >= until).await.unwrap();
     }
 
-    /// Everything that was said to be done.
+    /// Stops, and returns the deliveries that are done.
     async fn finish(self) -> Vec<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.workers.join_all().await.concat()
@@ -97,13 +97,13 @@ async fn assert_all_done(url: &str, events: &[u64]) {
     assert!(!events.is_empty());
     let store = RedisStore::connect(url).await.unwrap();
     for &event in events {
-        let outcome = store.claim(&claim(event, u64::MAX), LEASE).await.unwrap();
+        let outcome = store.claim(&claim(event, u64::MAX), &TERMS).await.unwrap();
         assert!(matches!(outcome, ClaimOutcome::Done { .. }), "{outcome:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_and_killed_and_started_again() {
+async fn survives_stops_and_kills() {
     let Some(mut server) = servers::own(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
     let mut load = Load::start(&server.url()).await;
     for kill in [false, true, false, true] {
@@ -121,7 +121,7 @@ async fn stopped_and_killed_and_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_cut() {
+async fn survives_cut_connections() {
     let Some(server) = servers::own(&[]) else { return };
     let mut load = Load::start(&server.url()).await;
     let mut raw = raw(&server.url()).await;
@@ -136,7 +136,7 @@ async fn connections_cut() {
 
 /// A server that closes idle connections costs no delivery.
 #[tokio::test]
-async fn a_connection_that_was_cut_is_opened_again_within_the_call() {
+async fn cut_connection_is_reopened_within_the_call() {
     let Some(server) = servers::own(&[]) else { return };
     let store = RedisStore::connect(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
@@ -148,20 +148,20 @@ async fn a_connection_that_was_cut_is_opened_again_within_the_call() {
 }
 
 #[tokio::test]
-async fn the_first_call_after_an_outage_succeeds() {
+async fn first_call_after_an_outage_succeeds() {
     let Some(mut server) = servers::own(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
     let store = RedisStore::connect(&server.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
     server.kill();
     for _ in 0..10 {
-        store.claim(&claim(1, 2), LEASE).await.unwrap_err();
+        store.claim(&claim(1, 2), &TERMS).await.unwrap_err();
     }
     server.start();
-    assert_eq!(store.claim(&claim(1, 2), LEASE).await.unwrap(), done(1));
+    assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), done(1));
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_an_error_before_the_claim_deadline() {
+async fn hanging_server_fails_before_the_claim_deadline() {
     let Some(server) = servers::own(&[]) else { return };
     let store = RedisStore::connect(&server.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
@@ -171,7 +171,7 @@ async fn a_server_that_hangs_is_an_error_before_the_claim_deadline() {
     let start = Instant::now();
     // The first is on the connection that there is, the others wait for a new one.
     for n in 1..=3 {
-        let error = store.claim(&claim(2, 1), LEASE).await.unwrap_err();
+        let error = store.claim(&claim(2, 1), &TERMS).await.unwrap_err();
         assert!(
             format!("{error:?}").contains("timed out") || format!("{error:?}").contains("did not answer in time"),
             "{error:?}"
@@ -180,26 +180,26 @@ async fn a_server_that_hangs_is_an_error_before_the_claim_deadline() {
     }
     tokio::time::resume();
     server.resume();
-    // The server answers what it was asked meanwhile, to nobody; the token is its own.
+    // The server now carries out what it was asked meanwhile, and nobody hears the answers. The token is its own.
     handle(&store, &claim(2, 1)).await;
-    assert_eq!(store.claim(&claim(1, 2), LEASE).await.unwrap(), done(1));
+    assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), done(1));
 }
 
 #[tokio::test]
-async fn a_connection_that_is_silent_is_replaced() {
+async fn silent_connection_is_replaced() {
     let Some(server) = servers::own(&[]) else { return };
     let proxy = Proxy::start(server.port()).await;
     let store = RedisStore::connect(&proxy.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
     for event in 2..4 {
         proxy.silence();
-        store.claim(&claim(event, 1), LEASE).await.unwrap_err();
+        store.claim(&claim(event, 1), &TERMS).await.unwrap_err();
         handle(&store, &claim(event, 1)).await;
     }
 }
 
 #[tokio::test]
-async fn a_server_that_was_demoted_is_left_for_its_successor() {
+async fn leaves_a_demoted_server_for_its_successor() {
     let Some((old, new)) = servers::own(&[]).zip(servers::own(&[])) else { return };
     let proxy = Proxy::start(old.port()).await;
     let store = RedisStore::connect(&proxy.url()).await.unwrap();
@@ -207,13 +207,13 @@ async fn a_server_that_was_demoted_is_left_for_its_successor() {
     let mut raw = raw(&old.url()).await;
     run::<()>(&mut raw, &format!("REPLICAOF 127.0.0.1 {}", new.port())).await;
     proxy.lead_to(new.port());
-    let error = store.claim(&claim(2, 1), LEASE).await.unwrap_err();
+    let error = store.claim(&claim(2, 1), &TERMS).await.unwrap_err();
     assert!(format!("{error:?}").contains("ReadOnly"), "{error:?}");
     handle(&store, &claim(2, 1)).await;
 }
 
 #[tokio::test]
-async fn a_full_server_refuses_and_forgets_nothing() {
+async fn full_server_rejects_and_forgets_nothing() {
     let Some(server) = servers::own(&[]) else { return };
     let store = RedisStore::connect(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
@@ -221,17 +221,19 @@ async fn a_full_server_refuses_and_forgets_nothing() {
         handle(&store, &claim(event, 1)).await;
     }
     for event in 100..103 {
-        assert_eq!(store.claim(&claim(event, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+        assert_eq!(store.claim(&claim(event, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
+    assert_eq!(store.claim(&conflict(300, 1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     run::<()>(&mut raw, "CONFIG SET maxmemory 1").await;
-    let error = store.claim(&claim(200, 1), LEASE).await.unwrap_err();
+    let error = store.claim(&claim(200, 1), &TERMS).await.unwrap_err();
     assert!(format!("{error:?}").contains("OOM"), "{error:?}");
     store.complete(&claim(100, 1), RETENTION).await.unwrap_err();
     // What takes no memory works.
-    assert!(store.renew(&claim(100, 1), LEASE).await.unwrap());
+    assert!(renew(&store, &claim(100, 1), &TERMS).await);
+    assert!(renew(&store, &conflict(300, 1, 1), &TERMS).await);
     store.release(&claim(101, 1)).await.unwrap();
     for event in 0..100 {
-        assert_eq!(store.claim(&claim(event, 2), LEASE).await.unwrap(), done(event));
+        assert_eq!(store.claim(&claim(event, 2), &TERMS).await.unwrap(), done(event));
     }
 
     run::<()>(&mut raw, "CONFIG SET maxmemory 0").await;

@@ -1,22 +1,22 @@
-//! An operator's "process it again".
+//! Forgetting entries, so that deliveries are processed again.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::aio::MultiplexedConnection;
-use tower_klikit::dedupe::{ClaimOutcome, Ledger};
+use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, Ledger};
 
 use crate::{
     servers::redis as servers,
-    support::{LEASE, RETENTION, claim, conflict, done, handle, name, raw, run, store},
+    support::{LEASE, OVER, RETENTION, TERMS, claim, conflict, done, handle, name, raw, renew, run, store},
 };
 
 #[tokio::test]
-async fn an_event_is_forgotten_with_its_conflicts() {
+async fn forgets_an_event_with_its_conflicts() {
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
     handle(&store, &claim(1, 1)).await;
     handle(&store, &conflict(10, 1, 2)).await;
-    store.claim(&conflict(11, 1, 3), LEASE).await.unwrap();
+    store.claim(&conflict(11, 1, 3), &TERMS).await.unwrap();
     handle(&store, &claim(2, 4)).await;
     handle(&store, &conflict(20, 2, 5)).await;
 
@@ -24,35 +24,34 @@ async fn an_event_is_forgotten_with_its_conflicts() {
     assert_eq!(store.forget(claim(1, 0).event()).await.unwrap(), 0);
     assert!(!store.complete(&conflict(11, 1, 3), RETENTION).await.unwrap());
     for again in [claim(1, 9), conflict(10, 1, 9), conflict(11, 1, 9)] {
-        assert_eq!(store.claim(&again, LEASE).await.unwrap(), ClaimOutcome::Claimed);
+        assert_eq!(store.claim(&again, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
-    assert_eq!(store.claim(&claim(2, 9), LEASE).await.unwrap(), done(2));
-    assert_eq!(store.claim(&conflict(20, 2, 9), LEASE).await.unwrap(), done(20));
+    assert_eq!(store.claim(&claim(2, 9), &TERMS).await.unwrap(), done(2));
+    assert_eq!(store.claim(&conflict(20, 2, 9), &TERMS).await.unwrap(), done(20));
 }
 
 #[tokio::test]
-async fn only_what_is_there_under_the_event_is_counted() {
+async fn counts_only_entries_of_the_event() {
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
-    // Released, run out, and claimed since by another event: the set of event 1 may still name them.
-    store.claim(&conflict(10, 1, 1), LEASE).await.unwrap();
+    // Released, expired, and claimed since by another event: the set of event 1 may still name them.
+    store.claim(&conflict(10, 1, 1), &TERMS).await.unwrap();
     store.release(&conflict(10, 1, 1)).await.unwrap();
-    store.claim(&conflict(11, 1, 1), Duration::from_millis(1)).await.unwrap();
-    while store.claim(&conflict(11, 2, 2), LEASE).await.unwrap() != ClaimOutcome::Claimed {}
+    store.claim(&conflict(11, 1, 1), &OVER).await.unwrap();
+    while store.claim(&conflict(11, 2, 2), &TERMS).await.unwrap() != ClaimOutcome::Claimed {}
     assert!(store.complete(&conflict(11, 2, 2), RETENTION).await.unwrap());
-    // An entry under that key that is another event's.
+    // An entry under the key of event 1 that belongs to another event.
     handle(&store, &conflict(1, 3, 1)).await;
 
     assert_eq!(store.forget(claim(1, 0).event()).await.unwrap(), 0);
-    assert_eq!(store.claim(&conflict(11, 2, 9), LEASE).await.unwrap(), done(11));
-    assert_eq!(store.claim(&conflict(1, 3, 9), LEASE).await.unwrap(), done(1));
+    assert_eq!(store.claim(&conflict(11, 2, 9), &TERMS).await.unwrap(), done(11));
+    assert_eq!(store.claim(&conflict(1, 3, 9), &TERMS).await.unwrap(), done(1));
     assert_eq!(store.forget(claim(2, 0).event()).await.unwrap(), 1);
     assert_eq!(store.forget(claim(3, 0).event()).await.unwrap(), 1);
 }
 
-/// The set must live as long as the longest of its entries.
 #[tokio::test]
-async fn a_conflict_is_found_as_long_as_it_lasts() {
+async fn set_lives_as_long_as_its_longest_conflict() {
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
     let mut raw = raw(&redis.url).await;
@@ -62,25 +61,27 @@ async fn a_conflict_is_found_as_long_as_it_lasts() {
     };
     let half = |time: Duration| i64::try_from(time.as_millis() / 2).unwrap();
 
-    store.claim(&conflict(10, 1, 1), LEASE).await.unwrap();
+    store.claim(&conflict(10, 1, 1), &TERMS).await.unwrap();
     assert!(lasts(&mut raw, &set).await > half(LEASE));
-    assert!(store.renew(&conflict(10, 1, 1), 2 * LEASE).await.unwrap());
+    assert!(renew(&store, &conflict(10, 1, 1), &ClaimTerms { lease: 2 * LEASE, ..TERMS }).await);
     assert!(lasts(&mut raw, &set).await > half(2 * LEASE));
+    assert!(renew(&store, &conflict(10, 1, 1), &ClaimTerms { grace: 4 * LEASE, ..TERMS }).await);
+    assert!(lasts(&mut raw, &set).await > half(4 * LEASE));
     assert!(store.complete(&conflict(10, 1, 1), RETENTION).await.unwrap());
     assert!(lasts(&mut raw, &set).await > half(RETENTION));
-    store.claim(&conflict(11, 1, 1), LEASE).await.unwrap();
+    store.claim(&conflict(11, 1, 1), &TERMS).await.unwrap();
     assert!(lasts(&mut raw, &set).await > half(RETENTION));
 }
 
-/// The server's clock.
+/// Reads the server's clock.
 async fn now(raw: &mut MultiplexedConnection) -> SystemTime {
     let (seconds, micros): (u64, u64) = run(raw, "TIME").await;
     UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
 
 #[tokio::test]
-async fn a_window_of_time_is_forgotten() {
-    // More than one slice.
+async fn forgets_a_window_of_time() {
+    // More than one batch.
     const EACH: u64 = 1500;
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
@@ -89,9 +90,9 @@ async fn a_window_of_time_is_forgotten() {
     for part in 0..3 {
         times.push(now(&mut raw).await);
         for event in part * EACH..(part + 1) * EACH {
-            store.claim(&claim(event, 1), LEASE).await.unwrap();
+            store.claim(&claim(event, 1), &TERMS).await.unwrap();
         }
-        store.claim(&conflict(10_000 + part, 1, 1), LEASE).await.unwrap();
+        store.claim(&conflict(10_000 + part, 1, 1), &TERMS).await.unwrap();
     }
     // The time that counts is that of the claim.
     for event in 0..EACH {
@@ -102,15 +103,15 @@ async fn a_window_of_time_is_forgotten() {
     assert_eq!(store.forget_claimed(UNIX_EPOCH..times[0]).await.unwrap(), 0);
     assert_eq!(store.forget_claimed(times[1]..times[2]).await.unwrap(), EACH + 1);
     assert_eq!(store.forget_claimed(times[1]..times[2]).await.unwrap(), 0);
-    assert_eq!(store.claim(&claim(0, 9), LEASE).await.unwrap(), done(0));
-    assert_eq!(store.claim(&claim(EACH, 9), LEASE).await.unwrap(), ClaimOutcome::Claimed);
-    assert!(matches!(store.claim(&claim(2 * EACH, 9), LEASE).await.unwrap(), ClaimOutcome::InFlight { .. }));
+    assert_eq!(store.claim(&claim(0, 9), &TERMS).await.unwrap(), done(0));
+    assert_eq!(store.claim(&claim(EACH, 9), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    assert!(matches!(store.claim(&claim(2 * EACH, 9), &TERMS).await.unwrap(), ClaimOutcome::InFlight { .. }));
     let end = UNIX_EPOCH + Duration::from_secs(1 << 40);
     assert_eq!(store.forget_claimed(UNIX_EPOCH..end).await.unwrap(), 2 * EACH + 3);
 }
 
 #[tokio::test]
-async fn the_bounds_of_a_window_are_exact() {
+async fn window_bounds_are_exact() {
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
     let mut raw = raw(&redis.url).await;
@@ -123,9 +124,9 @@ async fn the_bounds_of_a_window_are_exact() {
     assert_eq!(store.forget_claimed(at..at + micro).await.unwrap(), 1);
 }
 
-/// Prefixes of which one begins another, and that would match others as patterns.
+/// One prefix begins another, and some would match others as patterns.
 #[tokio::test]
-async fn ledgers_with_other_prefixes_are_left_alone() {
+async fn other_prefixes_are_left_alone() {
     let Some(redis) = servers::any() else { return };
     let base = store(&redis).await;
     let prefix = |end: &str| format!("{}{end}", redis.prefix);
@@ -137,12 +138,42 @@ async fn ledgers_with_other_prefixes_are_left_alone() {
     let always = UNIX_EPOCH..UNIX_EPOCH + Duration::from_secs(1 << 40);
     for (n, store) in stores.iter().enumerate() {
         for other in &stores[n..] {
-            assert_eq!(other.claim(&claim(1, 2), LEASE).await.unwrap(), done(1));
+            assert_eq!(other.claim(&claim(1, 2), &TERMS).await.unwrap(), done(1));
         }
         if n % 2 == 0 {
             assert_eq!(store.forget_claimed(always.clone()).await.unwrap(), 2);
         } else {
             assert_eq!(store.forget(claim(1, 1).event()).await.unwrap(), 2);
         }
+    }
+}
+
+/// The handler of a forgotten delivery may still be running, and may succeed.
+#[tokio::test]
+async fn forgotten_claim_stays_forgotten() {
+    let Some(redis) = servers::any() else { return };
+    let store = store(&redis).await;
+    let mut raw = raw(&redis.url).await;
+    let expires = ClaimTerms { lease: Duration::from_millis(1), grace: LEASE };
+    let always = UNIX_EPOCH..UNIX_EPOCH + Duration::from_secs(1 << 40);
+    for (event, terms) in [(1, TERMS), (2, expires), (3, expires)] {
+        let (first, second) = (claim(event, 1), claim(event, 2));
+        assert_eq!(store.claim(&first, &terms).await.unwrap(), ClaimOutcome::Claimed);
+        if terms == expires {
+            let grace = i64::try_from(terms.grace.as_millis()).unwrap();
+            let key = name(&redis.prefix, event);
+            while redis::cmd("PTTL").arg(&key).query_async::<i64>(&mut raw).await.unwrap() > grace {}
+        }
+        // An expired claim counts during its grace.
+        let forgotten = match event {
+            3 => store.forget_claimed(always.clone()).await.unwrap(),
+            _ => store.forget(first.event()).await.unwrap(),
+        };
+        assert_eq!(forgotten, 1, "{event}");
+        assert!(!store.complete(&first, RETENTION).await.unwrap());
+        assert!(!renew(&store, &first, &TERMS).await);
+        assert_eq!(store.claim(&second, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+        assert!(!store.complete(&first, RETENTION).await.unwrap());
+        store.release(&second).await.unwrap();
     }
 }

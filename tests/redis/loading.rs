@@ -1,4 +1,4 @@
-//! A server that reads its data from the disk for longer than anyone waits.
+//! A server that takes minutes to load its data.
 
 use tower_klikit::{
     dedupe::Ledger,
@@ -7,7 +7,7 @@ use tower_klikit::{
 
 use crate::{
     servers::redis as servers,
-    support::{self, LEASE, claim, done, handle, run},
+    support::{self, TERMS, claim, done, handle, run},
 };
 
 #[tokio::test]
@@ -23,21 +23,21 @@ async fn loading_is_an_error_until_it_is_over() {
     run::<()>(&mut raw, "SAVE").await;
     server.stop();
 
-    // It would take some minutes, with an ear for clients in between: each kilobyte has some 46 keys, of 2 ms each.
+    // Loading would take minutes, and serve clients now and then: each kilobyte has some 46 keys, of 2 ms each.
     server.add_args(&["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"]);
     server.start_until("Loading RDB");
     let error = RedisStore::connect(&server.url()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Loading);
     assert!(error.is_retryable());
-    let error = store.claim(&claim(1, 2), LEASE).await.unwrap_err();
+    let error = store.claim(&claim(1, 2), &TERMS).await.unwrap_err();
     assert!(format!("{error:?}").contains("Loading"), "{error:?}");
-    store.claim(&claim(200, 2), LEASE).await.unwrap_err();
+    store.claim(&claim(200, 2), &TERMS).await.unwrap_err();
 
     let mut raw = support::raw(&server.url()).await;
     run::<()>(&mut raw, "CONFIG SET key-load-delay 0").await;
     server.wait_for("Ready to accept connections");
     for event in 0..100 {
-        assert_eq!(store.claim(&claim(event, 2), LEASE).await.unwrap(), done(event));
+        assert_eq!(store.claim(&claim(event, 2), &TERMS).await.unwrap(), done(event));
     }
     RedisStore::connect(&server.url()).await.unwrap();
 }

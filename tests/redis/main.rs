@@ -4,6 +4,7 @@
 mod claims;
 mod faults;
 mod forgetting;
+mod layer;
 mod loading;
 mod proxy;
 mod startup;

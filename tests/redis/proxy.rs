@@ -1,4 +1,4 @@
-//! A name that leads to one server now and to another later, as those of managed servers do.
+//! A proxy in front of a server, which can lead to another server later, or keep silent.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,25 +11,31 @@ use tokio::{
 pub(crate) struct Proxy {
     port: u16,
     upstream: Arc<Mutex<u16>>,
-    /// Counts what is to be silent from now on: connections that are older than this.
+    /// Counts the silences. A connection that is older than the last one is never answered.
     silenced: watch::Sender<u64>,
+    /// Whether new connections are answered.
+    is_open: watch::Sender<bool>,
 }
 
 impl Proxy {
-    /// Leads to this port. Ends with the runtime.
+    /// Starts a proxy to this port. It ends with the runtime.
     pub(crate) async fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let upstream = Arc::new(Mutex::new(upstream));
         let (silenced, silence) = watch::channel(0);
+        let (is_open, opened) = watch::channel(true);
         let target = upstream.clone();
         tokio::spawn(async move {
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
-                let port = *target.lock().unwrap();
-                let mut silence = silence.clone();
+                let (target, mut silence, mut opened) = (target.clone(), silence.clone(), opened.clone());
                 let age = *silence.borrow_and_update();
                 tokio::spawn(async move {
+                    if opened.wait_for(|is_open| *is_open).await.is_err() {
+                        return;
+                    }
+                    let port = *target.lock().unwrap();
                     let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                     let silenced = async { silence.wait_for(|now| *now > age).await.is_ok() };
                     tokio::select! {
@@ -41,20 +47,31 @@ impl Proxy {
                 });
             }
         });
-        Self { port, upstream, silenced }
+        Self { port, upstream, silenced, is_open }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// New connections lead there; those that are open stay.
+    /// Leads new connections to this port. Open ones stay.
     pub(crate) fn lead_to(&self, port: u16) {
         *self.upstream.lock().unwrap() = port;
     }
 
-    /// Nothing passes any more on connections that are open. New ones work.
+    /// Silences the open connections. New ones work.
     pub(crate) fn silence(&self) {
         self.silenced.send_modify(|age| *age += 1);
+    }
+
+    /// Silences the open connections, and all new ones until [`open`](Self::open).
+    pub(crate) fn close(&self) {
+        self.is_open.send_replace(false);
+        self.silence();
+    }
+
+    /// Answers new connections again.
+    pub(crate) fn open(&self) {
+        self.is_open.send_replace(true);
     }
 }

@@ -1,4 +1,4 @@
-//! What is checked on connecting.
+//! The checks on connecting.
 
 use std::error::Error;
 
@@ -10,12 +10,12 @@ use crate::{
     support::{claim, handle, raw, run},
 };
 
-async fn refusal(url: &str) -> RedisConnectError {
+async fn rejection(url: &str) -> RedisConnectError {
     RedisStore::connect(url).await.unwrap_err()
 }
 
 #[tokio::test]
-async fn every_policy_that_evicts_is_refused() {
+async fn rejects_every_policy_that_evicts() {
     let Some(server) = servers::own(&[]) else { return };
     let mut raw = raw(&server.url()).await;
     for maxmemory in ["0", "100mb"] {
@@ -23,7 +23,7 @@ async fn every_policy_that_evicts_is_refused() {
         let of_ours = ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"];
         for policy in of_ours.iter().chain(&["allkeys-lru", "allkeys-lfu", "allkeys-random"]) {
             run::<()>(&mut raw, &format!("CONFIG SET maxmemory-policy {policy}")).await;
-            let error = refusal(&server.url()).await;
+            let error = rejection(&server.url()).await;
             assert_eq!(error.kind(), Kind::Evicts);
             assert!(!error.is_retryable());
             assert!(error.to_string().contains("noeviction") && error.to_string().contains(policy), "{error}");
@@ -34,40 +34,40 @@ async fn every_policy_that_evicts_is_refused() {
 }
 
 #[tokio::test]
-async fn a_replica_is_refused() {
+async fn rejects_a_replica() {
     let Some(primary) = servers::own(&[]) else { return };
     let port = primary.port().to_string();
     for read_only in ["yes", "no"] {
         let arguments = ["--replicaof", "127.0.0.1", &port, "--replica-read-only", read_only];
         let Some(replica) = servers::own(&arguments) else { return };
-        assert_eq!(refusal(&replica.url()).await.kind(), Kind::Replica);
+        assert_eq!(rejection(&replica.url()).await.kind(), Kind::Replica);
     }
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_is_refused() {
+async fn rejects_a_node_of_a_cluster() {
     let Some(server) = servers::own(&["--cluster-enabled", "yes"]) else { return };
-    assert_eq!(refusal(&server.url()).await.kind(), Kind::Cluster);
+    assert_eq!(rejection(&server.url()).await.kind(), Kind::Cluster);
 }
 
 #[tokio::test]
-async fn who_may_not_is_refused() {
+async fn rejects_wrong_passwords_and_missing_permissions() {
     let Some(server) = servers::own(&["--requirepass", "secret"]) else { return };
     let with = |user: &str| server.url().replace("redis://", &format!("redis://{user}@"));
     RedisStore::connect(&with(":secret")).await.unwrap();
-    assert_eq!(refusal(&server.url()).await.kind(), Kind::Denied);
-    let error = refusal(&with(":guessed")).await;
+    assert_eq!(rejection(&server.url()).await.kind(), Kind::Denied);
+    let error = rejection(&with(":guessed")).await;
     assert_eq!(error.kind(), Kind::Denied);
     assert!(!error.is_retryable());
 
     let mut raw = raw(&with(":secret")).await;
     run::<()>(&mut raw, "ACL SETUSER reader on >r ~* +@read +info").await;
-    assert_eq!(refusal(&with("reader:r")).await.kind(), Kind::Denied);
+    assert_eq!(rejection(&with("reader:r")).await.kind(), Kind::Denied);
 }
 
 /// Managed servers deny CONFIG, and may deny INFO too.
 #[tokio::test]
-async fn settings_that_cannot_be_read_are_warned_of() {
+async fn unreadable_settings_are_a_warning() {
     let Some(server) = servers::own(&["--appendonly", "yes"]) else { return };
     let mut raw = raw(&server.url()).await;
     let with = |user: &str| server.url().replace("redis://", &format!("redis://{user}@"));
@@ -86,12 +86,12 @@ async fn settings_that_cannot_be_read_are_warned_of() {
     handle(&store, &claim(2, 1)).await;
 
     run::<()>(&mut raw, "CONFIG SET maxmemory-policy allkeys-lru").await;
-    assert_eq!(refusal(&with("no-config:p")).await.kind(), Kind::Evicts);
-    assert_eq!(refusal(&with("no-info:p")).await.kind(), Kind::Evicts);
+    assert_eq!(rejection(&with("no-config:p")).await.kind(), Kind::Evicts);
+    assert_eq!(rejection(&with("no-info:p")).await.kind(), Kind::Evicts);
 }
 
 #[tokio::test]
-async fn a_server_without_an_append_only_file_is_warned_of() {
+async fn missing_append_only_file_is_a_warning() {
     let Some(server) = servers::own(&[]) else { return };
     let log = Log::default();
     let _guard = log.listen();
@@ -104,24 +104,24 @@ async fn a_server_without_an_append_only_file_is_warned_of() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_told_from_what_is_no_url() {
-    let error = refusal(&format!("redis://127.0.0.1:{}/", free_port())).await;
+async fn tells_unreachable_servers_from_invalid_urls() {
+    let error = rejection(&format!("redis://127.0.0.1:{}/", free_port())).await;
     assert_eq!(error.kind(), Kind::Unreachable);
     assert!(error.is_retryable());
     assert!(error.source().is_some());
 
     for url in ["", "127.0.0.1", "http://127.0.0.1/", "redis://"] {
-        let error = refusal(url).await;
+        let error = rejection(url).await;
         assert_eq!(error.kind(), Kind::Url, "{url}");
         assert!(!error.is_retryable());
     }
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_unreachable() {
+async fn hanging_server_is_unreachable() {
     let Some(server) = servers::own(&[]) else { return };
     server.pause();
-    assert_eq!(refusal(&server.url()).await.kind(), Kind::Unreachable);
+    assert_eq!(rejection(&server.url()).await.kind(), Kind::Unreachable);
     server.resume();
     RedisStore::connect(&server.url()).await.unwrap();
 }
@@ -133,6 +133,6 @@ async fn passwords_are_not_shown() {
     let store = RedisStore::connect(&url).await.unwrap();
     assert!(!format!("{store:?}").contains("hunter2"));
     drop(server);
-    let error = refusal(&url).await;
+    let error = rejection(&url).await;
     assert!(!format!("{error} {error:?} {:?}", error.source()).contains("hunter2"));
 }

@@ -1,4 +1,4 @@
-//! `rediss://`.
+//! Connections with TLS.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::{
     support::{claim, handle},
 };
 
-/// A server with a certificate for this name that it signed itself, and the certificate.
+/// Starts a server with a self-signed certificate for this name. Returns the certificate too.
 fn server(name: &str) -> Option<(RedisServer, String)> {
     let mut server = servers::prepare(&[])?;
     let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -21,14 +21,14 @@ fn server(name: &str) -> Option<(RedisServer, String)> {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_trusted() {
+async fn accepts_a_trusted_certificate() {
     let Some((server, certificate)) = server("127.0.0.1") else { return };
     let store = RedisStore::connect_with_root_certificates(&server.url(), &certificate).await.unwrap();
     handle(&store, &claim(1, 1)).await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_is_refused() {
+async fn rejects_an_untrusted_certificate() {
     let Some((server, _)) = server("127.0.0.1") else { return };
     let error = RedisStore::connect(&server.url()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
@@ -39,7 +39,7 @@ async fn a_certificate_that_is_not_trusted_is_refused() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_is_refused() {
+async fn rejects_a_certificate_for_another_name() {
     let Some((server, certificate)) = server("redis.example") else { return };
     for url in [server.url(), format!("{}#insecure", server.url())] {
         RedisStore::connect_with_root_certificates(&url, &certificate).await.unwrap_err();

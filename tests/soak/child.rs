@@ -1,9 +1,12 @@
-//! What a child does: it accepts what it is sent, and handles what is stored, until it is killed.
+//! A child, which accepts what it is sent, and handles what is stored, until it is killed.
 //!
-//! A line of its input is the id of an event, whose delivery it then receives and answers, or `?`, which asks how many are left.
-//! It answers in lines that begin with `> `. It ends when its input does, which is when its parent is gone.
+//! A line of its input is the id of an event, whose delivery the child then receives and answers, or `?`, which asks how many are left.
+//! The child answers in lines that begin with `> `. It ends when its input does, which is when its parent is gone.
 
-use std::{convert::Infallible, env, future::pending, io::Write, path::PathBuf, process, thread, time::Duration};
+use std::{
+    convert::Infallible, env, fs::OpenOptions, future::pending, io::Write, path::PathBuf, process, sync::Mutex, thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,7 +20,7 @@ use tokio::{
 use tower::{Layer, ServiceExt, service_fn};
 use tower_klikit::{
     EventId, KlikitVerify, KlikitVerifyLayer, VerifiedBody,
-    inbox::{Acceptor, Attempt, Inbox, InboxStore, OrderBy, Worker},
+    inbox::{Acceptor, Attempt, Inbox, InboxAdmin, InboxStore, OrderBy, Worker},
     store::{
         PostgresStore, SqliteStore,
         sqlite::{SqliteError, SqliteOptions},
@@ -31,14 +34,16 @@ use crate::{
     recorder::Recorded,
 };
 
-/// Set for a child, to its [`Orders`].
+/// The environment variable that holds the [`Orders`] of a child.
 const CHILD: &str = "KLIKIT_SOAK_CHILD";
 
-/// What a child is to do.
+/// The task of a child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Orders {
     pub(crate) store: Place,
     pub(crate) journal: PathBuf,
+    /// The file to which children log errors.
+    pub(crate) log: PathBuf,
     /// Whether deliveries of a branch are kept in order.
     pub(crate) by_branch: bool,
     pub(crate) work: Work,
@@ -46,11 +51,11 @@ pub(crate) struct Orders {
     pub(crate) lease: Duration,
 }
 
-/// Where the inbox is.
+/// The store of the inbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Place {
     Sqlite(PathBuf),
-    /// Without waiting for the disk.
+    /// SQLite that does not wait for the disk.
     CarelessSqlite(PathBuf),
     Postgres(String),
 }
@@ -66,7 +71,7 @@ pub(crate) enum Work {
 }
 
 impl Orders {
-    /// This program, as the child that does this.
+    /// Returns the command that runs this program as the child.
     pub(crate) fn command(&self) -> process::Command {
         let mut command = process::Command::new(env::current_exe().expect("this program has a path"));
         let orders = serde_json::to_string(self).expect("paths are text");
@@ -84,7 +89,7 @@ impl Place {
         }
     }
 
-    /// The inbox, without a journal.
+    /// Opens the inbox, without a journal.
     pub(crate) async fn inbox(&self) -> Inbox {
         match self {
             Self::Postgres(url) => Inbox::new(PostgresStore::connect(url).await.expect("Postgres is there")),
@@ -98,6 +103,9 @@ impl Place {
 fn as_a_child() {
     let Ok(orders) = env::var(CHILD) else { return };
     let orders: Orders = serde_json::from_str(&orders).expect("orders");
+    let log = OpenOptions::new().create(true).append(true).open(&orders.log).expect("the log opens");
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::ERROR);
+    subscriber.with_writer(Mutex::new(log)).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
         match &orders.store {
@@ -111,7 +119,7 @@ fn as_a_child() {
     });
 }
 
-async fn run(store: impl InboxStore, orders: &Orders) {
+async fn run(store: impl InboxStore + InboxAdmin, orders: &Orders) {
     let journal = Journal::open(&orders.journal);
     let order_by = if orders.by_branch { OrderBy::branch() } else { OrderBy::nothing() };
     let inbox = Inbox::new(Recorded::new(store, journal.clone())).order_by(order_by);
@@ -195,9 +203,9 @@ fn input() -> mpsc::UnboundedReceiver<String> {
     receiver
 }
 
-/// A line in one write, so that it is there whole or not at all.
+/// Prints a line in one write, so that all of it is there or nothing.
 fn say(mut line: String) {
     line.push('\n');
-    // A parent that is gone hears nothing.
+    // The parent may be gone.
     let _ = std::io::stdout().lock().write_all(line.as_bytes());
 }

@@ -1,13 +1,13 @@
-//! Who sends the deliveries, as klikit does: each again until it is answered with 200.
+//! A client that sends deliveries as klikit does: each again until it is answered with 200.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-/// What was sent, and what became of it.
+/// The deliveries that were sent, and their answers.
 pub(crate) struct Client {
-    /// The event of each delivery, by its number.
+    /// Returns the event of a delivery by its number.
     events: Box<dyn Fn(u64) -> String>,
     made: u64,
-    /// What has no answer yet, and the process that it was sent to.
+    /// The deliveries without an answer, and the process that each was sent to.
     open: HashMap<String, u32>,
     again: VecDeque<String>,
     pub(crate) acknowledged: BTreeSet<String>,
@@ -28,18 +28,18 @@ impl Client {
         }
     }
 
-    /// Sends some of those again that were answered with 200, as when the answer does not arrive.
+    /// Repeats some deliveries that were answered with 200, as if the answer had been lost.
     pub(crate) fn repeat_some(&mut self) {
         let step = self.acknowledged.len() / 32 + 1;
         self.again.extend(self.acknowledged.iter().step_by(step).cloned());
     }
 
-    /// How many wait for an answer of this process.
+    /// Returns how many deliveries wait for an answer of this process.
     pub(crate) fn open_at(&self, process: u32) -> usize {
         self.open.values().filter(|other| **other == process).count()
     }
 
-    /// What to send to this process next: first what is to be sent again.
+    /// Returns the next delivery for this process: first one that must be sent again.
     pub(crate) fn next(&mut self, process: u32) -> String {
         let event = self.again().unwrap_or_else(|| {
             self.made += 1;
@@ -49,7 +49,7 @@ impl Client {
         event
     }
 
-    /// The same, without anything new.
+    /// Returns a delivery for this process that must be sent again.
     pub(crate) fn next_again(&mut self, process: u32) -> Option<String> {
         let event = self.again()?;
         self.open.insert(event.clone(), process);
@@ -57,7 +57,7 @@ impl Client {
     }
 
     fn again(&mut self) -> Option<String> {
-        // Never twice at once, or it would not be known which was answered.
+        // Never twice at a time, because it would not be known which one was answered.
         let at = self.again.iter().position(|event| !self.open.contains_key(event))?;
         self.again.remove(at)
     }
@@ -76,7 +76,7 @@ impl Client {
         }
     }
 
-    /// The process has died: what it has not answered is sent again.
+    /// Notes that a process has died. The deliveries that it has not answered are sent again.
     pub(crate) fn lost(&mut self, process: u32) {
         let lost: Vec<_> = self.open.extract_if(|_, other| *other == process).map(|(event, _)| event).collect();
         self.unanswered += lost.len();

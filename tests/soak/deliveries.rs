@@ -1,29 +1,29 @@
-//! What the tests send: all of a delivery follows from its event's id, so that a child can tell whether it got what was sent.
+//! The deliveries. Everything in one follows from its event's id, so that a child can check what it got.
 
 use tower_klikit::testing::SignedDelivery;
 
 pub(crate) const SECRET: &str = "klikit-soak-secret";
 
-/// How many branches there are.
+/// The number of branches.
 pub(crate) const BRANCHES: u64 = 8;
 
-/// What the handler makes of a delivery.
+/// How the handler treats a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Handles it.
     Plain,
     /// Answers its first attempt with 500.
     Flaky,
-    /// Hangs, in a child that is told to.
+    /// Hangs, in a child that is told to let slow deliveries hang.
     Slow,
-    /// Takes the process with it.
+    /// Kills the process.
     Poison,
 }
 
 const NAMES: [(Kind, &str); 4] =
     [(Kind::Plain, "plain"), (Kind::Flaky, "flaky"), (Kind::Slow, "slow"), (Kind::Poison, "poison")];
 
-/// The id of an event.
+/// Returns the id of an event.
 pub(crate) fn event(kind: Kind, number: u64) -> String {
     let (_, name) = NAMES.into_iter().find(|(other, _)| *other == kind).expect("every kind has a name");
     format!("{name}-{number}")

@@ -1,4 +1,4 @@
-//! SIGTERM under load: what a worker could not end it gives back, and no attempt is lost by it.
+//! SIGTERM under load: a worker releases what it cannot finish, and no attempt is lost by it.
 
 use std::collections::HashMap;
 
@@ -29,7 +29,7 @@ fn client() -> Client {
 
 fn drain_in_a_loop(name: &str, mut soak: Soak) {
     let (mut left, mut from) = (0, 1);
-    // None is to run out: nobody dies here.
+    // No lease is to expire, since no process dies here.
     soak.orders.lease = FOR_EVER;
     for round in 0..rounds() {
         soak.orders.work = Work::AllButSlow;
@@ -50,25 +50,25 @@ fn drain_in_a_loop(name: &str, mut soak: Soak) {
     let report = Report::of(&soak, &journal);
     report.assert_right(name);
     report.assert_nothing_lost();
-    let given_back = journal.iter().filter(|record| record.what == What::GivenBack).count();
-    println!("{name}: {left} were left by {} drains, {given_back} of them given back", rounds());
-    assert_eq!((report.leased_again, report.handled_again, report.run_out), (0, 0, 0), "no lease was left to run out");
-    assert!(left > 0 && given_back > 0, "there was nothing to drain");
+    let released = journal.iter().filter(|record| record.what == What::Released).count();
+    println!("{name}: {left} were left by {} drains, {released} of them released", rounds());
+    assert_eq!((report.leased_again, report.handled_again, report.expired), (0, 0, 0), "no lease was left to expire");
+    assert!(left > 0 && released > 0, "there was nothing to drain");
 }
 
-/// Nothing is leased, and what is left, all of it with ids of `from` or more, has only the attempts that have failed. How many
-/// there are.
+/// Checks that nothing is leased, and that deliveries that are left, whose ids are `from` or more, have only the attempts that failed.
+/// Returns how many are left.
 #[tokio::main(flavor = "current_thread")]
 async fn check_what_is_left(store: &Place, journal: &[Record], from: i64) -> u64 {
     let inbox: Inbox = store.inbox().await;
     let counts = inbox.counts().await.expect("counts");
     assert_eq!((counts.leased, counts.dead), (0, 0), "{counts:?}");
     let mut failed: HashMap<i64, u32> = HashMap::new();
-    for record in journal.iter().filter(|record| record.what == What::Postponed) {
+    for record in journal.iter().filter(|record| record.what == What::Rescheduled) {
         *failed.entry(record.id).or_default() += 1;
     }
     let mut seen = 0;
-    // Ids grow, and few are left out.
+    // Ids grow, with few gaps.
     for id in from..from + 1_000_000 {
         if seen == counts.ready {
             return seen;

@@ -1,8 +1,7 @@
-//! What children have seen, one line each, in a file that no store knows of.
+//! The journal: a file to which children append a line for everything that happens to a delivery.
 //!
-//! A line is one write at the end of the file, and lies within a page of it: of what goes beyond a page, a process that is killed
-//! may write the half. It outlives the process that wrote it, and lies behind all lines that were written
-//! before it began to be, by whichever process.
+//! A line is one write at the end of the file, and lies within a page: a process that is killed may write half of what crosses a page.
+//! A line outlives the process that wrote it, and lies behind all lines that any process had written before.
 
 use std::{
     fmt,
@@ -15,29 +14,29 @@ use std::{
 
 use tower_klikit::inbox::Lease;
 
-/// Of a line: a part of a page.
+/// The length of a line, which divides that of a page.
 const LENGTH: usize = 128;
 
-/// What was seen.
+/// An event in the life of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
-    /// The store has leased it.
+    /// The store has leased the delivery.
     Leased,
-    /// The store has extended its lease.
+    /// The store has extended the lease.
     Extended,
     /// The handler was called.
     Begun,
-    /// The handler has done what it does, and is about to answer 200.
+    /// The handler has done its work, and is about to answer 200.
     Handled,
-    /// The store is about to be told to make it ready again, after a pause or at once. It may do so and not be heard.
+    /// The store is about to be told to reschedule or release the delivery. It may do so although its answer is never heard.
     Releasing,
-    /// The store has postponed it.
-    Postponed,
-    /// The store has taken it back, and the attempt with it.
-    GivenBack,
-    /// The store has finished it.
+    /// The store has rescheduled the delivery.
+    Rescheduled,
+    /// The store has released the delivery, so that the attempt does not count.
+    Released,
+    /// The store has recorded that the delivery is done.
     Finished,
-    /// The process has died, and nothing of its comes after this.
+    /// The process has died, and writes nothing after this.
     Died,
 }
 
@@ -47,8 +46,8 @@ const ALL: [What; 9] = [
     What::Begun,
     What::Handled,
     What::Releasing,
-    What::Postponed,
-    What::GivenBack,
+    What::Rescheduled,
+    What::Released,
     What::Finished,
     What::Died,
 ];
@@ -68,7 +67,7 @@ pub(crate) struct Record {
     pub(crate) told: Duration,
 }
 
-/// The file, open at its end.
+/// The file, open for appending.
 #[derive(Debug, Clone)]
 pub(crate) struct Journal(Arc<File>);
 
@@ -77,7 +76,7 @@ impl Journal {
         Self(Arc::new(OpenOptions::new().create(true).append(true).open(path).expect("the journal opens")))
     }
 
-    /// Writes down what is seen now, of what was asked for at that time.
+    /// Adds a line about something that was asked for at that time and has happened now.
     pub(crate) fn write(&self, what: What, event: &str, lease: &Lease, asked: Duration) {
         let record = Record {
             what,
@@ -109,7 +108,7 @@ pub(crate) fn read(path: &Path) -> Vec<Record> {
     fs::read_to_string(path).expect("the journal").lines().map(Record::parse).collect()
 }
 
-/// By the clock that all processes share.
+/// Returns the time by the clock that all processes share.
 pub(crate) fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970")
 }

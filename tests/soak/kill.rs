@@ -1,4 +1,4 @@
-//! `kill -9`, again and again, under load: what was acknowledged is handled, and finished once.
+//! `kill -9` in a loop, under load: each acknowledged delivery is handled, and finished once.
 
 use std::{thread, time::Duration};
 
@@ -21,7 +21,7 @@ fn client() -> Client {
 fn kill_in_a_loop(name: &str, mut soak: Soak) {
     for round in 0..rounds() {
         if round % 5 == 4 {
-            // While it starts, too.
+            // Also while the process starts.
             soak.start_as(soak.orders.command());
             thread::sleep(Duration::from_millis(random(40)));
         } else {
@@ -33,7 +33,7 @@ fn kill_in_a_loop(name: &str, mut soak: Soak) {
     }
     soak.start();
     soak.settle();
-    // With nothing older that waits, what the dead had leased is next in line, and may not be taken too early.
+    // With nothing older in the backlog, the deliveries of the dead process are next, and must not be leased too early.
     soak.window = 4;
     for _ in 0..5 {
         soak.client.repeat_some();

@@ -1,12 +1,10 @@
-//! What is acknowledged survives: processes that are killed, machines that lose power, workers that die of a delivery, and
-//! restarts, all under load.
+//! Acknowledged deliveries survive killed processes, power cuts, deliveries that kill their worker, and restarts, all under load.
 //!
-//! The tests are klikit. They have children, this same program with `KLIKIT_SOAK_CHILD` set, that accept deliveries and handle
-//! them, and write down in a journal what their stores told them and what their handlers did. Nothing is judged by how long it
-//! took; but nothing may take for ever.
+//! The tests play klikit. Their children, this same program with `KLIKIT_SOAK_CHILD` set, accept and handle deliveries, and write to a
+//! journal what their stores answered and what their handlers did. Nothing is judged by how long it took, but nothing may hang.
 //!
-//! `KLIKIT_SOAK_ROUNDS` is how often a child is killed in each test: 10 unless set.
-#![cfg(all(feature = "sqlite", feature = "postgres", feature = "testing", unix))]
+//! `KLIKIT_SOAK_ROUNDS` sets how often each test kills a child. Default: 10.
+#![cfg(all(feature = "sqlite", feature = "postgres", feature = "testing", feature = "tracing", unix))]
 
 mod child;
 mod client;
@@ -37,12 +35,12 @@ fn rounds() -> usize {
     env::var("KLIKIT_SOAK_ROUNDS").map_or(10, |text| text.parse().expect("KLIKIT_SOAK_ROUNDS is a number"))
 }
 
-/// A number below `end`, each as likely as the next.
+/// Returns a random number below `end`.
 fn random(end: u64) -> u64 {
     getrandom::u64().expect("the system has randomness") % end
 }
 
-/// How long to go on before the next kill.
+/// Returns a random time to go on before the next kill.
 fn a_while() -> Duration {
     Duration::from_millis(20 + random(281))
 }

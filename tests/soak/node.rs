@@ -1,4 +1,4 @@
-//! A child, as its parent has it.
+//! A child process, seen from its parent.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -10,7 +10,7 @@ use std::{
 
 use crate::FOR_EVER;
 
-/// What a child says, and which.
+/// A line that a child has printed.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) process: u32,
@@ -20,18 +20,18 @@ pub(crate) struct Said {
 #[derive(Debug)]
 pub(crate) enum Line {
     Ready,
-    /// It has answered the delivery of an event with a status.
+    /// The child has answered the delivery of an event with a status.
     Answered {
         status: u16,
         event: String,
     },
-    /// So many are still to be handled.
+    /// So many deliveries have yet to be handled.
     Left(u64),
-    /// It has ended.
+    /// The child has ended.
     Ended,
 }
 
-/// It goes with its parent: killed when this is dropped, and by the end of its input when its parent is killed.
+/// A child. It is killed when this is dropped, and ends with its input when its parent is killed.
 #[derive(Debug)]
 pub(crate) struct Node {
     child: Child,
@@ -57,18 +57,18 @@ impl Node {
         self.child.id()
     }
 
-    /// To one that has just died, it is said in vain.
+    /// Sends a line to the child, which may have died.
     pub(crate) fn tell(&mut self, line: &str) {
         let _ = writeln!(self.input, "{line}");
     }
 
-    /// Tells it to stop as a service manager does.
+    /// Tells the child to stop, as a service manager does.
     pub(crate) fn terminate(&self) {
         let kill = format!("kill -TERM {}", self.process());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh runs").success());
     }
 
-    /// Waits until it has ended by itself. Whether it says that all went well.
+    /// Waits until the child has ended by itself. Returns whether it succeeded.
     pub(crate) fn end(&mut self) -> bool {
         let started = Instant::now();
         loop {
@@ -81,7 +81,7 @@ impl Node {
         }
     }
 
-    /// SIGKILL. All that it has said is heard then.
+    /// Kills the child with SIGKILL, and reads everything that it has printed.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a child of ours");
         self.child.wait().expect("the end of a child");
@@ -103,7 +103,7 @@ impl Drop for Node {
 }
 
 impl Line {
-    /// `None` for what the test harness prints.
+    /// Returns `None` for lines of the test harness.
     fn parse(line: &str) -> Option<Self> {
         let line = line.strip_prefix("> ")?;
         Some(match line.split_once(' ') {

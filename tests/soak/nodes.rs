@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[test]
-fn two_nodes_that_are_killed_keep_the_order_of_each_branch() {
+fn killed_nodes_keep_the_order_of_each_branch() {
     let Some(postgres) = PostgresServer::start("soak nodes") else { return };
     let client = Client::new(|number| event(if number.is_multiple_of(16) { Kind::Flaky } else { Kind::Plain }, number));
     let mut soak = Soak::new(folder(), Place::Postgres(postgres.url().to_owned()), client);
@@ -47,7 +47,7 @@ fn two_nodes_that_are_killed_keep_the_order_of_each_branch() {
     assert!(were_two_at_work(&journal), "never were two at work");
 }
 
-/// One after the other, none would handle anything again once another has begun to.
+/// Returns whether two nodes were handling deliveries at a time. Otherwise none would go on handling after another has started to.
 fn were_two_at_work(journal: &[Record]) -> bool {
     let mut handlers: Vec<_> =
         journal.iter().filter(|record| record.what == What::Handled).map(|record| record.process).collect();

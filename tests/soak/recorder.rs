@@ -1,4 +1,4 @@
-//! A store that writes down what it was told by the store that it is.
+//! A store that writes to the journal what the store behind it has answered.
 
 use std::{
     collections::HashMap,
@@ -10,14 +10,17 @@ use std::{
 use serde_json::Value;
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
-    inbox::{Acceptance, Counts, DeliveryId, Entry, InboxStore, Lease, Leased, NewDelivery},
+    inbox::{
+        Acceptance, Counts, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, NewDelivery,
+        SettleOutcome, Settlement,
+    },
 };
 
 use crate::journal::{Journal, What, now};
 
 type Stored<T> = Result<T, StoreError>;
 
-/// What is behind a worker. It adds to the journal when the store has answered.
+/// The store of a child's inbox.
 pub(crate) struct Recorded<S> {
     store: S,
     journal: Journal,
@@ -40,68 +43,61 @@ impl<S: InboxStore> InboxStore for Recorded<S> {
         self.store.accept(delivery, retention).await
     }
 
-    async fn lease(&self, limit: u32, time: Duration, max_attempts: u32) -> Stored<Vec<Leased>> {
+    async fn lease(&self, request: &LeaseRequest<'_>) -> Stored<LeaseBatch> {
         let asked = now();
-        let leased = self.store.lease(limit, time, max_attempts).await?;
-        for leased in &leased {
+        let batch = self.store.lease(request).await?;
+        for leased in &batch.leased {
             let head: Value = serde_json::from_str(leased.head()).expect("a head is JSON");
             let event = head["event_id"].as_str().expect("all events have ids").to_owned();
             self.events.lock().unwrap().insert(leased.lease().id(), event);
             self.write(What::Leased, leased.lease(), asked);
         }
-        Ok(leased)
+        Ok(batch)
     }
 
-    async fn extend(&self, lease: &Lease, time: Duration) -> Stored<bool> {
+    async fn extend(&self, leases: &[Lease], duration: Duration) -> Stored<Vec<bool>> {
         let asked = now();
-        let held = self.store.extend(lease, time).await?;
-        if held {
+        let extended = self.store.extend(leases, duration).await?;
+        for (lease, _) in leases.iter().zip(&extended).filter(|(_, extended)| **extended) {
             self.write(What::Extended, lease, asked);
         }
-        Ok(held)
+        Ok(extended)
     }
 
-    async fn finish(&self, lease: &Lease, keep: Duration) -> Stored<bool> {
+    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Stored<Vec<SettleOutcome>> {
         let asked = now();
-        let held = self.store.finish(lease, keep).await?;
-        if held {
-            self.write(What::Finished, lease, asked);
+        for (lease, settlement) in settlements {
+            if matches!(settlement, Settlement::Reschedule { .. } | Settlement::Release) {
+                self.write(What::Releasing, lease, asked);
+            }
         }
-        Ok(held)
-    }
-
-    async fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> Stored<bool> {
-        let asked = now();
-        self.write(What::Releasing, lease, asked);
-        let held = self.store.postpone(lease, pause, reason).await?;
-        if held {
-            self.write(What::Postponed, lease, asked);
+        let outcomes = self.store.settle(settlements).await?;
+        let settled = settlements.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == SettleOutcome::Settled);
+        for ((lease, settlement), _) in settled {
+            match settlement {
+                Settlement::Done { .. } => self.write(What::Finished, lease, asked),
+                Settlement::Reschedule { .. } => self.write(What::Rescheduled, lease, asked),
+                Settlement::Release => self.write(What::Released, lease, asked),
+                Settlement::DeadLetter { .. } => {}
+            }
         }
-        Ok(held)
-    }
-
-    async fn bury(&self, lease: &Lease, reason: &str) -> Stored<bool> {
-        self.store.bury(lease, reason).await
-    }
-
-    async fn give_back(&self, lease: &Lease) -> Stored<bool> {
-        let asked = now();
-        self.write(What::Releasing, lease, asked);
-        let held = self.store.give_back(lease).await?;
-        if held {
-            self.write(What::GivenBack, lease, asked);
-        }
-        Ok(held)
-    }
-
-    async fn counts(&self) -> Stored<Counts> {
-        self.store.counts().await
+        Ok(outcomes)
     }
 
     async fn backlog(&self, limit: u64) -> Stored<u64> {
         self.store.backlog(limit).await
     }
 
+    async fn counts(&self) -> Stored<Counts> {
+        self.store.counts().await
+    }
+
+    async fn purge_done(&self, limit: u32) -> Stored<u64> {
+        self.store.purge_done(limit).await
+    }
+}
+
+impl<S: InboxAdmin> InboxAdmin for Recorded<S> {
     async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Stored<Vec<Entry>> {
         self.store.dead(after, limit).await
     }
@@ -120,9 +116,5 @@ impl<S: InboxStore> InboxStore for Recorded<S> {
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Stored<u64> {
         self.store.forget_accepted(window).await
-    }
-
-    async fn purge_done(&self, limit: u32) -> Stored<u64> {
-        self.store.purge_done(limit).await
     }
 }

@@ -1,4 +1,4 @@
-//! What the journal says about the promises of the inbox.
+//! Checks of the journal against the promises of the inbox.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,15 +12,15 @@ use crate::{
     soak::Soak,
 };
 
-/// The lines about one event, with their places in the journal.
+/// The lines about one event, with their positions in the journal.
 type Story<'a> = Vec<(usize, &'a Record)>;
 
-/// What became of all deliveries.
+/// The fate of all deliveries.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) acknowledged: usize,
     lease: Duration,
-    /// Acknowledged, and never handled.
+    /// The deliveries that were acknowledged and never handled.
     pub(crate) lost: BTreeSet<String>,
     pub(crate) handled: usize,
     /// Leased again because the process died that had leased it.
@@ -29,9 +29,9 @@ pub(crate) struct Report {
     pub(crate) begun_again: usize,
     /// Handled to the end more than once.
     pub(crate) handled_again: usize,
-    /// Leased again because a lease ran out on a process that lived, but was too slow.
-    pub(crate) run_out: usize,
-    /// What must not be.
+    /// Leased again because the lease expired on a process that was alive but too slow.
+    pub(crate) expired: usize,
+    /// Broken promises.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ impl Report {
         report
     }
 
-    /// A delivery is leased again when it was released, or when its lease has run out, and never before.
+    /// Checks that a delivery is leased again only after it was released or rescheduled, or after its lease has expired.
     fn check_leases(&mut self, event: &str, story: &Story<'_>, deaths: &HashMap<u32, usize>) {
         let mut leases: Vec<_> = each(story, What::Leased).collect();
         leases.sort_by_key(|(_, lease)| (lease.id, lease.token));
@@ -76,19 +76,19 @@ impl Report {
                 self.leased_again += 1;
                 self.begun_again += usize::from(of_one(What::Begun).next().is_some());
             } else {
-                self.run_out += 1;
+                self.expired += 1;
             }
         }
     }
 
-    /// What is finished is finished once, and not leased again.
+    /// Checks that a delivery is finished once, and not leased afterwards.
     fn check_finishes(&mut self, event: &str, story: &Story<'_>) {
         let finishes: Vec<_> = each(story, What::Finished).collect();
         if finishes.len() > 1 {
             self.wrong.push(format!("{event} was finished {} times", finishes.len()));
         }
         for (place, finish) in finishes {
-            // A line that a slow process wrote late is of a smaller token.
+            // A line that a slow process wrote late has a smaller token.
             let newer = |other: &Record| (other.id, other.token) > (finish.id, finish.token);
             if let Some((_, lease)) = each(story, What::Leased).find(|(_, lease)| newer(lease)) {
                 self.wrong.push(format!("{event} was leased after it was finished: {finish}, then {lease}"));
@@ -100,9 +100,9 @@ impl Report {
         }
     }
 
-    /// That deliveries of one branch were handled one after the other, in the order of their ids. Those that were given up hold
-    /// nobody from then on.
-    pub(crate) fn check_order(&mut self, journal: &[Record], given_up: &BTreeSet<i64>) {
+    /// Checks that deliveries of one branch were handled one after the other, in the order of their ids. A dead-lettered delivery blocks
+    /// no other from then on.
+    pub(crate) fn check_order(&mut self, journal: &[Record], dead: &BTreeSet<i64>) {
         let mut branches: BTreeMap<u64, BTreeMap<i64, Story<'_>>> = BTreeMap::new();
         for (event, story) in stories(journal) {
             if let Some((_, first)) = story.first() {
@@ -122,13 +122,13 @@ impl Report {
             }
             let begun = each(next, What::Begun).next().map_or(first, |(place, _)| place);
             let handled = each(one, What::Handled).any(|(place, _)| place < begun);
-            if !handled && !given_up.contains(&one[0].1.id) {
+            if !handled && !dead.contains(&one[0].1.id) {
                 self.wrong.push(format!("begun before the one before it was handled: {lease}"));
             }
         }
     }
 
-    /// Fails, and says why, if anything is as it must not be.
+    /// Prints the report, and fails if a promise is broken.
     pub(crate) fn assert_right(&self, what: &str) {
         println!("{what}: {self}");
         let some: Vec<_> = self.wrong.iter().take(20).collect();
@@ -163,14 +163,14 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} acknowledged, {} of them not handled, {} handled; {} leased again after a death, {} begun again, {} handled again; {} leases \
-            ran out on the living",
+            expired on live processes",
             self.acknowledged,
             self.lost.len(),
             self.handled,
             self.leased_again,
             self.begun_again,
             self.handled_again,
-            self.run_out,
+            self.expired,
         )
     }
 }

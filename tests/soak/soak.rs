@@ -20,10 +20,10 @@ use crate::{
 pub(crate) struct Soak {
     pub(crate) orders: Orders,
     pub(crate) client: Client,
-    /// How many deliveries wait for an answer of each child.
+    /// How many deliveries may wait for an answer of each child.
     pub(crate) window: usize,
     pub(crate) kills: usize,
-    /// How many children have died of a delivery. They may only if there are poisonous ones.
+    /// How many children have died of a delivery. `None` if no delivery is poisonous.
     pub(crate) aborts: Option<usize>,
     nodes: Vec<Node>,
     journal: Journal,
@@ -32,13 +32,13 @@ pub(crate) struct Soak {
     _folder: TempDir,
 }
 
-/// A folder of a test's own, on the disk of the target folder.
+/// Makes a folder for a test, on the disk of the target folder.
 pub(crate) fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
 
 impl Soak {
-    /// `folder` is where the journal goes. It goes with this.
+    /// Puts the journal into `folder`, which is deleted with this.
     pub(crate) fn new(folder: TempDir, store: Place, client: Client) -> Self {
         let path = folder.path().join("journal");
         let (speaker, said) = channel();
@@ -47,6 +47,7 @@ impl Soak {
             orders: Orders {
                 store,
                 journal: path,
+                log: folder.path().join("log"),
                 by_branch: false,
                 work: Work::All,
                 max_attempts: 1000,
@@ -63,7 +64,7 @@ impl Soak {
         }
     }
 
-    /// A file for SQLite beside the journal, in a folder of its own.
+    /// Uses SQLite, with a file in a folder of its own next to the journal.
     pub(crate) fn sqlite(client: Client) -> Self {
         let folder = folder();
         let file = store_file(folder.path());
@@ -76,18 +77,18 @@ impl Soak {
         self.until("a child is ready", |said| matches!(said, Line::Ready));
     }
 
-    /// Without waiting until it is ready.
+    /// Starts a child without waiting until it is ready.
     pub(crate) fn start_as(&mut self, mut command: Command) {
         let node = Node::start(&mut command, &self.speaker);
         self.nodes.push(node);
     }
 
-    /// Keeps deliveries coming, for this long from the first answer on.
+    /// Keeps sending deliveries, for this long from the first answer on.
     pub(crate) fn load(&mut self, time: Duration) {
         let started = Instant::now();
         let mut first_answer = None;
         loop {
-            // Each time: there is a new child when one has died of a delivery.
+            // Each time, because a new child is started when one has died of a delivery.
             self.fill();
             let end = first_answer.map_or(started + FOR_EVER, |at| at + time);
             let Some(left) = end.checked_duration_since(Instant::now()) else { break };
@@ -100,7 +101,7 @@ impl Soak {
         assert!(first_answer.is_some(), "no delivery is answered");
     }
 
-    /// Sends what was not answered until it is, and waits until nothing is left to be handled.
+    /// Sends unanswered deliveries until each is answered, and waits until nothing is left to handle.
     pub(crate) fn settle(&mut self) {
         let mut progressed = Instant::now();
         let mut left = None;
@@ -129,7 +130,7 @@ impl Soak {
         }
     }
 
-    /// Kills a child, and does not start another.
+    /// Kills a child, and starts no other.
     pub(crate) fn kill(&mut self, index: usize) {
         let mut node = self.nodes.remove(index);
         node.kill();
@@ -143,7 +144,7 @@ impl Soak {
         }
     }
 
-    /// Tells a child to stop, and goes on sending it deliveries until it has.
+    /// Tells a child to stop, and goes on sending deliveries to it until it has.
     pub(crate) fn terminate(&mut self, index: usize) {
         let mut node = self.nodes.remove(index);
         node.terminate();
@@ -190,7 +191,7 @@ impl Soak {
             Line::Answered { status, event } => self.client.answered(status, event),
             Line::Ready | Line::Left(_) => {}
             Line::Ended => {
-                // One that was killed is not among them any more.
+                // A child that was killed is not in the list any more.
                 if let Some(index) = self.nodes.iter().position(|node| node.process() == said.process) {
                     let mut node = self.nodes.remove(index);
                     assert!(!node.end() && self.aborts.is_some(), "a child has ended by itself");

@@ -1,118 +1,91 @@
-//! Deliveries to accept: what an inbox makes of requests.
+//! Deliveries to accept, and short forms of the inbox's calls.
 
 use std::{
-    ops::Range,
-    sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
-use tower::{Layer, ServiceExt};
 use tower_klikit::{
-    KlikitVerifyLayer,
-    dedupe::{BodyDigest, EventKey, StoreError},
-    inbox::{Acceptance, Counts, DeliveryId, Entry, Inbox, InboxStore, Lease, Leased, NewDelivery, OrderBy},
-    testing::SignedDelivery,
+    dedupe::{BodyDigest, Claim},
+    inbox::{Acceptance, InboxStore, Lease, LeaseBatch, LeaseRequest, Leased, NewDelivery, SettleOutcome, Settlement},
+    store::sqlite::SqliteStore,
 };
 
-const SECRET: &str = "warung-secret";
+use crate::support::{LEASE, RETENTION, bytes};
 
-/// The delivery of this event with this body, in these lines.
-pub(crate) async fn delivery(event: &str, body: &str, lines: &[&str]) -> NewDelivery {
-    let lines: Vec<_> = lines.iter().map(|&line| line.to_owned()).collect();
-    made(Notebook::default(), event, body, OrderBy::keys(move |_, _| lines.clone())).await
+/// Makes the delivery of this event with this body and these ordering keys.
+pub(crate) fn delivery(event: &str, body: &str, ordering_keys: &[&str]) -> NewDelivery {
+    let key = key_of(event);
+    made(event, key, key, body).with_ordering_keys(ordering_keys)
 }
 
-/// The same for a body that came when there was another under its id.
-pub(crate) async fn conflict(event: &str, body: &str) -> NewDelivery {
-    let notebook = Notebook { another: Some(BodyDigest::of(b"another")), ..Notebook::default() };
-    made(notebook, event, body, OrderBy::nothing()).await
+/// Makes a delivery that came when there was another body under its event id.
+pub(crate) fn conflict(event: &str, body: &str) -> NewDelivery {
+    made(event, key_of(&format!("{event} {body}")), key_of(event), body)
 }
 
-async fn made(notebook: Notebook, event: &str, body: &str, order_by: OrderBy) -> NewDelivery {
-    let inbox = Inbox::new(notebook.clone()).order_by(order_by);
-    let service = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
-    let request = SignedDelivery::new(SECRET, body.to_owned()).event_id(event).request::<Full<Bytes>>();
-    assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
-    notebook.accepted.lock().unwrap().pop().unwrap()
+fn made(event: &str, key: [u8; 16], of_event: [u8; 16], body: &str) -> NewDelivery {
+    static TOKENS: AtomicU64 = AtomicU64::new(0);
+    let digest = BodyDigest::of(body.as_bytes());
+    let claim = Claim::new(key, of_event, digest, bytes(TOKENS.fetch_add(1, Ordering::Relaxed)));
+    let head = format!(
+        r#"{{"method":"POST","uri":"/webhooks/klikit","event_id":"{event}","tenant":"default","secret_id":"one","received_at":1700000000000}}"#
+    );
+    NewDelivery::new(claim, head, body.to_owned())
 }
 
-/// Notes down what it is given.
-#[derive(Clone, Default)]
-struct Notebook {
-    accepted: Arc<Mutex<Vec<NewDelivery>>>,
-    /// What the first of them finds under its key.
-    another: Option<BodyDigest>,
+fn key_of(name: &str) -> [u8; 16] {
+    let digest = BodyDigest::of(name.as_bytes());
+    std::array::from_fn(|n| digest.as_bytes()[n])
 }
 
-impl InboxStore for Notebook {
-    async fn accept(&self, delivery: &NewDelivery, _: Duration) -> Result<Acceptance, StoreError> {
-        let mut accepted = self.accepted.lock().unwrap();
-        accepted.push(delivery.clone());
-        Ok(match &self.another {
-            Some(digest) if accepted.len() == 1 => Acceptance::Known { digest: *digest },
-            _ => Acceptance::Accepted,
-        })
-    }
-
-    async fn backlog(&self, _: u64) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-
-    async fn lease(&self, _: u32, _: Duration, _: u32) -> Result<Vec<Leased>, StoreError> {
-        unused()
-    }
-
-    async fn extend(&self, _: &Lease, _: Duration) -> Result<bool, StoreError> {
-        unused()
-    }
-
-    async fn finish(&self, _: &Lease, _: Duration) -> Result<bool, StoreError> {
-        unused()
-    }
-
-    async fn postpone(&self, _: &Lease, _: Duration, _: &str) -> Result<bool, StoreError> {
-        unused()
-    }
-
-    async fn bury(&self, _: &Lease, _: &str) -> Result<bool, StoreError> {
-        unused()
-    }
-
-    async fn give_back(&self, _: &Lease) -> Result<bool, StoreError> {
-        unused()
-    }
-
-    async fn counts(&self) -> Result<Counts, StoreError> {
-        unused()
-    }
-
-    async fn dead(&self, _: Option<DeliveryId>, _: u32) -> Result<Vec<Entry>, StoreError> {
-        unused()
-    }
-
-    async fn show(&self, _: DeliveryId) -> Result<Option<Entry>, StoreError> {
-        unused()
-    }
-
-    async fn retry(&self, _: DeliveryId) -> Result<bool, StoreError> {
-        unused()
-    }
-
-    async fn forget_event(&self, _: &EventKey) -> Result<u64, StoreError> {
-        unused()
-    }
-
-    async fn forget_accepted(&self, _: Range<SystemTime>) -> Result<u64, StoreError> {
-        unused()
-    }
-
-    async fn purge_done(&self, _: u32) -> Result<u64, StoreError> {
-        unused()
-    }
+/// Accepts a delivery that is new.
+pub(crate) async fn accept(store: &SqliteStore, event: &str, ordering_keys: &[&str]) {
+    let new = delivery(event, &format!("body of {event}"), ordering_keys);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
 }
 
-fn unused<T>() -> T {
-    unreachable!("an acceptor accepts")
+pub(crate) fn request(limit: u32, max_attempts: u32) -> LeaseRequest<'static> {
+    LeaseRequest { limit, duration: LEASE, max_attempts, held: &[] }
+}
+
+pub(crate) async fn lease(store: &SqliteStore, limit: u32, max_attempts: u32) -> Vec<Leased> {
+    lease_batch(store, limit, max_attempts).await.leased
+}
+
+pub(crate) async fn lease_batch(store: &SqliteStore, limit: u32, max_attempts: u32) -> LeaseBatch {
+    store.lease(&request(limit, max_attempts)).await.unwrap()
+}
+
+pub(crate) async fn extend(store: &SqliteStore, lease: &Lease, duration: Duration) -> bool {
+    store.extend(&[*lease], duration).await.unwrap()[0]
+}
+
+pub(crate) async fn settle(store: &SqliteStore, lease: &Lease, settlement: Settlement) -> SettleOutcome {
+    store.settle(&[(*lease, settlement)]).await.unwrap()[0]
+}
+
+/// Settles a delivery, which must succeed.
+pub(crate) async fn settled(store: &SqliteStore, leased: &Leased, settlement: Settlement) {
+    assert_eq!(settle(store, leased.lease(), settlement).await, SettleOutcome::Settled);
+}
+
+pub(crate) fn done() -> Settlement {
+    keep_for(Duration::ZERO)
+}
+
+pub(crate) fn keep_for(keep: Duration) -> Settlement {
+    Settlement::Done { keep }
+}
+
+pub(crate) fn reschedule(delay: Duration) -> Settlement {
+    Settlement::Reschedule { delay, reason: "500".into() }
+}
+
+pub(crate) fn dead_letter(reason: &str) -> Settlement {
+    Settlement::DeadLetter { reason: reason.into() }
+}
+
+pub(crate) fn ids(leased: &[Leased]) -> Vec<i64> {
+    leased.iter().map(|leased| leased.lease().id().get()).collect()
 }

@@ -3,26 +3,26 @@
 use std::{env, fs, process::Command, thread, time::Duration};
 
 use tower_klikit::{
-    dedupe::{ClaimOutcome, Ledger},
+    dedupe::{ClaimOutcome, ClaimTerms, Ledger},
     store::sqlite::{SqliteErrorKind, SqliteStore},
 };
 
-use crate::support::{Folder, LEASE, RETENTION, beside, claim, digest, kind};
+use crate::support::{Folder, LEASE, RETENTION, TERMS, beside, claim, digest, kind};
 
 /// The folder that the parts of tests that run in a process of their own work in.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_FOLDER";
 
 #[tokio::test]
-async fn a_locked_file_is_an_error_and_not_a_hang() {
+async fn locked_file_is_an_error_and_not_a_hang() {
     let folder = Folder::new();
     let store = folder.open();
-    assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     let other = folder.connect();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     // More than go into one batch.
     let claims = (2..600).map(|event| {
         let store = store.clone();
-        tokio::spawn(async move { store.claim(&claim(event, 1), LEASE).await })
+        tokio::spawn(async move { store.claim(&claim(event, 1), &TERMS).await })
     });
     for claim in claims.collect::<Vec<_>>() {
         assert_eq!(kind(&claim.await.unwrap().unwrap_err()), SqliteErrorKind::Busy);
@@ -31,11 +31,11 @@ async fn a_locked_file_is_an_error_and_not_a_hang() {
     assert!(SqliteStore::open(folder.file()).is_ok(), "opening takes no lock when the tables are there");
     other.execute_batch("COMMIT").unwrap();
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
-    assert_eq!(store.claim(&claim(2, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 }
 
 #[tokio::test]
-async fn a_new_file_that_is_locked_is_an_error() {
+async fn opening_a_locked_new_file_is_an_error() {
     let folder = Folder::new();
     let other = folder.connect();
     other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (c)").unwrap();
@@ -46,7 +46,7 @@ async fn a_new_file_that_is_locked_is_an_error() {
 
 /// As it is while a process that ends copies its log.
 #[test]
-fn a_new_file_is_waited_for_longer_than_a_call_waits() {
+fn opening_waits_longer_than_a_call() {
     let folder = Folder::new();
     let other = folder.connect();
     other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (c)").unwrap();
@@ -59,57 +59,57 @@ fn a_new_file_is_waited_for_longer_than_a_call_waits() {
 }
 
 #[tokio::test]
-async fn a_table_that_was_dropped_is_made_anew() {
+async fn dropped_table_is_created_again() {
     let folder = Folder::new();
     let store = folder.open();
     folder.connect().execute_batch("DROP TABLE klikit_ledger; DROP TABLE klikit_versions").unwrap();
-    assert_eq!(kind(&store.renew(&claim(1, 1), LEASE).await.unwrap_err()), SqliteErrorKind::Statement);
-    assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(kind(&store.renew(&[claim(1, 1)], &TERMS).await.unwrap_err()), SqliteErrorKind::Statement);
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_was_deleted_is_noticed_and_made_anew() {
+async fn notices_a_deleted_file_and_creates_it_again() {
     for gone in [&["", "-wal", "-shm"][..], &[""]] {
         let folder = Folder::new();
         let (store, other) = (folder.open(), folder.open());
         for store in [&store, &other] {
             store.release(&claim(1, 1)).await.unwrap();
         }
-        assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+        assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
         for suffix in gone {
             fs::remove_file(beside(&folder.file(), suffix)).unwrap();
         }
         for store in [&store, &other] {
-            let error = store.claim(&claim(2, 1), LEASE).await.unwrap_err();
+            let error = store.claim(&claim(2, 1), &TERMS).await.unwrap_err();
             assert_eq!(kind(&error), SqliteErrorKind::File, "{error:?}");
         }
         // Nobody takes the new file's log away with the old one's.
-        assert_eq!(store.claim(&claim(2, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
-        assert!(other.claim(&claim(2, 2), LEASE).await.unwrap() != ClaimOutcome::Claimed);
+        assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+        assert!(other.claim(&claim(2, 2), &TERMS).await.unwrap() != ClaimOutcome::Claimed);
         drop((store, other));
         folder.closed_by_all();
         let store = folder.open();
-        assert!(store.claim(&claim(2, 3), LEASE).await.unwrap() != ClaimOutcome::Claimed);
+        assert!(store.claim(&claim(2, 3), &TERMS).await.unwrap() != ClaimOutcome::Claimed);
     }
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_was_replaced_is_noticed() {
+async fn notices_a_replaced_file() {
     let folder = Folder::new();
     let store = folder.open();
-    assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     fs::write(folder.path().join("restored"), []).unwrap();
     fs::rename(folder.path().join("restored"), folder.file()).unwrap();
-    assert_eq!(kind(&store.claim(&claim(2, 1), LEASE).await.unwrap_err()), SqliteErrorKind::File);
-    assert_eq!(store.claim(&claim(1, 2), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(kind(&store.claim(&claim(2, 1), &TERMS).await.unwrap_err()), SqliteErrorKind::File);
+    assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 }
 
 /// A limit on the size of files stands for a disk that is full: a write stops short, and frees nothing by being tried again.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_an_error_and_loses_nothing() {
+fn full_disk_is_an_error_and_loses_nothing() {
     let folder = Folder::new();
     // Without the trap, the kernel would end the process at the limit.
     let ended = Command::new("sh")
@@ -134,7 +134,7 @@ async fn child_fills_the_disk() {
 
     let (mut claimed, mut failed) = (vec![], 0);
     for event in 0.. {
-        match store.claim(&claim(event, 1), LEASE * 100).await {
+        match store.claim(&claim(event, 1), &ClaimTerms { lease: LEASE * 100, ..TERMS }).await {
             Ok(outcome) => {
                 assert_eq!(outcome, ClaimOutcome::Claimed);
                 claimed.push(event);
@@ -155,11 +155,11 @@ async fn child_fills_the_disk() {
 
     crate::support::limit_files("unlimited");
     for &event in &claimed {
-        let outcome = store.claim(&claim(event, 2), LEASE).await.unwrap();
+        let outcome = store.claim(&claim(event, 2), &TERMS).await.unwrap();
         assert!(matches!(outcome, ClaimOutcome::InFlight { .. }), "event {event}: {outcome:?}");
     }
     assert!(store.complete(&claim(claimed[0], 1), RETENTION).await.unwrap());
-    assert_eq!(store.claim(&claim(1_000_000, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(&claim(1_000_000, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     let whole: String = rusqlite::Connection::open(folder.join("ledger.db"))
         .and_then(|connection| connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)))
         .unwrap();
@@ -170,7 +170,7 @@ async fn child_fills_the_disk() {
 /// Permissions do not bind root, so root has somebody else try.
 #[cfg(unix)]
 #[test]
-fn what_is_read_only_is_an_error() {
+fn read_only_file_is_an_error() {
     use std::os::unix::{fs::MetadataExt, process::CommandExt};
 
     const NOBODY: u32 = 65534;
@@ -206,7 +206,7 @@ async fn child_may_not_write() {
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
     let file = folder.join("ledger.db");
     let store = SqliteStore::open(&file).unwrap();
-    assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     drop(store);
     crate::support::until("the log to be deleted", || !beside(&file, "-wal").exists());
@@ -219,15 +219,15 @@ async fn child_may_not_write() {
     assert_eq!(SqliteStore::open(folder.join("new.db")).unwrap_err().kind(), SqliteErrorKind::File);
     allow(&folder, 0o700);
     let store = SqliteStore::open(&file).unwrap();
-    assert_eq!(store.claim(&claim(1, 2), LEASE).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
+    assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
 
     // While it is open: the file goes, and there is no making another, until there is.
     fs::remove_file(&file).unwrap();
     allow(&folder, 0o500);
     for _ in 0..3 {
-        assert_eq!(kind(&store.claim(&claim(2, 1), LEASE).await.unwrap_err()), SqliteErrorKind::File);
+        assert_eq!(kind(&store.claim(&claim(2, 1), &TERMS).await.unwrap_err()), SqliteErrorKind::File);
     }
     allow(&folder, 0o700);
-    assert_eq!(store.claim(&claim(2, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     fs::write(folder.join("ran"), []).unwrap();
 }

@@ -7,18 +7,24 @@ use std::{
 
 use futures_util::{future::join_all, poll};
 use tower_klikit::{
-    dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger},
-    inbox::{Acceptance, DeliveryId, DeliveryState, InboxStore},
+    dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger},
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, SettleOutcome},
     store::sqlite::{SqliteErrorKind, SqliteOptions},
 };
 
 use crate::{
-    deliveries::{conflict, delivery},
-    support::{Clock, Folder, LEASE, RETENTION, bytes, digest, kind},
+    deliveries::{conflict, dead_letter, delivery, done, keep_for, lease, settle, settled},
+    support::{Clock, Folder, RETENTION, TERMS, bytes, digest, kind},
 };
 
+/// The outcome for a copy of the stored delivery.
 fn known(body: &str) -> Acceptance {
-    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()) }
+    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: None }
+}
+
+/// The outcome for another body under the stored delivery's key.
+fn other_than(body: &'static str) -> Acceptance {
+    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: Some(body.into()) }
 }
 
 fn id(number: i64) -> DeliveryId {
@@ -26,85 +32,85 @@ fn id(number: i64) -> DeliveryId {
 }
 
 #[tokio::test]
-async fn what_waits_is_known_and_keeps_its_ledger_row() {
+async fn pending_delivery_keeps_its_ledger_row() {
     let folder = Folder::new();
     let store = folder.open();
-    let new = delivery("evt-1", "one", &[]).await;
-    let rival = delivery("evt-1", "another", &[]).await;
+    let new = delivery("evt-1", "one", &[]);
+    let rival = delivery("evt-1", "another", &[]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
-    for copy in [&new, &rival] {
-        assert_eq!(store.accept(copy, RETENTION).await.unwrap(), known("one"));
-    }
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
+    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), other_than("one"));
     assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
-    // The body that is here is what the row is made from again, not that of the copy.
-    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), known("one"));
+    // The row is restored from the stored delivery, not from the copy.
+    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), other_than("one"));
     let done = ClaimOutcome::Done { digest: *new.claim().digest() };
-    assert_eq!(store.claim(rival.claim(), LEASE).await.unwrap(), done);
+    assert_eq!(store.claim(rival.claim(), &TERMS).await.unwrap(), done);
     assert_eq!(store.counts().await.unwrap().ready, 1);
 }
 
 #[tokio::test]
-async fn the_ledger_is_one_with_that_of_the_layer() {
+async fn shares_the_ledger_with_the_layer() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
-    let new = delivery("evt-1", "one", &[]).await;
+    let new = delivery("evt-1", "one", &[]);
     let theirs = Claim::new(*new.claim().key().as_bytes(), *new.claim().key().as_bytes(), digest(7), bytes(7));
-    assert_eq!(store.claim(&theirs, LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(&theirs, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     clock.advance(Duration::from_secs(5));
     let in_flight = Acceptance::InFlight { digest: digest(7), remaining: Duration::from_secs(20) };
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), in_flight);
     assert!(store.complete(&theirs, Duration::from_secs(60)).await.unwrap());
-    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Known { digest: digest(7) });
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Known { digest: digest(7), body: None });
     assert_eq!(store.counts().await.unwrap().ready, 0);
     clock.advance(Duration::from_secs(60));
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     let done = ClaimOutcome::Done { digest: *new.claim().digest() };
-    assert_eq!(store.claim(&theirs, LEASE).await.unwrap(), done);
+    assert_eq!(store.claim(&theirs, &TERMS).await.unwrap(), done);
 }
 
 #[tokio::test]
-async fn what_is_dead_is_taken_up_again_by_the_same_delivery() {
+async fn copy_revives_a_dead_delivery() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
-    let new = delivery("evt-1", "one", &["line"]).await;
+    let new = delivery("evt-1", "one", &["line"]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     let accepted_at = clock.now();
-    let lease = *store.lease(1, LEASE, 5).await.unwrap()[0].lease();
-    assert!(store.bury(&lease, "422 Unprocessable Entity").await.unwrap());
+    let first = lease(&store, 1, 5).await;
+    settled(&store, &first[0], dead_letter("422 Unprocessable Entity")).await;
     clock.advance(RETENTION);
 
-    let rival = delivery("evt-1", "another", &[]).await;
-    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), known("one"));
-    let again = delivery("evt-1", "one", &["line", "other line"]).await;
+    let rival = delivery("evt-1", "another", &[]);
+    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), other_than("one"));
+    let again = delivery("evt-1", "one", &["line", "other line"]);
     assert_eq!(store.accept(&again, RETENTION).await.unwrap(), Acceptance::Revived);
     let entry = store.show(id(1)).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.attempts, entry.reason), (DeliveryState::Ready, 0, None));
     assert_eq!(entry.accepted_at, accepted_at);
-    assert_eq!(store.claim(rival.claim(), LEASE).await.unwrap(), ClaimOutcome::Done { digest: *new.claim().digest() });
+    assert_eq!(store.claim(rival.claim(), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: *new.claim().digest() });
 
     // Its new head, and its new place in line.
-    let later = delivery("evt-2", "two", &["other line"]).await;
+    let later = delivery("evt-2", "two", &["other line"]);
     assert_eq!(store.accept(&later, RETENTION).await.unwrap(), Acceptance::Accepted);
-    let leased = store.lease(2, LEASE, 5).await.unwrap();
+    let leased = lease(&store, 2, 5).await;
     assert_eq!(leased.len(), 1);
     assert_eq!(leased[0].head(), again.head());
     assert_eq!((leased[0].lease().id(), leased[0].lease().attempt()), (id(1), 1));
-    assert!(leased[0].lease().token() > lease.token());
+    assert!(leased[0].lease().token() > first[0].lease().token());
 }
 
 #[tokio::test]
-async fn what_is_kept_makes_room_for_the_next_under_a_larger_id() {
+async fn accepts_a_kept_delivery_again_after_forget() {
     let folder = Folder::new();
     let mut store = folder.open();
-    let new = delivery("evt-1", "one", &[]).await;
+    let new = delivery("evt-1", "one", &[]);
     for (round, keep) in [(1, Duration::ZERO), (2, RETENTION), (3, RETENTION), (4, Duration::ZERO), (5, RETENTION)] {
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted, "round {round}");
-        let leased = store.lease(1, LEASE, 5).await.unwrap();
+        let leased = lease(&store, 1, 5).await;
         assert_eq!(leased[0].lease().id(), id(round));
-        assert!(store.finish(leased[0].lease(), keep).await.unwrap());
-        assert!(!store.finish(leased[0].lease(), keep).await.unwrap());
+        settled(&store, &leased[0], keep_for(keep)).await;
+        let again = if keep.is_zero() { SettleOutcome::Gone } else { SettleOutcome::Settled };
+        assert_eq!(settle(&store, leased[0].lease(), keep_for(keep)).await, again);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
         let kept = store.show(id(round)).await.unwrap().map(|entry| (entry.state, entry.body.unwrap()));
         assert_eq!(kept, (!keep.is_zero()).then(|| (DeliveryState::Done, "one".into())));
@@ -117,7 +123,7 @@ async fn what_is_kept_makes_room_for_the_next_under_a_larger_id() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_half_way_leaves_nothing_and_its_neighbours_alone() {
+async fn failed_accept_leaves_its_neighbours_alone() {
     let folder = Folder::new();
     let store = folder.open();
     // The ledger's row and the inbox's are written by then.
@@ -126,7 +132,7 @@ async fn a_call_that_fails_half_way_leaves_nothing_and_its_neighbours_alone() {
     folder.connect().execute_batch(trigger).unwrap();
     let mut deliveries = vec![];
     for n in 0..40 {
-        deliveries.push(delivery(&format!("evt-{n}"), &format!("body {n}"), &["line"]).await);
+        deliveries.push(delivery(&format!("evt-{n}"), &format!("body {n}"), &["line"]));
     }
     let accepted = join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await;
     for (n, accepted) in accepted.iter().enumerate() {
@@ -143,22 +149,22 @@ async fn a_call_that_fails_half_way_leaves_nothing_and_its_neighbours_alone() {
 }
 
 #[tokio::test]
-async fn an_event_is_forgotten_unless_it_is_still_to_be_handled() {
+async fn forget_event_keeps_unfinished_deliveries() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
-    let (new, other) = (delivery("evt-1", "one", &["line"]).await, conflict("evt-1", "two").await);
-    let waiting = conflict("evt-1", "three").await;
+    let (new, other) = (delivery("evt-1", "one", &["line"]), conflict("evt-1", "two"));
+    let waiting = conflict("evt-1", "three");
     for new in [&new, &other] {
         assert_eq!(store.accept(new, RETENTION).await.unwrap(), Acceptance::Accepted);
     }
-    let leased = store.lease(2, LEASE, 5).await.unwrap();
+    let leased = lease(&store, 2, 5).await;
     assert_eq!(store.accept(&waiting, RETENTION).await.unwrap(), Acceptance::Accepted);
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
-    assert!(store.bury(leased[0].lease(), "400").await.unwrap());
-    assert!(store.finish(leased[1].lease(), Duration::ZERO).await.unwrap());
+    settled(&store, &leased[0], dead_letter("400")).await;
+    settled(&store, &leased[1], done()).await;
     assert_eq!(
-        InboxStore::forget_event(&store, other.claim().key()).await.unwrap(),
+        InboxAdmin::forget_event(&store, other.claim().key()).await.unwrap(),
         0,
         "the key of a conflict is no event"
     );
@@ -170,7 +176,7 @@ async fn an_event_is_forgotten_unless_it_is_still_to_be_handled() {
 }
 
 #[tokio::test]
-async fn a_window_is_forgotten_with_all_that_was_accepted_in_it() {
+async fn forget_accepted_forgets_the_window() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
@@ -178,26 +184,29 @@ async fn a_window_is_forgotten_with_all_that_was_accepted_in_it() {
     let mut deliveries = vec![];
     // More than a slice.
     for n in 0..300 {
-        deliveries.push(delivery(&format!("evt-{n}"), "body", &[]).await);
+        deliveries.push(delivery(&format!("evt-{n}"), "body", &[]));
     }
     join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await;
-    assert_eq!(store.claim(&crate::support::claim(1, 1), RETENTION).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(
+        store.claim(&crate::support::claim(1, 1), &ClaimTerms { lease: RETENTION, ..TERMS }).await.unwrap(),
+        ClaimOutcome::Claimed
+    );
     clock.advance(Duration::from_millis(1));
     let end = clock.now();
-    let later = delivery("evt-later", "body", &[]).await;
+    let later = delivery("evt-later", "body", &[]);
     assert_eq!(store.accept(&later, RETENTION).await.unwrap(), Acceptance::Accepted);
 
-    let leased = store.lease(301, LEASE, 5).await.unwrap();
+    let leased = lease(&store, 301, 5).await;
     assert_eq!(leased.len(), 301);
     for (n, leased) in leased.iter().enumerate() {
-        let ended = match n {
-            0..100 => store.bury(leased.lease(), "400").await,
-            100..200 => store.finish(leased.lease(), RETENTION).await,
-            200..299 => store.finish(leased.lease(), Duration::ZERO).await,
+        let settlement = match n {
+            0..100 => dead_letter("400"),
+            100..200 => keep_for(RETENTION),
+            200..299 => done(),
             299 => continue,
-            _ => store.bury(leased.lease(), "400").await,
+            _ => dead_letter("400"),
         };
-        assert!(ended.unwrap());
+        settled(&store, leased, settlement).await;
     }
     assert_eq!(store.forget_accepted(start..start).await.unwrap(), 0);
     assert_eq!(store.forget_accepted(start..end).await.unwrap(), 299 + 1);
@@ -207,11 +216,11 @@ async fn a_window_is_forgotten_with_all_that_was_accepted_in_it() {
 }
 
 #[tokio::test]
-async fn a_key_is_forgotten_whole() {
+async fn forgets_delivery_and_ledger_row_together() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
-    let new = delivery("evt-1", "one", &[]).await;
+    let new = delivery("evt-1", "one", &[]);
     let start = clock.now();
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     clock.advance(Duration::from_millis(1));
@@ -219,13 +228,13 @@ async fn a_key_is_forgotten_whole() {
     // Its ledger row is younger than itself.
     assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
-    assert!(store.bury(store.lease(1, LEASE, 5).await.unwrap()[0].lease(), "400").await.unwrap());
+    settled(&store, &lease(&store, 1, 5).await[0], dead_letter("400")).await;
     assert_eq!(store.forget_accepted(start..end).await.unwrap(), 1);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_to_be_stored_is_left_out_when_its_caller_goes_away() {
+async fn drops_a_queued_accept_whose_caller_is_gone() {
     let folder = Folder::new();
     let (entered, entering) = mpsc::channel();
     let (go, going) = mpsc::channel::<()>();
@@ -239,7 +248,7 @@ async fn what_waits_to_be_stored_is_left_out_when_its_caller_goes_away() {
         SystemTime::now()
     };
     let store = SqliteOptions::new().clock(clock).open(folder.file()).unwrap();
-    let [first, second] = [delivery("evt-1", "one", &[]).await, delivery("evt-2", "two", &[]).await];
+    let [first, second] = [delivery("evt-1", "one", &[]), delivery("evt-2", "two", &[])];
     let held = tokio::spawn({
         let (store, first) = (store.clone(), first.clone());
         async move { store.accept(&first, RETENTION).await }

@@ -1,27 +1,27 @@
 //! The inbox's file: opened again, shared with an older version, locked, full.
 
-use std::{env, fs, process::Command, time::Duration};
+use std::{env, fs, process::Command};
 
 use futures_util::future::join_all;
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
-    inbox::{Acceptance, DeliveryId, DeliveryState, InboxStore},
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore},
     store::sqlite::{SqliteErrorKind, SqliteStore},
 };
 
 use crate::{
-    deliveries::delivery,
-    support::{Clock, Folder, LEASE, RETENTION, beside, claim, digest, kind},
+    deliveries::{dead_letter, delivery, done, keep_for, lease, request, settled},
+    support::{Clock, Folder, LEASE, RETENTION, TERMS, beside, claim, digest, kind},
 };
 
 /// The folder that the part of a test that runs in a process of its own works in.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_INBOX_FOLDER";
 
 #[tokio::test]
-async fn a_file_with_a_ledger_alone_gets_an_inbox() {
+async fn ledger_file_gets_an_inbox() {
     let folder = Folder::new();
     let store = folder.open();
-    assert_eq!(store.claim(&claim(1, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     drop(store);
     folder.closed();
@@ -30,29 +30,28 @@ async fn a_file_with_a_ledger_alone_gets_an_inbox() {
         DELETE FROM klikit_versions WHERE name = 'inbox'";
     folder.connect().execute_batch(older).unwrap();
     let store = folder.open();
-    assert_eq!(store.claim(&claim(1, 2), LEASE).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
-    let new = delivery("evt-1", "one", &["line"]).await;
+    assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
+    let new = delivery("evt-1", "one", &["line"]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     drop(store);
 
-    folder.connect().execute_batch("UPDATE klikit_versions SET version = 2 WHERE name = 'inbox'").unwrap();
+    folder.connect().execute_batch("UPDATE klikit_versions SET version = 1 WHERE name = 'inbox'").unwrap();
     assert_eq!(SqliteStore::open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Schema);
 }
 
 #[tokio::test]
-async fn a_restart_forgets_nothing() {
+async fn restart_forgets_nothing() {
     let folder = Folder::new();
     let clock = Clock::new();
     let mut store = clock.open(&folder.file());
     for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
-        let new = delivery(event, &"x".repeat(20_000), &["line"]).await;
+        let new = delivery(event, &"x".repeat(20_000), &["line"]);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
         if event != "evt-4" {
-            let leased = store.lease(1, LEASE, 5).await.unwrap();
-            let lease = leased[0].lease();
+            let leased = lease(&store, 1, 5).await;
             match event {
-                "evt-1" => assert!(store.bury(lease, "it's dead — Phở").await.unwrap()),
-                "evt-2" => assert!(store.finish(lease, RETENTION).await.unwrap()),
+                "evt-1" => settled(&store, &leased[0], dead_letter("it's dead — Phở")).await,
+                "evt-2" => settled(&store, &leased[0], keep_for(RETENTION)).await,
                 _ => {}
             }
         }
@@ -67,24 +66,24 @@ async fn a_restart_forgets_nothing() {
         assert_eq!((dead.state, dead.attempts), (DeliveryState::Dead, 1));
         assert_eq!(dead.reason.as_deref(), Some("it's dead — Phở"));
         assert_eq!(dead.body.unwrap(), "x".repeat(20_000));
-        assert!(store.lease(10, LEASE, 5).await.unwrap().is_empty());
+        assert!(lease(&store, 10, 5).await.is_empty());
     }
     clock.advance(LEASE);
-    let leased = store.lease(10, LEASE, 5).await.unwrap();
+    let leased = lease(&store, 10, 5).await;
     assert_eq!(leased.len(), 1);
     assert_eq!((leased[0].lease().id(), leased[0].lease().attempt()), (DeliveryId::new(3), 2));
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_files_are_their_owners_alone() {
+async fn files_are_private() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = Folder::new();
     let store = folder.open();
-    let new = delivery("evt-1", "one", &[]).await;
+    let new = delivery("evt-1", "one", &[]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
-    assert_eq!(store.lease(1, LEASE, 5).await.unwrap().len(), 1);
+    assert_eq!(lease(&store, 1, 5).await.len(), 1);
     for suffix in ["", "-wal", "-shm"] {
         let mode = fs::metadata(beside(&folder.file(), suffix)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{suffix}");
@@ -93,7 +92,7 @@ async fn the_files_are_their_owners_alone() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn an_empty_file_becomes_its_owners_alone_and_one_with_content_stays_shared() {
+async fn makes_an_empty_file_private() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = Folder::new();
@@ -102,7 +101,7 @@ async fn an_empty_file_becomes_its_owners_alone_and_one_with_content_stays_share
     share();
     for expected in [0o600, 0o664] {
         let store = folder.open();
-        let new = delivery(&format!("evt-{expected}"), "one", &[]).await;
+        let new = delivery(&format!("evt-{expected}"), "one", &[]);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
         for suffix in ["", "-wal", "-shm"] {
             let mode = fs::metadata(beside(&folder.file(), suffix)).unwrap().permissions().mode();
@@ -115,12 +114,12 @@ async fn an_empty_file_becomes_its_owners_alone_and_one_with_content_stays_share
 }
 
 #[tokio::test]
-async fn a_locked_file_is_an_error_and_does_not_keep_from_looking() {
+async fn counts_while_the_file_is_locked() {
     let folder = Folder::new();
     let store = folder.open();
     let mut deliveries = vec![];
     for n in 0..40 {
-        deliveries.push(delivery(&format!("evt-{n}"), "body", &[]).await);
+        deliveries.push(delivery(&format!("evt-{n}"), "body", &[]));
     }
     assert_eq!(store.accept(&deliveries[0], RETENTION).await.unwrap(), Acceptance::Accepted);
     let other = folder.connect();
@@ -128,10 +127,10 @@ async fn a_locked_file_is_an_error_and_does_not_keep_from_looking() {
     for accepted in join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await {
         assert_eq!(kind(&accepted.unwrap_err()), SqliteErrorKind::Busy);
     }
-    assert_eq!(kind(&store.lease(1, LEASE, 5).await.unwrap_err()), SqliteErrorKind::Busy);
+    assert_eq!(kind(&store.lease(&request(1, 5)).await.unwrap_err()), SqliteErrorKind::Busy);
     assert_eq!(store.backlog(10).await.unwrap(), 1);
     other.execute_batch("COMMIT").unwrap();
-    let leased = store.lease(1, LEASE, 5).await.unwrap();
+    let leased = lease(&store, 1, 5).await;
     assert_eq!(leased[0].lease().attempt(), 1);
     for new in &deliveries[1..] {
         assert_eq!(store.accept(new, RETENTION).await.unwrap(), Acceptance::Accepted);
@@ -140,10 +139,10 @@ async fn a_locked_file_is_an_error_and_does_not_keep_from_looking() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_was_replaced_is_noticed_by_who_reads() {
+async fn reader_notices_a_replaced_file() {
     let folder = Folder::new();
     let store = folder.open();
-    let new = delivery("evt-1", "one", &[]).await;
+    let new = delivery("evt-1", "one", &[]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     assert_eq!(store.backlog(10).await.unwrap(), 1);
     fs::write(folder.path().join("restored"), []).unwrap();
@@ -156,7 +155,7 @@ async fn a_file_that_was_replaced_is_noticed_by_who_reads() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_an_error_and_loses_nothing() {
+fn full_disk_is_an_error_and_loses_nothing() {
     let folder = Folder::new();
     // Without the trap, the kernel would end the process at the limit.
     let ended = Command::new("sh")
@@ -181,7 +180,7 @@ async fn child_fills_the_disk() {
     let body = "x".repeat(8000);
     let (mut accepted, mut failed) = (0, 0);
     for event in 0.. {
-        let new = delivery(&format!("evt-{event}"), &body, &["line"]).await;
+        let new = delivery(&format!("evt-{event}"), &body, &["line"]);
         match store.accept(&new, RETENTION).await {
             Ok(outcome) => {
                 assert_eq!(outcome, Acceptance::Accepted);
@@ -204,9 +203,9 @@ async fn child_fills_the_disk() {
     crate::support::limit_files("unlimited");
     assert_eq!(store.counts().await.unwrap().ready, accepted);
     for _ in 0..accepted {
-        let leased = store.lease(1, LEASE, 5).await.unwrap();
+        let leased = lease(&store, 1, 5).await;
         assert_eq!(leased[0].body(), body.as_bytes());
-        assert!(store.finish(leased[0].lease(), Duration::ZERO).await.unwrap());
+        settled(&store, &leased[0], done()).await;
     }
     let connection = rusqlite::Connection::open(folder.join("ledger.db")).unwrap();
     for table in ["klikit_inbox", "klikit_inbox_delivery", "klikit_inbox_ordering"] {

@@ -1,34 +1,31 @@
-//! What is leased, when, and by whom.
+//! Leasing: which deliveries, when, and to whom.
 
 use std::{collections::HashMap, time::Duration};
 
 use tower_klikit::{
-    inbox::{Acceptance, DeliveryId, DeliveryState, InboxStore, Leased},
+    inbox::{
+        DeliveryId, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, LeaseRequest, Leased, SettleOutcome,
+        Settlement,
+    },
     store::sqlite::SqliteStore,
 };
 
 use crate::{
-    deliveries::delivery,
+    deliveries::{
+        self, accept, dead_letter, delivery, done, extend, ids, keep_for, lease_batch, request, reschedule, settle,
+        settled,
+    },
     support::{Clock, Folder, LEASE, RETENTION},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn accept(store: &SqliteStore, event: &str, lines: &[&str]) {
-    let new = delivery(event, &format!("body of {event}"), lines).await;
-    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
-}
-
 async fn lease(store: &SqliteStore, limit: u32) -> Vec<Leased> {
-    store.lease(limit, LEASE, 3).await.unwrap()
-}
-
-fn ids(leased: &[Leased]) -> Vec<i64> {
-    leased.iter().map(|leased| leased.lease().id().get()).collect()
+    deliveries::lease(store, limit, 3).await
 }
 
 #[tokio::test]
-async fn the_longest_due_come_first_with_head_and_body() {
+async fn leases_longest_due_first() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
@@ -42,7 +39,7 @@ async fn the_longest_due_come_first_with_head_and_body() {
     assert_eq!(ids(&first), [1]);
     assert_eq!(first[0].body(), "body of evt-1");
     assert!(first[0].head().contains("evt-1"));
-    assert!(store.postpone(first[0].lease(), SECOND * 5, "500").await.unwrap());
+    settled(&store, &first[0], reschedule(SECOND * 5)).await;
     assert_eq!(ids(&lease(&store, 10).await), [2, 3]);
     clock.advance(SECOND * 5 - Duration::from_millis(1));
     assert!(lease(&store, 10).await.is_empty());
@@ -52,7 +49,7 @@ async fn the_longest_due_come_first_with_head_and_body() {
 }
 
 #[tokio::test]
-async fn a_lease_ends_and_the_next_has_a_larger_token() {
+async fn next_lease_supersedes_an_expired_one() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
@@ -60,31 +57,28 @@ async fn a_lease_ends_and_the_next_has_a_larger_token() {
     let first = *lease(&store, 1).await[0].lease();
     clock.advance(LEASE - Duration::from_millis(1));
     assert!(lease(&store, 1).await.is_empty());
-    assert!(store.extend(&first, LEASE).await.unwrap());
+    assert!(extend(&store, &first, LEASE).await);
     clock.advance(LEASE);
-    // Nobody else has taken it yet.
-    assert!(!store.extend(&first, LEASE).await.unwrap());
+    // Expired, but nobody else has leased the delivery yet.
+    assert!(extend(&store, &first, LEASE).await);
+    assert!(lease(&store, 1).await.is_empty());
+    clock.advance(LEASE);
     let second = *lease(&store, 1).await[0].lease();
     assert_eq!((second.attempt(), second.token() > first.token()), (2, true));
-    for lost in [
-        store.extend(&first, LEASE).await,
-        store.finish(&first, Duration::ZERO).await,
-        store.finish(&first, LEASE).await,
-        store.postpone(&first, LEASE, "500").await,
-        store.bury(&first, "400").await,
-        store.give_back(&first).await,
-    ] {
-        assert!(!lost.unwrap());
+    assert!(!extend(&store, &first, LEASE).await);
+    for late in [done(), keep_for(LEASE), reschedule(LEASE), dead_letter("400"), Settlement::Release] {
+        assert_eq!(settle(&store, &first, late).await, SettleOutcome::Superseded);
     }
-    assert!(store.give_back(&second).await.unwrap());
+    assert_eq!(settle(&store, &second, Settlement::Release).await, SettleOutcome::Settled);
     let third = *lease(&store, 1).await[0].lease();
     assert_eq!((third.attempt(), third.token() > second.token()), (2, true));
-    assert!(store.finish(&third, Duration::ZERO).await.unwrap());
+    assert_eq!(settle(&store, &third, done()).await, SettleOutcome::Settled);
+    assert_eq!(settle(&store, &third, done()).await, SettleOutcome::Gone);
     assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_delivery")), (0, 0));
 }
 
 #[tokio::test]
-async fn who_died_of_the_last_attempt_is_buried_and_frees_its_line() {
+async fn dead_letters_after_the_last_attempt_expired() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
@@ -95,22 +89,26 @@ async fn who_died_of_the_last_attempt_is_buried_and_frees_its_line() {
         assert_eq!((ids(&leased), leased[0].lease().attempt()), (vec![1], attempt));
         clock.advance(LEASE);
     }
-    assert_eq!(ids(&lease(&store, 10).await), [2], "it need not wait for the next call");
+    let batch = lease_batch(&store, 10, 3).await;
+    assert_eq!(ids(&batch.leased), [2], "it need not wait for the next call");
+    let [reported] = &batch.dead_lettered[..] else { panic!("{:?}", batch.dead_lettered) };
+    assert_eq!((reported.id, reported.attempts, &*reported.reason), (DeliveryId::new(1), 3, LEASE_EXPIRED));
+    assert!(reported.head.as_ref().unwrap().contains("evt-1"));
     let dead = store.dead(None, 10).await.unwrap();
     assert_eq!(dead.len(), 1);
-    assert_eq!((dead[0].attempts, dead[0].reason.as_deref()), (3, Some("its lease ran out on its last attempt")));
+    assert_eq!((dead[0].attempts, dead[0].reason.as_deref()), (3, Some(LEASE_EXPIRED)));
     assert_eq!((dead[0].event_id(), &dead[0].body), (Some("evt-1"), &None));
     assert!(store.dead(Some(dead[0].id), 10).await.unwrap().is_empty());
 
     // One that waits is leased however many attempts it has.
     accept(&store, "evt-3", &[]).await;
     let third = lease(&store, 10).await;
-    assert!(store.postpone(third[0].lease(), Duration::ZERO, "500").await.unwrap());
-    assert_eq!(ids(&store.lease(10, LEASE, 1).await.unwrap()), [3]);
+    settled(&store, &third[0], reschedule(Duration::ZERO)).await;
+    assert_eq!(ids(&deliveries::lease(&store, 10, 1).await), [3]);
 }
 
 #[tokio::test]
-async fn a_line_is_served_one_by_one_and_holds_up_nobody_else() {
+async fn ordering_key_serves_one_at_a_time() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
@@ -121,26 +119,26 @@ async fn a_line_is_served_one_by_one_and_holds_up_nobody_else() {
     }
     let leased = lease(&store, 10).await;
     assert_eq!(ids(&leased), [1, 4, 5]);
-    assert!(store.postpone(leased[0].lease(), SECOND, "500").await.unwrap());
+    settled(&store, &leased[0], reschedule(SECOND)).await;
     assert!(lease(&store, 10).await.is_empty(), "one that is not due holds its line");
     clock.advance(SECOND);
     let first = lease(&store, 10).await;
     assert_eq!(ids(&first), [1]);
-    assert!(store.bury(first[0].lease(), "400").await.unwrap());
+    settled(&store, &first[0], dead_letter("400")).await;
     let second = lease(&store, 10).await;
     assert_eq!(ids(&second), [2]);
     assert!(store.retry(DeliveryId::new(1)).await.unwrap());
     assert!(!store.retry(DeliveryId::new(1)).await.unwrap());
     assert!(lease(&store, 10).await.is_empty(), "no two of a line are leased at once");
-    assert!(store.give_back(second[0].lease()).await.unwrap());
+    settled(&store, &second[0], Settlement::Release).await;
     let first = lease(&store, 10).await;
     assert_eq!(ids(&first), [1], "its old place");
-    assert!(store.finish(first[0].lease(), LEASE).await.unwrap());
+    settled(&store, &first[0], keep_for(LEASE)).await;
     let second = lease(&store, 10).await;
     assert_eq!(ids(&second), [2]);
-    assert!(store.finish(second[0].lease(), Duration::ZERO).await.unwrap());
+    settled(&store, &second[0], done()).await;
     assert_eq!(ids(&lease(&store, 10).await), [3]);
-    assert!(store.finish(leased[1].lease(), Duration::ZERO).await.unwrap());
+    settled(&store, &leased[1], done()).await;
     assert!(lease(&store, 10).await.is_empty());
 
     // Whose worker died does not hold up for ever the one before it.
@@ -153,13 +151,13 @@ async fn a_line_is_served_one_by_one_and_holds_up_nobody_else() {
 }
 
 #[tokio::test]
-async fn one_in_its_old_place_does_not_wait_for_a_dead_worker() {
+async fn retried_delivery_passes_an_expired_lease() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     accept(&store, "evt-2", &["line"]).await;
-    assert!(store.bury(lease(&store, 1).await[0].lease(), "400").await.unwrap());
+    settled(&store, &lease(&store, 1).await[0], dead_letter("400")).await;
     assert_eq!(ids(&lease(&store, 1).await), [2]);
     assert!(store.retry(DeliveryId::new(1)).await.unwrap());
     assert!(lease(&store, 1).await.is_empty());
@@ -168,7 +166,7 @@ async fn one_in_its_old_place_does_not_wait_for_a_dead_worker() {
 }
 
 #[tokio::test]
-async fn what_is_behind_50_000_that_wait_is_found() {
+async fn finds_deliveries_behind_50_000_blocked_ones() {
     const BLOCKED: i64 = 50_000;
 
     let folder = Folder::new();
@@ -180,13 +178,13 @@ async fn what_is_behind_50_000_that_wait_is_found() {
     accept(&store, "evt-2", &["other line"]).await;
     accept(&store, "evt-3", &[]).await;
     assert_eq!(ids(&lease(&store, 10).await), [BLOCKED + 1, BLOCKED + 2]);
-    assert!(store.finish(first[0].lease(), Duration::ZERO).await.unwrap());
+    settled(&store, &first[0], done()).await;
     assert_eq!(ids(&lease(&store, 10).await), [2]);
     assert_eq!(store.counts().await.unwrap().ready, BLOCKED.unsigned_abs() - 2);
 }
 
 #[tokio::test]
-async fn behind_many_that_wait_only_what_is_free_is_leased() {
+async fn leases_only_free_deliveries_behind_blocked_ones() {
     const BLOCKED: i64 = 1000;
     const LONGER: Duration = Duration::from_secs(3600);
 
@@ -195,7 +193,7 @@ async fn behind_many_that_wait_only_what_is_free_is_leased() {
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     let first = lease(&store, 1).await;
-    assert!(store.extend(first[0].lease(), LONGER).await.unwrap());
+    assert!(extend(&store, first[0].lease(), LONGER).await);
     copy_first(&folder, BLOCKED);
     for (event, lines) in [
         ("2", &["a"][..]),
@@ -212,19 +210,19 @@ async fn behind_many_that_wait_only_what_is_free_is_leased() {
     assert_eq!(numbers(&lease(&store, 3).await), [2, 4, 6], "the longest due");
     let last = lease(&store, 10).await;
     assert_eq!(numbers(&last), [8]);
-    assert!(store.postpone(last[0].lease(), LEASE + SECOND, "500").await.unwrap());
+    settled(&store, &last[0], reschedule(LEASE + SECOND)).await;
     assert!(lease(&store, 10).await.is_empty());
 
     // Whose worker died is leased again, and on the last attempt buried.
     clock.advance(LEASE);
     let again = lease(&store, 10).await;
     assert_eq!((numbers(&again), again[0].lease().attempt()), (vec![2, 4, 6], 2));
-    assert!(store.finish(again[1].lease(), Duration::ZERO).await.unwrap());
+    settled(&store, &again[1], done()).await;
     clock.advance(LEASE);
-    let behind = store.lease(10, LEASE, 2).await.unwrap();
+    let behind = deliveries::lease(&store, 10, 2).await;
     assert_eq!(numbers(&behind), [8, 3]);
     assert_eq!(store.dead(None, 10).await.unwrap().len(), 2);
-    assert!(store.finish(first[0].lease(), Duration::ZERO).await.unwrap());
+    settled(&store, &first[0], done()).await;
     assert_eq!(ids(&lease(&store, 10).await), [2]);
 }
 
@@ -248,7 +246,7 @@ fn copy_first(folder: &Folder, all: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_stores_never_lease_one_twice_nor_two_of_a_line() {
+async fn two_stores_keep_ordering_keys_apart() {
     const DELIVERIES: usize = 240;
 
     let folder = Folder::new();
@@ -264,12 +262,14 @@ async fn two_stores_never_lease_one_twice_nor_two_of_a_line() {
             tokio::spawn(async move {
                 while store.backlog(1).await.unwrap() > 0 {
                     // A store may not get its turn. It says so, and has not leased.
-                    for leased in store.lease(3, LEASE * 10, 3).await.unwrap_or_default() {
+                    let request = LeaseRequest { duration: LEASE * 10, ..request(3, 3) };
+                    for leased in store.lease(&request).await.unwrap_or_default().leased {
                         let line = leased.lease().id().get() % 8;
                         told.send((line, leased.lease().id().get(), true)).unwrap();
                         tokio::task::yield_now().await;
                         told.send((line, leased.lease().id().get(), false)).unwrap();
-                        while store.finish(leased.lease(), Duration::ZERO).await.map_err(drop) != Ok(true) {}
+                        let outcome = [(*leased.lease(), done())];
+                        while store.settle(&outcome).await.map_err(drop) != Ok(vec![SettleOutcome::Settled]) {}
                     }
                 }
             })
@@ -297,7 +297,7 @@ async fn two_stores_never_lease_one_twice_nor_two_of_a_line() {
 }
 
 #[tokio::test]
-async fn what_is_over_is_purged() {
+async fn purges_kept_deliveries() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());
@@ -305,7 +305,7 @@ async fn what_is_over_is_purged() {
         accept(&store, &format!("evt-{n}"), &[]).await;
     }
     for (n, leased) in lease(&store, 300).await.iter().enumerate() {
-        assert!(store.finish(leased.lease(), if n < 290 { SECOND } else { SECOND * 2 }).await.unwrap());
+        settled(&store, leased, keep_for(if n < 290 { SECOND } else { SECOND * 2 })).await;
     }
     assert_eq!(store.purge_done(1000).await.unwrap(), 0);
     clock.advance(SECOND);
@@ -317,7 +317,7 @@ async fn what_is_over_is_purged() {
 }
 
 #[tokio::test]
-async fn a_look_that_finds_nothing_writes_nothing() {
+async fn lease_that_finds_nothing_writes_nothing() {
     let folder = Folder::new();
     let store = folder.open();
     accept(&store, "evt-1", &[]).await;
@@ -330,6 +330,6 @@ async fn a_look_that_finds_nothing_writes_nothing() {
 }
 
 async fn accept_fails(store: &SqliteStore) {
-    let new = delivery("evt-2", "body", &[]).await;
+    let new = delivery("evt-2", "body", &[]);
     assert!(store.accept(&new, RETENTION).await.is_err(), "the lock is felt");
 }

@@ -1,12 +1,12 @@
-//! `SqliteStore` on real files: restarts, several stores and processes on one file, and what goes wrong with files.
+//! `SqliteStore` on real files: restarts, several stores and processes on one file, and faults.
 #![cfg(feature = "sqlite")]
 
+mod checkpoint;
 mod deliveries;
 mod faults;
 mod inbox_accepting;
 mod inbox_files;
 mod inbox_leasing;
-mod log;
 mod processes;
 mod purging;
 mod restarts;

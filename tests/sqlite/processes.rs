@@ -13,8 +13,8 @@ use tower_klikit::{
 };
 
 use crate::{
-    deliveries::delivery,
-    support::{Clock, Folder, LEASE, RETENTION, claim},
+    deliveries::{delivery, request},
+    support::{Clock, Folder, RETENTION, TERMS, claim},
 };
 
 /// The file that [`child_claims`] claims in.
@@ -24,7 +24,7 @@ const FILE: &str = "TOWER_KLIKIT_TEST_SQLITE_FILE";
 async fn claim_32(stores: &[&SqliteStore], event: u64, first_token: u64) -> usize {
     let claims = (0..32).zip(stores.iter().cycle()).map(|(n, &store)| {
         let store = store.clone();
-        tokio::spawn(async move { store.claim(&claim(event, first_token + n), LEASE).await })
+        tokio::spawn(async move { store.claim(&claim(event, first_token + n), &TERMS).await })
     });
     let mut claimed = 0;
     for claim in claims.collect::<Vec<_>>() {
@@ -35,7 +35,7 @@ async fn claim_32(stores: &[&SqliteStore], event: u64, first_token: u64) -> usiz
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_64_claims_through_two_stores_one_succeeds() {
+async fn one_of_64_claims_through_two_stores_succeeds() {
     let folder = Folder::new();
     let (one, other) = (folder.open(), folder.open());
     for event in 0..50 {
@@ -46,7 +46,7 @@ async fn of_64_claims_through_two_stores_one_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_64_claims_in_two_processes_one_succeeds() {
+async fn one_of_64_claims_in_two_processes_succeeds() {
     let folder = Folder::new();
     let store = folder.open();
     let (mut child, mut orders, mut answers) = Ended::start("child_claims", &folder);
@@ -80,7 +80,7 @@ async fn lease_all(store: &SqliteStore) -> Vec<i64> {
     let mut ids = vec![];
     while store.counts().await.is_ok_and(|counts| counts.ready > 0) {
         // A store may not get its turn. It says so, and has not leased.
-        let leased = store.lease(4, LEASE, 3).await.unwrap_or_default();
+        let leased = store.lease(&request(4, 3)).await.unwrap_or_default().leased;
         ids.extend(leased.iter().map(|leased| leased.lease().id().get()));
     }
     ids
@@ -95,7 +95,7 @@ async fn two_processes_lease_no_delivery_twice() {
     let (mut ids, mut by_the_child) = (vec![], 0);
     for round in 0..10 {
         for event in 0..EACH {
-            let new = delivery(&format!("evt-{round}-{event}"), "body", &[]).await;
+            let new = delivery(&format!("evt-{round}-{event}"), "body", &[]);
             assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
         }
         writeln!(orders, "lease").unwrap();

@@ -7,12 +7,12 @@ use tower_klikit::{
     store::sqlite::SqliteStore,
 };
 
-use crate::support::{Clock, Folder, LEASE, RETENTION, beside, claim};
+use crate::support::{Clock, Folder, LEASE, RETENTION, TERMS, beside, claim, renew};
 
 async fn claim_all(store: &SqliteStore, events: std::ops::Range<u64>) {
     let claims = events.map(|event| {
         let store = store.clone();
-        tokio::spawn(async move { store.claim(&claim(event, 1), LEASE).await })
+        tokio::spawn(async move { store.claim(&claim(event, 1), &TERMS).await })
     });
     for claim in claims.collect::<Vec<_>>() {
         assert_eq!(claim.await.unwrap().unwrap(), ClaimOutcome::Claimed);
@@ -42,7 +42,7 @@ async fn claims_purge_a_few_rows_each() {
     clock.advance(LEASE);
     let mut rows = 2000;
     for event in 3000..3200 {
-        assert_eq!(store.claim(&claim(event, 1), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+        assert_eq!(store.claim(&claim(event, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
         let now = folder.rows();
         assert!(rows <= now + 32, "{rows} to {now} by one claim");
         rows = now;
@@ -58,12 +58,12 @@ async fn other_calls_purge_nothing() {
     claim_all(&store, 0..3).await;
     clock.advance(LEASE);
     store.release(&claim(7, 1)).await.unwrap();
-    assert!(!store.renew(&claim(7, 1), LEASE).await.unwrap());
+    assert!(!renew(&store, &claim(7, 1)).await);
     assert_eq!(folder.rows(), 3);
 }
 
 #[tokio::test]
-async fn purge_stops_at_its_limit_and_goes_by_slices() {
+async fn purge_stops_at_its_limit() {
     let folder = Folder::new();
     let clock = Clock::new();
     let store = clock.open(&folder.file());

@@ -13,12 +13,15 @@ use std::{
 
 use tempfile::TempDir;
 use tower_klikit::{
-    dedupe::{BodyDigest, Claim, StoreError},
+    dedupe::{BodyDigest, Claim, ClaimTerms, Ledger, StoreError},
     store::sqlite::{SqliteError, SqliteErrorKind, SqliteOptions, SqliteStore},
 };
 
 pub(crate) const LEASE: Duration = Duration::from_secs(25);
 pub(crate) const RETENTION: Duration = Duration::from_secs(35 * 24 * 3600);
+
+/// The terms of a claim that is absent once its lease is over.
+pub(crate) const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: Duration::ZERO };
 
 /// A folder of this test's own, which goes with it.
 pub(crate) struct Folder(TempDir);
@@ -126,6 +129,11 @@ pub(crate) fn digest(event: u64) -> BodyDigest {
 pub(crate) fn bytes(number: u64) -> [u8; 16] {
     let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((u128::from(spread) << 64) | u128::from(number)).to_be_bytes()
+}
+
+/// Returns whether the claim was renewed.
+pub(crate) async fn renew(store: &SqliteStore, claim: &Claim) -> bool {
+    store.renew(std::slice::from_ref(claim), &TERMS).await.unwrap()[0]
 }
 
 pub(crate) fn kind(error: &StoreError) -> SqliteErrorKind {

@@ -1,9 +1,9 @@
-//! One attempt on one delivery, from its lease to its end, in a task of its own.
+//! One attempt at one delivery, from its lease to its settlement, in a task of its own.
 
 use std::{
     future::pending,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
@@ -15,36 +15,34 @@ use futures_util::{
 use http::{Request, Response, StatusCode};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tower_service::Service;
 
 use super::{
-    super::{
-        config::Config,
-        delivery::{Lease, Leased},
-        head::Head,
-    },
-    BoxError, Outcome, Settings,
+    BoxError,
     backoff::Backoff,
+    misrouted::Misrouted,
+    outcome::Outcome,
+    running::{Blocked, Registration},
+    settings::Settings,
 };
 use crate::{
-    dedupe::{StoreError, handle},
-    event::EventId,
-    telemetry::{self, Subject},
+    blocking::{self, WatchPolls},
+    deadline::{store_call, within},
+    dedupe::Call,
+    inbox::{DeliveryId, Lease, Leased, SettleOutcome, Settlement, config::Config, head::Head},
+    reason::{FailureReason, one_line},
+    telemetry::{self, LogContext},
     verify::VerifiedBody,
 };
 
-/// The pause after an extension that failed.
-const EXTENSION_RETRY: Duration = Duration::from_secs(1);
+/// The longest pause between attempts to report an outcome to the store, and the longest that one may take: both short enough for a
+/// worker that has to stop.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+const SETTLING: Duration = Duration::from_secs(5);
 
-/// The longest pause between attempts to tell the store how it ended.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
-
-/// How many characters of an error's text are kept.
-const MAX_REASON: usize = 200;
-
-/// Which attempt a request is. It lies in the extensions of what a worker hands to its handler.
+/// The number of an attempt, and what a handler may want to know about it. A worker puts it into the request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
     lease: Lease,
@@ -53,12 +51,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Which one, from 1.
+    /// The number of this attempt, from 1.
     pub fn number(&self) -> u32 {
         self.lease.attempt()
     }
 
-    /// Whether the delivery is given up if this one fails.
+    /// Whether the delivery is dead-lettered if this attempt fails.
     pub fn is_last(&self) -> bool {
         self.lease.attempt() >= self.max_attempts
     }
@@ -74,219 +72,252 @@ impl Attempt {
     }
 }
 
+/// The settings and state that all attempts of a worker share.
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) settings: Settings,
+    pub(super) misrouted: Misrouted,
+}
+
+/// How far a worker has come with stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stop {
+    Not,
+    /// Handlers that have started may finish.
+    Draining,
+    /// Handlers are dropped.
+    Now,
+}
+
+/// A delivery that this process has just leased and entered in its list.
+pub(super) struct Job {
+    pub(super) leased: Leased,
+    pub(super) registration: Registration,
+    /// The running deliveries to wait for.
+    pub(super) blocked: Blocked,
+}
+
 /// How the handler ended.
-enum End {
-    Answered(StatusCode),
+enum HandlerOutcome {
+    Responded {
+        status: StatusCode,
+        reason: Option<FailureReason>,
+    },
     /// With an error of this text.
     Failed(String),
     Panicked,
     TimedOut,
-    /// The lease is no longer ours, or may not be.
+    /// The worker stopped before the handler started, or before it finished.
+    Stopped,
+    /// Another worker has leased the delivery before the handler started.
     Lost,
-    /// The worker has to stop now.
-    Cut,
 }
 
-/// What the store is to be told.
-#[derive(Clone)]
-enum Ending {
-    Finish,
-    Postpone { pause: Duration, reason: String },
-    Bury { reason: String },
-}
-
-/// Handles what was leased at `leased_at` or later. `cut` turns true when the worker has to stop now.
-pub(super) async fn run<S, ResBody>(
-    handler: S,
-    leased: Leased,
-    leased_at: Instant,
-    config: Arc<Config>,
-    settings: Settings,
-    mut cut: watch::Receiver<bool>,
-) where
+/// Handles a delivery and reports the outcome.
+pub(super) async fn run<S, ResBody>(handler: S, job: Job, shared: Arc<Shared>, stop: watch::Receiver<Stop>)
+where
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
 {
-    let Leased { lease, head, body, ran_out } = leased;
+    let Job { leased, registration, blocked } = job;
+    let Leased { lease, head, body, after_expired_lease, .. } = leased;
     let head = Head::from_text(&head).ok();
-    let event_id = head.as_ref().and_then(|head| EventId::parse(head.event_id.as_ref()?.as_bytes()));
+    let event_id = head.as_ref().and_then(Head::event_id);
     let tenant = head.as_ref().map(|head| head.tenant.clone());
-    let subject = Subject::new(event_id.as_ref(), tenant.as_deref());
-    let task = Task { config: &config, settings: &settings, lease, subject };
-    let mut held_until = leased_at + settings.lease;
+    let context = LogContext::new(event_id.as_ref(), tenant.as_deref());
+    let task = Task { shared: &shared, lease, registration: &registration, context };
 
     let attempt = async {
-        let ending = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
-            // Another version of this crate may have written it, and may read it yet.
-            None => task.fail("its head cannot be read".into()),
+        if after_expired_lease {
+            telemetry::lease_expired(context, lease.id(), lease.attempt());
+        }
+        let settlement = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
+            // Written by a newer version, perhaps: retry, so that a node that runs that version can handle it.
+            None => Some(task.fail("its head cannot be read".into())),
             Some((mut request, conflict)) => {
-                let attempt = Attempt { lease, max_attempts: settings.max_attempts, conflict };
-                request.extensions_mut().insert(attempt);
-                let pause = if ran_out { task.pause() } else { Duration::ZERO };
-                match task.handle(handler, request, pause, &mut held_until, &mut cut).await {
-                    End::Lost => return telemetry::lease_lost(task.subject),
-                    End::Cut => return task.give_back().await,
-                    End::Answered(status) => task.judge(status),
-                    End::Failed(reason) => task.fail(reason),
-                    End::Panicked => task.fail("the handler panicked".into()),
-                    End::TimedOut => task.fail("the handler timed out".into()),
-                }
+                let max_attempts = shared.settings.max_attempts;
+                request.extensions_mut().insert(Attempt { lease, max_attempts, conflict });
+                let pause = if after_expired_lease { task.stagger() } else { Duration::ZERO };
+                task.settlement(task.handle(handler, request, blocked, pause, stop).await)
             }
         };
-        task.tell(ending, held_until).await;
+        match settlement {
+            Some(settlement) => task.settle(settlement).await,
+            None => telemetry::not_started(context, lease.id()),
+        }
     };
-    telemetry::in_attempt(subject, lease.attempt(), attempt).await;
+    telemetry::in_attempt(context, lease.id(), lease.attempt(), attempt).await;
 }
 
 struct Task<'a> {
-    config: &'a Config,
-    settings: &'a Settings,
+    shared: &'a Shared,
+    /// The lease that the attempt began with: it says which attempt this is.
     lease: Lease,
-    /// For the log.
-    subject: Subject<'a>,
+    registration: &'a Registration,
+    context: LogContext<'a>,
 }
 
 impl Task<'_> {
+    fn id(&self) -> DeliveryId {
+        self.lease.id()
+    }
+
     async fn handle<S, ResBody>(
         &self,
         handler: S,
         request: Request<VerifiedBody>,
+        blocked: Blocked,
         pause: Duration,
-        held_until: &mut Instant,
-        cut: &mut watch::Receiver<bool>,
-    ) -> End
+        stop: watch::Receiver<Stop>,
+    ) -> HandlerOutcome
     where
         S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
         S::Error: Into<BoxError>,
     {
-        // The response's body is dropped here. An error's own code may panic too.
-        let status = async {
-            let answered = handle(handler, request).await;
-            answered.map(|response| response.status()).map_err(|error| shortened(&error.into().to_string()))
+        let ready = async {
+            self.registration.wait_for(blocked).await;
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            self.still_has_lease().await
         };
-        let handled = async {
-            sleep(pause).await;
-            timeout(self.settings.handler_deadline, AssertUnwindSafe(status).catch_unwind()).await
-        };
-        let interrupted = self.interrupted(held_until, cut);
-        match select(pin!(handled), pin!(interrupted)).await {
-            Either::Left((Ok(Ok(Ok(status))), _)) => End::Answered(status),
-            Either::Left((Ok(Ok(Err(reason))), _)) => End::Failed(reason),
-            Either::Left((Ok(Err(_)), _)) => End::Panicked,
-            Either::Left((Err(_), _)) => End::TimedOut,
-            Either::Right((end, _)) => end,
+        // The stop comes first: nothing may start after it.
+        match select(pin!(reached(stop.clone(), Stop::Draining)), pin!(ready)).await {
+            Either::Left(_) => return HandlerOutcome::Stopped,
+            Either::Right((false, _)) => return HandlerOutcome::Lost,
+            Either::Right((true, _)) => {}
         }
+        let mut called = Box::pin(Call::new(handler, request));
+        let outcome = match select(pin!(self.call(called.as_mut())), pin!(reached(stop, Stop::Now))).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), _)) => HandlerOutcome::Stopped,
+        };
+        // User code: it may panic when it is dropped, too.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(called)));
+        outcome
     }
 
-    /// Holds the lease until it is lost or the worker has to stop.
-    async fn interrupted(&self, held_until: &mut Instant, cut: &mut watch::Receiver<bool>) -> End {
-        // A sender that is gone will not cut any more.
-        let cut = async {
-            if cut.wait_for(|cut| *cut).await.is_err() {
-                pending::<()>().await;
+    /// Returns whether the lease is still this process's own. Jobs may wait for their turn on a blocked thread until it has expired.
+    async fn still_has_lease(&self) -> bool {
+        let Shared { config, settings, .. } = self.shared;
+        while self.registration.may_be_lost(settings.lease) {
+            let (asked, lease) = (Instant::now(), self.registration.lease());
+            match store_call(SETTLING, config.store.extend(&[lease], settings.lease)).await {
+                Ok(extended) if extended.first() == Some(&true) => {
+                    self.registration.extended(asked);
+                    return true;
+                }
+                // This attempt has taken over a new lease since.
+                Ok(_) if self.registration.lease() != lease => {}
+                Ok(_) => return false,
+                Err(error) => {
+                    telemetry::store_failed("extend the lease on", self.context, &error);
+                    sleep(MAX_PAUSE).await;
+                }
+            }
+        }
+        true
+    }
+
+    async fn call<S, ResBody>(&self, mut called: Pin<&mut Call<S, Request<VerifiedBody>>>) -> HandlerOutcome
+    where
+        S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
+        S::Error: Into<BoxError>,
+    {
+        let Shared { settings, misrouted, .. } = self.shared;
+        let route = called.as_mut().request_mut().map(|request| (request.method().clone(), request.uri().clone()));
+        // The response's body is dropped here. User code: it may panic, also when it formats an error.
+        let handled = async {
+            match called.await {
+                Ok(mut response) => {
+                    let reason = response.extensions_mut().remove();
+                    HandlerOutcome::Responded { status: response.status(), reason }
+                }
+                Err(error) => HandlerOutcome::Failed(one_line(&error.into().to_string())),
             }
         };
-        match select(pin!(self.hold(held_until)), pin!(cut)).await {
-            Either::Left(((), _)) => End::Lost,
-            Either::Right(((), _)) => End::Cut,
-        }
-    }
-
-    /// Extends the lease at a third of its time, until it is lost or, as the store does not answer, must be taken to be.
-    async fn hold(&self, held_until: &mut Instant) {
-        let time = self.settings.lease;
-        let third = (time / 3).max(Duration::from_millis(1));
-        let mut pause = third;
-        loop {
-            sleep(pause).await;
-            let asked = Instant::now();
-            let left = held_until.saturating_duration_since(asked);
-            let extended = timeout(left, self.config.store.extend(&self.lease, time)).await;
-            pause = match extended.unwrap_or_else(|_| Err(StoreError::deadline())) {
-                Ok(true) => {
-                    *held_until = asked + time;
-                    third
+        let report = |blocked| telemetry::attempt_blocked(self.context, self.id(), blocked);
+        let threshold = blocking::threshold(settings.lease);
+        let watched = WatchPolls::new(AssertUnwindSafe(handled).catch_unwind(), threshold, report);
+        match within(settings.handler_deadline, watched).await {
+            Some(Ok(outcome)) => {
+                if let (HandlerOutcome::Responded { status, .. }, Some((method, uri))) = (&outcome, &route) {
+                    misrouted.check(*status, method, uri, self.id());
                 }
-                Ok(false) => return,
-                Err(error) => {
-                    telemetry::store_failed("extend the lease on", self.subject, &error);
-                    if Instant::now() >= *held_until {
-                        return;
-                    }
-                    third.min(EXTENSION_RETRY)
-                }
-            };
+                outcome
+            }
+            Some(Err(_)) => HandlerOutcome::Panicked,
+            None => HandlerOutcome::TimedOut,
         }
     }
 
-    /// The user's own code, again.
-    fn judge(&self, status: StatusCode) -> Ending {
-        let outcome = catch_unwind(AssertUnwindSafe(|| (self.settings.outcome)(status)));
-        match outcome {
-            Ok(Outcome::Done) => Ending::Finish,
-            Ok(Outcome::Retry) => self.fail(status.to_string()),
-            Ok(Outcome::Dead) => self.bury(status.to_string()),
-            Err(_) => self.fail(format!("what {status} means could not be told: that panicked")),
+    /// Returns the settlement to report. There is none for a delivery that is another worker's.
+    fn settlement(&self, outcome: HandlerOutcome) -> Option<Settlement> {
+        Some(match outcome {
+            HandlerOutcome::Responded { status, reason } => self.judge(status, reason),
+            HandlerOutcome::Failed(reason) => self.fail(reason),
+            HandlerOutcome::Panicked => self.fail("the handler panicked".into()),
+            HandlerOutcome::TimedOut => self.fail("the handler timed out".into()),
+            HandlerOutcome::Stopped => Settlement::Release,
+            HandlerOutcome::Lost => return None,
+        })
+    }
+
+    fn judge(&self, status: StatusCode, reason: Option<FailureReason>) -> Settlement {
+        let reason = || reason.map_or_else(|| status.to_string(), |reason| reason.as_str().to_owned());
+        // User code: it may panic.
+        match catch_unwind(AssertUnwindSafe(|| (self.shared.settings.outcome)(status))) {
+            Ok(Outcome::Done) => Settlement::Done { keep: self.shared.config.keep_bodies },
+            Ok(Outcome::Retry) => self.fail(reason()),
+            Ok(Outcome::Dead) => Settlement::DeadLetter { reason: reason() },
+            Err(_) => self.fail(format!("the function that judges outcomes panicked on {status}")),
         }
     }
 
-    /// Before one is handled whose worker has died. It may have died of another that it had beside this one: were all of them
-    /// begun at once again, one that kills its workers would take the others with it, attempt by attempt.
-    fn pause(&self) -> Duration {
-        let Backoff { first, last } = self.settings.backoff;
-        random_pause(Backoff { first, last: last.min(self.settings.lease) }, self.lease.attempt().saturating_sub(1))
-    }
-
-    fn fail(&self, reason: String) -> Ending {
-        let attempt = self.lease.attempt();
-        if attempt >= self.settings.max_attempts {
-            return self.bury(reason);
+    fn fail(&self, reason: String) -> Settlement {
+        // The latest lease: the delivery may have been retried by hand, and this attempt have taken over the new lease.
+        let attempt = self.registration.lease().attempt();
+        if attempt >= self.shared.settings.max_attempts {
+            return Settlement::DeadLetter { reason };
         }
-        let pause = random_pause(self.settings.backoff, attempt);
-        telemetry::attempt_failed(self.subject, attempt, pause, &reason);
-        Ending::Postpone { pause, reason }
+        let delay = random_pause(self.shared.settings.backoff, attempt);
+        telemetry::attempt_failed(self.context, self.id(), attempt, delay, &reason);
+        Settlement::Reschedule { delay, reason }
     }
 
-    fn bury(&self, reason: String) -> Ending {
-        telemetry::dead(self.subject, self.lease.attempt(), &reason);
-        Ending::Bury { reason }
+    /// Returns a random pause before an attempt whose predecessor's lease expired. The worker may have died of another delivery that it was
+    /// handling at the time. If all of these started at once again, that one would take the others with it, attempt by attempt.
+    fn stagger(&self) -> Duration {
+        let Settings { backoff: Backoff { first, last }, lease, .. } = self.shared.settings;
+        random_pause(Backoff { first, last: last.min(lease) }, self.lease.attempt().saturating_sub(1))
     }
 
-    /// Once: what is not given back now is taken up again when its lease has run out.
-    async fn give_back(&self) {
-        if let Err(error) = self.config.store.give_back(&self.lease).await {
-            telemetry::store_failed("give back", self.subject, &error);
-        }
-    }
-
-    /// Tells the store how it ended, for as long as the lease can be held: also when the worker has to stop, since what was
-    /// handled is not to be handled again.
-    async fn tell(&self, ending: Ending, mut held_until: Instant) {
-        let told = pin!(self.tell_until_heard(&ending));
-        let held = match select(told, pin!(self.hold(&mut held_until))).await {
-            Either::Left((held, _)) => held,
-            Either::Right(((), _)) => false,
-        };
-        // Who still holds a lease finds its delivery gone only if the handler has finished it by itself.
-        let finished = matches!(ending, Ending::Finish) && Instant::now() < held_until;
-        if !held && !finished {
-            telemetry::lease_lost(self.subject);
-        }
-    }
-
-    /// Whether the lease was held.
-    async fn tell_until_heard(&self, ending: &Ending) -> bool {
-        let (store, lease) = (&self.config.store, &self.lease);
+    /// Reports the outcome until the store has recorded it or says that another worker has the delivery, however long that takes: what was
+    /// handled must not be handled again. The lease is extended all the while.
+    async fn settle(&self, settlement: Settlement) {
+        let config = &self.shared.config;
         let mut pause = Duration::from_millis(100);
         loop {
-            let told = match ending {
-                Ending::Finish => store.finish(lease, self.config.keep_bodies).await,
-                Ending::Postpone { pause, reason } => store.postpone(lease, *pause, reason).await,
-                Ending::Bury { reason } => store.bury(lease, reason).await,
-            };
-            match told {
-                Ok(held) => return held,
-                Err(error) => telemetry::store_failed("settle", self.subject, &error),
+            let lease = self.registration.lease();
+            let settling = [(lease, settlement.clone())];
+            match store_call(SETTLING, config.store.settle(&settling)).await.map(|outcomes| outcomes.first().copied()) {
+                Ok(Some(SettleOutcome::Settled)) => {
+                    if let Settlement::DeadLetter { reason } = &settlement {
+                        telemetry::dead_lettered(self.context, self.id(), lease.attempt(), reason);
+                    }
+                    return;
+                }
+                Ok(Some(SettleOutcome::Gone)) => {
+                    // Otherwise the handler has finished the delivery in a transaction of its own, or an answer was lost.
+                    if self.registration.is_lost() {
+                        telemetry::outcome_of_gone(self.context, self.id());
+                    }
+                    return;
+                }
+                // This attempt has taken over a new lease since.
+                Ok(_) if self.registration.lease() != lease => continue,
+                Ok(_) => return telemetry::outcome_lost(self.context, self.id()),
+                Err(error) => telemetry::store_failed("settle", self.context, &error),
             }
             sleep(pause).await;
             pause = (2 * pause).min(MAX_PAUSE);
@@ -294,13 +325,15 @@ impl Task<'_> {
     }
 }
 
+/// Waits until the worker has come this far with stopping.
+async fn reached(mut stop: watch::Receiver<Stop>, stage: Stop) {
+    if stop.wait_for(|stop| *stop >= stage).await.is_err() {
+        // The sender is gone, so no stop can come any more.
+        pending::<()>().await;
+    }
+}
+
 /// A system without random bytes gets the longest pauses.
 fn random_pause(backoff: Backoff, attempts: u32) -> Duration {
     backoff.pause(attempts, getrandom::u64().unwrap_or(u64::MAX))
-}
-
-fn shortened(text: &str) -> String {
-    // Of one line, so that it cannot pass for another in a log.
-    let one_line = |char: char| if char.is_control() { ' ' } else { char };
-    text.chars().take(MAX_REASON).map(one_line).collect()
 }

@@ -1,4 +1,4 @@
-use super::Worker;
+use super::worker::Worker;
 use crate::preflight::{PreflightError, ProblemKind, Problems};
 
 impl<S> Worker<S> {

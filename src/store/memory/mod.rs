@@ -5,48 +5,41 @@ mod inbox;
 mod table;
 
 use std::{
-    array,
-    collections::hash_map::RandomState,
     error::Error,
-    fmt, mem,
-    ops::{Deref, DerefMut, Range},
+    fmt,
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
 
-use self::table::{ClaimedAt, Entry, Table, Tick};
+use self::table::{Entry, Moment, Table, Tick};
 use crate::{
-    dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError},
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError},
     telemetry,
 };
 
-/// So that two threads rarely want the same one.
-const SHARDS: usize = 16;
-
-/// How many entries whose time is up a claim clears away. More than the one that it may add.
+/// How many expired entries a claim deletes. More than the one that it may add.
 const PURGED_BY_A_CLAIM: usize = 2;
 
-/// A ledger, and an inbox, in the memory of this process.
+/// A ledger and an inbox in the memory of this process, for tests and single processes.
 ///
-/// **A restart forgets everything.** klikit's retries and replays of what was handled before it are then handled again: orders
-/// are doubled. Nor do two processes know of each other. So this store is for tests, and for a single process that can live
-/// with doubled orders. The other stores remember.
+/// **A restart forgets everything.** klikit's retries and replays of deliveries that were handled before it are then handled again:
+/// orders are doubled. Nor do two processes know of each other. The other stores remember.
 ///
 /// - It remembers 100,000 entries, which take about 20 MB, unless [`capacity`](Self::capacity) says otherwise.
-/// - When it is full, it forgets what was completed longest ago to make room, even if its retention is not over, and
-///   [`evicted`](Self::evicted) counts that. The first time it logs a warning. [`refuse_when_full`](Self::refuse_when_full)
-///   has it refuse new deliveries instead.
-/// - It never forgets a claim in flight. When there is no room but for those, `claim` fails, and klikit sends the delivery
-///   again.
+/// - When it is full, it forgets the entry that was completed longest ago, even if its retention is not over. [`evicted`](Self::evicted)
+///   counts these entries, and the first one is logged as a warning. With [`refuse_when_full`](Self::refuse_when_full) it rejects new
+///   deliveries instead.
+/// - It never forgets a claim in flight. If all entries are claims in flight, `claim` fails, and klikit sends the delivery again.
 /// - Its clock is tokio's, so a test that pauses and advances that clock moves this store too.
 /// - Its futures are ready at once.
 ///
-/// Clones share what is remembered. Change the settings before cloning.
+/// Clones share the entries. Change the settings before cloning.
 #[derive(Clone)]
 pub struct MemoryStore {
     capacity: usize,
@@ -55,29 +48,24 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Makes an empty store.
     pub fn new() -> Self {
-        let random = RandomState::new();
         let shared = Shared {
             start: Instant::now(),
-            shards: array::from_fn(|_| Shard::new(random.clone())),
-            entries: AtomicUsize::new(0),
+            state: Mutex::default(),
             evicted: AtomicU64::new(0),
-            turns: AtomicU64::new(0),
-            #[cfg(feature = "inbox")]
-            deliveries: Mutex::default(),
+            warned: AtomicBool::new(false),
         };
         Self { capacity: 100_000, when_full: WhenFull::EvictOldestDone, shared: Arc::new(shared) }
     }
 
-    /// Remembers at most so many entries, about 200 bytes each. 100,000 by default.
+    /// Sets how many entries the store remembers, at about 200 bytes each. Default: 100,000.
     ///
-    /// A delivery takes one entry from the moment it is claimed until its retention is over, and so does each other body that
-    /// comes under its id.
+    /// A delivery takes one entry from its claim until its retention is over, and so does each other body that comes under its id.
     ///
     /// # Panics
     ///
-    /// When `entries` is zero.
+    /// Panics if `entries` is zero.
     #[must_use]
     #[track_caller]
     pub fn capacity(mut self, entries: usize) -> Self {
@@ -86,89 +74,49 @@ impl MemoryStore {
         self
     }
 
-    /// Has `claim` fail when there is no room, rather than forget what was completed longest ago.
+    /// Makes `claim` fail when the store is full, instead of forgetting the entry that was completed longest ago.
     #[must_use]
     pub fn refuse_when_full(mut self) -> Self {
         self.when_full = WhenFull::Refuse;
         self
     }
 
-    /// How many entries were forgotten before their time to make room. A copy of one of those is handled again.
+    /// Returns how many entries were forgotten before their time. A copy of such a delivery is handled again.
     pub fn evicted(&self) -> u64 {
         self.shared.evicted.load(Ordering::Relaxed)
     }
 
-    /// How many entries there are, with those whose time is up but that were not cleared away yet.
+    /// Returns the number of entries, including expired ones that are not deleted yet.
     pub fn len(&self) -> usize {
-        self.shared.entries.load(Ordering::Relaxed)
+        self.shared.state().ledger.len()
     }
 
-    /// Whether there are no entries.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    fn try_claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, Full> {
-        let wall = SystemTime::now();
-        let now = self.shared.now();
-        let shard = self.shared.shard(&claim.event);
-        let mut has_room = false;
-        loop {
-            let mut table = shard.lock();
-            self.shared.give_back(table.purge(now, PURGED_BY_A_CLAIM));
-            // Room that was made is used up here, unless somebody else has claimed the entry meanwhile.
-            let room = || mem::take(&mut has_room) || self.take_room();
-            if let Some(outcome) = table.claim(claim, ClaimedAt::new(wall, now), lease, room) {
-                self.shared.give_back(usize::from(has_room));
-                return Ok(outcome);
-            }
-            // Room may have to be made in another shard, and nobody waits for one lock while holding another, or two who do
-            // might wait for each other.
-            drop(table);
-            self.make_room(now)?;
-            has_room = true;
-        }
-    }
-
-    /// Sets one entry's room aside, if there is any.
-    fn take_room(&self) -> bool {
-        let one_more = |entries: usize| (entries < self.capacity).then_some(entries + 1);
-        // Relaxed: the counter guards no other memory.
-        self.shared.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
-    }
-
-    /// Sets one entry's room aside that is taken from another entry.
-    fn make_room(&self, now: Tick) -> Result<(), Full> {
-        let shards = &self.shared.shards;
-        loop {
-            if self.take_room() {
-                return Ok(());
-            }
-            if let Some(shard) = shards.iter().find(|shard| shard.soonest_up.load(Ordering::Acquire) <= now.0) {
-                if shard.lock().purge(now, 1) == 1 {
-                    return Ok(());
-                }
-                // Somebody else was here first.
-                continue;
-            }
-            if self.when_full == WhenFull::Refuse {
+    fn claim_in(
+        &self,
+        ledger: &mut Table,
+        claim: &Claim,
+        now: Moment,
+        terms: &ClaimTerms,
+    ) -> Result<ClaimOutcome, Full> {
+        ledger.purge(now.tick(), PURGED_BY_A_CLAIM);
+        if ledger.len() >= self.capacity && !ledger.contains(&claim.key) {
+            let evicts = self.when_full == WhenFull::EvictOldestDone;
+            if !evicts || !ledger.evict_oldest_done() {
                 return Err(Full { capacity: self.capacity });
             }
-            let oldest = shards.iter().map(|shard| (shard.oldest_done.load(Ordering::Acquire), shard));
-            match oldest.min_by_key(|(turn, _)| *turn) {
-                None | Some((u64::MAX, _)) => return Err(Full { capacity: self.capacity }),
-                Some((turn, shard)) => {
-                    if shard.lock().evict(turn) {
-                        self.count_evicted();
-                        return Ok(());
-                    }
-                }
-            }
+            self.shared.evicted.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(ledger.claim(claim, now, terms))
     }
 
-    fn count_evicted(&self) {
-        if self.shared.evicted.fetch_add(1, Ordering::Relaxed) == 0 {
+    /// Logs the first eviction. Not under the lock: a subscriber may look at the store.
+    fn warn_if_full(&self) {
+        if self.evicted() > 0 && !self.shared.warned.swap(true, Ordering::Relaxed) {
             telemetry::memory_store_full(self.capacity);
         }
     }
@@ -192,63 +140,45 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Ledger for MemoryStore {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
-        self.try_claim(claim, lease).map_err(StoreError::new)
+    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
+        let now = self.shared.moment();
+        let claimed = self.claim_in(&mut self.shared.state().ledger, claim, now, terms);
+        self.warn_if_full();
+        claimed.map_err(StoreError::new)
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
-        let shared = &self.shared;
-        let now = shared.now();
-        Ok(shared.shard(&claim.event).lock().complete(claim, now, retention, &shared.turns))
+        let now = self.shared.now();
+        Ok(self.shared.state().ledger.complete(claim, now, retention))
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        let now = shared.now();
-        let released = shared.shard(&claim.event).lock().release(claim, now);
-        shared.give_back(usize::from(released));
+        let now = self.shared.now();
+        self.shared.state().ledger.release(claim, now);
         Ok(())
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
+    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.shared.state();
         let now = self.shared.now();
-        Ok(self.shared.shard(&claim.event).lock().renew(claim, now, lease))
+        Ok(claims.iter().map(|claim| state.ledger.renew(claim, now, terms)).collect())
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let shared = &self.shared;
-        let now = shared.now();
-        let forgotten = shared.shard(event).lock().forget(now, |entry| entry.event == *event);
-        shared.give_back(forgotten.all);
-        Ok(forgotten.live)
+        let now = self.shared.now();
+        Ok(self.shared.state().ledger.forget(now, |entry| entry.event == *event))
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let shared = &self.shared;
-        let now = shared.now();
-        let wall = SystemTime::now();
-        let chosen = |entry: &Entry| window.contains(&entry.claimed_at.on_the_wall(now, wall));
-        // All locked at once, so that there is one order of calls. Whoever locks several does it in this order.
-        let mut tables: Vec<_> = shared.shards.iter().map(Shard::lock).collect();
-        let mut live = 0;
-        for table in &mut tables {
-            let forgotten = table.forget(now, chosen);
-            shared.give_back(forgotten.all);
-            live += forgotten.live;
-        }
-        Ok(live)
+        let now = self.shared.moment();
+        let is_within = |entry: &Entry| window.contains(&entry.claimed_at.time_of_day(now));
+        Ok(self.shared.state().ledger.forget(now.tick(), is_within))
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         let now = self.shared.now();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut gone = 0;
-        for shard in &self.shared.shards {
-            let here = shard.lock().purge(now, limit - gone);
-            self.shared.give_back(here);
-            gone += here;
-        }
-        Ok(gone as u64)
+        Ok(self.shared.state().ledger.purge(now, limit) as u64)
     }
 }
 
@@ -258,7 +188,7 @@ enum WhenFull {
     Refuse,
 }
 
-/// There is no room.
+/// All entries are claims in flight, or none may be forgotten.
 #[derive(Debug)]
 struct Full {
     capacity: usize,
@@ -274,15 +204,16 @@ impl Error for Full {}
 
 struct Shared {
     start: Instant,
-    /// An entry lies in the shard of its event, so that an event's entries lie together.
-    shards: [Shard; SHARDS],
-    /// How many there are, and those that room is set aside for.
-    entries: AtomicUsize,
+    state: Mutex<State>,
     evicted: AtomicU64,
-    /// Of completions: where two fall on one tick of the clock, their order still tells which is older.
-    turns: AtomicU64,
+    warned: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    ledger: Table,
     #[cfg(feature = "inbox")]
-    deliveries: Mutex<inbox::Deliveries>,
+    deliveries: inbox::Deliveries,
 }
 
 impl Shared {
@@ -290,62 +221,12 @@ impl Shared {
         Tick::since(self.start)
     }
 
-    fn shard(&self, event: &EventKey) -> &Shard {
-        &self.shards[usize::from(event.as_bytes()[0]) % SHARDS]
+    fn moment(&self) -> Moment {
+        Moment::now(self.start)
     }
 
-    fn give_back(&self, entries: usize) {
-        if entries > 0 {
-            self.entries.fetch_sub(entries, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Kept apart, so that one shard's lock does not slow its neighbours down.
-#[repr(align(128))]
-struct Shard {
-    table: Mutex<Table>,
-    /// When the first entry's time is up: a hint, readable without the lock.
-    soonest_up: AtomicU64,
-    /// The turn of what was completed longest ago, likewise.
-    oldest_done: AtomicU64,
-}
-
-impl Shard {
-    fn new(random: RandomState) -> Self {
-        let never = || AtomicU64::new(u64::MAX);
-        Self { table: Mutex::new(Table::new(random)), soonest_up: never(), oldest_done: never() }
-    }
-
-    fn lock(&self) -> Locked<'_> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // No code that could panic runs under this lock.
-        Locked { shard: self, table: self.table.lock().unwrap_or_else(PoisonError::into_inner) }
-    }
-}
-
-/// A shard's table. The hints are brought up to date when it is dropped.
-struct Locked<'a> {
-    shard: &'a Shard,
-    table: MutexGuard<'a, Table>,
-}
-
-impl Deref for Locked<'_> {
-    type Target = Table;
-
-    fn deref(&self) -> &Table {
-        &self.table
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut Table {
-        &mut self.table
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        self.shard.soonest_up.store(self.table.soonest_up().0, Ordering::Release);
-        self.shard.oldest_done.store(self.table.oldest_done(), Ordering::Release);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! Opening a store.
 
 use std::time::Duration;
 
@@ -9,13 +9,14 @@ use super::{
     connection::{Failure, batch, check, run},
     error::{Kind, PostgresError},
     inbox::{HandOff, InboxSql},
-    sql::{Sql, TableName},
+    sql::Sql,
     store::PostgresStore,
+    table_name::TableName,
     tls,
 };
 use crate::telemetry;
 
-/// What a [`PostgresStore`] is opened with.
+/// The settings of a [`PostgresStore`] that is to be opened.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct PostgresStoreBuilder {
@@ -25,7 +26,7 @@ pub struct PostgresStoreBuilder {
     hand_off: Option<HandOff>,
 }
 
-/// To connect and to create the tables. Longer than for a claim: nobody is waiting for an answer yet.
+/// How long connecting and creating the tables may take. Longer than a claim: nobody waits for a response yet.
 const START: Duration = Duration::from_secs(10);
 
 impl PostgresStoreBuilder {
@@ -34,39 +35,40 @@ impl PostgresStoreBuilder {
         Self { table, max_connections: 10, deadline: Duration::from_secs(2), hand_off: None }
     }
 
-    /// The table to use, in place of [`klikit_deliveries`](PostgresStore::TABLE). The names of the inbox's tables begin with it.
+    /// Sets the name of the ledger's table. Default: [`klikit_deliveries`](PostgresStore::TABLE). The names of the inbox's tables start
+    /// with it.
     ///
-    /// At most 48 of `a-z`, `0-9` and `_`, not a digit first. A schema's name and a dot may stand before it; that schema
-    /// must exist. Anything else is refused when the store is opened.
+    /// The name has up to 48 of `a-z`, `0-9` and `_`, and does not start with a digit. The name of an existing schema and a dot may
+    /// precede it. Any other name is rejected when the store is opened.
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.table = name.into();
         self
     }
 
-    /// How many connections there may be at once: 10 unless set, and at least 1. [`from_pool`](Self::from_pool) ignores it.
+    /// Sets how many connections there may be at once, at least 1. Default: 10. [`from_pool`](Self::from_pool) ignores it.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(1);
         self
     }
 
-    /// How long a call may take, the wait for a connection included, until it is an error: 2 seconds unless set. Forgetting,
-    /// purging and counting what there is may take 30 times as long.
+    /// Sets how long a call may take, including the wait for a connection, before it fails. Default: 2 seconds. Forgetting, purging and
+    /// counting may take 30 times as long.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Hands deliveries that the inbox accepts to another queue in this database, in place of storing them in the inbox's own
-    /// tables: see the [module](super#handing-off-to-another-queue). Not set by default.
+    /// Hands deliveries that the inbox accepts to another queue in this database, instead of storing them in the inbox's own tables: see
+    /// the [module](super#handing-off-to-another-queue). Not set by default.
     ///
-    /// `sql` is one statement. What it returns is ignored; when it fails, the delivery is not accepted, and klikit sends it
-    /// again. It is checked when the store is opened.
+    /// `sql` is one statement. Its result is ignored. If it fails, the delivery is not accepted, and klikit sends it again. It is checked
+    /// when the store is opened.
     ///
-    /// | parameter | type | is |
+    /// | parameter | type | value |
     /// |---|---|---|
     /// | `$1` | `bytea` | the body: customers' data |
-    /// | `$2` | `text` | JSON, an object: `method`, `uri`, `tenant`, `secret_id`, `received_at` in milliseconds since 1970, and where there are such, `content_type`, `event_id`, `event_type`, and `conflict`, which is `true` when the event's id had come with another body before |
-    /// | `$3` | `text` | the key under which the delivery is remembered, in hexadecimal: a job key that is no other delivery's |
+    /// | `$2` | `text` | a JSON object: `method`, `uri`, `tenant`, `secret_id`, `received_at` in milliseconds since 1970, and, if there are any, `content_type`, `event_id`, `event_type`, and `conflict`, which is `true` if the event's id came with another body before |
+    /// | `$3` | `text` | the key of the delivery, in hexadecimal: a job key that no other delivery has |
     ///
     /// It need not use all of them.
     pub fn hand_off(mut self, sql: impl Into<String>) -> Self {
@@ -76,22 +78,22 @@ impl PostgresStoreBuilder {
 
     /// Connects to the database that `url` names, and creates the tables if they are missing.
     ///
-    /// `sslmode=require` has the connection encrypted and the server's certificate checked, name included, against those
-    /// that the system trusts (or that `SSL_CERT_FILE` names). `sslmode=disable`, and `sslmode=prefer`, which is the
-    /// default, connect without TLS: right for a server on the same machine only. For anything else, such as a client
-    /// certificate, make a pool of your own and give it to [`from_pool`](Self::from_pool).
+    /// `sslmode=require` encrypts the connection and checks the server's certificate, including its name, against those that the system
+    /// trusts (or that `SSL_CERT_FILE` names). `sslmode=disable`, and `sslmode=prefer`, which is the default, connect without TLS: use
+    /// them for a server on the same machine only. For anything else, such as a client certificate, make a pool of your own and pass it
+    /// to [`from_pool`](Self::from_pool).
     ///
     /// # Errors
     ///
-    /// When the URL or the table's name is none, when the system's certificates cannot be read, when the server cannot be
-    /// reached within 10 seconds, when the tables can be neither found nor created, or are another program's, and when the
-    /// [hand-off](Self::hand_off) is none.
+    /// Returns an error if the URL or the table's name is invalid, if the system's certificates cannot be read, if the server cannot be
+    /// reached within 10 seconds, if the tables can be neither found nor created, or are another program's, and if the server cannot run
+    /// the [hand-off](Self::hand_off).
     pub async fn connect(self, url: &str) -> Result<PostgresStore, PostgresError> {
         let table = TableName::parse(&self.table)?;
-        // It has no time limits of its own: a call has its deadline, and opening the store may take longer.
+        // The pool has no time limits of its own: a call has its deadline, and opening the store may take longer.
         let pool = Pool::builder(tls::manager(url, self.deadline)?)
             .max_size(self.max_connections)
-            // So that few connections are in use when few are needed, and those know the statements.
+            // Uses few connections if few are needed, so that those have the statements prepared.
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|error| PostgresError::because(Kind::Pool, error))?;
@@ -100,12 +102,12 @@ impl PostgresStoreBuilder {
 
     /// Uses connections of a pool of your own, and creates the tables if they are missing.
     ///
-    /// A connection that fails, or that does not answer in time, is closed and not given back to the pool.
+    /// A connection that fails, or that does not answer in time, is closed instead of going back to the pool.
     ///
     /// # Errors
     ///
-    /// When the table's name is none, when no connection can be had within 10 seconds, when the tables can be neither found nor
-    /// created, or are another program's, and when the [hand-off](Self::hand_off) is none.
+    /// Returns an error if the table's name is invalid, if there is no connection within 10 seconds, if the tables can be neither found
+    /// nor created, or are another program's, and if the server cannot run the [hand-off](Self::hand_off).
     pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
         let table = TableName::parse(&self.table)?;
         self.open(table, pool).await
@@ -121,7 +123,7 @@ impl PostgresStoreBuilder {
             let (ledger, beside) = (|| Kind::Table(table.quoted()), || Kind::Table(table.with("_inbox")));
             create(&pool, &sql.each(), &sql.create).await.map_err(|failure| failed(ledger(), failure))?;
             create(&pool, &inbox.each(), &inbox.create).await.map_err(|failure| failed(beside(), failure))?;
-            // Another program's tables of the same names show here, and not when an order comes in.
+            // Finds another program's tables of the same names now, and not when a delivery comes in.
             check(&pool, &sql.each()).await.map_err(|failure| failed(ledger(), failure))?;
             check(&pool, &inbox.each()).await.map_err(|failure| failed(beside(), failure))?;
             if let Some(hand_off) = &self.hand_off
@@ -137,7 +139,7 @@ impl PostgresStoreBuilder {
     }
 }
 
-/// Creates tables unless they are there, so that a user who may only use them need not have the right to create them.
+/// Creates tables unless they exist, so that a user of existing tables needs no right to create any.
 async fn create(pool: &Pool, statements: &[&str], create: &str) -> Result<(), Failure> {
     match check(pool, statements).await {
         Err(Failure::Statement(_)) => batch(pool, create).await,
@@ -145,7 +147,7 @@ async fn create(pool: &Pool, statements: &[&str], create: &str) -> Result<(), Fa
     }
 }
 
-/// Says so when the server, or this user of it, does not wait for the disk before it answers.
+/// Logs a warning if the server, or this user of it, does not wait for stable storage before it answers.
 async fn warn_of_forgetting(pool: &Pool) -> Result<(), Failure> {
     let answer = run(pool, "SELECT current_setting('synchronous_commit'), current_setting('fsync')", &[]).await?;
     let off = |column| {

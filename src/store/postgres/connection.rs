@@ -1,4 +1,4 @@
-//! One statement on a connection of the pool.
+//! Statements on connections of the pool.
 
 use std::{error::Error, fmt, pin::pin, time::Duration};
 
@@ -17,44 +17,50 @@ use super::refusal::Refusal;
 
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// What the server waits for longer than its client, which ends first what it can end itself.
+/// A statement and its parameters.
+pub(super) type Statement<'a> = (&'a str, Params<'a>);
+
+/// How much longer the server waits than the client, which gives up first where it can.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Begins a transaction of a client that waits so long and no longer.
+/// Returns the statements that begin a transaction of a client that waits for up to `limit`.
 ///
-/// The isolation is named, whatever the database's default is: the statements are written for this one. The server gives up
-/// by itself soon after the client has. It would not notice otherwise that a node has vanished, and keep its locks.
+/// They name the isolation level, because the statements are written for this one, whatever the database's default is. They also make
+/// the server give up soon after the client. Otherwise it would not notice that a node has vanished, and would keep its locks.
 pub(super) fn begin(limit: Duration) -> String {
-    // Postgres has them in milliseconds, as an integer of 32 bits.
+    // Postgres takes milliseconds as a 32-bit integer.
     let millis = i32::try_from(limit.saturating_add(GRACE).as_millis()).unwrap_or(i32::MAX);
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {millis}; \
-         SET LOCAL idle_in_transaction_session_timeout = {millis}"
+        r"BEGIN ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL statement_timeout = {millis};
+        SET LOCAL idle_in_transaction_session_timeout = {millis}"
     )
 }
 
 const COMMIT: &str = "COMMIT";
 
-/// What a statement gave.
+/// The outcome of a statement.
 pub(super) struct Answer {
     pub(super) rows: Vec<Row>,
-    /// How many rows were changed, or given.
+    /// How many rows were changed or returned.
     pub(super) changed: u64,
 }
 
-/// No answer.
+/// Why there is no [`Answer`].
 #[derive(Debug)]
 pub(super) enum Failure {
     Pool(PoolError),
     Statement(tokio_postgres::Error),
-    /// The user's own statement was refused.
+    /// The user's own statement failed.
     Users(Refusal),
+    /// The row changed each time between one statement and the next.
+    Restless,
 }
 
-/// Runs one prepared statement: one round trip, on a connection that has run it before.
+/// Runs a prepared statement: one round trip, on a connection that has run it before.
 ///
-/// Once more on another connection when this one broke. Every statement that comes here may be run twice: what a token did, it
-/// may do again, and what an operator did is found done.
+/// If the connection breaks, the statement runs once more on another one. All statements that come here can be repeated: a token can
+/// repeat what it did, and what an operator did is found done.
 pub(super) async fn run(pool: &Pool, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
     match once(pool, sql, params).await {
         Err(failure) if failure.may_pass() => once(pool, sql, params).await,
@@ -62,36 +68,35 @@ pub(super) async fn run(pool: &Pool, sql: &str, params: Params<'_>) -> Result<An
     }
 }
 
-/// Runs one prepared statement in a transaction that begins with `begin`: one round trip all the same, because everything is
-/// sent at once.
+/// Runs prepared statements in a transaction that starts with `begin`. All are sent at once, so they take one round trip together.
 ///
-/// Twice when the connection broke, as [`run`] does. After an error the server makes a roll-back of the commit.
-pub(super) async fn run_within(pool: &Pool, begin: &str, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
-    match once_within(pool, begin, sql, params).await {
-        Err(failure) if failure.may_pass() => once_within(pool, begin, sql, params).await,
-        answer => answer,
+/// If the connection breaks, they run once more, as with [`run`]. After an error, the server rolls back instead of committing.
+pub(super) async fn run_within(pool: &Pool, begin: &str, statements: &[Statement<'_>]) -> Result<Vec<Answer>, Failure> {
+    match once_within(pool, begin, statements).await {
+        Err(failure) if failure.may_pass() => once_within(pool, begin, statements).await,
+        answers => answers,
     }
 }
 
-/// The same, but run again only after the server has said that nothing was done: for what may not be done twice.
+/// Runs statements as [`run_within`] does, but repeats them only if the server has said that it changed nothing: for statements that
+/// must not run twice.
 pub(super) async fn run_once_within(
     pool: &Pool,
     begin: &str,
-    sql: &str,
-    params: Params<'_>,
-) -> Result<Answer, Failure> {
-    match once_within(pool, begin, sql, params).await {
-        Err(failure) if failure.was_undone() => once_within(pool, begin, sql, params).await,
-        answer => answer,
+    statements: &[Statement<'_>],
+) -> Result<Vec<Answer>, Failure> {
+    match once_within(pool, begin, statements).await {
+        Err(failure) if failure.was_undone() => once_within(pool, begin, statements).await,
+        answers => answers,
     }
 }
 
-/// Runs `first` and, if that has changed a row, the user's own `second` in one transaction that begins with `begin`. Whether
-/// it has.
+/// Runs `first` and, if it has changed a row, the user's own `second`, in one transaction that starts with `begin`. Returns whether
+/// `first` has changed a row.
 pub(super) async fn run_both(
     pool: &Pool,
     begin: &str,
-    first: (&str, Params<'_>),
+    first: Statement<'_>,
     second: (&str, &[Type], Params<'_>),
 ) -> Result<bool, Failure> {
     match both_once(pool, begin, first, second).await {
@@ -108,7 +113,7 @@ pub(super) async fn batch(pool: &Pool, sql: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has the server check statements against the tables, all at once.
+/// Checks that the server can run these statements on the tables that are there.
 pub(super) async fn check(pool: &Pool, statements: &[&str]) -> Result<(), Failure> {
     let lent = Lent::from(pool).await?;
     let prepare = statements.iter().map(|sql| lent.client().prepare_cached(sql));
@@ -117,7 +122,7 @@ pub(super) async fn check(pool: &Pool, statements: &[&str]) -> Result<(), Failur
     Ok(())
 }
 
-/// The same for one, with parameters of these types, used or not. How many it has.
+/// Checks a statement whose parameters have these types, used or not. Returns how many it has.
 pub(super) async fn check_typed(pool: &Pool, sql: &str, types: &[Type]) -> Result<usize, Failure> {
     let lent = Lent::from(pool).await?;
     let statement = lent.client().prepare_typed_cached(sql, types).await.map_err(Failure::Statement)?;
@@ -127,33 +132,36 @@ pub(super) async fn check_typed(pool: &Pool, sql: &str, types: &[Type]) -> Resul
 
 async fn once(pool: &Pool, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
     let lent = Lent::from(pool).await?;
-    let answer = ask(lent.client(), sql, params).await.map_err(Failure::Statement)?;
+    let answer = ask(lent.client(), (sql, params)).await.map_err(Failure::Statement)?;
     lent.give_back();
     Ok(answer)
 }
 
-async fn once_within(pool: &Pool, begin: &str, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
+async fn once_within(pool: &Pool, begin: &str, statements: &[Statement<'_>]) -> Result<Vec<Answer>, Failure> {
     let lent = Lent::from(pool).await?;
     let client = lent.client();
-    // Before the transaction, so that nothing has to be waited for within it.
-    client.prepare_cached(sql).await.map_err(Failure::Statement)?;
-    let all = try_join3(client.batch_execute(begin), ask(client, sql, params), client.batch_execute(COMMIT));
-    let ((), answer, ()) = all.await.map_err(Failure::Statement)?;
+    // Before the transaction, so that it does not have to wait for anything.
+    for (sql, _) in statements {
+        client.prepare_cached(sql).await.map_err(Failure::Statement)?;
+    }
+    let answers = try_join_all(statements.iter().map(|statement| ask(client, *statement)));
+    let all = try_join3(client.batch_execute(begin), answers, client.batch_execute(COMMIT));
+    let ((), answers, ()) = all.await.map_err(Failure::Statement)?;
     lent.give_back();
-    Ok(answer)
+    Ok(answers)
 }
 
 async fn both_once(
     pool: &Pool,
     begin: &str,
-    (first, first_params): (&str, Params<'_>),
+    first: Statement<'_>,
     (second, types, second_params): (&str, &[Type], Params<'_>),
 ) -> Result<bool, Failure> {
     let lent = Lent::from(pool).await?;
     let client = lent.client();
     let run = async {
-        client.prepare_cached(first).await?;
-        let ((), answer) = try_join(client.batch_execute(begin), ask(client, first, first_params)).await?;
+        client.prepare_cached(first.0).await?;
+        let ((), answer) = try_join(client.batch_execute(begin), ask(client, first)).await?;
         if answer.changed == 0 {
             client.batch_execute("ROLLBACK").await?;
         }
@@ -164,7 +172,7 @@ async fn both_once(
         let run = async {
             let second = client.prepare_typed_cached(second, types).await?;
             client.execute(&second, second_params).await?;
-            // What the user's constraints leave to the end fails here.
+            // The user's deferred constraints fail here.
             client.batch_execute(COMMIT).await
         };
         run.await.map_err(Failure::of_users)?;
@@ -173,7 +181,7 @@ async fn both_once(
     Ok(changed)
 }
 
-async fn ask(client: &Client, sql: &str, params: Params<'_>) -> Result<Answer, tokio_postgres::Error> {
+async fn ask(client: &Client, (sql, params): Statement<'_>) -> Result<Answer, tokio_postgres::Error> {
     let statement = client.prepare_cached(sql).await?;
     let mut answers = pin!(client.query_raw(&statement, params.iter().copied()).await?);
     let mut rows = Vec::new();
@@ -183,10 +191,10 @@ async fn ask(client: &Client, sql: &str, params: Params<'_>) -> Result<Answer, t
     Ok(Answer { rows, changed: answers.rows_affected().unwrap_or(0) })
 }
 
-/// A connection of the pool that goes back only after it has answered well.
+/// A connection of the pool, which goes back only after it has answered well.
 ///
-/// When the wait for an answer is given up, by a deadline or because the caller is gone, or when there was an error, the
-/// connection is closed: the next one to use it would wait behind the unanswered statement, or meet the same error.
+/// If the wait for an answer ends early, or the answer is an error, the connection is closed instead: its next user would wait behind
+/// the unanswered statement, or meet the same error.
 struct Lent(Option<Client>);
 
 impl Lent {
@@ -195,7 +203,7 @@ impl Lent {
     }
 
     fn client(&self) -> &Client {
-        self.0.as_ref().expect("it is taken only by what ends the loan")
+        self.0.as_ref().expect("only what ends the loan takes the client")
     }
 
     fn give_back(mut self) {
@@ -211,22 +219,40 @@ impl Drop for Lent {
     }
 }
 
-/// After these the same statement may do a moment later.
+/// After these errors the same statement may succeed a moment later.
 const UNDONE: [SqlState; 3] = [
-    // These two only where the database's default isolation is stricter than Postgres's own.
+    // These two occur only if the database's default isolation is stricter than Postgres's own.
     SqlState::T_R_SERIALIZATION_FAILURE,
     SqlState::T_R_DEADLOCK_DETECTED,
-    // Another process behind the same pooler has dropped it.
+    // Another process behind the same pooler has dropped the statement.
     SqlState::INVALID_SQL_STATEMENT_NAME,
 ];
 
+/// The classes of errors that tell of damaged files, in Postgres's table of error codes: "System Error (errors external to PostgreSQL
+/// itself)" and "Internal Error".
+const DAMAGE: [&str; 2] = ["58", "XX"];
+
+/// Whether the server could not read what it has stored.
+pub(super) fn is_damage(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| DAMAGE.iter().any(|class| code.code().starts_with(class)))
+}
+
 impl Failure {
-    /// Whether a row was added meanwhile that stands in the way.
+    /// Whether a row that was added meanwhile is in the way.
     pub(super) fn is_collision(&self) -> bool {
-        matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION))
+        self.code() == Some(&SqlState::UNIQUE_VIOLATION) && matches!(self, Self::Statement(_))
     }
 
-    /// Of the user's own statement.
+    /// Whether the server has reported an error, as opposed to a connection that is broken or cannot be had.
+    pub(super) fn is_servers(&self) -> bool {
+        self.code().is_some()
+    }
+
+    /// Whether the server could not read what it has stored.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Statement(error) if is_damage(error))
+    }
+
     fn of_users(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(refusal) => Self::Users(Refusal::of(refusal)),
@@ -236,18 +262,18 @@ impl Failure {
 
     fn code(&self) -> Option<&SqlState> {
         match self {
-            Self::Pool(_) => None,
+            Self::Pool(_) | Self::Restless => None,
             Self::Statement(error) => error.code(),
             Self::Users(refusal) => Some(refusal.code()),
         }
     }
 
-    /// Whether the server has said that the transaction is rolled back, and the next one may do.
+    /// Whether the server has rolled the transaction back, and the next one may succeed.
     fn was_undone(&self) -> bool {
         self.code().is_some_and(|code| UNDONE.contains(code))
     }
 
-    /// Whether another connection, or the same statement a moment later, may do.
+    /// Whether another connection, or the same statement a moment later, may succeed.
     fn may_pass(&self) -> bool {
         const ENDED: [SqlState; 2] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
         let closed = matches!(self, Self::Statement(error) if error.is_closed());
@@ -261,6 +287,7 @@ impl fmt::Display for Failure {
             Self::Pool(_) => f.write_str("no connection to Postgres could be had"),
             Self::Statement(_) => f.write_str("Postgres could not run a statement"),
             Self::Users(_) => f.write_str("Postgres could not run the statement that hands deliveries off"),
+            Self::Restless => f.write_str("another node changed the same row again and again"),
         }
     }
 }
@@ -271,6 +298,7 @@ impl Error for Failure {
             Self::Pool(error) => Some(error),
             Self::Statement(error) => Some(error),
             Self::Users(refusal) => Some(refusal),
+            Self::Restless => None,
         }
     }
 }

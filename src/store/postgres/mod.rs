@@ -1,17 +1,18 @@
-//! Handled deliveries, remembered in a Postgres table that several nodes share, and beside it an
-//! [inbox](crate::inbox) of those that are still to be handled.
+//! A [ledger](crate::dedupe::Ledger) in a Postgres table that several nodes share, and beside it an [inbox](crate::inbox).
 //!
-//! - Time is the server's: the nodes' clocks need not agree.
-//! - A delivery not seen before is claimed by one statement, in one round trip. Finding out about a duplicate takes two.
-//! - The ledger's table creates itself. It takes some 170 bytes of disk for each remembered delivery, its indexes included.
-//! - Entries whose time is up are deleted in the background, a slice of the table at a time.
-//! - Nothing waits for ever: a server that hangs, or that is gone, gives an error within the
-//!   [deadline](PostgresStoreBuilder::deadline), the delivery is answered with 503, and klikit sends it again. Broken
-//!   connections are replaced.
-//! - A node that vanishes in the middle of a transaction holds nobody up for long: the server ends that a second after the
-//!   deadline.
-//! - Nothing is forgotten in a crash as long as the server keeps what it has committed: leave `fsync` and
-//!   `synchronous_commit` on. A store that finds one of them off when it is opened logs a warning.
+//! - Times are measured by the server's clock, so the nodes' clocks need not agree.
+//! - Claiming a new delivery takes one statement and one round trip. A duplicate takes two.
+//! - The store creates its tables. The ledger takes some 170 bytes of disk for each remembered delivery, including its indexes.
+//! - Entries whose time is over are deleted in the background, a slice of the table at a time.
+//! - A server that hangs or is gone gives an error within the [deadline](PostgresStoreBuilder::deadline): the delivery is answered with
+//!   503, and klikit sends it again. Broken connections are replaced.
+//! - If a node vanishes in the middle of a transaction, the server ends that transaction a second after the deadline, so that others do
+//!   not wait for it.
+//! - A call about many claims or leases waits for no lock, so that one delivery does not hold up the others. If another transaction has
+//!   locked a claim or a lease that is to be renewed, as that of a handler that [completes](#completing-in-a-transaction-of-your-own) its
+//!   claim, it counts as renewed.
+//! - Nothing is forgotten in a crash as long as the server keeps what it has committed: leave `fsync` and `synchronous_commit` on. A store
+//!   that finds one of them off when it is opened logs a warning.
 //!
 //! ```no_run
 //! use tower_klikit::store::postgres::PostgresStore;
@@ -24,9 +25,9 @@
 //!
 //! # Completing in a transaction of your own
 //!
-//! The layer completes a claim after the handler has succeeded. When the process dies in between, the delivery comes again
-//! and is handled again. A handler that writes to the same database can close that gap: it completes the claim in the
-//! transaction that writes the order, so that both happen or neither does.
+//! The layer completes a claim after the handler has succeeded. If the process dies in between, the delivery comes again and is handled
+//! again. A handler that writes to the same database can close that gap: it completes the claim in the transaction that writes the order,
+//! so that both happen or neither does.
 //!
 //! ```no_run
 //! use tower_klikit::{dedupe::Claim, store::postgres::PostgresStore};
@@ -55,26 +56,31 @@
 //!
 //! # The inbox
 //!
-//! - A delivery and its row in the ledger are stored by one statement, in one round trip. A duplicate takes two.
-//! - Three tables create themselves beside the ledger's: `klikit_deliveries_inbox` says where each delivery stands,
-//!   `klikit_deliveries_inbox_delivery` what it is, `klikit_deliveries_inbox_ordering` who waits for whom.
-//! - Nodes that lease at the same time pass over what the other one is about to take, so that none waits for another.
-//! - Deliveries that are [kept in order](crate::inbox::OrderBy) get their ids in the order in which they are committed. So those
-//!   that share a key wait for each other's commit. One that is brought back from the dead takes its old place, and waits for
-//!   a younger one that somebody has already.
-//! - Nothing is leased while deliveries are [forgotten](crate::inbox::InboxStore::forget_accepted) or brought back: forgetting
-//!   all of a time reads the whole table, and holds up leasing until it is done.
+//! - One statement stores a delivery and its ledger row, in one round trip. A duplicate takes two, and a conflict a third, which reads the
+//!   stored body.
+//! - Leasing takes one round trip, and so does settling, whether one delivery or many.
+//! - The store creates three tables beside the ledger's: `klikit_deliveries_inbox` has the state of each delivery,
+//!   `klikit_deliveries_inbox_delivery` its content, `klikit_deliveries_inbox_ordering` the ordering keys of those that are pending.
+//! - Nodes that lease at the same time pass over what the other one is about to lease, so that none waits for another.
+//! - Deliveries that are [kept in order](crate::inbox::OrderBy) get their ids in the order of their commits. So those that share a key
+//!   wait for each other's commit. A dead delivery that is retried takes its old place, and waits for a later one that is leased.
+//! - Nothing is leased while deliveries are [forgotten](crate::inbox::InboxAdmin::forget_accepted) or brought back from the dead.
+//!   Forgetting all deliveries of a time reads the whole table, and holds up leasing until it is done.
 //! - [Counting](crate::inbox::InboxStore::counts) reads the whole table as well, and holds up nobody.
-//! - When a connection breaks, what may be done twice is done once more on another one. So
-//!   [retrying](crate::inbox::InboxStore::retry) and forgetting may say `false` or 0 though they were done: the first answer was
-//!   lost. Leasing is not done twice: what was leased when the answer was lost is leased again when its time is up.
-//! - A zero byte in the reason why an attempt failed is stored as U+FFFD: Postgres has no text with one.
+//! - If a connection breaks, calls that can be repeated are repeated once on another one. So
+//!   [retrying](crate::inbox::InboxAdmin::retry) and forgetting may return `false` or 0 although they succeeded: the first answer was
+//!   lost. Leasing is not repeated: what was leased when the answer was lost is leased again once its lease has expired.
+//! - If the server rejects one settlement of many, or another transaction has locked a delivery, the others are recorded all the same.
+//!   The call then fails, and the caller repeats it.
+//! - A delivery whose content is missing, or cannot be read because of damaged files, is dead-lettered, and the others are leased. If
+//!   klikit sends a delivery again whose content is missing, its content is restored.
+//! - A NUL in the reason why an attempt failed is stored as U+FFFD: Postgres's text cannot hold one.
 //!
 //! # Finishing in a transaction of your own
 //!
-//! A worker finishes a delivery after the handler has succeeded. When the process dies in between, the delivery is handled
-//! again. A handler that writes to the same database can close that gap as well: it finishes the delivery in the transaction
-//! that writes the order, and its effects are there exactly once.
+//! A worker finishes a delivery after the handler has succeeded. If the process dies in between, the delivery is handled again. A handler
+//! that writes to the same database can close that gap as well: it finishes the delivery in the transaction that writes the order, and its
+//! effects happen exactly once.
 //!
 //! ```no_run
 //! use axum::{Extension, body::Bytes, http::StatusCode};
@@ -110,16 +116,15 @@
 //! }
 //! ```
 //!
-//! The worker then finds the delivery finished, which is as it should be. Let the commit be the last thing that the handler does:
-//! from then on the lease can no longer be extended, and a handler that goes on for long is dropped where it stands. With another
-//! driver, run [`PostgresStore::finish_sql`].
+//! The worker then finds the delivery finished, as it should. Let the commit be the last thing that the handler does: from then on
+//! the lease cannot be extended, and the worker logs that it is lost. With another driver, run [`PostgresStore::finish_sql`].
 //!
 //! # Handing off to another queue
 //!
-//! Where this database has a queue already, the inbox's acceptor can feed it. With a
-//! [statement](PostgresStoreBuilder::hand_off) that puts a delivery there, accepting runs that statement in the transaction that
-//! remembers the delivery, so that both happen or neither does. The inbox's own tables stay empty, and no worker of this crate is
-//! needed: retries and the dead are the queue's. A delivery that is accepted twice is put there once.
+//! If this database already has a queue, the inbox's acceptor can feed it. With a [statement](PostgresStoreBuilder::hand_off) that
+//! enqueues a delivery, the acceptor runs that statement in the transaction that remembers the delivery, so that both happen or neither
+//! does. The inbox's own tables stay empty, and no worker of this crate is needed: retries and dead letters are the queue's. A delivery
+//! that is accepted twice is enqueued once.
 //!
 //! With [pgmq](https://github.com/pgmq/pgmq):
 //!
@@ -149,21 +154,23 @@
 //! )
 //! ```
 //!
-//! Both read the body as JSON, and so refuse one that is not, for ever: keep it as text, or as `encode($1, 'base64')`, where
-//! other bodies may come. What is stored in the inbox when the hand-off is switched on still needs a worker, and is not handed
-//! off when it comes again. What is dead there is, and is deleted there.
+//! Both read the body as JSON, and so reject any other body every time: store the body as text, or as `encode($1, 'base64')`, if other
+//! bodies may come. Deliveries that are pending in the inbox when the hand-off is switched on still need a worker, and are not handed off
+//! if they come again. Dead deliveries are handed off if they come again, and are deleted from the inbox.
 //!
-//! When the statement fails, the error has the server's code alone, since its message may repeat the body; where the statement itself
-//! is wrong, the message too.
+//! If the statement fails, the error has the server's code alone, because its message may repeat the body. If the statement itself is
+//! wrong, the error has the message too.
 
 mod builder;
 mod connection;
 mod error;
 mod inbox;
+mod ledger;
 mod refusal;
 mod sql;
 mod store;
 mod sweep;
+mod table_name;
 mod tls;
 mod values;
 

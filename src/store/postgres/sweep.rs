@@ -1,4 +1,4 @@
-//! Deletes, now and then and in the background, what has run out.
+//! Deletes entries whose time is over, now and then and in the background.
 
 use std::sync::{
     Arc,
@@ -10,11 +10,10 @@ use tokio::time::timeout;
 
 use super::{connection::run, store::Shared};
 
-/// One sweep for so many entries that are done: completed, or accepted.
+/// How many entries are completed or accepted for each sweep.
 ///
-/// A sweep looks at 128 blocks, which is 8,000 rows and 10 ms of the server's time. So a table in which as many entries run
-/// out as are added stays about 256 / 8,000, or 3 %, larger than it need be, however large it is, and no index has to be
-/// kept for it.
+/// A sweep looks at 128 blocks, which are 8,000 rows and take 10 ms of the server's time. So if as many entries end as are added, the
+/// table stays about 256 / 8,000, or 3 %, larger than it has to be, whatever its size, and no index is needed.
 const COMPLETIONS: u32 = 256;
 
 #[derive(Debug, Default)]
@@ -23,7 +22,7 @@ pub(super) struct Sweeper {
     running: AtomicBool,
 }
 
-/// Notes a completion, and starts a sweep when it is time for one. Waits for nothing.
+/// Notes a completion, and starts a sweep if it is time for one. Waits for nothing.
 pub(super) fn completed(shared: &Arc<Shared>) {
     let count = shared.sweeper.completions.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
     if !count.is_multiple_of(COMPLETIONS) || !has_room(&shared.pool) {
@@ -34,13 +33,13 @@ pub(super) fn completed(shared: &Arc<Shared>) {
     }
     let shared = Arc::clone(shared);
     drop(tokio::spawn(async move {
-        // What is left over now, a later sweep finds.
+        // A later sweep finds what is left.
         let _ = timeout(shared.deadline, run(&shared.pool, &shared.sql.sweep, &[])).await;
         shared.sweeper.running.store(false, Ordering::Release);
     }));
 }
 
-/// Whether a sweep would take a connection that nobody waits for.
+/// Returns whether a sweep would take a connection that nobody waits for.
 fn has_room(pool: &Pool) -> bool {
     let status = pool.status();
     status.waiting == 0 && (status.available > 0 || status.size < status.max_size)

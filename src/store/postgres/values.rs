@@ -1,4 +1,4 @@
-//! How keys, times and counts are given to Postgres, and read from it.
+//! Keys, times and counts, as Postgres takes and returns them.
 
 use std::{
     error::Error,
@@ -16,7 +16,7 @@ pub(super) fn bytes(key: &EventKey) -> &[u8] {
     key.as_bytes()
 }
 
-/// A hundred years at most, which Postgres can still add to today.
+/// The seconds of a duration, but not more than a hundred years, which Postgres can still add to today.
 pub(super) fn seconds(duration: Duration) -> f64 {
     duration.min(Duration::from_secs(100 * 365 * 24 * 60 * 60)).as_secs_f64()
 }
@@ -27,7 +27,7 @@ pub(super) fn within_calendar(time: SystemTime) -> SystemTime {
     time.clamp(SystemTime::UNIX_EPOCH, last)
 }
 
-/// The number in the only row.
+/// Reads the number in the only row.
 pub(super) fn count(answer: &Answer) -> Result<u64, StoreError> {
     let row = answer.rows.first().ok_or_else(|| StoreError::new("a count without a row"))?;
     let count: i64 = row.try_get(0).map_err(StoreError::new)?;
@@ -45,7 +45,18 @@ impl<'a> FromSql<'a> for Digest {
     accepts!(BYTEA);
 }
 
-/// A body among the parameters of a statement. The driver logs those as `Debug` shows them, and a body holds customers' data.
+/// A `uuid`, read from a column.
+pub(super) struct Uuid(pub(super) [u8; 16]);
+
+impl<'a> FromSql<'a> for Uuid {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(raw.try_into()?))
+    }
+
+    accepts!(UUID);
+}
+
+/// A body among the parameters of a statement. The driver logs parameters as `Debug` shows them, and a body holds customers' data.
 pub(super) struct Body<'a>(pub(super) &'a [u8]);
 
 impl ToSql for Body<'_> {

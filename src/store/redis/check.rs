@@ -7,7 +7,7 @@ use super::{
 };
 use crate::telemetry;
 
-/// Whether this server can keep a ledger.
+/// Checks that this server can keep a ledger, and loads the scripts.
 pub(super) async fn check(connection: &Connection, scripts: &Scripts) -> Result<(), RedisConnectError> {
     let info = info(connection).await?;
     let field = |name| info.as_ref().and_then(|info| info.get::<String>(name));
@@ -24,7 +24,7 @@ pub(super) async fn check(connection: &Connection, scripts: &Scripts) -> Result<
         None => configured_policy(connection).await?,
     };
     match policy {
-        // Also without a limit on memory: it can be set later, while the server runs.
+        // Also without a memory limit, because one can be set while the server runs.
         Some(policy) if policy != "noeviction" => return Err(RedisConnectError::evicts(policy)),
         Some(_) => {}
         None => telemetry::redis_may_forget("its maxmemory-policy cannot be read, and should be noeviction"),
@@ -33,31 +33,30 @@ pub(super) async fn check(connection: &Connection, scripts: &Scripts) -> Result<
         telemetry::redis_may_forget("it keeps no append-only file, so what came after its last snapshot ends with it");
     }
 
-    // With them loaded, a first claim takes one round trip. A server that is still reading its data from the disk, or that
-    // allows no scripts, says so here.
+    // So that the first claim takes one round trip. This fails on a server that is still loading its data, or that allows no scripts.
     for script in scripts.all() {
         connection.call(|mut manager| async move { script.load_async(&mut manager).await }).await?;
     }
     Ok(())
 }
 
-/// `None` when this user may not ask.
+/// Returns the server's information, or `None` if this user has no permission.
 async fn info(connection: &Connection) -> RedisResult<Option<InfoDict>> {
     permitted(connection.call(|mut manager| async move { redis::cmd("INFO").query_async(&mut manager).await }).await)
 }
 
-/// `None` when this user may not ask.
+/// Returns the configured eviction policy, or `None` if this user has no permission.
 async fn configured_policy(connection: &Connection) -> RedisResult<Option<String>> {
     let answer = connection.call(|mut manager| async move {
         let settings: Vec<String> =
             redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(&mut manager).await?;
         Ok(settings)
     });
-    // A name and its value.
+    // The answer is a name and its value.
     Ok(permitted(answer.await)?.and_then(|settings| settings.into_iter().nth(1)))
 }
 
-/// Managed servers deny commands, or do not know them.
+/// Turns a denied or unknown command, as on managed servers, into `None`.
 fn permitted<T>(result: RedisResult<T>) -> RedisResult<Option<T>> {
     let denied = [ServerErrorKind::NoPerm, ServerErrorKind::ResponseError].map(ErrorKind::Server);
     match result {

@@ -14,12 +14,12 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// Less than the 2 s that a delivery waits for its claim, so that it is this error that the log shows.
+/// Less than the 2 s that a delivery waits for its claim, so that the log shows this error.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Less than that, so that an attempt has ended by the time that the next call wants the connection.
+/// Less than [`CALL_TIMEOUT`], so that an attempt to connect has ended when the next call needs the connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One connection, on which calls are pipelined, and another in its place when it is of no use any more.
+/// A connection on which calls are pipelined, replaced when it is lost.
 pub(super) struct Connection {
     client: Client,
     current: Mutex<Current>,
@@ -28,20 +28,20 @@ pub(super) struct Connection {
 #[derive(Clone)]
 struct Current {
     manager: ConnectionManager,
-    /// How many there were before.
+    /// The number of connections before this one.
     generation: u64,
 }
 
 impl Connection {
-    /// Connects at the first call.
+    /// Makes a connection that connects at the first call.
     pub(super) fn new(url: &str, root_certificates: Option<&[u8]>) -> RedisResult<Self> {
         let info = url.into_connection_info()?;
-        // Pipelined calls are small: none may wait for the answer to another.
+        // Pipelined calls are small, and none may wait for the answer to another.
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
         let info = info.set_redis_settings(settings);
         if url.starts_with("rediss:") && CryptoProvider::get_default().is_none() {
-            // With two providers compiled in, rustls would panic rather than choose. An error: another thread was faster.
+            // With two providers compiled in, rustls would panic. An error means that another thread was faster.
             let _ = ring::default_provider().install_default();
         }
         let client = match root_certificates {
@@ -57,8 +57,8 @@ impl Connection {
         Ok(Self { client, current: Mutex::new(Current { manager, generation: 0 }) })
     }
 
-    /// Makes a call, and makes it again when the connection turns out to be cut: a server or a proxy that closes idle
-    /// connections must not cost a delivery. So a call can take effect twice.
+    /// Makes a call, and repeats it if the connection turns out to be cut, because a server or proxy that closes idle connections must
+    /// not cost a delivery. So a call can take effect twice.
     pub(super) async fn call<T, F>(&self, call: impl Fn(ConnectionManager) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -66,7 +66,7 @@ impl Connection {
         let Current { manager, generation } = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let attempts = async {
             match call(manager.clone()).await {
-                // By now the manager connects again.
+                // The manager is reconnecting by now.
                 Err(error) if error.is_connection_dropped() => call(manager).await,
                 result => result,
             }
@@ -81,7 +81,7 @@ impl Connection {
         result
     }
 
-    /// The manager connects again when a connection is cut, but stays with one that leads nowhere.
+    /// Replaces the connection. The manager reconnects when a connection is cut, but keeps one that leads nowhere.
     fn replace(&self, generation: u64) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.generation == generation
@@ -92,8 +92,8 @@ impl Connection {
     }
 }
 
-/// Whether another connection may lead to a server that answers, or that may write: this one may have been demoted, and the
-/// name or the proxy that led here leads to its successor.
+/// Returns whether another connection may lead to a server that answers, or that accepts writes: this one may have been demoted, and the
+/// host name or proxy leads to its successor.
 fn is_lost(error: &RedisError) -> bool {
     let demoted = [ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown].map(ErrorKind::Server);
     error.is_timeout() || demoted.contains(&error.kind())
@@ -101,10 +101,10 @@ fn is_lost(error: &RedisError) -> bool {
 
 fn manager(client: &Client) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
-        // The time for a call covers it.
+        // The timeout of a call covers the response.
         .set_response_timeout(None)
         .set_connection_timeout(Some(CONNECTION_TIMEOUT))
-        // A call that waits for a server is answered with an error instead, and the next one tries again.
+        // A call fails instead of waiting for the server, and the next call tries again.
         .set_number_of_retries(0);
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }

@@ -2,44 +2,44 @@ use std::{error::Error, fmt};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// Why a [`RedisStore`](super::RedisStore) was not opened.
+/// An error that kept a [`RedisStore`](super::RedisStore) from opening.
 #[derive(Debug)]
 pub struct RedisConnectError {
     kind: RedisConnectErrorKind,
-    /// What the server has set, where that is what is wrong.
+    /// The server's setting that is wrong, if that is the reason.
     setting: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What is wrong with the server, or with how it is reached.
+/// The kind of a [`RedisConnectError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedisConnectErrorKind {
-    /// The URL is no `redis://` or `rediss://` URL, or the certificates are none.
+    /// The URL is not a `redis://` or `rediss://` URL, or there is no certificate.
     Url,
-    /// No connection, no TLS session, or no answer in time.
+    /// There was no connection, no TLS session, or no answer in time.
     Unreachable,
-    /// The server is still reading its data from the disk.
+    /// The server is still loading its data from disk.
     Loading,
-    /// The user, the password or the user's permissions are not enough.
+    /// The user name or password is wrong, or the user lacks a permission.
     Denied,
-    /// Its `maxmemory-policy` is other than `noeviction`: when its memory is full it would forget deliveries.
+    /// The server's `maxmemory-policy` is not `noeviction`, so it would forget deliveries when its memory is full.
     Evicts,
-    /// It is a replica: what is written there is refused, or lost.
+    /// The server is a replica, which rejects or loses writes.
     Replica,
-    /// It is one node of a cluster, which holds part of the keys only.
+    /// The server is a node of a cluster, which holds only part of the keys.
     Cluster,
-    /// It answered with another error.
+    /// The server answered with another error.
     Failed,
 }
 
 impl RedisConnectError {
-    /// What is wrong.
+    /// Returns the kind of error.
     pub fn kind(&self) -> RedisConnectErrorKind {
         self.kind
     }
 
-    /// Whether the same call may succeed later without anything being changed: the server is
+    /// Returns whether the same call may succeed later without any change: the server is
     /// [unreachable](RedisConnectErrorKind::Unreachable) or [loading](RedisConnectErrorKind::Loading).
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, RedisConnectErrorKind::Unreachable | RedisConnectErrorKind::Loading)
@@ -80,7 +80,7 @@ impl From<RedisError> for RedisConnectError {
 impl fmt::Display for RedisConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            RedisConnectErrorKind::Url => "no URL or certificates that Redis can be reached with",
+            RedisConnectErrorKind::Url => "the Redis URL or the certificates are invalid",
             RedisConnectErrorKind::Unreachable => "Redis cannot be reached",
             RedisConnectErrorKind::Loading => "Redis is still loading its data, try again later",
             RedisConnectErrorKind::Denied => "Redis denies access, or a command that the ledger needs",

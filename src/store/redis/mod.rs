@@ -1,29 +1,32 @@
-//! Deliveries remembered by Redis, for several nodes.
+//! A store that remembers deliveries in Redis, for several nodes.
 //!
 //! # Rules
 //!
-//! - A claim takes one round trip, for a delivery not seen before and for a duplicate alike. Everything that is decided is
-//!   decided by a script on the server, by the server's clock, so that the nodes' clocks do not matter.
-//! - All calls share one connection, on which they are pipelined. One that is cut is opened again; so is one that is silent, or
-//!   leads to a server that became a replica. A call that gets no answer within 1.5 s is an error.
-//! - Redis forgets an entry by itself when its time is up: there is nothing to purge.
-//! - A delivery takes about 200 bytes of memory. The server's `maxmemory` has to hold a whole retention of them, and its
-//!   `maxmemory-policy` has to be `noeviction`: when its memory is full, claims are errors, and nothing is forgotten.
+//! - A claim takes one round trip, for a new delivery and for a duplicate alike, and so does renewing up to 1000 claims. Scripts on
+//!   the server decide everything by the server's clock, so the nodes' clocks do not matter.
+//! - All calls share one connection, on which they are pipelined. The store reopens a connection that is cut, does not answer, or
+//!   leads to a server that became a replica. A call without an answer within 1.5 s is an error.
+//! - Redis expires entries by itself, so [`purge`](Ledger::purge) has nothing to do. The time to live of a claimed key is its lease
+//!   plus its grace, and that of a done key its retention. An expired claim can therefore still be completed during its grace, unless
+//!   another token has taken it over.
+//! - A delivery takes about 200 bytes of memory, and some 20 more while it is claimed. The server's `maxmemory` has to hold a whole
+//!   retention of them, and its `maxmemory-policy` has to be `noeviction`: while its memory is full, claims and completions are errors,
+//!   renewals work, and nothing is forgotten.
+//! - A key of the ledger that holds anything else is an error, and stays as it is.
 //!
-//! # What a server must be
+//! # Server requirements
 //!
-//! Redis 5 or later, or one that speaks like it, reached by `redis://`, or by `rediss://` for TLS. What can be known beforehand
-//! is [checked on connecting](RedisStore::connect).
+//! Redis 5 or later, or a server that speaks its protocol, reached by `redis://`, or by `rediss://` for TLS. The store
+//! [checks the server when it connects](RedisStore::connect).
 //!
-//! A cluster is refused: the connection leads to one node, which holds part of the keys. Where a proxy hides a cluster, give
+//! A cluster is rejected, because the connection leads to one node, which holds part of the keys. Where a proxy hides a cluster, give
 //! the prefix a hash tag, `{klikit}:`, so that all keys share a slot.
 //!
 //! # What Redis may lose
 //!
-//! Redis answers before a write is on disk, or on a replica. With an append-only file as it is by default
-//! (`appendfsync everysec`), a crash loses the last second; without one, everything since the last snapshot; a failover, what
-//! the replica did not have yet. A delivery that was forgotten so is handled again when klikit sends it again. Where that
-//! must not be, take the Postgres store.
+//! Redis answers before a write is on disk or on a replica. With an append-only file as it is by default (`appendfsync everysec`), a
+//! crash loses the last second; without one, everything since the last snapshot. A failover loses what the replica did not have yet.
+//! A delivery that is lost in this way is handled again when klikit sends it again. Use the Postgres store where that must not happen.
 //!
 //! # Examples
 //!
@@ -49,22 +52,22 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use redis::{FromRedisValue, RedisResult, Script, ScriptInvocation};
+use redis::{FromRedisValue, RedisResult, ScriptInvocation};
 
 pub use self::error::{RedisConnectError, RedisConnectErrorKind};
 use self::{
     check::check,
     connection::Connection,
-    script::{Scripts, found, millis},
+    script::{Scripts, millis, outcome, time_to_live},
 };
-use crate::dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError};
+use crate::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
 
-/// How many keys the server looks at in one go. A few milliseconds, in which it does nothing else.
-const SLICE: usize = 1000;
+/// How many keys one call looks at. That keeps the server busy for a few milliseconds, in which it does nothing else.
+const BATCH: usize = 1000;
 
-/// A [`Ledger`] in Redis. The [module](self) says what it needs and what it promises.
+/// A [`Ledger`] in Redis: see the [module](self) for its rules and for what the server must be.
 ///
-/// Cheap to clone: the clones share the connection.
+/// Clones are cheap and share the connection.
 #[derive(Clone)]
 pub struct RedisStore {
     connection: Arc<Connection>,
@@ -73,37 +76,35 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// What the keys begin with, unless another [prefix](Self::with_prefix) is chosen.
+    /// The default [prefix](Self::with_prefix) of the keys.
     pub const DEFAULT_PREFIX: &str = "klikit:";
 
-    /// Connects to the server at this URL, `redis://[user:password@]host[:port][/database]` or the same with `rediss://`, whose
-    /// certificate must be one that the system trusts.
+    /// Connects to the server at this URL: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS with a certificate
+    /// that the system trusts.
     ///
-    /// A server that keeps no append-only file, or whose
-    /// policy cannot be read, is logged as a warning and accepted.
+    /// Logs a warning if the server keeps no append-only file, or if its eviction policy cannot be read.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or is still loading, in which case it [may be tried
-    /// again](RedisConnectError::is_retryable); when it denies access; when it would evict entries; when it is a replica or a
-    /// node of a cluster. The [kind](RedisConnectErrorKind) tells which.
+    /// If the server cannot be reached or is still loading, which [can be retried](RedisConnectError::is_retryable). If the server
+    /// denies access, evicts entries, is a replica, or is a node of a cluster. The [kind](RedisConnectErrorKind) tells which.
     pub async fn connect(url: &str) -> Result<Self, RedisConnectError> {
         Self::open(url, None).await
     }
 
-    /// [Connects](Self::connect) to a `rediss://` server whose certificate is signed by one of these, in PEM, and by no other.
+    /// [Connects](Self::connect) to a `rediss://` server, trusting only these root certificates, in PEM.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and when there is no certificate in `pem`, or the URL is not for TLS.
+    /// As [`connect`](Self::connect), and if `pem` contains no certificate or the URL is not for TLS.
     pub async fn connect_with_root_certificates(url: &str, pem: impl AsRef<[u8]>) -> Result<Self, RedisConnectError> {
         Self::open(url, Some(pem.as_ref())).await
     }
 
-    /// Has the keys begin with `prefix`, so that several ledgers can share a server. The default is
-    /// [`klikit:`](Self::DEFAULT_PREFIX). Every node of one ledger needs the same.
+    /// Sets the prefix of the keys, so that several ledgers can share a server. Default: [`klikit:`](Self::DEFAULT_PREFIX). All nodes of
+    /// a ledger need the same prefix.
     ///
-    /// Each byte is one more in every key.
+    /// Every key contains the prefix, so a long one takes memory.
     #[must_use]
     pub fn with_prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
         self.prefix = prefix.as_ref().into();
@@ -122,24 +123,17 @@ impl RedisStore {
         [&self.prefix, key.as_bytes().as_slice()].concat()
     }
 
-    /// Where the keys of an event's conflicts are.
+    /// The name of the set that holds the keys of an event's conflicts.
     fn conflicts(&self, event: &EventKey) -> Vec<u8> {
         [&self.prefix, b"\0".as_slice(), event.as_bytes()].concat()
     }
 
-    /// `time` is the new time to live, where the script sets one.
-    async fn run<T: FromRedisValue>(&self, script: &Script, claim: &Claim, time: Duration) -> Result<T, StoreError> {
-        let mut invocation = script.prepare_invoke();
-        invocation
-            .key(self.entry(claim.key()))
-            .arg(claim.token().as_bytes())
-            .arg(millis(time))
-            .arg(claim.key().as_bytes())
-            .arg(claim.digest().as_bytes());
-        if claim.key() != claim.event() {
-            invocation.key(self.conflicts(claim.event())).arg(claim.event().as_bytes());
-        }
-        self.invoke(&invocation).await
+    /// The KEYS of a claim: its entry and the set of its event's conflicts. An entry that is no conflict has no set, and its own name
+    /// stands for it.
+    fn names(&self, claim: &Claim) -> [Vec<u8>; 2] {
+        let entry = self.entry(claim.key());
+        let set = if claim.is_conflict() { self.conflicts(claim.event()) } else { entry.clone() };
+        [entry, set]
     }
 
     async fn invoke<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> Result<T, StoreError> {
@@ -150,25 +144,51 @@ impl RedisStore {
 }
 
 impl Ledger for RedisStore {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
-        let there: Option<(Vec<u8>, i64)> = self.run(&self.scripts.claim, claim, lease).await?;
-        match there {
-            None => Ok(ClaimOutcome::Claimed),
-            Some((value, remaining)) => found(&value, remaining),
-        }
+    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
+        let event = if claim.is_conflict() { claim.event().as_bytes().as_slice() } else { &[] };
+        let (lease, grace) = (millis(terms.lease), millis(terms.grace));
+        let mut invocation = self.scripts.claim.prepare_invoke();
+        invocation
+            .key(&self.names(claim))
+            .arg(time_to_live(lease + grace))
+            .arg(grace)
+            .arg(claim.token().as_bytes())
+            .arg(claim.key().as_bytes())
+            .arg(claim.digest().as_bytes())
+            .arg(event);
+        outcome(self.invoke(&invocation).await?)
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
-        self.run(&self.scripts.complete, claim, retention).await
+        let mut invocation = self.scripts.complete.prepare_invoke();
+        invocation
+            .key(&self.names(claim))
+            .arg(time_to_live(millis(retention)))
+            .arg(claim.token().as_bytes())
+            .arg(claim.key().as_bytes());
+        self.invoke(&invocation).await
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
-        let _: bool = self.run(&self.scripts.release, claim, Duration::ZERO).await?;
+        let mut invocation = self.scripts.release.prepare_invoke();
+        invocation.key(&self.names(claim)).arg(claim.token().as_bytes()).arg(claim.key().as_bytes());
+        let _: bool = self.invoke(&invocation).await?;
         Ok(())
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
-        self.run(&self.scripts.renew, claim, lease).await
+    /// Takes one round trip for each thousand claims. Each of these is atomic.
+    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
+        let (lease, grace) = (millis(terms.lease), millis(terms.grace));
+        let mut renewed = Vec::with_capacity(claims.len());
+        for batch in claims.chunks(BATCH) {
+            let mut invocation = self.scripts.renew.prepare_invoke();
+            invocation.arg(time_to_live(lease + grace)).arg(grace);
+            for claim in batch {
+                invocation.key(&self.names(claim)).arg(claim.token().as_bytes());
+            }
+            renewed.extend(self.invoke::<Vec<bool>>(&invocation).await?);
+        }
+        Ok(renewed)
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -177,8 +197,8 @@ impl Ledger for RedisStore {
         self.invoke(&invocation).await
     }
 
-    /// Looks at every key of the server's database, some at a time, and so may take minutes where there are millions. An error
-    /// half way leaves some forgotten: call it again.
+    /// Looks at every key of the server's database, a thousand at a time, which may take minutes where there are millions. An error
+    /// leaves some entries forgotten: call it again.
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let pattern = &[glob_escaped(&self.prefix), b"*".to_vec()].concat();
         let (mut cursor, mut forgotten) = (0, 0);
@@ -187,12 +207,12 @@ impl Ledger for RedisStore {
                 .connection
                 .call(|mut manager| async move {
                     let mut scan = redis::cmd("SCAN");
-                    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SLICE).query_async(&mut manager).await
+                    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(BATCH).query_async(&mut manager).await
                 })
                 .await
                 .map_err(StoreError::new)?;
             let mut invocation = self.scripts.forget_claimed.prepare_invoke();
-            // Not the conflicts' sets, nor the keys of a ledger whose prefix begins with this one's.
+            // Leave out the sets of conflicts, and the keys of a ledger whose prefix begins with this one's.
             let names = names.into_iter().filter(|name| name.len() == self.prefix.len() + 16);
             let mut any = false;
             for name in names {
@@ -215,19 +235,20 @@ impl Ledger for RedisStore {
     }
 }
 
-/// Without the URL, which may hold a password.
+/// Leaves out the URL, which may contain a password.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore").field("prefix", &String::from_utf8_lossy(&self.prefix)).finish_non_exhaustive()
     }
 }
 
-/// Matches these bytes and no others.
+/// Returns a glob pattern that matches exactly these bytes.
 fn glob_escaped(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().flat_map(|&byte| [b'\\', byte]).collect()
 }
 
-/// The first whole microsecond that is not before `time`: entries have no finer times, so a window of these holds the same.
+/// Returns the first whole microsecond that is not before `time`. Entries have no finer times, so a window of these contains the same
+/// entries.
 fn micros(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
@@ -238,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_holds_what_it_would_in_finer_times() {
+    fn window_bounds_are_rounded_up() {
         let at = |nanos| micros(UNIX_EPOCH + Duration::from_nanos(nanos));
         assert_eq!([at(0), at(1), at(999), at(1000), at(1001)], [0, 1, 1, 1, 2]);
         assert_eq!(micros(UNIX_EPOCH - Duration::from_secs(1)), 0);

@@ -1,24 +1,24 @@
-//! The ledger's table, and what is done to it.
+//! The ledger's table, and the statements on it.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, named_params, params};
 
-use super::moment::Moment;
-use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey};
+use super::timestamp::Timestamp;
+use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey};
 
 const CLAIMED: i64 = 0;
 const DONE: i64 = 1;
 
-/// Which columns and indexes the table has. One more with every change to them.
-pub(super) const VERSION: i64 = 1;
+/// The version of the table. It grows with every change to the columns and indexes.
+pub(super) const VERSION: i64 = 2;
 
 /// The statements, with the names of the tables in them.
 pub(super) struct Sql {
     create: String,
     claim: String,
     accept: String,
-    look: String,
+    find: String,
     complete: String,
     renew: String,
     release: String,
@@ -29,64 +29,132 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    /// For tables whose names begin with `prefix`.
+    /// Makes the statements for tables whose names begin with `prefix`.
     pub(super) fn new(prefix: &str) -> Self {
         let ledger = format!("{prefix}ledger");
         Self {
             // An event has no index entry unless it is a conflict's, which is rare. There is no index on the times: it would
             // add a quarter to each row, and purging does well without.
             create: format!(
-                "CREATE TABLE IF NOT EXISTS {ledger} (
+                "
+                CREATE TABLE IF NOT EXISTS {ledger} (
                     key BLOB NOT NULL PRIMARY KEY,
-                    event BLOB, -- NULL: it is the key
+                    event BLOB,                  -- NULL: the key itself
                     digest BLOB NOT NULL,
                     token BLOB NOT NULL,
-                    state INTEGER NOT NULL, -- 0: claimed, 1: done
-                    until INTEGER NOT NULL, -- milliseconds since 1970, as is claimed_at
-                    claimed_at INTEGER NOT NULL
+                    state INTEGER NOT NULL,      -- 0: claimed, 1: done
+                    until INTEGER NOT NULL,      -- end of the lease or the retention, in milliseconds since 1970
+                    claimed_at INTEGER NOT NULL,
+                    kept_until INTEGER           -- claimed: end of the grace; done: NULL
                 ) WITHOUT ROWID;
-                CREATE INDEX IF NOT EXISTS {ledger}_event ON {ledger} (event) WHERE event IS NOT NULL;"
+
+                CREATE INDEX IF NOT EXISTS {ledger}_event
+                    ON {ledger} (event)
+                    WHERE event IS NOT NULL;
+                "
             ),
             claim: format!(
-                "INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at)
-                VALUES (:key, :event, :digest, :token, {CLAIMED}, :until, :now)
+                "
+                INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at, kept_until)
+                VALUES (:key, :event, :digest, :token, {CLAIMED}, :until, :now, :kept_until)
                 ON CONFLICT (key) DO UPDATE SET
-                    event = excluded.event, digest = excluded.digest, token = excluded.token,
-                    state = {CLAIMED}, until = excluded.until,
-                    claimed_at = CASE WHEN until <= :now THEN :now ELSE claimed_at END
-                WHERE until <= :now OR (state = {CLAIMED} AND token = excluded.token)"
+                    event = excluded.event,
+                    digest = excluded.digest,
+                    token = excluded.token,
+                    state = {CLAIMED},
+                    until = excluded.until,
+                    kept_until = excluded.kept_until,
+                    -- Claiming again with the own token is a renewal.
+                    claimed_at = CASE
+                        WHEN state = {CLAIMED} AND token = excluded.token AND kept_until > :now THEN claimed_at
+                        ELSE :now
+                    END
+                WHERE
+                    until <= :now
+                    OR (state = {CLAIMED} AND token = excluded.token)
+                "
             ),
             accept: format!(
-                "INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at)
+                "
+                INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at)
                 VALUES (:key, :event, :digest, :token, {DONE}, :until, :now)
                 ON CONFLICT (key) DO UPDATE SET
-                    event = excluded.event, digest = excluded.digest, token = excluded.token,
-                    state = {DONE}, until = excluded.until, claimed_at = :now
-                WHERE until <= :now OR :anyway"
+                    event = excluded.event,
+                    digest = excluded.digest,
+                    token = excluded.token,
+                    state = {DONE},
+                    until = excluded.until,
+                    kept_until = NULL,
+                    claimed_at = :now
+                WHERE until <= :now OR :replace
+                "
             ),
-            look: format!("SELECT state, digest, until FROM {ledger} WHERE key = ?1"),
+            find: format!("SELECT state, digest, until FROM {ledger} WHERE key = ?1"),
             complete: format!(
-                "UPDATE {ledger} SET until = CASE state WHEN {DONE} THEN until ELSE :until END, state = {DONE}
-                WHERE key = :key AND token = :token AND until > :now"
+                "
+                UPDATE {ledger} SET
+                    until = CASE state WHEN {DONE} THEN until ELSE :until END,
+                    kept_until = NULL,
+                    state = {DONE}
+                WHERE
+                    key = :key
+                    AND token = :token
+                    AND coalesce(kept_until, until) > :now
+                "
             ),
             renew: format!(
-                "UPDATE {ledger} SET until = :until
-                WHERE key = :key AND token = :token AND until > :now AND state = {CLAIMED}"
+                "
+                UPDATE {ledger} SET until = :until, kept_until = :kept_until
+                WHERE
+                    key = :key
+                    AND token = :token
+                    AND state = {CLAIMED}
+                    AND kept_until > :now
+                "
             ),
-            release: format!("DELETE FROM {ledger} WHERE key = ?1 AND token = ?2 AND state = {CLAIMED}"),
+            release: format!(
+                "
+                DELETE FROM {ledger}
+                WHERE
+                    key = :key
+                    AND token = :token
+                    AND state = {CLAIMED}
+                    AND kept_until > :now
+                "
+            ),
             forget: format!(
-                "DELETE FROM {ledger} WHERE (key = ?1 AND event IS NULL) OR event = ?1 RETURNING until > ?2"
+                "
+                DELETE FROM {ledger}
+                WHERE (key = ?1 AND event IS NULL) OR event = ?1
+                RETURNING coalesce(kept_until, until) > ?2
+                "
             ),
             slice: format!(
-                "SELECT max(key), count(*) FROM (SELECT key FROM {ledger} WHERE key > ?1 ORDER BY key LIMIT ?2)"
+                "
+                SELECT max(key), count(*)
+                FROM (SELECT key FROM {ledger} WHERE key > ?1 ORDER BY key LIMIT ?2)
+                "
             ),
             forget_claimed: format!(
-                "DELETE FROM {ledger} WHERE key > ?1 AND key <= ?2 AND claimed_at >= ?3 AND claimed_at < ?4
-                RETURNING until > ?5"
+                "
+                DELETE FROM {ledger}
+                WHERE
+                    key > ?1 AND key <= ?2
+                    AND claimed_at >= ?3 AND claimed_at < ?4
+                RETURNING coalesce(kept_until, until) > ?5
+                "
             ),
             purge: format!(
-                "DELETE FROM {ledger} WHERE key IN
-                (SELECT key FROM {ledger} WHERE key > ?1 AND key <= ?2 AND until <= ?3 LIMIT ?4)"
+                "
+                DELETE FROM {ledger}
+                WHERE key IN (
+                    SELECT key FROM {ledger}
+                    WHERE
+                        key > ?1 AND key <= ?2
+                        AND coalesce(kept_until, until) <= ?3
+                    LIMIT ?4
+                )
+                "
             ),
         }
     }
@@ -98,49 +166,54 @@ impl Sql {
 
 /// The table, within a transaction.
 ///
-/// Each call writes with one statement at most. So a call that fails leaves nothing behind, without a savepoint.
+/// Each call writes with one statement at most, so that a call that fails leaves nothing behind, without a savepoint.
 pub(super) struct Entries<'a> {
     connection: &'a Connection,
     sql: &'a Sql,
-    moment: Moment,
+    timestamp: Timestamp,
 }
 
 impl<'a> Entries<'a> {
-    pub(super) fn new(connection: &'a Connection, sql: &'a Sql, moment: Moment) -> Self {
-        Self { connection, sql, moment }
+    pub(super) fn new(connection: &'a Connection, sql: &'a Sql, timestamp: Timestamp) -> Self {
+        Self { connection, sql, timestamp }
     }
 
-    pub(super) fn claim(&self, claim: &Claim, lease: Duration) -> rusqlite::Result<ClaimOutcome> {
+    pub(super) fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> rusqlite::Result<ClaimOutcome> {
         let changed = self.connection.prepare_cached(&self.sql.claim)?.execute(named_params! {
             ":key": claim.key().as_bytes(),
             ":event": claim.is_conflict().then(|| claim.event().as_bytes()),
             ":digest": claim.digest().as_bytes(),
             ":token": claim.token().as_bytes(),
-            ":until": self.moment.after(lease),
-            ":now": self.moment.now(),
+            ":until": self.timestamp.after(terms.lease),
+            ":kept_until": self.kept_until(terms),
+            ":now": self.timestamp.now(),
         })?;
         if changed > 0 {
             return Ok(ClaimOutcome::Claimed);
         }
-        self.look(claim)
+        self.find(claim)
     }
 
-    /// Makes the entry done at once, if it is absent.
+    fn kept_until(&self, terms: &ClaimTerms) -> i64 {
+        self.timestamp.after(terms.lease.saturating_add(terms.grace))
+    }
+
+    /// Makes the entry done at once, if it is absent or its claim has expired.
     pub(super) fn accept(
         &self,
         claim: &Claim,
         digest: &BodyDigest,
         retention: Duration,
     ) -> rusqlite::Result<ClaimOutcome> {
-        if self.insert_done(claim, digest, retention, false)? {
+        if self.insert_done(claim, digest, retention, Existing::Keep)? {
             return Ok(ClaimOutcome::Claimed);
         }
-        self.look(claim)
+        self.find(claim)
     }
 
     /// Makes the entry done at once, whatever is there.
     pub(super) fn accept_anyway(&self, claim: &Claim, retention: Duration) -> rusqlite::Result<()> {
-        self.insert_done(claim, claim.digest(), retention, true).map(drop)
+        self.insert_done(claim, claim.digest(), retention, Existing::Replace).map(drop)
     }
 
     fn insert_done(
@@ -148,27 +221,27 @@ impl<'a> Entries<'a> {
         claim: &Claim,
         digest: &BodyDigest,
         retention: Duration,
-        anyway: bool,
+        existing: Existing,
     ) -> rusqlite::Result<bool> {
         let changed = self.connection.prepare_cached(&self.sql.accept)?.execute(named_params! {
             ":key": claim.key().as_bytes(),
             ":event": claim.is_conflict().then(|| claim.event().as_bytes()),
             ":digest": digest.as_bytes(),
             ":token": claim.token().as_bytes(),
-            ":until": self.moment.after(retention),
-            ":now": self.moment.now(),
-            ":anyway": anyway,
+            ":until": self.timestamp.after(retention),
+            ":now": self.timestamp.now(),
+            ":replace": existing == Existing::Replace,
         })?;
         Ok(changed > 0)
     }
 
-    fn look(&self, claim: &Claim) -> rusqlite::Result<ClaimOutcome> {
-        self.connection.prepare_cached(&self.sql.look)?.query_row([claim.key().as_bytes()], |row| {
+    fn find(&self, claim: &Claim) -> rusqlite::Result<ClaimOutcome> {
+        self.connection.prepare_cached(&self.sql.find)?.query_row([claim.key().as_bytes()], |row| {
             let digest = BodyDigest::from(row.get::<_, [u8; 32]>(1)?);
             Ok(match row.get(0)? {
                 DONE => ClaimOutcome::Done { digest },
                 _ => {
-                    let remaining = row.get::<_, i64>(2)?.saturating_sub(self.moment.now());
+                    let remaining = row.get::<_, i64>(2)?.saturating_sub(self.timestamp.now());
                     ClaimOutcome::InFlight { digest, remaining: Duration::from_millis(remaining.unsigned_abs()) }
                 }
             })
@@ -176,36 +249,42 @@ impl<'a> Entries<'a> {
     }
 
     pub(super) fn complete(&self, claim: &Claim, retention: Duration) -> rusqlite::Result<bool> {
-        self.prolong(&self.sql.complete, claim, retention)
-    }
-
-    pub(super) fn renew(&self, claim: &Claim, lease: Duration) -> rusqlite::Result<bool> {
-        self.prolong(&self.sql.renew, claim, lease)
-    }
-
-    fn prolong(&self, sql: &str, claim: &Claim, time: Duration) -> rusqlite::Result<bool> {
-        let changed = self.connection.prepare_cached(sql)?.execute(named_params! {
+        let changed = self.connection.prepare_cached(&self.sql.complete)?.execute(named_params! {
             ":key": claim.key().as_bytes(),
             ":token": claim.token().as_bytes(),
-            ":until": self.moment.after(time),
-            ":now": self.moment.now(),
+            ":until": self.timestamp.after(retention),
+            ":now": self.timestamp.now(),
+        })?;
+        Ok(changed > 0)
+    }
+
+    pub(super) fn renew(&self, claim: &Claim, terms: &ClaimTerms) -> rusqlite::Result<bool> {
+        let changed = self.connection.prepare_cached(&self.sql.renew)?.execute(named_params! {
+            ":key": claim.key().as_bytes(),
+            ":token": claim.token().as_bytes(),
+            ":until": self.timestamp.after(terms.lease),
+            ":kept_until": self.kept_until(terms),
+            ":now": self.timestamp.now(),
         })?;
         Ok(changed > 0)
     }
 
     pub(super) fn release(&self, claim: &Claim) -> rusqlite::Result<()> {
-        let mut release = self.connection.prepare_cached(&self.sql.release)?;
-        release.execute(params![claim.key().as_bytes(), claim.token().as_bytes()])?;
+        self.connection.prepare_cached(&self.sql.release)?.execute(named_params! {
+            ":key": claim.key().as_bytes(),
+            ":token": claim.token().as_bytes(),
+            ":now": self.timestamp.now(),
+        })?;
         Ok(())
     }
 
     pub(super) fn forget(&self, event: &EventKey) -> rusqlite::Result<u64> {
-        self.count(&self.sql.forget, params![event.as_bytes(), self.moment.now()])
+        self.count(&self.sql.forget, params![event.as_bytes(), self.timestamp.now()])
     }
 
     /// Forgets what was claimed from the one time until before the other, among the next `rows` rows.
     pub(super) fn forget_claimed(&self, slice: &Slice, from: i64, before: i64) -> rusqlite::Result<u64> {
-        self.count(&self.sql.forget_claimed, params![slice.after, slice.last, from, before, self.moment.now()])
+        self.count(&self.sql.forget_claimed, params![slice.after, slice.last, from, before, self.timestamp.now()])
     }
 
     /// Runs what returns for each row it deletes whether that row counted.
@@ -218,7 +297,7 @@ impl<'a> Entries<'a> {
     /// Deletes at most `limit` rows of a slice whose time is up.
     pub(super) fn purge(&self, slice: &Slice, limit: u32) -> rusqlite::Result<u64> {
         let mut purge = self.connection.prepare_cached(&self.sql.purge)?;
-        Ok(purge.execute(params![slice.after, slice.last, self.moment.now(), limit])? as u64)
+        Ok(purge.execute(params![slice.after, slice.last, self.timestamp.now(), limit])? as u64)
     }
 
     /// The next `rows` rows after a key, or fewer at the table's end.
@@ -229,6 +308,14 @@ impl<'a> Entries<'a> {
             Ok(Slice { after: after.to_vec(), last: last.unwrap_or_else(|| after.to_vec()), is_full })
         })
     }
+}
+
+/// What becomes of an entry that is already under a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    /// It stays if it is done or its claim has not expired.
+    Keep,
+    Replace,
 }
 
 /// A run of rows in the order of their keys.
@@ -262,7 +349,7 @@ mod tests {
         let statements = [
             &sql.claim,
             &sql.accept,
-            &sql.look,
+            &sql.find,
             &sql.complete,
             &sql.renew,
             &sql.release,

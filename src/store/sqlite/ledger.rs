@@ -9,11 +9,11 @@ use super::{
     SqliteStore,
     entries::{Entries, Slice},
     error::SqliteError,
-    moment::whole,
-    turn::Turn,
+    timestamp::whole,
+    transaction::Transaction,
     writer::Call,
 };
-use crate::dedupe::{Claim, ClaimOutcome, EventKey, Ledger, StoreError};
+use crate::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
 
 /// How many rows are looked at in one transaction, by what looks at all of them.
 const SLICE: u32 = 1024;
@@ -29,8 +29,8 @@ impl SqliteStore {
         let mut next = Some(Vec::new());
         while let Some(after) = next.take_if(|_| total < limit) {
             let each = each.clone();
-            let run = move |turn: &Turn<'_>| {
-                let ledger = turn.ledger();
+            let run = move |transaction: &Transaction<'_>| {
+                let ledger = transaction.ledger();
                 let slice = ledger.slice(&after, SLICE)?;
                 Ok((each(&ledger, &slice, total)?, slice.next()))
             };
@@ -47,33 +47,36 @@ impl SqliteStore {
 /// `forget_claimed` and `purge` look at the whole table, 1024 rows at a time, and others are served in between. If they fail,
 /// what was gone through stays done.
 impl Ledger for SqliteStore {
-    async fn claim(&self, claim: &Claim, lease: Duration) -> Result<ClaimOutcome, StoreError> {
-        let claim = claim.clone();
-        let run = move |turn: &Turn<'_>| turn.ledger().claim(&claim, lease);
+    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
+        let (claim, terms) = (claim.clone(), *terms);
+        let run = move |transaction: &Transaction<'_>| transaction.ledger().claim(&claim, &terms);
         self.writer.call(Call::Claim, run).await.map_err(StoreError::new)
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         let claim = claim.clone();
-        let run = move |turn: &Turn<'_>| turn.ledger().complete(&claim, retention);
+        let run = move |transaction: &Transaction<'_>| transaction.ledger().complete(&claim, retention);
         self.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         let claim = claim.clone();
-        let run = move |turn: &Turn<'_>| turn.ledger().release(&claim);
+        let run = move |transaction: &Transaction<'_>| transaction.ledger().release(&claim);
         self.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
-        let claim = claim.clone();
-        let run = move |turn: &Turn<'_>| turn.ledger().renew(&claim, lease);
+    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
+        let (claims, terms) = (claims.to_vec(), *terms);
+        let run = move |transaction: &Transaction<'_>| {
+            let ledger = transaction.ledger();
+            claims.iter().map(|claim| ledger.renew(claim, &terms)).collect()
+        };
         self.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         let event = *event;
-        let run = move |turn: &Turn<'_>| turn.ledger().forget(&event);
+        let run = move |transaction: &Transaction<'_>| transaction.ledger().forget(&event);
         self.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 

@@ -48,11 +48,11 @@ mod entries;
 mod error;
 mod inbox;
 mod ledger;
-mod moment;
 mod options;
 mod reader;
 mod schema;
-mod turn;
+mod timestamp;
+mod transaction;
 mod writer;
 
 use std::{fmt, path::Path};

@@ -94,9 +94,9 @@ mod tests {
         #[cfg(feature = "testing")]
         levels.push(SqliteOptions::new().danger_synchronous_normal().open(folder.join("normal.db")).unwrap());
         for (store, expected) in levels.iter().zip([2, 1]) {
-            let level = store.writer.call(Call::Other, |turn| turn.setting("synchronous")).await.unwrap();
+            let level = store.writer.call(Call::Other, |transaction| transaction.setting("synchronous")).await.unwrap();
             assert_eq!(level, expected);
-            let level = store.reader.call(|turn| turn.setting("synchronous")).await.unwrap();
+            let level = store.reader.call(|transaction| transaction.setting("synchronous")).await.unwrap();
             assert_eq!(level, expected);
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     connection::Database,
     error::{SqliteError, SqliteErrorKind},
-    turn::Turn,
+    transaction::Transaction,
     writer::Clock,
 };
 
@@ -47,7 +47,7 @@ impl Reader {
     pub(super) async fn call<T, F>(&self, run: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
-        F: FnOnce(&Turn<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let stopped = || SqliteError::new(SqliteErrorKind::Stopped);
         let (reply, answer) = oneshot::channel();
@@ -63,7 +63,7 @@ impl Reader {
 }
 
 impl Thread {
-    fn run<T>(&mut self, run: impl FnOnce(&Turn<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
+    fn run<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
         let result = self.transact(run).and_then(|result| self.database.check_still_there().map(|()| result));
         if result.as_ref().is_err_and(|error| error.kind() != SqliteErrorKind::Busy) {
             // A new connection knows the disk and the tables as they are now.
@@ -72,10 +72,10 @@ impl Thread {
         result
     }
 
-    fn transact<T>(&mut self, run: impl FnOnce(&Turn<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
+    fn transact<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
         let clock = Arc::clone(&self.clock);
         let (connection, schema) = self.database.connection()?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-        Ok(run(&Turn::new(&transaction, schema, clock()))?)
+        let begun = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        Ok(run(&Transaction::new(&begun, schema, clock()))?)
     }
 }

@@ -12,7 +12,7 @@ use super::{
     connection::Database,
     entries::Entries,
     error::{SqliteError, SqliteErrorKind},
-    turn::Turn,
+    transaction::Transaction,
 };
 
 /// How many calls a transaction has at most.
@@ -69,7 +69,7 @@ impl Writer {
     pub(super) async fn call<T, F>(&self, call: Call, run: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
-        F: FnMut(&Turn<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let stopped = || SqliteError::new(SqliteErrorKind::Stopped);
         let (reply, answer) = oneshot::channel();
@@ -92,7 +92,7 @@ trait Job: Send {
 
     fn is_wanted(&self) -> bool;
 
-    fn run(&mut self, turn: &Turn<'_>) -> Result<(), SqliteError>;
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), SqliteError>;
 
     /// Tells the caller what came of it, or of the batch.
     fn answer(self: Box<Self>, batch: Result<(), SqliteError>);
@@ -101,7 +101,7 @@ trait Job: Send {
 impl<T, F> Job for Request<T, F>
 where
     T: Send,
-    F: FnMut(&Turn<'_>) -> rusqlite::Result<T> + Send,
+    F: FnMut(&Transaction<'_>) -> rusqlite::Result<T> + Send,
 {
     fn is_claim(&self) -> bool {
         self.call == Call::Claim
@@ -111,8 +111,8 @@ where
         self.call == Call::Other || !self.reply.is_closed()
     }
 
-    fn run(&mut self, turn: &Turn<'_>) -> Result<(), SqliteError> {
-        let result = (self.run)(turn).map_err(SqliteError::from);
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), SqliteError> {
+        let result = (self.run)(transaction).map_err(SqliteError::from);
         let error = result.as_ref().err().cloned();
         self.result = Some(result);
         error.map_or(Ok(()), Err)
@@ -221,21 +221,21 @@ impl Thread {
     fn transact(&mut self, jobs: &mut [Box<dyn Job>], purge: usize) -> Result<(), Failed> {
         let (connection, schema) = self.database.connection().map_err(Failed::Any)?;
         let this = |error: rusqlite::Error| Failed::This(error.into());
-        let transaction = connection
+        let begun = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| Failed::Any(error.into()))?;
-        // Read now that it is this batch's turn: the times of calls are in the order of the calls.
-        let turn = Turn::new(&transaction, schema, (self.clock)());
+        // Read after the lock was taken: the times of calls are in the order of the calls.
+        let transaction = Transaction::new(&begun, schema, (self.clock)());
         let alone = jobs.len() == 1;
         for job in jobs {
             // A call that failed may have done the half of it. A savepoint for each would undo that alone, and would be paid for
             // by all those that do not fail.
-            job.run(&turn).map_err(if alone { Failed::Call } else { Failed::This })?;
+            job.run(&transaction).map_err(if alone { Failed::Call } else { Failed::This })?;
         }
         if purge > 0 {
-            self.purged = purge_slice(&turn.ledger(), &self.purged, purge).map_err(this)?;
+            self.purged = purge_slice(&transaction.ledger(), &self.purged, purge).map_err(this)?;
         }
-        transaction.commit().map_err(this)?;
+        begun.commit().map_err(this)?;
         self.database.check_still_there().map_err(Failed::Any)
     }
 }

@@ -1,4 +1,5 @@
-//! For the tests of an [`InboxStore`]: deliveries to accept, and the suite that this crate's own stores pass.
+//! Tests for implementations of [`InboxStore`] and [`InboxAdmin`]: deliveries to accept, and the suite that this crate's own stores
+//! pass.
 //!
 //! ```
 //! use std::time::Duration;
@@ -12,22 +13,26 @@
 //! # });
 //! ```
 
-mod accepting;
-mod book;
+mod accept;
+mod admin;
 mod contents;
-mod ending;
-mod forgetting;
-mod knowing;
-mod leasing;
-mod losing;
-mod operating;
+mod extend;
+mod forget;
+mod forget_window;
+mod held;
+mod known_body;
+mod late_settle;
+mod lease;
+mod ledger_row;
+mod lost_lease;
 mod ordering;
 mod races;
-mod reviving;
+mod revive;
+mod settle;
 mod subject;
-mod windows;
+mod worklog;
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
 
@@ -36,28 +41,29 @@ use self::subject::Subject;
 use super::ledger;
 use crate::{
     dedupe::{Claim, Ledger},
-    inbox::{InboxStore, NewDelivery},
+    inbox::{InboxAdmin, InboxStore, NewDelivery},
 };
 
-/// The event of this id, of this tenant, with this body. Its token is no other claim's, so a second call gives a copy that
-/// klikit sent once more.
+/// Makes a delivery of the event with this id, of this tenant, with this body. Each call uses a fresh token, so a second call makes
+/// a copy, as if klikit had sent the delivery once more.
 ///
-/// Its head and its ordering keys can be [set](NewDelivery::with_head).
+/// The head and the ordering keys can be [set](NewDelivery::with_head).
 ///
 /// # Panics
 ///
-/// When the system has no random bytes.
+/// If the system has no random bytes.
 #[track_caller]
 pub fn delivery(scope: &str, id: &str, body: impl AsRef<[u8]>) -> NewDelivery {
     let claim = ledger::claim(scope, id, body.as_ref());
     made(claim, scope, id, body.as_ref())
 }
 
-/// Another body under an id that is taken: what an acceptor makes when it finds another digest. It is forgotten with the event.
+/// Makes a delivery with another body under an id that is taken, as an acceptor does when it finds another digest. The delivery is
+/// forgotten with the event.
 ///
 /// # Panics
 ///
-/// When the system has no random bytes.
+/// If the system has no random bytes.
 #[track_caller]
 pub fn conflict(scope: &str, id: &str, body: impl AsRef<[u8]>) -> NewDelivery {
     let claim = ledger::conflict(scope, id, body.as_ref());
@@ -79,100 +85,134 @@ fn made(claim: Claim, scope: &str, id: &str, body: &[u8]) -> NewDelivery {
     NewDelivery::new(claim, head.to_string(), Bytes::copy_from_slice(body))
 }
 
-/// Checks every rule of [`InboxStore`], one after the other. What the store does as a [`Ledger`] alone is for
+/// Checks every rule of [`InboxStore`] and [`InboxAdmin`], one after the other. The rules of the store's [`Ledger`] are checked by
 /// [`ledger::check`].
 ///
-/// `make` is called for each rule and gives a store with nothing in it, that nobody else uses. It may be the same database each
-/// time, emptied.
+/// `make` is called for each rule and returns an empty store that nobody else uses. It may be the same database each time, emptied.
 ///
-/// `advance` makes time pass for a store, the last that `make` gave: the least that a store in a database needs are `UPDATE`s
-/// that move every time that is stored into the past, those at which deliveries were accepted and entries were claimed too. That
-/// time passes by itself as well does not matter, up to some seconds for each rule. The store's clock may differ from this
-/// machine's by 5 minutes.
+/// `advance` makes time pass for the store that `make` returned last. For a store in a database, `UPDATE`s that move every stored
+/// time into the past are enough; the times at which deliveries were accepted and entries were claimed are among them. A few seconds
+/// that pass by themselves do not matter. The store's clock may differ from this machine's by 5 minutes.
 ///
-/// Spawns tasks, 64 at a time, so it needs a tokio runtime. If `advance` needs a runtime of one thread, as tokio's paused clock
-/// does, call [`race`] on several threads as well.
+/// Spawns up to 76 tasks at a time, so it needs a tokio runtime. If `advance` needs a runtime with one thread, as tokio's paused
+/// clock does, call [`race`] on several threads as well.
 ///
 /// # Panics
 ///
-/// When a rule is broken, with its name and what should have been.
-pub async fn check<S: InboxStore + Ledger>(make: impl AsyncFn() -> S, advance: impl AsyncFn(&S, Duration)) {
-    macro_rules! check {
-        ($($rule:ident,)*) => {$(
-            let subject = Subject::new(stringify!($rule), make().await, &advance);
-            subject.$rule().await;
-        )*};
+/// If the store breaks a rule. The message has the rule's name and says what was expected.
+pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
+    make: impl AsyncFn() -> S,
+    advance: impl AsyncFn(&S, Duration),
+) {
+    macro_rules! rules {
+        ($($rule:ident,)*) => {
+            [$((stringify!($rule), |subject| Box::pin(subject.$rule()))),*]
+        };
     }
-    check! {
-        what_is_new_is_accepted_once,
-        what_is_not_finished_is_known,
-        what_is_finished_is_known_for_its_retention,
-        a_copy_does_not_prolong_what_is_known,
+    let rules: [(&str, Rule<'_, S, _>); _] = rules! {
+        new_delivery_is_accepted_once,
+        pending_delivery_is_known,
+        handled_delivery_is_known_for_its_retention,
+        copies_do_not_extend_the_retention,
         deliveries_do_not_touch_each_other,
-        what_is_kept_gives_way,
+        kept_delivery_gives_way_to_a_new_one,
         ids_grow,
-        the_ledger_knows_what_was_accepted,
-        what_the_ledger_has_done_is_known,
-        what_the_ledger_holds_is_in_flight,
-        a_ledger_row_that_has_gone_is_there_again,
-        a_ledger_row_that_has_gone_gets_its_own_digest_back,
-        a_ledger_row_that_is_claimed_has_not_gone,
-        a_dead_delivery_is_revived,
-        a_revived_delivery_takes_the_new_request,
-        a_revived_delivery_is_known_for_the_new_retention,
-        a_revived_delivery_keeps_its_time_of_acceptance,
-        another_body_revives_nothing,
-        every_byte_of_a_body_is_kept,
-        every_character_of_a_head_is_kept,
-        every_character_of_a_reason_is_kept,
-        the_longest_due_is_leased_first,
-        no_more_are_leased_than_asked_for,
-        what_is_leased_is_not_leased_again,
-        a_lease_ends,
-        what_ran_out_is_marked,
+        ledger_knows_accepted_deliveries,
+        deliveries_done_in_the_ledger_are_known,
+        claimed_deliveries_are_in_flight,
+        expired_claim_does_not_stop_a_delivery,
+        missing_ledger_row_is_restored,
+        restored_ledger_row_has_the_stored_digest,
+        claimed_ledger_row_is_not_replaced,
+        expired_claim_on_a_ledger_row_is_replaced,
+        leases_longest_due_first,
+        leases_no_more_than_requested,
+        leased_delivery_is_not_leased_again,
+        expired_lease_can_be_taken_over,
+        marks_deliveries_whose_lease_expired,
+        last_expired_attempt_is_dead_lettered,
+        ready_delivery_is_leased_whatever_its_attempts,
+        reports_deliveries_that_it_dead_letters,
+        handled_delivery_is_deleted,
+        kept_delivery_stays_with_its_body,
+        rescheduled_delivery_waits,
+        released_delivery_had_no_attempt,
+        dead_letter_stays,
+        expired_lease_can_be_settled,
+        settling_twice_is_harmless,
+        settles_many_leases_in_order,
+        purges_only_deliveries_that_are_over,
+        extended_lease_starts_anew,
+        expired_lease_can_be_extended,
+        settled_delivery_is_not_extended,
+        extends_many_leases_in_order,
+        counts_each_state,
+        reports_the_oldest_pending,
+        counts_the_backlog_up_to_a_limit,
+        lists_dead_deliveries_in_pages,
+        shows_every_state,
+        dead_delivery_can_be_retried,
+        only_dead_deliveries_are_retried,
+        dead_delivery_is_revived,
+        revived_delivery_takes_the_new_request,
+        same_json_revives_a_dead_delivery,
+        revived_delivery_fences_the_old_token,
+        revived_delivery_has_the_new_retention,
+        revived_delivery_keeps_its_time_of_acceptance,
+        other_body_does_not_revive,
         attempts_and_tokens_grow,
-        an_extended_lease_starts_anew,
-        who_died_of_the_last_attempt_is_buried,
-        what_is_ready_is_leased_however_many_attempts_it_has,
-        a_lease_that_ran_out_is_held_until_another_takes_it,
-        a_lease_that_ran_out_is_not_extended,
-        who_lost_a_lease_changes_nothing,
-        only_its_own_token_holds_a_lease,
-        what_is_finished_is_gone,
-        what_is_kept_stays_with_its_body,
-        purging_takes_only_what_is_up,
-        what_is_postponed_waits,
-        what_is_given_back_was_no_attempt,
-        what_is_buried_stays,
-        all_are_counted,
-        the_oldest_is_told,
-        the_backlog_is_counted_up_to_a_limit,
-        the_dead_are_listed_in_pages,
-        every_state_is_shown,
-        the_dead_are_retried,
-        nothing_but_the_dead_is_retried,
-        a_head_holds_those_behind_it,
-        a_head_that_is_postponed_holds_its_key,
-        a_head_whose_lease_ran_out_holds_its_key,
-        a_delivery_waits_for_each_of_its_keys,
-        the_dead_hold_nobody,
-        a_retried_delivery_takes_its_old_place,
-        a_revived_delivery_takes_its_old_place_and_its_new_keys,
-        a_retried_delivery_waits_for_one_behind_it_that_is_leased,
-        a_revived_delivery_waits_for_one_behind_it_that_is_leased,
-        a_forgotten_event_is_accepted_again,
-        what_is_not_finished_is_not_forgotten,
+        lost_lease_changes_nothing,
+        foreign_token_changes_nothing,
+        known_delivery_returns_its_body,
+        same_delivery_returns_no_body,
+        gone_delivery_returns_no_body,
+        keeps_every_byte_of_a_body,
+        keeps_every_character_of_a_head,
+        keeps_every_character_of_a_reason,
+        head_of_the_queue_blocks_the_others,
+        rescheduled_head_blocks_its_key,
+        expired_head_blocks_its_key,
+        each_ordering_key_blocks,
+        dead_delivery_does_not_block,
+        retried_delivery_takes_its_old_place,
+        revived_delivery_takes_its_new_keys,
+        leased_delivery_blocks_a_retried_one,
+        leased_delivery_blocks_a_revived_one,
+        returns_the_ordering_keys,
+        held_lease_is_extended,
+        held_lease_is_not_dead_lettered,
+        held_lease_blocks_its_ordering_keys,
+        held_lease_blocks_a_retried_delivery,
+        held_delivery_is_leased_without_an_attempt,
+        stale_held_lease_protects_nothing,
+        late_success_of_a_dead_letter_counts,
+        late_failure_of_a_dead_letter_counts,
+        late_release_of_a_dead_letter_counts,
+        retried_delivery_can_be_settled,
+        late_failure_takes_its_old_place,
+        late_success_unblocks_its_ordering_keys,
+        forgotten_event_is_accepted_again,
+        pending_delivery_is_not_forgotten,
         other_events_are_not_forgotten,
-        what_is_absent_is_not_counted,
-        a_window_forgets_what_was_accepted_in_it,
-        a_window_leaves_what_is_not_finished,
-        a_window_takes_what_was_accepted_in_it_and_came_again_since,
-        a_window_takes_what_came_again_in_it,
-        a_window_does_not_go_by_a_ledger_row_whose_time_is_up,
-        what_came_again_was_claimed_anew,
+        absent_keys_are_not_counted,
+        missing_delivery_is_gone,
+        window_forgets_deliveries_accepted_in_it,
+        window_leaves_pending_deliveries,
+        window_goes_by_time_of_acceptance,
+        window_goes_by_ledger_row_too,
+        window_ignores_ledger_rows_that_are_over,
+        restored_ledger_row_is_claimed_anew,
         one_of_many_copies_is_accepted,
-        each_is_leased_once,
-        those_that_share_a_key_are_leased_one_after_the_other,
-        one_of_many_ends_a_lease,
+        each_delivery_is_leased_once,
+        ordered_deliveries_are_leased_one_by_one,
+        many_settlements_count_once,
+        late_settlement_races_with_a_lease,
+    };
+    for (name, rule) in rules {
+        let subject = Subject::new(name, make().await, &advance);
+        rule(&subject).await;
     }
 }
+
+/// Each rule has a future of its own on the heap. One future for all of them would overflow a thread's stack.
+type Rule<'s, S, A> = for<'a> fn(&'a Subject<'s, S, A>) -> Pin<Box<dyn Future<Output = ()> + 'a>>;

@@ -1,173 +1,167 @@
-//! Rules for what is leased one after the other.
+//! Rules for deliveries that share an ordering key.
 
 use std::time::Duration;
 
 use super::{
     delivery,
-    subject::{ALL, HOUR, LEASE, MARGIN, Subject},
+    subject::{HOUR, LEASE, MARGIN, REQUEST, Subject, dead_letter, done, reschedule},
 };
 use crate::{
     dedupe::Ledger,
-    inbox::{InboxStore, Lease, NewDelivery},
+    inbox::{InboxAdmin, InboxStore, Lease, LeaseRequest, NewDelivery, Settlement},
 };
 
-impl<S: InboxStore + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
-    pub(super) async fn a_head_holds_those_behind_it(&self) {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+    pub(super) async fn head_of_the_queue_blocks_the_others(&self) {
         let [first, second, third] = [keyed("first", &["a"]), keyed("second", &["a"]), keyed("third", &["a"])];
         let [other, free] = [keyed("other", &["b"]), keyed("free", &[])];
         self.accept_all([&first, &second, &other, &third, &free]).await;
-        let leases = self.lease([&first, &other, &free], "one of each key, and what has no key").await;
-        self.lease_nothing("the heads are leased").await;
-        self.end(&leases[1]).await;
-        self.lease_nothing("the head of this key is leased, and that of another is finished").await;
-        self.end(&leases[0]).await;
-        let lease = self.lease_one(&second, "the one before it is finished").await;
-        self.lease_nothing("the one before it is leased").await;
-        self.end(&lease).await;
-        self.lease_one(&third, "the one before it is finished").await;
-        let fourth = keyed("fourth", &["a"]);
-        self.accept(&fourth, "its key is not known").await;
-        self.lease_nothing("the one before it is leased").await;
+        let leases = self.lease([&first, &other, &free], "one of each key, and the one without a key").await;
+        self.lease_nothing("the heads of the queues are leased").await;
+        self.finish(&leases[1]).await;
+        self.lease_nothing("the head of this queue is leased, and that of another is handled").await;
+        self.finish(&leases[0]).await;
+        let lease = self.lease_one(&second, "the delivery before it is handled").await;
+        self.lease_nothing("the delivery before it is leased").await;
+        self.finish(&lease).await;
+        self.lease_one(&third, "the delivery before it is handled").await;
+        self.accept(&keyed("fourth", &["a"])).await;
+        self.lease_nothing("the delivery before it is leased").await;
     }
 
-    pub(super) async fn a_head_that_is_postponed_holds_its_key(&self) {
+    pub(super) async fn rescheduled_head_blocks_its_key(&self) {
         let [first, second, free] = [keyed("first", &["a"]), keyed("second", &["a"]), keyed("free", &["b"])];
         self.accept_all([&first, &second]).await;
-        let lease = self.lease_one(&first, "it is the first of its key").await;
-        self.postpone(&lease, HOUR, true, "its lease is held").await;
-        self.accept(&free, "its key is not known").await;
-        self.lease_one(&free, "nobody before it has its key").await;
-        self.lease_nothing("the one before it waits, if it is not due").await;
-        self.pass(HOUR + MARGIN).await;
-        let leased = self.try_lease(ALL, 1).await;
-        let [lease] = self.leased(&leased, [&first], "it is the first of its key, if it is due for less long");
-        self.give_back(&lease, true, "its lease is held").await;
-        let lease = self.lease_one(&first, "it was given back, and is still the first of its key").await;
-        self.end(&lease).await;
-        self.lease_one(&second, "the one before it is finished").await;
+        let lease = self.lease_one(&first, "the delivery is the first of its key").await;
+        self.settle(&lease, reschedule(HOUR)).await;
+        self.accept(&free).await;
+        self.lease_one(&free, "no delivery before it has its key").await;
+        self.lease_nothing("the delivery before it is ready, although it is not due").await;
+        self.advance(HOUR + MARGIN).await;
+        // Now the second is due for longer than the first.
+        let batch = self.try_lease(&LeaseRequest { max_attempts: 1, ..REQUEST }).await;
+        let [lease] = self.are(&batch.leased, [&first], "the delivery is the first of its key");
+        self.settle(&lease, Settlement::Release).await;
+        let lease = self.lease_one(&first, "the delivery was released, and is still the first of its key").await;
+        self.finish(&lease).await;
+        self.lease_one(&second, "the delivery before it is handled").await;
     }
 
-    pub(super) async fn a_head_whose_lease_ran_out_holds_its_key(&self) {
+    pub(super) async fn expired_head_blocks_its_key(&self) {
         let [first, second] = [keyed("first", &["a"]), keyed("second", &["a"])];
         self.accept_all([&first, &second]).await;
-        self.lease_one(&first, "it is the first of its key").await;
-        self.pass(LEASE + MARGIN).await;
-        let lease = self.lease_one(&first, "its lease has run out, and it is the first of its key").await;
-        self.lease_nothing("the one before it is leased").await;
-        self.end(&lease).await;
-        self.lease_one(&second, "the one before it is finished").await;
+        self.lease_one(&first, "the delivery is the first of its key").await;
+        self.advance(LEASE + MARGIN).await;
+        let lease = self.lease_one(&first, "the lease has expired, and the delivery is the first of its key").await;
+        self.lease_nothing("the delivery before it is leased").await;
+        self.finish(&lease).await;
+        self.lease_one(&second, "the delivery before it is handled").await;
     }
 
-    pub(super) async fn a_delivery_waits_for_each_of_its_keys(&self) {
+    pub(super) async fn each_ordering_key_blocks(&self) {
         let [first, second] = [keyed("first", &["a"]), keyed("second", &["b"])];
         let [both, third, fourth] = [keyed("both", &["b", "a", "c"]), keyed("third", &["b"]), keyed("fourth", &["c"])];
         self.accept_all([&first, &second, &both, &third, &fourth]).await;
-        let leases = self.lease([&first, &second], "nobody before them has their keys").await;
-        self.end(&leases[0]).await;
-        self.lease_nothing("one before it has another of its keys, and those behind it wait for it").await;
-        self.end(&leases[1]).await;
-        let lease = self.lease_one(&both, "both before it are finished").await;
-        self.lease_nothing("the one before them is leased").await;
-        self.end(&lease).await;
-        self.lease([&third, &fourth], "the one before them is finished").await;
+        let leases = self.lease([&first, &second], "no deliveries before them have their keys").await;
+        self.finish(&leases[0]).await;
+        self.lease_nothing("one before it has another of its keys, and it blocks those behind it").await;
+        self.finish(&leases[1]).await;
+        let lease = self.lease_one(&both, "both before it are handled").await;
+        self.lease_nothing("the delivery before them is leased").await;
+        self.finish(&lease).await;
+        self.lease([&third, &fourth], "the delivery before them is handled").await;
     }
 
-    pub(super) async fn the_dead_hold_nobody(&self) {
+    pub(super) async fn dead_delivery_does_not_block(&self) {
         let [first, second, third] = [keyed("first", &["a"]), keyed("second", &["a"]), keyed("third", &["a"])];
         self.accept_all([&first, &second, &third]).await;
-        let lease = self.lease_one(&first, "it is the first of its key").await;
-        self.bury(&lease, true, "its lease is held").await;
-        self.lease_one(&second, "the one before it is dead").await;
-        self.lease_nothing("the one before it is leased").await;
-        self.pass(LEASE + MARGIN).await;
-        // Burying may take a call of its own.
-        let mut leased = self.try_lease(ALL, 1).await;
-        leased.extend(self.try_lease(ALL, 1).await);
-        self.leased(&leased, [&third], "the lease of the one before it ran out after its last attempt");
-        self.counts([0, 1, 2, 0], "the lease of one ran out after its last attempt").await;
+        let lease = self.lease_one(&first, "the delivery is the first of its key").await;
+        self.settle(&lease, dead_letter()).await;
+        self.lease_one(&second, "the delivery before it is dead").await;
+        self.lease_nothing("the delivery before it is leased").await;
+        self.advance(LEASE + MARGIN).await;
+        // What a dead letter unblocks may take another call.
+        let last = LeaseRequest { max_attempts: 1, ..REQUEST };
+        let mut leased = self.try_lease(&last).await.leased;
+        leased.extend(self.try_lease(&last).await.leased);
+        self.are(&leased, [&third], "the lease of the delivery before it has expired on its last attempt");
+        self.counts([0, 1, 2, 0], "the lease of one delivery has expired on its last attempt").await;
     }
 
-    pub(super) async fn a_retried_delivery_takes_its_old_place(&self) {
+    pub(super) async fn retried_delivery_takes_its_old_place(&self) {
         let [first, second, third] = [keyed("first", &["a"]), keyed("second", &["a"]), keyed("third", &["a"])];
         self.accept_all([&first, &second, &third]).await;
-        let dead = self.lease_one(&first, "it is the first of its key").await;
-        self.bury(&dead, true, "its lease is held").await;
-        let lease = self.lease_one(&second, "the one before it is dead").await;
-        self.end(&lease).await;
-        self.retry(dead.id(), true, "it is dead").await;
-        let lease = self.lease_one(&first, "it is before the third again").await;
-        self.end(&lease).await;
-        self.lease_one(&third, "the one before it is finished").await;
+        let dead = self.lease_one(&first, "the delivery is the first of its key").await;
+        self.settle(&dead, dead_letter()).await;
+        let lease = self.lease_one(&second, "the delivery before it is dead").await;
+        self.finish(&lease).await;
+        self.retry(dead.id()).await;
+        let lease = self.lease_one(&first, "the delivery is before the third again").await;
+        self.finish(&lease).await;
+        self.lease_one(&third, "the delivery before it is handled").await;
     }
 
-    pub(super) async fn a_revived_delivery_takes_its_old_place_and_its_new_keys(&self) {
+    pub(super) async fn revived_delivery_takes_its_new_keys(&self) {
         let first = keyed("first", &["a", "old"]);
-        let dead = self.give_up(&first).await;
+        let dead = self.make_dead(&first).await;
         let behind = ["a", "old", "new"].map(|key| keyed(key, &[key]));
         self.accept_all(behind.each_ref()).await;
-        self.revive(&keyed("first", &["a", "new"]), "it was dead").await;
+        self.revive(&keyed("first", &["a", "new"])).await;
         let [old, lease] = self.lease([&behind[1], &first], "it has its old place, and only the new keys").await;
         self.same("lease", &lease.id(), &dead.id(), "it has its old id");
-        self.lease_nothing("the one before them is leased").await;
-        self.end(&lease).await;
-        self.lease([&behind[0], &behind[2]], "the one before them is finished").await;
-        self.end(&old).await;
+        self.lease_nothing("the delivery before them is leased").await;
+        self.finish(&lease).await;
+        self.lease([&behind[0], &behind[2]], "the delivery before them is handled").await;
+        self.finish(&old).await;
     }
 
-    pub(super) async fn a_retried_delivery_waits_for_one_behind_it_that_is_leased(&self) {
+    pub(super) async fn leased_delivery_blocks_a_retried_one(&self) {
         let [first, second, third] = [keyed("first", &["a", "b"]), keyed("second", &["b"]), keyed("third", &["b"])];
         let free = keyed("free", &["c"]);
         self.accept_all([&first, &second]).await;
-        let dead = self.lease_one(&first, "it is the first of its keys").await;
-        self.bury(&dead, true, "its lease is held").await;
-        let behind = self.lease_one(&second, "the one before it is dead").await;
-        self.retry(dead.id(), true, "it is dead").await;
-        self.accept(&free, "its key is not known").await;
-        let beside = self.lease_one(&free, "of those that wait, only this shares no key with what is leased").await;
-        self.end(&beside).await;
+        let dead = self.lease_one(&first, "the delivery is the first of its keys").await;
+        self.settle(&dead, dead_letter()).await;
+        let behind = self.lease_one(&second, "the delivery before it is dead").await;
+        self.retry(dead.id()).await;
+        self.accept(&free).await;
+        let neighbor = self.lease_one(&free, "of the ready ones, only this shares no key with a leased one").await;
+        self.finish(&neighbor).await;
+        let why = "the delivery behind it was leased while it was dead, and still is";
         for _ in 0..2 {
-            self.pass(LEASE - MARGIN).await;
-            self.extend(&behind, LEASE, true, "its lease is held").await;
-            self.lease_nothing("the one behind it was leased while it was dead, and is leased still").await;
+            self.advance(LEASE - MARGIN).await;
+            self.extend(&behind, LEASE, "the lease is the delivery's own").await;
+            self.lease_nothing(why).await;
         }
-        self.end(&behind).await;
-        let again = self.lease_one(&first, "the one behind it is finished").await;
+        self.finish(&behind).await;
+        let again = self.lease_one(&first, "the delivery behind it is handled").await;
 
-        self.bury(&again, true, "its lease is held").await;
-        let behind = self.take_up(&third).await;
-        self.retry(dead.id(), true, "it is dead").await;
-        self.lease_nothing("the one behind it was leased while it was dead").await;
-        self.pass(LEASE + MARGIN).await;
-        let again = self.lease_one(&first, "the time of the one behind it is up").await;
-        self.extend(&behind, LEASE, false, "its time is up").await;
-        self.lease_nothing("the one before it is leased").await;
-        self.finish(&behind, Duration::ZERO, true, "its time is up, and nobody else has taken it").await;
-        self.end(&again).await;
+        self.settle(&again, dead_letter()).await;
+        let behind = self.start(&third).await;
+        self.retry(dead.id()).await;
+        self.lease_nothing(why).await;
+        self.advance(LEASE + MARGIN).await;
+        let again = self.lease_one(&first, "the lease of the delivery behind it has expired").await;
+        self.lease_nothing("the delivery before it is leased").await;
+        self.settle(&behind, done(Duration::ZERO)).await;
+        self.finish(&again).await;
     }
 
-    pub(super) async fn a_revived_delivery_waits_for_one_behind_it_that_is_leased(&self) {
+    pub(super) async fn leased_delivery_blocks_a_revived_one(&self) {
         let [old, new] = [keyed("old", &["old"]), keyed("new", &["new"])];
-        self.give_up(&keyed("first", &["old"])).await;
+        self.make_dead(&keyed("first", &["old"])).await;
         self.accept_all([&old, &new]).await;
-        let leases = self.lease([&old, &new], "the one before them is dead").await;
+        let leases = self.lease([&old, &new], "the delivery before them is dead").await;
         let first = keyed("first", &["new"]);
-        self.revive(&first, "it was dead").await;
-        self.lease_nothing("the one behind it was leased while it was dead").await;
-        self.end(&leases[1]).await;
-        let lease = self.lease_one(&first, "the one behind it is finished, and the other has its old key alone").await;
-        self.end(&lease).await;
-        self.end(&leases[0]).await;
+        self.revive(&first).await;
+        self.lease_nothing("the delivery behind it was leased while it was dead").await;
+        self.finish(&leases[1]).await;
+        let lease = self.lease_one(&first, "one behind it is handled, and the other has only its old key").await;
+        self.finish(&lease).await;
+        self.finish(&leases[0]).await;
     }
 
-    async fn accept_all<const N: usize>(&self, all: [&NewDelivery; N]) {
-        for new in all {
-            self.accept(new, "its key is not known").await;
-            self.pass(Duration::from_secs(1)).await;
-        }
-    }
-
-    async fn end(&self, lease: &Lease) {
-        self.finish(lease, Duration::ZERO, true, "its lease is held").await;
+    async fn finish(&self, lease: &Lease) {
+        self.settle(lease, done(Duration::ZERO)).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! For the tests of a [`Ledger`]: claims to make, and the suite that this crate's own stores pass.
+//! Tests for implementations of [`Ledger`]: claims to make, and the suite that this crate's own stores pass.
 //!
 //! ```
 //! use std::time::Duration;
@@ -13,34 +13,36 @@
 //! ```
 
 mod entries;
-mod forgetting;
+mod expiry;
+mod forget;
 mod races;
+mod renew;
 mod subject;
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 pub use self::races::race;
 use self::subject::Subject;
 use crate::dedupe::{BodyDigest, Claim, EventKey, Ledger};
 
-/// A claim on the event of this id, of this tenant, that came with this body. Its token is no other claim's, so a second call
-/// gives a rival for the same entry.
+/// Makes a claim on the event with this id, of this tenant, that came with this body. Each call uses a fresh token, so a second
+/// call makes a rival for the same entry.
 ///
 /// # Panics
 ///
-/// When the system has no random bytes.
+/// If the system has no random bytes.
 #[track_caller]
 pub fn claim(scope: &str, id: &str, body: impl AsRef<[u8]>) -> Claim {
     let event = EventKey::of_event(scope, id);
     with_fresh_token(event, event, BodyDigest::of(body.as_ref()))
 }
 
-/// A claim on the entry of another body under an id that is taken: what the layer makes when [`claim`] finds another digest.
-/// It is forgotten with the event.
+/// Makes a claim on the entry of another body under an id that is taken, as the layer does when [`claim`] finds another digest.
+/// The entry is forgotten with the event.
 ///
 /// # Panics
 ///
-/// When the system has no random bytes.
+/// If the system has no random bytes.
 #[track_caller]
 pub fn conflict(scope: &str, id: &str, body: impl AsRef<[u8]>) -> Claim {
     let event = EventKey::of_event(scope, id);
@@ -57,54 +59,70 @@ fn with_fresh_token(key: EventKey, event: EventKey, digest: BodyDigest) -> Claim
 
 /// Checks every rule of [`Ledger`], one after the other.
 ///
-/// `make` is called for each rule and gives a store with no entries, that nobody else uses. It may be the same database each
+/// `make` is called for each rule and returns a store without entries that nobody else uses. It may be the same database each
 /// time, emptied.
 ///
-/// `advance` makes time pass for a store, the last that `make` gave: the least that a store in a database needs is an `UPDATE`
-/// that moves every time that is stored into the past, those at which entries were claimed too. That time passes by itself as
-/// well does not matter, up to some seconds for each rule. The store's clock may differ from this machine's by 5 minutes.
+/// `advance` makes time pass for the store that `make` returned last. For a store in a database, an `UPDATE` that moves every
+/// stored time into the past is enough; the times at which entries were claimed are among them. A few seconds that pass by
+/// themselves do not matter. The store's clock may differ from this machine's by 5 minutes.
 ///
-/// Spawns tasks, 64 at a time, so it needs a tokio runtime. If `advance` needs a runtime of one thread, as tokio's paused clock
-/// does, call [`race`] on several threads as well.
+/// Spawns up to 65 tasks at a time, so it needs a tokio runtime. If `advance` needs a runtime with one thread, as tokio's paused
+/// clock does, call [`race`] on several threads as well.
 ///
 /// # Panics
 ///
-/// When a rule is broken, with its name and what should have been.
+/// If the store breaks a rule. The message has the rule's name and says what was expected.
 pub async fn check<L: Ledger>(make: impl AsyncFn() -> L, advance: impl AsyncFn(&L, Duration)) {
-    macro_rules! check {
-        ($($rule:ident,)*) => {$(
-            let subject = Subject::new(stringify!($rule), make().await, &advance);
-            subject.$rule().await;
-        )*};
+    macro_rules! rules {
+        ($($rule:ident,)*) => {
+            [$((stringify!($rule), |subject| Box::pin(subject.$rule()))),*]
+        };
     }
-    check! {
-        what_is_absent_can_be_claimed,
-        what_another_holds_is_in_flight,
-        the_holder_can_claim_again,
-        only_the_holder_can_complete,
+    let rules: [(&str, Rule<'_, L, _>); _] = rules! {
+        absent_entry_can_be_claimed,
+        held_entry_is_in_flight,
+        holder_can_claim_again,
+        only_holder_can_complete,
         completing_twice_succeeds,
-        a_lease_ends,
-        what_is_done_stays_done_for_its_retention,
-        the_retention_starts_at_the_completion,
-        what_was_released_can_be_claimed,
-        only_the_holder_can_release,
-        what_is_done_cannot_be_released,
-        only_the_holder_can_renew,
-        a_refused_claim_changes_nothing,
-        a_renewed_lease_starts_anew,
-        what_is_done_cannot_be_renewed,
-        who_lost_a_claim_cannot_touch_the_next_one,
+        expired_claim_can_be_taken_over,
+        done_entry_lasts_for_its_retention,
+        retention_starts_at_completion,
+        released_entry_can_be_claimed,
+        only_holder_can_release,
+        done_entry_cannot_be_released,
+        only_holder_can_renew,
+        rejected_claim_changes_nothing,
+        renewed_lease_starts_anew,
+        done_entry_cannot_be_renewed,
         entries_do_not_touch_each_other,
-        every_byte_is_kept,
-        a_forgotten_event_is_absent,
+        keeps_every_byte,
+        expired_claim_can_be_completed,
+        expired_claim_can_be_renewed,
+        expired_claim_can_be_claimed_again,
+        expired_claim_can_be_released,
+        lost_claim_cannot_touch_its_successor,
+        claim_is_absent_after_its_grace,
+        renewed_claim_has_a_new_grace,
+        renews_many_claims_in_order,
+        forgotten_event_is_absent,
         conflicts_are_forgotten_with_their_event,
         other_events_are_not_forgotten,
-        what_is_absent_is_not_counted,
-        who_was_forgotten_cannot_touch_the_next_claim,
-        a_window_forgets_what_was_claimed_in_it,
-        a_window_goes_by_the_claim_alone,
-        purging_takes_only_what_is_up,
+        absent_entries_are_not_counted,
+        forgotten_claim_cannot_be_completed,
+        window_forgets_entries_claimed_in_it,
+        window_goes_by_time_of_claim,
+        forgets_expired_claims,
+        purges_only_entries_that_are_over,
+        purge_keeps_claims_within_their_grace,
         one_of_many_claims_wins,
-        one_of_many_takes_over_what_is_up,
+        one_of_many_takes_over,
+        late_completion_races_with_a_takeover,
+    };
+    for (name, rule) in rules {
+        let subject = Subject::new(name, make().await, &advance);
+        rule(&subject).await;
     }
 }
+
+/// Each rule has a future of its own on the heap. One future for all of them would overflow a thread's stack.
+type Rule<'s, L, A> = for<'a> fn(&'a Subject<'s, L, A>) -> Pin<Box<dyn Future<Output = ()> + 'a>>;

@@ -1,16 +1,19 @@
-//! The store under test, with every call turned into a check.
+//! The store under test. Each call checks its answer.
 
 use std::{
     error::Error,
     fmt::Debug,
     ops::Range,
+    slice,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, Ledger, StoreError};
+use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger, StoreError};
 
 pub(super) const LEASE: Duration = Duration::from_secs(60);
+pub(super) const GRACE: Duration = Duration::from_secs(5 * 60);
+pub(super) const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: GRACE };
 pub(super) const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 /// More than passes by itself while a rule is checked.
 pub(super) const MARGIN: Duration = Duration::from_secs(20);
@@ -26,54 +29,68 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> Subject<'a, L, A> {
         Self { rule, store: Arc::new(store), advance }
     }
 
-    /// Lets time pass.
-    pub(super) async fn pass(&self, time: Duration) {
+    /// Makes time pass for the store.
+    pub(super) async fn advance(&self, time: Duration) {
         (self.advance)(&self.store, time).await;
     }
 
-    /// Claims what is to be absent, or this token's own.
+    /// Claims an entry that is absent, expired, or held by this token.
     pub(super) async fn claim(&self, claim: &Claim, why: &str) {
-        self.claim_for(claim, LEASE, why).await;
+        self.claim_on(claim, &TERMS, why).await;
     }
 
-    pub(super) async fn claim_for(&self, claim: &Claim, lease: Duration, why: &str) {
-        let outcome = self.answer("claim", self.store.claim(claim, lease).await);
+    pub(super) async fn claim_on(&self, claim: &Claim, terms: &ClaimTerms, why: &str) {
+        let outcome = self.answer("claim", self.store.claim(claim, terms).await);
         self.same("claim", &outcome, &ClaimOutcome::Claimed, why);
     }
 
-    /// Claims what another is to hold. How much longer it does.
+    /// Claims an entry that another token holds with this digest. Returns the rest of that lease.
     pub(super) async fn in_flight(&self, claim: &Claim, digest: &BodyDigest, why: &str) -> Duration {
-        let outcome = self.answer("claim", self.store.claim(claim, LEASE).await);
+        let outcome = self.answer("claim", self.store.claim(claim, &TERMS).await);
         match outcome {
             ClaimOutcome::InFlight { digest: found, remaining } if found == *digest => remaining,
-            other => self.broken(&format!("claim gave {other:?}, not InFlight with digest {digest:?}: {why}")),
+            other => self.broken(&format!("claim returned {other:?}, not InFlight with digest {digest:?}: {why}")),
         }
     }
 
-    /// Claims what is to be done.
-    pub(super) async fn done(&self, claim: &Claim, digest: &BodyDigest, why: &str) {
-        let outcome = self.answer("claim", self.store.claim(claim, LEASE).await);
+    /// Claims an entry that is done with this digest.
+    pub(super) async fn is_done(&self, claim: &Claim, digest: &BodyDigest, why: &str) {
+        let outcome = self.answer("claim", self.store.claim(claim, &TERMS).await);
         self.same("claim", &outcome, &ClaimOutcome::Done { digest: *digest }, why);
     }
 
-    pub(super) async fn complete(&self, claim: &Claim, expected: bool, why: &str) {
-        self.complete_for(claim, RETENTION, expected, why).await;
+    pub(super) async fn complete(&self, claim: &Claim, why: &str) {
+        self.complete_for(claim, RETENTION, why).await;
     }
 
-    pub(super) async fn complete_for(&self, claim: &Claim, retention: Duration, expected: bool, why: &str) {
+    pub(super) async fn complete_for(&self, claim: &Claim, retention: Duration, why: &str) {
         let completed = self.answer("complete", self.store.complete(claim, retention).await);
-        self.same("complete", &completed, &expected, why);
+        self.same("complete", &completed, &true, why);
+    }
+
+    pub(super) async fn cannot_complete(&self, claim: &Claim, why: &str) {
+        let completed = self.answer("complete", self.store.complete(claim, RETENTION).await);
+        self.same("complete", &completed, &false, why);
     }
 
     pub(super) async fn release(&self, claim: &Claim) {
         self.answer("release", self.store.release(claim).await);
     }
 
-    pub(super) async fn renew(&self, claim: &Claim, expected: bool, why: &str) {
-        let renewed = self.answer("renew", self.store.renew(claim, LEASE).await);
-        self.same("renew", &renewed, &expected, why);
+    pub(super) async fn renew(&self, claim: &Claim, why: &str) {
+        self.renew_all(slice::from_ref(claim), &[true], why).await;
     }
 
+    pub(super) async fn cannot_renew(&self, claim: &Claim, why: &str) {
+        self.renew_all(slice::from_ref(claim), &[false], why).await;
+    }
+
+    pub(super) async fn renew_all(&self, claims: &[Claim], expected: &[bool], why: &str) {
+        let renewed = self.answer("renew", self.store.renew(claims, &TERMS).await);
+        self.same("renew", &renewed, &expected.to_vec(), why);
+    }
+
+    /// Forgets the event of this claim.
     pub(super) async fn forget(&self, claim: &Claim, expected: u64, why: &str) {
         let forgotten = self.answer("forget", self.store.forget(claim.event()).await);
         self.same("forget", &forgotten, &expected, why);
@@ -85,9 +102,9 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> Subject<'a, L, A> {
     }
 
     pub(super) async fn purge(&self, limit: u32) -> u64 {
-        let gone = self.answer("purge", self.store.purge(limit).await);
-        self.holds(gone <= u64::from(limit), &format!("purge({limit}) gave {gone}"));
-        gone
+        let purged = self.answer("purge", self.store.purge(limit).await);
+        self.holds(purged <= u64::from(limit), &format!("purge({limit}) returned {purged}"));
+        purged
     }
 
     pub(super) fn holds(&self, holds: bool, otherwise: &str) {
@@ -104,10 +121,15 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> Subject<'a, L, A> {
     }
 
     fn same<T: PartialEq + Debug>(&self, call: &str, found: &T, expected: &T, why: &str) {
-        self.holds(found == expected, &format!("{call} gave {found:?}, not {expected:?}: {why}"));
+        self.holds(found == expected, &format!("{call} returned {found:?}, not {expected:?}: {why}"));
     }
 
     pub(super) fn broken(&self, how: &str) -> ! {
         panic!("this ledger breaks the rule `{}`: {how}", self.rule)
     }
+}
+
+/// Whether `remaining` is `expected`, give or take the time that passes by itself and the store's rounding.
+pub(super) fn roughly(remaining: Duration, expected: Duration) -> bool {
+    remaining <= expected + Duration::from_secs(1) && remaining + MARGIN > expected
 }

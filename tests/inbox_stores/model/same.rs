@@ -1,4 +1,4 @@
-//! When an answer is the expected one.
+//! Whether an answer is the expected one.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Servers that stop, hang and die: errors, nothing lost, and no restart needed.
+//! Servers that stop, hang and die: calls fail, nothing is lost, and no restart is needed.
 
 use std::{
     collections::HashSet,
@@ -11,15 +11,17 @@ use std::{
 };
 
 use tower_klikit::{
-    inbox::{Acceptance, InboxStore},
+    inbox::{Acceptance, InboxAdmin, InboxStore, Settlement},
     store::postgres::PostgresStore,
 };
 
-use super::{ATTEMPTS, TIME, accept, delivery, lease, lease_one, ordered, pass};
+use super::{
+    TIME, accept, dead, dead_letter, delivery, done, failed, finish, lease, lease_one, ordered, pass, request,
+};
 use crate::{RETENTION, client, count, ends, open, proxy::Proxy, servers::postgres::PostgresServer};
 
-/// Accepts and finishes from several tasks while something happens to the server, and sees that what was acknowledged and not
-/// finished is still there.
+/// Accepts and finishes deliveries in several tasks while something happens to the server. Checks that what was acknowledged and not
+/// finished is still there, and returns how many calls failed.
 async fn working_through<F: Future<Output = ()>>(
     store: &PostgresStore,
     url: &str,
@@ -34,7 +36,7 @@ async fn working_through<F: Future<Output = ()>>(
             while !stop.load(Ordering::SeqCst) {
                 n += 1;
                 let id = format!("{sender}-{n}");
-                // Every other one with an ordering key.
+                // Every other delivery has an ordering key.
                 let new = ordered(&id, if n % 2 == 0 { &["a"] } else { &[] }).await;
                 loop {
                     match ends(store.accept(&new, RETENTION)).await {
@@ -51,14 +53,14 @@ async fn working_through<F: Future<Output = ()>>(
         let (store, stop, errors, handled) = (store.clone(), stop.clone(), errors.clone(), handled.clone());
         tokio::spawn(async move {
             while !stop.load(Ordering::SeqCst) {
-                let Ok(leased) = ends(store.lease(4, TIME, ATTEMPTS)).await else {
+                let Ok(batch) = ends(store.lease(&request(4))).await else {
                     errors.fetch_add(1, Ordering::SeqCst);
                     continue;
                 };
-                for leased in leased {
-                    // Handled, whatever becomes of finishing it.
+                for leased in batch.leased {
+                    // It is handled, whether finishing it succeeds or not.
                     handled.lock().unwrap().insert(String::from_utf8(leased.body().to_vec()).unwrap());
-                    if ends(store.finish(leased.lease(), Duration::ZERO)).await.is_err() {
+                    if ends(store.settle(&[(*leased.lease(), done(Duration::ZERO))])).await.is_err() {
                         errors.fetch_add(1, Ordering::SeqCst);
                     }
                 }
@@ -90,7 +92,7 @@ async fn working_through<F: Future<Output = ()>>(
         while store.backlog(1).await.unwrap() > 0 {
             for leased in lease(store, 100).await {
                 handled.lock().unwrap().insert(String::from_utf8(leased.body().to_vec()).unwrap());
-                assert!(store.finish(leased.lease(), Duration::ZERO).await.unwrap());
+                finish(store, leased.lease(), Duration::ZERO).await;
             }
         }
     })
@@ -104,7 +106,7 @@ async fn working_through<F: Future<Output = ()>>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_loses_nothing_that_was_acknowledged() {
+async fn killed_server_loses_nothing_acknowledged() {
     let Some(mut server) = PostgresServer::start_own("a killed server loses nothing", &[]) else { return };
     let store = open(server.url()).await;
     let url = server.url().to_owned();
@@ -126,7 +128,7 @@ async fn a_server_that_is_killed_loses_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_cut_lose_nothing() {
+async fn broken_connections_lose_nothing() {
     let Some(server) = PostgresServer::start_own("connections that are cut lose nothing", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = open(&proxy.url()).await;
@@ -142,7 +144,7 @@ async fn connections_that_are_cut_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_hangs_gives_errors_and_then_goes_on() {
+async fn hanging_server_gives_errors_until_it_is_back() {
     let Some(server) = PostgresServer::start_own("a server that hangs, and an inbox", &[]) else { return };
     let store = PostgresStore::builder().deadline(Duration::from_millis(200)).connect(server.url()).await.unwrap();
     let calm = open(server.url()).await;
@@ -151,13 +153,13 @@ async fn a_server_that_hangs_gives_errors_and_then_goes_on() {
     let new = delivery("evt-2", "x").await;
     server.halt();
     ends(store.accept(&new, RETENTION)).await.unwrap_err();
-    ends(store.lease(1, TIME, ATTEMPTS)).await.unwrap_err();
-    ends(store.extend(&held, TIME)).await.unwrap_err();
-    ends(store.finish(&held, Duration::ZERO)).await.unwrap_err();
-    ends(store.finish(&held, TIME)).await.unwrap_err();
-    ends(store.postpone(&held, TIME, "")).await.unwrap_err();
-    ends(store.bury(&held, "")).await.unwrap_err();
-    ends(store.give_back(&held)).await.unwrap_err();
+    ends(store.lease(&request(1))).await.unwrap_err();
+    ends(store.extend(&[held], TIME)).await.unwrap_err();
+    let settlements = [done(Duration::ZERO), done(TIME), failed(TIME, ""), dead(""), Settlement::Release];
+    for settlement in settlements {
+        ends(store.settle(&[(held, settlement.clone())])).await.unwrap_err();
+        ends(store.settle(&[(held, settlement.clone()), (held, settlement)])).await.unwrap_err();
+    }
     ends(store.backlog(1)).await.unwrap_err();
     ends(store.dead(None, 1)).await.unwrap_err();
     ends(store.show(held.id())).await.unwrap_err();
@@ -168,9 +170,9 @@ async fn a_server_that_hangs_gives_errors_and_then_goes_on() {
     ends(async { while store.accept(&delivery("evt-3", "x").await, RETENTION).await.is_err() {} }).await;
 }
 
-/// Without a word the server would not notice that it has gone, and keep the lock on leasing.
+/// The server would not notice that the node has gone, and would keep the lock on leasing.
 #[tokio::test]
-async fn a_node_that_vanishes_in_a_transaction_does_not_hold_up_the_others_for_ever() {
+async fn vanished_node_does_not_hold_up_others() {
     let Some(server) = PostgresServer::start_own("a node that vanishes in a transaction", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let vanishing = PostgresStore::builder().deadline(Duration::from_millis(500)).connect(&proxy.url()).await.unwrap();
@@ -178,7 +180,7 @@ async fn a_node_that_vanishes_in_a_transaction_does_not_hold_up_the_others_for_e
     let client = client(server.url()).await;
     accept(&other, &delivery("evt-1", "x").await).await;
     let dead = lease_one(&other).await;
-    assert!(other.bury(dead.lease(), "500").await.unwrap());
+    dead_letter(&other, dead.lease(), "500").await;
     accept(&other, &delivery("evt-2", "x").await).await;
     proxy.freeze_transactions();
     let holds = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
@@ -186,13 +188,13 @@ async fn a_node_that_vanishes_in_a_transaction_does_not_hold_up_the_others_for_e
     let (retried, ()) = ends(async { tokio::join!(vanishing.retry(dead.lease().id()), holding) }).await;
     retried.unwrap_err();
     assert_eq!(ends(lease(&other, 8)).await.len(), 1);
-    // The locks go a moment before what is shown of it.
+    // The locks go a moment before the server shows it.
     ends(async { while count(&client, holds).await > 0 {} }).await;
 }
 
-/// What was leased before the answer was lost must not have another leased in its place.
+/// A lease whose answer is lost must not be followed by a lease on another delivery.
 #[tokio::test]
-async fn a_lease_whose_answer_is_lost_is_not_repeated() {
+async fn lease_with_a_lost_answer_is_not_repeated() {
     let Some(server) = PostgresServer::start_own("a lease whose answer is lost", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = PostgresStore::builder()
@@ -212,14 +214,15 @@ async fn a_lease_whose_answer_is_lost_is_not_repeated() {
         proxy.be_silent(false);
         proxy.cut();
     };
-    let (answer, ()) = ends(async { tokio::join!(store.lease(1, TIME, ATTEMPTS), cut) }).await;
+    let one = request(1);
+    let (answer, ()) = ends(async { tokio::join!(store.lease(&one), cut) }).await;
     answer.unwrap_err();
     assert_eq!(count(&client, leased).await, 1);
 }
 
-/// A queue that hangs holds the entry in the ledger, and its copies wait no longer than the deadline.
+/// A queue that hangs holds the ledger row, and copies wait no longer than the deadline.
 #[tokio::test]
-async fn a_hand_off_that_hangs_gives_an_error() {
+async fn hanging_hand_off_gives_an_error() {
     let Some(server) = PostgresServer::start_own("a hand-off that hangs", &[]) else { return };
     let store = PostgresStore::builder()
         .deadline(Duration::from_millis(200))

@@ -1,4 +1,4 @@
-//! Deliveries handed to another queue, for which a table and a function stand in.
+//! Handing deliveries to another queue, for which a table and a function stand in.
 
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -8,8 +8,8 @@ use tower_klikit::{
     store::postgres::PostgresStore,
 };
 
-use super::{accept, conflicting, delivery, known, lease_one, send};
-use crate::{LEASE, RETENTION, client, count, open, patient, servers::postgres::PostgresServer};
+use super::{accept, conflicting, dead_letter, delivery, known, known_and_stored, lease_one, send};
+use crate::{RETENTION, TERMS, client, count, open, patient, servers::postgres::PostgresServer};
 
 const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
     CREATE TABLE gate (open boolean); INSERT INTO gate VALUES (true); \
@@ -19,7 +19,7 @@ const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
     RETURN 1; END $$";
 const ENQUEUE: &str = "SELECT enqueue($3, $2::json, $1)";
 const QUEUED: &str = "SELECT count(*) FROM queue";
-/// Rows of the inbox's own tables.
+/// The rows of the inbox's own tables.
 const INBOX: &str = "SELECT (SELECT count(*) FROM klikit_deliveries_inbox) \
     + (SELECT count(*) FROM klikit_deliveries_inbox_delivery)";
 const REMEMBERED: &str = "SELECT count(*) FROM klikit_deliveries WHERE done";
@@ -29,7 +29,7 @@ async fn store(server: &PostgresServer, sql: &str) -> PostgresStore {
 }
 
 #[tokio::test]
-async fn a_delivery_is_enqueued_and_remembered() {
+async fn enqueues_and_remembers_a_delivery() {
     let Some(server) = PostgresServer::start("a delivery is enqueued and remembered") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
@@ -55,7 +55,7 @@ async fn a_delivery_is_enqueued_and_remembered() {
 }
 
 #[tokio::test]
-async fn what_the_queue_refuses_is_not_remembered_and_comes_again() {
+async fn remembers_nothing_that_the_queue_rejects() {
     let Some(server) = PostgresServer::start("what the queue refuses comes again") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
@@ -73,7 +73,7 @@ async fn what_the_queue_refuses_is_not_remembered_and_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_thirty_two_copies_is_enqueued() {
+async fn enqueues_one_of_many_copies() {
     let Some(server) = PostgresServer::start("one of thirty-two copies is enqueued") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
@@ -95,13 +95,13 @@ async fn one_of_thirty_two_copies_is_enqueued() {
 }
 
 #[tokio::test]
-async fn what_the_layer_has_is_not_enqueued() {
+async fn enqueues_nothing_that_the_layer_has_claimed() {
     let Some(server) = PostgresServer::start("what the layer has is not enqueued") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
     let store = store(&server, ENQUEUE).await;
     let new = delivery("evt-1", "x").await;
-    assert_eq!(store.claim(new.claim(), LEASE).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(store.claim(new.claim(), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(matches!(accept(&store, &new).await, Acceptance::InFlight { .. }));
     client.execute("UPDATE klikit_deliveries SET until = now()", &[]).await.unwrap();
     assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
@@ -109,7 +109,7 @@ async fn what_the_layer_has_is_not_enqueued() {
 }
 
 #[tokio::test]
-async fn the_statement_is_checked_when_the_store_is_opened() {
+async fn checks_the_statement_when_it_opens() {
     let Some(server) = PostgresServer::start("the statement is checked") else { return };
     client(server.url()).await.batch_execute(QUEUE).await.unwrap();
     for sql in
@@ -126,9 +126,9 @@ async fn the_statement_is_checked_when_the_store_is_opened() {
     }
 }
 
-/// Where deliveries are handed off there may be no worker.
+/// If deliveries are handed off, there may be no worker.
 #[tokio::test]
-async fn what_is_dead_in_the_inbox_is_enqueued_when_it_comes_again() {
+async fn enqueues_a_dead_delivery_that_comes_again() {
     let Some(server) = PostgresServer::start("what is dead is enqueued") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
@@ -136,7 +136,7 @@ async fn what_is_dead_in_the_inbox_is_enqueued_when_it_comes_again() {
     for remembered in [true, false] {
         let new = delivery(&format!("evt-{remembered}"), "x").await;
         assert_eq!(accept(&before, &new).await, Acceptance::Accepted);
-        assert!(before.bury(lease_one(&before).await.lease(), "500").await.unwrap());
+        dead_letter(&before, lease_one(&before).await.lease(), "500").await;
         if !remembered {
             client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
         }
@@ -145,7 +145,7 @@ async fn what_is_dead_in_the_inbox_is_enqueued_when_it_comes_again() {
         assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2), "both or neither");
         client.execute("UPDATE gate SET open = true", &[]).await.unwrap();
         let other = delivery(&format!("evt-{remembered}"), "another").await;
-        assert_eq!(accept(&now, &other).await, known("x"));
+        assert_eq!(accept(&now, &other).await, known_and_stored("x"));
         assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2), "it is another delivery");
         client.execute("UPDATE klikit_deliveries SET until = now() + interval '1 minute'", &[]).await.unwrap();
         assert_eq!(accept(&now, &new).await, Acceptance::Revived);
@@ -158,7 +158,7 @@ async fn what_is_dead_in_the_inbox_is_enqueued_when_it_comes_again() {
 }
 
 #[tokio::test]
-async fn what_waits_in_the_inbox_is_not_enqueued_though_the_ledger_forgot_it() {
+async fn does_not_enqueue_what_is_pending_in_the_inbox() {
     let Some(server) = PostgresServer::start("what waits in the inbox is not enqueued") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
@@ -176,9 +176,9 @@ async fn what_waits_in_the_inbox_is_not_enqueued_though_the_ledger_forgot_it() {
     }
 }
 
-/// What the server says in detail repeats the parameters.
+/// The details of the server's errors repeat the parameters.
 #[tokio::test]
-async fn what_the_queue_refuses_is_told_without_the_body() {
+async fn rejection_of_the_queue_does_not_tell_the_body() {
     let Some(server) = PostgresServer::start("what is refused is told without the body") else { return };
     client(server.url()).await.batch_execute("CREATE TABLE picky (body text CHECK (body = ''))").await.unwrap();
     let late =

@@ -1,13 +1,15 @@
 //! The inbox in Postgres.
 
-mod accepting;
+mod accept;
+mod admin;
+mod damage;
 mod faults;
-mod finishing;
+mod finish;
 mod hand_off;
-mod leasing;
-mod operating;
+mod lease;
 mod ordering;
 mod plans;
+mod settle;
 mod tables;
 
 use std::{
@@ -23,33 +25,36 @@ use tower::{Layer, ServiceExt};
 use tower_klikit::{
     KlikitVerifyLayer,
     dedupe::{BodyDigest, ConflictPolicy, EventKey, StoreError},
-    inbox::{Acceptance, Counts, DeliveryId, Entry, Inbox, InboxStore, Lease, Leased, NewDelivery, OrderBy},
+    inbox::{
+        Acceptance, Counts, DeliveryId, Entry, Inbox, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, Leased,
+        NewDelivery, OrderBy, SettleOutcome, Settlement,
+    },
     store::postgres::PostgresStore,
     testing::SignedDelivery,
 };
 
 use crate::RETENTION;
 
-const SECRET: &str = "klikit-test-secret";
+pub(crate) const SECRET: &str = "klikit-test-secret";
 const TIME: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 25;
 
-/// What an acceptor would have stored, from a delivery of this id.
+/// What an acceptor stores of a delivery with this id.
 async fn delivery(id: &str, body: &str) -> NewDelivery {
     made(id, body, &[], ConflictPolicy::Process, None).await
 }
 
-/// To be handled after those that share one of these keys.
+/// A delivery with these ordering keys.
 async fn ordered(id: &str, keys: &[&str]) -> NewDelivery {
     made(id, id, keys, ConflictPolicy::Process, None).await
 }
 
-/// The same delivery whatever its body.
+/// A delivery that is known by its id, whatever its body.
 async fn of_any_body(id: &str, body: &str) -> NewDelivery {
     made(id, body, &[], ConflictPolicy::TrustEventId, None).await
 }
 
-/// What is stored after this id was found with another body.
+/// A delivery whose id came with another body before.
 async fn conflicting(id: &str, body: &str) -> NewDelivery {
     made(id, body, &[], ConflictPolicy::Process, Some(BodyDigest::of(b"another"))).await
 }
@@ -64,7 +69,7 @@ async fn made(id: &str, body: &str, keys: &[&str], policy: ConflictPolicy, found
 }
 
 /// Sends a delivery to the inbox's acceptor.
-async fn send(inbox: &Inbox, id: &str, body: &str) -> StatusCode {
+pub(crate) async fn send(inbox: &Inbox, id: &str, body: &str) -> StatusCode {
     let request = SignedDelivery::new(SECRET, body.to_owned()).event_id(id).request::<Full<Bytes>>();
     KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(request).await.unwrap().status()
 }
@@ -79,16 +84,75 @@ async fn accept_all(store: &PostgresStore, deliveries: &[NewDelivery]) {
     }
 }
 
+/// The outcome for a copy of a delivery with this body.
 fn known(body: &str) -> Acceptance {
-    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()) }
+    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: None }
+}
+
+/// The outcome for another body than this one, which is stored.
+fn known_and_stored(body: &str) -> Acceptance {
+    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: Some(body.to_owned().into()) }
+}
+
+fn request(limit: u32) -> LeaseRequest<'static> {
+    LeaseRequest { limit, duration: TIME, max_attempts: ATTEMPTS, held: &[] }
 }
 
 async fn lease(store: &PostgresStore, limit: u32) -> Vec<Leased> {
-    store.lease(limit, TIME, ATTEMPTS).await.unwrap()
+    lease_with(store, request(limit)).await.leased
+}
+
+/// Leases deliveries, of which those whose last lease has expired are dead-lettered.
+async fn lease_last(store: &PostgresStore, limit: u32) -> LeaseBatch {
+    lease_with(store, LeaseRequest { max_attempts: 1, ..request(limit) }).await
+}
+
+async fn lease_with(store: &PostgresStore, request: LeaseRequest<'_>) -> LeaseBatch {
+    let batch = store.lease(&request).await.unwrap();
+    assert!(batch.unreadable.is_empty(), "{batch:?}");
+    batch
 }
 
 async fn lease_one(store: &PostgresStore) -> Leased {
     lease(store, 1).await.pop().expect("there is one to lease")
+}
+
+async fn extend(store: &PostgresStore, lease: &Lease) -> bool {
+    store.extend(&[*lease], TIME).await.unwrap() == [true]
+}
+
+async fn settle(store: &PostgresStore, lease: &Lease, settlement: Settlement) -> SettleOutcome {
+    let outcomes = store.settle(&[(*lease, settlement)]).await.unwrap();
+    assert_eq!(outcomes.len(), 1);
+    outcomes[0]
+}
+
+fn done(keep: Duration) -> Settlement {
+    Settlement::Done { keep }
+}
+
+fn failed(delay: Duration, reason: &str) -> Settlement {
+    Settlement::Reschedule { delay, reason: reason.into() }
+}
+
+fn dead(reason: &str) -> Settlement {
+    Settlement::DeadLetter { reason: reason.into() }
+}
+
+async fn finish(store: &PostgresStore, lease: &Lease, keep: Duration) {
+    assert_eq!(settle(store, lease, done(keep)).await, SettleOutcome::Settled);
+}
+
+async fn reschedule(store: &PostgresStore, lease: &Lease, delay: Duration, reason: &str) {
+    assert_eq!(settle(store, lease, failed(delay, reason)).await, SettleOutcome::Settled);
+}
+
+async fn dead_letter(store: &PostgresStore, lease: &Lease, reason: &str) {
+    assert_eq!(settle(store, lease, dead(reason)).await, SettleOutcome::Settled);
+}
+
+async fn release(store: &PostgresStore, lease: &Lease) {
+    assert_eq!(settle(store, lease, Settlement::Release).await, SettleOutcome::Settled);
 }
 
 /// The bodies, which most tests make different.
@@ -96,16 +160,16 @@ fn bodies(leased: &[Leased]) -> Vec<String> {
     leased.iter().map(|leased| String::from_utf8(leased.body().to_vec()).unwrap()).collect()
 }
 
-/// Has all leases run out, and all pauses end.
+/// Makes all leases expire, and all delays end.
 async fn pass(client: &tokio_postgres::Client) {
     let sql = "UPDATE klikit_deliveries_inbox SET due = due - interval '10 days'";
     client.execute(sql, &[]).await.unwrap();
 }
 
-/// A store that keeps what it is given to accept.
+/// A store that keeps what an acceptor gives it.
 #[derive(Clone)]
 struct Catch {
-    /// What the first one runs into.
+    /// The digest that the first delivery meets.
     found: Arc<Mutex<Option<BodyDigest>>>,
     given: Arc<Mutex<Option<NewDelivery>>>,
 }
@@ -115,7 +179,7 @@ const NEVER: &str = "an acceptor only accepts";
 impl InboxStore for Catch {
     async fn accept(&self, delivery: &NewDelivery, _: Duration) -> Result<Acceptance, StoreError> {
         if let Some(digest) = self.found.lock().unwrap().take() {
-            return Ok(Acceptance::Known { digest });
+            return Ok(Acceptance::Known { digest, body: None });
         }
         *self.given.lock().unwrap() = Some(delivery.clone());
         Ok(Acceptance::Accepted)
@@ -125,27 +189,15 @@ impl InboxStore for Catch {
         Ok(0)
     }
 
-    async fn lease(&self, _: u32, _: Duration, _: u32) -> Result<Vec<Leased>, StoreError> {
+    async fn lease(&self, _: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         unreachable!("{NEVER}")
     }
 
-    async fn extend(&self, _: &Lease, _: Duration) -> Result<bool, StoreError> {
+    async fn extend(&self, _: &[Lease], _: Duration) -> Result<Vec<bool>, StoreError> {
         unreachable!("{NEVER}")
     }
 
-    async fn finish(&self, _: &Lease, _: Duration) -> Result<bool, StoreError> {
-        unreachable!("{NEVER}")
-    }
-
-    async fn postpone(&self, _: &Lease, _: Duration, _: &str) -> Result<bool, StoreError> {
-        unreachable!("{NEVER}")
-    }
-
-    async fn bury(&self, _: &Lease, _: &str) -> Result<bool, StoreError> {
-        unreachable!("{NEVER}")
-    }
-
-    async fn give_back(&self, _: &Lease) -> Result<bool, StoreError> {
+    async fn settle(&self, _: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
         unreachable!("{NEVER}")
     }
 
@@ -153,6 +205,12 @@ impl InboxStore for Catch {
         unreachable!("{NEVER}")
     }
 
+    async fn purge_done(&self, _: u32) -> Result<u64, StoreError> {
+        unreachable!("{NEVER}")
+    }
+}
+
+impl InboxAdmin for Catch {
     async fn dead(&self, _: Option<DeliveryId>, _: u32) -> Result<Vec<Entry>, StoreError> {
         unreachable!("{NEVER}")
     }
@@ -170,10 +228,6 @@ impl InboxStore for Catch {
     }
 
     async fn forget_accepted(&self, _: Range<SystemTime>) -> Result<u64, StoreError> {
-        unreachable!("{NEVER}")
-    }
-
-    async fn purge_done(&self, _: u32) -> Result<u64, StoreError> {
         unreachable!("{NEVER}")
     }
 }

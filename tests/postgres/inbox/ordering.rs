@@ -1,4 +1,4 @@
-//! One after the other.
+//! Deliveries that share an ordering key are leased one after the other.
 
 use std::{
     collections::HashMap,
@@ -8,13 +8,18 @@ use std::{
 
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
-use tower_klikit::inbox::{Acceptance, DeliveryId, InboxStore};
+use tower_klikit::inbox::{
+    Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, SettleOutcome, Settlement,
+};
 
-use super::{TIME, accept, accept_all, bodies, delivery, lease, lease_one, ordered, pass};
+use super::{
+    TIME, accept, accept_all, bodies, dead, dead_letter, delivery, done, failed, finish, lease, lease_last, lease_one,
+    ordered, pass, release, reschedule, settle,
+};
 use crate::{RETENTION, client, count, open, servers::postgres::PostgresServer};
 
 #[tokio::test]
-async fn those_that_share_a_key_wait_for_each_other() {
+async fn deliveries_that_share_a_key_wait() {
     let Some(server) = PostgresServer::start("those that share a key wait") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -28,29 +33,29 @@ async fn those_that_share_a_key_wait_for_each_other() {
     accept_all(&store, &deliveries).await;
     let first = lease(&store, 8).await;
     assert_eq!(bodies(&first), ["1", "4", "5"]);
-    assert!(store.postpone(first[0].lease(), TIME, "500").await.unwrap());
+    reschedule(&store, first[0].lease(), TIME, "500").await;
     for others in &first[1..] {
-        assert!(store.finish(others.lease(), Duration::ZERO).await.unwrap());
+        finish(&store, others.lease(), Duration::ZERO).await;
     }
-    assert_eq!(lease(&store, 8).await.len(), 0, "one that is postponed holds the others");
+    assert_eq!(lease(&store, 8).await.len(), 0, "a rescheduled delivery blocks the others");
     client.execute("UPDATE klikit_deliveries_inbox SET due = now() WHERE state = 0", &[]).await.unwrap();
     let again = lease_one(&store).await;
     assert_eq!(bodies(std::slice::from_ref(&again)), ["1"]);
     pass(&client).await;
     let again = lease(&store, 8).await;
-    assert_eq!(bodies(&again), ["1"], "one whose lease has run out, too");
-    assert!(store.finish(again[0].lease(), TIME).await.unwrap());
+    assert_eq!(bodies(&again), ["1"], "so does one whose lease has expired");
+    finish(&store, again[0].lease(), TIME).await;
     let second = lease(&store, 8).await;
     assert_eq!(bodies(&second), ["2"]);
-    assert!(store.bury(second[0].lease(), "400").await.unwrap());
-    assert_eq!(bodies(&lease(&store, 8).await), ["3"], "what is dead holds nobody");
+    dead_letter(&store, second[0].lease(), "400").await;
+    assert_eq!(bodies(&lease(&store, 8).await), ["3"], "a dead delivery blocks none");
     pass(&client).await;
-    store.lease(8, TIME, 1).await.unwrap();
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_ordering").await, 0, "all are buried");
+    lease_last(&store, 8).await;
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_ordering").await, 0, "all are dead");
 }
 
 #[tokio::test]
-async fn many_that_wait_hide_nobody_behind_them() {
+async fn many_blocked_deliveries_hide_no_others() {
     let Some(server) = PostgresServer::start("many that wait hide nobody") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -66,18 +71,18 @@ async fn many_that_wait_hide_nobody_behind_them() {
     assert_eq!(bodies(&lease(&store, 8).await), ["b1", "loose", "d"]);
     assert_eq!(lease(&store, 8).await.len(), 0);
     pass(&client).await;
-    assert_eq!(bodies(&lease(&store, 8).await), ["head", "b1", "loose", "d"], "those whose leases have run out");
+    assert_eq!(bodies(&lease(&store, 8).await), ["head", "b1", "loose", "d"], "those whose leases have expired");
 }
 
 #[tokio::test]
-async fn one_that_is_brought_back_takes_its_old_place_and_waits_for_whoever_is_leased() {
+async fn retried_delivery_takes_its_old_place() {
     let Some(server) = PostgresServer::start("one that is brought back takes its old place") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept_all(&store, &[ordered("1", &["a"]).await, ordered("2", &["a"]).await, ordered("3", &["a"]).await]).await;
     for revive in [false, true] {
         let first = lease_one(&store).await;
-        assert!(store.bury(first.lease(), "500").await.unwrap());
+        dead_letter(&store, first.lease(), "500").await;
         let second = lease_one(&store).await;
         assert_eq!(bodies(std::slice::from_ref(&second)), ["2"]);
         if revive {
@@ -86,22 +91,57 @@ async fn one_that_is_brought_back_takes_its_old_place_and_waits_for_whoever_is_l
             assert!(store.retry(first.lease().id()).await.unwrap());
         }
         assert_eq!(lease(&store, 8).await.len(), 0, "no two that share a key are leased at once");
-        assert!(store.give_back(second.lease()).await.unwrap());
+        release(&store, second.lease()).await;
         assert_eq!(bodies(&lease(&store, 8).await), ["1"]);
         pass(&client).await;
     }
-    // One that has died while another was brought back holds nobody for ever.
+    // An expired lease on a later delivery does not block a retried one.
     let first = lease_one(&store).await;
-    assert!(store.bury(first.lease(), "500").await.unwrap());
+    dead_letter(&store, first.lease(), "500").await;
     lease_one(&store).await;
     assert!(store.retry(first.lease().id()).await.unwrap());
     pass(&client).await;
     assert_eq!(bodies(&lease(&store, 8).await), ["1"]);
 }
 
-/// An id is drawn only once the key is one's own, so that who comes later never has the smaller one.
+/// Its handler was running all the while, so the delivery goes back to where it was among those that share its keys.
 #[tokio::test]
-async fn ids_are_given_in_the_order_of_the_commits() {
+async fn late_outcome_puts_ordering_keys_back() {
+    let Some(server) = PostgresServer::start("late outcome puts ordering keys back") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    let keys = "SELECT count(*) FROM klikit_deliveries_inbox_ordering";
+    for settlement in [failed(Duration::ZERO, "500"), Settlement::Release] {
+        accept_all(&store, &[ordered("1", &["a", "b"]).await, ordered("2", &["a"]).await]).await;
+        let first = *lease_one(&store).await.lease();
+        pass(&client).await;
+        let batch = lease_last(&store, 1).await;
+        assert_eq!((batch.dead_lettered.len(), bodies(&batch.leased)), (1, vec!["2".to_owned()]));
+        assert_eq!(count(&client, keys).await, 1);
+        assert_eq!(settle(&store, &first, settlement.clone()).await, SettleOutcome::Settled);
+        assert_eq!(count(&client, keys).await, 3);
+        let entry = store.show(first.id()).await.unwrap().unwrap();
+        let (attempts, reason) = match settlement {
+            Settlement::Release => (0, LEASE_EXPIRED),
+            _ => (1, "500"),
+        };
+        assert_eq!((entry.state, entry.attempts), (DeliveryState::Ready, attempts));
+        assert_eq!(entry.reason.as_deref(), Some(reason));
+        assert_eq!(lease(&store, 8).await.len(), 0, "the second is leased");
+        release(&store, batch.leased[0].lease()).await;
+        let again = lease(&store, 8).await;
+        assert_eq!(bodies(&again), ["1"]);
+        finish(&store, again[0].lease(), Duration::ZERO).await;
+        let second = lease(&store, 8).await;
+        assert_eq!(bodies(&second), ["2"]);
+        finish(&store, second[0].lease(), Duration::ZERO).await;
+        client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
+    }
+}
+
+/// An id is drawn only once the key is locked, so that a later delivery never has the smaller id.
+#[tokio::test]
+async fn ids_follow_the_order_of_commits() {
     let Some(server) = PostgresServer::start("ids are given in the order of the commits") else { return };
     let store = open(server.url()).await;
     let mut blocker = client(server.url()).await;
@@ -113,16 +153,16 @@ async fn ids_are_given_in_the_order_of_the_commits() {
         let (store, new) = (store.clone(), ordered("first", &["a"]).await);
         async move { store.accept(&new, RETENTION).await }
     });
-    assert!(waits(&client, &waiting).await, "it takes no lock on its key");
+    assert!(waits(&client, &waiting).await, "it does not lock its key");
     accept(&store, &delivery("second", "second").await).await;
     holding.rollback().await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), Acceptance::Accepted);
     let leased = lease(&store, 8).await;
     assert_eq!(bodies(&leased), ["second", "first"]);
-    assert!(leased[0].lease().id() < leased[1].lease().id(), "the id was drawn before the lock was had");
+    assert!(leased[0].lease().id() < leased[1].lease().id(), "the id was drawn before the key was locked");
 }
 
-/// Whether the call waits for an advisory lock, and does not end.
+/// Returns whether the call waits for an advisory lock, and does not end.
 async fn waits<T>(client: &tokio_postgres::Client, call: &JoinHandle<T>) -> bool {
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
     while !call.is_finished() {
@@ -133,16 +173,16 @@ async fn waits<T>(client: &tokio_postgres::Client, call: &JoinHandle<T>) -> bool
     false
 }
 
-/// Who leases sees what was there when it began, and so must not overlap with what brings a delivery back.
+/// Leasing sees the tables as they were when it began, and so must not overlap with what brings a delivery back.
 #[tokio::test]
-async fn nothing_is_leased_while_a_delivery_is_brought_back() {
+async fn nothing_is_leased_while_one_is_brought_back() {
     let Some(server) = PostgresServer::start("nothing is leased meanwhile") else { return };
     let store = open(server.url()).await;
     let mut blocker = client(server.url()).await;
     let client = client(server.url()).await;
     accept(&store, &ordered("evt-1", &["a"]).await).await;
-    let dead = lease_one(&store).await;
-    assert!(store.bury(dead.lease(), "500").await.unwrap());
+    let mut dead = lease_one(&store).await;
+    dead_letter(&store, dead.lease(), "500").await;
     let lock = |how: &str| format!("SELECT {how}(1802267500, 'klikit_deliveries_inbox'::regclass::oid::integer)");
 
     let bringing_back = blocker.transaction().await.unwrap();
@@ -155,24 +195,30 @@ async fn nothing_is_leased_while_a_delivery_is_brought_back() {
     bringing_back.rollback().await.unwrap();
     assert_eq!(leasing.await.unwrap().len(), 0);
 
-    for revive in [false, true] {
+    for how in ["retry", "revive", "settle"] {
         let leasing = blocker.transaction().await.unwrap();
         leasing.query(&lock("pg_advisory_xact_lock_shared"), &[]).await.unwrap();
         assert_eq!(lease(&store, 1).await.len(), 0, "another may lease at the same time");
         let bringing_back = tokio::spawn({
-            let (store, id, new) = (store.clone(), dead.lease().id(), ordered("evt-1", &["a"]).await);
-            async move { if revive { _ = accept(&store, &new).await } else { assert!(store.retry(id).await.unwrap()) } }
+            let (store, lease, new) = (store.clone(), *dead.lease(), ordered("evt-1", &["a"]).await);
+            async move {
+                match how {
+                    "retry" => assert!(store.retry(lease.id()).await.unwrap()),
+                    "revive" => assert_eq!(accept(&store, &new).await, Acceptance::Revived),
+                    _ => reschedule(&store, &lease, Duration::ZERO, "500").await,
+                }
+            }
         });
         assert!(waits(&client, &bringing_back).await, "it is brought back meanwhile");
         leasing.rollback().await.unwrap();
         bringing_back.await.unwrap();
-        let again = lease_one(&store).await;
-        assert!(store.bury(again.lease(), "500").await.unwrap());
+        dead = lease_one(&store).await;
+        dead_letter(&store, dead.lease(), "500").await;
     }
 }
 
 #[tokio::test]
-async fn a_delivery_of_thousands_of_keys_is_accepted() {
+async fn accepts_a_delivery_with_thousands_of_keys() {
     let Some(server) = PostgresServer::start("a delivery of thousands of keys") else { return };
     let store = open(server.url()).await;
     let keys: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
@@ -180,11 +226,11 @@ async fn a_delivery_of_thousands_of_keys_is_accepted() {
     accept_all(&store, &[ordered("1", &keys).await, ordered("2", &["19999"]).await]).await;
     let first = lease(&store, 8).await;
     assert_eq!(bodies(&first), ["1"]);
-    assert!(store.finish(first[0].lease(), Duration::ZERO).await.unwrap());
+    finish(&store, first[0].lease(), Duration::ZERO).await;
     assert_eq!(bodies(&lease(&store, 8).await), ["2"]);
 }
 
-/// Whoever has which key, as the workers see it.
+/// Which delivery has which key, as the workers see it.
 #[derive(Default)]
 struct Seen {
     holders: HashMap<String, DeliveryId>,
@@ -192,10 +238,10 @@ struct Seen {
     handled: usize,
 }
 
-/// Deliveries are accepted, leased, given back, postponed, buried, retried and finished by two nodes at once. What a worker
-/// has is checked between its lease and its end against what all others have.
+/// Two nodes accept, lease, release, reschedule, dead-letter, retry and finish deliveries at once. What a worker has is checked between
+/// its lease and its settlement against what all others have.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_keep_the_order_and_never_overlap_within_a_key() {
+async fn two_nodes_never_overlap_within_a_key() {
     let Some(server) = PostgresServer::start("two nodes keep the order") else { return };
     let nodes = [open(server.url()).await, open(server.url()).await];
     for round in 0..6 {
@@ -243,12 +289,12 @@ async fn two_nodes_keep_the_order_and_never_overlap_within_a_key() {
                             seen.handled += usize::from(finishes);
                         }
                         let lease = leased.lease();
-                        let held = match turn % 3 {
-                            _ if finishes => store.finish(lease, Duration::ZERO).await,
-                            1 => store.give_back(lease).await,
-                            _ => store.bury(lease, "500").await,
+                        let settlement = match turn % 3 {
+                            _ if finishes => done(Duration::ZERO),
+                            1 => Settlement::Release,
+                            _ => dead("500"),
                         };
-                        assert!(held.unwrap());
+                        assert_eq!(settle(&store, lease, settlement).await, SettleOutcome::Settled);
                         if disturbed {
                             for dead in store.dead(None, 100).await.unwrap() {
                                 store.retry(dead.id).await.unwrap();

@@ -1,21 +1,27 @@
-//! The statements find what they look for by the indexes, however many rows there are.
+//! The statements use indexes, however many rows there are.
 
-use tower_klikit::inbox::{DeliveryId, InboxStore};
+use std::time::Duration;
 
-use super::{RETENTION, TIME, bodies, delivery, lease, ordered};
+use tower_klikit::inbox::{DeliveryId, InboxAdmin, InboxStore, LeaseRequest, Settlement};
+
+use super::{
+    RETENTION, TIME, bodies, dead_letter, delivery, done, extend, failed, finish, lease, lease_with, ordered, request,
+    reschedule,
+};
 use crate::{client, count, open, patient, servers::postgres::PostgresServer};
 
-/// How many rows whole tables were read through for, and how often each index was used.
+/// How many rows were read by reading through a table.
 const READ: &str =
     "SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables WHERE relname LIKE '%inbox%'";
 
+/// How often an index was used.
 fn used(index: &str) -> String {
     format!("SELECT coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_user_indexes WHERE indexrelname LIKE '%{index}'")
 }
 
-/// Fills the inbox with 20,000 that are done, dead, or not due for a day.
+/// Fills the inbox with 20,000 deliveries that are done, dead, or not due for a day.
 ///
-/// On a connection of its own: only its end has the server write down what it did.
+/// Uses a connection of its own: the server counts what it has read when it ends.
 async fn fill(url: &str) {
     client(url)
         .await
@@ -34,7 +40,7 @@ async fn fill(url: &str) {
 }
 
 #[tokio::test]
-async fn no_table_is_read_through_but_by_counting() {
+async fn only_counting_reads_through_tables() {
     let Some(server) = PostgresServer::start_own("no table is read through", &[]) else { return };
     let reader = client(server.url()).await;
     open(server.url()).await;
@@ -42,7 +48,7 @@ async fn no_table_is_read_through_but_by_counting() {
     let others =
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     while count(&reader, others).await > 0 {}
-    // One connection, whose end has the server write down what it did.
+    // One connection: the server counts what it has read when it ends.
     let store = patient().max_connections(1).connect(server.url()).await.unwrap();
     let before = count(&reader, READ).await;
     for n in 0..20 {
@@ -53,20 +59,42 @@ async fn no_table_is_read_through_but_by_counting() {
         let leased = lease(&store, 4).await;
         assert_eq!(bodies(&leased), [id.as_str()]);
         let held = leased[0].lease();
-        assert!(store.extend(held, TIME).await.unwrap());
-        assert!(store.bury(held, "500").await.unwrap());
+        assert!(extend(&store, held).await);
+        dead_letter(&store, held, "500").await;
         assert!(store.retry(held.id()).await.unwrap());
         let leased = lease(&store, 4).await;
         let held = leased[0].lease();
-        assert!(store.postpone(held, std::time::Duration::ZERO, "500").await.unwrap());
+        reschedule(&store, held, Duration::ZERO, "500").await;
         let leased = lease(&store, 4).await;
-        assert!(store.bury(leased[0].lease(), "500").await.unwrap());
+        dead_letter(&store, leased[0].lease(), "500").await;
         store.accept(&ordered(&id, &["a"]).await, RETENTION).await.unwrap();
+        // A lease that is held and has expired.
         let leased = lease(&store, 4).await;
+        let expire = "UPDATE klikit_deliveries_inbox SET due = now() - interval '1 s' WHERE id = $1";
+        reader.execute(expire, &[&leased[0].lease().id().get()]).await.unwrap();
+        let held: Vec<_> = leased.iter().map(|leased| *leased.lease()).collect();
+        assert!(lease_with(&store, LeaseRequest { held: &held, ..request(4) }).await.leased.is_empty());
         let held = leased[0].lease();
         store.show(held.id()).await.unwrap();
         assert_eq!(store.dead(Some(DeliveryId::new(n)), 3).await.unwrap().len(), 3);
-        assert!(store.finish(held, if n % 2 == 0 { TIME } else { std::time::Duration::ZERO }).await.unwrap());
+        finish(&store, held, if n % 2 == 0 { TIME } else { Duration::ZERO }).await;
+        // Many settlements at once.
+        let mut settlements = Vec::new();
+        for kind in 0..5_usize {
+            let id = format!("{id}-{kind}");
+            store.accept(&delivery(&id, "many").await, RETENTION).await.unwrap();
+            let settlement = [
+                done(Duration::ZERO),
+                done(TIME),
+                failed(Duration::from_secs(100_000), "500"),
+                Settlement::DeadLetter { reason: "500".into() },
+                Settlement::Release,
+            ];
+            settlements.push((*lease(&store, 1).await[0].lease(), settlement[kind].clone()));
+        }
+        assert_eq!(store.settle(&settlements).await.unwrap().len(), 5);
+        let released = lease(&store, 4).await;
+        finish(&store, released[0].lease(), Duration::ZERO).await;
         store.forget_event(ordered(&id, &[]).await.claim().event()).await.unwrap();
         store.purge_done(10).await.unwrap();
         assert_eq!(store.backlog(10).await.unwrap(), 10);
@@ -74,7 +102,7 @@ async fn no_table_is_read_through_but_by_counting() {
     drop(store);
     while count(&reader, others).await > 0 {}
     let read = count(&reader, READ).await - before;
-    // A limit lets the backlog stop early wherever it looks.
+    // Counting the backlog reads through a table up to its limit.
     assert!(read <= 20 * 200, "{read} rows were read through");
     for index in ["_inbox_due_idx", "_inbox_dead_idx", "_inbox_done_idx", "_inbox_evt_idx", "_inbox_ord_idx"] {
         assert!(count(&reader, &used(index)).await > 0, "{index} is of no use");

@@ -1,16 +1,16 @@
-//! The tables create themselves, and can be used by whoever may not create any.
+//! The store creates the inbox's tables where they are missing.
 
 use futures_util::future::join_all;
 use tower_klikit::{
-    inbox::{Acceptance, InboxStore},
+    inbox::{Acceptance, InboxAdmin, InboxStore},
     store::postgres::PostgresStore,
 };
 
-use super::{accept, bodies, delivery, lease, ordered};
-use crate::{claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
+use super::{accept, bodies, dead_letter, delivery, finish, lease, ordered};
+use crate::{LEASE, TERMS, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
 
 #[tokio::test]
-async fn a_ledger_of_before_gets_the_tables_beside_it() {
+async fn adds_missing_tables_beside_a_ledger() {
     let Some(server) = PostgresServer::start("a ledger of before gets the tables beside it") else { return };
     let client = client(server.url()).await;
     handle(&open(server.url()).await, 1).await;
@@ -20,7 +20,7 @@ async fn a_ledger_of_before_gets_the_tables_beside_it() {
     for (n, node) in nodes.into_iter().enumerate() {
         let node = node.unwrap();
         assert_eq!(accept(&node, &delivery(&n.to_string(), "x").await).await, Acceptance::Accepted);
-        assert_eq!(tower_klikit::dedupe::Ledger::claim(&node, &claim(1), crate::LEASE).await.unwrap(), done(1));
+        assert_eq!(tower_klikit::dedupe::Ledger::claim(&node, &claim(1), &TERMS).await.unwrap(), done(1));
     }
     client.batch_execute("DROP TABLE klikit_deliveries_inbox_ordering").await.unwrap();
     let store = open(server.url()).await;
@@ -28,7 +28,7 @@ async fn a_ledger_of_before_gets_the_tables_beside_it() {
 }
 
 #[tokio::test]
-async fn tables_of_the_longest_name_and_of_other_schemas_are_apart() {
+async fn tables_of_other_names_are_apart() {
     let Some(server) = PostgresServer::start_own("inboxes of other names and schemas", &[]) else { return };
     let client = client(server.url()).await;
     client.batch_execute("CREATE SCHEMA webhooks").await.unwrap();
@@ -48,7 +48,7 @@ async fn tables_of_the_longest_name_and_of_other_schemas_are_apart() {
 }
 
 #[tokio::test]
-async fn a_table_of_another_program_is_refused() {
+async fn rejects_the_table_of_another_program() {
     let Some(server) = PostgresServer::start("an inbox of another program is refused") else { return };
     let client = client(server.url()).await;
     client.batch_execute("CREATE TABLE klikit_deliveries_inbox (id bigint PRIMARY KEY, body text)").await.unwrap();
@@ -57,7 +57,7 @@ async fn a_table_of_another_program_is_refused() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_create_nothing_can_use_tables_that_are_there() {
+async fn needs_no_right_to_create_existing_tables() {
     let Some(server) = PostgresServer::start_own("a user who may create no inbox", &[]) else { return };
     open(server.url()).await;
     let client = client(server.url()).await;
@@ -72,10 +72,10 @@ async fn a_user_who_may_create_nothing_can_use_tables_that_are_there() {
     let new = ordered("evt-1", &["a"]).await;
     assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
     let leased = lease(&store, 1).await;
-    assert!(store.bury(leased[0].lease(), "500").await.unwrap());
+    dead_letter(&store, leased[0].lease(), "500").await;
     assert_eq!(accept(&store, &new).await, Acceptance::Revived);
     let leased = lease(&store, 1).await;
-    assert!(store.finish(leased[0].lease(), crate::LEASE).await.unwrap());
+    finish(&store, leased[0].lease(), LEASE).await;
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 1);
     store.counts().await.unwrap();
     assert_eq!(store.purge_done(1).await.unwrap(), 0);

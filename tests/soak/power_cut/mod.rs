@@ -1,8 +1,8 @@
-//! The power is cut, again and again, under load: what was acknowledged is on the disk.
+//! Power cuts in a loop, under load: each acknowledged delivery is on the disk.
 //!
-//! `kill -9` does not see whether a store waits for the disk, since the system writes down what the dead have left. So a library
-//! of our own is preloaded into the child, which keeps what each file was like when it was last synced, and that is all that the
-//! next child finds. The control is a store that does not wait for the disk: of its deliveries some must be lost.
+//! `kill -9` cannot show whether a store waits for the disk, because the system still writes what a dead process has left. So a library
+//! of our own is preloaded into the child. It keeps what each file was like when it was last synced, and the next child finds nothing
+//! else. The control is a store that does not wait for the disk: it must lose some deliveries.
 
 use std::{fs, path::Path, process::Command, sync::OnceLock};
 
@@ -33,7 +33,7 @@ fn library() -> &'static Path {
     library
 }
 
-/// Cuts the power in each round. How many were lost of how many that were acknowledged.
+/// Cuts the power in each round. Returns how many deliveries were lost, and how many were acknowledged.
 fn lost_by_power_cuts(name: &str, place: impl FnOnce(std::path::PathBuf) -> Place) -> (usize, usize) {
     let folder = folder();
     let file = store_file(folder.path());
@@ -43,7 +43,7 @@ fn lost_by_power_cuts(name: &str, place: impl FnOnce(std::path::PathBuf) -> Plac
 
     let client = Client::new(|number| event(Kind::Plain, number));
     let mut soak = Soak::new(folder, place(store.join("klikit.db")), client);
-    // What is handled cannot be found lost any more.
+    // A delivery that was handled cannot be found to be lost.
     soak.orders.work = Work::Not;
     for _ in 0..rounds() {
         let mut command = soak.orders.command();
@@ -58,7 +58,7 @@ fn lost_by_power_cuts(name: &str, place: impl FnOnce(std::path::PathBuf) -> Plac
     }
     soak.orders.work = Work::All;
     soak.start();
-    // These are handled, whatever was lost before.
+    // These are handled, even if all before were lost.
     soak.load(a_while());
     soak.settle();
     soak.kill(0);
@@ -70,7 +70,7 @@ fn lost_by_power_cuts(name: &str, place: impl FnOnce(std::path::PathBuf) -> Plac
     (report.lost.len(), report.acknowledged)
 }
 
-/// Has a folder hold what the other holds, and nothing else.
+/// Makes a folder a copy of another.
 fn replace(folder: &Path, with: &Path) {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir(folder).expect("a folder");
@@ -80,7 +80,7 @@ fn replace(folder: &Path, with: &Path) {
     }
 }
 
-/// That SQLite finds nothing wrong with what is left. It writes to the files while it looks.
+/// Checks that SQLite finds no damage. SQLite writes to the files while it looks.
 fn check(folder: &Path) {
     let connection = rusqlite::Connection::open(folder.join("klikit.db")).expect("a file");
     let found: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
@@ -95,7 +95,7 @@ fn sqlite_loses_nothing_when_the_power_is_cut() {
 }
 
 #[test]
-fn the_power_cut_takes_what_is_not_on_the_disk() {
+fn power_cut_loses_what_is_not_synced() {
     let (lost, acknowledged) =
         lost_by_power_cuts("SQLite that does not wait for the disk, power cut", Place::CarelessSqlite);
     assert!(lost > 0, "the power cut finds nothing: 0 of {acknowledged} are lost");

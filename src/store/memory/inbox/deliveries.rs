@@ -1,20 +1,20 @@
 //! The deliveries, and the orders in which they are looked for.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::{Duration, SystemTime},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 
-use super::super::table::{ClaimedAt, Tick};
+use super::super::table::{Moment, Tick};
 use crate::{
     dedupe::{BodyDigest, EventKey},
-    inbox::{Counts, DeliveryId, DeliveryState, Entry, Lease, Leased, NewDelivery, OrderingKey, RAN_OUT},
+    inbox::{
+        Acceptance, Counts, DeadLettered, DeliveryId, DeliveryState, Entry, LEASE_EXPIRED, Lease, LeaseBatch,
+        LeaseRequest, Leased, NewDelivery, OrderingKey, SettleOutcome, Settlement,
+    },
 };
 
 #[derive(Default)]
-pub(in super::super) struct Deliveries {
+pub(in crate::store::memory) struct Deliveries {
     last_id: i64,
     rows: BTreeMap<DeliveryId, Row>,
     ids: HashMap<EventKey, DeliveryId>,
@@ -33,7 +33,7 @@ struct Row {
     due: Tick,
     attempts: u32,
     token: i64,
-    accepted_at: ClaimedAt,
+    accepted_at: Moment,
     reason: Option<String>,
     head: String,
     body: Bytes,
@@ -70,22 +70,30 @@ impl Deliveries {
         }
     }
 
+    /// The key of `new` is known by a body with this digest, which is stored here if it is the digest of a stored delivery.
+    pub(super) fn known(&self, new: &NewDelivery, digest: BodyDigest) -> Acceptance {
+        let row = self.ids.get(new.claim().key()).and_then(|id| self.rows.get(id));
+        let body = row.filter(|row| row.digest == digest && !new.is_same_as(&digest)).map(|row| row.body.clone());
+        Acceptance::Known { digest, body }
+    }
+
     /// Adds one, in the place of what is done under its key.
-    pub(super) fn add(&mut self, new: &NewDelivery, at: ClaimedAt) {
+    pub(super) fn add(&mut self, new: &NewDelivery, at: Moment) {
         self.last_id += 1;
         let id = DeliveryId::new(self.last_id);
         self.put(id, new, at, at, 0);
     }
 
     /// Has a dead one be handled anew.
-    pub(super) fn revive(&mut self, id: DeliveryId, new: &NewDelivery, now: ClaimedAt) {
+    pub(super) fn revive(&mut self, id: DeliveryId, new: &NewDelivery, now: Moment) {
         if let Some(row) = self.rows.get(&id) {
-            let (accepted_at, token) = (row.accepted_at, row.token);
+            // A new token, so that the outcome of the old request does not settle the new one.
+            let (accepted_at, token) = (row.accepted_at, row.token + 1);
             self.put(id, new, accepted_at, now, token);
         }
     }
 
-    fn put(&mut self, id: DeliveryId, new: &NewDelivery, accepted_at: ClaimedAt, due: ClaimedAt, token: i64) {
+    fn put(&mut self, id: DeliveryId, new: &NewDelivery, accepted_at: Moment, due: Moment, token: i64) {
         let claim = new.claim();
         if let Some(old) = self.ids.get(claim.key()).copied() {
             self.remove(old);
@@ -140,38 +148,50 @@ impl Deliveries {
         Some(row)
     }
 
-    pub(super) fn lease(&mut self, now: Tick, limit: u32, time: Duration, max_attempts: u32) -> Vec<Leased> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut leased = Vec::new();
+    pub(super) fn lease(&mut self, now: Tick, request: &LeaseRequest<'_>) -> LeaseBatch {
+        let until = now.after(request.duration);
+        for lease in request.held {
+            if self.is_expired(lease.id(), now) {
+                self.extend(lease, until);
+            }
+        }
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let mut batch = LeaseBatch::default();
         let candidates: Vec<_> = self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id).collect();
         for id in candidates {
-            if leased.len() == limit {
+            if batch.leased.len() == limit {
                 break;
             }
             let Some(row) = self.rows.get(&id) else { continue };
-            if row.state == DeliveryState::Leased && row.attempts >= max_attempts {
-                self.bury(id, RAN_OUT);
+            if row.state == DeliveryState::Leased && row.attempts >= request.max_attempts {
+                let (attempts, head) = (row.attempts, Some(row.head.clone()));
+                let reason = LEASE_EXPIRED.to_owned();
+                batch.dead_lettered.push(DeadLettered { id, attempts, head, reason });
+                self.dead_letter(id, LEASE_EXPIRED);
                 continue;
             }
-            if row.ordering_keys.iter().any(|key| self.is_held_up(key, id, now)) {
+            if row.ordering_keys.iter().any(|key| self.is_blocked(key, id, now)) {
                 continue;
             }
-            leased.extend(self.change(id, |row| {
-                let ran_out = row.state == DeliveryState::Leased;
+            // The handler that this process is still running takes the delivery over: no new attempt begins.
+            let is_attempt = request.held.iter().all(|held| held.id() != id);
+            batch.leased.extend(self.change(id, |row| {
+                let expired = row.state == DeliveryState::Leased;
                 row.state = DeliveryState::Leased;
-                row.attempts += 1;
+                row.attempts += u32::from(is_attempt);
                 row.token += 1;
-                row.due = now.after(time);
+                row.due = until;
                 let lease = Lease::new(id, row.token, row.attempts);
-                let leased = Leased::new(lease, row.head.as_str(), row.body.clone());
-                if ran_out { leased.after_a_lease_that_ran_out() } else { leased }
+                let leased = Leased::new(lease, row.head.as_str(), row.body.clone())
+                    .with_ordering_keys(row.ordering_keys.clone());
+                if expired { leased.after_expired_lease() } else { leased }
             }));
         }
-        leased
+        batch
     }
 
-    /// By one before it, or by one behind it that was leased while it was dead.
-    fn is_held_up(&self, key: &OrderingKey, id: DeliveryId, now: Tick) -> bool {
+    /// Whether a delivery before this one has the key, or one behind it that was leased while this one was dead.
+    fn is_blocked(&self, key: &OrderingKey, id: DeliveryId, now: Tick) -> bool {
         let (first, last) = (DeliveryId::new(i64::MIN), DeliveryId::new(i64::MAX));
         let mut before = self.ordering.range((*key, first)..(*key, id));
         let mut behind = self.ordering.range((*key, id)..=(*key, last));
@@ -182,60 +202,59 @@ impl Deliveries {
         self.rows.get(&id).is_some_and(|row| row.state == DeliveryState::Leased && row.due > now)
     }
 
-    /// Whether the lease was held.
-    fn change_held(&mut self, lease: &Lease, change: impl FnOnce(&mut Row)) -> bool {
-        let held = self.is_held(lease);
-        held && self.change(lease.id(), change).is_some()
+    fn is_expired(&self, id: DeliveryId, now: Tick) -> bool {
+        self.rows.get(&id).is_some_and(|row| row.state == DeliveryState::Leased && row.due <= now)
     }
 
-    fn is_held(&self, lease: &Lease) -> bool {
-        self.rows.get(&lease.id()).is_some_and(|row| row.is_held_by(lease))
+    /// Returns whether the delivery is leased with this token.
+    pub(super) fn extend(&mut self, lease: &Lease, until: Tick) -> bool {
+        let is_held = self.rows.get(&lease.id()).is_some_and(|row| row.is_held_by(lease));
+        is_held && self.change(lease.id(), |row| row.due = until).is_some()
     }
 
-    pub(super) fn extend(&mut self, lease: &Lease, now: Tick, time: Duration) -> bool {
-        self.is_leased(lease.id(), now) && self.change_held(lease, |row| row.due = now.after(time))
-    }
-
-    pub(super) fn finish(&mut self, lease: &Lease, keep: Option<Tick>) -> bool {
-        match keep {
-            Some(until) => self.change_held(lease, |row| {
-                row.state = DeliveryState::Done;
-                row.due = until;
-                row.reason = None;
-            }),
-            None => self.is_held(lease) && self.remove(lease.id()).is_some(),
+    pub(super) fn settle(&mut self, lease: &Lease, settlement: &Settlement, now: Tick) -> SettleOutcome {
+        let id = lease.id();
+        let Some(row) = self.rows.get(&id) else { return SettleOutcome::Gone };
+        if row.token != lease.token() {
+            return SettleOutcome::Superseded;
         }
-    }
-
-    pub(super) fn postpone(&mut self, lease: &Lease, until: Tick, reason: &str) -> bool {
-        self.change_held(lease, |row| {
-            row.state = DeliveryState::Ready;
-            row.due = until;
-            row.reason = Some(reason.into());
-        })
-    }
-
-    pub(super) fn bury_held(&mut self, lease: &Lease, reason: &str) -> bool {
-        let held = self.is_held(lease);
-        if held {
-            self.bury(lease.id(), reason);
+        match settlement {
+            _ if row.state == DeliveryState::Done => {}
+            Settlement::Done { keep } if keep.is_zero() => {
+                self.remove(id);
+            }
+            Settlement::Done { keep } => {
+                self.change(id, |row| {
+                    row.state = DeliveryState::Done;
+                    row.due = now.after(*keep);
+                    row.reason = None;
+                });
+            }
+            Settlement::Reschedule { delay, reason } => {
+                self.change(id, |row| {
+                    row.state = DeliveryState::Ready;
+                    row.due = now.after(*delay);
+                    row.reason = Some(reason.clone());
+                });
+            }
+            Settlement::DeadLetter { reason } => self.dead_letter(id, reason),
+            Settlement::Release if row.state == DeliveryState::Ready => {}
+            Settlement::Release => {
+                self.change(id, |row| {
+                    row.state = DeliveryState::Ready;
+                    row.due = now;
+                    row.attempts = row.attempts.saturating_sub(1);
+                });
+            }
         }
-        held
+        SettleOutcome::Settled
     }
 
-    fn bury(&mut self, id: DeliveryId, reason: &str) {
+    fn dead_letter(&mut self, id: DeliveryId, reason: &str) {
         self.change(id, |row| {
             row.state = DeliveryState::Dead;
             row.reason = Some(reason.into());
         });
-    }
-
-    pub(super) fn give_back(&mut self, lease: &Lease, now: Tick) -> bool {
-        self.change_held(lease, |row| {
-            row.state = DeliveryState::Ready;
-            row.due = now;
-            row.attempts -= 1;
-        })
     }
 
     pub(super) fn retry(&mut self, id: DeliveryId, now: Tick) -> bool {
@@ -248,7 +267,7 @@ impl Deliveries {
         is_dead && self.change(id, ready).is_some()
     }
 
-    pub(super) fn counts(&self, now: Tick, wall: SystemTime) -> Counts {
+    pub(super) fn counts(&self, now: Moment) -> Counts {
         let mut counts = Counts::default();
         for row in self.rows.values() {
             match row.state {
@@ -259,8 +278,7 @@ impl Deliveries {
             }
         }
         let unfinished = self.rows.values().filter(|row| row.is_unfinished());
-        let oldest = unfinished.map(|row| row.accepted_at.on_the_wall(now, wall)).min();
-        counts.oldest = oldest.map(|oldest| wall.duration_since(oldest).unwrap_or_default());
+        counts.oldest = unfinished.map(|row| row.accepted_at.age(now)).max();
         counts
     }
 
@@ -268,16 +286,16 @@ impl Deliveries {
         self.due.len() as u64
     }
 
-    pub(super) fn dead(&self, after: DeliveryId, limit: u32, now: Tick, wall: SystemTime) -> Vec<Entry> {
+    pub(super) fn dead(&self, after: DeliveryId, limit: u32, now: Moment) -> Vec<Entry> {
         let later = self.rows.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
         let dead = later.filter(|(_, row)| row.state == DeliveryState::Dead);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        dead.take(limit).map(|(id, row)| entry(*id, row, now, wall)).collect()
+        dead.take(limit).map(|(id, row)| entry(*id, row, now)).collect()
     }
 
-    pub(super) fn show(&self, id: DeliveryId, now: Tick, wall: SystemTime) -> Option<Entry> {
+    pub(super) fn show(&self, id: DeliveryId, now: Moment) -> Option<Entry> {
         let row = self.rows.get(&id)?;
-        let mut entry = entry(id, row, now, wall);
+        let mut entry = entry(id, row, now);
         entry.body = Some(row.body.clone());
         Some(entry)
     }
@@ -288,8 +306,8 @@ impl Deliveries {
     }
 
     /// The keys of those that `which` chooses by their event and the time they were accepted at.
-    pub(super) fn keys(&self, which: impl Fn(&EventKey, &ClaimedAt) -> bool) -> Vec<EventKey> {
-        self.rows.values().filter(|row| which(&row.event, &row.accepted_at)).map(|row| row.key).collect()
+    pub(super) fn keys(&self, which: impl Fn(&EventKey, Moment) -> bool) -> Vec<EventKey> {
+        self.rows.values().filter(|row| which(&row.event, row.accepted_at)).map(|row| row.key).collect()
     }
 
     /// Deletes what is dead or done under this key.
@@ -306,8 +324,8 @@ impl Deliveries {
     }
 }
 
-fn entry(id: DeliveryId, row: &Row, now: Tick, wall: SystemTime) -> Entry {
-    let mut entry = Entry::new(id, row.state, row.accepted_at.on_the_wall(now, wall), &row.head);
+fn entry(id: DeliveryId, row: &Row, now: Moment) -> Entry {
+    let mut entry = Entry::new(id, row.state, row.accepted_at.time_of_day(now), &row.head);
     entry.attempts = row.attempts;
     entry.reason.clone_from(&row.reason);
     entry

@@ -1,157 +1,143 @@
-//! An inbox in the memory of this process.
+//! [`InboxStore`] and [`InboxAdmin`] in the memory of this process.
 
 mod deliveries;
 
 use std::{
     collections::BTreeSet,
     ops::Range,
-    sync::{MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
 pub(super) use self::deliveries::Deliveries;
 use self::deliveries::Standing;
-use super::{Full, MemoryStore, Shard, Shared, table::ClaimedAt};
-use crate::{
-    dedupe::{Claim, ClaimOutcome, EventKey, StoreError},
-    inbox::{Acceptance, Counts, DeliveryId, Entry, InboxStore, Lease, Leased, NewDelivery},
+use super::{
+    Full, MemoryStore, State,
+    table::{Moment, Table},
 };
-
-impl Shared {
-    /// Whoever locks this and a shard locks this first.
-    fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
-        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::{
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, StoreError},
+    inbox::{
+        Acceptance, Counts, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, NewDelivery,
+        SettleOutcome, Settlement,
+    },
+};
 
 impl MemoryStore {
     /// Claims an entry that is done from the start.
-    fn claim_done(&self, claim: &Claim, retention: Duration) -> Result<ClaimOutcome, Full> {
-        let outcome = self.try_claim(claim, retention)?;
+    fn claim_done(
+        &self,
+        ledger: &mut Table,
+        claim: &Claim,
+        now: Moment,
+        retention: Duration,
+    ) -> Result<ClaimOutcome, Full> {
+        let outcome = self.claim_in(ledger, claim, now, &done_for(retention))?;
         if outcome == ClaimOutcome::Claimed {
-            let shared = &self.shared;
-            shared.shard(&claim.event).lock().complete(claim, shared.now(), retention, &shared.turns);
+            ledger.complete(claim, now.tick(), retention);
         }
         Ok(outcome)
     }
 
-    /// Puts an entry that is done in the place of whatever is there, in one go: nobody can claim it in between. A full store
-    /// grows by it: what was acknowledged before is not refused.
-    fn put_done(&self, claim: &Claim, at: ClaimedAt, retention: Duration) {
-        let shared = &self.shared;
-        let mut table = shared.shard(&claim.event).lock();
-        if !table.forget_key(&claim.key) {
-            shared.entries.fetch_add(1, Ordering::Relaxed);
-        }
-        table.claim(claim, at, retention, || true);
-        table.complete(claim, at.tick(), retention, &shared.turns);
-    }
-
     fn try_accept(&self, new: &NewDelivery, retention: Duration) -> Result<Acceptance, Full> {
-        let wall = SystemTime::now();
-        let now = self.shared.now();
-        let at = ClaimedAt::new(wall, now);
-        let mut deliveries = self.shared.deliveries();
+        let mut state = self.shared.state();
+        let State { ledger, deliveries } = &mut *state;
+        let now = self.shared.moment();
         match deliveries.standing(new.claim().key()) {
             Standing::Unfinished(digest) => {
-                // If there is no room for the entry, the delivery itself is what it is known by.
-                let _ = self.claim_done(&Claim { digest, ..new.claim().clone() }, retention);
-                Ok(Acceptance::Known { digest })
+                // If there is no room for the entry, the stored delivery itself makes the key known.
+                let _ = self.claim_done(ledger, &Claim { digest, ..new.claim().clone() }, now, retention);
+                Ok(deliveries.known(new, digest))
             }
-            Standing::Dead(_, digest) if !new.is_same_as(&digest) => Ok(Acceptance::Known { digest }),
+            Standing::Dead(_, digest) if !new.is_same_as(&digest) => Ok(deliveries.known(new, digest)),
             Standing::Dead(id, _) => {
-                self.put_done(new.claim(), at, retention);
-                deliveries.revive(id, new, at);
+                // A full store grows by the entry: what was acknowledged before is not rejected.
+                ledger.forget_key(new.claim().key());
+                ledger.claim(new.claim(), now, &done_for(retention));
+                ledger.complete(new.claim(), now.tick(), retention);
+                deliveries.revive(id, new, now);
                 Ok(Acceptance::Revived)
             }
-            Standing::Absent => match self.claim_done(new.claim(), retention)? {
+            Standing::Absent => match self.claim_done(ledger, new.claim(), now, retention)? {
                 ClaimOutcome::Claimed => {
-                    deliveries.add(new, at);
+                    deliveries.add(new, now);
                     Ok(Acceptance::Accepted)
                 }
-                ClaimOutcome::Done { digest } => Ok(Acceptance::Known { digest }),
+                ClaimOutcome::Done { digest } => Ok(deliveries.known(new, digest)),
                 ClaimOutcome::InFlight { digest, remaining } => Ok(Acceptance::InFlight { digest, remaining }),
             },
         }
     }
 
-    /// Forgets every key whose delivery or whose entry is chosen, and that is not to be handled yet.
-    fn forget_keys(&self, which: impl Fn(&EventKey, &ClaimedAt) -> bool) -> u64 {
-        let shared = &self.shared;
-        let now = shared.now();
-        let mut deliveries = shared.deliveries();
-        let mut tables: Vec<_> = shared.shards.iter().map(Shard::lock).collect();
+    /// Forgets every key whose delivery or ledger entry is chosen, by its event and the time it came at, unless the delivery is still to be
+    /// handled.
+    fn forget_keys(&self, which: impl Fn(&EventKey, Moment) -> bool) -> u64 {
+        let mut state = self.shared.state();
+        let State { ledger, deliveries } = &mut *state;
+        let now = self.shared.now();
         let mut keys: BTreeSet<_> = deliveries.keys(&which).into_iter().collect();
-        for table in &tables {
-            keys.extend(table.live_keys(now, |entry| which(&entry.event, &entry.claimed_at)));
-        }
+        keys.extend(ledger.keys(now, |entry| which(&entry.event, entry.claimed_at)));
         keys.retain(|key| !deliveries.is_unfinished(key));
         for key in &keys {
             deliveries.forget(key);
-            let gone = tables.iter_mut().filter_map(|table| table.forget_key(key).then_some(())).count();
-            shared.give_back(gone);
+            ledger.forget_key(key);
         }
         keys.len() as u64
     }
 }
 
-/// Every call looks at what it needs alone, but for `lease`, which goes through all that is due, and `counts`, `dead`, `forget_event`,
-/// `forget_accepted` and `purge_done`, which go through all that is there.
+/// `lease` goes through all deliveries that are due, `counts` and `purge_done` through all there are.
 ///
-/// Deliveries take as much memory as they are large, up to the inbox's [`max_backlog`](crate::inbox::Inbox::max_backlog) of them,
-/// and those that are dead or kept.
+/// Memory holds up to the inbox's [`max_backlog`](crate::inbox::Inbox::max_backlog) of pending deliveries, and those that are dead or
+/// kept.
 impl InboxStore for MemoryStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
-        self.try_accept(delivery, retention).map_err(StoreError::new)
+        let accepted = self.try_accept(delivery, retention);
+        self.warn_if_full();
+        accepted.map_err(StoreError::new)
     }
 
-    async fn lease(&self, limit: u32, time: Duration, max_attempts: u32) -> Result<Vec<Leased>, StoreError> {
-        Ok(self.shared.deliveries().lease(self.shared.now(), limit, time, max_attempts))
+    async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
+        Ok(self.shared.state().deliveries.lease(self.shared.now(), request))
     }
 
-    async fn extend(&self, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
-        Ok(self.shared.deliveries().extend(lease, self.shared.now(), time))
+    async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.shared.state();
+        let until = self.shared.now().after(duration);
+        Ok(leases.iter().map(|lease| state.deliveries.extend(lease, until)).collect())
     }
 
-    async fn finish(&self, lease: &Lease, keep: Duration) -> Result<bool, StoreError> {
-        let until = (!keep.is_zero()).then(|| self.shared.now().after(keep));
-        Ok(self.shared.deliveries().finish(lease, until))
-    }
-
-    async fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> Result<bool, StoreError> {
-        Ok(self.shared.deliveries().postpone(lease, self.shared.now().after(pause), reason))
-    }
-
-    async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
-        Ok(self.shared.deliveries().bury_held(lease, reason))
-    }
-
-    async fn give_back(&self, lease: &Lease) -> Result<bool, StoreError> {
-        Ok(self.shared.deliveries().give_back(lease, self.shared.now()))
+    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
+        let mut state = self.shared.state();
+        let now = self.shared.now();
+        Ok(settlements.iter().map(|(lease, settlement)| state.deliveries.settle(lease, settlement, now)).collect())
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
-        let now = self.shared.now();
-        Ok(self.shared.deliveries().counts(now, SystemTime::now()))
+        Ok(self.shared.state().deliveries.counts(self.shared.moment()))
     }
 
     async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
-        Ok(self.shared.deliveries().backlog().min(limit))
+        Ok(self.shared.state().deliveries.backlog().min(limit))
     }
 
+    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.shared.state().deliveries.purge_done(self.shared.now(), limit))
+    }
+}
+
+/// Each call goes through all deliveries, except `show` and `retry`.
+impl InboxAdmin for MemoryStore {
     async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        let now = self.shared.now();
         let after = after.unwrap_or(DeliveryId::new(i64::MIN));
-        Ok(self.shared.deliveries().dead(after, limit, now, SystemTime::now()))
+        Ok(self.shared.state().deliveries.dead(after, limit, self.shared.moment()))
     }
 
     async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
-        let now = self.shared.now();
-        Ok(self.shared.deliveries().show(id, now, SystemTime::now()))
+        Ok(self.shared.state().deliveries.show(id, self.shared.moment()))
     }
 
     async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
-        Ok(self.shared.deliveries().retry(id, self.shared.now()))
+        Ok(self.shared.state().deliveries.retry(id, self.shared.now()))
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -159,12 +145,12 @@ impl InboxStore for MemoryStore {
     }
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let now = self.shared.now();
-        let wall = SystemTime::now();
-        Ok(self.forget_keys(|_, at| window.contains(&at.on_the_wall(now, wall))))
+        let now = self.shared.moment();
+        Ok(self.forget_keys(|_, at| window.contains(&at.time_of_day(now))))
     }
+}
 
-    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
-        Ok(self.shared.deliveries().purge_done(self.shared.now(), limit))
-    }
+/// The terms of an entry that is done from the start.
+fn done_for(retention: Duration) -> ClaimTerms {
+    ClaimTerms { lease: retention, grace: Duration::ZERO }
 }

@@ -1,4 +1,4 @@
-//! Deliveries handed to another queue in this database.
+//! Handing deliveries to another queue in this database.
 
 use deadpool_postgres::Pool;
 use tokio_postgres::types::Type;
@@ -10,7 +10,7 @@ use super::super::connection::{Failure, check_typed};
 pub(in super::super) struct HandOff(String);
 
 impl HandOff {
-    /// Of the body, the head and the key.
+    /// The types of the body, the head and the key.
     pub(super) const TYPES: [Type; 3] = [Type::BYTEA, Type::TEXT, Type::TEXT];
 
     pub(in super::super) fn new(sql: String) -> Self {
@@ -21,8 +21,8 @@ impl HandOff {
         &self.0
     }
 
-    /// Whether the server can run it. `false` when it wants more than it gets, or is none: Postgres would run that, and
-    /// nothing would be put anywhere.
+    /// Returns whether the server can run the statement. An empty one is rejected too: Postgres would run it, and nothing would be
+    /// enqueued.
     pub(in super::super) async fn check(&self, pool: &Pool) -> Result<bool, Failure> {
         Ok(!self.0.trim().is_empty() && check_typed(pool, &self.0, &Self::TYPES).await? == Self::TYPES.len())
     }

@@ -1,8 +1,11 @@
-//! The inbox: its statements, and what is made of what they say.
+//! The inbox.
 
 mod accept;
+mod admin;
 mod finish;
 mod hand_off;
+mod lease;
+mod settle;
 mod sql;
 mod store;
 

@@ -1,121 +1,124 @@
-//! What is done with leases.
+//! Leasing the selected deliveries, and extending leases.
 //!
-//! What was picked where deliveries are read is taken where they are written. Since the former saw an older state, each delivery
-//! is checked again when it is taken. Its token says whether it is still the one whose head and body were read: each lease, and each
-//! new request in its place, gives it another.
+//! Deliveries are selected on the connection that reads, and leased on the one that writes. The selection is of an older state, so
+//! each delivery is checked again before it is leased. Its token tells whether it is still the delivery whose head and body were
+//! read: each lease, and each revival, gives it another.
 
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Row, named_params, types::ToSql};
 
 use super::{
-    deliveries::Deliveries,
-    lines::Lines,
-    picking::{Candidate, Picked},
+    deliveries::{Deliveries, ordering_keys},
+    ordering_queue::OrderingQueues,
+    select::{Candidate, Expired, Selection},
 };
-use crate::inbox::{DeliveryId, Lease, Leased, RAN_OUT};
+use crate::inbox::{DeadLettered, DeliveryId, LEASE_EXPIRED, Lease, LeaseBatch, Leased};
 
-/// What became of those that were picked.
+/// What became of a selection.
 #[derive(Default)]
 pub(super) struct Taken {
-    pub(super) leased: Vec<Leased>,
-    /// Whether somebody else was faster.
+    pub(super) batch: LeaseBatch,
+    /// Whether another process was faster with one of the deliveries.
     pub(super) missed: bool,
-    /// Whether some were buried, so that those behind them may be free.
-    pub(super) buried: bool,
 }
 
 impl Deliveries<'_> {
-    pub(super) fn take(&self, picked: &mut Picked, time: Duration, max_attempts: u32) -> rusqlite::Result<Taken> {
-        let mut taken = Taken { leased: Vec::with_capacity(picked.to_lease.len()), missed: false, buried: false };
-        for (id, token) in &picked.to_bury {
-            let changes = named_params! {
-                ":id": id, ":token": token, ":now": self.moment.now(), ":max_attempts": max_attempts, ":reason": RAN_OUT,
-            };
-            taken.buried |= self.end(&self.sql.bury_run_out, *id, changes)?;
+    /// Leases what was selected, as far as it is still free.
+    pub(super) fn lease(
+        &self,
+        selection: &Selection,
+        duration: Duration,
+        max_attempts: u32,
+    ) -> rusqlite::Result<Taken> {
+        self.extend_expired(&selection.held, duration)?;
+        let mut taken = Taken::default();
+        for expired in &selection.expired {
+            taken.batch.dead_lettered.extend(self.dead_letter_expired(expired, max_attempts)?);
         }
-        let mut lines = Lines::default();
-        let mut take = self.connection.prepare_cached(&self.sql.take)?;
-        for candidate in &mut picked.to_lease {
-            let Candidate { id, token, ordering, .. } = &*candidate;
-            let attempt = match lines.is_first(self, *id, ordering.as_deref())? {
+        let mut queues = OrderingQueues::new(&[]);
+        let mut lease = self.connection.prepare_cached(&self.sql.lease)?;
+        for candidate in &selection.candidates {
+            let Candidate { id, token, ordering, counted, .. } = candidate;
+            let attempt = match queues.is_head(self, *id, ordering.as_deref())? {
                 false => None,
                 true => {
-                    let changes = named_params! {
-                        ":id": id, ":token": token, ":now": self.moment.now(), ":until": self.moment.after(time),
+                    let values = named_params! {
+                        ":id": id,
+                        ":token": token,
+                        ":now": self.timestamp.now(),
+                        ":until": self.timestamp.after(duration),
+                        ":counted": counted,
                     };
-                    take.query_row(changes, |row| row.get(0)).optional()?
+                    lease.query_row(values, |row| row.get(0)).optional()?
                 }
             };
             match attempt {
-                Some(attempt) => {
-                    let lease = Lease::new(DeliveryId::new(*id), token + 1, attempt);
-                    // Cloned, since this may be run again.
-                    let leased = Leased::new(lease, candidate.head.clone(), candidate.body.clone());
-                    taken.leased.push(if candidate.ran_out { leased.after_a_lease_that_ran_out() } else { leased });
-                }
+                Some(attempt) => taken.batch.leased.push(candidate.leased(attempt)),
                 None => taken.missed = true,
             }
         }
         Ok(taken)
     }
 
-    pub(super) fn extend(&self, lease: &Lease, time: Duration) -> rusqlite::Result<bool> {
-        let until = self.moment.after(time);
-        self.change(
-            &self.sql.extend,
-            named_params! {
+    /// Extends the leases that the process holds and that have expired, unless another process was faster.
+    fn extend_expired(&self, held: &[Lease], duration: Duration) -> rusqlite::Result<()> {
+        for lease in held {
+            self.connection.prepare_cached(&self.sql.extend_expired)?.execute(named_params! {
                 ":id": lease.id().get(),
                 ":token": lease.token(),
-                ":until": until,
-                ":now": self.moment.now(),
-            },
-        )
-    }
-
-    pub(super) fn finish(&self, lease: &Lease, keep: Duration) -> rusqlite::Result<bool> {
-        let (id, token) = (lease.id().get(), lease.token());
-        if !keep.is_zero() {
-            let until = self.moment.after(keep);
-            return self.end(&self.sql.keep, id, named_params! { ":id": id, ":token": token, ":until": until });
+                ":now": self.timestamp.now(),
+                ":until": self.timestamp.after(duration),
+            })?;
         }
-        let held = self.end(&self.sql.finish, id, named_params! { ":id": id, ":token": token })?;
-        if held {
-            self.delete_delivery(id)?;
-        }
-        Ok(held)
+        Ok(())
     }
 
-    pub(super) fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> rusqlite::Result<bool> {
-        let until = self.moment.after(pause);
-        let (id, token) = (lease.id().get(), lease.token());
-        let changes = named_params! { ":id": id, ":token": token, ":until": until, ":reason": reason };
-        self.change(&self.sql.postpone, changes)
+    fn dead_letter_expired(&self, expired: &Expired, max_attempts: u32) -> rusqlite::Result<Option<DeadLettered>> {
+        let values = named_params! {
+            ":id": expired.id,
+            ":token": expired.token,
+            ":now": self.timestamp.now(),
+            ":max_attempts": max_attempts,
+            ":reason": LEASE_EXPIRED,
+        };
+        let dead_lettered = self.leave_queues(&self.sql.dead_letter_expired, expired.id, values)?;
+        Ok(dead_lettered.then(|| DeadLettered {
+            id: DeliveryId::new(expired.id),
+            attempts: expired.attempts,
+            head: expired.head.clone(),
+            reason: LEASE_EXPIRED.into(),
+        }))
     }
 
-    pub(super) fn bury(&self, lease: &Lease, reason: &str) -> rusqlite::Result<bool> {
-        let (id, token) = (lease.id().get(), lease.token());
-        self.end(&self.sql.bury, id, named_params! { ":id": id, ":token": token, ":reason": reason })
-    }
-
-    pub(super) fn give_back(&self, lease: &Lease) -> rusqlite::Result<bool> {
-        let now = self.moment.now();
-        self.change(
-            &self.sql.give_back,
-            named_params! { ":id": lease.id().get(), ":token": lease.token(), ":until": now },
-        )
-    }
-
-    fn change(&self, sql: &str, changes: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
-        Ok(self.connection.prepare_cached(sql)?.execute(changes)? > 0)
-    }
-
-    /// Runs what has a delivery no longer be in line, and returns its ordering keys.
-    fn end(&self, sql: &str, id: i64, changes: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
+    /// Runs a statement that ends a delivery and returns its ordering keys, and takes the delivery out of its queues. Returns whether
+    /// the statement changed anything.
+    fn leave_queues(&self, sql: &str, id: i64, values: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
         let ordering = |row: &Row<'_>| row.get::<_, Option<Vec<u8>>>(0);
-        let ended = self.connection.prepare_cached(sql)?.query_row(changes, ordering).optional()?;
+        let ended = self.connection.prepare_cached(sql)?.query_row(values, ordering).optional()?;
         let Some(ordering) = ended else { return Ok(false) };
-        self.leave_line(id, ordering.as_deref())?;
+        self.dequeue(id, ordering.as_deref())?;
         Ok(true)
+    }
+
+    /// Returns whether the delivery is leased with this token.
+    pub(super) fn extend(&self, lease: &Lease, duration: Duration) -> rusqlite::Result<bool> {
+        let changed = self.connection.prepare_cached(&self.sql.extend)?.execute(named_params! {
+            ":id": lease.id().get(),
+            ":token": lease.token(),
+            ":until": self.timestamp.after(duration),
+        })?;
+        Ok(changed > 0)
+    }
+}
+
+impl Candidate {
+    fn leased(&self, attempt: u32) -> Leased {
+        let lease = Lease::new(DeliveryId::new(self.id), self.token + 1, attempt);
+        // Cloned, since the transaction may run again.
+        let leased = Leased::new(lease, self.head.clone(), self.body.clone());
+        let keys = self.ordering.as_deref().map(ordering_keys);
+        let leased = leased.with_ordering_keys(keys.into_iter().flatten().collect());
+        if self.after_expired_lease { leased.after_expired_lease() } else { leased }
     }
 }

@@ -1,11 +1,12 @@
-//! [`InboxStore`] for a file.
+//! [`InboxStore`] and [`InboxAdmin`] for a file.
 
 mod deliveries;
-mod forgetting;
+mod forget;
 mod leases;
-mod lines;
-mod looking;
-mod picking;
+mod ordering_queue;
+mod queries;
+mod select;
+mod settle;
 mod sql;
 
 use std::{
@@ -13,15 +14,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use self::leases::Taken;
 pub(super) use self::{
     deliveries::Deliveries,
     sql::{Sql, VERSION},
 };
-use super::{SqliteStore, error::SqliteError, moment::whole, turn::Turn, writer::Call};
+use self::{leases::Taken, select::Terms};
+use super::{SqliteStore, error::SqliteError, timestamp::whole, transaction::Transaction, writer::Call};
 use crate::{
     dedupe::{EventKey, StoreError},
-    inbox::{Acceptance, Counts, DeliveryId, Entry, InboxStore, Lease, Leased, NewDelivery},
+    inbox::{
+        Acceptance, Counts, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, NewDelivery,
+        SettleOutcome, Settlement,
+    },
 };
 
 /// How many entries of the ledger are looked at in one transaction, by what looks at all of them.
@@ -30,7 +34,7 @@ const LEDGER_SLICE: u32 = 1024;
 /// How many deliveries are. They take longer to delete: they have bodies.
 const SLICE: u32 = 128;
 
-/// How often to pick anew what others were faster to take.
+/// How often to select again after another process was faster.
 const MISSES: usize = 4;
 
 impl SqliteStore {
@@ -39,7 +43,7 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnMut(&Deliveries<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.writer.call(call, move |turn| run(&turn.inbox())).await.map_err(StoreError::new)
+        self.writer.call(call, move |transaction| run(&transaction.inbox())).await.map_err(StoreError::new)
     }
 
     async fn read<T, F>(&self, run: F) -> Result<T, StoreError>
@@ -47,15 +51,17 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Deliveries<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.reader.call(move |turn| run(&turn.inbox())).await.map_err(StoreError::new)
+        self.reader.call(move |transaction| run(&transaction.inbox())).await.map_err(StoreError::new)
     }
 
-    async fn lease_or_bury(&self, limit: usize, time: Duration, max_attempts: u32) -> Result<Taken, StoreError> {
-        let mut picked = self.read(move |inbox| inbox.pick(limit, max_attempts)).await?;
-        if picked.is_empty() {
+    /// Selects deliveries on the connection that reads, and leases them on the one that writes.
+    async fn select_and_lease(&self, terms: Terms, duration: Duration) -> Result<Taken, StoreError> {
+        let max_attempts = terms.max_attempts;
+        let selection = self.read(move |inbox| inbox.select(&terms)).await?;
+        if selection.is_empty() {
             return Ok(Taken::default());
         }
-        self.write(Call::Lease, move |inbox| inbox.take(&mut picked, time, max_attempts)).await
+        self.write(Call::Lease, move |inbox| inbox.lease(&selection, duration, max_attempts)).await
     }
 
     async fn forget_window(&self, window: Range<i64>) -> Result<u64, SqliteError> {
@@ -63,9 +69,9 @@ impl SqliteStore {
         let mut next = Some(Vec::new());
         while let Some(after) = next {
             let window = window.clone();
-            let run = move |turn: &Turn<'_>| {
-                let slice = turn.ledger().slice(&after, LEDGER_SLICE)?;
-                Ok((turn.inbox().forget_claimed(&slice, &window)?, slice.next()))
+            let run = move |transaction: &Transaction<'_>| {
+                let slice = transaction.ledger().slice(&after, LEDGER_SLICE)?;
+                Ok((transaction.inbox().forget_claimed(&slice, &window)?, slice.next()))
             };
             let (found, rest) = self.writer.call(Call::Other, run).await?;
             total += found;
@@ -74,7 +80,7 @@ impl SqliteStore {
         let mut next = Some(i64::MIN);
         while let Some(after) = next {
             let window = window.clone();
-            let run = move |turn: &Turn<'_>| turn.inbox().forget_accepted(after, SLICE, &window);
+            let run = move |transaction: &Transaction<'_>| transaction.inbox().forget_accepted(after, SLICE, &window);
             let (found, rest) = self.writer.call(Call::Other, run).await?;
             total += found;
             next = rest;
@@ -83,60 +89,55 @@ impl SqliteStore {
     }
 }
 
-/// A caller that goes away while its delivery, or its lease, waits in the queue leaves it undone; everything else is done all the
+/// If the caller of `accept` or `lease` goes away while the call is queued, the call is not made; every other call is made all the
 /// same.
 ///
-/// `forget_accepted` looks at everything there is, and `purge_done` at all that is over, some rows at a time, and others are
-/// served in between. If they fail, what was gone through stays done.
+/// `purge_done` deletes some rows at a time, and other calls are served in between. If it fails, what it has deleted stays deleted.
 impl InboxStore for SqliteStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         let new = delivery.clone();
         self.write(Call::Claim, move |inbox| inbox.accept(&new, retention)).await
     }
 
-    async fn lease(&self, limit: u32, time: Duration, max_attempts: u32) -> Result<Vec<Leased>, StoreError> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let (mut leased, mut misses) = (Vec::new(), 0);
-        while leased.len() < limit && misses < MISSES {
-            match self.lease_or_bury(limit - leased.len(), time, max_attempts).await {
-                Ok(mut taken) => {
-                    leased.append(&mut taken.leased);
-                    if !taken.missed && !taken.buried {
-                        break;
+    async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let (mut batch, mut misses) = (LeaseBatch::default(), 0);
+        loop {
+            let terms = Terms {
+                limit: limit - batch.leased.len(),
+                max_attempts: request.max_attempts,
+                held: request.held.to_vec(),
+            };
+            match self.select_and_lease(terms, request.duration).await {
+                Ok(Taken { batch: mut taken, missed }) => {
+                    // Deliveries behind the dead-lettered ones may be free now.
+                    let again = missed || !taken.dead_lettered.is_empty();
+                    misses += usize::from(taken.dead_lettered.is_empty());
+                    batch.leased.append(&mut taken.leased);
+                    batch.dead_lettered.append(&mut taken.dead_lettered);
+                    if !again || misses == MISSES || batch.leased.len() >= limit {
+                        return Ok(batch);
                     }
-                    misses += usize::from(!taken.buried);
                 }
-                Err(error) if leased.is_empty() => return Err(error),
-                // Those that were leased before are not to be lost.
-                Err(_) => break,
+                Err(error) if batch.leased.is_empty() && batch.dead_lettered.is_empty() => return Err(error),
+                // What was leased and dead-lettered before must not be lost.
+                Err(_) => return Ok(batch),
             }
         }
-        Ok(leased)
     }
 
-    async fn extend(&self, lease: &Lease, time: Duration) -> Result<bool, StoreError> {
-        let lease = *lease;
-        self.write(Call::Other, move |inbox| inbox.extend(&lease, time)).await
+    async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
+        let leases = leases.to_vec();
+        let extend = move |inbox: &Deliveries<'_>| leases.iter().map(|lease| inbox.extend(lease, duration)).collect();
+        self.write(Call::Other, extend).await
     }
 
-    async fn finish(&self, lease: &Lease, keep: Duration) -> Result<bool, StoreError> {
-        let lease = *lease;
-        self.write(Call::Other, move |inbox| inbox.finish(&lease, keep)).await
-    }
-
-    async fn postpone(&self, lease: &Lease, pause: Duration, reason: &str) -> Result<bool, StoreError> {
-        let (lease, reason) = (*lease, reason.to_owned());
-        self.write(Call::Other, move |inbox| inbox.postpone(&lease, pause, &reason)).await
-    }
-
-    async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
-        let (lease, reason) = (*lease, reason.to_owned());
-        self.write(Call::Other, move |inbox| inbox.bury(&lease, &reason)).await
-    }
-
-    async fn give_back(&self, lease: &Lease) -> Result<bool, StoreError> {
-        let lease = *lease;
-        self.write(Call::Other, move |inbox| inbox.give_back(&lease)).await
+    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
+        let settlements = settlements.to_vec();
+        let settle = move |inbox: &Deliveries<'_>| {
+            settlements.iter().map(|(lease, settlement)| inbox.settle(lease, settlement)).collect()
+        };
+        self.write(Call::Other, settle).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
@@ -147,6 +148,23 @@ impl InboxStore for SqliteStore {
         self.read(move |inbox| inbox.backlog(limit)).await
     }
 
+    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
+        let mut total = 0;
+        while total < limit {
+            let slice = SLICE.min(limit - total);
+            let gone = self.write(Call::Other, move |inbox| inbox.purge(slice)).await?;
+            total += u32::try_from(gone).unwrap_or(slice);
+            if gone < slice.into() {
+                break;
+            }
+        }
+        Ok(total.into())
+    }
+}
+
+/// `forget_accepted` looks at everything there is, some rows at a time, and other calls are served in between. If it fails, what it
+/// has forgotten stays forgotten.
+impl InboxAdmin for SqliteStore {
     async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
         self.read(move |inbox| inbox.dead(after, limit)).await
     }
@@ -169,18 +187,5 @@ impl InboxStore for SqliteStore {
             return Ok(0);
         }
         self.forget_window(whole(&window)).await.map_err(StoreError::new)
-    }
-
-    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
-        let mut total = 0;
-        while total < limit {
-            let slice = SLICE.min(limit - total);
-            let gone = self.write(Call::Other, move |inbox| inbox.purge(slice)).await?;
-            total += u32::try_from(gone).unwrap_or(slice);
-            if gone < slice.into() {
-                break;
-            }
-        }
-        Ok(total.into())
     }
 }

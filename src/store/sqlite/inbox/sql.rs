@@ -1,36 +1,43 @@
 //! The inbox's tables, and the statements on them.
 
-/// Which columns and indexes the tables have. One more with every change to them.
-pub(in super::super) const VERSION: i64 = 1;
+use crate::inbox::DeliveryState;
 
-/// How many of those in line are looked at before the lines are.
-pub(super) const NEAR: usize = 500;
+/// The version of the tables. It grows with every change to the columns and indexes.
+pub(in super::super) const VERSION: i64 = 2;
+
+/// How many of the ordered deliveries that are due are looked at before the heads of the queues are.
+pub(super) const SCANNED: usize = 500;
 
 /// The statements, with the names of the tables in them.
 pub(in super::super) struct Sql {
     create: String,
     pub(super) find: String,
+    pub(super) find_body: String,
     pub(super) insert: String,
     pub(super) insert_delivery: String,
     pub(super) insert_ordering: String,
     pub(super) revive: String,
     pub(super) revive_delivery: String,
-    pub(super) loose: String,
-    pub(super) near: String,
-    pub(super) waiting: String,
-    pub(super) standing: String,
-    pub(super) picked: String,
-    pub(super) first_in_line: String,
-    pub(super) next_line: String,
-    pub(super) busy: String,
-    pub(super) take: String,
-    pub(super) bury_run_out: String,
+    pub(super) unordered: String,
+    pub(super) ordered: String,
+    pub(super) due: String,
+    pub(super) attempts: String,
+    pub(super) read: String,
+    pub(super) read_head: String,
+    pub(super) head_of_queue: String,
+    pub(super) next_queue: String,
+    pub(super) leased_keys: String,
+    pub(super) is_expired: String,
+    pub(super) extend_expired: String,
+    pub(super) lease: String,
+    pub(super) dead_letter_expired: String,
     pub(super) extend: String,
-    pub(super) finish: String,
+    pub(super) state: String,
+    pub(super) delete: String,
     pub(super) keep: String,
-    pub(super) postpone: String,
-    pub(super) bury: String,
-    pub(super) give_back: String,
+    pub(super) reschedule: String,
+    pub(super) dead_letter: String,
+    pub(super) release: String,
     pub(super) retry: String,
     pub(super) delete_delivery: String,
     pub(super) delete_ordering: String,
@@ -50,123 +57,256 @@ pub(in super::super) struct Sql {
 }
 
 impl Sql {
-    /// For tables whose names begin with `prefix`.
+    /// Makes the statements for tables whose names begin with `prefix`.
+    #[allow(clippy::too_many_lines, reason = "one statement after the other")]
     pub(in super::super) fn new(prefix: &str) -> Self {
         let inbox = format!("{prefix}inbox");
         let delivery = format!("{prefix}inbox_delivery");
         let ordering = format!("{prefix}inbox_ordering");
         let ledger = format!("{prefix}ledger");
-        let is_unfinished = format!("EXISTS (SELECT 1 FROM {inbox} AS i WHERE i.key = {ledger}.key AND i.state < 2)");
+        let is_unfinished =
+            format!("EXISTS (SELECT 1 FROM {inbox} AS i WHERE i.key = {ledger}.key AND i.state < {DEAD})");
         Self {
             create: create(&inbox, &delivery, &ordering),
             find: format!(
-                "SELECT i.id, i.state, d.digest FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id WHERE i.key = ?1"
+                "
+                SELECT i.id, i.state, d.digest
+                FROM {inbox} AS i
+                CROSS JOIN {delivery} AS d ON d.id = i.id
+                WHERE i.key = ?1
+                "
             ),
+            find_body: format!("SELECT body FROM {delivery} WHERE id = ?1"),
             insert: format!(
-                "INSERT INTO {inbox} (key, event, state, due, attempts, token, accepted_at, ordering)
-                VALUES (:key, :event, 0, :now, 0, 0, :now, :ordering)"
+                "
+                INSERT INTO {inbox} (key, event, state, due, attempts, token, accepted_at, ordering)
+                VALUES (:key, :event, {READY}, :now, 0, 0, :now, :ordering)
+                "
             ),
             insert_delivery: format!("INSERT INTO {delivery} (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)"),
             insert_ordering: format!("INSERT INTO {ordering} (key, id) VALUES (?1, ?2)"),
-            // A new token: what was picked before, to be leased, is another request.
+            // A new token: what was selected or leased before is another request.
             revive: format!(
-                "UPDATE {inbox} SET state = 0, due = :now, attempts = 0, token = token + 1, reason = NULL, ordering = :ordering
-                WHERE id = :id"
+                "
+                UPDATE {inbox} SET
+                    state = {READY},
+                    due = :now,
+                    attempts = 0,
+                    token = token + 1,
+                    reason = NULL,
+                    ordering = :ordering
+                WHERE id = :id
+                "
             ),
             revive_delivery: format!("UPDATE {delivery} SET digest = ?2, head = ?3, body = ?4 WHERE id = ?1"),
-            loose: format!(
-                "SELECT due, id, state, ordering FROM {inbox} WHERE state < 2 AND ordering IS NULL AND due <= ?1 ORDER BY due, id"
+
+            // Selecting deliveries to lease, on the connection that reads.
+            unordered: format!(
+                "
+                SELECT due, id, state, ordering
+                FROM {inbox}
+                WHERE state < {DEAD} AND ordering IS NULL AND due <= ?1
+                ORDER BY due, id
+                "
             ),
-            near: format!(
-                "SELECT due, id, state, ordering FROM {inbox} WHERE state < 2 AND ordering IS NOT NULL AND due <= ?1
-                ORDER BY due, id LIMIT {NEAR}"
+            ordered: format!(
+                "
+                SELECT due, id, state, ordering
+                FROM {inbox}
+                WHERE state < {DEAD} AND ordering IS NOT NULL AND due <= ?1
+                ORDER BY due, id
+                LIMIT {SCANNED}
+                "
             ),
-            waiting: format!("SELECT due, id, state, ordering FROM {inbox} WHERE id = ?1 AND +state < 2 AND due <= ?2"),
-            standing: format!("SELECT attempts, token FROM {inbox} WHERE id = ?1"),
-            picked: format!(
-                "SELECT i.token, d.head, d.body FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id WHERE i.id = ?1"
+            due: format!(
+                "
+                SELECT due, id, state, ordering
+                FROM {inbox}
+                WHERE id = ?1 AND +state < {DEAD} AND due <= ?2
+                "
             ),
-            first_in_line: format!("SELECT min(id) FROM {ordering} WHERE key = ?1"),
-            next_line: format!("SELECT key, id FROM {ordering} WHERE key > ?1 ORDER BY key, id LIMIT 1"),
-            busy: format!("SELECT ordering FROM {inbox} WHERE state = 1 AND ordering IS NOT NULL AND due > ?1"),
-            take: format!(
-                "UPDATE {inbox} SET state = 1, due = :until, attempts = attempts + 1, token = token + 1
-                WHERE id = :id AND token = :token AND state < 2 AND due <= :now RETURNING attempts"
+            attempts: format!("SELECT attempts, token FROM {inbox} WHERE id = ?1"),
+            read: format!(
+                "
+                SELECT i.token, d.head, d.body
+                FROM {inbox} AS i
+                CROSS JOIN {delivery} AS d ON d.id = i.id
+                WHERE i.id = ?1
+                "
             ),
-            bury_run_out: format!(
-                "UPDATE {inbox} SET state = 2, reason = :reason
-                WHERE id = :id AND token = :token AND state = 1 AND due <= :now AND attempts >= :max_attempts
-                RETURNING ordering"
+            read_head: format!("SELECT head FROM {delivery} WHERE id = ?1"),
+            head_of_queue: format!("SELECT min(id) FROM {ordering} WHERE key = ?1"),
+            next_queue: format!("SELECT key, id FROM {ordering} WHERE key > ?1 ORDER BY key, id LIMIT 1"),
+            leased_keys: format!(
+                "
+                SELECT ordering
+                FROM {inbox}
+                WHERE state = {LEASED} AND ordering IS NOT NULL AND due > ?1
+                "
             ),
-            extend: format!(
-                "UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = 1 AND due > :now"
+            is_expired: format!(
+                "
+                SELECT ordering
+                FROM {inbox}
+                WHERE id = :id AND token = :token AND +state = {LEASED} AND due <= :now
+                "
             ),
-            finish: format!("DELETE FROM {inbox} WHERE id = :id AND token = :token AND state = 1 RETURNING ordering"),
-            keep: format!(
-                "UPDATE {inbox} SET state = 3, due = :until, reason = NULL
-                WHERE id = :id AND token = :token AND state = 1 RETURNING ordering"
+
+            // Leasing the selected deliveries, on the connection that writes.
+            extend_expired: format!(
+                "
+                UPDATE {inbox} SET due = :until
+                WHERE id = :id AND token = :token AND state = {LEASED} AND due <= :now
+                "
             ),
-            postpone: format!(
-                "UPDATE {inbox} SET state = 0, due = :until, reason = :reason
-                WHERE id = :id AND token = :token AND state = 1"
+            lease: format!(
+                "
+                UPDATE {inbox} SET
+                    state = {LEASED},
+                    due = :until,
+                    attempts = attempts + :counted,
+                    token = token + 1
+                WHERE id = :id AND token = :token AND state < {DEAD} AND due <= :now
+                RETURNING attempts
+                "
             ),
-            bury: format!(
-                "UPDATE {inbox} SET state = 2, reason = :reason
-                WHERE id = :id AND token = :token AND state = 1 RETURNING ordering"
+            dead_letter_expired: format!(
+                "
+                UPDATE {inbox} SET state = {DEAD}, reason = :reason
+                WHERE
+                    id = :id
+                    AND token = :token
+                    AND state = {LEASED}
+                    AND due <= :now
+                    AND attempts >= :max_attempts
+                RETURNING ordering
+                "
             ),
-            give_back: format!(
-                "UPDATE {inbox} SET state = 0, due = :until, attempts = attempts - 1
-                WHERE id = :id AND token = :token AND state = 1"
+            extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = {LEASED}"),
+
+            // Settling. The token and the state are checked before.
+            state: format!("SELECT state, token, ordering FROM {inbox} WHERE id = ?1"),
+            delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
+            keep: format!("UPDATE {inbox} SET state = {DONE}, due = ?2, reason = NULL WHERE id = ?1"),
+            reschedule: format!("UPDATE {inbox} SET state = {READY}, due = ?2, reason = ?3 WHERE id = ?1"),
+            dead_letter: format!("UPDATE {inbox} SET state = {DEAD}, reason = ?2 WHERE id = ?1"),
+            release: format!(
+                "UPDATE {inbox} SET state = {READY}, due = ?2, attempts = max(attempts - 1, 0) WHERE id = ?1"
             ),
+
+            // For operators.
             retry: format!(
-                "UPDATE {inbox} SET state = 0, due = ?2, attempts = 0 WHERE id = ?1 AND state = 2 RETURNING ordering"
+                "
+                UPDATE {inbox} SET state = {READY}, due = ?2, attempts = 0
+                WHERE id = ?1 AND state = {DEAD}
+                RETURNING ordering
+                "
             ),
             delete_delivery: format!("DELETE FROM {delivery} WHERE id = ?1"),
             delete_ordering: format!("DELETE FROM {ordering} WHERE key = ?1 AND id = ?2"),
+            // Both indexes together have the READY and LEASED deliveries.
             unfinished: format!(
-                "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1), min(accepted_at) FROM (
-                SELECT state, accepted_at FROM {inbox} WHERE state < 2 AND ordering IS NULL UNION ALL
-                SELECT state, accepted_at FROM {inbox} WHERE state < 2 AND ordering IS NOT NULL)"
+                "
+                SELECT
+                    count(*) FILTER (WHERE state = {READY}),
+                    count(*) FILTER (WHERE state = {LEASED}),
+                    min(accepted_at)
+                FROM (
+                    SELECT state, accepted_at FROM {inbox} WHERE state < {DEAD} AND ordering IS NULL
+                    UNION ALL
+                    SELECT state, accepted_at FROM {inbox} WHERE state < {DEAD} AND ordering IS NOT NULL
+                )
+                "
             ),
             finished: format!(
-                "SELECT (SELECT count(*) FROM {inbox} WHERE state = 2), (SELECT count(*) FROM {inbox} WHERE state = 3)"
+                "
+                SELECT
+                    (SELECT count(*) FROM {inbox} WHERE state = {DEAD}),
+                    (SELECT count(*) FROM {inbox} WHERE state = {DONE})
+                "
             ),
             backlog: format!(
-                "SELECT count(*) FROM (SELECT 1 FROM {inbox} WHERE state < 2 AND ordering IS NULL UNION ALL
-                SELECT 1 FROM {inbox} WHERE state < 2 AND ordering IS NOT NULL LIMIT ?1)"
+                "
+                SELECT count(*)
+                FROM (
+                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering IS NULL
+                    UNION ALL
+                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering IS NOT NULL
+                    LIMIT ?1
+                )
+                "
             ),
             dead: format!(
-                "SELECT i.id, i.state, i.attempts, i.accepted_at, i.reason, d.head
-                FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id
-                WHERE i.state = 2 AND i.id > ?1 ORDER BY i.id LIMIT ?2"
+                "
+                SELECT i.id, i.state, i.attempts, i.accepted_at, i.reason, d.head
+                FROM {inbox} AS i
+                CROSS JOIN {delivery} AS d ON d.id = i.id
+                WHERE i.state = {DEAD} AND i.id > ?1
+                ORDER BY i.id
+                LIMIT ?2
+                "
             ),
             show: format!(
-                "SELECT i.id, i.state, i.attempts, i.accepted_at, i.reason, d.head, d.body
-                FROM {inbox} AS i CROSS JOIN {delivery} AS d ON d.id = i.id WHERE i.id = ?1"
+                "
+                SELECT i.id, i.state, i.attempts, i.accepted_at, i.reason, d.head, d.body
+                FROM {inbox} AS i
+                CROSS JOIN {delivery} AS d ON d.id = i.id
+                WHERE i.id = ?1
+                "
             ),
             forget_event: format!(
-                "DELETE FROM {inbox} WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND state >= 2 RETURNING id, key"
+                "
+                DELETE FROM {inbox}
+                WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND state >= {DEAD}
+                RETURNING id, key
+                "
             ),
             forget_event_in_ledger: format!(
-                "DELETE FROM {ledger} WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND NOT {is_unfinished}
-                RETURNING key, until > ?2"
+                "
+                DELETE FROM {ledger}
+                WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND NOT {is_unfinished}
+                RETURNING key, coalesce(kept_until, until) > ?2
+                "
             ),
             forget_claimed: format!(
-                "DELETE FROM {ledger} WHERE key > ?1 AND key <= ?2 AND claimed_at >= ?3 AND claimed_at < ?4
-                AND NOT {is_unfinished} RETURNING key, until > ?5"
+                "
+                DELETE FROM {ledger}
+                WHERE
+                    key > ?1 AND key <= ?2
+                    AND claimed_at >= ?3 AND claimed_at < ?4
+                    AND NOT {is_unfinished}
+                RETURNING key, coalesce(kept_until, until) > ?5
+                "
             ),
-            forget_key: format!("DELETE FROM {inbox} WHERE key = ?1 AND state >= 2 RETURNING id, key"),
+            forget_key: format!("DELETE FROM {inbox} WHERE key = ?1 AND state >= {DEAD} RETURNING id, key"),
             slice: format!(
-                "SELECT max(id), count(*) FROM (SELECT id FROM {inbox} WHERE id > ?1 ORDER BY id LIMIT ?2)"
+                "
+                SELECT max(id), count(*)
+                FROM (SELECT id FROM {inbox} WHERE id > ?1 ORDER BY id LIMIT ?2)
+                "
             ),
             forget_accepted: format!(
-                "DELETE FROM {inbox} WHERE id > ?1 AND id <= ?2 AND +state >= 2 AND accepted_at >= ?3 AND accepted_at < ?4
-                RETURNING id, key"
+                "
+                DELETE FROM {inbox}
+                WHERE
+                    id > ?1 AND id <= ?2
+                    AND +state >= {DEAD}
+                    AND accepted_at >= ?3 AND accepted_at < ?4
+                RETURNING id, key
+                "
             ),
             forget_key_in_ledger: format!("DELETE FROM {ledger} WHERE key = ?1"),
             purge: format!(
-                "DELETE FROM {inbox} WHERE id IN
-                (SELECT id FROM {inbox} WHERE state = 3 AND due <= ?1 ORDER BY due LIMIT ?2) RETURNING id, key"
+                "
+                DELETE FROM {inbox}
+                WHERE id IN (
+                    SELECT id FROM {inbox}
+                    WHERE state = {DONE} AND due <= ?1
+                    ORDER BY due
+                    LIMIT ?2
+                )
+                RETURNING id, key
+                "
             ),
         }
     }
@@ -176,42 +316,67 @@ impl Sql {
     }
 }
 
-/// Bodies lie apart from the states, so that a change of state writes a small row. What is ready or leased is in one of the first
-/// two indexes, with all that picking looks at; the others have few rows in them. `AUTOINCREMENT`: an id is never used
-/// again.
+const READY: i16 = DeliveryState::Ready.code();
+const LEASED: i16 = DeliveryState::Leased.code();
+const DEAD: i16 = DeliveryState::Dead.code();
+const DONE: i16 = DeliveryState::Done.code();
+
+/// Bodies lie apart from the states, so that a change of state writes a small row. Every READY or LEASED delivery is in one of the
+/// first two indexes, with all that selecting looks at; the other indexes have few rows. `AUTOINCREMENT`: an id is never used again.
 fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
     format!(
-        "CREATE TABLE IF NOT EXISTS {inbox} (
+        "
+        CREATE TABLE IF NOT EXISTS {inbox} (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             key BLOB NOT NULL UNIQUE,
-            event BLOB, -- NULL: it is the key
-            state INTEGER NOT NULL, -- 0: ready, 1: leased, 2: dead, 3: done
-            due INTEGER NOT NULL, -- milliseconds since 1970, as is accepted_at. Leased: the lease's end. Done: the end
+            event BLOB,                   -- NULL: the key itself
+            state INTEGER NOT NULL,       -- 0: ready, 1: leased, 2: dead, 3: done
+            due INTEGER NOT NULL,         -- ready: next attempt; leased: end of the lease; done: end of its time
             attempts INTEGER NOT NULL,
             token INTEGER NOT NULL,
-            accepted_at INTEGER NOT NULL,
-            ordering BLOB, -- keys of 16 bytes, one after the other. NULL: none
+            accepted_at INTEGER NOT NULL, -- milliseconds since 1970
+            ordering BLOB,                -- keys of 16 bytes, one after the other; NULL: none
             reason TEXT
         );
+
         CREATE TABLE IF NOT EXISTS {delivery} (
             id INTEGER PRIMARY KEY,
             digest BLOB NOT NULL,
             head TEXT NOT NULL,
             body BLOB NOT NULL
         );
-        CREATE TABLE IF NOT EXISTS {ordering} ( -- of what is ready or leased
+
+        -- The queue of each ordering key: deliveries that are ready or leased.
+        CREATE TABLE IF NOT EXISTS {ordering} (
             key BLOB NOT NULL,
             id INTEGER NOT NULL,
             PRIMARY KEY (key, id)
         ) WITHOUT ROWID;
-        CREATE INDEX IF NOT EXISTS {inbox}_loose ON {inbox} (due, id, state, ordering)
-            WHERE state < 2 AND ordering IS NULL;
-        CREATE INDEX IF NOT EXISTS {inbox}_due ON {inbox} (due, id, state, ordering)
-            WHERE state < 2 AND ordering IS NOT NULL;
-        CREATE INDEX IF NOT EXISTS {inbox}_busy ON {inbox} (due) WHERE state = 1 AND ordering IS NOT NULL;
-        CREATE INDEX IF NOT EXISTS {inbox}_dead ON {inbox} (id) WHERE state = 2;
-        CREATE INDEX IF NOT EXISTS {inbox}_done ON {inbox} (due) WHERE state = 3;
-        CREATE INDEX IF NOT EXISTS {inbox}_event ON {inbox} (event) WHERE event IS NOT NULL;"
+
+        CREATE INDEX IF NOT EXISTS {inbox}_unordered
+            ON {inbox} (due, id, state, ordering)
+            WHERE state < {DEAD} AND ordering IS NULL;
+
+        CREATE INDEX IF NOT EXISTS {inbox}_ordered
+            ON {inbox} (due, id, state, ordering)
+            WHERE state < {DEAD} AND ordering IS NOT NULL;
+
+        CREATE INDEX IF NOT EXISTS {inbox}_leased
+            ON {inbox} (due)
+            WHERE state = {LEASED} AND ordering IS NOT NULL;
+
+        CREATE INDEX IF NOT EXISTS {inbox}_dead
+            ON {inbox} (id)
+            WHERE state = {DEAD};
+
+        CREATE INDEX IF NOT EXISTS {inbox}_done
+            ON {inbox} (due)
+            WHERE state = {DONE};
+
+        CREATE INDEX IF NOT EXISTS {inbox}_event
+            ON {inbox} (event)
+            WHERE event IS NOT NULL;
+        "
     )
 }
 
@@ -236,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_counting_goes_through_a_whole_table() {
+    fn only_counting_scans_a_table() {
         let (connection, Schema { inbox: sql, .. }) = schema();
         let statements = [
             &sql.find,
@@ -245,21 +410,26 @@ mod tests {
             &sql.insert_ordering,
             &sql.revive,
             &sql.revive_delivery,
-            &sql.loose,
-            &sql.near,
-            &sql.waiting,
-            &sql.standing,
-            &sql.picked,
-            &sql.first_in_line,
-            &sql.next_line,
-            &sql.take,
-            &sql.bury_run_out,
+            &sql.find_body,
+            &sql.unordered,
+            &sql.ordered,
+            &sql.due,
+            &sql.attempts,
+            &sql.read,
+            &sql.read_head,
+            &sql.head_of_queue,
+            &sql.next_queue,
+            &sql.is_expired,
+            &sql.extend_expired,
+            &sql.lease,
+            &sql.dead_letter_expired,
             &sql.extend,
-            &sql.finish,
+            &sql.state,
+            &sql.delete,
             &sql.keep,
-            &sql.postpone,
-            &sql.bury,
-            &sql.give_back,
+            &sql.reschedule,
+            &sql.dead_letter,
+            &sql.release,
             &sql.retry,
             &sql.delete_delivery,
             &sql.delete_ordering,
@@ -276,7 +446,7 @@ mod tests {
         ];
         for statement in statements {
             for step in plan(&connection, statement) {
-                // Of a subquery's few rows there may be a scan.
+                // A subquery has few rows to scan.
                 assert!(!step.starts_with("SCAN k_") && !step.starts_with("SCAN i"), "{step}: {statement}");
                 assert!(!step.contains("TEMP B-TREE"), "{step}: {statement}");
             }
@@ -284,19 +454,19 @@ mod tests {
     }
 
     #[test]
-    fn the_indexes_are_used() {
+    fn statements_use_the_indexes() {
         let (connection, Schema { inbox: sql, .. }) = schema();
         for (statement, step) in [
-            (&sql.loose, "SEARCH k_inbox USING COVERING INDEX k_inbox_loose (due<?)"),
-            (&sql.near, "SEARCH k_inbox USING COVERING INDEX k_inbox_due (due<?)"),
-            (&sql.waiting, "SEARCH k_inbox USING INTEGER PRIMARY KEY (rowid=?)"),
-            (&sql.busy, "SEARCH k_inbox USING INDEX k_inbox_busy (due>?)"),
-            (&sql.first_in_line, "SEARCH k_inbox_ordering USING PRIMARY KEY (key=?)"),
-            (&sql.next_line, "SEARCH k_inbox_ordering USING PRIMARY KEY (key>?)"),
-            (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_loose"),
-            (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_due"),
-            (&sql.unfinished, "SCAN k_inbox USING INDEX k_inbox_loose"),
-            (&sql.unfinished, "SCAN k_inbox USING INDEX k_inbox_due"),
+            (&sql.unordered, "SEARCH k_inbox USING COVERING INDEX k_inbox_unordered (due<?)"),
+            (&sql.ordered, "SEARCH k_inbox USING COVERING INDEX k_inbox_ordered (due<?)"),
+            (&sql.due, "SEARCH k_inbox USING INTEGER PRIMARY KEY (rowid=?)"),
+            (&sql.leased_keys, "SEARCH k_inbox USING INDEX k_inbox_leased (due>?)"),
+            (&sql.head_of_queue, "SEARCH k_inbox_ordering USING PRIMARY KEY (key=?)"),
+            (&sql.next_queue, "SEARCH k_inbox_ordering USING PRIMARY KEY (key>?)"),
+            (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_unordered"),
+            (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_ordered"),
+            (&sql.unfinished, "SCAN k_inbox USING INDEX k_inbox_unordered"),
+            (&sql.unfinished, "SCAN k_inbox USING INDEX k_inbox_ordered"),
             (&sql.dead, "SEARCH i USING INDEX k_inbox_dead (id>?)"),
             (&sql.purge, "SEARCH k_inbox USING COVERING INDEX k_inbox_done (due<?)"),
         ] {

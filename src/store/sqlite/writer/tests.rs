@@ -4,11 +4,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    dedupe::{BodyDigest, Claim, ClaimOutcome, EventKey, Token},
+    dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Token},
     store::sqlite::{connection::Synchronous, reader::Reader, schema::Schema},
 };
 
-const LEASE: Duration = Duration::from_secs(25);
+const LEASE: ClaimTerms = ClaimTerms { lease: Duration::from_secs(25), grace: Duration::ZERO };
+const NOTHING: ClaimTerms = ClaimTerms { lease: Duration::ZERO, grace: Duration::ZERO };
 
 /// A writer on a file in a folder of its own, which goes with it.
 struct Fixture {
@@ -60,7 +61,7 @@ impl Fixture {
         let writer = self.writer().clone();
         let mut began = Some(began);
         let held = tokio::spawn(async move {
-            let wait = move |_: &Turn<'_>| {
+            let wait = move |_: &Transaction<'_>| {
                 if let Some(began) = began.take() {
                     began.send(()).unwrap();
                 }
@@ -83,12 +84,14 @@ impl Fixture {
     fn claim(&self, n: u8) -> tokio::task::JoinHandle<Result<ClaimOutcome, SqliteError>> {
         let writer = self.writer().clone();
         let claim = claim(n);
-        tokio::spawn(async move { writer.call(Call::Claim, move |turn| turn.ledger().claim(&claim, LEASE)).await })
+        tokio::spawn(async move {
+            writer.call(Call::Claim, move |transaction| transaction.ledger().claim(&claim, &LEASE)).await
+        })
     }
 
     async fn is_there(&self, n: u8) -> bool {
         let claim = Claim { token: Token::from_bytes([0; 16]), ..claim(n) };
-        let renew = move |turn: &Turn<'_>| turn.ledger().claim(&claim, Duration::ZERO);
+        let renew = move |transaction: &Transaction<'_>| transaction.ledger().claim(&claim, &NOTHING);
         self.writer().call(Call::Other, renew).await.unwrap() != ClaimOutcome::Claimed
     }
 }
@@ -108,9 +111,9 @@ fn claim(n: u8) -> Claim {
 }
 
 /// What the thread makes of a call that has SQLite undo the transaction, as it does when the disk is full.
-fn undo(turn: &Turn<'_>) -> rusqlite::Result<()> {
-    turn.execute("ROLLBACK")?;
-    turn.execute("no statement")
+fn undo(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute("ROLLBACK")?;
+    transaction.execute("no statement")
 }
 
 #[tokio::test]
@@ -131,7 +134,7 @@ async fn what_gathers_during_a_commit_is_committed_at_once() {
 #[tokio::test]
 async fn a_call_that_fails_leaves_its_neighbours_alone() {
     let fixture = Fixture::new();
-    for bad in [undo, |turn: &Turn<'_>| turn.execute("no statement")] {
+    for bad in [undo, |transaction: &Transaction<'_>| transaction.execute("no statement")] {
         let (go, held) = fixture.hold().await;
         let first = fixture.claim(1);
         fixture.queued(1).await;
@@ -155,7 +158,7 @@ async fn what_nobody_waits_for_any_more_is_left_out_unless_it_is_to_be_done() {
     for (n, call) in [(1, Call::Claim), (2, Call::Lease), (3, Call::Other)] {
         let (go, held) = fixture.hold().await;
         let writer = fixture.writer().clone();
-        let run = move |turn: &Turn<'_>| turn.ledger().claim(&claim(n), LEASE);
+        let run = move |transaction: &Transaction<'_>| transaction.ledger().claim(&claim(n), &LEASE);
         let waits = tokio::spawn(async move { writer.call(call, run).await });
         fixture.queued(1).await;
         waits.abort();

@@ -1,17 +1,24 @@
-//! The inbox's tables, and every statement on them.
+//! All statements on the inbox's tables.
 //!
-//! What is stored goes by `clock_timestamp()`, as in the ledger. What is looked for goes by `statement_timestamp()`, which an
-//! index can be searched by, and only where nothing is waited for.
+//! Times that are stored come from `clock_timestamp()`, as in the ledger. Times that rows are searched by come from
+//! `statement_timestamp()`, because an index can be searched by it, and only in statements that wait for nothing.
 
-mod accepting;
-mod leasing;
-mod operating;
+mod accept;
+mod admin;
+mod lease;
+mod settle;
 mod tables;
 
 use std::time::Duration;
 
-use self::tables::Tables;
-use super::super::{connection::begin, sql::TableName, store::PATIENCE};
+use self::tables::{Tables, begin_many};
+pub(super) use self::{lease::CONTENT_MISSING, settle::ByLease};
+use super::super::{
+    connection::begin,
+    sql::{after, uuid},
+    store::PATIENCE,
+    table_name::TableName,
+};
 use crate::inbox::DeliveryState;
 
 const READY: i16 = DeliveryState::Ready.code();
@@ -19,73 +26,83 @@ const LEASED: i16 = DeliveryState::Leased.code();
 const DEAD: i16 = DeliveryState::Dead.code();
 const DONE: i16 = DeliveryState::Done.code();
 
-/// Ready or leased, in the words of the index.
+/// READY or LEASED, as the indexes spell it.
 const UNFINISHED: &str = "state < 2";
 
-/// Of the advisory locks that leasing shares with what brings dead deliveries back. Any number does that nobody else uses:
-/// these are the letters "klkl".
+/// The class of the advisory lock that leasing takes shared, and that whatever brings DEAD deliveries back takes alone. It can be any number
+/// that nobody else uses: these are the letters "klkl".
 const LEASING_LOCKS: i32 = 0x6b6c_6b6c;
 
-/// The statements, for the tables beside one ledger.
+/// The statements on the tables beside one ledger.
 ///
-/// Keys and digests are `bytea` as parameters, as in the ledger's statements. Those that say no more change, or give, one row
-/// when they have done what they are for.
+/// Keys and digests are `bytea` as parameters, as in the ledger's statements. Where nothing else is said, a statement changes or returns
+/// one row if it did what it is for.
 #[derive(Debug)]
 pub(in super::super) struct InboxSql {
-    /// No parameters, no rows.
+    /// Creates the tables. No parameters.
     pub(in super::super) create: String,
-    /// Key, event, token, digest, retention in seconds, head, body, ordering keys, the locks on them.
-    pub(in super::super) accept: String,
-    /// Key, event, token, digest, retention in seconds. Only the ledger's row of what is accepted.
+    /// Key, event, token, digest, seconds of the retention, head, body, ordering keys, the locks on them.
+    pub(super) accept: String,
+    /// Key, event, token, digest, seconds of the retention.
     pub(super) remember: String,
-    /// The same, and the digest that the dead one has: deletes that.
+    /// Key, event, token, digest, seconds of the retention, digest of the DEAD delivery or NULL.
     pub(super) take_out: String,
-    /// Key. One row: the state of the delivery and its digest, or nulls; whether the ledger's row is done, its digest and the
-    /// seconds that remain, or nulls.
+    /// Key. Returns one row: state and digest of the delivery, or NULLs; whether the ledger row is done, its digest and the seconds
+    /// until it can be claimed, or NULLs.
     pub(super) read: String,
-    /// Key, token, retention in seconds. For a delivery that waits and whose row in the ledger has gone.
+    /// Key, digest. Returns the body.
+    pub(super) read_body: String,
+    /// Key, token, seconds of the retention.
     pub(super) remember_again: String,
-    /// Key, event, token, digest, retention in seconds, head, body, ordering keys, the
-    /// digest that the dead one has.
+    /// Key, event, token, digest, seconds of the retention, head, body, ordering keys, digest of the DEAD delivery or NULL.
     pub(super) revive: String,
-    /// Begins a transaction that takes no lock before its first statement.
+    /// Begins a transaction that takes no lock.
     pub(super) begin: String,
     /// Begins a transaction that leases.
     pub(super) begin_leasing: String,
-    /// Begins a transaction during which nothing is leased, and which no other of its kind overlaps.
+    /// Begins a transaction that changes many deliveries.
+    pub(super) begin_many: String,
+    /// Begins a transaction during which nothing is leased.
     pub(super) begin_alone: String,
-    /// The same for what may look at the whole table.
+    /// Begins such a transaction that may look at whole tables.
     pub(super) begin_long: String,
-    /// Limit, lease in seconds, the most attempts. Rows: id, token, attempts, head, body, and whether a lease on it ran out;
-    /// token to body are null where it was buried.
+    /// Limit, seconds of the leases, most attempts, ids that are held, their tokens. Returns rows: id, token, attempts, head, body,
+    /// ordering keys, whether the last lease expired, and why it was dead-lettered. Token and body are NULL if it was.
     pub(super) lease: String,
-    /// Id, token, lease in seconds.
+    /// The same parameters and rows, but head, body and ordering keys are NULL.
+    pub(super) lease_unread: String,
+    /// Id. Returns head, body and ordering keys.
+    pub(super) read_content: String,
+    /// The parameters of [`ByLease::many`].
     pub(super) extend: String,
+    /// The parameters of [`ByLease::many`].
+    pub(super) extend_expired: String,
+    pub(super) delete: ByLease,
+    pub(super) keep: ByLease,
+    pub(super) reschedule: ByLease,
+    pub(super) dead_letter: ByLease,
+    pub(super) release: ByLease,
+    /// Id, token, seconds, reason or NULL, by how many the attempts decrease.
+    pub(super) bring_back: String,
     /// Id, token.
     pub(super) finish: String,
-    /// Id, token, seconds to keep it.
-    pub(super) keep: String,
-    /// Id, token, pause in seconds, reason.
-    pub(super) postpone: String,
-    /// Id, token, reason.
-    pub(super) bury: String,
-    /// Id, token.
-    pub(super) give_back: String,
-    /// One row: how many are ready, leased, dead and done, and the seconds since the oldest was accepted.
+    /// Id. Returns its token and state.
+    pub(super) look: String,
+    /// Returns one row: how many deliveries are READY, LEASED, DEAD and DONE, and the seconds since the oldest was accepted.
     pub(super) counts: String,
-    /// Limit. One row: how many are ready or leased.
+    /// Limit. Returns one row: how many deliveries are READY or LEASED.
     pub(super) backlog: String,
-    /// After which id, limit. Rows: id, state, accepted, head, attempts, reason.
+    /// Id to start after, limit. Returns rows: id, state, accepted, head, attempts, reason.
     pub(super) dead: String,
-    /// Id. The same and the body.
+    /// Id. Returns the same and the body.
     pub(super) show: String,
     /// Id.
     pub(super) retry: String,
-    /// Event. One row: how many keys were forgotten.
+    /// Event. Returns one row: how many keys were forgotten.
     pub(super) forget_event: String,
-    /// Start and end. One row: how many keys were forgotten.
+    /// Start and end. Returns one row: how many keys were forgotten.
     pub(super) forget_accepted: String,
-    /// Limit. One row: how many there were.
+    /// Limit. Returns one row: how many deliveries were deleted.
     pub(super) purge_done: String,
 }
 
@@ -99,19 +116,27 @@ impl InboxSql {
             remember: tables.remember(),
             take_out: tables.take_out(),
             read: tables.read(),
+            read_body: tables.read_body(),
             remember_again: tables.remember_again(),
             revive: tables.revive(),
             begin: begin(deadline),
             begin_leasing: tables.begin_leasing(deadline),
-            begin_alone: tables.begin(ALONE, deadline),
-            begin_long: tables.begin(ALONE, deadline.saturating_mul(PATIENCE)),
+            begin_many: begin_many(deadline),
+            begin_alone: tables.begin_locked(ALONE, deadline),
+            begin_long: tables.begin_locked(ALONE, deadline.saturating_mul(PATIENCE)),
             lease: tables.lease(),
+            lease_unread: tables.lease_unread(),
+            read_content: tables.read_content(),
             extend: tables.extend(),
-            finish: tables.finish(),
+            extend_expired: tables.extend_expired(),
+            delete: tables.delete(),
             keep: tables.keep(),
-            postpone: tables.postpone(),
-            bury: tables.bury(),
-            give_back: tables.give_back(),
+            reschedule: tables.reschedule(),
+            dead_letter: tables.dead_letter(),
+            release: tables.release(),
+            bring_back: tables.bring_back(),
+            finish: tables.finish(),
+            look: tables.look(),
             counts: tables.counts(),
             backlog: tables.backlog(),
             dead: tables.dead(),
@@ -123,22 +148,26 @@ impl InboxSql {
         }
     }
 
-    /// All that are prepared, for trying them out when the tables are opened.
-    pub(in super::super) fn each(&self) -> [&str; 21] {
-        [
+    /// The statements to check when the store is opened: all that take parameters.
+    pub(in super::super) fn each(&self) -> Vec<&str> {
+        let by_lease = [&self.delete, &self.keep, &self.reschedule, &self.dead_letter, &self.release];
+        let by_lease = by_lease.into_iter().flat_map(|sql| [&sql.one, &sql.many]);
+        let others = [
             &self.accept,
             &self.remember,
             &self.take_out,
             &self.read,
+            &self.read_body,
             &self.remember_again,
             &self.revive,
             &self.lease,
+            &self.lease_unread,
+            &self.read_content,
             &self.extend,
+            &self.extend_expired,
+            &self.bring_back,
             &self.finish,
-            &self.keep,
-            &self.postpone,
-            &self.bury,
-            &self.give_back,
+            &self.look,
             &self.counts,
             &self.backlog,
             &self.dead,
@@ -147,16 +176,7 @@ impl InboxSql {
             &self.forget_event,
             &self.forget_accepted,
             &self.purge_done,
-        ]
+        ];
+        others.into_iter().chain(by_lease).map(String::as_str).collect()
     }
-}
-
-/// A key, as it lies in a column, from a parameter.
-fn uuid(parameter: u8) -> String {
-    format!("encode(${parameter}::bytea, 'hex')::uuid")
-}
-
-/// The time after so many seconds, from a parameter.
-fn after(parameter: u8) -> String {
-    format!("clock_timestamp() + make_interval(secs => ${parameter}::float8)")
 }

@@ -1,0 +1,119 @@
+//! The throughput of the de-duplication layer over HTTP, against the same axum app that remembers event ids in its handler: rounds of both
+//! in turn, over one server thread.
+//!
+//! `cargo bench --bench dedupe_http`
+#![allow(missing_docs, unreachable_pub)]
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Instant,
+};
+
+use axum::{Extension, Router, http::StatusCode, routing::post};
+use futures_util::future::join_all;
+use http_body_util::Full;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    runtime::Builder,
+};
+use tower::ServiceBuilder;
+use tower_klikit::{
+    EventId, KlikitVerifyLayer, dedupe::KlikitDedupeLayer, store::MemoryStore, testing::SignedDelivery,
+};
+
+const SECRET: &str = "klikit-bench-secret";
+const BODY: usize = 7900;
+const ROUNDS: usize = 11;
+const CONNECTIONS: usize = 32;
+const REQUESTS: usize = 500;
+
+fn main() {
+    let (by_hand, layer) = (serve(by_hand()), serve(with_layer()));
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (mut ratios, mut hand, mut layered) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let slow = runtime.block_on(load(by_hand, round));
+        let fast = runtime.block_on(load(layer, round));
+        hand.push(slow);
+        layered.push(fast);
+        ratios.push(fast / slow);
+    }
+    println!("{BODY} bytes, {CONNECTIONS} connections, one server thread, medians of {ROUNDS} rounds:");
+    println!("  verify layer, and a set of ids in the handler  {:>8.0} requests/s", median(hand));
+    println!("  verify layer, and the de-duplication layer     {:>8.0} requests/s", median(layered));
+    println!("  the layer against the set                      {:>8.2}", median(ratios));
+}
+
+fn by_hand() -> Router {
+    let seen = Arc::new(Mutex::new(HashSet::<EventId>::new()));
+    let handler = async move |Extension(id): Extension<EventId>| {
+        if seen.lock().expect("no panic").insert(id) { StatusCode::OK } else { StatusCode::CONFLICT }
+    };
+    Router::new().route("/webhooks/klikit", post(handler).layer(KlikitVerifyLayer::new(SECRET)))
+}
+
+fn with_layer() -> Router {
+    let layers = ServiceBuilder::new()
+        .layer(KlikitVerifyLayer::new(SECRET))
+        .layer(KlikitDedupeLayer::new(MemoryStore::new().capacity(10_000_000)));
+    Router::new().route("/webhooks/klikit", post(async |Extension(_): Extension<EventId>| StatusCode::OK).layer(layers))
+}
+
+/// Serves on a thread of its own for as long as the process runs.
+fn serve(app: Router) -> SocketAddr {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+            tell.send(listener.local_addr().expect("an address")).expect("somebody waits");
+            axum::serve(listener, app).await.expect("it goes on");
+        });
+    });
+    told.recv().expect("the server starts")
+}
+
+/// Sends one round of fresh deliveries. Requests per second.
+async fn load(server: SocketAddr, round: usize) -> f64 {
+    let body = vec![b'o'; BODY];
+    let connections = (0..CONNECTIONS).map(|connection| {
+        let requests: Vec<_> = (0..REQUESTS).map(|n| request(&body, &format!("{round}-{connection}-{n}"))).collect();
+        async move {
+            let stream = TcpStream::connect(server).await.expect("the server listens");
+            stream.set_nodelay(true).expect("an option");
+            (stream, requests)
+        }
+    });
+    let connections = join_all(connections).await;
+    let started = Instant::now();
+    join_all(connections.into_iter().map(|(stream, requests)| send_all(stream, requests))).await;
+    (CONNECTIONS * REQUESTS) as f64 / started.elapsed().as_secs_f64()
+}
+
+fn request(body: &[u8], id: &str) -> Vec<u8> {
+    let request = SignedDelivery::new(SECRET, body.to_vec()).event_id(id).request::<Full<bytes::Bytes>>();
+    let mut text = format!("POST /webhooks/klikit HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in request.headers() {
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().expect("text")));
+    }
+    text.push_str("\r\n");
+    [text.as_bytes(), body].concat()
+}
+
+async fn send_all(mut stream: TcpStream, requests: Vec<Vec<u8>>) {
+    let mut answer = vec![0; 1024];
+    for request in requests {
+        stream.write_all(&request).await.expect("the server reads");
+        // The answers have no body, so each comes in one piece.
+        let read = stream.read(&mut answer).await.expect("the server answers");
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
+    }
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}

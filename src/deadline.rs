@@ -1,0 +1,93 @@
+//! Deadlines that cost no timer while nothing has to be waited for.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+
+use crate::dedupe::StoreError;
+
+pin_project! {
+    /// The future of [`within`].
+    pub(crate) struct Within<F> {
+        #[pin]
+        future: F,
+        limit: Duration,
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
+/// Waits for `future`, but not longer than `limit`. Returns `None` when the time is over.
+///
+/// The timer is made when the future has to wait for the first time.
+pub(crate) fn within<F: Future>(limit: Duration, future: F) -> Within<F> {
+    Within { future, limit, timer: None }
+}
+
+impl<F: Future> Future for Within<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep(*this.limit)));
+        }
+        if let Some(timer) = this.timer.as_pin_mut() {
+            ready!(timer.poll(cx));
+        }
+        Poll::Ready(None)
+    }
+}
+
+/// Waits for a store's answer, but not longer than `limit`.
+pub(crate) async fn store_call<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    within(limit, call).await.unwrap_or_else(|| Err(StoreError::deadline()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn, ready};
+
+    use futures_util::FutureExt;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn ready_futures_need_no_timer() {
+        // There is no runtime here, so that a timer would panic.
+        assert_eq!(within(Duration::ZERO, ready(1)).now_or_never(), Some(Some(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_no_longer_than_the_limit() {
+        let started = Instant::now();
+        assert_eq!(within(Duration::from_secs(2), pending::<()>()).await, None);
+        assert_eq!(started.elapsed(), Duration::from_secs(2));
+        assert_eq!(within(Duration::from_secs(2), sleep(Duration::from_secs(1))).await, Some(()));
+    }
+
+    #[tokio::test]
+    async fn pending_future_is_polled_once_per_wake() {
+        let mut polls = 0;
+        let yields_twice = poll_fn(|cx| {
+            polls += 1;
+            cx.waker().wake_by_ref();
+            if polls == 3 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let mut waiting = tokio_test::task::spawn(within(Duration::from_secs(60), yields_twice));
+        assert!(waiting.poll().is_pending() && waiting.poll().is_pending() && waiting.poll().is_ready());
+    }
+}

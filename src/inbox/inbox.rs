@@ -1,0 +1,136 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    acceptor::Acceptor,
+    admin::{InboxAdmin, SharedAdmin},
+    backlog::Backlog,
+    config::Config,
+    ordering::OrderBy,
+    store::InboxStore,
+    worker::Worker,
+};
+use crate::dedupe::{ConflictPolicy, DedupePolicy, Identity, KlikitDedupeLayer};
+
+/// A durable inbox: see the [module](super) for the rules.
+///
+/// Clones share the store. Change the settings before making [acceptors](Self::acceptor) and [workers](Self::worker).
+#[derive(Clone)]
+pub struct Inbox {
+    pub(super) config: Arc<Config>,
+    pub(super) admin: SharedAdmin,
+    backlog: Arc<Backlog>,
+}
+
+impl Inbox {
+    /// The default [`retention`](Self::retention): 35 days. klikit's retries span 31 hours, its replays about 30 days.
+    pub const DEFAULT_RETENTION: Duration = KlikitDedupeLayer::DEFAULT_RETENTION;
+
+    /// The default [`accept_deadline`](Self::accept_deadline): 2 seconds.
+    pub const DEFAULT_ACCEPT_DEADLINE: Duration = Duration::from_secs(2);
+
+    /// The default [`max_backlog`](Self::max_backlog): 100,000 deliveries.
+    pub const DEFAULT_MAX_BACKLOG: u64 = 100_000;
+
+    /// Makes an inbox that keeps deliveries in `store`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the system has no random bytes to give.
+    pub fn new(store: impl InboxStore + InboxAdmin) -> Self {
+        let store = Arc::new(store);
+        let config = Config {
+            store: Arc::clone(&store) as _,
+            policy: DedupePolicy::new(),
+            retention: Self::DEFAULT_RETENTION,
+            accept_deadline: Self::DEFAULT_ACCEPT_DEADLINE,
+            max_backlog: Self::DEFAULT_MAX_BACKLOG,
+            order_by: OrderBy::default(),
+            keep_bodies: Duration::ZERO,
+            wake: Arc::default(),
+            running: Arc::default(),
+        };
+        Self { config: Arc::new(config), admin: store, backlog: Arc::default() }
+    }
+
+    /// Sets how long an accepted delivery is remembered, so that its copies are duplicates. Default:
+    /// [35 days](Self::DEFAULT_RETENTION).
+    #[must_use]
+    pub fn retention(self, time: Duration) -> Self {
+        self.with(|config| config.retention = time)
+    }
+
+    /// Sets how long the store may take to accept a delivery. Default: [2 seconds](Self::DEFAULT_ACCEPT_DEADLINE). After that the
+    /// acceptor responds with 503. If the store stored the delivery after all, klikit's next attempt is a duplicate.
+    #[must_use]
+    pub fn accept_deadline(self, time: Duration) -> Self {
+        self.with(|config| config.accept_deadline = time)
+    }
+
+    /// Sets how many deliveries may be pending. Default: [100,000](Self::DEFAULT_MAX_BACKLOG). Beyond that the acceptor responds
+    /// with 503, to copies of known deliveries too, and klikit sends the deliveries again.
+    ///
+    /// The backlog is counted once a second, so somewhat more may be accepted when several processes share the store.
+    #[must_use]
+    pub fn max_backlog(self, deliveries: u64) -> Self {
+        self.with(|config| config.max_backlog = deliveries)
+    }
+
+    /// Sets which deliveries are handled one after the other. Default: [none](OrderBy::nothing). The setting applies to deliveries
+    /// that are accepted from then on.
+    #[must_use]
+    pub fn order_by(self, order_by: OrderBy) -> Self {
+        self.with(|config| config.order_by = order_by)
+    }
+
+    /// Sets how long a handled delivery is kept with its body. Default: not at all, because bodies hold customers' data.
+    #[must_use]
+    pub fn keep_bodies(self, time: Duration) -> Self {
+        self.with(|config| config.keep_bodies = time)
+    }
+
+    /// Sets what identifies a delivery. Default: [`Identity::EventId`].
+    #[must_use]
+    pub fn identity(self, identity: Identity) -> Self {
+        self.with(|config| config.policy.identity = identity)
+    }
+
+    /// Sets what happens to a known id that comes with another body. Default: [`ConflictPolicy::Process`].
+    #[must_use]
+    pub fn on_conflict(self, policy: ConflictPolicy) -> Self {
+        self.with(|config| config.policy.on_conflict = policy)
+    }
+
+    /// Remembers all deliveries under this name, of all tenants. Default: the name of the keyring that verified them.
+    ///
+    /// Use it only for tenants whose event ids cannot collide.
+    #[must_use]
+    pub fn scope(self, name: impl Into<Arc<str>>) -> Self {
+        self.with(|config| config.policy.scope = Some(name.into()))
+    }
+
+    /// Returns the service that stores deliveries and acknowledges them. Mount it where your handler was, behind
+    /// [`KlikitVerifyLayer`](crate::KlikitVerifyLayer).
+    pub fn acceptor(&self) -> Acceptor {
+        Acceptor::new(Arc::clone(&self.config), Arc::clone(&self.backlog))
+    }
+
+    /// Returns a worker that calls `handler` with the stored deliveries: the Tower service that was mounted where the
+    /// [acceptor](Self::acceptor) is now.
+    ///
+    /// It does nothing until it [runs](Worker::run_until). One worker per process is enough: it handles
+    /// [several deliveries](Worker::concurrency) at a time.
+    pub fn worker<S>(&self, handler: S) -> Worker<S> {
+        Worker::new(handler, Arc::clone(&self.config))
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+        set(Arc::make_mut(&mut self.config));
+        self
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("config", &self.config).finish()
+    }
+}

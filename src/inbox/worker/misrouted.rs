@@ -1,0 +1,80 @@
+//! Notices deliveries that the handler has no route for.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{Method, StatusCode, Uri};
+use tokio::time::Instant;
+
+use crate::{inbox::DeliveryId, reason::one_line, telemetry};
+
+/// How often one route is reported.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// How many routes are told apart. klikit does not sign the path, so a sender can make up any number of them.
+const ROUTES: usize = 64;
+
+/// Reports 404 and 405 responses of the handler: mostly the worker was given a router that does not have the acceptor's route.
+#[derive(Default)]
+pub(super) struct Misrouted {
+    reported: Mutex<HashMap<String, Instant>>,
+}
+
+impl Misrouted {
+    /// Logs the route of a request that the handler has no route for, once a minute.
+    pub(super) fn check(&self, status: StatusCode, method: &Method, uri: &Uri, delivery: DeliveryId) {
+        if !matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+            return;
+        }
+        // Not signed, so a sender can choose it.
+        let path = one_line(uri.path());
+        if self.is_due(format!("{method} {path}")) {
+            telemetry::misrouted(status, method, &path, delivery);
+        }
+    }
+
+    fn is_due(&self, route: String) -> bool {
+        let now = Instant::now();
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.retain(|_, at| now.duration_since(*at) < INTERVAL);
+        if reported.contains_key(&route) || reported.len() >= ROUTES {
+            return false;
+        }
+        reported.insert(route, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_each_route_once_a_minute() {
+        let misrouted = Misrouted::default();
+        let is_due = |route: &str| misrouted.is_due(route.to_owned());
+        assert_eq!([is_due("POST /a"), is_due("POST /a"), is_due("PUT /a")], [true, false, true]);
+        advance(INTERVAL).await;
+        assert_eq!([is_due("POST /a"), is_due("POST /a")], [true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_path_is_cut_between_characters() {
+        let misrouted = Misrouted::default();
+        let uri = Uri::try_from(format!("/{}", "é".repeat(1000)).into_bytes()).expect("a URI");
+        misrouted.check(StatusCode::NOT_FOUND, &Method::POST, &uri, DeliveryId::new(1));
+        assert_eq!(misrouted.reported.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn remembers_a_bounded_number_of_routes() {
+        let misrouted = Misrouted::default();
+        let reported = (0..1000).filter(|n| misrouted.is_due(format!("POST /{n}"))).count();
+        assert_eq!(reported, ROUTES);
+    }
+}

@@ -1,0 +1,245 @@
+//! Handlers that block their thread, or are cut off from the store, for longer than a lease.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use tokio::runtime::Builder;
+use tower_klikit::inbox::{InboxAdmin, LeaseRequest, OrderBy};
+
+use super::{log::Log, *};
+
+/// A handler that blocks its thread for a time, awaits something, and so on.
+#[derive(Clone)]
+struct Blocking {
+    blocks: Blocks,
+    started: Arc<Mutex<Vec<String>>>,
+    running: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy)]
+enum Blocks {
+    /// So often, for so many milliseconds.
+    Thread(u32, u64),
+    InPlace(u64),
+    /// Not at all: it waits for so many milliseconds.
+    Never(u64),
+}
+
+impl Blocking {
+    fn new(blocks: Blocks) -> Self {
+        Self { blocks, started: Arc::default(), running: Arc::default(), most: Arc::default() }
+    }
+
+    fn started(&self) -> Vec<String> {
+        let mut started = self.started.lock().unwrap().clone();
+        started.sort();
+        started
+    }
+
+    /// How many ran at a time.
+    fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+}
+
+impl Service<Request<VerifiedBody>> for Blocking {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
+        let event_id = request.extensions().get::<EventId>().expect("an id").to_string();
+        self.started.lock().unwrap().push(event_id);
+        let handler = self.clone();
+        Box::pin(async move {
+            let running = handler.running.fetch_add(1, Ordering::SeqCst) + 1;
+            handler.most.fetch_max(running, Ordering::SeqCst);
+            match handler.blocks {
+                Blocks::Thread(times, millis) => {
+                    for _ in 0..times {
+                        thread::sleep(Duration::from_millis(millis));
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                }
+                Blocks::InPlace(millis) => {
+                    tokio::task::block_in_place(|| thread::sleep(Duration::from_millis(millis)));
+                    sleep(Duration::from_millis(50)).await;
+                }
+                Blocks::Never(millis) => sleep(Duration::from_millis(millis)).await,
+            }
+            handler.running.fetch_sub(1, Ordering::SeqCst);
+            Ok(Response::new(Full::from("handled")))
+        })
+    }
+}
+
+/// Stores so many deliveries, and has these workers handle them. Each has to run once.
+async fn assert_each_runs_once(inbox: Inbox, deliveries: usize, handler: Blocking, workers: usize) {
+    let stack = stack(&inbox);
+    for number in 0..deliveries {
+        assert_received(&stack, &numbered(number)).await;
+    }
+    let workers: Vec<_> = (0..workers)
+        .map(|_| {
+            let worker = inbox.worker(handler.clone()).lease(seconds(1)).max_attempts(3);
+            let (stop, stopped) = oneshot::channel::<()>();
+            (stop, tokio::spawn(worker.run_until(stopped)))
+        })
+        .collect();
+    until_empty(&inbox).await;
+    for (stop, worker) in workers {
+        drop(stop);
+        worker.await.unwrap();
+    }
+    let mut expected: Vec<_> = (0..deliveries).map(|number| format!("evt-{number}")).collect();
+    expected.sort();
+    assert_eq!(handler.started(), expected);
+    assert_eq!(inbox.counts().await.unwrap(), Counts::default());
+}
+
+#[cfg(feature = "sqlite")]
+fn on_sqlite(folder: &tempfile::TempDir) -> Inbox {
+    Inbox::new(tower_klikit::store::SqliteStore::open(folder.path().join("klikit.db")).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocking_handler_runs_once() {
+    for blocks in [Blocks::Thread(1, 3000), Blocks::InPlace(3000)] {
+        assert_each_runs_once(inbox(), 1, Blocking::new(blocks), 1).await;
+        assert_each_runs_once(inbox(), 3, Blocking::new(blocks), 2).await;
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocking_handler_runs_once_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_each_runs_once(on_sqlite(&folder), 3, Blocking::new(Blocks::Thread(1, 3000)), 1).await;
+}
+
+/// Nothing else can run while the handler blocks the only thread.
+#[tokio::test]
+async fn blocked_runtime_runs_once() {
+    assert_each_runs_once(inbox(), 2, Blocking::new(Blocks::Thread(2, 1500)), 1).await;
+    assert_each_runs_once(inbox(), 2, Blocking::new(Blocks::Thread(1, 1500)), 2).await;
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn blocked_runtime_runs_once_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_each_runs_once(on_sqlite(&folder), 2, Blocking::new(Blocks::Thread(2, 1500)), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_handlers_that_block_each_run_once() {
+    assert_each_runs_once(inbox(), 32, Blocking::new(Blocks::Thread(3, 200)), 1).await;
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_handlers_that_block_run_once_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_each_runs_once(on_sqlite(&folder), 32, Blocking::new(Blocks::Thread(3, 200)), 1).await;
+}
+
+#[tokio::test]
+async fn blocked_handlers_of_one_key_run_one_by_one() {
+    let handler = Blocking::new(Blocks::Thread(1, 1500));
+    let inbox = inbox().order_by(OrderBy::order());
+    assert_each_runs_once(inbox, 3, handler.clone(), 2).await;
+    assert_eq!(handler.most(), 1);
+}
+
+/// A node of its own: a process with one thread.
+fn node(store: MemoryStore, handler: Blocking, max_attempts: u32, log: Log) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let _listening = log.listen();
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let inbox = Inbox::new(store.clone());
+            let worker = inbox.worker(handler).lease(seconds(1)).max_attempts(max_attempts);
+            worker
+                .run_until(until_counts(&Inbox::new(store), "it is handled", |counts| *counts == Counts::default()))
+                .await;
+        });
+    })
+}
+
+#[tokio::test]
+async fn late_success_of_a_dead_letter_counts() {
+    let store = MemoryStore::new();
+    let inbox = Inbox::new(store.clone());
+    assert_received(&stack(&inbox), &delivery()).await;
+    let (blocked, idle) = (Blocking::new(Blocks::Thread(1, 3500)), Blocking::new(Blocks::Never(0)));
+    let [log, other_log] = [(); 2].map(|()| Log::default());
+    let first = node(store.clone(), blocked.clone(), 1, log.clone());
+    until("it is begun", async || !blocked.started().is_empty()).await;
+    let other = node(store.clone(), idle.clone(), 1, other_log.clone());
+    until_counts(&inbox, "the other node dead-letters it", |counts| counts.dead == 1).await;
+    assert_eq!(store.dead(None, 1).await.unwrap()[0].reason.as_deref(), Some(LEASE_EXPIRED));
+    until_counts(&inbox, "the handler has succeeded", |counts| *counts == Counts::default()).await;
+    tokio::task::spawn_blocking(move || [first, other].map(|node| node.join().unwrap())).await.unwrap();
+    assert_eq!((blocked.started().len(), idle.started().len()), (1, 0));
+    let text = other_log.text();
+    assert!(text.contains("ERROR") && text.contains("dead-lettered a delivery: the lease expired"), "{text}");
+    assert!(text.contains("event_id=\"evt-1\""), "{text}");
+}
+
+#[tokio::test]
+async fn both_nodes_log_a_delivery_that_moved() {
+    let store = MemoryStore::new();
+    let inbox = Inbox::new(store.clone());
+    assert_received(&stack(&inbox), &delivery()).await;
+    let (blocked, other) = (Blocking::new(Blocks::Thread(1, 2500)), Blocking::new(Blocks::Never(2000)));
+    let [log, other_log] = [(); 2].map(|()| Log::default());
+    let first = node(store.clone(), blocked.clone(), 5, log.clone());
+    until("it is begun", async || !blocked.started().is_empty()).await;
+    let second = node(store.clone(), other.clone(), 5, other_log.clone());
+    tokio::task::spawn_blocking(move || [first, second].map(|node| node.join().unwrap())).await.unwrap();
+    assert_eq!((blocked.started().len(), other.started().len()), (1, 1));
+    let (text, other_text) = (log.text(), other_log.text());
+    assert!(text.contains("lost the lease while the handler was running"), "{text}");
+    assert!(other_text.contains("leased a delivery whose last lease expired"), "{other_text}");
+}
+
+/// The other node takes the delivery and loses it in its turn, and then the first one goes on with it.
+#[tokio::test]
+async fn lease_that_comes_back_is_taken_over() {
+    let store = MemoryStore::new();
+    let inbox = Inbox::new(store.clone());
+    assert_received(&stack(&inbox), &delivery()).await;
+    let blocked = Blocking::new(Blocks::Thread(1, 2500));
+    let log = Log::default();
+    let first = node(store.clone(), blocked.clone(), 3, log.clone());
+    until("it is begun", async || !blocked.started().is_empty()).await;
+    // A node that crashes as soon as it has the delivery.
+    let request = LeaseRequest { limit: 1, duration: Duration::from_millis(10), max_attempts: 3, held: &[] };
+    let mut attempts = 0;
+    until("the other node has it", async || {
+        let batch = store.lease(&request).await.unwrap();
+        attempts += batch.leased.len();
+        attempts == 1
+    })
+    .await;
+    tokio::task::spawn_blocking(move || first.join().unwrap()).await.unwrap();
+    assert_eq!(blocked.started().len(), 1);
+}
+
+#[test]
+fn blocking_handler_is_named_in_the_log() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(assert_each_runs_once(inbox(), 1, Blocking::new(Blocks::Thread(1, 1100)), 1));
+    let text = log.text();
+    assert!(text.contains("the handler blocked its thread for 1.1 s; use spawn_blocking"), "{text}");
+    assert!(text.contains("evt-0"), "{text}");
+}

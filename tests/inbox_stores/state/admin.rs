@@ -1,0 +1,77 @@
+//! What an operator asks for.
+
+use std::time::Duration;
+
+use tower_klikit::{
+    dedupe::{Claim, EventKey},
+    inbox::DeliveryState,
+};
+
+use super::{Delivery, State};
+
+impl State {
+    /// Counts the ready, leased, dead and done deliveries.
+    pub(crate) fn counts(&self) -> [u64; 4] {
+        let mut counts = [0; 4];
+        for delivery in self.deliveries.values() {
+            counts[delivery.state.code() as usize] += 1;
+        }
+        counts
+    }
+
+    /// Returns how long ago the oldest pending delivery was accepted.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        let pending = self.deliveries.values().filter(|delivery| delivery.is_pending());
+        pending.map(|delivery| self.now - delivery.accepted).max()
+    }
+
+    pub(crate) fn dead(&self, after: Option<i64>, limit: u32) -> Vec<i64> {
+        let is_requested = |(id, delivery): &(&i64, &Delivery)| {
+            delivery.is(DeliveryState::Dead) && after.is_none_or(|after| **id > after)
+        };
+        self.deliveries.iter().filter(is_requested).map(|(id, _)| *id).take(limit as usize).collect()
+    }
+
+    pub(crate) fn retry(&mut self, id: i64) -> bool {
+        let now = self.now;
+        let Some(delivery) = self.deliveries.get_mut(&id) else { return false };
+        if !delivery.is(DeliveryState::Dead) {
+            return false;
+        }
+        delivery.make_ready(now);
+        delivery.attempts = 0;
+        true
+    }
+
+    /// Forgets the keys that `chosen` chooses, by their deliveries or their ledger rows, except those of pending deliveries.
+    pub(crate) fn forget(&mut self, chosen: impl Fn(&Claim, Duration) -> bool) -> u64 {
+        let rows = self.ledger.0.values().filter(|row| row.kept_until > self.now);
+        let rows = rows.map(|row| (&row.claim, row.claimed_at));
+        let deliveries = self.deliveries.values().map(|delivery| (delivery.request.claim(), delivery.accepted));
+        let chosen = rows.chain(deliveries).filter(|(claim, time)| chosen(claim, *time));
+        let mut keys: Vec<EventKey> = chosen.map(|(claim, _)| *claim.key()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|key| self.id_of(key).is_none_or(|id| !self.deliveries[&id].is_pending()));
+        for key in &keys {
+            if let Some(id) = self.id_of(key) {
+                self.deliveries.remove(&id);
+            }
+            self.ledger.0.remove(key);
+        }
+        keys.len() as u64
+    }
+
+    /// Whether the delivery is done and its time is over.
+    pub(crate) fn is_over(&self, id: i64) -> bool {
+        let delivery = &self.deliveries[&id];
+        delivery.is(DeliveryState::Done) && delivery.due <= self.now
+    }
+
+    pub(crate) fn purge_done(&mut self, limit: u32) -> u64 {
+        let over = self.deliveries.keys().copied().filter(|id| self.is_over(*id));
+        let over: Vec<i64> = over.take(limit as usize).collect();
+        over.iter().for_each(|id| drop(self.deliveries.remove(id)));
+        over.len() as u64
+    }
+}

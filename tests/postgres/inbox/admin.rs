@@ -1,0 +1,224 @@
+//! The calls of operators.
+
+use std::time::{Duration, SystemTime};
+
+use tower_klikit::{
+    dedupe::{ClaimOutcome, ClaimTerms, Ledger},
+    inbox::{Acceptance, DeliveryState, InboxAdmin, InboxStore},
+};
+
+use super::{
+    TIME, accept, accept_all, bodies, conflicting, dead_letter, delivery, finish, known, lease, lease_one, ordered,
+    pass,
+};
+use crate::{RETENTION, TERMS, client, open, servers::postgres::PostgresServer};
+
+#[tokio::test]
+async fn counts_deliveries_by_state() {
+    let Some(server) = PostgresServer::start("deliveries are counted by state") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    let none = store.counts().await.unwrap();
+    assert_eq!((none.ready, none.leased, none.dead, none.done, none.oldest), (0, 0, 0, 0, None));
+    for n in 0..10 {
+        accept(&store, &delivery(&format!("evt-{n}"), &n.to_string()).await).await;
+    }
+    let leased = lease(&store, 6).await;
+    dead_letter(&store, leased[0].lease(), "500").await;
+    for done in &leased[1..3] {
+        finish(&store, done.lease(), TIME).await;
+    }
+    client
+        .execute(
+            "UPDATE klikit_deliveries_inbox SET accepted = accepted - CASE WHEN state < 2 THEN interval '1 hour' \
+             ELSE interval '2 hours' END",
+            &[],
+        )
+        .await
+        .unwrap();
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (4, 3, 1, 2));
+    let oldest = counts.oldest.unwrap();
+    assert!(oldest >= Duration::from_secs(3600) && oldest < Duration::from_secs(7200), "{oldest:?}");
+    for (limit, backlog) in [(0, 0), (5, 5), (7, 7), (u64::MAX, 7)] {
+        assert_eq!(store.backlog(limit).await.unwrap(), backlog);
+    }
+}
+
+#[tokio::test]
+async fn lists_dead_deliveries_in_pages_and_retries_them() {
+    let Some(server) = PostgresServer::start("the dead are listed page by page") else { return };
+    let store = open(server.url()).await;
+    for n in 0..6 {
+        accept(&store, &ordered(&n.to_string(), &[&n.to_string()]).await).await;
+    }
+    let leased = lease(&store, 5).await;
+    for leased in &leased {
+        dead_letter(&store, leased.lease(), "422 Unprocessable Entity").await;
+    }
+    let first = store.dead(None, 2).await.unwrap();
+    let rest = store.dead(Some(first[1].id), 100).await.unwrap();
+    let all: Vec<_> = first.iter().chain(&rest).collect();
+    assert_eq!((first.len(), rest.len()), (2, 3));
+    for (entry, leased) in all.iter().zip(&leased) {
+        assert_eq!((entry.id, entry.state, entry.attempts), (leased.lease().id(), DeliveryState::Dead, 1));
+        assert_eq!(entry.reason.as_deref(), Some("422 Unprocessable Entity"));
+        assert_eq!(entry.event_id().unwrap().as_bytes(), &leased.body()[..]);
+        assert_eq!(entry.tenant(), Some("default"));
+        assert!(entry.body.is_none());
+        assert!(entry.accepted_at <= SystemTime::now() + Duration::from_secs(300));
+    }
+    let shown = store.show(first[0].id).await.unwrap().unwrap();
+    assert_eq!(shown.body.as_ref(), Some(leased[0].body()));
+    assert!(store.retry(first[0].id).await.unwrap());
+    assert!(!store.retry(first[0].id).await.unwrap(), "it is not dead any more");
+    assert_eq!(store.dead(None, 100).await.unwrap().len(), 4);
+    let again = lease(&store, 8).await;
+    assert_eq!(bodies(&again), ["5", "0"]);
+    assert_eq!(again[1].lease().attempt(), 1);
+    assert!(again[1].lease().token() > leased[0].lease().token());
+}
+
+#[tokio::test]
+async fn forgets_an_event_except_what_is_pending() {
+    let Some(server) = PostgresServer::start("an event is forgotten with its conflicts") else { return };
+    let store = open(server.url()).await;
+    let event = *delivery("evt-1", "").await.claim().event();
+    // Of one event: dead, kept, handled, pending, leased, and known to the layer alone. And one of another event.
+    let dead = delivery("evt-1", "dead").await;
+    let (kept, gone) = (conflicting("evt-1", "kept").await, conflicting("evt-1", "gone").await);
+    let (leased, ready) = (conflicting("evt-1", "leased").await, conflicting("evt-1", "ready").await);
+    let layer = conflicting("evt-1", "layer").await;
+    let another = delivery("evt-2", "another").await;
+    accept_all(&store, &[dead.clone(), kept.clone(), gone.clone(), another.clone(), leased.clone()]).await;
+    let some = lease(&store, 8).await;
+    dead_letter(&store, some[0].lease(), "500").await;
+    finish(&store, some[1].lease(), TIME).await;
+    finish(&store, some[2].lease(), Duration::ZERO).await;
+    dead_letter(&store, some[3].lease(), "500").await;
+    accept_all(&store, std::slice::from_ref(&ready)).await;
+    store.claim(layer.claim(), &TERMS).await.unwrap();
+    // It has expired, and can still be completed.
+    let expire = "UPDATE klikit_deliveries SET until = clock_timestamp() WHERE NOT done";
+    assert_eq!(client(server.url()).await.execute(expire, &[]).await.unwrap(), 1);
+
+    assert_eq!(store.forget_event(&event).await.unwrap(), 4);
+    assert_eq!(store.forget_event(&event).await.unwrap(), 0);
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (1, 1, 1, 0));
+    for (held, body) in [(&leased, "leased"), (&ready, "ready"), (&another, "another")] {
+        let outcome = store.claim(held.claim(), &TERMS).await.unwrap();
+        assert_eq!(outcome, ClaimOutcome::Done { digest: *held.claim().digest() }, "{body}");
+    }
+    for forgotten in [&dead, &kept, &gone, &layer] {
+        assert_eq!(accept(&store, forgotten).await, Acceptance::Accepted);
+    }
+    assert_eq!(accept(&store, &leased).await, known("leased"));
+}
+
+#[tokio::test]
+async fn forgets_what_came_in_a_window() {
+    let Some(server) = PostgresServer::start("what was accepted in a window is forgotten") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    let mut all = Vec::new();
+    for n in 0..6 {
+        all.push(delivery(&format!("evt-{n}"), &n.to_string()).await);
+    }
+    accept_all(&store, &all).await;
+    let leased = lease(&store, 5).await;
+    for dead in &leased[..4] {
+        dead_letter(&store, dead.lease(), "500").await;
+    }
+    // In the window are both the delivery 0 and its ledger row, the delivery 1, the ledger row of 2, and nothing of 3. 4 is leased, 5 is
+    // ready.
+    client
+        .batch_execute(
+            "UPDATE klikit_deliveries_inbox SET accepted = accepted - interval '1 day' \
+             WHERE id NOT IN (SELECT id FROM klikit_deliveries_inbox_delivery WHERE body IN ('2', '3')); \
+             UPDATE klikit_deliveries SET claimed = claimed - interval '1 day' \
+             WHERE digest NOT IN (sha256('1'), sha256('3'))",
+        )
+        .await
+        .unwrap();
+    let now: SystemTime = client.query_one("SELECT now()", &[]).await.unwrap().get(0);
+    let ago = |hours: u64| now - Duration::from_secs(hours * 3600);
+    assert_eq!(store.forget_accepted(ago(100)..ago(30)).await.unwrap(), 0);
+    assert_eq!(store.forget_accepted(ago(30)..ago(12)).await.unwrap(), 3);
+    for (n, delivery) in all.iter().enumerate() {
+        let expected = if n < 3 { Acceptance::Accepted } else { Acceptance::Revived };
+        let outcome = accept(&store, delivery).await;
+        assert_eq!(outcome, if n < 4 { expected } else { known(&n.to_string()) }, "{n}");
+    }
+    let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
+    assert_eq!(store.forget_accepted(far..far).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn purges_kept_deliveries_whose_time_is_over() {
+    let Some(server) = PostgresServer::start("what is kept is purged") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    for n in 0..7 {
+        accept(&store, &delivery(&format!("evt-{n}"), "x").await).await;
+    }
+    let leased = lease(&store, 6).await;
+    for (n, leased) in leased.iter().enumerate() {
+        let keep = if n == 5 { RETENTION } else { TIME };
+        finish(&store, leased.lease(), keep).await;
+    }
+    assert_eq!(store.purge_done(100).await.unwrap(), 0);
+    pass(&client).await;
+    assert_eq!(store.purge_done(0).await.unwrap(), 0);
+    assert_eq!(store.purge_done(2).await.unwrap(), 2);
+    assert_eq!(store.purge_done(100).await.unwrap(), 3);
+    assert_eq!(store.purge_done(100).await.unwrap(), 0);
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.done), (1, 1));
+    assert!(store.show(leased[0].lease().id()).await.unwrap().is_none());
+}
+
+/// An operator forgets an event while klikit replays it: what is accepted meanwhile must not lose its ledger row.
+#[tokio::test(flavor = "multi_thread")]
+async fn forgetting_while_accepting_leaves_no_halves() {
+    let Some(server) = PostgresServer::start("forgetting meets accepting") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    let new = delivery("evt-1", "x").await;
+    let event = *new.claim().event();
+    for round in 0..150 {
+        // Either a new delivery over an expired claim, or a dead one that is revived, or a dead one that is retried.
+        if round % 3 > 0 {
+            accept(&store, &new).await;
+            let dead = lease_one(&store).await;
+            dead_letter(&store, dead.lease(), "500").await;
+        } else {
+            let expired = ClaimTerms { lease: Duration::ZERO, grace: Duration::ZERO };
+            store.claim(new.claim(), &expired).await.unwrap();
+        }
+        let dead = store.dead(None, 1).await.unwrap().first().map(|dead| dead.id);
+        let forget = tokio::spawn({
+            let store = store.clone();
+            async move { store.forget_event(&event).await.unwrap() }
+        });
+        let (other, accepted) = (store.clone(), delivery("evt-1", "x").await);
+        let accept = tokio::spawn(async move {
+            match dead {
+                Some(dead) if round % 3 == 2 => _ = other.retry(dead).await.unwrap(),
+                _ => _ = accept(&other, &accepted).await,
+            }
+        });
+        forget.await.unwrap();
+        accept.await.unwrap();
+        let half = "SELECT count(*) FROM klikit_deliveries_inbox LEFT JOIN klikit_deliveries USING (key) \
+                    WHERE state < 2 AND NOT coalesce(done AND until > now(), false)";
+        assert_eq!(crate::count(&client, half).await, 0, "{round}: a delivery is pending without its ledger row");
+        client
+            .batch_execute(
+                "TRUNCATE klikit_deliveries, klikit_deliveries_inbox, klikit_deliveries_inbox_delivery, \
+                 klikit_deliveries_inbox_ordering",
+            )
+            .await
+            .unwrap();
+    }
+}

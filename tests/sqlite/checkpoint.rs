@@ -1,0 +1,26 @@
+//! The write-ahead log beside the file.
+
+use std::fs;
+
+use tower_klikit::inbox::{Acceptance, InboxStore};
+
+use crate::{
+    deliveries::delivery,
+    support::{Folder, RETENTION, until},
+};
+
+#[tokio::test]
+async fn copies_the_log_into_the_file_while_open() {
+    const BODY: usize = 200 << 10;
+    let folder = Folder::new();
+    let store = folder.open();
+    let body = "o".repeat(BODY);
+    for event in 0..100 {
+        let new = delivery(&format!("evt-{event}"), &body, &[]);
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+    // What came last is not copied yet, and of the first 16 MB some pages lie in the log more than once.
+    let copied = || fs::metadata(folder.file()).unwrap().len() >= 12 << 20;
+    until("the log to be copied", copied);
+    assert_eq!(store.counts().await.unwrap().ready, 100);
+}
