@@ -459,3 +459,16 @@ pub(crate) fn postgres_may_forget(why: &str) {
 pub(crate) fn redis_may_forget(why: &str) {
     warn!(target: STORE, "Redis may forget deliveries: {why}");
 }
+
+/// The system clock was stepped by so many milliseconds, and the SQLite store has made up for that.
+#[cfg(feature = "sqlite")]
+pub(crate) fn system_clock_stepped(milliseconds: i64) {
+    let seconds = (milliseconds.unsigned_abs() + 500) / 1000;
+    if milliseconds < 0 {
+        warn!(target: STORE, "the system clock was set back by {seconds} s: what is stored keeps its time");
+    } else {
+        warn!(target: STORE,
+            "the system clock was set ahead by {seconds} s, or the machine was suspended: what is stored keeps its time"
+        );
+    }
+}

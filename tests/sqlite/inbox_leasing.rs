@@ -235,8 +235,8 @@ fn copy_first(folder: &Folder, all: i64) {
     connection
         .execute_batch(
             "BEGIN;
-            INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, ordering)
-                SELECT n, randomblob(16), 0, accepted_at, 0, 0, accepted_at, ordering FROM n, klikit_inbox ORDER BY n;
+            INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, ordering)
+                SELECT n, randomblob(16), 0, accepted_at, 0, 0, accepted_at, since, ordering FROM n, klikit_inbox ORDER BY n;
             INSERT INTO klikit_inbox_delivery (id, digest, head, body)
                 SELECT n, digest, head, body FROM n, klikit_inbox_delivery ORDER BY n;
             INSERT INTO klikit_inbox_ordering (key, id) SELECT key, n FROM n, klikit_inbox_ordering;

@@ -2,6 +2,7 @@
 #![cfg(feature = "sqlite")]
 
 mod checkpoint;
+mod clock;
 mod deliveries;
 mod faults;
 mod inbox_accepting;
@@ -11,3 +12,5 @@ mod processes;
 mod purging;
 mod restarts;
 mod support;
+#[path = "../support/log.rs"]
+mod syslog;

@@ -219,8 +219,9 @@ pub(super) enum Synchronous {
     Full = 2,
 }
 
+/// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     Write,
     Read,
 }

@@ -43,8 +43,8 @@ impl Sql {
                     digest BLOB NOT NULL,
                     token BLOB NOT NULL,
                     state INTEGER NOT NULL,      -- 0: claimed, 1: done
-                    until INTEGER NOT NULL,      -- end of the lease or the retention, in milliseconds since 1970
-                    claimed_at INTEGER NOT NULL,
+                    until INTEGER NOT NULL,      -- end of the lease or the retention, in milliseconds of the store's time
+                    claimed_at INTEGER NOT NULL, -- milliseconds since 1970, by the system clock
                     kept_until INTEGER           -- claimed: end of the grace; done: NULL
                 ) WITHOUT ROWID;
 
@@ -56,7 +56,7 @@ impl Sql {
             claim: format!(
                 "
                 INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at, kept_until)
-                VALUES (:key, :event, :digest, :token, {CLAIMED}, :until, :now, :kept_until)
+                VALUES (:key, :event, :digest, :token, {CLAIMED}, :until, :system_time, :kept_until)
                 ON CONFLICT (key) DO UPDATE SET
                     event = excluded.event,
                     digest = excluded.digest,
@@ -67,7 +67,7 @@ impl Sql {
                     -- Claiming again with the own token is a renewal.
                     claimed_at = CASE
                         WHEN state = {CLAIMED} AND token = excluded.token AND kept_until > :now THEN claimed_at
-                        ELSE :now
+                        ELSE :system_time
                     END
                 WHERE
                     until <= :now
@@ -77,7 +77,7 @@ impl Sql {
             accept: format!(
                 "
                 INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at)
-                VALUES (:key, :event, :digest, :token, {DONE}, :until, :now)
+                VALUES (:key, :event, :digest, :token, {DONE}, :until, :system_time)
                 ON CONFLICT (key) DO UPDATE SET
                     event = excluded.event,
                     digest = excluded.digest,
@@ -85,7 +85,7 @@ impl Sql {
                     state = {DONE},
                     until = excluded.until,
                     kept_until = NULL,
-                    claimed_at = :now
+                    claimed_at = :system_time
                 WHERE until <= :now OR :replace
                 "
             ),
@@ -187,6 +187,7 @@ impl<'a> Entries<'a> {
             ":until": self.timestamp.after(terms.lease),
             ":kept_until": self.kept_until(terms),
             ":now": self.timestamp.now(),
+            ":system_time": self.timestamp.system(),
         })?;
         if changed > 0 {
             return Ok(ClaimOutcome::Claimed);
@@ -230,6 +231,7 @@ impl<'a> Entries<'a> {
             ":token": claim.token().as_bytes(),
             ":until": self.timestamp.after(retention),
             ":now": self.timestamp.now(),
+            ":system_time": self.timestamp.system(),
             ":replace": existing == Existing::Replace,
         })?;
         Ok(changed > 0)

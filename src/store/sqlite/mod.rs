@@ -43,6 +43,7 @@
 //! ```
 
 mod checkpoint;
+mod clock;
 mod connection;
 mod entries;
 mod error;

@@ -1,26 +1,29 @@
-use std::{fmt, path::Path, sync::Arc, time::SystemTime};
+#[cfg(feature = "testing")]
+use std::time::{Duration, SystemTime};
+use std::{fmt, path::Path, sync::Arc};
 
 use super::{
     SqliteStore,
+    clock::Clock,
     connection::{Database, Synchronous},
     error::SqliteError,
     reader::Reader,
     schema::Schema,
-    writer::{Clock, Writer},
+    writer::Writer,
 };
 
 /// How to open a [`SqliteStore`].
 #[derive(Clone)]
 pub struct SqliteOptions {
     table_prefix: String,
-    clock: Clock,
+    clock: Arc<dyn Fn() -> Clock + Send + Sync>,
     synchronous: Synchronous,
 }
 
 impl SqliteOptions {
     /// The defaults.
     pub fn new() -> Self {
-        Self { table_prefix: "klikit_".into(), clock: Arc::new(SystemTime::now), synchronous: Synchronous::Full }
+        Self { table_prefix: "klikit_".into(), clock: Arc::new(Clock::system), synchronous: Synchronous::Full }
     }
 
     /// What the names of the tables begin with: 1 to 32 letters, digits and underscores of ASCII, not beginning with a digit
@@ -31,11 +34,33 @@ impl SqliteOptions {
         self
     }
 
-    /// Takes the time from elsewhere, so that a test need not wait. The system's clock by default.
+    /// Takes the time from elsewhere, so that a test need not wait: time passes when this clock moves forward. When it moves back, that
+    /// is a step, as of a system clock that is set.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.clock = Arc::new(clock);
+        let clock = Arc::new(clock);
+        self.clock = Arc::new(move || {
+            let clock = Arc::clone(&clock);
+            Clock::passing(move || clock())
+        });
+        self
+    }
+
+    /// Takes the time from a system clock that can be stepped and a monotonic clock that cannot. Where the two part, the system clock
+    /// was stepped.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn clocks(
+        mut self,
+        system: impl Fn() -> SystemTime + Send + Sync + 'static,
+        monotonic: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        let (system, monotonic) = (Arc::new(system), Arc::new(monotonic));
+        self.clock = Arc::new(move || {
+            let (system, monotonic) = (Arc::clone(&system), Arc::clone(&monotonic));
+            Clock::stepped(move || system(), move || monotonic())
+        });
         self
     }
 
@@ -63,8 +88,9 @@ impl SqliteOptions {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         let schema = Schema::new(&self.table_prefix)?;
         let database = Database::open(path.as_ref(), schema, self.synchronous)?;
-        let (reader, reading) = Reader::start(database.for_reading(), Arc::clone(&self.clock))?;
-        let (writer, _) = Writer::start(database, reading, Arc::clone(&self.clock))?;
+        let clock = Arc::new((self.clock)());
+        let (reader, reading) = Reader::start(database.for_reading(), Arc::clone(&clock))?;
+        let (writer, _) = Writer::start(database, reading, clock)?;
         Ok(SqliteStore { writer, reader })
     }
 }

@@ -11,36 +11,37 @@ use rusqlite::TransactionBehavior;
 use tokio::sync::oneshot;
 
 use super::{
-    connection::Database,
+    clock::Clock,
+    connection::{Access, Database},
     error::{SqliteError, SqliteErrorKind},
     transaction::Transaction,
-    writer::Clock,
 };
 
 /// Hands calls to the thread, which ends when the last clone of this is gone.
 #[derive(Clone)]
 pub(super) struct Reader {
     queue: mpsc::Sender<Job>,
+    clock: Arc<Clock>,
 }
 
 type Job = Box<dyn FnOnce(&mut Thread) + Send>;
 
 struct Thread {
     database: Database,
-    clock: Clock,
+    clock: Arc<Clock>,
 }
 
 impl Reader {
     /// The file is opened by the first call: a ledger alone needs no second connection. What is returned beside it ends when the
     /// file is closed.
-    pub(super) fn start(database: Database, clock: Clock) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
+    pub(super) fn start(database: Database, clock: Arc<Clock>) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, jobs) = mpsc::channel::<Job>();
-        let mut thread = Thread { database, clock };
+        let mut thread = Thread { database, clock: Arc::clone(&clock) };
         let handle = thread::Builder::new()
             .name("klikit-sqlite-read".into())
             .spawn(move || jobs.into_iter().for_each(|job| job(&mut thread)))
             .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
-        Ok((Self { queue }, handle))
+        Ok((Self { queue, clock }, handle))
     }
 
     /// Has the thread run this in one transaction. A caller who has gone away before its turn leaves it undone.
@@ -58,7 +59,9 @@ impl Reader {
             }
         };
         self.queue.send(Box::new(job)).map_err(|_| stopped())?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        let answer = answer.await.unwrap_or_else(|_| Err(stopped()));
+        self.clock.report_steps();
+        answer
     }
 }
 
@@ -73,9 +76,8 @@ impl Thread {
     }
 
     fn transact<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
-        let clock = Arc::clone(&self.clock);
         let (connection, schema) = self.database.connection()?;
         let begun = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-        Ok(run(&Transaction::new(&begun, schema, clock()))?)
+        Ok(run(&Transaction::new(&begun, schema, &self.clock, Access::Read)?)?)
     }
 }

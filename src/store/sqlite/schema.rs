@@ -3,13 +3,14 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{
-    entries,
+    clock, entries,
     error::{SqliteError, SqliteErrorKind},
     inbox,
 };
 
 /// All tables whose names begin with the same prefix.
 pub(super) struct Schema {
+    pub(super) clock: clock::Sql,
     pub(super) ledger: entries::Sql,
     pub(super) inbox: inbox::Sql,
     find_versions: String,
@@ -33,6 +34,7 @@ impl Schema {
         }
         let versions = format!("{prefix}versions");
         Ok(Self {
+            clock: clock::Sql::new(prefix),
             ledger: entries::Sql::new(prefix),
             inbox: inbox::Sql::new(prefix),
             find_versions: format!(
@@ -86,8 +88,9 @@ impl Schema {
         Ok(missing)
     }
 
-    fn sets(&self) -> [Set<'_>; 2] {
+    fn sets(&self) -> [Set<'_>; 3] {
         [
+            Set { name: "clock", version: clock::VERSION, create: self.clock.create() },
             Set { name: "ledger", version: entries::VERSION, create: self.ledger.create() },
             Set { name: "inbox", version: inbox::VERSION, create: self.inbox.create() },
         ]

@@ -1,12 +1,12 @@
 //! What a call works on.
 
-use std::time::SystemTime;
-
 use rusqlite::Connection;
 
-use super::{entries::Entries, inbox::Deliveries, schema::Schema, timestamp::Timestamp};
+use super::{
+    clock::Clock, connection::Access, entries::Entries, inbox::Deliveries, schema::Schema, timestamp::Timestamp,
+};
 
-/// A transaction, the tables in it, and the one time that all of it happens at.
+/// A transaction, the tables in it, and its time.
 pub(super) struct Transaction<'a> {
     connection: &'a Connection,
     schema: &'a Schema,
@@ -14,8 +14,21 @@ pub(super) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn new(connection: &'a Connection, schema: &'a Schema, now: SystemTime) -> Self {
-        Self { connection, schema, timestamp: Timestamp::new(now) }
+    /// Begins to work in a transaction that has just begun.
+    pub(super) fn new(
+        connection: &'a Connection,
+        schema: &'a Schema,
+        clock: &Clock,
+        access: Access,
+    ) -> rusqlite::Result<Self> {
+        let found = schema.clock.find(connection)?;
+        let timestamp = clock.now(found);
+        if access == Access::Write
+            && let Some(stored) = clock.to_store(found)
+        {
+            schema.clock.store(connection, stored)?;
+        }
+        Ok(Self { connection, schema, timestamp })
     }
 
     pub(super) fn ledger(&self) -> Entries<'a> {

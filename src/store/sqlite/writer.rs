@@ -2,14 +2,15 @@
 //!
 //! There is no timer: while one batch waits for the disk, the next one gathers in the queue.
 
-use std::{sync::Arc, thread, time::SystemTime};
+use std::{sync::Arc, thread};
 
 use rusqlite::TransactionBehavior;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     checkpoint::{Checkpoints, Limits},
-    connection::Database,
+    clock::Clock,
+    connection::{Access, Database},
     entries::Entries,
     error::{SqliteError, SqliteErrorKind},
     transaction::Transaction,
@@ -28,13 +29,11 @@ const PURGED_BY_A_CLAIM: usize = 32;
 /// The same for the whole batch.
 const PURGED_BY_A_BATCH: usize = 512;
 
-/// What time it is.
-pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
-
 /// Hands calls to the thread, which ends when the last clone of this is gone.
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
+    clock: Arc<Clock>,
 }
 
 /// What is to become of a call whose caller has gone away before its turn.
@@ -53,16 +52,16 @@ impl Writer {
     pub(super) fn start(
         database: Database,
         reading: thread::JoinHandle<()>,
-        clock: Clock,
+        clock: Arc<Clock>,
     ) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, calls) = mpsc::channel(QUEUE);
         let checkpoints = Checkpoints::start(database.for_reading(), Limits::default())?;
-        let thread = Thread { checkpoints, reading, database, clock, purged: Vec::new() };
+        let thread = Thread { checkpoints, reading, database, clock: Arc::clone(&clock), purged: Vec::new() };
         let handle = thread::Builder::new()
             .name("klikit-sqlite".into())
             .spawn(|| thread.run(calls))
             .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
-        Ok((Self { queue }, handle))
+        Ok((Self { queue, clock }, handle))
     }
 
     /// Has the thread run this, and waits until it is committed. It may be run more than once, and counts once.
@@ -75,7 +74,9 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let request = Request { call, run, result: None, reply };
         self.queue.send(Box::new(request)).await.map_err(|_| stopped())?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        let answer = answer.await.unwrap_or_else(|_| Err(stopped()));
+        self.clock.report_steps();
+        answer
     }
 }
 
@@ -129,7 +130,7 @@ struct Thread {
     checkpoints: Checkpoints,
     reading: thread::JoinHandle<()>,
     database: Database,
-    clock: Clock,
+    clock: Arc<Clock>,
     /// Up to which key the table was purged on this round.
     purged: Vec<u8>,
 }
@@ -225,7 +226,7 @@ impl Thread {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| Failed::Any(error.into()))?;
         // Read after the lock was taken: the times of calls are in the order of the calls.
-        let transaction = Transaction::new(&begun, schema, (self.clock)());
+        let transaction = Transaction::new(&begun, schema, &self.clock, Access::Write).map_err(this)?;
         let alone = jobs.len() == 1;
         for job in jobs {
             // A call that failed may have done the half of it. A savepoint for each would undo that alone, and would be paid for

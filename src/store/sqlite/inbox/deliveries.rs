@@ -88,6 +88,7 @@ impl<'a> Deliveries<'a> {
             ":key": claim.key().as_bytes(),
             ":event": claim.is_conflict().then(|| claim.event().as_bytes()),
             ":now": self.timestamp.now(),
+            ":system_time": self.timestamp.system(),
             ":ordering": ordering,
         })?;
         let id = self.connection.last_insert_rowid();

@@ -17,7 +17,8 @@ impl Deliveries<'_> {
         self.connection.prepare_cached(&self.sql.unfinished)?.query_row([], |row| {
             counts.ready = count(row, 0)?;
             counts.leased = count(row, 1)?;
-            let oldest = row.get::<_, Option<i64>>(2)?.map(|oldest| now.saturating_sub(oldest).max(0));
+            // Never zero while something is pending.
+            let oldest = row.get::<_, Option<i64>>(2)?.map(|oldest| now.saturating_sub(oldest).max(1));
             counts.oldest = oldest.map(|age| Duration::from_millis(age.unsigned_abs()));
             Ok(())
         })?;

@@ -79,8 +79,8 @@ impl Sql {
             find_body: format!("SELECT body FROM {delivery} WHERE id = ?1"),
             insert: format!(
                 "
-                INSERT INTO {inbox} (key, event, state, due, attempts, token, accepted_at, ordering)
-                VALUES (:key, :event, {READY}, :now, 0, 0, :now, :ordering)
+                INSERT INTO {inbox} (key, event, state, due, attempts, token, accepted_at, since, ordering)
+                VALUES (:key, :event, {READY}, :now, 0, 0, :system_time, :now, :ordering)
                 "
             ),
             insert_delivery: format!("INSERT INTO {delivery} (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)"),
@@ -210,11 +210,11 @@ impl Sql {
                 SELECT
                     count(*) FILTER (WHERE state = {READY}),
                     count(*) FILTER (WHERE state = {LEASED}),
-                    min(accepted_at)
+                    min(since)
                 FROM (
-                    SELECT state, accepted_at FROM {inbox} WHERE state < {DEAD} AND ordering IS NULL
+                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering IS NULL
                     UNION ALL
-                    SELECT state, accepted_at FROM {inbox} WHERE state < {DEAD} AND ordering IS NOT NULL
+                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering IS NOT NULL
                 )
                 "
             ),
@@ -331,10 +331,12 @@ fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
             key BLOB NOT NULL UNIQUE,
             event BLOB,                   -- NULL: the key itself
             state INTEGER NOT NULL,       -- 0: ready, 1: leased, 2: dead, 3: done
-            due INTEGER NOT NULL,         -- ready: next attempt; leased: end of the lease; done: end of its time
+            due INTEGER NOT NULL,         -- ready: next attempt; leased: end of the lease; done: end of its time.
+                                          -- In milliseconds of the store's time, as is since
             attempts INTEGER NOT NULL,
             token INTEGER NOT NULL,
-            accepted_at INTEGER NOT NULL, -- milliseconds since 1970
+            accepted_at INTEGER NOT NULL, -- milliseconds since 1970, by the system clock
+            since INTEGER NOT NULL,       -- when it was accepted, by the store's time
             ordering BLOB,                -- keys of 16 bytes, one after the other; NULL: none
             reason TEXT
         );

@@ -1,4 +1,9 @@
-use std::{fs, path::PathBuf, sync::mpsc as blocking, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::mpsc as blocking,
+    time::{Duration, SystemTime},
+};
 
 use tempfile::TempDir;
 
@@ -24,12 +29,14 @@ impl Fixture {
     }
 
     /// Beside a thread that reads.
-    fn beside(reading: impl FnOnce(&Database, Clock) -> thread::JoinHandle<()>) -> Self {
+    fn beside(reading: impl FnOnce(&Database, Arc<Clock>) -> thread::JoinHandle<()>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database =
             Database::open(&folder.path().join("ledger.db"), Schema::new("klikit_").unwrap(), Synchronous::Full)
                 .unwrap();
-        let clock: Clock = Arc::new(SystemTime::now);
+        // It stands still, so that no commit has to store the time.
+        let now = SystemTime::now();
+        let clock = Arc::new(Clock::passing(move || now));
         let reading = reading(&database, Arc::clone(&clock));
         let (writer, thread) = Writer::start(database, reading, clock).unwrap();
         Self { writer: Some(writer), thread: Some(thread), folder }
@@ -117,8 +124,9 @@ fn undo(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 #[tokio::test]
-async fn what_gathers_during_a_commit_is_committed_at_once() {
+async fn calls_that_queue_up_share_a_commit() {
     let fixture = Fixture::new();
+    fixture.claim(0).await.unwrap().unwrap();
     let (go, held) = fixture.hold().await;
     let before = fixture.commits();
     let claims: Vec<_> = (1..=64).map(|n| fixture.claim(n)).collect();
@@ -132,7 +140,7 @@ async fn what_gathers_during_a_commit_is_committed_at_once() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_leaves_its_neighbours_alone() {
+async fn failed_call_leaves_its_neighbours_alone() {
     let fixture = Fixture::new();
     for bad in [undo, |transaction: &Transaction<'_>| transaction.execute("no statement")] {
         let (go, held) = fixture.hold().await;
@@ -153,7 +161,7 @@ async fn a_call_that_fails_leaves_its_neighbours_alone() {
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_any_more_is_left_out_unless_it_is_to_be_done() {
+async fn drops_claims_and_leases_of_gone_callers() {
     let fixture = Fixture::new();
     for (n, call) in [(1, Call::Claim), (2, Call::Lease), (3, Call::Other)] {
         let (go, held) = fixture.hold().await;
@@ -170,7 +178,7 @@ async fn what_nobody_waits_for_any_more_is_left_out_unless_it_is_to_be_done() {
 }
 
 #[tokio::test]
-async fn after_a_panic_calls_fail_and_do_not_hang() {
+async fn calls_fail_after_a_panic() {
     let fixture = Fixture::new();
     let (go, held) = fixture.hold().await;
     let writer = fixture.writer().clone();
@@ -186,7 +194,7 @@ async fn after_a_panic_calls_fail_and_do_not_hang() {
 }
 
 #[test]
-fn the_file_is_closed_after_the_thread_that_reads_has_closed_it() {
+fn writer_closes_the_file_last() {
     let (end, ending) = blocking::channel::<PathBuf>();
     let (seen, seeing) = blocking::channel();
     let reads = move || {
@@ -206,7 +214,7 @@ fn the_file_is_closed_after_the_thread_that_reads_has_closed_it() {
 }
 
 #[tokio::test]
-async fn the_thread_ends_with_the_last_clone_and_does_what_was_asked_before() {
+async fn thread_ends_with_the_last_clone() {
     let mut fixture = Fixture::new();
     let (go, held) = fixture.hold().await;
     let claims: Vec<_> = (1..=3).map(|n| fixture.claim(n)).collect();
