@@ -65,8 +65,10 @@ impl File {
     fn age(&self, time: Duration) {
         let time = time.as_millis();
         let age = format!(
-            "BEGIN IMMEDIATE; UPDATE klikit_ledger SET until = until - {time}, claimed_at = claimed_at - {time}; \
-             UPDATE klikit_inbox SET due = due - {time}, accepted_at = accepted_at - {time}; COMMIT"
+            "BEGIN IMMEDIATE; UPDATE klikit_ledger \
+             SET until = until - {time}, kept_until = kept_until - {time}, claimed_at = claimed_at - {time}; \
+             UPDATE klikit_inbox \
+             SET due = due - {time}, accepted_at = accepted_at - {time}, since = since - {time}; COMMIT"
         );
         self.connect().execute_batch(&age).unwrap();
     }

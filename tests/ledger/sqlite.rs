@@ -46,7 +46,8 @@ impl File {
     /// Has all that is stored be older by so much.
     fn age(&self, time: Duration) {
         let milliseconds = i64::try_from(time.as_millis()).unwrap();
-        let age = "UPDATE klikit_ledger SET until = until - ?1, claimed_at = claimed_at - ?1";
+        let age = "UPDATE klikit_ledger \
+                   SET until = until - ?1, kept_until = kept_until - ?1, claimed_at = claimed_at - ?1";
         self.connect().execute(age, [milliseconds]).unwrap();
     }
 

@@ -14,3 +14,4 @@ mod restarts;
 mod support;
 #[path = "../support/log.rs"]
 mod syslog;
+mod unreadable;

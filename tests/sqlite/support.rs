@@ -114,6 +114,12 @@ impl Clock {
         let clock = self.clone();
         SqliteOptions::new().clock(move || clock.now()).open(file).unwrap()
     }
+
+    /// For what is not about the disk, and would wait for it often.
+    pub(crate) fn open_fast(&self, file: &Path) -> SqliteStore {
+        let clock = self.clone();
+        SqliteOptions::new().clock(move || clock.now()).danger_synchronous_normal().open(file).unwrap()
+    }
 }
 
 /// The claim of `token` on event `event`.

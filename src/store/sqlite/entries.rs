@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, named_params, params, types::ValueRef};
 
-use super::timestamp::Timestamp;
+use super::{
+    error::SqliteError,
+    isolation::Isolation,
+    timestamp::Timestamp,
+    values::{Fault, digest, integer},
+};
 use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey};
 
 const CLAIMED: i64 = 0;
@@ -170,12 +175,18 @@ impl Sql {
 pub(super) struct Entries<'a> {
     connection: &'a Connection,
     sql: &'a Sql,
+    isolation: Isolation<'a>,
     timestamp: Timestamp,
 }
 
 impl<'a> Entries<'a> {
-    pub(super) fn new(connection: &'a Connection, sql: &'a Sql, timestamp: Timestamp) -> Self {
-        Self { connection, sql, timestamp }
+    pub(super) fn new(
+        connection: &'a Connection,
+        sql: &'a Sql,
+        isolation: Isolation<'a>,
+        timestamp: Timestamp,
+    ) -> Self {
+        Self { connection, sql, isolation, timestamp }
     }
 
     pub(super) fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> rusqlite::Result<ClaimOutcome> {
@@ -237,16 +248,20 @@ impl<'a> Entries<'a> {
         Ok(changed > 0)
     }
 
+    /// Reads the entry that is there. One that cannot be read is an error, and not a duplicate.
     fn find(&self, claim: &Claim) -> rusqlite::Result<ClaimOutcome> {
+        let unreadable = |fault: Fault| rusqlite::Error::from(fault.within("the ledger row cannot be read"));
         self.connection.prepare_cached(&self.sql.find)?.query_row([claim.key().as_bytes()], |row| {
-            let digest = BodyDigest::from(row.get::<_, [u8; 32]>(1)?);
-            Ok(match row.get(0)? {
-                DONE => ClaimOutcome::Done { digest },
-                _ => {
-                    let remaining = row.get::<_, i64>(2)?.saturating_sub(self.timestamp.now());
-                    ClaimOutcome::InFlight { digest, remaining: Duration::from_millis(remaining.unsigned_abs()) }
+            let digest = digest(row.get_ref(1)?).map_err(unreadable)?;
+            match row.get_ref(0)? {
+                ValueRef::Integer(DONE) => Ok(ClaimOutcome::Done { digest }),
+                ValueRef::Integer(CLAIMED) => {
+                    let until = integer(row.get_ref(2)?, "until").map_err(unreadable)?;
+                    let remaining = until.saturating_sub(self.timestamp.now()).unsigned_abs();
+                    Ok(ClaimOutcome::InFlight { digest, remaining: Duration::from_millis(remaining) })
                 }
-            })
+                other => Err(unreadable(Fault::new(format!("its state is none: {other:?}")))),
+            }
         })
     }
 
@@ -260,7 +275,15 @@ impl<'a> Entries<'a> {
         Ok(changed > 0)
     }
 
-    pub(super) fn renew(&self, claim: &Claim, terms: &ClaimTerms) -> rusqlite::Result<bool> {
+    pub(super) fn renew(
+        &self,
+        claims: &[Claim],
+        terms: &ClaimTerms,
+    ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
+        self.isolation.each(claims, |claim| self.renew_one(claim, terms))
+    }
+
+    fn renew_one(&self, claim: &Claim, terms: &ClaimTerms) -> rusqlite::Result<bool> {
         let changed = self.connection.prepare_cached(&self.sql.renew)?.execute(named_params! {
             ":key": claim.key().as_bytes(),
             ":token": claim.token().as_bytes(),
@@ -318,6 +341,15 @@ enum Existing {
     /// It stays if it is done or its claim has not expired.
     Keep,
     Replace,
+}
+
+/// How much of the keys' space is skipped at first where a page is damaged: a part of 4096.
+pub(super) const SKIPPED: u16 = 1 << 4;
+
+/// Returns a key that is further on by so many parts of 65,536, or `None` at the end: from there on, keys may be readable again.
+pub(super) fn skip_damaged(after: &[u8], parts: u16) -> Option<Vec<u8>> {
+    let first = u16::from_be_bytes(std::array::from_fn(|n| after.get(n).copied().unwrap_or_default()));
+    first.checked_add(parts).map(|next| next.to_be_bytes().to_vec())
 }
 
 /// A run of rows in the order of their keys.

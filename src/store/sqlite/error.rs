@@ -2,13 +2,15 @@ use std::{error::Error, fmt, sync::Arc};
 
 use rusqlite::ErrorCode;
 
-/// What a [`SqliteStore`](super::SqliteStore) could not do.
+use super::values::Fault;
+
+/// An error of a [`SqliteStore`](super::SqliteStore).
 ///
-/// Calls through [`Ledger`](crate::dedupe::Ledger) and [`InboxStore`](crate::inbox::InboxStore) have it as the source of their error. What SQLite or the operating system
-/// said is the [source](Error::source) of this one.
+/// It is the source of the errors that [`Ledger`](crate::dedupe::Ledger) and [`InboxStore`](crate::inbox::InboxStore) return. Its own
+/// [source](Error::source) is what SQLite or the operating system said.
 #[derive(Clone)]
 pub struct SqliteError {
-    /// Shared, since every call of a batch is told.
+    /// Shared, since every call of a batch gets the error.
     inner: Arc<Inner>,
 }
 
@@ -17,27 +19,32 @@ struct Inner {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// Which kind of thing a [`SqliteError`] is about.
+/// What a [`SqliteError`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SqliteErrorKind {
-    /// The prefix for table names is none.
+    /// The prefix for table names is invalid.
     TablePrefix,
     /// SQLite itself is too old: it can corrupt a file that two connections have open.
     Library,
-    /// The file cannot be created, opened or written, or was deleted or replaced while it was open.
+    /// The file, or one of the two beside it, cannot be created, opened or written, or was deleted, replaced or cut short while it was
+    /// open.
     File,
-    /// SQLite did not take a setting without which an answer could be lost.
+    /// SQLite did not take a setting without which deliveries could be lost.
     Settings,
-    /// The file's tables are of a newer version of this crate.
+    /// The tables are of another version of this crate.
     Schema,
     /// Another connection kept the file locked for too long.
     Busy,
-    /// There is no room: the disk, or the file, is full.
+    /// The disk, or the file, is full.
     Full,
+    /// The file is damaged.
+    Damaged,
+    /// A row holds something that this crate did not write.
+    Unreadable,
     /// A statement failed.
     Statement,
-    /// The store's thread is gone: it panicked.
+    /// The store's thread has panicked.
     Stopped,
 }
 
@@ -50,7 +57,7 @@ impl SqliteError {
         Self { inner: Arc::new(Inner { kind, source: Some(source.into()) }) }
     }
 
-    /// What it is about.
+    /// What the error is about.
     pub fn kind(&self) -> SqliteErrorKind {
         self.inner.kind
     }
@@ -58,13 +65,15 @@ impl SqliteError {
 
 impl From<rusqlite::Error> for SqliteError {
     fn from(error: rusqlite::Error) -> Self {
+        if let Some(fault) = Fault::of(&error) {
+            return fault.into();
+        }
         let kind = match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => SqliteErrorKind::Busy,
             Some(ErrorCode::DiskFull) => SqliteErrorKind::Full,
             Some(
                 ErrorCode::CannotOpen
                 | ErrorCode::NotADatabase
-                | ErrorCode::DatabaseCorrupt
                 | ErrorCode::PermissionDenied
                 | ErrorCode::ReadOnly
                 | ErrorCode::SystemIoFailure,
@@ -85,17 +94,19 @@ impl fmt::Display for SqliteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.inner.kind {
             SqliteErrorKind::TablePrefix => {
-                "a table prefix is 1 to 32 letters, digits and underscores of ASCII, and neither begins with a digit nor with \
-                 `sqlite_`"
+                "the table prefix must be 1 to 32 ASCII letters, digits and underscores, and must not begin with a digit or \
+                 with `sqlite_`"
             }
             SqliteErrorKind::Library => "this SQLite is too old: it can corrupt a file that two connections have open",
             SqliteErrorKind::File => "the store's file cannot be used",
-            SqliteErrorKind::Settings => "SQLite did not take a setting without which a delivery could be lost",
-            SqliteErrorKind::Schema => "the store's tables are of a newer version",
+            SqliteErrorKind::Settings => "SQLite did not take a setting without which deliveries could be lost",
+            SqliteErrorKind::Schema => "the store's tables are of another version of this crate",
             SqliteErrorKind::Busy => "another connection keeps the store's file locked",
-            SqliteErrorKind::Full => "there is no room for the store's file to grow",
+            SqliteErrorKind::Full => "the disk is full, or the store's file may not grow",
+            SqliteErrorKind::Damaged => "the store's file is damaged: `PRAGMA integrity_check` shows where",
+            SqliteErrorKind::Unreadable => "a row of the store cannot be read",
             SqliteErrorKind::Statement => "a statement failed",
-            SqliteErrorKind::Stopped => "the store's thread is gone",
+            SqliteErrorKind::Stopped => "the store's thread has panicked",
         })
     }
 }

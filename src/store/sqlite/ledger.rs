@@ -7,45 +7,60 @@ use std::{
 
 use super::{
     SqliteStore,
-    entries::{Entries, Slice},
-    error::SqliteError,
+    entries::{SKIPPED, Slice, skip_damaged},
+    error::{SqliteError, SqliteErrorKind},
     timestamp::whole,
     transaction::Transaction,
     writer::Call,
 };
 use crate::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
 
-/// How many rows are looked at in one transaction, by what looks at all of them.
+/// How many rows a walk through the table looks at in one transaction.
 const SLICE: u32 = 1024;
 
 impl SqliteStore {
-    /// Goes through the table by slices, each in a transaction of its own, so that others are served in between. `each` gets
-    /// what was found in those before it. Stops when `limit` were found.
-    async fn walk<F>(&self, limit: u64, each: F) -> Result<u64, SqliteError>
+    /// Goes through the ledger's table by slices, each in a transaction of its own, so that other calls are served in between. `each`
+    /// gets the number of rows that were found before. Stops when `limit` were found.
+    ///
+    /// A damaged page is left out: the walk goes on behind it, and fails at its end.
+    pub(super) async fn walk<F>(&self, limit: u64, each: F) -> Result<u64, SqliteError>
     where
-        F: Fn(&Entries<'_>, &Slice, u64) -> rusqlite::Result<u64> + Clone + Send + 'static,
+        F: Fn(&Transaction<'_>, &Slice, u64) -> rusqlite::Result<u64> + Clone + Send + 'static,
     {
-        let mut total = 0;
+        let (mut total, mut rows, mut damaged) = (0, SLICE, Ok(()));
         let mut next = Some(Vec::new());
         while let Some(after) = next.take_if(|_| total < limit) {
-            let each = each.clone();
+            let (each, from) = (each.clone(), after.clone());
             let run = move |transaction: &Transaction<'_>| {
-                let ledger = transaction.ledger();
-                let slice = ledger.slice(&after, SLICE)?;
-                Ok((each(&ledger, &slice, total)?, slice.next()))
+                let slice = transaction.ledger().slice(&from, rows)?;
+                Ok((each(transaction, &slice, total)?, slice.next()))
             };
-            let (found, rest) = self.writer.call(Call::Other, run).await?;
-            total += found;
-            next = rest;
+            match self.writer.call(Call::Other, run).await {
+                Ok((found, rest)) => {
+                    total += found;
+                    rows = SLICE.min(2 * rows);
+                    next = rest;
+                }
+                Err(error) if error.kind() != SqliteErrorKind::Damaged => return Err(error),
+                // As far as the damaged page, row by row in the end.
+                Err(_) if rows > 1 => {
+                    rows = (rows / 4).max(1);
+                    next = Some(after);
+                }
+                Err(error) => {
+                    damaged = Err(error);
+                    next = skip_damaged(&after, SKIPPED);
+                }
+            }
         }
-        Ok(total)
+        damaged.map(|()| total)
     }
 }
 
-/// A caller that goes away while its claim waits in the queue leaves it undone; everything else is done all the same.
+/// If the caller of `claim` goes away while the call is queued, the call is not made; every other call is made all the same.
 ///
-/// `forget_claimed` and `purge` look at the whole table, 1024 rows at a time, and others are served in between. If they fail,
-/// what was gone through stays done.
+/// `forget_claimed` and `purge` look at the whole table, 1024 rows at a time, and other calls are served in between. If they fail, what
+/// they have deleted stays deleted.
 impl Ledger for SqliteStore {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         let (claim, terms) = (claim.clone(), *terms);
@@ -67,11 +82,8 @@ impl Ledger for SqliteStore {
 
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
         let (claims, terms) = (claims.to_vec(), *terms);
-        let run = move |transaction: &Transaction<'_>| {
-            let ledger = transaction.ledger();
-            claims.iter().map(|claim| ledger.renew(claim, &terms)).collect()
-        };
-        self.writer.call(Call::Other, run).await.map_err(StoreError::new)
+        let run = move |transaction: &Transaction<'_>| transaction.ledger().renew(&claims, &terms);
+        self.writer.call(Call::Other, run).await.and_then(|renewed| renewed).map_err(StoreError::new)
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -85,14 +97,16 @@ impl Ledger for SqliteStore {
             return Ok(0);
         }
         let Range { start: from, end: before } = whole(&window);
-        let each = move |entries: &Entries<'_>, slice: &Slice, _| entries.forget_claimed(slice, from, before);
+        let each = move |transaction: &Transaction<'_>, slice: &Slice, _| {
+            transaction.ledger().forget_claimed(slice, from, before)
+        };
         self.walk(u64::MAX, each).await.map_err(StoreError::new)
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
-        let each = move |entries: &Entries<'_>, slice: &Slice, gone: u64| {
+        let each = move |transaction: &Transaction<'_>, slice: &Slice, gone: u64| {
             let rest = u64::from(limit).saturating_sub(gone);
-            entries.purge(slice, u32::try_from(rest).unwrap_or(limit))
+            transaction.ledger().purge(slice, u32::try_from(rest).unwrap_or(limit))
         };
         self.walk(limit.into(), each).await.map_err(StoreError::new)
     }

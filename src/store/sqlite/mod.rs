@@ -48,12 +48,14 @@ mod connection;
 mod entries;
 mod error;
 mod inbox;
+mod isolation;
 mod ledger;
 mod options;
 mod reader;
 mod schema;
 mod timestamp;
 mod transaction;
+mod values;
 mod writer;
 
 use std::{fmt, path::Path};

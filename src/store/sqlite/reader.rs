@@ -14,6 +14,7 @@ use super::{
     clock::Clock,
     connection::{Access, Database},
     error::{SqliteError, SqliteErrorKind},
+    isolation::Isolation,
     transaction::Transaction,
 };
 
@@ -78,6 +79,6 @@ impl Thread {
     fn transact<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
         let (connection, schema) = self.database.connection()?;
         let begun = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-        Ok(run(&Transaction::new(&begun, schema, &self.clock, Access::Read)?)?)
+        Ok(run(&Transaction::new(&begun, schema, &self.clock, Access::Read, Isolation::Reading)?)?)
     }
 }

@@ -3,13 +3,15 @@
 use rusqlite::Connection;
 
 use super::{
-    clock::Clock, connection::Access, entries::Entries, inbox::Deliveries, schema::Schema, timestamp::Timestamp,
+    clock::Clock, connection::Access, entries::Entries, inbox::Deliveries, isolation::Isolation, schema::Schema,
+    timestamp::Timestamp,
 };
 
 /// A transaction, the tables in it, and its time.
 pub(super) struct Transaction<'a> {
     connection: &'a Connection,
     schema: &'a Schema,
+    isolation: Isolation<'a>,
     timestamp: Timestamp,
 }
 
@@ -20,6 +22,7 @@ impl<'a> Transaction<'a> {
         schema: &'a Schema,
         clock: &Clock,
         access: Access,
+        isolation: Isolation<'a>,
     ) -> rusqlite::Result<Self> {
         let found = schema.clock.find(connection)?;
         let timestamp = clock.now(found);
@@ -28,15 +31,20 @@ impl<'a> Transaction<'a> {
         {
             schema.clock.store(connection, stored)?;
         }
-        Ok(Self { connection, schema, timestamp })
+        Ok(Self { connection, schema, isolation, timestamp })
     }
 
     pub(super) fn ledger(&self) -> Entries<'a> {
-        Entries::new(self.connection, &self.schema.ledger, self.timestamp)
+        Entries::new(self.connection, &self.schema.ledger, self.isolation, self.timestamp)
     }
 
     pub(super) fn inbox(&self) -> Deliveries<'a> {
-        Deliveries::new(self.connection, &self.schema.inbox, self.ledger(), self.timestamp)
+        Deliveries::new(self.connection, &self.schema.inbox, self.isolation, self.ledger(), self.timestamp)
+    }
+
+    /// Returns how many rows were changed on the connection.
+    pub(super) fn changes(&self) -> u64 {
+        self.connection.total_changes()
     }
 
     #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! There is no timer: while one batch waits for the disk, the next one gathers in the queue.
 
-use std::{sync::Arc, thread};
+use std::{cell::RefCell, sync::Arc, thread};
 
 use rusqlite::TransactionBehavior;
 use tokio::sync::{mpsc, oneshot};
@@ -11,8 +11,9 @@ use super::{
     checkpoint::{Checkpoints, Limits},
     clock::Clock,
     connection::{Access, Database},
-    entries::Entries,
+    entries::{Entries, SKIPPED, skip_damaged},
     error::{SqliteError, SqliteErrorKind},
+    isolation::{Failures, Isolation},
     transaction::Transaction,
 };
 
@@ -56,7 +57,7 @@ impl Writer {
     ) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, calls) = mpsc::channel(QUEUE);
         let checkpoints = Checkpoints::start(database.for_reading(), Limits::default())?;
-        let thread = Thread { checkpoints, reading, database, clock: Arc::clone(&clock), purged: Vec::new() };
+        let thread = Thread { checkpoints, reading, database, clock: Arc::clone(&clock), purge: Purge::new() };
         let handle = thread::Builder::new()
             .name("klikit-sqlite".into())
             .spawn(|| thread.run(calls))
@@ -131,8 +132,7 @@ struct Thread {
     reading: thread::JoinHandle<()>,
     database: Database,
     clock: Arc<Clock>,
-    /// Up to which key the table was purged on this round.
-    purged: Vec<u8>,
+    purge: Purge,
 }
 
 /// Why a transaction was not committed.
@@ -170,11 +170,12 @@ impl Thread {
             return;
         }
         let claims = batch.iter().filter(|job| job.is_claim()).count();
-        let outcome = match self.attempt(batch, PURGED_BY_A_BATCH.min(claims * PURGED_BY_A_CLAIM)) {
+        let outcome = match self.attempt(batch, PURGED_BY_A_BATCH.min(claims * PURGED_BY_A_CLAIM), Isolation::None) {
             Ok(()) => Ok(()),
-            Err(Failed::Any(error) | Failed::Call(error)) => Err(error),
-            // It is undone for all. Whichever call it was that did not go, the others do without it.
-            Err(Failed::This(_)) => return self.serve_one_by_one(batch),
+            Err(Failed::Any(error)) => Err(error),
+            Err(Failed::Call(error)) if error.kind() != SqliteErrorKind::Damaged => Err(error),
+            // It is undone for all. Whichever call failed, the others succeed without it.
+            Err(Failed::Call(_) | Failed::This(_)) => return self.serve_one_by_one(batch),
         };
         for job in batch.drain(..) {
             job.answer(outcome.clone());
@@ -184,11 +185,11 @@ impl Thread {
     fn serve_one_by_one(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         let mut any = Ok(());
         for mut job in batch.drain(..) {
-            let outcome = match any.clone().map(|()| self.attempt(std::slice::from_mut(&mut job), 0)) {
+            let outcome = match any.clone().map(|()| self.attempt_without_damage(&mut job)) {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(Failed::This(error) | Failed::Call(error))) => Err(error),
                 Ok(Err(Failed::Any(error))) => {
-                    // Not each of them is to wait for a lock in its turn.
+                    // So that not each of them waits for a lock in its turn.
                     any = Err(error.clone());
                     Err(error)
                 }
@@ -196,6 +197,19 @@ impl Thread {
             };
             job.answer(outcome);
         }
+    }
+
+    /// Runs a job until it has left out all that is damaged.
+    fn attempt_without_damage(&mut self, job: &mut Box<dyn Job>) -> Result<(), Failed> {
+        let failures = RefCell::default();
+        let mut outcome = Ok(());
+        while Failures::begin(&mut failures.borrow_mut()) {
+            outcome = self.attempt(std::slice::from_mut(job), 0, Isolation::Repeating(&failures));
+            if !matches!(&outcome, Err(Failed::Call(error)) if error.kind() == SqliteErrorKind::Damaged) {
+                break;
+            }
+        }
+        outcome
     }
 
     /// Between two batches, when the callers of the one have their answers.
@@ -208,8 +222,8 @@ impl Thread {
     }
 
     /// Runs these in one transaction, and purges among so many rows.
-    fn attempt(&mut self, jobs: &mut [Box<dyn Job>], purge: usize) -> Result<(), Failed> {
-        let outcome = self.transact(jobs, purge);
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>], purge: usize, isolation: Isolation<'_>) -> Result<(), Failed> {
+        let outcome = self.transact(jobs, purge, isolation);
         if let Err(Failed::Any(error) | Failed::This(error) | Failed::Call(error)) = &outcome
             && error.kind() != SqliteErrorKind::Busy
         {
@@ -219,29 +233,72 @@ impl Thread {
         outcome
     }
 
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>], purge: usize) -> Result<(), Failed> {
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>], purge: usize, isolation: Isolation<'_>) -> Result<(), Failed> {
         let (connection, schema) = self.database.connection().map_err(Failed::Any)?;
         let this = |error: rusqlite::Error| Failed::This(error.into());
         let begun = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| Failed::Any(error.into()))?;
         // Read after the lock was taken: the times of calls are in the order of the calls.
-        let transaction = Transaction::new(&begun, schema, &self.clock, Access::Write).map_err(this)?;
+        let transaction = Transaction::new(&begun, schema, &self.clock, Access::Write, isolation).map_err(this)?;
         let alone = jobs.len() == 1;
         for job in jobs {
-            // A call that failed may have done the half of it. A savepoint for each would undo that alone, and would be paid for
-            // by all those that do not fail.
-            job.run(&transaction).map_err(if alone { Failed::Call } else { Failed::This })?;
+            let before = transaction.changes();
+            if let Err(error) = job.run(&transaction) {
+                // A row that cannot be read is found before anything is written, and then there is nothing to undo.
+                if error.kind() == SqliteErrorKind::Unreadable && transaction.changes() == before {
+                    continue;
+                }
+                // A call that failed may have done a part of it. A savepoint for each would undo that alone, at the expense of all
+                // those that do not fail.
+                return Err(if alone { Failed::Call(error) } else { Failed::This(error) });
+            }
         }
         if purge > 0 {
-            self.purged = purge_slice(&transaction.ledger(), &self.purged, purge).map_err(this)?;
+            self.purge.next(&transaction.ledger(), purge).map_err(this)?;
         }
         begun.commit().map_err(this)?;
         self.database.check_still_there().map_err(Failed::Any)
     }
 }
 
-/// Purges among the next `rows` rows. After which key to go on.
+/// How far the ledger was purged on this round.
+struct Purge {
+    after: Vec<u8>,
+    /// How many rows to look at at most: fewer near a damaged page.
+    most: usize,
+    /// How much to skip at a damaged page.
+    skipped: u16,
+}
+
+impl Purge {
+    fn new() -> Self {
+        Self { after: Vec::new(), most: PURGED_BY_A_BATCH, skipped: SKIPPED }
+    }
+
+    /// Purges among the next `rows` rows.
+    ///
+    /// A damaged page is approached row by row and then skipped, further each time, so that what is behind it is purged too.
+    fn next(&mut self, ledger: &Entries<'_>, rows: usize) -> rusqlite::Result<()> {
+        let rows = self.most.min(rows);
+        match purge_slice(ledger, &self.after, rows) {
+            Ok(next) => {
+                *self = Self { after: next, most: PURGED_BY_A_BATCH.min(2 * self.most), skipped: SKIPPED };
+                Ok(())
+            }
+            Err(error) => {
+                self.most = (rows / 4).max(1);
+                if rows == 1 {
+                    self.after = skip_damaged(&self.after, self.skipped).unwrap_or_default();
+                    self.skipped = self.skipped.saturating_mul(2);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Purges among the next `rows` rows. Returns after which key to go on.
 fn purge_slice(ledger: &Entries<'_>, after: &[u8], rows: usize) -> rusqlite::Result<Vec<u8>> {
     let rows = u32::try_from(rows).unwrap_or(u32::MAX);
     let slice = ledger.slice(after, rows)?;

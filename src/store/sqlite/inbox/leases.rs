@@ -9,11 +9,16 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, named_params, types::ToSql};
 
 use super::{
-    deliveries::{Deliveries, ordering_keys},
+    deliveries::Deliveries,
     ordering_queue::OrderingQueues,
+    rows::{UnreadableRow, ordering_keys, ordering_of},
     select::{Candidate, Expired, Selection},
 };
-use crate::inbox::{DeadLettered, DeliveryId, LEASE_EXPIRED, Lease, LeaseBatch, Leased};
+use crate::{
+    dedupe::StoreError,
+    inbox::{DeadLettered, DeliveryId, LEASE_EXPIRED, Lease, LeaseBatch, Leased, Unreadable},
+    store::sqlite::error::SqliteError,
+};
 
 /// What became of a selection.
 #[derive(Default)]
@@ -21,6 +26,8 @@ pub(super) struct Taken {
     pub(super) batch: LeaseBatch,
     /// Whether another process was faster with one of the deliveries.
     pub(super) missed: bool,
+    /// Whether a blocked delivery may be free now.
+    pub(super) unblocked: bool,
 }
 
 impl Deliveries<'_> {
@@ -33,9 +40,16 @@ impl Deliveries<'_> {
     ) -> rusqlite::Result<Taken> {
         self.extend_expired(&selection.held, duration)?;
         let mut taken = Taken::default();
+        for repair in &selection.repairs {
+            taken.unblocked |= self.repair(repair)?;
+        }
         for expired in &selection.expired {
             taken.batch.dead_lettered.extend(self.dead_letter_expired(expired, max_attempts)?);
         }
+        for unreadable in &selection.unreadable {
+            self.dead_letter_unreadable(unreadable, &mut taken.batch)?;
+        }
+        taken.unblocked |= !taken.batch.dead_lettered.is_empty();
         let mut queues = OrderingQueues::new(&[]);
         let mut lease = self.connection.prepare_cached(&self.sql.lease)?;
         for candidate in &selection.candidates {
@@ -50,15 +64,52 @@ impl Deliveries<'_> {
                         ":until": self.timestamp.after(duration),
                         ":counted": counted,
                     };
-                    lease.query_row(values, |row| row.get(0)).optional()?
+                    // Somebody may have changed it to whatever, and that must not fail the others.
+                    let attempts = |row: &Row<'_>| Ok(row.get_ref(0)?.as_i64().unwrap_or(i64::MAX));
+                    lease.query_row(values, attempts).optional()?
                 }
             };
             match attempt {
-                Some(attempt) => taken.batch.leased.push(candidate.leased(attempt)),
+                Some(attempt) => {
+                    taken.batch.leased.push(candidate.leased(u32::try_from(attempt).unwrap_or(u32::MAX)));
+                }
                 None => taken.missed = true,
             }
         }
         Ok(taken)
+    }
+
+    /// Dead-letters a delivery if it cannot be read on this connection either. If it cannot be dead-lettered, reports that.
+    fn dead_letter_unreadable(&self, unreadable: &UnreadableRow, batch: &mut LeaseBatch) -> rusqlite::Result<()> {
+        if !unreadable.has_state {
+            batch.unreadable.push(report(unreadable));
+            return Ok(());
+        }
+        let Err(unreadable) = self.read(unreadable.id)? else { return Ok(()) };
+        let reason = unreadable.reason();
+        let dead_lettered = self.isolation.isolate(|| {
+            let mut dead_letter = self.connection.prepare_cached(&self.sql.dead_letter_unreadable)?;
+            let values = named_params! { ":id": unreadable.id, ":now": self.timestamp.now(), ":reason": reason };
+            Ok(dead_letter.execute(values)? > 0)
+        });
+        match dead_lettered? {
+            Ok(true) => {
+                self.dequeue_readable(unreadable.id)?;
+                let UnreadableRow { id, attempts, head, .. } = unreadable;
+                batch.dead_lettered.push(DeadLettered { id: DeliveryId::new(id), attempts, head, reason });
+            }
+            Ok(false) => {}
+            Err(_) => batch.unreadable.push(report(&unreadable)),
+        }
+        Ok(())
+    }
+
+    /// Takes a delivery out of its queues, as far as they can be read. The rest is repaired when it is found to block another.
+    fn dequeue_readable(&self, id: i64) -> rusqlite::Result<()> {
+        let mut state = self.connection.prepare_cached(&self.sql.state)?;
+        let ordering =
+            state.query_row([id], |row| Ok(ordering_of(row.get_ref(2)?).unwrap_or_default().map(<[u8]>::to_vec)));
+        self.dequeue(id, ordering.optional()?.flatten().as_deref())
     }
 
     /// Extends the leases that the process holds and that have expired, unless another process was faster.
@@ -82,7 +133,7 @@ impl Deliveries<'_> {
             ":max_attempts": max_attempts,
             ":reason": LEASE_EXPIRED,
         };
-        let dead_lettered = self.leave_queues(&self.sql.dead_letter_expired, expired.id, values)?;
+        let dead_lettered = self.end(&self.sql.dead_letter_expired, expired.id, values)?;
         Ok(dead_lettered.then(|| DeadLettered {
             id: DeliveryId::new(expired.id),
             attempts: expired.attempts,
@@ -93,8 +144,8 @@ impl Deliveries<'_> {
 
     /// Runs a statement that ends a delivery and returns its ordering keys, and takes the delivery out of its queues. Returns whether
     /// the statement changed anything.
-    fn leave_queues(&self, sql: &str, id: i64, values: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
-        let ordering = |row: &Row<'_>| row.get::<_, Option<Vec<u8>>>(0);
+    fn end(&self, sql: &str, id: i64, values: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
+        let ordering = |row: &Row<'_>| Ok(ordering_of(row.get_ref(0)?).unwrap_or_default().map(<[u8]>::to_vec));
         let ended = self.connection.prepare_cached(sql)?.query_row(values, ordering).optional()?;
         let Some(ordering) = ended else { return Ok(false) };
         self.dequeue(id, ordering.as_deref())?;
@@ -121,4 +172,10 @@ impl Candidate {
         let leased = leased.with_ordering_keys(keys.into_iter().flatten().collect());
         if self.after_expired_lease { leased.after_expired_lease() } else { leased }
     }
+}
+
+/// Reports a delivery that can be neither read nor dead-lettered.
+pub(super) fn report(unreadable: &UnreadableRow) -> Unreadable {
+    let error = SqliteError::from(unreadable.fault.clone());
+    Unreadable { id: DeliveryId::new(unreadable.id), error: StoreError::new(error) }
 }

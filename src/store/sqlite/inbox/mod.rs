@@ -5,11 +5,13 @@ mod forget;
 mod leases;
 mod ordering_queue;
 mod queries;
+mod rows;
 mod select;
 mod settle;
 mod sql;
 
 use std::{
+    collections::HashSet,
     ops::Range,
     time::{Duration, SystemTime},
 };
@@ -18,8 +20,14 @@ pub(super) use self::{
     deliveries::Deliveries,
     sql::{Sql, VERSION},
 };
-use self::{leases::Taken, select::Terms};
-use super::{SqliteStore, error::SqliteError, timestamp::whole, transaction::Transaction, writer::Call};
+use self::{
+    forget::{Cursor, Part},
+    leases::{Taken, report},
+    select::Terms,
+};
+use super::{
+    SqliteStore, entries::Slice, error::SqliteError, timestamp::whole, transaction::Transaction, writer::Call,
+};
 use crate::{
     dedupe::{EventKey, StoreError},
     inbox::{
@@ -28,10 +36,7 @@ use crate::{
     },
 };
 
-/// How many entries of the ledger are looked at in one transaction, by what looks at all of them.
-const LEDGER_SLICE: u32 = 1024;
-
-/// How many deliveries are. They take longer to delete: they have bodies.
+/// How many finished deliveries are looked at in one transaction. They take long to delete: they have bodies.
 const SLICE: u32 = 128;
 
 /// How often to select again after another process was faster.
@@ -58,34 +63,44 @@ impl SqliteStore {
     async fn select_and_lease(&self, terms: Terms, duration: Duration) -> Result<Taken, StoreError> {
         let max_attempts = terms.max_attempts;
         let selection = self.read(move |inbox| inbox.select(&terms)).await?;
-        if selection.is_empty() {
-            return Ok(Taken::default());
+        if selection.has_changes() {
+            return self.write(Call::Lease, move |inbox| inbox.lease(&selection, duration, max_attempts)).await;
         }
-        self.write(Call::Lease, move |inbox| inbox.lease(&selection, duration, max_attempts)).await
+        let mut taken = Taken::default();
+        taken.batch.unreadable.extend(selection.unreadable.iter().map(report));
+        Ok(taken)
     }
 
     async fn forget_window(&self, window: Range<i64>) -> Result<u64, SqliteError> {
-        let mut total = 0;
-        let mut next = Some(Vec::new());
-        while let Some(after) = next {
+        let claimed = {
             let window = window.clone();
-            let run = move |transaction: &Transaction<'_>| {
-                let slice = transaction.ledger().slice(&after, LEDGER_SLICE)?;
-                Ok((transaction.inbox().forget_claimed(&slice, &window)?, slice.next()))
+            let each = move |transaction: &Transaction<'_>, slice: &Slice, _| {
+                transaction.inbox().forget_claimed(slice, &window)
             };
-            let (found, rest) = self.writer.call(Call::Other, run).await?;
-            total += found;
-            next = rest;
+            self.walk(u64::MAX, each).await
+        };
+        let forget = move |inbox: &Deliveries<'_>, from, rows| inbox.forget_accepted(from, rows, &window);
+        let accepted = self.delete_finished(Cursor::START, u64::MAX, forget).await;
+        Ok(claimed? + accepted?)
+    }
+
+    /// Goes through the finished deliveries some rows at a time, so that other calls are served in between, until `limit` are deleted.
+    /// Those that cannot be read or deleted fail the call at its end.
+    async fn delete_finished<F>(&self, from: Cursor, limit: u64, delete: F) -> Result<u64, SqliteError>
+    where
+        F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<Part> + Clone + Send + 'static,
+    {
+        let (mut total, mut next, mut failed) = (0, Some(from), None);
+        while let Some(from) = next.take_if(|_| total < limit) {
+            let rows = SLICE.min(u32::try_from(limit - total).unwrap_or(SLICE));
+            let delete = delete.clone();
+            let run = move |transaction: &Transaction<'_>| delete(&transaction.inbox(), from, rows);
+            let part = self.writer.call(Call::Other, run).await?;
+            total += part.gone;
+            next = part.next;
+            failed = failed.or(part.failed);
         }
-        let mut next = Some(i64::MIN);
-        while let Some(after) = next {
-            let window = window.clone();
-            let run = move |transaction: &Transaction<'_>| transaction.inbox().forget_accepted(after, SLICE, &window);
-            let (found, rest) = self.writer.call(Call::Other, run).await?;
-            total += found;
-            next = rest;
-        }
-        Ok(total)
+        failed.map_or(Ok(total), Err)
     }
 }
 
@@ -101,21 +116,22 @@ impl InboxStore for SqliteStore {
 
     async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
-        let (mut batch, mut misses) = (LeaseBatch::default(), 0);
+        let (mut batch, mut skip, mut misses) = (LeaseBatch::default(), HashSet::new(), 0);
         loop {
             let terms = Terms {
                 limit: limit - batch.leased.len(),
                 max_attempts: request.max_attempts,
                 held: request.held.to_vec(),
+                skip: skip.clone(),
             };
             match self.select_and_lease(terms, request.duration).await {
-                Ok(Taken { batch: mut taken, missed }) => {
-                    // Deliveries behind the dead-lettered ones may be free now.
-                    let again = missed || !taken.dead_lettered.is_empty();
-                    misses += usize::from(taken.dead_lettered.is_empty());
+                Ok(Taken { batch: mut taken, missed, unblocked }) => {
+                    misses += usize::from(missed && !unblocked);
+                    skip.extend(taken.unreadable.iter().map(|unreadable| unreadable.id.get()));
                     batch.leased.append(&mut taken.leased);
                     batch.dead_lettered.append(&mut taken.dead_lettered);
-                    if !again || misses == MISSES || batch.leased.len() >= limit {
+                    batch.unreadable.append(&mut taken.unreadable);
+                    if !(missed || unblocked) || misses == MISSES || batch.leased.len() >= limit {
                         return Ok(batch);
                     }
                 }
@@ -128,16 +144,16 @@ impl InboxStore for SqliteStore {
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
         let leases = leases.to_vec();
-        let extend = move |inbox: &Deliveries<'_>| leases.iter().map(|lease| inbox.extend(lease, duration)).collect();
-        self.write(Call::Other, extend).await
+        let extend = move |inbox: &Deliveries<'_>| inbox.isolation.each(&leases, |lease| inbox.extend(lease, duration));
+        self.write(Call::Other, extend).await?.map_err(StoreError::new)
     }
 
     async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
         let settlements = settlements.to_vec();
         let settle = move |inbox: &Deliveries<'_>| {
-            settlements.iter().map(|(lease, settlement)| inbox.settle(lease, settlement)).collect()
+            inbox.isolation.each(&settlements, |(lease, settlement)| inbox.settle(lease, settlement))
         };
-        self.write(Call::Other, settle).await
+        self.write(Call::Other, settle).await?.map_err(StoreError::new)
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
@@ -149,16 +165,8 @@ impl InboxStore for SqliteStore {
     }
 
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
-        let mut total = 0;
-        while total < limit {
-            let slice = SLICE.min(limit - total);
-            let gone = self.write(Call::Other, move |inbox| inbox.purge(slice)).await?;
-            total += u32::try_from(gone).unwrap_or(slice);
-            if gone < slice.into() {
-                break;
-            }
-        }
-        Ok(total.into())
+        let purge = |inbox: &Deliveries<'_>, from, rows| inbox.purge(from, rows);
+        self.delete_finished(Cursor::DONE, limit.into(), purge).await.map_err(StoreError::new)
     }
 }
 

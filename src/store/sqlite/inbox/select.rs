@@ -9,11 +9,22 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, named_params, params};
 
-use super::{deliveries::Deliveries, ordering_queue::OrderingQueues, sql::SCANNED};
-use crate::inbox::{DeliveryState, Lease};
+use super::{
+    deliveries::Deliveries,
+    ordering_queue::{OrderingQueues, Repair},
+    rows::{Content, UnreadableRow, ordering_of, state_of},
+    sql::SCANNED,
+};
+use crate::{
+    inbox::{DeliveryState, Lease},
+    store::sqlite::values::{Fault, counter, integer},
+};
 
 /// How many deliveries are dead-lettered at once, besides those that are leased.
 const DEAD_LETTERED: usize = 256;
+
+/// How many deliveries are looked at in addition once some of the first could not be read.
+const MORE: usize = 256;
 
 /// What to select.
 #[derive(Clone)]
@@ -22,15 +33,19 @@ pub(super) struct Terms {
     pub(super) max_attempts: u32,
     /// The leases whose handlers the process is running.
     pub(super) held: Vec<Lease>,
+    /// Deliveries to leave out: they are known to be unreadable, and cannot be dead-lettered.
+    pub(super) skip: HashSet<i64>,
 }
 
-/// What looked as if it could be leased, or had to be dead-lettered.
+/// What looked as if it could be leased, or has to be dead-lettered or repaired.
 #[derive(Default)]
 pub(super) struct Selection {
     pub(super) candidates: Vec<Candidate>,
     pub(super) expired: Vec<Expired>,
     /// The held leases that have expired.
     pub(super) held: Vec<Lease>,
+    pub(super) unreadable: Vec<UnreadableRow>,
+    pub(super) repairs: Vec<Repair>,
 }
 
 pub(super) struct Candidate {
@@ -54,8 +69,10 @@ pub(super) struct Expired {
 }
 
 impl Selection {
-    pub(super) fn is_empty(&self) -> bool {
-        self.candidates.is_empty() && self.expired.is_empty() && self.held.is_empty()
+    /// Returns whether there is anything to write.
+    pub(super) fn has_changes(&self) -> bool {
+        !(self.candidates.is_empty() && self.expired.is_empty() && self.held.is_empty() && self.repairs.is_empty())
+            || self.unreadable.iter().any(|unreadable| unreadable.has_state)
     }
 }
 
@@ -71,21 +88,32 @@ impl Deliveries<'_> {
                 held_keys.extend(ordering);
             }
         }
-        let queues = OrderingQueues::new(&held_keys);
-        let mut search = Search { inbox: self, terms, held: &held, queues, free: vec![], expired: vec![] };
-        search.scan_unordered()?;
-        search.scan_ordered()?;
-        let Search { mut free, expired, .. } = search;
-        selection.expired = expired;
-        free.sort_unstable_by_key(|free| (free.due, free.id));
-        let mut read = self.connection.prepare_cached(&self.sql.read)?;
-        for Free { id, ordering, after_expired_lease, .. } in free.into_iter().take(terms.limit) {
-            let row = read.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?)));
-            if let Some((token, head, body)) = row.optional()? {
-                let (body, counted) = (body.into(), !held.contains_key(&id));
-                selection.candidates.push(Candidate { id, token, ordering, after_expired_lease, counted, head, body });
+        let mut search = Search {
+            inbox: self,
+            max_attempts: terms.max_attempts,
+            held: &held,
+            skip: terms.skip.clone(),
+            queues: OrderingQueues::new(&held_keys),
+            free: vec![],
+            expired: vec![],
+            unreadable: vec![],
+            dead: 0,
+        };
+        search.look_for_misdated()?;
+        let mut wanted = terms.limit;
+        loop {
+            search.look_for_free(wanted)?;
+            let found = search.free.len();
+            selection.candidates.extend(search.read_free(terms.limit - selection.candidates.len())?);
+            if selection.candidates.len() == terms.limit || found < wanted || search.is_full() {
+                break;
             }
+            // Some cannot be read, and there may be more behind them.
+            wanted = (2 * wanted).max(MORE);
         }
+        selection.expired = search.expired;
+        selection.unreadable = search.unreadable;
+        selection.repairs = search.queues.repairs();
         Ok(selection)
     }
 
@@ -94,19 +122,28 @@ impl Deliveries<'_> {
         let values = named_params! {
             ":id": lease.id().get(), ":token": lease.token(), ":now": self.timestamp.now(),
         };
-        self.connection.prepare_cached(&self.sql.is_expired)?.query_row(values, |row| row.get(0)).optional()
+        let mut is_expired = self.connection.prepare_cached(&self.sql.is_expired)?;
+        let ordering = |row: &Row<'_>| Ok(ordering_of(row.get_ref(0)?).unwrap_or_default().map(Into::into));
+        let found = self.isolation.isolate(|| is_expired.query_row(values, ordering).optional())?;
+        // A lease on a damaged page can be extended by nobody.
+        Ok(found.ok().flatten())
     }
 }
 
 /// What is found, row by row.
 struct Search<'a> {
     inbox: &'a Deliveries<'a>,
-    terms: &'a Terms,
+    max_attempts: u32,
     /// The tokens of the held leases, by the ids of their deliveries.
     held: &'a HashMap<i64, i64>,
+    /// The deliveries that were dealt with, or have to be left out.
+    skip: HashSet<i64>,
     queues: OrderingQueues<'a>,
     free: Vec<Free>,
     expired: Vec<Expired>,
+    unreadable: Vec<UnreadableRow>,
+    /// How many have to be dead-lettered.
+    dead: usize,
 }
 
 /// A delivery that is due and not blocked.
@@ -118,10 +155,34 @@ struct Free {
 }
 
 impl Search<'_> {
-    fn scan_unordered(&mut self) -> rusqlite::Result<()> {
+    /// Looks for deliveries whose time is no number. They would never be due.
+    fn look_for_misdated(&mut self) -> rusqlite::Result<()> {
+        let mut misdated = self.inbox.connection.prepare_cached(&self.inbox.sql.misdated)?;
+        let mut rows = misdated.query([])?;
+        while !self.is_full()
+            && let Some(row) = rows.next()?
+        {
+            if let Err(fault) = integer(row.get_ref(1)?, "due") {
+                self.cannot_read(row.get(0)?, fault)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for so many free deliveries.
+    fn look_for_free(&mut self, wanted: usize) -> rusqlite::Result<()> {
+        self.free.clear();
+        self.scan_unordered(wanted)?;
+        self.scan_ordered(self.free.len() + wanted)?;
+        self.free.sort_unstable_by_key(|free| (free.due, free.id));
+        self.free.truncate(wanted);
+        Ok(())
+    }
+
+    fn scan_unordered(&mut self, enough: usize) -> rusqlite::Result<()> {
         let mut unordered = self.inbox.connection.prepare_cached(&self.inbox.sql.unordered)?;
         let mut rows = unordered.query([self.inbox.timestamp.now()])?;
-        while self.free.len() < self.terms.limit
+        while self.free.len() < enough
             && !self.is_full()
             && let Some(row) = rows.next()?
         {
@@ -130,10 +191,10 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn scan_ordered(&mut self) -> rusqlite::Result<()> {
-        let enough = self.free.len() + self.terms.limit;
-        let (mut seen, mut ordered) = (HashSet::new(), self.inbox.connection.prepare_cached(&self.inbox.sql.ordered)?);
+    fn scan_ordered(&mut self, enough: usize) -> rusqlite::Result<()> {
+        let mut ordered = self.inbox.connection.prepare_cached(&self.inbox.sql.ordered)?;
         let mut rows = ordered.query([self.inbox.timestamp.now()])?;
+        let mut seen = HashSet::new();
         while self.free.len() < enough
             && !self.is_full()
             && let Some(row) = rows.next()?
@@ -143,37 +204,73 @@ impl Search<'_> {
         if seen.len() < SCANNED || self.free.len() >= enough || self.is_full() {
             return Ok(());
         }
+        self.scan_queues(seen)
+    }
+
+    /// Looks at the heads of all queues that were not seen before.
+    fn scan_queues(&mut self, mut seen: HashSet<i64>) -> rusqlite::Result<()> {
         let mut next_queue = self.inbox.connection.prepare_cached(&self.inbox.sql.next_queue)?;
         let mut due = self.inbox.connection.prepare_cached(&self.inbox.sql.due)?;
         let mut key = Vec::new();
         while !self.is_full()
             && let Some((next, head)) =
-                next_queue.query_row([&key], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?
+                next_queue.query_row([&key], |row| Ok((row.get(0)?, row.get_ref(1)?.as_i64().ok()))).optional()?
         {
             key = next;
             // It may be the head of several queues.
-            if seen.insert(head) {
-                due.query_row(params![head, self.inbox.timestamp.now()], |row| self.look_at(row)).optional()?;
+            if head.is_some_and(|head| seen.contains(&head)) {
+                continue;
             }
+            let is_due = match head {
+                None => false,
+                Some(id) => {
+                    let values = params![id, self.inbox.timestamp.now()];
+                    let isolation = self.inbox.isolation;
+                    match isolation.isolate(|| due.query_row(values, |row| self.look_at(row)).optional())? {
+                        Ok(found) => found.is_some(),
+                        Err(fault) => self.cannot_read(id, fault).map(|_| true)?,
+                    }
+                }
+            };
+            if !is_due {
+                // Or the entry does not belong here.
+                self.queues.check(self.inbox, &key, head)?;
+            }
+            seen.extend(head);
         }
         Ok(())
     }
 
     /// Keeps the delivery of this row if it is free or has to be dead-lettered. Returns its id.
     fn look_at(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
-        let (due, id) = (row.get(0)?, row.get(1)?);
-        let ordering = row.get_ref(3)?.as_blob_or_null()?;
-        let after_expired_lease = row.get::<_, i16>(2)? == DeliveryState::Leased.code();
+        let id = row.get(1)?;
+        if self.skip.contains(&id) {
+            return Ok(id);
+        }
+        let (due, ordering) = match (integer(row.get_ref(0)?, "due"), ordering_of(row.get_ref(3)?)) {
+            (Ok(due), Ok(ordering)) => (due, ordering),
+            (Err(fault), _) | (_, Err(fault)) => return self.cannot_read(id, fault),
+        };
+        let after_expired_lease = state_of(row.get_ref(2)?) == DeliveryState::Leased;
         if after_expired_lease {
             let mut attempts = self.inbox.connection.prepare_cached(&self.inbox.sql.attempts)?;
-            let (attempts, token) = attempts.query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let found = self.inbox.isolation.isolate(|| {
+                let found = attempts.query_row([id], |row| {
+                    Ok((counter(row.get_ref(0)?, "token")?, counter(row.get_ref(1)?, "attempts")?))
+                });
+                found.optional()?.ok_or_else(|| Fault::new("its row is missing").into())
+            });
+            let (token, attempts) = match found? {
+                Ok(found) => found,
+                Err(fault) => return self.cannot_read(id, fault),
+            };
             if self.held.get(&id) == Some(&token) {
                 return Ok(id);
             }
-            if attempts >= self.terms.max_attempts {
-                let mut head = self.inbox.connection.prepare_cached(&self.inbox.sql.read_head)?;
-                let head = head.query_row([id], |row| row.get(0)).optional()?;
-                self.expired.push(Expired { id, token, attempts, head });
+            if attempts >= self.max_attempts {
+                self.skip.insert(id);
+                self.dead += 1;
+                self.expired.push(Expired { id, token, attempts, head: self.inbox.head(id)? });
                 return Ok(id);
             }
         }
@@ -183,8 +280,41 @@ impl Search<'_> {
         Ok(id)
     }
 
+    /// Reads the first `limit` free deliveries that can be read.
+    fn read_free(&mut self, limit: usize) -> rusqlite::Result<Vec<Candidate>> {
+        let mut candidates = Vec::with_capacity(limit.min(self.free.len()));
+        for Free { id, ordering, after_expired_lease, .. } in std::mem::take(&mut self.free) {
+            if candidates.len() == limit || self.is_full() {
+                break;
+            }
+            self.skip.insert(id);
+            match self.inbox.read(id)? {
+                Ok(Content { token, head, body }) => {
+                    let (body, counted) = (body.into(), !self.held.contains_key(&id));
+                    candidates.push(Candidate { id, token, ordering, after_expired_lease, counted, head, body });
+                }
+                Err(unreadable) => self.keep_unreadable(unreadable),
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Keeps a delivery that cannot be read. Returns its id.
+    fn cannot_read(&mut self, id: i64, fault: Fault) -> rusqlite::Result<i64> {
+        if self.skip.insert(id) {
+            let unreadable = self.inbox.unreadable(id, fault)?;
+            self.keep_unreadable(unreadable);
+        }
+        Ok(id)
+    }
+
+    fn keep_unreadable(&mut self, unreadable: UnreadableRow) {
+        self.dead += usize::from(unreadable.has_state);
+        self.unreadable.push(unreadable);
+    }
+
     /// Returns whether as many are to be dead-lettered as go at once. Then there is another round.
     fn is_full(&self) -> bool {
-        self.expired.len() >= DEAD_LETTERED
+        self.dead >= DEAD_LETTERED
     }
 }

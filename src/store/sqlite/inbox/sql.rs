@@ -12,6 +12,7 @@ pub(super) const SCANNED: usize = 500;
 pub(in super::super) struct Sql {
     create: String,
     pub(super) find: String,
+    pub(super) find_state: String,
     pub(super) find_body: String,
     pub(super) insert: String,
     pub(super) insert_delivery: String,
@@ -20,6 +21,7 @@ pub(in super::super) struct Sql {
     pub(super) revive_delivery: String,
     pub(super) unordered: String,
     pub(super) ordered: String,
+    pub(super) misdated: String,
     pub(super) due: String,
     pub(super) attempts: String,
     pub(super) read: String,
@@ -31,6 +33,8 @@ pub(in super::super) struct Sql {
     pub(super) extend_expired: String,
     pub(super) lease: String,
     pub(super) dead_letter_expired: String,
+    pub(super) dead_letter_unreadable: String,
+    pub(super) delete_stray: String,
     pub(super) extend: String,
     pub(super) state: String,
     pub(super) delete: String,
@@ -45,15 +49,14 @@ pub(in super::super) struct Sql {
     pub(super) finished: String,
     pub(super) backlog: String,
     pub(super) dead: String,
-    pub(super) show: String,
-    pub(super) forget_event: String,
+    pub(super) show_state: String,
+    pub(super) done: String,
+    pub(super) accepted: String,
+    pub(super) finished_of_event: String,
     pub(super) forget_event_in_ledger: String,
     pub(super) forget_claimed: String,
-    pub(super) forget_key: String,
-    pub(super) slice: String,
-    pub(super) forget_accepted: String,
+    pub(super) finished_of_key: String,
     pub(super) forget_key_in_ledger: String,
-    pub(super) purge: String,
 }
 
 impl Sql {
@@ -70,12 +73,13 @@ impl Sql {
             create: create(&inbox, &delivery, &ordering),
             find: format!(
                 "
-                SELECT i.id, i.state, d.digest
+                SELECT i.id, i.state, d.id, d.digest, d.head, typeof(d.body)
                 FROM {inbox} AS i
-                CROSS JOIN {delivery} AS d ON d.id = i.id
+                LEFT JOIN {delivery} AS d ON d.id = i.id
                 WHERE i.key = ?1
                 "
             ),
+            find_state: format!("SELECT id, state FROM {inbox} WHERE key = ?1"),
             find_body: format!("SELECT body FROM {delivery} WHERE id = ?1"),
             insert: format!(
                 "
@@ -84,7 +88,7 @@ impl Sql {
                 "
             ),
             insert_delivery: format!("INSERT INTO {delivery} (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)"),
-            insert_ordering: format!("INSERT INTO {ordering} (key, id) VALUES (?1, ?2)"),
+            insert_ordering: format!("INSERT OR IGNORE INTO {ordering} (key, id) VALUES (?1, ?2)"),
             // A new token: what was selected or leased before is another request.
             revive: format!(
                 "
@@ -98,7 +102,17 @@ impl Sql {
                 WHERE id = :id
                 "
             ),
-            revive_delivery: format!("UPDATE {delivery} SET digest = ?2, head = ?3, body = ?4 WHERE id = ?1"),
+            // The row may be missing.
+            revive_delivery: format!(
+                "
+                INSERT INTO {delivery} (id, digest, head, body)
+                VALUES (?1, ?2, ?3, ?4)
+                ON CONFLICT (id) DO UPDATE SET
+                    digest = excluded.digest,
+                    head = excluded.head,
+                    body = excluded.body
+                "
+            ),
 
             // Selecting deliveries to lease, on the connection that reads.
             unordered: format!(
@@ -118,6 +132,19 @@ impl Sql {
                 LIMIT {SCANNED}
                 "
             ),
+            // Text and blobs come after all numbers, and so are never due.
+            misdated: format!(
+                "
+                SELECT id, due
+                FROM {inbox}
+                WHERE state < {DEAD} AND ordering IS NULL AND due > {MAX}
+                UNION ALL
+                SELECT id, due
+                FROM {inbox}
+                WHERE state < {DEAD} AND ordering IS NOT NULL AND due > {MAX}
+                ",
+                MAX = i64::MAX,
+            ),
             due: format!(
                 "
                 SELECT due, id, state, ordering
@@ -125,24 +152,25 @@ impl Sql {
                 WHERE id = ?1 AND +state < {DEAD} AND due <= ?2
                 "
             ),
-            attempts: format!("SELECT attempts, token FROM {inbox} WHERE id = ?1"),
+            attempts: format!("SELECT token, attempts FROM {inbox} WHERE id = ?1"),
             read: format!(
                 "
-                SELECT i.token, d.head, d.body
+                SELECT i.token, i.attempts, i.due, i.ordering, d.id, d.head, d.body
                 FROM {inbox} AS i
-                CROSS JOIN {delivery} AS d ON d.id = i.id
+                LEFT JOIN {delivery} AS d ON d.id = i.id
                 WHERE i.id = ?1
                 "
             ),
             read_head: format!("SELECT head FROM {delivery} WHERE id = ?1"),
-            head_of_queue: format!("SELECT min(id) FROM {ordering} WHERE key = ?1"),
+            head_of_queue: format!("SELECT id FROM {ordering} WHERE key = ?1 ORDER BY id LIMIT 1"),
             next_queue: format!("SELECT key, id FROM {ordering} WHERE key > ?1 ORDER BY key, id LIMIT 1"),
             leased_keys: format!(
                 "
                 SELECT ordering
                 FROM {inbox}
-                WHERE state = {LEASED} AND ordering IS NOT NULL AND due > ?1
-                "
+                WHERE state = {LEASED} AND ordering IS NOT NULL AND due > ?1 AND due <= {MAX}
+                ",
+                MAX = i64::MAX,
             ),
             is_expired: format!(
                 "
@@ -182,6 +210,22 @@ impl Sql {
                 RETURNING ordering
                 "
             ),
+            dead_letter_unreadable: format!(
+                "
+                UPDATE {inbox} SET state = {DEAD}, reason = :reason
+                WHERE
+                    id = :id
+                    AND state < {DEAD}
+                    AND (due <= :now OR typeof(due) <> 'integer')
+                "
+            ),
+            // NULL: those whose id is no number.
+            delete_stray: format!(
+                "
+                DELETE FROM {ordering}
+                WHERE key = ?1 AND (id = ?2 OR (?2 IS NULL AND typeof(id) <> 'integer'))
+                "
+            ),
             extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = {LEASED}"),
 
             // Settling. The token and the state are checked before.
@@ -198,7 +242,7 @@ impl Sql {
             retry: format!(
                 "
                 UPDATE {inbox} SET state = {READY}, due = ?2, attempts = 0
-                WHERE id = ?1 AND state = {DEAD}
+                WHERE id = ?1 AND state >= {DEAD} AND state <> {DONE}
                 RETURNING ordering
                 "
             ),
@@ -208,7 +252,7 @@ impl Sql {
             unfinished: format!(
                 "
                 SELECT
-                    count(*) FILTER (WHERE state = {READY}),
+                    count(*) FILTER (WHERE state <> {LEASED}),
                     count(*) FILTER (WHERE state = {LEASED}),
                     min(since)
                 FROM (
@@ -221,7 +265,7 @@ impl Sql {
             finished: format!(
                 "
                 SELECT
-                    (SELECT count(*) FROM {inbox} WHERE state = {DEAD}),
+                    (SELECT count(*) FROM {inbox} WHERE state >= {DEAD} AND state <> {DONE}),
                     (SELECT count(*) FROM {inbox} WHERE state = {DONE})
                 "
             ),
@@ -236,29 +280,32 @@ impl Sql {
                 )
                 "
             ),
+            // All in the index, so that a damaged row does not end the list.
             dead: format!(
                 "
-                SELECT i.id, i.state, i.attempts, i.accepted_at, i.reason, d.head
-                FROM {inbox} AS i
-                CROSS JOIN {delivery} AS d ON d.id = i.id
-                WHERE i.state = {DEAD} AND i.id > ?1
-                ORDER BY i.id
+                SELECT id
+                FROM {inbox}
+                WHERE state >= {DEAD} AND state <> {DONE} AND id > ?1
+                ORDER BY id
                 LIMIT ?2
                 "
             ),
-            show: format!(
+            show_state: format!("SELECT state, attempts, accepted_at, reason FROM {inbox} WHERE id = ?1"),
+            done: format!(
                 "
-                SELECT i.id, i.state, i.attempts, i.accepted_at, i.reason, d.head, d.body
-                FROM {inbox} AS i
-                CROSS JOIN {delivery} AS d ON d.id = i.id
-                WHERE i.id = ?1
+                SELECT id, due
+                FROM {inbox}
+                WHERE state = {DONE} AND due <= ?1 AND (due, id) > (?2, ?3)
+                ORDER BY due, id
+                LIMIT ?4
                 "
             ),
-            forget_event: format!(
+            accepted: format!("SELECT key, accepted_at FROM {inbox} WHERE id = ?1"),
+            finished_of_event: format!(
                 "
-                DELETE FROM {inbox}
+                SELECT id, key
+                FROM {inbox}
                 WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND state >= {DEAD}
-                RETURNING id, key
                 "
             ),
             forget_event_in_ledger: format!(
@@ -278,36 +325,8 @@ impl Sql {
                 RETURNING key, coalesce(kept_until, until) > ?5
                 "
             ),
-            forget_key: format!("DELETE FROM {inbox} WHERE key = ?1 AND state >= {DEAD} RETURNING id, key"),
-            slice: format!(
-                "
-                SELECT max(id), count(*)
-                FROM (SELECT id FROM {inbox} WHERE id > ?1 ORDER BY id LIMIT ?2)
-                "
-            ),
-            forget_accepted: format!(
-                "
-                DELETE FROM {inbox}
-                WHERE
-                    id > ?1 AND id <= ?2
-                    AND +state >= {DEAD}
-                    AND accepted_at >= ?3 AND accepted_at < ?4
-                RETURNING id, key
-                "
-            ),
+            finished_of_key: format!("SELECT id, key FROM {inbox} WHERE key = ?1 AND state >= {DEAD}"),
             forget_key_in_ledger: format!("DELETE FROM {ledger} WHERE key = ?1"),
-            purge: format!(
-                "
-                DELETE FROM {inbox}
-                WHERE id IN (
-                    SELECT id FROM {inbox}
-                    WHERE state = {DONE} AND due <= ?1
-                    ORDER BY due
-                    LIMIT ?2
-                )
-                RETURNING id, key
-                "
-            ),
         }
     }
 
@@ -322,7 +341,8 @@ const DEAD: i16 = DeliveryState::Dead.code();
 const DONE: i16 = DeliveryState::Done.code();
 
 /// Bodies lie apart from the states, so that a change of state writes a small row. Every READY or LEASED delivery is in one of the
-/// first two indexes, with all that selecting looks at; the other indexes have few rows. `AUTOINCREMENT`: an id is never used again.
+/// first two indexes, with all that selecting and counting look at; the other indexes have few rows. Whatever is stored as a state, a
+/// delivery is either unfinished, or dead, or done by the indexes. `AUTOINCREMENT`: an id is never used again.
 fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
     format!(
         "
@@ -356,11 +376,11 @@ fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
         ) WITHOUT ROWID;
 
         CREATE INDEX IF NOT EXISTS {inbox}_unordered
-            ON {inbox} (due, id, state, ordering)
+            ON {inbox} (due, id, state, ordering, since)
             WHERE state < {DEAD} AND ordering IS NULL;
 
         CREATE INDEX IF NOT EXISTS {inbox}_ordered
-            ON {inbox} (due, id, state, ordering)
+            ON {inbox} (due, id, state, ordering, since)
             WHERE state < {DEAD} AND ordering IS NOT NULL;
 
         CREATE INDEX IF NOT EXISTS {inbox}_leased
@@ -368,8 +388,8 @@ fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
             WHERE state = {LEASED} AND ordering IS NOT NULL;
 
         CREATE INDEX IF NOT EXISTS {inbox}_dead
-            ON {inbox} (id)
-            WHERE state = {DEAD};
+            ON {inbox} (id, state)
+            WHERE state >= {DEAD} AND state <> {DONE};
 
         CREATE INDEX IF NOT EXISTS {inbox}_done
             ON {inbox} (due)
@@ -412,9 +432,11 @@ mod tests {
             &sql.insert_ordering,
             &sql.revive,
             &sql.revive_delivery,
+            &sql.find_state,
             &sql.find_body,
             &sql.unordered,
             &sql.ordered,
+            &sql.misdated,
             &sql.due,
             &sql.attempts,
             &sql.read,
@@ -425,6 +447,8 @@ mod tests {
             &sql.extend_expired,
             &sql.lease,
             &sql.dead_letter_expired,
+            &sql.dead_letter_unreadable,
+            &sql.delete_stray,
             &sql.extend,
             &sql.state,
             &sql.delete,
@@ -436,15 +460,14 @@ mod tests {
             &sql.delete_delivery,
             &sql.delete_ordering,
             &sql.dead,
-            &sql.show,
-            &sql.forget_event,
+            &sql.show_state,
+            &sql.done,
+            &sql.accepted,
+            &sql.finished_of_event,
             &sql.forget_event_in_ledger,
             &sql.forget_claimed,
-            &sql.forget_key,
-            &sql.slice,
-            &sql.forget_accepted,
+            &sql.finished_of_key,
             &sql.forget_key_in_ledger,
-            &sql.purge,
         ];
         for statement in statements {
             for step in plan(&connection, statement) {
@@ -462,15 +485,17 @@ mod tests {
             (&sql.unordered, "SEARCH k_inbox USING COVERING INDEX k_inbox_unordered (due<?)"),
             (&sql.ordered, "SEARCH k_inbox USING COVERING INDEX k_inbox_ordered (due<?)"),
             (&sql.due, "SEARCH k_inbox USING INTEGER PRIMARY KEY (rowid=?)"),
-            (&sql.leased_keys, "SEARCH k_inbox USING INDEX k_inbox_leased (due>?)"),
+            (&sql.leased_keys, "SEARCH k_inbox USING INDEX k_inbox_leased (due>? AND due<?)"),
             (&sql.head_of_queue, "SEARCH k_inbox_ordering USING PRIMARY KEY (key=?)"),
             (&sql.next_queue, "SEARCH k_inbox_ordering USING PRIMARY KEY (key>?)"),
             (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_unordered"),
             (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_ordered"),
-            (&sql.unfinished, "SCAN k_inbox USING INDEX k_inbox_unordered"),
-            (&sql.unfinished, "SCAN k_inbox USING INDEX k_inbox_ordered"),
-            (&sql.dead, "SEARCH i USING INDEX k_inbox_dead (id>?)"),
-            (&sql.purge, "SEARCH k_inbox USING COVERING INDEX k_inbox_done (due<?)"),
+            (&sql.misdated, "SEARCH k_inbox USING COVERING INDEX k_inbox_unordered (due>?)"),
+            (&sql.misdated, "SEARCH k_inbox USING COVERING INDEX k_inbox_ordered (due>?)"),
+            (&sql.unfinished, "SCAN k_inbox USING COVERING INDEX k_inbox_unordered"),
+            (&sql.unfinished, "SCAN k_inbox USING COVERING INDEX k_inbox_ordered"),
+            (&sql.dead, "SEARCH k_inbox USING COVERING INDEX k_inbox_dead (id>?)"),
+            (&sql.done, "SEARCH k_inbox USING COVERING INDEX k_inbox_done (due>? AND due<?)"),
         ] {
             let plan = plan(&connection, statement);
             assert!(plan.iter().any(|found| found == step), "{plan:#?}: {statement}");
