@@ -67,8 +67,7 @@ impl File {
         let age = format!(
             "BEGIN IMMEDIATE; UPDATE klikit_ledger \
              SET until = until - {time}, kept_until = kept_until - {time}, claimed_at = claimed_at - {time}; \
-             UPDATE klikit_inbox \
-             SET due = due - {time}, accepted_at = accepted_at - {time}, since = since - {time}; COMMIT"
+             UPDATE klikit_inbox SET due = due - {time}, accepted_at = accepted_at - {time}, since = since - {time}; COMMIT"
         );
         self.connect().execute_batch(&age).unwrap();
     }
