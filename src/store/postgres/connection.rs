@@ -9,7 +9,7 @@ use futures_util::{
 };
 use tokio_postgres::{
     Row,
-    error::SqlState,
+    error::{DbError, SqlState},
     types::{ToSql, Type},
 };
 
@@ -228,15 +228,6 @@ const UNDONE: [SqlState; 3] = [
     SqlState::INVALID_SQL_STATEMENT_NAME,
 ];
 
-/// The classes of errors that tell of damaged files, in Postgres's table of error codes: "System Error (errors external to PostgreSQL
-/// itself)" and "Internal Error".
-const DAMAGE: [&str; 2] = ["58", "XX"];
-
-/// Whether the server could not read what it has stored.
-pub(super) fn is_damage(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| DAMAGE.iter().any(|class| code.code().starts_with(class)))
-}
-
 impl Failure {
     /// Whether a row that was added meanwhile is in the way.
     pub(super) fn is_collision(&self) -> bool {
@@ -248,9 +239,14 @@ impl Failure {
         self.code().is_some()
     }
 
-    /// Whether the server could not read what it has stored.
-    pub(super) fn is_damage(&self) -> bool {
-        matches!(self, Self::Statement(error) if is_damage(error))
+    /// The server's message, if it has found its files damaged. Later attempts find the same.
+    pub(super) fn damage(&self) -> Option<&str> {
+        match self {
+            Self::Statement(error) => error.as_db_error(),
+            _ => None,
+        }
+        .filter(|error| *error.code() == SqlState::DATA_CORRUPTED)
+        .map(DbError::message)
     }
 
     fn of_users(error: tokio_postgres::Error) -> Self {

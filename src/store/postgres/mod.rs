@@ -72,8 +72,9 @@
 //!   lost. Leasing is not repeated: what was leased when the answer was lost is leased again once its lease has expired.
 //! - If the server rejects one settlement of many, or another transaction has locked a delivery, the others are recorded all the same.
 //!   The call then fails, and the caller repeats it.
-//! - A delivery whose content is missing, or cannot be read because of damaged files, is dead-lettered, and the others are leased. If
-//!   klikit sends a delivery again whose content is missing, its content is restored.
+//! - A delivery whose content is missing or damaged is dead-lettered, and the others are leased. One whose content cannot be read for
+//!   another reason is leased again once its lease has expired. If klikit sends a delivery again whose content is missing, its content is
+//!   restored.
 //! - A NUL in the reason why an attempt failed is stored as U+FFFD: Postgres's text cannot hold one.
 //!
 //! # Finishing in a transaction of your own

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tower_klikit::inbox::{
-    DeliveryId, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, Lease, SettleOutcome, Settlement,
+use tower_klikit::{
+    inbox::{DeliveryId, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, Lease, SettleOutcome, Settlement},
+    store::postgres::PostgresStore,
 };
 
 use super::{
@@ -11,7 +12,6 @@ use super::{
     pass, reschedule, settle,
 };
 use crate::{client, count, ends, open, patient, proxy::Proxy, servers::postgres::PostgresServer};
-use tower_klikit::store::postgres::PostgresStore;
 
 /// Accepts and leases this many deliveries, every other one with an ordering key.
 async fn leases(store: &PostgresStore, name: &str, deliveries: usize) -> Vec<Lease> {
@@ -130,17 +130,21 @@ async fn outcomes_tell_gone_from_superseded() {
 async fn settlements_of_one_delivery_apply_in_order() {
     let Some(server) = PostgresServer::start("settlements of one delivery apply in order") else { return };
     let store = open(server.url()).await;
-    let leases = leases(&store, "evt", 2).await;
+    let leases = leases(&store, "evt", 3).await;
     let settlements = [
         (leases[0], failed(TIME, "first")),
         (leases[1], Settlement::Release),
         (leases[0], dead("second")),
         (leases[0], done(Duration::ZERO)),
         (leases[1], Settlement::Release),
+        (leases[2], failed(TIME, "first")),
+        (leases[2], dead("second")),
+        (leases[2], failed(TIME, "third")),
     ];
-    assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 5]);
+    assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 8]);
     assert_eq!(state(&store, &leases[0]).await, None);
     assert_eq!(state(&store, &leases[1]).await, Some((DeliveryState::Ready, 0, None)));
+    assert_eq!(state(&store, &leases[2]).await, Some((DeliveryState::Ready, 1, Some("third".into()))));
 }
 
 /// The worker repeats a call that fails, for as long as it takes.

@@ -138,8 +138,8 @@ impl PostgresStore {
         let shared = &*self.shared;
         let params: Params<'_> = &[&bytes(new.claim().key()), &&digest.as_bytes()[..]];
         let answer = match run(&shared.pool, &shared.inbox.read_body, params).await {
-            // The body that has just come can be read.
-            Err(failure) if failure.is_damage() => return Ok(None),
+            // The delivery is then a conflict, which loses nothing.
+            Err(failure) if failure.damage().is_some() => return Ok(None),
             answer => answer.map_err(StoreError::new)?,
         };
         let body = answer.rows.first().map(|row| row.try_get::<_, Vec<u8>>(0)).transpose();

@@ -1,10 +1,12 @@
 //! Leasing deliveries.
 
+use std::fmt::Display;
+
 use tokio_postgres::Row;
 
 use super::{
     super::{
-        connection::{Failure, Params, is_damage, run, run_once_within},
+        connection::{Failure, Params, run, run_once_within},
         store::PostgresStore,
         values::{Uuid, seconds},
     },
@@ -39,13 +41,13 @@ impl PostgresStore {
         }
     }
 
-    /// Leases deliveries with one statement that reads them as well. If the server cannot read one of them, that one is found by leasing
-    /// them without reading them, and then reading each by itself.
+    /// Leases deliveries with one statement that reads them as well. If the server rejects that, as it does if it cannot read one of them,
+    /// they are leased without reading them, and then each is read by itself.
     async fn lease_some(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let sql = &self.shared.inbox;
         match self.in_time(1, self.lease_rows(&sql.lease, request)).await? {
             Ok(rows) => self.batch_of(&rows, Reading::Together).await,
-            Err(failure) if failure.is_damage() => {
+            Err(failure) if failure.is_servers() => {
                 let rows = self.in_time(1, self.lease_rows(&sql.lease_unread, request)).await?;
                 self.batch_of(&rows.map_err(StoreError::new)?, Reading::Apart).await
             }
@@ -90,7 +92,7 @@ impl PostgresStore {
         Ok(batch)
     }
 
-    /// Reads the content of a delivery. Returns `Ok(Err(_))`, with the reason, if it cannot be read and never will be.
+    /// Reads the content of a delivery. Returns `Ok(Err(_))`, with the reason, if it cannot be read now or later.
     async fn read_content(&self, id: DeliveryId) -> Result<Result<Content, String>, StoreError> {
         let shared = &*self.shared;
         let params: Params<'_> = &[&id.get()];
@@ -99,8 +101,10 @@ impl PostgresStore {
                 Some(row) => Content::read(row, 0).map_err(|error| cannot_be_read(&error)),
                 None => Err(CONTENT_MISSING.into()),
             }),
-            Err(Failure::Statement(error)) if is_damage(&error) => Ok(Err(cannot_be_read(&error))),
-            Err(failure) => Err(StoreError::new(failure)),
+            Err(failure) => match failure.damage() {
+                Some(message) => Ok(Err(cannot_be_read(&message))),
+                None => Err(StoreError::new(failure)),
+            },
         }
     }
 
@@ -127,11 +131,8 @@ enum Reading {
     Apart,
 }
 
-fn cannot_be_read(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(error) => format!("its head or its body cannot be read: {}", error.message()),
-        None => format!("its head, its body or its ordering keys cannot be read: {error}"),
-    }
+fn cannot_be_read(error: &dyn Display) -> String {
+    format!("its content cannot be read: {error}")
 }
 
 /// A row of the statement that leases, without the content.
