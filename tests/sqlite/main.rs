@@ -8,6 +8,7 @@ mod faults;
 mod inbox_accepting;
 mod inbox_files;
 mod inbox_leasing;
+mod lost_files;
 mod processes;
 mod purging;
 mod restarts;

@@ -49,13 +49,13 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// The file is opened when there first is something to copy.
-    pub(super) fn start(mut database: Database, limits: Limits) -> Result<Self, SqliteError> {
+    pub(super) fn start(database: Database, limits: Limits) -> Result<Self, SqliteError> {
         let (begin, beginning) = mpsc::channel();
         let (end, done) = mpsc::channel();
         let run = move || {
             for () in beginning {
                 // What could not be copied is copied later. If it never can be, the disk fills up, and calls fail.
-                if copy(&mut database).is_err() {
+                if copy(&database).is_err() {
                     database.close();
                 }
                 // Whoever is to be told may be waiting for this thread to end.
@@ -128,19 +128,19 @@ impl Drop for Checkpoints {
     }
 }
 
-fn copy(database: &mut Database) -> Result<(), SqliteError> {
-    if database.check_still_there().is_err() {
-        database.close();
-    }
-    let (connection, _) = database.connection()?;
-    Log::after(connection, "PASSIVE")?;
+fn copy(database: &Database) -> Result<(), SqliteError> {
+    // A log that was cut short would damage the file.
+    database.check()?;
+    Log::after(database.session()?.connection(), "PASSIVE")?;
     Ok(())
 }
 
-/// How it stands with the log.
-struct Log {
+/// The state of the log.
+pub(super) struct Log {
     /// Whether somebody was in the way.
     busy: bool,
+    frames: u64,
+    page: u64,
     bytes: u64,
     /// How much of it is not copied.
     left: u64,
@@ -149,13 +149,22 @@ struct Log {
 impl Log {
     /// Runs a checkpoint of this mode. `NOOP` only looks; `RESTART` waits for those who read, and has the next transaction
     /// begin the log anew.
-    fn after(connection: &Connection, mode: &str) -> rusqlite::Result<Self> {
+    pub(super) fn after(connection: &Connection, mode: &str) -> rusqlite::Result<Self> {
         let page: u32 = connection.prepare_cached("PRAGMA page_size")?.query_row([], |row| row.get(0))?;
         connection.prepare_cached(&format!("PRAGMA wal_checkpoint = {mode}"))?.query_row([], |row| {
             let (frames, copied) = (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
             let bytes = |frames: i64| u64::try_from(frames).unwrap_or_default() * u64::from(page);
-            Ok(Self { busy: row.get(0)?, bytes: bytes(frames), left: bytes(frames - copied) })
+            let (bytes, left) = (bytes(frames), bytes(frames - copied));
+            let frames = u64::try_from(frames).unwrap_or_default();
+            Ok(Self { busy: row.get(0)?, frames, page: page.into(), bytes, left })
         })
+    }
+
+    /// How long the log's file is at least.
+    pub(super) fn length(&self) -> u64 {
+        const HEADER: u64 = 32;
+        const FRAME_HEADER: u64 = 24;
+        if self.frames == 0 { 0 } else { HEADER + self.frames * (FRAME_HEADER + self.page) }
     }
 }
 

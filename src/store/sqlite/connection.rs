@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -12,8 +12,11 @@ use std::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{
+    checkpoint::Log,
     error::{SqliteError, SqliteErrorKind},
+    files::{FileId, Files, Lost},
     schema::Schema,
+    slots::{Closing, Open, Slot, close_all},
 };
 
 /// How long to wait for another connection's lock. Calls may come in while a batch waits, and wait as long again: both
@@ -41,7 +44,13 @@ pub(super) struct Database {
     schema: Arc<Schema>,
     synchronous: Synchronous,
     access: Access,
-    connection: Option<(Connection, FileId)>,
+    slot: Arc<Slot>,
+}
+
+/// An open connection, while its thread works with it.
+pub(super) struct Session<'a> {
+    open: MutexGuard<'a, Option<Open>>,
+    schema: &'a Schema,
 }
 
 impl Database {
@@ -50,9 +59,8 @@ impl Database {
         check_library(rusqlite::version_number())?;
         // A process that changes its folder later must not open another file then.
         let path = std::path::absolute(path).map_err(|error| SqliteError::because(SqliteErrorKind::File, error))?;
-        let schema = Arc::new(schema);
-        let mut database = Self { path, schema, synchronous, access: Access::Write, connection: None };
-        repeat_while_busy(START, || database.connection().map(|_| ()))?;
+        let database = Self { path, schema: Arc::new(schema), synchronous, access: Access::Write, slot: Slot::new() };
+        repeat_while_busy(START, || database.session().map(drop))?;
         Ok(database)
     }
 
@@ -63,29 +71,67 @@ impl Database {
             schema: Arc::clone(&self.schema),
             synchronous: self.synchronous,
             access: Access::Read,
-            connection: None,
+            slot: Slot::new(),
         }
     }
 
-    /// The connection, opened anew if it was closed, and what to say to it.
-    pub(super) fn connection(&mut self) -> Result<(&mut Connection, &Schema), SqliteError> {
-        let open = match self.connection.take() {
-            Some(open) => open,
-            None => self.connect()?,
+    /// Returns the connection, opened anew if it was closed.
+    pub(super) fn session(&self) -> Result<Session<'_>, SqliteError> {
+        let mut open = self.slot.open();
+        if open.is_none() {
+            *open = Some(self.connect()?);
+        }
+        Ok(Session { open, schema: &self.schema })
+    }
+
+    /// Returns the connection, unless it was closed.
+    pub(super) fn open_session(&self) -> Option<Session<'_>> {
+        let open = self.slot.open();
+        open.is_some().then_some(Session { open, schema: &self.schema })
+    }
+
+    /// Closes the connection after an error that a new one may not have.
+    ///
+    /// SQLite then deletes the write-ahead log by its name, but not if the file has been moved: the log of that name would be
+    /// another file's.
+    pub(super) fn close(&self) {
+        *self.slot.open() = None;
+    }
+
+    /// Checks that the files are still those that were opened.
+    pub(super) fn check(&self) -> Result<(), SqliteError> {
+        let checked = self.open_session().map_or(Ok(()), |mut session| session.check());
+        checked.map_err(|lost| self.recover(lost))
+    }
+
+    /// Closes what would write where nobody finds it, having saved what was committed there. Returns the error.
+    pub(super) fn recover(&self, lost: Lost) -> SqliteError {
+        let closing = match &lost {
+            Lost::File(_) => None,
+            Lost::Log(_) => Some(Closing::Copy),
+            Lost::LogEnd(_) => Some(Closing::Leave),
         };
-        let (connection, _) = self.connection.insert(open);
-        Ok((connection, &self.schema))
+        let id = self.open_session().map(|session| {
+            if closing == Some(Closing::Copy) {
+                session.save_log();
+            }
+            session.id()
+        });
+        match (id, closing) {
+            (Some(id), Some(closing)) => close_all(id, closing),
+            _ => self.close(),
+        }
+        lost.into_error()
     }
 
-    /// The connection, unless it was closed.
-    pub(super) fn open_connection(&self) -> Option<&Connection> {
-        self.connection.as_ref().map(|(connection, _)| connection)
-    }
-
-    fn connect(&self) -> Result<(Connection, FileId), SqliteError> {
+    fn connect(&self) -> Result<Open, SqliteError> {
         let file = |error: io::Error| SqliteError::because(SqliteErrorKind::File, error);
         create(&self.path).map_err(file)?;
         let id = FileId::of(&self.path).map_err(file)?;
+        if !self.slot.enter(id) {
+            let closing = "its connections are being closed, because the log beside it was lost";
+            return Err(SqliteError::because(SqliteErrorKind::Busy, closing));
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         // SQLite opens what it may not write for reading alone, and says nothing.
@@ -100,25 +146,46 @@ impl Database {
         if self.access == Access::Read {
             connection.execute_batch("PRAGMA query_only = ON")?;
         }
-        Ok((connection, id))
+        let files = Files::of(&self.path, id).map_err(file)?;
+        Ok(Open { connection, files })
+    }
+}
+
+impl<'a> Session<'a> {
+    /// The connection, and what to say to it.
+    pub(super) fn parts(&mut self) -> (&mut Connection, &'a Schema) {
+        let schema = self.schema;
+        (&mut self.get_mut().connection, schema)
     }
 
-    /// Closes the connection after an error that a new one may not have.
-    ///
-    /// SQLite then deletes the write-ahead log by its name, but not if the file has been moved: the log of that name would be
-    /// another file's.
-    pub(super) fn close(&mut self) {
-        self.connection = None;
+    pub(super) fn connection(&self) -> &Connection {
+        &self.get().connection
     }
 
-    /// That what was committed lies in the file that the next process will open.
-    pub(super) fn check_still_there(&self) -> Result<(), SqliteError> {
-        let Some((_, id)) = &self.connection else { return Ok(()) };
-        match FileId::of(&self.path) {
-            Ok(now) if now == *id => Ok(()),
-            Ok(_) => Err(SqliteError::because(SqliteErrorKind::File, "it was replaced while it was open")),
-            Err(error) => Err(SqliteError::because(SqliteErrorKind::File, error)),
+    /// Checks that what was committed lies in the files that the next process will open. There must be no open transaction.
+    pub(super) fn check(&mut self) -> Result<(), Lost> {
+        let Open { connection, files } = self.get_mut();
+        files.check(connection)
+    }
+
+    fn id(&self) -> FileId {
+        self.get().files.id()
+    }
+
+    /// Copies into the file what was committed in a log that has lost its name, if nobody can have begun another one.
+    fn save_log(&self) {
+        if self.get().files.has_log_alone() {
+            // If this fails, the last connection that is closed may still do it.
+            let _ = Log::after(self.connection(), "PASSIVE");
         }
+    }
+
+    fn get(&self) -> &Open {
+        self.open.as_ref().expect("a session is open")
+    }
+
+    fn get_mut(&mut self) -> &mut Open {
+        self.open.as_mut().expect("a session is open")
     }
 }
 
@@ -254,27 +321,6 @@ fn nap(calls_before: i32) -> bool {
     true
 }
 
-/// Tells a file from another under the same name.
-#[derive(PartialEq, Eq)]
-struct FileId {
-    #[cfg(unix)]
-    id: (u64, u64),
-}
-
-impl FileId {
-    #[cfg(unix)]
-    fn of(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
-        fs::metadata(path).map(|file| Self { id: (file.dev(), file.ino()) })
-    }
-
-    /// Elsewhere a file that is open cannot be deleted.
-    #[cfg(not(unix))]
-    fn of(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|_| Self {})
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,9 +341,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("klikit.db");
         for synchronous in [Synchronous::Normal, Synchronous::Full] {
-            let mut database = Database::open(&path, Schema::new("klikit_").unwrap(), synchronous).unwrap();
-            for database in [&mut database.for_reading(), &mut database] {
-                let (connection, _) = database.connection().unwrap();
+            let database = Database::open(&path, Schema::new("klikit_").unwrap(), synchronous).unwrap();
+            for database in [&database.for_reading(), &database] {
+                let session = database.session().unwrap();
+                let connection = session.connection();
                 let level: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
                 assert_eq!(level, synchronous as i64);
                 for setting in ["fullfsync", "checkpoint_fullfsync"] {
@@ -315,9 +362,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("klikit.db");
         let database = Database::open(&path, Schema::new("klikit_").unwrap(), Synchronous::Full).unwrap();
-        let mut reading = database.for_reading();
-        let (connection, _) = reading.connection().unwrap();
-        assert!(connection.execute_batch("CREATE TABLE t (c)").is_err());
+        let reading = database.for_reading();
+        assert!(reading.session().unwrap().connection().execute_batch("CREATE TABLE t (c)").is_err());
     }
 
     #[test]

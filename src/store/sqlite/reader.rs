@@ -68,7 +68,11 @@ impl Reader {
 
 impl Thread {
     fn run<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
-        let result = self.transact(run).and_then(|result| self.database.check_still_there().map(|()| result));
+        let result = self.transact(run);
+        // Also after an error: it may come from files that were lost.
+        if let Err(error) = self.database.check() {
+            return Err(error);
+        }
         if result.as_ref().is_err_and(|error| error.kind() != SqliteErrorKind::Busy) {
             // A new connection knows the disk and the tables as they are now.
             self.database.close();
@@ -77,7 +81,8 @@ impl Thread {
     }
 
     fn transact<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
-        let (connection, schema) = self.database.connection()?;
+        let mut session = self.database.session()?;
+        let (connection, schema) = session.parts();
         let begun = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
         Ok(run(&Transaction::new(&begun, schema, &self.clock, Access::Read, Isolation::Reading)?)?)
     }

@@ -215,15 +215,21 @@ impl Thread {
     /// Between two batches, when the callers of the one have their answers.
     fn look_after_log(&mut self) {
         // A connection that was closed is opened by the next call, which is told when it cannot be.
-        let Some(connection) = self.database.open_connection() else { return };
-        if self.checkpoints.look_after(connection).is_err() {
+        let Some(session) = self.database.open_session() else { return };
+        let looked = self.checkpoints.look_after(session.connection());
+        drop(session);
+        if looked.is_err() {
             self.database.close();
         }
     }
 
     /// Runs these in one transaction, and purges among so many rows.
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>], purge: usize, isolation: Isolation<'_>) -> Result<(), Failed> {
+        // Before anything is written, so that it is not written where nobody finds it.
+        self.database.check().map_err(Failed::Any)?;
         let outcome = self.transact(jobs, purge, isolation);
+        // And before anything is acknowledged. Also after an error: it may come from files that were lost.
+        self.database.check().map_err(Failed::Any)?;
         if let Err(Failed::Any(error) | Failed::This(error) | Failed::Call(error)) = &outcome
             && error.kind() != SqliteErrorKind::Busy
         {
@@ -234,7 +240,8 @@ impl Thread {
     }
 
     fn transact(&mut self, jobs: &mut [Box<dyn Job>], purge: usize, isolation: Isolation<'_>) -> Result<(), Failed> {
-        let (connection, schema) = self.database.connection().map_err(Failed::Any)?;
+        let mut session = self.database.session().map_err(Failed::Any)?;
+        let (connection, schema) = session.parts();
         let this = |error: rusqlite::Error| Failed::This(error.into());
         let begun = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -257,8 +264,7 @@ impl Thread {
         if purge > 0 {
             self.purge.next(&transaction.ledger(), purge).map_err(this)?;
         }
-        begun.commit().map_err(this)?;
-        self.database.check_still_there().map_err(Failed::Any)
+        begun.commit().map_err(this)
     }
 }
 

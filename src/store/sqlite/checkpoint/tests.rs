@@ -18,14 +18,14 @@ impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let schema = Schema::new("klikit_").unwrap();
-        let mut database = Database::open(&folder.path().join("ledger.db"), schema, Synchronous::Normal).unwrap();
-        database.connection().unwrap().0.execute_batch("CREATE TABLE t (c)").unwrap();
+        let database = Database::open(&folder.path().join("ledger.db"), schema, Synchronous::Normal).unwrap();
+        database.session().unwrap().connection().execute_batch("CREATE TABLE t (c)").unwrap();
         let checkpoints = Checkpoints::start(database.for_reading(), LIMITS).unwrap();
         Self { database, checkpoints, folder }
     }
 
-    fn connection(&mut self) -> &Connection {
-        self.database.connection().unwrap().0
+    fn log(&self) -> Log {
+        Log::after(self.database.session().unwrap().connection(), "NOOP").unwrap()
     }
 
     fn file(&self, suffix: &str) -> u64 {
@@ -34,7 +34,8 @@ impl Fixture {
 
     /// Commits so many times a quarter of a megabyte, without ever resting.
     fn write(&mut self, times: usize) {
-        let (connection, _) = self.database.connection().unwrap();
+        let session = self.database.session().unwrap();
+        let connection = session.connection();
         for _ in 0..times {
             connection.execute("INSERT INTO t VALUES (zeroblob(262144))", []).unwrap();
             self.checkpoints.look_after(connection).unwrap();
@@ -45,7 +46,7 @@ impl Fixture {
     fn write_calmly(&mut self) -> u64 {
         self.write(1);
         self.checkpoints.is_copying(true);
-        Log::after(self.connection(), "NOOP").unwrap().bytes
+        self.log().bytes
     }
 }
 
@@ -57,7 +58,7 @@ fn what_is_worth_it_is_copied_by_the_other_thread() {
     let before = fixture.file("");
     fixture.write_calmly();
     assert!(fixture.file("") >= before + (1 << 20));
-    let log = Log::after(fixture.connection(), "NOOP").unwrap();
+    let log = fixture.log();
     assert_eq!((log.busy, log.left), (false, 0));
 }
 
