@@ -115,6 +115,7 @@ faults! {
 
     TokensAreIgnored: expired_lease_can_be_taken_over,
     TokensAreAttempts: revived_delivery_fences_the_old_token,
+    LostLeaseSettlesUnleasedOnes: lost_lease_changes_nothing,
     LargerTokensAreOwn: foreign_token_changes_nothing,
     SupersededIsGone: expired_lease_can_be_taken_over,
     HandledIsKeptForADay: handled_delivery_is_deleted,
@@ -139,6 +140,7 @@ faults! {
     ReleaseCountsTwice: settling_twice_is_harmless,
     MissingIsSettled: settling_twice_is_harmless,
     MissingIsSuperseded: settling_twice_is_harmless,
+    MissingIsReleased: missing_delivery_is_gone,
     SettlesOnlyTheFirst: settles_many_leases_in_order,
     SettlesUntilOneFails: settles_many_leases_in_order,
     SettlesAllOrNone: settles_many_leases_in_order,

@@ -17,99 +17,16 @@ use tower_klikit::{
 };
 
 use crate::{
+    faults::{
+        Fault::{self, *},
+        NOT_FOUND_BY_CHANCE, RULES,
+    },
     model,
     reference_ledger::{Entries, Entry},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LONG: Duration = Duration::from_secs(1000 * 24 * 60 * 60);
-
-macro_rules! faults {
-    ($($fault:ident: $rule:ident,)*) => {
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        enum Fault {
-            /// Without a fault.
-            Sound,
-            $($fault,)*
-        }
-
-        /// Each fault, and the rule by which the suite finds it.
-        const RULES: &[(Fault, &str)] = &[$((Fault::$fault, stringify!($rule)),)*];
-    };
-}
-
-faults! {
-    ClaimFails: absent_entry_can_be_claimed,
-    HeldEntryIsClaimed: held_entry_is_in_flight,
-    WholeLeaseRemains: held_entry_is_in_flight,
-    RemainingIncludesGrace: held_entry_is_in_flight,
-    LeaseNeverEnds: held_entry_is_in_flight,
-    DigestIsCut: held_entry_is_in_flight,
-    RejectedClaimRenews: rejected_claim_changes_nothing,
-    HolderCannotClaimAgain: holder_can_claim_again,
-    ClaimingAgainDoesNotRenew: holder_can_claim_again,
-    AnyTokenCompletes: only_holder_can_complete,
-    CompletingTwiceFails: completing_twice_succeeds,
-    DoneEndsWithTheLease: completing_twice_succeeds,
-    ExpiredClaimBlocksOthers: expired_claim_can_be_taken_over,
-    ExpiredClaimIsAbsent: expired_claim_can_be_completed,
-    ExpiredClaimIsNotCompleted: expired_claim_can_be_completed,
-    LateCompletionIsForgotten: expired_claim_can_be_completed,
-    ExpiredClaimIsNotRenewed: expired_claim_can_be_renewed,
-    RenewingExtendsOnlyTheGrace: expired_claim_can_be_renewed,
-    ExpiredClaimIsNotClaimedAgain: expired_claim_can_be_claimed_again,
-    ExpiredClaimIsNotReleased: expired_claim_can_be_released,
-    AnyTokenReleasesExpiredClaims: expired_claim_can_be_released,
-    LostClaimIsTakenBack: lost_claim_cannot_touch_its_successor,
-    LostClaimReleasesItsSuccessor: lost_claim_cannot_touch_its_successor,
-    GraceNeverEnds: claim_is_absent_after_its_grace,
-    EachClaimHasAGrace: claim_is_absent_after_its_grace,
-    RenewedClaimKeepsItsOldGrace: renewed_claim_has_a_new_grace,
-    RenewingNeverShortensTheGrace: renewed_claim_has_a_new_grace,
-    DoneNeverEnds: done_entry_lasts_for_its_retention,
-    LeaseOutlastsTheCompletion: retention_starts_at_completion,
-    ReleasingDoesNothing: released_entry_can_be_claimed,
-    AnyTokenReleases: only_holder_can_release,
-    ReleasingUndoesACompletion: done_entry_cannot_be_released,
-    RenewingDoesNothing: renewed_lease_starts_anew,
-    RenewingNeverShortens: renewed_lease_starts_anew,
-    AnyTokenRenews: only_holder_can_renew,
-    AnyTokenRenewsExpiredClaims: only_holder_can_renew,
-    DoneEntryIsRenewed: done_entry_cannot_be_renewed,
-    RenewsOnlyTheFirst: renews_many_claims_in_order,
-    RenewsUntilOneFails: renews_many_claims_in_order,
-    RenewsAllOrNone: renews_many_claims_in_order,
-    RenewalsAreAnsweredBackwards: renews_many_claims_in_order,
-    RenewingNothingFails: renews_many_claims_in_order,
-    ConflictsShareAnEntry: entries_do_not_touch_each_other,
-    KeyIsCut: keeps_every_byte,
-    ForgettingDoesNothing: expired_claim_can_be_released,
-    ForgettingLeavesConflicts: conflicts_are_forgotten_with_their_event,
-    ForgettingTakesOtherEvents: forgotten_event_is_absent,
-    ForgettingCountsEntriesThatAreOver: claim_is_absent_after_its_grace,
-    ForgottenClaimComesBack: forgotten_claim_cannot_be_completed,
-    ForgettingDoesNotCountExpiredClaims: forgets_expired_claims,
-    ForgettingLeavesExpiredClaims: forgets_expired_claims,
-    WindowLeavesExpiredClaims: forgets_expired_claims,
-    WindowTakesAll: window_forgets_entries_claimed_in_it,
-    WindowIsMissed: window_forgets_entries_claimed_in_it,
-    RenewingMovesTheClaim: window_goes_by_time_of_claim,
-    ClaimingAgainMovesTheClaim: window_goes_by_time_of_claim,
-    ClaimingLateMovesTheClaim: window_goes_by_time_of_claim,
-    CompletingMovesTheClaim: window_forgets_entries_claimed_in_it,
-    TakingOverKeepsTheTime: window_goes_by_time_of_claim,
-    PurgeIgnoresItsLimit: purges_only_entries_that_are_over,
-    PurgeTakesAll: purges_only_entries_that_are_over,
-    PurgeTakesExpiredClaims: purge_keeps_claims_within_their_grace,
-    ClaimingIsTwoSteps: one_of_many_claims_wins,
-    TakingOverIsTwoSteps: one_of_many_takes_over,
-    LateCompletionIsTwoSteps: late_completion_races_with_a_takeover,
-}
-
-use Fault::*;
-
-/// The faults that random calls do not find: they need keys that differ in one byte, or calls that run at once.
-const NOT_FOUND_BY_CHANCE: &[Fault] = &[KeyIsCut, ClaimingIsTwoSteps, TakingOverIsTwoSteps, LateCompletionIsTwoSteps];
 
 #[test]
 fn suite_names_each_broken_rule() {
@@ -318,6 +235,10 @@ impl FaultyLedger {
         let forgotten = state.entries.forget(now, chosen);
         match self.fault {
             ForgettingCountsEntriesThatAreOver => return all.len() as u64,
+            ForgettingCountsDoneEntriesThatAreOver => {
+                let is_over = |entry: &&Entry| entry.is_done && entry.kept_until <= now;
+                return forgotten + all.iter().filter(is_over).count() as u64;
+            }
             ForgettingDoesNotCountExpiredClaims => {
                 return forgotten - all.iter().filter(|e| is_spared(e)).count() as u64;
             }
@@ -426,6 +347,10 @@ impl Ledger for FaultyLedger {
             ForgettingTakesOtherEvents => self.forget_now(&mut state, |_| true),
             ForgettingLeavesExpiredClaims => {
                 self.forget_now(&mut state, |entry| entry.is_of(event) && !entry.has_expired(now))
+            }
+            ForgettingTakesOtherConflicts => {
+                let is_conflict = |entry: &Entry| entry.claim.is_conflict();
+                self.forget_now(&mut state, |entry| entry.is_of(event) || is_conflict(entry))
             }
             _ => self.forget_now(&mut state, |entry| entry.is_of(event)),
         })

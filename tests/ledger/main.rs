@@ -2,6 +2,7 @@
 #![cfg(feature = "dedupe")]
 
 mod bounds;
+mod faults;
 mod faulty;
 mod memory;
 mod model;

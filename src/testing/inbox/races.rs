@@ -10,7 +10,7 @@ use tokio::sync::Barrier;
 
 use super::{
     delivery,
-    subject::{HOUR, KEEP, LEASE, MARGIN, REQUEST, RETENTION, Subject, dead_letter, done, reschedule},
+    subject::{HOUR, KEEP, REQUEST, RETENTION, Subject, dead_letter, done, reschedule},
     worklog::{RIVALS, Worklog},
 };
 use crate::{
@@ -56,6 +56,7 @@ pub async fn race_between<S: InboxStore + InboxAdmin + Ledger>(handles: impl Int
     subject.ordered_deliveries_are_leased_one_by_one().await;
     let subject = subject.renamed("many_settlements_count_once");
     subject.many_settlements_count_once().await;
+    subject.renamed("late_settlement_races_with_a_lease").late_settlement_races_with_a_lease().await;
 }
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
@@ -180,7 +181,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             let leases: Vec<Lease> =
                 self.try_lease(&REQUEST).await.leased.iter().map(|leased| *leased.lease()).collect();
             self.same("lease", &leases.len(), &(RIVALS / 4), "this many were accepted");
-            self.advance(LEASE + MARGIN).await;
+            // Expired from now on, also where no time is made to pass.
+            self.extend_all(&leases, Duration::ZERO, &[true; RIVALS / 4], "the leases are the deliveries' own").await;
             let call = |store: Arc<S>, rival: Rival| async move {
                 match rival {
                     Rival::Settle(lease) => {

@@ -276,6 +276,9 @@ impl FaultyStore {
             TokensAreIgnored => true,
             TokensAreAttempts => delivery.attempts == lease.attempt(),
             LargerTokensAreOwn => lease.token() > delivery.token,
+            LostLeaseSettlesUnleasedOnes => {
+                lease.token() < delivery.token && !delivery.is(DeliveryState::Leased) && delivery.attempts > 0
+            }
             _ => false,
         };
         if same { Lease::new(lease.id(), delivery.token, lease.attempt()) } else { *lease }

@@ -20,6 +20,7 @@ impl FaultyStore {
         let Some(before) = state.deliveries.get(&id).cloned() else {
             return match self.fault {
                 MissingIsSettled => SettleOutcome::Settled,
+                MissingIsReleased if *settlement == Settlement::Release => SettleOutcome::Settled,
                 MissingIsSuperseded => SettleOutcome::Superseded,
                 _ => SettleOutcome::Gone,
             };
