@@ -17,8 +17,8 @@ use crate::{
     support::{Clock, Folder, RETENTION, TERMS, claim},
 };
 
-/// The file that [`child_claims`] claims in.
-const FILE: &str = "TOWER_KLIKIT_TEST_SQLITE_FILE";
+/// The file that the parts of tests work with that run in a process of their own.
+pub(crate) const FILE: &str = "TOWER_KLIKIT_TEST_SQLITE_FILE";
 
 /// Has 32 tokens claim an event at once. How many did.
 async fn claim_32(stores: &[&SqliteStore], event: u64, first_token: u64) -> usize {
@@ -49,7 +49,7 @@ async fn one_of_64_claims_through_two_stores_succeeds() {
 async fn one_of_64_claims_in_two_processes_succeeds() {
     let folder = Folder::new();
     let store = folder.open();
-    let (mut child, mut orders, mut answers) = Ended::start("child_claims", &folder);
+    let (mut child, mut orders, mut answers) = Ended::start("processes::child_claims", &folder);
     let mut by_the_child = 0;
     for event in 0..100 {
         writeln!(orders, "{event}").unwrap();
@@ -91,7 +91,7 @@ async fn two_processes_lease_no_delivery_twice() {
     const EACH: u64 = 100;
     let folder = Folder::new();
     let store = Clock::new().open(&folder.file());
-    let (mut child, mut orders, mut answers) = Ended::start("child_leases", &folder);
+    let (mut child, mut orders, mut answers) = Ended::start("processes::child_leases", &folder);
     let (mut ids, mut by_the_child) = (vec![], 0);
     for round in 0..10 {
         for event in 0..EACH {
@@ -129,13 +129,13 @@ async fn child_leases() {
 }
 
 /// A child that ends with the test.
-struct Ended(Child);
+pub(crate) struct Ended(pub(crate) Child);
 
 impl Ended {
     /// Runs one of these tests in a process of its own: the child, what gives it orders, and its answers.
-    fn start(test: &str, folder: &Folder) -> (Self, ChildStdin, impl Iterator<Item = String> + use<>) {
+    pub(crate) fn start(test: &str, folder: &Folder) -> (Self, ChildStdin, impl Iterator<Item = String> + use<>) {
         let child = Command::new(env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "--nocapture", &format!("processes::{test}")])
+            .args(["--ignored", "--exact", "--nocapture", test])
             .env(FILE, folder.file())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
