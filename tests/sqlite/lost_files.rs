@@ -6,11 +6,16 @@ use std::{
     io::Write,
     path::Path,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use tower_klikit::{
     inbox::{Acceptance, InboxAdmin, InboxStore},
-    store::sqlite::{SqliteErrorKind, SqliteStore},
+    store::sqlite::{SqliteErrorKind, SqliteOptions, SqliteStore},
 };
 
 use crate::{
@@ -296,5 +301,62 @@ async fn child_accepts() {
     println!("\n> ready");
     for order in std::io::stdin().lines() {
         println!("\n> {}", recovered(&store, &order.unwrap()).await);
+    }
+}
+
+/// Opens a store, and has this happen in the middle of its next transaction each time that it is armed.
+fn open_with(folder: &Folder, fault: impl Fn() + Send + Sync + 'static) -> (SqliteStore, Arc<AtomicBool>) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let clock = {
+        let armed = Arc::clone(&armed);
+        move || {
+            // The store asks for the time once a transaction has begun.
+            if armed.swap(false, Ordering::SeqCst) {
+                fault();
+            }
+            SystemTime::now()
+        }
+    };
+    (SqliteOptions::new().clock(clock).open(folder.file()).unwrap(), armed)
+}
+
+#[tokio::test]
+async fn loss_during_a_transaction_is_noticed_before_the_answer() {
+    for lost in ["-wal", "-shm"] {
+        let folder = Folder::new();
+        let file = beside(&folder.file(), lost);
+        let (store, armed) = open_with(&folder, move || fs::remove_file(&file).unwrap());
+        accept(&store, "evt-1", &[]).await;
+        armed.store(true, Ordering::SeqCst);
+        let new = delivery("evt-2", "two", &[]);
+        assert_eq!(kind(&store.accept(&new, RETENTION).await.unwrap_err()), SqliteErrorKind::File, "{lost}");
+        recovered(&store, "evt-2").await;
+        assert_eq!(found_after_a_kill(&folder).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn log_with_a_hole_does_not_damage_the_file() {
+    for _ in 0..3 {
+        let folder = Folder::new();
+        let file = beside(&folder.file(), "-wal");
+        let (store, armed) = open_with(&folder, move || cut(&file, 0));
+        for n in 0..20 {
+            accept(&store, &format!("evt-{n}"), &["key"]).await;
+        }
+        let copy = "PRAGMA wal_checkpoint(PASSIVE)";
+        assert_eq!(folder.connect().query_row(copy, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        // These are in the log alone.
+        accept(&store, "evt-lost", &["key"]).await;
+        armed.store(true, Ordering::SeqCst);
+        let new = delivery("evt-new", "new", &["key"]);
+        assert_eq!(kind(&store.accept(&new, RETENTION).await.unwrap_err()), SqliteErrorKind::File);
+        assert!(recovered(&store, "evt-newer").await <= 1);
+        assert!(is_whole(&folder));
+        let found = store.backlog(10_000).await.unwrap();
+        assert!(found >= 21, "{found}");
+        drop(store);
+        folder.closed();
+        assert!(is_whole(&folder));
     }
 }
