@@ -1,5 +1,5 @@
-//! The throughput of the de-duplication layer over HTTP, against the same axum app that remembers event ids in its handler: rounds of both
-//! in turn, over one server thread.
+//! The throughput of the de-duplication layer over HTTP, against the same axum app that remembers event ids in its
+//! handler: rounds of both in turn, over one server thread.
 //!
 //! `cargo bench --bench dedupe_http`
 #![allow(missing_docs, unreachable_pub)]

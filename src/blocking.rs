@@ -12,7 +12,8 @@ use pin_project_lite::pin_project;
 /// The shortest time that is worth a warning, however short a lease is.
 const LEAST: Duration = Duration::from_millis(100);
 
-/// Returns how long a handler may keep its thread before it endangers a lease of this length: the time between two extensions.
+/// Returns how long a handler may keep its thread before it endangers a lease of this length: the time between two
+/// extensions.
 pub(crate) fn threshold(lease: Duration) -> Duration {
     (lease / 3).max(LEAST)
 }

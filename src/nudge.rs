@@ -1,7 +1,8 @@
 //! Keeps the timers of a multi-threaded runtime going while a handler blocks a thread.
 //!
-//! One thread of such a runtime at a time waits for timers and sockets. If a handler blocks that very thread, the others may sleep on, and
-//! no timer fires, although they are idle. A task that is spawned from outside wakes one of them, and that one then takes over the waiting.
+//! One thread of such a runtime at a time waits for timers and sockets. If a handler blocks that very thread, the
+//! others may sleep on, and no timer fires, although they are idle. A task that is spawned from outside wakes one of
+//! them, and that one then takes over the waiting.
 
 use std::{
     sync::{
@@ -24,8 +25,8 @@ pub(crate) struct Nudges {
 }
 
 impl Nudges {
-    /// Starts a thread that wakes the current runtime. Returns `None` if that is of no use, as on a runtime with one thread, or if the
-    /// system has no thread left.
+    /// Starts a thread that wakes the current runtime. Returns `None` if that is of no use, as on a runtime with one
+    /// thread, or if the system has no thread left.
     pub(crate) fn start(every: Duration) -> Option<Self> {
         let runtime = Handle::try_current().ok()?;
         if matches!(runtime.runtime_flavor(), RuntimeFlavor::CurrentThread) {

@@ -1,7 +1,7 @@
 //! Object-safe twins of the store traits.
 //!
-//! The public traits have `async fn`s, which a `dyn` type cannot have. The layers hold a store as `Arc<dyn …>` of the twin, so that
-//! the store's type does not show in theirs.
+//! The public traits have `async fn`s, which a `dyn` type cannot have. The layers hold a store as `Arc<dyn …>` of the
+//! twin, so that the store's type does not show in theirs.
 
 use std::{future::Future, pin::Pin};
 

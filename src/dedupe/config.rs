@@ -19,7 +19,8 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// The claim's token can be used until the handler's deadline is over, also when the store is out of reach all the while.
+    /// The claim's token can be used until the handler's deadline is over, also when the store is out of reach all the
+    /// while.
     pub(super) fn claim_terms(&self) -> ClaimTerms {
         ClaimTerms { lease: self.lease, grace: self.handler_deadline }
     }

@@ -14,8 +14,8 @@ use crate::{telemetry::CurrentSpan, verify::ResponseBody};
 
 /// The future of [`KlikitDedupe`](super::KlikitDedupe).
 ///
-/// If it is dropped before it is ready, as when klikit hangs up, a task of its own takes the delivery to its end. A handler that an
-/// inbox's worker calls stops instead. A handler's panic continues from here.
+/// If it is dropped before it is ready, as when klikit hangs up, a task of its own takes the delivery to its end. A
+/// handler that an inbox's worker calls stops instead. A handler's panic continues from here.
 pub struct ResponseFuture<B, E> {
     state: State<B, E>,
 }

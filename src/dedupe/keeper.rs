@@ -28,8 +28,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The claims of one layer whose handlers are running.
 ///
-/// One task renews all of them with one call to the store, at a third of the lease. It is a task of its own because a handler may
-/// block its thread.
+/// One task renews all of them with one call to the store, at a third of the lease. It is a task of its own because a
+/// handler may block its thread.
 #[derive(Default)]
 pub(super) struct Keeper {
     state: Mutex<State>,
@@ -66,8 +66,8 @@ impl Keeper {
         self.state().running.get(key).map(|running| running.claim.digest)
     }
 
-    /// Keeps `claim` renewed. Returns `None` if this process is already handling a delivery under the claim's key: the claim of that
-    /// delivery had expired, and its handler takes this one over.
+    /// Keeps `claim` renewed. Returns `None` if this process is already handling a delivery under the claim's key: the
+    /// claim of that delivery had expired, and its handler takes this one over.
     pub(super) async fn register(config: &Arc<Config>, claim: &Claim, delivery: &Delivery) -> Option<Registration> {
         let keeper = &config.keeper;
         let started = {
@@ -88,15 +88,16 @@ impl Keeper {
         };
         let registration = Registration { keeper: Arc::clone(keeper), key: claim.key };
         if started {
-            // A task that was just spawned waits in a slot of this thread from which no other thread takes it. Let it set its timer
-            // before the handler can block this thread.
+            // A task that was just spawned waits in a slot of this thread from which no other thread takes it. Let it
+            // set its timer before the handler can block this thread.
             yield_now().await;
         }
         Some(registration)
     }
 
-    /// Returns the claims to renew, and reports handlers that have not returned in `limit`: a handler that blocks its thread cannot be
-    /// dropped at its deadline. Their claims are no longer renewed, so that other nodes can handle the deliveries.
+    /// Returns the claims to renew, and reports handlers that have not returned in `limit`: a handler that blocks its
+    /// thread cannot be dropped at its deadline. Their claims are no longer renewed, so that other nodes can handle the
+    /// deliveries.
     fn claims(&self, limit: Duration) -> Vec<Claim> {
         let (mut claims, mut stuck) = (Vec::new(), Vec::new());
         for running in self.state().running.values_mut().filter(|running| !running.lost) {

@@ -52,11 +52,11 @@ impl KlikitDedupeLayer {
         Self { config: Arc::new(config) }
     }
 
-    /// Sets how long a claim lasts. Default: [25 seconds](Self::DEFAULT_LEASE). While the handler runs, the claim is renewed at a
-    /// third of that time.
+    /// Sets how long a claim lasts. Default: [25 seconds](Self::DEFAULT_LEASE). While the handler runs, the claim is
+    /// renewed at a third of that time.
     ///
-    /// After a crash, a delivery that was being handled can be handled again once its claim has expired: keep the lease below
-    /// klikit's first retry.
+    /// After a crash, a delivery that was being handled can be handled again once its claim has expired: keep the lease
+    /// below klikit's first retry.
     #[must_use]
     pub fn lease(self, time: Duration) -> Self {
         self.with(|config| config.lease = time)
@@ -75,11 +75,12 @@ impl KlikitDedupeLayer {
         self.with(|config| config.claim_deadline = time)
     }
 
-    /// Sets how long the handler may take, whether klikit still waits or not. Default:
-    /// [5 minutes](Self::DEFAULT_HANDLER_DEADLINE). After that the handler is dropped at its current await and the claim is released,
-    /// so that klikit's next attempt is handled.
+    /// Sets how long the handler may take, whether klikit still waits or not. Default: [5
+    /// minutes](Self::DEFAULT_HANDLER_DEADLINE). After that the handler is dropped at its current await and the claim
+    /// is released, so that klikit's next attempt is handled.
     ///
-    /// The store keeps an expired claim for this time, so that a handler that succeeds while the store is out of reach still counts.
+    /// The store keeps an expired claim for this time, so that a handler that succeeds while the store is out of reach
+    /// still counts.
     #[must_use]
     pub fn handler_deadline(self, time: Duration) -> Self {
         self.with(|config| config.handler_deadline = time)
@@ -105,8 +106,8 @@ impl KlikitDedupeLayer {
         self.with(|config| config.policy.scope = Some(name.into()))
     }
 
-    /// Forgets a delivery, so that it is handled again when klikit replays it: ask for the replay after this call. Returns how many
-    /// entries were forgotten: more than one if the id came with several bodies.
+    /// Forgets a delivery, so that it is handled again when klikit replays it: ask for the replay after this call.
+    /// Returns how many entries were forgotten: more than one if the id came with several bodies.
     ///
     /// `tenant` is the name of the keyring, `default` unless set.
     ///
@@ -131,8 +132,8 @@ impl KlikitDedupeLayer {
         self.config.ledger.forget(&key).await
     }
 
-    /// Forgets all deliveries of all tenants that came within this window by the store's clock. Returns how many entries were
-    /// forgotten.
+    /// Forgets all deliveries of all tenants that came within this window by the store's clock. Returns how many
+    /// entries were forgotten.
     ///
     /// # Errors
     ///

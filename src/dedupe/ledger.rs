@@ -28,50 +28,51 @@ use crate::object_safe::object_safe_twin;
 /// - Every call is atomic, and all clones and processes that share the store see one order of calls.
 /// - Times are measured by the store's own clock: the database's clock where there is one.
 /// - A claim is exclusive while its [lease](ClaimTerms::lease) lasts. An expired claim stays in the store for its
-///   [grace](ClaimTerms::grace): another token may then take the entry over, and until one does, the old token can still complete,
-///   release or renew it. So the success of a handler whose renewal was late is remembered.
+///   [grace](ClaimTerms::grace): another token may then take the entry over, and until one does, the old token can
+///   still complete, release or renew it. So the success of a handler whose renewal was late is remembered.
 /// - A forgotten entry stays forgotten: a token whose entry was removed can no longer complete it.
-/// - A store that does not know whether a call took effect returns an error. The delivery is then answered with 503, klikit sends
-///   it again, and nothing is lost.
+/// - A store that does not know whether a call took effect returns an error. The delivery is then answered with 503,
+///   klikit sends it again, and nothing is lost.
 ///
 /// Implement it with `async fn`. The `testing::ledger` module has the suite that this crate's own stores pass.
 pub trait Ledger: Send + Sync + 'static {
-    /// Claims `claim.key` for `claim.token`, if the key is absent or its claim has expired. Otherwise changes nothing and returns
-    /// what is there.
+    /// Claims `claim.key` for `claim.token`, if the key is absent or its claim has expired. Otherwise changes nothing
+    /// and returns what is there.
     ///
-    /// Claiming an entry again with the token that holds it succeeds and renews the claim: the answer to the first call may have
-    /// been lost.
+    /// Claiming an entry again with the token that holds it succeeds and renews the claim: the answer to the first call
+    /// may have been lost.
     fn claim(&self, claim: &Claim, terms: &ClaimTerms)
     -> impl Future<Output = Result<ClaimOutcome, StoreError>> + Send;
 
-    /// Marks this token's entry as done and remembers it for `retention` from now. Returns `false` and changes nothing if the entry
-    /// is absent or another token has taken it over.
+    /// Marks this token's entry as done and remembers it for `retention` from now. Returns `false` and changes nothing
+    /// if the entry is absent or another token has taken it over.
     ///
     /// Completing an entry again with the token that completed it changes nothing and returns `true`.
     fn complete(&self, claim: &Claim, retention: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes this token's claim, so that the next claim succeeds. Changes nothing if the entry is absent, is done, or belongs to
-    /// another token.
+    /// Removes this token's claim, so that the next claim succeeds. Changes nothing if the entry is absent, is done, or
+    /// belongs to another token.
     fn release(&self, claim: &Claim) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Renews these claims: each lasts for `terms` from now, as if it had just been made. Returns one value for each claim, in the
-    /// same order: `false`, and no change, if the entry is absent, is done, or belongs to another token.
+    /// Renews these claims: each lasts for `terms` from now, as if it had just been made. Returns one value for each
+    /// claim, in the same order: `false`, and no change, if the entry is absent, is done, or belongs to another token.
     ///
     /// An error leaves it open which claims were renewed.
     fn renew(&self, claims: &[Claim], terms: &ClaimTerms)
     -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Removes every entry of this event in every state: the entry under the event's own key, and those of other bodies that
-    /// came under the same id. Returns how many entries were removed.
+    /// Removes every entry of this event in every state: the entry under the event's own key, and those of other bodies
+    /// that came under the same id. Returns how many entries were removed.
     fn forget(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Removes every entry that was claimed within this window, in every state and of every tenant. Returns how many entries
-    /// were removed.
+    /// Removes every entry that was claimed within this window, in every state and of every tenant. Returns how many
+    /// entries were removed.
     fn forget_claimed(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Deletes up to `limit` entries whose retention or grace is over. Returns how many were deleted.
     ///
-    /// Stores do this by themselves as they go. A store that expires entries by itself, as Redis does, has nothing to do.
+    /// Stores do this by themselves as they go. A store that expires entries by itself, as Redis does, has nothing to
+    /// do.
     fn purge(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
@@ -81,12 +82,13 @@ pub trait Ledger: Send + Sync + 'static {
 pub struct ClaimTerms {
     /// How long the claim is exclusive.
     pub lease: Duration,
-    /// How much longer the store keeps an expired claim, so that its token can still complete it unless another token has taken the
-    /// entry over.
+    /// How much longer the store keeps an expired claim, so that its token can still complete it unless another token
+    /// has taken the entry over.
     pub grace: Duration,
 }
 
-/// The key of one event of one tenant: 16 bytes of a SHA-256, so that keys are short and reveal neither ids nor tenants.
+/// The key of one event of one tenant: 16 bytes of a SHA-256, so that keys are short and reveal neither ids nor
+/// tenants.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventKey([u8; 16]);
 

@@ -1,31 +1,35 @@
 //! Middleware that handles each delivery once.
 //!
-//! klikit delivers at least once, and tells receivers to remember the event id in a persistent store. [`KlikitDedupeLayer`] does that
-//! behind [`KlikitVerifyLayer`](crate::KlikitVerifyLayer), on any [`Ledger`].
+//! klikit delivers at least once, and tells receivers to remember the event id in a persistent store.
+//! [`KlikitDedupeLayer`] does that behind [`KlikitVerifyLayer`](crate::KlikitVerifyLayer), on any [`Ledger`].
 //!
 //! # Rules
 //!
-//! - A delivery is claimed before the handler sees it. A 2xx response completes the claim. Any other response, an error or a panic
-//!   releases it, so that the next attempt is handled.
-//! - The handler finishes even if klikit hangs up after 10 seconds: a task of its own then takes the delivery to its end.
-//! - One task renews the claims of all running handlers, so that a handler may block its thread. A claim can expire all the same, if
-//!   handlers block every thread or the store is out of reach. Then this layer does not handle another copy, and the handler's success
-//!   still counts unless another node has claimed the delivery meanwhile. Make one layer for a store and clone it, since two layers know
-//!   of each other's deliveries by the store alone.
+//! - A delivery is claimed before the handler sees it. A 2xx response completes the claim. Any other response, an error
+//!   or a panic releases it, so that the next attempt is handled.
+//! - The handler finishes even if klikit hangs up after 10 seconds: a task of its own then takes the delivery to its
+//!   end.
+//! - One task renews the claims of all running handlers, so that a handler may block its thread. A claim can expire all
+//!   the same, if handlers block every thread or the store is out of reach. Then this layer does not handle another
+//!   copy, and the handler's success still counts unless another node has claimed the delivery meanwhile. Make one
+//!   layer for a store and clone it, since two layers know of each other's deliveries by the store alone.
 //! - A delivery that was handled is answered with `200 {"status":"duplicate-ignored"}`.
-//! - A delivery that is being handled is answered with 503 and `Retry-After`, never with 200: that attempt may yet fail.
+//! - A delivery that is being handled is answered with 503 and `Retry-After`, never with 200: that attempt may yet
+//!   fail.
 //! - If the store is down, slow or unsure, the response is 503: klikit sends the delivery again, and nothing is lost.
-//! - A known id with *another body* is a conflict: klikit does not sign the id, so a captured body that is sent under an id not seen
-//!   yet would otherwise swallow the real delivery. A conflict is handled once, marked as a [conflict](Claim::is_conflict) in the
-//!   extensions, and logged, unless [`on_conflict`](KlikitDedupeLayer::on_conflict) says otherwise.
-//! - Bodies are compared by their SHA-256, which does not depend on the secret: a delivery signed with the old secret and retried with
-//!   the new one is a duplicate.
+//! - A known id with *another body* is a conflict: klikit does not sign the id, so a captured body that is sent under
+//!   an id not seen yet would otherwise swallow the real delivery. A conflict is handled once, marked as a
+//!   [conflict](Claim::is_conflict) in the extensions, and logged, unless
+//!   [`on_conflict`](KlikitDedupeLayer::on_conflict) says otherwise.
+//! - Bodies are compared by their SHA-256, which does not depend on the secret: a delivery signed with the old secret
+//!   and retried with the new one is a duplicate.
 //! - Tenants have entries of their own: the scope is the [keyring's name](crate::Keyring::name), or
 //!   [one scope for all](KlikitDedupeLayer::scope).
-//! - A request without a verified [`Delivery`](crate::Delivery) is answered with 500, and a log line names the missing layer.
+//! - A request without a verified [`Delivery`](crate::Delivery) is answered with 500, and a log line names the missing
+//!   layer.
 //!
-//! The handler finds the [`Claim`] in the extensions. A handler that writes to the ledger's own database can complete the claim in its
-//! transaction, and so take effect exactly once.
+//! The handler finds the [`Claim`] in the extensions. A handler that writes to the ledger's own database can complete
+//! the claim in its transaction, and so take effect exactly once.
 //!
 //! # Example
 //!

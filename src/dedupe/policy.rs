@@ -28,19 +28,20 @@ pub enum Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ConflictPolicy {
-    /// The delivery is handled, once, and marked as a conflict: nothing is lost. An inbox that still stores the earlier body treats a
-    /// copy whose JSON was merely written anew as a duplicate.
+    /// The delivery is handled, once, and marked as a conflict: nothing is lost. An inbox that still stores the earlier
+    /// body treats a copy whose JSON was merely written anew as a duplicate.
     #[default]
     Process,
-    /// As [`Process`](Self::Process), but bodies are compared as JSON: white space, member order and escapes do not matter, so that a
-    /// copy whose JSON was written anew is a duplicate however long ago the first one was handled. Numbers compare as they are
-    /// written. A body that is not JSON, that repeats a member name, that nests deeper than 128 levels or that is larger than 8 MiB
-    /// is compared by its bytes.
+    /// As [`Process`](Self::Process), but bodies are compared as JSON: white space, member order and escapes do not
+    /// matter, so that a copy whose JSON was written anew is a duplicate however long ago the first one was handled.
+    /// Numbers compare as they are written. A body that is not JSON, that repeats a member name, that nests deeper than
+    /// 128 levels or that is larger than 8 MiB is compared by its bytes.
     ///
-    /// The price is parsing each body. A store that remembers deliveries under another policy takes their copies for conflicts, once.
+    /// The price is parsing each body. A store that remembers deliveries under another policy takes their copies for
+    /// conflicts, once.
     SameJson,
-    /// The delivery is a duplicate: the id alone counts. For the case that klikit changes the body from one attempt to the next.
-    /// An attacker who captured a delivery can then suppress a genuine one by guessing its id.
+    /// The delivery is a duplicate: the id alone counts. For the case that klikit changes the body from one attempt to
+    /// the next. An attacker who captured a delivery can then suppress a genuine one by guessing its id.
     TrustEventId,
     /// The delivery is rejected with 409 until an operator has looked at it.
     Refuse,

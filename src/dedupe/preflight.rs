@@ -5,7 +5,8 @@ use crate::{
 };
 
 impl KlikitDedupeLayer {
-    /// Checks, for a service that starts, the times: see [`preflight`](crate::preflight) for the rules. The store is not asked.
+    /// Checks, for a service that starts, the times: see [`preflight`](crate::preflight) for the rules. The store is
+    /// not asked.
     ///
     /// # Errors
     ///

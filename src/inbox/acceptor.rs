@@ -34,8 +34,8 @@ pub struct Acceptor {
     backlog: Arc<Backlog>,
 }
 
-/// The future of an [`Acceptor`]. If it is dropped before it is ready, the delivery may have been stored or not: klikit's next attempt
-/// is then a duplicate, or is stored.
+/// The future of an [`Acceptor`]. If it is dropped before it is ready, the delivery may have been stored or not:
+/// klikit's next attempt is then a duplicate, or is stored.
 pub struct AcceptFuture(Pin<Box<dyn Future<Output = Answer> + Send>>);
 
 impl Acceptor {

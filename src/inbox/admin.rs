@@ -15,8 +15,8 @@ use crate::{
 ///
 /// Every call is atomic, as those of the store are.
 pub trait InboxAdmin: Send + Sync + 'static {
-    /// Lists up to `limit` DEAD deliveries whose id is larger than `after`, smallest id first, without their bodies. A delivery that
-    /// cannot be read is left out.
+    /// Lists up to `limit` DEAD deliveries whose id is larger than `after`, smallest id first, without their bodies. A
+    /// delivery that cannot be read is left out.
     fn dead(
         &self,
         after: Option<DeliveryId>,
@@ -26,18 +26,21 @@ pub trait InboxAdmin: Send + Sync + 'static {
     /// Returns one delivery in any state, with its body if that is still stored.
     fn show(&self, id: DeliveryId) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
 
-    /// Makes a DEAD delivery READY again and due now, with no attempts, in its old place among those that share its ordering keys.
-    /// Returns `false` and changes nothing if no DEAD delivery has this id.
+    /// Makes a DEAD delivery READY again and due now, with no attempts, in its old place among those that share its
+    /// ordering keys. Returns `false` and changes nothing if no DEAD delivery has this id.
     fn retry(&self, id: DeliveryId) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Deletes the DEAD and DONE deliveries of this event, conflicts included, and the event's ledger rows, so that the event is
-    /// accepted when it comes again. Returns how many keys were forgotten; a delivery and its ledger row share one.
+    /// Deletes the DEAD and DONE deliveries of this event, conflicts included, and the event's ledger rows, so that the
+    /// event is accepted when it comes again. Returns how many keys were forgotten; a delivery and its ledger row share
+    /// one.
     ///
-    /// A delivery that is READY or LEASED stays, and so does its ledger row: it will be handled, and its copies are duplicates.
+    /// A delivery that is READY or LEASED stays, and so does its ledger row: it will be handled, and its copies are
+    /// duplicates.
     fn forget_event(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Forgets, as [`forget_event`](Self::forget_event) does, every key whose delivery was accepted within this window, or whose
-    /// ledger row was claimed within it and is still kept, of whichever tenant. Returns how many keys were forgotten.
+    /// Forgets, as [`forget_event`](Self::forget_event) does, every key whose delivery was accepted within this window,
+    /// or whose ledger row was claimed within it and is still kept, of whichever tenant. Returns how many keys were
+    /// forgotten.
     fn forget_accepted(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
@@ -76,9 +79,11 @@ impl Inbox {
         self.admin.show(id).await
     }
 
-    /// Makes a dead delivery pending again, with its full number of attempts. Returns `false` if no dead delivery has this id.
+    /// Makes a dead delivery pending again, with its full number of attempts. Returns `false` if no dead delivery has
+    /// this id.
     ///
-    /// A delivery that is [kept in order](super::OrderBy) takes its old place, ahead of pending ones that share its key.
+    /// A delivery that is [kept in order](super::OrderBy) takes its old place, ahead of pending ones that share its
+    /// key.
     pub async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
         let retried = self.admin.retry(id).await?;
         self.config.wake.notify_one();
@@ -101,14 +106,14 @@ impl Inbox {
         }
     }
 
-    /// Forgets a delivery that was handled or dead-lettered and deletes what is left of it, so that it is handled again when klikit
-    /// replays it: ask for the replay after this call. Returns how many deliveries were forgotten: more than one if the id came with
-    /// several bodies.
+    /// Forgets a delivery that was handled or dead-lettered and deletes what is left of it, so that it is handled again
+    /// when klikit replays it: ask for the replay after this call. Returns how many deliveries were forgotten: more
+    /// than one if the id came with several bodies.
     ///
     /// A delivery that is pending or leased stays.
     ///
-    /// `tenant` is the name of the keyring, `default` unless set. Deliveries that are known by their body are forgotten with
-    /// [`forget_body`](Self::forget_body).
+    /// `tenant` is the name of the keyring, `default` unless set. Deliveries that are known by their body are forgotten
+    /// with [`forget_body`](Self::forget_body).
     pub async fn forget(&self, tenant: &str, event_id: &str) -> Result<u64, StoreError> {
         let key = self.config.policy.key_of_event(tenant, event_id);
         self.admin.forget_event(&key).await
@@ -120,14 +125,14 @@ impl Inbox {
         self.admin.forget_event(&key).await
     }
 
-    /// Forgets all deliveries of all tenants that came within this window by the store's clock and were handled or dead-lettered: see
-    /// [`forget`](Self::forget). Returns how many deliveries were forgotten.
+    /// Forgets all deliveries of all tenants that came within this window by the store's clock and were handled or
+    /// dead-lettered: see [`forget`](Self::forget). Returns how many deliveries were forgotten.
     pub async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         self.admin.forget_accepted(window).await
     }
 
-    /// Deletes up to `limit` deliveries that were [kept](Self::keep_bodies) and whose time is over, and returns how many there were.
-    /// Workers do this by themselves.
+    /// Deletes up to `limit` deliveries that were [kept](Self::keep_bodies) and whose time is over, and returns how
+    /// many there were. Workers do this by themselves.
     pub async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         self.config.store.purge_done(limit).await
     }

@@ -29,7 +29,8 @@ pub(super) enum SameAs {
     Any,
 }
 
-/// A worker's lease on a delivery. It lasts until another worker leases the delivery, which none does before the lease has expired.
+/// A worker's lease on a delivery. It lasts until another worker leases the delivery, which none does before the lease
+/// has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     id: DeliveryId,
@@ -73,8 +74,8 @@ impl NewDelivery {
         &self.body
     }
 
-    /// The ordering keys, ascending and without duplicates: mostly none or one. Deliveries that share a key are leased one after the
-    /// other.
+    /// The ordering keys, ascending and without duplicates: mostly none or one. Deliveries that share a key are leased
+    /// one after the other.
     pub fn ordering_keys(&self) -> &[OrderingKey] {
         &self.ordering_keys
     }
@@ -112,7 +113,8 @@ impl NewDelivery {
         Self { same_as: SameAs::Any, ..self }
     }
 
-    /// Makes the body with this digest [the same delivery](Self::is_same_as), as an acceptor does whose body has the same JSON.
+    /// Makes the body with this digest [the same delivery](Self::is_same_as), as an acceptor does whose body has the
+    /// same JSON.
     #[must_use]
     pub fn with_same_json_as(self, digest: BodyDigest) -> Self {
         Self { same_as: SameAs::Digest(digest), ..self }
@@ -147,15 +149,15 @@ impl Leased {
         Self { lease, head: head.into(), body: body.into(), ordering_keys: Vec::new(), after_expired_lease: false }
     }
 
-    /// Sets the [ordering keys](NewDelivery::ordering_keys) that the store was given. A worker does not run two deliveries that share
-    /// one, even if their leases were lost.
+    /// Sets the [ordering keys](NewDelivery::ordering_keys) that the store was given. A worker does not run two
+    /// deliveries that share one, even if their leases were lost.
     #[must_use]
     pub fn with_ordering_keys(self, ordering_keys: Vec<OrderingKey>) -> Self {
         Self { ordering_keys, ..self }
     }
 
-    /// Marks a delivery whose last lease expired: its worker died, of this delivery or of another, or still runs it without being able
-    /// to extend the lease. A worker does not start all of these at once.
+    /// Marks a delivery whose last lease expired: its worker died, of this delivery or of another, or still runs it
+    /// without being able to extend the lease. A worker does not start all of these at once.
     #[must_use]
     pub fn after_expired_lease(self) -> Self {
         Self { after_expired_lease: true, ..self }

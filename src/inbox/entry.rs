@@ -52,8 +52,8 @@ pub struct Entry {
     pub attempts: u32,
     /// When the delivery was accepted, by the store's clock.
     pub accepted_at: SystemTime,
-    /// Why the last attempt failed, or why the delivery was dead-lettered: the handler's [`FailureReason`](crate::FailureReason), a
-    /// status, or the beginning of an error's text.
+    /// Why the last attempt failed, or why the delivery was dead-lettered: the handler's
+    /// [`FailureReason`](crate::FailureReason), a status, or the beginning of an error's text.
     pub reason: Option<String>,
     /// The body, where it was asked for and is still stored. It holds customers' data.
     pub body: Option<Bytes>,
@@ -136,7 +136,8 @@ impl Counts {
 }
 
 impl Entry {
-    /// Makes an entry from what a store has read. `head` is what it was [given](super::NewDelivery::head). Set the other fields afterwards.
+    /// Makes an entry from what a store has read. `head` is what it was [given](super::NewDelivery::head). Set the
+    /// other fields afterwards.
     pub fn new(id: DeliveryId, state: DeliveryState, accepted_at: SystemTime, head: &str) -> Self {
         Self { id, state, attempts: 0, accepted_at, reason: None, body: None, head: Head::from_text(head).ok() }
     }

@@ -107,8 +107,8 @@ impl Head {
     }
 }
 
-/// Returns the URI as the client sent it. axum's `Router::nest` strips a prefix from the request's own, and the worker's router would then
-/// have no route for it.
+/// Returns the URI as the client sent it. axum's `Router::nest` strips a prefix from the request's own, and the
+/// worker's router would then have no route for it.
 fn whole_uri(parts: &Parts) -> &Uri {
     #[cfg(feature = "axum")]
     if let Some(::axum::extract::OriginalUri(uri)) = parts.extensions.get() {

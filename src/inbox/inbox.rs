@@ -59,15 +59,16 @@ impl Inbox {
         self.with(|config| config.retention = time)
     }
 
-    /// Sets how long the store may take to accept a delivery. Default: [2 seconds](Self::DEFAULT_ACCEPT_DEADLINE). After that the
-    /// acceptor responds with 503. If the store stored the delivery after all, klikit's next attempt is a duplicate.
+    /// Sets how long the store may take to accept a delivery. Default: [2 seconds](Self::DEFAULT_ACCEPT_DEADLINE).
+    /// After that the acceptor responds with 503. If the store stored the delivery after all, klikit's next attempt is
+    /// a duplicate.
     #[must_use]
     pub fn accept_deadline(self, time: Duration) -> Self {
         self.with(|config| config.accept_deadline = time)
     }
 
-    /// Sets how many deliveries may be pending. Default: [100,000](Self::DEFAULT_MAX_BACKLOG). Beyond that the acceptor responds
-    /// with 503, to copies of known deliveries too, and klikit sends the deliveries again.
+    /// Sets how many deliveries may be pending. Default: [100,000](Self::DEFAULT_MAX_BACKLOG). Beyond that the acceptor
+    /// responds with 503, to copies of known deliveries too, and klikit sends the deliveries again.
     ///
     /// The backlog is counted once a second, so somewhat more may be accepted when several processes share the store.
     #[must_use]
@@ -75,14 +76,15 @@ impl Inbox {
         self.with(|config| config.max_backlog = deliveries)
     }
 
-    /// Sets which deliveries are handled one after the other. Default: [none](OrderBy::nothing). The setting applies to deliveries
-    /// that are accepted from then on.
+    /// Sets which deliveries are handled one after the other. Default: [none](OrderBy::nothing). The setting applies to
+    /// deliveries that are accepted from then on.
     #[must_use]
     pub fn order_by(self, order_by: OrderBy) -> Self {
         self.with(|config| config.order_by = order_by)
     }
 
-    /// Sets how long a handled delivery is kept with its body. Default: not at all, because bodies hold customers' data.
+    /// Sets how long a handled delivery is kept with its body. Default: not at all, because bodies hold customers'
+    /// data.
     #[must_use]
     pub fn keep_bodies(self, time: Duration) -> Self {
         self.with(|config| config.keep_bodies = time)

@@ -1,41 +1,48 @@
 //! A durable inbox: acknowledge deliveries at once, process them later.
 //!
-//! klikit treats a response that takes longer than 10 seconds as a failure, and recommends responding within one second and working in
-//! the background. [`Inbox`] does that without losing acknowledged deliveries. Mount its [acceptor](Inbox::acceptor) where your handler
-//! was; it stores each delivery durably and responds. Its [worker](Inbox::worker) then calls your handler with the stored deliveries.
+//! klikit treats a response that takes longer than 10 seconds as a failure, and recommends responding within one second
+//! and working in the background. [`Inbox`] does that without losing acknowledged deliveries. Mount its
+//! [acceptor](Inbox::acceptor) where your handler was; it stores each delivery durably and responds. Its
+//! [worker](Inbox::worker) then calls your handler with the stored deliveries.
 //!
 //! # Rules
 //!
 //! Accepting:
 //!
-//! - The acceptor responds `200 {"status":"received"}` once the delivery and its ledger row are on stable storage, committed together. A
-//!   delivery that is stored, or was handled before, gets `200 {"status":"duplicate-ignored"}`.
-//! - If the store is down or unsure, takes longer than [`accept_deadline`](Inbox::accept_deadline), or holds
-//!   [too many pending deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`: klikit sends the delivery again.
-//! - A known id with *another body* is a conflict and is handled on its own: see [`dedupe`](crate::dedupe). While the earlier body is still
-//!   stored, a copy whose JSON was merely written anew (white space, member order, escapes) is a duplicate.
+//! - The acceptor responds `200 {"status":"received"}` once the delivery and its ledger row are on stable storage,
+//!   committed together. A delivery that is stored, or was handled before, gets `200 {"status":"duplicate-ignored"}`.
+//! - If the store is down or unsure, takes longer than [`accept_deadline`](Inbox::accept_deadline), or holds [too many
+//!   pending deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`: klikit sends the delivery again.
+//! - A known id with *another body* is a conflict and is handled on its own: see [`dedupe`](crate::dedupe). While the
+//!   earlier body is still stored, a copy whose JSON was merely written anew (white space, member order, escapes) is a
+//!   duplicate.
 //!
 //! Handling:
 //!
-//! - The handler gets the request as it would have come inline: method, path, query, content type, body, [`EventId`](crate::EventId) and
-//!   [`Delivery`](crate::Delivery), with an [`Attempt`] in the extensions. Other headers are not stored. The path is the one that the client
-//!   sent, also where the acceptor is in axum's `Router::nest` (feature `axum`). The handler may be a router that still has the layers that
-//!   verify and de-duplicate: they let the request through.
-//! - A 2xx response finishes the delivery. It is deleted with its body unless it is [kept](Inbox::keep_bodies). After 400 and 422 it is
-//!   dead-lettered at once, because the same would happen again. After any [other response](Worker::outcome), an error, a panic or a
-//!   [timeout](Worker::handler_deadline), it is retried after a [backoff](Worker::backoff), and dead-lettered after
-//!   [the last attempt](Worker::max_attempts).
-//! - A handler can say why it failed by a [`FailureReason`](crate::FailureReason) in its response's extensions: the log and the
-//!   [entry](Entry::reason) carry it.
-//! - If a worker crashes, its deliveries are redelivered once their leases expire, and each redelivery counts as an attempt. A delivery that
-//!   crashes the process every time is therefore dead-lettered after the last attempt. Deliveries that were in progress in the same process
-//!   are retried at staggered times, so that one poisonous delivery does not take the others with it.
-//! - A task of its own extends the leases of all running handlers, so that a handler may block its thread. If a lease expires all the same,
-//!   because handlers block every thread or the store is out of reach, the workers of this inbox and its clones neither start the delivery again nor
-//!   one that shares an ordering key with it. The outcome is reported until the store has heard it, and counts unless another node has leased the delivery.
-//! - A dead letter stays with its body until somebody [retries](Inbox::retry) or [forgets](Inbox::forget) it, or klikit sends it again.
-//! - A delivery is handled at least once: a process that crashes, or that another node takes for crashed, may have handled a delivery that is
-//!   then handled again. So make the handler idempotent. On Postgres, it can finish the delivery within its own transaction.
+//! - The handler gets the request as it would have come inline: method, path, query, content type, body,
+//!   [`EventId`](crate::EventId) and [`Delivery`](crate::Delivery), with an [`Attempt`] in the extensions. Other
+//!   headers are not stored. The path is the one that the client sent, also where the acceptor is in axum's
+//!   `Router::nest` (feature `axum`). The handler may be a router that still has the layers that verify and
+//!   de-duplicate: they let the request through.
+//! - A 2xx response finishes the delivery. It is deleted with its body unless it is [kept](Inbox::keep_bodies). After
+//!   400 and 422 it is dead-lettered at once, because the same would happen again. After any [other
+//!   response](Worker::outcome), an error, a panic or a [timeout](Worker::handler_deadline), it is retried after a
+//!   [backoff](Worker::backoff), and dead-lettered after [the last attempt](Worker::max_attempts).
+//! - A handler can say why it failed by a [`FailureReason`](crate::FailureReason) in its response's extensions: the log
+//!   and the [entry](Entry::reason) carry it.
+//! - If a worker crashes, its deliveries are redelivered once their leases expire, and each redelivery counts as an
+//!   attempt. A delivery that crashes the process every time is therefore dead-lettered after the last attempt.
+//!   Deliveries that were in progress in the same process are retried at staggered times, so that one poisonous
+//!   delivery does not take the others with it.
+//! - A task of its own extends the leases of all running handlers, so that a handler may block its thread. If a lease
+//!   expires all the same, because handlers block every thread or the store is out of reach, the workers of this inbox
+//!   and its clones neither start the delivery again nor one that shares an ordering key with it. The outcome is
+//!   reported until the store has heard it, and counts unless another node has leased the delivery.
+//! - A dead letter stays with its body until somebody [retries](Inbox::retry) or [forgets](Inbox::forget) it, or klikit
+//!   sends it again.
+//! - A delivery is handled at least once: a process that crashes, or that another node takes for crashed, may have
+//!   handled a delivery that is then handled again. So make the handler idempotent. On Postgres, it can finish the
+//!   delivery within its own transaction.
 //! - Deliveries are handled in no order unless [`order_by`](Inbox::order_by) says otherwise.
 //!
 //! # Example

@@ -20,18 +20,19 @@ const DATA_BRANCH_ID: &[Step] = &[Step::Member("data"), Step::Member("branch_id"
 
 /// The rule by which an inbox derives ordering keys.
 ///
-/// Deliveries that share an ordering key are handled one after the other, in the order in which they were accepted. A delivery that
-/// fails blocks the later ones that share a key with it, and no others, until it is handled or dead-lettered.
+/// Deliveries that share an ordering key are handled one after the other, in the order in which they were accepted. A
+/// delivery that fails blocks the later ones that share a key with it, and no others, until it is handled or
+/// dead-lettered.
 ///
 /// klikit itself does not guarantee any order: what it sends out of order is handled out of order.
 ///
-/// An id is taken from the body even if the rest of the body is odd, so that one unreadable order does not cost a batch its
-/// ordering:
+/// An id is taken from the body even if the rest of the body is odd, so that one unreadable order does not cost a batch
+/// its ordering:
 ///
 /// - An order without a readable id, such as `null`, adds no key. The other orders of the batch add theirs.
 /// - Where a member is repeated, each of its values adds a key.
-/// - Numbers are compared by value, and a string that holds a plain decimal number is compared as one: 42, 42.0, 4.2e1 and "42" are
-///   one id. Other strings are compared as they are.
+/// - Numbers are compared by value, and a string that holds a plain decimal number is compared as one: 42, 42.0, 4.2e1
+///   and "42" are one id. Other strings are compared as they are.
 /// - If no id can be read, the delivery is handled in no order, and a warning is logged.
 #[derive(Clone, Default)]
 pub struct OrderBy(Rule);
@@ -47,7 +48,8 @@ enum Rule {
 
 type Custom = dyn Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync;
 
-/// A key that deliveries share if they are to be leased one after the other: 16 bytes of a SHA-256 over the tenant and the id.
+/// A key that deliveries share if they are to be leased one after the other: 16 bytes of a SHA-256 over the tenant and
+/// the id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrderingKey([u8; 16]);
 
@@ -75,8 +77,8 @@ impl OrderBy {
         Self(Rule::Order)
     }
 
-    /// Orders by keys of your own, derived from the delivery and its body. A delivery without a key is in no order. Tenants share no
-    /// keys.
+    /// Orders by keys of your own, derived from the delivery and its body. A delivery without a key is in no order.
+    /// Tenants share no keys.
     ///
     /// The function is called while klikit waits for the response. If it panics, the delivery is not accepted.
     pub fn keys(keys: impl Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync + 'static) -> Self {

@@ -5,8 +5,8 @@ use crate::{
 };
 
 impl Inbox {
-    /// Checks, for a service that starts, the limits: see [`preflight`](crate::preflight) for the rules. The store is not asked,
-    /// and the [worker](super::Worker::preflight) checks its own.
+    /// Checks, for a service that starts, the limits: see [`preflight`](crate::preflight) for the rules. The store is
+    /// not asked, and the [worker](super::Worker::preflight) checks its own.
     ///
     /// # Errors
     ///

@@ -26,16 +26,16 @@ use crate::{
 ///
 /// # Rules
 ///
-/// - Every call is atomic, and all clones and processes that share the store see one order of calls. Changes are on stable storage
-///   when a call returns.
+/// - Every call is atomic, and all clones and processes that share the store see one order of calls. Changes are on
+///   stable storage when a call returns.
 /// - Times are measured by the store's own clock: the database's clock where there is one.
-/// - A store that does not know whether a call took effect returns an error. klikit then sends the delivery again, or the worker
-///   repeats the call, and nothing is lost.
-/// - **The token decides, not the time.** A lease belongs to its worker until another worker leases the delivery, even after the
-///   lease has expired. Until then the worker can extend the lease and settle the delivery.
+/// - A store that does not know whether a call took effect returns an error. klikit then sends the delivery again, or
+///   the worker repeats the call, and nothing is lost.
+/// - **The token decides, not the time.** A lease belongs to its worker until another worker leases the delivery, even
+///   after the lease has expired. Until then the worker can extend the lease and settle the delivery.
 /// - A delivery's ledger row is the one of the store's [`Ledger`](crate::dedupe::Ledger): what a
-///   [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store has handled is a duplicate here, and the other way
-///   round.
+///   [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store has handled is a duplicate here, and the
+///   other way round.
 /// - A row that cannot be read concerns its own delivery alone: see [`LeaseBatch`].
 /// - **A store is trusted.** Workers handle what it returns as verified.
 ///
@@ -45,16 +45,17 @@ pub trait InboxStore: Send + Sync + 'static {
     ///
     /// In this order:
     ///
-    /// 1. The key has a delivery that is READY or LEASED: nothing changes, except that the ledger row is restored with the digest of
-    ///    the stored delivery if it is missing or an expired claim. [`Acceptance::Known`].
-    /// 2. The key has a DEAD delivery. If the new one [is the same delivery](NewDelivery::is_same_as), the dead one is READY again
-    ///    and due now, with no attempts, with the new request, and with its old [id](DeliveryId) and time of acceptance. Its ledger
-    ///    row is done for `retention`. [`Acceptance::Revived`]. Otherwise nothing changes: [`Acceptance::Known`].
+    /// 1. The key has a delivery that is READY or LEASED: nothing changes, except that the ledger row is restored with
+    ///    the digest of the stored delivery if it is missing or an expired claim. [`Acceptance::Known`].
+    /// 2. The key has a DEAD delivery. If the new one [is the same delivery](NewDelivery::is_same_as), the dead one is
+    ///    READY again and due now, with no attempts, with the new request, and with its old [id](DeliveryId) and time
+    ///    of acceptance. Its ledger row is done for `retention`. [`Acceptance::Revived`]. Otherwise nothing changes:
+    ///    [`Acceptance::Known`].
     /// 3. The ledger row is done: [`Acceptance::Known`]. It is claimed, and the lease of the claim is not over:
     ///    [`Acceptance::InFlight`]. Nothing changes.
-    /// 4. Otherwise the delivery is stored as READY and due now, under an id larger than all before it. It replaces a DONE delivery
-    ///    of the same key, and its ledger row replaces an expired claim, whose token can then no longer complete it.
-    ///    [`Acceptance::Accepted`].
+    /// 4. Otherwise the delivery is stored as READY and due now, under an id larger than all before it. It replaces a
+    ///    DONE delivery of the same key, and its ledger row replaces an expired claim, whose token can then no longer
+    ///    complete it. [`Acceptance::Accepted`].
     ///
     /// Accepting a delivery again with the same claim, as after a lost answer, returns `Known` with its own digest.
     fn accept(
@@ -63,29 +64,32 @@ pub trait InboxStore: Send + Sync + 'static {
         retention: Duration,
     ) -> impl Future<Output = Result<Acceptance, StoreError>> + Send;
 
-    /// Leases up to `request.limit` deliveries for `request.duration`, longest due first. Candidates are READY deliveries that are
-    /// due, and LEASED deliveries whose lease has expired. Each lease counts as an attempt, and its token is larger than all earlier
-    /// tokens of the delivery.
+    /// Leases up to `request.limit` deliveries for `request.duration`, longest due first. Candidates are READY
+    /// deliveries that are due, and LEASED deliveries whose lease has expired. Each lease counts as an attempt, and its
+    /// token is larger than all earlier tokens of the delivery.
     ///
-    /// - A lease in `request.held` never counts as expired: its delivery is not a candidate, is not dead-lettered, and blocks its
-    ///   ordering keys. If such a lease has expired and is still its delivery's own, the store first extends it to `request.duration`
-    ///   from now.
-    /// - A lease in `request.held` that is not its delivery's own any more, because another worker has leased the delivery since or
-    ///   klikit has sent it again, protects nothing: the delivery is a candidate like any other. But leasing it does not count as an
-    ///   attempt, because its handler, which this process is still running, takes the new lease over.
-    /// - A lease in `request.held` may be its delivery's own although the delivery is READY, as while the answer to its settlement is
-    ///   lost. A store may leave such a delivery out, or lease it in the same way, without counting an attempt.
-    /// - A delivery whose lease expired after `request.max_attempts` attempts is dead-lettered instead of being leased, because every
-    ///   worker that took it died. [`LeaseBatch::dead_lettered`] reports it. A READY delivery is leased after any number of attempts.
-    /// - A delivery with [ordering keys](NewDelivery::ordering_keys) is blocked while a delivery with a smaller id that shares one of
-    ///   the keys is READY, due or not, or LEASED. It is also blocked while one with a larger id that shares a key is LEASED and its
-    ///   lease has not expired, as it can be after a dead delivery was retried. So no two deliveries that share a key are leased to
-    ///   unexpired leases, also across processes.
+    /// - A lease in `request.held` never counts as expired: its delivery is not a candidate, is not dead-lettered, and
+    ///   blocks its ordering keys. If such a lease has expired and is still its delivery's own, the store first extends
+    ///   it to `request.duration` from now.
+    /// - A lease in `request.held` that is not its delivery's own any more, because another worker has leased the
+    ///   delivery since or klikit has sent it again, protects nothing: the delivery is a candidate like any other. But
+    ///   leasing it does not count as an attempt, because its handler, which this process is still running, takes the
+    ///   new lease over.
+    /// - A lease in `request.held` may be its delivery's own although the delivery is READY, as while the answer to its
+    ///   settlement is lost. A store may leave such a delivery out, or lease it in the same way, without counting an
+    ///   attempt.
+    /// - A delivery whose lease expired after `request.max_attempts` attempts is dead-lettered instead of being leased,
+    ///   because every worker that took it died. [`LeaseBatch::dead_lettered`] reports it. A READY delivery is leased
+    ///   after any number of attempts.
+    /// - A delivery with [ordering keys](NewDelivery::ordering_keys) is blocked while a delivery with a smaller id that
+    ///   shares one of the keys is READY, due or not, or LEASED. It is also blocked while one with a larger id that
+    ///   shares a key is LEASED and its lease has not expired, as it can be after a dead delivery was retried. So no
+    ///   two deliveries that share a key are leased to unexpired leases, also across processes.
     /// - A delivery that was leased before and whose lease expired is [marked](Leased::after_expired_lease).
     fn lease(&self, request: &LeaseRequest<'_>) -> impl Future<Output = Result<LeaseBatch, StoreError>> + Send;
 
-    /// Extends these leases to `duration` from now, expired or not. Returns one value for each lease, in the same order: `false`, and
-    /// no change, if the delivery is not LEASED with this token any more.
+    /// Extends these leases to `duration` from now, expired or not. Returns one value for each lease, in the same
+    /// order: `false`, and no change, if the delivery is not LEASED with this token any more.
     ///
     /// An error leaves it open which leases were extended.
     fn extend(
@@ -96,13 +100,14 @@ pub trait InboxStore: Send + Sync + 'static {
 
     /// Records how attempts ended. Returns one value for each settlement, in the same order.
     ///
-    /// A settlement applies if the delivery's token is still the lease's: also after the lease has expired, and also after
-    /// [`lease`](Self::lease) has dead-lettered the delivery, because then its handler was running all the while. It also applies to a
-    /// dead delivery that was [retried](super::InboxAdmin::retry) and not leased since. A delivery that was dead is then back in its
-    /// old place among those that share its ordering keys, unless it stays DEAD.
+    /// A settlement applies if the delivery's token is still the lease's: also after the lease has expired, and also
+    /// after [`lease`](Self::lease) has dead-lettered the delivery, because then its handler was running all the while.
+    /// It also applies to a dead delivery that was [retried](super::InboxAdmin::retry) and not leased since. A delivery
+    /// that was dead is then back in its old place among those that share its ordering keys, unless it stays DEAD.
     ///
     /// Repeating a settlement, as after a lost answer, is harmless: a delivery that is DONE stays as it is, and
-    /// [`Release`](Settlement::Release) takes an attempt off a delivery that is not READY, down to none. Callers pass each lease once.
+    /// [`Release`](Settlement::Release) takes an attempt off a delivery that is not READY, down to none. Callers pass
+    /// each lease once.
     ///
     /// An error leaves it open which settlements were recorded.
     fn settle(
@@ -142,7 +147,8 @@ pub struct LeaseBatch {
     pub leased: Vec<Leased>,
     /// The deliveries that this call dead-lettered: their lease expired on the last attempt, or they cannot be read.
     pub dead_lettered: Vec<DeadLettered>,
-    /// The deliveries that can be neither read nor dead-lettered, as on a damaged page. Each call may report them again.
+    /// The deliveries that can be neither read nor dead-lettered, as on a damaged page. Each call may report them
+    /// again.
     pub unreadable: Vec<Unreadable>,
 }
 
@@ -201,8 +207,8 @@ pub enum Settlement {
         /// Why.
         reason: String,
     },
-    /// The attempt does not count, as when a worker stops. The delivery is READY again and due now. Changes nothing if the delivery is
-    /// READY already.
+    /// The attempt does not count, as when a worker stops. The delivery is READY again and due now. Changes nothing if
+    /// the delivery is READY already.
     Release,
 }
 
@@ -212,8 +218,8 @@ pub enum Settlement {
 pub enum SettleOutcome {
     /// The settlement is recorded.
     Settled,
-    /// The delivery is not in the inbox any more: it was settled before, by a call whose answer was lost or in the handler's own
-    /// transaction, or somebody forgot it.
+    /// The delivery is not in the inbox any more: it was settled before, by a call whose answer was lost or in the
+    /// handler's own transaction, or somebody forgot it.
     Gone,
     /// Another worker has leased the delivery since, or klikit has sent it again. Nothing was changed.
     Superseded,
@@ -231,8 +237,8 @@ pub enum Acceptance {
     Known {
         /// The digest of the body under that key.
         digest: BodyDigest,
-        /// The body under that key, if it is still stored and the new delivery is [not the same](NewDelivery::is_same_as): by it the
-        /// acceptor tells whether only the JSON was written anew.
+        /// The body under that key, if it is still stored and the new delivery is [not the
+        /// same](NewDelivery::is_same_as): by it the acceptor tells whether only the JSON was written anew.
         body: Option<Bytes>,
     },
     /// A [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store is handling the delivery.

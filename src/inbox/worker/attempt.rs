@@ -37,12 +37,13 @@ use crate::{
     verify::VerifiedBody,
 };
 
-/// The longest pause between attempts to report an outcome to the store, and the longest that one may take: both short enough for a
-/// worker that has to stop.
+/// The longest pause between attempts to report an outcome to the store, and the longest that one may take: both short
+/// enough for a worker that has to stop.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// The number of an attempt, and what a handler may want to know about it. A worker puts it into the request's extensions.
+/// The number of an attempt, and what a handler may want to know about it. A worker puts it into the request's
+/// extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
     lease: Lease,
@@ -197,7 +198,8 @@ impl Task<'_> {
         outcome
     }
 
-    /// Returns whether the lease is still this process's own. Jobs may wait for their turn on a blocked thread until it has expired.
+    /// Returns whether the lease is still this process's own. Jobs may wait for their turn on a blocked thread until it
+    /// has expired.
     async fn still_has_lease(&self) -> bool {
         let Shared { config, settings, .. } = self.shared;
         while self.registration.may_be_lost(settings.lease) {
@@ -285,15 +287,16 @@ impl Task<'_> {
         Settlement::Reschedule { delay, reason }
     }
 
-    /// Returns a random pause before an attempt whose predecessor's lease expired. The worker may have died of another delivery that it was
-    /// handling at the time. If all of these started at once again, that one would take the others with it, attempt by attempt.
+    /// Returns a random pause before an attempt whose predecessor's lease expired. The worker may have died of another
+    /// delivery that it was handling at the time. If all of these started at once again, that one would take the others
+    /// with it, attempt by attempt.
     fn stagger(&self) -> Duration {
         let Settings { backoff: Backoff { first, last }, lease, .. } = self.shared.settings;
         random_pause(Backoff { first, last: last.min(lease) }, self.lease.attempt().saturating_sub(1))
     }
 
-    /// Reports the outcome until the store has recorded it or says that another worker has the delivery, however long that takes: what was
-    /// handled must not be handled again. The lease is extended all the while.
+    /// Reports the outcome until the store has recorded it or says that another worker has the delivery, however long
+    /// that takes: what was handled must not be handled again. The lease is extended all the while.
     async fn settle(&self, settlement: Settlement) {
         let config = &self.shared.config;
         let mut pause = Duration::from_millis(100);
@@ -308,7 +311,8 @@ impl Task<'_> {
                     return;
                 }
                 Ok(Some(SettleOutcome::Gone)) => {
-                    // Otherwise the handler has finished the delivery in a transaction of its own, or an answer was lost.
+                    // Otherwise the handler has finished the delivery in a transaction of its own, or an answer was
+                    // lost.
                     if self.registration.is_lost() {
                         telemetry::outcome_of_gone(self.context, self.id());
                     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Exponential, with full jitter: a time between nothing and a ceiling that doubles with each attempt, so that deliveries that
-/// failed together do not come back together. ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015.)
+/// Exponential, with full jitter: a time between nothing and a ceiling that doubles with each attempt, so that
+/// deliveries that failed together do not come back together. ("Exponential Backoff And Jitter", AWS Architecture Blog,
+/// 2015.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Backoff {
     pub(super) first: Duration,

@@ -17,7 +17,8 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// How many routes are told apart. klikit does not sign the path, so a sender can make up any number of them.
 const ROUTES: usize = 64;
 
-/// Reports 404 and 405 responses of the handler: mostly the worker was given a router that does not have the acceptor's route.
+/// Reports 404 and 405 responses of the handler: mostly the worker was given a router that does not have the acceptor's
+/// route.
 #[derive(Default)]
 pub(super) struct Misrouted {
     reported: Mutex<HashMap<String, Instant>>,

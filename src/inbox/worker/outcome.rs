@@ -13,8 +13,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Returns the meaning of a status unless [`Worker::outcome`](super::Worker::outcome) says otherwise: 2xx is done, 400 and 422 are
-    /// dead, and everything else is retried.
+    /// Returns the meaning of a status unless [`Worker::outcome`](super::Worker::outcome) says otherwise: 2xx is done,
+    /// 400 and 422 are dead, and everything else is retried.
     pub fn of(status: StatusCode) -> Self {
         match status {
             _ if status.is_success() => Self::Done,

@@ -132,8 +132,8 @@ impl Loop {
         }
     }
 
-    /// Leases deliveries for the attempts that can start, and enters them in the process's list. No other worker of the inbox may be
-    /// leasing meanwhile.
+    /// Leases deliveries for the attempts that can start, and enters them in the process's list. No other worker of the
+    /// inbox may be leasing meanwhile.
     async fn lease(&self, running: usize, pace: &mut Pace) -> Vec<Job> {
         let Shared { config, settings, .. } = &*self.shared;
         let limit = settings.concurrency.saturating_sub(running);

@@ -22,15 +22,15 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// The deliveries that the workers of one inbox are handling.
 ///
-/// A store only knows leases, and a lease may expire while its handler goes on: the handler blocks its thread, or the store is out of
-/// reach. This list keeps the process from handling such a delivery a second time, and from handling one that shares an ordering key
-/// with it.
+/// A store only knows leases, and a lease may expire while its handler goes on: the handler blocks its thread, or the
+/// store is out of reach. This list keeps the process from handling such a delivery a second time, and from handling
+/// one that shares an ordering key with it.
 #[derive(Default)]
 pub(in crate::inbox) struct Running {
     deliveries: Mutex<HashMap<DeliveryId, Handling>>,
     serials: AtomicU64,
-    /// Held by the one worker that is leasing, until it has entered here what it was given. Otherwise a lease that expires on its way
-    /// could be given to another worker of this process.
+    /// Held by the one worker that is leasing, until it has entered here what it was given. Otherwise a lease that
+    /// expires on its way could be given to another worker of this process.
     leasing: AsyncMutex<()>,
     /// Notified when a delivery has ended.
     ended: Notify,
@@ -94,7 +94,8 @@ impl Running {
         self.deliveries().values().map(|handling| handling.lease).collect()
     }
 
-    /// The leases that this worker has to extend. A handler that is stuck is reported once: other nodes may have its delivery then.
+    /// The leases that this worker has to extend. A handler that is stuck is reported once: other nodes may have its
+    /// delivery then.
     pub(super) fn leases_of(&self, worker: WorkerId) -> Leases {
         let (now, mut leases) = (Instant::now(), Leases::default());
         let mut deliveries = self.deliveries();
@@ -119,8 +120,8 @@ impl Running {
         }
     }
 
-    /// Enters a delivery, and returns what it has to wait for. Returns `None` if its handler is still running: then that handler goes on
-    /// with the new lease.
+    /// Enters a delivery, and returns what it has to wait for. Returns `None` if its handler is still running: then
+    /// that handler goes on with the new lease.
     pub(super) fn register(
         self: &Arc<Self>,
         leased: &Leased,

@@ -28,14 +28,15 @@ const PURGED_BY_A_CLAIM: usize = 2;
 
 /// A ledger and an inbox in the memory of this process, for tests and single processes.
 ///
-/// **A restart forgets everything.** klikit's retries and replays of deliveries that were handled before it are then handled again:
-/// orders are doubled. Nor do two processes know of each other. The other stores remember.
+/// **A restart forgets everything.** klikit's retries and replays of deliveries that were handled before it are then
+/// handled again: orders are doubled. Nor do two processes know of each other. The other stores remember.
 ///
 /// - It remembers 100,000 entries, which take about 20 MB, unless [`capacity`](Self::capacity) says otherwise.
-/// - When it is full, it forgets the entry that was completed longest ago, even if its retention is not over. [`evicted`](Self::evicted)
-///   counts these entries, and the first one is logged as a warning. With [`refuse_when_full`](Self::refuse_when_full) it rejects new
-///   deliveries instead.
-/// - It never forgets a claim in flight. If all entries are claims in flight, `claim` fails, and klikit sends the delivery again.
+/// - When it is full, it forgets the entry that was completed longest ago, even if its retention is not over.
+///   [`evicted`](Self::evicted) counts these entries, and the first one is logged as a warning. With
+///   [`refuse_when_full`](Self::refuse_when_full) it rejects new deliveries instead.
+/// - It never forgets a claim in flight. If all entries are claims in flight, `claim` fails, and klikit sends the
+///   delivery again.
 /// - Its clock is tokio's, so a test that pauses and advances that clock moves this store too.
 /// - Its futures are ready at once.
 ///
@@ -61,7 +62,8 @@ impl MemoryStore {
 
     /// Sets how many entries the store remembers, at about 200 bytes each. Default: 100,000.
     ///
-    /// A delivery takes one entry from its claim until its retention is over, and so does each other body that comes under its id.
+    /// A delivery takes one entry from its claim until its retention is over, and so does each other body that comes
+    /// under its id.
     ///
     /// # Panics
     ///

@@ -38,7 +38,8 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// Reads both clocks. The wall clock comes first, so that it never seems to lag behind tokio's by the time between the readings.
+    /// Reads both clocks. The wall clock comes first, so that it never seems to lag behind tokio's by the time between
+    /// the readings.
     pub(super) fn now(start: Instant) -> Self {
         Self { wall: SystemTime::now(), tick: Tick::since(start) }
     }
@@ -47,8 +48,8 @@ impl Moment {
         self.tick
     }
 
-    /// Returns the time of day of this moment, as it looks from `now`: what the wall clock said, unless tokio's clock has gone further since.
-    /// Then a test has moved that clock by hand, and this moment has grown older by as much.
+    /// Returns the time of day of this moment, as it looks from `now`: what the wall clock said, unless tokio's clock
+    /// has gone further since. Then a test has moved that clock by hand, and this moment has grown older by as much.
     pub(super) fn time_of_day(self, now: Self) -> SystemTime {
         let by_tick = Duration::from_nanos(now.tick.0.saturating_sub(self.tick.0));
         let by_wall = now.wall.duration_since(self.wall).unwrap_or_default();
@@ -114,8 +115,8 @@ pub(super) struct Table {
     turn: u64,
     /// The latest end of any that came to `done`.
     latest_end: Tick,
-    /// The ends of all other entries: the claims in flight, and the done entries that end before one that was completed earlier. With one
-    /// retention for all, only the former.
+    /// The ends of all other entries: the claims in flight, and the done entries that end before one that was completed
+    /// earlier. With one retention for all, only the former.
     ends: BTreeSet<(Tick, EventKey)>,
 }
 

@@ -70,7 +70,8 @@ impl Deliveries {
         }
     }
 
-    /// The key of `new` is known by a body with this digest, which is stored here if it is the digest of a stored delivery.
+    /// The key of `new` is known by a body with this digest, which is stored here if it is the digest of a stored
+    /// delivery.
     pub(super) fn known(&self, new: &NewDelivery, digest: BodyDigest) -> Acceptance {
         let row = self.ids.get(new.claim().key()).and_then(|id| self.rows.get(id));
         let body = row.filter(|row| row.digest == digest && !new.is_same_as(&digest)).map(|row| row.body.clone());

@@ -68,8 +68,8 @@ impl MemoryStore {
         }
     }
 
-    /// Forgets every key whose delivery or ledger entry is chosen, by its event and the time it came at, unless the delivery is still to be
-    /// handled.
+    /// Forgets every key whose delivery or ledger entry is chosen, by its event and the time it came at, unless the
+    /// delivery is still to be handled.
     fn forget_keys(&self, which: impl Fn(&EventKey, Moment) -> bool) -> u64 {
         let mut state = self.shared.state();
         let State { ledger, deliveries } = &mut *state;
@@ -87,8 +87,8 @@ impl MemoryStore {
 
 /// `lease` goes through all deliveries that are due, `counts` and `purge_done` through all there are.
 ///
-/// Memory holds up to the inbox's [`max_backlog`](crate::inbox::Inbox::max_backlog) of pending deliveries, and those that are dead or
-/// kept.
+/// Memory holds up to the inbox's [`max_backlog`](crate::inbox::Inbox::max_backlog) of pending deliveries, and those
+/// that are dead or kept.
 impl InboxStore for MemoryStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         let accepted = self.try_accept(delivery, retention);
