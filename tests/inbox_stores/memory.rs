@@ -23,12 +23,12 @@ fn keeps_every_rule() {
 }
 
 #[test]
-fn does_what_the_reference_does() {
+fn agrees_with_the_reference() {
     model::holds(512, 100, &paused(), make, &advance);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_for_many_at_once() {
+async fn keeps_every_rule_in_races() {
     for _ in 0..8 {
         inbox::race(MemoryStore::new()).await;
     }

@@ -10,26 +10,26 @@ use crate::{model, servers::postgres::PostgresServer};
 fn keeps_every_rule() {
     let Some(server) = PostgresServer::start("the inbox's suite on Postgres") else { return };
     let runtime = Runtime::new().unwrap();
-    let beside = runtime.block_on(Beside::new(&server));
-    runtime.block_on(inbox::check(async || beside.emptied().await, async |_, time| beside.age(time).await));
+    let fixture = runtime.block_on(Fixture::new(&server));
+    runtime.block_on(inbox::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
 }
 
 #[test]
-fn does_what_the_reference_does() {
+fn agrees_with_the_reference() {
     let Some(server) = PostgresServer::start("the inbox's model on Postgres") else { return };
     let runtime = Runtime::new().unwrap();
-    let beside = runtime.block_on(Beside::new(&server));
-    model::holds(32, 60, &runtime, async || beside.emptied().await, &async |_: &_, time| beside.age(time).await);
+    let fixture = runtime.block_on(Fixture::new(&server));
+    model::holds(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_for_many_at_once() {
+async fn keeps_every_rule_in_races() {
     let Some(server) = PostgresServer::start("the inbox's races on Postgres") else { return };
-    inbox::race(Beside::new(&server).await.store).await;
+    inbox::race(Fixture::new(&server).await.store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_for_many_on_two_pools() {
+async fn keeps_every_rule_between_two_pools() {
     let Some(server) = PostgresServer::start("the inbox's races of two nodes on Postgres") else { return };
     inbox::race_between([open(&server).await, open(&server).await]).await;
 }
@@ -38,13 +38,13 @@ async fn open(server: &PostgresServer) -> PostgresStore {
     PostgresStore::builder().deadline(Duration::from_secs(50)).table("suite").connect(server.url()).await.unwrap()
 }
 
-/// A store, and a connection of the test's own.
-struct Beside {
+/// A store, and a connection of the test's own to the same server.
+struct Fixture {
     store: PostgresStore,
     client: Client,
 }
 
-impl Beside {
+impl Fixture {
     async fn new(server: &PostgresServer) -> Self {
         let store = open(server).await;
         let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
@@ -59,7 +59,7 @@ impl Beside {
         self.store.clone()
     }
 
-    /// Has all that is stored be older by so much.
+    /// Makes everything that is stored this much older.
     async fn age(&self, time: Duration) {
         let time = format!("make_interval(secs => {})", time.as_secs_f64());
         let age = format!(

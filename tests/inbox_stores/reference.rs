@@ -28,7 +28,7 @@ async fn keeps_every_rule() {
 }
 
 #[test]
-fn does_what_the_reference_does() {
+fn agrees_with_the_reference() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let advance = async |store: &Reference, time| store.advance(time);
     model::holds(64, 100, &runtime, async || Reference::default(), &advance);

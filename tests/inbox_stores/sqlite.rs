@@ -20,7 +20,7 @@ fn keeps_every_rule() {
 }
 
 #[test]
-fn does_what_the_reference_does() {
+fn agrees_with_the_reference() {
     let file = File::new();
     let runtime = Runtime::new().unwrap();
     let store = file.open();
@@ -28,18 +28,18 @@ fn does_what_the_reference_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_for_many_at_once() {
+async fn keeps_every_rule_in_races() {
     let file = File::new();
     inbox::race(file.open()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_for_many_on_two_connections() {
+async fn keeps_every_rule_between_two_connections() {
     let file = File::new();
     inbox::race_between([file.open(), file.open()]).await;
 }
 
-/// In a folder of its own, which goes with it, though the store may still have it open.
+/// A file in a folder of its own. Both are deleted with this value, even while the store has the file open.
 struct File {
     folder: TempDir,
 }
@@ -50,7 +50,7 @@ impl File {
     }
 
     fn open(&self) -> SqliteStore {
-        // Nothing here is about the disk, and one who waits for it with the lock has others wait for as long.
+        // These tests are not about the disk, and a connection that waits for it while it holds the lock makes the others wait too.
         SqliteOptions::new().danger_synchronous_normal().open(self.folder.path().join("inbox.db")).unwrap()
     }
 
@@ -61,7 +61,7 @@ impl File {
         store.clone()
     }
 
-    /// Has all that is stored be older by so much.
+    /// Makes everything that is stored this much older.
     fn age(&self, time: Duration) {
         let time = time.as_millis();
         let age = format!(

@@ -23,7 +23,7 @@ fn keeps_every_rule() {
 }
 
 #[test]
-fn does_what_the_reference_does() {
+fn agrees_with_the_reference() {
     model::holds(512, 100, &paused(), make, &advance);
 }
 

@@ -10,25 +10,25 @@ use crate::{model, servers::postgres::PostgresServer};
 fn keeps_every_rule() {
     let Some(server) = PostgresServer::start("the suite on Postgres") else { return };
     let runtime = Runtime::new().unwrap();
-    let beside = runtime.block_on(Beside::new(&server));
-    runtime.block_on(ledger::check(async || beside.emptied().await, async |_, time| beside.age(time).await));
+    let fixture = runtime.block_on(Fixture::new(&server));
+    runtime.block_on(ledger::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
 }
 
 #[test]
-fn does_what_the_reference_does() {
+fn agrees_with_the_reference() {
     let Some(server) = PostgresServer::start("the model on Postgres") else { return };
     let runtime = Runtime::new().unwrap();
-    let beside = runtime.block_on(Beside::new(&server));
-    model::holds(32, 60, &runtime, async || beside.emptied().await, &async |_: &_, time| beside.age(time).await);
+    let fixture = runtime.block_on(Fixture::new(&server));
+    model::holds(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
 }
 
-/// A store, and a connection of the test's own.
-struct Beside {
+/// A store, and a connection of the test's own to the same server.
+struct Fixture {
     store: PostgresStore,
     client: Client,
 }
 
-impl Beside {
+impl Fixture {
     async fn new(server: &PostgresServer) -> Self {
         let store = PostgresStore::builder()
             .deadline(Duration::from_secs(50))
@@ -46,7 +46,7 @@ impl Beside {
         self.store.clone()
     }
 
-    /// Has all that is stored be older by so much.
+    /// Makes everything that is stored this much older.
     async fn age(&self, time: Duration) {
         let age = "UPDATE ledger_suite SET until = until - make_interval(secs => $1), \
                    kept_until = kept_until - make_interval(secs => $1), claimed = claimed - make_interval(secs => $1)";

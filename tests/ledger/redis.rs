@@ -6,7 +6,7 @@ use tower_klikit::{store::redis::RedisStore, testing::ledger};
 
 use crate::{model, servers};
 
-/// The time of the claim lies behind the first byte of an entry, in microseconds. Sets only have a time to live.
+/// The time of the claim comes after the first byte of an entry, in microseconds. Sets only have a time to live.
 const AGE: &str = "
 for _, name in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
   local left = redis.call('PTTL', name) - tonumber(ARGV[2])
@@ -28,26 +28,26 @@ const EMPTY: &str = "for _, name in ipairs(redis.call('KEYS', ARGV[1] .. '*')) d
 fn keeps_every_rule() {
     let Some(server) = servers::redis::any() else { return };
     let runtime = Runtime::new().unwrap();
-    let beside = runtime.block_on(Beside::new(&server));
-    runtime.block_on(ledger::check(async || beside.emptied().await, async |_, time| beside.age(time).await));
+    let fixture = runtime.block_on(Fixture::new(&server));
+    runtime.block_on(ledger::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
 }
 
 #[test]
-fn does_what_the_reference_does() {
+fn agrees_with_the_reference() {
     let Some(server) = servers::redis::any() else { return };
     let runtime = Runtime::new().unwrap();
-    let beside = runtime.block_on(Beside::new(&server));
-    model::holds(32, 60, &runtime, async || beside.emptied().await, &async |_: &_, time| beside.age(time).await);
+    let fixture = runtime.block_on(Fixture::new(&server));
+    model::holds(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
 }
 
-/// A store, and a connection of the test's own.
-struct Beside {
+/// A store, and a connection of the test's own to the same server.
+struct Fixture {
     store: RedisStore,
     connection: ConnectionManager,
     prefix: String,
 }
 
-impl Beside {
+impl Fixture {
     async fn new(server: &servers::redis::Redis) -> Self {
         let store = RedisStore::connect(&server.url).await.unwrap().with_prefix(&server.prefix);
         let client = redis::Client::open(server.url.as_str()).unwrap();
@@ -59,7 +59,7 @@ impl Beside {
         self.store.clone()
     }
 
-    /// Has all that is stored be older by so much.
+    /// Makes everything that is stored this much older.
     async fn age(&self, time: Duration) {
         self.run(AGE, time).await;
     }

@@ -17,14 +17,14 @@ fn keeps_every_rule() {
 }
 
 #[test]
-fn does_what_the_reference_does() {
+fn agrees_with_the_reference() {
     let file = File::new();
     let runtime = Runtime::new().unwrap();
     let store = file.open();
     model::holds(32, 60, &runtime, async || file.emptied(&store), &async |_, time| file.age(time));
 }
 
-/// In a folder of its own, which goes with it, though the store may still have it open.
+/// A file in a folder of its own. Both are deleted with this value, even while the store has the file open.
 struct File {
     folder: TempDir,
 }
@@ -43,7 +43,7 @@ impl File {
         store.clone()
     }
 
-    /// Has all that is stored be older by so much.
+    /// Makes everything that is stored this much older.
     fn age(&self, time: Duration) {
         let milliseconds = i64::try_from(time.as_millis()).unwrap();
         let age = "UPDATE klikit_ledger \
