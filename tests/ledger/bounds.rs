@@ -74,7 +74,7 @@ async fn entries_that_are_over_go_first() {
     let store = MemoryStore::new().capacity(100);
     let done = events("done", 60);
     finish(&store, &done).await;
-    hold(&store, &events("lapsed", 40)).await;
+    hold(&store, &events("expired", 40)).await;
     tokio::time::advance(LEASE).await;
     finish(&store, &events("new", 40)).await;
     assert_eq!(store.evicted(), 0);
@@ -173,7 +173,7 @@ async fn entries_with_mixed_retentions_end_in_time() {
 #[tokio::test(start_paused = true)]
 async fn claims_clear_entries_that_are_over() {
     let store = MemoryStore::new();
-    hold(&store, &events("lapsed", 2000)).await;
+    hold(&store, &events("expired", 2000)).await;
     tokio::time::advance(LEASE).await;
     hold(&store, &events("new", 2000)).await;
     assert!(store.len() < 2200, "{} entries, of which 2000 are up", store.len());

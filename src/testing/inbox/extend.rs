@@ -84,13 +84,13 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let [taken, b, c, d, e] = self.lease(all.each_ref(), "one lease has expired, the others are new").await;
         self.settle(&d, dead_letter()).await;
         self.advance(LEASE - MARGIN).await;
-        let nobody = Lease::new(DeliveryId::new(e.id().get() + 1), e.token(), 1);
+        let missing = Lease::new(DeliveryId::new(e.id().get() + 1), e.token(), 1);
         let why = "of the leases, the second was taken over, the fourth is of no delivery, the sixth of a dead one";
-        let mixed = [b, lost, taken, nobody, c, d, e];
+        let mixed = [b, lost, taken, missing, c, d, e];
         self.extend_all(&mixed, LEASE, &[true, false, true, false, true, false, true], why).await;
         let reversed: Vec<Lease> = mixed.into_iter().rev().collect();
         self.extend_all(&reversed, LEASE, &[true, false, true, false, true, false, true], why).await;
-        let reordered = [lost, nobody, b, c, taken, e, d];
+        let reordered = [lost, missing, b, c, taken, e, d];
         self.extend_all(&reordered, LEASE, &[false, false, true, true, true, true, false], why).await;
         self.advance(2 * MARGIN).await;
         self.lease_nothing("the leases were extended").await;

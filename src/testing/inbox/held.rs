@@ -141,8 +141,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.same("lease", &batch.dead_lettered.len(), &1, why);
         self.show(foreign.id(), &new, DeliveryState::Dead, 2, why).await;
         self.lease_as(&LeaseRequest { held: &[stale, foreign], ..REQUEST }, [], "the delivery is dead").await;
-        let nobody = Lease::new(foreign.id(), foreign.token() + 7, 1);
-        self.lease_as(&LeaseRequest { held: &[nobody], ..REQUEST }, [], "the delivery is dead").await;
+        let missing = Lease::new(foreign.id(), foreign.token() + 7, 1);
+        self.lease_as(&LeaseRequest { held: &[missing], ..REQUEST }, [], "the delivery is dead").await;
         self.show(foreign.id(), &new, DeliveryState::Dead, 2, "a held lease does not revive a dead delivery").await;
     }
 }

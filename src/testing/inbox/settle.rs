@@ -166,9 +166,9 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let kept = self.handle(replaced, KEEP).await;
         self.forget_in_ledger(replaced).await;
         self.accept_again(&delivery("warung", "replaced", "body"), "the ledger forgot the event").await;
-        let nobody = Lease::new(DeliveryId::new(i64::MAX), 1, 1);
+        let missing = Lease::new(DeliveryId::new(i64::MAX), 1, 1);
         let why = "the delivery was handled, forgotten, purged or replaced, or never came";
-        for lease in [handled, dead, purged, kept, nobody] {
+        for lease in [handled, dead, purged, kept, missing] {
             for settlement in [done(Duration::ZERO), done(KEEP), reschedule(HOUR), dead_letter(), Settlement::Release] {
                 self.settles(&lease, settlement, SettleOutcome::Gone, why).await;
             }
@@ -186,13 +186,13 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.advance(LEASE + MARGIN).await;
         self.accept_all([&all[1], &all[2], &all[3], &all[4], &all[5]]).await;
         let [a, b, c, d, e, f] = self.lease(all.each_ref(), "one lease has expired, the others are new").await;
-        let nobody = Lease::new(DeliveryId::new(f.id().get() + 1), f.token(), 1);
+        let missing = Lease::new(DeliveryId::new(f.id().get() + 1), f.token(), 1);
         let reason = |reason: &str| reason.to_owned();
         let settlements = [
             (d, Settlement::DeadLetter { reason: reason("d failed") }),
             (lost, done(KEEP)),
             (b, Settlement::Reschedule { delay: HOUR, reason: reason("b failed") }),
-            (nobody, dead_letter()),
+            (missing, dead_letter()),
             (f, Settlement::Release),
             (c, done(Duration::ZERO)),
             (e, done(KEEP)),
