@@ -80,7 +80,7 @@ async fn outcome(store: &PostgresStore) -> (DeliveryState, u32) {
     (entry.state, entry.attempts)
 }
 
-/// A worker calls the handler once, whatever becomes of the lease.
+/// Checks that a worker calls the handler once.
 async fn is_handled_once<F>(server: &PostgresServer, work: impl Fn() -> F + Clone + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -105,10 +105,10 @@ async fn blocking_handler_runs_once() {
     is_handled_once(&server, || async { thread::sleep(Duration::from_secs(3)) }).await;
 }
 
-/// A thread that is parked may sleep on while the other one is blocked. This one never is, so the worker goes on beside its handler.
+/// A thread that is parked may sleep on while the other one is blocked. This one is never parked, so the worker goes on next to its handler.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn blocking_handler_runs_once_beside_its_worker() {
-    let Some(server) = PostgresServer::start("blocking handler runs once beside its worker") else { return };
+async fn worker_goes_on_next_to_a_blocking_handler() {
+    let Some(server) = PostgresServer::start("worker goes on next to a blocking handler") else { return };
     let busy = tokio::spawn(async {
         loop {
             yield_now().await;
@@ -129,7 +129,7 @@ async fn handler_that_blocks_the_only_thread_runs_once() {
     is_handled_once(&server, work).await;
 }
 
-/// The copies of a delivery whose handler blocks its thread for two leases.
+/// Checks that copies of a delivery are not handled whose handler blocks its thread for two leases.
 async fn copies_are_not_handled(server: &PostgresServer) {
     let dedupe = KlikitDedupeLayer::new(open(server.url()).await).lease(LEASE);
     let (calls, started) = (Arc::default(), Arc::new(Notify::new()));
@@ -265,7 +265,7 @@ async fn two_nodes_both_log_a_lost_lease() {
     assert!(here.contains("leased a delivery whose last lease expired"), "{here}");
     assert!(!here.contains("does not count") && !here.contains("dead-lettered"), "{here}");
     assert!(there.contains("the handler blocked its thread"), "{there}");
-    assert!(there.contains("the outcome of an attempt does not count"), "{there}");
+    assert!(there.contains("does not count: another worker has leased the delivery since"), "{there}");
     assert!(!there.contains("dead-lettered"), "{there}");
 }
 

@@ -38,9 +38,9 @@ const OUTAGE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy)]
 enum Outage {
-    /// What the server answers is lost.
+    /// The server's answers are lost.
     Silent,
-    /// All that either side says is lost.
+    /// Everything is lost that either side says.
     Cut,
     /// The server stands still.
     Frozen,
@@ -61,7 +61,7 @@ impl Network {
         Some(Self { server, proxy, store })
     }
 
-    /// Has an outage begin, and end after some leases.
+    /// Lets an outage begin, and end after some leases.
     async fn suffer(&self, outage: Outage) {
         self.set(outage, true);
         sleep(OUTAGE).await;

@@ -76,7 +76,7 @@ async fn purging_waits_for_no_lock() {
     assert_eq!(store.purge(1_000).await.unwrap(), 3);
 }
 
-/// Nobody calls `purge` here. Every 256 completions a slice of 128 blocks is purged, so this many rows take several slices.
+/// `purge` is not called here. Every 256 completions a slice of 128 blocks is purged, so this many rows take several slices.
 #[tokio::test]
 async fn completing_purges_slice_by_slice() {
     let Some(server) = PostgresServer::start("completing purges by itself") else { return };

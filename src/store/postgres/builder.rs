@@ -16,7 +16,7 @@ use super::{
 };
 use crate::telemetry;
 
-/// The settings of a [`PostgresStore`] that is to be opened.
+/// The settings that a [`PostgresStore`] is opened with.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct PostgresStoreBuilder {
@@ -85,9 +85,8 @@ impl PostgresStoreBuilder {
     ///
     /// # Errors
     ///
-    /// Returns an error if the URL or the table's name is invalid, if the system's certificates cannot be read, if the server cannot be
-    /// reached within 10 seconds, if the tables can be neither found nor created, or are another program's, and if the server cannot run
-    /// the [hand-off](Self::hand_off).
+    /// Returns an error if the URL is invalid, if the system's certificates cannot be read, or if [`from_pool`](Self::from_pool) would
+    /// return one.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, PostgresError> {
         let table = TableName::parse(&self.table)?;
         // The pool has no time limits of its own: a call has its deadline, and opening the store may take longer.
@@ -106,8 +105,8 @@ impl PostgresStoreBuilder {
     ///
     /// # Errors
     ///
-    /// Returns an error if the table's name is invalid, if there is no connection within 10 seconds, if the tables can be neither found
-    /// nor created, or are another program's, and if the server cannot run the [hand-off](Self::hand_off).
+    /// Returns an error if the table's name is invalid, or if there is no connection within 10 seconds. Returns an error if the tables can be
+    /// neither found nor created, or are another program's, and if the server cannot run the [hand-off](Self::hand_off).
     pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
         let table = TableName::parse(&self.table)?;
         self.open(table, pool).await

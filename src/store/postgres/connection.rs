@@ -20,13 +20,13 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// A statement and its parameters.
 pub(super) type Statement<'a> = (&'a str, Params<'a>);
 
-/// How much longer the server waits than the client, which gives up first where it can.
+/// How much longer the server waits than the client, which stops first where it can.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Returns the statements that begin a transaction of a client that waits for up to `limit`.
 ///
-/// They name the isolation level, because the statements are written for this one, whatever the database's default is. They also make
-/// the server give up soon after the client. Otherwise it would not notice that a node has vanished, and would keep its locks.
+/// They name the isolation level, because the statements are written for this one, and the database's default may be another. They also
+/// make the server stop waiting soon after the client. Otherwise it would not notice that a node has vanished, and would keep its locks.
 pub(super) fn begin(limit: Duration) -> String {
     // Postgres takes milliseconds as a 32-bit integer.
     let millis = i32::try_from(limit.saturating_add(GRACE).as_millis()).unwrap_or(i32::MAX);
@@ -280,9 +280,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pool(_) => f.write_str("no connection to Postgres could be had"),
+            Self::Pool(_) => f.write_str("could not get a connection to Postgres"),
             Self::Statement(_) => f.write_str("Postgres could not run a statement"),
-            Self::Users(_) => f.write_str("Postgres could not run the statement that hands deliveries off"),
+            Self::Users(_) => f.write_str("Postgres could not run the hand-off statement"),
             Self::Restless => f.write_str("another node changed the same row again and again"),
         }
     }

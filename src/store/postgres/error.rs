@@ -1,12 +1,12 @@
-//! Why a store could not be opened.
+//! Errors of opening a store.
 
 use std::{error::Error, fmt};
 
 type Source = Box<dyn Error + Send + Sync>;
 
-/// A [`PostgresStore`](super::PostgresStore) could not be opened.
+/// An error of opening a [`PostgresStore`](super::PostgresStore).
 ///
-/// The text names no password; what Postgres said is the [source](Error::source).
+/// Its text names no password. The server's error is the [source](Error::source).
 #[derive(Debug)]
 pub struct PostgresError {
     kind: Kind,
@@ -39,15 +39,15 @@ impl fmt::Display for PostgresError {
         match &self.kind {
             Kind::TableName(name) => write!(
                 f,
-                "{name:?} is no name for the table: at most 48 of a-z, 0-9 and _, not a digit first, \
-                 after a schema's name and a dot or not"
+                "{name:?} is not a valid table name: use up to 48 of a-z, 0-9 and _, not starting with a digit, and \
+                 put a schema's name and a dot before it if needed"
             ),
-            Kind::Url => f.write_str("this is no URL of a Postgres database"),
-            Kind::Roots => f.write_str("the certificates that this system trusts could not be read"),
-            Kind::Pool => f.write_str("the pool of connections could not be made"),
+            Kind::Url => f.write_str("the URL of the Postgres database is invalid"),
+            Kind::Roots => f.write_str("could not read the certificates that this system trusts"),
+            Kind::Pool => f.write_str("could not create the connection pool"),
             Kind::Connect => f.write_str("could not connect to Postgres"),
             Kind::Table(name) => write!(f, "could not create or use the table {name}"),
-            Kind::HandOff => f.write_str("the statement that hands deliveries off is none that Postgres can run"),
+            Kind::HandOff => f.write_str("Postgres cannot run the hand-off statement"),
         }
     }
 }

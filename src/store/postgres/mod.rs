@@ -1,4 +1,4 @@
-//! A [ledger](crate::dedupe::Ledger) in a Postgres table that several nodes share, and beside it an [inbox](crate::inbox).
+//! A [ledger](crate::dedupe::Ledger) and an [inbox](crate::inbox) in Postgres tables that several nodes share.
 //!
 //! - Times are measured by the server's clock, so the nodes' clocks need not agree.
 //! - Claiming a new delivery takes one statement and one round trip. A duplicate takes two.
@@ -9,8 +9,8 @@
 //! - If a node vanishes in the middle of a transaction, the server ends that transaction a second after the deadline, so that others do
 //!   not wait for it.
 //! - A call about many claims or leases waits for no lock, so that one delivery does not hold up the others. If another transaction has
-//!   locked a claim or a lease that is to be renewed, as that of a handler that [completes](#completing-in-a-transaction-of-your-own) its
-//!   claim, it counts as renewed.
+//!   locked a claim or a lease, as that of a handler that [completes](#completing-in-a-transaction-of-your-own) its claim, it counts as
+//!   renewed.
 //! - Nothing is forgotten in a crash as long as the server keeps what it has committed: leave `fsync` and `synchronous_commit` on. A store
 //!   that finds one of them off when it is opened logs a warning.
 //!
@@ -59,7 +59,7 @@
 //! - One statement stores a delivery and its ledger row, in one round trip. A duplicate takes two, and a conflict a third, which reads the
 //!   stored body.
 //! - Leasing takes one round trip, and so does settling, whether one delivery or many.
-//! - The store creates three tables beside the ledger's: `klikit_deliveries_inbox` has the state of each delivery,
+//! - The store creates three tables besides the ledger's: `klikit_deliveries_inbox` has the state of each delivery,
 //!   `klikit_deliveries_inbox_delivery` its content, `klikit_deliveries_inbox_ordering` the ordering keys of those that are pending.
 //! - Nodes that lease at the same time pass over what the other one is about to lease, so that none waits for another.
 //! - Deliveries that are [kept in order](crate::inbox::OrderBy) get their ids in the order of their commits. So those that share a key

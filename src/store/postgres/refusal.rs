@@ -1,16 +1,16 @@
-//! What the server says of the user's own statement.
+//! Errors of the user's own statement.
 
 use std::{error::Error, fmt};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-/// An error of the server's, without what may repeat the parameters, and so the body: its detail, its hint, where it arose, and
-/// mostly its message too.
+/// An error of the server, without the parts that may repeat the parameters, and so the body: its detail, its hint, its place, and mostly
+/// its message too.
 #[derive(Debug)]
 pub(super) struct Refusal {
     severity: String,
     code: SqlState,
-    /// Where it is about the statement itself, and so the same for all bodies.
+    /// The message, if it is about the statement itself, and so the same for all bodies.
     message: Option<String>,
 }
 

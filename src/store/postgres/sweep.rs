@@ -13,7 +13,7 @@ use super::{connection::run, store::Shared};
 /// How many entries are completed or accepted for each sweep.
 ///
 /// A sweep looks at 128 blocks, which are 8,000 rows and take 10 ms of the server's time. So if as many entries end as are added, the
-/// table stays about 256 / 8,000, or 3 %, larger than it has to be, whatever its size, and no index is needed.
+/// table stays about 256 / 8,000, or 3 %, larger than it has to be, at any size, and no index is needed.
 const COMPLETIONS: u32 = 256;
 
 #[derive(Debug, Default)]

@@ -27,7 +27,7 @@ impl TableName {
         self.with("")
     }
 
-    /// The name of the table beside this one whose name ends in `suffix`, as it stands in a statement.
+    /// The name of the table with this name and a suffix, as it stands in a statement.
     pub(super) fn with(&self, suffix: &str) -> String {
         match &self.schema {
             Some(schema) => format!(r#""{schema}"."{}{suffix}""#, self.table),
@@ -42,7 +42,7 @@ impl TableName {
 }
 
 /// Whether this is a lower-case identifier, which means the same with and without quotes. Postgres cuts names off at 63 bytes; 48 leave
-/// space for the suffixes of the indexes and of the tables beside it.
+/// space for the suffixes of the indexes and of the inbox's tables.
 fn is_identifier(name: &str) -> bool {
     name.len() <= 48
         && name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')

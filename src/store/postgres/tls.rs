@@ -1,4 +1,4 @@
-//! How a connection is made: with TLS or without, as the URL says.
+//! Making connections, with or without TLS, as the URL says.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,11 +9,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::{Kind, PostgresError};
 
-/// Of a connection that says nothing. The driver's own default is two hours: too long to learn that a connection is dead.
+/// How long a connection may be silent before it is probed. The driver's own default is two hours: too long to find out that a connection
+/// is dead.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const DRIVER_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// What makes the connections, from a URL.
+/// Returns a maker of connections to the server that `url` names.
 pub(super) fn manager(url: &str, deadline: Duration) -> Result<Manager, PostgresError> {
     let mut config: Config =
         url.parse().map_err(|error: tokio_postgres::Error| PostgresError::because(Kind::Url, error))?;
@@ -26,7 +27,7 @@ pub(super) fn manager(url: &str, deadline: Duration) -> Result<Manager, Postgres
     if config.get_keepalives_idle() == DRIVER_KEEPALIVE {
         config.keepalives_idle(KEEPALIVE);
     }
-    // A closed connection is found out without asking the server; one that broke unnoticed costs an error.
+    // A closed connection is noticed without asking the server. One that broke unnoticed costs an error.
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     match config.get_ssl_mode() {
         SslMode::Disable | SslMode::Prefer => Ok(Manager::from_config(config, NoTls, recycling)),
@@ -34,7 +35,7 @@ pub(super) fn manager(url: &str, deadline: Duration) -> Result<Manager, Postgres
     }
 }
 
-/// Trusts whom the system trusts.
+/// Trusts the certificates that the system trusts.
 fn client_config() -> Result<ClientConfig, PostgresError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -45,7 +46,7 @@ fn client_config() -> Result<ClientConfig, PostgresError> {
             None => PostgresError::because(Kind::Roots, "there are none"),
         });
     }
-    // Named, because a process with two providers has no default one.
+    // Named, because a process with two providers has no default.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

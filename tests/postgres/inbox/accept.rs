@@ -271,7 +271,7 @@ async fn contents_and_reasons_come_back_unchanged() {
     assert_eq!(lease(&store, 8).await.len(), 3);
 }
 
-/// Nobody calls `purge` here.
+/// `purge` is not called here.
 #[tokio::test]
 async fn accepting_purges_the_ledger() {
     let Some(server) = PostgresServer::start("accepting purges the ledger") else { return };

@@ -123,7 +123,7 @@ async fn damaged_body_is_dead_lettered() {
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox WHERE state = 1").await, 0);
 }
 
-/// What is wrong may pass, as with a disk that is away for a while.
+/// The error may pass, as with a disk that is away for a while.
 #[tokio::test]
 async fn unreadable_body_is_leased_again() {
     let Some(mut server) = PostgresServer::start_own("unreadable body is leased again", &[]) else { return };

@@ -249,7 +249,7 @@ async fn held_delivery_is_leased_without_an_attempt() {
     assert_eq!(lease_with(&store, request).await.dead_lettered.len(), 2, "the other node's worker died");
 }
 
-/// What extends the held leases is sent together with what leases.
+/// The extension of the held leases is sent together with the statement that leases.
 #[tokio::test]
 async fn holding_leases_costs_no_round_trip() {
     let Some(server) = PostgresServer::start_own("holding leases costs no round trip", &[]) else { return };

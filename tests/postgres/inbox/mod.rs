@@ -39,7 +39,7 @@ pub(crate) const SECRET: &str = "klikit-test-secret";
 const TIME: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 25;
 
-/// What an acceptor stores of a delivery with this id.
+/// Returns the delivery that an acceptor stores for this id.
 async fn delivery(id: &str, body: &str) -> NewDelivery {
     made(id, body, &[], ConflictPolicy::Process, None).await
 }
@@ -49,7 +49,7 @@ async fn ordered(id: &str, keys: &[&str]) -> NewDelivery {
     made(id, id, keys, ConflictPolicy::Process, None).await
 }
 
-/// A delivery that is known by its id, whatever its body.
+/// A delivery that is known by its id, with any body.
 async fn of_any_body(id: &str, body: &str) -> NewDelivery {
     made(id, body, &[], ConflictPolicy::TrustEventId, None).await
 }

@@ -22,7 +22,7 @@ use crate::{
 /// with thousands of keys takes less of the server's table of locks.
 const LOCKS: u16 = 1024;
 
-/// What is known of a key.
+/// The state of a key.
 enum Standing {
     Known(BodyDigest),
     /// The delivery is READY or LEASED, and its ledger row is missing.

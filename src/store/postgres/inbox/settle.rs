@@ -21,7 +21,7 @@ impl PostgresStore {
     /// Settles a single delivery with one statement, and several of them with one transaction that is sent at once.
     ///
     /// That transaction leaves out the deliveries that other transactions have locked, and is rolled back as a whole if the server rejects
-    /// one of the settlements. Whatever it has not settled is settled one by one, so that no delivery holds up the others. If one of
+    /// one of the settlements. The rest is settled one by one, so that no delivery holds up the others. If one of
     /// those fails, the rest is tried all the same, and then the call fails; but if the server cannot be reached, the call fails at once.
     pub(super) async fn settle_all(
         &self,
@@ -234,7 +234,7 @@ fn changed_and_before(row: &Row) -> Result<(bool, Seen), tokio_postgres::Error> 
     Ok((row.try_get(0)?, seen(row, 1)?))
 }
 
-/// What becomes of a settlement that has changed nothing.
+/// The meaning of a settlement that has changed nothing.
 enum Verdict {
     Ended(SettleOutcome),
     /// The delivery is DEAD, and has to be READY again.

@@ -29,11 +29,11 @@ const DONE: i16 = DeliveryState::Done.code();
 /// READY or LEASED, as the indexes spell it.
 const UNFINISHED: &str = "state < 2";
 
-/// The class of the advisory lock that leasing takes shared, and that whatever brings DEAD deliveries back takes alone. It can be any number
-/// that nobody else uses: these are the letters "klkl".
+/// The class of the advisory lock that leasing takes shared, and that statements take alone that bring DEAD deliveries back. It can be any
+/// number that nobody else uses: these are the letters "klkl".
 const LEASING_LOCKS: i32 = 0x6b6c_6b6c;
 
-/// The statements on the tables beside one ledger.
+/// The statements on the tables of one inbox.
 ///
 /// Keys and digests are `bytea` as parameters, as in the ledger's statements. Where nothing else is said, a statement changes or returns
 /// one row if it did what it is for.

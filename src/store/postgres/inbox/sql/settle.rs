@@ -16,7 +16,7 @@ pub(in super::super) struct ByLease {
 /// A lease, as parameters.
 const ONE: &str = "(SELECT $1::bigint AS id, $2::bigint AS token, $3::float8 AS seconds, $4::text AS reason) AS asked";
 
-/// What a statement changes.
+/// The change that a statement makes.
 struct Change<'a> {
     what: What<'a>,
     /// The states in which the change applies, besides that the token has to be the lease's.
