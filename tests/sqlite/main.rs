@@ -9,6 +9,7 @@ mod inbox_accepting;
 mod inbox_files;
 mod inbox_leasing;
 mod lost_files;
+mod outages;
 mod processes;
 mod purging;
 mod restarts;
