@@ -70,9 +70,7 @@ impl Thread {
     fn run<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
         let result = self.transact(run);
         // Also after an error: it may come from files that were lost.
-        if let Err(error) = self.database.check() {
-            return Err(error);
-        }
+        self.database.check()?;
         if result.as_ref().is_err_and(|error| error.kind() != SqliteErrorKind::Busy) {
             // A new connection knows the disk and the tables as they are now.
             self.database.close();
