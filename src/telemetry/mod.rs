@@ -464,11 +464,9 @@ pub(crate) fn redis_may_forget(why: &str) {
 #[cfg(feature = "sqlite")]
 pub(crate) fn system_clock_stepped(milliseconds: i64) {
     let seconds = (milliseconds.unsigned_abs() + 500) / 1000;
-    if milliseconds < 0 {
-        warn!(target: STORE, "the system clock was set back by {seconds} s: what is stored keeps its time");
-    } else {
-        warn!(target: STORE,
-            "the system clock was set ahead by {seconds} s, or the machine was suspended: what is stored keeps its time"
-        );
-    }
+    let step = match milliseconds {
+        ..0 => format!("was set back by {seconds} s"),
+        _ => format!("was set ahead by {seconds} s, or the machine was suspended"),
+    };
+    warn!(target: STORE, "the system clock {step}: what is stored keeps its time");
 }
