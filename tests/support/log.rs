@@ -74,3 +74,10 @@ impl<'a> MakeWriter<'a> for Log {
 pub fn paused(run: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(run);
 }
+
+/// Returns for how many seconds a handler has blocked its thread, as the log says.
+pub fn blocked_seconds(text: &str) -> f64 {
+    let (_, rest) = text.split_once("the handler blocked its thread for ").expect("a blocked handler is logged");
+    let (seconds, _) = rest.split_once(" s; use spawn_blocking").expect("a number of seconds");
+    seconds.parse().expect("a number")
+}
