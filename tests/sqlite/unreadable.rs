@@ -451,6 +451,24 @@ async fn unreadable_ledger_row_fails_its_own_claim() {
     }
 }
 
+#[tokio::test]
+async fn damaged_clock_is_as_good_as_new() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    accept(&store, "evt-1", &[]).await;
+    change(&folder, "UPDATE klikit_clock SET ahead = 'x', latest = 9223372036854775807");
+    assert_eq!(ids(&lease(&store, 1, 5).await), [1]);
+    closed(&folder, store);
+    let pages = leaves(&folder, "klikit_clock");
+    damage(&folder, &pages);
+    let store = clock.open(&folder.file());
+    accept(&store, "evt-2", &[]).await;
+    assert_eq!(ids(&lease(&store, 1, 5).await), [2]);
+    clock.advance(LEASE);
+    assert_eq!(ids(&lease(&store, 10, 5).await), [1, 2]);
+}
+
 fn later() -> std::time::SystemTime {
     std::time::SystemTime::now() + Duration::from_secs(3600)
 }

@@ -24,12 +24,13 @@ impl<'a> Transaction<'a> {
         access: Access,
         isolation: Isolation<'a>,
     ) -> rusqlite::Result<Self> {
-        let found = schema.clock.find(connection)?;
+        // What cannot be read is as good as new, and what cannot be written is in memory.
+        let found = isolation.isolate(|| schema.clock.find(connection))?.unwrap_or_default();
         let timestamp = clock.now(found);
         if access == Access::Write
             && let Some(stored) = clock.to_store(found)
         {
-            schema.clock.store(connection, stored)?;
+            let _ = isolation.isolate(|| schema.clock.store(connection, stored))?;
         }
         Ok(Self { connection, schema, isolation, timestamp })
     }
