@@ -205,7 +205,7 @@ impl Thread {
         let mut outcome = Ok(());
         while Failures::begin(&mut failures.borrow_mut()) {
             outcome = self.attempt(std::slice::from_mut(job), 0, Isolation::Repeating(&failures));
-            let (Err(Failed::This(error) | Failed::Call(error))) = &outcome else { break };
+            let Err(Failed::This(error) | Failed::Call(error)) = &outcome else { break };
             if error.kind() != SqliteErrorKind::Damaged {
                 break;
             }
