@@ -54,7 +54,7 @@ struct Reading {
     monotonic: Duration,
 }
 
-/// What the file has of the clock.
+/// The clock's row in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Stored {
     /// How often the offset was changed.
@@ -113,7 +113,7 @@ impl Clock {
         Self { source: Box::new(source), state: Mutex::default(), has_steps: AtomicBool::new(false) }
     }
 
-    /// Returns the time of a transaction that has found this in the file.
+    /// Returns the time of a transaction that has found this row in the file.
     pub(super) fn now(&self, found: Stored) -> Timestamp {
         let mut state = self.state();
         // Read under the lock, so that the times of two threads are in the order of their readings.
@@ -149,7 +149,7 @@ impl Clock {
         timestamp
     }
 
-    /// Returns what has to be written to the file after this was found in it.
+    /// Returns the row to write to the file, if it must replace the one that was found there.
     pub(super) fn to_store(&self, found: Stored) -> Option<Stored> {
         let stored = self.state().stored;
         let is_offset_new = (stored.generation, stored.ahead) != (found.generation, found.ahead);
@@ -210,7 +210,7 @@ impl Sql {
         &self.create
     }
 
-    /// Reads the row. One that is missing or cannot be read is as good as new.
+    /// Reads the row. A row that is missing or implausible counts as new.
     pub(super) fn find(&self, connection: &Connection) -> rusqlite::Result<Stored> {
         let stored = |row: &Row<'_>| {
             let number = |column| row.get_ref(column)?.as_i64().map_err(rusqlite::Error::from);

@@ -223,7 +223,7 @@ impl<'a> Entries<'a> {
         self.find(claim)
     }
 
-    /// Makes the entry done at once, whatever is there.
+    /// Makes the entry done at once, and replaces any other.
     pub(super) fn accept_anyway(&self, claim: &Claim, retention: Duration) -> rusqlite::Result<()> {
         self.insert_done(claim, claim.digest(), retention, Existing::Replace).map(drop)
     }
@@ -248,7 +248,7 @@ impl<'a> Entries<'a> {
         Ok(changed > 0)
     }
 
-    /// Reads the entry that is there. One that cannot be read is an error, and not a duplicate.
+    /// Reads the entry under the key. An entry that cannot be read is an error, and not a duplicate.
     fn find(&self, claim: &Claim) -> rusqlite::Result<ClaimOutcome> {
         let unreadable = |fault: Fault| rusqlite::Error::from(fault.within("the ledger row cannot be read"));
         self.connection.prepare_cached(&self.sql.find)?.query_row([claim.key().as_bytes()], |row| {
@@ -307,25 +307,25 @@ impl<'a> Entries<'a> {
         self.count(&self.sql.forget, params![event.as_bytes(), self.timestamp.now()])
     }
 
-    /// Forgets what was claimed from the one time until before the other, among the next `rows` rows.
+    /// Forgets the rows of a slice that were claimed at `from` or later, but before `before`.
     pub(super) fn forget_claimed(&self, slice: &Slice, from: i64, before: i64) -> rusqlite::Result<u64> {
         self.count(&self.sql.forget_claimed, params![slice.after, slice.last, from, before, self.timestamp.now()])
     }
 
-    /// Runs what returns for each row it deletes whether that row counted.
+    /// Runs a statement that returns for each row it deletes whether the row was still kept. Returns how many were.
     fn count(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<u64> {
         let mut delete = self.connection.prepare_cached(sql)?;
         let counts = delete.query_map(parameters, |row| row.get::<_, bool>(0))?;
         counts.map(|counts| counts.map(u64::from)).sum()
     }
 
-    /// Deletes at most `limit` rows of a slice whose time is up.
+    /// Deletes up to `limit` rows of a slice whose retention or grace is over.
     pub(super) fn purge(&self, slice: &Slice, limit: u32) -> rusqlite::Result<u64> {
         let mut purge = self.connection.prepare_cached(&self.sql.purge)?;
         Ok(purge.execute(params![slice.after, slice.last, self.timestamp.now(), limit])? as u64)
     }
 
-    /// The next `rows` rows after a key, or fewer at the table's end.
+    /// Returns the next `rows` rows after a key, or fewer at the table's end.
     pub(super) fn slice(&self, after: &[u8], rows: u32) -> rusqlite::Result<Slice> {
         self.connection.prepare_cached(&self.sql.slice)?.query_row(params![after, rows], |row| {
             let last: Option<Vec<u8>> = row.get(0)?;
@@ -335,7 +335,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// What becomes of an entry that is already under a key.
+/// Whether an entry that is already under a key stays.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Existing {
     /// It stays if it is done or its claim has not expired.
@@ -360,12 +360,12 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    /// After which key it begins, and with which it ends.
+    /// Returns the key before the slice, and the last one in it.
     pub(super) fn bounds(&self) -> (&[u8], &[u8]) {
         (&self.after, &self.last)
     }
 
-    /// After which key the next one begins, unless the table ends here.
+    /// Returns the key before the next slice, unless the table ends here.
     pub(super) fn next(self) -> Option<Vec<u8>> {
         self.is_full.then_some(self.last)
     }
@@ -376,7 +376,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_a_walk_goes_through_the_whole_table() {
+    fn only_walks_scan_the_table() {
         let connection = Connection::open_in_memory().unwrap();
         let sql = Sql::new("k_");
         connection.execute_batch(&sql.create).unwrap();

@@ -19,7 +19,7 @@ struct Inner {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What a [`SqliteError`] is about.
+/// The kind of a [`SqliteError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SqliteErrorKind {
@@ -27,8 +27,7 @@ pub enum SqliteErrorKind {
     TablePrefix,
     /// SQLite itself is too old: it can corrupt a file that two connections have open.
     Library,
-    /// The file, or one of the two beside it, cannot be created, opened or written, or was deleted, replaced or cut short while it was
-    /// open.
+    /// The file, its log or the log's index cannot be created, opened or written, or was deleted, replaced or cut short while it was open.
     File,
     /// SQLite did not take a setting without which deliveries could be lost.
     Settings,
@@ -57,7 +56,7 @@ impl SqliteError {
         Self { inner: Arc::new(Inner { kind, source: Some(source.into()) }) }
     }
 
-    /// What the error is about.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> SqliteErrorKind {
         self.inner.kind
     }

@@ -1,8 +1,8 @@
-//! The files of an open database: whether they are still those that were opened.
+//! Checks that the files of an open database are still the ones that were opened.
 //!
-//! Beside the file itself lie the write-ahead log, whose name ends in `-wal`, and its index, whose name ends in `-shm`. SQLite does not
-//! notice when somebody deletes or replaces one of them: it goes on with the files that it has open, which nobody else finds any more, and
-//! what it commits is lost when it closes them.
+//! Next to the file itself are the write-ahead log, whose name ends in `-wal`, and its index, whose name ends in `-shm`. SQLite does not
+//! notice when somebody deletes or replaces one of them. It goes on with the files that it has open, which no other process finds, and
+//! their commits are lost when they are closed.
 
 use std::{
     fs,
@@ -17,13 +17,12 @@ use super::{
     error::{SqliteError, SqliteErrorKind},
 };
 
-/// What has become of the files.
+/// The way in which files were lost.
 #[derive(Debug)]
 pub(super) enum Lost {
     /// The file itself was deleted, replaced or moved.
     File(SqliteError),
-    /// The log or its index was deleted or replaced. What was committed can still be copied into the file by the connections that have
-    /// both open.
+    /// The log or its index was deleted or replaced. The connections that have both open can still copy the commits into the file.
     Log(SqliteError),
     /// The log was cut short. It must not be copied into the file.
     LogEnd(SqliteError),
@@ -54,28 +53,28 @@ struct Seen {
 }
 
 impl Files {
-    /// The files of a connection that has read from them, so that they all exist.
+    /// Returns the files of a connection that has read from them, so that all of them exist.
     pub(super) fn of(path: &Path, id: FileId) -> io::Result<Self> {
-        // SQLite follows links, and has the other files beside what they lead to.
+        // SQLite follows links, and puts the other two next to the file that they lead to.
         let real = fs::canonicalize(path)?;
-        let beside = |suffix: &str| {
+        let next_to_it = |suffix: &str| {
             let mut name = real.clone().into_os_string();
             name.push(suffix);
             PathBuf::from(name)
         };
-        // SQLite locks the other two. Of those, no second one may be closed while they are open.
-        let log_file = fs::File::open(beside("-wal"))?;
-        let log = Seen { path: beside("-wal"), id: FileId::from(&log_file.metadata()?) };
-        let index = Seen { path: beside("-shm"), id: FileId::of(&beside("-shm"))? };
+        // Closing a second handle drops a process's locks on a file. SQLite locks the other two, but not this one.
+        let log_file = fs::File::open(next_to_it("-wal"))?;
+        let log = Seen { path: next_to_it("-wal"), id: FileId::from(&log_file.metadata()?) };
+        let index = Seen { path: next_to_it("-shm"), id: FileId::of(&next_to_it("-shm"))? };
         Ok(Self { file: Seen { path: path.into(), id }, log, index, log_file, log_length: 0 })
     }
 
-    /// The identity of the file itself.
+    /// Returns the identity of the file itself.
     pub(super) fn id(&self) -> FileId {
         self.file.id
     }
 
-    /// Whether the log has its name, or at least no other file has.
+    /// Returns whether no other file has the log's name.
     pub(super) fn has_log_alone(&self) -> bool {
         match FileId::of(&self.log.path) {
             Ok(id) => id == self.log.id,
@@ -83,7 +82,7 @@ impl Files {
         }
     }
 
-    /// Checks that what was committed lies in the files that the next process will open. There must be no open transaction.
+    /// Checks that commits are in the files that the next process will open. There must be no open transaction.
     pub(super) fn check(&mut self, connection: &Connection) -> Result<(), Lost> {
         self.file.check().map_err(Lost::File)?;
         let length = self.log.check().map_err(Lost::Log)?.len();
@@ -98,7 +97,7 @@ impl Files {
         }
     }
 
-    /// Returns whether the log lacks something of what is committed in it. SQLite itself cuts it back only when all of it is copied.
+    /// Returns whether a part of the log is missing. SQLite itself cuts the log back only when all of it is copied.
     fn is_cut_short(&self, length: u64, connection: &Connection) -> Result<bool, SqliteError> {
         if length < self.log_length && length < Log::after(connection, "NOOP")?.length() {
             return Ok(true);
@@ -107,7 +106,7 @@ impl Files {
     }
 }
 
-/// A log that is cut to nothing and then written to begins with a hole.
+/// Returns whether the log has its header. A log that was emptied and then written to begins with a hole.
 #[cfg(unix)]
 fn begins_as_a_log(log: &fs::File) -> io::Result<bool> {
     use std::os::unix::fs::FileExt;
@@ -119,7 +118,7 @@ fn begins_as_a_log(log: &fs::File) -> io::Result<bool> {
     }
 }
 
-/// Elsewhere a file that is open cannot be cut short.
+/// Outside Unix, an open file cannot be cut short.
 #[cfg(not(unix))]
 fn begins_as_a_log(_: &fs::File) -> io::Result<bool> {
     Ok(true)
@@ -160,7 +159,7 @@ impl From<&fs::Metadata> for FileId {
     }
 }
 
-/// Elsewhere a file that is open cannot be deleted.
+/// Outside Unix, an open file cannot be deleted.
 #[cfg(not(unix))]
 impl From<&fs::Metadata> for FileId {
     fn from(_: &fs::Metadata) -> Self {

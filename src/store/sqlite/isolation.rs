@@ -1,16 +1,16 @@
-//! Keeping what fails for one row from the others.
+//! Isolates a failure that concerns one row from the other rows.
 //!
-//! Once SQLite has come across a damaged page, it neither writes nor commits in that transaction any more. So a transaction that is to do
-//! without the damaged rows is repeated, and leaves out the steps that have failed before.
+//! Once SQLite has come across a damaged page, it neither writes nor commits in that transaction any more. So the transaction is repeated
+//! without the steps that have failed.
 
 use std::{cell::RefCell, mem};
 
 use super::{error::SqliteError, values::Fault};
 
-/// What becomes of a step that fails because of a row.
+/// How a transaction deals with a step that fails because of one row.
 #[derive(Clone, Copy)]
 pub(super) enum Isolation<'a> {
-    /// Nothing is written: whatever fails for a row fails alone.
+    /// The transaction only reads, so that each step can fail alone.
     Reading,
     /// A damaged page fails the transaction.
     None,
@@ -30,14 +30,14 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// Begins an attempt. Returns whether it may end otherwise than the last one.
+    /// Begins an attempt. Returns `false` if it would fail like the last one.
     pub(super) fn begin(&mut self) -> bool {
         self.steps = 0;
         let is_first = !mem::replace(&mut self.has_begun, true);
         mem::take(&mut self.has_news) || is_first
     }
 
-    /// Begins a step. Returns its number, or why it has to be left out.
+    /// Begins a step. Returns its number, or why it must be left out.
     fn step(&mut self) -> Result<usize, Fault> {
         let number = self.steps;
         self.steps += 1;
@@ -47,7 +47,7 @@ impl Failures {
         }
     }
 
-    /// Keeps a failure, unless it is that of a step within this one.
+    /// Keeps a failure, unless a step within this one has caused it.
     fn keep(&mut self, number: usize, fault: Fault) {
         if !self.has_news {
             self.failed.push((number, fault));
@@ -57,7 +57,7 @@ impl Failures {
 }
 
 impl Isolation<'_> {
-    /// Takes a step that concerns one row. If the row cannot be read, the inner result says why.
+    /// Runs a step that concerns one row. If the row cannot be read, the inner result says why.
     pub(super) fn isolate<T>(&self, step: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<Result<T, Fault>> {
         let number = match self {
             Self::Repeating(failures) => match failures.borrow_mut().step() {
@@ -81,7 +81,7 @@ impl Isolation<'_> {
         }
     }
 
-    /// Does this for each item. If it fails for some, it is done for the others all the same, and the call fails.
+    /// Runs a step for each item. If it fails for some, it still runs for the others, and the inner result is the error.
     pub(super) fn each<T, R>(
         &self,
         items: &[T],
@@ -106,7 +106,7 @@ mod tests {
         rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
     }
 
-    /// Steps over 0 to 9, of which some fail: 3, and what 6 begins with.
+    /// Runs the steps 0 to 9, of which 3, 8 and a step within 6 fail.
     fn attempt(isolation: Isolation<'_>) -> rusqlite::Result<Vec<i32>> {
         let mut done = Vec::new();
         for n in 0..10 {

@@ -1,3 +1,5 @@
+//! The options of a store.
+
 #[cfg(feature = "testing")]
 use std::time::{Duration, SystemTime};
 use std::{fmt, path::Path, sync::Arc};
@@ -12,7 +14,7 @@ use super::{
     writer::Writer,
 };
 
-/// How to open a [`SqliteStore`].
+/// Options for opening a [`SqliteStore`].
 #[derive(Clone)]
 pub struct SqliteOptions {
     table_prefix: String,
@@ -21,21 +23,21 @@ pub struct SqliteOptions {
 }
 
 impl SqliteOptions {
-    /// The defaults.
+    /// Returns the default options.
     pub fn new() -> Self {
         Self { table_prefix: "klikit_".into(), clock: Arc::new(Clock::system), synchronous: Synchronous::Full }
     }
 
-    /// What the names of the tables begin with: 1 to 32 letters, digits and underscores of ASCII, not beginning with a digit
-    /// nor with `sqlite_`. `klikit_` by default. Stores with other prefixes know nothing of each other.
+    /// Sets the prefix of the tables' names: 1 to 32 ASCII letters, digits and underscores, beginning neither with a digit nor with
+    /// `sqlite_`. The default is `klikit_`. Stores with different prefixes share nothing but the file.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.table_prefix = prefix.into();
         self
     }
 
-    /// Takes the time from elsewhere, so that a test need not wait: time passes when this clock moves forward. When it moves back, that
-    /// is a step, as of a system clock that is set.
+    /// Takes the time from elsewhere, so that a test need not wait. Time passes when this clock moves forward. When it moves back, the
+    /// store sees a step, as of a system clock that is set.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
@@ -64,9 +66,9 @@ impl SqliteOptions {
         self
     }
 
-    /// Answers before the disk has it: `synchronous=NORMAL`. **A power cut loses deliveries that were acknowledged.**
+    /// Answers before commits are on stable storage: `synchronous=NORMAL`. **A power cut loses acknowledged deliveries.**
     ///
-    /// The control of a test that cuts the power: with this it has to find that some are lost.
+    /// For the control of a test that cuts the power, which must find that some are lost.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn danger_synchronous_normal(mut self) -> Self {
@@ -74,17 +76,16 @@ impl SqliteOptions {
         self
     }
 
-    /// Opens the file at `path`, and starts the store's threads. A file that is not there is created, for its owner alone
-    /// (mode 0600), and so are the tables. One that is there and empty becomes its owner's alone, if it is this process's to
-    /// change; one with content keeps the permissions that it has, and they are for you to see to.
+    /// Opens the file at `path` and starts the store's threads. Creates the file, private to its owner (mode 0600), and the tables if they
+    /// are missing. An empty file becomes private if this process may change it. A file with content keeps its permissions: check them
+    /// yourself.
     ///
-    /// This waits for the disk, and for some five seconds at most while another process has the file locked: call it before
-    /// serving.
+    /// This call waits for the disk, and for up to 5 seconds while another process has the file locked: make it before serving requests.
     ///
     /// # Errors
     ///
-    /// When the table prefix is none, SQLite is too old, the file cannot be created or written, the settings are not taken,
-    /// the tables are of a newer version, or another process has the file locked: [`SqliteError::kind`] tells which.
+    /// If the table prefix is invalid, SQLite is too old or does not take the settings, or the tables are of another version. Also if the
+    /// file cannot be created or written, or another process has it locked. [`SqliteError::kind`] says which.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         let schema = Schema::new(&self.table_prefix)?;
         let database = Database::open(path.as_ref(), schema, self.synchronous)?;
@@ -113,7 +114,7 @@ mod tests {
     use crate::store::sqlite::writer::Call;
 
     #[tokio::test]
-    async fn a_commit_waits_for_the_disk_unless_it_is_dangerously_told_not_to() {
+    async fn commits_wait_for_the_disk_by_default() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let mut levels = vec![SqliteOptions::new().open(folder.join("full.db")).unwrap()];

@@ -1,4 +1,4 @@
-//! The thread that reads, so that what takes long to find holds up nobody who writes.
+//! The thread that reads, so that long reads do not delay calls that write.
 //!
 //! In WAL mode, a transaction that reads sees everything that was committed before it began.
 
@@ -18,7 +18,7 @@ use super::{
     transaction::Transaction,
 };
 
-/// Hands calls to the thread, which ends when the last clone of this is gone.
+/// A handle to the thread, which ends when the last clone of the handle is dropped.
 #[derive(Clone)]
 pub(super) struct Reader {
     queue: mpsc::Sender<Job>,
@@ -33,8 +33,8 @@ struct Thread {
 }
 
 impl Reader {
-    /// The file is opened by the first call: a ledger alone needs no second connection. What is returned beside it ends when the
-    /// file is closed.
+    /// Starts the thread. The first call opens the file: a ledger alone needs no second connection. The returned thread ends once it has
+    /// closed the file.
     pub(super) fn start(database: Database, clock: Arc<Clock>) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, jobs) = mpsc::channel::<Job>();
         let mut thread = Thread { database, clock: Arc::clone(&clock) };
@@ -45,7 +45,7 @@ impl Reader {
         Ok((Self { queue, clock }, handle))
     }
 
-    /// Has the thread run this in one transaction. A caller who has gone away before its turn leaves it undone.
+    /// Has the thread run a call in one transaction. A call whose caller is gone by then is not run.
     pub(super) async fn call<T, F>(&self, run: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
@@ -69,10 +69,10 @@ impl Reader {
 impl Thread {
     fn run<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
         let result = self.transact(run);
-        // Also after an error: it may come from files that were lost.
+        // Also after an error: lost files may be its cause.
         self.database.check()?;
         if result.as_ref().is_err_and(|error| error.kind() != SqliteErrorKind::Busy) {
-            // A new connection knows the disk and the tables as they are now.
+            // A new connection sees the disk and the tables as they are now.
             self.database.close();
         }
         result

@@ -1,4 +1,4 @@
-//! What the tables are called, and how they come into being.
+//! The tables: their names, versions and creation.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
@@ -8,7 +8,7 @@ use super::{
     inbox,
 };
 
-/// All tables whose names begin with the same prefix.
+/// The tables whose names begin with one prefix, and the statements on them.
 pub(super) struct Schema {
     pub(super) clock: clock::Sql,
     pub(super) ledger: entries::Sql,
@@ -19,10 +19,10 @@ pub(super) struct Schema {
     set_version: String,
 }
 
-/// Tables that belong together.
+/// Tables that are created together.
 struct Set<'a> {
     name: &'static str,
-    /// Which columns and indexes they have. One more with every change to them.
+    /// Grows with every change to the columns and indexes.
     version: i64,
     create: &'a str,
 }
@@ -38,22 +38,24 @@ impl Schema {
             ledger: entries::Sql::new(prefix),
             inbox: inbox::Sql::new(prefix),
             find_versions: format!(
-                "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{versions}' COLLATE NOCASE"
+                "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{versions}' COLLATE NOCASE"
             ),
             create_versions: format!(
-                "CREATE TABLE IF NOT EXISTS {versions} (
+                "
+                CREATE TABLE IF NOT EXISTS {versions} (
                     name TEXT NOT NULL PRIMARY KEY,
                     version INTEGER NOT NULL
-                ) WITHOUT ROWID;"
+                ) WITHOUT ROWID;
+                "
             ),
             version: format!("SELECT version FROM {versions} WHERE name = ?1"),
             set_version: format!("INSERT INTO {versions} VALUES (?1, ?2)"),
         })
     }
 
-    /// Creates the tables that are not there.
+    /// Creates the tables that are missing.
     pub(super) fn create_tables(&self, connection: &mut Connection) -> Result<(), SqliteError> {
-        // Mostly they all are, and then nothing is locked.
+        // Mostly none is, and then nothing is locked.
         if self.missing(connection)?.is_empty() {
             return Ok(());
         }
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_identifiers_are_prefixes() {
+    fn accepts_only_identifiers_as_prefixes() {
         for prefix in ["k", "_", "klikit_", "Orders2", &"x".repeat(32)] {
             assert!(is_prefix(prefix), "{prefix}");
         }

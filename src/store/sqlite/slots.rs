@@ -1,7 +1,7 @@
-//! The connections of this process, so that all of them to one file can be closed.
+//! The connections of this process, so that all connections to one file can be closed.
 //!
-//! The connections of a process to one file share what SQLite keeps of the write-ahead log. While one of them is open that has a log
-//! without a name, a new connection would write into another log by the index of the first.
+//! SQLite has the connections of a process to one file share the index of the log. If the log loses its name, a new connection would
+//! write into a new log by the index of the lost one, until all older connections are closed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -15,10 +15,10 @@ pub(super) struct Open {
     pub(super) files: Files,
 }
 
-/// Where a thread keeps its connection. It holds the lock while it works with it.
+/// The place where a thread keeps its connection. The thread holds the lock while it works with the connection.
 #[derive(Default)]
 pub(super) struct Slot {
-    /// Of the connection that is in here, or was last.
+    /// The file of the connection, or of the last one.
     file: Mutex<Option<FileId>>,
     open: Mutex<Option<Open>>,
 }
@@ -41,23 +41,23 @@ impl Slot {
         lock(&self.open)
     }
 
-    /// Says which file a connection is going to be opened to. Returns `false` if connections to it are being closed.
+    /// Announces the file that a connection will be opened to. Returns `false` if the connections to it are being closed.
     pub(super) fn enter(&self, file: FileId) -> bool {
         *lock(&self.file) = Some(file);
         !lock(&CLOSING).contains(&file)
     }
 }
 
-/// Whether the last connection that is closed copies the log into the file.
+/// Whether SQLite copies the log into the file when the last connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closing {
     Copy,
-    /// The log is not what was committed.
+    /// The log has lost a part.
     Leave,
 }
 
-/// Closes all connections of this process to this file, when their threads have done what they are at. None is opened meanwhile. The
-/// caller must hold no slot's lock.
+/// Closes all connections of this process to this file, each after its thread has finished a call. None is opened meanwhile. The caller
+/// must not hold a slot's lock.
 pub(super) fn close_all(file: FileId, closing: Closing) {
     lock(&CLOSING).push(file);
     let slots: Vec<_> = lock(&SLOTS).iter().filter_map(Weak::upgrade).collect();
@@ -66,7 +66,7 @@ pub(super) fn close_all(file: FileId, closing: Closing) {
         if let Some(Open { connection, .. }) = open.take_if(|open| open.files.id() == file)
             && closing == Closing::Leave
         {
-            // If this fails, the log may be copied for all that.
+            // If this fails, the log may be copied nevertheless.
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn close_all(file: FileId, closing: Closing) {
     }
 }
 
-/// No code that could panic runs under these locks but a thread's own.
+/// Only a thread's own code could panic under these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Time, in whole milliseconds.
+//! Times in whole milliseconds.
 
 use std::{
     ops::Range,
@@ -29,7 +29,7 @@ impl Timestamp {
         self.down
     }
 
-    /// What the system clock shows, since 1970.
+    /// Returns the system clock's time since 1970.
     pub(super) fn system(self) -> i64 {
         self.system
     }

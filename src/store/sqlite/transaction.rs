@@ -1,4 +1,4 @@
-//! What a call works on.
+//! A transaction, as calls see it.
 
 use rusqlite::Connection;
 
@@ -16,7 +16,7 @@ pub(super) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Begins to work in a transaction that has just begun.
+    /// Reads the time of a transaction that has just begun.
     pub(super) fn new(
         connection: &'a Connection,
         schema: &'a Schema,
@@ -24,7 +24,7 @@ impl<'a> Transaction<'a> {
         access: Access,
         isolation: Isolation<'a>,
     ) -> rusqlite::Result<Self> {
-        // What cannot be read is as good as new, and what cannot be written is in memory.
+        // An offset that cannot be read counts as zero, and one that cannot be written is kept in memory.
         let found = isolation.isolate(|| schema.clock.find(connection))?.unwrap_or_default();
         let timestamp = clock.now(found);
         if access == Access::Write

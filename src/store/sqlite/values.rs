@@ -1,4 +1,4 @@
-//! Reading values that may not be what this crate wrote. SQLite keeps a value of any type in any column.
+//! Reads values that this crate may not have written. SQLite keeps a value of any type in any column.
 
 use std::{error::Error, fmt};
 
@@ -10,7 +10,7 @@ use rusqlite::{
 use super::error::{SqliteError, SqliteErrorKind};
 use crate::dedupe::BodyDigest;
 
-/// Why a row cannot be read.
+/// The reason why a row cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     what: String,
@@ -45,7 +45,7 @@ impl Fault {
         self.is_damage
     }
 
-    /// Says of what it is the fault.
+    /// Adds what cannot be read for this reason.
     pub(super) fn within(self, what: &str) -> Self {
         Self { what: format!("{what}: {}", self.what), ..self }
     }

@@ -1,9 +1,8 @@
-//! What was committed is copied from the write-ahead log into the file by a thread of its own, so that those who wait for a
-//! commit do not wait for that as well.
+//! The thread that copies commits from the write-ahead log into the file, so that calls need not wait for it.
 //!
-//! While it copies, the log grows at its end. It begins anew once all of it is copied and nobody reads in it, which under constant
-//! load never comes about by itself. So when it is long, the thread that writes copies what is left, which is little then, and
-//! has it begin anew.
+//! While the thread copies, the log grows at its end. SQLite restarts the log once all of it is copied and nobody reads in it, which
+//! never happens by itself under constant load. So when the log is long, the thread that writes copies the rest, which is little by
+//! then, and restarts the log.
 
 use std::{sync::mpsc, thread};
 
@@ -12,16 +11,17 @@ use rusqlite::Connection;
 use super::{
     connection::Database,
     error::{SqliteError, SqliteErrorKind},
+    files::Lost,
 };
 
-/// When to do what, in bytes of the log.
+/// The limits on the log, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// So much is worth being copied. A page that changes often is then copied once for many times that it was written.
+    /// The thread begins when so much is not copied. A page that changes often is then copied once for many times that it was written.
     pub(super) worth: u64,
-    /// So much may be left for the thread that writes: some milliseconds' work.
+    /// The thread that writes may copy so much itself: some milliseconds' work.
     pub(super) little: u64,
-    /// A log of this length is to begin anew. When it is twice as long, those who write wait until it is copied.
+    /// The log is restarted at this length. At twice this length, calls wait until it is copied.
     pub(super) long: u64,
 }
 
@@ -31,15 +31,15 @@ impl Default for Limits {
     }
 }
 
-/// How often a long log is copied in the hope that little is left.
+/// How often the thread copies a long log before the thread that writes copies the rest, however much that is.
 const COPIES: u32 = 3;
 
-/// The thread that copies, as the one that writes sees it.
+/// The thread that copies, as the thread that writes sees it.
 pub(super) struct Checkpoints {
     limits: Limits,
-    /// At which length the log is to begin anew. Longer than `limits.long` when somebody who reads kept it from that.
+    /// The length at which to restart the log. More than `limits.long` after a long read has prevented that.
     restart_at: u64,
-    /// How often it was copied since it was as long.
+    /// How often the log was copied since it reached that length.
     copies: u32,
     is_copying: bool,
     begin: Option<mpsc::Sender<()>>,
@@ -48,17 +48,17 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The file is opened when there first is something to copy.
+    /// Starts the thread. It opens the file when there is something to copy for the first time.
     pub(super) fn start(database: Database, limits: Limits) -> Result<Self, SqliteError> {
         let (begin, beginning) = mpsc::channel();
         let (end, done) = mpsc::channel();
         let run = move || {
             for () in beginning {
-                // What could not be copied is copied later. If it never can be, the disk fills up, and calls fail.
+                // Copied later, then. If it never can be, the disk fills up, and calls fail.
                 if copy(&database).is_err() {
                     database.close();
                 }
-                // Whoever is to be told may be waiting for this thread to end.
+                // The receiver is gone while it waits for this thread to end.
                 let _ = end.send(());
             }
         };
@@ -70,7 +70,7 @@ impl Checkpoints {
         Ok(Self { limits, restart_at: limits.long, copies: 0, is_copying: false, begin, done, thread })
     }
 
-    /// To be called between the transactions of the connection that writes.
+    /// Has the log copied and restarted as its length demands. The connection is the one that writes, between two transactions.
     pub(super) fn look_after(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Limits { worth, little, long } = self.limits;
         let mut log = Log::after(connection, "NOOP")?;
@@ -88,7 +88,7 @@ impl Checkpoints {
         let is_long = log.bytes >= self.restart_at;
         if is_long && (log.left <= little || self.copies == COPIES) {
             self.copies = 0;
-            // If this fails, or somebody reads for long, it is not to be waited for after each commit.
+            // If this fails, or a read takes long, not every commit should wait for it.
             self.restart_at = log.bytes.saturating_add(long);
             if !Log::after(connection, "RESTART")?.busy {
                 self.restart_at = long;
@@ -100,10 +100,10 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Whether the thread copies, having waited for its end if so desired.
+    /// Returns whether the thread is copying. If `wait` is set, waits until it is not.
     fn is_copying(&mut self, wait: bool) -> bool {
         if self.is_copying {
-            // A thread that is gone copies nothing: then a log begins anew once it is long.
+            // A thread that has panicked copies nothing. The log is then restarted once it is long.
             let goes_on = !wait && self.done.try_recv() == Err(mpsc::TryRecvError::Empty);
             if wait {
                 let _ = self.done.recv();
@@ -119,7 +119,7 @@ impl Checkpoints {
 }
 
 impl Drop for Checkpoints {
-    /// Waits for the thread, and so until its connection is closed.
+    /// Waits for the thread, so that its connection is closed.
     fn drop(&mut self) {
         self.begin = None;
         if let Some(thread) = self.thread.take() {
@@ -129,26 +129,28 @@ impl Drop for Checkpoints {
 }
 
 fn copy(database: &Database) -> Result<(), SqliteError> {
-    // A log that was cut short would damage the file.
-    database.check()?;
-    Log::after(database.session()?.connection(), "PASSIVE")?;
+    let mut session = database.session()?;
+    // A log that was cut short would damage the file. The thread that writes deals with it: it may be waiting for this one.
+    session.check().map_err(Lost::into_error)?;
+    Log::after(session.connection(), "PASSIVE")?;
     Ok(())
 }
 
 /// The state of the log.
 pub(super) struct Log {
-    /// Whether somebody was in the way.
+    /// Whether another connection prevented the checkpoint.
     busy: bool,
     frames: u64,
     page: u64,
+    /// The size of the pages in the log.
     bytes: u64,
-    /// How much of it is not copied.
+    /// The size of the pages that are not copied.
     left: u64,
 }
 
 impl Log {
-    /// Runs a checkpoint of this mode. `NOOP` only looks; `RESTART` waits for those who read, and has the next transaction
-    /// begin the log anew.
+    /// Runs a checkpoint of this mode, and returns the state of the log after it. `NOOP` changes nothing. `RESTART` waits for readers,
+    /// and has the next transaction restart the log.
     pub(super) fn after(connection: &Connection, mode: &str) -> rusqlite::Result<Self> {
         let page: u32 = connection.prepare_cached("PRAGMA page_size")?.query_row([], |row| row.get(0))?;
         connection.prepare_cached(&format!("PRAGMA wal_checkpoint = {mode}"))?.query_row([], |row| {
@@ -160,7 +162,7 @@ impl Log {
         })
     }
 
-    /// How long the log's file is at least.
+    /// Returns the length that the log's file must have.
     pub(super) fn length(&self) -> u64 {
         const HEADER: u64 = 32;
         const FRAME_HEADER: u64 = 24;

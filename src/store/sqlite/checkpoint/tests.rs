@@ -7,7 +7,7 @@ use crate::store::sqlite::{connection::Synchronous, schema::Schema};
 
 const LIMITS: Limits = Limits { worth: 1 << 20, little: 256 << 10, long: 4 << 20 };
 
-/// A file in a folder of its own, which goes with it, and who writes to it.
+/// A file in a temporary folder, and its writer.
 struct Fixture {
     database: Database,
     checkpoints: Checkpoints,
@@ -32,7 +32,7 @@ impl Fixture {
         fs::metadata(self.folder.path().join(format!("ledger.db{suffix}"))).map_or(0, |file| file.len())
     }
 
-    /// Commits so many times a quarter of a megabyte, without ever resting.
+    /// Commits a quarter of a megabyte so many times, without a pause.
     fn write(&mut self, times: usize) {
         let session = self.database.session().unwrap();
         let connection = session.connection();
@@ -42,8 +42,8 @@ impl Fixture {
         }
     }
 
-    /// The same, waiting each time until what was begun is copied. How long the log is.
-    fn write_calmly(&mut self) -> u64 {
+    /// Commits once and waits until the thread has copied. Returns the length of the log.
+    fn write_and_wait(&mut self) -> u64 {
         self.write(1);
         self.checkpoints.is_copying(true);
         self.log().bytes
@@ -51,28 +51,28 @@ impl Fixture {
 }
 
 #[test]
-fn what_is_worth_it_is_copied_by_the_other_thread() {
+fn thread_copies_the_log() {
     let mut fixture = Fixture::new();
     fixture.write(3);
     assert!(!fixture.checkpoints.is_copying(false));
     let before = fixture.file("");
-    fixture.write_calmly();
+    fixture.write_and_wait();
     assert!(fixture.file("") >= before + (1 << 20));
     let log = fixture.log();
     assert_eq!((log.busy, log.left), (false, 0));
 }
 
 #[test]
-fn the_log_does_not_grow_under_constant_load() {
+fn log_stays_short_under_constant_load() {
     let mut fixture = Fixture::new();
     fixture.write(400);
-    // Twice what is long, and one more. All of it is 100 MB.
+    // Twice the limit, and one commit. All commits together are 100 MB.
     let log = fixture.file("-wal");
     assert!(log < 9 << 20, "{log} bytes");
 }
 
 #[test]
-fn a_log_begins_anew_also_when_the_other_thread_is_gone() {
+fn restarts_the_log_without_the_thread() {
     let mut fixture = Fixture::new();
     fixture.checkpoints.begin = None;
     fixture.checkpoints.thread.take().unwrap().join().unwrap();
@@ -82,7 +82,7 @@ fn a_log_begins_anew_also_when_the_other_thread_is_gone() {
 }
 
 #[test]
-fn who_reads_for_long_is_waited_for_once_in_a_while_and_is_no_error() {
+fn long_read_is_waited_for_now_and_then() {
     let mut fixture = Fixture::new();
     fixture.write(1);
     let reader = Connection::open(fixture.folder.path().join("ledger.db")).unwrap();
@@ -90,24 +90,24 @@ fn who_reads_for_long_is_waited_for_once_in_a_while_and_is_no_error() {
     let mut waits = 0;
     for _ in 0..40 {
         let before = fixture.checkpoints.restart_at;
-        fixture.write_calmly();
+        fixture.write_and_wait();
         waits += usize::from(fixture.checkpoints.restart_at > before);
     }
     // At 4 MB and at 8 MB.
     assert_eq!(waits, 2);
     reader.execute_batch("COMMIT").unwrap();
-    let mut lengths = (0..40).map(|_| fixture.write_calmly());
-    assert!(lengths.any(|length| length < LIMITS.long), "it did not begin anew");
+    let mut lengths = (0..40).map(|_| fixture.write_and_wait());
+    assert!(lengths.any(|length| length < LIMITS.long), "it was not restarted");
 }
 
 #[test]
-fn the_thread_leaves_no_connection_behind() {
+fn thread_closes_its_connection() {
     let mut fixture = Fixture::new();
     fixture.write(8);
     let Fixture { folder, database, checkpoints } = &mut fixture;
     checkpoints.begin = None;
     checkpoints.thread.take().unwrap().join().unwrap();
     database.close();
-    // The last connection takes the log with it.
+    // The last connection deletes the log.
     assert!(!folder.path().join("ledger.db-wal").exists());
 }

@@ -47,7 +47,7 @@ impl Stored {
             let missing = Fault::new("its head and its body are missing");
             return Ok(Self { id, state, digest: Err(missing.clone()), content: Err(missing) });
         }
-        // The body itself would take long to read.
+        // The type alone: reading the body would take long.
         let content = match row.get_ref(5)?.as_str() {
             Ok("blob") => text(row.get_ref(4)?, "head").map(drop),
             _ => Err(Fault::new("its body is no Blob")),
@@ -87,7 +87,7 @@ impl<'a> Deliveries<'a> {
             },
             Some(unfinished) => match (&unfinished.digest, &unfinished.content) {
                 (Ok(digest), Ok(())) => {
-                    // The digest of the stored delivery, whatever this copy has for a body.
+                    // The digest of the stored delivery, and not that of this copy, whose body may be another.
                     self.ledger.accept(new.claim(), digest, retention)?;
                     self.known(new, *digest, Some(unfinished))
                 }

@@ -26,7 +26,7 @@ impl Finished {
     }
 }
 
-/// How far a walk through the finished deliveries has come.
+/// The position of a walk through the finished deliveries.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Cursor {
     /// The dead ones behind this id, and then the kept ones.
@@ -40,7 +40,7 @@ impl Cursor {
     pub(super) const DONE: Self = Self::Done { due: i64::MIN, after: i64::MIN };
 }
 
-/// What became of a part of a walk.
+/// The outcome of a part of a walk.
 pub(super) struct Part {
     /// How many deliveries were deleted.
     pub(super) gone: u64,

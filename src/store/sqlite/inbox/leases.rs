@@ -20,7 +20,7 @@ use crate::{
     store::sqlite::error::SqliteError,
 };
 
-/// What became of a selection.
+/// The outcome of leasing a selection.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) batch: LeaseBatch,
@@ -31,7 +31,7 @@ pub(super) struct Taken {
 }
 
 impl Deliveries<'_> {
-    /// Leases what was selected, as far as it is still free.
+    /// Leases the selected deliveries that are still free.
     pub(super) fn lease(
         &self,
         selection: &Selection,
@@ -64,7 +64,7 @@ impl Deliveries<'_> {
                         ":until": self.timestamp.after(duration),
                         ":counted": counted,
                     };
-                    // Somebody may have changed it to whatever, and that must not fail the others.
+                    // A number that is none must not fail the other leases.
                     let attempts = |row: &Row<'_>| Ok(row.get_ref(0)?.as_i64().unwrap_or(i64::MAX));
                     lease.query_row(values, attempts).optional()?
                 }

@@ -26,7 +26,7 @@ pub(super) struct OrderingQueues<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Head {
     Empty,
-    /// With an id, unless what is stored is none.
+    /// With an id, unless the stored one is no number.
     Entry {
         id: Option<i64>,
         is_checked: bool,

@@ -1,4 +1,4 @@
-//! Reading the inbox's rows, whatever they hold.
+//! Reads the inbox's rows, also those that this crate did not write.
 
 use rusqlite::{OptionalExtension, Row, types::ValueRef};
 
@@ -42,7 +42,7 @@ pub(super) fn ordering_keys(ordering: &[u8]) -> impl Iterator<Item = OrderingKey
     split_keys(ordering).filter_map(|key| key.try_into().ok()).map(OrderingKey::from_bytes)
 }
 
-/// What a lease needs of a delivery.
+/// The parts of a delivery that are leased.
 pub(super) struct Content {
     pub(super) token: i64,
     pub(super) head: String,
@@ -90,7 +90,7 @@ impl Deliveries<'_> {
         }
     }
 
-    /// Reads of an unreadable delivery what can be read.
+    /// Reads the readable parts of an unreadable delivery.
     pub(super) fn unreadable(&self, id: i64, fault: Fault) -> rusqlite::Result<UnreadableRow> {
         let mut state = self.connection.prepare_cached(&self.sql.attempts)?;
         let attempts = self.isolation.isolate(|| {

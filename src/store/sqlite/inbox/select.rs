@@ -26,7 +26,7 @@ const DEAD_LETTERED: usize = 256;
 /// How many deliveries are looked at in addition once some of the first could not be read.
 const MORE: usize = 256;
 
-/// What to select.
+/// The terms of a selection.
 #[derive(Clone)]
 pub(super) struct Terms {
     pub(super) limit: usize,
@@ -37,7 +37,7 @@ pub(super) struct Terms {
     pub(super) skip: HashSet<i64>,
 }
 
-/// What looked as if it could be leased, or has to be dead-lettered or repaired.
+/// The deliveries that can probably be leased, and those that must be dead-lettered or repaired.
 #[derive(Default)]
 pub(super) struct Selection {
     pub(super) candidates: Vec<Candidate>,
@@ -130,7 +130,7 @@ impl Deliveries<'_> {
     }
 }
 
-/// What is found, row by row.
+/// A search for deliveries, row by row.
 struct Search<'a> {
     inbox: &'a Deliveries<'a>,
     max_attempts: u32,
@@ -313,7 +313,7 @@ impl Search<'_> {
         self.unreadable.push(unreadable);
     }
 
-    /// Returns whether as many are to be dead-lettered as go at once. Then there is another round.
+    /// Returns whether as many deliveries must be dead-lettered as go at once. Then there is another round.
     fn is_full(&self) -> bool {
         self.dead >= DEAD_LETTERED
     }

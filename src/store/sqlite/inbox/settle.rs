@@ -44,7 +44,7 @@ impl Deliveries<'_> {
                 self.leave_queues(ended)?;
                 match self.isolation.isolate(|| execute(&self.sql.delete, params![id]))? {
                     Ok(()) => self.delete_delivery(id),
-                    // Beside a damaged page it cannot be deleted. It must not be handled again.
+                    // Next to a damaged page it cannot be deleted, but it must not be handled again.
                     Err(_) => execute(&self.sql.keep, params![id, self.timestamp.now()]),
                 }
             }

@@ -16,7 +16,7 @@ use crate::{
 const LEASE: ClaimTerms = ClaimTerms { lease: Duration::from_secs(25), grace: Duration::ZERO };
 const NOTHING: ClaimTerms = ClaimTerms { lease: Duration::ZERO, grace: Duration::ZERO };
 
-/// A writer on a file in a folder of its own, which goes with it.
+/// A writer on a file in a temporary folder.
 struct Fixture {
     writer: Option<Writer>,
     thread: Option<thread::JoinHandle<()>>,
@@ -25,11 +25,11 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self::beside(|database, clock| Reader::start(database.for_reading(), clock).unwrap().1)
+        Self::with_reader(|database, clock| Reader::start(database.for_reading(), clock).unwrap().1)
     }
 
-    /// Beside a thread that reads.
-    fn beside(reading: impl FnOnce(&Database, Arc<Clock>) -> thread::JoinHandle<()>) -> Self {
+    /// With another thread that reads.
+    fn with_reader(reading: impl FnOnce(&Database, Arc<Clock>) -> thread::JoinHandle<()>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database =
             Database::open(&folder.path().join("ledger.db"), Schema::new("klikit_").unwrap(), Synchronous::Full)
@@ -50,8 +50,8 @@ impl Fixture {
         self.folder.path().join("ledger.db-wal")
     }
 
-    /// How many commits lie in the write-ahead log: its header is 32 bytes, each frame's is 24, and the second number of
-    /// a frame's header is not zero in the last frame of a commit.
+    /// Counts the commits in the log. Its header has 32 bytes and each frame's has 24. The second number of a frame's header is not zero
+    /// in the last frame of a commit.
     fn commits(&self) -> usize {
         let log = fs::read(self.log()).unwrap();
         let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;
@@ -61,7 +61,7 @@ impl Fixture {
         frames.filter(|frame| number(frame + 4) != 0).count()
     }
 
-    /// Has the thread wait in the middle of a transaction until the returned sender is dropped.
+    /// Makes the thread wait in the middle of a transaction until the returned sender is dropped.
     async fn hold(&self) -> (blocking::Sender<()>, tokio::task::JoinHandle<Result<(), SqliteError>>) {
         let (go, going) = blocking::channel::<()>();
         let (began, beginning) = oneshot::channel();
@@ -81,7 +81,7 @@ impl Fixture {
         (go, held)
     }
 
-    /// Waits until so many calls wait in the queue.
+    /// Waits until so many calls are queued.
     async fn queued(&self, calls: usize) {
         while self.writer().queue.max_capacity() - self.writer().queue.capacity() < calls {
             tokio::task::yield_now().await;
@@ -117,8 +117,8 @@ fn claim(n: u8) -> Claim {
     Claim { key, event: key, digest: BodyDigest::of(&[n]), token: Token::from_bytes([n; 16]) }
 }
 
-/// What the thread makes of a call that has SQLite undo the transaction, as it does when the disk is full.
-fn undo(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+/// A call that makes SQLite roll the transaction back, as it does when the disk is full.
+fn roll_back(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute("ROLLBACK")?;
     transaction.execute("no statement")
 }
@@ -142,7 +142,7 @@ async fn calls_that_queue_up_share_a_commit() {
 #[tokio::test]
 async fn failed_call_leaves_its_neighbours_alone() {
     let fixture = Fixture::new();
-    for bad in [undo, |transaction: &Transaction<'_>| transaction.execute("no statement")] {
+    for bad in [roll_back, |transaction: &Transaction<'_>| transaction.execute("no statement")] {
         let (go, held) = fixture.hold().await;
         let first = fixture.claim(1);
         fixture.queued(1).await;
@@ -182,7 +182,7 @@ async fn calls_fail_after_a_panic() {
     let fixture = Fixture::new();
     let (go, held) = fixture.hold().await;
     let writer = fixture.writer().clone();
-    let panics = tokio::spawn(async move { writer.call::<(), _>(Call::Other, |_| panic!("as it was asked to")).await });
+    let panics = tokio::spawn(async move { writer.call::<(), _>(Call::Other, |_| panic!("as requested")).await });
     fixture.queued(1).await;
     let waits = fixture.claim(1);
     fixture.queued(2).await;
@@ -199,13 +199,13 @@ fn writer_closes_the_file_last() {
     let (seen, seeing) = blocking::channel();
     let reads = move || {
         let log = ending.recv().unwrap();
-        // Time for the other thread to do it wrong.
+        // Time for the writer to close it too early.
         for _ in 0..100 {
             seen.send(log.exists()).unwrap();
             thread::sleep(Duration::from_millis(1));
         }
     };
-    let mut fixture = Fixture::beside(|_, _| thread::spawn(reads));
+    let mut fixture = Fixture::with_reader(|_, _| thread::spawn(reads));
     drop(fixture.writer.take());
     end.send(fixture.log()).unwrap();
     fixture.thread.take().unwrap().join().unwrap();
@@ -227,6 +227,6 @@ async fn thread_ends_with_the_last_clone() {
     }
     let thread = fixture.thread.take().unwrap();
     tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
-    // The last connection takes the log with it.
+    // The last connection deletes the log.
     assert!(!fixture.log().exists());
 }

@@ -3,8 +3,8 @@
 use super::{DEAD, DONE, LEASED};
 
 /// Bodies lie apart from the states, so that a change of state writes a small row. Every READY or LEASED delivery is in one of the
-/// first two indexes, with all that selecting and counting look at; the other indexes have few rows. Whatever is stored as a state, a
-/// delivery is either unfinished, or dead, or done by the indexes. `AUTOINCREMENT`: an id is never used again.
+/// first two indexes, with all that selecting and counting look at; the other indexes have few rows. By any stored state, a delivery
+/// is in the indexes of either unfinished, dead or done deliveries. `AUTOINCREMENT`: an id is never used again.
 pub(super) fn create(inbox: &str, delivery: &str, ordering: &str) -> String {
     format!(
         "
