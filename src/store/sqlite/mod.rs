@@ -68,7 +68,6 @@
 mod checkpoint;
 mod clock;
 mod connection;
-mod entries;
 mod error;
 mod files;
 mod inbox;

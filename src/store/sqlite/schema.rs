@@ -3,15 +3,15 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{
-    clock, entries,
+    clock,
     error::{SqliteError, SqliteErrorKind},
-    inbox,
+    inbox, ledger,
 };
 
 /// The tables whose names begin with one prefix, and the statements on them.
 pub(super) struct Schema {
     pub(super) clock: clock::Sql,
-    pub(super) ledger: entries::Sql,
+    pub(super) ledger: ledger::Sql,
     pub(super) inbox: inbox::Sql,
     find_versions: String,
     create_versions: String,
@@ -35,7 +35,7 @@ impl Schema {
         let versions = format!("{prefix}versions");
         Ok(Self {
             clock: clock::Sql::new(prefix),
-            ledger: entries::Sql::new(prefix),
+            ledger: ledger::Sql::new(prefix),
             inbox: inbox::Sql::new(prefix),
             find_versions: format!(
                 "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{versions}' COLLATE NOCASE"
@@ -93,7 +93,7 @@ impl Schema {
     fn sets(&self) -> [Set<'_>; 3] {
         [
             Set { name: "clock", version: clock::VERSION, create: self.clock.create() },
-            Set { name: "ledger", version: entries::VERSION, create: self.ledger.create() },
+            Set { name: "ledger", version: ledger::VERSION, create: self.ledger.create() },
             Set { name: "inbox", version: inbox::VERSION, create: self.inbox.create() },
         ]
     }

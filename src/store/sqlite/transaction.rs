@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::{
-    clock::Clock, connection::Access, entries::Entries, inbox::Deliveries, isolation::Isolation, schema::Schema,
+    clock::Clock, connection::Access, inbox::Deliveries, isolation::Isolation, ledger::Entries, schema::Schema,
     timestamp::Timestamp,
 };
 

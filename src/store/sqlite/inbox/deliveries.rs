@@ -12,8 +12,8 @@ use crate::{
     dedupe::{BodyDigest, ClaimOutcome, EventKey},
     inbox::{Acceptance, DeliveryId, DeliveryState, NewDelivery, OrderingKey},
     store::sqlite::{
-        entries::Entries,
         isolation::Isolation,
+        ledger::Entries,
         timestamp::Timestamp,
         values::{Fault, digest, text},
     },

@@ -8,8 +8,8 @@ use super::deliveries::Deliveries;
 use crate::{
     dedupe::EventKey,
     store::sqlite::{
-        entries::Slice,
         error::SqliteError,
+        ledger::Slice,
         values::{blob, integer},
     },
 };

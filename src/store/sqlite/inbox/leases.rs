@@ -64,7 +64,7 @@ impl Deliveries<'_> {
                         ":until": self.timestamp.after(duration),
                         ":counted": counted,
                     };
-                    // A number that is none must not fail the other leases.
+                    // A value that is not a number must not fail the other leases.
                     let attempts = |row: &Row<'_>| Ok(row.get_ref(0)?.as_i64().unwrap_or(i64::MAX));
                     lease.query_row(values, attempts).optional()?
                 }

@@ -25,9 +25,7 @@ use self::{
     leases::{Taken, report},
     select::Terms,
 };
-use super::{
-    SqliteStore, entries::Slice, error::SqliteError, timestamp::whole, transaction::Transaction, writer::Call,
-};
+use super::{SqliteStore, error::SqliteError, ledger::Slice, timestamp::whole, transaction::Transaction, writer::Call};
 use crate::{
     dedupe::{EventKey, StoreError},
     inbox::{

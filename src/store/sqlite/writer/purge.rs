@@ -1,6 +1,6 @@
 //! Purging the ledger, a few rows with each batch of claims.
 
-use crate::store::sqlite::entries::{Entries, SKIPPED, skip_damaged};
+use crate::store::sqlite::ledger::{Entries, SKIPPED, skip_damaged};
 
 /// How many rows a batch looks at for each claim in it. A claim adds one row at most, so the whole table is gone through often enough,
 /// and single claims are not slowed down.

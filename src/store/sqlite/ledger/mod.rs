@@ -1,13 +1,21 @@
 //! [`Ledger`] for a file.
 
+mod entries;
+mod slice;
+mod sql;
+
 use std::{
     ops::Range,
     time::{Duration, SystemTime},
 };
 
+pub(super) use self::{
+    entries::Entries,
+    slice::{SKIPPED, Slice, skip_damaged},
+    sql::{Sql, VERSION},
+};
 use super::{
     SqliteStore,
-    entries::{SKIPPED, Slice, skip_damaged},
     error::{SqliteError, SqliteErrorKind},
     timestamp::whole,
     transaction::Transaction,
