@@ -1,9 +1,11 @@
-//! What it takes to acknowledge a delivery that is to be handled later: 64 clients that send distinct deliveries of 8 kB to the
-//! inbox's acceptor on `SqliteStore`, against the same clients with one commit per insert; over HTTP; with a worker that handles
-//! them meanwhile; and with 50,000 deliveries in the way. With fsync slowed down by a millisecond, and as this disk does it.
+//! The cost of acknowledging deliveries through the inbox on `SqliteStore`.
 //!
-//! `cargo bench --bench inbox_sqlite --features sqlite`. It needs a C compiler for the library that slows fsync down, and so
-//! it runs where libraries can be preloaded.
+//! 64 clients send distinct deliveries of 8 kB. The cases are one commit per insert, the acceptor, the acceptor over HTTP, a worker that
+//! handles the deliveries meanwhile, and 50,000 blocked deliveries. Each runs with fsync slowed down by a millisecond, and as the disk
+//! does it.
+//!
+//! `cargo bench --bench inbox_sqlite --features sqlite,testing`. It needs a C compiler for the library that slows fsync down, and a system
+//! that can preload libraries.
 #![allow(missing_docs)]
 
 #[path = "support/disk.rs"]
@@ -42,7 +44,7 @@ const CLIENTS: u64 = 64;
 const ROUNDS: usize = 3;
 const BODY: usize = 8 * 1024;
 const SECRET: &str = "klikit-bench-secret";
-/// How many deliveries wait for one, in the way of those that need not wait.
+/// How many deliveries are blocked by one.
 const BLOCKED: u64 = 50_000;
 
 fn main() {
@@ -137,7 +139,7 @@ fn insert(connection: &Mutex<Connection>, event: u64) -> Duration {
     started.elapsed()
 }
 
-/// What a user has, with the requests made in this process.
+/// The acceptor, called within this process.
 fn in_process() -> Figures {
     let folder = Folder::new();
     let inbox = Inbox::new(folder.open());
@@ -195,7 +197,7 @@ async fn connect(address: SocketAddr) -> hyper::client::conn::http1::SendRequest
     client
 }
 
-/// From the first delivery sent to the last one handled. The times are those of the acknowledgements.
+/// Measures from the first delivery sent to the last one handled. The latencies are those of the acknowledgements.
 fn whole_life() -> Figures {
     let folder = Folder::new();
     let store = folder.open();
@@ -213,7 +215,7 @@ fn whole_life() -> Figures {
     })
 }
 
-/// Acknowledgements while a worker leases, behind so many deliveries that wait for one that never ends.
+/// Measures acknowledgements while a worker leases, with so many deliveries blocked by one that never ends.
 fn with_worker(blocked: u64) -> Figures {
     let folder = Folder::new();
     let store = folder.open();
@@ -229,7 +231,7 @@ fn with_worker(blocked: u64) -> Figures {
     })
 }
 
-/// Adds deliveries that share an ordering key with the first, which is leased for a long time.
+/// Adds deliveries that share an ordering key with the first one, which is leased for a long time.
 fn block(folder: &Folder, deliveries: u64) {
     let connection = Connection::open(folder.file()).expect("the file");
     let insert = "
@@ -271,7 +273,7 @@ fn handle_at_once()
     })
 }
 
-/// Sends a request to the acceptor behind the layer that verifies it. Whether it was acknowledged.
+/// Returns a function that sends a request through the verify layer to the acceptor, and returns whether it was acknowledged.
 fn acknowledge(inbox: &Inbox) -> impl Fn(Request<Full<Bytes>>) -> BoxFuture<'static, bool> + Clone + use<> {
     let service = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
     move |request| {
@@ -280,12 +282,12 @@ fn acknowledge(inbox: &Inbox) -> impl Fn(Request<Full<Bytes>>) -> BoxFuture<'sta
     }
 }
 
-/// So many requests for each client. They are made before the time begins: whoever receives them does not make them.
+/// Makes so many requests for each client, before the time is taken.
 fn requests(each: u64) -> Vec<Vec<Request<Full<Bytes>>>> {
     (0..CLIENTS).map(|client| (0..each).map(|n| delivery(client, n).request()).collect()).collect()
 }
 
-/// Has each client send its requests, one after the other. How long each took, and when the first was sent.
+/// Sends each client's requests one after the other. Returns their latencies, and when the first one was sent.
 async fn send_all<F>(requests: Vec<Vec<Request<Full<Bytes>>>>, send: F) -> (Vec<Option<Duration>>, Instant)
 where
     F: Fn(Request<Full<Bytes>>) -> BoxFuture<'static, bool> + Clone + Send + 'static,
@@ -316,7 +318,7 @@ async fn joined(clients: Vec<tokio::task::JoinHandle<Vec<Option<Duration>>>>) ->
     times
 }
 
-/// Another event each time. The body is always the same, so that it is signed once.
+/// Makes another event each time. The body stays the same, so that it is signed once.
 fn delivery(client: u64, n: u64) -> SignedDelivery {
     static SIGNED: std::sync::OnceLock<SignedDelivery> = std::sync::OnceLock::new();
     let signed = SIGNED.get_or_init(|| SignedDelivery::new(SECRET, vec![b'o'; BODY]));

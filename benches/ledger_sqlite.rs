@@ -1,8 +1,9 @@
-//! What group commit gains: 64 clients that claim distinct deliveries through `SqliteStore`, against the same clients with one
-//! commit per insert, with fsync as the disk does it and with fsync slowed down.
+//! The gain of group commit: 64 clients that claim distinct deliveries through `SqliteStore`, against one commit per insert.
 //!
-//! `cargo bench --bench ledger_sqlite --features sqlite`. It needs a C compiler for the library that slows fsync down, and so
-//! it runs where libraries can be preloaded.
+//! Each runs with fsync as the disk does it, and with fsync slowed down.
+//!
+//! `cargo bench --bench ledger_sqlite --features sqlite`. It needs a C compiler for the library that slows fsync down, and a system that
+//! can preload libraries.
 #![allow(missing_docs)]
 
 #[path = "support/disk.rs"]
@@ -120,7 +121,7 @@ fn grouped(clients: u64, stores: usize) -> Figures {
     })
 }
 
-/// How large the file is once deliveries have been claimed and completed.
+/// Prints how large the file is once deliveries have been claimed and completed.
 fn size() {
     const EVENTS: u64 = 200_000;
     let folder = Folder::new();
@@ -149,7 +150,7 @@ fn size() {
     println!("{EVENTS} deliveries done: {:.1} bytes each", bytes as f64 / EVENTS as f64);
 }
 
-/// What is claimed for event number `event`: as random as hashes are.
+/// Makes the claim for an event, with bytes that are as random as hashes.
 fn claim(event: u64) -> Claim {
     let digest = BodyDigest::of(&event.to_be_bytes());
     let (mut key, mut token) = ([0; 16], [0; 16]);

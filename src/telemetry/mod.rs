@@ -460,7 +460,7 @@ pub(crate) fn redis_may_forget(why: &str) {
     warn!(target: STORE, "Redis may forget deliveries: {why}");
 }
 
-/// The system clock was stepped by so many milliseconds, and the SQLite store has made up for that.
+/// The system clock was stepped by so many milliseconds. The SQLite store makes up for that.
 #[cfg(feature = "sqlite")]
 pub(crate) fn system_clock_stepped(milliseconds: i64) {
     let seconds = (milliseconds.unsigned_abs() + 500) / 1000;
@@ -468,5 +468,5 @@ pub(crate) fn system_clock_stepped(milliseconds: i64) {
         ..0 => format!("was set back by {seconds} s"),
         _ => format!("was set ahead by {seconds} s, or the machine was suspended"),
     };
-    warn!(target: STORE, "the system clock {step}: what is stored keeps its time");
+    warn!(target: STORE, "the system clock {step}: leases, retries and retention do not change");
 }

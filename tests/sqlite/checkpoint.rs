@@ -1,4 +1,4 @@
-//! The write-ahead log beside the file.
+//! Copying the write-ahead log.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ async fn copies_the_log_into_the_file_while_open() {
         let new = delivery(&format!("evt-{event}"), &body, &[]);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     }
-    // What came last is not copied yet, and of the first 16 MB some pages lie in the log more than once.
+    // The last deliveries are not copied yet, and some pages of the first 16 MB are in the log more than once.
     let copied = || fs::metadata(folder.file()).unwrap().len() >= 12 << 20;
     until("the log to be copied", copied);
     assert_eq!(store.counts().await.unwrap().ready, 100);

@@ -1,4 +1,4 @@
-//! System clocks that are stepped: what is stored keeps its time.
+//! Steps of the system clock, which change no lease, retry or retention.
 
 use std::{
     sync::{
@@ -244,7 +244,7 @@ async fn stores_on_one_file_make_up_for_a_step_once() {
     accept(&other, "evt-2", &[]).await;
     let leased = lease(&one, 1, 5).await;
     machine.set_ahead(HOUR);
-    // Another process could not know of what `held` says.
+    // Another process would not know the leases that are held here.
     assert_eq!(ids(&lease(&other, 10, 5).await), [2]);
     machine.pass(SECOND);
     assert!(lease(&one, 10, 5).await.is_empty());
@@ -265,7 +265,7 @@ async fn held_leases_are_extended_and_not_leased_again() {
     machine.pass(LEASE);
     let batch = store.lease(&LeaseRequest { held: &held, ..request(10, 1) }).await.unwrap();
     assert!(batch.leased.is_empty() && batch.dead_lettered.is_empty(), "{batch:?}");
-    // Extended, so that nobody else leases it either.
+    // Extended, so that no other worker leases it either.
     machine.pass(LEASE - SECOND);
     assert!(lease(&store, 10, 1).await.is_empty());
     machine.pass(SECOND);
@@ -289,7 +289,7 @@ async fn retried_delivery_waits_for_a_held_one_behind_it() {
 }
 
 #[tokio::test]
-async fn lease_lost_to_another_token_is_taken_back_uncounted() {
+async fn leasing_a_lost_lease_again_counts_no_attempt() {
     let (folder, machine) = (Folder::new(), Machine::new());
     let store = machine.open(&folder);
     accept(&store, "evt-1", &[]).await;

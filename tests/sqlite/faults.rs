@@ -1,4 +1,4 @@
-//! Files that are locked, full, read-only or gone: errors while it lasts, and recovery without a restart.
+//! Files that are locked, full, read-only or deleted: errors meanwhile, and recovery without a restart.
 
 use std::{env, fs, process::Command, thread, time::Duration};
 
@@ -9,7 +9,7 @@ use tower_klikit::{
 
 use crate::support::{Folder, LEASE, RETENTION, TERMS, beside, claim, digest, kind};
 
-/// The folder that the parts of tests that run in a process of their own work in.
+/// The folder for the parts of tests that run in a process of their own.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_FOLDER";
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn locked_file_is_an_error_and_not_a_hang() {
     assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     let other = folder.connect();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    // More than go into one batch.
+    // More than fit into one batch.
     let claims = (2..600).map(|event| {
         let store = store.clone();
         tokio::spawn(async move { store.claim(&claim(event, 1), &TERMS).await })
@@ -44,7 +44,7 @@ async fn opening_a_locked_new_file_is_an_error() {
     folder.open();
 }
 
-/// As it is while a process that ends copies its log.
+/// A process that ends keeps the file locked while it copies its log.
 #[test]
 fn opening_waits_longer_than_a_call() {
     let folder = Folder::new();
@@ -84,7 +84,7 @@ async fn notices_a_deleted_file_and_creates_it_again() {
             let error = store.claim(&claim(2, 1), &TERMS).await.unwrap_err();
             assert_eq!(kind(&error), SqliteErrorKind::File, "{error:?}");
         }
-        // Nobody takes the new file's log away with the old one's.
+        // The log of the new file is not deleted with that of the old one.
         assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
         assert!(other.claim(&claim(2, 2), &TERMS).await.unwrap() != ClaimOutcome::Claimed);
         drop((store, other));
@@ -106,12 +106,12 @@ async fn notices_a_replaced_file() {
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 }
 
-/// A limit on the size of files stands for a disk that is full: a write stops short, and frees nothing by being tried again.
+/// A limit on the size of files stands for a full disk: writes fail until it is raised.
 #[cfg(target_os = "linux")]
 #[test]
 fn full_disk_is_an_error_and_loses_nothing() {
     let folder = Folder::new();
-    // Without the trap, the kernel would end the process at the limit.
+    // Without the trap, the kernel would kill the process at the limit.
     let ended = Command::new("sh")
         .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
         .arg(env::current_exe().unwrap())
@@ -145,7 +145,7 @@ async fn child_fills_the_disk() {
                 failed += 1;
             }
         }
-        // A new log leaves room for some more, until the file itself is full.
+        // A restarted log takes some more, until the file itself is full.
         if failed == 20 {
             break;
         }
@@ -167,7 +167,7 @@ async fn child_fills_the_disk() {
     fs::write(folder.join("ran"), []).unwrap();
 }
 
-/// Permissions do not bind root, so root has somebody else try.
+/// Permissions do not bind root, so root runs this as another user.
 #[cfg(unix)]
 #[test]
 fn read_only_file_is_an_error() {
@@ -221,7 +221,7 @@ async fn child_may_not_write() {
     let store = SqliteStore::open(&file).unwrap();
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
 
-    // While it is open: the file goes, and there is no making another, until there is.
+    // The file is deleted while it is open, and cannot be created until the permissions are back.
     fs::remove_file(&file).unwrap();
     allow(&folder, 0o500);
     for _ in 0..3 {

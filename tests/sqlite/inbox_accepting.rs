@@ -1,4 +1,4 @@
-//! What is accepted, and what is left when it is not.
+//! Accepting, reviving and forgetting deliveries.
 
 use std::{
     sync::{Mutex, mpsc},
@@ -17,12 +17,12 @@ use crate::{
     support::{Clock, Folder, RETENTION, TERMS, bytes, digest, kind},
 };
 
-/// The outcome for a copy of the stored delivery.
+/// Makes the outcome for a copy of the stored delivery.
 fn known(body: &str) -> Acceptance {
     Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: None }
 }
 
-/// The outcome for another body under the stored delivery's key.
+/// Makes the outcome for another body under the stored delivery's key.
 fn other_than(body: &'static str) -> Acceptance {
     Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: Some(body.into()) }
 }
@@ -89,7 +89,7 @@ async fn copy_revives_a_dead_delivery() {
     assert_eq!(entry.accepted_at, accepted_at);
     assert_eq!(store.claim(rival.claim(), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: *new.claim().digest() });
 
-    // Its new head, and its new place in line.
+    // With its new head and ordering keys.
     let later = delivery("evt-2", "two", &["other line"]);
     assert_eq!(store.accept(&later, RETENTION).await.unwrap(), Acceptance::Accepted);
     let leased = lease(&store, 2, 5).await;
@@ -126,7 +126,7 @@ async fn accepts_a_kept_delivery_again_after_forget() {
 async fn failed_accept_leaves_its_neighbours_alone() {
     let folder = Folder::new();
     let store = folder.open();
-    // The ledger's row and the inbox's are written by then.
+    // By then, the rows of the ledger and the inbox are written.
     let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON klikit_inbox_delivery
         WHEN CAST(new.body AS TEXT) = 'body 13' BEGIN SELECT RAISE(ABORT, 'refused'); END";
     folder.connect().execute_batch(trigger).unwrap();
@@ -182,7 +182,7 @@ async fn forget_accepted_forgets_the_window() {
     let store = clock.open(&folder.file());
     let start = clock.now();
     let mut deliveries = vec![];
-    // More than a slice.
+    // More than one slice.
     for n in 0..300 {
         deliveries.push(delivery(&format!("evt-{n}"), "body", &[]));
     }
@@ -225,7 +225,7 @@ async fn forgets_delivery_and_ledger_row_together() {
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     clock.advance(Duration::from_millis(1));
     let end = clock.now();
-    // Its ledger row is younger than itself.
+    // Its ledger row was restored after the window.
     assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
     settled(&store, &lease(&store, 1, 5).await[0], dead_letter("400")).await;
@@ -239,7 +239,7 @@ async fn drops_a_queued_accept_whose_caller_is_gone() {
     let (entered, entering) = mpsc::channel();
     let (go, going) = mpsc::channel::<()>();
     let gate = Mutex::new(Some((entered, going)));
-    // The store asks for the time in the middle of its first transaction, and is kept there.
+    // The store asks for the time in the middle of its first transaction, and is stopped there.
     let clock = move || {
         if let Some((entered, going)) = gate.lock().unwrap().take() {
             entered.send(()).unwrap();
@@ -260,7 +260,7 @@ async fn drops_a_queued_accept_whose_caller_is_gone() {
     }
     drop(go);
     assert_eq!(held.await.unwrap().unwrap(), Acceptance::Accepted);
-    // Whatever comes later was queued behind it.
+    // Later calls were queued behind it.
     assert_eq!(store.accept(&first, RETENTION).await.unwrap(), known("one"));
     assert_eq!(store.counts().await.unwrap().ready, 1);
     assert_eq!(store.accept(&second, RETENTION).await.unwrap(), Acceptance::Accepted);

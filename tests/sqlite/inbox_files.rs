@@ -1,4 +1,4 @@
-//! The inbox's file: opened again, shared with an older version, locked, full.
+//! The inbox's file: restarts, upgrades, permissions, locks and full disks.
 
 use std::{env, fs, process::Command};
 
@@ -14,7 +14,7 @@ use crate::{
     support::{Clock, Folder, LEASE, RETENTION, TERMS, beside, claim, digest, kind},
 };
 
-/// The folder that the part of a test that runs in a process of its own works in.
+/// The folder for the part of a test that runs in a process of its own.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_INBOX_FOLDER";
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn ledger_file_gets_an_inbox() {
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     drop(store);
     folder.closed();
-    // As it was before there was an inbox.
+    // As an older version without an inbox left it.
     let older = "DROP TABLE klikit_inbox; DROP TABLE klikit_inbox_delivery; DROP TABLE klikit_inbox_ordering;
         DELETE FROM klikit_versions WHERE name = 'inbox'";
     folder.connect().execute_batch(older).unwrap();
@@ -157,7 +157,7 @@ async fn reader_notices_a_replaced_file() {
 #[test]
 fn full_disk_is_an_error_and_loses_nothing() {
     let folder = Folder::new();
-    // Without the trap, the kernel would end the process at the limit.
+    // Without the trap, the kernel would kill the process at the limit.
     let ended = Command::new("sh")
         .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
         .arg(env::current_exe().unwrap())
@@ -192,7 +192,7 @@ async fn child_fills_the_disk() {
                 failed += 1;
             }
         }
-        // A new log leaves room for some more, until the file itself is full.
+        // A restarted log takes some more, until the file itself is full.
         if failed == 20 {
             break;
         }

@@ -100,7 +100,7 @@ async fn dead_letters_after_the_last_attempt_expired() {
     assert_eq!((dead[0].event_id(), &dead[0].body), (Some("evt-1"), &None));
     assert!(store.dead(Some(dead[0].id), 10).await.unwrap().is_empty());
 
-    // One that waits is leased however many attempts it has.
+    // A pending delivery is leased after any number of attempts.
     accept(&store, "evt-3", &[]).await;
     let third = lease(&store, 10).await;
     settled(&store, &third[0], reschedule(Duration::ZERO)).await;
@@ -141,7 +141,7 @@ async fn ordering_key_serves_one_at_a_time() {
     settled(&store, &leased[1], done()).await;
     assert!(lease(&store, 10).await.is_empty());
 
-    // Whose worker died does not hold up for ever the one before it.
+    // A worker that died does not block the delivery before its own indefinitely.
     clock.advance(LEASE);
     assert!(ids(&lease(&store, 10).await).contains(&3));
     let counts = store.counts().await.unwrap();
@@ -213,7 +213,7 @@ async fn leases_only_free_deliveries_behind_blocked_ones() {
     settled(&store, &last[0], reschedule(LEASE + SECOND)).await;
     assert!(lease(&store, 10).await.is_empty());
 
-    // Whose worker died is leased again, and on the last attempt buried.
+    // If a worker dies, its delivery is leased again, and dead-lettered after the last attempt.
     clock.advance(LEASE);
     let again = lease(&store, 10).await;
     assert_eq!((numbers(&again), again[0].lease().attempt()), (vec![2, 4, 6], 2));
@@ -226,7 +226,7 @@ async fn leases_only_free_deliveries_behind_blocked_ones() {
     assert_eq!(ids(&lease(&store, 10).await), [2]);
 }
 
-/// Has the first delivery be one of so many that are alike, and the others wait behind it.
+/// Copies the first delivery until there are so many. The copies are blocked by it.
 fn copy_first(folder: &Folder, all: i64) {
     let copy = "
         CREATE TEMP TABLE n AS WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < ?1) SELECT n FROM n";
@@ -261,7 +261,7 @@ async fn two_stores_keep_ordering_keys_apart() {
             let told = told.clone();
             tokio::spawn(async move {
                 while store.backlog(1).await.unwrap() > 0 {
-                    // A store may not get its turn. It says so, and has not leased.
+                    // If the store does not get the lock, it returns an error and has leased nothing.
                     let request = LeaseRequest { duration: LEASE * 10, ..request(3, 3) };
                     for leased in store.lease(&request).await.unwrap_or_default().leased {
                         let line = leased.lease().id().get() % 8;

@@ -1,4 +1,4 @@
-//! The files beside the store's file, deleted, replaced or cut short while they are open.
+//! The files of a store, deleted, replaced or cut short while they are open.
 #![cfg(unix)]
 
 use std::{
@@ -36,12 +36,12 @@ async fn filled(folder: &Folder) -> SqliteStore {
     store
 }
 
-/// How many deliveries the next process would find if this one was killed now.
+/// Returns how many deliveries the next process would find if this one was killed now.
 async fn found_after_a_kill(folder: &Folder) -> u64 {
     let copy = Folder::new();
     for suffix in ["", "-wal", "-shm"] {
         let file = beside(&folder.file(), suffix);
-        // By another process: this one would let go of SQLite's locks when it closes the file.
+        // In another process: this one would drop SQLite's locks by closing the file.
         let copied = Command::new("cp").arg(&file).arg(beside(&copy.file(), suffix)).stderr(Stdio::null()).status();
         assert!(copied.unwrap().success() || !file.exists());
     }
@@ -136,7 +136,7 @@ async fn log_that_is_cut_short_is_noticed() {
     for rest in [0, 100, 5000] {
         let folder = Folder::new();
         let store = filled(&folder).await;
-        // These are in the file, whatever becomes of the log.
+        // These are in the file.
         let copy = "PRAGMA wal_checkpoint(TRUNCATE)";
         assert_eq!(folder.connect().query_row(copy, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
         for n in 0..ACKNOWLEDGED {
@@ -190,7 +190,7 @@ async fn moved_folder_is_noticed_and_found_again() {
     assert!(SqliteStore::open(path).unwrap().backlog(10).await.unwrap() >= 2);
 }
 
-/// SQLite puts the files beside what a link leads to.
+/// SQLite puts the log and its index next to the file that a link leads to.
 #[tokio::test]
 async fn links_lead_to_the_files() {
     let folder = Folder::new();
@@ -207,7 +207,6 @@ async fn links_lead_to_the_files() {
     assert_eq!(store.backlog(10).await.unwrap(), 2);
 }
 
-/// Nothing that was acknowledged may depend on the files that were deleted meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_under_load_loses_no_acknowledged_delivery() {
     let folder = Folder::new();
@@ -236,7 +235,7 @@ async fn deleting_under_load_loses_no_acknowledged_delivery() {
     assert!(is_whole(&folder));
 }
 
-/// While another connection of this process has the file open, the store cannot get rid of the lost log alone.
+/// While this process has another connection to the file, the store cannot drop the lost log.
 #[tokio::test]
 async fn foreign_connection_costs_no_acknowledged_delivery() {
     for lost in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
@@ -292,7 +291,7 @@ async fn two_processes_recover() {
     }
 }
 
-/// Accepts the event of each line of standard input, and says how many attempts failed.
+/// Accepts the event in each line of standard input, and prints how many attempts failed.
 #[tokio::test]
 #[ignore = "a part of another test, in a process of its own"]
 async fn child_accepts() {
@@ -304,7 +303,7 @@ async fn child_accepts() {
     }
 }
 
-/// Opens a store, and has this happen in the middle of its next transaction each time that it is armed.
+/// Opens a store that runs `fault` in the middle of its next transaction each time that it is armed.
 fn open_with(folder: &Folder, fault: impl Fn() + Send + Sync + 'static) -> (SqliteStore, Arc<AtomicBool>) {
     let armed = Arc::new(AtomicBool::new(false));
     let clock = {
@@ -321,7 +320,7 @@ fn open_with(folder: &Folder, fault: impl Fn() + Send + Sync + 'static) -> (Sqli
 }
 
 #[tokio::test]
-async fn loss_during_a_transaction_is_noticed_before_the_answer() {
+async fn notices_a_loss_during_a_transaction() {
     for lost in ["-wal", "-shm"] {
         let folder = Folder::new();
         let file = beside(&folder.file(), lost);

@@ -1,4 +1,4 @@
-//! A file that cannot be written for longer than a lease, under a worker: each delivery is handled once.
+//! Outages that last longer than a lease, during which each delivery is handled once.
 
 use std::{
     convert::Infallible,
@@ -29,13 +29,12 @@ use crate::{
     support::{Clock, Folder, RETENTION, beside},
 };
 
-/// The folder that the parts of tests work in that run in a process of their own.
+/// The folder for the parts of tests that run in a process of their own.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_OUTAGE_FOLDER";
 
 const LEASE: Duration = Duration::from_millis(300);
 
-/// Handles two deliveries, during which the file cannot be written for many leases: the handler of the first ends meanwhile, and that of
-/// the second afterwards.
+/// Makes the file fail for many leases while a worker handles two deliveries. The first handler ends meanwhile, the second afterwards.
 async fn handles_once(store: &SqliteStore, clock: &Clock, fail: impl FnOnce(), mend: impl FnOnce()) {
     let begun = Arc::new(AtomicU32::new(0));
     let ends = [Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0))];
@@ -157,7 +156,7 @@ async fn child_may_not_write() {
     let clock = Clock::new();
     let store = clock.open(&file);
     let allow = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-    // What is open stays writable, so the store has to open the file again.
+    // An open file stays writable, so the store must open the file again.
     let fail = || {
         fs::remove_file(beside(&file, "-wal")).unwrap();
         allow(0o400);

@@ -17,10 +17,10 @@ use crate::{
     support::{Clock, Folder, RETENTION, TERMS, claim},
 };
 
-/// The file that the parts of tests work with that run in a process of their own.
+/// The file for the parts of tests that run in a process of their own.
 pub(crate) const FILE: &str = "TOWER_KLIKIT_TEST_SQLITE_FILE";
 
-/// Has 32 tokens claim an event at once. How many did.
+/// Claims an event with 32 tokens at once. Returns how many succeeded.
 async fn claim_32(stores: &[&SqliteStore], event: u64, first_token: u64) -> usize {
     let claims = (0..32).zip(stores.iter().cycle()).map(|(n, &store)| {
         let store = store.clone();
@@ -28,7 +28,7 @@ async fn claim_32(stores: &[&SqliteStore], event: u64, first_token: u64) -> usiz
     });
     let mut claimed = 0;
     for claim in claims.collect::<Vec<_>>() {
-        // A store may not get its turn. It says so, and has not claimed.
+        // If the store does not get the lock, it returns an error and has claimed nothing.
         claimed += usize::from(claim.await.unwrap().is_ok_and(|outcome| outcome == ClaimOutcome::Claimed));
     }
     claimed
@@ -63,7 +63,7 @@ async fn one_of_64_claims_in_two_processes_succeeds() {
     println!("{by_the_child} of 100 were claimed by the child");
 }
 
-/// Claims each event that a line of standard input asks for.
+/// Claims the event in each line of standard input.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of another test, in a process of its own"]
 async fn child_claims() {
@@ -75,11 +75,11 @@ async fn child_claims() {
     }
 }
 
-/// Leases what it can get until nothing is ready. The ids of these.
+/// Leases deliveries until none is ready. Returns their ids.
 async fn lease_all(store: &SqliteStore) -> Vec<i64> {
     let mut ids = vec![];
     while store.counts().await.is_ok_and(|counts| counts.ready > 0) {
-        // A store may not get its turn. It says so, and has not leased.
+        // If the store does not get the lock, it returns an error and has leased nothing.
         let leased = store.lease(&request(4, 3)).await.unwrap_or_default().leased;
         ids.extend(leased.iter().map(|leased| leased.lease().id().get()));
     }
@@ -113,12 +113,12 @@ async fn two_processes_lease_no_delivery_twice() {
     println!("{by_the_child} of {} were leased by the child", ids.len());
 }
 
-/// Leases what there is for each line of standard input.
+/// Leases all deliveries for each line of standard input.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of another test, in a process of its own"]
 async fn child_leases() {
     let Some(file) = env::var_os(FILE) else { return };
-    // It stands still, so that no lease is over before all is.
+    // The clock stands still, so that no lease expires during the test.
     let store = Clock::new().open(file.as_ref());
     println!("\n> ready");
     for order in std::io::stdin().lines() {
@@ -128,11 +128,11 @@ async fn child_leases() {
     }
 }
 
-/// A child that ends with the test.
+/// A child process that ends with the test.
 pub(crate) struct Ended(pub(crate) Child);
 
 impl Ended {
-    /// Runs one of these tests in a process of its own: the child, what gives it orders, and its answers.
+    /// Runs a test in a process of its own. Returns the child, its input and its answers.
     pub(crate) fn start(test: &str, folder: &Folder) -> (Self, ChildStdin, impl Iterator<Item = String> + use<>) {
         let child = Command::new(env::current_exe().unwrap())
             .args(["--ignored", "--exact", "--nocapture", test])
@@ -143,7 +143,7 @@ impl Ended {
         let mut child = Self(child.unwrap());
         let orders = child.0.stdin.take().unwrap();
         let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        // The test harness prints lines of its own.
+        // The test harness prints other lines.
         let mut answers = lines.map(Result::unwrap).filter_map(|line| line.strip_prefix("> ").map(str::to_owned));
         assert_eq!(answers.next().as_deref(), Some("ready"));
         (child, orders, answers)

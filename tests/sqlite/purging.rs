@@ -1,4 +1,4 @@
-//! What is over goes, a little at a time.
+//! Purging the ledger.
 
 use std::{fs, time::Duration};
 
@@ -19,8 +19,8 @@ async fn claim_all(store: &SqliteStore, events: std::ops::Range<u64>) {
     }
 }
 
-/// How many commits lie in the log: its header is 32 bytes, each frame's is 24, and the second number of a frame's header is
-/// not zero in the last frame of a commit.
+/// Counts the commits in the log. Its header has 32 bytes and each frame's has 24. The second number of a frame's header is not zero in
+/// the last frame of a commit.
 fn commits(folder: &Folder) -> usize {
     let log = fs::read(beside(&folder.file(), "-wal")).unwrap();
     let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;
@@ -75,7 +75,7 @@ async fn purge_stops_at_its_limit() {
     assert_eq!(store.purge(0).await.unwrap(), 0);
     assert_eq!(store.purge(10).await.unwrap(), 10);
     assert_eq!(store.purge(1500).await.unwrap(), 1500);
-    // Everything so far goes from the log into the file, and the log begins anew.
+    // All commits are copied into the file, and the log is restarted.
     let truncate = || folder.connect().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
     assert_eq!(truncate().unwrap(), 0);
     assert_eq!(store.purge(u32::MAX).await.unwrap(), 5000 - 1 - 1510);

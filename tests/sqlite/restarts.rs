@@ -1,4 +1,4 @@
-//! What a file keeps, and how it is opened.
+//! Opening a file again, and what it keeps.
 
 use std::{fs, thread, time::Duration};
 
@@ -35,7 +35,7 @@ async fn entry_follows_the_state_machine() {
     let store = clock.open(&folder.file());
     let (first, second) = (claim(1, 1), claim(1, 2));
 
-    // A lease that ran out: the next claim wins, and the old token is fenced out.
+    // An expired claim: the next claim wins, and the old token can do nothing.
     assert_eq!(store.claim(&first, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     clock.advance(LEASE - Duration::from_millis(1));
     let in_flight = ClaimOutcome::InFlight { digest: digest(1), remaining: Duration::from_millis(1) };
@@ -48,7 +48,7 @@ async fn entry_follows_the_state_machine() {
     assert!(!store.complete(&first, RETENTION).await.unwrap());
     store.release(&first).await.unwrap();
 
-    // Claimed again by its own token, and renewed: from now on.
+    // Claimed again by its own token, and renewed: each time from now on.
     clock.advance(LEASE / 2);
     assert_eq!(store.claim(&second, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     clock.advance(LEASE / 2);
@@ -59,7 +59,7 @@ async fn entry_follows_the_state_machine() {
     store.release(&second).await.unwrap();
     assert_eq!(store.claim(&first, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 
-    // Done: no longer claimed, released or renewed, and completed again only by whom it was.
+    // Done: it cannot be claimed, released or renewed, and only its own token can complete it again.
     assert!(store.complete(&first, RETENTION).await.unwrap());
     assert!(store.complete(&first, RETENTION).await.unwrap());
     assert!(!store.complete(&second, RETENTION).await.unwrap());
@@ -93,7 +93,7 @@ async fn forgets_events_and_windows() {
     assert_eq!(store.forget(claim(2, 1).event()).await.unwrap(), 0, "its time was up");
 
     let start = clock.now();
-    // More than a slice.
+    // More than one slice.
     let claims = (1000..4000).map(|event| {
         let store = store.clone();
         tokio::spawn(async move { store.claim(&claim(event, 1), &TERMS).await })

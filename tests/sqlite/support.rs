@@ -23,7 +23,7 @@ pub(crate) const RETENTION: Duration = Duration::from_secs(35 * 24 * 3600);
 /// The terms of a claim that is absent once its lease is over.
 pub(crate) const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: Duration::ZERO };
 
-/// A folder of this test's own, which goes with it.
+/// A temporary folder.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
@@ -43,7 +43,7 @@ impl Folder {
         SqliteStore::open(self.file()).unwrap()
     }
 
-    /// A connection of somebody else.
+    /// Opens a connection that is not the store's.
     pub(crate) fn connect(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.file()).unwrap()
     }
@@ -52,18 +52,18 @@ impl Folder {
         self.count("klikit_ledger")
     }
 
-    /// How many rows a table has.
+    /// Counts the rows of a table.
     pub(crate) fn count(&self, table: &str) -> u32 {
         self.connect().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     }
 
-    /// Waits until the one store that had the file, and was dropped, has closed it: the last connection deletes the log.
+    /// Waits until the only store on the file, which was dropped, has closed it: the last connection deletes the log.
     pub(crate) fn closed(&self) {
         until("the log to be deleted", || !beside(&self.file(), "-wal").exists());
     }
 
-    /// Waits until all the stores that had the file, and were dropped, have closed it. Of two that are closed at once neither
-    /// deletes the log, but nobody gets a file out of WAL mode while another has it open.
+    /// Waits until all stores on the file, which were dropped, have closed it. Two that are closed at once may both leave the log, but a
+    /// file cannot leave WAL mode while it is open elsewhere.
     pub(crate) fn closed_by_all(&self) {
         until("the file to be closed", || self.connect().pragma_update(None, "journal_mode", "DELETE").is_ok());
     }
@@ -75,16 +75,16 @@ pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Has no file of this process grow beyond this, in the way of a disk that is full.
+/// Limits the size of this process's files, as a full disk would.
 #[cfg(target_os = "linux")]
 pub(crate) fn limit_files(limit: &str) {
     let pid = std::process::id().to_string();
-    // The soft limit alone, so that it can be raised again.
+    // Only the soft limit, so that it can be raised again.
     let limited = std::process::Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:")]).status();
     assert!(limited.unwrap().success());
 }
 
-/// Waits for something that cannot be awaited. The test fails if it never comes.
+/// Waits until a condition holds that cannot be awaited.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
@@ -93,7 +93,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Time that goes by when it is told to.
+/// A clock that the test moves.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<AtomicU64>);
 
@@ -115,14 +115,14 @@ impl Clock {
         SqliteOptions::new().clock(move || clock.now()).open(file).unwrap()
     }
 
-    /// For what is not about the disk, and would wait for it often.
+    /// Opens a store that does not wait for the disk, for tests that make many commits.
     pub(crate) fn open_fast(&self, file: &Path) -> SqliteStore {
         let clock = self.clone();
         SqliteOptions::new().clock(move || clock.now()).danger_synchronous_normal().open(file).unwrap()
     }
 }
 
-/// The claim of `token` on event `event`.
+/// Makes the claim of `token` on event `event`.
 pub(crate) fn claim(event: u64, token: u64) -> Claim {
     Claim::new(bytes(event), bytes(event), digest(event), bytes(token))
 }
@@ -131,7 +131,7 @@ pub(crate) fn digest(event: u64) -> BodyDigest {
     BodyDigest::of(&event.to_be_bytes())
 }
 
-/// Spread over the table, as hashes are.
+/// Makes bytes that are spread over the table, as hashes are.
 pub(crate) fn bytes(number: u64) -> [u8; 16] {
     let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((u128::from(spread) << 64) | u128::from(number)).to_be_bytes()
