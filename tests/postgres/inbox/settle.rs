@@ -147,6 +147,17 @@ async fn settlements_of_one_delivery_apply_in_order() {
     assert_eq!(state(&store, &leases[2]).await, Some((DeliveryState::Ready, 1, Some("third".into()))));
 }
 
+/// Makes the server reject changes to a delivery.
+async fn reject(client: &tokio_postgres::Client, lease: &Lease) {
+    let trigger = format!(
+        "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'rejected'; END $$; \
+         CREATE TRIGGER reject BEFORE UPDATE ON klikit_deliveries_inbox FOR EACH ROW WHEN (old.id = {}) \
+         EXECUTE FUNCTION reject()",
+        lease.id()
+    );
+    client.batch_execute(&trigger).await.unwrap();
+}
+
 /// The worker repeats a call that fails, for as long as it takes.
 #[tokio::test]
 async fn rejected_settlement_does_not_hold_up_others() {
@@ -154,16 +165,7 @@ async fn rejected_settlement_does_not_hold_up_others() {
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let leases = leases(&store, "evt", 5).await;
-    client
-        .batch_execute(&format!(
-            "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-             RAISE EXCEPTION 'rejected'; END $$; \
-             CREATE TRIGGER reject BEFORE UPDATE ON klikit_deliveries_inbox FOR EACH ROW WHEN (old.id = {}) \
-             EXECUTE FUNCTION reject()",
-            leases[1].id()
-        ))
-        .await
-        .unwrap();
+    reject(&client, &leases[1]).await;
     let kinds = [done(Duration::ZERO), failed(TIME, "500"), dead("400"), Settlement::Release, done(TIME)];
     let settlements: Vec<_> = leases.iter().copied().zip(kinds).collect();
     for _ in 0..2 {
@@ -192,7 +194,26 @@ async fn rejected_settlement_does_not_hold_up_others() {
     assert_eq!(store.settle(&settlements).await.unwrap(), [gone, settled, settled, settled, settled]);
 }
 
-/// A handler's transaction may stay open although its worker has given it up.
+/// Then all are settled one by one, and the one that is locked comes first.
+#[tokio::test]
+async fn locked_and_rejected_do_not_hold_up_others() {
+    let Some(server) = PostgresServer::start("locked and rejected do not hold up others") else { return };
+    let patient = open(server.url()).await;
+    let store = PostgresStore::builder().deadline(Duration::from_secs(2)).connect(server.url()).await.unwrap();
+    let mut other = client(server.url()).await;
+    let leases = leases(&patient, "evt", 3).await;
+    reject(&other, &leases[1]).await;
+    let transaction = other.transaction().await.unwrap();
+    assert!(patient.finish_in(&transaction, &leases[0]).await.unwrap());
+    let settlements: Vec<_> = leases.iter().map(|lease| (*lease, dead("400"))).collect();
+    ends(store.settle(&settlements)).await.unwrap_err();
+    let expected = [DeliveryState::Leased, DeliveryState::Leased, DeliveryState::Dead];
+    for (lease, expected) in leases.iter().zip(expected) {
+        assert_eq!(state(&patient, lease).await.unwrap().0, expected);
+    }
+}
+
+/// A handler's transaction may stay open although its worker has dropped the handler.
 #[tokio::test]
 async fn locked_delivery_does_not_hold_up_others() {
     let Some(server) = PostgresServer::start("locked delivery does not hold up others") else { return };

@@ -21,8 +21,9 @@ impl PostgresStore {
     /// Settles a single delivery with one statement, and several of them with one transaction that is sent at once.
     ///
     /// That transaction leaves out the deliveries that other transactions have locked, and is rolled back as a whole if the server rejects
-    /// one of the settlements. The rest is settled one by one, so that no delivery holds up the others. If one of
-    /// those fails, the rest is tried all the same, and then the call fails; but if the server cannot be reached, the call fails at once.
+    /// one of the settlements. The rest is settled one by one, so that no delivery holds up the others. If the server rejects one of those
+    /// or one is late, the others are tried all the same, and then the call fails. If the server cannot be reached, or another one is late,
+    /// the call fails at once.
     pub(super) async fn settle_all(
         &self,
         settlements: &[(Lease, Settlement)],
@@ -31,19 +32,22 @@ impl PostgresStore {
         if settlements.len() > 1 {
             self.settle_together(settlements, &mut outcomes).await?;
         }
-        let mut rejected = None;
+        let (mut failed, mut is_late) = (None, false);
         for (outcome, (lease, settlement)) in outcomes.iter_mut().zip(settlements) {
             if outcome.is_some() {
                 continue;
             }
-            match self.in_time(1, self.settle_one(lease, settlement)).await? {
-                Ok(settled) => *outcome = Some(settled),
-                Err(failure) if failure.is_servers() => rejected = rejected.or(Some(failure)),
-                Err(failure) => return Err(StoreError::new(failure)),
+            match self.in_time(1, self.settle_one(lease, settlement)).await {
+                Ok(Ok(settled)) => *outcome = Some(settled),
+                Ok(Err(failure)) if failure.is_servers() => failed = failed.or(Some(StoreError::new(failure))),
+                Ok(Err(failure)) => return Err(StoreError::new(failure)),
+                // It may wait for a lock. Another one that is late tells that the server hangs.
+                Err(error) if !is_late => (failed, is_late) = (failed.or(Some(error)), true),
+                Err(error) => return Err(error),
             }
         }
-        match rejected {
-            Some(failure) => Err(StoreError::new(failure)),
+        match failed {
+            Some(error) => Err(error),
             None => Ok(outcomes.into_iter().flatten().collect()),
         }
     }
