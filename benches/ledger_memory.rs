@@ -12,9 +12,8 @@ use std::{
 
 use futures_util::FutureExt;
 use tower_klikit::{
-    dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger},
+    dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger},
     store::MemoryStore,
-    testing::ledger,
 };
 
 const REMEMBERED: usize = 100_000;
@@ -47,7 +46,9 @@ fn filled(entries: usize) -> (MemoryStore, u64) {
 }
 
 fn claims(kind: &str, how_many: usize) -> Vec<Claim> {
-    (0..how_many).map(|n| ledger::claim("warung", &format!("{kind}-{n}"), "body")).collect()
+    let digest = BodyDigest::of(b"body");
+    let key = |n| *EventKey::of_event("warung", &format!("{kind}-{n}")).as_bytes();
+    (0..how_many).map(key).map(|key| Claim::new(key, key, digest, key)).collect()
 }
 
 fn handle(store: &MemoryStore, claim: &Claim) {

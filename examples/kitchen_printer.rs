@@ -34,12 +34,12 @@ use tower_klikit::{
     axum::KlikitEvent,
     inbox::{Inbox, OrderBy},
     payload::{Order, OrderStatus},
-    store::SqliteStore,
     testing::{
         FakeKlikit, SignedDelivery,
         orders::{FakeOrder, body},
     },
 };
+use tower_klikit_sqlite::SqliteStore;
 
 const PATH: &str = "/webhooks/klikit";
 const DEMO_SECRET: &str = "klikit-demo-secret";

@@ -1,8 +1,8 @@
 //! What this crate counts, for Prometheus to scrape.
 //!
 //! ```text
-//! cargo run --example metrics --features metrics              # serves, sends itself some deliveries, prints what it counted
-//! cargo run --example metrics --features metrics -- --once    # stops after that
+//! cargo run --example metrics              # serves, sends itself some deliveries, prints what it counted
+//! cargo run --example metrics -- --once    # stops after that
 //! ```
 //!
 //! `tower_klikit::metrics` has the table of all names, and alerts worth having.

@@ -54,14 +54,11 @@
 //! |---|---|---|
 //! | `tracing` | yes | a span for each delivery; a log line for each refusal, with the reason that the wire does not tell |
 //! | `metrics` | no | `metrics`: deliveries counted by verdict and by secret, times, and what is in the inbox |
-//! | `testing` | no | `testing::SignedDelivery`, `testing::FakeKlikit`; with `payload`, orders; with `dedupe` and `inbox`, suites for stores |
+//! | `testing` | no | `testing::SignedDelivery`, `testing::FakeKlikit`; with `payload`, orders |
 //! | `dedupe` | no | `dedupe::KlikitDedupeLayer`, `store::MemoryStore` |
 //! | `inbox` | no | `inbox::Inbox`; implies `dedupe` |
 //! | `payload` | no | `payload::OrderEvent`; `KlikitVerifyLayer::accept_timestamped` |
 //! | `axum` | no | `axum::KlikitEvent`; implies `payload` |
-//! | `sqlite` | no | `store::SqliteStore`; implies `inbox` |
-//! | `postgres` | no | `store::PostgresStore`; implies `inbox` |
-//! | `redis` | no | `store::RedisStore`; implies `dedupe` |
 //! | `diagnose` | no | `KlikitVerifyLayer::explain_mismatches`; `diagnose::diagnose` and `diagnose::Diagnostician`, which say why a delivery did not verify; `diagnose::SupportReport` |
 //! | `full` | no | everything |
 //!
@@ -121,8 +118,3 @@ pub use crate::{
     signature::{ParseSignatureError, Signature},
     verify::{KlikitVerify, KlikitVerifyLayer, Rejection, RejectionKind, VerifiedBody},
 };
-
-/// The README's quickstart is a test.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-pub struct Readme;

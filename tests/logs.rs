@@ -1,8 +1,7 @@
 //! The log gives reasons, and never contains a body, a secret or a whole signature.
 #![cfg(feature = "tracing")]
 
-#[path = "support/log.rs"]
-mod log;
+use tower_klikit_test_support::log;
 mod support;
 
 use std::{
@@ -24,8 +23,6 @@ use support::{
 use tower::{Layer, ServiceExt, service_fn};
 #[cfg(feature = "inbox")]
 use tower_klikit::inbox::{Attempt, Inbox, InboxStore, LEASE_EXPIRED, LeaseRequest, Settlement};
-#[cfg(feature = "sqlite")]
-use tower_klikit::store::SqliteStore;
 use tower_klikit::{
     KlikitVerifyLayer,
     header::{EVENT_ID, SIGNATURE},
@@ -34,9 +31,8 @@ use tower_klikit::{
 #[cfg(feature = "dedupe")]
 use tower_klikit::{
     VerifiedBody,
-    dedupe::{ClaimTerms, KlikitDedupeLayer, Ledger},
+    dedupe::{BodyDigest, Claim, ClaimTerms, EventKey, KlikitDedupeLayer, Ledger},
     store::MemoryStore,
-    testing::ledger,
 };
 use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
 
@@ -129,7 +125,10 @@ fn what_is_accepted_is_not_logged() {
 fn full_memory_store_is_logged_once() {
     let minute = Duration::from_secs(60);
     let terms = ClaimTerms { lease: minute, grace: minute };
-    let claim = |n: usize| ledger::claim("default", &format!("evt-{n}"), BODY);
+    let claim = |n: usize| {
+        let key = *EventKey::of_event("default", &format!("evt-{n}")).as_bytes();
+        Claim::new(key, key, BodyDigest::of(BODY.as_bytes()), key)
+    };
     let log = logged(|| {
         runtime().block_on(async {
             let store = MemoryStore::new().capacity(1);
@@ -209,28 +208,6 @@ fn claim_lost_under_its_handler_is_a_warning() {
     });
     assert!(told(&log, "INFO", "cannot renew the claim of a running handler").contains(OF_EVT_7), "{log}");
     assert!(told(&log, "WARN", "lost the claim while the handler was running").contains(OF_EVT_7), "{log}");
-}
-
-#[cfg(feature = "sqlite")]
-#[test]
-fn store_that_misses_its_deadline_is_a_warning() {
-    let log = logged_by(async {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("klikit.db");
-        let store = SqliteStore::open(&file).unwrap();
-        let locked = rusqlite::Connection::open(&file).unwrap();
-        locked.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let verify = KlikitVerifyLayer::new(SECRET);
-        let dedupe = KlikitDedupeLayer::new(store.clone()).claim_deadline(Duration::ZERO);
-        let inline = verify.layer(dedupe.layer(support::Handler::default()));
-        let stored = verify.layer(Inbox::new(store).accept_deadline(Duration::ZERO).acceptor());
-        assert_eq!(inline.oneshot(evt_7()).await.unwrap().status(), 503);
-        assert_eq!(stored.oneshot(evt_7()).await.unwrap().status(), 503);
-    });
-    for what in ["cannot claim a delivery: ", "cannot accept a delivery: "] {
-        assert!(told(&log, "WARN", what).contains(OF_EVT_7), "{log}");
-    }
-    assert!(!log.contains(BODY), "{log}");
 }
 
 #[cfg(feature = "inbox")]

@@ -1,10 +1,6 @@
 //! Every body that klikit may send is read, and nothing else brings the reader down.
 #![cfg(feature = "payload")]
 
-#[path = "support/deliveries.rs"]
-#[allow(dead_code, unreachable_pub, reason = "other tests share this file")]
-mod deliveries;
-
 use std::{borrow::Cow, collections::HashMap, fmt::Debug, num::NonZeroU8};
 
 use bytes::Bytes;
@@ -18,6 +14,7 @@ use tower_klikit::payload::{
     Brand, Money, Order, OrderEvent, OrderStatus, OrderType, PayloadError, PayloadErrorKind, PaymentStatus,
     TimestampedEvent,
 };
+use tower_klikit_test_support::deliveries;
 
 fn read(body: &str) -> Result<OrderEvent, String> {
     OrderEvent::from_slice(body.as_bytes()).map_err(|error| error.to_string())

@@ -1,8 +1,5 @@
 //! What a start-up check finds, and that it finds nothing where nothing is wrong.
 
-#[path = "support/random.rs"]
-mod random;
-
 use std::time::Duration;
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding};
@@ -14,6 +11,7 @@ use tower_klikit::{
         ProblemKind::{self, *},
     },
 };
+use tower_klikit_test_support::random;
 
 /// As random as one has to be, and long enough.
 const SECRET: &str = "cd3b7a8ac9bd4b1d9f6be0cc21d37a55";

@@ -1,8 +1,7 @@
 //! Each delivery has a span, and a response that klikit counts as a timeout is a warning.
 #![cfg(feature = "tracing")]
 
-#[path = "support/log.rs"]
-mod log;
+use tower_klikit_test_support::log;
 mod support;
 
 use std::{future::Future, time::Duration};

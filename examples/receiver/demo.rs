@@ -16,8 +16,7 @@ use hyper_util::{
 };
 use tokio::time::{sleep, timeout};
 use tower_klikit::{KlikitVerifyLayer, WebhookSecret, header::SIGNATURE, testing::SignedDelivery};
-
-use crate::deliveries::Sample;
+use tower_klikit_test_support::deliveries::Sample;
 
 /// A later answer klikit counts as none.
 const PATIENCE: Duration = Duration::from_secs(10);

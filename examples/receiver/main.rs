@@ -6,9 +6,6 @@
 //!
 //! The receiver is this file; the sample deliveries are sent by `demo.rs`.
 
-#[path = "../../tests/support/deliveries.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests share this file")]
-mod deliveries;
 mod demo;
 mod inbox;
 mod store;
@@ -40,9 +37,6 @@ Options:
                    or postgres://… [default: sqlite:klikit.db]; shows what becomes of them
                    when the handler fails once and the process dies in the middle
   --help           Show this
-
-redis:// and postgres:// need --features full before --example; with it, the log also says
-why a delivery does not verify.
 
 Environment:
   KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
@@ -119,7 +113,7 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
         .await
         .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}; PORT chooses another port"))?;
 
-    let (demo_secret, samples) = deliveries::all();
+    let (demo_secret, samples) = tower_klikit_test_support::deliveries::all();
     let (secret, caution) = match WebhookSecret::from_env() {
         Ok(secret) => (secret, ", signed with your secret: keep it to yourself"),
         // Set but empty is an error, and no reason to take the demo secret.
@@ -130,7 +124,6 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
         Err(error) => return Err(error.into()),
     };
     let verify = KlikitVerifyLayer::with_keyring(secret.clone().into());
-    #[cfg(feature = "diagnose")]
     let verify = verify.explain_mismatches();
     // A service would not start. The demo secret is one of these.
     if let (Err(problems), false) = (verify.preflight(), caution.is_empty()) {

@@ -2,23 +2,18 @@
 
 use std::error::Error;
 
-use tower_klikit::{
-    dedupe::KlikitDedupeLayer,
-    inbox::Inbox,
-    store::{MemoryStore, SqliteStore},
-};
+use tower_klikit::{dedupe::KlikitDedupeLayer, inbox::Inbox, store::MemoryStore};
+use tower_klikit_sqlite::SqliteStore;
 
 /// `memory`, `sqlite:PATH`, `redis://…` or `postgres://…`.
 pub(crate) async fn open(store: &str) -> Result<KlikitDedupeLayer, Box<dyn Error>> {
     Ok(match scheme(store) {
         "memory" => KlikitDedupeLayer::new(MemoryStore::new()),
         "sqlite" => KlikitDedupeLayer::new(SqliteStore::open(path(store))?),
-        #[cfg(feature = "redis")]
-        "redis" | "rediss" => KlikitDedupeLayer::new(tower_klikit::store::RedisStore::connect(store).await?),
-        #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => KlikitDedupeLayer::new(tower_klikit::store::PostgresStore::connect(store).await?),
-        #[allow(unreachable_patterns, reason = "with every feature there is none left")]
-        scheme @ ("redis" | "rediss" | "postgres" | "postgresql") => return Err(missing(scheme)),
+        "redis" | "rediss" => KlikitDedupeLayer::new(tower_klikit_redis::RedisStore::connect(store).await?),
+        "postgres" | "postgresql" => {
+            KlikitDedupeLayer::new(tower_klikit_postgres::PostgresStore::connect(store).await?)
+        }
         _ => return Err("--store takes memory, sqlite:PATH, redis://… or postgres://…".into()),
     })
 }
@@ -27,10 +22,7 @@ pub(crate) async fn open(store: &str) -> Result<KlikitDedupeLayer, Box<dyn Error
 pub(crate) async fn open_inbox(store: &str) -> Result<Inbox, Box<dyn Error>> {
     Ok(match scheme(store) {
         "sqlite" => Inbox::new(SqliteStore::open(path(store))?),
-        #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => Inbox::new(tower_klikit::store::PostgresStore::connect(store).await?),
-        #[allow(unreachable_patterns, reason = "with every feature there is none left")]
-        scheme @ ("postgres" | "postgresql") => return Err(missing(scheme)),
+        "postgres" | "postgresql" => Inbox::new(tower_klikit_postgres::PostgresStore::connect(store).await?),
         _ => return Err("--inbox takes sqlite:PATH or postgres://…".into()),
     })
 }
@@ -41,8 +33,4 @@ fn scheme(store: &str) -> &str {
 
 fn path(store: &str) -> &str {
     store.strip_prefix("sqlite:").unwrap_or(store)
-}
-
-fn missing(scheme: &str) -> Box<dyn Error> {
-    format!("built without {scheme}: cargo run --features full --example receiver").into()
 }

@@ -133,18 +133,21 @@ pub enum ClaimOutcome {
 }
 
 impl EventKey {
-    /// The key of an event that is known by its id.
-    pub(crate) fn of_event(scope: &str, id: &str) -> Self {
+    /// Returns the key of an event that is identified by its id: the first 16 bytes of SHA-256(scope ‖ 0 ‖ id).
+    ///
+    /// The scope is the keyring's name, or the one that the layer or the inbox was given.
+    pub fn of_event(scope: &str, id: &str) -> Self {
         Self::hashed(&[scope.as_bytes(), b"\0", id.as_bytes()])
     }
 
-    /// The key of an event that is known by its body. No event has an empty id, so it is no other event's.
-    pub(crate) fn of_body(scope: &str, digest: &BodyDigest) -> Self {
+    /// Returns the key of an event that is identified by its body. No event has an empty id, so the keys differ from those of
+    /// [`of_event`](Self::of_event).
+    pub fn of_body(scope: &str, digest: &BodyDigest) -> Self {
         Self::hashed(&[scope.as_bytes(), b"\0\0", digest.as_bytes()])
     }
 
-    /// The key for another body under the id of this event.
-    pub(crate) fn with_body(&self, digest: &BodyDigest) -> Self {
+    /// Returns the key of a conflict: another body under the id of this event.
+    pub fn with_body(&self, digest: &BodyDigest) -> Self {
         Self::hashed(&[&self.0, b"\0", digest.as_bytes()])
     }
 
@@ -152,7 +155,7 @@ impl EventKey {
         Self(short_hash(parts))
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

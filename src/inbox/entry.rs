@@ -1,6 +1,9 @@
 //! The stored deliveries, as operators see them.
 
-use std::{fmt, time::Duration, time::SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 

@@ -1,27 +1,17 @@
-//! Where handled deliveries are remembered, and where an inbox keeps what is yet to be handled.
+//! The in-memory store, and the choice of a store.
 //!
-//! | store | for | a restart | several nodes | inbox |
-//! |---|---|---|---|---|
-//! | [`MemoryStore`] | tests, and services that can live with a doubled order after a restart | forgets | no | for tests |
-//! | [`SqliteStore`] | one machine: a file, and the default choice | remembers | processes on that machine | yes |
-//! | [`PostgresStore`] | services that have a Postgres | remembers | yes | yes |
-//! | [`RedisStore`] | services that have a Redis that does not evict | as Redis is set to persist | yes | no: it would acknowledge what is not on disk yet |
+//! A store remembers the deliveries that were handled, and an inbox keeps its pending deliveries in one.
 //!
-//! Each keeps the contract of [`Ledger`](crate::dedupe::Ledger), and those with an inbox that of
-//! [`InboxStore`](crate::inbox::InboxStore). So can a store of your own: see `testing::ledger` and `testing::inbox`.
+//! | store | crate | for | after a restart | several nodes | inbox |
+//! |---|---|---|---|---|---|
+//! | [`MemoryStore`] | this one | tests, and services that can live with a doubled order after a restart | forgets | no | for tests |
+//! | `SqliteStore` | `tower-klikit-sqlite` | one machine: a file, and the default choice | remembers | processes on that machine | yes |
+//! | `PostgresStore` | `tower-klikit-postgres` | services that have a Postgres | remembers | yes | yes |
+//! | `RedisStore` | `tower-klikit-redis` | services that have a Redis that does not evict | as Redis is configured to persist | yes | no: it would acknowledge what is not durable yet |
+//!
+//! Each keeps the contract of [`Ledger`](crate::dedupe::Ledger), and those with an inbox that of `InboxStore`. A store of your own
+//! can do the same: the suites in `tower-klikit-store-tests` check it.
 
 mod memory;
-#[cfg(feature = "postgres")]
-pub mod postgres;
-#[cfg(feature = "redis")]
-pub mod redis;
-#[cfg(feature = "sqlite")]
-pub mod sqlite;
 
 pub use self::memory::MemoryStore;
-#[cfg(feature = "postgres")]
-pub use self::postgres::PostgresStore;
-#[cfg(feature = "redis")]
-pub use self::redis::RedisStore;
-#[cfg(feature = "sqlite")]
-pub use self::sqlite::SqliteStore;

@@ -53,7 +53,10 @@
     allow(rustdoc::broken_intra_doc_links, reason = "the table is one for all features")
 )]
 
-use std::{sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use ::metrics::{
     Counter, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,

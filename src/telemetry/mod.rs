@@ -447,26 +447,3 @@ pub(crate) fn memory_store_full(capacity: usize) {
         "the memory store is full: from now on it forgets what was completed longest ago, and would handle a copy of that again"
     );
 }
-
-/// Postgres was found in a state in which it can forget deliveries.
-#[cfg(feature = "postgres")]
-pub(crate) fn postgres_may_forget(why: &str) {
-    warn!(target: STORE, "Postgres may forget deliveries: {why}");
-}
-
-/// Redis was found in a state in which it can forget deliveries.
-#[cfg(feature = "redis")]
-pub(crate) fn redis_may_forget(why: &str) {
-    warn!(target: STORE, "Redis may forget deliveries: {why}");
-}
-
-/// The system clock was stepped by so many milliseconds. The SQLite store makes up for that.
-#[cfg(feature = "sqlite")]
-pub(crate) fn system_clock_stepped(milliseconds: i64) {
-    let seconds = (milliseconds.unsigned_abs() + 500) / 1000;
-    let step = match milliseconds {
-        ..0 => format!("was set back by {seconds} s"),
-        _ => format!("was set ahead by {seconds} s, or the machine was suspended"),
-    };
-    warn!(target: STORE, "the system clock {step}: leases, retries and retention do not change");
-}

@@ -1,6 +1,9 @@
 //! One delivery on its way through the verify layer: its span, its times, and what is counted of it.
 
-use std::{sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::StatusCode;
 use tokio::time::Instant;

@@ -1,5 +1,7 @@
-//! For the tests of whoever receives deliveries: [`SignedDelivery`], [`FakeKlikit`] and, with the feature `payload`, `orders`. For
-//! those of whoever writes a store: `ledger` and `inbox`.
+//! A kit for the tests of services that receive deliveries: [`SignedDelivery`], [`FakeKlikit`] and, with the feature `payload`,
+//! `orders`.
+//!
+//! For the tests of a store, see the crate `tower-klikit-store-tests`.
 //!
 //! ```
 //! use axum::{Router, body::Body, routing::post};
@@ -20,11 +22,7 @@
 //! ```
 
 mod delivery;
-#[cfg(feature = "inbox")]
-pub mod inbox;
 mod klikit;
-#[cfg(feature = "dedupe")]
-pub mod ledger;
 #[cfg(feature = "payload")]
 pub mod orders;
 

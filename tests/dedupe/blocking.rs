@@ -84,14 +84,6 @@ async fn copies_are_not_handled_while_handler_blocks() {
     assert_handled_once(MemoryStore::new(), &[1300, 1300]).await;
 }
 
-#[cfg(feature = "sqlite")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_are_not_handled_on_sqlite_while_blocked() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = tower_klikit::store::SqliteStore::open(folder.path().join("klikit.db")).unwrap();
-    assert_handled_once(store, &[2500]).await;
-}
-
 /// Nothing else goes on in the runtime while the handler blocks the thread that waits for timers.
 #[test]
 fn claim_is_renewed_on_an_idle_runtime() {

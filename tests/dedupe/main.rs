@@ -1,8 +1,7 @@
 //! The de-duplication layer: each delivery is handled once, and none is lost, under all faults of the handler, the peer and the store.
 #![cfg(feature = "dedupe")]
 
-#[path = "../support/log.rs"]
-mod log;
+use tower_klikit_test_support::log;
 #[path = "../support/mod.rs"]
 mod support;
 

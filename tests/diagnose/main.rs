@@ -2,15 +2,12 @@
 #![cfg(feature = "diagnose")]
 
 mod bodies;
-#[path = "../support/deliveries.rs"]
-#[allow(dead_code, unreachable_pub, reason = "each test that shares this file uses some of it")]
-mod deliveries;
+use tower_klikit_test_support::deliveries;
 mod forgeries;
 mod headers;
 mod kit;
 mod measured;
-#[path = "../support/random.rs"]
-mod random;
+use tower_klikit_test_support::random;
 mod reencoded;
 mod report;
 mod secrets;

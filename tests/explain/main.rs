@@ -1,8 +1,7 @@
 //! With `explain_mismatches`, the log says why a delivery does not verify, now and then; the wire never does.
 #![cfg(all(feature = "diagnose", feature = "tracing"))]
 
-#[path = "../support/log.rs"]
-mod log;
+use tower_klikit_test_support::log;
 mod search;
 #[path = "../support/mod.rs"]
 mod support;

@@ -104,24 +104,12 @@ async fn assert_each_runs_once(inbox: Inbox, deliveries: usize, handler: Blockin
     assert_eq!(inbox.counts().await.unwrap(), Counts::default());
 }
 
-#[cfg(feature = "sqlite")]
-fn on_sqlite(folder: &tempfile::TempDir) -> Inbox {
-    Inbox::new(tower_klikit::store::SqliteStore::open(folder.path().join("klikit.db")).unwrap())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocking_handler_runs_once() {
     for blocks in [Blocks::Thread(1, 3000), Blocks::InPlace(3000)] {
         assert_each_runs_once(inbox(), 1, Blocking::new(blocks), 1).await;
         assert_each_runs_once(inbox(), 3, Blocking::new(blocks), 2).await;
     }
-}
-
-#[cfg(feature = "sqlite")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn blocking_handler_runs_once_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    assert_each_runs_once(on_sqlite(&folder), 3, Blocking::new(Blocks::Thread(1, 3000)), 1).await;
 }
 
 /// Nothing else can run while the handler blocks the only thread.
@@ -131,23 +119,9 @@ async fn blocked_runtime_runs_once() {
     assert_each_runs_once(inbox(), 2, Blocking::new(Blocks::Thread(1, 1500)), 2).await;
 }
 
-#[cfg(feature = "sqlite")]
-#[tokio::test]
-async fn blocked_runtime_runs_once_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    assert_each_runs_once(on_sqlite(&folder), 2, Blocking::new(Blocks::Thread(2, 1500)), 1).await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_handlers_that_block_each_run_once() {
     assert_each_runs_once(inbox(), 32, Blocking::new(Blocks::Thread(3, 200)), 1).await;
-}
-
-#[cfg(feature = "sqlite")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_handlers_that_block_run_once_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    assert_each_runs_once(on_sqlite(&folder), 32, Blocking::new(Blocks::Thread(3, 200)), 1).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,7 @@
 //! The inbox: acknowledged deliveries are handled, under all faults of the handler, the peer and the store.
 #![cfg(feature = "inbox")]
 
-#[path = "../support/log.rs"]
-mod log;
+use tower_klikit_test_support::log;
 #[path = "../support/mod.rs"]
 mod support;
 

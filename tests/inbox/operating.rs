@@ -2,7 +2,10 @@
 
 use std::time::SystemTime;
 
-use tower_klikit::inbox::{DeliveryState, LeaseRequest};
+use tower_klikit::{
+    dedupe::{BodyDigest, Claim, EventKey},
+    inbox::{DeliveryState, LeaseRequest, NewDelivery},
+};
 
 use super::*;
 
@@ -215,7 +218,9 @@ async fn no_debug_output_holds_a_body() {
 #[tokio::test(start_paused = true)]
 async fn debug_of_store_types_holds_no_body() {
     let store = MemoryStore::new();
-    let new = tower_klikit::testing::inbox::delivery("default", "evt-0", BODY);
+    let key = *EventKey::of_event("default", "evt-0").as_bytes();
+    let claim = Claim::new(key, key, BodyDigest::of(BODY.as_bytes()), key);
+    let new = NewDelivery::new(claim, r#"{"event_id":"evt-0"}"#, BODY);
     store.accept(&new, seconds(60)).await.unwrap();
     let request = LeaseRequest { limit: 1, duration: seconds(30), max_attempts: 25, held: &[] };
     let leased = store.lease(&request).await.unwrap().leased;

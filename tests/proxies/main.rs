@@ -2,17 +2,13 @@
 #![cfg(all(feature = "diagnose", feature = "testing", feature = "tracing"))]
 
 mod bodies;
-#[path = "../support/deliveries.rs"]
-#[allow(dead_code, unreachable_pub, reason = "each test that shares this file uses some of it")]
-mod deliveries;
+use tower_klikit_test_support::deliveries;
 mod gzip;
 mod headers;
-#[path = "../support/log.rs"]
-mod log;
+use tower_klikit_test_support::log;
 mod passing;
 mod receiver;
 mod sender;
-#[path = "../support/servers/mod.rs"]
-mod servers;
+use tower_klikit_test_support::servers;
 
 const PATH: &str = "/webhooks/klikit";

@@ -1,9 +1,7 @@
 //! The layer in every stack that it is made for, over real sockets.
 
 mod axum_app;
-#[path = "../support/deliveries.rs"]
-#[allow(dead_code, unreachable_pub, reason = "each test that shares this file uses some of it")]
-mod deliveries;
+use tower_klikit_test_support::deliveries;
 mod http1;
 mod http2;
 mod peers;

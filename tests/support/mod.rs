@@ -2,10 +2,6 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 pub mod answers;
-pub mod body;
-pub mod deliveries;
-pub mod servers;
-
 use std::{
     convert::Infallible,
     future::{Ready, ready},
@@ -19,6 +15,8 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt};
 use tower_klikit::{Delivery, EventId, KlikitVerifyLayer, Rejection, RejectionKind, VerifiedBody};
+#[allow(unused_imports, reason = "each test file uses some of it")]
+pub use tower_klikit_test_support::{body, deliveries, servers};
 
 pub const SECRET: &str = "klikit-test-secret";
 pub const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;

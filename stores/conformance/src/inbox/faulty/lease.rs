@@ -1,0 +1,286 @@
+//! Faults of leasing and extending.
+
+use std::time::Duration;
+
+use tower_klikit::inbox::{DeadLettered, DeliveryState, Lease, LeaseBatch, LeaseRequest, Leased};
+
+use super::{DAY, FaultyStore, accept::REVIVED};
+use crate::inbox::{
+    faulty::faults::Fault::*,
+    state::{Delivery, State},
+};
+
+impl FaultyStore {
+    pub(super) fn leased(&self, state: &mut State, request: &LeaseRequest<'_>) -> LeaseBatch {
+        if self.fault == RetriedTokensComeAgain {
+            let retried = |d: &&mut Delivery| d.is(DeliveryState::Ready) && d.attempts == 0 && d.token > 0;
+            state.deliveries.values_mut().filter(retried).for_each(|d| d.token -= 1);
+        }
+        let dead = |(_, d): &(&i64, &Delivery)| d.is(DeliveryState::Dead);
+        let dead: Vec<i64> = state.deliveries.iter().filter(dead).map(|(id, _)| *id).collect();
+        let (leases, mut dead_lettered) = self.lease_or_dead_letter(state, request);
+        for lease in &leases {
+            let delivery = state.deliveries.get_mut(&lease.id().get()).expect("the delivery was leased");
+            match self.fault {
+                AttemptsAreNotCounted => delivery.attempts = 1,
+                LaterLeasesAreShort if lease.attempt() > 1 => delivery.due = state.now + request.duration / 2,
+                ExpiredAreNotMarked => delivery.after_expired_lease = false,
+                AllAreMarked => delivery.after_expired_lease = true,
+                _ => {}
+            }
+        }
+        let told = |lease: &Lease| match self.fault {
+            AttemptsAreNotCounted => Lease::new(lease.id(), lease.token(), 1),
+            _ => *lease,
+        };
+        let leases = leases.iter().map(told).collect();
+        self.report(state, &dead, &mut dead_lettered);
+        let mut batch = state.batch(leases, dead_lettered);
+        let keys = |leased: Leased| {
+            let keys = leased.ordering_keys().to_vec();
+            let is_late = leased.is_after_expired_lease();
+            match self.fault {
+                OrderingKeysAreNotReturned => leased.with_ordering_keys(Vec::new()),
+                OneOrderingKeyIsReturned => leased.with_ordering_keys(keys.into_iter().take(1).collect()),
+                LateOrderingKeysAreNotReturned if is_late => leased.with_ordering_keys(Vec::new()),
+                _ => leased,
+            }
+        };
+        batch.leased = batch.leased.into_iter().map(keys).collect();
+        batch
+    }
+
+    fn lease_or_dead_letter(&self, state: &mut State, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
+        let request = &self.extend_held(state, request);
+        match self.fault {
+            LeasesNeverEnd => {
+                let duration = request.duration.max(DAY);
+                return state.lease(&LeaseRequest { duration, ..*request });
+            }
+            LastAcceptedGoesFirst => {
+                let mut due = state.due();
+                due.reverse();
+                return state.lease_due(due, request);
+            }
+            FirstAcceptedGoesFirst => {
+                let mut due = state.due();
+                due.sort_unstable();
+                return state.lease_due(due, request);
+            }
+            LimitIsIgnored => return state.lease(&LeaseRequest { limit: u32::MAX, ..*request }),
+            NoneIsDeadLettered => return state.lease(&LeaseRequest { max_attempts: u32::MAX, ..*request }),
+            OneAttemptMore => {
+                let max_attempts = request.max_attempts.saturating_add(1);
+                return state.lease(&LeaseRequest { max_attempts, ..*request });
+            }
+            ReadyAreDeadLettered | UnexpiredAreDeadLettered => {
+                let is_spent = |(id, d): &(&i64, &Delivery)| match self.fault {
+                    ReadyAreDeadLettered => d.is_pending() && d.due <= state.now && d.attempts >= request.max_attempts,
+                    _ => state.is_spent(**id, request.max_attempts),
+                };
+                let spent: Vec<i64> = state.deliveries.iter().filter(is_spent).map(|(id, _)| *id).collect();
+                let dead_lettered = state.dead_letter_these(&spent);
+                let (leases, more) = state.lease(request);
+                return (leases, dead_lettered.into_iter().chain(more).collect());
+            }
+            _ => {}
+        }
+        let due = self.due(state, request);
+        let leased = state.lease_due(due, request);
+        if self.fault == HeldIsExtendedAfterSelecting {
+            state.extend_held(request);
+        }
+        leased
+    }
+
+    /// Extends the held leases as this store does. Returns the request that is left.
+    fn extend_held<'a>(&self, state: &mut State, request: &LeaseRequest<'a>) -> LeaseRequest<'a> {
+        let now = state.now;
+        match self.fault {
+            HeldIsIgnored => return LeaseRequest { held: &[], ..*request },
+            HeldIsNotExtended | HeldIsExtendedAfterSelecting => return *request,
+            HeldIsExtendedIfSomeAreRequested if request.limit == 0 => return *request,
+            HeldIsAlwaysExtended => {
+                for lease in request.held {
+                    state.extend(lease, request.duration);
+                }
+            }
+            HeldIsDeadLettered => {
+                let unspent = |lease: &&Lease| !state.is_spent(lease.id().get(), request.max_attempts);
+                let is_there = |lease: &&Lease| state.deliveries.contains_key(&lease.id().get());
+                let unspent: Vec<Lease> = request.held.iter().filter(is_there).filter(unspent).copied().collect();
+                state.extend_held(&LeaseRequest { held: &unspent, ..*request });
+                return *request;
+            }
+            HeldExtendsForeignLeases => {
+                for lease in request.held {
+                    if let Some(foreign) = state.deliveries.get_mut(&lease.id().get())
+                        && foreign.is(DeliveryState::Leased)
+                        && foreign.token != lease.token()
+                        && foreign.due > now
+                    {
+                        foreign.due = now + request.duration;
+                    }
+                }
+            }
+            HeldRevivesTheDead => {
+                for lease in request.held {
+                    if let Some(dead) = state.deliveries.get_mut(&lease.id().get())
+                        && dead.is(DeliveryState::Dead)
+                        && dead.token == lease.token()
+                    {
+                        (dead.state, dead.due) = (DeliveryState::Leased, now + request.duration);
+                    }
+                }
+            }
+            _ => {}
+        }
+        state.extend_held(request);
+        match self.fault {
+            HeldDeliveryBeginsAnAttempt => LeaseRequest { held: &[], ..*request },
+            ReadyHeldDeliveryBeginsAnAttempt => {
+                for lease in request.held {
+                    if let Some(ready) = state.deliveries.get_mut(&lease.id().get())
+                        && ready.is(DeliveryState::Ready)
+                        && ready.due <= now
+                    {
+                        ready.attempts += 1;
+                    }
+                }
+                *request
+            }
+            _ => *request,
+        }
+    }
+
+    /// Returns the deliveries to lease or dead-letter, where other deliveries block than should.
+    fn due(&self, state: &State, request: &LeaseRequest<'_>) -> Vec<i64> {
+        let now = state.now;
+        let is_due = |d: &Delivery| d.due <= now;
+        let is_leased = |d: &Delivery| d.is(DeliveryState::Leased) && !is_due(d);
+        let is_held = |id: i64| request.held.iter().any(|lease| lease.id().get() == id);
+        let is_own =
+            |id: i64, d: &Delivery| request.held.iter().any(|held| held.id().get() == id && held.token() == d.token);
+        // The blocked delivery, whether the other is before it, the other, and its id.
+        let blocks: &dyn Fn(&Delivery, bool, &Delivery, i64) -> bool = match self.fault {
+            LeasedHeadDoesNotBlock => {
+                &|_, before, d, _| before && d.is(DeliveryState::Ready) || !before && is_leased(d)
+            }
+            RescheduledHeadDoesNotBlock => &|_, before, d, _| match before {
+                true => d.is(DeliveryState::Leased) || d.is(DeliveryState::Ready) && is_due(d),
+                false => is_leased(d),
+            },
+            ExpiredHeadDoesNotBlock => &|_, before, d, _| match before {
+                true => d.is(DeliveryState::Ready) || is_leased(d),
+                false => is_leased(d),
+            },
+            DeadBlock => &|_, before, d, _| before && !d.is(DeliveryState::Done) || !before && is_leased(d),
+            SettledAfterARetryBlocks => &|_, before, d, _| {
+                let is_settled = d.is(DeliveryState::Done) && d.attempts == 0;
+                before && (d.is_pending() || is_settled) || !before && is_leased(d)
+            },
+            LaterLeasedDoNotBlock => &|_, before, d, _| before && d.is_pending(),
+            LaterLeasedBlockForever => &|_, before, d, _| match before {
+                true => d.is_pending(),
+                false => d.is(DeliveryState::Leased),
+            },
+            RevivedIgnoresLeasesBehindIt => &|blocked, before, d, _| match before {
+                true => d.is_pending(),
+                false => is_leased(d) && blocked.reason.as_deref() != Some(REVIVED),
+            },
+            HeldDoesNotBlock => &|_, before, d, id| match before {
+                true => d.is_pending() && !is_own(id, d),
+                false => is_leased(d),
+            },
+            _ => &|_, before, d, _| before && d.is_pending() || !before && is_leased(d),
+        };
+        let is_free = |id: &i64, blocked: &Delivery| {
+            let rivals = state.deliveries.iter().filter(|(other, d)| *other != id && d.shares_a_key_with(blocked));
+            !rivals.into_iter().any(|(other, d)| blocks(blocked, other < id, d, *other))
+        };
+        let is_spared = |id: i64, d: &Delivery| match self.fault {
+            HeldIsNotExtended => is_own(id, d),
+            HeldIsExtendedAfterSelecting => is_own(id, d) && d.has_expired(now),
+            HeldDeliveryIsNeverLeased => is_held(id) && d.is(DeliveryState::Leased),
+            StaleHeldIsNotDeadLettered => is_held(id) && state.is_spent(id, request.max_attempts),
+            _ => false,
+        };
+        let due = state.deliveries.iter();
+        let due = due.filter(|(id, d)| d.is_pending() && is_due(d) && is_free(id, d) && !is_spared(**id, d));
+        let mut due: Vec<i64> = due.map(|(id, _)| *id).collect();
+        due.sort_by_key(|id| state.deliveries[id].due);
+        due
+    }
+
+    /// Reports dead letters as this store does. `dead` were dead before.
+    fn report(&self, state: &mut State, dead: &[i64], dead_lettered: &mut Vec<DeadLettered>) {
+        match self.fault {
+            DeadLettersAreNotReported => dead_lettered.clear(),
+            OneDeadLetterIsReported => dead_lettered.truncate(1),
+            AllDeadAreReported if !dead_lettered.is_empty() => {
+                dead_lettered.extend(state.clone().dead_letter_these(dead));
+            }
+            DeadLettersHaveNoHead => dead_lettered.iter_mut().for_each(|dead| dead.head = None),
+            DeadLettersHaveAnAttemptMore => dead_lettered.iter_mut().for_each(|dead| dead.attempts += 1),
+            DeadLettersHaveNoReason => {
+                for dead in dead_lettered {
+                    state.deliveries.get_mut(&dead.id.get()).expect("the delivery was found").reason = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn extended(&self, state: &mut State, lease: &Lease, duration: Duration) -> bool {
+        let lease = &self.loosened(state, lease);
+        let now = state.now;
+        let (fault, until) = (self.fault, now + duration);
+        let last = state.deliveries.get_mut(&lease.id().get());
+        match (fault, last) {
+            (ReadyIsExtended, Some(d)) if d.token == lease.token() && d.is(DeliveryState::Ready) => {
+                (d.state, d.due) = (DeliveryState::Leased, until);
+                return true;
+            }
+            (DeadIsExtended, Some(d)) if d.token == lease.token() && d.is(DeliveryState::Dead) => {
+                (d.state, d.due) = (DeliveryState::Leased, until);
+                return true;
+            }
+            (LostLeaseExtendsAnExpiredOne, Some(d)) if d.has_expired(now) && d.token > lease.token() => {
+                d.due = until;
+                return true;
+            }
+            _ => {}
+        }
+        match (fault, state.own(lease)) {
+            (ExtendingDoesNothing, own) => return own.is_some(),
+            (ExtendingAdds, Some(own)) => own.due += duration,
+            (ExtendingNeverShortens, Some(own)) => own.due = own.due.max(until),
+            (ExpiredLeaseIsNotExtended, Some(own)) if own.due <= now => return false,
+            (ExtensionOfAnExpiredLeaseIsDenied, Some(own)) if own.due <= now => {
+                own.due = until;
+                return false;
+            }
+            (ExtendingIsAnAttempt, Some(own)) => {
+                own.attempts += 1;
+                own.due = until;
+            }
+            _ => return state.extend(lease, duration),
+        }
+        true
+    }
+
+    /// Lets more leases be a delivery's own than should.
+    pub(super) fn loosened(&self, state: &State, lease: &Lease) -> Lease {
+        let Some(delivery) = state.deliveries.get(&lease.id().get()) else { return *lease };
+        let same = match self.fault {
+            TokensAreIgnored => true,
+            TokensAreAttempts => delivery.attempts == lease.attempt(),
+            LargerTokensAreOwn => lease.token() > delivery.token,
+            LostLeaseSettlesUnleasedOnes => {
+                lease.token() < delivery.token && !delivery.is(DeliveryState::Leased) && delivery.attempts > 0
+            }
+            _ => false,
+        };
+        if same { Lease::new(lease.id(), delivery.token, lease.attempt()) } else { *lease }
+    }
+}

@@ -1,0 +1,186 @@
+//! The reference as a store: the suite passes on it, and faulty stores are made from it.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::runtime::Builder;
+use tower_klikit::{
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError},
+    inbox::{
+        Acceptance, Counts, DeadLettered, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest,
+        Leased, NewDelivery, SettleOutcome, Settlement,
+    },
+};
+
+use crate::inbox::{self, model, state::State};
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reference(Arc<Mutex<State>>);
+
+#[tokio::test]
+async fn keeps_every_rule() {
+    let advance = async |store: &Reference, time| store.advance(time);
+    inbox::check(async || Reference::default(), advance).await;
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let advance = async |store: &Reference, time| store.advance(time);
+    model::compare(64, 100, &runtime, async || Reference::default(), &advance);
+}
+
+impl Reference {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn advance(&self, time: Duration) {
+        self.state().now += time;
+    }
+}
+
+impl State {
+    /// Returns the time of day at which it was this time.
+    fn wall(&self, time: Duration) -> SystemTime {
+        SystemTime::now() - (self.now - time)
+    }
+
+    pub(crate) fn entry(&self, id: i64) -> Option<Entry> {
+        let delivery = self.deliveries.get(&id)?;
+        let accepted_at = self.wall(delivery.accepted);
+        let mut entry = Entry::new(DeliveryId::new(id), delivery.state, accepted_at, delivery.request.head());
+        entry.attempts = delivery.attempts;
+        entry.reason.clone_from(&delivery.reason);
+        entry.body = Some(delivery.request.body().clone());
+        Some(entry)
+    }
+
+    pub(crate) fn leased(&self, lease: Lease) -> Leased {
+        let delivery = &self.deliveries[&lease.id().get()];
+        let (head, body) = (delivery.request.head().to_owned(), delivery.request.body().clone());
+        let leased = Leased::new(lease, head, body).with_ordering_keys(self.ordering_keys(lease.id().get()));
+        if delivery.after_expired_lease { leased.after_expired_lease() } else { leased }
+    }
+
+    pub(crate) fn batch(&self, leases: Vec<Lease>, dead_lettered: Vec<DeadLettered>) -> LeaseBatch {
+        let mut batch = LeaseBatch::new(leases.into_iter().map(|lease| self.leased(lease)).collect());
+        batch.dead_lettered = dead_lettered;
+        batch
+    }
+
+    pub(crate) fn forget_accepted(&mut self, window: &Range<SystemTime>) -> u64 {
+        let (now, wall) = (self.now, SystemTime::now());
+        self.forget(|_, time| window.contains(&(wall - (now - time))))
+    }
+
+    pub(crate) fn forget_claimed(&mut self, window: &Range<SystemTime>) -> u64 {
+        let (now, wall) = (self.now, SystemTime::now());
+        self.ledger.forget(now, |row| window.contains(&(wall - (now - row.claimed_at))))
+    }
+}
+
+impl InboxStore for Reference {
+    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
+        Ok(self.state().accept(delivery, retention))
+    }
+
+    async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
+        let mut state = self.state();
+        let (leases, dead_lettered) = state.lease(request);
+        Ok(state.batch(leases, dead_lettered))
+    }
+
+    async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.state();
+        Ok(leases.iter().map(|lease| state.extend(lease, duration)).collect())
+    }
+
+    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
+        let mut state = self.state();
+        Ok(settlements.iter().map(|(lease, settlement)| state.settle(lease, settlement)).collect())
+    }
+
+    async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
+        let [ready, leased, ..] = self.state().counts();
+        Ok(limit.min(ready + leased))
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        let state = self.state();
+        let mut counts = Counts::default();
+        [counts.ready, counts.leased, counts.dead, counts.done] = state.counts();
+        counts.oldest = state.oldest();
+        Ok(counts)
+    }
+
+    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.state().purge_done(limit))
+    }
+}
+
+impl InboxAdmin for Reference {
+    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        let state = self.state();
+        let ids = state.dead(after.map(DeliveryId::get), limit);
+        let mut entries: Vec<Entry> = ids.into_iter().filter_map(|id| state.entry(id)).collect();
+        entries.iter_mut().for_each(|entry| entry.body = None);
+        Ok(entries)
+    }
+
+    async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
+        Ok(self.state().entry(id.get()))
+    }
+
+    async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
+        Ok(self.state().retry(id.get()))
+    }
+
+    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
+        Ok(self.state().forget(|claim, _| claim.event() == event))
+    }
+
+    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+        Ok(self.state().forget_accepted(&window))
+    }
+}
+
+impl Ledger for Reference {
+    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(ledger.claim(claim, terms, *now))
+    }
+
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(ledger.complete(claim, retention, *now))
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
+        let State { now, ledger, .. } = &mut *self.state();
+        ledger.release(claim, *now);
+        Ok(())
+    }
+
+    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(claims.iter().map(|claim| ledger.renew(claim, terms, *now)).collect())
+    }
+
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(ledger.forget(*now, |row| row.is_of(event)))
+    }
+
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+        Ok(self.state().forget_claimed(&window))
+    }
+
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
+        let State { now, ledger, .. } = &mut *self.state();
+        Ok(ledger.purge(limit, *now))
+    }
+}

@@ -1,0 +1,158 @@
+//! Faults of settling.
+
+use bytes::Bytes;
+use tokio::task::yield_now;
+use tower_klikit::inbox::{DeliveryState, LEASE_EXPIRED, Lease, NewDelivery, SettleOutcome, Settlement};
+
+use super::{DAY, FaultyStore, HOUR};
+use crate::inbox::{
+    faulty::faults::Fault::*,
+    state::{Delivery, State},
+};
+
+/// Marks a released delivery, whose reason is left open.
+pub(super) const RELEASED: &str = "released";
+
+impl FaultyStore {
+    pub(super) fn settled(&self, state: &mut State, lease: &Lease, settlement: &Settlement) -> SettleOutcome {
+        let lease = &self.loosened(state, lease);
+        let (id, now) = (lease.id().get(), state.now);
+        let Some(before) = state.deliveries.get(&id).cloned() else {
+            return match self.fault {
+                MissingIsSettled => SettleOutcome::Settled,
+                MissingIsReleased if *settlement == Settlement::Release => SettleOutcome::Settled,
+                MissingIsSuperseded => SettleOutcome::Superseded,
+                _ => SettleOutcome::Gone,
+            };
+        };
+        if before.token != lease.token() {
+            return if self.fault == SupersededIsGone { SettleOutcome::Gone } else { SettleOutcome::Superseded };
+        }
+        if self.is_rejected(&before, settlement, state) {
+            return SettleOutcome::Superseded;
+        }
+        let settlement = &self.changed(settlement, &before);
+        if before.is(DeliveryState::Done)
+            && let Some(kept) = state.deliveries.get_mut(&id)
+        {
+            match (self.fault, settlement) {
+                (DoneIsGone, _) => return SettleOutcome::Gone,
+                (DoneIsSettledAgain, _) => kept.state = DeliveryState::Leased,
+                (DoneIsKeptForLonger, Settlement::Done { keep }) if !keep.is_zero() => kept.due = now + *keep,
+                (DoneIsDeletedAfterAll, Settlement::Done { keep }) if keep.is_zero() => {
+                    kept.state = DeliveryState::Leased;
+                }
+                _ => {}
+            }
+        }
+        if self.fault == ReleaseCountsTwice && *settlement == Settlement::Release && before.is(DeliveryState::Ready) {
+            self.change(state, id, |delivery| delivery.attempts = delivery.attempts.saturating_sub(1));
+        }
+        if self.fault == BodiesAreNotKept && matches!(settlement, Settlement::Done { .. }) {
+            self.change(state, id, |kept| {
+                kept.request = NewDelivery::new(kept.request.claim().clone(), kept.request.head(), Bytes::new());
+            });
+        }
+        let settled = state.settle(lease, settlement);
+        self.settle_after(state, id, &before, settlement);
+        settled
+    }
+
+    /// Whether this store rejects a settlement that counts.
+    fn is_rejected(&self, before: &Delivery, settlement: &Settlement, state: &State) -> bool {
+        let is_dead = before.is(DeliveryState::Dead);
+        let is_late = is_dead && before.reason.as_deref() == Some(LEASE_EXPIRED);
+        let is_ready = before.is(DeliveryState::Ready);
+        let is_release = *settlement == Settlement::Release;
+        match self.fault {
+            ExpiredLeaseIsNotSettled => before.has_expired(state.now),
+            ReadyIsNotSettled => is_ready,
+            RetriedIsNotSettled => is_ready && before.attempts == 0 && !is_release,
+            LateSuccessIsRejected => is_late && matches!(settlement, Settlement::Done { .. }),
+            LateFailureIsRejected => is_late && matches!(settlement, Settlement::Reschedule { .. }),
+            LateDeadLetterIsRejected => is_late && matches!(settlement, Settlement::DeadLetter { .. }),
+            LateReleaseIsRejected => is_late && is_release,
+            _ => false,
+        }
+    }
+
+    /// The settlement as this store understands it.
+    fn changed(&self, settlement: &Settlement, before: &Delivery) -> Settlement {
+        let is_dead = before.is(DeliveryState::Dead);
+        match (self.fault, settlement) {
+            (NothingIsKept, Settlement::Done { .. }) => Settlement::Done { keep: std::time::Duration::ZERO },
+            (HandledIsKeptForADay, Settlement::Done { keep }) if keep.is_zero() => Settlement::Done { keep: DAY },
+            (DelaysAreIgnored, Settlement::Reschedule { reason, .. }) => {
+                Settlement::Reschedule { delay: std::time::Duration::ZERO, reason: reason.clone() }
+            }
+            (DelaysAreCut, Settlement::Reschedule { delay, reason }) => {
+                Settlement::Reschedule { delay: (*delay).min(HOUR / 2), reason: reason.clone() }
+            }
+            (ReasonsAreAscii, Settlement::Reschedule { delay, reason }) => {
+                Settlement::Reschedule { delay: *delay, reason: reason.replace(|c: char| !c.is_ascii(), "?") }
+            }
+            (ReleasingIsAnAttempt, Settlement::Release) if !before.is(DeliveryState::Ready) => {
+                Settlement::Reschedule { delay: std::time::Duration::ZERO, reason: RELEASED.into() }
+            }
+            (LateReleaseIsAnAttempt, Settlement::Release) if is_dead => {
+                Settlement::Reschedule { delay: std::time::Duration::ZERO, reason: RELEASED.into() }
+            }
+            _ => settlement.clone(),
+        }
+    }
+
+    /// Changes what settling did.
+    fn settle_after(&self, state: &mut State, id: i64, before: &Delivery, settlement: &Settlement) {
+        let was_dead = before.is(DeliveryState::Dead);
+        let was_ready = before.is(DeliveryState::Ready);
+        match (self.fault, settlement) {
+            (HandlingForgets, Settlement::Done { .. }) => {
+                state.ledger.0.remove(&before.key());
+            }
+            (DeadReasonsAreLost, Settlement::DeadLetter { .. }) => {
+                self.change(state, id, |dead| dead.reason = None);
+            }
+            (LateReasonsAreLost, Settlement::DeadLetter { .. }) if was_dead => {
+                self.change(state, id, |dead| dead.reason.clone_from(&before.reason));
+            }
+            (KeptHaveAReason, Settlement::Done { .. }) => {
+                self.change(state, id, |kept| kept.reason.clone_from(&before.reason));
+            }
+            (LateFailureLosesItsPlace, Settlement::Reschedule { .. } | Settlement::Release) if was_dead => {
+                self.change(state, id, |delivery| {
+                    delivery.request = delivery.request.clone().with_ordering_keys(&[]);
+                });
+            }
+            (ReleasedTokensComeAgain, Settlement::Release) if before.is(DeliveryState::Leased) => {
+                self.change(state, id, |delivery| delivery.token -= 1);
+            }
+            (ReleasedIsShownAsAnAttempt, Settlement::Release) if !was_ready => {
+                self.change(state, id, |delivery| delivery.reason = Some(RELEASED.into()));
+            }
+            (ReleaseGoesBelowNone, Settlement::Release) if !was_ready && before.attempts == 0 => {
+                self.change(state, id, |delivery| delivery.attempts = u32::MAX);
+            }
+            _ => {}
+        }
+    }
+
+    fn change(&self, state: &mut State, id: i64, change: impl FnOnce(&mut Delivery)) {
+        state.deliveries.get_mut(&id).map(change);
+    }
+
+    /// Looks first, and then writes, whatever has happened since.
+    pub(super) async fn settled_in_two_steps(&self, settlements: &[(Lease, Settlement)]) -> Vec<SettleOutcome> {
+        let mut settled = Vec::new();
+        for (lease, settlement) in settlements {
+            let (id, found) = (lease.id().get(), self.state().deliveries.get(&lease.id().get()).cloned());
+            let is_late = found.as_ref().is_some_and(|found| found.has_expired(self.state().now));
+            if found.is_some() && (self.fault == SettlingIsTwoSteps || is_late) {
+                yield_now().await;
+            }
+            let mut state = self.state();
+            state.deliveries.extend(found.map(|found| (id, found)));
+            settled.push(state.settle(lease, settlement));
+        }
+        settled
+    }
+}

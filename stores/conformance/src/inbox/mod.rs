@@ -1,0 +1,227 @@
+//! Tests for implementations of [`InboxStore`] and [`InboxAdmin`]: deliveries to accept, and the suite that this crate's own stores
+//! pass.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_klikit::store::MemoryStore;
+//! use tower_klikit_store_tests::inbox;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! // In a test of your own: #[tokio::test(start_paused = true)]
+//! let make = async || MemoryStore::new();
+//! let advance = async |_: &MemoryStore, time: Duration| tokio::time::advance(time).await;
+//! inbox::check(make, advance).await;
+//! # });
+//! ```
+
+mod accept;
+mod admin;
+mod contents;
+mod extend;
+#[cfg(test)]
+mod faulty;
+mod forget;
+mod forget_window;
+mod held;
+mod known_body;
+mod late_settle;
+mod lease;
+mod ledger_row;
+mod lost_lease;
+mod model;
+mod ordering;
+mod races;
+mod revive;
+mod settle;
+mod state;
+mod steps;
+mod subject;
+mod worklog;
+
+use std::{pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use tower_klikit::{
+    dedupe::{Claim, Ledger},
+    inbox::{InboxAdmin, InboxStore, NewDelivery},
+};
+
+use self::subject::Subject;
+pub use self::{
+    model::compare,
+    races::{race, race_between},
+};
+use crate::ledger;
+
+/// Makes a delivery of the event with this id, of this tenant, with this body. Each call uses a fresh token, so a second call makes
+/// a copy, as if klikit had sent the delivery once more.
+///
+/// The head and the ordering keys can be [set](NewDelivery::with_head).
+///
+/// # Panics
+///
+/// If the system has no random bytes.
+#[track_caller]
+pub fn delivery(scope: &str, id: &str, body: impl AsRef<[u8]>) -> NewDelivery {
+    let claim = ledger::claim(scope, id, body.as_ref());
+    made(claim, scope, id, body.as_ref())
+}
+
+/// Makes a delivery with another body under an id that is taken, as an acceptor does when it finds another digest. The delivery is
+/// forgotten with the event.
+///
+/// # Panics
+///
+/// If the system has no random bytes.
+#[track_caller]
+pub fn conflict(scope: &str, id: &str, body: impl AsRef<[u8]>) -> NewDelivery {
+    let claim = ledger::conflict(scope, id, body.as_ref());
+    made(claim, scope, id, body.as_ref())
+}
+
+fn made(claim: Claim, scope: &str, id: &str, body: &[u8]) -> NewDelivery {
+    let head = serde_json::json!({
+        "method": "POST",
+        "uri": "/webhooks/klikit?from=klikit",
+        "content_type": "application/json",
+        "event_id": id,
+        "event_type": "order.created",
+        "tenant": scope,
+        "secret_id": "default",
+        "received_at": 1_700_000_000_000_u64,
+        "conflict": claim.is_conflict(),
+    });
+    NewDelivery::new(claim, head.to_string(), Bytes::copy_from_slice(body))
+}
+
+/// Checks every rule of [`InboxStore`] and [`InboxAdmin`], one after the other. The rules of the store's [`Ledger`] are checked by
+/// [`ledger::check`].
+///
+/// `make` is called for each rule and returns an empty store that nobody else uses. It may be the same database each time, emptied.
+///
+/// `advance` makes time pass for the store that `make` returned last. For a store in a database, `UPDATE`s that move every stored
+/// time into the past are enough; the times at which deliveries were accepted and entries were claimed are among them. A few seconds
+/// that pass by themselves do not matter. The store's clock may differ from this machine's by 5 minutes.
+///
+/// Spawns up to 76 tasks at a time, so it needs a tokio runtime. If `advance` needs a runtime with one thread, as tokio's paused
+/// clock does, call [`race`] on several threads as well.
+///
+/// # Panics
+///
+/// If the store breaks a rule. The message has the rule's name and says what was expected.
+pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
+    make: impl AsyncFn() -> S,
+    advance: impl AsyncFn(&S, Duration),
+) {
+    macro_rules! rules {
+        ($($rule:ident,)*) => {
+            [$((stringify!($rule), |subject| Box::pin(subject.$rule()))),*]
+        };
+    }
+    let rules: [(&str, Rule<'_, S, _>); _] = rules! {
+        new_delivery_is_accepted_once,
+        pending_delivery_is_known,
+        handled_delivery_is_known_for_its_retention,
+        copies_do_not_extend_the_retention,
+        deliveries_do_not_touch_each_other,
+        kept_delivery_gives_way_to_a_new_one,
+        ids_grow,
+        ledger_knows_accepted_deliveries,
+        deliveries_done_in_the_ledger_are_known,
+        claimed_deliveries_are_in_flight,
+        expired_claim_does_not_stop_a_delivery,
+        missing_ledger_row_is_restored,
+        restored_ledger_row_has_the_stored_digest,
+        claimed_ledger_row_is_not_replaced,
+        expired_claim_on_a_ledger_row_is_replaced,
+        leases_longest_due_first,
+        leases_no_more_than_requested,
+        leased_delivery_is_not_leased_again,
+        expired_lease_can_be_taken_over,
+        marks_deliveries_whose_lease_expired,
+        last_expired_attempt_is_dead_lettered,
+        ready_delivery_is_leased_whatever_its_attempts,
+        reports_deliveries_that_it_dead_letters,
+        handled_delivery_is_deleted,
+        kept_delivery_stays_with_its_body,
+        rescheduled_delivery_waits,
+        released_delivery_had_no_attempt,
+        dead_letter_stays,
+        expired_lease_can_be_settled,
+        settling_twice_is_harmless,
+        settles_many_leases_in_order,
+        purges_only_deliveries_that_are_over,
+        extended_lease_starts_anew,
+        expired_lease_can_be_extended,
+        settled_delivery_is_not_extended,
+        extends_many_leases_in_order,
+        counts_each_state,
+        reports_the_oldest_pending,
+        counts_the_backlog_up_to_a_limit,
+        lists_dead_deliveries_in_pages,
+        shows_every_state,
+        dead_delivery_can_be_retried,
+        only_dead_deliveries_are_retried,
+        dead_delivery_is_revived,
+        revived_delivery_takes_the_new_request,
+        same_json_revives_a_dead_delivery,
+        revived_delivery_fences_the_old_token,
+        revived_delivery_has_the_new_retention,
+        revived_delivery_keeps_its_time_of_acceptance,
+        other_body_does_not_revive,
+        attempts_and_tokens_grow,
+        lost_lease_changes_nothing,
+        foreign_token_changes_nothing,
+        known_delivery_returns_its_body,
+        same_delivery_returns_no_body,
+        gone_delivery_returns_no_body,
+        keeps_every_byte_of_a_body,
+        keeps_every_character_of_a_head,
+        keeps_every_character_of_a_reason,
+        head_of_the_queue_blocks_the_others,
+        rescheduled_head_blocks_its_key,
+        expired_head_blocks_its_key,
+        each_ordering_key_blocks,
+        dead_delivery_does_not_block,
+        retried_delivery_takes_its_old_place,
+        revived_delivery_takes_its_new_keys,
+        leased_delivery_blocks_a_retried_one,
+        leased_delivery_blocks_a_revived_one,
+        returns_the_ordering_keys,
+        held_lease_is_extended,
+        held_lease_is_not_dead_lettered,
+        held_lease_blocks_its_ordering_keys,
+        held_lease_blocks_a_retried_delivery,
+        held_delivery_is_leased_without_an_attempt,
+        stale_held_lease_protects_nothing,
+        late_success_of_a_dead_letter_counts,
+        late_failure_of_a_dead_letter_counts,
+        late_release_of_a_dead_letter_counts,
+        retried_delivery_can_be_settled,
+        late_failure_takes_its_old_place,
+        late_success_unblocks_its_ordering_keys,
+        forgotten_event_is_accepted_again,
+        pending_delivery_is_not_forgotten,
+        other_events_are_not_forgotten,
+        absent_keys_are_not_counted,
+        missing_delivery_is_gone,
+        window_forgets_deliveries_accepted_in_it,
+        window_leaves_pending_deliveries,
+        window_goes_by_time_of_acceptance,
+        window_goes_by_ledger_row_too,
+        window_ignores_ledger_rows_that_are_over,
+        restored_ledger_row_is_claimed_anew,
+        one_of_many_copies_is_accepted,
+        each_delivery_is_leased_once,
+        ordered_deliveries_are_leased_one_by_one,
+        many_settlements_count_once,
+        late_settlement_races_with_a_lease,
+    };
+    for (name, rule) in rules {
+        let subject = Subject::new(name, make().await, &advance);
+        rule(&subject).await;
+    }
+}
+
+/// Each rule has a future of its own on the heap. One future for all of them would overflow a thread's stack.
+type Rule<'s, S, A> = for<'a> fn(&'a Subject<'s, S, A>) -> Pin<Box<dyn Future<Output = ()> + 'a>>;

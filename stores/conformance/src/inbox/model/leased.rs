@@ -1,0 +1,104 @@
+//! Whether the right deliveries were leased and dead-lettered.
+
+use std::time::Duration;
+
+use proptest::{prelude::TestCaseError, prop_assert, prop_assert_eq};
+use tower_klikit::{
+    dedupe::Ledger,
+    inbox::{InboxAdmin, InboxStore, LEASE_EXPIRED, LeaseBatch, LeaseRequest, Leased},
+};
+
+use super::{Checked, Model};
+use crate::inbox::{
+    state::{Delivery, State},
+    steps::Which,
+};
+
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S, A> {
+    pub(super) async fn lease(&mut self, limit: u32, duration: Duration, max_attempts: u32, held: &[Which]) -> Checked {
+        let (here, there) = self.leases_of(held);
+        let there = LeaseRequest { limit, duration, max_attempts, held: &there };
+        let LeaseBatch { leased, dead_lettered, unreadable, .. } = self.store.lease(&there).await.unwrap();
+        prop_assert!(unreadable.is_empty(), "{:?}", unreadable);
+        let request = LeaseRequest { held: &here, ..there };
+        self.state.extend_held(&request);
+
+        let mut dead = Vec::new();
+        for reported in &dead_lettered {
+            let id = self.ids.iter().find(|(_, there)| **there == reported.id).map(|(id, _)| *id);
+            let Some(delivery) = id.and_then(|id| self.state.deliveries.get(&id)) else {
+                return Err(TestCaseError::fail(format!("{reported:?} was never leased, or is gone")));
+            };
+            prop_assert_eq!(reported.attempts, delivery.attempts);
+            prop_assert_eq!(reported.head.as_deref(), Some(delivery.request.head()));
+            prop_assert_eq!(&*reported.reason, LEASE_EXPIRED);
+            dead.extend(id);
+        }
+        self.reasons.extend(&dead);
+        let mut ids = Vec::new();
+        for leased in &leased {
+            let is_this = |(_, delivery): &(&i64, &Delivery)| {
+                delivery.request.head() == leased.head() && delivery.request.body() == leased.body()
+            };
+            let Some((id, _)) = self.state.deliveries.iter().find(is_this) else {
+                return Err(TestCaseError::fail(format!("{leased:?} was not accepted, or is gone")));
+            };
+            ids.push(*id);
+        }
+        may_be_leased(&mut self.state, &ids, &dead, &request)?;
+        self.take_leases(&ids, &leased, &request)
+    }
+
+    /// Compares each lease, and remembers it.
+    fn take_leases(&mut self, ids: &[i64], leased: &[Leased], request: &LeaseRequest<'_>) -> Checked {
+        for (here, leased) in self.state.lease_these(ids, request).into_iter().zip(leased) {
+            let (id, there) = (here.id().get(), *leased.lease());
+            self.reasons.remove(&id);
+            let after_expired_lease = self.state.deliveries[&id].after_expired_lease;
+            prop_assert_eq!(leased.is_after_expired_lease(), after_expired_lease, "whether its lease expired");
+            prop_assert_eq!(leased.ordering_keys(), self.state.ordering_keys(id));
+            prop_assert_eq!(there.attempt(), here.attempt());
+            let known = *self.ids.entry(id).or_insert(there.id());
+            prop_assert_eq!(known, there.id(), "it has another id");
+            let last = self.tokens.insert(id, there.token());
+            prop_assert!(last.is_none_or(|last| last < there.token()), "{:?} came after token {:?}", there, last);
+            self.leases.push((here, there));
+        }
+        let ids: Vec<_> = self.ids.values().collect();
+        prop_assert!(ids.is_sorted_by(|one, next| one < next), "{:?} were accepted in this order", self.ids);
+        Ok(())
+    }
+}
+
+/// Checks which deliveries were leased and dead-lettered, and dead-letters those.
+///
+/// The contract leaves open whether a dead letter uses up the limit, and whether a delivery that it unblocks is leased by the same
+/// call, after the others. A READY delivery whose own lease is held may be leased or left out, and use up the limit. Deliveries that
+/// are due at one time may come in any order.
+fn may_be_leased(state: &mut State, ids: &[i64], dead: &[i64], request: &LeaseRequest<'_>) -> Checked {
+    let limit = request.limit as usize;
+    let is_spent = |id: &i64| state.is_spent(*id, request.max_attempts);
+    let may_die = |id: &i64| is_spent(id) && state.deliveries[id].has_expired(state.now);
+    prop_assert!(dead.iter().all(may_die), "{:?} were dead-lettered", dead);
+    let (must_die, mut must_lease): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_spent);
+    let left_out =
+        must_lease.extract_if(.., |id| state.is_settling(*id, request)).filter(|id| !ids.contains(id)).count();
+    let skipped: Vec<i64> = must_lease.iter().copied().filter(|id| !ids.contains(id)).collect();
+    let not_unblocked: Vec<i64> = ids.iter().copied().filter(|id| must_lease.contains(id)).collect();
+    let dues = |ids: &[i64]| ids.iter().map(|id| state.deliveries[id].due).collect::<Vec<_>>();
+    let (leased_dues, skipped_dues, in_order) = (dues(ids), dues(&skipped), dues(&not_unblocked));
+    drop(state.dead_letter_these(dead));
+    let may_lease = state.due();
+    let all = ids.iter().all(|id| may_lease.contains(id));
+    prop_assert!(all, "{:?} were leased, of which only {:?} can be", ids, may_lease);
+    prop_assert!(ids.len() <= limit, "{} were leased, and {} requested", ids.len(), limit);
+    prop_assert!(in_order.is_sorted(), "the leased deliveries are due at {:?}", in_order);
+    if ids.len() + dead.len() + left_out < limit {
+        prop_assert!(skipped.is_empty(), "{:?} were not leased", skipped);
+        prop_assert!(must_die.iter().all(|id| dead.contains(id)), "of {:?} only {:?} are dead", must_die, dead);
+    }
+    if let (Some(last), Some(skipped)) = (leased_dues.iter().max(), skipped_dues.first()) {
+        prop_assert!(last <= skipped, "one due at {:?} was leased before one due at {:?}", last, skipped);
+    }
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! Random calls on a store and on the reference, which have to agree.
+
+mod leased;
+mod same;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime},
+};
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use tokio::runtime::Runtime;
+use tower_klikit::{
+    dedupe::Ledger,
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, Lease, SettleOutcome, Settlement},
+};
+
+use self::same::{nearly, same_acceptance, same_outcome};
+use super::{
+    state::State,
+    steps::{Step, Which, claim, made, steps},
+};
+
+/// Makes random calls on the store and on a reference, which have to agree: `cases` times up to `most` calls on an empty store.
+///
+/// `make` and `advance` are as for [`check`](super::check).
+///
+/// # Panics
+///
+/// If the store's answer differs. The message has the shortest series of calls that shows the difference.
+pub fn compare<S: InboxStore + InboxAdmin + Ledger>(
+    cases: u32,
+    most: usize,
+    runtime: &Runtime,
+    make: impl AsyncFn() -> S,
+    advance: &impl AsyncFn(&S, Duration),
+) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&steps(most), |steps| runtime.block_on(async { run(&make().await, advance, &steps).await }))
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+pub(super) async fn run<S: InboxStore + InboxAdmin + Ledger>(
+    store: &S,
+    advance: &impl AsyncFn(&S, Duration),
+    steps: &[Step],
+) -> Checked {
+    Model::new(store, advance).run(steps).await
+}
+
+/// A store, the reference, and what the reference leaves open.
+struct Model<'a, S, A> {
+    store: &'a S,
+    advance: &'a A,
+    state: State,
+    /// The store's ids, by the reference's. The store tells an id when it first leases the delivery.
+    ids: BTreeMap<i64, DeliveryId>,
+    /// The last token of each delivery.
+    tokens: BTreeMap<i64, i64>,
+    /// All leases ever, of the reference and of the store.
+    leases: Vec<(Lease, Lease)>,
+    /// The deliveries whose reason is decided: the last call on them set it.
+    reasons: BTreeSet<i64>,
+    accepted: usize,
+}
+
+type Checked = Result<(), TestCaseError>;
+
+impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a, S, A> {
+    fn new(store: &'a S, advance: &'a A) -> Self {
+        Self {
+            store,
+            advance,
+            state: State::default(),
+            ids: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            leases: Vec::new(),
+            reasons: BTreeSet::new(),
+            accepted: 0,
+        }
+    }
+
+    async fn run(mut self, steps: &[Step]) -> Checked {
+        for (n, step) in steps.iter().enumerate() {
+            let at = |error| TestCaseError::fail(format!("after step {n}, {step:?}: {error}"));
+            self.take(step).await.map_err(at)?;
+            self.compare().await.map_err(at)?;
+        }
+        for (id, there) in &self.ids {
+            let found = self.store.show(*there).await.unwrap();
+            prop_assert_eq!(found.is_some(), self.state.deliveries.contains_key(id), "in the end, {}", there);
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, step: &Step) -> Checked {
+        match step {
+            Step::Accept { key, body, same, ordering, retention } => {
+                self.accepted += 1;
+                let new = made(*key, *body, *same, *ordering, self.accepted);
+                let found = self.store.accept(&new, *retention).await.unwrap();
+                let expected = self.state.accept(&new, *retention);
+                same_acceptance(&found, &expected)?;
+                if expected == Acceptance::Revived {
+                    let id = self.state.id_of(new.claim().key()).expect("the delivery was revived");
+                    self.reasons.remove(&id);
+                }
+            }
+            Step::Lease { limit, duration, max_attempts, held } => {
+                self.lease(*limit, *duration, *max_attempts, held).await?;
+            }
+            Step::Extend { which, duration } => {
+                let (here, there) = self.leases_of(which);
+                let expected: Vec<bool> = here.iter().map(|lease| self.state.extend(lease, *duration)).collect();
+                prop_assert_eq!(self.store.extend(&there, *duration).await.unwrap(), expected);
+            }
+            Step::Settle { settlements } => self.settle(settlements).await?,
+            Step::Retry { which } => {
+                let Some((here, there)) = self.lease_of(*which) else { return Ok(()) };
+                let expected = self.state.retry(here.id().get());
+                prop_assert_eq!(self.store.retry(there.id()).await.unwrap(), expected);
+                if expected {
+                    self.reasons.remove(&here.id().get());
+                }
+            }
+            Step::Dead { after, limit } => {
+                let after = after.and_then(|which| self.lease_of(which));
+                let there = after.map(|(_, there)| there.id());
+                let found = self.store.dead(there, *limit).await.unwrap();
+                prop_assert!(found.iter().all(|entry| entry.body.is_none() && entry.state == DeliveryState::Dead));
+                let found: Vec<_> = found.iter().map(|entry| entry.id).collect();
+                let expected = self.state.dead(after.map(|(here, _)| here.id().get()), *limit);
+                let expected: Vec<_> = expected.iter().map(|id| self.ids[id]).collect();
+                prop_assert_eq!(found, expected);
+            }
+            Step::Backlog { limit } => {
+                let [ready, leased, ..] = self.state.counts();
+                prop_assert_eq!(self.store.backlog(*limit).await.unwrap(), (ready + leased).min(*limit));
+            }
+            Step::ForgetEvent { key } => {
+                let event = *claim(*key, 0).event();
+                let expected = self.state.forget(|claim, _| *claim.event() == event);
+                prop_assert_eq!(self.store.forget_event(&event).await.unwrap(), expected);
+            }
+            Step::ForgetAccepted { start, end } => {
+                let (now, wall) = (self.state.now, SystemTime::now());
+                let is_in = |time: Duration| now - time <= *start && now - time > *end;
+                let expected = self.state.forget(|_, time| is_in(time));
+                prop_assert_eq!(self.store.forget_accepted(wall - *start..wall - *end).await.unwrap(), expected);
+            }
+            Step::Advance { time, limit } => {
+                (self.advance)(self.store, *time).await;
+                self.state.now += *time;
+                loop {
+                    let expected = self.state.purge_done(*limit);
+                    prop_assert_eq!(self.store.purge_done(*limit).await.unwrap(), expected);
+                    if expected == 0 {
+                        break;
+                    }
+                }
+            }
+            _ => self.take_in_ledger(step).await?,
+        }
+        Ok(())
+    }
+
+    async fn take_in_ledger(&mut self, step: &Step) -> Checked {
+        let State { now, ledger, .. } = &mut self.state;
+        let now = *now;
+        match step {
+            Step::ForgetClaimed { start, end } => {
+                let wall = SystemTime::now();
+                let is_in = |time: Duration| now - time <= *start && now - time > *end;
+                let expected = ledger.forget(now, |row| is_in(row.claimed_at));
+                prop_assert_eq!(self.store.forget_claimed(wall - *start..wall - *end).await.unwrap(), expected);
+            }
+            Step::Claim { key, token, terms } => {
+                let claim = claim(*key, *token);
+                let found = self.store.claim(&claim, terms).await.unwrap();
+                same_outcome(&found, &ledger.claim(&claim, terms, now))?;
+            }
+            Step::Complete { key, token, retention } => {
+                let claim = claim(*key, *token);
+                let expected = ledger.complete(&claim, *retention, now);
+                prop_assert_eq!(self.store.complete(&claim, *retention).await.unwrap(), expected);
+            }
+            Step::Release { key, token } => {
+                self.store.release(&claim(*key, *token)).await.unwrap();
+                ledger.release(&claim(*key, *token), now);
+            }
+            Step::ForgetInLedger { key } => {
+                let event = *claim(*key, 0).event();
+                let expected = ledger.forget(now, |row| row.is_of(&event));
+                prop_assert_eq!(self.store.forget(&event).await.unwrap(), expected);
+            }
+            _ => unreachable!("a step of the inbox"),
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, settlements: &[(Which, Settlement)]) -> Checked {
+        let mut here: Vec<(Lease, Settlement)> = Vec::new();
+        let mut there: Vec<(Lease, Settlement)> = Vec::new();
+        for (which, settlement) in settlements {
+            // A lease is settled once in one call.
+            if let Some((one, other)) = self.lease_of(*which)
+                && here.iter().all(|(lease, _)| *lease != one)
+            {
+                here.push((one, settlement.clone()));
+                there.push((other, settlement.clone()));
+            }
+        }
+        let mut expected = Vec::new();
+        for (lease, settlement) in &here {
+            let id = lease.id().get();
+            let was_done = self.state.deliveries.get(&id).is_some_and(|delivery| delivery.is(DeliveryState::Done));
+            expected.push(self.state.settle(lease, settlement));
+            let sets_a_reason = !matches!(settlement, Settlement::Release) && !was_done;
+            if expected.last() == Some(&SettleOutcome::Settled) && sets_a_reason {
+                self.reasons.insert(id);
+            }
+        }
+        prop_assert_eq!(self.store.settle(&there).await.unwrap(), expected);
+        Ok(())
+    }
+
+    /// Returns a lease of the reference and of the store, from the last one back.
+    fn lease_of(&self, which: Which) -> Option<(Lease, Lease)> {
+        self.leases.iter().rev().nth(which).copied()
+    }
+
+    fn leases_of(&self, which: &[Which]) -> (Vec<Lease>, Vec<Lease>) {
+        which.iter().filter_map(|which| self.lease_of(*which)).unzip()
+    }
+
+    /// Compares what can be looked at without changing it.
+    async fn compare(&self) -> Checked {
+        let counts = self.store.counts().await.unwrap();
+        prop_assert_eq!([counts.ready, counts.leased, counts.dead, counts.done], self.state.counts());
+        let (found, expected) = (counts.oldest, self.state.oldest());
+        prop_assert_eq!(found.is_some(), expected.is_some(), "the oldest");
+        nearly(found.unwrap_or_default(), expected.unwrap_or_default())?;
+        let wall = SystemTime::now();
+        for (id, delivery) in &self.state.deliveries {
+            let Some(there) = self.ids.get(id) else { continue };
+            let Some(entry) = self.store.show(*there).await.unwrap() else {
+                return Err(TestCaseError::fail(format!("{delivery:?} is gone")));
+            };
+            prop_assert_eq!((entry.state, entry.attempts), (delivery.state, delivery.attempts), "{:?}", delivery);
+            prop_assert_eq!(entry.body.as_ref(), Some(delivery.request.body()));
+            nearly(wall.duration_since(entry.accepted_at).unwrap_or_default(), self.state.now - delivery.accepted)?;
+            if self.reasons.contains(id) {
+                prop_assert_eq!(&entry.reason, &delivery.reason);
+            }
+        }
+        Ok(())
+    }
+}

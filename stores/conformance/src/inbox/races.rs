@@ -1,0 +1,256 @@
+//! Rules for many calls at once.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::Barrier;
+use tower_klikit::{
+    dedupe::{Ledger, StoreError},
+    inbox::{
+        Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, Lease, LeaseRequest, NewDelivery, SettleOutcome,
+        Settlement,
+    },
+};
+
+use super::{
+    delivery,
+    subject::{HOUR, KEEP, REQUEST, RETENTION, Subject, dead_letter, done, reschedule},
+    worklog::{RIVALS, Worklog},
+};
+
+const ROUNDS: usize = 8;
+const KEYS: usize = 4;
+const WORKERS: usize = 12;
+
+/// Accepts 64 copies of one delivery at once, and lets many workers lease and settle at once: one copy is stored, each delivery is
+/// leased once, those that share an ordering key are leased one at a time, and each lease is settled once.
+///
+/// [`check`](super::check) does this too. Call it by itself on a runtime with several threads, where the calls truly meet. The
+/// store has to be empty.
+///
+/// # Panics
+///
+/// If a delivery is stored, leased or settled twice, or never.
+pub async fn race<S: InboxStore + InboxAdmin + Ledger>(store: S) {
+    race_between([store]).await;
+}
+
+/// Does the same as [`race`] with several handles on one store, each with connections of its own, as several nodes have them. The
+/// calls go to one handle after the other.
+///
+/// # Panics
+///
+/// If a delivery is stored, leased or settled twice, or never, and if there is no handle.
+pub async fn race_between<S: InboxStore + InboxAdmin + Ledger>(handles: impl IntoIterator<Item = S>) {
+    let advance = async |_: &S, _: Duration| {};
+    let mut handles = handles.into_iter();
+    let store = handles.next().expect("there has to be a store");
+    let subject = Subject::new("one_of_many_copies_is_accepted", store, &advance).with_others(handles);
+    subject.one_of_many_copies_is_accepted().await;
+    let subject = subject.renamed("each_delivery_is_leased_once");
+    subject.each_delivery_is_leased_once().await;
+    let subject = subject.renamed("ordered_deliveries_are_leased_one_by_one");
+    subject.ordered_deliveries_are_leased_one_by_one().await;
+    let subject = subject.renamed("many_settlements_count_once");
+    subject.many_settlements_count_once().await;
+    subject.renamed("late_settlement_races_with_a_lease").late_settlement_races_with_a_lease().await;
+}
+
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+    pub(super) async fn one_of_many_copies_is_accepted(&self) {
+        for round in 0..ROUNDS {
+            let id = format!("copies-{round}");
+            let copies = |_| delivery("warung", &id, "body");
+            let accept = |store: Arc<S>, new: NewDelivery| async move { store.accept(&new, RETENTION).await };
+            let answers = self.all((0..RIVALS).map(copies).collect(), accept).await;
+            self.one_of(&answers, &Acceptance::Accepted, &id);
+            let lease = self.lease_one(&copies(0), "one of the copies was accepted").await;
+            self.settle(&lease, dead_letter()).await;
+            let answers = self.all((0..RIVALS).map(copies).collect(), accept).await;
+            self.one_of(&answers, &Acceptance::Revived, &id);
+            let lease = self.lease_one(&copies(0), "one of the copies revived the delivery").await;
+            self.settle(&lease, done(Duration::ZERO)).await;
+        }
+    }
+
+    pub(super) async fn each_delivery_is_leased_once(&self) {
+        let all: Vec<_> = (0..RIVALS).map(|n| delivery("warung", &format!("leased-{n}"), "body")).collect();
+        let accept = |store: Arc<S>, new: NewDelivery| async move { store.accept(&new, RETENTION).await };
+        for answer in self.all(all, accept).await {
+            self.same("accept", &answer, &Acceptance::Accepted, "many others came at once");
+        }
+        let lease = |store: Arc<S>, limit: u32| async move {
+            Ok(store.lease(&LeaseRequest { limit, ..REQUEST }).await?.leased)
+        };
+        let limits: Vec<u32> = (0..16).map(|n| n % 3 + 1).collect();
+        let mut seen = HashSet::new();
+        let mut leases: Vec<Lease> = Vec::new();
+        // Enough calls even if each returned one delivery.
+        for _ in 0..RIVALS {
+            for leased in self.all(limits.clone(), lease).await.iter().flatten() {
+                let is_first = seen.insert(leased.lease().id()) && leased.lease().attempt() == 1;
+                self.holds(is_first, &format!("many calls at once returned {leased:?}, which had been leased before"));
+                leases.push(*leased.lease());
+            }
+        }
+        self.same("lease", &leases.len(), &RIVALS, "this many were accepted, and leased by many calls at once");
+        let settle = |store: Arc<S>, lease: Lease| async move { store.settle(&[(lease, done(Duration::ZERO))]).await };
+        for settled in self.all(leases, settle).await {
+            self.same("settle", &settled, &vec![SettleOutcome::Settled], "the lease is the delivery's own");
+        }
+        self.counts([0, 0, 0, 0], "all deliveries were handled").await;
+    }
+
+    pub(super) async fn ordered_deliveries_are_leased_one_by_one(&self) {
+        let key = |n: usize| format!("key-{}", n % KEYS);
+        let made = |n: usize| {
+            let keys = [key(n), key(n + 1)];
+            // Every fifth delivery has two keys.
+            let keys: Vec<_> = keys.iter().take(1 + usize::from(n.is_multiple_of(5))).map(|key| &**key).collect();
+            delivery("warung", &format!("ordered-{n}"), keys.join(" ")).with_ordering_keys(&keys)
+        };
+        let worklog = Arc::new(Worklog::default());
+        let task = |store: Arc<S>, role: Role| {
+            let worklog = Arc::clone(&worklog);
+            async move {
+                match role {
+                    Role::Acceptor(new) => worklog.accept(&*store, &new).await,
+                    Role::Worker => worklog.work(&*store).await,
+                }
+            }
+        };
+        let acceptors = (0..RIVALS).map(|n| Role::Acceptor(Box::new(made(n))));
+        let workers = (0..WORKERS).map(|_| Role::Worker);
+        self.all(acceptors.chain(workers).collect(), task).await;
+        let (handled, wrong) = worklog.result();
+        self.holds(wrong.is_none(), wrong.as_deref().unwrap_or_default());
+        self.same("lease", &handled, &RIVALS, "this many were accepted, and workers asked again and again");
+        self.counts([0, 0, 0, 0], "all deliveries were handled").await;
+    }
+
+    /// Only settlements that change a delivery in the same way whatever came before can be told apart from outside: a deletion is
+    /// recorded once, one attempt is taken off, and a delivery that is done stays done.
+    pub(super) async fn many_settlements_count_once(&self) {
+        let settle = |store: Arc<S>, (lease, settlement): (Lease, Settlement)| async move {
+            store.settle(&[(lease, settlement)]).await
+        };
+        for round in 0..ROUNDS {
+            let new = delivery("warung", &format!("released-{round}"), "body");
+            let lease = self.start(&new).await;
+            self.settle(&lease, reschedule(Duration::ZERO)).await;
+            let lease = self.lease_one(&new, "the delivery was rescheduled without a delay").await;
+            for settled in self.all(vec![(lease, Settlement::Release); RIVALS], settle).await {
+                self.same(
+                    "settle",
+                    &settled,
+                    &vec![SettleOutcome::Settled],
+                    "the lease was released many times at once",
+                );
+            }
+            self.show(lease.id(), &new, DeliveryState::Ready, 1, "a lease is released only once").await;
+
+            let lease = self.lease_one(&new, "the delivery was released").await;
+            let each = [done(RETENTION), dead_letter(), Settlement::Release, reschedule(Duration::ZERO)];
+            let each = (round..round + RIVALS).map(|n| (lease, each[n % each.len()].clone()));
+            for settled in self.all(each.collect(), settle).await {
+                self.same("settle", &settled, &vec![SettleOutcome::Settled], "the delivery is kept, and has one token");
+            }
+            let entry = self.find(lease.id()).await.map(|entry| entry.state);
+            self.same("show", &entry, &Some(DeliveryState::Done), "no settlement undoes a success");
+
+            let lease = self.start(&delivery("warung", &format!("handled-{round}"), "body")).await;
+            let settled = self.all(vec![(lease, done(Duration::ZERO)); RIVALS], settle).await;
+            let count = |outcome| settled.iter().filter(|settled| **settled == [outcome]).count();
+            let (first, others) = (count(SettleOutcome::Settled), count(SettleOutcome::Gone));
+            self.holds(
+                first == 1 && others == RIVALS - 1,
+                &format!("of {RIVALS} calls that delete one delivery {first} were Settled and {others} Gone"),
+            );
+        }
+    }
+
+    pub(super) async fn late_settlement_races_with_a_lease(&self) {
+        for round in 0..ROUNDS {
+            let all = (0..RIVALS / 4).map(|n| delivery("warung", &format!("expired-{round}-{n}"), "body"));
+            for new in all {
+                self.accept(&new).await;
+            }
+            let leases: Vec<Lease> =
+                self.try_lease(&REQUEST).await.leased.iter().map(|leased| *leased.lease()).collect();
+            self.same("lease", &leases.len(), &(RIVALS / 4), "this many were accepted");
+            // Expired from now on, also where no time is made to pass.
+            self.extend_all(&leases, Duration::ZERO, &[true; RIVALS / 4], "the leases are the deliveries' own").await;
+            let call = |store: Arc<S>, rival: Rival| async move {
+                match rival {
+                    Rival::Settle(lease) => {
+                        let settled = store.settle(&[(lease, done(KEEP))]).await?;
+                        Ok(if settled == [SettleOutcome::Settled] { vec![lease.id()] } else { vec![] })
+                    }
+                    Rival::Lease => {
+                        let batch = store.lease(&LeaseRequest { limit: 2, duration: HOUR, ..REQUEST }).await?;
+                        Ok(batch.leased.iter().map(|leased| leased.lease().id()).collect())
+                    }
+                }
+            };
+            // Settlements and leases take turns; each kind comes first in every second round.
+            let rivals = leases.iter().flat_map(|lease| [Rival::Settle(*lease), Rival::Lease]);
+            let mut rivals: Vec<Rival> = rivals.collect();
+            rivals.rotate_left(round % 2);
+            let mut taken: HashMap<DeliveryId, usize> = HashMap::new();
+            for id in self.all(rivals, call).await.into_iter().flatten() {
+                *taken.entry(id).or_default() += 1;
+            }
+            for lease in &leases {
+                let taken = taken.get(&lease.id()).copied().unwrap_or_default();
+                self.same("settle and lease", &taken, &1, "either the late settlement counts, or a worker leases anew");
+            }
+        }
+    }
+
+    /// Checks that one copy got this answer, and that all others are known.
+    fn one_of(&self, answers: &[Acceptance], expected: &Acceptance, id: &str) {
+        let known = Acceptance::Known { digest: *delivery("warung", id, "body").claim().digest(), body: None };
+        let winners = answers.iter().filter(|answer| *answer == expected).count();
+        let others = answers.iter().filter(|answer| **answer == known).count();
+        self.holds(
+            winners == 1 && others == RIVALS - 1,
+            &format!("of {RIVALS} copies {winners} were {expected:?} and {others} known; the answers: {answers:?}"),
+        );
+    }
+
+    /// Calls the store with all of these at once.
+    async fn all<C, T, F>(&self, calls: Vec<C>, call: impl Fn(Arc<S>, C) -> F) -> Vec<T>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let start = Arc::new(Barrier::new(calls.len()));
+        let spawn = |(of, store): (C, &Arc<S>)| {
+            let (start, called) = (Arc::clone(&start), call(Arc::clone(store), of));
+            tokio::spawn(async move {
+                start.wait().await;
+                called.await
+            })
+        };
+        let tasks: Vec<_> = calls.into_iter().zip(self.handles()).map(spawn).collect();
+        let mut answers = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let answer = task.await.unwrap_or_else(|error| self.broken(&format!("a call panicked: {error}")));
+            answers.push(self.answer("a call among many at once", answer));
+        }
+        answers
+    }
+}
+
+enum Role {
+    Acceptor(Box<NewDelivery>),
+    Worker,
+}
+
+enum Rival {
+    Settle(Lease),
+    Lease,
+}

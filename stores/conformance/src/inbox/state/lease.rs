@@ -1,0 +1,115 @@
+//! Leasing and extending.
+
+use std::time::Duration;
+
+use tower_klikit::inbox::{DeadLettered, DeliveryId, DeliveryState, LEASE_EXPIRED, Lease, LeaseRequest, OrderingKey};
+
+use super::{Delivery, State};
+
+impl State {
+    /// Whether another delivery blocks one of its keys: a pending one before it, or one behind it with a lease that has not expired.
+    pub(crate) fn is_blocked(&self, id: i64) -> bool {
+        let delivery = &self.deliveries[&id];
+        let blocks = |(other, rival): (&i64, &Delivery)| {
+            let is_leased = rival.is(DeliveryState::Leased) && rival.due > self.now;
+            rival.shares_a_key_with(delivery) && (*other < id && rival.is_pending() || *other > id && is_leased)
+        };
+        self.deliveries.iter().any(blocks)
+    }
+
+    /// Returns the deliveries to lease or dead-letter, longest due first.
+    pub(crate) fn due(&self) -> Vec<i64> {
+        let is_due = |id: &i64| {
+            let delivery = &self.deliveries[id];
+            delivery.is_pending() && delivery.due <= self.now && !self.is_blocked(*id)
+        };
+        let mut due: Vec<i64> = self.deliveries.keys().copied().filter(is_due).collect();
+        due.sort_by_key(|id| self.deliveries[id].due);
+        due
+    }
+
+    /// Whether a delivery that is due is dead-lettered instead of being leased.
+    pub(crate) fn is_spent(&self, id: i64, max_attempts: u32) -> bool {
+        let delivery = &self.deliveries[&id];
+        delivery.is(DeliveryState::Leased) && delivery.attempts >= max_attempts
+    }
+
+    /// Whether the delivery is READY while its own lease is held: its settlement is recorded, and the answer was lost.
+    pub(crate) fn is_settling(&self, id: i64, request: &LeaseRequest<'_>) -> bool {
+        let delivery = &self.deliveries[&id];
+        let is_own = |held: &Lease| held.id().get() == id && held.token() == delivery.token;
+        delivery.is(DeliveryState::Ready) && request.held.iter().any(is_own)
+    }
+
+    /// Extends the held leases that have expired.
+    pub(crate) fn extend_held(&mut self, request: &LeaseRequest<'_>) {
+        let now = self.now;
+        for lease in request.held {
+            if self.own(lease).is_some_and(|own| own.has_expired(now)) {
+                self.extend(lease, request.duration);
+            }
+        }
+    }
+
+    /// Leases these. A delivery of a held lease begins no attempt.
+    pub(crate) fn lease_these(&mut self, ids: &[i64], request: &LeaseRequest<'_>) -> Vec<Lease> {
+        let until = self.now + request.duration;
+        let mut lease = |id: &i64| {
+            let delivery = self.deliveries.get_mut(id).expect("the delivery is due");
+            delivery.attempts += u32::from(request.held.iter().all(|held| held.id().get() != *id));
+            delivery.token += 1;
+            delivery.after_expired_lease = delivery.is(DeliveryState::Leased);
+            (delivery.state, delivery.due) = (DeliveryState::Leased, until);
+            Lease::new(DeliveryId::new(*id), delivery.token, delivery.attempts)
+        };
+        ids.iter().map(&mut lease).collect()
+    }
+
+    /// Dead-letters these, because their leases expired on the last attempt.
+    pub(crate) fn dead_letter_these(&mut self, ids: &[i64]) -> Vec<DeadLettered> {
+        let mut dead_letter = |id: &i64| {
+            let delivery = self.deliveries.get_mut(id).expect("the delivery is due");
+            delivery.state = DeliveryState::Dead;
+            delivery.reason = Some(LEASE_EXPIRED.into());
+            DeadLettered {
+                id: DeliveryId::new(*id),
+                attempts: delivery.attempts,
+                head: Some(delivery.request.head().into()),
+                reason: LEASE_EXPIRED.into(),
+            }
+        };
+        ids.iter().map(&mut dead_letter).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lease(&mut self, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
+        self.extend_held(request);
+        let due = self.due();
+        self.lease_due(due, request)
+    }
+
+    /// Leases or dead-letters these.
+    #[cfg(test)]
+    pub(crate) fn lease_due(&mut self, due: Vec<i64>, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
+        let (spent, mut due): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|id| self.is_spent(*id, request.max_attempts));
+        let dead_lettered = self.dead_letter_these(&spent);
+        due.truncate(request.limit as usize);
+        (self.lease_these(&due, request), dead_lettered)
+    }
+
+    /// Returns the delivery that is leased with this token.
+    pub(crate) fn own(&mut self, lease: &Lease) -> Option<&mut Delivery> {
+        let delivery = self.deliveries.get_mut(&lease.id().get())?;
+        (delivery.is(DeliveryState::Leased) && delivery.token == lease.token()).then_some(delivery)
+    }
+
+    pub(crate) fn extend(&mut self, lease: &Lease, duration: Duration) -> bool {
+        let until = self.now + duration;
+        self.own(lease).map(|own| own.due = until).is_some()
+    }
+
+    pub(crate) fn ordering_keys(&self, id: i64) -> Vec<OrderingKey> {
+        self.deliveries[&id].request.ordering_keys().to_vec()
+    }
+}

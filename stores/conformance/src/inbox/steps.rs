@@ -1,0 +1,178 @@
+//! The random calls of the model.
+
+use std::time::Duration;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use tower_klikit::{
+    dedupe::{BodyDigest, Claim, ClaimTerms},
+    inbox::{NewDelivery, Settlement},
+};
+
+use super::{conflict, delivery};
+use crate::ledger;
+
+/// The keys of two tenants' events, one of which has two conflicts.
+pub(crate) const KEYS: usize = 5;
+const ORDERING_KEYS: [&[&str]; 4] = [&[], &["a"], &["b"], &["a", "b"]];
+/// One of them is no text.
+pub(crate) const BODIES: [&[u8]; 3] = [b"body", b"other body", b"a third body \xff"];
+
+/// Time passes in steps of 20 minutes, and every lease, delay, retention and window ends in the middle of a step. So the time that
+/// passes by itself while a case runs decides nothing.
+pub(crate) const STEP: u64 = 1200;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Accept {
+        key: usize,
+        body: usize,
+        same: Same,
+        ordering: usize,
+        retention: Duration,
+    },
+    Lease {
+        limit: u32,
+        duration: Duration,
+        max_attempts: u32,
+        held: Vec<Which>,
+    },
+    Extend {
+        which: Vec<Which>,
+        duration: Duration,
+    },
+    Settle {
+        settlements: Vec<(Which, Settlement)>,
+    },
+    Retry {
+        which: Which,
+    },
+    Dead {
+        after: Option<Which>,
+        limit: u32,
+    },
+    Backlog {
+        limit: u64,
+    },
+    ForgetEvent {
+        key: usize,
+    },
+    /// From `start` ago until `end` ago.
+    ForgetAccepted {
+        start: Duration,
+        end: Duration,
+    },
+    /// The same in the ledger alone.
+    ForgetClaimed {
+        start: Duration,
+        end: Duration,
+    },
+    Claim {
+        key: usize,
+        token: u8,
+        terms: ClaimTerms,
+    },
+    Complete {
+        key: usize,
+        token: u8,
+        retention: Duration,
+    },
+    Release {
+        key: usize,
+        token: u8,
+    },
+    ForgetInLedger {
+        key: usize,
+    },
+    /// Deliveries that are over then are purged, this many at a time.
+    Advance {
+        time: Duration,
+        limit: u32,
+    },
+}
+
+/// A lease among all that ever were: 0 is the last one.
+pub(crate) type Which = usize;
+
+/// Which bodies are the same delivery as a new one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Same {
+    Equal,
+    Json,
+    Any,
+}
+
+pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let half = |n: u64| Duration::from_secs(n * STEP + STEP / 2);
+    let some = move || (1_u64..8).prop_map(half);
+    let or_none = move || prop_oneof![1 => Just(Duration::ZERO), 2 => some()];
+    let long = move || (1_u64..24).prop_map(half);
+    // Whole steps, so that a grace too ends in the middle of one.
+    let grace = || (0_u64..5).prop_map(|n| Duration::from_secs(n * STEP));
+    let terms = move || ((1_u64..5).prop_map(half), grace()).prop_map(|(lease, grace)| ClaimTerms { lease, grace });
+    let window = move || (0_u64..16, 1_u64..5).prop_map(move |(end, length)| (half(end + length), half(end)));
+    let which = || prop_oneof![3 => 0..2_usize, 1 => 0..12_usize];
+    let by = || (0..KEYS, 0..2_u8);
+    let same = || select(vec![Same::Equal, Same::Equal, Same::Json, Same::Any]);
+    let accept = (0..KEYS, 0..BODIES.len(), same(), 0..ORDERING_KEYS.len(), long());
+    let settlement = move || {
+        prop_oneof![
+            4 => or_none().prop_map(|keep| Settlement::Done { keep }),
+            3 => (or_none(), 0..9).prop_map(|(delay, n)| Settlement::Reschedule { delay, reason: format!("failed {n}") }),
+            4 => (0..9).prop_map(|n| Settlement::DeadLetter { reason: format!("dead {n}") }),
+            2 => Just(Settlement::Release),
+        ]
+    };
+    let held = move || vec(which(), 0..4);
+    let step = prop_oneof![
+        10 => accept.prop_map(|(key, body, same, ordering, retention)| {
+            Step::Accept { key, body, same, ordering, retention }
+        }),
+        10 => (select(vec![0, 1, 1, 2, 100]), some(), 1..4_u32, held())
+            .prop_map(|(limit, duration, max_attempts, held)| Step::Lease { limit, duration, max_attempts, held }),
+        6 => (vec(which(), 0..4), some()).prop_map(|(which, duration)| Step::Extend { which, duration }),
+        12 => vec((which(), settlement()), 0..3).prop_map(|settlements| Step::Settle { settlements }),
+        3 => which().prop_map(|which| Step::Retry { which }),
+        1 => (proptest::option::of(which()), 0..4_u32).prop_map(|(after, limit)| Step::Dead { after, limit }),
+        1 => (0..6_u64).prop_map(|limit| Step::Backlog { limit }),
+        1 => (0..KEYS).prop_map(|key| Step::ForgetEvent { key }),
+        6 => window().prop_map(|(start, end)| Step::ForgetAccepted { start, end }),
+        1 => window().prop_map(|(start, end)| Step::ForgetClaimed { start, end }),
+        4 => (by(), terms()).prop_map(|((key, token), terms)| Step::Claim { key, token, terms }),
+        2 => (by(), long()).prop_map(|((key, token), retention)| Step::Complete { key, token, retention }),
+        1 => by().prop_map(|(key, token)| Step::Release { key, token }),
+        3 => (0..KEYS).prop_map(|key| Step::ForgetInLedger { key }),
+        6 => ((1_u64..6), select(vec![1, 2, 100]))
+            .prop_map(|(n, limit)| Step::Advance { time: Duration::from_secs(n * STEP), limit }),
+    ];
+    vec(step, 1..=most)
+}
+
+/// Makes a delivery of the same event each time, with a number in its head.
+pub(crate) fn made(key: usize, body: usize, same: Same, ordering: usize, number: usize) -> NewDelivery {
+    let (body, other) = (BODIES[body], BODIES[(body + 1) % BODIES.len()]);
+    let new = match key {
+        0 => delivery("warung", "evt", body),
+        1 => conflict("warung", "evt", "a fourth body"),
+        2 => conflict("warung", "evt", "a fifth body"),
+        3 => delivery("kedai", "evt", body),
+        _ => delivery("warung", "evt-2", body),
+    };
+    let head = new.head().replace("from=klikit", &format!("number={number}"));
+    let new = new.with_head(head).with_ordering_keys(ORDERING_KEYS[ordering]);
+    match same {
+        Same::Equal => new,
+        Same::Json => new.with_same_json_as(BodyDigest::of(other)),
+        Same::Any => new.with_any_body(),
+    }
+}
+
+pub(crate) fn claim(key: usize, token: u8) -> Claim {
+    let claim = match key {
+        0 => ledger::claim("warung", "evt", "body"),
+        1 => ledger::conflict("warung", "evt", "a fourth body"),
+        2 => ledger::conflict("warung", "evt", "a fifth body"),
+        3 => ledger::claim("kedai", "evt", "body"),
+        _ => ledger::claim("warung", "evt-2", "body"),
+    };
+    Claim::new(*claim.key().as_bytes(), *claim.event().as_bytes(), *claim.digest(), [token; 16])
+}

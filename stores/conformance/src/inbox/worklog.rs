@@ -1,0 +1,118 @@
+//! A log of what racing workers were given.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::task::yield_now;
+use tower_klikit::{
+    dedupe::StoreError,
+    inbox::{Acceptance, DeliveryId, InboxStore, LeaseRequest, Leased, NewDelivery, SettleOutcome, Settlement},
+};
+
+use super::subject::{REQUEST, RETENTION};
+
+/// How many calls race.
+pub(super) const RIVALS: usize = 64;
+
+/// How often a worker asks: a store that never returns a due delivery must not hang the test.
+const PATIENCE: usize = 100_000;
+
+#[derive(Default)]
+pub(super) struct Worklog(Mutex<Log>);
+
+#[derive(Default)]
+struct Log {
+    /// The ordering keys of the leased deliveries.
+    keys: HashSet<String>,
+    /// The last delivery of each ordering key.
+    last: Vec<(String, DeliveryId)>,
+    handled: usize,
+    wrong: Option<String>,
+}
+
+impl Worklog {
+    pub(super) async fn accept<S: InboxStore>(&self, store: &S, new: &NewDelivery) -> Result<(), StoreError> {
+        let answer = store.accept(new, RETENTION).await?;
+        if answer != Acceptance::Accepted {
+            self.log().wrong = Some(format!("accept returned {answer:?} for a new delivery"));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn work<S: InboxStore>(&self, store: &S) -> Result<(), StoreError> {
+        let request = LeaseRequest { limit: 2, duration: RETENTION, ..REQUEST };
+        for _ in 0..PATIENCE {
+            {
+                let log = self.log();
+                if log.handled == RIVALS || log.wrong.is_some() {
+                    break;
+                }
+            }
+            let leased = store.lease(&request).await?.leased;
+            leased.iter().for_each(|leased| self.log().begin(leased));
+            yield_now().await;
+            for leased in &leased {
+                self.log().end(leased);
+                let settlement = (*leased.lease(), Settlement::Done { keep: Duration::ZERO });
+                let settled = store.settle(&[settlement]).await?;
+                let mut log = self.log();
+                if settled == [SettleOutcome::Settled] {
+                    log.handled += 1;
+                } else {
+                    log.wrong =
+                        Some(format!("settle returned {settled:?} to the worker that has {:?}", leased.lease()));
+                }
+            }
+            // So that acceptors get a turn.
+            yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Returns how many deliveries were handled, and what was wrong.
+    pub(super) fn result(&self) -> (usize, Option<String>) {
+        let log = self.log();
+        (log.handled, log.wrong.clone())
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    fn begin(&mut self, leased: &Leased) {
+        let id = leased.lease().id();
+        for key in keys(leased) {
+            if !self.keys.insert(key.clone()) {
+                self.wrong =
+                    Some(format!("two deliveries that share an ordering key were leased at once, one is {id}"));
+            }
+            match self.last.iter_mut().find(|(other, _)| *other == key) {
+                Some((_, last)) => {
+                    if *last > id {
+                        self.wrong = Some(format!("{id} was leased after {last}, and they share an ordering key"));
+                    }
+                    *last = id;
+                }
+                None => self.last.push((key, id)),
+            }
+        }
+    }
+
+    /// Comes before the settlement, since another worker may lease the next delivery as soon as that is recorded.
+    fn end(&mut self, leased: &Leased) {
+        for key in keys(leased) {
+            self.keys.remove(&key);
+        }
+    }
+}
+
+/// The ordering keys, which the body tells.
+fn keys(leased: &Leased) -> impl Iterator<Item = String> {
+    let body = String::from_utf8_lossy(leased.body()).into_owned();
+    body.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter()
+}

@@ -1,0 +1,134 @@
+//! Tests for implementations of [`Ledger`]: claims to make, and the suite that this crate's own stores pass.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_klikit::store::MemoryStore;
+//! use tower_klikit_store_tests::ledger;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! // In a test of your own: #[tokio::test(start_paused = true)]
+//! let make = async || MemoryStore::new();
+//! let advance = async |_: &MemoryStore, time: Duration| tokio::time::advance(time).await;
+//! ledger::check(make, advance).await;
+//! # });
+//! ```
+
+mod entries;
+mod expiry;
+#[cfg(test)]
+mod faulty;
+mod forget;
+pub(crate) mod model;
+mod races;
+pub(crate) mod reference;
+mod renew;
+mod subject;
+
+use std::{pin::Pin, time::Duration};
+
+use tower_klikit::dedupe::{BodyDigest, Claim, EventKey, Ledger};
+
+use self::subject::Subject;
+pub use self::{model::compare, races::race};
+
+/// Makes a claim on the event with this id, of this tenant, that came with this body. Each call uses a fresh token, so a second
+/// call makes a rival for the same entry.
+///
+/// # Panics
+///
+/// If the system has no random bytes.
+#[track_caller]
+pub fn claim(scope: &str, id: &str, body: impl AsRef<[u8]>) -> Claim {
+    let event = EventKey::of_event(scope, id);
+    with_fresh_token(event, event, BodyDigest::of(body.as_ref()))
+}
+
+/// Makes a claim on the entry of another body under an id that is taken, as the layer does when [`claim`] finds another digest.
+/// The entry is forgotten with the event.
+///
+/// # Panics
+///
+/// If the system has no random bytes.
+#[track_caller]
+pub fn conflict(scope: &str, id: &str, body: impl AsRef<[u8]>) -> Claim {
+    let event = EventKey::of_event(scope, id);
+    let digest = BodyDigest::of(body.as_ref());
+    with_fresh_token(event.with_body(&digest), event, digest)
+}
+
+#[track_caller]
+fn with_fresh_token(key: EventKey, event: EventKey, digest: BodyDigest) -> Claim {
+    let mut token = [0; 16];
+    getrandom::fill(&mut token).unwrap_or_else(|error| panic!("the system has no random bytes: {error}"));
+    Claim::new(*key.as_bytes(), *event.as_bytes(), digest, token)
+}
+
+/// Checks every rule of [`Ledger`], one after the other.
+///
+/// `make` is called for each rule and returns a store without entries that nobody else uses. It may be the same database each
+/// time, emptied.
+///
+/// `advance` makes time pass for the store that `make` returned last. For a store in a database, an `UPDATE` that moves every
+/// stored time into the past is enough; the times at which entries were claimed are among them. A few seconds that pass by
+/// themselves do not matter. The store's clock may differ from this machine's by 5 minutes.
+///
+/// Spawns up to 65 tasks at a time, so it needs a tokio runtime. If `advance` needs a runtime with one thread, as tokio's paused
+/// clock does, call [`race`] on several threads as well.
+///
+/// # Panics
+///
+/// If the store breaks a rule. The message has the rule's name and says what was expected.
+pub async fn check<L: Ledger>(make: impl AsyncFn() -> L, advance: impl AsyncFn(&L, Duration)) {
+    macro_rules! rules {
+        ($($rule:ident,)*) => {
+            [$((stringify!($rule), |subject| Box::pin(subject.$rule()))),*]
+        };
+    }
+    let rules: [(&str, Rule<'_, L, _>); _] = rules! {
+        absent_entry_can_be_claimed,
+        held_entry_is_in_flight,
+        holder_can_claim_again,
+        only_holder_can_complete,
+        completing_twice_succeeds,
+        expired_claim_can_be_taken_over,
+        done_entry_lasts_for_its_retention,
+        retention_starts_at_completion,
+        released_entry_can_be_claimed,
+        only_holder_can_release,
+        done_entry_cannot_be_released,
+        only_holder_can_renew,
+        rejected_claim_changes_nothing,
+        renewed_lease_starts_anew,
+        done_entry_cannot_be_renewed,
+        entries_do_not_touch_each_other,
+        keeps_every_byte,
+        expired_claim_can_be_completed,
+        expired_claim_can_be_renewed,
+        expired_claim_can_be_claimed_again,
+        expired_claim_can_be_released,
+        lost_claim_cannot_touch_its_successor,
+        claim_is_absent_after_its_grace,
+        renewed_claim_has_a_new_grace,
+        renews_many_claims_in_order,
+        forgotten_event_is_absent,
+        other_events_are_not_forgotten,
+        conflicts_are_forgotten_with_their_event,
+        absent_entries_are_not_counted,
+        forgotten_claim_cannot_be_completed,
+        window_forgets_entries_claimed_in_it,
+        window_goes_by_time_of_claim,
+        forgets_expired_claims,
+        purges_only_entries_that_are_over,
+        purge_keeps_claims_within_their_grace,
+        one_of_many_claims_wins,
+        one_of_many_takes_over,
+        late_completion_races_with_a_takeover,
+    };
+    for (name, rule) in rules {
+        let subject = Subject::new(name, make().await, &advance);
+        rule(&subject).await;
+    }
+}
+
+/// Each rule has a future of its own on the heap. One future for all of them would overflow a thread's stack.
+type Rule<'s, L, A> = for<'a> fn(&'a Subject<'s, L, A>) -> Pin<Box<dyn Future<Output = ()> + 'a>>;

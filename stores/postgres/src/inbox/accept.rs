@@ -1,0 +1,200 @@
+//! Accepting deliveries.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tower_klikit::{
+    dedupe::{BodyDigest, StoreError},
+    inbox::{Acceptance, DeliveryState, NewDelivery, OrderingKey},
+};
+
+use super::{
+    super::{
+        connection::{Failure, Params, run, run_both, run_within},
+        store::{PostgresStore, TRIES},
+        sweep,
+        values::{Body, Digest, bytes, seconds},
+    },
+    HandOff,
+};
+
+/// How many locks all ordering keys share. With more of them, fewer deliveries would wait for those of other keys. With fewer, one delivery
+/// with thousands of keys takes less of the server's table of locks.
+const LOCKS: u16 = 1024;
+
+/// The state of a key.
+enum Standing {
+    Known(BodyDigest),
+    /// The delivery is READY or LEASED, and its ledger row is missing.
+    Unremembered(BodyDigest),
+    /// Without a digest if the delivery's content is missing.
+    Dead(Option<BodyDigest>),
+    InFlight(BodyDigest, Duration),
+    Absent,
+}
+
+impl PostgresStore {
+    /// Stores a new delivery with one statement. For any other it reads what is known of the key, and then does what that asks for, if it
+    /// is still so.
+    pub(super) async fn store(&self, new: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
+        for _ in 0..TRIES {
+            if self.add(new, retention).await? {
+                sweep::completed(&self.shared);
+                return Ok(Acceptance::Accepted);
+            }
+            match self.standing(new).await? {
+                Standing::Known(digest) => return self.known(new, digest).await,
+                Standing::InFlight(digest, remaining) => return Ok(Acceptance::InFlight { digest, remaining }),
+                Standing::Unremembered(digest) => {
+                    if self.remember_again(new, retention).await? {
+                        return self.known(new, digest).await;
+                    }
+                }
+                Standing::Dead(Some(digest)) if !new.is_same_as(&digest) => return self.known(new, digest).await,
+                Standing::Dead(digest) => {
+                    if self.revive(new, digest.as_ref(), retention).await? {
+                        sweep::completed(&self.shared);
+                        return Ok(Acceptance::Revived);
+                    }
+                }
+                Standing::Absent => {}
+            }
+        }
+        Err(StoreError::new("the delivery changed again and again meanwhile"))
+    }
+
+    /// Returns whether the delivery was new, and is stored.
+    async fn add(&self, new: &NewDelivery, retention: Duration) -> Result<bool, StoreError> {
+        let shared = &*self.shared;
+        let claim = new.claim();
+        let (key, event, token) = (bytes(claim.key()), bytes(claim.event()), &claim.token().as_bytes()[..]);
+        let (digest, retention) = (&claim.digest().as_bytes()[..], seconds(retention));
+        let added = if let Some(hand_off) = &shared.hand_off {
+            let remember: Params<'_> = &[&key, &event, &token, &digest, &retention];
+            self.enqueue(new, hand_off, &shared.inbox.remember, remember).await
+        } else {
+            let (head, body) = (new.head(), Body(new.body()));
+            let (ordering, locks) = (keys(new.ordering_keys()), locks(new.ordering_keys()));
+            let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &head, &body, &ordering, &locks];
+            run(&shared.pool, &shared.inbox.accept, params).await.map(|answer| answer.changed > 0)
+        };
+        match added {
+            Err(failure) if failure.is_collision() && shared.hand_off.is_none() => Ok(false),
+            added => added.map_err(StoreError::new),
+        }
+    }
+
+    /// Puts the delivery into the user's queue if `remember` changes a row. Returns whether it has.
+    async fn enqueue(
+        &self,
+        new: &NewDelivery,
+        hand_off: &HandOff,
+        remember: &str,
+        params: Params<'_>,
+    ) -> Result<bool, Failure> {
+        let shared = &*self.shared;
+        let hex: String = bytes(new.claim().key()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (head, body) = (new.head(), Body(new.body()));
+        let enqueue: Params<'_> = &[&body, &head, &hex];
+        let enqueue = (hand_off.sql(), &HandOff::TYPES[..], enqueue);
+        run_both(&shared.pool, &shared.inbox.begin, (remember, params), enqueue).await
+    }
+
+    async fn standing(&self, new: &NewDelivery) -> Result<Standing, StoreError> {
+        let shared = &*self.shared;
+        let read =
+            run(&shared.pool, &shared.inbox.read, &[&bytes(new.claim().key())]).await.map_err(StoreError::new)?;
+        let row = read.rows.first().ok_or_else(|| StoreError::new("a key without a row"))?;
+        (|| {
+            let (state, stored): (Option<i16>, Option<Digest>) = (row.try_get(0)?, row.try_get(1)?);
+            let (done, held): (Option<bool>, Option<Digest>) = (row.try_get(2)?, row.try_get(3)?);
+            let remaining: Option<f64> = row.try_get(4)?;
+            let state = state.and_then(DeliveryState::from_code);
+            let is_unfinished = matches!(state, Some(DeliveryState::Ready | DeliveryState::Leased));
+            Ok(match (stored, done.zip(held)) {
+                (stored, _) if state == Some(DeliveryState::Dead) => {
+                    Standing::Dead(stored.map(|Digest(digest)| digest))
+                }
+                (Some(Digest(digest)), Some(_)) if is_unfinished => Standing::Known(digest),
+                (Some(Digest(digest)), None) if is_unfinished => Standing::Unremembered(digest),
+                (_, Some((true, Digest(digest)))) => Standing::Known(digest),
+                (_, Some((false, Digest(digest)))) => {
+                    let remaining = Duration::try_from_secs_f64(remaining.unwrap_or_default()).unwrap_or_default();
+                    Standing::InFlight(digest, remaining)
+                }
+                (_, None) => Standing::Absent,
+            })
+        })()
+        .map_err(|error: tokio_postgres::Error| StoreError::new(error))
+    }
+
+    /// Reads the stored body only for a conflict, which is rare, and not for a duplicate.
+    async fn known(&self, new: &NewDelivery, digest: BodyDigest) -> Result<Acceptance, StoreError> {
+        let body = if new.is_same_as(&digest) { None } else { self.stored_body(new, &digest).await? };
+        Ok(Acceptance::Known { digest, body })
+    }
+
+    async fn stored_body(&self, new: &NewDelivery, digest: &BodyDigest) -> Result<Option<Bytes>, StoreError> {
+        let shared = &*self.shared;
+        let params: Params<'_> = &[&bytes(new.claim().key()), &&digest.as_bytes()[..]];
+        let answer = match run(&shared.pool, &shared.inbox.read_body, params).await {
+            // The delivery is then a conflict, which loses nothing.
+            Err(failure) if failure.damage().is_some() => return Ok(None),
+            answer => answer.map_err(StoreError::new)?,
+        };
+        let body = answer.rows.first().map(|row| row.try_get::<_, Vec<u8>>(0)).transpose();
+        Ok(body.map_err(StoreError::new)?.map(Into::into))
+    }
+
+    /// Returns whether the delivery is still pending, and its ledger row is restored.
+    async fn remember_again(&self, new: &NewDelivery, retention: Duration) -> Result<bool, StoreError> {
+        let shared = &*self.shared;
+        let (key, token) = (bytes(new.claim().key()), &new.claim().token().as_bytes()[..]);
+        let params: Params<'_> = &[&key, &token, &seconds(retention)];
+        let answer = run(&shared.pool, &shared.inbox.remember_again, params).await.map_err(StoreError::new)?;
+        Ok(answer.changed > 0)
+    }
+
+    /// Returns whether the delivery was still DEAD with this digest, and is READY.
+    ///
+    /// If deliveries are handed off, it is put into the queue and deleted here, where there may be no worker.
+    async fn revive(
+        &self,
+        new: &NewDelivery,
+        dead: Option<&BodyDigest>,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let shared = &*self.shared;
+        let claim = new.claim();
+        let (key, event, token) = (bytes(claim.key()), bytes(claim.event()), &claim.token().as_bytes()[..]);
+        let (digest, retention) = (&claim.digest().as_bytes()[..], seconds(retention));
+        let dead = dead.map(|digest| &digest.as_bytes()[..]);
+        if let Some(hand_off) = &shared.hand_off {
+            let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &dead];
+            let taken = self.enqueue(new, hand_off, &shared.inbox.take_out, params).await;
+            return taken.map_err(StoreError::new);
+        }
+        let (head, body, ordering) = (new.head(), Body(new.body()), keys(new.ordering_keys()));
+        let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &head, &body, &ordering, &dead];
+        let statements = [(&*shared.inbox.revive, params)];
+        let revived = run_within(&shared.pool, &shared.inbox.begin_alone, &statements).await;
+        Ok(revived.map_err(StoreError::new)?.iter().any(|answer| answer.changed > 0))
+    }
+}
+
+fn keys(keys: &[OrderingKey]) -> Vec<&[u8]> {
+    keys.iter().map(|key| &key.as_bytes()[..]).collect()
+}
+
+/// The locks on these keys, in the order in which all callers take them.
+fn locks(keys: &[OrderingKey]) -> Vec<i32> {
+    let mut locks: Vec<_> = keys.iter().map(lock).collect();
+    locks.sort_unstable();
+    locks.dedup();
+    locks
+}
+
+fn lock(key: &OrderingKey) -> i32 {
+    let [first, second, ..] = *key.as_bytes();
+    i32::from(u16::from_be_bytes([first, second]) % LOCKS)
+}

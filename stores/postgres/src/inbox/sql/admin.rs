@@ -1,0 +1,159 @@
+//! The statements of operators, and those that count and purge.
+
+use super::{DEAD, DONE, LEASED, READY, UNFINISHED, tables::Tables, uuid};
+use crate::sql::KEPT_UNTIL;
+
+impl Tables {
+    /// Counts the deliveries by state, and the seconds since the oldest pending one was accepted.
+    pub(super) fn counts(&self) -> String {
+        let Self { inbox, .. } = self;
+        let count = |state: i16| format!("count(*) FILTER (WHERE state = {state})");
+        format!(
+            r"
+            SELECT
+                {ready},
+                {leased},
+                {dead},
+                {done},
+                extract(epoch FROM clock_timestamp() - min(accepted) FILTER (WHERE {UNFINISHED}))::float8
+            FROM {inbox}",
+            ready = count(READY),
+            leased = count(LEASED),
+            dead = count(DEAD),
+            done = count(DONE),
+        )
+    }
+
+    pub(super) fn backlog(&self) -> String {
+        format!("SELECT count(*) FROM (SELECT FROM {} WHERE {UNFINISHED} LIMIT $1::bigint) AS pending", self.inbox)
+    }
+
+    pub(super) fn dead(&self) -> String {
+        let Self { inbox, delivery, .. } = self;
+        format!(
+            r"
+            SELECT id, state, accepted, head, attempts, reason
+            FROM {inbox}
+            LEFT JOIN {delivery} USING (id)
+            WHERE state = {DEAD} AND id > $1::bigint
+            ORDER BY id
+            LIMIT $2::bigint"
+        )
+    }
+
+    pub(super) fn show(&self) -> String {
+        let Self { inbox, delivery, .. } = self;
+        format!(
+            r"
+            SELECT id, state, accepted, head, attempts, reason, body
+            FROM {inbox}
+            LEFT JOIN {delivery} USING (id)
+            WHERE id = $1::bigint"
+        )
+    }
+
+    /// Makes a DEAD delivery READY again.
+    ///
+    /// Runs while nothing is leased, as all that brings deliveries back from DEAD.
+    pub(super) fn retry(&self) -> String {
+        let Self { inbox, delivery, ordering, .. } = self;
+        format!(
+            r"
+            WITH
+            retried AS (
+                UPDATE {inbox}
+                SET state = {READY}, due = clock_timestamp(), attempts = 0, retried = true
+                WHERE id = $1::bigint AND state = {DEAD}
+                RETURNING id
+            ),
+            -- Deliveries that share its ordering keys wait for it again
+            blocked AS (
+                INSERT INTO {ordering} (key, id)
+                SELECT unnest(ordering), id FROM {delivery} JOIN retried USING (id)
+            )
+            SELECT id FROM retried"
+        )
+    }
+
+    pub(super) fn forget_event(&self) -> String {
+        let of_event = format!("(key = {event} OR event = {event})", event = uuid(1));
+        self.forget(&of_event, &of_event)
+    }
+
+    pub(super) fn forget_accepted(&self) -> String {
+        let within = |time: &str| format!("{time} >= $1::timestamptz AND {time} < $2::timestamptz");
+        self.forget(&within("accepted"), &within("claimed"))
+    }
+
+    /// Forgets the deliveries and the ledger rows for which these conditions hold.
+    ///
+    /// Runs while nothing is brought back from DEAD. A ledger row is deleted only if it has not changed since it was read: a new token
+    /// says that a delivery was accepted since.
+    fn forget(&self, deliveries: &str, entries: &str) -> String {
+        let Self { ledger, inbox, delivery, .. } = self;
+        format!(
+            r"
+            WITH
+            -- The keys of deliveries that are DEAD or DONE, and of ledger rows without a pending delivery
+            keys AS MATERIALIZED (
+                SELECT key
+                FROM {inbox}
+                WHERE NOT ({UNFINISHED}) AND {deliveries}
+                UNION
+                SELECT key
+                FROM {ledger} AS held
+                WHERE
+                    {entries}
+                    AND {KEPT_UNTIL} > clock_timestamp()
+                    AND NOT EXISTS (
+                        SELECT FROM {inbox} AS pending WHERE pending.key = held.key AND pending.{UNFINISHED}
+                    )
+            ),
+            seen AS MATERIALIZED (
+                SELECT key, token FROM {ledger} JOIN keys USING (key)
+            ),
+            deleted AS (
+                DELETE FROM {inbox} AS old USING keys
+                WHERE old.key = keys.key AND NOT (old.{UNFINISHED})
+                RETURNING old.id, old.key
+            ),
+            emptied AS (
+                DELETE FROM {delivery} AS old USING deleted WHERE old.id = deleted.id
+            ),
+            forgotten AS (
+                DELETE FROM {ledger} AS old USING seen
+                WHERE old.key = seen.key AND old.token = seen.token
+                RETURNING old.key, {KEPT_UNTIL} AS kept_until
+            )
+            -- A delivery and its ledger row count as one
+            SELECT count(*)
+            FROM (
+                SELECT key FROM deleted
+                UNION
+                SELECT key FROM forgotten WHERE kept_until > clock_timestamp()
+            ) AS gone"
+        )
+    }
+
+    pub(super) fn purge_done(&self) -> String {
+        let Self { inbox, delivery, .. } = self;
+        format!(
+            r"
+            WITH
+            chosen AS MATERIALIZED (
+                SELECT id
+                FROM {inbox}
+                WHERE state = {DONE} AND due <= statement_timestamp()
+                LIMIT $1::bigint
+                FOR UPDATE SKIP LOCKED
+            ),
+            deleted AS (
+                DELETE FROM {inbox} AS old USING chosen WHERE old.id = chosen.id RETURNING old.id
+            ),
+            emptied AS (
+                DELETE FROM {delivery} AS old USING deleted WHERE old.id = deleted.id
+            )
+            SELECT count(*) FROM deleted"
+        )
+    }
+}

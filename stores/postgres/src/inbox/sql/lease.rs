@@ -1,0 +1,229 @@
+//! The statements that lease deliveries, and that read them.
+
+use tower_klikit::inbox::LEASE_EXPIRED;
+
+use super::{DEAD, LEASED, UNFINISHED, after, tables::Tables};
+
+/// How many of the longest due deliveries with ordering keys are looked at before the heads of all ordering keys are.
+const NEAR: u32 = 500;
+
+/// The reason of a delivery that was dead-lettered because its row in the table of contents is missing.
+pub(crate) const CONTENT_MISSING: &str = "its head and its body are missing from the store";
+
+/// Whether the statement that leases deliveries reads them as well.
+#[derive(Clone, Copy)]
+enum Reading {
+    Together,
+    /// Each delivery is read by a statement of its own.
+    Apart,
+}
+
+impl Tables {
+    /// Leases the deliveries that have been due for longest, and reads them.
+    pub(super) fn lease(&self) -> String {
+        self.lease_and(Reading::Together)
+    }
+
+    /// Leases deliveries without touching their contents, of which some cannot be read.
+    pub(super) fn lease_unread(&self) -> String {
+        self.lease_and(Reading::Apart)
+    }
+
+    /// Reads the content of a delivery.
+    pub(super) fn read_content(&self) -> String {
+        format!("SELECT head, body, ordering FROM {} WHERE id = $1::bigint", self.delivery)
+    }
+
+    /// Nothing is waited for: deliveries that another transaction has locked are left out before the limit is counted, so that two nodes
+    /// with one backlog find different parts of it. Where there are deliveries both with and without ordering keys, more are locked than
+    /// leased. Those locks end with the transaction.
+    ///
+    /// What blocks a delivery is seen as it was when the statement began. That is enough. A delivery that was settled or dead-lettered by
+    /// then does not block any more. None with a smaller id can appear later, because ids are given in the order of the commits, except
+    /// those that come back from DEAD; and nothing is leased while that happens.
+    ///
+    /// Deliveries with ordering keys are looked for among the longest due, where mostly enough are free. If too many of these are
+    /// blocked, as behind a delivery that fails again and again, the head of each ordering key is looked at instead. That takes time in
+    /// proportion to the keys, and not to the deliveries.
+    fn lease_and(&self, reading: Reading) -> String {
+        let Self { inbox, delivery, ordering, .. } = self;
+        let is_due = format!("{UNFINISHED} AND due <= statement_timestamp()");
+        let has_died = format!("state = {LEASED} AND attempts >= $3::bigint");
+        let rivals = format!("SELECT FROM {ordering} AS mine JOIN {ordering} AS other ON other.key = mine.key");
+        let is_free = format!(
+            r"(
+                    ({has_died})
+                    OR (
+                        -- no earlier delivery shares a key
+                        NOT EXISTS ({rivals} AND other.id < mine.id WHERE mine.id = one.id)
+                        -- and no later one that does is leased
+                        AND (
+                            NOT retried
+                            OR NOT EXISTS (
+                                {rivals} AND other.id > mine.id
+                                JOIN {inbox} AS rival ON rival.id = other.id
+                                WHERE
+                                    mine.id = one.id
+                                    AND rival.state = {LEASED}
+                                    AND rival.due > statement_timestamp()
+                            )
+                        )
+                    )
+                )"
+        );
+        let columns = "id, due, state, attempts, token";
+        let (content, is_missing) = match reading {
+            Reading::Together => {
+                (format!("LEFT JOIN {delivery} AS delivery ON delivery.id = longest_due.id"), "delivery.id IS NULL")
+            }
+            Reading::Apart => (
+                "CROSS JOIN (SELECT NULL::text AS head, NULL::bytea AS body, NULL::uuid[] AS ordering) AS delivery"
+                    .to_owned(),
+                "false",
+            ),
+        };
+        format!(
+            r"
+            WITH RECURSIVE
+            -- The leases whose handlers the calling process is still running
+            held AS MATERIALIZED (
+                SELECT id, token
+                FROM unnest($4::bigint[], $5::bigint[]) AS held (id, token)
+            ),
+            -- Deliveries without ordering keys
+            loose AS MATERIALIZED (
+                SELECT {columns}
+                FROM {inbox}
+                WHERE {is_due} AND NOT ordered
+                ORDER BY due, id
+                LIMIT $1::bigint
+                FOR UPDATE SKIP LOCKED
+            ),
+            -- The longest due deliveries with ordering keys
+            near AS MATERIALIZED (
+                SELECT id, state, attempts, retried
+                FROM {inbox}
+                WHERE {is_due} AND ordered
+                ORDER BY due, id
+                LIMIT {NEAR}
+            ),
+            -- Those of them that are not blocked
+            free AS MATERIALIZED (
+                SELECT id
+                FROM near AS one
+                WHERE {is_free}
+            ),
+            near_and_free AS MATERIALIZED (
+                SELECT {columns}
+                FROM {inbox}
+                WHERE {is_due} AND id = ANY(ARRAY(SELECT id FROM free))
+                ORDER BY due, id
+                LIMIT $1::bigint
+                FOR UPDATE SKIP LOCKED
+            ),
+            -- The head of each ordering key, if there may be more deliveries and too few were found
+            heads AS (
+                (
+                    SELECT key, id
+                    FROM {ordering}
+                    WHERE
+                        (SELECT count(*) FROM near) = {NEAR}
+                        AND (SELECT count(*) FROM near_and_free) < $1::bigint
+                    ORDER BY key, id
+                    LIMIT 1
+                )
+                UNION ALL
+                SELECT next.key, next.id
+                FROM heads, LATERAL (
+                    SELECT key, id
+                    FROM {ordering} AS later
+                    WHERE later.key > heads.key
+                    ORDER BY key, id
+                    LIMIT 1
+                ) AS next
+            ),
+            -- Those heads that are due and not blocked
+            free_heads AS MATERIALIZED (
+                SELECT id
+                FROM {inbox} AS one
+                WHERE
+                    id IN (SELECT id FROM heads EXCEPT SELECT id FROM near_and_free)
+                    AND {is_due}
+                    AND {is_free}
+            ),
+            far_and_free AS MATERIALIZED (
+                SELECT {columns}
+                FROM {inbox}
+                WHERE {is_due} AND id = ANY(ARRAY(SELECT id FROM free_heads))
+                ORDER BY due, id
+                LIMIT $1::bigint
+                FOR UPDATE SKIP LOCKED
+            ),
+            -- The longest due of all that were found. A lease that is held is among them only if it was locked while this transaction
+            -- was about to extend it.
+            longest_due AS MATERIALIZED (
+                SELECT {columns}
+                FROM (
+                    SELECT {columns} FROM loose
+                    UNION ALL
+                    SELECT {columns} FROM near_and_free
+                    UNION ALL
+                    SELECT {columns} FROM far_and_free
+                ) AS found
+                WHERE NOT EXISTS (SELECT FROM held WHERE held.id = found.id AND held.token = found.token)
+                ORDER BY due, id
+                LIMIT $1::bigint
+            ),
+            -- Their contents, and why they are dead-lettered, if they are
+            chosen AS MATERIALIZED (
+                SELECT
+                    longest_due.*,
+                    delivery.head,
+                    delivery.body,
+                    delivery.ordering,
+                    CASE
+                        WHEN {has_died} THEN '{LEASE_EXPIRED}'
+                        WHEN {is_missing} THEN '{CONTENT_MISSING}'
+                    END AS dead_because
+                FROM longest_due
+                {content}
+            ),
+            dead AS (
+                UPDATE {inbox} AS one
+                SET state = {DEAD}, reason = chosen.dead_because
+                FROM chosen
+                WHERE one.id = chosen.id AND chosen.dead_because IS NOT NULL
+                RETURNING one.id
+            ),
+            -- DEAD deliveries block no others
+            unblocked AS (
+                DELETE FROM {ordering} AS old USING dead WHERE old.id = dead.id
+            ),
+            -- A delivery that the calling process is still running goes on with the new lease: no attempt begins
+            leased AS (
+                UPDATE {inbox} AS one
+                SET
+                    state = {LEASED},
+                    due = {until},
+                    token = one.token + 1,
+                    attempts = one.attempts + CASE WHEN one.id = ANY($4::bigint[]) THEN 0 ELSE 1 END
+                FROM chosen
+                WHERE one.id = chosen.id AND chosen.dead_because IS NULL
+                RETURNING one.id, one.token, one.attempts
+            )
+            SELECT
+                chosen.id,
+                leased.token,
+                coalesce(leased.attempts, chosen.attempts),
+                chosen.head,
+                CASE WHEN leased.id IS NOT NULL THEN chosen.body END,
+                chosen.ordering,
+                chosen.state = {LEASED},
+                chosen.dead_because
+            FROM chosen
+            LEFT JOIN leased ON leased.id = chosen.id
+            ORDER BY chosen.due, chosen.id",
+            until = after(2),
+        )
+    }
+}

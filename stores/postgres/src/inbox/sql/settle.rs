@@ -1,0 +1,215 @@
+//! The statements that record how attempts ended, and that extend leases.
+
+use super::{DEAD, DONE, LEASED, READY, tables::Tables};
+
+/// A change to deliveries by the leases on them, in two forms.
+#[derive(Debug)]
+pub(crate) struct ByLease {
+    /// Id, token, seconds, reason. Changes or returns one row if the delivery is changed. Waits if another transaction has locked it.
+    pub(crate) one: String,
+    /// Ids without duplicates, tokens, seconds, reasons. Returns one row for each lease, in order: whether the delivery is changed, and
+    /// the token and the state that it had when the statement began, or NULLs. Leaves out the deliveries that other transactions have
+    /// locked, so that one of them does not hold up the others.
+    pub(crate) many: String,
+}
+
+/// A lease, as parameters.
+const ONE: &str = "(SELECT $1::bigint AS id, $2::bigint AS token, $3::float8 AS seconds, $4::text AS reason) AS asked";
+
+/// The change that a statement makes.
+struct Change<'a> {
+    what: What<'a>,
+    /// The states in which the change applies, besides that the token has to be the lease's.
+    states: &'a [i16],
+    /// Whether deliveries that share its ordering keys need not wait any longer.
+    unblocks: bool,
+}
+
+enum What<'a> {
+    Delete,
+    /// Sets these columns. `asked` has the `seconds` and the `reason`.
+    Set(&'a str),
+}
+
+const DELETE: Change<'_> = Change { what: What::Delete, states: &[READY, LEASED, DEAD], unblocks: true };
+
+const IN_SECONDS: &str = "clock_timestamp() + make_interval(secs => asked.seconds)";
+
+impl Tables {
+    /// Deletes handled deliveries. Uses neither seconds nor reason.
+    pub(super) fn delete(&self) -> ByLease {
+        self.by_lease(&DELETE)
+    }
+
+    /// Keeps handled deliveries as DONE for these seconds.
+    pub(super) fn keep(&self) -> ByLease {
+        let set = format!("state = {DONE}, due = {IN_SECONDS}, reason = NULL");
+        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED, DEAD], unblocks: true })
+    }
+
+    pub(super) fn reschedule(&self) -> ByLease {
+        let set = format!("state = {READY}, due = {IN_SECONDS}, reason = asked.reason");
+        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED], unblocks: false })
+    }
+
+    pub(super) fn dead_letter(&self) -> ByLease {
+        let set = format!("state = {DEAD}, reason = asked.reason");
+        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED, DEAD], unblocks: true })
+    }
+
+    /// Releases leases. Uses neither seconds nor reason.
+    pub(super) fn release(&self) -> ByLease {
+        let set = format!("state = {READY}, due = clock_timestamp(), attempts = greatest(attempts - 1, 0)");
+        self.by_lease(&Change { what: What::Set(&set), states: &[LEASED], unblocks: false })
+    }
+
+    /// Extends leases to these seconds from now. Uses no reason.
+    pub(super) fn extend(&self) -> String {
+        self.extend_if("true")
+    }
+
+    /// Extends the leases that have expired.
+    pub(super) fn extend_expired(&self) -> String {
+        self.extend_if("due <= statement_timestamp()")
+    }
+
+    fn extend_if(&self, condition: &str) -> String {
+        let set = format!("due = {IN_SECONDS}");
+        self.many(&Change { what: What::Set(&set), states: &[LEASED], unblocks: false }, condition)
+    }
+
+    /// Makes a DEAD delivery READY again, because the attempt that was believed dead has ended. Parameters: id, token, seconds, reason or
+    /// NULL to leave it, and by how many the attempts decrease. Returns one row if it did.
+    ///
+    /// Runs while nothing is leased, as all that brings deliveries back from DEAD.
+    pub(super) fn bring_back(&self) -> String {
+        let Self { inbox, delivery, ordering, .. } = self;
+        format!(
+            r"
+            WITH
+            returned AS (
+                UPDATE {inbox}
+                SET
+                    state = {READY},
+                    due = clock_timestamp() + make_interval(secs => $3::float8),
+                    reason = coalesce($4::text, reason),
+                    attempts = greatest(attempts - $5::integer, 0),
+                    retried = true
+                WHERE id = $1::bigint AND token = $2::bigint AND state = {DEAD}
+                RETURNING id
+            ),
+            -- Deliveries that share its ordering keys wait for it again
+            blocked AS (
+                INSERT INTO {ordering} (key, id)
+                SELECT unnest(ordering), id FROM {delivery} JOIN returned USING (id)
+            )
+            SELECT id FROM returned"
+        )
+    }
+
+    /// Deletes a handled delivery in a transaction of the user's. Parameters: id and token. It changes one row, which every driver can
+    /// count.
+    pub(super) fn finish(&self) -> String {
+        self.one("(SELECT $1::bigint AS id, $2::bigint AS token) AS asked", &DELETE)
+    }
+
+    /// Reads the token and the state of a delivery.
+    pub(super) fn look(&self) -> String {
+        format!("SELECT token, state FROM {} WHERE id = $1::bigint", self.inbox)
+    }
+
+    fn by_lease(&self, change: &Change<'_>) -> ByLease {
+        ByLease { one: self.one(ONE, change), many: self.many(change, "true") }
+    }
+
+    fn one(&self, asked: &str, change: &Change<'_>) -> String {
+        let Self { inbox, delivery, .. } = self;
+        let end = match change.what {
+            What::Delete => format!("DELETE FROM {delivery} AS old USING changed WHERE old.id = changed.id"),
+            What::Set(_) => "SELECT FROM changed".into(),
+        };
+        format!(
+            r"
+            WITH
+            changed AS (
+                {change}
+            ){unblocked}
+            {end}",
+            change = change.statement(inbox, asked),
+            unblocked = self.unblocked_by(change),
+        )
+    }
+
+    fn many(&self, change: &Change<'_>, condition: &str) -> String {
+        let Self { inbox, delivery, .. } = self;
+        let emptied = match change.what {
+            What::Delete => format!(
+                r",
+            emptied AS (
+                DELETE FROM {delivery} AS old USING changed WHERE old.id = changed.id
+            )"
+            ),
+            What::Set(_) => String::new(),
+        };
+        format!(
+            r"
+            WITH
+            -- The leases
+            asked AS MATERIALIZED (
+                SELECT id, token, seconds, reason, position
+                FROM unnest($1::bigint[], $2::bigint[], $3::float8[], $4::text[])
+                    WITH ORDINALITY AS asked (id, token, seconds, reason, position)
+            ),
+            -- The deliveries that no other transaction has locked
+            free AS MATERIALIZED (
+                SELECT id
+                FROM {inbox}
+                WHERE id = ANY($1::bigint[]) AND {condition}
+                FOR UPDATE SKIP LOCKED
+            ),
+            -- Those on which the leases still are
+            changed AS (
+                {change}
+            ){emptied}{unblocked}
+            -- All of them as they were before
+            SELECT changed.id IS NOT NULL, before.token, before.state
+            FROM asked
+            LEFT JOIN changed ON changed.id = asked.id AND changed.token = asked.token
+            LEFT JOIN {inbox} AS before ON before.id = asked.id
+            ORDER BY asked.position",
+            change = change.statement(inbox, "asked JOIN free USING (id)"),
+            unblocked = self.unblocked_by(change),
+        )
+    }
+
+    fn unblocked_by(&self, change: &Change<'_>) -> String {
+        if !change.unblocks {
+            return String::new();
+        }
+        format!(
+            r",
+            -- Deliveries that share an ordering key need not wait any longer
+            unblocked AS (
+                DELETE FROM {} AS old USING changed WHERE old.id = changed.id
+            )",
+            self.ordering
+        )
+    }
+}
+
+impl Change<'_> {
+    fn statement(&self, inbox: &str, from: &str) -> String {
+        let states: Vec<_> = self.states.iter().map(i16::to_string).collect();
+        let (change, using) = match self.what {
+            What::Delete => (format!("DELETE FROM {inbox} AS one"), "USING"),
+            What::Set(columns) => (format!("UPDATE {inbox} AS one SET {columns}"), "FROM"),
+        };
+        format!(
+            r"{change}
+                {using} {from}
+                WHERE one.id = asked.id AND one.token = asked.token AND one.state IN ({states})
+                RETURNING one.id, one.token",
+            states = states.join(", "),
+        )
+    }
+}

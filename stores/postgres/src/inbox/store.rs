@@ -1,0 +1,56 @@
+//! The calls of acceptors and workers.
+
+use std::time::Duration;
+
+use tower_klikit::{
+    dedupe::StoreError,
+    inbox::{Acceptance, Counts, InboxStore, Lease, LeaseBatch, LeaseRequest, NewDelivery, SettleOutcome, Settlement},
+};
+
+use super::super::{store::PostgresStore, values::count};
+
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl InboxStore for PostgresStore {
+    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
+        self.within(1, self.store(delivery, retention)).await
+    }
+
+    async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
+        self.lease_all(request).await
+    }
+
+    async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
+        self.extend_leases(leases, duration).await
+    }
+
+    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
+        self.settle_all(settlements).await
+    }
+
+    async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        count(&self.run(&self.shared.inbox.backlog, &[&limit]).await?)
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        let answer = self.run_long(&self.shared.inbox.counts, &[]).await?;
+        let row = answer.rows.first().ok_or_else(|| StoreError::new("counts without a row"))?;
+        let number = |column| u64::try_from(row.try_get::<_, i64>(column)?).map_err(BoxError::from);
+        let counts = || {
+            let mut counts = Counts::default();
+            counts.ready = number(0)?;
+            counts.leased = number(1)?;
+            counts.dead = number(2)?;
+            counts.done = number(3)?;
+            let oldest = row.try_get::<_, Option<f64>>(4)?;
+            counts.oldest = oldest.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+            Ok(counts)
+        };
+        counts().map_err(|error: BoxError| StoreError::new(error))
+    }
+
+    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
+        count(&self.run_long(&self.shared.inbox.purge_done, &[&i64::from(limit)]).await?)
+    }
+}

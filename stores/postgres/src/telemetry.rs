@@ -1,0 +1,8 @@
+//! What the store logs.
+
+use tracing::warn;
+
+/// Postgres was found in a state in which it can forget deliveries.
+pub(crate) fn may_forget(reason: &str) {
+    warn!("Postgres may forget deliveries: {reason}");
+}

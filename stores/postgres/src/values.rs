@@ -1,0 +1,76 @@
+//! Keys, times and counts, as Postgres takes and returns them.
+
+use std::{
+    error::Error,
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use bytes::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+use tower_klikit::dedupe::{BodyDigest, EventKey, StoreError};
+
+use super::connection::Answer;
+
+pub(super) fn bytes(key: &EventKey) -> &[u8] {
+    key.as_bytes()
+}
+
+/// The seconds of a duration, but not more than a hundred years, which Postgres can still add to today.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    duration.min(Duration::from_secs(100 * 365 * 24 * 60 * 60)).as_secs_f64()
+}
+
+/// The nearest time between the years 1970 and 9999, which is all that the driver and Postgres have in common.
+pub(super) fn within_calendar(time: SystemTime) -> SystemTime {
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    time.clamp(SystemTime::UNIX_EPOCH, last)
+}
+
+/// Reads the number in the only row.
+pub(super) fn count(answer: &Answer) -> Result<u64, StoreError> {
+    let row = answer.rows.first().ok_or_else(|| StoreError::new("a count without a row"))?;
+    let count: i64 = row.try_get(0).map_err(StoreError::new)?;
+    u64::try_from(count).map_err(StoreError::new)
+}
+
+/// A digest, read from a column.
+pub(super) struct Digest(pub(super) BodyDigest);
+
+impl<'a> FromSql<'a> for Digest {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(<[u8; 32]>::try_from(raw)?.into()))
+    }
+
+    accepts!(BYTEA);
+}
+
+/// A `uuid`, read from a column.
+pub(super) struct Uuid(pub(super) [u8; 16]);
+
+impl<'a> FromSql<'a> for Uuid {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(raw.try_into()?))
+    }
+
+    accepts!(UUID);
+}
+
+/// A body among the parameters of a statement. The driver logs parameters as `Debug` shows them, and a body holds customers' data.
+pub(super) struct Body<'a>(pub(super) &'a [u8]);
+
+impl ToSql for Body<'_> {
+    fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.0.to_sql(of, out)
+    }
+
+    accepts!(BYTEA);
+
+    to_sql_checked!();
+}
+
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
+    }
+}

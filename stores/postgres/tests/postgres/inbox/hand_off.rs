@@ -1,0 +1,203 @@
+//! Handing deliveries to another queue, for which a table and a function stand in.
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger},
+    inbox::{Acceptance, Inbox, InboxStore},
+};
+use tower_klikit_postgres::PostgresStore;
+
+use super::{accept, conflicting, dead_letter, delivery, known, known_and_stored, lease_one, send};
+use crate::{RETENTION, TERMS, client, count, open, patient, servers::postgres::PostgresServer};
+
+const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
+    CREATE TABLE gate (open boolean); INSERT INTO gate VALUES (true); \
+    CREATE FUNCTION enqueue(job text, head json, body bytea) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN \
+    INSERT INTO queue VALUES (job, head, body); \
+    IF NOT (SELECT open FROM gate) THEN RAISE EXCEPTION 'the queue is closed'; END IF; \
+    RETURN 1; END $$";
+const ENQUEUE: &str = "SELECT enqueue($3, $2::json, $1)";
+const QUEUED: &str = "SELECT count(*) FROM queue";
+/// The rows of the inbox's own tables.
+const INBOX: &str = "SELECT (SELECT count(*) FROM klikit_deliveries_inbox) \
+    + (SELECT count(*) FROM klikit_deliveries_inbox_delivery)";
+const REMEMBERED: &str = "SELECT count(*) FROM klikit_deliveries WHERE done";
+
+async fn store(server: &PostgresServer, sql: &str) -> PostgresStore {
+    patient().hand_off(sql).connect(server.url()).await.unwrap()
+}
+
+#[tokio::test]
+async fn enqueues_and_remembers_a_delivery() {
+    let Some(server) = PostgresServer::start("a delivery is enqueued and remembered") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let store = store(&server, ENQUEUE).await;
+    let new = delivery("evt-1", "a body \0").await;
+    assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+    assert_eq!(accept(&store, &new).await, known("a body \0"));
+    assert_eq!(accept(&store, &delivery("evt-1", "b").await).await, known("a body \0"));
+    let conflict = conflicting("evt-1", "b").await;
+    assert_eq!(accept(&store, &conflict).await, Acceptance::Accepted);
+    let rows =
+        client.query("SELECT job, head ->> 'event_id', head ->> 'conflict', body FROM queue", &[]).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    for (row, new) in rows.iter().zip([&new, &conflict]) {
+        let conflict: Option<&str> = row.get(2);
+        assert_eq!(row.get::<_, String>(0), format!("{:?}", new.claim().key()));
+        assert_eq!(row.get::<_, String>(1), "evt-1");
+        assert_eq!(conflict.is_some(), new.claim().is_conflict());
+        assert_eq!(row.get::<_, &[u8]>(3), &new.body()[..]);
+    }
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox").await, 0);
+    assert_eq!(count(&client, REMEMBERED).await, 2);
+}
+
+#[tokio::test]
+async fn remembers_nothing_that_the_queue_rejects() {
+    let Some(server) = PostgresServer::start("what the queue refuses comes again") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let inbox = Inbox::new(store(&server, ENQUEUE).await);
+    client.execute("UPDATE gate SET open = false", &[]).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(send(&inbox, "evt-1", "x").await, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!((count(&client, QUEUED).await, count(&client, REMEMBERED).await), (0, 0));
+    client.execute("UPDATE gate SET open = true", &[]).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(send(&inbox, "evt-1", "x").await, StatusCode::OK);
+        assert_eq!((count(&client, QUEUED).await, count(&client, REMEMBERED).await), (1, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enqueues_one_of_many_copies() {
+    let Some(server) = PostgresServer::start("one of thirty-two copies is enqueued") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let nodes = [store(&server, ENQUEUE).await, store(&server, ENQUEUE).await];
+    for round in 0..20 {
+        let id = format!("evt-{round}");
+        let mut copies = Vec::new();
+        for copy in 0..32 {
+            let (store, new) = (nodes[copy % 2].clone(), delivery(&id, "x").await);
+            copies.push(async move { accept(&store, &new).await });
+        }
+        let copies: Vec<_> = copies.into_iter().map(tokio::spawn).collect();
+        let outcomes: Vec<_> = join_all(copies).await.into_iter().map(Result::unwrap).collect();
+        let accepted = outcomes.iter().filter(|outcome| **outcome == Acceptance::Accepted).count();
+        let duplicates = outcomes.iter().filter(|outcome| **outcome == known("x")).count();
+        assert_eq!((accepted, duplicates), (1, 31), "{outcomes:?}");
+        assert_eq!(count(&client, QUEUED).await, round + 1);
+    }
+}
+
+#[tokio::test]
+async fn enqueues_nothing_that_the_layer_has_claimed() {
+    let Some(server) = PostgresServer::start("what the layer has is not enqueued") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let store = store(&server, ENQUEUE).await;
+    let new = delivery("evt-1", "x").await;
+    assert_eq!(store.claim(new.claim(), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    assert!(matches!(accept(&store, &new).await, Acceptance::InFlight { .. }));
+    client.execute("UPDATE klikit_deliveries SET until = now()", &[]).await.unwrap();
+    assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+    assert_eq!(count(&client, QUEUED).await, 1);
+}
+
+#[tokio::test]
+async fn checks_the_statement_when_it_opens() {
+    let Some(server) = PostgresServer::start("the statement is checked") else { return };
+    client(server.url()).await.batch_execute(QUEUE).await.unwrap();
+    for sql in
+        ["SELECT no_such_queue($1)", "SELECT 1; SELECT 2", "", "nonsense", "SELECT $4::text", "SELECT $1::integer"]
+    {
+        let refused = patient().hand_off(sql).connect(server.url()).await.map(drop);
+        let known = "Postgres cannot run the hand-off statement";
+        assert_eq!(refused.expect_err(sql).to_string(), known, "{sql:?}");
+    }
+    let fine = ["INSERT INTO queue VALUES ('only', '{}', '')", "SELECT enqueue('', '{}', $1)", "SELECT $2, $3"];
+    for (n, sql) in fine.into_iter().enumerate() {
+        let store = store(&server, sql).await;
+        assert_eq!(accept(&store, &delivery(&n.to_string(), "x").await).await, Acceptance::Accepted, "{sql}");
+    }
+}
+
+/// If deliveries are handed off, there may be no worker.
+#[tokio::test]
+async fn enqueues_a_dead_delivery_that_comes_again() {
+    let Some(server) = PostgresServer::start("what is dead is enqueued") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let (before, now) = (open(server.url()).await, store(&server, ENQUEUE).await);
+    for remembered in [true, false] {
+        let new = delivery(&format!("evt-{remembered}"), "x").await;
+        assert_eq!(accept(&before, &new).await, Acceptance::Accepted);
+        dead_letter(&before, lease_one(&before).await.lease(), "500").await;
+        if !remembered {
+            client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
+        }
+        client.batch_execute("TRUNCATE queue; UPDATE gate SET open = false").await.unwrap();
+        now.accept(&new, RETENTION).await.unwrap_err();
+        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2), "both or neither");
+        client.execute("UPDATE gate SET open = true", &[]).await.unwrap();
+        let other = delivery(&format!("evt-{remembered}"), "another").await;
+        assert_eq!(accept(&now, &other).await, known_and_stored("x"));
+        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2), "it is another delivery");
+        client.execute("UPDATE klikit_deliveries SET until = now() + interval '1 minute'", &[]).await.unwrap();
+        assert_eq!(accept(&now, &new).await, Acceptance::Revived);
+        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (1, 0));
+        let renewed = "SELECT count(*) FROM klikit_deliveries WHERE done AND until > now() + interval '34 days'";
+        assert_eq!(count(&client, renewed).await, 1);
+        assert_eq!(accept(&now, &new).await, known("x"));
+        assert_eq!(count(&client, QUEUED).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn does_not_enqueue_what_is_pending_in_the_inbox() {
+    let Some(server) = PostgresServer::start("what waits in the inbox is not enqueued") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(QUEUE).await.unwrap();
+    let (before, now) = (open(server.url()).await, store(&server, ENQUEUE).await);
+    let new = delivery("evt-1", "x").await;
+    assert_eq!(accept(&before, &new).await, Acceptance::Accepted);
+    for leased in [false, true] {
+        if leased {
+            lease_one(&before).await;
+        }
+        client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
+        assert_eq!(accept(&now, &new).await, known("x"));
+        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2));
+        assert_eq!(count(&client, REMEMBERED).await, 1);
+    }
+}
+
+/// The details of the server's errors repeat the parameters.
+#[tokio::test]
+async fn rejection_of_the_queue_does_not_tell_the_body() {
+    let Some(server) = PostgresServer::start("what is refused is told without the body") else { return };
+    client(server.url()).await.batch_execute("CREATE TABLE picky (body text CHECK (body = ''))").await.unwrap();
+    let late =
+        "CREATE TABLE late (body text UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES ('hunter2')";
+    client(server.url()).await.batch_execute(late).await.unwrap();
+    for (id, sql, known) in [
+        ("picky", "INSERT INTO picky VALUES (convert_from($1, 'UTF8'))", "23514"),
+        ("late", "INSERT INTO late VALUES (convert_from($1, 'UTF8'))", "23505"),
+        ("cast", "SELECT convert_from($1, 'UTF8')::integer", "22P02"),
+    ] {
+        let store = store(&server, sql).await;
+        let error = store.accept(&delivery(id, "hunter2").await, RETENTION).await.unwrap_err();
+        let mut text = format!("{error} {error:?}");
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            text.push_str(&format!(" {error} {error:?}"));
+            source = error.source();
+        }
+        assert!(text.contains(known) && text.contains("ERROR"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}

@@ -1,0 +1,233 @@
+//! The inbox in Postgres.
+
+mod accept;
+mod admin;
+mod damage;
+mod faults;
+mod finish;
+mod hand_off;
+mod lease;
+mod ordering;
+mod plans;
+mod settle;
+mod tables;
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::Full;
+use tower::{Layer, ServiceExt};
+use tower_klikit::{
+    KlikitVerifyLayer,
+    dedupe::{BodyDigest, ConflictPolicy, EventKey, StoreError},
+    inbox::{
+        Acceptance, Counts, DeliveryId, Entry, Inbox, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, Leased,
+        NewDelivery, OrderBy, SettleOutcome, Settlement,
+    },
+    testing::SignedDelivery,
+};
+use tower_klikit_postgres::PostgresStore;
+
+use crate::RETENTION;
+
+pub(crate) const SECRET: &str = "klikit-test-secret";
+const TIME: Duration = Duration::from_secs(60);
+const ATTEMPTS: u32 = 25;
+
+/// Returns the delivery that an acceptor stores for this id.
+async fn delivery(id: &str, body: &str) -> NewDelivery {
+    made(id, body, &[], ConflictPolicy::Process, None).await
+}
+
+/// A delivery with these ordering keys.
+async fn ordered(id: &str, keys: &[&str]) -> NewDelivery {
+    made(id, id, keys, ConflictPolicy::Process, None).await
+}
+
+/// A delivery that is known by its id, with any body.
+async fn of_any_body(id: &str, body: &str) -> NewDelivery {
+    made(id, body, &[], ConflictPolicy::TrustEventId, None).await
+}
+
+/// A delivery whose id came with another body before.
+async fn conflicting(id: &str, body: &str) -> NewDelivery {
+    made(id, body, &[], ConflictPolicy::Process, Some(BodyDigest::of(b"another"))).await
+}
+
+async fn made(id: &str, body: &str, keys: &[&str], policy: ConflictPolicy, found: Option<BodyDigest>) -> NewDelivery {
+    let caught = Catch { found: Arc::new(Mutex::new(found)), given: Arc::default() };
+    let keys: Vec<String> = keys.iter().map(|&key| key.into()).collect();
+    let inbox = Inbox::new(caught.clone()).order_by(OrderBy::keys(move |_, _| keys.clone())).on_conflict(policy);
+    assert_eq!(send(&inbox, id, body).await, StatusCode::OK);
+    let given = caught.given.lock().unwrap().take();
+    given.expect("the acceptor gives it to the store")
+}
+
+/// Sends a delivery to the inbox's acceptor.
+pub(crate) async fn send(inbox: &Inbox, id: &str, body: &str) -> StatusCode {
+    let request = SignedDelivery::new(SECRET, body.to_owned()).event_id(id).request::<Full<Bytes>>();
+    KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(request).await.unwrap().status()
+}
+
+async fn accept(store: &PostgresStore, delivery: &NewDelivery) -> Acceptance {
+    store.accept(delivery, RETENTION).await.unwrap()
+}
+
+async fn accept_all(store: &PostgresStore, deliveries: &[NewDelivery]) {
+    for delivery in deliveries {
+        assert_eq!(accept(store, delivery).await, Acceptance::Accepted);
+    }
+}
+
+/// The outcome for a copy of a delivery with this body.
+fn known(body: &str) -> Acceptance {
+    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: None }
+}
+
+/// The outcome for another body than this one, which is stored.
+fn known_and_stored(body: &str) -> Acceptance {
+    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: Some(body.to_owned().into()) }
+}
+
+fn request(limit: u32) -> LeaseRequest<'static> {
+    LeaseRequest { limit, duration: TIME, max_attempts: ATTEMPTS, held: &[] }
+}
+
+async fn lease(store: &PostgresStore, limit: u32) -> Vec<Leased> {
+    lease_with(store, request(limit)).await.leased
+}
+
+/// Leases deliveries, of which those whose last lease has expired are dead-lettered.
+async fn lease_last(store: &PostgresStore, limit: u32) -> LeaseBatch {
+    lease_with(store, LeaseRequest { max_attempts: 1, ..request(limit) }).await
+}
+
+async fn lease_with(store: &PostgresStore, request: LeaseRequest<'_>) -> LeaseBatch {
+    let batch = store.lease(&request).await.unwrap();
+    assert!(batch.unreadable.is_empty(), "{batch:?}");
+    batch
+}
+
+async fn lease_one(store: &PostgresStore) -> Leased {
+    lease(store, 1).await.pop().expect("there is one to lease")
+}
+
+async fn extend(store: &PostgresStore, lease: &Lease) -> bool {
+    store.extend(&[*lease], TIME).await.unwrap() == [true]
+}
+
+async fn settle(store: &PostgresStore, lease: &Lease, settlement: Settlement) -> SettleOutcome {
+    let outcomes = store.settle(&[(*lease, settlement)]).await.unwrap();
+    assert_eq!(outcomes.len(), 1);
+    outcomes[0]
+}
+
+fn done(keep: Duration) -> Settlement {
+    Settlement::Done { keep }
+}
+
+fn failed(delay: Duration, reason: &str) -> Settlement {
+    Settlement::Reschedule { delay, reason: reason.into() }
+}
+
+fn dead(reason: &str) -> Settlement {
+    Settlement::DeadLetter { reason: reason.into() }
+}
+
+async fn finish(store: &PostgresStore, lease: &Lease, keep: Duration) {
+    assert_eq!(settle(store, lease, done(keep)).await, SettleOutcome::Settled);
+}
+
+async fn reschedule(store: &PostgresStore, lease: &Lease, delay: Duration, reason: &str) {
+    assert_eq!(settle(store, lease, failed(delay, reason)).await, SettleOutcome::Settled);
+}
+
+async fn dead_letter(store: &PostgresStore, lease: &Lease, reason: &str) {
+    assert_eq!(settle(store, lease, dead(reason)).await, SettleOutcome::Settled);
+}
+
+async fn release(store: &PostgresStore, lease: &Lease) {
+    assert_eq!(settle(store, lease, Settlement::Release).await, SettleOutcome::Settled);
+}
+
+/// The bodies, which most tests make different.
+fn bodies(leased: &[Leased]) -> Vec<String> {
+    leased.iter().map(|leased| String::from_utf8(leased.body().to_vec()).unwrap()).collect()
+}
+
+/// Makes all leases expire, and all delays end.
+async fn pass(client: &tokio_postgres::Client) {
+    let sql = "UPDATE klikit_deliveries_inbox SET due = due - interval '10 days'";
+    client.execute(sql, &[]).await.unwrap();
+}
+
+/// A store that keeps what an acceptor gives it.
+#[derive(Clone)]
+struct Catch {
+    /// The digest that the first delivery meets.
+    found: Arc<Mutex<Option<BodyDigest>>>,
+    given: Arc<Mutex<Option<NewDelivery>>>,
+}
+
+const NEVER: &str = "an acceptor only accepts";
+
+impl InboxStore for Catch {
+    async fn accept(&self, delivery: &NewDelivery, _: Duration) -> Result<Acceptance, StoreError> {
+        if let Some(digest) = self.found.lock().unwrap().take() {
+            return Ok(Acceptance::Known { digest, body: None });
+        }
+        *self.given.lock().unwrap() = Some(delivery.clone());
+        Ok(Acceptance::Accepted)
+    }
+
+    async fn backlog(&self, _: u64) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn lease(&self, _: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn extend(&self, _: &[Lease], _: Duration) -> Result<Vec<bool>, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn settle(&self, _: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn purge_done(&self, _: u32) -> Result<u64, StoreError> {
+        unreachable!("{NEVER}")
+    }
+}
+
+impl InboxAdmin for Catch {
+    async fn dead(&self, _: Option<DeliveryId>, _: u32) -> Result<Vec<Entry>, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn show(&self, _: DeliveryId) -> Result<Option<Entry>, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn retry(&self, _: DeliveryId) -> Result<bool, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn forget_event(&self, _: &EventKey) -> Result<u64, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn forget_accepted(&self, _: Range<SystemTime>) -> Result<u64, StoreError> {
+        unreachable!("{NEVER}")
+    }
+}

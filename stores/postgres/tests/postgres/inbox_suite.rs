@@ -1,0 +1,72 @@
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, NoTls};
+use tower_klikit_postgres::PostgresStore;
+use tower_klikit_store_tests::inbox;
+
+use crate::servers::postgres::PostgresServer;
+
+#[test]
+fn keeps_every_rule() {
+    let Some(server) = PostgresServer::start("the inbox's suite on Postgres") else { return };
+    let runtime = Runtime::new().unwrap();
+    let fixture = runtime.block_on(Fixture::new(&server));
+    runtime.block_on(inbox::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    let Some(server) = PostgresServer::start("the inbox's model on Postgres") else { return };
+    let runtime = Runtime::new().unwrap();
+    let fixture = runtime.block_on(Fixture::new(&server));
+    inbox::compare(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_every_rule_in_races() {
+    let Some(server) = PostgresServer::start("the inbox's races on Postgres") else { return };
+    inbox::race(Fixture::new(&server).await.store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_every_rule_between_two_pools() {
+    let Some(server) = PostgresServer::start("the inbox's races of two nodes on Postgres") else { return };
+    inbox::race_between([open(&server).await, open(&server).await]).await;
+}
+
+async fn open(server: &PostgresServer) -> PostgresStore {
+    PostgresStore::builder().deadline(Duration::from_secs(50)).table("suite").connect(server.url()).await.unwrap()
+}
+
+/// A store, and a connection of the test's own to the same server.
+struct Fixture {
+    store: PostgresStore,
+    client: Client,
+}
+
+impl Fixture {
+    async fn new(server: &PostgresServer) -> Self {
+        let store = open(server).await;
+        let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
+        drop(tokio::spawn(connection));
+        Self { store, client }
+    }
+
+    async fn emptied(&self) -> PostgresStore {
+        let empty = "DELETE FROM suite; DELETE FROM suite_inbox; DELETE FROM suite_inbox_delivery; \
+                     DELETE FROM suite_inbox_ordering";
+        self.client.batch_execute(empty).await.unwrap();
+        self.store.clone()
+    }
+
+    /// Makes everything that is stored this much older.
+    async fn age(&self, time: Duration) {
+        let time = format!("make_interval(secs => {})", time.as_secs_f64());
+        let age = format!(
+            "BEGIN; UPDATE suite SET until = until - {time}, kept_until = kept_until - {time}, claimed = claimed - {time}; \
+             UPDATE suite_inbox SET due = due - {time}, accepted = accepted - {time}; COMMIT"
+        );
+        self.client.batch_execute(&age).await.unwrap();
+    }
+}

@@ -1,0 +1,56 @@
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, NoTls};
+use tower_klikit_postgres::PostgresStore;
+use tower_klikit_store_tests::ledger;
+
+use crate::servers::postgres::PostgresServer;
+
+#[test]
+fn keeps_every_rule() {
+    let Some(server) = PostgresServer::start("the suite on Postgres") else { return };
+    let runtime = Runtime::new().unwrap();
+    let fixture = runtime.block_on(Fixture::new(&server));
+    runtime.block_on(ledger::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    let Some(server) = PostgresServer::start("the model on Postgres") else { return };
+    let runtime = Runtime::new().unwrap();
+    let fixture = runtime.block_on(Fixture::new(&server));
+    ledger::compare(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
+}
+
+/// A store, and a connection of the test's own to the same server.
+struct Fixture {
+    store: PostgresStore,
+    client: Client,
+}
+
+impl Fixture {
+    async fn new(server: &PostgresServer) -> Self {
+        let store = PostgresStore::builder()
+            .deadline(Duration::from_secs(50))
+            .table("ledger_suite")
+            .connect(server.url())
+            .await
+            .unwrap();
+        let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
+        drop(tokio::spawn(connection));
+        Self { store, client }
+    }
+
+    async fn emptied(&self) -> PostgresStore {
+        self.client.batch_execute("DELETE FROM ledger_suite").await.unwrap();
+        self.store.clone()
+    }
+
+    /// Makes everything that is stored this much older.
+    async fn age(&self, time: Duration) {
+        let age = "UPDATE ledger_suite SET until = until - make_interval(secs => $1), \
+                   kept_until = kept_until - make_interval(secs => $1), claimed = claimed - make_interval(secs => $1)";
+        self.client.execute(age, &[&time.as_secs_f64()]).await.unwrap();
+    }
+}

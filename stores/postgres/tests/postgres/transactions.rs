@@ -1,0 +1,125 @@
+//! Completing a claim in the transaction that writes the order.
+
+use deadpool_postgres::{Manager, Pool};
+use tokio_postgres::NoTls;
+use tower_klikit::dedupe::{ClaimOutcome, Ledger};
+use tower_klikit_postgres::PostgresStore;
+
+use crate::{RETENTION, TERMS, claim, client, count, done, open, servers::postgres::PostgresServer};
+
+const ORDERS: &str = "SELECT count(*) FROM orders";
+
+async fn pool_with_orders(server: &PostgresServer) -> Pool {
+    let pool = Pool::builder(Manager::new(server.url().parse().unwrap(), NoTls)).max_size(4).build().unwrap();
+    pool.get().await.unwrap().batch_execute("CREATE TABLE orders (body text)").await.unwrap();
+    pool
+}
+
+#[tokio::test]
+async fn commit_completes_and_rollback_does_not() {
+    let Some(server) = PostgresServer::start("a commit completes and a roll back does not") else { return };
+    let pool = pool_with_orders(&server).await;
+    let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
+    let mut connection = pool.get().await.unwrap();
+    let (entry, copy) = (claim(1), claim(1));
+    assert_eq!(store.claim(&entry, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+
+    let transaction = connection.transaction().await.unwrap();
+    transaction.execute("INSERT INTO orders VALUES ('rolled back')", &[]).await.unwrap();
+    assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
+    transaction.rollback().await.unwrap();
+    assert!(matches!(store.claim(&copy, &TERMS).await.unwrap(), ClaimOutcome::InFlight { .. }));
+
+    let transaction = connection.transaction().await.unwrap();
+    transaction.execute("INSERT INTO orders VALUES ('committed')", &[]).await.unwrap();
+    assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
+    transaction.commit().await.unwrap();
+    assert_eq!(store.claim(&copy, &TERMS).await.unwrap(), done(1));
+    assert!(store.complete(&entry, RETENTION).await.unwrap(), "as the layer does afterwards");
+    assert_eq!(store.claim(&copy, &TERMS).await.unwrap(), done(1));
+    assert_eq!(count(&client(server.url()).await, ORDERS).await, 1);
+}
+
+#[tokio::test]
+async fn lost_claim_is_not_completed_in_transaction() {
+    let Some(server) = PostgresServer::start("a claim that is lost completes in no transaction") else { return };
+    let pool = pool_with_orders(&server).await;
+    let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
+    let mut connection = pool.get().await.unwrap();
+    let (lost, winner) = (claim(1), claim(1));
+    store.claim(&lost, &TERMS).await.unwrap();
+
+    // The grace ends after the transaction has begun, so its own `now()` does not tell.
+    let transaction = connection.transaction().await.unwrap();
+    transaction.execute("INSERT INTO orders VALUES ('lost')", &[]).await.unwrap();
+    let client = client(server.url()).await;
+    let age = "UPDATE klikit_deliveries SET until = clock_timestamp(), kept_until = clock_timestamp()";
+    client.execute(age, &[]).await.unwrap();
+    assert!(!store.complete_in(&*transaction, &lost, RETENTION).await.unwrap());
+    transaction.rollback().await.unwrap();
+
+    assert_eq!(store.claim(&winner, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    let transaction = connection.transaction().await.unwrap();
+    assert!(!store.complete_in(&*transaction, &lost, RETENTION).await.unwrap());
+    transaction.rollback().await.unwrap();
+    assert_eq!(count(&client, ORDERS).await, 0);
+}
+
+#[tokio::test]
+async fn completes_an_expired_claim_in_transaction() {
+    let Some(server) = PostgresServer::start("completes an expired claim in transaction") else { return };
+    let pool = pool_with_orders(&server).await;
+    let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
+    let mut connection = pool.get().await.unwrap();
+    let entry = claim(1);
+    store.claim(&entry, &TERMS).await.unwrap();
+    let client = client(server.url()).await;
+    client.execute("UPDATE klikit_deliveries SET until = clock_timestamp()", &[]).await.unwrap();
+
+    let transaction = connection.transaction().await.unwrap();
+    transaction.execute("INSERT INTO orders VALUES ('late')", &[]).await.unwrap();
+    assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
+    transaction.commit().await.unwrap();
+    assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
+    assert_eq!(count(&client, ORDERS).await, 1);
+}
+
+/// While the user's transaction is open, a copy waits for it, and then finds its outcome.
+#[tokio::test]
+async fn copy_waits_for_the_open_transaction() {
+    let Some(server) = PostgresServer::start("a copy waits for the open transaction") else { return };
+    let pool = pool_with_orders(&server).await;
+    let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
+    let mut connection = pool.get().await.unwrap();
+    let client = client(server.url()).await;
+    let (entry, copy) = (claim(1), claim(1));
+    store.claim(&entry, &TERMS).await.unwrap();
+    let transaction = connection.transaction().await.unwrap();
+    assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.claim(&copy, &TERMS).await }
+    });
+    while count(&client, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").await == 0 {
+        assert!(!waiting.is_finished(), "the copy does not wait");
+    }
+    transaction.commit().await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), done(1));
+}
+
+#[tokio::test]
+async fn any_driver_can_complete_with_the_statement() {
+    let Some(server) = PostgresServer::start("another driver completes with the public statement") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    let entry = claim(1);
+    store.claim(&entry, &TERMS).await.unwrap();
+    let (key, token) = (&entry.key().as_bytes()[..], &entry.token().as_bytes()[..]);
+    let changed = client.execute(store.complete_sql(), &[&key, &token, &RETENTION.as_secs_f64()]).await.unwrap();
+    assert_eq!(changed, 1);
+    assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
+    let others = claim(1);
+    let token = &others.token().as_bytes()[..];
+    let changed = client.execute(store.complete_sql(), &[&key, &token, &RETENTION.as_secs_f64()]).await.unwrap();
+    assert_eq!(changed, 0);
+}

@@ -1,0 +1,58 @@
+//! Connections with TLS.
+
+use std::fs;
+
+use tower_klikit_redis::{RedisConnectErrorKind as Kind, RedisStore};
+
+use crate::{
+    servers::redis::{self as servers, RedisServer},
+    support::{claim, handle},
+};
+
+/// Starts a server with a self-signed certificate for this name. Returns the certificate too.
+fn server(name: &str) -> Option<(RedisServer, String)> {
+    let mut server = servers::prepare(&[])?;
+    let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    fs::write(server.folder().join("cert.pem"), certified.cert.pem()).unwrap();
+    fs::write(server.folder().join("key.pem"), certified.signing_key.serialize_pem()).unwrap();
+    server.use_tls();
+    server.start();
+    Some((server, certified.cert.pem()))
+}
+
+#[tokio::test]
+async fn accepts_a_trusted_certificate() {
+    let Some((server, certificate)) = server("127.0.0.1") else { return };
+    let store = RedisStore::connect_with_root_certificates(&server.url(), &certificate).await.unwrap();
+    handle(&store, &claim(1, 1)).await;
+}
+
+#[tokio::test]
+async fn rejects_an_untrusted_certificate() {
+    let Some((server, _)) = server("127.0.0.1") else { return };
+    let error = RedisStore::connect(&server.url()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable);
+    assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem();
+    let error = RedisStore::connect_with_root_certificates(&server.url(), other).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable);
+}
+
+#[tokio::test]
+async fn rejects_a_certificate_for_another_name() {
+    let Some((server, certificate)) = server("redis.example") else { return };
+    for url in [server.url(), format!("{}#insecure", server.url())] {
+        RedisStore::connect_with_root_certificates(&url, &certificate).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn plain_text_and_tls_do_not_mix() {
+    let Some((server, certificate)) = server("127.0.0.1") else { return };
+    let plain = server.url().replace("rediss:", "redis:");
+    assert_eq!(RedisStore::connect(&plain).await.unwrap_err().kind(), Kind::Unreachable);
+    let error = RedisStore::connect_with_root_certificates(&plain, &certificate).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Url);
+    let error = RedisStore::connect_with_root_certificates(&server.url(), "no certificate").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Url);
+}

@@ -1,0 +1,113 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::schema::Schema;
+
+const LIMITS: Limits = Limits { worth: 1 << 20, little: 256 << 10, long: 4 << 20 };
+
+/// A file in a temporary folder, and its writer.
+struct Fixture {
+    database: Database,
+    checkpoints: Checkpoints,
+    folder: TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = Schema::new("klikit_").unwrap();
+        let database = Database::open(&folder.path().join("ledger.db"), schema).unwrap();
+        database.session().unwrap().connection().execute_batch("CREATE TABLE t (c)").unwrap();
+        let checkpoints = Checkpoints::start(database.for_reading(), LIMITS).unwrap();
+        Self { database, checkpoints, folder }
+    }
+
+    fn log(&self) -> Log {
+        Log::after(self.database.session().unwrap().connection(), "NOOP").unwrap()
+    }
+
+    fn file(&self, suffix: &str) -> u64 {
+        fs::metadata(self.folder.path().join(format!("ledger.db{suffix}"))).map_or(0, |file| file.len())
+    }
+
+    /// Commits a quarter of a megabyte so many times, without a pause.
+    fn write(&mut self, times: usize) {
+        let session = self.database.session().unwrap();
+        let connection = session.connection();
+        for _ in 0..times {
+            connection.execute("INSERT INTO t VALUES (zeroblob(262144))", []).unwrap();
+            self.checkpoints.look_after(connection).unwrap();
+        }
+    }
+
+    /// Commits once and waits until the thread has copied. Returns the length of the log.
+    fn write_and_wait(&mut self) -> u64 {
+        self.write(1);
+        self.checkpoints.is_copying(true);
+        self.log().bytes
+    }
+}
+
+#[test]
+fn thread_copies_the_log() {
+    let mut fixture = Fixture::new();
+    fixture.write(3);
+    assert!(!fixture.checkpoints.is_copying(false));
+    let before = fixture.file("");
+    fixture.write_and_wait();
+    assert!(fixture.file("") >= before + (1 << 20));
+    let log = fixture.log();
+    assert_eq!((log.busy, log.left), (false, 0));
+}
+
+#[test]
+fn log_stays_short_under_constant_load() {
+    let mut fixture = Fixture::new();
+    fixture.write(400);
+    // Twice the limit, and one commit. All commits together are 100 MB.
+    let log = fixture.file("-wal");
+    assert!(log < 9 << 20, "{log} bytes");
+}
+
+#[test]
+fn restarts_the_log_without_the_thread() {
+    let mut fixture = Fixture::new();
+    fixture.checkpoints.begin = None;
+    fixture.checkpoints.thread.take().unwrap().join().unwrap();
+    fixture.write(100);
+    let log = fixture.file("-wal");
+    assert!(log < 8 << 20, "{log} bytes");
+}
+
+#[test]
+fn long_read_is_waited_for_now_and_then() {
+    let mut fixture = Fixture::new();
+    fixture.write(1);
+    let reader = Connection::open(fixture.folder.path().join("ledger.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+    let mut waits = 0;
+    for _ in 0..40 {
+        let before = fixture.checkpoints.restart_at;
+        fixture.write_and_wait();
+        waits += usize::from(fixture.checkpoints.restart_at > before);
+    }
+    // At 4 MB and at 8 MB.
+    assert_eq!(waits, 2);
+    reader.execute_batch("COMMIT").unwrap();
+    let mut lengths = (0..40).map(|_| fixture.write_and_wait());
+    assert!(lengths.any(|length| length < LIMITS.long), "it was not restarted");
+}
+
+#[test]
+fn thread_closes_its_connection() {
+    let mut fixture = Fixture::new();
+    fixture.write(8);
+    let Fixture { folder, database, checkpoints } = &mut fixture;
+    checkpoints.begin = None;
+    checkpoints.thread.take().unwrap().join().unwrap();
+    database.close();
+    // The last connection deletes the log.
+    assert!(!folder.path().join("ledger.db-wal").exists());
+}

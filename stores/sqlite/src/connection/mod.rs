@@ -1,0 +1,240 @@
+//! A connection to a file, with its settings and tables.
+
+mod settings;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use self::settings::{check_library, repeat_while_busy};
+use super::{
+    checkpoint::Log,
+    error::{SqliteError, SqliteErrorKind},
+    files::{FileId, Files, Lost},
+    schema::Schema,
+    slots::{Closing, Open, Slot, close_all},
+};
+
+/// How long to wait for another connection's lock when the store is opened. A process that ends at the same time copies its log into
+/// the file, 200 MB at worst.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A file, and the connection to it unless that was closed.
+pub(super) struct Database {
+    path: PathBuf,
+    schema: Arc<Schema>,
+    access: Access,
+    slot: Arc<Slot>,
+}
+
+/// An open connection, locked while its thread works with it.
+pub(super) struct Session<'a> {
+    open: MutexGuard<'a, Option<Open>>,
+    schema: &'a Schema,
+}
+
+impl Database {
+    /// Opens the file for writing. Creates it and its tables if they are missing.
+    pub(super) fn open(path: &Path, schema: Schema) -> Result<Self, SqliteError> {
+        check_library(rusqlite::version_number())?;
+        // A process that changes its folder later must not open another file then.
+        let path = std::path::absolute(path).map_err(|error| SqliteError::because(SqliteErrorKind::File, error))?;
+        let database = Self { path, schema: Arc::new(schema), access: Access::Write, slot: Slot::new() };
+        repeat_while_busy(OPEN_TIMEOUT, || database.session().map(drop))?;
+        Ok(database)
+    }
+
+    /// Returns the same file for reading. It is opened when it is first used.
+    pub(super) fn for_reading(&self) -> Self {
+        Self { path: self.path.clone(), schema: Arc::clone(&self.schema), access: Access::Read, slot: Slot::new() }
+    }
+
+    /// Returns the connection. Opens it if it was closed.
+    pub(super) fn session(&self) -> Result<Session<'_>, SqliteError> {
+        let mut open = self.slot.open();
+        if open.is_none() {
+            *open = Some(self.connect()?);
+        }
+        Ok(Session { open, schema: &self.schema })
+    }
+
+    /// Returns the connection, unless it was closed.
+    pub(super) fn open_session(&self) -> Option<Session<'_>> {
+        let open = self.slot.open();
+        open.is_some().then_some(Session { open, schema: &self.schema })
+    }
+
+    /// Closes the connection after an error that a new connection may not have.
+    ///
+    /// SQLite deletes the log by its name when the last connection is closed, but not if the file was moved: the log of that name would
+    /// be another file's.
+    pub(super) fn close(&self) {
+        *self.slot.open() = None;
+    }
+
+    /// Checks that the files are still those that were opened.
+    pub(super) fn check(&self) -> Result<(), SqliteError> {
+        let checked = self.open_session().map_or(Ok(()), |mut session| session.check());
+        checked.map_err(|lost| self.recover(lost))
+    }
+
+    /// Closes the connections that would write into lost files, and saves the commits in a log that has lost its name. Returns the error.
+    pub(super) fn recover(&self, lost: Lost) -> SqliteError {
+        let closing = match &lost {
+            Lost::File(_) => None,
+            Lost::Log(_) => Some(Closing::Copy),
+            Lost::LogEnd(_) => Some(Closing::Leave),
+        };
+        let id = self.open_session().map(|session| {
+            if closing == Some(Closing::Copy) {
+                session.save_log();
+            }
+            session.id()
+        });
+        match (id, closing) {
+            (Some(id), Some(closing)) => close_all(id, closing),
+            _ => self.close(),
+        }
+        lost.into_error()
+    }
+
+    fn connect(&self) -> Result<Open, SqliteError> {
+        let file = |error: io::Error| SqliteError::because(SqliteErrorKind::File, error);
+        create(&self.path).map_err(file)?;
+        let id = FileId::of(&self.path).map_err(file)?;
+        if !self.slot.enter(id) {
+            let closing = "its connections are being closed, because its log was lost";
+            return Err(SqliteError::because(SqliteErrorKind::Busy, closing));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&self.path, flags)?;
+        // SQLite opens a file that it may not write for reading only, without an error.
+        if connection.is_readonly("main")? {
+            return Err(SqliteError::because(SqliteErrorKind::File, "it is read-only"));
+        }
+        settings::apply(&connection)?;
+        self.schema.create_tables(&mut connection)?;
+        if self.access == Access::Read {
+            connection.execute_batch("PRAGMA query_only = ON")?;
+        }
+        let files = Files::of(&self.path, id).map_err(file)?;
+        Ok(Open { connection, files })
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Returns the connection and the statements for it.
+    pub(super) fn parts(&mut self) -> (&mut Connection, &'a Schema) {
+        let schema = self.schema;
+        (&mut self.get_mut().connection, schema)
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.get().connection
+    }
+
+    /// Checks that commits are in the files that the next process will open. There must be no open transaction.
+    pub(super) fn check(&mut self) -> Result<(), Lost> {
+        let Open { connection, files } = self.get_mut();
+        files.check(connection)
+    }
+
+    fn id(&self) -> FileId {
+        self.get().files.id()
+    }
+
+    /// Copies the commits in a log that has lost its name into the file, unless another log may have been begun.
+    fn save_log(&self) {
+        if self.get().files.has_log_alone() {
+            // If this fails, SQLite may still do it when the last connection is closed.
+            let _ = Log::after(self.connection(), "PASSIVE");
+        }
+    }
+
+    fn get(&self) -> &Open {
+        self.open.as_ref().expect("a session is open")
+    }
+
+    fn get_mut(&mut self) -> &mut Open {
+        self.open.as_mut().expect("a session is open")
+    }
+}
+
+/// The use of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Write,
+    Read,
+}
+
+/// Creates the file if it is missing, and makes a new or empty file private to its owner. SQLite gives the log and its index the same
+/// permissions.
+fn create(path: &Path) -> io::Result<()> {
+    // Closing a file drops all locks that this process has on it, so no other store may open it before it is closed here.
+    static CREATING: Mutex<()> = Mutex::new(());
+    let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => narrow_if_empty(path),
+        created => created.map(drop),
+    }
+}
+
+/// Makes a file private if it is empty, as `touch` leaves it for everybody to read. A file with content may be shared on purpose.
+#[cfg(unix)]
+fn narrow_if_empty(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let file = fs::metadata(path)?;
+    let mode = file.permissions().mode();
+    // A device has no length either.
+    if !file.is_file() || file.len() > 0 || mode & 0o077 == 0 {
+        return Ok(());
+    }
+    match fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o600)) {
+        // Another user's file.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        narrowed => narrowed,
+    }
+}
+
+#[cfg(not(unix))]
+fn narrow_if_empty(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_wait_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("klikit.db");
+        let database = Database::open(&path, Schema::new("klikit_").unwrap()).unwrap();
+        for database in [&database.for_reading(), &database] {
+            let session = database.session().unwrap();
+            for (setting, expected) in [("synchronous", 2), ("fullfsync", 1), ("checkpoint_fullfsync", 1)] {
+                let found: i64 = session.connection().pragma_query_value(None, setting, |row| row.get(0)).unwrap();
+                assert_eq!(found, expected, "{setting}");
+            }
+        }
+    }
+
+    #[test]
+    fn reading_connection_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("klikit.db");
+        let database = Database::open(&path, Schema::new("klikit_").unwrap()).unwrap();
+        let reading = database.for_reading();
+        assert!(reading.session().unwrap().connection().execute_batch("CREATE TABLE t (c)").is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! The settings of a connection.
+
+use std::{
+    cell::Cell,
+    fmt, thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, config::DbConfig, types::FromSql};
+
+use crate::error::{SqliteError, SqliteErrorKind};
+
+/// How long to wait for another connection's lock. A call may wait in the queue while a batch waits, and then wait as long again: both
+/// together are well below the 2 s that a claim is given.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often to try to get the lock. SQLite's own handler soon sleeps for 100 ms at a time, and then never gets the lock while another
+/// process writes batch after batch.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// How many statements stay prepared: more than there are.
+const STATEMENTS: usize = 128;
+
+/// The length to which SQLite cuts the log back when it restarts it. Below that, the log is overwritten, which is faster than growing it
+/// again.
+const LOG_LENGTH: u32 = 128 << 20;
+
+/// Checks that the library has the fix for "The WAL-reset bug" of SQLite's page on write-ahead logging. Before 3.51.3, a write during
+/// another connection's checkpoint could corrupt the file.
+pub(super) fn check_library(version: i32) -> Result<(), SqliteError> {
+    if version >= 3_051_003 {
+        return Ok(());
+    }
+    Err(SqliteError::because(
+        SqliteErrorKind::Library,
+        format!("it is {}; 3.51.3 or later is needed, which rusqlite bundles since 0.39", rusqlite::version()),
+    ))
+}
+
+/// Applies and checks all settings.
+pub(super) fn apply(connection: &Connection) -> Result<(), SqliteError> {
+    connection.busy_handler(Some(wait_for_lock))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    tune(connection)?;
+    make_durable(connection)
+}
+
+/// Applies the settings that only speed and space depend on.
+fn tune(connection: &Connection) -> rusqlite::Result<()> {
+    // Otherwise statements with a parameter for their limit are prepared anew for each value.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // `Checkpoints` copies commits into the file, and not now and then the connection that commits.
+    connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG_LENGTH}; PRAGMA wal_autocheckpoint = 0"))
+}
+
+/// Applies the settings that durability depends on, and reads them back: SQLite ignores what it does not know or cannot do.
+fn make_durable(connection: &Connection) -> Result<(), SqliteError> {
+    // On macOS, an fsync alone leaves the data in the disk's own memory, which a power cut empties.
+    let settings = "
+        PRAGMA fullfsync = ON;
+        PRAGMA checkpoint_fullfsync = ON;
+        PRAGMA journal_mode = WAL;
+        PRAGMA synchronous = FULL;
+        ";
+    // Two connections that open a new file at once can lock each other out, and then SQLite does not call its busy handler.
+    repeat_while_busy(BUSY_TIMEOUT, || connection.execute_batch(settings).map_err(SqliteError::from))?;
+    read_back(connection, "fullfsync", |on: bool| on)?;
+    read_back(connection, "checkpoint_fullfsync", |on: bool| on)?;
+    read_back(connection, "journal_mode", |mode: String| mode == "wal")?;
+    read_back(connection, "synchronous", |level: i64| level == 2)
+}
+
+fn read_back<T: FromSql + fmt::Debug + Clone>(
+    connection: &Connection,
+    setting: &str,
+    is_right: impl FnOnce(T) -> bool,
+) -> Result<(), SqliteError> {
+    let value: T = connection.pragma_query_value(None, setting, |row| row.get(0))?;
+    if is_right(value.clone()) {
+        return Ok(());
+    }
+    Err(SqliteError::because(SqliteErrorKind::Settings, format!("{setting} is {value:?}")))
+}
+
+/// Repeats an attempt while another connection has the lock, but not for longer than `limit`.
+pub(super) fn repeat_while_busy(
+    limit: Duration,
+    mut attempt: impl FnMut() -> Result<(), SqliteError>,
+) -> Result<(), SqliteError> {
+    let started = Instant::now();
+    while let Err(error) = attempt() {
+        if error.kind() != SqliteErrorKind::Busy || started.elapsed() > limit {
+            return Err(error);
+        }
+        thread::sleep(BUSY_PAUSE);
+    }
+    Ok(())
+}
+
+/// The busy handler, which SQLite calls on the connection's thread while another connection has the lock. Returns whether to try again.
+fn wait_for_lock(calls_before: i32) -> bool {
+    thread_local! {
+        static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let now = Instant::now();
+    if calls_before == 0 {
+        SINCE.set(Some(now));
+    }
+    if SINCE.get().is_some_and(|since| now - since >= BUSY_TIMEOUT) {
+        return false;
+    }
+    thread::sleep(BUSY_PAUSE);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejects_libraries_without_the_fix() {
+        for fixed in [3_051_003, 3_051_004, 3_053_002, 4_000_000] {
+            assert!(check_library(fixed).is_ok(), "{fixed}");
+        }
+        for broken in [3_007_000, 3_044_006, 3_050_007, 3_051_000, 3_051_002] {
+            let kind = check_library(broken).unwrap_err().kind();
+            assert_eq!(kind, SqliteErrorKind::Library, "{broken}");
+        }
+    }
+
+    #[test]
+    fn setting_that_was_not_taken_is_an_error() {
+        // In memory, there is no write-ahead log.
+        let connection = Connection::open_in_memory().unwrap();
+        let error = make_durable(&connection).unwrap_err();
+        assert_eq!(error.kind(), SqliteErrorKind::Settings);
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "journal_mode is \"memory\"");
+
+        connection.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
+        let error = read_back(&connection, "synchronous", |level: i64| level == 2).unwrap_err();
+        assert_eq!(error.kind(), SqliteErrorKind::Settings);
+    }
+}

@@ -1,0 +1,169 @@
+//! Deleting finished deliveries, before their time and after it.
+
+use std::{collections::HashSet, ops::Range};
+
+use rusqlite::{OptionalExtension, Row, ToSql, params};
+use tower_klikit::dedupe::EventKey;
+
+use super::deliveries::Deliveries;
+use crate::{
+    error::SqliteError,
+    ledger::Slice,
+    values::{blob, integer},
+};
+
+/// A finished delivery. Its key is `None` if it is not what accepting wrote.
+struct Finished {
+    id: i64,
+    key: Option<Vec<u8>>,
+}
+
+impl Finished {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get(0)?, key: blob(row.get_ref(1)?, "key").ok().map(Into::into) })
+    }
+}
+
+/// The position of a walk through the finished deliveries.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cursor {
+    /// The dead ones behind this id, and then the kept ones.
+    Dead { after: i64 },
+    /// The kept ones, in the order of their time.
+    Done { due: i64, after: i64 },
+}
+
+impl Cursor {
+    pub(super) const START: Self = Self::Dead { after: i64::MIN };
+    pub(super) const DONE: Self = Self::Done { due: i64::MIN, after: i64::MIN };
+}
+
+/// The outcome of a part of a walk.
+pub(super) struct Part {
+    /// How many deliveries were deleted.
+    pub(super) gone: u64,
+    /// Where the next part begins.
+    pub(super) next: Option<Cursor>,
+    /// Why some deliveries could not be read or deleted.
+    pub(super) failed: Option<SqliteError>,
+}
+
+impl Deliveries<'_> {
+    pub(super) fn forget_event(&self, event: &EventKey) -> rusqlite::Result<u64> {
+        let gone = self.delete_all(&self.sql.finished_of_event, params![event.as_bytes()])?;
+        let ledger = params![event.as_bytes(), self.timestamp.now()];
+        let (with_key, without): (Vec<_>, Vec<_>) = gone.into_iter().partition(|gone| gone.key.is_some());
+        let mut keys: HashSet<_> = with_key.into_iter().filter_map(|gone| gone.key).collect();
+        keys.extend(self.delete_in_ledger(&self.sql.forget_event_in_ledger, ledger)?);
+        Ok((keys.len() + without.len()) as u64)
+    }
+
+    /// Forgets the keys that were claimed in this window, among these rows of the ledger.
+    pub(super) fn forget_claimed(&self, slice: &Slice, window: &Range<i64>) -> rusqlite::Result<u64> {
+        let (after, last) = slice.bounds();
+        let ledger = params![after, last, window.start, window.end, self.timestamp.now()];
+        let keys = self.delete_in_ledger(&self.sql.forget_claimed, ledger)?;
+        for key in &keys {
+            self.delete_all(&self.sql.finished_of_key, params![key])?;
+        }
+        Ok(keys.len() as u64)
+    }
+
+    /// Forgets the keys that were accepted in this window, among the next `rows` finished deliveries.
+    pub(super) fn forget_accepted(&self, from: Cursor, rows: u32, window: &Range<i64>) -> rusqlite::Result<Part> {
+        let (ids, next) = self.finished(from, i64::MAX, rows)?;
+        self.delete_each(&ids, next, |gone| {
+            let mut accepted = self.connection.prepare_cached(&self.sql.accepted)?;
+            let accepted = accepted.query_row([gone.id], |row| {
+                gone.key = blob(row.get_ref(0)?, "key").ok().map(Into::into);
+                Ok(integer(row.get_ref(1)?, "accepted_at").is_ok_and(|accepted_at| window.contains(&accepted_at)))
+            });
+            if accepted.optional()? != Some(true) {
+                return Ok(false);
+            }
+            self.connection.prepare_cached(&self.sql.forget_key_in_ledger)?.execute([&gone.key])?;
+            Ok(true)
+        })
+    }
+
+    /// Deletes up to `rows` kept deliveries whose time is over.
+    pub(super) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<Part> {
+        let (ids, next) = self.finished(from, self.timestamp.now(), rows)?;
+        self.delete_each(&ids, next, |_| Ok(true))
+    }
+
+    /// Lists the next `rows` finished deliveries, and where to go on. The kept ones are those whose time is over at `over`.
+    fn finished(&self, from: Cursor, over: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
+        match from {
+            Cursor::Dead { after } => {
+                let mut dead = self.connection.prepare_cached(&self.sql.dead)?;
+                let ids: Vec<i64> =
+                    dead.query_map(params![after, rows], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                let next = ids.last().map_or(Cursor::DONE, |last| Cursor::Dead { after: *last });
+                Ok((ids, Some(next)))
+            }
+            Cursor::Done { due, after } => {
+                let mut done = self.connection.prepare_cached(&self.sql.done)?;
+                let found = done.query_map(params![over, due, after, rows], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_i64().ok()))
+                })?;
+                let found: Vec<_> = found.collect::<Result<_, _>>()?;
+                let next = match found.last() {
+                    Some((after, Some(due))) => Some(Cursor::Done { due: *due, after: *after }),
+                    _ => None,
+                };
+                Ok((found.into_iter().map(|(id, _)| id).collect(), next))
+            }
+        }
+    }
+
+    /// Deletes those of these deliveries that are chosen. Those that cannot be read or deleted stay, and fail no others.
+    fn delete_each(
+        &self,
+        ids: &[i64],
+        next: Option<Cursor>,
+        mut is_chosen: impl FnMut(&mut Finished) -> rusqlite::Result<bool>,
+    ) -> rusqlite::Result<Part> {
+        let mut part = Part { gone: 0, next, failed: None };
+        for id in ids {
+            let mut finished = Finished { id: *id, key: None };
+            let gone = self.isolation.isolate(|| {
+                let is_chosen = is_chosen(&mut finished)?;
+                if is_chosen {
+                    self.delete_finished(*id)?;
+                }
+                Ok(is_chosen)
+            });
+            match gone? {
+                Ok(gone) => part.gone += u64::from(gone),
+                Err(fault) => part.failed = Some(fault.into()),
+            }
+        }
+        Ok(part)
+    }
+
+    /// Deletes the finished deliveries that a statement lists.
+    fn delete_all(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Vec<Finished>> {
+        let mut list = self.connection.prepare_cached(sql)?;
+        let finished: Vec<_> = list.query_map(parameters, Finished::from_row)?.collect::<Result<_, _>>()?;
+        finished.iter().try_for_each(|finished| self.delete_finished(finished.id))?;
+        Ok(finished)
+    }
+
+    /// Deletes a finished delivery. It is in no queue.
+    pub(super) fn delete_finished(&self, id: i64) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(&self.sql.delete)?.execute([id])?;
+        self.delete_delivery(id)
+    }
+
+    /// Runs a statement that deletes ledger rows and returns the key of each, and whether the row was still kept. Returns the keys of
+    /// those that were.
+    fn delete_in_ledger(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Vec<Vec<u8>>> {
+        let mut delete = self.connection.prepare_cached(sql)?;
+        let keys = delete.query_map(parameters, |row| {
+            let key = blob(row.get_ref(0)?, "key").unwrap_or_default().to_vec();
+            Ok(row.get::<_, bool>(1)?.then_some(key))
+        })?;
+        keys.filter_map(Result::transpose).collect()
+    }
+}

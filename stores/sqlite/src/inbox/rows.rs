@@ -1,0 +1,152 @@
+//! Reads the inbox's rows, also those that this crate did not write.
+
+use rusqlite::{OptionalExtension, Row, types::ValueRef};
+use tower_klikit::inbox::{DeliveryState, OrderingKey};
+
+use super::deliveries::Deliveries;
+use crate::values::{Fault, blob, counter, integer, text};
+
+/// Returns the state that a stored value stands for. Each value stands for one: the partial indexes divide the rows in the same way.
+pub(super) fn state_of(value: ValueRef<'_>) -> DeliveryState {
+    match value {
+        ValueRef::Integer(1) => DeliveryState::Leased,
+        ValueRef::Integer(3) => DeliveryState::Done,
+        ValueRef::Integer(..=0) | ValueRef::Null => DeliveryState::Ready,
+        ValueRef::Real(number) if number < 2.0 => DeliveryState::Ready,
+        // Numbers come before text and blobs.
+        _ => DeliveryState::Dead,
+    }
+}
+
+/// Reads the stored ordering keys. NULL: none.
+pub(super) fn ordering_of(value: ValueRef<'_>) -> Result<Option<&[u8]>, Fault> {
+    if value == ValueRef::Null {
+        return Ok(None);
+    }
+    let ordering = blob(value, "ordering")?;
+    if ordering.is_empty() || ordering.len() % size_of::<OrderingKey>() != 0 {
+        return Err(Fault::new(format!("its ordering has {} bytes, which are no keys", ordering.len())));
+    }
+    Ok(Some(ordering))
+}
+
+/// Splits the stored ordering keys.
+pub(super) fn split_keys(ordering: &[u8]) -> impl Iterator<Item = &[u8]> {
+    ordering.chunks(size_of::<OrderingKey>())
+}
+
+/// Reads the stored ordering keys.
+pub(super) fn ordering_keys(ordering: &[u8]) -> impl Iterator<Item = OrderingKey> {
+    split_keys(ordering).filter_map(|key| key.try_into().ok()).map(OrderingKey::from_bytes)
+}
+
+/// The parts of a delivery that are leased.
+pub(super) struct Content {
+    pub(super) token: i64,
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
+}
+
+/// A delivery that cannot be read.
+#[derive(Debug, Clone)]
+pub(super) struct UnreadableRow {
+    pub(super) id: i64,
+    pub(super) attempts: u32,
+    pub(super) head: Option<String>,
+    pub(super) fault: Fault,
+    /// Whether its state can be read: then it can be dead-lettered.
+    pub(super) has_state: bool,
+}
+
+impl UnreadableRow {
+    pub(super) fn reason(&self) -> String {
+        format!("the delivery cannot be read: {}", self.fault)
+    }
+}
+
+impl Deliveries<'_> {
+    /// Reads a delivery, and checks all that leasing it depends on.
+    pub(super) fn read(&self, id: i64) -> rusqlite::Result<Result<Content, UnreadableRow>> {
+        let mut read = self.connection.prepare_cached(&self.sql.read)?;
+        let content = self.isolation.isolate(|| {
+            let content = read.query_row([id], |row| {
+                let token = counter(row.get_ref(0)?, "token")?;
+                counter::<u32>(row.get_ref(1)?, "attempts")?;
+                integer(row.get_ref(2)?, "due")?;
+                ordering_of(row.get_ref(3)?)?;
+                if row.get_ref(4)? == ValueRef::Null {
+                    return Err(Fault::new("its head and its body are missing").into());
+                }
+                let (head, body) = (text(row.get_ref(5)?, "head")?, blob(row.get_ref(6)?, "body")?);
+                Ok(Content { token, head: head.into(), body: body.to_vec() })
+            });
+            content.optional()?.ok_or_else(|| Fault::new("its row is missing").into())
+        });
+        match content? {
+            Ok(content) => Ok(Ok(content)),
+            Err(fault) => self.unreadable(id, fault).map(Err),
+        }
+    }
+
+    /// Reads the readable parts of an unreadable delivery.
+    pub(super) fn unreadable(&self, id: i64, fault: Fault) -> rusqlite::Result<UnreadableRow> {
+        let mut state = self.connection.prepare_cached(&self.sql.attempts)?;
+        let attempts = self.isolation.isolate(|| {
+            let attempts = |row: &Row<'_>| Ok(counter(row.get_ref(1)?, "attempts").unwrap_or_default());
+            state.query_row([id], attempts).optional()
+        })?;
+        let attempts = attempts.ok().flatten();
+        let head = self.head(id)?;
+        Ok(UnreadableRow { id, attempts: attempts.unwrap_or_default(), head, fault, has_state: attempts.is_some() })
+    }
+
+    /// Reads a delivery's head, if it can be read.
+    pub(super) fn head(&self, id: i64) -> rusqlite::Result<Option<String>> {
+        let mut read = self.connection.prepare_cached(&self.sql.read_head)?;
+        let head = self
+            .isolation
+            .isolate(|| read.query_row([id], |row| Ok(text(row.get_ref(0)?, "head")?.to_owned())).optional())?;
+        Ok(head.ok().flatten())
+    }
+
+    /// Reads a delivery's body, if it can be read.
+    pub(super) fn body(&self, id: i64) -> rusqlite::Result<Option<Vec<u8>>> {
+        let mut read = self.connection.prepare_cached(&self.sql.find_body)?;
+        let body = self
+            .isolation
+            .isolate(|| read.query_row([id], |row| Ok(blob(row.get_ref(0)?, "body")?.to_vec())).optional())?;
+        Ok(body.ok().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_is_a_state() {
+        for state in [DeliveryState::Ready, DeliveryState::Leased, DeliveryState::Dead, DeliveryState::Done] {
+            assert_eq!(state_of(ValueRef::Integer(state.code().into())), state);
+        }
+        for (value, state) in [
+            (ValueRef::Integer(-1), DeliveryState::Ready),
+            (ValueRef::Real(1.5), DeliveryState::Ready),
+            (ValueRef::Integer(4), DeliveryState::Dead),
+            (ValueRef::Real(2.5), DeliveryState::Dead),
+            (ValueRef::Text(b"1"), DeliveryState::Dead),
+            (ValueRef::Blob(b""), DeliveryState::Dead),
+        ] {
+            assert_eq!(state_of(value), state, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn ordering_is_keys_of_16_bytes() {
+        assert_eq!(ordering_of(ValueRef::Null), Ok(None));
+        assert_eq!(ordering_of(ValueRef::Blob(&[1; 32])), Ok(Some(&[1; 32][..])));
+        for bytes in [&[][..], &[1; 15], &[1; 17]] {
+            assert!(ordering_of(ValueRef::Blob(bytes)).is_err());
+        }
+        assert!(ordering_of(ValueRef::Text(&[b'x'; 16])).is_err());
+    }
+}

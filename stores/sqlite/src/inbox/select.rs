@@ -1,0 +1,318 @@
+//! Selecting the deliveries to lease, on the connection that reads.
+//!
+//! Deliveries without ordering keys are found by when they are due. Ordered ones are looked for among the first that are due, where
+//! there mostly are enough. If too many of these are blocked, as behind a delivery that fails again and again, the head of each queue
+//! is looked at instead: that takes as long as there are queues, and not as there are deliveries.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use rusqlite::{OptionalExtension, Row, named_params, params};
+use tower_klikit::inbox::{DeliveryState, Lease};
+
+use super::{
+    deliveries::Deliveries,
+    ordering_queue::{OrderingQueues, Repair},
+    rows::{Content, UnreadableRow, ordering_of, state_of},
+    sql::SCANNED,
+};
+use crate::values::{Fault, counter, integer};
+
+/// How many deliveries are dead-lettered at once, besides those that are leased.
+const DEAD_LETTERED: usize = 256;
+
+/// How many deliveries are looked at in addition once some of the first could not be read.
+const MORE: usize = 256;
+
+/// The terms of a selection.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) limit: usize,
+    pub(super) max_attempts: u32,
+    /// The leases whose handlers the process is running.
+    pub(super) held: Vec<Lease>,
+    /// Deliveries to leave out: they are known to be unreadable, and cannot be dead-lettered.
+    pub(super) skip: HashSet<i64>,
+}
+
+/// The deliveries that can probably be leased, and those that must be dead-lettered or repaired.
+#[derive(Default)]
+pub(super) struct Selection {
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) expired: Vec<Expired>,
+    /// The held leases that have expired.
+    pub(super) held: Vec<Lease>,
+    pub(super) unreadable: Vec<UnreadableRow>,
+    pub(super) repairs: Vec<Repair>,
+}
+
+pub(super) struct Candidate {
+    pub(super) id: i64,
+    pub(super) token: i64,
+    pub(super) ordering: Option<Vec<u8>>,
+    /// Whether its last lease expired.
+    pub(super) after_expired_lease: bool,
+    /// Whether leasing it counts as an attempt.
+    pub(super) counted: bool,
+    pub(super) head: String,
+    pub(super) body: Bytes,
+}
+
+/// A delivery whose lease expired on the last attempt.
+pub(super) struct Expired {
+    pub(super) id: i64,
+    pub(super) token: i64,
+    pub(super) attempts: u32,
+    pub(super) head: Option<String>,
+}
+
+impl Selection {
+    /// Returns whether there is anything to write.
+    pub(super) fn has_changes(&self) -> bool {
+        !(self.candidates.is_empty() && self.expired.is_empty() && self.held.is_empty() && self.repairs.is_empty())
+            || self.unreadable.iter().any(|unreadable| unreadable.has_state)
+    }
+}
+
+impl Deliveries<'_> {
+    /// Selects deliveries, longest due first.
+    pub(super) fn select(&self, terms: &Terms) -> rusqlite::Result<Selection> {
+        let held: HashMap<_, _> = terms.held.iter().map(|lease| (lease.id().get(), lease.token())).collect();
+        let mut selection = Selection::default();
+        let mut held_keys = Vec::new();
+        for lease in &terms.held {
+            if let Some(ordering) = self.expired_ordering(lease)? {
+                selection.held.push(*lease);
+                held_keys.extend(ordering);
+            }
+        }
+        let mut search = Search {
+            inbox: self,
+            max_attempts: terms.max_attempts,
+            held: &held,
+            skip: terms.skip.clone(),
+            queues: OrderingQueues::new(&held_keys),
+            free: vec![],
+            expired: vec![],
+            unreadable: vec![],
+            dead: 0,
+        };
+        search.look_for_misdated()?;
+        let mut wanted = terms.limit;
+        loop {
+            search.look_for_free(wanted)?;
+            let found = search.free.len();
+            selection.candidates.extend(search.read_free(terms.limit - selection.candidates.len())?);
+            if selection.candidates.len() == terms.limit || found < wanted || search.is_full() {
+                break;
+            }
+            // Some cannot be read, and there may be more behind them.
+            wanted = (2 * wanted).max(MORE);
+        }
+        selection.expired = search.expired;
+        selection.unreadable = search.unreadable;
+        selection.repairs = search.queues.repairs();
+        Ok(selection)
+    }
+
+    /// Returns the ordering keys of the delivery if this is its lease and has expired.
+    fn expired_ordering(&self, lease: &Lease) -> rusqlite::Result<Option<Option<Vec<u8>>>> {
+        let values = named_params! {
+            ":id": lease.id().get(), ":token": lease.token(), ":now": self.timestamp.now(),
+        };
+        let mut is_expired = self.connection.prepare_cached(&self.sql.is_expired)?;
+        let ordering = |row: &Row<'_>| Ok(ordering_of(row.get_ref(0)?).unwrap_or_default().map(Into::into));
+        let found = self.isolation.isolate(|| is_expired.query_row(values, ordering).optional())?;
+        // A lease on a damaged page can be extended by nobody.
+        Ok(found.ok().flatten())
+    }
+}
+
+/// A search for deliveries, row by row.
+struct Search<'a> {
+    inbox: &'a Deliveries<'a>,
+    max_attempts: u32,
+    /// The tokens of the held leases, by the ids of their deliveries.
+    held: &'a HashMap<i64, i64>,
+    /// The deliveries that were dealt with, or have to be left out.
+    skip: HashSet<i64>,
+    queues: OrderingQueues<'a>,
+    free: Vec<Free>,
+    expired: Vec<Expired>,
+    unreadable: Vec<UnreadableRow>,
+    /// How many have to be dead-lettered.
+    dead: usize,
+}
+
+/// A delivery that is due and not blocked.
+struct Free {
+    due: i64,
+    id: i64,
+    ordering: Option<Vec<u8>>,
+    after_expired_lease: bool,
+}
+
+impl Search<'_> {
+    /// Looks for deliveries whose time is no number. They would never be due.
+    fn look_for_misdated(&mut self) -> rusqlite::Result<()> {
+        let mut misdated = self.inbox.connection.prepare_cached(&self.inbox.sql.misdated)?;
+        let mut rows = misdated.query([])?;
+        while !self.is_full()
+            && let Some(row) = rows.next()?
+        {
+            if let Err(fault) = integer(row.get_ref(1)?, "due") {
+                self.cannot_read(row.get(0)?, fault)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for so many free deliveries.
+    fn look_for_free(&mut self, wanted: usize) -> rusqlite::Result<()> {
+        self.free.clear();
+        self.scan_unordered(wanted)?;
+        self.scan_ordered(self.free.len() + wanted)?;
+        self.free.sort_unstable_by_key(|free| (free.due, free.id));
+        self.free.truncate(wanted);
+        Ok(())
+    }
+
+    fn scan_unordered(&mut self, enough: usize) -> rusqlite::Result<()> {
+        let mut unordered = self.inbox.connection.prepare_cached(&self.inbox.sql.unordered)?;
+        let mut rows = unordered.query([self.inbox.timestamp.now()])?;
+        while self.free.len() < enough
+            && !self.is_full()
+            && let Some(row) = rows.next()?
+        {
+            self.look_at(row)?;
+        }
+        Ok(())
+    }
+
+    fn scan_ordered(&mut self, enough: usize) -> rusqlite::Result<()> {
+        let mut ordered = self.inbox.connection.prepare_cached(&self.inbox.sql.ordered)?;
+        let mut rows = ordered.query([self.inbox.timestamp.now()])?;
+        let mut seen = HashSet::new();
+        while self.free.len() < enough
+            && !self.is_full()
+            && let Some(row) = rows.next()?
+        {
+            seen.insert(self.look_at(row)?);
+        }
+        if seen.len() < SCANNED || self.free.len() >= enough || self.is_full() {
+            return Ok(());
+        }
+        self.scan_queues(seen)
+    }
+
+    /// Looks at the heads of all queues that were not seen before.
+    fn scan_queues(&mut self, mut seen: HashSet<i64>) -> rusqlite::Result<()> {
+        let mut next_queue = self.inbox.connection.prepare_cached(&self.inbox.sql.next_queue)?;
+        let mut due = self.inbox.connection.prepare_cached(&self.inbox.sql.due)?;
+        let mut key = Vec::new();
+        while !self.is_full()
+            && let Some((next, head)) =
+                next_queue.query_row([&key], |row| Ok((row.get(0)?, row.get_ref(1)?.as_i64().ok()))).optional()?
+        {
+            key = next;
+            // It may be the head of several queues.
+            if head.is_some_and(|head| seen.contains(&head)) {
+                continue;
+            }
+            let is_due = match head {
+                None => false,
+                Some(id) => {
+                    let values = params![id, self.inbox.timestamp.now()];
+                    let isolation = self.inbox.isolation;
+                    match isolation.isolate(|| due.query_row(values, |row| self.look_at(row)).optional())? {
+                        Ok(found) => found.is_some(),
+                        Err(fault) => self.cannot_read(id, fault).map(|_| true)?,
+                    }
+                }
+            };
+            if !is_due {
+                // Or the entry does not belong here.
+                self.queues.check(self.inbox, &key, head)?;
+            }
+            seen.extend(head);
+        }
+        Ok(())
+    }
+
+    /// Keeps the delivery of this row if it is free or has to be dead-lettered. Returns its id.
+    fn look_at(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
+        let id = row.get(1)?;
+        if self.skip.contains(&id) {
+            return Ok(id);
+        }
+        let (due, ordering) = match (integer(row.get_ref(0)?, "due"), ordering_of(row.get_ref(3)?)) {
+            (Ok(due), Ok(ordering)) => (due, ordering),
+            (Err(fault), _) | (_, Err(fault)) => return self.cannot_read(id, fault),
+        };
+        let after_expired_lease = state_of(row.get_ref(2)?) == DeliveryState::Leased;
+        if after_expired_lease {
+            let mut attempts = self.inbox.connection.prepare_cached(&self.inbox.sql.attempts)?;
+            let found = self.inbox.isolation.isolate(|| {
+                let found = attempts.query_row([id], |row| {
+                    Ok((counter(row.get_ref(0)?, "token")?, counter(row.get_ref(1)?, "attempts")?))
+                });
+                found.optional()?.ok_or_else(|| Fault::new("its row is missing").into())
+            });
+            let (token, attempts) = match found? {
+                Ok(found) => found,
+                Err(fault) => return self.cannot_read(id, fault),
+            };
+            if self.held.get(&id) == Some(&token) {
+                return Ok(id);
+            }
+            if attempts >= self.max_attempts {
+                self.skip.insert(id);
+                self.dead += 1;
+                self.expired.push(Expired { id, token, attempts, head: self.inbox.head(id)? });
+                return Ok(id);
+            }
+        }
+        if self.queues.is_head(self.inbox, id, ordering)? {
+            self.free.push(Free { due, id, ordering: ordering.map(Into::into), after_expired_lease });
+        }
+        Ok(id)
+    }
+
+    /// Reads the first `limit` free deliveries that can be read.
+    fn read_free(&mut self, limit: usize) -> rusqlite::Result<Vec<Candidate>> {
+        let mut candidates = Vec::with_capacity(limit.min(self.free.len()));
+        for Free { id, ordering, after_expired_lease, .. } in std::mem::take(&mut self.free) {
+            if candidates.len() == limit || self.is_full() {
+                break;
+            }
+            self.skip.insert(id);
+            match self.inbox.read(id)? {
+                Ok(Content { token, head, body }) => {
+                    let (body, counted) = (body.into(), !self.held.contains_key(&id));
+                    candidates.push(Candidate { id, token, ordering, after_expired_lease, counted, head, body });
+                }
+                Err(unreadable) => self.keep_unreadable(unreadable),
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Keeps a delivery that cannot be read. Returns its id.
+    fn cannot_read(&mut self, id: i64, fault: Fault) -> rusqlite::Result<i64> {
+        if self.skip.insert(id) {
+            let unreadable = self.inbox.unreadable(id, fault)?;
+            self.keep_unreadable(unreadable);
+        }
+        Ok(id)
+    }
+
+    fn keep_unreadable(&mut self, unreadable: UnreadableRow) {
+        self.dead += usize::from(unreadable.has_state);
+        self.unreadable.push(unreadable);
+    }
+
+    /// Returns whether as many deliveries must be dead-lettered as go at once. Then there is another round.
+    fn is_full(&self) -> bool {
+        self.dead >= DEAD_LETTERED
+    }
+}

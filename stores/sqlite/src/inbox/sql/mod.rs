@@ -1,0 +1,348 @@
+//! The inbox's tables, and the statements on them.
+
+mod tables;
+
+use tower_klikit::inbox::DeliveryState;
+
+use self::tables::create;
+
+/// The version of the tables. It grows with every change to the columns and indexes.
+pub(crate) const VERSION: i64 = 2;
+
+/// How many of the ordered deliveries that are due are looked at before the heads of the queues are.
+pub(super) const SCANNED: usize = 500;
+
+/// The statements, with the names of the tables in them.
+pub(crate) struct Sql {
+    create: String,
+    pub(super) find: String,
+    pub(super) find_state: String,
+    pub(super) find_body: String,
+    pub(super) insert: String,
+    pub(super) insert_delivery: String,
+    pub(super) insert_ordering: String,
+    pub(super) revive: String,
+    pub(super) revive_delivery: String,
+    pub(super) unordered: String,
+    pub(super) ordered: String,
+    pub(super) misdated: String,
+    pub(super) due: String,
+    pub(super) attempts: String,
+    pub(super) read: String,
+    pub(super) read_head: String,
+    pub(super) head_of_queue: String,
+    pub(super) next_queue: String,
+    pub(super) leased_keys: String,
+    pub(super) is_expired: String,
+    pub(super) extend_expired: String,
+    pub(super) lease: String,
+    pub(super) dead_letter_expired: String,
+    pub(super) dead_letter_unreadable: String,
+    pub(super) delete_stray: String,
+    pub(super) extend: String,
+    pub(super) state: String,
+    pub(super) delete: String,
+    pub(super) keep: String,
+    pub(super) reschedule: String,
+    pub(super) dead_letter: String,
+    pub(super) release: String,
+    pub(super) retry: String,
+    pub(super) delete_delivery: String,
+    pub(super) delete_ordering: String,
+    pub(super) unfinished: String,
+    pub(super) finished: String,
+    pub(super) backlog: String,
+    pub(super) dead: String,
+    pub(super) show_state: String,
+    pub(super) done: String,
+    pub(super) accepted: String,
+    pub(super) finished_of_event: String,
+    pub(super) forget_event_in_ledger: String,
+    pub(super) forget_claimed: String,
+    pub(super) finished_of_key: String,
+    pub(super) forget_key_in_ledger: String,
+}
+
+impl Sql {
+    /// Makes the statements for tables whose names begin with `prefix`.
+    #[allow(clippy::too_many_lines, reason = "one statement after the other")]
+    pub(crate) fn new(prefix: &str) -> Self {
+        let inbox = format!("{prefix}inbox");
+        let delivery = format!("{prefix}inbox_delivery");
+        let ordering = format!("{prefix}inbox_ordering");
+        let ledger = format!("{prefix}ledger");
+        let is_unfinished =
+            format!("EXISTS (SELECT 1 FROM {inbox} AS i WHERE i.key = {ledger}.key AND i.state < {DEAD})");
+        Self {
+            create: create(&inbox, &delivery, &ordering),
+            find: format!(
+                "
+                SELECT i.id, i.state, d.id, d.digest, d.head, typeof(d.body)
+                FROM {inbox} AS i
+                LEFT JOIN {delivery} AS d ON d.id = i.id
+                WHERE i.key = ?1
+                "
+            ),
+            find_state: format!("SELECT id, state FROM {inbox} WHERE key = ?1"),
+            find_body: format!("SELECT body FROM {delivery} WHERE id = ?1"),
+            insert: format!(
+                "
+                INSERT INTO {inbox} (key, event, state, due, attempts, token, accepted_at, since, ordering)
+                VALUES (:key, :event, {READY}, :now, 0, 0, :system_time, :now, :ordering)
+                "
+            ),
+            insert_delivery: format!("INSERT INTO {delivery} (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)"),
+            insert_ordering: format!("INSERT OR IGNORE INTO {ordering} (key, id) VALUES (?1, ?2)"),
+            // A new token: what was selected or leased before is another request.
+            revive: format!(
+                "
+                UPDATE {inbox} SET
+                    state = {READY},
+                    due = :now,
+                    attempts = 0,
+                    token = token + 1,
+                    reason = NULL,
+                    ordering = :ordering
+                WHERE id = :id
+                "
+            ),
+            // The row may be missing.
+            revive_delivery: format!(
+                "
+                INSERT INTO {delivery} (id, digest, head, body)
+                VALUES (?1, ?2, ?3, ?4)
+                ON CONFLICT (id) DO UPDATE SET
+                    digest = excluded.digest,
+                    head = excluded.head,
+                    body = excluded.body
+                "
+            ),
+
+            // Selecting deliveries to lease, on the connection that reads.
+            unordered: format!(
+                "
+                SELECT due, id, state, ordering
+                FROM {inbox}
+                WHERE state < {DEAD} AND ordering IS NULL AND due <= ?1
+                ORDER BY due, id
+                "
+            ),
+            ordered: format!(
+                "
+                SELECT due, id, state, ordering
+                FROM {inbox}
+                WHERE state < {DEAD} AND ordering IS NOT NULL AND due <= ?1
+                ORDER BY due, id
+                LIMIT {SCANNED}
+                "
+            ),
+            // Text and blobs come after all numbers, and so are never due.
+            misdated: format!(
+                "
+                SELECT id, due
+                FROM {inbox}
+                WHERE state < {DEAD} AND ordering IS NULL AND due > {MAX}
+                UNION ALL
+                SELECT id, due
+                FROM {inbox}
+                WHERE state < {DEAD} AND ordering IS NOT NULL AND due > {MAX}
+                ",
+                MAX = i64::MAX,
+            ),
+            due: format!(
+                "
+                SELECT due, id, state, ordering
+                FROM {inbox}
+                WHERE id = ?1 AND +state < {DEAD} AND due <= ?2
+                "
+            ),
+            attempts: format!("SELECT token, attempts FROM {inbox} WHERE id = ?1"),
+            read: format!(
+                "
+                SELECT i.token, i.attempts, i.due, i.ordering, d.id, d.head, d.body
+                FROM {inbox} AS i
+                LEFT JOIN {delivery} AS d ON d.id = i.id
+                WHERE i.id = ?1
+                "
+            ),
+            read_head: format!("SELECT head FROM {delivery} WHERE id = ?1"),
+            head_of_queue: format!("SELECT id FROM {ordering} WHERE key = ?1 ORDER BY id LIMIT 1"),
+            next_queue: format!("SELECT key, id FROM {ordering} WHERE key > ?1 ORDER BY key, id LIMIT 1"),
+            leased_keys: format!(
+                "
+                SELECT ordering
+                FROM {inbox}
+                WHERE state = {LEASED} AND ordering IS NOT NULL AND due > ?1 AND due <= {MAX}
+                ",
+                MAX = i64::MAX,
+            ),
+            is_expired: format!(
+                "
+                SELECT ordering
+                FROM {inbox}
+                WHERE id = :id AND token = :token AND +state = {LEASED} AND due <= :now
+                "
+            ),
+
+            // Leasing the selected deliveries, on the connection that writes.
+            extend_expired: format!(
+                "
+                UPDATE {inbox} SET due = :until
+                WHERE id = :id AND token = :token AND state = {LEASED} AND due <= :now
+                "
+            ),
+            lease: format!(
+                "
+                UPDATE {inbox} SET
+                    state = {LEASED},
+                    due = :until,
+                    attempts = attempts + :counted,
+                    token = token + 1
+                WHERE id = :id AND token = :token AND state < {DEAD} AND due <= :now
+                RETURNING attempts
+                "
+            ),
+            dead_letter_expired: format!(
+                "
+                UPDATE {inbox} SET state = {DEAD}, reason = :reason
+                WHERE
+                    id = :id
+                    AND token = :token
+                    AND state = {LEASED}
+                    AND due <= :now
+                    AND attempts >= :max_attempts
+                RETURNING ordering
+                "
+            ),
+            dead_letter_unreadable: format!(
+                "
+                UPDATE {inbox} SET state = {DEAD}, reason = :reason
+                WHERE
+                    id = :id
+                    AND state < {DEAD}
+                    AND (due <= :now OR typeof(due) <> 'integer')
+                "
+            ),
+            // NULL: those whose id is no number.
+            delete_stray: format!(
+                "
+                DELETE FROM {ordering}
+                WHERE key = ?1 AND (id = ?2 OR (?2 IS NULL AND typeof(id) <> 'integer'))
+                "
+            ),
+            extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = {LEASED}"),
+
+            // Settling. The token and the state are checked before.
+            state: format!("SELECT state, token, ordering FROM {inbox} WHERE id = ?1"),
+            delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
+            keep: format!("UPDATE {inbox} SET state = {DONE}, due = ?2, reason = NULL WHERE id = ?1"),
+            reschedule: format!("UPDATE {inbox} SET state = {READY}, due = ?2, reason = ?3 WHERE id = ?1"),
+            dead_letter: format!("UPDATE {inbox} SET state = {DEAD}, reason = ?2 WHERE id = ?1"),
+            release: format!(
+                "UPDATE {inbox} SET state = {READY}, due = ?2, attempts = max(attempts - 1, 0) WHERE id = ?1"
+            ),
+
+            // For operators.
+            retry: format!(
+                "
+                UPDATE {inbox} SET state = {READY}, due = ?2, attempts = 0
+                WHERE id = ?1 AND state >= {DEAD} AND state <> {DONE}
+                RETURNING ordering
+                "
+            ),
+            delete_delivery: format!("DELETE FROM {delivery} WHERE id = ?1"),
+            delete_ordering: format!("DELETE FROM {ordering} WHERE key = ?1 AND id = ?2"),
+            // Both indexes together have the READY and LEASED deliveries.
+            unfinished: format!(
+                "
+                SELECT
+                    count(*) FILTER (WHERE state <> {LEASED}),
+                    count(*) FILTER (WHERE state = {LEASED}),
+                    min(since)
+                FROM (
+                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering IS NULL
+                    UNION ALL
+                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering IS NOT NULL
+                )
+                "
+            ),
+            finished: format!(
+                "
+                SELECT
+                    (SELECT count(*) FROM {inbox} WHERE state >= {DEAD} AND state <> {DONE}),
+                    (SELECT count(*) FROM {inbox} WHERE state = {DONE})
+                "
+            ),
+            backlog: format!(
+                "
+                SELECT count(*)
+                FROM (
+                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering IS NULL
+                    UNION ALL
+                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering IS NOT NULL
+                    LIMIT ?1
+                )
+                "
+            ),
+            // All in the index, so that a damaged row does not end the list.
+            dead: format!(
+                "
+                SELECT id
+                FROM {inbox}
+                WHERE state >= {DEAD} AND state <> {DONE} AND id > ?1
+                ORDER BY id
+                LIMIT ?2
+                "
+            ),
+            show_state: format!("SELECT state, attempts, accepted_at, reason FROM {inbox} WHERE id = ?1"),
+            done: format!(
+                "
+                SELECT id, due
+                FROM {inbox}
+                WHERE state = {DONE} AND due <= ?1 AND (due, id) > (?2, ?3)
+                ORDER BY due, id
+                LIMIT ?4
+                "
+            ),
+            accepted: format!("SELECT key, accepted_at FROM {inbox} WHERE id = ?1"),
+            finished_of_event: format!(
+                "
+                SELECT id, key
+                FROM {inbox}
+                WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND state >= {DEAD}
+                "
+            ),
+            forget_event_in_ledger: format!(
+                "
+                DELETE FROM {ledger}
+                WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND NOT {is_unfinished}
+                RETURNING key, coalesce(kept_until, until) > ?2
+                "
+            ),
+            forget_claimed: format!(
+                "
+                DELETE FROM {ledger}
+                WHERE
+                    key > ?1 AND key <= ?2
+                    AND claimed_at >= ?3 AND claimed_at < ?4
+                    AND NOT {is_unfinished}
+                RETURNING key, coalesce(kept_until, until) > ?5
+                "
+            ),
+            finished_of_key: format!("SELECT id, key FROM {inbox} WHERE key = ?1 AND state >= {DEAD}"),
+            forget_key_in_ledger: format!("DELETE FROM {ledger} WHERE key = ?1"),
+        }
+    }
+
+    pub(crate) fn create(&self) -> &str {
+        &self.create
+    }
+}
+
+const READY: i16 = DeliveryState::Ready.code();
+const LEASED: i16 = DeliveryState::Leased.code();
+const DEAD: i16 = DeliveryState::Dead.code();
+const DONE: i16 = DeliveryState::Done.code();
+
+#[cfg(test)]
+mod tests;

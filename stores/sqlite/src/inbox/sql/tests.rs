@@ -1,0 +1,100 @@
+use rusqlite::Connection;
+
+use crate::schema::Schema;
+
+fn plan(connection: &Connection, statement: &str) -> Vec<String> {
+    let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+    let parameters = vec![rusqlite::types::Null; explain.parameter_count()];
+    let steps = explain.query_map(rusqlite::params_from_iter(parameters), |row| row.get(3)).unwrap();
+    steps.collect::<Result<_, _>>().unwrap()
+}
+
+fn schema() -> (Connection, Schema) {
+    let mut connection = Connection::open_in_memory().unwrap();
+    let schema = Schema::new("k_").unwrap();
+    schema.create_tables(&mut connection).unwrap();
+    (connection, schema)
+}
+
+#[test]
+fn only_counting_scans_a_table() {
+    let (connection, Schema { inbox: sql, .. }) = schema();
+    let statements = [
+        &sql.find,
+        &sql.insert,
+        &sql.insert_delivery,
+        &sql.insert_ordering,
+        &sql.revive,
+        &sql.revive_delivery,
+        &sql.find_state,
+        &sql.find_body,
+        &sql.unordered,
+        &sql.ordered,
+        &sql.misdated,
+        &sql.due,
+        &sql.attempts,
+        &sql.read,
+        &sql.read_head,
+        &sql.head_of_queue,
+        &sql.next_queue,
+        &sql.is_expired,
+        &sql.extend_expired,
+        &sql.lease,
+        &sql.dead_letter_expired,
+        &sql.dead_letter_unreadable,
+        &sql.delete_stray,
+        &sql.extend,
+        &sql.state,
+        &sql.delete,
+        &sql.keep,
+        &sql.reschedule,
+        &sql.dead_letter,
+        &sql.release,
+        &sql.retry,
+        &sql.delete_delivery,
+        &sql.delete_ordering,
+        &sql.dead,
+        &sql.show_state,
+        &sql.done,
+        &sql.accepted,
+        &sql.finished_of_event,
+        &sql.forget_event_in_ledger,
+        &sql.forget_claimed,
+        &sql.finished_of_key,
+        &sql.forget_key_in_ledger,
+    ];
+    for statement in statements {
+        for step in plan(&connection, statement) {
+            // A subquery has few rows to scan.
+            assert!(!step.starts_with("SCAN k_") && !step.starts_with("SCAN i"), "{step}: {statement}");
+            assert!(!step.contains("TEMP B-TREE"), "{step}: {statement}");
+        }
+    }
+}
+
+#[test]
+fn statements_use_the_indexes() {
+    let (connection, Schema { inbox: sql, .. }) = schema();
+    for (statement, step) in [
+        (&sql.unordered, "SEARCH k_inbox USING COVERING INDEX k_inbox_unordered (due<?)"),
+        (&sql.ordered, "SEARCH k_inbox USING COVERING INDEX k_inbox_ordered (due<?)"),
+        (&sql.due, "SEARCH k_inbox USING INTEGER PRIMARY KEY (rowid=?)"),
+        (&sql.leased_keys, "SEARCH k_inbox USING INDEX k_inbox_leased (due>? AND due<?)"),
+        (&sql.head_of_queue, "SEARCH k_inbox_ordering USING PRIMARY KEY (key=?)"),
+        (&sql.next_queue, "SEARCH k_inbox_ordering USING PRIMARY KEY (key>?)"),
+        (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_unordered"),
+        (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_ordered"),
+        (&sql.misdated, "SEARCH k_inbox USING COVERING INDEX k_inbox_unordered (due>?)"),
+        (&sql.misdated, "SEARCH k_inbox USING COVERING INDEX k_inbox_ordered (due>?)"),
+        (&sql.unfinished, "SCAN k_inbox USING COVERING INDEX k_inbox_unordered"),
+        (&sql.unfinished, "SCAN k_inbox USING COVERING INDEX k_inbox_ordered"),
+        (&sql.dead, "SEARCH k_inbox USING COVERING INDEX k_inbox_dead (id>?)"),
+        (&sql.done, "SEARCH k_inbox USING COVERING INDEX k_inbox_done (due>? AND due<?)"),
+    ] {
+        let plan = plan(&connection, statement);
+        assert!(plan.iter().any(|found| found == step), "{plan:#?}: {statement}");
+    }
+    let finished = plan(&connection, &sql.finished);
+    assert!(finished.iter().any(|step| step.contains("k_inbox_dead")), "{finished:#?}");
+    assert!(finished.iter().any(|step| step.contains("k_inbox_done")), "{finished:#?}");
+}

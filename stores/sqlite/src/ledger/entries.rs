@@ -1,0 +1,206 @@
+//! The ledger's calls, within a transaction.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, named_params, params, types::ValueRef};
+use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey};
+
+use super::{
+    slice::Slice,
+    sql::{CLAIMED, DONE, Sql},
+};
+use crate::{
+    error::SqliteError,
+    isolation::Isolation,
+    timestamp::Timestamp,
+    values::{Fault, digest, integer},
+};
+
+/// An entry that no other token may claim.
+pub(crate) enum Found {
+    Done { digest: BodyDigest },
+    InFlight { digest: BodyDigest, remaining: Duration },
+}
+
+impl From<Found> for ClaimOutcome {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Done { digest } => Self::Done { digest },
+            Found::InFlight { digest, remaining } => Self::InFlight { digest, remaining },
+        }
+    }
+}
+
+/// The table, within a transaction.
+///
+/// Each call writes with one statement at most, so that a call that fails leaves nothing behind, without a savepoint.
+pub(crate) struct Entries<'a> {
+    connection: &'a Connection,
+    sql: &'a Sql,
+    isolation: Isolation<'a>,
+    timestamp: Timestamp,
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn new(
+        connection: &'a Connection,
+        sql: &'a Sql,
+        isolation: Isolation<'a>,
+        timestamp: Timestamp,
+    ) -> Self {
+        Self { connection, sql, isolation, timestamp }
+    }
+
+    pub(crate) fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> rusqlite::Result<ClaimOutcome> {
+        let changed = self.connection.prepare_cached(&self.sql.claim)?.execute(named_params! {
+            ":key": claim.key().as_bytes(),
+            ":event": claim.is_conflict().then(|| claim.event().as_bytes()),
+            ":digest": claim.digest().as_bytes(),
+            ":token": claim.token().as_bytes(),
+            ":until": self.timestamp.after(terms.lease),
+            ":kept_until": self.kept_until(terms),
+            ":now": self.timestamp.now(),
+            ":system_time": self.timestamp.system(),
+        })?;
+        if changed > 0 {
+            return Ok(ClaimOutcome::Claimed);
+        }
+        self.find(claim).map(Into::into)
+    }
+
+    fn kept_until(&self, terms: &ClaimTerms) -> i64 {
+        self.timestamp.after(terms.lease.saturating_add(terms.grace))
+    }
+
+    /// Makes the entry done at once, if it is absent or its claim has expired. Returns the entry otherwise.
+    pub(crate) fn accept(
+        &self,
+        claim: &Claim,
+        digest: &BodyDigest,
+        retention: Duration,
+    ) -> rusqlite::Result<Option<Found>> {
+        if self.insert_done(claim, digest, retention, Existing::Keep)? {
+            return Ok(None);
+        }
+        self.find(claim).map(Some)
+    }
+
+    /// Makes the entry done at once, and replaces any other.
+    pub(crate) fn accept_anyway(&self, claim: &Claim, retention: Duration) -> rusqlite::Result<()> {
+        self.insert_done(claim, claim.digest(), retention, Existing::Replace).map(drop)
+    }
+
+    fn insert_done(
+        &self,
+        claim: &Claim,
+        digest: &BodyDigest,
+        retention: Duration,
+        existing: Existing,
+    ) -> rusqlite::Result<bool> {
+        let changed = self.connection.prepare_cached(&self.sql.accept)?.execute(named_params! {
+            ":key": claim.key().as_bytes(),
+            ":event": claim.is_conflict().then(|| claim.event().as_bytes()),
+            ":digest": digest.as_bytes(),
+            ":token": claim.token().as_bytes(),
+            ":until": self.timestamp.after(retention),
+            ":now": self.timestamp.now(),
+            ":system_time": self.timestamp.system(),
+            ":replace": existing == Existing::Replace,
+        })?;
+        Ok(changed > 0)
+    }
+
+    /// Reads the entry under the key. An entry that cannot be read is an error, and not a duplicate.
+    fn find(&self, claim: &Claim) -> rusqlite::Result<Found> {
+        let unreadable = |fault: Fault| rusqlite::Error::from(fault.within("the ledger row cannot be read"));
+        self.connection.prepare_cached(&self.sql.find)?.query_row([claim.key().as_bytes()], |row| {
+            let digest = digest(row.get_ref(1)?).map_err(unreadable)?;
+            match row.get_ref(0)? {
+                ValueRef::Integer(DONE) => Ok(Found::Done { digest }),
+                ValueRef::Integer(CLAIMED) => {
+                    let until = integer(row.get_ref(2)?, "until").map_err(unreadable)?;
+                    let remaining = until.saturating_sub(self.timestamp.now()).unsigned_abs();
+                    Ok(Found::InFlight { digest, remaining: Duration::from_millis(remaining) })
+                }
+                other => Err(unreadable(Fault::new(format!("its state is none: {other:?}")))),
+            }
+        })
+    }
+
+    pub(crate) fn complete(&self, claim: &Claim, retention: Duration) -> rusqlite::Result<bool> {
+        let changed = self.connection.prepare_cached(&self.sql.complete)?.execute(named_params! {
+            ":key": claim.key().as_bytes(),
+            ":token": claim.token().as_bytes(),
+            ":until": self.timestamp.after(retention),
+            ":now": self.timestamp.now(),
+        })?;
+        Ok(changed > 0)
+    }
+
+    pub(crate) fn renew(
+        &self,
+        claims: &[Claim],
+        terms: &ClaimTerms,
+    ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
+        self.isolation.each(claims, |claim| self.renew_one(claim, terms))
+    }
+
+    fn renew_one(&self, claim: &Claim, terms: &ClaimTerms) -> rusqlite::Result<bool> {
+        let changed = self.connection.prepare_cached(&self.sql.renew)?.execute(named_params! {
+            ":key": claim.key().as_bytes(),
+            ":token": claim.token().as_bytes(),
+            ":until": self.timestamp.after(terms.lease),
+            ":kept_until": self.kept_until(terms),
+            ":now": self.timestamp.now(),
+        })?;
+        Ok(changed > 0)
+    }
+
+    pub(crate) fn release(&self, claim: &Claim) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(&self.sql.release)?.execute(named_params! {
+            ":key": claim.key().as_bytes(),
+            ":token": claim.token().as_bytes(),
+            ":now": self.timestamp.now(),
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn forget(&self, event: &EventKey) -> rusqlite::Result<u64> {
+        self.count(&self.sql.forget, params![event.as_bytes(), self.timestamp.now()])
+    }
+
+    /// Forgets the rows of a slice that were claimed at `from` or later, but before `before`.
+    pub(crate) fn forget_claimed(&self, slice: &Slice, from: i64, before: i64) -> rusqlite::Result<u64> {
+        self.count(&self.sql.forget_claimed, params![slice.after, slice.last, from, before, self.timestamp.now()])
+    }
+
+    /// Runs a statement that returns for each row it deletes whether the row was still kept. Returns how many were.
+    fn count(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<u64> {
+        let mut delete = self.connection.prepare_cached(sql)?;
+        let counts = delete.query_map(parameters, |row| row.get::<_, bool>(0))?;
+        counts.map(|counts| counts.map(u64::from)).sum()
+    }
+
+    /// Deletes up to `limit` rows of a slice whose retention or grace is over.
+    pub(crate) fn purge(&self, slice: &Slice, limit: u32) -> rusqlite::Result<u64> {
+        let mut purge = self.connection.prepare_cached(&self.sql.purge)?;
+        Ok(purge.execute(params![slice.after, slice.last, self.timestamp.now(), limit])? as u64)
+    }
+
+    /// Returns the next `rows` rows after a key, or fewer at the table's end.
+    pub(crate) fn slice(&self, after: &[u8], rows: u32) -> rusqlite::Result<Slice> {
+        self.connection.prepare_cached(&self.sql.slice)?.query_row(params![after, rows], |row| {
+            let last: Option<Vec<u8>> = row.get(0)?;
+            let is_full = row.get::<_, i64>(1)? == i64::from(rows);
+            Ok(Slice { after: after.to_vec(), last: last.unwrap_or_else(|| after.to_vec()), is_full })
+        })
+    }
+}
+
+/// Whether an entry that is already under a key stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    /// It stays if it is done or its claim has not expired.
+    Keep,
+    Replace,
+}

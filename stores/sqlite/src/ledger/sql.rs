@@ -1,0 +1,194 @@
+//! The ledger's table, and the statements on it.
+
+pub(super) const CLAIMED: i64 = 0;
+pub(super) const DONE: i64 = 1;
+
+/// The version of the table. It grows with every change to the columns and indexes.
+pub(crate) const VERSION: i64 = 2;
+
+/// The statements, with the names of the tables in them.
+pub(crate) struct Sql {
+    create: String,
+    pub(super) claim: String,
+    pub(super) accept: String,
+    pub(super) find: String,
+    pub(super) complete: String,
+    pub(super) renew: String,
+    pub(super) release: String,
+    pub(super) forget: String,
+    pub(super) slice: String,
+    pub(super) forget_claimed: String,
+    pub(super) purge: String,
+}
+
+impl Sql {
+    /// Makes the statements for tables whose names begin with `prefix`.
+    pub(crate) fn new(prefix: &str) -> Self {
+        let ledger = format!("{prefix}ledger");
+        Self {
+            // An event has no index entry unless it is a conflict's, which is rare. There is no index on the times: it would
+            // add a quarter to each row, and purging does well without.
+            create: format!(
+                "
+                CREATE TABLE IF NOT EXISTS {ledger} (
+                    key BLOB NOT NULL PRIMARY KEY,
+                    event BLOB,                  -- NULL: the key itself
+                    digest BLOB NOT NULL,
+                    token BLOB NOT NULL,
+                    state INTEGER NOT NULL,      -- 0: claimed, 1: done
+                    until INTEGER NOT NULL,      -- end of the lease or the retention, in milliseconds of the store's time
+                    claimed_at INTEGER NOT NULL, -- milliseconds since 1970, by the system clock
+                    kept_until INTEGER           -- claimed: end of the grace; done: NULL
+                ) WITHOUT ROWID;
+
+                CREATE INDEX IF NOT EXISTS {ledger}_event
+                    ON {ledger} (event)
+                    WHERE event IS NOT NULL;
+                "
+            ),
+            claim: format!(
+                "
+                INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at, kept_until)
+                VALUES (:key, :event, :digest, :token, {CLAIMED}, :until, :system_time, :kept_until)
+                ON CONFLICT (key) DO UPDATE SET
+                    event = excluded.event,
+                    digest = excluded.digest,
+                    token = excluded.token,
+                    state = {CLAIMED},
+                    until = excluded.until,
+                    kept_until = excluded.kept_until,
+                    -- Claiming again with the own token is a renewal.
+                    claimed_at = CASE
+                        WHEN state = {CLAIMED} AND token = excluded.token AND kept_until > :now THEN claimed_at
+                        ELSE :system_time
+                    END
+                WHERE
+                    until <= :now
+                    OR (state = {CLAIMED} AND token = excluded.token)
+                "
+            ),
+            accept: format!(
+                "
+                INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at)
+                VALUES (:key, :event, :digest, :token, {DONE}, :until, :system_time)
+                ON CONFLICT (key) DO UPDATE SET
+                    event = excluded.event,
+                    digest = excluded.digest,
+                    token = excluded.token,
+                    state = {DONE},
+                    until = excluded.until,
+                    kept_until = NULL,
+                    claimed_at = :system_time
+                WHERE until <= :now OR :replace
+                "
+            ),
+            find: format!("SELECT state, digest, until FROM {ledger} WHERE key = ?1"),
+            complete: format!(
+                "
+                UPDATE {ledger} SET
+                    until = CASE state WHEN {DONE} THEN until ELSE :until END,
+                    kept_until = NULL,
+                    state = {DONE}
+                WHERE
+                    key = :key
+                    AND token = :token
+                    AND coalesce(kept_until, until) > :now
+                "
+            ),
+            renew: format!(
+                "
+                UPDATE {ledger} SET until = :until, kept_until = :kept_until
+                WHERE
+                    key = :key
+                    AND token = :token
+                    AND state = {CLAIMED}
+                    AND kept_until > :now
+                "
+            ),
+            release: format!(
+                "
+                DELETE FROM {ledger}
+                WHERE
+                    key = :key
+                    AND token = :token
+                    AND state = {CLAIMED}
+                    AND kept_until > :now
+                "
+            ),
+            forget: format!(
+                "
+                DELETE FROM {ledger}
+                WHERE (key = ?1 AND event IS NULL) OR event = ?1
+                RETURNING coalesce(kept_until, until) > ?2
+                "
+            ),
+            slice: format!(
+                "
+                SELECT max(key), count(*)
+                FROM (SELECT key FROM {ledger} WHERE key > ?1 ORDER BY key LIMIT ?2)
+                "
+            ),
+            forget_claimed: format!(
+                "
+                DELETE FROM {ledger}
+                WHERE
+                    key > ?1 AND key <= ?2
+                    AND claimed_at >= ?3 AND claimed_at < ?4
+                RETURNING coalesce(kept_until, until) > ?5
+                "
+            ),
+            purge: format!(
+                "
+                DELETE FROM {ledger}
+                WHERE key IN (
+                    SELECT key FROM {ledger}
+                    WHERE
+                        key > ?1 AND key <= ?2
+                        AND coalesce(kept_until, until) <= ?3
+                    LIMIT ?4
+                )
+                "
+            ),
+        }
+    }
+
+    pub(crate) fn create(&self) -> &str {
+        &self.create
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    #[test]
+    fn only_walks_scan_the_table() {
+        let connection = Connection::open_in_memory().unwrap();
+        let sql = Sql::new("k_");
+        connection.execute_batch(&sql.create).unwrap();
+        let statements = [
+            &sql.claim,
+            &sql.accept,
+            &sql.find,
+            &sql.complete,
+            &sql.renew,
+            &sql.release,
+            &sql.forget,
+            &sql.slice,
+            &sql.forget_claimed,
+            &sql.purge,
+        ];
+        for statement in statements {
+            let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+            let parameters = vec![rusqlite::types::Null; explain.parameter_count()];
+            let steps =
+                explain.query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, String>(3)).unwrap();
+            for step in steps {
+                let step = step.unwrap();
+                assert!(!step.starts_with("SCAN k_ledger"), "{step}: {statement}");
+            }
+        }
+    }
+}

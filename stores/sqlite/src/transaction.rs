@@ -1,0 +1,55 @@
+//! A transaction, as calls see it.
+
+use rusqlite::Connection;
+
+use super::{
+    clock::Clock, connection::Access, inbox::Deliveries, isolation::Isolation, ledger::Entries, schema::Schema,
+    timestamp::Timestamp,
+};
+
+/// A transaction, the tables in it, and its time.
+pub(super) struct Transaction<'a> {
+    connection: &'a Connection,
+    schema: &'a Schema,
+    isolation: Isolation<'a>,
+    timestamp: Timestamp,
+}
+
+impl<'a> Transaction<'a> {
+    /// Reads the time of a transaction that has just begun.
+    pub(super) fn new(
+        connection: &'a Connection,
+        schema: &'a Schema,
+        clock: &Clock,
+        access: Access,
+        isolation: Isolation<'a>,
+    ) -> rusqlite::Result<Self> {
+        // An offset that cannot be read counts as zero, and one that cannot be written is kept in memory.
+        let found = isolation.isolate(|| schema.clock.find(connection))?.unwrap_or_default();
+        let timestamp = clock.now(found);
+        if access == Access::Write
+            && let Some(stored) = clock.to_store(found)
+        {
+            let _ = isolation.isolate(|| schema.clock.store(connection, stored))?;
+        }
+        Ok(Self { connection, schema, isolation, timestamp })
+    }
+
+    pub(super) fn ledger(&self) -> Entries<'a> {
+        Entries::new(self.connection, &self.schema.ledger, self.isolation, self.timestamp)
+    }
+
+    pub(super) fn inbox(&self) -> Deliveries<'a> {
+        Deliveries::new(self.connection, &self.schema.inbox, self.isolation, self.ledger(), self.timestamp)
+    }
+
+    /// Returns how many rows were changed on the connection.
+    pub(super) fn changes(&self) -> u64 {
+        self.connection.total_changes()
+    }
+
+    #[cfg(test)]
+    pub(super) fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.execute_batch(sql)
+    }
+}

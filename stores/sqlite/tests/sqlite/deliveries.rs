@@ -1,0 +1,91 @@
+//! Deliveries to accept, and short forms of the inbox's calls.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tower_klikit::{
+    dedupe::{BodyDigest, Claim},
+    inbox::{Acceptance, InboxStore, Lease, LeaseBatch, LeaseRequest, Leased, NewDelivery, SettleOutcome, Settlement},
+};
+use tower_klikit_sqlite::SqliteStore;
+
+use crate::support::{LEASE, RETENTION, bytes};
+
+/// Makes the delivery of this event with this body and these ordering keys.
+pub(crate) fn delivery(event: &str, body: &str, ordering_keys: &[&str]) -> NewDelivery {
+    let key = key_of(event);
+    made(event, key, key, body).with_ordering_keys(ordering_keys)
+}
+
+/// Makes a delivery that came when there was another body under its event id.
+pub(crate) fn conflict(event: &str, body: &str) -> NewDelivery {
+    made(event, key_of(&format!("{event} {body}")), key_of(event), body)
+}
+
+fn made(event: &str, key: [u8; 16], of_event: [u8; 16], body: &str) -> NewDelivery {
+    static TOKENS: AtomicU64 = AtomicU64::new(0);
+    let digest = BodyDigest::of(body.as_bytes());
+    let claim = Claim::new(key, of_event, digest, bytes(TOKENS.fetch_add(1, Ordering::Relaxed)));
+    let head = format!(
+        r#"{{"method":"POST","uri":"/webhooks/klikit","event_id":"{event}","tenant":"default","secret_id":"one","received_at":1700000000000}}"#
+    );
+    NewDelivery::new(claim, head, body.to_owned())
+}
+
+fn key_of(name: &str) -> [u8; 16] {
+    let digest = BodyDigest::of(name.as_bytes());
+    std::array::from_fn(|n| digest.as_bytes()[n])
+}
+
+/// Accepts a delivery that is new.
+pub(crate) async fn accept(store: &SqliteStore, event: &str, ordering_keys: &[&str]) {
+    let new = delivery(event, &format!("body of {event}"), ordering_keys);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+}
+
+pub(crate) fn request(limit: u32, max_attempts: u32) -> LeaseRequest<'static> {
+    LeaseRequest { limit, duration: LEASE, max_attempts, held: &[] }
+}
+
+pub(crate) async fn lease(store: &SqliteStore, limit: u32, max_attempts: u32) -> Vec<Leased> {
+    lease_batch(store, limit, max_attempts).await.leased
+}
+
+pub(crate) async fn lease_batch(store: &SqliteStore, limit: u32, max_attempts: u32) -> LeaseBatch {
+    store.lease(&request(limit, max_attempts)).await.unwrap()
+}
+
+pub(crate) async fn extend(store: &SqliteStore, lease: &Lease, duration: Duration) -> bool {
+    store.extend(&[*lease], duration).await.unwrap()[0]
+}
+
+pub(crate) async fn settle(store: &SqliteStore, lease: &Lease, settlement: Settlement) -> SettleOutcome {
+    store.settle(&[(*lease, settlement)]).await.unwrap()[0]
+}
+
+/// Settles a delivery, which must succeed.
+pub(crate) async fn settled(store: &SqliteStore, leased: &Leased, settlement: Settlement) {
+    assert_eq!(settle(store, leased.lease(), settlement).await, SettleOutcome::Settled);
+}
+
+pub(crate) fn done() -> Settlement {
+    keep_for(Duration::ZERO)
+}
+
+pub(crate) fn keep_for(keep: Duration) -> Settlement {
+    Settlement::Done { keep }
+}
+
+pub(crate) fn reschedule(delay: Duration) -> Settlement {
+    Settlement::Reschedule { delay, reason: "500".into() }
+}
+
+pub(crate) fn dead_letter(reason: &str) -> Settlement {
+    Settlement::DeadLetter { reason: reason.into() }
+}
+
+pub(crate) fn ids(leased: &[Leased]) -> Vec<i64> {
+    leased.iter().map(|leased| leased.lease().id().get()).collect()
+}

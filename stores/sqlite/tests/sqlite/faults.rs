@@ -1,0 +1,231 @@
+//! Files that are locked, full, read-only or deleted: errors meanwhile, and recovery without a restart.
+
+use std::{env, fs, process::Command, thread, time::Duration};
+
+use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, Ledger};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
+
+use crate::support::{Folder, LEASE, RETENTION, TERMS, beside, claim, digest, kind};
+
+/// The folder for the parts of tests that run in a process of their own.
+const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_FOLDER";
+
+#[tokio::test]
+async fn locked_file_is_an_error_and_not_a_hang() {
+    let folder = Folder::new();
+    let store = folder.open();
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    let other = folder.connect();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    // More than fit into one batch.
+    let claims = (2..600).map(|event| {
+        let store = store.clone();
+        tokio::spawn(async move { store.claim(&claim(event, 1), &TERMS).await })
+    });
+    for claim in claims.collect::<Vec<_>>() {
+        assert_eq!(kind(&claim.await.unwrap().unwrap_err()), SqliteErrorKind::Busy);
+    }
+    assert_eq!(kind(&store.complete(&claim(1, 1), RETENTION).await.unwrap_err()), SqliteErrorKind::Busy);
+    assert!(SqliteStore::open(folder.file()).is_ok(), "opening takes no lock when the tables are there");
+    other.execute_batch("COMMIT").unwrap();
+    assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
+    assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+}
+
+#[tokio::test]
+async fn opening_a_locked_new_file_is_an_error() {
+    let folder = Folder::new();
+    let other = folder.connect();
+    other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (c)").unwrap();
+    assert_eq!(SqliteStore::open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Busy);
+    other.execute_batch("COMMIT").unwrap();
+    folder.open();
+}
+
+/// A process that ends keeps the file locked while it copies its log.
+#[test]
+fn opening_waits_longer_than_a_call() {
+    let folder = Folder::new();
+    let other = folder.connect();
+    other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (c)").unwrap();
+    let unlock = thread::spawn(move || {
+        thread::sleep(Duration::from_secs(1));
+        other.execute_batch("COMMIT").unwrap();
+    });
+    folder.open();
+    unlock.join().unwrap();
+}
+
+#[tokio::test]
+async fn dropped_table_is_created_again() {
+    let folder = Folder::new();
+    let store = folder.open();
+    folder.connect().execute_batch("DROP TABLE klikit_ledger; DROP TABLE klikit_versions").unwrap();
+    assert_eq!(kind(&store.renew(&[claim(1, 1)], &TERMS).await.unwrap_err()), SqliteErrorKind::Statement);
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn notices_a_deleted_file_and_creates_it_again() {
+    for gone in [&["", "-wal", "-shm"][..], &[""]] {
+        let folder = Folder::new();
+        let (store, other) = (folder.open(), folder.open());
+        for store in [&store, &other] {
+            store.release(&claim(1, 1)).await.unwrap();
+        }
+        assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+        for suffix in gone {
+            fs::remove_file(beside(&folder.file(), suffix)).unwrap();
+        }
+        for store in [&store, &other] {
+            let error = store.claim(&claim(2, 1), &TERMS).await.unwrap_err();
+            assert_eq!(kind(&error), SqliteErrorKind::File, "{error:?}");
+        }
+        // The log of the new file is not deleted with that of the old one.
+        assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+        assert!(other.claim(&claim(2, 2), &TERMS).await.unwrap() != ClaimOutcome::Claimed);
+        drop((store, other));
+        folder.closed_by_all();
+        let store = folder.open();
+        assert!(store.claim(&claim(2, 3), &TERMS).await.unwrap() != ClaimOutcome::Claimed);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn notices_a_replaced_file() {
+    let folder = Folder::new();
+    let store = folder.open();
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    fs::write(folder.path().join("restored"), []).unwrap();
+    fs::rename(folder.path().join("restored"), folder.file()).unwrap();
+    assert_eq!(kind(&store.claim(&claim(2, 1), &TERMS).await.unwrap_err()), SqliteErrorKind::File);
+    assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+}
+
+/// A limit on the size of files stands for a full disk: writes fail until it is raised.
+#[cfg(target_os = "linux")]
+#[test]
+fn full_disk_is_an_error_and_loses_nothing() {
+    let folder = Folder::new();
+    // Without the trap, the kernel would kill the process at the limit.
+    let ended = Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
+        .arg(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "faults::child_fills_the_disk"])
+        .env(FOLDER, folder.path())
+        .status();
+    assert!(ended.unwrap().success());
+    assert!(folder.path().join("ran").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "a part of another test, in a process of its own"]
+async fn child_fills_the_disk() {
+    use std::path::PathBuf;
+
+    let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let store = SqliteStore::open(folder.join("ledger.db")).unwrap();
+    crate::support::limit_files("100000");
+
+    let (mut claimed, mut failed) = (vec![], 0);
+    for event in 0.. {
+        match store.claim(&claim(event, 1), &ClaimTerms { lease: LEASE * 100, ..TERMS }).await {
+            Ok(outcome) => {
+                assert_eq!(outcome, ClaimOutcome::Claimed);
+                claimed.push(event);
+                failed = 0;
+            }
+            Err(error) => {
+                assert!(matches!(kind(&error), SqliteErrorKind::Full | SqliteErrorKind::File), "{error:?}");
+                failed += 1;
+            }
+        }
+        // A restarted log takes some more, until the file itself is full.
+        if failed == 20 {
+            break;
+        }
+        assert!(event < 100_000, "the limit is not felt");
+    }
+    assert!(claimed.len() > 50);
+
+    crate::support::limit_files("unlimited");
+    for &event in &claimed {
+        let outcome = store.claim(&claim(event, 2), &TERMS).await.unwrap();
+        assert!(matches!(outcome, ClaimOutcome::InFlight { .. }), "event {event}: {outcome:?}");
+    }
+    assert!(store.complete(&claim(claimed[0], 1), RETENTION).await.unwrap());
+    assert_eq!(store.claim(&claim(1_000_000, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    let whole: String = rusqlite::Connection::open(folder.join("ledger.db"))
+        .and_then(|connection| connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)))
+        .unwrap();
+    assert_eq!(whole, "ok");
+    fs::write(folder.join("ran"), []).unwrap();
+}
+
+/// Permissions do not bind root, so root runs this as another user.
+#[cfg(unix)]
+#[test]
+fn read_only_file_is_an_error() {
+    use std::os::unix::{fs::MetadataExt, process::CommandExt};
+
+    const NOBODY: u32 = 65534;
+
+    let folder = Folder::new();
+    let program = folder.path().join("test");
+    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let mut child = Command::new(program);
+    child.args(["--ignored", "--exact", "--nocapture", "faults::child_may_not_write"]).env(FOLDER, &data);
+    if fs::metadata(&data).unwrap().uid() == 0 {
+        std::os::unix::fs::chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
+        child.uid(NOBODY).gid(NOBODY).current_dir(&data);
+    }
+    assert!(child.status().unwrap().success());
+    assert!(data.join("ran").exists());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+#[ignore = "a part of another test, in a process of its own"]
+async fn child_may_not_write() {
+    use std::{
+        os::unix::fs::PermissionsExt,
+        path::{Path, PathBuf},
+    };
+
+    fn allow(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let file = folder.join("ledger.db");
+    let store = SqliteStore::open(&file).unwrap();
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
+    drop(store);
+    crate::support::until("the log to be deleted", || !beside(&file, "-wal").exists());
+
+    allow(&file, 0o400);
+    assert_eq!(SqliteStore::open(&file).unwrap_err().kind(), SqliteErrorKind::File);
+    allow(&file, 0o600);
+    allow(&folder, 0o500);
+    assert_eq!(SqliteStore::open(&file).unwrap_err().kind(), SqliteErrorKind::File);
+    assert_eq!(SqliteStore::open(folder.join("new.db")).unwrap_err().kind(), SqliteErrorKind::File);
+    allow(&folder, 0o700);
+    let store = SqliteStore::open(&file).unwrap();
+    assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
+
+    // The file is deleted while it is open, and cannot be created until the permissions are back.
+    fs::remove_file(&file).unwrap();
+    allow(&folder, 0o500);
+    for _ in 0..3 {
+        assert_eq!(kind(&store.claim(&claim(2, 1), &TERMS).await.unwrap_err()), SqliteErrorKind::File);
+    }
+    allow(&folder, 0o700);
+    assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    fs::write(folder.join("ran"), []).unwrap();
+}

@@ -1,0 +1,267 @@
+//! Accepting, reviving and forgetting deliveries.
+
+use std::{
+    sync::{Mutex, mpsc},
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{future::join_all, poll};
+use tower_klikit::{
+    dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger},
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, SettleOutcome},
+};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteOptions};
+
+use crate::{
+    deliveries::{conflict, dead_letter, delivery, done, keep_for, lease, settle, settled},
+    support::{Clock, Folder, RETENTION, TERMS, bytes, digest, kind},
+};
+
+/// Makes the outcome for a copy of the stored delivery.
+fn known(body: &str) -> Acceptance {
+    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: None }
+}
+
+/// Makes the outcome for another body under the stored delivery's key.
+fn other_than(body: &'static str) -> Acceptance {
+    Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: Some(body.into()) }
+}
+
+fn id(number: i64) -> DeliveryId {
+    DeliveryId::new(number)
+}
+
+#[tokio::test]
+async fn pending_delivery_keeps_its_ledger_row() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let new = delivery("evt-1", "one", &[]);
+    let rival = delivery("evt-1", "another", &[]);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
+    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), other_than("one"));
+    assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
+    // The row is restored from the stored delivery, not from the copy.
+    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), other_than("one"));
+    let done = ClaimOutcome::Done { digest: *new.claim().digest() };
+    assert_eq!(store.claim(rival.claim(), &TERMS).await.unwrap(), done);
+    assert_eq!(store.counts().await.unwrap().ready, 1);
+}
+
+#[tokio::test]
+async fn shares_the_ledger_with_the_layer() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    let new = delivery("evt-1", "one", &[]);
+    let theirs = Claim::new(*new.claim().key().as_bytes(), *new.claim().key().as_bytes(), digest(7), bytes(7));
+    assert_eq!(store.claim(&theirs, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    clock.advance(Duration::from_secs(5));
+    let in_flight = Acceptance::InFlight { digest: digest(7), remaining: Duration::from_secs(20) };
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), in_flight);
+    assert!(store.complete(&theirs, Duration::from_secs(60)).await.unwrap());
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Known { digest: digest(7), body: None });
+    assert_eq!(store.counts().await.unwrap().ready, 0);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    let done = ClaimOutcome::Done { digest: *new.claim().digest() };
+    assert_eq!(store.claim(&theirs, &TERMS).await.unwrap(), done);
+}
+
+#[tokio::test]
+async fn copy_revives_a_dead_delivery() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    let new = delivery("evt-1", "one", &["line"]);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    let accepted_at = clock.now();
+    let first = lease(&store, 1, 5).await;
+    settled(&store, &first[0], dead_letter("422 Unprocessable Entity")).await;
+    clock.advance(RETENTION);
+
+    let rival = delivery("evt-1", "another", &[]);
+    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), other_than("one"));
+    let again = delivery("evt-1", "one", &["line", "other line"]);
+    assert_eq!(store.accept(&again, RETENTION).await.unwrap(), Acceptance::Revived);
+    let entry = store.show(id(1)).await.unwrap().unwrap();
+    assert_eq!((entry.state, entry.attempts, entry.reason), (DeliveryState::Ready, 0, None));
+    assert_eq!(entry.accepted_at, accepted_at);
+    assert_eq!(store.claim(rival.claim(), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: *new.claim().digest() });
+
+    // With its new head and ordering keys.
+    let later = delivery("evt-2", "two", &["other line"]);
+    assert_eq!(store.accept(&later, RETENTION).await.unwrap(), Acceptance::Accepted);
+    let leased = lease(&store, 2, 5).await;
+    assert_eq!(leased.len(), 1);
+    assert_eq!(leased[0].head(), again.head());
+    assert_eq!((leased[0].lease().id(), leased[0].lease().attempt()), (id(1), 1));
+    assert!(leased[0].lease().token() > first[0].lease().token());
+}
+
+#[tokio::test]
+async fn accepts_a_kept_delivery_again_after_forget() {
+    let folder = Folder::new();
+    let mut store = folder.open();
+    let new = delivery("evt-1", "one", &[]);
+    for (round, keep) in [(1, Duration::ZERO), (2, RETENTION), (3, RETENTION), (4, Duration::ZERO), (5, RETENTION)] {
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted, "round {round}");
+        let leased = lease(&store, 1, 5).await;
+        assert_eq!(leased[0].lease().id(), id(round));
+        settled(&store, &leased[0], keep_for(keep)).await;
+        let again = if keep.is_zero() { SettleOutcome::Gone } else { SettleOutcome::Settled };
+        assert_eq!(settle(&store, leased[0].lease(), keep_for(keep)).await, again);
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
+        let kept = store.show(id(round)).await.unwrap().map(|entry| (entry.state, entry.body.unwrap()));
+        assert_eq!(kept, (!keep.is_zero()).then(|| (DeliveryState::Done, "one".into())));
+        assert_eq!(folder.count("klikit_inbox"), u32::from(!keep.is_zero()));
+        assert_eq!(folder.count("klikit_inbox_delivery"), u32::from(!keep.is_zero()));
+        assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
+        drop(store);
+        store = folder.open();
+    }
+}
+
+#[tokio::test]
+async fn failed_accept_leaves_its_neighbours_alone() {
+    let folder = Folder::new();
+    let store = folder.open();
+    // By then, the rows of the ledger and the inbox are written.
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON klikit_inbox_delivery
+        WHEN CAST(new.body AS TEXT) = 'body 13' BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    folder.connect().execute_batch(trigger).unwrap();
+    let mut deliveries = vec![];
+    for n in 0..40 {
+        deliveries.push(delivery(&format!("evt-{n}"), &format!("body {n}"), &["line"]));
+    }
+    let accepted = join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await;
+    for (n, accepted) in accepted.iter().enumerate() {
+        match accepted {
+            Ok(accepted) => assert!(n != 13 && *accepted == Acceptance::Accepted, "{n}: {accepted:?}"),
+            Err(error) => assert!(n == 13 && kind(error) == SqliteErrorKind::Statement, "{n}: {error:?}"),
+        }
+    }
+    for table in ["klikit_ledger", "klikit_inbox", "klikit_inbox_delivery", "klikit_inbox_ordering"] {
+        assert_eq!(folder.count(table), 39, "{table}");
+    }
+    folder.connect().execute_batch("DROP TRIGGER refuse").unwrap();
+    assert_eq!(store.accept(&deliveries[13], RETENTION).await.unwrap(), Acceptance::Accepted);
+}
+
+#[tokio::test]
+async fn forget_event_keeps_unfinished_deliveries() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    let (new, other) = (delivery("evt-1", "one", &["line"]), conflict("evt-1", "two"));
+    let waiting = conflict("evt-1", "three");
+    for new in [&new, &other] {
+        assert_eq!(store.accept(new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+    let leased = lease(&store, 2, 5).await;
+    assert_eq!(store.accept(&waiting, RETENTION).await.unwrap(), Acceptance::Accepted);
+    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
+    settled(&store, &leased[0], dead_letter("400")).await;
+    settled(&store, &leased[1], done()).await;
+    assert_eq!(
+        InboxAdmin::forget_event(&store, other.claim().key()).await.unwrap(),
+        0,
+        "the key of a conflict is no event"
+    );
+    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 2);
+    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
+    assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox_delivery")), (1, 1));
+    assert_eq!(store.accept(&waiting, RETENTION).await.unwrap(), known("three"));
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+}
+
+#[tokio::test]
+async fn forget_accepted_forgets_the_window() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    let start = clock.now();
+    let mut deliveries = vec![];
+    // More than one slice.
+    for n in 0..300 {
+        deliveries.push(delivery(&format!("evt-{n}"), "body", &[]));
+    }
+    join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await;
+    assert_eq!(
+        store.claim(&crate::support::claim(1, 1), &ClaimTerms { lease: RETENTION, ..TERMS }).await.unwrap(),
+        ClaimOutcome::Claimed
+    );
+    clock.advance(Duration::from_millis(1));
+    let end = clock.now();
+    let later = delivery("evt-later", "body", &[]);
+    assert_eq!(store.accept(&later, RETENTION).await.unwrap(), Acceptance::Accepted);
+
+    let leased = lease(&store, 301, 5).await;
+    assert_eq!(leased.len(), 301);
+    for (n, leased) in leased.iter().enumerate() {
+        let settlement = match n {
+            0..100 => dead_letter("400"),
+            100..200 => keep_for(RETENTION),
+            200..299 => done(),
+            299 => continue,
+            _ => dead_letter("400"),
+        };
+        settled(&store, leased, settlement).await;
+    }
+    assert_eq!(store.forget_accepted(start..start).await.unwrap(), 0);
+    assert_eq!(store.forget_accepted(start..end).await.unwrap(), 299 + 1);
+    assert_eq!(store.forget_accepted(start..end).await.unwrap(), 0);
+    assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox")), (2, 2));
+    assert_eq!(folder.count("klikit_inbox_delivery"), 2);
+}
+
+#[tokio::test]
+async fn forgets_delivery_and_ledger_row_together() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    let new = delivery("evt-1", "one", &[]);
+    let start = clock.now();
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    clock.advance(Duration::from_millis(1));
+    let end = clock.now();
+    // Its ledger row was restored after the window.
+    assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
+    settled(&store, &lease(&store, 1, 5).await[0], dead_letter("400")).await;
+    assert_eq!(store.forget_accepted(start..end).await.unwrap(), 1);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drops_a_queued_accept_whose_caller_is_gone() {
+    let folder = Folder::new();
+    let (entered, entering) = mpsc::channel();
+    let (go, going) = mpsc::channel::<()>();
+    let gate = Mutex::new(Some((entered, going)));
+    // The store asks for the time in the middle of its first transaction, and is stopped there.
+    let clock = move || {
+        if let Some((entered, going)) = gate.lock().unwrap().take() {
+            entered.send(()).unwrap();
+            let _ = going.recv();
+        }
+        SystemTime::now()
+    };
+    let store = SqliteOptions::new().clock(clock).open(folder.file()).unwrap();
+    let [first, second] = [delivery("evt-1", "one", &[]), delivery("evt-2", "two", &[])];
+    let held = tokio::spawn({
+        let (store, first) = (store.clone(), first.clone());
+        async move { store.accept(&first, RETENTION).await }
+    });
+    entering.recv().unwrap();
+    {
+        let mut gone = Box::pin(store.accept(&second, RETENTION));
+        assert!(poll!(&mut gone).is_pending());
+    }
+    drop(go);
+    assert_eq!(held.await.unwrap().unwrap(), Acceptance::Accepted);
+    // Later calls were queued behind it.
+    assert_eq!(store.accept(&first, RETENTION).await.unwrap(), known("one"));
+    assert_eq!(store.counts().await.unwrap().ready, 1);
+    assert_eq!(store.accept(&second, RETENTION).await.unwrap(), Acceptance::Accepted);
+}

@@ -1,0 +1,218 @@
+//! The inbox's file: restarts, upgrades, permissions, locks and full disks.
+
+use std::{env, fs, process::Command};
+
+use futures_util::future::join_all;
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger},
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore},
+};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
+
+use crate::{
+    deliveries::{dead_letter, delivery, done, keep_for, lease, request, settled},
+    support::{Clock, Folder, LEASE, RETENTION, TERMS, beside, claim, digest, kind},
+};
+
+/// The folder for the part of a test that runs in a process of its own.
+const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_INBOX_FOLDER";
+
+#[tokio::test]
+async fn ledger_file_gets_an_inbox() {
+    let folder = Folder::new();
+    let store = folder.open();
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
+    drop(store);
+    folder.closed();
+    // As an older version without an inbox left it.
+    let older = "DROP TABLE klikit_inbox; DROP TABLE klikit_inbox_delivery; DROP TABLE klikit_inbox_ordering;
+        DELETE FROM klikit_versions WHERE name = 'inbox'";
+    folder.connect().execute_batch(older).unwrap();
+    let store = folder.open();
+    assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
+    let new = delivery("evt-1", "one", &["line"]);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    drop(store);
+
+    folder.connect().execute_batch("UPDATE klikit_versions SET version = 1 WHERE name = 'inbox'").unwrap();
+    assert_eq!(SqliteStore::open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Schema);
+}
+
+#[tokio::test]
+async fn restart_forgets_nothing() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let mut store = clock.open(&folder.file());
+    for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
+        let new = delivery(event, &"x".repeat(20_000), &["line"]);
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+        if event != "evt-4" {
+            let leased = lease(&store, 1, 5).await;
+            match event {
+                "evt-1" => settled(&store, &leased[0], dead_letter("it's dead — Phở")).await,
+                "evt-2" => settled(&store, &leased[0], keep_for(RETENTION)).await,
+                _ => {}
+            }
+        }
+    }
+    for _ in 0..2 {
+        drop(store);
+        folder.closed();
+        store = clock.open(&folder.file());
+        let counts = store.counts().await.unwrap();
+        assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (1, 1, 1, 1));
+        let dead = store.show(DeliveryId::new(1)).await.unwrap().unwrap();
+        assert_eq!((dead.state, dead.attempts), (DeliveryState::Dead, 1));
+        assert_eq!(dead.reason.as_deref(), Some("it's dead — Phở"));
+        assert_eq!(dead.body.unwrap(), "x".repeat(20_000));
+        assert!(lease(&store, 10, 5).await.is_empty());
+    }
+    clock.advance(LEASE);
+    let leased = lease(&store, 10, 5).await;
+    assert_eq!(leased.len(), 1);
+    assert_eq!((leased[0].lease().id(), leased[0].lease().attempt()), (DeliveryId::new(3), 2));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn files_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Folder::new();
+    let store = folder.open();
+    let new = delivery("evt-1", "one", &[]);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    assert_eq!(lease(&store, 1, 5).await.len(), 1);
+    for suffix in ["", "-wal", "-shm"] {
+        let mode = fs::metadata(beside(&folder.file(), suffix)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{suffix}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn makes_an_empty_file_private() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Folder::new();
+    let share = || fs::set_permissions(folder.file(), fs::Permissions::from_mode(0o664)).unwrap();
+    fs::write(folder.file(), []).unwrap();
+    share();
+    for expected in [0o600, 0o664] {
+        let store = folder.open();
+        let new = delivery(&format!("evt-{expected}"), "one", &[]);
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+        for suffix in ["", "-wal", "-shm"] {
+            let mode = fs::metadata(beside(&folder.file(), suffix)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, expected, "{suffix}");
+        }
+        drop(store);
+        folder.closed();
+        share();
+    }
+}
+
+#[tokio::test]
+async fn counts_while_the_file_is_locked() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let mut deliveries = vec![];
+    for n in 0..40 {
+        deliveries.push(delivery(&format!("evt-{n}"), "body", &[]));
+    }
+    assert_eq!(store.accept(&deliveries[0], RETENTION).await.unwrap(), Acceptance::Accepted);
+    let other = folder.connect();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for accepted in join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await {
+        assert_eq!(kind(&accepted.unwrap_err()), SqliteErrorKind::Busy);
+    }
+    assert_eq!(kind(&store.lease(&request(1, 5)).await.unwrap_err()), SqliteErrorKind::Busy);
+    assert_eq!(store.backlog(10).await.unwrap(), 1);
+    other.execute_batch("COMMIT").unwrap();
+    let leased = lease(&store, 1, 5).await;
+    assert_eq!(leased[0].lease().attempt(), 1);
+    for new in &deliveries[1..] {
+        assert_eq!(store.accept(new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn reader_notices_a_replaced_file() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let new = delivery("evt-1", "one", &[]);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    assert_eq!(store.backlog(10).await.unwrap(), 1);
+    fs::write(folder.path().join("restored"), []).unwrap();
+    fs::rename(folder.path().join("restored"), folder.file()).unwrap();
+    assert_eq!(kind(&store.backlog(10).await.unwrap_err()), SqliteErrorKind::File);
+    assert_eq!(kind(&store.accept(&new, RETENTION).await.unwrap_err()), SqliteErrorKind::File);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    assert_eq!(store.backlog(10).await.unwrap(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn full_disk_is_an_error_and_loses_nothing() {
+    let folder = Folder::new();
+    // Without the trap, the kernel would kill the process at the limit.
+    let ended = Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
+        .arg(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "inbox_files::child_fills_the_disk"])
+        .env(FOLDER, folder.path())
+        .status();
+    assert!(ended.unwrap().success());
+    assert!(folder.path().join("ran").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "a part of another test, in a process of its own"]
+async fn child_fills_the_disk() {
+    use std::path::PathBuf;
+
+    let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let store = SqliteStore::open(folder.join("ledger.db")).unwrap();
+    crate::support::limit_files("1000000");
+    let body = "x".repeat(8000);
+    let (mut accepted, mut failed) = (0, 0);
+    for event in 0.. {
+        let new = delivery(&format!("evt-{event}"), &body, &["line"]);
+        match store.accept(&new, RETENTION).await {
+            Ok(outcome) => {
+                assert_eq!(outcome, Acceptance::Accepted);
+                accepted += 1;
+                failed = 0;
+            }
+            Err(error) => {
+                assert!(matches!(kind(&error), SqliteErrorKind::Full | SqliteErrorKind::File), "{error:?}");
+                failed += 1;
+            }
+        }
+        // A restarted log takes some more, until the file itself is full.
+        if failed == 20 {
+            break;
+        }
+        assert!(event < 10_000, "the limit is not felt");
+    }
+    assert!(accepted > 20);
+
+    crate::support::limit_files("unlimited");
+    assert_eq!(store.counts().await.unwrap().ready, accepted);
+    for _ in 0..accepted {
+        let leased = lease(&store, 1, 5).await;
+        assert_eq!(leased[0].body(), body.as_bytes());
+        settled(&store, &leased[0], done()).await;
+    }
+    let connection = rusqlite::Connection::open(folder.join("ledger.db")).unwrap();
+    for table in ["klikit_inbox", "klikit_inbox_delivery", "klikit_inbox_ordering"] {
+        let rows: u32 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 0, "{table}");
+    }
+    let whole: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(whole, "ok");
+    fs::write(folder.join("ran"), []).unwrap();
+}

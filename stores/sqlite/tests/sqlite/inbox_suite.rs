@@ -1,0 +1,75 @@
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tower_klikit_sqlite::SqliteStore;
+use tower_klikit_store_tests::inbox;
+
+#[test]
+fn keeps_every_rule() {
+    let file = File::new();
+    Runtime::new().unwrap().block_on(async {
+        let store = file.open();
+        inbox::check(async || file.emptied(&store), async |_, time| file.age(time)).await;
+    });
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    let file = File::new();
+    let runtime = Runtime::new().unwrap();
+    let store = file.open();
+    inbox::compare(32, 60, &runtime, async || file.emptied(&store), &async |_, time| file.age(time));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_every_rule_in_races() {
+    let file = File::new();
+    inbox::race(file.open()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_every_rule_between_two_connections() {
+    let file = File::new();
+    inbox::race_between([file.open(), file.open()]).await;
+}
+
+/// A file in a folder of its own. Both are deleted with this value, even while the store has the file open.
+struct File {
+    folder: TempDir,
+}
+
+impl File {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn open(&self) -> SqliteStore {
+        SqliteStore::open(self.folder.path().join("inbox.db")).unwrap()
+    }
+
+    fn emptied(&self, store: &SqliteStore) -> SqliteStore {
+        let empty = "DELETE FROM klikit_ledger; DELETE FROM klikit_inbox; DELETE FROM klikit_inbox_delivery; \
+                     DELETE FROM klikit_inbox_ordering";
+        self.connect().execute_batch(empty).unwrap();
+        store.clone()
+    }
+
+    /// Makes everything that is stored this much older.
+    fn age(&self, time: Duration) {
+        let time = time.as_millis();
+        let age = format!(
+            "BEGIN IMMEDIATE; UPDATE klikit_ledger \
+             SET until = until - {time}, kept_until = kept_until - {time}, claimed_at = claimed_at - {time}; \
+             UPDATE klikit_inbox SET due = due - {time}, accepted_at = accepted_at - {time}, since = since - {time}; COMMIT"
+        );
+        self.connect().execute_batch(&age).unwrap();
+    }
+
+    fn connect(&self) -> Connection {
+        let connection = Connection::open(self.folder.path().join("inbox.db")).unwrap();
+        connection.busy_timeout(Duration::from_secs(60)).unwrap();
+        connection
+    }
+}

@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tower_klikit_sqlite::SqliteStore;
+use tower_klikit_store_tests::ledger;
+
+#[test]
+fn keeps_every_rule() {
+    let file = File::new();
+    Runtime::new().unwrap().block_on(async {
+        let store = file.open();
+        ledger::check(async || file.emptied(&store), async |_, time| file.age(time)).await;
+    });
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    let file = File::new();
+    let runtime = Runtime::new().unwrap();
+    let store = file.open();
+    ledger::compare(32, 60, &runtime, async || file.emptied(&store), &async |_, time| file.age(time));
+}
+
+/// A file in a folder of its own. Both are deleted with this value, even while the store has the file open.
+struct File {
+    folder: TempDir,
+}
+
+impl File {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn open(&self) -> SqliteStore {
+        SqliteStore::open(self.folder.path().join("ledger.db")).unwrap()
+    }
+
+    fn emptied(&self, store: &SqliteStore) -> SqliteStore {
+        self.connect().execute("DELETE FROM klikit_ledger", []).unwrap();
+        store.clone()
+    }
+
+    /// Makes everything that is stored this much older.
+    fn age(&self, time: Duration) {
+        let milliseconds = i64::try_from(time.as_millis()).unwrap();
+        let age = "UPDATE klikit_ledger \
+                   SET until = until - ?1, kept_until = kept_until - ?1, claimed_at = claimed_at - ?1";
+        self.connect().execute(age, [milliseconds]).unwrap();
+    }
+
+    fn connect(&self) -> Connection {
+        let connection = Connection::open(self.folder.path().join("ledger.db")).unwrap();
+        connection.busy_timeout(Duration::from_secs(60)).unwrap();
+        connection
+    }
+}

@@ -1,0 +1,358 @@
+//! The files of a store, deleted, replaced or cut short while they are open.
+#![cfg(unix)]
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use tower_klikit::inbox::{Acceptance, InboxAdmin, InboxStore};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteOptions, SqliteStore};
+
+use crate::{
+    deliveries::{accept, delivery},
+    processes::{Ended, FILE},
+    support::{Folder, RETENTION, beside, kind},
+};
+
+const ACKNOWLEDGED: u64 = 4;
+
+/// Accepts some deliveries, with a reader open as well.
+async fn filled(folder: &Folder) -> SqliteStore {
+    let store = folder.open();
+    for n in 0..ACKNOWLEDGED {
+        accept(&store, &format!("evt-{n}"), &[]).await;
+    }
+    assert_eq!(store.backlog(10_000).await.unwrap(), ACKNOWLEDGED);
+    store
+}
+
+/// Returns how many deliveries the next process would find if this one was killed now.
+async fn found_after_a_kill(folder: &Folder) -> u64 {
+    let copy = Folder::new();
+    for suffix in ["", "-wal", "-shm"] {
+        let file = beside(&folder.file(), suffix);
+        // In another process: this one would drop SQLite's locks by closing the file.
+        let copied = Command::new("cp").arg(&file).arg(beside(&copy.file(), suffix)).stderr(Stdio::null()).status();
+        assert!(copied.unwrap().success() || !file.exists());
+    }
+    copy.open().backlog(10_000).await.unwrap()
+}
+
+/// Accepts deliveries until that succeeds again. Returns how many attempts failed.
+async fn recovered(store: &SqliteStore, event: &str) -> usize {
+    let new = delivery(event, event, &[]);
+    for failed in 0..10 {
+        match store.accept(&new, RETENTION).await {
+            Ok(Acceptance::Accepted | Acceptance::Known { .. }) => return failed,
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => assert_eq!(kind(&error), SqliteErrorKind::File, "{error:?}"),
+        }
+    }
+    panic!("the store does not recover");
+}
+
+fn replace(file: &Path) {
+    let copy = beside(file, "-copy");
+    assert!(Command::new("cp").arg(file).arg(&copy).status().unwrap().success());
+    fs::rename(copy, file).unwrap();
+}
+
+fn cut(file: &Path, length: u64) {
+    OpenOptions::new().write(true).open(file).unwrap().set_len(length).unwrap();
+}
+
+fn is_whole(folder: &Folder) -> bool {
+    let check = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+    folder.connect().query_row("PRAGMA integrity_check", [], check).unwrap() == "ok"
+}
+
+#[tokio::test]
+async fn lost_files_are_noticed_and_nothing_is_lost() {
+    for lost in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
+        for replaced in [false, true] {
+            let folder = Folder::new();
+            let store = filled(&folder).await;
+            for suffix in lost {
+                let file = beside(&folder.file(), suffix);
+                if replaced { replace(&file) } else { fs::remove_file(&file).unwrap() }
+            }
+            assert!(recovered(&store, "evt-new").await >= 1, "{lost:?} {replaced}: it was not noticed");
+            let all = ACKNOWLEDGED + 1;
+            assert_eq!(store.backlog(10_000).await.unwrap(), all, "{lost:?} {replaced}");
+            assert_eq!(found_after_a_kill(&folder).await, all, "{lost:?} {replaced}");
+            accept(&store, "evt-last", &[]).await;
+            drop(store);
+            folder.closed();
+            assert!(is_whole(&folder));
+            assert_eq!(folder.open().backlog(10_000).await.unwrap(), all + 1, "{lost:?} {replaced}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn reader_notices_lost_files() {
+    for lost in ["-wal", "-shm"] {
+        let folder = Folder::new();
+        let store = filled(&folder).await;
+        fs::remove_file(beside(&folder.file(), lost)).unwrap();
+        assert_eq!(kind(&store.counts().await.unwrap_err()), SqliteErrorKind::File, "{lost}");
+        assert_eq!(store.backlog(10_000).await.unwrap(), ACKNOWLEDGED, "{lost}");
+        accept(&store, "evt-new", &[]).await;
+        assert_eq!(found_after_a_kill(&folder).await, ACKNOWLEDGED + 1, "{lost}");
+    }
+}
+
+#[tokio::test]
+async fn all_stores_on_the_file_recover() {
+    for lost in [&["-wal"][..], &["-wal", "-shm"]] {
+        let folder = Folder::new();
+        let (one, other) = (filled(&folder).await, folder.open());
+        accept(&other, "evt-other", &[]).await;
+        assert_eq!(other.backlog(10_000).await.unwrap(), ACKNOWLEDGED + 1);
+        for suffix in lost {
+            fs::remove_file(beside(&folder.file(), suffix)).unwrap();
+        }
+        assert!(recovered(&one, "evt-new").await >= 1);
+        recovered(&other, "evt-newer").await;
+        for store in [&one, &other] {
+            assert_eq!(store.backlog(10_000).await.unwrap(), ACKNOWLEDGED + 3, "{lost:?}");
+        }
+        assert_eq!(found_after_a_kill(&folder).await, ACKNOWLEDGED + 3, "{lost:?}");
+    }
+}
+
+#[tokio::test]
+async fn log_that_is_cut_short_is_noticed() {
+    for rest in [0, 100, 5000] {
+        let folder = Folder::new();
+        let store = filled(&folder).await;
+        // These are in the file.
+        let copy = "PRAGMA wal_checkpoint(TRUNCATE)";
+        assert_eq!(folder.connect().query_row(copy, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        for n in 0..ACKNOWLEDGED {
+            accept(&store, &format!("evt-log-{n}"), &[]).await;
+        }
+        cut(&beside(&folder.file(), "-wal"), rest);
+        assert!(recovered(&store, "evt-new").await >= 1, "{rest}: it was not noticed");
+        accept(&store, "evt-last", &[]).await;
+        let found = store.backlog(10_000).await.unwrap();
+        assert!(found >= ACKNOWLEDGED + 2, "{rest}: {found}");
+        assert_eq!(found_after_a_kill(&folder).await, found, "{rest}");
+        assert!(is_whole(&folder), "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn others_may_copy_and_cut_back_the_log() {
+    let folder = Folder::new();
+    let store = filled(&folder).await;
+    for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE", "TRUNCATE"] {
+        let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
+        assert_eq!(folder.connect().query_row(&checkpoint, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "{mode}");
+        for n in 0..3 {
+            accept(&store, &format!("evt-{mode}-{n}-{}", store.backlog(10_000).await.unwrap()), &[]).await;
+        }
+        folder.connect().execute_batch("CREATE TABLE IF NOT EXISTS t (c); INSERT INTO t VALUES (1)").unwrap();
+        store.counts().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn moved_folder_is_noticed_and_found_again() {
+    let folder = Folder::new();
+    let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+    fs::create_dir(&here).unwrap();
+    let store = SqliteStore::open(here.join("klikit.db")).unwrap();
+    accept(&store, "evt-1", &[]).await;
+    assert_eq!(store.backlog(10).await.unwrap(), 1);
+    fs::rename(&here, &there).unwrap();
+    let new = delivery("evt-2", "two", &[]);
+    for _ in 0..3 {
+        assert_eq!(kind(&store.accept(&new, RETENTION).await.unwrap_err()), SqliteErrorKind::File);
+        assert_eq!(kind(&store.counts().await.unwrap_err()), SqliteErrorKind::File);
+    }
+    fs::rename(&there, &here).unwrap();
+    accept(&store, "evt-3", &[]).await;
+    assert!(store.show(tower_klikit::inbox::DeliveryId::new(1)).await.unwrap().is_some());
+    drop(store);
+    let path = here.join("klikit.db");
+    crate::support::until("the file to be closed", || !beside(&path, "-wal").exists());
+    assert!(SqliteStore::open(path).unwrap().backlog(10).await.unwrap() >= 2);
+}
+
+/// SQLite puts the log and its index next to the file that a link leads to.
+#[tokio::test]
+async fn links_lead_to_the_files() {
+    let folder = Folder::new();
+    let real = folder.path().join("real");
+    fs::create_dir(&real).unwrap();
+    fs::write(real.join("klikit.db"), []).unwrap();
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(real.join("klikit.db"), &link).unwrap();
+    let store = SqliteStore::open(&link).unwrap();
+    accept(&store, "evt-1", &[]).await;
+    assert_eq!(store.backlog(10).await.unwrap(), 1);
+    fs::remove_file(real.join("klikit.db-wal")).unwrap();
+    assert!(recovered(&store, "evt-2").await >= 1);
+    assert_eq!(store.backlog(10).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_under_load_loses_no_acknowledged_delivery() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let mut acknowledged = 0;
+    for round in 0..8 {
+        let accepting = (0..40).map(|n| {
+            let (store, event) = (store.clone(), format!("evt-{round}-{n}"));
+            tokio::spawn(async move { store.accept(&delivery(&event, &event, &[]), RETENTION).await })
+        });
+        let accepting: Vec<_> = accepting.collect();
+        let _ = fs::remove_file(beside(&folder.file(), "-wal"));
+        if round % 2 == 0 {
+            let _ = fs::remove_file(beside(&folder.file(), "-shm"));
+        }
+        for accepted in accepting {
+            acknowledged += u64::from(accepted.await.unwrap().is_ok());
+        }
+        recovered(&store, &format!("evt-recovered-{round}")).await;
+        acknowledged += 1;
+        let found = found_after_a_kill(&folder).await;
+        assert!(found >= acknowledged, "round {round}: {acknowledged} acknowledged, {found} found");
+    }
+    drop(store);
+    folder.closed_by_all();
+    assert!(is_whole(&folder));
+}
+
+/// While this process has another connection to the file, the store cannot drop the lost log.
+#[tokio::test]
+async fn foreign_connection_costs_no_acknowledged_delivery() {
+    for lost in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
+        let folder = Folder::new();
+        let store = filled(&folder).await;
+        let foreign = folder.connect();
+        foreign.query_row("SELECT count(*) FROM klikit_inbox", [], |row| row.get::<_, u32>(0)).unwrap();
+        for suffix in lost {
+            fs::remove_file(beside(&folder.file(), suffix)).unwrap();
+        }
+        let mut acknowledged = ACKNOWLEDGED;
+        for n in 0..5 {
+            let new = delivery(&format!("evt-new-{n}"), "body", &[]);
+            acknowledged += u64::from(store.accept(&new, RETENTION).await.is_ok());
+            assert!(found_after_a_kill(&folder).await >= acknowledged, "{lost:?}");
+        }
+        drop(foreign);
+        recovered(&store, "evt-recovered").await;
+        assert!(found_after_a_kill(&folder).await > acknowledged, "{lost:?}");
+        assert!(is_whole(&folder), "{lost:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_processes_recover() {
+    for lost in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
+        let folder = Folder::new();
+        let store = filled(&folder).await;
+        let (mut child, mut orders, mut answers) = Ended::start("lost_files::child_accepts", &folder);
+        let mut ask = |order: &str| {
+            writeln!(orders, "{order}").unwrap();
+            answers.next().expect("the child's answer")
+        };
+        assert_eq!(ask("evt-child-1"), "0");
+        accept(&store, "evt-parent-1", &[]).await;
+        for suffix in lost {
+            fs::remove_file(beside(&folder.file(), suffix)).unwrap();
+        }
+        assert!(recovered(&store, "evt-parent-2").await >= 1, "{lost:?}");
+        assert_eq!(found_after_a_kill(&folder).await, ACKNOWLEDGED + 3, "{lost:?}");
+        let failed: u32 = ask("evt-child-2").parse().unwrap();
+        assert!(failed >= 1, "{lost:?}");
+        accept(&store, "evt-parent-3", &[]).await;
+        assert_eq!(ask("evt-child-3"), "0");
+        assert_eq!(store.backlog(10_000).await.unwrap(), ACKNOWLEDGED + 6, "{lost:?}");
+        assert_eq!(found_after_a_kill(&folder).await, ACKNOWLEDGED + 6, "{lost:?}");
+        drop(orders);
+        assert!(child.0.wait().unwrap().success());
+        drop(store);
+        folder.closed_by_all();
+        assert!(is_whole(&folder));
+        assert_eq!(folder.open().backlog(10_000).await.unwrap(), ACKNOWLEDGED + 6, "{lost:?}");
+    }
+}
+
+/// Accepts the event in each line of standard input, and prints how many attempts failed.
+#[tokio::test]
+#[ignore = "a part of another test, in a process of its own"]
+async fn child_accepts() {
+    let Some(file) = std::env::var_os(FILE) else { return };
+    let store = SqliteStore::open(file).unwrap();
+    println!("\n> ready");
+    for order in std::io::stdin().lines() {
+        println!("\n> {}", recovered(&store, &order.unwrap()).await);
+    }
+}
+
+/// Opens a store that runs `fault` in the middle of its next transaction each time that it is armed.
+fn open_with(folder: &Folder, fault: impl Fn() + Send + Sync + 'static) -> (SqliteStore, Arc<AtomicBool>) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let clock = {
+        let armed = Arc::clone(&armed);
+        move || {
+            // The store asks for the time once a transaction has begun.
+            if armed.swap(false, Ordering::SeqCst) {
+                fault();
+            }
+            SystemTime::now()
+        }
+    };
+    (SqliteOptions::new().clock(clock).open(folder.file()).unwrap(), armed)
+}
+
+#[tokio::test]
+async fn notices_a_loss_during_a_transaction() {
+    for lost in ["-wal", "-shm"] {
+        let folder = Folder::new();
+        let file = beside(&folder.file(), lost);
+        let (store, armed) = open_with(&folder, move || fs::remove_file(&file).unwrap());
+        accept(&store, "evt-1", &[]).await;
+        armed.store(true, Ordering::SeqCst);
+        let new = delivery("evt-2", "two", &[]);
+        assert_eq!(kind(&store.accept(&new, RETENTION).await.unwrap_err()), SqliteErrorKind::File, "{lost}");
+        recovered(&store, "evt-2").await;
+        assert_eq!(found_after_a_kill(&folder).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn log_with_a_hole_does_not_damage_the_file() {
+    let folder = Folder::new();
+    let file = beside(&folder.file(), "-wal");
+    let (store, armed) = open_with(&folder, move || cut(&file, 0));
+    for n in 0..20 {
+        accept(&store, &format!("evt-{n}"), &["key"]).await;
+    }
+    let copy = "PRAGMA wal_checkpoint(PASSIVE)";
+    assert_eq!(folder.connect().query_row(copy, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    // It is in the log alone, on pages of its own.
+    let lost = delivery("evt-lost", &"x".repeat(20_000), &["key"]);
+    assert_eq!(store.accept(&lost, RETENTION).await.unwrap(), Acceptance::Accepted);
+    armed.store(true, Ordering::SeqCst);
+    let new = delivery("evt-new", "new", &["key"]);
+    assert_eq!(kind(&store.accept(&new, RETENTION).await.unwrap_err()), SqliteErrorKind::File);
+    assert!(recovered(&store, "evt-newer").await <= 1);
+    assert!(is_whole(&folder));
+    let found = store.backlog(10_000).await.unwrap();
+    assert!(found >= 21, "{found}");
+    drop(store);
+    folder.closed();
+    assert!(is_whole(&folder));
+}

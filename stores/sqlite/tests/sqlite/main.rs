@@ -1,0 +1,21 @@
+//! `SqliteStore` on real files: restarts, several stores and processes on one file, and faults.
+
+mod blocking;
+mod checkpoint;
+mod clock;
+mod deliveries;
+mod faults;
+mod inbox_accepting;
+mod inbox_files;
+mod inbox_leasing;
+mod inbox_suite;
+mod ledger_suite;
+mod logs;
+mod lost_files;
+mod outages;
+mod processes;
+mod purging;
+mod restarts;
+mod support;
+use tower_klikit_test_support::log as syslog;
+mod unreadable;

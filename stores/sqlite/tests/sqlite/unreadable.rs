@@ -1,0 +1,549 @@
+//! Rows that cannot be read: each concerns its own delivery alone.
+
+use std::{
+    fs::OpenOptions,
+    io::{Seek, SeekFrom, Write},
+    ops::Range,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger, StoreError},
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, LeaseBatch, SettleOutcome},
+};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
+
+use crate::{
+    deliveries::{accept, dead_letter, delivery, done, ids, keep_for, lease, lease_batch, settled},
+    support::{Clock, Folder, LEASE, RETENTION, TERMS, bytes, claim, digest, kind},
+};
+
+fn id(number: i64) -> DeliveryId {
+    DeliveryId::new(number)
+}
+
+/// Changes what is stored.
+fn change(folder: &Folder, sql: &str) {
+    folder.connect().execute_batch(sql).unwrap();
+}
+
+fn dead_lettered(batch: &LeaseBatch) -> Vec<i64> {
+    batch.dead_lettered.iter().map(|dead| dead.id.get()).collect()
+}
+
+/// Overwrites these pages with zeros, while no store has the file open.
+fn damage(folder: &Folder, pages: &[i64]) {
+    let mut file = OpenOptions::new().write(true).open(folder.file()).unwrap();
+    for page in pages {
+        file.seek(SeekFrom::Start(4096 * (page.unsigned_abs() - 1))).unwrap();
+        file.write_all(&[0; 4096]).unwrap();
+    }
+}
+
+/// Returns the leaf pages of a table, in the order of its rows.
+fn leaves(folder: &Folder, table: &str) -> Vec<i64> {
+    let connection = folder.connect();
+    let mut leaves =
+        connection.prepare("SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY path").unwrap();
+    let pages = leaves.query_map([table], |row| row.get(0)).unwrap();
+    pages.collect::<Result<_, _>>().unwrap()
+}
+
+fn closed(folder: &Folder, store: SqliteStore) {
+    drop(store);
+    folder.closed();
+}
+
+#[tokio::test]
+async fn unreadable_delivery_is_dead_lettered_alone() {
+    for (change_it, reason) in [
+        ("UPDATE klikit_inbox_delivery SET body = 17", "its body is of the type Integer, not Blob"),
+        ("UPDATE klikit_inbox_delivery SET body = 'text'", "its body is of the type Text, not Blob"),
+        ("UPDATE klikit_inbox_delivery SET body = NULL", "its body is of the type Null, not Blob"),
+        ("UPDATE klikit_inbox_delivery SET head = 17.5", "its head is of the type Text"),
+        ("UPDATE klikit_inbox_delivery SET head = x'00'", "its head is of the type Blob, not Text"),
+        ("UPDATE klikit_inbox_delivery SET head = CAST(x'ff' AS TEXT)", "its head is not valid UTF-8"),
+        ("DELETE FROM klikit_inbox_delivery", "missing"),
+        ("UPDATE klikit_inbox SET due = 'soon'", "its due is of the type Text, not Integer"),
+        ("UPDATE klikit_inbox SET due = x'00'", "its due is of the type Blob, not Integer"),
+        ("UPDATE klikit_inbox SET due = 1.5", "its due is of the type Real, not Integer"),
+        ("UPDATE klikit_inbox SET token = 'x'", "its token is of the type Text, not Integer"),
+        ("UPDATE klikit_inbox SET token = 9223372036854775807", "its token is out of range"),
+        ("UPDATE klikit_inbox SET attempts = 'x'", "its attempts is of the type Text, not Integer"),
+        ("UPDATE klikit_inbox SET attempts = -1", "its attempts is out of range"),
+        ("UPDATE klikit_inbox SET attempts = 4294967295", "its attempts is out of range"),
+        ("UPDATE klikit_inbox SET ordering = 17", "its ordering is of the type Integer, not Blob"),
+        ("UPDATE klikit_inbox SET ordering = ''", "its ordering is of the type Text, not Blob"),
+        ("UPDATE klikit_inbox SET ordering = x'00'", "its ordering has 1 bytes"),
+    ] {
+        // SQLite stores a number as text in this column, which the store can read.
+        let is_readable = change_it.contains("17.5");
+        for state in ["", ", state = 1"] {
+            let folder = Folder::new();
+            let clock = Clock::new();
+            let store = clock.open(&folder.file());
+            for event in ["evt-1", "evt-2", "evt-3"] {
+                accept(&store, event, &["key"]).await;
+            }
+            accept(&store, "evt-4", &[]).await;
+            if change_it.contains("NULL") {
+                let nullable = "PRAGMA writable_schema = ON;
+                    UPDATE sqlite_schema SET sql = replace(sql, 'body BLOB NOT NULL', 'body BLOB');";
+                change(&folder, nullable);
+            }
+            change(&folder, &format!("{change_it} WHERE id = 2"));
+            if !state.is_empty() {
+                // Leased by a worker that died.
+                change(&folder, "UPDATE klikit_inbox SET state = 1 WHERE id = 2");
+            }
+            let store = if change_it.contains("NULL") {
+                closed(&folder, store);
+                clock.open(&folder.file())
+            } else {
+                store
+            };
+            let first = lease_batch(&store, 10, 5).await;
+            assert_eq!(ids(&first.leased), [1, 4], "{change_it}");
+            settled(&store, &first.leased[0], done()).await;
+            let second = lease_batch(&store, 10, 5).await;
+            if is_readable {
+                assert_eq!(ids(&second.leased), [2], "{change_it}");
+                continue;
+            }
+            assert_eq!(ids(&second.leased), [3], "{change_it}: it blocks nobody");
+            assert!(first.unreadable.is_empty() && second.unreadable.is_empty());
+            let reported: Vec<_> = first.dead_lettered.iter().chain(&second.dead_lettered).collect();
+            assert_eq!(reported.iter().map(|dead| dead.id).collect::<Vec<_>>(), [id(2)], "{change_it}");
+            assert!(reported[0].reason.contains(reason), "{change_it}: {}", reported[0].reason);
+            let has_head = !change_it.contains("head") && !change_it.contains("DELETE");
+            assert_eq!(reported[0].head.is_some(), has_head, "{change_it}");
+
+            let dead = store.dead(None, 10).await.unwrap();
+            assert_eq!(dead.iter().map(|entry| entry.id).collect::<Vec<_>>(), [id(2)], "{change_it}");
+            assert_eq!(dead[0].reason.as_deref(), Some(&*reported[0].reason));
+            let shown = store.show(id(2)).await.unwrap().unwrap();
+            assert_eq!((shown.state, shown.event_id().is_some()), (DeliveryState::Dead, has_head), "{change_it}");
+            let counts = store.counts().await.unwrap();
+            assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (0, 2, 1, 0));
+            assert!(lease_batch(&store, 10, 5).await.dead_lettered.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn unknown_states_are_dead_or_ready() {
+    let folder = Folder::new();
+    let store = folder.open();
+    for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
+        accept(&store, event, &[]).await;
+    }
+    change(
+        &folder,
+        "UPDATE klikit_inbox SET state = 7 WHERE id = 1;
+        UPDATE klikit_inbox SET state = 'x' WHERE id = 2;
+        UPDATE klikit_inbox SET state = -1 WHERE id = 3;",
+    );
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (2, 0, 2, 0));
+    assert_eq!(ids(&lease(&store, 10, 5).await), [3, 4]);
+    let dead = store.dead(None, 10).await.unwrap();
+    assert_eq!(
+        dead.iter().map(|entry| (entry.id, entry.state)).collect::<Vec<_>>(),
+        [(id(1), DeliveryState::Dead), (id(2), DeliveryState::Dead)]
+    );
+    assert!(store.retry(id(1)).await.unwrap() && store.retry(id(2)).await.unwrap());
+    assert_eq!(ids(&lease(&store, 10, 5).await), [1, 2]);
+}
+
+#[tokio::test]
+async fn finds_readable_deliveries_behind_unreadable_ones() {
+    const UNREADABLE: i64 = 600;
+
+    for keys in [&[][..], &["key"]] {
+        let folder = Folder::new();
+        let clock = Clock::new();
+        let store = clock.open(&folder.file());
+        for n in 0..UNREADABLE + 3 {
+            accept(&store, &format!("evt-{n}"), keys).await;
+        }
+        change(&folder, &format!("UPDATE klikit_inbox_delivery SET body = 17 WHERE id <= {UNREADABLE}"));
+        let batch = lease_batch(&store, 3, 5).await;
+        let expected: Vec<_> = (1..=if keys.is_empty() { 3 } else { 1 }).map(|n| UNREADABLE + n).collect();
+        assert_eq!(ids(&batch.leased), expected);
+        assert_eq!(dead_lettered(&batch), (1..=UNREADABLE).collect::<Vec<_>>());
+        assert!(batch.unreadable.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn damaged_body_is_dead_lettered_alone() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    // One row on each page.
+    let body = "x".repeat(3000);
+    for n in 1..=5 {
+        let new = delivery(&format!("evt-{n}"), &body, &["key"]);
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+    closed(&folder, store);
+    let pages = leaves(&folder, "klikit_inbox_delivery");
+    assert_eq!(pages.len(), 5);
+    damage(&folder, &pages[1..2]);
+    let store = clock.open(&folder.file());
+    let mut handled = vec![];
+    let mut dead = vec![];
+    for _ in 0..4 {
+        let batch = lease_batch(&store, 1, 5).await;
+        dead.extend(dead_lettered(&batch));
+        assert!(batch.unreadable.is_empty());
+        handled.extend(ids(&batch.leased));
+        settled(&store, &batch.leased[0], done()).await;
+    }
+    assert_eq!((handled, dead), (vec![1, 3, 4, 5], vec![2]));
+    let listed = store.dead(None, 10).await.unwrap();
+    assert_eq!(listed[0].id, id(2));
+    assert!(listed[0].reason.as_ref().unwrap().contains("malformed"), "{:?}", listed[0].reason);
+    assert_eq!(store.show(id(2)).await.unwrap().unwrap().body, None);
+
+    // klikit sends it again.
+    let copy = delivery("evt-2", &body, &["key"]);
+    let neighbours: Vec<_> = (10..50).map(|n| delivery(&format!("evt-{n}"), &body, &[])).collect();
+    let all = join_all([&copy].into_iter().chain(&neighbours).map(|new| store.accept(new, RETENTION))).await;
+    let accepted = all.iter().skip(1).filter(|outcome| matches!(outcome, Ok(Acceptance::Accepted))).count();
+    assert_eq!(accepted, 40, "{all:?}");
+    assert!(matches!(all[0], Ok(Acceptance::Accepted | Acceptance::Revived)), "{:?}", all[0]);
+    assert!(lease(&store, 100, 5).await.iter().any(|leased| leased.body() == &body && leased.head() == copy.head()));
+}
+
+#[tokio::test]
+async fn damaged_body_can_be_forgotten() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    let body = "x".repeat(3000);
+    let deliveries: Vec<_> = (1..=6).map(|n| delivery(&format!("evt-{n}"), &body, &[])).collect();
+    let start = clock.now();
+    for new in &deliveries {
+        assert_eq!(store.accept(new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+    for leased in lease(&store, 6, 5).await {
+        let settlement = match leased.lease().id().get() {
+            1 | 2 => dead_letter("400"),
+            3 | 4 => keep_for(LEASE),
+            _ => continue,
+        };
+        settled(&store, &leased, settlement).await;
+    }
+    closed(&folder, store);
+    let pages = leaves(&folder, "klikit_inbox_delivery");
+    damage(&folder, &[pages[0], pages[2], pages[4]]);
+    let store = clock.open(&folder.file());
+    // The handlers of 5 and 6 were running all the while.
+    let settlements = [5, 6].map(|n| (tower_klikit::inbox::Lease::new(id(n), 1, 1), done()));
+    assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 2]);
+    assert_eq!(store.forget_event(deliveries[0].claim().event()).await.unwrap(), 1);
+    clock.advance(LEASE);
+    assert_eq!(store.purge_done(1).await.unwrap() + store.purge_done(10).await.unwrap(), 2);
+    assert_eq!(store.forget_accepted(start..clock.now()).await.unwrap(), 5);
+    assert_eq!(folder.count("klikit_inbox"), 0);
+    for new in &deliveries {
+        assert_eq!(store.accept(new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+}
+
+#[tokio::test]
+async fn damaged_states_are_reported_and_others_are_leased() {
+    const ALL: i64 = 400;
+
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    for n in 0..ALL {
+        accept(&store, &format!("evt-{n}"), &[]).await;
+    }
+    closed(&folder, store);
+    let pages = leaves(&folder, "klikit_inbox");
+    damage(&folder, &pages[..2]);
+    let store = clock.open(&folder.file());
+    let mut handled = vec![];
+    let unreadable = loop {
+        let batch = lease_batch(&store, 50, 5).await;
+        assert!(batch.dead_lettered.is_empty());
+        let unreadable = batch.unreadable.iter().map(|unreadable| unreadable.id.get()).collect::<Vec<_>>();
+        if batch.leased.is_empty() {
+            break unreadable;
+        }
+        let expected = (ALL - handled.len() as i64 - unreadable.len() as i64).min(50);
+        assert_eq!(batch.leased.len() as i64, expected, "as many as were asked for");
+        handled.extend(ids(&batch.leased));
+        let settlements: Vec<_> = batch.leased.iter().map(|leased| (*leased.lease(), done())).collect();
+        assert_eq!(store.settle(&settlements).await.unwrap().len(), batch.leased.len());
+    };
+    assert!(unreadable.len() > 20, "{unreadable:?}");
+    handled.extend(&unreadable);
+    handled.sort_unstable();
+    assert_eq!(handled, (1..=ALL).collect::<Vec<_>>());
+    // A call for several leases does what it can, and reports that it could not do all.
+    accept(&store, "evt-new", &[]).await;
+    let new = *lease(&store, 1, 5).await[0].lease();
+    let damaged = tower_klikit::inbox::Lease::new(id(unreadable[0]), 1, 1);
+    assert!(store.extend(&[damaged, new], LEASE * 2).await.is_err());
+    clock.advance(LEASE);
+    assert!(lease(&store, 1, 5).await.is_empty());
+    assert!(store.settle(&[(damaged, done()), (new, done())]).await.is_err());
+    assert_eq!(store.settle(&[(new, done())]).await.unwrap(), [SettleOutcome::Gone]);
+}
+
+#[tokio::test]
+async fn stray_queue_entries_block_nobody() {
+    for stray in [
+        "UPDATE klikit_inbox_ordering SET id = 0 WHERE id = 1",
+        "UPDATE klikit_inbox_ordering SET id = 'x' WHERE id = 1",
+        "DELETE FROM klikit_inbox_ordering WHERE id = 1",
+        "DELETE FROM klikit_inbox_ordering",
+        "INSERT INTO klikit_inbox_ordering SELECT key, 0 FROM klikit_inbox_ordering LIMIT 1",
+        "INSERT INTO klikit_inbox_ordering SELECT key, 99 FROM klikit_inbox_ordering LIMIT 1",
+        "INSERT INTO klikit_inbox_ordering VALUES ('key', 1), (17, 1), (x'00', 1)",
+        "UPDATE klikit_inbox_ordering SET key = x'00112233445566778899aabbccddeeff'",
+    ] {
+        let folder = Folder::new();
+        let clock = Clock::new();
+        let store = clock.open(&folder.file());
+        for event in ["evt-1", "evt-2", "evt-3"] {
+            accept(&store, event, &["key"]).await;
+        }
+        change(&folder, stray);
+        for expected in 1..=3 {
+            let leased = lease(&store, 10, 5).await;
+            assert_eq!(ids(&leased), [expected], "{stray}");
+            settled(&store, &leased[0], done()).await;
+        }
+        assert!(lease(&store, 10, 5).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn stray_queue_entries_block_nobody_behind_many() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    for n in 0..600 {
+        accept(&store, &format!("evt-{n}"), &["key"]).await;
+    }
+    accept(&store, "evt-last", &["another key"]).await;
+    assert_eq!(ids(&lease(&store, 1, 5).await), [1]);
+    change(&folder, "INSERT INTO klikit_inbox_ordering SELECT key, 0 FROM klikit_inbox_ordering WHERE id = 601");
+    assert_eq!(ids(&lease(&store, 10, 5).await), [601]);
+}
+
+#[tokio::test]
+async fn accepting_over_an_unreadable_delivery_is_an_error() {
+    for change_it in [
+        "UPDATE klikit_inbox_delivery SET body = 17",
+        "UPDATE klikit_inbox_delivery SET head = x'00'",
+        "UPDATE klikit_inbox_delivery SET digest = x'00'",
+        "UPDATE klikit_inbox_delivery SET digest = 'text'",
+        "DELETE FROM klikit_inbox_delivery",
+    ] {
+        let folder = Folder::new();
+        let clock = Clock::new();
+        let store = clock.open(&folder.file());
+        let body = "body of evt-0";
+        accept(&store, "evt-0", &["key"]).await;
+        change(&folder, change_it);
+        let deliveries: Vec<_> = (0..200).map(|n| delivery(&format!("evt-{n}"), body, &[])).collect();
+        let accepted = join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await;
+        for (n, outcome) in accepted.iter().enumerate() {
+            match outcome {
+                Ok(outcome) => assert!(n != 0 && *outcome == Acceptance::Accepted, "{n}: {outcome:?}: {change_it}"),
+                Err(error) => assert!(n == 0 && kind(error) == SqliteErrorKind::Unreadable, "{n}: {error:?}"),
+            }
+        }
+        let batch = lease_batch(&store, 1, 5).await;
+        if change_it.contains("digest") {
+            // The delivery itself can be read.
+            assert_eq!(ids(&batch.leased), [1]);
+            settled(&store, &batch.leased[0], dead_letter("400")).await;
+            // Without the digest it cannot be told whether the copy is another delivery.
+            let error = store.accept(&deliveries[0], RETENTION).await.unwrap_err();
+            assert_eq!(kind(&error), SqliteErrorKind::Unreadable);
+            assert_eq!(store.forget_event(deliveries[0].claim().event()).await.unwrap(), 1);
+            assert_eq!(store.accept(&deliveries[0], RETENTION).await.unwrap(), Acceptance::Accepted);
+        } else {
+            assert_eq!(dead_lettered(&batch), [1], "{change_it}");
+            // klikit's next attempt restores it.
+            assert_eq!(store.accept(&deliveries[0], RETENTION).await.unwrap(), Acceptance::Revived, "{change_it}");
+        }
+        let leased = lease(&store, 1000, 5).await;
+        let found = leased.iter().filter(|leased| leased.head() == deliveries[0].head()).count();
+        assert_eq!(found, 1, "{change_it}");
+    }
+}
+
+#[tokio::test]
+async fn unreadable_kept_delivery_makes_room() {
+    for change_it in ["UPDATE klikit_inbox_delivery SET digest = 17, body = 17", "DELETE FROM klikit_inbox_delivery"] {
+        let folder = Folder::new();
+        let store = folder.open();
+        accept(&store, "evt-1", &[]).await;
+        settled(&store, &lease(&store, 1, 5).await[0], keep_for(RETENTION)).await;
+        change(&folder, change_it);
+        let new = delivery("evt-1", "body of evt-1", &[]);
+        let known = Acceptance::Known { digest: *new.claim().digest(), body: None };
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known);
+        assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+}
+
+#[tokio::test]
+async fn unreadable_values_are_forgotten_and_purged() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    let start = clock.now();
+    for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
+        accept(&store, event, &[]).await;
+    }
+    for leased in lease(&store, 10, 5).await {
+        let is_kept = leased.lease().id().get() > 2;
+        settled(&store, &leased, if is_kept { keep_for(LEASE) } else { dead_letter("400") }).await;
+    }
+    change(
+        &folder,
+        "UPDATE klikit_inbox SET key = 'text', reason = x'00' WHERE id = 1;
+        UPDATE klikit_inbox SET key = 17, accepted_at = 'x', since = 'x' WHERE id = 3;
+        UPDATE klikit_inbox SET event = 'x', attempts = 'x', token = 'x' WHERE id = 4;",
+    );
+    store.counts().await.unwrap();
+    assert_eq!(store.dead(None, 10).await.unwrap().len(), 2);
+    clock.advance(LEASE);
+    // Four ledger rows, three of them with their deliveries, and delivery 1, which has lost its key.
+    assert_eq!(store.forget_accepted(start..clock.now()).await.unwrap(), 5);
+    assert_eq!(store.purge_done(10).await.unwrap(), 1);
+    assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_delivery")), (0, 0));
+}
+
+#[tokio::test]
+async fn unreadable_ledger_row_fails_its_own_claim() {
+    let folder = Folder::new();
+    let store = folder.open();
+    assert_eq!(store.claim(&claim(13, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    for change_it in ["digest = x'00'", "digest = 'text'", "state = 'x'", "until = 'x'"] {
+        change(&folder, &format!("UPDATE klikit_ledger SET {change_it}"));
+        let claims = join_all((0..256).map(|event| {
+            let (store, claim) = (store.clone(), claim(event, 2));
+            async move { store.claim(&claim, &TERMS).await }
+        }))
+        .await;
+        for (event, outcome) in claims.iter().enumerate() {
+            match outcome {
+                Ok(outcome) => assert!(event != 13 && *outcome == ClaimOutcome::Claimed, "{event}: {outcome:?}"),
+                Err(error) => {
+                    assert!(event == 13 && kind(error) == SqliteErrorKind::Unreadable, "{event}: {error:?}");
+                }
+            }
+        }
+        assert_eq!(store.forget_claimed(std::time::SystemTime::UNIX_EPOCH..later()).await.unwrap(), 256);
+        assert_eq!(store.claim(&claim(13, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    }
+}
+
+#[tokio::test]
+async fn damaged_clock_is_as_good_as_new() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    accept(&store, "evt-1", &[]).await;
+    change(&folder, "UPDATE klikit_clock SET ahead = 'x', latest = 9223372036854775807");
+    assert_eq!(ids(&lease(&store, 1, 5).await), [1]);
+    closed(&folder, store);
+    let pages = leaves(&folder, "klikit_clock");
+    damage(&folder, &pages);
+    let store = clock.open(&folder.file());
+    accept(&store, "evt-2", &[]).await;
+    assert_eq!(ids(&lease(&store, 1, 5).await), [2]);
+    clock.advance(LEASE);
+    assert_eq!(ids(&lease(&store, 10, 5).await), [1, 2]);
+}
+
+fn later() -> std::time::SystemTime {
+    std::time::SystemTime::now() + Duration::from_secs(3600)
+}
+
+#[tokio::test]
+async fn damaged_ledger_page_does_not_stop_the_others() {
+    const ALL: u64 = 2000;
+
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    let claim_all = async |store: &SqliteStore, events: Range<u64>, token| {
+        let claims = events.map(|event| {
+            let claim = claim(event, token);
+            async move { (event, store.claim(&claim, &TERMS).await) }
+        });
+        let mut claims = join_all(claims).await;
+        // In the order in which the table is gone through.
+        claims.sort_unstable_by_key(|(event, _)| bytes(*event));
+        claims
+    };
+    claim_all(&store, 0..ALL, 1).await;
+    // Three of four stay, so that the pages do.
+    for complete in (0..ALL).filter(|event| event % 4 > 0).map(|event| claim(event, 1)).collect::<Vec<_>>().chunks(500)
+    {
+        assert!(
+            join_all(complete.iter().map(|claim| store.complete(claim, RETENTION))).await.iter().all(Result::is_ok)
+        );
+    }
+    closed(&folder, store);
+    let pages = leaves(&folder, "klikit_ledger");
+    assert!(pages.len() > 30);
+    damage(&folder, &pages[15..16]);
+
+    let store = clock.open(&folder.file());
+    let claims = claim_all(&store, 0..ALL, 2).await;
+    let is_readable = |(_, outcome): &&(u64, Result<ClaimOutcome, StoreError>)| outcome.is_ok();
+    let readable: Vec<_> = claims.iter().filter(is_readable).map(|(event, _)| *event).collect();
+    assert!((1..200).contains(&(claims.len() - readable.len())), "{} are readable", readable.len());
+    assert!(claims.iter().all(|(_, outcome)| !matches!(outcome, Ok(ClaimOutcome::Claimed))));
+
+    // One call for many does what it can.
+    clock.advance(LEASE / 2);
+    let all: Vec<_> = (0..ALL).filter(|event| event % 4 == 0).map(|event| claim(event, 1)).collect();
+    assert_eq!(kind(&store.renew(&all, &TERMS).await.unwrap_err()), SqliteErrorKind::Damaged);
+    clock.advance(LEASE / 2);
+    let claimed: Vec<_> = readable.iter().filter(|event| **event % 4 == 0).collect();
+    for event in [claimed[0], claimed[claimed.len() - 1]] {
+        let in_flight = ClaimOutcome::InFlight { digest: digest(*event), remaining: LEASE / 2 };
+        assert_eq!(store.claim(&claim(*event, 2), &TERMS).await.unwrap(), in_flight);
+    }
+
+    // A walk goes on behind the damaged page, and says that there is one.
+    clock.advance(LEASE);
+    let is_there = |event: u64| {
+        let find = "SELECT count(*) FROM klikit_ledger WHERE key = ?1";
+        folder.connect().query_row(find, [bytes(event)], |row| row.get::<_, u32>(0)).unwrap() > 0
+    };
+    assert_eq!(kind(&store.purge(u32::MAX).await.unwrap_err()), SqliteErrorKind::Damaged);
+    assert!(!is_there(*claimed[0]) && !is_there(*claimed[claimed.len() - 1]));
+    let start = clock.now();
+    let claims = claim_all(&store, ALL..ALL + 200, 1).await;
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(kind(&store.forget_claimed(start..clock.now()).await.unwrap_err()), SqliteErrorKind::Damaged);
+    let new: Vec<_> = claims.iter().filter(is_readable).map(|(event, _)| *event).collect();
+    assert!(new.len() > 180, "{}", new.len());
+    assert!(!is_there(new[0]) && !is_there(new[new.len() - 1]));
+
+    // Claims purge as they go, across the damaged page.
+    claim_all(&store, ALL..ALL + 200, 1).await;
+    clock.advance(LEASE);
+    let mut event = 2 * ALL;
+    while is_there(new[0]) || is_there(new[new.len() - 1]) {
+        let _ = store.claim(&claim(event, 1), &TERMS).await;
+        event += 1;
+        assert!(event < 4 * ALL, "the rows are never purged");
+    }
+}

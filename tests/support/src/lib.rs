@@ -1,0 +1,8 @@
+//! What the tests of several packages share.
+#![allow(missing_docs, missing_debug_implementations, reason = "no public API")]
+
+pub mod body;
+pub mod deliveries;
+pub mod log;
+pub mod random;
+pub mod servers;
