@@ -3,10 +3,11 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 
@@ -18,8 +19,8 @@ pin_project! {
         #[pin]
         future: F,
         limit: Duration,
-        #[pin]
-        timer: Option<Sleep>,
+        // In a box, so that the futures of calls that need no timer are small.
+        timer: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -34,33 +35,27 @@ impl<F: Future> Future for Within<F> {
     type Output = Option<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Some(output));
         }
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep(*this.limit)));
-        }
-        if let Some(timer) = this.timer.as_pin_mut() {
-            ready!(timer.poll(cx));
-        }
-        Poll::Ready(None)
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.limit)));
+        timer.as_mut().poll(cx).map(|()| None)
     }
 }
 
 /// Waits for a store's answer, but not longer than `limit`.
-pub(crate) async fn store_call<T>(
+pub(crate) fn store_call<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    within(limit, call).await.unwrap_or_else(|| Err(StoreError::deadline()))
+) -> impl Future<Output = Result<T, StoreError>> {
+    within(limit, call).map(|answer| answer.unwrap_or_else(|| Err(StoreError::deadline())))
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::{pending, poll_fn, ready};
 
-    use futures_util::FutureExt;
     use tokio::time::Instant;
 
     use super::*;
