@@ -1,7 +1,7 @@
 //! The claims whose handlers run in this process, and the task that renews them.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::hash_map::Entry,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     config::Config,
+    key_map::KeyMap,
     ledger::{BodyDigest, Claim, EventKey},
 };
 use crate::{
@@ -37,7 +38,7 @@ pub(super) struct Keeper {
 
 #[derive(Default)]
 struct State {
-    running: HashMap<EventKey, Running>,
+    running: KeyMap<Running>,
     task: Option<AbortHandle>,
     _nudges: Option<Nudges>,
 }

@@ -54,12 +54,14 @@ mod error;
 mod flow;
 mod future;
 mod keeper;
+mod key_map;
 mod layer;
 mod ledger;
 mod policy;
 mod preflight;
 mod service;
 
+pub(crate) use self::key_map::KeyMap;
 #[cfg(feature = "inbox")]
 pub(crate) use self::{
     call::Call,

@@ -1,13 +1,13 @@
 //! The ledger's entries, and the order in which they go.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry as Place},
+    collections::{BTreeSet, VecDeque, hash_map::Entry as Place},
     time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
 
-use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Token};
+use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, KeyMap, Token};
 
 /// Nanoseconds on tokio's clock since the store was made. The last one is never reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -106,7 +106,7 @@ impl Entry {
 #[derive(Default)]
 pub(super) struct Table {
     /// Boxed, so that the hash table itself is small.
-    entries: HashMap<EventKey, Box<Entry>>,
+    entries: KeyMap<Box<Entry>>,
     /// The done entries in the order of completion. Some of them are gone, but never the first.
     done: VecDeque<Done>,
     /// How many of `done` are gone.
@@ -286,6 +286,6 @@ impl Table {
     }
 }
 
-fn is_there(entries: &HashMap<EventKey, Box<Entry>>, done: &Done) -> bool {
+fn is_there(entries: &KeyMap<Box<Entry>>, done: &Done) -> bool {
     entries.get(&done.key).is_some_and(|entry| entry.state == State::Done { turn: done.turn })
 }

@@ -1,12 +1,12 @@
 //! The deliveries, and the orders in which they are looked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::super::table::{Moment, Tick};
 use crate::{
-    dedupe::{BodyDigest, EventKey},
+    dedupe::{BodyDigest, EventKey, KeyMap},
     inbox::{
         Acceptance, Counts, DeadLettered, DeliveryId, DeliveryState, Entry, LEASE_EXPIRED, Lease, LeaseBatch,
         LeaseRequest, Leased, NewDelivery, OrderingKey, SettleOutcome, Settlement,
@@ -17,7 +17,7 @@ use crate::{
 pub(in crate::store::memory) struct Deliveries {
     last_id: i64,
     rows: BTreeMap<DeliveryId, Row>,
-    ids: HashMap<EventKey, DeliveryId>,
+    ids: KeyMap<DeliveryId>,
     /// Those that are ready or leased.
     due: BTreeSet<(Tick, DeliveryId)>,
     /// The same, by their ordering keys.
