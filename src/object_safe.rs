@@ -11,19 +11,30 @@ use crate::dedupe::StoreError;
 pub(crate) type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Declares a twin, and implements it for every type that has the trait.
+///
+/// The future of an `owned fn` owns the store and the arguments, so that it can outlive the call that made it.
 macro_rules! object_safe_twin {
     (
         $(#[$attribute:meta])*
         $visibility:vis trait $twin:ident: $trait:ident {
+            $(owned fn $owned:ident($($value:ident: $owned_type:ty),*) -> $owned_output:ty;)*
             $(fn $name:ident(&'a self $(, $argument:ident: $type:ty)*) -> $output:ty;)*
         }
     ) => {
         $(#[$attribute])*
         $visibility trait $twin: Send + Sync {
+            $(fn $owned(
+                self: std::sync::Arc<Self> $(, $value: $owned_type)*
+            ) -> $crate::object_safe::StoreFuture<'static, $owned_output>;)*
             $(fn $name<'a>(&'a self $(, $argument: $type)*) -> $crate::object_safe::StoreFuture<'a, $output>;)*
         }
 
         impl<T: $trait> $twin for T {
+            $(fn $owned(
+                self: std::sync::Arc<Self> $(, $value: $owned_type)*
+            ) -> $crate::object_safe::StoreFuture<'static, $owned_output> {
+                Box::pin(async move { $trait::$owned(&*self $(, &$value)*).await })
+            })*
             $(fn $name<'a>(&'a self $(, $argument: $type)*) -> $crate::object_safe::StoreFuture<'a, $output> {
                 Box::pin($trait::$name(self $(, $argument)*))
             })*

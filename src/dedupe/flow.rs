@@ -1,6 +1,7 @@
 //! The way of one delivery through the layer, from its claim to its response.
 
 use std::{
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -26,6 +27,7 @@ use crate::{
     blocking::{self, WatchPolls},
     deadline::{store_call, within},
     event::Delivery,
+    object_safe::StoreFuture,
     telemetry::{self, LogContext},
     verify::{ResponseBody, VerifiedBody},
 };
@@ -36,32 +38,36 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Claims the delivery, calls the handler, and settles the claim.
 ///
 /// The claim is settled before the response is returned: klikit's next attempt may come at once.
-pub(super) async fn run<S, ResBody>(
+pub(super) fn run<S, ResBody>(
     // In a box of its own, so that this future is small: a large one costs more to allocate than everything else here.
     mut call: Pin<Box<Call<S, Request<VerifiedBody>>>>,
     delivery: Delivery,
     claim: Claim,
     config: Arc<Config>,
-) -> Outcome<ResBody, S::Error>
+) -> impl Future<Output = Outcome<ResBody, S::Error>>
 where
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
 {
-    let (claim, registration) = match claim_in_time(&config, &delivery, claim).await {
-        Ok(claimed) => claimed,
-        Err(answer) => return Outcome::Responded(answer.into_response()),
-    };
-    if let Some(request) = call.as_mut().request_mut() {
-        request.extensions_mut().insert(claim);
+    let mut pending = PendingClaim { claim, call: None };
+    // Not an `async fn`: its future would hold its arguments twice.
+    async move {
+        let registration = match claim_in_time(&config, &delivery, &mut pending).await {
+            Ok(registration) => registration,
+            Err(answer) => return Outcome::Responded(answer.into_response()),
+        };
+        if let Some(request) = call.as_mut().request_mut() {
+            request.extensions_mut().insert(registration.claim.clone());
+        }
+        let outcome = handle(call.as_mut(), &delivery, &config).await;
+        // User code: it may panic when it is dropped, too.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
+        if !outcome.is_success() {
+            release(&config, &registration.current_claim(), (&delivery).into()).await;
+        } else if !complete(&config, &registration, (&delivery).into()).await {
+            tokio::spawn(telemetry::in_current_span(complete_later(config, delivery, registration)));
+        }
+        outcome
     }
-    let outcome = handle(call.as_mut(), &delivery, &config).await;
-    // User code: it may panic when it is dropped, too.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
-    if !outcome.is_success() {
-        release(&config, &registration.claim(), (&delivery).into()).await;
-    } else if !complete(&config, &registration, (&delivery).into()).await {
-        tokio::spawn(telemetry::in_current_span(complete_later(config, delivery, registration)));
-    }
-    outcome
 }
 
 async fn handle<S, ResBody>(
@@ -90,49 +96,44 @@ where
 async fn claim_in_time(
     config: &Arc<Config>,
     delivery: &Delivery,
-    claim: Claim,
-) -> Result<(Claim, Registration), Answer> {
+    pending: &mut PendingClaim,
+) -> Result<Registration, Answer> {
     let started = Instant::now();
-    let mut claiming = Box::pin(claim_or_answer(Arc::clone(config), claim, delivery.clone()));
-    if let Some(claimed) = within(config.claim_deadline, &mut claiming).await {
-        let (claim, registration) = claimed?;
-        // The answer may have waited on a blocked thread until the claim had expired.
-        if started.elapsed() >= config.lease && !renew(config, &claim, delivery.into()).await {
-            return Err(Answer::InFlight { remaining: config.lease });
-        }
-        return Ok((claim, registration));
+    let Some(claimed) = within(config.claim_deadline, claim_or_answer(config, delivery, pending)).await else {
+        telemetry::store_failed("claim", delivery.into(), &StoreError::deadline());
+        let late = PendingClaim { claim: pending.claim.clone(), call: pending.call.take() };
+        tokio::spawn(telemetry::in_current_span(late.undo(Arc::clone(config), delivery.clone())));
+        return Err(Answer::Unsure);
+    };
+    let registration = claimed?;
+    // The answer may have waited on a blocked thread until the claim had expired.
+    let is_late = registration.registered_at - started >= config.lease;
+    if is_late && !renew(config, &registration.claim, delivery.into()).await {
+        return Err(Answer::InFlight { remaining: config.lease });
     }
-    telemetry::store_failed("claim", delivery.into(), &StoreError::deadline());
-    let (config, delivery) = (Arc::clone(config), delivery.clone());
-    tokio::spawn(telemetry::in_current_span(async move {
-        // The store may yet claim the delivery, and nobody would handle it.
-        if let Ok(Ok((late, _registration))) = timeout(config.lease, claiming).await {
-            release(&config, &late, (&delivery).into()).await;
-        }
-    }));
-    Err(Answer::Unsure)
+    Ok(registration)
 }
 
 /// Claims the delivery, under a key of its own if it is a conflict.
 async fn claim_or_answer(
-    config: Arc<Config>,
-    mut claim: Claim,
-    delivery: Delivery,
-) -> Result<(Claim, Registration), Answer> {
+    config: &Arc<Config>,
+    delivery: &Delivery,
+    pending: &mut PendingClaim,
+) -> Result<Registration, Answer> {
     loop {
-        let (held, answer) = match find(&config, &claim, &delivery).await? {
-            ClaimOutcome::Claimed => match Keeper::register(&config, &claim, &delivery).await {
-                Some(registration) => return Ok((claim, registration)),
+        let (held, answer) = match find(config, delivery, pending).await? {
+            ClaimOutcome::Claimed => match Keeper::register(config, &pending.claim, delivery).await {
+                Some(registration) => return Ok(registration),
                 // Another copy of this delivery is already running here. It takes over this claim.
                 None => return Err(Answer::InFlight { remaining: config.lease }),
             },
             ClaimOutcome::InFlight { digest, remaining } => (digest, Answer::InFlight { remaining }),
             ClaimOutcome::Done { digest } => (digest, Answer::Duplicate),
         };
-        claim = match config.policy.compare(&claim, &held, &delivery) {
+        pending.claim = match config.policy.compare(&pending.claim, &held, delivery) {
             Match::Same => {
                 if matches!(answer, Answer::Duplicate) {
-                    telemetry::duplicate(&delivery);
+                    telemetry::duplicate(delivery);
                 }
                 return Err(answer);
             }
@@ -143,18 +144,51 @@ async fn claim_or_answer(
 }
 
 /// Looks for the entry among the running handlers, and then claims it in the store.
-async fn find(config: &Config, claim: &Claim, delivery: &Delivery) -> Result<ClaimOutcome, Answer> {
-    if let Some(digest) = config.keeper.running(claim.key()) {
+async fn find(config: &Config, delivery: &Delivery, pending: &mut PendingClaim) -> Result<ClaimOutcome, Answer> {
+    if let Some(digest) = config.keeper.running(pending.claim.key()) {
         return Ok(ClaimOutcome::InFlight { digest, remaining: config.lease });
     }
-    match config.ledger.claim(claim, &config.claim_terms()).await {
+    match pending.ask(config).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
             telemetry::store_failed("claim", delivery.into(), &error);
             // The store may have claimed it all the same.
-            release(config, claim, delivery.into()).await;
+            release(config, &pending.claim, delivery.into()).await;
             Err(Answer::Unsure)
         }
+    }
+}
+
+/// A claim, and the call that asks the store for it.
+struct PendingClaim {
+    claim: Claim,
+    /// `None` unless the store has yet to answer. It owns what it needs, so that it can outlive its delivery.
+    call: Option<StoreFuture<'static, ClaimOutcome>>,
+}
+
+impl PendingClaim {
+    async fn ask(&mut self, config: &Config) -> Result<ClaimOutcome, StoreError> {
+        let call = Arc::clone(&config.ledger).claim(self.claim.clone(), config.claim_terms());
+        let outcome = self.call.insert(call).await;
+        self.call = None;
+        outcome
+    }
+
+    /// Releases the claim after the store's answer: the store may yet claim the delivery, and nobody would handle it.
+    async fn undo(self, config: Arc<Config>, delivery: Delivery) {
+        if let Some(call) = self.call {
+            match timeout(config.lease, call).await {
+                Ok(Ok(ClaimOutcome::Claimed)) => {
+                    if Keeper::register(&config, &self.claim, &delivery).await.is_none() {
+                        // Another copy of this delivery is already running here. It takes over this claim.
+                        return;
+                    }
+                }
+                Ok(Err(error)) => telemetry::store_failed("claim", (&delivery).into(), &error),
+                Ok(Ok(_)) | Err(_) => return,
+            }
+        }
+        release(&config, &self.claim, (&delivery).into()).await;
     }
 }
 
@@ -179,15 +213,18 @@ async fn renew(config: &Config, claim: &Claim, context: LogContext<'_>) -> bool 
 
 /// Returns `false` if the store failed, so that the call has to be repeated.
 async fn complete(config: &Config, registration: &Registration, context: LogContext<'_>) -> bool {
+    let mut claim = registration.claim.clone();
     loop {
-        let claim = registration.claim();
         match store_call(config.claim_deadline, config.ledger.complete(&claim, config.retention)).await {
             Ok(true) => return true,
-            // A copy's claim has been taken over since.
-            Ok(false) if registration.claim() != claim => {}
             Ok(false) => {
-                telemetry::completion_lost(context);
-                return true;
+                let current = registration.current_claim();
+                if current == claim {
+                    telemetry::completion_lost(context);
+                    return true;
+                }
+                // A copy's claim has been taken over since.
+                claim = current;
             }
             Err(error) => {
                 telemetry::store_failed("complete", context, &error);

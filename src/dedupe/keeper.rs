@@ -56,7 +56,9 @@ struct Running {
 #[must_use]
 pub(super) struct Registration {
     keeper: Arc<Keeper>,
-    key: EventKey,
+    /// The claim that was registered. A copy's claim may have replaced it since.
+    pub(super) claim: Claim,
+    pub(super) registered_at: Instant,
 }
 
 impl Keeper {
@@ -70,10 +72,10 @@ impl Keeper {
     /// Keeps `claim` renewed. Returns `None` if this process is already handling a delivery under the claim's key: the
     /// claim of that delivery had expired, and its handler takes this one over.
     pub(super) async fn register(config: &Arc<Config>, claim: &Claim, delivery: &Delivery) -> Option<Registration> {
-        let keeper = &config.keeper;
-        let started = {
-            let mut state = keeper.state();
-            let started = state.start(config);
+        let started = Instant::now();
+        let has_spawned = {
+            let mut state = config.keeper.state();
+            let has_spawned = state.start(config);
             match state.running.entry(claim.key) {
                 Entry::Occupied(mut entry) => {
                     let running = entry.get_mut();
@@ -81,17 +83,18 @@ impl Keeper {
                     return None;
                 }
                 Entry::Vacant(entry) => {
-                    let (claim, delivery) = (claim.clone(), delivery.clone());
-                    entry.insert(Running { claim, delivery, started: Instant::now(), lost: false });
+                    entry.insert(Running { claim: claim.clone(), delivery: delivery.clone(), started, lost: false });
                 }
             }
-            started
+            has_spawned
         };
-        let registration = Registration { keeper: Arc::clone(keeper), key: claim.key };
-        if started {
+        let mut registration =
+            Registration { keeper: Arc::clone(&config.keeper), claim: claim.clone(), registered_at: started };
+        if has_spawned {
             // A task that was just spawned waits in a slot of this thread from which no other thread takes it. Let it
             // set its timer before the handler can block this thread.
             yield_now().await;
+            registration.registered_at = Instant::now();
         }
         Some(registration)
     }
@@ -173,15 +176,15 @@ async fn renew(config: Weak<Config>) {
 
 impl Registration {
     /// Returns the claim by which the delivery is held now.
-    pub(super) fn claim(&self) -> Claim {
+    pub(super) fn current_claim(&self) -> Claim {
         let state = self.keeper.state();
-        state.running.get(&self.key).expect("a registration keeps its entry").claim.clone()
+        state.running.get(&self.claim.key).expect("a registration keeps its entry").claim.clone()
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.keeper.state().running.remove(&self.key);
+        self.keeper.state().running.remove(&self.claim.key);
     }
 }
 

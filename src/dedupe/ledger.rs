@@ -258,7 +258,7 @@ debug_as_hex!(EventKey, BodyDigest, Token);
 object_safe_twin! {
     /// [`Ledger`], callable without knowing the store's type.
     pub(crate) trait DynLedger: Ledger {
-        fn claim(&'a self, claim: &'a Claim, terms: &'a ClaimTerms) -> ClaimOutcome;
+        owned fn claim(claim: Claim, terms: ClaimTerms) -> ClaimOutcome;
         fn complete(&'a self, claim: &'a Claim, retention: Duration) -> bool;
         fn release(&'a self, claim: &'a Claim) -> ();
         fn renew(&'a self, claims: &'a [Claim], terms: &'a ClaimTerms) -> Vec<bool>;
