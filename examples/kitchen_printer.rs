@@ -130,7 +130,7 @@ async fn main() -> Result<(), BoxError> {
     fs::create_dir_all(&folder)?;
     let printer = Printer { folder: folder.as_path().into(), has_paper: Arc::default() };
 
-    let inbox = Inbox::new(SqliteStore::open(folder.join("klikit.db"))?).order_by(OrderBy::order());
+    let inbox = Inbox::new(SqliteStore::builder().create().open(folder.join("klikit.db"))?).order_by(OrderBy::order());
     let handler: Router = Router::new().route(PATH, post(print)).with_state(printer);
     let (stop, stopped) = oneshot::channel::<()>();
     let worker = inbox.worker(handler).backoff(Duration::from_millis(500), Duration::from_secs(60));

@@ -3,16 +3,18 @@
 use std::error::Error;
 
 use tower_klikit::{dedupe::KlikitDedupeLayer, inbox::Inbox, store::MemoryStore};
+use tower_klikit_postgres::PostgresStore;
+use tower_klikit_redis::RedisStore;
 use tower_klikit_sqlite::SqliteStore;
 
 /// `memory`, `sqlite:PATH`, `redis://…` or `postgres://…`.
 pub(crate) async fn open(store: &str) -> Result<KlikitDedupeLayer, Box<dyn Error>> {
     Ok(match scheme(store) {
         "memory" => KlikitDedupeLayer::new(MemoryStore::new()),
-        "sqlite" => KlikitDedupeLayer::new(SqliteStore::open(path(store))?),
-        "redis" | "rediss" => KlikitDedupeLayer::new(tower_klikit_redis::RedisStore::connect(store).await?),
+        "sqlite" => KlikitDedupeLayer::new(SqliteStore::builder().create().open(path(store))?),
+        "redis" | "rediss" => KlikitDedupeLayer::new(RedisStore::open(store).await?),
         "postgres" | "postgresql" => {
-            KlikitDedupeLayer::new(tower_klikit_postgres::PostgresStore::connect(store).await?)
+            KlikitDedupeLayer::new(PostgresStore::open(store).await?)
         }
         _ => return Err("--store takes memory, sqlite:PATH, redis://… or postgres://…".into()),
     })
@@ -21,8 +23,8 @@ pub(crate) async fn open(store: &str) -> Result<KlikitDedupeLayer, Box<dyn Error
 /// `sqlite:PATH` or `postgres://…`: what survives a restart, and acknowledges nothing before it is on disk.
 pub(crate) async fn open_inbox(store: &str) -> Result<Inbox, Box<dyn Error>> {
     Ok(match scheme(store) {
-        "sqlite" => Inbox::new(SqliteStore::open(path(store))?),
-        "postgres" | "postgresql" => Inbox::new(tower_klikit_postgres::PostgresStore::connect(store).await?),
+        "sqlite" => Inbox::new(SqliteStore::builder().create().open(path(store))?),
+        "postgres" | "postgresql" => Inbox::new(PostgresStore::open(store).await?),
         _ => return Err("--inbox takes sqlite:PATH or postgres://…".into()),
     })
 }

@@ -34,7 +34,7 @@ use crate::object_safe::object_safe_twin;
 /// - A store that does not know whether a call took effect returns an error. The delivery is then answered with 503,
 ///   klikit sends it again, and nothing is lost.
 ///
-/// Implement it with `async fn`. The `testing::ledger` module has the suite that this crate's own stores pass.
+/// Implement it with `async fn`. The crate `tower-klikit-store-tests` has the suite that every store passes.
 pub trait Ledger: Send + Sync + 'static {
     /// Claims `claim.key` for `claim.token`, if the key is absent or its claim has expired. Otherwise changes nothing
     /// and returns what is there.

@@ -82,7 +82,7 @@ async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<Ver
     let head = Head::of(&parts, delivery);
     let OrderingKeys { keys: ordering_keys, missing } = config.order_by.keys_of(delivery, &body);
     let same_as = if config.policy.trusts_event_ids() { SameAs::Any } else { SameAs::Equal };
-    let new = NewDelivery { claim, head: head.to_text(), body, ordering_keys, same_as };
+    let new = NewDelivery { claim, head: head.to_text(), body, labels: head.labels(), ordering_keys, same_as };
     let stored = store_call(config.accept_deadline, store(&config, &backlog, new, head, delivery)).await;
     let answer = stored.unwrap_or_else(|error| {
         telemetry::store_failed("accept", delivery.into(), &error);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use super::{entry::DeliveryId, ordering::OrderingKey};
 use crate::dedupe::{BodyDigest, Claim};
@@ -13,9 +14,19 @@ pub struct NewDelivery {
     pub(super) claim: Claim,
     pub(super) head: String,
     pub(super) body: Bytes,
+    pub(super) labels: Labels,
     pub(super) ordering_keys: Vec<OrderingKey>,
     /// The bodies that are the same delivery, besides its own.
     pub(super) same_as: SameAs,
+}
+
+/// What an operator knows a delivery by: those members of its head that a store keeps in columns.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Labels {
+    pub(super) event_id: Option<String>,
+    pub(super) event_type: Option<String>,
+    pub(super) tenant: String,
 }
 
 /// The bodies that make a known key the same delivery, besides an equal one.
@@ -74,6 +85,22 @@ impl NewDelivery {
         &self.body
     }
 
+    /// Returns the event id, unless the delivery was let in without one. A part of the [head](Self::head), for a column of
+    /// its own.
+    pub fn event_id(&self) -> Option<&str> {
+        self.labels.event_id.as_deref()
+    }
+
+    /// Returns the event type, if the request named one. A part of the [head](Self::head), for a column of its own.
+    pub fn event_type(&self) -> Option<&str> {
+        self.labels.event_type.as_deref()
+    }
+
+    /// Returns the keyring's name. A part of the [head](Self::head), for a column of its own.
+    pub fn tenant(&self) -> &str {
+        &self.labels.tenant
+    }
+
     /// The ordering keys, ascending and without duplicates: mostly none or one. Deliveries that share a key are leased
     /// one after the other.
     pub fn ordering_keys(&self) -> &[OrderingKey] {
@@ -85,23 +112,22 @@ impl NewDelivery {
 impl NewDelivery {
     /// Makes a delivery for the tests of a store, without ordering keys.
     pub fn new(claim: Claim, head: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { claim, head: head.into(), body: body.into(), ordering_keys: Vec::new(), same_as: SameAs::Equal }
+        let (labels, ordering_keys) = (Labels::default(), Vec::new());
+        let new = Self { claim, head: String::new(), body: body.into(), labels, ordering_keys, same_as: SameAs::Equal };
+        new.with_head(head)
     }
 
-    /// Sets the head.
+    /// Sets the head, and with it the event id, the event type and the tenant.
     #[must_use]
     pub fn with_head(self, head: impl Into<String>) -> Self {
-        Self { head: head.into(), ..self }
+        let head = head.into();
+        Self { labels: serde_json::from_str(&head).unwrap_or_default(), head, ..self }
     }
 
     /// Sets the ordering keys, one for each name.
     #[must_use]
     pub fn with_ordering_keys(self, names: &[&str]) -> Self {
-        let key = |name: &&str| {
-            let digest = BodyDigest::of(name.as_bytes());
-            OrderingKey::from_bytes(std::array::from_fn(|n| digest.as_bytes()[n]))
-        };
-        let mut ordering_keys: Vec<_> = names.iter().map(key).collect();
+        let mut ordering_keys: Vec<_> = names.iter().map(|name| OrderingKey::from_text(name)).collect();
         ordering_keys.sort_unstable();
         ordering_keys.dedup();
         Self { ordering_keys, ..self }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header, request::Parts};
 use serde::{Deserialize, Serialize};
 
+use super::delivery::Labels;
 use crate::{
     event::{Delivery, EventId, EventType},
     header::{EVENT_ID, EVENT_TYPE},
@@ -55,6 +56,10 @@ impl Head {
             signed_at: delivery.signed_at().map(milliseconds),
             conflict: false,
         }
+    }
+
+    pub(super) fn labels(&self) -> Labels {
+        Labels { event_id: self.event_id.clone(), event_type: self.event_type.clone(), tenant: self.tenant.clone() }
     }
 
     pub(super) fn to_text(&self) -> String {

@@ -48,10 +48,16 @@ enum Rule {
 
 type Custom = dyn Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync;
 
-/// A key that deliveries share if they are to be leased one after the other: 16 bytes of a SHA-256 over the tenant and
-/// the id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct OrderingKey([u8; 16]);
+/// A key that deliveries share if they are to be leased one after the other: a text such as `order:42@warung`, from the
+/// kind of the key, the id and the tenant.
+///
+/// It has at most 200 bytes, no control characters, and no `@` but the last one: such characters, `%`, and bytes that are
+/// not UTF-8 are percent-encoded. A longer text is replaced with a hash, such as `order:%5f3c…`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderingKey(Arc<str>);
+
+/// The longest ordering key, in bytes. An index entry of a Postgres table may have some 2,700.
+const LONGEST_KEY: usize = 200;
 
 /// The ordering keys of one delivery.
 pub(super) struct OrderingKeys {
@@ -87,7 +93,7 @@ impl OrderBy {
 
     /// Returns the keys of a delivery.
     pub(super) fn keys_of(&self, delivery: &Delivery, body: &[u8]) -> OrderingKeys {
-        let key = |kind: &str, id: &[u8]| OrderingKey::hash(delivery.tenant(), kind, id);
+        let key = |kind: &str, id: &[u8]| OrderingKey::of(kind, id, delivery.tenant());
         let ids = |kind: &str, paths: [&'static [Step]; 2]| {
             let paths = if delivery.signed_at().is_some() { &paths[..] } else { &paths[..1] };
             let mut keys = Vec::new();
@@ -134,24 +140,51 @@ fn name(id: Token<'_>) -> Option<Cow<'_, [u8]>> {
 }
 
 impl OrderingKey {
-    fn hash(tenant: &str, kind: &str, id: &[u8]) -> Self {
-        Self(short_hash(&[tenant.as_bytes(), b"\0", kind.as_bytes(), b"\0", id]))
+    /// `kind` is one of this module's own words.
+    fn of(kind: &str, id: &[u8], tenant: &str) -> Self {
+        let mut key = format!("{kind}:");
+        encode(id, &mut key);
+        key.push('@');
+        encode(tenant.as_bytes(), &mut key);
+        if key.len() > LONGEST_KEY {
+            // Every other key has an "@".
+            key = format!("{kind}:%");
+            let hash = short_hash(&[tenant.as_bytes(), b"\0", id]);
+            hash.iter().for_each(|byte| key.push_str(&format!("{byte:02x}")));
+        }
+        Self(key.into())
     }
 
-    /// Makes a key from the [bytes](Self::as_bytes) that a store has kept.
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
+    /// Makes a key from the [text](Self::as_str) that a store has kept.
+    pub fn from_text(text: &str) -> Self {
+        Self(text.into())
     }
 
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8; 16] {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Percent-encodes what would make keys ambiguous, or is no text for every store.
+fn encode(bytes: &[u8], key: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '%' | '@' => key.push_str(&format!("%{:02X}", u32::from(character))),
+                _ if character.is_control() => {
+                    character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| key.push_str(&format!("%{byte:02X}")));
+                }
+                _ => key.push(character),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| key.push_str(&format!("%{byte:02X}")));
     }
 }
 
 impl fmt::Debug for OrderingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&self.0)
     }
 }
 
@@ -184,9 +217,32 @@ mod tests {
     /// The keys of orders whose ids are these numbers.
     fn of(ids: &[i64]) -> Vec<OrderingKey> {
         let mut keys: Vec<_> =
-            ids.iter().map(|id| OrderingKey::hash("warung", "order", id.to_string().as_bytes())).collect();
+            ids.iter().map(|id| OrderingKey::of("order", id.to_string().as_bytes(), "warung")).collect();
         keys.sort_unstable();
         keys
+    }
+
+    #[test]
+    fn keys_can_be_read() {
+        let custom = |id: &'static str| OrderBy::keys(move |_, _| vec![id.into()]);
+        let text = |order_by: &OrderBy| keys(order_by, r#"{"branch_id":2,"orders":[{"id":42.0}]}"#)[0].as_str().to_owned();
+        assert_eq!(text(&OrderBy::order()), "order:42@warung");
+        assert_eq!(text(&OrderBy::branch()), "branch:2@warung");
+        assert_eq!(text(&custom("meja 7/é")), "custom:meja 7/é@warung");
+        assert_eq!(text(&custom("a@b%40\n\0\u{85}")), "custom:a%40b%2540%0A%00%C2%85@warung");
+        assert_eq!(OrderingKey::of("order", b"\xff\xed\xa0\xbd", "w@").as_str(), "order:%FF%ED%A0%BD@w%40");
+    }
+
+    #[test]
+    fn long_keys_are_hashed() {
+        let of = |id: &str, tenant: &str| OrderingKey::of("order", id.as_bytes(), tenant);
+        let (short, long) = ("x".repeat(LONGEST_KEY - "order:@warung".len()), "x".repeat(LONGEST_KEY));
+        assert_eq!(of(&short, "warung").as_str().len(), LONGEST_KEY);
+        let hashed = of(&long, "warung");
+        assert!(hashed.as_str().starts_with("order:%") && hashed.as_str().len() == "order:%".len() + 32, "{hashed:?}");
+        assert_ne!(hashed, of(&long, "kedai"));
+        assert_ne!(hashed, of(&format!("{long}x"), "warung"));
+        assert_eq!(hashed, of(&long, "warung"));
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::{
 /// - A row that cannot be read concerns its own delivery alone: see [`LeaseBatch`].
 /// - **A store is trusted.** Workers handle what it returns as verified.
 ///
-/// The `testing::inbox` module has the suite that this crate's own stores pass.
+/// The crate `tower-klikit-store-tests` has the suite that every store passes.
 pub trait InboxStore: Send + Sync + 'static {
     /// Stores a delivery together with its ledger row, which is done from the start and remembered for `retention`.
     ///

@@ -232,7 +232,7 @@ mod tests {
         keys: &[u8],
     ) -> Option<(Registration, Blocked)> {
         let lease = Lease::new(DeliveryId::new(id), token, 1);
-        let keys = keys.iter().map(|key| OrderingKey::from_bytes([*key; 16])).collect();
+        let keys = keys.iter().map(|key| OrderingKey::from_text(&key.to_string())).collect();
         running.register(&Leased::new(lease, "", "").with_ordering_keys(keys), worker, Instant::now(), HOUR)
     }
 

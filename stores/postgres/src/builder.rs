@@ -4,145 +4,273 @@ use std::time::Duration;
 
 use deadpool_postgres::{Pool, QueueMode};
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 
-use super::{
-    connection::{Failure, batch, check, run},
-    error::{Kind, PostgresError},
+use crate::{
+    connection::{Failure, check, run},
+    error::{Kind, PostgresError, Target},
     inbox::{HandOff, InboxSql},
-    sql::Sql,
-    store::PostgresStore,
-    table_name::TableName,
-    tls,
+    ledger::LedgerSql,
+    names::Names,
+    schema::{Migration, Schema, SchemaFailure},
+    store::{PostgresStore, Shared},
+    sweep::Sweeper,
+    telemetry, tls,
 };
-use crate::telemetry;
 
 /// The settings that a [`PostgresStore`] is opened with.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct PostgresStoreBuilder {
-    table: String,
+    table_prefix: String,
+    is_ledger_only: bool,
     max_connections: usize,
     deadline: Duration,
     hand_off: Option<HandOff>,
 }
 
-/// How long connecting and creating the tables may take. Longer than a claim: nobody waits for a response yet.
+/// How long connecting and checking the tables may take. Longer than a claim, since no response waits for it.
 const START: Duration = Duration::from_secs(10);
 
-impl PostgresStoreBuilder {
-    pub(super) fn new() -> Self {
-        let table = PostgresStore::TABLE.into();
-        Self { table, max_connections: 10, deadline: Duration::from_secs(2), hand_off: None }
+/// How long a migration may take, including the wait for another node that migrates.
+const MIGRATION: Duration = Duration::from_secs(300);
+
+impl PostgresStore {
+    /// Connects to the database that `url` names, with the default settings. See [`PostgresStoreBuilder::open`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if [`PostgresStoreBuilder::open`] does.
+    pub async fn open(url: &str) -> Result<Self, PostgresError> {
+        Self::builder().open(url).await
     }
 
-    /// Sets the name of the ledger's table. Default: [`klikit_deliveries`](PostgresStore::TABLE). The names of the inbox's tables start
-    /// with it.
+    /// Uses the connections of a pool of your own, with the default settings. See [`PostgresStoreBuilder::from_pool`].
     ///
-    /// The name has up to 48 of `a-z`, `0-9` and `_`, and does not start with a digit. The name of an existing schema and a dot may
-    /// precede it. Any other name is rejected when the store is opened.
-    pub fn table(mut self, name: impl Into<String>) -> Self {
-        self.table = name.into();
+    /// # Errors
+    ///
+    /// Returns an error if [`PostgresStoreBuilder::from_pool`] does.
+    pub async fn from_pool(pool: Pool) -> Result<Self, PostgresError> {
+        Self::builder().from_pool(pool).await
+    }
+
+    /// Returns a builder, to set the tables' names, the number of connections, the deadline and more.
+    pub fn builder() -> PostgresStoreBuilder {
+        PostgresStoreBuilder {
+            table_prefix: Self::DEFAULT_TABLE_PREFIX.into(),
+            is_ledger_only: false,
+            max_connections: 10,
+            deadline: Duration::from_secs(2),
+            hand_off: None,
+        }
+    }
+}
+
+impl PostgresStoreBuilder {
+    /// Sets the prefix of the names of all tables. Default: [`klikit_`](PostgresStore::DEFAULT_TABLE_PREFIX).
+    ///
+    /// The prefix has up to 40 of `a-z`, `0-9` and `_`, and does not start with a digit. The name of an existing schema
+    /// and a dot may precede it, as in `webhooks.klikit_`. Any other prefix is rejected when the store is opened.
+    pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.table_prefix = prefix.into();
         self
     }
 
-    /// Sets how many connections there may be at once, at least 1. Default: 10. [`from_pool`](Self::from_pool) ignores it.
+    /// Leaves out the inbox: opening creates the ledger's tables only, which is all that
+    /// [`KlikitDedupeLayer`](tower_klikit::dedupe::KlikitDedupeLayer) needs. Every call of an inbox on the store is
+    /// then an error. Opening the store without this setting later creates the inbox's tables.
+    pub fn ledger_only(mut self) -> Self {
+        self.is_ledger_only = true;
+        self
+    }
+
+    /// Sets how many connections there may be at once, at least 1. Default: 10. [`from_pool`](Self::from_pool) ignores
+    /// it.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(1);
         self
     }
 
-    /// Sets how long a call may take, including the wait for a connection, before it fails. Default: 2 seconds. Forgetting, purging and
-    /// counting may take 30 times as long.
+    /// Sets how long a call may take, including the wait for a connection, before it fails. Default: 2 seconds.
+    /// Forgetting, purging and counting may take 30 times as long.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Hands deliveries that the inbox accepts to another queue in this database, instead of storing them in the inbox's own tables: see
-    /// the [module](super#handing-off-to-another-queue). Not set by default.
+    /// Hands deliveries that the inbox accepts to another queue in this database, instead of storing them in the
+    /// inbox's own tables: see [the crate's page](crate#handing-off-to-another-queue). Not set by default.
     ///
-    /// `sql` is one statement. Its result is ignored. If it fails, the delivery is not accepted, and klikit sends it again. It is checked
-    /// when the store is opened.
+    /// `sql` is one statement. Its result is ignored. If it fails, the delivery is not accepted, and klikit sends it
+    /// again. It is checked when the store is opened.
     ///
     /// | parameter | type | value |
     /// |---|---|---|
     /// | `$1` | `bytea` | the body: customers' data |
-    /// | `$2` | `text` | a JSON object: `method`, `uri`, `tenant`, `secret_id`, `received_at` in milliseconds since 1970, and, if there are any, `content_type`, `event_id`, `event_type`, and `conflict`, which is `true` if the event's id came with another body before |
+    /// | `$2` | `text` | the head: a JSON object, see below |
     /// | `$3` | `text` | the key of the delivery, in hexadecimal: a job key that no other delivery has |
     ///
-    /// It need not use all of them.
+    /// It need not use all of them. The head has `method`, `uri`, `tenant`, `secret_id` and `received_at`, in
+    /// milliseconds since 1970. It also has `content_type`, `event_id` and `event_type`, if the request had them, and
+    /// `conflict`, which is `true` if the event's id came with another body before.
     pub fn hand_off(mut self, sql: impl Into<String>) -> Self {
         self.hand_off = Some(HandOff::new(sql.into()));
         self
     }
 
-    /// Connects to the database that `url` names, and creates the tables if they are missing.
+    /// Returns the SQL of all migrations, in order, for a migration tool of your own.
     ///
-    /// `sslmode=require` encrypts the connection and checks the server's certificate, including its name, against those that the system
-    /// trusts (or that `SSL_CERT_FILE` names). `sslmode=disable`, and `sslmode=prefer`, which is the default, connect without TLS: use
-    /// them for a server on the same machine only. For anything else, such as a client certificate, make a pool of your own and pass it
-    /// to [`from_pool`](Self::from_pool).
+    /// A store that finds its tables up to date when it is opened changes none of them. Its role then needs no right to
+    /// create anything: `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables suffice.
+    ///
+    /// ```
+    /// use tower_klikit_postgres::PostgresStore;
+    ///
+    /// for migration in PostgresStore::builder().migrations()? {
+    ///     println!("{migration}");
+    /// }
+    /// # Ok::<(), tower_klikit_postgres::PostgresError>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// Returns an error if the URL is invalid, if the system's certificates cannot be read, or if [`from_pool`](Self::from_pool) would
-    /// return one.
-    pub async fn connect(self, url: &str) -> Result<PostgresStore, PostgresError> {
-        let table = TableName::parse(&self.table)?;
+    /// Returns an error if the [prefix](Self::table_prefix) is invalid.
+    pub fn migrations(&self) -> Result<Vec<Migration>, PostgresError> {
+        Ok(self.schema(&Names::parse(&self.table_prefix)?).migrations())
+    }
+
+    /// Connects to the database that `url` names, and creates or migrates the tables as needed.
+    ///
+    /// `sslmode=require` encrypts the connection and checks the server's certificate, including its name, against those
+    /// that the system trusts (or that `SSL_CERT_FILE` names). `sslmode=disable`, and `sslmode=prefer`, which is the
+    /// default, connect without TLS: use them for a server on the same machine only. For anything else, such as a
+    /// client certificate, make a pool of your own and pass it to [`from_pool`](Self::from_pool).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the URL is invalid, if the system's certificates cannot be read, or if
+    /// [`from_pool`](Self::from_pool) would return one.
+    pub async fn open(self, url: &str) -> Result<PostgresStore, PostgresError> {
+        let names = Names::parse(&self.table_prefix)?;
         // The pool has no time limits of its own: a call has its deadline, and opening the store may take longer.
-        let pool = Pool::builder(tls::manager(url, self.deadline)?)
+        let (manager, target) = tls::manager(url, self.deadline)?;
+        let pool = Pool::builder(manager)
             .max_size(self.max_connections)
             // Uses few connections if few are needed, so that those have the statements prepared.
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|error| PostgresError::because(Kind::Pool, error))?;
-        self.open(table, pool).await
+        self.prepare(&names, pool, &target).await
     }
 
-    /// Uses connections of a pool of your own, and creates the tables if they are missing.
+    /// Uses connections of a pool of your own, and creates or migrates the tables as needed.
     ///
     /// A connection that fails, or that does not answer in time, is closed instead of going back to the pool.
     ///
     /// # Errors
     ///
-    /// Returns an error if the table's name is invalid, or if there is no connection within 10 seconds. Returns an error if the tables can be
-    /// neither found nor created, or are another program's, and if the server cannot run the [hand-off](Self::hand_off).
+    /// Returns an error in these cases; the [kind](PostgresError::kind) tells which:
+    ///
+    /// - The table prefix is invalid.
+    /// - There is no connection within 10 seconds, or the server denies access.
+    /// - The tables are those of a later release, or of a release that had no schema versions.
+    /// - A table could not be created, as when this role has no right to create any, or cannot be used.
+    /// - The server cannot run the [hand-off](Self::hand_off).
     pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
-        let table = TableName::parse(&self.table)?;
-        self.open(table, pool).await
+        let names = Names::parse(&self.table_prefix)?;
+        self.prepare(&names, pool, &Target::default()).await
     }
 
-    async fn open(self, table: TableName, pool: Pool) -> Result<PostgresStore, PostgresError> {
-        let (sql, inbox) = (Sql::new(&table), InboxSql::new(&table, self.deadline));
-        let failed = |kind, failure| match failure {
-            Failure::Pool(error) => PostgresError::because(Kind::Connect, error),
-            failure => PostgresError::because(kind, failure),
-        };
-        let prepare = async {
-            let (ledger, beside) = (|| Kind::Table(table.quoted()), || Kind::Table(table.with("_inbox")));
-            create(&pool, &sql.each(), &sql.create).await.map_err(|failure| failed(ledger(), failure))?;
-            create(&pool, &inbox.each(), &inbox.create).await.map_err(|failure| failed(beside(), failure))?;
-            // Finds another program's tables of the same names now, and not when a delivery comes in.
-            check(&pool, &sql.each()).await.map_err(|failure| failed(ledger(), failure))?;
-            check(&pool, &inbox.each()).await.map_err(|failure| failed(beside(), failure))?;
-            if let Some(hand_off) = &self.hand_off
+    fn schema(&self, names: &Names) -> Schema {
+        if self.is_ledger_only { Schema::ledger_only(names) } else { Schema::whole(names) }
+    }
+
+    async fn prepare(self, names: &Names, pool: Pool, target: &Target) -> Result<PostgresStore, PostgresError> {
+        let Self { is_ledger_only, deadline, hand_off, .. } = &self;
+        if *is_ledger_only && hand_off.is_some() {
+            return Err(PostgresError::because(
+                Kind::HandOff,
+                "a store with ledger_only() has no inbox to hand off from",
+            ));
+        }
+        let late = |elapsed| PostgresError::because(Kind::Unreachable(target.clone()), elapsed);
+        let schema = self.schema(names);
+        let is_current = timeout(START, schema.is_current(&pool)).await.map_err(late)?;
+        if !is_current.map_err(|failure| unusable_schema(failure, target, names))? {
+            let migrated = timeout(MIGRATION, schema.migrate(&pool)).await.map_err(late)?;
+            migrated.map_err(|failure| unusable_schema(failure, target, names))?;
+        }
+
+        let ledger = LedgerSql::new(names);
+        let inbox = InboxSql::new(names, *deadline);
+        let failed = |kind, failure| unusable(kind, failure, target);
+        let check = async {
+            // Finds a missing table or permission now, and not when a delivery comes in.
+            let tables = || Kind::Tables(format!("the table {}", names.plain("ledger")));
+            check(&pool, &ledger.each()).await.map_err(|failure| failed(tables(), failure))?;
+            if !is_ledger_only {
+                let tables = || Kind::Tables(format!("the tables {}*", names.plain("inbox")));
+                check(&pool, &inbox.each()).await.map_err(|failure| failed(tables(), failure))?;
+            }
+            if let Some(hand_off) = hand_off
                 && !hand_off.check(&pool).await.map_err(|failure| failed(Kind::HandOff, failure))?
             {
                 return Err(PostgresError::because(Kind::HandOff, "it is empty, or has more than three parameters"));
             }
-            warn_of_forgetting(&pool).await.map_err(|failure| failed(Kind::Connect, failure))
+            warn_of_forgetting(&pool).await.map_err(|failure| failed(Kind::Unreachable(target.clone()), failure))
         };
-        let prepared = timeout(START, prepare).await;
-        prepared.unwrap_or_else(|elapsed| Err(PostgresError::because(Kind::Connect, elapsed)))?;
-        Ok(PostgresStore::new(pool, sql, inbox, self.hand_off, self.deadline))
+        timeout(START, check).await.map_err(late)??;
+        let Self { is_ledger_only, deadline, hand_off, .. } = self;
+        let sweeper = Sweeper::new(pool.clone(), ledger.sweep.clone(), deadline);
+        Ok(PostgresStore::new(Shared { pool, ledger, inbox, is_ledger_only, hand_off, deadline, sweeper }))
     }
 }
 
-/// Creates tables unless they exist, so that a user of existing tables needs no right to create any.
-async fn create(pool: &Pool, statements: &[&str], create: &str) -> Result<(), Failure> {
-    match check(pool, statements).await {
-        Err(Failure::Statement(_)) => batch(pool, create).await,
-        checked => checked,
+/// Returns the error for a failure, which is of this kind if the server was reached.
+fn unusable(kind: Kind, failure: Failure, target: &Target) -> PostgresError {
+    /// The class of "Invalid Authorization Specification", and the lack of the right to connect.
+    const DENIED: [&str; 2] = ["28", "42501"];
+    match failure {
+        Failure::Pool(_) => {
+            let is_denied =
+                failure.code().is_some_and(|code| DENIED.iter().any(|denied| code.code().starts_with(denied)));
+            let kind = if is_denied { Kind::Denied(target.clone()) } else { Kind::Unreachable(target.clone()) };
+            PostgresError::because(kind, failure)
+        }
+        failure => PostgresError::because(kind, failure),
+    }
+}
+
+fn unusable_schema(failure: SchemaFailure, target: &Target, names: &Names) -> PostgresError {
+    match failure {
+        SchemaFailure::Outdated(table) => PostgresError::new(Kind::OutdatedSchema { table }),
+        SchemaFailure::Newer { part, found, known } => PostgresError::new(Kind::NewerSchema { part, found, known }),
+        SchemaFailure::Failed(failure) => {
+            unusable(Kind::Tables(format!("the table {}", names.plain("schema"))), failure, target)
+        }
+        SchemaFailure::Step { part, version, failure } => {
+            let hint = failure.code().and_then(hint);
+            unusable(Kind::Migration { part, version, hint }, failure, target)
+        }
+    }
+}
+
+/// Returns what to do about a migration that failed.
+fn hint(code: &SqlState) -> Option<&'static str> {
+    const EXISTS: [SqlState; 4] = [
+        SqlState::DUPLICATE_TABLE,
+        SqlState::DUPLICATE_FUNCTION,
+        SqlState::DUPLICATE_OBJECT,
+        SqlState::WRONG_OBJECT_TYPE,
+    ];
+    if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        Some("run the SQL of PostgresStoreBuilder::migrations() as a role that may create tables")
+    } else if *code == SqlState::INVALID_SCHEMA_NAME {
+        Some("create the schema, or set another prefix with table_prefix()")
+    } else if EXISTS.contains(code) {
+        Some("another program has a table of that name: set another prefix with table_prefix()")
+    } else {
+        None
     }
 }
 

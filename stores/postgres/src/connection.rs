@@ -13,21 +13,29 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::refusal::Refusal;
+use crate::refusal::Refusal;
 
-pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A statement and its parameters.
-pub(super) type Statement<'a> = (&'a str, Params<'a>);
+pub(crate) type Statement<'a> = (&'a str, Params<'a>);
+
+/// How often a call starts over because a row has changed between two of its statements. Another node would have to
+/// change the same row again and again, at the same pace, for a call to need more than two.
+pub(crate) const TRIES: u32 = 16;
+
+/// How many deadlines a call may take that may read a whole table.
+pub(crate) const PATIENCE: u32 = 30;
 
 /// How much longer the server waits than the client, which stops first where it can.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Returns the statements that begin a transaction of a client that waits for up to `limit`.
 ///
-/// They name the isolation level, because the statements are written for this one, and the database's default may be another. They also
-/// make the server stop waiting soon after the client. Otherwise it would not notice that a node has vanished, and would keep its locks.
-pub(super) fn begin(limit: Duration) -> String {
+/// They name the isolation level, because the statements are written for this one, and the database's default may be
+/// another. They also make the server stop waiting soon after the client. Otherwise it would not notice that a node has
+/// vanished, and would keep its locks.
+pub(crate) fn begin(limit: Duration) -> String {
     // Postgres takes milliseconds as a 32-bit integer.
     let millis = i32::try_from(limit.saturating_add(GRACE).as_millis()).unwrap_or(i32::MAX);
     format!(
@@ -40,15 +48,15 @@ pub(super) fn begin(limit: Duration) -> String {
 const COMMIT: &str = "COMMIT";
 
 /// The outcome of a statement.
-pub(super) struct Answer {
-    pub(super) rows: Vec<Row>,
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<Row>,
     /// How many rows were changed or returned.
-    pub(super) changed: u64,
+    pub(crate) changed: u64,
 }
 
 /// Why there is no [`Answer`].
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Pool(PoolError),
     Statement(tokio_postgres::Error),
     /// The user's own statement failed.
@@ -59,28 +67,30 @@ pub(super) enum Failure {
 
 /// Runs a prepared statement: one round trip, on a connection that has run it before.
 ///
-/// If the connection breaks, the statement runs once more on another one. All statements that come here can be repeated: a token can
-/// repeat what it did, and what an operator did is found done.
-pub(super) async fn run(pool: &Pool, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
+/// If the connection breaks, the statement runs once more on another one. All statements that come here can be
+/// repeated.
+pub(crate) async fn run(pool: &Pool, sql: &str, params: Params<'_>) -> Result<Answer, Failure> {
     match once(pool, sql, params).await {
         Err(failure) if failure.may_pass() => once(pool, sql, params).await,
         answer => answer,
     }
 }
 
-/// Runs prepared statements in a transaction that starts with `begin`. All are sent at once, so they take one round trip together.
+/// Runs prepared statements in a transaction that starts with `begin`. All are sent at once, so they take one round
+/// trip together.
 ///
-/// If the connection breaks, they run once more, as with [`run`]. After an error, the server rolls back instead of committing.
-pub(super) async fn run_within(pool: &Pool, begin: &str, statements: &[Statement<'_>]) -> Result<Vec<Answer>, Failure> {
+/// If the connection breaks, they run once more, as with [`run`]. After an error, the server rolls back instead of
+/// committing.
+pub(crate) async fn run_within(pool: &Pool, begin: &str, statements: &[Statement<'_>]) -> Result<Vec<Answer>, Failure> {
     match once_within(pool, begin, statements).await {
         Err(failure) if failure.may_pass() => once_within(pool, begin, statements).await,
         answers => answers,
     }
 }
 
-/// Runs statements as [`run_within`] does, but repeats them only if the server has said that it changed nothing: for statements that
-/// must not run twice.
-pub(super) async fn run_once_within(
+/// Runs statements as [`run_within`] does, but repeats them only if the server has said that it changed nothing: for
+/// statements that must not run twice.
+pub(crate) async fn run_once_within(
     pool: &Pool,
     begin: &str,
     statements: &[Statement<'_>],
@@ -91,9 +101,9 @@ pub(super) async fn run_once_within(
     }
 }
 
-/// Runs `first` and, if it has changed a row, the user's own `second`, in one transaction that starts with `begin`. Returns whether
-/// `first` has changed a row.
-pub(super) async fn run_both(
+/// Runs `first` and, if it has changed a row, the user's own `second`, in one transaction that starts with `begin`.
+/// Returns whether `first` has changed a row.
+pub(crate) async fn run_both(
     pool: &Pool,
     begin: &str,
     first: Statement<'_>,
@@ -105,16 +115,8 @@ pub(super) async fn run_both(
     }
 }
 
-/// Runs statements without parameters, in one transaction.
-pub(super) async fn batch(pool: &Pool, sql: &str) -> Result<(), Failure> {
-    let lent = Lent::from(pool).await?;
-    lent.client().batch_execute(sql).await.map_err(Failure::Statement)?;
-    lent.give_back();
-    Ok(())
-}
-
 /// Checks that the server can run these statements on the tables that are there.
-pub(super) async fn check(pool: &Pool, statements: &[&str]) -> Result<(), Failure> {
+pub(crate) async fn check(pool: &Pool, statements: &[&str]) -> Result<(), Failure> {
     let lent = Lent::from(pool).await?;
     let prepare = statements.iter().map(|sql| lent.client().prepare_cached(sql));
     try_join_all(prepare).await.map_err(Failure::Statement)?;
@@ -123,7 +125,7 @@ pub(super) async fn check(pool: &Pool, statements: &[&str]) -> Result<(), Failur
 }
 
 /// Checks a statement whose parameters have these types, used or not. Returns how many it has.
-pub(super) async fn check_typed(pool: &Pool, sql: &str, types: &[Type]) -> Result<usize, Failure> {
+pub(crate) async fn check_typed(pool: &Pool, sql: &str, types: &[Type]) -> Result<usize, Failure> {
     let lent = Lent::from(pool).await?;
     let statement = lent.client().prepare_typed_cached(sql, types).await.map_err(Failure::Statement)?;
     lent.give_back();
@@ -193,20 +195,20 @@ async fn ask(client: &Client, (sql, params): Statement<'_>) -> Result<Answer, to
 
 /// A connection of the pool, which goes back only after it has answered well.
 ///
-/// If the wait for an answer ends early, or the answer is an error, the connection is closed instead: its next user would wait behind
-/// the unanswered statement, or meet the same error.
-struct Lent(Option<Client>);
+/// If the wait for an answer ends early, or the answer is an error, the connection is closed instead. Its next user
+/// would wait behind the unanswered statement, or meet the same error.
+pub(crate) struct Lent(Option<Client>);
 
 impl Lent {
-    async fn from(pool: &Pool) -> Result<Self, Failure> {
+    pub(crate) async fn from(pool: &Pool) -> Result<Self, Failure> {
         pool.get().await.map(|client| Self(Some(client))).map_err(Failure::Pool)
     }
 
-    fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         self.0.as_ref().expect("only what ends the loan takes the client")
     }
 
-    fn give_back(mut self) {
+    pub(crate) fn give_back(mut self) {
         drop(self.0.take());
     }
 }
@@ -230,17 +232,17 @@ const UNDONE: [SqlState; 3] = [
 
 impl Failure {
     /// Whether a row that was added meanwhile is in the way.
-    pub(super) fn is_collision(&self) -> bool {
-        self.code() == Some(&SqlState::UNIQUE_VIOLATION) && matches!(self, Self::Statement(_))
+    pub(crate) fn is_collision(&self) -> bool {
+        matches!(self, Self::Statement(_)) && self.code() == Some(&SqlState::UNIQUE_VIOLATION)
     }
 
-    /// Whether the server has reported an error, as opposed to a connection that is broken or cannot be had.
-    pub(super) fn is_servers(&self) -> bool {
-        self.code().is_some()
+    /// Whether the server has rejected a statement, as opposed to a connection that is broken or could not be opened.
+    pub(crate) fn is_servers(&self) -> bool {
+        self.code().is_some() && !matches!(self, Self::Pool(_))
     }
 
     /// The server's message, if it has found its files damaged. Later attempts find the same.
-    pub(super) fn damage(&self) -> Option<&str> {
+    pub(crate) fn damage(&self) -> Option<&str> {
         match self {
             Self::Statement(error) => error.as_db_error(),
             _ => None,
@@ -256,8 +258,10 @@ impl Failure {
         }
     }
 
-    fn code(&self) -> Option<&SqlState> {
+    /// The server's code of the error.
+    pub(crate) fn code(&self) -> Option<&SqlState> {
         match self {
+            Self::Pool(PoolError::Backend(error)) => error.code(),
             Self::Pool(_) | Self::Restless => None,
             Self::Statement(error) => error.code(),
             Self::Users(refusal) => Some(refusal.code()),

@@ -4,32 +4,85 @@ use std::{error::Error, fmt};
 
 type Source = Box<dyn Error + Send + Sync>;
 
-/// An error of opening a [`PostgresStore`](super::PostgresStore).
+/// An error of opening a [`PostgresStore`](crate::PostgresStore).
 ///
-/// Its text names no password. The server's error is the [source](Error::source).
-#[derive(Debug)]
+/// Its text names the server and the database, never the user or the password. The server's error is the
+/// [source](Error::source). `Debug` writes both, on one line.
 pub struct PostgresError {
     kind: Kind,
     source: Option<Source>,
 }
 
-#[derive(Debug)]
-pub(super) enum Kind {
-    TableName(String),
+/// The kind of a [`PostgresError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PostgresErrorKind {
+    /// The [prefix](crate::PostgresStoreBuilder::table_prefix) is invalid.
+    TablePrefix,
+    /// The URL is invalid.
     Url,
-    Roots,
+    /// The certificates that the system trusts cannot be read.
+    Certificates,
+    /// The connection pool could not be made.
     Pool,
-    Connect,
-    Table(String),
+    /// There was no connection, no TLS session, or no answer in time.
+    Unreachable,
+    /// The user name or the password is wrong, or the user may not connect to the database.
+    Denied,
+    /// There are tables of a release before schema version 1.
+    OutdatedSchema,
+    /// The tables have a schema version that a later release has made.
+    NewerSchema,
+    /// A migration failed. The database is as it was before.
+    Migration,
+    /// The tables have the right version, but cannot be used: one is missing, or this user lacks a permission.
+    Tables,
+    /// The server cannot run the [hand-off](crate::PostgresStoreBuilder::hand_off).
     HandOff,
 }
 
+#[derive(Debug)]
+pub(crate) enum Kind {
+    TablePrefix(String),
+    Url,
+    Certificates,
+    Pool,
+    Unreachable(Target),
+    Denied(Target),
+    OutdatedSchema { table: String },
+    NewerSchema { part: &'static str, found: u32, known: u32 },
+    Migration { part: &'static str, version: u32, hint: Option<&'static str> },
+    Tables(String),
+    HandOff,
+}
+
+/// The host and the database that a store connects to. Empty if the pool is the user's own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Target(pub(crate) Option<String>);
+
 impl PostgresError {
-    pub(super) fn new(kind: Kind) -> Self {
+    /// Returns the kind of error.
+    pub fn kind(&self) -> PostgresErrorKind {
+        match self.kind {
+            Kind::TablePrefix(_) => PostgresErrorKind::TablePrefix,
+            Kind::Url => PostgresErrorKind::Url,
+            Kind::Certificates => PostgresErrorKind::Certificates,
+            Kind::Pool => PostgresErrorKind::Pool,
+            Kind::Unreachable(_) => PostgresErrorKind::Unreachable,
+            Kind::Denied(_) => PostgresErrorKind::Denied,
+            Kind::OutdatedSchema { .. } => PostgresErrorKind::OutdatedSchema,
+            Kind::NewerSchema { .. } => PostgresErrorKind::NewerSchema,
+            Kind::Migration { .. } => PostgresErrorKind::Migration,
+            Kind::Tables(_) => PostgresErrorKind::Tables,
+            Kind::HandOff => PostgresErrorKind::HandOff,
+        }
+    }
+
+    pub(crate) fn new(kind: Kind) -> Self {
         Self { kind, source: None }
     }
 
-    pub(super) fn because(kind: Kind, source: impl Into<Source>) -> Self {
+    pub(crate) fn because(kind: Kind, source: impl Into<Source>) -> Self {
         Self { kind, source: Some(source.into()) }
     }
 }
@@ -37,18 +90,55 @@ impl PostgresError {
 impl fmt::Display for PostgresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::TableName(name) => write!(
+            Kind::TablePrefix(prefix) => write!(
                 f,
-                "{name:?} is not a valid table name: use up to 48 of a-z, 0-9 and _, not starting with a digit, and \
-                 put a schema's name and a dot before it if needed"
+                "{prefix:?} is not a valid table prefix: use up to 40 of a-z, 0-9 and _, not starting with a digit, \
+                 and put a schema's name and a dot before it if needed"
             ),
-            Kind::Url => f.write_str("the URL of the Postgres database is invalid"),
-            Kind::Roots => f.write_str("could not read the certificates that this system trusts"),
-            Kind::Pool => f.write_str("could not create the connection pool"),
-            Kind::Connect => f.write_str("could not connect to Postgres"),
-            Kind::Table(name) => write!(f, "could not create or use the table {name}"),
+            Kind::Url => f.write_str(
+                "the URL of the Postgres database is invalid: percent-encode reserved characters in its user name and \
+                 its password",
+            ),
+            Kind::Certificates => f.write_str("could not read the certificates that this system trusts"),
+            Kind::Pool => f.write_str("could not make the connection pool"),
+            Kind::Unreachable(target) => write!(f, "could not connect to Postgres{target}"),
+            Kind::Denied(target) => write!(f, "Postgres denies access{target}"),
+            Kind::OutdatedSchema { table } => write!(
+                f,
+                "{table} is a table of a release that had no schema versions: let that release handle what is pending \
+                 and then drop or rename its tables, or set another prefix with table_prefix()"
+            ),
+            Kind::NewerSchema { part, found, known } => write!(
+                f,
+                "the tables of the {part} have schema version {found}, and this release of tower-klikit-postgres knows \
+                 versions up to {known}: upgrade it"
+            ),
+            Kind::Migration { part, version, hint } => {
+                write!(f, "could not bring the tables of the {part} to schema version {version}")?;
+                hint.map_or(Ok(()), |hint| write!(f, ": {hint}"))
+            }
+            Kind::Tables(tables) => write!(f, "could not use {tables}"),
             Kind::HandOff => f.write_str("Postgres cannot run the hand-off statement"),
         }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |target| write!(f, " at {target}"))
+    }
+}
+
+/// The text and its sources, since a `main` that returns the error prints it so.
+impl fmt::Debug for PostgresError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut source = self.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
     }
 }
 

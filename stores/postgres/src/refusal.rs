@@ -4,10 +4,10 @@ use std::{error::Error, fmt};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-/// An error of the server, without the parts that may repeat the parameters, and so the body: its detail, its hint, its place, and mostly
-/// its message too.
+/// An error of the server, without the parts that may repeat the parameters, and so the body: its detail, its hint, its
+/// place, and mostly its message too.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     severity: String,
     code: SqlState,
     /// The message, if it is about the statement itself, and so the same for all bodies.
@@ -18,13 +18,13 @@ pub(super) struct Refusal {
 const ABOUT_THE_STATEMENT: &str = "42";
 
 impl Refusal {
-    pub(super) fn of(error: &DbError) -> Self {
+    pub(crate) fn of(error: &DbError) -> Self {
         let is_about_the_statement = error.code().code().starts_with(ABOUT_THE_STATEMENT);
         let message = is_about_the_statement.then(|| error.message().into());
         Self { severity: error.severity().into(), code: error.code().clone(), message }
     }
 
-    pub(super) fn code(&self) -> &SqlState {
+    pub(crate) fn code(&self) -> &SqlState {
         &self.code
     }
 }

@@ -1,99 +1,78 @@
 //! The store.
 
-use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Pool, Status};
 use tokio::time::timeout;
 use tower_klikit::dedupe::StoreError;
 
-use super::{
-    builder::PostgresStoreBuilder,
-    connection::{Answer, Params, run},
-    error::PostgresError,
+use crate::{
+    connection::{Answer, PATIENCE, Params, run},
     inbox::{HandOff, InboxSql},
-    sql::Sql,
+    ledger::LedgerSql,
     sweep::Sweeper,
+    values::BoxError,
 };
 
-/// A [`Ledger`](tower_klikit::dedupe::Ledger) and an [`InboxStore`](tower_klikit::inbox::InboxStore) in Postgres tables: see the [module](super) for
-/// the rules.
+/// A [`Ledger`](tower_klikit::dedupe::Ledger) and an [`InboxStore`](tower_klikit::inbox::InboxStore) in Postgres
+/// tables. The [crate's page](crate) states the rules.
 ///
 /// Clones share the connections.
 #[derive(Clone)]
 pub struct PostgresStore {
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-pub(super) struct Shared {
-    pub(super) pool: Pool,
-    pub(super) sql: Sql,
-    pub(super) inbox: InboxSql,
-    pub(super) hand_off: Option<HandOff>,
-    pub(super) deadline: Duration,
-    pub(super) sweeper: Sweeper,
+pub(crate) struct Shared {
+    pub(crate) pool: Pool,
+    pub(crate) ledger: LedgerSql,
+    pub(crate) inbox: InboxSql,
+    /// Whether the inbox's tables are left out.
+    pub(crate) is_ledger_only: bool,
+    pub(crate) hand_off: Option<HandOff>,
+    pub(crate) deadline: Duration,
+    pub(crate) sweeper: Sweeper,
 }
 
-/// How often a call starts over because what it has read is no longer so when it acts on it. Another node would have to change the same
-/// row again and again, at the same pace, for a call to need more than two.
-pub(super) const TRIES: u32 = 16;
-
-/// How many deadlines a call may take that may look at a whole table.
-pub(super) const PATIENCE: u32 = 30;
+const LEDGER_ONLY: &str =
+    "the store was opened with ledger_only(), which leaves out the inbox: open it without that setting";
 
 impl PostgresStore {
-    /// The default name of the table.
-    pub const TABLE: &'static str = "klikit_deliveries";
+    /// The default [prefix](crate::PostgresStoreBuilder::table_prefix) of the tables' names.
+    pub const DEFAULT_TABLE_PREFIX: &'static str = "klikit_";
 
-    /// Connects to the database that `url` names, with the default settings. See [`PostgresStoreBuilder::connect`].
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if [`PostgresStoreBuilder::connect`] does.
-    pub async fn connect(url: &str) -> Result<Self, PostgresError> {
-        Self::builder().connect(url).await
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Uses the connections of a pool of your own, with the default settings. See [`PostgresStoreBuilder::from_pool`].
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if [`PostgresStoreBuilder::from_pool`] does.
-    pub async fn from_pool(pool: Pool) -> Result<Self, PostgresError> {
-        Self::builder().from_pool(pool).await
+    /// Returns an error if the store has no inbox.
+    pub(crate) fn require_inbox(&self) -> Result<(), StoreError> {
+        if self.shared.is_ledger_only { Err(StoreError::new(LEDGER_ONLY)) } else { Ok(()) }
     }
 
-    /// Returns a builder, to set the table, the number of connections and the deadline.
-    pub fn builder() -> PostgresStoreBuilder {
-        PostgresStoreBuilder::new()
-    }
-
-    pub(super) fn new(pool: Pool, sql: Sql, inbox: InboxSql, hand_off: Option<HandOff>, deadline: Duration) -> Self {
-        Self { shared: Arc::new(Shared { pool, sql, inbox, hand_off, deadline, sweeper: Sweeper::default() }) }
-    }
-
-    pub(super) async fn run(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
+    pub(crate) async fn run(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
         self.within(1, run(&self.shared.pool, sql, params)).await
     }
 
-    /// Runs a statement that may look at a whole table.
-    pub(super) async fn run_long(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
+    /// Runs a statement that may read a whole table.
+    pub(crate) async fn run_long(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
         self.within(PATIENCE, run(&self.shared.pool, sql, params)).await
     }
 
     /// Waits for `work`, but not longer than this many deadlines.
-    pub(super) async fn within<T, E>(
+    pub(crate) async fn within<T, E>(
         &self,
         deadlines: u32,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, StoreError>
     where
-        E: Into<Box<dyn Error + Send + Sync>>,
+        E: Into<BoxError>,
     {
         self.in_time(deadlines, work).await?.map_err(StoreError::new)
     }
 
-    /// Does the same for work whose own errors are yet to be looked at.
-    pub(super) async fn in_time<T>(&self, deadlines: u32, work: impl Future<Output = T>) -> Result<T, StoreError> {
+    /// Does the same for work whose own errors the caller examines.
+    pub(crate) async fn in_time<T>(&self, deadlines: u32, work: impl Future<Output = T>) -> Result<T, StoreError> {
         let limit = self.shared.deadline.saturating_mul(deadlines);
         timeout(limit, work).await.map_err(|_| {
             let Status { max_size, size, available, .. } = self.shared.pool.status();

@@ -1,46 +1,63 @@
 //! Deletes entries whose time is over, now and then and in the background.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use deadpool_postgres::Pool;
 use tokio::time::timeout;
 
-use super::{connection::run, store::Shared};
+use crate::connection::run;
 
 /// How many entries are completed or accepted for each sweep.
 ///
-/// A sweep looks at 128 blocks, which are 8,000 rows and take 10 ms of the server's time. So if as many entries end as are added, the
-/// table stays about 256 / 8,000, or 3 %, larger than it has to be, at any size, and no index is needed.
+/// A sweep examines 128 blocks, which are 8,000 rows and take 10 ms of the server's time. So if as many entries end as
+/// are added, the table is about 256 / 8,000, or 3 %, larger than it has to be, at any size, and no index is needed.
 const COMPLETIONS: u32 = 256;
 
-#[derive(Debug, Default)]
-pub(super) struct Sweeper {
+/// Counts completions, and starts a sweep after each [`COMPLETIONS`] of them. Clones share the count.
+#[derive(Clone)]
+pub(crate) struct Sweeper(Arc<Shared>);
+
+struct Shared {
+    pool: Pool,
+    sql: String,
+    deadline: Duration,
     completions: AtomicU32,
-    running: AtomicBool,
+    is_running: AtomicBool,
 }
 
-/// Notes a completion, and starts a sweep if it is time for one. Waits for nothing.
-pub(super) fn completed(shared: &Arc<Shared>) {
-    let count = shared.sweeper.completions.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-    if !count.is_multiple_of(COMPLETIONS) || !has_room(&shared.pool) {
-        return;
+impl Sweeper {
+    /// `sql` is the statement that sweeps.
+    pub(crate) fn new(pool: Pool, sql: String, deadline: Duration) -> Self {
+        let (completions, is_running) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self(Arc::new(Shared { pool, sql, deadline, completions, is_running }))
     }
-    if shared.sweeper.running.swap(true, Ordering::Acquire) {
-        return;
-    }
-    let shared = Arc::clone(shared);
-    drop(tokio::spawn(async move {
-        // A later sweep finds what is left.
-        let _ = timeout(shared.deadline, run(&shared.pool, &shared.sql.sweep, &[])).await;
-        shared.sweeper.running.store(false, Ordering::Release);
-    }));
-}
 
-/// Returns whether a sweep would take a connection that nobody waits for.
-fn has_room(pool: &Pool) -> bool {
-    let status = pool.status();
-    status.waiting == 0 && (status.available > 0 || status.size < status.max_size)
+    /// Notes a completion, and starts a sweep if it is time for one. Waits for nothing.
+    pub(crate) fn completed(&self) {
+        let count = self.0.completions.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if !count.is_multiple_of(COMPLETIONS) || !self.finds_a_connection() {
+            return;
+        }
+        if self.0.is_running.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let Self(shared) = self.clone();
+        drop(tokio::spawn(async move {
+            // A later sweep finds what this one leaves.
+            let _ = timeout(shared.deadline, run(&shared.pool, &shared.sql, &[])).await;
+            shared.is_running.store(false, Ordering::Release);
+        }));
+    }
+
+    /// Returns whether a sweep would get a connection that no call waits for.
+    fn finds_a_connection(&self) -> bool {
+        let status = self.0.pool.status();
+        status.waiting == 0 && (status.available > 0 || status.size < status.max_size)
+    }
 }

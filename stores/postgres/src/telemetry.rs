@@ -1,4 +1,4 @@
-//! What the store logs.
+//! Log messages of the store.
 
 use tracing::warn;
 

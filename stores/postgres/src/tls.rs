@@ -1,23 +1,26 @@
 //! Making connections, with or without TLS, as the URL says.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::{Config, NoTls, config::SslMode};
+use tokio_postgres::{
+    Config, NoTls,
+    config::{Host, SslMode},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::{Kind, PostgresError};
+use crate::error::{Kind, PostgresError, Target};
 
-/// How long a connection may be silent before it is probed. The driver's own default is two hours: too long to find out that a connection
-/// is dead.
+/// How long a connection may be silent before it is probed. The driver's own default is two hours: too long to find out
+/// that a connection is dead.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const DRIVER_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Returns a maker of connections to the server that `url` names.
-pub(super) fn manager(url: &str, deadline: Duration) -> Result<Manager, PostgresError> {
-    let mut config: Config =
-        url.parse().map_err(|error: tokio_postgres::Error| PostgresError::because(Kind::Url, error))?;
+/// Returns a maker of connections to the server that `url` names, and that server's name.
+pub(crate) fn manager(url: &str, deadline: Duration) -> Result<(Manager, Target), PostgresError> {
+    let mut config = parse(url)?;
+    let target = target(&config);
     if config.get_application_name().is_none() {
         config.application_name(env!("CARGO_PKG_NAME"));
     }
@@ -30,9 +33,45 @@ pub(super) fn manager(url: &str, deadline: Duration) -> Result<Manager, Postgres
     // A closed connection is noticed without asking the server. One that broke unnoticed costs an error.
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     match config.get_ssl_mode() {
-        SslMode::Disable | SslMode::Prefer => Ok(Manager::from_config(config, NoTls, recycling)),
-        _ => Ok(Manager::from_config(config, MakeRustlsConnect::new(client_config()?), recycling)),
+        SslMode::Disable | SslMode::Prefer => Ok((Manager::from_config(config, NoTls, recycling), target)),
+        _ => Ok((Manager::from_config(config, MakeRustlsConnect::new(client_config()?), recycling), target)),
     }
+}
+
+/// Parses a URL, or the same settings as `key=value`.
+///
+/// The driver splits a URL at the first `@`. If the password has one that is not percent-encoded, the rest of the
+/// password is taken for the host, and must not be in an error.
+fn parse(url: &str) -> Result<Config, PostgresError> {
+    let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+    if is_url && url.matches('@').count() > 1 {
+        return Err(PostgresError::new(Kind::Url));
+    }
+    let parsed = url.parse::<Config>().map_err(|error| match error.source().map(ToString::to_string) {
+        // This names a setting, and not its value. Other reasons may repeat a part of the URL.
+        Some(reason) if reason.starts_with("invalid value for option") => PostgresError::because(Kind::Url, reason),
+        _ => PostgresError::new(Kind::Url),
+    })?;
+    if parsed.get_hosts().is_empty() && parsed.get_hostaddrs().is_empty() {
+        return Err(PostgresError::because(Kind::Url, "it names no host"));
+    }
+    Ok(parsed)
+}
+
+/// Returns the hosts, ports and the database, without the user and the password.
+fn target(config: &Config) -> Target {
+    let mut ports = config.get_ports().iter().copied().cycle();
+    let hosts: Vec<_> = config
+        .get_hosts()
+        .iter()
+        .map(|host| match host {
+            Host::Tcp(name) => format!("{name}:{}", ports.next().unwrap_or(5432)),
+            #[cfg(unix)]
+            Host::Unix(folder) => folder.display().to_string(),
+        })
+        .collect();
+    let database = config.get_dbname().map(|name| format!("/{name}")).unwrap_or_default();
+    Target(Some(format!("{}{database}", hosts.join(","))))
 }
 
 /// Trusts the certificates that the system trusts.
@@ -42,14 +81,14 @@ fn client_config() -> Result<ClientConfig, PostgresError> {
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         return Err(match found.errors.into_iter().next() {
-            Some(error) => PostgresError::because(Kind::Roots, error),
-            None => PostgresError::because(Kind::Roots, "there are none"),
+            Some(error) => PostgresError::because(Kind::Certificates, error),
+            None => PostgresError::because(Kind::Certificates, "there are none"),
         });
     }
     // Named, because a process with two providers has no default.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| PostgresError::because(Kind::Roots, error))?;
+        .map_err(|error| PostgresError::because(Kind::Certificates, error))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

@@ -10,32 +10,39 @@ use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use tower_klikit::dedupe::{BodyDigest, EventKey, StoreError};
 
-use super::connection::Answer;
+use crate::connection::Answer;
 
-pub(super) fn bytes(key: &EventKey) -> &[u8] {
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+pub(crate) fn bytes(key: &EventKey) -> &[u8] {
     key.as_bytes()
 }
 
-/// The seconds of a duration, but not more than a hundred years, which Postgres can still add to today.
-pub(super) fn seconds(duration: Duration) -> f64 {
+/// Returns the seconds of a duration, at most a hundred years, which Postgres can still add to today.
+pub(crate) fn seconds(duration: Duration) -> f64 {
     duration.min(Duration::from_secs(100 * 365 * 24 * 60 * 60)).as_secs_f64()
 }
 
-/// The nearest time between the years 1970 and 9999, which is all that the driver and Postgres have in common.
-pub(super) fn within_calendar(time: SystemTime) -> SystemTime {
+/// Returns the nearest time between the years 1970 and 9999, which both the driver and Postgres can represent.
+pub(crate) fn within_calendar(time: SystemTime) -> SystemTime {
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     time.clamp(SystemTime::UNIX_EPOCH, last)
 }
 
+/// Returns the text without NULs, which Postgres's text cannot hold.
+pub(crate) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 /// Reads the number in the only row.
-pub(super) fn count(answer: &Answer) -> Result<u64, StoreError> {
+pub(crate) fn count(answer: &Answer) -> Result<u64, StoreError> {
     let row = answer.rows.first().ok_or_else(|| StoreError::new("a count without a row"))?;
     let count: i64 = row.try_get(0).map_err(StoreError::new)?;
     u64::try_from(count).map_err(StoreError::new)
 }
 
 /// A digest, read from a column.
-pub(super) struct Digest(pub(super) BodyDigest);
+pub(crate) struct Digest(pub(crate) BodyDigest);
 
 impl<'a> FromSql<'a> for Digest {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
@@ -45,19 +52,8 @@ impl<'a> FromSql<'a> for Digest {
     accepts!(BYTEA);
 }
 
-/// A `uuid`, read from a column.
-pub(super) struct Uuid(pub(super) [u8; 16]);
-
-impl<'a> FromSql<'a> for Uuid {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(raw.try_into()?))
-    }
-
-    accepts!(UUID);
-}
-
-/// A body among the parameters of a statement. The driver logs parameters as `Debug` shows them, and a body holds customers' data.
-pub(super) struct Body<'a>(pub(super) &'a [u8]);
+/// A body as a parameter of a statement. The driver logs parameters with `Debug`, and a body holds customers' data.
+pub(crate) struct Body<'a>(pub(crate) &'a [u8]);
 
 impl ToSql for Body<'_> {
     fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {

@@ -33,7 +33,8 @@ pub(super) async fn check(connection: &Connection, scripts: &Scripts) -> Result<
         telemetry::may_forget("it keeps no append-only file, so what came after its last snapshot ends with it");
     }
 
-    // So that the first claim takes one round trip. This fails on a server that is still loading its data, or that allows no scripts.
+    // So that the first claim takes one round trip. This fails on a server that is still loading its data, or that
+    // allows no scripts.
     for script in scripts.all() {
         connection.call(|mut manager| async move { script.load_async(&mut manager).await }).await?;
     }

@@ -57,8 +57,14 @@ impl Connection {
         Ok(Self { client, current: Mutex::new(Current { manager, generation: 0 }) })
     }
 
-    /// Makes a call, and repeats it if the connection turns out to be cut, because a server or proxy that closes idle connections must
-    /// not cost a delivery. So a call can take effect twice.
+    /// Returns the host, the port and the database, without the user and the password.
+    pub(super) fn target(&self) -> String {
+        let info = self.client.get_connection_info();
+        format!("{}/{}", info.addr(), info.redis_settings().db())
+    }
+
+    /// Makes a call, and repeats it if the connection turns out to be cut, because a server or proxy that closes idle
+    /// connections must not cost a delivery. So a call can take effect twice.
     pub(super) async fn call<T, F>(&self, call: impl Fn(ConnectionManager) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -92,8 +98,8 @@ impl Connection {
     }
 }
 
-/// Returns whether another connection may lead to a server that answers, or that accepts writes: this one may have been demoted, and the
-/// host name or proxy leads to its successor.
+/// Returns whether another connection may lead to a server that answers, or that accepts writes. This one may have been
+/// demoted, and the host name or proxy leads to its successor.
 fn is_lost(error: &RedisError) -> bool {
     let demoted = [ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown].map(ErrorKind::Server);
     error.is_timeout() || demoted.contains(&error.kind())

@@ -3,11 +3,15 @@ use std::{error::Error, fmt};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// An error that kept a [`RedisStore`](super::RedisStore) from opening.
-#[derive(Debug)]
+///
+/// Its text names the server and the database, never the user or the password. `Debug` writes the sources too, on one
+/// line.
 pub struct RedisConnectError {
     kind: RedisConnectErrorKind,
     /// The server's setting that is wrong, if that is the reason.
     setting: Option<String>,
+    /// The host, the port and the database.
+    target: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -46,11 +50,16 @@ impl RedisConnectError {
     }
 
     pub(super) fn new(kind: RedisConnectErrorKind) -> Self {
-        Self { kind, setting: None, source: None }
+        Self { kind, setting: None, target: None, source: None }
     }
 
     pub(super) fn evicts(policy: String) -> Self {
         Self { setting: Some(policy), ..Self::new(RedisConnectErrorKind::Evicts) }
+    }
+
+    /// Names the server that the error is about.
+    pub(super) fn at(self, target: String) -> Self {
+        Self { target: Some(target), ..self }
     }
 
     pub(super) fn url(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -73,7 +82,7 @@ impl From<RedisError> for RedisConnectError {
             _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => RedisConnectErrorKind::Denied,
             _ => RedisConnectErrorKind::Failed,
         };
-        Self { kind, setting: None, source: Some(error.into()) }
+        Self { kind, setting: None, target: None, source: Some(error.into()) }
     }
 }
 
@@ -93,10 +102,23 @@ impl fmt::Display for RedisConnectError {
             }
             RedisConnectErrorKind::Failed => "Redis answered with an error",
         })?;
-        match &self.setting {
-            Some(setting) => write!(f, " (it is {setting})"),
-            None => Ok(()),
+        if let Some(setting) = &self.setting {
+            write!(f, " (it is {setting})")?;
         }
+        self.target.as_ref().map_or(Ok(()), |target| write!(f, ", at {target}"))
+    }
+}
+
+/// The text and its sources, since a `main` that returns the error prints it so.
+impl fmt::Debug for RedisConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut source = self.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
     }
 }
 

@@ -2,267 +2,58 @@
 //!
 //! # Rules
 //!
-//! - A claim takes one round trip, for a new delivery and for a duplicate alike, and so does renewing up to 1000 claims. Scripts on
-//!   the server decide everything by the server's clock, so the nodes' clocks do not matter.
-//! - All calls share one connection, on which they are pipelined. The store reopens a connection that is cut, does not answer, or
-//!   leads to a server that became a replica. A call without an answer within 1.5 s is an error.
-//! - Redis expires entries by itself, so [`purge`](Ledger::purge) has nothing to do. The time to live of a claimed key is its lease
-//!   plus its grace, and that of a done key its retention. An expired claim can therefore still be completed during its grace, unless
-//!   another token has taken it over.
-//! - A delivery takes about 200 bytes of memory, and some 20 more while it is claimed. The server's `maxmemory` has to hold a whole
-//!   retention of them, and its `maxmemory-policy` has to be `noeviction`: while its memory is full, claims and completions are errors,
-//!   renewals work, and nothing is forgotten.
+//! - A claim takes one round trip, for a new delivery and for a duplicate alike, and so does renewing up to 1000
+//!   claims. Scripts on the server decide everything by the server's clock, so the nodes' clocks do not matter.
+//! - All calls share one connection, on which they are pipelined. The store reopens a connection that is cut, does not
+//!   answer, or leads to a server that became a replica. A call without an answer within 1.5 s is an error.
+//! - Redis expires entries by itself, so [`purge`](tower_klikit::dedupe::Ledger::purge) has nothing to do. The time to
+//!   live of a claimed key is its lease plus its grace, and that of a done key its retention. An expired claim can
+//!   therefore still be completed during its grace, unless another token has taken it over.
+//! - A delivery takes about 200 bytes of memory, and some 20 more while it is claimed. The server's `maxmemory` has to
+//!   hold a whole retention of them, and its `maxmemory-policy` has to be `noeviction`: while its memory is full,
+//!   claims and completions are errors, renewals work, and nothing is forgotten.
 //! - A key of the ledger that holds anything else is an error, and stays as it is.
 //!
 //! # Server requirements
 //!
 //! Redis 5 or later, or a server that speaks its protocol, reached by `redis://`, or by `rediss://` for TLS. The store
-//! [checks the server when it connects](RedisStore::connect).
+//! [checks the server when it connects](RedisStoreBuilder::open).
 //!
-//! A cluster is rejected, because the connection leads to one node, which holds part of the keys. Where a proxy hides a cluster, give
-//! the prefix a hash tag, `{klikit}:`, so that all keys share a slot.
+//! A cluster is rejected, because the connection leads to one node, which holds part of the keys. Where a proxy hides a
+//! cluster, give the prefix a hash tag, `{klikit}:`, so that all keys share a slot.
 //!
 //! # What Redis may lose
 //!
-//! Redis answers before a write is on disk or on a replica. With an append-only file as it is by default (`appendfsync everysec`), a
-//! crash loses the last second; without one, everything since the last snapshot. A failover loses what the replica did not have yet.
-//! A delivery that is lost in this way is handled again when klikit sends it again. Use the Postgres store where that must not happen.
+//! Redis answers before a write is on disk or on a replica. With an append-only file as it is by default (`appendfsync
+//! everysec`), a crash loses the last second; without one, everything since the last snapshot. A failover loses what
+//! the replica did not have yet. A delivery that is lost in this way is handled again when klikit sends it again. Use
+//! the Postgres store where that must not happen.
 //!
 //! # Examples
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use tower_klikit::store::redis::RedisStore;
+//! use tower_klikit_redis::RedisStore;
 //!
-//! let store = RedisStore::connect("redis://127.0.0.1/").await?;
-//! let staging = RedisStore::connect("rediss://user:password@redis.example:6380/2").await?.with_prefix("klikit-staging:");
+//! let store = RedisStore::open("redis://127.0.0.1/").await?;
+//! let staging = RedisStore::builder()
+//!     .key_prefix("klikit-staging:")
+//!     .open("rediss://user:password@redis.example:6380/2")
+//!     .await?;
 //! # Ok(())
 //! # }
 //! ```
 
+mod builder;
 mod check;
 mod connection;
 mod error;
 mod script;
+mod store;
 mod telemetry;
 
-use std::{
-    fmt,
-    ops::Range,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+pub use self::{
+    builder::RedisStoreBuilder,
+    error::{RedisConnectError, RedisConnectErrorKind},
+    store::RedisStore,
 };
-
-use redis::{FromRedisValue, RedisResult, ScriptInvocation};
-use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
-
-pub use self::error::{RedisConnectError, RedisConnectErrorKind};
-use self::{
-    check::check,
-    connection::Connection,
-    script::{Scripts, millis, outcome, time_to_live},
-};
-
-/// How many keys one call looks at. That keeps the server busy for a few milliseconds, in which it does nothing else.
-const BATCH: usize = 1000;
-
-/// A [`Ledger`] in Redis: see the [module](self) for its rules and for what the server must be.
-///
-/// Clones are cheap and share the connection.
-#[derive(Clone)]
-pub struct RedisStore {
-    connection: Arc<Connection>,
-    scripts: Arc<Scripts>,
-    prefix: Arc<[u8]>,
-}
-
-impl RedisStore {
-    /// The default [prefix](Self::with_prefix) of the keys.
-    pub const DEFAULT_PREFIX: &str = "klikit:";
-
-    /// Connects to the server at this URL: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS with a certificate
-    /// that the system trusts.
-    ///
-    /// Logs a warning if the server keeps no append-only file, or if its eviction policy cannot be read.
-    ///
-    /// # Errors
-    ///
-    /// If the server cannot be reached or is still loading, which [can be retried](RedisConnectError::is_retryable). If the server
-    /// denies access, evicts entries, is a replica, or is a node of a cluster. The [kind](RedisConnectErrorKind) tells which.
-    pub async fn connect(url: &str) -> Result<Self, RedisConnectError> {
-        Self::open(url, None).await
-    }
-
-    /// [Connects](Self::connect) to a `rediss://` server, trusting only these root certificates, in PEM.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect), and if `pem` contains no certificate or the URL is not for TLS.
-    pub async fn connect_with_root_certificates(url: &str, pem: impl AsRef<[u8]>) -> Result<Self, RedisConnectError> {
-        Self::open(url, Some(pem.as_ref())).await
-    }
-
-    /// Sets the prefix of the keys, so that several ledgers can share a server. Default: [`klikit:`](Self::DEFAULT_PREFIX). All nodes of
-    /// a ledger need the same prefix.
-    ///
-    /// Every key contains the prefix, so a long one takes memory.
-    #[must_use]
-    pub fn with_prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
-        self.prefix = prefix.as_ref().into();
-        self
-    }
-
-    async fn open(url: &str, root_certificates: Option<&[u8]>) -> Result<Self, RedisConnectError> {
-        let connection = Connection::new(url, root_certificates).map_err(RedisConnectError::url)?;
-        let scripts = Scripts::new();
-        check(&connection, &scripts).await?;
-        let prefix = Self::DEFAULT_PREFIX.as_bytes().into();
-        Ok(Self { connection: Arc::new(connection), scripts: Arc::new(scripts), prefix })
-    }
-
-    fn entry(&self, key: &EventKey) -> Vec<u8> {
-        [&self.prefix, key.as_bytes().as_slice()].concat()
-    }
-
-    /// The name of the set that holds the keys of an event's conflicts.
-    fn conflicts(&self, event: &EventKey) -> Vec<u8> {
-        [&self.prefix, b"\0".as_slice(), event.as_bytes()].concat()
-    }
-
-    /// The KEYS of a claim: its entry and the set of its event's conflicts. An entry that is no conflict has no set, and its own name
-    /// stands for it.
-    fn names(&self, claim: &Claim) -> [Vec<u8>; 2] {
-        let entry = self.entry(claim.key());
-        let set = if claim.is_conflict() { self.conflicts(claim.event()) } else { entry.clone() };
-        [entry, set]
-    }
-
-    async fn invoke<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        let result: RedisResult<T> =
-            self.connection.call(|mut manager| async move { invocation.invoke_async(&mut manager).await }).await;
-        result.map_err(StoreError::new)
-    }
-}
-
-impl Ledger for RedisStore {
-    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
-        let event = if claim.is_conflict() { claim.event().as_bytes().as_slice() } else { &[] };
-        let (lease, grace) = (millis(terms.lease), millis(terms.grace));
-        let mut invocation = self.scripts.claim.prepare_invoke();
-        invocation
-            .key(&self.names(claim))
-            .arg(time_to_live(lease + grace))
-            .arg(grace)
-            .arg(claim.token().as_bytes())
-            .arg(claim.key().as_bytes())
-            .arg(claim.digest().as_bytes())
-            .arg(event);
-        outcome(self.invoke(&invocation).await?)
-    }
-
-    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
-        let mut invocation = self.scripts.complete.prepare_invoke();
-        invocation
-            .key(&self.names(claim))
-            .arg(time_to_live(millis(retention)))
-            .arg(claim.token().as_bytes())
-            .arg(claim.key().as_bytes());
-        self.invoke(&invocation).await
-    }
-
-    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
-        let mut invocation = self.scripts.release.prepare_invoke();
-        invocation.key(&self.names(claim)).arg(claim.token().as_bytes()).arg(claim.key().as_bytes());
-        let _: bool = self.invoke(&invocation).await?;
-        Ok(())
-    }
-
-    /// Takes one round trip for each thousand claims. Each of these is atomic.
-    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
-        let (lease, grace) = (millis(terms.lease), millis(terms.grace));
-        let mut renewed = Vec::with_capacity(claims.len());
-        for batch in claims.chunks(BATCH) {
-            let mut invocation = self.scripts.renew.prepare_invoke();
-            invocation.arg(time_to_live(lease + grace)).arg(grace);
-            for claim in batch {
-                invocation.key(&self.names(claim)).arg(claim.token().as_bytes());
-            }
-            renewed.extend(self.invoke::<Vec<bool>>(&invocation).await?);
-        }
-        Ok(renewed)
-    }
-
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let mut invocation = self.scripts.forget.prepare_invoke();
-        invocation.key(self.entry(event)).key(self.conflicts(event)).arg(event.as_bytes()).arg(&*self.prefix);
-        self.invoke(&invocation).await
-    }
-
-    /// Looks at every key of the server's database, a thousand at a time, which may take minutes where there are millions. An error
-    /// leaves some entries forgotten: call it again.
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let pattern = &[glob_escaped(&self.prefix), b"*".to_vec()].concat();
-        let (mut cursor, mut forgotten) = (0, 0);
-        loop {
-            let (next, names): (u64, Vec<Vec<u8>>) = self
-                .connection
-                .call(|mut manager| async move {
-                    let mut scan = redis::cmd("SCAN");
-                    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(BATCH).query_async(&mut manager).await
-                })
-                .await
-                .map_err(StoreError::new)?;
-            let mut invocation = self.scripts.forget_claimed.prepare_invoke();
-            // Leave out the sets of conflicts, and the keys of a ledger whose prefix begins with this one's.
-            let names = names.into_iter().filter(|name| name.len() == self.prefix.len() + 16);
-            let mut any = false;
-            for name in names {
-                invocation.key(name);
-                any = true;
-            }
-            if any {
-                invocation.arg(micros(window.start)).arg(micros(window.end));
-                forgotten += self.invoke::<u64>(&invocation).await?;
-            }
-            if next == 0 {
-                return Ok(forgotten);
-            }
-            cursor = next;
-        }
-    }
-
-    async fn purge(&self, _: u32) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-}
-
-/// Leaves out the URL, which may contain a password.
-impl fmt::Debug for RedisStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("prefix", &String::from_utf8_lossy(&self.prefix)).finish_non_exhaustive()
-    }
-}
-
-/// Returns a glob pattern that matches exactly these bytes.
-fn glob_escaped(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().flat_map(|&byte| [b'\\', byte]).collect()
-}
-
-/// Returns the first whole microsecond that is not before `time`. Entries have no finer times, so a window of these contains the same
-/// entries.
-fn micros(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn window_bounds_are_rounded_up() {
-        let at = |nanos| micros(UNIX_EPOCH + Duration::from_nanos(nanos));
-        assert_eq!([at(0), at(1), at(999), at(1000), at(1001)], [0, 1, 1, 1, 2]);
-        assert_eq!(micros(UNIX_EPOCH - Duration::from_secs(1)), 0);
-    }
-}

@@ -11,9 +11,9 @@
 //! | 8 | grace, in milliseconds; only while claimed |
 //! | 16 | event; only of a conflict |
 //!
-//! The key of a claimed entry expires when its lease and grace are over, so the lease ends when the key's time to live has fallen to
-//! the grace. Renewing a claim therefore rewrites nothing: it works on a server whose memory is full. The key of a done entry expires
-//! when its retention is over.
+//! The key of a claimed entry expires when its lease and grace are over, so the lease ends when the key's time to live
+//! has fallen to the grace. Renewing a claim therefore rewrites nothing: it works on a server whose memory is full. The
+//! key of a done entry expires when its retention is over.
 //!
 //! Each event that has conflicts also has a set of their keys, which lives as long as the longest of them.
 
@@ -27,7 +27,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Functions that all scripts share.
 ///
-/// Where a script takes an entry and its set as KEYS, an entry that is no conflict has no set: its own name stands for it.
+/// Where a script takes an entry and its set as KEYS, an entry that is no conflict has no set: its own name stands for
+/// it.
 const COMMON: &str = "
 -- Returns the value, nil if there is none, or nil and a problem.
 local function entry(name)
@@ -71,9 +72,11 @@ local function renew(name, set, value, time, new_grace)
 end
 ";
 
-/// Claims an entry. Returns nothing if that succeeded, or else the digest and, if the entry is claimed, what remains of its lease.
+/// Claims an entry. Returns nothing if that succeeded, or else the digest and, if the entry is claimed, what remains of
+/// its lease.
 ///
-/// KEYS: the entry, its set. ARGV: the time to live, the grace, the token, the key, the digest, the event of a conflict or nothing.
+/// KEYS: the entry, its set. ARGV: the time to live, the grace, the token, the key, the digest, the event of a conflict
+/// or nothing.
 const CLAIM: &str = "
 local value, problem = entry(KEYS[1])
 if problem then return redis.error_reply(problem) end

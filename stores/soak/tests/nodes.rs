@@ -71,6 +71,11 @@ async fn handled(nodes: &[KlikitDedupeLayer], copies: usize, event_id: &str) -> 
     }
 }
 
+/// Opens a store on this file, and creates the file if it is missing.
+fn open(file: impl AsRef<std::path::Path>) -> SqliteStore {
+    SqliteStore::builder().create().open(file).unwrap()
+}
+
 async fn assert_two_nodes_handle_each_delivery_once(nodes: [impl Ledger; 2]) {
     let nodes = nodes.map(KlikitDedupeLayer::new);
     for round in 0..10 {
@@ -81,15 +86,16 @@ async fn assert_two_nodes_handle_each_delivery_once(nodes: [impl Ledger; 2]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_on_redis_handle_a_delivery_once() {
     let Some(redis) = servers::redis::any() else { return };
-    let nodes = [RedisStore::connect(&redis.url).await.unwrap(), RedisStore::connect(&redis.url).await.unwrap()];
-    assert_two_nodes_handle_each_delivery_once(nodes.map(|node| node.with_prefix(&redis.prefix))).await;
+    let node = RedisStore::builder().key_prefix(&redis.prefix);
+    let nodes = [node.clone().open(&redis.url).await.unwrap(), node.open(&redis.url).await.unwrap()];
+    assert_two_nodes_handle_each_delivery_once(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_on_postgres_handle_a_delivery_once() {
     let Some(postgres) = servers::postgres::PostgresServer::start("nodes") else { return };
     let url = postgres.url();
-    let nodes = [PostgresStore::connect(url).await.unwrap(), PostgresStore::connect(url).await.unwrap()];
+    let nodes = [PostgresStore::open(url).await.unwrap(), PostgresStore::open(url).await.unwrap()];
     assert_two_nodes_handle_each_delivery_once(nodes).await;
 }
 
@@ -97,7 +103,7 @@ async fn two_nodes_on_postgres_handle_a_delivery_once() {
 async fn two_sqlite_connections_handle_a_delivery_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("klikit.db");
-    assert_two_nodes_handle_each_delivery_once([SqliteStore::open(&file).unwrap(), SqliteStore::open(&file).unwrap()])
+    assert_two_nodes_handle_each_delivery_once([open(&file), open(&file)])
         .await;
 }
 
@@ -165,7 +171,7 @@ async fn assert_nothing_is_lost<Server: Send + 'static>(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn survives_redis_restart() {
     let Some(mut redis) = servers::redis::own(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
-    let store = RedisStore::connect(&redis.url()).await.unwrap();
+    let store = RedisStore::open(&redis.url()).await.unwrap();
     assert_nothing_is_lost(store, move |until_noticed| {
         redis.kill();
         until_noticed();
@@ -178,7 +184,7 @@ async fn survives_redis_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn survives_postgres_restart() {
     let Some(mut postgres) = servers::postgres::PostgresServer::start_own("killed", &[]) else { return };
-    let store = PostgresStore::connect(postgres.url()).await.unwrap();
+    let store = PostgresStore::open(postgres.url()).await.unwrap();
     assert_nothing_is_lost(store, move |until_noticed| {
         postgres.kill();
         until_noticed();
@@ -192,7 +198,7 @@ async fn survives_postgres_restart() {
 async fn survives_a_locked_sqlite_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("klikit.db");
-    let store = SqliteStore::open(&file).unwrap();
+    let store = open(&file);
     assert_nothing_is_lost(store, move |until_noticed| {
         let other = rusqlite::Connection::open(file).unwrap();
         other.execute_batch("BEGIN EXCLUSIVE").unwrap();
@@ -208,7 +214,7 @@ async fn survives_a_locked_sqlite_file() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn as_a_child() {
     let Some(file) = env::var_os(FILE) else { return };
-    let node = [KlikitDedupeLayer::new(SqliteStore::open(file).unwrap())];
+    let node = [KlikitDedupeLayer::new(open(file))];
     println!("ready");
     for event_id in std::io::stdin().lines() {
         println!("handled {}", handled(&node, COPIES / 2, &event_id.unwrap()).await);

@@ -281,17 +281,17 @@ async fn nothing_that_is_logged_holds_a_secret_or_a_body() -> Result<(), BoxErro
 
     let folder = tempfile::tempdir()?;
     remember(&everything, MemoryStore::new()).await;
-    remember(&everything, SqliteStore::open(folder.path().join("ledger.db"))?).await;
+    remember(&everything, SqliteStore::builder().create().open(folder.path().join("ledger.db"))?).await;
     handle_later(&everything, MemoryStore::new()).await;
-    handle_later(&everything, SqliteStore::open(folder.path().join("inbox.db"))?).await;
+    handle_later(&everything, SqliteStore::builder().create().open(folder.path().join("inbox.db"))?).await;
     if let Some(redis) = servers::redis::any() {
-        let store = RedisStore::connect(&redis.url).await?;
+        let store = RedisStore::open(&redis.url).await?;
         everything.debug(&store);
         remember(&everything, store).await;
     }
     let mut heard = vec!["klikit_delivery{", "klikit_attempt{", "cause=", "for klikit's support", "hyper", "evt-7"];
     if let Some(postgres) = servers::postgres::PostgresServer::start("secrecy") {
-        let store = PostgresStore::connect(postgres.url()).await?;
+        let store = PostgresStore::open(postgres.url()).await?;
         everything.debug(&store);
         remember(&everything, store.clone()).await;
         handle_later(&everything, store).await;

@@ -1,11 +1,11 @@
 //! The cost of acknowledging deliveries through the inbox on `SqliteStore`.
 //!
-//! 64 clients send distinct deliveries of 8 kB. The cases are one commit per insert, the acceptor, the acceptor over HTTP, a worker that
-//! handles the deliveries meanwhile, and 50,000 blocked deliveries. Each runs with fsync slowed down by a millisecond, and as the disk
-//! does it.
+//! 64 clients send distinct deliveries of 8 kB. The cases are one commit per insert, the acceptor, the acceptor over
+//! HTTP, a worker that handles the deliveries meanwhile, and 50,000 blocked deliveries. Each runs with fsync slowed
+//! down by a millisecond, and as the disk does it.
 //!
-//! `cargo bench --bench inbox_sqlite --features sqlite,testing`. It needs a C compiler for the library that slows fsync down, and a system
-//! that can preload libraries.
+//! `cargo bench -p tower-klikit-sqlite --bench inbox_sqlite`. It needs a C compiler for the library that slows fsync
+//! down, and a system that can preload libraries.
 #![allow(missing_docs)]
 
 #[path = "support/disk.rs"]
@@ -127,12 +127,13 @@ fn insert(connection: &Mutex<Connection>, event: u64) -> Duration {
         params![key, digest, token, 1_800_000_000_000_i64],
     );
     insert(
-        "INSERT INTO klikit_inbox (key, state, due, attempts, token, accepted_at, since) VALUES (?1, 0, ?2, 0, 0, ?2, ?2)",
+        "INSERT INTO klikit_inbox (key, state, due, attempts, token, accepted_at, since, tenant)
+        VALUES (?1, 0, ?2, 0, 0, ?2, ?2, 'default')",
         params![key, 1_700_000_000_000_i64],
     );
     let id = connection.last_insert_rowid();
     insert(
-        "INSERT INTO klikit_inbox_delivery (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO klikit_inbox_body (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)",
         params![id, digest, "o".repeat(250), body],
     );
     transaction.commit().expect("a commit");
@@ -236,12 +237,16 @@ fn block(folder: &Folder, deliveries: u64) {
     let connection = Connection::open(folder.file()).expect("the file");
     let insert = "
         BEGIN;
-        CREATE TEMP TABLE n AS WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :n) SELECT n FROM n;
-        INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, ordering)
-            SELECT n, randomblob(16), 0, 1700000000000, 0, 0, 1700000000000, 1700000000000, zeroblob(16) FROM n WHERE n <= :n;
+        CREATE TEMP TABLE n AS
+            WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :n) SELECT n FROM n;
+        INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, tenant, ordering_keys)
+            SELECT
+                n, randomblob(16), 0, 1700000000000, 0, 0, 1700000000000, 1700000000000, 'default',
+                '[\"order:42@default\"]'
+            FROM n WHERE n <= :n;
         UPDATE klikit_inbox SET state = 1, due = 4000000000000 WHERE id = 1;
-        INSERT INTO klikit_inbox_delivery (id, digest, head, body) SELECT n, zeroblob(32), '{}', 'o' FROM n WHERE n <= :n;
-        INSERT INTO klikit_inbox_ordering (key, id) SELECT zeroblob(16), n FROM n WHERE n <= :n;
+        INSERT INTO klikit_inbox_body (id, digest, head, body) SELECT n, zeroblob(32), '{}', 'o' FROM n WHERE n <= :n;
+        INSERT INTO klikit_inbox_key (ordering_key, id) SELECT 'order:42@default', n FROM n WHERE n <= :n;
         COMMIT;";
     connection.execute_batch(&insert.replace(":n", &deliveries.to_string())).expect("rows");
     let rows: i64 = connection.query_row("SELECT count(*) FROM klikit_inbox", [], |row| row.get(0)).expect("a count");
@@ -273,7 +278,8 @@ fn handle_at_once()
     })
 }
 
-/// Returns a function that sends a request through the verify layer to the acceptor, and returns whether it was acknowledged.
+/// Returns a function that sends a request through the verify layer to the acceptor, and returns whether it was
+/// acknowledged.
 fn acknowledge(inbox: &Inbox) -> impl Fn(Request<Full<Bytes>>) -> BoxFuture<'static, bool> + Clone + use<> {
     let service = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
     move |request| {

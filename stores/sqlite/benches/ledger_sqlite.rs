@@ -1,9 +1,10 @@
-//! The gain of group commit: 64 clients that claim distinct deliveries through `SqliteStore`, against one commit per insert.
+//! The gain of group commit: 64 clients that claim distinct deliveries through `SqliteStore`, against one commit per
+//! insert.
 //!
 //! Each runs with fsync as the disk does it, and with fsync slowed down.
 //!
-//! `cargo bench --bench ledger_sqlite --features sqlite`. It needs a C compiler for the library that slows fsync down, and a system that
-//! can preload libraries.
+//! `cargo bench -p tower-klikit-sqlite --bench ledger_sqlite`. It needs a C compiler for the library that slows fsync
+//! down, and a system that can preload libraries.
 #![allow(missing_docs)]
 
 #[path = "support/disk.rs"]

@@ -1,16 +1,18 @@
-//! The store's time, by which leases, retries and retention are measured. It goes on evenly when the system clock is stepped.
+//! The store's time, by which leases, retries and retention are measured. It goes on evenly when the system clock is
+//! stepped.
 //!
 //! - The store's time is the system clock plus an offset, which is zero until the system clock is stepped.
-//! - Each transaction compares the system clock with a monotonic one. If the two have parted by more than a second since the last
-//!   transaction, the system clock was stepped or the machine was suspended. The offset then changes by as much the other way, so that
-//!   nothing expires early, and nothing has to wait longer. Smaller steps are followed.
-//! - The offset is stored in the file, so that all processes that share the file, now and later, measure the same time. Whichever
-//!   notices a step first changes the offset and its generation. The others then find a newer generation, and adopt the offset.
-//! - The latest time is stored in the file as well, at most once a second. A process that opens the file while the system clock is behind
-//!   that time takes it for a step. So the store's time never goes back, also across restarts.
+//! - Each transaction compares the system clock with a monotonic one. If the two have parted by more than a second
+//!   since the last transaction, the system clock was stepped or the machine was suspended. The offset then changes by
+//!   as much the other way, so that nothing expires early, and nothing has to wait longer. Smaller steps are followed.
+//! - The offset is stored in the file, so that all processes that share the file, now and later, measure the same time.
+//!   Whichever notices a step first changes the offset and its generation. The others then find a newer generation, and
+//!   adopt the offset.
+//! - The latest time is stored in the file as well, at most once a second. A process that opens the file while the
+//!   system clock is behind that time takes it for a step. So the store's time never goes back, also across restarts.
 //!
-//! Operators think in terms of the system clock: when a delivery was accepted, and when a ledger row was claimed, is recorded as the
-//! system clock showed it.
+//! Operators think in terms of the system clock: when a delivery was accepted, and when a ledger row was claimed, is
+//! recorded as the system clock showed it.
 
 use std::{
     mem,
@@ -25,9 +27,6 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::timestamp::{Timestamp, milliseconds};
 use crate::telemetry;
-
-/// The version of the table. It grows with every change to the columns.
-pub(super) const VERSION: i64 = 1;
 
 /// By how many milliseconds the clocks may part before that counts as a step.
 const STEP: i64 = 1000;
@@ -156,8 +155,8 @@ impl Clock {
         (is_offset_new || stored.latest.saturating_sub(found.latest) >= LATEST).then_some(stored)
     }
 
-    /// Logs the steps that were noticed since the last call. A caller of the store calls this, so that the lines are where it expects
-    /// them, and not on the store's threads.
+    /// Logs the steps that were noticed since the last call. A caller of the store calls this, so that the lines are
+    /// where it expects them, and not on the store's threads.
     pub(super) fn report_steps(&self) {
         if self.has_steps.swap(false, Ordering::AcqRel) {
             let steps = mem::take(&mut self.state().steps);
@@ -172,7 +171,6 @@ impl Clock {
 
 /// The statements, with the name of the table in them.
 pub(super) struct Sql {
-    create: String,
     find: String,
     store: String,
 }
@@ -182,16 +180,6 @@ impl Sql {
     pub(super) fn new(prefix: &str) -> Self {
         let clock = format!("{prefix}clock");
         Self {
-            create: format!(
-                "
-                CREATE TABLE IF NOT EXISTS {clock} (
-                    id INTEGER PRIMARY KEY CHECK (id = 1), -- one row
-                    generation INTEGER NOT NULL,           -- how often the offset was changed
-                    ahead INTEGER NOT NULL,                -- the offset: the store's time minus the system clock
-                    latest INTEGER NOT NULL                -- a store's time that was reached
-                );
-                "
-            ),
             find: format!("SELECT generation, ahead, latest FROM {clock} WHERE id = 1"),
             store: format!(
                 "
@@ -204,10 +192,6 @@ impl Sql {
                 "
             ),
         }
-    }
-
-    pub(super) fn create(&self) -> &str {
-        &self.create
     }
 
     /// Reads the row. A row that is missing or implausible counts as new.

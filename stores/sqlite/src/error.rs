@@ -1,13 +1,16 @@
+//! The store's error.
+
 use std::{error::Error, fmt, sync::Arc};
 
 use rusqlite::ErrorCode;
 
-use super::values::Fault;
+use crate::fault::Fault;
 
-/// An error of a [`SqliteStore`](super::SqliteStore).
+/// An error of a [`SqliteStore`](crate::SqliteStore).
 ///
-/// It is the source of the errors that [`Ledger`](tower_klikit::dedupe::Ledger) and [`InboxStore`](tower_klikit::inbox::InboxStore) return. Its own
-/// [source](Error::source) is what SQLite or the operating system said.
+/// It is the source of the errors that [`Ledger`](tower_klikit::dedupe::Ledger) and
+/// [`InboxStore`](tower_klikit::inbox::InboxStore) return. Its own [source](Error::source) is the error of SQLite or of
+/// the operating system.
 #[derive(Clone)]
 pub struct SqliteError {
     /// Shared, since every call of a batch gets the error.
@@ -16,6 +19,8 @@ pub struct SqliteError {
 
 struct Inner {
     kind: SqliteErrorKind,
+    /// If there is more to say than the kind does.
+    message: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -27,12 +32,17 @@ pub enum SqliteErrorKind {
     TablePrefix,
     /// SQLite itself is too old: it can corrupt a file that two connections have open.
     Library,
-    /// The file, its log or the log's index cannot be created, opened or written, or was deleted, replaced or cut short while it was open.
+    /// The file does not exist, and the builder was not told to [create](crate::SqliteStoreBuilder::create) it.
+    NotFound,
+    /// The file, its log or the log's index cannot be created, opened or written, or was deleted, replaced or cut short
+    /// while it was open.
     File,
     /// SQLite did not take a setting without which deliveries could be lost.
     Settings,
-    /// The tables are of another version of this crate.
+    /// The tables are of a version that this release can neither use nor migrate.
     Schema,
+    /// The store was opened as [ledger-only](crate::SqliteStoreBuilder::ledger_only), and has no inbox.
+    LedgerOnly,
     /// Another connection kept the file locked for too long.
     Busy,
     /// The disk, or the file, is full.
@@ -49,16 +59,46 @@ pub enum SqliteErrorKind {
 
 impl SqliteError {
     pub(super) fn new(kind: SqliteErrorKind) -> Self {
-        Self { inner: Arc::new(Inner { kind, source: None }) }
+        Self { inner: Arc::new(Inner { kind, message: None, source: None }) }
+    }
+
+    /// Makes an error with a message in place of the one that its kind has.
+    pub(super) fn with_message(kind: SqliteErrorKind, message: String) -> Self {
+        Self { inner: Arc::new(Inner { kind, message: Some(message), source: None }) }
     }
 
     pub(super) fn because(kind: SqliteErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { inner: Arc::new(Inner { kind, source: Some(source.into()) }) }
+        Self { inner: Arc::new(Inner { kind, message: None, source: Some(source.into()) }) }
+    }
+
+    /// Replaces the message.
+    pub(super) fn and_message(self, message: String) -> Self {
+        let kind = self.kind();
+        let source = match Arc::try_unwrap(self.inner) {
+            Ok(inner) => inner.source,
+            Err(inner) => Some(Self { inner }.into()),
+        };
+        Self { inner: Arc::new(Inner { kind, message: Some(message), source }) }
     }
 
     /// Returns the kind of the error.
     pub fn kind(&self) -> SqliteErrorKind {
         self.inner.kind
+    }
+
+    /// Returns the message, and that of the source if the message does not tell it.
+    pub(super) fn in_full(&self) -> String {
+        match &self.inner.source {
+            Some(source) if self.inner.message.is_none() => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
+impl From<Fault> for SqliteError {
+    fn from(fault: Fault) -> Self {
+        let kind = if fault.is_damage() { SqliteErrorKind::Damaged } else { SqliteErrorKind::Unreadable };
+        Self::because(kind, fault)
     }
 }
 
@@ -85,21 +125,32 @@ impl From<rusqlite::Error> for SqliteError {
 
 impl fmt::Debug for SqliteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteError").field("kind", &self.inner.kind).field("source", &self.inner.source).finish()
+        f.debug_struct("SqliteError")
+            .field("kind", &self.inner.kind)
+            .field("message", &self.to_string())
+            .field("source", &self.inner.source)
+            .finish()
     }
 }
 
 impl fmt::Display for SqliteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(message) = &self.inner.message {
+            return f.write_str(message);
+        }
         f.write_str(match self.inner.kind {
             SqliteErrorKind::TablePrefix => {
-                "the table prefix must be 1 to 32 ASCII letters, digits and underscores, and must not begin with a digit or \
-                 with `sqlite_`"
+                "the table prefix must be 1 to 32 ASCII letters, digits and underscores, and must not begin with a \
+                 digit or with `sqlite_`"
             }
             SqliteErrorKind::Library => "this SQLite is too old: it can corrupt a file that two connections have open",
+            SqliteErrorKind::NotFound => "the store's file does not exist",
             SqliteErrorKind::File => "the store's file cannot be used",
             SqliteErrorKind::Settings => "SQLite did not take a setting without which deliveries could be lost",
-            SqliteErrorKind::Schema => "the store's tables are of another version of this crate",
+            SqliteErrorKind::Schema => "the store's tables are of another version",
+            SqliteErrorKind::LedgerOnly => {
+                "this store was opened as ledger-only and has no inbox: open it without `ledger_only()`"
+            }
             SqliteErrorKind::Busy => "another connection keeps the store's file locked",
             SqliteErrorKind::Full => "the disk is full, or the store's file may not grow",
             SqliteErrorKind::Damaged => "the store's file is damaged: `PRAGMA integrity_check` shows where",

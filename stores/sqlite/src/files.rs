@@ -1,8 +1,8 @@
 //! Checks that the files of an open database are still the ones that were opened.
 //!
-//! Next to the file itself are the write-ahead log, whose name ends in `-wal`, and its index, whose name ends in `-shm`. SQLite does not
-//! notice when somebody deletes or replaces one of them. It goes on with the files that it has open, which no other process finds, and
-//! their commits are lost when they are closed.
+//! Next to the file itself are the write-ahead log, whose name ends in `-wal`, and its index, whose name ends in
+//! `-shm`. SQLite does not notice when somebody deletes or replaces one of them. It goes on with the files that it has
+//! open, which no other process finds, and their commits are lost when they are closed.
 
 use std::{
     fs,
@@ -13,8 +13,8 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    checkpoint::Log,
     error::{SqliteError, SqliteErrorKind},
+    wal::Log,
 };
 
 /// The way in which files were lost.
@@ -22,7 +22,8 @@ use super::{
 pub(super) enum Lost {
     /// The file itself was deleted, replaced or moved.
     File(SqliteError),
-    /// The log or its index was deleted or replaced. The connections that have both open can still copy the commits into the file.
+    /// The log or its index was deleted or replaced. The connections that have both open can still copy the commits
+    /// into the file.
     Log(SqliteError),
     /// The log was cut short. It must not be copied into the file.
     LogEnd(SqliteError),

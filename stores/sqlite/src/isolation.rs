@@ -1,11 +1,11 @@
 //! Isolates a failure that concerns one row from the other rows.
 //!
-//! Once SQLite has come across a damaged page, it neither writes nor commits in that transaction any more. So the transaction is repeated
-//! without the steps that have failed.
+//! Once SQLite has come across a damaged page, it neither writes nor commits in that transaction any more. So the
+//! transaction is repeated without the steps that have failed.
 
 use std::{cell::RefCell, mem};
 
-use super::{error::SqliteError, values::Fault};
+use super::{error::SqliteError, fault::Fault};
 
 /// How a transaction deals with a step that fails because of one row.
 #[derive(Clone, Copy)]
@@ -81,7 +81,8 @@ impl Isolation<'_> {
         }
     }
 
-    /// Runs a step for each item. If it fails for some, it still runs for the others, and the inner result is the error.
+    /// Runs a step for each item. If it fails for some, it still runs for the others, and the inner result is the
+    /// error.
     pub(super) fn each<T, R>(
         &self,
         items: &[T],

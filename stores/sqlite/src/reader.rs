@@ -33,8 +33,8 @@ struct Thread {
 }
 
 impl Reader {
-    /// Starts the thread. The first call opens the file: a ledger alone needs no second connection. The returned thread ends once it has
-    /// closed the file.
+    /// Starts the thread. The first call opens the file: a ledger alone needs no second connection. The returned thread
+    /// ends once it has closed the file.
     pub(super) fn start(database: Database, clock: Arc<Clock>) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, jobs) = mpsc::channel::<Job>();
         let mut thread = Thread { database, clock: Arc::clone(&clock) };
@@ -80,8 +80,8 @@ impl Thread {
 
     fn transact<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
         let mut session = self.database.session()?;
-        let (connection, schema) = session.parts();
+        let (connection, statements) = session.parts();
         let begun = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-        Ok(run(&Transaction::new(&begun, schema, &self.clock, Access::Read, Isolation::Reading)?)?)
+        Ok(run(&Transaction::new(&begun, statements, &self.clock, Access::Read, Isolation::Reading)?)?)
     }
 }

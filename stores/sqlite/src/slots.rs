@@ -1,7 +1,7 @@
 //! The connections of this process, so that all connections to one file can be closed.
 //!
-//! SQLite has the connections of a process to one file share the index of the log. If the log loses its name, a new connection would
-//! write into a new log by the index of the lost one, until all older connections are closed.
+//! SQLite has the connections of a process to one file share the index of the log. If the log loses its name, a new
+//! connection would write into a new log by the index of the lost one, until all older connections are closed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -41,7 +41,8 @@ impl Slot {
         lock(&self.open)
     }
 
-    /// Announces the file that a connection will be opened to. Returns `false` if the connections to it are being closed.
+    /// Announces the file that a connection will be opened to. Returns `false` if the connections to it are being
+    /// closed.
     pub(super) fn enter(&self, file: FileId) -> bool {
         *lock(&self.file) = Some(file);
         !lock(&CLOSING).contains(&file)
@@ -56,8 +57,8 @@ pub(super) enum Closing {
     Leave,
 }
 
-/// Closes all connections of this process to this file, each after its thread has finished a call. None is opened meanwhile. The caller
-/// must not hold a slot's lock.
+/// Closes all connections of this process to this file, each after its thread has finished a call. None is opened
+/// meanwhile. The caller must not hold a slot's lock.
 pub(super) fn close_all(file: FileId, closing: Closing) {
     lock(&CLOSING).push(file);
     let slots: Vec<_> = lock(&SLOTS).iter().filter_map(Weak::upgrade).collect();

@@ -1,8 +1,8 @@
-//! What the store logs.
+//! The store's log messages.
 
 use tracing::warn;
 
-/// The system clock was stepped by so many milliseconds. The store makes up for that.
+/// Warns that the system clock was stepped by so many milliseconds.
 pub(crate) fn system_clock_stepped(milliseconds: i64) {
     let seconds = (milliseconds.unsigned_abs() + 500) / 1000;
     let step = match milliseconds {

@@ -7,8 +7,8 @@ use std::{
 
 /// The time of a transaction, in milliseconds of the [store's time](super::clock).
 ///
-/// It is rounded down where stored times are compared with it, and up where it is stored with something added: so nothing is due or
-/// over early.
+/// It is rounded down where stored times are compared with it, and up where it is stored with something added: so
+/// nothing is due or over early.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timestamp {
     down: i64,

@@ -3,14 +3,14 @@
 use rusqlite::Connection;
 
 use super::{
-    clock::Clock, connection::Access, inbox::Deliveries, isolation::Isolation, ledger::Entries, schema::Schema,
+    clock::Clock, connection::Access, inbox::Deliveries, isolation::Isolation, ledger::Entries, statements::Statements,
     timestamp::Timestamp,
 };
 
 /// A transaction, the tables in it, and its time.
 pub(super) struct Transaction<'a> {
     connection: &'a Connection,
-    schema: &'a Schema,
+    statements: &'a Statements,
     isolation: Isolation<'a>,
     timestamp: Timestamp,
 }
@@ -19,28 +19,28 @@ impl<'a> Transaction<'a> {
     /// Reads the time of a transaction that has just begun.
     pub(super) fn new(
         connection: &'a Connection,
-        schema: &'a Schema,
+        statements: &'a Statements,
         clock: &Clock,
         access: Access,
         isolation: Isolation<'a>,
     ) -> rusqlite::Result<Self> {
         // An offset that cannot be read counts as zero, and one that cannot be written is kept in memory.
-        let found = isolation.isolate(|| schema.clock.find(connection))?.unwrap_or_default();
+        let found = isolation.isolate(|| statements.clock.find(connection))?.unwrap_or_default();
         let timestamp = clock.now(found);
         if access == Access::Write
             && let Some(stored) = clock.to_store(found)
         {
-            let _ = isolation.isolate(|| schema.clock.store(connection, stored))?;
+            let _ = isolation.isolate(|| statements.clock.store(connection, stored))?;
         }
-        Ok(Self { connection, schema, isolation, timestamp })
+        Ok(Self { connection, statements, isolation, timestamp })
     }
 
     pub(super) fn ledger(&self) -> Entries<'a> {
-        Entries::new(self.connection, &self.schema.ledger, self.isolation, self.timestamp)
+        Entries::new(self.connection, &self.statements.ledger, self.isolation, self.timestamp)
     }
 
     pub(super) fn inbox(&self) -> Deliveries<'a> {
-        Deliveries::new(self.connection, &self.schema.inbox, self.isolation, self.ledger(), self.timestamp)
+        Deliveries::new(self.connection, &self.statements.inbox, self.isolation, self.ledger(), self.timestamp)
     }
 
     /// Returns how many rows were changed on the connection.

@@ -130,7 +130,7 @@ impl Deliveries {
     fn index(&mut self, id: DeliveryId, row: &Row) {
         if row.is_unfinished() {
             self.due.insert((row.due, id));
-            self.ordering.extend(row.ordering_keys.iter().map(|key| (*key, id)));
+            self.ordering.extend(row.ordering_keys.iter().map(|key| (key.clone(), id)));
         }
     }
 
@@ -138,7 +138,7 @@ impl Deliveries {
         let row = self.rows.remove(&id)?;
         self.due.remove(&(row.due, id));
         for key in &row.ordering_keys {
-            self.ordering.remove(&(*key, id));
+            self.ordering.remove(&(key.clone(), id));
         }
         Some(row)
     }
@@ -194,8 +194,8 @@ impl Deliveries {
     /// Whether a delivery before this one has the key, or one behind it that was leased while this one was dead.
     fn is_blocked(&self, key: &OrderingKey, id: DeliveryId, now: Tick) -> bool {
         let (first, last) = (DeliveryId::new(i64::MIN), DeliveryId::new(i64::MAX));
-        let mut before = self.ordering.range((*key, first)..(*key, id));
-        let mut behind = self.ordering.range((*key, id)..=(*key, last));
+        let mut before = self.ordering.range((key.clone(), first)..(key.clone(), id));
+        let mut behind = self.ordering.range((key.clone(), id)..=(key.clone(), last));
         before.next().is_some() || behind.any(|(_, other)| *other != id && self.is_leased(*other, now))
     }
 

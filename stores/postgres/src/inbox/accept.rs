@@ -8,19 +8,16 @@ use tower_klikit::{
     inbox::{Acceptance, DeliveryState, NewDelivery, OrderingKey},
 };
 
-use super::{
-    super::{
-        connection::{Failure, Params, run, run_both, run_within},
-        store::{PostgresStore, TRIES},
-        sweep,
-        values::{Body, Digest, bytes, seconds},
-    },
-    HandOff,
+use super::hand_off::HandOff;
+use crate::{
+    connection::{Failure, Params, TRIES, run, run_both, run_within},
+    store::PostgresStore,
+    values::{Body, Digest, bytes, seconds, storable},
 };
 
-/// How many locks all ordering keys share. With more of them, fewer deliveries would wait for those of other keys. With fewer, one delivery
-/// with thousands of keys takes less of the server's table of locks.
-const LOCKS: u16 = 1024;
+/// How many locks all ordering keys share. With more of them, fewer deliveries would wait for those of other keys. With
+/// fewer, one delivery with thousands of keys takes less of the server's table of locks.
+const LOCKS: u32 = 1024;
 
 /// The state of a key.
 enum Standing {
@@ -34,12 +31,12 @@ enum Standing {
 }
 
 impl PostgresStore {
-    /// Stores a new delivery with one statement. For any other it reads what is known of the key, and then does what that asks for, if it
-    /// is still so.
+    /// Stores a new delivery with one statement. For any other, reads what is known of the key, and then acts on it
+    /// unless it has changed meanwhile.
     pub(super) async fn store(&self, new: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         for _ in 0..TRIES {
             if self.add(new, retention).await? {
-                sweep::completed(&self.shared);
+                self.shared.sweeper.completed();
                 return Ok(Acceptance::Accepted);
             }
             match self.standing(new).await? {
@@ -53,7 +50,7 @@ impl PostgresStore {
                 Standing::Dead(Some(digest)) if !new.is_same_as(&digest) => return self.known(new, digest).await,
                 Standing::Dead(digest) => {
                     if self.revive(new, digest.as_ref(), retention).await? {
-                        sweep::completed(&self.shared);
+                        self.shared.sweeper.completed();
                         return Ok(Acceptance::Revived);
                     }
                 }
@@ -73,9 +70,23 @@ impl PostgresStore {
             let remember: Params<'_> = &[&key, &event, &token, &digest, &retention];
             self.enqueue(new, hand_off, &shared.inbox.remember, remember).await
         } else {
-            let (head, body) = (new.head(), Body(new.body()));
-            let (ordering, locks) = (keys(new.ordering_keys()), locks(new.ordering_keys()));
-            let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &head, &body, &ordering, &locks];
+            let (head, body, labels) = (new.head(), Body(new.body()), Labels::of(new));
+            let Labels { event_id, event_type, tenant, ordering_keys } = &labels;
+            let locks = locks(new.ordering_keys());
+            let params: Params<'_> = &[
+                &key,
+                &event,
+                &token,
+                &digest,
+                &retention,
+                &head,
+                &body,
+                event_id,
+                event_type,
+                tenant,
+                ordering_keys,
+                &locks,
+            ];
             run(&shared.pool, &shared.inbox.accept, params).await.map(|answer| answer.changed > 0)
         };
         match added {
@@ -174,19 +185,48 @@ impl PostgresStore {
             let taken = self.enqueue(new, hand_off, &shared.inbox.take_out, params).await;
             return taken.map_err(StoreError::new);
         }
-        let (head, body, ordering) = (new.head(), Body(new.body()), keys(new.ordering_keys()));
-        let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &head, &body, &ordering, &dead];
+        let (head, body, labels) = (new.head(), Body(new.body()), Labels::of(new));
+        let Labels { event_id, event_type, tenant, ordering_keys } = &labels;
+        let params: Params<'_> = &[
+            &key,
+            &event,
+            &token,
+            &digest,
+            &retention,
+            &head,
+            &body,
+            event_id,
+            event_type,
+            tenant,
+            ordering_keys,
+            &dead,
+        ];
         let statements = [(&*shared.inbox.revive, params)];
         let revived = run_within(&shared.pool, &shared.inbox.begin_alone, &statements).await;
         Ok(revived.map_err(StoreError::new)?.iter().any(|answer| answer.changed > 0))
     }
 }
 
-fn keys(keys: &[OrderingKey]) -> Vec<&[u8]> {
-    keys.iter().map(|key| &key.as_bytes()[..]).collect()
+/// The columns by which operators find a delivery.
+struct Labels<'a> {
+    event_id: Option<String>,
+    event_type: Option<String>,
+    tenant: String,
+    ordering_keys: Vec<&'a str>,
 }
 
-/// The locks on these keys, in the order in which all callers take them.
+impl<'a> Labels<'a> {
+    fn of(new: &'a NewDelivery) -> Self {
+        Self {
+            event_id: new.event_id().map(storable),
+            event_type: new.event_type().map(storable),
+            tenant: storable(new.tenant()),
+            ordering_keys: new.ordering_keys().iter().map(OrderingKey::as_str).collect(),
+        }
+    }
+}
+
+/// Returns the locks on these keys, in the order in which all callers take them.
 fn locks(keys: &[OrderingKey]) -> Vec<i32> {
     let mut locks: Vec<_> = keys.iter().map(lock).collect();
     locks.sort_unstable();
@@ -194,7 +234,29 @@ fn locks(keys: &[OrderingKey]) -> Vec<i32> {
     locks
 }
 
+/// Hashes a key to its lock with FNV-1a, which is the same on all nodes and in all builds.
 fn lock(key: &OrderingKey) -> i32 {
-    let [first, second, ..] = *key.as_bytes();
-    i32::from(u16::from_be_bytes([first, second]) % LOCKS)
+    let hash =
+        key.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    i32::try_from(hash % LOCKS).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_sorted_and_distinct() {
+        let keys: Vec<_> = (0..2_000).map(|n| OrderingKey::from_text(&format!("order:{n}@warung"))).collect();
+        let all = locks(&keys);
+        assert!(all.is_sorted_by(|a, b| a < b));
+        assert!(all.len() > 700 && all.iter().all(|lock| (0..1024).contains(lock)), "{}", all.len());
+    }
+
+    /// Nodes that run different versions share a database.
+    #[test]
+    fn lock_of_a_key_never_changes() {
+        // FNV-1a of these is 0x811c9dc5 and 0xe40c292c.
+        assert_eq!(["", "a"].map(|key| lock(&OrderingKey::from_text(key))), [0x1c5, 0x12c]);
+    }
 }

@@ -8,23 +8,22 @@ use tower_klikit::{
     inbox::{DeliveryId, DeliveryState, Entry, InboxAdmin},
 };
 
-use super::{
-    super::{
-        connection::{Params, run_within},
-        store::{PATIENCE, PostgresStore},
-        values::{bytes, count, within_calendar},
-    },
-    store::BoxError,
+use crate::{
+    connection::{PATIENCE, Params, run_within},
+    store::PostgresStore,
+    values::{BoxError, bytes, count, within_calendar},
 };
 
 impl InboxAdmin for PostgresStore {
     async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        self.require_inbox()?;
         let after = after.map_or(i64::MIN, DeliveryId::get);
         let answer = self.run(&self.shared.inbox.dead, &[&after, &i64::from(limit)]).await?;
         answer.rows.iter().map(|row| entry(row).map_err(StoreError::new)).collect()
     }
 
     async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
+        self.require_inbox()?;
         let answer = self.run(&self.shared.inbox.show, &[&id.get()]).await?;
         let Some(row) = answer.rows.first() else { return Ok(None) };
         let mut entry = entry(row).map_err(StoreError::new)?;
@@ -33,6 +32,7 @@ impl InboxAdmin for PostgresStore {
     }
 
     async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
+        self.require_inbox()?;
         let shared = &*self.shared;
         let params: Params<'_> = &[&id.get()];
         let statements = [(&*shared.inbox.retry, params)];
@@ -41,10 +41,12 @@ impl InboxAdmin for PostgresStore {
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
+        self.require_inbox()?;
         self.forget_those(&self.shared.inbox.forget_event, &[&bytes(event)]).await
     }
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+        self.require_inbox()?;
         let (start, end) = (within_calendar(window.start), within_calendar(window.end));
         self.forget_those(&self.shared.inbox.forget_accepted, &[&start, &end]).await
     }
@@ -65,7 +67,7 @@ fn entry(row: &Row) -> Result<Entry, BoxError> {
     let state = DeliveryState::from_code(code).ok_or_else(|| format!("{code} is not a state of a delivery"))?;
     let head: Option<&str> = row.try_get(3)?;
     let mut entry = Entry::new(DeliveryId::new(row.try_get(0)?), state, row.try_get(2)?, head.unwrap_or_default());
-    // A row that somebody has edited is shown all the same.
+    // Shows a row that was edited by hand, too.
     entry.attempts = u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or_default();
     entry.reason = row.try_get(5)?;
     Ok(entry)

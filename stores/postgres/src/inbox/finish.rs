@@ -6,7 +6,7 @@ use tokio_postgres::{
 };
 use tower_klikit::{dedupe::StoreError, inbox::Lease};
 
-use super::super::store::PostgresStore;
+use crate::store::PostgresStore;
 
 impl PostgresStore {
     /// Returns the statement that finishes a delivery of the inbox, for a transaction of your own through any driver.
@@ -16,24 +16,27 @@ impl PostgresStore {
     /// | `$1` | `bigint` | [`DeliveryId::get`](tower_klikit::inbox::DeliveryId::get) of [`Lease::id`] |
     /// | `$2` | `bigint` | [`Lease::token`] |
     ///
-    /// It changes one row if no other worker has leased the delivery since, even if the lease has expired. If it changes none, roll back:
-    /// another worker has the delivery, or it was finished before. The delivery is deleted, even if others are
-    /// [kept](tower_klikit::inbox::Inbox::keep_bodies).
+    /// It changes one row if no other worker has leased the delivery since, even if the lease has expired. If it
+    /// changes none, roll back: another worker has leased the delivery, or it was finished before. The delivery is
+    /// deleted, even if others are [kept](tower_klikit::inbox::Inbox::keep_bodies).
     pub fn finish_sql(&self) -> &str {
         &self.shared.inbox.finish
     }
 
-    /// Finishes the delivery that `lease` is on, on a connection of yours, as a part of the transaction that is open on it. Returns
-    /// `false` if another worker has leased the delivery since, or if it was finished before: then roll back.
+    /// Finishes the delivery that `lease` is on, on a connection of yours, as a part of the transaction that is open on
+    /// it. Returns `false` if another worker has leased the delivery since, or if it was finished before: then roll
+    /// back.
     ///
-    /// The handler finds the lease in the [`Attempt`](tower_klikit::inbox::Attempt). The delivery is deleted, even if others are
-    /// [kept](tower_klikit::inbox::Inbox::keep_bodies). `client` is as for [`complete_in`](Self::complete_in).
+    /// The handler finds the lease in the [`Attempt`](tower_klikit::inbox::Attempt). The delivery is deleted, even if
+    /// others are [kept](tower_klikit::inbox::Inbox::keep_bodies). `client` is as for
+    /// [`complete_in`](Self::complete_in).
     ///
     /// # Errors
     ///
     /// Returns an error if Postgres rejects the statement or does not answer within the
-    /// [deadline](super::super::PostgresStoreBuilder::deadline). Then roll back.
+    /// [deadline](crate::PostgresStoreBuilder::deadline). Then roll back.
     pub async fn finish_in(&self, client: &impl GenericClient, lease: &Lease) -> Result<bool, StoreError> {
+        self.require_inbox()?;
         let (id, token) = (lease.id().get(), lease.token());
         let params: [(&(dyn ToSql + Sync), Type); 2] = [(&id, Type::INT8), (&token, Type::INT8)];
         let finish = client.execute_typed(self.finish_sql(), &params);

@@ -3,7 +3,7 @@
 use deadpool_postgres::Pool;
 use tokio_postgres::types::Type;
 
-use super::super::connection::{Failure, check_typed};
+use crate::connection::{Failure, check_typed};
 
 /// The user's own statement that puts a delivery into a queue.
 #[derive(Debug, Clone)]
@@ -21,8 +21,8 @@ impl HandOff {
         &self.0
     }
 
-    /// Returns whether the server can run the statement. An empty one is rejected too: Postgres would run it, and nothing would be
-    /// enqueued.
+    /// Returns whether the server can run the statement. Rejects an empty one too: Postgres would run it, and nothing
+    /// would be enqueued.
     pub(crate) async fn check(&self, pool: &Pool) -> Result<bool, Failure> {
         Ok(!self.0.trim().is_empty() && check_typed(pool, &self.0, &Self::TYPES).await? == Self::TYPES.len())
     }

@@ -11,18 +11,16 @@ use tower_klikit::{
     },
 };
 
-use super::{
-    super::{
-        connection::{Failure, Params, run, run_once_within},
-        store::PostgresStore,
-        values::{Uuid, seconds},
-    },
-    settle::Asked,
-    sql::CONTENT_MISSING,
+use super::{settle::Asked, sql::CONTENT_MISSING};
+use crate::{
+    connection::{Failure, Params, run, run_once_within},
+    store::PostgresStore,
+    values::seconds,
 };
 
 impl PostgresStore {
-    /// Leases deliveries. A statement's limit counts those that it dead-letters as well, so after each of these there is another look.
+    /// Leases deliveries. A statement's limit counts those that it dead-letters as well, so it runs again after each of
+    /// these.
     pub(super) async fn lease_all(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let mut batch = self.lease_some(request).await?;
         let mut found_dead = !batch.dead_lettered.is_empty();
@@ -41,8 +39,8 @@ impl PostgresStore {
         }
     }
 
-    /// Leases deliveries with one statement that reads them as well. If the server rejects that, as it does if it cannot read one of them,
-    /// they are leased without reading them, and then each is read by itself.
+    /// Leases deliveries with one statement that reads them as well. If the server rejects that, as it does if it
+    /// cannot read one of them, leases them without reading them, and then reads each by itself.
     async fn lease_some(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let sql = &self.shared.inbox;
         match self.in_time(1, self.lease_rows(&sql.lease, request)).await? {
@@ -55,8 +53,8 @@ impl PostgresStore {
         }
     }
 
-    /// First extends the leases that are held and have expired, so that no delivery is leased, and none dead-lettered, whose handler is
-    /// still running. That is sent together with the statement that leases.
+    /// First extends the leases that are held and have expired, so that no delivery is leased or dead-lettered whose
+    /// handler is still running. Sends that together with the statement that leases.
     async fn lease_rows(&self, sql: &str, request: &LeaseRequest<'_>) -> Result<Vec<Row>, Failure> {
         let shared = &*self.shared;
         let LeaseRequest { limit, duration, max_attempts, held } = *request;
@@ -115,7 +113,7 @@ impl PostgresStore {
             Ok(Ok(SettleOutcome::Settled)) => {
                 return batch.dead_lettered.push(DeadLettered { id, attempts, head: None, reason });
             }
-            // Somebody else has it.
+            // Another worker has leased it.
             Ok(Ok(_)) => return,
             Ok(Err(failure)) => StoreError::new(failure),
             Err(error) => error,
@@ -150,7 +148,7 @@ struct Found {
 impl Found {
     fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
         let id = DeliveryId::new(row.try_get(0)?);
-        // Never negative, unless somebody has edited the row.
+        // Never negative, unless the row was edited by hand.
         let attempts = u32::try_from(row.try_get::<_, i32>(2)?).unwrap_or_default();
         let token: Option<i64> = row.try_get(1)?;
         Ok(Self {
@@ -184,8 +182,8 @@ struct Content {
 impl Content {
     /// Reads the content from three columns, the first of which is number `first`.
     fn read(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error> {
-        let keys: Vec<Uuid> = row.try_get(first + 2)?;
-        let ordering_keys = keys.into_iter().map(|Uuid(bytes)| OrderingKey::from_bytes(bytes)).collect();
+        let keys: Option<Vec<&str>> = row.try_get(first + 2)?;
+        let ordering_keys = keys.into_iter().flatten().map(OrderingKey::from_text).collect();
         Ok(Self { head: row.try_get(first)?, body: row.try_get(first + 1)?, ordering_keys })
     }
 }

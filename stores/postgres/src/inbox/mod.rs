@@ -9,4 +9,4 @@ mod settle;
 mod sql;
 mod store;
 
-pub(super) use self::{hand_off::HandOff, sql::InboxSql};
+pub(crate) use self::{hand_off::HandOff, sql::InboxSql};

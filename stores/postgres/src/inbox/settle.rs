@@ -8,22 +8,20 @@ use tower_klikit::{
     inbox::{DeliveryState, Lease, SettleOutcome, Settlement},
 };
 
-use super::{
-    super::{
-        connection::{Failure, Params, run, run_within},
-        store::{PostgresStore, TRIES},
-        values::seconds,
-    },
-    sql::{ByLease, InboxSql},
+use super::sql::{ByLease, InboxSql};
+use crate::{
+    connection::{Failure, Params, TRIES, run, run_within},
+    store::PostgresStore,
+    values::{seconds, storable},
 };
 
 impl PostgresStore {
     /// Settles a single delivery with one statement, and several of them with one transaction that is sent at once.
     ///
-    /// That transaction leaves out the deliveries that other transactions have locked, and is rolled back as a whole if the server rejects
-    /// one of the settlements. The rest is settled one by one, so that no delivery holds up the others. If the server rejects one of those
-    /// or one is late, the others are tried all the same, and then the call fails. If the server cannot be reached, or another one is late,
-    /// the call fails at once.
+    /// That transaction leaves out the deliveries that other transactions have locked, and is rolled back as a whole if
+    /// the server rejects one of the settlements. The rest is settled one by one, so that no delivery holds up the
+    /// others. If the server rejects one of those or one is late, the others are tried all the same, and then the call
+    /// fails. If the server cannot be reached, or another one is late, the call fails at once.
     pub(super) async fn settle_all(
         &self,
         settlements: &[(Lease, Settlement)],
@@ -111,8 +109,9 @@ impl PostgresStore {
         Err(Failure::Restless)
     }
 
-    /// Extends leases with one statement, which waits for nothing. A lease on a delivery that another transaction has locked counts as
-    /// extended: that may be the handler's own transaction, which finishes the delivery, and no other worker can lease it meanwhile.
+    /// Extends leases with one statement, which waits for nothing. A lease on a delivery that another transaction has
+    /// locked counts as extended. That may be the handler's own transaction, which finishes the delivery, and no other
+    /// worker can lease it meanwhile.
     pub(super) async fn extend_leases(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
         if leases.is_empty() {
             return Ok(Vec::new());
@@ -217,11 +216,6 @@ impl<'a> Change<'a> {
         };
         Self { sql, seconds: seconds(duration), reason: reason.map(|reason| storable(reason)) }
     }
-}
-
-/// Postgres's text cannot hold a NUL.
-pub(super) fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }
 
 /// The token and the state of a delivery. `None` if it is not there.

@@ -7,33 +7,40 @@ use tower_klikit::{
     inbox::{Acceptance, Counts, InboxStore, Lease, LeaseBatch, LeaseRequest, NewDelivery, SettleOutcome, Settlement},
 };
 
-use super::super::{store::PostgresStore, values::count};
-
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::{
+    store::PostgresStore,
+    values::{BoxError, count},
+};
 
 impl InboxStore for PostgresStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
+        self.require_inbox()?;
         self.within(1, self.store(delivery, retention)).await
     }
 
     async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
+        self.require_inbox()?;
         self.lease_all(request).await
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
+        self.require_inbox()?;
         self.extend_leases(leases, duration).await
     }
 
     async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
+        self.require_inbox()?;
         self.settle_all(settlements).await
     }
 
     async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
+        self.require_inbox()?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         count(&self.run(&self.shared.inbox.backlog, &[&limit]).await?)
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
+        self.require_inbox()?;
         let answer = self.run_long(&self.shared.inbox.counts, &[]).await?;
         let row = answer.rows.first().ok_or_else(|| StoreError::new("counts without a row"))?;
         let number = |column| u64::try_from(row.try_get::<_, i64>(column)?).map_err(BoxError::from);
@@ -51,6 +58,7 @@ impl InboxStore for PostgresStore {
     }
 
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
+        self.require_inbox()?;
         count(&self.run_long(&self.shared.inbox.purge_done, &[&i64::from(limit)]).await?)
     }
 }

@@ -105,7 +105,8 @@ async fn blocking_handler_runs_once() {
     is_handled_once(&server, || async { thread::sleep(Duration::from_secs(3)) }).await;
 }
 
-/// A thread that is parked may sleep on while the other one is blocked. This one is never parked, so the worker goes on next to its handler.
+/// A thread that is parked may sleep on while the other one is blocked. This one is never parked, so the worker goes on
+/// next to its handler.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn worker_goes_on_next_to_a_blocking_handler() {
     let Some(server) = PostgresServer::start("worker goes on next to a blocking handler") else { return };

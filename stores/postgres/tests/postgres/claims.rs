@@ -58,17 +58,17 @@ async fn entry_is_claimed_released_and_completed() {
 }
 
 /// Ends the lease of each claim, but not its grace.
-const EXPIRE: &str = "UPDATE klikit_deliveries SET until = clock_timestamp() WHERE NOT done";
+const EXPIRE: &str = "UPDATE klikit_ledger SET until = clock_timestamp() WHERE state = 0";
 /// Ends each grace and each retention.
-const END: &str = "UPDATE klikit_deliveries SET until = clock_timestamp(), \
-                   kept_until = CASE WHEN NOT done THEN clock_timestamp() END";
+const END: &str = "UPDATE klikit_ledger SET until = clock_timestamp(), \
+                   kept_until = CASE WHEN state = 0 THEN clock_timestamp() END";
 
 #[tokio::test]
 async fn expired_claim_still_belongs_to_its_token() {
     let Some(server) = PostgresServer::start("expired claim still belongs to its token") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
-    let claimed_at = "SELECT (extract(epoch FROM claimed) * 1000000)::bigint FROM klikit_deliveries";
+    let claimed_at = "SELECT (extract(epoch FROM claimed_at) * 1000000)::bigint FROM klikit_ledger";
     let expired = claim(1);
     store.claim(&expired, &TERMS).await.unwrap();
     let before = count(&client, claimed_at).await;
@@ -87,7 +87,7 @@ async fn expired_claim_still_belongs_to_its_token() {
     store.claim(&released, &TERMS).await.unwrap();
     client.execute(EXPIRE, &[]).await.unwrap();
     store.release(&released).await.unwrap();
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries WHERE NOT done").await, 0);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_ledger WHERE state = 0").await, 0);
 
     let forgotten = claim(3);
     store.claim(&forgotten, &TERMS).await.unwrap();
@@ -103,10 +103,10 @@ async fn expired_claim_is_taken_over_by_another_token() {
     let client = client(server.url()).await;
     let (first, second) = (claim(1), claim(1));
     store.claim(&first, &TERMS).await.unwrap();
-    client.execute("UPDATE klikit_deliveries SET claimed = claimed - interval '1 hour'", &[]).await.unwrap();
+    client.execute("UPDATE klikit_ledger SET claimed_at = claimed_at - interval '1 hour'", &[]).await.unwrap();
     client.execute(EXPIRE, &[]).await.unwrap();
     assert_eq!(store.claim(&second, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    let recent = "SELECT count(*) FROM klikit_deliveries WHERE claimed > now() - interval '30 minutes'";
+    let recent = "SELECT count(*) FROM klikit_ledger WHERE claimed_at > now() - interval '30 minutes'";
     assert_eq!(count(&client, recent).await, 1, "it is a new claim");
     assert!(!store.complete(&first, RETENTION).await.unwrap(), "the old token is fenced out");
     assert!(!renew(&store, &first).await);
@@ -132,14 +132,14 @@ async fn entry_past_its_grace_or_retention_is_absent() {
     client.execute(END, &[]).await.unwrap();
     assert!(!store.complete(&second, RETENTION).await.unwrap());
     assert_eq!(store.claim(&third, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries WHERE done").await, 0);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_ledger WHERE state = 1").await, 0);
 }
 
 #[tokio::test]
 async fn renews_many_claims_in_order() {
     let Some(server) = PostgresServer::start_own("renews many claims in order", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let client = client(server.url()).await;
     let [held, others, absent, completed, expired] = [1, 2, 3, 4, 5].map(claim);
     for claimed in [&held, &claim(2), &completed, &expired] {
@@ -157,13 +157,14 @@ async fn renews_many_claims_in_order() {
     let before = proxy.round_trips();
     store.renew(&asked, &TERMS).await.unwrap();
     assert_eq!(proxy.round_trips() - before, 1);
-    let renewed = "SELECT count(*) FROM klikit_deliveries WHERE NOT done AND until > now() \
+    let renewed = "SELECT count(*) FROM klikit_ledger WHERE state = 0 AND until > now() \
                    AND kept_until BETWEEN until + interval '299 s' AND until + interval '301 s'";
     assert_eq!(count(&client, renewed).await, 2);
     assert!(store.renew(&[], &TERMS).await.unwrap().is_empty());
 }
 
-/// A handler that completes its claim in its own transaction may take long to commit it. The other claims must not expire meanwhile.
+/// A handler that completes its claim in its own transaction may take long to commit it. The other claims must not
+/// expire meanwhile.
 #[tokio::test]
 async fn renewing_waits_for_no_lock() {
     let Some(server) = PostgresServer::start("renewing waits for no lock") else { return };
@@ -177,7 +178,7 @@ async fn renewing_waits_for_no_lock() {
     client.execute(EXPIRE, &[]).await.unwrap();
     let transaction = other.transaction().await.unwrap();
     assert!(store.complete_in(&transaction, &completing, RETENTION).await.unwrap());
-    let lock = "SELECT FROM klikit_deliveries WHERE key = encode($1::bytea, 'hex')::uuid FOR UPDATE";
+    let lock = "SELECT FROM klikit_ledger WHERE key = encode($1::bytea, 'hex')::uuid FOR UPDATE";
     transaction.query(lock, &[&&taken.key().as_bytes()[..]]).await.unwrap();
     let asked = [completing.clone(), running.clone(), taken];
     let renewed = ends(store.renew(&asked, &TERMS)).await.unwrap();
@@ -196,14 +197,15 @@ async fn times_are_as_asked_by_the_servers_clock() {
     let client = client(server.url()).await;
     let ahead = |seconds: u64| {
         format!(
-            "SELECT count(*) FROM klikit_deliveries WHERE until > now() + interval '{} s' AND until <= now() + interval '{} s'",
+            "SELECT count(*) FROM klikit_ledger \
+             WHERE until > now() + interval '{} s' AND until <= now() + interval '{} s'",
             seconds - 600,
             seconds
         )
     };
     let entry = claim(1);
     let terms = |seconds| ClaimTerms { lease: Duration::from_secs(seconds), grace: GRACE };
-    let kept = "SELECT count(*) FROM klikit_deliveries \
+    let kept = "SELECT count(*) FROM klikit_ledger \
                 WHERE kept_until BETWEEN until + interval '299 s' AND until + interval '301 s'";
     store.claim(&entry, &terms(3_600)).await.unwrap();
     assert_eq!(count(&client, &ahead(3_600)).await, 1);
@@ -213,7 +215,7 @@ async fn times_are_as_asked_by_the_servers_clock() {
     assert_eq!(count(&client, kept).await, 1);
     store.complete(&entry, RETENTION).await.unwrap();
     assert_eq!(count(&client, &ahead(RETENTION.as_secs())).await, 1);
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries WHERE kept_until IS NULL").await, 1);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_ledger WHERE kept_until IS NULL").await, 1);
     handle(&store, 2).await;
     let longest = claim(3);
     let ever = ClaimTerms { lease: Duration::MAX, grace: Duration::MAX };
@@ -248,7 +250,7 @@ async fn forgets_what_was_claimed_in_a_window() {
         handle(&store, event).await;
     }
     // The first hour of that day, event by event ten minutes apart.
-    let order = "UPDATE klikit_deliveries SET claimed = timestamptz '2026-03-01 00:00Z' + interval '10 minutes' * \
+    let order = "UPDATE klikit_ledger SET claimed_at = timestamptz '2026-03-01 00:00Z' + interval '10 minutes' * \
                  get_byte(uuid_send(key), 7)";
     client.execute(order, &[]).await.unwrap();
     let at = |minutes: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_323_200 + 60 * minutes);
@@ -290,10 +292,11 @@ async fn one_of_many_copies_on_two_nodes_claims() {
         assert!(nodes[usize::from(event % 2 == 1)].complete(&winners[0].0, RETENTION).await.unwrap());
     }
     let client = client(server.url()).await;
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries WHERE done").await, 100);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_ledger WHERE state = 1").await, 100);
 }
 
-/// All tasks claim the same key, and the one that gets it releases it at once: entries vanish between a claim and its reading.
+/// All tasks claim the same key, and the one that gets it releases it at once: entries vanish between a claim and its
+/// reading.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_token_at_a_time_holds_a_key() {
     let Some(server) = PostgresServer::start("claims and releases of one key") else { return };
@@ -324,7 +327,7 @@ async fn one_token_at_a_time_holds_a_key() {
 async fn new_claim_takes_one_round_trip() {
     let Some(server) = PostgresServer::start_own("a first claim takes one round trip", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let connections = proxy.connections();
     for event in 1..4 {
         let (first, copy) = (claim(event), claim(event));

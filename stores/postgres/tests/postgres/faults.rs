@@ -1,4 +1,5 @@
-//! Servers that stop, hang and die, and connections that break: calls fail, nothing is forgotten, and no restart is needed.
+//! Servers that stop, hang and die, and connections that break: calls fail, nothing is forgotten, and no restart is
+//! needed.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -49,8 +50,8 @@ fn keep_handling(
     })
 }
 
-/// Handles deliveries in four tasks while something happens to the server. Checks that all that was completed is remembered, and returns
-/// how many calls failed.
+/// Handles deliveries in four tasks while something happens to the server. Checks that all that was completed is
+/// remembered, and returns how many calls failed.
 async fn handling_through<F: Future<Output = ()>>(store: &PostgresStore, meanwhile: impl FnOnce() -> F) -> u32 {
     let started = Arc::new(Barrier::new(5));
     let (stop, stopped) = watch::channel(false);
@@ -107,7 +108,7 @@ async fn restarted_server_forgets_nothing() {
         })
         .await;
         assert!(errors > 0);
-        client(server.url()).await.execute("TRUNCATE klikit_deliveries", &[]).await.unwrap();
+        client(server.url()).await.execute("TRUNCATE klikit_ledger", &[]).await.unwrap();
     }
 }
 
@@ -134,7 +135,7 @@ async fn replaces_connections_that_the_server_ends() {
         let mut ended = 0;
         while ended < 50 {
             let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-                       WHERE application_name = 'tower-klikit'";
+                       WHERE application_name = 'tower-klikit-postgres'";
             ended += crate::count(&client, sql).await;
             works_again(&store).await;
         }
@@ -147,7 +148,7 @@ async fn replaces_connections_that_the_server_ends() {
 async fn broken_connection_costs_no_error() {
     let Some(server) = PostgresServer::start_own("one cut costs no error", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     for event in 0..50 {
         proxy.cut();
         handle(&store, event).await;
@@ -172,7 +173,7 @@ async fn replaces_broken_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_server_gives_errors_until_it_is_back() {
     let Some(server) = PostgresServer::start_own("a server that hangs", &[]) else { return };
-    let store = PostgresStore::builder().deadline(Duration::from_millis(200)).connect(server.url()).await.unwrap();
+    let store = PostgresStore::builder().deadline(Duration::from_millis(200)).open(server.url()).await.unwrap();
     let calm = open(server.url()).await;
     handle(&calm, 1).await;
     server.halt();
@@ -200,7 +201,7 @@ async fn silent_network_costs_one_error_a_connection() {
     let store = PostgresStore::builder()
         .max_connections(1)
         .deadline(Duration::from_millis(500))
-        .connect(&proxy.url())
+        .open(&proxy.url())
         .await
         .unwrap();
     let calm = open(server.url()).await;
@@ -217,17 +218,13 @@ async fn silent_network_costs_one_error_a_connection() {
 #[tokio::test]
 async fn dropped_call_spoils_no_connection() {
     let Some(server) = PostgresServer::start_own("a call that is dropped spoils no connection", &[]) else { return };
-    let store = PostgresStore::builder()
-        .max_connections(1)
-        .deadline(Duration::from_secs(50))
-        .connect(server.url())
-        .await
-        .unwrap();
+    let store =
+        PostgresStore::builder().max_connections(1).deadline(Duration::from_secs(50)).open(server.url()).await.unwrap();
     let mut client = client(server.url()).await;
     let (held, copy) = (claim(1), claim(1));
     store.claim(&held, &TERMS).await.unwrap();
     let transaction = client.transaction().await.unwrap();
-    transaction.query("SELECT FROM klikit_deliveries FOR UPDATE", &[]).await.unwrap();
+    transaction.query("SELECT FROM klikit_ledger FOR UPDATE", &[]).await.unwrap();
     let waiting = tokio::spawn({
         let store = store.clone();
         async move { store.claim(&copy, &TERMS).await }
@@ -259,7 +256,9 @@ async fn first_connection_may_outlast_a_deadline() {
         }
     };
     tokio::select! {
-        opened = ends(PostgresStore::builder().max_connections(1).deadline(deadline).connect(&url)) => drop(opened.unwrap()),
+        opened = ends(PostgresStore::builder().max_connections(1).deadline(deadline).open(&url)) => {
+            drop(opened.unwrap());
+        }
         () = slow => {}
     }
 }
@@ -268,6 +267,6 @@ async fn first_connection_may_outlast_a_deadline() {
 async fn does_not_open_without_a_server() {
     let port = free_port();
     let url = format!("postgres://klikit@127.0.0.1:{port}/postgres");
-    let error = ends(PostgresStore::connect(&url)).await.unwrap_err();
-    assert_eq!(error.to_string(), "could not connect to Postgres");
+    let error = ends(PostgresStore::open(&url)).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("could not connect to Postgres at 127.0.0.1:{port}/postgres"));
 }

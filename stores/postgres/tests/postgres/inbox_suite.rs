@@ -36,7 +36,7 @@ async fn keeps_every_rule_between_two_pools() {
 }
 
 async fn open(server: &PostgresServer) -> PostgresStore {
-    PostgresStore::builder().deadline(Duration::from_secs(50)).table("suite").connect(server.url()).await.unwrap()
+    PostgresStore::builder().deadline(Duration::from_secs(50)).table_prefix("suite_").open(server.url()).await.unwrap()
 }
 
 /// A store, and a connection of the test's own to the same server.
@@ -54,8 +54,8 @@ impl Fixture {
     }
 
     async fn emptied(&self) -> PostgresStore {
-        let empty = "DELETE FROM suite; DELETE FROM suite_inbox; DELETE FROM suite_inbox_delivery; \
-                     DELETE FROM suite_inbox_ordering";
+        let empty = "DELETE FROM suite_ledger; DELETE FROM suite_inbox; DELETE FROM suite_inbox_body; \
+                     DELETE FROM suite_inbox_key";
         self.client.batch_execute(empty).await.unwrap();
         self.store.clone()
     }
@@ -64,8 +64,9 @@ impl Fixture {
     async fn age(&self, time: Duration) {
         let time = format!("make_interval(secs => {})", time.as_secs_f64());
         let age = format!(
-            "BEGIN; UPDATE suite SET until = until - {time}, kept_until = kept_until - {time}, claimed = claimed - {time}; \
-             UPDATE suite_inbox SET due = due - {time}, accepted = accepted - {time}; COMMIT"
+            "BEGIN; UPDATE suite_ledger SET until = until - {time}, kept_until = kept_until - {time}, \
+             claimed_at = claimed_at - {time}; \
+             UPDATE suite_inbox SET due = due - {time}, accepted_at = accepted_at - {time}; COMMIT"
         );
         self.client.batch_execute(&age).await.unwrap();
     }

@@ -33,8 +33,8 @@ impl Fixture {
     async fn new(server: &PostgresServer) -> Self {
         let store = PostgresStore::builder()
             .deadline(Duration::from_secs(50))
-            .table("ledger_suite")
-            .connect(server.url())
+            .table_prefix("suite_")
+            .open(server.url())
             .await
             .unwrap();
         let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
@@ -43,14 +43,15 @@ impl Fixture {
     }
 
     async fn emptied(&self) -> PostgresStore {
-        self.client.batch_execute("DELETE FROM ledger_suite").await.unwrap();
+        self.client.batch_execute("DELETE FROM suite_ledger").await.unwrap();
         self.store.clone()
     }
 
     /// Makes everything that is stored this much older.
     async fn age(&self, time: Duration) {
-        let age = "UPDATE ledger_suite SET until = until - make_interval(secs => $1), \
-                   kept_until = kept_until - make_interval(secs => $1), claimed = claimed - make_interval(secs => $1)";
+        let age = "UPDATE suite_ledger SET until = until - make_interval(secs => $1), \
+                   kept_until = kept_until - make_interval(secs => $1), \
+                   claimed_at = claimed_at - make_interval(secs => $1)";
         self.client.execute(age, &[&time.as_secs_f64()]).await.unwrap();
     }
 }

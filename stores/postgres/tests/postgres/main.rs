@@ -7,6 +7,7 @@ mod faults;
 mod inbox;
 mod inbox_suite;
 mod ledger_suite;
+mod migrations;
 mod outages;
 mod proxy;
 mod purging;
@@ -60,7 +61,7 @@ async fn ends<T>(work: impl Future<Output = T>) -> T {
 
 /// Opens a store for a test that is not about how long calls may take.
 async fn open(url: &str) -> PostgresStore {
-    patient().connect(url).await.unwrap()
+    patient().open(url).await.unwrap()
 }
 
 fn patient() -> PostgresStoreBuilder {

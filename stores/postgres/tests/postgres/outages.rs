@@ -57,7 +57,7 @@ impl Network {
     async fn new(test: &str) -> Option<Self> {
         let server = PostgresServer::start_own(test, &[])?;
         let proxy = Proxy::before(server.port()).await;
-        let store = PostgresStore::builder().deadline(LEASE / 2).connect(&proxy.url()).await.unwrap();
+        let store = PostgresStore::builder().deadline(LEASE / 2).open(&proxy.url()).await.unwrap();
         Some(Self { server, proxy, store })
     }
 

@@ -1,5 +1,5 @@
-//! A TCP proxy before the server. It counts round trips, and can cut connections, lose what they say, or freeze them in the middle of a
-//! transaction.
+//! A TCP proxy before the server. It counts round trips, and can cut connections, lose what they say, or freeze them in
+//! the middle of a transaction.
 
 use std::{
     io,

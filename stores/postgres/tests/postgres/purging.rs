@@ -4,13 +4,14 @@ use tower_klikit::dedupe::Ledger;
 
 use crate::{RETENTION, TERMS, claim, client, count, done, ends, handle, open, servers::postgres::PostgresServer};
 
-const ROWS: &str = "SELECT count(*) FROM klikit_deliveries";
+const ROWS: &str = "SELECT count(*) FROM klikit_ledger";
 
 /// Adds entries, as a ledger has them that has been in use.
 async fn fill(client: &tokio_postgres::Client, rows: u32, until: &str) {
     let sql = format!(
-        "INSERT INTO klikit_deliveries (claimed, until, key, token, done, digest) \
-         SELECT now(), now() {until}, gen_random_uuid(), gen_random_uuid(), true, sha256('x') FROM generate_series(1, {rows})"
+        "INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest) \
+         SELECT now(), now() {until}, gen_random_uuid(), gen_random_uuid(), 1, sha256('x') \
+         FROM generate_series(1, {rows})"
     );
     assert_eq!(client.execute(&sql, &[]).await.unwrap(), u64::from(rows));
 }
@@ -34,9 +35,9 @@ async fn purges_up_to_a_limit() {
 }
 
 /// Expired claims that are kept, and those whose grace is over.
-const CLAIMS: &str = "INSERT INTO klikit_deliveries (claimed, until, kept_until, key, token, done, digest) \
+const CLAIMS: &str = "INSERT INTO klikit_ledger (claimed_at, until, kept_until, key, token, state, digest) \
                       SELECT now(), now() - interval '1 s', now() + n * interval '1 hour', \
-                      gen_random_uuid(), gen_random_uuid(), false, sha256('x') FROM generate_series(-20, 30) AS n";
+                      gen_random_uuid(), gen_random_uuid(), 0, sha256('x') FROM generate_series(-20, 30) AS n";
 
 #[tokio::test]
 async fn purges_claims_past_their_grace_only() {
@@ -47,7 +48,7 @@ async fn purges_claims_past_their_grace_only() {
     assert_eq!(store.purge(1_000).await.unwrap(), 21);
     assert_eq!(count(&client, ROWS).await, 30);
 
-    client.batch_execute(&format!("DELETE FROM klikit_deliveries; {CLAIMS}")).await.unwrap();
+    client.batch_execute(&format!("DELETE FROM klikit_ledger; {CLAIMS}")).await.unwrap();
     let entry = claim(1);
     store.claim(&entry, &TERMS).await.unwrap();
     // A sweep looks at a part of the table, and all of this table may not be it.
@@ -59,7 +60,7 @@ async fn purges_claims_past_their_grace_only() {
         }
     };
     ends(swept).await;
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries WHERE NOT done").await, 30);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_ledger WHERE state = 0").await, 30);
 }
 
 #[tokio::test]
@@ -69,14 +70,15 @@ async fn purging_waits_for_no_lock() {
     let mut client = client(server.url()).await;
     fill(&client, 10, "- interval '1 s'").await;
     let transaction = client.transaction().await.unwrap();
-    let locked = transaction.query("SELECT FROM klikit_deliveries LIMIT 3 FOR UPDATE", &[]).await.unwrap();
+    let locked = transaction.query("SELECT FROM klikit_ledger LIMIT 3 FOR UPDATE", &[]).await.unwrap();
     assert_eq!(locked.len(), 3);
     assert_eq!(store.purge(1_000).await.unwrap(), 7);
     transaction.rollback().await.unwrap();
     assert_eq!(store.purge(1_000).await.unwrap(), 3);
 }
 
-/// `purge` is not called here. Every 256 completions a slice of 128 blocks is purged, so this many rows take several slices.
+/// `purge` is not called here. Every 256 completions a slice of 128 blocks is purged, so this many rows take several
+/// slices.
 #[tokio::test]
 async fn completing_purges_slice_by_slice() {
     let Some(server) = PostgresServer::start("completing purges by itself") else { return };
@@ -84,7 +86,7 @@ async fn completing_purges_slice_by_slice() {
     let client = client(server.url()).await;
     fill(&client, 20_000, "- interval '1 s'").await;
     fill(&client, 100, "+ interval '1 day'").await;
-    let expired = "SELECT count(*) FROM klikit_deliveries WHERE until <= now()";
+    let expired = "SELECT count(*) FROM klikit_ledger WHERE until <= now()";
     let (entry, mut slices, mut left) = (claim(1), 0, 20_000);
     store.claim(&entry, &TERMS).await.unwrap();
     for _ in 0..200 {
@@ -104,8 +106,9 @@ async fn completing_purges_slice_by_slice() {
     assert_eq!(count(&client, ROWS).await, 101);
 }
 
-/// The bytes on disk are the same on every run, except for which rows meet on an index page; the aim is 168. Deliveries are handled one
-/// after the other, because old versions of rows are not cleared away while another transaction is open.
+/// The bytes on disk are the same on every run, except for which rows meet on an index page; the aim is 168. Deliveries
+/// are handled one after the other, because old versions of rows are not cleared away while another transaction is
+/// open.
 #[tokio::test(flavor = "multi_thread")]
 async fn delivery_takes_some_168_bytes() {
     let Some(server) = PostgresServer::start_own("a delivery takes some 168 bytes", &[]) else { return };
@@ -115,7 +118,7 @@ async fn delivery_takes_some_168_bytes() {
         handle(&store, event.wrapping_mul(0x9e37_79b9_7f4a_7c15)).await;
     }
     let client = client(server.url()).await;
-    let bytes = count(&client, "SELECT pg_total_relation_size('klikit_deliveries')").await;
+    let bytes = count(&client, "SELECT pg_total_relation_size('klikit_ledger')").await;
     let per_row = bytes / 8_000;
     println!("{per_row} bytes for each delivery");
     assert!(per_row <= 190, "{per_row} bytes for each delivery");

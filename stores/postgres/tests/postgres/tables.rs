@@ -1,17 +1,18 @@
-//! The store creates its table, and the table's name can be set.
+//! The store creates its tables, and their names can be set.
 
 use futures_util::future::join_all;
 use tower_klikit::dedupe::{ClaimOutcome, Ledger};
-use tower_klikit_postgres::PostgresStore;
+use tower_klikit_postgres::{PostgresErrorKind as Kind, PostgresStore};
 
 use crate::{TERMS, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
 
 #[tokio::test]
-async fn eight_nodes_create_the_table_at_once() {
-    let Some(server) = PostgresServer::start("the table creates itself") else { return };
+async fn eight_nodes_create_the_tables_at_once() {
+    let Some(server) = PostgresServer::start("eight nodes create the tables at once") else { return };
     for round in 0..8 {
-        let name = format!("round_{round}");
-        let stores = join_all((0..8).map(|_| patient().table(&name).max_connections(1).connect(server.url()))).await;
+        let prefix = format!("round_{round}_");
+        let builder = patient().table_prefix(prefix).max_connections(1);
+        let stores = join_all((0..8).map(|_| builder.clone().open(server.url()))).await;
         for (node, store) in stores.into_iter().enumerate() {
             handle(&store.unwrap(), node as u64).await;
         }
@@ -19,78 +20,117 @@ async fn eight_nodes_create_the_table_at_once() {
 }
 
 #[tokio::test]
-async fn keeps_an_existing_table() {
-    let Some(server) = PostgresServer::start("a table that is there is kept") else { return };
+async fn keeps_existing_tables() {
+    let Some(server) = PostgresServer::start("keeps existing tables") else { return };
     handle(&open(server.url()).await, 1).await;
     let store = open(server.url()).await;
     assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
 }
 
 #[tokio::test]
-async fn tables_of_other_names_are_apart() {
-    let Some(server) = PostgresServer::start_own("tables of other names and schemas", &[]) else { return };
+async fn tables_of_other_prefixes_are_separate() {
+    let Some(server) = PostgresServer::start_own("tables of other prefixes are separate", &[]) else { return };
     let client = client(server.url()).await;
     client.batch_execute("CREATE SCHEMA webhooks").await.unwrap();
-    let longest = "x".repeat(48);
-    for name in [PostgresStore::TABLE, "order", "webhooks.klikit_deliveries", "webhooks.order", &longest] {
-        let store = patient().table(name).connect(server.url()).await.unwrap();
-        assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), ClaimOutcome::Claimed, "{name}");
+    let longest = "x".repeat(40);
+    for prefix in [PostgresStore::DEFAULT_TABLE_PREFIX, "order_", "webhooks.klikit_", "webhooks.order", &longest] {
+        let store = patient().ledger_only().table_prefix(prefix).open(server.url()).await.unwrap();
+        assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), ClaimOutcome::Claimed, "{prefix}");
     }
-    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'webhooks') \
-                  AND tablename NOT LIKE '%inbox%'";
-    assert_eq!(count(&client, tables).await, 5);
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'webhooks')";
+    assert_eq!(count(&client, tables).await, 5 * 2);
 }
 
 #[tokio::test]
-async fn rejects_names_that_are_no_identifiers() {
-    let Some(server) = PostgresServer::start("what is no name is refused") else { return };
-    for name in ["", "a b", "a;DROP TABLE x", "a\"b", "Upper", "a.b.c", "no_such_schema.t", &"x".repeat(49)] {
-        let refused = patient().table(name).connect(server.url()).await;
-        let message = refused.expect_err(name).to_string();
-        assert!(message.contains(name.split('.').next().unwrap()) || message.contains("a\\\"b"), "{message}");
+async fn rejects_prefixes_that_are_no_identifiers() {
+    let Some(server) = PostgresServer::start("rejects prefixes that are no identifiers") else { return };
+    for prefix in ["", "a b", "a;DROP TABLE x", "a\"b", "Upper", "a.b.c", &"x".repeat(41)] {
+        let error = patient().table_prefix(prefix).open(server.url()).await.expect_err(prefix);
+        assert_eq!(error.kind(), Kind::TablePrefix);
+        assert!(error.to_string().starts_with(&format!("{prefix:?} is not a valid table prefix")), "{error}");
+        assert_eq!(patient().table_prefix(prefix).migrations().expect_err(prefix).kind(), Kind::TablePrefix);
     }
+    let error = patient().table_prefix("no_such_schema.t_").open(server.url()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Migration);
+    assert!(error.to_string().contains("create the schema"), "{error}");
 }
 
 #[tokio::test]
-async fn rejects_the_table_of_another_program() {
-    let Some(server) = PostgresServer::start("a table of another program is refused") else { return };
+async fn rejects_the_tables_of_another_program() {
+    let Some(server) = PostgresServer::start_own("rejects the tables of another program", &[]) else { return };
     let client = client(server.url()).await;
-    client.batch_execute("CREATE TABLE klikit_deliveries (key uuid PRIMARY KEY, event uuid, body text)").await.unwrap();
-    let refused = PostgresStore::connect(server.url()).await.unwrap_err();
-    assert!(refused.to_string().contains("klikit_deliveries"), "{refused}");
+    for table in ["klikit_ledger", "klikit_inbox", "klikit_inbox_attempt", "klikit_deliveries"] {
+        client.batch_execute(&format!("CREATE TABLE {table} (id bigint PRIMARY KEY, body text)")).await.unwrap();
+        let error = PostgresStore::open(server.url()).await.unwrap_err();
+        let expected = if table == "klikit_deliveries" { Kind::OutdatedSchema } else { Kind::Migration };
+        assert_eq!(error.kind(), expected, "{error:?}");
+        assert!(format!("{error:?}").contains(table) && error.to_string().contains("table_prefix()"), "{error:?}");
+        client.batch_execute(&format!("DROP TABLE {table}")).await.unwrap();
+    }
+    client.batch_execute("CREATE TABLE klikit_schema (version text)").await.unwrap();
+    let error = PostgresStore::open(server.url()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Tables);
+    assert!(error.to_string().contains("klikit_schema"), "{error}");
+    assert_eq!(count(&client, "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'klikit%'").await, 1);
 }
 
 #[tokio::test]
-async fn needs_no_right_to_create_existing_tables() {
-    let Some(server) = PostgresServer::start_own("a user who may create nothing", &[]) else { return };
-    handle(&open(server.url()).await, 1).await;
+async fn missing_table_is_found_when_opening() {
+    let Some(server) = PostgresServer::start("missing table is found when opening") else { return };
     let client = client(server.url()).await;
-    client
-        .batch_execute(
-            "CREATE ROLE clerk LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
-             GRANT SELECT, INSERT, UPDATE, DELETE ON klikit_deliveries TO clerk",
-        )
-        .await
-        .unwrap();
-    let url = server.url().replace("klikit@", "clerk@");
-    let store = open(&url).await;
-    assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
-    handle(&store, 2).await;
-    assert!(patient().table("another").connect(&url).await.is_err());
+    open(server.url()).await;
+    for (table, named) in [("klikit_inbox_body", "klikit_inbox*"), ("klikit_ledger", "klikit_ledger")] {
+        client.batch_execute(&format!("DROP TABLE {table} CASCADE")).await.unwrap();
+        let error = patient().open(server.url()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Tables);
+        assert!(error.to_string().contains(named) && format!("{error:?}").contains(table), "{error:?}");
+    }
 }
 
 #[tokio::test]
 async fn invalid_url_is_rejected_and_not_repeated() {
-    for url in
-        ["", "mysql://u:hunter2@h/d", "postgres://u:hunter2@h/d?sslmode=perhaps", "postgres://u:hunter2@h:port/d"]
-    {
-        let refused = PostgresStore::connect(url).await.unwrap_err();
-        let mut text = format!("{refused} {refused:?}");
-        let mut source = std::error::Error::source(&refused);
-        while let Some(error) = source {
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        assert!(!text.contains("hunter2"), "{text}");
+    for url in [
+        "",
+        "mysql://u:hunter2@h/d",
+        "postgres://u:hunter2@h/d?sslmode=perhaps",
+        "postgres://u:hunter2@h:port/d",
+        "host=h password=hunter2 port=perhaps",
+        "host=h password=a hunter2=b",
+        // Reserved characters that are not percent-encoded.
+        "postgres://u:a@hunter2/x@h/d",
+        "postgres://u:a@b/hunter2@h/d",
+        "postgres://u:a@b?hunter2@h/d",
+        "postgres://u:a@[hunter2@h/d",
+    ] {
+        let error = PostgresStore::open(url).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Url, "{url}");
+        assert_not_in(&error, "hunter2");
+    }
+    let error = PostgresStore::open("postgres://u:hunter2@h/d?sslmode=perhaps").await.unwrap_err();
+    assert!(format!("{error:?}").contains("sslmode"), "{error:?}");
+}
+
+#[tokio::test]
+async fn errors_name_the_database_and_no_password() {
+    let error = PostgresStore::open("postgres://clerk:hunter2@127.0.0.1:1/orders").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable);
+    assert_eq!(error.to_string(), "could not connect to Postgres at 127.0.0.1:1/orders");
+    assert_not_in(&error, "hunter2");
+    let Some(server) = PostgresServer::start_own("errors name the database and no password", &[]) else { return };
+    client(server.url()).await.batch_execute("CREATE ROLE clerk NOLOGIN PASSWORD 'hunter2'").await.unwrap();
+    let error = PostgresStore::open(&server.url().replace("klikit@", "clerk:hunter2@")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied, "{error:?}");
+    let port = server.port();
+    assert_eq!(error.to_string(), format!("Postgres denies access at 127.0.0.1:{port}/postgres"));
+    assert_not_in(&error, "hunter2");
+}
+
+/// Neither the texts nor the sources of the error have this secret.
+fn assert_not_in(error: &dyn std::error::Error, secret: &str) {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains(secret), "{text}");
+        next = error.source();
     }
 }

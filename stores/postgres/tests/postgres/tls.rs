@@ -76,7 +76,7 @@ async fn rejects_an_untrusted_certificate() {
         return;
     };
     Certificate::make().install(&mut server);
-    let error = PostgresStore::connect(&encrypted(&server)).await.unwrap_err();
+    let error = PostgresStore::open(&encrypted(&server)).await.unwrap_err();
     let mut text = String::new();
     let mut source: Option<&dyn std::error::Error> = Some(&error);
     while let Some(error) = source {
@@ -91,10 +91,10 @@ async fn rejects_an_untrusted_certificate() {
 #[tokio::test]
 async fn rejects_a_server_without_required_tls() {
     let Some(server) = PostgresServer::start_own("a server without TLS is refused", &[]) else { return };
-    PostgresStore::connect(&encrypted(&server)).await.unwrap_err();
+    PostgresStore::open(&encrypted(&server)).await.unwrap_err();
     for mode in ["prefer", "disable"] {
         let url = server.url().replace("sslmode=disable", &format!("sslmode={mode}"));
-        handle(&patient().table(format!("t_{mode}")).connect(&url).await.unwrap(), 1).await;
+        handle(&patient().table_prefix(format!("t_{mode}_")).open(&url).await.unwrap(), 1).await;
     }
 }
 

@@ -53,7 +53,7 @@ async fn lost_claim_is_not_completed_in_transaction() {
     let transaction = connection.transaction().await.unwrap();
     transaction.execute("INSERT INTO orders VALUES ('lost')", &[]).await.unwrap();
     let client = client(server.url()).await;
-    let age = "UPDATE klikit_deliveries SET until = clock_timestamp(), kept_until = clock_timestamp()";
+    let age = "UPDATE klikit_ledger SET until = clock_timestamp(), kept_until = clock_timestamp()";
     client.execute(age, &[]).await.unwrap();
     assert!(!store.complete_in(&*transaction, &lost, RETENTION).await.unwrap());
     transaction.rollback().await.unwrap();
@@ -74,7 +74,7 @@ async fn completes_an_expired_claim_in_transaction() {
     let entry = claim(1);
     store.claim(&entry, &TERMS).await.unwrap();
     let client = client(server.url()).await;
-    client.execute("UPDATE klikit_deliveries SET until = clock_timestamp()", &[]).await.unwrap();
+    client.execute("UPDATE klikit_ledger SET until = clock_timestamp()", &[]).await.unwrap();
 
     let transaction = connection.transaction().await.unwrap();
     transaction.execute("INSERT INTO orders VALUES ('late')", &[]).await.unwrap();

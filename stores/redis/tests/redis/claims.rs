@@ -200,7 +200,7 @@ async fn renews_many_claims_in_one_call() {
 #[tokio::test]
 async fn each_call_takes_one_round_trip() {
     let Some(server) = servers::own(&[]) else { return };
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = RedisStore::open(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
 
     // Each is one EVALSHA, and what the script itself does on the server.
@@ -234,7 +234,7 @@ async fn each_call_takes_one_round_trip() {
 #[tokio::test]
 async fn loads_lost_scripts_again() {
     let Some(server) = servers::own(&[]) else { return };
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = RedisStore::open(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
     for event in 0..3 {
         run::<()>(&mut raw, "SCRIPT FLUSH").await;
@@ -248,7 +248,8 @@ async fn foreign_value_under_key_is_an_error() {
     let store = store(&redis).await;
     let mut raw = raw(&redis.url).await;
     redis::cmd("RPUSH").arg(name(&redis.prefix, 1)).arg("x").exec_async(&mut raw).await.unwrap();
-    // Besides any text: a claimed entry as it was before it had a grace, done entries of other lengths, and no state at all.
+    // Besides any text: a claimed entry as it was before it had a grace, done entries of other lengths, and no state at
+    // all.
     let texts: [&[u8]; 6] = [b"x", &[b'C'; 57], &[b'C'; 73], &[b'D'; 65], &[b'D'; 81], &[b'E'; 57]];
     for (event, text) in (2..).zip(texts) {
         redis::cmd("SET").arg(name(&redis.prefix, event)).arg(text).exec_async(&mut raw).await.unwrap();
@@ -286,7 +287,7 @@ async fn foreign_value_does_not_cost_the_other_claims() {
 #[tokio::test]
 async fn every_key_has_a_time_to_live() {
     let Some(server) = servers::own(&[]) else { return };
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = RedisStore::open(&server.url()).await.unwrap();
     let longest = ClaimTerms { lease: Duration::MAX, grace: Duration::MAX };
     let shortest = ClaimTerms { lease: Duration::ZERO, grace: Duration::ZERO };
     handle(&store, &claim(1, 1)).await;
@@ -310,7 +311,7 @@ async fn every_key_has_a_time_to_live() {
 #[tokio::test]
 async fn delivery_takes_at_most_210_bytes() {
     let Some(server) = servers::own(&[]) else { return };
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = RedisStore::open(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
     let used = async |raw: &mut _| {
         let info: String = run(raw, "INFO memory").await;

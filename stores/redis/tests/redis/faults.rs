@@ -1,4 +1,5 @@
-//! A server that is stopped, killed, cut off, hung, full or demoted: calls fail, nothing is forgotten, and the store recovers.
+//! A server that is stopped, killed, cut off, hung, full or demoted: calls fail, nothing is forgotten, and the store
+//! recovers.
 
 use std::{
     sync::{
@@ -33,7 +34,7 @@ struct Progress {
 
 impl Load {
     async fn start(url: &str) -> Self {
-        let nodes = [RedisStore::connect(url).await.unwrap(), RedisStore::connect(url).await.unwrap()];
+        let nodes = [RedisStore::open(url).await.unwrap(), RedisStore::open(url).await.unwrap()];
         let (sender, progress) = watch::channel(Progress::default());
         let stop = Arc::new(AtomicBool::new(false));
         let mut workers = JoinSet::new();
@@ -93,7 +94,7 @@ where
 
 async fn assert_all_done(url: &str, events: &[u64]) {
     assert!(!events.is_empty());
-    let store = RedisStore::connect(url).await.unwrap();
+    let store = RedisStore::open(url).await.unwrap();
     for &event in events {
         let outcome = store.claim(&claim(event, u64::MAX), &TERMS).await.unwrap();
         assert!(matches!(outcome, ClaimOutcome::Done { .. }), "{outcome:?}");
@@ -136,7 +137,7 @@ async fn survives_cut_connections() {
 #[tokio::test]
 async fn cut_connection_is_reopened_within_the_call() {
     let Some(server) = servers::own(&[]) else { return };
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = RedisStore::open(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
     for event in 0..20 {
         let cut: u64 = run(&mut raw, "CLIENT KILL TYPE normal SKIPME yes").await;
@@ -148,7 +149,7 @@ async fn cut_connection_is_reopened_within_the_call() {
 #[tokio::test]
 async fn first_call_after_an_outage_succeeds() {
     let Some(mut server) = servers::own(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = RedisStore::open(&server.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
     server.kill();
     for _ in 0..10 {
@@ -161,7 +162,7 @@ async fn first_call_after_an_outage_succeeds() {
 #[tokio::test]
 async fn hanging_server_fails_before_the_claim_deadline() {
     let Some(server) = servers::own(&[]) else { return };
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = RedisStore::open(&server.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
     server.pause();
     // The clock leaps to the next timer whenever nothing else happens.
@@ -187,7 +188,7 @@ async fn hanging_server_fails_before_the_claim_deadline() {
 async fn silent_connection_is_replaced() {
     let Some(server) = servers::own(&[]) else { return };
     let proxy = Proxy::start(server.port()).await;
-    let store = RedisStore::connect(&proxy.url()).await.unwrap();
+    let store = RedisStore::open(&proxy.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
     for event in 2..4 {
         proxy.silence();
@@ -200,7 +201,7 @@ async fn silent_connection_is_replaced() {
 async fn leaves_a_demoted_server_for_its_successor() {
     let Some((old, new)) = servers::own(&[]).zip(servers::own(&[])) else { return };
     let proxy = Proxy::start(old.port()).await;
-    let store = RedisStore::connect(&proxy.url()).await.unwrap();
+    let store = RedisStore::open(&proxy.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
     let mut raw = raw(&old.url()).await;
     run::<()>(&mut raw, &format!("REPLICAOF 127.0.0.1 {}", new.port())).await;
@@ -213,7 +214,7 @@ async fn leaves_a_demoted_server_for_its_successor() {
 #[tokio::test]
 async fn full_server_rejects_and_forgets_nothing() {
     let Some(server) = servers::own(&[]) else { return };
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = RedisStore::open(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
     for event in 0..100 {
         handle(&store, &claim(event, 1)).await;

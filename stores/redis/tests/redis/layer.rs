@@ -38,7 +38,7 @@ struct Node {
 
 impl Node {
     async fn connect(url: &str, handled: &Arc<AtomicUsize>) -> Self {
-        let store = RedisStore::connect(url).await.unwrap();
+        let store = RedisStore::open(url).await.unwrap();
         Self { layer: KlikitDedupeLayer::new(store).lease(LEASE), handled: Arc::clone(handled) }
     }
 

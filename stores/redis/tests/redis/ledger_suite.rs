@@ -50,7 +50,7 @@ struct Fixture {
 
 impl Fixture {
     async fn new(server: &servers::redis::Redis) -> Self {
-        let store = RedisStore::connect(&server.url).await.unwrap().with_prefix(&server.prefix);
+        let store = RedisStore::builder().key_prefix(&server.prefix).open(&server.url).await.unwrap();
         let client = redis::Client::open(server.url.as_str()).unwrap();
         Self { store, connection: client.get_connection_manager().await.unwrap(), prefix: server.prefix.clone() }
     }

@@ -11,7 +11,7 @@ use crate::{
 #[tokio::test]
 async fn loading_is_an_error_until_it_is_over() {
     let Some(mut server) = servers::own(&[]) else { return };
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = RedisStore::open(&server.url()).await.unwrap();
     for event in 0..100 {
         handle(&store, &claim(event, 1)).await;
     }
@@ -24,7 +24,7 @@ async fn loading_is_an_error_until_it_is_over() {
     // Loading would take minutes, and serve clients now and then: each kilobyte has some 46 keys, of 2 ms each.
     server.add_args(&["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"]);
     server.start_until("Loading RDB");
-    let error = RedisStore::connect(&server.url()).await.unwrap_err();
+    let error = RedisStore::open(&server.url()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Loading);
     assert!(error.is_retryable());
     let error = store.claim(&claim(1, 2), &TERMS).await.unwrap_err();
@@ -37,5 +37,5 @@ async fn loading_is_an_error_until_it_is_over() {
     for event in 0..100 {
         assert_eq!(store.claim(&claim(event, 2), &TERMS).await.unwrap(), done(event));
     }
-    RedisStore::connect(&server.url()).await.unwrap();
+    RedisStore::open(&server.url()).await.unwrap();
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 async fn rejection(url: &str) -> RedisConnectError {
-    RedisStore::connect(url).await.unwrap_err()
+    RedisStore::open(url).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn rejects_every_policy_that_evicts() {
             assert!(error.to_string().contains("noeviction") && error.to_string().contains(policy), "{error}");
         }
         run::<()>(&mut raw, "CONFIG SET maxmemory-policy noeviction").await;
-        RedisStore::connect(&server.url()).await.unwrap();
+        RedisStore::open(&server.url()).await.unwrap();
     }
 }
 
@@ -54,7 +54,7 @@ async fn rejects_a_node_of_a_cluster() {
 async fn rejects_wrong_passwords_and_missing_permissions() {
     let Some(server) = servers::own(&["--requirepass", "secret"]) else { return };
     let with = |user: &str| server.url().replace("redis://", &format!("redis://{user}@"));
-    RedisStore::connect(&with(":secret")).await.unwrap();
+    RedisStore::open(&with(":secret")).await.unwrap();
     assert_eq!(rejection(&server.url()).await.kind(), Kind::Denied);
     let error = rejection(&with(":guessed")).await;
     assert_eq!(error.kind(), Kind::Denied);
@@ -77,11 +77,11 @@ async fn unreadable_settings_are_a_warning() {
 
     let log = Log::default();
     let _guard = log.listen();
-    let store = RedisStore::connect(&with("no-config:p")).await.unwrap();
+    let store = RedisStore::open(&with("no-config:p")).await.unwrap();
     handle(&store, &claim(1, 1)).await;
-    RedisStore::connect(&with("no-info:p")).await.unwrap();
+    RedisStore::open(&with("no-info:p")).await.unwrap();
     assert_eq!(log.taken(), "");
-    let store = RedisStore::connect(&with("neither:p")).await.unwrap();
+    let store = RedisStore::open(&with("neither:p")).await.unwrap();
     assert!(log.taken().contains("maxmemory-policy cannot be read"));
     handle(&store, &claim(2, 1)).await;
 
@@ -95,11 +95,11 @@ async fn missing_append_only_file_is_a_warning() {
     let Some(server) = servers::own(&[]) else { return };
     let log = Log::default();
     let _guard = log.listen();
-    RedisStore::connect(&server.url()).await.unwrap();
+    RedisStore::open(&server.url()).await.unwrap();
     assert!(log.taken().contains("no append-only file"));
     let mut raw = raw(&server.url()).await;
     run::<()>(&mut raw, "CONFIG SET appendonly yes").await;
-    RedisStore::connect(&server.url()).await.unwrap();
+    RedisStore::open(&server.url()).await.unwrap();
     assert_eq!(log.taken(), "");
 }
 
@@ -123,16 +123,45 @@ async fn hanging_server_is_unreachable() {
     server.pause();
     assert_eq!(rejection(&server.url()).await.kind(), Kind::Unreachable);
     server.resume();
-    RedisStore::connect(&server.url()).await.unwrap();
+    RedisStore::open(&server.url()).await.unwrap();
 }
 
 #[tokio::test]
 async fn passwords_are_not_shown() {
     let Some(server) = servers::own(&["--requirepass", "hunter2"]) else { return };
     let url = server.url().replace("redis://", "redis://:hunter2@");
-    let store = RedisStore::connect(&url).await.unwrap();
+    let store = RedisStore::open(&url).await.unwrap();
     assert!(!format!("{store:?}").contains("hunter2"));
+    let guessed = rejection(&url.replace("hunter2@", "hunter2-guessed@")).await;
+    assert_eq!(guessed.kind(), Kind::Denied);
+    let port = server.port();
     drop(server);
-    let error = rejection(&url).await;
-    assert!(!format!("{error} {error:?} {:?}", error.source()).contains("hunter2"));
+    let gone = rejection(&format!("{url}3")).await;
+    assert_eq!(gone.to_string(), format!("Redis cannot be reached, at 127.0.0.1:{port}/3"));
+    for error in [guessed, gone] {
+        assert_no_password(&error);
+    }
+    for url in [
+        "redis://u:hunter2@h:port/",
+        "redis://u:hunter2@h/database",
+        "http://u:hunter2@h/",
+        "u:hunter2@h",
+        // Reserved characters that are not percent-encoded.
+        "redis://u:a/hunter2@h/",
+        "redis://u:1/hunter2@h/",
+        "redis://u:1?hunter2@h/",
+        "redis://u:a@b/hunter2@h/",
+    ] {
+        assert_no_password(&rejection(url).await);
+    }
+}
+
+/// Neither the texts nor the sources of the error have the password.
+fn assert_no_password(error: &dyn Error) {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("hunter2"), "{text}");
+        next = error.source();
+    }
 }

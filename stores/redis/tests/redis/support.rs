@@ -44,7 +44,7 @@ pub(crate) fn name(prefix: &str, event: u64) -> Vec<u8> {
 }
 
 pub(crate) async fn store(redis: &Redis) -> RedisStore {
-    RedisStore::connect(&redis.url).await.unwrap().with_prefix(&redis.prefix)
+    RedisStore::builder().key_prefix(&redis.prefix).open(&redis.url).await.unwrap()
 }
 
 /// Opens a connection for the test itself.

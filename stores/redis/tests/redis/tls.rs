@@ -23,18 +23,18 @@ fn server(name: &str) -> Option<(RedisServer, String)> {
 #[tokio::test]
 async fn accepts_a_trusted_certificate() {
     let Some((server, certificate)) = server("127.0.0.1") else { return };
-    let store = RedisStore::connect_with_root_certificates(&server.url(), &certificate).await.unwrap();
+    let store = RedisStore::builder().root_certificates(&certificate).open(&server.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
 }
 
 #[tokio::test]
 async fn rejects_an_untrusted_certificate() {
     let Some((server, _)) = server("127.0.0.1") else { return };
-    let error = RedisStore::connect(&server.url()).await.unwrap_err();
+    let error = RedisStore::open(&server.url()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
     assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
     let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem();
-    let error = RedisStore::connect_with_root_certificates(&server.url(), other).await.unwrap_err();
+    let error = RedisStore::builder().root_certificates(other).open(&server.url()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
 }
 
@@ -42,7 +42,7 @@ async fn rejects_an_untrusted_certificate() {
 async fn rejects_a_certificate_for_another_name() {
     let Some((server, certificate)) = server("redis.example") else { return };
     for url in [server.url(), format!("{}#insecure", server.url())] {
-        RedisStore::connect_with_root_certificates(&url, &certificate).await.unwrap_err();
+        RedisStore::builder().root_certificates(&certificate).open(&url).await.unwrap_err();
     }
 }
 
@@ -50,9 +50,9 @@ async fn rejects_a_certificate_for_another_name() {
 async fn plain_text_and_tls_do_not_mix() {
     let Some((server, certificate)) = server("127.0.0.1") else { return };
     let plain = server.url().replace("rediss:", "redis:");
-    assert_eq!(RedisStore::connect(&plain).await.unwrap_err().kind(), Kind::Unreachable);
-    let error = RedisStore::connect_with_root_certificates(&plain, &certificate).await.unwrap_err();
+    assert_eq!(RedisStore::open(&plain).await.unwrap_err().kind(), Kind::Unreachable);
+    let error = RedisStore::builder().root_certificates(&certificate).open(&plain).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Url);
-    let error = RedisStore::connect_with_root_certificates(&server.url(), "no certificate").await.unwrap_err();
+    let error = RedisStore::builder().root_certificates("no certificate").open(&server.url()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Url);
 }

@@ -79,7 +79,7 @@ impl Orders {
 impl Place {
     pub(crate) fn open_sqlite(&self) -> Result<SqliteStore, SqliteError> {
         match self {
-            Self::Sqlite(file) => SqliteStore::open(file),
+            Self::Sqlite(file) => SqliteStore::builder().create().open(file),
             Self::Postgres(_) => unreachable!("its callers know what it is"),
         }
     }
@@ -87,7 +87,7 @@ impl Place {
     /// Opens the inbox, without a journal.
     pub(crate) async fn inbox(&self) -> Inbox {
         match self {
-            Self::Postgres(url) => Inbox::new(PostgresStore::connect(url).await.expect("Postgres is there")),
+            Self::Postgres(url) => Inbox::new(PostgresStore::open(url).await.expect("Postgres is there")),
             _ => Inbox::new(self.open_sqlite().expect("the file opens")),
         }
     }
@@ -106,7 +106,7 @@ fn as_a_child() {
         match &orders.store {
             Place::Postgres(url) => {
                 let store =
-                    PostgresStore::builder().max_connections(8).deadline(Duration::from_secs(30)).connect(url).await;
+                    PostgresStore::builder().max_connections(8).deadline(Duration::from_secs(30)).open(url).await;
                 run(store.expect("Postgres is there"), &orders).await;
             }
             file => run(file.open_sqlite().expect("the file opens"), &orders).await,

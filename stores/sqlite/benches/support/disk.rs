@@ -13,7 +13,8 @@ use tower_klikit_sqlite::SqliteStore;
 /// Set for the process that the library is preloaded into, to what it slows fsync down by.
 const SLOW: &str = "SLOW_FSYNC_US";
 
-/// By how many microseconds this process's fsync is slowed down, if it is one of those that [`run_slowed_by`] has started.
+/// By how many microseconds this process's fsync is slowed down, if it is one of those that [`run_slowed_by`] has
+/// started.
 pub(crate) fn slowed_by() -> Option<u32> {
     let text = env::var(SLOW).ok()?;
     Some(text.parse().expect("a number of microseconds"))
@@ -33,7 +34,7 @@ pub(crate) fn run_slowed_by(microseconds: &[&str]) {
     }
 }
 
-/// What came of many calls.
+/// The throughput, the latencies and the failures of many calls.
 #[derive(Clone, Copy)]
 pub(crate) struct Figures {
     pub(crate) per_second: f64,
@@ -43,7 +44,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Of what took these times, in so much time altogether. A failure took no time.
+    /// Sums up calls that took these times each, and `all` together. A call that failed has no time.
     pub(crate) fn new(mut times: Vec<Option<Duration>>, all: Duration) -> Self {
         let failed = times.iter().filter(|time| time.is_none()).count();
         times.sort();
@@ -62,7 +63,7 @@ impl Figures {
     }
 }
 
-/// What an fsync takes, with the library at work.
+/// Measures the median of an fsync, slowed down by the library.
 pub(crate) fn fsync() -> Duration {
     let folder = Folder::new();
     let file = fs::File::create(folder.file()).expect("a file");
@@ -96,7 +97,7 @@ impl Folder {
     }
 
     pub(crate) fn open(&self) -> SqliteStore {
-        SqliteStore::open(self.file()).expect("a file that can be written")
+        SqliteStore::builder().create().open(self.file()).expect("a file that can be written")
     }
 }
 

@@ -1,8 +1,8 @@
 //! The thread that copies commits from the write-ahead log into the file, so that calls need not wait for it.
 //!
-//! While the thread copies, the log grows at its end. SQLite restarts the log once all of it is copied and nobody reads in it, which
-//! never happens by itself under constant load. So when the log is long, the thread that writes copies the rest, which is little by
-//! then, and restarts the log.
+//! While the thread copies, the log grows at its end. SQLite restarts the log once all of it is copied and nobody reads
+//! in it, which never happens by itself under constant load. So when the log is long, the thread that writes copies the
+//! rest, which is little by then, and restarts the log.
 
 use std::{sync::mpsc, thread};
 
@@ -12,12 +12,14 @@ use super::{
     connection::Database,
     error::{SqliteError, SqliteErrorKind},
     files::Lost,
+    wal::Log,
 };
 
 /// The limits on the log, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// The thread begins when so much is not copied. A page that changes often is then copied once for many times that it was written.
+    /// The thread begins when so much is not copied. A page that changes often is then copied once for many times that
+    /// it was written.
     pub(super) worth: u64,
     /// The thread that writes may copy so much itself: some milliseconds' work.
     pub(super) little: u64,
@@ -70,7 +72,8 @@ impl Checkpoints {
         Ok(Self { limits, restart_at: limits.long, copies: 0, is_copying: false, begin, done, thread })
     }
 
-    /// Has the log copied and restarted as its length demands. The connection is the one that writes, between two transactions.
+    /// Has the log copied and restarted as its length demands. The connection is the one that writes, between two
+    /// transactions.
     pub(super) fn look_after(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Limits { worth, little, long } = self.limits;
         let mut log = Log::after(connection, "NOOP")?;
@@ -130,44 +133,11 @@ impl Drop for Checkpoints {
 
 fn copy(database: &Database) -> Result<(), SqliteError> {
     let mut session = database.session()?;
-    // A log that was cut short would damage the file. The thread that writes deals with it: it may be waiting for this one.
+    // A log that was cut short would damage the file. The thread that writes deals with it: it may be waiting for this
+    // one.
     session.check().map_err(Lost::into_error)?;
     Log::after(session.connection(), "PASSIVE")?;
     Ok(())
-}
-
-/// The state of the log.
-pub(super) struct Log {
-    /// Whether another connection prevented the checkpoint.
-    busy: bool,
-    frames: u64,
-    page: u64,
-    /// The size of the pages in the log.
-    bytes: u64,
-    /// The size of the pages that are not copied.
-    left: u64,
-}
-
-impl Log {
-    /// Runs a checkpoint of this mode, and returns the state of the log after it. `NOOP` changes nothing. `RESTART` waits for readers,
-    /// and has the next transaction restart the log.
-    pub(super) fn after(connection: &Connection, mode: &str) -> rusqlite::Result<Self> {
-        let page: u32 = connection.prepare_cached("PRAGMA page_size")?.query_row([], |row| row.get(0))?;
-        connection.prepare_cached(&format!("PRAGMA wal_checkpoint = {mode}"))?.query_row([], |row| {
-            let (frames, copied) = (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
-            let bytes = |frames: i64| u64::try_from(frames).unwrap_or_default() * u64::from(page);
-            let (bytes, left) = (bytes(frames), bytes(frames - copied));
-            let frames = u64::try_from(frames).unwrap_or_default();
-            Ok(Self { busy: row.get(0)?, frames, page: page.into(), bytes, left })
-        })
-    }
-
-    /// Returns the length that the log's file must have.
-    pub(super) fn length(&self) -> u64 {
-        const HEADER: u64 = 32;
-        const FRAME_HEADER: u64 = 24;
-        if self.frames == 0 { 0 } else { HEADER + self.frames * (FRAME_HEADER + self.page) }
-    }
 }
 
 #[cfg(test)]

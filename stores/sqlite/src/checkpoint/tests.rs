@@ -3,7 +3,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::schema::Schema;
+use crate::{connection::Missing, schema::Schema};
 
 const LIMITS: Limits = Limits { worth: 1 << 20, little: 256 << 10, long: 4 << 20 };
 
@@ -18,7 +18,7 @@ impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let schema = Schema::new("klikit_").unwrap();
-        let database = Database::open(&folder.path().join("ledger.db"), schema).unwrap();
+        let database = Database::open(&folder.path().join("ledger.db"), schema, Missing::Create).unwrap();
         database.session().unwrap().connection().execute_batch("CREATE TABLE t (c)").unwrap();
         let checkpoints = Checkpoints::start(database.for_reading(), LIMITS).unwrap();
         Self { database, checkpoints, folder }

@@ -13,21 +13,23 @@ use rusqlite::{Connection, OpenFlags};
 
 use self::settings::{check_library, repeat_while_busy};
 use super::{
-    checkpoint::Log,
     error::{SqliteError, SqliteErrorKind},
     files::{FileId, Files, Lost},
     schema::Schema,
     slots::{Closing, Open, Slot, close_all},
+    statements::Statements,
+    wal::Log,
 };
 
-/// How long to wait for another connection's lock when the store is opened. A process that ends at the same time copies its log into
-/// the file, 200 MB at worst.
+/// How long to wait for another connection's lock when the store is opened. A process that ends at the same time copies
+/// its log into the file, 200 MB at worst.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A file, and the connection to it unless that was closed.
 pub(super) struct Database {
     path: PathBuf,
     schema: Arc<Schema>,
+    statements: Arc<Statements>,
     access: Access,
     slot: Arc<Slot>,
 }
@@ -35,23 +37,34 @@ pub(super) struct Database {
 /// An open connection, locked while its thread works with it.
 pub(super) struct Session<'a> {
     open: MutexGuard<'a, Option<Open>>,
-    schema: &'a Schema,
+    statements: &'a Statements,
 }
 
 impl Database {
-    /// Opens the file for writing. Creates it and its tables if they are missing.
-    pub(super) fn open(path: &Path, schema: Schema) -> Result<Self, SqliteError> {
+    /// Opens the file for writing. Migrates its tables, and creates those that are missing.
+    pub(super) fn open(given: &Path, schema: Schema, missing: Missing) -> Result<Self, SqliteError> {
         check_library(rusqlite::version_number())?;
         // A process that changes its folder later must not open another file then.
-        let path = std::path::absolute(path).map_err(|error| SqliteError::because(SqliteErrorKind::File, error))?;
-        let database = Self { path, schema: Arc::new(schema), access: Access::Write, slot: Slot::new() };
-        repeat_while_busy(OPEN_TIMEOUT, || database.session().map(drop))?;
+        let path = std::path::absolute(given).map_err(|error| {
+            let message = format!("cannot open a file at the path {given:?}: {error}");
+            SqliteError::because(SqliteErrorKind::File, error).and_message(message)
+        })?;
+        match missing {
+            Missing::Create => create(&path).map_err(|error| cannot_create(given, &path, error))?,
+            Missing::Fail => find(&path).map_err(|error| not_found(given, &path, error))?,
+        }
+        let statements = Arc::new(Statements::new(schema.prefix()));
+        let database = Self { path, schema: Arc::new(schema), statements, access: Access::Write, slot: Slot::new() };
+        let opened = repeat_while_busy(OPEN_TIMEOUT, || database.session().map(drop));
+        opened.map_err(|error| cannot_open(given, &database.path, error))?;
         Ok(database)
     }
 
     /// Returns the same file for reading. It is opened when it is first used.
     pub(super) fn for_reading(&self) -> Self {
-        Self { path: self.path.clone(), schema: Arc::clone(&self.schema), access: Access::Read, slot: Slot::new() }
+        let Self { path, schema, statements, .. } = self;
+        let (path, schema, statements) = (path.clone(), Arc::clone(schema), Arc::clone(statements));
+        Self { path, schema, statements, access: Access::Read, slot: Slot::new() }
     }
 
     /// Returns the connection. Opens it if it was closed.
@@ -60,19 +73,19 @@ impl Database {
         if open.is_none() {
             *open = Some(self.connect()?);
         }
-        Ok(Session { open, schema: &self.schema })
+        Ok(Session { open, statements: &self.statements })
     }
 
     /// Returns the connection, unless it was closed.
     pub(super) fn open_session(&self) -> Option<Session<'_>> {
         let open = self.slot.open();
-        open.is_some().then_some(Session { open, schema: &self.schema })
+        open.is_some().then_some(Session { open, statements: &self.statements })
     }
 
     /// Closes the connection after an error that a new connection may not have.
     ///
-    /// SQLite deletes the log by its name when the last connection is closed, but not if the file was moved: the log of that name would
-    /// be another file's.
+    /// SQLite deletes the log by its name when the last connection is closed, but not if the file was moved: the log of
+    /// that name would be another file's.
     pub(super) fn close(&self) {
         *self.slot.open() = None;
     }
@@ -83,7 +96,8 @@ impl Database {
         checked.map_err(|lost| self.recover(lost))
     }
 
-    /// Closes the connections that would write into lost files, and saves the commits in a log that has lost its name. Returns the error.
+    /// Closes the connections that would write into lost files, and saves the commits in a log that has lost its name.
+    /// Returns the error.
     pub(super) fn recover(&self, lost: Lost) -> SqliteError {
         let closing = match &lost {
             Lost::File(_) => None,
@@ -103,6 +117,7 @@ impl Database {
         lost.into_error()
     }
 
+    /// Opens a connection. Creates the file if it was lost since the store was opened.
     fn connect(&self) -> Result<Open, SqliteError> {
         let file = |error: io::Error| SqliteError::because(SqliteErrorKind::File, error);
         create(&self.path).map_err(file)?;
@@ -118,7 +133,7 @@ impl Database {
             return Err(SqliteError::because(SqliteErrorKind::File, "it is read-only"));
         }
         settings::apply(&connection)?;
-        self.schema.create_tables(&mut connection)?;
+        self.schema.migrate(&mut connection)?;
         if self.access == Access::Read {
             connection.execute_batch("PRAGMA query_only = ON")?;
         }
@@ -129,9 +144,9 @@ impl Database {
 
 impl<'a> Session<'a> {
     /// Returns the connection and the statements for it.
-    pub(super) fn parts(&mut self) -> (&mut Connection, &'a Schema) {
-        let schema = self.schema;
-        (&mut self.get_mut().connection, schema)
+    pub(super) fn parts(&mut self) -> (&mut Connection, &'a Statements) {
+        let statements = self.statements;
+        (&mut self.get_mut().connection, statements)
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -172,10 +187,58 @@ pub(super) enum Access {
     Read,
 }
 
-/// Creates the file if it is missing, and makes a new or empty file private to its owner. SQLite gives the log and its index the same
-/// permissions.
+/// How opening deals with a missing file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Create,
+    Fail,
+}
+
+/// Checks that the file exists, and makes an empty one private.
+fn find(path: &Path) -> io::Result<()> {
+    fs::metadata(path)?;
+    narrow_if_empty(path)
+}
+
+fn not_found(given: &Path, path: &Path, error: io::Error) -> SqliteError {
+    if error.kind() != io::ErrorKind::NotFound {
+        return cannot_open(given, path, SqliteError::because(SqliteErrorKind::File, error));
+    }
+    let message = format!(
+        "{} does not exist in the folder {}: correct the path, or call create() on the builder to create the file",
+        given.display(),
+        folder(path)
+    );
+    SqliteError::because(SqliteErrorKind::NotFound, error).and_message(message)
+}
+
+fn cannot_create(given: &Path, path: &Path, error: io::Error) -> SqliteError {
+    let (given, folder) = (given.display(), folder(path));
+    let cause = match error.kind() {
+        io::ErrorKind::NotFound => format!("the folder {folder} does not exist"),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            format!("the folder {folder} is not writable")
+        }
+        _ => format!("in the folder {folder}"),
+    };
+    let message = format!("cannot create {given}: {cause}: {error}");
+    SqliteError::because(SqliteErrorKind::File, error).and_message(message)
+}
+
+fn cannot_open(given: &Path, path: &Path, error: SqliteError) -> SqliteError {
+    let message = format!("cannot open {} in the folder {}: {}", given.display(), folder(path), error.in_full());
+    error.and_message(message)
+}
+
+fn folder(path: &Path) -> std::path::Display<'_> {
+    path.parent().unwrap_or(path).display()
+}
+
+/// Creates the file if it is missing, and makes a new or empty file private to its owner. SQLite gives the log and its
+/// index the same permissions.
 fn create(path: &Path) -> io::Result<()> {
-    // Closing a file drops all locks that this process has on it, so no other store may open it before it is closed here.
+    // Closing a file drops all locks that this process has on it, so no other store may open it before it is closed
+    // here.
     static CREATING: Mutex<()> = Mutex::new(());
     let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = fs::OpenOptions::new();
@@ -188,7 +251,8 @@ fn create(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a file private if it is empty, as `touch` leaves it for everybody to read. A file with content may be shared on purpose.
+/// Makes a file private if it is empty, as `touch` leaves it for everybody to read. A file with content may be shared
+/// on purpose.
 #[cfg(unix)]
 fn narrow_if_empty(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -219,7 +283,7 @@ mod tests {
     fn commits_wait_for_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("klikit.db");
-        let database = Database::open(&path, Schema::new("klikit_").unwrap()).unwrap();
+        let database = Database::open(&path, Schema::new("klikit_").unwrap(), Missing::Create).unwrap();
         for database in [&database.for_reading(), &database] {
             let session = database.session().unwrap();
             for (setting, expected) in [("synchronous", 2), ("fullfsync", 1), ("checkpoint_fullfsync", 1)] {
@@ -233,7 +297,7 @@ mod tests {
     fn reading_connection_cannot_write() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("klikit.db");
-        let database = Database::open(&path, Schema::new("klikit_").unwrap()).unwrap();
+        let database = Database::open(&path, Schema::new("klikit_").unwrap(), Missing::Create).unwrap();
         let reading = database.for_reading();
         assert!(reading.session().unwrap().connection().execute_batch("CREATE TABLE t (c)").is_err());
     }

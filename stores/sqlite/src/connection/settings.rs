@@ -10,23 +10,23 @@ use rusqlite::{Connection, config::DbConfig, types::FromSql};
 
 use crate::error::{SqliteError, SqliteErrorKind};
 
-/// How long to wait for another connection's lock. A call may wait in the queue while a batch waits, and then wait as long again: both
-/// together are well below the 2 s that a claim is given.
+/// How long to wait for another connection's lock. A call may wait in the queue while a batch waits, and then wait as
+/// long again: both together are well below the 2 s that a claim is given.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How often to try to get the lock. SQLite's own handler soon sleeps for 100 ms at a time, and then never gets the lock while another
-/// process writes batch after batch.
+/// How often to try to get the lock. SQLite's own handler soon sleeps for 100 ms at a time, and then never gets the
+/// lock while another process writes batch after batch.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// How many statements stay prepared: more than there are.
 const STATEMENTS: usize = 128;
 
-/// The length to which SQLite cuts the log back when it restarts it. Below that, the log is overwritten, which is faster than growing it
-/// again.
+/// The length to which SQLite cuts the log back when it restarts it. Below that, the log is overwritten, which is
+/// faster than growing it again.
 const LOG_LENGTH: u32 = 128 << 20;
 
-/// Checks that the library has the fix for "The WAL-reset bug" of SQLite's page on write-ahead logging. Before 3.51.3, a write during
-/// another connection's checkpoint could corrupt the file.
+/// Checks that the library has the fix for "The WAL-reset bug" of SQLite's page on write-ahead logging. Before 3.51.3,
+/// a write during another connection's checkpoint could corrupt the file.
 pub(super) fn check_library(version: i32) -> Result<(), SqliteError> {
     if version >= 3_051_003 {
         return Ok(());
@@ -53,7 +53,8 @@ fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG_LENGTH}; PRAGMA wal_autocheckpoint = 0"))
 }
 
-/// Applies the settings that durability depends on, and reads them back: SQLite ignores what it does not know or cannot do.
+/// Applies the settings that durability depends on, and reads them back: SQLite ignores what it does not know or cannot
+/// do.
 fn make_durable(connection: &Connection) -> Result<(), SqliteError> {
     // On macOS, an fsync alone leaves the data in the disk's own memory, which a power cut empties.
     let settings = "
@@ -62,7 +63,8 @@ fn make_durable(connection: &Connection) -> Result<(), SqliteError> {
         PRAGMA journal_mode = WAL;
         PRAGMA synchronous = FULL;
         ";
-    // Two connections that open a new file at once can lock each other out, and then SQLite does not call its busy handler.
+    // Two connections that open a new file at once can lock each other out, and then SQLite does not call its busy
+    // handler.
     repeat_while_busy(BUSY_TIMEOUT, || connection.execute_batch(settings).map_err(SqliteError::from))?;
     read_back(connection, "fullfsync", |on: bool| on)?;
     read_back(connection, "checkpoint_fullfsync", |on: bool| on)?;
@@ -97,7 +99,8 @@ pub(super) fn repeat_while_busy(
     Ok(())
 }
 
-/// The busy handler, which SQLite calls on the connection's thread while another connection has the lock. Returns whether to try again.
+/// The busy handler, which SQLite calls on the connection's thread while another connection has the lock. Returns
+/// whether to try again.
 fn wait_for_lock(calls_before: i32) -> bool {
     thread_local! {
         static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };

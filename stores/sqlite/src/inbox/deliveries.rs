@@ -1,63 +1,21 @@
-//! Accepting and retrying deliveries.
+//! The inbox's tables, within a transaction.
 
-use std::time::Duration;
+use rusqlite::{Connection, params};
+use tower_klikit::inbox::{DeliveryId, OrderingKey};
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params, types::ValueRef};
-use tower_klikit::{
-    dedupe::{BodyDigest, EventKey},
-    inbox::{Acceptance, DeliveryId, DeliveryState, NewDelivery, OrderingKey},
-};
-
-use super::{
-    rows::{ordering_of, split_keys, state_of},
-    sql::Sql,
-};
-use crate::{
-    isolation::Isolation,
-    ledger::{Entries, Found},
-    timestamp::Timestamp,
-    values::{Fault, digest, text},
-};
+use super::sql::Sql;
+use crate::{isolation::Isolation, ledger::Entries, timestamp::Timestamp};
 
 /// The tables, within a transaction.
 ///
-/// Calls write with several statements. One that fails may have done a part of it, and the transaction has to be rolled back, unless the
-/// error is a [`Fault`]: those are found before anything is written.
+/// Calls write with several statements. One that fails may have done a part of it, and the transaction has to be rolled
+/// back, unless the error is a [`Fault`](crate::fault::Fault): those are found before anything is written.
 pub(crate) struct Deliveries<'a> {
     pub(super) connection: &'a Connection,
     pub(super) sql: &'a Sql,
     pub(super) isolation: Isolation<'a>,
     pub(super) ledger: Entries<'a>,
     pub(super) timestamp: Timestamp,
-}
-
-/// A delivery that is already under a key.
-struct Stored {
-    id: i64,
-    state: DeliveryState,
-    digest: Result<BodyDigest, Fault>,
-    /// Whether its head and body can be read.
-    content: Result<(), Fault>,
-}
-
-impl Stored {
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let (id, state) = (row.get(0)?, state_of(row.get_ref(1)?));
-        if row.get_ref(2)? == ValueRef::Null {
-            let missing = Fault::new("its head and its body are missing");
-            return Ok(Self { id, state, digest: Err(missing.clone()), content: Err(missing) });
-        }
-        // The type alone: reading the body would take long.
-        let content = match row.get_ref(5)?.as_str() {
-            Ok("blob") => text(row.get_ref(4)?, "head").map(drop),
-            _ => Err(Fault::new("its body is no Blob")),
-        };
-        Ok(Self { id, state, digest: digest(row.get_ref(3)?), content })
-    }
-
-    fn unreadable(&self, fault: &Fault) -> Fault {
-        fault.clone().within(&format!("delivery {}, which has the same key, cannot be read", self.id))
-    }
 }
 
 impl<'a> Deliveries<'a> {
@@ -71,155 +29,34 @@ impl<'a> Deliveries<'a> {
         Self { connection, sql, isolation, ledger, timestamp }
     }
 
-    /// Accepts a delivery.
-    ///
-    /// If the stored delivery under its key cannot be read, that is an error, because it cannot be told whether the two are the same, and
-    /// the stored one may never be handled. klikit then sends the delivery again. By that time the stored one is dead, and is revived
-    /// with the new request, unless that could replace another body.
-    pub(super) fn accept(&self, new: &NewDelivery, retention: Duration) -> rusqlite::Result<Acceptance> {
-        let stored = self.find(new.claim().key())?;
-        match &stored {
-            None | Some(Stored { state: DeliveryState::Done, .. }) => self.accept_new(new, stored.as_ref(), retention),
-            Some(dead @ Stored { state: DeliveryState::Dead, .. }) => match (&dead.digest, &dead.content) {
-                (Ok(digest), _) if !new.is_same_as(digest) => self.known(new, *digest, Some(dead)),
-                (Ok(_), _) | (Err(_), Err(_)) => self.revive(dead.id, new, retention),
-                (Err(fault), Ok(())) => Err(dead.unreadable(fault).into()),
-            },
-            Some(unfinished) => match (&unfinished.digest, &unfinished.content) {
-                (Ok(digest), Ok(())) => {
-                    // The digest of the stored delivery, and not that of this copy, whose body may be another.
-                    self.ledger.accept(new.claim(), digest, retention)?;
-                    self.known(new, *digest, Some(unfinished))
-                }
-                (Err(fault), _) | (_, Err(fault)) => Err(unfinished.unreadable(fault).into()),
-            },
-        }
-    }
-
-    fn find(&self, key: &EventKey) -> rusqlite::Result<Option<Stored>> {
-        let key = [key.as_bytes()];
-        let mut find = self.connection.prepare_cached(&self.sql.find)?;
-        let fault = match self.isolation.isolate(|| find.query_row(key, Stored::from_row).optional())? {
-            Ok(found) => return Ok(found),
-            Err(fault) => fault,
-        };
-        let mut find = self.connection.prepare_cached(&self.sql.find_state)?;
-        let stored = find.query_row(key, |row| {
-            let (id, state) = (row.get(0)?, state_of(row.get_ref(1)?));
-            Ok(Stored { id, state, digest: Err(fault.clone()), content: Err(fault) })
-        });
-        stored.optional()
-    }
-
-    /// Accepts a delivery, unless the ledger knows it. A kept delivery under its key makes room.
-    fn accept_new(
-        &self,
-        new: &NewDelivery,
-        kept: Option<&Stored>,
-        retention: Duration,
-    ) -> rusqlite::Result<Acceptance> {
-        match self.ledger.accept(new.claim(), new.claim().digest(), retention)? {
-            Some(Found::Done { digest }) => self.known(new, digest, kept),
-            Some(Found::InFlight { digest, remaining }) => Ok(Acceptance::InFlight { digest, remaining }),
-            None => {
-                if let Some(kept) = kept {
-                    self.delete_finished(kept.id)?;
-                }
-                self.insert(new)?;
-                Ok(Acceptance::Accepted)
-            }
-        }
-    }
-
-    /// The key of `new` is known by a body with this digest.
-    fn known(&self, new: &NewDelivery, digest: BodyDigest, stored: Option<&Stored>) -> rusqlite::Result<Acceptance> {
-        let body = match stored.filter(|stored| stored.digest == Ok(digest) && !new.is_same_as(&digest)) {
-            None => None,
-            // By a body that cannot be read nobody can tell whether only the JSON was written anew.
-            Some(stored) => self.body(stored.id)?.map(Into::into),
-        };
-        Ok(Acceptance::Known { digest, body })
-    }
-
-    /// Makes a dead delivery pending with this request.
-    fn revive(&self, id: i64, new: &NewDelivery, retention: Duration) -> rusqlite::Result<Acceptance> {
-        self.ledger.accept_anyway(new.claim(), retention)?;
-        if self.isolation.isolate(|| self.replace(id, new))?.is_ok() {
-            return Ok(Acceptance::Revived);
-        }
-        // What is stored of the old request is on a damaged page, and cannot be replaced.
-        self.delete_finished(id)?;
-        self.insert(new)?;
-        Ok(Acceptance::Accepted)
-    }
-
-    fn insert(&self, new: &NewDelivery) -> rusqlite::Result<()> {
-        let (claim, ordering) = (new.claim(), stored_ordering(new));
-        self.connection.prepare_cached(&self.sql.insert)?.execute(named_params! {
-            ":key": claim.key().as_bytes(),
-            ":event": claim.is_conflict().then(|| claim.event().as_bytes()),
-            ":now": self.timestamp.now(),
-            ":system_time": self.timestamp.system(),
-            ":ordering": ordering,
-        })?;
-        let id = self.connection.last_insert_rowid();
-        self.write_delivery(&self.sql.insert_delivery, id, new)?;
-        self.enqueue(id, ordering.as_deref())
-    }
-
-    fn replace(&self, id: i64, new: &NewDelivery) -> rusqlite::Result<()> {
-        let ordering = stored_ordering(new);
-        self.connection.prepare_cached(&self.sql.revive)?.execute(named_params! {
-            ":id": id,
-            ":now": self.timestamp.now(),
-            ":ordering": ordering,
-        })?;
-        self.write_delivery(&self.sql.revive_delivery, id, new)?;
-        self.enqueue(id, ordering.as_deref())
-    }
-
-    fn write_delivery(&self, sql: &str, id: i64, new: &NewDelivery) -> rusqlite::Result<()> {
-        let mut write = self.connection.prepare_cached(sql)?;
-        write.execute(params![id, new.claim().digest().as_bytes(), new.head(), &new.body()[..]])?;
-        Ok(())
-    }
-
     /// Deletes what is stored of a request. On a damaged page it is left behind: nothing refers to it any more.
-    pub(super) fn delete_delivery(&self, id: i64) -> rusqlite::Result<()> {
-        let mut delete = self.connection.prepare_cached(&self.sql.delete_delivery)?;
+    pub(super) fn delete_body(&self, id: i64) -> rusqlite::Result<()> {
+        let mut delete = self.connection.prepare_cached(&self.sql.delete_body)?;
         self.isolation.isolate(|| delete.execute([id])).map(drop)
     }
 
     /// Makes a dead delivery ready, in its old place.
-    pub(super) fn retry(&self, id: DeliveryId) -> rusqlite::Result<bool> {
-        let mut retry = self.connection.prepare_cached(&self.sql.retry)?;
-        let ordering = retry.query_row(params![id.get(), self.timestamp.now()], |row| {
-            Ok(ordering_of(row.get_ref(0)?).unwrap_or_default().map(<[u8]>::to_vec))
-        });
-        let Some(ordering) = ordering.optional()? else { return Ok(false) };
-        self.enqueue(id.get(), ordering.as_deref())?;
-        Ok(true)
+    pub(crate) fn retry(&self, id: DeliveryId) -> rusqlite::Result<bool> {
+        let retried =
+            self.connection.prepare_cached(&self.sql.retry)?.execute(params![id.get(), self.timestamp.now()])?;
+        Ok(retried > 0)
     }
 
     /// Puts a delivery into its queues.
-    pub(super) fn enqueue(&self, id: i64, ordering: Option<&[u8]>) -> rusqlite::Result<()> {
-        self.for_each_key(&self.sql.insert_ordering, id, ordering)
+    pub(super) fn enqueue(&self, id: i64, keys: &[OrderingKey]) -> rusqlite::Result<()> {
+        self.for_each_key(&self.sql.insert_key, id, keys)
     }
 
     /// Takes a delivery out of its queues.
-    pub(super) fn dequeue(&self, id: i64, ordering: Option<&[u8]>) -> rusqlite::Result<()> {
-        self.for_each_key(&self.sql.delete_ordering, id, ordering)
+    pub(super) fn dequeue(&self, id: i64, keys: &[OrderingKey]) -> rusqlite::Result<()> {
+        self.for_each_key(&self.sql.delete_key, id, keys)
     }
 
-    fn for_each_key(&self, sql: &str, id: i64, ordering: Option<&[u8]>) -> rusqlite::Result<()> {
-        let Some(ordering) = ordering else { return Ok(()) };
+    fn for_each_key(&self, sql: &str, id: i64, keys: &[OrderingKey]) -> rusqlite::Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
         let mut each = self.connection.prepare_cached(sql)?;
-        split_keys(ordering).try_for_each(|key| each.execute(params![key, id]).map(drop))
+        keys.iter().try_for_each(|key| each.execute(params![key.as_str(), id]).map(drop))
     }
-}
-
-/// The ordering keys as they are stored.
-fn stored_ordering(new: &NewDelivery) -> Option<Vec<u8>> {
-    let keys = new.ordering_keys();
-    (!keys.is_empty()).then(|| keys.iter().flat_map(OrderingKey::as_bytes).copied().collect())
 }

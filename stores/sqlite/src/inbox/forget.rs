@@ -26,7 +26,7 @@ impl Finished {
 
 /// The position of a walk through the finished deliveries.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Cursor {
+pub(crate) enum Cursor {
     /// The dead ones behind this id, and then the kept ones.
     Dead { after: i64 },
     /// The kept ones, in the order of their time.
@@ -34,22 +34,22 @@ pub(super) enum Cursor {
 }
 
 impl Cursor {
-    pub(super) const START: Self = Self::Dead { after: i64::MIN };
-    pub(super) const DONE: Self = Self::Done { due: i64::MIN, after: i64::MIN };
+    pub(crate) const START: Self = Self::Dead { after: i64::MIN };
+    pub(crate) const DONE: Self = Self::Done { due: i64::MIN, after: i64::MIN };
 }
 
 /// The outcome of a part of a walk.
-pub(super) struct Part {
+pub(crate) struct Part {
     /// How many deliveries were deleted.
-    pub(super) gone: u64,
+    pub(crate) gone: u64,
     /// Where the next part begins.
-    pub(super) next: Option<Cursor>,
+    pub(crate) next: Option<Cursor>,
     /// Why some deliveries could not be read or deleted.
-    pub(super) failed: Option<SqliteError>,
+    pub(crate) failed: Option<SqliteError>,
 }
 
 impl Deliveries<'_> {
-    pub(super) fn forget_event(&self, event: &EventKey) -> rusqlite::Result<u64> {
+    pub(crate) fn forget_event(&self, event: &EventKey) -> rusqlite::Result<u64> {
         let gone = self.delete_all(&self.sql.finished_of_event, params![event.as_bytes()])?;
         let ledger = params![event.as_bytes(), self.timestamp.now()];
         let (with_key, without): (Vec<_>, Vec<_>) = gone.into_iter().partition(|gone| gone.key.is_some());
@@ -59,7 +59,7 @@ impl Deliveries<'_> {
     }
 
     /// Forgets the keys that were claimed in this window, among these rows of the ledger.
-    pub(super) fn forget_claimed(&self, slice: &Slice, window: &Range<i64>) -> rusqlite::Result<u64> {
+    pub(crate) fn forget_claimed(&self, slice: &Slice, window: &Range<i64>) -> rusqlite::Result<u64> {
         let (after, last) = slice.bounds();
         let ledger = params![after, last, window.start, window.end, self.timestamp.now()];
         let keys = self.delete_in_ledger(&self.sql.forget_claimed, ledger)?;
@@ -70,7 +70,7 @@ impl Deliveries<'_> {
     }
 
     /// Forgets the keys that were accepted in this window, among the next `rows` finished deliveries.
-    pub(super) fn forget_accepted(&self, from: Cursor, rows: u32, window: &Range<i64>) -> rusqlite::Result<Part> {
+    pub(crate) fn forget_accepted(&self, from: Cursor, rows: u32, window: &Range<i64>) -> rusqlite::Result<Part> {
         let (ids, next) = self.finished(from, i64::MAX, rows)?;
         self.delete_each(&ids, next, |gone| {
             let mut accepted = self.connection.prepare_cached(&self.sql.accepted)?;
@@ -87,12 +87,13 @@ impl Deliveries<'_> {
     }
 
     /// Deletes up to `rows` kept deliveries whose time is over.
-    pub(super) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<Part> {
+    pub(crate) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<Part> {
         let (ids, next) = self.finished(from, self.timestamp.now(), rows)?;
         self.delete_each(&ids, next, |_| Ok(true))
     }
 
-    /// Lists the next `rows` finished deliveries, and where to go on. The kept ones are those whose time is over at `over`.
+    /// Lists the next `rows` finished deliveries, and where to go on. The kept ones are those whose time is over at
+    /// `over`.
     fn finished(&self, from: Cursor, over: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
         match from {
             Cursor::Dead { after } => {
@@ -117,7 +118,8 @@ impl Deliveries<'_> {
         }
     }
 
-    /// Deletes those of these deliveries that are chosen. Those that cannot be read or deleted stay, and fail no others.
+    /// Deletes those of these deliveries that are chosen. Those that cannot be read or deleted stay, and fail no
+    /// others.
     fn delete_each(
         &self,
         ids: &[i64],
@@ -153,11 +155,11 @@ impl Deliveries<'_> {
     /// Deletes a finished delivery. It is in no queue.
     pub(super) fn delete_finished(&self, id: i64) -> rusqlite::Result<()> {
         self.connection.prepare_cached(&self.sql.delete)?.execute([id])?;
-        self.delete_delivery(id)
+        self.delete_body(id)
     }
 
-    /// Runs a statement that deletes ledger rows and returns the key of each, and whether the row was still kept. Returns the keys of
-    /// those that were.
+    /// Runs a statement that deletes ledger rows and returns the key of each, and whether the row was still kept.
+    /// Returns the keys of those that were.
     fn delete_in_ledger(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Vec<Vec<u8>>> {
         let mut delete = self.connection.prepare_cached(sql)?;
         let keys = delete.query_map(parameters, |row| {

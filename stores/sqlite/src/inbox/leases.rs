@@ -1,8 +1,8 @@
 //! Leasing the selected deliveries, and extending leases.
 //!
-//! Deliveries are selected on the connection that reads, and leased on the one that writes. The selection is of an older state, so
-//! each delivery is checked again before it is leased. Its token tells whether it is still the delivery whose head and body were
-//! read: each lease, and each revival, gives it another.
+//! Deliveries are selected on the connection that reads, and leased on the one that writes. The selection is of an
+//! older state, so each delivery is checked again before it is leased. Its token tells whether it is still the delivery
+//! whose head and body were read: each lease, and each revival, gives it another.
 
 use std::time::Duration;
 
@@ -14,25 +14,35 @@ use tower_klikit::{
 
 use super::{
     deliveries::Deliveries,
+    ordering_keys,
     ordering_queue::OrderingQueues,
-    rows::{UnreadableRow, ordering_keys, ordering_of},
+    rows::UnreadableRow,
     select::{Candidate, Expired, Selection},
 };
 use crate::error::SqliteError;
 
 /// The outcome of leasing a selection.
 #[derive(Default)]
-pub(super) struct Taken {
-    pub(super) batch: LeaseBatch,
+pub(crate) struct Taken {
+    pub(crate) batch: LeaseBatch,
     /// Whether another process was faster with one of the deliveries.
-    pub(super) missed: bool,
+    pub(crate) missed: bool,
     /// Whether a blocked delivery may be free now.
-    pub(super) unblocked: bool,
+    pub(crate) unblocked: bool,
+}
+
+impl Taken {
+    /// Reports a selection with nothing to lease or to change.
+    pub(crate) fn unreadable(selection: &Selection) -> Self {
+        let mut taken = Self::default();
+        taken.batch.unreadable.extend(selection.unreadable.iter().map(report));
+        taken
+    }
 }
 
 impl Deliveries<'_> {
     /// Leases the selected deliveries that are still free.
-    pub(super) fn lease(
+    pub(crate) fn lease(
         &self,
         selection: &Selection,
         duration: Duration,
@@ -53,8 +63,8 @@ impl Deliveries<'_> {
         let mut queues = OrderingQueues::new(&[]);
         let mut lease = self.connection.prepare_cached(&self.sql.lease)?;
         for candidate in &selection.candidates {
-            let Candidate { id, token, ordering, counted, .. } = candidate;
-            let attempt = match queues.is_head(self, *id, ordering.as_deref())? {
+            let Candidate { id, token, ordering_keys, counted, .. } = candidate;
+            let attempt = match queues.is_head(self, *id, ordering_keys)? {
                 false => None,
                 true => {
                     let values = named_params! {
@@ -79,7 +89,8 @@ impl Deliveries<'_> {
         Ok(taken)
     }
 
-    /// Dead-letters a delivery if it cannot be read on this connection either. If it cannot be dead-lettered, reports that.
+    /// Dead-letters a delivery if it cannot be read on this connection either. If it cannot be dead-lettered, reports
+    /// that.
     fn dead_letter_unreadable(&self, unreadable: &UnreadableRow, batch: &mut LeaseBatch) -> rusqlite::Result<()> {
         if !unreadable.has_state {
             batch.unreadable.push(report(unreadable));
@@ -104,12 +115,12 @@ impl Deliveries<'_> {
         Ok(())
     }
 
-    /// Takes a delivery out of its queues, as far as they can be read. The rest is repaired when it is found to block another.
+    /// Takes a delivery out of its queues, as far as they can be read. The rest is repaired when it is found to block
+    /// another.
     fn dequeue_readable(&self, id: i64) -> rusqlite::Result<()> {
         let mut state = self.connection.prepare_cached(&self.sql.state)?;
-        let ordering =
-            state.query_row([id], |row| Ok(ordering_of(row.get_ref(2)?).unwrap_or_default().map(<[u8]>::to_vec)));
-        self.dequeue(id, ordering.optional()?.flatten().as_deref())
+        let keys = state.query_row([id], |row| Ok(ordering_keys::readable(row.get_ref(2)?)));
+        self.dequeue(id, &keys.optional()?.unwrap_or_default())
     }
 
     /// Extends the leases that the process holds and that have expired, unless another process was faster.
@@ -142,18 +153,27 @@ impl Deliveries<'_> {
         }))
     }
 
-    /// Runs a statement that ends a delivery and returns its ordering keys, and takes the delivery out of its queues. Returns whether
-    /// the statement changed anything.
+    /// Runs a statement that ends a delivery and returns its ordering keys, and takes the delivery out of its queues.
+    /// Returns whether the statement changed anything.
     fn end(&self, sql: &str, id: i64, values: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
-        let ordering = |row: &Row<'_>| Ok(ordering_of(row.get_ref(0)?).unwrap_or_default().map(<[u8]>::to_vec));
-        let ended = self.connection.prepare_cached(sql)?.query_row(values, ordering).optional()?;
-        let Some(ordering) = ended else { return Ok(false) };
-        self.dequeue(id, ordering.as_deref())?;
+        let keys = |row: &Row<'_>| Ok(ordering_keys::readable(row.get_ref(0)?));
+        let ended = self.connection.prepare_cached(sql)?.query_row(values, keys).optional()?;
+        let Some(keys) = ended else { return Ok(false) };
+        self.dequeue(id, &keys)?;
         Ok(true)
     }
 
+    /// Extends leases. If some cannot be read, the others are extended, and the inner result is the error.
+    pub(crate) fn extend_all(
+        &self,
+        leases: &[Lease],
+        duration: Duration,
+    ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
+        self.isolation.each(leases, |lease| self.extend(lease, duration))
+    }
+
     /// Returns whether the delivery is leased with this token.
-    pub(super) fn extend(&self, lease: &Lease, duration: Duration) -> rusqlite::Result<bool> {
+    fn extend(&self, lease: &Lease, duration: Duration) -> rusqlite::Result<bool> {
         let changed = self.connection.prepare_cached(&self.sql.extend)?.execute(named_params! {
             ":id": lease.id().get(),
             ":token": lease.token(),
@@ -168,14 +188,13 @@ impl Candidate {
         let lease = Lease::new(DeliveryId::new(self.id), self.token + 1, attempt);
         // Cloned, since the transaction may run again.
         let leased = Leased::new(lease, self.head.clone(), self.body.clone());
-        let keys = self.ordering.as_deref().map(ordering_keys);
-        let leased = leased.with_ordering_keys(keys.into_iter().flatten().collect());
+        let leased = leased.with_ordering_keys(self.ordering_keys.clone());
         if self.after_expired_lease { leased.after_expired_lease() } else { leased }
     }
 }
 
 /// Reports a delivery that can be neither read nor dead-lettered.
-pub(super) fn report(unreadable: &UnreadableRow) -> Unreadable {
+fn report(unreadable: &UnreadableRow) -> Unreadable {
     let error = SqliteError::from(unreadable.fault.clone());
     Unreadable { id: DeliveryId::new(unreadable.id), error: StoreError::new(error) }
 }

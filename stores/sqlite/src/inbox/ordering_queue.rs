@@ -3,22 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, Row, params};
-use tower_klikit::inbox::DeliveryState;
+use tower_klikit::inbox::{DeliveryState, OrderingKey};
 
-use super::{
-    deliveries::Deliveries,
-    rows::{ordering_of, split_keys, state_of},
-};
+use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 
 /// The heads of the queues that were asked about: each is looked up once.
 ///
 /// The unfinished deliveries that share an ordering key form a queue, by their ids.
 pub(super) struct OrderingQueues<'a> {
-    heads: HashMap<Vec<u8>, Head>,
+    heads: HashMap<OrderingKey, Head>,
     /// The keys of leased deliveries.
-    leased: Option<HashSet<Vec<u8>>>,
-    /// The keys of expired leases that count as leased, one set for each lease.
-    held: &'a [Vec<u8>],
+    leased: Option<HashSet<OrderingKey>>,
+    /// The keys of expired leases that count as leased.
+    held: &'a [OrderingKey],
     repairs: HashSet<Repair>,
 }
 
@@ -33,17 +30,18 @@ enum Head {
     },
 }
 
-/// A difference between a queue and the deliveries, as after damage or somebody else's change. It would block the key for good.
+/// A difference between a queue and the deliveries, as after damage or somebody else's change. It would block the key
+/// for good.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Repair {
     /// An entry without an unfinished delivery that has the key. `None`: the id is no number.
-    Stray { key: Vec<u8>, id: Option<i64> },
+    Stray { key: OrderingKey, id: Option<i64> },
     /// An unfinished delivery without its entry.
-    Missing { key: Vec<u8>, id: i64 },
+    Missing { key: OrderingKey, id: i64 },
 }
 
 impl<'a> OrderingQueues<'a> {
-    pub(super) fn new(held: &'a [Vec<u8>]) -> Self {
+    pub(super) fn new(held: &'a [OrderingKey]) -> Self {
         Self { heads: HashMap::new(), leased: None, held, repairs: HashSet::new() }
     }
 
@@ -54,23 +52,22 @@ impl<'a> OrderingQueues<'a> {
         &mut self,
         deliveries: &Deliveries<'_>,
         id: i64,
-        ordering: Option<&[u8]>,
+        keys: &[OrderingKey],
     ) -> rusqlite::Result<bool> {
-        let Some(ordering) = ordering else { return Ok(true) };
-        for key in split_keys(ordering) {
+        for key in keys {
             match self.head(deliveries, key)? {
                 Head::Entry { id: Some(head), .. } if head == id => {}
                 Head::Entry { id: Some(head), .. } if head > id => {
-                    self.repairs.insert(Repair::Missing { key: key.into(), id });
+                    self.repairs.insert(Repair::Missing { key: key.clone(), id });
                     return Ok(false);
                 }
                 Head::Empty => {
-                    self.repairs.insert(Repair::Missing { key: key.into(), id });
+                    self.repairs.insert(Repair::Missing { key: key.clone(), id });
                     return Ok(false);
                 }
                 Head::Entry { id: blocking, is_checked } => {
                     if !is_checked {
-                        self.heads.insert(key.into(), Head::Entry { id: blocking, is_checked: true });
+                        self.heads.insert(key.clone(), Head::Entry { id: blocking, is_checked: true });
                         self.check(deliveries, key, blocking)?;
                     }
                     return Ok(false);
@@ -88,35 +85,38 @@ impl<'a> OrderingQueues<'a> {
         self.repairs.into_iter().collect()
     }
 
-    fn head(&mut self, deliveries: &Deliveries<'_>, key: &[u8]) -> rusqlite::Result<Head> {
+    fn head(&mut self, deliveries: &Deliveries<'_>, key: &OrderingKey) -> rusqlite::Result<Head> {
         if let Some(head) = self.heads.get(key) {
             return Ok(*head);
         }
         let mut find = deliveries.connection.prepare_cached(&deliveries.sql.head_of_queue)?;
         let entry = |row: &Row<'_>| Ok(Head::Entry { id: row.get_ref(0)?.as_i64().ok(), is_checked: false });
-        let head = find.query_row([key], entry).optional()?.unwrap_or(Head::Empty);
-        self.heads.insert(key.into(), head);
+        let head = find.query_row([key.as_str()], entry).optional()?.unwrap_or(Head::Empty);
+        self.heads.insert(key.clone(), head);
         Ok(head)
     }
 
     /// Checks that the head of a queue belongs there.
-    pub(super) fn check(&mut self, deliveries: &Deliveries<'_>, key: &[u8], id: Option<i64>) -> rusqlite::Result<()> {
+    pub(super) fn check(
+        &mut self,
+        deliveries: &Deliveries<'_>,
+        key: &OrderingKey,
+        id: Option<i64>,
+    ) -> rusqlite::Result<()> {
         if !deliveries.is_queued(key, id)? {
-            self.repairs.insert(Repair::Stray { key: key.into(), id });
+            self.repairs.insert(Repair::Stray { key: key.clone(), id });
         }
         Ok(())
     }
 
-    fn leased(&mut self, deliveries: &Deliveries<'_>) -> rusqlite::Result<&HashSet<Vec<u8>>> {
+    fn leased(&mut self, deliveries: &Deliveries<'_>) -> rusqlite::Result<&HashSet<OrderingKey>> {
         if self.leased.is_none() {
             let mut leased = deliveries.connection.prepare_cached(&deliveries.sql.leased_keys)?;
             let mut rows = leased.query([deliveries.timestamp.now()])?;
-            let mut keys: HashSet<Vec<u8>> =
-                self.held.iter().flat_map(|held| split_keys(held)).map(Into::into).collect();
+            let mut keys: HashSet<_> = self.held.iter().cloned().collect();
             while let Some(row) = rows.next()? {
                 // Keys that cannot be read are dealt with once the lease has expired.
-                let ordering = ordering_of(row.get_ref(0)?).unwrap_or_default().unwrap_or_default();
-                keys.extend(split_keys(ordering).map(Into::into));
+                keys.extend(ordering_keys::readable(row.get_ref(0)?));
             }
             self.leased = Some(keys);
         }
@@ -126,13 +126,12 @@ impl<'a> OrderingQueues<'a> {
 
 impl Deliveries<'_> {
     /// Returns whether a delivery belongs into the queue of this key.
-    fn is_queued(&self, key: &[u8], id: Option<i64>) -> rusqlite::Result<bool> {
+    fn is_queued(&self, key: &OrderingKey, id: Option<i64>) -> rusqlite::Result<bool> {
         let Some(id) = id else { return Ok(false) };
         let mut state = self.connection.prepare_cached(&self.sql.state)?;
         let is_queued = |row: &Row<'_>| {
             let is_unfinished = matches!(state_of(row.get_ref(0)?), DeliveryState::Ready | DeliveryState::Leased);
-            let ordering = ordering_of(row.get_ref(2)?).unwrap_or_default().unwrap_or_default();
-            Ok(is_unfinished && split_keys(ordering).any(|queued| queued == key))
+            Ok(is_unfinished && ordering_keys::readable(row.get_ref(2)?).contains(key))
         };
         let is_queued = self.isolation.isolate(|| state.query_row([id], is_queued).optional())?;
         // A delivery on a damaged page keeps its place.
@@ -143,10 +142,10 @@ impl Deliveries<'_> {
     pub(super) fn repair(&self, repair: &Repair) -> rusqlite::Result<bool> {
         let changed = match repair {
             Repair::Stray { key, id } if !self.is_queued(key, *id)? => {
-                self.connection.prepare_cached(&self.sql.delete_stray)?.execute(params![key, id])?
+                self.connection.prepare_cached(&self.sql.delete_stray)?.execute(params![key.as_str(), id])?
             }
             Repair::Missing { key, id } if self.is_queued(key, Some(*id))? => {
-                self.connection.prepare_cached(&self.sql.insert_ordering)?.execute(params![key, id])?
+                self.connection.prepare_cached(&self.sql.insert_key)?.execute(params![key.as_str(), id])?
             }
             _ => 0,
         };

@@ -5,14 +5,14 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 use tower_klikit::inbox::{Counts, DeliveryId, Entry};
 
-use super::{deliveries::Deliveries, rows::state_of};
+use super::{deliveries::Deliveries, state::state_of};
 use crate::{timestamp::time, values::text};
 
 /// How many dead deliveries are looked up at a time.
 const PAGE: u32 = 256;
 
 impl Deliveries<'_> {
-    pub(super) fn counts(&self) -> rusqlite::Result<Counts> {
+    pub(crate) fn counts(&self) -> rusqlite::Result<Counts> {
         let mut counts = Counts::default();
         let now = self.timestamp.now();
         self.connection.prepare_cached(&self.sql.unfinished)?.query_row([], |row| {
@@ -33,13 +33,13 @@ impl Deliveries<'_> {
         Ok(counts)
     }
 
-    pub(super) fn backlog(&self, limit: u64) -> rusqlite::Result<u64> {
+    pub(crate) fn backlog(&self, limit: u64) -> rusqlite::Result<u64> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.connection.prepare_cached(&self.sql.backlog)?.query_row([limit], |row| count(row, 0))
     }
 
     /// Lists dead deliveries. One on a damaged page is left out.
-    pub(super) fn dead(&self, after: Option<DeliveryId>, limit: u32) -> rusqlite::Result<Vec<Entry>> {
+    pub(crate) fn dead(&self, after: Option<DeliveryId>, limit: u32) -> rusqlite::Result<Vec<Entry>> {
         let mut after = after.map_or(i64::MIN, DeliveryId::get);
         let (mut entries, limit) = (Vec::new(), usize::try_from(limit).unwrap_or(usize::MAX));
         let mut dead = self.connection.prepare_cached(&self.sql.dead)?;
@@ -57,7 +57,7 @@ impl Deliveries<'_> {
         Ok(entries)
     }
 
-    pub(super) fn show(&self, id: DeliveryId) -> rusqlite::Result<Option<Entry>> {
+    pub(crate) fn show(&self, id: DeliveryId) -> rusqlite::Result<Option<Entry>> {
         let Some(mut entry) = self.entry(id.get())? else { return Ok(None) };
         entry.body = self.body(id.get())?.map(Into::into);
         Ok(Some(entry))

@@ -1,44 +1,12 @@
 //! Reads the inbox's rows, also those that this crate did not write.
 
 use rusqlite::{OptionalExtension, Row, types::ValueRef};
-use tower_klikit::inbox::{DeliveryState, OrderingKey};
 
-use super::deliveries::Deliveries;
-use crate::values::{Fault, blob, counter, integer, text};
-
-/// Returns the state that a stored value stands for. Each value stands for one: the partial indexes divide the rows in the same way.
-pub(super) fn state_of(value: ValueRef<'_>) -> DeliveryState {
-    match value {
-        ValueRef::Integer(1) => DeliveryState::Leased,
-        ValueRef::Integer(3) => DeliveryState::Done,
-        ValueRef::Integer(..=0) | ValueRef::Null => DeliveryState::Ready,
-        ValueRef::Real(number) if number < 2.0 => DeliveryState::Ready,
-        // Numbers come before text and blobs.
-        _ => DeliveryState::Dead,
-    }
-}
-
-/// Reads the stored ordering keys. NULL: none.
-pub(super) fn ordering_of(value: ValueRef<'_>) -> Result<Option<&[u8]>, Fault> {
-    if value == ValueRef::Null {
-        return Ok(None);
-    }
-    let ordering = blob(value, "ordering")?;
-    if ordering.is_empty() || ordering.len() % size_of::<OrderingKey>() != 0 {
-        return Err(Fault::new(format!("its ordering has {} bytes, which are no keys", ordering.len())));
-    }
-    Ok(Some(ordering))
-}
-
-/// Splits the stored ordering keys.
-pub(super) fn split_keys(ordering: &[u8]) -> impl Iterator<Item = &[u8]> {
-    ordering.chunks(size_of::<OrderingKey>())
-}
-
-/// Reads the stored ordering keys.
-pub(super) fn ordering_keys(ordering: &[u8]) -> impl Iterator<Item = OrderingKey> {
-    split_keys(ordering).filter_map(|key| key.try_into().ok()).map(OrderingKey::from_bytes)
-}
+use super::{deliveries::Deliveries, ordering_keys};
+use crate::{
+    fault::Fault,
+    values::{blob, counter, integer, text},
+};
 
 /// The parts of a delivery that are leased.
 pub(super) struct Content {
@@ -73,7 +41,7 @@ impl Deliveries<'_> {
                 let token = counter(row.get_ref(0)?, "token")?;
                 counter::<u32>(row.get_ref(1)?, "attempts")?;
                 integer(row.get_ref(2)?, "due")?;
-                ordering_of(row.get_ref(3)?)?;
+                ordering_keys::from_value(row.get_ref(3)?)?;
                 if row.get_ref(4)? == ValueRef::Null {
                     return Err(Fault::new("its head and its body are missing").into());
                 }
@@ -116,37 +84,5 @@ impl Deliveries<'_> {
             .isolation
             .isolate(|| read.query_row([id], |row| Ok(blob(row.get_ref(0)?, "body")?.to_vec())).optional())?;
         Ok(body.ok().flatten())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_value_is_a_state() {
-        for state in [DeliveryState::Ready, DeliveryState::Leased, DeliveryState::Dead, DeliveryState::Done] {
-            assert_eq!(state_of(ValueRef::Integer(state.code().into())), state);
-        }
-        for (value, state) in [
-            (ValueRef::Integer(-1), DeliveryState::Ready),
-            (ValueRef::Real(1.5), DeliveryState::Ready),
-            (ValueRef::Integer(4), DeliveryState::Dead),
-            (ValueRef::Real(2.5), DeliveryState::Dead),
-            (ValueRef::Text(b"1"), DeliveryState::Dead),
-            (ValueRef::Blob(b""), DeliveryState::Dead),
-        ] {
-            assert_eq!(state_of(value), state, "{value:?}");
-        }
-    }
-
-    #[test]
-    fn ordering_is_keys_of_16_bytes() {
-        assert_eq!(ordering_of(ValueRef::Null), Ok(None));
-        assert_eq!(ordering_of(ValueRef::Blob(&[1; 32])), Ok(Some(&[1; 32][..])));
-        for bytes in [&[][..], &[1; 15], &[1; 17]] {
-            assert!(ordering_of(ValueRef::Blob(bytes)).is_err());
-        }
-        assert!(ordering_of(ValueRef::Text(&[b'x'; 16])).is_err());
     }
 }

@@ -1,22 +1,28 @@
 //! Selecting the deliveries to lease, on the connection that reads.
 //!
-//! Deliveries without ordering keys are found by when they are due. Ordered ones are looked for among the first that are due, where
-//! there mostly are enough. If too many of these are blocked, as behind a delivery that fails again and again, the head of each queue
-//! is looked at instead: that takes as long as there are queues, and not as there are deliveries.
+//! Deliveries without ordering keys are found by when they are due. Ordered ones are looked for among the first that
+//! are due, where there mostly are enough. If too many of these are blocked, as behind a delivery that fails again and
+//! again, the head of each queue is looked at instead: that takes as long as there are queues, and not as there are
+//! deliveries.
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, named_params, params};
-use tower_klikit::inbox::{DeliveryState, Lease};
+use tower_klikit::inbox::{DeliveryState, Lease, OrderingKey};
 
 use super::{
     deliveries::Deliveries,
+    ordering_keys,
     ordering_queue::{OrderingQueues, Repair},
-    rows::{Content, UnreadableRow, ordering_of, state_of},
+    rows::{Content, UnreadableRow},
     sql::SCANNED,
+    state::state_of,
 };
-use crate::values::{Fault, counter, integer};
+use crate::{
+    fault::Fault,
+    values::{counter, integer},
+};
 
 /// How many deliveries are dead-lettered at once, besides those that are leased.
 const DEAD_LETTERED: usize = 256;
@@ -26,22 +32,22 @@ const MORE: usize = 256;
 
 /// The terms of a selection.
 #[derive(Clone)]
-pub(super) struct Terms {
-    pub(super) limit: usize,
-    pub(super) max_attempts: u32,
+pub(crate) struct Terms {
+    pub(crate) limit: usize,
+    pub(crate) max_attempts: u32,
     /// The leases whose handlers the process is running.
-    pub(super) held: Vec<Lease>,
+    pub(crate) held: Vec<Lease>,
     /// Deliveries to leave out: they are known to be unreadable, and cannot be dead-lettered.
-    pub(super) skip: HashSet<i64>,
+    pub(crate) skip: HashSet<i64>,
 }
 
 /// The deliveries that can probably be leased, and those that must be dead-lettered or repaired.
 #[derive(Default)]
-pub(super) struct Selection {
+pub(crate) struct Selection {
     pub(super) candidates: Vec<Candidate>,
     pub(super) expired: Vec<Expired>,
     /// The held leases that have expired.
-    pub(super) held: Vec<Lease>,
+    pub(crate) held: Vec<Lease>,
     pub(super) unreadable: Vec<UnreadableRow>,
     pub(super) repairs: Vec<Repair>,
 }
@@ -49,7 +55,7 @@ pub(super) struct Selection {
 pub(super) struct Candidate {
     pub(super) id: i64,
     pub(super) token: i64,
-    pub(super) ordering: Option<Vec<u8>>,
+    pub(super) ordering_keys: Vec<OrderingKey>,
     /// Whether its last lease expired.
     pub(super) after_expired_lease: bool,
     /// Whether leasing it counts as an attempt.
@@ -68,7 +74,7 @@ pub(super) struct Expired {
 
 impl Selection {
     /// Returns whether there is anything to write.
-    pub(super) fn has_changes(&self) -> bool {
+    pub(crate) fn has_changes(&self) -> bool {
         !(self.candidates.is_empty() && self.expired.is_empty() && self.held.is_empty() && self.repairs.is_empty())
             || self.unreadable.iter().any(|unreadable| unreadable.has_state)
     }
@@ -76,14 +82,14 @@ impl Selection {
 
 impl Deliveries<'_> {
     /// Selects deliveries, longest due first.
-    pub(super) fn select(&self, terms: &Terms) -> rusqlite::Result<Selection> {
+    pub(crate) fn select(&self, terms: &Terms) -> rusqlite::Result<Selection> {
         let held: HashMap<_, _> = terms.held.iter().map(|lease| (lease.id().get(), lease.token())).collect();
         let mut selection = Selection::default();
         let mut held_keys = Vec::new();
         for lease in &terms.held {
-            if let Some(ordering) = self.expired_ordering(lease)? {
+            if let Some(keys) = self.expired_keys(lease)? {
                 selection.held.push(*lease);
-                held_keys.extend(ordering);
+                held_keys.extend(keys);
             }
         }
         let mut search = Search {
@@ -116,13 +122,13 @@ impl Deliveries<'_> {
     }
 
     /// Returns the ordering keys of the delivery if this is its lease and has expired.
-    fn expired_ordering(&self, lease: &Lease) -> rusqlite::Result<Option<Option<Vec<u8>>>> {
+    fn expired_keys(&self, lease: &Lease) -> rusqlite::Result<Option<Vec<OrderingKey>>> {
         let values = named_params! {
             ":id": lease.id().get(), ":token": lease.token(), ":now": self.timestamp.now(),
         };
         let mut is_expired = self.connection.prepare_cached(&self.sql.is_expired)?;
-        let ordering = |row: &Row<'_>| Ok(ordering_of(row.get_ref(0)?).unwrap_or_default().map(Into::into));
-        let found = self.isolation.isolate(|| is_expired.query_row(values, ordering).optional())?;
+        let keys = |row: &Row<'_>| Ok(ordering_keys::readable(row.get_ref(0)?));
+        let found = self.isolation.isolate(|| is_expired.query_row(values, keys).optional())?;
         // A lease on a damaged page can be extended by nobody.
         Ok(found.ok().flatten())
     }
@@ -148,7 +154,7 @@ struct Search<'a> {
 struct Free {
     due: i64,
     id: i64,
-    ordering: Option<Vec<u8>>,
+    ordering_keys: Vec<OrderingKey>,
     after_expired_lease: bool,
 }
 
@@ -209,10 +215,12 @@ impl Search<'_> {
     fn scan_queues(&mut self, mut seen: HashSet<i64>) -> rusqlite::Result<()> {
         let mut next_queue = self.inbox.connection.prepare_cached(&self.inbox.sql.next_queue)?;
         let mut due = self.inbox.connection.prepare_cached(&self.inbox.sql.due)?;
+        let next = |row: &Row<'_>| {
+            Ok((row.get_ref(0)?.as_bytes().unwrap_or_default().to_vec(), row.get_ref(1)?.as_i64().ok()))
+        };
         let mut key = Vec::new();
         while !self.is_full()
-            && let Some((next, head)) =
-                next_queue.query_row([&key], |row| Ok((row.get(0)?, row.get_ref(1)?.as_i64().ok()))).optional()?
+            && let Some((next, head)) = next_queue.query_row([&key], next).optional()?
         {
             key = next;
             // It may be the head of several queues.
@@ -230,9 +238,10 @@ impl Search<'_> {
                     }
                 }
             };
-            if !is_due {
+            // A key that is not UTF-8 is no delivery's.
+            if !is_due && let Ok(key) = str::from_utf8(&key) {
                 // Or the entry does not belong here.
-                self.queues.check(self.inbox, &key, head)?;
+                self.queues.check(self.inbox, &OrderingKey::from_text(key), head)?;
             }
             seen.extend(head);
         }
@@ -245,8 +254,8 @@ impl Search<'_> {
         if self.skip.contains(&id) {
             return Ok(id);
         }
-        let (due, ordering) = match (integer(row.get_ref(0)?, "due"), ordering_of(row.get_ref(3)?)) {
-            (Ok(due), Ok(ordering)) => (due, ordering),
+        let (due, keys) = match (integer(row.get_ref(0)?, "due"), ordering_keys::from_value(row.get_ref(3)?)) {
+            (Ok(due), Ok(keys)) => (due, keys),
             (Err(fault), _) | (_, Err(fault)) => return self.cannot_read(id, fault),
         };
         let after_expired_lease = state_of(row.get_ref(2)?) == DeliveryState::Leased;
@@ -272,8 +281,8 @@ impl Search<'_> {
                 return Ok(id);
             }
         }
-        if self.queues.is_head(self.inbox, id, ordering)? {
-            self.free.push(Free { due, id, ordering: ordering.map(Into::into), after_expired_lease });
+        if self.queues.is_head(self.inbox, id, &keys)? {
+            self.free.push(Free { due, id, ordering_keys: keys, after_expired_lease });
         }
         Ok(id)
     }
@@ -281,7 +290,7 @@ impl Search<'_> {
     /// Reads the first `limit` free deliveries that can be read.
     fn read_free(&mut self, limit: usize) -> rusqlite::Result<Vec<Candidate>> {
         let mut candidates = Vec::with_capacity(limit.min(self.free.len()));
-        for Free { id, ordering, after_expired_lease, .. } in std::mem::take(&mut self.free) {
+        for Free { id, ordering_keys, after_expired_lease, .. } in std::mem::take(&mut self.free) {
             if candidates.len() == limit || self.is_full() {
                 break;
             }
@@ -289,7 +298,7 @@ impl Search<'_> {
             match self.inbox.read(id)? {
                 Ok(Content { token, head, body }) => {
                     let (body, counted) = (body.into(), !self.held.contains_key(&id));
-                    candidates.push(Candidate { id, token, ordering, after_expired_lease, counted, head, body });
+                    candidates.push(Candidate { id, token, ordering_keys, after_expired_lease, counted, head, body });
                 }
                 Err(unreadable) => self.keep_unreadable(unreadable),
             }

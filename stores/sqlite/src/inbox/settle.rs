@@ -1,12 +1,10 @@
 //! Recording how attempts ended.
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
-use tower_klikit::inbox::{DeliveryState, Lease, SettleOutcome, Settlement};
+use tower_klikit::inbox::{DeliveryState, Lease, OrderingKey, SettleOutcome, Settlement};
 
-use super::{
-    deliveries::Deliveries,
-    rows::{ordering_of, state_of},
-};
+use super::{deliveries::Deliveries, ordering_keys, state::state_of};
+use crate::error::SqliteError;
 
 /// A delivery whose attempt has ended.
 struct Ended {
@@ -15,15 +13,23 @@ struct Ended {
     /// `None` if it is not what leasing wrote.
     token: Option<i64>,
     /// The ordering keys, as far as they can be read.
-    ordering: Option<Vec<u8>>,
+    ordering_keys: Vec<OrderingKey>,
 }
 
 impl Deliveries<'_> {
-    pub(super) fn settle(&self, lease: &Lease, settlement: &Settlement) -> rusqlite::Result<SettleOutcome> {
+    /// Settles deliveries. If some cannot be read, the others are settled, and the inner result is the error.
+    pub(crate) fn settle_all(
+        &self,
+        settlements: &[(Lease, Settlement)],
+    ) -> rusqlite::Result<Result<Vec<SettleOutcome>, SqliteError>> {
+        self.isolation.each(settlements, |(lease, settlement)| self.settle(lease, settlement))
+    }
+
+    fn settle(&self, lease: &Lease, settlement: &Settlement) -> rusqlite::Result<SettleOutcome> {
         let id = lease.id().get();
         let ended = |row: &Row<'_>| {
-            let ordering = ordering_of(row.get_ref(2)?).unwrap_or_default().map(<[u8]>::to_vec);
-            Ok(Ended { id, state: state_of(row.get_ref(0)?), token: row.get_ref(1)?.as_i64().ok(), ordering })
+            let (state, token) = (state_of(row.get_ref(0)?), row.get_ref(1)?.as_i64().ok());
+            Ok(Ended { id, state, token, ordering_keys: ordering_keys::readable(row.get_ref(2)?) })
         };
         let ended = self.connection.prepare_cached(&self.sql.state)?.query_row([id], ended).optional()?;
         let Some(ended) = ended else { return Ok(SettleOutcome::Gone) };
@@ -43,7 +49,7 @@ impl Deliveries<'_> {
             Settlement::Done { keep } if keep.is_zero() => {
                 self.leave_queues(ended)?;
                 match self.isolation.isolate(|| execute(&self.sql.delete, params![id]))? {
-                    Ok(()) => self.delete_delivery(id),
+                    Ok(()) => self.delete_body(id),
                     // Next to a damaged page it cannot be deleted, but it must not be handled again.
                     Err(_) => execute(&self.sql.keep, params![id, self.timestamp.now()]),
                 }
@@ -53,7 +59,6 @@ impl Deliveries<'_> {
                 execute(&self.sql.keep, params![id, self.timestamp.after(*keep)])
             }
             Settlement::Reschedule { delay, reason } => {
-                self.return_to_queues(ended)?;
                 execute(&self.sql.reschedule, params![id, self.timestamp.after(*delay), reason])
             }
             Settlement::DeadLetter { reason } => {
@@ -61,10 +66,7 @@ impl Deliveries<'_> {
                 execute(&self.sql.dead_letter, params![id, reason])
             }
             Settlement::Release if ended.state == DeliveryState::Ready => Ok(()),
-            Settlement::Release => {
-                self.return_to_queues(ended)?;
-                execute(&self.sql.release, params![id, self.timestamp.now()])
-            }
+            Settlement::Release => execute(&self.sql.release, params![id, self.timestamp.now()]),
         }
     }
 
@@ -72,14 +74,7 @@ impl Deliveries<'_> {
     fn leave_queues(&self, ended: &Ended) -> rusqlite::Result<()> {
         match ended.state {
             DeliveryState::Dead => Ok(()),
-            _ => self.dequeue(ended.id, ended.ordering.as_deref()),
-        }
-    }
-
-    fn return_to_queues(&self, ended: &Ended) -> rusqlite::Result<()> {
-        match ended.state {
-            DeliveryState::Dead => self.enqueue(ended.id, ended.ordering.as_deref()),
-            _ => Ok(()),
+            _ => self.dequeue(ended.id, &ended.ordering_keys),
         }
     }
 }

@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     error::SqliteError,
+    fault::Fault,
     isolation::Isolation,
     timestamp::Timestamp,
-    values::{Fault, digest, integer},
+    values::{digest, integer},
 };
 
 /// An entry that no other token may claim.
@@ -54,7 +55,7 @@ impl<'a> Entries<'a> {
     pub(crate) fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> rusqlite::Result<ClaimOutcome> {
         let changed = self.connection.prepare_cached(&self.sql.claim)?.execute(named_params! {
             ":key": claim.key().as_bytes(),
-            ":event": claim.is_conflict().then(|| claim.event().as_bytes()),
+            ":event_key": claim.is_conflict().then(|| claim.event().as_bytes()),
             ":digest": claim.digest().as_bytes(),
             ":token": claim.token().as_bytes(),
             ":until": self.timestamp.after(terms.lease),
@@ -99,7 +100,7 @@ impl<'a> Entries<'a> {
     ) -> rusqlite::Result<bool> {
         let changed = self.connection.prepare_cached(&self.sql.accept)?.execute(named_params! {
             ":key": claim.key().as_bytes(),
-            ":event": claim.is_conflict().then(|| claim.event().as_bytes()),
+            ":event_key": claim.is_conflict().then(|| claim.event().as_bytes()),
             ":digest": digest.as_bytes(),
             ":token": claim.token().as_bytes(),
             ":until": self.timestamp.after(retention),

@@ -1,14 +1,10 @@
-//! The ledger's table, and the statements on it.
+//! The statements on the ledger's table.
 
 pub(super) const CLAIMED: i64 = 0;
 pub(super) const DONE: i64 = 1;
 
-/// The version of the table. It grows with every change to the columns and indexes.
-pub(crate) const VERSION: i64 = 2;
-
 /// The statements, with the names of the tables in them.
 pub(crate) struct Sql {
-    create: String,
     pub(super) claim: String,
     pub(super) accept: String,
     pub(super) find: String,
@@ -26,32 +22,12 @@ impl Sql {
     pub(crate) fn new(prefix: &str) -> Self {
         let ledger = format!("{prefix}ledger");
         Self {
-            // An event has no index entry unless it is a conflict's, which is rare. There is no index on the times: it would
-            // add a quarter to each row, and purging does well without.
-            create: format!(
-                "
-                CREATE TABLE IF NOT EXISTS {ledger} (
-                    key BLOB NOT NULL PRIMARY KEY,
-                    event BLOB,                  -- NULL: the key itself
-                    digest BLOB NOT NULL,
-                    token BLOB NOT NULL,
-                    state INTEGER NOT NULL,      -- 0: claimed, 1: done
-                    until INTEGER NOT NULL,      -- end of the lease or the retention, in milliseconds of the store's time
-                    claimed_at INTEGER NOT NULL, -- milliseconds since 1970, by the system clock
-                    kept_until INTEGER           -- claimed: end of the grace; done: NULL
-                ) WITHOUT ROWID;
-
-                CREATE INDEX IF NOT EXISTS {ledger}_event
-                    ON {ledger} (event)
-                    WHERE event IS NOT NULL;
-                "
-            ),
             claim: format!(
                 "
-                INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at, kept_until)
-                VALUES (:key, :event, :digest, :token, {CLAIMED}, :until, :system_time, :kept_until)
+                INSERT INTO {ledger} (key, event_key, digest, token, state, until, claimed_at, kept_until)
+                VALUES (:key, :event_key, :digest, :token, {CLAIMED}, :until, :system_time, :kept_until)
                 ON CONFLICT (key) DO UPDATE SET
-                    event = excluded.event,
+                    event_key = excluded.event_key,
                     digest = excluded.digest,
                     token = excluded.token,
                     state = {CLAIMED},
@@ -69,10 +45,10 @@ impl Sql {
             ),
             accept: format!(
                 "
-                INSERT INTO {ledger} (key, event, digest, token, state, until, claimed_at)
-                VALUES (:key, :event, :digest, :token, {DONE}, :until, :system_time)
+                INSERT INTO {ledger} (key, event_key, digest, token, state, until, claimed_at)
+                VALUES (:key, :event_key, :digest, :token, {DONE}, :until, :system_time)
                 ON CONFLICT (key) DO UPDATE SET
-                    event = excluded.event,
+                    event_key = excluded.event_key,
                     digest = excluded.digest,
                     token = excluded.token,
                     state = {DONE},
@@ -118,7 +94,7 @@ impl Sql {
             forget: format!(
                 "
                 DELETE FROM {ledger}
-                WHERE (key = ?1 AND event IS NULL) OR event = ?1
+                WHERE (key = ?1 AND event_key IS NULL) OR event_key = ?1
                 RETURNING coalesce(kept_until, until) > ?2
                 "
             ),
@@ -151,10 +127,6 @@ impl Sql {
             ),
         }
     }
-
-    pub(crate) fn create(&self) -> &str {
-        &self.create
-    }
 }
 
 #[cfg(test)]
@@ -162,12 +134,13 @@ mod tests {
     use rusqlite::Connection;
 
     use super::*;
+    use crate::schema::Schema;
 
     #[test]
     fn only_walks_scan_the_table() {
-        let connection = Connection::open_in_memory().unwrap();
+        let mut connection = Connection::open_in_memory().unwrap();
+        Schema::new("k_").unwrap().migrate(&mut connection).unwrap();
         let sql = Sql::new("k_");
-        connection.execute_batch(&sql.create).unwrap();
         let statements = [
             &sql.claim,
             &sql.accept,

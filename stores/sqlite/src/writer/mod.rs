@@ -54,7 +54,8 @@ impl Writer {
         Ok((Self { queue, clock }, handle))
     }
 
-    /// Has the thread run a call, and waits until the call is committed. The call may run more than once, but only the last run counts.
+    /// Has the thread run a call, and waits until the call is committed. The call may run more than once, but only the
+    /// last run counts.
     pub(super) async fn call<T, F>(&self, call: Call, run: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
@@ -184,13 +185,13 @@ impl Thread {
 
     fn transact(&mut self, jobs: &mut [Box<dyn Job>], claims: usize, isolation: Isolation<'_>) -> Result<(), Failed> {
         let mut session = self.database.session().map_err(Failed::Any)?;
-        let (connection, schema) = session.parts();
+        let (connection, statements) = session.parts();
         let this = |error: rusqlite::Error| Failed::This(error.into());
         let begun = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| Failed::Any(error.into()))?;
         // After the lock was taken, so that the times of calls are in the order of the calls.
-        let transaction = Transaction::new(&begun, schema, &self.clock, Access::Write, isolation).map_err(this)?;
+        let transaction = Transaction::new(&begun, statements, &self.clock, Access::Write, isolation).map_err(this)?;
         let is_alone = jobs.len() == 1;
         for job in jobs {
             let changes = transaction.changes();
@@ -199,8 +200,8 @@ impl Thread {
                 if error.kind() == SqliteErrorKind::Unreadable && transaction.changes() == changes {
                     continue;
                 }
-                // The call may have written a part. A savepoint for each call would undo that part alone, but would slow down the
-                // calls that succeed.
+                // The call may have written a part. A savepoint for each call would undo that part alone, but would
+                // slow down the calls that succeed.
                 return Err(if is_alone { Failed::Call(error) } else { Failed::This(error) });
             }
         }

@@ -2,8 +2,8 @@
 
 use crate::ledger::{Entries, SKIPPED, skip_damaged};
 
-/// How many rows a batch looks at for each claim in it. A claim adds one row at most, so the whole table is gone through often enough,
-/// and single claims are not slowed down.
+/// How many rows a batch looks at for each claim in it. A claim adds one row at most, so the whole table is gone
+/// through often enough, and single claims are not slowed down.
 const ROWS_PER_CLAIM: usize = 32;
 
 /// How many rows a batch looks at at most.
@@ -25,7 +25,8 @@ impl Purge {
 
     /// Purges among the next rows.
     ///
-    /// Approaches a damaged page row by row and then skips it, further each time, so that the rows behind it are purged too.
+    /// Approaches a damaged page row by row and then skips it, further each time, so that the rows behind it are purged
+    /// too.
     pub(super) fn step(&mut self, ledger: &Entries<'_>, claims: usize) -> rusqlite::Result<()> {
         let rows = self.max_rows.min(claims * ROWS_PER_CLAIM);
         match purge_slice(ledger, &self.after, rows) {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms};
 
 use super::*;
-use crate::{reader::Reader, schema::Schema};
+use crate::{connection::Missing, reader::Reader, schema::Schema};
 
 const LEASE: ClaimTerms = ClaimTerms { lease: Duration::from_secs(25), grace: Duration::ZERO };
 const NOTHING: ClaimTerms = ClaimTerms { lease: Duration::ZERO, grace: Duration::ZERO };
@@ -29,7 +29,8 @@ impl Fixture {
     /// With another thread that reads.
     fn with_reader(reading: impl FnOnce(&Database, Arc<Clock>) -> thread::JoinHandle<()>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&folder.path().join("ledger.db"), Schema::new("klikit_").unwrap()).unwrap();
+        let database =
+            Database::open(&folder.path().join("ledger.db"), Schema::new("klikit_").unwrap(), Missing::Create).unwrap();
         // It stands still, so that no commit has to store the time.
         let now = SystemTime::now();
         let clock = Arc::new(Clock::passing(move || now));
@@ -46,8 +47,8 @@ impl Fixture {
         self.folder.path().join("ledger.db-wal")
     }
 
-    /// Counts the commits in the log. Its header has 32 bytes and each frame's has 24. The second number of a frame's header is not zero
-    /// in the last frame of a commit.
+    /// Counts the commits in the log. Its header has 32 bytes and each frame's has 24. The second number of a frame's
+    /// header is not zero in the last frame of a commit.
     fn commits(&self) -> usize {
         let log = fs::read(self.log()).unwrap();
         let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;

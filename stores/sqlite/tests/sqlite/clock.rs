@@ -15,7 +15,7 @@ use tower_klikit::{
     dedupe::{ClaimOutcome, ClaimTerms, Ledger},
     inbox::{DeliveryId, Inbox, InboxAdmin, InboxStore, LeaseRequest, Settlement},
 };
-use tower_klikit_sqlite::{SqliteOptions, SqliteStore};
+use tower_klikit_sqlite::SqliteStore;
 
 use crate::{
     deliveries::{accept, ids, keep_for, lease, request, reschedule, settle, settled},
@@ -59,7 +59,7 @@ impl Machine {
     fn open(&self, folder: &Folder) -> SqliteStore {
         let (one, other) = (self.clone(), self.clone());
         let monotonic = move || Duration::from_millis(other.monotonic.load(Ordering::SeqCst));
-        SqliteOptions::new().clocks(move || one.system(), monotonic).open(folder.file()).unwrap()
+        SqliteStore::builder().create().clocks(move || one.system(), monotonic).open(folder.file()).unwrap()
     }
 }
 

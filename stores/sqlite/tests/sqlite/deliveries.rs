@@ -28,9 +28,9 @@ fn made(event: &str, key: [u8; 16], of_event: [u8; 16], body: &str) -> NewDelive
     static TOKENS: AtomicU64 = AtomicU64::new(0);
     let digest = BodyDigest::of(body.as_bytes());
     let claim = Claim::new(key, of_event, digest, bytes(TOKENS.fetch_add(1, Ordering::Relaxed)));
-    let head = format!(
-        r#"{{"method":"POST","uri":"/webhooks/klikit","event_id":"{event}","tenant":"default","secret_id":"one","received_at":1700000000000}}"#
-    );
+    let labels = format!(r#""event_id":"{event}","event_type":"order.created","tenant":"default""#);
+    let rest = r#""method":"POST","uri":"/webhooks/klikit","secret_id":"one","received_at":1700000000000"#;
+    let head = format!("{{{labels},{rest}}}");
     NewDelivery::new(claim, head, body.to_owned())
 }
 

@@ -26,7 +26,10 @@ async fn locked_file_is_an_error_and_not_a_hang() {
         assert_eq!(kind(&claim.await.unwrap().unwrap_err()), SqliteErrorKind::Busy);
     }
     assert_eq!(kind(&store.complete(&claim(1, 1), RETENTION).await.unwrap_err()), SqliteErrorKind::Busy);
-    assert!(SqliteStore::open(folder.file()).is_ok(), "opening takes no lock when the tables are there");
+    assert!(
+        SqliteStore::builder().create().open(folder.file()).is_ok(),
+        "opening takes no lock when the tables are there"
+    );
     other.execute_batch("COMMIT").unwrap();
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
@@ -37,7 +40,7 @@ async fn opening_a_locked_new_file_is_an_error() {
     let folder = Folder::new();
     let other = folder.connect();
     other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (c)").unwrap();
-    assert_eq!(SqliteStore::open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Busy);
+    assert_eq!(SqliteStore::builder().create().open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Busy);
     other.execute_batch("COMMIT").unwrap();
     folder.open();
 }
@@ -57,12 +60,13 @@ fn opening_waits_longer_than_a_call() {
 }
 
 #[tokio::test]
-async fn dropped_table_is_created_again() {
+async fn dropped_tables_are_created_again() {
     let folder = Folder::new();
-    let store = folder.open();
-    folder.connect().execute_batch("DROP TABLE klikit_ledger; DROP TABLE klikit_versions").unwrap();
-    assert_eq!(kind(&store.renew(&[claim(1, 1)], &TERMS).await.unwrap_err()), SqliteErrorKind::Statement);
+    let store = SqliteStore::builder().create().ledger_only().open(folder.file()).unwrap();
     assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    let drop_all = "DROP TABLE klikit_ledger; DROP TABLE klikit_clock; DROP TABLE klikit_schema";
+    folder.connect().execute_batch(drop_all).unwrap();
+    assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 }
 
 #[cfg(unix)]
@@ -127,7 +131,7 @@ async fn child_fills_the_disk() {
     use std::path::PathBuf;
 
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
-    let store = SqliteStore::open(folder.join("ledger.db")).unwrap();
+    let store = SqliteStore::builder().create().open(folder.join("ledger.db")).unwrap();
     crate::support::limit_files("100000");
 
     let (mut claimed, mut failed) = (vec![], 0);
@@ -203,20 +207,23 @@ async fn child_may_not_write() {
 
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
     let file = folder.join("ledger.db");
-    let store = SqliteStore::open(&file).unwrap();
+    let store = SqliteStore::builder().create().open(&file).unwrap();
     assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     drop(store);
     crate::support::until("the log to be deleted", || !beside(&file, "-wal").exists());
 
     allow(&file, 0o400);
-    assert_eq!(SqliteStore::open(&file).unwrap_err().kind(), SqliteErrorKind::File);
+    assert_eq!(SqliteStore::builder().create().open(&file).unwrap_err().kind(), SqliteErrorKind::File);
     allow(&file, 0o600);
     allow(&folder, 0o500);
-    assert_eq!(SqliteStore::open(&file).unwrap_err().kind(), SqliteErrorKind::File);
-    assert_eq!(SqliteStore::open(folder.join("new.db")).unwrap_err().kind(), SqliteErrorKind::File);
+    assert_eq!(SqliteStore::builder().create().open(&file).unwrap_err().kind(), SqliteErrorKind::File);
+    let error = SqliteStore::builder().create().open(folder.join("new.db")).unwrap_err();
+    assert_eq!(error.kind(), SqliteErrorKind::File);
+    let unwritable = format!("the folder {} is not writable: Permission denied", folder.display());
+    assert!(error.to_string().contains(&unwritable), "{error}");
     allow(&folder, 0o700);
-    let store = SqliteStore::open(&file).unwrap();
+    let store = SqliteStore::builder().create().open(&file).unwrap();
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
 
     // The file is deleted while it is open, and cannot be created until the permissions are back.

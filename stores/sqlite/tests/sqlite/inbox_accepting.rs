@@ -10,7 +10,7 @@ use tower_klikit::{
     dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger},
     inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, SettleOutcome},
 };
-use tower_klikit_sqlite::{SqliteErrorKind, SqliteOptions};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
     deliveries::{conflict, dead_letter, delivery, done, keep_for, lease, settle, settled},
@@ -115,7 +115,7 @@ async fn accepts_a_kept_delivery_again_after_forget() {
         let kept = store.show(id(round)).await.unwrap().map(|entry| (entry.state, entry.body.unwrap()));
         assert_eq!(kept, (!keep.is_zero()).then(|| (DeliveryState::Done, "one".into())));
         assert_eq!(folder.count("klikit_inbox"), u32::from(!keep.is_zero()));
-        assert_eq!(folder.count("klikit_inbox_delivery"), u32::from(!keep.is_zero()));
+        assert_eq!(folder.count("klikit_inbox_body"), u32::from(!keep.is_zero()));
         assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
         drop(store);
         store = folder.open();
@@ -127,7 +127,7 @@ async fn failed_accept_leaves_its_neighbours_alone() {
     let folder = Folder::new();
     let store = folder.open();
     // By then, the rows of the ledger and the inbox are written.
-    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON klikit_inbox_delivery
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON klikit_inbox_body
         WHEN CAST(new.body AS TEXT) = 'body 13' BEGIN SELECT RAISE(ABORT, 'refused'); END";
     folder.connect().execute_batch(trigger).unwrap();
     let mut deliveries = vec![];
@@ -141,7 +141,7 @@ async fn failed_accept_leaves_its_neighbours_alone() {
             Err(error) => assert!(n == 13 && kind(error) == SqliteErrorKind::Statement, "{n}: {error:?}"),
         }
     }
-    for table in ["klikit_ledger", "klikit_inbox", "klikit_inbox_delivery", "klikit_inbox_ordering"] {
+    for table in ["klikit_ledger", "klikit_inbox", "klikit_inbox_body", "klikit_inbox_key"] {
         assert_eq!(folder.count(table), 39, "{table}");
     }
     folder.connect().execute_batch("DROP TRIGGER refuse").unwrap();
@@ -170,7 +170,7 @@ async fn forget_event_keeps_unfinished_deliveries() {
     );
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 2);
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
-    assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox_delivery")), (1, 1));
+    assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox_body")), (1, 1));
     assert_eq!(store.accept(&waiting, RETENTION).await.unwrap(), known("three"));
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
 }
@@ -212,7 +212,7 @@ async fn forget_accepted_forgets_the_window() {
     assert_eq!(store.forget_accepted(start..end).await.unwrap(), 299 + 1);
     assert_eq!(store.forget_accepted(start..end).await.unwrap(), 0);
     assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox")), (2, 2));
-    assert_eq!(folder.count("klikit_inbox_delivery"), 2);
+    assert_eq!(folder.count("klikit_inbox_body"), 2);
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn drops_a_queued_accept_whose_caller_is_gone() {
         }
         SystemTime::now()
     };
-    let store = SqliteOptions::new().clock(clock).open(folder.file()).unwrap();
+    let store = SqliteStore::builder().create().clock(clock).open(folder.file()).unwrap();
     let [first, second] = [delivery("evt-1", "one", &[]), delivery("evt-2", "two", &[])];
     let held = tokio::spawn({
         let (store, first) = (store.clone(), first.clone());

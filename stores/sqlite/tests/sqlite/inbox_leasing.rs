@@ -71,7 +71,7 @@ async fn next_lease_supersedes_an_expired_one() {
     assert_eq!((third.attempt(), third.token() > second.token()), (2, true));
     assert_eq!(settle(&store, &third, done()).await, SettleOutcome::Settled);
     assert_eq!(settle(&store, &third, done()).await, SettleOutcome::Gone);
-    assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_delivery")), (0, 0));
+    assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_body")), (0, 0));
 }
 
 #[tokio::test]
@@ -226,17 +226,19 @@ async fn leases_only_free_deliveries_behind_blocked_ones() {
 /// Copies the first delivery until there are so many. The copies are blocked by it.
 fn copy_first(folder: &Folder, all: i64) {
     let copy = "
-        CREATE TEMP TABLE n AS WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < ?1) SELECT n FROM n";
+        CREATE TEMP TABLE n AS
+            WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < ?1) SELECT n FROM n";
     let connection = folder.connect();
     connection.execute(copy, [all]).unwrap();
     connection
         .execute_batch(
             "BEGIN;
-            INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, ordering)
-                SELECT n, randomblob(16), 0, accepted_at, 0, 0, accepted_at, since, ordering FROM n, klikit_inbox ORDER BY n;
-            INSERT INTO klikit_inbox_delivery (id, digest, head, body)
-                SELECT n, digest, head, body FROM n, klikit_inbox_delivery ORDER BY n;
-            INSERT INTO klikit_inbox_ordering (key, id) SELECT key, n FROM n, klikit_inbox_ordering;
+            INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, tenant, ordering_keys)
+                SELECT n, randomblob(16), 0, accepted_at, 0, 0, accepted_at, since, tenant, ordering_keys
+                FROM n, klikit_inbox ORDER BY n;
+            INSERT INTO klikit_inbox_body (id, digest, head, body)
+                SELECT n, digest, head, body FROM n, klikit_inbox_body ORDER BY n;
+            INSERT INTO klikit_inbox_key (ordering_key, id) SELECT ordering_key, n FROM n, klikit_inbox_key;
             COMMIT",
         )
         .unwrap();
@@ -310,7 +312,7 @@ async fn purges_kept_deliveries() {
     assert_eq!(store.purge_done(1000).await.unwrap(), 285);
     let kept = store.show(DeliveryId::new(300)).await.unwrap().unwrap();
     assert_eq!((kept.state, kept.reason), (DeliveryState::Done, None));
-    assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_delivery")), (10, 10));
+    assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_body")), (10, 10));
 }
 
 #[tokio::test]

@@ -46,12 +46,12 @@ impl File {
     }
 
     fn open(&self) -> SqliteStore {
-        SqliteStore::open(self.folder.path().join("inbox.db")).unwrap()
+        SqliteStore::builder().create().open(self.folder.path().join("inbox.db")).unwrap()
     }
 
     fn emptied(&self, store: &SqliteStore) -> SqliteStore {
-        let empty = "DELETE FROM klikit_ledger; DELETE FROM klikit_inbox; DELETE FROM klikit_inbox_delivery; \
-                     DELETE FROM klikit_inbox_ordering";
+        let empty = "DELETE FROM klikit_ledger; DELETE FROM klikit_inbox; DELETE FROM klikit_inbox_body; \
+                     DELETE FROM klikit_inbox_key";
         self.connect().execute_batch(empty).unwrap();
         store.clone()
     }
@@ -62,7 +62,8 @@ impl File {
         let age = format!(
             "BEGIN IMMEDIATE; UPDATE klikit_ledger \
              SET until = until - {time}, kept_until = kept_until - {time}, claimed_at = claimed_at - {time}; \
-             UPDATE klikit_inbox SET due = due - {time}, accepted_at = accepted_at - {time}, since = since - {time}; COMMIT"
+             UPDATE klikit_inbox \
+             SET due = due - {time}, accepted_at = accepted_at - {time}, since = since - {time}; COMMIT"
         );
         self.connect().execute_batch(&age).unwrap();
     }

@@ -34,7 +34,7 @@ impl File {
     }
 
     fn open(&self) -> SqliteStore {
-        SqliteStore::open(self.folder.path().join("ledger.db")).unwrap()
+        SqliteStore::builder().create().open(self.folder.path().join("ledger.db")).unwrap()
     }
 
     fn emptied(&self, store: &SqliteStore) -> SqliteStore {

@@ -1,4 +1,4 @@
-//! What is logged while another process has the file locked.
+//! Log messages while another process has the file locked.
 
 use std::time::Duration;
 

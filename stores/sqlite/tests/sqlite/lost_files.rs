@@ -14,7 +14,7 @@ use std::{
 };
 
 use tower_klikit::inbox::{Acceptance, InboxAdmin, InboxStore};
-use tower_klikit_sqlite::{SqliteErrorKind, SqliteOptions, SqliteStore};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
     deliveries::{accept, delivery},
@@ -170,7 +170,7 @@ async fn moved_folder_is_noticed_and_found_again() {
     let folder = Folder::new();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     fs::create_dir(&here).unwrap();
-    let store = SqliteStore::open(here.join("klikit.db")).unwrap();
+    let store = SqliteStore::builder().create().open(here.join("klikit.db")).unwrap();
     accept(&store, "evt-1", &[]).await;
     assert_eq!(store.backlog(10).await.unwrap(), 1);
     fs::rename(&here, &there).unwrap();
@@ -185,7 +185,7 @@ async fn moved_folder_is_noticed_and_found_again() {
     drop(store);
     let path = here.join("klikit.db");
     crate::support::until("the file to be closed", || !beside(&path, "-wal").exists());
-    assert!(SqliteStore::open(path).unwrap().backlog(10).await.unwrap() >= 2);
+    assert!(SqliteStore::builder().create().open(path).unwrap().backlog(10).await.unwrap() >= 2);
 }
 
 /// SQLite puts the log and its index next to the file that a link leads to.
@@ -197,7 +197,7 @@ async fn links_lead_to_the_files() {
     fs::write(real.join("klikit.db"), []).unwrap();
     let link = folder.path().join("link.db");
     std::os::unix::fs::symlink(real.join("klikit.db"), &link).unwrap();
-    let store = SqliteStore::open(&link).unwrap();
+    let store = SqliteStore::builder().create().open(&link).unwrap();
     accept(&store, "evt-1", &[]).await;
     assert_eq!(store.backlog(10).await.unwrap(), 1);
     fs::remove_file(real.join("klikit.db-wal")).unwrap();
@@ -294,7 +294,7 @@ async fn two_processes_recover() {
 #[ignore = "a part of another test, in a process of its own"]
 async fn child_accepts() {
     let Some(file) = std::env::var_os(FILE) else { return };
-    let store = SqliteStore::open(file).unwrap();
+    let store = SqliteStore::builder().create().open(file).unwrap();
     println!("\n> ready");
     for order in std::io::stdin().lines() {
         println!("\n> {}", recovered(&store, &order.unwrap()).await);
@@ -314,7 +314,7 @@ fn open_with(folder: &Folder, fault: impl Fn() + Send + Sync + 'static) -> (Sqli
             SystemTime::now()
         }
     };
-    (SqliteOptions::new().clock(clock).open(folder.file()).unwrap(), armed)
+    (SqliteStore::builder().create().clock(clock).open(folder.file()).unwrap(), armed)
 }
 
 #[tokio::test]

@@ -34,7 +34,8 @@ const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_OUTAGE_FOLDER";
 
 const LEASE: Duration = Duration::from_millis(300);
 
-/// Makes the file fail for many leases while a worker handles two deliveries. The first handler ends meanwhile, the second afterwards.
+/// Makes the file fail for many leases while a worker handles two deliveries. The first handler ends meanwhile, the
+/// second afterwards.
 async fn handles_once(store: &SqliteStore, clock: &Clock, fail: impl FnOnce(), mend: impl FnOnce()) {
     let begun = Arc::new(AtomicU32::new(0));
     let ends = [Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0))];

@@ -68,7 +68,7 @@ async fn one_of_64_claims_in_two_processes_succeeds() {
 #[ignore = "a part of another test, in a process of its own"]
 async fn child_claims() {
     let Some(file) = env::var_os(FILE) else { return };
-    let store = SqliteStore::open(file).unwrap();
+    let store = SqliteStore::builder().create().open(file).unwrap();
     println!("\n> ready");
     for order in std::io::stdin().lines() {
         println!("\n> {}", claim_32(&[&store], order.unwrap().parse().unwrap(), 32).await);

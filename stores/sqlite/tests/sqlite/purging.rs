@@ -17,8 +17,8 @@ async fn claim_all(store: &SqliteStore, events: std::ops::Range<u64>) {
     }
 }
 
-/// Counts the commits in the log. Its header has 32 bytes and each frame's has 24. The second number of a frame's header is not zero in
-/// the last frame of a commit.
+/// Counts the commits in the log. Its header has 32 bytes and each frame's has 24. The second number of a frame's
+/// header is not zero in the last frame of a commit.
 fn commits(folder: &Folder) -> usize {
     let log = fs::read(beside(&folder.file(), "-wal")).unwrap();
     let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;

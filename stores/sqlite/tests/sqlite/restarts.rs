@@ -3,7 +3,7 @@
 use std::{fs, thread, time::Duration};
 
 use tower_klikit::dedupe::{Claim, ClaimOutcome, Ledger};
-use tower_klikit_sqlite::{SqliteErrorKind, SqliteOptions, SqliteStore};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore, SqliteStoreBuilder};
 
 use crate::support::{Clock, Folder, LEASE, RETENTION, TERMS, beside, bytes, claim, digest, renew};
 
@@ -127,7 +127,7 @@ fn file_is_private_and_in_wal_mode() {
 #[tokio::test]
 async fn prefixes_are_separate() {
     let folder = Folder::new();
-    let options = |prefix| SqliteOptions::new().table_prefix(prefix);
+    let options = |prefix| SqliteStore::builder().create().table_prefix(prefix);
     let (one, other) = (options("one_").open(folder.file()).unwrap(), options("other_").open(folder.file()).unwrap());
     assert_eq!(one.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert_eq!(other.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
@@ -145,19 +145,17 @@ fn paths_are_taken_literally() {
     let folder = Folder::new();
     for name in [":memory:", "file:ledger.db?mode=memory", "with 'quotes' and spaces"] {
         let path = folder.path().join(name);
-        let _store = SqliteStore::open(&path).unwrap();
+        let _store = SqliteStore::builder().create().open(&path).unwrap();
         assert!(fs::metadata(&path).unwrap().is_file());
     }
-    assert_eq!(SqliteStore::open("").unwrap_err().kind(), SqliteErrorKind::File);
-    assert_eq!(SqliteStore::open(folder.path()).unwrap_err().kind(), SqliteErrorKind::File);
-    assert_eq!(SqliteStore::open(folder.path().join("no/such/folder")).unwrap_err().kind(), SqliteErrorKind::File);
 }
 
 #[test]
 fn opens_a_new_file_many_times_at_once() {
     let folder = Folder::new();
     let stores = thread::scope(|scope| {
-        let opening: Vec<_> = (0..8).map(|_| scope.spawn(|| SqliteStore::open(folder.file()))).collect();
+        let opening: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| SqliteStore::builder().create().open(folder.file()))).collect();
         opening.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     for store in stores {
@@ -169,8 +167,8 @@ fn opens_a_new_file_many_times_at_once() {
 fn rejects_foreign_files_and_other_versions() {
     let folder = Folder::new();
     drop(folder.open());
-    for other in ["version + 1", "version - 2"] {
-        folder.connect().execute_batch(&format!("UPDATE klikit_versions SET version = {other}")).unwrap();
+    for other in ["2", "3"] {
+        folder.connect().execute_batch(&format!("UPDATE klikit_schema SET version = {other}")).unwrap();
         assert_eq!(SqliteStore::open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Schema);
     }
 
@@ -184,5 +182,5 @@ fn rejects_foreign_files_and_other_versions() {
 fn store_is_clone_send_and_sync() {
     fn assert_all<T: Clone + std::fmt::Debug + Send + Sync + Unpin + 'static>() {}
     assert_all::<SqliteStore>();
-    assert_all::<SqliteOptions>();
+    assert_all::<SqliteStoreBuilder>();
 }

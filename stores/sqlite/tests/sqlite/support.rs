@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 use tower_klikit::dedupe::{BodyDigest, Claim, ClaimTerms, Ledger, StoreError};
-use tower_klikit_sqlite::{SqliteError, SqliteErrorKind, SqliteOptions, SqliteStore};
+use tower_klikit_sqlite::{SqliteError, SqliteErrorKind, SqliteStore};
 
 pub(crate) const LEASE: Duration = Duration::from_secs(25);
 pub(crate) const RETENTION: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -38,7 +38,7 @@ impl Folder {
     }
 
     pub(crate) fn open(&self) -> SqliteStore {
-        SqliteStore::open(self.file()).unwrap()
+        SqliteStore::builder().create().open(self.file()).unwrap()
     }
 
     /// Opens a connection that is not the store's.
@@ -55,13 +55,23 @@ impl Folder {
         self.connect().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     }
 
+    /// Returns the names of the tables and views.
+    pub(crate) fn tables(&self) -> Vec<String> {
+        let connection = self.connect();
+        let find =
+            "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name LIKE 'klikit%' ORDER BY name";
+        let mut tables = connection.prepare(find).unwrap();
+        let names = tables.query_map([], |row| row.get(0)).unwrap();
+        names.collect::<Result<_, _>>().unwrap()
+    }
+
     /// Waits until the only store on the file, which was dropped, has closed it: the last connection deletes the log.
     pub(crate) fn closed(&self) {
         until("the log to be deleted", || !beside(&self.file(), "-wal").exists());
     }
 
-    /// Waits until all stores on the file, which were dropped, have closed it. Two that are closed at once may both leave the log, but a
-    /// file cannot leave WAL mode while it is open elsewhere.
+    /// Waits until all stores on the file, which were dropped, have closed it. Two that are closed at once may both
+    /// leave the log, but a file cannot leave WAL mode while it is open elsewhere.
     pub(crate) fn closed_by_all(&self) {
         until("the file to be closed", || self.connect().pragma_update(None, "journal_mode", "DELETE").is_ok());
     }
@@ -110,7 +120,7 @@ impl Clock {
 
     pub(crate) fn open(&self, file: &Path) -> SqliteStore {
         let clock = self.clone();
-        SqliteOptions::new().clock(move || clock.now()).open(file).unwrap()
+        SqliteStore::builder().create().clock(move || clock.now()).open(file).unwrap()
     }
 }
 

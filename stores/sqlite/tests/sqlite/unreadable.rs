@@ -58,13 +58,13 @@ fn closed(folder: &Folder, store: SqliteStore) {
 #[tokio::test]
 async fn unreadable_delivery_is_dead_lettered_alone() {
     for (change_it, reason) in [
-        ("UPDATE klikit_inbox_delivery SET body = 17", "its body is of the type Integer, not Blob"),
-        ("UPDATE klikit_inbox_delivery SET body = 'text'", "its body is of the type Text, not Blob"),
-        ("UPDATE klikit_inbox_delivery SET body = NULL", "its body is of the type Null, not Blob"),
-        ("UPDATE klikit_inbox_delivery SET head = 17.5", "its head is of the type Text"),
-        ("UPDATE klikit_inbox_delivery SET head = x'00'", "its head is of the type Blob, not Text"),
-        ("UPDATE klikit_inbox_delivery SET head = CAST(x'ff' AS TEXT)", "its head is not valid UTF-8"),
-        ("DELETE FROM klikit_inbox_delivery", "missing"),
+        ("UPDATE klikit_inbox_body SET body = 17", "its body is of the type Integer, not Blob"),
+        ("UPDATE klikit_inbox_body SET body = 'text'", "its body is of the type Text, not Blob"),
+        ("UPDATE klikit_inbox_body SET body = NULL", "its body is of the type Null, not Blob"),
+        ("UPDATE klikit_inbox_body SET head = 17.5", "its head is of the type Text"),
+        ("UPDATE klikit_inbox_body SET head = x'00'", "its head is of the type Blob, not Text"),
+        ("UPDATE klikit_inbox_body SET head = CAST(x'ff' AS TEXT)", "its head is not valid UTF-8"),
+        ("DELETE FROM klikit_inbox_body", "missing"),
         ("UPDATE klikit_inbox SET due = 'soon'", "its due is of the type Text, not Integer"),
         ("UPDATE klikit_inbox SET due = x'00'", "its due is of the type Blob, not Integer"),
         ("UPDATE klikit_inbox SET due = 1.5", "its due is of the type Real, not Integer"),
@@ -73,9 +73,10 @@ async fn unreadable_delivery_is_dead_lettered_alone() {
         ("UPDATE klikit_inbox SET attempts = 'x'", "its attempts is of the type Text, not Integer"),
         ("UPDATE klikit_inbox SET attempts = -1", "its attempts is out of range"),
         ("UPDATE klikit_inbox SET attempts = 4294967295", "its attempts is out of range"),
-        ("UPDATE klikit_inbox SET ordering = 17", "its ordering is of the type Integer, not Blob"),
-        ("UPDATE klikit_inbox SET ordering = ''", "its ordering is of the type Text, not Blob"),
-        ("UPDATE klikit_inbox SET ordering = x'00'", "its ordering has 1 bytes"),
+        ("UPDATE klikit_inbox SET ordering_keys = 17", "its ordering_keys are no JSON array of texts"),
+        ("UPDATE klikit_inbox SET ordering_keys = ''", "its ordering_keys are no JSON array of texts"),
+        ("UPDATE klikit_inbox SET ordering_keys = '[17]'", "its ordering_keys are no JSON array of texts"),
+        ("UPDATE klikit_inbox SET ordering_keys = x'00'", "its ordering_keys is of the type Blob, not Text"),
     ] {
         // SQLite stores a number as text in this column, which the store can read.
         let is_readable = change_it.contains("17.5");
@@ -167,7 +168,7 @@ async fn finds_readable_deliveries_behind_unreadable_ones() {
         for n in 0..UNREADABLE + 3 {
             accept(&store, &format!("evt-{n}"), keys).await;
         }
-        change(&folder, &format!("UPDATE klikit_inbox_delivery SET body = 17 WHERE id <= {UNREADABLE}"));
+        change(&folder, &format!("UPDATE klikit_inbox_body SET body = 17 WHERE id <= {UNREADABLE}"));
         let batch = lease_batch(&store, 3, 5).await;
         let expected: Vec<_> = (1..=if keys.is_empty() { 3 } else { 1 }).map(|n| UNREADABLE + n).collect();
         assert_eq!(ids(&batch.leased), expected);
@@ -188,7 +189,7 @@ async fn damaged_body_is_dead_lettered_alone() {
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     }
     closed(&folder, store);
-    let pages = leaves(&folder, "klikit_inbox_delivery");
+    let pages = leaves(&folder, "klikit_inbox_body");
     assert_eq!(pages.len(), 5);
     damage(&folder, &pages[1..2]);
     let store = clock.open(&folder.file());
@@ -237,7 +238,7 @@ async fn damaged_body_can_be_forgotten() {
         settled(&store, &leased, settlement).await;
     }
     closed(&folder, store);
-    let pages = leaves(&folder, "klikit_inbox_delivery");
+    let pages = leaves(&folder, "klikit_inbox_body");
     damage(&folder, &[pages[0], pages[2], pages[4]]);
     let store = clock.open(&folder.file());
     // The handlers of 5 and 6 were running all the while.
@@ -299,14 +300,16 @@ async fn damaged_states_are_reported_and_others_are_leased() {
 #[tokio::test]
 async fn stray_queue_entries_block_nobody() {
     for stray in [
-        "UPDATE klikit_inbox_ordering SET id = 0 WHERE id = 1",
-        "UPDATE klikit_inbox_ordering SET id = 'x' WHERE id = 1",
-        "DELETE FROM klikit_inbox_ordering WHERE id = 1",
-        "DELETE FROM klikit_inbox_ordering",
-        "INSERT INTO klikit_inbox_ordering SELECT key, 0 FROM klikit_inbox_ordering LIMIT 1",
-        "INSERT INTO klikit_inbox_ordering SELECT key, 99 FROM klikit_inbox_ordering LIMIT 1",
-        "INSERT INTO klikit_inbox_ordering VALUES ('key', 1), (17, 1), (x'00', 1)",
-        "UPDATE klikit_inbox_ordering SET key = x'00112233445566778899aabbccddeeff'",
+        "UPDATE klikit_inbox_key SET id = 0 WHERE id = 1",
+        "UPDATE klikit_inbox_key SET id = 'x' WHERE id = 1",
+        "DELETE FROM klikit_inbox_key WHERE id = 1",
+        "DELETE FROM klikit_inbox_key",
+        "INSERT INTO klikit_inbox_key SELECT ordering_key, 0 FROM klikit_inbox_key LIMIT 1",
+        "INSERT INTO klikit_inbox_key SELECT ordering_key, 99 FROM klikit_inbox_key LIMIT 1",
+        "INSERT INTO klikit_inbox_key VALUES ('another key', 1), (17, 1), (x'00', 1)",
+        "INSERT INTO klikit_inbox_key VALUES (CAST(x'ff' AS TEXT), 1)",
+        "UPDATE klikit_inbox_key SET ordering_key = 'another key'",
+        "UPDATE klikit_inbox_key SET ordering_key = x'00112233445566778899aabbccddeeff'",
     ] {
         let folder = Folder::new();
         let clock = Clock::new();
@@ -334,18 +337,22 @@ async fn stray_queue_entries_block_nobody_behind_many() {
     }
     accept(&store, "evt-last", &["another key"]).await;
     assert_eq!(ids(&lease(&store, 1, 5).await), [1]);
-    change(&folder, "INSERT INTO klikit_inbox_ordering SELECT key, 0 FROM klikit_inbox_ordering WHERE id = 601");
+    change(
+        &folder,
+        "INSERT INTO klikit_inbox_key SELECT ordering_key, 0 FROM klikit_inbox_key WHERE id = 601;
+        INSERT INTO klikit_inbox_key VALUES (CAST(x'ff' AS TEXT), 0), (x'00', 0);",
+    );
     assert_eq!(ids(&lease(&store, 10, 5).await), [601]);
 }
 
 #[tokio::test]
 async fn accepting_over_an_unreadable_delivery_is_an_error() {
     for change_it in [
-        "UPDATE klikit_inbox_delivery SET body = 17",
-        "UPDATE klikit_inbox_delivery SET head = x'00'",
-        "UPDATE klikit_inbox_delivery SET digest = x'00'",
-        "UPDATE klikit_inbox_delivery SET digest = 'text'",
-        "DELETE FROM klikit_inbox_delivery",
+        "UPDATE klikit_inbox_body SET body = 17",
+        "UPDATE klikit_inbox_body SET head = x'00'",
+        "UPDATE klikit_inbox_body SET digest = x'00'",
+        "UPDATE klikit_inbox_body SET digest = 'text'",
+        "DELETE FROM klikit_inbox_body",
     ] {
         let folder = Folder::new();
         let clock = Clock::new();
@@ -384,7 +391,7 @@ async fn accepting_over_an_unreadable_delivery_is_an_error() {
 
 #[tokio::test]
 async fn unreadable_kept_delivery_makes_room() {
-    for change_it in ["UPDATE klikit_inbox_delivery SET digest = 17, body = 17", "DELETE FROM klikit_inbox_delivery"] {
+    for change_it in ["UPDATE klikit_inbox_body SET digest = 17, body = 17", "DELETE FROM klikit_inbox_body"] {
         let folder = Folder::new();
         let store = folder.open();
         accept(&store, "evt-1", &[]).await;
@@ -415,7 +422,7 @@ async fn unreadable_values_are_forgotten_and_purged() {
         &folder,
         "UPDATE klikit_inbox SET key = 'text', reason = x'00' WHERE id = 1;
         UPDATE klikit_inbox SET key = 17, accepted_at = 'x', since = 'x' WHERE id = 3;
-        UPDATE klikit_inbox SET event = 'x', attempts = 'x', token = 'x' WHERE id = 4;",
+        UPDATE klikit_inbox SET event_key = 'x', attempts = 'x', token = 'x' WHERE id = 4;",
     );
     store.counts().await.unwrap();
     assert_eq!(store.dead(None, 10).await.unwrap().len(), 2);
@@ -423,7 +430,7 @@ async fn unreadable_values_are_forgotten_and_purged() {
     // Four ledger rows, three of them with their deliveries, and delivery 1, which has lost its key.
     assert_eq!(store.forget_accepted(start..clock.now()).await.unwrap(), 5);
     assert_eq!(store.purge_done(10).await.unwrap(), 1);
-    assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_delivery")), (0, 0));
+    assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_body")), (0, 0));
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! The statements of operators, and those that count and purge.
 
-use super::{DEAD, DONE, LEASED, READY, UNFINISHED, tables::Tables, uuid};
-use crate::sql::KEPT_UNTIL;
+use super::{
+    states::{DEAD, DONE, LEASED, READY, UNFINISHED},
+    tables::Tables,
+};
+use crate::sql::{KEPT_UNTIL, uuid};
 
 impl Tables {
     /// Counts the deliveries by state, and the seconds since the oldest pending one was accepted.
@@ -15,7 +18,7 @@ impl Tables {
                 {leased},
                 {dead},
                 {done},
-                extract(epoch FROM clock_timestamp() - min(accepted) FILTER (WHERE {UNFINISHED}))::float8
+                extract(epoch FROM clock_timestamp() - min(accepted_at) FILTER (WHERE {UNFINISHED}))::float8
             FROM {inbox}",
             ready = count(READY),
             leased = count(LEASED),
@@ -29,12 +32,12 @@ impl Tables {
     }
 
     pub(super) fn dead(&self) -> String {
-        let Self { inbox, delivery, .. } = self;
+        let Self { inbox, body, .. } = self;
         format!(
             r"
-            SELECT id, state, accepted, head, attempts, reason
+            SELECT id, state, accepted_at, head, attempts, reason
             FROM {inbox}
-            LEFT JOIN {delivery} USING (id)
+            LEFT JOIN {body} USING (id)
             WHERE state = {DEAD} AND id > $1::bigint
             ORDER BY id
             LIMIT $2::bigint"
@@ -42,55 +45,45 @@ impl Tables {
     }
 
     pub(super) fn show(&self) -> String {
-        let Self { inbox, delivery, .. } = self;
+        let Self { inbox, body, .. } = self;
         format!(
             r"
-            SELECT id, state, accepted, head, attempts, reason, body
+            SELECT id, state, accepted_at, head, attempts, reason, body
             FROM {inbox}
-            LEFT JOIN {delivery} USING (id)
+            LEFT JOIN {body} USING (id)
             WHERE id = $1::bigint"
         )
     }
 
     /// Makes a DEAD delivery READY again.
     ///
-    /// Runs while nothing is leased, as all that brings deliveries back from DEAD.
+    /// Runs while nothing is leased, like every statement that brings deliveries back from DEAD.
     pub(super) fn retry(&self) -> String {
-        let Self { inbox, delivery, ordering, .. } = self;
         format!(
             r"
-            WITH
-            retried AS (
-                UPDATE {inbox}
-                SET state = {READY}, due = clock_timestamp(), attempts = 0, retried = true
-                WHERE id = $1::bigint AND state = {DEAD}
-                RETURNING id
-            ),
-            -- Deliveries that share its ordering keys wait for it again
-            blocked AS (
-                INSERT INTO {ordering} (key, id)
-                SELECT unnest(ordering), id FROM {delivery} JOIN retried USING (id)
-            )
-            SELECT id FROM retried"
+            UPDATE {inbox}
+            SET state = {READY}, due = clock_timestamp(), attempts = 0
+            WHERE id = $1::bigint AND state = {DEAD}",
+            inbox = self.inbox,
         )
     }
 
     pub(super) fn forget_event(&self) -> String {
-        let of_event = format!("(key = {event} OR event = {event})", event = uuid(1));
+        let of_event = format!("(key = {event} OR event_key = {event})", event = uuid(1));
         self.forget(&of_event, &of_event)
     }
 
     pub(super) fn forget_accepted(&self) -> String {
         let within = |time: &str| format!("{time} >= $1::timestamptz AND {time} < $2::timestamptz");
-        self.forget(&within("accepted"), &within("claimed"))
+        self.forget(&within("accepted_at"), &within("claimed_at"))
     }
 
     /// Forgets the deliveries and the ledger rows for which these conditions hold.
     ///
-    /// Runs while nothing is brought back from DEAD. A ledger row is deleted only if it has not changed since it was read: a new token
-    /// says that a delivery was accepted since.
+    /// Runs while nothing is brought back from DEAD. A ledger row is deleted only if it has not changed since it was
+    /// read: a new token says that a delivery was accepted since.
     fn forget(&self, deliveries: &str, entries: &str) -> String {
-        let Self { ledger, inbox, delivery, .. } = self;
+        let Self { ledger, inbox, body, .. } = self;
         format!(
             r"
             WITH
@@ -118,7 +111,7 @@ impl Tables {
                 RETURNING old.id, old.key
             ),
             emptied AS (
-                DELETE FROM {delivery} AS old USING deleted WHERE old.id = deleted.id
+                DELETE FROM {body} AS old USING deleted WHERE old.id = deleted.id
             ),
             forgotten AS (
                 DELETE FROM {ledger} AS old USING seen
@@ -136,7 +129,7 @@ impl Tables {
     }
 
     pub(super) fn purge_done(&self) -> String {
-        let Self { inbox, delivery, .. } = self;
+        let Self { inbox, body, .. } = self;
         format!(
             r"
             WITH
@@ -151,7 +144,7 @@ impl Tables {
                 DELETE FROM {inbox} AS old USING chosen WHERE old.id = chosen.id RETURNING old.id
             ),
             emptied AS (
-                DELETE FROM {delivery} AS old USING deleted WHERE old.id = deleted.id
+                DELETE FROM {body} AS old USING deleted WHERE old.id = deleted.id
             )
             SELECT count(*) FROM deleted"
         )

@@ -2,9 +2,13 @@
 
 use tower_klikit::inbox::LEASE_EXPIRED;
 
-use super::{DEAD, LEASED, UNFINISHED, after, tables::Tables};
+use super::{
+    states::{DEAD, LEASED, UNFINISHED},
+    tables::Tables,
+};
+use crate::sql::after;
 
-/// How many of the longest due deliveries with ordering keys are looked at before the heads of all ordering keys are.
+/// How many of the longest due deliveries with ordering keys are examined before the heads of all queues are.
 const NEAR: u32 = 500;
 
 /// The reason of a delivery that was dead-lettered because its row in the table of contents is missing.
@@ -31,39 +35,41 @@ impl Tables {
 
     /// Reads the content of a delivery.
     pub(super) fn read_content(&self) -> String {
-        format!("SELECT head, body, ordering FROM {} WHERE id = $1::bigint", self.delivery)
+        let Self { inbox, body, .. } = self;
+        format!("SELECT head, body, ordering_keys FROM {inbox} JOIN {body} USING (id) WHERE id = $1::bigint")
     }
 
-    /// Nothing is waited for: deliveries that another transaction has locked are left out before the limit is counted, so that two nodes
-    /// with one backlog find different parts of it. Where there are deliveries both with and without ordering keys, more are locked than
-    /// leased. Those locks end with the transaction.
+    /// The statement waits for nothing. It leaves out deliveries that another transaction has locked before it counts
+    /// the limit, so that two nodes that share a backlog find different parts of it. Where there are deliveries both
+    /// with and without ordering keys, it locks more than it leases. Those locks end with the transaction.
     ///
-    /// What blocks a delivery is seen as it was when the statement began. That is enough. A delivery that was settled or dead-lettered by
-    /// then does not block any more. None with a smaller id can appear later, because ids are given in the order of the commits, except
-    /// those that come back from DEAD; and nothing is leased while that happens.
+    /// The statement sees the queues as they were when it began, which is enough. A delivery that was settled or
+    /// dead-lettered by then no longer blocks others. None with a smaller id can appear later, because ids are given in
+    /// the order of the commits, except those that come back from DEAD, and nothing is leased while that happens.
     ///
-    /// Deliveries with ordering keys are looked for among the longest due, where mostly enough are free. If too many of these are
-    /// blocked, as behind a delivery that fails again and again, the head of each ordering key is looked at instead. That takes time in
-    /// proportion to the keys, and not to the deliveries.
+    /// Deliveries with ordering keys are searched among the longest due, where mostly enough are free. If too many of
+    /// these are blocked, as behind a delivery that fails again and again, the head of each queue is examined instead.
+    /// That takes time in proportion to the number of keys, not of deliveries.
     fn lease_and(&self, reading: Reading) -> String {
-        let Self { inbox, delivery, ordering, .. } = self;
+        let Self { inbox, body, queue, .. } = self;
         let is_due = format!("{UNFINISHED} AND due <= statement_timestamp()");
         let has_died = format!("state = {LEASED} AND attempts >= $3::bigint");
-        let rivals = format!("SELECT FROM {ordering} AS mine JOIN {ordering} AS other ON other.key = mine.key");
+        let rivals = format!("SELECT FROM {queue} AS mine JOIN {queue} AS other USING (ordering_key)");
         let is_free = format!(
             r"(
                     ({has_died})
                     OR (
                         -- no earlier delivery shares a key
-                        NOT EXISTS ({rivals} AND other.id < mine.id WHERE mine.id = one.id)
-                        -- and no later one that does is leased
+                        NOT EXISTS ({rivals} WHERE mine.id = one.id AND other.id < mine.id)
+                        -- and no later one that does is leased, as may be if this one was DEAD: then its token is not 0
                         AND (
-                            NOT retried
+                            token = 0
                             OR NOT EXISTS (
-                                {rivals} AND other.id > mine.id
+                                {rivals}
                                 JOIN {inbox} AS rival ON rival.id = other.id
                                 WHERE
                                     mine.id = one.id
+                                    AND other.id > mine.id
                                     AND rival.state = {LEASED}
                                     AND rival.due > statement_timestamp()
                             )
@@ -74,13 +80,15 @@ impl Tables {
         let columns = "id, due, state, attempts, token";
         let (content, is_missing) = match reading {
             Reading::Together => {
-                (format!("LEFT JOIN {delivery} AS delivery ON delivery.id = longest_due.id"), "delivery.id IS NULL")
+                (format!("LEFT JOIN {body} AS content ON content.id = longest_due.id"), "content.id IS NULL")
             }
-            Reading::Apart => (
-                "CROSS JOIN (SELECT NULL::text AS head, NULL::bytea AS body, NULL::uuid[] AS ordering) AS delivery"
-                    .to_owned(),
-                "false",
-            ),
+            Reading::Apart => {
+                ("CROSS JOIN (SELECT NULL::text AS head, NULL::bytea AS body) AS content".to_owned(), "false")
+            }
+        };
+        let ordering_keys = match reading {
+            Reading::Together => "one.ordering_keys",
+            Reading::Apart => "NULL::text[] AS ordering_keys",
         };
         format!(
             r"
@@ -94,20 +102,20 @@ impl Tables {
             loose AS MATERIALIZED (
                 SELECT {columns}
                 FROM {inbox}
-                WHERE {is_due} AND NOT ordered
+                WHERE {is_due} AND ordering_keys IS NULL
                 ORDER BY due, id
                 LIMIT $1::bigint
                 FOR UPDATE SKIP LOCKED
             ),
             -- The longest due deliveries with ordering keys
             near AS MATERIALIZED (
-                SELECT id, state, attempts, retried
+                SELECT id, state, attempts, token
                 FROM {inbox}
-                WHERE {is_due} AND ordered
+                WHERE {is_due} AND ordering_keys IS NOT NULL
                 ORDER BY due, id
                 LIMIT {NEAR}
             ),
-            -- Those of them that are not blocked
+            -- The free ones among them
             free AS MATERIALIZED (
                 SELECT id
                 FROM near AS one
@@ -121,28 +129,28 @@ impl Tables {
                 LIMIT $1::bigint
                 FOR UPDATE SKIP LOCKED
             ),
-            -- The head of each ordering key, if there may be more deliveries and too few were found
+            -- The head of each queue, if there may be more deliveries and too few were found
             heads AS (
                 (
-                    SELECT key, id
-                    FROM {ordering}
+                    SELECT ordering_key, id
+                    FROM {queue}
                     WHERE
                         (SELECT count(*) FROM near) = {NEAR}
                         AND (SELECT count(*) FROM near_and_free) < $1::bigint
-                    ORDER BY key, id
+                    ORDER BY ordering_key, id
                     LIMIT 1
                 )
                 UNION ALL
-                SELECT next.key, next.id
+                SELECT next.ordering_key, next.id
                 FROM heads, LATERAL (
-                    SELECT key, id
-                    FROM {ordering} AS later
-                    WHERE later.key > heads.key
-                    ORDER BY key, id
+                    SELECT ordering_key, id
+                    FROM {queue} AS later
+                    WHERE later.ordering_key > heads.ordering_key
+                    ORDER BY ordering_key, id
                     LIMIT 1
                 ) AS next
             ),
-            -- Those heads that are due and not blocked
+            -- The free ones among the heads
             free_heads AS MATERIALIZED (
                 SELECT id
                 FROM {inbox} AS one
@@ -159,8 +167,8 @@ impl Tables {
                 LIMIT $1::bigint
                 FOR UPDATE SKIP LOCKED
             ),
-            -- The longest due of all that were found. A lease that is held is among them only if it was locked while this transaction
-            -- was about to extend it.
+            -- The longest due of all that were found. A lease that is held is among them only if it was locked while
+            -- this transaction was about to extend it.
             longest_due AS MATERIALIZED (
                 SELECT {columns}
                 FROM (
@@ -178,9 +186,8 @@ impl Tables {
             chosen AS MATERIALIZED (
                 SELECT
                     longest_due.*,
-                    delivery.head,
-                    delivery.body,
-                    delivery.ordering,
+                    content.head,
+                    content.body,
                     CASE
                         WHEN {has_died} THEN '{LEASE_EXPIRED}'
                         WHEN {is_missing} THEN '{CONTENT_MISSING}'
@@ -193,11 +200,6 @@ impl Tables {
                 SET state = {DEAD}, reason = chosen.dead_because
                 FROM chosen
                 WHERE one.id = chosen.id AND chosen.dead_because IS NOT NULL
-                RETURNING one.id
-            ),
-            -- DEAD deliveries block no others
-            unblocked AS (
-                DELETE FROM {ordering} AS old USING dead WHERE old.id = dead.id
             ),
             -- A delivery that the calling process is still running goes on with the new lease: no attempt begins
             leased AS (
@@ -209,7 +211,7 @@ impl Tables {
                     attempts = one.attempts + CASE WHEN one.id = ANY($4::bigint[]) THEN 0 ELSE 1 END
                 FROM chosen
                 WHERE one.id = chosen.id AND chosen.dead_because IS NULL
-                RETURNING one.id, one.token, one.attempts
+                RETURNING one.id, one.token, one.attempts, {ordering_keys}
             )
             SELECT
                 chosen.id,
@@ -217,7 +219,7 @@ impl Tables {
                 coalesce(leased.attempts, chosen.attempts),
                 chosen.head,
                 CASE WHEN leased.id IS NOT NULL THEN chosen.body END,
-                chosen.ordering,
+                leased.ordering_keys,
                 chosen.state = {LEASED},
                 chosen.dead_because
             FROM chosen

@@ -1,15 +1,19 @@
 //! The statements that record how attempts ended, and that extend leases.
 
-use super::{DEAD, DONE, LEASED, READY, tables::Tables};
+use super::{
+    states::{DEAD, DONE, LEASED, READY},
+    tables::Tables,
+};
 
 /// A change to deliveries by the leases on them, in two forms.
 #[derive(Debug)]
 pub(crate) struct ByLease {
-    /// Id, token, seconds, reason. Changes or returns one row if the delivery is changed. Waits if another transaction has locked it.
+    /// Id, token, seconds, reason. Changes or returns one row if the delivery is changed. Waits if another transaction
+    /// has locked it.
     pub(crate) one: String,
-    /// Ids without duplicates, tokens, seconds, reasons. Returns one row for each lease, in order: whether the delivery is changed, and
-    /// the token and the state that it had when the statement began, or NULLs. Leaves out the deliveries that other transactions have
-    /// locked, so that one of them does not hold up the others.
+    /// Ids without duplicates, tokens, seconds, reasons. Returns one row for each lease, in order: whether the delivery
+    /// is changed, and the token and the state that it had when the statement began, or NULLs. Leaves out the
+    /// deliveries that other transactions have locked, so that one of them does not hold up the others.
     pub(crate) many: String,
 }
 
@@ -19,10 +23,8 @@ const ONE: &str = "(SELECT $1::bigint AS id, $2::bigint AS token, $3::float8 AS 
 /// The change that a statement makes.
 struct Change<'a> {
     what: What<'a>,
-    /// The states in which the change applies, besides that the token has to be the lease's.
+    /// The states in which the change applies, provided that the token is the lease's.
     states: &'a [i16],
-    /// Whether deliveries that share its ordering keys need not wait any longer.
-    unblocks: bool,
 }
 
 enum What<'a> {
@@ -31,7 +33,7 @@ enum What<'a> {
     Set(&'a str),
 }
 
-const DELETE: Change<'_> = Change { what: What::Delete, states: &[READY, LEASED, DEAD], unblocks: true };
+const DELETE: Change<'_> = Change { what: What::Delete, states: &[READY, LEASED, DEAD] };
 
 const IN_SECONDS: &str = "clock_timestamp() + make_interval(secs => asked.seconds)";
 
@@ -44,23 +46,23 @@ impl Tables {
     /// Keeps handled deliveries as DONE for these seconds.
     pub(super) fn keep(&self) -> ByLease {
         let set = format!("state = {DONE}, due = {IN_SECONDS}, reason = NULL");
-        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED, DEAD], unblocks: true })
+        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED, DEAD] })
     }
 
     pub(super) fn reschedule(&self) -> ByLease {
         let set = format!("state = {READY}, due = {IN_SECONDS}, reason = asked.reason");
-        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED], unblocks: false })
+        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED] })
     }
 
     pub(super) fn dead_letter(&self) -> ByLease {
         let set = format!("state = {DEAD}, reason = asked.reason");
-        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED, DEAD], unblocks: true })
+        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED, DEAD] })
     }
 
     /// Releases leases. Uses neither seconds nor reason.
     pub(super) fn release(&self) -> ByLease {
         let set = format!("state = {READY}, due = clock_timestamp(), attempts = greatest(attempts - 1, 0)");
-        self.by_lease(&Change { what: What::Set(&set), states: &[LEASED], unblocks: false })
+        self.by_lease(&Change { what: What::Set(&set), states: &[LEASED] })
     }
 
     /// Extends leases to these seconds from now. Uses no reason.
@@ -75,40 +77,29 @@ impl Tables {
 
     fn extend_if(&self, condition: &str) -> String {
         let set = format!("due = {IN_SECONDS}");
-        self.many(&Change { what: What::Set(&set), states: &[LEASED], unblocks: false }, condition)
+        self.many(&Change { what: What::Set(&set), states: &[LEASED] }, condition)
     }
 
-    /// Makes a DEAD delivery READY again, because the attempt that was believed dead has ended. Parameters: id, token, seconds, reason or
-    /// NULL to leave it, and by how many the attempts decrease. Returns one row if it did.
+    /// Makes a DEAD delivery READY again, because the attempt that was believed dead has ended. Parameters: id, token,
+    /// seconds, reason or NULL to leave it, and by how many the attempts decrease. Changes one row if it did.
     ///
-    /// Runs while nothing is leased, as all that brings deliveries back from DEAD.
+    /// Runs while nothing is leased, like every statement that brings deliveries back from DEAD.
     pub(super) fn bring_back(&self) -> String {
-        let Self { inbox, delivery, ordering, .. } = self;
         format!(
             r"
-            WITH
-            returned AS (
-                UPDATE {inbox}
-                SET
-                    state = {READY},
-                    due = clock_timestamp() + make_interval(secs => $3::float8),
-                    reason = coalesce($4::text, reason),
-                    attempts = greatest(attempts - $5::integer, 0),
-                    retried = true
-                WHERE id = $1::bigint AND token = $2::bigint AND state = {DEAD}
-                RETURNING id
-            ),
-            -- Deliveries that share its ordering keys wait for it again
-            blocked AS (
-                INSERT INTO {ordering} (key, id)
-                SELECT unnest(ordering), id FROM {delivery} JOIN returned USING (id)
-            )
-            SELECT id FROM returned"
+            UPDATE {inbox}
+            SET
+                state = {READY},
+                due = clock_timestamp() + make_interval(secs => $3::float8),
+                reason = coalesce($4::text, reason),
+                attempts = greatest(attempts - $5::integer, 0)
+            WHERE id = $1::bigint AND token = $2::bigint AND state = {DEAD}",
+            inbox = self.inbox,
         )
     }
 
-    /// Deletes a handled delivery in a transaction of the user's. Parameters: id and token. It changes one row, which every driver can
-    /// count.
+    /// Deletes a handled delivery in a transaction of the user's. Parameters: id and token. It changes one row, which
+    /// every driver can count.
     pub(super) fn finish(&self) -> String {
         self.one("(SELECT $1::bigint AS id, $2::bigint AS token) AS asked", &DELETE)
     }
@@ -123,9 +114,9 @@ impl Tables {
     }
 
     fn one(&self, asked: &str, change: &Change<'_>) -> String {
-        let Self { inbox, delivery, .. } = self;
+        let Self { inbox, body, .. } = self;
         let end = match change.what {
-            What::Delete => format!("DELETE FROM {delivery} AS old USING changed WHERE old.id = changed.id"),
+            What::Delete => format!("DELETE FROM {body} AS old USING changed WHERE old.id = changed.id"),
             What::Set(_) => "SELECT FROM changed".into(),
         };
         format!(
@@ -133,20 +124,19 @@ impl Tables {
             WITH
             changed AS (
                 {change}
-            ){unblocked}
+            )
             {end}",
             change = change.statement(inbox, asked),
-            unblocked = self.unblocked_by(change),
         )
     }
 
     fn many(&self, change: &Change<'_>, condition: &str) -> String {
-        let Self { inbox, delivery, .. } = self;
+        let Self { inbox, body, .. } = self;
         let emptied = match change.what {
             What::Delete => format!(
                 r",
             emptied AS (
-                DELETE FROM {delivery} AS old USING changed WHERE old.id = changed.id
+                DELETE FROM {body} AS old USING changed WHERE old.id = changed.id
             )"
             ),
             What::Set(_) => String::new(),
@@ -167,10 +157,10 @@ impl Tables {
                 WHERE id = ANY($1::bigint[]) AND {condition}
                 FOR UPDATE SKIP LOCKED
             ),
-            -- Those on which the leases still are
+            -- The ones that the leases are still on
             changed AS (
                 {change}
-            ){emptied}{unblocked}
+            ){emptied}
             -- All of them as they were before
             SELECT changed.id IS NOT NULL, before.token, before.state
             FROM asked
@@ -178,21 +168,6 @@ impl Tables {
             LEFT JOIN {inbox} AS before ON before.id = asked.id
             ORDER BY asked.position",
             change = change.statement(inbox, "asked JOIN free USING (id)"),
-            unblocked = self.unblocked_by(change),
-        )
-    }
-
-    fn unblocked_by(&self, change: &Change<'_>) -> String {
-        if !change.unblocks {
-            return String::new();
-        }
-        format!(
-            r",
-            -- Deliveries that share an ordering key need not wait any longer
-            unblocked AS (
-                DELETE FROM {} AS old USING changed WHERE old.id = changed.id
-            )",
-            self.ordering
         )
     }
 }

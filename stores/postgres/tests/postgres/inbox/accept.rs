@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{LEASE, RETENTION, TERMS, client, count, open, patient, proxy::Proxy, servers::postgres::PostgresServer};
 
-const FORGET_LEDGER: &str = "DELETE FROM klikit_deliveries";
-const REMEMBERED: &str = "SELECT count(*) FROM klikit_deliveries WHERE done AND until > now() + interval '34 days'";
-const ROWS: &str = "SELECT (SELECT count(*) FROM klikit_deliveries_inbox) * 100 \
-                    + (SELECT count(*) FROM klikit_deliveries_inbox_delivery) * 10 \
-                    + (SELECT count(*) FROM klikit_deliveries_inbox_ordering)";
+const FORGET_LEDGER: &str = "DELETE FROM klikit_ledger";
+const REMEMBERED: &str = "SELECT count(*) FROM klikit_ledger WHERE state = 1 AND until > now() + interval '34 days'";
+const ROWS: &str = "SELECT (SELECT count(*) FROM klikit_inbox) * 100 \
+                    + (SELECT count(*) FROM klikit_inbox_body) * 10 \
+                    + (SELECT count(*) FROM klikit_inbox_key)";
 
 #[tokio::test]
 async fn stores_a_delivery_with_its_ledger_row() {
@@ -46,7 +46,7 @@ async fn stores_a_delivery_with_its_ledger_row() {
 async fn accepting_takes_one_round_trip() {
     let Some(server) = PostgresServer::start_own("a fresh accept takes one round trip", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let connections = proxy.connections();
     for (event, trips) in [(ordered("evt-1", &[]).await, 1), (ordered("evt-2", &["a"]).await, 1)] {
         let before = proxy.round_trips();
@@ -80,7 +80,7 @@ async fn restores_the_ledger_row_of_a_pending_delivery() {
             ClaimOutcome::Done { digest: *new.claim().digest() },
             "with the digest of the pending delivery"
         );
-        client.execute("UPDATE klikit_deliveries SET until = now()", &[]).await.unwrap();
+        client.execute("UPDATE klikit_ledger SET until = now()", &[]).await.unwrap();
         assert_eq!(accept(&store, &other).await, known_and_stored("one"));
         assert_eq!(count(&client, REMEMBERED).await, 1);
         lease(&store, 1).await;
@@ -125,7 +125,7 @@ async fn dead_delivery_is_revived_by_its_copy_only() {
 async fn reads_the_stored_body_for_conflicts_only() {
     let Some(server) = PostgresServer::start_own("reads the stored body for conflicts only", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     accept(&store, &delivery("evt-1", "one").await).await;
     let (copy, other) = (delivery("evt-1", "one").await, delivery("evt-1", "other").await);
     for _ in 0..2 {
@@ -143,7 +143,8 @@ async fn reads_the_stored_body_for_conflicts_only() {
     assert_eq!(proxy.round_trips() - before, 3);
 }
 
-/// A dead delivery that klikit sends again is another request: the outcome of an attempt at the old one must not settle it.
+/// A dead delivery that klikit sends again is another request: the outcome of an attempt at the old one must not settle
+/// it.
 #[tokio::test]
 async fn late_outcome_does_not_settle_a_revived_delivery() {
     let Some(server) = PostgresServer::start("late outcome does not settle a revived delivery") else { return };
@@ -175,7 +176,7 @@ async fn stores_nothing_that_the_layer_has_claimed() {
     assert!(store.complete(claimed.claim(), RETENTION).await.unwrap());
     assert_eq!(accept(&store, &new).await, known("one"));
     assert_eq!(count(&client, ROWS).await, 0);
-    client.execute("UPDATE klikit_deliveries SET until = now(), done = false", &[]).await.unwrap();
+    client.execute("UPDATE klikit_ledger SET until = now(), state = 0", &[]).await.unwrap();
     assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
     assert_eq!(count(&client, REMEMBERED).await, 1);
 }
@@ -279,13 +280,13 @@ async fn accepting_purges_the_ledger() {
     let client = client(server.url()).await;
     client
         .execute(
-            "INSERT INTO klikit_deliveries (claimed, until, key, token, done, digest) \
-             SELECT now(), now(), gen_random_uuid(), gen_random_uuid(), true, sha256('x') FROM generate_series(1, 100)",
+            "INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest) \
+             SELECT now(), now(), gen_random_uuid(), gen_random_uuid(), 1, sha256('x') FROM generate_series(1, 100)",
             &[],
         )
         .await
         .unwrap();
-    let over = "SELECT count(*) FROM klikit_deliveries WHERE until <= now()";
+    let over = "SELECT count(*) FROM klikit_ledger WHERE until <= now()";
     // A sweep looks at a part of the table: it may take another one.
     let purged = async {
         let mut event = 0;

@@ -30,7 +30,7 @@ async fn counts_deliveries_by_state() {
     }
     client
         .execute(
-            "UPDATE klikit_deliveries_inbox SET accepted = accepted - CASE WHEN state < 2 THEN interval '1 hour' \
+            "UPDATE klikit_inbox SET accepted_at = accepted_at - CASE WHEN state < 2 THEN interval '1 hour' \
              ELSE interval '2 hours' END",
             &[],
         )
@@ -99,7 +99,7 @@ async fn forgets_an_event_except_what_is_pending() {
     accept_all(&store, std::slice::from_ref(&ready)).await;
     store.claim(layer.claim(), &TERMS).await.unwrap();
     // It has expired, and can still be completed.
-    let expire = "UPDATE klikit_deliveries SET until = clock_timestamp() WHERE NOT done";
+    let expire = "UPDATE klikit_ledger SET until = clock_timestamp() WHERE state = 0";
     assert_eq!(client(server.url()).await.execute(expire, &[]).await.unwrap(), 1);
 
     assert_eq!(store.forget_event(&event).await.unwrap(), 4);
@@ -130,13 +130,13 @@ async fn forgets_what_came_in_a_window() {
     for dead in &leased[..4] {
         dead_letter(&store, dead.lease(), "500").await;
     }
-    // In the window are both the delivery 0 and its ledger row, the delivery 1, the ledger row of 2, and nothing of 3. 4 is leased, 5 is
-    // ready.
+    // In the window are both the delivery 0 and its ledger row, the delivery 1, the ledger row of 2, and nothing of 3.
+    // 4 is leased, 5 is ready.
     client
         .batch_execute(
-            "UPDATE klikit_deliveries_inbox SET accepted = accepted - interval '1 day' \
-             WHERE id NOT IN (SELECT id FROM klikit_deliveries_inbox_delivery WHERE body IN ('2', '3')); \
-             UPDATE klikit_deliveries SET claimed = claimed - interval '1 day' \
+            "UPDATE klikit_inbox SET accepted_at = accepted_at - interval '1 day' \
+             WHERE id NOT IN (SELECT id FROM klikit_inbox_body WHERE body IN ('2', '3')); \
+             UPDATE klikit_ledger SET claimed_at = claimed_at - interval '1 day' \
              WHERE digest NOT IN (sha256('1'), sha256('3'))",
         )
         .await
@@ -210,13 +210,13 @@ async fn forgetting_while_accepting_leaves_no_halves() {
         });
         forget.await.unwrap();
         accept.await.unwrap();
-        let half = "SELECT count(*) FROM klikit_deliveries_inbox LEFT JOIN klikit_deliveries USING (key) \
-                    WHERE state < 2 AND NOT coalesce(done AND until > now(), false)";
+        let half = "SELECT count(*) FROM klikit_inbox LEFT JOIN klikit_ledger USING (key) \
+                    WHERE klikit_inbox.state < 2 AND NOT coalesce(klikit_ledger.state = 1 AND until > now(), false)";
         assert_eq!(crate::count(&client, half).await, 0, "{round}: a delivery is pending without its ledger row");
         client
             .batch_execute(
-                "TRUNCATE klikit_deliveries, klikit_deliveries_inbox, klikit_deliveries_inbox_delivery, \
-                 klikit_deliveries_inbox_ordering",
+                "TRUNCATE klikit_ledger, klikit_inbox, klikit_inbox_body, \
+                 klikit_inbox_key",
             )
             .await
             .unwrap();

@@ -47,7 +47,7 @@ async fn missing_content_is_dead_lettered() {
             let id = format!("{}-{forgotten}", keys.len());
             let new = ordered(&id, keys).await;
             accept(&store, &new).await;
-            let delete = "DELETE FROM klikit_deliveries_inbox_delivery";
+            let delete = "DELETE FROM klikit_inbox_body";
             assert_eq!(client.execute(delete, &[]).await.unwrap(), 1);
             accept(&store, &ordered(&format!("{id}-other"), keys).await).await;
             let dead = dead_lettered(&store, &format!("{id}-other")).await;
@@ -58,7 +58,7 @@ async fn missing_content_is_dead_lettered() {
             let shown = store.show(dead.id).await.unwrap().unwrap();
             assert_eq!((shown.body.as_ref(), shown.event_id()), (None, None));
             if forgotten {
-                client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
+                client.execute("DELETE FROM klikit_ledger", &[]).await.unwrap();
             }
             revives(&store, &new).await;
         }
@@ -72,7 +72,7 @@ async fn unreadable_ordering_key_is_dead_lettered() {
     let client = client(server.url()).await;
     let new = delivery("evt-1", "one").await;
     accept(&store, &new).await;
-    client.execute("UPDATE klikit_deliveries_inbox_delivery SET ordering = '{NULL}'", &[]).await.unwrap();
+    client.execute("UPDATE klikit_inbox SET ordering_keys = '{NULL}'", &[]).await.unwrap();
     accept(&store, &delivery("evt-2", "two").await).await;
     let dead = dead_lettered(&store, "two").await;
     assert_eq!((dead.attempts, dead.head.as_ref()), (1, None));
@@ -80,8 +80,8 @@ async fn unreadable_ordering_key_is_dead_lettered() {
     revives(&store, &new).await;
 }
 
-/// Accepts a delivery whose body is so large that it is stored apart from its row, and another one. Returns the first, and the file that
-/// holds its body.
+/// Accepts a delivery whose body is so large that it is stored apart from its row, and another one. Returns the first,
+/// and the file that holds its body.
 async fn accept_large(server: &PostgresServer) -> (NewDelivery, PathBuf) {
     // Random, so that it is not compressed.
     let mut random = [0_u8; 8_000];
@@ -92,7 +92,7 @@ async fn accept_large(server: &PostgresServer) -> (NewDelivery, PathBuf) {
     accept(&store, &new).await;
     accept(&store, &delivery("evt-2", "two").await).await;
     let path = "SELECT pg_relation_filepath(reltoastrelid) FROM pg_class \
-                WHERE relname = 'klikit_deliveries_inbox_delivery'";
+                WHERE relname = 'klikit_inbox_body'";
     let path: String = client(server.url()).await.query_one(path, &[]).await.unwrap().get(0);
     (new, server.folder().join("data").join(path))
 }
@@ -118,7 +118,7 @@ async fn damaged_body_is_dead_lettered() {
     store.show(dead.id).await.unwrap_err();
     let listed = store.dead(None, 8).await.unwrap();
     assert_eq!((listed.len(), listed[0].id, listed[0].event_id()), (1, dead.id, Some("evt-1")));
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox WHERE state = 1").await, 0);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox WHERE state = 1").await, 0);
 }
 
 /// The error may pass, as with a disk that is away for a while.

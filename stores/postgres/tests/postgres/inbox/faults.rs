@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{RETENTION, client, count, ends, open, proxy::Proxy, servers::postgres::PostgresServer};
 
-/// Accepts and finishes deliveries in several tasks while something happens to the server. Checks that what was acknowledged and not
-/// finished is still there, and returns how many calls failed.
+/// Accepts and finishes deliveries in several tasks while something happens to the server. Checks that what was
+/// acknowledged and not finished is still there, and returns how many calls failed.
 async fn working_through<F: Future<Output = ()>>(
     store: &PostgresStore,
     url: &str,
@@ -95,8 +95,8 @@ async fn working_through<F: Future<Output = ()>>(
         }
     })
     .await;
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_delivery").await, 0);
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_ordering").await, 0);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_body").await, 0);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 0);
     let (accepted, handled) = (accepted.lock().unwrap(), handled.lock().unwrap());
     let lost: Vec<_> = accepted.difference(&handled).collect();
     assert!(lost.is_empty(), "{lost:?} were acknowledged and lost");
@@ -144,7 +144,7 @@ async fn broken_connections_lose_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_server_gives_errors_until_it_is_back() {
     let Some(server) = PostgresServer::start_own("a server that hangs, and an inbox", &[]) else { return };
-    let store = PostgresStore::builder().deadline(Duration::from_millis(200)).connect(server.url()).await.unwrap();
+    let store = PostgresStore::builder().deadline(Duration::from_millis(200)).open(server.url()).await.unwrap();
     let calm = open(server.url()).await;
     accept(&calm, &delivery("evt-1", "x").await).await;
     let held = *lease_one(&calm).await.lease();
@@ -173,8 +173,8 @@ async fn hanging_server_gives_errors_until_it_is_back() {
 async fn vanished_node_does_not_hold_up_others() {
     let Some(server) = PostgresServer::start_own("a node that vanishes in a transaction", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let vanishing = PostgresStore::builder().deadline(Duration::from_millis(500)).connect(&proxy.url()).await.unwrap();
-    let other = PostgresStore::builder().deadline(Duration::from_secs(30)).connect(server.url()).await.unwrap();
+    let vanishing = PostgresStore::builder().deadline(Duration::from_millis(500)).open(&proxy.url()).await.unwrap();
+    let other = PostgresStore::builder().deadline(Duration::from_secs(30)).open(server.url()).await.unwrap();
     let client = client(server.url()).await;
     accept(&other, &delivery("evt-1", "x").await).await;
     let dead = lease_one(&other).await;
@@ -195,17 +195,13 @@ async fn vanished_node_does_not_hold_up_others() {
 async fn lease_with_a_lost_answer_is_not_repeated() {
     let Some(server) = PostgresServer::start_own("a lease whose answer is lost", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = PostgresStore::builder()
-        .max_connections(1)
-        .deadline(Duration::from_secs(30))
-        .connect(&proxy.url())
-        .await
-        .unwrap();
+    let store =
+        PostgresStore::builder().max_connections(1).deadline(Duration::from_secs(30)).open(&proxy.url()).await.unwrap();
     let client = client(server.url()).await;
     for n in 0..2 {
         accept(&store, &delivery(&format!("evt-{n}"), "x").await).await;
     }
-    let leased = "SELECT count(*) FROM klikit_deliveries_inbox WHERE state = 1";
+    let leased = "SELECT count(*) FROM klikit_inbox WHERE state = 1";
     proxy.be_silent(true);
     let cut = async {
         while count(&client, leased).await == 0 {}
@@ -225,7 +221,7 @@ async fn hanging_hand_off_gives_an_error() {
     let store = PostgresStore::builder()
         .deadline(Duration::from_millis(200))
         .hand_off("SELECT pg_sleep(1000)")
-        .connect(server.url())
+        .open(server.url())
         .await
         .unwrap();
     let new = delivery("evt-1", "x").await;

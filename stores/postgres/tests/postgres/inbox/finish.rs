@@ -26,8 +26,8 @@ use super::{accept, delivery, done, finish, lease, lease_last, lease_one, pass, 
 use crate::{client, count, servers::postgres::PostgresServer};
 
 const ORDERS: &str = "SELECT count(*) FROM orders";
-const LEFT: &str = "SELECT (SELECT count(*) FROM klikit_deliveries_inbox) + \
-                    (SELECT count(*) FROM klikit_deliveries_inbox_delivery)";
+const LEFT: &str = "SELECT (SELECT count(*) FROM klikit_inbox) + \
+                    (SELECT count(*) FROM klikit_inbox_body)";
 
 async fn pool_with_orders(server: &PostgresServer) -> Pool {
     let pool = Pool::builder(Manager::new(server.url().parse().unwrap(), NoTls)).max_size(8).build().unwrap();
@@ -111,8 +111,8 @@ async fn order(pool: &Pool, store: &PostgresStore, attempt: &Attempt, body: &Byt
     true
 }
 
-/// Each process dies between its handler's commit and its response, or before that commit. What was committed is not handled again, and
-/// what was not is.
+/// Each process dies between its handler's commit and its response, or before that commit. What was committed is not
+/// handled again, and what was not is.
 #[tokio::test(flavor = "multi_thread")]
 async fn effects_happen_once_although_processes_die() {
     let Some(server) = PostgresServer::start("effects are exactly once") else { return };

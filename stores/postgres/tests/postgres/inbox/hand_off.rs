@@ -20,12 +20,12 @@ const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
 const ENQUEUE: &str = "SELECT enqueue($3, $2::json, $1)";
 const QUEUED: &str = "SELECT count(*) FROM queue";
 /// The rows of the inbox's own tables.
-const INBOX: &str = "SELECT (SELECT count(*) FROM klikit_deliveries_inbox) \
-    + (SELECT count(*) FROM klikit_deliveries_inbox_delivery)";
-const REMEMBERED: &str = "SELECT count(*) FROM klikit_deliveries WHERE done";
+const INBOX: &str = "SELECT (SELECT count(*) FROM klikit_inbox) \
+    + (SELECT count(*) FROM klikit_inbox_body)";
+const REMEMBERED: &str = "SELECT count(*) FROM klikit_ledger WHERE state = 1";
 
 async fn store(server: &PostgresServer, sql: &str) -> PostgresStore {
-    patient().hand_off(sql).connect(server.url()).await.unwrap()
+    patient().hand_off(sql).open(server.url()).await.unwrap()
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn enqueues_and_remembers_a_delivery() {
         assert_eq!(conflict.is_some(), new.claim().is_conflict());
         assert_eq!(row.get::<_, &[u8]>(3), &new.body()[..]);
     }
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox").await, 0);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox").await, 0);
     assert_eq!(count(&client, REMEMBERED).await, 2);
 }
 
@@ -103,7 +103,7 @@ async fn enqueues_nothing_that_the_layer_has_claimed() {
     let new = delivery("evt-1", "x").await;
     assert_eq!(store.claim(new.claim(), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(matches!(accept(&store, &new).await, Acceptance::InFlight { .. }));
-    client.execute("UPDATE klikit_deliveries SET until = now()", &[]).await.unwrap();
+    client.execute("UPDATE klikit_ledger SET until = now()", &[]).await.unwrap();
     assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
     assert_eq!(count(&client, QUEUED).await, 1);
 }
@@ -115,7 +115,7 @@ async fn checks_the_statement_when_it_opens() {
     for sql in
         ["SELECT no_such_queue($1)", "SELECT 1; SELECT 2", "", "nonsense", "SELECT $4::text", "SELECT $1::integer"]
     {
-        let refused = patient().hand_off(sql).connect(server.url()).await.map(drop);
+        let refused = patient().hand_off(sql).open(server.url()).await.map(drop);
         let known = "Postgres cannot run the hand-off statement";
         assert_eq!(refused.expect_err(sql).to_string(), known, "{sql:?}");
     }
@@ -138,7 +138,7 @@ async fn enqueues_a_dead_delivery_that_comes_again() {
         assert_eq!(accept(&before, &new).await, Acceptance::Accepted);
         dead_letter(&before, lease_one(&before).await.lease(), "500").await;
         if !remembered {
-            client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
+            client.execute("DELETE FROM klikit_ledger", &[]).await.unwrap();
         }
         client.batch_execute("TRUNCATE queue; UPDATE gate SET open = false").await.unwrap();
         now.accept(&new, RETENTION).await.unwrap_err();
@@ -147,10 +147,10 @@ async fn enqueues_a_dead_delivery_that_comes_again() {
         let other = delivery(&format!("evt-{remembered}"), "another").await;
         assert_eq!(accept(&now, &other).await, known_and_stored("x"));
         assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2), "it is another delivery");
-        client.execute("UPDATE klikit_deliveries SET until = now() + interval '1 minute'", &[]).await.unwrap();
+        client.execute("UPDATE klikit_ledger SET until = now() + interval '1 minute'", &[]).await.unwrap();
         assert_eq!(accept(&now, &new).await, Acceptance::Revived);
         assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (1, 0));
-        let renewed = "SELECT count(*) FROM klikit_deliveries WHERE done AND until > now() + interval '34 days'";
+        let renewed = "SELECT count(*) FROM klikit_ledger WHERE state = 1 AND until > now() + interval '34 days'";
         assert_eq!(count(&client, renewed).await, 1);
         assert_eq!(accept(&now, &new).await, known("x"));
         assert_eq!(count(&client, QUEUED).await, 1);
@@ -169,7 +169,7 @@ async fn does_not_enqueue_what_is_pending_in_the_inbox() {
         if leased {
             lease_one(&before).await;
         }
-        client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
+        client.execute("DELETE FROM klikit_ledger", &[]).await.unwrap();
         assert_eq!(accept(&now, &new).await, known("x"));
         assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2));
         assert_eq!(count(&client, REMEMBERED).await, 1);

@@ -23,7 +23,10 @@ async fn longest_due_are_leased_first_and_once() {
         accept(&store, &delivery(&format!("evt-{n}"), &n.to_string()).await).await;
     }
     client
-        .execute("UPDATE klikit_deliveries_inbox SET due = now() - interval '1 s' WHERE id = (SELECT max(id) FROM klikit_deliveries_inbox)", &[])
+        .execute(
+            "UPDATE klikit_inbox SET due = now() - interval '1 s' WHERE id = (SELECT max(id) FROM klikit_inbox)",
+            &[],
+        )
         .await
         .unwrap();
     assert_eq!(lease(&store, 0).await.len(), 0);
@@ -47,7 +50,7 @@ async fn lease_is_held_until_another_worker_has_it() {
     accept(&store, &delivery("evt-1", "one").await).await;
     let first = *lease_one(&store).await.lease();
     assert_eq!(store.extend(&[first], 2 * TIME).await.unwrap(), [true]);
-    client.execute("UPDATE klikit_deliveries_inbox SET due = due - interval '90 s'", &[]).await.unwrap();
+    client.execute("UPDATE klikit_inbox SET due = due - interval '90 s'", &[]).await.unwrap();
     assert_eq!(lease(&store, 1).await.len(), 0, "it lasts longer than it did");
     pass(&client).await;
     assert!(extend(&store, &first).await, "it has expired, and nobody else has the delivery");
@@ -115,7 +118,7 @@ async fn expired_last_attempt_is_dead_lettered_and_reported() {
 async fn extends_many_leases_in_order() {
     let Some(server) = PostgresServer::start_own("extends many leases in order", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let client = client(server.url()).await;
     for n in 0..4 {
         accept(&store, &delivery(&format!("evt-{n}"), "x").await).await;
@@ -136,12 +139,13 @@ async fn extends_many_leases_in_order() {
     store.extend(&asked, TIME).await.unwrap();
     // All is sent at once, but the driver may write it in two pieces.
     assert!(proxy.round_trips() - before <= 2);
-    let extended = "SELECT count(*) FROM klikit_deliveries_inbox WHERE due BETWEEN now() AND now() + interval '60 s'";
+    let extended = "SELECT count(*) FROM klikit_inbox WHERE due BETWEEN now() AND now() + interval '60 s'";
     assert_eq!(count(&client, extended).await, 1);
     assert!(store.extend(&[], TIME).await.unwrap().is_empty());
 }
 
-/// A handler that finishes its delivery in its own transaction may take long to commit it. Other leases must not expire meanwhile.
+/// A handler that finishes its delivery in its own transaction may take long to commit it. Other leases must not expire
+/// meanwhile.
 #[tokio::test]
 async fn extending_waits_for_no_lock() {
     let Some(server) = PostgresServer::start("extending waits for no lock") else { return };
@@ -178,16 +182,13 @@ async fn held_leases_do_not_expire() {
     }
     for max_attempts in [ATTEMPTS, 1] {
         client
-            .execute(
-                "UPDATE klikit_deliveries_inbox SET due = now() - interval '1 s' WHERE id = $1",
-                &[&held[0].id().get()],
-            )
+            .execute("UPDATE klikit_inbox SET due = now() - interval '1 s' WHERE id = $1", &[&held[0].id().get()])
             .await
             .unwrap();
         let request = LeaseRequest { max_attempts, held: &held, ..request(8) };
         let batch = lease_with(&store, request).await;
         assert!(batch.leased.is_empty() && batch.dead_lettered.is_empty(), "{batch:?}");
-        let extended = "SELECT count(*) FROM klikit_deliveries_inbox WHERE id = $1 AND due > now() + interval '50 s'";
+        let extended = "SELECT count(*) FROM klikit_inbox WHERE id = $1 AND due > now() + interval '50 s'";
         let extended: i64 = client.query_one(extended, &[&held[0].id().get()]).await.unwrap().get(0);
         assert_eq!(extended, 1);
     }
@@ -198,7 +199,8 @@ async fn held_leases_do_not_expire() {
     assert!(again.leased.iter().any(|leased| leased.lease().id() == held[0].id()));
 }
 
-/// Between the extension and the next statement, a lease may expire again, or become visible that another transaction had locked.
+/// Between the extension and the next statement, a lease may expire again, or become visible that another transaction
+/// had locked.
 #[tokio::test]
 async fn held_lease_is_no_candidate_even_if_it_expires() {
     let Some(server) = PostgresServer::start("held lease is no candidate even if it expires") else { return };
@@ -219,7 +221,7 @@ async fn held_lease_is_no_candidate_even_if_it_expires() {
 
 /// When a lease ends, in microseconds since 1970.
 async fn due(client: &tokio_postgres::Client, lease: &Lease) -> i64 {
-    let due = "SELECT (extract(epoch FROM due) * 1000000)::bigint FROM klikit_deliveries_inbox WHERE id = $1";
+    let due = "SELECT (extract(epoch FROM due) * 1000000)::bigint FROM klikit_inbox WHERE id = $1";
     client.query_one(due, &[&lease.id().get()]).await.unwrap().get(0)
 }
 
@@ -254,7 +256,7 @@ async fn held_delivery_is_leased_without_an_attempt() {
 async fn holding_leases_costs_no_round_trip() {
     let Some(server) = PostgresServer::start_own("holding leases costs no round trip", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let client = client(server.url()).await;
     for n in 0..10 {
         accept(&store, &delivery(&format!("evt-{n}"), "x").await).await;
@@ -264,7 +266,8 @@ async fn holding_leases_costs_no_round_trip() {
         pass(&client).await;
         let before = proxy.round_trips();
         let leased = lease_with(&store, LeaseRequest { held: &held, ..request(1) }).await.leased;
-        // Preparing the statements takes the first calls more. All is sent at once, but the driver may write it in two pieces.
+        // Preparing the statements takes the first calls more. All is sent at once, but the driver may write it in two
+        // pieces.
         assert!(n < 2 || proxy.round_trips() - before <= 2);
         held.push(*leased[0].lease());
         let before = proxy.round_trips();
@@ -348,7 +351,7 @@ async fn two_nodes_never_lease_the_same_delivery() {
             finish(&nodes[1], &lease, Duration::ZERO).await;
         }
     }
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_delivery").await, 0);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_body").await, 0);
 }
 
 /// A long transaction stands for the other node, which has chosen and not committed.
@@ -364,7 +367,7 @@ async fn two_nodes_lease_different_parts_of_a_backlog() {
             accept(&store, &ordered(&id, keys).await).await;
         }
         let transaction = other.transaction().await.unwrap();
-        let first = "SELECT id FROM klikit_deliveries_inbox WHERE state = 0 ORDER BY due, id LIMIT 16 FOR UPDATE";
+        let first = "SELECT id FROM klikit_inbox WHERE state = 0 ORDER BY due, id LIMIT 16 FOR UPDATE";
         let held = transaction.query(first, &[]).await.unwrap();
         let mut all: HashSet<i64> = held.iter().map(|row| row.get(0)).collect();
         let mine = lease(&store, 16).await;
@@ -389,7 +392,7 @@ async fn many_blocked_deliveries_hide_no_others() {
         accept(&store, &ordered(&n.to_string(), &[&n.to_string()]).await).await;
     }
     let transaction = other.transaction().await.unwrap();
-    let first = "SELECT id FROM klikit_deliveries_inbox ORDER BY id LIMIT 1 FOR UPDATE";
+    let first = "SELECT id FROM klikit_inbox ORDER BY id LIMIT 1 FOR UPDATE";
     transaction.query(first, &[]).await.unwrap();
     assert_eq!(bodies(&lease(&store, 1).await), ["600"]);
     assert_eq!(bodies(&lease(&store, 8).await), ["601", "602", "603"]);

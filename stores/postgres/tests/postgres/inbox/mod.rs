@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod by_hand;
 mod damage;
 mod faults;
 mod finish;
@@ -45,7 +46,7 @@ async fn delivery(id: &str, body: &str) -> NewDelivery {
 }
 
 /// A delivery with these ordering keys.
-async fn ordered(id: &str, keys: &[&str]) -> NewDelivery {
+pub(crate) async fn ordered(id: &str, keys: &[&str]) -> NewDelivery {
     made(id, id, keys, ConflictPolicy::Process, None).await
 }
 
@@ -74,7 +75,7 @@ pub(crate) async fn send(inbox: &Inbox, id: &str, body: &str) -> StatusCode {
     KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(request).await.unwrap().status()
 }
 
-async fn accept(store: &PostgresStore, delivery: &NewDelivery) -> Acceptance {
+pub(crate) async fn accept(store: &PostgresStore, delivery: &NewDelivery) -> Acceptance {
     store.accept(delivery, RETENTION).await.unwrap()
 }
 
@@ -98,7 +99,7 @@ fn request(limit: u32) -> LeaseRequest<'static> {
     LeaseRequest { limit, duration: TIME, max_attempts: ATTEMPTS, held: &[] }
 }
 
-async fn lease(store: &PostgresStore, limit: u32) -> Vec<Leased> {
+pub(crate) async fn lease(store: &PostgresStore, limit: u32) -> Vec<Leased> {
     lease_with(store, request(limit)).await.leased
 }
 
@@ -139,7 +140,7 @@ fn dead(reason: &str) -> Settlement {
     Settlement::DeadLetter { reason: reason.into() }
 }
 
-async fn finish(store: &PostgresStore, lease: &Lease, keep: Duration) {
+pub(crate) async fn finish(store: &PostgresStore, lease: &Lease, keep: Duration) {
     assert_eq!(settle(store, lease, done(keep)).await, SettleOutcome::Settled);
 }
 
@@ -147,7 +148,7 @@ async fn reschedule(store: &PostgresStore, lease: &Lease, delay: Duration, reaso
     assert_eq!(settle(store, lease, failed(delay, reason)).await, SettleOutcome::Settled);
 }
 
-async fn dead_letter(store: &PostgresStore, lease: &Lease, reason: &str) {
+pub(crate) async fn dead_letter(store: &PostgresStore, lease: &Lease, reason: &str) {
     assert_eq!(settle(store, lease, dead(reason)).await, SettleOutcome::Settled);
 }
 
@@ -162,7 +163,7 @@ fn bodies(leased: &[Leased]) -> Vec<String> {
 
 /// Makes all leases expire, and all delays end.
 async fn pass(client: &tokio_postgres::Client) {
-    let sql = "UPDATE klikit_deliveries_inbox SET due = due - interval '10 days'";
+    let sql = "UPDATE klikit_inbox SET due = due - interval '10 days'";
     client.execute(sql, &[]).await.unwrap();
 }
 

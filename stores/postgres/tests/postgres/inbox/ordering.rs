@@ -38,7 +38,7 @@ async fn deliveries_that_share_a_key_wait() {
         finish(&store, others.lease(), Duration::ZERO).await;
     }
     assert_eq!(lease(&store, 8).await.len(), 0, "a rescheduled delivery blocks the others");
-    client.execute("UPDATE klikit_deliveries_inbox SET due = now() WHERE state = 0", &[]).await.unwrap();
+    client.execute("UPDATE klikit_inbox SET due = now() WHERE state = 0", &[]).await.unwrap();
     let again = lease_one(&store).await;
     assert_eq!(bodies(std::slice::from_ref(&again)), ["1"]);
     pass(&client).await;
@@ -51,7 +51,7 @@ async fn deliveries_that_share_a_key_wait() {
     assert_eq!(bodies(&lease(&store, 8).await), ["3"], "a dead delivery blocks none");
     pass(&client).await;
     lease_last(&store, 8).await;
-    assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_ordering").await, 0, "all are dead");
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 0, "all are dead");
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn late_outcome_puts_ordering_keys_back() {
     let Some(server) = PostgresServer::start("late outcome puts ordering keys back") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
-    let keys = "SELECT count(*) FROM klikit_deliveries_inbox_ordering";
+    let keys = "SELECT count(*) FROM klikit_inbox_key";
     for settlement in [failed(Duration::ZERO, "500"), Settlement::Release] {
         accept_all(&store, &[ordered("1", &["a", "b"]).await, ordered("2", &["a"]).await]).await;
         let first = *lease_one(&store).await.lease();
@@ -135,7 +135,7 @@ async fn late_outcome_puts_ordering_keys_back() {
         let second = lease(&store, 8).await;
         assert_eq!(bodies(&second), ["2"]);
         finish(&store, second[0].lease(), Duration::ZERO).await;
-        client.execute("DELETE FROM klikit_deliveries", &[]).await.unwrap();
+        client.execute("DELETE FROM klikit_ledger", &[]).await.unwrap();
     }
 }
 
@@ -183,7 +183,7 @@ async fn nothing_is_leased_while_one_is_brought_back() {
     accept(&store, &ordered("evt-1", &["a"]).await).await;
     let mut dead = lease_one(&store).await;
     dead_letter(&store, dead.lease(), "500").await;
-    let lock = |how: &str| format!("SELECT {how}(1802267500, 'klikit_deliveries_inbox'::regclass::oid::integer)");
+    let lock = |how: &str| format!("SELECT {how}(1802267500, 'klikit_inbox'::regclass::oid::integer)");
 
     let bringing_back = blocker.transaction().await.unwrap();
     bringing_back.query(&lock("pg_advisory_xact_lock"), &[]).await.unwrap();
@@ -238,8 +238,8 @@ struct Seen {
     handled: usize,
 }
 
-/// Two nodes accept, lease, release, reschedule, dead-letter, retry and finish deliveries at once. What a worker has is checked between
-/// its lease and its settlement against what all others have.
+/// Two nodes accept, lease, release, reschedule, dead-letter, retry and finish deliveries at once. What a worker has is
+/// checked between its lease and its settlement against what all others have.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_never_overlap_within_a_key() {
     let Some(server) = PostgresServer::start("two nodes keep the order") else { return };

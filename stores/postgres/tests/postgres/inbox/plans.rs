@@ -26,14 +26,14 @@ async fn fill(url: &str) {
     client(url)
         .await
         .batch_execute(
-            "INSERT INTO klikit_deliveries_inbox (due, accepted, token, key, attempts, state, ordered, retried) \
-             SELECT now() + interval '1 day', now(), 1, gen_random_uuid(), 1, CASE WHEN n % 3 = 0 THEN 0 ELSE n % 3 + 1 END, \
-             n % 3 = 0, false FROM generate_series(1, 20000) AS n; \
-             INSERT INTO klikit_deliveries_inbox_delivery \
-             SELECT id, '', '{}', '{}', '' FROM klikit_deliveries_inbox; \
-             INSERT INTO klikit_deliveries_inbox_ordering \
-             SELECT key, id FROM klikit_deliveries_inbox WHERE ordered; \
-             ANALYZE klikit_deliveries_inbox, klikit_deliveries_inbox_delivery, klikit_deliveries_inbox_ordering",
+            "INSERT INTO klikit_inbox (due, accepted_at, token, key, attempts, state, tenant, ordering_keys) \
+             SELECT now() + interval '1 day', now(), 1, gen_random_uuid(), 1, \
+             CASE WHEN n % 3 = 0 THEN 0 ELSE n % 3 + 1 END, 'warung', \
+             CASE WHEN n % 3 = 0 THEN ARRAY['order:' || n] END FROM generate_series(1, 20000) AS n; \
+             INSERT INTO klikit_inbox_body SELECT id, '', '{}', '' FROM klikit_inbox; \
+             INSERT INTO klikit_inbox_key \
+             SELECT unnest(ordering_keys), id FROM klikit_inbox WHERE state < 2; \
+             ANALYZE klikit_inbox, klikit_inbox_body, klikit_inbox_key",
         )
         .await
         .unwrap();
@@ -49,7 +49,7 @@ async fn only_counting_reads_through_tables() {
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     while count(&reader, others).await > 0 {}
     // One connection: the server counts what it has read when it ends.
-    let store = patient().max_connections(1).connect(server.url()).await.unwrap();
+    let store = patient().max_connections(1).open(server.url()).await.unwrap();
     let before = count(&reader, READ).await;
     for n in 0..20 {
         let id = n.to_string();
@@ -70,7 +70,7 @@ async fn only_counting_reads_through_tables() {
         store.accept(&ordered(&id, &["a"]).await, RETENTION).await.unwrap();
         // A lease that is held and has expired.
         let leased = lease(&store, 4).await;
-        let expire = "UPDATE klikit_deliveries_inbox SET due = now() - interval '1 s' WHERE id = $1";
+        let expire = "UPDATE klikit_inbox SET due = now() - interval '1 s' WHERE id = $1";
         reader.execute(expire, &[&leased[0].lease().id().get()]).await.unwrap();
         let held: Vec<_> = leased.iter().map(|leased| *leased.lease()).collect();
         assert!(lease_with(&store, LeaseRequest { held: &held, ..request(4) }).await.leased.is_empty());
@@ -104,7 +104,14 @@ async fn only_counting_reads_through_tables() {
     let read = count(&reader, READ).await - before;
     // Counting the backlog reads through a table up to its limit.
     assert!(read <= 20 * 200, "{read} rows were read through");
-    for index in ["_inbox_due_idx", "_inbox_dead_idx", "_inbox_done_idx", "_inbox_evt_idx", "_inbox_ord_idx"] {
+    for index in [
+        "_inbox_due_idx",
+        "_inbox_ordered_idx",
+        "_inbox_dead_idx",
+        "_inbox_done_idx",
+        "_inbox_event_key_idx",
+        "_inbox_key_id_idx",
+    ] {
         assert!(count(&reader, &used(index)).await > 0, "{index} is of no use");
     }
 }

@@ -34,7 +34,7 @@ async fn state(store: &PostgresStore, lease: &Lease) -> Option<(DeliveryState, u
 async fn settles_many_in_one_round_trip() {
     let Some(server) = PostgresServer::start_own("settles many in one round trip", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let client = client(server.url()).await;
     let kinds = [done(Duration::ZERO), done(TIME), failed(TIME, "it's \0 500"), dead("400"), Settlement::Release];
     for round in 0..3 {
@@ -42,7 +42,8 @@ async fn settles_many_in_one_round_trip() {
         let settlements: Vec<_> = leases.iter().copied().zip(kinds.iter().cloned().cycle()).collect();
         let before = proxy.round_trips();
         let outcomes = store.settle(&settlements).await.unwrap();
-        // Preparing the statements takes the first call more. All is sent at once, but the driver may write it in two pieces.
+        // Preparing the statements takes the first call more. All is sent at once, but the driver may write it in two
+        // pieces.
         assert!(round == 0 || proxy.round_trips() - before <= 2);
         assert_eq!(outcomes, [SettleOutcome::Settled; 20]);
         for (lease, settlement) in &settlements {
@@ -57,16 +58,15 @@ async fn settles_many_in_one_round_trip() {
             assert_eq!(state(&store, lease).await, expected, "{settlement:?}");
         }
         // Those that were rescheduled, and those that were released.
-        assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_ordering").await, 4);
-        assert_eq!(count(&client, "SELECT count(*) FROM klikit_deliveries_inbox_delivery").await, 16);
-        let due =
-            "SELECT count(*) FROM klikit_deliveries_inbox WHERE state IN (0, 3) AND due > now() + interval '50 s'";
+        assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 4);
+        assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_body").await, 16);
+        let due = "SELECT count(*) FROM klikit_inbox WHERE state IN (0, 3) AND due > now() + interval '50 s'";
         assert_eq!(count(&client, due).await, 8);
         assert_eq!(lease(&store, 100).await.len(), 4, "those that were released");
         client
             .batch_execute(
-                "DELETE FROM klikit_deliveries_inbox; DELETE FROM klikit_deliveries_inbox_delivery; \
-                 DELETE FROM klikit_deliveries_inbox_ordering",
+                "DELETE FROM klikit_inbox; DELETE FROM klikit_inbox_body; \
+                 DELETE FROM klikit_inbox_key",
             )
             .await
             .unwrap();
@@ -88,10 +88,7 @@ async fn outcomes_tell_gone_from_superseded() {
         reschedule(&store, &rescheduled, TIME, "500").await;
         dead_letter(&store, &dead_lettered, "400").await;
         settle(&store, &released, Settlement::Release).await;
-        client
-            .execute("UPDATE klikit_deliveries_inbox SET token = token + 1 WHERE id = $1", &[&taken.id().get()])
-            .await
-            .unwrap();
+        client.execute("UPDATE klikit_inbox SET token = token + 1 WHERE id = $1", &[&taken.id().get()]).await.unwrap();
         let absent = Lease::new(DeliveryId::new(i64::MAX), 1, 1);
         let (settled, gone, superseded) = (SettleOutcome::Settled, SettleOutcome::Gone, SettleOutcome::Superseded);
         let cases = [
@@ -122,7 +119,7 @@ async fn outcomes_tell_gone_from_superseded() {
             assert_eq!(state(&store, &dead_lettered).await, Some((DeliveryState::Done, 1, None)));
             assert_eq!(state(&store, &taken).await, Some((DeliveryState::Leased, 1, None)));
         }
-        client.execute("DELETE FROM klikit_deliveries_inbox", &[]).await.unwrap();
+        client.execute("DELETE FROM klikit_inbox", &[]).await.unwrap();
     }
 }
 
@@ -151,7 +148,7 @@ async fn settlements_of_one_delivery_apply_in_order() {
 async fn reject(client: &tokio_postgres::Client, lease: &Lease) {
     let trigger = format!(
         "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'rejected'; END $$; \
-         CREATE TRIGGER reject BEFORE UPDATE ON klikit_deliveries_inbox FOR EACH ROW WHEN (old.id = {}) \
+         CREATE TRIGGER reject BEFORE UPDATE ON klikit_inbox FOR EACH ROW WHEN (old.id = {}) \
          EXECUTE FUNCTION reject()",
         lease.id()
     );
@@ -189,7 +186,7 @@ async fn rejected_settlement_does_not_hold_up_others() {
         ];
         assert_eq!(states, expected);
     }
-    client.batch_execute("DROP TRIGGER reject ON klikit_deliveries_inbox").await.unwrap();
+    client.batch_execute("DROP TRIGGER reject ON klikit_inbox").await.unwrap();
     let (settled, gone) = (SettleOutcome::Settled, SettleOutcome::Gone);
     assert_eq!(store.settle(&settlements).await.unwrap(), [gone, settled, settled, settled, settled]);
 }
@@ -199,7 +196,7 @@ async fn rejected_settlement_does_not_hold_up_others() {
 async fn locked_and_rejected_do_not_hold_up_others() {
     let Some(server) = PostgresServer::start("locked and rejected do not hold up others") else { return };
     let patient = open(server.url()).await;
-    let store = PostgresStore::builder().deadline(Duration::from_secs(2)).connect(server.url()).await.unwrap();
+    let store = PostgresStore::builder().deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
     let mut other = client(server.url()).await;
     let leases = leases(&patient, "evt", 3).await;
     reject(&other, &leases[1]).await;
@@ -218,7 +215,7 @@ async fn locked_and_rejected_do_not_hold_up_others() {
 async fn locked_delivery_does_not_hold_up_others() {
     let Some(server) = PostgresServer::start("locked delivery does not hold up others") else { return };
     let patient = open(server.url()).await;
-    let store = PostgresStore::builder().deadline(Duration::from_secs(2)).connect(server.url()).await.unwrap();
+    let store = PostgresStore::builder().deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
     let mut other = client(server.url()).await;
     let leases = leases(&patient, "evt", 3).await;
     let transaction = other.transaction().await.unwrap();
@@ -244,7 +241,7 @@ async fn locked_delivery_does_not_hold_up_others() {
 async fn settlement_with_a_lost_answer_counts_once() {
     let Some(server) = PostgresServer::start_own("settlement with a lost answer counts once", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
-    let store = patient().max_connections(1).connect(&proxy.url()).await.unwrap();
+    let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let client = client(server.url()).await;
     accept(&store, &delivery("evt-1", "x").await).await;
     for _ in 0..2 {
@@ -253,7 +250,7 @@ async fn settlement_with_a_lost_answer_counts_once() {
     let held = *lease_one(&store).await.lease();
     proxy.be_silent(true);
     let cut = async {
-        while count(&client, "SELECT count(*) FROM klikit_deliveries_inbox WHERE state = 0").await == 0 {}
+        while count(&client, "SELECT count(*) FROM klikit_inbox WHERE state = 0").await == 0 {}
         proxy.be_silent(false);
         proxy.cut();
     };
@@ -292,7 +289,7 @@ async fn late_outcome_of_a_dead_letter_counts() {
             for lease in &leases {
                 assert_eq!(state(&store, lease).await, *expected, "{settlement:?}");
             }
-            client.execute("DELETE FROM klikit_deliveries_inbox", &[]).await.unwrap();
+            client.execute("DELETE FROM klikit_inbox", &[]).await.unwrap();
         }
     }
 }

@@ -1,81 +1,85 @@
-//! The store creates the inbox's tables where they are missing.
+//! The store creates the inbox's tables, unless it has a ledger only.
 
 use futures_util::future::join_all;
-use tower_klikit::inbox::{Acceptance, InboxAdmin, InboxStore};
-use tower_klikit_postgres::PostgresStore;
+use tower_klikit::{
+    dedupe::Ledger,
+    inbox::{Acceptance, DeliveryId, InboxAdmin, InboxStore, Lease},
+};
+use tower_klikit_postgres::{PostgresErrorKind as Kind, PostgresStore};
 
-use super::{accept, bodies, dead_letter, delivery, finish, lease, ordered};
-use crate::{LEASE, TERMS, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
+use super::{RETENTION, accept, bodies, delivery, done as settled, lease, ordered, request};
+use crate::{TERMS, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
+
+/// The tables, views and functions of the inbox.
+const INBOX: &str = "SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'klikit_inbox%' \
+                     OR relname = 'klikit_deliveries') \
+                     + (SELECT count(*) FROM pg_proc WHERE proname LIKE 'klikit%')";
 
 #[tokio::test]
-async fn adds_missing_tables_beside_a_ledger() {
-    let Some(server) = PostgresServer::start("a ledger of before gets the tables beside it") else { return };
+async fn ledger_only_makes_no_inbox() {
+    let Some(server) = PostgresServer::start_own("ledger only makes no inbox", &[]) else { return };
     let client = client(server.url()).await;
-    handle(&open(server.url()).await, 1).await;
-    let drop = "DROP TABLE klikit_deliveries_inbox, klikit_deliveries_inbox_delivery, klikit_deliveries_inbox_ordering";
-    client.batch_execute(drop).await.unwrap();
-    let nodes = join_all((0..8).map(|_| patient().max_connections(1).connect(server.url()))).await;
+    let store = patient().ledger_only().open(server.url()).await.unwrap();
+    handle(&store, 1).await;
+    assert_eq!(count(&client, INBOX).await, 0);
+    assert_eq!(count(&client, "SELECT version::bigint FROM klikit_schema").await, 1, "of the ledger alone");
+
+    let (new, held) = (delivery("evt-1", "x").await, Lease::new(DeliveryId::new(1), 1, 1));
+    let now = std::time::SystemTime::now();
+    let errors = [
+        store.accept(&new, RETENTION).await.err(),
+        store.lease(&request(1)).await.err(),
+        store.extend(&[held], RETENTION).await.err(),
+        store.settle(&[(held, settled(RETENTION))]).await.err(),
+        store.backlog(1).await.err(),
+        store.counts().await.err(),
+        store.purge_done(1).await.err(),
+        store.dead(None, 1).await.err(),
+        store.show(held.id()).await.err(),
+        store.retry(held.id()).await.err(),
+        store.forget_event(new.claim().event()).await.err(),
+        store.forget_accepted(now..now).await.err(),
+        store.finish_in(&client, &held).await.err(),
+    ];
+    for error in errors {
+        let source = std::error::Error::source(&error.expect("there is no inbox")).unwrap().to_string();
+        assert!(source.contains("ledger_only()"), "{source}");
+    }
+    let error = patient().ledger_only().hand_off("SELECT $1, $2, $3").open(server.url()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::HandOff);
+    assert_eq!(count(&client, INBOX).await, 0);
+}
+
+#[tokio::test]
+async fn whole_store_adds_the_inbox_to_a_ledger() {
+    let Some(server) = PostgresServer::start("whole store adds the inbox to a ledger") else { return };
+    handle(&patient().ledger_only().open(server.url()).await.unwrap(), 1).await;
+    let nodes = join_all((0..8).map(|_| patient().max_connections(1).open(server.url()))).await;
     for (n, node) in nodes.into_iter().enumerate() {
         let node = node.unwrap();
         assert_eq!(accept(&node, &delivery(&n.to_string(), "x").await).await, Acceptance::Accepted);
-        assert_eq!(tower_klikit::dedupe::Ledger::claim(&node, &claim(1), &TERMS).await.unwrap(), done(1));
+        assert_eq!(node.claim(&claim(1), &TERMS).await.unwrap(), done(1));
     }
-    client.batch_execute("DROP TABLE klikit_deliveries_inbox_ordering").await.unwrap();
-    let store = open(server.url()).await;
-    assert_eq!(lease(&store, 100).await.len(), 8, "one table alone comes back, too");
+    let store = patient().ledger_only().open(server.url()).await.unwrap();
+    assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
+    assert_eq!(lease(&open(server.url()).await, 100).await.len(), 8);
 }
 
 #[tokio::test]
-async fn tables_of_other_names_are_apart() {
-    let Some(server) = PostgresServer::start_own("inboxes of other names and schemas", &[]) else { return };
+async fn inboxes_of_other_prefixes_are_separate() {
+    let Some(server) = PostgresServer::start_own("inboxes of other prefixes are separate", &[]) else { return };
     let client = client(server.url()).await;
     client.batch_execute("CREATE SCHEMA webhooks").await.unwrap();
-    let (longest, almost) = ("x".repeat(48), format!("{}y", "x".repeat(47)));
-    for name in [PostgresStore::TABLE, &longest, &almost, &format!("webhooks.{longest}")] {
+    let (longest, almost) = ("x".repeat(40), format!("{}y", "x".repeat(39)));
+    for prefix in [PostgresStore::DEFAULT_TABLE_PREFIX, &longest, &almost, &format!("webhooks.{longest}")] {
         for _ in 0..2 {
-            let store = patient().table(name).connect(server.url()).await.unwrap();
+            let store = patient().table_prefix(prefix).open(server.url()).await.unwrap();
             let expected = matches!(accept(&store, &ordered("evt-1", &["a"]).await).await, Acceptance::Accepted);
-            assert_eq!(bodies(&lease(&store, 8).await).len(), usize::from(expected), "{name}");
+            assert_eq!(bodies(&lease(&store, 8).await).len(), usize::from(expected), "{prefix}");
         }
     }
-    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'webhooks')";
-    assert_eq!(count(&client, tables).await, 16);
-    let indexes =
-        "SELECT count(*) FROM pg_indexes WHERE schemaname IN ('public', 'webhooks') AND tablename LIKE '%inbox%'";
-    assert_eq!(count(&client, indexes).await, 4 * 10);
-}
-
-#[tokio::test]
-async fn rejects_the_table_of_another_program() {
-    let Some(server) = PostgresServer::start("an inbox of another program is refused") else { return };
-    let client = client(server.url()).await;
-    client.batch_execute("CREATE TABLE klikit_deliveries_inbox (id bigint PRIMARY KEY, body text)").await.unwrap();
-    let refused = PostgresStore::connect(server.url()).await.unwrap_err();
-    assert!(refused.to_string().contains("klikit_deliveries_inbox"), "{refused}");
-}
-
-#[tokio::test]
-async fn needs_no_right_to_create_existing_tables() {
-    let Some(server) = PostgresServer::start_own("a user who may create no inbox", &[]) else { return };
-    open(server.url()).await;
-    let client = client(server.url()).await;
-    client
-        .batch_execute(
-            "CREATE ROLE clerk LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
-             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk",
-        )
-        .await
-        .unwrap();
-    let store = open(&server.url().replace("klikit@", "clerk@")).await;
-    let new = ordered("evt-1", &["a"]).await;
-    assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
-    let leased = lease(&store, 1).await;
-    dead_letter(&store, leased[0].lease(), "500").await;
-    assert_eq!(accept(&store, &new).await, Acceptance::Revived);
-    let leased = lease(&store, 1).await;
-    finish(&store, leased[0].lease(), LEASE).await;
-    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 1);
-    store.counts().await.unwrap();
-    assert_eq!(store.purge_done(1).await.unwrap(), 0);
-    assert!(!store.retry(leased[0].lease().id()).await.unwrap());
+    let of = |what: &str| format!("SELECT count(*) FROM {what} WHERE schemaname IN ('public', 'webhooks')");
+    assert_eq!(count(&client, &of("pg_tables")).await, 4 * 6);
+    assert_eq!(count(&client, &of("pg_views")).await, 4);
+    assert_eq!(count(&client, &of("pg_indexes")).await, 4 * 14);
 }

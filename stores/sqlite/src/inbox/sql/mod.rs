@@ -1,28 +1,20 @@
-//! The inbox's tables, and the statements on them.
+//! The statements on the inbox's tables.
 
-mod tables;
-
-use tower_klikit::inbox::DeliveryState;
-
-use self::tables::create;
-
-/// The version of the tables. It grows with every change to the columns and indexes.
-pub(crate) const VERSION: i64 = 2;
+use super::state::{DEAD, DONE, LEASED, READY};
 
 /// How many of the ordered deliveries that are due are looked at before the heads of the queues are.
 pub(super) const SCANNED: usize = 500;
 
 /// The statements, with the names of the tables in them.
 pub(crate) struct Sql {
-    create: String,
     pub(super) find: String,
     pub(super) find_state: String,
     pub(super) find_body: String,
     pub(super) insert: String,
-    pub(super) insert_delivery: String,
-    pub(super) insert_ordering: String,
+    pub(super) insert_body: String,
+    pub(super) insert_key: String,
     pub(super) revive: String,
-    pub(super) revive_delivery: String,
+    pub(super) revive_body: String,
     pub(super) unordered: String,
     pub(super) ordered: String,
     pub(super) misdated: String,
@@ -47,8 +39,8 @@ pub(crate) struct Sql {
     pub(super) dead_letter: String,
     pub(super) release: String,
     pub(super) retry: String,
-    pub(super) delete_delivery: String,
-    pub(super) delete_ordering: String,
+    pub(super) delete_body: String,
+    pub(super) delete_key: String,
     pub(super) unfinished: String,
     pub(super) finished: String,
     pub(super) backlog: String,
@@ -68,31 +60,36 @@ impl Sql {
     #[allow(clippy::too_many_lines, reason = "one statement after the other")]
     pub(crate) fn new(prefix: &str) -> Self {
         let inbox = format!("{prefix}inbox");
-        let delivery = format!("{prefix}inbox_delivery");
-        let ordering = format!("{prefix}inbox_ordering");
+        let body = format!("{prefix}inbox_body");
+        let key = format!("{prefix}inbox_key");
         let ledger = format!("{prefix}ledger");
         let is_unfinished =
             format!("EXISTS (SELECT 1 FROM {inbox} AS i WHERE i.key = {ledger}.key AND i.state < {DEAD})");
         Self {
-            create: create(&inbox, &delivery, &ordering),
             find: format!(
                 "
-                SELECT i.id, i.state, d.id, d.digest, d.head, typeof(d.body)
+                SELECT i.id, i.state, b.id, b.digest, b.head, typeof(b.body)
                 FROM {inbox} AS i
-                LEFT JOIN {delivery} AS d ON d.id = i.id
+                LEFT JOIN {body} AS b ON b.id = i.id
                 WHERE i.key = ?1
                 "
             ),
             find_state: format!("SELECT id, state FROM {inbox} WHERE key = ?1"),
-            find_body: format!("SELECT body FROM {delivery} WHERE id = ?1"),
+            find_body: format!("SELECT body FROM {body} WHERE id = ?1"),
             insert: format!(
                 "
-                INSERT INTO {inbox} (key, event, state, due, attempts, token, accepted_at, since, ordering)
-                VALUES (:key, :event, {READY}, :now, 0, 0, :system_time, :now, :ordering)
+                INSERT INTO {inbox} (
+                    key, event_key, state, due, attempts, token, accepted_at, since,
+                    event_id, event_type, tenant, ordering_keys
+                )
+                VALUES (
+                    :key, :event_key, {READY}, :now, 0, 0, :system_time, :now,
+                    :event_id, :event_type, :tenant, :ordering_keys
+                )
                 "
             ),
-            insert_delivery: format!("INSERT INTO {delivery} (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)"),
-            insert_ordering: format!("INSERT OR IGNORE INTO {ordering} (key, id) VALUES (?1, ?2)"),
+            insert_body: format!("INSERT INTO {body} (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)"),
+            insert_key: format!("INSERT OR IGNORE INTO {key} (ordering_key, id) VALUES (?1, ?2)"),
             // A new token: what was selected or leased before is another request.
             revive: format!(
                 "
@@ -102,14 +99,17 @@ impl Sql {
                     attempts = 0,
                     token = token + 1,
                     reason = NULL,
-                    ordering = :ordering
+                    event_id = :event_id,
+                    event_type = :event_type,
+                    tenant = :tenant,
+                    ordering_keys = :ordering_keys
                 WHERE id = :id
                 "
             ),
             // The row may be missing.
-            revive_delivery: format!(
+            revive_body: format!(
                 "
-                INSERT INTO {delivery} (id, digest, head, body)
+                INSERT INTO {body} (id, digest, head, body)
                 VALUES (?1, ?2, ?3, ?4)
                 ON CONFLICT (id) DO UPDATE SET
                     digest = excluded.digest,
@@ -121,17 +121,17 @@ impl Sql {
             // Selecting deliveries to lease, on the connection that reads.
             unordered: format!(
                 "
-                SELECT due, id, state, ordering
+                SELECT due, id, state, ordering_keys
                 FROM {inbox}
-                WHERE state < {DEAD} AND ordering IS NULL AND due <= ?1
+                WHERE state < {DEAD} AND ordering_keys IS NULL AND due <= ?1
                 ORDER BY due, id
                 "
             ),
             ordered: format!(
                 "
-                SELECT due, id, state, ordering
+                SELECT due, id, state, ordering_keys
                 FROM {inbox}
-                WHERE state < {DEAD} AND ordering IS NOT NULL AND due <= ?1
+                WHERE state < {DEAD} AND ordering_keys IS NOT NULL AND due <= ?1
                 ORDER BY due, id
                 LIMIT {SCANNED}
                 "
@@ -141,17 +141,17 @@ impl Sql {
                 "
                 SELECT id, due
                 FROM {inbox}
-                WHERE state < {DEAD} AND ordering IS NULL AND due > {MAX}
+                WHERE state < {DEAD} AND ordering_keys IS NULL AND due > {MAX}
                 UNION ALL
                 SELECT id, due
                 FROM {inbox}
-                WHERE state < {DEAD} AND ordering IS NOT NULL AND due > {MAX}
+                WHERE state < {DEAD} AND ordering_keys IS NOT NULL AND due > {MAX}
                 ",
                 MAX = i64::MAX,
             ),
             due: format!(
                 "
-                SELECT due, id, state, ordering
+                SELECT due, id, state, ordering_keys
                 FROM {inbox}
                 WHERE id = ?1 AND +state < {DEAD} AND due <= ?2
                 "
@@ -159,26 +159,35 @@ impl Sql {
             attempts: format!("SELECT token, attempts FROM {inbox} WHERE id = ?1"),
             read: format!(
                 "
-                SELECT i.token, i.attempts, i.due, i.ordering, d.id, d.head, d.body
+                SELECT i.token, i.attempts, i.due, i.ordering_keys, b.id, b.head, b.body
                 FROM {inbox} AS i
-                LEFT JOIN {delivery} AS d ON d.id = i.id
+                LEFT JOIN {body} AS b ON b.id = i.id
                 WHERE i.id = ?1
                 "
             ),
-            read_head: format!("SELECT head FROM {delivery} WHERE id = ?1"),
-            head_of_queue: format!("SELECT id FROM {ordering} WHERE key = ?1 ORDER BY id LIMIT 1"),
-            next_queue: format!("SELECT key, id FROM {ordering} WHERE key > ?1 ORDER BY key, id LIMIT 1"),
+            read_head: format!("SELECT head FROM {body} WHERE id = ?1"),
+            head_of_queue: format!("SELECT id FROM {key} WHERE ordering_key = ?1 ORDER BY id LIMIT 1"),
+            // A key that was stored as a blob comes after all texts.
+            next_queue: format!(
+                "
+                SELECT ordering_key, id
+                FROM {key}
+                WHERE ordering_key > CAST(?1 AS TEXT) AND ordering_key < x''
+                ORDER BY ordering_key, id
+                LIMIT 1
+                "
+            ),
             leased_keys: format!(
                 "
-                SELECT ordering
+                SELECT ordering_keys
                 FROM {inbox}
-                WHERE state = {LEASED} AND ordering IS NOT NULL AND due > ?1 AND due <= {MAX}
+                WHERE state = {LEASED} AND ordering_keys IS NOT NULL AND due > ?1 AND due <= {MAX}
                 ",
                 MAX = i64::MAX,
             ),
             is_expired: format!(
                 "
-                SELECT ordering
+                SELECT ordering_keys
                 FROM {inbox}
                 WHERE id = :id AND token = :token AND +state = {LEASED} AND due <= :now
                 "
@@ -211,7 +220,7 @@ impl Sql {
                     AND state = {LEASED}
                     AND due <= :now
                     AND attempts >= :max_attempts
-                RETURNING ordering
+                RETURNING ordering_keys
                 "
             ),
             dead_letter_unreadable: format!(
@@ -226,14 +235,14 @@ impl Sql {
             // NULL: those whose id is no number.
             delete_stray: format!(
                 "
-                DELETE FROM {ordering}
-                WHERE key = ?1 AND (id = ?2 OR (?2 IS NULL AND typeof(id) <> 'integer'))
+                DELETE FROM {key}
+                WHERE ordering_key = ?1 AND (id = ?2 OR (?2 IS NULL AND typeof(id) <> 'integer'))
                 "
             ),
             extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = {LEASED}"),
 
             // Settling. The token and the state are checked before.
-            state: format!("SELECT state, token, ordering FROM {inbox} WHERE id = ?1"),
+            state: format!("SELECT state, token, ordering_keys FROM {inbox} WHERE id = ?1"),
             delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
             keep: format!("UPDATE {inbox} SET state = {DONE}, due = ?2, reason = NULL WHERE id = ?1"),
             reschedule: format!("UPDATE {inbox} SET state = {READY}, due = ?2, reason = ?3 WHERE id = ?1"),
@@ -247,11 +256,10 @@ impl Sql {
                 "
                 UPDATE {inbox} SET state = {READY}, due = ?2, attempts = 0
                 WHERE id = ?1 AND state >= {DEAD} AND state <> {DONE}
-                RETURNING ordering
                 "
             ),
-            delete_delivery: format!("DELETE FROM {delivery} WHERE id = ?1"),
-            delete_ordering: format!("DELETE FROM {ordering} WHERE key = ?1 AND id = ?2"),
+            delete_body: format!("DELETE FROM {body} WHERE id = ?1"),
+            delete_key: format!("DELETE FROM {key} WHERE ordering_key = ?1 AND id = ?2"),
             // Both indexes together have the READY and LEASED deliveries.
             unfinished: format!(
                 "
@@ -260,9 +268,9 @@ impl Sql {
                     count(*) FILTER (WHERE state = {LEASED}),
                     min(since)
                 FROM (
-                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering IS NULL
+                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NULL
                     UNION ALL
-                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering IS NOT NULL
+                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NOT NULL
                 )
                 "
             ),
@@ -277,9 +285,9 @@ impl Sql {
                 "
                 SELECT count(*)
                 FROM (
-                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering IS NULL
+                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NULL
                     UNION ALL
-                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering IS NOT NULL
+                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NOT NULL
                     LIMIT ?1
                 )
                 "
@@ -309,13 +317,13 @@ impl Sql {
                 "
                 SELECT id, key
                 FROM {inbox}
-                WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND state >= {DEAD}
+                WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND state >= {DEAD}
                 "
             ),
             forget_event_in_ledger: format!(
                 "
                 DELETE FROM {ledger}
-                WHERE ((key = ?1 AND event IS NULL) OR event = ?1) AND NOT {is_unfinished}
+                WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND NOT {is_unfinished}
                 RETURNING key, coalesce(kept_until, until) > ?2
                 "
             ),
@@ -333,16 +341,7 @@ impl Sql {
             forget_key_in_ledger: format!("DELETE FROM {ledger} WHERE key = ?1"),
         }
     }
-
-    pub(crate) fn create(&self) -> &str {
-        &self.create
-    }
 }
-
-const READY: i16 = DeliveryState::Ready.code();
-const LEASED: i16 = DeliveryState::Leased.code();
-const DEAD: i16 = DeliveryState::Dead.code();
-const DONE: i16 = DeliveryState::Done.code();
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 use rusqlite::Connection;
 
+use super::*;
 use crate::schema::Schema;
 
 fn plan(connection: &Connection, statement: &str) -> Vec<String> {
@@ -9,23 +10,23 @@ fn plan(connection: &Connection, statement: &str) -> Vec<String> {
     steps.collect::<Result<_, _>>().unwrap()
 }
 
-fn schema() -> (Connection, Schema) {
+/// Makes the tables, and the statements on them.
+fn tables() -> (Connection, Sql) {
     let mut connection = Connection::open_in_memory().unwrap();
-    let schema = Schema::new("k_").unwrap();
-    schema.create_tables(&mut connection).unwrap();
-    (connection, schema)
+    Schema::new("k_").unwrap().migrate(&mut connection).unwrap();
+    (connection, Sql::new("k_"))
 }
 
 #[test]
 fn only_counting_scans_a_table() {
-    let (connection, Schema { inbox: sql, .. }) = schema();
+    let (connection, sql) = tables();
     let statements = [
         &sql.find,
         &sql.insert,
-        &sql.insert_delivery,
-        &sql.insert_ordering,
+        &sql.insert_body,
+        &sql.insert_key,
         &sql.revive,
-        &sql.revive_delivery,
+        &sql.revive_body,
         &sql.find_state,
         &sql.find_body,
         &sql.unordered,
@@ -51,8 +52,8 @@ fn only_counting_scans_a_table() {
         &sql.dead_letter,
         &sql.release,
         &sql.retry,
-        &sql.delete_delivery,
-        &sql.delete_ordering,
+        &sql.delete_body,
+        &sql.delete_key,
         &sql.dead,
         &sql.show_state,
         &sql.done,
@@ -74,14 +75,14 @@ fn only_counting_scans_a_table() {
 
 #[test]
 fn statements_use_the_indexes() {
-    let (connection, Schema { inbox: sql, .. }) = schema();
+    let (connection, sql) = tables();
     for (statement, step) in [
         (&sql.unordered, "SEARCH k_inbox USING COVERING INDEX k_inbox_unordered (due<?)"),
         (&sql.ordered, "SEARCH k_inbox USING COVERING INDEX k_inbox_ordered (due<?)"),
         (&sql.due, "SEARCH k_inbox USING INTEGER PRIMARY KEY (rowid=?)"),
         (&sql.leased_keys, "SEARCH k_inbox USING INDEX k_inbox_leased (due>? AND due<?)"),
-        (&sql.head_of_queue, "SEARCH k_inbox_ordering USING PRIMARY KEY (key=?)"),
-        (&sql.next_queue, "SEARCH k_inbox_ordering USING PRIMARY KEY (key>?)"),
+        (&sql.head_of_queue, "SEARCH k_inbox_key USING PRIMARY KEY (ordering_key=?)"),
+        (&sql.next_queue, "SEARCH k_inbox_key USING PRIMARY KEY (ordering_key>? AND ordering_key<?)"),
         (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_unordered"),
         (&sql.backlog, "SCAN k_inbox USING COVERING INDEX k_inbox_ordered"),
         (&sql.misdated, "SEARCH k_inbox USING COVERING INDEX k_inbox_unordered (due>?)"),

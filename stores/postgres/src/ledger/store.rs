@@ -1,4 +1,4 @@
-//! The ledger.
+//! The calls of the layer and of operators.
 
 use std::{
     ops::Range,
@@ -11,10 +11,9 @@ use tokio_postgres::{
 };
 use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
 
-use super::{
-    connection::{Failure, run},
-    store::{PostgresStore, Shared, TRIES},
-    sweep,
+use crate::{
+    connection::{Failure, TRIES, run},
+    store::{PostgresStore, Shared},
     values::{Digest, bytes, count, seconds, within_calendar},
 };
 
@@ -27,21 +26,21 @@ impl PostgresStore {
     /// | `$2` | `bytea` | [`Claim::token`], 16 bytes |
     /// | `$3` | `float8` | how long to remember the delivery, in seconds |
     ///
-    /// It changes one row if the claim is still this token's, even if its lease has expired. If it changes none, roll back: another copy
-    /// of the delivery is being handled, or was. Completing twice changes one row each time.
+    /// It changes one row if the claim is still this token's, even if its lease has expired. If it changes none, roll
+    /// back: another copy of the delivery is being handled, or was. Completing twice changes one row each time.
     pub fn complete_sql(&self) -> &str {
-        &self.shared.sql.complete
+        &self.shared.ledger.complete
     }
 
-    /// Completes `claim` on a connection of yours, as a part of the transaction that is open on it. Returns `false` if the claim is no
-    /// longer this token's: then roll back.
+    /// Completes `claim` on a connection of yours, as a part of the transaction that is open on it. Returns `false` if
+    /// the claim is no longer this token's: then roll back.
     ///
     /// `client` is a client or a transaction of `tokio-postgres`; those of `deadpool-postgres` dereference to them.
     ///
     /// # Errors
     ///
     /// Returns an error if Postgres rejects the statement or does not answer within the
-    /// [deadline](super::PostgresStoreBuilder::deadline). Then roll back.
+    /// [deadline](crate::PostgresStoreBuilder::deadline). Then roll back.
     pub async fn complete_in(
         &self,
         client: &impl GenericClient,
@@ -57,18 +56,18 @@ impl PostgresStore {
     }
 
     async fn claim_or_read(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, Failure> {
-        let Shared { pool, sql, .. } = &*self.shared;
+        let Shared { pool, ledger, .. } = &*self.shared;
         let ((key, token), event) = (names(claim), bytes(claim.event()));
         let digest = &claim.digest().as_bytes()[..];
         let (lease, kept) = in_seconds(terms);
         for _ in 0..TRIES {
-            let claimed = run(pool, &sql.claim, &[&key, &event, &token, &digest, &lease, &kept]).await?;
+            let claimed = run(pool, &ledger.claim, &[&key, &event, &token, &digest, &lease, &kept]).await?;
             if !claimed.rows.is_empty() {
                 return Ok(ClaimOutcome::Claimed);
             }
-            // Two statements. A single one would see the table as it was when it began: after waiting for another node's claim, it could
-            // neither claim the key nor find what that node has written.
-            let there = run(pool, &sql.read, &[&key, &token]).await?;
+            // Two statements. A single one would see the table as it was when it began: after waiting for another
+            // node's claim, it could neither claim the key nor find what that node has written.
+            let there = run(pool, &ledger.read, &[&key, &token]).await?;
             if let Some(row) = there.rows.first()
                 && let Some(outcome) = outcome(row).map_err(Failure::Statement)?
             {
@@ -86,14 +85,14 @@ impl Ledger for PostgresStore {
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         let (key, token) = names(claim);
-        let answer = self.run(&self.shared.sql.complete, &[&key, &token, &seconds(retention)]).await?;
-        sweep::completed(&self.shared);
+        let answer = self.run(&self.shared.ledger.complete, &[&key, &token, &seconds(retention)]).await?;
+        self.shared.sweeper.completed();
         Ok(answer.changed > 0)
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         let (key, token) = names(claim);
-        self.run(&self.shared.sql.release, &[&key, &token]).await?;
+        self.run(&self.shared.ledger.release, &[&key, &token]).await?;
         Ok(())
     }
 
@@ -103,22 +102,22 @@ impl Ledger for PostgresStore {
         }
         let (keys, tokens): (Vec<_>, Vec<_>) = claims.iter().map(names).unzip();
         let (lease, kept) = in_seconds(terms);
-        let answer = self.run(&self.shared.sql.renew, &[&keys, &tokens, &lease, &kept]).await?;
+        let answer = self.run(&self.shared.ledger.renew, &[&keys, &tokens, &lease, &kept]).await?;
         let renewed: Result<Vec<_>, _> = answer.rows.iter().map(|row| row.try_get(0)).collect();
         renewed.map_err(StoreError::new)
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        count(&self.run_long(&self.shared.sql.forget, &[&bytes(event)]).await?)
+        count(&self.run_long(&self.shared.ledger.forget, &[&bytes(event)]).await?)
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let (start, end) = (within_calendar(window.start), within_calendar(window.end));
-        count(&self.run_long(&self.shared.sql.forget_claimed, &[&start, &end]).await?)
+        count(&self.run_long(&self.shared.ledger.forget_claimed, &[&start, &end]).await?)
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
-        Ok(self.run_long(&self.shared.sql.purge, &[&i64::from(limit)]).await?.changed)
+        Ok(self.run_long(&self.shared.ledger.purge, &[&i64::from(limit)]).await?.changed)
     }
 }
 
@@ -132,7 +131,8 @@ fn in_seconds(terms: &ClaimTerms) -> (f64, f64) {
     (seconds(terms.lease), seconds(terms.lease.saturating_add(terms.grace)))
 }
 
-/// Returns what an entry means to the token that found it. Returns `None` if the entry is the token's own, and it should claim once more.
+/// Returns what an entry means to the token that found it. Returns `None` if the entry is the token's own, so that it
+/// has to claim once more.
 fn outcome(row: &Row) -> Result<Option<ClaimOutcome>, tokio_postgres::Error> {
     let (done, mine): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     let (digest, remaining): (Digest, f64) = (row.try_get(2)?, row.try_get(3)?);

@@ -1,0 +1,161 @@
+//! The statements of one inbox.
+
+use std::time::Duration;
+
+use super::{
+    settle::ByLease,
+    tables::{Tables, begin_many},
+};
+use crate::{
+    connection::{PATIENCE, begin},
+    names::Names,
+};
+
+/// The statements on the tables of one inbox.
+///
+/// Keys and digests are `bytea` as parameters, as in the ledger's statements. Where nothing else is said, a statement
+/// changes or returns one row if it did what it is for.
+#[derive(Debug)]
+pub(crate) struct InboxSql {
+    /// Key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant, ordering keys,
+    /// the locks on them.
+    pub(crate) accept: String,
+    /// Key, event, token, digest, seconds of the retention.
+    pub(crate) remember: String,
+    /// Key, event, token, digest, seconds of the retention, digest of the DEAD delivery or NULL.
+    pub(crate) take_out: String,
+    /// Key. Returns one row: state and digest of the delivery, or NULLs; whether the ledger row is done, its digest and
+    /// the seconds until it can be claimed, or NULLs.
+    pub(crate) read: String,
+    /// Key, digest. Returns the body.
+    pub(crate) read_body: String,
+    /// Key, token, seconds of the retention.
+    pub(crate) remember_again: String,
+    /// Key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant, ordering keys,
+    /// digest of the DEAD delivery or NULL.
+    pub(crate) revive: String,
+    /// Begins a transaction that takes no lock.
+    pub(crate) begin: String,
+    /// Begins a transaction that leases.
+    pub(crate) begin_leasing: String,
+    /// Begins a transaction that changes many deliveries.
+    pub(crate) begin_many: String,
+    /// Begins a transaction during which nothing is leased.
+    pub(crate) begin_alone: String,
+    /// Begins such a transaction that may look at whole tables.
+    pub(crate) begin_long: String,
+    /// Limit, seconds of the leases, most attempts, ids that are held, their tokens. Returns rows: id, token, attempts,
+    /// head, body, ordering keys, whether the last lease expired, and why it was dead-lettered. Token, body and
+    /// ordering keys are NULL if it was.
+    pub(crate) lease: String,
+    /// The same parameters and rows, but head, body and ordering keys are NULL.
+    pub(crate) lease_unread: String,
+    /// Id. Returns head, body and ordering keys.
+    pub(crate) read_content: String,
+    /// The parameters of [`ByLease::many`].
+    pub(crate) extend: String,
+    /// The parameters of [`ByLease::many`].
+    pub(crate) extend_expired: String,
+    pub(crate) delete: ByLease,
+    pub(crate) keep: ByLease,
+    pub(crate) reschedule: ByLease,
+    pub(crate) dead_letter: ByLease,
+    pub(crate) release: ByLease,
+    /// Id, token, seconds, reason or NULL, by how many the attempts decrease.
+    pub(crate) bring_back: String,
+    /// Id, token.
+    pub(crate) finish: String,
+    /// Id. Returns its token and state.
+    pub(crate) look: String,
+    /// Returns one row: how many deliveries are READY, LEASED, DEAD and DONE, and the seconds since the oldest was
+    /// accepted.
+    pub(crate) counts: String,
+    /// Limit. Returns one row: how many deliveries are READY or LEASED.
+    pub(crate) backlog: String,
+    /// Id to start after, limit. Returns rows: id, state, accepted_at, head, attempts, reason.
+    pub(crate) dead: String,
+    /// Id. Returns the same and the body.
+    pub(crate) show: String,
+    /// Id.
+    pub(crate) retry: String,
+    /// Event. Returns one row: how many keys were forgotten.
+    pub(crate) forget_event: String,
+    /// Start and end. Returns one row: how many keys were forgotten.
+    pub(crate) forget_accepted: String,
+    /// Limit. Returns one row: how many deliveries were deleted.
+    pub(crate) purge_done: String,
+}
+
+impl InboxSql {
+    pub(crate) fn new(names: &Names, deadline: Duration) -> Self {
+        const ALONE: &str = "pg_advisory_xact_lock";
+        let tables = Tables::new(names);
+        Self {
+            accept: tables.accept(),
+            remember: tables.remember(),
+            take_out: tables.take_out(),
+            read: tables.read(),
+            read_body: tables.read_body(),
+            remember_again: tables.remember_again(),
+            revive: tables.revive(),
+            begin: begin(deadline),
+            begin_leasing: tables.begin_leasing(deadline),
+            begin_many: begin_many(deadline),
+            begin_alone: tables.begin_locked(ALONE, deadline),
+            begin_long: tables.begin_locked(ALONE, deadline.saturating_mul(PATIENCE)),
+            lease: tables.lease(),
+            lease_unread: tables.lease_unread(),
+            read_content: tables.read_content(),
+            extend: tables.extend(),
+            extend_expired: tables.extend_expired(),
+            delete: tables.delete(),
+            keep: tables.keep(),
+            reschedule: tables.reschedule(),
+            dead_letter: tables.dead_letter(),
+            release: tables.release(),
+            bring_back: tables.bring_back(),
+            finish: tables.finish(),
+            look: tables.look(),
+            counts: tables.counts(),
+            backlog: tables.backlog(),
+            dead: tables.dead(),
+            show: tables.show(),
+            retry: tables.retry(),
+            forget_event: tables.forget_event(),
+            forget_accepted: tables.forget_accepted(),
+            purge_done: tables.purge_done(),
+        }
+    }
+
+    /// The statements to check when the store is opened: all that take parameters.
+    pub(crate) fn each(&self) -> Vec<&str> {
+        let by_lease = [&self.delete, &self.keep, &self.reschedule, &self.dead_letter, &self.release];
+        let by_lease = by_lease.into_iter().flat_map(|sql| [&sql.one, &sql.many]);
+        let others = [
+            &self.accept,
+            &self.remember,
+            &self.take_out,
+            &self.read,
+            &self.read_body,
+            &self.remember_again,
+            &self.revive,
+            &self.lease,
+            &self.lease_unread,
+            &self.read_content,
+            &self.extend,
+            &self.extend_expired,
+            &self.bring_back,
+            &self.finish,
+            &self.look,
+            &self.counts,
+            &self.backlog,
+            &self.dead,
+            &self.show,
+            &self.retry,
+            &self.forget_event,
+            &self.forget_accepted,
+            &self.purge_done,
+        ];
+        others.into_iter().chain(by_lease).map(String::as_str).collect()
+    }
+}

@@ -1,0 +1,6 @@
+//! The ledger.
+
+mod statements;
+mod store;
+
+pub(crate) use self::statements::LedgerSql;

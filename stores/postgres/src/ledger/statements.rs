@@ -1,0 +1,232 @@
+//! All statements on the ledger's table.
+//!
+//! They use `clock_timestamp()` rather than `now()`. A statement that has waited for a lock, or that runs in a user's
+//! long transaction, must judge by the time at which it holds the row.
+
+use crate::{
+    names::Names,
+    sql::{CLAIMED, DONE, KEPT_UNTIL, after, uuid},
+};
+
+/// The statements on one ledger.
+///
+/// Keys, events and tokens are `bytea` as parameters, so that every driver can pass them. The columns are `uuid`, which
+/// is shorter on disk: by a byte in the table and by eight in the index.
+#[derive(Debug)]
+pub(crate) struct LedgerSql {
+    /// Key, event, token, digest, seconds of the lease, seconds until the end of the grace. Returns one row if the key
+    /// is claimed now.
+    pub(crate) claim: String,
+    /// Key, token. Returns one row if there is an entry: whether it is done, whether it is this token's, its digest,
+    /// and the seconds until it can be claimed.
+    pub(crate) read: String,
+    /// Key, token, seconds of the retention. Changes one row if the entry is this token's.
+    pub(crate) complete: String,
+    /// Keys, tokens, seconds of the lease, seconds until the end of the grace. Returns one row for each key, in order:
+    /// whether the claim is this token's.
+    pub(crate) renew: String,
+    /// Key, token.
+    pub(crate) release: String,
+    /// Event. Returns one row: how many entries were removed.
+    pub(crate) forget: String,
+    /// Start and end. Returns one row: how many entries were removed.
+    pub(crate) forget_claimed: String,
+    /// Limit. Changes the rows that it deletes.
+    pub(crate) purge: String,
+    /// No parameters. Changes the rows that it deletes.
+    pub(crate) sweep: String,
+}
+
+impl LedgerSql {
+    pub(crate) fn new(names: &Names) -> Self {
+        let table = names.of("ledger");
+        let holds = format!(
+            "key = {key} AND token = {token} AND {KEPT_UNTIL} > clock_timestamp()",
+            key = uuid(1),
+            token = uuid(2),
+        );
+        Self {
+            claim: claim(&table),
+            read: format!(
+                r"
+                SELECT
+                    state = {DONE},
+                    token = {token},
+                    digest,
+                    extract(epoch FROM until - clock_timestamp())::float8
+                FROM {table}
+                WHERE key = {key} AND until > clock_timestamp()",
+                key = uuid(1),
+                token = uuid(2),
+            ),
+            complete: format!(
+                r"
+                UPDATE {table}
+                SET
+                    state = {DONE},
+                    until = CASE WHEN state = {DONE} THEN until ELSE {retention} END,
+                    kept_until = NULL
+                WHERE {holds}",
+                retention = after(3),
+            ),
+            renew: renew(&table),
+            release: format!(
+                r"
+                DELETE FROM {table}
+                WHERE key = {key} AND token = {token} AND state = {CLAIMED}",
+                key = uuid(1),
+                token = uuid(2),
+            ),
+            forget: forget(&table, &format!("key = {event} OR event_key = {event}", event = uuid(1))),
+            forget_claimed: forget(&table, "claimed_at >= $1::timestamptz AND claimed_at < $2::timestamptz"),
+            // Leaves rows out that a node is about to claim, so that neither waits for the other.
+            purge: format!(
+                r"
+                DELETE FROM {table}
+                WHERE ctid = ANY(ARRAY(
+                    SELECT ctid
+                    FROM {table}
+                    WHERE {KEPT_UNTIL} <= now()
+                    LIMIT $1::bigint
+                    FOR UPDATE SKIP LOCKED
+                ))"
+            ),
+            sweep: sweep(&table),
+        }
+    }
+
+    /// The statements to check when the store is opened.
+    pub(crate) fn each(&self) -> [&str; 9] {
+        [
+            &self.claim,
+            &self.read,
+            &self.complete,
+            &self.renew,
+            &self.release,
+            &self.forget,
+            &self.forget_claimed,
+            &self.purge,
+            &self.sweep,
+        ]
+    }
+}
+
+fn claim(table: &str) -> String {
+    let (lease, grace) = (after(5), after(6));
+    format!(
+        r"
+        INSERT INTO {table} AS held (claimed_at, until, kept_until, key, event_key, token, state, digest)
+        SELECT
+            clock_timestamp(), {lease}, {grace},
+            new.key, nullif(new.event, new.key), new.token, {CLAIMED}, $4::bytea
+        FROM (SELECT {key} AS key, {event} AS event, {token} AS token) AS new
+        ON CONFLICT (key) DO UPDATE
+        SET
+            -- The token's own claim is renewed. Any other is taken over.
+            claimed_at = CASE
+                WHEN held.token = excluded.token AND held.state = {CLAIMED} AND held.kept_until > clock_timestamp()
+                THEN held.claimed_at
+                ELSE clock_timestamp()
+            END,
+            until = {lease},
+            kept_until = {grace},
+            event_key = excluded.event_key,
+            token = excluded.token,
+            state = {CLAIMED},
+            digest = excluded.digest
+        WHERE
+            held.until <= clock_timestamp()
+            OR (held.token = excluded.token AND held.state = {CLAIMED})
+        RETURNING true",
+        key = uuid(1),
+        event = uuid(2),
+        token = uuid(3),
+    )
+}
+
+/// Renews many claims. Does not wait for one that another transaction has locked, since the others would expire
+/// meanwhile. Reports that one as renewed if it was this token's when the statement began: the transaction may be the
+/// handler's own, which completes the claim.
+fn renew(table: &str) -> String {
+    format!(
+        r"
+        WITH
+        -- The claims to renew
+        asked AS MATERIALIZED (
+            SELECT encode(key, 'hex')::uuid AS key, encode(token, 'hex')::uuid AS token, position
+            FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS asked (key, token, position)
+        ),
+        -- The entries that no other transaction has locked
+        free AS MATERIALIZED (
+            SELECT key
+            FROM {table}
+            WHERE key = ANY(ARRAY(SELECT key FROM asked))
+            FOR UPDATE SKIP LOCKED
+        ),
+        renewed AS (
+            UPDATE {table} AS held
+            SET until = {lease}, kept_until = {grace}
+            FROM asked JOIN free USING (key)
+            WHERE
+                held.key = asked.key
+                AND held.token = asked.token
+                AND held.state = {CLAIMED}
+                AND held.kept_until > clock_timestamp()
+            RETURNING held.key, held.token
+        ),
+        -- The entries that another transaction has locked, as they were when this statement began
+        locked AS MATERIALIZED (
+            SELECT key, token
+            FROM {table}
+            WHERE
+                key = ANY(ARRAY(SELECT key FROM asked EXCEPT SELECT key FROM free))
+                AND state = {CLAIMED}
+                AND kept_until > clock_timestamp()
+        )
+        SELECT renewed.key IS NOT NULL OR locked.key IS NOT NULL
+        FROM asked
+        LEFT JOIN renewed USING (key, token)
+        LEFT JOIN locked USING (key, token)
+        ORDER BY asked.position",
+        lease = after(3),
+        grace = after(4),
+    )
+}
+
+/// Entries that are past their retention or grace go too, but do not count.
+fn forget(table: &str, which: &str) -> String {
+    format!(
+        r"
+        WITH forgotten AS (
+            DELETE FROM {table}
+            WHERE {which}
+            RETURNING {KEPT_UNTIL} AS kept_until
+        )
+        SELECT count(*) FILTER (WHERE kept_until > clock_timestamp())
+        FROM forgotten"
+    )
+}
+
+/// Examines 128 blocks somewhere in the table. The range may begin before the table does, so that the table's first
+/// blocks have the same chance as all others.
+fn sweep(table: &str) -> String {
+    format!(
+        r"
+        WITH slice AS MATERIALIZED (
+            SELECT greatest(0, floor(random() * (size.blocks + 127))::bigint - 127) AS first
+            FROM (
+                SELECT pg_relation_size('{table}'::regclass) / current_setting('block_size')::bigint AS blocks
+            ) AS size
+        )
+        DELETE FROM {table}
+        WHERE ctid = ANY(ARRAY(
+            SELECT ctid
+            FROM {table}
+            WHERE
+                ctid >= (SELECT format('(%s,0)', first)::tid FROM slice)
+                AND ctid < (SELECT format('(%s,0)', first + 128)::tid FROM slice)
+                AND {KEPT_UNTIL} <= now()
+            FOR UPDATE SKIP LOCKED
+        ))"
+    )
+}

@@ -1,0 +1,122 @@
+//! Ten queries for operators, in SQL that runs as it is here.
+//!
+//! They use the default table prefix, `klikit_`. Replace the example values, such as `'evt-1042'` and `17`.
+//!
+//! The view `klikit_deliveries` shows the inbox's deliveries with their states as words. It has no row for a delivery
+//! that was handled, unless [bodies are kept](tower_klikit::inbox::Inbox::keep_bodies). Queries by event id, tenant,
+//! event type and ordering key read all of its rows. These rows are short, and no query reads a body.
+//!
+//! The statements that write may run while workers run. So may other statements that change `klikit_inbox`: triggers
+//! keep the queues of the ordering keys, so that a delivery that is set to ready by hand runs, and one that is deleted,
+//! or set to dead by hand, blocks no others.
+//!
+//! # How many deliveries are in each state
+//!
+//! ```sql
+//! SELECT state, count(*) AS deliveries
+//! FROM klikit_deliveries
+//! GROUP BY state
+//! ORDER BY state;
+//! ```
+//!
+//! # The oldest pending deliveries
+//!
+//! ```sql
+//! SELECT id, state, event_id, accepted_at, attempts, reason
+//! FROM klikit_deliveries
+//! WHERE state IN ('ready', 'leased')
+//! ORDER BY accepted_at, id
+//! LIMIT 10;
+//! ```
+//!
+//! # The deliveries of an event
+//!
+//! ```sql
+//! SELECT *
+//! FROM klikit_deliveries
+//! WHERE event_id = 'evt-1042'
+//! ORDER BY id;
+//! ```
+//!
+//! # The deliveries of a tenant and an event type
+//!
+//! ```sql
+//! SELECT *
+//! FROM klikit_deliveries
+//! WHERE tenant = 'warung' AND event_type = 'order.created'
+//! ORDER BY id DESC
+//! LIMIT 100;
+//! ```
+//!
+//! # The deliveries of an ordering key
+//!
+//! The text of a key has its kind, the id and the tenant: see [`OrderingKey`](tower_klikit::inbox::OrderingKey).
+//!
+//! ```sql
+//! SELECT *
+//! FROM klikit_deliveries
+//! WHERE 'order:42@warung' = ANY (ordering_keys)
+//! ORDER BY id;
+//! ```
+//!
+//! # What blocks an ordering key
+//!
+//! The first row is the head of the queue: until it is handled or dead, the others wait.
+//!
+//! ```sql
+//! SELECT id, state, event_id, attempts, due_at, reason
+//! FROM klikit_inbox_key
+//! JOIN klikit_deliveries USING (id)
+//! WHERE ordering_key = 'order:42@warung'
+//! ORDER BY id
+//! LIMIT 10;
+//! ```
+//!
+//! # Dead deliveries and their reasons, newest first
+//!
+//! ```sql
+//! SELECT id, event_id, event_type, tenant, attempts, accepted_at, reason
+//! FROM klikit_deliveries
+//! WHERE state = 'dead'
+//! ORDER BY id DESC
+//! LIMIT 100;
+//! ```
+//!
+//! # One delivery, with its head and the size of its body
+//!
+//! ```sql
+//! SELECT klikit_deliveries.*, head
+//! FROM klikit_deliveries
+//! JOIN klikit_inbox_body USING (id)
+//! WHERE id = 17;
+//! ```
+//!
+//! # Retry dead deliveries
+//!
+//! One of them:
+//!
+//! ```sql
+//! UPDATE klikit_inbox
+//! SET state = 0, due = now(), attempts = 0
+//! WHERE id = 17 AND state = 2;
+//! ```
+//!
+//! All of one reason:
+//!
+//! ```sql
+//! UPDATE klikit_inbox
+//! SET state = 0, due = now(), attempts = 0
+//! WHERE state = 2 AND reason = '503 Service Unavailable';
+//! ```
+//!
+//! # Forget a dead delivery
+//!
+//! klikit's next copy of the delivery is then accepted as a new one.
+//!
+//! ```sql
+//! BEGIN;
+//! DELETE FROM klikit_ledger WHERE key = (SELECT key FROM klikit_inbox WHERE id = 17 AND state = 2);
+//! DELETE FROM klikit_inbox_body WHERE id = (SELECT id FROM klikit_inbox WHERE id = 17 AND state = 2);
+//! DELETE FROM klikit_inbox WHERE id = 17 AND state = 2;
+//! COMMIT;
+//! ```

@@ -1,0 +1,164 @@
+//! The steps of the inbox's tables. A step that was released never changes: add another one.
+
+use crate::{names::Names, sql::LEASING_LOCKS};
+
+/// Returns the statements of each version.
+pub(super) fn steps(names: &Names) -> Vec<String> {
+    vec![create(names)]
+}
+
+fn create(names: &Names) -> String {
+    format!(
+        r"-- The state and the labels of each delivery: short rows that change
+CREATE TABLE {inbox} (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- ready: when it may be leased; leased: end of the lease; done: when it may be deleted
+    due timestamptz NOT NULL,
+    accepted_at timestamptz NOT NULL,
+    -- increases with each lease, 0 before the first
+    token bigint NOT NULL,
+    key uuid NOT NULL UNIQUE,
+    -- NULL unless the delivery is a conflict
+    event_key uuid,
+    attempts integer NOT NULL,
+    -- 0 ready, 1 leased, 2 dead, 3 done
+    state smallint NOT NULL,
+    event_id text,
+    event_type text,
+    tenant text NOT NULL,
+    -- NULL if there are none
+    ordering_keys text[],
+    reason text
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
+
+CREATE INDEX {due} ON {inbox} (due, id) WHERE state < 2 AND ordering_keys IS NULL;
+CREATE INDEX {ordered} ON {inbox} (due, id) WHERE state < 2 AND ordering_keys IS NOT NULL;
+CREATE INDEX {dead} ON {inbox} (id) WHERE state = 2;
+CREATE INDEX {done} ON {inbox} (due) WHERE state = 3;
+CREATE INDEX {event_key} ON {inbox} (event_key) WHERE event_key IS NOT NULL;
+
+-- The content of each delivery: long rows that do not change
+CREATE TABLE {body} (
+    id bigint PRIMARY KEY,
+    digest bytea NOT NULL,
+    head text NOT NULL,
+    body bytea NOT NULL
+);
+
+-- The queue of each ordering key: the deliveries that are ready or leased
+CREATE TABLE {queue} (
+    ordering_key text,
+    id bigint,
+    PRIMARY KEY (ordering_key, id)
+);
+
+CREATE INDEX {by_id} ON {queue} (id);
+
+-- The attempts to handle each delivery
+CREATE TABLE {attempt} (
+    -- of the delivery
+    id bigint,
+    attempt integer,
+    worker text,
+    started_at timestamptz,
+    ended_at timestamptz,
+    status integer,
+    reason text,
+    PRIMARY KEY (id, attempt, started_at)
+);
+
+-- Keeps the queues, also if a delivery is changed by hand
+CREATE FUNCTION {function}() RETURNS trigger
+    LANGUAGE plpgsql
+    -- A plan from when the table was small must not read through it later
+    SET enable_seqscan = off
+AS $$
+BEGIN
+    IF TG_WHEN = 'AFTER' THEN
+        DELETE FROM {queue} WHERE id = OLD.id;
+        RETURN NULL;
+    END IF;
+    -- A dead or done delivery is ready again
+    IF NEW.due = OLD.due THEN
+        NEW.due := clock_timestamp();
+    END IF;
+    IF NEW.ordering_keys IS NOT NULL THEN
+        -- Nothing may be leased until this is committed
+        PERFORM pg_advisory_xact_lock({LEASING_LOCKS}, TG_RELID::integer);
+        -- Later deliveries that share a key may be leased. Leasing looks at those only if the token is not 0.
+        NEW.token := greatest(NEW.token, 1);
+        INSERT INTO {queue} (ordering_key, id)
+        SELECT DISTINCT ordering_key, NEW.id
+        FROM unnest(NEW.ordering_keys) AS ordering_key
+        WHERE ordering_key IS NOT NULL
+        ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN NEW;
+END
+$$;
+{search_path}
+CREATE TRIGGER {returned} BEFORE UPDATE ON {inbox} FOR EACH ROW
+    WHEN (OLD.state >= 2 AND NEW.state < 2)
+    EXECUTE FUNCTION {function}();
+CREATE TRIGGER {ended} AFTER UPDATE ON {inbox} FOR EACH ROW
+    WHEN (OLD.state < 2 AND NEW.state >= 2 AND OLD.ordering_keys IS NOT NULL)
+    EXECUTE FUNCTION {function}();
+CREATE TRIGGER {deleted} AFTER DELETE ON {inbox} FOR EACH ROW
+    WHEN (OLD.state < 2 AND OLD.ordering_keys IS NOT NULL)
+    EXECUTE FUNCTION {function}();
+
+-- The deliveries, for operators to read
+CREATE VIEW {view} AS
+SELECT
+    id,
+    CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'leased' WHEN 2 THEN 'dead' WHEN 3 THEN 'done' END AS state,
+    event_id,
+    event_type,
+    tenant,
+    ordering_keys,
+    attempts,
+    due AS due_at,
+    accepted_at,
+    reason,
+    octet_length(body) AS body_bytes
+FROM {inbox}
+LEFT JOIN {body} USING (id);",
+        inbox = names.of("inbox"),
+        body = names.of("inbox_body"),
+        queue = names.of("inbox_key"),
+        attempt = names.of("inbox_attempt"),
+        view = names.of("deliveries"),
+        function = names.of("inbox_queue"),
+        due = names.unqualified("inbox_due_idx"),
+        ordered = names.unqualified("inbox_ordered_idx"),
+        dead = names.unqualified("inbox_dead_idx"),
+        done = names.unqualified("inbox_done_idx"),
+        event_key = names.unqualified("inbox_event_key_idx"),
+        by_id = names.unqualified("inbox_key_id_idx"),
+        returned = names.unqualified("inbox_returned"),
+        ended = names.unqualified("inbox_ended"),
+        deleted = names.unqualified("inbox_deleted"),
+        search_path = search_path(names),
+    )
+}
+
+/// Makes the function find the tables from any search path. If the prefix names a schema, it does so anyway.
+fn search_path(names: &Names) -> String {
+    if names.has_schema() {
+        return String::new();
+    }
+    format!(
+        r"
+-- Finds the tables whatever the search path of the session that writes
+DO $$
+BEGIN
+    EXECUTE format(
+        'ALTER FUNCTION %1$I.{function}() SET search_path = %1$I, pg_temp',
+        current_schema()
+    );
+END
+$$;
+",
+        function = names.unqualified("inbox_queue"),
+    )
+}

@@ -1,0 +1,239 @@
+//! Changes that operators make by hand, and the statements that the docs give them.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tower_klikit::{
+    dedupe::Ledger,
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, NewDelivery},
+};
+use tower_klikit_postgres::PostgresStore;
+
+use super::{RETENTION, TIME, accept, accept_all, bodies, dead_letter, delivery, finish, lease, lease_one, ordered};
+use crate::{TERMS, client, count, open, servers::postgres::PostgresServer};
+
+/// The statements in the docs, each with its heading.
+fn documented() -> Vec<(String, String)> {
+    let (mut heading, mut sql, mut found) = (String::new(), None, Vec::new());
+    for line in include_str!("../../../src/queries.rs").lines() {
+        let line = line.strip_prefix("//!").map(|line| line.strip_prefix(' ').unwrap_or(line)).expect("only docs");
+        match (&mut sql, line) {
+            (None, "```sql") => sql = Some(String::new()),
+            (Some(_), "```") => found.push((heading.clone(), sql.take().unwrap())),
+            (Some(sql), line) => sql.push_str(&format!("{line}\n")),
+            (None, line) => heading = line.strip_prefix("# ").map_or(heading, Into::into),
+        }
+    }
+    found
+}
+
+/// Runs the statements below a heading of the docs. Returns the rows of the first, and how many rows the last changed.
+async fn run(client: &Client, heading: &str, number: usize) -> (Vec<SimpleQueryRow>, u64) {
+    let all = documented();
+    let (_, sql) = all.iter().filter(|(of, _)| of == heading).nth(number).expect("the docs have the statement");
+    let (mut rows, mut changed) = (Vec::new(), 0);
+    for message in client.simple_query(sql).await.unwrap() {
+        match message {
+            SimpleQueryMessage::Row(row) => rows.push(row),
+            SimpleQueryMessage::CommandComplete(count) if count > 0 => changed = count,
+            _ => {}
+        }
+    }
+    (rows, changed)
+}
+
+/// Runs a documented query. Returns this column of its rows.
+async fn column(client: &Client, heading: &str, column: &str) -> Vec<String> {
+    let (rows, _) = run(client, heading, 0).await;
+    rows.iter().map(|row| row.get(column).unwrap_or("NULL").to_owned()).collect()
+}
+
+/// A delivery with labels.
+async fn labelled(id: &str, event_type: &str, tenant: &str, keys: &[&str]) -> NewDelivery {
+    let head = format!(r#"{{"event_id":"{id}","event_type":"{event_type}","tenant":"{tenant}"}}"#);
+    delivery(id, id).await.with_head(head).with_ordering_keys(keys)
+}
+
+#[tokio::test]
+async fn documented_queries_find_deliveries() {
+    let Some(server) = PostgresServer::start("documented queries find deliveries") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    client.batch_execute("ALTER TABLE klikit_inbox ALTER COLUMN id RESTART WITH 15").await.unwrap();
+    let keys: &[_] = &["order:41@warung", "order:42@warung"];
+    let deliveries = [
+        labelled("evt-1040", "order.created", "warung", keys).await,
+        labelled("evt-1041", "order.created", "warung", &keys[1..]).await,
+        labelled("evt-1042", "order.created", "warung", &[]).await,
+        labelled("evt-1043", "order.updated", "warung", &[]).await,
+        labelled("evt-1044", "order.created", "kedai", &[]).await,
+    ];
+    accept_all(&store, &deliveries).await;
+    let leased = lease(&store, 4).await;
+    assert_eq!(bodies(&leased), ["evt-1040", "evt-1042", "evt-1043", "evt-1044"]);
+    dead_letter(&store, leased[1].lease(), "400 Bad Request").await;
+    dead_letter(&store, leased[2].lease(), "503 Service Unavailable").await;
+    finish(&store, leased[3].lease(), TIME).await;
+
+    let states = run(&client, "How many deliveries are in each state", 0).await.0;
+    let states: Vec<_> = states.iter().map(|row| (row.get(0).unwrap(), row.get(1).unwrap())).collect();
+    assert_eq!(states, [("dead", "2"), ("done", "1"), ("leased", "1"), ("ready", "1")]);
+    assert_eq!(column(&client, "The oldest pending deliveries", "id").await, ["15", "16"]);
+    assert_eq!(column(&client, "The deliveries of an event", "id").await, ["17"]);
+    assert_eq!(column(&client, "The deliveries of a tenant and an event type", "id").await, ["17", "16", "15"]);
+    assert_eq!(column(&client, "The deliveries of an ordering key", "id").await, ["15", "16"]);
+    assert_eq!(column(&client, "What blocks an ordering key", "state").await, ["leased", "ready"]);
+    let reasons = column(&client, "Dead deliveries and their reasons, newest first", "reason").await;
+    assert_eq!(reasons, ["503 Service Unavailable", "400 Bad Request"]);
+    let one = run(&client, "One delivery, with its head and the size of its body", 0).await.0;
+    assert_eq!((one[0].get("id"), one[0].get("body_bytes")), (Some("17"), Some("8")));
+    assert_eq!(one[0].get("head"), Some(deliveries[2].head()));
+    let bytes = run(&client, "The deliveries of an ordering key", 0).await.0;
+    assert_eq!(bytes[0].get("ordering_keys"), Some("{order:41@warung,order:42@warung}"));
+}
+
+#[tokio::test]
+async fn documented_statements_retry_and_forget() {
+    let Some(server) = PostgresServer::start("documented statements retry and forget") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    client.batch_execute("ALTER TABLE klikit_inbox ALTER COLUMN id RESTART WITH 17").await.unwrap();
+    let new = ordered("17", &["a"]).await;
+    accept_all(&store, &[new.clone(), ordered("18", &["a"]).await, ordered("19", &["b"]).await]).await;
+    for _ in 0..2 {
+        for leased in lease(&store, 2).await {
+            dead_letter(&store, leased.lease(), "503 Service Unavailable").await;
+        }
+    }
+    assert_eq!(store.backlog(9).await.unwrap(), 0);
+
+    assert_eq!(run(&client, "Retry dead deliveries", 0).await.1, 1);
+    assert_eq!(run(&client, "Retry dead deliveries", 0).await.1, 0);
+    let leased = lease_one(&store).await;
+    assert_eq!((bodies(std::slice::from_ref(&leased)), leased.lease().attempt()), (vec!["17".to_owned()], 1));
+    dead_letter(&store, leased.lease(), "503 Service Unavailable").await;
+
+    assert_eq!(run(&client, "Retry dead deliveries", 1).await.1, 3);
+    let first = lease(&store, 9).await;
+    assert_eq!(bodies(&first), ["17", "19"], "the second waits for the first");
+    finish(&store, first[1].lease(), Duration::ZERO).await;
+    dead_letter(&store, first[0].lease(), "400").await;
+    finish(&store, lease_one(&store).await.lease(), Duration::ZERO).await;
+
+    assert_eq!(run(&client, "Forget a dead delivery", 0).await.1, 1);
+    let rows = "SELECT (SELECT count(*) FROM klikit_inbox) + (SELECT count(*) FROM klikit_inbox_body) \
+                + (SELECT count(*) FROM klikit_inbox_key)";
+    assert_eq!(count(&client, rows).await, 0);
+    assert_eq!(store.claim(new.claim(), &TERMS).await.unwrap(), tower_klikit::dedupe::ClaimOutcome::Claimed);
+    store.release(new.claim()).await.unwrap();
+    assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+}
+
+/// Ten headings, and no heading without a test.
+#[test]
+fn docs_have_ten_queries() {
+    let mut headings: Vec<_> = documented().into_iter().map(|(heading, _)| heading).collect();
+    headings.dedup();
+    assert_eq!(headings.len(), 10, "{headings:?}");
+}
+
+/// Accepts three deliveries of one ordering key, and dead-letters the first.
+async fn with_a_dead_head(server: &PostgresServer) -> (PostgresStore, Client, DeliveryId) {
+    let (store, client) = (open(server.url()).await, client(server.url()).await);
+    accept_all(&store, &[ordered("1", &["a"]).await, ordered("2", &["a"]).await, ordered("3", &["a"]).await]).await;
+    let first = lease_one(&store).await;
+    dead_letter(&store, first.lease(), "500").await;
+    (store, client, first.lease().id())
+}
+
+#[tokio::test]
+async fn dead_delivery_set_to_ready_by_hand_runs() {
+    let Some(server) = PostgresServer::start("dead delivery set to ready by hand runs") else { return };
+    let (store, client, first) = with_a_dead_head(&server).await;
+    let second = lease_one(&store).await;
+    // From another schema, whose search path does not find the tables.
+    let schema: String = client.query_one("SELECT current_schema()", &[]).await.unwrap().get(0);
+    client.batch_execute("SET search_path = pg_catalog").await.unwrap();
+    let update = format!("UPDATE {schema}.klikit_inbox SET state = 0 WHERE id = $1");
+    assert_eq!(client.execute(&update, &[&first.get()]).await.unwrap(), 1);
+    assert_eq!(lease(&store, 9).await.len(), 0, "the second is leased");
+    finish(&store, second.lease(), Duration::ZERO).await;
+    let leased = lease(&store, 9).await;
+    assert_eq!(bodies(&leased), ["1"]);
+    finish(&store, leased[0].lease(), Duration::ZERO).await;
+    assert_eq!(bodies(&lease(&store, 9).await), ["3"]);
+}
+
+#[tokio::test]
+async fn done_delivery_set_to_ready_by_hand_runs() {
+    let Some(server) = PostgresServer::start("done delivery set to ready by hand runs") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    for keys in [&[][..], &["a"]] {
+        accept(&store, &ordered(&format!("evt-{}", keys.len()), keys).await).await;
+        finish(&store, lease_one(&store).await.lease(), RETENTION).await;
+        client.execute("UPDATE klikit_inbox SET state = 0 WHERE state = 3", &[]).await.unwrap();
+        finish(&store, lease_one(&store).await.lease(), Duration::ZERO).await;
+    }
+}
+
+/// The later deliveries of its ordering key run.
+#[tokio::test]
+async fn delivery_removed_by_hand_blocks_no_others() {
+    let Some(server) = PostgresServer::start("delivery removed by hand blocks no others") else { return };
+    let (store, client, _) = with_a_dead_head(&server).await;
+    for (remove, next) in [
+        ("UPDATE klikit_inbox SET state = 2 WHERE state < 2 AND id = $1", "3"),
+        ("DELETE FROM klikit_inbox WHERE id = $1", "4"),
+    ] {
+        accept(&store, &ordered("4", &["a"]).await).await;
+        let held = lease_one(&store).await;
+        assert_eq!(lease(&store, 9).await.len(), 0);
+        client.execute(remove, &[&held.lease().id().get()]).await.unwrap();
+        let leased = lease_one(&store).await;
+        assert_eq!(bodies(std::slice::from_ref(&leased)), [next]);
+        super::release(&store, leased.lease()).await;
+    }
+}
+
+/// It was never leased, so nothing tells that a later one of its key may be leased, except the trigger.
+#[tokio::test]
+async fn never_leased_delivery_returns_without_overlap() {
+    let Some(server) = PostgresServer::start("never leased delivery returns without overlap") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    accept_all(&store, &[ordered("1", &["a"]).await, ordered("2", &["a"]).await]).await;
+    client
+        .execute("UPDATE klikit_inbox SET state = 2 WHERE id = (SELECT min(id) FROM klikit_inbox)", &[])
+        .await
+        .unwrap();
+    let second = lease_one(&store).await;
+    assert_eq!(bodies(std::slice::from_ref(&second)), ["2"]);
+    client.execute("UPDATE klikit_inbox SET state = 0 WHERE state = 2", &[]).await.unwrap();
+    assert_eq!(lease(&store, 9).await.len(), 0, "the second is leased");
+    finish(&store, second.lease(), Duration::ZERO).await;
+    assert_eq!(bodies(&lease(&store, 9).await), ["1"]);
+}
+
+#[tokio::test]
+async fn labels_are_stored_and_revived() {
+    let Some(server) = PostgresServer::start("labels are stored and revived") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    let labels = "SELECT concat_ws('|', event_id, event_type, tenant, array_to_string(ordering_keys, ',')) \
+                  FROM klikit_deliveries";
+    let stored = || async { client.query_one(labels, &[]).await.unwrap().get::<_, String>(0) };
+    let first = labelled("evt-1", "order.created", "warung", &["a", "b"]).await;
+    accept(&store, &first).await;
+    assert_eq!(stored().await, "evt-1|order.created|warung|a,b");
+    let dead = lease_one(&store).await;
+    dead_letter(&store, dead.lease(), "500").await;
+    let head = r#"{"event_id":"evt-1","event_type":"order.updated","tenant":"kedai\u0000"}"#;
+    let again = first.with_head(head).with_ordering_keys(&["c"]);
+    assert_eq!(accept(&store, &again).await, Acceptance::Revived);
+    assert_eq!(stored().await, "evt-1|order.updated|kedai\u{fffd}|c");
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key WHERE ordering_key = 'c'").await, 1);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 1);
+    let shown = store.show(dead.lease().id()).await.unwrap().unwrap();
+    assert_eq!(shown.state, DeliveryState::Ready);
+}

@@ -1,0 +1,184 @@
+//! The store.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use redis::{FromRedisValue, RedisResult, ScriptInvocation};
+use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
+
+use super::{
+    connection::Connection,
+    script::{Scripts, millis, outcome, time_to_live},
+};
+
+/// How many keys one call examines. That keeps the server busy for a few milliseconds, in which it does nothing else.
+const BATCH: usize = 1000;
+
+/// A [`Ledger`] in Redis. The [crate's page](crate) states its rules and the requirements on the server.
+///
+/// Clones are cheap and share the connection.
+#[derive(Clone)]
+pub struct RedisStore {
+    connection: Arc<Connection>,
+    scripts: Arc<Scripts>,
+    prefix: Arc<[u8]>,
+}
+
+impl RedisStore {
+    /// The default [prefix](super::RedisStoreBuilder::key_prefix) of the keys.
+    pub const DEFAULT_KEY_PREFIX: &str = "klikit:";
+
+    pub(super) fn new(connection: Connection, scripts: Scripts, key_prefix: &[u8]) -> Self {
+        Self { connection: Arc::new(connection), scripts: Arc::new(scripts), prefix: key_prefix.into() }
+    }
+
+    fn entry(&self, key: &EventKey) -> Vec<u8> {
+        [&self.prefix, key.as_bytes().as_slice()].concat()
+    }
+
+    /// The name of the set that holds the keys of an event's conflicts.
+    fn conflicts(&self, event: &EventKey) -> Vec<u8> {
+        [&self.prefix, b"\0".as_slice(), event.as_bytes()].concat()
+    }
+
+    /// The KEYS of a claim: its entry and the set of its event's conflicts. An entry that is no conflict has no set,
+    /// and its own name takes the place of the set's.
+    fn names(&self, claim: &Claim) -> [Vec<u8>; 2] {
+        let entry = self.entry(claim.key());
+        let set = if claim.is_conflict() { self.conflicts(claim.event()) } else { entry.clone() };
+        [entry, set]
+    }
+
+    async fn invoke<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> Result<T, StoreError> {
+        let result: RedisResult<T> =
+            self.connection.call(|mut manager| async move { invocation.invoke_async(&mut manager).await }).await;
+        result.map_err(StoreError::new)
+    }
+}
+
+impl Ledger for RedisStore {
+    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
+        let event = if claim.is_conflict() { claim.event().as_bytes().as_slice() } else { &[] };
+        let (lease, grace) = (millis(terms.lease), millis(terms.grace));
+        let mut invocation = self.scripts.claim.prepare_invoke();
+        invocation
+            .key(&self.names(claim))
+            .arg(time_to_live(lease + grace))
+            .arg(grace)
+            .arg(claim.token().as_bytes())
+            .arg(claim.key().as_bytes())
+            .arg(claim.digest().as_bytes())
+            .arg(event);
+        outcome(self.invoke(&invocation).await?)
+    }
+
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
+        let mut invocation = self.scripts.complete.prepare_invoke();
+        invocation
+            .key(&self.names(claim))
+            .arg(time_to_live(millis(retention)))
+            .arg(claim.token().as_bytes())
+            .arg(claim.key().as_bytes());
+        self.invoke(&invocation).await
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
+        let mut invocation = self.scripts.release.prepare_invoke();
+        invocation.key(&self.names(claim)).arg(claim.token().as_bytes()).arg(claim.key().as_bytes());
+        let _: bool = self.invoke(&invocation).await?;
+        Ok(())
+    }
+
+    /// Takes one round trip for each thousand claims. Each of these is atomic.
+    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
+        let (lease, grace) = (millis(terms.lease), millis(terms.grace));
+        let mut renewed = Vec::with_capacity(claims.len());
+        for batch in claims.chunks(BATCH) {
+            let mut invocation = self.scripts.renew.prepare_invoke();
+            invocation.arg(time_to_live(lease + grace)).arg(grace);
+            for claim in batch {
+                invocation.key(&self.names(claim)).arg(claim.token().as_bytes());
+            }
+            renewed.extend(self.invoke::<Vec<bool>>(&invocation).await?);
+        }
+        Ok(renewed)
+    }
+
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
+        let mut invocation = self.scripts.forget.prepare_invoke();
+        invocation.key(self.entry(event)).key(self.conflicts(event)).arg(event.as_bytes()).arg(&*self.prefix);
+        self.invoke(&invocation).await
+    }
+
+    /// Reads every key of the server's database, a thousand at a time, which may take minutes where there are millions.
+    /// An error leaves some entries forgotten: call it again.
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+        let pattern = &[glob_escaped(&self.prefix), b"*".to_vec()].concat();
+        let (mut cursor, mut forgotten) = (0, 0);
+        loop {
+            let (next, names): (u64, Vec<Vec<u8>>) = self
+                .connection
+                .call(|mut manager| async move {
+                    let mut scan = redis::cmd("SCAN");
+                    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(BATCH).query_async(&mut manager).await
+                })
+                .await
+                .map_err(StoreError::new)?;
+            let mut invocation = self.scripts.forget_claimed.prepare_invoke();
+            // Leave out the sets of conflicts, and the keys of a ledger whose prefix begins with this one's.
+            let names = names.into_iter().filter(|name| name.len() == self.prefix.len() + 16);
+            let mut any = false;
+            for name in names {
+                invocation.key(name);
+                any = true;
+            }
+            if any {
+                invocation.arg(micros(window.start)).arg(micros(window.end));
+                forgotten += self.invoke::<u64>(&invocation).await?;
+            }
+            if next == 0 {
+                return Ok(forgotten);
+            }
+            cursor = next;
+        }
+    }
+
+    async fn purge(&self, _: u32) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+/// Leaves out the URL, which may contain a password.
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("prefix", &String::from_utf8_lossy(&self.prefix)).finish_non_exhaustive()
+    }
+}
+
+/// Returns a glob pattern that matches exactly these bytes.
+fn glob_escaped(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().flat_map(|&byte| [b'\\', byte]).collect()
+}
+
+/// Returns the first whole microsecond that is not before `time`. Entries have no finer times, so a window of these
+/// contains the same entries.
+fn micros(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_bounds_are_rounded_up() {
+        let at = |nanos| micros(UNIX_EPOCH + Duration::from_nanos(nanos));
+        assert_eq!([at(0), at(1), at(999), at(1000), at(1001)], [0, 1, 1, 1, 2]);
+        assert_eq!(micros(UNIX_EPOCH - Duration::from_secs(1)), 0);
+    }
+}

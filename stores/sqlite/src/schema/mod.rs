@@ -1,0 +1,124 @@
+//! The schema: the tables, their versions, and the steps that create and change them.
+
+mod migration;
+mod prefix;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+pub use self::migration::{Migration, SchemaPart};
+use crate::error::{SqliteError, SqliteErrorKind};
+
+/// The steps in the order in which they are applied. A step that was released never changes.
+const STEPS: [(SchemaPart, u32, &str, &str); 2] = [
+    (SchemaPart::Ledger, 1, "create the tables", include_str!("sql/ledger_1.sql")),
+    (SchemaPart::Inbox, 1, "create the tables", include_str!("sql/inbox_1.sql")),
+];
+
+/// The tables whose names begin with one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Schema {
+    prefix: String,
+    migrations: Vec<Migration>,
+}
+
+impl Schema {
+    /// Returns the schema with all of its parts.
+    pub(super) fn new(prefix: &str) -> Result<Self, SqliteError> {
+        prefix::check(prefix)?;
+        let step = |(part, version, name, sql)| Migration::new(part, version, name, sql, prefix);
+        Ok(Self { prefix: prefix.into(), migrations: STEPS.into_iter().map(step).collect() })
+    }
+
+    /// Leaves the inbox out.
+    pub(super) fn ledger_only(mut self) -> Self {
+        self.migrations.retain(|migration| migration.part == SchemaPart::Ledger);
+        self
+    }
+
+    /// Appends a step to a part.
+    #[cfg(feature = "testing")]
+    pub(super) fn append(mut self, part: SchemaPart, sql: &str) -> Self {
+        let step = Migration::new(part, self.known(part) + 1, "change the tables for a test", sql, &self.prefix);
+        self.migrations.push(step);
+        self
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn migrations(&self) -> &[Migration] {
+        &self.migrations
+    }
+
+    /// Applies the steps that are missing, all in one transaction.
+    pub(super) fn migrate(&self, connection: &mut Connection) -> Result<(), SqliteError> {
+        // Mostly none is missing, and then nothing is locked.
+        if self.missing(connection)?.is_empty() {
+            return Ok(());
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for migration in self.missing(&transaction)? {
+            transaction.execute_batch(&migration.sql).map_err(|error| failed(migration, error))?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Returns the steps that were not applied to this file.
+    fn missing(&self, connection: &Connection) -> Result<Vec<&Migration>, SqliteError> {
+        let prefix = &self.prefix;
+        if has_table(connection, &format!("{prefix}versions"))? {
+            return Err(SqliteError::with_message(
+                SqliteErrorKind::Schema,
+                format!(
+                    "the table {prefix}versions is from before version 1 of the schema, which this release cannot \
+                     migrate: let the release that made the tables handle all deliveries and delete the tables then, \
+                     or choose another table_prefix"
+                ),
+            ));
+        }
+        if !has_table(connection, &format!("{prefix}schema"))? {
+            return Ok(self.migrations.iter().collect());
+        }
+        let mut missing = Vec::new();
+        for part in [SchemaPart::Ledger, SchemaPart::Inbox] {
+            let (version, known) = (self.version(connection, part)?, self.known(part));
+            if version > known && known > 0 {
+                return Err(SqliteError::with_message(
+                    SqliteErrorKind::Schema,
+                    format!(
+                        "the tables of the {part} are of version {version}, and this release knows no version after \
+                         {known}: use the release that migrated them, or a later one"
+                    ),
+                ));
+            }
+            missing.extend(self.migrations.iter().filter(|step| step.part == part && step.version > version));
+        }
+        Ok(missing)
+    }
+
+    /// Returns the version of a part in this file: 0 if the part has no tables there.
+    fn version(&self, connection: &Connection, part: SchemaPart) -> Result<u32, SqliteError> {
+        let version = format!("SELECT version FROM {}schema WHERE part = ?1", self.prefix);
+        let version = connection.query_row(&version, [part.to_string()], |row| row.get(0)).optional()?;
+        Ok(version.unwrap_or_default())
+    }
+
+    /// Returns the latest version of a part: 0 if the store does without it.
+    fn known(&self, part: SchemaPart) -> u32 {
+        let versions = self.migrations.iter().filter(|step| step.part == part).map(|step| step.version);
+        versions.max().unwrap_or_default()
+    }
+}
+
+fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let find = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
+    Ok(connection.query_row(find, [name], |_| Ok(())).optional()?.is_some())
+}
+
+/// Adds the step to the error.
+fn failed(migration: &Migration, error: rusqlite::Error) -> SqliteError {
+    let Migration { part, version, name, .. } = migration;
+    let step = format!("cannot migrate the {part} to version {version} ({name}): {error}");
+    SqliteError::from(error).and_message(step)
+}

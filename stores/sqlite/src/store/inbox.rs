@@ -1,0 +1,188 @@
+//! [`InboxStore`] and [`InboxAdmin`] for a file.
+
+use std::{
+    collections::HashSet,
+    ops::Range,
+    time::{Duration, SystemTime},
+};
+
+use tower_klikit::{
+    dedupe::{EventKey, StoreError},
+    inbox::{
+        Acceptance, Counts, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, NewDelivery,
+        SettleOutcome, Settlement,
+    },
+};
+
+use super::SqliteStore;
+use crate::{
+    error::SqliteError,
+    inbox::{Cursor, Deliveries, Part, Taken, Terms},
+    ledger::Slice,
+    timestamp::whole,
+    transaction::Transaction,
+    writer::Call,
+};
+
+/// How many finished deliveries are looked at in one transaction. They take long to delete: they have bodies.
+const SLICE: u32 = 128;
+
+/// How often to select again after another process was faster.
+const MISSES: usize = 4;
+
+impl SqliteStore {
+    async fn write<T, F>(&self, call: Call, mut run: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Deliveries<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.check_inbox().map_err(StoreError::new)?;
+        self.writer.call(call, move |transaction| run(&transaction.inbox())).await.map_err(StoreError::new)
+    }
+
+    async fn read<T, F>(&self, run: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Deliveries<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.check_inbox().map_err(StoreError::new)?;
+        self.reader.call(move |transaction| run(&transaction.inbox())).await.map_err(StoreError::new)
+    }
+
+    /// Selects deliveries on the connection that reads, and leases them on the one that writes.
+    async fn select_and_lease(&self, terms: Terms, duration: Duration) -> Result<Taken, StoreError> {
+        let max_attempts = terms.max_attempts;
+        let selection = self.read(move |inbox| inbox.select(&terms)).await?;
+        if selection.has_changes() {
+            return self.write(Call::Lease, move |inbox| inbox.lease(&selection, duration, max_attempts)).await;
+        }
+        Ok(Taken::unreadable(&selection))
+    }
+
+    async fn forget_window(&self, window: Range<i64>) -> Result<u64, SqliteError> {
+        self.check_inbox()?;
+        let claimed = {
+            let window = window.clone();
+            let each = move |transaction: &Transaction<'_>, slice: &Slice, _| {
+                transaction.inbox().forget_claimed(slice, &window)
+            };
+            self.walk(u64::MAX, each).await
+        };
+        let forget = move |inbox: &Deliveries<'_>, from, rows| inbox.forget_accepted(from, rows, &window);
+        let accepted = self.delete_finished(Cursor::START, u64::MAX, forget).await;
+        Ok(claimed? + accepted?)
+    }
+
+    /// Goes through the finished deliveries some rows at a time, so that other calls are served in between, until
+    /// `limit` are deleted. Those that cannot be read or deleted fail the call at its end.
+    async fn delete_finished<F>(&self, from: Cursor, limit: u64, delete: F) -> Result<u64, SqliteError>
+    where
+        F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<Part> + Clone + Send + 'static,
+    {
+        self.check_inbox()?;
+        let (mut total, mut next, mut failed) = (0, Some(from), None);
+        while let Some(from) = next.take_if(|_| total < limit) {
+            let rows = SLICE.min(u32::try_from(limit - total).unwrap_or(SLICE));
+            let delete = delete.clone();
+            let run = move |transaction: &Transaction<'_>| delete(&transaction.inbox(), from, rows);
+            let part = self.writer.call(Call::Other, run).await?;
+            total += part.gone;
+            next = part.next;
+            failed = failed.or(part.failed);
+        }
+        failed.map_or(Ok(total), Err)
+    }
+}
+
+/// If the caller of `accept` or `lease` goes away while the call is queued, the call is not made; every other call is
+/// made all the same.
+///
+/// `purge_done` deletes some rows at a time, and other calls are served in between. If it fails, what it has deleted
+/// stays deleted.
+impl InboxStore for SqliteStore {
+    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
+        let new = delivery.clone();
+        self.write(Call::Claim, move |inbox| inbox.accept(&new, retention)).await
+    }
+
+    async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let (mut batch, mut skip, mut misses) = (LeaseBatch::default(), HashSet::new(), 0);
+        loop {
+            let terms = Terms {
+                limit: limit - batch.leased.len(),
+                max_attempts: request.max_attempts,
+                held: request.held.to_vec(),
+                skip: skip.clone(),
+            };
+            match self.select_and_lease(terms, request.duration).await {
+                Ok(Taken { batch: mut taken, missed, unblocked }) => {
+                    misses += usize::from(missed && !unblocked);
+                    skip.extend(taken.unreadable.iter().map(|unreadable| unreadable.id.get()));
+                    batch.leased.append(&mut taken.leased);
+                    batch.dead_lettered.append(&mut taken.dead_lettered);
+                    batch.unreadable.append(&mut taken.unreadable);
+                    if !(missed || unblocked) || misses == MISSES || batch.leased.len() >= limit {
+                        return Ok(batch);
+                    }
+                }
+                Err(error) if batch.leased.is_empty() && batch.dead_lettered.is_empty() => return Err(error),
+                // What was leased and dead-lettered before must not be lost.
+                Err(_) => return Ok(batch),
+            }
+        }
+    }
+
+    async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
+        let leases = leases.to_vec();
+        let extend = move |inbox: &Deliveries<'_>| inbox.extend_all(&leases, duration);
+        self.write(Call::Other, extend).await?.map_err(StoreError::new)
+    }
+
+    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
+        let settlements = settlements.to_vec();
+        let settle = move |inbox: &Deliveries<'_>| inbox.settle_all(&settlements);
+        self.write(Call::Other, settle).await?.map_err(StoreError::new)
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.read(|inbox| inbox.counts()).await
+    }
+
+    async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
+        self.read(move |inbox| inbox.backlog(limit)).await
+    }
+
+    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
+        let purge = |inbox: &Deliveries<'_>, from, rows| inbox.purge(from, rows);
+        self.delete_finished(Cursor::DONE, limit.into(), purge).await.map_err(StoreError::new)
+    }
+}
+
+/// `forget_accepted` looks at everything there is, some rows at a time, and other calls are served in between. If it
+/// fails, what it has forgotten stays forgotten.
+impl InboxAdmin for SqliteStore {
+    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        self.read(move |inbox| inbox.dead(after, limit)).await
+    }
+
+    async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
+        self.read(move |inbox| inbox.show(id)).await
+    }
+
+    async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
+        self.write(Call::Other, move |inbox| inbox.retry(id)).await
+    }
+
+    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
+        let event = *event;
+        self.write(Call::Other, move |inbox| inbox.forget_event(&event)).await
+    }
+
+    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+        if window.is_empty() {
+            return Ok(0);
+        }
+        self.forget_window(whole(&window)).await.map_err(StoreError::new)
+    }
+}

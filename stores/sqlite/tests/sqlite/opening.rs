@@ -1,0 +1,104 @@
+//! Opening a file: paths, errors, and stores without an inbox.
+
+use std::{env, fs, path::Path, time::SystemTime};
+
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger, StoreError},
+    inbox::{DeliveryId, InboxAdmin, InboxStore},
+};
+use tower_klikit_sqlite::{SqliteError, SqliteErrorKind, SqliteStore};
+
+use crate::{
+    deliveries::{accept, delivery, ids, lease, request},
+    support::{Folder, RETENTION, TERMS, claim, kind},
+};
+
+fn create(path: &Path) -> Result<SqliteStore, SqliteError> {
+    SqliteStore::builder().create().open(path)
+}
+
+#[test]
+fn mistyped_path_is_not_found() {
+    let folder = Folder::new();
+    let typo = folder.path().join("typo.db");
+    for path in [&typo, &folder.path().join("no/such/folder.db")] {
+        assert_eq!(SqliteStore::open(path).unwrap_err().kind(), SqliteErrorKind::NotFound);
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+    drop(create(&typo).unwrap());
+    SqliteStore::open(&typo).unwrap();
+}
+
+#[test]
+fn not_found_says_what_to_do() {
+    let error = SqliteStore::open("no-such-folder/typo.db").unwrap_err();
+    let folder = env::current_dir().unwrap().join("no-such-folder");
+    let expected = format!(
+        "no-such-folder/typo.db does not exist in the folder {}: correct the path, or call create() on the builder to \
+         create the file",
+        folder.display()
+    );
+    assert_eq!(error.to_string(), expected);
+    // `fn main() -> Result<_, Box<dyn Error>>` prints this.
+    assert!(format!("{error:?}").contains(&expected), "{error:?}");
+}
+
+#[test]
+fn errors_name_the_path_and_the_cause() {
+    let folder = Folder::new();
+    let text = folder.path().join("text");
+    fs::write(&text, "no database, but long enough to have been one, and not empty either").unwrap();
+    let within = |name: &str| folder.path().join(name);
+    for (path, expected) in [
+        (within("no/such.db"), format!("the folder {} does not exist: No such file", within("no").display())),
+        (text.clone(), format!("text in the folder {}: ", folder.path().display())),
+        (text.clone(), "file is not a database".into()),
+        (folder.path().into(), "unable to open database file".into()),
+        ("".into(), "at the path \"\"".into()),
+    ] {
+        let error = create(&path).unwrap_err();
+        assert_eq!(error.kind(), SqliteErrorKind::File, "{error}");
+        assert!(error.to_string().contains(&expected), "{error}: {expected}");
+    }
+    assert!(fs::read_to_string(&text).unwrap().starts_with("no database"));
+}
+
+#[tokio::test]
+async fn ledger_only_store_has_no_inbox() {
+    let folder = Folder::new();
+    let store = SqliteStore::builder().create().ledger_only().open(folder.file()).unwrap();
+    assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    assert_eq!(folder.tables(), ["klikit_clock", "klikit_ledger", "klikit_schema"]);
+
+    let new = delivery("evt-1", "one", &[]);
+    let event = new.claim().event();
+    let window = SystemTime::UNIX_EPOCH..SystemTime::now();
+    let errors = [
+        store.accept(&new, RETENTION).await.map(drop),
+        store.lease(&request(1, 1)).await.map(drop),
+        store.extend(&[], RETENTION).await.map(drop),
+        store.settle(&[]).await.map(drop),
+        store.backlog(1).await.map(drop),
+        store.counts().await.map(drop),
+        store.purge_done(1).await.map(drop),
+        store.dead(None, 1).await.map(drop),
+        store.show(DeliveryId::new(1)).await.map(drop),
+        store.retry(DeliveryId::new(1)).await.map(drop),
+        InboxAdmin::forget_event(&store, event).await.map(drop),
+        store.forget_accepted(window).await.map(drop),
+    ];
+    for (n, error) in errors.into_iter().enumerate() {
+        assert_eq!(error.as_ref().map_err(kind_of), Err(SqliteErrorKind::LedgerOnly), "{n}");
+    }
+    assert_eq!(store.forget(event).await.unwrap(), 0);
+
+    // Other stores on the file may have an inbox.
+    let other = folder.open();
+    accept(&other, "evt-1", &[]).await;
+    assert_eq!(ids(&lease(&other, 1, 1).await), [1]);
+    assert_eq!(kind(&store.counts().await.unwrap_err()), SqliteErrorKind::LedgerOnly);
+}
+
+fn kind_of(error: &StoreError) -> SqliteErrorKind {
+    kind(error)
+}

@@ -1,0 +1,186 @@
+//! The schema: its versions, and the steps that lead to them.
+//!
+//! `tests/schema/v1.db` was made by the release that had version 1, and never changes. It has one delivery in each
+//! state, one that was rescheduled, one that came with another body, and two claims.
+
+use std::{fs, path::PathBuf, thread};
+
+use rusqlite::Connection;
+use tower_klikit::{
+    dedupe::{ClaimOutcome, Ledger},
+    inbox::{DeliveryId, DeliveryState, InboxAdmin, InboxStore},
+};
+use tower_klikit_sqlite::{SchemaPart, SqliteErrorKind, SqliteStore, SqliteStoreBuilder};
+
+use crate::{
+    deliveries::{done, ids, lease, settled},
+    support::{Clock, Folder, LEASE, TERMS, claim, digest},
+};
+
+const ADD_COLUMN: &str = "ALTER TABLE klikit_inbox ADD COLUMN note TEXT NOT NULL DEFAULT 'new';";
+
+/// Returns a folder with a copy of the file of version 1.
+fn kept() -> Folder {
+    let folder = Folder::new();
+    let kept = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema/v1.db");
+    fs::copy(kept, folder.file()).unwrap();
+    folder
+}
+
+/// Returns the options of a release that has a second step for the inbox.
+fn later(step: &str) -> SqliteStoreBuilder {
+    SqliteStore::builder().append_migration(SchemaPart::Inbox, step)
+}
+
+/// Returns all objects of the schema with their definitions.
+fn definitions(folder: &Folder) -> Vec<(String, Option<String>)> {
+    let connection = folder.connect();
+    let mut definitions = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
+    let rows = definitions.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+fn versions(folder: &Folder) -> Vec<(String, u32)> {
+    let connection = folder.connect();
+    let mut versions = connection.prepare("SELECT part, version FROM klikit_schema ORDER BY part").unwrap();
+    let rows = versions.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+fn of(inbox: u32, ledger: u32) -> Vec<(String, u32)> {
+    vec![("inbox".into(), inbox), ("ledger".into(), ledger)]
+}
+
+#[test]
+fn new_file_has_the_kept_schema() {
+    let folder = Folder::new();
+    drop(folder.open());
+    assert_eq!(definitions(&folder), definitions(&kept()));
+    assert_eq!(versions(&folder), of(1, 1));
+}
+
+#[tokio::test]
+async fn migration_keeps_all_rows() {
+    let folder = kept();
+    let clock = Clock::new();
+    let open = |builder: &SqliteStoreBuilder| {
+        let clock = clock.clone();
+        builder.clone().clock(move || clock.now()).open(folder.file()).unwrap()
+    };
+    let store = open(&later(ADD_COLUMN));
+    assert_eq!(versions(&folder), of(2, 1));
+    let notes = "SELECT count(*) FROM klikit_inbox WHERE note = 'new'";
+    assert_eq!(folder.connect().query_row(notes, [], |row| row.get(0)), Ok(6));
+
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (3, 1, 1, 1));
+    let dead = store.show(DeliveryId::new(1)).await.unwrap().unwrap();
+    assert_eq!((dead.state, dead.attempts, dead.reason.as_deref()), (DeliveryState::Dead, 1, Some("422")));
+    assert_eq!((dead.event_id(), dead.body.as_deref()), (Some("evt-1"), Some(&b"body of evt-1"[..])));
+    assert_eq!(store.claim(&claim(1, 9), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
+    let in_flight = ClaimOutcome::InFlight { digest: digest(2), remaining: LEASE };
+    assert_eq!(store.claim(&claim(2, 9), &TERMS).await.unwrap(), in_flight);
+
+    // Delivery 3 is leased, and blocks delivery 4.
+    let leased = lease(&store, 10, 5).await;
+    assert_eq!(ids(&leased), [6]);
+    clock.advance(LEASE);
+    let leased = lease(&store, 10, 5).await;
+    assert_eq!(ids(&leased), [5, 3, 6]);
+    settled(&store, &leased[1], done()).await;
+    assert_eq!(ids(&lease(&store, 10, 5).await), [4]);
+}
+
+#[test]
+fn failed_step_changes_nothing() {
+    let folder = kept();
+    let before = definitions(&folder);
+    for step in [format!("{ADD_COLUMN} INSERT INTO no_such_table VALUES (1);"), "no statement".into()] {
+        let error = later(&step).open(folder.file()).unwrap_err();
+        assert_eq!(error.kind(), SqliteErrorKind::Statement);
+        assert!(error.to_string().contains("cannot migrate the inbox to version 2"), "{error}");
+        assert_eq!((definitions(&folder), versions(&folder)), (before.clone(), of(1, 1)));
+    }
+    // Nor does a new file get a part of its tables.
+    let folder = Folder::new();
+    later("no statement").create().open(folder.file()).unwrap_err();
+    assert_eq!(definitions(&folder), []);
+    drop(folder.open());
+    later(ADD_COLUMN).open(folder.file()).unwrap();
+}
+
+#[test]
+fn stores_that_open_at_once_migrate_once() {
+    for folder in [kept(), Folder::new()] {
+        thread::scope(|scope| {
+            let open = || later(ADD_COLUMN).create().open(folder.file());
+            let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            opening.into_iter().for_each(|thread| drop(thread.join().unwrap().unwrap()));
+        });
+        assert_eq!(versions(&folder), of(2, 1));
+    }
+}
+
+#[test]
+fn later_steps_are_applied_in_order() {
+    let builder = later(ADD_COLUMN)
+        .append_migration(SchemaPart::Ledger, "ALTER TABLE klikit_ledger ADD COLUMN note TEXT;")
+        .append_migration(SchemaPart::Inbox, "UPDATE klikit_inbox SET note = id;");
+    let names: Vec<_> = builder.migrations().unwrap().iter().map(|step| (step.part, step.version)).collect();
+    let (ledger, inbox) = (SchemaPart::Ledger, SchemaPart::Inbox);
+    assert_eq!(names, [(ledger, 1), (inbox, 1), (inbox, 2), (ledger, 2), (inbox, 3)]);
+    let folder = kept();
+    builder.open(folder.file()).unwrap();
+    assert_eq!(versions(&folder), of(3, 2));
+    assert_eq!(
+        folder.connect().query_row("SELECT note FROM klikit_inbox WHERE id = 4", [], |row| row.get(0)),
+        Ok("4".to_owned())
+    );
+}
+
+#[test]
+fn printed_migrations_leave_nothing_to_do() {
+    for prefix in ["klikit_", "webhooks_"] {
+        let folder = Folder::new();
+        let builder = SqliteStore::builder().table_prefix(prefix);
+        let connection = folder.connect();
+        for migration in builder.migrations().unwrap() {
+            let printed = migration.to_string();
+            assert!(printed.starts_with(&format!("-- The {}, version 1: ", migration.part)), "{printed}");
+            connection.execute_batch(&format!("BEGIN; {printed} COMMIT;")).unwrap();
+        }
+        let before = definitions(&folder);
+        assert!(before.iter().any(|(name, _)| *name == format!("{prefix}deliveries")));
+        drop(builder.open(folder.file()).unwrap());
+        assert_eq!(definitions(&folder), before);
+    }
+    assert_eq!(SqliteStore::builder().ledger_only().migrations().unwrap().len(), 1);
+    let error = SqliteStore::builder().table_prefix("a b").migrations().unwrap_err();
+    assert_eq!(error.kind(), SqliteErrorKind::TablePrefix);
+}
+
+#[test]
+fn newer_schema_is_rejected() {
+    let folder = kept();
+    drop(later(ADD_COLUMN).open(folder.file()).unwrap());
+    let error = SqliteStore::open(folder.file()).unwrap_err();
+    assert_eq!(error.kind(), SqliteErrorKind::Schema);
+    let both = "the tables of the inbox are of version 2, and this release knows no version after 1";
+    assert!(error.to_string().contains(both), "{error}");
+    // The ledger is of a version that it knows.
+    SqliteStore::builder().ledger_only().open(folder.file()).unwrap();
+}
+
+#[test]
+fn tables_from_before_version_1_are_rejected() {
+    let folder = Folder::new();
+    let older = Connection::open(folder.file()).unwrap();
+    older.execute_batch("CREATE TABLE klikit_versions (name TEXT PRIMARY KEY, version INTEGER NOT NULL)").unwrap();
+    let before = definitions(&folder);
+    let error = SqliteStore::builder().create().open(folder.file()).unwrap_err();
+    assert_eq!(error.kind(), SqliteErrorKind::Schema);
+    assert!(error.to_string().contains("let the release that made the tables handle all deliveries"), "{error}");
+    assert_eq!(definitions(&folder), before);
+    // As that message proposes.
+    SqliteStore::builder().table_prefix("webhooks_").open(folder.file()).unwrap();
+}
