@@ -15,24 +15,37 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::buffer::Buffer;
 use crate::telemetry;
 
 /// How long a body may wait before it can be refused to make room for another.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) struct Budget {
     limit: usize,
     used: AtomicUsize,
     next_place: AtomicU64,
     /// The bodies that wait and hold something, longest first.
-    waiting: Mutex<BTreeMap<Place, Arc<Slot>>>,
+    waiting: Mutex<BTreeMap<Place, Arc<dyn Evict>>>,
 }
 
 /// Since when a body waits, and a number that tells it from others of that instant.
-type Place = (Instant, u64);
+pub(super) type Place = (Instant, u64);
+
+/// A waiting body, which can be dropped to make room.
+pub(super) trait Evict: Send + Sync {
+    /// Takes what the body holds and gives back what it was charged. Returns `None` if the body is being polled at this
+    /// moment: then it no longer waits.
+    fn evict(&self) -> Option<Evicted>;
+}
+
+/// Memory to drop and a task to wake, once no lock is held.
+pub(super) struct Evicted {
+    pub(super) freed: (Bytes, Option<GivenBack>),
+    pub(super) waker: Waker,
+}
 
 /// The budget is used up.
 #[derive(Debug)]
@@ -69,10 +82,9 @@ impl Budget {
             if self.fits(missing) {
                 break;
             }
-            let Evicted { buffer, waker } = evict_longest(&mut waiting, asker)?;
-            // What it was charged is given back under the lock, so that nobody evicts one more than it takes. Memory, waker, and
-            // whoever counts are others' code.
-            let freed = buffer.evict();
+            // The charge is given back under the lock, so that nobody evicts one more than it takes. Memory, waker and
+            // counters are others' code.
+            let Evicted { freed, waker } = evict_longest(&mut waiting, asker)?;
             drop(waiting);
             drop(freed);
             waker.wake();
@@ -87,22 +99,30 @@ impl Budget {
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fit).is_ok()
     }
 
-    /// A place in the order for a body that waits since `since`.
-    pub(super) fn place(self: &Arc<Self>, since: Instant) -> Ticket {
+    /// Returns a place in the order for a body that waits since `since`.
+    pub(super) fn place(&self, since: Instant) -> Place {
         // Only uniqueness matters.
-        let place = (since, self.next_place.fetch_add(1, Ordering::Relaxed));
-        Ticket { budget: Arc::clone(self), place, slot: Arc::default() }
+        (since, self.next_place.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Lists a body that holds something and waits. A body is listed each time it waits anew: it was taken out if it was
+    /// being polled when something had to be evicted.
+    pub(super) fn list(&self, place: Place, body: Arc<dyn Evict>) {
+        lock(&self.waiting).insert(place, body);
+    }
+
+    pub(super) fn unlist(&self, place: Place) {
+        lock(&self.waiting).remove(&place);
     }
 }
 
-fn evict_longest(waiting: &mut BTreeMap<Place, Arc<Slot>>, asker: Option<Instant>) -> Result<Evicted, Exhausted> {
+fn evict_longest(waiting: &mut BTreeMap<Place, Arc<dyn Evict>>, asker: Option<Instant>) -> Result<Evicted, Exhausted> {
     while let Some(first) = waiting.first_entry() {
         let (since, _) = *first.key();
         // Whoever asks may itself be the one that has waited longest.
         if since.elapsed() < GRACE || asker.is_some_and(|asker| asker < since) {
             break;
         }
-        // A slot whose body is being polled at this moment is empty: that body is no longer one that waits.
         if let Some(evicted) = first.remove().evict() {
             return Ok(evicted);
         }
@@ -155,128 +175,7 @@ impl Drop for GivenBack {
     }
 }
 
-/// Where a waiting body keeps what it has.
-#[derive(Default)]
-struct Slot(Mutex<Kept>);
-
-#[derive(Default)]
-enum Kept {
-    /// Nothing lies here: the body is being polled.
-    #[default]
-    Nothing,
-    Waiting(Evicted),
-    Gone,
-}
-
-/// What is taken from a body to make room, and who is to hear of it.
-struct Evicted {
-    buffer: Buffer,
-    waker: Waker,
-}
-
-impl Slot {
-    fn evict(&self) -> Option<Evicted> {
-        let mut kept = lock(&self.0);
-        match mem::take(&mut *kept) {
-            Kept::Waiting(evicted) => {
-                *kept = Kept::Gone;
-                Some(evicted)
-            }
-            other => {
-                *kept = other;
-                None
-            }
-        }
-    }
-}
-
-/// A waiting body's place in the order. Given up when dropped.
-pub(super) struct Ticket {
-    budget: Arc<Budget>,
-    place: Place,
-    slot: Arc<Slot>,
-}
-
-impl Ticket {
-    /// Leaves `buffer` where it can be evicted; `waker` is woken if it is.
-    pub(super) fn park(&self, buffer: Buffer, waker: Waker) {
-        *lock(&self.slot.0) = Kept::Waiting(Evicted { buffer, waker });
-        // Put in anew each time: whoever looked for something to evict while this body was polled has taken it out.
-        lock(&self.budget.waiting).insert(self.place, Arc::clone(&self.slot));
-    }
-
-    /// Takes back what was parked, if anything was; unless it was evicted.
-    pub(super) fn unpark(&self) -> Result<Option<Buffer>, Exhausted> {
-        let kept = mem::take(&mut *lock(&self.slot.0));
-        match kept {
-            Kept::Waiting(Evicted { buffer, .. }) => Ok(Some(buffer)),
-            Kept::Nothing => Ok(None),
-            Kept::Gone => Err(Exhausted),
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        lock(&self.budget.waiting).remove(&self.place);
-    }
-}
-
 /// What is locked is whole between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-
-    /// Bodies that hold 50 bytes each and have waited long enough to go.
-    fn waiting(budget: &Arc<Budget>, bodies: usize) -> Vec<Ticket> {
-        let since = Instant::now().checked_sub(2 * GRACE).expect("the machine is up for longer");
-        let wait = |_| {
-            let charge = budget.charge(50, None).expect("there is room");
-            let ticket = budget.place(since);
-            ticket.park(Buffer::One { frame: vec![0; 50].into(), charge: Some(charge) }, Waker::noop().clone());
-            ticket
-        };
-        (0..bodies).map(wait).collect()
-    }
-
-    fn evicted(tickets: &[Ticket]) -> usize {
-        tickets.iter().filter(|ticket| ticket.unpark().is_err()).count()
-    }
-
-    #[test]
-    fn askers_at_once_evict_no_more_than_it_takes() {
-        for _ in 0..200 {
-            let budget = Arc::new(Budget::new(100));
-            let tickets = waiting(&budget, 2);
-            thread::scope(|scope| {
-                for _ in 0..4 {
-                    scope.spawn(|| mem::forget(budget.charge(1, None)));
-                }
-            });
-            assert_eq!(evicted(&tickets), 1);
-        }
-    }
-
-    #[test]
-    fn what_could_never_fit_evicts_nobody() {
-        let budget = Arc::new(Budget::new(100));
-        let tickets = waiting(&budget, 2);
-        assert!(budget.charge(101, None).is_err());
-        assert_eq!(evicted(&tickets), 0);
-    }
-
-    #[test]
-    fn the_longest_waiting_makes_room_even_when_it_is_the_one_that_asks() {
-        let budget = Arc::new(Budget::new(100));
-        let tickets = waiting(&budget, 2);
-        let asker = Instant::now().checked_sub(3 * GRACE);
-        assert!(budget.charge(1, asker).is_err());
-        assert_eq!(evicted(&tickets), 0);
-    }
 }

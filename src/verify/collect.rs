@@ -15,7 +15,7 @@ use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
-    budget::Ticket,
+    parking::Ticket,
     buffer::Buffer,
     config::Config,
     explain::Search,
@@ -231,7 +231,7 @@ impl Collect {
         if !self.buffer.is_empty() {
             let budget = &self.config.budget;
             let buffer = self.buffer.take_to_wait(budget, since).map_err(RejectionKind::from)?;
-            self.ticket.get_or_insert_with(|| budget.place(since)).park(buffer, cx.waker().clone());
+            self.ticket.get_or_insert_with(|| Ticket::new(budget, since)).park(buffer, cx.waker().clone());
         }
         Poll::Pending
     }

@@ -119,6 +119,7 @@ mod explain;
 mod future;
 mod head;
 mod layer;
+mod parking;
 mod preflight;
 mod rejection;
 mod rejection_kind;

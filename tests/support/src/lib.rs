@@ -1,5 +1,12 @@
 //! What the tests of several packages share.
-#![allow(missing_docs, missing_debug_implementations, reason = "no public API")]
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::exhaustive_enums,
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    reason = "no public API"
+)]
 
 pub mod body;
 pub mod deliveries;
