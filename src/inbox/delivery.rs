@@ -3,9 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::Deserialize;
 
-use super::{entry::DeliveryId, ordering::OrderingKey};
+use super::{entry::DeliveryId, labels::Labels, ordering::OrderingKey};
 use crate::dedupe::{BodyDigest, Claim};
 
 /// A verified delivery for a store to keep.
@@ -18,15 +17,6 @@ pub struct NewDelivery {
     pub(super) ordering_keys: Vec<OrderingKey>,
     /// The bodies that are the same delivery, besides its own.
     pub(super) same_as: SameAs,
-}
-
-/// What an operator knows a delivery by: those members of its head that a store keeps in columns.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Labels {
-    pub(super) event_id: Option<String>,
-    pub(super) event_type: Option<String>,
-    pub(super) tenant: String,
 }
 
 /// The bodies that make a known key the same delivery, besides an equal one.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header, request::Parts};
 use serde::{Deserialize, Serialize};
 
-use super::delivery::Labels;
+use super::labels::Labels;
 use crate::{
     event::{Delivery, EventId, EventType},
     header::{EVENT_ID, EVENT_TYPE},

@@ -88,6 +88,8 @@ mod entry;
 mod head;
 #[allow(clippy::module_inception, reason = "the file is named after the type that it holds")]
 mod inbox;
+mod labels;
+mod operator;
 mod ordering;
 mod preflight;
 mod store;

@@ -225,7 +225,8 @@ mod tests {
     #[test]
     fn keys_can_be_read() {
         let custom = |id: &'static str| OrderBy::keys(move |_, _| vec![id.into()]);
-        let text = |order_by: &OrderBy| keys(order_by, r#"{"branch_id":2,"orders":[{"id":42.0}]}"#)[0].as_str().to_owned();
+        let text =
+            |order_by: &OrderBy| keys(order_by, r#"{"branch_id":2,"orders":[{"id":42.0}]}"#)[0].as_str().to_owned();
         assert_eq!(text(&OrderBy::order()), "order:42@warung");
         assert_eq!(text(&OrderBy::branch()), "branch:2@warung");
         assert_eq!(text(&custom("meja 7/é")), "custom:meja 7/é@warung");

@@ -15,10 +15,10 @@ use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
-    parking::Ticket,
     buffer::Buffer,
     config::Config,
     explain::Search,
+    parking::Ticket,
     rejection::{BoxError, Rejection},
     rejection_kind::RejectionKind,
 };

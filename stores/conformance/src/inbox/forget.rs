@@ -9,9 +9,9 @@ use tower_klikit::{
 
 use super::{
     conflict, delivery,
-    ledger::claim,
     subject::{HOUR, KEEP, LEASE, MARGIN, Subject, dead_letter, done},
 };
+use crate::ledger::claim;
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
     pub(super) async fn forgotten_event_is_accepted_again(&self) {

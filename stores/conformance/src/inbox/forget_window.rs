@@ -12,9 +12,9 @@ use tower_klikit::{
 
 use super::{
     conflict, delivery,
-    ledger::claim,
     subject::{HOUR, KEEP, LEASE, MARGIN, Subject, TERMS, dead_letter, done},
 };
+use crate::ledger::claim;
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
     pub(super) async fn window_forgets_deliveries_accepted_in_it(&self) {

@@ -9,9 +9,9 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    ledger::{claim, conflict},
     subject::{HOUR, LEASE, MARGIN, RETENTION, Subject, done, roughly},
 };
+use crate::ledger::{claim, conflict};
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
     pub(super) async fn ledger_knows_accepted_deliveries(&self) {

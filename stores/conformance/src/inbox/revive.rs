@@ -9,9 +9,9 @@ use tower_klikit::{
 
 use super::{
     conflict, delivery,
-    ledger::claim,
     subject::{HOUR, KEEP, LEASE, MARGIN, RETENTION, Subject, dead_letter, done, reschedule, roughly},
 };
+use crate::ledger::claim;
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
     pub(super) async fn dead_delivery_is_revived(&self) {

@@ -8,7 +8,7 @@ use tower_klikit::{
     inbox::{NewDelivery, Settlement},
 };
 
-use super::{conflict, delivery};
+use super::fixtures::{conflict, delivery};
 use crate::ledger;
 
 /// The keys of two tenants' events, one of which has two conflicts.

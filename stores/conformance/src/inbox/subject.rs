@@ -19,7 +19,7 @@ use tower_klikit::{
     },
 };
 
-use super::delivery;
+use super::fixtures::delivery;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const LEASE: Duration = Duration::from_secs(60);

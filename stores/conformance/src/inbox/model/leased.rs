@@ -8,7 +8,7 @@ use tower_klikit::{
     inbox::{InboxAdmin, InboxStore, LEASE_EXPIRED, LeaseBatch, LeaseRequest, Leased},
 };
 
-use super::{Checked, Model};
+use super::{Model, same::Checked};
 use crate::inbox::{
     state::{Delivery, State},
     steps::Which,

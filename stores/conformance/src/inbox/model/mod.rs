@@ -18,7 +18,7 @@ use tower_klikit::{
     inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, Lease, SettleOutcome, Settlement},
 };
 
-use self::same::{nearly, same_acceptance, same_outcome};
+use self::same::{Checked, nearly, same_acceptance, same_outcome};
 use super::{
     state::State,
     steps::{Step, Which, claim, made, steps},
@@ -67,8 +67,6 @@ struct Model<'a, S, A> {
     reasons: BTreeSet<i64>,
     accepted: usize,
 }
-
-type Checked = Result<(), TestCaseError>;
 
 impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a, S, A> {
     fn new(store: &'a S, advance: &'a A) -> Self {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use proptest::{prop_assert, prop_assert_eq};
+use proptest::{prop_assert, prop_assert_eq, test_runner::TestCaseError};
 use tower_klikit::{dedupe::ClaimOutcome, inbox::Acceptance};
 
-use super::Checked;
 use crate::inbox::steps::STEP;
+
+/// Fails the case if the store differs from the reference.
+pub(super) type Checked = Result<(), TestCaseError>;
 
 pub(super) fn same_acceptance(found: &Acceptance, expected: &Acceptance) -> Checked {
     match (found, expected) {
