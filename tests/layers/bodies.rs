@@ -1,0 +1,294 @@
+//! How a body is read: every way it can arrive, fail, stall, or be too long.
+
+use std::{convert::Infallible, future::Future, pin::pin, task::Poll, time::Duration};
+
+use bytes::{Buf, Bytes};
+use futures_util::task::noop_waker;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_klikit::{KlikitVerifyLayer, RejectionKind, VerifiedBody, header::EVENT_ID, testing::SignedDelivery};
+
+use crate::support::{
+    BODY, Handler, SECRET, accepted,
+    body::{Script, Step},
+    refused, send,
+};
+
+const LIMIT: usize = 1000;
+
+fn layer() -> KlikitVerifyLayer {
+    KlikitVerifyLayer::new(SECRET).body_limit(LIMIT)
+}
+
+fn delivery() -> SignedDelivery {
+    SignedDelivery::new(SECRET, BODY)
+}
+
+fn of_length(length: usize) -> SignedDelivery {
+    SignedDelivery::new(SECRET, vec![b' '; length])
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[tokio::test]
+async fn a_body_is_the_same_in_one_frame_or_in_many() {
+    for size in [1, 7, BODY.len() - 1, BODY.len()] {
+        let seen = accepted(&layer(), delivery().request_with(|body| Script::chunked(&body, size))).await;
+        assert_eq!(seen.bytes, BODY);
+        assert_eq!(seen.headers[header::CONTENT_LENGTH], *BODY.len().to_string());
+    }
+}
+
+#[tokio::test]
+async fn empty_frames_waits_and_trailers_change_nothing() {
+    let steps = [
+        Step::Data(Bytes::new()),
+        Step::Data(BODY[..20].into()),
+        Step::Yield,
+        Step::Data(Bytes::new()),
+        Step::Data(BODY[20..].into()),
+        Step::Trailers,
+    ];
+    let seen = accepted(&layer(), delivery().request_with(|_| Script::new(steps))).await;
+    assert_eq!(seen.bytes, BODY);
+    assert_ne!(seen.headers[EVENT_ID], "forged");
+}
+
+#[tokio::test]
+async fn an_empty_body_can_be_signed() {
+    let empty = SignedDelivery::new(SECRET, "");
+    for frames in [vec![], vec![Bytes::new()]] {
+        assert!(accepted(&layer(), empty.request_with(|_| Script::frames(frames))).await.bytes.is_empty());
+    }
+    refused(&layer(), delivery().request_with(|_| Script::new([])), RejectionKind::SignatureMismatch).await;
+}
+
+#[tokio::test]
+async fn a_body_of_one_frame_is_handed_on_without_a_copy() {
+    let body = Bytes::from(BODY.to_owned());
+    let steps = [Step::Data(Bytes::new()), Step::Yield, Step::Data(body.clone()), Step::Yield, Step::Trailers];
+    let seen = accepted(&layer(), delivery().request_with(|_| Script::new(steps))).await;
+    assert_eq!(seen.bytes.as_ptr(), body.as_ptr());
+}
+
+#[tokio::test]
+async fn any_kind_of_buffer_will_do() {
+    let (head, tail) = BODY.split_at(10);
+    let chained = Bytes::from(head).chain(Bytes::from(tail));
+    let body = Full::new(chained);
+    assert_eq!(accepted(&layer(), delivery().request_with(|_| body)).await.bytes, BODY);
+}
+
+#[tokio::test]
+async fn a_body_need_not_be_text() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let delivery = SignedDelivery::new(SECRET, bytes.clone());
+    assert_eq!(accepted(&layer(), delivery.request_with(|body| Script::chunked(&body, 100))).await.bytes, bytes);
+}
+
+#[tokio::test]
+async fn the_limit_is_the_last_length_that_is_accepted() {
+    for size in [1, 64, LIMIT + 1] {
+        let chunked = |length| of_length(length).request_with(|body| Script::chunked(&body, size));
+        assert_eq!(accepted(&layer(), chunked(LIMIT)).await.bytes.len(), LIMIT);
+        let answer = refused(&layer(), chunked(LIMIT + 1), RejectionKind::BodyTooLarge).await;
+        assert_eq!((answer.status, &*answer.text), (StatusCode::PAYLOAD_TOO_LARGE, r#"{"error":"body too large"}"#));
+    }
+}
+
+#[tokio::test]
+async fn a_forged_body_that_is_too_large_is_too_large_and_not_forged() {
+    let forged = of_length(LIMIT + 1).altered();
+    refused(&layer(), forged.request_with(|body| Script::chunked(&body, 100)), RejectionKind::BodyTooLarge).await;
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_that_is_too_large_is_read_up_to_twice_the_limit() {
+    let body = Script::chunked(&vec![b' '; 2 * LIMIT].into(), 100);
+    let polls = body.polls();
+    refused(&layer(), of_length(LIMIT).request_with(|_| body), RejectionKind::BodyTooLarge).await;
+    assert_eq!(polls.count(), 21, "20 frames and the end");
+
+    let endless = Script::endless(vec![Step::Data(vec![b' '; 100].into())]);
+    let polls = endless.polls();
+    refused(&layer(), of_length(LIMIT).request_with(|_| endless), RejectionKind::BodyTooLarge).await;
+    assert_eq!(polls.count(), 21, "20 frames and the one too many");
+}
+
+#[tokio::test]
+async fn an_announced_length_within_twice_the_limit_is_read_and_dropped() {
+    let announced = of_length(LIMIT + 1);
+    let body = Script::chunked(announced.body(), 100);
+    let polls = body.polls();
+    let mut request = announced.request_with(|_| body);
+    request.headers_mut().insert(header::CONTENT_LENGTH, (LIMIT + 1).into());
+    refused(&layer(), request, RejectionKind::BodyTooLarge).await;
+    assert_eq!(polls.count(), 12, "11 frames and the end");
+}
+
+#[tokio::test]
+async fn an_announced_length_beyond_twice_the_limit_is_answered_at_once() {
+    for claim in ["2001", "1099511627776", "18446744073709551615", "18446744073709551616", "99999999999999999999999"] {
+        let body = Script::endless(vec![Step::Data(vec![b' '; 100].into())]).claiming(u64::MAX);
+        let polls = body.polls();
+        let request = delivery().header(header::CONTENT_LENGTH, claim).request_with(|_| body);
+        refused(&layer(), request, RejectionKind::BodyTooLarge).await;
+        assert_eq!(polls.count(), 0, "for {claim}");
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_a_lie_changes_nothing() {
+    for claim in ["0", "1", "900", "nonsense", ""] {
+        let request = delivery().header(header::CONTENT_LENGTH, claim).request_with(|body| Script::chunked(&body, 9));
+        assert_eq!(accepted(&layer(), request).await.bytes, BODY, "for {claim}");
+    }
+    let hint = delivery().request_with(|body| Script::chunked(&body, 9).claiming(u64::MAX));
+    assert_eq!(accepted(&layer(), hint).await.bytes, BODY);
+}
+
+#[tokio::test]
+async fn a_body_that_fails_is_never_verified() {
+    let whole = Step::Data(BODY.into());
+    for steps in [
+        vec![Step::Fail],
+        vec![Step::Data(BODY[..9].into()), Step::Fail],
+        vec![whole.clone(), Step::Fail],
+        vec![whole, Step::Yield, Step::Trailers, Step::Fail],
+    ] {
+        let request = delivery().request_with(|_| Script::new(steps));
+        let answer = refused(&layer(), request, RejectionKind::BodyUnreadable).await;
+        assert_eq!((answer.status, &*answer.text), (StatusCode::BAD_REQUEST, r#"{"error":"body unreadable"}"#));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_says_it_has_ended_and_then_fails_is_never_verified() {
+    let hasty = delivery().request_with(|body| Script::frames([body]).then(Step::Yield).then(Step::Fail).hasty());
+    refused(&layer(), hasty, RejectionKind::BodyUnreadable).await;
+}
+
+#[tokio::test]
+async fn the_error_of_a_body_is_kept_as_the_source() {
+    let layer = layer().on_rejection(|rejection| {
+        let source = std::error::Error::source(rejection).expect("a source").to_string();
+        Response::builder().status(400).body(source.into()).unwrap()
+    });
+    let (answer, _) = send(&layer, delivery().request_with(|_| Script::new([Step::Fail]))).await;
+    assert_eq!(answer.text, "the connection broke");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_past_the_deadline_is_refused_at_the_deadline() {
+    let started = Instant::now();
+    let trickle = of_length(100).request_with(|body| Script::trickle(&body, 1, Duration::from_millis(500)));
+    let answer = refused(&layer(), trickle, RejectionKind::BodyTimeout).await;
+    assert_eq!((answer.status, &*answer.text), (StatusCode::REQUEST_TIMEOUT, r#"{"error":"body too slow"}"#));
+    assert_eq!(started.elapsed().as_secs(), 10);
+
+    let started = Instant::now();
+    let hanging = delivery().request_with(|_| Script::new([Step::Hang]));
+    refused(&layer().body_deadline(seconds(3)), hanging, RejectionKind::BodyTimeout).await;
+    assert_eq!(started.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_of_nothing_is_over_at_the_first_wait() {
+    let layer = layer().body_deadline(Duration::ZERO);
+    let waiting = delivery().request_with(|_| Script::new([Step::Hang]));
+    let mut future = tokio_test::task::spawn(layer.layer(Handler::default()).call(waiting));
+    let response = tokio_test::assert_ready_ok!(future.poll());
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    accepted(&layer, delivery().request_with(|body| Script::chunked(&body, 5))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_forged_body_is_refused_when_it_has_arrived() {
+    let slow = delivery().altered().request_with(|body| Script::trickle(&body, 10, seconds(1)));
+    refused(&layer(), slow, RejectionKind::SignatureMismatch).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_within_the_deadline_is_accepted() {
+    let trickle = delivery().request_with(|body| Script::trickle(&body, 5, Duration::from_millis(900)));
+    assert_eq!(accepted(&layer(), trickle).await.bytes, BODY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_whole_but_never_ended_is_not_verified() {
+    let never_ended = delivery().request_with(|_| Script::new([Step::Data(BODY.into()), Step::Hang]));
+    refused(&layer(), never_ended, RejectionKind::BodyTimeout).await;
+}
+
+/// No paused clock: it stands still while a task is ready, and this body always is.
+#[tokio::test]
+async fn a_body_that_never_ends_in_empty_frames_cannot_outrun_its_deadline() {
+    let endless = delivery().request_with(|_| Script::endless(vec![Step::Data(Bytes::new())]));
+    let layer = layer().body_deadline(Duration::from_millis(20));
+    refused(&layer, endless, RejectionKind::BodyTimeout).await;
+}
+
+#[tokio::test]
+async fn one_poll_reads_64_frames_and_yields() {
+    let body = Script::endless(vec![Step::Data(Bytes::new())]);
+    let polls = body.polls();
+    let mut future = tokio_test::task::spawn(layer().layer(Handler::default()).call(delivery().request_with(|_| body)));
+    for round in 1..=3 {
+        assert!(future.poll().is_pending() && future.is_woken());
+        assert_eq!(polls.count(), 64 * round);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_that_is_too_large_is_awaited_for_a_second() {
+    let cases = [
+        vec![Step::Data(vec![0; LIMIT + 1].into()), Step::Hang],
+        // The deadline has long been set when the limit is passed.
+        vec![Step::Data(vec![0; 10].into()), Step::Wait(seconds(5)), Step::Data(vec![0; LIMIT].into()), Step::Hang],
+        // The deadline comes before the second is over.
+        vec![Step::Wait(Duration::from_millis(9500)), Step::Data(vec![0; LIMIT + 1].into()), Step::Hang],
+    ];
+    for (steps, elapsed) in cases.into_iter().zip([1000, 6000, 10_000]) {
+        let started = Instant::now();
+        let request = delivery().request_with(|_| Script::new(steps));
+        refused(&layer(), request, RejectionKind::BodyTooLarge).await;
+        assert_eq!(started.elapsed().as_millis(), elapsed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announced_length_too_large_is_awaited_for_a_second() {
+    let started = Instant::now();
+    let mut request = delivery().request_with(|_| Script::new([Step::Hang]));
+    request.headers_mut().insert(header::CONTENT_LENGTH, (LIMIT + 1).into());
+    refused(&layer(), request, RejectionKind::BodyTooLarge).await;
+    assert_eq!(started.elapsed(), seconds(1));
+}
+
+#[test]
+fn a_body_that_is_there_needs_no_runtime() {
+    let handler = Handler::default();
+    let request = delivery().request_with(|body| Script::chunked(&body, 5));
+    let mut future = pin!(layer().layer(handler.clone()).call(request));
+    let Poll::Ready(Ok(response)) = future.as_mut().poll(&mut std::task::Context::from_waker(&noop_waker())) else {
+        panic!("a body that is there is verified at the first poll");
+    };
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(handler.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_verified_body_prints_its_length_alone() {
+    let printing = service_fn(async |request: Request<VerifiedBody>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(format!("{request:?}"))))
+    });
+    let request = SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>();
+    let response = KlikitVerifyLayer::new(SECRET).layer(printing).oneshot(request).await.unwrap();
+    let printed = response.into_body().collect().await.unwrap().to_bytes();
+    let printed = str::from_utf8(&printed).unwrap();
+    assert!(printed.contains(&format!("{} bytes", BODY.len())) && !printed.contains("brand_id"), "{printed}");
+}

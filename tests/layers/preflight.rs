@@ -1,0 +1,389 @@
+//! What a start-up check finds, and that it finds nothing where nothing is wrong.
+
+use std::time::Duration;
+
+use base64ct::{Base64, Base64UrlUnpadded, Encoding};
+use tower_klikit::{
+    Keyring, KlikitVerifyLayer, WebhookSecret,
+    preflight::{
+        PreflightError,
+        ProblemKind::{self, *},
+    },
+};
+use tower_klikit_test_support::random::Random;
+
+/// As random as one has to be, and long enough.
+const SECRET: &str = "cd3b7a8ac9bd4b1d9f6be0cc21d37a55";
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+fn secret(text: impl AsRef<[u8]>) -> WebhookSecret {
+    WebhookSecret::new(text).unwrap()
+}
+
+fn kinds(result: Result<(), PreflightError>) -> Vec<ProblemKind> {
+    result.map_or_else(|error| error.problems().iter().map(|problem| problem.kind()).collect(), |()| Vec::new())
+}
+
+fn of_secret(text: impl AsRef<[u8]>) -> Vec<ProblemKind> {
+    kinds(Keyring::from(secret(text)).preflight())
+}
+
+/// All of these have this problem, and no other.
+#[track_caller]
+fn assert_each(texts: impl IntoIterator<Item = String>, kind: ProblemKind) {
+    for text in texts {
+        assert_eq!(of_secret(&text), [kind], "{text:?}");
+    }
+}
+
+/// With the secret in place of `…`.
+fn around<const N: usize>(patterns: [&str; N]) -> [String; N] {
+    patterns.map(|pattern| pattern.replace('…', SECRET))
+}
+
+#[test]
+fn white_space_at_an_end() {
+    assert_each(around(["…\n", "…\r\n", " …", "\t…", "…\u{a0}", "\u{feff}…", "…\u{200b}", "…\0"]), SecretWhiteSpace);
+}
+
+#[test]
+fn quotes() {
+    assert_each(around(["\"…\"", "'…'", "`…`", "“…”", "„…“", "‘…’", "«…»", "…\"", "'…", "…”"]), SecretQuoted);
+    // One of many signs.
+    assert_eq!(of_secret("'hK#9$vT!pQ2@mZ7&wX4%rL8^"), []);
+}
+
+#[test]
+fn a_whole_line() {
+    let lines = [
+        "KLIKIT_WEBHOOK_SECRET=…",
+        "KLIKIT_WEBHOOK_SECRET = …",
+        "export KLIKIT_WEBHOOK_SECRET=\"…\"",
+        "$env:KLIKIT_WEBHOOK_SECRET = '…'",
+        "webhook_secret_key: …",
+        "webhook-secret: \"…\"",
+        "\"webhook_secret_key\": \"…\",",
+        "{\"webhook_secret_key\":\"…\"}",
+    ];
+    assert_each(around(lines), SecretLine);
+}
+
+#[test]
+fn an_escape() {
+    assert_each(around([r"…\n", r"…\r\n"]), SecretEscaped);
+}
+
+#[test]
+fn no_text() {
+    for bytes in [&[0xff; 32][..], b"\xff\xfec\0d\x003\0b\x007\0a\08\0a\0c\0", b"cd3b7a8ac9bd4b1d\n9f6be0cc21d37a55"] {
+        assert_eq!(of_secret(bytes), [SecretNotText]);
+    }
+}
+
+#[test]
+fn placeholders() {
+    let placeholders = [
+        "your-webhook-secret",
+        "YOUR_WEBHOOK_SECRET",
+        "<your webhook secret here>",
+        "your-webhook-secret-key",
+        "klikit-webhook-secret",
+        "klikit-test-secret",
+        "changeme",
+        "change-me",
+        "CHANGE_ME_123",
+        "secret",
+        "supersecret",
+        "my-secret-key",
+        "password",
+        "test",
+        "testing123",
+        "example",
+        "placeholder",
+        "todo",
+        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "xxxx-xxxx-xxxx",
+        "********************************",
+        "0",
+        "12345678",
+        "<secret>",
+        "[SECRET]",
+        "%KLIKIT_WEBHOOK_SECRET%",
+        "${KLIKIT_WEBHOOK_SECRET}",
+        "${KLIKIT_WEBHOOK_SECRET:-}",
+        "$(cat /run/secrets/klikit)",
+        "{{ .Values.klikit.secret }}",
+        "$KLIKIT_WEBHOOK_SECRET",
+        "undefined",
+        "null",
+    ];
+    assert_each(placeholders.map(str::to_owned), SecretPlaceholder);
+}
+
+#[test]
+fn a_secret_with_a_word_in_it_is_no_placeholder() {
+    for word in ["test", "secret", "example", "changeme", "xxx", "your-webhook-secret"] {
+        for text in [format!("{word}{SECRET}"), format!("{SECRET}{word}"), format!("cd3b7a8a-{word}-c9bd4b1d9f6b")] {
+            assert_eq!(of_secret(&text), [], "{text}");
+        }
+    }
+    for text in [
+        "#$%^&*(!@me)_+{}|~,.;",
+        "correct-horse-battery-staple",
+        "klikit-2948571029385716",
+        "$2b$10$N9qo8uLOickgx2ZMRZoMye",
+    ] {
+        assert_eq!(of_secret(text), [], "{text}");
+    }
+}
+
+/// Beside each of several kinds, one that is nearly so, and random for all that anyone can see.
+#[test]
+fn placeholders_as_long_as_secrets() {
+    let cases = [
+        // Words.
+        ("your-secret-goes-here", "your-secret-goes-here-k7"),
+        ("YOUR_SECRET_HERE_PLEASE", "YOUR_SECRET_HERE_QVXJK"),
+        ("your-webhook-secret-from-klikit-dashboard", "your-webhook-secret-from-klikit-f6be0cc2"),
+        ("klikit-fixture-secret", "klikit-fixture-6be0cc21d37a55"),
+        ("klikit-secret-0123456789", "klikit-secret-0123456798"),
+        // Runs.
+        ("0123456789abcdef", "0123456789abcefd"),
+        ("0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abdcef"),
+        ("12345678901234567890", "12345678901243567890"),
+        ("FEDCBA9876543210", "FEDCBA9876542310"),
+        ("abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxzy"),
+        ("aaaa-bbbb-cccc-dddd", "aaaa-bbbb-cccc-ddee"),
+        // Blocks.
+        ("deadbeefdeadbeefdeadbeefdeadbeef", "deadbeefdeadbeefdeadbeefdeadbeaf"),
+        ("abc123abc123abc123", "abc132abc123abc123"),
+        ("hunter2-hunter2-hunter2", "hunter2-hunter3-hunter2"),
+        ("!$%&!$%&!$%&!$%&", "!$%&!$%&!$%&!$&%"),
+        // References.
+        ("process.env.KLIKIT_WEBHOOK_SECRET", "process-env-9f6be0cc21d37a55"),
+        ("os.environ[\"KLIKIT_WEBHOOK_SECRET\"]", "os.environs.KLIKIT_WEBHOOK_QVXJK"),
+        ("secrets.KLIKIT_WEBHOOK_SECRET", "secrets.KLIKIT_WEBHOOK_9f6be0cc"),
+        ("op://prod/klikit/webhook-secret", "op//prod/klikit/webhook-secret"),
+        ("ref+vault://secret/klikit#/webhook", "9f6b:/e0cc/21d37a55c9bd"),
+        ("vault:secret/data/klikit#webhook", "vaults:9f6be0cc21d37a55c9bd"),
+        ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:klikit-a1b2c3", "bali-bites:9f6be0cc21d37a55"),
+        ("${{ secrets.KLIKIT_WEBHOOK_SECRET }}", "${{9f6be0cc21d37a55"),
+        ("#{orders.webhook.secret}", "#klikit9f6be0cc21d37a55}"),
+    ];
+    for (placeholder, secret) in cases {
+        assert_eq!(of_secret(placeholder), [SecretPlaceholder], "{placeholder}");
+        assert_eq!(of_secret(secret), [], "{secret}");
+    }
+    // The one that the sample deliveries are signed with.
+    assert!(include_str!("../deliveries/index.json").contains(cases[3].0));
+}
+
+#[test]
+fn what_can_be_guessed() {
+    assert_each(["hunter2".to_owned(), SECRET[..15].to_owned()], SecretTooShort);
+    assert_eq!(of_secret(&SECRET[..16]), []);
+    // What does not belong to it does not make it longer.
+    assert_eq!(of_secret(r"\n"), [SecretEscaped, SecretTooShort]);
+    assert_eq!(of_secret("\"hunter2\"          "), [SecretWhiteSpace, SecretQuoted, SecretTooShort]);
+}
+
+#[test]
+fn two_that_are_nearly_one() {
+    for typo in around(["…\n", "\"…\"", "“…”", "KLIKIT_WEBHOOK_SECRET=…", r"…\n"]) {
+        let keyring = Keyring::new("bali-bites", "2026-06", secret(SECRET));
+        keyring.add("2026-11", secret(&typo)).unwrap();
+        let error = keyring.preflight().unwrap_err();
+        let found: Vec<_> = error.problems().iter().map(|problem| (problem.kind(), problem.secret_id())).collect();
+        assert_eq!(found.len(), 2, "{error}");
+        assert_eq!((found[0].1, found[1]), (Some("2026-11"), (SecretNearlyTwice, Some("2026-06"))), "{error}");
+    }
+    let keyring = Keyring::from(secret(SECRET));
+    keyring.add("other", secret(&SECRET[1..])).unwrap();
+    assert_eq!(keyring.preflight(), Ok(()));
+}
+
+#[test]
+fn all_problems_are_found_at_once() {
+    let layer = KlikitVerifyLayer::new(" \"changeme\"").body_limit(0).body_deadline(Duration::ZERO);
+    let expected = [SecretWhiteSpace, SecretQuoted, SecretPlaceholder, BodyLimitTooLow, BodyDeadlineZero];
+    assert_eq!(kinds(layer.preflight()), expected);
+}
+
+#[test]
+fn limits_of_the_verify_layer() {
+    let layer = || KlikitVerifyLayer::new(SECRET);
+    assert_eq!(layer().preflight(), Ok(()));
+    let cases = [
+        (layer().body_limit(0), BodyLimitTooLow),
+        (layer().body_limit(160 * 1024 - 1), BodyLimitTooLow),
+        (layer().buffer_budget(0), BufferBudgetTooLow),
+        (layer().buffer_budget(1024 * 1024 - 1), BufferBudgetTooLow),
+        (layer().body_deadline(Duration::ZERO), BodyDeadlineZero),
+        (layer().body_deadline(10 * SECOND + Duration::from_nanos(1)), BodyDeadlineTooLong),
+    ];
+    for (layer, kind) in cases {
+        assert_eq!(kinds(layer.preflight()), [kind]);
+    }
+    let edges = [
+        layer().body_limit(160 * 1024),
+        layer().buffer_budget(1024 * 1024),
+        layer().body_deadline(10 * SECOND),
+        layer().body_deadline(SECOND / 1000),
+    ];
+    for layer in edges {
+        assert_eq!(layer.preflight(), Ok(()), "{layer:?}");
+    }
+    // The largest delivery that is known fits in.
+    assert!(include_bytes!("../deliveries/batch-of-six-large-orders.json").len() <= 160 * 1024);
+}
+
+#[cfg(feature = "payload")]
+#[test]
+fn a_tolerance_that_tolerates_nothing() {
+    let layer = |tolerance| KlikitVerifyLayer::new(SECRET).accept_timestamped(tolerance);
+    assert_eq!(kinds(layer(SECOND / 2).preflight()), [ToleranceTooShort]);
+    assert_eq!(layer(SECOND).preflight(), Ok(()));
+}
+
+#[test]
+fn keyrings_that_a_resolver_is_known_to_pick_are_looked_at() {
+    let keyring = |tenant, text| Keyring::new(tenant, "2026-11", secret(text));
+    let layer = KlikitVerifyLayer::with_resolver(|_| None);
+    let layer = layer.known_keyrings([keyring("warung", SECRET), keyring("bali-bites", "your-webhook-secret")]);
+    assert_eq!(kinds(layer.preflight()), [SecretPlaceholder]);
+}
+
+#[test]
+fn a_resolver_is_not_asked() {
+    let layer = KlikitVerifyLayer::with_resolver(|_| panic!("there is no request"));
+    assert_eq!(layer.preflight(), Ok(()));
+    assert_eq!(kinds(layer.body_limit(1).preflight()), [BodyLimitTooLow]);
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn times_of_the_dedupe_layer() {
+    use tower_klikit::{dedupe::KlikitDedupeLayer, store::MemoryStore};
+    let layer = || KlikitDedupeLayer::new(MemoryStore::new());
+    assert_eq!(layer().preflight(), Ok(()));
+    let cases = [
+        (layer().lease(Duration::ZERO), LeaseTooShort),
+        (layer().lease(3 * SECOND), LeaseTooShort),
+        (layer().lease(4 * SECOND).claim_deadline(3 * SECOND), LeaseTooShort),
+        (layer().lease(30 * SECOND), LeaseTooLong),
+        (layer().retention(31 * HOUR), RetentionTooShort),
+        (layer().claim_deadline(Duration::ZERO), ClaimDeadlineZero),
+        (layer().claim_deadline(5 * SECOND), ClaimDeadlineTooLong),
+        (layer().handler_deadline(Duration::ZERO), HandlerDeadlineZero),
+    ];
+    for (layer, kind) in cases {
+        assert_eq!(kinds(layer.preflight()), [kind], "{layer:?}");
+    }
+    let edges = [
+        layer().lease(3001 * SECOND / 1000),
+        layer().lease(29 * SECOND),
+        layer().retention(32 * HOUR),
+        layer().claim_deadline(4999 * SECOND / 1000),
+        layer().handler_deadline(SECOND),
+    ];
+    for layer in edges {
+        assert_eq!(layer.preflight(), Ok(()), "{layer:?}");
+    }
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn limits_of_the_inbox_and_its_worker() {
+    use tower_klikit::{inbox::Inbox, store::MemoryStore};
+    let inbox = || Inbox::new(MemoryStore::new());
+    assert_eq!(inbox().preflight(), Ok(()));
+    let cases = [
+        (inbox().retention(HOUR), RetentionTooShort),
+        (inbox().accept_deadline(Duration::ZERO), AcceptDeadlineZero),
+        (inbox().accept_deadline(10 * SECOND), AcceptDeadlineTooLong),
+        (inbox().max_backlog(0), MaxBacklogZero),
+    ];
+    for (inbox, kind) in cases {
+        assert_eq!(kinds(inbox.preflight()), [kind], "{inbox:?}");
+    }
+    for inbox in [inbox().accept_deadline(9 * SECOND), inbox().max_backlog(1)] {
+        assert_eq!(inbox.preflight(), Ok(()), "{inbox:?}");
+    }
+
+    let worker = || inbox().worker(());
+    assert_eq!(worker().preflight(), Ok(()));
+    let cases = [
+        (worker().handler_deadline(Duration::ZERO), HandlerDeadlineZero),
+        (worker().backoff(2 * SECOND, SECOND), BackoffReversed),
+        (worker().backoff(Duration::ZERO, SECOND), BackoffZero),
+        (worker().backoff(SECOND, Duration::ZERO), BackoffZero),
+    ];
+    for (worker, kind) in cases {
+        assert_eq!(kinds(worker.preflight()), [kind], "{worker:?}");
+    }
+    assert_eq!(worker().backoff(SECOND, SECOND).preflight(), Ok(()));
+}
+
+fn alphanumerics(random: &mut Random, length: usize) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    (0..length).map(|_| char::from(random.of(LETTERS))).collect()
+}
+
+/// Two of them are in placeholders too.
+fn words(random: &mut Random, count: usize) -> String {
+    const WORDS: &str = "acid badge cargo delta ember fable gecko hazel ivory jumbo key lunar mango noble open pixel quota \
+        ranch solar test umbra vivid walnut xenon yacht zebra";
+    let words: Vec<&str> = WORDS.split(' ').collect();
+    (0..count).map(|_| random.of(&words)).collect::<Vec<_>>().join("-")
+}
+
+/// All that can be seen, but for quotes and the backslash: at an end they are taken for mistakes, now and then by chance.
+const SIGNS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-./:;<=>?@[]^_{|}~";
+
+#[test]
+fn random_secrets_pass() {
+    let random = &mut Random(20_261_122);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    for _ in 0..10_000 {
+        let bytes = random.bytes::<32>();
+        let digits = hex(&random.bytes::<16>());
+        let uuid = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-");
+        let secrets = [
+            hex(&bytes),
+            hex(&bytes).to_uppercase(),
+            Base64::encode_string(&bytes),
+            Base64UrlUnpadded::encode_string(&bytes),
+            uuid,
+            alphanumerics(random, 24),
+            alphanumerics(random, 16),
+            words(random, 5),
+            (0..20).map(|_| char::from(random.of(SIGNS))).collect(),
+        ];
+        for text in secrets {
+            assert_eq!(of_secret(&text), [], "{text}");
+        }
+    }
+}
+
+#[test]
+fn an_error_names_the_setting_and_never_the_secret() {
+    let keyring = Keyring::new("bali-bites", "2026-06", secret(format!("\"{SECRET}\"\n")));
+    keyring.add("2026-11", secret(SECRET)).unwrap();
+    keyring.add("2026-12", secret("hunter2")).unwrap();
+    let error = KlikitVerifyLayer::with_keyring(keyring).body_limit(1).preflight().unwrap_err();
+    let text = error.to_string();
+    for part in ["\"2026-06\" has white space", "\"2026-06\" has quotes", "beside \"2026-11\"", "; body_limit is below"]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    for line in error.problems() {
+        assert!(line.to_string().starts_with(char::is_lowercase), "{line}");
+    }
+    let printed = format!("{text} {error:?} {error:#?}");
+    // Neither a part of it, nor its length: 32, 34 and 35 bytes, and 7.
+    for hidden in [&SECRET[..6], &SECRET[26..], "hunter", "32", "34", "35", "7"] {
+        assert!(!printed.contains(hidden), "{hidden}: {printed}");
+    }
+}

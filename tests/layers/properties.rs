@@ -1,0 +1,104 @@
+//! What holds for every body, however it is split, and for no forged one.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use http_body_util::Full;
+use proptest::{collection::vec, prelude::*};
+use tower_klikit::{
+    KlikitVerifyLayer, RejectionKind,
+    header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
+    testing::SignedDelivery,
+};
+
+use crate::support::{
+    SECRET, accepted,
+    body::{Script, Step},
+    send,
+};
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+}
+
+/// A body in frames, some of them empty, with waits between.
+fn frames() -> impl Strategy<Value = Vec<Step>> {
+    let data = vec(any::<u8>(), 0..300).prop_map(|bytes| Step::Data(bytes.into()));
+    vec(prop_oneof![8 => data, 1 => Just(Step::Yield), 1 => Just(Step::Trailers)], 0..40)
+}
+
+fn whole(steps: &[Step]) -> Bytes {
+    let data = steps.iter().filter_map(|step| if let Step::Data(data) = step { Some(&data[..]) } else { None });
+    data.collect::<Vec<_>>().concat().into()
+}
+
+fn header_value() -> impl Strategy<Value = HeaderValue> {
+    let hex = "[0-9a-fA-F]{60,68}".prop_map(String::into_bytes);
+    prop_oneof![hex, vec(any::<u8>(), 0..80)]
+        .prop_filter_map("no header holds it", |bytes| HeaderValue::from_bytes(&bytes).ok())
+}
+
+fn headers() -> impl Strategy<Value = HeaderMap> {
+    let names: Vec<HeaderName> = vec![
+        SIGNATURE,
+        EVENT_ID,
+        EVENT_TYPE,
+        http::header::CONTENT_LENGTH,
+        http::header::TRANSFER_ENCODING,
+        http::header::AUTHORIZATION,
+        http::header::TRAILER,
+    ];
+    vec((proptest::sample::select(names), header_value()), 0..12).prop_map(|fields| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name, value);
+        }
+        headers
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_handler_sees_the_bytes_that_were_signed_however_they_arrive(steps in frames()) {
+        let body = whole(&steps);
+        let delivery = SignedDelivery::new(SECRET, body.clone());
+        let seen = now(accepted(&KlikitVerifyLayer::new(SECRET), delivery.request_with(|_| Script::new(steps))));
+        prop_assert_eq!(seen.bytes, body);
+    }
+
+    #[test]
+    fn another_body_never_verifies(steps in frames(), other in frames()) {
+        prop_assume!(whole(&steps) != whole(&other));
+        let delivery = SignedDelivery::new(SECRET, whole(&steps));
+        let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), delivery.request_with(|_| Script::new(other))));
+        prop_assert!(seen.is_none());
+        prop_assert_eq!(answer.rejected, Some(RejectionKind::SignatureMismatch));
+    }
+
+    #[test]
+    fn another_secret_never_verifies(secret in "[!-~]{0,40}[0-9A-Za-z][!-~]{0,39}", body in vec(any::<u8>(), 0..200)) {
+        prop_assume!(secret != SECRET);
+        let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(secret, body).request::<Full<Bytes>>()));
+        prop_assert!(seen.is_none());
+        prop_assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    fn a_body_over_the_limit_is_refused_as_such_and_one_within_is_not(steps in frames(), limit in 0_usize..6000) {
+        let body = whole(&steps);
+        let delivery = SignedDelivery::new(SECRET, body.clone());
+        let layer = KlikitVerifyLayer::new(SECRET).body_limit(limit);
+        let (answer, seen) = now(send(&layer, delivery.request_with(|_| Script::new(steps))));
+        let expected = (body.len() > limit).then_some(RejectionKind::BodyTooLarge);
+        prop_assert_eq!(answer.rejected, expected);
+        prop_assert_eq!(seen.is_some(), expected.is_none());
+    }
+
+    #[test]
+    fn no_headers_panic_or_let_anything_through(headers in headers(), steps in frames()) {
+        let mut request = Request::new(Script::new(steps));
+        *request.headers_mut() = headers;
+        let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), request));
+        prop_assert!(seen.is_none());
+        prop_assert!(answer.status.is_client_error());
+    }
+}

@@ -1,0 +1,144 @@
+//! Deliveries of klikit's older form: a time that is signed, and an envelope that names the event.
+#![cfg(feature = "payload")]
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::Full;
+use tower_klikit::{
+    EventType, Keyring, KlikitVerifyLayer, RejectionKind, WebhookSecret,
+    header::{EVENT_ID, SIGNATURE},
+    payload::{OrderEvent, TimestampedEvent},
+    testing::SignedDelivery,
+};
+
+use crate::support::{BODY, SECRET, accepted, refused, send};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn layer() -> KlikitVerifyLayer {
+    KlikitVerifyLayer::new(SECRET).accept_timestamped(5 * MINUTE)
+}
+
+fn signed(at: SystemTime) -> SignedDelivery {
+    SignedDelivery::timestamped(SECRET, at, "evt-1", EventType::OrderStatusUpdated, BODY)
+}
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn request(delivery: &SignedDelivery) -> http::Request<Full<Bytes>> {
+    delivery.request()
+}
+
+#[tokio::test]
+async fn they_are_refused_unless_accepted() {
+    let answer =
+        refused(&KlikitVerifyLayer::new(SECRET), request(&signed(now())), RejectionKind::MalformedSignature).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn what_the_envelope_says_is_what_the_handler_sees() {
+    let at = now();
+    let seen = accepted(&layer(), request(&signed(at))).await;
+    assert_eq!(seen.event_id.unwrap().as_str(), "evt-1");
+    assert_eq!(seen.delivery.event_id().unwrap().as_str(), "evt-1");
+    assert_eq!(seen.delivery.event_type(), Some(&EventType::OrderStatusUpdated));
+    let signed_at = seen.delivery.signed_at().unwrap();
+    assert!(signed_at <= at && signed_at + Duration::from_secs(1) > at);
+    assert_eq!(seen.bytes, signed(at).body());
+
+    let event = TimestampedEvent::from_bytes(&seen.bytes).unwrap();
+    assert_eq!((event.event_id().as_deref(), event.business_id()), (Some("evt-1"), Some(737)));
+    assert_eq!(event.event_type().as_deref(), Some("klikit.order.status.updated"));
+    assert_eq!(event.created_at().as_deref(), Some("2026-05-01T00:00:00Z"));
+    assert_eq!(event.event_version().map(|version| version.get()), Some("\"v2\""));
+    let payload: OrderEvent = event.payload().unwrap();
+    assert_eq!((payload.branch_id, payload.orders[0].id()), (2, Some(42)));
+}
+
+#[tokio::test]
+async fn the_current_form_is_accepted_beside_it() {
+    let seen = accepted(&layer(), request(&SignedDelivery::new(SECRET, BODY))).await;
+    assert_eq!(seen.delivery.signed_at(), None);
+    assert_eq!(seen.delivery.event_type(), Some(&EventType::OrderCreated));
+}
+
+#[tokio::test]
+async fn the_time_is_bounded_on_both_sides() {
+    for minutes in [1, 4] {
+        accepted(&layer(), request(&signed(now() - minutes * MINUTE))).await;
+        accepted(&layer(), request(&signed(now() + minutes * MINUTE))).await;
+    }
+    for minutes in [6, 600] {
+        for time in [now() - minutes * MINUTE, now() + minutes * MINUTE] {
+            let answer = refused(&layer(), request(&signed(time)), RejectionKind::StaleTimestamp).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN);
+            assert_eq!(answer.text, r#"{"error":"timestamp out of tolerance"}"#);
+        }
+    }
+}
+
+#[tokio::test]
+async fn time_and_body_are_signed() {
+    let genuine = signed(now());
+    let forged = genuine.clone().altered();
+    refused(&layer(), request(&forged), RejectionKind::SignatureMismatch).await;
+
+    // Another time under the same signature.
+    let header = request(&genuine).headers()[SIGNATURE].to_str().unwrap().to_owned();
+    let (_, signature) = header.split_once(",v1=").unwrap();
+    let later = now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 30;
+    let moved = genuine.clone().header(SIGNATURE, format!("t={later},v1={signature}"));
+    refused(&layer(), request(&moved), RejectionKind::SignatureMismatch).await;
+
+    // The signature of one form in the other.
+    let plain = genuine.clone().header(SIGNATURE, signature);
+    refused(&layer(), request(&plain), RejectionKind::SignatureMismatch).await;
+    let other = SignedDelivery::new(SECRET, BODY);
+    let signature = request(&other).headers()[SIGNATURE].to_str().unwrap().to_owned();
+    let stamped = other.header(SIGNATURE, format!("t={later},v1={signature}"));
+    refused(&layer(), request(&stamped), RejectionKind::SignatureMismatch).await;
+}
+
+#[tokio::test]
+async fn the_header_may_name_no_other_event() {
+    let missing = signed(now()).without_header(&EVENT_ID);
+    assert_eq!(accepted(&layer(), request(&missing)).await.event_id.unwrap().as_str(), "evt-1");
+
+    let other = signed(now()).event_id("evt-2");
+    let answer = refused(&layer(), request(&other), RejectionKind::EventIdMismatch).await;
+    assert_eq!((answer.status, &*answer.text), (StatusCode::FORBIDDEN, r#"{"error":"invalid event id"}"#));
+
+    let twice = signed(now()).added_header(EVENT_ID, "evt-1");
+    refused(&layer(), request(&twice), RejectionKind::MalformedEventId).await;
+}
+
+#[tokio::test]
+async fn a_signed_body_that_names_no_event_is_refused() {
+    let secret = WebhookSecret::new(SECRET).unwrap();
+    let seconds = now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for body in ["", "{}", BODY, r#"{"event_id":7}"#, r#"{"event_id":""}"#, r#"{"event_id":"a b"}"#, "[]"] {
+        let signature = secret.sign(format!("{seconds}.{body}").as_bytes());
+        let delivery = SignedDelivery::new(SECRET, body).header(SIGNATURE, format!("t={seconds},v1={signature}"));
+        let answer = refused(&layer(), request(&delivery), RejectionKind::MalformedEnvelope).await;
+        assert_eq!((answer.status, &*answer.text), (StatusCode::BAD_REQUEST, r#"{"error":"invalid envelope"}"#));
+    }
+}
+
+#[tokio::test]
+async fn any_secret_of_a_keyring_and_any_number_of_frames_will_do() {
+    let keyring = Keyring::new("warung", "old", WebhookSecret::new("another").unwrap());
+    keyring.add("new", WebhookSecret::new(SECRET).unwrap()).unwrap();
+    let layer = KlikitVerifyLayer::with_keyring(keyring).accept_timestamped(MINUTE);
+    for size in [1, 7, 100, 10_000] {
+        let delivery = signed(now());
+        let pieces: Vec<_> = delivery.body().chunks(size).map(Bytes::copy_from_slice).collect();
+        let request = delivery.request_with(|_| crate::support::body::Script::frames(pieces));
+        let (answer, seen) = send(&layer, request).await;
+        assert_eq!((answer.status, seen.unwrap().delivery.secret_id()), (StatusCode::OK, "new"));
+    }
+}

@@ -1,0 +1,266 @@
+//! What happens to bodies on the way, but for JSON that is written anew.
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    middleware::{Next, from_fn},
+    routing::post,
+};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_klikit::diagnose::Cause;
+
+use crate::diagnose::{
+    deliveries,
+    kit::{BODY, MIXED, SECRET, assert_proven, assert_shown, assert_unknown, run, signed, with, without_length},
+};
+
+/// What this does to the samples, and to a body of all sorts.
+fn each(does: impl Fn(&[u8])) {
+    let (_, samples) = deliveries::all();
+    // The largest shows nothing that the others do not, and takes long.
+    let small = samples.iter().filter(|sample| sample.body.len() < 10_000).map(|sample| &sample.body[..]);
+    small.chain([MIXED.as_bytes()]).for_each(does);
+}
+
+fn head(body: &[u8]) -> HeaderMap {
+    without_length(signed(SECRET, body))
+}
+
+/// The other way round too.
+fn each_way(line: &[&str], cause: Cause) {
+    each(|body| {
+        let changed = run(line, body);
+        assert_ne!(changed, body, "{line:?} changes nothing");
+        assert_proven(&head(body), &changed, cause);
+        assert_proven(&head(&changed), body, cause);
+    });
+}
+
+#[test]
+fn a_newline_at_the_end() {
+    each_way(&["sh", "-c", "printf '%s\\n' \"$(cat)\""], Cause::BodyFinalNewline);
+    each_way(&["sh", "-c", "printf '%s\\r\\n' \"$(cat)\""], Cause::BodyFinalNewline);
+    let diagnosis = assert_proven(&head(BODY.as_bytes()), format!("{BODY}\n").as_bytes(), Cause::BodyFinalNewline);
+    assert!(diagnosis.to_string().contains("a line feed was added"), "{diagnosis}");
+}
+
+#[test]
+fn a_byte_order_mark() {
+    each_way(
+        &[
+            "python3",
+            "-c",
+            "import sys; b = sys.stdin.buffer.read(); sys.stdout.buffer.write(b.decode().encode('utf-8-sig'))",
+        ],
+        Cause::BodyByteOrderMark,
+    );
+}
+
+#[test]
+fn line_endings() {
+    each(|body| {
+        let lines = run(&["jq", "."], body);
+        let in_dos = run(&["sed", "s/$/\\r/"], &lines);
+        assert_proven(&head(&lines), &in_dos, Cause::BodyLineEndings);
+        assert_proven(&head(&in_dos), &lines, Cause::BodyLineEndings);
+    });
+}
+
+#[test]
+fn another_character_set() {
+    let latin1 = r#"{"title":"Café Söhne, Ñandú","orders":[]}"#;
+    let windows = r#"{"title":"„Café“ — 5 €","orders":[]}"#;
+    for (body, set) in [(latin1, "ISO-8859-1"), (latin1, "WINDOWS-1252"), (windows, "WINDOWS-1252")] {
+        let body = body.as_bytes();
+        let converted = run(&["iconv", "-f", "UTF-8", "-t", set], body);
+        assert_proven(&head(body), &converted, Cause::BodyLatin1);
+        let twice = run(&["iconv", "-f", set, "-t", "UTF-8"], body);
+        assert_proven(&head(body), &twice, Cause::BodyEncodedTwice);
+    }
+    each(|body| {
+        if !body.is_ascii() {
+            let twice = run(&["iconv", "-f", "ISO-8859-1", "-t", "UTF-8"], body);
+            assert_proven(&head(body), &twice, Cause::BodyEncodedTwice);
+        }
+    });
+}
+
+#[test]
+fn compressed_on_the_way() {
+    let zlib = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
+    let bare = "import sys, zlib; c = zlib.compressobj(wbits=-15); sys.stdout.buffer.write(c.compress(sys.stdin.buffer.read()) + c.flush())";
+    each(|body| {
+        for line in [&["gzip", "-c"][..], &["gzip", "-9nc"], &["python3", "-c", zlib], &["python3", "-c", bare]] {
+            let packed = run(line, body);
+            assert_proven(&head(body), &packed, Cause::BodyCompressed);
+            assert_proven(&with(head(body), header::CONTENT_ENCODING, "gzip"), &packed, Cause::BodyCompressed);
+            if line[1] != "-c" || line[0] == "gzip" || line[2] == zlib {
+                assert_shown(&head(b"another"), &packed, Cause::BodyCompressed);
+            }
+        }
+        assert_shown(&head(body), &run(&["zstd", "-c"], body), Cause::BodyCompressed);
+    });
+}
+
+#[test]
+fn text_that_begins_as_zlib_does_is_not_compressed() {
+    for text in ["x^2 + y^2", "x\u{1}", "h\u{81}", "8O"] {
+        assert_unknown(&head(BODY.as_bytes()), text.as_bytes());
+    }
+}
+
+/// An app with this layer, whose handler diagnoses what is left.
+async fn through<L>(layer: L, headers: HeaderMap, body: Vec<u8>) -> (HeaderMap, Bytes)
+where
+    L: tower::Layer<axum::routing::Route> + Clone + Send + Sync + 'static,
+    L::Service: tower::Service<Request> + Clone + Send + Sync + 'static,
+    <L::Service as tower::Service<Request>>::Response: axum::response::IntoResponse + 'static,
+    <L::Service as tower::Service<Request>>::Error: Into<std::convert::Infallible> + 'static,
+    <L::Service as tower::Service<Request>>::Future: Send + 'static,
+{
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let handler = async move |headers: HeaderMap, body: Bytes| sender.send((headers, body)).unwrap();
+    let app = Router::new().route("/", post(handler)).layer(layer);
+    let mut request = Request::post("/").body(Body::from(body)).unwrap();
+    *request.headers_mut() = headers;
+    let response = app.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    receiver.recv().await.unwrap()
+}
+
+#[tokio::test]
+async fn decompressed_by_a_layer_that_leaves_no_trace() {
+    let packed = run(&["gzip", "-c"], MIXED.as_bytes());
+    let headers = with(signed(SECRET, &packed), header::CONTENT_ENCODING, "gzip");
+    let layer = ServiceBuilder::new()
+        .layer(RequestDecompressionLayer::new())
+        .map_request(|request: http::Request<_>| request.map(Body::new));
+    let (headers, body) = through(layer, headers, packed).await;
+    assert_eq!(body, MIXED);
+    assert_unknown(&headers, &body);
+}
+
+/// As Express's body-parser does: the head says what came, and the body is what was inside.
+#[tokio::test]
+async fn decompressed_by_a_layer_that_keeps_the_headers() {
+    const ZLIB: &str = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
+    const UNZLIB: &str = "import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))";
+    const BROTLI: &str = "process.stdout.write(require('zlib').brotliCompressSync(require('fs').readFileSync(0)))";
+    const UNBROTLI: &str = "process.stdout.write(require('zlib').brotliDecompressSync(require('fs').readFileSync(0)))";
+    type Line = &'static [&'static str];
+    let cases: [(&str, Line, Line); 6] = [
+        ("gzip", &["gzip", "-c"], &["gunzip", "-c"]),
+        ("x-gzip", &["gzip", "-c"], &["gunzip", "-c"]),
+        ("GZIP", &["gzip", "-c"], &["gunzip", "-c"]),
+        ("deflate", &["python3", "-c", ZLIB], &["python3", "-c", UNZLIB]),
+        ("br", &["node", "-e", BROTLI], &["node", "-e", UNBROTLI]),
+        ("zstd", &["zstd", "-c"], &["zstd", "-dc"]),
+    ];
+    for (coding, pack, unpack) in cases {
+        let packed = run(pack, MIXED.as_bytes());
+        let unpacker = from_fn(async |request: Request, next: Next| {
+            let (parts, body) = request.into_parts();
+            let packed = to_bytes(body, 1 << 20).await.unwrap();
+            next.run(Request::from_parts(parts, run(unpack, &packed).into())).await
+        });
+        for headers in [signed(SECRET, &packed), head(&packed)] {
+            let headers = with(headers, header::CONTENT_ENCODING, coding);
+            let (headers, body) = through(unpacker.clone(), headers, packed.clone()).await;
+            assert_eq!(body, MIXED);
+            let diagnosis = assert_shown(&headers, &body, Cause::BodyDecompressed);
+            for part in [&*format!(": {} (", coding.to_lowercase()), "outside of whatever unpacks the body"] {
+                assert!(diagnosis.to_string().contains(part), "{diagnosis}");
+            }
+        }
+        // Nothing is wrong with what nobody has unpacked.
+        let headers = with(signed(SECRET, &packed), header::CONTENT_ENCODING, coding);
+        assert_proven(&headers, &packed, Cause::Verifies);
+    }
+}
+
+#[test]
+fn a_label_that_says_nothing_of_compression_is_no_cause() {
+    for coding in ["identity", "", "gzip, br", "other"] {
+        assert_unknown(&with(head(b"what klikit signed"), header::CONTENT_ENCODING, coding), BODY.as_bytes());
+    }
+    // It may be compressed, for all that anyone can see.
+    assert_unknown(&with(head(BODY.as_bytes()), header::CONTENT_ENCODING, "br"), b"\x0b\x02{}\x03");
+}
+
+#[tokio::test]
+async fn read_by_a_middleware_before() {
+    let reader = from_fn(async |request: Request, next: Next| {
+        let (parts, body) = request.into_parts();
+        assert_eq!(to_bytes(body, 1 << 20).await.unwrap(), BODY);
+        next.run(Request::from_parts(parts, Body::empty())).await
+    });
+    let (headers, body) = through(reader, signed(SECRET, BODY.as_bytes()), BODY.into()).await;
+    assert_eq!(body, "");
+    let diagnosis = assert_shown(&headers, &body, Cause::BodyEmpty);
+    assert!(diagnosis.to_string().contains("0 bytes of 49"), "{diagnosis}");
+    assert_shown(&head(BODY.as_bytes()), b"", Cause::BodyEmpty);
+}
+
+#[test]
+fn cut_off_on_the_way() {
+    let cut = run(&["head", "-c", "20"], BODY.as_bytes());
+    let diagnosis = assert_shown(&signed(SECRET, BODY.as_bytes()), &cut, Cause::BodyShorter);
+    assert!(diagnosis.to_string().contains("20 bytes of 49"), "{diagnosis}");
+    assert_unknown(&head(BODY.as_bytes()), &cut);
+    let twice = with(signed(SECRET, BODY.as_bytes()), header::CONTENT_LENGTH, "49");
+    assert_unknown(&twice, &cut);
+}
+
+#[test]
+fn longer_than_announced() {
+    assert_shown(&signed(SECRET, BODY.as_bytes()), BODY.repeat(2).as_bytes(), Cause::BodyLonger);
+}
+
+#[test]
+fn what_can_be_proven_comes_before_what_is_seen() {
+    // Shorter than announced, and all the same it is the newline alone.
+    assert_proven(&signed(SECRET, format!("{BODY}\n").as_bytes()), BODY.as_bytes(), Cause::BodyFinalNewline);
+}
+
+#[test]
+fn compressed_in_several_members() {
+    each(|body| {
+        let (start, end) = body.split_at(body.len() / 3);
+        let packed = [run(&["gzip", "-c"], start), run(&["gzip", "-c"], end)].concat();
+        assert_proven(&head(body), &packed, Cause::BodyCompressed);
+    });
+}
+
+/// What follows was not signed: that the rest is compressed does not explain it.
+#[test]
+fn compressed_and_something_behind_that() {
+    let zlib = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
+    let bare = "import sys, zlib; c = zlib.compressobj(wbits=-15); sys.stdout.buffer.write(c.compress(sys.stdin.buffer.read()) + c.flush())";
+    for line in [&["gzip", "-c"][..], &["python3", "-c", zlib], &["python3", "-c", bare]] {
+        let packed = run(line, MIXED.as_bytes());
+        assert_proven(&head(MIXED.as_bytes()), &packed, Cause::BodyCompressed);
+        for behind in [&b"garbage"[..], b"\0", &packed[..10]] {
+            assert_unknown(&head(MIXED.as_bytes()), &[&packed[..], behind].concat());
+        }
+    }
+}
+
+/// Nothing here can see that they are, but neither are they text.
+#[test]
+fn compressed_by_its_label() {
+    // What brotli makes of `{}`, and what zstd makes that has no magic number.
+    let labelled = |coding, body: &[u8]| (with(head(BODY.as_bytes()), header::CONTENT_ENCODING, coding), body.to_vec());
+    for (headers, body) in
+        [labelled("br", b"\x0b\x00\x80{}\x03"), labelled("zstd", b"\x50\x2a\x4d\x18\x01\x00\x00\x00\xff")]
+    {
+        let diagnosis = assert_shown(&headers, &body, Cause::BodyCompressed);
+        assert!(diagnosis.detail().unwrap().contains("as its Content-Encoding says"), "{diagnosis}");
+    }
+    // Another label says nothing of a body that is no text.
+    let (headers, body) = labelled("identity", b"\x0b\x00\x80{}\x03");
+    assert_unknown(&headers, &body);
+}

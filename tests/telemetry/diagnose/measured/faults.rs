@@ -1,0 +1,151 @@
+//! Things that happen to deliveries, each with the cause that tells of it.
+
+use base64ct::{Base64, Encoding};
+use http::header;
+use serde_json::Value;
+use tower_klikit::{
+    diagnose::Cause,
+    header::{EVENT_ID, SIGNATURE},
+};
+
+use super::{Deed, SECRET, outside_of_strings};
+use crate::diagnose::kit::{signature, signed, with, with_signature, without};
+
+/// What one of the causes names.
+pub(super) const FAULTS: [(&str, Deed); 25] = [
+    ("newline at the end", |random, case| {
+        case.body.extend_from_slice(random.of(&[&b"\n"[..], b"\r\n"]));
+        case.done = vec![Cause::BodyFinalNewline];
+    }),
+    ("byte order mark", |_, case| {
+        case.body.splice(0..0, "\u{feff}".bytes());
+        case.done = vec![Cause::BodyByteOrderMark];
+    }),
+    ("encoded twice", |_, case| {
+        let twice: String = case.body.iter().map(|&byte| char::from(byte)).collect();
+        case.done = if case.body.is_ascii() { vec![Cause::Verifies] } else { vec![Cause::BodyEncodedTwice] };
+        case.body = twice.into_bytes();
+    }),
+    ("Latin-1", |_, case| {
+        let text = str::from_utf8(&case.body).unwrap();
+        let bytes: Option<Vec<u8>> = text.chars().map(|char| u8::try_from(u32::from(char)).ok()).collect();
+        // What Latin-1 has not is lost.
+        case.done = if case.body.is_ascii() { vec![Cause::Verifies] } else { vec![Cause::BodyLatin1] };
+        case.body = bytes.unwrap_or_else(|| {
+            case.done = Vec::new();
+            text.chars().map(|char| u8::try_from(u32::from(char)).unwrap_or(b'?')).collect()
+        });
+    }),
+    ("compressed", |random, case| {
+        use std::io::Write;
+        let level = flate2::Compression::new(u32::try_from(random.below(10)).unwrap());
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), level);
+        gzip.write_all(&case.body).unwrap();
+        case.body = gzip.finish().unwrap();
+        case.done = vec![Cause::BodyCompressed];
+    }),
+    ("through serde_json", |random, case| {
+        let value: Value = serde_json::from_slice(&case.body).unwrap();
+        let pretty = random.below(2) == 0;
+        case.body = if pretty { serde_json::to_string_pretty(&value).unwrap() } else { value.to_string() }.into();
+        case.done = vec![Cause::BodyReencoded];
+    }),
+    ("white space between all", |random, case| {
+        let between = random.of(&[&b" "[..], b"\n", b"\t", b"  "]);
+        let mut places: Vec<usize> = outside_of_strings(&case.body).collect();
+        places.retain(|&at| at > 0 && matches!(case.body[at - 1], b',' | b':'));
+        for at in places.into_iter().rev() {
+            case.body.splice(at..at, between.iter().copied());
+        }
+        case.done = vec![Cause::BodyReencoded];
+    }),
+    ("slashes escaped", |_, case| {
+        let text = str::from_utf8(&case.body).unwrap().replace('/', "\\/");
+        case.done = if text.len() == case.body.len() { vec![Cause::Verifies] } else { vec![Cause::BodyReencoded] };
+        case.body = text.into_bytes();
+    }),
+    ("empty", |_, case| {
+        case.body.clear();
+        case.done = vec![Cause::BodyEmpty];
+    }),
+    ("shorter than announced", |random, case| {
+        case.headers.insert(header::CONTENT_LENGTH, case.body.len().into());
+        case.body.truncate(1 + random.below(case.body.len() - 1));
+        case.done = vec![Cause::BodyShorter];
+    }),
+    ("signature missing", |_, case| {
+        case.headers = without(case.headers.clone(), &SIGNATURE);
+        case.done = vec![Cause::SignatureMissing];
+    }),
+    ("signature repeated", |random, case| {
+        let other = if random.below(2) == 0 { signature(&case.headers) } else { "0".repeat(64) };
+        case.headers = with(case.headers.clone(), SIGNATURE, &other);
+        case.done = vec![Cause::SignatureRepeated];
+    }),
+    ("signature in base64", |_, case| {
+        let hex = signature(&case.headers);
+        let bytes: Vec<u8> = (0..32).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
+        case.headers = with_signature(case.headers.clone(), Base64::encode_string(&bytes));
+        case.done = vec![Cause::SignatureBase64];
+    }),
+    ("signature with a prefix", |random, case| {
+        let prefix = random.of(&["sha256=", "hmac=", "v1=", "SHA256:"]);
+        case.headers = with_signature(case.headers.clone(), format!("{prefix}{}", signature(&case.headers)));
+        case.done = vec![Cause::SignaturePrefixed];
+    }),
+    ("signature cut off", |random, case| {
+        let hex = signature(&case.headers);
+        let len = random.below(64);
+        // Too short to be proven, it is but malformed.
+        case.done = vec![if len < 16 { Cause::SignatureMalformed } else { Cause::SignatureTruncated }];
+        case.headers = with_signature(case.headers.clone(), &hex[..len]);
+    }),
+    ("signature with a time", |random, case| {
+        let time = random.below(2_000_000_000);
+        let tag = signature(&signed(SECRET, &[format!("{time}.").as_bytes(), &case.original].concat()));
+        case.headers = with_signature(case.headers.clone(), format!("t={time},v1={tag}"));
+        case.done = vec![Cause::SignatureTimestamped];
+    }),
+    ("signature in upper case", |_, case| {
+        case.headers = with_signature(case.headers.clone(), signature(&case.headers).to_uppercase());
+        case.done = vec![Cause::SignatureUpperCase];
+    }),
+    ("signature with quotes", |random, case| {
+        let quote = random.of(&["\"", "'", " ", "\t"]);
+        case.headers = with_signature(case.headers.clone(), format!("{quote}{}{quote}", signature(&case.headers)));
+        case.done = vec![Cause::SignaturePadded];
+    }),
+    ("no event id", |_, case| {
+        case.headers = without(case.headers.clone(), &EVENT_ID);
+        case.done = vec![Cause::EventIdMissing];
+    }),
+    ("secret with white space", |random, case| {
+        let space = random.of(&["\n", "\r\n", " ", "\t"]);
+        let ends = [format!("{SECRET}{space}"), format!("{space}{SECRET}"), format!("{SECRET}{space}{space}")];
+        case.configured = ends[random.below(3)].clone().into_bytes();
+        case.done = vec![Cause::SecretWhiteSpace];
+    }),
+    ("secret in quotes", |random, case| {
+        let quote = random.of(&["\"", "'", "`"]);
+        case.configured = format!("{quote}{SECRET}{quote}").into_bytes();
+        case.done = vec![Cause::SecretQuoted];
+    }),
+    ("secret with its name", |random, case| {
+        let line = random.of(&["KLIKIT_WEBHOOK_SECRET=", "export KLIKIT_SECRET=", "secret="]);
+        case.configured = format!("{line}{SECRET}").into_bytes();
+        case.done = vec![Cause::SecretLine];
+    }),
+    ("secret in base64", |_, case| {
+        case.configured = Base64::encode_string(SECRET.as_bytes()).into_bytes();
+        case.done = vec![Cause::SecretEncoded];
+    }),
+    ("secret in hex", |_, case| {
+        case.configured = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
+        case.done = vec![Cause::SecretEncoded];
+    }),
+    ("another secret that was offered", |_, case| {
+        let headers = signed("the partner API's", &case.original);
+        case.headers = with_signature(case.headers.clone(), signature(&headers));
+        case.done = vec![Cause::OtherSecret];
+    }),
+];

@@ -1,0 +1,387 @@
+//! With `explain_mismatches`, the log says why a delivery does not verify, now and then; the wire never does.
+#![cfg(all(feature = "diagnose", feature = "tracing"))]
+
+use tower_klikit_test_support::log;
+mod search;
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, header::AUTHORIZATION};
+use http_body_util::Full;
+use tokio::time::advance;
+use tower_klikit::{
+    Keyring, KlikitVerifyLayer, WebhookSecret,
+    header::{EVENT_ID, SIGNATURE},
+    testing::SignedDelivery,
+};
+use tower_klikit_test_support::log::Log;
+use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
+
+use crate::support::{
+    BODY, SECRET,
+    body::{Script, Step},
+    send,
+};
+
+/// The warnings.
+fn warnings(log: &Log) -> Vec<String> {
+    log.text().lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect()
+}
+
+/// Runs this on a paused clock; everything that is logged is in the log that it is given.
+fn logging<F: Future<Output = ()>>(run: impl FnOnce(Log) -> F) {
+    let log = Log::default();
+    log.hear(LevelFilter::TRACE, FmtSpan::NONE, || log::paused(run(log.clone())));
+}
+
+/// As a layer outside that parses the body would hand it on.
+fn reencoded() -> Request<Full<Bytes>> {
+    let spaced = BODY.replace(':', ": ").replace(',', ", ");
+    SignedDelivery::new(SECRET, BODY).request_with(|_| Full::from(spaced))
+}
+
+fn forged() -> Request<Full<Bytes>> {
+    SignedDelivery::new("a forger's own", BODY).request()
+}
+
+#[test]
+fn the_warning_of_a_refusal_names_the_cause_and_what_to_do() {
+    logging(async |log| {
+        send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), reencoded()).await;
+        let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
+        for part in [
+            "WARN",
+            r#"reason="signature_mismatch""#,
+            r#"cause="body_reencoded""#,
+            r#"certainty="proven""#,
+            "put KlikitVerifyLayer outside of whatever reads JSON",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_explained_unless_it_is_asked_for() {
+    logging(async |log| {
+        send(&KlikitVerifyLayer::new(SECRET), reencoded()).await;
+        let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
+        assert!(!line.contains("cause="), "{line}");
+    });
+}
+
+#[test]
+fn a_forgery_has_no_cause() {
+    logging(async |log| {
+        send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), forged()).await;
+        assert!(warnings(&log)[0].contains(r#"cause="unknown""#), "{:?}", warnings(&log));
+    });
+}
+
+#[test]
+fn the_wire_says_the_same_with_and_without() {
+    logging(async |log| {
+        let (with, without) = (KlikitVerifyLayer::new(SECRET).explain_mismatches(), KlikitVerifyLayer::new(SECRET));
+        for request in [reencoded, forged] {
+            let (explained, plain) = (send(&with, request()).await.0, send(&without, request()).await.0);
+            assert_eq!((explained.status, &explained.text), (plain.status, &plain.text));
+            assert_eq!(explained.headers, plain.headers);
+            advance(Duration::from_secs(1)).await;
+        }
+        let lines = warnings(&log);
+        let causes: Vec<_> = lines.iter().map(|line| line.split_once("cause=").map(|(_, rest)| rest)).collect();
+        let [Some(reencoded), None, Some(forged), None] = causes[..] else { panic!("{lines:?}") };
+        assert!(reencoded.starts_with(r#""body_reencoded""#) && forged.starts_with(r#""unknown""#), "{lines:?}");
+    });
+}
+
+#[test]
+fn one_mismatch_a_second_is_explained_by_all_services_of_a_layer() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        let explained = || warnings(&log).iter().filter(|line| line.contains("cause=")).count();
+        for _ in 0..10 {
+            send(&layer, forged()).await;
+        }
+        assert_eq!((explained(), warnings(&log).len()), (1, 10));
+        advance(Duration::from_millis(999)).await;
+        send(&layer.clone(), forged()).await;
+        assert_eq!(explained(), 1);
+        advance(Duration::from_millis(1)).await;
+        send(&layer.clone(), forged()).await;
+        send(&layer, forged()).await;
+        assert_eq!(explained(), 2);
+    });
+}
+
+#[test]
+fn requests_without_a_signature_hide_no_mismatch() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        for _ in 0..2 {
+            let unsigned = SignedDelivery::new(SECRET, BODY).without_header(&SIGNATURE);
+            send(&layer, unsigned.request::<Full<Bytes>>()).await;
+        }
+        send(&layer, reencoded()).await;
+        let causes = ["signature_missing", "body_reencoded"];
+        let lines = warnings(&log);
+        let counts = causes.map(|cause| lines.iter().filter(|line| line.contains(cause)).count());
+        assert_eq!(counts, [1, 1], "{lines:?}");
+    });
+}
+
+#[test]
+fn a_body_that_does_not_come_is_explained_by_what_was_announced() {
+    for (steps, cause, detail) in [
+        (vec![Step::Hang], "body_incomplete", "0 bytes of 49"),
+        (vec![Step::Data(BODY[..20].into()), Step::Hang], "body_incomplete", "20 bytes of 49"),
+        (vec![Step::Data(BODY[..20].into()), Step::Fail], "body_incomplete", "20 bytes of 49"),
+    ] {
+        logging(async |log| {
+            let mut request = SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new(steps));
+            request.headers_mut().insert(http::header::CONTENT_LENGTH, BODY.len().into());
+            send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), request).await;
+            let lines = warnings(&log);
+            assert!(lines[0].contains(&format!(r#"cause="{cause}""#)) && lines[0].contains(detail), "{lines:?}");
+        });
+    }
+}
+
+#[test]
+fn below_warnings_there_is_the_report_for_klikits_support() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches().on_rejection(|rejection| {
+            let mut response = rejection.to_response();
+            *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+            response
+        });
+        send(&layer, reencoded()).await;
+        let text = log.text();
+        let report = text.split_once("DEBUG").expect("a report").1;
+        for part in ["for klikit's support", "answered: 401", "cause: body_reencoded", "sha256sum body.bin"] {
+            assert!(report.contains(part), "{part}: {report}");
+        }
+    });
+}
+
+#[test]
+fn a_verified_delivery_takes_no_turn() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        send(&layer, SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()).await;
+        assert!(warnings(&log).is_empty());
+        send(&layer, reencoded()).await;
+        assert!(warnings(&log)[0].contains("body_reencoded"), "{:?}", warnings(&log));
+    });
+}
+
+#[test]
+fn a_body_over_64_kib_is_not_looked_at_and_takes_no_turn() {
+    logging(async |log| {
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
+        let padded = |bytes: usize| format!("{BODY}{}", " ".repeat(bytes - BODY.len()));
+        send(&layer, SignedDelivery::new("another", padded(64 * 1024 + 1)).request::<Full<Bytes>>()).await;
+        send(&layer, SignedDelivery::new("another", padded(64 * 1024)).request::<Full<Bytes>>()).await;
+        let lines = warnings(&log);
+        assert!(!lines[0].contains("cause=") && lines[1].contains("cause="), "{lines:?}");
+    });
+}
+
+/// Nothing is wrong with those that the diagnosis could name.
+#[test]
+fn what_is_refused_for_another_reason_has_no_cause_and_takes_no_turn() {
+    let layer = || KlikitVerifyLayer::new(SECRET).explain_mismatches();
+    let signed = |step: Step| SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new([step]));
+    let too_large = || Step::Data(vec![b' '; 200].into());
+    let by_path = || {
+        KlikitVerifyLayer::with_resolver(|head| {
+            (head.uri.path() != "/nobody").then(|| WebhookSecret::new(SECRET).unwrap().into())
+        })
+    };
+    let nobodys = || SignedDelivery::new(SECRET, BODY).uri("/nobody").request_with(|_| Script::default());
+    let unauthorised = || signed(Step::Data(BODY.into()));
+    let cases = [
+        (layer().body_limit(150), signed(too_large()), "body_too_large"),
+        (by_path().explain_mismatches(), nobodys(), "unknown_tenant"),
+        (layer().require_basic_auth("partner", "key"), unauthorised(), "invalid_credentials"),
+    ];
+    for (layer, request, reason) in cases {
+        logging(async |log| {
+            send(&layer, request).await;
+            let lines = warnings(&log);
+            assert!(lines[0].contains(&format!("reason=\"{reason}\"")) && !lines[0].contains("cause="), "{lines:?}");
+            let spaced = BODY.replace(':', ": ");
+            // The Basic credentials of "partner" and "key".
+            let delivery = SignedDelivery::new(SECRET, BODY).header(AUTHORIZATION, "Basic cGFydG5lcjprZXk=");
+            send(&layer, delivery.request_with(|_| Full::<Bytes>::from(spaced))).await;
+            assert!(warnings(&log)[1].contains(r#"cause="body_reencoded""#), "{reason}: {:?}", warnings(&log));
+        });
+    }
+}
+
+#[test]
+fn every_secret_of_a_keyring_is_looked_at() {
+    logging(async |log| {
+        let secret = |text: &str| WebhookSecret::new(text).unwrap();
+        let keyring = Keyring::new("bali-bites", "old", secret("the old one\n"));
+        keyring.add("new", secret("the new one")).unwrap();
+        let layer = KlikitVerifyLayer::with_keyring(keyring).explain_mismatches();
+        send(&layer, SignedDelivery::new("the old one", BODY).request::<Full<Bytes>>()).await;
+        let lines = warnings(&log);
+        assert!(lines[0].contains(r#"cause="secret_white_space""#) && lines[0].contains("old"), "{lines:?}");
+    });
+}
+
+/// As whoever words the answers sees it.
+#[test]
+fn a_rejection_prints_the_same_with_and_without() {
+    logging(async |log| {
+        let printing = |layer: KlikitVerifyLayer| {
+            layer.on_rejection(|rejection| {
+                let mut response = rejection.to_response();
+                *response.body_mut() = format!("{rejection} {rejection:?}").into();
+                response
+            })
+        };
+        let plain = printing(KlikitVerifyLayer::new(SECRET));
+        let explaining = plain.clone().explain_mismatches();
+        let (plain, explained) = (send(&plain, reencoded()).await.0, send(&explaining, reencoded()).await.0);
+        assert_eq!(explained.text, plain.text);
+        assert!(warnings(&log)[1].contains("cause="), "{:?}", warnings(&log));
+    });
+}
+
+#[test]
+fn a_body_in_pieces_is_explained_too() {
+    logging(async |log| {
+        let pieces = |body: Bytes| {
+            [Step::Data(body.slice(..9)), Step::Yield, Step::Data(body.slice(9..)), Step::Data("\n".into())]
+        };
+        let request = SignedDelivery::new(SECRET, BODY).request_with(|body| Script::new(pieces(body)));
+        send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), request).await;
+        assert!(warnings(&log)[0].contains(r#"cause="body_final_newline""#), "{:?}", warnings(&log));
+    });
+}
+
+#[test]
+fn a_refused_head_is_explained_by_itself() {
+    let delivery = || SignedDelivery::new(SECRET, BODY);
+    let cases = [
+        (delivery().without_header(&SIGNATURE), "signature_missing"),
+        (
+            delivery().header(SIGNATURE, "sha256=cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d"),
+            "signature_prefixed",
+        ),
+        (delivery().header(SIGNATURE, "none"), "signature_malformed"),
+        (delivery().added_header(SIGNATURE, "00"), "signature_repeated"),
+        (delivery().without_header(&EVENT_ID), "event_id_missing"),
+    ];
+    for (delivery, cause) in cases {
+        logging(async |log| {
+            let body = Script::new([Step::Hang]);
+            send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), delivery.request_with(|_| body)).await;
+            let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
+            assert!(line.contains(&format!(r#"cause="{cause}""#)) && line.contains(r#"certainty="shown""#), "{line}");
+        });
+    }
+}
+
+/// Where klikit's older form is accepted, it is no fault.
+#[cfg(feature = "payload")]
+#[test]
+fn an_accepted_form_is_no_cause() {
+    let delivery = |secret| {
+        let now = std::time::SystemTime::now();
+        SignedDelivery::timestamped(secret, now, "evt-7", "klikit.order.created.v2", BODY)
+    };
+    let with_newline = || {
+        let delivery = delivery(SECRET);
+        let body = [&delivery.body()[..], b"\n"].concat();
+        delivery.request_with(|_| Full::<Bytes>::from(body))
+    };
+    for (request, cause) in [(delivery("a forger's own").request(), "unknown"), (with_newline(), "body_final_newline")]
+    {
+        logging(async |log| {
+            let layer =
+                KlikitVerifyLayer::new(SECRET).accept_timestamped(Duration::from_secs(300)).explain_mismatches();
+            send(&layer, request).await;
+            let lines = warnings(&log);
+            assert!(lines[0].contains(&format!(r#"cause="{cause}""#)) && !lines[0].contains("older form"), "{lines:?}");
+        });
+    }
+}
+
+#[test]
+fn candidates_are_named_and_let_nothing_in() {
+    logging(async |log| {
+        let candidates = Keyring::new("candidates", "partner-api", WebhookSecret::new("the partner API's").unwrap());
+        let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches_with(candidates);
+        let request = SignedDelivery::new("the partner API's", BODY).request::<Full<Bytes>>();
+        let (answer, seen) = send(&layer, request).await;
+        assert!(answer.status == 403 && seen.is_none());
+        let lines = warnings(&log);
+        assert!(lines[0].contains(r#"cause="other_secret""#) && lines[0].contains("partner-api"), "{lines:?}");
+    });
+}
+
+#[test]
+fn a_tenants_own_secrets_are_tried() {
+    logging(async |log| {
+        let secret = |text: &str| WebhookSecret::new(text).unwrap();
+        let layer = KlikitVerifyLayer::with_resolver(move |head| {
+            let tenant = head.uri.path().strip_prefix("/webhooks/klikit/")?.to_owned();
+            Some(Keyring::new(&*tenant, "2026-06", secret(&format!("the secret of {tenant}\n"))))
+        })
+        .explain_mismatches();
+        let delivery = SignedDelivery::new("the secret of bali-bites", BODY).uri("/webhooks/klikit/bali-bites");
+        send(&layer, delivery.request::<Full<Bytes>>()).await;
+        let lines = warnings(&log);
+        assert!(lines[0].contains(r#"cause="secret_white_space""#) && lines[0].contains("bali-bites"), "{lines:?}");
+    });
+}
+
+/// Of a setter that is called twice, and in either order.
+#[test]
+fn candidates_are_kept() {
+    let layer = || KlikitVerifyLayer::new(SECRET);
+    let candidates = || Keyring::new("candidates", "partner-api", WebhookSecret::new("the partner API's").unwrap());
+    for layer in [
+        layer().explain_mismatches_with(candidates()).explain_mismatches(),
+        layer().explain_mismatches().explain_mismatches_with(candidates()),
+    ] {
+        logging(async |log| {
+            send(&layer, SignedDelivery::new("the partner API's", BODY).request::<Full<Bytes>>()).await;
+            assert!(warnings(&log)[0].contains(r#"cause="other_secret""#), "{:?}", warnings(&log));
+        });
+    }
+}
+
+/// In a layer that accepts the older form: a spelling that it does not accept is the cause, not a clock that nobody looked at.
+#[cfg(feature = "payload")]
+#[test]
+fn only_a_time_that_is_too_far_away_is_blamed_on_a_clock() {
+    let now = std::time::SystemTime::now();
+    let stamped = |at| SignedDelivery::timestamped(SECRET, at, "evt-7", "klikit.order.created.v2", BODY);
+    let respelt = |from: &str, to: &str| {
+        let request = stamped(now).request::<Full<Bytes>>();
+        let header = request.headers()[SIGNATURE].to_str().unwrap().replacen(from, to, 1);
+        stamped(now).header(SIGNATURE, header)
+    };
+    for (delivery, cause, of_clock) in [
+        (respelt(",", ", "), "signature_timestamp_malformed", false),
+        (respelt(",", "000,"), "signature_timestamp_malformed", false),
+        (stamped(now - Duration::from_secs(600)), "signature_stale", true),
+        (respelt("v1=", "v2="), "signature_malformed", false),
+    ] {
+        logging(async |log| {
+            let layer =
+                KlikitVerifyLayer::new(SECRET).accept_timestamped(Duration::from_secs(300)).explain_mismatches();
+            send(&layer, delivery.request::<Full<Bytes>>()).await;
+            let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
+            assert!(line.contains(&format!(r#"cause="{cause}""#)), "{line}");
+            assert_eq!(line.contains("clock"), of_clock, "{line}");
+            assert!(!line.contains("accept this form too"), "{line}");
+        });
+    }
+}

@@ -1,0 +1,296 @@
+//! The log gives reasons, and never contains a body, a secret or a whole signature.
+#![cfg(feature = "tracing")]
+
+use std::{
+    convert::Infallible,
+    future::{Future, pending},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+#[cfg(feature = "dedupe")]
+use tower::{Layer, ServiceExt, service_fn};
+#[cfg(feature = "inbox")]
+use tower_klikit::inbox::{Attempt, Inbox, InboxStore, LEASE_EXPIRED, LeaseRequest, Settlement};
+use tower_klikit::{
+    KlikitVerifyLayer,
+    header::{EVENT_ID, SIGNATURE},
+    testing::SignedDelivery,
+};
+#[cfg(feature = "dedupe")]
+use tower_klikit::{
+    VerifiedBody,
+    dedupe::{BodyDigest, Claim, ClaimTerms, EventKey, KlikitDedupeLayer, Ledger},
+    store::MemoryStore,
+};
+use tower_klikit_test_support::{log, log::Log};
+use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
+
+use crate::support::{
+    BODY, SECRET,
+    body::{Script, Step},
+    send,
+};
+
+/// Returns what is logged, at all levels, while `run` runs.
+fn logged(run: impl FnOnce()) -> String {
+    let log = Log::default();
+    log.hear(LevelFilter::TRACE, FmtSpan::NONE, run);
+    log.text()
+}
+
+/// Returns what is logged while `run` runs on a paused clock.
+#[cfg(feature = "dedupe")]
+fn logged_by(run: impl Future<Output = ()>) -> String {
+    logged(|| log::paused(run))
+}
+
+/// The fields that name [`evt_7`] in each line about it.
+#[cfg(feature = "dedupe")]
+const OF_EVT_7: &str = r#"event_id="evt-7" tenant="default""#;
+
+#[cfg(feature = "dedupe")]
+fn evt_7() -> Request<Full<Bytes>> {
+    SignedDelivery::new(SECRET, BODY).event_id("evt-7").request()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Returns what is logged while one request is answered.
+fn log<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> String
+where
+    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let log = logged(|| {
+        runtime().block_on(send(layer, request));
+    });
+    let signature = SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>().headers()[SIGNATURE].clone();
+    for hidden in [SECRET, BODY, signature.to_str().unwrap(), "c2VjcmV0"] {
+        assert!(!log.contains(hidden), "{hidden} was logged: {log}");
+    }
+    log
+}
+
+/// Returns the fields of the only line with this level and message. The fields of its span are left out.
+#[cfg(feature = "dedupe")]
+fn told<'a>(log: &'a str, level: &str, what: &str) -> &'a str {
+    let mut lines = log.lines().filter(|line| line.contains(level)).filter_map(|line| line.split_once(what));
+    let (_, fields) = lines.next().unwrap_or_else(|| panic!("no {level} {what}: {log}"));
+    assert_eq!(lines.next(), None, "{log}");
+    fields
+}
+
+#[test]
+fn each_rejection_is_one_warning_with_its_reason() {
+    let delivery = || SignedDelivery::new(SECRET, BODY).header(header::AUTHORIZATION, "Basic c2VjcmV0");
+    let cases = [
+        (delivery().altered(), "matches this body with none of the secrets", "status=403"),
+        (delivery().without_header(&SIGNATURE), "no x-klikit-signature header", "status=403"),
+        (delivery().header(SIGNATURE, "sha256=00"), "not, once, 64 hex digits", "status=403"),
+        (delivery().without_header(&EVENT_ID), "no x-klikit-event-id header", "status=400"),
+    ];
+    for (delivery, reason, status) in cases {
+        let log = log(&KlikitVerifyLayer::new(SECRET), delivery.request::<Full<Bytes>>());
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains("WARN") && log.contains(reason) && log.contains(status), "{log}");
+    }
+}
+
+#[test]
+fn a_body_that_fails_is_logged_with_its_error() {
+    let request = SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new([Step::Fail]));
+    assert!(log(&KlikitVerifyLayer::new(SECRET), request).contains("the connection broke"));
+}
+
+#[test]
+fn rejection_with_a_success_status_is_an_error() {
+    let layer = KlikitVerifyLayer::new(SECRET).on_rejection(|_| Response::new(Bytes::new()));
+    let log = log(&layer, SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>());
+    assert!(log.contains("ERROR") && log.contains(StatusCode::OK.as_str()), "{log}");
+}
+
+#[test]
+fn what_is_accepted_is_not_logged() {
+    assert_eq!(log(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()), "");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn full_memory_store_is_logged_once() {
+    let minute = Duration::from_secs(60);
+    let terms = ClaimTerms { lease: minute, grace: minute };
+    let claim = |n: usize| {
+        let key = *EventKey::of_event("default", &format!("evt-{n}")).as_bytes();
+        Claim::new(key, key, BodyDigest::of(BODY.as_bytes()), key)
+    };
+    let log = logged(|| {
+        runtime().block_on(async {
+            let store = MemoryStore::new().capacity(1);
+            for n in 0..6 {
+                let claim = claim(n);
+                store.claim(&claim, &terms).await.unwrap();
+                assert!(store.complete(&claim, minute).await.unwrap());
+            }
+            assert_eq!(store.evicted(), 5);
+        });
+    });
+    assert_eq!(log.matches("the memory store is full").count(), 1, "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn a_missing_verify_layer_is_named() {
+    let log = logged(|| {
+        let service = KlikitDedupeLayer::new(MemoryStore::new()).layer(crate::support::Handler::default());
+        let strip = |mut request: Request<_>| {
+            request.extensions_mut().clear();
+            request
+        };
+        let misbuilt = KlikitVerifyLayer::new(SECRET).layer(tower::util::MapRequest::new(service, strip));
+        let request = SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>();
+        assert_eq!(runtime().block_on(misbuilt.oneshot(request)).unwrap().status(), 500);
+    });
+    assert!(log.contains("ERROR") && log.contains("put KlikitVerifyLayer outside of it"), "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn conflict_is_logged_with_its_id() {
+    let stack = KlikitVerifyLayer::new(SECRET)
+        .layer(KlikitDedupeLayer::new(MemoryStore::new()).layer(crate::support::Handler::default()));
+    let log = logged(|| {
+        for body in [BODY, "{}"] {
+            let request = SignedDelivery::new(SECRET, body).event_id("evt-7").request::<Full<Bytes>>();
+            assert_eq!(runtime().block_on(stack.clone().oneshot(request)).unwrap().status(), 200);
+        }
+    });
+    assert!(told(&log, "WARN", "event id reused with a different body").contains(OF_EVT_7), "{log}");
+    assert!(!log.contains(BODY), "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn hanging_handler_is_an_error_in_the_log() {
+    let log = logged_by(async {
+        let hanging =
+            service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
+        let dedupe = KlikitDedupeLayer::new(MemoryStore::new()).handler_deadline(Duration::from_secs(3));
+        let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(hanging));
+        assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 503);
+    });
+    let fields = told(&log, "ERROR", "dropped a handler");
+    assert!(fields.contains(OF_EVT_7) && fields.contains("deadline=3s"), "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn claim_lost_under_its_handler_is_a_warning() {
+    let log = logged_by(async {
+        let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
+        let store = dedupe.clone();
+        let forgetting = service_fn(move |_: Request<VerifiedBody>| {
+            let store = store.clone();
+            async move {
+                store.forget("default", "evt-7").await.unwrap();
+                // Long enough for a renewal.
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }
+        });
+        let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(forgetting));
+        assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 200);
+    });
+    assert!(told(&log, "INFO", "cannot renew the claim of a running handler").contains(OF_EVT_7), "{log}");
+    assert!(told(&log, "WARN", "lost the claim while the handler was running").contains(OF_EVT_7), "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn failed_attempt_warns_and_dead_letter_is_an_error() {
+    let log = logged_by(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        let failing = service_fn(async |_: Request<VerifiedBody>| Err::<Response<String>, _>("the printer is on fire"));
+        let worker = inbox.worker(failing).max_attempts(2);
+        worker.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+    });
+    let failed = told(&log, "WARN", "attempt failed, will retry: the printer is on fire");
+    assert!(failed.contains(OF_EVT_7) && failed.contains("delivery_id=1 attempt=1 delay="), "{log}");
+    let dead = told(&log, "ERROR", "dead-lettered a delivery: the printer is on fire");
+    assert!(dead.contains(OF_EVT_7) && dead.contains("delivery_id=1 attempts=2"), "{log}");
+    assert_eq!(log.lines().count(), 2, "{log}");
+}
+
+/// The worker that had the delivery can log nothing any more.
+#[cfg(feature = "inbox")]
+#[test]
+fn dead_letter_made_by_leasing_is_an_error() {
+    let log = logged_by(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        let hanging =
+            service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
+        let dies = inbox.worker(hanging).max_attempts(1).run_until(pending::<()>());
+        tokio::time::timeout(Duration::from_secs(5), dies).await.unwrap_err();
+        let other = inbox.worker(crate::support::Handler::default()).max_attempts(1);
+        other.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+        assert_eq!(inbox.counts().await.unwrap().dead, 1);
+    });
+    let dead = told(&log, "ERROR", &format!("dead-lettered a delivery: {LEASE_EXPIRED}"));
+    assert!(dead.contains(OF_EVT_7) && dead.contains("delivery_id=1 attempts=1"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn lease_lost_under_its_handler_is_a_warning() {
+    let log = logged_by(async {
+        let store = MemoryStore::new();
+        let inbox = Inbox::new(store.clone());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        // Another worker has the delivery by the time the lease has to be extended.
+        let losing = service_fn(move |request: Request<VerifiedBody>| {
+            let store = store.clone();
+            async move {
+                let attempt = request.extensions().get::<Attempt>().unwrap();
+                store.settle(&[(*attempt.lease(), Settlement::Release)]).await.unwrap();
+                let duration = Duration::from_secs(600);
+                let request = LeaseRequest { limit: 1, duration, max_attempts: 25, held: &[] };
+                assert_eq!(store.lease(&request).await.unwrap().leased.len(), 1);
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }
+        });
+        inbox.worker(losing).run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+    });
+    assert!(told(&log, "INFO", "cannot extend the lease of a running handler").contains("delivery_id=1"), "{log}");
+    let lost = told(&log, "WARN", "lost the lease while the handler was running");
+    assert!(lost.contains(OF_EVT_7) && lost.contains("delivery_id=1"), "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn full_backlog_is_a_warning() {
+    let log = logged_by(async {
+        let stack = KlikitVerifyLayer::new(SECRET).layer(Inbox::new(MemoryStore::new()).max_backlog(1).acceptor());
+        assert_eq!(stack.clone().oneshot(evt_7()).await.unwrap().status(), 200);
+        let another = SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>();
+        assert_eq!(stack.oneshot(another).await.unwrap().status(), 503);
+    });
+    assert!(log.contains("WARN") && log.contains("inbox backlog is full") && log.contains("max_backlog=1"), "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn acceptor_as_the_handler_is_an_error_in_the_log() {
+    let log = logged_by(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        inbox.worker(inbox.acceptor()).run_until(tokio::time::sleep(Duration::from_millis(10))).await;
+    });
+    assert!(log.contains("ERROR") && log.contains("give the worker your handler"), "{log}");
+}

@@ -1,0 +1,149 @@
+//! The metrics of an inbox and its worker.
+#![cfg(feature = "inbox")]
+
+use tokio::time::advance;
+use tower_klikit::{
+    inbox::{Attempt, Inbox, InboxStore, LeaseRequest, Settlement},
+    store::MemoryStore,
+};
+
+use super::*;
+
+#[test]
+fn worker_does_not_count_deliveries_again() {
+    let handle = recorded(async |_| {
+        let inbox = Inbox::new(MemoryStore::new());
+        let verify = KlikitVerifyLayer::new(SECRET);
+        verify.layer(inbox.acceptor()).oneshot(good()).await.unwrap();
+        let handler = crate::support::Handler::default();
+        inbox.worker(verify.layer(handler.clone())).run_until(sleep(Duration::from_secs(1))).await;
+        assert_eq!(handler.seen().len(), 1);
+    });
+    assert_eq!(counted(&handle, &deliveries("verified", "", "default")), 1.0);
+    assert_eq!(counted(&handle, r#"klikit_ack_seconds_count{status="200"}"#), 1.0);
+}
+
+#[test]
+fn worker_reports_the_inbox() {
+    recorded(async |handle| {
+        let inbox = Inbox::new(MemoryStore::new());
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        for (n, body) in ["{}", "[1]", "[2]", "[3]", "[3]"].into_iter().enumerate() {
+            let request =
+                SignedDelivery::new(SECRET, body).event_id(format!("evt-{}", n.min(3))).request::<Full<Bytes>>();
+            assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 200);
+        }
+        assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 1.0);
+        advance(Duration::from_secs(40)).await;
+
+        // One is dead, one is being handled, and two are pending.
+        let handler = service_fn(async |request: Request<VerifiedBody>| {
+            if request.body().as_ref() != b"{}" {
+                std::future::pending::<()>().await;
+            }
+            let mut response = Response::new(Full::<Bytes>::default());
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            Ok::<_, BoxError>(response)
+        });
+        let worker = inbox.worker(handler).concurrency(1).run_until(std::future::pending::<()>());
+        let worker = tokio::spawn(worker);
+        sleep(Duration::from_secs(20)).await;
+        let state = |state| counted(&handle, &format!(r#"klikit_inbox_deliveries{{state="{state}"}}"#));
+        assert_eq!(["ready", "leased", "dead", "done"].map(state), [2.0, 1.0, 1.0, 0.0]);
+        assert_eq!(counted(&handle, "klikit_inbox_oldest_seconds"), 40.0 + 15.0);
+        assert!(counted(&handle, "klikit_inbox_counted_timestamp_seconds") > 0.0);
+        worker.abort();
+    });
+}
+
+#[test]
+fn worker_without_an_interval_reports_nothing() {
+    let handle = recorded(async |_| {
+        let worker = Inbox::new(MemoryStore::new()).worker(crate::support::Handler::default()).metrics_interval(None);
+        worker.run_until(sleep(Duration::from_secs(60))).await;
+    });
+    assert!(!handle.render().contains("klikit_inbox"), "{}", handle.render());
+}
+
+#[test]
+fn oldest_gauge_clears_after_handling() {
+    recorded(async |handle| {
+        let inbox = Inbox::new(MemoryStore::new()).keep_bodies(Duration::from_secs(600));
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        stack.oneshot(good()).await.unwrap();
+        advance(Duration::from_secs(40)).await;
+        let handler = service_fn(async |_: Request<VerifiedBody>| {
+            sleep(Duration::from_secs(5)).await;
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+        });
+        let worker = tokio::spawn(inbox.worker(handler).run_until(sleep(Duration::from_secs(20))));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(counted(&handle, "klikit_inbox_oldest_seconds"), 40.0);
+        worker.await.unwrap();
+        assert_eq!(counted(&handle, "klikit_inbox_oldest_seconds"), 0.0);
+        assert_eq!(counted(&handle, r#"klikit_inbox_deliveries{state="done"}"#), 1.0);
+    });
+}
+
+#[test]
+fn stopped_worker_reports_nothing() {
+    recorded(async |handle| {
+        let inbox = Inbox::new(MemoryStore::new());
+        inbox.worker(crate::support::Handler::default()).run_until(sleep(Duration::from_secs(20))).await;
+        let ready = r#"klikit_inbox_deliveries{state="ready"}"#;
+        assert_eq!(counted(&handle, ready), 0.0);
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(good()).await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(counted(&handle, ready), 0.0);
+    });
+}
+
+#[test]
+fn dead_letters_are_counted_whoever_makes_them() {
+    let dead_letters = r#"klikit_inbox_dead_letters_total{tenant="default"}"#;
+    recorded(async |handle| {
+        let inbox = Inbox::new(MemoryStore::new());
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        stack.clone().oneshot(good()).await.unwrap();
+        let failing =
+            service_fn(async |_: Request<VerifiedBody>| Err::<Response<Full<Bytes>>, _>(BoxError::from("no")));
+        inbox.worker(failing).max_attempts(1).run_until(sleep(Duration::from_secs(1))).await;
+        assert_eq!(counted(&handle, dead_letters), 1.0);
+
+        // The worker of the next one dies on the last attempt.
+        stack.oneshot(SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>()).await.unwrap();
+        let hanging = service_fn(async |_: Request<VerifiedBody>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>().await
+        });
+        let dies = inbox.worker(hanging).max_attempts(1).run_until(std::future::pending::<()>());
+        timeout(Duration::from_secs(5), dies).await.unwrap_err();
+        let handler = crate::support::Handler::default();
+        inbox.worker(handler.clone()).max_attempts(1).run_until(sleep(Duration::from_secs(60))).await;
+        assert_eq!(counted(&handle, dead_letters), 2.0);
+        assert!(handler.seen().is_empty());
+        assert_eq!(inbox.counts().await.unwrap().dead, 2);
+    });
+}
+
+#[test]
+fn lost_lease_is_counted() {
+    let handle = recorded(async |_| {
+        let store = MemoryStore::new();
+        let inbox = Inbox::new(store.clone());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(good()).await.unwrap();
+        // Another worker has the delivery before the handler ends.
+        let losing = service_fn(move |request: Request<VerifiedBody>| {
+            let store = store.clone();
+            async move {
+                let attempt = request.extensions().get::<Attempt>().unwrap();
+                store.settle(&[(*attempt.lease(), Settlement::Release)]).await.unwrap();
+                let duration = Duration::from_secs(600);
+                let request = LeaseRequest { limit: 1, duration, max_attempts: 25, held: &[] };
+                assert_eq!(store.lease(&request).await.unwrap().leased.len(), 1);
+                Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+            }
+        });
+        inbox.worker(losing).run_until(sleep(Duration::from_secs(60))).await;
+    });
+    assert_eq!(counted(&handle, "klikit_inbox_leases_lost_total"), 1.0);
+}
