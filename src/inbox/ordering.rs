@@ -148,9 +148,7 @@ impl OrderingKey {
         encode(tenant.as_bytes(), &mut key);
         if key.len() > LONGEST_KEY {
             // Every other key has an "@".
-            key = format!("{kind}:%");
-            let hash = short_hash(&[tenant.as_bytes(), b"\0", id]);
-            hash.iter().for_each(|byte| key.push_str(&format!("{byte:02x}")));
+            key = format!("{kind}:%{}", hex::encode(short_hash(&[tenant.as_bytes(), b"\0", id])));
         }
         Self(key.into())
     }
@@ -168,17 +166,18 @@ impl OrderingKey {
 
 /// Percent-encodes what would make keys ambiguous, or is no text for every store.
 fn encode(bytes: &[u8], key: &mut String) {
+    let escape = |bytes: &[u8], key: &mut String| {
+        bytes.iter().for_each(|byte| key.extend(["%", &hex::encode_upper([*byte])]));
+    };
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            match character {
-                '%' | '@' => key.push_str(&format!("%{:02X}", u32::from(character))),
-                _ if character.is_control() => {
-                    character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| key.push_str(&format!("%{byte:02X}")));
-                }
-                _ => key.push(character),
+            if matches!(character, '%' | '@') || character.is_control() {
+                escape(character.encode_utf8(&mut [0; 4]).as_bytes(), key);
+            } else {
+                key.push(character);
             }
         }
-        chunk.invalid().iter().for_each(|byte| key.push_str(&format!("%{byte:02X}")));
+        escape(chunk.invalid(), key);
     }
 }
 
