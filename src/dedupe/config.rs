@@ -1,9 +1,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    keeper::Keeper,
     ledger::{ClaimTerms, DynLedger},
     policy::DedupePolicy,
+    running::RunningClaims,
 };
 
 /// The settings of a layer, and what all its services share.
@@ -15,7 +15,7 @@ pub(super) struct Config {
     pub(super) claim_deadline: Duration,
     pub(super) handler_deadline: Duration,
     pub(super) policy: DedupePolicy,
-    pub(super) keeper: Arc<Keeper>,
+    pub(super) running: Arc<RunningClaims>,
 }
 
 impl Config {

@@ -18,9 +18,10 @@ use super::{
     config::Config,
     error::StoreError,
     future::Outcome,
-    keeper::{Keeper, Registration},
+    keeper,
     ledger::{Claim, ClaimOutcome},
     policy::Match,
+    running::Registration,
 };
 use crate::{
     answer::Answer,
@@ -51,7 +52,7 @@ where
     let mut pending = PendingClaim { claim, call: None };
     // Not an `async fn`: its future would hold its arguments twice.
     async move {
-        let registration = match claim_in_time(&config, &delivery, &mut pending).await {
+        let mut registration = match claim_in_time(&config, &delivery, &mut pending).await {
             Ok(registration) => registration,
             Err(answer) => return Outcome::Responded(answer.into_response()),
         };
@@ -62,7 +63,7 @@ where
         // User code: it may panic when it is dropped, too.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
         if !outcome.is_success() {
-            release(&config, &registration.current_claim(), (&delivery).into()).await;
+            release_all(&config, &mut registration, (&delivery).into()).await;
         } else if !complete(&config, &registration, (&delivery).into()).await {
             tokio::spawn(telemetry::in_current_span(complete_later(config, delivery, registration)));
         }
@@ -122,7 +123,7 @@ async fn claim_or_answer(
 ) -> Result<Registration, Answer> {
     loop {
         let (held, answer) = match find(config, delivery, pending).await? {
-            ClaimOutcome::Claimed => match Keeper::register(config, &pending.claim, delivery).await {
+            ClaimOutcome::Claimed => match keeper::register(config, &pending.claim, delivery).await {
                 Some(registration) => return Ok(registration),
                 // Another copy of this delivery is already running here. It takes over this claim.
                 None => return Err(Answer::InFlight { remaining: config.lease }),
@@ -145,7 +146,7 @@ async fn claim_or_answer(
 
 /// Looks for the entry among the running handlers, and then claims it in the store.
 async fn find(config: &Config, delivery: &Delivery, pending: &mut PendingClaim) -> Result<ClaimOutcome, Answer> {
-    if let Some(digest) = config.keeper.running(pending.claim.key()) {
+    if let Some(digest) = config.running.digest_of(pending.claim.key()) {
         return Ok(ClaimOutcome::InFlight { digest, remaining: config.lease });
     }
     match pending.ask(config).await {
@@ -179,7 +180,7 @@ impl PendingClaim {
         if let Some(call) = self.call {
             match timeout(config.lease, call).await {
                 Ok(Ok(ClaimOutcome::Claimed)) => {
-                    if Keeper::register(&config, &self.claim, &delivery).await.is_none() {
+                    if keeper::register(&config, &self.claim, &delivery).await.is_none() {
                         // Another copy of this delivery is already running here. It takes over this claim.
                         return;
                     }
@@ -189,6 +190,18 @@ impl PendingClaim {
             }
         }
         release(&config, &self.claim, (&delivery).into()).await;
+    }
+}
+
+/// Releases the claim, and then each claim of a copy that was handed to this delivery meanwhile.
+async fn release_all(config: &Config, registration: &mut Registration, context: LogContext<'_>) {
+    let mut claim = registration.current_claim();
+    loop {
+        release(config, &claim, context).await;
+        match registration.end(&claim) {
+            Some(newer) => claim = newer,
+            None => return,
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl KlikitDedupeLayer {
             claim_deadline: Self::DEFAULT_CLAIM_DEADLINE,
             handler_deadline: Self::DEFAULT_HANDLER_DEADLINE,
             policy: DedupePolicy::new(),
-            keeper: Arc::default(),
+            running: Arc::default(),
         };
         Self { config: Arc::new(config) }
     }
@@ -146,7 +146,7 @@ impl KlikitDedupeLayer {
         let config = Arc::make_mut(&mut self.config);
         set(config);
         // Claims are renewed as their own layer is set, so a changed clone needs a keeper of its own.
-        config.keeper = Arc::default();
+        config.running = Arc::default();
         self
     }
 }

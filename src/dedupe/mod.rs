@@ -59,6 +59,7 @@ mod layer;
 mod ledger;
 mod policy;
 mod preflight;
+mod running;
 mod service;
 
 pub(crate) use self::key_map::KeyMap;

@@ -218,3 +218,77 @@ async fn short_outage_loses_no_claim() {
     assert_duplicate(&stack, &delivery()).await;
     assert_eq!(handler.started(), 1);
 }
+
+/// A store in which the first claim waits until the second one is being released.
+struct LateClaim {
+    store: MemoryStore,
+    claims: AtomicUsize,
+    is_released: Arc<Semaphore>,
+    is_claimed: Arc<Semaphore>,
+}
+
+impl Ledger for LateClaim {
+    async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
+        let is_first = self.claims.fetch_add(1, Ordering::SeqCst) == 0;
+        if is_first {
+            self.is_released.acquire().await.unwrap().forget();
+        }
+        self.store.claim(claim, terms).await
+    }
+
+    async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
+        self.store.complete(claim, retention).await
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
+        self.store.release(claim).await?;
+        self.is_released.add_permits(1);
+        // The test opens this one once the copy has its answer.
+        self.is_claimed.acquire().await.unwrap().forget();
+        Ok(())
+    }
+
+    async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
+        self.store.renew(claims, terms).await
+    }
+
+    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
+        self.store.forget(event).await
+    }
+
+    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+        self.store.forget_claimed(window).await
+    }
+
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
+        self.store.purge(limit).await
+    }
+}
+
+/// The copy's claim is handed to a handler that has already failed.
+#[tokio::test]
+async fn claim_during_a_release_is_released_too() {
+    let (is_released, is_claimed) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let store = LateClaim {
+        store: MemoryStore::new(),
+        claims: AtomicUsize::new(0),
+        is_released: Arc::clone(&is_released),
+        is_claimed: Arc::clone(&is_claimed),
+    };
+    let handler = Handler::new(Does::Answers(500));
+    let stack = stack(&KlikitDedupeLayer::new(store), &handler);
+    let copy = tokio::spawn({
+        let stack = stack.clone();
+        async move { send(&stack, &delivery()).await }
+    });
+    tokio::task::yield_now().await;
+    let first = tokio::spawn({
+        let stack = stack.clone();
+        async move { send(&stack, &delivery()).await }
+    });
+    answers::assert_unavailable(&copy.await.unwrap(), "in flight");
+    is_claimed.add_permits(2);
+    assert_eq!(first.await.unwrap().0, 500);
+    handler.now(Does::Answers(200));
+    assert_handled(&stack, &delivery()).await;
+}
