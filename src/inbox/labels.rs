@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// What an operator knows a delivery by: those members of its head that a store keeps in columns.
+/// The members of a head that a store keeps in columns, because operators look for deliveries by them.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Labels {

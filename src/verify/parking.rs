@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn askers_at_once_evict_no_more_than_it_takes() {
+    fn concurrent_charges_evict_no_more_than_needed() {
         for _ in 0..200 {
             let budget = Arc::new(Budget::new(100));
             let tickets = waiting(&budget, 2);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_never_fit_evicts_nobody() {
+    fn body_over_the_budget_evicts_nobody() {
         let budget = Arc::new(Budget::new(100));
         let tickets = waiting(&budget, 2);
         assert!(budget.charge(101, None).is_err());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_waiting_makes_room_even_when_it_is_the_one_that_asks() {
+    fn longest_waiting_body_makes_room_for_no_other() {
         let budget = Arc::new(Budget::new(100));
         let tickets = waiting(&budget, 2);
         let asker = Instant::now().checked_sub(3 * GRACE);

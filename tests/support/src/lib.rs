@@ -1,4 +1,4 @@
-//! What the tests of several packages share.
+//! Code that the tests of several packages share.
 #![allow(
     missing_docs,
     missing_debug_implementations,
