@@ -8,9 +8,10 @@ use std::{
 use http::StatusCode;
 use tokio::time::Instant;
 
-#[cfg(feature = "tracing")]
-use super::VERIFY;
-use super::{LogContext, Refusal};
+use super::{
+    LogContext, Refusal, counts,
+    span::{self, DeliverySpan, Entered},
+};
 use crate::{
     event::{EventId, EventType},
     keyring::Signer,
@@ -34,8 +35,7 @@ struct Watched {
     bytes: usize,
     stage: Stage,
     claimed: Claimed,
-    #[cfg(feature = "tracing")]
-    span: tracing::Span,
+    span: DeliverySpan,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,6 @@ enum Stage {
 #[derive(Default)]
 pub(crate) struct Claimed {
     pub(crate) event_id: Option<EventId>,
-    #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "the span has it"))]
     pub(crate) event_type: Option<EventType>,
     /// Whose secrets it is to be verified with.
     pub(crate) tenant: Option<Arc<str>>,
@@ -67,10 +66,6 @@ pub(crate) struct Known<'a> {
     pub(crate) signer: &'a Signer,
     pub(crate) received_at: SystemTime,
 }
-
-/// While it is there, what is logged belongs to the delivery.
-#[cfg_attr(feature = "tracing", expect(dead_code, reason = "it is held, not read"))]
-pub(crate) struct Entered(#[cfg(feature = "tracing")] Option<tracing::span::EnteredSpan>);
 
 impl Watch {
     #[inline]
@@ -86,12 +81,10 @@ impl Watch {
         Self(None)
     }
 
+    /// Returns a guard. While it is there, log lines belong to the delivery.
     #[inline]
-    pub(crate) fn enter(&self) -> Entered {
-        Entered(
-            #[cfg(feature = "tracing")]
-            self.0.as_ref().map(|watched| watched.enter()),
-        )
+    pub(crate) fn enter(&self) -> impl Sized + use<> {
+        self.0.as_ref().map(|watched| watched.enter())
     }
 
     #[inline]
@@ -174,28 +167,13 @@ impl Watched {
             bytes: 0,
             stage: Stage::Unverified,
             claimed: Claimed::default(),
-            #[cfg(feature = "tracing")]
-            span: tracing::info_span!(
-                target: VERIFY,
-                "klikit_delivery",
-                event_id = tracing::field::Empty,
-                event_type = tracing::field::Empty,
-                tenant = tracing::field::Empty,
-                secret_id = tracing::field::Empty,
-                verdict = tracing::field::Empty,
-                reason = tracing::field::Empty,
-                status = tracing::field::Empty,
-                bytes = tracing::field::Empty,
-                body_wait_ms = tracing::field::Empty,
-                hash_us = tracing::field::Empty,
-            ),
+            span: DeliverySpan::new(),
         }
     }
 
-    #[cfg(feature = "tracing")]
     #[cold]
-    fn enter(&self) -> tracing::span::EnteredSpan {
-        self.span.clone().entered()
+    fn enter(&self) -> Entered {
+        self.span.enter()
     }
 
     #[cold]
@@ -224,43 +202,32 @@ impl Watched {
             event_type: event_type.cloned(),
             tenant: Some(Arc::clone(&signer.tenant)),
         };
-        #[cfg(feature = "tracing")]
-        {
-            self.record("verified");
-            self.span.record("secret_id", &*signer.secret_id);
-        }
-        #[cfg(feature = "metrics")]
-        super::metrics::verified(signer, self.bytes, received_at);
+        self.record("verified");
+        self.span.record("secret_id", &*signer.secret_id);
+        counts::verified(signer, self.bytes, received_at);
     }
 
     #[cold]
     fn rejected(&mut self, refusal: &Refusal<'_>) {
         self.record_rejected(refusal.reason);
-        #[cfg(feature = "tracing")]
         self.span.record("status", refusal.status.as_u16());
         refusal.log(self.subject());
         self.ended(Some(refusal.status));
     }
 
     fn record_rejected(&self, reason: &'static str) {
-        #[cfg(feature = "tracing")]
-        {
-            self.record("rejected");
-            self.span.record("reason", reason);
-        }
-        #[cfg(feature = "metrics")]
-        super::metrics::rejected(reason, self.claimed.tenant.as_ref());
+        self.record("rejected");
+        self.span.record("reason", reason);
+        counts::rejected(reason, self.claimed.tenant.as_ref());
     }
 
     #[cold]
     fn answered(&mut self, status: Option<StatusCode>) {
-        #[cfg(feature = "tracing")]
         if let Some(status) = status {
             self.span.record("status", status.as_u16());
         }
         let elapsed = self.ended(status);
-        #[cfg(feature = "metrics")]
-        super::metrics::answered(status, elapsed);
+        counts::answered(status, elapsed);
     }
 
     /// Returns how long its answer took.
@@ -278,7 +245,6 @@ impl Watched {
     }
 
     /// What is known by the time of a verdict.
-    #[cfg(feature = "tracing")]
     fn record(&self, verdict: &str) {
         let Self { span, claimed, .. } = self;
         // What is missing is left out: some loggers print a field that is recorded as nothing.
@@ -305,18 +271,15 @@ impl Drop for Watched {
         if self.stage == Stage::Over {
             return;
         }
-        #[cfg(feature = "tracing")]
-        let _entered = self.span.clone().entered();
+        let _entered = self.span.enter();
         let elapsed = self.started.elapsed();
         let late = elapsed >= SLOW;
         match self.stage {
             Stage::Over => {}
             Stage::Unverified => {
                 self.waited = elapsed.saturating_sub(self.hashed);
-                #[cfg(feature = "tracing")]
                 self.record("abandoned");
-                #[cfg(feature = "metrics")]
-                super::metrics::abandoned(self.claimed.tenant.as_ref());
+                counts::abandoned(self.claimed.tenant.as_ref());
                 if late {
                     super::not_received(self.subject(), self.bytes, elapsed);
                 }
@@ -326,8 +289,7 @@ impl Drop for Watched {
                 super::refused_unheard(self.subject(), reason);
             }
             Stage::Verified => {
-                #[cfg(feature = "metrics")]
-                super::metrics::not_answered(elapsed);
+                counts::not_answered(elapsed);
                 if late {
                     super::not_answered(self.subject(), elapsed);
                 }
@@ -336,18 +298,10 @@ impl Drop for Watched {
     }
 }
 
-/// A span may be wanted and no warning, or the other way round.
 #[inline]
 fn somebody_listens() -> bool {
-    // A recorder cannot be asked for.
-    #[cfg(feature = "metrics")]
-    let listens = true;
-    #[cfg(all(feature = "tracing", not(feature = "metrics")))]
-    let listens = tracing::event_enabled!(target: VERIFY, tracing::Level::WARN)
-        || tracing::span_enabled!(target: VERIFY, tracing::Level::INFO);
-    #[cfg(not(any(feature = "tracing", feature = "metrics")))]
-    let listens = false;
-    listens
+    // A metrics recorder cannot be asked.
+    cfg!(feature = "metrics") || span::is_wanted()
 }
 
 #[cold]

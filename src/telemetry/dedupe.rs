@@ -1,0 +1,73 @@
+//! The dedupe layer's log messages and counters, and those of stores.
+
+use std::{error::Error, time::Duration};
+
+pub(crate) use super::span::{CurrentSpan, in_current_span};
+use super::{
+    LogContext, counts,
+    log::{DEDUPE, STORE, debug, error, info, warn},
+};
+use crate::event::Delivery;
+
+/// It was handled, or stored, before.
+pub(crate) fn duplicate(delivery: &Delivery) {
+    let LogContext { event_id, tenant } = delivery.into();
+    debug!(target: DEDUPE, event_id, tenant, "ignored a duplicate");
+    counts::duplicate(delivery.tenant());
+}
+
+/// `treatment` says what becomes of the delivery.
+pub(crate) fn conflict(delivery: &Delivery, treatment: &str) {
+    let LogContext { event_id, tenant } = delivery.into();
+    warn!(target: DEDUPE, event_id, tenant, "event id reused with a different body: {treatment}");
+    counts::conflict(delivery.tenant());
+}
+
+/// A store could not do `what` to a delivery.
+pub(crate) fn store_failed(what: &str, LogContext { event_id, tenant }: LogContext<'_>, error: &dyn Error) {
+    warn!(target: STORE, event_id, tenant, source = error.source(), "cannot {what} a delivery: {error}");
+}
+
+pub(crate) fn handler_hung(LogContext { event_id, tenant }: LogContext<'_>, deadline: Duration) {
+    error!(target: DEDUPE, event_id, tenant, ?deadline, "dropped a handler that took longer than its deadline");
+}
+
+/// A renewal found that the claim of a running handler is not this process's own any more. Whether that matters shows when the handler ends.
+pub(crate) fn claim_lost(LogContext { event_id, tenant }: LogContext<'_>) {
+    info!(target: DEDUPE, event_id, tenant,
+        "cannot renew the claim of a running handler: another node has claimed the delivery, somebody forgot it, or the handler has \
+         completed it itself"
+    );
+}
+
+/// A handler has not returned long after its deadline. Reported once.
+pub(crate) fn claim_stuck(LogContext { event_id, tenant }: LogContext<'_>) {
+    error!(target: DEDUPE, event_id, tenant,
+        "a handler does not return after its deadline: its claim is no longer renewed, and other nodes may handle the delivery"
+    );
+}
+
+/// The handler succeeded, and the claim is no longer this process's own.
+pub(crate) fn completion_lost(LogContext { event_id, tenant }: LogContext<'_>) {
+    warn!(target: DEDUPE, event_id, tenant,
+        "lost the claim while the handler was running: the delivery may be handled again"
+    );
+}
+
+pub(crate) fn claims_not_renewed(claims: usize, error: &dyn Error) {
+    warn!(target: STORE, claims, source = error.source(), "cannot renew claims: {error}");
+}
+
+/// A handler kept its thread for so long that no claim could be renewed on it.
+pub(crate) fn handler_blocked(LogContext { event_id, tenant }: LogContext<'_>, blocked: Duration) {
+    let seconds = blocked.as_secs_f64();
+    warn!(target: DEDUPE, event_id, tenant, "the handler blocked its thread for {seconds:.1} s; use spawn_blocking");
+}
+
+/// Logged once by each store.
+pub(crate) fn memory_store_full(capacity: usize) {
+    warn!(target: STORE,
+        capacity,
+        "the memory store is full: from now on it forgets what was completed longest ago, and would handle a copy of that again"
+    );
+}

@@ -1,0 +1,151 @@
+//! The inbox's log messages and counters.
+
+use std::{error::Error, time::Duration};
+
+use http::{Method, StatusCode};
+
+use super::{
+    LogContext, counts,
+    log::{INBOX, STORE, error, info, warn},
+    span,
+};
+use crate::{event::Delivery, inbox::DeliveryId};
+
+/// Runs one attempt of an inbox's worker in a span of its own.
+pub(crate) fn in_attempt<F: Future>(
+    context: LogContext<'_>,
+    delivery_id: DeliveryId,
+    attempt: u32,
+    future: F,
+) -> impl Future<Output = F::Output> {
+    span::in_attempt(context, delivery_id.get(), attempt, future)
+}
+
+/// How many deliveries there are in each state, and how long ago the oldest that is to be handled was accepted.
+#[cfg(feature = "metrics")]
+pub(crate) fn inbox(states: &[(&'static str, u64)], oldest: Option<Duration>) {
+    counts::inbox(states, oldest);
+}
+
+/// A store failed to do `what` for the inbox.
+pub(crate) fn inbox_store_failed(what: &str, error: &dyn Error) {
+    warn!(target: STORE, source = error.source(), "cannot {what} deliveries: {error}");
+}
+
+/// A worker's handler kept its thread for so long that no lease could be extended on it.
+pub(crate) fn attempt_blocked(
+    LogContext { event_id, tenant }: LogContext<'_>,
+    delivery_id: DeliveryId,
+    blocked: Duration,
+) {
+    let (delivery_id, seconds) = (delivery_id.get(), blocked.as_secs_f64());
+    warn!(target: INBOX, event_id, tenant, delivery_id,
+        "the handler blocked its thread for {seconds:.1} s; use spawn_blocking"
+    );
+}
+
+/// The acceptor got a request from a worker.
+pub(crate) fn acceptor_is_handler() {
+    error!(target: INBOX, "the worker's handler is the inbox's own acceptor: give the worker your handler");
+}
+
+pub(crate) fn backlog_full(max_backlog: u64) {
+    warn!(target: INBOX, max_backlog, "inbox backlog is full: rejected a delivery");
+}
+
+/// An ordering rule found no id of the kind that it asks for, such as `order id`.
+pub(crate) fn unordered(LogContext { event_id, tenant }: LogContext<'_>, missing: &str) {
+    warn!(target: INBOX, event_id, tenant, "no {missing} could be read: handling the delivery in no order");
+}
+
+pub(crate) fn attempt_failed(
+    LogContext { event_id, tenant }: LogContext<'_>,
+    delivery_id: DeliveryId,
+    attempt: u32,
+    delay: Duration,
+    reason: &str,
+) {
+    let delivery_id = delivery_id.get();
+    warn!(target: INBOX, event_id, tenant, delivery_id, attempt, ?delay, "attempt failed, will retry: {reason}");
+}
+
+pub(crate) fn dead_lettered(
+    LogContext { event_id, tenant }: LogContext<'_>,
+    delivery_id: DeliveryId,
+    attempts: u32,
+    reason: &str,
+) {
+    let delivery_id = delivery_id.get();
+    error!(target: INBOX, event_id, tenant, delivery_id, attempts, "dead-lettered a delivery: {reason}");
+    counts::dead_letter(tenant);
+}
+
+/// The handler responded that it has no such route.
+pub(crate) fn misrouted(status: StatusCode, method: &Method, path: &str, delivery_id: DeliveryId) {
+    let delivery_id = delivery_id.get();
+    error!(target: INBOX, delivery_id,
+        "the worker's handler has no route for {method} {path}: it responded with {status}"
+    );
+}
+
+/// The store does not know the lease of a running handler any more. Whether that matters shows when the handler ends.
+pub(crate) fn lease_lost(delivery_id: DeliveryId) {
+    let delivery_id = delivery_id.get();
+    info!(target: INBOX, delivery_id,
+        "cannot extend the lease of a running handler: another worker has leased or dead-lettered the delivery, or the handler has \
+         finished it itself"
+    );
+}
+
+/// A handler has not returned long after its deadline. Reported once.
+pub(crate) fn handler_stuck(delivery_id: DeliveryId) {
+    let delivery_id = delivery_id.get();
+    error!(target: INBOX, delivery_id,
+        "a handler does not return after its deadline: its lease is no longer extended, and other nodes may handle the delivery"
+    );
+}
+
+/// A delivery was not handled, because another worker has leased it in time.
+pub(crate) fn not_started(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId) {
+    let delivery_id = delivery_id.get();
+    info!(target: INBOX, event_id, tenant, delivery_id, "lost the lease before the handler started: another worker has the delivery");
+}
+
+/// A delivery was leased whose last lease had expired.
+pub(crate) fn lease_expired(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId, attempt: u32) {
+    let delivery_id = delivery_id.get();
+    warn!(target: INBOX, event_id, tenant, delivery_id, attempt,
+        "leased a delivery whose last lease expired: its worker died, or may still be handling it"
+    );
+}
+
+/// A handler has ended, and its outcome does not count.
+pub(crate) fn outcome_lost(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId) {
+    let delivery_id = delivery_id.get();
+    warn!(target: INBOX, event_id, tenant, delivery_id,
+        "lost the lease while the handler was running, so its outcome does not count: another worker has leased the delivery since"
+    );
+    counts::lease_lost();
+}
+
+/// A handler has ended, and its delivery, whose lease was lost, is not in the inbox any more.
+pub(crate) fn outcome_of_gone(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId) {
+    let delivery_id = delivery_id.get();
+    warn!(target: INBOX, event_id, tenant, delivery_id,
+        "lost the lease while the handler was running, and the delivery is gone: another worker has handled it as well, or the handler \
+         has finished it itself"
+    );
+    counts::lease_lost();
+}
+
+/// A delivery could not be read, and could not be dead-lettered either.
+pub(crate) fn unreadable(delivery_id: DeliveryId, error: &dyn Error) {
+    let delivery_id = delivery_id.get();
+    error!(target: INBOX, delivery_id, source = error.source(), "cannot read a delivery: {error}");
+}
+
+/// A copy whose JSON was written anew.
+pub(crate) fn json_rewritten(delivery: &Delivery) {
+    let LogContext { event_id, tenant } = delivery.into();
+    warn!(target: INBOX, event_id, tenant, "event id reused with a rewritten body: the JSON is the same");
+}

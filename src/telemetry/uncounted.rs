@@ -1,0 +1,35 @@
+//! In place of [`metrics`](super::metrics) without that feature: counts nothing.
+#![cfg_attr(not(feature = "inbox"), allow(dead_code, reason = "the inbox uses all of it"))]
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::StatusCode;
+
+use crate::keyring::{Keyring, Signer};
+
+pub(super) fn serves(_: &Keyring, _mismatch: &'static str) {}
+
+pub(super) fn verified(_: &Signer, _bytes: usize, _received_at: SystemTime) {}
+
+pub(super) fn rejected(_reason: &'static str, _tenant: Option<&Arc<str>>) {}
+
+pub(super) fn abandoned(_tenant: Option<&Arc<str>>) {}
+
+pub(super) fn answered(_: Option<StatusCode>, _elapsed: Duration) {}
+
+pub(super) fn not_answered(_elapsed: Duration) {}
+
+pub(super) fn buffered(_bytes: usize) {}
+
+pub(super) fn released(_bytes: usize) {}
+
+pub(super) fn duplicate(_tenant: &str) {}
+
+pub(super) fn conflict(_tenant: &str) {}
+
+pub(super) fn dead_letter(_tenant: Option<&str>) {}
+
+pub(super) fn lease_lost() {}
