@@ -44,7 +44,7 @@ pub enum ConflictPolicy {
     /// the next. An attacker who captured a delivery can then suppress a genuine one by guessing its id.
     TrustEventId,
     /// The delivery is rejected with 409 until an operator has looked at it.
-    Refuse,
+    Reject,
 }
 
 /// The settings that tell a copy from a new delivery, and the source of claims.
@@ -97,7 +97,7 @@ impl DedupePolicy {
             return Match::Same;
         }
         match self.on_conflict {
-            ConflictPolicy::Refuse => {
+            ConflictPolicy::Reject => {
                 telemetry::conflict(delivery, "rejected the delivery");
                 Match::Rejected
             }

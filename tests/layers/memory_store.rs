@@ -116,8 +116,8 @@ async fn store_full_of_claims_rejects_and_recovers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refuse_when_full_forgets_nothing() {
-    let store = MemoryStore::new().capacity(50).refuse_when_full();
+async fn reject_when_full_forgets_nothing() {
+    let store = MemoryStore::new().capacity(50).reject_when_full();
     let done = events("done", 50);
     finish(&store, &done).await;
     let next = claim("warung", "next", "body");
@@ -134,7 +134,7 @@ async fn refuse_when_full_forgets_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn forgetting_makes_room() {
-    let store = MemoryStore::new().capacity(8).refuse_when_full();
+    let store = MemoryStore::new().capacity(8).reject_when_full();
     for _ in 0..3 {
         let claims = events("evt", 8);
         finish(&store, &claims[..4]).await;

@@ -155,3 +155,19 @@ fn everything_can_cross_threads() {
     crosses::<tower_klikit::Rejection>();
     future_crosses::<tower_klikit::verify::ResponseFuture<Handler, Full<Bytes>>>();
 }
+
+#[test]
+fn services_give_their_inner_service_back() {
+    let mut service = KlikitVerifyLayer::new(SECRET).layer(7);
+    *service.get_mut() += 1;
+    assert_eq!((*service.get_ref(), service.into_inner()), (8, 8));
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn dedupe_service_gives_its_inner_service_back() {
+    use tower_klikit::{dedupe::KlikitDedupeLayer, store::MemoryStore};
+    let mut service = KlikitDedupeLayer::new(MemoryStore::new()).layer(7);
+    *service.get_mut() += 1;
+    assert_eq!((*service.get_ref(), service.into_inner()), (8, 8));
+}

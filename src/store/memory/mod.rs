@@ -34,7 +34,7 @@ const PURGED_BY_A_CLAIM: usize = 2;
 /// - It remembers 100,000 entries, which take about 20 MB, unless [`capacity`](Self::capacity) says otherwise.
 /// - When it is full, it forgets the entry that was completed longest ago, even if its retention is not over.
 ///   [`evicted`](Self::evicted) counts these entries, and the first one is logged as a warning. With
-///   [`refuse_when_full`](Self::refuse_when_full) it rejects new deliveries instead.
+///   [`reject_when_full`](Self::reject_when_full) it rejects new deliveries instead.
 /// - It never forgets a claim in flight. If all entries are claims in flight, `claim` fails, and klikit sends the
 ///   delivery again.
 /// - Its clock is tokio's, so a test that pauses and advances that clock moves this store too.
@@ -78,8 +78,8 @@ impl MemoryStore {
 
     /// Makes `claim` fail when the store is full, instead of forgetting the entry that was completed longest ago.
     #[must_use]
-    pub fn refuse_when_full(mut self) -> Self {
-        self.when_full = WhenFull::Refuse;
+    pub fn reject_when_full(mut self) -> Self {
+        self.when_full = WhenFull::Reject;
         self
     }
 
@@ -187,7 +187,7 @@ impl Ledger for MemoryStore {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WhenFull {
     EvictOldestDone,
-    Refuse,
+    Reject,
 }
 
 /// All entries are claims in flight, or none may be forgotten.

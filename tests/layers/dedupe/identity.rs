@@ -32,7 +32,7 @@ async fn a_conflict_can_be_trusted_or_refused() {
     assert_handled(&trusting, &delivery()).await;
     assert_duplicate(&trusting, &other_body()).await;
 
-    let refusing = stack(&dedupe().on_conflict(ConflictPolicy::Refuse), &handler);
+    let refusing = stack(&dedupe().on_conflict(ConflictPolicy::Reject), &handler);
     assert_handled(&refusing, &delivery()).await;
     let (status, text, _) = send(&refusing, &other_body()).await;
     assert_eq!((status, &*text), (409, r#"{"error":"event id known with another body"}"#));

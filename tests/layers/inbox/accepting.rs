@@ -71,7 +71,7 @@ async fn conflict_is_handled_and_flagged() {
 
 #[tokio::test(start_paused = true)]
 async fn conflict_can_be_rejected() {
-    let inbox = inbox().on_conflict(ConflictPolicy::Refuse);
+    let inbox = inbox().on_conflict(ConflictPolicy::Reject);
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
     assert_eq!(send(&stack, &other_body()).await.0, 409);

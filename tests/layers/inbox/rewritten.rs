@@ -20,7 +20,7 @@ fn rewritten_copy_of_pending_is_a_duplicate() {
     let log = Log::default();
     let _listening = log.listen();
     log::paused(async {
-        for policy in [ConflictPolicy::Process, ConflictPolicy::Refuse, ConflictPolicy::SameJson] {
+        for policy in [ConflictPolicy::Process, ConflictPolicy::Reject, ConflictPolicy::SameJson] {
             let inbox = inbox().on_conflict(policy);
             let stack = stack(&inbox);
             assert_received(&stack, &copy(ORIGINAL)).await;

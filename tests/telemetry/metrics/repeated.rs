@@ -58,7 +58,7 @@ fn conflict_policies_count_conflicts_or_duplicates() {
         ["klikit_conflicts_total", "klikit_duplicates_total"]
             .map(|name| counted(&handle, &format!(r#"{name}{{tenant="default"}}"#)))
     };
-    assert_eq!(counts_of(ConflictPolicy::Refuse, 409), [1.0, 0.0]);
+    assert_eq!(counts_of(ConflictPolicy::Reject, 409), [1.0, 0.0]);
     assert_eq!(counts_of(ConflictPolicy::TrustEventId, 200), [0.0, 1.0]);
 }
 
