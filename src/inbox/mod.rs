@@ -59,7 +59,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
-//! // SqliteStore::open("klikit.db")? survives a restart. This one does not.
+//! // A store in a database survives a restart. This one does not.
 //! let inbox = Inbox::new(MemoryStore::new());
 //!
 //! let handler: Router = Router::new().route("/webhooks/klikit", post(order));

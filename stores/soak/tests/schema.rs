@@ -1,0 +1,61 @@
+//! SQLite and Postgres have the same tables and columns.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tower_klikit_postgres::PostgresStore;
+use tower_klikit_sqlite::SqliteStore;
+use tower_klikit_test_support::servers::postgres::PostgresServer;
+
+type Tables = BTreeMap<String, BTreeSet<String>>;
+
+/// What only one of the stores needs.
+const SQLITE_ONLY: [(&str, &str); 1] = [("klikit_inbox", "since")];
+const POSTGRES_ONLY: [(&str, &str); 1] = [("klikit_inbox", "retried")];
+const CLOCK: &str = "klikit_clock";
+
+fn of_sqlite() -> Tables {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("klikit.db");
+    drop(SqliteStore::builder().create().open(&file).unwrap());
+    let connection = rusqlite::Connection::open(file).unwrap();
+    let columns = "
+        SELECT t.name, c.name
+        FROM sqlite_schema AS t, pragma_table_info(t.name) AS c
+        WHERE t.type IN ('table', 'view') AND t.name LIKE 'klikit%'";
+    let mut statement = connection.prepare(columns).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    gathered(rows.map(Result::unwrap))
+}
+
+async fn of_postgres(server: &PostgresServer) -> Tables {
+    drop(PostgresStore::open(server.url()).await.unwrap());
+    let (client, connection) = tokio_postgres::connect(server.url(), tokio_postgres::NoTls).await.unwrap();
+    drop(tokio::spawn(connection));
+    let columns = "
+        SELECT table_name::text, column_name::text
+        FROM information_schema.columns
+        WHERE table_schema = 'public' AND table_name LIKE 'klikit%'";
+    let rows = client.query(columns, &[]).await.unwrap();
+    gathered(rows.iter().map(|row| (row.get(0), row.get(1))))
+}
+
+fn gathered(columns: impl Iterator<Item = (String, String)>) -> Tables {
+    let mut tables = Tables::new();
+    columns.for_each(|(table, column)| _ = tables.entry(table).or_default().insert(column));
+    tables
+}
+
+#[tokio::test]
+async fn stores_have_the_same_tables_and_columns() {
+    let Some(server) = PostgresServer::start("the same tables on SQLite and Postgres") else { return };
+    let (mut sqlite, mut postgres) = (of_sqlite(), of_postgres(&server).await);
+    assert!(sqlite.remove(CLOCK).is_some());
+    for (tables, only) in [(&mut sqlite, SQLITE_ONLY), (&mut postgres, POSTGRES_ONLY)] {
+        for (table, column) in only {
+            assert!(tables.get_mut(table).unwrap().remove(column), "{table} has no column {column}");
+        }
+    }
+    assert_eq!(sqlite, postgres);
+    let expected = ["deliveries", "inbox", "inbox_attempt", "inbox_body", "inbox_key", "ledger", "schema"];
+    assert_eq!(sqlite.into_keys().collect::<Vec<_>>(), expected.map(|table| format!("klikit_{table}")));
+}
