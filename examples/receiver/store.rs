@@ -13,9 +13,7 @@ pub(crate) async fn open(store: &str) -> Result<KlikitDedupeLayer, Box<dyn Error
         "memory" => KlikitDedupeLayer::new(MemoryStore::new()),
         "sqlite" => KlikitDedupeLayer::new(SqliteStore::builder().create().open(path(store))?),
         "redis" | "rediss" => KlikitDedupeLayer::new(RedisStore::open(store).await?),
-        "postgres" | "postgresql" => {
-            KlikitDedupeLayer::new(PostgresStore::open(store).await?)
-        }
+        "postgres" | "postgresql" => KlikitDedupeLayer::new(PostgresStore::open(store).await?),
         _ => return Err("--store takes memory, sqlite:PATH, redis://… or postgres://…".into()),
     })
 }

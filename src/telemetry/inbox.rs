@@ -21,7 +21,7 @@ pub(crate) fn in_attempt<F: Future>(
     span::in_attempt(context, delivery_id.get(), attempt, future)
 }
 
-/// How many deliveries there are in each state, and how long ago the oldest that is to be handled was accepted.
+/// Records how many deliveries are in each state, and how long ago the oldest pending one was accepted.
 #[cfg(feature = "metrics")]
 pub(crate) fn inbox(states: &[(&'static str, u64)], oldest: Option<Duration>) {
     counts::inbox(states, oldest);

@@ -1,4 +1,4 @@
-//! The macros that log, and the targets by which users filter: the crate's public modules, whatever file logs.
+//! The macros that log, and the targets by which users filter: the crate's public modules.
 #![cfg_attr(not(feature = "inbox"), allow(unused_imports, dead_code, reason = "the inbox uses all of them"))]
 
 pub(super) const VERIFY: &str = "tower_klikit::verify";
@@ -6,10 +6,11 @@ pub(super) const DEDUPE: &str = "tower_klikit::dedupe";
 pub(super) const INBOX: &str = "tower_klikit::inbox";
 pub(super) const STORE: &str = "tower_klikit::store";
 
-#[cfg(not(feature = "tracing"))]
-pub(super) use self::silent::{nothing as debug, nothing as error, nothing as info, nothing as warn};
 #[cfg(feature = "tracing")]
 pub(super) use tracing::{debug, error, info, warn};
+
+#[cfg(not(feature = "tracing"))]
+pub(super) use self::silent::{nothing as debug, nothing as error, nothing as info, nothing as warn};
 
 #[cfg(not(feature = "tracing"))]
 mod silent {

@@ -72,7 +72,7 @@ impl CurrentSpan {
     }
 }
 
-/// Runs a future, in whatever task, as a part of the delivery that is handled now.
+/// Runs a future, in any task, as a part of the delivery that is handled now.
 pub(crate) fn in_current_span<F: Future>(future: F) -> impl Future<Output = F::Output> {
     future.in_current_span()
 }

@@ -103,8 +103,7 @@ async fn two_nodes_on_postgres_handle_a_delivery_once() {
 async fn two_sqlite_connections_handle_a_delivery_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("klikit.db");
-    assert_two_nodes_handle_each_delivery_once([open(&file), open(&file)])
-        .await;
+    assert_two_nodes_handle_each_delivery_once([open(&file), open(&file)]).await;
 }
 
 /// Delivers as klikit does, each delivery again until it is answered with 200, while the store's server is taken away in the middle.
