@@ -53,6 +53,7 @@ pub(super) fn warnings_are_heard() -> bool {
     tracing::event_enabled!(target: VERIFY, Level::WARN)
 }
 
+#[cfg(feature = "diagnose")]
 pub(super) fn debug_is_heard() -> bool {
     tracing::event_enabled!(target: VERIFY, Level::DEBUG)
 }

@@ -27,6 +27,7 @@ pub(super) fn warnings_are_heard() -> bool {
     false
 }
 
+#[cfg(feature = "diagnose")]
 pub(super) fn debug_is_heard() -> bool {
     false
 }

@@ -4,8 +4,6 @@
 use std::time::{Duration, SystemTime};
 use std::{fmt, path::Path, sync::Arc};
 
-#[cfg(feature = "testing")]
-use super::schema::SchemaPart;
 use super::{
     clock::Clock,
     connection::{Database, Missing},
@@ -24,7 +22,7 @@ pub struct SqliteStoreBuilder {
     parts: Parts,
     clock: Arc<dyn Fn() -> Clock + Send + Sync>,
     #[cfg(feature = "testing")]
-    appended: Vec<(SchemaPart, String)>,
+    appended: Vec<(&'static str, String)>,
 }
 
 impl SqliteStore {
@@ -108,11 +106,11 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Appends a step to the [migrations](Self::migrations) of a part, as a later release may. In the SQL, the names of
+    /// Appends a step to the [migrations](Self::migrations) of a part, `ledger` or `inbox`, as a later release may. In the SQL, the names of
     /// tables begin with `klikit_`.
     #[cfg(feature = "testing")]
     #[must_use]
-    pub fn append_migration(mut self, part: SchemaPart, sql: impl Into<String>) -> Self {
+    pub fn append_migration(mut self, part: &'static str, sql: impl Into<String>) -> Self {
         self.appended.push((part, sql.into()));
         self
     }
@@ -167,7 +165,7 @@ impl SqliteStoreBuilder {
             Parts::LedgerOnly => schema.ledger_only(),
         };
         #[cfg(feature = "testing")]
-        let schema = self.appended.iter().fold(schema, |schema, (part, sql)| schema.append(*part, sql));
+        let schema = self.appended.iter().fold(schema, |schema, (part, sql)| schema.append(part, sql));
         Ok(schema)
     }
 }

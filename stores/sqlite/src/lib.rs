@@ -81,6 +81,18 @@
 //! - **Deleted data can be read in the file and the log** until its space is used again. Bodies hold customers' data:
 //!   protect the file as you would protect them. A new or empty file is private to its owner (mode 0600). A file with
 //!   content keeps its permissions.
+//!
+//! # Next to sqlx
+//!
+//! Only one crate in a program may link SQLite, so this crate takes a range of versions of `rusqlite`:
+//!
+//! | in the same program | works |
+//! |---|---|
+//! | sqlx 0.9, with any of its features | yes: with `sqlite`, `migrate` or `json`, cargo chooses `rusqlite` 0.39 |
+//! | sqlx 0.8 without `sqlite`, `macros`, `migrate` and `json` | yes |
+//! | sqlx 0.8 with one of them, also if it is used for Postgres only | no: both link SQLite |
+//!
+//! `tower-klikit-postgres` does not link SQLite, and stands next to each of them.
 
 mod builder;
 mod checkpoint;
@@ -108,6 +120,6 @@ mod writer;
 pub use self::{
     builder::SqliteStoreBuilder,
     error::{SqliteError, SqliteErrorKind},
-    schema::{Migration, SchemaPart},
+    schema::Migration,
     store::SqliteStore,
 };

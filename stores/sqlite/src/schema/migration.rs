@@ -1,41 +1,22 @@
-//! The steps by which the tables are created and changed.
+//! A migration, as users see it.
 
 use std::fmt;
 
-/// A step that creates or changes the tables of one [part](SchemaPart) of the schema.
+/// One step of a store's schema, as SQL for a migration tool of your own.
 ///
-/// [`SqliteStoreBuilder::migrations`](crate::SqliteStoreBuilder::migrations) returns all steps. A store applies those
-/// that are missing when it is opened, so most services never need them. If a migration tool of your own changes your
-/// tables, let it run [`sql`](Self::sql) of each step, in order and each in a transaction. The SQL records the version,
-/// so that the store finds nothing left to do.
-///
-/// [`Display`](fmt::Display) prints the SQL under a comment that names the step.
+/// [`SqliteStoreBuilder::migrations`](crate::SqliteStoreBuilder::migrations) returns them. A store applies those that are
+/// missing when it is opened, so most services never need them.
+/// [`Display`](fmt::Display) writes the SQL below a comment that names the step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Migration {
-    /// The part whose tables the step creates or changes.
-    pub part: SchemaPart,
-    /// The version of the part after the step.
-    pub version: u32,
-    /// A few words that say what the step does.
-    pub name: &'static str,
-    /// The statements, the last of which records the version.
-    pub sql: String,
-}
-
-/// A part of the schema: tables that are created together, and have one version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SchemaPart {
-    /// The ledger, and the tables that every store needs.
-    Ledger,
-    /// The inbox, which [ledger-only](crate::SqliteStoreBuilder::ledger_only) stores do without.
-    Inbox,
+    part: &'static str,
+    version: u32,
+    sql: String,
 }
 
 impl Migration {
     /// Makes a step from statements on tables whose names begin with `klikit_`, for tables with this prefix.
-    pub(super) fn new(part: SchemaPart, version: u32, name: &'static str, sql: &str, prefix: &str) -> Self {
+    pub(super) fn new(part: &'static str, version: u32, sql: &str, prefix: &str) -> Self {
         let record = format!(
             "
 -- Records the version.
@@ -46,24 +27,27 @@ ON CONFLICT (part) DO UPDATE SET
     applied_at = excluded.applied_at;
 "
         );
-        let sql = format!("{sql}{record}").replace("klikit_", prefix);
-        Self { part, version, name, sql }
+        Self { part, version, sql: format!("{sql}{record}").replace("klikit_", prefix) }
+    }
+
+    /// Returns the part of the schema that the step belongs to: `ledger` or `inbox`. Each has versions of its own.
+    pub fn part(&self) -> &str {
+        self.part
+    }
+
+    /// Returns the version that the part has after the step, from 1.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Returns the statements, which have to run in one transaction. The last one records the version.
+    pub fn sql(&self) -> &str {
+        &self.sql
     }
 }
 
 impl fmt::Display for Migration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { part, version, name, sql } = self;
-        write!(f, "-- The {part}, version {version}: {name}\n\n{sql}")
-    }
-}
-
-/// The name that the part has in the schema's table.
-impl fmt::Display for SchemaPart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ledger => "ledger",
-            Self::Inbox => "inbox",
-        })
+        writeln!(f, "-- {}, version {}\n{}", self.part, self.version, self.sql)
     }
 }

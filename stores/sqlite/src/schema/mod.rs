@@ -5,14 +5,17 @@ mod prefix;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-pub use self::migration::{Migration, SchemaPart};
+pub use self::migration::Migration;
 use crate::error::{SqliteError, SqliteErrorKind};
 
 /// The steps in the order in which they are applied. A step that was released never changes.
-const STEPS: [(SchemaPart, u32, &str, &str); 2] = [
-    (SchemaPart::Ledger, 1, "create the tables", include_str!("sql/ledger_1.sql")),
-    (SchemaPart::Inbox, 1, "create the tables", include_str!("sql/inbox_1.sql")),
-];
+const STEPS: [(&str, u32, &str); 2] =
+    [(LEDGER, 1, include_str!("sql/ledger_1.sql")), (INBOX, 1, include_str!("sql/inbox_1.sql"))];
+
+/// The ledger's tables, and those that every store needs.
+const LEDGER: &str = "ledger";
+/// The inbox's tables, which ledger-only stores do without.
+const INBOX: &str = "inbox";
 
 /// The tables whose names begin with one prefix.
 #[derive(Debug, Clone)]
@@ -25,20 +28,20 @@ impl Schema {
     /// Returns the schema with all of its parts.
     pub(super) fn new(prefix: &str) -> Result<Self, SqliteError> {
         prefix::check(prefix)?;
-        let step = |(part, version, name, sql)| Migration::new(part, version, name, sql, prefix);
+        let step = |(part, version, sql)| Migration::new(part, version, sql, prefix);
         Ok(Self { prefix: prefix.into(), migrations: STEPS.into_iter().map(step).collect() })
     }
 
     /// Leaves the inbox out.
     pub(super) fn ledger_only(mut self) -> Self {
-        self.migrations.retain(|migration| migration.part == SchemaPart::Ledger);
+        self.migrations.retain(|migration| migration.part() == LEDGER);
         self
     }
 
     /// Appends a step to a part.
     #[cfg(feature = "testing")]
-    pub(super) fn append(mut self, part: SchemaPart, sql: &str) -> Self {
-        let step = Migration::new(part, self.known(part) + 1, "change the tables for a test", sql, &self.prefix);
+    pub(super) fn append(mut self, part: &'static str, sql: &str) -> Self {
+        let step = Migration::new(part, self.known(part) + 1, sql, &self.prefix);
         self.migrations.push(step);
         self
     }
@@ -59,7 +62,7 @@ impl Schema {
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for migration in self.missing(&transaction)? {
-            transaction.execute_batch(&migration.sql).map_err(|error| failed(migration, error))?;
+            transaction.execute_batch(migration.sql()).map_err(|error| failed(migration, error))?;
         }
         Ok(transaction.commit()?)
     }
@@ -81,7 +84,7 @@ impl Schema {
             return Ok(self.migrations.iter().collect());
         }
         let mut missing = Vec::new();
-        for part in [SchemaPart::Ledger, SchemaPart::Inbox] {
+        for part in [LEDGER, INBOX] {
             let (version, known) = (self.version(connection, part)?, self.known(part));
             if version > known && known > 0 {
                 return Err(SqliteError::with_message(
@@ -92,21 +95,21 @@ impl Schema {
                     ),
                 ));
             }
-            missing.extend(self.migrations.iter().filter(|step| step.part == part && step.version > version));
+            missing.extend(self.migrations.iter().filter(|step| step.part() == part && step.version() > version));
         }
         Ok(missing)
     }
 
     /// Returns the version of a part in this file: 0 if the part has no tables there.
-    fn version(&self, connection: &Connection, part: SchemaPart) -> Result<u32, SqliteError> {
+    fn version(&self, connection: &Connection, part: &str) -> Result<u32, SqliteError> {
         let version = format!("SELECT version FROM {}schema WHERE part = ?1", self.prefix);
-        let version = connection.query_row(&version, [part.to_string()], |row| row.get(0)).optional()?;
+        let version = connection.query_row(&version, [part], |row| row.get(0)).optional()?;
         Ok(version.unwrap_or_default())
     }
 
     /// Returns the latest version of a part: 0 if the store does without it.
-    fn known(&self, part: SchemaPart) -> u32 {
-        let versions = self.migrations.iter().filter(|step| step.part == part).map(|step| step.version);
+    fn known(&self, part: &str) -> u32 {
+        let versions = self.migrations.iter().filter(|step| step.part() == part).map(Migration::version);
         versions.max().unwrap_or_default()
     }
 }
@@ -118,7 +121,7 @@ fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
 
 /// Adds the step to the error.
 fn failed(migration: &Migration, error: rusqlite::Error) -> SqliteError {
-    let Migration { part, version, name, .. } = migration;
-    let step = format!("cannot migrate the {part} to version {version} ({name}): {error}");
+    let (part, version) = (migration.part(), migration.version());
+    let step = format!("cannot migrate the {part} to version {version}: {error}");
     SqliteError::from(error).and_message(step)
 }

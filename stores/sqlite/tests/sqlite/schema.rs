@@ -10,7 +10,7 @@ use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
     inbox::{DeliveryId, DeliveryState, InboxAdmin, InboxStore},
 };
-use tower_klikit_sqlite::{SchemaPart, SqliteErrorKind, SqliteStore, SqliteStoreBuilder};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore, SqliteStoreBuilder};
 
 use crate::{
     deliveries::{done, ids, lease, settled},
@@ -29,7 +29,7 @@ fn kept() -> Folder {
 
 /// Returns the options of a release that has a second step for the inbox.
 fn later(step: &str) -> SqliteStoreBuilder {
-    SqliteStore::builder().append_migration(SchemaPart::Inbox, step)
+    SqliteStore::builder().append_migration("inbox", step)
 }
 
 /// Returns all objects of the schema with their definitions.
@@ -124,10 +124,11 @@ fn stores_that_open_at_once_migrate_once() {
 #[test]
 fn later_steps_are_applied_in_order() {
     let builder = later(ADD_COLUMN)
-        .append_migration(SchemaPart::Ledger, "ALTER TABLE klikit_ledger ADD COLUMN note TEXT;")
-        .append_migration(SchemaPart::Inbox, "UPDATE klikit_inbox SET note = id;");
-    let names: Vec<_> = builder.migrations().unwrap().iter().map(|step| (step.part, step.version)).collect();
-    let (ledger, inbox) = (SchemaPart::Ledger, SchemaPart::Inbox);
+        .append_migration("ledger", "ALTER TABLE klikit_ledger ADD COLUMN note TEXT;")
+        .append_migration("inbox", "UPDATE klikit_inbox SET note = id;");
+    let migrations = builder.migrations().unwrap();
+    let names: Vec<_> = migrations.iter().map(|step| (step.part(), step.version())).collect();
+    let (ledger, inbox) = ("ledger", "inbox");
     assert_eq!(names, [(ledger, 1), (inbox, 1), (inbox, 2), (ledger, 2), (inbox, 3)]);
     let folder = kept();
     builder.open(folder.file()).unwrap();
@@ -146,7 +147,7 @@ fn printed_migrations_leave_nothing_to_do() {
         let connection = folder.connect();
         for migration in builder.migrations().unwrap() {
             let printed = migration.to_string();
-            assert!(printed.starts_with(&format!("-- The {}, version 1: ", migration.part)), "{printed}");
+            assert!(printed.starts_with(&format!("-- {}, version 1\n", migration.part())), "{printed}");
             connection.execute_batch(&format!("BEGIN; {printed} COMMIT;")).unwrap();
         }
         let before = definitions(&folder);
