@@ -31,7 +31,7 @@ const MAX_LEN: usize = 200;
 /// # }
 /// ```
 ///
-/// The reason is a single line of at most 200 characters, whatever text it is made from: see [`new`](Self::new). Leave out what
+/// The reason is a single line of at most 200 characters, from any text: see [`new`](Self::new). Leave out what
 /// does not belong in a log, such as customers' data.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FailureReason(Box<str>);

@@ -193,7 +193,7 @@ fn hex_runs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(bytes)
 }
 
 fn holds(text: &[u8], part: &[u8]) -> bool {

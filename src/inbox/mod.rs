@@ -34,9 +34,9 @@
 //!   attempt. A delivery that crashes the process every time is therefore dead-lettered after the last attempt.
 //!   Deliveries that were in progress in the same process are retried at staggered times, so that one poisonous
 //!   delivery does not take the others with it.
-//! - A task of its own extends the leases of all running handlers, so that a handler may block its thread. If a lease
-//!   expires all the same, because handlers block every thread or the store is out of reach, the workers of this inbox
-//!   and its clones neither start the delivery again nor one that shares an ordering key with it. The outcome is
+//! - A task of its own extends the leases of all running handlers, so that a handler may block its thread. A lease
+//!   can still expire if handlers block every thread, or if the store is out of reach. The workers of this inbox and its
+//!   clones then neither start the delivery again nor one that shares an ordering key with it. The outcome is
 //!   reported until the store has heard it, and counts unless another node has leased the delivery.
 //! - A dead letter stays with its body until somebody [retries](Inbox::retry) or [forgets](Inbox::forget) it, or klikit
 //!   sends it again.

@@ -48,7 +48,7 @@ enum Rule {
 
 type Custom = dyn Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync;
 
-/// A key that deliveries share if they are to be leased one after the other: a text such as `order:42@warung`, from the
+/// A key that deliveries share if they have to be leased one after the other: a text such as `order:42@warung`, from the
 /// kind of the key, the id and the tenant.
 ///
 /// It has at most 200 bytes, no control characters, and no `@` but the last one: such characters, `%`, and bytes that are

@@ -1,4 +1,4 @@
-//! What is counted, through the facade of the crate `metrics`.
+//! The names and meanings of all metrics, which go through the facade of the crate `metrics`.
 //!
 //! Any recorder of that crate takes it: `examples/metrics.rs` has Prometheus scrape it. Install the recorder first, and call
 //! [`describe`] then.
@@ -19,12 +19,11 @@
 //! | [`klikit_inbox_oldest_seconds`](INBOX_OLDEST) | gauge | | how long ago the oldest of those was accepted that are still to be handled, 0 if there are none |
 //! | [`klikit_inbox_counted_timestamp_seconds`](INBOX_COUNTED) | gauge | | when these two were last counted, in seconds since 1970: they stand still when the store is down, or no worker runs |
 //!
-//! `reason` is empty unless the verdict is `rejected`, and `tenant` until it is known whose secrets a delivery is to be verified
-//! with. The gauges of the inbox are set by a [worker](crate::inbox::Worker::metrics_interval), from the store: those of several
+//! `reason` is empty unless the verdict is `rejected`, and `tenant` until it is known whose secrets verify a delivery. The gauges of the inbox are set by a [worker](crate::inbox::Worker::metrics_interval), from the store: those of several
 //! workers on one store say the same, so take the largest and not the sum. They are for one inbox in a process.
 //!
 //! No label comes from a sender: `tenant` and `secret_id` are names of [keyrings](crate::Keyring) and secrets, so a
-//! [resolver](crate::KlikitVerifyLayer::with_resolver) must not make up keyrings of whatever a request asks for; `status` is what
+//! [resolver](crate::KlikitVerifyLayer::with_resolver) must not make up keyrings from the requests; `status` is what
 //! the handler answers; the others are one of a few words.
 //!
 //! # Alerts worth having
@@ -77,7 +76,7 @@ pub const LAST_VERIFIED: &str = "klikit_last_verified_timestamp_seconds";
 /// The length of verified bodies.
 pub const BODY_BYTES: &str = "klikit_body_bytes";
 
-/// What all bodies that are not verified yet hold now.
+/// The memory that all unverified bodies hold now.
 pub const BUFFERED: &str = "klikit_buffered_bytes";
 
 /// From the head of a verified request to its answer.

@@ -57,7 +57,7 @@ impl<'a> From<&'a Delivery> for LogContext<'a> {
     }
 }
 
-/// A delivery that is refused by the verify layer.
+/// A delivery that the verify layer rejects.
 pub(crate) struct Refusal<'a> {
     pub(crate) status: StatusCode,
     /// The name of its kind.
@@ -71,7 +71,7 @@ pub(crate) struct Explanation<'a> {
     pub(crate) cause: &'static str,
     pub(crate) certainty: &'static str,
     pub(crate) text: &'a dyn fmt::Display,
-    /// What klikit's support asks for.
+    /// The report that klikit's support asks for.
     pub(crate) report: Option<String>,
 }
 
@@ -95,13 +95,13 @@ impl Refusal<'_> {
     }
 }
 
-/// Whether anybody hears of a refusal.
+/// Returns whether warnings of rejections are heard.
 #[cfg(feature = "diagnose")]
 pub(crate) fn refusals_are_heard() -> bool {
     span::warnings_are_heard()
 }
 
-/// Whether anybody hears of what klikit's support asks for.
+/// Returns whether reports for klikit's support are heard.
 #[cfg(feature = "diagnose")]
 pub(crate) fn reports_are_heard() -> bool {
     span::debug_is_heard()
@@ -121,19 +121,19 @@ fn not_answered(LogContext { event_id, tenant }: LogContext<'_>, elapsed: Durati
     );
 }
 
-/// Of a delivery whose cause was still looked for.
+/// The sender hung up while the cause of the mismatch was being looked for.
 fn refused_unheard(LogContext { event_id, tenant }: LogContext<'_>, reason: &'static str) {
     warn!(target: VERIFY, event_id, tenant, reason, "refused a delivery that was given up before it was answered");
 }
 
-/// Nobody knows who has sent it.
+/// The request was never verified, so it may be anybody's.
 fn not_received(LogContext { event_id, tenant }: LogContext<'_>, bytes: usize, elapsed: Duration) {
     warn!(target: VERIFY, event_id, tenant, bytes, ?elapsed,
         "a request was given up before its body was whole: if it was klikit's, klikit counts this as a timeout after 10 s"
     );
 }
 
-/// A layer with this keyring is about to serve, and to refuse what does not match it for the reason `mismatch`.
+/// A layer with this keyring is about to serve. It rejects mismatches for the reason `mismatch`.
 pub(crate) fn serves(keyring: &Keyring, mismatch: &'static str) {
     counts::serves(keyring, mismatch);
 }
@@ -143,7 +143,7 @@ pub(crate) fn buffered(bytes: usize) {
     counts::buffered(bytes);
 }
 
-/// So many bytes of the buffer budget were given back.
+/// This many bytes of the buffer budget were released.
 pub(crate) fn released(bytes: usize) {
     counts::released(bytes);
 }

@@ -20,7 +20,7 @@ use crate::{
 /// From when on an answer is worth a warning: there is little left of klikit's 10 seconds.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// Of a piece of a body whose hashing is timed by itself. A sender must not buy two looks at the clock with each byte.
+/// The shortest piece of a body whose hashing is timed, in bytes, so that a sender cannot buy two clock readings per byte.
 const MIN_TIMED: usize = 4096;
 
 /// Watches one delivery, if anybody wants to know: otherwise it looks at no clock and takes no memory.
@@ -42,7 +42,7 @@ struct Watched {
 enum Stage {
     /// There is no verdict yet.
     Unverified,
-    /// It is refused for this reason, and waits for its answer.
+    /// It is rejected for this reason, and waits for its answer.
     Refused(&'static str),
     /// It waits for its answer.
     Verified,
@@ -50,16 +50,16 @@ enum Stage {
     Over,
 }
 
-/// What the head of a request claims to be.
+/// The unverified labels of a request.
 #[derive(Default)]
 pub(crate) struct Claimed {
     pub(crate) event_id: Option<EventId>,
     pub(crate) event_type: Option<EventType>,
-    /// Whose secrets it is to be verified with.
+    /// The keyring that verifies it.
     pub(crate) tenant: Option<Arc<str>>,
 }
 
-/// What a verified delivery is known by.
+/// The labels of a verified delivery.
 pub(crate) struct Known<'a> {
     pub(crate) event_id: Option<&'a EventId>,
     pub(crate) event_type: Option<&'a EventType>,
@@ -76,7 +76,7 @@ impl Watch {
         Self(Some(Box::new(Watched::new())))
     }
 
-    /// Of a delivery that was watched before.
+    /// Watches nothing: for a delivery that was watched before.
     pub(crate) fn nobody() -> Self {
         Self(None)
     }
@@ -111,7 +111,7 @@ impl Watch {
         hashed
     }
 
-    /// Of the body so many bytes have come, and it waits for more.
+    /// Notes that this many bytes of the body have come, and that more are awaited.
     #[inline]
     pub(crate) fn waits(&mut self, bytes: usize) {
         if let Some(watched) = &mut self.0 {
@@ -134,7 +134,7 @@ impl Watch {
         }
     }
 
-    /// It will be rejected, and may be given up before that.
+    /// Notes that the delivery will be rejected. Its sender may hang up before that.
     pub(crate) fn refused(&mut self, reason: &'static str) {
         if let Some(watched) = &mut self.0 {
             watched.stage = Stage::Refused(reason);
@@ -156,7 +156,7 @@ impl Watch {
     }
 }
 
-/// None of it is inlined: a delivery that nobody watches is not to pay for it.
+/// Nothing here is inlined, so that a delivery that is not watched does not pay for it.
 impl Watched {
     #[cold]
     fn new() -> Self {
@@ -244,7 +244,7 @@ impl Watched {
         LogContext::new(self.claimed.event_id.as_ref(), self.claimed.tenant.as_deref())
     }
 
-    /// What is known by the time of a verdict.
+    /// Records the labels and times that are known by the time of a verdict.
     fn record(&self, verdict: &str) {
         let Self { span, claimed, .. } = self;
         // What is missing is left out: some loggers print a field that is recorded as nothing.
@@ -265,7 +265,7 @@ impl Watched {
     }
 }
 
-/// Dropped before it was answered: the sender has hung up, a layer outside has given up, or the handler has panicked.
+/// A delivery that is dropped without an answer: the sender hung up, an outer layer timed out, or the handler panicked.
 impl Drop for Watched {
     fn drop(&mut self) {
         if self.stage == Stage::Over {

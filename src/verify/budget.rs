@@ -1,8 +1,8 @@
-//! What all unverified bodies of a layer hold together.
+//! The memory budget of a layer's unverified bodies.
 //!
-//! A body is charged for what it keeps while it waits: the capacity of its buffer, and its first frame once the rest of the
-//! body is not there yet. What it keeps while it waits lies in a slot that the budget can empty, so that a refusal frees
-//! memory at that moment and not when the refused task is next polled.
+//! A body is charged for the memory that it keeps while it waits: the capacity of its buffer, or its first frame once it
+//! waits for the rest. A waiting body can be evicted at any moment, so that its memory is free at once, and not when its
+//! task is next polled.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::telemetry;
 
-/// How long a body may wait before it can be refused to make room for another.
+/// How long a body may wait before it can be evicted.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) struct Budget {
@@ -36,14 +36,14 @@ pub(super) type Place = (Instant, u64);
 
 /// A waiting body, which can be dropped to make room.
 pub(super) trait Evict: Send + Sync {
-    /// Takes what the body holds and gives back what it was charged. Returns `None` if the body is being polled at this
+    /// Takes the body's memory and releases its charge. Returns `None` if the body is being polled at this
     /// moment: then it no longer waits.
     fn evict(&self) -> Option<Evicted>;
 }
 
 /// Memory to drop and a task to wake, once no lock is held.
 pub(super) struct Evicted {
-    pub(super) freed: (Bytes, Option<GivenBack>),
+    pub(super) freed: (Bytes, Option<Released>),
     pub(super) waker: Waker,
 }
 
@@ -60,8 +60,8 @@ impl Budget {
         self.limit
     }
 
-    /// Sets `bytes` aside for a body that waits since `asker`, or does not wait yet, by refusing those that have waited longer
-    /// if need be.
+    /// Charges `bytes` to a body that waits since `asker`, or does not wait yet. Evicts bodies that have waited longer if
+    /// the budget is used up.
     pub(super) fn charge(self: &Arc<Self>, bytes: usize, asker: Option<Instant>) -> Result<Charge, Exhausted> {
         self.take(0, bytes, asker)?;
         let charge = Charge { budget: Arc::clone(self), bytes };
@@ -69,10 +69,10 @@ impl Budget {
         Ok(charge)
     }
 
-    /// Sets aside what is missing to `bytes` when `held` are set aside already.
+    /// Charges the difference between `bytes` and the `held` bytes that are charged already.
     fn take(&self, held: usize, bytes: usize, asker: Option<Instant>) -> Result<(), Exhausted> {
         if bytes > self.limit {
-            // Refusing others could not make this fit.
+            // Evicting others could not make this fit.
             return Err(Exhausted);
         }
         let missing = bytes.saturating_sub(held);
@@ -82,8 +82,8 @@ impl Budget {
             if self.fits(missing) {
                 break;
             }
-            // The charge is given back under the lock, so that nobody evicts one more than it takes. Memory, waker and
-            // counters are others' code.
+            // The charge is released under the lock, so that concurrent calls evict no more than they need. Memory, waker
+            // and counters run code of others, so they come after it.
             let Evicted { freed, waker } = evict_longest(&mut waiting, asker)?;
             drop(waiting);
             drop(freed);
@@ -119,7 +119,7 @@ impl Budget {
 fn evict_longest(waiting: &mut BTreeMap<Place, Arc<dyn Evict>>, asker: Option<Instant>) -> Result<Evicted, Exhausted> {
     while let Some(first) = waiting.first_entry() {
         let (since, _) = *first.key();
-        // Whoever asks may itself be the one that has waited longest.
+        // The body that asks may itself have waited longest.
         if since.elapsed() < GRACE || asker.is_some_and(|asker| asker < since) {
             break;
         }
@@ -130,14 +130,14 @@ fn evict_longest(waiting: &mut BTreeMap<Place, Arc<dyn Evict>>, asker: Option<In
     Err(Exhausted)
 }
 
-/// Bytes set aside. Given back when dropped.
+/// Charged bytes, which are released when this is dropped.
 pub(super) struct Charge {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
 impl Charge {
-    /// Sets further bytes aside, so that there are `bytes` in all. `asker` is as for [`Budget::charge`].
+    /// Charges further bytes, so that there are `bytes` in all. `asker` is as for [`Budget::charge`].
     pub(super) fn grow_to(&mut self, bytes: usize, asker: Option<Instant>) -> Result<(), Exhausted> {
         self.budget.take(self.bytes, bytes, asker)?;
         let more = bytes.saturating_sub(self.bytes);
@@ -146,15 +146,15 @@ impl Charge {
         Ok(())
     }
 
-    /// Gives them back now, and has it counted when the answer is dropped.
-    pub(super) fn give_back(mut self) -> GivenBack {
+    /// Releases the bytes now. They are no longer counted in the metrics once the returned value is dropped.
+    pub(super) fn release(mut self) -> Released {
         self.take_back()
     }
 
-    fn take_back(&mut self) -> GivenBack {
+    fn take_back(&mut self) -> Released {
         let bytes = mem::take(&mut self.bytes);
         self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
-        GivenBack(bytes)
+        Released(bytes)
     }
 }
 
@@ -164,10 +164,10 @@ impl Drop for Charge {
     }
 }
 
-/// Bytes that were given back, and are no longer counted once this is dropped.
-pub(super) struct GivenBack(usize);
+/// Released bytes, which are no longer counted in the metrics once this is dropped.
+pub(super) struct Released(usize);
 
-impl Drop for GivenBack {
+impl Drop for Released {
     fn drop(&mut self) {
         if self.0 > 0 {
             telemetry::released(self.0);
@@ -175,7 +175,7 @@ impl Drop for GivenBack {
     }
 }
 
-/// What is locked is whole between any two statements.
+/// A panic elsewhere leaves the locked value whole: each change is one statement.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

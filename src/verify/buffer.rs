@@ -5,7 +5,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::budget::{Budget, Charge, Exhausted, GivenBack};
+use super::budget::{Budget, Charge, Exhausted, Released};
 
 /// The first allocation for a body of several frames.
 const MIN_CAPACITY: usize = 4096;
@@ -89,11 +89,11 @@ impl Buffer {
     }
 
     /// Gives back what it was charged, and leaves the memory to be dropped.
-    pub(super) fn evict(self) -> (Bytes, Option<GivenBack>) {
+    pub(super) fn evict(self) -> (Bytes, Option<Released>) {
         match self {
             Self::Empty => (Bytes::new(), None),
-            Self::One { frame, charge } => (frame, charge.map(Charge::give_back)),
-            Self::Many { bytes, charge } => (bytes.into(), Some(charge.give_back())),
+            Self::One { frame, charge } => (frame, charge.map(Charge::release)),
+            Self::Many { bytes, charge } => (bytes.into(), Some(charge.release())),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the memory store does when it is full, and which clock it uses.
+//! `MemoryStore` when it is full, and its clock.
 
 use std::{
     slice,

@@ -1,4 +1,4 @@
-//! What klikit is answered by a stack of layers.
+//! The answers of a stack of layers to klikit.
 
 use bytes::Bytes;
 use http::{Request, Response, header};

@@ -253,7 +253,7 @@ impl Task<'_> {
         }
     }
 
-    /// Returns the settlement to report. There is none for a delivery that is another worker's.
+    /// Returns the settlement to report, or `None` if the delivery is another worker's.
     fn settlement(&self, outcome: HandlerOutcome) -> Option<Settlement> {
         Some(match outcome {
             HandlerOutcome::Responded { status, reason } => self.judge(status, reason),

@@ -1,4 +1,4 @@
-//! What a ledger has to do, written slowly and plainly: stores are compared with it.
+//! A reference for ledgers, written slowly and plainly. Stores are compared with it.
 
 use std::{collections::BTreeMap, time::Duration};
 

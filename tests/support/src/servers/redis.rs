@@ -17,7 +17,7 @@ use std::{
 
 use super::free_port;
 
-/// Only against tests that would hang for ever.
+/// Only against tests that would hang indefinitely.
 const PATIENCE: Duration = Duration::from_secs(120);
 const READY: &str = "Ready to accept connections";
 

@@ -140,7 +140,7 @@ impl FaultyStore {
         state.deliveries.get_mut(&id).map(change);
     }
 
-    /// Looks first, and then writes, whatever has happened since.
+    /// Looks first and writes later, without looking again.
     pub(super) async fn settled_in_two_steps(&self, settlements: &[(Lease, Settlement)]) -> Vec<SettleOutcome> {
         let mut settled = Vec::new();
         for (lease, settlement) in settlements {

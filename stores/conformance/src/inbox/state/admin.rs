@@ -1,4 +1,4 @@
-//! What an operator asks for.
+//! Operators' calls on the reference.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What an inbox and its ledger have to do, on a clock that is moved by hand. Written slowly and plainly.
+//! A reference for an inbox and its ledger, on a clock that is moved by hand. Written slowly and plainly.
 
 mod admin;
 mod lease;
