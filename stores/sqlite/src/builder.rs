@@ -21,7 +21,7 @@ pub struct SqliteStoreBuilder {
     missing: Missing,
     parts: Parts,
     clock: Arc<dyn Fn() -> Clock + Send + Sync>,
-    #[cfg(feature = "testing")]
+    #[cfg(test)]
     appended: Vec<(&'static str, String)>,
 }
 
@@ -43,7 +43,7 @@ impl SqliteStore {
             missing: Missing::Fail,
             parts: Parts::All,
             clock: Arc::new(Clock::system),
-            #[cfg(feature = "testing")]
+            #[cfg(test)]
             appended: Vec::new(),
         }
     }
@@ -106,11 +106,10 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Appends a step to the [migrations](Self::migrations) of a part, `ledger` or `inbox`, as a later release may. In the SQL, the names of
-    /// tables begin with `klikit_`.
-    #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn append_migration(mut self, part: &'static str, sql: impl Into<String>) -> Self {
+    /// Appends a step to the migrations of a part, as a later release may. In the SQL, the names of tables begin with
+    /// `klikit_`.
+    #[cfg(test)]
+    pub(super) fn append_migration(mut self, part: &'static str, sql: impl Into<String>) -> Self {
         self.appended.push((part, sql.into()));
         self
     }
@@ -164,7 +163,7 @@ impl SqliteStoreBuilder {
             Parts::All => schema,
             Parts::LedgerOnly => schema.ledger_only(),
         };
-        #[cfg(feature = "testing")]
+        #[cfg(test)]
         let schema = self.appended.iter().fold(schema, |schema, (part, sql)| schema.append(part, sql));
         Ok(schema)
     }

@@ -39,7 +39,7 @@ impl Schema {
     }
 
     /// Appends a step to a part.
-    #[cfg(feature = "testing")]
+    #[cfg(test)]
     pub(super) fn append(mut self, part: &'static str, sql: &str) -> Self {
         let step = Migration::new(part, self.known(part) + 1, sql, &self.prefix);
         self.migrations.push(step);
@@ -83,9 +83,10 @@ impl Schema {
         if !has_table(connection, &format!("{prefix}schema"))? {
             return Ok(self.migrations.iter().collect());
         }
-        let mut missing = Vec::new();
+        let (ledger, inbox) = (self.version(connection, LEDGER)?, self.version(connection, INBOX)?);
+        let found = |part: &str| if part == LEDGER { ledger } else { inbox };
         for part in [LEDGER, INBOX] {
-            let (version, known) = (self.version(connection, part)?, self.known(part));
+            let (version, known) = (found(part), self.known(part));
             if version > known && known > 0 {
                 return Err(SqliteError::with_message(
                     SqliteErrorKind::Schema,
@@ -95,9 +96,9 @@ impl Schema {
                     ),
                 ));
             }
-            missing.extend(self.migrations.iter().filter(|step| step.part() == part && step.version() > version));
         }
-        Ok(missing)
+        // In the order of the list, since a step of one part may need what a step of the other has made.
+        Ok(self.migrations.iter().filter(|step| step.version() > found(step.part())).collect())
     }
 
     /// Returns the version of a part in this file: 0 if the part has no tables there.
@@ -125,3 +126,6 @@ fn failed(migration: &Migration, error: rusqlite::Error) -> SqliteError {
     let step = format!("cannot migrate the {part} to version {version}: {error}");
     SqliteError::from(error).and_message(step)
 }
+
+#[cfg(test)]
+mod tests;

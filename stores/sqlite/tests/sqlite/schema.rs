@@ -3,21 +3,19 @@
 //! `tests/schema/v1.db` was made by the release that had version 1, and never changes. It has one delivery in each
 //! state, one that was rescheduled, one that came with another body, and two claims.
 
-use std::{fs, path::PathBuf, thread};
+use std::{fs, path::PathBuf};
 
 use rusqlite::Connection;
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
     inbox::{DeliveryId, DeliveryState, InboxAdmin, InboxStore},
 };
-use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore, SqliteStoreBuilder};
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
     deliveries::{done, ids, lease, settled},
     support::{Clock, Folder, LEASE, TERMS, claim, digest},
 };
-
-const ADD_COLUMN: &str = "ALTER TABLE klikit_inbox ADD COLUMN note TEXT NOT NULL DEFAULT 'new';";
 
 /// Returns a folder with a copy of the file of version 1.
 fn kept() -> Folder {
@@ -25,11 +23,6 @@ fn kept() -> Folder {
     let kept = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema/v1.db");
     fs::copy(kept, folder.file()).unwrap();
     folder
-}
-
-/// Returns the options of a release that has a second step for the inbox.
-fn later(step: &str) -> SqliteStoreBuilder {
-    SqliteStore::builder().append_migration("inbox", step)
 }
 
 /// Returns all objects of the schema with their definitions.
@@ -60,18 +53,10 @@ fn new_file_has_the_kept_schema() {
 }
 
 #[tokio::test]
-async fn migration_keeps_all_rows() {
+async fn file_of_version_1_opens_with_all_rows() {
     let folder = kept();
     let clock = Clock::new();
-    let open = |builder: &SqliteStoreBuilder| {
-        let clock = clock.clone();
-        builder.clone().clock(move || clock.now()).open(folder.file()).unwrap()
-    };
-    let store = open(&later(ADD_COLUMN));
-    assert_eq!(versions(&folder), of(2, 1));
-    let notes = "SELECT count(*) FROM klikit_inbox WHERE note = 'new'";
-    assert_eq!(folder.connect().query_row(notes, [], |row| row.get(0)), Ok(6));
-
+    let store = clock.open(&folder.file());
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (3, 1, 1, 1));
     let dead = store.show(DeliveryId::new(1)).await.unwrap().unwrap();
@@ -89,54 +74,6 @@ async fn migration_keeps_all_rows() {
     assert_eq!(ids(&leased), [5, 3, 6]);
     settled(&store, &leased[1], done()).await;
     assert_eq!(ids(&lease(&store, 10, 5).await), [4]);
-}
-
-#[test]
-fn failed_step_changes_nothing() {
-    let folder = kept();
-    let before = definitions(&folder);
-    for step in [format!("{ADD_COLUMN} INSERT INTO no_such_table VALUES (1);"), "no statement".into()] {
-        let error = later(&step).open(folder.file()).unwrap_err();
-        assert_eq!(error.kind(), SqliteErrorKind::Statement);
-        assert!(error.to_string().contains("cannot migrate the inbox to version 2"), "{error}");
-        assert_eq!((definitions(&folder), versions(&folder)), (before.clone(), of(1, 1)));
-    }
-    // Nor does a new file get a part of its tables.
-    let folder = Folder::new();
-    later("no statement").create().open(folder.file()).unwrap_err();
-    assert_eq!(definitions(&folder), []);
-    drop(folder.open());
-    later(ADD_COLUMN).open(folder.file()).unwrap();
-}
-
-#[test]
-fn stores_that_open_at_once_migrate_once() {
-    for folder in [kept(), Folder::new()] {
-        thread::scope(|scope| {
-            let open = || later(ADD_COLUMN).create().open(folder.file());
-            let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
-            opening.into_iter().for_each(|thread| drop(thread.join().unwrap().unwrap()));
-        });
-        assert_eq!(versions(&folder), of(2, 1));
-    }
-}
-
-#[test]
-fn later_steps_are_applied_in_order() {
-    let builder = later(ADD_COLUMN)
-        .append_migration("ledger", "ALTER TABLE klikit_ledger ADD COLUMN note TEXT;")
-        .append_migration("inbox", "UPDATE klikit_inbox SET note = id;");
-    let migrations = builder.migrations().unwrap();
-    let names: Vec<_> = migrations.iter().map(|step| (step.part(), step.version())).collect();
-    let (ledger, inbox) = ("ledger", "inbox");
-    assert_eq!(names, [(ledger, 1), (inbox, 1), (inbox, 2), (ledger, 2), (inbox, 3)]);
-    let folder = kept();
-    builder.open(folder.file()).unwrap();
-    assert_eq!(versions(&folder), of(3, 2));
-    assert_eq!(
-        folder.connect().query_row("SELECT note FROM klikit_inbox WHERE id = 4", [], |row| row.get(0)),
-        Ok("4".to_owned())
-    );
 }
 
 #[test]
@@ -158,18 +95,6 @@ fn printed_migrations_leave_nothing_to_do() {
     assert_eq!(SqliteStore::builder().ledger_only().migrations().unwrap().len(), 1);
     let error = SqliteStore::builder().table_prefix("a b").migrations().unwrap_err();
     assert_eq!(error.kind(), SqliteErrorKind::TablePrefix);
-}
-
-#[test]
-fn newer_schema_is_rejected() {
-    let folder = kept();
-    drop(later(ADD_COLUMN).open(folder.file()).unwrap());
-    let error = SqliteStore::open(folder.file()).unwrap_err();
-    assert_eq!(error.kind(), SqliteErrorKind::Schema);
-    let both = "the tables of the inbox are of version 2, and this release knows no version after 1";
-    assert!(error.to_string().contains(both), "{error}");
-    // The ledger is of a version that it knows.
-    SqliteStore::builder().ledger_only().open(folder.file()).unwrap();
 }
 
 #[test]

@@ -1,0 +1,127 @@
+use std::{fs, path::PathBuf, thread};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{SqliteStore, SqliteStoreBuilder};
+
+const ADD_COLUMN: &str = "ALTER TABLE klikit_inbox ADD COLUMN note TEXT NOT NULL DEFAULT 'new';";
+
+/// A temporary folder with a file.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Returns a folder with a copy of the file of version 1.
+    fn kept() -> Self {
+        let folder = Self::new();
+        let kept = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema/v1.db");
+        fs::copy(kept, folder.file()).unwrap();
+        folder
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("klikit.db")
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::open(self.file()).unwrap()
+    }
+
+    /// Returns all objects of the schema with their definitions.
+    fn definitions(&self) -> Vec<(String, Option<String>)> {
+        let connection = self.connect();
+        let mut definitions = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
+        let rows = definitions.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    /// Returns the versions of the inbox and of the ledger.
+    fn versions(&self) -> Vec<u32> {
+        let connection = self.connect();
+        let mut versions = connection.prepare("SELECT version FROM klikit_schema ORDER BY part").unwrap();
+        let rows = versions.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    fn text(&self, sql: &str) -> String {
+        self.connect().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+/// Returns the options of a release that has a second step for the inbox.
+fn later(step: &str) -> SqliteStoreBuilder {
+    SqliteStore::builder().append_migration(INBOX, step)
+}
+
+#[test]
+fn migration_keeps_all_rows() {
+    let folder = Folder::kept();
+    later(ADD_COLUMN).open(folder.file()).unwrap();
+    assert_eq!(folder.versions(), [2, 1]);
+    assert_eq!(folder.text("SELECT count(*) || ' ' || min(note) || ' ' || max(note) FROM klikit_inbox"), "6 new new");
+}
+
+#[test]
+fn failed_step_changes_nothing() {
+    let folder = Folder::kept();
+    let before = folder.definitions();
+    for step in [format!("{ADD_COLUMN} INSERT INTO no_such_table VALUES (1);"), "no statement".into()] {
+        let error = later(&step).open(folder.file()).unwrap_err();
+        assert_eq!(error.kind(), SqliteErrorKind::Statement);
+        assert!(error.to_string().contains("cannot migrate the inbox to version 2"), "{error}");
+        assert_eq!((folder.definitions(), folder.versions()), (before.clone(), vec![1, 1]));
+    }
+    // Nor does a new file get a part of its tables.
+    let folder = Folder::new();
+    later("no statement").create().open(folder.file()).unwrap_err();
+    assert_eq!(folder.definitions(), []);
+    drop(SqliteStore::open(folder.file()).unwrap());
+    later(ADD_COLUMN).open(folder.file()).unwrap();
+}
+
+#[test]
+fn stores_that_open_at_once_migrate_once() {
+    for folder in [Folder::kept(), Folder::new()] {
+        thread::scope(|scope| {
+            let open = || later(ADD_COLUMN).create().open(folder.file());
+            let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            opening.into_iter().for_each(|thread| drop(thread.join().unwrap().unwrap()));
+        });
+        assert_eq!(folder.versions(), [2, 1]);
+    }
+}
+
+/// The steps of one part may use what those of the other have made.
+#[test]
+fn missing_steps_are_applied_in_the_listed_order() {
+    let builder = later("ALTER TABLE klikit_inbox ADD COLUMN note TEXT;")
+        .append_migration(LEDGER, "CREATE TABLE klikit_notes AS SELECT id FROM klikit_inbox WHERE note IS NULL;")
+        .append_migration(INBOX, "UPDATE klikit_inbox SET note = (SELECT count(*) FROM klikit_notes);");
+    let migrations = builder.migrations().unwrap();
+    let steps: Vec<_> = migrations.iter().map(|step| (step.part(), step.version())).collect();
+    assert_eq!(steps, [(LEDGER, 1), (INBOX, 1), (INBOX, 2), (LEDGER, 2), (INBOX, 3)]);
+    for folder in [Folder::kept(), Folder::new()] {
+        builder.clone().create().open(folder.file()).unwrap();
+        assert_eq!(folder.versions(), [3, 2]);
+    }
+    let folder = Folder::kept();
+    builder.open(folder.file()).unwrap();
+    assert_eq!(folder.text("SELECT min(note) || ' ' || max(note) FROM klikit_inbox"), "6 6");
+}
+
+#[test]
+fn newer_schema_is_rejected() {
+    let folder = Folder::kept();
+    drop(later(ADD_COLUMN).open(folder.file()).unwrap());
+    let error = SqliteStore::open(folder.file()).unwrap_err();
+    assert_eq!(error.kind(), SqliteErrorKind::Schema);
+    let both = "the tables of the inbox are of version 2, and this release knows no version after 1";
+    assert!(error.to_string().contains(both), "{error}");
+    // The ledger is of a version that it knows.
+    SqliteStore::builder().ledger_only().open(folder.file()).unwrap();
+}
