@@ -14,7 +14,7 @@ use tower_klikit_sqlite::SqliteStore;
 
 use crate::{
     deliveries::{
-        accept, conflict, dead_letter, delivery, done, extend, ids, keep_for, lease, lease_batch, reschedule, settled,
+        accept, conflict, dead_letter, delivery, done, ids, keep_for, lease, lease_batch, reschedule, settled,
     },
     support::{Clock, Folder, LEASE, RETENTION},
 };
@@ -183,37 +183,84 @@ async fn documented_forget_accepts_the_copy() {
     run_all(&store, &clock, &[2, 5, 7, 8, 9]).await;
 }
 
-/// The queue of the delivery's key is all that leads to it when many others are due before it.
+/// The delivery is due after many others, so that the queue of its key is all that leads to it.
 #[tokio::test]
 async fn delivery_made_ready_by_hand_is_not_stuck() {
     for (settlement, change_it) in [
         (dead_letter("400"), "UPDATE klikit_inbox SET state = 0 WHERE id = 1"),
         (dead_letter("400"), "UPDATE klikit_inbox SET state = 1 WHERE id = 1"),
-        (keep_for(LEASE), "UPDATE klikit_inbox SET state = 0 WHERE state = 3"),
-        (dead_letter("400"), "UPDATE klikit_inbox SET state = 7; UPDATE klikit_inbox SET state = 0"),
+        (keep_for(RETENTION), "UPDATE klikit_inbox SET state = 0 WHERE state = 3"),
         (
             dead_letter("400"),
-            "UPDATE klikit_inbox SET ordering_keys = '[\"another key\"]';
-            UPDATE klikit_inbox SET state = 0",
+            "UPDATE klikit_inbox SET state = 7 WHERE id = 1; UPDATE klikit_inbox SET state = 0 WHERE id = 1",
+        ),
+        (
+            dead_letter("400"),
+            "UPDATE klikit_inbox SET ordering_keys = '[\"another key\"]' WHERE id = 1;
+            UPDATE klikit_inbox SET state = 0 WHERE id = 1",
         ),
     ] {
-        let (folder, clock) = (Folder::new(), Clock::new());
-        let store = clock.open(&folder.file());
+        let folder = Folder::new();
+        let store = folder.open();
         accept(&store, "evt-1", &["key"]).await;
         settled(&store, &lease(&store, 1, 5).await[0], settlement).await;
-        change(&folder, change_it);
         accept(&store, "evt-2", &["blocked"]).await;
-        let blocking = lease(&store, 1, 5).await;
-        assert_eq!(ids(&blocking), [2]);
-        assert!(extend(&store, blocking[0].lease(), LEASE * 2).await);
+        assert_eq!(ids(&lease(&store, 1, 5).await), [2]);
         for n in 0..600 {
             accept(&store, &format!("evt-blocked-{n}"), &["blocked"]).await;
         }
         accept(&store, "evt-behind", &["key"]).await;
-        clock.advance(LEASE);
+        change(&folder, change_it);
         let leased = ids(&lease(&store, 10, 5).await);
         assert!(leased.contains(&1), "{leased:?}: {change_it}");
     }
+}
+
+#[tokio::test]
+async fn delivery_made_ready_by_hand_is_due_now() {
+    const HOUR: i64 = 3_600_000;
+
+    for keys in [&[][..], &["key"]] {
+        let folder = Folder::new();
+        let store = folder.open();
+        accept(&store, "evt-1", keys).await;
+        settled(&store, &lease(&store, 1, 5).await[0], keep_for(RETENTION)).await;
+        let system_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        change(&folder, &format!("UPDATE klikit_clock SET generation = generation + 1, ahead = {HOUR}"));
+        change(&folder, "UPDATE klikit_inbox SET state = 0 WHERE id = 1");
+        let due = rows(&folder, "SELECT due FROM klikit_inbox", &["due"])[0].parse::<i64>().unwrap();
+        let passed = due - HOUR - i64::try_from(system_time).unwrap();
+        // A millisecond for rounding.
+        assert!((-1..HOUR).contains(&passed), "{keys:?}: {passed}");
+        assert_eq!(ids(&lease(&store, 1, 5).await), [1], "{keys:?}");
+    }
+}
+
+#[tokio::test]
+async fn statement_by_hand_may_set_the_time() {
+    let (folder, clock) = (Folder::new(), Clock::new());
+    let store = clock.open(&folder.file());
+    accept(&store, "evt-1", &["key"]).await;
+    settled(&store, &lease(&store, 1, 5).await[0], keep_for(RETENTION)).await;
+    for due in [i64::MAX, 17] {
+        change(&folder, &format!("UPDATE klikit_inbox SET state = 2; UPDATE klikit_inbox SET state = 0, due = {due}"));
+        assert_eq!(rows(&folder, "SELECT due FROM klikit_inbox", &["due"]), [due.to_string()]);
+    }
+}
+
+/// The trigger must not take the time of a store's statement for one that was left as it was.
+#[tokio::test]
+async fn late_reschedule_keeps_its_own_time() {
+    let folder = Folder::new();
+    // Ahead of the clock that the trigger reads.
+    let time = SystemTime::now() + RETENTION;
+    let store = SqliteStore::builder().create().clock(move || time).open(folder.file()).unwrap();
+    accept(&store, "evt-1", &["key"]).await;
+    let leased = lease(&store, 1, 5).await;
+    settled(&store, &leased[0], dead_letter("400")).await;
+    settled(&store, &leased[0], reschedule(LEASE)).await;
+    assert_eq!(rows(&folder, "SELECT state FROM klikit_deliveries", &["state"]), ["ready"]);
+    assert!(lease(&store, 1, 5).await.is_empty());
 }
 
 #[tokio::test]

@@ -245,7 +245,16 @@ impl Sql {
             state: format!("SELECT state, token, ordering_keys FROM {inbox} WHERE id = ?1"),
             delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
             keep: format!("UPDATE {inbox} SET state = {DONE}, due = ?2, reason = NULL WHERE id = ?1"),
-            reschedule: format!("UPDATE {inbox} SET state = {READY}, due = ?2, reason = ?3 WHERE id = ?1"),
+            // A millisecond later if it is dead and has this very time: the trigger would take it for unchanged.
+            reschedule: format!(
+                "
+                UPDATE {inbox} SET
+                    state = {READY},
+                    due = ?2 + (due = ?2 AND state >= {DEAD}),
+                    reason = ?3
+                WHERE id = ?1
+                "
+            ),
             dead_letter: format!("UPDATE {inbox} SET state = {DEAD}, reason = ?2 WHERE id = ?1"),
             release: format!(
                 "UPDATE {inbox} SET state = {READY}, due = ?2, attempts = max(attempts - 1, 0) WHERE id = ?1"

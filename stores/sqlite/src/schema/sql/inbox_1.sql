@@ -70,15 +70,25 @@ CREATE INDEX klikit_inbox_event
     ON klikit_inbox (event_key)
     WHERE event_key IS NOT NULL;
 
--- Returns a delivery to its queues when a statement, of the store or of an operator, makes it unfinished again.
+-- Returns a delivery to its queues, and makes it due, when a statement of the store or of an operator makes it
+-- unfinished again.
 CREATE TRIGGER klikit_inbox_requeue
     AFTER UPDATE OF state ON klikit_inbox
-    WHEN old.state >= 2 AND new.state < 2 AND new.ordering_keys IS NOT NULL
+    WHEN old.state >= 2 AND new.state < 2
 BEGIN
     INSERT OR IGNORE INTO klikit_inbox_key (ordering_key, id)
     SELECT value, new.id
     FROM json_each(CASE WHEN json_valid(new.ordering_keys) THEN new.ordering_keys ELSE '[]' END)
     WHERE type = 'text';
+
+    -- Unless the statement has set a time.
+    UPDATE klikit_inbox
+    SET due = min(
+        due,
+        -- Now, in milliseconds of the store's time.
+        CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) + coalesce((SELECT ahead FROM klikit_clock), 0)
+    )
+    WHERE id = new.id AND new.due = old.due;
 END;
 
 -- The deliveries as operators read them. Times are in UTC, by the system clock.
