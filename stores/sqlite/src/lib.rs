@@ -28,6 +28,7 @@
 //!   open the file at once, one of them migrates it, and the others wait. If a step fails, the tables stay as they
 //!   were.
 //! - **A file that a later release has migrated is rejected**: stop all processes of an older release before.
+//! - **A file without one of the tables is rejected** as well, with an error that names the table.
 //! - [`migrations`](SqliteStoreBuilder::migrations) prints the steps, for migration tools of your own.
 //! - [`queries`] has the SQL that operators need, for tables and a view that they may read and write.
 //!

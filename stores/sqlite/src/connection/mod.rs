@@ -55,7 +55,7 @@ impl Database {
         }
         let statements = Arc::new(Statements::new(schema.prefix()));
         let database = Self { path, schema: Arc::new(schema), statements, access: Access::Write, slot: Slot::new() };
-        let opened = repeat_while_busy(OPEN_TIMEOUT, || database.session().map(drop));
+        let opened = repeat_while_busy(OPEN_TIMEOUT, || database.schema.check(database.session()?.connection()));
         opened.map_err(|error| cannot_open(given, &database.path, error))?;
         Ok(database)
     }

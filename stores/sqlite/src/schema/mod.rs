@@ -67,6 +67,47 @@ impl Schema {
         Ok(transaction.commit()?)
     }
 
+    /// Checks that the file has everything that the steps make. The versions that it records do not tell.
+    pub(super) fn check(&self, connection: &Connection) -> Result<(), SqliteError> {
+        let made = Connection::open_in_memory()?;
+        for migration in &self.migrations {
+            made.execute_batch(migration.sql()).map_err(|error| failed(migration, error))?;
+        }
+        let found = self.objects(connection)?;
+        let is_missing = |object: &String| !found.iter().any(|found| found.eq_ignore_ascii_case(object));
+        self.objects(&made)?.into_iter().find(is_missing).map_or(Ok(()), |object| {
+            Err(SqliteError::with_message(
+                SqliteErrorKind::Schema,
+                format!("{object} is missing: restore it, or make it with the SQL of `migrations()`"),
+            ))
+        })
+    }
+
+    /// Lists the tables, their columns, the triggers and the views. An index may be missing: the store is slow then.
+    fn objects(&self, connection: &Connection) -> rusqlite::Result<Vec<String>> {
+        let list = "
+            WITH own AS (
+                SELECT type, name
+                FROM sqlite_schema
+                WHERE substr(name, 1, length(?1)) = ?1 COLLATE NOCASE
+            )
+            SELECT 1 AS place, 'the table ' || name AS object
+            FROM own
+            WHERE own.type = 'table'
+            UNION ALL
+            SELECT 2, 'the column ' || c.name || ' of the table ' || own.name
+            FROM own, pragma_table_info(own.name) AS c
+            WHERE own.type = 'table'
+            UNION ALL
+            SELECT 3, 'the ' || type || ' ' || name
+            FROM own
+            WHERE type IN ('trigger', 'view')
+            ORDER BY place, object
+            ";
+        let mut objects = connection.prepare(list)?;
+        objects.query_map([&self.prefix], |row| row.get("object"))?.collect()
+    }
+
     /// Returns the steps that were not applied to this file.
     fn missing(&self, connection: &Connection) -> Result<Vec<&Migration>, SqliteError> {
         let prefix = &self.prefix;

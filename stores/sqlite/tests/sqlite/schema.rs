@@ -110,3 +110,29 @@ fn tables_from_before_version_1_are_rejected() {
     // As that message proposes.
     SqliteStore::builder().table_prefix("webhooks_").open(folder.file()).unwrap();
 }
+
+#[test]
+fn files_without_a_table_are_rejected() {
+    for (drop_it, missing) in [
+        ("DROP TABLE klikit_inbox", "the table klikit_inbox"),
+        ("DROP TABLE klikit_inbox_key", "the table klikit_inbox_key"),
+        ("DROP TABLE klikit_clock", "the table klikit_clock"),
+        ("DROP VIEW klikit_deliveries", "the view klikit_deliveries"),
+        ("DROP TRIGGER klikit_inbox_requeue", "the trigger klikit_inbox_requeue"),
+        (
+            "DROP VIEW klikit_deliveries; DROP TRIGGER klikit_inbox_requeue; DROP TABLE klikit_inbox",
+            "the table klikit_inbox",
+        ),
+        ("ALTER TABLE klikit_ledger DROP COLUMN kept_until", "the column kept_until of the table klikit_ledger"),
+    ] {
+        let folder = kept();
+        folder.connect().execute_batch(drop_it).unwrap();
+        let error = SqliteStore::open(folder.file()).expect_err(drop_it);
+        assert_eq!(error.kind(), SqliteErrorKind::Schema, "{error}");
+        let expected = format!("{missing} is missing: restore it, or make it with the SQL of `migrations()`");
+        assert!(error.to_string().ends_with(&expected), "{error}");
+        // A store without an inbox does not need the inbox's tables.
+        let of_the_inbox = missing.contains("inbox") || missing.contains("deliveries");
+        assert_eq!(SqliteStore::builder().ledger_only().open(folder.file()).is_ok(), of_the_inbox, "{drop_it}");
+    }
+}
