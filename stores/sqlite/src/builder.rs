@@ -50,8 +50,9 @@ impl SqliteStore {
 }
 
 impl SqliteStoreBuilder {
-    /// Creates the file if it does not exist. Without this option, a mistyped path is an error and not a new, empty
-    /// store.
+    /// Creates the file if it does not exist, when the store is opened and also later, if the file is deleted while it
+    /// is open. Without this option, a mistyped path is an error and not a new, empty store, and after the loss of the
+    /// file calls fail until it is back.
     #[must_use]
     pub fn create(mut self) -> Self {
         self.missing = Missing::Create;

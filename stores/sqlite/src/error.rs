@@ -32,7 +32,8 @@ pub enum SqliteErrorKind {
     TablePrefix,
     /// SQLite itself is too old: it can corrupt a file that two connections have open.
     Library,
-    /// The file does not exist, and the builder was not told to [create](crate::SqliteStoreBuilder::create) it.
+    /// The file does not exist, or does not exist any more, and the builder was not told to
+    /// [create](crate::SqliteStoreBuilder::create) it.
     NotFound,
     /// The file, its log or the log's index cannot be created, opened or written, or was deleted, replaced or cut short
     /// while it was open.

@@ -47,8 +47,8 @@
 //! - **Do not delete, replace or cut short an open file**, nor the two next to it whose names end in `-wal` and `-shm`.
 //!   The store checks all three before each commit and before each acknowledgement. If one is lost, calls fail with
 //!   [`SqliteErrorKind::File`]. After the loss of the log or its index, the store first copies what was committed into
-//!   the file, and then opens all of them anew. If the file itself is lost, the next calls find an empty ledger in a
-//!   new file.
+//!   the file, and then opens all of them anew. If the file itself is lost, calls fail until it is back. A store that
+//!   was told to [`create`](SqliteStoreBuilder::create) it goes on with a new, empty one instead.
 //!
 //! # Faults
 //!

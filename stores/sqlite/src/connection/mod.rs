@@ -31,6 +31,7 @@ pub(super) struct Database {
     schema: Arc<Schema>,
     statements: Arc<Statements>,
     access: Access,
+    missing: Missing,
     slot: Arc<Slot>,
 }
 
@@ -54,7 +55,8 @@ impl Database {
             Missing::Fail => find(&path).map_err(|error| not_found(given, &path, error))?,
         }
         let statements = Arc::new(Statements::new(schema.prefix()));
-        let database = Self { path, schema: Arc::new(schema), statements, access: Access::Write, slot: Slot::new() };
+        let (schema, slot) = (Arc::new(schema), Slot::new());
+        let database = Self { path, schema, statements, access: Access::Write, missing, slot };
         let opened = repeat_while_busy(OPEN_TIMEOUT, || database.schema.check(database.session()?.connection()));
         opened.map_err(|error| cannot_open(given, &database.path, error))?;
         Ok(database)
@@ -62,9 +64,9 @@ impl Database {
 
     /// Returns the same file for reading. It is opened when it is first used.
     pub(super) fn for_reading(&self) -> Self {
-        let Self { path, schema, statements, .. } = self;
+        let Self { path, schema, statements, missing, .. } = self;
         let (path, schema, statements) = (path.clone(), Arc::clone(schema), Arc::clone(statements));
-        Self { path, schema, statements, access: Access::Read, slot: Slot::new() }
+        Self { path, schema, statements, access: Access::Read, missing: *missing, slot: Slot::new() }
     }
 
     /// Returns the connection. Opens it if it was closed.
@@ -117,10 +119,13 @@ impl Database {
         lost.into_error()
     }
 
-    /// Opens a connection. Creates the file if it was lost since the store was opened.
+    /// Opens a connection. If the file was lost since the store was opened, creates it only if that was asked for.
     fn connect(&self) -> Result<Open, SqliteError> {
         let file = |error: io::Error| SqliteError::because(SqliteErrorKind::File, error);
-        create(&self.path).map_err(file)?;
+        match self.missing {
+            Missing::Create => create(&self.path).map_err(file)?,
+            Missing::Fail => find(&self.path).map_err(|error| lost(&self.path, error))?,
+        }
         let id = FileId::of(&self.path).map_err(file)?;
         if !self.slot.enter(id) {
             let closing = "its connections are being closed, because its log was lost";
@@ -209,6 +214,15 @@ fn not_found(given: &Path, path: &Path, error: io::Error) -> SqliteError {
         given.display(),
         folder(path)
     );
+    SqliteError::because(SqliteErrorKind::NotFound, error).and_message(message)
+}
+
+/// Makes the error for a file that does not exist any more.
+fn lost(path: &Path, error: io::Error) -> SqliteError {
+    if error.kind() != io::ErrorKind::NotFound {
+        return SqliteError::because(SqliteErrorKind::File, error);
+    }
+    let message = format!("{} does not exist any more: put it back, or open the store again", path.display());
     SqliteError::because(SqliteErrorKind::NotFound, error).and_message(message)
 }
 

@@ -188,6 +188,37 @@ async fn moved_folder_is_noticed_and_found_again() {
     assert!(SqliteStore::builder().create().open(path).unwrap().backlog(10).await.unwrap() >= 2);
 }
 
+#[tokio::test]
+async fn lost_file_is_not_created_unless_asked_for() {
+    let folder = Folder::new();
+    drop(folder.open());
+    folder.closed();
+    let store = SqliteStore::open(folder.file()).unwrap();
+    accept(&store, "evt-1", &[]).await;
+    assert_eq!(store.backlog(10).await.unwrap(), 1);
+    let away = folder.path().join("away");
+    fs::rename(folder.file(), &away).unwrap();
+    let new = delivery("evt-2", "two", &[]);
+    for expected in [SqliteErrorKind::File, SqliteErrorKind::NotFound, SqliteErrorKind::NotFound] {
+        assert_eq!(kind(&store.accept(&new, RETENTION).await.unwrap_err()), expected);
+        assert_eq!(kind(&store.counts().await.unwrap_err()), expected);
+        assert!(!folder.file().exists());
+    }
+    fs::rename(&away, folder.file()).unwrap();
+    assert_eq!(store.backlog(10).await.unwrap(), 1);
+    assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    assert_eq!(store.backlog(10).await.unwrap(), 2);
+
+    // A store that was told to create the file goes on with an empty one.
+    drop(store);
+    folder.closed_by_all();
+    let store = folder.open();
+    accept(&store, "evt-3", &[]).await;
+    fs::remove_file(folder.file()).unwrap();
+    assert!(recovered(&store, "evt-4").await >= 1);
+    assert_eq!(store.backlog(10).await.unwrap(), 1);
+}
+
 /// SQLite puts the log and its index next to the file that a link leads to.
 #[tokio::test]
 async fn links_lead_to_the_files() {
