@@ -26,6 +26,9 @@ pub struct SqliteStoreBuilder {
 }
 
 impl SqliteStore {
+    /// The prefix of the tables' names, unless the builder sets [another](SqliteStoreBuilder::table_prefix).
+    pub const DEFAULT_TABLE_PREFIX: &'static str = "klikit_";
+
     /// Opens the file at `path`, which must exist, with the default [options](Self::builder).
     ///
     /// # Errors
@@ -39,7 +42,7 @@ impl SqliteStore {
     /// Returns the default options for opening a store.
     pub fn builder() -> SqliteStoreBuilder {
         SqliteStoreBuilder {
-            table_prefix: "klikit_".into(),
+            table_prefix: Self::DEFAULT_TABLE_PREFIX.into(),
             missing: Missing::Fail,
             parts: Parts::All,
             clock: Arc::new(Clock::system),
@@ -60,7 +63,8 @@ impl SqliteStoreBuilder {
     }
 
     /// Sets the prefix of the tables' names: 1 to 32 ASCII letters, digits and underscores, beginning neither with a
-    /// digit nor with `sqlite_`. The default is `klikit_`. Stores with different prefixes share nothing but the file.
+    /// digit nor with `sqlite_`. The default is [`klikit_`](SqliteStore::DEFAULT_TABLE_PREFIX). Stores with different
+    /// prefixes share nothing but the file.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.table_prefix = prefix.into();
@@ -147,8 +151,8 @@ impl SqliteStoreBuilder {
     /// [`SqliteError::kind`] says which of these it is:
     ///
     /// - the file does not exist, cannot be created or written, or is locked by another process;
-    /// - the tables are of a version that this release can neither use nor migrate, or the migration fails. Then the
-    ///   tables are as they were before;
+    /// - the tables are of a version that this release can neither use nor migrate, or one is missing, or the migration
+    ///   fails. Then the tables are as they were before;
     /// - the table prefix is invalid, or SQLite is too old or does not take the settings.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         let database = Database::open(path.as_ref(), self.schema()?, self.missing)?;

@@ -40,8 +40,14 @@ pub enum SqliteErrorKind {
     File,
     /// SQLite did not take a setting without which deliveries could be lost.
     Settings,
-    /// The tables are of a version that this release can neither use nor migrate.
-    Schema,
+    /// There are tables of a release before schema version 1.
+    OutdatedSchema,
+    /// The tables have a schema version that a later release has made.
+    NewerSchema,
+    /// A migration failed. The file is as it was before.
+    Migration,
+    /// The tables have the right version, but something of them is missing.
+    Tables,
     /// The store was opened as [ledger-only](crate::SqliteStoreBuilder::ledger_only), and has no inbox.
     LedgerOnly,
     /// Another connection kept the file locked for too long.
@@ -148,7 +154,10 @@ impl fmt::Display for SqliteError {
             SqliteErrorKind::NotFound => "the store's file does not exist",
             SqliteErrorKind::File => "the store's file cannot be used",
             SqliteErrorKind::Settings => "SQLite did not take a setting without which deliveries could be lost",
-            SqliteErrorKind::Schema => "the store's tables are of another version",
+            SqliteErrorKind::OutdatedSchema => "the store's tables are from before schema version 1",
+            SqliteErrorKind::NewerSchema => "a later release has migrated the store's tables",
+            SqliteErrorKind::Migration => "the store's tables cannot be migrated",
+            SqliteErrorKind::Tables => "something of the store's tables is missing",
             SqliteErrorKind::LedgerOnly => {
                 "this store was opened as ledger-only and has no inbox: open it without `ledger_only()`"
             }

@@ -77,7 +77,7 @@ impl Schema {
         let is_missing = |object: &String| !found.iter().any(|found| found.eq_ignore_ascii_case(object));
         self.objects(&made)?.into_iter().find(is_missing).map_or(Ok(()), |object| {
             Err(SqliteError::with_message(
-                SqliteErrorKind::Schema,
+                SqliteErrorKind::Tables,
                 format!("{object} is missing: restore it, or make it with the SQL of `migrations()`"),
             ))
         })
@@ -113,7 +113,7 @@ impl Schema {
         let prefix = &self.prefix;
         if has_table(connection, &format!("{prefix}versions"))? {
             return Err(SqliteError::with_message(
-                SqliteErrorKind::Schema,
+                SqliteErrorKind::OutdatedSchema,
                 format!(
                     "the table {prefix}versions is from before version 1 of the schema, which this release cannot \
                      migrate: let the release that made the tables handle all deliveries and delete the tables then, \
@@ -130,7 +130,7 @@ impl Schema {
             let (version, known) = (found(part), self.known(part));
             if version > known && known > 0 {
                 return Err(SqliteError::with_message(
-                    SqliteErrorKind::Schema,
+                    SqliteErrorKind::NewerSchema,
                     format!(
                         "the tables of the {part} are of version {version}, and this release knows no version after \
                          {known}: use the release that migrated them, or a later one"
@@ -161,11 +161,15 @@ fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
     Ok(connection.query_row(find, [name], |_| Ok(())).optional()?.is_some())
 }
 
-/// Adds the step to the error.
+/// Adds the step to the error. If the disk is full, say, the kind says so.
 fn failed(migration: &Migration, error: rusqlite::Error) -> SqliteError {
     let (part, version) = (migration.part(), migration.version());
     let step = format!("cannot migrate the {part} to version {version}: {error}");
-    SqliteError::from(error).and_message(step)
+    let error = match SqliteError::from(error) {
+        error if error.kind() == SqliteErrorKind::Statement => SqliteError::because(SqliteErrorKind::Migration, error),
+        error => error,
+    };
+    error.and_message(step)
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ fn failed_step_changes_nothing() {
     let before = folder.definitions();
     for step in [format!("{ADD_COLUMN} INSERT INTO no_such_table VALUES (1);"), "no statement".into()] {
         let error = later(&step).open(folder.file()).unwrap_err();
-        assert_eq!(error.kind(), SqliteErrorKind::Statement);
+        assert_eq!(error.kind(), SqliteErrorKind::Migration);
         assert!(error.to_string().contains("cannot migrate the inbox to version 2"), "{error}");
         assert_eq!((folder.definitions(), folder.versions()), (before.clone(), vec![1, 1]));
     }
@@ -119,7 +119,7 @@ fn newer_schema_is_rejected() {
     let folder = Folder::kept();
     drop(later(ADD_COLUMN).open(folder.file()).unwrap());
     let error = SqliteStore::open(folder.file()).unwrap_err();
-    assert_eq!(error.kind(), SqliteErrorKind::Schema);
+    assert_eq!(error.kind(), SqliteErrorKind::NewerSchema);
     let both = "the tables of the inbox are of version 2, and this release knows no version after 1";
     assert!(error.to_string().contains(both), "{error}");
     // The ledger is of a version that it knows.

@@ -169,7 +169,7 @@ fn rejects_foreign_files_and_other_versions() {
     drop(folder.open());
     for other in ["2", "3"] {
         folder.connect().execute_batch(&format!("UPDATE klikit_schema SET version = {other}")).unwrap();
-        assert_eq!(SqliteStore::open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Schema);
+        assert_eq!(SqliteStore::open(folder.file()).unwrap_err().kind(), SqliteErrorKind::NewerSchema);
     }
 
     let text = folder.path().join("text");

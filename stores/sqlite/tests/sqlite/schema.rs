@@ -78,7 +78,7 @@ async fn file_of_version_1_opens_with_all_rows() {
 
 #[test]
 fn printed_migrations_leave_nothing_to_do() {
-    for prefix in ["klikit_", "webhooks_"] {
+    for prefix in [SqliteStore::DEFAULT_TABLE_PREFIX, "webhooks_"] {
         let folder = Folder::new();
         let builder = SqliteStore::builder().table_prefix(prefix);
         let connection = folder.connect();
@@ -104,7 +104,7 @@ fn tables_from_before_version_1_are_rejected() {
     older.execute_batch("CREATE TABLE klikit_versions (name TEXT PRIMARY KEY, version INTEGER NOT NULL)").unwrap();
     let before = definitions(&folder);
     let error = SqliteStore::builder().create().open(folder.file()).unwrap_err();
-    assert_eq!(error.kind(), SqliteErrorKind::Schema);
+    assert_eq!(error.kind(), SqliteErrorKind::OutdatedSchema);
     assert!(error.to_string().contains("let the release that made the tables handle all deliveries"), "{error}");
     assert_eq!(definitions(&folder), before);
     // As that message proposes.
@@ -128,7 +128,7 @@ fn files_without_a_table_are_rejected() {
         let folder = kept();
         folder.connect().execute_batch(drop_it).unwrap();
         let error = SqliteStore::open(folder.file()).expect_err(drop_it);
-        assert_eq!(error.kind(), SqliteErrorKind::Schema, "{error}");
+        assert_eq!(error.kind(), SqliteErrorKind::Tables, "{error}");
         let expected = format!("{missing} is missing: restore it, or make it with the SQL of `migrations()`");
         assert!(error.to_string().ends_with(&expected), "{error}");
         // A store without an inbox does not need the inbox's tables.
