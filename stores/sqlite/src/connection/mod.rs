@@ -1,5 +1,6 @@
 //! A connection to a file, with its settings and tables.
 
+mod probe;
 mod settings;
 
 use std::{
@@ -240,7 +241,12 @@ fn cannot_create(given: &Path, path: &Path, error: io::Error) -> SqliteError {
 }
 
 fn cannot_open(given: &Path, path: &Path, error: SqliteError) -> SqliteError {
-    let message = format!("cannot open {} in the folder {}: {}", given.display(), folder(path), error.in_full());
+    let mut message = format!("cannot open {} in the folder {}: {}", given.display(), folder(path), error.in_full());
+    if probe::may_be_denied(&error)
+        && let Some(cause) = probe::cause(path)
+    {
+        message += &format!(": {cause}");
+    }
     error.and_message(message)
 }
 

@@ -213,11 +213,18 @@ async fn child_may_not_write() {
     drop(store);
     crate::support::until("the log to be deleted", || !beside(&file, "-wal").exists());
 
-    allow(&file, 0o400);
-    assert_eq!(SqliteStore::builder().create().open(&file).unwrap_err().kind(), SqliteErrorKind::File);
+    let assert_denied = |cause: &str| {
+        let error = SqliteStore::open(&file).unwrap_err();
+        assert_eq!(error.kind(), SqliteErrorKind::File);
+        assert!(error.to_string().contains(&format!("{cause}: Permission denied")), "{error}");
+    };
+    for mode in [0o400, 0o000] {
+        allow(&file, mode);
+        assert_denied(&format!("the file {} cannot be opened", file.display()));
+    }
     allow(&file, 0o600);
     allow(&folder, 0o500);
-    assert_eq!(SqliteStore::builder().create().open(&file).unwrap_err().kind(), SqliteErrorKind::File);
+    assert_denied(&format!("the folder {} is not writable", folder.display()));
     let error = SqliteStore::builder().create().open(folder.join("new.db")).unwrap_err();
     assert_eq!(error.kind(), SqliteErrorKind::File);
     let unwritable = format!("the folder {} is not writable: Permission denied", folder.display());

@@ -53,7 +53,7 @@ fn errors_name_the_path_and_the_cause() {
         (within("no/such.db"), format!("the folder {} does not exist: No such file", within("no").display())),
         (text.clone(), format!("text in the folder {}: ", folder.path().display())),
         (text.clone(), "file is not a database".into()),
-        (folder.path().into(), "unable to open database file".into()),
+        (folder.path().into(), format!("the file {} cannot be opened: Is a directory", folder.path().display())),
         ("".into(), "at the path \"\"".into()),
     ] {
         let error = create(&path).unwrap_err();

@@ -1,0 +1,76 @@
+//! The operating system's cause of an error that SQLite does not explain.
+
+use std::{
+    error::Error,
+    fs::{self, OpenOptions},
+    io, mem,
+    path::Path,
+};
+
+use rusqlite::ErrorCode;
+
+use crate::error::{SqliteError, SqliteErrorKind};
+
+/// Returns whether SQLite may not have been allowed to open or to write a file.
+pub(super) fn may_be_denied(error: &SqliteError) -> bool {
+    let Some(source) = error.source().filter(|_| error.kind() == SqliteErrorKind::File) else { return false };
+    match source.downcast_ref::<rusqlite::Error>() {
+        Some(error) => matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly)
+        ),
+        None => !source.is::<io::Error>(),
+    }
+}
+
+/// Returns why the file cannot be opened, or no log can be made next to it. Returns `None` if both can be done now.
+pub(super) fn cause(path: &Path) -> Option<String> {
+    let folder = path.parent().unwrap_or(path);
+    if let Err(error) = make_a_file_next_to(path) {
+        return Some(explain("folder", folder, "is not writable", &error));
+    }
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => {
+            // Closing it would drop the locks of other connections that this process has to the file.
+            mem::forget(file);
+            None
+        }
+        Err(error) => Some(explain("file", path, "cannot be opened", &error)),
+    }
+}
+
+fn make_a_file_next_to(path: &Path) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-probe");
+    match OpenOptions::new().write(true).create_new(true).open(&name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|_| fs::remove_file(&name)),
+    }
+}
+
+fn explain(what: &str, path: &Path, problem: &str, error: &io::Error) -> String {
+    format!("the {what} {} {problem}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn explains_with_the_error_of_the_system() {
+        let error = io::Error::new(io::ErrorKind::PermissionDenied, "Permission denied (os error 13)");
+        assert_eq!(
+            explain("folder", Path::new("/data"), "is not writable", &error),
+            "the folder /data is not writable: Permission denied (os error 13)"
+        );
+    }
+
+    #[test]
+    fn file_that_can_be_opened_has_no_cause() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("klikit.db");
+        fs::write(&file, []).unwrap();
+        assert_eq!(cause(&file), None);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
