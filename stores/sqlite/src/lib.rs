@@ -25,8 +25,8 @@
 //! - **The file may have tables of your own.** Those of the store begin with `klikit_`, unless the builder sets another
 //!   [prefix](SqliteStoreBuilder::table_prefix).
 //! - **Opening migrates the tables** to the version that this release uses, in one transaction. If several processes
-//!   open the file at once, one of them migrates it, and the others wait. If a step fails, the tables stay as they
-//!   were.
+//!   open the file at once, one of them migrates it, and the others wait for up to 5 seconds, after which opening
+//!   fails with [`SqliteErrorKind::Busy`]. If a step fails, the tables stay as they were.
 //! - **A file that a later release has migrated is rejected**: stop all processes of an older release before.
 //! - **A file without one of the tables is rejected** as well, with an error that names the table.
 //! - [`migrations`](SqliteStoreBuilder::migrations) prints the steps, for migration tools of your own.

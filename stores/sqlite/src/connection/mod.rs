@@ -241,7 +241,11 @@ fn cannot_create(given: &Path, path: &Path, error: io::Error) -> SqliteError {
 }
 
 fn cannot_open(given: &Path, path: &Path, error: SqliteError) -> SqliteError {
-    let mut message = format!("cannot open {} in the folder {}: {}", given.display(), folder(path), error.in_full());
+    let reason = match error.kind() {
+        SqliteErrorKind::Busy => "another process has the file locked, perhaps to migrate it".into(),
+        _ => error.in_full(),
+    };
+    let mut message = format!("cannot open {} in the folder {}: {reason}", given.display(), folder(path));
     if probe::may_be_denied(&error)
         && let Some(cause) = probe::cause(path)
     {

@@ -63,6 +63,18 @@ fn errors_name_the_path_and_the_cause() {
     assert!(fs::read_to_string(&text).unwrap().starts_with("no database"));
 }
 
+#[test]
+fn error_says_that_another_process_may_migrate() {
+    let folder = Folder::new();
+    let other = folder.connect();
+    other.execute_batch("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE; CREATE TABLE klikit_migrated (c)").unwrap();
+    let error = create(&folder.file()).unwrap_err();
+    assert_eq!(error.kind(), SqliteErrorKind::Busy);
+    assert!(error.to_string().ends_with("another process has the file locked, perhaps to migrate it"), "{error}");
+    other.execute_batch("ROLLBACK").unwrap();
+    create(&folder.file()).unwrap();
+}
+
 #[tokio::test]
 async fn ledger_only_store_has_no_inbox() {
     let folder = Folder::new();
