@@ -138,7 +138,7 @@ impl Database {
         if connection.is_readonly("main")? {
             return Err(SqliteError::because(SqliteErrorKind::File, "it is read-only"));
         }
-        settings::apply(&connection)?;
+        settings::apply(&mut connection)?;
         self.schema.migrate(&mut connection)?;
         if self.access == Access::Read {
             connection.execute_batch("PRAGMA query_only = ON")?;

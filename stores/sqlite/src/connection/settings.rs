@@ -38,7 +38,8 @@ pub(super) fn check_library(version: i32) -> Result<(), SqliteError> {
 }
 
 /// Applies and checks all settings.
-pub(super) fn apply(connection: &Connection) -> Result<(), SqliteError> {
+// Since rusqlite 0.41, setting a busy handler needs a mutable connection.
+pub(super) fn apply(connection: &mut Connection) -> Result<(), SqliteError> {
     connection.busy_handler(Some(wait_for_lock))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     tune(connection)?;

@@ -8,6 +8,6 @@ use tower_klikit_sqlite::SqliteStore;
 fn main() {
     let _pool = PgPoolOptions::new();
     let _layer = KlikitVerifyLayer::new("secret");
-    let _inbox = Inbox::new::<SqliteStore>;
-    let _shared = Inbox::new::<PostgresStore>;
+    let _inbox = |store: SqliteStore| Inbox::new(store);
+    let _shared = |store: PostgresStore| Inbox::new(store);
 }
