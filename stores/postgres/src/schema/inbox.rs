@@ -9,7 +9,7 @@ pub(super) fn steps(names: &Names) -> Vec<String> {
 
 fn create(names: &Names) -> String {
     format!(
-        r"-- The state and the labels of each delivery: short rows that change
+        r#"-- The state and the labels of each delivery: short rows that change
 CREATE TABLE {inbox} (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- ready: when it may be leased; leased: end of the lease; done: when it may be deleted
@@ -47,8 +47,9 @@ CREATE TABLE {body} (
 
 -- The queue of each ordering key: the deliveries that are ready or leased
 CREATE TABLE {queue} (
-    ordering_key text,
-    id bigint,
+    -- Compared by its bytes: an upgrade of the system's locales must not reorder what the index has sorted
+    ordering_key text COLLATE "C" NOT NULL,
+    id bigint NOT NULL,
     PRIMARY KEY (ordering_key, id)
 );
 
@@ -122,7 +123,7 @@ SELECT
     reason,
     octet_length(body) AS body_bytes
 FROM {inbox}
-LEFT JOIN {body} USING (id);",
+LEFT JOIN {body} USING (id);"#,
         inbox = names.of("inbox"),
         body = names.of("inbox_body"),
         queue = names.of("inbox_key"),

@@ -63,8 +63,8 @@ async fn versions(client: &Object) -> Vec<String> {
 async fn catalog(client: &Object) -> Vec<String> {
     let mut catalog = Vec::new();
     for sql in [
-        "SELECT format('%s.%s %s %s %s %s %s', table_name, column_name, data_type, udt_name, is_nullable, \
-         column_default, identity_generation) FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1",
+        "SELECT format('%s.%s %s %s %s %s %s %s', table_name, column_name, data_type, udt_name, collation_name, \
+         is_nullable, column_default, identity_generation) FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1",
         "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
         "SELECT pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
         "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1",

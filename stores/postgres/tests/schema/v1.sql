@@ -151,7 +151,7 @@ ALTER TABLE public.klikit_inbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
 --
 
 CREATE TABLE public.klikit_inbox_key (
-    ordering_key text NOT NULL,
+    ordering_key text COLLATE pg_catalog."C" NOT NULL,
     id bigint NOT NULL
 );
 

@@ -83,3 +83,15 @@ async fn inboxes_of_other_prefixes_are_separate() {
     assert_eq!(count(&client, &of("pg_views")).await, 4);
     assert_eq!(count(&client, &of("pg_indexes")).await, 4 * 14);
 }
+
+/// An upgrade of the system's locales changes how other collations compare, and leaves the index as it was sorted.
+#[tokio::test]
+async fn ordering_keys_are_compared_by_their_bytes() {
+    let Some(server) = PostgresServer::start("ordering keys are compared by their bytes") else { return };
+    open(server.url()).await;
+    let client = client(server.url()).await;
+    let collations = "SELECT string_agg(collname, ',') FROM pg_index, unnest(indcollation) AS used \
+                      JOIN pg_collation ON pg_collation.oid = used WHERE indrelid = 'klikit_inbox_key'::regclass";
+    let collations: String = client.query_one(collations, &[]).await.unwrap().get(0);
+    assert_eq!(collations, "C");
+}
