@@ -118,7 +118,8 @@ SELECT
     tenant,
     ordering_keys,
     attempts,
-    due AS due_at,
+    -- A dead delivery is never due
+    CASE WHEN state <> 2 THEN due END AS due_at,
     accepted_at,
     reason,
     octet_length(body) AS body_bytes

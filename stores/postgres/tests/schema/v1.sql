@@ -109,7 +109,10 @@ CREATE VIEW public.klikit_deliveries AS
     klikit_inbox.tenant,
     klikit_inbox.ordering_keys,
     klikit_inbox.attempts,
-    klikit_inbox.due AS due_at,
+        CASE
+            WHEN (klikit_inbox.state <> 2) THEN klikit_inbox.due
+            ELSE NULL::timestamp with time zone
+        END AS due_at,
     klikit_inbox.accepted_at,
     klikit_inbox.reason,
     octet_length(klikit_inbox_body.body) AS body_bytes

@@ -85,6 +85,9 @@ async fn documented_queries_find_deliveries() {
     assert_eq!(column(&client, "What blocks an ordering key", "state").await, ["leased", "ready"]);
     let reasons = column(&client, "Dead deliveries and their reasons, newest first", "reason").await;
     assert_eq!(reasons, ["503 Service Unavailable", "400 Bad Request"]);
+    let due = "SELECT string_agg(state, ',' ORDER BY state) FROM klikit_deliveries WHERE due_at IS NOT NULL";
+    let due: String = client.query_one(due, &[]).await.unwrap().get(0);
+    assert_eq!(due, "done,leased,ready", "a dead delivery is never due");
     let one = run(&client, "One delivery, with its head and the size of its body", 0).await.0;
     assert_eq!((one[0].get("id"), one[0].get("body_bytes")), (Some("17"), Some("8")));
     assert_eq!(one[0].get("head"), Some(deliveries[2].head()));
