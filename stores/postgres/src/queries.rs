@@ -6,9 +6,13 @@
 //! that was handled, unless [bodies are kept](tower_klikit::inbox::Inbox::keep_bodies). Queries by event id, tenant,
 //! event type and ordering key read all of its rows. These rows are short, and no query reads a body.
 //!
-//! The statements that write may run while workers run. So may other statements that change `klikit_inbox`: triggers
-//! keep the queues of the ordering keys, so that a delivery that is set to ready by hand runs, and one that is deleted,
-//! or set to dead by hand, blocks no others.
+//! The statements that write may run while workers run. So may other statements that change the state or the ordering
+//! keys of deliveries, or that delete deliveries: triggers keep the queues of the ordering keys, so that a delivery that
+//! is set to ready by hand runs, and one that is deleted, or set to dead by hand, blocks no others.
+//!
+//! No trigger runs for `TRUNCATE`, or where triggers are switched off, as by `session_replication_role`. A delivery that
+//! is removed so blocks no others either, but leaves its rows in `klikit_inbox_key`, and one that is set to ready so
+//! runs out of order. To empty the inbox, truncate `klikit_inbox`, `klikit_inbox_body` and `klikit_inbox_key` together.
 //!
 //! # How many deliveries are in each state
 //!
@@ -67,7 +71,7 @@
 //! SELECT id, state, event_id, attempts, due_at, reason
 //! FROM klikit_inbox_key
 //! JOIN klikit_deliveries USING (id)
-//! WHERE ordering_key = 'order:42@warung'
+//! WHERE ordering_key = 'order:42@warung' AND state IN ('ready', 'leased')
 //! ORDER BY id
 //! LIMIT 10;
 //! ```

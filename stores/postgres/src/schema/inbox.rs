@@ -79,8 +79,11 @@ BEGIN
         DELETE FROM {queue} WHERE id = OLD.id;
         RETURN NULL;
     END IF;
-    -- A dead or done delivery is ready again
-    IF NEW.due = OLD.due THEN
+    IF OLD.state < 2 THEN
+        -- The delivery has other ordering keys than before
+        DELETE FROM {queue} WHERE id = OLD.id;
+    ELSIF NEW.due = OLD.due THEN
+        -- A dead or done delivery is ready again
         NEW.due := clock_timestamp();
     END IF;
     IF NEW.ordering_keys IS NOT NULL THEN
@@ -100,6 +103,9 @@ $$;
 {search_path}
 CREATE TRIGGER {returned} BEFORE UPDATE ON {inbox} FOR EACH ROW
     WHEN (OLD.state >= 2 AND NEW.state < 2)
+    EXECUTE FUNCTION {function}();
+CREATE TRIGGER {relabeled} BEFORE UPDATE OF ordering_keys ON {inbox} FOR EACH ROW
+    WHEN (OLD.state < 2 AND NEW.state < 2 AND OLD.ordering_keys IS DISTINCT FROM NEW.ordering_keys)
     EXECUTE FUNCTION {function}();
 CREATE TRIGGER {ended} AFTER UPDATE ON {inbox} FOR EACH ROW
     WHEN (OLD.state < 2 AND NEW.state >= 2 AND OLD.ordering_keys IS NOT NULL)
@@ -138,6 +144,7 @@ LEFT JOIN {body} USING (id);"#,
         event_key = names.unqualified("inbox_event_key_idx"),
         by_id = names.unqualified("inbox_key_id_idx"),
         returned = names.unqualified("inbox_returned"),
+        relabeled = names.unqualified("inbox_relabeled"),
         ended = names.unqualified("inbox_ended"),
         deleted = names.unqualified("inbox_deleted"),
         search_path = search_path(names),

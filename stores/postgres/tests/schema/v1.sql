@@ -33,8 +33,11 @@ BEGIN
         DELETE FROM "klikit_inbox_key" WHERE id = OLD.id;
         RETURN NULL;
     END IF;
-    -- A dead or done delivery is ready again
-    IF NEW.due = OLD.due THEN
+    IF OLD.state < 2 THEN
+        -- The delivery has other ordering keys than before
+        DELETE FROM "klikit_inbox_key" WHERE id = OLD.id;
+    ELSIF NEW.due = OLD.due THEN
+        -- A dead or done delivery is ready again
         NEW.due := clock_timestamp();
     END IF;
     IF NEW.ordering_keys IS NOT NULL THEN
@@ -367,6 +370,13 @@ CREATE TRIGGER klikit_inbox_deleted AFTER DELETE ON public.klikit_inbox FOR EACH
 --
 
 CREATE TRIGGER klikit_inbox_ended AFTER UPDATE ON public.klikit_inbox FOR EACH ROW WHEN (((old.state < 2) AND (new.state >= 2) AND (old.ordering_keys IS NOT NULL))) EXECUTE FUNCTION public.klikit_inbox_queue();
+
+
+--
+-- Name: klikit_inbox klikit_inbox_relabeled; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER klikit_inbox_relabeled BEFORE UPDATE OF ordering_keys ON public.klikit_inbox FOR EACH ROW WHEN (((old.state < 2) AND (new.state < 2) AND (old.ordering_keys IS DISTINCT FROM new.ordering_keys))) EXECUTE FUNCTION public.klikit_inbox_queue();
 
 
 --

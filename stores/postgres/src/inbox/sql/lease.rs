@@ -47,6 +47,9 @@ impl Tables {
     /// dead-lettered by then no longer blocks others. None with a smaller id can appear later, because ids are given in
     /// the order of the commits, except those that come back from DEAD, and nothing is leased while that happens.
     ///
+    /// A row of a queue whose delivery is gone or finished blocks nothing. Triggers delete such rows, unless they were
+    /// switched off. Each delivery is looked up by a subquery of its own, which no plan can turn into reading the table.
+    ///
     /// Deliveries with ordering keys are searched among the longest due, where mostly enough are free. If too many of
     /// these are blocked, as behind a delivery that fails again and again, the head of each queue is examined instead.
     /// That takes time in proportion to the number of keys, not of deliveries.
@@ -54,13 +57,17 @@ impl Tables {
         let Self { inbox, body, queue, .. } = self;
         let is_due = format!("{UNFINISHED} AND due <= statement_timestamp()");
         let has_died = format!("state = {LEASED} AND attempts >= $3::bigint");
+        let is_pending = |row: &str| format!("(SELECT {UNFINISHED} FROM {inbox} AS queued WHERE queued.id = {row}.id)");
         let rivals = format!("SELECT FROM {queue} AS mine JOIN {queue} AS other USING (ordering_key)");
         let is_free = format!(
             r"(
                     ({has_died})
                     OR (
                         -- no earlier delivery shares a key
-                        NOT EXISTS ({rivals} WHERE mine.id = one.id AND other.id < mine.id)
+                        NOT EXISTS (
+                            {rivals}
+                            WHERE mine.id = one.id AND other.id < mine.id AND {other_is_pending}
+                        )
                         -- and no later one that does is leased, as may be if this one was DEAD: then its token is not 0
                         AND (
                             token = 0
@@ -75,7 +82,8 @@ impl Tables {
                             )
                         )
                     )
-                )"
+                )",
+            other_is_pending = is_pending("other"),
         );
         let columns = "id, due, state, attempts, token";
         let (content, is_missing) = match reading {
@@ -133,10 +141,11 @@ impl Tables {
             heads AS (
                 (
                     SELECT ordering_key, id
-                    FROM {queue}
+                    FROM {queue} AS first
                     WHERE
                         (SELECT count(*) FROM near) = {NEAR}
                         AND (SELECT count(*) FROM near_and_free) < $1::bigint
+                        AND {first_is_pending}
                     ORDER BY ordering_key, id
                     LIMIT 1
                 )
@@ -145,7 +154,7 @@ impl Tables {
                 FROM heads, LATERAL (
                     SELECT ordering_key, id
                     FROM {queue} AS later
-                    WHERE later.ordering_key > heads.ordering_key
+                    WHERE later.ordering_key > heads.ordering_key AND {later_is_pending}
                     ORDER BY ordering_key, id
                     LIMIT 1
                 ) AS next
@@ -225,6 +234,8 @@ impl Tables {
             FROM chosen
             LEFT JOIN leased ON leased.id = chosen.id
             ORDER BY chosen.due, chosen.id",
+            first_is_pending = is_pending("first"),
+            later_is_pending = is_pending("later"),
             until = after(2),
         )
     }

@@ -199,6 +199,61 @@ async fn delivery_removed_by_hand_blocks_no_others() {
     }
 }
 
+/// Neither for those that are examined one by one, nor for the heads of the queues.
+#[tokio::test]
+async fn row_left_in_a_queue_blocks_nothing() {
+    let Some(server) = PostgresServer::start("row left in a queue blocks nothing") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    for (number, remove) in [
+        "UPDATE klikit_inbox SET ordering_keys = NULL; DELETE FROM klikit_inbox",
+        "SET session_replication_role = replica; DELETE FROM klikit_inbox; RESET session_replication_role",
+        "SET session_replication_role = replica; UPDATE klikit_inbox SET state = 2; RESET session_replication_role",
+        "TRUNCATE klikit_inbox",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        accept_all(&store, &[ordered(&format!("{number}-a"), &["a"]).await]).await;
+        client.batch_execute(remove).await.unwrap();
+        accept_all(&store, &[ordered(&format!("{number}-b"), &["a"]).await]).await;
+        let leased = lease(&store, 9).await;
+        assert_eq!(bodies(&leased), [format!("{number}-b")], "{remove}");
+        finish(&store, leased[0].lease(), Duration::ZERO).await;
+    }
+    assert!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await >= 3, "of these the triggers know nothing");
+
+    // So many are blocked that the heads of the queues are examined.
+    accept_all(&store, &[ordered("head", &["0"]).await]).await;
+    lease_one(&store).await;
+    for number in 0..500 {
+        accept(&store, &ordered(&format!("blocked-{number}"), &["0"]).await).await;
+    }
+    accept_all(&store, &[ordered("last", &["a"]).await]).await;
+    assert_eq!(bodies(&lease(&store, 9).await), ["last"]);
+}
+
+#[tokio::test]
+async fn ordering_keys_changed_by_hand_count() {
+    let Some(server) = PostgresServer::start("ordering keys changed by hand count") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    accept_all(&store, &[ordered("1", &[]).await, ordered("2", &["a"]).await, ordered("3", &["a"]).await]).await;
+    let leased = lease(&store, 9).await;
+    assert_eq!(bodies(&leased), ["1", "2"]);
+    super::release(&store, leased[0].lease()).await;
+    // The first now shares a key with the second, which is leased.
+    let share = "UPDATE klikit_inbox SET ordering_keys = (SELECT ordering_keys || ordering_keys FROM klikit_inbox \
+                 WHERE state = 1) WHERE ordering_keys IS NULL";
+    client.batch_execute(share).await.unwrap();
+    assert_eq!(lease(&store, 9).await.len(), 0, "the second is leased");
+    finish(&store, leased[1].lease(), Duration::ZERO).await;
+    assert_eq!(bodies(&lease(&store, 9).await), ["1"]);
+    client.batch_execute("UPDATE klikit_inbox SET ordering_keys = NULL WHERE state = 1").await.unwrap();
+    assert_eq!(bodies(&lease(&store, 9).await), ["3"]);
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 1);
+}
+
 /// It was never leased, so nothing tells that a later one of its key may be leased, except the trigger.
 #[tokio::test]
 async fn never_leased_delivery_returns_without_overlap() {
