@@ -97,20 +97,30 @@
 //!
 //! # Retry dead deliveries
 //!
+//! The lock keeps deliveries from being leased or forgotten meanwhile. Without it, Postgres may end the statement, or
+//! one of the store's, because the two wait for each other. A retry in a session with autocommit off stops all leasing
+//! until it is committed.
+//!
 //! One of them:
 //!
 //! ```sql
+//! BEGIN;
+//! SELECT pg_advisory_xact_lock(1802267500, 'klikit_inbox'::regclass::oid::integer);
 //! UPDATE klikit_inbox
 //! SET state = 0, due = now(), attempts = 0
 //! WHERE id = 17 AND state = 2;
+//! COMMIT;
 //! ```
 //!
 //! All of one reason:
 //!
 //! ```sql
+//! BEGIN;
+//! SELECT pg_advisory_xact_lock(1802267500, 'klikit_inbox'::regclass::oid::integer);
 //! UPDATE klikit_inbox
 //! SET state = 0, due = now(), attempts = 0
 //! WHERE state = 2 AND reason = '503 Service Unavailable';
+//! COMMIT;
 //! ```
 //!
 //! # Forget a dead delivery
@@ -119,6 +129,7 @@
 //!
 //! ```sql
 //! BEGIN;
+//! SELECT pg_advisory_xact_lock(1802267500, 'klikit_inbox'::regclass::oid::integer);
 //! DELETE FROM klikit_ledger WHERE key = (SELECT key FROM klikit_inbox WHERE id = 17 AND state = 2);
 //! DELETE FROM klikit_inbox_body WHERE id = (SELECT id FROM klikit_inbox WHERE id = 17 AND state = 2);
 //! DELETE FROM klikit_inbox WHERE id = 17 AND state = 2;

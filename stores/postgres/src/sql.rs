@@ -12,7 +12,7 @@ pub(crate) const DONE: i16 = 1;
 /// The class of the advisory lock that leasing takes shared, and that statements take alone that bring DEAD deliveries
 /// back. It can be any number that nothing else uses: these are the letters "klkl".
 ///
-/// A trigger of the schema takes this lock too, so that the number must not change.
+/// A trigger of the schema and the documented queries take this lock too, so that the number must not change.
 pub(crate) const LEASING_LOCKS: i32 = 0x6b6c_6b6c;
 
 /// Returns a key from a `bytea` parameter, as it is in a column.

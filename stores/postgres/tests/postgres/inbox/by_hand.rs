@@ -1,6 +1,6 @@
 //! Changes that operators make by hand, and the statements that the docs give them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tower_klikit::{
@@ -10,7 +10,7 @@ use tower_klikit::{
 use tower_klikit_postgres::PostgresStore;
 
 use super::{RETENTION, TIME, accept, accept_all, bodies, dead_letter, delivery, finish, lease, lease_one, ordered};
-use crate::{TERMS, client, count, open, servers::postgres::PostgresServer};
+use crate::{TERMS, client, count, ends, open, patient, servers::postgres::PostgresServer};
 
 /// The statements in the docs, each with its heading.
 fn documented() -> Vec<(String, String)> {
@@ -27,19 +27,23 @@ fn documented() -> Vec<(String, String)> {
     found
 }
 
-/// Runs the statements below a heading of the docs. Returns the rows of the first, and how many rows the last changed.
+/// Runs the statements below a heading of the docs. Returns their rows, and how many rows the last one changed, except
+/// for the commit.
 async fn run(client: &Client, heading: &str, number: usize) -> (Vec<SimpleQueryRow>, u64) {
     let all = documented();
     let (_, sql) = all.iter().filter(|(of, _)| of == heading).nth(number).expect("the docs have the statement");
-    let (mut rows, mut changed) = (Vec::new(), 0);
+    let (mut rows, mut counts) = (Vec::new(), Vec::new());
     for message in client.simple_query(sql).await.unwrap() {
         match message {
             SimpleQueryMessage::Row(row) => rows.push(row),
-            SimpleQueryMessage::CommandComplete(count) if count > 0 => changed = count,
+            SimpleQueryMessage::CommandComplete(count) => counts.push(count),
             _ => {}
         }
     }
-    (rows, changed)
+    if sql.ends_with("COMMIT;\n") {
+        counts.pop();
+    }
+    (rows, counts.pop().unwrap_or_default())
 }
 
 /// Runs a documented query. Returns this column of its rows.
@@ -130,6 +134,42 @@ async fn documented_statements_retry_and_forget() {
     assert_eq!(store.claim(new.claim(), &TERMS).await.unwrap(), tower_klikit::dedupe::ClaimOutcome::Claimed);
     store.release(new.claim()).await.unwrap();
     assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+}
+
+/// Forgetting takes the lock on leasing first, and then locks rows.
+#[tokio::test]
+async fn documented_statements_meet_forgetting() {
+    let Some(server) = PostgresServer::start_own("documented statements meet forgetting", &[]) else { return };
+    // One connection, which has the statement prepared.
+    let store = patient().max_connections(1).open(server.url()).await.unwrap();
+    let (operator, blocker, reader) =
+        (client(server.url()).await, client(server.url()).await, client(server.url()).await);
+    let ever = SystemTime::UNIX_EPOCH..SystemTime::now() + TIME;
+    assert_eq!(store.forget_accepted(ever.clone()).await.unwrap(), 0);
+    for (heading, number) in [("Retry dead deliveries", 0), ("Retry dead deliveries", 1), ("Forget a dead delivery", 0)]
+    {
+        reader.batch_execute("ALTER TABLE klikit_inbox ALTER COLUMN id RESTART WITH 17").await.unwrap();
+        accept(&store, &ordered(&format!("evt-{}-{number}", heading.len()), &["a"]).await).await;
+        dead_letter(&store, lease_one(&store).await.lease(), "503 Service Unavailable").await;
+
+        // Both wait before they have changed anything: forgetting for the table, and the statements for forgetting.
+        blocker.batch_execute("BEGIN; LOCK TABLE klikit_ledger").await.unwrap();
+        let forgetting = {
+            let (store, ever) = (store.clone(), ever.clone());
+            tokio::spawn(async move { store.forget_accepted(ever).await })
+        };
+        let waiting = |lock: &str| format!("SELECT count(*) FROM pg_locks WHERE locktype = '{lock}' AND NOT granted");
+        while count(&reader, &waiting("relation")).await < 1 {}
+        let (changed, ()) = ends(async {
+            tokio::join!(run(&operator, heading, number), async {
+                while count(&reader, &waiting("advisory")).await < 1 {}
+                blocker.batch_execute("COMMIT").await.unwrap();
+            })
+        })
+        .await;
+        assert_eq!(changed.1, 0, "{heading}: the delivery is forgotten");
+        assert_eq!(forgetting.await.unwrap().unwrap(), 1, "{heading}");
+    }
 }
 
 /// Ten headings, and no heading without a test.
