@@ -77,8 +77,8 @@ impl PostgresStoreBuilder {
     }
 
     /// Leaves out the inbox: opening creates the ledger's tables only, which is all that
-    /// [`KlikitDedupeLayer`](tower_klikit::dedupe::KlikitDedupeLayer) needs. Every call of an inbox on the store is
-    /// then an error. Opening the store without this setting later creates the inbox's tables.
+    /// [`KlikitDedupeLayer`](tower_klikit::dedupe::KlikitDedupeLayer) needs. Every call of an inbox on the store
+    /// then returns an [error](crate::PostgresErrorKind::LedgerOnly). Opening the store without this setting later creates the inbox's tables.
     pub fn ledger_only(mut self) -> Self {
         self.is_ledger_only = true;
         self

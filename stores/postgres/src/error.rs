@@ -1,10 +1,12 @@
-//! Errors of opening a store.
+//! Errors of opening a store, and of using an inbox that it lacks.
 
 use std::{error::Error, fmt};
 
 type Source = Box<dyn Error + Send + Sync>;
 
-/// An error of opening a [`PostgresStore`](crate::PostgresStore).
+/// An error of opening a [`PostgresStore`](crate::PostgresStore), or of using the inbox of a store that has none.
+///
+/// The latter is the [source](Error::source) of a [`StoreError`](tower_klikit::dedupe::StoreError).
 ///
 /// Its text names the server and the database, never the user or the password. The server's error is the
 /// [source](Error::source). `Debug` writes both, on one line.
@@ -14,7 +16,7 @@ pub struct PostgresError {
 }
 
 /// The kind of a [`PostgresError`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PostgresErrorKind {
     /// The [prefix](crate::PostgresStoreBuilder::table_prefix) is invalid.
@@ -39,6 +41,8 @@ pub enum PostgresErrorKind {
     Tables,
     /// The server cannot run the [hand-off](crate::PostgresStoreBuilder::hand_off).
     HandOff,
+    /// The store was opened as [ledger-only](crate::PostgresStoreBuilder::ledger_only), and has no inbox.
+    LedgerOnly,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,7 @@ pub(crate) enum Kind {
     Migration { part: &'static str, version: u32, hint: Option<&'static str> },
     Tables(String),
     HandOff,
+    LedgerOnly,
 }
 
 /// The host and the database that a store connects to. Empty if the pool is the user's own.
@@ -75,6 +80,7 @@ impl PostgresError {
             Kind::Migration { .. } => PostgresErrorKind::Migration,
             Kind::Tables(_) => PostgresErrorKind::Tables,
             Kind::HandOff => PostgresErrorKind::HandOff,
+            Kind::LedgerOnly => PostgresErrorKind::LedgerOnly,
         }
     }
 
@@ -119,6 +125,9 @@ impl fmt::Display for PostgresError {
             }
             Kind::Tables(tables) => write!(f, "could not use {tables}"),
             Kind::HandOff => f.write_str("Postgres cannot run the hand-off statement"),
+            Kind::LedgerOnly => f.write_str(
+                "the store was opened with ledger_only(), which leaves out the inbox: open it without that setting",
+            ),
         }
     }
 }

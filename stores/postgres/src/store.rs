@@ -8,6 +8,7 @@ use tower_klikit::dedupe::StoreError;
 
 use crate::{
     connection::{Answer, PATIENCE, Params, run},
+    error::{Kind, PostgresError},
     inbox::{HandOff, InboxSql},
     ledger::LedgerSql,
     sweep::Sweeper,
@@ -34,9 +35,6 @@ pub(crate) struct Shared {
     pub(crate) sweeper: Sweeper,
 }
 
-const LEDGER_ONLY: &str =
-    "the store was opened with ledger_only(), which leaves out the inbox: open it without that setting";
-
 impl PostgresStore {
     /// The default [prefix](crate::PostgresStoreBuilder::table_prefix) of the tables' names.
     pub const DEFAULT_TABLE_PREFIX: &'static str = "klikit_";
@@ -47,7 +45,10 @@ impl PostgresStore {
 
     /// Returns an error if the store has no inbox.
     pub(crate) fn require_inbox(&self) -> Result<(), StoreError> {
-        if self.shared.is_ledger_only { Err(StoreError::new(LEDGER_ONLY)) } else { Ok(()) }
+        if self.shared.is_ledger_only {
+            return Err(StoreError::new(PostgresError::new(Kind::LedgerOnly)));
+        }
+        Ok(())
     }
 
     pub(crate) async fn run(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {

@@ -16,7 +16,7 @@ pub struct RedisConnectError {
 }
 
 /// The kind of a [`RedisConnectError`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RedisConnectErrorKind {
     /// The URL is not a `redis://` or `rediss://` URL, or there is no certificate.

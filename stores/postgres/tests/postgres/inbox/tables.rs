@@ -1,11 +1,13 @@
 //! The store creates the inbox's tables, unless it has a ledger only.
 
+use std::error::Error;
+
 use futures_util::future::join_all;
 use tower_klikit::{
     dedupe::Ledger,
     inbox::{Acceptance, DeliveryId, InboxAdmin, InboxStore, Lease},
 };
-use tower_klikit_postgres::{PostgresErrorKind as Kind, PostgresStore};
+use tower_klikit_postgres::{PostgresError, PostgresErrorKind as Kind, PostgresStore};
 
 use super::{RETENTION, accept, bodies, delivery, done as settled, lease, ordered, request};
 use crate::{TERMS, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
@@ -42,8 +44,10 @@ async fn ledger_only_makes_no_inbox() {
         store.finish_in(&client, &held).await.err(),
     ];
     for error in errors {
-        let source = std::error::Error::source(&error.expect("there is no inbox")).unwrap().to_string();
-        assert!(source.contains("ledger_only()"), "{source}");
+        let error = error.expect("there is no inbox");
+        let source = error.source().unwrap().downcast_ref::<PostgresError>().expect("the source is the store's error");
+        assert_eq!(source.kind(), Kind::LedgerOnly);
+        assert!(source.to_string().contains("ledger_only()"), "{source}");
     }
     let error = patient().ledger_only().hand_off("SELECT $1, $2, $3").open(server.url()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::HandOff);
