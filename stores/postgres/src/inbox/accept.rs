@@ -104,7 +104,7 @@ impl PostgresStore {
         params: Params<'_>,
     ) -> Result<bool, Failure> {
         let shared = &*self.shared;
-        let hex: String = bytes(new.claim().key()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(bytes(new.claim().key()));
         let (head, body) = (new.head(), Body(new.body()));
         let enqueue: Params<'_> = &[&body, &head, &hex];
         let enqueue = (hand_off.sql(), &HandOff::TYPES[..], enqueue);
