@@ -175,6 +175,7 @@ impl PostgresStoreBuilder {
     /// - There is no connection within 10 seconds, or the server denies access.
     /// - The tables are those of a later release, or of a release that had no schema versions.
     /// - A table could not be created, as when this role has no right to create any, or cannot be used.
+    /// - Another node is still migrating the tables after five minutes.
     /// - The server cannot run the [hand-off](Self::hand_off).
     pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
         let names = Names::parse(&self.table_prefix)?;
@@ -197,7 +198,8 @@ impl PostgresStoreBuilder {
         let schema = self.schema(names);
         let is_current = timeout(START, schema.is_current(&pool)).await.map_err(late)?;
         if !is_current.map_err(|failure| unusable_schema(failure, target, names))? {
-            let migrated = timeout(MIGRATION, schema.migrate(&pool)).await.map_err(late)?;
+            let migrated = timeout(MIGRATION, schema.migrate(&pool)).await;
+            let migrated = migrated.map_err(|elapsed| PostgresError::because(Kind::LateMigration, elapsed))?;
             migrated.map_err(|failure| unusable_schema(failure, target, names))?;
         }
 

@@ -35,7 +35,7 @@ pub enum PostgresErrorKind {
     OutdatedSchema,
     /// The tables have a schema version that a later release has made.
     NewerSchema,
-    /// A migration failed. The database is as it was before.
+    /// A migration failed, or another node was still migrating after five minutes. The database is as it was before.
     Migration,
     /// The tables have the right version, but cannot be used: one is missing, or this user lacks a permission.
     Tables,
@@ -56,6 +56,7 @@ pub(crate) enum Kind {
     OutdatedSchema { table: String },
     NewerSchema { part: &'static str, found: u32, known: u32 },
     Migration { part: &'static str, version: u32, hint: Option<&'static str> },
+    LateMigration,
     Tables(String),
     HandOff,
     LedgerOnly,
@@ -77,7 +78,7 @@ impl PostgresError {
             Kind::Denied(_) => PostgresErrorKind::Denied,
             Kind::OutdatedSchema { .. } => PostgresErrorKind::OutdatedSchema,
             Kind::NewerSchema { .. } => PostgresErrorKind::NewerSchema,
-            Kind::Migration { .. } => PostgresErrorKind::Migration,
+            Kind::Migration { .. } | Kind::LateMigration => PostgresErrorKind::Migration,
             Kind::Tables(_) => PostgresErrorKind::Tables,
             Kind::HandOff => PostgresErrorKind::HandOff,
             Kind::LedgerOnly => PostgresErrorKind::LedgerOnly,
@@ -123,6 +124,10 @@ impl fmt::Display for PostgresError {
                 write!(f, "could not bring the tables of the {part} to schema version {version}")?;
                 hint.map_or(Ok(()), |hint| write!(f, ": {hint}"))
             }
+            Kind::LateMigration => f.write_str(
+                "the tables were not migrated in time: another node is still migrating them, or another session has \
+                 locked them",
+            ),
             Kind::Tables(tables) => write!(f, "could not use {tables}"),
             Kind::HandOff => f.write_str("Postgres cannot run the hand-off statement"),
             Kind::LedgerOnly => f.write_str(

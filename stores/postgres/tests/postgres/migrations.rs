@@ -96,3 +96,20 @@ async fn tables_without_versions_are_rejected() {
         client.batch_execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public").await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn waiting_for_another_migration_ends() {
+    let Some(server) = PostgresServer::start("waiting for another migration ends") else { return };
+    let other = client(server.url()).await;
+    // The lock that keeps two nodes from migrating at the same time.
+    other.batch_execute("SELECT pg_advisory_lock(x'6b6c696b6974'::bigint)").await.unwrap();
+    let url = server.url().to_owned();
+    let opening = tokio::spawn(async move { patient().open(&url).await });
+    while count(&other, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await < 1 {}
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(301)).await;
+    tokio::time::resume();
+    let error = opening.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Kind::Migration, "{error:?}");
+    assert!(error.to_string().contains("another node is still migrating"), "{error}");
+}
