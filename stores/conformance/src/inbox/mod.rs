@@ -1,5 +1,4 @@
-//! Tests for implementations of [`InboxStore`] and [`InboxAdmin`]: deliveries to accept, and the suite that this crate's own stores
-//! pass.
+//! Tests for implementations of [`InboxStore`] and [`InboxAdmin`], and deliveries for tests of your own.
 //!
 //! ```
 //! use std::time::Duration;

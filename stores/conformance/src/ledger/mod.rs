@@ -1,4 +1,4 @@
-//! Tests for implementations of [`Ledger`]: claims to make, and the suite that this crate's own stores pass.
+//! Tests for implementations of [`Ledger`], and claims for tests of your own.
 //!
 //! ```
 //! use std::time::Duration;
