@@ -129,16 +129,14 @@ impl Registration {
     /// Ends the registration, unless a copy's claim has replaced `claim`. Returns that claim.
     pub(super) fn end(&mut self, claim: &Claim) -> Option<Claim> {
         let mut state = self.list.state();
-        match state.running.entry(claim.key) {
-            Entry::Occupied(entry) if entry.get().claim.token != claim.token => Some(entry.get().claim.clone()),
-            entry => {
-                if let Entry::Occupied(entry) = entry {
-                    entry.remove();
-                }
-                self.has_ended = true;
-                None
-            }
+        let newer =
+            state.running.get(&claim.key).map(|running| &running.claim).filter(|newer| newer.token != claim.token);
+        if newer.is_some() {
+            return newer.cloned();
         }
+        state.running.remove(&claim.key);
+        self.has_ended = true;
+        None
     }
 }
 

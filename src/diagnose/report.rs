@@ -185,15 +185,11 @@ fn time_in(value: &[u8]) -> Option<String> {
 }
 
 fn start_of_digest(signature: &[u8]) -> String {
-    hex(&Sha256::digest(signature))[..SHOWN_DIGITS].to_owned()
+    hex::encode(Sha256::digest(signature))[..SHOWN_DIGITS].to_owned()
 }
 
 fn hex_runs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| !byte.is_ascii_hexdigit())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    hex::encode(bytes)
 }
 
 fn holds(text: &[u8], part: &[u8]) -> bool {
@@ -202,7 +198,7 @@ fn holds(text: &[u8], part: &[u8]) -> bool {
 
 /// Whether a signature header has it, in hex or base64, whatever is around it, or the start of it.
 fn is_sent_as_signature(digest: &[u8], headers: &HeaderMap) -> bool {
-    let hex = hex(digest);
+    let hex = hex::encode(digest);
     let in_base64 = [
         Base64Unpadded::encode_string(digest),
         Base64UrlUnpadded::encode_string(digest),
@@ -225,7 +221,7 @@ fn shape_of_body(body: &[u8], headers: &HeaderMap) -> String {
     let digest = Sha256::digest(body);
     // A signature is never shown whole, not even one that anybody can make.
     let is_signature = is_sent_as_signature(&digest, headers);
-    let digest = if is_signature { "the same as the signature".to_owned() } else { hex(&digest) };
+    let digest = if is_signature { "the same as the signature".to_owned() } else { hex::encode(digest) };
     let mut shape = format!("{} bytes, SHA-256 {digest}", body.len());
     let text = str::from_utf8(body).ok();
     let mut say = |what: &str| {
