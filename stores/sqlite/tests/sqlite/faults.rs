@@ -1,6 +1,6 @@
 //! Files that are locked, full, read-only or deleted: errors meanwhile, and recovery without a restart.
 
-use std::{env, fs, process::Command, thread, time::Duration};
+use std::{env, fs, thread, time::Duration};
 
 use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, Ledger};
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
@@ -112,16 +112,7 @@ async fn notices_a_replaced_file() {
 #[cfg(target_os = "linux")]
 #[test]
 fn full_disk_is_an_error_and_loses_nothing() {
-    let folder = Folder::new();
-    // Without the trap, the kernel would kill the process at the limit.
-    let ended = Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
-        .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "faults::child_fills_the_disk"])
-        .env(FOLDER, folder.path())
-        .status();
-    assert!(ended.unwrap().success());
-    assert!(folder.path().join("ran").exists());
+    crate::support::run_within_a_file_limit("faults::child_fills_the_disk", FOLDER);
 }
 
 #[cfg(target_os = "linux")]
@@ -173,23 +164,7 @@ async fn child_fills_the_disk() {
 #[cfg(unix)]
 #[test]
 fn read_only_file_is_an_error() {
-    use std::os::unix::{fs::MetadataExt, process::CommandExt};
-
-    const NOBODY: u32 = 65534;
-
-    let folder = Folder::new();
-    let program = folder.path().join("test");
-    fs::copy(env::current_exe().unwrap(), &program).unwrap();
-    let data = folder.path().join("data");
-    fs::create_dir(&data).unwrap();
-    let mut child = Command::new(program);
-    child.args(["--ignored", "--exact", "--nocapture", "faults::child_may_not_write"]).env(FOLDER, &data);
-    if fs::metadata(&data).unwrap().uid() == 0 {
-        std::os::unix::fs::chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
-        child.uid(NOBODY).gid(NOBODY).current_dir(&data);
-    }
-    assert!(child.status().unwrap().success());
-    assert!(data.join("ran").exists());
+    crate::support::run_as_nobody("faults::child_may_not_write", FOLDER);
 }
 
 #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! The inbox's file: restarts, upgrades, permissions, locks and full disks.
 
-use std::{env, fs, process::Command};
+use std::{env, fs};
 
 use futures_util::future::join_all;
 use tower_klikit::{
@@ -149,16 +149,7 @@ async fn reader_notices_a_replaced_file() {
 #[cfg(target_os = "linux")]
 #[test]
 fn full_disk_is_an_error_and_loses_nothing() {
-    let folder = Folder::new();
-    // Without the trap, the kernel would kill the process at the limit.
-    let ended = Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
-        .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "inbox_files::child_fills_the_disk"])
-        .env(FOLDER, folder.path())
-        .status();
-    assert!(ended.unwrap().success());
-    assert!(folder.path().join("ran").exists());
+    crate::support::run_within_a_file_limit("inbox_files::child_fills_the_disk", FOLDER);
 }
 
 #[cfg(target_os = "linux")]

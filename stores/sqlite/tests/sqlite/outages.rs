@@ -4,7 +4,6 @@ use std::{
     convert::Infallible,
     env, fs,
     path::PathBuf,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -99,16 +98,7 @@ async fn locked_for_longer_than_a_lease() {
 #[cfg(target_os = "linux")]
 #[test]
 fn full_for_longer_than_a_lease() {
-    let folder = Folder::new();
-    // Without the trap, the kernel would end the process at the limit.
-    let ended = Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
-        .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "outages::child_fills_the_disk"])
-        .env(FOLDER, folder.path())
-        .status();
-    assert!(ended.unwrap().success());
-    assert!(folder.path().join("ran").exists());
+    crate::support::run_within_a_file_limit("outages::child_fills_the_disk", FOLDER);
 }
 
 #[cfg(target_os = "linux")]
@@ -127,23 +117,7 @@ async fn child_fills_the_disk() {
 #[cfg(unix)]
 #[test]
 fn read_only_for_longer_than_a_lease() {
-    use std::os::unix::{fs::MetadataExt, process::CommandExt};
-
-    const NOBODY: u32 = 65534;
-
-    let folder = Folder::new();
-    let program = folder.path().join("test");
-    fs::copy(env::current_exe().unwrap(), &program).unwrap();
-    let data = folder.path().join("data");
-    fs::create_dir(&data).unwrap();
-    let mut child = Command::new(program);
-    child.args(["--ignored", "--exact", "--nocapture", "outages::child_may_not_write"]).env(FOLDER, &data);
-    if fs::metadata(&data).unwrap().uid() == 0 {
-        std::os::unix::fs::chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
-        child.uid(NOBODY).gid(NOBODY).current_dir(&data);
-    }
-    assert!(child.status().unwrap().success());
-    assert!(data.join("ran").exists());
+    crate::support::run_as_nobody("outages::child_may_not_write", FOLDER);
 }
 
 #[cfg(unix)]

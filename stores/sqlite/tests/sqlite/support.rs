@@ -92,6 +92,51 @@ pub(crate) fn limit_files(limit: &str) {
     assert!(limited.unwrap().success());
 }
 
+/// Runs an ignored test in a process that outlives the signal at a [limit](limit_files). The environment variable
+/// `variable` names its folder.
+#[cfg(target_os = "linux")]
+pub(crate) fn run_within_a_file_limit(test: &str, variable: &str) {
+    let folder = Folder::new();
+    // Without the trap, the kernel would kill the process at the limit.
+    let ended = std::process::Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", test])
+        .env(variable, folder.path())
+        .status();
+    assert!(ended.unwrap().success());
+    assert!(folder.path().join("ran").exists());
+}
+
+/// Runs an ignored test as a user whom permissions bind: root runs it as another user. The environment variable
+/// `variable` names its folder.
+#[cfg(unix)]
+pub(crate) fn run_as_nobody(test: &str, variable: &str) {
+    use std::{
+        fs,
+        os::unix::{
+            fs::{MetadataExt, chown},
+            process::CommandExt,
+        },
+    };
+
+    const NOBODY: u32 = 65534;
+
+    let folder = Folder::new();
+    let program = folder.path().join("test");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let mut child = std::process::Command::new(program);
+    child.args(["--ignored", "--exact", "--nocapture", test]).env(variable, &data);
+    if fs::metadata(&data).unwrap().uid() == 0 {
+        chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
+        child.uid(NOBODY).gid(NOBODY).current_dir(&data);
+    }
+    assert!(child.status().unwrap().success());
+    assert!(data.join("ran").exists());
+}
+
 /// Waits until a condition holds that cannot be awaited.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
