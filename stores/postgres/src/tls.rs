@@ -82,7 +82,7 @@ fn client_config() -> Result<ClientConfig, PostgresError> {
     if roots.is_empty() {
         return Err(match found.errors.into_iter().next() {
             Some(error) => PostgresError::because(Kind::Certificates, error),
-            None => PostgresError::because(Kind::Certificates, "there are none"),
+            None => PostgresError::because(Kind::Certificates, "the system has no certificates"),
         });
     }
     // Named, because a process with two providers has no default.

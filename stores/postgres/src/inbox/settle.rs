@@ -18,7 +18,7 @@ use crate::{
 impl PostgresStore {
     /// Settles a single delivery with one statement, and several of them with one transaction that is sent at once.
     ///
-    /// That transaction leaves out the deliveries that other transactions have locked, and is rolled back as a whole if
+    /// The transaction leaves out the deliveries that other transactions have locked, and is rolled back as a whole if
     /// the server rejects one of the settlements. The rest is settled one by one, so that no delivery holds up the
     /// others. If the server rejects one of those or one is late, the others are tried all the same, and then the call
     /// fails. If the server cannot be reached, or another one is late, the call fails at once.

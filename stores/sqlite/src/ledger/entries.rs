@@ -123,7 +123,7 @@ impl<'a> Entries<'a> {
                     let remaining = until.saturating_sub(self.timestamp.now()).unsigned_abs();
                     Ok(Found::InFlight { digest, remaining: Duration::from_millis(remaining) })
                 }
-                other => Err(unreadable(Fault::new(format!("its state is none: {other:?}")))),
+                other => Err(unreadable(Fault::new(format!("its state is unknown: {other:?}")))),
             }
         })
     }

@@ -52,7 +52,7 @@ impl Tables {
     ///
     /// Deliveries with ordering keys are searched among the longest due, where mostly enough are free. If too many of
     /// these are blocked, as behind a delivery that fails again and again, the head of each queue is examined instead.
-    /// That takes time in proportion to the number of keys, not of deliveries.
+    /// The time for this grows with the number of keys, not of deliveries.
     fn lease_and(&self, reading: Reading) -> String {
         let Self { inbox, body, queue, .. } = self;
         let is_due = format!("{UNFINISHED} AND due <= statement_timestamp()");
