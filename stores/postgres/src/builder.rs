@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
 use crate::{
-    connection::{Failure, check, run},
+    connection::{Cancel, Connections, Failure, Naming, Sql},
     error::{Kind, PostgresError, Target},
     inbox::{HandOff, InboxSql},
     ledger::LedgerSql,
@@ -15,7 +15,8 @@ use crate::{
     schema::{Migration, Schema, SchemaFailure},
     store::{PostgresStore, Shared},
     sweep::Sweeper,
-    telemetry, tls,
+    telemetry,
+    tls::{self, Access},
 };
 
 /// The settings that a [`PostgresStore`] is opened with.
@@ -26,6 +27,7 @@ pub struct PostgresStoreBuilder {
     is_ledger_only: bool,
     max_connections: usize,
     deadline: Duration,
+    naming: Naming,
     hand_off: Option<HandOff>,
 }
 
@@ -61,6 +63,7 @@ impl PostgresStore {
             is_ledger_only: false,
             max_connections: 10,
             deadline: Duration::from_secs(2),
+            naming: Naming::Unnamed,
             hand_off: None,
         }
     }
@@ -95,6 +98,16 @@ impl PostgresStoreBuilder {
     /// Forgetting, purging and counting may take 30 times as long.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Prepares each statement once per connection, under a name, which saves the server parsing and planning it each
+    /// time. Not set by default.
+    ///
+    /// Set it only where each connection is a session of the server's own. Behind a pooler in transaction mode, such as
+    /// PgBouncer, two processes that use the same names would run each other's statements.
+    pub fn named_statements(mut self) -> Self {
+        self.naming = Naming::Named;
         self
     }
 
@@ -153,14 +166,14 @@ impl PostgresStoreBuilder {
     pub async fn open(self, url: &str) -> Result<PostgresStore, PostgresError> {
         let names = Names::parse(&self.table_prefix)?;
         // The pool has no time limits of its own: a call has its deadline, and opening the store may take longer.
-        let (manager, target) = tls::manager(url, self.deadline)?;
+        let Access { manager, cancel, target } = tls::access(url, self.deadline)?;
         let pool = Pool::builder(manager)
             .max_size(self.max_connections)
-            // Uses few connections if few are needed, so that those have the statements prepared.
+            // Uses few connections if few are needed.
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|error| PostgresError::because(Kind::Pool, error))?;
-        self.prepare(&names, pool, &target).await
+        self.prepare(&names, pool, cancel, &target).await
     }
 
     /// Uses connections of a pool of your own, and creates or migrates the tables as needed.
@@ -179,14 +192,21 @@ impl PostgresStoreBuilder {
     /// - The server cannot run the [hand-off](Self::hand_off).
     pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
         let names = Names::parse(&self.table_prefix)?;
-        self.prepare(&names, pool, &Target::default()).await
+        self.prepare(&names, pool, tls::cancel_without_tls(), &Target::default()).await
     }
 
     fn schema(&self, names: &Names) -> Schema {
         if self.is_ledger_only { Schema::ledger_only(names) } else { Schema::whole(names) }
     }
 
-    async fn prepare(self, names: &Names, pool: Pool, target: &Target) -> Result<PostgresStore, PostgresError> {
+    async fn prepare(
+        self,
+        names: &Names,
+        pool: Pool,
+        cancel: Cancel,
+        target: &Target,
+    ) -> Result<PostgresStore, PostgresError> {
+        let connections = Connections::new(pool, cancel, self.naming, self.deadline);
         let Self { is_ledger_only, deadline, hand_off, .. } = &self;
         if *is_ledger_only && hand_off.is_some() {
             return Err(PostgresError::because(
@@ -196,9 +216,9 @@ impl PostgresStoreBuilder {
         }
         let late = |elapsed| PostgresError::because(Kind::Unreachable(target.clone()), elapsed);
         let schema = self.schema(names);
-        let is_current = timeout(START, schema.is_current(&pool)).await.map_err(late)?;
+        let is_current = timeout(START, schema.is_current(&connections)).await.map_err(late)?;
         if !is_current.map_err(|failure| unusable_schema(failure, target, names))? {
-            let migrated = timeout(MIGRATION, schema.migrate(&pool)).await;
+            let migrated = timeout(MIGRATION, schema.migrate(&connections)).await;
             let migrated = migrated.map_err(|elapsed| PostgresError::because(Kind::LateMigration, elapsed))?;
             migrated.map_err(|failure| unusable_schema(failure, target, names))?;
         }
@@ -209,22 +229,22 @@ impl PostgresStoreBuilder {
         let check = async {
             // Finds a missing table or permission now, and not when a delivery comes in.
             let tables = || Kind::Tables(format!("the table {}", names.plain("ledger")));
-            check(&pool, &ledger.each()).await.map_err(|failure| failed(tables(), failure))?;
+            connections.check(&ledger.each()).await.map_err(|failure| failed(tables(), failure))?;
             if !is_ledger_only {
                 let tables = || Kind::Tables(format!("the tables {}*", names.plain("inbox")));
-                check(&pool, &inbox.each()).await.map_err(|failure| failed(tables(), failure))?;
+                connections.check(&inbox.each()).await.map_err(|failure| failed(tables(), failure))?;
             }
             if let Some(hand_off) = hand_off
-                && !hand_off.check(&pool).await.map_err(|failure| failed(Kind::HandOff, failure))?
+                && !hand_off.check(&connections).await.map_err(|failure| failed(Kind::HandOff, failure))?
             {
-                return Err(PostgresError::because(Kind::HandOff, "it is empty, or has more than three parameters"));
+                return Err(PostgresError::because(Kind::HandOff, "it is empty"));
             }
-            warn_of_forgetting(&pool).await.map_err(|failure| failed(Kind::Unreachable(target.clone()), failure))
+            warn_of_forgetting(&connections).await.map_err(|failure| failed(Kind::Unreachable(target.clone()), failure))
         };
         timeout(START, check).await.map_err(late)??;
         let Self { is_ledger_only, deadline, hand_off, .. } = self;
-        let sweeper = Sweeper::new(pool.clone(), ledger.sweep.clone(), deadline);
-        Ok(PostgresStore::new(Shared { pool, ledger, inbox, is_ledger_only, hand_off, deadline, sweeper }))
+        let sweeper = Sweeper::new(connections.clone(), ledger.sweep.clone(), deadline);
+        Ok(PostgresStore::new(Shared { connections, ledger, inbox, is_ledger_only, hand_off, deadline, sweeper }))
     }
 }
 
@@ -277,8 +297,9 @@ fn hint(code: &SqlState) -> Option<&'static str> {
 }
 
 /// Logs a warning if the server, or this user of it, does not wait for stable storage before it answers.
-async fn warn_of_forgetting(pool: &Pool) -> Result<(), Failure> {
-    let answer = run(pool, "SELECT current_setting('synchronous_commit'), current_setting('fsync')", &[]).await?;
+async fn warn_of_forgetting(connections: &Connections) -> Result<(), Failure> {
+    let sql = Sql::new("SELECT current_setting('synchronous_commit'), current_setting('fsync')".into());
+    let answer = connections.run(&sql, &[]).await?;
     let off = |column| {
         let setting: Option<&str> = answer.rows.first().and_then(|row| row.try_get(column).ok());
         setting == Some("off")

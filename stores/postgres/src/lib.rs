@@ -194,6 +194,7 @@
 //! statement itself is wrong, the error has the message too.
 
 mod builder;
+mod connect;
 mod connection;
 mod error;
 mod inbox;

@@ -2,12 +2,11 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use deadpool_postgres::{Pool, Status};
 use tokio::time::timeout;
 use tower_klikit::dedupe::StoreError;
 
 use crate::{
-    connection::{Answer, PATIENCE, Params, run},
+    connection::{Answer, Connections, PATIENCE, Params, Sql},
     error::{Kind, PostgresError},
     inbox::{HandOff, InboxSql},
     ledger::LedgerSql,
@@ -25,7 +24,7 @@ pub struct PostgresStore {
 }
 
 pub(crate) struct Shared {
-    pub(crate) pool: Pool,
+    pub(crate) connections: Connections,
     pub(crate) ledger: LedgerSql,
     pub(crate) inbox: InboxSql,
     /// Whether the inbox's tables are left out.
@@ -51,13 +50,13 @@ impl PostgresStore {
         Ok(())
     }
 
-    pub(crate) async fn run(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
-        self.within(1, run(&self.shared.pool, sql, params)).await
+    pub(crate) async fn run(&self, sql: &Sql, params: Params<'_>) -> Result<Answer, StoreError> {
+        self.within(1, self.shared.connections.run(sql, params)).await
     }
 
     /// Runs a statement that may read a whole table.
-    pub(crate) async fn run_long(&self, sql: &str, params: Params<'_>) -> Result<Answer, StoreError> {
-        self.within(PATIENCE, run(&self.shared.pool, sql, params)).await
+    pub(crate) async fn run_long(&self, sql: &Sql, params: Params<'_>) -> Result<Answer, StoreError> {
+        self.within(PATIENCE, self.shared.connections.run_long(sql, params)).await
     }
 
     /// Waits for `work`, but not longer than this many deadlines.
@@ -76,10 +75,11 @@ impl PostgresStore {
     pub(crate) async fn in_time<T>(&self, deadlines: u32, work: impl Future<Output = T>) -> Result<T, StoreError> {
         let limit = self.shared.deadline.saturating_mul(deadlines);
         timeout(limit, work).await.map_err(|_| {
-            let Status { max_size, size, available, .. } = self.shared.pool.status();
-            let used = size.saturating_sub(available);
+            let connections = &self.shared.connections;
+            let (size, available) = (connections.size(), connections.available());
             StoreError::new(format!(
-                "Postgres did not answer within {limit:?} ({used} of {max_size} connections are in use)"
+                "Postgres did not answer within {limit:?} ({used} of {size} connections are in use)",
+                used = size.saturating_sub(available),
             ))
         })
     }

@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::Pool;
 use tokio::time::timeout;
 
-use crate::connection::run;
+use crate::connection::{Connections, Sql};
 
 /// How many entries are completed or accepted for each sweep.
 ///
@@ -24,8 +23,8 @@ const COMPLETIONS: u32 = 256;
 pub(crate) struct Sweeper(Arc<Shared>);
 
 struct Shared {
-    pool: Pool,
-    sql: String,
+    connections: Connections,
+    sql: Sql,
     deadline: Duration,
     completions: AtomicU32,
     is_running: AtomicBool,
@@ -33,15 +32,15 @@ struct Shared {
 
 impl Sweeper {
     /// `sql` is the statement that sweeps.
-    pub(crate) fn new(pool: Pool, sql: String, deadline: Duration) -> Self {
+    pub(crate) fn new(connections: Connections, sql: Sql, deadline: Duration) -> Self {
         let (completions, is_running) = (AtomicU32::new(0), AtomicBool::new(false));
-        Self(Arc::new(Shared { pool, sql, deadline, completions, is_running }))
+        Self(Arc::new(Shared { connections, sql, deadline, completions, is_running }))
     }
 
     /// Notes a completion, and starts a sweep if it is time for one. Waits for nothing.
     pub(crate) fn completed(&self) {
         let count = self.0.completions.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        if !count.is_multiple_of(COMPLETIONS) || !self.finds_a_connection() {
+        if !count.is_multiple_of(COMPLETIONS) || self.0.connections.available() == 0 {
             return;
         }
         if self.0.is_running.swap(true, Ordering::Acquire) {
@@ -50,14 +49,8 @@ impl Sweeper {
         let Self(shared) = self.clone();
         drop(tokio::spawn(async move {
             // A later sweep finds what this one leaves.
-            let _ = timeout(shared.deadline, run(&shared.pool, &shared.sql, &[])).await;
+            let _ = timeout(shared.deadline, shared.connections.run(&shared.sql, &[])).await;
             shared.is_running.store(false, Ordering::Release);
         }));
-    }
-
-    /// Returns whether a sweep would get a connection that no call waits for.
-    fn finds_a_connection(&self) -> bool {
-        let status = self.0.pool.status();
-        status.waiting == 0 && (status.available > 0 || status.size < status.max_size)
     }
 }

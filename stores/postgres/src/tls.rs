@@ -3,22 +3,40 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use futures_util::FutureExt;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::{
-    Config, NoTls,
+    Config, NoTls, Socket,
     config::{Host, SslMode},
+    tls::{MakeTlsConnect, TlsConnect},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::{Kind, PostgresError, Target};
+use crate::{
+    connect::Connector,
+    connection::Cancel,
+    error::{Kind, PostgresError, Target},
+};
 
 /// How long a connection may be silent before it is probed. The driver's own default is two hours: too long to find out
 /// that a connection is dead.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const DRIVER_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Returns a maker of connections to the server that `url` names, and that server's name.
-pub(crate) fn manager(url: &str, deadline: Duration) -> Result<(Manager, Target), PostgresError> {
+/// How long data may stay unacknowledged until a connection counts as broken, as when the server's machine is gone. Its
+/// slot is taken until then.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
+/// The way to connect to the server that a URL names.
+pub(crate) struct Access {
+    pub(crate) manager: Manager,
+    pub(crate) cancel: Cancel,
+    /// The server's name.
+    pub(crate) target: Target,
+}
+
+/// Returns the way to connect to the server that `url` names.
+pub(crate) fn access(url: &str, deadline: Duration) -> Result<Access, PostgresError> {
     let mut config = parse(url)?;
     let target = target(&config);
     if config.get_application_name().is_none() {
@@ -30,12 +48,39 @@ pub(crate) fn manager(url: &str, deadline: Duration) -> Result<(Manager, Target)
     if config.get_keepalives_idle() == DRIVER_KEEPALIVE {
         config.keepalives_idle(KEEPALIVE);
     }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(UNACKNOWLEDGED);
+    }
     // A closed connection is noticed without asking the server. One that broke unnoticed costs an error.
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    match config.get_ssl_mode() {
-        SslMode::Disable | SslMode::Prefer => Ok((Manager::from_config(config, NoTls, recycling), target)),
-        _ => Ok((Manager::from_config(config, MakeRustlsConnect::new(client_config()?), recycling), target)),
-    }
+    let (manager, cancel) = match config.get_ssl_mode() {
+        SslMode::Disable | SslMode::Prefer => {
+            let connector = Connector::new(&config, NoTls, deadline);
+            (Manager::from_connect(config, connector, recycling), cancel_with(NoTls))
+        }
+        _ => {
+            let tls = MakeRustlsConnect::new(client_config()?);
+            let connector = Connector::new(&config, tls.clone(), deadline);
+            (Manager::from_connect(config, connector, recycling), cancel_with(tls))
+        }
+    };
+    Ok(Access { manager, cancel, target })
+}
+
+/// Returns a function that cancels statements on a server that is reached without TLS.
+pub(crate) fn cancel_without_tls() -> Cancel {
+    cancel_with(NoTls)
+}
+
+fn cancel_with<T>(tls: T) -> Cancel
+where
+    T: MakeTlsConnect<Socket, Stream: Send, TlsConnect: Send> + Clone + Send + Sync + 'static,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    Arc::new(move |token| {
+        let tls = tls.clone();
+        async move { token.cancel_query(tls).await }.boxed()
+    })
 }
 
 /// Parses a URL, or the same settings as `key=value`.

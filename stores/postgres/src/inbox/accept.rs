@@ -10,7 +10,7 @@ use tower_klikit::{
 
 use super::hand_off::HandOff;
 use crate::{
-    connection::{Failure, Params, TRIES, run, run_both, run_within},
+    connection::{Failure, Params, Sql, TRIES},
     store::PostgresStore,
     values::{Body, Digest, bytes, seconds, storable},
 };
@@ -87,7 +87,7 @@ impl PostgresStore {
                 ordering_keys,
                 &locks,
             ];
-            run(&shared.pool, &shared.inbox.accept, params).await.map(|answer| answer.changed > 0)
+            shared.connections.run(&shared.inbox.accept, params).await.map(|answer| answer.changed > 0)
         };
         match added {
             Err(failure) if failure.is_collision() && shared.hand_off.is_none() => Ok(false),
@@ -100,7 +100,7 @@ impl PostgresStore {
         &self,
         new: &NewDelivery,
         hand_off: &HandOff,
-        remember: &str,
+        remember: &Sql,
         params: Params<'_>,
     ) -> Result<bool, Failure> {
         let shared = &*self.shared;
@@ -108,13 +108,13 @@ impl PostgresStore {
         let (head, body) = (new.head(), Body(new.body()));
         let enqueue: Params<'_> = &[&body, &head, &hex];
         let enqueue = (hand_off.sql(), &HandOff::TYPES[..], enqueue);
-        run_both(&shared.pool, &shared.inbox.begin, (remember, params), enqueue).await
+        shared.connections.run_both((remember, params), enqueue).await
     }
 
     async fn standing(&self, new: &NewDelivery) -> Result<Standing, StoreError> {
         let shared = &*self.shared;
         let read =
-            run(&shared.pool, &shared.inbox.read, &[&bytes(new.claim().key())]).await.map_err(StoreError::new)?;
+            shared.connections.run(&shared.inbox.read, &[&bytes(new.claim().key())]).await.map_err(StoreError::new)?;
         let row = read.rows.first().ok_or_else(|| StoreError::new("a key without a row"))?;
         (|| {
             let (state, stored): (Option<i16>, Option<Digest>) = (row.try_get(0)?, row.try_get(1)?);
@@ -148,7 +148,7 @@ impl PostgresStore {
     async fn stored_body(&self, new: &NewDelivery, digest: &BodyDigest) -> Result<Option<Bytes>, StoreError> {
         let shared = &*self.shared;
         let params: Params<'_> = &[&bytes(new.claim().key()), &&digest.as_bytes()[..]];
-        let answer = match run(&shared.pool, &shared.inbox.read_body, params).await {
+        let answer = match shared.connections.run(&shared.inbox.read_body, params).await {
             // The delivery is then a conflict, which loses nothing.
             Err(failure) if failure.damage().is_some() => return Ok(None),
             answer => answer.map_err(StoreError::new)?,
@@ -162,7 +162,7 @@ impl PostgresStore {
         let shared = &*self.shared;
         let (key, token) = (bytes(new.claim().key()), &new.claim().token().as_bytes()[..]);
         let params: Params<'_> = &[&key, &token, &seconds(retention)];
-        let answer = run(&shared.pool, &shared.inbox.remember_again, params).await.map_err(StoreError::new)?;
+        let answer = shared.connections.run(&shared.inbox.remember_again, params).await.map_err(StoreError::new)?;
         Ok(answer.changed > 0)
     }
 
@@ -201,8 +201,8 @@ impl PostgresStore {
             ordering_keys,
             &dead,
         ];
-        let statements = [(&*shared.inbox.revive, params)];
-        let revived = run_within(&shared.pool, &shared.inbox.begin_alone, &statements).await;
+        let statements = [(&shared.inbox.revive, params)];
+        let revived = shared.connections.run_within(&shared.inbox.begin_alone, &statements).await;
         Ok(revived.map_err(StoreError::new)?.iter().any(|answer| answer.changed > 0))
     }
 }

@@ -9,7 +9,7 @@ use tower_klikit::{
 };
 
 use crate::{
-    connection::{PATIENCE, Params, run_within},
+    connection::{PATIENCE, Params, Sql},
     store::PostgresStore,
     values::{BoxError, bytes, count, within_calendar},
 };
@@ -35,8 +35,8 @@ impl InboxAdmin for PostgresStore {
         self.require_inbox()?;
         let shared = &*self.shared;
         let params: Params<'_> = &[&id.get()];
-        let statements = [(&*shared.inbox.retry, params)];
-        let retried = self.within(1, run_within(&shared.pool, &shared.inbox.begin_alone, &statements)).await?;
+        let statements = [(&shared.inbox.retry, params)];
+        let retried = self.within(1, shared.connections.run_within(&shared.inbox.begin_alone, &statements)).await?;
         Ok(retried.iter().any(|answer| answer.changed > 0))
     }
 
@@ -53,10 +53,10 @@ impl InboxAdmin for PostgresStore {
 }
 
 impl PostgresStore {
-    async fn forget_those(&self, sql: &str, params: Params<'_>) -> Result<u64, StoreError> {
+    async fn forget_those(&self, sql: &Sql, params: Params<'_>) -> Result<u64, StoreError> {
         let shared = &*self.shared;
         let statements = [(sql, params)];
-        let forgotten = run_within(&shared.pool, &shared.inbox.begin_long, &statements);
+        let forgotten = shared.connections.run_within(&shared.inbox.begin_long, &statements);
         let answers = self.within(PATIENCE, forgotten).await?;
         count(answers.first().ok_or_else(|| StoreError::new("a statement without an answer"))?)
     }

@@ -20,7 +20,7 @@ impl PostgresStore {
     /// changes none, roll back: another worker has leased the delivery, or it was finished before. The delivery is
     /// deleted, even if others are [kept](tower_klikit::inbox::Inbox::keep_bodies).
     pub fn finish_sql(&self) -> &str {
-        &self.shared.inbox.finish
+        self.shared.inbox.finish.text()
     }
 
     /// Finishes the delivery that `lease` is on, on a connection of yours, as a part of the transaction that is open on

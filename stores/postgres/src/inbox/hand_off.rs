@@ -1,9 +1,8 @@
 //! Handing deliveries to another queue in this database.
 
-use deadpool_postgres::Pool;
 use tokio_postgres::types::Type;
 
-use crate::connection::{Failure, check_typed};
+use crate::connection::{Connections, Failure};
 
 /// The user's own statement that puts a delivery into a queue.
 #[derive(Debug, Clone)]
@@ -21,9 +20,12 @@ impl HandOff {
         &self.0
     }
 
-    /// Returns whether the server can run the statement. Rejects an empty one too: Postgres would run it, and nothing
+    /// Checks that the server can run the statement. Returns `false` if it is empty: Postgres would run it, and nothing
     /// would be enqueued.
-    pub(crate) async fn check(&self, pool: &Pool) -> Result<bool, Failure> {
-        Ok(!self.0.trim().is_empty() && check_typed(pool, &self.0, &Self::TYPES).await? == Self::TYPES.len())
+    pub(crate) async fn check(&self, connections: &Connections) -> Result<bool, Failure> {
+        if self.0.trim().is_empty() {
+            return Ok(false);
+        }
+        connections.check_users(&self.0, &Self::TYPES).await.map(|()| true)
     }
 }

@@ -13,7 +13,7 @@ use tower_klikit::{
 
 use super::{settle::Asked, sql::CONTENT_MISSING};
 use crate::{
-    connection::{Failure, Params, run, run_once_within},
+    connection::{Failure, Params, Sql},
     store::PostgresStore,
     values::seconds,
 };
@@ -55,16 +55,16 @@ impl PostgresStore {
 
     /// First extends the leases that are held and have expired, so that no delivery is leased or dead-lettered whose
     /// handler is still running. Sends that together with the statement that leases.
-    async fn lease_rows(&self, sql: &str, request: &LeaseRequest<'_>) -> Result<Vec<Row>, Failure> {
+    async fn lease_rows(&self, sql: &Sql, request: &LeaseRequest<'_>) -> Result<Vec<Row>, Failure> {
         let shared = &*self.shared;
         let LeaseRequest { limit, duration, max_attempts, held } = *request;
         let held = Asked::extension(held, duration);
         let (limit, duration, max_attempts) = (i64::from(limit), seconds(duration), i64::from(max_attempts));
         let extend = held.params();
         let lease: Params<'_> = &[&limit, &duration, &max_attempts, held.ids(), held.tokens()];
-        let statements = [(&*shared.inbox.extend_expired, &extend[..]), (sql, lease)];
+        let statements = [(&shared.inbox.extend_expired, &extend[..]), (sql, lease)];
         let statements = if request.held.is_empty() { &statements[1..] } else { &statements };
-        let mut answers = run_once_within(&shared.pool, &shared.inbox.begin_leasing, statements).await?;
+        let mut answers = shared.connections.run_once_within(&shared.inbox.begin_leasing, statements).await?;
         Ok(answers.pop().map(|answer| answer.rows).unwrap_or_default())
     }
 
@@ -94,7 +94,7 @@ impl PostgresStore {
     async fn read_content(&self, id: DeliveryId) -> Result<Result<Content, String>, StoreError> {
         let shared = &*self.shared;
         let params: Params<'_> = &[&id.get()];
-        match self.in_time(1, run(&shared.pool, &shared.inbox.read_content, params)).await? {
+        match self.in_time(1, shared.connections.run(&shared.inbox.read_content, params)).await? {
             Ok(answer) => Ok(match answer.rows.first() {
                 Some(row) => Content::read(row, 0).map_err(|error| cannot_be_read(&error)),
                 None => Err(CONTENT_MISSING.into()),

@@ -10,7 +10,7 @@ use tower_klikit::{
 
 use super::sql::{ByLease, InboxSql};
 use crate::{
-    connection::{Failure, Params, TRIES, run, run_within},
+    connection::{Failure, Params, TRIES},
     store::PostgresStore,
     values::{seconds, storable},
 };
@@ -60,8 +60,8 @@ impl PostgresStore {
         let groups = Group::of(&shared.inbox, settlements);
         let params: Vec<_> = groups.iter().map(|group| group.asked.params()).collect();
         let statements: Vec<_> =
-            groups.iter().zip(&params).map(|(group, params)| (&*group.sql.many, Params::from(params))).collect();
-        let settling = run_within(&shared.pool, &shared.inbox.begin_many, &statements);
+            groups.iter().zip(&params).map(|(group, params)| (&group.sql.many, Params::from(params))).collect();
+        let settling = shared.connections.run_within(&shared.inbox.begin_many, &statements);
         let answers = match self.in_time(1, settling).await? {
             Ok(answers) => answers,
             Err(failure) if failure.is_servers() => return Ok(()),
@@ -87,18 +87,18 @@ impl PostgresStore {
         let (id, token) = (lease.id().get(), lease.token());
         let Change { sql, seconds, reason } = Change::of(&shared.inbox, settlement);
         for _ in 0..TRIES {
-            if run(&shared.pool, &sql.one, &[&id, &token, &seconds, &reason]).await?.changed > 0 {
+            if shared.connections.run(&sql.one, &[&id, &token, &seconds, &reason]).await?.changed > 0 {
                 return Ok(SettleOutcome::Settled);
             }
-            let look = run(&shared.pool, &shared.inbox.look, &[&id]).await?;
+            let look = shared.connections.run(&shared.inbox.look, &[&id]).await?;
             let seen = look.rows.first().map(|row| seen(row, 0)).transpose().map_err(Failure::Statement)?;
             match verdict(seen.flatten(), lease, settlement) {
                 Verdict::Ended(outcome) => return Ok(outcome),
                 Verdict::Dead => {
                     let decrease = i32::from(*settlement == Settlement::Release);
                     let params: Params<'_> = &[&id, &token, &seconds, &reason, &decrease];
-                    let statements = [(&*shared.inbox.bring_back, params)];
-                    let answers = run_within(&shared.pool, &shared.inbox.begin_alone, &statements).await?;
+                    let statements = [(&shared.inbox.bring_back, params)];
+                    let answers = shared.connections.run_within(&shared.inbox.begin_alone, &statements).await?;
                     if answers.iter().any(|answer| answer.changed > 0) {
                         return Ok(SettleOutcome::Settled);
                     }
@@ -119,8 +119,8 @@ impl PostgresStore {
         let shared = &*self.shared;
         let asked = Asked::extension(leases, duration);
         let params = asked.params();
-        let statements = [(&*shared.inbox.extend, Params::from(&params))];
-        let extending = run_within(&shared.pool, &shared.inbox.begin_many, &statements);
+        let statements = [(&shared.inbox.extend, Params::from(&params))];
+        let extending = shared.connections.run_within(&shared.inbox.begin_many, &statements);
         let answers = self.within(1, extending).await?;
         let rows = answers.iter().flat_map(|answer| &answer.rows);
         let extended = leases.iter().zip(rows).map(|(lease, row)| {

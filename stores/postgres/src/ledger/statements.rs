@@ -4,6 +4,7 @@
 //! long transaction, must judge by the time at which it holds the row.
 
 use crate::{
+    connection::Sql,
     names::Names,
     sql::{CLAIMED, DONE, KEPT_UNTIL, after, uuid},
 };
@@ -16,25 +17,25 @@ use crate::{
 pub(crate) struct LedgerSql {
     /// Key, event, token, digest, seconds of the lease, seconds until the end of the grace. Returns one row if the key
     /// is claimed now.
-    pub(crate) claim: String,
+    pub(crate) claim: Sql,
     /// Key, token. Returns one row if there is an entry: whether it is done, whether it is this token's, its digest,
     /// and the seconds until it can be claimed.
-    pub(crate) read: String,
+    pub(crate) read: Sql,
     /// Key, token, seconds of the retention. Changes one row if the entry is this token's.
-    pub(crate) complete: String,
+    pub(crate) complete: Sql,
     /// Keys, tokens, seconds of the lease, seconds until the end of the grace. Returns one row for each key, in order:
     /// whether the claim is this token's.
-    pub(crate) renew: String,
+    pub(crate) renew: Sql,
     /// Key, token.
-    pub(crate) release: String,
+    pub(crate) release: Sql,
     /// Event. Returns one row: how many entries were removed.
-    pub(crate) forget: String,
+    pub(crate) forget: Sql,
     /// Start and end. Returns one row: how many entries were removed.
-    pub(crate) forget_claimed: String,
+    pub(crate) forget_claimed: Sql,
     /// Limit. Changes the rows that it deletes.
-    pub(crate) purge: String,
+    pub(crate) purge: Sql,
     /// No parameters. Changes the rows that it deletes.
-    pub(crate) sweep: String,
+    pub(crate) sweep: Sql,
 }
 
 impl LedgerSql {
@@ -46,8 +47,8 @@ impl LedgerSql {
             token = uuid(2),
         );
         Self {
-            claim: claim(&table),
-            read: format!(
+            claim: Sql::new(claim(&table)),
+            read: Sql::new(format!(
                 r"
                 SELECT
                     state = {DONE},
@@ -58,8 +59,8 @@ impl LedgerSql {
                 WHERE key = {key} AND until > clock_timestamp()",
                 key = uuid(1),
                 token = uuid(2),
-            ),
-            complete: format!(
+            )),
+            complete: Sql::new(format!(
                 r"
                 UPDATE {table}
                 SET
@@ -68,19 +69,19 @@ impl LedgerSql {
                     kept_until = NULL
                 WHERE {holds}",
                 retention = after(3),
-            ),
-            renew: renew(&table),
-            release: format!(
+            )),
+            renew: Sql::new(renew(&table)),
+            release: Sql::new(format!(
                 r"
                 DELETE FROM {table}
                 WHERE key = {key} AND token = {token} AND state = {CLAIMED}",
                 key = uuid(1),
                 token = uuid(2),
-            ),
-            forget: forget(&table, &format!("key = {event} OR event_key = {event}", event = uuid(1))),
-            forget_claimed: forget(&table, "claimed_at >= $1::timestamptz AND claimed_at < $2::timestamptz"),
+            )),
+            forget: Sql::new(forget(&table, &format!("key = {event} OR event_key = {event}", event = uuid(1)))),
+            forget_claimed: Sql::new(forget(&table, "claimed_at >= $1::timestamptz AND claimed_at < $2::timestamptz")),
             // Leaves rows out that a node is about to claim, so that neither waits for the other.
-            purge: format!(
+            purge: Sql::new(format!(
                 r"
                 DELETE FROM {table}
                 WHERE ctid = ANY(ARRAY(
@@ -90,13 +91,13 @@ impl LedgerSql {
                     LIMIT $1::bigint
                     FOR UPDATE SKIP LOCKED
                 ))"
-            ),
-            sweep: sweep(&table),
+            )),
+            sweep: Sql::new(sweep(&table)),
         }
     }
 
     /// The statements to check when the store is opened.
-    pub(crate) fn each(&self) -> [&str; 9] {
+    pub(crate) fn each(&self) -> [&Sql; 9] {
         [
             &self.claim,
             &self.read,

@@ -12,7 +12,7 @@ use tokio_postgres::{
 use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
 
 use crate::{
-    connection::{Failure, TRIES, run},
+    connection::{Failure, TRIES},
     store::{PostgresStore, Shared},
     values::{Digest, bytes, count, seconds, within_calendar},
 };
@@ -29,7 +29,7 @@ impl PostgresStore {
     /// It changes one row if the claim is still this token's, even if its lease has expired. If it changes none, roll
     /// back: another copy of the delivery is being handled, or was. Completing twice changes one row each time.
     pub fn complete_sql(&self) -> &str {
-        &self.shared.ledger.complete
+        self.shared.ledger.complete.text()
     }
 
     /// Completes `claim` on a connection of yours, as a part of the transaction that is open on it. Returns `false` if
@@ -56,18 +56,18 @@ impl PostgresStore {
     }
 
     async fn claim_or_read(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, Failure> {
-        let Shared { pool, ledger, .. } = &*self.shared;
+        let Shared { connections, ledger, .. } = &*self.shared;
         let ((key, token), event) = (names(claim), bytes(claim.event()));
         let digest = &claim.digest().as_bytes()[..];
         let (lease, kept) = in_seconds(terms);
         for _ in 0..TRIES {
-            let claimed = run(pool, &ledger.claim, &[&key, &event, &token, &digest, &lease, &kept]).await?;
+            let claimed = connections.run(&ledger.claim, &[&key, &event, &token, &digest, &lease, &kept]).await?;
             if !claimed.rows.is_empty() {
                 return Ok(ClaimOutcome::Claimed);
             }
             // Two statements. A single one would see the table as it was when it began: after waiting for another
             // node's claim, it could neither claim the key nor find what that node has written.
-            let there = run(pool, &ledger.read, &[&key, &token]).await?;
+            let there = connections.run(&ledger.read, &[&key, &token]).await?;
             if let Some(row) = there.rows.first()
                 && let Some(outcome) = outcome(row).map_err(Failure::Statement)?
             {

@@ -1,10 +1,11 @@
 //! Brings the tables of a database to the version that this crate knows.
 
-use deadpool_postgres::{Client, Pool};
+use deadpool_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::{inbox, ledger, migration::Migration};
 use crate::{
-    connection::{Failure, Lent},
+    connection::{Connections, Failure},
     names::Names,
 };
 
@@ -69,17 +70,17 @@ impl Schema {
     }
 
     /// Returns whether nothing has to be migrated. Reads only.
-    pub(crate) async fn is_current(&self, pool: &Pool) -> Result<bool, SchemaFailure> {
-        let lent = Lent::from(pool).await?;
+    pub(crate) async fn is_current(&self, connections: &Connections) -> Result<bool, SchemaFailure> {
+        let lent = connections.lend().await?;
         let missing = self.missing(lent.client()).await?;
         lent.give_back();
         Ok(missing.is_empty())
     }
 
     /// Runs the missing steps in one transaction, while no other node does.
-    pub(crate) async fn migrate(&self, pool: &Pool) -> Result<(), SchemaFailure> {
-        // If an error ends this early, the connection is closed, which rolls the transaction back.
-        let lent = Lent::from(pool).await?;
+    pub(crate) async fn migrate(&self, connections: &Connections) -> Result<(), SchemaFailure> {
+        let mut lent = connections.lend().await?;
+        lent.begun();
         let client = lent.client();
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
         client.batch_execute(&begin).await.map_err(Failure::Statement)?;
@@ -117,7 +118,7 @@ impl Schema {
             return Ok(vec![0; self.parts.len()]);
         }
         let rows =
-            client.query(&format!("SELECT part, version FROM {table}"), &[]).await.map_err(Failure::Statement)?;
+            client.query_typed(&format!("SELECT part, version FROM {table}"), &[]).await.map_err(Failure::Statement)?;
         let mut versions = vec![0; self.parts.len()];
         for row in rows {
             let part: &str = row.try_get(0).map_err(Failure::Statement)?;
@@ -163,7 +164,7 @@ impl Schema {
 /// Reading `pg_class` makes the session notice what other nodes have just created, which `to_regclass` alone does not.
 async fn is_table(client: &Client, name: &str) -> Result<bool, Failure> {
     let sql = "SELECT count(*) FROM pg_class WHERE oid = to_regclass($1) AND relkind IN ('r', 'p')";
-    let count = client.query_one(sql, &[&name]).await.and_then(|row| row.try_get::<_, i64>(0));
+    let count = client.query_typed_one(sql, &[(&name, Type::TEXT)]).await.and_then(|row| row.try_get::<_, i64>(0));
     Ok(count.map_err(Failure::Statement)? > 0)
 }
 

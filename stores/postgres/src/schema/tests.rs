@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{Client, Pool};
 use tokio_postgres::NoTls;
 use tower_klikit_test_support::servers::postgres::PostgresServer;
 
 use super::{Schema, SchemaFailure, migrate::MIGRATION_LOCK};
-use crate::{names::Names, tls};
+use crate::{
+    connection::{Connections, Naming},
+    names::Names,
+    tls::{self, Access},
+};
 
 /// A database of version 1 with rows in every state.
 const KEPT: &str = include_str!("../../tests/schema/v1.sql");
@@ -20,9 +24,11 @@ fn whole() -> Schema {
     Schema::whole(&Names::parse("klikit_").unwrap())
 }
 
-fn pool(url: &str, connections: usize) -> Pool {
-    let (manager, _) = tls::manager(url, Duration::from_secs(50)).unwrap();
-    Pool::builder(manager).max_size(connections).build().unwrap()
+fn connect(url: &str, connections: usize) -> Connections {
+    let deadline = Duration::from_secs(50);
+    let Access { manager, cancel, .. } = tls::access(url, deadline).unwrap();
+    let pool = Pool::builder(manager).max_size(connections).build().unwrap();
+    Connections::new(pool, cancel, Naming::Unnamed, deadline)
 }
 
 /// Fills a database with the kept one. On a connection of its own, since the dump changes its search path.
@@ -34,19 +40,19 @@ async fn restore(url: &str) {
     connection.await.unwrap().unwrap();
 }
 
-async fn kept(test: &str) -> Option<(PostgresServer, Pool)> {
+async fn kept(test: &str) -> Option<(PostgresServer, Connections)> {
     let server = PostgresServer::start_own(test, &[])?;
     restore(server.url()).await;
-    let pool = pool(server.url(), 8);
-    Some((server, pool))
+    let connections = connect(server.url(), 8);
+    Some((server, connections))
 }
 
-async fn texts(client: &Object, sql: &str) -> Vec<String> {
+async fn texts(client: &Client, sql: &str) -> Vec<String> {
     client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 /// Returns all rows, without the column that a step may add.
-async fn rows(client: &Object) -> Vec<String> {
+async fn rows(client: &Client) -> Vec<String> {
     let mut rows = Vec::new();
     for table in ["klikit_ledger", "klikit_inbox", "klikit_inbox_body", "klikit_inbox_key", "klikit_inbox_attempt"] {
         let sql = format!("SELECT (to_jsonb(t) - 'made_up')::text FROM {table} AS t ORDER BY 1");
@@ -55,12 +61,12 @@ async fn rows(client: &Object) -> Vec<String> {
     rows
 }
 
-async fn versions(client: &Object) -> Vec<String> {
+async fn versions(client: &Client) -> Vec<String> {
     texts(client, "SELECT part || ' ' || version FROM klikit_schema ORDER BY part").await
 }
 
 /// Returns the definitions of all tables, views, indexes, triggers and functions.
-async fn catalog(client: &Object) -> Vec<String> {
+async fn catalog(client: &Client) -> Vec<String> {
     let mut catalog = Vec::new();
     for sql in [
         "SELECT format('%s.%s %s %s %s %s %s %s', table_name, column_name, data_type, udt_name, collation_name, \
@@ -82,80 +88,84 @@ async fn catalog(client: &Object) -> Vec<String> {
 #[tokio::test]
 async fn released_step_has_not_changed() {
     let Some((server, old)) = kept("released step has not changed").await else { return };
-    let old = old.get().await.unwrap();
+    let old = old.lend().await.unwrap();
+    let old = old.client();
     old.batch_execute("CREATE DATABASE new").await.unwrap();
-    let new = pool(&server.url().replace("/postgres?", "/new?"), 1);
+    let new = connect(&server.url().replace("/postgres?", "/new?"), 1);
     whole().first_version().migrate(&new).await.unwrap();
-    let new = catalog(&new.get().await.unwrap()).await;
+    let new = catalog(new.lend().await.unwrap().client()).await;
     assert!(new.len() > 60, "{}", new.len());
-    assert_eq!(catalog(&old).await, new);
+    assert_eq!(catalog(old).await, new);
 }
 
 #[tokio::test]
 async fn kept_database_is_migrated() {
-    let Some((_server, pool)) = kept("kept database is migrated").await else { return };
-    let client = pool.get().await.unwrap();
-    let before = rows(&client).await;
-    let states = texts(&client, "SELECT DISTINCT state FROM klikit_deliveries ORDER BY state").await;
+    let Some((_server, connections)) = kept("kept database is migrated").await else { return };
+    let lent = connections.lend().await.unwrap();
+    let client = lent.client();
+    let before = rows(client).await;
+    let states = texts(client, "SELECT DISTINCT state FROM klikit_deliveries ORDER BY state").await;
     assert_eq!(states, ["dead", "done", "leased", "ready"]);
     let later = whole().with_step("inbox", STEP);
-    assert!(whole().is_current(&pool).await.unwrap());
-    assert!(!later.is_current(&pool).await.unwrap());
-    later.migrate(&pool).await.unwrap();
-    assert!(later.is_current(&pool).await.unwrap());
-    assert_eq!(versions(&client).await, ["inbox 2", "ledger 1"]);
-    assert_eq!(rows(&client).await, before);
+    assert!(whole().is_current(&connections).await.unwrap());
+    assert!(!later.is_current(&connections).await.unwrap());
+    later.migrate(&connections).await.unwrap();
+    assert!(later.is_current(&connections).await.unwrap());
+    assert_eq!(versions(client).await, ["inbox 2", "ledger 1"]);
+    assert_eq!(rows(client).await, before);
     let ids = "SELECT DISTINCT (made_up = event_id)::text FROM klikit_inbox";
-    assert_eq!(texts(&client, ids).await, ["true"]);
+    assert_eq!(texts(client, ids).await, ["true"]);
 
-    match whole().is_current(&pool).await {
+    match whole().is_current(&connections).await {
         Err(SchemaFailure::Newer { part: "inbox", found: 2, known: 1 }) => {}
         other => panic!("{other:?}"),
     }
-    assert!(Schema::ledger_only(&Names::parse("klikit_").unwrap()).is_current(&pool).await.unwrap());
+    assert!(Schema::ledger_only(&Names::parse("klikit_").unwrap()).is_current(&connections).await.unwrap());
 }
 
 #[tokio::test]
 async fn failed_step_changes_nothing() {
-    let Some((_server, pool)) = kept("failed step changes nothing").await else { return };
-    let client = pool.get().await.unwrap();
-    let before = (rows(&client).await, catalog(&client).await);
+    let Some((_server, connections)) = kept("failed step changes nothing").await else { return };
+    let lent = connections.lend().await.unwrap();
+    let client = lent.client();
+    let before = (rows(client).await, catalog(client).await);
     // The first of the steps succeeds, and is rolled back too.
     let broken =
         whole().with_step("ledger", "CREATE TABLE made_up ();").with_step("inbox", &format!("{STEP} SELECT 1/0;"));
     for _ in 0..2 {
-        match broken.migrate(&pool).await {
+        match broken.migrate(&connections).await {
             Err(SchemaFailure::Step { part: "inbox", version: 2, .. }) => {}
             other => panic!("{other:?}"),
         }
-        assert_eq!((rows(&client).await, catalog(&client).await), before);
-        assert_eq!(versions(&client).await, ["inbox 1", "ledger 1"]);
+        assert_eq!((rows(client).await, catalog(client).await), before);
+        assert_eq!(versions(client).await, ["inbox 1", "ledger 1"]);
     }
-    whole().with_step("inbox", STEP).migrate(&pool).await.unwrap();
+    whole().with_step("inbox", STEP).migrate(&connections).await.unwrap();
 }
 
 #[tokio::test]
 async fn nodes_that_open_at_once_migrate_once() {
-    let Some((_server, pool)) = kept("nodes that open at once migrate once").await else { return };
-    let client = pool.get().await.unwrap();
+    let Some((_server, connections)) = kept("nodes that open at once migrate once").await else { return };
+    let lent = connections.lend().await.unwrap();
+    let client = lent.client();
     client.batch_execute("CREATE TABLE runs (version bigint)").await.unwrap();
     // All of them wait for the lock before one of them runs.
     client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await.unwrap();
     let schema = Arc::new(whole().with_step("inbox", &format!("{STEP} INSERT INTO runs VALUES (2);")));
     let nodes: Vec<_> = (0..4)
         .map(|_| {
-            let (schema, pool) = (Arc::clone(&schema), pool.clone());
-            tokio::spawn(async move { schema.migrate(&pool).await })
+            let (schema, connections) = (Arc::clone(&schema), connections.clone());
+            tokio::spawn(async move { schema.migrate(&connections).await })
         })
         .collect();
     let waiting = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-    while texts(&client, waiting).await != ["4"] {
+    while texts(client, waiting).await != ["4"] {
         assert!(nodes.iter().all(|node| !node.is_finished()), "a node does not wait");
     }
     client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await.unwrap();
     for node in nodes {
         node.await.unwrap().unwrap();
     }
-    assert_eq!(texts(&client, "SELECT count(*)::text FROM runs").await, ["1"]);
-    assert_eq!(versions(&client).await, ["inbox 2", "ledger 1"]);
+    assert_eq!(texts(client, "SELECT count(*)::text FROM runs").await, ["1"]);
+    assert_eq!(versions(client).await, ["inbox 2", "ledger 1"]);
 }

@@ -4,17 +4,18 @@ use super::{
     states::{DEAD, DONE, LEASED, READY},
     tables::Tables,
 };
+use crate::connection::Sql;
 
 /// A change to deliveries by the leases on them, in two forms.
 #[derive(Debug)]
 pub(crate) struct ByLease {
     /// Id, token, seconds, reason. Changes or returns one row if the delivery is changed. Waits if another transaction
     /// has locked it.
-    pub(crate) one: String,
+    pub(crate) one: Sql,
     /// Ids without duplicates, tokens, seconds, reasons. Returns one row for each lease, in order: whether the delivery
     /// is changed, and the token and the state that it had when the statement began, or NULLs. Leaves out the
     /// deliveries that other transactions have locked, so that one of them does not hold up the others.
-    pub(crate) many: String,
+    pub(crate) many: Sql,
 }
 
 /// A lease, as parameters.
@@ -110,7 +111,7 @@ impl Tables {
     }
 
     fn by_lease(&self, change: &Change<'_>) -> ByLease {
-        ByLease { one: self.one(ONE, change), many: self.many(change, "true") }
+        ByLease { one: Sql::new(self.one(ONE, change)), many: Sql::new(self.many(change, "true")) }
     }
 
     fn one(&self, asked: &str, change: &Change<'_>) -> String {

@@ -7,7 +7,7 @@ use super::{
     tables::{Tables, begin_many},
 };
 use crate::{
-    connection::{PATIENCE, begin},
+    connection::{PATIENCE, Sql},
     names::Names,
 };
 
@@ -19,23 +19,21 @@ use crate::{
 pub(crate) struct InboxSql {
     /// Key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant, ordering keys,
     /// the locks on them.
-    pub(crate) accept: String,
+    pub(crate) accept: Sql,
     /// Key, event, token, digest, seconds of the retention.
-    pub(crate) remember: String,
+    pub(crate) remember: Sql,
     /// Key, event, token, digest, seconds of the retention, digest of the DEAD delivery or NULL.
-    pub(crate) take_out: String,
+    pub(crate) take_out: Sql,
     /// Key. Returns one row: state and digest of the delivery, or NULLs; whether the ledger row is done, its digest and
     /// the seconds until it can be claimed, or NULLs.
-    pub(crate) read: String,
+    pub(crate) read: Sql,
     /// Key, digest. Returns the body.
-    pub(crate) read_body: String,
+    pub(crate) read_body: Sql,
     /// Key, token, seconds of the retention.
-    pub(crate) remember_again: String,
+    pub(crate) remember_again: Sql,
     /// Key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant, ordering keys,
     /// digest of the DEAD delivery or NULL.
-    pub(crate) revive: String,
-    /// Begins a transaction that takes no lock.
-    pub(crate) begin: String,
+    pub(crate) revive: Sql,
     /// Begins a transaction that leases.
     pub(crate) begin_leasing: String,
     /// Begins a transaction that changes many deliveries.
@@ -47,43 +45,43 @@ pub(crate) struct InboxSql {
     /// Limit, seconds of the leases, most attempts, ids that are held, their tokens. Returns rows: id, token, attempts,
     /// head, body, ordering keys, whether the last lease expired, and why it was dead-lettered. Token, body and
     /// ordering keys are NULL if it was.
-    pub(crate) lease: String,
+    pub(crate) lease: Sql,
     /// The same parameters and rows, but head, body and ordering keys are NULL.
-    pub(crate) lease_unread: String,
+    pub(crate) lease_unread: Sql,
     /// Id. Returns head, body and ordering keys.
-    pub(crate) read_content: String,
+    pub(crate) read_content: Sql,
     /// The parameters of [`ByLease::many`].
-    pub(crate) extend: String,
+    pub(crate) extend: Sql,
     /// The parameters of [`ByLease::many`].
-    pub(crate) extend_expired: String,
+    pub(crate) extend_expired: Sql,
     pub(crate) delete: ByLease,
     pub(crate) keep: ByLease,
     pub(crate) reschedule: ByLease,
     pub(crate) dead_letter: ByLease,
     pub(crate) release: ByLease,
     /// Id, token, seconds, reason or NULL, by how many the attempts decrease.
-    pub(crate) bring_back: String,
+    pub(crate) bring_back: Sql,
     /// Id, token.
-    pub(crate) finish: String,
+    pub(crate) finish: Sql,
     /// Id. Returns its token and state.
-    pub(crate) look: String,
+    pub(crate) look: Sql,
     /// Returns one row: how many deliveries are READY, LEASED, DEAD and DONE, and the seconds since the oldest was
     /// accepted.
-    pub(crate) counts: String,
+    pub(crate) counts: Sql,
     /// Limit. Returns one row: how many deliveries are READY or LEASED.
-    pub(crate) backlog: String,
+    pub(crate) backlog: Sql,
     /// Id to start after, limit. Returns rows: id, state, accepted_at, head, attempts, reason.
-    pub(crate) dead: String,
+    pub(crate) dead: Sql,
     /// Id. Returns the same and the body.
-    pub(crate) show: String,
+    pub(crate) show: Sql,
     /// Id.
-    pub(crate) retry: String,
+    pub(crate) retry: Sql,
     /// Event. Returns one row: how many keys were forgotten.
-    pub(crate) forget_event: String,
+    pub(crate) forget_event: Sql,
     /// Start and end. Returns one row: how many keys were forgotten.
-    pub(crate) forget_accepted: String,
+    pub(crate) forget_accepted: Sql,
     /// Limit. Returns one row: how many deliveries were deleted.
-    pub(crate) purge_done: String,
+    pub(crate) purge_done: Sql,
 }
 
 impl InboxSql {
@@ -91,44 +89,43 @@ impl InboxSql {
         const ALONE: &str = "pg_advisory_xact_lock";
         let tables = Tables::new(names);
         Self {
-            accept: tables.accept(),
-            remember: tables.remember(),
-            take_out: tables.take_out(),
-            read: tables.read(),
-            read_body: tables.read_body(),
-            remember_again: tables.remember_again(),
-            revive: tables.revive(),
-            begin: begin(deadline),
+            accept: Sql::new(tables.accept()),
+            remember: Sql::new(tables.remember()),
+            take_out: Sql::new(tables.take_out()),
+            read: Sql::new(tables.read()),
+            read_body: Sql::new(tables.read_body()),
+            remember_again: Sql::new(tables.remember_again()),
+            revive: Sql::new(tables.revive()),
             begin_leasing: tables.begin_leasing(deadline),
             begin_many: begin_many(deadline),
             begin_alone: tables.begin_locked(ALONE, deadline),
             begin_long: tables.begin_locked(ALONE, deadline.saturating_mul(PATIENCE)),
-            lease: tables.lease(),
-            lease_unread: tables.lease_unread(),
-            read_content: tables.read_content(),
-            extend: tables.extend(),
-            extend_expired: tables.extend_expired(),
+            lease: Sql::new(tables.lease()),
+            lease_unread: Sql::new(tables.lease_unread()),
+            read_content: Sql::new(tables.read_content()),
+            extend: Sql::new(tables.extend()),
+            extend_expired: Sql::new(tables.extend_expired()),
             delete: tables.delete(),
             keep: tables.keep(),
             reschedule: tables.reschedule(),
             dead_letter: tables.dead_letter(),
             release: tables.release(),
-            bring_back: tables.bring_back(),
-            finish: tables.finish(),
-            look: tables.look(),
-            counts: tables.counts(),
-            backlog: tables.backlog(),
-            dead: tables.dead(),
-            show: tables.show(),
-            retry: tables.retry(),
-            forget_event: tables.forget_event(),
-            forget_accepted: tables.forget_accepted(),
-            purge_done: tables.purge_done(),
+            bring_back: Sql::new(tables.bring_back()),
+            finish: Sql::new(tables.finish()),
+            look: Sql::new(tables.look()),
+            counts: Sql::new(tables.counts()),
+            backlog: Sql::new(tables.backlog()),
+            dead: Sql::new(tables.dead()),
+            show: Sql::new(tables.show()),
+            retry: Sql::new(tables.retry()),
+            forget_event: Sql::new(tables.forget_event()),
+            forget_accepted: Sql::new(tables.forget_accepted()),
+            purge_done: Sql::new(tables.purge_done()),
         }
     }
 
     /// The statements to check when the store is opened: all that take parameters.
-    pub(crate) fn each(&self) -> Vec<&str> {
+    pub(crate) fn each(&self) -> Vec<&Sql> {
         let by_lease = [&self.delete, &self.keep, &self.reschedule, &self.dead_letter, &self.release];
         let by_lease = by_lease.into_iter().flat_map(|sql| [&sql.one, &sql.many]);
         let others = [
@@ -156,6 +153,6 @@ impl InboxSql {
             &self.forget_accepted,
             &self.purge_done,
         ];
-        others.into_iter().chain(by_lease).map(String::as_str).collect()
+        others.into_iter().chain(by_lease).collect()
     }
 }

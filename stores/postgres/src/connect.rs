@@ -1,0 +1,168 @@
+//! Opening connections to the hosts of a URL.
+
+use std::{future::poll_fn, time::Duration};
+
+use deadpool_postgres::Connect;
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, Error, Socket,
+    config::{Host, LoadBalanceHosts},
+    tls::{MakeTlsConnect, TlsConnect},
+};
+
+/// The function of the server that waits for synchronous standbys. Unlike the message, its name is never translated.
+const WAIT_FOR_STANDBYS: &str = "SyncRepWaitForLSN";
+
+/// Opens connections with this kind of TLS.
+pub(crate) struct Connector<T> {
+    tls: T,
+    /// The settings for each host alone, if there are several.
+    hosts: Vec<Config>,
+    /// How long a host may take until the next one is tried.
+    patience: Duration,
+}
+
+impl<T> Connector<T> {
+    pub(crate) fn new(config: &Config, tls: T, patience: Duration) -> Self {
+        let count = config.get_hosts().len().max(config.get_hostaddrs().len());
+        // The driver orders them at random if it is asked to.
+        let is_ordered = config.get_load_balance_hosts() == LoadBalanceHosts::Disable;
+        let hosts =
+            if count > 1 && is_ordered { (0..count).map(|host| of_host(config, host)).collect() } else { vec![] };
+        Self { tls, hosts, patience }
+    }
+}
+
+impl<T> Connect for Connector<T>
+where
+    T: MakeTlsConnect<Socket, Stream: Send, TlsConnect: Send> + Clone + Send + Sync + 'static,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        let config = config.clone();
+        async move {
+            // A single host keeps its connection attempt: a second one could not do better.
+            let Some((last, others)) = self.hosts.split_last() else { return self.open(&config).await };
+            for host in others {
+                // A host that accepts connections and does not answer must not keep the others from being tried.
+                if let Ok(Ok(connection)) = timeout(self.patience, self.open(host)).await {
+                    return Ok(connection);
+                }
+            }
+            self.open(last).await
+        }
+        .boxed()
+    }
+}
+
+impl<T> Connector<T>
+where
+    T: MakeTlsConnect<Socket, Stream: Send, TlsConnect: Send> + Clone + Send + Sync + 'static,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    async fn open(&self, config: &Config) -> Result<(Client, JoinHandle<()>), Error> {
+        let (client, connection) = config.connect(self.tls.clone()).await?;
+        Ok((client, tokio::spawn(drive(connection))))
+    }
+}
+
+/// Drives a connection until it ends.
+///
+/// Closes it if the server says that a wait for a synchronous standby was cancelled. The server then answers that it
+/// has committed, but the standby may not have it. Without that answer the outcome is unknown, which is the truth.
+async fn drive<S>(mut connection: Connection<Socket, S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notice(notice))) if notice.routine() == Some(WAIT_FOR_STANDBYS) => return,
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+/// Returns the settings for one of the hosts.
+fn of_host(all: &Config, index: usize) -> Config {
+    let mut one = Config::new();
+    match all.get_hosts().get(index) {
+        Some(Host::Tcp(name)) => _ = one.host(name),
+        #[cfg(unix)]
+        Some(Host::Unix(folder)) => _ = one.host_path(folder),
+        None => {}
+    }
+    if let Some(address) = all.get_hostaddrs().get(index) {
+        one.hostaddr(*address);
+    }
+    let ports = all.get_ports();
+    if let Some(port) = ports.get(index).or(ports.first()) {
+        one.port(*port);
+    }
+    if let Some(user) = all.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = all.get_password() {
+        one.password(password);
+    }
+    if let Some(name) = all.get_dbname() {
+        one.dbname(name);
+    }
+    if let Some(options) = all.get_options() {
+        one.options(options);
+    }
+    if let Some(name) = all.get_application_name() {
+        one.application_name(name);
+    }
+    if let Some(limit) = all.get_connect_timeout() {
+        one.connect_timeout(*limit);
+    }
+    if let Some(limit) = all.get_tcp_user_timeout() {
+        one.tcp_user_timeout(*limit);
+    }
+    if let Some(interval) = all.get_keepalives_interval() {
+        one.keepalives_interval(interval);
+    }
+    if let Some(retries) = all.get_keepalives_retries() {
+        one.keepalives_retries(retries);
+    }
+    one.keepalives(all.get_keepalives())
+        .keepalives_idle(all.get_keepalives_idle())
+        .ssl_mode(all.get_ssl_mode())
+        .ssl_negotiation(all.get_ssl_negotiation())
+        .channel_binding(all.get_channel_binding())
+        .target_session_attrs(all.get_target_session_attrs());
+    one
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::NoTls;
+
+    use super::*;
+
+    const SETTINGS: &str = "user=u password=p dbname=d options='-c geqo=off' application_name=a connect_timeout=3 \
+        tcp_user_timeout=4 keepalives=1 keepalives_idle=5 keepalives_interval=6 keepalives_retries=7 sslmode=require \
+        sslnegotiation=direct channel_binding=require target_session_attrs=read-write";
+
+    #[test]
+    fn each_host_has_all_other_settings() {
+        let parse = |hosts: &str| format!("{hosts} {SETTINGS}").parse::<Config>().unwrap();
+        let all = parse("host=a,b hostaddr=127.0.0.1,127.0.0.2 port=1,2");
+        let connector = Connector::new(&all, NoTls, Duration::ZERO);
+        let each = ["host=a hostaddr=127.0.0.1 port=1", "host=b hostaddr=127.0.0.2 port=2"].map(parse);
+        assert_eq!(connector.hosts, each);
+        assert_eq!(Connector::new(&parse("host=a,b port=1"), NoTls, Duration::ZERO).hosts[1], parse("host=b port=1"));
+    }
+
+    #[test]
+    fn driver_orders_hosts_at_random() {
+        let all: Config = "host=a,b load_balance_hosts=random".parse().unwrap();
+        assert!(Connector::new(&all, NoTls, Duration::ZERO).hosts.is_empty());
+    }
+}

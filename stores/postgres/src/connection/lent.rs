@@ -1,0 +1,161 @@
+//! Connections that keep their slot until the server has answered.
+//!
+//! A caller may stop waiting at any time, but the server's backend does not notice that: it may wait for a lock, or for
+//! a synchronous standby. If the slot became free at once, the next caller would open another backend, until the server
+//! rejects everybody. So the slot stays taken, and the connection is used again once it has answered.
+//!
+//! The time limit of each transaction ends the waits for locks. A statement is cancelled only if there is no answer for
+//! long after that, as when the answer was lost on the way, or a synchronous standby is gone. Postgres then answers that
+//! it has committed, which no caller sees any more. The connection is closed, because a cancel request that arrives
+//! late would hit its next statement.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use deadpool_postgres::{Client, PoolError};
+use tokio::{
+    runtime::Handle,
+    sync::OwnedSemaphorePermit,
+    time::{sleep, timeout},
+};
+
+use super::{Connections, PATIENCE, failure::Failure};
+
+/// How long a connection that nobody waits for may take to open. By default Postgres itself ends one that has not
+/// authenticated within this time.
+const OPENING: Duration = Duration::from_secs(60);
+
+/// How long the backend of a connection that was closed keeps its slot.
+const CLOSING: Duration = Duration::from_millis(100);
+
+/// The right to use one connection. There are as many as the pool has connections.
+type Slot = OwnedSemaphorePermit;
+
+/// A connection of the pool, with its slot. Dropping it keeps the slot until the server has answered everything.
+pub(crate) struct Lent {
+    connections: Connections,
+    /// The connection and its slot, until the loan ends.
+    held: Option<(Client, Slot)>,
+    /// The statement that brings the connection back to where it can be used again.
+    reset: &'static str,
+}
+
+impl Lent {
+    /// Waits for a slot, and then for a connection.
+    pub(super) async fn of(connections: &Connections) -> Result<Self, Failure> {
+        let slot = Arc::clone(&connections.slots).acquire_owned().await.expect("the semaphore is never closed");
+        let pool = connections.pool.clone();
+        let opening = Opening { pending: Some((Box::pin(async move { pool.get().await }), slot)) };
+        let held = opening.await.map_err(Failure::Pool)?;
+        Ok(Self { connections: connections.clone(), held: Some(held), reset: "" })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        let (client, _) = self.held.as_ref().expect("only the end of the loan takes the client");
+        client
+    }
+
+    /// Notes that a transaction is open that has to be rolled back if the loan ends early.
+    pub(crate) fn begun(&mut self) {
+        self.reset = "ROLLBACK";
+    }
+
+    /// Returns the connection, which has answered everything.
+    pub(crate) fn give_back(mut self) {
+        drop(self.held.take());
+    }
+
+    /// Ends the loan after an error.
+    pub(crate) fn give_back_after(mut self, failure: &Failure) {
+        if failure.is_of_connection()
+            && let Some((client, slot)) = self.held.take()
+        {
+            drop(Client::take(client));
+            in_background(async move {
+                sleep(CLOSING).await;
+                drop(slot);
+            });
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some((client, slot)) = self.held.take() else { return };
+        let (connections, reset) = (self.connections.clone(), self.reset);
+        // Without a runtime the connection is closed.
+        in_background(async move {
+            match settle(&client, reset, &connections).await {
+                Settled::Usable => drop(client),
+                Settled::Over => drop(Client::take(client)),
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// What became of a connection whose caller has gone.
+enum Settled {
+    Usable,
+    Over,
+}
+
+/// Waits until the connection has answered everything, or has ended.
+async fn settle(client: &Client, reset: &str, connections: &Connections) -> Settled {
+    let deadline = connections.deadline;
+    let mut answer = pin!(client.batch_execute(reset));
+    match timeout(deadline.saturating_mul(PATIENCE), &mut answer).await {
+        Ok(Ok(())) => return Settled::Usable,
+        Ok(Err(_)) => return Settled::Over,
+        Err(_) => {}
+    }
+    match timeout(deadline, (connections.cancel)(client.cancel_token())).await {
+        // The backend ends once it has noticed that the connection is closed.
+        Ok(Ok(())) => drop(timeout(deadline, answer).await),
+        // Only the end of the connection tells that the backend has ended.
+        _ => drop(answer.await),
+    }
+    Settled::Over
+}
+
+type Get = Pin<Box<dyn Future<Output = Result<Client, PoolError>> + Send>>;
+
+/// A connection that is being opened, or taken out of the pool. If nobody waits for it any more, it goes on in the
+/// background, because the server may have started a backend for it.
+struct Opening {
+    pending: Option<(Get, Slot)>,
+}
+
+impl Future for Opening {
+    type Output = Result<(Client, Slot), PoolError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (get, _) = self.pending.as_mut().expect("not polled after it was ready");
+        let Poll::Ready(got) = get.as_mut().poll(context) else { return Poll::Pending };
+        let (_, slot) = self.pending.take().expect("it was there before");
+        Poll::Ready(got.map(|client| (client, slot)))
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some((get, slot)) = self.pending.take() {
+            in_background(async move {
+                // The connection goes into the pool.
+                let _ = timeout(OPENING, get).await;
+                drop(slot);
+            });
+        }
+    }
+}
+
+fn in_background(work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = Handle::try_current() {
+        drop(runtime.spawn(work));
+    }
+}
