@@ -12,17 +12,20 @@ pub(crate) type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Store
 
 /// Declares a twin, and implements it for every type that has the trait.
 ///
-/// The future of an `owned fn` owns the store and the arguments, so that it can outlive the call that made it.
+/// The future of an `owned fn` owns the store and the arguments, so that it can outlive the call that made it. A
+/// `plain fn` has no future.
 macro_rules! object_safe_twin {
     (
         $(#[$attribute:meta])*
         $visibility:vis trait $twin:ident: $trait:ident {
+            $(plain fn $plain:ident() -> $plain_output:ty;)*
             $(owned fn $owned:ident($($value:ident: $owned_type:ty),*) -> $owned_output:ty;)*
             $(fn $name:ident(&'a self $(, $argument:ident: $type:ty)*) -> $output:ty;)*
         }
     ) => {
         $(#[$attribute])*
         $visibility trait $twin: Send + Sync {
+            $(fn $plain(&self) -> $plain_output;)*
             $(fn $owned(
                 self: std::sync::Arc<Self> $(, $value: $owned_type)*
             ) -> $crate::object_safe::StoreFuture<'static, $owned_output>;)*
@@ -30,6 +33,9 @@ macro_rules! object_safe_twin {
         }
 
         impl<T: $trait> $twin for T {
+            $(fn $plain(&self) -> $plain_output {
+                $trait::$plain(self)
+            })*
             $(fn $owned(
                 self: std::sync::Arc<Self> $(, $value: $owned_type)*
             ) -> $crate::object_safe::StoreFuture<'static, $owned_output> {

@@ -47,6 +47,7 @@ pub struct Leased {
     pub(super) body: Bytes,
     pub(super) ordering_keys: Vec<OrderingKey>,
     pub(super) after_expired_lease: bool,
+    pub(super) attempt_counted: bool,
 }
 
 impl NewDelivery {
@@ -138,7 +139,7 @@ impl NewDelivery {
 }
 
 impl Lease {
-    /// Makes a lease from the delivery, the fencing token, and the number of attempts including this one.
+    /// Makes a lease from the delivery, the fencing token, and the number of this attempt, counted or not.
     pub const fn new(id: DeliveryId, token: i64, attempt: u32) -> Self {
         Self { id, token, attempt }
     }
@@ -162,7 +163,14 @@ impl Lease {
 impl Leased {
     /// Makes a leased delivery from its lease and the [head](NewDelivery::head) and body that the store was given.
     pub fn new(lease: Lease, head: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { lease, head: head.into(), body: body.into(), ordering_keys: Vec::new(), after_expired_lease: false }
+        Self {
+            lease,
+            head: head.into(),
+            body: body.into(),
+            ordering_keys: Vec::new(),
+            after_expired_lease: false,
+            attempt_counted: false,
+        }
     }
 
     /// Sets the [ordering keys](NewDelivery::ordering_keys) that the store was given. A worker does not run two
@@ -177,6 +185,13 @@ impl Leased {
     #[must_use]
     pub fn after_expired_lease(self) -> Self {
         Self { after_expired_lease: true, ..self }
+    }
+
+    /// Marks a delivery whose attempt was counted when it was leased. The worker counts that of any other by
+    /// [`InboxStore::start`](super::InboxStore::start).
+    #[must_use]
+    pub fn with_attempt_counted(self) -> Self {
+        Self { attempt_counted: true, ..self }
     }
 
     /// The lease.
@@ -203,6 +218,11 @@ impl Leased {
     pub fn is_after_expired_lease(&self) -> bool {
         self.after_expired_lease
     }
+
+    /// Whether its [attempt was counted](Self::with_attempt_counted) when it was leased.
+    pub fn is_attempt_counted(&self) -> bool {
+        self.attempt_counted
+    }
 }
 
 /// Never the body.
@@ -225,6 +245,7 @@ impl fmt::Debug for Leased {
             .field("head", &self.head)
             .field("bytes", &self.body.len())
             .field("after_expired_lease", &self.after_expired_lease)
+            .field("attempt_counted", &self.attempt_counted)
             .finish()
     }
 }

@@ -65,16 +65,22 @@ pub trait InboxStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Acceptance, StoreError>> + Send;
 
     /// Leases up to `request.limit` deliveries for `request.duration`, longest due first. Candidates are READY
-    /// deliveries that are due, and LEASED deliveries whose lease has expired. Each lease counts as an attempt, and its
-    /// token is larger than all earlier tokens of the delivery.
+    /// deliveries that are due, and LEASED deliveries whose lease has expired. The token of a lease is larger than all
+    /// earlier tokens of the delivery.
     ///
+    /// - The first `request.free_handlers` of the deliveries start at once, and the others are leased ahead of need. A
+    ///   READY delivery among the first counts its attempt now, unless that would be its last one, and is
+    ///   [marked](Leased::with_attempt_counted). All others count their attempts by [`start`](Self::start), so that a
+    ///   worker that dies costs no attempt of a delivery that it has not started.
+    /// - A delivery whose lease has expired is leased for a free handler only: it is left out of those ahead of need, and
+    ///   may use up the limit.
     /// - A lease in `request.held` never counts as expired: its delivery is not a candidate, is not dead-lettered, and
     ///   blocks its ordering keys. If such a lease has expired and is still its delivery's own, the store first extends
     ///   it to `request.duration` from now.
     /// - A lease in `request.held` that is not its delivery's own any more, because another worker has leased the
     ///   delivery since or klikit has sent it again, protects nothing: the delivery is a candidate like any other. But
-    ///   leasing it does not count as an attempt, because its handler, which this process is still running, takes the
-    ///   new lease over.
+    ///   it counts no attempt, and [`Lease::attempt`] is the number of attempts so far, because its handler, which this
+    ///   process is still running, takes the new lease over.
     /// - A lease in `request.held` may be its delivery's own although the delivery is READY, as while the answer to its
     ///   settlement is lost. A store may leave such a delivery out, or lease it in the same way, without counting an
     ///   attempt.
@@ -87,6 +93,14 @@ pub trait InboxStore: Send + Sync + 'static {
     ///   two deliveries that share a key are leased to unexpired leases, also across processes.
     /// - A delivery that was leased before and whose lease expired is [marked](Leased::after_expired_lease).
     fn lease(&self, request: &LeaseRequest<'_>) -> impl Future<Output = Result<LeaseBatch, StoreError>> + Send;
+
+    /// Counts the attempts of these leases, whose handlers are about to start: a delivery gets as many attempts as
+    /// [`Lease::attempt`] says, unless it has more already. Returns one value for each lease, in the same order:
+    /// `false`, and no change, if the delivery is not LEASED with this token any more.
+    ///
+    /// An error leaves it open which attempts were counted. Repeating the call is harmless. The counts must outlast the
+    /// calling process, but may be lost together with the store's machine.
+    fn start(&self, leases: &[Lease]) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
     /// Extends these leases to `duration` from now, expired or not. Returns one value for each lease, in the same
     /// order: `false`, and no change, if the delivery is not LEASED with this token any more.
@@ -105,8 +119,7 @@ pub trait InboxStore: Send + Sync + 'static {
     /// It also applies to a dead delivery that was [retried](super::InboxAdmin::retry) and not leased since. A delivery
     /// that was dead is then back in its old place among those that share its ordering keys, unless it stays DEAD.
     ///
-    /// Repeating a settlement, as after a lost answer, is harmless: a delivery that is DONE stays as it is, and
-    /// [`Release`](Settlement::Release) takes an attempt off a delivery that is not READY, down to none. Callers pass
+    /// Repeating a settlement, as after a lost answer, is harmless: a delivery that is DONE stays as it is. Callers pass
     /// each lease once.
     ///
     /// An error leaves it open which settlements were recorded.
@@ -123,6 +136,12 @@ pub trait InboxStore: Send + Sync + 'static {
 
     /// Deletes up to `limit` DONE deliveries that were kept and whose time is over. Returns how many were deleted.
     fn purge_done(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Returns how many deliveries a [worker](super::Worker::prefetch) leases ahead of need by default, at most. The
+    /// provided method returns 0, which suits a store whose calls take microseconds.
+    fn prefetch(&self) -> usize {
+        0
+    }
 }
 
 /// A request for deliveries to handle.
@@ -131,6 +150,8 @@ pub trait InboxStore: Send + Sync + 'static {
 pub struct LeaseRequest<'a> {
     /// How many deliveries to lease at most.
     pub limit: u32,
+    /// How many of them would start at once, because a handler is free.
+    pub free_handlers: u32,
     /// How long each lease lasts.
     pub duration: Duration,
     /// After how many attempts a delivery whose lease expired is dead-lettered.
@@ -207,8 +228,8 @@ pub enum Settlement {
         /// Why.
         reason: String,
     },
-    /// The attempt does not count, as when a worker stops. The delivery is READY again and due now. Changes nothing if
-    /// the delivery is READY already.
+    /// The attempt does not count, as when a worker stops: the delivery has no more attempts than before this one. It
+    /// is READY again and due now. Changes nothing if the delivery is READY already.
     Release,
 }
 
@@ -253,8 +274,10 @@ pub enum Acceptance {
 object_safe_twin! {
     /// [`InboxStore`], callable without knowing the store's type.
     pub(super) trait DynInboxStore: InboxStore {
+        plain fn prefetch() -> usize;
         fn accept(&'a self, delivery: &'a NewDelivery, retention: Duration) -> Acceptance;
         fn lease(&'a self, request: &'a LeaseRequest<'a>) -> LeaseBatch;
+        fn start(&'a self, leases: &'a [Lease]) -> Vec<bool>;
         fn extend(&'a self, leases: &'a [Lease], duration: Duration) -> Vec<bool>;
         fn settle(&'a self, settlements: &'a [(Lease, Settlement)]) -> Vec<SettleOutcome>;
         fn backlog(&'a self, limit: u64) -> u64;

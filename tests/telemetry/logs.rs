@@ -259,7 +259,7 @@ fn lease_lost_under_its_handler_is_a_warning() {
                 let attempt = request.extensions().get::<Attempt>().unwrap();
                 store.settle(&[(*attempt.lease(), Settlement::Release)]).await.unwrap();
                 let duration = Duration::from_secs(600);
-                let request = LeaseRequest { limit: 1, duration, max_attempts: 25, held: &[] };
+                let request = LeaseRequest { limit: 1, free_handlers: 1, duration, max_attempts: 25, held: &[] };
                 assert_eq!(store.lease(&request).await.unwrap().leased.len(), 1);
                 tokio::time::sleep(Duration::from_secs(30)).await;
                 Ok::<_, Infallible>(Response::new(String::new()))

@@ -180,7 +180,7 @@ impl Task<'_> {
             if !pause.is_zero() {
                 sleep(pause).await;
             }
-            self.still_has_lease().await
+            self.start().await
         };
         // The stop comes first: nothing may start after it.
         match select(pin!(reached(stop.clone(), Stop::Draining)), pin!(ready)).await {
@@ -196,6 +196,36 @@ impl Task<'_> {
         // User code: it may panic when it is dropped, too.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(called)));
         outcome
+    }
+
+    /// Counts the attempt in the store, so that it counts even if the handler kills the process. Returns whether the
+    /// handler may start.
+    async fn start(&self) -> bool {
+        let Shared { config, settings, .. } = self.shared;
+        loop {
+            if !self.still_has_lease().await {
+                return false;
+            }
+            if self.registration.is_counted() {
+                break;
+            }
+            let lease = self.registration.lease();
+            match store_call(SETTLING, config.store.start(&[lease])).await {
+                Ok(started) if started.first() == Some(&true) => {
+                    self.registration.counted();
+                    break;
+                }
+                // This attempt has taken over a new lease since.
+                Ok(_) if self.registration.lease() != lease => {}
+                Ok(_) => return false,
+                Err(error) => {
+                    telemetry::store_failed("start", self.context, &error);
+                    sleep(MAX_PAUSE).await;
+                }
+            }
+        }
+        self.registration.started(settings.handler_deadline.saturating_add(settings.lease));
+        true
     }
 
     /// Returns whether the lease is still this process's own. Jobs may wait for their turn on a blocked thread until it
@@ -330,7 +360,7 @@ impl Task<'_> {
 }
 
 /// Waits until the worker has come this far with stopping.
-async fn reached(mut stop: watch::Receiver<Stop>, stage: Stop) {
+pub(super) async fn reached(mut stop: watch::Receiver<Stop>, stage: Stop) {
     if stop.wait_for(|stop| *stop >= stage).await.is_err() {
         // The sender is gone, so no stop can come any more.
         pending::<()>().await;

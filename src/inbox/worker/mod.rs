@@ -6,6 +6,7 @@ mod keeper;
 mod misrouted;
 mod outcome;
 mod preflight;
+mod queue;
 mod run;
 mod running;
 mod settings;

@@ -1,6 +1,12 @@
 //! The worker's loop.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    panic::resume_unwind,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt,
@@ -9,7 +15,7 @@ use futures_util::{
 use http::{Request, Response};
 use tokio::{
     sync::watch,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
 use tower_service::Service;
@@ -19,6 +25,7 @@ use super::{
     attempt::{self, Job, Shared, Stop},
     keeper,
     misrouted::Misrouted,
+    queue::{Queue, Rate},
     running::WorkerId,
     settings::Settings,
 };
@@ -51,44 +58,117 @@ where
 {
     let mut shutdown = pin!(shutdown.map(drop));
     let (stop, stopping) = watch::channel(Stop::Not);
-    let mut attempts = JoinSet::new();
-    let worker =
-        Loop { id: WorkerId::next(), shared: Arc::new(Shared { config, settings, misrouted: Misrouted::default() }) };
+    let worker = Worker {
+        id: WorkerId::next(),
+        shared: Arc::new(Shared { config, settings, misrouted: Misrouted::default() }),
+        stopping,
+    };
     let mut background = worker.background();
-    let mut pace = Pace::new();
+    let mut work = Work::new();
     loop {
-        let leasing = {
-            let ready = pin!(async {
-                worker.ready_to_lease(&mut attempts, &mut pace).await;
-                worker.shared.config.running.leasing().await
-            });
-            match select(&mut shutdown, ready).await {
-                Either::Left(_) => break,
-                Either::Right((leasing, _)) => leasing,
-            }
-        };
-        // Never dropped half-way: what it leased would be lost until the leases expire.
-        let jobs = worker.lease(attempts.len(), &mut pace).await;
-        drop(leasing);
-        if (&mut shutdown).now_or_never().is_some() {
-            worker.release(&jobs).await;
-            break;
+        work.reap();
+        while let Some(job) = work.next_job(worker.shared.settings.concurrency) {
+            let attempt = attempt::run(handler.clone(), job, Arc::clone(&worker.shared), worker.stopping.clone());
+            work.attempts.spawn(attempt);
         }
-        for job in jobs {
-            attempts.spawn(attempt::run(handler.clone(), job, Arc::clone(&worker.shared), stopping.clone()));
+        worker.fetch(&mut work);
+        worker.release_stale(&mut work);
+        worker.purge(&mut background, &mut work.pace);
+        match select(&mut shutdown, pin!(worker.wait(&mut work))).await {
+            Either::Left(_) => break,
+            Either::Right(_) => {}
         }
-        worker.purge(&mut background, &mut pace);
     }
-    drain(attempts, stop, worker.shared.settings.drain_deadline).await;
+    // From here on nothing starts, and nothing more is leased.
+    stop.send_replace(Stop::Draining);
+    work.fetched_last().await;
+    worker.release(work.queue.take()).await;
+    drain(work, stop, worker.shared.settings.drain_deadline).await;
 }
 
 /// A worker, apart from its handler.
-struct Loop {
+struct Worker {
     id: WorkerId,
     shared: Arc<Shared>,
+    stopping: watch::Receiver<Stop>,
 }
 
-impl Loop {
+/// The deliveries of a worker, and its tasks.
+struct Work {
+    attempts: JoinSet<()>,
+    /// The call that leases, if there is one. It is never dropped half-way: what it leased would be lost until the
+    /// leases expire.
+    fetching: JoinSet<Fetched>,
+    releasing: JoinSet<()>,
+    queue: Queue,
+    rate: Rate,
+    pace: Pace,
+}
+
+/// What a call has leased.
+struct Fetched {
+    jobs: Vec<Job>,
+    /// Whether there were as many deliveries as were asked for, so that there may be more.
+    may_be_more: bool,
+}
+
+impl Work {
+    fn new() -> Self {
+        let (attempts, fetching, releasing) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+        Self { attempts, fetching, releasing, queue: Queue::default(), rate: Rate::new(), pace: Pace::new() }
+    }
+
+    /// Notes what has ended.
+    fn reap(&mut self) {
+        while self.attempts.try_join_next().is_some() {
+            self.ended();
+        }
+        if let Some(fetched) = self.fetching.try_join_next() {
+            self.fetched(fetched);
+        }
+        while self.releasing.try_join_next().is_some() {}
+    }
+
+    fn ended(&mut self) {
+        self.rate.finished();
+        // Deliveries that share its ordering keys were blocked.
+        self.pace.look = true;
+    }
+
+    fn fetched(&mut self, fetched: Result<Fetched, JoinError>) {
+        match fetched {
+            Ok(Fetched { jobs, may_be_more }) => {
+                self.queue.add(jobs);
+                self.pace.may_be_more = may_be_more;
+                self.pace.look |= may_be_more;
+            }
+            Err(error) => {
+                if let Ok(panic) = error.try_into_panic() {
+                    resume_unwind(panic);
+                }
+            }
+        }
+    }
+
+    /// Waits for the call that leases, if there is one.
+    async fn fetched_last(&mut self) {
+        if let Some(fetched) = self.fetching.join_next().await {
+            self.fetched(fetched);
+        }
+    }
+
+    /// Returns the next delivery to handle, if a handler is free.
+    fn next_job(&mut self, concurrency: usize) -> Option<Job> {
+        if self.attempts.len() < concurrency { self.queue.next() } else { None }
+    }
+
+    /// How many deliveries have a handler, or will have the next.
+    fn busy(&self) -> usize {
+        self.attempts.len() + self.queue.len()
+    }
+}
+
+impl Worker {
     /// Starts the tasks that run alongside the loop. They stop when the value is dropped.
     fn background(&self) -> Background {
         let Shared { config, settings, .. } = &*self.shared;
@@ -102,74 +182,102 @@ impl Loop {
         Background { _tasks: tasks, _nudges: nudges, purging: JoinSet::new() }
     }
 
-    /// Waits until another attempt can start, and there is a reason to look for one.
-    async fn ready_to_lease(&self, attempts: &mut JoinSet<()>, pace: &mut Pace) {
+    /// Waits until there is something to do.
+    async fn wait(&self, work: &mut Work) {
         let Shared { config, settings, .. } = &*self.shared;
-        loop {
-            while attempts.try_join_next().is_some() {
-                // Deliveries that share its ordering keys were blocked.
-                pace.look = true;
-            }
-            let is_free = attempts.len() < settings.concurrency;
-            if is_free && pace.look {
-                return;
-            }
-            let ended = async {
+        let Work { attempts, fetching, queue, pace, .. } = work;
+        let is_free = attempts.len() + queue.len() < settings.concurrency;
+        let (next, stale) = (pace.looked + settings.poll_interval, queue.oldest().map(|since| since + self.patience()));
+        let mut ended = false;
+        let mut fetched = None;
+        {
+            let one_ended = async {
                 // An empty set has nothing to wait for.
                 if attempts.join_next().await.is_none() {
-                    std::future::pending::<()>().await;
+                    pending::<()>().await;
+                }
+                ended = true;
+            };
+            let one_fetched = async {
+                fetched = fetching.join_next().await;
+                if fetched.is_none() {
+                    pending::<()>().await;
                 }
             };
-            let next = pace.looked + settings.poll_interval;
-            let waited = async {
+            let look = async {
                 if !is_free {
-                    std::future::pending::<()>().await;
+                    pending::<()>().await;
                 }
                 select(pin!(config.wake.notified()), pin!(sleep_until(next))).await;
+                pace.look = true;
             };
-            select(pin!(ended), pin!(waited)).await;
-            pace.look = true;
+            let is_stale = async {
+                match stale {
+                    Some(stale) => sleep_until(stale).await,
+                    None => pending().await,
+                }
+            };
+            let (one_ended, one_fetched) = (pin!(one_ended), pin!(one_fetched));
+            let (look, is_stale) = (pin!(look), pin!(is_stale));
+            select(select(one_ended, one_fetched), select(look, is_stale)).await;
+        }
+        if ended {
+            work.ended();
+        }
+        if let Some(fetched) = fetched {
+            work.fetched(fetched);
         }
     }
 
-    /// Leases deliveries for the attempts that can start, and enters them in the process's list. No other worker of the
-    /// inbox may be leasing meanwhile.
-    async fn lease(&self, running: usize, pace: &mut Pace) -> Vec<Job> {
+    /// Leases deliveries in a task, if there is a reason to look for some: for the handlers that are free, and ahead of
+    /// need if there are probably more.
+    fn fetch(&self, work: &mut Work) {
         let Shared { config, settings, .. } = &*self.shared;
-        let limit = settings.concurrency.saturating_sub(running);
-        let asked = Instant::now();
-        pace.looked = asked;
-        let held = config.running.held();
-        let request = LeaseRequest {
-            limit: u32::try_from(limit).unwrap_or(u32::MAX),
-            duration: settings.lease,
-            max_attempts: settings.max_attempts,
-            held: &held,
+        let ahead = if work.pace.may_be_more {
+            work.rate.lately().min(settings.prefetch.unwrap_or_else(|| config.store.prefetch()))
+        } else {
+            0
         };
-        let limit_of_call = settings.lease.min(LEASING);
-        let batch = store_call(limit_of_call, config.store.lease(&request)).await.unwrap_or_else(|error| {
-            telemetry::inbox_store_failed("lease", &error);
-            LeaseBatch::default()
+        let (busy, wanted) = (work.busy(), settings.concurrency.saturating_add(ahead));
+        let is_needed = busy < settings.concurrency || work.queue.len() < ahead.div_ceil(2);
+        if !work.pace.look || !is_needed || !work.fetching.is_empty() {
+            return;
+        }
+        work.pace.look = false;
+        work.pace.looked = Instant::now();
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let limit = number(wanted.saturating_sub(busy));
+        let free_handlers = number(settings.concurrency.saturating_sub(busy));
+        let lease = lease(Arc::clone(&self.shared), self.id, limit, free_handlers);
+        let stopped = attempt::reached(self.stopping.clone(), Stop::Draining);
+        let running = Arc::clone(&config.running);
+        work.fetching.spawn(async move {
+            // No two workers of this inbox may be leasing at the same time.
+            let turn = running.leasing();
+            match select(pin!(turn), pin!(stopped)).await {
+                Either::Left((_turn, _)) => lease.await,
+                Either::Right(_) => Fetched { jobs: Vec::new(), may_be_more: false },
+            }
         });
-        report(&batch);
-        // As many as were asked for: there may be more.
-        pace.look = batch.leased.len() >= limit;
-        let jobs = batch.leased.into_iter().filter_map(|leased| {
-            let extend_for = settings.handler_deadline.saturating_add(settings.lease);
-            let (registration, blocked) = config.running.register(&leased, self.id, asked, extend_for)?;
-            Some(Job { leased, registration, blocked })
-        });
-        jobs.collect()
     }
 
-    /// Releases deliveries that were not started. If that fails, they are handled once their leases have expired.
-    async fn release(&self, jobs: &[Job]) {
-        let releases: Vec<_> = jobs.iter().map(|job| (job.registration.lease(), Settlement::Release)).collect();
-        if !releases.is_empty()
-            && let Err(error) = store_call(RELEASING, self.shared.config.store.settle(&releases)).await
-        {
-            telemetry::inbox_store_failed("release", &error);
+    /// How long a delivery may wait for a handler before it is released.
+    fn patience(&self) -> Duration {
+        self.shared.settings.lease / 3
+    }
+
+    /// Releases the deliveries that were leased ahead of need if the handlers have become so slow that another node may
+    /// be faster.
+    fn release_stale(&self, work: &mut Work) {
+        if work.queue.oldest().is_some_and(|since| since.elapsed() >= self.patience()) {
+            work.pace.may_be_more = false;
+            let (shared, jobs) = (Arc::clone(&self.shared), work.queue.take());
+            work.releasing.spawn(async move { release(&shared, jobs).await });
         }
+    }
+
+    async fn release(&self, jobs: Vec<Job>) {
+        release(&self.shared, jobs).await;
     }
 
     /// Deletes what was kept and whose time is over, now and then.
@@ -190,6 +298,41 @@ impl Loop {
                 }
             }
         });
+    }
+}
+
+/// Leases deliveries, and enters them in the process's list. No other worker of the inbox may be leasing meanwhile.
+async fn lease(shared: Arc<Shared>, worker: WorkerId, limit: u32, free_handlers: u32) -> Fetched {
+    let Shared { config, settings, .. } = &*shared;
+    let (asked, held) = (Instant::now(), config.running.held());
+    let request = LeaseRequest {
+        limit,
+        free_handlers,
+        duration: settings.lease,
+        max_attempts: settings.max_attempts,
+        held: &held,
+    };
+    let limit_of_call = settings.lease.min(LEASING);
+    let batch = store_call(limit_of_call, config.store.lease(&request)).await.unwrap_or_else(|error| {
+        telemetry::inbox_store_failed("lease", &error);
+        LeaseBatch::default()
+    });
+    report(&batch);
+    let may_be_more = batch.leased.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let jobs = batch.leased.into_iter().filter_map(|leased| {
+        let (registration, blocked) = config.running.register(&leased, worker, asked)?;
+        Some(Job { leased, registration, blocked })
+    });
+    Fetched { jobs: jobs.collect(), may_be_more }
+}
+
+/// Releases deliveries that were not started. If that fails, they are handled once their leases have expired.
+async fn release(shared: &Shared, jobs: Vec<Job>) {
+    let releases: Vec<_> = jobs.iter().map(|job| (job.registration.lease(), Settlement::Release)).collect();
+    if !releases.is_empty()
+        && let Err(error) = store_call(RELEASING, shared.config.store.settle(&releases)).await
+    {
+        telemetry::inbox_store_failed("release", &error);
     }
 }
 
@@ -231,6 +374,8 @@ async fn measure(config: Arc<Config>, interval: Duration) {
 struct Pace {
     /// Whether there may be something to lease.
     look: bool,
+    /// Whether the last call has leased as many deliveries as it was asked for.
+    may_be_more: bool,
     looked: Instant,
     purged: Instant,
 }
@@ -238,17 +383,19 @@ struct Pace {
 impl Pace {
     fn new() -> Self {
         let now = Instant::now();
-        Self { look: true, looked: now, purged: now }
+        Self { look: true, may_be_more: false, looked: now, purged: now }
     }
 }
 
 /// Lets attempts finish within `deadline`, and then makes them release their deliveries.
-async fn drain(mut attempts: JoinSet<()>, stop: watch::Sender<Stop>, deadline: Duration) {
-    stop.send_replace(Stop::Draining);
-    let ended = async |attempts: &mut JoinSet<()>| while attempts.join_next().await.is_some() {};
-    if timeout(deadline, ended(&mut attempts)).await.is_err() {
+async fn drain(mut work: Work, stop: watch::Sender<Stop>, deadline: Duration) {
+    let ended = async |work: &mut Work| {
+        while work.attempts.join_next().await.is_some() {}
+        while work.releasing.join_next().await.is_some() {}
+    };
+    if timeout(deadline, ended(&mut work)).await.is_err() {
         stop.send_replace(Stop::Now);
-        // Dropping the set aborts those that are still running.
-        let _ = timeout(RELEASING, ended(&mut attempts)).await;
+        // Dropping the sets aborts what is still running.
+        let _ = timeout(RELEASING, ended(&mut work)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The deliveries that this process is handling.
+//! The deliveries that this process is handling, or has leased ahead of need.
 
 use std::{
     collections::HashMap,
@@ -43,8 +43,11 @@ struct Handling {
     lease: Lease,
     /// When the store was asked for the lease, or for its last extension.
     held_since: Instant,
-    /// Until when the lease is extended. A handler that blocks its thread cannot be dropped at its deadline.
-    extend_until: Instant,
+    /// Whether the store has counted this attempt.
+    is_counted: bool,
+    /// Until when the lease is extended, once the handler has started. A handler that blocks its thread cannot be
+    /// dropped at its deadline.
+    extend_until: Option<Instant>,
     worker: WorkerId,
     ordering_keys: Vec<OrderingKey>,
     /// Whether another node has leased or dead-lettered the delivery.
@@ -101,7 +104,7 @@ impl Running {
         let mut deliveries = self.deliveries();
         for (id, handling) in deliveries.iter_mut().filter(|(_, handling)| handling.worker == worker && !handling.lost)
         {
-            if now < handling.extend_until {
+            if handling.extend_until.is_none_or(|end| now < end) {
                 leases.to_extend.push(handling.lease);
             } else {
                 handling.lost = true;
@@ -127,13 +130,14 @@ impl Running {
         leased: &Leased,
         worker: WorkerId,
         asked: Instant,
-        extend_for: Duration,
     ) -> Option<(Registration, Blocked)> {
         let (id, lease) = (leased.lease().id(), *leased.lease());
         let mut deliveries = self.deliveries();
         if let Some(handling) = deliveries.get_mut(&id) {
             if lease.token() > handling.lease.token() {
-                (handling.lease, handling.held_since, handling.lost) = (lease, asked, false);
+                let attempt = lease.attempt() + u32::from(!handling.is_counted);
+                handling.lease = Lease::new(id, lease.token(), attempt);
+                (handling.held_since, handling.lost) = (asked, false);
             }
             return None;
         }
@@ -145,7 +149,8 @@ impl Running {
             serial: self.serials.fetch_add(1, Ordering::Relaxed),
             lease,
             held_since: asked,
-            extend_until: asked.checked_add(extend_for).unwrap_or_else(|| asked + FAR),
+            is_counted: leased.is_attempt_counted(),
+            extend_until: None,
             worker,
             ordering_keys: keys.to_vec(),
             lost: false,
@@ -188,6 +193,26 @@ impl Registration {
     /// Notes that the store was asked at `asked` to extend the lease, and did.
     pub(super) fn extended(&self, asked: Instant) {
         self.running.extended(&self.lease(), asked);
+    }
+
+    /// Returns whether the store has counted this attempt.
+    pub(super) fn is_counted(&self) -> bool {
+        self.running.deliveries().get(&self.id).is_some_and(|handling| handling.is_counted)
+    }
+
+    /// Notes that the store has counted this attempt.
+    pub(super) fn counted(&self) {
+        if let Some(handling) = self.running.deliveries().get_mut(&self.id) {
+            handling.is_counted = true;
+        }
+    }
+
+    /// Notes that the handler starts, and that its lease is extended for this long.
+    pub(super) fn started(&self, extend_for: Duration) {
+        let now = Instant::now();
+        if let Some(handling) = self.running.deliveries().get_mut(&self.id) {
+            handling.extend_until = Some(now.checked_add(extend_for).unwrap_or_else(|| now + FAR));
+        }
     }
 
     /// Waits until the deliveries that block this one have ended.
@@ -233,7 +258,7 @@ mod tests {
     ) -> Option<(Registration, Blocked)> {
         let lease = Lease::new(DeliveryId::new(id), token, 1);
         let keys = keys.iter().map(|key| OrderingKey::from_text(&key.to_string())).collect();
-        running.register(&Leased::new(lease, "", "").with_ordering_keys(keys), worker, Instant::now(), HOUR)
+        running.register(&Leased::new(lease, "", "").with_ordering_keys(keys), worker, Instant::now())
     }
 
     #[test]
@@ -256,6 +281,10 @@ mod tests {
     async fn stuck_handler_is_reported_once() {
         let (running, worker) = (Arc::new(Running::default()), WorkerId::next());
         let (registration, _) = register(&running, worker, 1, 1, &[]).expect("not running yet");
+        // It waits for its turn, and its handler cannot be stuck.
+        tokio::time::advance(HOUR).await;
+        assert_eq!(running.leases_of(worker).to_extend.len(), 1);
+        registration.started(HOUR);
         assert!(running.leases_of(worker).stuck.is_empty());
         tokio::time::advance(HOUR).await;
         let leases = running.leases_of(worker);
@@ -288,6 +317,27 @@ mod tests {
         let (_again, blocked_again) = register(&running, worker, 1, 2, &[1]).expect("not running any more");
         assert_eq!(second.wait_for(blocked).now_or_never(), Some(()));
         assert_eq!(blocked_again.earlier.len(), 1);
+    }
+
+    /// The store says how many attempts there were, since it does not know whether this one is among them.
+    #[test]
+    fn new_lease_keeps_the_attempt() {
+        let (running, worker) = (Arc::new(Running::default()), WorkerId::next());
+        let (registration, _) = register(&running, worker, 1, 1, &[]).expect("not running yet");
+        assert!(
+            running
+                .register(&Leased::new(Lease::new(DeliveryId::new(1), 2, 0), "", ""), worker, Instant::now())
+                .is_none()
+        );
+        assert_eq!(registration.lease().attempt(), 1);
+        registration.counted();
+        assert!(registration.is_counted());
+        assert!(
+            running
+                .register(&Leased::new(Lease::new(DeliveryId::new(1), 3, 1), "", ""), worker, Instant::now())
+                .is_none()
+        );
+        assert_eq!(registration.lease().attempt(), 1);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::{backoff::Backoff, outcome::Outcome};
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) concurrency: usize,
+    /// `None` for the store's default.
+    pub(super) prefetch: Option<usize>,
     pub(super) lease: Duration,
     pub(super) max_attempts: u32,
     pub(super) backoff: Backoff,
@@ -23,6 +25,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             concurrency: 16,
+            prefetch: None,
             lease: Duration::from_secs(30),
             max_attempts: 25,
             backoff: Backoff { first: Duration::from_secs(1), last: Duration::from_secs(6 * 60 * 60) },
@@ -40,6 +43,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("concurrency", &self.concurrency)
+            .field("prefetch", &self.prefetch)
             .field("lease", &self.lease)
             .field("max_attempts", &self.max_attempts)
             .field("backoff", &self.backoff)

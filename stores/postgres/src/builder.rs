@@ -1,6 +1,6 @@
 //! Opening a store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{Pool, QueueMode};
 use tokio::time::timeout;
@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     connection::{Cancel, Connections, Failure, Naming, Sql},
     error::{Kind, PostgresError, Target},
-    inbox::{HandOff, InboxSql},
+    inbox::{HandOff, InboxSql, arrivals, endings, starts},
     ledger::LedgerSql,
     names::Names,
     schema::{Migration, Schema, SchemaFailure},
@@ -244,7 +244,18 @@ impl PostgresStoreBuilder {
         timeout(START, check).await.map_err(late)??;
         let Self { is_ledger_only, deadline, hand_off, .. } = self;
         let sweeper = Sweeper::new(connections.clone(), ledger.sweep.clone(), deadline);
-        Ok(PostgresStore::new(Shared { connections, ledger, inbox, is_ledger_only, hand_off, deadline, sweeper }))
+        Ok(PostgresStore::new(Shared {
+            connections,
+            ledger,
+            inbox,
+            is_ledger_only,
+            hand_off,
+            deadline,
+            arrivals: Arc::new(arrivals()),
+            starts: Arc::new(starts()),
+            endings: Arc::new(endings()),
+            sweeper,
+        }))
     }
 }
 

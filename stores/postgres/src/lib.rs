@@ -193,6 +193,7 @@
 //! If the statement fails, the error has the server's code alone, because its message may repeat the body. If the
 //! statement itself is wrong, the error has the message too.
 
+mod batch;
 mod builder;
 mod connect;
 mod connection;

@@ -8,7 +8,7 @@ use tower_klikit::dedupe::StoreError;
 use crate::{
     connection::{Answer, Connections, PATIENCE, Params, Sql},
     error::{Kind, PostgresError},
-    inbox::{HandOff, InboxSql},
+    inbox::{Arrivals, Endings, HandOff, InboxSql, Starts},
     ledger::LedgerSql,
     sweep::Sweeper,
     values::BoxError,
@@ -31,6 +31,9 @@ pub(crate) struct Shared {
     pub(crate) is_ledger_only: bool,
     pub(crate) hand_off: Option<HandOff>,
     pub(crate) deadline: Duration,
+    pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) starts: Arc<Starts>,
+    pub(crate) endings: Arc<Endings>,
     pub(crate) sweeper: Sweeper,
 }
 

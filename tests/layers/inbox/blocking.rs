@@ -195,7 +195,8 @@ async fn lease_that_comes_back_is_taken_over() {
     let first = node(store.clone(), blocked.clone(), 3, log.clone());
     until("it is begun", async || !blocked.started().is_empty()).await;
     // A node that crashes as soon as it has the delivery.
-    let request = LeaseRequest { limit: 1, duration: Duration::from_millis(10), max_attempts: 3, held: &[] };
+    let request =
+        LeaseRequest { limit: 1, free_handlers: 1, duration: Duration::from_millis(10), max_attempts: 3, held: &[] };
     let mut attempts = 0;
     until("the other node has it", async || {
         let batch = store.lease(&request).await.unwrap();

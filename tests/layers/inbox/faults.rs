@@ -66,6 +66,7 @@ impl InboxStore for Plugged {
         async fn counts(&self) -> Counts;
         async fn backlog(&self, limit: u64) -> u64;
         async fn purge_done(&self, limit: u32) -> u64;
+        async fn start(&self, leases: &[Lease]) -> Vec<bool>;
     }
 
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {

@@ -9,6 +9,7 @@ mod draining;
 mod faults;
 mod operating;
 mod ordering;
+mod prefetching;
 mod reasons;
 mod requests;
 mod rewritten;

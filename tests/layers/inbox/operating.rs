@@ -222,7 +222,7 @@ async fn debug_of_store_types_holds_no_body() {
     let claim = Claim::new(key, key, BodyDigest::of(BODY.as_bytes()), key);
     let new = NewDelivery::new(claim, r#"{"event_id":"evt-0"}"#, BODY);
     store.accept(&new, seconds(60)).await.unwrap();
-    let request = LeaseRequest { limit: 1, duration: seconds(30), max_attempts: 25, held: &[] };
+    let request = LeaseRequest { limit: 1, free_handlers: 1, duration: seconds(30), max_attempts: 25, held: &[] };
     let leased = store.lease(&request).await.unwrap().leased;
     assert_eq!(leased.len(), 1);
     let text = format!("{new:?} {new:#?} {leased:?} {leased:#?}");

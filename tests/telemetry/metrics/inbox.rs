@@ -138,7 +138,7 @@ fn lost_lease_is_counted() {
                 let attempt = request.extensions().get::<Attempt>().unwrap();
                 store.settle(&[(*attempt.lease(), Settlement::Release)]).await.unwrap();
                 let duration = Duration::from_secs(600);
-                let request = LeaseRequest { limit: 1, duration, max_attempts: 25, held: &[] };
+                let request = LeaseRequest { limit: 1, free_handlers: 1, duration, max_attempts: 25, held: &[] };
                 assert_eq!(store.lease(&request).await.unwrap().leased.len(), 1);
                 Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
             }

@@ -157,6 +157,7 @@ impl Deliveries {
             }
         }
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let free_handlers = usize::try_from(request.free_handlers).unwrap_or(usize::MAX);
         let mut batch = LeaseBatch::default();
         let candidates: Vec<_> = self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id).collect();
         for id in candidates {
@@ -174,18 +175,26 @@ impl Deliveries {
             if row.ordering_keys.iter().any(|key| self.is_blocked(key, id, now)) {
                 continue;
             }
+            let is_for_free_handler = batch.leased.len() < free_handlers;
+            let expired = row.state == DeliveryState::Leased;
+            if expired && !is_for_free_handler {
+                continue;
+            }
             // The handler that this process is still running takes the delivery over: no new attempt begins.
             let is_attempt = request.held.iter().all(|held| held.id() != id);
+            let is_counted = is_attempt && is_for_free_handler && !expired && row.attempts + 1 < request.max_attempts;
             batch.leased.extend(self.change(id, |row| {
-                let expired = row.state == DeliveryState::Leased;
                 row.state = DeliveryState::Leased;
-                row.attempts += u32::from(is_attempt);
+                let attempt = row.attempts + u32::from(is_attempt);
+                if is_counted {
+                    row.attempts = attempt;
+                }
                 row.token += 1;
                 row.due = until;
-                let lease = Lease::new(id, row.token, row.attempts);
-                let leased = Leased::new(lease, row.head.as_str(), row.body.clone())
+                let leased = Leased::new(Lease::new(id, row.token, attempt), row.head.as_str(), row.body.clone())
                     .with_ordering_keys(row.ordering_keys.clone());
-                if expired { leased.after_expired_lease() } else { leased }
+                let leased = if expired { leased.after_expired_lease() } else { leased };
+                if is_counted { leased.with_attempt_counted() } else { leased }
             }));
         }
         batch
@@ -205,6 +214,12 @@ impl Deliveries {
 
     fn is_expired(&self, id: DeliveryId, now: Tick) -> bool {
         self.rows.get(&id).is_some_and(|row| row.state == DeliveryState::Leased && row.due <= now)
+    }
+
+    /// Counts the lease's attempt. Returns whether the delivery is leased with this token.
+    pub(super) fn start(&mut self, lease: &Lease) -> bool {
+        let is_held = self.rows.get(&lease.id()).is_some_and(|row| row.is_held_by(lease));
+        is_held && self.change(lease.id(), |row| row.attempts = row.attempts.max(lease.attempt())).is_some()
     }
 
     /// Returns whether the delivery is leased with this token.
@@ -244,7 +259,7 @@ impl Deliveries {
                 self.change(id, |row| {
                     row.state = DeliveryState::Ready;
                     row.due = now;
-                    row.attempts = row.attempts.saturating_sub(1);
+                    row.attempts = row.attempts.min(lease.attempt().saturating_sub(1));
                 });
             }
         }

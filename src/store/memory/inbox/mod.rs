@@ -100,6 +100,11 @@ impl InboxStore for MemoryStore {
         Ok(self.shared.state().deliveries.lease(self.shared.now(), request))
     }
 
+    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.shared.state();
+        Ok(leases.iter().map(|lease| state.deliveries.start(lease)).collect())
+    }
+
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
         let mut state = self.shared.state();
         let until = self.shared.now().after(duration);

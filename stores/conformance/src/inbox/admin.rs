@@ -26,7 +26,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         }
         self.handle(&delivery("warung", "gone", "body"), Duration::ZERO).await;
         for n in 0..4 {
-            self.start(&delivery("warung", &format!("leased-{n}"), "body")).await;
+            self.begin(&delivery("warung", &format!("leased-{n}"), "body")).await;
         }
         for n in 0..5 {
             self.accept(&delivery("warung", &format!("ready-{n}"), "body")).await;
@@ -51,7 +51,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.handle(&delivery("warung", "done", "body"), KEEP).await;
         self.advance(HOUR).await;
         oldest(None, "dead and done deliveries are not pending").await;
-        let first = self.start(&delivery("warung", "first", "body")).await;
+        let first = self.begin(&delivery("warung", "first", "body")).await;
         self.advance(HOUR).await;
         self.accept(&delivery("warung", "second", "body")).await;
         oldest(Some(HOUR), "the first was accepted an hour ago, and is leased").await;
@@ -81,7 +81,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.make_dead(&delivery("warung", "dead", "body")).await;
         backlog(10, 0).await;
         for n in 0..3 {
-            let lease = self.start(&delivery("warung", &format!("leased-{n}"), "body")).await;
+            let lease = self.begin(&delivery("warung", &format!("leased-{n}"), "body")).await;
             if n == 0 {
                 self.settle(&lease, reschedule(KEEP)).await;
             }
@@ -102,7 +102,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             ids.push(self.make_dead(&delivery("warung", &format!("dead-{n}"), "body")).await.id());
             self.handle(&delivery("warung", &format!("done-{n}"), "body"), KEEP).await;
         }
-        self.start(&delivery("warung", "leased", "body")).await;
+        self.begin(&delivery("warung", "leased", "body")).await;
         self.accept(&delivery("warung", "ready", "body")).await;
         let page = async |after: Option<DeliveryId>, limit: u32, expected: &[DeliveryId]| {
             let found: Vec<_> = self.dead(after, limit).await.iter().map(|entry| entry.id).collect();
@@ -141,7 +141,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         ];
         let mut ids = Vec::new();
         for (n, new) in all.iter().enumerate() {
-            let lease = self.start(new).await;
+            let lease = self.begin(new).await;
             match n {
                 0 => self.settle(&lease, done(KEEP)).await,
                 1 => self.settle(&lease, dead_letter()).await,
@@ -167,7 +167,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn dead_delivery_can_be_retried(&self) {
         let new = delivery("warung", "evt", "body");
-        let first = self.start(&new).await;
+        let first = self.begin(&new).await;
         self.settle(&first, reschedule(Duration::ZERO)).await;
         let lease = self.lease_one(&new, "the delivery was rescheduled without a delay").await;
         self.settle(&lease, dead_letter()).await;
@@ -186,9 +186,9 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let [kept, ready, leased] = ["kept", "ready", "leased"].map(|id| delivery("warung", id, "body"));
         let kept_lease = self.handle(&kept, KEEP).await;
         let gone = self.handle(&delivery("warung", "gone", "body"), Duration::ZERO).await;
-        let ready_lease = self.start(&ready).await;
+        let ready_lease = self.begin(&ready).await;
         self.settle(&ready_lease, reschedule(KEEP)).await;
-        let lease = self.start(&leased).await;
+        let lease = self.begin(&leased).await;
         for id in [kept_lease.id(), gone.id(), ready_lease.id(), lease.id(), DeliveryId::new(i64::MAX)] {
             self.cannot_retry(id, "the delivery is not dead").await;
         }

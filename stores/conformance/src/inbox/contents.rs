@@ -19,7 +19,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let bodies: [&[u8]; 7] = [b"", b"\0", b"{}", b" {}\n", &every_byte, b"\xff\xfe\x80\0", &long];
         for (n, body) in bodies.into_iter().enumerate() {
             let new = delivery("warung", &format!("evt-{n}"), body);
-            let lease = self.start(&new).await;
+            let lease = self.begin(&new).await;
             self.show(lease.id(), &new, DeliveryState::Leased, 1, "the delivery is leased").await;
             self.settle(&lease, done(KEEP)).await;
             self.show(lease.id(), &new, DeliveryState::Done, 1, "the delivery is kept").await;
@@ -40,7 +40,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         ];
         for (n, head) in heads.into_iter().enumerate() {
             let new = delivery("warung", &format!("evt-{n}"), "body").with_head(head);
-            let lease = self.start(&new).await;
+            let lease = self.begin(&new).await;
             let entry = self.show(lease.id(), &new, DeliveryState::Leased, 1, "the delivery is leased").await;
             self.same("show", &entry.tenant(), &Some("warung"), "the head says so");
             self.same("show", &entry.event_id(), &Some("evt"), "the head says so");
@@ -68,7 +68,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     /// Returns the reasons that are shown after a delivery was rescheduled, and after it was dead-lettered, for this reason.
     async fn reasons(&self, new: &NewDelivery, reason: &str) -> [Option<String>; 2] {
-        let lease = self.start(new).await;
+        let lease = self.begin(new).await;
         self.settle(&lease, Settlement::Reschedule { delay: Duration::ZERO, reason: reason.into() }).await;
         let ready = self.show(lease.id(), new, DeliveryState::Ready, 1, "the delivery was rescheduled").await;
         let lease = self.lease_one(new, "the delivery was rescheduled without a delay").await;

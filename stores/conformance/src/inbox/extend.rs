@@ -15,7 +15,7 @@ use super::{
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
     pub(super) async fn extended_lease_starts_anew(&self) {
         let new = delivery("warung", "evt", "body");
-        let lease = self.start(&new).await;
+        let lease = self.begin(&new).await;
         let own = "the lease is the delivery's own";
         for _ in 0..3 {
             self.advance(LEASE - MARGIN).await;
@@ -38,7 +38,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn expired_lease_can_be_extended(&self) {
         let new = delivery("warung", "evt", "body");
-        let lease = self.start(&new).await;
+        let lease = self.begin(&new).await;
         for _ in 0..2 {
             self.advance(LEASE + MARGIN).await;
             self.extend(&lease, LEASE, "the lease has expired, and no other worker has leased the delivery").await;
@@ -79,7 +79,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
     pub(super) async fn extends_many_leases_in_order(&self) {
         self.extend_all(&[], LEASE, &[], "there are no leases").await;
         let all = ["a", "b", "c", "d", "e"].map(|id| delivery("warung", id, "body"));
-        let lost = self.start(&all[0]).await;
+        let lost = self.begin(&all[0]).await;
         self.advance(LEASE + MARGIN).await;
         self.accept_all([&all[1], &all[2], &all[3], &all[4]]).await;
         let [taken, b, c, d, e] = self.lease(all.each_ref(), "one lease has expired, the others are new").await;

@@ -26,7 +26,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.forget(&gone, 1, "only the ledger knows the key").await;
         self.counts([0, 0, 0, 0], "all events were forgotten").await;
         for new in [&dead, &kept, &gone] {
-            let lease = self.start(new).await;
+            let lease = self.begin(new).await;
             self.holds(lease.id() > last.id(), &format!("id {} came after {}", lease.id(), last.id()));
             self.same("lease", &lease.attempt(), &1, "the delivery is new");
         }
@@ -53,8 +53,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let dead_lease = self.make_dead(&dead).await;
         let kept_lease = self.handle(&kept, KEEP).await;
         self.handle(&gone, Duration::ZERO).await;
-        let expired_lease = self.start(&expired).await;
-        let lease = self.start(&leased).await;
+        let expired_lease = self.begin(&expired).await;
+        let lease = self.begin(&leased).await;
         self.extend(&lease, KEEP, "the lease is the delivery's own").await;
         self.advance(LEASE + MARGIN).await;
         self.claim(held.claim(), "there is no entry").await;

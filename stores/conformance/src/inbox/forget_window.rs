@@ -62,8 +62,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let [ready, leased, expired, dead] =
             ["ready", "leased", "expired", "dead"].map(|id| delivery("warung", id, "body"));
         let dead_lease = self.make_dead(&dead).await;
-        let expired_lease = self.start(&expired).await;
-        let lease = self.start(&leased).await;
+        let expired_lease = self.begin(&expired).await;
+        let lease = self.begin(&leased).await;
         self.extend(&lease, KEEP, "the lease is the delivery's own").await;
         self.accept(&ready).await;
         self.advance(4 * HOUR).await;
@@ -140,7 +140,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let [dead, kept, gone, pending] = &all;
         self.make_dead(dead).await;
         self.make_dead(pending).await;
-        let [kept_lease, gone_lease] = [self.start(kept).await, self.start(gone).await];
+        let [kept_lease, gone_lease] = [self.begin(kept).await, self.begin(gone).await];
         self.advance(2 * HOUR).await;
         self.revive(dead).await;
         for new in [kept, gone] {

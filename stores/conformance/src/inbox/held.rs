@@ -45,7 +45,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn held_lease_is_not_dead_lettered(&self) {
         let new = delivery("warung", "evt", "body");
-        let lease = self.start(&new).await;
+        let lease = self.begin(&new).await;
         let last = LeaseRequest { max_attempts: 1, ..REQUEST };
         for _ in 0..3 {
             self.advance(LEASE + MARGIN).await;
@@ -101,6 +101,9 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.advance(LEASE + MARGIN).await;
         let batch = self.try_lease(&REQUEST).await;
         self.same("lease", &batch.leased.len(), &2, "the leases have expired");
+        for leased in &batch.leased {
+            self.start(leased.lease()).await;
+        }
         let [expired_lease, failed_lease] = held.map(|held| {
             let of = batch.leased.iter().map(|leased| *leased.lease()).find(|lease| lease.id() == held.id());
             of.unwrap_or_else(|| self.broken("lease did not return a delivery whose lease has expired"))
@@ -128,7 +131,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn stale_held_lease_protects_nothing(&self) {
         let new = delivery("warung", "evt", "body");
-        let stale = self.start(&new).await;
+        let stale = self.begin(&new).await;
         self.advance(LEASE + MARGIN).await;
         let foreign = self.lease_one(&new, "the lease has expired").await;
         let last = LeaseRequest { max_attempts: 2, held: &[stale], ..REQUEST };

@@ -18,9 +18,9 @@ use super::{
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
     pub(super) async fn leases_longest_due_first(&self) {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|id| delivery("warung", id, "body"));
-        let lease = self.start(&a).await;
+        let lease = self.begin(&a).await;
         self.settle(&lease, reschedule(LEASE)).await;
-        let lease = self.start(&b).await;
+        let lease = self.begin(&b).await;
         self.extend(&lease, LEASE / 2, "the lease is the delivery's own").await;
         self.accept_all([&c, &d]).await;
         self.advance(LEASE + MARGIN).await;
@@ -47,7 +47,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
     pub(super) async fn leased_delivery_is_not_leased_again(&self) {
         let new = delivery("warung", "evt", "body");
         self.lease_nothing("nothing was accepted").await;
-        let lease = self.start(&new).await;
+        let lease = self.begin(&new).await;
         self.lease_nothing("the delivery is leased").await;
         self.advance(LEASE - MARGIN).await;
         self.lease_nothing("the lease has not expired").await;
@@ -58,7 +58,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn expired_lease_can_be_taken_over(&self) {
         let new = delivery("warung", "evt", "body");
-        let lost = self.start(&new).await;
+        let lost = self.begin(&new).await;
         self.advance(LEASE + MARGIN).await;
         let lease = self.lease_one(&new, "the lease has expired").await;
         let why = "another worker has leased the delivery";
@@ -71,8 +71,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn marks_deliveries_whose_lease_expired(&self) {
         let [expired, failed, new] = ["expired", "failed", "new"].map(|id| delivery("warung", id, "body"));
-        self.start(&expired).await;
-        let lease = self.start(&failed).await;
+        self.begin(&expired).await;
+        let lease = self.begin(&failed).await;
         self.settle(&lease, reschedule(Duration::ZERO)).await;
         let lease = self.lease_one(&failed, "the delivery is due").await;
         self.settle(&lease, reschedule(Duration::ZERO)).await;
@@ -94,11 +94,11 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             for step in 0..5 {
                 let lease = self.lease_one(&new, "the delivery is due").await;
                 attempts += 1;
-                self.same("lease", &lease.attempt(), &attempts, "each lease counts as an attempt");
+                self.same("lease", &lease.attempt(), &attempts, "each lease began an attempt");
                 let grows = last.is_none_or(|last| lease.token() > last);
                 self.holds(grows, &format!("the token {} came after {last:?}", lease.token()));
                 last = Some(lease.token());
-                self.show(lease.id(), &new, DeliveryState::Leased, attempts, "each lease counts as an attempt").await;
+                self.show(lease.id(), &new, DeliveryState::Leased, attempts, "each attempt was started").await;
                 match step {
                     0 => self.settle(&lease, reschedule(Duration::ZERO)).await,
                     1 => self.advance(LEASE + MARGIN).await,
@@ -122,9 +122,10 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
     pub(super) async fn last_expired_attempt_is_dead_lettered(&self) {
         let [dying, neighbor] = ["dying", "neighbor"].map(|id| delivery("warung", id, "body"));
         let two = LeaseRequest { limit: 1, max_attempts: 2, ..REQUEST };
-        self.start(&dying).await;
+        self.begin(&dying).await;
         self.advance(LEASE + MARGIN).await;
         let [last] = self.lease_as(&two, [&dying], "the lease has expired after 1 of 2 attempts").await;
+        self.start(&last).await;
         self.accept(&neighbor).await;
         self.advance(LEASE + MARGIN).await;
         // A dead letter may use up the limit.
@@ -138,12 +139,12 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
     pub(super) async fn reports_deliveries_that_it_dead_letters(&self) {
         let [one, other, failed, spent] = ["one", "other", "failed", "spent"].map(|id| delivery("warung", id, "body"));
         let last = LeaseRequest { max_attempts: 1, ..REQUEST };
-        let first = self.start(&one).await;
+        let first = self.begin(&one).await;
         self.advance(LEASE + MARGIN).await;
         let second = self.lease_one(&one, "the lease has expired").await;
-        let other_lease = self.start(&other).await;
+        let other_lease = self.begin(&other).await;
         self.make_dead(&failed).await;
-        let spent_lease = self.start(&spent).await;
+        let spent_lease = self.begin(&spent).await;
         self.settle(&spent_lease, reschedule(HOUR)).await;
         self.lease_as(&last, [], "no lease has expired, one delivery was dead-lettered, and one is not due").await;
         self.advance(LEASE + MARGIN).await;
@@ -175,7 +176,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.accept(&new).await;
         for attempt in 1..5 {
             let [lease] = self.lease_as(&last, [&new], "the delivery is ready").await;
-            self.same("lease", &lease.attempt(), &attempt, "each lease counts as an attempt");
+            self.same("lease", &lease.attempt(), &attempt, "each attempt was started");
+            self.start(&lease).await;
             self.settle(&lease, reschedule(Duration::ZERO)).await;
         }
         self.counts([1, 0, 0, 0], "the delivery is ready").await;

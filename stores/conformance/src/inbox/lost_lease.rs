@@ -17,7 +17,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let all = ["expired", "released", "failed", "retried", "revived"].map(|id| delivery("warung", id, "body"));
         let mut leases = Vec::new();
         for new in &all {
-            let lease = self.start(new).await;
+            let lease = self.begin(new).await;
             self.extend(&lease, KEEP, "the lease is the delivery's own").await;
             leases.push(lease);
         }
@@ -55,7 +55,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn foreign_token_changes_nothing(&self) {
         let new = delivery("warung", "evt", "body");
-        let lease = self.start(&new).await;
+        let lease = self.begin(&new).await;
         let foreign = [lease.token() + 1, lease.token() - 1, i64::MIN, i64::MAX];
         let foreign = foreign.map(|token| Lease::new(lease.id(), token, lease.attempt()));
         for foreign in &foreign {
@@ -66,7 +66,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         for foreign in &foreign {
             self.is_lost(foreign, &new).await;
         }
-        // The number of the attempt is only for the log.
+        // The number of the attempt matters only when it starts, and when it is released.
         let lease = Lease::new(lease.id(), lease.token(), 7);
         self.settle(&lease, done(KEEP)).await;
         self.show(lease.id(), &new, DeliveryState::Done, 1, "the lease is the delivery's own").await;
@@ -82,6 +82,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let (before, mut counts) = look().await;
         let why = format!("another token is the delivery's own; its head is {}", new.head());
         self.cannot_extend(lease, &why).await;
+        self.cannot_start(lease, &why).await;
         for settlement in
             [done(Duration::ZERO), done(KEEP), reschedule(Duration::ZERO), dead_letter(), Settlement::Release]
         {

@@ -15,6 +15,7 @@
 
 mod accept;
 mod admin;
+mod ahead;
 mod contents;
 mod extend;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod ordering;
 mod races;
 mod revive;
 mod settle;
+mod start;
 mod state;
 mod steps;
 mod subject;
@@ -169,11 +171,24 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         window_goes_by_ledger_row_too,
         window_ignores_ledger_rows_that_are_over,
         restored_ledger_row_is_claimed_anew,
+        attempts_of_free_handlers_count_at_once,
+        leasing_ahead_counts_no_attempt,
+        expired_lease_is_not_leased_ahead,
+        last_attempt_counts_when_it_starts,
+        expired_lease_counts_when_it_starts,
+        unstarted_attempts_do_not_dead_letter,
+        release_keeps_the_attempts_before,
+        start_counts_the_attempt_once,
+        start_leaves_the_lease_alone,
+        start_is_fenced_by_the_token,
+        unleased_delivery_is_not_started,
+        starts_many_leases_in_order,
         one_of_many_copies_is_accepted,
         each_delivery_is_leased_once,
         ordered_deliveries_are_leased_one_by_one,
         many_settlements_count_once,
         late_settlement_races_with_a_lease,
+        many_starts_count_once,
     };
     for (name, rule) in rules {
         let subject = Subject::new(name, make().await, &advance);

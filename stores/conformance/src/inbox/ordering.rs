@@ -137,7 +137,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let again = self.lease_one(&first, "the delivery behind it is handled").await;
 
         self.settle(&again, dead_letter()).await;
-        let behind = self.start(&third).await;
+        let behind = self.begin(&third).await;
         self.retry(dead.id()).await;
         self.lease_nothing(why).await;
         self.advance(LEASE + MARGIN).await;

@@ -17,7 +17,7 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{HOUR, KEEP, REQUEST, RETENTION, Subject, dead_letter, done, reschedule},
+    subject::{AHEAD, HOUR, KEEP, REQUEST, RETENTION, Subject, dead_letter, done, reschedule},
     worklog::{RIVALS, Worklog},
 };
 
@@ -56,7 +56,9 @@ pub async fn race_between<S: InboxStore + InboxAdmin + Ledger>(handles: impl Int
     subject.ordered_deliveries_are_leased_one_by_one().await;
     let subject = subject.renamed("many_settlements_count_once");
     subject.many_settlements_count_once().await;
-    subject.renamed("late_settlement_races_with_a_lease").late_settlement_races_with_a_lease().await;
+    let subject = subject.renamed("late_settlement_races_with_a_lease");
+    subject.late_settlement_races_with_a_lease().await;
+    subject.renamed("many_starts_count_once").many_starts_count_once().await;
 }
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
@@ -139,7 +141,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         };
         for round in 0..ROUNDS {
             let new = delivery("warung", &format!("released-{round}"), "body");
-            let lease = self.start(&new).await;
+            let lease = self.begin(&new).await;
             self.settle(&lease, reschedule(Duration::ZERO)).await;
             let lease = self.lease_one(&new, "the delivery was rescheduled without a delay").await;
             for settled in self.all(vec![(lease, Settlement::Release); RIVALS], settle).await {
@@ -161,7 +163,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             let entry = self.find(lease.id()).await.map(|entry| entry.state);
             self.same("show", &entry, &Some(DeliveryState::Done), "no settlement undoes a success");
 
-            let lease = self.start(&delivery("warung", &format!("handled-{round}"), "body")).await;
+            let lease = self.begin(&delivery("warung", &format!("handled-{round}"), "body")).await;
             let settled = self.all(vec![(lease, done(Duration::ZERO)); RIVALS], settle).await;
             let count = |outcome| settled.iter().filter(|settled| **settled == [outcome]).count();
             let (first, others) = (count(SettleOutcome::Settled), count(SettleOutcome::Gone));
@@ -206,6 +208,40 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             for lease in &leases {
                 let taken = taken.get(&lease.id()).copied().unwrap_or_default();
                 self.same("settle and lease", &taken, &1, "either the late settlement counts, or a worker leases anew");
+            }
+        }
+    }
+
+    pub(super) async fn many_starts_count_once(&self) {
+        let start = |store: Arc<S>, lease: Lease| async move { store.start(&[lease]).await };
+        let end = |store: Arc<S>, (lease, settlement): (Lease, Option<Settlement>)| async move {
+            match settlement {
+                Some(settlement) => store.settle(&[(lease, settlement)]).await.map(drop),
+                None => store.start(&[lease]).await.map(drop),
+            }
+        };
+        for round in 0..ROUNDS {
+            let new = delivery("warung", &format!("started-{round}"), "body");
+            self.accept(&new).await;
+            let [lease] = self.lease_as(&AHEAD, [&new], "the delivery was accepted").await;
+            for started in self.all(vec![lease; RIVALS], start).await {
+                self.same("start", &started, &vec![true], "the lease is the delivery's own");
+            }
+            self.show(lease.id(), &new, DeliveryState::Leased, 1, "an attempt counts once").await;
+            self.settle(&lease, reschedule(Duration::ZERO)).await;
+
+            // A start that comes after the settlement changes nothing. One that comes before it is undone by a release.
+            let endings = [(Settlement::Release, DeliveryState::Ready), (done(RETENTION), DeliveryState::Done)];
+            for (settlement, state) in endings {
+                let [lease] = self.lease_as(&AHEAD, [&new], "the delivery is due").await;
+                let calls = (0..RIVALS).map(|n| (lease, (n == RIVALS / 2).then(|| settlement.clone())));
+                self.all(calls.collect(), end).await;
+                let found = self.find(lease.id()).await.map(|entry| (entry.state, entry.attempts));
+                let is_right = |found: (DeliveryState, u32)| match state {
+                    DeliveryState::Ready => found == (state, 1),
+                    _ => found.0 == state && matches!(found.1, 1 | 2),
+                };
+                self.holds(found.is_some_and(is_right), &format!("{found:?} came of starts and one {settlement:?}"));
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::ledger::claim;
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
     pub(super) async fn dead_delivery_is_revived(&self) {
         let new = delivery("warung", "evt", "body");
-        let first = self.start(&new).await;
+        let first = self.begin(&new).await;
         self.advance(LEASE + MARGIN).await;
         let last = self.lease_one(&new, "the lease has expired").await;
         self.settle(&last, dead_letter()).await;
@@ -134,7 +134,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.show(lease.id(), &dead, DeliveryState::Dead, 1, "another body changes nothing").await;
         self.lease_nothing("the delivery is dead").await;
         let other = conflict("warung", "evt", "other body");
-        let neighbor = self.start(&other).await;
+        let neighbor = self.begin(&other).await;
         self.holds(neighbor.id() > lease.id(), &format!("id {} came after {}", neighbor.id(), lease.id()));
         self.settle(&neighbor, dead_letter()).await;
         self.revive(&delivery("warung", "evt", "body")).await;

@@ -26,7 +26,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn kept_delivery_stays_with_its_body(&self) {
         let new = delivery("warung", "evt", "body");
-        let first = self.start(&new).await;
+        let first = self.begin(&new).await;
         self.settle(&first, reschedule(Duration::ZERO)).await;
         let lease = self.lease_one(&new, "the delivery was rescheduled without a delay").await;
         self.settle(&lease, done(KEEP)).await;
@@ -51,7 +51,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let [kept, dead, leased] = ["kept", "dead", "leased"].map(|id| delivery("warung", id, "body"));
         let kept_lease = self.handle(&kept, KEEP).await;
         let dead_lease = self.make_dead(&dead).await;
-        let lease = self.start(&leased).await;
+        let lease = self.begin(&leased).await;
         self.accept_for(&delivery("warung", "ready", "body"), LEASE).await;
         self.same("purge_done", &self.purge(ALL).await, &0, "the time of no kept delivery is over");
         self.advance(LEASE + MARGIN).await;
@@ -70,7 +70,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn rescheduled_delivery_waits(&self) {
         let new = delivery("warung", "evt", "body");
-        let lease = self.start(&new).await;
+        let lease = self.begin(&new).await;
         self.settle(&lease, reschedule(HOUR)).await;
         let entry = self.show(lease.id(), &new, DeliveryState::Ready, 1, "the delivery was rescheduled").await;
         self.same("show", &entry.reason.as_deref(), &Some("rescheduled"), "this was the reason");
@@ -87,7 +87,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
 
     pub(super) async fn released_delivery_had_no_attempt(&self) {
         let new = delivery("warung", "evt", "body");
-        let lease = self.start(&new).await;
+        let lease = self.begin(&new).await;
         self.settle(&lease, Settlement::Release).await;
         self.show(lease.id(), &new, DeliveryState::Ready, 0, "the lease was released").await;
         self.counts([1, 0, 0, 0], "the lease was released").await;
@@ -117,17 +117,17 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let [failed, dead, released, kept, gone] =
             ["failed", "dead", "released", "kept", "gone"].map(|id| delivery("warung", id, "body"));
         let repeated = "the settlement is repeated, as after a lost answer";
-        let lease = self.start(&failed).await;
+        let lease = self.begin(&failed).await;
         for _ in 0..2 {
             self.settles(&lease, reschedule(KEEP), SettleOutcome::Settled, repeated).await;
             self.show(lease.id(), &failed, DeliveryState::Ready, 1, repeated).await;
         }
-        let lease = self.start(&dead).await;
+        let lease = self.begin(&dead).await;
         for _ in 0..2 {
             self.settles(&lease, dead_letter(), SettleOutcome::Settled, repeated).await;
             self.show(lease.id(), &dead, DeliveryState::Dead, 1, repeated).await;
         }
-        let lease = self.start(&kept).await;
+        let lease = self.begin(&kept).await;
         for _ in 0..2 {
             self.settles(&lease, done(KEEP), SettleOutcome::Settled, repeated).await;
             self.show(lease.id(), &kept, DeliveryState::Done, 1, repeated).await;
@@ -137,7 +137,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.settles(&lease, settlement, SettleOutcome::Settled, why).await;
             self.show(lease.id(), &kept, DeliveryState::Done, 1, why).await;
         }
-        let lease = self.start(&gone).await;
+        let lease = self.begin(&gone).await;
         self.settle(&lease, done(Duration::ZERO)).await;
         self.settles(&lease, done(Duration::ZERO), SettleOutcome::Gone, repeated).await;
 
@@ -183,7 +183,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let settled = self.answer("settle", self.store.settle(&[]).await);
         self.same("settle", &settled, &Vec::new(), "there are no settlements");
         let all = ["a", "b", "c", "d", "e", "f"].map(|id| delivery("warung", id, "body"));
-        let lost = self.start(&all[0]).await;
+        let lost = self.begin(&all[0]).await;
         self.advance(LEASE + MARGIN).await;
         self.accept_all([&all[1], &all[2], &all[3], &all[4], &all[5]]).await;
         let [a, b, c, d, e, f] = self.lease(all.each_ref(), "one lease has expired, the others are new").await;

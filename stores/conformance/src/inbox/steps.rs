@@ -32,9 +32,13 @@ pub(crate) enum Step {
     },
     Lease {
         limit: u32,
+        free_handlers: u32,
         duration: Duration,
         max_attempts: u32,
         held: Vec<Which>,
+    },
+    Start {
+        which: Vec<Which>,
     },
     Extend {
         which: Vec<Which>,
@@ -127,8 +131,12 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
         10 => accept.prop_map(|(key, body, same, ordering, retention)| {
             Step::Accept { key, body, same, ordering, retention }
         }),
-        10 => (select(vec![0, 1, 1, 2, 100]), some(), 1..4_u32, held())
-            .prop_map(|(limit, duration, max_attempts, held)| Step::Lease { limit, duration, max_attempts, held }),
+        12 => (select(vec![0, 1, 1, 2, 100]), select(vec![0, 1, 2, 100]), some(), 1..4_u32, held()).prop_map(
+            |(limit, free_handlers, duration, max_attempts, held)| {
+                Step::Lease { limit, free_handlers, duration, max_attempts, held }
+            },
+        ),
+        8 => vec(which(), 0..4).prop_map(|which| Step::Start { which }),
         6 => (vec(which(), 0..4), some()).prop_map(|(which, duration)| Step::Extend { which, duration }),
         12 => vec((which(), settlement()), 0..3).prop_map(|settlements| Step::Settle { settlements }),
         3 => which().prop_map(|which| Step::Retry { which }),

@@ -30,9 +30,11 @@ pub(super) const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 pub(super) const MARGIN: Duration = Duration::from_secs(20);
 /// More deliveries than any rule makes.
 pub(super) const ALL: u32 = 1000;
-/// A request for all deliveries, none of which is on its last attempt.
+/// A request for all deliveries, each of which has a free handler and is not on its last attempt.
 pub(super) const REQUEST: LeaseRequest<'static> =
-    LeaseRequest { limit: ALL, duration: LEASE, max_attempts: 100, held: &[] };
+    LeaseRequest { limit: ALL, free_handlers: ALL, duration: LEASE, max_attempts: 100, held: &[] };
+/// A request for all deliveries ahead of need.
+pub(super) const AHEAD: LeaseRequest<'static> = LeaseRequest { free_handlers: 0, ..REQUEST };
 pub(super) const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: HOUR };
 
 pub(super) struct Subject<'a, S, A> {
@@ -218,9 +220,18 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.are(&batch.leased, expected, why)
     }
 
-    /// Leases all deliveries that can be leased, which have to be these in this order.
+    /// Leases all deliveries that can be leased, which have to be these in this order, and starts them, as far as their attempts are
+    /// not counted yet.
     pub(super) async fn lease<const N: usize>(&self, expected: [&NewDelivery; N], why: &str) -> [Lease; N] {
-        self.lease_as(&REQUEST, expected, why).await
+        let LeaseBatch { leased, dead_lettered: dead, .. } = self.try_lease(&REQUEST).await;
+        self.holds(
+            dead.is_empty(),
+            &format!("lease dead-lettered {dead:?}, and should have dead-lettered none: {why}"),
+        );
+        for leased in leased.iter().filter(|leased| !leased.is_attempt_counted()) {
+            self.start(leased.lease()).await;
+        }
+        self.are(&leased, expected, why)
     }
 
     pub(super) async fn lease_one(&self, expected: &NewDelivery, why: &str) -> Lease {
@@ -240,6 +251,20 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         let same = leased.len() == N && leased.iter().zip(expected).all(|(leased, expected)| is(leased, expected));
         self.holds(same, &format!("lease returned {leased:?}, not {expected:?}: {why}"));
         std::array::from_fn(|n| *leased[n].lease())
+    }
+
+    /// Counts the attempt of a lease that is its delivery's own.
+    pub(super) async fn start(&self, lease: &Lease) {
+        self.starts(slice::from_ref(lease), &[true], "the lease is the delivery's own").await;
+    }
+
+    pub(super) async fn cannot_start(&self, lease: &Lease, why: &str) {
+        self.starts(slice::from_ref(lease), &[false], why).await;
+    }
+
+    pub(super) async fn starts(&self, leases: &[Lease], expected: &[bool], why: &str) {
+        let started = self.answer("start", self.store.start(leases).await);
+        self.same("start", &started, &expected.to_vec(), why);
     }
 
     pub(super) async fn extend(&self, lease: &Lease, duration: Duration, why: &str) {
@@ -266,22 +291,22 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.same("settle", &outcomes, &vec![expected], &why);
     }
 
-    /// Accepts and leases a delivery while no other can be leased.
-    pub(super) async fn start(&self, new: &NewDelivery) -> Lease {
+    /// Accepts a delivery and leases it for a free handler, so that its attempt counts, while no other can be leased.
+    pub(super) async fn begin(&self, new: &NewDelivery) -> Lease {
         self.accept(new).await;
         self.lease_one(new, "the delivery was accepted, and no other can be leased").await
     }
 
     /// Accepts, leases and dead-letters a delivery.
     pub(super) async fn make_dead(&self, new: &NewDelivery) -> Lease {
-        let lease = self.start(new).await;
+        let lease = self.begin(new).await;
         self.settle(&lease, dead_letter()).await;
         lease
     }
 
     /// Accepts, leases and handles a delivery.
     pub(super) async fn handle(&self, new: &NewDelivery, keep: Duration) -> Lease {
-        let lease = self.start(new).await;
+        let lease = self.begin(new).await;
         self.settle(&lease, done(keep)).await;
         lease
     }

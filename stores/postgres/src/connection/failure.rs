@@ -1,6 +1,6 @@
 //! Errors of statements.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
@@ -119,5 +119,27 @@ impl Error for Failure {
             Self::Users(refusal) => Some(refusal),
             Self::Restless => None,
         }
+    }
+}
+
+/// The failure of a batch, for each of its calls.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedFailure(Arc<Failure>);
+
+impl From<Failure> for SharedFailure {
+    fn from(failure: Failure) -> Self {
+        Self(Arc::new(failure))
+    }
+}
+
+impl fmt::Display for SharedFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for SharedFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
     }
 }

@@ -19,7 +19,11 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-pub(crate) use self::{failure::Failure, lent::Lent, statement::Sql};
+use self::lent::Lent;
+pub(crate) use self::{
+    failure::{Failure, SharedFailure},
+    statement::Sql,
+};
 
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -103,6 +107,11 @@ impl Connections {
     /// How many connections are neither in use nor waiting for the server.
     pub(crate) fn available(&self) -> usize {
         self.slots.available_permits()
+    }
+
+    /// The statements that begin an ordinary transaction.
+    pub(crate) fn begin(&self) -> &str {
+        &self.begin
     }
 
     pub(crate) async fn lend(&self) -> Result<Lent, Failure> {

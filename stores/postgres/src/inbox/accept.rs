@@ -1,8 +1,14 @@
 //! Accepting deliveries.
 
-use std::time::Duration;
+use std::{
+    collections::{HashSet, VecDeque},
+    iter::zip,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
+use tokio_postgres::types::ToSql;
 use tower_klikit::{
     dedupe::{BodyDigest, StoreError},
     inbox::{Acceptance, DeliveryState, NewDelivery, OrderingKey},
@@ -10,8 +16,9 @@ use tower_klikit::{
 
 use super::hand_off::HandOff;
 use crate::{
-    connection::{Failure, Params, Sql, TRIES},
-    store::PostgresStore,
+    batch::{Batches, Limits},
+    connection::{Failure, Params, SharedFailure, Sql, TRIES},
+    store::{PostgresStore, Shared},
     values::{Body, Digest, bytes, seconds, storable},
 };
 
@@ -28,6 +35,36 @@ enum Standing {
     Dead(Option<BodyDigest>),
     InFlight(BodyDigest, Duration),
     Absent,
+}
+
+/// The number of bytes of a batch, and the least that a delivery counts as: at most 64 are stored together.
+const BATCH: usize = 4 << 20;
+const LEAST: usize = BATCH / 64;
+
+/// How many batches are stored at a time. While one waits for the disk, another one can use the server.
+const RUNNING: usize = 3;
+
+/// Deliveries that arrive together.
+pub(crate) type Arrivals = Batches<Arrival, Added>;
+
+/// A delivery, and how long to remember it.
+pub(crate) struct Arrival {
+    new: NewDelivery,
+    retention: Duration,
+}
+
+/// The outcome of adding a delivery.
+#[derive(Clone)]
+pub(crate) enum Added {
+    New,
+    NotNew,
+    /// The server has rejected the batch. The delivery has to be added by itself.
+    Rejected,
+    Failed(SharedFailure),
+}
+
+pub(crate) fn arrivals() -> Arrivals {
+    Batches::new(Limits { running: RUNNING, weight: BATCH, weight_of: |arrival| arrival.new.body().len().max(LEAST) })
 }
 
 impl PostgresStore {
@@ -61,38 +98,39 @@ impl PostgresStore {
     }
 
     /// Returns whether the delivery was new, and is stored.
+    ///
+    /// Deliveries that arrive together are stored together. If the server rejects one of them, each is stored by itself,
+    /// so that it fails alone.
     async fn add(&self, new: &NewDelivery, retention: Duration) -> Result<bool, StoreError> {
-        let shared = &*self.shared;
+        if let Some(hand_off) = &self.shared.hand_off {
+            return self.hand_off(new, hand_off, retention).await.map_err(StoreError::new);
+        }
+        let (shared, arrival) = (Arc::clone(&self.shared), Arrival { new: new.clone(), retention });
+        let added = shared.arrivals.run(arrival, {
+            let shared = Arc::clone(&shared);
+            move |arrivals| add_together(Arc::clone(&shared), arrivals)
+        });
+        match added.await {
+            Some(Added::New) => Ok(true),
+            Some(Added::NotNew) => Ok(false),
+            Some(Added::Failed(failure)) => Err(StoreError::new(failure)),
+            Some(Added::Rejected) | None => {
+                let alone = [Arrival { new: new.clone(), retention }];
+                match add_all(&shared, shared.connections.begin(), &alone).await {
+                    Ok(added) => Ok(added == [true]),
+                    Err(failure) if failure.is_collision() => Ok(false),
+                    Err(failure) => Err(StoreError::new(failure)),
+                }
+            }
+        }
+    }
+
+    async fn hand_off(&self, new: &NewDelivery, hand_off: &HandOff, retention: Duration) -> Result<bool, Failure> {
         let claim = new.claim();
         let (key, event, token) = (bytes(claim.key()), bytes(claim.event()), &claim.token().as_bytes()[..]);
         let (digest, retention) = (&claim.digest().as_bytes()[..], seconds(retention));
-        let added = if let Some(hand_off) = &shared.hand_off {
-            let remember: Params<'_> = &[&key, &event, &token, &digest, &retention];
-            self.enqueue(new, hand_off, &shared.inbox.remember, remember).await
-        } else {
-            let (head, body, labels) = (new.head(), Body(new.body()), Labels::of(new));
-            let Labels { event_id, event_type, tenant, ordering_keys } = &labels;
-            let locks = locks(new.ordering_keys());
-            let params: Params<'_> = &[
-                &key,
-                &event,
-                &token,
-                &digest,
-                &retention,
-                &head,
-                &body,
-                event_id,
-                event_type,
-                tenant,
-                ordering_keys,
-                &locks,
-            ];
-            shared.connections.run(&shared.inbox.accept, params).await.map(|answer| answer.changed > 0)
-        };
-        match added {
-            Err(failure) if failure.is_collision() && shared.hand_off.is_none() => Ok(false),
-            added => added.map_err(StoreError::new),
-        }
+        let remember: Params<'_> = &[&key, &event, &token, &digest, &retention];
+        self.enqueue(new, hand_off, &self.shared.inbox.remember, remember).await
     }
 
     /// Puts the delivery into the user's queue if `remember` changes a row. Returns whether it has.
@@ -113,9 +151,11 @@ impl PostgresStore {
 
     async fn standing(&self, new: &NewDelivery) -> Result<Standing, StoreError> {
         let shared = &*self.shared;
-        let read =
-            shared.connections.run(&shared.inbox.read, &[&bytes(new.claim().key())]).await.map_err(StoreError::new)?;
-        let row = read.rows.first().ok_or_else(|| StoreError::new("a key without a row"))?;
+        let key: Params<'_> = &[&bytes(new.claim().key())];
+        let statements = [(&shared.inbox.lock, key), (&shared.inbox.read, key)];
+        let answers = shared.connections.run_within(shared.connections.begin(), &statements).await;
+        let answers = answers.map_err(StoreError::new)?;
+        let row = answers[1].rows.first().ok_or_else(|| StoreError::new("a key without a row"))?;
         (|| {
             let (state, stored): (Option<i16>, Option<Digest>) = (row.try_get(0)?, row.try_get(1)?);
             let (done, held): (Option<bool>, Option<Digest>) = (row.try_get(2)?, row.try_get(3)?);
@@ -226,9 +266,97 @@ impl<'a> Labels<'a> {
     }
 }
 
+/// Adds the deliveries of a batch.
+async fn add_together(shared: Arc<Shared>, arrivals: Vec<Arrival>) -> Vec<Added> {
+    // A key that came twice is added once, and then known.
+    let mut keys = HashSet::new();
+    let is_first: Vec<_> = arrivals.iter().map(|arrival| keys.insert(*arrival.new.claim().key())).collect();
+    let (first, again): (Vec<_>, Vec<_>) = zip(arrivals, &is_first).partition(|(_, is_first)| **is_first);
+    let first: Vec<_> = first.into_iter().map(|(arrival, _)| arrival).collect();
+    drop(again);
+    let added = add_all(&shared, &shared.inbox.begin_together, &first).await;
+    let mut added: VecDeque<_> = match added {
+        Ok(added) => added.into_iter().map(|added| if added { Added::New } else { Added::NotNew }).collect(),
+        Err(failure) if failure.is_servers() => vec![Added::Rejected; first.len()].into(),
+        Err(failure) => vec![Added::Failed(failure.into()); first.len()].into(),
+    };
+    let each = is_first.iter().map(|is_first| if *is_first { added.pop_front() } else { Some(Added::Rejected) });
+    each.map(|added| added.unwrap_or(Added::Rejected)).collect()
+}
+
+/// Adds deliveries of different keys. Returns for each whether it was new.
+async fn add_all(shared: &Shared, begin: &str, arrivals: &[Arrival]) -> Result<Vec<bool>, Failure> {
+    let mut columns = Columns::default();
+    arrivals.iter().for_each(|arrival| columns.push(arrival));
+    let locks = locks(arrivals.iter().flat_map(|arrival| arrival.new.ordering_keys()));
+    let answers = shared.connections.run_within(begin, &[(&shared.inbox.accept, &columns.params(&locks))]).await?;
+    let mut added = vec![false; arrivals.len()];
+    for row in answers.iter().flat_map(|answer| &answer.rows) {
+        let position = usize::try_from(row.try_get::<_, i64>(0).map_err(Failure::Statement)?).unwrap_or_default();
+        added[position - 1] = true;
+    }
+    Ok(added)
+}
+
+/// The parameters of the statement that adds deliveries.
+#[derive(Default)]
+struct Columns<'a> {
+    keys: Vec<&'a [u8]>,
+    events: Vec<&'a [u8]>,
+    tokens: Vec<&'a [u8]>,
+    digests: Vec<&'a [u8]>,
+    retentions: Vec<f64>,
+    heads: Vec<&'a str>,
+    bodies: Vec<Body<'a>>,
+    event_ids: Vec<Option<String>>,
+    event_types: Vec<Option<String>>,
+    tenants: Vec<String>,
+    ordering_keys: Vec<&'a str>,
+    positions: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn push(&mut self, Arrival { new, retention }: &'a Arrival) {
+        let claim = new.claim();
+        self.keys.push(bytes(claim.key()));
+        self.events.push(bytes(claim.event()));
+        self.tokens.push(claim.token().as_bytes());
+        self.digests.push(claim.digest().as_bytes());
+        self.retentions.push(seconds(*retention));
+        self.heads.push(new.head());
+        self.bodies.push(Body(new.body()));
+        self.event_ids.push(new.event_id().map(storable));
+        self.event_types.push(new.event_type().map(storable));
+        self.tenants.push(storable(new.tenant()));
+        let position = i64::try_from(self.keys.len()).unwrap_or(i64::MAX);
+        for key in new.ordering_keys() {
+            self.ordering_keys.push(key.as_str());
+            self.positions.push(position);
+        }
+    }
+
+    fn params<'p>(&'p self, locks: &'p Vec<i32>) -> [&'p (dyn ToSql + Sync); 13] {
+        [
+            &self.keys,
+            &self.events,
+            &self.tokens,
+            &self.digests,
+            &self.retentions,
+            &self.heads,
+            &self.bodies,
+            &self.event_ids,
+            &self.event_types,
+            &self.tenants,
+            &self.ordering_keys,
+            &self.positions,
+            locks,
+        ]
+    }
+}
+
 /// Returns the locks on these keys, in the order in which all callers take them.
-fn locks(keys: &[OrderingKey]) -> Vec<i32> {
-    let mut locks: Vec<_> = keys.iter().map(lock).collect();
+fn locks<'a>(keys: impl Iterator<Item = &'a OrderingKey>) -> Vec<i32> {
+    let mut locks: Vec<_> = keys.map(lock).collect();
     locks.sort_unstable();
     locks.dedup();
     locks
@@ -248,7 +376,7 @@ mod tests {
     #[test]
     fn locks_are_sorted_and_distinct() {
         let keys: Vec<_> = (0..2_000).map(|n| OrderingKey::from_text(&format!("order:{n}@warung"))).collect();
-        let all = locks(&keys);
+        let all = locks(keys.iter());
         assert!(all.is_sorted_by(|a, b| a < b));
         assert!(all.len() > 700 && all.iter().all(|lock| (0..1024).contains(lock)), "{}", all.len());
     }

@@ -11,7 +11,7 @@ use tower_klikit::{
     },
 };
 
-use super::{settle::Asked, sql::CONTENT_MISSING};
+use super::{by_lease::Asked, sql::CONTENT_MISSING};
 use crate::{
     connection::{Failure, Params, Sql},
     store::PostgresStore,
@@ -26,12 +26,15 @@ impl PostgresStore {
         let mut found_dead = !batch.dead_lettered.is_empty();
         loop {
             let leased = u32::try_from(batch.leased.len()).unwrap_or(u32::MAX);
-            let limit = request.limit.saturating_sub(leased);
+            let (limit, free_handlers) =
+                (request.limit.saturating_sub(leased), request.free_handlers.saturating_sub(leased));
             if limit == 0 || !found_dead {
                 return Ok(batch);
             }
             // An error must not lose what is leased and dead-lettered already.
-            let Ok(more) = self.lease_some(&LeaseRequest { limit, ..*request }).await else { return Ok(batch) };
+            let Ok(more) = self.lease_some(&LeaseRequest { limit, free_handlers, ..*request }).await else {
+                return Ok(batch);
+            };
             found_dead = !more.dead_lettered.is_empty();
             batch.leased.extend(more.leased);
             batch.dead_lettered.extend(more.dead_lettered);
@@ -57,11 +60,12 @@ impl PostgresStore {
     /// handler is still running. Sends that together with the statement that leases.
     async fn lease_rows(&self, sql: &Sql, request: &LeaseRequest<'_>) -> Result<Vec<Row>, Failure> {
         let shared = &*self.shared;
-        let LeaseRequest { limit, duration, max_attempts, held } = *request;
+        let LeaseRequest { limit, free_handlers, duration, max_attempts, held } = *request;
         let held = Asked::extension(held, duration);
-        let (limit, duration, max_attempts) = (i64::from(limit), seconds(duration), i64::from(max_attempts));
+        let (limit, free_handlers) = (i64::from(limit), i64::from(free_handlers));
+        let (duration, max_attempts) = (seconds(duration), i64::from(max_attempts));
         let extend = held.params();
-        let lease: Params<'_> = &[&limit, &duration, &max_attempts, held.ids(), held.tokens()];
+        let lease: Params<'_> = &[&limit, &duration, &max_attempts, held.ids(), held.tokens(), &free_handlers];
         let statements = [(&shared.inbox.extend_expired, &extend[..]), (sql, lease)];
         let statements = if request.held.is_empty() { &statements[1..] } else { &statements };
         let mut answers = shared.connections.run_once_within(&shared.inbox.begin_leasing, statements).await?;
@@ -138,11 +142,13 @@ struct Found {
     id: DeliveryId,
     /// `None` if the delivery was dead-lettered.
     lease: Option<Lease>,
+    /// The number of this attempt, or of all if the delivery was dead-lettered.
     attempts: u32,
     head: Option<String>,
     /// Whether its last lease has expired.
     expired: bool,
     dead_because: Option<String>,
+    attempt_counted: bool,
 }
 
 impl Found {
@@ -158,6 +164,7 @@ impl Found {
             head: row.try_get(3).unwrap_or_default(),
             expired: row.try_get(6)?,
             dead_because: row.try_get(7)?,
+            attempt_counted: row.try_get(8)?,
         })
     }
 
@@ -169,7 +176,8 @@ impl Found {
     fn leased(self, lease: Lease, content: Content) -> Leased {
         let Content { head, body, ordering_keys } = content;
         let leased = Leased::new(lease, head, body).with_ordering_keys(ordering_keys);
-        if self.expired { leased.after_expired_lease() } else { leased }
+        let leased = if self.expired { leased.after_expired_lease() } else { leased };
+        if self.attempt_counted { leased.with_attempt_counted() } else { leased }
     }
 }
 

@@ -2,11 +2,19 @@
 
 mod accept;
 mod admin;
+mod by_lease;
 mod finish;
 mod hand_off;
+mod keep;
 mod lease;
 mod settle;
 mod sql;
 mod store;
 
-pub(crate) use self::{hand_off::HandOff, sql::InboxSql};
+pub(crate) use self::{
+    accept::{Arrivals, arrivals},
+    hand_off::HandOff,
+    keep::{Starts, starts},
+    settle::{Endings, endings},
+    sql::InboxSql,
+};

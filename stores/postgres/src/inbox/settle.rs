@@ -1,22 +1,36 @@
-//! Recording how attempts ended, and extending leases.
+//! Recording how attempts ended.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio_postgres::{Row, types::ToSql};
 use tower_klikit::{
     dedupe::StoreError,
     inbox::{DeliveryState, Lease, SettleOutcome, Settlement},
 };
 
-use super::sql::{ByLease, InboxSql};
+use super::{
+    by_lease::{Asked, Seen, Values, changed_and_before, seen, whole},
+    sql::{ByLease, InboxSql},
+};
 use crate::{
-    connection::{Failure, Params, TRIES},
-    store::PostgresStore,
+    batch::{Batches, Limits},
+    connection::{Failure, Params, SharedFailure, TRIES},
+    store::{PostgresStore, Shared},
     values::{seconds, storable},
 };
 
+/// How many settlements one transaction records, and how many such transactions run at a time.
+const BATCH: usize = 500;
+const RUNNING: usize = 2;
+
+/// Settlements of calls that arrive together.
+pub(crate) type Endings = Batches<(Lease, Settlement), Result<Option<SettleOutcome>, SharedFailure>>;
+
+pub(crate) fn endings() -> Endings {
+    Batches::new(Limits { running: RUNNING, weight: BATCH, weight_of: |_| 1 })
+}
+
 impl PostgresStore {
-    /// Settles a single delivery with one statement, and several of them with one transaction that is sent at once.
+    /// Settles deliveries with one transaction, together with those of other calls.
     ///
     /// The transaction leaves out the deliveries that other transactions have locked, and is rolled back as a whole if
     /// the server rejects one of the settlements. The rest is settled one by one, so that no delivery holds up the
@@ -26,17 +40,18 @@ impl PostgresStore {
         &self,
         settlements: &[(Lease, Settlement)],
     ) -> Result<Vec<SettleOutcome>, StoreError> {
-        let mut outcomes = vec![None; settlements.len()];
-        if settlements.len() > 1 {
-            self.settle_together(settlements, &mut outcomes).await?;
-        }
-        let (mut failed, mut is_late) = (None, false);
-        for (outcome, (lease, settlement)) in outcomes.iter_mut().zip(settlements) {
-            if outcome.is_some() {
+        let outcomes = match settlements {
+            [settlement] => vec![self.in_time(1, self.settle_in_batch(settlement.clone())).await?],
+            several => self.in_time(1, settle_together(&self.shared, several)).await?,
+        };
+        let (mut settled, mut failed, mut is_late) = (Vec::with_capacity(settlements.len()), None, false);
+        for (outcome, (lease, settlement)) in outcomes.into_iter().zip(settlements) {
+            if let Some(outcome) = outcome.map_err(StoreError::new)? {
+                settled.push(outcome);
                 continue;
             }
             match self.in_time(1, self.settle_one(lease, settlement)).await {
-                Ok(Ok(settled)) => *outcome = Some(settled),
+                Ok(Ok(outcome)) => settled.push(outcome),
                 Ok(Err(failure)) if failure.is_servers() => failed = failed.or(Some(StoreError::new(failure))),
                 Ok(Err(failure)) => return Err(StoreError::new(failure)),
                 // It may wait for a lock. Another one that is late tells that the server hangs.
@@ -44,50 +59,26 @@ impl PostgresStore {
                 Err(error) => return Err(error),
             }
         }
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(outcomes.into_iter().flatten().collect()),
-        }
+        failed.map_or(Ok(settled), Err)
     }
 
-    /// Settles what one transaction can settle.
-    async fn settle_together(
-        &self,
-        settlements: &[(Lease, Settlement)],
-        outcomes: &mut [Option<SettleOutcome>],
-    ) -> Result<(), StoreError> {
-        let shared = &*self.shared;
-        let groups = Group::of(&shared.inbox, settlements);
-        let params: Vec<_> = groups.iter().map(|group| group.asked.params()).collect();
-        let statements: Vec<_> =
-            groups.iter().zip(&params).map(|(group, params)| (&group.sql.many, Params::from(params))).collect();
-        let settling = shared.connections.run_within(&shared.inbox.begin_many, &statements);
-        let answers = match self.in_time(1, settling).await? {
-            Ok(answers) => answers,
-            Err(failure) if failure.is_servers() => return Ok(()),
-            Err(failure) => return Err(StoreError::new(failure)),
+    async fn settle_in_batch(&self, ending: (Lease, Settlement)) -> Result<Option<SettleOutcome>, SharedFailure> {
+        let shared = Arc::clone(&self.shared);
+        let settle = move |endings: Vec<_>| {
+            let shared = Arc::clone(&shared);
+            async move { settle_together(&shared, &endings).await }
         };
-        for (group, answer) in groups.iter().zip(answers) {
-            for (index, row) in group.indices.iter().zip(&answer.rows) {
-                let (lease, settlement) = &settlements[*index];
-                let (changed, before) = changed_and_before(row).map_err(StoreError::new)?;
-                outcomes[*index] = match verdict(before, lease, settlement) {
-                    _ if changed => Some(SettleOutcome::Settled),
-                    Verdict::Ended(outcome) => Some(outcome),
-                    Verdict::Dead | Verdict::Unclear => None,
-                };
-            }
-        }
-        Ok(())
+        self.shared.endings.run(ending, settle).await.unwrap_or(Ok(None))
     }
 
     /// Looks at a delivery only if there was nothing to change.
     pub(super) async fn settle_one(&self, lease: &Lease, settlement: &Settlement) -> Result<SettleOutcome, Failure> {
         let shared = &*self.shared;
         let (id, token) = (lease.id().get(), lease.token());
-        let Change { sql, seconds, reason } = Change::of(&shared.inbox, settlement);
+        let Change { sql, values: Values { seconds, reason, attempts } } = Change::of(&shared.inbox, lease, settlement);
+        let params: Params<'_> = &[&id, &token, &seconds, &reason, &attempts];
         for _ in 0..TRIES {
-            if shared.connections.run(&sql.one, &[&id, &token, &seconds, &reason]).await?.changed > 0 {
+            if shared.connections.run(&sql.one, params).await?.changed > 0 {
                 return Ok(SettleOutcome::Settled);
             }
             let look = shared.connections.run(&shared.inbox.look, &[&id]).await?;
@@ -95,8 +86,6 @@ impl PostgresStore {
             match verdict(seen.flatten(), lease, settlement) {
                 Verdict::Ended(outcome) => return Ok(outcome),
                 Verdict::Dead => {
-                    let decrease = i32::from(*settlement == Settlement::Release);
-                    let params: Params<'_> = &[&id, &token, &seconds, &reason, &decrease];
                     let statements = [(&shared.inbox.bring_back, params)];
                     let answers = shared.connections.run_within(&shared.inbox.begin_alone, &statements).await?;
                     if answers.iter().any(|answer| answer.changed > 0) {
@@ -108,64 +97,37 @@ impl PostgresStore {
         }
         Err(Failure::Restless)
     }
-
-    /// Extends leases with one statement, which waits for nothing. A lease on a delivery that another transaction has
-    /// locked counts as extended. That may be the handler's own transaction, which finishes the delivery, and no other
-    /// worker can lease it meanwhile.
-    pub(super) async fn extend_leases(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
-        if leases.is_empty() {
-            return Ok(Vec::new());
-        }
-        let shared = &*self.shared;
-        let asked = Asked::extension(leases, duration);
-        let params = asked.params();
-        let statements = [(&shared.inbox.extend, Params::from(&params))];
-        let extending = shared.connections.run_within(&shared.inbox.begin_many, &statements);
-        let answers = self.within(1, extending).await?;
-        let rows = answers.iter().flat_map(|answer| &answer.rows);
-        let extended = leases.iter().zip(rows).map(|(lease, row)| {
-            let (changed, before) = changed_and_before(row)?;
-            Ok(changed || before == Some((lease.token(), Some(DeliveryState::Leased))))
-        });
-        extended.collect::<Result<_, tokio_postgres::Error>>().map_err(StoreError::new)
-    }
 }
 
-/// The parameters of [`ByLease::many`].
-#[derive(Default)]
-pub(super) struct Asked {
-    ids: Vec<i64>,
-    tokens: Vec<i64>,
-    seconds: Vec<f64>,
-    reasons: Vec<Option<String>>,
-}
-
-impl Asked {
-    pub(super) fn extension(leases: &[Lease], duration: Duration) -> Self {
-        let mut asked = Self::default();
-        for lease in leases {
-            asked.push(lease, seconds(duration), None);
+/// Settles what one transaction can settle. Returns `None` for the rest.
+async fn settle_together(
+    shared: &Shared,
+    settlements: &[(Lease, Settlement)],
+) -> Vec<Result<Option<SettleOutcome>, SharedFailure>> {
+    let groups = Group::of(&shared.inbox, settlements);
+    let params: Vec<_> = groups.iter().map(|group| group.asked.params()).collect();
+    let statements: Vec<_> =
+        groups.iter().zip(&params).map(|(group, params)| (&group.sql.many, Params::from(params))).collect();
+    let mut outcomes = vec![Ok(None); settlements.len()];
+    let settled = async {
+        let answers = shared.connections.run_within(&shared.inbox.begin_many, &statements).await?;
+        for (group, answer) in groups.iter().zip(answers) {
+            for (index, row) in group.indices.iter().zip(&answer.rows) {
+                let (lease, settlement) = &settlements[*index];
+                let (changed, before) = changed_and_before(row).map_err(Failure::Statement)?;
+                outcomes[*index] = Ok(match verdict(before, lease, settlement) {
+                    _ if changed => Some(SettleOutcome::Settled),
+                    Verdict::Ended(outcome) => Some(outcome),
+                    Verdict::Dead | Verdict::Unclear => None,
+                });
+            }
         }
-        asked
-    }
-
-    fn push(&mut self, lease: &Lease, seconds: f64, reason: Option<String>) {
-        self.ids.push(lease.id().get());
-        self.tokens.push(lease.token());
-        self.seconds.push(seconds);
-        self.reasons.push(reason);
-    }
-
-    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 4] {
-        [&self.ids, &self.tokens, &self.seconds, &self.reasons]
-    }
-
-    pub(super) fn ids(&self) -> &Vec<i64> {
-        &self.ids
-    }
-
-    pub(super) fn tokens(&self) -> &Vec<i64> {
-        &self.tokens
+        Ok(())
+    };
+    match settled.await {
+        Ok(()) => outcomes,
+        Err(failure) if Failure::is_servers(&failure) => vec![Ok(None); settlements.len()],
+        Err(failure) => vec![Err(failure.into()); settlements.len()],
     }
 }
 
@@ -186,12 +148,12 @@ impl<'a> Group<'a> {
             if !ids.insert(lease.id()) {
                 continue;
             }
-            let Change { sql, seconds, reason } = Change::of(inbox, settlement);
+            let Change { sql, values } = Change::of(inbox, lease, settlement);
             let place = groups.iter().position(|group| std::ptr::eq(group.sql, sql)).unwrap_or_else(|| {
                 groups.push(Self { sql, asked: Asked::default(), indices: Vec::new() });
                 groups.len() - 1
             });
-            groups[place].asked.push(lease, seconds, reason);
+            groups[place].asked.push(lease, values);
             groups[place].indices.push(index);
         }
         groups
@@ -201,12 +163,11 @@ impl<'a> Group<'a> {
 /// A settlement, as a statement and its parameters.
 struct Change<'a> {
     sql: &'a ByLease,
-    seconds: f64,
-    reason: Option<String>,
+    values: Values,
 }
 
 impl<'a> Change<'a> {
-    fn of(inbox: &'a InboxSql, settlement: &Settlement) -> Self {
+    fn of(inbox: &'a InboxSql, lease: &Lease, settlement: &Settlement) -> Self {
         let (sql, duration, reason) = match settlement {
             Settlement::Done { keep } if keep.is_zero() => (&inbox.delete, Duration::ZERO, None),
             Settlement::Done { keep } => (&inbox.keep, *keep, None),
@@ -214,22 +175,13 @@ impl<'a> Change<'a> {
             Settlement::DeadLetter { reason } => (&inbox.dead_letter, Duration::ZERO, Some(reason)),
             Settlement::Release => (&inbox.release, Duration::ZERO, None),
         };
-        Self { sql, seconds: seconds(duration), reason: reason.map(|reason| storable(reason)) }
+        let attempts = match settlement {
+            Settlement::Release => lease.attempt().saturating_sub(1),
+            _ => u32::MAX,
+        };
+        let reason = reason.map(|reason| storable(reason));
+        Self { sql, values: Values { seconds: seconds(duration), reason, attempts: whole(attempts) } }
     }
-}
-
-/// The token and the state of a delivery. `None` if it is not there.
-type Seen = Option<(i64, Option<DeliveryState>)>;
-
-/// Reads two columns, the first of which is number `first`.
-fn seen(row: &Row, first: usize) -> Result<Seen, tokio_postgres::Error> {
-    let (token, state): (Option<i64>, Option<i16>) = (row.try_get(first)?, row.try_get(first + 1)?);
-    Ok(token.map(|token| (token, state.and_then(DeliveryState::from_code))))
-}
-
-/// Reads whether a delivery was changed, and what it was before.
-fn changed_and_before(row: &Row) -> Result<(bool, Seen), tokio_postgres::Error> {
-    Ok((row.try_get(0)?, seen(row, 1)?))
 }
 
 /// The meaning of a settlement that has changed nothing.

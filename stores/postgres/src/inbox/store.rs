@@ -23,6 +23,11 @@ impl InboxStore for PostgresStore {
         self.lease_all(request).await
     }
 
+    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+        self.require_inbox()?;
+        self.start_all(leases).await
+    }
+
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
         self.require_inbox()?;
         self.extend_leases(leases, duration).await
@@ -60,5 +65,10 @@ impl InboxStore for PostgresStore {
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
         self.require_inbox()?;
         count(&self.run_long(&self.shared.inbox.purge_done, &[&i64::from(limit)]).await?)
+    }
+
+    /// Enough for handlers that take no time, while a call that leases takes some milliseconds.
+    fn prefetch(&self) -> usize {
+        200
     }
 }

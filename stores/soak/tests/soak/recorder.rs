@@ -55,6 +55,10 @@ impl<S: InboxStore> InboxStore for Recorded<S> {
         Ok(batch)
     }
 
+    async fn start(&self, leases: &[Lease]) -> Stored<Vec<bool>> {
+        self.store.start(leases).await
+    }
+
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Stored<Vec<bool>> {
         let asked = now();
         let extended = self.store.extend(leases, duration).await?;
@@ -94,6 +98,10 @@ impl<S: InboxStore> InboxStore for Recorded<S> {
 
     async fn purge_done(&self, limit: u32) -> Stored<u64> {
         self.store.purge_done(limit).await
+    }
+
+    fn prefetch(&self) -> usize {
+        self.store.prefetch()
     }
 }
 

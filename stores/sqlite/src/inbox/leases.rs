@@ -1,4 +1,4 @@
-//! Leasing the selected deliveries, and extending leases.
+//! Leasing the selected deliveries, counting their attempts, and extending leases.
 //!
 //! Deliveries are selected on the connection that reads, and leased on the one that writes. The selection is of an
 //! older state, so each delivery is checked again before it is leased. Its token tells whether it is still the delivery
@@ -17,7 +17,7 @@ use super::{
     ordering_keys,
     ordering_queue::OrderingQueues,
     rows::UnreadableRow,
-    select::{Candidate, Expired, Selection},
+    select::{Attempt, Candidate, Expired, Selection},
 };
 use crate::error::SqliteError;
 
@@ -63,8 +63,8 @@ impl Deliveries<'_> {
         let mut queues = OrderingQueues::new(&[]);
         let mut lease = self.connection.prepare_cached(&self.sql.lease)?;
         for candidate in &selection.candidates {
-            let Candidate { id, token, ordering_keys, counted, .. } = candidate;
-            let attempt = match queues.is_head(self, *id, ordering_keys)? {
+            let Candidate { id, token, ordering_keys, attempt, .. } = candidate;
+            let attempts = match queues.is_head(self, *id, ordering_keys)? {
                 false => None,
                 true => {
                     let values = named_params! {
@@ -72,16 +72,16 @@ impl Deliveries<'_> {
                         ":token": token,
                         ":now": self.timestamp.now(),
                         ":until": self.timestamp.after(duration),
-                        ":counted": counted,
+                        ":counted": *attempt == Attempt::Counted,
                     };
                     // A value that is not a number must not fail the other leases.
                     let attempts = |row: &Row<'_>| Ok(row.get_ref(0)?.as_i64().unwrap_or(i64::MAX));
                     lease.query_row(values, attempts).optional()?
                 }
             };
-            match attempt {
-                Some(attempt) => {
-                    taken.batch.leased.push(candidate.leased(u32::try_from(attempt).unwrap_or(u32::MAX)));
+            match attempts {
+                Some(attempts) => {
+                    taken.batch.leased.push(candidate.leased(u32::try_from(attempts).unwrap_or(u32::MAX)));
                 }
                 None => taken.missed = true,
             }
@@ -163,6 +163,21 @@ impl Deliveries<'_> {
         Ok(true)
     }
 
+    /// Counts the attempts of leases. If some cannot be read, the others are counted, and the inner result is the error.
+    pub(crate) fn start_all(&self, leases: &[Lease]) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
+        self.isolation.each(leases, |lease| self.start(lease))
+    }
+
+    /// Returns whether the delivery is leased with this token.
+    fn start(&self, lease: &Lease) -> rusqlite::Result<bool> {
+        let changed = self.connection.prepare_cached(&self.sql.start)?.execute(named_params! {
+            ":id": lease.id().get(),
+            ":token": lease.token(),
+            ":attempt": lease.attempt(),
+        })?;
+        Ok(changed > 0)
+    }
+
     /// Extends leases. If some cannot be read, the others are extended, and the inner result is the error.
     pub(crate) fn extend_all(
         &self,
@@ -184,12 +199,15 @@ impl Deliveries<'_> {
 }
 
 impl Candidate {
-    fn leased(&self, attempt: u32) -> Leased {
+    /// `attempts` is the number of attempts that the store has counted.
+    fn leased(&self, attempts: u32) -> Leased {
+        let attempt = attempts.saturating_add(u32::from(self.attempt == Attempt::CountedAtStart));
         let lease = Lease::new(DeliveryId::new(self.id), self.token + 1, attempt);
         // Cloned, since the transaction may run again.
         let leased = Leased::new(lease, self.head.clone(), self.body.clone());
         let leased = leased.with_ordering_keys(self.ordering_keys.clone());
-        if self.after_expired_lease { leased.after_expired_lease() } else { leased }
+        let leased = if self.after_expired_lease { leased.after_expired_lease() } else { leased };
+        if self.attempt == Attempt::Counted { leased.with_attempt_counted() } else { leased }
     }
 }
 

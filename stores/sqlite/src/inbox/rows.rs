@@ -11,6 +11,7 @@ use crate::{
 /// The parts of a delivery that are leased.
 pub(super) struct Content {
     pub(super) token: i64,
+    pub(super) attempts: u32,
     pub(super) head: String,
     pub(super) body: Vec<u8>,
 }
@@ -39,14 +40,14 @@ impl Deliveries<'_> {
         let content = self.isolation.isolate(|| {
             let content = read.query_row([id], |row| {
                 let token = counter(row.get_ref(0)?, "token")?;
-                counter::<u32>(row.get_ref(1)?, "attempts")?;
+                let attempts = counter(row.get_ref(1)?, "attempts")?;
                 integer(row.get_ref(2)?, "due")?;
                 ordering_keys::from_value(row.get_ref(3)?)?;
                 if row.get_ref(4)? == ValueRef::Null {
                     return Err(Fault::new("its head and its body are missing").into());
                 }
                 let (head, body) = (text(row.get_ref(5)?, "head")?, blob(row.get_ref(6)?, "body")?);
-                Ok(Content { token, head: head.into(), body: body.to_vec() })
+                Ok(Content { token, attempts, head: head.into(), body: body.to_vec() })
             });
             content.optional()?.ok_or_else(|| Fault::new("its row is missing").into())
         });

@@ -34,6 +34,8 @@ const MORE: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Terms {
     pub(crate) limit: usize,
+    /// How many of the deliveries would start at once. Those whose lease has expired are leased for these handlers only.
+    pub(crate) free_handlers: usize,
     pub(crate) max_attempts: u32,
     /// The leases whose handlers the process is running.
     pub(crate) held: Vec<Lease>,
@@ -58,10 +60,20 @@ pub(super) struct Candidate {
     pub(super) ordering_keys: Vec<OrderingKey>,
     /// Whether its last lease expired.
     pub(super) after_expired_lease: bool,
-    /// Whether leasing it counts as an attempt.
-    pub(super) counted: bool,
+    pub(super) attempt: Attempt,
     pub(super) head: String,
     pub(super) body: Bytes,
+}
+
+/// The attempt that a lease is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// It counts with the lease.
+    Counted,
+    /// It counts when its handler starts.
+    CountedAtStart,
+    /// The process is still running it.
+    Continued,
 }
 
 /// A delivery whose lease expired on the last attempt.
@@ -108,7 +120,11 @@ impl Deliveries<'_> {
         loop {
             search.look_for_free(wanted)?;
             let found = search.free.len();
-            selection.candidates.extend(search.read_free(terms.limit - selection.candidates.len())?);
+            let (limit, free_handlers) = (
+                terms.limit - selection.candidates.len(),
+                terms.free_handlers.saturating_sub(selection.candidates.len()),
+            );
+            selection.candidates.extend(search.read_free(limit, free_handlers)?);
             if selection.candidates.len() == terms.limit || found < wanted || search.is_full() {
                 break;
             }
@@ -287,18 +303,33 @@ impl Search<'_> {
         Ok(id)
     }
 
-    /// Reads the first `limit` free deliveries that can be read.
-    fn read_free(&mut self, limit: usize) -> rusqlite::Result<Vec<Candidate>> {
+    /// Reads the first `limit` free deliveries that can be read. Those whose lease has expired have to be among the first
+    /// `free_handlers`.
+    fn read_free(&mut self, limit: usize, free_handlers: usize) -> rusqlite::Result<Vec<Candidate>> {
         let mut candidates = Vec::with_capacity(limit.min(self.free.len()));
         for Free { id, ordering_keys, after_expired_lease, .. } in std::mem::take(&mut self.free) {
             if candidates.len() == limit || self.is_full() {
                 break;
             }
             self.skip.insert(id);
+            let is_for_free_handler = candidates.len() < free_handlers;
+            if after_expired_lease && !is_for_free_handler {
+                continue;
+            }
             match self.inbox.read(id)? {
-                Ok(Content { token, head, body }) => {
-                    let (body, counted) = (body.into(), !self.held.contains_key(&id));
-                    candidates.push(Candidate { id, token, ordering_keys, after_expired_lease, counted, head, body });
+                Ok(Content { token, attempts, head, body }) => {
+                    let body = body.into();
+                    let attempt = if self.held.contains_key(&id) {
+                        Attempt::Continued
+                    } else if is_for_free_handler
+                        && !after_expired_lease
+                        && attempts.saturating_add(1) < self.max_attempts
+                    {
+                        Attempt::Counted
+                    } else {
+                        Attempt::CountedAtStart
+                    };
+                    candidates.push(Candidate { id, token, ordering_keys, after_expired_lease, attempt, head, body });
                 }
                 Err(unreadable) => self.keep_unreadable(unreadable),
             }

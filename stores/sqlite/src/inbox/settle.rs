@@ -37,12 +37,12 @@ impl Deliveries<'_> {
             return Ok(SettleOutcome::Superseded);
         }
         if ended.state != DeliveryState::Done {
-            self.apply(&ended, settlement)?;
+            self.apply(&ended, lease, settlement)?;
         }
         Ok(SettleOutcome::Settled)
     }
 
-    fn apply(&self, ended: &Ended, settlement: &Settlement) -> rusqlite::Result<()> {
+    fn apply(&self, ended: &Ended, lease: &Lease, settlement: &Settlement) -> rusqlite::Result<()> {
         let id = ended.id;
         let execute = |sql: &str, values: &[&dyn ToSql]| self.connection.prepare_cached(sql)?.execute(values).map(drop);
         match settlement {
@@ -66,7 +66,10 @@ impl Deliveries<'_> {
                 execute(&self.sql.dead_letter, params![id, reason])
             }
             Settlement::Release if ended.state == DeliveryState::Ready => Ok(()),
-            Settlement::Release => execute(&self.sql.release, params![id, self.timestamp.now()]),
+            Settlement::Release => {
+                let attempts = lease.attempt().saturating_sub(1);
+                execute(&self.sql.release, params![id, self.timestamp.now(), attempts])
+            }
         }
     }
 

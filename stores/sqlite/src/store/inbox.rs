@@ -107,10 +107,12 @@ impl InboxStore for SqliteStore {
 
     async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let free_handlers = usize::try_from(request.free_handlers).unwrap_or(usize::MAX);
         let (mut batch, mut skip, mut misses) = (LeaseBatch::default(), HashSet::new(), 0);
         loop {
             let terms = Terms {
                 limit: limit - batch.leased.len(),
+                free_handlers: free_handlers.saturating_sub(batch.leased.len()),
                 max_attempts: request.max_attempts,
                 held: request.held.to_vec(),
                 skip: skip.clone(),
@@ -131,6 +133,11 @@ impl InboxStore for SqliteStore {
                 Err(_) => return Ok(batch),
             }
         }
+    }
+
+    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+        let leases = leases.to_vec();
+        self.write(Call::Other, move |inbox| inbox.start_all(&leases)).await?.map_err(StoreError::new)
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {

@@ -46,11 +46,20 @@ pub(crate) async fn accept(store: &SqliteStore, event: &str, ordering_keys: &[&s
 }
 
 pub(crate) fn request(limit: u32, max_attempts: u32) -> LeaseRequest<'static> {
-    LeaseRequest { limit, duration: LEASE, max_attempts, held: &[] }
+    LeaseRequest { limit, free_handlers: limit, duration: LEASE, max_attempts, held: &[] }
 }
 
+/// Leases deliveries and starts them.
 pub(crate) async fn lease(store: &SqliteStore, limit: u32, max_attempts: u32) -> Vec<Leased> {
-    lease_batch(store, limit, max_attempts).await.leased
+    let leased = lease_batch(store, limit, max_attempts).await.leased;
+    for leased in leased.iter().filter(|leased| !leased.is_attempt_counted()) {
+        assert!(start(store, leased.lease()).await);
+    }
+    leased
+}
+
+pub(crate) async fn start(store: &SqliteStore, lease: &Lease) -> bool {
+    store.start(&[*lease]).await.unwrap()[0]
 }
 
 pub(crate) async fn lease_batch(store: &SqliteStore, limit: u32, max_attempts: u32) -> LeaseBatch {

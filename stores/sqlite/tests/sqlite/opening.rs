@@ -88,6 +88,7 @@ async fn ledger_only_store_has_no_inbox() {
     let errors = [
         store.accept(&new, RETENTION).await.map(drop),
         store.lease(&request(1, 1)).await.map(drop),
+        store.start(&[]).await.map(drop),
         store.extend(&[], RETENTION).await.map(drop),
         store.settle(&[]).await.map(drop),
         store.backlog(1).await.map(drop),

@@ -10,12 +10,12 @@ use std::{
 use futures_util::future::join_all;
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger, StoreError},
-    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, LeaseBatch, SettleOutcome},
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, LeaseBatch, LeaseRequest, SettleOutcome},
 };
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
-    deliveries::{accept, dead_letter, delivery, done, ids, keep_for, lease, lease_batch, settled},
+    deliveries::{accept, dead_letter, delivery, done, ids, keep_for, lease, lease_batch, request, settled},
     support::{Clock, Folder, LEASE, RETENTION, TERMS, bytes, claim, digest, kind},
 };
 
@@ -288,8 +288,12 @@ async fn damaged_states_are_reported_and_others_are_leased() {
     assert_eq!(handled, (1..=ALL).collect::<Vec<_>>());
     // A call for several leases does what it can, and reports that it could not do all.
     accept(&store, "evt-new", &[]).await;
-    let new = *lease(&store, 1, 5).await[0].lease();
+    let ahead = store.lease(&LeaseRequest { free_handlers: 0, ..request(1, 5) }).await.unwrap().leased;
+    let new = *ahead[0].lease();
+    assert_eq!(store.show(new.id()).await.unwrap().unwrap().attempts, 0);
     let damaged = tower_klikit::inbox::Lease::new(id(unreadable[0]), 1, 1);
+    assert!(store.start(&[damaged, new]).await.is_err());
+    assert_eq!(store.show(new.id()).await.unwrap().unwrap().attempts, 1);
     assert!(store.extend(&[damaged, new], LEASE * 2).await.is_err());
     clock.advance(LEASE);
     assert!(lease(&store, 1, 5).await.is_empty());

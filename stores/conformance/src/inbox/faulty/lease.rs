@@ -26,6 +26,14 @@ impl FaultyStore {
                 LaterLeasesAreShort if lease.attempt() > 1 => delivery.due = state.now + request.duration / 2,
                 ExpiredAreNotMarked => delivery.after_expired_lease = false,
                 AllAreMarked => delivery.after_expired_lease = true,
+                CountedAreNotMarked => delivery.attempt_counted = false,
+                UncountedAreMarked => delivery.attempt_counted = true,
+                NothingCountsAtTheLease if delivery.attempt_counted => {
+                    (delivery.attempts, delivery.attempt_counted) = (delivery.attempts - 1, false);
+                }
+                ExpiredCountAtTheLease if delivery.after_expired_lease => {
+                    (delivery.attempts, delivery.attempt_counted) = (lease.attempt(), true);
+                }
                 _ => {}
             }
         }
@@ -67,6 +75,36 @@ impl FaultyStore {
                 due.sort_unstable();
                 return state.lease_due(due, request);
             }
+            FreeHandlersAreIgnored => return state.lease(&LeaseRequest { free_handlers: u32::MAX, ..*request }),
+            OneHandlerMoreIsFree => {
+                let free_handlers = request.free_handlers.saturating_add(1);
+                return state.lease(&LeaseRequest { free_handlers, ..*request });
+            }
+            AheadCountsAtTheLease | ExpiredAreLeasedAhead | ExpiredHideTheReady | ExpiredUseUpTheFreeHandlers => {
+                return self.lease_ahead(state, request);
+            }
+            LastAttemptCountsAtTheLease => {
+                let leased = self.lease_with_attempts(state, request, u32::MAX);
+                return leased;
+            }
+            LastAttemptButOneCountsAtItsStart => {
+                let max_attempts = request.max_attempts.saturating_sub(1);
+                return self.lease_with_attempts(state, request, max_attempts);
+            }
+            UnstartedAreDeadLettered => {
+                let may_die = |(_, d): &(&i64, &Delivery)| {
+                    d.has_expired(state.now) && d.attempts + 1 >= request.max_attempts && !d.attempt_counted
+                };
+                let spent: Vec<i64> = state.deliveries.iter().filter(may_die).map(|(id, _)| *id).collect();
+                let dead_lettered = state.dead_letter_these(&spent);
+                let (leases, more) = state.lease(request);
+                return (leases, dead_lettered.into_iter().chain(more).collect());
+            }
+            ExpiryUndoesTheStart => {
+                let now = state.now;
+                let expired = state.deliveries.values_mut().filter(|d| d.has_expired(now) && !d.attempt_counted);
+                expired.for_each(|d| d.attempts = d.attempts.saturating_sub(1));
+            }
             LimitIsIgnored => return state.lease(&LeaseRequest { limit: u32::MAX, ..*request }),
             NoneIsDeadLettered => return state.lease(&LeaseRequest { max_attempts: u32::MAX, ..*request }),
             OneAttemptMore => {
@@ -91,6 +129,48 @@ impl FaultyStore {
             state.extend_held(request);
         }
         leased
+    }
+
+    /// Leases with another number of free handlers for the expired leases, or for the attempts that count.
+    fn lease_ahead(&self, state: &mut State, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
+        let is_spent = |id: &i64| state.is_spent(*id, request.max_attempts);
+        let (spent, due): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_spent);
+        let dead_lettered = state.dead_letter_these(&spent);
+        let free_handlers = request.free_handlers as usize;
+        let is_expired = |id: &i64| state.deliveries[id].is(DeliveryState::Leased);
+        let mut due = match self.fault {
+            ExpiredAreLeasedAhead => due,
+            ExpiredHideTheReady => {
+                let hidden = due.iter().enumerate().position(|(n, id)| n >= free_handlers && is_expired(id));
+                due[..hidden.unwrap_or(due.len())].to_vec()
+            }
+            // Those that are left out take the free handlers as well.
+            ExpiredUseUpTheFreeHandlers => {
+                let left_out = due.iter().filter(|id| is_expired(id)).skip(free_handlers).count();
+                let free_handlers = free_handlers.saturating_sub(left_out);
+                let request = LeaseRequest { free_handlers: u32::try_from(free_handlers).unwrap(), ..*request };
+                state.leave_out_expired(due, &request)
+            }
+            _ => state.leave_out_expired(due, request),
+        };
+        due.truncate(request.limit as usize);
+        let free_handlers = if self.fault == AheadCountsAtTheLease { u32::MAX } else { request.free_handlers };
+        (state.lease_these(&due, &LeaseRequest { free_handlers, ..*request }), dead_lettered)
+    }
+
+    /// Leases as if there were another number of attempts, except for what is dead-lettered.
+    fn lease_with_attempts(
+        &self,
+        state: &mut State,
+        request: &LeaseRequest<'_>,
+        max_attempts: u32,
+    ) -> (Vec<Lease>, Vec<DeadLettered>) {
+        let is_spent = |id: &i64| state.is_spent(*id, request.max_attempts);
+        let (spent, due): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_spent);
+        let dead_lettered = state.dead_letter_these(&spent);
+        let mut due = state.leave_out_expired(due, request);
+        due.truncate(request.limit as usize);
+        (state.lease_these(&due, &LeaseRequest { max_attempts, ..*request }), dead_lettered)
     }
 
     /// Extends the held leases as this store does. Returns the request that is left.
@@ -259,6 +339,10 @@ impl FaultyStore {
             (ExtensionOfAnExpiredLeaseIsDenied, Some(own)) if own.due <= now => {
                 own.due = until;
                 return false;
+            }
+            (ExtendingUndoesTheStart, Some(own)) if !own.attempt_counted => {
+                own.attempts = own.attempts.min(lease.attempt() - 1);
+                own.due = until;
             }
             (ExtendingIsAnAttempt, Some(own)) => {
                 own.attempts += 1;

@@ -8,6 +8,7 @@ mod lease;
 mod ledger;
 mod reference;
 mod settle;
+mod start;
 
 use std::{
     ops::Range,
@@ -156,6 +157,33 @@ impl InboxStore for FaultyStore {
             return Ok(state.batch(leases, dead_lettered));
         }
         Ok(self.leased(&mut self.state(), request))
+    }
+
+    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+        if self.fault == StartingIsTwoSteps {
+            return Ok(self.started_in_two_steps(leases).await);
+        }
+        let mut state = self.state();
+        let before = (self.fault == StartsAllOrNone).then(|| state.clone());
+        let mut started = Vec::new();
+        for (n, lease) in leases.iter().enumerate() {
+            let is_skipped = match self.fault {
+                StartsOnlyTheFirst => n > 0,
+                StartsUntilOneFails => started.contains(&false),
+                _ => false,
+            };
+            started.push(!is_skipped && self.started(&mut state, lease));
+        }
+        match self.fault {
+            StartsAllOrNone if started.contains(&false) => {
+                *state = before.expect("it was cloned");
+                started.fill(false);
+            }
+            StartsAreAnsweredBackwards => started.reverse(),
+            StartingNothingFails if leases.is_empty() => return Err(StoreError::new("nothing to start")),
+            _ => {}
+        }
+        Ok(started)
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {

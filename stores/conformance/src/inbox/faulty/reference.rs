@@ -63,7 +63,8 @@ impl State {
         let delivery = &self.deliveries[&lease.id().get()];
         let (head, body) = (delivery.request.head().to_owned(), delivery.request.body().clone());
         let leased = Leased::new(lease, head, body).with_ordering_keys(self.ordering_keys(lease.id().get()));
-        if delivery.after_expired_lease { leased.after_expired_lease() } else { leased }
+        let leased = if delivery.after_expired_lease { leased.after_expired_lease() } else { leased };
+        if delivery.attempt_counted { leased.with_attempt_counted() } else { leased }
     }
 
     pub(crate) fn batch(&self, leases: Vec<Lease>, dead_lettered: Vec<DeadLettered>) -> LeaseBatch {
@@ -92,6 +93,11 @@ impl InboxStore for Reference {
         let mut state = self.state();
         let (leases, dead_lettered) = state.lease(request);
         Ok(state.batch(leases, dead_lettered))
+    }
+
+    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.state();
+        Ok(leases.iter().map(|lease| state.start(lease)).collect())
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {

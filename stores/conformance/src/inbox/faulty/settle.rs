@@ -45,6 +45,10 @@ impl FaultyStore {
                 _ => {}
             }
         }
+        if self.fault == RetriedIsReleased && *settlement == Settlement::Release && before.is(DeliveryState::Ready) {
+            self.change(state, id, |delivery| delivery.due = now);
+            self.change(state, id, |delivery| delivery.attempts = lease.attempt().saturating_sub(1));
+        }
         if self.fault == ReleaseCountsTwice && *settlement == Settlement::Release && before.is(DeliveryState::Ready) {
             self.change(state, id, |delivery| delivery.attempts = delivery.attempts.saturating_sub(1));
         }
@@ -55,6 +59,15 @@ impl FaultyStore {
         }
         let settled = state.settle(lease, settlement);
         self.settle_after(state, id, &before, settlement);
+        if *settlement == Settlement::Release && matches!(before.state, DeliveryState::Leased | DeliveryState::Dead) {
+            let attempts = match self.fault {
+                ReleaseTakesOneAttemptOff => Some(before.attempts.saturating_sub(1)),
+                ReleaseLeavesStartedAttempts if !before.attempt_counted => Some(before.attempts),
+                ReleaseTakesAllAttemptsOff => Some(0),
+                _ => None,
+            };
+            self.change(state, id, |delivery| delivery.attempts = attempts.unwrap_or(delivery.attempts));
+        }
         settled
     }
 

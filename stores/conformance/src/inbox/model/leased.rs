@@ -5,23 +5,19 @@ use std::time::Duration;
 use proptest::{prelude::TestCaseError, prop_assert, prop_assert_eq};
 use tower_klikit::{
     dedupe::Ledger,
-    inbox::{InboxAdmin, InboxStore, LEASE_EXPIRED, LeaseBatch, LeaseRequest, Leased},
+    inbox::{DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, Lease, LeaseBatch, LeaseRequest, Leased},
 };
 
 use super::{Model, same::Checked};
-use crate::inbox::{
-    state::{Delivery, State},
-    steps::Which,
-};
+use crate::inbox::state::{Delivery, State};
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S, A> {
-    pub(super) async fn lease(&mut self, limit: u32, duration: Duration, max_attempts: u32, held: &[Which]) -> Checked {
-        let (here, there) = self.leases_of(held);
-        let there = LeaseRequest { limit, duration, max_attempts, held: &there };
+    /// `held` are the store's leases in the place of those of the request, which are the reference's.
+    pub(super) async fn lease(&mut self, request: &LeaseRequest<'_>, held: &[Lease]) -> Checked {
+        let there = LeaseRequest { held, ..*request };
         let LeaseBatch { leased, dead_lettered, unreadable, .. } = self.store.lease(&there).await.unwrap();
         prop_assert!(unreadable.is_empty(), "{:?}", unreadable);
-        let request = LeaseRequest { held: &here, ..there };
-        self.state.extend_held(&request);
+        self.state.extend_held(request);
 
         let mut dead = Vec::new();
         for reported in &dead_lettered {
@@ -45,8 +41,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S,
             };
             ids.push(*id);
         }
-        may_be_leased(&mut self.state, &ids, &dead, &request)?;
-        self.take_leases(&ids, &leased, &request)
+        may_be_leased(&mut self.state, &ids, &dead, request)?;
+        self.take_leases(&ids, &leased, request)
     }
 
     /// Compares each lease, and remembers it.
@@ -54,8 +50,9 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S,
         for (here, leased) in self.state.lease_these(ids, request).into_iter().zip(leased) {
             let (id, there) = (here.id().get(), *leased.lease());
             self.reasons.remove(&id);
-            let after_expired_lease = self.state.deliveries[&id].after_expired_lease;
+            let Delivery { after_expired_lease, attempt_counted, .. } = self.state.deliveries[&id];
             prop_assert_eq!(leased.is_after_expired_lease(), after_expired_lease, "whether its lease expired");
+            prop_assert_eq!(leased.is_attempt_counted(), attempt_counted, "whether its attempt counted");
             prop_assert_eq!(leased.ordering_keys(), self.state.ordering_keys(id));
             prop_assert_eq!(there.attempt(), here.attempt());
             let known = *self.ids.entry(id).or_insert(there.id());
@@ -73,8 +70,9 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S,
 /// Checks which deliveries were leased and dead-lettered, and dead-letters those.
 ///
 /// The contract leaves open whether a dead letter uses up the limit, and whether a delivery that it unblocks is leased by the same
-/// call, after the others. A READY delivery whose own lease is held may be leased or left out, and use up the limit. Deliveries that
-/// are due at one time may come in any order.
+/// call, after the others. A READY delivery whose own lease is held may be leased or left out, and use up the limit. A delivery that
+/// is left out because its lease has expired and no handler is free may use up the limit, too. Deliveries that are due at one time
+/// may come in any order.
 fn may_be_leased(state: &mut State, ids: &[i64], dead: &[i64], request: &LeaseRequest<'_>) -> Checked {
     let limit = request.limit as usize;
     let is_spent = |id: &i64| state.is_spent(*id, request.max_attempts);
@@ -83,22 +81,35 @@ fn may_be_leased(state: &mut State, ids: &[i64], dead: &[i64], request: &LeaseRe
     let (must_die, mut must_lease): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_spent);
     let left_out =
         must_lease.extract_if(.., |id| state.is_settling(*id, request)).filter(|id| !ids.contains(id)).count();
-    let skipped: Vec<i64> = must_lease.iter().copied().filter(|id| !ids.contains(id)).collect();
+    let skipped = must_lease.iter().copied().filter(|id| !ids.contains(id));
+    let (expired, skipped): (Vec<i64>, Vec<i64>) =
+        skipped.partition(|id| !state.deliveries[id].is(DeliveryState::Ready));
     let not_unblocked: Vec<i64> = ids.iter().copied().filter(|id| must_lease.contains(id)).collect();
+    let (starting, ahead) = ids.split_at(ids.len().min(request.free_handlers as usize));
+    let is_ready = |id: &i64| state.deliveries[id].is(DeliveryState::Ready);
+    prop_assert!(ahead.iter().all(is_ready), "of {:?}, which were leased ahead, some leases have expired", ahead);
     let dues = |ids: &[i64]| ids.iter().map(|id| state.deliveries[id].due).collect::<Vec<_>>();
     let (leased_dues, skipped_dues, in_order) = (dues(ids), dues(&skipped), dues(&not_unblocked));
+    let (starting_dues, expired_dues) = (dues(starting), dues(&expired));
     drop(state.dead_letter_these(dead));
     let may_lease = state.due();
     let all = ids.iter().all(|id| may_lease.contains(id));
     prop_assert!(all, "{:?} were leased, of which only {:?} can be", ids, may_lease);
     prop_assert!(ids.len() <= limit, "{} were leased, and {} requested", ids.len(), limit);
     prop_assert!(in_order.is_sorted(), "the leased deliveries are due at {:?}", in_order);
-    if ids.len() + dead.len() + left_out < limit {
+    let used_up = ids.len() + dead.len() + left_out;
+    if used_up < limit.min(request.free_handlers as usize) {
+        prop_assert!(expired.is_empty(), "{:?} were not leased, although handlers are free", expired);
+    }
+    if used_up + expired.len() < limit {
         prop_assert!(skipped.is_empty(), "{:?} were not leased", skipped);
         prop_assert!(must_die.iter().all(|id| dead.contains(id)), "of {:?} only {:?} are dead", must_die, dead);
     }
     if let (Some(last), Some(skipped)) = (leased_dues.iter().max(), skipped_dues.first()) {
         prop_assert!(last <= skipped, "one due at {:?} was leased before one due at {:?}", last, skipped);
+    }
+    if let (Some(last), Some(expired)) = (starting_dues.iter().max(), expired_dues.first()) {
+        prop_assert!(last <= expired, "a handler got one due at {:?}, before one due at {:?}", last, expired);
     }
     Ok(())
 }

@@ -15,7 +15,9 @@ use proptest::{
 use tokio::runtime::Runtime;
 use tower_klikit::{
     dedupe::Ledger,
-    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, Lease, SettleOutcome, Settlement},
+    inbox::{
+        Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, Lease, LeaseRequest, SettleOutcome, Settlement,
+    },
 };
 
 use self::same::{Checked, nearly, same_acceptance, same_outcome};
@@ -108,8 +110,16 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                     self.reasons.remove(&id);
                 }
             }
-            Step::Lease { limit, duration, max_attempts, held } => {
-                self.lease(*limit, *duration, *max_attempts, held).await?;
+            Step::Lease { limit, free_handlers, duration, max_attempts, held } => {
+                let [limit, free_handlers, max_attempts] = [*limit, *free_handlers, *max_attempts];
+                let (here, there) = self.leases_of(held);
+                let request = LeaseRequest { limit, free_handlers, duration: *duration, max_attempts, held: &here };
+                self.lease(&request, &there).await?;
+            }
+            Step::Start { which } => {
+                let (here, there) = self.leases_of(which);
+                let expected: Vec<bool> = here.iter().map(|lease| self.state.start(lease)).collect();
+                prop_assert_eq!(self.store.start(&there).await.unwrap(), expected);
             }
             Step::Extend { which, duration } => {
                 let (here, there) = self.leases_of(which);

@@ -1,4 +1,4 @@
-//! Leasing and extending.
+//! Leasing, starting and extending.
 
 use std::time::Duration;
 
@@ -51,18 +51,37 @@ impl State {
         }
     }
 
-    /// Leases these. A delivery of a held lease begins no attempt.
+    /// Leases these, the first of them for the free handlers. A delivery of a held lease begins no attempt.
     pub(crate) fn lease_these(&mut self, ids: &[i64], request: &LeaseRequest<'_>) -> Vec<Lease> {
         let until = self.now + request.duration;
-        let mut lease = |id: &i64| {
+        let mut lease = |(position, id): (usize, &i64)| {
             let delivery = self.deliveries.get_mut(id).expect("the delivery is due");
-            delivery.attempts += u32::from(request.held.iter().all(|held| held.id().get() != *id));
+            let begins = request.held.iter().all(|held| held.id().get() != *id);
+            let starts = position < request.free_handlers as usize;
+            let is_last = delivery.attempts.saturating_add(1) >= request.max_attempts;
+            delivery.attempt_counted = begins && starts && delivery.is(DeliveryState::Ready) && !is_last;
+            let attempt = delivery.attempts.saturating_add(u32::from(begins));
+            if delivery.attempt_counted {
+                delivery.attempts = attempt;
+            }
             delivery.token += 1;
             delivery.after_expired_lease = delivery.is(DeliveryState::Leased);
             (delivery.state, delivery.due) = (DeliveryState::Leased, until);
-            Lease::new(DeliveryId::new(*id), delivery.token, delivery.attempts)
+            Lease::new(DeliveryId::new(*id), delivery.token, attempt)
         };
-        ids.iter().map(&mut lease).collect()
+        ids.iter().enumerate().map(&mut lease).collect()
+    }
+
+    /// Leaves out the deliveries whose leases have expired and for which there is no free handler.
+    #[cfg(test)]
+    pub(crate) fn leave_out_expired(&self, due: Vec<i64>, request: &LeaseRequest<'_>) -> Vec<i64> {
+        let mut left = Vec::new();
+        for id in due {
+            if left.len() < request.free_handlers as usize || self.deliveries[&id].is(DeliveryState::Ready) {
+                left.push(id);
+            }
+        }
+        left
     }
 
     /// Dead-letters these, because their leases expired on the last attempt.
@@ -91,9 +110,9 @@ impl State {
     /// Leases or dead-letters these.
     #[cfg(test)]
     pub(crate) fn lease_due(&mut self, due: Vec<i64>, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
-        let (spent, mut due): (Vec<_>, Vec<_>) =
-            due.into_iter().partition(|id| self.is_spent(*id, request.max_attempts));
+        let (spent, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|id| self.is_spent(*id, request.max_attempts));
         let dead_lettered = self.dead_letter_these(&spent);
+        let mut due = self.leave_out_expired(due, request);
         due.truncate(request.limit as usize);
         (self.lease_these(&due, request), dead_lettered)
     }
@@ -102,6 +121,10 @@ impl State {
     pub(crate) fn own(&mut self, lease: &Lease) -> Option<&mut Delivery> {
         let delivery = self.deliveries.get_mut(&lease.id().get())?;
         (delivery.is(DeliveryState::Leased) && delivery.token == lease.token()).then_some(delivery)
+    }
+
+    pub(crate) fn start(&mut self, lease: &Lease) -> bool {
+        self.own(lease).map(|own| own.attempts = own.attempts.max(lease.attempt())).is_some()
     }
 
     pub(crate) fn extend(&mut self, lease: &Lease, duration: Duration) -> bool {

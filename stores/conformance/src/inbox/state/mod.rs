@@ -25,6 +25,8 @@ pub(crate) struct Delivery {
     pub(crate) reason: Option<String>,
     /// Whether the lease before this one expired.
     pub(crate) after_expired_lease: bool,
+    /// Whether the attempt was counted with the last lease.
+    pub(crate) attempt_counted: bool,
 }
 
 /// All times count from the beginning.
@@ -48,6 +50,7 @@ impl Delivery {
             accepted: now,
             reason: None,
             after_expired_lease: false,
+            attempt_counted: false,
         }
     }
 

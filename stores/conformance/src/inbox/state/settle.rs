@@ -32,7 +32,7 @@ impl State {
             Settlement::Release if delivery.is(DeliveryState::Ready) => {}
             Settlement::Release => {
                 delivery.make_ready(now);
-                delivery.attempts = delivery.attempts.saturating_sub(1);
+                delivery.attempts = delivery.attempts.min(lease.attempt().saturating_sub(1));
             }
         }
         SettleOutcome::Settled

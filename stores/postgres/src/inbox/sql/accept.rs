@@ -13,33 +13,59 @@ const ORDERING_LOCKS: i32 = 0x6b6c_6b6f;
 const IS_CLAIMABLE: &str = "WHERE held.until <= clock_timestamp()";
 
 impl Tables {
-    /// Stores a new delivery and its ledger row, which is done from the start.
+    /// Stores new deliveries and their ledger rows, which are done from the start. Returns the positions of those that
+    /// it has stored, from 1.
     ///
-    /// Changes nothing if the key is known. If it becomes known while the statement waits, either the ledger row shows
-    /// that, or the statement fails as a whole because of the index on the keys.
+    /// Leaves out deliveries whose keys are known. If one becomes known while the statement waits, either its ledger row
+    /// shows that, or the statement fails as a whole because of the index on the keys. No two deliveries have the same
+    /// key. Two nodes lock the ledger rows that both want in the order of the keys, so that they cannot deadlock.
     ///
     /// Two deliveries that share an ordering key must get their ids in the order of their commits. Otherwise a worker
     /// could lease the one with the larger id while the other is still invisible, and then the other as well. So each
-    /// ordering key is locked until the commit, and before the id is drawn: the row that gets the id depends on a count
-    /// of the locks.
+    /// ordering key is locked until the commit, and before the ids are drawn: the rows that get ids depend on a count of
+    /// the locks.
     pub(super) fn accept(&self) -> String {
-        let Self { inbox, body, queue, .. } = self;
-        let (key, event) = (uuid(1), uuid(2));
-        let if_unknown = format!(
-            r"(SELECT count(*) AS count FROM locks) AS taken
-                WHERE
-                    taken.count >= 0
-                    AND NOT EXISTS (SELECT FROM {inbox} WHERE key = {key} AND state <> {DONE})"
-        );
+        let Self { ledger, inbox, body, queue, .. } = self;
         format!(
             r"
             WITH
             locks AS MATERIALIZED (
-                SELECT pg_advisory_xact_lock({ORDERING_LOCKS}, lock) FROM unnest($12::integer[]) AS lock
+                SELECT pg_advisory_xact_lock({ORDERING_LOCKS}, lock) FROM unnest($13::integer[]) AS lock
             ),
-            -- The ledger row
-            remembered AS ({remember}),
-            -- A DONE delivery of the same key gives way
+            -- The deliveries whose keys are not those of others, without their contents
+            new AS MATERIALIZED (
+                SELECT
+                    encode(asked.key, 'hex')::uuid AS key,
+                    encode(asked.event, 'hex')::uuid AS event,
+                    encode(asked.token, 'hex')::uuid AS token,
+                    asked.digest, asked.retention, asked.event_id, asked.event_type, asked.tenant, asked.position
+                FROM
+                    (SELECT count(*) AS count FROM locks) AS taken,
+                    unnest(
+                        $1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::float8[],
+                        $8::text[], $9::text[], $10::text[]
+                    ) WITH ORDINALITY
+                        AS asked (key, event, token, digest, retention, event_id, event_type, tenant, position)
+                WHERE
+                    taken.count >= 0
+                    AND NOT EXISTS (
+                        SELECT FROM {inbox} AS known
+                        WHERE known.key = encode(asked.key, 'hex')::uuid AND known.state <> {DONE}
+                    )
+            ),
+            -- The ledger rows
+            remembered AS (
+                INSERT INTO {ledger} AS held (claimed_at, until, key, event_key, token, state, digest)
+                SELECT
+                    clock_timestamp(), clock_timestamp() + make_interval(secs => retention),
+                    key, nullif(event, key), token, {done}, digest
+                FROM new
+                ORDER BY key
+                ON CONFLICT (key) DO UPDATE
+                {replace} {IS_CLAIMABLE}
+                RETURNING key
+            ),
+            -- DONE deliveries of the same keys give way
             replaced AS (
                 DELETE FROM {inbox} AS old USING remembered
                 WHERE old.key = remembered.key AND old.state = {DONE}
@@ -48,27 +74,48 @@ impl Tables {
             emptied AS (
                 DELETE FROM {body} AS old USING replaced WHERE old.id = replaced.id
             ),
-            -- The delivery, once that is deleted
+            ordered AS MATERIALIZED (
+                SELECT position, array_agg(ordering_key ORDER BY ordering_key) AS keys
+                FROM unnest($11::text[], $12::bigint[]) AS ordered (ordering_key, position)
+                GROUP BY position
+            ),
+            -- The deliveries, once those are deleted
             added AS (
                 INSERT INTO {inbox} (
                     due, accepted_at, token, key, event_key, attempts, state,
                     event_id, event_type, tenant, ordering_keys
                 )
                 SELECT
-                    clock_timestamp(), clock_timestamp(), 0,
-                    remembered.key, nullif({event}, remembered.key), 0, {READY},
-                    $8::text, $9::text, $10::text, nullif($11::text[], '{{}}')
-                FROM remembered, (SELECT count(*) AS count FROM replaced) AS gone
+                    clock_timestamp(), clock_timestamp(), 0, new.key, nullif(new.event, new.key), 0, {READY},
+                    new.event_id, new.event_type, new.tenant, ordered.keys
+                FROM
+                    (SELECT count(*) AS count FROM replaced) AS gone,
+                    remembered
+                    JOIN new ON new.key = remembered.key
+                    LEFT JOIN ordered ON ordered.position = new.position
                 WHERE gone.count >= 0
-                RETURNING id
+                ORDER BY new.position
+                RETURNING id, key
+            ),
+            stored AS MATERIALIZED (
+                SELECT added.id, new.position FROM added JOIN new ON new.key = added.key
             ),
             queued AS (
                 INSERT INTO {queue} (ordering_key, id)
-                SELECT ordering_key, added.id FROM added, unnest($11::text[]) AS ordering_key
+                SELECT ordered.ordering_key, stored.id
+                FROM stored
+                JOIN unnest($11::text[], $12::bigint[]) AS ordered (ordering_key, position) USING (position)
+            ),
+            filled AS (
+                INSERT INTO {body} (id, digest, head, body)
+                SELECT stored.id, content.digest, content.head, content.body
+                FROM stored
+                JOIN unnest($4::bytea[], $6::text[], $7::bytea[])
+                    WITH ORDINALITY AS content (digest, head, body, position) USING (position)
             )
-            INSERT INTO {body} (id, digest, head, body)
-            SELECT id, $4::bytea, $6::text, $7::bytea FROM added",
-            remember = self.remember_from(&if_unknown, IS_CLAIMABLE),
+            SELECT position FROM stored",
+            done = sql::DONE,
+            replace = replace("excluded.until"),
         )
     }
 
@@ -169,6 +216,12 @@ impl Tables {
             done = sql::DONE,
             replace = replace(&after(5)),
         )
+    }
+
+    /// Locks the ledger row of a key, which writes to the log: the commit then waits for the synchronous standbys, and for
+    /// all that was committed before. Otherwise a delivery could be acknowledged as known that the standbys do not have.
+    pub(super) fn lock(&self) -> String {
+        format!("SELECT FROM {ledger} WHERE key = {key} FOR UPDATE", ledger = self.ledger, key = uuid(1))
     }
 
     /// Reads what is known of a key.

@@ -3,7 +3,7 @@
 use tower_klikit::inbox::LEASE_EXPIRED;
 
 use super::{
-    states::{DEAD, LEASED, UNFINISHED},
+    states::{DEAD, LEASED, READY, UNFINISHED},
     tables::Tables,
 };
 use crate::sql::after;
@@ -176,10 +176,10 @@ impl Tables {
                 LIMIT $1::bigint
                 FOR UPDATE SKIP LOCKED
             ),
-            -- The longest due of all that were found. A lease that is held is among them only if it was locked while
-            -- this transaction was about to extend it.
+            -- The longest due of all that were found, and their positions among those that are not dead-lettered. A lease
+            -- that is held is among them only if it was locked while this transaction was about to extend it.
             longest_due AS MATERIALIZED (
-                SELECT {columns}
+                SELECT {columns}, count(*) FILTER (WHERE NOT ({has_died})) OVER (ORDER BY due, id) AS position
                 FROM (
                     SELECT {columns} FROM loose
                     UNION ALL
@@ -191,7 +191,8 @@ impl Tables {
                 ORDER BY due, id
                 LIMIT $1::bigint
             ),
-            -- Their contents, and why they are dead-lettered, if they are
+            -- Their contents, why they are dead-lettered, if they are, and whether their attempts count now. A lease that
+            -- has expired is leased for a free handler only.
             chosen AS MATERIALIZED (
                 SELECT
                     longest_due.*,
@@ -200,9 +201,15 @@ impl Tables {
                     CASE
                         WHEN {has_died} THEN '{LEASE_EXPIRED}'
                         WHEN {is_missing} THEN '{CONTENT_MISSING}'
-                    END AS dead_because
+                    END AS dead_because,
+                    longest_due.id = ANY($4::bigint[]) AS is_continued,
+                    position <= $6::bigint
+                        AND state = {READY}
+                        AND attempts + 1 < $3::bigint
+                        AND longest_due.id <> ALL($4::bigint[]) AS is_counted
                 FROM longest_due
                 {content}
+                WHERE position <= $6::bigint OR state = {READY} OR ({has_died})
             ),
             dead AS (
                 UPDATE {inbox} AS one
@@ -210,14 +217,13 @@ impl Tables {
                 FROM chosen
                 WHERE one.id = chosen.id AND chosen.dead_because IS NOT NULL
             ),
-            -- A delivery that the calling process is still running goes on with the new lease: no attempt begins
             leased AS (
                 UPDATE {inbox} AS one
                 SET
                     state = {LEASED},
                     due = {until},
                     token = one.token + 1,
-                    attempts = one.attempts + CASE WHEN one.id = ANY($4::bigint[]) THEN 0 ELSE 1 END
+                    attempts = one.attempts + chosen.is_counted::integer
                 FROM chosen
                 WHERE one.id = chosen.id AND chosen.dead_because IS NULL
                 RETURNING one.id, one.token, one.attempts, {ordering_keys}
@@ -225,12 +231,18 @@ impl Tables {
             SELECT
                 chosen.id,
                 leased.token,
-                coalesce(leased.attempts, chosen.attempts),
+                -- A delivery that the calling process is still running goes on with the new lease: no attempt begins
+                CASE
+                    WHEN leased.id IS NULL THEN chosen.attempts
+                    WHEN chosen.is_counted OR chosen.is_continued THEN leased.attempts
+                    ELSE leased.attempts + 1
+                END,
                 chosen.head,
                 CASE WHEN leased.id IS NOT NULL THEN chosen.body END,
                 leased.ordering_keys,
                 chosen.state = {LEASED},
-                chosen.dead_because
+                chosen.dead_because,
+                chosen.is_counted
             FROM chosen
             LEFT JOIN leased ON leased.id = chosen.id
             ORDER BY chosen.due, chosen.id",

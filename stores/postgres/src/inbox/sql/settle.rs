@@ -9,17 +9,18 @@ use crate::connection::Sql;
 /// A change to deliveries by the leases on them, in two forms.
 #[derive(Debug)]
 pub(crate) struct ByLease {
-    /// Id, token, seconds, reason. Changes or returns one row if the delivery is changed. Waits if another transaction
-    /// has locked it.
+    /// Id, token, seconds, reason, attempts. Changes or returns one row if the delivery is changed. Waits if another
+    /// transaction has locked it.
     pub(crate) one: Sql,
-    /// Ids without duplicates, tokens, seconds, reasons. Returns one row for each lease, in order: whether the delivery
+    /// Ids without duplicates, tokens, seconds, reasons, attempts. Returns one row for each lease, in order: whether the delivery
     /// is changed, and the token and the state that it had when the statement began, or NULLs. Leaves out the
     /// deliveries that other transactions have locked, so that one of them does not hold up the others.
     pub(crate) many: Sql,
 }
 
 /// A lease, as parameters.
-const ONE: &str = "(SELECT $1::bigint AS id, $2::bigint AS token, $3::float8 AS seconds, $4::text AS reason) AS asked";
+const ONE: &str = "(SELECT $1::bigint AS id, $2::bigint AS token, $3::float8 AS seconds, $4::text AS reason, \
+    $5::integer AS attempts) AS asked";
 
 /// The change that a statement makes.
 struct Change<'a> {
@@ -30,7 +31,7 @@ struct Change<'a> {
 
 enum What<'a> {
     Delete,
-    /// Sets these columns. `asked` has the `seconds` and the `reason`.
+    /// Sets these columns. `asked` has the `seconds`, the `reason` and the `attempts`.
     Set(&'a str),
 }
 
@@ -60,10 +61,16 @@ impl Tables {
         self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED, DEAD] })
     }
 
-    /// Releases leases. Uses neither seconds nor reason.
+    /// Releases leases, and leaves the deliveries with this many attempts at most. Uses neither seconds nor reason.
     pub(super) fn release(&self) -> ByLease {
-        let set = format!("state = {READY}, due = clock_timestamp(), attempts = greatest(attempts - 1, 0)");
+        let set = format!("state = {READY}, due = clock_timestamp(), attempts = least(one.attempts, asked.attempts)");
         self.by_lease(&Change { what: What::Set(&set), states: &[LEASED] })
+    }
+
+    /// Counts attempts: the deliveries have this many at least. Uses neither seconds nor reason.
+    pub(super) fn start(&self) -> ByLease {
+        let set = "attempts = greatest(one.attempts, asked.attempts)";
+        self.by_lease(&Change { what: What::Set(set), states: &[LEASED] })
     }
 
     /// Extends leases to these seconds from now. Uses no reason.
@@ -82,7 +89,7 @@ impl Tables {
     }
 
     /// Makes a DEAD delivery READY again, because the attempt that was believed dead has ended. Parameters: id, token,
-    /// seconds, reason or NULL to leave it, and by how many the attempts decrease. Changes one row if it did.
+    /// seconds, reason or NULL to leave it, and how many attempts there are at most. Changes one row if it did.
     ///
     /// Runs while nothing is leased, like every statement that brings deliveries back from DEAD.
     pub(super) fn bring_back(&self) -> String {
@@ -93,7 +100,7 @@ impl Tables {
                 state = {READY},
                 due = clock_timestamp() + make_interval(secs => $3::float8),
                 reason = coalesce($4::text, reason),
-                attempts = greatest(attempts - $5::integer, 0)
+                attempts = least(attempts, $5::integer)
             WHERE id = $1::bigint AND token = $2::bigint AND state = {DEAD}",
             inbox = self.inbox,
         )
@@ -147,9 +154,9 @@ impl Tables {
             WITH
             -- The leases
             asked AS MATERIALIZED (
-                SELECT id, token, seconds, reason, position
-                FROM unnest($1::bigint[], $2::bigint[], $3::float8[], $4::text[])
-                    WITH ORDINALITY AS asked (id, token, seconds, reason, position)
+                SELECT id, token, seconds, reason, attempts, position
+                FROM unnest($1::bigint[], $2::bigint[], $3::float8[], $4::text[], $5::integer[])
+                    WITH ORDINALITY AS asked (id, token, seconds, reason, attempts, position)
             ),
             -- The deliveries that no other transaction has locked
             free AS MATERIALIZED (

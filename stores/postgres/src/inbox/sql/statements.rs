@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     settle::ByLease,
-    tables::{Tables, begin_many},
+    tables::{Tables, begin_many, begin_starting, begin_together},
 };
 use crate::{
     connection::{PATIENCE, Sql},
@@ -17,13 +17,16 @@ use crate::{
 /// changes or returns one row if it did what it is for.
 #[derive(Debug)]
 pub(crate) struct InboxSql {
-    /// Key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant, ordering keys,
-    /// the locks on them.
+    /// Of each delivery: key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant.
+    /// Of each ordering key: its text and the position of its delivery. The locks on these keys. Returns the positions
+    /// of the deliveries that were new, from 1.
     pub(crate) accept: Sql,
     /// Key, event, token, digest, seconds of the retention.
     pub(crate) remember: Sql,
     /// Key, event, token, digest, seconds of the retention, digest of the DEAD delivery or NULL.
     pub(crate) take_out: Sql,
+    /// Key.
+    pub(crate) lock: Sql,
     /// Key. Returns one row: state and digest of the delivery, or NULLs; whether the ledger row is done, its digest and
     /// the seconds until it can be claimed, or NULLs.
     pub(crate) read: Sql,
@@ -34,6 +37,11 @@ pub(crate) struct InboxSql {
     /// Key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant, ordering keys,
     /// digest of the DEAD delivery or NULL.
     pub(crate) revive: Sql,
+    /// Begins a transaction of calls that arrived together. It does not wait long for a lock, so that the calls can then
+    /// run alone.
+    pub(crate) begin_together: String,
+    /// Begins a transaction that counts attempts. The counts may be lost together with the server's machine.
+    pub(crate) begin_starting: String,
     /// Begins a transaction that leases.
     pub(crate) begin_leasing: String,
     /// Begins a transaction that changes many deliveries.
@@ -42,9 +50,10 @@ pub(crate) struct InboxSql {
     pub(crate) begin_alone: String,
     /// Begins such a transaction that may look at whole tables.
     pub(crate) begin_long: String,
-    /// Limit, seconds of the leases, most attempts, ids that are held, their tokens. Returns rows: id, token, attempts,
-    /// head, body, ordering keys, whether the last lease expired, and why it was dead-lettered. Token, body and
-    /// ordering keys are NULL if it was.
+    /// Limit, seconds of the leases, most attempts, ids that are held, their tokens, number of free handlers. Returns
+    /// rows: id, token, number of the attempt, head, body, ordering keys, whether the last lease expired, why it was
+    /// dead-lettered, and whether the attempt is counted. Token, body and ordering keys are NULL if it was
+    /// dead-lettered.
     pub(crate) lease: Sql,
     /// The same parameters and rows, but head, body and ordering keys are NULL.
     pub(crate) lease_unread: Sql,
@@ -59,7 +68,8 @@ pub(crate) struct InboxSql {
     pub(crate) reschedule: ByLease,
     pub(crate) dead_letter: ByLease,
     pub(crate) release: ByLease,
-    /// Id, token, seconds, reason or NULL, by how many the attempts decrease.
+    pub(crate) start: ByLease,
+    /// Id, token, seconds, reason or NULL, how many attempts there are at most.
     pub(crate) bring_back: Sql,
     /// Id, token.
     pub(crate) finish: Sql,
@@ -92,10 +102,13 @@ impl InboxSql {
             accept: Sql::new(tables.accept()),
             remember: Sql::new(tables.remember()),
             take_out: Sql::new(tables.take_out()),
+            lock: Sql::new(tables.lock()),
             read: Sql::new(tables.read()),
             read_body: Sql::new(tables.read_body()),
             remember_again: Sql::new(tables.remember_again()),
             revive: Sql::new(tables.revive()),
+            begin_together: begin_together(deadline),
+            begin_starting: begin_starting(deadline),
             begin_leasing: tables.begin_leasing(deadline),
             begin_many: begin_many(deadline),
             begin_alone: tables.begin_locked(ALONE, deadline),
@@ -110,6 +123,7 @@ impl InboxSql {
             reschedule: tables.reschedule(),
             dead_letter: tables.dead_letter(),
             release: tables.release(),
+            start: tables.start(),
             bring_back: Sql::new(tables.bring_back()),
             finish: Sql::new(tables.finish()),
             look: Sql::new(tables.look()),
@@ -126,12 +140,13 @@ impl InboxSql {
 
     /// The statements to check when the store is opened: all that take parameters.
     pub(crate) fn each(&self) -> Vec<&Sql> {
-        let by_lease = [&self.delete, &self.keep, &self.reschedule, &self.dead_letter, &self.release];
+        let by_lease = [&self.delete, &self.keep, &self.reschedule, &self.dead_letter, &self.release, &self.start];
         let by_lease = by_lease.into_iter().flat_map(|sql| [&sql.one, &sql.many]);
         let others = [
             &self.accept,
             &self.remember,
             &self.take_out,
+            &self.lock,
             &self.read,
             &self.read_body,
             &self.remember_again,

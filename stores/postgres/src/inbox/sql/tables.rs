@@ -42,6 +42,18 @@ pub(super) fn begin_many(limit: Duration) -> String {
     format!("{};{ONLY_INDEXES}", begin(limit))
 }
 
+/// Begins a transaction of calls that arrived together, which waits for a lock a quarter of `limit`.
+pub(super) fn begin_together(limit: Duration) -> String {
+    // 0 would be no limit.
+    let millis = (limit / 4).as_millis().clamp(1, 1 << 30);
+    format!("{}; SET LOCAL lock_timeout = {millis}", begin_many(limit))
+}
+
+/// Begins a transaction that counts attempts.
+pub(super) fn begin_starting(limit: Duration) -> String {
+    format!("{}; SET LOCAL synchronous_commit = off", begin_many(limit))
+}
+
 /// A connection plans a statement once, mostly while the tables are almost empty, when reading through a table looks
 /// cheap. Compiling the statement would take longer than running it.
 const ONLY_INDEXES: &str = r"

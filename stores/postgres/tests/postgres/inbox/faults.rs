@@ -56,6 +56,10 @@ async fn working_through<F: Future<Output = ()>>(
                     continue;
                 };
                 for leased in batch.leased {
+                    // Some of the attempts start.
+                    if leased.lease().id().get() % 2 == 0 && ends(store.start(&[*leased.lease()])).await.is_err() {
+                        errors.fetch_add(1, Ordering::SeqCst);
+                    }
                     // It is handled, whether finishing it succeeds or not.
                     handled.lock().unwrap().insert(String::from_utf8(leased.body().to_vec()).unwrap());
                     if ends(store.settle(&[(*leased.lease(), done(Duration::ZERO))])).await.is_err() {
@@ -152,6 +156,8 @@ async fn hanging_server_gives_errors_until_it_is_back() {
     server.halt();
     ends(store.accept(&new, RETENTION)).await.unwrap_err();
     ends(store.lease(&request(1))).await.unwrap_err();
+    ends(store.start(&[held])).await.unwrap_err();
+    ends(store.start(&[held, held])).await.unwrap_err();
     ends(store.extend(&[held], TIME)).await.unwrap_err();
     let settlements = [done(Duration::ZERO), done(TIME), failed(TIME, ""), dead(""), Settlement::Release];
     for settlement in settlements {

@@ -11,6 +11,7 @@ mod lease;
 mod ordering;
 mod plans;
 mod settle;
+mod start;
 mod tables;
 
 use std::{
@@ -96,16 +97,31 @@ fn known_and_stored(body: &str) -> Acceptance {
 }
 
 fn request(limit: u32) -> LeaseRequest<'static> {
-    LeaseRequest { limit, duration: TIME, max_attempts: ATTEMPTS, held: &[] }
+    LeaseRequest { limit, free_handlers: limit, duration: TIME, max_attempts: ATTEMPTS, held: &[] }
 }
 
+/// Leases deliveries and starts them.
 pub(crate) async fn lease(store: &PostgresStore, limit: u32) -> Vec<Leased> {
-    lease_with(store, request(limit)).await.leased
+    lease_and_start(store, request(limit)).await.leased
 }
 
-/// Leases deliveries, of which those whose last lease has expired are dead-lettered.
+/// Leases deliveries and starts them. Those whose last lease has expired are dead-lettered.
 async fn lease_last(store: &PostgresStore, limit: u32) -> LeaseBatch {
-    lease_with(store, LeaseRequest { max_attempts: 1, ..request(limit) }).await
+    lease_and_start(store, LeaseRequest { max_attempts: 1, ..request(limit) }).await
+}
+
+async fn lease_and_start(store: &PostgresStore, request: LeaseRequest<'_>) -> LeaseBatch {
+    let batch = lease_with(store, request).await;
+    let uncounted = batch.leased.iter().filter(|leased| !leased.is_attempt_counted());
+    let uncounted: Vec<_> = uncounted.map(|leased| *leased.lease()).collect();
+    assert_eq!(store.start(&uncounted).await.unwrap(), vec![true; uncounted.len()]);
+    batch
+}
+
+/// Leases deliveries ahead of need.
+async fn lease_ahead(store: &PostgresStore, limit: u32) -> Vec<Lease> {
+    let leased = lease_with(store, LeaseRequest { free_handlers: 0, ..request(limit) }).await.leased;
+    leased.iter().map(|leased| *leased.lease()).collect()
 }
 
 async fn lease_with(store: &PostgresStore, request: LeaseRequest<'_>) -> LeaseBatch {
@@ -191,6 +207,10 @@ impl InboxStore for Catch {
     }
 
     async fn lease(&self, _: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn start(&self, _: &[Lease]) -> Result<Vec<bool>, StoreError> {
         unreachable!("{NEVER}")
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tower_klikit::inbox::{DeliveryId, InboxAdmin, InboxStore, LeaseRequest, Settlement};
 
 use super::{
-    RETENTION, TIME, bodies, dead_letter, delivery, done, extend, failed, finish, lease, lease_with, ordered, request,
-    reschedule,
+    RETENTION, TIME, bodies, dead_letter, delivery, done, extend, failed, finish, lease, lease_ahead, lease_with,
+    ordered, request, reschedule,
 };
 use crate::{client, count, open, patient, servers::postgres::PostgresServer};
 
@@ -90,8 +90,12 @@ async fn only_counting_reads_through_tables() {
                 Settlement::DeadLetter { reason: "500".into() },
                 Settlement::Release,
             ];
-            settlements.push((*lease(&store, 1).await[0].lease(), settlement[kind].clone()));
+            settlements.push((lease_ahead(&store, 1).await[0], settlement[kind].clone()));
         }
+        // And starts, of one delivery and of many.
+        let leases: Vec<_> = settlements.iter().map(|(lease, _)| *lease).collect();
+        assert_eq!(store.start(&leases[..1]).await.unwrap(), [true]);
+        assert_eq!(store.start(&leases).await.unwrap(), [true; 5]);
         assert_eq!(store.settle(&settlements).await.unwrap().len(), 5);
         let released = lease(&store, 4).await;
         finish(&store, released[0].lease(), Duration::ZERO).await;

@@ -145,7 +145,7 @@ async fn settlements_of_one_delivery_apply_in_order() {
 }
 
 /// Makes the server reject changes to a delivery.
-async fn reject(client: &tokio_postgres::Client, lease: &Lease) {
+pub(super) async fn reject(client: &tokio_postgres::Client, lease: &Lease) {
     let trigger = format!(
         "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'rejected'; END $$; \
          CREATE TRIGGER reject BEFORE UPDATE ON klikit_inbox FOR EACH ROW WHEN (old.id = {}) \

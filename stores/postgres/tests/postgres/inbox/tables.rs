@@ -31,6 +31,7 @@ async fn ledger_only_makes_no_inbox() {
     let errors = [
         store.accept(&new, RETENTION).await.err(),
         store.lease(&request(1)).await.err(),
+        store.start(&[held]).await.err(),
         store.extend(&[held], RETENTION).await.err(),
         store.settle(&[(held, settled(RETENTION))]).await.err(),
         store.backlog(1).await.err(),

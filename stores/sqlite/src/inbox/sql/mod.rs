@@ -31,6 +31,7 @@ pub(crate) struct Sql {
     pub(super) dead_letter_expired: String,
     pub(super) dead_letter_unreadable: String,
     pub(super) delete_stray: String,
+    pub(super) start: String,
     pub(super) extend: String,
     pub(super) state: String,
     pub(super) delete: String,
@@ -239,6 +240,12 @@ impl Sql {
                 WHERE ordering_key = ?1 AND (id = ?2 OR (?2 IS NULL AND typeof(id) <> 'integer'))
                 "
             ),
+            start: format!(
+                "
+                UPDATE {inbox} SET attempts = max(attempts, :attempt)
+                WHERE id = :id AND token = :token AND state = {LEASED}
+                "
+            ),
             extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = {LEASED}"),
 
             // Settling. The token and the state are checked before.
@@ -257,7 +264,7 @@ impl Sql {
             ),
             dead_letter: format!("UPDATE {inbox} SET state = {DEAD}, reason = ?2 WHERE id = ?1"),
             release: format!(
-                "UPDATE {inbox} SET state = {READY}, due = ?2, attempts = max(attempts - 1, 0) WHERE id = ?1"
+                "UPDATE {inbox} SET state = {READY}, due = ?2, attempts = min(attempts, ?3) WHERE id = ?1"
             ),
 
             // For operators.

@@ -44,6 +44,7 @@ fn only_counting_scans_a_table() {
         &sql.dead_letter_expired,
         &sql.dead_letter_unreadable,
         &sql.delete_stray,
+        &sql.start,
         &sql.extend,
         &sql.state,
         &sql.delete,

@@ -1,0 +1,63 @@
+//! Faults of starting.
+
+use tokio::task::yield_now;
+use tower_klikit::inbox::{DeliveryState, Lease};
+
+use super::FaultyStore;
+use crate::inbox::{
+    faulty::faults::Fault::*,
+    state::{Delivery, State},
+};
+
+impl FaultyStore {
+    pub(super) fn started(&self, state: &mut State, lease: &Lease) -> bool {
+        let now = state.now;
+        let Some(delivery) = state.deliveries.get_mut(&lease.id().get()) else {
+            return self.fault == MissingAreStarted;
+        };
+        let (is_own, is_leased) = (delivery.token == lease.token(), delivery.is(DeliveryState::Leased));
+        let count = |delivery: &mut Delivery| delivery.attempts = delivery.attempts.max(lease.attempt());
+        let is_started = match self.fault {
+            StartsIgnoreTheToken => is_leased,
+            StartsTakeSmallerTokens => is_leased && lease.token() <= delivery.token,
+            DeadAreStarted => is_own && (is_leased || delivery.is(DeliveryState::Dead)),
+            ReadyAreStarted => is_own && (is_leased || delivery.is(DeliveryState::Ready)),
+            DoneAreStarted => is_own && (is_leased || delivery.is(DeliveryState::Done)),
+            ExpiredAreNotStarted => is_own && is_leased && delivery.due > now,
+            UnleasedAreCountedAllTheSame if is_own => {
+                count(delivery);
+                is_leased
+            }
+            _ => is_own && is_leased,
+        };
+        if !is_started {
+            return false;
+        }
+        match self.fault {
+            StartingDoesNothing => {}
+            StartingCountsAgain => delivery.attempts += 1,
+            StartingLowersTheCount => delivery.attempts = lease.attempt(),
+            StartingExtends => {
+                count(delivery);
+                delivery.due = delivery.due.max(now + super::DAY);
+            }
+            _ => count(delivery),
+        }
+        true
+    }
+
+    /// Looks first and writes later, without looking again.
+    pub(super) async fn started_in_two_steps(&self, leases: &[Lease]) -> Vec<bool> {
+        let mut started = Vec::new();
+        for lease in leases {
+            let id = lease.id().get();
+            let found = self.state().own(lease).map(|own| own.clone());
+            yield_now().await;
+            let mut state = self.state();
+            started.push(found.is_some());
+            state.deliveries.extend(found.map(|found| (id, found)));
+            state.start(lease);
+        }
+        started
+    }
+}

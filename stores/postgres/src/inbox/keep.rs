@@ -1,0 +1,118 @@
+//! Counting attempts, and extending leases.
+
+use std::{sync::Arc, time::Duration};
+
+use tower_klikit::{
+    dedupe::StoreError,
+    inbox::{DeliveryState, Lease},
+};
+
+use super::by_lease::{Asked, Values, changed_and_before, seen, whole};
+use crate::{
+    batch::{Batches, Limits},
+    connection::{Failure, Params, SharedFailure, TRIES},
+    store::{PostgresStore, Shared},
+};
+
+/// How many attempts one transaction counts, and how many such transactions run at a time.
+const BATCH: usize = 500;
+const RUNNING: usize = 2;
+
+/// Attempts that start together.
+pub(crate) type Starts = Batches<Lease, Result<Option<bool>, SharedFailure>>;
+
+pub(crate) fn starts() -> Starts {
+    Batches::new(Limits { running: RUNNING, weight: BATCH, weight_of: |_| 1 })
+}
+
+impl PostgresStore {
+    /// Counts attempts with one transaction, together with those of other calls. The deliveries that other transactions
+    /// have locked follow one by one.
+    pub(super) async fn start_all(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+        let outcomes = match leases {
+            [] => return Ok(Vec::new()),
+            [lease] => vec![self.in_time(1, self.start_in_batch(*lease)).await?],
+            several => self.in_time(1, start_together(&self.shared, several)).await?,
+        };
+        let mut started = Vec::with_capacity(leases.len());
+        for (outcome, lease) in outcomes.into_iter().zip(leases) {
+            started.push(match outcome.map_err(StoreError::new)? {
+                Some(started) => started,
+                None => self.within(1, self.start_one(lease)).await?,
+            });
+        }
+        Ok(started)
+    }
+
+    async fn start_in_batch(&self, lease: Lease) -> Result<Option<bool>, SharedFailure> {
+        let shared = Arc::clone(&self.shared);
+        let start = move |leases: Vec<_>| {
+            let shared = Arc::clone(&shared);
+            async move { start_together(&shared, &leases).await }
+        };
+        self.shared.starts.run(lease, start).await.unwrap_or(Ok(None))
+    }
+
+    async fn start_one(&self, lease: &Lease) -> Result<bool, Failure> {
+        let shared = &*self.shared;
+        let (id, token, attempts) = (lease.id().get(), lease.token(), whole(lease.attempt()));
+        let params: Params<'_> = &[&id, &token, &0_f64, &None::<String>, &attempts];
+        for _ in 0..TRIES {
+            if shared.connections.run(&shared.inbox.start.one, params).await?.changed > 0 {
+                return Ok(true);
+            }
+            let look = shared.connections.run(&shared.inbox.look, &[&id]).await?;
+            let seen = look.rows.first().map(|row| seen(row, 0)).transpose().map_err(Failure::Statement)?;
+            if seen.flatten() != Some((token, Some(DeliveryState::Leased))) {
+                return Ok(false);
+            }
+        }
+        Err(Failure::Restless)
+    }
+
+    /// Extends leases with one statement, which waits for nothing. A lease on a delivery that another transaction has
+    /// locked counts as extended. That may be the handler's own transaction, which finishes the delivery, and no other
+    /// worker can lease it meanwhile.
+    pub(super) async fn extend_leases(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = &*self.shared;
+        let asked = Asked::extension(leases, duration);
+        let params = asked.params();
+        let statements = [(&shared.inbox.extend, Params::from(&params))];
+        let extending = shared.connections.run_within(&shared.inbox.begin_many, &statements);
+        let answers = self.within(1, extending).await?;
+        let rows = answers.iter().flat_map(|answer| &answer.rows);
+        let extended = leases.iter().zip(rows).map(|(lease, row)| {
+            let (changed, before) = changed_and_before(row)?;
+            Ok(changed || before == Some((lease.token(), Some(DeliveryState::Leased))))
+        });
+        extended.collect::<Result<_, tokio_postgres::Error>>().map_err(StoreError::new)
+    }
+}
+
+/// Counts the attempts of deliveries that no other transaction has locked. Returns `None` for the others.
+async fn start_together(shared: &Shared, leases: &[Lease]) -> Vec<Result<Option<bool>, SharedFailure>> {
+    let mut asked = Asked::default();
+    for lease in leases {
+        asked.push(lease, Values { attempts: whole(lease.attempt()), ..Values::default() });
+    }
+    let params = asked.params();
+    let statements = [(&shared.inbox.start.many, Params::from(&params))];
+    let started = async {
+        let answers = shared.connections.run_within(&shared.inbox.begin_starting, &statements).await?;
+        let rows = answers.iter().flat_map(|answer| &answer.rows);
+        let started = leases.iter().zip(rows).map(|(lease, row)| {
+            let (changed, before) = changed_and_before(row)?;
+            let may_be_locked = before == Some((lease.token(), Some(DeliveryState::Leased)));
+            Ok(if changed || !may_be_locked { Some(changed) } else { None })
+        });
+        started.collect::<Result<Vec<_>, tokio_postgres::Error>>().map_err(Failure::Statement)
+    };
+    match started.await {
+        Ok(started) => started.into_iter().map(Ok).collect(),
+        Err(failure) if failure.is_servers() => vec![Ok(None); leases.len()],
+        Err(failure) => vec![Err(failure.into()); leases.len()],
+    }
+}

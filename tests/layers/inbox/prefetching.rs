@@ -1,0 +1,422 @@
+//! Deliveries that are leased ahead of need.
+
+use std::{
+    collections::BTreeSet,
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    time::SystemTime,
+};
+
+use tower_klikit::{
+    dedupe::{EventKey, StoreError},
+    inbox::{
+        Acceptance, DeliveryId, DeliveryState, Entry, InboxAdmin, Lease, LeaseBatch, LeaseRequest, NewDelivery,
+        SettleOutcome, Settlement,
+    },
+};
+
+use super::*;
+
+/// The memory store, for which it pays to lease ahead.
+#[derive(Clone, Default)]
+struct Ahead {
+    inner: MemoryStore,
+    /// Milliseconds that a call takes that leases.
+    takes: Arc<AtomicU64>,
+    /// How many calls have leased, and whether one is doing so.
+    calls: Arc<AtomicUsize>,
+    is_leasing: Arc<AtomicBool>,
+    /// How many deliveries the last call has leased.
+    leased: Arc<AtomicUsize>,
+    /// How many more starts fail, and how many are denied after these.
+    failing: Arc<AtomicU32>,
+    denied: Arc<AtomicU32>,
+}
+
+impl InboxStore for Ahead {
+    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
+        self.inner.accept(delivery, retention).await
+    }
+
+    async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.is_leasing.store(true, Ordering::SeqCst);
+        sleep(Duration::from_millis(self.takes.load(Ordering::SeqCst))).await;
+        self.is_leasing.store(false, Ordering::SeqCst);
+        let batch = self.inner.lease(request).await?;
+        self.leased.store(batch.leased.len(), Ordering::SeqCst);
+        Ok(batch)
+    }
+
+    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+        let take_one = |count: &AtomicU32| {
+            count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        };
+        if take_one(&self.failing) {
+            return Err(StoreError::new("unplugged"));
+        }
+        if take_one(&self.denied) {
+            return Ok(vec![false; leases.len()]);
+        }
+        self.inner.start(leases).await
+    }
+
+    async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
+        self.inner.extend(leases, duration).await
+    }
+
+    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
+        self.inner.settle(settlements).await
+    }
+
+    async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
+        self.inner.backlog(limit).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        InboxStore::counts(&self.inner).await
+    }
+
+    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
+        self.inner.purge_done(limit).await
+    }
+
+    fn prefetch(&self) -> usize {
+        100
+    }
+}
+
+impl InboxAdmin for Ahead {
+    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        self.inner.dead(after, limit).await
+    }
+
+    async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
+        self.inner.show(id).await
+    }
+
+    async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
+        self.inner.retry(id).await
+    }
+
+    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
+        self.inner.forget_event(event).await
+    }
+
+    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+        self.inner.forget_accepted(window).await
+    }
+}
+
+impl Ahead {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// Returns the deliveries that are still there.
+    async fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for id in 1..=DELIVERIES {
+            let id = DeliveryId::new(i64::try_from(id).unwrap());
+            entries.extend(self.inner.show(id).await.unwrap());
+        }
+        entries
+    }
+
+    /// Returns how many deliveries are READY, and checks that none of them has an attempt.
+    async fn ready_without_attempts(&self) -> usize {
+        let ready = self.entries().await.into_iter().filter(|entry| entry.state == DeliveryState::Ready);
+        let attempts: Vec<_> = ready.map(|entry| entry.attempts).collect();
+        assert!(attempts.iter().all(|attempts| *attempts == 0), "{attempts:?}");
+        attempts.len()
+    }
+}
+
+/// How many deliveries a test stores.
+const DELIVERIES: usize = 200;
+
+/// Stores deliveries.
+async fn filled() -> (Ahead, Inbox) {
+    let store = Ahead::default();
+    let inbox = Inbox::new(store.clone());
+    let stack = stack(&inbox);
+    for number in 0..DELIVERIES {
+        assert_received(&stack, &numbered(number)).await;
+    }
+    (store, inbox)
+}
+
+/// A handler that is fast for so many deliveries, and then hangs.
+fn hangs_after(fast: usize) -> Handler {
+    Handler::new(Does::Hangs).first(vec![Does::Answers(200); fast])
+}
+
+fn assert_each_ran_once(handler: &Handler) {
+    let ids: BTreeSet<_> = handler.done().into_iter().collect();
+    assert_eq!((ids.len(), handler.done().len(), handler.attempts()), (DELIVERIES, DELIVERIES, vec![1; DELIVERIES]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fast_handlers_lease_ahead() {
+    let mut calls = Vec::new();
+    for prefetch in [None, Some(0), Some(10)] {
+        let (store, inbox) = filled().await;
+        let handler = Handler::new(Does::Answers(200));
+        let worker = inbox.worker(handler.clone()).concurrency(2);
+        let worker = Running::start(match prefetch {
+            Some(prefetch) => worker.prefetch(prefetch),
+            None => worker,
+        });
+        until_empty(&inbox).await;
+        worker.stop().await;
+        assert_each_ran_once(&handler);
+        calls.push(store.calls());
+    }
+    let [ahead, alone, some] = calls[..] else { unreachable!("there were three workers") };
+    assert!(ahead < DELIVERIES / 10, "{ahead} calls");
+    assert!(alone >= DELIVERIES / 2, "{alone} calls");
+    assert!(some > ahead && some < alone / 2, "{some} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn store_without_prefetch_leases_for_handlers_only() {
+    let inbox = inbox();
+    for number in 0..DELIVERIES {
+        assert_received(&stack(&inbox), &numbered(number)).await;
+    }
+    let worker = Running::start(inbox.worker(hangs_after(50)).concurrency(2));
+    sleep(seconds(1)).await;
+    assert_eq!(inbox.counts().await.unwrap().leased, 2);
+    worker.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_handlers_lease_nothing_ahead() {
+    let (store, inbox) = filled().await;
+    let worker = Running::start(inbox.worker(Handler::new(Does::AnswersAfter(seconds(1)))).concurrency(4));
+    for _ in 0..10 {
+        sleep(Duration::from_millis(1050)).await;
+        // As many as the handlers have just finished.
+        assert!(inbox.counts().await.unwrap().leased <= 8);
+        assert!(store.leased.load(Ordering::SeqCst) <= 8);
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_releases_what_was_leased_ahead() {
+    let (store, inbox) = filled().await;
+    let handler = hangs_after(50);
+    let worker = Running::start(inbox.worker(handler.clone()).concurrency(2).drain_deadline(seconds(2)));
+    sleep(seconds(1)).await;
+    let leased = inbox.counts().await.unwrap().leased;
+    assert!(leased > 10, "{leased} are leased");
+    let stopped = Instant::now();
+    worker.stop().await;
+    assert!(stopped.elapsed() < seconds(3));
+    assert_eq!((inbox.counts().await.unwrap().leased, handler.calls().len()), (0, 52));
+    assert_eq!(store.ready_without_attempts().await, 150);
+    handler.now(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()).max_attempts(1));
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert!(handler.attempts().iter().all(|attempt| *attempt == 1));
+    assert_eq!((handler.done().len(), inbox.counts().await.unwrap()), (DELIVERIES, Counts::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn releases_what_waits_for_a_third_of_a_lease() {
+    let (store, inbox) = filled().await;
+    let handler = hangs_after(50);
+    let worker = Running::start(inbox.worker(handler.clone()).concurrency(2).handler_deadline(seconds(300)));
+    sleep(seconds(9)).await;
+    let leased = inbox.counts().await.unwrap().leased;
+    assert!(leased > 10, "{leased} are leased");
+    for _ in 0..20 {
+        sleep(seconds(2)).await;
+        assert_eq!((inbox.counts().await.unwrap().leased, handler.calls().len()), (2, 52));
+        assert_eq!(store.ready_without_attempts().await, 148);
+    }
+    // Another node takes them over.
+    let other = Handler::new(Does::Answers(200));
+    let other_worker = Running::start(Inbox::new(store.clone()).worker(other.clone()));
+    sleep(seconds(2)).await;
+    assert_eq!((other.attempts(), inbox.counts().await.unwrap().leased), (vec![1; 148], 2));
+    other_worker.stop().await;
+    worker.task.abort();
+}
+
+/// What waits for a handler keeps its lease.
+#[tokio::test(start_paused = true)]
+async fn leases_ahead_are_extended() {
+    let (store, inbox) = filled().await;
+    let handler = hangs_after(50);
+    // The handlers go on just before the deliveries that wait are released.
+    let worker = inbox.worker(handler.clone()).concurrency(2).lease(seconds(90)).handler_deadline(seconds(29));
+    let worker = Running::start(worker);
+    sleep(seconds(10)).await;
+    handler.now(Does::Answers(200));
+    let other = Handler::new(Does::Answers(200));
+    let other_worker = Running::start(Inbox::new(store.clone()).worker(other.clone()).concurrency(1));
+    until_empty(&inbox).await;
+    worker.stop().await;
+    other_worker.stop().await;
+    let mut ids: Vec<_> = handler.done().into_iter().chain(other.done()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), handler.done().len() + other.done().len()), (DELIVERIES, DELIVERIES));
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_start_is_retried_before_the_handler() {
+    let store = Ahead::default();
+    let inbox = Inbox::new(store.clone());
+    assert_received(&stack(&inbox), &delivery()).await;
+    store.failing.store(3, Ordering::SeqCst);
+    let handler = Handler::new(Does::AnswersAfter(seconds(5)));
+    // The last attempt counts when it starts.
+    let worker = Running::start(inbox.worker(handler.clone()).max_attempts(1));
+    sleep(Duration::from_millis(2500)).await;
+    let attempts = async || store.entries().await.into_iter().map(|entry| entry.attempts).collect::<Vec<_>>();
+    assert_eq!((handler.begun().len(), attempts().await), (0, vec![0]));
+    sleep(seconds(2)).await;
+    assert_eq!((handler.begun().len(), attempts().await), (1, vec![1]));
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert_eq!((handler.attempts(), inbox.counts().await.unwrap()), (vec![1], Counts::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_during_failing_starts_counts_no_attempt() {
+    let store = Ahead::default();
+    let inbox = Inbox::new(store.clone());
+    assert_received(&stack(&inbox), &delivery()).await;
+    store.failing.store(1000, Ordering::SeqCst);
+    let handler = Handler::new(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()).max_attempts(1));
+    sleep(seconds(10)).await;
+    worker.stop().await;
+    assert_eq!((handler.begun().len(), store.ready_without_attempts().await), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn denied_start_runs_no_handler() {
+    let store = Ahead::default();
+    let inbox = Inbox::new(store.clone());
+    assert_received(&stack(&inbox), &delivery()).await;
+    store.denied.store(1, Ordering::SeqCst);
+    let handler = Handler::new(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()).max_attempts(1));
+    sleep(seconds(29)).await;
+    assert_eq!((handler.begun().len(), inbox.counts().await.unwrap().leased), (0, 1));
+    // The lease has expired, and the delivery is leased once more.
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert_eq!((handler.attempts(), inbox.counts().await.unwrap()), (vec![1], Counts::default()));
+}
+
+/// A worker that dies takes the attempts with it that have started, and no others.
+#[tokio::test(start_paused = true)]
+async fn poison_dies_after_its_attempts_and_alone() {
+    for (concurrency, max_attempts) in [(1, 1), (1, 2), (1, 3), (4, 1), (4, 2), (4, 3)] {
+        let (store, inbox) = filled().await;
+        let handler = Poisoned::default();
+        let poison = async || handler.started("evt-60");
+        let mut deaths = 0;
+        loop {
+            // A process of its own.
+            let worker = Inbox::new(store.clone()).worker(handler.clone()).concurrency(concurrency);
+            let worker = tokio::spawn(worker.max_attempts(max_attempts).lease(seconds(3)).run_until(pending::<()>()));
+            until("it dies, or is done", async || {
+                poison().await > deaths || inbox.counts().await.unwrap().backlog() == 0
+            })
+            .await;
+            if poison().await == deaths {
+                worker.abort();
+                break;
+            }
+            deaths += 1;
+            worker.abort();
+            assert!(worker.await.unwrap_err().is_cancelled());
+            let leased = inbox.counts().await.unwrap().leased;
+            assert!(deaths > 1 || concurrency > 1 || leased > 10, "{leased} were leased");
+            for entry in store.entries().await {
+                let started = handler.started(entry.event_id().unwrap());
+                assert_eq!(usize::try_from(entry.attempts).unwrap(), started, "{:?}", entry.event_id());
+            }
+        }
+        let dead: Vec<_> = store.entries().await;
+        assert_eq!((dead.len(), deaths), (1, usize::try_from(max_attempts).unwrap()));
+        assert_eq!((dead[0].event_id(), dead[0].attempts), (Some("evt-60"), max_attempts));
+        assert_eq!(dead[0].reason.as_deref(), Some(LEASE_EXPIRED));
+        for number in (0..DELIVERIES).filter(|number| *number != 60) {
+            assert_eq!(handler.started(&format!("evt-{number}")), 1);
+        }
+    }
+}
+
+/// A handler that hangs on one delivery, and is fast otherwise.
+#[derive(Clone, Default)]
+struct Poisoned(Arc<Mutex<Vec<String>>>);
+
+impl Poisoned {
+    fn started(&self, id: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|started| *started == id).count()
+    }
+}
+
+impl Service<Request<VerifiedBody>> for Poisoned {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
+        let id = request.extensions().get::<EventId>().expect("an id").to_string();
+        self.0.lock().unwrap().push(id.clone());
+        Box::pin(async move {
+            if id == "evt-60" {
+                pending::<()>().await;
+            }
+            Ok(Response::new(Full::from("handled")))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_releases_what_a_call_is_leasing() {
+    for max_attempts in [1, 25] {
+        let (store, inbox) = filled().await;
+        store.takes.store(40, Ordering::SeqCst);
+        let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(5)));
+        let worker = Running::start(inbox.worker(handler.clone()).concurrency(4).max_attempts(max_attempts));
+        sleep(Duration::from_millis(200)).await;
+        store.takes.store(700, Ordering::SeqCst);
+        let calls = store.calls();
+        until("a call is leasing", async || store.calls() > calls && store.is_leasing.load(Ordering::SeqCst)).await;
+        store.leased.store(0, Ordering::SeqCst);
+        worker.stop().await;
+        assert!(store.leased.load(Ordering::SeqCst) > 0);
+        assert_eq!(inbox.counts().await.unwrap().leased, 0);
+        assert_eq!(store.ready_without_attempts().await + handler.done().len(), DELIVERIES);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_that_lease_ahead_handle_each_once() {
+    for takes in [0, 30] {
+        let (store, inbox) = filled().await;
+        store.takes.store(takes, Ordering::SeqCst);
+        let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(3)));
+        let workers = [(); 2].map(|()| Running::start(inbox.worker(handler.clone()).concurrency(4)));
+        until_empty(&inbox).await;
+        for worker in workers {
+            worker.stop().await;
+        }
+        assert_each_ran_once(&handler);
+        assert!(store.calls() < DELIVERIES / 4, "{} calls", store.calls());
+    }
+}
