@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     connection::{Cancel, Connections, Failure, Naming, Sql},
     error::{Kind, PostgresError, Target},
-    inbox::{HandOff, InboxSql, arrivals, endings, starts},
+    inbox::{Floors, HandOff, InboxSql, arrivals, endings, starts},
     ledger::LedgerSql,
     names::Names,
     schema::{Migration, Schema, SchemaFailure},
@@ -251,6 +251,7 @@ impl PostgresStoreBuilder {
             is_ledger_only,
             hand_off,
             deadline,
+            floors: Floors::new(deadline),
             arrivals: Arc::new(arrivals()),
             starts: Arc::new(starts()),
             endings: Arc::new(endings()),

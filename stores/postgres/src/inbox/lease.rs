@@ -1,6 +1,6 @@
 //! Leasing deliveries.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::SystemTime};
 
 use tokio_postgres::Row;
 use tower_klikit::{
@@ -11,9 +11,9 @@ use tower_klikit::{
     },
 };
 
-use super::{by_lease::Asked, sql::CONTENT_MISSING};
+use super::{by_lease::Asked, floors::Times, sql::CONTENT_MISSING};
 use crate::{
-    connection::{Failure, Params, Sql},
+    connection::{Answer, Failure, Params, Sql},
     store::PostgresStore,
     values::seconds,
 };
@@ -64,12 +64,38 @@ impl PostgresStore {
         let held = Asked::extension(held, duration);
         let (limit, free_handlers) = (i64::from(limit), i64::from(free_handlers));
         let (duration, max_attempts) = (seconds(duration), i64::from(max_attempts));
+        let floors = shared.floors.next();
+        let Times { loose, ordered } = floors.unwrap_or_default();
         let extend = held.params();
-        let lease: Params<'_> = &[&limit, &duration, &max_attempts, held.ids(), held.tokens(), &free_handlers];
-        let statements = [(&shared.inbox.extend_expired, &extend[..]), (sql, lease)];
-        let statements = if request.held.is_empty() { &statements[1..] } else { &statements };
-        let mut answers = shared.connections.run_once_within(&shared.inbox.begin_leasing, statements).await?;
-        Ok(answers.pop().map(|answer| answer.rows).unwrap_or_default())
+        let lease: Params<'_> =
+            &[&limit, &duration, &max_attempts, held.ids(), held.tokens(), &free_handlers, &loose, &ordered];
+        let mut statements = Vec::with_capacity(4);
+        if !request.held.is_empty() {
+            statements.push((&shared.inbox.extend_expired, &extend[..]));
+        }
+        let leasing = if floors.is_none() {
+            statements.extend([
+                (&shared.inbox.entries_read, [].as_slice()),
+                (sql, lease),
+                (&shared.inbox.entries_read, &[]),
+            ]);
+            statements.len() - 2
+        } else {
+            statements.push((sql, lease));
+            statements.len() - 1
+        };
+        let mut answers = shared.connections.run_once_within(&shared.inbox.begin_leasing, &statements).await?;
+        if floors.is_none() {
+            let entries = |answer: &Answer| answer.rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0_i64);
+            shared.floors.read(entries(&answers[leasing + 1]) - entries(&answers[leasing - 1]));
+        }
+        let rows = answers.swap_remove(leasing).rows;
+        if let Some(row) = rows.first() {
+            // What is leased must not be lost for want of a floor.
+            let time = |column| row.try_get::<_, Option<SystemTime>>(column).ok().flatten();
+            shared.floors.found(Times { loose: time(9), ordered: time(10) });
+        }
+        Ok(rows)
     }
 
     async fn batch_of(&self, rows: &[Row], reading: Reading) -> Result<LeaseBatch, StoreError> {

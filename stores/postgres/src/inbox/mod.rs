@@ -4,6 +4,7 @@ mod accept;
 mod admin;
 mod by_lease;
 mod finish;
+mod floors;
 mod hand_off;
 mod keep;
 mod lease;
@@ -13,6 +14,7 @@ mod store;
 
 pub(crate) use self::{
     accept::{Arrivals, arrivals},
+    floors::Floors,
     hand_off::HandOff,
     keep::{Starts, starts},
     settle::{Endings, endings},

@@ -33,6 +33,18 @@ impl Tables {
         self.lease_and(Reading::Apart)
     }
 
+    /// Reads how many entries the server has read in the indexes that leasing searches, in this transaction and perhaps
+    /// some before it. Returns 0 if the server does not count.
+    pub(super) fn entries_read(&self) -> String {
+        let [due, ordered] = &self.searched;
+        format!(
+            r"
+            SELECT
+                coalesce(pg_stat_get_xact_tuples_returned(to_regclass('{due}')), 0)
+                + coalesce(pg_stat_get_xact_tuples_returned(to_regclass('{ordered}')), 0)"
+        )
+    }
+
     /// Reads the content of a delivery.
     pub(super) fn read_content(&self) -> String {
         let Self { inbox, body, .. } = self;
@@ -49,6 +61,8 @@ impl Tables {
     ///
     /// A row of a queue whose delivery is gone or finished blocks nothing. Triggers delete such rows, unless they were
     /// switched off. Each delivery is looked up by a subquery of its own, which no plan can turn into reading the table.
+    ///
+    /// The searches begin at a floor, if there is one.
     ///
     /// Deliveries with ordering keys are searched among the longest due, where mostly enough are free. If too many of
     /// these are blocked, as behind a delivery that fails again and again, the head of each queue is examined instead.
@@ -110,16 +124,16 @@ impl Tables {
             loose AS MATERIALIZED (
                 SELECT {columns}
                 FROM {inbox}
-                WHERE {is_due} AND ordering_keys IS NULL
+                WHERE {is_due} AND ordering_keys IS NULL AND due >= coalesce($7::timestamptz, '-infinity')
                 ORDER BY due, id
                 LIMIT $1::bigint
                 FOR UPDATE SKIP LOCKED
             ),
             -- The longest due deliveries with ordering keys
             near AS MATERIALIZED (
-                SELECT id, state, attempts, token
+                SELECT id, due, state, attempts, token
                 FROM {inbox}
-                WHERE {is_due} AND ordering_keys IS NOT NULL
+                WHERE {is_due} AND ordering_keys IS NOT NULL AND due >= coalesce($8::timestamptz, '-infinity')
                 ORDER BY due, id
                 LIMIT {NEAR}
             ),
@@ -242,7 +256,9 @@ impl Tables {
                 leased.ordering_keys,
                 chosen.state = {LEASED},
                 chosen.dead_because,
-                chosen.is_counted
+                chosen.is_counted,
+                (SELECT nullif(min(due), '-infinity') FROM loose),
+                (SELECT nullif(min(due), '-infinity') FROM near)
             FROM chosen
             LEFT JOIN leased ON leased.id = chosen.id
             ORDER BY chosen.due, chosen.id",

@@ -50,13 +50,16 @@ pub(crate) struct InboxSql {
     pub(crate) begin_alone: String,
     /// Begins such a transaction that may look at whole tables.
     pub(crate) begin_long: String,
-    /// Limit, seconds of the leases, most attempts, ids that are held, their tokens, number of free handlers. Returns
-    /// rows: id, token, number of the attempt, head, body, ordering keys, whether the last lease expired, why it was
-    /// dead-lettered, and whether the attempt is counted. Token, body and ordering keys are NULL if it was
-    /// dead-lettered.
+    /// Limit, seconds of the leases, most attempts, ids that are held, their tokens, number of free handlers, and the
+    /// times before which no delivery without or with ordering keys is due, or NULLs. Returns rows: id, token, number of
+    /// the attempt, head, body, ordering keys, whether the last lease expired, why it was dead-lettered, whether the
+    /// attempt is counted, and when the first delivery without or with ordering keys was due, which is the same in all
+    /// rows. Token, body and ordering keys are NULL if it was dead-lettered.
     pub(crate) lease: Sql,
     /// The same parameters and rows, but head, body and ordering keys are NULL.
     pub(crate) lease_unread: Sql,
+    /// Returns one row: how many index entries were read.
+    pub(crate) entries_read: Sql,
     /// Id. Returns head, body and ordering keys.
     pub(crate) read_content: Sql,
     /// The parameters of [`ByLease::many`].
@@ -115,6 +118,7 @@ impl InboxSql {
             begin_long: tables.begin_locked(ALONE, deadline.saturating_mul(PATIENCE)),
             lease: Sql::new(tables.lease()),
             lease_unread: Sql::new(tables.lease_unread()),
+            entries_read: Sql::new(tables.entries_read()),
             read_content: Sql::new(tables.read_content()),
             extend: Sql::new(tables.extend()),
             extend_expired: Sql::new(tables.extend_expired()),
@@ -153,6 +157,7 @@ impl InboxSql {
             &self.revive,
             &self.lease,
             &self.lease_unread,
+            &self.entries_read,
             &self.read_content,
             &self.extend,
             &self.extend_expired,

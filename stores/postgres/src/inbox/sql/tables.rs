@@ -13,6 +13,8 @@ pub(super) struct Tables {
     pub(super) body: String,
     /// The queue of each ordering key: the deliveries that are READY or LEASED. A trigger on the inbox keeps it.
     pub(super) queue: String,
+    /// The indexes that leasing searches.
+    pub(super) searched: [String; 2],
 }
 
 impl Tables {
@@ -22,6 +24,7 @@ impl Tables {
             inbox: names.of("inbox"),
             body: names.of("inbox_body"),
             queue: names.of("inbox_key"),
+            searched: ["inbox_due_idx", "inbox_ordered_idx"].map(|name| names.of(name)),
         }
     }
 

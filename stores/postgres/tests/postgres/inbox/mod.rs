@@ -8,6 +8,7 @@ mod faults;
 mod finish;
 mod hand_off;
 mod lease;
+mod old_snapshot;
 mod ordering;
 mod plans;
 mod settle;

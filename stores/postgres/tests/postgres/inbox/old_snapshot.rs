@@ -1,0 +1,89 @@
+//! Leasing while an old snapshot keeps the index entries of what was handled, as a long dump does.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tower_klikit::inbox::{Acceptance, InboxStore, LeaseRequest, NewDelivery};
+use tower_klikit_postgres::PostgresStore;
+
+use super::{accept, delivery, done, request};
+use crate::{client, servers::postgres::PostgresServer};
+
+/// How many deliveries are handled under the snapshot.
+const HANDLED: usize = 4_000;
+
+async fn handle_all(store: &PostgresStore) -> usize {
+    let batch = store.lease(&LeaseRequest { free_handlers: 0, ..request(200) }).await.unwrap();
+    let settlements: Vec<_> = batch.leased.iter().map(|leased| (*leased.lease(), done(Duration::ZERO))).collect();
+    store.settle(&settlements).await.unwrap();
+    settlements.len()
+}
+
+/// Returns how many index entries a call that leases reads on average, once many deliveries were handled. Each of them
+/// has left an entry that is due.
+async fn entries_read(test: &str, keys: &[&str], index: &str) -> Option<f64> {
+    let server = PostgresServer::start_own(test, &["autovacuum=off"])?;
+    let open = PostgresStore::builder().max_connections(1).deadline(Duration::from_millis(500)).open(server.url());
+    let store = open.await.unwrap();
+    let (mut reader, client) = (client(server.url()).await, client(server.url()).await);
+    let snapshot = reader.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
+    let snapshot = snapshot.start().await.unwrap();
+    snapshot.query("SELECT count(*) FROM klikit_inbox", &[]).await.unwrap();
+
+    let mut handled = 0;
+    for round in 0..HANDLED / 200 {
+        let new = |n: usize| async move { delivery(&format!("evt-{round}-{n}"), "").await };
+        let new: Vec<NewDelivery> = join_all((0..200).map(new)).await;
+        let keyed = |new: NewDelivery| if keys.is_empty() { new } else { new.with_ordering_keys(keys) };
+        for accepted in
+            join_all(new.into_iter().map(|new| async { store.accept(&keyed(new), super::TIME).await })).await
+        {
+            assert_eq!(accepted.unwrap(), Acceptance::Accepted);
+        }
+    }
+    while handled < HANDLED {
+        handled += handle_all(&store).await;
+    }
+    // The floor stays as far behind as a transaction may take.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let read = format!("SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = '{index}'");
+    let numbers = async || {
+        let row = client.query_one(&read, &[]).await.unwrap();
+        (row.get::<_, i64>(0), row.get::<_, i64>(1))
+    };
+    // The server counts with a delay: the calls above are counted before these.
+    let (mut before, mut n) = (None, 0);
+    loop {
+        n += 1;
+        let new = delivery(&format!("evt-{n}"), "").await;
+        let new = if keys.is_empty() { new } else { new.with_ordering_keys(keys) };
+        assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+        while handle_all(&store).await == 0 {}
+        let now = numbers().await;
+        match before {
+            _ if n < 200 => {}
+            None => before = Some(now),
+            Some((scans, _)) if now.0 < scans + 200 => {}
+            Some((scans, read)) => {
+                #[allow(clippy::cast_precision_loss, reason = "the numbers are small")]
+                return Some((now.1 - read) as f64 / (now.0 - scans) as f64);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn reads_few_entries_of_handled_deliveries() {
+    let test = "an old snapshot does not slow leasing down";
+    let Some(entries) = entries_read(test, &[], "klikit_inbox_due_idx").await else { return };
+    assert!(entries < 400.0, "{entries}");
+}
+
+#[tokio::test]
+async fn reads_few_entries_of_handled_ordered_deliveries() {
+    let test = "an old snapshot does not slow ordered leasing down";
+    let Some(entries) = entries_read(test, &["order:1"], "klikit_inbox_ordered_idx").await else { return };
+    assert!(entries < 400.0, "{entries}");
+}
