@@ -201,6 +201,7 @@ mod error;
 mod inbox;
 mod ledger;
 mod names;
+pub mod nodes;
 pub mod queries;
 mod refusal;
 mod schema;
