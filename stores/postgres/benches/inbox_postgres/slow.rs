@@ -1,0 +1,42 @@
+//! An fsync that can be slowed down, for the server too.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, exit},
+};
+
+/// Set for the process that the library is preloaded into, to what it slows fsync down by.
+const SLOW: &str = "SLOW_FSYNC_US";
+
+/// The numbers of microseconds to slow fsync down by, separated by spaces.
+const RUNS: &str = "KLIKIT_BENCH_SLOW_FSYNC_US";
+
+/// By how many microseconds fsync is slowed down, if this process is one of those that [`run_slowed`] has started.
+pub(crate) fn slowed_by() -> Option<u32> {
+    let text = env::var(SLOW).ok()?;
+    Some(text.parse().expect("a number of microseconds"))
+}
+
+/// Runs this bench as the disk does it, and once more with fsync slowed down by a millisecond.
+pub(crate) fn run_slowed() {
+    // The server's user may not be able to read the target folder.
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    let library = folder.path().join("slow_fsync.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sqlite/benches/slow_fsync/slow_fsync.c");
+    let compiled =
+        Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    assert!(compiled.expect("a C compiler").success());
+    let runs = env::var(RUNS).unwrap_or_else(|_| "0 1000".into());
+    for slow in runs.split_whitespace() {
+        let mut child = Command::new(env::current_exe().expect("the bench's own path"));
+        let status = child.args(env::args_os().skip(1)).env("LD_PRELOAD", &library).env(SLOW, slow).status();
+        if !status.expect("the bench itself").success() {
+            // Nothing is dropped by `exit`.
+            drop(folder);
+            exit(1);
+        }
+    }
+}
