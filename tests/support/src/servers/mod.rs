@@ -10,9 +10,15 @@ use std::{
     },
 };
 
+#[cfg(feature = "postgres")]
+pub mod backends;
 pub mod nginx;
 #[cfg(feature = "postgres")]
+pub mod pgbouncer;
+#[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "postgres")]
+mod processes;
 #[cfg(feature = "redis")]
 pub mod redis;
 

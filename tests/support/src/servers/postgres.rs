@@ -2,10 +2,8 @@
 
 use std::{
     env, fs,
-    io::{Read, Write},
-    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -14,7 +12,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::free_port;
+use super::{
+    backends::Backends,
+    free_port,
+    processes::{Running, as_server, at_the_end, delete, left_out, private_folder, signal, succeed},
+};
 
 /// A server for one test, with an empty database.
 pub struct PostgresServer {
@@ -22,20 +24,13 @@ pub struct PostgresServer {
     own: Option<Own>,
 }
 
-/// What only a server that this process has started has.
+/// The parts of a server that this process has started.
 struct Own {
     folder: PathBuf,
     bin: PathBuf,
     port: u16,
     settings: Vec<String>,
     running: Option<Running>,
-}
-
-struct Running {
-    /// `setpriv` becomes what it starts, so this is the server's own pid.
-    child: Child,
-    /// Ends the server should this process be killed: it waits for the end of this pipe.
-    guard: Child,
 }
 
 impl PostgresServer {
@@ -57,11 +52,32 @@ impl PostgresServer {
             return left_out(test, "there is no Postgres here: install the package `postgresql`");
         };
         let settings = settings.iter().map(|&line| line.to_owned()).collect();
-        let mut own = Own { folder: private_folder(), bin, port: 0, settings, running: None };
+        let own = Own { folder: private_folder(), bin, port: 0, settings, running: None };
         own.fill();
+        Some(Self::launched(own))
+    }
+
+    /// Starts a replica of a server of one's own, which streams from the server under this `application_name`. Once
+    /// promoted, it has the server's settings, except those that the server is given later.
+    pub fn replica(&self, application_name: &str) -> Self {
+        let Own { bin, settings, port, .. } = self.own();
+        let mut settings = settings.clone();
+        // It is promoted only between two attempts to reach a server that is gone, which are 5 seconds apart by default.
+        settings.push("wal_retrieve_retry_interval=100ms".to_owned());
+        let own = Own { folder: private_folder(), bin: bin.clone(), port: 0, settings, running: None };
+        let server = format!("host=127.0.0.1 port={port} user=klikit application_name={application_name}");
+        succeed(
+            as_server(&own.bin.join("pg_basebackup"))
+                .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname", &server, "--pgdata"])
+                .arg(own.data()),
+        );
+        Self::launched(own)
+    }
+
+    fn launched(mut own: Own) -> Self {
         own.launch();
         let url = format!("postgres://klikit@127.0.0.1:{}/postgres?sslmode=disable", own.port);
-        Some(Self { url, own: Some(own) })
+        Self { url, own: Some(own) }
     }
 
     /// A schema of its own on a server that was started elsewhere.
@@ -118,6 +134,17 @@ impl PostgresServer {
         self.own().family().into_iter().for_each(|pid| signal("CONT", pid));
     }
 
+    /// Makes a replica a server that takes writes. Returns once it does.
+    pub fn promote(&self) {
+        let Own { bin, .. } = self.own();
+        succeed(as_server(&bin.join("pg_ctl")).args(["promote", "--silent", "--wait", "-D"]).arg(self.own().data()));
+    }
+
+    /// Counts the processes that serve clients from now on, except those with the pids in `own`.
+    pub fn watch_backends(&self, own: Vec<u32>) -> Backends {
+        Backends::watch(self.own().family()[0], own)
+    }
+
     fn own(&self) -> &Own {
         self.own.as_ref().expect("a server of one's own")
     }
@@ -145,9 +172,7 @@ impl Own {
 
     /// Copies what `initdb` makes, which takes a second, and is made once.
     fn fill(&self) {
-        let output =
-            as_server(Path::new("cp")).arg("-R").arg(template(&self.bin)).arg(self.data()).output().expect("cp runs");
-        assert!(output.status.success(), "cp: {}", text(&output));
+        succeed(as_server(Path::new("cp")).arg("-R").arg(template(&self.bin)).arg(self.data()));
     }
 
     /// Starts it and waits until it takes connections. Tries other ports when somebody was faster.
@@ -184,8 +209,7 @@ impl Own {
             let state = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
             let lines: Vec<_> = state.lines().map(str::trim).collect();
             if lines.last() == Some(&"ready") && lines[0] == child.id().to_string() {
-                let guard = guard(child.id(), &self.folder);
-                return Some(Running { child, guard });
+                return Some(Running::new(child, &self.folder));
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -193,30 +217,21 @@ impl Own {
 
     fn end(&mut self, name: &str) {
         if let Some(running) = &self.running {
-            signal(name, running.child.id());
+            signal(name, running.pid());
             self.reap();
         }
     }
 
     /// Waits for its end.
     fn reap(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            running.child.wait().expect("the end of a child");
-            // Told so before the pid means somebody else.
-            if let Some(mut pipe) = running.guard.stdin.take() {
-                pipe.write_all(b"ended\n").expect("the guard reads");
-            }
-            running.guard.wait().expect("the end of a child");
+        if let Some(running) = self.running.take() {
+            running.reap();
         }
     }
 
-    /// The server and the processes that it has started.
+    /// Returns the pids of the server and of the processes that it has started.
     fn family(&self) -> Vec<u32> {
-        let parent = self.running.as_ref().expect("the server runs").child.id();
-        let processes = fs::read_dir("/proc").expect("/proc lists the processes");
-        let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-        let children = pids.filter(|pid| parent_of(*pid) == Some(parent));
-        [parent].into_iter().chain(children).collect()
+        self.running.as_ref().expect("the server runs").family()
     }
 }
 
@@ -229,26 +244,11 @@ impl Drop for Own {
             }
             self.reap();
         }
-        // Processes whose server was killed may still be writing their last.
-        for _ in 0..100 {
-            if fs::remove_dir_all(&self.folder).is_ok() || !self.folder.exists() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        eprintln!("could not delete {}", self.folder.display());
+        delete(&self.folder);
     }
 }
 
-/// Says what is not tested. Where nothing may be left out, that is a failure.
-fn left_out<T>(test: &str, why: &str) -> Option<T> {
-    assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none_or(|value| value != "1"), "{test}: {why}");
-    // Not `eprintln!`, which the test runner would swallow.
-    let _ = writeln!(std::io::stderr(), "\n*** LEFT OUT: {test}: {why} ***");
-    None
-}
-
-/// Where `initdb` and `postgres` are: on the path, or where Debian keeps them, the newest first.
+/// Where the server and its tools are: on the path, or where Debian keeps them, the newest first.
 fn programs() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
@@ -256,20 +256,8 @@ fn programs() -> Option<PathBuf> {
     let mut debian: Vec<_> = versions.filter_map(|entry| Some(entry.ok()?.path())).collect();
     debian.sort_by_key(|folder| folder.file_name()?.to_str()?.parse::<u32>().ok());
     folders.extend(debian.into_iter().rev().map(|folder| folder.join("bin")));
-    folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
-}
-
-/// A command as somebody other than root, whom Postgres refuses to serve: the user that its package has made.
-fn as_server(program: &Path) -> Command {
-    let mut command = if is_root() {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(program);
-        command
-    } else {
-        Command::new(program)
-    };
-    command.current_dir(env::temp_dir());
-    command
+    let all = ["initdb", "postgres", "pg_basebackup", "pg_ctl"];
+    folders.into_iter().find(|folder| all.iter().all(|program| folder.join(program).is_file()))
 }
 
 /// The data of a server that has never run.
@@ -278,67 +266,14 @@ fn template(bin: &Path) -> PathBuf {
     let (folder, _) = TEMPLATE.get_or_init(|| {
         let folder = private_folder();
         let cleaner = at_the_end(r#"read -r _; rm -rf "$1""#, &folder);
-        let output = as_server(&bin.join("initdb"))
-            .args(["--username=klikit", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
-            .arg(folder.join("data"))
-            .output()
-            .expect("initdb runs");
-        assert!(output.status.success(), "initdb: {}", text(&output));
+        succeed(
+            as_server(&bin.join("initdb"))
+                .args(["--username=klikit", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+                .arg(folder.join("data")),
+        );
         (folder, cleaner)
     });
     folder.join("data")
-}
-
-/// A folder that belongs to whoever runs the server.
-fn private_folder() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("klikit-postgres-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let folder = env::temp_dir().join(name);
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir(&folder).expect("a folder can be made");
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("its mode can be set");
-    if is_root() {
-        chown(&folder, Some(id(&["-u", "postgres"])), Some(id(&["-g", "postgres"]))).expect("root may give it away");
-    }
-    folder
-}
-
-fn is_root() -> bool {
-    id(&["-u"]) == 0
-}
-
-fn id(args: &[&str]) -> u32 {
-    let output = Command::new("id").args(args).output().expect("id runs");
-    text(&output).trim().parse().unwrap_or_else(|_| panic!("id {args:?}: {}", text(&output)))
-}
-
-/// Kills the server, and deletes its folder, when this process ends without having said that the server has ended.
-fn guard(pid: u32, folder: &Path) -> Child {
-    at_the_end(&format!(r#"read -r _ && exit; kill -KILL {pid}; rm -rf "$1" || {{ sleep 1; rm -rf "$1"; }}"#), folder)
-}
-
-/// Starts a script that waits for the end of its input, which is the end of this process, also when that is interrupted
-/// with everything that it has started.
-fn at_the_end(script: &str, folder: &Path) -> Child {
-    Command::new("sh")
-        .args(["-c", &format!("trap '' HUP INT TERM; {script}"), "sh"])
-        .arg(folder)
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sh runs")
-}
-
-fn signal(name: &str, pid: u32) {
-    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid} 2>/dev/null")]).status();
-    status.expect("sh runs");
-}
-
-fn parent_of(pid: u32) -> Option<u32> {
-    let mut stat = String::new();
-    fs::File::open(format!("/proc/{pid}/stat")).ok()?.read_to_string(&mut stat).ok()?;
-    // After the name, which may hold anything, in brackets: the state, and the parent.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Runs a statement on a server that was started elsewhere, from any thread.
@@ -356,8 +291,4 @@ fn administer(url: &str, sql: String) {
     });
     let done: Result<(), tokio_postgres::Error> = done.join().expect("it does not panic");
     done.expect("KLIKIT_TEST_POSTGRES_URL points at a server that lets tests create schemas");
-}
-
-fn text(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
 }

@@ -1,0 +1,115 @@
+//! A PgBouncer of one's own, in front of a Postgres server that this process has started.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use super::{
+    free_port,
+    postgres::PostgresServer,
+    processes::{Running, as_server, delete, left_out, private_folder, signal},
+};
+
+/// The text that PgBouncer logs once it takes connections.
+const READY: &str = "process up";
+
+/// A pooler in transaction mode: each transaction runs on the next of a few connections to the server.
+///
+/// Clients run the statements that they have named on each other's connections: PgBouncer before 1.21 does not know of
+/// such statements, and later ones are told not to.
+pub struct PgBouncer {
+    port: u16,
+    folder: PathBuf,
+    running: Option<Running>,
+}
+
+impl PgBouncer {
+    /// Starts a pooler with up to `pool_size` connections to `server`. Returns `None`, and writes a line to stderr, if
+    /// there is no PgBouncer.
+    pub fn in_front_of(test: &str, server: &PostgresServer, pool_size: u32) -> Option<Self> {
+        let Some((program, is_aware)) = program() else {
+            return left_out(test, "there is no PgBouncer here: install the package `pgbouncer`");
+        };
+        let folder = private_folder();
+        // Tries other ports when another process was faster.
+        for _ in 0..10 {
+            let port = free_port();
+            let settings = settings(server.port(), port, pool_size, is_aware);
+            fs::write(folder.join("pgbouncer.ini"), settings).expect("the settings can be written");
+            if let Some(running) = launch(program, &folder) {
+                return Some(Self { port, folder, running: Some(running) });
+            }
+        }
+        panic!("PgBouncer does not start: {}", log(&folder));
+    }
+
+    /// Returns the URL of the server's database, by way of the pooler.
+    pub fn url(&self) -> String {
+        format!("postgres://klikit@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            signal("KILL", running.pid());
+            running.reap();
+        }
+        delete(&self.folder);
+    }
+}
+
+fn launch(program: &str, folder: &Path) -> Option<Running> {
+    let output = fs::File::create(folder.join("log")).expect("the log can be written");
+    let mut child = as_server(Path::new(program))
+        .arg(folder.join("pgbouncer.ini"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(output)
+        .spawn()
+        .expect("pgbouncer runs");
+    while !log(folder).contains(READY) {
+        if child.try_wait().expect("the state of a child").is_some() {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Some(Running::new(child, folder))
+}
+
+fn log(folder: &Path) -> String {
+    fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
+
+/// Returns the settings of a pooler that lets everybody in, as the server does.
+fn settings(server: u16, port: u16, pool_size: u32, is_aware: bool) -> String {
+    let unaware = if is_aware { "max_prepared_statements = 0\n" } else { "" };
+    format!(
+        "[databases]\n\
+         postgres = host=127.0.0.1 port={server} dbname=postgres user=klikit\n\
+         [pgbouncer]\n\
+         listen_addr = 127.0.0.1\n\
+         listen_port = {port}\n\
+         unix_socket_dir =\n\
+         auth_type = any\n\
+         pool_mode = transaction\n\
+         default_pool_size = {pool_size}\n\
+         server_round_robin = 1\n\
+         {unaware}"
+    )
+}
+
+/// Returns the program, and whether it knows of named statements. Debian has it in a folder that only root's path has.
+fn program() -> Option<(&'static str, bool)> {
+    ["pgbouncer", "/usr/sbin/pgbouncer"].into_iter().find_map(|program| {
+        let output = Command::new(program).arg("--version").output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut numbers = text.split_whitespace().nth(1)?.split('.').map(|number| number.parse::<u32>().ok());
+        let version = (numbers.next()??, numbers.next()??);
+        Some((program, version >= (1, 21)))
+    })
+}
