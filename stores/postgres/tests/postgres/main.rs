@@ -3,6 +3,7 @@
 mod blocking;
 mod claims;
 mod durability;
+mod failover;
 mod faults;
 mod inbox;
 mod inbox_suite;
@@ -11,6 +12,7 @@ mod migrations;
 mod outages;
 mod proxy;
 mod purging;
+mod senders;
 mod tables;
 mod tls;
 mod transactions;

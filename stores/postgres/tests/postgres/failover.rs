@@ -1,0 +1,147 @@
+//! Failing over to a replica that commits wait for: nothing that was acknowledged is lost.
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::sync::oneshot;
+use tower::service_fn;
+use tower_klikit::{
+    VerifiedBody,
+    inbox::{Inbox, InboxStore},
+};
+use tower_klikit_postgres::PostgresStore;
+
+use crate::{
+    client, count, ends,
+    senders::{Senders, lost, until},
+    servers::postgres::PostgresServer,
+};
+
+const SENDERS: usize = 20;
+const DEADLINE: Duration = Duration::from_millis(500);
+const LEASE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A primary, and the replica that its commits wait for.
+struct Cluster {
+    primary: PostgresServer,
+    replica: PostgresServer,
+}
+
+impl Cluster {
+    async fn start(test: &str) -> Option<Self> {
+        let primary = PostgresServer::start_own(test, &[])?;
+        let replica = primary.replica("standby");
+        let client = client(primary.url()).await;
+        wait_for_standby(&client, "standby").await;
+        let is_waited_for = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        until(|| count(&client, is_waited_for).map(|found| found == 1)).await;
+        Some(Self { primary, replica })
+    }
+
+    /// The URL of whichever server takes writes.
+    fn url(&self) -> String {
+        let (primary, replica) = (self.primary.port(), self.replica.port());
+        format!(
+            "postgres://klikit@127.0.0.1:{primary},127.0.0.1:{replica}/postgres\
+             ?sslmode=disable&target_session_attrs=read-write"
+        )
+    }
+
+    /// Loses the primary, and makes a server of its replica, which was cut off before.
+    fn fail_over(&mut self) {
+        self.primary.kill();
+        self.replica.restart();
+        self.replica.promote();
+    }
+}
+
+/// Makes commits wait for the standby of this name. It need not exist. An empty name ends that.
+pub(crate) async fn wait_for_standby(client: &tokio_postgres::Client, name: &str) {
+    client.execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'"), &[]).await.unwrap();
+    client.execute("SELECT pg_reload_conf()", &[]).await.unwrap();
+}
+
+/// Commits that wait for the replica when it is cut off are on the primary's disk only.
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledges_only_what_the_standby_has() {
+    let Some(mut cluster) = Cluster::start("acknowledges only what the standby has").await else { return };
+    let store = PostgresStore::builder().deadline(DEADLINE).open(cluster.primary.url()).await.unwrap();
+    let senders = Senders::to(&Inbox::new(store), SENDERS);
+    senders.all_succeed().await;
+    cluster.replica.kill();
+    senders.all_fail().await;
+    cluster.fail_over();
+    let acknowledged = senders.stop().await;
+    assert_eq!(lost(&client(cluster.replica.url()).await, &acknowledged).await, [""; 0]);
+}
+
+/// How a primary fails.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// It rejects connections.
+    Killed,
+    /// It neither answers nor rejects connections.
+    Frozen,
+}
+
+/// Delivers and handles while the primary fails and the replica takes over.
+async fn fails_over(test: &str, failure: Failure) {
+    let Some(mut cluster) = Cluster::start(test).await else { return };
+    let store = PostgresStore::builder().deadline(DEADLINE).open(&cluster.url()).await.unwrap();
+    let inbox = Inbox::new(store.clone());
+    let handled = Arc::new(Mutex::new(HashSet::new()));
+    let handler = service_fn({
+        let handled = Arc::clone(&handled);
+        move |request: Request<VerifiedBody>| {
+            handled.lock().unwrap().insert(String::from_utf8(request.body().as_ref().to_vec()).unwrap());
+            async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
+        }
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let worker = tokio::spawn(inbox.worker(handler).lease(LEASE).poll_interval(PAUSE).run_until(stopped));
+    let handled = || handled.lock().unwrap();
+
+    let senders = Senders::to(&inbox, SENDERS);
+    senders.all_succeed().await;
+    until(|| async { !handled().is_empty() }).await;
+    match failure {
+        Failure::Killed => cluster.primary.kill(),
+        Failure::Frozen => cluster.primary.halt(),
+    }
+    senders.all_fail().await;
+    let before = handled().len();
+    cluster.replica.promote();
+    senders.all_succeed().await;
+    until(|| async { handled().len() > before }).await;
+    let acknowledged = senders.stop().await;
+    until(|| async { store.backlog(1).await.is_ok_and(|pending| pending == 0) }).await;
+    stop.send(()).unwrap();
+    ends(worker).await.unwrap();
+
+    let lost: Vec<_> = acknowledged.iter().filter(|id| !handled().contains(*id)).collect();
+    assert!(lost.is_empty(), "{failure:?}: {lost:?}");
+    // What was handled is remembered: its copies are duplicates.
+    let remembered = "SELECT count(*) FROM klikit_ledger WHERE state = 1";
+    let promoted = client(cluster.replica.url()).await;
+    let remembered = usize::try_from(count(&promoted, remembered).await).unwrap();
+    assert!(remembered >= handled().len(), "{failure:?}: {remembered} of {}", handled().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recovers_on_the_replica_of_a_killed_primary() {
+    fails_over("recovers on the replica of a killed primary", Failure::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recovers_on_the_replica_of_a_frozen_primary() {
+    fails_over("recovers on the replica of a frozen primary", Failure::Frozen).await;
+}
