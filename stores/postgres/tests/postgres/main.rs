@@ -1,5 +1,6 @@
 //! The Postgres store on a real server, which the tests start.
 
+mod backends;
 mod blocking;
 mod claims;
 mod durability;
