@@ -11,6 +11,7 @@ mod inbox_suite;
 mod ledger_suite;
 mod migrations;
 mod outages;
+mod pooler;
 mod proxy;
 mod purging;
 mod senders;
