@@ -8,10 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use http::{Request, Response};
+use futures_util::{FutureExt, future::join_all};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 use tower::service_fn;
 use tower_klikit::{
     VerifiedBody,
@@ -21,6 +21,8 @@ use tower_klikit_postgres::PostgresStore;
 
 use crate::{
     client, count, ends,
+    inbox::send,
+    open,
     senders::{Senders, lost, until},
     servers::postgres::PostgresServer,
 };
@@ -81,6 +83,36 @@ async fn acknowledges_only_what_the_standby_has() {
     senders.all_fail().await;
     cluster.fail_over();
     let acknowledged = senders.stop().await;
+    assert_eq!(lost(&client(cluster.replica.url()).await, &acknowledged).await, [""; 0]);
+}
+
+/// Postgres answers a commit with success, and a warning, if its wait for the standby is cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_wait_for_standby_is_no_success() {
+    let Some(mut cluster) = Cluster::start("cancelled wait for standby is no success").await else { return };
+    let inbox = Inbox::new(open(cluster.primary.url()).await).accept_deadline(Duration::from_secs(50));
+    assert_eq!(send(&inbox, "before", "x").await, StatusCode::OK);
+    cluster.replica.kill();
+    let ids: Vec<_> = (0..SENDERS).map(|n| format!("evt-{n}")).collect();
+    let sending = join_all(ids.iter().map(|id| send(&inbox, id, "x")));
+    let admin = client(cluster.primary.url()).await;
+    let cancelling = async {
+        let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        loop {
+            admin.execute(cancel, &[]).await.unwrap();
+            sleep(PAUSE).await;
+        }
+    };
+    let answers = ends(async {
+        tokio::select! {
+            answers = sending => answers,
+            () = cancelling => unreachable!("it goes on until all are answered"),
+        }
+    })
+    .await;
+    cluster.fail_over();
+    let acknowledged = ids.into_iter().zip(answers).filter(|(_, answer)| *answer == StatusCode::OK);
+    let acknowledged: Vec<_> = acknowledged.map(|(id, _)| id).chain(["before".to_owned()]).collect();
     assert_eq!(lost(&client(cluster.replica.url()).await, &acknowledged).await, [""; 0]);
 }
 
