@@ -2,7 +2,6 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use tokio::time::timeout;
 use tower_klikit::dedupe::StoreError;
 
 use crate::{
@@ -78,14 +77,7 @@ impl PostgresStore {
     /// Does the same for work whose own errors the caller examines.
     pub(crate) async fn in_time<T>(&self, deadlines: u32, work: impl Future<Output = T>) -> Result<T, StoreError> {
         let limit = self.shared.deadline.saturating_mul(deadlines);
-        timeout(limit, work).await.map_err(|_| {
-            let connections = &self.shared.connections;
-            let (size, available) = (connections.size(), connections.available());
-            StoreError::new(format!(
-                "Postgres did not answer within {limit:?} ({used} of {size} connections are in use)",
-                used = size.saturating_sub(available),
-            ))
-        })
+        self.shared.connections.in_time(limit, work).await.map_err(StoreError::new)
     }
 }
 

@@ -40,7 +40,7 @@ impl Sweeper {
     /// Notes a completion, and starts a sweep if it is time for one. Waits for nothing.
     pub(crate) fn completed(&self) {
         let count = self.0.completions.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        if !count.is_multiple_of(COMPLETIONS) || self.0.connections.available() == 0 {
+        if !count.is_multiple_of(COMPLETIONS) || !self.0.connections.has_free() {
             return;
         }
         if self.0.is_running.swap(true, Ordering::Acquire) {

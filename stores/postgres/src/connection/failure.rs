@@ -1,6 +1,6 @@
 //! Errors of statements.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
@@ -16,6 +16,13 @@ pub(crate) enum Failure {
     Users(Refusal),
     /// The row changed each time between one statement and the next.
     Restless,
+    /// There was no answer in time.
+    Late {
+        limit: Duration,
+        /// How many of all connections are in use.
+        used: usize,
+        size: usize,
+    },
 }
 
 /// After these errors the same statement may succeed a moment later.
@@ -73,7 +80,7 @@ impl Failure {
     pub(crate) fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Pool(PoolError::Backend(error)) => error.code(),
-            Self::Pool(_) | Self::Restless => None,
+            Self::Pool(_) | Self::Restless | Self::Late { .. } => None,
             Self::Statement(error) => error.code(),
             Self::Users(refusal) => Some(refusal.code()),
         }
@@ -107,6 +114,9 @@ impl fmt::Display for Failure {
             Self::Statement(_) => f.write_str("Postgres could not run a statement"),
             Self::Users(_) => f.write_str("Postgres could not run the hand-off statement"),
             Self::Restless => f.write_str("another node changed the same row again and again"),
+            Self::Late { limit, used, size } => {
+                write!(f, "Postgres did not answer within {limit:?} ({used} of {size} connections are in use)")
+            }
         }
     }
 }
@@ -117,7 +127,7 @@ impl Error for Failure {
             Self::Pool(error) => Some(error),
             Self::Statement(error) => Some(error),
             Self::Users(refusal) => Some(refusal),
-            Self::Restless => None,
+            Self::Restless | Self::Late { .. } => None,
         }
     }
 }

@@ -4,7 +4,7 @@ mod failure;
 mod lent;
 mod statement;
 
-use std::{error::Error, iter::zip, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, iter::zip, pin::pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use deadpool_postgres::{Client, Pool};
@@ -12,7 +12,7 @@ use futures_util::{
     TryStreamExt,
     future::{BoxFuture, try_join, try_join_all, try_join3},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_postgres::{
     CancelToken, Row,
     error::SqlState,
@@ -99,14 +99,23 @@ impl Connections {
         Self { pool, slots, cancel, naming, deadline, begin, begin_long }
     }
 
-    /// How many connections there may be.
-    pub(crate) fn size(&self) -> usize {
-        self.pool.status().max_size
+    /// Returns whether a call would get a connection at once.
+    pub(crate) fn has_free(&self) -> bool {
+        self.slots.available_permits() > 0
     }
 
-    /// How many connections are neither in use nor waiting for the server.
-    pub(crate) fn available(&self) -> usize {
-        self.slots.available_permits()
+    /// Waits for `work`, but not longer than `limit`.
+    pub(crate) async fn in_time<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Result<T, Failure> {
+        timeout(limit, work).await.map_err(|_| {
+            let size = self.pool.status().max_size;
+            Failure::Late { limit, used: size.saturating_sub(self.slots.available_permits()), size }
+        })
+    }
+
+    /// Runs statements for calls that arrived together, as [`run_within`](Self::run_within) does, within the deadline.
+    /// The calls have deadlines of their own, which end earlier, but do not end the batch.
+    pub(crate) async fn run_together(&self, begin: &str, statements: &[Statement<'_>]) -> Result<Vec<Answer>, Failure> {
+        self.in_time(self.deadline, self.run_within(begin, statements)).await?
     }
 
     /// The statements that begin an ordinary transaction.

@@ -289,7 +289,7 @@ async fn add_all(shared: &Shared, begin: &str, arrivals: &[Arrival]) -> Result<V
     let mut columns = Columns::default();
     arrivals.iter().for_each(|arrival| columns.push(arrival));
     let locks = locks(arrivals.iter().flat_map(|arrival| arrival.new.ordering_keys()));
-    let answers = shared.connections.run_within(begin, &[(&shared.inbox.accept, &columns.params(&locks))]).await?;
+    let answers = shared.connections.run_together(begin, &[(&shared.inbox.accept, &columns.params(&locks))]).await?;
     let mut added = vec![false; arrivals.len()];
     for row in answers.iter().flat_map(|answer| &answer.rows) {
         let position = usize::try_from(row.try_get::<_, i64>(0).map_err(Failure::Statement)?).unwrap_or_default();

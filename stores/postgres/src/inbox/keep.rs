@@ -101,7 +101,7 @@ async fn start_together(shared: &Shared, leases: &[Lease]) -> Vec<Result<Option<
     let params = asked.params();
     let statements = [(&shared.inbox.start.many, Params::from(&params))];
     let started = async {
-        let answers = shared.connections.run_within(&shared.inbox.begin_starting, &statements).await?;
+        let answers = shared.connections.run_together(&shared.inbox.begin_starting, &statements).await?;
         let rows = answers.iter().flat_map(|answer| &answer.rows);
         let started = leases.iter().zip(rows).map(|(lease, row)| {
             let (changed, before) = changed_and_before(row)?;

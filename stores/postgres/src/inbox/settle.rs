@@ -110,7 +110,7 @@ async fn settle_together(
         groups.iter().zip(&params).map(|(group, params)| (&group.sql.many, Params::from(params))).collect();
     let mut outcomes = vec![Ok(None); settlements.len()];
     let settled = async {
-        let answers = shared.connections.run_within(&shared.inbox.begin_many, &statements).await?;
+        let answers = shared.connections.run_together(&shared.inbox.begin_many, &statements).await?;
         for (group, answer) in groups.iter().zip(answers) {
             for (index, row) in group.indices.iter().zip(&answer.rows) {
                 let (lease, settlement) = &settlements[*index];
