@@ -24,7 +24,7 @@ const POOL: usize = 10;
 const SENDERS: usize = 40;
 
 /// Short, so that a sender fails often.
-const DEADLINE: Duration = Duration::from_millis(500);
+const DEADLINE: Duration = Duration::from_secs(1);
 
 const WAITING_FOR_STANDBY: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 

@@ -16,7 +16,7 @@ use tower_klikit::inbox::Inbox;
 use crate::{ends, inbox::send};
 
 /// How often each sender must fail before all of them count as failing.
-const FAILURES: u64 = 6;
+const FAILURES: u64 = 4;
 
 const PAUSE: Duration = Duration::from_millis(5);
 
