@@ -105,7 +105,7 @@ struct Work {
     pace: Pace,
 }
 
-/// What a call has leased.
+/// The outcome of a call that leases.
 struct Fetched {
     jobs: Vec<Job>,
     /// Whether there were as many deliveries as were asked for, so that there may be more.

@@ -84,7 +84,7 @@ where
         starts
     }
 
-    /// Takes the next batch. Returns `None` if there is none, and notes that the task that asks ends.
+    /// Takes the next batch. If nothing waits, returns `None` and notes that the task that asks ends.
     fn next(&self) -> Option<(Vec<I>, Vec<oneshot::Sender<O>>)> {
         let mut state = self.state();
         let (mut items, mut callers, mut weight) = (Vec::new(), Vec::new(), 0_usize);

@@ -1,6 +1,6 @@
 //! Opening a store.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use deadpool_postgres::{Pool, QueueMode};
 use tokio::time::timeout;
@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     connection::{Cancel, Connections, Failure, Naming, Sql},
     error::{Kind, PostgresError, Target},
-    inbox::{Floors, HandOff, InboxSql, arrivals, endings, starts},
+    inbox::{Floors, HandOff, InboxSql, Together},
     ledger::LedgerSql,
     names::Names,
     schema::{Migration, Schema, SchemaFailure},
@@ -252,9 +252,7 @@ impl PostgresStoreBuilder {
             hand_off,
             deadline,
             floors: Floors::new(deadline),
-            arrivals: Arc::new(arrivals()),
-            starts: Arc::new(starts()),
-            endings: Arc::new(endings()),
+            together: Together::new(),
             sweeper,
         }))
     }

@@ -122,7 +122,6 @@
 //!   acknowledged in that time are lost, and klikit does not send them again. Deliveries that were handled in that time
 //!   are handled again.
 //!
-//! Whatever the replication, the counts of attempts may be a little behind after a failover, because they are not
-//! waited for.
+//! In both cases, the counts of attempts may be a little behind after a failover, because no commit waits for them.
 //!
 //! Connect to the primary only. A standby is behind, and rejects writes.

@@ -7,7 +7,7 @@ use tower_klikit::dedupe::StoreError;
 use crate::{
     connection::{Answer, Connections, PATIENCE, Params, Sql},
     error::{Kind, PostgresError},
-    inbox::{Arrivals, Endings, Floors, HandOff, InboxSql, Starts},
+    inbox::{Floors, HandOff, InboxSql, Together},
     ledger::LedgerSql,
     sweep::Sweeper,
     values::BoxError,
@@ -31,9 +31,7 @@ pub(crate) struct Shared {
     pub(crate) hand_off: Option<HandOff>,
     pub(crate) deadline: Duration,
     pub(crate) floors: Floors,
-    pub(crate) arrivals: Arc<Arrivals>,
-    pub(crate) starts: Arc<Starts>,
-    pub(crate) endings: Arc<Endings>,
+    pub(crate) together: Together,
     pub(crate) sweeper: Sweeper,
 }
 

@@ -1,7 +1,7 @@
 //! Statements on connections of the pool.
 
 mod failure;
-mod lent;
+mod slots;
 mod statement;
 
 use std::{error::Error, future::Future, iter::zip, pin::pin, sync::Arc, time::Duration};
@@ -10,18 +10,19 @@ use bytes::BytesMut;
 use deadpool_postgres::{Client, Pool};
 use futures_util::{
     TryStreamExt,
-    future::{BoxFuture, try_join, try_join_all, try_join3},
+    future::{try_join, try_join_all, try_join3},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 use tokio_postgres::{
-    CancelToken, Row,
+    Row,
     error::SqlState,
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-use self::lent::Lent;
+use self::slots::{Lent, Slots};
 pub(crate) use self::{
     failure::{Failure, SharedFailure},
+    slots::{Cancel, PATIENCE},
     statement::Sql,
 };
 
@@ -33,9 +34,6 @@ pub(crate) type Statement<'a> = (&'a Sql, Params<'a>);
 /// How often a call starts over because a row has changed between two of its statements. Another node would have to
 /// change the same row again and again, at the same pace, for a call to need more than two.
 pub(crate) const TRIES: u32 = 16;
-
-/// How many deadlines a call may take that may read a whole table.
-pub(crate) const PATIENCE: u32 = 30;
 
 /// Returns the statements that begin a transaction of a client that waits for up to `limit`.
 ///
@@ -70,22 +68,14 @@ pub(crate) enum Naming {
     Named,
 }
 
-/// Asks the server to cancel what a connection is doing.
-pub(crate) type Cancel =
-    Arc<dyn Fn(CancelToken) -> BoxFuture<'static, Result<(), tokio_postgres::Error>> + Send + Sync>;
-
 /// The connections of a pool. Clones share them.
 ///
 /// Every statement runs in a transaction with a time limit, and all that a call sends is sent at once, so that it takes
 /// one round trip.
 #[derive(Clone)]
 pub(crate) struct Connections {
-    pool: Pool,
-    /// As many permits as the pool has connections.
-    slots: Arc<Semaphore>,
-    cancel: Cancel,
+    slots: Slots,
     naming: Naming,
-    deadline: Duration,
     /// Begins a transaction of an ordinary call.
     begin: Arc<str>,
     /// Begins a transaction that may read a whole table.
@@ -94,28 +84,27 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(pool: Pool, cancel: Cancel, naming: Naming, deadline: Duration) -> Self {
-        let slots = Arc::new(Semaphore::new(pool.status().max_size));
         let (begin, begin_long) = (begin(deadline).into(), begin(deadline.saturating_mul(PATIENCE)).into());
-        Self { pool, slots, cancel, naming, deadline, begin, begin_long }
+        Self { slots: Slots::new(pool, cancel, deadline), naming, begin, begin_long }
     }
 
     /// Returns whether a call would get a connection at once.
     pub(crate) fn has_free(&self) -> bool {
-        self.slots.available_permits() > 0
+        self.slots.free() > 0
     }
 
     /// Waits for `work`, but not longer than `limit`.
     pub(crate) async fn in_time<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Result<T, Failure> {
         timeout(limit, work).await.map_err(|_| {
-            let size = self.pool.status().max_size;
-            Failure::Late { limit, used: size.saturating_sub(self.slots.available_permits()), size }
+            let size = self.slots.number();
+            Failure::Late { limit, used: size.saturating_sub(self.slots.free()), size }
         })
     }
 
     /// Runs statements for calls that arrived together, as [`run_within`](Self::run_within) does, within the deadline.
     /// The calls have deadlines of their own, which end earlier, but do not end the batch.
     pub(crate) async fn run_together(&self, begin: &str, statements: &[Statement<'_>]) -> Result<Vec<Answer>, Failure> {
-        self.in_time(self.deadline, self.run_within(begin, statements)).await?
+        self.in_time(self.slots.deadline(), self.run_within(begin, statements)).await?
     }
 
     /// The statements that begin an ordinary transaction.
@@ -124,7 +113,7 @@ impl Connections {
     }
 
     pub(crate) async fn lend(&self) -> Result<Lent, Failure> {
-        Lent::of(self).await
+        self.slots.lend().await
     }
 
     /// Runs a statement.

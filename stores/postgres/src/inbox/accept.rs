@@ -14,10 +14,12 @@ use tower_klikit::{
     inbox::{Acceptance, DeliveryState, NewDelivery, OrderingKey},
 };
 
-use super::hand_off::HandOff;
+use super::{
+    hand_off::HandOff,
+    together::{Added, Arrival},
+};
 use crate::{
-    batch::{Batches, Limits},
-    connection::{Failure, Params, SharedFailure, Sql, TRIES},
+    connection::{Failure, Params, Sql, TRIES},
     store::{PostgresStore, Shared},
     values::{Body, Digest, bytes, seconds, storable},
 };
@@ -35,36 +37,6 @@ enum Standing {
     Dead(Option<BodyDigest>),
     InFlight(BodyDigest, Duration),
     Absent,
-}
-
-/// The number of bytes of a batch, and the least that a delivery counts as: at most 64 are stored together.
-const BATCH: usize = 4 << 20;
-const LEAST: usize = BATCH / 64;
-
-/// How many batches are stored at a time. While one waits for the disk, another one can use the server.
-const RUNNING: usize = 3;
-
-/// Deliveries that arrive together.
-pub(crate) type Arrivals = Batches<Arrival, Added>;
-
-/// A delivery, and how long to remember it.
-pub(crate) struct Arrival {
-    new: NewDelivery,
-    retention: Duration,
-}
-
-/// The outcome of adding a delivery.
-#[derive(Clone)]
-pub(crate) enum Added {
-    New,
-    NotNew,
-    /// The server has rejected the batch. The delivery has to be added by itself.
-    Rejected,
-    Failed(SharedFailure),
-}
-
-pub(crate) fn arrivals() -> Arrivals {
-    Batches::new(Limits { running: RUNNING, weight: BATCH, weight_of: |arrival| arrival.new.body().len().max(LEAST) })
 }
 
 impl PostgresStore {
@@ -106,7 +78,7 @@ impl PostgresStore {
             return self.hand_off(new, hand_off, retention).await.map_err(StoreError::new);
         }
         let (shared, arrival) = (Arc::clone(&self.shared), Arrival { new: new.clone(), retention });
-        let added = shared.arrivals.run(arrival, {
+        let added = shared.together.arrivals.run(arrival, {
             let shared = Arc::clone(&shared);
             move |arrivals| add_together(Arc::clone(&shared), arrivals)
         });

@@ -9,21 +9,9 @@ use tower_klikit::{
 
 use super::by_lease::{Asked, Values, changed_and_before, seen, whole};
 use crate::{
-    batch::{Batches, Limits},
     connection::{Failure, Params, SharedFailure, TRIES},
     store::{PostgresStore, Shared},
 };
-
-/// How many attempts one transaction counts, and how many such transactions run at a time.
-const BATCH: usize = 500;
-const RUNNING: usize = 2;
-
-/// Attempts that start together.
-pub(crate) type Starts = Batches<Lease, Result<Option<bool>, SharedFailure>>;
-
-pub(crate) fn starts() -> Starts {
-    Batches::new(Limits { running: RUNNING, weight: BATCH, weight_of: |_| 1 })
-}
 
 impl PostgresStore {
     /// Counts attempts with one transaction, together with those of other calls. The deliveries that other transactions
@@ -50,7 +38,7 @@ impl PostgresStore {
             let shared = Arc::clone(&shared);
             async move { start_together(&shared, &leases).await }
         };
-        self.shared.starts.run(lease, start).await.unwrap_or(Ok(None))
+        self.shared.together.starts.run(lease, start).await.unwrap_or(Ok(None))
     }
 
     async fn start_one(&self, lease: &Lease) -> Result<bool, Failure> {

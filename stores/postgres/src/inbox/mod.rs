@@ -11,12 +11,6 @@ mod lease;
 mod settle;
 mod sql;
 mod store;
+mod together;
 
-pub(crate) use self::{
-    accept::{Arrivals, arrivals},
-    floors::Floors,
-    hand_off::HandOff,
-    keep::{Starts, starts},
-    settle::{Endings, endings},
-    sql::InboxSql,
-};
+pub(crate) use self::{floors::Floors, hand_off::HandOff, sql::InboxSql, together::Together};

@@ -12,22 +12,10 @@ use super::{
     sql::{ByLease, InboxSql},
 };
 use crate::{
-    batch::{Batches, Limits},
     connection::{Failure, Params, SharedFailure, TRIES},
     store::{PostgresStore, Shared},
     values::{seconds, storable},
 };
-
-/// How many settlements one transaction records, and how many such transactions run at a time.
-const BATCH: usize = 500;
-const RUNNING: usize = 2;
-
-/// Settlements of calls that arrive together.
-pub(crate) type Endings = Batches<(Lease, Settlement), Result<Option<SettleOutcome>, SharedFailure>>;
-
-pub(crate) fn endings() -> Endings {
-    Batches::new(Limits { running: RUNNING, weight: BATCH, weight_of: |_| 1 })
-}
 
 impl PostgresStore {
     /// Settles deliveries with one transaction, together with those of other calls.
@@ -68,7 +56,7 @@ impl PostgresStore {
             let shared = Arc::clone(&shared);
             async move { settle_together(&shared, &endings).await }
         };
-        self.shared.endings.run(ending, settle).await.unwrap_or(Ok(None))
+        self.shared.together.endings.run(ending, settle).await.unwrap_or(Ok(None))
     }
 
     /// Looks at a delivery only if there was nothing to change.

@@ -17,9 +17,9 @@ use crate::{
 /// changes or returns one row if it did what it is for.
 #[derive(Debug)]
 pub(crate) struct InboxSql {
-    /// Of each delivery: key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant.
-    /// Of each ordering key: its text and the position of its delivery. The locks on these keys. Returns the positions
-    /// of the deliveries that were new, from 1.
+    /// Ten arrays with the key, event, token, digest, seconds of the retention, head, body, event id, event type and
+    /// tenant of each delivery. Two arrays with the text of each ordering key and the position of its delivery. The locks
+    /// on these keys. Returns the positions of the deliveries that were new, from 1.
     pub(crate) accept: Sql,
     /// Key, event, token, digest, seconds of the retention.
     pub(crate) remember: Sql,
@@ -50,11 +50,12 @@ pub(crate) struct InboxSql {
     pub(crate) begin_alone: String,
     /// Begins such a transaction that may look at whole tables.
     pub(crate) begin_long: String,
-    /// Limit, seconds of the leases, most attempts, ids that are held, their tokens, number of free handlers, and the
-    /// times before which no delivery without or with ordering keys is due, or NULLs. Returns rows: id, token, number of
-    /// the attempt, head, body, ordering keys, whether the last lease expired, why it was dead-lettered, whether the
-    /// attempt is counted, and when the first delivery without or with ordering keys was due, which is the same in all
-    /// rows. Token, body and ordering keys are NULL if it was dead-lettered.
+    /// Limit, seconds of the leases, most attempts, ids that are held, their tokens, number of free handlers. Then the
+    /// times before which no delivery without or with ordering keys is due, or NULLs.
+    ///
+    /// Returns rows: id, token, number of the attempt, head, body, ordering keys. Then whether the last lease expired, why
+    /// the delivery was dead-lettered, and whether the attempt is counted. Then, the same in all rows, when the first
+    /// delivery without or with ordering keys was due. Token, body and ordering keys are NULL if it was dead-lettered.
     pub(crate) lease: Sql,
     /// The same parameters and rows, but head, body and ordering keys are NULL.
     pub(crate) lease_unread: Sql,

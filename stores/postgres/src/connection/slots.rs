@@ -17,14 +17,19 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{Client, PoolError};
+use deadpool_postgres::{Client, Pool, PoolError};
+use futures_util::future::BoxFuture;
 use tokio::{
     runtime::Handle,
-    sync::OwnedSemaphorePermit,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tokio_postgres::CancelToken;
 
-use super::{Connections, PATIENCE, failure::Failure};
+use super::failure::Failure;
+
+/// How many deadlines a call may take that may read a whole table, and how many the answer to a call that has ended.
+pub(crate) const PATIENCE: u32 = 30;
 
 /// How long a connection that nobody waits for may take to open. By default Postgres itself ends one that has not
 /// authenticated within this time.
@@ -36,9 +41,51 @@ const CLOSING: Duration = Duration::from_millis(100);
 /// The right to use one connection. There are as many as the pool has connections.
 type Slot = OwnedSemaphorePermit;
 
+/// Asks the server to cancel what a connection is doing.
+pub(crate) type Cancel =
+    Arc<dyn Fn(CancelToken) -> BoxFuture<'static, Result<(), tokio_postgres::Error>> + Send + Sync>;
+
+/// The slots of a pool's connections. Clones share them.
+#[derive(Clone)]
+pub(super) struct Slots {
+    pool: Pool,
+    /// As many permits as the pool has connections.
+    permits: Arc<Semaphore>,
+    cancel: Cancel,
+    deadline: Duration,
+}
+
+impl Slots {
+    pub(super) fn new(pool: Pool, cancel: Cancel, deadline: Duration) -> Self {
+        let permits = Arc::new(Semaphore::new(pool.status().max_size));
+        Self { pool, permits, cancel, deadline }
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.pool.status().max_size
+    }
+
+    pub(super) fn free(&self) -> usize {
+        self.permits.available_permits()
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Waits for a slot, and then for a connection.
+    pub(super) async fn lend(&self) -> Result<Lent, Failure> {
+        let slot = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        let pool = self.pool.clone();
+        let opening = Opening { pending: Some((Box::pin(async move { pool.get().await }), slot)) };
+        let held = opening.await.map_err(Failure::Pool)?;
+        Ok(Lent { slots: self.clone(), held: Some(held), reset: "" })
+    }
+}
+
 /// A connection of the pool, with its slot. Dropping it keeps the slot until the server has answered everything.
 pub(crate) struct Lent {
-    connections: Connections,
+    slots: Slots,
     /// The connection and its slot, until the loan ends.
     held: Option<(Client, Slot)>,
     /// The statement that brings the connection back to where it can be used again.
@@ -46,15 +93,6 @@ pub(crate) struct Lent {
 }
 
 impl Lent {
-    /// Waits for a slot, and then for a connection.
-    pub(super) async fn of(connections: &Connections) -> Result<Self, Failure> {
-        let slot = Arc::clone(&connections.slots).acquire_owned().await.expect("the semaphore is never closed");
-        let pool = connections.pool.clone();
-        let opening = Opening { pending: Some((Box::pin(async move { pool.get().await }), slot)) };
-        let held = opening.await.map_err(Failure::Pool)?;
-        Ok(Self { connections: connections.clone(), held: Some(held), reset: "" })
-    }
-
     pub(crate) fn client(&self) -> &Client {
         let (client, _) = self.held.as_ref().expect("only the end of the loan takes the client");
         client
@@ -87,10 +125,10 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some((client, slot)) = self.held.take() else { return };
-        let (connections, reset) = (self.connections.clone(), self.reset);
+        let (slots, reset) = (self.slots.clone(), self.reset);
         // Without a runtime the connection is closed.
         in_background(async move {
-            match settle(&client, reset, &connections).await {
+            match settle(&client, reset, &slots).await {
                 Settled::Usable => drop(client),
                 Settled::Over => drop(Client::take(client)),
             }
@@ -99,24 +137,23 @@ impl Drop for Lent {
     }
 }
 
-/// What became of a connection whose caller has gone.
+/// The state of a connection whose caller has gone.
 enum Settled {
     Usable,
     Over,
 }
 
 /// Waits until the connection has answered everything, or has ended.
-async fn settle(client: &Client, reset: &str, connections: &Connections) -> Settled {
-    let deadline = connections.deadline;
+async fn settle(client: &Client, reset: &str, Slots { cancel, deadline, .. }: &Slots) -> Settled {
     let mut answer = pin!(client.batch_execute(reset));
     match timeout(deadline.saturating_mul(PATIENCE), &mut answer).await {
         Ok(Ok(())) => return Settled::Usable,
         Ok(Err(_)) => return Settled::Over,
         Err(_) => {}
     }
-    match timeout(deadline, (connections.cancel)(client.cancel_token())).await {
+    match timeout(*deadline, cancel(client.cancel_token())).await {
         // The backend ends once it has noticed that the connection is closed.
-        Ok(Ok(())) => drop(timeout(deadline, answer).await),
+        Ok(Ok(())) => drop(timeout(*deadline, answer).await),
         // Only the end of the connection tells that the backend has ended.
         _ => drop(answer.await),
     }
