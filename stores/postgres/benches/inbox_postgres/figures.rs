@@ -1,4 +1,4 @@
-//! What is counted, and how it is printed.
+//! Counts what is measured, and prints it.
 
 use std::time::Duration;
 
@@ -63,10 +63,12 @@ impl Report {
         Some(rounds[rounds.len() / 2])
     }
 
+    /// Prints the medians. Next to the throughput stands how many processors were busy, and how much of their time each
+    /// delivery took: a figure that other programs on the machine hardly change.
     pub(crate) fn print(&self) {
         println!(
-            "  {:<34} {:>9}  {:>8}  {:>8}   {:>6} {:>6} {:>6} {:>6}  limited by",
-            "median of each case", "per s", "p50 ms", "p99 ms", "bench", "server", "node", "others"
+            "  {:<34} {:>9}  {:>8}  {:>8}   {:>6} {:>6} {:>6} {:>6}  {:>7}  limited by",
+            "median of each case", "per s", "p50 ms", "p99 ms", "bench", "server", "node", "others", "µs each"
         );
         for (case, _) in &self.0 {
             let Some(Figures { per_second, latency, failed, cores }) = self.median(case) else { continue };
@@ -76,8 +78,9 @@ impl Report {
             );
             let Cores { bench, server, node, others } = cores;
             let failures = if failed == 0 { String::new() } else { format!("   {failed} FAILED") };
+            let each = (bench + server + node) / per_second * 1e6;
             println!(
-                "  {case:<34} {per_second:>9.0}  {latency}   {bench:>6.2} {server:>6.2} {node:>6.2} {others:>6.2}  {}{failures}",
+                "  {case:<34} {per_second:>9.0}  {latency}   {bench:>6.2} {server:>6.2} {node:>6.2} {others:>6.2}  {each:>7.0}  {}{failures}",
                 limit(cores)
             );
         }

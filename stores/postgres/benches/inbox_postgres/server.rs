@@ -13,8 +13,10 @@ use crate::figures::{Cores, percentile};
 /// How many connections each queue may have.
 pub(crate) const CONNECTIONS: usize = 10;
 
-/// Later settings override those of the tests' servers, which do without fsync.
-const SETTINGS: [&str; 4] = ["fsync=on", "synchronous_commit=on", "shared_buffers=512MB", "max_wal_size=4GB"];
+/// Later settings override those of the tests' servers, which do without fsync. The server keeps enough segments of its
+/// log to write in old ones, as a server does that has run for a while.
+const SETTINGS: [&str; 5] =
+    ["fsync=on", "synchronous_commit=on", "shared_buffers=512MB", "min_wal_size=1GB", "max_wal_size=4GB"];
 
 pub(crate) struct Server {
     server: PostgresServer,
