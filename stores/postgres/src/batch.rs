@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::yield_now};
 
 /// Collects items while others run, and runs what has come in together.
 ///
-/// Nothing waits for more items to come: an item that comes alone runs at once.
+/// Nothing waits for more items to come: an item that comes alone runs as soon as other tasks have had their turn.
 pub(crate) struct Batches<I, O> {
     limits: Limits<I>,
     state: Mutex<State<I, O>>,
@@ -58,6 +58,8 @@ where
             let batches = Arc::clone(self);
             drop(tokio::spawn(async move {
                 let turn = Turn(&batches);
+                // What other tasks are about to add joins the first batch.
+                yield_now().await;
                 while let Some((items, callers)) = batches.next() {
                     for (caller, outcome) in callers.into_iter().zip(run(items).await) {
                         // A caller that has gone does not want it.

@@ -36,8 +36,8 @@
 //! Postgres accepts 100 by default (`max_connections`), for all programs together. So `nodes × 10` must leave some for
 //! others, also during a rolling deploy, when old and new nodes run side by side.
 //!
-//! - A few connections are enough. Calls that arrive together share a transaction: at most three of them store
-//!   deliveries at a time, two count attempts, two settle, and one leases. The ledger of
+//! - A few connections are enough. Calls of the inbox that arrive together share a transaction: mostly, three
+//!   connections store deliveries, one counts attempts, one settles, and one leases. The ledger of
 //!   [`KlikitDedupeLayer`](tower_klikit::dedupe::KlikitDedupeLayer) uses one connection for each call.
 //! - A call that finds no connection within the [deadline](crate::PostgresStoreBuilder::deadline) fails. The delivery
 //!   is answered with 503, and klikit sends it again.

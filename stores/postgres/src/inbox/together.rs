@@ -53,8 +53,9 @@ impl Together {
         };
         Self {
             arrivals: Arc::new(Batches::new(arrivals)),
-            starts: Arc::new(Batches::new(Limits { running: 2, weight: MANY, weight_of: |_| 1 })),
-            endings: Arc::new(Batches::new(Limits { running: 2, weight: MANY, weight_of: |_| 1 })),
+            // Handlers that end together start together. Two transactions would each have half of them.
+            starts: Arc::new(Batches::new(Limits { running: 1, weight: MANY, weight_of: |_| 1 })),
+            endings: Arc::new(Batches::new(Limits { running: 1, weight: MANY, weight_of: |_| 1 })),
         }
     }
 }
