@@ -6,6 +6,7 @@ mod claims;
 mod durability;
 mod failover;
 mod faults;
+mod graphile;
 mod inbox;
 mod inbox_suite;
 mod ledger_suite;
