@@ -156,7 +156,8 @@
 //! no worker of this crate is needed: retries and dead letters are the queue's. A delivery that is accepted twice is
 //! enqueued once.
 //!
-//! With [pgmq](https://github.com/pgmq/pgmq):
+//! With [Graphile Worker](https://worker.graphile.org), whose task is `kitchen`
+//! ([`add_job`](https://worker.graphile.org/docs/sql-add-job)):
 //!
 //! ```no_run
 //! use tower_klikit::inbox::Inbox;
@@ -165,8 +166,12 @@
 //! # async fn open() -> Result<(), Box<dyn std::error::Error>> {
 //! let store = PostgresStore::builder()
 //!     .hand_off(
-//!         "SELECT pgmq.send('klikit', jsonb_build_object(\
-//!          'key', $3::text, 'head', $2::jsonb, 'body', convert_from($1, 'UTF8')::jsonb))",
+//!         "SELECT graphile_worker.add_job(
+//!             'kitchen',
+//!             json_build_object('head', $2::json, 'body', encode($1, 'base64')),
+//!             job_key => $3,
+//!             job_key_mode => 'preserve_run_at'
+//!         )",
 //!     )
 //!     .open("postgres://klikit:password@db.example.com/orders?sslmode=require")
 //!     .await?;
@@ -175,20 +180,47 @@
 //! # }
 //! ```
 //!
-//! With [Graphile Worker](https://worker.graphile.org), whose payload is `json`:
+//! - The ledger sees to it that a delivery is enqueued once. The key matters only if the delivery is forgotten, or its
+//!   retention ends, while its job still exists.
+//! - With [`preserve_run_at`](https://worker.graphile.org/docs/job-key#job_key_mode), a job that has not started then
+//!   keeps its place, a job that has failed starts over, and a job that is running is followed by another one.
+//! - Do not use `unsafe_dedupe`: a job that has failed for good would swallow the delivery.
+//! - Leave the payload an object: Graphile Worker appends an array to that of a job with the same key.
+//! - If a worker is killed, nobody runs its jobs for four hours, unless you call
+//!   `graphile_worker.force_unlock_workers`.
+//!
+//! With [pgmq](https://github.com/pgmq/pgmq), whose queue is `klikit`
+//! ([`send`](https://github.com/pgmq/pgmq/blob/main/docs/api/sql/functions.md#send)):
 //!
 //! ```sql
-//! SELECT graphile_worker.add_job(
-//!   'klikit_order',
-//!   json_build_object('head', $2::json, 'body', convert_from($1, 'UTF8')::json),
-//!   job_key => $3
+//! SELECT pgmq.send(
+//!     'klikit',
+//!     jsonb_build_object('key', $3::text, 'head', $2::jsonb, 'body', encode($1, 'base64'))
 //! )
 //! ```
 //!
-//! Both read the body as JSON, and so reject any other body every time: store the body as text, or as `encode($1,
-//! 'base64')`, if other bodies may come. Deliveries that are pending in the inbox when the hand-off is switched on
-//! still need a worker, and are not handed off if they come again. Dead deliveries are handed off if they come again,
-//! and are deleted from the inbox.
+//! With [River](https://riverqueue.com), whose worker is for the kind `klikit_order`
+//! ([`river_job`](https://github.com/riverqueue/river/tree/master/riverdriver/riverpgxv5/migration/main)):
+//!
+//! ```sql
+//! INSERT INTO river_job (kind, max_attempts, args)
+//! VALUES (
+//!     'klikit_order',
+//!     25,
+//!     jsonb_build_object('key', $3::text, 'head', $2::jsonb, 'body', encode($1, 'base64'))
+//! )
+//! ```
+//!
+//! - River's own client also notifies its workers, which otherwise look for jobs every second.
+//! - Do not set `unique_key`: if the delivery is forgotten and comes again, the insert would fail as long as the old job
+//!   exists.
+//!
+//! All three pass the body as base64, in lines of 76 characters, so that they take any body that klikit has signed. With
+//! `convert_from($1, 'UTF8')::json` the payload is readable, but a body that is no JSON is rejected every time. As
+//! `jsonb`, a body that has the escape `\u0000` is rejected too.
+//!
+//! Deliveries that are pending in the inbox when the hand-off is switched on still need a worker, and are not handed off
+//! if they come again. Dead deliveries are handed off if they come again, and are deleted from the inbox.
 //!
 //! If the statement fails, the error has the server's code alone, because its message may repeat the body. If the
 //! statement itself is wrong, the error has the message too.

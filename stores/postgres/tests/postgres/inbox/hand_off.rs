@@ -201,3 +201,149 @@ async fn rejection_of_the_queue_does_not_tell_the_body() {
         assert!(!text.contains("hunter2"), "{text}");
     }
 }
+
+/// Stands in for the functions of pgmq from 1.5 on. A queue is a table that they find by its name.
+const PGMQ: &str = "
+    CREATE SCHEMA pgmq;
+    CREATE TABLE pgmq.q_klikit (
+        msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+        read_ct integer NOT NULL DEFAULT 0,
+        enqueued_at timestamptz NOT NULL DEFAULT now(),
+        vt timestamptz NOT NULL,
+        message jsonb,
+        headers jsonb
+    );
+    CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, headers jsonb, delay timestamptz)
+    RETURNS SETOF bigint LANGUAGE plpgsql AS $$
+    BEGIN
+        RETURN QUERY EXECUTE format(
+            'INSERT INTO pgmq.%I (vt, message, headers) VALUES ($1, $2, $3) RETURNING msg_id', 'q_' || queue_name
+        ) USING delay, msg, headers;
+    END $$;
+    CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, headers jsonb)
+    RETURNS SETOF bigint LANGUAGE sql AS 'SELECT pgmq.send($1, $2, $3, clock_timestamp())';
+    CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, delay timestamptz)
+    RETURNS SETOF bigint LANGUAGE sql AS 'SELECT pgmq.send($1, $2, NULL, $3)';";
+
+/// The function of two parameters, from 1.5 on and before.
+const PGMQ_SEND: [&str; 2] = [
+    "CREATE FUNCTION pgmq.send(queue_name text, msg jsonb)
+    RETURNS SETOF bigint LANGUAGE sql AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp())';
+    CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, delay integer)
+    RETURNS SETOF bigint LANGUAGE sql
+    AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp() + make_interval(secs => $3))';",
+    "CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, delay integer DEFAULT 0)
+    RETURNS SETOF bigint LANGUAGE sql
+    AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp() + make_interval(secs => $3))';",
+];
+
+/// The statement of the crate's page.
+const SEND: &str = "
+    SELECT pgmq.send(
+        'klikit',
+        jsonb_build_object('key', $3::text, 'head', $2::jsonb, 'body', encode($1, 'base64'))
+    )";
+
+/// Stands in for River's table of jobs after its sixth migration. A seventh adds a default to `max_attempts`.
+const RIVER: &str = "
+    CREATE TYPE river_job_state AS ENUM (
+        'available', 'cancelled', 'completed', 'discarded', 'pending', 'retryable', 'running', 'scheduled'
+    );
+    CREATE TABLE river_job (
+        id bigserial PRIMARY KEY,
+        state river_job_state NOT NULL DEFAULT 'available',
+        attempt smallint NOT NULL DEFAULT 0,
+        max_attempts smallint NOT NULL,
+        attempted_at timestamptz,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        finalized_at timestamptz,
+        scheduled_at timestamptz NOT NULL DEFAULT now(),
+        priority smallint NOT NULL DEFAULT 1,
+        args jsonb NOT NULL,
+        attempted_by text[],
+        errors jsonb[],
+        kind text NOT NULL,
+        metadata jsonb NOT NULL DEFAULT '{}',
+        queue text NOT NULL DEFAULT 'default',
+        tags varchar(255)[] NOT NULL DEFAULT '{}',
+        unique_key bytea,
+        unique_states bit(8),
+        CHECK ((finalized_at IS NOT NULL) = (state IN ('cancelled', 'completed', 'discarded'))),
+        CHECK (max_attempts > 0),
+        CHECK (priority BETWEEN 1 AND 4),
+        CHECK (char_length(queue) BETWEEN 1 AND 127),
+        CHECK (char_length(kind) BETWEEN 1 AND 127)
+    );
+    CREATE INDEX ON river_job USING gin (args);
+    CREATE INDEX ON river_job USING gin (metadata);";
+
+/// The statement of the crate's page.
+const INSERT_JOB: &str = "
+    INSERT INTO river_job (kind, max_attempts, args)
+    VALUES (
+        'klikit_order',
+        25,
+        jsonb_build_object('key', $3::text, 'head', $2::jsonb, 'body', encode($1, 'base64'))
+    )";
+
+#[tokio::test]
+async fn hands_off_to_pgmq() {
+    for send in PGMQ_SEND {
+        let Some(server) = PostgresServer::start_own("deliveries are sent to a queue of pgmq", &[]) else { return };
+        let client = client(server.url()).await;
+        client.batch_execute(&format!("{PGMQ} {send}")).await.unwrap();
+        hands_off(&server, SEND, "SELECT message FROM pgmq.q_klikit WHERE vt <= now() ORDER BY msg_id").await;
+        client.batch_execute("DROP TABLE pgmq.q_klikit").await.unwrap();
+        enqueues_nothing_without_queue(&server, SEND).await;
+    }
+}
+
+#[tokio::test]
+async fn hands_off_to_river() {
+    let Some(server) = PostgresServer::start("deliveries are inserted as jobs of River") else { return };
+    let client = client(server.url()).await;
+    client.batch_execute(RIVER).await.unwrap();
+    let jobs = "
+        SELECT args FROM river_job
+        WHERE
+            kind = 'klikit_order' AND queue = 'default' AND state = 'available' AND scheduled_at <= now()
+            AND attempt = 0 AND max_attempts = 25
+        ORDER BY id";
+    hands_off(&server, INSERT_JOB, jobs).await;
+    client.batch_execute("DROP TABLE river_job CASCADE").await.unwrap();
+    enqueues_nothing_without_queue(&server, INSERT_JOB).await;
+}
+
+/// Checks that deliveries with any body arrive once and whole. `payloads` selects them.
+async fn hands_off(server: &PostgresServer, sql: &str, payloads: &str) {
+    let client = client(server.url()).await;
+    let store = store(server, sql).await;
+    let bodies = ["{}", "not JSON: \0 é \\u0000", &"a large body ".repeat(10_000)];
+    for (n, body) in bodies.into_iter().enumerate() {
+        let new = delivery(&format!("evt-{n}"), body).await;
+        assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
+        assert_eq!(accept(&store, &new).await, known(body));
+    }
+    let read = format!(
+        "SELECT payload ->> 'key', payload -> 'head' ->> 'event_id', decode(payload ->> 'body', 'base64')
+        FROM ({payloads}) AS queue (payload)"
+    );
+    let rows = client.query(&read, &[]).await.unwrap();
+    assert_eq!(rows.len(), bodies.len());
+    for (n, (row, body)) in rows.iter().zip(bodies).enumerate() {
+        let id = format!("evt-{n}");
+        assert_eq!(row.get::<_, String>(0), format!("{:?}", delivery(&id, body).await.claim().key()));
+        assert_eq!(row.get::<_, String>(1), id);
+        assert!(row.get::<_, &[u8]>(2) == body.as_bytes(), "{id}");
+    }
+}
+
+async fn enqueues_nothing_without_queue(server: &PostgresServer, sql: &str) {
+    let client = client(server.url()).await;
+    let remembered = count(&client, REMEMBERED).await;
+    // A missing table is found when the store is opened, and a missing queue of pgmq is not.
+    if let Ok(store) = patient().hand_off(sql).open(server.url()).await {
+        store.accept(&delivery("evt-lost", "{}").await, RETENTION).await.unwrap_err();
+    }
+    assert_eq!(count(&client, REMEMBERED).await, remembered);
+}
