@@ -111,7 +111,7 @@ async fn textbook(server: &Server, report: &mut Report) {
     let textbook = Textbook::open(&server.create(DATABASE, None).await).await;
     report.add(ACCEPT_TEXTBOOK, textbook.accept(server, DELIVERIES, Statements::Unnamed).await);
     if is_selected("handle") {
-        report.add(HANDLE_TEXTBOOK, textbook.handle(server, DELIVERIES).await);
+        report.add(HANDLE_TEXTBOOK, textbook.handle(server).await);
     }
     if is_selected("accept") {
         let textbook = Textbook::open(&server.create(DATABASE, None).await).await;
@@ -142,17 +142,17 @@ async fn ours(server: &Server, report: &mut Report) {
     let node = Node::open(&url, OrderBy::nothing()).await;
     report.add(ACCEPT_OURS, node.accept(server, DELIVERIES).await);
     if is_selected("handle") {
-        report.add(HANDLE_OURS, ours::handle(server, &[node], DELIVERIES).await);
+        report.add(HANDLE_OURS, ours::handle(server, &[node]).await);
     }
     let node = Node::open(&server.create(DATABASE, None).await, OrderBy::order()).await;
     report.add("accept: ours, order_by", node.accept(server, DELIVERIES).await);
     if is_selected("handle") {
-        report.add(HANDLE_ORDERED, ours::handle(server, &[node], DELIVERIES).await);
+        report.add(HANDLE_ORDERED, ours::handle(server, &[node]).await);
         let url = server.create(DATABASE, None).await;
         let node = Node::open(&url, OrderBy::nothing()).await;
         node.accept(server, DELIVERIES).await;
         let nodes = [node, Node::open(&url, OrderBy::nothing()).await];
-        report.add(HANDLE_TWO, ours::handle(server, &nodes, DELIVERIES).await);
+        report.add(HANDLE_TWO, ours::handle(server, &nodes).await);
     }
 }
 

@@ -94,7 +94,9 @@ impl Node {
 }
 
 /// Handles what is in the inbox, with a worker on each node.
-pub(crate) async fn handle(server: &Server, nodes: &[Node], count: usize) -> Figures {
+pub(crate) async fn handle(server: &Server, nodes: &[Node]) -> Figures {
+    let count = nodes[0].store.backlog(u64::MAX).await.expect("a count");
+    let count = usize::try_from(count).expect("it fits in memory");
     let handled = Handled::default();
     let watch = server.watch(None);
     let workers: Vec<_> = nodes.iter().map(|node| node.start_worker(&handled)).collect();
@@ -111,12 +113,12 @@ pub(crate) async fn handle(server: &Server, nodes: &[Node], count: usize) -> Fig
 struct Handled(Arc<AtomicUsize>);
 
 impl Handled {
-    /// Waits until so many deliveries were handled, and that is recorded.
+    /// Waits until so many deliveries were handled, and that is recorded. A delivery that was stored too late to be
+    /// acknowledged is handled as well.
     async fn wait(&self, store: &PostgresStore, count: usize) {
         while self.0.load(Ordering::Relaxed) < count || store.backlog(1).await.expect("a count") > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(self.0.load(Ordering::Relaxed), count, "each is handled once");
     }
 }
 

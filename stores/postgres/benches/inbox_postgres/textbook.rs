@@ -86,11 +86,12 @@ impl Textbook {
     }
 
     /// Handles what is in the queue.
-    pub(crate) async fn handle(&self, server: &Server, count: usize) -> Figures {
+    pub(crate) async fn handle(&self, server: &Server) -> Figures {
+        let count = self.pending().await;
         let watch = server.watch(None);
         self.work(Arc::new(AtomicBool::new(true))).await;
         let (all, cores) = watch.stop();
-        self.assert_empty().await;
+        assert_eq!(self.pending().await, 0, "all is handled");
         Figures::of_count(count, all, cores)
     }
 
@@ -107,7 +108,7 @@ impl Textbook {
         is_last.store(true, Ordering::Release);
         work.await.expect("no panic");
         let (all, cores) = watch.stop();
-        self.assert_empty().await;
+        assert_eq!(self.pending().await, 0, "all is handled");
         Figures::of_calls(&times, all, cores)
     }
 
@@ -172,10 +173,10 @@ impl Textbook {
         }
     }
 
-    async fn assert_empty(&self) {
+    async fn pending(&self) -> usize {
         let client = self.pool.get().await.expect("a connection");
-        let left: i64 = client.query_one("SELECT count(*) FROM queue", &[]).await.expect("a count").get(0);
-        assert_eq!(left, 0, "all is handled");
+        let rows: i64 = client.query_one("SELECT count(*) FROM queue", &[]).await.expect("a count").get(0);
+        usize::try_from(rows).expect("no negative count")
     }
 }
 
