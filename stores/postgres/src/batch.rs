@@ -167,7 +167,7 @@ mod tests {
         for _ in 0..100 {
             let mut gone = Box::pin(batches.run(2, weigh(&gate)));
             assert!(futures_util::poll!(&mut gone).is_pending());
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         assert!(batches.state().waiting.len() <= 1);
         gate.add_permits(2);

@@ -7,9 +7,12 @@ use tower_klikit::{
     inbox::{DeliveryState, Lease},
 };
 
-use super::by_lease::{Asked, Values, changed_and_before, seen, whole};
+use super::{
+    by_lease::{Asked, Values, changed_and_before, seen, whole},
+    together::InBatch,
+};
 use crate::{
-    connection::{Failure, Params, SharedFailure, TRIES},
+    connection::{Failure, Params, TRIES},
     store::{PostgresStore, Shared},
 };
 
@@ -32,7 +35,7 @@ impl PostgresStore {
         Ok(started)
     }
 
-    async fn start_in_batch(&self, lease: Lease) -> Result<Option<bool>, SharedFailure> {
+    async fn start_in_batch(&self, lease: Lease) -> InBatch<bool> {
         let shared = Arc::clone(&self.shared);
         let start = move |leases: Vec<_>| {
             let shared = Arc::clone(&shared);
@@ -81,7 +84,7 @@ impl PostgresStore {
 }
 
 /// Counts the attempts of deliveries that no other transaction has locked. Returns `None` for the others.
-async fn start_together(shared: &Shared, leases: &[Lease]) -> Vec<Result<Option<bool>, SharedFailure>> {
+async fn start_together(shared: &Shared, leases: &[Lease]) -> Vec<InBatch<bool>> {
     let mut asked = Asked::default();
     for lease in leases {
         asked.push(lease, Values { attempts: whole(lease.attempt()), ..Values::default() });

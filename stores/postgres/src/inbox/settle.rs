@@ -10,9 +10,10 @@ use tower_klikit::{
 use super::{
     by_lease::{Asked, Seen, Values, changed_and_before, seen, whole},
     sql::{ByLease, InboxSql},
+    together::InBatch,
 };
 use crate::{
-    connection::{Failure, Params, SharedFailure, TRIES},
+    connection::{Failure, Params, TRIES},
     store::{PostgresStore, Shared},
     values::{seconds, storable},
 };
@@ -50,7 +51,7 @@ impl PostgresStore {
         failed.map_or(Ok(settled), Err)
     }
 
-    async fn settle_in_batch(&self, ending: (Lease, Settlement)) -> Result<Option<SettleOutcome>, SharedFailure> {
+    async fn settle_in_batch(&self, ending: (Lease, Settlement)) -> InBatch<SettleOutcome> {
         let shared = Arc::clone(&self.shared);
         let settle = move |endings: Vec<_>| {
             let shared = Arc::clone(&shared);
@@ -88,10 +89,7 @@ impl PostgresStore {
 }
 
 /// Settles what one transaction can settle. Returns `None` for the rest.
-async fn settle_together(
-    shared: &Shared,
-    settlements: &[(Lease, Settlement)],
-) -> Vec<Result<Option<SettleOutcome>, SharedFailure>> {
+async fn settle_together(shared: &Shared, settlements: &[(Lease, Settlement)]) -> Vec<InBatch<SettleOutcome>> {
     let groups = Group::of(&shared.inbox, settlements);
     let params: Vec<_> = groups.iter().map(|group| group.asked.params()).collect();
     let statements: Vec<_> =

@@ -21,11 +21,14 @@ const MANY: usize = 500;
 pub(crate) struct Together {
     /// Deliveries to store.
     pub(super) arrivals: Arc<Batches<Arrival, Added>>,
-    /// Attempts to count. `None` for a delivery that has to be looked at by itself.
-    pub(super) starts: Arc<Batches<Lease, Result<Option<bool>, SharedFailure>>>,
-    /// Settlements to record. `None` for a delivery that has to be settled by itself.
-    pub(super) endings: Arc<Batches<(Lease, Settlement), Result<Option<SettleOutcome>, SharedFailure>>>,
+    /// Attempts to count.
+    pub(super) starts: Arc<Batches<Lease, InBatch<bool>>>,
+    /// Settlements to record.
+    pub(super) endings: Arc<Batches<(Lease, Settlement), InBatch<SettleOutcome>>>,
 }
+
+/// The outcome of a call in a batch. `None` if the call has to run by itself.
+pub(super) type InBatch<T> = Result<Option<T>, SharedFailure>;
 
 /// A delivery, and how long to remember it.
 pub(super) struct Arrival {
