@@ -132,7 +132,7 @@ async fn start_with_a_lost_answer_counts_once() {
     assert_eq!(attempts(&store, &leased).await, [1]);
 }
 
-/// What a server forgets when its machine fails is only the count.
+/// A server whose machine fails forgets the counts, and nothing else.
 #[tokio::test]
 async fn killed_server_keeps_what_it_had_started() {
     let Some(mut server) = PostgresServer::start_own("a killed server, and attempts", &[]) else { return };
