@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     future::Future,
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -55,19 +54,18 @@ where
     {
         let (caller, outcome) = oneshot::channel();
         if self.add(Waiting { item, caller }) {
-            let batches = Arc::clone(self);
+            // Made here, since the task may end before it begins.
+            let turn = Turn { batches: Arc::clone(self), is_over: false };
             drop(tokio::spawn(async move {
-                let turn = Turn(&batches);
                 // What other tasks are about to add joins the first batch.
                 yield_now().await;
-                while let Some((items, callers)) = batches.next() {
+                while let Some((items, callers)) = turn.batches.next() {
                     for (caller, outcome) in callers.into_iter().zip(run(items).await) {
                         // A caller that has gone does not want it.
                         drop(caller.send(outcome));
                     }
                 }
-                // Its end was noted together with the finding that nothing waits.
-                mem::forget(turn);
+                turn.end();
             }));
         }
         outcome.await.ok()
@@ -114,12 +112,24 @@ where
     }
 }
 
-/// A task that runs batches. Notes its end if it panics.
-struct Turn<'a, I: Send + 'static, O: Send + 'static>(&'a Batches<I, O>);
+/// A task that runs batches.
+struct Turn<I: Send + 'static, O: Send + 'static> {
+    batches: Arc<Batches<I, O>>,
+    /// Whether its end was noted, together with the finding that nothing waits.
+    is_over: bool,
+}
 
-impl<I: Send + 'static, O: Send + 'static> Drop for Turn<'_, I, O> {
+impl<I: Send + 'static, O: Send + 'static> Turn<I, O> {
+    fn end(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> Drop for Turn<I, O> {
     fn drop(&mut self) {
-        self.0.state().running -= 1;
+        if !self.is_over {
+            self.batches.state().running -= 1;
+        }
     }
 }
 
@@ -173,6 +183,18 @@ mod tests {
         gate.add_permits(2);
         assert_eq!(first.await.unwrap(), Some(1));
         assert_eq!(batches.run(3, weigh(&gate)).await, Some(3));
+    }
+
+    #[test]
+    fn runs_again_after_a_runtime_has_ended() {
+        let (batches, gate) = (batches(10), Arc::new(Semaphore::new(1)));
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime().block_on(async {
+            // The task is spawned, and never runs.
+            let mut run = Box::pin(batches.run(1, weigh(&gate)));
+            assert!(futures_util::poll!(&mut run).is_pending());
+        });
+        assert_eq!(runtime().block_on(batches.run(2, weigh(&gate))), Some(2));
     }
 
     #[tokio::test]

@@ -178,7 +178,8 @@ impl PostgresStoreBuilder {
 
     /// Uses connections of a pool of your own, and creates or migrates the tables as needed.
     ///
-    /// A connection that fails, or that does not answer in time, is closed instead of going back to the pool.
+    /// Each call takes a connection for a single transaction. There are never more backends than the pool's size, as long
+    /// as the pool has one store, and its size does not change.
     ///
     /// # Errors
     ///

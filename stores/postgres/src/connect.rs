@@ -46,15 +46,26 @@ where
     fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
         let config = config.clone();
         async move {
-            // A single host keeps its connection attempt: a second one could not do better.
-            let Some((last, others)) = self.hosts.split_last() else { return self.open(&config).await };
-            for host in others {
+            let [_, _, ..] = &self.hosts[..] else { return self.open(&config).await };
+            let (mut error, mut slow) = (None, Vec::new());
+            for host in &self.hosts {
                 // A host that accepts connections and does not answer must not keep the others from being tried.
-                if let Ok(Ok(connection)) = timeout(self.patience, self.open(host)).await {
-                    return Ok(connection);
+                let mut opening = Box::pin(self.open(host));
+                match timeout(self.patience, &mut opening).await {
+                    Ok(Ok(connection)) => return Ok(connection),
+                    // What a server says tells more than that another one cannot be reached.
+                    Ok(Err(failed)) => error = error.filter(|error: &Error| error.code().is_some()).or(Some(failed)),
+                    Err(_) => slow.push(opening),
                 }
             }
-            self.open(last).await
+            // A server does not notice soon that a login was given up.
+            for opening in slow {
+                match opening.await {
+                    Ok(connection) => return Ok(connection),
+                    Err(failed) => error = error.or(Some(failed)),
+                }
+            }
+            Err(error.expect("there are hosts, and none was reached"))
         }
         .boxed()
     }
@@ -161,8 +172,10 @@ mod tests {
     }
 
     #[test]
-    fn driver_orders_hosts_at_random() {
-        let all: Config = "host=a,b load_balance_hosts=random".parse().unwrap();
-        assert!(Connector::new(&all, NoTls, Duration::ZERO).hosts.is_empty());
+    fn driver_orders_hosts_at_random_and_rejects_mismatches() {
+        for settings in ["host=a,b load_balance_hosts=random", "host=a,b hostaddr=127.0.0.1", "host=a,b,c port=1,2"] {
+            let all: Config = settings.parse().unwrap();
+            assert!(Connector::new(&all, NoTls, Duration::ZERO).hosts.is_empty(), "{settings}");
+        }
     }
 }

@@ -9,8 +9,10 @@
 //! - Entries whose time is over are deleted in the background, a slice of the table at a time.
 //! - A server that hangs or is gone gives an error within the [deadline](PostgresStoreBuilder::deadline): the delivery
 //!   is answered with 503, and klikit sends it again. Broken connections are replaced.
-//! - If a node vanishes in the middle of a transaction, the server ends that transaction a second after the deadline,
-//!   so that others do not wait for it.
+//! - If a node vanishes in the middle of a transaction, the server ends that transaction within the deadline, so that
+//!   others do not wait for it.
+//! - There are never more backends than [connections](PostgresStoreBuilder::max_connections), also while a table is locked
+//!   or a standby is gone. Statements have no names, so that poolers work. [`nodes`] tells more.
 //! - A call about many claims or leases waits for no lock, so that one delivery does not hold up the others. If another
 //!   transaction has locked a claim or a lease, as that of a handler that
 //!   [completes](#completing-in-a-transaction-of-your-own) its claim, it counts as renewed.

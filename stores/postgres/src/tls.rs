@@ -115,6 +115,7 @@ fn target(config: &Config) -> Target {
             Host::Unix(folder) => folder.display().to_string(),
         })
         .collect();
+    let hosts = if hosts.is_empty() { config.get_hostaddrs().iter().map(ToString::to_string).collect() } else { hosts };
     let database = config.get_dbname().map(|name| format!("/{name}")).unwrap_or_default();
     Target(Some(format!("{}{database}", hosts.join(","))))
 }

@@ -66,6 +66,14 @@ impl Failure {
         self.code().is_some() && !matches!(self, Self::Pool(_))
     }
 
+    /// Returns whether the server has rejected a batch because of one of its rows, or of a lock on one, as far as can be
+    /// told. Triggers may raise any error. So this leaves out only errors of the connection, the transaction, the server's
+    /// resources and its operation.
+    pub(crate) fn may_be_of_one_row(&self) -> bool {
+        const OTHER: [&str; 6] = ["08", "25", "40", "53", "57", "58"];
+        self.is_servers() && self.code().is_some_and(|code| !OTHER.iter().any(|class| code.code().starts_with(class)))
+    }
+
     /// Returns the server's message, if it has found its files damaged. Later attempts find the same.
     pub(crate) fn damage(&self) -> Option<&str> {
         match self {

@@ -39,14 +39,16 @@ pub(crate) const TRIES: u32 = 16;
 ///
 /// They name the isolation level, because the statements are written for this one, and the database's default may be
 /// another. They also make the server stop waiting when the client does. Otherwise a connection would wait for a lock
-/// as long as that is held, and the server would keep the locks of a node that has vanished.
+/// as long as that is held, and the server would keep the locks of a node that has vanished. Warnings are sent in any
+/// case, because one of them tells that the success reported after it is in doubt.
 pub(crate) fn begin(limit: Duration) -> String {
     // Postgres takes milliseconds as a 32-bit integer, and 0 as no limit.
     let millis = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1);
     format!(
         r"BEGIN ISOLATION LEVEL READ COMMITTED;
         SET LOCAL statement_timeout = {millis};
-        SET LOCAL idle_in_transaction_session_timeout = {millis}"
+        SET LOCAL idle_in_transaction_session_timeout = {millis};
+        SET LOCAL client_min_messages = warning"
     )
 }
 

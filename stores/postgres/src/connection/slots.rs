@@ -12,7 +12,10 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -53,12 +56,14 @@ pub(super) struct Slots {
     permits: Arc<Semaphore>,
     cancel: Cancel,
     deadline: Duration,
+    /// How many connections were closed without an answer since the last answer.
+    unanswered: Arc<AtomicUsize>,
 }
 
 impl Slots {
     pub(super) fn new(pool: Pool, cancel: Cancel, deadline: Duration) -> Self {
         let permits = Arc::new(Semaphore::new(pool.status().max_size));
-        Self { pool, permits, cancel, deadline }
+        Self { pool, permits, cancel, deadline, unanswered: Arc::default() }
     }
 
     pub(super) fn number(&self) -> usize {
@@ -78,8 +83,18 @@ impl Slots {
         let slot = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
         let pool = self.pool.clone();
         let opening = Opening { pending: Some((Box::pin(async move { pool.get().await }), slot)) };
-        let held = opening.await.map_err(Failure::Pool)?;
-        Ok(Lent { slots: self.clone(), held: Some(held), reset: "" })
+        let (client, slot) = opening.await.map_err(Failure::Pool)?;
+        Ok(Lent { slots: self.clone(), held: Some((Unsettled::new(client), slot)), reset: "" })
+    }
+
+    /// How long an answer may take that nobody waits for any more.
+    ///
+    /// The time doubles whenever as many connections as there are have gone without an answer. If their backends live on,
+    /// as on a volume that hangs, their number grows with the logarithm of the time.
+    fn patience(&self) -> Duration {
+        let doublings = self.unanswered.load(Ordering::Relaxed) / self.number().max(1);
+        let times = 1_u32.checked_shl(u32::try_from(doublings).unwrap_or(u32::MAX)).unwrap_or(u32::MAX);
+        self.deadline.saturating_mul(PATIENCE).saturating_mul(times)
     }
 }
 
@@ -87,7 +102,7 @@ impl Slots {
 pub(crate) struct Lent {
     slots: Slots,
     /// The connection and its slot, until the loan ends.
-    held: Option<(Client, Slot)>,
+    held: Option<(Unsettled, Slot)>,
     /// The statement that brings the connection back to where it can be used again.
     reset: &'static str,
 }
@@ -95,7 +110,7 @@ pub(crate) struct Lent {
 impl Lent {
     pub(crate) fn client(&self) -> &Client {
         let (client, _) = self.held.as_ref().expect("only the end of the loan takes the client");
-        client
+        client.get()
     }
 
     /// Notes that a transaction is open that has to be rolled back if the loan ends early.
@@ -105,35 +120,72 @@ impl Lent {
 
     /// Returns the connection, which has answered everything.
     pub(crate) fn give_back(mut self) {
-        drop(self.held.take());
+        if let Some((client, _slot)) = self.held.take() {
+            self.slots.unanswered.store(0, Ordering::Relaxed);
+            client.give_back();
+        }
     }
 
     /// Ends the loan after an error.
     pub(crate) fn give_back_after(mut self, failure: &Failure) {
-        if failure.is_of_connection()
-            && let Some((client, slot)) = self.held.take()
-        {
-            drop(Client::take(client));
-            in_background(async move {
-                sleep(CLOSING).await;
-                drop(slot);
-            });
+        if failure.is_of_connection() {
+            self.close();
+        } else if failure.code().is_none() {
+            // Perhaps not everything was sent.
+            self.begun();
         }
     }
+
+    fn close(&mut self) {
+        if let Some((client, slot)) = self.held.take() {
+            in_background(close(client, slot));
+        }
+    }
+}
+
+/// Closes a connection, and keeps its slot until its backend has probably ended.
+async fn close(client: Unsettled, slot: Slot) {
+    drop(client);
+    sleep(CLOSING).await;
+    drop(slot);
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some((client, slot)) = self.held.take() else { return };
         let (slots, reset) = (self.slots.clone(), self.reset);
-        // Without a runtime the connection is closed.
         in_background(async move {
-            match settle(&client, reset, &slots).await {
-                Settled::Usable => drop(client),
-                Settled::Over => drop(Client::take(client)),
+            match settle(client.get(), reset, &slots).await {
+                Settled::Usable => client.give_back(),
+                Settled::Over => close(client, slot).await,
             }
-            drop(slot);
         });
+    }
+}
+
+/// A connection that is closed when it is dropped, also together with a task that never runs. Otherwise it would go back
+/// to the pool with a transaction open.
+struct Unsettled(Option<Client>);
+
+impl Unsettled {
+    fn new(client: Client) -> Self {
+        Self(Some(client))
+    }
+
+    fn get(&self) -> &Client {
+        self.0.as_ref().expect("only its end takes the client")
+    }
+
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(Client::take(client));
+        }
     }
 }
 
@@ -144,16 +196,22 @@ enum Settled {
 }
 
 /// Waits until the connection has answered everything, or has ended.
-async fn settle(client: &Client, reset: &str, Slots { cancel, deadline, .. }: &Slots) -> Settled {
+async fn settle(client: &Client, reset: &str, slots: &Slots) -> Settled {
     let mut answer = pin!(client.batch_execute(reset));
-    match timeout(deadline.saturating_mul(PATIENCE), &mut answer).await {
-        Ok(Ok(())) => return Settled::Usable,
+    match timeout(slots.patience(), &mut answer).await {
+        Ok(Ok(())) => {
+            slots.unanswered.store(0, Ordering::Relaxed);
+            return Settled::Usable;
+        }
         Ok(Err(_)) => return Settled::Over,
         Err(_) => {}
     }
-    match timeout(*deadline, cancel(client.cancel_token())).await {
-        // The backend ends once it has noticed that the connection is closed.
-        Ok(Ok(())) => drop(timeout(*deadline, answer).await),
+    match timeout(slots.deadline, (slots.cancel)(client.cancel_token())).await {
+        Ok(Ok(())) => {
+            if timeout(slots.deadline, answer).await.is_err() {
+                slots.unanswered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         // Only the end of the connection tells that the backend has ended.
         _ => drop(answer.await),
     }

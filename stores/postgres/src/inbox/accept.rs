@@ -88,6 +88,7 @@ impl PostgresStore {
             Some(Added::Failed(failure)) => Err(StoreError::new(failure)),
             Some(Added::Rejected) | None => {
                 let alone = [Arrival { new: new.clone(), retention }];
+                let _turn = shared.together.alone.acquire().await.expect("the semaphore is never closed");
                 match add_all(&shared, shared.connections.begin(), &alone).await {
                     Ok(added) => Ok(added == [true]),
                     Err(failure) if failure.is_collision() => Ok(false),
@@ -249,7 +250,7 @@ async fn add_together(shared: Arc<Shared>, arrivals: Vec<Arrival>) -> Vec<Added>
     let added = add_all(&shared, &shared.inbox.begin_together, &first).await;
     let mut added: VecDeque<_> = match added {
         Ok(added) => added.into_iter().map(|added| if added { Added::New } else { Added::NotNew }).collect(),
-        Err(failure) if failure.is_servers() => vec![Added::Rejected; first.len()].into(),
+        Err(failure) if failure.may_be_of_one_row() => vec![Added::Rejected; first.len()].into(),
         Err(failure) => vec![Added::Failed(failure.into()); first.len()].into(),
     };
     let each = is_first.iter().map(|is_first| if *is_first { added.pop_front() } else { Some(Added::Rejected) });

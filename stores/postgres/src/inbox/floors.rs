@@ -12,11 +12,13 @@ use std::{
 /// How many entries a search may read from the start until the next ones begin at a floor.
 const MANY: i64 = 2_000;
 
-/// How long searches begin at a floor until one begins at the start again.
+/// How long searches begin at a floor until one begins at the start again, at least. The time is also at least this many
+/// times what a search from the start takes.
 ///
 /// Only that one finds a delivery that is due before the floor: one whose transaction took longer than the margin, that
 /// another node had locked and released, or that was changed by hand.
 const FLOORED: Duration = Duration::from_secs(5);
+const SHARE: u32 = 20;
 
 /// The times before which probably no delivery is due.
 pub(crate) struct Floors {
@@ -28,8 +30,8 @@ pub(crate) struct Floors {
 #[derive(Default)]
 struct State {
     floors: Times,
-    /// When a search from the start has read many entries, unless the last one has not.
-    read_many: Option<Instant>,
+    /// Until when searches begin at a floor.
+    floored_until: Option<Instant>,
 }
 
 /// A time for the deliveries without ordering keys, and one for those with.
@@ -46,9 +48,13 @@ impl Floors {
 
     /// Returns where the next search begins. Returns `None` if it begins at the start.
     pub(super) fn next(&self) -> Option<Times> {
-        let state = self.state();
-        let is_floored = state.read_many.is_some_and(|since| since.elapsed() < FLOORED);
-        is_floored.then_some(state.floors)
+        let (now, mut state) = (Instant::now(), self.state());
+        if state.floored_until.is_some_and(|until| now < until) {
+            return Some(state.floors);
+        }
+        // If this search never ends, the next ones must not begin at the start too.
+        state.floored_until = (state.floors != Times::default()).then(|| now + FLOORED);
+        None
     }
 
     /// Notes when the first deliveries were due that a search has found.
@@ -59,9 +65,10 @@ impl Floors {
         floors.ordered = first.ordered.map_or(floors.ordered, before);
     }
 
-    /// Notes how many entries a search has read from the start.
-    pub(super) fn read(&self, entries: i64) {
-        self.state().read_many = (entries > MANY).then(Instant::now);
+    /// Notes how many entries a search has read from the start, and how long it took.
+    pub(super) fn read(&self, entries: i64, took: Duration) {
+        let floored = FLOORED.max(took.saturating_mul(SHARE));
+        self.state().floored_until = (entries > MANY).then(|| Instant::now() + floored);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,16 +82,20 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn loose(time: SystemTime) -> Times {
+        Times { loose: Some(time), ordered: None }
+    }
+
     #[test]
     fn searches_begin_at_what_was_found() {
         let (floors, time) = (Floors::new(SECOND), SystemTime::UNIX_EPOCH + 10 * SECOND);
-        floors.read(MANY + 1);
-        floors.found(Times { loose: Some(time), ordered: None });
-        assert_eq!(floors.next(), Some(Times { loose: Some(time - SECOND), ordered: None }));
+        floors.read(MANY + 1, SECOND);
+        floors.found(loose(time));
+        assert_eq!(floors.next(), Some(loose(time - SECOND)));
         floors.found(Times { loose: None, ordered: Some(time) });
         assert_eq!(floors.next(), Some(Times { loose: Some(time - SECOND), ordered: Some(time - SECOND) }));
         // The server's clock may be set back.
-        floors.found(Times { loose: Some(time - SECOND), ordered: None });
+        floors.found(loose(time - SECOND));
         assert_eq!(floors.next().unwrap().loose, Some(time - 2 * SECOND));
     }
 
@@ -92,11 +103,19 @@ mod tests {
     fn searches_begin_at_the_start_unless_they_read_many() {
         let floors = Floors::new(SECOND);
         assert_eq!(floors.next(), None);
-        floors.read(MANY);
+        floors.read(MANY, SECOND);
         assert_eq!(floors.next(), None);
-        floors.read(MANY + 1);
+        floors.read(MANY + 1, SECOND);
         assert_eq!(floors.next(), Some(Times::default()));
-        floors.state().read_many = Instant::now().checked_sub(FLOORED);
+    }
+
+    #[test]
+    fn search_that_fails_is_not_repeated_at_once() {
+        let floors = Floors::new(SECOND);
+        floors.found(loose(SystemTime::UNIX_EPOCH + 10 * SECOND));
+        assert_eq!(floors.next(), None);
+        assert!(floors.next().is_some());
+        floors.state().floored_until = Some(Instant::now());
         assert_eq!(floors.next(), None);
     }
 }

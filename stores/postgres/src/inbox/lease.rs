@@ -1,6 +1,9 @@
 //! Leasing deliveries.
 
-use std::{fmt::Display, time::SystemTime};
+use std::{
+    fmt::Display,
+    time::{Instant, SystemTime},
+};
 
 use tokio_postgres::Row;
 use tower_klikit::{
@@ -84,10 +87,12 @@ impl PostgresStore {
             statements.push((sql, lease));
             statements.len() - 1
         };
+        let asked = Instant::now();
         let mut answers = shared.connections.run_once_within(&shared.inbox.begin_leasing, &statements).await?;
         if floors.is_none() {
             let entries = |answer: &Answer| answer.rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0_i64);
-            shared.floors.read(entries(&answers[leasing + 1]) - entries(&answers[leasing - 1]));
+            let read = entries(&answers[leasing + 1]) - entries(&answers[leasing - 1]);
+            shared.floors.read(read, asked.elapsed());
         }
         let rows = answers.swap_remove(leasing).rows;
         if let Some(row) = rows.first() {

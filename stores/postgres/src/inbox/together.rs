@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
 use tower_klikit::inbox::{Lease, NewDelivery, SettleOutcome, Settlement};
 
 use crate::{
@@ -21,6 +22,9 @@ const MANY: usize = 500;
 pub(crate) struct Together {
     /// Deliveries to store.
     pub(super) arrivals: Arc<Batches<Arrival, Added>>,
+    /// Deliveries that are stored one by one, since the server has rejected their batch: only so many at a time, since each
+    /// may wait for a lock and keep its connection.
+    pub(super) alone: Semaphore,
     /// Attempts to count.
     pub(super) starts: Arc<Batches<Lease, InBatch<bool>>>,
     /// Settlements to record.
@@ -56,6 +60,7 @@ impl Together {
         };
         Self {
             arrivals: Arc::new(Batches::new(arrivals)),
+            alone: Semaphore::new(3),
             // Handlers that end together start together. Two transactions would each have half of them.
             starts: Arc::new(Batches::new(Limits { running: 1, weight: MANY, weight_of: |_| 1 })),
             endings: Arc::new(Batches::new(Limits { running: 1, weight: MANY, weight_of: |_| 1 })),

@@ -205,8 +205,8 @@ impl Tables {
                 ORDER BY due, id
                 LIMIT $1::bigint
             ),
-            -- Their contents, why they are dead-lettered, if they are, and whether their attempts count now. A lease that
-            -- has expired is leased for a free handler only.
+            -- Their contents, why they are dead-lettered, if they are, and whether their attempts count now. A delivery
+            -- whose lease has expired, or that has had all its attempts, is leased for a free handler only.
             chosen AS MATERIALIZED (
                 SELECT
                     longest_due.*,
@@ -223,7 +223,7 @@ impl Tables {
                         AND longest_due.id <> ALL($4::bigint[]) AS is_counted
                 FROM longest_due
                 {content}
-                WHERE position <= $6::bigint OR state = {READY} OR ({has_died})
+                WHERE position <= $6::bigint OR (state = {READY} AND attempts < $3::bigint) OR ({has_died})
             ),
             dead AS (
                 UPDATE {inbox} AS one
