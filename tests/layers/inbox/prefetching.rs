@@ -246,7 +246,7 @@ async fn releases_what_waits_for_a_third_of_a_lease() {
     worker.task.abort();
 }
 
-/// A delivery that waits for a handler keeps its lease.
+/// Deliveries that wait for a handler keep their leases.
 #[tokio::test(start_paused = true)]
 async fn leases_ahead_are_extended() {
     let (store, inbox) = filled().await;
