@@ -72,8 +72,8 @@ pub trait InboxStore: Send + Sync + 'static {
     ///   READY delivery among the first counts its attempt now, unless that would be its last one, and is
     ///   [marked](Leased::with_attempt_counted). All others count their attempts by [`start`](Self::start), so that a
     ///   worker that dies costs no attempt of a delivery that it has not started.
-    /// - A delivery whose lease has expired is leased for a free handler only: it is left out of those ahead of need, and
-    ///   may use up the limit.
+    /// - A delivery whose lease has expired, or that has had all its attempts, is leased for a free handler only: it is
+    ///   left out of those ahead of need, and uses up the limit. Then the worker soon asks for a free handler.
     /// - A lease in `request.held` never counts as expired: its delivery is not a candidate, is not dead-lettered, and
     ///   blocks its ordering keys. If such a lease has expired and is still its delivery's own, the store first extends
     ///   it to `request.duration` from now.

@@ -166,7 +166,7 @@ impl Task<'_> {
     async fn handle<S, ResBody>(
         &self,
         handler: S,
-        request: Request<VerifiedBody>,
+        mut request: Request<VerifiedBody>,
         blocked: Blocked,
         pause: Duration,
         stop: watch::Receiver<Stop>,
@@ -187,6 +187,10 @@ impl Task<'_> {
             Either::Left(_) => return HandlerOutcome::Stopped,
             Either::Right((false, _)) => return HandlerOutcome::Lost,
             Either::Right((true, _)) => {}
+        }
+        // The delivery may have been leased again while it waited.
+        if let Some(attempt) = request.extensions_mut().get_mut::<Attempt>() {
+            attempt.lease = self.registration.lease();
         }
         let mut called = Box::pin(Call::new(handler, request));
         let outcome = match select(pin!(self.call(called.as_mut())), pin!(reached(stop, Stop::Now))).await {

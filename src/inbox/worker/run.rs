@@ -46,6 +46,9 @@ const PURGE_BATCH: u32 = 1000;
 /// How long a call that leases may take. A shutdown waits for it.
 const LEASING: Duration = Duration::from_secs(30);
 
+/// How long a delivery that was leased ahead of need may wait for a handler, if leases are not short.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long outcomes may take to be reported, and deliveries to be released, after the drain deadline.
 const RELEASING: Duration = Duration::from_secs(5);
 
@@ -82,7 +85,7 @@ where
     // From here on nothing starts, and nothing more is leased.
     stop.send_replace(Stop::Draining);
     work.fetched_last().await;
-    worker.release(work.queue.take()).await;
+    worker.release_queue(&mut work);
     drain(work, stop, worker.shared.settings.drain_deadline).await;
 }
 
@@ -186,7 +189,8 @@ impl Worker {
     async fn wait(&self, work: &mut Work) {
         let Shared { config, settings, .. } = &*self.shared;
         let Work { attempts, fetching, queue, pace, .. } = work;
-        let is_free = attempts.len() + queue.len() < settings.concurrency;
+        // While a call leases, there is no reason to look for more.
+        let is_free = fetching.is_empty() && attempts.len() + queue.len() < settings.concurrency;
         let (next, stale) = (pace.looked + settings.poll_interval, queue.oldest().map(|since| since + self.patience()));
         let mut ended = false;
         let mut fetched = None;
@@ -263,7 +267,7 @@ impl Worker {
 
     /// How long a delivery may wait for a handler before it is released.
     fn patience(&self) -> Duration {
-        self.shared.settings.lease / 3
+        PATIENCE.min(self.shared.settings.lease / 3)
     }
 
     /// Releases the deliveries that were leased ahead of need if the handlers have become so slow that another node may
@@ -271,13 +275,16 @@ impl Worker {
     fn release_stale(&self, work: &mut Work) {
         if work.queue.oldest().is_some_and(|since| since.elapsed() >= self.patience()) {
             work.pace.may_be_more = false;
-            let (shared, jobs) = (Arc::clone(&self.shared), work.queue.take());
-            work.releasing.spawn(async move { release(&shared, jobs).await });
+            self.release_queue(work);
         }
     }
 
-    async fn release(&self, jobs: Vec<Job>) {
-        release(&self.shared, jobs).await;
+    /// Releases what was not started, in a task.
+    fn release_queue(&self, work: &mut Work) {
+        let (shared, jobs) = (Arc::clone(&self.shared), work.queue.take());
+        if !jobs.is_empty() {
+            work.releasing.spawn(async move { release(&shared, jobs).await });
+        }
     }
 
     /// Deletes what was kept and whose time is over, now and then.
@@ -329,9 +336,7 @@ async fn lease(shared: Arc<Shared>, worker: WorkerId, limit: u32, free_handlers:
 /// Releases deliveries that were not started. If that fails, they are handled once their leases have expired.
 async fn release(shared: &Shared, jobs: Vec<Job>) {
     let releases: Vec<_> = jobs.iter().map(|job| (job.registration.lease(), Settlement::Release)).collect();
-    if !releases.is_empty()
-        && let Err(error) = store_call(RELEASING, shared.config.store.settle(&releases)).await
-    {
+    if let Err(error) = store_call(RELEASING, shared.config.store.settle(&releases)).await {
         telemetry::inbox_store_failed("release", &error);
     }
 }

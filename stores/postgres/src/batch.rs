@@ -174,6 +174,13 @@ mod tests {
             let (batches, weigh) = (Arc::clone(&batches), weigh(&gate));
             async move { batches.run(1, weigh).await }
         });
+        let is_running = || {
+            let state = batches.state();
+            state.running == 1 && state.waiting.is_empty()
+        };
+        while !is_running() {
+            yield_now().await;
+        }
         for _ in 0..100 {
             let mut gone = Box::pin(batches.run(2, weigh(&gate)));
             assert!(futures_util::poll!(&mut gone).is_pending());

@@ -246,27 +246,6 @@ async fn releases_what_waits_for_a_third_of_a_lease() {
     worker.task.abort();
 }
 
-/// Deliveries that wait for a handler keep their leases.
-#[tokio::test(start_paused = true)]
-async fn leases_ahead_are_extended() {
-    let (store, inbox) = filled().await;
-    let handler = hangs_after(50);
-    // The handlers go on just before the deliveries that wait are released.
-    let worker = inbox.worker(handler.clone()).concurrency(2).lease(seconds(90)).handler_deadline(seconds(29));
-    let worker = Running::start(worker);
-    sleep(seconds(10)).await;
-    handler.now(Does::Answers(200));
-    let other = Handler::new(Does::Answers(200));
-    let other_worker = Running::start(Inbox::new(store.clone()).worker(other.clone()).concurrency(1));
-    until_empty(&inbox).await;
-    worker.stop().await;
-    other_worker.stop().await;
-    let mut ids: Vec<_> = handler.done().into_iter().chain(other.done()).collect();
-    ids.sort();
-    ids.dedup();
-    assert_eq!((ids.len(), handler.done().len() + other.done().len()), (DELIVERIES, DELIVERIES));
-}
-
 #[tokio::test(start_paused = true)]
 async fn failed_start_is_retried_before_the_handler() {
     let store = Ahead::default();

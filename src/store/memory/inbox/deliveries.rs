@@ -159,9 +159,10 @@ impl Deliveries {
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
         let free_handlers = usize::try_from(request.free_handlers).unwrap_or(usize::MAX);
         let mut batch = LeaseBatch::default();
+        let mut left_out = 0;
         let candidates: Vec<_> = self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id).collect();
         for id in candidates {
-            if batch.leased.len() == limit {
+            if batch.leased.len() + left_out >= limit {
                 break;
             }
             let Some(row) = self.rows.get(&id) else { continue };
@@ -177,7 +178,8 @@ impl Deliveries {
             }
             let is_for_free_handler = batch.leased.len() < free_handlers;
             let expired = row.state == DeliveryState::Leased;
-            if expired && !is_for_free_handler {
+            if !is_for_free_handler && (expired || row.attempts >= request.max_attempts) {
+                left_out += 1;
                 continue;
             }
             // The handler that this process is still running takes the delivery over: no new attempt begins.

@@ -114,18 +114,18 @@ impl Deliveries<'_> {
             expired: vec![],
             unreadable: vec![],
             dead: 0,
+            left_out: 0,
         };
         search.look_for_misdated()?;
         let mut wanted = terms.limit;
         loop {
             search.look_for_free(wanted)?;
             let found = search.free.len();
-            let (limit, free_handlers) = (
-                terms.limit - selection.candidates.len(),
-                terms.free_handlers.saturating_sub(selection.candidates.len()),
-            );
-            selection.candidates.extend(search.read_free(limit, free_handlers)?);
-            if selection.candidates.len() == terms.limit || found < wanted || search.is_full() {
+            let chosen = selection.candidates.len();
+            let limit = terms.limit - chosen - search.left_out;
+            selection.candidates.extend(search.read_free(limit, terms.free_handlers.saturating_sub(chosen))?);
+            let is_enough = selection.candidates.len() + search.left_out == terms.limit;
+            if is_enough || found < wanted || search.is_full() {
                 break;
             }
             // Some cannot be read, and there may be more behind them.
@@ -164,6 +164,8 @@ struct Search<'a> {
     unreadable: Vec<UnreadableRow>,
     /// How many have to be dead-lettered.
     dead: usize,
+    /// How many were left out because they are for free handlers only.
+    left_out: usize,
 }
 
 /// A delivery that is due and not blocked.
@@ -303,20 +305,25 @@ impl Search<'_> {
         Ok(id)
     }
 
-    /// Reads the first `limit` free deliveries that can be read. Those whose lease has expired have to be among the first
-    /// `free_handlers`.
+    /// Reads the first `limit` free deliveries that can be read. Leaves out those that have to be among the first
+    /// `free_handlers` and are not: their lease has expired, or they have had all their attempts.
     fn read_free(&mut self, limit: usize, free_handlers: usize) -> rusqlite::Result<Vec<Candidate>> {
         let mut candidates = Vec::with_capacity(limit.min(self.free.len()));
+        let end = self.left_out + limit;
         for Free { id, ordering_keys, after_expired_lease, .. } in std::mem::take(&mut self.free) {
-            if candidates.len() == limit || self.is_full() {
+            if candidates.len() + self.left_out == end || self.is_full() {
                 break;
             }
             self.skip.insert(id);
             let is_for_free_handler = candidates.len() < free_handlers;
             if after_expired_lease && !is_for_free_handler {
+                self.left_out += 1;
                 continue;
             }
             match self.inbox.read(id)? {
+                Ok(Content { attempts, .. }) if attempts >= self.max_attempts && !is_for_free_handler => {
+                    self.left_out += 1;
+                }
                 Ok(Content { token, attempts, head, body }) => {
                     let body = body.into();
                     let attempt = if self.held.contains_key(&id) {
