@@ -29,11 +29,13 @@ pub(crate) struct Connector<T> {
 
 impl<T> Connector<T> {
     pub(crate) fn new(config: &Config, tls: T, patience: Duration) -> Self {
-        let count = config.get_hosts().len().max(config.get_hostaddrs().len());
-        // The driver orders them at random if it is asked to.
+        let (names, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
+        let (count, ports) = (names.max(addresses), config.get_ports().len());
+        // The driver orders them at random if it is asked to, and rejects lists that do not match.
         let is_ordered = config.get_load_balance_hosts() == LoadBalanceHosts::Disable;
-        let hosts =
-            if count > 1 && is_ordered { (0..count).map(|host| of_host(config, host)).collect() } else { vec![] };
+        let matches = [0, count].contains(&names) && [0, count].contains(&addresses) && [0, 1, count].contains(&ports);
+        let splits = count > 1 && is_ordered && matches;
+        let hosts = if splits { (0..count).map(|host| of_host(config, host)).collect() } else { vec![] };
         Self { tls, hosts, patience }
     }
 }

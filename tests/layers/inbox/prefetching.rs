@@ -225,11 +225,11 @@ async fn drain_releases_what_was_leased_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn releases_what_waits_for_a_third_of_a_lease() {
+async fn releases_what_waits_for_a_second() {
     let (store, inbox) = filled().await;
     let handler = hangs_after(50);
     let worker = Running::start(inbox.worker(handler.clone()).concurrency(2).handler_deadline(seconds(300)));
-    sleep(seconds(9)).await;
+    sleep(Duration::from_millis(900)).await;
     let leased = inbox.counts().await.unwrap().leased;
     assert!(leased > 10, "{leased} are leased");
     for _ in 0..20 {
@@ -244,6 +244,20 @@ async fn releases_what_waits_for_a_third_of_a_lease() {
     assert_eq!((other.attempts(), inbox.counts().await.unwrap().leased), (vec![1; 148], 2));
     other_worker.stop().await;
     worker.task.abort();
+}
+
+/// On this clock, a worker that did not wait would hold time up.
+#[tokio::test(start_paused = true)]
+async fn waits_for_a_slow_call_that_leases() {
+    let (store, inbox) = filled().await;
+    store.takes.store(10_000, Ordering::SeqCst);
+    let handler = Handler::new(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()).concurrency(300).poll_interval(seconds(1)));
+    sleep(seconds(9)).await;
+    assert_eq!((store.calls(), handler.attempts().len()), (1, 0));
+    sleep(seconds(2)).await;
+    assert_each_ran_once(&handler);
+    worker.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -80,6 +80,18 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.lease_as(&request, [&second], "one handler was free").await;
     }
 
+    pub(super) async fn spent_delivery_is_not_leased_ahead(&self) {
+        let [first, second] = ["first", "second"].map(|id| delivery("warung", id, "body"));
+        self.accept(&first).await;
+        let lease = self.lease_one(&first, "it was accepted").await;
+        self.settle(&lease, reschedule(Duration::ZERO)).await;
+        self.accept(&second).await;
+        let last = LeaseRequest { max_attempts: 1, ..AHEAD };
+        self.lease_as(&last, [&second], "no handler was free, and the first has had all its attempts").await;
+        let why = "a handler was free, although the delivery has had all its attempts";
+        self.lease_as(&LeaseRequest { max_attempts: 1, ..REQUEST }, [&first], why).await;
+    }
+
     pub(super) async fn last_attempt_counts_when_it_starts(&self) {
         let new = delivery("warung", "evt", "body");
         self.accept(&new).await;

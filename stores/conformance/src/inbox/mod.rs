@@ -174,6 +174,7 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         attempts_of_free_handlers_count_at_once,
         leasing_ahead_counts_no_attempt,
         expired_lease_is_not_leased_ahead,
+        spent_delivery_is_not_leased_ahead,
         last_attempt_counts_when_it_starts,
         expired_lease_counts_when_it_starts,
         unstarted_attempts_do_not_dead_letter,

@@ -87,6 +87,7 @@ faults! {
     ExpiredAreLeasedAhead: expired_lease_is_not_leased_ahead,
     ExpiredHideTheReady: expired_lease_is_not_leased_ahead,
     ExpiredUseUpTheFreeHandlers: expired_lease_is_not_leased_ahead,
+    SpentAreLeasedAhead: spent_delivery_is_not_leased_ahead,
     AheadCountsAtTheLease: leasing_ahead_counts_no_attempt,
     FreeHandlersAreIgnored: leasing_ahead_counts_no_attempt,
     NothingCountsAtTheLease: retried_delivery_can_be_settled,

@@ -80,7 +80,11 @@ impl FaultyStore {
                 let free_handlers = request.free_handlers.saturating_add(1);
                 return state.lease(&LeaseRequest { free_handlers, ..*request });
             }
-            AheadCountsAtTheLease | ExpiredAreLeasedAhead | ExpiredHideTheReady | ExpiredUseUpTheFreeHandlers => {
+            AheadCountsAtTheLease
+            | ExpiredAreLeasedAhead
+            | ExpiredHideTheReady
+            | ExpiredUseUpTheFreeHandlers
+            | SpentAreLeasedAhead => {
                 return self.lease_ahead(state, request);
             }
             LastAttemptCountsAtTheLease => {
@@ -140,6 +144,7 @@ impl FaultyStore {
         let is_expired = |id: &i64| state.deliveries[id].is(DeliveryState::Leased);
         let mut due = match self.fault {
             ExpiredAreLeasedAhead => due,
+            SpentAreLeasedAhead => state.leave_out(due, &LeaseRequest { max_attempts: u32::MAX, ..*request }),
             ExpiredHideTheReady => {
                 let hidden = due.iter().enumerate().position(|(n, id)| n >= free_handlers && is_expired(id));
                 due[..hidden.unwrap_or(due.len())].to_vec()
@@ -149,9 +154,9 @@ impl FaultyStore {
                 let left_out = due.iter().filter(|id| is_expired(id)).skip(free_handlers).count();
                 let free_handlers = free_handlers.saturating_sub(left_out);
                 let request = LeaseRequest { free_handlers: u32::try_from(free_handlers).unwrap(), ..*request };
-                state.leave_out_expired(due, &request)
+                state.leave_out(due, &request)
             }
-            _ => state.leave_out_expired(due, request),
+            _ => state.leave_out(due, request),
         };
         due.truncate(request.limit as usize);
         let free_handlers = if self.fault == AheadCountsAtTheLease { u32::MAX } else { request.free_handlers };
@@ -168,7 +173,7 @@ impl FaultyStore {
         let is_spent = |id: &i64| state.is_spent(*id, request.max_attempts);
         let (spent, due): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_spent);
         let dead_lettered = state.dead_letter_these(&spent);
-        let mut due = state.leave_out_expired(due, request);
+        let mut due = state.leave_out(due, request);
         due.truncate(request.limit as usize);
         (state.lease_these(&due, &LeaseRequest { max_attempts, ..*request }), dead_lettered)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::{prelude::TestCaseError, prop_assert, prop_assert_eq};
 use tower_klikit::{
     dedupe::Ledger,
-    inbox::{DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, Lease, LeaseBatch, LeaseRequest, Leased},
+    inbox::{InboxAdmin, InboxStore, LEASE_EXPIRED, Lease, LeaseBatch, LeaseRequest, Leased},
 };
 
 use super::{Model, same::Checked};
@@ -71,7 +71,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S,
 ///
 /// The contract leaves open whether a dead letter uses up the limit, and whether a delivery that it unblocks is leased by the same
 /// call, after the others. A READY delivery whose own lease is held may be leased or left out, and use up the limit. A delivery that
-/// is left out because its lease has expired and no handler is free may use up the limit, too. Deliveries that are due at one time
+/// is left out because no handler is free may use up the limit, too: its lease has expired, or it has had all its attempts. Deliveries that are due at one time
 /// may come in any order.
 fn may_be_leased(state: &mut State, ids: &[i64], dead: &[i64], request: &LeaseRequest<'_>) -> Checked {
     let limit = request.limit as usize;
@@ -82,12 +82,11 @@ fn may_be_leased(state: &mut State, ids: &[i64], dead: &[i64], request: &LeaseRe
     let left_out =
         must_lease.extract_if(.., |id| state.is_settling(*id, request)).filter(|id| !ids.contains(id)).count();
     let skipped = must_lease.iter().copied().filter(|id| !ids.contains(id));
-    let (expired, skipped): (Vec<i64>, Vec<i64>) =
-        skipped.partition(|id| !state.deliveries[id].is(DeliveryState::Ready));
+    let may_be_ahead = |id: &i64| state.may_be_ahead(*id, request.max_attempts);
+    let (skipped, expired): (Vec<i64>, Vec<i64>) = skipped.partition(may_be_ahead);
     let not_unblocked: Vec<i64> = ids.iter().copied().filter(|id| must_lease.contains(id)).collect();
     let (starting, ahead) = ids.split_at(ids.len().min(request.free_handlers as usize));
-    let is_ready = |id: &i64| state.deliveries[id].is(DeliveryState::Ready);
-    prop_assert!(ahead.iter().all(is_ready), "of {:?}, which were leased ahead, some leases have expired", ahead);
+    prop_assert!(ahead.iter().all(may_be_ahead), "some of {:?} must not be leased ahead", ahead);
     let dues = |ids: &[i64]| ids.iter().map(|id| state.deliveries[id].due).collect::<Vec<_>>();
     let (leased_dues, skipped_dues, in_order) = (dues(ids), dues(&skipped), dues(&not_unblocked));
     let (starting_dues, expired_dues) = (dues(starting), dues(&expired));

@@ -72,12 +72,18 @@ impl State {
         ids.iter().enumerate().map(&mut lease).collect()
     }
 
-    /// Leaves out the deliveries whose leases have expired and for which there is no free handler.
+    /// Whether the delivery may be leased ahead of need: it is READY, and has an attempt left.
+    pub(crate) fn may_be_ahead(&self, id: i64, max_attempts: u32) -> bool {
+        let delivery = &self.deliveries[&id];
+        delivery.is(DeliveryState::Ready) && delivery.attempts < max_attempts
+    }
+
+    /// Leaves out the deliveries that may not be leased ahead and for which there is no free handler.
     #[cfg(test)]
-    pub(crate) fn leave_out_expired(&self, due: Vec<i64>, request: &LeaseRequest<'_>) -> Vec<i64> {
+    pub(crate) fn leave_out(&self, due: Vec<i64>, request: &LeaseRequest<'_>) -> Vec<i64> {
         let mut left = Vec::new();
         for id in due {
-            if left.len() < request.free_handlers as usize || self.deliveries[&id].is(DeliveryState::Ready) {
+            if left.len() < request.free_handlers as usize || self.may_be_ahead(id, request.max_attempts) {
                 left.push(id);
             }
         }
@@ -112,7 +118,7 @@ impl State {
     pub(crate) fn lease_due(&mut self, due: Vec<i64>, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
         let (spent, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|id| self.is_spent(*id, request.max_attempts));
         let dead_lettered = self.dead_letter_these(&spent);
-        let mut due = self.leave_out_expired(due, request);
+        let mut due = self.leave_out(due, request);
         due.truncate(request.limit as usize);
         (self.lease_these(&due, request), dead_lettered)
     }
