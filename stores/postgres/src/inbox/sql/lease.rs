@@ -11,6 +11,9 @@ use crate::sql::after;
 /// How many of the longest due deliveries with ordering keys are examined before the heads of all queues are.
 const NEAR: u32 = 500;
 
+/// The largest number of attempts that the column holds. A row edited by hand must not make leasing fail.
+const LARGEST: i32 = i32::MAX;
+
 /// The reason of a delivery that was dead-lettered because its row in the table of contents is missing.
 pub(crate) const CONTENT_MISSING: &str = "its head and its body are missing from the store";
 
@@ -219,7 +222,7 @@ impl Tables {
                     longest_due.id = ANY($4::bigint[]) AS is_continued,
                     position <= $6::bigint
                         AND state = {READY}
-                        AND attempts + 1 < $3::bigint
+                        AND attempts < least($3::bigint - 1, {LARGEST})
                         AND longest_due.id <> ALL($4::bigint[]) AS is_counted
                 FROM longest_due
                 {content}
@@ -249,7 +252,7 @@ impl Tables {
                 CASE
                     WHEN leased.id IS NULL THEN chosen.attempts
                     WHEN chosen.is_counted OR chosen.is_continued THEN leased.attempts
-                    ELSE leased.attempts + 1
+                    ELSE least(leased.attempts, {LARGEST} - 1) + 1
                 END,
                 chosen.head,
                 CASE WHEN leased.id IS NOT NULL THEN chosen.body END,

@@ -173,3 +173,19 @@ async fn dead_letters_take_no_free_handler() {
     assert_eq!(counted, [false, true, false]);
     assert_eq!(settle(&store, batch.leased[0].lease(), done(TIME)).await, SettleOutcome::Settled);
 }
+
+#[tokio::test]
+async fn leases_a_row_with_the_most_attempts() {
+    let Some(server) = PostgresServer::start("a row with the most attempts is leased") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    accept(&store, &delivery("evt", "x").await).await;
+    client.batch_execute("UPDATE klikit_inbox SET attempts = 2147483647").await.unwrap();
+    for free_handlers in [1, 0] {
+        let request = LeaseRequest { free_handlers, max_attempts: u32::MAX, ..request(1) };
+        let leased = lease_with(&store, request).await.leased;
+        assert_eq!(leased[0].lease().attempt(), 2_147_483_647);
+        release(&store, leased[0].lease()).await;
+        client.batch_execute("UPDATE klikit_inbox SET attempts = 2147483647").await.unwrap();
+    }
+}
