@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod batches;
 mod by_hand;
 mod damage;
 mod faults;
