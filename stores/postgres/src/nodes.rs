@@ -36,7 +36,7 @@
 //! Postgres accepts 100 by default (`max_connections`), for all programs together. So `nodes × 10` must leave some for
 //! others, also during a rolling deploy, when old and new nodes run side by side.
 //!
-//! - A few connections are enough. Calls of the inbox that arrive together share a transaction: mostly, three
+//! - A few connections are enough. Calls of the inbox that arrive together share a transaction: mostly, two
 //!   connections store deliveries, one counts attempts, one settles, and one leases. The ledger of
 //!   [`KlikitDedupeLayer`](tower_klikit::dedupe::KlikitDedupeLayer) uses one connection for each call.
 //! - A call that finds no connection within the [deadline](crate::PostgresStoreBuilder::deadline) fails. The delivery

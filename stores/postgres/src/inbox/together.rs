@@ -52,9 +52,10 @@ pub(super) enum Added {
 
 impl Together {
     pub(crate) fn new() -> Self {
-        // While one transaction waits for the disk, another one can use the server.
+        // While one transaction waits for the disk, another one can use the server. With more of them, batches would be
+        // smaller, and planning a statement costs as much for each.
         let arrivals = Limits {
-            running: 3,
+            running: 2,
             weight: ARRIVING,
             weight_of: |arrival: &Arrival| arrival.new.body().len().max(SMALLEST),
         };
