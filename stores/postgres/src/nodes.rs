@@ -117,7 +117,8 @@
 //! - **Synchronous** (`synchronous_standby_names` is set, and `synchronous_commit` is `on` or `remote_apply`): nothing
 //!   that was acknowledged is lost. While the standby is gone, deliveries are answered with 503. An operator who cancels
 //!   a statement that waits for the standby does not change that: Postgres then reports success, but the store treats
-//!   the outcome as unknown. This does not hold for [a pool of your own](crate::PostgresStore::from_pool), which does not
+//!   the outcome as unknown, and acknowledges the delivery once the standby has it. Until then it may be handled, and
+//!   after a failover handled again. This does not hold for [a pool of your own](crate::PostgresStore::from_pool), which does not
 //!   pass the server's warning on.
 //! - **Asynchronous**: the standby lacks the last transactions, mostly those of less than a second. Deliveries that were
 //!   acknowledged in that time are lost, and klikit does not send them again. Deliveries that were handled in that time
