@@ -61,7 +61,7 @@ where
 {
     let mut shutdown = pin!(shutdown.map(drop));
     let (stop, stopping) = watch::channel(Stop::Not);
-    let worker = Worker {
+    let worker = Loop {
         id: WorkerId::next(),
         shared: Arc::new(Shared { config, settings, misrouted: Misrouted::default() }),
         stopping,
@@ -90,7 +90,7 @@ where
 }
 
 /// A worker, apart from its handler.
-struct Worker {
+struct Loop {
     id: WorkerId,
     shared: Arc<Shared>,
     stopping: watch::Receiver<Stop>,
@@ -171,7 +171,7 @@ impl Work {
     }
 }
 
-impl Worker {
+impl Loop {
     /// Starts the tasks that run alongside the loop. They stop when the value is dropped.
     fn background(&self) -> Background {
         let Shared { config, settings, .. } = &*self.shared;

@@ -43,10 +43,10 @@ impl<S> Worker<S> {
     /// Sets how many deliveries to lease ahead of need, at most, while there are more than handlers. Default: what the
     /// store [asks for](crate::inbox::InboxStore::prefetch), which is 0 for most.
     ///
-    /// The worker leases only as many as its handlers have finished in the last tenth of a second, and releases what is
-    /// not started within a second, or a third of the [lease](Self::lease) if that is shorter. So slow handlers keep no
-    /// delivery from other nodes for long. A delivery counts an attempt when its handler starts. The deliveries' bodies
-    /// are in memory meanwhile.
+    /// The worker leases only as many as its handlers have finished in the last tenth of a second. It releases what is
+    /// not started within a second, or within a third of the [lease](Self::lease) if that is shorter. So slow handlers
+    /// keep no delivery from other nodes for long. A delivery counts an attempt when its handler starts. The bodies are
+    /// in memory meanwhile.
     pub fn prefetch(mut self, deliveries: usize) -> Self {
         self.settings.prefetch = Some(deliveries);
         self

@@ -60,7 +60,7 @@ where
                     Err(_) => slow.push(opening),
                 }
             }
-            // A server does not notice soon that a login was given up.
+            // A server does not notice soon that nobody waits for a login any more.
             for opening in slow {
                 match opening.await {
                     Ok(connection) => return Ok(connection),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn driver_orders_hosts_at_random_and_rejects_mismatches() {
+    fn driver_takes_random_order_and_mismatches() {
         for settings in ["host=a,b load_balance_hosts=random", "host=a,b hostaddr=127.0.0.1", "host=a,b,c port=1,2"] {
             let all: Config = settings.parse().unwrap();
             assert!(Connector::new(&all, NoTls, Duration::ZERO).hosts.is_empty(), "{settings}");

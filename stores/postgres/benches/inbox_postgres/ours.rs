@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How many deliveries each worker handles at a time.
-const CONCURRENCY: usize = 64;
+const CONCURRENCY: usize = 200;
 
 /// One process's store and inbox.
 #[derive(Clone)]
