@@ -82,9 +82,11 @@
 //!
 //! # The inbox
 //!
-//! - One statement stores a delivery and its ledger row, in one round trip. A duplicate takes two, and a conflict a
-//!   third, which reads the stored body.
-//! - Leasing takes one round trip, and so does settling, whether one delivery or many.
+//! - One statement stores a delivery and its ledger row, in one round trip. Deliveries that arrive together share it, up
+//!   to 64 of them. If the server rejects one, each is stored by itself, and that one fails alone. A duplicate takes two
+//!   round trips, and a conflict a third, which reads the stored body.
+//! - Leasing takes one round trip, and so do counting attempts and settling. Calls that arrive together share it.
+//! - Workers lease up to 200 deliveries [ahead of need](tower_klikit::inbox::Worker::prefetch).
 //! - Operators read the view `klikit_deliveries`, and change deliveries with SQL: see the [queries].
 //! - Nodes that lease at the same time pass over what the other one is about to lease, so that none waits for another.
 //! - Deliveries that are [kept in order](tower_klikit::inbox::OrderBy) get their ids in the order of their commits. So
