@@ -86,7 +86,7 @@
 //!
 //! Vacuum removes nothing that an open snapshot might still see, as that of `pg_dump`, of a long report, or of a
 //! standby with `hot_standby_feedback`. Leasing copes with that: if a search reads more than 2,000 index entries, the
-//! next searches begin shortly before the first delivery that was found, and every 5 seconds one begins at the start. An
+//! next searches begin shortly before the first delivery that was found, and every 30 seconds one begins at the start. An
 //! ordered delivery that is due and blocked keeps the searches for ordered ones from beginning later. The tables grow
 //! meanwhile.
 //!

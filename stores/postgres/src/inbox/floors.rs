@@ -17,12 +17,15 @@ const MANY: i64 = 2_000;
 ///
 /// Only that one finds a delivery that is due before the floor: one whose transaction took longer than the margin, that
 /// another node had locked and released, or that was changed by hand.
-const FLOORED: Duration = Duration::from_secs(5);
+const FLOORED: Duration = Duration::from_secs(30);
 const SHARE: u32 = 20;
+
+/// How long the transaction that makes a delivery due may take to commit, unless the deadline is shorter. Each search reads
+/// the entries of that time.
+const MARGIN: Duration = Duration::from_millis(250);
 
 /// The times before which probably no delivery is due.
 pub(crate) struct Floors {
-    /// How long the transaction that makes a delivery due may take to commit.
     margin: Duration,
     state: Mutex<State>,
 }
@@ -42,8 +45,8 @@ pub(super) struct Times {
 }
 
 impl Floors {
-    pub(crate) fn new(margin: Duration) -> Self {
-        Self { margin, state: Mutex::default() }
+    pub(crate) fn new(deadline: Duration) -> Self {
+        Self { margin: deadline.min(MARGIN), state: Mutex::default() }
     }
 
     /// Returns where the next search begins. Returns `None` if it begins at the start.
@@ -81,6 +84,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const SHORT: Duration = Duration::from_millis(100);
 
     fn loose(time: SystemTime) -> Times {
         Times { loose: Some(time), ordered: None }
@@ -88,20 +92,20 @@ mod tests {
 
     #[test]
     fn searches_begin_at_what_was_found() {
-        let (floors, time) = (Floors::new(SECOND), SystemTime::UNIX_EPOCH + 10 * SECOND);
+        let (floors, time) = (Floors::new(SHORT), SystemTime::UNIX_EPOCH + 10 * SECOND);
         floors.read(MANY + 1, SECOND);
         floors.found(loose(time));
-        assert_eq!(floors.next(), Some(loose(time - SECOND)));
+        assert_eq!(floors.next(), Some(loose(time - SHORT)));
         floors.found(Times { loose: None, ordered: Some(time) });
-        assert_eq!(floors.next(), Some(Times { loose: Some(time - SECOND), ordered: Some(time - SECOND) }));
+        assert_eq!(floors.next(), Some(Times { loose: Some(time - SHORT), ordered: Some(time - SHORT) }));
         // The server's clock may be set back.
-        floors.found(loose(time - SECOND));
-        assert_eq!(floors.next().unwrap().loose, Some(time - 2 * SECOND));
+        floors.found(loose(time - SHORT));
+        assert_eq!(floors.next().unwrap().loose, Some(time - 2 * SHORT));
     }
 
     #[test]
     fn searches_begin_at_the_start_unless_they_read_many() {
-        let floors = Floors::new(SECOND);
+        let floors = Floors::new(SHORT);
         assert_eq!(floors.next(), None);
         floors.read(MANY, SECOND);
         assert_eq!(floors.next(), None);
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn search_that_fails_is_not_repeated_at_once() {
-        let floors = Floors::new(SECOND);
+        let floors = Floors::new(SHORT);
         floors.found(loose(SystemTime::UNIX_EPOCH + 10 * SECOND));
         assert_eq!(floors.next(), None);
         assert!(floors.next().is_some());

@@ -113,7 +113,8 @@ impl InboxSql {
             revive: Sql::new(tables.revive()),
             begin_together: begin_together(deadline),
             begin_starting: begin_starting(deadline),
-            begin_leasing: tables.begin_leasing(deadline),
+            // Less than the caller waits: what is leased without an answer waits for its lease to expire.
+            begin_leasing: tables.begin_leasing(deadline.mul_f64(0.75)),
             begin_many: begin_many(deadline),
             begin_alone: tables.begin_locked(ALONE, deadline),
             begin_long: tables.begin_locked(ALONE, deadline.saturating_mul(PATIENCE)),
