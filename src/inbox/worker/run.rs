@@ -77,9 +77,8 @@ where
         worker.fetch(&mut work);
         worker.release_stale(&mut work);
         worker.purge(&mut background, &mut work.pace);
-        match select(&mut shutdown, pin!(worker.wait(&mut work))).await {
-            Either::Left(_) => break,
-            Either::Right(_) => {}
+        if let Either::Left(_) = select(&mut shutdown, pin!(worker.wait(&mut work))).await {
+            break;
         }
     }
     // From here on nothing starts, and nothing more is leased.

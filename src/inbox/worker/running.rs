@@ -324,19 +324,12 @@ mod tests {
     fn new_lease_keeps_the_attempt() {
         let (running, worker) = (Arc::new(Running::default()), WorkerId::next());
         let (registration, _) = register(&running, worker, 1, 1, &[]).expect("not running yet");
-        assert!(
-            running
-                .register(&Leased::new(Lease::new(DeliveryId::new(1), 2, 0), "", ""), worker, Instant::now())
-                .is_none()
-        );
+        let leased = |token, attempts| Leased::new(Lease::new(DeliveryId::new(1), token, attempts), "", "");
+        assert!(running.register(&leased(2, 0), worker, Instant::now()).is_none());
         assert_eq!(registration.lease().attempt(), 1);
         registration.counted();
         assert!(registration.is_counted());
-        assert!(
-            running
-                .register(&Leased::new(Lease::new(DeliveryId::new(1), 3, 1), "", ""), worker, Instant::now())
-                .is_none()
-        );
+        assert!(running.register(&leased(3, 1), worker, Instant::now()).is_none());
         assert_eq!(registration.lease().attempt(), 1);
     }
 

@@ -57,7 +57,7 @@ where
             // Made here, since the task may end before it begins.
             let turn = Turn { batches: Arc::clone(self), is_over: false };
             drop(tokio::spawn(async move {
-                // What other tasks are about to add joins the first batch.
+                // Other tasks that are ready may still add items to the first batch.
                 yield_now().await;
                 while let Some((items, callers)) = turn.batches.next() {
                     for (caller, outcome) in callers.into_iter().zip(run(items).await) {

@@ -55,7 +55,7 @@ where
                 let mut opening = Box::pin(self.open(host));
                 match timeout(self.patience, &mut opening).await {
                     Ok(Ok(connection)) => return Ok(connection),
-                    // What a server says tells more than that another one cannot be reached.
+                    // A server's own error is more useful than an error of connecting to another server.
                     Ok(Err(failed)) => error = error.filter(|error: &Error| error.code().is_some()).or(Some(failed)),
                     Err(_) => slow.push(opening),
                 }

@@ -112,7 +112,7 @@
 //! restart. A server whose machine is gone without a word is noticed after 10 seconds (`tcp_user_timeout` in the URL).
 //! When there are several hosts, one that does not answer within the deadline is passed over.
 //!
-//! What survives depends on the replication:
+//! The replication decides which deliveries survive:
 //!
 //! - **Synchronous** (`synchronous_standby_names` is set, and `synchronous_commit` is `on` or `remote_apply`): nothing
 //!   that was acknowledged is lost. While the standby is gone, deliveries are answered with 503. An operator who cancels

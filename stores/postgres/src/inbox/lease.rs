@@ -96,7 +96,7 @@ impl PostgresStore {
         }
         let rows = answers.swap_remove(leasing).rows;
         if let Some(row) = rows.first() {
-            // What is leased must not be lost for want of a floor.
+            // An unreadable time must not fail the call, which would lose the leases.
             let time = |column| row.try_get::<_, Option<SystemTime>>(column).ok().flatten();
             shared.floors.found(Times { loose: time(9), ordered: time(10) });
         }

@@ -161,7 +161,7 @@ async fn fails_over(test: &str, failure: Failure) {
 
     let lost: Vec<_> = acknowledged.iter().filter(|id| !handled().contains(*id)).collect();
     assert!(lost.is_empty(), "{failure:?}: {lost:?}");
-    // What was handled is remembered: its copies are duplicates.
+    // Handled deliveries are remembered, so that their copies are duplicates.
     let remembered = "SELECT count(*) FROM klikit_ledger WHERE state = 1";
     let promoted = client(cluster.replica.url()).await;
     let remembered = usize::try_from(count(&promoted, remembered).await).unwrap();
