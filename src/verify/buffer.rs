@@ -1,18 +1,17 @@
 //! The bytes of a body that has not ended yet.
 
-use std::{mem, sync::Arc};
+use std::mem;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
-use super::budget::{Budget, Charge, Exhausted, Released};
+use super::{
+    budget::Budget,
+    parking::{Exhausted, Parked},
+};
 
-/// The first allocation for a body of several frames.
-const MIN_CAPACITY: usize = 4096;
-
-/// What a frame that waits is charged at least: however short, it can keep a whole read buffer of the transport's alive, and
-/// HTTP/2 sends frames of up to 16 KiB unless told otherwise (RFC 9113).
-const MIN_FRAME_CHARGE: usize = 16 * 1024;
+/// The smallest buffer of a body that waits, in bytes. A waiting body takes about as much besides its buffer, so that
+/// nobody fills the budget with bodies of a byte.
+const MIN_CAPACITY: usize = 1024;
 
 /// A first frame as it came, or everything in one growing buffer.
 ///
@@ -21,59 +20,55 @@ const MIN_FRAME_CHARGE: usize = 16 * 1024;
 pub(super) enum Buffer {
     #[default]
     Empty,
-    /// Charged once it has to wait for more: until then it costs nothing that the transport does not hold anyway.
-    One {
-        frame: Bytes,
-        charge: Option<Charge>,
-    },
-    Many {
-        bytes: Vec<u8>,
-        charge: Charge,
-    },
+    /// Uncharged: until it has to wait for more, it costs nothing that the transport does not hold anyway.
+    One(Bytes),
+    Many(Parked),
 }
 
 impl Buffer {
-    /// Adds a frame. The capacity doubles, starting from what has arrived and never from what was announced, and stops at
-    /// `limit`, which the caller has checked the length against, and at the budget.
-    pub(super) fn append(
-        &mut self,
-        frame: Bytes,
-        limit: usize,
-        budget: &Arc<Budget>,
-        waiting_since: Option<Instant>,
-    ) -> Result<(), Exhausted> {
-        let needed = self.as_slice().len() + frame.len();
-        let limit = limit.min(budget.limit());
-        let doubled = |length: usize| length.saturating_mul(2).max(MIN_CAPACITY).min(limit).max(needed);
-        match self {
-            Self::Empty => *self = Self::One { frame, charge: None },
-            Self::One { frame: first, .. } => {
-                let capacity = doubled(needed);
-                let charge = budget.charge(capacity, waiting_since)?;
-                let mut bytes = Vec::with_capacity(capacity);
-                bytes.extend_from_slice(first);
-                bytes.extend_from_slice(&frame);
-                *self = Self::Many { bytes, charge };
-            }
-            Self::Many { bytes, charge } => {
-                if needed > bytes.capacity() {
-                    let capacity = doubled(bytes.capacity());
-                    charge.grow_to(capacity, waiting_since)?;
-                    bytes.reserve_exact(capacity - bytes.len());
-                }
-                bytes.extend_from_slice(&frame);
-            }
+    /// Adds a frame. The capacity doubles, starting from what has arrived and never from what was announced, and stops
+    /// at `longest`. If the budget is used up, what has arrived is dropped.
+    pub(super) fn append(&mut self, frame: Bytes, longest: usize, budget: &Budget) -> Result<(), Exhausted> {
+        if self.is_empty() {
+            *self = Self::One(frame);
+            return Ok(());
         }
+        let length = self.as_slice().len() + frame.len();
+        let mut all = self.take(length, longest, budget)?;
+        all.bytes.extend_from_slice(&frame);
+        *self = Self::Many(all);
         Ok(())
     }
 
-    /// Takes the buffer away to be parked, charged for all that it keeps.
-    pub(super) fn take_to_wait(&mut self, budget: &Arc<Budget>, since: Instant) -> Result<Self, Exhausted> {
-        if let Self::One { frame, charge: charge @ None } = self {
-            let bytes = frame.len().max(MIN_FRAME_CHARGE.min(budget.limit()));
-            *charge = Some(budget.charge(bytes, Some(since))?);
-        }
-        Ok(mem::take(self))
+    /// Takes the bytes away to be parked. A first frame is copied: however short, it can keep a whole read buffer of the
+    /// transport's alive. If the budget is used up, what has arrived is dropped.
+    pub(super) fn take_to_park(&mut self, longest: usize, budget: &Budget) -> Result<Parked, Exhausted> {
+        self.take(self.as_slice().len(), longest, budget)
+    }
+
+    /// Takes the bytes away in a buffer that has the capacity for `length` bytes, and is charged for.
+    fn take(&mut self, length: usize, longest: usize, budget: &Budget) -> Result<Parked, Exhausted> {
+        let capacity = |current: usize| {
+            let doubled = current.saturating_mul(2).min(longest);
+            doubled.max(MIN_CAPACITY).min(budget.limit()).max(length)
+        };
+        let first = match mem::take(self) {
+            Self::Many(mut all) => {
+                if length > all.bytes.capacity() {
+                    let capacity = capacity(all.bytes.capacity());
+                    budget.raise(&mut all.charge, capacity)?;
+                    all.bytes.reserve_exact(capacity - all.bytes.len());
+                }
+                return Ok(all);
+            }
+            Self::One(first) => first,
+            Self::Empty => Bytes::new(),
+        };
+        let capacity = capacity(0);
+        let charge = budget.charge(capacity)?;
+        let mut bytes = Vec::with_capacity(capacity);
+        bytes.extend_from_slice(&first);
+        Ok(Parked { bytes, charge })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -83,26 +78,17 @@ impl Buffer {
     pub(super) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Empty => &[],
-            Self::One { frame, .. } => frame,
-            Self::Many { bytes, .. } => bytes,
+            Self::One(frame) => frame,
+            Self::Many(Parked { bytes, .. }) => bytes,
         }
     }
 
-    /// Gives back what it was charged, and leaves the memory to be dropped.
-    pub(super) fn evict(self) -> (Bytes, Option<Released>) {
-        match self {
-            Self::Empty => (Bytes::new(), None),
-            Self::One { frame, charge } => (frame, charge.map(Charge::release)),
-            Self::Many { bytes, charge } => (bytes.into(), Some(charge.release())),
-        }
-    }
-
-    /// The whole, without a copy. What it was charged is given back: it is no longer unverified.
+    /// Returns the whole, without a copy. Its charge is released: it is no longer unverified.
     pub(super) fn into_bytes(self) -> Bytes {
         match self {
             Self::Empty => Bytes::new(),
-            Self::One { frame, .. } => frame,
-            Self::Many { bytes, .. } => bytes.into(),
+            Self::One(frame) => frame,
+            Self::Many(Parked { bytes, .. }) => bytes.into(),
         }
     }
 }

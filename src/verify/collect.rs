@@ -18,7 +18,7 @@ use super::{
     buffer::Buffer,
     config::Config,
     explain::Search,
-    parking::Ticket,
+    parking::{Exhausted, Ticket},
     rejection::{BoxError, Rejection},
     rejection_kind::RejectionKind,
 };
@@ -32,7 +32,7 @@ use crate::{
 /// outrun its deadline. Empty frames count.
 const FRAMES_PER_POLL: usize = 64;
 
-/// How long the rest of a body that is too large is read, so that its sender sees the status and not a broken pipe.
+/// How long the rest of a rejected body is read, so that its sender sees the response and not a broken connection.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// A body on its way in.
@@ -44,15 +44,10 @@ pub(super) struct Collect {
     seen: usize,
     buffer: Buffer,
     /// Set at the first wait: a body that is there at once needs no timer.
-    wait: Option<Wait>,
+    timer: Option<Pin<Box<Sleep>>>,
     ticket: Option<Ticket>,
-    /// The body is too large: nothing is kept any more.
-    draining: bool,
-}
-
-struct Wait {
-    since: Instant,
-    timer: Pin<Box<Sleep>>,
+    /// Why the body is rejected, once it is: the rest is read and dropped.
+    draining: Option<RejectionKind>,
 }
 
 /// What the head of the request says of the body.
@@ -75,8 +70,18 @@ pub(super) struct Verified {
 impl Collect {
     #[inline]
     pub(super) fn new(config: Arc<Config>, expected: Expected) -> Self {
-        let draining = expected.length > config.body_limit as u64;
-        Self { config, expected, signing: None, seen: 0, buffer: Buffer::default(), wait: None, ticket: None, draining }
+        let is_too_large = expected.length > config.body_limit as u64;
+        let draining = is_too_large.then_some(RejectionKind::BodyTooLarge);
+        Self {
+            config,
+            expected,
+            signing: None,
+            seen: 0,
+            buffer: Buffer::default(),
+            timer: None,
+            ticket: None,
+            draining,
+        }
     }
 
     pub(super) fn config(&self) -> Arc<Config> {
@@ -119,7 +124,13 @@ impl Collect {
             match body.as_mut().poll_frame(cx) {
                 Poll::Pending => return self.pause(cx),
                 Poll::Ready(None) => return Poll::Ready(Ok(self.finish(watch)?)),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Rejection::body_unreadable(error.into()))),
+                Poll::Ready(Some(Err(error))) => {
+                    let rejection = match self.draining {
+                        Some(kind) => kind.into(),
+                        None => Rejection::body_unreadable(error.into()),
+                    };
+                    return Poll::Ready(Err(rejection));
+                }
                 // Trailers are not signed: they are dropped.
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
@@ -136,14 +147,10 @@ impl Collect {
         let length = data.remaining();
         self.seen = self.seen.saturating_add(length);
         if self.seen > self.config.body_limit {
-            self.drain();
+            self.drain(RejectionKind::BodyTooLarge);
         }
-        if self.draining {
-            return if self.seen as u64 > self.config.drain_limit() {
-                Err(RejectionKind::BodyTooLarge)
-            } else {
-                Ok(())
-            };
+        if let Some(kind) = self.draining {
+            return if self.seen as u64 > self.config.drain_limit() { Err(kind) } else { Ok(()) };
         }
         if length > 0 {
             let frame = data.copy_to_bytes(length);
@@ -156,27 +163,35 @@ impl Collect {
                     self.signing.get_or_insert_with(start).update(&frame);
                 });
             }
-            let since = self.wait.as_ref().map(|wait| wait.since);
-            self.buffer.append(frame, self.config.body_limit, &self.config.budget, since)?;
+            if let Err(exhausted) = self.buffer.append(frame, self.longest(), &self.config.budget) {
+                self.drain(exhausted.into());
+            }
         }
         Ok(())
     }
 
-    fn drain(&mut self) {
-        if self.draining {
+    /// The longest that the body can become, as far as is known.
+    fn longest(&self) -> usize {
+        let announced = usize::try_from(self.expected.length).ok().filter(|&length| length > 0);
+        announced.map_or(self.config.body_limit, |length| length.min(self.config.body_limit))
+    }
+
+    /// Rejects the body. Keeps nothing of it, and reads the rest for a moment.
+    fn drain(&mut self, kind: RejectionKind) {
+        if self.draining.is_some() {
             return;
         }
-        self.draining = true;
+        self.draining = Some(kind);
         self.buffer = Buffer::Empty;
-        if let Some(Wait { timer, .. }) = &mut self.wait {
+        if let Some(timer) = &mut self.timer {
             let sooner = timer.deadline().min(Instant::now() + DRAIN);
             timer.as_mut().reset(sooner);
         }
     }
 
     fn finish(&mut self, watch: &mut Watch) -> Result<Verified, RejectionKind> {
-        if self.draining {
-            return Err(RejectionKind::BodyTooLarge);
+        if let Some(kind) = self.draining {
+            return Err(kind);
         }
         let signer = watch.hashing(|| self.signer()).ok_or(RejectionKind::SignatureMismatch)?;
         Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })
@@ -201,42 +216,43 @@ impl Collect {
 
     /// Takes up where [`pause`](Self::pause) left off.
     fn resume(&mut self, cx: &mut Context<'_>) -> Result<(), RejectionKind> {
-        if let Some(ticket) = &self.ticket
-            && let Some(buffer) = ticket.unpark()?
-        {
-            self.buffer = buffer;
+        if let Some(ticket) = &self.ticket {
+            match ticket.unpark() {
+                Ok(Some(parked)) => self.buffer = Buffer::Many(parked),
+                Ok(None) => {}
+                Err(evicted) => self.drain(evicted.into()),
+            }
         }
-        if let Some(wait) = &mut self.wait
-            && wait.timer.as_mut().poll(cx).is_ready()
-        {
-            return Err(self.out_of_time());
-        }
-        Ok(())
+        let is_over = self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+        if is_over { Err(self.out_of_time()) } else { Ok(()) }
     }
 
     /// Leaves what has arrived where it can be evicted, and waits.
     fn pause<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Rejection>> {
-        let since = match &self.wait {
-            Some(wait) => wait.since,
-            None => {
-                let deadline = self.config.body_deadline;
-                let time = if self.draining { deadline.min(DRAIN) } else { deadline };
-                let wait = self.wait.insert(Wait { since: Instant::now(), timer: Box::pin(sleep(time)) });
-                if wait.timer.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(self.out_of_time().into()));
-                }
-                wait.since
+        if !self.buffer.is_empty()
+            && let Err(exhausted) = self.park(cx)
+        {
+            self.drain(exhausted.into());
+        }
+        if self.timer.is_none() {
+            let deadline = self.config.body_deadline;
+            let time = if self.draining.is_some() { deadline.min(DRAIN) } else { deadline };
+            let timer = self.timer.insert(Box::pin(sleep(time)));
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(self.out_of_time().into()));
             }
-        };
-        if !self.buffer.is_empty() {
-            let budget = &self.config.budget;
-            let buffer = self.buffer.take_to_wait(budget, since).map_err(RejectionKind::from)?;
-            self.ticket.get_or_insert_with(|| Ticket::new(budget, since)).park(buffer, cx.waker().clone());
         }
         Poll::Pending
     }
 
+    fn park(&mut self, cx: &mut Context<'_>) -> Result<(), Exhausted> {
+        let budget = &self.config.budget;
+        let parked = self.buffer.take_to_park(self.longest(), budget)?;
+        self.ticket.get_or_insert_with(|| budget.ticket()).park(parked, cx.waker().clone());
+        Ok(())
+    }
+
     fn out_of_time(&self) -> RejectionKind {
-        if self.draining { RejectionKind::BodyTooLarge } else { RejectionKind::BodyTimeout }
+        self.draining.unwrap_or(RejectionKind::BodyTimeout)
     }
 }

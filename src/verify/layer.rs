@@ -136,16 +136,19 @@ impl KlikitVerifyLayer {
         self.with(|config| config.body_deadline = time)
     }
 
-    /// What all bodies that are not verified yet may hold together, in bytes. [64 MiB](Self::DEFAULT_BUFFER_BUDGET)
-    /// unless set.
+    /// Sets how many bytes all waiting bodies may hold together. Default: [64 MiB](Self::DEFAULT_BUFFER_BUDGET).
     ///
-    /// When it is used up, the bodies that have waited longest, and more than a second, are refused with 503 to make room.
-    /// A newcomer is refused only when there is none to refuse. A first piece that has to wait for the rest counts as 16 KiB
-    /// at least, since it can keep a read buffer of the transport's alive. A body that arrives in one piece waits for nothing
-    /// and is not counted, and neither is a verified one that waits for the inner service to be ready. Anything below
-    /// [`body_limit`](Self::body_limit) lowers that limit for bodies in several pieces.
+    /// A body that waits for more is charged for the capacity of its buffer, and for 1 KiB at least. The capacity doubles as
+    /// the body grows, up to its `Content-Length`. A body that arrives in one piece does not wait and is not charged, and
+    /// neither is a verified one whose inner service is not ready yet.
     ///
-    /// Layers that were cloned from this one earlier keep the budget they had.
+    /// If the budget is used up, a body that needs more evicts waiting bodies of any age: of a few drawn at random, the one
+    /// whose size, times the time for which it has not grown, is largest. The evicted body gets 503. So a sender that fills
+    /// the budget evicts mostly its own bodies.
+    ///
+    /// The budget has to be as large as [`body_limit`](Self::body_limit); a smaller one limits bodies in several pieces.
+    ///
+    /// Layers that were cloned from this one before keep the budget that they had.
     #[must_use]
     pub fn buffer_budget(self, bytes: usize) -> Self {
         self.with(|config| config.budget = Arc::new(Budget::new(bytes)))

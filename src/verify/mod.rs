@@ -17,15 +17,16 @@
 //!
 //! While the body arrives:
 //!
-//! - it is counted whatever its `Content-Length` claims, and beyond the limit it gets 413, never "invalid signature". Up to
-//!   twice the limit, and for a second, the rest is read and dropped, so that the sender sees the answer;
+//! - it is counted whatever its `Content-Length` claims, and beyond the limit it gets 413, never "invalid signature";
 //! - it has until [`body_deadline`](KlikitVerifyLayer::body_deadline), or 408; frames without data do not prolong it;
-//! - all bodies that are not verified yet hold no more than [`buffer_budget`](KlikitVerifyLayer::buffer_budget) together.
-//!   When it is used up, those that have waited longest, and more than a second, get 503 with `Retry-After`;
+//! - all waiting bodies together hold no more than [`buffer_budget`](KlikitVerifyLayer::buffer_budget). If the budget is
+//!   used up, a body that needs more evicts others, which get 503 with `Retry-After`;
+//! - the rest of a body that gets 413 or 503 is read and dropped for up to a second, and up to twice the limit, so that the
+//!   sender sees the response also while it is writing;
 //! - an error gets 400, even after the last byte. Trailers are not signed and are dropped.
 //!
 //! Then the HMAC-SHA256 of the body is compared with the signature in constant time, for each secret of the keyring until
-//! one matches; or 403. A body that came in one frame is handed on without a copy.
+//! one matches; or 403. A body that arrived in one frame is handed on without a copy.
 //!
 //! The answers are short JSON, such as `{"error":"invalid signature"}`: the wire does not say why a signature did not match,
 //! the log does, and the [`Rejection`] in the response's extensions tells logging layers outside.
@@ -112,6 +113,7 @@ mod basic;
 mod body;
 mod budget;
 mod buffer;
+mod charge;
 mod collect;
 mod config;
 #[cfg_attr(not(feature = "diagnose"), path = "unexplained.rs")]

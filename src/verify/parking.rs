@@ -1,38 +1,157 @@
-//! Where the buffers of waiting bodies lie, so that the budget can evict them.
+//! The buffers of waiting bodies, kept where they can be evicted.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     mem,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Waker,
+    time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{
-    budget::{Budget, Evict, Evicted, Exhausted, Place, lock},
-    buffer::Buffer,
-};
+use super::charge::{Charge, Released};
 
-/// The place where a waiting body keeps its buffer, so that the budget can take it.
+/// How many parked buffers are compared to choose one for eviction.
+const DRAWS: usize = 8;
+
+/// Added to the time for which a buffer has not grown. Below it, a buffer's size matters more than that time.
+const GAP: Duration = Duration::from_millis(100);
+
+/// The parked buffers of a layer.
+///
+/// The buffer to evict is the heaviest of a few drawn at random. Its weight is its size times the time for which it has
+/// not grown. Genuine deliveries are small and grow steadily, so an attacker who fills the budget loses nearly every
+/// draw: a few large bodies lose by their size, and many small ones are most of what is drawn. Bodies that are held for
+/// long get heavier, and replacing them takes bandwidth.
+pub(super) struct Parking {
+    entries: Mutex<Entries>,
+    /// Keyed at random, so that peers cannot foresee the draws.
+    random: RandomState,
+}
+
 #[derive(Default)]
-struct Slot(Mutex<Kept>);
+struct Entries {
+    entries: Vec<Entry>,
+    draws: u64,
+}
+
+/// A slot, which may have been emptied since by a body that is being polled.
+struct Entry {
+    slot: Arc<Slot>,
+    bytes: usize,
+    /// When the buffer grew last.
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Slot {
+    kept: Mutex<Kept>,
+    /// The index of the slot's entry plus 1, or 0 without an entry. Guarded by the lock of the entries.
+    place: AtomicUsize,
+}
 
 #[derive(Default)]
 enum Kept {
     /// The body is being polled, or holds nothing.
     #[default]
     Nothing,
-    Waiting(Buffer, Waker),
-    Gone,
+    Parked(Parked, Waker),
+    Evicted,
 }
 
-impl Evict for Slot {
+/// The bytes of a body that waits for more, and their charge.
+pub(super) struct Parked {
+    pub(super) bytes: Vec<u8>,
+    pub(super) charge: Charge,
+}
+
+/// An evicted buffer, to be dropped once no lock is held: its drop runs code of others.
+pub(super) struct Evicted {
+    _bytes: Vec<u8>,
+    _released: Released,
+    waker: Waker,
+}
+
+/// The buffer budget is used up.
+#[derive(Debug)]
+pub(super) struct Exhausted;
+
+impl Parking {
+    pub(super) fn new() -> Self {
+        Self { entries: Mutex::default(), random: RandomState::new() }
+    }
+
+    /// Evicts a buffer, unless `enough` says, with all other evictions held up, that there is no need any more. Returns
+    /// `None` in that case, and an error if no buffer is parked.
+    pub(super) fn evict_unless(&self, enough: impl FnOnce() -> bool) -> Result<Option<Evicted>, Exhausted> {
+        let mut entries = lock(&self.entries);
+        if enough() {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        while let Some(heaviest) = self.draw(&mut entries, now) {
+            // Otherwise the body is being polled, and gets a new entry when it waits again.
+            if let Some(evicted) = entries.remove(heaviest).evict() {
+                return Ok(Some(evicted));
+            }
+        }
+        Err(Exhausted)
+    }
+
+    /// Returns the index of the heaviest of a few entries.
+    fn draw(&self, Entries { entries, draws }: &mut Entries, now: Instant) -> Option<usize> {
+        let weight = |index: &usize| entries[*index].weight(now);
+        let length = entries.len();
+        if length <= DRAWS {
+            return (0..length).max_by_key(weight);
+        }
+        let random_index = |_| {
+            *draws += 1;
+            usize::try_from(self.random.hash_one(*draws) % length as u64).expect("it is below a usize")
+        };
+        (0..DRAWS).map(random_index).max_by_key(weight)
+    }
+}
+
+impl Entries {
+    /// Adds or updates the entry of a slot.
+    fn put(&mut self, entry: Entry) {
+        match entry.slot.place.load(Ordering::Relaxed) {
+            0 => {
+                entry.slot.place.store(self.entries.len() + 1, Ordering::Relaxed);
+                self.entries.push(entry);
+            }
+            place => self.entries[place - 1] = entry,
+        }
+    }
+
+    fn remove(&mut self, index: usize) -> Arc<Slot> {
+        let removed = self.entries.swap_remove(index);
+        removed.slot.place.store(0, Ordering::Relaxed);
+        if let Some(moved) = self.entries.get(index) {
+            moved.slot.place.store(index + 1, Ordering::Relaxed);
+        }
+        removed.slot
+    }
+}
+
+impl Entry {
+    fn weight(&self, now: Instant) -> u128 {
+        self.bytes as u128 * (now.saturating_duration_since(self.since) + GAP).as_micros()
+    }
+}
+
+impl Slot {
     fn evict(&self) -> Option<Evicted> {
-        let mut kept = lock(&self.0);
+        let mut kept = lock(&self.kept);
         match mem::take(&mut *kept) {
-            Kept::Waiting(buffer, waker) => {
-                *kept = Kept::Gone;
-                Some(Evicted { freed: buffer.evict(), waker })
+            Kept::Parked(Parked { bytes, charge }, waker) => {
+                *kept = Kept::Evicted;
+                Some(Evicted { _bytes: bytes, _released: charge.release(), waker })
             }
             other => {
                 *kept = other;
@@ -42,92 +161,143 @@ impl Evict for Slot {
     }
 }
 
-/// A body's place among those that wait, until the ticket is dropped.
+impl Evicted {
+    /// Frees the memory, and has the body's task notice.
+    pub(super) fn drop_and_wake(self) {
+        let waker = self.waker.clone();
+        drop(self);
+        waker.wake();
+    }
+}
+
+/// A body's place in a [`Parking`], until the ticket is dropped.
 pub(super) struct Ticket {
-    budget: Arc<Budget>,
-    place: Place,
+    parking: Arc<Parking>,
     slot: Arc<Slot>,
+    /// The length of the buffer when it was parked last, and when it had grown to it.
+    grown: Option<(usize, Instant)>,
 }
 
 impl Ticket {
-    /// Makes a ticket for a body that waits since `since`.
-    pub(super) fn new(budget: &Arc<Budget>, since: Instant) -> Self {
-        Self { budget: Arc::clone(budget), place: budget.place(since), slot: Arc::default() }
+    pub(super) fn new(parking: &Arc<Parking>) -> Self {
+        Self { parking: Arc::clone(parking), slot: Arc::default(), grown: None }
     }
 
-    /// Leaves `buffer` where the budget can evict it. `waker` is woken if it does.
-    pub(super) fn park(&self, buffer: Buffer, waker: Waker) {
-        *lock(&self.slot.0) = Kept::Waiting(buffer, waker);
-        self.budget.list(self.place, Arc::clone(&self.slot) as Arc<dyn Evict>);
+    /// Parks a buffer where it can be evicted. `waker` is woken if it is.
+    pub(super) fn park(&mut self, parked: Parked, waker: Waker) {
+        let length = parked.bytes.len();
+        let (_, since) = *match &mut self.grown {
+            Some(grown) if grown.0 == length => grown,
+            grown => grown.insert((length, Instant::now())),
+        };
+        let bytes = parked.charge.bytes();
+        *lock(&self.slot.kept) = Kept::Parked(parked, waker);
+        lock(&self.parking.entries).put(Entry { slot: Arc::clone(&self.slot), bytes, since });
     }
 
-    /// Takes back the parked buffer, if there is one. Returns an error if it was evicted.
-    pub(super) fn unpark(&self) -> Result<Option<Buffer>, Exhausted> {
-        let kept = mem::take(&mut *lock(&self.slot.0));
-        match kept {
-            Kept::Waiting(buffer, _) => Ok(Some(buffer)),
+    /// Takes back the parked buffer, if there is one. Returns an error once after it was evicted.
+    pub(super) fn unpark(&self) -> Result<Option<Parked>, Exhausted> {
+        match mem::take(&mut *lock(&self.slot.kept)) {
+            Kept::Parked(parked, _) => Ok(Some(parked)),
             Kept::Nothing => Ok(None),
-            Kept::Gone => Err(Exhausted),
+            Kept::Evicted => Err(Exhausted),
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.budget.unlist(self.place);
+        let mut entries = lock(&self.parking.entries);
+        if let Some(index) = self.slot.place.load(Ordering::Relaxed).checked_sub(1) {
+            entries.remove(index);
+        }
     }
+}
+
+/// A panic elsewhere leaves the locked value whole: each change is one statement, or runs no code of others.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use super::{super::budget::Budget, *};
 
-    use super::{super::budget::GRACE, *};
+    const BUDGET: usize = 100_000_000;
 
-    /// Bodies that hold 50 bytes each and have waited long enough to go.
-    fn waiting(budget: &Arc<Budget>, bodies: usize) -> Vec<Ticket> {
-        let since = Instant::now().checked_sub(2 * GRACE).expect("the machine is up for longer");
-        let wait = |_| {
-            let charge = budget.charge(50, None).expect("there is room");
-            let ticket = Ticket::new(budget, since);
-            ticket.park(Buffer::One { frame: vec![0; 50].into(), charge: Some(charge) }, Waker::noop().clone());
-            ticket
-        };
-        (0..bodies).map(wait).collect()
+    fn park(budget: &Budget, bytes: usize) -> Ticket {
+        let charge = budget.charge(bytes).expect("the budget is not used up");
+        let mut ticket = budget.ticket();
+        ticket.park(Parked { bytes: Vec::new(), charge }, Waker::noop().clone());
+        ticket
     }
 
-    fn evicted(tickets: &[Ticket]) -> usize {
-        tickets.iter().filter(|ticket| ticket.unpark().is_err()).count()
+    fn evicted(tickets: &[Ticket]) -> Vec<usize> {
+        let evicted = |&n: &usize| matches!(*lock(&tickets[n].slot.kept), Kept::Evicted);
+        (0..tickets.len()).filter(evicted).collect()
     }
 
-    #[test]
-    fn concurrent_charges_evict_no_more_than_needed() {
-        for _ in 0..200 {
-            let budget = Arc::new(Budget::new(100));
-            let tickets = waiting(&budget, 2);
-            thread::scope(|scope| {
-                for _ in 0..4 {
-                    scope.spawn(|| mem::forget(budget.charge(1, None)));
-                }
-            });
-            assert_eq!(evicted(&tickets), 1);
+    /// Evicts a buffer and parks an equal one in its place.
+    fn replace_one(budget: &Budget, tickets: &mut [Ticket], size: impl Fn(usize) -> usize) -> usize {
+        let evicted_one = tickets[0].parking.evict_unless(|| false).unwrap().unwrap();
+        evicted_one.drop_and_wake();
+        let [index] = evicted(tickets)[..] else { panic!("one buffer is evicted at a time") };
+        tickets[index] = park(budget, size(index));
+        index
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_large_buffers_lose_the_draws() {
+        let budget = Budget::new(BUDGET);
+        let size = |index| if index < 10 { 20_000 } else { 1 << 20 };
+        let mut tickets: Vec<_> = (0..74).map(|index| park(&budget, size(index))).collect();
+        let evicted: Vec<_> = (0..300).map(|_| replace_one(&budget, &mut tickets, size)).collect();
+        assert!(evicted.iter().all(|&index| index >= 10), "{evicted:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_buffers_lose_the_draws() {
+        let budget = Budget::new(BUDGET);
+        let size = |index| if index < 10 { 20_000 } else { 1024 };
+        let mut tickets: Vec<_> = (0..50_000).map(|index| park(&budget, size(index))).collect();
+        let evicted: Vec<_> = (0..300).map(|_| replace_one(&budget, &mut tickets, size)).collect();
+        assert!(evicted.iter().filter(|&&index| index < 10).count() < 10, "{evicted:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn heaviest_of_a_few_is_evicted() {
+        for (sizes, heaviest) in [(&[1, 3, 2][..], 1), (&[5], 0), (&[2, 2, 2, 2, 2, 2, 2, 9], 7)] {
+            let budget = Budget::new(BUDGET);
+            let mut tickets: Vec<_> = sizes.iter().map(|&size| park(&budget, size)).collect();
+            assert_eq!(replace_one(&budget, &mut tickets, |_| 1), heaviest, "{sizes:?}");
         }
     }
 
-    #[test]
-    fn body_over_the_budget_evicts_nobody() {
-        let budget = Arc::new(Budget::new(100));
-        let tickets = waiting(&budget, 2);
-        assert!(budget.charge(101, None).is_err());
-        assert_eq!(evicted(&tickets), 0);
+    #[tokio::test(start_paused = true)]
+    async fn growing_makes_a_buffer_lighter() {
+        let budget = Budget::new(BUDGET);
+        let mut tickets = vec![park(&budget, 1000), park(&budget, 500)];
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let mut parked = tickets[0].unpark().unwrap().unwrap();
+        parked.bytes.push(0);
+        tickets[0].park(parked, Waker::noop().clone());
+        let parked = tickets[1].unpark().unwrap().unwrap();
+        tickets[1].park(parked, Waker::noop().clone());
+        assert_eq!(replace_one(&budget, &mut tickets, |_| 1), 1, "being polled without a byte is no growth");
     }
 
-    #[test]
-    fn longest_waiting_body_makes_room_for_no_other() {
-        let budget = Arc::new(Budget::new(100));
-        let tickets = waiting(&budget, 2);
-        let asker = Instant::now().checked_sub(3 * GRACE);
-        assert!(budget.charge(1, asker).is_err());
-        assert_eq!(evicted(&tickets), 0);
+    #[tokio::test(start_paused = true)]
+    async fn dropped_tickets_leave_no_entry() {
+        let budget = Budget::new(BUDGET);
+        let mut tickets: Vec<_> = (0..9).map(|n| park(&budget, n)).collect();
+        let parking = Arc::clone(&tickets[0].parking);
+        for n in [4, 7, 0, 2] {
+            tickets.swap_remove(n);
+            let entries = lock(&parking.entries);
+            let places = entries.entries.iter().map(|entry| entry.slot.place.load(Ordering::Relaxed));
+            assert!(places.eq(1..=tickets.len()));
+        }
+        drop(tickets);
+        assert!(matches!(parking.evict_unless(|| false), Err(Exhausted)));
     }
 }

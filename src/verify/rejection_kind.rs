@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::budget::Exhausted;
+use super::parking::Exhausted;
 
 /// The reasons for a [`Rejection`](super::Rejection).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

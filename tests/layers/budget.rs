@@ -1,4 +1,4 @@
-//! What unverified bodies hold together is bounded, and whoever stalls makes room for whoever does not.
+//! The buffer budget bounds what unverified bodies hold together, and a full budget makes room for a newcomer.
 
 use std::{
     pin::pin,
@@ -29,198 +29,277 @@ use crate::support::{
 
 const LIMIT: usize = 64 * 1024;
 const SENDERS: usize = 64;
+/// The smallest charge.
+const KIB: usize = 1024;
 
-/// Room for `SENDERS` bodies of the limit.
-fn layer() -> KlikitVerifyLayer {
-    KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(SENDERS * LIMIT)
+/// A layer whose budget `bodies` of the limit fill.
+fn layer(bodies: usize) -> KlikitVerifyLayer {
+    KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(bodies * LIMIT)
 }
+
+/// No body was evicted.
+const NONE: [usize; 0] = [];
 
 type Pending = Spawn<ResponseFuture<Handler, Script>>;
 
-fn start(layer: &KlikitVerifyLayer, request: Request<Script>) -> Pending {
+/// Sends a body that has to be waited for.
+fn start(layer: &KlikitVerifyLayer, script: Script) -> Pending {
+    let request = SignedDelivery::new(SECRET, BODY).request_with(|_| script);
     let mut future = task::spawn(layer.layer(Handler::default()).call(request));
     assert_pending!(future.poll());
     future
 }
 
-/// Sends all but the last byte of a body of the limit, in two pieces, and stops.
-fn stalled(layer: &KlikitVerifyLayer) -> Pending {
-    let delivery = SignedDelivery::new(SECRET, vec![b' '; LIMIT]);
-    let body = delivery.body().slice(..LIMIT - 1);
-    start(layer, delivery.request_with(|_| Script::chunked(&body, LIMIT / 2).then(Step::Hang)))
+/// All but the last byte of a body of the limit, in two pieces.
+fn all_but_a_byte() -> Script {
+    Script::chunked(&vec![b' '; LIMIT - 1].into(), LIMIT / 2)
 }
 
+/// Sends all but the last byte of a body of the limit, and stops.
+fn stalled(layer: &KlikitVerifyLayer) -> Pending {
+    start(layer, all_but_a_byte().then(Step::Hang))
+}
+
+/// A genuine delivery in pieces, which arrive at once.
 fn in_pieces() -> Request<Script> {
     SignedDelivery::new(SECRET, BODY).request_with(|body| Script::chunked(&body, 10))
 }
 
-fn in_one_piece() -> Request<Full<Bytes>> {
-    SignedDelivery::new(SECRET, BODY).request()
+/// The indices of the bodies that were evicted, and whose tasks are to notice.
+fn evicted(bodies: &[Pending]) -> Vec<usize> {
+    (0..bodies.len()).filter(|&n| bodies[n].is_woken()).collect()
 }
 
-fn answer(future: &mut Pending) -> Response<ResponseBody<Full<Bytes>>> {
+fn response(future: &mut Pending) -> Response<ResponseBody<Full<Bytes>>> {
     assert_ready_ok!(future.poll())
 }
 
-fn second() -> Duration {
-    Duration::from_secs(1)
-}
-
-#[tokio::test(start_paused = true)]
-async fn senders_that_stall_do_not_shut_klikit_out() {
-    let layer = layer();
-    let mut stalled: Vec<_> = (0..SENDERS).map(|_| stalled(&layer)).collect();
-    advance(second()).await;
-    accepted(&layer, in_pieces()).await;
-
-    assert!(stalled[0].is_woken(), "the first to wait is the first to go");
-    let response = answer(&mut stalled[0]);
+#[track_caller]
+fn assert_evicted(future: &mut Pending) {
+    let response = response(future);
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()[header::RETRY_AFTER], "1");
-    assert!(stalled[1..].iter().all(|other| !other.is_woken()), "one was enough");
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_that_wait_longest_go_first_and_only_as_many_as_it_takes() {
-    let layer = layer();
-    let mut waiting = Vec::new();
-    for _ in 0..SENDERS {
-        waiting.push(stalled(&layer));
-        advance(Duration::from_millis(100)).await;
-    }
-    for round in 0..3 {
-        // Each holds what the one before it freed.
-        waiting.push(stalled(&layer));
-        let woken: Vec<_> = (0..waiting.len()).filter(|&n| waiting[n].is_woken()).collect();
-        assert_eq!(woken, (0..=round).collect::<Vec<_>>());
-    }
-    let _ = answer(&mut waiting[0]);
+async fn newcomer_evicts_a_waiting_body_of_any_age() {
+    let layer = layer(SENDERS);
+    let mut stalled: Vec<_> = (0..SENDERS).map(|_| stalled(&layer)).collect();
+    accepted(&layer, in_pieces()).await;
+
+    let [evicted] = evicted(&stalled)[..] else { panic!("{:?} were evicted", evicted(&stalled)) };
+    assert_pending!(stalled[evicted].poll(), "the rest is read for a second");
+    advance(seconds(1)).await;
+    assert_evicted(&mut stalled[evicted]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newcomer_is_refused_while_nobody_has_waited_for_a_second() {
-    let layer = layer();
+async fn each_newcomer_evicts_no_more_than_it_needs() {
+    let layer = layer(SENDERS);
+    let mut waiting: Vec<_> = (0..SENDERS).map(|_| stalled(&layer)).collect();
+    for round in 1..=3 {
+        waiting.push(stalled(&layer));
+        assert_eq!(evicted(&waiting).len(), round);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn evicted_sender_sees_the_response_at_its_end() {
+    let layer = layer(1);
+    let rest = [Step::Wait(seconds(1) / 2), Step::Data(vec![b' '; LIMIT / 2].into())];
+    let mut writing = start(&layer, Script::frames([vec![b' '; LIMIT / 2].into()]).followed_by(Script::new(rest)));
+    let _newcomer = stalled(&layer);
+    assert!(writing.is_woken());
+    assert_pending!(writing.poll());
+    advance(seconds(1) / 2).await;
+    assert_evicted(&mut writing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_over_the_budget_is_rejected_at_its_end() {
+    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(LIMIT / 4);
+    let mut waiting = start(&layer, Script::chunked(&vec![b' '; LIMIT / 4].into(), LIMIT / 8).then(Step::Hang));
+    let too_large = all_but_a_byte().followed_by(Script::new([Step::Wait(seconds(1) / 2)]));
+    let mut too_large = start(&layer, too_large);
+    advance(seconds(1) / 2).await;
+    assert_evicted(&mut too_large);
+    advance(seconds(10)).await;
+    assert_eq!(response(&mut waiting).status(), StatusCode::REQUEST_TIMEOUT, "evicting it would not have helped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_in_one_piece_needs_no_budget() {
+    let layer = layer(SENDERS);
     let stalled: Vec<_> = (0..SENDERS).map(|_| stalled(&layer)).collect();
-    advance(Duration::from_millis(999)).await;
-    let answer = refused(&layer, in_pieces(), RejectionKind::Overloaded).await;
-    assert_eq!((answer.status.as_u16(), &*answer.text), (503, r#"{"error":"overloaded"}"#));
-    assert!(stalled.iter().all(|other| !other.is_woken()));
+    accepted(&layer, SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()).await;
+    assert_eq!(evicted(&stalled), NONE);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_arrives_in_one_piece_needs_no_room() {
-    let layer = layer();
-    let _stalled: Vec<_> = (0..SENDERS).map(|_| stalled(&layer)).collect();
-    accepted(&layer, in_one_piece()).await;
+async fn budget_of_the_body_limit_takes_a_body_in_pieces() {
+    for (length, pieces) in [(LIMIT, 2), (LIMIT, 3), (LIMIT, 16), (LIMIT - 1, 5), (2 * KIB, 2), (10, 10)] {
+        let layer = KlikitVerifyLayer::new(SECRET).body_limit(length).buffer_budget(length);
+        let delivery = SignedDelivery::new(SECRET, vec![b' '; length]);
+        let piece = length.div_ceil(pieces);
+        for wait in [Duration::ZERO, Duration::from_millis(2), seconds(2) / 16] {
+            accepted(&layer, delivery.request_with(|body| Script::trickle(&body, piece, wait))).await;
+            accepted(&layer, delivery.request_with(|body| Script::chunked(&body, piece))).await;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_piece_that_waits_is_counted() {
-    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(BODY.len());
-    let delivery = SignedDelivery::new(SECRET, BODY);
-    let request = || delivery.request_with(|body| Script::frames([body]).then(Step::Hang));
-    let first = start(&layer, request());
-    refused(&layer, request(), RejectionKind::Overloaded).await;
-    drop(first);
-    drop(start(&layer, request()));
+async fn waiting_byte_is_charged_a_kibibyte() {
+    for frames in [1, 2] {
+        let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(3 * KIB);
+        let byte = |_| start(&layer, Script::chunked(&vec![b' '; frames].into(), 1).then(Step::Hang));
+        let mut waiting: Vec<_> = (0..3).map(byte).collect();
+        assert_eq!(evicted(&waiting), NONE);
+        waiting.push(byte(3));
+        assert_eq!(evicted(&waiting).len(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_piece_that_waits_counts_as_a_read_buffer_however_short() {
-    const READ_BUFFER: usize = 16 * 1024;
-    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(2 * READ_BUFFER);
-    let short =
-        || SignedDelivery::new(SECRET, BODY).request_with(|body| Script::chunked(&body, 1).first(1).then(Step::Hang));
-    let _waiting = [start(&layer, short()), start(&layer, short())];
-    refused(&layer, short(), RejectionKind::Overloaded).await;
+async fn waiting_piece_is_charged_for_its_length() {
+    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(60_000);
+    let piece = |length: usize| start(&layer, Script::frames([vec![b' '; length].into()]).then(Step::Hang));
+    let waiting = [piece(10_000), piece(20_000), piece(30_000)];
+    assert_eq!(evicted(&waiting), NONE);
+    let _newcomer = piece(1);
+    assert_eq!(evicted(&waiting), [2], "the largest");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_dropped_refused_or_handed_on_is_given_back() {
-    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(LIMIT);
+async fn announced_length_bounds_the_charge() {
+    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(120_000);
+    let announced = |length: usize| {
+        let delivery =
+            SignedDelivery::new(SECRET, vec![b' '; length]).header(header::CONTENT_LENGTH, length.to_string());
+        let script = |body: Bytes| Script::trickle(&body, 25_000, seconds(1)).then(Step::Hang);
+        let mut future = task::spawn(layer.layer(Handler::default()).call(delivery.request_with(script)));
+        assert_pending!(future.poll());
+        future
+    };
+    let mut waiting = [announced(60_000), announced(60_000)];
+    for _ in 0..3 {
+        advance(seconds(1)).await;
+        waiting.iter_mut().for_each(|body| drop(body.poll()));
+    }
+    assert_eq!(evicted(&waiting), NONE, "what is charged doubles, but not past the announced length");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_piece_frees_its_read_buffer() {
+    let read_buffer = Arc::new(vec![b' '; LIMIT]);
+    struct ReadBuffer(Arc<Vec<u8>>);
+    impl AsRef<[u8]> for ReadBuffer {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let piece = Bytes::from_owner(ReadBuffer(Arc::clone(&read_buffer))).slice(..LIMIT / 2);
+    let _waiting = start(&layer(1), Script::frames([piece]).then(Step::Hang));
+    assert_eq!(Arc::strong_count(&read_buffer), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn charge_is_released_however_a_body_ends() {
+    let layer = layer(1);
     for _ in 0..3 {
         drop(stalled(&layer));
         accepted(&layer, in_pieces()).await;
         let fails = SignedDelivery::new(SECRET, BODY).request_with(|body| Script::chunked(&body, 9).then(Step::Fail));
         refused(&layer, fails, RejectionKind::BodyUnreadable).await;
         let mut stalled = stalled(&layer);
-        advance(10 * second()).await;
-        assert_eq!(answer(&mut stalled).status(), StatusCode::REQUEST_TIMEOUT);
+        advance(seconds(10)).await;
+        assert_eq!(response(&mut stalled).status(), StatusCode::REQUEST_TIMEOUT);
         let too_large = SignedDelivery::new(SECRET, vec![0; LIMIT + 1]);
         refused(&layer, too_large.request_with(|body| Script::chunked(&body, 999)), RejectionKind::BodyTooLarge).await;
+        let evicted = self::stalled(&layer);
+        let newcomer = self::stalled(&layer);
+        assert!(evicted.is_woken() && !newcomer.is_woken());
     }
-    // The whole budget is there again.
-    drop(stalled(&layer));
+    // The whole budget is free: nothing else would let this body wait until its deadline.
+    let mut stalled = stalled(&layer);
+    advance(seconds(10)).await;
+    assert_eq!(response(&mut stalled).status(), StatusCode::REQUEST_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_large_holds_nothing_while_the_rest_is_dropped() {
-    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(LIMIT);
-    let frames = Script::chunked(&vec![0; LIMIT].into(), LIMIT / 2).then(Step::Wait(second() / 2));
-    let too_large = frames.then(Step::Data(vec![0; 2].into())).then(Step::Hang);
-    let mut too_large = start(&layer, SignedDelivery::new(SECRET, BODY).request_with(|_| too_large));
-    refused(&layer, in_pieces(), RejectionKind::Overloaded).await;
-    advance(second() / 2).await;
+async fn too_large_body_holds_nothing_while_drained() {
+    let layer = layer(2);
+    let steps = [Step::Wait(seconds(1) / 2), Step::Data(vec![0; 2].into()), Step::Hang];
+    let mut too_large = start(&layer, all_but_a_byte().followed_by(Script::new(steps)));
+    let other = stalled(&layer);
+    advance(seconds(1) / 2).await;
     assert_pending!(too_large.poll());
     accepted(&layer, in_pieces()).await;
+    assert!(!other.is_woken());
 }
 
 #[tokio::test(start_paused = true)]
 async fn clones_and_services_share_one_budget() {
-    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(LIMIT);
-    let _stalled = stalled(&layer.clone());
-    refused(&layer.clone().allow_missing_event_id(), in_pieces(), RejectionKind::Overloaded).await;
+    let layer = layer(1);
+    let first = stalled(&layer.clone());
     accepted(&layer.clone().buffer_budget(LIMIT), in_pieces()).await;
+    assert!(!first.is_woken(), "the other layer has a budget of its own");
+    accepted(&layer.clone().allow_missing_event_id(), in_pieces()).await;
+    assert!(first.is_woken());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_grows_in_small_frames_is_charged_for_all_of_it() {
-    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(LIMIT);
-    let delivery = SignedDelivery::new(SECRET, vec![b' '; LIMIT]);
-    let body = delivery.body().slice(..LIMIT - 1);
-    let growing = || delivery.request_with(|_| Script::chunked(&body, LIMIT / 32).then(Step::Hang));
-    let _first = start(&layer, growing());
-    refused(&layer, growing(), RejectionKind::Overloaded).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_time_that_a_body_waited_with_nothing_counts() {
-    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(LIMIT);
-    let frames = Script::chunked(&vec![0; LIMIT].into(), LIMIT / 2);
-    let late = Script::new([Step::Wait(second())]).followed_by(frames).then(Step::Hang);
-    let mut late = start(&layer, SignedDelivery::new(SECRET, BODY).request_with(|_| late));
-    advance(second()).await;
-    assert_pending!(late.poll());
+async fn body_in_small_frames_is_charged_for_all() {
+    let layer = layer(1);
+    let small_frames = Script::chunked(&vec![b' '; LIMIT - 1].into(), LIMIT / 32);
+    let first = start(&layer, small_frames.then(Step::Hang));
     accepted(&layer, in_pieces()).await;
-    assert_eq!(answer(&mut late).status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(first.is_woken());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_being_polled_is_passed_over_and_can_be_refused_when_it_waits_again() {
-    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(2 * LIMIT);
-    // The first, while it is polled, sees a newcomer arrive, which holds what it takes from the second.
+async fn polled_body_is_evicted_once_it_waits() {
+    let layer = layer(2);
+    // While the first body is polled, a newcomer arrives. It evicts the second body, which waits.
     let held = Arc::new(Mutex::new(Vec::new()));
     let newcomer = {
         let (layer, held) = (layer.clone(), Arc::clone(&held));
         move || held.lock().unwrap().push(stalled(&layer))
     };
-    let frames = Script::chunked(&vec![0; LIMIT].into(), LIMIT / 2);
-    let steps = [Step::Wait(second()), Step::deed(newcomer), Step::Hang];
-    let first = frames.followed_by(Script::new(steps));
-    let mut first = start(&layer, SignedDelivery::new(SECRET, BODY).request_with(|_| first));
-    let mut second_one = stalled(&layer);
-    advance(second()).await;
+    let steps = [Step::Wait(seconds(2)), Step::deed(newcomer), Step::Hang];
+    let mut first = start(&layer, all_but_a_byte().followed_by(Script::new(steps)));
+    advance(seconds(1)).await;
+    let second = stalled(&layer);
+    advance(seconds(1)).await;
     assert_pending!(first.poll());
     assert_eq!(held.lock().unwrap().len(), 1);
-    assert_eq!(answer(&mut second_one).status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(second.is_woken());
 
     accepted(&layer, in_pieces()).await;
-    assert_eq!(answer(&mut first).status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(first.is_woken(), "it has waited longest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalled_body_is_evicted_before_a_growing_one() {
+    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(14 * KIB);
+    let stalled = start(&layer, Script::frames([vec![b' '; 2 * KIB].into()]).then(Step::Hang));
+    let piece = |n| [Step::Wait(seconds(1) * u32::from(n > 0)), Step::Data(vec![b' '; KIB].into())];
+    let mut growing = start(&layer, Script::new((0..8).flat_map(piece)).then(Step::Hang));
+    for _ in 1..8 {
+        advance(seconds(1)).await;
+        assert_pending!(growing.poll());
+    }
+    let _newcomer = start(&layer, Script::frames([vec![b' '; 5 * KIB].into()]).then(Step::Hang));
+    assert!(stalled.is_woken() && !growing.is_woken());
 }
 
 #[tokio::test]
-async fn a_body_that_fits_the_budget_alone_is_accepted() {
-    for (length, budget) in [(360_000, 700_000), (6000, 10_000), (10_000, 10_000)] {
+async fn body_that_fits_the_budget_alone_is_accepted() {
+    for (length, budget) in [(360_000, 700_000), (360_000, 360_000), (6000, 10_000), (10_000, 10_000)] {
         let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(budget);
         let delivery = SignedDelivery::new(SECRET, vec![b' '; length]);
         accepted(&layer, delivery.request_with(|body| Script::chunked(&body, length / 2))).await;
@@ -228,17 +307,17 @@ async fn a_body_that_fits_the_budget_alone_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_is_left_over_after_many_senders_on_many_threads() {
-    let layer = KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(4 * LIMIT);
+async fn many_senders_on_many_threads_leave_nothing_charged() {
+    let layer = layer(4);
     let delivery = SignedDelivery::new(SECRET, vec![b' '; LIMIT]);
     let senders = (0..400).map(|n| {
         let body = Script::chunked(delivery.body(), 1000 + n);
         let waits = (0..n % 7).fold(Script::new([]), |script, _| script.then(Step::Yield));
         let service = layer.layer(Handler::default());
-        let request = delivery.request_with(|_| waits.followed_by(body));
+        let request = delivery.request_with(|_| body.first(n % 9).followed_by(waits));
         tokio::spawn(async move {
             let mut call = pin!(tower::ServiceExt::oneshot(service, request));
-            // Some leave before their answer.
+            // Some leave before they are answered.
             for _ in 0..n % 5 {
                 if futures_util::poll!(&mut call).is_ready() {
                     return;
@@ -253,7 +332,6 @@ async fn nothing_is_left_over_after_many_senders_on_many_threads() {
     for sender in senders.collect::<Vec<_>>() {
         sender.await.unwrap();
     }
-    // The whole budget is there again.
-    let all: Vec<_> = (0..4).map(|_| stalled(&layer)).collect();
-    drop(all);
+    let stalled: Vec<_> = (0..4).map(|_| stalled(&layer)).collect();
+    assert_eq!(evicted(&stalled), NONE, "the whole budget is free");
 }

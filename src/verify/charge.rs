@@ -1,0 +1,86 @@
+//! How many bytes the unverified bodies of a layer hold.
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::telemetry;
+
+/// Counts charged bytes up to a limit.
+pub(super) struct Meter {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Meter {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, used: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Takes `bytes` for a [`Charge`], unless that would exceed the limit.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let fit = |used: usize| used.checked_add(bytes).filter(|&used| used <= self.limit);
+        // Relaxed: the counter guards no other memory.
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fit).is_ok()
+    }
+}
+
+/// Charged bytes, which are released when this is dropped.
+pub(super) struct Charge {
+    meter: Arc<Meter>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Makes a charge of the bytes that were [taken](Meter::take).
+    pub(super) fn new(meter: &Arc<Meter>, taken: usize) -> Self {
+        telemetry::buffered(taken);
+        Self { meter: Arc::clone(meter), bytes: taken }
+    }
+
+    /// Adds further bytes that were [taken](Meter::take).
+    pub(super) fn add(&mut self, taken: usize) {
+        telemetry::buffered(taken);
+        self.bytes += taken;
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Releases the bytes now. They are no longer counted in the metrics once the returned value is dropped.
+    pub(super) fn release(mut self) -> Released {
+        self.take_back()
+    }
+
+    fn take_back(&mut self) -> Released {
+        let bytes = mem::take(&mut self.bytes);
+        self.meter.used.fetch_sub(bytes, Ordering::Relaxed);
+        Released(bytes)
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+/// Released bytes, which are no longer counted in the metrics once this is dropped.
+pub(super) struct Released(usize);
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            telemetry::released(self.0);
+        }
+    }
+}
