@@ -19,6 +19,8 @@ pub(crate) enum Answer {
     InFlight { remaining: Duration },
     /// Its id came with another body before, and that is to be refused.
     Conflict,
+    /// Its body came with too many ids, for this time yet.
+    Replayed { remaining: Duration },
     /// The store did not say whether it was handled.
     Unsure,
     /// The handler was given up.
@@ -38,6 +40,7 @@ impl Answer {
             Self::Duplicate => (StatusCode::OK, r#"{"status":"duplicate-ignored"}"#),
             Self::InFlight { .. } => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"in flight"}"#),
             Self::Conflict => (StatusCode::CONFLICT, r#"{"error":"event id known with another body"}"#),
+            Self::Replayed { .. } => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"body replayed too often"}"#),
             Self::Unsure => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"store unavailable"}"#),
             Self::HandlerHung => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"handler timed out"}"#),
             #[cfg(feature = "inbox")]
@@ -50,7 +53,7 @@ impl Answer {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let retry_after = match self {
             // A second more than the whole seconds that remain, so that the time is up by then.
-            Self::InFlight { remaining } => Some(remaining.as_secs() + 1),
+            Self::InFlight { remaining } | Self::Replayed { remaining } => Some(remaining.as_secs() + 1),
             Self::Unsure | Self::HandlerHung => Some(1),
             // klikit's own first pause.
             #[cfg(feature = "inbox")]

@@ -128,6 +128,7 @@ pub struct Delivery {
     pub(crate) signer: Arc<Signer>,
     pub(crate) received_at: SystemTime,
     pub(crate) signed_at: Option<SystemTime>,
+    pub(crate) is_copy: bool,
 }
 
 impl Delivery {
@@ -157,6 +158,14 @@ impl Delivery {
     /// `KlikitVerifyLayer::accept_timestamped` lets in: then id and type are signed too.
     pub fn signed_at(&self) -> Option<SystemTime> {
         self.signed_at
+    }
+
+    /// Returns whether the body came under another event id before, as far as this process remembers. Such a delivery may
+    /// be a replay of a captured one.
+    ///
+    /// Always `false` before a `KlikitDedupeLayer` or an `Inbox`, which remember the bodies.
+    pub fn is_copy(&self) -> bool {
+        self.is_copy
     }
 
     /// When the head of the request reached the layer.

@@ -101,6 +101,10 @@ pub enum ProblemKind {
     ClaimDeadlineTooLong,
     /// The handler's deadline is nothing.
     HandlerDeadlineZero,
+    /// `replay_limit` is no event id, or has a window below a second.
+    ReplayLimitZero,
+    /// `replay_limit` is over 1,000 event ids an hour, or replays are unlimited.
+    ReplayLimitTooHigh,
     /// `Inbox::accept_deadline` is nothing.
     AcceptDeadlineZero,
     /// `Inbox::accept_deadline` leaves nothing of klikit's 10 seconds.
@@ -158,6 +162,13 @@ impl ProblemKind {
                  lower it below 5"
             }
             Self::HandlerDeadlineZero => "handler_deadline is nothing: give the handler time to answer",
+            Self::ReplayLimitZero => {
+                "replay_limit is no event id, or its window is below a second: allow a body some ids in minutes or hours"
+            }
+            Self::ReplayLimitTooHigh => {
+                "replay_limit lets a captured delivery be handled more than 1,000 times an hour: lower it, or set \
+                 Identity::Body if no two events of yours have the same body"
+            }
             Self::AcceptDeadlineZero => "accept_deadline is nothing: give the store time to answer",
             Self::AcceptDeadlineTooLong => {
                 "accept_deadline leaves nothing of the 10 seconds that klikit waits: lower it, to a second or two"

@@ -11,7 +11,8 @@ use super::{
     config::Config,
     error::StoreError,
     ledger::Ledger,
-    policy::{ConflictPolicy, DedupePolicy, Identity},
+    policy::{ConflictPolicy, DedupePolicy, Identity, REPLAY_LIMIT},
+    replays::ReplayLimit,
     service::KlikitDedupe,
 };
 
@@ -33,6 +34,12 @@ impl KlikitDedupeLayer {
 
     /// The default [`handler_deadline`](Self::handler_deadline): 5 minutes.
     pub const DEFAULT_HANDLER_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
+    /// The default [`replay_limit`](Self::replay_limit): 16 event ids for one body.
+    pub const DEFAULT_REPLAY_IDS: u16 = REPLAY_LIMIT.ids;
+
+    /// The default window of the [`replay_limit`](Self::replay_limit): an hour.
+    pub const DEFAULT_REPLAY_WINDOW: Duration = REPLAY_LIMIT.window;
 
     /// Makes a layer that remembers deliveries in `store`.
     ///
@@ -96,6 +103,23 @@ impl KlikitDedupeLayer {
     #[must_use]
     pub fn on_conflict(self, policy: ConflictPolicy) -> Self {
         self.with(|config| config.policy.on_conflict = policy)
+    }
+
+    /// Limits how many event ids one body may come with in a window of whole seconds. Default:
+    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). Beyond that the response is 503, a warning is
+    /// logged once in a window, and the [counter](crate::dedupe#replays) grows.
+    ///
+    /// klikit does not sign the id, so a captured delivery can be sent again under any number of ids. Raise the limit
+    /// if klikit sends you the same body again and again.
+    #[must_use]
+    pub fn replay_limit(self, ids: u16, window: Duration) -> Self {
+        self.with(|config| config.policy.limit_replays(Some(ReplayLimit { ids, window })))
+    }
+
+    /// Lets one body come with any number of event ids, each of which is handled.
+    #[must_use]
+    pub fn allow_unlimited_replays(self) -> Self {
+        self.with(|config| config.policy.limit_replays(None))
     }
 
     /// Remembers all deliveries under this name, of all tenants. Default: the name of the keyring that verified them.

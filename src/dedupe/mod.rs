@@ -25,11 +25,28 @@
 //!   and retried with the new one is a duplicate.
 //! - Tenants have entries of their own: the scope is the [keyring's name](crate::Keyring::name), or
 //!   [one scope for all](KlikitDedupeLayer::scope).
+//! - A known body that comes with another id is handled, and [marked as a copy](crate::Delivery::is_copy), up to a
+//!   [limit](KlikitDedupeLayer::replay_limit): see [Replays](#replays).
 //! - A request without a verified [`Delivery`](crate::Delivery) is answered with 500, and a log line names the missing
 //!   layer.
 //!
 //! The handler finds the [`Claim`] in the extensions. A handler that writes to the ledger's own database can complete
 //! the claim in its transaction, and so take effect exactly once.
+//!
+//! # Replays
+//!
+//! klikit signs the body alone, so a captured delivery can be sent again under any number of fresh ids, for as long as the
+//! secret is valid. Each of them looks like a new event.
+//!
+//! - The layer remembers in memory which ids a body came with. A body may come with [16 ids in an
+//!   hour](KlikitDedupeLayer::replay_limit); beyond that the response is 503, so that a genuine event is sent again later.
+//!   A warning comes once in a window, and the counter `klikit_replays_total` grows.
+//! - The memory holds some 16,000 bodies for each layer and is lost with the process. A body that is replayed is not
+//!   pushed out by others.
+//! - The handler can tell a copy by [`Delivery::is_copy`](crate::Delivery::is_copy).
+//! - **If no two events of yours have the same body, set [`Identity::Body`].** Then a copy is a duplicate under any id, also
+//!   after a restart. Bodies of orders that carry a time or a changing state are such; a body that klikit may repeat, such as
+//!   a status that is set twice, is not.
 //!
 //! # Example
 //!
@@ -59,10 +76,10 @@ mod layer;
 mod ledger;
 mod policy;
 mod preflight;
+mod replays;
 mod running;
 mod service;
 
-pub(crate) use self::key_map::KeyMap;
 #[cfg(feature = "inbox")]
 pub(crate) use self::{
     call::Call,
@@ -77,3 +94,4 @@ pub use self::{
     policy::{ConflictPolicy, Identity},
     service::KlikitDedupe,
 };
+pub(crate) use self::{key_map::KeyMap, replays::ReplayLimit};

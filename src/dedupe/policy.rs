@@ -6,10 +6,20 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use super::ledger::{BodyDigest, Claim, EventKey, Token};
-use crate::{event::Delivery, json, telemetry};
+use super::{
+    ledger::{BodyDigest, Claim, EventKey, Token},
+    replays::{Admission, ReplayLimit, ReplayLimiter},
+};
+use crate::{
+    answer::Answer,
+    event::Delivery,
+    json,
+    preflight::{ProblemKind, Problems},
+    telemetry,
+};
 
 /// The part of a delivery that identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +28,8 @@ pub enum Identity {
     /// Its event id, checked against its body. A delivery that was let in without an id is identified by its body.
     #[default]
     EventId,
-    /// Its body alone, under any id: a captured body that is sent again under a fresh id is a duplicate.
+    /// Its body alone, under any id: a captured body that is sent again under a fresh id is a duplicate. Recommended if no
+    /// two events of yours have the same body: see [Replays](super#replays).
     ///
     /// The price: a second genuine event whose body is the same is dropped.
     Body,
@@ -53,8 +64,12 @@ pub(crate) struct DedupePolicy {
     pub(crate) identity: Identity,
     pub(crate) on_conflict: ConflictPolicy,
     pub(crate) scope: Option<Arc<str>>,
+    replays: Option<Arc<ReplayLimiter>>,
     tokens: Arc<Tokens>,
 }
+
+/// The default limit on replays.
+pub(crate) const REPLAY_LIMIT: ReplayLimit = ReplayLimit { ids: 16, window: Duration::from_secs(60 * 60) };
 
 /// How a delivery compares with the entry that its claim has found.
 pub(crate) enum Match {
@@ -75,6 +90,7 @@ impl DedupePolicy {
             identity: Identity::default(),
             on_conflict: ConflictPolicy::default(),
             scope: None,
+            replays: Some(Arc::new(ReplayLimiter::new(REPLAY_LIMIT))),
             tokens: Arc::new(Tokens::new()),
         }
     }
@@ -88,6 +104,61 @@ impl DedupePolicy {
             (Identity::EventId, None) | (Identity::Body, _) => EventKey::of_body(scope, &digest),
         };
         Claim { key: event, event, digest, token: self.tokens.next() }
+    }
+
+    /// Limits how many event ids one body may come with. `None` for any number.
+    pub(crate) fn limit_replays(&mut self, limit: Option<ReplayLimit>) {
+        self.replays = limit.map(|limit| Arc::new(ReplayLimiter::new(limit)));
+    }
+
+    /// Checks the limit on replays, for a service that starts.
+    pub(crate) fn look_at_replays(&self, problems: &mut Problems) {
+        const HIGHEST_PER_HOUR: u64 = 1000;
+        let is_useless = |limit: ReplayLimit| limit.ids == 0 || limit.window.as_secs() == 0;
+        let limit = self.replay_limit();
+        problems.check(limit.is_some_and(is_useless), ProblemKind::ReplayLimitZero);
+        let is_high = |limit: ReplayLimit| {
+            u64::from(limit.ids) * 60 * 60 > HIGHEST_PER_HOUR.saturating_mul(limit.window.as_secs())
+        };
+        let is_too_high = limit.is_none_or(|limit| !is_useless(limit) && is_high(limit));
+        problems.check(is_too_high && self.identity == Identity::EventId, ProblemKind::ReplayLimitTooHigh);
+    }
+
+    pub(crate) fn replay_limit(&self) -> Option<ReplayLimit> {
+        self.replays.as_ref().map(|replays| replays.limit())
+    }
+
+    /// Marks a delivery whose body came under another id before. Returns the response if it is replayed too often.
+    ///
+    /// A delivery that is identified by its body is a duplicate under any id.
+    pub(crate) fn admit(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), Answer> {
+        self.limit(delivery, claim, ReplayLimiter::admit)
+    }
+
+    /// Returns the response if a delivery may not revive a dead letter, because that happened too often.
+    #[cfg(feature = "inbox")]
+    pub(crate) fn admit_revival(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), Answer> {
+        self.limit(delivery, claim, ReplayLimiter::admit_revival)
+    }
+
+    fn limit(
+        &self,
+        delivery: &mut Delivery,
+        claim: &Claim,
+        decide: impl FnOnce(&ReplayLimiter, &str, &BodyDigest, &str) -> Admission,
+    ) -> Result<(), Answer> {
+        let (Some(replays), Identity::EventId, Some(id)) = (&self.replays, self.identity, delivery.event_id()) else {
+            return Ok(());
+        };
+        match decide(replays, self.scope_of(delivery.tenant()), &claim.digest, id.as_str()) {
+            Admission::First => {}
+            Admission::Copy => delivery.is_copy = true,
+            Admission::Rejected { remaining, warn } => {
+                telemetry::replayed(delivery, replays.limit(), warn);
+                return Err(Answer::Replayed { remaining });
+            }
+        }
+        Ok(())
     }
 
     /// Compares a delivery with the entry that `claim` has found, whose body has the digest `held`.
@@ -143,6 +214,7 @@ impl fmt::Debug for DedupePolicy {
             .field("identity", &self.identity)
             .field("on_conflict", &self.on_conflict)
             .field("scope", &self.scope)
+            .field("replay_limit", &self.replay_limit())
             .finish_non_exhaustive()
     }
 }

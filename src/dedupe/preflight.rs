@@ -22,6 +22,7 @@ impl KlikitDedupeLayer {
         let claim_and_completion = config.claim_deadline.saturating_mul(2);
         problems.check(claim_and_completion >= klikit::TIMEOUT, ProblemKind::ClaimDeadlineTooLong);
         problems.check(config.handler_deadline.is_zero(), ProblemKind::HandlerDeadlineZero);
+        config.policy.look_at_replays(&mut problems);
         problems.into_result()
     }
 }

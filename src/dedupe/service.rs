@@ -61,17 +61,23 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<VerifiedBody>) -> Self::Future {
         #[cfg(feature = "inbox")]
         if request.extensions().get::<Replay>().is_some() {
             // An inbox has stored it, and in a ledger that they share it is done from the start.
             return ResponseFuture::handling(Call::new(self.inner.clone(), request));
         }
-        let Some(delivery) = request.extensions().get::<Delivery>().cloned() else {
+        let Some(mut delivery) = request.extensions().get::<Delivery>().cloned() else {
             telemetry::unverified("KlikitDedupeLayer");
             return ResponseFuture::ready(Answer::Misconfigured.into_response());
         };
         let claim = self.config.policy.claim(&delivery, request.body().as_ref());
+        if let Err(answer) = self.config.policy.admit(&mut delivery, &claim) {
+            return ResponseFuture::ready(answer.into_response());
+        }
+        if delivery.is_copy() {
+            request.extensions_mut().insert(delivery.clone());
+        }
         let call = Box::pin(Call::new(self.inner.clone(), request));
         ResponseFuture::running(flow::run(call, delivery, claim, Arc::clone(&self.config)))
     }

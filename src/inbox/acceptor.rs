@@ -73,24 +73,28 @@ async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<Ver
         telemetry::acceptor_is_handler();
         return Answer::Misconfigured;
     }
-    let Some(delivery) = parts.extensions.get::<Delivery>() else {
+    let Some(mut delivery) = parts.extensions.get::<Delivery>().cloned() else {
         telemetry::unverified("the inbox's acceptor");
         return Answer::Misconfigured;
     };
     let body = body.into_bytes();
-    let claim = config.policy.claim(delivery, &body);
-    let head = Head::of(&parts, delivery);
-    let OrderingKeys { keys: ordering_keys, missing } = config.order_by.keys_of(delivery, &body);
+    let claim = config.policy.claim(&delivery, &body);
+    if let Err(answer) = config.policy.admit(&mut delivery, &claim) {
+        return answer;
+    }
+    let head = Head::of(&parts, &delivery);
+    let OrderingKeys { keys: ordering_keys, missing } = config.order_by.keys_of(&delivery, &body);
     let same_as = if config.policy.trusts_event_ids() { SameAs::Any } else { SameAs::Equal };
-    let new = NewDelivery { claim, head: head.to_text(), body, labels: head.labels(), ordering_keys, same_as };
-    let stored = store_call(config.accept_deadline, store(&config, &backlog, new, head, delivery)).await;
+    let (text, labels) = (head.to_text(), head.labels());
+    let new = NewDelivery { claim, head: text, body, labels, ordering_keys, same_as, revives: false };
+    let stored = store_call(config.accept_deadline, store(&config, &backlog, new, head, &delivery)).await;
     let answer = stored.unwrap_or_else(|error| {
-        telemetry::store_failed("accept", delivery.into(), &error);
+        telemetry::store_failed("accept", (&delivery).into(), &error);
         Answer::Unsure
     });
     // Once for each delivery, and not for its copies.
     if let (Answer::Received, Some(missing)) = (answer, missing) {
-        telemetry::unordered(delivery.into(), missing);
+        telemetry::unordered((&delivery).into(), missing);
     }
     answer
 }
@@ -111,6 +115,17 @@ async fn store(
             Acceptance::Accepted | Acceptance::Revived => {
                 config.wake.notify_one();
                 return Ok(Answer::Received);
+            }
+            Acceptance::Dead { head: stored } => {
+                if let Err(answer) = config.policy.admit_revival(&mut delivery.clone(), &new.claim) {
+                    backlog.leave_room();
+                    return Ok(answer);
+                }
+                if let Some(stored) = stored.and_then(|stored| Head::from_text(&stored).ok()) {
+                    head.revive(stored);
+                }
+                new = NewDelivery { head: head.to_text(), labels: head.labels(), revives: true, ..new };
+                continue;
             }
             Acceptance::Known { digest, body } => (digest, body, Answer::Duplicate),
             Acceptance::InFlight { digest, remaining } => (digest, None, Answer::InFlight { remaining }),

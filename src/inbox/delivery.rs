@@ -17,6 +17,7 @@ pub struct NewDelivery {
     pub(super) ordering_keys: Vec<OrderingKey>,
     /// The bodies that are the same delivery, besides its own.
     pub(super) same_as: SameAs,
+    pub(super) revives: bool,
 }
 
 /// The bodies that make a known key the same delivery, besides an equal one.
@@ -66,6 +67,12 @@ impl NewDelivery {
         is_same || self.claim.digest() == digest
     }
 
+    /// Whether this delivery makes a DEAD one pending again that is [the same](Self::is_same_as). Otherwise the store returns
+    /// [`Acceptance::Dead`](super::Acceptance::Dead) and changes nothing.
+    pub fn revives(&self) -> bool {
+        self.revives
+    }
+
     /// The request's head, to be stored with the body: a JSON object of less than 2 KB, or more if the URI is long.
     pub fn head(&self) -> &str {
         &self.head
@@ -101,10 +108,17 @@ impl NewDelivery {
 
 #[cfg(feature = "testing")]
 impl NewDelivery {
-    /// Makes a delivery for the tests of a store, without ordering keys.
+    /// Makes a delivery for the tests of a store, without ordering keys. It [revives](Self::revives) a dead one.
     pub fn new(claim: Claim, head: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        let (labels, ordering_keys) = (Labels::default(), Vec::new());
-        let new = Self { claim, head: String::new(), body: body.into(), labels, ordering_keys, same_as: SameAs::Equal };
+        let new = Self {
+            claim,
+            head: String::new(),
+            body: body.into(),
+            labels: Labels::default(),
+            ordering_keys: Vec::new(),
+            same_as: SameAs::Equal,
+            revives: true,
+        };
         new.with_head(head)
     }
 
@@ -122,6 +136,18 @@ impl NewDelivery {
         ordering_keys.sort_unstable();
         ordering_keys.dedup();
         Self { ordering_keys, ..self }
+    }
+
+    /// Makes a delivery that [revives](Self::revives) a dead one.
+    #[must_use]
+    pub fn reviving(self) -> Self {
+        Self { revives: true, ..self }
+    }
+
+    /// Makes a delivery that [revives](Self::revives) no dead one.
+    #[must_use]
+    pub fn without_reviving(self) -> Self {
+        Self { revives: false, ..self }
     }
 
     /// Makes [any body](Self::is_same_as) under the key the same delivery.
@@ -233,6 +259,7 @@ impl fmt::Debug for NewDelivery {
             .field("head", &self.head)
             .field("bytes", &self.body.len())
             .field("ordering_keys", &self.ordering_keys)
+            .field("revives", &self.revives)
             .finish_non_exhaustive()
     }
 }

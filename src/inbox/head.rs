@@ -39,6 +39,8 @@ pub(super) struct Head {
     pub(super) signed_at: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) conflict: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) copy: bool,
 }
 
 impl Head {
@@ -55,7 +57,15 @@ impl Head {
             received_at: milliseconds(delivery.received_at()),
             signed_at: delivery.signed_at().map(milliseconds),
             conflict: false,
+            copy: delivery.is_copy(),
         }
+    }
+
+    /// Takes over from the head of a dead delivery what a replay must not change: klikit does not sign the event type. The
+    /// path is the new one, since the old one may be what the delivery died of.
+    pub(super) fn revive(&mut self, dead: Self) {
+        self.event_type = dead.event_type;
+        self.copy |= dead.copy;
     }
 
     pub(super) fn labels(&self) -> Labels {
@@ -108,6 +118,7 @@ impl Head {
                 Some(milliseconds) => Some(time(milliseconds)?),
                 None => None,
             },
+            is_copy: self.copy,
         })
     }
 }

@@ -9,7 +9,7 @@ use super::{
     store::InboxStore,
     worker::Worker,
 };
-use crate::dedupe::{ConflictPolicy, DedupePolicy, Identity, KlikitDedupeLayer};
+use crate::dedupe::{ConflictPolicy, DedupePolicy, Identity, KlikitDedupeLayer, ReplayLimit};
 
 /// A durable inbox: see the [module](super) for the rules.
 ///
@@ -30,6 +30,12 @@ impl Inbox {
 
     /// The default [`max_backlog`](Self::max_backlog): 100,000 deliveries.
     pub const DEFAULT_MAX_BACKLOG: u64 = 100_000;
+
+    /// The default [`replay_limit`](Self::replay_limit): 16 event ids for one body.
+    pub const DEFAULT_REPLAY_IDS: u16 = KlikitDedupeLayer::DEFAULT_REPLAY_IDS;
+
+    /// The default window of the [`replay_limit`](Self::replay_limit): an hour.
+    pub const DEFAULT_REPLAY_WINDOW: Duration = KlikitDedupeLayer::DEFAULT_REPLAY_WINDOW;
 
     /// Makes an inbox that keeps deliveries in `store`.
     ///
@@ -100,6 +106,23 @@ impl Inbox {
     #[must_use]
     pub fn on_conflict(self, policy: ConflictPolicy) -> Self {
         self.with(|config| config.policy.on_conflict = policy)
+    }
+
+    /// Limits how many event ids one body may come with in a window of whole seconds. Default:
+    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). Beyond that the response is 503, a warning is
+    /// logged once in a window, and the [counter](crate::dedupe#replays) grows.
+    ///
+    /// klikit does not sign the id, so a captured delivery can be sent again under any number of ids. Raise the limit
+    /// if klikit sends you the same body again and again.
+    #[must_use]
+    pub fn replay_limit(self, ids: u16, window: Duration) -> Self {
+        self.with(|config| config.policy.limit_replays(Some(ReplayLimit { ids, window })))
+    }
+
+    /// Lets one body come with any number of event ids, each of which is handled.
+    #[must_use]
+    pub fn allow_unlimited_replays(self) -> Self {
+        self.with(|config| config.policy.limit_replays(None))
     }
 
     /// Remembers all deliveries under this name, of all tenants. Default: the name of the keyring that verified them.

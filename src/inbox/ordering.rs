@@ -201,6 +201,7 @@ mod tests {
             signer: Arc::new(Signer { tenant: "warung".into(), secret_id: "1".into() }),
             received_at: SystemTime::UNIX_EPOCH,
             signed_at,
+            is_copy: false,
         }
     }
 

@@ -15,6 +15,7 @@ impl Inbox {
         let config = &self.config;
         let mut problems = Problems::default();
         problems.check(config.retention < klikit::retries_span(), ProblemKind::RetentionTooShort);
+        config.policy.look_at_replays(&mut problems);
         problems.check(config.accept_deadline.is_zero(), ProblemKind::AcceptDeadlineZero);
         problems.check(config.accept_deadline >= klikit::TIMEOUT, ProblemKind::AcceptDeadlineTooLong);
         problems.check(config.max_backlog == 0, ProblemKind::MaxBacklogZero);

@@ -47,10 +47,11 @@ pub trait InboxStore: Send + Sync + 'static {
     ///
     /// 1. The key has a delivery that is READY or LEASED: nothing changes, except that the ledger row is restored with
     ///    the digest of the stored delivery if it is missing or an expired claim. [`Acceptance::Known`].
-    /// 2. The key has a DEAD delivery. If the new one [is the same delivery](NewDelivery::is_same_as), the dead one is
-    ///    READY again and due now, with no attempts, with the new request, and with its old [id](DeliveryId) and time
-    ///    of acceptance. Its ledger row is done for `retention`. [`Acceptance::Revived`]. Otherwise nothing changes:
-    ///    [`Acceptance::Known`].
+    /// 2. The key has a DEAD delivery. If the new one [is not the same delivery](NewDelivery::is_same_as), nothing
+    ///    changes: [`Acceptance::Known`]. If it is the same and does not [revive](NewDelivery::revives) the dead one,
+    ///    nothing changes either: [`Acceptance::Dead`]. Otherwise the dead one is READY again and due now, with no
+    ///    attempts and the new request. It keeps its [id](DeliveryId) and its time of acceptance. Its ledger row is done
+    ///    for `retention`. [`Acceptance::Revived`].
     /// 3. The ledger row is done: [`Acceptance::Known`]. It is claimed, and the lease of the claim is not over:
     ///    [`Acceptance::InFlight`]. Nothing changes.
     /// 4. Otherwise the delivery is stored as READY and due now, under an id larger than all before it. It replaces a
@@ -222,6 +223,8 @@ pub enum Settlement {
         delay: Duration,
         /// Why the attempt failed.
         reason: String,
+        /// Whether the delivery loses its ordering keys, so that later deliveries no longer wait for it.
+        unordered: bool,
     },
     /// No further attempt is made. The delivery is DEAD.
     DeadLetter {
@@ -254,6 +257,11 @@ pub enum Acceptance {
     Accepted,
     /// The delivery had been dead-lettered and is pending again.
     Revived,
+    /// The delivery is dead-lettered, and the new one does not [revive](NewDelivery::revives) it.
+    Dead {
+        /// The stored [head](NewDelivery::head), if it can be read.
+        head: Option<String>,
+    },
     /// The key is known.
     Known {
         /// The digest of the body under that key.

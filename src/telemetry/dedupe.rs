@@ -7,7 +7,7 @@ use super::{
     LogContext, counts,
     log::{DEDUPE, STORE, debug, error, info, warn},
 };
-use crate::event::Delivery;
+use crate::{dedupe::ReplayLimit, event::Delivery};
 
 /// It was handled, or stored, before.
 pub(crate) fn duplicate(delivery: &Delivery) {
@@ -21,6 +21,19 @@ pub(crate) fn conflict(delivery: &Delivery, treatment: &str) {
     let LogContext { event_id, tenant } = delivery.into();
     warn!(target: DEDUPE, event_id, tenant, "event id reused with a different body: {treatment}");
     counts::conflict(delivery.tenant());
+}
+
+/// The body of a delivery came with too many ids, or revived a dead letter too often. `warn` is set once in a window.
+pub(crate) fn replayed(delivery: &Delivery, limit: ReplayLimit, warn: bool) {
+    let LogContext { event_id, tenant } = delivery.into();
+    let ReplayLimit { ids, window } = limit;
+    if warn {
+        warn!(target: DEDUPE, event_id, tenant, ?window,
+            "rejected a replayed delivery: its body came with more than {ids} event ids; a captured delivery may be sent again and \
+             again. If klikit repeats bodies, raise replay_limit, or have Identity::Body take copies for duplicates"
+        );
+    }
+    counts::replay(delivery.tenant());
 }
 
 /// A store could not do `what` to a delivery.

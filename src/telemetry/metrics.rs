@@ -13,6 +13,7 @@
 //! | [`klikit_ack_seconds`](ACK) | histogram | `status` | from the head of a verified request to its answer; klikit counts more than 10 seconds as failed. `status` is `error` when the inner service failed in place of answering, and `none` when there was no answer any more: klikit had hung up, a layer outside had given up, or the handler panicked |
 //! | [`klikit_duplicates_total`](DUPLICATES) | counter | `tenant` | deliveries that were handled, or stored, before |
 //! | [`klikit_conflicts_total`](CONFLICTS) | counter | `tenant` | deliveries whose event id had come with another body before |
+//! | [`klikit_replays_total`](REPLAYS) | counter | `tenant` | deliveries that were rejected because their body came with too many event ids |
 //! | [`klikit_inbox_dead_letters_total`](DEAD_LETTERS) | counter | `tenant` | deliveries that the inbox has dead-lettered |
 //! | [`klikit_inbox_leases_lost_total`](LEASES_LOST) | counter | | leases that another worker took while the handler was running |
 //! | [`klikit_inbox_deliveries`](INBOX) | gauge | `state` | deliveries of the inbox that are `ready`, `leased`, `dead`, or `done` and kept |
@@ -40,6 +41,8 @@
 //! # What klikit counts as failed: anything but 2xx, and a 2xx that comes too late.
 //! sum(rate(klikit_ack_seconds_count{status!~"2.."}[5m])) > 0
 //! sum(rate(klikit_ack_seconds_count[5m])) - sum(rate(klikit_ack_seconds_bucket{le="10"}[5m])) > 0
+//! # A captured delivery is sent again and again.
+//! sum by (tenant) (rate(klikit_replays_total[5m])) > 0
 //! # Somebody has to look.
 //! max(klikit_inbox_deliveries{state="dead"}) > 0
 //! # Kitchens wait.
@@ -88,6 +91,9 @@ pub const DUPLICATES: &str = "klikit_duplicates_total";
 /// Deliveries whose event id had come with another body before.
 pub const CONFLICTS: &str = "klikit_conflicts_total";
 
+/// Deliveries that were rejected because their body came with too many event ids.
+pub const REPLAYS: &str = "klikit_replays_total";
+
 /// Deliveries of the inbox, by state.
 pub const INBOX: &str = "klikit_inbox_deliveries";
 
@@ -124,6 +130,7 @@ pub fn describe() {
     describe_histogram!(ACK, Unit::Seconds, "From the head of a verified request to its answer, by status");
     describe_counter!(DUPLICATES, "Deliveries that were handled, or stored, before");
     describe_counter!(CONFLICTS, "Deliveries whose event id had come with another body before");
+    describe_counter!(REPLAYS, "Deliveries that were rejected because their body came with too many event ids");
     describe_counter!(DEAD_LETTERS, "Deliveries that the inbox has dead-lettered");
     describe_counter!(LEASES_LOST, "Leases that another worker took while the handler was running");
     describe_gauge!(INBOX, "Deliveries of the inbox, by state");
@@ -141,7 +148,7 @@ pub(super) fn serves(keyring: &Keyring, mismatch: &'static str) {
         counter!(VERIFIED, "tenant" => label(tenant), "secret_id" => label(secret_id)).increment(0);
         gauge!(LAST_VERIFIED, "tenant" => label(tenant)).increment(0);
         #[cfg(feature = "dedupe")]
-        for name in [DUPLICATES, CONFLICTS] {
+        for name in [DUPLICATES, CONFLICTS, REPLAYS] {
             counter!(name, "tenant" => label(tenant)).increment(0);
         }
     }
@@ -197,6 +204,11 @@ pub(super) fn duplicate(tenant: &str) {
 #[cfg(feature = "dedupe")]
 pub(super) fn conflict(tenant: &str) {
     counter!(CONFLICTS, "tenant" => tenant.to_owned()).increment(1);
+}
+
+#[cfg(feature = "dedupe")]
+pub(super) fn replay(tenant: &str) {
+    counter!(REPLAYS, "tenant" => tenant.to_owned()).increment(1);
 }
 
 #[cfg(feature = "inbox")]

@@ -30,6 +30,8 @@ pub(super) fn duplicate(_tenant: &str) {}
 
 pub(super) fn conflict(_tenant: &str) {}
 
+pub(super) fn replay(_tenant: &str) {}
+
 pub(super) fn dead_letter(_tenant: Option<&str>) {}
 
 pub(super) fn lease_lost() {}

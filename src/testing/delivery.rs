@@ -197,6 +197,7 @@ impl SignedDelivery {
             signer: Arc::new(Signer { tenant: Keyring::DEFAULT.into(), secret_id: Keyring::DEFAULT.into() }),
             received_at: SystemTime::now(),
             signed_at: None,
+            is_copy: false,
         }
     }
 

@@ -124,6 +124,7 @@ impl Claims {
             signer: verified.signer,
             received_at: self.received_at,
             signed_at: self.signed_at,
+            is_copy: false,
         });
         Request::from_parts(parts, VerifiedBody::new(verified.bytes))
     }

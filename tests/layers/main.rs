@@ -14,6 +14,7 @@ mod preflight;
 mod properties;
 mod readiness;
 mod rejections;
+mod replays;
 mod stacks;
 mod test_kit;
 mod timestamped;

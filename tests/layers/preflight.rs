@@ -265,7 +265,10 @@ fn a_resolver_is_not_asked() {
 #[cfg(feature = "dedupe")]
 #[test]
 fn times_of_the_dedupe_layer() {
-    use tower_klikit::{dedupe::KlikitDedupeLayer, store::MemoryStore};
+    use tower_klikit::{
+        dedupe::{Identity, KlikitDedupeLayer},
+        store::MemoryStore,
+    };
     let layer = || KlikitDedupeLayer::new(MemoryStore::new());
     assert_eq!(layer().preflight(), Ok(()));
     let cases = [
@@ -287,6 +290,9 @@ fn times_of_the_dedupe_layer() {
         layer().retention(32 * HOUR),
         layer().claim_deadline(4999 * SECOND / 1000),
         layer().handler_deadline(SECOND),
+        layer().replay_limit(1000, HOUR),
+        layer().replay_limit(1, SECOND * 4),
+        layer().replay_limit(u16::MAX, HOUR).identity(Identity::Body),
     ];
     for layer in edges {
         assert_eq!(layer.preflight(), Ok(()), "{layer:?}");
@@ -304,6 +310,10 @@ fn limits_of_the_inbox_and_its_worker() {
         (inbox().accept_deadline(Duration::ZERO), AcceptDeadlineZero),
         (inbox().accept_deadline(10 * SECOND), AcceptDeadlineTooLong),
         (inbox().max_backlog(0), MaxBacklogZero),
+        (inbox().replay_limit(0, HOUR), ReplayLimitZero),
+        (inbox().replay_limit(16, SECOND / 2), ReplayLimitZero),
+        (inbox().replay_limit(1001, HOUR), ReplayLimitTooHigh),
+        (inbox().allow_unlimited_replays(), ReplayLimitTooHigh),
     ];
     for (inbox, kind) in cases {
         assert_eq!(kinds(inbox.preflight()), [kind], "{inbox:?}");

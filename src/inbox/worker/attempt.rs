@@ -121,12 +121,14 @@ where
     S::Error: Into<BoxError>,
 {
     let Job { leased, registration, blocked } = job;
-    let Leased { lease, head, body, after_expired_lease, .. } = leased;
+    let Leased { lease, head, body, after_expired_lease, ordering_keys, .. } = leased;
     let head = Head::from_text(&head).ok();
+    // A replay of a captured delivery, perhaps: once it has failed, genuine ones do not wait for it.
+    let loses_order = !ordering_keys.is_empty() && head.as_ref().is_some_and(|head| head.copy);
     let event_id = head.as_ref().and_then(Head::event_id);
     let tenant = head.as_ref().map(|head| head.tenant.clone());
     let context = LogContext::new(event_id.as_ref(), tenant.as_deref());
-    let task = Task { shared: &shared, lease, registration: &registration, context };
+    let task = Task { shared: &shared, lease, registration: &registration, loses_order, context };
 
     let attempt = async {
         if after_expired_lease {
@@ -135,6 +137,8 @@ where
         let settlement = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
             // Written by a newer version, perhaps: retry, so that a node that runs that version can handle it.
             None => Some(task.fail("its head cannot be read".into())),
+            // That attempt has failed: it is rescheduled, so that it loses its order.
+            Some(_) if after_expired_lease && loses_order => Some(task.fail("its lease expired".into())),
             Some((mut request, conflict)) => {
                 let max_attempts = shared.settings.max_attempts;
                 request.extensions_mut().insert(Attempt { lease, max_attempts, conflict });
@@ -155,6 +159,8 @@ struct Task<'a> {
     /// The lease that the attempt began with: it says which attempt this is.
     lease: Lease,
     registration: &'a Registration,
+    /// Whether the delivery loses its ordering keys once an attempt has failed.
+    loses_order: bool,
     context: LogContext<'a>,
 }
 
@@ -318,7 +324,7 @@ impl Task<'_> {
         }
         let delay = random_pause(self.shared.settings.backoff, attempt);
         telemetry::attempt_failed(self.context, self.id(), attempt, delay, &reason);
-        Settlement::Reschedule { delay, reason }
+        Settlement::Reschedule { delay, reason, unordered: self.loses_order }
     }
 
     /// Returns a random pause before an attempt whose predecessor's lease expired. The worker may have died of another

@@ -160,7 +160,8 @@ fn delivery() -> SignedDelivery {
 }
 
 fn numbered(number: usize) -> SignedDelivery {
-    SignedDelivery::new(SECRET, BODY).event_id(format!("evt-{number}"))
+    let body = BODY.replacen('{', &format!(r#"{{"number":{number},"#), 1);
+    SignedDelivery::new(SECRET, body).event_id(format!("evt-{number}"))
 }
 
 fn other_body() -> SignedDelivery {

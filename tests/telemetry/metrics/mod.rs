@@ -215,7 +215,7 @@ fn buffered_bytes_are_counted_until_they_are_freed() {
                     assert!(futures_util::poll!(&mut *waiting).is_pending());
                 }
             }
-            assert_eq!(counted(&handle, "klikit_buffered_bytes"), 2.0 * 80_000.0);
+            assert_eq!(counted(&handle, "klikit_buffered_bytes"), 2.0 * 40_000.0);
         }
         assert_eq!(counted(&handle, "klikit_buffered_bytes"), 0.0);
     });
@@ -231,20 +231,23 @@ fn buffer_gauge_is_right_when_buffers_grow_or_fail() {
     recorded(async |handle| {
         let buffered = || counted(&handle, "klikit_buffered_bytes");
         let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(200_000);
+        let large = |bytes: usize| request(vec![Step::Data(vec![b' '; bytes].into()), Step::Hang]);
         {
-            // 40 kB in a buffer of 80 kB, which 100 kB have doubled.
+            // 100 kB have doubled a buffer of 80 kB.
             let mut growing = Box::pin(send(&layer, hanging(5)));
             assert!(futures_util::poll!(&mut growing).is_pending());
             assert_eq!(buffered(), 160_000.0);
-            // Both would have to have more than the 40 kB that are left.
-            for refused in [hanging(2), request(vec![Step::Data(vec![b' '; 50_000].into()), Step::Hang])] {
-                assert_eq!(send(&layer, refused).await.0.status, 503);
-                assert_eq!(buffered(), 160_000.0);
-            }
+            assert_eq!(send(&layer, large(200_001)).await.0.status, 503);
+            assert_eq!(buffered(), 160_000.0, "no other body makes room for one over the budget");
+
+            let mut other = Box::pin(send(&layer, large(50_000)));
+            assert!(futures_util::poll!(&mut other).is_pending());
+            assert_eq!(buffered(), 50_000.0, "the large body was evicted");
+            assert_eq!(growing.await.0.status, 503);
         }
         assert_eq!(buffered(), 0.0);
 
-        // It has 80 kB, and would have to have 160, which is too much once others have 60.
+        // 80 kB that grow to 160 kB, for which one of three others is evicted.
         let steps = [pieces(3), vec![Step::Yield], pieces(2)].concat();
         let mut growing = Box::pin(send(&layer, request(steps)));
         assert!(futures_util::poll!(&mut growing).is_pending());
@@ -253,8 +256,8 @@ fn buffer_gauge_is_right_when_buffers_grow_or_fail() {
             assert!(futures_util::poll!(other).is_pending());
         }
         assert_eq!(buffered(), 80_000.0 + 60_000.0);
-        assert_eq!(growing.await.0.status, 503);
-        assert_eq!(buffered(), 60_000.0);
+        assert_eq!(growing.await.0.status, 403);
+        assert_eq!(buffered(), 40_000.0);
     });
 }
 

@@ -16,6 +16,7 @@ fn every_metric_is_in_the_table() {
         metrics::ACK,
         metrics::DUPLICATES,
         metrics::CONFLICTS,
+        metrics::REPLAYS,
         metrics::DEAD_LETTERS,
         metrics::LEASES_LOST,
         metrics::INBOX,

@@ -78,6 +78,10 @@ impl Deliveries {
         Acceptance::Known { digest, body }
     }
 
+    pub(super) fn head(&self, id: DeliveryId) -> Option<String> {
+        self.rows.get(&id).map(|row| row.head.clone())
+    }
+
     /// Adds one, in the place of what is done under its key.
     pub(super) fn add(&mut self, new: &NewDelivery, at: Moment) {
         self.last_id += 1;
@@ -248,11 +252,14 @@ impl Deliveries {
                     row.reason = None;
                 });
             }
-            Settlement::Reschedule { delay, reason } => {
+            Settlement::Reschedule { delay, reason, unordered } => {
                 self.change(id, |row| {
                     row.state = DeliveryState::Ready;
                     row.due = now.after(*delay);
                     row.reason = Some(reason.clone());
+                    if *unordered {
+                        row.ordering_keys.clear();
+                    }
                 });
             }
             Settlement::DeadLetter { reason } => self.dead_letter(id, reason),

@@ -49,6 +49,7 @@ impl MemoryStore {
                 Ok(deliveries.known(new, digest))
             }
             Standing::Dead(_, digest) if !new.is_same_as(&digest) => Ok(deliveries.known(new, digest)),
+            Standing::Dead(id, _) if !new.revives() => Ok(Acceptance::Dead { head: deliveries.head(id) }),
             Standing::Dead(id, _) => {
                 // A full store grows by the entry: what was acknowledged before is not rejected.
                 ledger.forget_key(new.claim().key());

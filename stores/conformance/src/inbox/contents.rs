@@ -69,7 +69,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
     /// Returns the reasons that are shown after a delivery was rescheduled, and after it was dead-lettered, for this reason.
     async fn reasons(&self, new: &NewDelivery, reason: &str) -> [Option<String>; 2] {
         let lease = self.begin(new).await;
-        self.settle(&lease, Settlement::Reschedule { delay: Duration::ZERO, reason: reason.into() }).await;
+        self.settle(&lease, Settlement::Reschedule { delay: Duration::ZERO, reason: reason.into(), unordered: false })
+            .await;
         let ready = self.show(lease.id(), new, DeliveryState::Ready, 1, "the delivery was rescheduled").await;
         let lease = self.lease_one(new, "the delivery was rescheduled without a delay").await;
         self.settle(&lease, Settlement::DeadLetter { reason: reason.into() }).await;

@@ -9,7 +9,7 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{HOUR, LEASE, MARGIN, REQUEST, Subject, dead_letter, done, reschedule},
+    subject::{HOUR, LEASE, MARGIN, REQUEST, Subject, dead_letter, done, reschedule, reschedule_unordered},
 };
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
@@ -28,6 +28,38 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.lease_one(&third, "the delivery before it is handled").await;
         self.accept(&keyed("fourth", &["a"])).await;
         self.lease_nothing("the delivery before it is leased").await;
+    }
+
+    pub(super) async fn unordered_failure_blocks_no_longer(&self) {
+        let [first, second, third] =
+            [keyed("first", &["a", "b"]), keyed("second", &["a"]), keyed("third", &["a", "b"])];
+        self.accept_all([&first, &second, &third]).await;
+        let lease = self.lease_one(&first, "the delivery is the first of its keys").await;
+        self.settle(&lease, reschedule_unordered(HOUR)).await;
+        let lease = self.lease_one(&second, "the delivery before it has lost its order").await;
+        self.lease_nothing("the delivery before it is leased").await;
+        self.finish(&lease).await;
+        let lease = self.lease_one(&third, "the first delivery has lost its order").await;
+        self.advance(HOUR + MARGIN).await;
+        let batch = self.try_lease(&LeaseRequest { held: &[lease], ..REQUEST }).await;
+        let [first_lease] = self.are(&batch.leased, [&first], "the delivery waits for no other");
+        self.holds(batch.leased[0].ordering_keys().is_empty(), "the delivery was leased with ordering keys");
+        self.settle(&first_lease, reschedule(Duration::ZERO)).await;
+        self.lease_one(&first, "the delivery waits for no other").await;
+    }
+
+    pub(super) async fn late_unordered_failure_blocks_no_longer(&self) {
+        let [first, second] = [keyed("first", &["a"]), keyed("second", &["a"])];
+        self.accept_all([&first, &second]).await;
+        let lease = self.lease_one(&first, "the delivery is the first of its key").await;
+        self.advance(LEASE + MARGIN).await;
+        let batch = self.try_lease(&LeaseRequest { max_attempts: 1, limit: 1, ..REQUEST }).await;
+        self.same("lease", &batch.dead_lettered.len(), &1, "the lease has expired on the last attempt");
+        for leased in &batch.leased {
+            self.settle(leased.lease(), Settlement::Release).await;
+        }
+        self.settle(&lease, reschedule_unordered(HOUR)).await;
+        self.lease_one(&second, "the delivery before it has lost its order").await;
     }
 
     pub(super) async fn rescheduled_head_blocks_its_key(&self) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_klikit::{
     dedupe::{BodyDigest, Ledger},
-    inbox::{DeliveryState, InboxAdmin, InboxStore, SettleOutcome, Settlement},
+    inbox::{Acceptance, DeliveryState, InboxAdmin, InboxStore, SettleOutcome, Settlement},
 };
 
 use super::{
@@ -35,6 +35,27 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.make_dead(&lost).await;
         self.revive(&lost).await;
         self.is_known(&lost, &lost, "the delivery was revived").await;
+    }
+
+    pub(super) async fn dead_delivery_is_reported(&self) {
+        let old = delivery("warung", "evt", "body");
+        let lease = self.make_dead(&old).await;
+        let head = old.head().replace("klikit?from=klikit", "other?from=klikit");
+        let new = delivery("warung", "evt", "body").with_head(head).without_reviving();
+        let other = delivery("warung", "evt", "other body").without_reviving();
+        for _ in 0..2 {
+            let acceptance = self.answer("accept", self.store.accept(&new, RETENTION).await);
+            let dead = Acceptance::Dead { head: Some(old.head().into()) };
+            self.same("accept", &acceptance, &dead, "the delivery is dead, and the new one does not revive it");
+            self.is_known(&other, &old, "another body is not the dead delivery").await;
+            self.show(lease.id(), &old, DeliveryState::Dead, 1, "nothing revived the delivery").await;
+        }
+        self.lease_nothing("the delivery is dead").await;
+        let rewritten = other.with_same_json_as(*old.claim().digest());
+        let acceptance = self.answer("accept", self.store.accept(&rewritten, RETENTION).await);
+        let dead = Acceptance::Dead { head: Some(old.head().into()) };
+        self.same("accept", &acceptance, &dead, "the JSON is that of the dead delivery");
+        self.revive(&delivery("warung", "evt", "body")).await;
     }
 
     pub(super) async fn revived_delivery_takes_the_new_request(&self) {

@@ -192,12 +192,12 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let settlements = [
             (d, Settlement::DeadLetter { reason: reason("d failed") }),
             (lost, done(KEEP)),
-            (b, Settlement::Reschedule { delay: HOUR, reason: reason("b failed") }),
+            (b, Settlement::Reschedule { delay: HOUR, reason: reason("b failed"), unordered: false }),
             (missing, dead_letter()),
             (f, Settlement::Release),
             (c, done(Duration::ZERO)),
             (e, done(KEEP)),
-            (a, Settlement::Reschedule { delay: KEEP, reason: reason("a failed") }),
+            (a, Settlement::Reschedule { delay: KEEP, reason: reason("a failed"), unordered: false }),
         ];
         let settled = self.answer("settle", self.store.settle(&settlements).await);
         let expected = {

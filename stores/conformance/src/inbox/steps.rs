@@ -28,6 +28,7 @@ pub(crate) enum Step {
         body: usize,
         same: Same,
         ordering: usize,
+        revives: bool,
         retention: Duration,
     },
     Lease {
@@ -117,19 +118,22 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     let which = || prop_oneof![3 => 0..2_usize, 1 => 0..12_usize];
     let by = || (0..KEYS, 0..2_u8);
     let same = || select(vec![Same::Equal, Same::Equal, Same::Json, Same::Any]);
-    let accept = (0..KEYS, 0..BODIES.len(), same(), 0..ORDERING_KEYS.len(), long());
+    let revives = select(vec![true, true, false]);
+    let accept = (0..KEYS, 0..BODIES.len(), same(), 0..ORDERING_KEYS.len(), revives, long());
     let settlement = move || {
         prop_oneof![
             4 => or_none().prop_map(|keep| Settlement::Done { keep }),
-            3 => (or_none(), 0..9).prop_map(|(delay, n)| Settlement::Reschedule { delay, reason: format!("failed {n}") }),
+            3 => (or_none(), 0..9, any::<bool>()).prop_map(|(delay, n, unordered)| {
+                Settlement::Reschedule { delay, reason: format!("failed {n}"), unordered }
+            }),
             4 => (0..9).prop_map(|n| Settlement::DeadLetter { reason: format!("dead {n}") }),
             2 => Just(Settlement::Release),
         ]
     };
     let held = move || vec(which(), 0..4);
     let step = prop_oneof![
-        10 => accept.prop_map(|(key, body, same, ordering, retention)| {
-            Step::Accept { key, body, same, ordering, retention }
+        10 => accept.prop_map(|(key, body, same, ordering, revives, retention)| {
+            Step::Accept { key, body, same, ordering, revives, retention }
         }),
         12 => (select(vec![0, 1, 1, 2, 100]), select(vec![0, 1, 2, 100]), some(), 1..4_u32, held()).prop_map(
             |(limit, free_handlers, duration, max_attempts, held)| {

@@ -391,7 +391,11 @@ pub(super) fn done(keep: Duration) -> Settlement {
 }
 
 pub(super) fn reschedule(delay: Duration) -> Settlement {
-    Settlement::Reschedule { delay, reason: "rescheduled".into() }
+    Settlement::Reschedule { delay, reason: "rescheduled".into(), unordered: false }
+}
+
+pub(super) fn reschedule_unordered(delay: Duration) -> Settlement {
+    Settlement::Reschedule { delay, reason: "rescheduled".into(), unordered: true }
 }
 
 pub(super) fn dead_letter() -> Settlement {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSql, ToSql};
 use tower_klikit::{
     dedupe::{BodyDigest, StoreError},
     inbox::{Acceptance, DeliveryState, NewDelivery, OrderingKey},
@@ -57,6 +57,13 @@ impl PostgresStore {
                     }
                 }
                 Standing::Dead(Some(digest)) if !new.is_same_as(&digest) => return self.known(new, digest).await,
+                Standing::Dead(digest) if !new.revives() => {
+                    let head = match &digest {
+                        Some(digest) => self.stored(&self.shared.inbox.read_head, new, digest).await?,
+                        None => None,
+                    };
+                    return Ok(Acceptance::Dead { head });
+                }
                 Standing::Dead(digest) => {
                     if self.revive(new, digest.as_ref(), retention).await? {
                         self.shared.sweeper.completed();
@@ -159,15 +166,24 @@ impl PostgresStore {
     }
 
     async fn stored_body(&self, new: &NewDelivery, digest: &BodyDigest) -> Result<Option<Bytes>, StoreError> {
-        let shared = &*self.shared;
+        let body: Option<Vec<u8>> = self.stored(&self.shared.inbox.read_body, new, digest).await?;
+        Ok(body.map(Into::into))
+    }
+
+    /// Reads a column of the content that is stored under the key and has this digest. Returns `None` if it is damaged: the
+    /// delivery is then a conflict, or is revived without what was stored, and nothing is lost.
+    async fn stored<T: for<'a> FromSql<'a>>(
+        &self,
+        read: &Sql,
+        new: &NewDelivery,
+        digest: &BodyDigest,
+    ) -> Result<Option<T>, StoreError> {
         let params: Params<'_> = &[&bytes(new.claim().key()), &&digest.as_bytes()[..]];
-        let answer = match shared.connections.run(&shared.inbox.read_body, params).await {
-            // The delivery is then a conflict, which loses nothing.
+        let answer = match self.shared.connections.run(read, params).await {
             Err(failure) if failure.damage().is_some() => return Ok(None),
             answer => answer.map_err(StoreError::new)?,
         };
-        let body = answer.rows.first().map(|row| row.try_get::<_, Vec<u8>>(0)).transpose();
-        Ok(body.map_err(StoreError::new)?.map(Into::into))
+        answer.rows.first().map(|row| row.try_get(0)).transpose().map_err(StoreError::new)
     }
 
     /// Returns whether the delivery is still pending, and its ledger row is restored.

@@ -75,7 +75,11 @@ impl PostgresStore {
             match verdict(seen.flatten(), lease, settlement) {
                 Verdict::Ended(outcome) => return Ok(outcome),
                 Verdict::Dead => {
-                    let statements = [(&shared.inbox.bring_back, params)];
+                    let bring_back = match settlement {
+                        Settlement::Reschedule { unordered: true, .. } => &shared.inbox.bring_back_unordered,
+                        _ => &shared.inbox.bring_back,
+                    };
+                    let statements = [(bring_back, params)];
                     let answers = shared.connections.run_within(&shared.inbox.begin_alone, &statements).await?;
                     if answers.iter().any(|answer| answer.changed > 0) {
                         return Ok(SettleOutcome::Settled);
@@ -157,7 +161,10 @@ impl<'a> Change<'a> {
         let (sql, duration, reason) = match settlement {
             Settlement::Done { keep } if keep.is_zero() => (&inbox.delete, Duration::ZERO, None),
             Settlement::Done { keep } => (&inbox.keep, *keep, None),
-            Settlement::Reschedule { delay, reason } => (&inbox.reschedule, *delay, Some(reason)),
+            Settlement::Reschedule { delay, reason, unordered: false } => (&inbox.reschedule, *delay, Some(reason)),
+            Settlement::Reschedule { delay, reason, unordered: true } => {
+                (&inbox.reschedule_unordered, *delay, Some(reason))
+            }
             Settlement::DeadLetter { reason } => (&inbox.dead_letter, Duration::ZERO, Some(reason)),
             Settlement::Release => (&inbox.release, Duration::ZERO, None),
         };

@@ -196,7 +196,7 @@ async fn use_all(store: &PostgresStore, round: u64) {
     assert!(store.retry(mine.id()).await.unwrap());
 
     let (mine, others) = lease_all(store, &new).await;
-    let reschedule = Settlement::Reschedule { delay: Duration::ZERO, reason: "503".into() };
+    let reschedule = Settlement::Reschedule { delay: Duration::ZERO, reason: "503".into(), unordered: false };
     settle_all(store, mine, &others, reschedule).await;
     let (mine, others) = lease_all(store, &new).await;
     settle_all(store, mine, &others, Settlement::Done { keep: Duration::ZERO }).await;

@@ -20,8 +20,8 @@ struct Stored {
     id: i64,
     state: DeliveryState,
     digest: Result<BodyDigest, Fault>,
-    /// Whether its head and body can be read.
-    content: Result<(), Fault>,
+    /// Its head, if that and the body can be read.
+    head: Result<String, Fault>,
 }
 
 impl Stored {
@@ -29,14 +29,14 @@ impl Stored {
         let (id, state) = (row.get(0)?, state_of(row.get_ref(1)?));
         if row.get_ref(2)? == ValueRef::Null {
             let missing = Fault::new("its head and its body are missing");
-            return Ok(Self { id, state, digest: Err(missing.clone()), content: Err(missing) });
+            return Ok(Self { id, state, digest: Err(missing.clone()), head: Err(missing) });
         }
         // The type alone: reading the body would take long.
-        let content = match row.get_ref(5)?.as_str() {
-            Ok("blob") => text(row.get_ref(4)?, "head").map(drop),
+        let head = match row.get_ref(5)?.as_str() {
+            Ok("blob") => text(row.get_ref(4)?, "head").map(Into::into),
             _ => Err(Fault::new("its body is no Blob")),
         };
-        Ok(Self { id, state, digest: digest(row.get_ref(3)?), content })
+        Ok(Self { id, state, digest: digest(row.get_ref(3)?), head })
     }
 
     fn unreadable(&self, fault: &Fault) -> Fault {
@@ -54,13 +54,16 @@ impl Deliveries<'_> {
         let stored = self.find(new.claim().key())?;
         match &stored {
             None | Some(Stored { state: DeliveryState::Done, .. }) => self.accept_new(new, stored.as_ref(), retention),
-            Some(dead @ Stored { state: DeliveryState::Dead, .. }) => match (&dead.digest, &dead.content) {
+            Some(dead @ Stored { state: DeliveryState::Dead, .. }) => match (&dead.digest, &dead.head) {
                 (Ok(digest), _) if !new.is_same_as(digest) => self.known(new, *digest, Some(dead)),
+                (Ok(_), head) | (Err(_), head @ Err(_)) if !new.revives() => {
+                    Ok(Acceptance::Dead { head: head.clone().ok() })
+                }
                 (Ok(_), _) | (Err(_), Err(_)) => self.revive(dead.id, new, retention),
-                (Err(fault), Ok(())) => Err(dead.unreadable(fault).into()),
+                (Err(fault), Ok(_)) => Err(dead.unreadable(fault).into()),
             },
-            Some(unfinished) => match (&unfinished.digest, &unfinished.content) {
-                (Ok(digest), Ok(())) => {
+            Some(unfinished) => match (&unfinished.digest, &unfinished.head) {
+                (Ok(digest), Ok(_)) => {
                     // The digest of the stored delivery, and not that of this copy, whose body may be another.
                     self.ledger.accept(new.claim(), digest, retention)?;
                     self.known(new, *digest, Some(unfinished))
@@ -80,7 +83,7 @@ impl Deliveries<'_> {
         let mut find = self.connection.prepare_cached(&self.sql.find_state)?;
         let stored = find.query_row(key, |row| {
             let (id, state) = (row.get(0)?, state_of(row.get_ref(1)?));
-            Ok(Stored { id, state, digest: Err(fault.clone()), content: Err(fault) })
+            Ok(Stored { id, state, digest: Err(fault.clone()), head: Err(fault) })
         });
         stored.optional()
     }

@@ -58,8 +58,12 @@ impl Deliveries<'_> {
                 self.leave_queues(ended)?;
                 execute(&self.sql.keep, params![id, self.timestamp.after(*keep)])
             }
-            Settlement::Reschedule { delay, reason } => {
+            Settlement::Reschedule { delay, reason, unordered: false } => {
                 execute(&self.sql.reschedule, params![id, self.timestamp.after(*delay), reason])
+            }
+            Settlement::Reschedule { delay, reason, unordered: true } => {
+                self.leave_queues(ended)?;
+                execute(&self.sql.reschedule_unordered, params![id, self.timestamp.after(*delay), reason])
             }
             Settlement::DeadLetter { reason } => {
                 self.leave_queues(ended)?;

@@ -88,7 +88,7 @@ pub(crate) fn keep_for(keep: Duration) -> Settlement {
 }
 
 pub(crate) fn reschedule(delay: Duration) -> Settlement {
-    Settlement::Reschedule { delay, reason: "500".into() }
+    Settlement::Reschedule { delay, reason: "500".into(), unordered: false }
 }
 
 pub(crate) fn dead_letter(reason: &str) -> Settlement {

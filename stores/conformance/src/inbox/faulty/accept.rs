@@ -60,6 +60,16 @@ impl FaultyStore {
         let digest = id.map(|id| state.deliveries[&id].digest());
         match self.fault {
             ReturnsTheNewDigest if row.is_some() => Some(state.known(new, *new.claim().digest())),
+            DeadIsRevivedUnasked if standing == Some(DeliveryState::Dead) && !new.revives() => {
+                Some(state.accept(&asked_to_revive(new), retention))
+            }
+            DeadIsKnown if standing == Some(DeliveryState::Dead) && !new.revives() => Some(state.known(new, digest?)),
+            DeadHasTheNewHead if standing == Some(DeliveryState::Dead) && !new.revives() => {
+                new.is_same_as(&digest?).then(|| Acceptance::Dead { head: Some(new.head().into()) })
+            }
+            OtherBodyIsDead if standing == Some(DeliveryState::Dead) && !new.revives() => {
+                Some(Acceptance::Dead { head: Some(state.deliveries[&id?].request.head().into()) })
+            }
             DeadStaysDead if standing == Some(DeliveryState::Dead) => Some(state.known(new, digest?)),
             AnyBodyRevives if standing == Some(DeliveryState::Dead) => {
                 Some(state.accept(&new.clone().with_any_body(), retention))
@@ -201,4 +211,8 @@ fn is_json(new: &NewDelivery) -> bool {
 fn remade(new: &NewDelivery, claim: Claim, body: Bytes) -> NewDelivery {
     let remade = NewDelivery::new(claim, new.head(), body);
     if is_any(new) { remade.with_any_body() } else { remade }
+}
+
+fn asked_to_revive(new: &NewDelivery) -> NewDelivery {
+    remade(new, new.claim().clone(), new.body().clone())
 }

@@ -1,5 +1,7 @@
 //! Faults of settling.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::task::yield_now;
 use tower_klikit::inbox::{DeliveryState, LEASE_EXPIRED, Lease, NewDelivery, SettleOutcome, Settlement};
@@ -93,22 +95,22 @@ impl FaultyStore {
     fn changed(&self, settlement: &Settlement, before: &Delivery) -> Settlement {
         let is_dead = before.is(DeliveryState::Dead);
         match (self.fault, settlement) {
-            (NothingIsKept, Settlement::Done { .. }) => Settlement::Done { keep: std::time::Duration::ZERO },
+            (NothingIsKept, Settlement::Done { .. }) => Settlement::Done { keep: Duration::ZERO },
             (HandledIsKeptForADay, Settlement::Done { keep }) if keep.is_zero() => Settlement::Done { keep: DAY },
-            (DelaysAreIgnored, Settlement::Reschedule { reason, .. }) => {
-                Settlement::Reschedule { delay: std::time::Duration::ZERO, reason: reason.clone() }
-            }
-            (DelaysAreCut, Settlement::Reschedule { delay, reason }) => {
-                Settlement::Reschedule { delay: (*delay).min(HOUR / 2), reason: reason.clone() }
-            }
-            (ReasonsAreAscii, Settlement::Reschedule { delay, reason }) => {
-                Settlement::Reschedule { delay: *delay, reason: reason.replace(|c: char| !c.is_ascii(), "?") }
-            }
-            (ReleasingIsAnAttempt, Settlement::Release) if !before.is(DeliveryState::Ready) => {
-                Settlement::Reschedule { delay: std::time::Duration::ZERO, reason: RELEASED.into() }
-            }
-            (LateReleaseIsAnAttempt, Settlement::Release) if is_dead => {
-                Settlement::Reschedule { delay: std::time::Duration::ZERO, reason: RELEASED.into() }
+            (ReleasingIsAnAttempt, Settlement::Release) if !before.is(DeliveryState::Ready) => released(),
+            (LateReleaseIsAnAttempt, Settlement::Release) if is_dead => released(),
+            (_, Settlement::Reschedule { delay, reason, unordered }) => {
+                let (mut delay, mut reason, mut unordered) = (*delay, reason.clone(), *unordered);
+                match self.fault {
+                    DelaysAreIgnored => delay = Duration::ZERO,
+                    DelaysAreCut => delay = delay.min(HOUR / 2),
+                    ReasonsAreAscii => reason = reason.replace(|c: char| !c.is_ascii(), "?"),
+                    OrderIsNeverLost => unordered = false,
+                    LateFailureKeepsItsOrder if is_dead => unordered = false,
+                    EveryFailureLosesItsOrder => unordered = true,
+                    _ => {}
+                }
+                Settlement::Reschedule { delay, reason, unordered }
             }
             _ => settlement.clone(),
         }
@@ -168,4 +170,9 @@ impl FaultyStore {
         }
         settled
     }
+}
+
+/// A release that this store takes for a failed attempt.
+fn released() -> Settlement {
+    Settlement::Reschedule { delay: Duration::ZERO, reason: RELEASED.into(), unordered: false }
 }

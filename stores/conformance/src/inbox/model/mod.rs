@@ -99,9 +99,10 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
 
     async fn take(&mut self, step: &Step) -> Checked {
         match step {
-            Step::Accept { key, body, same, ordering, retention } => {
+            Step::Accept { key, body, same, ordering, revives, retention } => {
                 self.accepted += 1;
                 let new = made(*key, *body, *same, *ordering, self.accepted);
+                let new = if *revives { new } else { new.without_reviving() };
                 let found = self.store.accept(&new, *retention).await.unwrap();
                 let expected = self.state.accept(&new, *retention);
                 same_acceptance(&found, &expected)?;

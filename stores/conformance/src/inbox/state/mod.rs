@@ -119,6 +119,9 @@ impl State {
                 if !new.is_same_as(claim.digest()) {
                     return self.known(new, *claim.digest());
                 }
+                if !new.revives() {
+                    return Acceptance::Dead { head: Some(there.request.head().into()) };
+                }
                 let (token, accepted) = (there.token + 1, there.accepted);
                 *there = Delivery { token, accepted, ..Delivery::new(new, now) };
                 self.set_done(new.claim(), retention);

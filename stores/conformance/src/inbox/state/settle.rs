@@ -21,9 +21,12 @@ impl State {
             Settlement::Done { keep } => {
                 (delivery.state, delivery.due, delivery.reason) = (DeliveryState::Done, now + *keep, None);
             }
-            Settlement::Reschedule { delay, reason } => {
+            Settlement::Reschedule { delay, reason, unordered } => {
                 delivery.make_ready(now + *delay);
                 delivery.reason = Some(reason.clone());
+                if *unordered {
+                    delivery.request = delivery.request.clone().with_ordering_keys(&[]);
+                }
             }
             Settlement::DeadLetter { reason } => {
                 delivery.state = DeliveryState::Dead;

@@ -246,10 +246,19 @@ impl Tables {
 
     /// Reads the body that is stored under a key and has a digest.
     pub(super) fn read_body(&self) -> String {
+        self.read_of_content("body")
+    }
+
+    /// Reads the head that is stored under a key with a body of this digest.
+    pub(super) fn read_head(&self) -> String {
+        self.read_of_content("head")
+    }
+
+    fn read_of_content(&self, column: &str) -> String {
         let Self { inbox, body, .. } = self;
         format!(
             r"
-            SELECT body
+            SELECT content.{column}
             FROM {inbox} AS stored
             JOIN {body} AS content ON content.id = stored.id
             WHERE stored.key = {key} AND content.digest = $2::bytea",

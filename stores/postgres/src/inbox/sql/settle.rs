@@ -52,7 +52,16 @@ impl Tables {
     }
 
     pub(super) fn reschedule(&self) -> ByLease {
-        let set = format!("state = {READY}, due = {IN_SECONDS}, reason = asked.reason");
+        self.reschedule_and("")
+    }
+
+    /// Reschedules deliveries that lose their ordering keys.
+    pub(super) fn reschedule_unordered(&self) -> ByLease {
+        self.reschedule_and(", ordering_keys = NULL")
+    }
+
+    fn reschedule_and(&self, set: &str) -> ByLease {
+        let set = format!("state = {READY}, due = {IN_SECONDS}, reason = asked.reason{set}");
         self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED] })
     }
 
@@ -93,6 +102,15 @@ impl Tables {
     ///
     /// Runs while nothing is leased, like every statement that brings deliveries back from DEAD.
     pub(super) fn bring_back(&self) -> String {
+        self.bring_back_and("")
+    }
+
+    /// Does the same for a delivery that loses its ordering keys.
+    pub(super) fn bring_back_unordered(&self) -> String {
+        self.bring_back_and(",\n                ordering_keys = NULL")
+    }
+
+    fn bring_back_and(&self, set: &str) -> String {
         format!(
             r"
             UPDATE {inbox}
@@ -100,7 +118,7 @@ impl Tables {
                 state = {READY},
                 due = clock_timestamp() + make_interval(secs => $3::float8),
                 reason = coalesce($4::text, reason),
-                attempts = least(attempts, $5::integer)
+                attempts = least(attempts, $5::integer){set}
             WHERE id = $1::bigint AND token = $2::bigint AND state = {DEAD}",
             inbox = self.inbox,
         )

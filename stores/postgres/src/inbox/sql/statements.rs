@@ -32,6 +32,8 @@ pub(crate) struct InboxSql {
     pub(crate) read: Sql,
     /// Key, digest. Returns the body.
     pub(crate) read_body: Sql,
+    /// Key, digest. Returns the head.
+    pub(crate) read_head: Sql,
     /// Key, token, seconds of the retention.
     pub(crate) remember_again: Sql,
     /// Key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant, ordering keys,
@@ -70,11 +72,14 @@ pub(crate) struct InboxSql {
     pub(crate) delete: ByLease,
     pub(crate) keep: ByLease,
     pub(crate) reschedule: ByLease,
+    pub(crate) reschedule_unordered: ByLease,
     pub(crate) dead_letter: ByLease,
     pub(crate) release: ByLease,
     pub(crate) start: ByLease,
     /// Id, token, seconds, reason or NULL, how many attempts there are at most.
     pub(crate) bring_back: Sql,
+    /// The same parameters.
+    pub(crate) bring_back_unordered: Sql,
     /// Id, token.
     pub(crate) finish: Sql,
     /// Id. Returns its token and state.
@@ -109,6 +114,7 @@ impl InboxSql {
             lock: Sql::new(tables.lock()),
             read: Sql::new(tables.read()),
             read_body: Sql::new(tables.read_body()),
+            read_head: Sql::new(tables.read_head()),
             remember_again: Sql::new(tables.remember_again()),
             revive: Sql::new(tables.revive()),
             begin_together: begin_together(deadline),
@@ -127,10 +133,12 @@ impl InboxSql {
             delete: tables.delete(),
             keep: tables.keep(),
             reschedule: tables.reschedule(),
+            reschedule_unordered: tables.reschedule_unordered(),
             dead_letter: tables.dead_letter(),
             release: tables.release(),
             start: tables.start(),
             bring_back: Sql::new(tables.bring_back()),
+            bring_back_unordered: Sql::new(tables.bring_back_unordered()),
             finish: Sql::new(tables.finish()),
             look: Sql::new(tables.look()),
             counts: Sql::new(tables.counts()),
@@ -146,7 +154,15 @@ impl InboxSql {
 
     /// The statements to check when the store is opened: all that take parameters.
     pub(crate) fn each(&self) -> Vec<&Sql> {
-        let by_lease = [&self.delete, &self.keep, &self.reschedule, &self.dead_letter, &self.release, &self.start];
+        let by_lease = [
+            &self.delete,
+            &self.keep,
+            &self.reschedule,
+            &self.reschedule_unordered,
+            &self.dead_letter,
+            &self.release,
+            &self.start,
+        ];
         let by_lease = by_lease.into_iter().flat_map(|sql| [&sql.one, &sql.many]);
         let others = [
             &self.accept,
@@ -155,6 +171,7 @@ impl InboxSql {
             &self.lock,
             &self.read,
             &self.read_body,
+            &self.read_head,
             &self.remember_again,
             &self.revive,
             &self.lease,
@@ -164,6 +181,7 @@ impl InboxSql {
             &self.extend,
             &self.extend_expired,
             &self.bring_back,
+            &self.bring_back_unordered,
             &self.finish,
             &self.look,
             &self.counts,

@@ -69,7 +69,7 @@ async fn made(id: &str, body: &str, keys: &[&str], policy: ConflictPolicy, found
     let inbox = Inbox::new(caught.clone()).order_by(OrderBy::keys(move |_, _| keys.clone())).on_conflict(policy);
     assert_eq!(send(&inbox, id, body).await, StatusCode::OK);
     let given = caught.given.lock().unwrap().take();
-    given.expect("the acceptor gives it to the store")
+    given.expect("the acceptor gives it to the store").reviving()
 }
 
 /// Sends a delivery to the inbox's acceptor.
@@ -151,7 +151,7 @@ fn done(keep: Duration) -> Settlement {
 }
 
 fn failed(delay: Duration, reason: &str) -> Settlement {
-    Settlement::Reschedule { delay, reason: reason.into() }
+    Settlement::Reschedule { delay, reason: reason.into(), unordered: false }
 }
 
 fn dead(reason: &str) -> Settlement {

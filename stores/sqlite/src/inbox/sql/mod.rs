@@ -37,6 +37,7 @@ pub(crate) struct Sql {
     pub(super) delete: String,
     pub(super) keep: String,
     pub(super) reschedule: String,
+    pub(super) reschedule_unordered: String,
     pub(super) dead_letter: String,
     pub(super) release: String,
     pub(super) retry: String,
@@ -252,16 +253,8 @@ impl Sql {
             state: format!("SELECT state, token, ordering_keys FROM {inbox} WHERE id = ?1"),
             delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
             keep: format!("UPDATE {inbox} SET state = {DONE}, due = ?2, reason = NULL WHERE id = ?1"),
-            // A millisecond later if it is dead and has this very time: the trigger would take it for unchanged.
-            reschedule: format!(
-                "
-                UPDATE {inbox} SET
-                    state = {READY},
-                    due = ?2 + (due = ?2 AND state >= {DEAD}),
-                    reason = ?3
-                WHERE id = ?1
-                "
-            ),
+            reschedule: reschedule(&inbox, "ordering_keys"),
+            reschedule_unordered: reschedule(&inbox, "NULL"),
             dead_letter: format!("UPDATE {inbox} SET state = {DEAD}, reason = ?2 WHERE id = ?1"),
             release: format!(
                 "UPDATE {inbox} SET state = {READY}, due = ?2, attempts = min(attempts, ?3) WHERE id = ?1"
@@ -357,6 +350,20 @@ impl Sql {
             forget_key_in_ledger: format!("DELETE FROM {ledger} WHERE key = ?1"),
         }
     }
+}
+
+fn reschedule(inbox: &str, ordering_keys: &str) -> String {
+    // A millisecond later if it is dead and has this very time: the trigger would take it for unchanged.
+    format!(
+        "
+        UPDATE {inbox} SET
+            state = {READY},
+            due = ?2 + (due = ?2 AND state >= {DEAD}),
+            reason = ?3,
+            ordering_keys = {ordering_keys}
+        WHERE id = ?1
+        "
+    )
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ fn only_counting_scans_a_table() {
         &sql.delete,
         &sql.keep,
         &sql.reschedule,
+        &sql.reschedule_unordered,
         &sql.dead_letter,
         &sql.release,
         &sql.retry,

@@ -1,0 +1,338 @@
+//! A captured delivery that is sent again under fresh ids.
+#![cfg(feature = "inbox")]
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{advance, sleep},
+};
+use tower::{Layer, Service, service_fn, util::BoxCloneSyncService};
+use tower_klikit::{
+    Delivery, EventType, KlikitVerifyLayer, VerifiedBody,
+    dedupe::{Identity, KlikitDedupeLayer},
+    inbox::{DeliveryState, Inbox, OrderBy, Worker},
+    store::MemoryStore,
+    testing::SignedDelivery,
+};
+use tower_klikit_test_support::log;
+
+use crate::support::{
+    BODY, SECRET,
+    answers::{self, send},
+};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// A call of the handler: the id, whether the delivery is marked as a copy, the type and the path.
+type Call = (String, bool, Option<EventType>, String);
+
+type HandlerService = BoxCloneSyncService<Request<VerifiedBody>, Response<Full<Bytes>>, Infallible>;
+
+/// A handler that remembers its calls, and responds to each by its id.
+#[derive(Clone, Default)]
+struct Handler(Arc<Mutex<Vec<Call>>>);
+
+impl Handler {
+    fn responding(&self, status: impl Fn(&str) -> u16 + Clone + Send + Sync + 'static) -> HandlerService {
+        let calls = Arc::clone(&self.0);
+        BoxCloneSyncService::new(service_fn(move |request: Request<VerifiedBody>| {
+            let delivery = request.extensions().get::<Delivery>().expect("a verified delivery");
+            let id = delivery.event_id().map(ToString::to_string).unwrap_or_default();
+            let response = Response::builder().status(status(&id)).body(Full::default()).unwrap();
+            let path = request.uri().path().to_owned();
+            calls.lock().unwrap().push((id, delivery.is_copy(), delivery.event_type().cloned(), path));
+            async { Ok(response) }
+        }))
+    }
+
+    fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().map(|(id, ..)| id.clone()).collect()
+    }
+}
+
+fn delivery(id: &str) -> SignedDelivery {
+    SignedDelivery::new(SECRET, BODY).event_id(id)
+}
+
+/// The captured delivery under a fresh id.
+fn replay(n: usize) -> SignedDelivery {
+    delivery(&format!("replay-{n}"))
+}
+
+fn order(id: &str, order: u32, status: &str) -> SignedDelivery {
+    let body = format!(r#"{{"brand_id":1,"branch_id":2,"orders":[{{"id":{order},"status":"{status}"}}]}}"#);
+    SignedDelivery::new(SECRET, body).event_id(id)
+}
+
+fn verify() -> KlikitVerifyLayer {
+    KlikitVerifyLayer::new(SECRET).allow_missing_event_id()
+}
+
+fn assert_rejected(answer: &answers::Answer, retry_after: u64) {
+    assert_eq!(*answer, (503, r#"{"error":"body replayed too often"}"#.into(), Some(retry_after)));
+}
+
+/// Runs a worker until the test ends it.
+fn start(worker: Worker<HandlerService>) -> (oneshot::Sender<()>, JoinHandle<()>) {
+    let (stop, stopped) = oneshot::channel();
+    (stop, tokio::spawn(worker.run_until(stopped)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixteen_ids_of_one_body_are_handled_in_an_hour() {
+    let handler = Handler::default();
+    let layer = KlikitDedupeLayer::new(MemoryStore::new());
+    let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
+    let log = log::Log::default();
+    let _logging = log.listen();
+    assert_eq!(send(&stack, &delivery("genuine")).await.0, 200);
+    advance(Duration::from_secs(600)).await;
+    for n in 1..1000 {
+        let answer = send(&stack, &replay(n)).await;
+        if n < 16 {
+            assert_eq!(answer.0, 200, "{n}");
+        } else {
+            assert_rejected(&answer, 3001);
+        }
+    }
+    let calls = handler.take();
+    assert_eq!(calls.len(), 16);
+    assert!(!calls[0].1 && calls[1..].iter().all(|(_, is_copy, ..)| *is_copy), "{calls:?}");
+    assert_eq!(send(&stack, &delivery("genuine")).await, answers::duplicate(), "klikit's own retry");
+    assert_eq!(send(&stack, &replay(3)).await, answers::duplicate());
+    assert_eq!(send(&stack, &order("other", 1, "PLACED")).await.0, 200);
+    assert_eq!(log.text().matches("rejected a replayed delivery").count(), 1, "{}", log.text());
+    assert!(log.text().contains("raise replay_limit"), "{}", log.text());
+
+    advance(HOUR).await;
+    assert_eq!(send(&stack, &replay(1000)).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limit_and_window_can_be_set() {
+    let handler = Handler::default();
+    let layer = KlikitDedupeLayer::new(MemoryStore::new()).replay_limit(3, Duration::from_secs(60));
+    let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
+    let statuses = async |from: usize| {
+        let mut statuses = Vec::new();
+        for n in from..from + 4 {
+            statuses.push(send(&stack, &replay(n)).await.0);
+        }
+        statuses
+    };
+    assert_eq!(statuses(0).await, [200, 200, 200, 503]);
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(statuses(10).await, [200, 200, 503, 503], "the first id counts in each window");
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_number_of_replays_can_be_allowed() {
+    let handler = Handler::default();
+    let layer = KlikitDedupeLayer::new(MemoryStore::new()).allow_unlimited_replays();
+    let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
+    for n in 0..100 {
+        assert_eq!(send(&stack, &replay(n)).await.0, 200);
+    }
+    assert_eq!(handler.take().len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_as_identity_makes_replays_duplicates() {
+    let handler = Handler::default();
+    let layer = KlikitDedupeLayer::new(MemoryStore::new()).identity(Identity::Body);
+    let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
+    assert_eq!(send(&stack, &replay(0)).await.0, 200);
+    for n in 1..100 {
+        assert_eq!(send(&stack, &replay(n)).await, answers::duplicate());
+    }
+    assert_eq!(handler.take().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replays_do_not_empty_the_memory_store() {
+    let handler = Handler::default();
+    let layer = KlikitDedupeLayer::new(MemoryStore::new().capacity(1000));
+    let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
+    let genuine = |n: u32| order(&format!("genuine-{n}"), n, "PLACED");
+    for n in 0..100 {
+        assert_eq!(send(&stack, &genuine(n)).await.0, 200);
+    }
+    for n in 0..2000 {
+        send(&stack, &order(&format!("replay-{n}"), 7, "PLACED")).await;
+    }
+    for n in 0..100 {
+        assert_eq!(send(&stack, &genuine(n)).await, answers::duplicate(), "{n}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replays_do_not_fill_the_backlog() {
+    let handler = Handler::default();
+    let inbox = Inbox::new(MemoryStore::new()).max_backlog(100);
+    let stack = verify().layer(inbox.acceptor());
+    // The order is known, so a copy of it is a conflict for this handler.
+    let status = |id: &str| if id.starts_with("replay") { 409 } else { 200 };
+    let (stop, worker) = start(inbox.worker(handler.responding(status)));
+    assert_eq!(send(&stack, &order("genuine-0", 7, "PLACED")).await.0, 200);
+    for n in 0..5000 {
+        let answer = send(&stack, &order(&format!("replay-{n}"), 7, "PLACED")).await;
+        assert_eq!(answer.0, if n < 15 { 200 } else { 503 });
+        if n % 50 == 0 {
+            sleep(Duration::from_millis(1)).await;
+            let id = format!("genuine-{}", n + 1);
+            assert_eq!(send(&stack, &order(&id, 8 + n, "PLACED")).await.0, 200);
+        }
+    }
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(inbox.counts().await.unwrap().backlog(), 15);
+    assert_eq!(handler.ids().iter().filter(|id| id.starts_with("genuine")).count(), 101);
+    drop(stop);
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_copy_does_not_hold_up_later_deliveries() {
+    let handler = Handler::default();
+    let inbox = Inbox::new(MemoryStore::new()).order_by(OrderBy::order());
+    let stack = verify().layer(inbox.acceptor());
+    let status = |id: &str| if id.starts_with("replay") { 409 } else { 200 };
+    for delivery in [
+        order("placed", 7, "PLACED"),
+        order("replay-1", 7, "PLACED"),
+        order("replay-2", 7, "PLACED"),
+        order("cancelled", 7, "CANCELLED"),
+    ] {
+        assert_eq!(send(&stack, &delivery).await.0, 200);
+        sleep(Duration::from_millis(1)).await;
+    }
+    let backoff = Duration::from_secs(1000);
+    let (stop, worker) = start(inbox.worker(handler.responding(status)).backoff(backoff, backoff));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(handler.ids(), ["placed", "replay-1", "replay-2", "cancelled"], "a copy waits for its turn");
+    sleep(4 * backoff).await;
+    assert!(handler.ids()[4..].iter().any(|id| id == "replay-1"), "a copy is retried all the same");
+    drop(stop);
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn genuine_failure_holds_up_later_deliveries() {
+    let handler = Handler::default();
+    let inbox = Inbox::new(MemoryStore::new()).order_by(OrderBy::order());
+    let stack = verify().layer(inbox.acceptor());
+    for delivery in [order("placed", 7, "PLACED"), order("cancelled", 7, "CANCELLED")] {
+        assert_eq!(send(&stack, &delivery).await.0, 200);
+        sleep(Duration::from_millis(1)).await;
+    }
+    let status = |id: &str| if id == "placed" { 503 } else { 200 };
+    let backoff = Duration::from_secs(1000);
+    let (stop, worker) = start(inbox.worker(handler.responding(status)).backoff(backoff, backoff));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(handler.ids(), ["placed"]);
+    drop(stop);
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn copy_whose_worker_died_does_not_hold_up_others() {
+    let handler = Handler::default();
+    let store = MemoryStore::new();
+    let inbox = Inbox::new(store.clone()).order_by(OrderBy::order());
+    let stack = verify().layer(inbox.acceptor());
+    assert_eq!(send(&stack, &order("placed", 7, "PLACED")).await.0, 200);
+    let (stop, worker) = start(inbox.worker(handler.responding(|_| 200)));
+    sleep(Duration::from_secs(1)).await;
+    drop(stop);
+    worker.await.unwrap();
+    for delivery in [order("replay", 7, "PLACED"), order("cancelled", 7, "CANCELLED")] {
+        assert_eq!(send(&stack, &delivery).await.0, 200);
+        sleep(Duration::from_millis(1)).await;
+    }
+    // A worker that leased the copy and died.
+    let lease = Duration::from_secs(30);
+    let request =
+        tower_klikit::inbox::LeaseRequest { limit: 2, free_handlers: 2, duration: lease, max_attempts: 9, held: &[] };
+    assert_eq!(tower_klikit::inbox::InboxStore::lease(&store, &request).await.unwrap().leased.len(), 1);
+
+    // On another node: this one does not run what it may still be running.
+    let inbox = Inbox::new(store).order_by(OrderBy::order());
+    let backoff = Duration::from_secs(1000);
+    let (stop, worker) = start(inbox.worker(handler.responding(|_| 200)).backoff(backoff, backoff));
+    sleep(2 * lease).await;
+    assert_eq!(handler.ids(), ["placed", "cancelled"]);
+    sleep(2 * backoff).await;
+    assert_eq!(handler.ids(), ["placed", "cancelled", "replay"]);
+    drop(stop);
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letter_is_revived_sixteen_times_in_an_hour() {
+    let handler = Handler::default();
+    let inbox = Inbox::new(MemoryStore::new());
+    let stack = verify().layer(inbox.acceptor());
+    let (stop, worker) = start(inbox.worker(handler.responding(|_| 422)));
+    let mut statuses = Vec::new();
+    for _ in 0..300 {
+        statuses.push(send(&stack, &delivery("evt-1")).await.0);
+        sleep(Duration::from_secs(2)).await;
+    }
+    assert_eq!(handler.take().len(), 16);
+    assert!(statuses[..16].iter().all(|&status| status == 200), "{statuses:?}");
+    assert!(statuses[16..].iter().all(|&status| status == 503), "klikit keeps what is not handled: {statuses:?}");
+    let dead = inbox.dead(None, 9).await.unwrap();
+    assert_eq!((dead.len(), dead[0].state), (1, DeliveryState::Dead));
+    advance(HOUR).await;
+    assert_eq!(send(&stack, &delivery("evt-1")).await.0, 200);
+    drop(stop);
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn revived_dead_letter_keeps_its_type_and_takes_the_path() {
+    let handler = Handler::default();
+    let inbox = Inbox::new(MemoryStore::new());
+    let stack = verify().layer(inbox.acceptor());
+    let first = delivery("evt-1").uri("/old").event_type(EventType::OrderCreated);
+    let again = delivery("evt-1").uri("/new").event_type(EventType::OrderCartUpdated);
+    let (stop, worker) = start(inbox.worker(handler.responding(|_| 422)));
+    for delivery in [&first, &again, &again] {
+        assert_eq!(send(&stack, delivery).await.0, 200);
+        sleep(Duration::from_secs(1)).await;
+    }
+    let calls = handler.take().into_iter().map(|(_, _, event_type, path)| (event_type, path));
+    let expected = ["/old", "/new", "/new"].map(|path| (Some(EventType::OrderCreated), path.to_owned()));
+    assert_eq!(calls.collect::<Vec<_>>(), expected);
+    let entry = inbox.dead(None, 9).await.unwrap().remove(0);
+    assert_eq!(entry.event_type(), Some(EventType::OrderCreated.as_str()));
+    drop(stop);
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_replays_are_limited_too() {
+    let handler = Handler::default();
+    let inbox = Inbox::new(MemoryStore::new());
+    let stack = verify().layer(inbox.acceptor());
+    let sent = (0..500).map(|n| {
+        let mut stack = stack.clone();
+        async move { stack.call(replay(n).request::<Full<Bytes>>()).await.unwrap().status() }
+    });
+    let statuses = futures_util::future::join_all(sent).await;
+    assert_eq!(statuses.iter().filter(|&&status| status == StatusCode::OK).count(), 16);
+    assert_eq!(inbox.counts().await.unwrap().ready, 16);
+    assert!(handler.take().is_empty());
+}
