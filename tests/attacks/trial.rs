@@ -1,0 +1,134 @@
+//! A trial: genuine deliveries before, during and after an attack.
+
+use std::{
+    env,
+    io::Write,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::runtime::Runtime;
+
+use crate::{
+    attackers::{Attack, Tally},
+    child::Child,
+    memory::{self, MIB},
+    report::{self, Score, is_accepted},
+    sender::{Record, Sender},
+    shapes::LONG_PAUSE,
+};
+
+/// The layer's default budget for bodies that are not verified.
+const BUDGET: u64 = 64 * MIB;
+
+/// What a connection costs the server outside the layer: its task, and hyper's first buffers for reading and writing.
+const CONNECTION: u64 = 24 * 1024;
+
+/// How far hyper's buffer for reading an HTTP/1.1 connection grows, if the sender is fast.
+const READ_BUFFER: u64 = 408 * 1024;
+
+/// What an HTTP/2 stream costs the server outside the layer: the state of the stream, its task, and the request's head.
+const STREAM: u64 = 8 * 1024;
+
+/// Genuine deliveries on their way, and what the allocator keeps.
+const SLACK: u64 = 32 * MIB;
+
+/// An attack, and what must hold while it lasts.
+pub(crate) struct Trial {
+    pub(crate) name: &'static str,
+    pub(crate) attack: Attack,
+    /// How many of a hundred deliveries with long pauses must be accepted. Of the others, 99 must be.
+    pub(crate) long_pauses: usize,
+}
+
+/// Resident sizes of the server.
+pub(crate) struct Memory {
+    pub(crate) idle: u64,
+    pub(crate) peak: u64,
+    pub(crate) after: u64,
+    pub(crate) allowed: u64,
+}
+
+/// What a trial has shown.
+struct Findings {
+    idle: Vec<Record>,
+    attacked: Vec<Record>,
+    after: Vec<Record>,
+    tally: Tally,
+    memory: Memory,
+}
+
+/// Whether attacks last long, and all variants are tried.
+pub(crate) fn is_full() -> bool {
+    env::var_os("KLIKIT_ATTACKS").is_some_and(|value| value == "full")
+}
+
+impl Trial {
+    /// Attacks a server of its own, and asserts that genuine deliveries are accepted and memory is bounded.
+    pub(crate) fn run(&self) -> Tally {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+
+        let findings = Runtime::new().expect("a runtime").block_on(self.attack());
+        let Findings { idle, attacked, tally, memory, .. } = &findings;
+        let table = report::table(self.name, idle, attacked, tally, memory);
+        if env::var_os("KLIKIT_ATTACKS").is_some() {
+            // Not `println!`, which the test runner would swallow.
+            let _ = std::io::stdout().write_all(table.as_bytes());
+        }
+        self.judge(&findings, &table);
+        findings.tally
+    }
+
+    async fn attack(&self) -> Findings {
+        let (idle_time, time) = if is_full() { (10, 30) } else { (1, 4) };
+        let [idle_time, time] = [idle_time, time].map(Duration::from_secs);
+        let mut server = Child::server();
+        let port = server.line().parse().expect("a port");
+        let sender = Sender::new(port);
+        let idle = sender.send_for(idle_time).await;
+        let resident = memory::resident(server.pid());
+        memory::forget_peak(server.pid());
+
+        let mut attacker = Child::attacker(port, &self.attack);
+        assert_eq!(attacker.line(), "up");
+        let attacked = sender.send_for(time).await;
+        let peak = memory::peak(server.pid());
+        attacker.stop();
+        let tally = serde_json::from_str(&attacker.line()).expect("a tally");
+        drop(attacker);
+
+        let after = sender.send_for(Duration::from_millis(500)).await;
+        let memory =
+            Memory { idle: resident, peak, after: memory::resident(server.pid()), allowed: self.allowed(resident) };
+        Findings { idle, attacked, after, tally, memory }
+    }
+
+    /// Returns how much memory the server may have in use.
+    fn allowed(&self, idle: u64) -> u64 {
+        let (each, streams) = match &self.attack {
+            Attack::Http1(uploads) => (CONNECTION + READ_BUFFER.min(uploads.bytes as u64), 0),
+            Attack::Http2(_) => (CONNECTION, self.attack.width() as u64),
+        };
+        idle + BUDGET + self.attack.connections() as u64 * each + streams * STREAM + SLACK
+    }
+
+    fn judge(&self, findings: &Findings, table: &str) {
+        let Findings { idle, attacked, after, memory, .. } = findings;
+        for (shape, sent) in idle.iter().chain(after) {
+            assert!(sent.iter().all(is_accepted), "{shape}, without an attack: {sent:?}");
+        }
+        for (shape, sent) in attacked {
+            let is_wrong = sent.iter().any(|sent| matches!(sent.answer, Ok(400..=499)));
+            assert!(!is_wrong, "{shape}: a genuine delivery got a status for a bad one{table}");
+        }
+        let (long, short): (Vec<&Record>, Vec<&Record>) =
+            attacked.iter().partition(|(shape, _)| shape.pause == LONG_PAUSE);
+        for (records, percent) in [(short, 99), (long, self.long_pauses)] {
+            let score = Score::of(records.into_iter().flat_map(|(_, sent)| sent));
+            assert!(score.reaches(percent), "accepted {score:?}, which is less than {percent} %{table}");
+        }
+        assert!(memory.peak <= memory.allowed, "too much memory during the attack{table}");
+        assert!(memory.after <= memory.allowed, "too much memory after the attack{table}");
+    }
+}
