@@ -20,8 +20,8 @@ const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const CANCEL: u32 = 8;
 
-/// What an attacker must know of a frame from the server.
-#[derive(Debug, PartialEq, Eq)]
+/// A frame from the server, as far as it matters to an attacker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
     /// The server has answered on a stream.
     Answer(u32),

@@ -40,7 +40,7 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// What the sender saw of an upload.
+/// The end of an upload, as its sender saw it.
 enum Outcome {
     Answered(u16),
     /// A write failed, and there was an answer to read after that.

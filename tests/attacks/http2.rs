@@ -22,7 +22,7 @@ const RAMP: Duration = Duration::from_secs(1);
 /// With so much unsent, no further stream is opened.
 const MAX_UNSENT: usize = 1024 * 1024;
 
-/// What a connection may send at first (RFC 9113).
+/// How much a connection may send at first (RFC 9113).
 const WINDOW: usize = 65_535;
 
 /// Connections that keep streams open. Each stream is reset after a while. Another one takes its place then, or as soon as the

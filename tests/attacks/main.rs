@@ -5,7 +5,7 @@
 //!
 //! `KLIKIT_ATTACKS=full` makes each attack last 30 seconds and tries all variants. Any value of `KLIKIT_ATTACKS` prints a table
 //! for each attack: the deliveries that were accepted, and how long they took idle and under attack.
-#![allow(missing_docs, missing_debug_implementations)]
+#![cfg(target_os = "linux")]
 
 mod attackers;
 mod child;
@@ -26,22 +26,25 @@ use crate::{
     attackers::{Attack, Tally},
     http1::{Framing, Uploads},
     http2::Streams,
-    trial::Trial,
+    trial::{Trial, is_full},
 };
 
 const MIB: usize = 1024 * 1024;
+
+/// Longer than the layer's deadline for bodies.
+const UNTIL_THE_DEADLINE: Duration = Duration::from_secs(12);
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-fn streams(name: &'static str, streams: Streams) {
+fn streams(name: &str, streams: Streams) {
     Trial { name, attack: Attack::Http2(streams), long_pauses: 99 }.run();
 }
 
 /// Streams that are too young to be evicted: each is reset just before it could be.
 #[test]
-fn streams_reset_before_the_grace_period_ends() {
+fn streams_reset_within_a_second() {
     let attack = Streams { connections: 22, streams: 200, bytes: 1, hold: ms(950), drip: None, rate: 11_000 };
     streams("1. 4,400 streams of 1 byte, reset after 0.95 s", attack);
 }
@@ -54,22 +57,17 @@ fn streams_reset_as_fast_as_possible() {
     streams("2. 6,000 streams of 1 byte, reset soon", attack);
 }
 
-fn held_heads(name: &'static str, framing: Framing) {
-    let uploads = Uploads { connections: 5_000, bytes: 1, framing, hold: ms(980), rate: 4_400 };
+fn held(name: &str, bytes: usize, framing: Framing) {
+    let uploads = Uploads { connections: 5_000, bytes, framing, hold: ms(980), rate: 5_000 };
     Trial { name, attack: Attack::Http1(uploads), long_pauses: 99 }.run();
 }
 
 #[test]
 fn connections_held_after_one_byte() {
-    held_heads("3. 5,000 connections with 1 byte of 1 MB", Framing::Length(1_000_000));
+    held("3. 5,000 connections with 1 byte of 1 MB", 1, Framing::Length(1_000_000));
 }
 
-#[test]
-fn connections_held_within_a_chunk() {
-    held_heads("3. 5,000 connections with 1 byte of a chunk", Framing::Chunked);
-}
-
-fn unfinished_uploads(name: &'static str, hold: Duration, rate: u32, long_pauses: usize) {
+fn unfinished_uploads(name: &str, hold: Duration, rate: u32, long_pauses: usize) {
     let uploads = Uploads { connections: 256, bytes: MIB - 1, framing: Framing::Length(MIB), hold, rate };
     let Tally { overloaded, broken, cut_off, .. } = Trial { name, attack: Attack::Http1(uploads), long_pauses }.run();
     let failed = broken + cut_off;
@@ -84,4 +82,75 @@ fn uploads_one_byte_short_at_full_speed() {
 #[test]
 fn uploads_one_byte_short_at_a_limited_rate() {
     unfinished_uploads("4. 256 uploads one byte short of 1 MiB, 1,600 a second", ms(150), 1_600, 99);
+}
+
+/// Further ways to fill the budget, which are tried only if `KLIKIT_ATTACKS` is `full`.
+mod variants {
+    use super::*;
+
+    #[test]
+    fn connections_held_within_a_chunk() {
+        if is_full() {
+            held("5,000 connections with 1 byte of a chunk", 1, Framing::Chunked);
+        }
+    }
+
+    #[test]
+    fn connections_held_after_4_kb() {
+        if is_full() {
+            held("5,000 connections with 4 kB of 1 MB", 4_000, Framing::Length(1_000_000));
+        }
+    }
+
+    #[test]
+    fn uploads_held_one_byte_short() {
+        if is_full() {
+            unfinished_uploads("256 uploads one byte short of 1 MiB, held for 0.95 s", ms(950), 100_000, 95);
+        }
+    }
+
+    #[test]
+    fn stalled_streams_of_4_kb() {
+        if is_full() {
+            let (hold, drip) = (UNTIL_THE_DEADLINE, None);
+            let attack = Streams { connections: 80, streams: 200, bytes: 4_000, hold, drip, rate: 4_000 };
+            streams("16,000 streams of 4 kB, stalled", attack);
+        }
+    }
+
+    #[test]
+    fn stalled_streams_of_1_byte() {
+        if is_full() {
+            let (hold, drip) = (UNTIL_THE_DEADLINE, None);
+            let attack = Streams { connections: 325, streams: 200, bytes: 1, hold, drip, rate: 10_000 };
+            streams("65,000 streams of 1 byte, stalled", attack);
+        }
+    }
+
+    #[test]
+    fn stalled_streams_of_160_kb() {
+        if is_full() {
+            let (hold, drip) = (UNTIL_THE_DEADLINE, None);
+            let attack = Streams { connections: 80, streams: 5, bytes: 160_000, hold, drip, rate: 400 };
+            streams("400 streams of 160 kB, stalled", attack);
+        }
+    }
+
+    #[test]
+    fn dripping_streams_of_1_byte() {
+        if is_full() {
+            let (hold, drip) = (UNTIL_THE_DEADLINE, Some(ms(100)));
+            let attack = Streams { connections: 22, streams: 200, bytes: 1, hold, drip, rate: 4_400 };
+            streams("4,400 streams, dripping a byte every 100 ms", attack);
+        }
+    }
+
+    #[test]
+    fn dripping_streams_of_33_kb() {
+        if is_full() {
+            let (hold, drip) = (UNTIL_THE_DEADLINE, Some(ms(100)));
+            let attack = Streams { connections: 22, streams: 50, bytes: 33_000, hold, drip, rate: 1_100 };
+            streams("1,100 streams of 33 kB, dripping a byte every 100 ms", attack);
+        }
+    }
 }

@@ -95,7 +95,7 @@ impl Sender {
 
     /// Sends over a connection that is kept alive and over a fresh one by turns.
     async fn send_http1(&self, n: usize, number: u64, delivery: &SignedDelivery) -> Result<u16, String> {
-        let may_keep = number % 2 == 0;
+        let may_keep = number.is_multiple_of(2);
         let kept = self.kept[n].lock().unwrap().take().filter(|_| may_keep);
         let mut connection = match kept {
             Some(connection) => connection,

@@ -21,7 +21,7 @@ pub(crate) enum Transport {
     Http2,
 }
 
-/// The pause of the slowest senders, which last longer than others at an attack on memory.
+/// The pause of the slowest senders. Their bodies wait in memory the longest.
 pub(crate) const LONG_PAUSE: Duration = Duration::from_millis(150);
 
 pub(crate) static SHAPES: [Shape; 11] = [

@@ -21,21 +21,23 @@ use crate::{
 /// The layer's default budget for bodies that are not verified.
 const BUDGET: u64 = 64 * MIB;
 
-/// What a connection costs the server outside the layer: its task, and hyper's first buffers for reading and writing.
-const CONNECTION: u64 = 24 * 1024;
+/// Memory that a connection costs outside the layer: its task, and hyper's first buffers for reading and writing. Measured with
+/// 5,000 HTTP/1.1 connections and 2,000 HTTP/2 connections, which cost 27 and 24 KiB each.
+const CONNECTION: u64 = 28 * 1024;
 
-/// How far hyper's buffer for reading an HTTP/1.1 connection grows, if the sender is fast.
+/// The size up to which hyper's buffer for reading an HTTP/1.1 connection grows, if the sender is fast.
 const READ_BUFFER: u64 = 408 * 1024;
 
-/// What an HTTP/2 stream costs the server outside the layer: the state of the stream, its task, and the request's head.
-const STREAM: u64 = 8 * 1024;
+/// Memory that an HTTP/2 stream costs outside the layer: its state, its task, and the request's head. Measured with 16,000
+/// streams, which cost 3 KiB each.
+const STREAM: u64 = 4 * 1024;
 
-/// Genuine deliveries on their way, and what the allocator keeps.
+/// Memory for genuine deliveries on their way, and for what the allocator keeps.
 const SLACK: u64 = 32 * MIB;
 
 /// An attack, and what must hold while it lasts.
-pub(crate) struct Trial {
-    pub(crate) name: &'static str,
+pub(crate) struct Trial<'a> {
+    pub(crate) name: &'a str,
     pub(crate) attack: Attack,
     /// How many of a hundred deliveries with long pauses must be accepted. Of the others, 99 must be.
     pub(crate) long_pauses: usize,
@@ -49,7 +51,7 @@ pub(crate) struct Memory {
     pub(crate) allowed: u64,
 }
 
-/// What a trial has shown.
+/// The results of a trial.
 struct Findings {
     idle: Vec<Record>,
     attacked: Vec<Record>,
@@ -63,7 +65,7 @@ pub(crate) fn is_full() -> bool {
     env::var_os("KLIKIT_ATTACKS").is_some_and(|value| value == "full")
 }
 
-impl Trial {
+impl Trial<'_> {
     /// Attacks a server of its own, and asserts that genuine deliveries are accepted and memory is bounded.
     pub(crate) fn run(&self) -> Tally {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
