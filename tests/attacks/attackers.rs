@@ -65,6 +65,17 @@ impl Attack {
         }
     }
 
+    /// Returns how many requests must be begun in a second so that `width` of them are always open. `None` if requests are held
+    /// so shortly that the server determines the rate.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        let (hold, most) = match self {
+            Self::Http1(uploads) => (uploads.hold, uploads.rate),
+            Self::Http2(streams) => (streams.hold, streams.rate),
+        };
+        let rate = (self.width() as f64 / hold.as_secs_f64()).min(f64::from(most));
+        (hold >= Duration::from_millis(200)).then_some(rate)
+    }
+
     /// Attacks until the input ends. Prints `up` once every request was begun a first time, and the [`Tally`] since then at
     /// the end.
     pub(crate) async fn run(self, port: u16) {

@@ -78,6 +78,7 @@ impl Trial<'_> {
             // Not `println!`, which the test runner would swallow.
             let _ = std::io::stdout().write_all(table.as_bytes());
         }
+        self.warn_of_weak_attack(tally);
         self.judge(&findings, &table);
         findings.tally
     }
@@ -113,6 +114,19 @@ impl Trial<'_> {
             Attack::Http2(_) => (CONNECTION, self.attack.width() as u64),
         };
         idle + BUDGET + self.attack.connections() as u64 * each + streams * STREAM + SLACK
+    }
+
+    /// Says on stderr if the attacker was too slow for the trial to prove much, because the machine is slow or has other work.
+    fn warn_of_weak_attack(&self, tally: &Tally) {
+        let Some(rate) = self.attack.rate() else { return };
+        let share = tally.begun as f64 / tally.time.as_secs_f64() / rate;
+        if share < 0.7 {
+            let (name, percent) = (self.name, share * 100.0);
+            let _ = writeln!(
+                std::io::stderr(),
+                "\n*** WEAK ATTACK: {name}: {percent:.0} % of the requests that it needs ***"
+            );
+        }
     }
 
     fn judge(&self, findings: &Findings, table: &str) {
