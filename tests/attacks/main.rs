@@ -113,7 +113,7 @@ mod variants {
     fn stalled_streams_of_4_kb() {
         if is_full() {
             let (hold, drip) = (UNTIL_THE_DEADLINE, None);
-            let attack = Streams { connections: 80, streams: 200, bytes: 4_000, hold, drip, rate: 4_000 };
+            let attack = Streams { connections: 80, streams: 200, bytes: 4_000, hold, drip, rate: 8_000 };
             streams("16,000 streams of 4 kB, stalled", attack);
         }
     }

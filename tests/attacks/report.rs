@@ -52,12 +52,12 @@ pub(crate) fn table(name: &str, idle: &[Record], attacked: &[Record], tally: &Ta
     let _ = writeln!(text, "  memory: {before} MiB idle, {peak} at most (allowed: {allowed}), {after} afterwards");
     let _ = writeln!(
         text,
-        "  {:<28} {:>9} {:>9} {:>9}   {:>9} {:>9} {:>9}   {:>7} {:>7}",
+        "  {:<30} {:>9} {:>9} {:>9}   {:>9} {:>9} {:>9}   {:>7} {:>7}",
         "genuine deliveries", "idle", "p50 ms", "p99 ms", "attacked", "p50 ms", "p99 ms", "p50", "p99"
     );
     for ((shape, idle), (_, attacked)) in idle.iter().zip(attacked) {
         let cells = [idle, attacked].map(|sent| (Score::of(sent), [50, 99].map(|percent| latency(sent, percent))));
-        let _ = write!(text, "  {shape:<28}");
+        let _ = write!(text, "  {shape:<30}");
         for (Score { sent, accepted }, [p50, p99]) in cells {
             let _ = write!(text, " {:>9} {p50:>9.2} {p99:>9.2}  ", format!("{accepted}/{sent}"));
         }
