@@ -57,10 +57,11 @@ fn a_body_in_one_frame_costs_six_allocations_and_no_copy() {
 }
 
 #[test]
-fn a_body_in_chunks_of_one_byte_costs_at_most_three_times_itself() {
+fn a_body_in_chunks_of_one_byte_costs_about_twice_itself() {
     let request = signed(MIB).request_with(|body| Script::chunked(&body, 1));
     let cost = cost(&KlikitVerifyLayer::new(SECRET), request);
-    assert!(cost.bytes_max < 2 * MIB, "{cost:?}");
+    // The blocks, and the whole once it is verified.
+    assert!(cost.bytes_max < 2 * MIB + 4 * KIB, "{cost:?}");
     assert!(cost.count_total < 40, "{cost:?}");
 }
 

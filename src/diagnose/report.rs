@@ -128,7 +128,7 @@ fn write_reproducer(f: &mut fmt::Formatter<'_>, time: Option<&str>) -> fmt::Resu
         Some(time) => (format!("{{ printf %s {time}.; cat body.bin; }}"), format!("{time}.")),
         None => ("cat body.bin".to_owned(), String::new()),
     };
-    let signature = SigningKey::new(SECRET.as_bytes()).sign_after(prefix.as_bytes(), BODY.as_bytes()).to_string();
+    let signature = SigningKey::new(SECRET.as_bytes()).sign_pieces(prefix.as_bytes(), [BODY.as_bytes()]).to_string();
     let start = start_of_digest(signature.as_bytes());
     f.write_str(
         "To compare, each side runs these two on the bytes that it keeps as body.bin, and shows what the first prints. The second prints a \

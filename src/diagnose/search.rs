@@ -44,7 +44,7 @@ impl<'a> Search<'a> {
     pub(super) fn with_key(&self, key: &SigningKey, text: &[u8], work: &mut Work) -> Option<usize> {
         self.prefixes.iter().find_map(|prefix| {
             let affordable = work.spend(prefix.len() + text.len() + TAG);
-            affordable.then(|| self.readings.position(prefix, &key.sign_after(prefix, text))).flatten()
+            affordable.then(|| self.readings.position(prefix, &key.sign_pieces(prefix, [text]))).flatten()
         })
     }
 

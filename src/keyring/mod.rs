@@ -91,8 +91,15 @@ impl KeyedSecret {
         self.secret.key()
     }
 
-    pub(crate) fn matches(&self, prefix: &[u8], body: &[u8], signature: &Signature) -> bool {
-        self.key().sign_after(prefix, body) == *signature
+    /// Returns whether this secret has signed a body, which is given in pieces, after a prefix.
+    #[inline]
+    pub(crate) fn matches<'a>(
+        &self,
+        prefix: &[u8],
+        body: impl IntoIterator<Item = &'a [u8]>,
+        signature: &Signature,
+    ) -> bool {
+        self.key().sign_pieces(prefix, body) == *signature
     }
 }
 

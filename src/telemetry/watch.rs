@@ -20,9 +20,6 @@ use crate::{
 /// From when on an answer is worth a warning: there is little left of klikit's 10 seconds.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// The shortest piece of a body whose hashing is timed, in bytes, so that a sender cannot buy two clock readings per byte.
-const MIN_TIMED: usize = 4096;
-
 /// Watches one delivery, if anybody wants to know: otherwise it looks at no clock and takes no memory.
 pub(crate) struct Watch(Option<Box<Watched>>);
 
@@ -92,12 +89,6 @@ impl Watch {
         if let Some(watched) = &mut self.0 {
             watched.claims(claimed());
         }
-    }
-
-    /// Runs what hashes a piece of so many bytes.
-    #[inline]
-    pub(crate) fn hashing_piece<T>(&mut self, bytes: usize, hash: impl FnOnce() -> T) -> T {
-        if bytes < MIN_TIMED { hash() } else { self.hashing(hash) }
     }
 
     /// Runs what hashes, which happens once.
@@ -183,7 +174,7 @@ impl Watched {
 
     #[cold]
     fn hashed(&mut self, since: Instant) {
-        self.hashed += since.elapsed();
+        self.hashed = since.elapsed();
     }
 
     #[cold]
@@ -317,17 +308,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn hashing_adds_up_and_is_no_waiting() {
+    async fn hashing_is_no_waiting() {
         let mut watch = Watch(Some(Box::new(Watched::new())));
         let takes = |millis| move || assert!(advance(Duration::from_millis(millis)).now_or_never().is_none());
         advance(Duration::from_millis(100)).await;
-        watch.hashing_piece(MIN_TIMED, takes(5));
-        // Too short to be looked at.
-        watch.hashing_piece(MIN_TIMED - 1, takes(9));
         watch.hashing(takes(7));
         watch.received(3);
         let watched = watch.0.as_mut().expect("it is watched");
-        assert_eq!((watched.hashed.as_millis(), watched.waited.as_millis(), watched.bytes), (12, 109, 3));
+        assert_eq!((watched.hashed.as_millis(), watched.waited.as_millis(), watched.bytes), (7, 100, 3));
         watched.stage = Stage::Over;
     }
 }

@@ -1,13 +1,13 @@
 //! The memory budget of a layer's unverified bodies.
 //!
-//! A body that waits for more is charged for the capacity of its buffer. If the budget is used up, parked buffers are
+//! A body that waits for more is charged for the capacity of its blocks. If the budget is used up, parked buffers are
 //! evicted: their memory is free at once, and not when the body's task is next polled.
 
 use std::sync::Arc;
 
 use super::{
-    charge::{Charge, Meter},
-    parking::{Exhausted, Parking, Ticket},
+    charge::{Charge, Exhausted, Meter},
+    parking::{Parking, Ticket},
 };
 
 pub(super) struct Budget {
@@ -66,14 +66,14 @@ impl Budget {
 mod tests {
     use std::{mem, task::Waker, thread};
 
-    use super::{super::parking::Parked, *};
+    use super::{super::blocks::Blocks, *};
 
     /// Parks buffers of 50 bytes each.
     fn park(budget: &Budget, buffers: usize) -> Vec<Ticket> {
         let park = |_| {
             let charge = budget.charge(50).expect("the budget is not used up");
             let mut ticket = budget.ticket();
-            ticket.park(Parked { bytes: vec![0; 50], charge }, Waker::noop().clone());
+            ticket.park(Blocks::new(50, charge), Waker::noop().clone());
             ticket
         };
         (0..buffers).map(park).collect()

@@ -1,19 +1,19 @@
 //! The bytes of a body that has not ended yet.
 
-use std::mem;
+use std::{iter, mem};
 
 use bytes::Bytes;
 
-use super::{
-    budget::Budget,
-    parking::{Exhausted, Parked},
-};
+use super::{blocks::Blocks, budget::Budget, charge::Exhausted};
 
-/// The smallest buffer of a body that waits, in bytes. A waiting body takes about as much besides its buffer, so that
-/// nobody fills the budget with bodies of a byte.
-const MIN_CAPACITY: usize = 1024;
+/// The smallest block, in bytes. A waiting body takes about as much besides its blocks, so that nobody fills the budget
+/// with bodies of a byte.
+const MIN_BLOCK: usize = 1024;
 
-/// A first frame as it came, or everything in one growing buffer.
+/// The largest block, in bytes.
+const MAX_BLOCK: usize = 64 * 1024;
+
+/// A first frame as it came, or everything in blocks.
 ///
 /// A list of frames would cost many times the body when a sender uses chunks of one byte.
 #[derive(Default)]
@@ -22,73 +22,75 @@ pub(super) enum Buffer {
     Empty,
     /// Uncharged: until it has to wait for more, it costs nothing that the transport does not hold anyway.
     One(Bytes),
-    Many(Parked),
+    Many(Blocks),
 }
 
 impl Buffer {
-    /// Adds a frame. The capacity doubles, starting from what has arrived and never from what was announced, and stops
-    /// at `longest`. If the budget is used up, what has arrived is dropped.
+    /// Adds a frame. `longest` is the length that the body can have. If the budget is used up, what has arrived is
+    /// dropped.
     pub(super) fn append(&mut self, frame: Bytes, longest: usize, budget: &Budget) -> Result<(), Exhausted> {
-        if self.is_empty() {
+        if matches!(self, Self::Empty) {
             *self = Self::One(frame);
             return Ok(());
         }
-        let length = self.as_slice().len() + frame.len();
-        let mut all = self.take(length, longest, budget)?;
-        all.bytes.extend_from_slice(&frame);
-        *self = Self::Many(all);
+        let mut blocks = self.take(frame.len(), budget)?;
+        let mut rest = blocks.fill(&frame);
+        while !rest.is_empty() {
+            // From what has arrived, and never from what was announced.
+            let doubled = (2 * blocks.last_capacity()).min(longest.saturating_sub(blocks.len()));
+            let charged = blocks.charge().bytes();
+            let capacity = doubled.max(rest.len()).clamp(MIN_BLOCK, MAX_BLOCK).min(budget.limit() - charged);
+            if capacity == 0 {
+                return Err(Exhausted);
+            }
+            budget.raise(blocks.charge_mut(), charged + capacity)?;
+            blocks.add(capacity);
+            rest = blocks.fill(rest);
+        }
+        *self = Self::Many(blocks);
         Ok(())
     }
 
     /// Takes the bytes away to be parked. A first frame is copied: however short, it can keep a whole read buffer of the
     /// transport's alive. If the budget is used up, what has arrived is dropped.
-    pub(super) fn take_to_park(&mut self, longest: usize, budget: &Budget) -> Result<Parked, Exhausted> {
-        self.take(self.as_slice().len(), longest, budget)
+    pub(super) fn take_to_park(&mut self, budget: &Budget) -> Result<Blocks, Exhausted> {
+        self.take(0, budget)
     }
 
-    /// Takes the bytes away in a buffer that has the capacity for `length` bytes, and is charged for.
-    fn take(&mut self, length: usize, longest: usize, budget: &Budget) -> Result<Parked, Exhausted> {
-        let capacity = |current: usize| {
-            let doubled = current.saturating_mul(2).min(longest);
-            doubled.max(MIN_CAPACITY).min(budget.limit()).max(length)
-        };
+    /// Takes the bytes away in blocks. A first frame becomes a block that has the capacity for `more` bytes.
+    fn take(&mut self, more: usize, budget: &Budget) -> Result<Blocks, Exhausted> {
         let first = match mem::take(self) {
-            Self::Many(mut all) => {
-                if length > all.bytes.capacity() {
-                    let capacity = capacity(all.bytes.capacity());
-                    budget.raise(&mut all.charge, capacity)?;
-                    all.bytes.reserve_exact(capacity - all.bytes.len());
-                }
-                return Ok(all);
-            }
+            Self::Many(blocks) => return Ok(blocks),
             Self::One(first) => first,
             Self::Empty => Bytes::new(),
         };
-        let capacity = capacity(0);
-        let charge = budget.charge(capacity)?;
-        let mut bytes = Vec::with_capacity(capacity);
-        bytes.extend_from_slice(&first);
-        Ok(Parked { bytes, charge })
+        let capacity = (first.len() + more).max(MIN_BLOCK.min(budget.limit()));
+        let mut blocks = Blocks::new(capacity, budget.charge(capacity)?);
+        blocks.fill(&first);
+        Ok(blocks)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
 
-    pub(super) fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Empty => &[],
-            Self::One(frame) => frame,
-            Self::Many(Parked { bytes, .. }) => bytes,
-        }
+    /// Returns the bytes, in one piece or several.
+    #[inline]
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let (one, many): (&[u8], &[Vec<u8>]) = match self {
+            Self::Empty => (&[], &[]),
+            Self::One(frame) => (frame, &[]),
+            Self::Many(blocks) => (&[], blocks.as_slices()),
+        };
+        iter::once(one).chain(many.iter().map(Vec::as_slice))
     }
 
-    /// Returns the whole, without a copy. Its charge is released: it is no longer unverified.
+    /// Returns the whole. Its charge is released: it is no longer unverified.
     pub(super) fn into_bytes(self) -> Bytes {
         match self {
             Self::Empty => Bytes::new(),
             Self::One(frame) => frame,
-            Self::Many(Parked { bytes, .. }) => bytes.into(),
+            Self::Many(blocks) => blocks.into_bytes(),
         }
     }
 }

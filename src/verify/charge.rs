@@ -33,6 +33,10 @@ impl Meter {
     }
 }
 
+/// The buffer budget is used up.
+#[derive(Debug)]
+pub(super) struct Exhausted;
+
 /// Charged bytes, which are released when this is dropped.
 pub(super) struct Charge {
     meter: Arc<Meter>,

@@ -16,15 +16,16 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     buffer::Buffer,
+    charge::Exhausted,
     config::Config,
     explain::Search,
-    parking::{Exhausted, Ticket},
+    parking::Ticket,
     rejection::{BoxError, Rejection},
     rejection_kind::RejectionKind,
 };
 use crate::{
     keyring::{Secrets, Signer},
-    signature::{Signature, Signing},
+    signature::Signature,
     telemetry::Watch,
 };
 
@@ -39,8 +40,6 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub(super) struct Collect {
     config: Arc<Config>,
     expected: Expected,
-    /// With the first secret, over what has arrived. `None` up to the second frame: a body in one frame is hashed in one go.
-    signing: Option<Box<Signing>>,
     seen: usize,
     buffer: Buffer,
     /// Set at the first wait: a body that is there at once needs no timer.
@@ -72,16 +71,7 @@ impl Collect {
     pub(super) fn new(config: Arc<Config>, expected: Expected) -> Self {
         let is_too_large = expected.length > config.body_limit as u64;
         let draining = is_too_large.then_some(RejectionKind::BodyTooLarge);
-        Self {
-            config,
-            expected,
-            signing: None,
-            seen: 0,
-            buffer: Buffer::default(),
-            timer: None,
-            ticket: None,
-            draining,
-        }
+        Self { config, expected, seen: 0, buffer: Buffer::default(), timer: None, ticket: None, draining }
     }
 
     pub(super) fn config(&self) -> Arc<Config> {
@@ -134,7 +124,7 @@ impl Collect {
                 // Trailers are not signed: they are dropped.
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
-                        self.push(data, watch)?;
+                        self.push(data)?;
                     }
                 }
             }
@@ -143,7 +133,7 @@ impl Collect {
         self.pause(cx)
     }
 
-    fn push(&mut self, mut data: impl Buf, watch: &mut Watch) -> Result<(), RejectionKind> {
+    fn push(&mut self, mut data: impl Buf) -> Result<(), RejectionKind> {
         let length = data.remaining();
         self.seen = self.seen.saturating_add(length);
         if self.seen > self.config.body_limit {
@@ -154,15 +144,6 @@ impl Collect {
         }
         if length > 0 {
             let frame = data.copy_to_bytes(length);
-            if !self.buffer.is_empty() {
-                let so_far = self.buffer.as_slice();
-                let Expected { secrets, prefix, .. } = &self.expected;
-                let unhashed = if self.signing.is_none() { so_far.len() } else { 0 };
-                watch.hashing_piece(unhashed + frame.len(), || {
-                    let start = || Box::new(secrets[0].key().start_with(prefix, so_far));
-                    self.signing.get_or_insert_with(start).update(&frame);
-                });
-            }
             if let Err(exhausted) = self.buffer.append(frame, self.longest(), &self.config.budget) {
                 self.drain(exhausted.into());
             }
@@ -197,20 +178,13 @@ impl Collect {
         Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })
     }
 
-    /// Whose secret has signed the body.
+    /// Returns the signer whose secret has signed the body.
+    ///
+    /// Hashes the body only once it is there: one that is never completed costs no hash.
     #[inline]
-    fn signer(&mut self) -> Option<Arc<Signer>> {
-        let body = self.buffer.as_slice();
+    fn signer(&self) -> Option<Arc<Signer>> {
         let Expected { signature, prefix, secrets, .. } = &self.expected;
-        let by_first = match self.signing.take() {
-            Some(signing) => signing.finish(),
-            None => secrets[0].key().sign_after(prefix, body),
-        };
-        let secret = if by_first == *signature {
-            &secrets[0]
-        } else {
-            secrets[1..].iter().find(|other| other.matches(prefix, body, signature))?
-        };
+        let secret = secrets.iter().find(|secret| secret.matches(prefix, self.buffer.pieces(), signature))?;
         Some(Arc::clone(secret.signer()))
     }
 
@@ -218,7 +192,7 @@ impl Collect {
     fn resume(&mut self, cx: &mut Context<'_>) -> Result<(), RejectionKind> {
         if let Some(ticket) = &self.ticket {
             match ticket.unpark() {
-                Ok(Some(parked)) => self.buffer = Buffer::Many(parked),
+                Ok(Some(blocks)) => self.buffer = Buffer::Many(blocks),
                 Ok(None) => {}
                 Err(evicted) => self.drain(evicted.into()),
             }
@@ -247,8 +221,8 @@ impl Collect {
 
     fn park(&mut self, cx: &mut Context<'_>) -> Result<(), Exhausted> {
         let budget = &self.config.budget;
-        let parked = self.buffer.take_to_park(self.longest(), budget)?;
-        self.ticket.get_or_insert_with(|| budget.ticket()).park(parked, cx.waker().clone());
+        let blocks = self.buffer.take_to_park(budget)?;
+        self.ticket.get_or_insert_with(|| budget.ticket()).park(blocks, cx.waker().clone());
         Ok(())
     }
 

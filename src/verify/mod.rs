@@ -110,6 +110,7 @@
 //! ```
 
 mod basic;
+mod blocks;
 mod body;
 mod budget;
 mod buffer;

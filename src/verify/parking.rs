@@ -13,7 +13,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::charge::{Charge, Released};
+use super::{
+    blocks::Blocks,
+    charge::{Exhausted, Released},
+};
 
 /// How many parked buffers are compared to choose one for eviction.
 const DRAWS: usize = 8;
@@ -59,26 +62,15 @@ enum Kept {
     /// The body is being polled, or holds nothing.
     #[default]
     Nothing,
-    Parked(Parked, Waker),
+    Parked(Blocks, Waker),
     Evicted,
-}
-
-/// The bytes of a body that waits for more, and their charge.
-pub(super) struct Parked {
-    pub(super) bytes: Vec<u8>,
-    pub(super) charge: Charge,
 }
 
 /// An evicted buffer, to be dropped once no lock is held: its drop runs code of others.
 pub(super) struct Evicted {
-    _bytes: Vec<u8>,
-    _released: Released,
+    _freed: (Vec<Vec<u8>>, Released),
     waker: Waker,
 }
-
-/// The buffer budget is used up.
-#[derive(Debug)]
-pub(super) struct Exhausted;
 
 impl Parking {
     pub(super) fn new() -> Self {
@@ -149,9 +141,9 @@ impl Slot {
     fn evict(&self) -> Option<Evicted> {
         let mut kept = lock(&self.kept);
         match mem::take(&mut *kept) {
-            Kept::Parked(Parked { bytes, charge }, waker) => {
+            Kept::Parked(blocks, waker) => {
                 *kept = Kept::Evicted;
-                Some(Evicted { _bytes: bytes, _released: charge.release(), waker })
+                Some(Evicted { _freed: blocks.evict(), waker })
             }
             other => {
                 *kept = other;
@@ -184,21 +176,21 @@ impl Ticket {
     }
 
     /// Parks a buffer where it can be evicted. `waker` is woken if it is.
-    pub(super) fn park(&mut self, parked: Parked, waker: Waker) {
-        let length = parked.bytes.len();
+    pub(super) fn park(&mut self, blocks: Blocks, waker: Waker) {
+        let length = blocks.len();
         let (_, since) = *match &mut self.grown {
             Some(grown) if grown.0 == length => grown,
             grown => grown.insert((length, Instant::now())),
         };
-        let bytes = parked.charge.bytes();
-        *lock(&self.slot.kept) = Kept::Parked(parked, waker);
+        let bytes = blocks.charge().bytes();
+        *lock(&self.slot.kept) = Kept::Parked(blocks, waker);
         lock(&self.parking.entries).put(Entry { slot: Arc::clone(&self.slot), bytes, since });
     }
 
     /// Takes back the parked buffer, if there is one. Returns an error once after it was evicted.
-    pub(super) fn unpark(&self) -> Result<Option<Parked>, Exhausted> {
+    pub(super) fn unpark(&self) -> Result<Option<Blocks>, Exhausted> {
         match mem::take(&mut *lock(&self.slot.kept)) {
-            Kept::Parked(parked, _) => Ok(Some(parked)),
+            Kept::Parked(blocks, _) => Ok(Some(blocks)),
             Kept::Nothing => Ok(None),
             Kept::Evicted => Err(Exhausted),
         }
@@ -228,7 +220,7 @@ mod tests {
     fn park(budget: &Budget, bytes: usize) -> Ticket {
         let charge = budget.charge(bytes).expect("the budget is not used up");
         let mut ticket = budget.ticket();
-        ticket.park(Parked { bytes: Vec::new(), charge }, Waker::noop().clone());
+        ticket.park(Blocks::new(1, charge), Waker::noop().clone());
         ticket
     }
 
@@ -279,7 +271,7 @@ mod tests {
         let mut tickets = vec![park(&budget, 1000), park(&budget, 500)];
         tokio::time::advance(Duration::from_secs(1)).await;
         let mut parked = tickets[0].unpark().unwrap().unwrap();
-        parked.bytes.push(0);
+        parked.fill(b" ");
         tickets[0].park(parked, Waker::noop().clone());
         let parked = tickets[1].unpark().unwrap().unwrap();
         tickets[1].park(parked, Waker::noop().clone());

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::parking::Exhausted;
+use super::charge::Exhausted;
 
 /// The reasons for a [`Rejection`](super::Rejection).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -285,7 +285,7 @@ async fn polled_body_is_evicted_once_it_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn stalled_body_is_evicted_before_a_growing_one() {
-    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(14 * KIB);
+    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(20 * KIB);
     let stalled = start(&layer, Script::frames([vec![b' '; 2 * KIB].into()]).then(Step::Hang));
     let piece = |n| [Step::Wait(seconds(1) * u32::from(n > 0)), Step::Data(vec![b' '; KIB].into())];
     let mut growing = start(&layer, Script::new((0..8).flat_map(piece)).then(Step::Hang));
