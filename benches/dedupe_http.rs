@@ -78,9 +78,8 @@ fn serve(app: Router) -> SocketAddr {
 
 /// Sends one round of fresh deliveries. Requests per second.
 async fn load(server: SocketAddr, round: usize) -> f64 {
-    let body = vec![b'o'; BODY];
     let connections = (0..CONNECTIONS).map(|connection| {
-        let requests: Vec<_> = (0..REQUESTS).map(|n| request(&body, &format!("{round}-{connection}-{n}"))).collect();
+        let requests: Vec<_> = (0..REQUESTS).map(|n| request(&format!("{round}-{connection}-{n}"))).collect();
         async move {
             let stream = TcpStream::connect(server).await.expect("the server listens");
             stream.set_nodelay(true).expect("an option");
@@ -93,14 +92,16 @@ async fn load(server: SocketAddr, round: usize) -> f64 {
     (CONNECTIONS * REQUESTS) as f64 / started.elapsed().as_secs_f64()
 }
 
-fn request(body: &[u8], id: &str) -> Vec<u8> {
-    let request = SignedDelivery::new(SECRET, body.to_vec()).event_id(id).request::<Full<bytes::Bytes>>();
+fn request(id: &str) -> Vec<u8> {
+    // A body of its own each time: copies of one under many ids are rejected.
+    let body = format!("{id:o<BODY$}");
+    let request = SignedDelivery::new(SECRET, body.clone()).event_id(id).request::<Full<bytes::Bytes>>();
     let mut text = format!("POST /webhooks/klikit HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in request.headers() {
         text.push_str(&format!("{name}: {}\r\n", value.to_str().expect("text")));
     }
     text.push_str("\r\n");
-    [text.as_bytes(), body].concat()
+    [text, body].concat().into_bytes()
 }
 
 async fn send_all(mut stream: TcpStream, requests: Vec<Vec<u8>>) {

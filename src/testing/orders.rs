@@ -1,12 +1,16 @@
 //! Orders as klikit would send them, made up.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde_json::{Map, Value, json};
 
 use crate::payload::{OrderStatus, OrderType};
 
 /// An order as klikit would send it: with the fields, documented and not, that its orders were seen to have, and nobody's data.
 ///
-/// [`body`] puts orders into the envelope of a delivery.
+/// [`body`] puts orders into the envelope of a delivery. No two orders have the same `updated_at`, as klikit's would not:
+/// otherwise their bodies might be the same, and the second be taken for a [replay](crate::Delivery::is_copy). For a copy of a
+/// delivery, clone the delivery.
 ///
 /// ```
 /// use tower_klikit::{payload::OrderStatus, testing::{SignedDelivery, orders::{FakeOrder, body}}};
@@ -17,6 +21,14 @@ use crate::payload::{OrderStatus, OrderType};
 #[derive(Debug, Clone)]
 pub struct FakeOrder {
     fields: Map<String, Value>,
+}
+
+/// Returns another time at each call.
+fn unique_time() -> String {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Only uniqueness matters.
+    let microseconds = CALLS.fetch_add(1, Ordering::Relaxed) % 1_000_000;
+    format!("2026-06-25T09:14:11.{microseconds:06}Z")
 }
 
 impl FakeOrder {
@@ -50,7 +62,7 @@ impl FakeOrder {
             "discount": 0,
             "created_at": "2026-06-25T09:14:11Z",
             "placed_at": "2026-06-25T09:14:11Z",
-            "updated_at": "2026-06-25T09:14:11Z",
+            "updated_at": unique_time(),
             "preparation_time": 15,
             "provider_id": 6,
             "source": 6,

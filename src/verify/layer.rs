@@ -143,7 +143,7 @@ impl KlikitVerifyLayer {
     /// neither is a verified one whose inner service is not ready yet.
     ///
     /// If the budget is used up, a body that needs more evicts waiting bodies of any age: of a few drawn at random, the one
-    /// whose size, times the time for which it has not grown, is largest. The evicted body gets 503. So a sender that fills
+    /// whose size, times the time for which it has hardly grown, is largest. The evicted body gets 503. So a sender that fills
     /// the budget evicts mostly its own bodies.
     ///
     /// The budget has to be as large as [`body_limit`](Self::body_limit); a smaller one limits bodies in several pieces.

@@ -21,6 +21,9 @@ use super::{
 /// How many parked buffers are compared to choose one for eviction.
 const DRAWS: usize = 8;
 
+/// The part of a buffer, as a divisor, by which it has to grow for that to count. Otherwise a byte now and then would do.
+const NOTABLE: usize = 8;
+
 /// Added to the time for which a buffer has not grown. Below it, a buffer's size matters more than that time.
 const GAP: Duration = Duration::from_millis(100);
 
@@ -166,7 +169,7 @@ impl Evicted {
 pub(super) struct Ticket {
     parking: Arc<Parking>,
     slot: Arc<Slot>,
-    /// The length of the buffer when it was parked last, and when it had grown to it.
+    /// The length to which the buffer had grown last, and when.
     grown: Option<(usize, Instant)>,
 }
 
@@ -179,7 +182,7 @@ impl Ticket {
     pub(super) fn park(&mut self, blocks: Blocks, waker: Waker) {
         let length = blocks.len();
         let (_, since) = *match &mut self.grown {
-            Some(grown) if grown.0 == length => grown,
+            Some(grown) if length < grown.0 + (grown.0 / NOTABLE).max(1) => grown,
             grown => grown.insert((length, Instant::now())),
         };
         let bytes = blocks.charge().bytes();
@@ -220,7 +223,7 @@ mod tests {
     fn park(budget: &Budget, bytes: usize) -> Ticket {
         let charge = budget.charge(bytes).expect("the budget is not used up");
         let mut ticket = budget.ticket();
-        ticket.park(Blocks::new(1, charge), Waker::noop().clone());
+        ticket.park(Blocks::new(1000, charge), Waker::noop().clone());
         ticket
     }
 
@@ -276,6 +279,24 @@ mod tests {
         let parked = tickets[1].unpark().unwrap().unwrap();
         tickets[1].park(parked, Waker::noop().clone());
         assert_eq!(replace_one(&budget, &mut tickets, |_| 1), 1, "being polled without a byte is no growth");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dripping_makes_no_buffer_lighter() {
+        let budget = Budget::new(BUDGET);
+        let mut tickets = vec![park(&budget, 1000), park(&budget, 1000)];
+        let mut grow = |ticket: &mut Ticket, bytes: usize| {
+            let mut blocks = ticket.unpark().unwrap().unwrap();
+            blocks.fill(&vec![b' '; bytes]);
+            ticket.park(blocks, Waker::noop().clone());
+        };
+        tickets.iter_mut().for_each(|ticket| grow(ticket, 400));
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            grow(&mut tickets[0], 60);
+            grow(&mut tickets[1], 1);
+        }
+        assert_eq!(replace_one(&budget, &mut tickets, |_| 1), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -113,7 +113,21 @@ impl<S> Worker<S> {
         self
     }
 
-    /// Sets what the status of the handler's response means. Default: [`Outcome::of`].
+    /// Sets what the status of the handler's response means. Default: [`Outcome::of`], which retries after 409.
+    ///
+    /// A handler that responds 409 to an order that it already has should not get it again:
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_klikit::inbox::{Outcome, Worker};
+    ///
+    /// fn configured<S>(worker: Worker<S>) -> Worker<S> {
+    ///     worker.outcome(|status| match status {
+    ///         StatusCode::CONFLICT => Outcome::Done, // it already has this order
+    ///         other => Outcome::of(other),
+    ///     })
+    /// }
+    /// ```
     pub fn outcome(mut self, outcome: impl Fn(StatusCode) -> Outcome + Send + Sync + 'static) -> Self {
         self.settings.outcome = Arc::new(outcome);
         self

@@ -129,7 +129,7 @@ async fn assert_nothing_is_lost<Server: Send + 'static>(
     let deliver = |n: usize| {
         let (stack, interrupted) = (stack.clone(), Arc::clone(&interrupted));
         tokio::spawn(async move {
-            let delivery = SignedDelivery::new(SECRET, BODY).event_id(format!("evt-{n}"));
+            let delivery = SignedDelivery::new(SECRET, format!("{n}")).event_id(format!("evt-{n}"));
             loop {
                 let response = stack.clone().oneshot(delivery.request::<Full<Bytes>>()).await.unwrap();
                 match response.status().as_u16() {

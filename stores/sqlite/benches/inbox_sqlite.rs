@@ -324,9 +324,8 @@ async fn joined(clients: Vec<tokio::task::JoinHandle<Vec<Option<Duration>>>>) ->
     times
 }
 
-/// Makes another event each time. The body stays the same, so that it is signed once.
+/// Makes another event with another body each time.
 fn delivery(client: u64, n: u64) -> SignedDelivery {
-    static SIGNED: std::sync::OnceLock<SignedDelivery> = std::sync::OnceLock::new();
-    let signed = SIGNED.get_or_init(|| SignedDelivery::new(SECRET, vec![b'o'; BODY]));
-    signed.clone().event_id(format!("bench-{client}-{n}"))
+    let id = format!("bench-{client}-{n}");
+    SignedDelivery::new(SECRET, format!("{id:o<BODY$}")).event_id(id)
 }

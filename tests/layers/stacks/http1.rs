@@ -2,11 +2,12 @@
 //!
 //! The sender writes all that it has before it reads, as simple clients do.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
+    time::sleep,
 };
 use tower_klikit::{
     KlikitVerifyLayer,
@@ -142,6 +143,29 @@ async fn the_sender_of_a_body_that_is_too_large_sees_the_status() {
         wire.send("0\r\n\r\n").await;
         assert_eq!(wire.status().await, 413, "without a content-length");
         handler.assert_not_called();
+    }
+}
+
+#[tokio::test]
+async fn evicted_sender_sees_the_status() {
+    let handler = Handler::default();
+    for address in serve(&handler, &verify().body_limit(LIMIT).buffer_budget(LIMIT)) {
+        let large = SignedDelivery::new(secret(), vec![b' '; LIMIT]);
+        let (first, rest) = large.body().split_at(LIMIT * 3 / 4);
+        let mut evicted = Wire::connect(address).await;
+        evicted.send_head(&large, &content_length(LIMIT)).await;
+        evicted.send(first).await;
+        let mut newcomer = Wire::connect(address).await;
+        newcomer.send_head(&large, &content_length(LIMIT)).await;
+        newcomer.send(first).await;
+        // Its charge may be taken before the first sender's: one of the two is evicted.
+        sleep(Duration::from_millis(100)).await;
+        evicted.send(rest).await;
+        newcomer.send(rest).await;
+        let mut statuses = [evicted.status().await, newcomer.status().await];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 503]);
+        handler.assert_received(&large);
     }
 }
 

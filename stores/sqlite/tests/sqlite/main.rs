@@ -17,6 +17,7 @@ mod outages;
 mod processes;
 mod purging;
 mod queries;
+mod replays;
 mod restarts;
 mod schema;
 mod support;
