@@ -166,7 +166,7 @@ impl ProblemKind {
                 "replay_limit is no event id, or its window is below a second: allow a body some ids in minutes or hours"
             }
             Self::ReplayLimitTooHigh => {
-                "replay_limit lets a captured delivery be handled more than 1,000 times an hour: lower it, or set \
+                "replay_limit lets a captured delivery be handled under more than 1,000 ids an hour: lower it, or set \
                  Identity::Body if no two events of yours have the same body"
             }
             Self::AcceptDeadlineZero => "accept_deadline is nothing: give the store time to answer",

@@ -35,18 +35,20 @@
 //!
 //! # Replays
 //!
-//! klikit signs the body alone, so a captured delivery can be sent again under any number of fresh ids, for as long as the
-//! secret is valid. Each of them looks like a new event.
+//! klikit signs the body alone, so a captured delivery can be sent again under any number of fresh ids, for as long as
+//! the secret is valid. Each of them looks like a new event.
 //!
 //! - The layer remembers in memory which ids a body came with. A body may come with [16 ids in an
-//!   hour](KlikitDedupeLayer::replay_limit); beyond that the response is 503, so that a genuine event is sent again later.
-//!   A warning comes once in a window, and the counter `klikit_replays_total` grows.
-//! - The memory holds some 16,000 bodies for each layer and is lost with the process. A body that is replayed is not
-//!   pushed out by others.
+//!   hour](KlikitDedupeLayer::replay_limit), and any further id gets 503. A warning comes once in a window, and the
+//!   counter `klikit_replays_total` grows.
+//! - The limit is on ids. A delivery whose handler failed is handled again under its id, as klikit's own retries are.
 //! - The handler can tell a copy by [`Delivery::is_copy`](crate::Delivery::is_copy).
-//! - **If no two events of yours have the same body, set [`Identity::Body`].** Then a copy is a duplicate under any id, also
-//!   after a restart. Bodies of orders that carry a time or a changing state are such; a body that klikit may repeat, such as
-//!   a status that is set twice, is not.
+//! - The memory holds some 16,000 bodies for each layer. A body that is being replayed is not pushed out by others. What
+//!   is remembered is this process's own, and is lost with it: the first delivery after a restart is no copy.
+//! - While a body is being replayed, a genuine event with the same body is rejected too, and klikit sends it again.
+//! - **If no two events of yours have the same body, set [`Identity::Body`].** Then a copy is a duplicate under any id, on
+//!   every node and after a restart. Bodies of orders that carry the time of their last change are such. A body that klikit
+//!   may repeat is not.
 //!
 //! # Example
 //!

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     answer::Answer,
-    event::Delivery,
+    event::{Delivery, EventId},
     json,
     preflight::{ProblemKind, Problems},
     telemetry,
@@ -64,7 +64,7 @@ pub(crate) struct DedupePolicy {
     pub(crate) identity: Identity,
     pub(crate) on_conflict: ConflictPolicy,
     pub(crate) scope: Option<Arc<str>>,
-    replays: Option<Arc<ReplayLimiter>>,
+    replays: Arc<ReplayLimiter>,
     tokens: Arc<Tokens>,
 }
 
@@ -90,7 +90,7 @@ impl DedupePolicy {
             identity: Identity::default(),
             on_conflict: ConflictPolicy::default(),
             scope: None,
-            replays: Some(Arc::new(ReplayLimiter::new(REPLAY_LIMIT))),
+            replays: Arc::new(ReplayLimiter::new(Some(REPLAY_LIMIT))),
             tokens: Arc::new(Tokens::new()),
         }
     }
@@ -108,7 +108,7 @@ impl DedupePolicy {
 
     /// Limits how many event ids one body may come with. `None` for any number.
     pub(crate) fn limit_replays(&mut self, limit: Option<ReplayLimit>) {
-        self.replays = limit.map(|limit| Arc::new(ReplayLimiter::new(limit)));
+        self.replays = Arc::new(ReplayLimiter::new(limit));
     }
 
     /// Checks the limit on replays, for a service that starts.
@@ -125,40 +125,38 @@ impl DedupePolicy {
     }
 
     pub(crate) fn replay_limit(&self) -> Option<ReplayLimit> {
-        self.replays.as_ref().map(|replays| replays.limit())
+        self.replays.limit()
     }
 
     /// Marks a delivery whose body came under another id before. Returns the response if it is replayed too often.
     ///
     /// A delivery that is identified by its body is a duplicate under any id.
     pub(crate) fn admit(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), Answer> {
-        self.limit(delivery, claim, ReplayLimiter::admit)
+        let Some(id) = delivery.event_id().filter(|_| self.identity == Identity::EventId) else { return Ok(()) };
+        let admission = self.replays.admit(self.scope_of(delivery.tenant()), &claim.digest, id.as_str());
+        self.judge(admission, delivery)
     }
 
     /// Returns the response if a delivery may not revive a dead letter, because that happened too often.
     #[cfg(feature = "inbox")]
     pub(crate) fn admit_revival(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), Answer> {
-        self.limit(delivery, claim, ReplayLimiter::admit_revival)
+        let id = delivery.event_id().map_or("", EventId::as_str);
+        let admission = self.replays.admit_revival(self.scope_of(delivery.tenant()), &claim.digest, id);
+        self.judge(admission, delivery)
     }
 
-    fn limit(
-        &self,
-        delivery: &mut Delivery,
-        claim: &Claim,
-        decide: impl FnOnce(&ReplayLimiter, &str, &BodyDigest, &str) -> Admission,
-    ) -> Result<(), Answer> {
-        let (Some(replays), Identity::EventId, Some(id)) = (&self.replays, self.identity, delivery.event_id()) else {
-            return Ok(());
-        };
-        match decide(replays, self.scope_of(delivery.tenant()), &claim.digest, id.as_str()) {
-            Admission::First => {}
-            Admission::Copy => delivery.is_copy = true,
+    fn judge(&self, admission: Admission, delivery: &mut Delivery) -> Result<(), Answer> {
+        match admission {
+            Admission::First => Ok(()),
+            Admission::Copy => {
+                delivery.is_copy = true;
+                Ok(())
+            }
             Admission::Rejected { remaining, warn } => {
-                telemetry::replayed(delivery, replays.limit(), warn);
-                return Err(Answer::Replayed { remaining });
+                telemetry::replayed(delivery, warn.then(|| self.replay_limit()).flatten());
+                Err(Answer::Replayed { remaining })
             }
         }
-        Ok(())
     }
 
     /// Compares a delivery with the entry that `claim` has found, whose body has the digest `held`.

@@ -16,12 +16,19 @@ const SETS: usize = 4096;
 /// How many bodies a set holds.
 const WAYS: usize = 4;
 
+/// The most ids that are remembered of a body, so that the table has a fixed size.
+const MAX_IDS: u16 = 1000;
+
+/// How long a body is remembered without a limit.
+const UNLIMITED_WINDOW: Duration = Duration::from_secs(60 * 60);
+
 /// Remembers which event ids each body came with, in a table of fixed size.
 ///
 /// A body is looked for in one set of the table. A new one takes the place of the body with the fewest ids there, so that
 /// many bodies cannot push out one that is replayed.
 pub(crate) struct ReplayLimiter {
-    limit: ReplayLimit,
+    /// `None` for any number: then copies are only marked.
+    limit: Option<ReplayLimit>,
     /// Made when the first delivery comes.
     sets: OnceLock<Box<[Mutex<Set>]>>,
     /// Keyed at random, so that peers cannot choose bodies that share a set.
@@ -56,7 +63,7 @@ pub(crate) enum Admission {
 
 type Set = [Option<Body>; WAYS];
 
-/// What is remembered of a body. Hashes stand for the body and its ids.
+/// A remembered body. Hashes stand for the body and its ids.
 struct Body {
     hash: u64,
     first_id: u32,
@@ -66,7 +73,7 @@ struct Body {
     copies: Option<Box<Copies>>,
 }
 
-/// What happened in the window.
+/// The copies of a body in its window.
 #[derive(Default)]
 struct Copies {
     ids: Vec<u32>,
@@ -74,9 +81,9 @@ struct Copies {
 }
 
 impl ReplayLimiter {
-    pub(crate) fn new(limit: ReplayLimit) -> Self {
+    pub(crate) fn new(limit: Option<ReplayLimit>) -> Self {
         Self {
-            limit,
+            limit: limit.map(|ReplayLimit { ids, window }| ReplayLimit { ids: ids.min(MAX_IDS), window }),
             sets: OnceLock::new(),
             random: RandomState::new(),
             start: Instant::now(),
@@ -84,25 +91,23 @@ impl ReplayLimiter {
         }
     }
 
-    pub(crate) fn limit(&self) -> ReplayLimit {
+    pub(crate) fn limit(&self) -> Option<ReplayLimit> {
         self.limit
     }
 
     /// Decides about a delivery whose body has this digest, and remembers its id.
     pub(crate) fn admit(&self, scope: &str, digest: &BodyDigest, event_id: &str) -> Admission {
         let id = self.short_hash(event_id);
-        self.with_body(scope, digest, id, |body, limit| {
-            if body.first_id == id {
-                return Ok(Admission::First);
-            }
+        self.with_body(scope, digest, id, |body| {
             let is_known = body.copies.as_ref().is_some_and(|copies| copies.ids.contains(&id));
-            if !is_known {
-                if body.count() >= u32::from(limit.ids) {
-                    return Err(TooMany);
-                }
+            if body.first_id == id || is_known || self.limit.is_none() {
+                return true;
+            }
+            let is_admitted = self.has_room(body);
+            if is_admitted {
                 body.copies.get_or_insert_default().ids.push(id);
             }
-            Ok(Admission::Copy)
+            is_admitted
         })
     }
 
@@ -110,35 +115,34 @@ impl ReplayLimiter {
     #[cfg(any(test, feature = "inbox"))]
     pub(crate) fn admit_revival(&self, scope: &str, digest: &BodyDigest, event_id: &str) -> Admission {
         let id = self.short_hash(event_id);
-        self.with_body(scope, digest, id, |body, limit| {
-            if body.count() >= u32::from(limit.ids) {
-                return Err(TooMany);
+        self.with_body(scope, digest, id, |body| {
+            let is_admitted = self.has_room(body);
+            if is_admitted {
+                let copies = body.copies.get_or_insert_default();
+                copies.revivals = copies.revivals.saturating_add(1);
             }
-            body.copies.get_or_insert_default().revivals += 1;
-            Ok(if body.first_id == id { Admission::First } else { Admission::Copy })
+            is_admitted
         })
     }
 
-    /// Calls `decide` with what is remembered of a body, which `id` is the first of if nothing is.
+    /// Asks `is_admitted` about what is remembered of a body, which `id` is the first of if nothing is.
     fn with_body(
         &self,
         scope: &str,
         digest: &BodyDigest,
         id: u32,
-        decide: impl FnOnce(&mut Body, ReplayLimit) -> Result<Admission, TooMany>,
+        is_admitted: impl FnOnce(&mut Body) -> bool,
     ) -> Admission {
         let hash = self.random.hash_one((scope, digest.as_bytes()));
         let now = self.now();
         let mut set = self.set(hash);
         let Some(body) = self.find(&mut set, hash, id, now) else { return Admission::First };
-        match decide(body, self.limit) {
-            Ok(admission) => admission,
-            Err(TooMany) => {
-                let over = Duration::from_secs(u64::from(now - body.since));
-                drop(set);
-                Admission::Rejected { remaining: self.limit.window.saturating_sub(over), warn: self.is_to_warn(now) }
-            }
+        if is_admitted(body) {
+            return if body.first_id == id { Admission::First } else { Admission::Copy };
         }
+        let over = Duration::from_secs(u64::from(now.saturating_sub(body.since)));
+        drop(set);
+        Admission::Rejected { remaining: self.window().saturating_sub(over), warn: self.is_to_warn(now) }
     }
 
     /// Finds a body in its set, or puts it there. Returns `None` if the set is full of bodies that reached the limit: those
@@ -153,21 +157,32 @@ impl ReplayLimiter {
             }
             return Some(body);
         }
-        let ids_in_window = |body: &Option<Body>| match body {
-            Some(body) if !self.is_over(body, now) => (body.count(), body.since),
-            _ => (0, 0),
+        // An empty place first, then a body whose window is over, then one with few ids, and the oldest of several.
+        let value = |body: &Option<Body>| match body {
+            None => (0, 0, 0),
+            Some(body) if self.is_over(body, now) => (1, 0, body.since),
+            Some(body) => (2, body.count(), body.since),
         };
-        let place = set.iter_mut().min_by_key(|body| ids_in_window(body))?;
-        let (ids, _) = ids_in_window(place);
-        // A body with one id is always replaced, also if the limit is one.
-        if ids > 1 && ids >= u32::from(self.limit.ids) {
+        let place = set.iter_mut().min_by_key(|body| value(body))?;
+        let is_replayed = |body: &Body| !self.is_over(body, now) && body.count() > 1 && !self.has_room(body);
+        if place.as_ref().is_some_and(is_replayed) {
             return None;
         }
         Some(place.insert(Body { hash, first_id: id, since: now, copies: None }))
     }
 
+    /// Whether a body may come with a further id.
+    fn has_room(&self, body: &Body) -> bool {
+        self.limit.is_none_or(|limit| body.count() < u32::from(limit.ids))
+    }
+
     fn is_over(&self, body: &Body, now: u32) -> bool {
-        u64::from(now - body.since) >= self.limit.window.as_secs().max(1)
+        u64::from(now.saturating_sub(body.since)) >= self.window().as_secs()
+    }
+
+    /// Returns the window, of a second at least.
+    fn window(&self) -> Duration {
+        self.limit.map_or(UNLIMITED_WINDOW, |limit| limit.window.max(Duration::from_secs(1)))
     }
 
     fn set(&self, hash: u64) -> MutexGuard<'_, Set> {
@@ -188,16 +203,13 @@ impl ReplayLimiter {
 
     fn is_to_warn(&self, now: u32) -> bool {
         let mut warned = lock(&self.warned);
-        let is_due = warned.is_none_or(|warned| u64::from(now - warned) >= self.limit.window.as_secs());
+        let is_due = warned.is_none_or(|warned| u64::from(now.saturating_sub(warned)) >= self.window().as_secs());
         if is_due {
             *warned = Some(now);
         }
         is_due
     }
 }
-
-/// The body has reached the limit.
-struct TooMany;
 
 impl Body {
     /// The number of ids in the window, with revivals counted like ids. The first id always counts.
@@ -235,7 +247,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn body_may_come_with_so_many_ids() {
-        let limiter = ReplayLimiter::new(LIMIT);
+        let limiter = ReplayLimiter::new(Some(LIMIT));
         assert_eq!(admit(&limiter, 1, 1), Admission::First);
         for id in 2..=4 {
             assert_eq!(admit(&limiter, 1, id), Admission::Copy);
@@ -251,7 +263,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn next_window_admits_as_many_again() {
-        let limiter = ReplayLimiter::new(LIMIT);
+        let limiter = ReplayLimiter::new(Some(LIMIT));
         for window in 0..3 {
             let ids = |n: u32| 10 * window + n;
             let admitted = (0..9).filter(|&n| !is_rejected(admit(&limiter, 1, ids(n)))).count();
@@ -265,7 +277,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn warning_comes_once_in_a_window() {
-        let limiter = ReplayLimiter::new(LIMIT);
+        let limiter = ReplayLimiter::new(Some(LIMIT));
         let warnings = |bodies: std::ops::Range<u32>| {
             let admissions = bodies.flat_map(|body| (0..9).map(move |id| (body, id)));
             let warns = |(body, id)| matches!(admit(&limiter, body, id), Admission::Rejected { warn: true, .. });
@@ -278,7 +290,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_bodies_do_not_push_out_a_replayed_one() {
-        let limiter = ReplayLimiter::new(LIMIT);
+        let limiter = ReplayLimiter::new(Some(LIMIT));
         assert!((0..9).any(|id| is_rejected(admit(&limiter, 0, id))));
         for body in 1..200_000 {
             assert_eq!(admit(&limiter, body, body), Admission::First);
@@ -288,7 +300,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn full_set_lets_new_bodies_through() {
-        let limiter = ReplayLimiter::new(ReplayLimit { ids: 2, ..LIMIT });
+        let limiter = ReplayLimiter::new(Some(ReplayLimit { ids: 2, ..LIMIT }));
         for body in 0..100_000 {
             assert_eq!(admit(&limiter, body, 1), Admission::First);
             assert!(matches!(admit(&limiter, body, 2), Admission::First | Admission::Copy));
@@ -297,7 +309,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn revivals_count_like_ids() {
-        let limiter = ReplayLimiter::new(LIMIT);
+        let limiter = ReplayLimiter::new(Some(LIMIT));
         let revive = |id: u32| limiter.admit_revival("warung", &digest(1), &id.to_string());
         assert_eq!(admit(&limiter, 1, 1), Admission::First);
         assert_eq!(admit(&limiter, 1, 2), Admission::Copy);
@@ -310,10 +322,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn limit_of_one_admits_the_first_id_alone() {
-        let limiter = ReplayLimiter::new(ReplayLimit { ids: 1, ..LIMIT });
+        let limiter = ReplayLimiter::new(Some(ReplayLimit { ids: 1, ..LIMIT }));
         for body in 0..30_000 {
             assert_eq!(admit(&limiter, body, 1), Admission::First);
         }
         assert!(is_rejected(admit(&limiter, 29_999, 2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_bodies_are_remembered_while_there_is_space() {
+        let limiter = ReplayLimiter::new(Some(LIMIT));
+        for body in 0..4000 {
+            assert_eq!(admit(&limiter, body, 1), Admission::First);
+            advance(Duration::from_secs(1)).await;
+        }
+        let known = (0..4000).filter(|&body| admit(&limiter, body, 2) == Admission::Copy).count();
+        assert!(known > 3900, "{known} of 4,000 bodies were remembered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn copies_are_marked_without_a_limit() {
+        let limiter = ReplayLimiter::new(None);
+        assert_eq!(admit(&limiter, 1, 0), Admission::First);
+        assert!((1..100_000).all(|id| admit(&limiter, 1, id) == Admission::Copy));
+        assert_eq!(admit(&limiter, 1, 0), Admission::First);
     }
 }

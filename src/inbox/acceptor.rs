@@ -121,9 +121,7 @@ async fn store(
                     backlog.leave_room();
                     return Ok(answer);
                 }
-                if let Some(stored) = stored.and_then(|stored| Head::from_text(&stored).ok()) {
-                    head.revive(stored);
-                }
+                head.revive(stored.and_then(|stored| Head::from_text(&stored).ok()));
                 new = NewDelivery { head: head.to_text(), labels: head.labels(), revives: true, ..new };
                 continue;
             }

@@ -41,6 +41,9 @@ pub(super) struct Head {
     pub(super) conflict: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) copy: bool,
+    /// Whether the delivery was a dead letter before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) revived: bool,
 }
 
 impl Head {
@@ -58,14 +61,24 @@ impl Head {
             signed_at: delivery.signed_at().map(milliseconds),
             conflict: false,
             copy: delivery.is_copy(),
+            revived: false,
         }
     }
 
-    /// Takes over from the head of a dead delivery what a replay must not change: klikit does not sign the event type. The
-    /// path is the new one, since the old one may be what the delivery died of.
-    pub(super) fn revive(&mut self, dead: Self) {
-        self.event_type = dead.event_type;
-        self.copy |= dead.copy;
+    /// Takes over from the head of a dead delivery what a replay must not change: klikit signs neither the event id nor the
+    /// event type. The path is the new one, since the old one may be what the delivery died of.
+    pub(super) fn revive(&mut self, dead: Option<Self>) {
+        self.revived = true;
+        if let Some(dead) = dead {
+            self.event_id = dead.event_id;
+            self.event_type = dead.event_type;
+            self.copy |= dead.copy;
+        }
+    }
+
+    /// Whether the delivery may be a replay of a captured one. Once it has failed, genuine ones do not wait for it.
+    pub(super) fn may_be_replay(&self) -> bool {
+        self.copy || self.revived
     }
 
     pub(super) fn labels(&self) -> Labels {

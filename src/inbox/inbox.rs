@@ -109,17 +109,17 @@ impl Inbox {
     }
 
     /// Limits how many event ids one body may come with in a window of whole seconds. Default:
-    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). Beyond that the response is 503, a warning is
-    /// logged once in a window, and the [counter](crate::dedupe#replays) grows.
+    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). The highest limit is 1,000. Any further id
+    /// gets 503: see [Replays](crate::dedupe#replays).
     ///
-    /// klikit does not sign the id, so a captured delivery can be sent again under any number of ids. Raise the limit
-    /// if klikit sends you the same body again and again.
+    /// klikit does not sign the id, so a captured delivery can be sent again under any number of ids. Raise the limit if
+    /// klikit sends you the same body again and again.
     #[must_use]
     pub fn replay_limit(self, ids: u16, window: Duration) -> Self {
         self.with(|config| config.policy.limit_replays(Some(ReplayLimit { ids, window })))
     }
 
-    /// Lets one body come with any number of event ids, each of which is handled.
+    /// Lets one body come with any number of event ids, each of which is handled. Copies are still marked.
     #[must_use]
     pub fn allow_unlimited_replays(self) -> Self {
         self.with(|config| config.policy.limit_replays(None))

@@ -43,13 +43,14 @@
 //!   clones then neither start the delivery again nor one that shares an ordering key with it. The outcome is
 //!   reported until the store has heard it, and counts unless another node has leased the delivery.
 //! - A dead letter stays with its body until somebody [retries](Inbox::retry) or [forgets](Inbox::forget) it, or klikit
-//!   sends it again. Then it keeps its event type, which klikit does not sign, and takes the path of the new request. That
-//!   counts towards the [limit on replays](Inbox::replay_limit).
+//!   sends it again. Then it keeps its event id and event type, which klikit does not sign, and takes the path of the new
+//!   request. That counts towards the [limit on replays](Inbox::replay_limit).
 //! - A delivery is handled at least once: a process that crashes, or that another node takes for crashed, may have
 //!   handled a delivery that is then handled again. So make the handler idempotent. On Postgres, it can finish the
 //!   delivery within its own transaction.
-//! - Deliveries are handled in no order unless [`order_by`](Inbox::order_by) says otherwise. A copy waits for its turn
-//!   like any other delivery, but once an attempt at it has failed, it loses its order and holds up no other.
+//! - Deliveries are handled in no order unless [`order_by`](Inbox::order_by) says otherwise. A copy, or a dead
+//!   letter that klikit sent again, waits for its turn like any other delivery. Once an attempt at it has failed, it loses
+//!   its order and holds up no other.
 //!
 //! # Example
 //!

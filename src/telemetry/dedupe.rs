@@ -23,11 +23,10 @@ pub(crate) fn conflict(delivery: &Delivery, treatment: &str) {
     counts::conflict(delivery.tenant());
 }
 
-/// The body of a delivery came with too many ids, or revived a dead letter too often. `warn` is set once in a window.
-pub(crate) fn replayed(delivery: &Delivery, limit: ReplayLimit, warn: bool) {
+/// The body of a delivery came with too many ids, or revived a dead letter too often. `limit` is given once in a window.
+pub(crate) fn replayed(delivery: &Delivery, limit: Option<ReplayLimit>) {
     let LogContext { event_id, tenant } = delivery.into();
-    let ReplayLimit { ids, window } = limit;
-    if warn {
+    if let Some(ReplayLimit { ids, window }) = limit {
         warn!(target: DEDUPE, event_id, tenant, ?window,
             "rejected a replayed delivery: its body came with more than {ids} event ids; a captured delivery may be sent again and \
              again. If klikit repeats bodies, raise replay_limit, or have Identity::Body take copies for duplicates"

@@ -9,7 +9,7 @@
 //! | [`klikit_verified_deliveries_total`](VERIFIED) | counter | `tenant`, `secret_id` | verified deliveries by the secret that matched: one that has stood still for as long as klikit retries can be retired |
 //! | [`klikit_last_verified_timestamp_seconds`](LAST_VERIFIED) | gauge | `tenant` | when the last verified delivery came, in seconds since 1970, and 0 before the first one, for the tenants that are [known](crate::KlikitVerifyLayer::known_keyrings) when a service starts: a URL that klikit has wrong shows nowhere else |
 //! | [`klikit_body_bytes`](BODY_BYTES) | histogram | | the length of verified bodies |
-//! | [`klikit_buffered_bytes`](BUFFERED) | gauge | | what all bodies that are not verified yet hold now, as [`buffer_budget`](crate::KlikitVerifyLayer::buffer_budget) counts |
+//! | [`klikit_buffered_bytes`](BUFFERED) | gauge | | what all waiting bodies hold now, as [`buffer_budget`](crate::KlikitVerifyLayer::buffer_budget) counts |
 //! | [`klikit_ack_seconds`](ACK) | histogram | `status` | from the head of a verified request to its answer; klikit counts more than 10 seconds as failed. `status` is `error` when the inner service failed in place of answering, and `none` when there was no answer any more: klikit had hung up, a layer outside had given up, or the handler panicked |
 //! | [`klikit_duplicates_total`](DUPLICATES) | counter | `tenant` | deliveries that were handled, or stored, before |
 //! | [`klikit_conflicts_total`](CONFLICTS) | counter | `tenant` | deliveries whose event id had come with another body before |

@@ -10,7 +10,7 @@ use super::{blocks::Blocks, budget::Budget, charge::Exhausted};
 /// with bodies of a byte.
 const MIN_BLOCK: usize = 1024;
 
-/// The largest block, in bytes.
+/// The largest block after the first one, in bytes.
 const MAX_BLOCK: usize = 64 * 1024;
 
 /// A first frame as it came, or everything in blocks.

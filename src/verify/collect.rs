@@ -1,4 +1,4 @@
-//! Reading a body: bounded in bytes, in time, and in what one poll may do.
+//! Reading a body: bounded in bytes, in time, and in how much one poll reads.
 
 use std::{
     future::Future,
@@ -76,6 +76,11 @@ impl Collect {
 
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config)
+    }
+
+    /// Returns why the body is rejected, if it is. Its rest is being read.
+    pub(super) fn rejected(&self) -> Option<RejectionKind> {
+        self.draining
     }
 
     /// How much of the body has come.

@@ -98,6 +98,9 @@ where
                         let claims = &mut head.as_mut().expect(WAITING).claims;
                         let Poll::Ready(collected) = collect.poll(cx, body, watch) else {
                             watch.waits(collect.seen());
+                            if let Some(kind) = collect.rejected() {
+                                watch.refused(kind.as_str());
+                            }
                             return Poll::Pending;
                         };
                         watch.received(collect.seen());

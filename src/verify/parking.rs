@@ -24,13 +24,16 @@ const DRAWS: usize = 8;
 /// The part of a buffer, as a divisor, by which it has to grow for that to count. Otherwise a byte now and then would do.
 const NOTABLE: usize = 8;
 
+/// The least weight of a buffer, in bytes: the size of an order. Otherwise an order among tiny bodies would be the heaviest.
+const MIN_WEIGHT: usize = 32 * 1024;
+
 /// Added to the time for which a buffer has not grown. Below it, a buffer's size matters more than that time.
 const GAP: Duration = Duration::from_millis(100);
 
 /// The parked buffers of a layer.
 ///
 /// The buffer to evict is the heaviest of a few drawn at random. Its weight is its size times the time for which it has
-/// not grown. Genuine deliveries are small and grow steadily, so an attacker who fills the budget loses nearly every
+/// hardly grown. Genuine deliveries are small and grow steadily, so an attacker who fills the budget loses nearly every
 /// draw: a few large bodies lose by their size, and many small ones are most of what is drawn. Bodies that are held for
 /// long get heavier, and replacing them takes bandwidth.
 pub(super) struct Parking {
@@ -136,7 +139,7 @@ impl Entries {
 
 impl Entry {
     fn weight(&self, now: Instant) -> u128 {
-        self.bytes as u128 * (now.saturating_duration_since(self.since) + GAP).as_micros()
+        self.bytes.max(MIN_WEIGHT) as u128 * (now.saturating_duration_since(self.since) + GAP).as_micros()
     }
 }
 
@@ -216,94 +219,108 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::budget::Budget, *};
+    use tokio::time::advance;
 
-    const BUDGET: usize = 100_000_000;
+    use super::{
+        super::charge::{Charge, Meter},
+        *,
+    };
 
-    fn park(budget: &Budget, bytes: usize) -> Ticket {
-        let charge = budget.charge(bytes).expect("the budget is not used up");
-        let mut ticket = budget.ticket();
-        ticket.park(Blocks::new(1000, charge), Waker::noop().clone());
+    fn park(parking: &Arc<Parking>, bytes: usize) -> Ticket {
+        let meter = Arc::new(Meter::new(bytes));
+        assert!(meter.take(bytes));
+        let mut ticket = Ticket::new(parking);
+        ticket.park(Blocks::new(1000, Charge::new(&meter, bytes)), Waker::noop().clone());
         ticket
     }
 
-    fn evicted(tickets: &[Ticket]) -> Vec<usize> {
-        let evicted = |&n: &usize| matches!(*lock(&tickets[n].slot.kept), Kept::Evicted);
-        (0..tickets.len()).filter(evicted).collect()
+    fn evict(parking: &Parking) {
+        parking.evict_unless(|| false).unwrap().unwrap().drop_and_wake();
     }
 
-    /// Evicts a buffer and parks an equal one in its place.
-    fn replace_one(budget: &Budget, tickets: &mut [Ticket], size: impl Fn(usize) -> usize) -> usize {
-        let evicted_one = tickets[0].parking.evict_unless(|| false).unwrap().unwrap();
-        evicted_one.drop_and_wake();
-        let [index] = evicted(tickets)[..] else { panic!("one buffer is evicted at a time") };
-        tickets[index] = park(budget, size(index));
-        index
+    /// Evicts a buffer, and returns its index.
+    fn evicted(parking: &Parking, tickets: &[Ticket]) -> usize {
+        evict(parking);
+        let evicted = |&n: &usize| matches!(*lock(&tickets[n].slot.kept), Kept::Evicted);
+        (0..tickets.len()).find(evicted).expect("a buffer was evicted")
+    }
+
+    /// Evicts buffers, and parks an equal one in the place of each. Returns how many of the first ten were evicted.
+    fn evicted_of_ten(sizes: &[usize], evictions: usize, parking: &Arc<Parking>, tickets: &mut [Ticket]) -> usize {
+        let mut of_ten = 0;
+        for _ in 0..evictions {
+            let index = evicted(parking, tickets);
+            tickets[index] = park(parking, sizes[index]);
+            of_ten += usize::from(index < 10);
+        }
+        of_ten
     }
 
     #[tokio::test(start_paused = true)]
     async fn few_large_buffers_lose_the_draws() {
-        let budget = Budget::new(BUDGET);
-        let size = |index| if index < 10 { 20_000 } else { 1 << 20 };
-        let mut tickets: Vec<_> = (0..74).map(|index| park(&budget, size(index))).collect();
-        let evicted: Vec<_> = (0..300).map(|_| replace_one(&budget, &mut tickets, size)).collect();
-        assert!(evicted.iter().all(|&index| index >= 10), "{evicted:?}");
+        let parking = Arc::new(Parking::new());
+        let sizes: Vec<_> = (0..74).map(|index| if index < 10 { 20_000 } else { 1 << 20 }).collect();
+        let mut tickets: Vec<_> = sizes.iter().map(|&size| park(&parking, size)).collect();
+        assert_eq!(evicted_of_ten(&sizes, 300, &parking, &mut tickets), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_small_buffers_lose_the_draws() {
-        let budget = Budget::new(BUDGET);
-        let size = |index| if index < 10 { 20_000 } else { 1024 };
-        let mut tickets: Vec<_> = (0..50_000).map(|index| park(&budget, size(index))).collect();
-        let evicted: Vec<_> = (0..300).map(|_| replace_one(&budget, &mut tickets, size)).collect();
-        assert!(evicted.iter().filter(|&&index| index < 10).count() < 10, "{evicted:?}");
+        let parking = Arc::new(Parking::new());
+        let sizes: Vec<_> = (0..1000).map(|index| if index < 10 { 20_000 } else { 1024 }).collect();
+        let mut tickets: Vec<_> = sizes.iter().map(|&size| park(&parking, size)).collect();
+        advance(Duration::from_secs(1)).await;
+        // The orders have just come.
+        for ticket in &mut tickets[..10] {
+            *ticket = park(&parking, 20_000);
+        }
+        // Each of them is drawn some eight times.
+        assert!(evicted_of_ten(&sizes, 500, &parking, &mut tickets) < 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn heaviest_of_a_few_is_evicted() {
-        for (sizes, heaviest) in [(&[1, 3, 2][..], 1), (&[5], 0), (&[2, 2, 2, 2, 2, 2, 2, 9], 7)] {
-            let budget = Budget::new(BUDGET);
-            let mut tickets: Vec<_> = sizes.iter().map(|&size| park(&budget, size)).collect();
-            assert_eq!(replace_one(&budget, &mut tickets, |_| 1), heaviest, "{sizes:?}");
+        const KIB: usize = 1024;
+        for (sizes, heaviest) in [(&[100, 300, 200][..], 1), (&[5], 0), (&[40, 40, 40, 40, 40, 40, 40, 41], 7)] {
+            let parking = Arc::new(Parking::new());
+            let tickets: Vec<_> = sizes.iter().map(|&size| park(&parking, size * KIB)).collect();
+            assert_eq!(evicted(&parking, &tickets), heaviest, "{sizes:?}");
         }
+    }
+
+    fn grow(ticket: &mut Ticket, bytes: usize) {
+        let mut blocks = ticket.unpark().unwrap().unwrap();
+        blocks.fill(&vec![b' '; bytes]);
+        ticket.park(blocks, Waker::noop().clone());
     }
 
     #[tokio::test(start_paused = true)]
     async fn growing_makes_a_buffer_lighter() {
-        let budget = Budget::new(BUDGET);
-        let mut tickets = vec![park(&budget, 1000), park(&budget, 500)];
-        tokio::time::advance(Duration::from_secs(1)).await;
-        let mut parked = tickets[0].unpark().unwrap().unwrap();
-        parked.fill(b" ");
-        tickets[0].park(parked, Waker::noop().clone());
-        let parked = tickets[1].unpark().unwrap().unwrap();
-        tickets[1].park(parked, Waker::noop().clone());
-        assert_eq!(replace_one(&budget, &mut tickets, |_| 1), 1, "being polled without a byte is no growth");
+        let parking = Arc::new(Parking::new());
+        let mut tickets = vec![park(&parking, 200_000), park(&parking, 100_000)];
+        advance(Duration::from_secs(1)).await;
+        grow(&mut tickets[0], 1);
+        grow(&mut tickets[1], 0);
+        assert_eq!(evicted(&parking, &tickets), 1, "being polled without a byte is no growth");
     }
 
     #[tokio::test(start_paused = true)]
     async fn dripping_makes_no_buffer_lighter() {
-        let budget = Budget::new(BUDGET);
-        let mut tickets = vec![park(&budget, 1000), park(&budget, 1000)];
-        let mut grow = |ticket: &mut Ticket, bytes: usize| {
-            let mut blocks = ticket.unpark().unwrap().unwrap();
-            blocks.fill(&vec![b' '; bytes]);
-            ticket.park(blocks, Waker::noop().clone());
-        };
+        let parking = Arc::new(Parking::new());
+        let mut tickets = vec![park(&parking, 1000), park(&parking, 1000)];
         tickets.iter_mut().for_each(|ticket| grow(ticket, 400));
         for _ in 0..10 {
-            tokio::time::advance(Duration::from_millis(100)).await;
+            advance(Duration::from_millis(100)).await;
             grow(&mut tickets[0], 60);
             grow(&mut tickets[1], 1);
         }
-        assert_eq!(replace_one(&budget, &mut tickets, |_| 1), 1);
+        assert_eq!(evicted(&parking, &tickets), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn dropped_tickets_leave_no_entry() {
-        let budget = Budget::new(BUDGET);
-        let mut tickets: Vec<_> = (0..9).map(|n| park(&budget, n)).collect();
-        let parking = Arc::clone(&tickets[0].parking);
+        let parking = Arc::new(Parking::new());
+        let mut tickets: Vec<_> = (1..10).map(|n| park(&parking, n)).collect();
         for n in [4, 7, 0, 2] {
             tickets.swap_remove(n);
             let entries = lock(&parking.entries);

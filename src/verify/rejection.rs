@@ -60,7 +60,7 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            // A body that has waited for a second may be refused to make room.
+            // By then others may have made room.
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

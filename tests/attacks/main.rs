@@ -111,16 +111,23 @@ mod variants {
     #[ignore = "takes minutes"]
     fn stalled_streams_of_4_kb() {
         let (hold, drip) = (UNTIL_THE_DEADLINE, None);
-        let attack = Streams { connections: 80, streams: 200, bytes: 4_000, hold, drip, rate: 8_000 };
-        streams("16,000 streams of 4 kB, stalled", attack);
+        let attack = Streams { connections: 85, streams: 200, bytes: 4_000, hold, drip, rate: 8_000 };
+        streams("17,000 streams of 4 kB, stalled", attack);
     }
 
     #[test]
     #[ignore = "takes minutes"]
     fn stalled_streams_of_1_byte() {
         let (hold, drip) = (UNTIL_THE_DEADLINE, None);
-        let attack = Streams { connections: 325, streams: 200, bytes: 1, hold, drip, rate: 10_000 };
-        streams("65,000 streams of 1 byte, stalled", attack);
+        let attack = Streams { connections: 350, streams: 200, bytes: 1, hold, drip, rate: 15_000 };
+        streams("70,000 streams of 1 byte, stalled", attack);
+    }
+
+    #[test]
+    #[ignore = "takes minutes"]
+    fn streams_reset_while_the_budget_is_full() {
+        let attack = Streams { connections: 375, streams: 200, bytes: 1, hold: ms(1_600), drip: None, rate: 50_000 };
+        streams("75,000 streams of 1 byte, reset after 1.6 s", attack);
     }
 
     #[test]

@@ -24,9 +24,10 @@ impl Score {
         })
     }
 
-    /// Whether at least so many of a hundred were accepted.
+    /// Whether at least so many of a hundred were accepted. Of fewer than a hundred, one may have failed.
     pub(crate) fn reaches(self, percent: usize) -> bool {
-        self.accepted * 100 >= self.sent * percent
+        let may_fail = (self.sent * (100 - percent)).div_ceil(100);
+        self.sent - self.accepted <= may_fail
     }
 }
 

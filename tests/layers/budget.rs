@@ -166,9 +166,9 @@ async fn waiting_byte_is_charged_a_kibibyte() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_piece_is_charged_for_its_length() {
-    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(60_000);
+    let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(600_000);
     let piece = |length: usize| start(&layer, Script::frames([vec![b' '; length].into()]).then(Step::Hang));
-    let waiting = [piece(10_000), piece(20_000), piece(30_000)];
+    let waiting = [piece(100_000), piece(200_000), piece(300_000)];
     assert_eq!(evicted(&waiting), NONE);
     let _newcomer = piece(1);
     assert_eq!(evicted(&waiting), [2], "the largest");

@@ -312,7 +312,7 @@ fn limits_of_the_inbox_and_its_worker() {
         (inbox().max_backlog(0), MaxBacklogZero),
         (inbox().replay_limit(0, HOUR), ReplayLimitZero),
         (inbox().replay_limit(16, SECOND / 2), ReplayLimitZero),
-        (inbox().replay_limit(1001, HOUR), ReplayLimitTooHigh),
+        (inbox().replay_limit(16, SECOND), ReplayLimitTooHigh),
         (inbox().allow_unlimited_replays(), ReplayLimitTooHigh),
     ];
     for (inbox, kind) in cases {

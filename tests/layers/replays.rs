@@ -146,7 +146,9 @@ async fn any_number_of_replays_can_be_allowed() {
     for n in 0..100 {
         assert_eq!(send(&stack, &replay(n)).await.0, 200);
     }
-    assert_eq!(handler.take().len(), 100);
+    let calls = handler.take();
+    assert_eq!(calls.len(), 100);
+    assert!(!calls[0].1 && calls[1..].iter().all(|(_, is_copy, ..)| *is_copy), "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,7 +305,7 @@ async fn dead_letter_is_revived_sixteen_times_in_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn revived_dead_letter_keeps_its_type_and_takes_the_path() {
+async fn revived_dead_letter_keeps_what_is_not_signed() {
     let handler = Handler::default();
     let inbox = Inbox::new(MemoryStore::new());
     let stack = verify().layer(inbox.acceptor());
@@ -319,6 +321,45 @@ async fn revived_dead_letter_keeps_its_type_and_takes_the_path() {
     assert_eq!(calls.collect::<Vec<_>>(), expected);
     let entry = inbox.dead(None, 9).await.unwrap().remove(0);
     assert_eq!(entry.event_type(), Some(EventType::OrderCreated.as_str()));
+    drop(stop);
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letter_known_by_its_body_is_revived_as_often() {
+    let handler = Handler::default();
+    let inbox = Inbox::new(MemoryStore::new()).identity(Identity::Body);
+    let stack = verify().layer(inbox.acceptor());
+    let (stop, worker) = start(inbox.worker(handler.responding(|_| 422)));
+    for n in 0..50 {
+        let answer = send(&stack, &replay(n)).await;
+        assert_eq!(answer.0, if n < 16 { 200 } else { 503 }, "{n}");
+        sleep(Duration::from_secs(2)).await;
+    }
+    let ids = handler.ids();
+    assert_eq!(ids.len(), 16);
+    assert!(ids.iter().all(|id| id == "replay-0"), "the first id stays: {ids:?}");
+    drop(stop);
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn revived_dead_letter_holds_up_no_other_for_long() {
+    let handler = Handler::default();
+    let inbox = Inbox::new(MemoryStore::new()).order_by(OrderBy::order());
+    let stack = verify().layer(inbox.acceptor());
+    let status = |id: &str| if id == "placed" { 409 } else { 200 };
+    let backoff = Duration::from_secs(1000);
+    let worker = inbox.worker(handler.responding(status)).backoff(backoff, backoff).max_attempts(2);
+    let (stop, worker) = start(worker);
+    assert_eq!(send(&stack, &order("placed", 7, "PLACED")).await.0, 200);
+    sleep(3 * backoff).await;
+    assert_eq!(inbox.counts().await.unwrap().dead, 1);
+    for delivery in [order("placed", 7, "PLACED"), order("cancelled", 7, "CANCELLED")] {
+        assert_eq!(send(&stack, &delivery).await.0, 200);
+    }
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(handler.ids(), ["placed", "placed", "placed", "cancelled"]);
     drop(stop);
     worker.await.unwrap();
 }

@@ -123,8 +123,7 @@ where
     let Job { leased, registration, blocked } = job;
     let Leased { lease, head, body, after_expired_lease, ordering_keys, .. } = leased;
     let head = Head::from_text(&head).ok();
-    // A replay of a captured delivery, perhaps: once it has failed, genuine ones do not wait for it.
-    let loses_order = !ordering_keys.is_empty() && head.as_ref().is_some_and(|head| head.copy);
+    let loses_order = !ordering_keys.is_empty() && head.as_ref().is_some_and(Head::may_be_replay);
     let event_id = head.as_ref().and_then(Head::event_id);
     let tenant = head.as_ref().map(|head| head.tenant.clone());
     let context = LogContext::new(event_id.as_ref(), tenant.as_deref());

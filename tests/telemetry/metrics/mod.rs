@@ -215,7 +215,7 @@ fn buffered_bytes_are_counted_until_they_are_freed() {
                     assert!(futures_util::poll!(&mut *waiting).is_pending());
                 }
             }
-            assert_eq!(counted(&handle, "klikit_buffered_bytes"), 2.0 * 40_000.0);
+            assert_eq!(counted(&handle, "klikit_buffered_bytes"), 2.0 * 60_000.0);
         }
         assert_eq!(counted(&handle, "klikit_buffered_bytes"), 0.0);
     });
@@ -233,31 +233,31 @@ fn buffer_gauge_is_right_when_buffers_grow_or_fail() {
         let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(200_000);
         let large = |bytes: usize| request(vec![Step::Data(vec![b' '; bytes].into()), Step::Hang]);
         {
-            // 100 kB have doubled a buffer of 80 kB.
+            // 100 kB in a block of 40 kB and one of 64 KiB.
             let mut growing = Box::pin(send(&layer, hanging(5)));
             assert!(futures_util::poll!(&mut growing).is_pending());
-            assert_eq!(buffered(), 160_000.0);
+            assert_eq!(buffered(), 105_536.0);
             assert_eq!(send(&layer, large(200_001)).await.0.status, 503);
-            assert_eq!(buffered(), 160_000.0, "no other body makes room for one over the budget");
+            assert_eq!(buffered(), 105_536.0, "no other body makes room for one over the budget");
 
-            let mut other = Box::pin(send(&layer, large(50_000)));
+            let mut other = Box::pin(send(&layer, large(150_000)));
             assert!(futures_util::poll!(&mut other).is_pending());
-            assert_eq!(buffered(), 50_000.0, "the large body was evicted");
+            assert_eq!(buffered(), 150_000.0, "the other body was evicted");
             assert_eq!(growing.await.0.status, 503);
         }
         assert_eq!(buffered(), 0.0);
 
-        // 80 kB that grow to 160 kB, for which one of three others is evicted.
-        let steps = [pieces(3), vec![Step::Yield], pieces(2)].concat();
+        // It grows by a block, for which two of three others are evicted.
+        let steps = [pieces(3), vec![Step::Yield], pieces(4)].concat();
         let mut growing = Box::pin(send(&layer, request(steps)));
         assert!(futures_util::poll!(&mut growing).is_pending());
         let mut others = [hanging(1), hanging(1), hanging(1)].map(|request| Box::pin(send(&layer, request)));
         for other in &mut others {
             assert!(futures_util::poll!(other).is_pending());
         }
-        assert_eq!(buffered(), 80_000.0 + 60_000.0);
+        assert_eq!(buffered(), 105_536.0 + 60_000.0);
         assert_eq!(growing.await.0.status, 403);
-        assert_eq!(buffered(), 40_000.0);
+        assert_eq!(buffered(), 20_000.0);
     });
 }
 
