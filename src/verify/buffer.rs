@@ -28,15 +28,20 @@ pub(super) enum Buffer {
 impl Buffer {
     /// Adds a frame. `longest` is the length that the body can have. If the budget is used up, what has arrived is
     /// dropped.
+    ///
+    /// Blocks are as large as what has arrived, and never as what was announced.
     pub(super) fn append(&mut self, frame: Bytes, longest: usize, budget: &Budget) -> Result<(), Exhausted> {
-        if matches!(self, Self::Empty) {
-            *self = Self::One(frame);
-            return Ok(());
-        }
-        let mut blocks = self.take(frame.len(), budget)?;
+        let length = match self {
+            Self::Empty => {
+                *self = Self::One(frame);
+                return Ok(());
+            }
+            Self::One(first) => first.len() + frame.len(),
+            Self::Many(blocks) => blocks.len() + frame.len(),
+        };
+        let mut blocks = self.take(length.saturating_mul(2).min(longest).min(MAX_BLOCK).max(length), budget)?;
         let mut rest = blocks.fill(&frame);
         while !rest.is_empty() {
-            // From what has arrived, and never from what was announced.
             let doubled = (2 * blocks.last_capacity()).min(longest.saturating_sub(blocks.len()));
             let charged = blocks.charge().bytes();
             let capacity = doubled.max(rest.len()).clamp(MIN_BLOCK, MAX_BLOCK).min(budget.limit() - charged);
@@ -57,14 +62,14 @@ impl Buffer {
         self.take(0, budget)
     }
 
-    /// Takes the bytes away in blocks. A first frame becomes a block that has the capacity for `more` bytes.
-    fn take(&mut self, more: usize, budget: &Budget) -> Result<Blocks, Exhausted> {
+    /// Takes the bytes away in blocks. A first frame becomes a block of this capacity, or as large as the frame is.
+    fn take(&mut self, capacity: usize, budget: &Budget) -> Result<Blocks, Exhausted> {
         let first = match mem::take(self) {
             Self::Many(blocks) => return Ok(blocks),
             Self::One(first) => first,
             Self::Empty => Bytes::new(),
         };
-        let capacity = (first.len() + more).max(MIN_BLOCK.min(budget.limit()));
+        let capacity = capacity.max(MIN_BLOCK).min(budget.limit()).max(first.len());
         let mut blocks = Blocks::new(capacity, budget.charge(capacity)?);
         blocks.fill(&first);
         Ok(blocks)

@@ -21,14 +21,16 @@ use super::{
 /// How many parked buffers are compared to choose one for eviction.
 const DRAWS: usize = 8;
 
-/// The part of a buffer, as a divisor, by which it has to grow for that to count. Otherwise a byte now and then would do.
-const NOTABLE: usize = 8;
+/// The size that a buffer counts for at least, in bytes: that of an order. Otherwise an order would be the heaviest among
+/// tiny bodies.
+const MIN_SIZE: usize = 32 * 1024;
 
-/// The least weight of a buffer, in bytes: the size of an order. Otherwise an order among tiny bodies would be the heaviest.
-const MIN_WEIGHT: usize = 32 * 1024;
-
-/// Added to the time for which a buffer has not grown. Below it, a buffer's size matters more than that time.
+/// Added to the time for which a buffer has not grown. Within it, the size matters more than the time: genuine pieces come
+/// at such intervals.
 const GAP: Duration = Duration::from_millis(100);
+
+/// A buffer has to grow by one part in so many for that to count. Otherwise a byte now and then would be enough.
+const NOTABLE: usize = 8;
 
 /// The parked buffers of a layer.
 ///
@@ -74,7 +76,7 @@ enum Kept {
 
 /// An evicted buffer, to be dropped once no lock is held: its drop runs code of others.
 pub(super) struct Evicted {
-    _freed: (Vec<Vec<u8>>, Released),
+    freed: (Vec<Vec<u8>>, Released),
     waker: Waker,
 }
 
@@ -139,7 +141,7 @@ impl Entries {
 
 impl Entry {
     fn weight(&self, now: Instant) -> u128 {
-        self.bytes.max(MIN_WEIGHT) as u128 * (now.saturating_duration_since(self.since) + GAP).as_micros()
+        self.bytes.max(MIN_SIZE) as u128 * (now.saturating_duration_since(self.since) + GAP).as_micros()
     }
 }
 
@@ -149,7 +151,7 @@ impl Slot {
         match mem::take(&mut *kept) {
             Kept::Parked(blocks, waker) => {
                 *kept = Kept::Evicted;
-                Some(Evicted { _freed: blocks.evict(), waker })
+                Some(Evicted { freed: blocks.evict(), waker })
             }
             other => {
                 *kept = other;
@@ -162,8 +164,8 @@ impl Slot {
 impl Evicted {
     /// Frees the memory, and has the body's task notice.
     pub(super) fn drop_and_wake(self) {
-        let waker = self.waker.clone();
-        drop(self);
+        let Self { freed, waker } = self;
+        drop(freed);
         waker.wake();
     }
 }

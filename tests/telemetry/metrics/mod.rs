@@ -230,15 +230,15 @@ fn buffer_gauge_is_right_when_buffers_grow_or_fail() {
     let hanging = |count| request([pieces(count), vec![Step::Hang]].concat());
     recorded(async |handle| {
         let buffered = || counted(&handle, "klikit_buffered_bytes");
-        let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(200_000);
+        let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(180_000);
         let large = |bytes: usize| request(vec![Step::Data(vec![b' '; bytes].into()), Step::Hang]);
         {
-            // 100 kB in a block of 40 kB and one of 64 KiB.
+            // 100 kB in two blocks of 64 KiB.
             let mut growing = Box::pin(send(&layer, hanging(5)));
             assert!(futures_util::poll!(&mut growing).is_pending());
-            assert_eq!(buffered(), 105_536.0);
-            assert_eq!(send(&layer, large(200_001)).await.0.status, 503);
-            assert_eq!(buffered(), 105_536.0, "no other body makes room for one over the budget");
+            assert_eq!(buffered(), 131_072.0);
+            assert_eq!(send(&layer, large(180_001)).await.0.status, 503);
+            assert_eq!(buffered(), 131_072.0, "no other body makes room for one over the budget");
 
             let mut other = Box::pin(send(&layer, large(150_000)));
             assert!(futures_util::poll!(&mut other).is_pending());
@@ -247,18 +247,36 @@ fn buffer_gauge_is_right_when_buffers_grow_or_fail() {
         }
         assert_eq!(buffered(), 0.0);
 
-        // It grows by a block, for which two of three others are evicted.
-        let steps = [pieces(3), vec![Step::Yield], pieces(4)].concat();
+        // It grows by a block, for which one of three others is evicted.
+        let steps = [pieces(3), vec![Step::Yield], pieces(3)].concat();
         let mut growing = Box::pin(send(&layer, request(steps)));
         assert!(futures_util::poll!(&mut growing).is_pending());
         let mut others = [hanging(1), hanging(1), hanging(1)].map(|request| Box::pin(send(&layer, request)));
         for other in &mut others {
             assert!(futures_util::poll!(other).is_pending());
         }
-        assert_eq!(buffered(), 105_536.0 + 60_000.0);
+        assert_eq!(buffered(), 65_536.0 + 60_000.0);
         assert_eq!(growing.await.0.status, 403);
-        assert_eq!(buffered(), 20_000.0);
+        assert_eq!(buffered(), 40_000.0);
     });
+}
+
+#[test]
+fn evicted_body_counts_as_overloaded_if_its_sender_leaves() {
+    let handle = recorded(async |_| {
+        let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(40_000);
+        let hanging = || {
+            let steps = [Step::Data(vec![b' '; 30_000].into()), Step::Hang];
+            SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new(steps))
+        };
+        let mut evicted = Box::pin(send(&layer, hanging()));
+        assert!(futures_util::poll!(&mut evicted).is_pending());
+        let mut newcomer = Box::pin(send(&layer, hanging()));
+        assert!(futures_util::poll!(&mut newcomer).is_pending());
+        assert!(futures_util::poll!(&mut evicted).is_pending(), "its rest is read for a second");
+    });
+    assert_eq!(counted(&handle, &deliveries("rejected", "overloaded", "default")), 1.0);
+    assert_eq!(counted(&handle, &deliveries("abandoned", "", "default")), 1.0);
 }
 
 #[test]
