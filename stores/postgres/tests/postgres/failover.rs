@@ -94,7 +94,7 @@ async fn cancelled_wait_for_standby_is_no_success() {
     assert_eq!(send(&inbox, "before", "x").await, StatusCode::OK);
     cluster.replica.kill();
     let ids: Vec<_> = (0..SENDERS).map(|n| format!("evt-{n}")).collect();
-    let sending = join_all(ids.iter().map(|id| send(&inbox, id, "x")));
+    let sending = join_all(ids.iter().map(|id| send(&inbox, id, id)));
     let admin = client(cluster.primary.url()).await;
     let cancelling = async {
         let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";

@@ -245,7 +245,7 @@ async fn job_that_graphile_rejects_fails_alone() {
     let send_all = async || {
         let sent = (0..DELIVERIES).map(|event| {
             let inbox = inbox.clone();
-            tokio::spawn(async move { send(&inbox, &format!("evt-{event}"), "[]").await })
+            tokio::spawn(async move { send(&inbox, &format!("evt-{event}"), &format!("[{event}]")).await })
         });
         join_all(sent).await.into_iter().map(Result::unwrap).collect::<Vec<_>>()
     };

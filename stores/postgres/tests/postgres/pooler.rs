@@ -145,7 +145,8 @@ async fn hands_off_through_a_pooler() {
             let mut answers = Vec::new();
             // Each delivery is sent by two callers, one on each store.
             for event in caller / 2 * ROUNDS..(caller / 2 + 1) * ROUNDS {
-                answers.push(send(&inbox, &format!("evt-{event}"), "x").await);
+                let id = format!("evt-{event}");
+                answers.push(send(&inbox, &id, &id).await);
             }
             answers
         })

@@ -160,7 +160,7 @@ async fn effects_happen_once_although_processes_die() {
             }
         });
         // One more delivery, which tells when the worker has looked.
-        assert_eq!(send(&inbox, &format!("evt-{round}-more"), "more").await, StatusCode::OK);
+        assert_eq!(send(&inbox, &format!("evt-{round}-more"), &format!("more {round}")).await, StatusCode::OK);
         let emptied = async { while store.backlog(1).await.unwrap() > 0 {} };
         let worker = inbox.worker(handler).poll_interval(Duration::from_millis(50));
         tokio::time::timeout(Duration::from_secs(60), worker.run_until(emptied)).await.expect("it ends");
