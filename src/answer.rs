@@ -28,6 +28,9 @@ pub(crate) enum Answer {
     /// Too many wait to be handled.
     #[cfg(feature = "inbox")]
     BacklogFull,
+    /// Too many are stored, and none of them can be evicted.
+    #[cfg(feature = "inbox")]
+    InboxFull,
     /// A layer is missing, or in the wrong place.
     Misconfigured,
 }
@@ -45,6 +48,8 @@ impl Answer {
             Self::HandlerHung => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"handler timed out"}"#),
             #[cfg(feature = "inbox")]
             Self::BacklogFull => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"backlog full"}"#),
+            #[cfg(feature = "inbox")]
+            Self::InboxFull => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"inbox full"}"#),
             Self::Misconfigured => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"misconfigured"}"#),
         };
         let mut response = Response::new(ResponseBody::text(Bytes::from_static(text.as_bytes())));
@@ -57,7 +62,7 @@ impl Answer {
             Self::Unsure | Self::HandlerHung => Some(1),
             // klikit's own first pause.
             #[cfg(feature = "inbox")]
-            Self::BacklogFull => Some(30),
+            Self::BacklogFull | Self::InboxFull => Some(30),
             #[cfg(feature = "inbox")]
             Self::Received => None,
             Self::Duplicate | Self::Conflict | Self::Misconfigured => None,

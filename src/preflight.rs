@@ -111,6 +111,8 @@ pub enum ProblemKind {
     AcceptDeadlineTooLong,
     /// `Inbox::max_backlog` is nothing.
     MaxBacklogZero,
+    /// `Inbox::max_stored` is below `Inbox::max_backlog`, which pending deliveries then never reach.
+    MaxStoredTooLow,
     /// The first pause of `Worker::backoff` is longer than the last.
     BackoffReversed,
     /// `Worker::backoff` has a pause of nothing.
@@ -174,6 +176,9 @@ impl ProblemKind {
                 "accept_deadline leaves nothing of the 10 seconds that klikit waits: lower it, to a second or two"
             }
             Self::MaxBacklogZero => "max_backlog is nothing, so that every delivery is refused: raise it",
+            Self::MaxStoredTooLow => {
+                "max_stored is below max_backlog, which pending deliveries then never reach: raise it, or lower max_backlog"
+            }
             Self::BackoffReversed => "backoff has a first pause that is longer than its last: exchange them",
             Self::BackoffZero => "backoff has a pause of nothing, so that all attempts are over at once: raise it",
         }

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
-    backlog::Backlog,
+    capacity::{Capacity, Reservation},
     config::Config,
     delivery::{NewDelivery, SameAs},
     head::Head,
@@ -31,7 +31,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Acceptor {
     config: Arc<Config>,
-    backlog: Arc<Backlog>,
+    capacity: Arc<Capacity>,
 }
 
 /// The future of an [`Acceptor`]. If it is dropped before it is ready, the delivery may have been stored or not:
@@ -39,8 +39,8 @@ pub struct Acceptor {
 pub struct AcceptFuture(Pin<Box<dyn Future<Output = Answer> + Send>>);
 
 impl Acceptor {
-    pub(super) fn new(config: Arc<Config>, backlog: Arc<Backlog>) -> Self {
-        Self { config, backlog }
+    pub(super) fn new(config: Arc<Config>, capacity: Arc<Capacity>) -> Self {
+        Self { config, capacity }
     }
 }
 
@@ -54,7 +54,7 @@ impl Service<Request<VerifiedBody>> for Acceptor {
     }
 
     fn call(&mut self, request: Request<VerifiedBody>) -> AcceptFuture {
-        AcceptFuture(Box::pin(accept(Arc::clone(&self.config), Arc::clone(&self.backlog), request)))
+        AcceptFuture(Box::pin(accept(Arc::clone(&self.config), Arc::clone(&self.capacity), request)))
     }
 }
 
@@ -66,7 +66,7 @@ impl Future for AcceptFuture {
     }
 }
 
-async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<VerifiedBody>) -> Answer {
+async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<VerifiedBody>) -> Answer {
     let (parts, body) = request.into_parts();
     if parts.extensions.get::<Replay>().is_some() {
         // The delivery would be its own duplicate, and the worker would take it for handled.
@@ -87,7 +87,7 @@ async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<Ver
     let same_as = if config.policy.trusts_event_ids() { SameAs::Any } else { SameAs::Equal };
     let (text, labels) = (head.to_text(), head.labels());
     let new = NewDelivery { claim, head: text, body, labels, ordering_keys, same_as, revives: false };
-    let stored = store_call(config.accept_deadline, store(&config, &backlog, new, head, &delivery)).await;
+    let stored = store_call(config.accept_deadline, store(&config, &capacity, new, head, &delivery)).await;
     let answer = stored.unwrap_or_else(|error| {
         telemetry::store_failed("accept", (&delivery).into(), &error);
         Answer::Unsure
@@ -101,24 +101,34 @@ async fn accept(config: Arc<Config>, backlog: Arc<Backlog>, request: Request<Ver
 
 async fn store(
     config: &Arc<Config>,
-    backlog: &Arc<Backlog>,
+    capacity: &Capacity,
     mut new: NewDelivery,
     mut head: Head,
     delivery: &Delivery,
 ) -> Result<Answer, StoreError> {
-    if !backlog.take_room(config).await? {
-        telemetry::backlog_full(config.max_backlog);
-        return Ok(Answer::BacklogFull);
+    match capacity.reserve(config).await? {
+        Reservation::Made => {}
+        Reservation::BacklogFull => {
+            telemetry::backlog_full(config.max_backlog);
+            return Ok(Answer::BacklogFull);
+        }
+        Reservation::InboxFull => {
+            telemetry::inbox_full(config.max_stored);
+            return Ok(Answer::InboxFull);
+        }
     }
     loop {
         let (held, stored_body, answer) = match config.store.accept(&new, config.retention).await? {
-            Acceptance::Accepted | Acceptance::Revived => {
+            acceptance @ (Acceptance::Accepted | Acceptance::Revived) => {
+                if acceptance == Acceptance::Revived {
+                    capacity.revived();
+                }
                 config.wake.notify_one();
                 return Ok(Answer::Received);
             }
             Acceptance::Dead { head: stored } => {
                 if let Err(answer) = config.policy.admit_revival(&mut delivery.clone(), &new.claim) {
-                    backlog.leave_room();
+                    capacity.cancel();
                     return Ok(answer);
                 }
                 head.revive(stored.and_then(|stored| Head::from_text(&stored).ok()));
@@ -140,14 +150,14 @@ async fn store(
         };
         match found {
             Match::Same => {
-                backlog.leave_room();
+                capacity.cancel();
                 if matches!(answer, Answer::Duplicate) {
                     telemetry::duplicate(delivery);
                 }
                 return Ok(answer);
             }
             Match::Rejected => {
-                backlog.leave_room();
+                capacity.cancel();
                 return Ok(Answer::Conflict);
             }
             Match::Conflict(claim) => {

@@ -13,8 +13,11 @@ pub(super) struct Config {
     pub(super) retention: Duration,
     pub(super) accept_deadline: Duration,
     pub(super) max_backlog: u64,
+    pub(super) max_stored: u64,
     pub(super) order_by: OrderBy,
     pub(super) keep_bodies: Duration,
+    /// `None`: dead letters are kept indefinitely.
+    pub(super) keep_dead_letters: Option<Duration>,
     /// Notified when there may be something to lease.
     pub(super) wake: Arc<Notify>,
     /// The deliveries that workers of this inbox are handling.
@@ -28,8 +31,10 @@ impl fmt::Debug for Config {
             .field("retention", &self.retention)
             .field("accept_deadline", &self.accept_deadline)
             .field("max_backlog", &self.max_backlog)
+            .field("max_stored", &self.max_stored)
             .field("order_by", &self.order_by)
             .field("keep_bodies", &self.keep_bodies)
+            .field("keep_dead_letters", &self.keep_dead_letters)
             .finish_non_exhaustive()
     }
 }

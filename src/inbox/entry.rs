@@ -136,6 +136,11 @@ impl Counts {
     pub fn backlog(&self) -> u64 {
         self.ready + self.leased
     }
+
+    /// The number of deliveries in all states, which [`max_stored`](super::Inbox::max_stored) limits.
+    pub fn stored(&self) -> u64 {
+        self.backlog() + self.dead + self.done
+    }
 }
 
 impl Entry {

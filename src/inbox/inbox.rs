@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::{
     acceptor::Acceptor,
     admin::{InboxAdmin, SharedAdmin},
-    backlog::Backlog,
+    capacity::Capacity,
     config::Config,
     ordering::OrderBy,
     store::InboxStore,
@@ -18,7 +18,7 @@ use crate::dedupe::{ConflictPolicy, DedupePolicy, Identity, KlikitDedupeLayer, R
 pub struct Inbox {
     pub(super) config: Arc<Config>,
     pub(super) admin: SharedAdmin,
-    backlog: Arc<Backlog>,
+    capacity: Arc<Capacity>,
 }
 
 impl Inbox {
@@ -30,6 +30,9 @@ impl Inbox {
 
     /// The default [`max_backlog`](Self::max_backlog): 100,000 deliveries.
     pub const DEFAULT_MAX_BACKLOG: u64 = 100_000;
+
+    /// The default [`max_stored`](Self::max_stored): 1,000,000 deliveries.
+    pub const DEFAULT_MAX_STORED: u64 = 1_000_000;
 
     /// The default [`replay_limit`](Self::replay_limit): 16 event ids for one body.
     pub const DEFAULT_REPLAY_IDS: u16 = KlikitDedupeLayer::DEFAULT_REPLAY_IDS;
@@ -50,12 +53,14 @@ impl Inbox {
             retention: Self::DEFAULT_RETENTION,
             accept_deadline: Self::DEFAULT_ACCEPT_DEADLINE,
             max_backlog: Self::DEFAULT_MAX_BACKLOG,
+            max_stored: Self::DEFAULT_MAX_STORED,
             order_by: OrderBy::default(),
             keep_bodies: Duration::ZERO,
+            keep_dead_letters: None,
             wake: Arc::default(),
             running: Arc::default(),
         };
-        Self { config: Arc::new(config), admin: store, backlog: Arc::default() }
+        Self { config: Arc::new(config), admin: store, capacity: Arc::default() }
     }
 
     /// Sets how long an accepted delivery is remembered, so that its copies are duplicates. Default:
@@ -82,6 +87,24 @@ impl Inbox {
         self.with(|config| config.max_backlog = deliveries)
     }
 
+    /// Sets how many deliveries may be stored in all: pending, dead and [kept](Self::keep_bodies). Default:
+    /// [1,000,000](Self::DEFAULT_MAX_STORED). It must not be below [`max_backlog`](Self::max_backlog).
+    ///
+    /// At the limit, kept deliveries are deleted first, those whose time ends soonest before the others, over or not.
+    /// Their copies stay duplicates. If there are none left, the acceptor responds with 503, to copies of known
+    /// deliveries too, and klikit sends the deliveries again. Dead letters are never deleted to make space:
+    /// [retry](Self::retry) or [forget](Self::forget) them, or limit their age by
+    /// [`keep_dead_letters`](Self::keep_dead_letters).
+    ///
+    /// A warning is logged when 80 % of the limit are reached, and again only after the number fell below. The gauge
+    /// `klikit_inbox_stored_ratio` reports it with the feature `metrics`. The deliveries are counted every 10 seconds
+    /// while some are accepted, and before one is rejected, so somewhat more may be accepted when several processes
+    /// share the store.
+    #[must_use]
+    pub fn max_stored(self, deliveries: u64) -> Self {
+        self.with(|config| config.max_stored = deliveries)
+    }
+
     /// Sets which deliveries are handled one after the other. Default: [none](OrderBy::nothing). The setting applies to
     /// deliveries that are accepted from then on.
     #[must_use]
@@ -90,10 +113,22 @@ impl Inbox {
     }
 
     /// Sets how long a handled delivery is kept with its body. Default: not at all, because bodies hold customers'
-    /// data.
+    /// data. It is deleted earlier if the inbox holds [`max_stored`](Self::max_stored) deliveries.
     #[must_use]
     pub fn keep_bodies(self, time: Duration) -> Self {
         self.with(|config| config.keep_bodies = time)
+    }
+
+    /// Sets how long a dead letter is kept, from when it was accepted. Default: indefinitely, until somebody retries or
+    /// forgets it.
+    ///
+    /// [Workers](Self::worker) delete older dead letters with their bodies once a minute. Each time they log a warning
+    /// with the number, and count the deliveries in `klikit_inbox_dead_letters_expired_total` with the feature
+    /// `metrics`. The deliveries are lost: copies are duplicates until the [retention](Self::retention) is over, and
+    /// [`forget`](Self::forget) makes klikit's replay of one be handled.
+    #[must_use]
+    pub fn keep_dead_letters(self, time: Duration) -> Self {
+        self.with(|config| config.keep_dead_letters = Some(time))
     }
 
     /// Sets what identifies a delivery. Default: [`Identity::EventId`].
@@ -136,7 +171,7 @@ impl Inbox {
     /// Returns the service that stores deliveries and acknowledges them. Mount it where your handler was, behind
     /// [`KlikitVerifyLayer`](crate::KlikitVerifyLayer).
     pub fn acceptor(&self) -> Acceptor {
-        Acceptor::new(Arc::clone(&self.config), Arc::clone(&self.backlog))
+        Acceptor::new(Arc::clone(&self.config), Arc::clone(&self.capacity))
     }
 
     /// Returns a worker that calls `handler` with the stored deliveries: the Tower service that was mounted where the

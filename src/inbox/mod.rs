@@ -13,6 +13,9 @@
 //!   committed together. A delivery that is stored, or was handled before, gets `200 {"status":"duplicate-ignored"}`.
 //! - If the store is down or unsure, takes longer than [`accept_deadline`](Inbox::accept_deadline), or holds [too many
 //!   pending deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`: klikit sends the delivery again.
+//! - The store holds [a million deliveries](Inbox::max_stored) at most: pending, dead and kept. At the limit, kept
+//!   deliveries are deleted before their time. If there are none left, the response is 503 as well. A dead letter is
+//!   never deleted to make space.
 //! - A known id with *another body* is a conflict and is handled on its own: see [`dedupe`](crate::dedupe). While the
 //!   earlier body is still stored, a copy whose JSON was merely written anew (white space, member order, escapes) is a
 //!   duplicate.
@@ -44,7 +47,8 @@
 //!   reported until the store has heard it, and counts unless another node has leased the delivery.
 //! - A dead letter stays with its body until somebody [retries](Inbox::retry) or [forgets](Inbox::forget) it, or klikit
 //!   sends it again. Then it keeps its event id and event type, which klikit does not sign, and takes the path of the new
-//!   request. That counts towards the [limit on replays](Inbox::replay_limit).
+//!   request. That counts towards the [limit on replays](Inbox::replay_limit). Workers delete old dead letters only if a
+//!   [limit on their age](Inbox::keep_dead_letters) is set.
 //! - A delivery is handled at least once: a process that crashes, or that another node takes for crashed, may have
 //!   handled a delivery that is then handled again. So make the handler idempotent. On Postgres, it can finish the
 //!   delivery within its own transaction.
@@ -88,10 +92,11 @@
 
 mod acceptor;
 mod admin;
-mod backlog;
+mod capacity;
 mod config;
 mod delivery;
 mod entry;
+mod estimate;
 mod head;
 #[allow(clippy::module_inception, reason = "the file is named after the type that it holds")]
 mod inbox;

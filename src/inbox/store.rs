@@ -1,8 +1,8 @@
 //! The interface of a store of accepted deliveries.
 //!
 //! ```text
-//!  accept ▶ READY ──lease──▶ LEASED ──Done──▶ gone, or DONE while handled deliveries are kept ─ purge_done ▶ gone
-//!            ▲  ▲             │ │ └─ DeadLetter, or lease expired on the last attempt ─▶ DEAD
+//!  accept ▶ READY ──lease──▶ LEASED ──Done──▶ gone, or DONE while handled deliveries are kept ─ purge_done, evict_done ▶ gone
+//!            ▲  ▲             │ │ └─ DeadLetter, or lease expired on the last attempt ─▶ DEAD ─ purge_dead ▶ gone
 //!            │  └ Reschedule ─┘ │                                 retry, or accepted again │
 //!            ├── Release ───────┘                                                          │
 //!            ├── lease expired: can be leased again without anybody's doing                │
@@ -137,6 +137,19 @@ pub trait InboxStore: Send + Sync + 'static {
 
     /// Deletes up to `limit` DONE deliveries that were kept and whose time is over. Returns how many were deleted.
     fn purge_done(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Counts the deliveries in all states, up to `limit`: for stores that cannot count all of them cheaply.
+    fn stored(&self, limit: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Deletes up to `limit` DONE deliveries with their bodies, those whose time ends soonest first, whether their time
+    /// is over or not. Their ledger rows stay, so that copies are still duplicates. Returns how many were deleted.
+    fn evict_done(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Deletes up to `limit` DEAD deliveries that were accepted at least `age` ago with their bodies, smallest id
+    /// first. Their ledger rows stay, so that copies are duplicates. Returns how many were deleted.
+    ///
+    /// Ids grow with the time of acceptance, so a store may stop at the first DEAD delivery that is younger.
+    fn purge_dead(&self, age: Duration, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Returns how many deliveries a [worker](super::Worker::prefetch) leases ahead of need by default, at most. The
     /// provided method returns 0, which suits a store whose calls take microseconds.
@@ -291,6 +304,9 @@ object_safe_twin! {
         fn backlog(&'a self, limit: u64) -> u64;
         fn counts(&'a self) -> Counts;
         fn purge_done(&'a self, limit: u32) -> u64;
+        fn stored(&'a self, limit: u64) -> u64;
+        fn evict_done(&'a self, limit: u32) -> u64;
+        fn purge_dead(&'a self, age: Duration, limit: u32) -> u64;
     }
 }
 

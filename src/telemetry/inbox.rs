@@ -9,7 +9,10 @@ use super::{
     log::{INBOX, STORE, error, info, warn},
     span,
 };
-use crate::{event::Delivery, inbox::DeliveryId};
+use crate::{
+    event::Delivery,
+    inbox::{Counts, DeliveryId},
+};
 
 /// Runs one attempt of an inbox's worker in a span of its own.
 pub(crate) fn in_attempt<F: Future>(
@@ -51,6 +54,38 @@ pub(crate) fn acceptor_is_handler() {
 
 pub(crate) fn backlog_full(max_backlog: u64) {
     warn!(target: INBOX, max_backlog, "inbox backlog is full: rejected a delivery");
+}
+
+/// So many deliveries are stored, where `max_stored` are allowed.
+pub(crate) fn inbox_stored(stored: u64, max_stored: u64) {
+    let ratio = if stored < max_stored { stored as f64 / max_stored as f64 } else { 1.0 };
+    counts::stored_ratio(ratio);
+}
+
+/// The number of stored deliveries has reached 80 % of its limit.
+pub(crate) fn inbox_fills_up(counts: &Counts, max_stored: u64) {
+    let Counts { ready, leased, dead, done, .. } = *counts;
+    warn!(target: INBOX, max_stored, ready, leased, dead, done,
+        "the inbox fills up: it holds at least 80 % of the deliveries that max_stored allows; retry or forget dead letters, set \
+         keep_dead_letters, keep bodies for less time, or raise max_stored"
+    );
+}
+
+pub(crate) fn inbox_full(max_stored: u64) {
+    warn!(target: INBOX, max_stored,
+        "inbox is full: rejected a delivery; retry or forget dead letters, or raise max_stored"
+    );
+}
+
+/// Kept deliveries gave way before their time.
+pub(crate) fn kept_evicted(deliveries: u64, max_stored: u64) {
+    info!(target: INBOX, max_stored, "inbox is full: deleted {deliveries} kept deliveries before their time");
+}
+
+/// Dead letters were deleted because of their age.
+pub(crate) fn dead_letters_expired(deliveries: u64, age: Duration) {
+    warn!(target: INBOX, "deleted {deliveries} dead letters accepted more than {age:?} ago");
+    counts::dead_letters_expired(deliveries);
 }
 
 /// An ordering rule found no id of the kind that it asks for, such as `order id`.

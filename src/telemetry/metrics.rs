@@ -16,9 +16,11 @@
 //! | [`klikit_replays_total`](REPLAYS) | counter | `tenant` | deliveries that were rejected because their body came with too many event ids |
 //! | [`klikit_inbox_dead_letters_total`](DEAD_LETTERS) | counter | `tenant` | deliveries that the inbox has dead-lettered |
 //! | [`klikit_inbox_leases_lost_total`](LEASES_LOST) | counter | | leases that another worker took while the handler was running |
+//! | [`klikit_inbox_dead_letters_expired_total`](DEAD_LETTERS_EXPIRED) | counter | | dead letters that a worker has deleted because of their [age](crate::inbox::Inbox::keep_dead_letters) |
 //! | [`klikit_inbox_deliveries`](INBOX) | gauge | `state` | deliveries of the inbox that are `ready`, `leased`, `dead`, or `done` and kept |
 //! | [`klikit_inbox_oldest_seconds`](INBOX_OLDEST) | gauge | | how long ago the oldest of those was accepted that are still to be handled, 0 if there are none |
 //! | [`klikit_inbox_counted_timestamp_seconds`](INBOX_COUNTED) | gauge | | when these two were last counted, in seconds since 1970: they stand still when the store is down, or no worker runs |
+//! | [`klikit_inbox_stored_ratio`](INBOX_STORED) | gauge | | the share of [`max_stored`](crate::inbox::Inbox::max_stored) that is stored, from 0 to 1; acceptors set it too, every 10 seconds while they accept deliveries |
 //!
 //! `reason` is empty unless the verdict is `rejected`, and `tenant` until it is known whose secrets verify a delivery. The gauges of the inbox are set by a [worker](crate::inbox::Worker::metrics_interval), from the store: those of several
 //! workers on one store say the same, so take the largest and not the sum. They are for one inbox in a process.
@@ -45,6 +47,8 @@
 //! sum by (tenant) (rate(klikit_replays_total[5m])) > 0
 //! # Somebody has to look.
 //! max(klikit_inbox_deliveries{state="dead"}) > 0
+//! # The inbox soon rejects deliveries.
+//! max(klikit_inbox_stored_ratio) > 0.8
 //! # Kitchens wait.
 //! max(klikit_inbox_oldest_seconds) > 300
 //! # Nobody handles what is accepted, or the store is down.
@@ -103,8 +107,14 @@ pub const INBOX_OLDEST: &str = "klikit_inbox_oldest_seconds";
 /// When the inbox was last counted.
 pub const INBOX_COUNTED: &str = "klikit_inbox_counted_timestamp_seconds";
 
+/// The share of the deliveries that may be stored that is stored.
+pub const INBOX_STORED: &str = "klikit_inbox_stored_ratio";
+
 /// Deliveries that the inbox has dead-lettered.
 pub const DEAD_LETTERS: &str = "klikit_inbox_dead_letters_total";
+
+/// Dead letters that workers have deleted because of their age.
+pub const DEAD_LETTERS_EXPIRED: &str = "klikit_inbox_dead_letters_expired_total";
 
 /// Leases that another worker took while the handler was running.
 pub const LEASES_LOST: &str = "klikit_inbox_leases_lost_total";
@@ -132,10 +142,12 @@ pub fn describe() {
     describe_counter!(CONFLICTS, "Deliveries whose event id had come with another body before");
     describe_counter!(REPLAYS, "Deliveries that were rejected because their body came with too many event ids");
     describe_counter!(DEAD_LETTERS, "Deliveries that the inbox has dead-lettered");
+    describe_counter!(DEAD_LETTERS_EXPIRED, "Dead letters that workers have deleted because of their age");
     describe_counter!(LEASES_LOST, "Leases that another worker took while the handler was running");
     describe_gauge!(INBOX, "Deliveries of the inbox, by state");
     describe_gauge!(INBOX_OLDEST, Unit::Seconds, "The age of the oldest delivery of the inbox that is to be handled");
     describe_gauge!(INBOX_COUNTED, Unit::Seconds, "When the inbox was last counted, since 1970");
+    describe_gauge!(INBOX_STORED, "The share of the deliveries that the inbox may store that is stored, from 0 to 1");
 }
 
 /// Has what a layer with this keyring will count begin at 0: a rate needs a first value, and an alert something to be silent
@@ -214,6 +226,16 @@ pub(super) fn replay(tenant: &str) {
 #[cfg(feature = "inbox")]
 pub(super) fn dead_letter(tenant: Option<&str>) {
     counter!(DEAD_LETTERS, "tenant" => tenant.unwrap_or_default().to_owned()).increment(1);
+}
+
+#[cfg(feature = "inbox")]
+pub(super) fn dead_letters_expired(deliveries: u64) {
+    counter!(DEAD_LETTERS_EXPIRED).increment(deliveries);
+}
+
+#[cfg(feature = "inbox")]
+pub(super) fn stored_ratio(ratio: f64) {
+    gauge!(INBOX_STORED).set(ratio);
 }
 
 #[cfg(feature = "inbox")]

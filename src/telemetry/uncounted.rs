@@ -35,3 +35,7 @@ pub(super) fn replay(_tenant: &str) {}
 pub(super) fn dead_letter(_tenant: Option<&str>) {}
 
 pub(super) fn lease_lost() {}
+
+pub(super) fn stored_ratio(_ratio: f64) {}
+
+pub(super) fn dead_letters_expired(_deliveries: u64) {}

@@ -310,6 +310,8 @@ fn limits_of_the_inbox_and_its_worker() {
         (inbox().accept_deadline(Duration::ZERO), AcceptDeadlineZero),
         (inbox().accept_deadline(10 * SECOND), AcceptDeadlineTooLong),
         (inbox().max_backlog(0), MaxBacklogZero),
+        (inbox().max_stored(99_999), MaxStoredTooLow),
+        (inbox().max_backlog(1_000_001), MaxStoredTooLow),
         (inbox().replay_limit(0, HOUR), ReplayLimitZero),
         (inbox().replay_limit(16, SECOND / 2), ReplayLimitZero),
         (inbox().replay_limit(16, SECOND), ReplayLimitTooHigh),
@@ -318,7 +320,7 @@ fn limits_of_the_inbox_and_its_worker() {
     for (inbox, kind) in cases {
         assert_eq!(kinds(inbox.preflight()), [kind], "{inbox:?}");
     }
-    for inbox in [inbox().accept_deadline(9 * SECOND), inbox().max_backlog(1)] {
+    for inbox in [inbox().accept_deadline(9 * SECOND), inbox().max_backlog(1), inbox().max_stored(100_000)] {
         assert_eq!(inbox.preflight(), Ok(()), "{inbox:?}");
     }
 

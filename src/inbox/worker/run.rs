@@ -31,13 +31,14 @@ use super::{
 };
 use crate::{
     deadline::store_call,
+    dedupe::StoreError,
     inbox::{DeadLettered, LeaseBatch, LeaseRequest, Settlement, Unreadable, config::Config, head::Head},
     nudge::{NUDGES_PER_LEASE, Nudges},
     telemetry::{self, LogContext},
     verify::VerifiedBody,
 };
 
-/// How often to purge what was kept and whose time is over.
+/// How often to purge kept deliveries whose time is over, and dead letters that are too old.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How many deliveries to purge with one call.
@@ -286,7 +287,7 @@ impl Loop {
         }
     }
 
-    /// Deletes what was kept and whose time is over, now and then.
+    /// Deletes kept deliveries whose time is over, and dead letters that are too old, now and then.
     fn purge(&self, background: &mut Background, pace: &mut Pace) {
         let purging = &mut background.purging;
         let is_running = purging.try_join_next().is_none() && !purging.is_empty();
@@ -294,16 +295,33 @@ impl Loop {
             return;
         }
         pace.purged = Instant::now();
-        let store = Arc::clone(&self.shared.config.store);
+        let config = Arc::clone(&self.shared.config);
         purging.spawn(async move {
-            loop {
-                match store_call(PURGE_INTERVAL, store.purge_done(PURGE_BATCH)).await {
-                    Ok(purged) if purged >= u64::from(PURGE_BATCH) => {}
-                    Ok(_) => return,
-                    Err(error) => return telemetry::inbox_store_failed("purge", &error),
-                }
+            purge_in_batches(|| config.store.purge_done(PURGE_BATCH), |_| {}).await;
+            if let Some(age) = config.keep_dead_letters {
+                let report = |deleted| telemetry::dead_letters_expired(deleted, age);
+                purge_in_batches(|| config.store.purge_dead(age, PURGE_BATCH), report).await;
             }
         });
+    }
+}
+
+/// Repeats a call that deletes up to a batch, until it finds no more. Reports how many deliveries each batch had.
+async fn purge_in_batches<F>(purge: impl Fn() -> F, report: impl Fn(u64))
+where
+    F: Future<Output = Result<u64, StoreError>>,
+{
+    loop {
+        let purged = match store_call(PURGE_INTERVAL, purge()).await {
+            Ok(purged) => purged,
+            Err(error) => return telemetry::inbox_store_failed("purge", &error),
+        };
+        if purged > 0 {
+            report(purged);
+        }
+        if purged < u64::from(PURGE_BATCH) {
+            return;
+        }
     }
 }
 
@@ -367,7 +385,10 @@ async fn measure(config: Arc<Config>, interval: Duration) {
         let next = Instant::now() + interval;
         // A call that never answers would be the last.
         match store_call(interval, config.store.counts()).await {
-            Ok(counts) => telemetry::inbox(&counts.by_state(), counts.oldest),
+            Ok(counts) => {
+                telemetry::inbox(&counts.by_state(), counts.oldest);
+                telemetry::inbox_stored(counts.stored(), config.max_stored);
+            }
             Err(error) => telemetry::inbox_store_failed("count", &error),
         }
         sleep_until(next).await;

@@ -29,6 +29,17 @@ impl Timestamp {
         self.down
     }
 
+    /// Returns the latest stored time of what happened at least `age` ago. No time has passed since any stored time if
+    /// that is zero.
+    pub(super) fn before(self, age: Duration) -> i64 {
+        if age.is_zero() {
+            return self.down;
+        }
+        // Stored times are rounded down, so a millisecond more may be missing.
+        let age = i64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        self.down.saturating_sub(age).saturating_sub(1)
+    }
+
     /// Returns the system clock's time since 1970.
     pub(super) fn system(self) -> i64 {
         self.system
@@ -88,6 +99,11 @@ mod tests {
         // At 1010.0 there would be 0.9 to go.
         assert_eq!(timestamp.after(Duration::from_millis(10)), 1011);
         assert_eq!(milliseconds(SystemTime::UNIX_EPOCH - Duration::from_millis(5)), -5);
+        // What happened at 990.9 is stored as 990, and was 10.0 ago at 1000.9.
+        assert_eq!(timestamp.before(Duration::from_millis(10)), 989);
+        assert_eq!(timestamp.before(Duration::from_nanos(1)), 998);
+        assert_eq!(timestamp.before(Duration::ZERO), 1000);
+        assert_eq!(timestamp.before(Duration::MAX), 1000 - i64::MAX - 1);
         let timestamp = Timestamp::new(whole, 500, 0);
         assert_eq!((timestamp.now(), timestamp.system()), (1500, 1000));
         let timestamp = Timestamp::new(whole, 500, 1700);

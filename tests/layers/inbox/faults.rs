@@ -66,6 +66,9 @@ impl InboxStore for Plugged {
         async fn counts(&self) -> Counts;
         async fn backlog(&self, limit: u64) -> u64;
         async fn purge_done(&self, limit: u32) -> u64;
+        async fn stored(&self, limit: u64) -> u64;
+        async fn evict_done(&self, limit: u32) -> u64;
+        async fn purge_dead(&self, age: Duration, limit: u32) -> u64;
         async fn start(&self, leases: &[Lease]) -> Vec<bool>;
     }
 

@@ -7,6 +7,7 @@ mod accepting;
 mod blocking;
 mod draining;
 mod faults;
+mod limits;
 mod operating;
 mod ordering;
 mod prefetching;

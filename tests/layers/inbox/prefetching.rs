@@ -81,6 +81,18 @@ impl InboxStore for Ahead {
         self.inner.purge_done(limit).await
     }
 
+    async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
+        self.inner.stored(limit).await
+    }
+
+    async fn evict_done(&self, limit: u32) -> Result<u64, StoreError> {
+        self.inner.evict_done(limit).await
+    }
+
+    async fn purge_dead(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        self.inner.purge_dead(age, limit).await
+    }
+
     fn prefetch(&self) -> usize {
         100
     }

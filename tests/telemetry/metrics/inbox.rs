@@ -126,6 +126,40 @@ fn dead_letters_are_counted_whoever_makes_them() {
 }
 
 #[test]
+fn worker_reports_the_share_that_is_stored() {
+    recorded(async |handle| {
+        let inbox = Inbox::new(MemoryStore::new()).max_stored(4).keep_bodies(Duration::from_secs(600));
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        stack.oneshot(good()).await.unwrap();
+        let handler = crate::support::Handler::default();
+        inbox.worker(handler).run_until(sleep(Duration::from_secs(20))).await;
+        assert_eq!(counted(&handle, "klikit_inbox_stored_ratio"), 0.25);
+        // More than may be stored.
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        stack.oneshot(SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>()).await.unwrap();
+        let handler = crate::support::Handler::default();
+        inbox.max_stored(1).worker(handler).run_until(sleep(Duration::from_secs(20))).await;
+        assert_eq!(counted(&handle, "klikit_inbox_stored_ratio"), 1.0);
+    });
+}
+
+#[test]
+fn expired_dead_letters_are_counted() {
+    let handle = recorded(async |_| {
+        let inbox = Inbox::new(MemoryStore::new()).keep_dead_letters(Duration::from_secs(600));
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        for n in 0..3 {
+            let request = SignedDelivery::new(SECRET, format!("[{n}]")).event_id(format!("evt-{n}"));
+            stack.clone().oneshot(request.request::<Full<Bytes>>()).await.unwrap();
+        }
+        let failing =
+            service_fn(async |_: Request<VerifiedBody>| Err::<Response<Full<Bytes>>, _>(BoxError::from("no")));
+        inbox.worker(failing).max_attempts(1).run_until(sleep(Duration::from_secs(700))).await;
+    });
+    assert_eq!(counted(&handle, "klikit_inbox_dead_letters_expired_total"), 3.0);
+}
+
+#[test]
 fn lost_lease_is_counted() {
     let handle = recorded(async |_| {
         let store = MemoryStore::new();

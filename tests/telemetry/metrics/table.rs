@@ -18,10 +18,12 @@ fn every_metric_is_in_the_table() {
         metrics::CONFLICTS,
         metrics::REPLAYS,
         metrics::DEAD_LETTERS,
+        metrics::DEAD_LETTERS_EXPIRED,
         metrics::LEASES_LOST,
         metrics::INBOX,
         metrics::INBOX_OLDEST,
         metrics::INBOX_COUNTED,
+        metrics::INBOX_STORED,
     ];
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry/metrics.rs");
     let source = fs::read_to_string(source).unwrap();

@@ -1,6 +1,9 @@
 //! The deliveries, and the orders in which they are looked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -22,6 +25,8 @@ pub(in crate::store::memory) struct Deliveries {
     due: BTreeSet<(Tick, DeliveryId)>,
     /// The same, by their ordering keys.
     ordering: BTreeSet<(OrderingKey, DeliveryId)>,
+    /// Those that are done, by the end of their time.
+    done: BTreeSet<(Tick, DeliveryId)>,
 }
 
 struct Row {
@@ -136,11 +141,15 @@ impl Deliveries {
             self.due.insert((row.due, id));
             self.ordering.extend(row.ordering_keys.iter().map(|key| (key.clone(), id)));
         }
+        if row.state == DeliveryState::Done {
+            self.done.insert((row.due, id));
+        }
     }
 
     fn take(&mut self, id: DeliveryId) -> Option<Row> {
         let row = self.rows.remove(&id)?;
         self.due.remove(&(row.due, id));
+        self.done.remove(&(row.due, id));
         for key in &row.ordering_keys {
             self.ordering.remove(&(key.clone(), id));
         }
@@ -343,10 +352,35 @@ impl Deliveries {
     }
 
     pub(super) fn purge_done(&mut self, now: Tick, limit: u32) -> u64 {
-        let over = self.rows.iter().filter(|(_, row)| row.state == DeliveryState::Done && row.due <= now);
-        let over: Vec<_> = over.map(|(id, _)| *id).take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
-        over.into_iter().filter_map(|id| self.remove(id)).count() as u64
+        let over = self.done.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id);
+        let over = first(over, limit);
+        self.remove_all(over)
     }
+
+    /// Deletes deliveries that are done, those whose time ends soonest first.
+    pub(super) fn evict_done(&mut self, limit: u32) -> u64 {
+        let evicted = first(self.done.iter().map(|(_, id)| *id), limit);
+        self.remove_all(evicted)
+    }
+
+    /// Deletes the dead deliveries that were accepted at least `age` ago, smallest id first.
+    pub(super) fn purge_dead(&mut self, now: Tick, age: Duration, limit: u32) -> u64 {
+        let is_old = |row: &Row| row.state == DeliveryState::Dead && row.accepted_at.tick().after(age) <= now;
+        let old = first(self.rows.iter().filter(|(_, row)| is_old(row)).map(|(id, _)| *id), limit);
+        self.remove_all(old)
+    }
+
+    fn remove_all(&mut self, ids: Vec<DeliveryId>) -> u64 {
+        ids.into_iter().filter_map(|id| self.remove(id)).count() as u64
+    }
+
+    pub(super) fn stored(&self) -> u64 {
+        self.rows.len() as u64
+    }
+}
+
+fn first(ids: impl Iterator<Item = DeliveryId>, limit: u32) -> Vec<DeliveryId> {
+    ids.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
 }
 
 fn entry(id: DeliveryId, row: &Row, now: Moment) -> Entry {

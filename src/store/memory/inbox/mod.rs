@@ -86,10 +86,10 @@ impl MemoryStore {
     }
 }
 
-/// `lease` goes through all deliveries that are due, `counts` and `purge_done` through all there are.
+/// `lease` goes through all deliveries that are due, `counts` and `purge_dead` through all there are.
 ///
-/// Memory holds up to the inbox's [`max_backlog`](crate::inbox::Inbox::max_backlog) of pending deliveries, and those
-/// that are dead or kept.
+/// Memory holds up to the inbox's [`max_backlog`](crate::inbox::Inbox::max_backlog) of pending deliveries. With those
+/// that are dead or kept, it holds up to [`max_stored`](crate::inbox::Inbox::max_stored).
 impl InboxStore for MemoryStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         let accepted = self.try_accept(delivery, retention);
@@ -128,6 +128,18 @@ impl InboxStore for MemoryStore {
 
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
         Ok(self.shared.state().deliveries.purge_done(self.shared.now(), limit))
+    }
+
+    async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
+        Ok(self.shared.state().deliveries.stored().min(limit))
+    }
+
+    async fn evict_done(&self, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.shared.state().deliveries.evict_done(limit))
+    }
+
+    async fn purge_dead(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.shared.state().deliveries.purge_dead(self.shared.now(), age, limit))
     }
 }
 

@@ -28,6 +28,7 @@ mod known_body;
 mod late_settle;
 mod lease;
 mod ledger_row;
+mod limits;
 mod lost_lease;
 mod model;
 mod ordering;
@@ -187,6 +188,13 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         start_is_fenced_by_the_token,
         unleased_delivery_is_not_started,
         starts_many_leases_in_order,
+        counts_all_stored_up_to_a_limit,
+        evicts_only_kept_deliveries,
+        evicts_what_ends_soonest,
+        evicted_delivery_is_still_known,
+        purges_only_dead_letters_of_an_age,
+        purges_the_oldest_dead_letters_first,
+        purged_dead_letter_is_still_known,
         one_of_many_copies_is_accepted,
         each_delivery_is_leased_once,
         ordered_deliveries_are_leased_one_by_one,

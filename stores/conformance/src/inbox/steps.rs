@@ -58,6 +58,16 @@ pub(crate) enum Step {
     Backlog {
         limit: u64,
     },
+    Stored {
+        limit: u64,
+    },
+    EvictDone {
+        limit: u32,
+    },
+    PurgeDead {
+        age: Duration,
+        limit: u32,
+    },
     ForgetEvent {
         key: usize,
     },
@@ -146,6 +156,9 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
         3 => which().prop_map(|which| Step::Retry { which }),
         1 => (proptest::option::of(which()), 0..4_u32).prop_map(|(after, limit)| Step::Dead { after, limit }),
         1 => (0..6_u64).prop_map(|limit| Step::Backlog { limit }),
+        1 => (0..6_u64).prop_map(|limit| Step::Stored { limit }),
+        1 => (0..3_u32).prop_map(|limit| Step::EvictDone { limit }),
+        1 => (some(), 0..3_u32).prop_map(|(age, limit)| Step::PurgeDead { age, limit }),
         1 => (0..KEYS).prop_map(|key| Step::ForgetEvent { key }),
         6 => window().prop_map(|(start, end)| Step::ForgetAccepted { start, end }),
         1 => window().prop_map(|(start, end)| Step::ForgetClaimed { start, end }),

@@ -9,7 +9,7 @@ use tower_klikit::{
 
 use crate::{
     store::PostgresStore,
-    values::{BoxError, count},
+    values::{BoxError, count, seconds},
 };
 
 impl InboxStore for PostgresStore {
@@ -65,6 +65,22 @@ impl InboxStore for PostgresStore {
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
         self.require_inbox()?;
         count(&self.run_long(&self.shared.inbox.purge_done, &[&i64::from(limit)]).await?)
+    }
+
+    async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
+        self.require_inbox()?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        count(&self.run_long(&self.shared.inbox.stored, &[&limit]).await?)
+    }
+
+    async fn evict_done(&self, limit: u32) -> Result<u64, StoreError> {
+        self.require_inbox()?;
+        count(&self.run_long(&self.shared.inbox.evict_done, &[&i64::from(limit)]).await?)
+    }
+
+    async fn purge_dead(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        self.require_inbox()?;
+        count(&self.run_long(&self.shared.inbox.purge_dead, &[&i64::from(limit), &seconds(age)]).await?)
     }
 
     /// Enough for handlers that take no time, while a call that leases takes some milliseconds.

@@ -100,6 +100,18 @@ impl<S: InboxStore> InboxStore for Recorded<S> {
         self.store.purge_done(limit).await
     }
 
+    async fn stored(&self, limit: u64) -> Stored<u64> {
+        self.store.stored(limit).await
+    }
+
+    async fn evict_done(&self, limit: u32) -> Stored<u64> {
+        self.store.evict_done(limit).await
+    }
+
+    async fn purge_dead(&self, age: Duration, limit: u32) -> Stored<u64> {
+        self.store.purge_dead(age, limit).await
+    }
+
     fn prefetch(&self) -> usize {
         self.store.prefetch()
     }

@@ -1,6 +1,6 @@
 //! Deleting finished deliveries, before their time and after it.
 
-use std::{collections::HashSet, ops::Range};
+use std::{collections::HashSet, ops::Range, time::Duration};
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
 use tower_klikit::dedupe::EventKey;
@@ -34,6 +34,7 @@ pub(crate) enum Cursor {
 }
 
 impl Cursor {
+    /// The beginning of the dead ones.
     pub(crate) const START: Self = Self::Dead { after: i64::MIN };
     pub(crate) const DONE: Self = Self::Done { due: i64::MIN, after: i64::MIN };
 }
@@ -90,6 +91,32 @@ impl Deliveries<'_> {
     pub(crate) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<Part> {
         let (ids, next) = self.finished(from, self.timestamp.now(), rows)?;
         self.delete_each(&ids, next, |_| Ok(true))
+    }
+
+    /// Deletes up to `rows` kept deliveries, those whose time ends soonest first.
+    pub(crate) fn evict(&self, from: Cursor, rows: u32) -> rusqlite::Result<Part> {
+        let (ids, next) = self.finished(from, i64::MAX, rows)?;
+        self.delete_each(&ids, next, |_| Ok(true))
+    }
+
+    /// Deletes up to `rows` dead deliveries that were accepted at least `age` ago, smallest id first. The walk ends at
+    /// the first one that is younger.
+    pub(crate) fn purge_dead(&self, from: Cursor, rows: u32, age: Duration) -> rusqlite::Result<Part> {
+        let latest = self.timestamp.before(age);
+        let (ids, next) = self.finished(from, i64::MIN, rows)?;
+        let mut has_younger = false;
+        let mut part = self.delete_each(&ids, next, |gone| {
+            let mut since = self.connection.prepare_cached(&self.sql.since)?;
+            let since = since.query_row([gone.id], |row| Ok(integer(row.get_ref(0)?, "since").ok()));
+            // One whose time cannot be read stays.
+            let since = since.optional()?.flatten();
+            has_younger |= since.is_some_and(|since| since > latest);
+            Ok(since.is_some_and(|since| since <= latest))
+        })?;
+        if has_younger || ids.is_empty() {
+            part.next = None;
+        }
+        Ok(part)
     }
 
     /// Lists the next `rows` finished deliveries, and where to go on. The kept ones are those whose time is over at

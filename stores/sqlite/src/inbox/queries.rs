@@ -38,6 +38,11 @@ impl Deliveries<'_> {
         self.connection.prepare_cached(&self.sql.backlog)?.query_row([limit], |row| count(row, 0))
     }
 
+    pub(crate) fn stored(&self, limit: u64) -> rusqlite::Result<u64> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.connection.prepare_cached(&self.sql.stored)?.query_row([limit], |row| count(row, 0))
+    }
+
     /// Lists dead deliveries. One on a damaged page is left out.
     pub(crate) fn dead(&self, after: Option<DeliveryId>, limit: u32) -> rusqlite::Result<Vec<Entry>> {
         let mut after = after.map_or(i64::MIN, DeliveryId::get);

@@ -97,8 +97,8 @@ impl SqliteStore {
 /// If the caller of `accept` or `lease` goes away while the call is queued, the call is not made; every other call is
 /// made all the same.
 ///
-/// `purge_done` deletes some rows at a time, and other calls are served in between. If it fails, what it has deleted
-/// stays deleted.
+/// `purge_done`, `evict_done` and `purge_dead` delete some rows at a time, and other calls are served in between. If one
+/// fails, what it has deleted stays deleted.
 impl InboxStore for SqliteStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         let new = delivery.clone();
@@ -163,6 +163,20 @@ impl InboxStore for SqliteStore {
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
         let purge = |inbox: &Deliveries<'_>, from, rows| inbox.purge(from, rows);
         self.delete_finished(Cursor::DONE, limit.into(), purge).await.map_err(StoreError::new)
+    }
+
+    async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
+        self.read(move |inbox| inbox.stored(limit)).await
+    }
+
+    async fn evict_done(&self, limit: u32) -> Result<u64, StoreError> {
+        let evict = |inbox: &Deliveries<'_>, from, rows| inbox.evict(from, rows);
+        self.delete_finished(Cursor::DONE, limit.into(), evict).await.map_err(StoreError::new)
+    }
+
+    async fn purge_dead(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        let purge = move |inbox: &Deliveries<'_>, from, rows| inbox.purge_dead(from, rows, age);
+        self.delete_finished(Cursor::START, limit.into(), purge).await.map_err(StoreError::new)
     }
 }
 

@@ -6,6 +6,7 @@ mod faults;
 mod forget;
 mod lease;
 mod ledger;
+mod limits;
 mod reference;
 mod settle;
 mod start;
@@ -252,6 +253,18 @@ impl InboxStore for FaultyStore {
 
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
         Ok(self.purged(&mut self.state(), limit))
+    }
+
+    async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
+        Ok(self.stored_of(&self.state(), limit))
+    }
+
+    async fn evict_done(&self, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.evicted(&mut self.state(), limit))
+    }
+
+    async fn purge_dead(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.purged_dead(&mut self.state(), age, limit))
     }
 }
 

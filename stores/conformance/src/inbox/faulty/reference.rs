@@ -126,6 +126,18 @@ impl InboxStore for Reference {
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
         Ok(self.state().purge_done(limit))
     }
+
+    async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
+        Ok(limit.min(self.state().deliveries.len() as u64))
+    }
+
+    async fn evict_done(&self, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.state().evict_done(limit))
+    }
+
+    async fn purge_dead(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.state().purge_dead(age, limit))
+    }
 }
 
 impl InboxAdmin for Reference {

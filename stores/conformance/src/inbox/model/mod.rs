@@ -150,6 +150,15 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                 let [ready, leased, ..] = self.state.counts();
                 prop_assert_eq!(self.store.backlog(*limit).await.unwrap(), (ready + leased).min(*limit));
             }
+            Step::Stored { limit } => {
+                let expected = (self.state.deliveries.len() as u64).min(*limit);
+                prop_assert_eq!(self.store.stored(*limit).await.unwrap(), expected);
+            }
+            Step::EvictDone { limit } => self.evict_done(*limit).await?,
+            Step::PurgeDead { age, limit } => {
+                let expected = self.state.purge_dead(*age, *limit);
+                prop_assert_eq!(self.store.purge_dead(*age, *limit).await.unwrap(), expected);
+            }
             Step::ForgetEvent { key } => {
                 let event = *claim(*key, 0).event();
                 let expected = self.state.forget(|claim, _| *claim.event() == event);
@@ -234,6 +243,24 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
             }
         }
         prop_assert_eq!(self.store.settle(&there).await.unwrap(), expected);
+        Ok(())
+    }
+
+    /// Evicts kept deliveries. Which of two goes first whose times end together is left open.
+    async fn evict_done(&mut self, limit: u32) -> Checked {
+        let kept = self.state.kept();
+        let expected = kept.len().min(limit as usize);
+        prop_assert_eq!(self.store.evict_done(limit).await.unwrap(), expected as u64);
+        let mut gone = Vec::new();
+        for id in &kept {
+            if self.store.show(self.ids[id]).await.unwrap().is_none() {
+                gone.push(*id);
+            }
+        }
+        prop_assert_eq!(gone.len(), expected, "{:?} of {:?} are gone", gone, kept);
+        let ends = |ids: &[i64]| ids.iter().map(|id| self.state.deliveries[id].due).collect::<Vec<_>>();
+        prop_assert_eq!(ends(&gone), ends(&kept[..expected]), "{:?} of {:?} are gone", gone, kept);
+        self.state.delete(&gone);
         Ok(())
     }
 

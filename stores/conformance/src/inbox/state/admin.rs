@@ -71,7 +71,38 @@ impl State {
     pub(crate) fn purge_done(&mut self, limit: u32) -> u64 {
         let over = self.deliveries.keys().copied().filter(|id| self.is_over(*id));
         let over: Vec<i64> = over.take(limit as usize).collect();
-        over.iter().for_each(|id| drop(self.deliveries.remove(id)));
-        over.len() as u64
+        self.delete(&over)
+    }
+
+    /// Returns the deliveries that are done, those whose time ends soonest first.
+    pub(crate) fn kept(&self) -> Vec<i64> {
+        let is_done = |(_, delivery): &(&i64, &Delivery)| delivery.is(DeliveryState::Done);
+        let mut kept: Vec<i64> = self.deliveries.iter().filter(is_done).map(|(id, _)| *id).collect();
+        kept.sort_by_key(|id| self.deliveries[id].due);
+        kept
+    }
+
+    /// Returns the dead deliveries that were accepted at least `age` ago, smallest id first.
+    pub(crate) fn old_dead(&self, age: Duration) -> Vec<i64> {
+        let is_old =
+            |(_, delivery): &(&i64, &Delivery)| delivery.is(DeliveryState::Dead) && self.now - delivery.accepted >= age;
+        self.deliveries.iter().filter(is_old).map(|(id, _)| *id).collect()
+    }
+
+    pub(crate) fn purge_dead(&mut self, age: Duration, limit: u32) -> u64 {
+        let old: Vec<i64> = self.old_dead(age).into_iter().take(limit as usize).collect();
+        self.delete(&old)
+    }
+
+    /// Deletes these deliveries, and no ledger row.
+    pub(crate) fn delete(&mut self, ids: &[i64]) -> u64 {
+        ids.iter().filter(|id| self.deliveries.remove(id).is_some()).count() as u64
+    }
+
+    /// Evicts kept deliveries.
+    #[cfg(test)]
+    pub(crate) fn evict_done(&mut self, limit: u32) -> u64 {
+        let evicted: Vec<i64> = self.kept().into_iter().take(limit as usize).collect();
+        self.delete(&evicted)
     }
 }

@@ -31,6 +31,11 @@ impl Tables {
         format!("SELECT count(*) FROM (SELECT FROM {} WHERE {UNFINISHED} LIMIT $1::bigint) AS pending", self.inbox)
     }
 
+    /// Counts all rows, since every delivery has some state. The planner chooses the index that is read fastest.
+    pub(super) fn stored(&self) -> String {
+        format!("SELECT count(*) FROM (SELECT FROM {} LIMIT $1::bigint) AS stored", self.inbox)
+    }
+
     pub(super) fn dead(&self) -> String {
         let Self { inbox, body, .. } = self;
         format!(
@@ -129,6 +134,29 @@ impl Tables {
     }
 
     pub(super) fn purge_done(&self) -> String {
+        self.delete_chosen(&format!("state = {DONE} AND due <= statement_timestamp()"), "due")
+    }
+
+    pub(super) fn evict_done(&self) -> String {
+        self.delete_chosen(&format!("state = {DONE}"), "due")
+    }
+
+    /// Looks at no more than the smallest ids: the index of the DEAD deliveries does not have the time.
+    pub(super) fn purge_dead(&self) -> String {
+        let Self { inbox, .. } = self;
+        let is_old = format!(
+            r"state = {DEAD}
+                    AND accepted_at <= statement_timestamp() - make_interval(secs => $2::float8)
+                    AND id <= (
+                        SELECT max(id)
+                        FROM (SELECT id FROM {inbox} WHERE state = {DEAD} ORDER BY id LIMIT $1::bigint) AS oldest
+                    )"
+        );
+        self.delete_chosen(&is_old, "id")
+    }
+
+    /// Deletes up to `$1` deliveries for which this condition holds, in this order.
+    fn delete_chosen(&self, condition: &str, order: &str) -> String {
         let Self { inbox, body, .. } = self;
         format!(
             r"
@@ -136,7 +164,9 @@ impl Tables {
             chosen AS MATERIALIZED (
                 SELECT id
                 FROM {inbox}
-                WHERE state = {DONE} AND due <= statement_timestamp()
+                WHERE
+                    {condition}
+                ORDER BY {order}
                 LIMIT $1::bigint
                 FOR UPDATE SKIP LOCKED
             ),

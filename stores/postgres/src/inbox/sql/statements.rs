@@ -89,6 +89,8 @@ pub(crate) struct InboxSql {
     pub(crate) counts: Sql,
     /// Limit. Returns one row: how many deliveries are READY or LEASED.
     pub(crate) backlog: Sql,
+    /// Limit. Returns one row: how many deliveries there are.
+    pub(crate) stored: Sql,
     /// Id to start after, limit. Returns rows: id, state, accepted_at, head, attempts, reason.
     pub(crate) dead: Sql,
     /// Id. Returns the same and the body.
@@ -101,6 +103,10 @@ pub(crate) struct InboxSql {
     pub(crate) forget_accepted: Sql,
     /// Limit. Returns one row: how many deliveries were deleted.
     pub(crate) purge_done: Sql,
+    /// The same.
+    pub(crate) evict_done: Sql,
+    /// Limit, seconds. Returns one row: how many deliveries were deleted.
+    pub(crate) purge_dead: Sql,
 }
 
 impl InboxSql {
@@ -143,12 +149,15 @@ impl InboxSql {
             look: Sql::new(tables.look()),
             counts: Sql::new(tables.counts()),
             backlog: Sql::new(tables.backlog()),
+            stored: Sql::new(tables.stored()),
             dead: Sql::new(tables.dead()),
             show: Sql::new(tables.show()),
             retry: Sql::new(tables.retry()),
             forget_event: Sql::new(tables.forget_event()),
             forget_accepted: Sql::new(tables.forget_accepted()),
             purge_done: Sql::new(tables.purge_done()),
+            evict_done: Sql::new(tables.evict_done()),
+            purge_dead: Sql::new(tables.purge_dead()),
         }
     }
 
@@ -186,12 +195,15 @@ impl InboxSql {
             &self.look,
             &self.counts,
             &self.backlog,
+            &self.stored,
             &self.dead,
             &self.show,
             &self.retry,
             &self.forget_event,
             &self.forget_accepted,
             &self.purge_done,
+            &self.evict_done,
+            &self.purge_dead,
         ];
         others.into_iter().chain(by_lease).collect()
     }

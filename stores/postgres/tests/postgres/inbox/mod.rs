@@ -208,6 +208,10 @@ impl InboxStore for Catch {
         Ok(0)
     }
 
+    async fn stored(&self, _: u64) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     async fn lease(&self, _: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         unreachable!("{NEVER}")
     }
@@ -229,6 +233,14 @@ impl InboxStore for Catch {
     }
 
     async fn purge_done(&self, _: u32) -> Result<u64, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn evict_done(&self, _: u32) -> Result<u64, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn purge_dead(&self, _: Duration, _: u32) -> Result<u64, StoreError> {
         unreachable!("{NEVER}")
     }
 }

@@ -46,10 +46,12 @@ pub(crate) struct Sql {
     pub(super) unfinished: String,
     pub(super) finished: String,
     pub(super) backlog: String,
+    pub(super) stored: String,
     pub(super) dead: String,
     pub(super) show_state: String,
     pub(super) done: String,
     pub(super) accepted: String,
+    pub(super) since: String,
     pub(super) finished_of_event: String,
     pub(super) forget_event_in_ledger: String,
     pub(super) forget_claimed: String,
@@ -301,6 +303,22 @@ impl Sql {
                 )
                 "
             ),
+            // By any value of its state, a delivery is in one of these indexes.
+            stored: format!(
+                "
+                SELECT count(*)
+                FROM (
+                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NULL
+                    UNION ALL
+                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NOT NULL
+                    UNION ALL
+                    SELECT 1 FROM {inbox} WHERE state >= {DEAD} AND state <> {DONE}
+                    UNION ALL
+                    SELECT 1 FROM {inbox} WHERE state = {DONE}
+                    LIMIT ?1
+                )
+                "
+            ),
             // All in the index, so that a damaged row does not end the list.
             dead: format!(
                 "
@@ -322,6 +340,7 @@ impl Sql {
                 "
             ),
             accepted: format!("SELECT key, accepted_at FROM {inbox} WHERE id = ?1"),
+            since: format!("SELECT since FROM {inbox} WHERE id = ?1"),
             finished_of_event: format!(
                 "
                 SELECT id, key
