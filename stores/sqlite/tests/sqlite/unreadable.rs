@@ -438,6 +438,58 @@ async fn unreadable_values_are_forgotten_and_purged() {
 }
 
 #[tokio::test]
+async fn unreadable_values_are_evicted_and_expire() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    for n in 1..=6 {
+        accept(&store, &format!("evt-{n}"), &[]).await;
+    }
+    for leased in lease(&store, 10, 5).await {
+        let is_kept = leased.lease().id().get() > 4;
+        settled(&store, &leased, if is_kept { keep_for(LEASE) } else { dead_letter("400") }).await;
+    }
+    change(
+        &folder,
+        "UPDATE klikit_inbox SET state = 'odd', key = 'text' WHERE id = 1;
+        UPDATE klikit_inbox SET since = 'x' WHERE id = 2;
+        UPDATE klikit_inbox SET key = 17, since = 'x', token = 'x' WHERE id = 5;
+        DELETE FROM klikit_inbox_body WHERE id IN (3, 6);",
+    );
+    assert_eq!(store.stored(10).await.unwrap(), 6);
+    assert_eq!(store.evict_done(10).await.unwrap(), 2);
+    clock.advance(LEASE * 2);
+    // One whose time cannot be read stays, and stops no other.
+    assert_eq!(store.purge_dead(LEASE, 10).await.unwrap(), 3);
+    assert_eq!(store.dead(None, 10).await.unwrap()[0].id, id(2));
+    assert_eq!((store.stored(10).await.unwrap(), folder.count("klikit_inbox_body")), (1, 1));
+}
+
+#[tokio::test]
+async fn damaged_bodies_are_evicted_and_expire() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    let body = "x".repeat(3000);
+    for n in 1..=6 {
+        let new = delivery(&format!("evt-{n}"), &body, &[]);
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+    for leased in lease(&store, 6, 5).await {
+        let is_kept = leased.lease().id().get() > 3;
+        settled(&store, &leased, if is_kept { keep_for(LEASE) } else { dead_letter("400") }).await;
+    }
+    closed(&folder, store);
+    let pages = leaves(&folder, "klikit_inbox_body");
+    damage(&folder, &[pages[0], pages[2], pages[4]]);
+    let store = clock.open(&folder.file());
+    clock.advance(LEASE * 2);
+    assert_eq!((store.evict_done(2).await.unwrap(), store.evict_done(10).await.unwrap()), (2, 1));
+    assert_eq!((store.purge_dead(LEASE, 2).await.unwrap(), store.purge_dead(LEASE, 10).await.unwrap()), (2, 1));
+    assert_eq!((store.stored(10).await.unwrap(), folder.count("klikit_inbox")), (0, 0));
+}
+
+#[tokio::test]
 async fn unreadable_ledger_row_fails_its_own_claim() {
     let folder = Folder::new();
     let store = folder.open();
