@@ -11,7 +11,7 @@ use super::{
     TIME, accept, accept_all, bodies, conflicting, dead_letter, delivery, finish, known, lease, lease_one, ordered,
     pass,
 };
-use crate::{RETENTION, TERMS, client, open, servers::postgres::PostgresServer};
+use crate::{RETENTION, TERMS, client, count, open, servers::postgres::PostgresServer};
 
 #[tokio::test]
 async fn counts_deliveries_by_state() {
@@ -221,4 +221,64 @@ async fn forgetting_while_accepting_leaves_no_halves() {
             .await
             .unwrap();
     }
+}
+
+#[tokio::test]
+async fn evicts_kept_deliveries_that_end_soonest() {
+    let Some(server) = PostgresServer::start("what is kept gives way") else { return };
+    let store = open(server.url()).await;
+    for n in 0..7 {
+        accept(&store, &delivery(&format!("evt-{n}"), "x").await).await;
+    }
+    let leased = lease(&store, 6).await;
+    let ids: Vec<_> = leased.iter().map(|leased| leased.lease().id()).collect();
+    // The last ones end soonest, and one of them is dead.
+    for (n, leased) in (0..6).zip(&leased) {
+        match n {
+            4 => dead_letter(&store, leased.lease(), "500").await,
+            _ => finish(&store, leased.lease(), TIME * (10 - n)).await,
+        }
+    }
+    for (limit, expected) in [(0, 0), (6, 6), (7, 7), (8, 7), (u64::MAX, 7)] {
+        assert_eq!(store.stored(limit).await.unwrap(), expected);
+    }
+    assert_eq!(store.evict_done(0).await.unwrap(), 0);
+    assert_eq!(store.evict_done(2).await.unwrap(), 2);
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(store.show(*id).await.unwrap().is_some(), n != 3 && n != 5, "{n}");
+    }
+    assert_eq!(store.evict_done(100).await.unwrap(), 3);
+    assert_eq!(store.evict_done(100).await.unwrap(), 0);
+    let client = client(server.url()).await;
+    for (table, rows) in [("inbox", 2), ("inbox_body", 2), ("ledger", 7)] {
+        assert_eq!(count(&client, &format!("SELECT count(*) FROM klikit_{table}")).await, rows, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn purges_old_dead_letters() {
+    let Some(server) = PostgresServer::start("old dead letters are purged") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    for n in 0..7 {
+        accept(&store, &delivery(&format!("evt-{n}"), "x").await).await;
+    }
+    let leased = lease(&store, 6).await;
+    for leased in &leased {
+        dead_letter(&store, leased.lease(), "500").await;
+    }
+    let older = "UPDATE klikit_inbox SET accepted_at = accepted_at - interval '1 day' WHERE id <= $1";
+    client.execute(older, &[&leased[3].lease().id().get()]).await.unwrap();
+    let (hour, day) = (Duration::from_secs(60 * 60), Duration::from_secs(24 * 60 * 60));
+    assert_eq!(store.purge_dead(day + hour, 100).await.unwrap(), 0);
+    assert_eq!(store.purge_dead(Duration::MAX, 100).await.unwrap(), 0);
+    assert_eq!(store.purge_dead(hour, 0).await.unwrap(), 0);
+    assert_eq!(store.purge_dead(hour, 3).await.unwrap(), 3);
+    assert_eq!(store.dead(None, 1).await.unwrap()[0].id, leased[3].lease().id());
+    assert_eq!(store.purge_dead(hour, 100).await.unwrap(), 1);
+    assert_eq!(store.purge_dead(hour, 100).await.unwrap(), 0);
+    for (table, rows) in [("inbox", 3), ("inbox_body", 3), ("ledger", 7)] {
+        assert_eq!(count(&client, &format!("SELECT count(*) FROM klikit_{table}")).await, rows, "{table}");
+    }
+    assert_eq!(store.purge_dead(Duration::ZERO, 100).await.unwrap(), 2);
 }

@@ -101,12 +101,16 @@ async fn only_counting_reads_through_tables() {
         finish(&store, released[0].lease(), Duration::ZERO).await;
         store.forget_event(ordered(&id, &[]).await.claim().event()).await.unwrap();
         store.purge_done(10).await.unwrap();
+        assert_eq!(store.stored(10).await.unwrap(), 10);
+        assert_eq!(store.evict_done(2).await.unwrap(), 2);
+        assert_eq!(store.purge_dead(TIME, 10).await.unwrap(), 0);
+        assert_eq!(store.purge_dead(Duration::ZERO, 2).await.unwrap(), 2);
         assert_eq!(store.backlog(10).await.unwrap(), 10);
     }
     drop(store);
     while count(&reader, others).await > 0 {}
     let read = count(&reader, READ).await - before;
-    // Counting the backlog reads through a table up to its limit.
+    // Counting reads through a table up to its limit.
     assert!(read <= 20 * 200, "{read} rows were read through");
     for index in [
         "_inbox_due_idx",
