@@ -63,7 +63,7 @@ impl Capacity {
         self.stored.cancel();
     }
 
-    /// Evicts kept deliveries until one more may be accepted. Returns `false` if there are none left.
+    /// Evicts kept deliveries until one more may be accepted. Returns `false` if no more are left.
     async fn evict(&self, config: &Arc<Config>) -> Result<bool, StoreError> {
         let mut exhausted = self.evicting.lock().await;
         // Another acceptor may have evicted some meanwhile.

@@ -91,7 +91,7 @@ impl Inbox {
     /// [1,000,000](Self::DEFAULT_MAX_STORED). It must not be below [`max_backlog`](Self::max_backlog).
     ///
     /// At the limit, kept deliveries are deleted first, those whose time ends soonest before the others, over or not.
-    /// Their copies stay duplicates. If there are none left, the acceptor responds with 503, to copies of known
+    /// Their copies stay duplicates. If no more are left, the acceptor responds with 503, to copies of known
     /// deliveries too, and klikit sends the deliveries again. Dead letters are never deleted to make space:
     /// [retry](Self::retry) or [forget](Self::forget) them, or limit their age by
     /// [`keep_dead_letters`](Self::keep_dead_letters).

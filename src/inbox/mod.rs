@@ -14,7 +14,7 @@
 //! - If the store is down or unsure, takes longer than [`accept_deadline`](Inbox::accept_deadline), or holds [too many
 //!   pending deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`: klikit sends the delivery again.
 //! - The store holds [a million deliveries](Inbox::max_stored) at most: pending, dead and kept. At the limit, kept
-//!   deliveries are deleted before their time. If there are none left, the response is 503 as well. A dead letter is
+//!   deliveries are deleted before their time. If no more are left, the response is 503 as well. Dead letters are
 //!   never deleted to make space.
 //! - A known id with *another body* is a conflict and is handled on its own: see [`dedupe`](crate::dedupe). While the
 //!   earlier body is still stored, a copy whose JSON was merely written anew (white space, member order, escapes) is a

@@ -30,6 +30,12 @@ pub(crate) struct Plugged {
     garbles: Arc<AtomicBool>,
     /// How many more settlements are recorded and then reported as failed.
     unheard: Arc<AtomicU32>,
+    /// Whether counting all deliveries hangs.
+    never_counts_all: Arc<AtomicBool>,
+    /// Whether evicting kept deliveries fails.
+    never_evicts: Arc<AtomicBool>,
+    /// How many calls have counted all deliveries, or evicted kept ones.
+    limiting: Arc<AtomicU32>,
     /// The keys of the last delivery that was accepted.
     pub(crate) ordering_keys: Arc<Mutex<Vec<OrderingKey>>>,
 }
@@ -66,10 +72,26 @@ impl InboxStore for Plugged {
         async fn counts(&self) -> Counts;
         async fn backlog(&self, limit: u64) -> u64;
         async fn purge_done(&self, limit: u32) -> u64;
-        async fn stored(&self, limit: u64) -> u64;
-        async fn evict_done(&self, limit: u32) -> u64;
         async fn purge_dead(&self, age: Duration, limit: u32) -> u64;
         async fn start(&self, leases: &[Lease]) -> Vec<bool>;
+    }
+
+    async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
+        self.plug().await?;
+        self.limiting.fetch_add(1, Ordering::SeqCst);
+        if self.never_counts_all.load(Ordering::SeqCst) {
+            pending::<()>().await;
+        }
+        self.inner.stored(limit).await
+    }
+
+    async fn evict_done(&self, limit: u32) -> Result<u64, StoreError> {
+        self.plug().await?;
+        self.limiting.fetch_add(1, Ordering::SeqCst);
+        if self.never_evicts.load(Ordering::SeqCst) {
+            return Err(StoreError::new("a damaged page"));
+        }
+        self.inner.evict_done(limit).await
     }
 
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
@@ -353,4 +375,57 @@ async fn hanging_count_does_not_block_accepting() {
     store.hangs.store(false, Ordering::SeqCst);
     sleep(seconds(10)).await;
     assert_unavailable(&stack, &numbered(1), "backlog full").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hanging_count_of_all_blocks_only_a_full_inbox() {
+    let (store, inbox, _) = plugged();
+    let stack = stack(&inbox.max_stored(3));
+    store.never_counts_all.store(true, Ordering::SeqCst);
+    let started = Instant::now();
+    for number in 0..3 {
+        assert_received(&stack, &numbered(number)).await;
+    }
+    assert!(started.elapsed() < seconds(1));
+    assert_unavailable(&stack, &numbered(3), "store unavailable").await;
+    store.never_counts_all.store(false, Ordering::SeqCst);
+    sleep(seconds(20)).await;
+    assert_unavailable(&stack, &numbered(3), "inbox full").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failing_eviction_is_503_and_recovers() {
+    let (store, inbox, _) = plugged();
+    let inbox = inbox.max_stored(2).keep_bodies(seconds(1000));
+    let stack = stack(&inbox);
+    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    for number in 0..2 {
+        assert_received(&stack, &numbered(number)).await;
+        until_empty(&inbox).await;
+    }
+    worker.stop().await;
+    store.never_evicts.store(true, Ordering::SeqCst);
+    assert_unavailable(&stack, &numbered(2), "store unavailable").await;
+    store.never_evicts.store(false, Ordering::SeqCst);
+    assert_received(&stack, &numbered(2)).await;
+    assert_eq!(inbox.counts().await.unwrap().stored(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejections_of_a_full_inbox_cost_no_calls() {
+    let (store, inbox, _) = plugged();
+    let stack = stack(&inbox.max_stored(2));
+    for number in 0..2 {
+        assert_received(&stack, &numbered(number)).await;
+    }
+    assert_unavailable(&stack, &numbered(2), "inbox full").await;
+    let calls = store.limiting.load(Ordering::SeqCst);
+    for _ in 0..50 {
+        assert_unavailable(&stack, &numbered(2), "inbox full").await;
+    }
+    assert_eq!(store.limiting.load(Ordering::SeqCst), calls);
+    // A count that is a second old is made anew before a rejection.
+    sleep(seconds(1)).await;
+    assert_unavailable(&stack, &numbered(2), "inbox full").await;
+    assert!(store.limiting.load(Ordering::SeqCst) > calls);
 }

@@ -212,7 +212,7 @@ async fn forgetting_while_accepting_leaves_no_halves() {
         accept.await.unwrap();
         let half = "SELECT count(*) FROM klikit_inbox LEFT JOIN klikit_ledger USING (key) \
                     WHERE klikit_inbox.state < 2 AND NOT coalesce(klikit_ledger.state = 1 AND until > now(), false)";
-        assert_eq!(crate::count(&client, half).await, 0, "{round}: a delivery is pending without its ledger row");
+        assert_eq!(count(&client, half).await, 0, "{round}: a delivery is pending without its ledger row");
         client
             .batch_execute(
                 "TRUNCATE klikit_ledger, klikit_inbox, klikit_inbox_body, \
