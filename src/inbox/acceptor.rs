@@ -119,10 +119,7 @@ async fn store(
     }
     loop {
         let (held, stored_body, answer) = match config.store.accept(&new, config.retention).await? {
-            acceptance @ (Acceptance::Accepted | Acceptance::Revived) => {
-                if acceptance == Acceptance::Revived {
-                    capacity.revived();
-                }
+            Acceptance::Accepted | Acceptance::Revived => {
                 config.wake.notify_one();
                 return Ok(Answer::Received);
             }

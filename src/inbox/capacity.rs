@@ -58,11 +58,6 @@ impl Capacity {
         self.stored.cancel();
     }
 
-    /// Corrects the estimate for a delivery that was stored before as a dead letter.
-    pub(super) fn revived(&self) {
-        self.stored.cancel();
-    }
-
     /// Evicts kept deliveries until one more may be accepted. Returns `false` if no more are left.
     async fn evict(&self, config: &Arc<Config>) -> Result<bool, StoreError> {
         let mut exhausted = self.evicting.lock().await;

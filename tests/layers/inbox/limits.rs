@@ -123,6 +123,19 @@ async fn handled_deliveries_do_not_fill_the_inbox() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn evicts_nothing_by_an_estimate() {
+    let inbox = inbox().max_stored(5).keep_bodies(seconds(1000));
+    handle(&inbox, &Handler::new(Does::Answers(200)), 0..2).await;
+    handle(&inbox, &Handler::new(Does::Answers(422)), 2..5).await;
+    for event_id in ["evt-2", "evt-3"] {
+        assert_eq!(inbox.forget("default", event_id).await.unwrap(), 1);
+    }
+    // Five were accepted, and three of them are stored.
+    assert_received(&stack(&inbox), &numbered(5)).await;
+    assert_eq!(states(&inbox).await, [1, 0, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn revived_dead_letter_is_stored_once() {
     let inbox = inbox().max_stored(2);
     handle(&inbox, &Handler::new(Does::Answers(422)), 0..1).await;
