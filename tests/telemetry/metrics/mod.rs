@@ -262,7 +262,7 @@ fn buffer_gauge_is_right_when_buffers_grow_or_fail() {
 }
 
 #[test]
-fn evicted_body_counts_as_overloaded_if_its_sender_leaves() {
+fn evicted_body_counts_as_rejected_without_sender() {
     let handle = recorded(async |_| {
         let layer = KlikitVerifyLayer::new(SECRET).buffer_budget(40_000);
         let hanging = || {
