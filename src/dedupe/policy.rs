@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     answer::Answer,
-    event::{Delivery, EventId},
+    event::Delivery,
     json,
     preflight::{ProblemKind, Problems},
     telemetry,
@@ -140,7 +140,7 @@ impl DedupePolicy {
     /// Returns the response if a delivery may not revive a dead letter, because that happened too often.
     #[cfg(feature = "inbox")]
     pub(crate) fn admit_revival(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), Answer> {
-        let id = delivery.event_id().map_or("", EventId::as_str);
+        let id = delivery.event_id().map_or("", |id| id.as_str());
         let admission = self.replays.admit_revival(self.scope_of(delivery.tenant()), &claim.digest, id);
         self.judge(admission, delivery)
     }
