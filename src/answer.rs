@@ -19,7 +19,7 @@ pub(crate) enum Answer {
     InFlight { remaining: Duration },
     /// Its id came with another body before, and that is to be refused.
     Conflict,
-    /// Its body came with too many ids, for this time yet.
+    /// Its body came with too many ids. The window ends after this time.
     Replayed { remaining: Duration },
     /// The store did not say whether it was handled.
     Unsure,

@@ -57,7 +57,7 @@ fn a_body_in_one_frame_costs_six_allocations_and_no_copy() {
 }
 
 #[test]
-fn a_body_in_chunks_of_one_byte_costs_about_twice_itself() {
+fn body_in_chunks_of_a_byte_costs_twice_itself() {
     let request = signed(MIB).request_with(|body| Script::chunked(&body, 1));
     let cost = cost(&KlikitVerifyLayer::new(SECRET), request);
     // The blocks, and the whole once it is verified.

@@ -134,24 +134,23 @@ impl DedupePolicy {
     pub(crate) fn admit(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), Answer> {
         let Some(id) = delivery.event_id().filter(|_| self.identity == Identity::EventId) else { return Ok(()) };
         let admission = self.replays.admit(self.scope_of(delivery.tenant()), &claim.digest, id.as_str());
-        self.judge(admission, delivery)
+        delivery.is_copy = self.is_copy(admission, delivery)?;
+        Ok(())
     }
 
     /// Returns the response if a delivery may not revive a dead letter, because that happened too often.
     #[cfg(feature = "inbox")]
-    pub(crate) fn admit_revival(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), Answer> {
+    pub(crate) fn admit_revival(&self, delivery: &Delivery, claim: &Claim) -> Result<(), Answer> {
         let id = delivery.event_id().map_or("", |id| id.as_str());
         let admission = self.replays.admit_revival(self.scope_of(delivery.tenant()), &claim.digest, id);
-        self.judge(admission, delivery)
+        self.is_copy(admission, delivery).map(drop)
     }
 
-    fn judge(&self, admission: Admission, delivery: &mut Delivery) -> Result<(), Answer> {
+    /// Returns whether the delivery is a copy, or the response if it is rejected.
+    fn is_copy(&self, admission: Admission, delivery: &Delivery) -> Result<bool, Answer> {
         match admission {
-            Admission::First => Ok(()),
-            Admission::Copy => {
-                delivery.is_copy = true;
-                Ok(())
-            }
+            Admission::First => Ok(false),
+            Admission::Copy => Ok(true),
             Admission::Rejected { remaining, warn } => {
                 telemetry::replayed(delivery, warn.then(|| self.replay_limit()).flatten());
                 Err(Answer::Replayed { remaining })

@@ -151,7 +151,7 @@ impl ReplayLimiter {
         let known = set.iter().position(|body| body.as_ref().is_some_and(|body| body.hash == hash));
         if let Some(known) = known {
             let body = set[known].as_mut()?;
-            if self.is_over(body, now) {
+            if self.is_over(body.since, now) {
                 body.since = now;
                 body.copies = None;
             }
@@ -160,11 +160,11 @@ impl ReplayLimiter {
         // An empty place first, then a body whose window is over, then one with few ids, and the oldest of several.
         let value = |body: &Option<Body>| match body {
             None => (0, 0, 0),
-            Some(body) if self.is_over(body, now) => (1, 0, body.since),
+            Some(body) if self.is_over(body.since, now) => (1, 0, body.since),
             Some(body) => (2, body.count(), body.since),
         };
         let place = set.iter_mut().min_by_key(|body| value(body))?;
-        let is_replayed = |body: &Body| !self.is_over(body, now) && body.count() > 1 && !self.has_room(body);
+        let is_replayed = |body: &Body| !self.is_over(body.since, now) && body.count() > 1 && !self.has_room(body);
         if place.as_ref().is_some_and(is_replayed) {
             return None;
         }
@@ -176,8 +176,9 @@ impl ReplayLimiter {
         self.limit.is_none_or(|limit| body.count() < u32::from(limit.ids))
     }
 
-    fn is_over(&self, body: &Body, now: u32) -> bool {
-        u64::from(now.saturating_sub(body.since)) >= self.window().as_secs()
+    /// Whether a window that began in this second is over.
+    fn is_over(&self, since: u32, now: u32) -> bool {
+        u64::from(now.saturating_sub(since)) >= self.window().as_secs()
     }
 
     /// Returns the window, of a second at least.
@@ -203,7 +204,7 @@ impl ReplayLimiter {
 
     fn is_to_warn(&self, now: u32) -> bool {
         let mut warned = lock(&self.warned);
-        let is_due = warned.is_none_or(|warned| u64::from(now.saturating_sub(warned)) >= self.window().as_secs());
+        let is_due = warned.is_none_or(|warned| self.is_over(warned, now));
         if is_due {
             *warned = Some(now);
         }

@@ -124,7 +124,7 @@ async fn store(
                 return Ok(Answer::Received);
             }
             Acceptance::Dead { head: stored } => {
-                if let Err(answer) = config.policy.admit_revival(&mut delivery.clone(), &new.claim) {
+                if let Err(answer) = config.policy.admit_revival(delivery, &new.claim) {
                     capacity.cancel();
                     return Ok(answer);
                 }

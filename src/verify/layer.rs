@@ -139,8 +139,8 @@ impl KlikitVerifyLayer {
     /// Sets how many bytes all waiting bodies may hold together. Default: [64 MiB](Self::DEFAULT_BUFFER_BUDGET).
     ///
     /// A body that waits for more is charged for the capacity of its buffer, which grows with it in blocks of 1 to 64 KiB.
-    /// A body that arrives in one piece does not wait and is not charged, and
-    /// neither is a verified one whose inner service is not ready yet.
+    /// A body that arrives in one piece does not wait and is not charged. Neither is a verified one whose inner service is
+    /// not ready yet.
     ///
     /// If the budget is used up, a body that needs more evicts waiting bodies of any age: of a few drawn at random, the one
     /// whose size, times the time for which it has hardly grown, is largest. The evicted body gets 503. So a sender that fills

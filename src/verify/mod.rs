@@ -17,7 +17,7 @@
 //!
 //! While the body arrives:
 //!
-//! - it is counted whatever its `Content-Length` claims, and beyond the limit it gets 413, never "invalid signature";
+//! - its bytes are counted, also if it has a `Content-Length`. Beyond the limit it gets 413, never "invalid signature";
 //! - it has until [`body_deadline`](KlikitVerifyLayer::body_deadline), or 408; frames without data do not prolong it;
 //! - all waiting bodies together hold no more than [`buffer_budget`](KlikitVerifyLayer::buffer_budget). If the budget is
 //!   used up, a body that needs more evicts others, which get 503 with `Retry-After`;

@@ -145,7 +145,7 @@ impl<'a> Connection<'a> {
             return;
         }
         let rate = f64::from(self.plan.rate) / self.plan.connections as f64;
-        // What was not used at one tick can be used at the next.
+        // Requests that one tick left over are made at the next.
         self.permits = (self.permits + rate * elapsed.as_secs_f64()).min(1.0 + 4.0 * rate * TICK.as_secs_f64());
         // Begin elsewhere each time, so that the first slots do not use up all permits.
         let first = self.next_id as usize / 2 % self.slots.len();

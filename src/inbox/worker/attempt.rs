@@ -136,7 +136,7 @@ where
         let settlement = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
             // Written by a newer version, perhaps: retry, so that a node that runs that version can handle it.
             None => Some(task.fail("its head cannot be read".into())),
-            // That attempt has failed: it is rescheduled, so that it loses its order.
+            // The attempt before this one failed. Rescheduling the delivery removes its ordering keys.
             Some(_) if after_expired_lease && loses_order => Some(task.fail("its lease expired".into())),
             Some((mut request, conflict)) => {
                 let max_attempts = shared.settings.max_attempts;

@@ -99,7 +99,7 @@ mod tests {
         // At 1010.0 there would be 0.9 to go.
         assert_eq!(timestamp.after(Duration::from_millis(10)), 1011);
         assert_eq!(milliseconds(SystemTime::UNIX_EPOCH - Duration::from_millis(5)), -5);
-        // What happened at 990.9 is stored as 990, and was 10.0 ago at 1000.9.
+        // An event at 990.9 is stored as 990, and is 10.0 old at 1000.9.
         assert_eq!(timestamp.before(Duration::from_millis(10)), 989);
         assert_eq!(timestamp.before(Duration::from_nanos(1)), 998);
         assert_eq!(timestamp.before(Duration::ZERO), 1000);

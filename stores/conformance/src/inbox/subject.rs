@@ -335,13 +335,13 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
     /// Evicts up to `limit` kept deliveries.
     pub(super) async fn evict(&self, limit: u32, expected: u64, why: &str) {
         let evicted = self.answer("evict_done", self.store.evict_done(limit).await);
-        self.same("evict_done", &evicted, &expected, &format!("up to {limit} are to be evicted, and {why}"));
+        self.same("evict_done", &evicted, &expected, &format!("the limit is {limit}, and {why}"));
     }
 
     /// Deletes up to `limit` dead letters that were accepted at least `age` ago.
     pub(super) async fn purge_dead(&self, age: Duration, limit: u32, expected: u64, why: &str) {
         let purged = self.answer("purge_dead", self.store.purge_dead(age, limit).await);
-        self.same("purge_dead", &purged, &expected, &format!("up to {limit} are to be deleted, and {why}"));
+        self.same("purge_dead", &purged, &expected, &format!("the limit is {limit}, and {why}"));
     }
 }
 

@@ -72,7 +72,7 @@ async fn genuine_deliveries_are_handled_among_replays() {
         }
         if n % 1000 == 999 {
             for status in STATUSES {
-                // Of the captured order too.
+                // The captured order is one of these.
                 let genuine = order(&id(n, status), n / 1000 % ORDERS, &format!("{status}-{n}"));
                 assert_eq!(send(genuine).await, StatusCode::OK);
             }

@@ -295,7 +295,7 @@ pub(crate) const NOT_FOUND_BY_CHANCE: &[Fault] = &[
     Fault::LargerTokensAreOwn,
     Fault::StartingLowersTheCount,
     Fault::DeadAreDeletedInTheEnd,
-    // What is over is purged as soon as time has passed.
+    // The model purges expired deliveries whenever time passes.
     Fault::StoredLeavesOutWhatIsOver,
     Fault::EvictsOnlyWhatIsNotOver,
     Fault::AcceptingIsTwoSteps,
