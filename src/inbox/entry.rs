@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::head::Head;
+use crate::dedupe::BodyDigest;
 
 /// The id of a stored delivery. Ids grow in the order of acceptance and are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +59,8 @@ pub struct Entry {
     /// Why the last attempt failed, or why the delivery was dead-lettered: the handler's
     /// [`FailureReason`](crate::FailureReason), a status, or the beginning of an error's text.
     pub reason: Option<String>,
+    /// The digest of the body, if it is still stored.
+    pub digest: Option<BodyDigest>,
     /// The body, where it was asked for and is still stored. It holds customers' data.
     pub body: Option<Bytes>,
     head: Option<Head>,
@@ -147,7 +150,16 @@ impl Entry {
     /// Makes an entry from what a store has read. `head` is what it was [given](super::NewDelivery::head). Set the
     /// other fields afterwards.
     pub fn new(id: DeliveryId, state: DeliveryState, accepted_at: SystemTime, head: &str) -> Self {
-        Self { id, state, attempts: 0, accepted_at, reason: None, body: None, head: Head::from_text(head).ok() }
+        Self {
+            id,
+            state,
+            attempts: 0,
+            accepted_at,
+            reason: None,
+            digest: None,
+            body: None,
+            head: Head::from_text(head).ok(),
+        }
     }
 
     /// The event's id, if the delivery came with one.
@@ -180,6 +192,7 @@ impl fmt::Debug for Entry {
             .field("attempts", &self.attempts)
             .field("accepted_at", &self.accepted_at)
             .field("reason", &self.reason)
+            .field("digest", &self.digest)
             .field("head", &self.head)
             .field("bytes", &self.body.as_ref().map(Bytes::len))
             .finish()

@@ -49,6 +49,8 @@
 //!   sends it again. Then it keeps its event id and event type, which klikit does not sign, and takes the path of the new
 //!   request. That counts towards the [limit on replays](Inbox::replay_limit). Workers delete old dead letters only if a
 //!   [limit on their age](Inbox::keep_dead_letters) is set.
+//! - An operator [dead-letters](Inbox::dead_letter) or [forgets](Inbox::forget_matching) deliveries by a [`Filter`],
+//!   which reaches pending deliveries only if it names their state.
 //! - A delivery is handled at least once: a process that crashes, or that another node takes for crashed, may have
 //!   handled a delivery that is then handled again. So make the handler idempotent. On Postgres, it can finish the
 //!   delivery within its own transaction.
@@ -97,6 +99,7 @@ mod config;
 mod delivery;
 mod entry;
 mod estimate;
+mod filter;
 mod head;
 #[allow(clippy::module_inception, reason = "the file is named after the type that it holds")]
 mod inbox;
@@ -112,6 +115,7 @@ pub use self::{
     admin::InboxAdmin,
     delivery::{Lease, Leased, NewDelivery},
     entry::{Counts, DeliveryId, DeliveryState, Entry},
+    filter::{Filter, Page},
     inbox::Inbox,
     ordering::{OrderBy, OrderingKey},
     store::{

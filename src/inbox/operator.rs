@@ -4,11 +4,13 @@ use std::{ops::Range, time::SystemTime};
 
 use super::{
     Inbox,
-    entry::{Counts, DeliveryId, Entry},
+    admin::SharedAdmin,
+    entry::{Counts, DeliveryId, DeliveryState, Entry},
+    filter::{Filter, Page},
 };
 use crate::dedupe::StoreError;
 
-/// How many dead deliveries [`Inbox::retry_all`] reads at a time.
+/// How many deliveries a call that is for many reads at a time.
 const PAGE: u32 = 256;
 
 /// Operations for the operator. Each fails if the store fails.
@@ -19,9 +21,25 @@ impl Inbox {
         self.config.store.counts().await
     }
 
-    /// Lists up to `limit` dead deliveries without their bodies, oldest first, starting behind `after`.
+    /// Lists up to `limit` deliveries that the filter selects without their bodies, oldest first, starting after this
+    /// id. A page may have fewer, or none, although others follow: [`Page::next`] says where to go on.
+    pub async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
+        self.admin.find(filter, after, limit).await
+    }
+
+    /// Lists up to `limit` dead deliveries without their bodies, oldest first, starting after this id.
     pub async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        self.admin.dead(after, limit).await
+        let filter = Filter::new().states([DeliveryState::Dead]);
+        let mut pages = Pages { size: limit, after, ..Pages::new(&self.admin, &filter) };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut dead = Vec::new();
+        while dead.len() < limit
+            && let Some(entries) = pages.next().await?
+        {
+            dead.extend(entries);
+        }
+        dead.truncate(limit);
+        Ok(dead)
     }
 
     /// Returns one delivery in any state, with its body if that is still stored. The body holds customers' data.
@@ -42,18 +60,72 @@ impl Inbox {
 
     /// Makes all dead deliveries pending again, and returns how many there were. If it fails, some of them are.
     pub async fn retry_all(&self) -> Result<u64, StoreError> {
+        let filter = Filter::new().states([DeliveryState::Dead]);
+        let mut pages = Pages::new(&self.admin, &filter);
         let mut retried = 0;
-        let mut after = None;
-        loop {
-            let page = self.dead(after, PAGE).await?;
-            for entry in &page {
+        while let Some(entries) = pages.next().await? {
+            for entry in entries {
                 retried += u64::from(self.retry(entry.id).await?);
             }
-            match page.last() {
-                Some(last) => after = Some(last.id),
-                None => return Ok(retried),
-            }
         }
+        Ok(retried)
+    }
+
+    /// Dead-letters the pending deliveries that the filter selects, and returns how many there were. If it fails, some
+    /// of them are.
+    ///
+    /// The filter has to name [`Ready`](DeliveryState::Ready), [`Leased`](DeliveryState::Leased) or both: without them
+    /// nothing is dead-lettered. A handler that is running goes on, and its outcome counts: after a success, the delivery is
+    /// handled, and after a failure, it is pending again.
+    ///
+    /// ```
+    /// # async fn drop_replays(
+    /// #     inbox: &tower_klikit::inbox::Inbox,
+    /// #     captured: &[u8],
+    /// # ) -> Result<(), tower_klikit::dedupe::StoreError> {
+    /// use tower_klikit::inbox::{DeliveryState, Filter};
+    ///
+    /// // Somebody replays a captured delivery.
+    /// let replays = Filter::new().states([DeliveryState::Ready]).body(captured);
+    /// let stopped = inbox.dead_letter(&replays, "a replay").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn dead_letter(&self, filter: &Filter, reason: &str) -> Result<u64, StoreError> {
+        let named = filter.states.as_deref().unwrap_or_default();
+        let is_pending = |state: &DeliveryState| matches!(state, DeliveryState::Ready | DeliveryState::Leased);
+        let states: Vec<_> = named.iter().copied().filter(is_pending).collect();
+        let filter = filter.clone().states(states.iter().copied());
+        let mut pages = Pages::new(&self.admin, &filter);
+        let mut dead_lettered = 0;
+        while let Some(ids) = pages.next_ids().await? {
+            dead_lettered += self.admin.dead_letter(&ids, &states, reason).await?;
+        }
+        // Others may have waited for their turn behind these.
+        self.config.wake.notify_one();
+        Ok(dead_lettered)
+    }
+
+    /// Forgets the deliveries that the filter selects and deletes what is left of them, so that they are handled again
+    /// when klikit replays them. Returns how many there were. If it fails, some of them are forgotten.
+    ///
+    /// Pending deliveries are forgotten only if the filter names [`Ready`](DeliveryState::Ready) or
+    /// [`Leased`](DeliveryState::Leased): they are then **not handled** unless klikit sends them again, which it does
+    /// only if somebody asks for the replay. A handler that is running goes on, and its outcome is not recorded.
+    ///
+    /// Deliveries that were handled and are not [kept](Self::keep_bodies) have nothing left to select by:
+    /// [`forget`](Self::forget) and [`forget_accepted`](Self::forget_accepted) forget those too.
+    pub async fn forget_matching(&self, filter: &Filter) -> Result<u64, StoreError> {
+        let finished = vec![DeliveryState::Dead, DeliveryState::Done];
+        let states = filter.states.clone().unwrap_or(finished);
+        let filter = filter.clone().states(states.iter().copied());
+        let mut pages = Pages::new(&self.admin, &filter);
+        let mut forgotten = 0;
+        while let Some(ids) = pages.next_ids().await? {
+            forgotten += self.admin.forget_deliveries(&ids, &states).await?;
+        }
+        self.config.wake.notify_one();
+        Ok(forgotten)
     }
 
     /// Forgets a delivery that was handled or dead-lettered and deletes what is left of it, so that it is handled again
@@ -85,5 +157,34 @@ impl Inbox {
     /// many there were. Workers do this by themselves.
     pub async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         self.config.store.purge_done(limit).await
+    }
+}
+
+/// The pages of a filter, one after the other.
+struct Pages<'a> {
+    admin: &'a SharedAdmin,
+    filter: &'a Filter,
+    size: u32,
+    after: Option<DeliveryId>,
+    is_over: bool,
+}
+
+impl<'a> Pages<'a> {
+    fn new(admin: &'a SharedAdmin, filter: &'a Filter) -> Self {
+        Self { admin, filter, size: PAGE, after: None, is_over: false }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<Entry>>, StoreError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let page = self.admin.find(self.filter, self.after, self.size).await?;
+        (self.after, self.is_over) = (page.next, page.next.is_none());
+        Ok(Some(page.entries))
+    }
+
+    async fn next_ids(&mut self) -> Result<Option<Vec<DeliveryId>>, StoreError> {
+        let entries = self.next().await?;
+        Ok(entries.map(|entries| entries.iter().map(|entry| entry.id).collect()))
     }
 }

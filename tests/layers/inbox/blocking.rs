@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::runtime::Builder;
-use tower_klikit::inbox::{InboxAdmin, LeaseRequest, OrderBy};
+use tower_klikit::inbox::{LeaseRequest, OrderBy};
 
 use super::{log::Log, *};
 
@@ -158,7 +158,7 @@ async fn late_success_of_a_dead_letter_counts() {
     until("it is begun", async || !blocked.started().is_empty()).await;
     let other = node(store.clone(), idle.clone(), 1, other_log.clone());
     until_counts(&inbox, "the other node dead-letters it", |counts| counts.dead == 1).await;
-    assert_eq!(store.dead(None, 1).await.unwrap()[0].reason.as_deref(), Some(LEASE_EXPIRED));
+    assert_eq!(inbox.dead(None, 1).await.unwrap()[0].reason.as_deref(), Some(LEASE_EXPIRED));
     until_counts(&inbox, "the handler has succeeded", |counts| *counts == Counts::default()).await;
     tokio::task::spawn_blocking(move || [first, other].map(|node| node.join().unwrap())).await.unwrap();
     assert_eq!((blocked.started().len(), idle.started().len()), (1, 0));

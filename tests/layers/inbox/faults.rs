@@ -9,8 +9,8 @@ use std::{
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, DeliveryId, Entry, InboxAdmin, Lease, LeaseBatch, LeaseRequest, Leased, NewDelivery, OrderingKey,
-        SettleOutcome, Settlement,
+        Acceptance, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Lease, LeaseBatch, LeaseRequest, Leased,
+        NewDelivery, OrderingKey, Page, SettleOutcome, Settlement,
     },
 };
 
@@ -127,7 +127,9 @@ impl InboxStore for Plugged {
 
 impl InboxAdmin for Plugged {
     forward! {
-        async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Vec<Entry>;
+        async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Page;
+        async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> u64;
+        async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> u64;
         async fn show(&self, id: DeliveryId) -> Option<Entry>;
         async fn retry(&self, id: DeliveryId) -> bool;
         async fn forget_event(&self, event: &EventKey) -> u64;

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tower_klikit::{
     dedupe::{BodyDigest, Claim, EventKey},
-    inbox::{DeliveryState, LeaseRequest, NewDelivery},
+    inbox::{DeliveryState, Filter, LeaseRequest, NewDelivery},
 };
 
 use super::*;
@@ -93,6 +93,89 @@ async fn all_dead_letters_are_retried_by_hand() {
     worker.stop().await;
     assert_eq!(inbox.counts().await.unwrap(), Counts::default());
     assert_eq!(handler.begun().len(), 1200);
+}
+
+/// Accepts two deliveries, and three with one body, whose event ids are returned.
+async fn with_copies(inbox: &Inbox) -> [String; 3] {
+    let stack = stack(inbox);
+    for number in 0..2 {
+        assert_received(&stack, &numbered(number)).await;
+    }
+    let ids = ["copy-1", "copy-2", "copy-3"];
+    for id in ids {
+        assert_received(&stack, &numbered(2).event_id(id)).await;
+    }
+    ids.map(Into::into)
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_copies_are_dead_lettered() {
+    let inbox = inbox();
+    let ids = with_copies(&inbox).await;
+    let copies = Filter::new().body(numbered(2).body());
+    // No state is named, or none that is pending.
+    assert_eq!(inbox.dead_letter(&copies, "a replay").await.unwrap(), 0);
+    let finished = copies.clone().states([DeliveryState::Dead, DeliveryState::Done]);
+    assert_eq!(inbox.dead_letter(&finished, "a replay").await.unwrap(), 0);
+    assert_eq!(inbox.counts().await.unwrap().ready, 5);
+    let pending = copies.clone().states([DeliveryState::Ready, DeliveryState::Dead]);
+    assert_eq!(inbox.dead_letter(&pending, "a replay").await.unwrap(), 3);
+    let dead = inbox.dead(None, 10).await.unwrap();
+    let found: Vec<_> = dead.iter().map(|entry| (entry.event_id().unwrap(), entry.reason.as_deref())).collect();
+    assert_eq!(found, ids.each_ref().map(|id| (&**id, Some("a replay"))));
+    let handler = Handler::new(Does::Answers(200));
+    let worker = Running::start(inbox.worker(handler.clone()));
+    until_empty(&inbox).await;
+    worker.stop().await;
+    assert_eq!(handler.begun(), ["evt-0", "evt-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_deliveries_are_forgotten_if_named() {
+    let inbox = inbox();
+    with_copies(&inbox).await;
+    let stack = stack(&inbox);
+    assert_eq!(inbox.forget_matching(&Filter::new()).await.unwrap(), 0);
+    let all_but_ready = [DeliveryState::Leased, DeliveryState::Dead, DeliveryState::Done];
+    assert_eq!(inbox.forget_matching(&Filter::new().states(all_but_ready)).await.unwrap(), 0);
+    assert_duplicate(&stack, &numbered(2).event_id("copy-1")).await;
+    let copies = Filter::new().body(numbered(2).body()).states([DeliveryState::Ready]);
+    assert_eq!(inbox.forget_matching(&copies).await.unwrap(), 3);
+    assert_eq!(inbox.counts().await.unwrap().ready, 2);
+    assert_received(&stack, &numbered(2).event_id("copy-1")).await;
+    assert_duplicate(&stack, &numbered(0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_dead_letters_are_forgotten_by_filter() {
+    let (inbox, _, worker) = with_dead(600).await;
+    worker.stop().await;
+    let stack = stack(&inbox);
+    assert_received(&stack, &numbered(600)).await;
+    assert_eq!(inbox.forget_matching(&Filter::new().tenant("other")).await.unwrap(), 0);
+    assert_eq!(inbox.forget_matching(&Filter::new().tenant("default")).await.unwrap(), 600);
+    let counts = inbox.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.dead), (1, 0));
+}
+
+/// Other deliveries have waited for their turn behind it.
+#[tokio::test(start_paused = true)]
+async fn dead_lettering_by_hand_wakes_the_worker() {
+    let inbox = inbox().order_by(OrderBy::branch());
+    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500)]);
+    let stack = stack(&inbox);
+    for number in 0..2 {
+        assert_received(&stack, &numbered(number)).await;
+    }
+    let worker = inbox.worker(handler.clone()).poll_interval(seconds(1000)).backoff(seconds(5000), seconds(5000));
+    let worker = Running::start(worker);
+    sleep(seconds(1)).await;
+    assert_eq!(handler.begun(), ["evt-0"]);
+    let blocking = Filter::new().states([DeliveryState::Ready]).event_id("evt-0");
+    assert_eq!(inbox.dead_letter(&blocking, "it blocks the others").await.unwrap(), 1);
+    sleep(seconds(1)).await;
+    assert_eq!(handler.begun(), ["evt-0", "evt-1"]);
+    worker.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

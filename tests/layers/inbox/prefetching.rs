@@ -10,8 +10,8 @@ use std::{
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, DeliveryId, DeliveryState, Entry, InboxAdmin, Lease, LeaseBatch, LeaseRequest, NewDelivery,
-        SettleOutcome, Settlement,
+        Acceptance, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Lease, LeaseBatch, LeaseRequest, NewDelivery,
+        Page, SettleOutcome, Settlement,
     },
 };
 
@@ -99,8 +99,8 @@ impl InboxStore for Ahead {
 }
 
 impl InboxAdmin for Ahead {
-    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        self.inner.dead(after, limit).await
+    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
+        self.inner.find(filter, after, limit).await
     }
 
     async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
@@ -109,6 +109,14 @@ impl InboxAdmin for Ahead {
 
     async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
         self.inner.retry(id).await
+    }
+
+    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
+        self.inner.dead_letter(ids, states, reason).await
+    }
+
+    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        self.inner.forget_deliveries(ids, states).await
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {

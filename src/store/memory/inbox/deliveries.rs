@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     time::Duration,
 };
 
@@ -11,10 +12,13 @@ use super::super::table::{Moment, Tick};
 use crate::{
     dedupe::{BodyDigest, EventKey, KeyMap},
     inbox::{
-        Acceptance, Counts, DeadLettered, DeliveryId, DeliveryState, Entry, LEASE_EXPIRED, Lease, LeaseBatch,
-        LeaseRequest, Leased, NewDelivery, OrderingKey, SettleOutcome, Settlement,
+        Acceptance, Counts, DeadLettered, DeliveryId, DeliveryState, Entry, Filter, LEASE_EXPIRED, Lease, LeaseBatch,
+        LeaseRequest, Leased, NewDelivery, OrderingKey, Page, SettleOutcome, Settlement,
     },
 };
+
+/// How many deliveries are looked at for one page. Other calls wait meanwhile.
+const LOOKED_AT: usize = 1024;
 
 #[derive(Default)]
 pub(in crate::store::memory) struct Deliveries {
@@ -301,6 +305,30 @@ impl Deliveries {
         is_dead && self.change(id, ready).is_some()
     }
 
+    /// Dead-letters those that are ready or leased, and in one of these states.
+    pub(super) fn dead_letter_all(&mut self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> u64 {
+        let mut dead_lettered = 0;
+        for id in ids {
+            if self.rows.get(id).is_some_and(|row| row.is_unfinished() && states.contains(&row.state)) {
+                self.dead_letter(*id, reason);
+                dead_lettered += 1;
+            }
+        }
+        dead_lettered
+    }
+
+    /// Deletes those that are in one of these states. Returns their keys.
+    pub(super) fn delete(&mut self, ids: &[DeliveryId], states: &[DeliveryState]) -> Vec<EventKey> {
+        let is_in = |row: &Row| states.contains(&row.state);
+        let mut deleted = Vec::new();
+        for id in ids {
+            if self.rows.get(id).is_some_and(is_in) {
+                deleted.extend(self.remove(*id).map(|row| row.key));
+            }
+        }
+        deleted
+    }
+
     pub(super) fn counts(&self, now: Moment) -> Counts {
         let mut counts = Counts::default();
         for row in self.rows.values() {
@@ -320,11 +348,20 @@ impl Deliveries {
         self.due.len() as u64
     }
 
-    pub(super) fn dead(&self, after: DeliveryId, limit: u32, now: Moment) -> Vec<Entry> {
-        let later = self.rows.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
-        let dead = later.filter(|(_, row)| row.state == DeliveryState::Dead);
+    pub(super) fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32, now: Moment) -> Page {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        dead.take(limit).map(|(id, row)| entry(*id, row, now)).collect()
+        let mut page = Page::default();
+        let mut last = after;
+        let later = self.rows.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        for (looked_at, (id, row)) in later.enumerate() {
+            if looked_at == LOOKED_AT || page.entries.len() == limit {
+                page.next = last;
+                break;
+            }
+            last = Some(*id);
+            page.entries.extend(Some(entry(*id, row, now)).filter(|entry| filter.matches(entry)));
+        }
+        page
     }
 
     pub(super) fn show(&self, id: DeliveryId, now: Moment) -> Option<Entry> {
@@ -387,5 +424,6 @@ fn entry(id: DeliveryId, row: &Row, now: Moment) -> Entry {
     let mut entry = Entry::new(id, row.state, row.accepted_at.time_of_day(now), &row.head);
     entry.attempts = row.attempts;
     entry.reason.clone_from(&row.reason);
+    entry.digest = Some(row.digest);
     entry
 }

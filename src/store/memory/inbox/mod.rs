@@ -17,8 +17,8 @@ use super::{
 use crate::{
     dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, NewDelivery,
-        SettleOutcome, Settlement,
+        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch,
+        LeaseRequest, NewDelivery, Page, SettleOutcome, Settlement,
     },
 };
 
@@ -143,11 +143,10 @@ impl InboxStore for MemoryStore {
     }
 }
 
-/// Each call goes through all deliveries, except `show` and `retry`.
+/// `forget_event` and `forget_accepted` go through all deliveries.
 impl InboxAdmin for MemoryStore {
-    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        let after = after.unwrap_or(DeliveryId::new(i64::MIN));
-        Ok(self.shared.state().deliveries.dead(after, limit, self.shared.moment()))
+    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
+        Ok(self.shared.state().deliveries.find(filter, after, limit, self.shared.moment()))
     }
 
     async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
@@ -156,6 +155,18 @@ impl InboxAdmin for MemoryStore {
 
     async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
         Ok(self.shared.state().deliveries.retry(id, self.shared.now()))
+    }
+
+    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
+        Ok(self.shared.state().deliveries.dead_letter_all(ids, states, reason))
+    }
+
+    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        let mut state = self.shared.state();
+        let State { ledger, deliveries } = &mut *state;
+        let forgotten = deliveries.delete(ids, states);
+        forgotten.iter().for_each(|key| ledger.forget_key(key));
+        Ok(forgotten.len() as u64)
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {

@@ -20,6 +20,7 @@ mod contents;
 mod extend;
 #[cfg(test)]
 mod faulty;
+mod find;
 mod fixtures;
 mod forget;
 mod forget_window;
@@ -121,6 +122,9 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         counts_the_backlog_up_to_a_limit,
         lists_dead_deliveries_in_pages,
         shows_every_state,
+        finds_deliveries_by_state,
+        finds_deliveries_by_what_they_have,
+        finds_deliveries_in_pages,
         dead_delivery_can_be_retried,
         only_dead_deliveries_are_retried,
         dead_delivery_is_revived,
@@ -195,6 +199,11 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         purges_only_dead_letters_of_an_age,
         purges_the_oldest_dead_letters_first,
         purged_dead_letter_is_still_known,
+        dead_letters_only_the_states_named,
+        dead_lettered_delivery_is_dead,
+        outcome_replaces_a_dead_letter_by_hand,
+        forgets_only_the_states_named,
+        forgotten_pending_delivery_is_gone,
         one_of_many_copies_is_accepted,
         each_delivery_is_leased_once,
         ordered_deliveries_are_leased_one_by_one,

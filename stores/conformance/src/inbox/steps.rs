@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use proptest::{collection::vec, prelude::*, sample::select};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{select, subsequence},
+};
 use tower_klikit::{
     dedupe::{BodyDigest, Claim, ClaimTerms},
-    inbox::{NewDelivery, Settlement},
+    inbox::{DeliveryState, NewDelivery, Settlement},
 };
 
 use super::fixtures::{conflict, delivery};
@@ -16,6 +20,9 @@ pub(crate) const KEYS: usize = 5;
 const ORDERING_KEYS: [&[&str]; 4] = [&[], &["a"], &["b"], &["a", "b"]];
 /// One of them is no text.
 pub(crate) const BODIES: [&[u8]; 3] = [b"body", b"other body", b"a third body \xff"];
+
+const STATES: [DeliveryState; 4] =
+    [DeliveryState::Ready, DeliveryState::Leased, DeliveryState::Dead, DeliveryState::Done];
 
 /// Time passes in steps of 20 minutes, and every lease, delay, retention and window ends in the middle of a step. So the time that
 /// passes by itself while a case runs decides nothing.
@@ -51,9 +58,18 @@ pub(crate) enum Step {
     Retry {
         which: Which,
     },
-    Dead {
+    Find {
+        states: Vec<DeliveryState>,
         after: Option<Which>,
-        limit: u32,
+        size: u32,
+    },
+    DeadLetter {
+        which: Vec<Which>,
+        states: Vec<DeliveryState>,
+    },
+    ForgetDeliveries {
+        which: Vec<Which>,
+        states: Vec<DeliveryState>,
     },
     Backlog {
         limit: u64,
@@ -140,6 +156,7 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
             2 => Just(Settlement::Release),
         ]
     };
+    let states = || subsequence(STATES.to_vec(), 0..=STATES.len());
     let held = move || vec(which(), 0..4);
     let step = prop_oneof![
         10 => accept.prop_map(|(key, body, same, ordering, revives, retention)| {
@@ -154,10 +171,13 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
         6 => (vec(which(), 0..4), some()).prop_map(|(which, duration)| Step::Extend { which, duration }),
         12 => vec((which(), settlement()), 0..3).prop_map(|settlements| Step::Settle { settlements }),
         3 => which().prop_map(|which| Step::Retry { which }),
-        1 => (proptest::option::of(which()), 0..4_u32).prop_map(|(after, limit)| Step::Dead { after, limit }),
+        1 => (states(), proptest::option::of(which()), 1..4_u32)
+            .prop_map(|(states, after, size)| Step::Find { states, after, size }),
+        1 => (vec(which(), 0..4), states()).prop_map(|(which, states)| Step::DeadLetter { which, states }),
+        1 => (vec(which(), 0..3), states()).prop_map(|(which, states)| Step::ForgetDeliveries { which, states }),
         1 => (0..6_u64).prop_map(|limit| Step::Backlog { limit }),
         1 => (0..6_u64).prop_map(|limit| Step::Stored { limit }),
-        1 => (0..3_u32).prop_map(|limit| Step::EvictDone { limit }),
+        2 => (0..3_u32).prop_map(|limit| Step::EvictDone { limit }),
         1 => (some(), 0..3_u32).prop_map(|(age, limit)| Step::PurgeDead { age, limit }),
         1 => (0..KEYS).prop_map(|key| Step::ForgetEvent { key }),
         6 => window().prop_map(|(start, end)| Step::ForgetAccepted { start, end }),

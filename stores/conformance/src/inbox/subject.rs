@@ -14,8 +14,8 @@ use bytes::Bytes;
 use tower_klikit::{
     dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, DeliveryState, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest,
-        Leased, NewDelivery, SettleOutcome, Settlement,
+        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch,
+        LeaseRequest, Leased, NewDelivery, SettleOutcome, Settlement,
     },
 };
 
@@ -373,8 +373,40 @@ impl<S: InboxAdmin, A> Subject<'_, S, A> {
         self.holds(entry.is_none(), &format!("show({id}) returned a delivery that should be gone: {why}"));
     }
 
+    /// Lists deliveries that the filter selects, up to `limit` of them, from as many pages as it takes.
+    pub(super) async fn select(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Vec<Entry> {
+        let (mut entries, mut after) = (Vec::new(), after);
+        loop {
+            let rest = limit - u32::try_from(entries.len()).unwrap_or(limit);
+            let page = self.answer("find", self.store.find(filter, after, rest).await);
+            let is_in_order = page.entries.is_sorted_by(|one, next| one.id < next.id)
+                && page.entries.first().is_none_or(|first| Some(first.id) > after)
+                && page
+                    .next
+                    .is_none_or(|next| Some(next) > after && page.entries.last().is_none_or(|last| last.id <= next));
+            self.holds(is_in_order, &format!("find after {after:?} returned {page:?}, which is in another order"));
+            self.holds(page.entries.len() <= rest as usize, &format!("find returned more than {rest}: {page:?}"));
+            self.holds(page.entries.iter().all(|entry| entry.body.is_none()), "find returned a body");
+            entries.extend(page.entries);
+            after = page.next;
+            if after.is_none() || entries.len() == limit as usize {
+                return entries;
+            }
+        }
+    }
+
     pub(super) async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Vec<Entry> {
-        self.answer("dead", self.store.dead(after, limit).await)
+        self.select(&Filter::new().states([DeliveryState::Dead]), after, limit).await
+    }
+
+    pub(super) async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], expected: u64, why: &str) {
+        let dead_lettered = self.answer("dead_letter", self.store.dead_letter(ids, states, "by hand").await);
+        self.same("dead_letter", &dead_lettered, &expected, &format!("of {states:?}, {why}"));
+    }
+
+    pub(super) async fn forget_these(&self, ids: &[DeliveryId], states: &[DeliveryState], expected: u64, why: &str) {
+        let forgotten = self.answer("forget_deliveries", self.store.forget_deliveries(ids, states).await);
+        self.same("forget_deliveries", &forgotten, &expected, &format!("of {states:?}, {why}"));
     }
 
     pub(super) async fn retry(&self, id: DeliveryId) {

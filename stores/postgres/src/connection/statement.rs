@@ -47,6 +47,7 @@ fn cast(text: &str) -> Option<(usize, Type)> {
         "float8[]" => Type::FLOAT8_ARRAY,
         "integer" => Type::INT4,
         "integer[]" => Type::INT4_ARRAY,
+        "smallint[]" => Type::INT2_ARRAY,
         "text" => Type::TEXT,
         "text[]" => Type::TEXT_ARRAY,
         "timestamptz" => Type::TIMESTAMPTZ,

@@ -5,29 +5,51 @@ use std::{ops::Range, time::SystemTime};
 use tokio_postgres::Row;
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
-    inbox::{DeliveryId, DeliveryState, Entry, InboxAdmin},
+    inbox::{DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Page},
 };
 
 use crate::{
     connection::{PATIENCE, Params, Sql},
     store::PostgresStore,
-    values::{BoxError, bytes, count, within_calendar},
+    values::{BoxError, bytes, count, storable, within_calendar},
 };
 
+/// How many deliveries are looked at for one page.
+const LOOKED_AT: i64 = 10_000;
+
 impl InboxAdmin for PostgresStore {
-    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
+    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
         self.require_inbox()?;
-        let after = after.map_or(i64::MIN, DeliveryId::get);
-        let answer = self.run(&self.shared.inbox.dead, &[&after, &i64::from(limit)]).await?;
-        answer.rows.iter().map(|row| entry(row).map_err(StoreError::new)).collect()
+        let sql = match filter.states.as_deref() {
+            Some([DeliveryState::Dead]) => &self.shared.inbox.find_dead,
+            _ => &self.shared.inbox.find,
+        };
+        let states = filter.states.as_deref().map(codes);
+        let digest = filter.body.as_ref().map(|digest| &digest.as_bytes()[..]);
+        let window = filter.accepted.as_ref();
+        let start = window.map(|window| within_calendar(window.start));
+        let end = window.map(|window| within_calendar(window.end));
+        let params: Params<'_> = &[
+            &after.map_or(i64::MIN, DeliveryId::get),
+            &LOOKED_AT,
+            &states,
+            &filter.tenant.as_deref().map(storable),
+            &filter.event_id.as_deref().map(storable),
+            &digest,
+            &start,
+            &end,
+            &i64::from(limit),
+        ];
+        let answer = self.run(sql, params).await?;
+        page(&answer.rows, limit).map_err(StoreError::new)
     }
 
     async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
         self.require_inbox()?;
         let answer = self.run(&self.shared.inbox.show, &[&id.get()]).await?;
         let Some(row) = answer.rows.first() else { return Ok(None) };
-        let mut entry = entry(row).map_err(StoreError::new)?;
-        entry.body = row.try_get::<_, Option<Vec<u8>>>(6).map_err(StoreError::new)?.map(Into::into);
+        let mut entry = entry(row, 0).map_err(StoreError::new)?;
+        entry.body = row.try_get::<_, Option<Vec<u8>>>(7).map_err(StoreError::new)?.map(Into::into);
         Ok(Some(entry))
     }
 
@@ -40,20 +62,32 @@ impl InboxAdmin for PostgresStore {
         Ok(retried.iter().any(|answer| answer.changed > 0))
     }
 
+    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
+        self.require_inbox()?;
+        let params: Params<'_> = &[&numbers(ids), &codes(states), &storable(reason)];
+        self.run_alone(&self.shared.inbox.dead_letter_chosen, params).await
+    }
+
+    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        self.require_inbox()?;
+        self.run_alone(&self.shared.inbox.forget_chosen, &[&numbers(ids), &codes(states)]).await
+    }
+
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
         self.require_inbox()?;
-        self.forget_those(&self.shared.inbox.forget_event, &[&bytes(event)]).await
+        self.run_alone(&self.shared.inbox.forget_event, &[&bytes(event)]).await
     }
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         self.require_inbox()?;
         let (start, end) = (within_calendar(window.start), within_calendar(window.end));
-        self.forget_those(&self.shared.inbox.forget_accepted, &[&start, &end]).await
+        self.run_alone(&self.shared.inbox.forget_accepted, &[&start, &end]).await
     }
 }
 
 impl PostgresStore {
-    async fn forget_those(&self, sql: &Sql, params: Params<'_>) -> Result<u64, StoreError> {
+    /// Runs a statement that counts what it has changed, while nothing is leased or brought back from DEAD.
+    async fn run_alone(&self, sql: &Sql, params: Params<'_>) -> Result<u64, StoreError> {
         let shared = &*self.shared;
         let statements = [(sql, params)];
         let forgotten = shared.connections.run_within(&shared.inbox.begin_long, &statements);
@@ -62,13 +96,45 @@ impl PostgresStore {
     }
 }
 
-fn entry(row: &Row) -> Result<Entry, BoxError> {
-    let code: i16 = row.try_get(1)?;
+fn numbers(ids: &[DeliveryId]) -> Vec<i64> {
+    ids.iter().map(|id| id.get()).collect()
+}
+
+fn codes(states: &[DeliveryState]) -> Vec<i16> {
+    states.iter().map(|state| state.code()).collect()
+}
+
+/// Reads the rows of a page. There is at least one, without a delivery if none was selected.
+fn page(rows: &[Row], limit: u32) -> Result<Page, BoxError> {
+    let row = rows.first().ok_or("a page without a row")?;
+    let (last, looked_at): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.try_get::<_, Option<i64>>(2)?.is_some() {
+            entries.push(entry(row, 2)?);
+        }
+    }
+    let is_full = u32::try_from(entries.len()).is_ok_and(|found| found == limit);
+    let next = match entries.last() {
+        // Behind it there may be others that were looked at and left out.
+        Some(last) if is_full => Some(last.id),
+        _ if looked_at < LOOKED_AT => None,
+        _ => last.map(DeliveryId::new),
+    };
+    Ok(Page { entries, next })
+}
+
+/// Reads a delivery from the columns after the first `skipped`.
+fn entry(row: &Row, skipped: usize) -> Result<Entry, BoxError> {
+    let code: i16 = row.try_get(skipped + 1)?;
     let state = DeliveryState::from_code(code).ok_or_else(|| format!("{code} is not a state of a delivery"))?;
-    let head: Option<&str> = row.try_get(3)?;
-    let mut entry = Entry::new(DeliveryId::new(row.try_get(0)?), state, row.try_get(2)?, head.unwrap_or_default());
+    let head: Option<&str> = row.try_get(skipped + 3)?;
+    let id = DeliveryId::new(row.try_get(skipped)?);
+    let mut entry = Entry::new(id, state, row.try_get(skipped + 2)?, head.unwrap_or_default());
     // Shows a row that was edited by hand, too.
-    entry.attempts = u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or_default();
-    entry.reason = row.try_get(5)?;
+    entry.attempts = u32::try_from(row.try_get::<_, i32>(skipped + 4)?).unwrap_or_default();
+    entry.reason = row.try_get(skipped + 5)?;
+    let digest: Option<&[u8]> = row.try_get(skipped + 6)?;
+    entry.digest = digest.and_then(|digest| <[u8; 32]>::try_from(digest).ok()).map(Into::into);
     Ok(entry)
 }

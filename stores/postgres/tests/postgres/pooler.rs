@@ -23,7 +23,7 @@ use tower_klikit_postgres::PostgresStore;
 
 use crate::{
     LEASE, RETENTION, TERMS, claim, client, count, done, ends,
-    inbox::{accept, lease, ordered, send},
+    inbox::{accept, dead_letters, lease, ordered, send},
     log::Log,
     open, patient,
     servers::{pgbouncer::PgBouncer, postgres::PostgresServer},
@@ -191,7 +191,7 @@ async fn use_all(store: &PostgresStore, round: u64) {
     assert_eq!(store.extend(&[&[mine], &others[..]].concat(), LEASE).await.unwrap(), vec![true; others.len() + 1]);
     assert_eq!(store.counts().await.unwrap().leased, u64::from(all));
     settle_all(store, mine, &others, Settlement::DeadLetter { reason: "500".into() }).await;
-    let dead = store.dead(None, 100).await.unwrap();
+    let dead = dead_letters(store, None, 100).await;
     assert_eq!(dead.iter().map(|entry| entry.id).collect::<Vec<_>>(), [mine.id()]);
     assert_eq!(store.show(mine.id()).await.unwrap().unwrap().state, DeliveryState::Dead);
     assert!(store.retry(mine.id()).await.unwrap());

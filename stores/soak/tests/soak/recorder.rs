@@ -11,8 +11,8 @@ use serde_json::Value;
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, NewDelivery,
-        SettleOutcome, Settlement,
+        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch,
+        LeaseRequest, NewDelivery, Page, SettleOutcome, Settlement,
     },
 };
 
@@ -118,8 +118,8 @@ impl<S: InboxStore> InboxStore for Recorded<S> {
 }
 
 impl<S: InboxAdmin> InboxAdmin for Recorded<S> {
-    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Stored<Vec<Entry>> {
-        self.store.dead(after, limit).await
+    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Stored<Page> {
+        self.store.find(filter, after, limit).await
     }
 
     async fn show(&self, id: DeliveryId) -> Stored<Option<Entry>> {
@@ -128,6 +128,14 @@ impl<S: InboxAdmin> InboxAdmin for Recorded<S> {
 
     async fn retry(&self, id: DeliveryId) -> Stored<bool> {
         self.store.retry(id).await
+    }
+
+    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Stored<u64> {
+        self.store.dead_letter(ids, states, reason).await
+    }
+
+    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Stored<u64> {
+        self.store.forget_deliveries(ids, states).await
     }
 
     async fn forget_event(&self, event: &EventKey) -> Stored<u64> {

@@ -51,7 +51,7 @@ impl Deliveries<'_> {
     /// are the same, and the stored one may never be handled. klikit then sends the delivery again. By that time the
     /// stored one is dead, and is revived with the new request, unless that could replace another body.
     pub(crate) fn accept(&self, new: &NewDelivery, retention: Duration) -> rusqlite::Result<Acceptance> {
-        let stored = self.find(new.claim().key())?;
+        let stored = self.stored_under(new.claim().key())?;
         match &stored {
             None | Some(Stored { state: DeliveryState::Done, .. }) => self.accept_new(new, stored.as_ref(), retention),
             Some(dead @ Stored { state: DeliveryState::Dead, .. }) => match (&dead.digest, &dead.head) {
@@ -73,7 +73,7 @@ impl Deliveries<'_> {
         }
     }
 
-    fn find(&self, key: &EventKey) -> rusqlite::Result<Option<Stored>> {
+    fn stored_under(&self, key: &EventKey) -> rusqlite::Result<Option<Stored>> {
         let key = [key.as_bytes()];
         let mut find = self.connection.prepare_cached(&self.sql.find)?;
         let fault = match self.isolation.isolate(|| find.query_row(key, Stored::from_row).optional())? {
@@ -100,7 +100,7 @@ impl Deliveries<'_> {
             Some(Found::InFlight { digest, remaining }) => Ok(Acceptance::InFlight { digest, remaining }),
             None => {
                 if let Some(kept) = kept {
-                    self.delete_finished(kept.id)?;
+                    self.delete(kept.id)?;
                 }
                 self.insert(new)?;
                 Ok(Acceptance::Accepted)
@@ -125,7 +125,7 @@ impl Deliveries<'_> {
             return Ok(Acceptance::Revived);
         }
         // What is stored of the old request is on a damaged page, and cannot be replaced.
-        self.delete_finished(id)?;
+        self.delete(id)?;
         self.insert(new)?;
         Ok(Acceptance::Accepted)
     }

@@ -1,11 +1,14 @@
-//! Deleting finished deliveries, before their time and after it.
+//! Forgetting deliveries, and deleting those that are finished.
 
 use std::{collections::HashSet, ops::Range, time::Duration};
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
-use tower_klikit::dedupe::EventKey;
+use tower_klikit::{
+    dedupe::EventKey,
+    inbox::{DeliveryId, DeliveryState},
+};
 
-use super::deliveries::Deliveries;
+use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 use crate::{
     error::SqliteError,
     ledger::Slice,
@@ -57,6 +60,31 @@ impl Deliveries<'_> {
         let mut keys: HashSet<_> = with_key.into_iter().filter_map(|gone| gone.key).collect();
         keys.extend(self.delete_in_ledger(&self.sql.forget_event_in_ledger, ledger)?);
         Ok((keys.len() + without.len()) as u64)
+    }
+
+    /// Deletes those of these deliveries that are in one of these states with their ledger rows. If some cannot be read
+    /// or deleted, the others are deleted, and the inner result is the error.
+    pub(crate) fn forget_all(
+        &self,
+        ids: &[DeliveryId],
+        states: &[DeliveryState],
+    ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
+        let mut find = self.connection.prepare_cached(&self.sql.to_forget)?;
+        let mut forget_key = self.connection.prepare_cached(&self.sql.forget_key_in_ledger)?;
+        self.isolation.each(ids, |id| {
+            let found = find.query_row([id.get()], |row| {
+                let key = blob(row.get_ref(1)?, "key").ok().map(<[u8]>::to_vec);
+                Ok((state_of(row.get_ref(0)?), key, ordering_keys::readable(row.get_ref(2)?)))
+            });
+            let Some((state, key, ordering_keys)) = found.optional()? else { return Ok(false) };
+            if !states.contains(&state) {
+                return Ok(false);
+            }
+            self.dequeue(id.get(), &ordering_keys)?;
+            self.delete(id.get())?;
+            forget_key.execute([key])?;
+            Ok(true)
+        })
     }
 
     /// Forgets the keys that were claimed in this window, among these rows of the ledger.
@@ -159,7 +187,7 @@ impl Deliveries<'_> {
             let gone = self.isolation.isolate(|| {
                 let is_chosen = is_chosen(&mut finished)?;
                 if is_chosen {
-                    self.delete_finished(*id)?;
+                    self.delete(*id)?;
                 }
                 Ok(is_chosen)
             });
@@ -175,12 +203,12 @@ impl Deliveries<'_> {
     fn delete_all(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Vec<Finished>> {
         let mut list = self.connection.prepare_cached(sql)?;
         let finished: Vec<_> = list.query_map(parameters, Finished::from_row)?.collect::<Result<_, _>>()?;
-        finished.iter().try_for_each(|finished| self.delete_finished(finished.id))?;
+        finished.iter().try_for_each(|finished| self.delete(finished.id))?;
         Ok(finished)
     }
 
-    /// Deletes a finished delivery. It is in no queue.
-    pub(super) fn delete_finished(&self, id: i64) -> rusqlite::Result<()> {
+    /// Deletes a delivery that is in no queue.
+    pub(super) fn delete(&self, id: i64) -> rusqlite::Result<()> {
         self.connection.prepare_cached(&self.sql.delete)?.execute([id])?;
         self.delete_body(id)
     }

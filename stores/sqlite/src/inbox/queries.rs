@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Row, params};
-use tower_klikit::inbox::{Counts, DeliveryId, Entry};
+use tower_klikit::{
+    dedupe::BodyDigest,
+    inbox::{Counts, DeliveryId, DeliveryState, Entry, Filter, Page},
+};
 
 use super::{deliveries::Deliveries, state::state_of};
-use crate::{timestamp::time, values::text};
+use crate::{
+    timestamp::time,
+    values::{digest, text},
+};
 
-/// How many dead deliveries are looked up at a time.
-const PAGE: u32 = 256;
+/// How many deliveries are looked at for one page. Nothing is selected to be leased meanwhile.
+const LOOKED_AT: u32 = 1024;
 
 impl Deliveries<'_> {
     pub(crate) fn counts(&self) -> rusqlite::Result<Counts> {
@@ -43,23 +49,42 @@ impl Deliveries<'_> {
         self.connection.prepare_cached(&self.sql.stored)?.query_row([limit], |row| count(row, 0))
     }
 
-    /// Lists dead deliveries. One on a damaged page is left out.
-    pub(crate) fn dead(&self, after: Option<DeliveryId>, limit: u32) -> rusqlite::Result<Vec<Entry>> {
-        let mut after = after.map_or(i64::MIN, DeliveryId::get);
-        let (mut entries, limit) = (Vec::new(), usize::try_from(limit).unwrap_or(usize::MAX));
-        let mut dead = self.connection.prepare_cached(&self.sql.dead)?;
-        while entries.len() < limit {
-            let ids: Vec<i64> = dead.query_map(params![after, PAGE], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            for id in &ids {
-                entries.extend(self.isolation.isolate(|| self.entry(*id))?.ok().flatten());
+    /// Lists the deliveries that the filter selects. One on a damaged page is left out.
+    pub(crate) fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> rusqlite::Result<Page> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (ids, is_last) = self.ids_to_look_at(filter, after.map_or(i64::MIN, DeliveryId::get))?;
+        let mut page = Page { entries: Vec::new(), next: after };
+        for id in ids {
+            if page.entries.len() == limit {
+                return Ok(page);
             }
-            match ids.last() {
-                Some(last) if ids.len() == PAGE as usize => after = *last,
-                _ => break,
-            }
+            page.next = Some(DeliveryId::new(id));
+            let entry = self.isolation.isolate(|| self.entry(id))?.ok().flatten();
+            page.entries.extend(entry.filter(|entry| filter.matches(entry)));
         }
-        entries.truncate(limit);
-        Ok(entries)
+        if is_last {
+            page.next = None;
+        }
+        Ok(page)
+    }
+
+    /// Returns ids in order, among which are the next that the filter selects, and whether no others follow.
+    fn ids_to_look_at(&self, filter: &Filter, after: i64) -> rusqlite::Result<(Vec<i64>, bool)> {
+        let only_dead = filter.states.as_deref() == Some(&[DeliveryState::Dead]);
+        let mut next = self.connection.prepare_cached(if only_dead { &self.sql.dead } else { &self.sql.next })?;
+        let listed = self.isolation.isolate(|| {
+            let ids = next.query_map(params![after, LOOKED_AT], |row| row.get(0))?;
+            ids.collect::<rusqlite::Result<Vec<i64>>>()
+        })?;
+        if let Ok(ids) = listed {
+            let is_last = ids.len() < LOOKED_AT as usize;
+            return Ok((ids, is_last));
+        }
+        // A list that touches a damaged page fails, so each id is tried.
+        let ids: Vec<i64> = (1..=LOOKED_AT.into()).map(|n| after.max(0).saturating_add(n)).collect();
+        let last = self.connection.prepare_cached(&self.sql.last_id)?.query_row([], |row| row.get(0)).optional()?;
+        let is_last = ids.last() >= Some(&last.unwrap_or_default());
+        Ok((ids, is_last))
     }
 
     pub(crate) fn show(&self, id: DeliveryId) -> rusqlite::Result<Option<Entry>> {
@@ -68,15 +93,24 @@ impl Deliveries<'_> {
         Ok(Some(entry))
     }
 
+    /// Reads the digest of a delivery's body, if it can be read.
+    fn digest(&self, id: i64) -> rusqlite::Result<Option<BodyDigest>> {
+        let mut read = self.connection.prepare_cached(&self.sql.read_digest)?;
+        let read = self.isolation.isolate(|| read.query_row([id], |row| Ok(digest(row.get_ref(0)?)?)).optional())?;
+        Ok(read.ok().flatten())
+    }
+
     /// Reads a delivery without its body. What cannot be read of it is left out.
     fn entry(&self, id: i64) -> rusqlite::Result<Option<Entry>> {
         let head = self.head(id)?.unwrap_or_default();
+        let digest = self.digest(id)?;
         let mut state = self.connection.prepare_cached(&self.sql.show_state)?;
         let entry = state.query_row([id], |row| {
             let accepted_at = time(row.get_ref(2)?.as_i64().unwrap_or_default());
             let mut entry = Entry::new(DeliveryId::new(id), state_of(row.get_ref(0)?), accepted_at, &head);
             entry.attempts = row.get_ref(1)?.as_i64().ok().and_then(|n| n.try_into().ok()).unwrap_or_default();
             entry.reason = text(row.get_ref(3)?, "reason").ok().map(Into::into);
+            entry.digest = digest;
             Ok(entry)
         });
         entry.optional()

@@ -1,12 +1,12 @@
 //! Recording how attempts ended.
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
-use tower_klikit::inbox::{DeliveryState, Lease, OrderingKey, SettleOutcome, Settlement};
+use tower_klikit::inbox::{DeliveryId, DeliveryState, Lease, OrderingKey, SettleOutcome, Settlement};
 
 use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 use crate::error::SqliteError;
 
-/// A delivery whose attempt has ended.
+/// A delivery whose attempt has ended, or that an operator ends.
 struct Ended {
     id: i64,
     state: DeliveryState,
@@ -25,14 +25,35 @@ impl Deliveries<'_> {
         self.isolation.each(settlements, |(lease, settlement)| self.settle(lease, settlement))
     }
 
-    fn settle(&self, lease: &Lease, settlement: &Settlement) -> rusqlite::Result<SettleOutcome> {
-        let id = lease.id().get();
+    /// Dead-letters those of these deliveries that are ready or leased, and in one of these states. If some cannot be
+    /// read, the others are dead-lettered, and the inner result is the error.
+    pub(crate) fn dead_letter_all(
+        &self,
+        ids: &[DeliveryId],
+        states: &[DeliveryState],
+        reason: &str,
+    ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
+        self.isolation.each(ids, |id| {
+            let Some(ended) = self.ended(id.get())? else { return Ok(false) };
+            let is_pending = matches!(ended.state, DeliveryState::Ready | DeliveryState::Leased);
+            if !is_pending || !states.contains(&ended.state) {
+                return Ok(false);
+            }
+            self.dead_letter(&ended, reason)?;
+            Ok(true)
+        })
+    }
+
+    fn ended(&self, id: i64) -> rusqlite::Result<Option<Ended>> {
         let ended = |row: &Row<'_>| {
             let (state, token) = (state_of(row.get_ref(0)?), row.get_ref(1)?.as_i64().ok());
             Ok(Ended { id, state, token, ordering_keys: ordering_keys::readable(row.get_ref(2)?) })
         };
-        let ended = self.connection.prepare_cached(&self.sql.state)?.query_row([id], ended).optional()?;
-        let Some(ended) = ended else { return Ok(SettleOutcome::Gone) };
+        self.connection.prepare_cached(&self.sql.state)?.query_row([id], ended).optional()
+    }
+
+    fn settle(&self, lease: &Lease, settlement: &Settlement) -> rusqlite::Result<SettleOutcome> {
+        let Some(ended) = self.ended(lease.id().get())? else { return Ok(SettleOutcome::Gone) };
         if ended.token != Some(lease.token()) {
             return Ok(SettleOutcome::Superseded);
         }
@@ -65,16 +86,18 @@ impl Deliveries<'_> {
                 self.leave_queues(ended)?;
                 execute(&self.sql.reschedule_unordered, params![id, self.timestamp.after(*delay), reason])
             }
-            Settlement::DeadLetter { reason } => {
-                self.leave_queues(ended)?;
-                execute(&self.sql.dead_letter, params![id, reason])
-            }
+            Settlement::DeadLetter { reason } => self.dead_letter(ended, reason),
             Settlement::Release if ended.state == DeliveryState::Ready => Ok(()),
             Settlement::Release => {
                 let attempts = lease.attempt().saturating_sub(1);
                 execute(&self.sql.release, params![id, self.timestamp.now(), attempts])
             }
         }
+    }
+
+    fn dead_letter(&self, ended: &Ended, reason: &str) -> rusqlite::Result<()> {
+        self.leave_queues(ended)?;
+        self.connection.prepare_cached(&self.sql.dead_letter)?.execute(params![ended.id, reason]).map(drop)
     }
 
     /// Takes a delivery out of its queues. A dead one is in none.

@@ -9,8 +9,8 @@ use std::{
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, NewDelivery,
-        SettleOutcome, Settlement,
+        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch,
+        LeaseRequest, NewDelivery, Page, SettleOutcome, Settlement,
     },
 };
 
@@ -183,8 +183,9 @@ impl InboxStore for SqliteStore {
 /// `forget_accepted` looks at everything there is, some rows at a time, and other calls are served in between. If it
 /// fails, what it has forgotten stays forgotten.
 impl InboxAdmin for SqliteStore {
-    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        self.read(move |inbox| inbox.dead(after, limit)).await
+    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
+        let filter = filter.clone();
+        self.read(move |inbox| inbox.find(&filter, after, limit)).await
     }
 
     async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
@@ -193,6 +194,18 @@ impl InboxAdmin for SqliteStore {
 
     async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
         self.write(Call::Other, move |inbox| inbox.retry(id)).await
+    }
+
+    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
+        let (ids, states, reason) = (ids.to_vec(), states.to_vec(), reason.to_owned());
+        let run = move |inbox: &Deliveries<'_>| inbox.dead_letter_all(&ids, &states, &reason);
+        self.write(Call::Other, run).await?.map(count).map_err(StoreError::new)
+    }
+
+    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        let (ids, states) = (ids.to_vec(), states.to_vec());
+        let run = move |inbox: &Deliveries<'_>| inbox.forget_all(&ids, &states);
+        self.write(Call::Other, run).await?.map(count).map_err(StoreError::new)
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -206,4 +219,9 @@ impl InboxAdmin for SqliteStore {
         }
         self.forget_window(whole(&window)).await.map_err(StoreError::new)
     }
+}
+
+/// Returns for how many deliveries a call did something.
+fn count(done: Vec<bool>) -> u64 {
+    done.into_iter().filter(|done| *done).count() as u64
 }

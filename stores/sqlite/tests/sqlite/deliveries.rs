@@ -7,11 +7,19 @@ use std::{
 
 use tower_klikit::{
     dedupe::{BodyDigest, Claim},
-    inbox::{Acceptance, InboxStore, Lease, LeaseBatch, LeaseRequest, Leased, NewDelivery, SettleOutcome, Settlement},
+    inbox::{
+        Acceptance, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest,
+        Leased, NewDelivery, SettleOutcome, Settlement,
+    },
 };
 use tower_klikit_sqlite::SqliteStore;
 
 use crate::support::{LEASE, RETENTION, bytes};
+
+/// Lists dead letters.
+pub(crate) async fn dead_letters(store: &SqliteStore, after: Option<DeliveryId>, limit: u32) -> Vec<Entry> {
+    store.find(&Filter::new().states([DeliveryState::Dead]), after, limit).await.unwrap().entries
+}
 
 /// Makes the delivery of this event with this body and these ordering keys.
 pub(crate) fn delivery(event: &str, body: &str, ordering_keys: &[&str]) -> NewDelivery {

@@ -3,14 +3,15 @@
 use std::{collections::HashMap, time::Duration};
 
 use tower_klikit::inbox::{
-    DeliveryId, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, LeaseRequest, Leased, SettleOutcome, Settlement,
+    DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, LEASE_EXPIRED, LeaseRequest, Leased, SettleOutcome,
+    Settlement,
 };
 use tower_klikit_sqlite::SqliteStore;
 
 use crate::{
     deliveries::{
-        self, accept, dead_letter, delivery, done, extend, ids, keep_for, lease_batch, request, reschedule, settle,
-        settled,
+        self, accept, dead_letter, dead_letters, delivery, done, extend, ids, keep_for, lease_batch, request,
+        reschedule, settle, settled,
     },
     support::{Clock, Folder, LEASE, RETENTION},
 };
@@ -91,11 +92,11 @@ async fn dead_letters_after_the_last_attempt_expired() {
     let [reported] = &batch.dead_lettered[..] else { panic!("{:?}", batch.dead_lettered) };
     assert_eq!((reported.id, reported.attempts, &*reported.reason), (DeliveryId::new(1), 3, LEASE_EXPIRED));
     assert!(reported.head.as_ref().unwrap().contains("evt-1"));
-    let dead = store.dead(None, 10).await.unwrap();
+    let dead = dead_letters(&store, None, 10).await;
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].attempts, dead[0].reason.as_deref()), (3, Some(LEASE_EXPIRED)));
     assert_eq!((dead[0].event_id(), &dead[0].body), (Some("evt-1"), &None));
-    assert!(store.dead(Some(dead[0].id), 10).await.unwrap().is_empty());
+    assert!(dead_letters(&store, Some(dead[0].id), 10).await.is_empty());
 
     // A pending delivery is leased after any number of attempts.
     accept(&store, "evt-3", &[]).await;
@@ -218,7 +219,7 @@ async fn leases_only_free_deliveries_behind_blocked_ones() {
     clock.advance(LEASE);
     let behind = deliveries::lease(&store, 10, 2).await;
     assert_eq!(numbers(&behind), [8, 3]);
-    assert_eq!(store.dead(None, 10).await.unwrap().len(), 2);
+    assert_eq!(dead_letters(&store, None, 10).await.len(), 2);
     settled(&store, &first[0], done()).await;
     assert_eq!(ids(&lease(&store, 10).await), [2]);
 }
@@ -342,6 +343,28 @@ async fn evicts_kept_deliveries_that_end_soonest() {
 }
 
 #[tokio::test]
+async fn page_looks_at_a_bounded_number() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    for n in 0..2500 {
+        accept(&store, &format!("evt-{n}"), &[]).await;
+    }
+    let last = Filter::new().event_id("evt-2499");
+    let (mut pages, mut after) = (0, None);
+    let found = loop {
+        pages += 1;
+        let page = store.find(&last, after, 10).await.unwrap();
+        match page.next {
+            Some(_) => assert!(page.entries.is_empty()),
+            None => break page.entries,
+        }
+        after = page.next;
+    };
+    assert_eq!((pages, found.len(), found[0].id), (3, 1, DeliveryId::new(2500)));
+}
+
+#[tokio::test]
 async fn purges_old_dead_letters() {
     let folder = Folder::new();
     let clock = Clock::new();
@@ -362,7 +385,7 @@ async fn purges_old_dead_letters() {
     clock.advance(Duration::from_millis(1));
     assert_eq!(store.purge_dead(SECOND * 2, 0).await.unwrap(), 0);
     assert_eq!(store.purge_dead(SECOND * 2, 130).await.unwrap(), 130);
-    assert_eq!(store.dead(None, 1).await.unwrap()[0].id, DeliveryId::new(131));
+    assert_eq!(dead_letters(&store, None, 1).await[0].id, DeliveryId::new(131));
     assert_eq!(store.purge_dead(SECOND * 2, 1000).await.unwrap(), 170);
     assert_eq!(store.purge_dead(SECOND * 2, 1000).await.unwrap(), 0);
     assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_body")), (100, 100));

@@ -4,7 +4,7 @@ use std::{env, fs, path::Path, time::SystemTime};
 
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger, StoreError},
-    inbox::{DeliveryId, InboxAdmin, InboxStore},
+    inbox::{DeliveryId, Filter, InboxAdmin, InboxStore},
 };
 use tower_klikit_sqlite::{SqliteError, SqliteErrorKind, SqliteStore};
 
@@ -97,7 +97,9 @@ async fn ledger_only_store_has_no_inbox() {
         store.stored(1).await.map(drop),
         store.evict_done(1).await.map(drop),
         store.purge_dead(RETENTION, 1).await.map(drop),
-        store.dead(None, 1).await.map(drop),
+        store.find(&Filter::new(), None, 1).await.map(drop),
+        store.dead_letter(&[], &[], "").await.map(drop),
+        store.forget_deliveries(&[], &[]).await.map(drop),
         store.show(DeliveryId::new(1)).await.map(drop),
         store.retry(DeliveryId::new(1)).await.map(drop),
         InboxAdmin::forget_event(&store, event).await.map(drop),

@@ -10,12 +10,16 @@ use std::{
 use futures_util::future::join_all;
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger, StoreError},
-    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, LeaseBatch, LeaseRequest, SettleOutcome},
+    inbox::{
+        Acceptance, DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, LeaseBatch, LeaseRequest, SettleOutcome,
+    },
 };
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
-    deliveries::{accept, dead_letter, delivery, done, ids, keep_for, lease, lease_batch, request, settled},
+    deliveries::{
+        accept, dead_letter, dead_letters, delivery, done, ids, keep_for, lease, lease_batch, request, settled,
+    },
     support::{Clock, Folder, LEASE, RETENTION, TERMS, bytes, claim, digest, kind},
 };
 
@@ -120,7 +124,7 @@ async fn unreadable_delivery_is_dead_lettered_alone() {
             let has_head = !change_it.contains("head") && !change_it.contains("DELETE");
             assert_eq!(reported[0].head.is_some(), has_head, "{change_it}");
 
-            let dead = store.dead(None, 10).await.unwrap();
+            let dead = dead_letters(&store, None, 10).await;
             assert_eq!(dead.iter().map(|entry| entry.id).collect::<Vec<_>>(), [id(2)], "{change_it}");
             assert_eq!(dead[0].reason.as_deref(), Some(&*reported[0].reason));
             let shown = store.show(id(2)).await.unwrap().unwrap();
@@ -148,7 +152,7 @@ async fn unknown_states_are_dead_or_ready() {
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (2, 0, 2, 0));
     assert_eq!(ids(&lease(&store, 10, 5).await), [3, 4]);
-    let dead = store.dead(None, 10).await.unwrap();
+    let dead = dead_letters(&store, None, 10).await;
     assert_eq!(
         dead.iter().map(|entry| (entry.id, entry.state)).collect::<Vec<_>>(),
         [(id(1), DeliveryState::Dead), (id(2), DeliveryState::Dead)]
@@ -203,7 +207,7 @@ async fn damaged_body_is_dead_lettered_alone() {
         settled(&store, &batch.leased[0], done()).await;
     }
     assert_eq!((handled, dead), (vec![1, 3, 4, 5], vec![2]));
-    let listed = store.dead(None, 10).await.unwrap();
+    let listed = dead_letters(&store, None, 10).await;
     assert_eq!(listed[0].id, id(2));
     assert!(listed[0].reason.as_ref().unwrap().contains("malformed"), "{:?}", listed[0].reason);
     assert_eq!(store.show(id(2)).await.unwrap().unwrap().body, None);
@@ -216,6 +220,30 @@ async fn damaged_body_is_dead_lettered_alone() {
     assert_eq!(accepted, 40, "{all:?}");
     assert!(matches!(all[0], Ok(Acceptance::Accepted | Acceptance::Revived)), "{:?}", all[0]);
     assert!(lease(&store, 100, 5).await.iter().any(|leased| leased.body() == &body && leased.head() == copy.head()));
+}
+
+#[tokio::test]
+async fn lists_deliveries_around_a_damaged_page() {
+    let folder = Folder::new();
+    let clock = Clock::new();
+    let store = clock.open(&folder.file());
+    join_all((1..=2000).map(async |n| accept(&store, &format!("evt-{n}"), &[]).await)).await;
+    closed(&folder, store);
+    let pages = leaves(&folder, "klikit_inbox");
+    assert!(pages.len() > 10);
+    damage(&folder, &pages[3..4]);
+    let store = clock.open(&folder.file());
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.find(&Filter::new(), after, 300).await.unwrap();
+        found.extend(page.entries.iter().map(|entry| entry.id));
+        let Some(next) = page.next else { break };
+        assert!(Some(next) > after);
+        after = Some(next);
+    }
+    assert!(found.is_sorted_by(|one, next| one < next));
+    assert!(found.len() > 1800 && found.len() < 2000, "{} were found", found.len());
+    assert_eq!((found.first(), found.last()), (Some(&id(1)), Some(&id(2000))));
 }
 
 #[tokio::test]
@@ -429,7 +457,7 @@ async fn unreadable_values_are_forgotten_and_purged() {
         UPDATE klikit_inbox SET event_key = 'x', attempts = 'x', token = 'x' WHERE id = 4;",
     );
     store.counts().await.unwrap();
-    assert_eq!(store.dead(None, 10).await.unwrap().len(), 2);
+    assert_eq!(dead_letters(&store, None, 10).await.len(), 2);
     clock.advance(LEASE);
     // Four ledger rows, three of them with their deliveries, and delivery 1, which has lost its key.
     assert_eq!(store.forget_accepted(start..clock.now()).await.unwrap(), 5);
@@ -461,7 +489,7 @@ async fn unreadable_values_are_evicted_and_expire() {
     clock.advance(LEASE * 2);
     // One whose time cannot be read stays, and stops no other.
     assert_eq!(store.purge_dead(LEASE, 10).await.unwrap(), 3);
-    assert_eq!(store.dead(None, 10).await.unwrap()[0].id, id(2));
+    assert_eq!(dead_letters(&store, None, 10).await[0].id, id(2));
     assert_eq!((store.stored(10).await.unwrap(), folder.count("klikit_inbox_body")), (1, 1));
 }
 

@@ -37,21 +37,6 @@ impl FaultyStore {
         }
     }
 
-    pub(super) fn page(&self, state: &State, after: Option<i64>, limit: u32) -> Vec<Entry> {
-        let after = if self.fault == PagesOverlap { after.map(|after| after.saturating_sub(1)) } else { after };
-        let mut ids = state.dead(after, if self.fault == PagesHaveNoEnd { u32::MAX } else { limit });
-        if self.fault == NewestDeadComeFirst {
-            ids = state.dead(after, u32::MAX);
-            ids.reverse();
-            ids.truncate(limit as usize);
-        }
-        let mut entries: Vec<Entry> = ids.into_iter().filter_map(|id| state.entry(id)).collect();
-        if self.fault != PagesHaveBodies {
-            entries.iter_mut().for_each(|entry| entry.body = None);
-        }
-        entries
-    }
-
     pub(super) fn shown(&self, state: &State, id: i64) -> Option<Entry> {
         let mut entry = state.entry(id)?;
         match self.fault {

@@ -27,7 +27,7 @@ impl FaultyStore {
         match self.fault {
             EvictsOnlyWhatIsOver => kept.retain(|id| state.is_over(*id)),
             EvictsOnlyWhatIsNotOver => kept.retain(|id| !state.is_over(*id)),
-            EvictsTheDead => kept.extend(state.dead(None, u32::MAX)),
+            EvictsTheDead => kept.extend(state.dead()),
             EvictsInOrderOfAcceptance => kept.sort_unstable(),
             EvictsTheLatestFirst => kept.reverse(),
             _ => {}
@@ -51,7 +51,7 @@ impl FaultyStore {
     pub(super) fn purged_dead(&self, state: &mut State, age: Duration, limit: u32) -> u64 {
         let mut old = state.old_dead(age);
         match self.fault {
-            PurgeOfDeadIgnoresTheAge => old = state.dead(None, u32::MAX),
+            PurgeOfDeadIgnoresTheAge => old = state.dead(),
             PurgeOfDeadGoesByTheLastLease => old.retain(|id| state.deliveries[id].due + age <= state.now),
             PurgeOfDeadTakesTheDone => old.extend(state.kept()),
             NewestDeadArePurgedFirst => old.reverse(),

@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod faults;
+mod find;
 mod forget;
 mod lease;
 mod ledger;
@@ -25,8 +26,8 @@ use tokio::{
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, DeliveryState, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest,
-        NewDelivery, SettleOutcome, Settlement,
+        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch,
+        LeaseRequest, NewDelivery, Page, SettleOutcome, Settlement,
     },
 };
 
@@ -35,7 +36,7 @@ use self::{
         Fault::{self, *},
         NOT_FOUND_BY_CHANCE, RULES,
     },
-    reference::Reference,
+    reference::{Reference, numbers},
 };
 use crate::{
     by_chance::{cases, finds},
@@ -66,7 +67,7 @@ fn suite_names_each_broken_rule() {
 /// The calls are the same each time, and so is what they find.
 #[test]
 fn model_finds_most_faults() {
-    let (runtime, cases) = (runtime(), cases(1000, &steps(100)));
+    let (runtime, cases) = (runtime(), cases(2000, &steps(100)));
     let advance = async |store: &Reference, time: Duration| store.advance(time);
     let is_found = finds(&cases, |steps| runtime.block_on(model::run(&Reference::default(), &advance, steps)));
     assert!(!is_found, "the reference differs from itself");
@@ -269,8 +270,8 @@ impl InboxStore for FaultyStore {
 }
 
 impl InboxAdmin for FaultyStore {
-    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        Ok(self.page(&self.state(), after.map(DeliveryId::get), limit))
+    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
+        Ok(self.page(&self.state(), filter, after, limit))
     }
 
     async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
@@ -279,6 +280,14 @@ impl InboxAdmin for FaultyStore {
 
     async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
         Ok(self.retried(&mut self.state(), id.get()))
+    }
+
+    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
+        Ok(self.dead_lettered(&mut self.state(), &numbers(ids), states, reason))
+    }
+
+    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        Ok(self.forgotten_deliveries(&mut self.state(), &numbers(ids), states))
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {

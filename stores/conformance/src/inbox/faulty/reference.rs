@@ -10,8 +10,8 @@ use tokio::runtime::Builder;
 use tower_klikit::{
     dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError},
     inbox::{
-        Acceptance, Counts, DeadLettered, DeliveryId, Entry, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest,
-        Leased, NewDelivery, SettleOutcome, Settlement,
+        Acceptance, Counts, DeadLettered, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
+        LeaseBatch, LeaseRequest, Leased, NewDelivery, Page, SettleOutcome, Settlement,
     },
 };
 
@@ -55,8 +55,19 @@ impl State {
         let mut entry = Entry::new(DeliveryId::new(id), delivery.state, accepted_at, delivery.request.head());
         entry.attempts = delivery.attempts;
         entry.reason.clone_from(&delivery.reason);
+        entry.digest = Some(delivery.digest());
         entry.body = Some(delivery.request.body().clone());
         Some(entry)
+    }
+
+    /// Returns up to `limit` deliveries that the filter selects, without their bodies.
+    pub(crate) fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Page {
+        let later = self.deliveries.keys().filter(|id| after.is_none_or(|after| **id > after.get()));
+        let mut selected = later.filter_map(|id| self.entry(*id)).filter(|entry| filter.matches(entry));
+        let mut entries: Vec<Entry> = selected.by_ref().take(limit as usize).collect();
+        let next = selected.next().and(entries.last()).map(|last| last.id);
+        entries.iter_mut().for_each(|entry| entry.body = None);
+        Page { entries, next }
     }
 
     pub(crate) fn leased(&self, lease: Lease) -> Leased {
@@ -141,12 +152,8 @@ impl InboxStore for Reference {
 }
 
 impl InboxAdmin for Reference {
-    async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        let state = self.state();
-        let ids = state.dead(after.map(DeliveryId::get), limit);
-        let mut entries: Vec<Entry> = ids.into_iter().filter_map(|id| state.entry(id)).collect();
-        entries.iter_mut().for_each(|entry| entry.body = None);
-        Ok(entries)
+    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
+        Ok(self.state().find(filter, after, limit))
     }
 
     async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
@@ -155,6 +162,14 @@ impl InboxAdmin for Reference {
 
     async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
         Ok(self.state().retry(id.get()))
+    }
+
+    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
+        Ok(self.state().dead_letter(&numbers(ids), states, reason))
+    }
+
+    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        Ok(self.state().forget_deliveries(&numbers(ids), states))
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -201,4 +216,8 @@ impl Ledger for Reference {
         let State { now, ledger, .. } = &mut *self.state();
         Ok(ledger.purge(limit, *now))
     }
+}
+
+pub(super) fn numbers(ids: &[DeliveryId]) -> Vec<i64> {
+    ids.iter().map(|id| id.get()).collect()
 }

@@ -16,13 +16,14 @@ use tokio::runtime::Runtime;
 use tower_klikit::{
     dedupe::Ledger,
     inbox::{
-        Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, Lease, LeaseRequest, SettleOutcome, Settlement,
+        Acceptance, DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, Lease, LeaseRequest, SettleOutcome,
+        Settlement,
     },
 };
 
 use self::same::{Checked, nearly, same_acceptance, same_outcome};
 use super::{
-    state::State,
+    state::{Delivery, State},
     steps::{Step, Which, claim, made, steps},
 };
 
@@ -59,7 +60,8 @@ struct Model<'a, S, A> {
     store: &'a S,
     advance: &'a A,
     state: State,
-    /// The store's ids, by the reference's. The store tells an id when it first leases the delivery.
+    /// The store's ids, by the reference's. The store tells an id when it first leases or lists the
+    /// delivery.
     ids: BTreeMap<i64, DeliveryId>,
     /// The last token of each delivery.
     tokens: BTreeMap<i64, i64>,
@@ -136,15 +138,24 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                     self.reasons.remove(&here.id().get());
                 }
             }
-            Step::Dead { after, limit } => {
+            Step::Find { states, after, size } => {
                 let after = after.and_then(|which| self.lease_of(which));
-                let there = after.map(|(_, there)| there.id());
-                let found = self.store.dead(there, *limit).await.unwrap();
-                prop_assert!(found.iter().all(|entry| entry.body.is_none() && entry.state == DeliveryState::Dead));
-                let found: Vec<_> = found.iter().map(|entry| entry.id).collect();
-                let expected = self.state.dead(after.map(|(here, _)| here.id().get()), *limit);
-                let expected: Vec<_> = expected.iter().map(|id| self.ids[id]).collect();
-                prop_assert_eq!(found, expected);
+                self.find(states, after, *size).await?;
+            }
+            Step::DeadLetter { which, states } => {
+                let (here, there) = self.deliveries_of(which);
+                let is_chosen = |id: &i64| {
+                    let delivery = self.state.deliveries.get(id);
+                    delivery.is_some_and(|delivery| delivery.is_pending() && states.contains(&delivery.state))
+                };
+                self.reasons.extend(here.iter().copied().filter(is_chosen));
+                let expected = self.state.dead_letter(&here, states, "by hand");
+                prop_assert_eq!(self.store.dead_letter(&there, states, "by hand").await.unwrap(), expected);
+            }
+            Step::ForgetDeliveries { which, states } => {
+                let (here, there) = self.deliveries_of(which);
+                let expected = self.state.forget_deliveries(&here, states);
+                prop_assert_eq!(self.store.forget_deliveries(&there, states).await.unwrap(), expected);
             }
             Step::Backlog { limit } => {
                 let [ready, leased, ..] = self.state.counts();
@@ -246,6 +257,35 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         Ok(())
     }
 
+    /// Compares all deliveries in these states, in pages of this size.
+    async fn find(&mut self, states: &[DeliveryState], after: Option<(Lease, Lease)>, size: u32) -> Checked {
+        let (here, mut there) = (after.map(|(here, _)| here.id().get()), after.map(|(_, there)| there.id()));
+        let is_selected = |(id, delivery): &(&i64, &Delivery)| {
+            states.contains(&delivery.state) && here.is_none_or(|here| **id > here)
+        };
+        let expected: Vec<i64> = self.state.deliveries.iter().filter(is_selected).map(|(id, _)| *id).collect();
+        let filter = Filter::new().states(states.iter().copied());
+        let mut found = Vec::new();
+        loop {
+            let page = self.store.find(&filter, there, size).await.unwrap();
+            prop_assert!(page.entries.len() <= size as usize, "{:?}", page);
+            found.extend(page.entries);
+            prop_assert!(page.next.is_none_or(|next| Some(next) > there), "{:?} after {:?}", page.next, there);
+            there = page.next;
+            if there.is_none() {
+                break;
+            }
+        }
+        prop_assert_eq!(found.len(), expected.len(), "{:?}, not {:?}", found, expected);
+        for (id, entry) in expected.iter().zip(found) {
+            prop_assert_eq!(*self.ids.entry(*id).or_insert(entry.id), entry.id);
+            let delivery = &self.state.deliveries[id];
+            prop_assert_eq!((entry.state, entry.digest), (delivery.state, Some(delivery.digest())));
+            prop_assert!(entry.body.is_none());
+        }
+        Ok(())
+    }
+
     /// Evicts kept deliveries. Which of two goes first whose times end together is left open.
     async fn evict_done(&mut self, limit: u32) -> Checked {
         let kept = self.state.kept();
@@ -267,6 +307,13 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
     /// Returns a lease of the reference and of the store, from the last one back.
     fn lease_of(&self, which: Which) -> Option<(Lease, Lease)> {
         self.leases.iter().rev().nth(which).copied()
+    }
+
+    /// Returns the ids of deliveries of the reference and of the store, each once.
+    fn deliveries_of(&self, which: &[Which]) -> (Vec<i64>, Vec<DeliveryId>) {
+        let leases = which.iter().filter_map(|which| self.lease_of(*which));
+        let ids: BTreeMap<_, _> = leases.map(|(here, there)| (here.id().get(), there.id())).collect();
+        ids.into_iter().unzip()
     }
 
     fn leases_of(&self, which: &[Which]) -> (Vec<Lease>, Vec<Lease>) {

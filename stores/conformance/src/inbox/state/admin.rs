@@ -1,6 +1,6 @@
 //! Operators' calls on the reference.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tower_klikit::{
     dedupe::{Claim, EventKey},
@@ -25,11 +25,32 @@ impl State {
         pending.map(|delivery| self.now - delivery.accepted).max()
     }
 
-    pub(crate) fn dead(&self, after: Option<i64>, limit: u32) -> Vec<i64> {
-        let is_requested = |(id, delivery): &(&i64, &Delivery)| {
-            delivery.is(DeliveryState::Dead) && after.is_none_or(|after| **id > after)
-        };
-        self.deliveries.iter().filter(is_requested).map(|(id, _)| *id).take(limit as usize).collect()
+    #[cfg(test)]
+    pub(crate) fn dead(&self) -> Vec<i64> {
+        let is_dead = |(_, delivery): &(&i64, &Delivery)| delivery.is(DeliveryState::Dead);
+        self.deliveries.iter().filter(is_dead).map(|(id, _)| *id).collect()
+    }
+
+    pub(crate) fn dead_letter(&mut self, ids: &[i64], states: &[DeliveryState], reason: &str) -> u64 {
+        let mut dead_lettered = 0;
+        for id in ids {
+            let Some(delivery) = self.deliveries.get_mut(id) else { continue };
+            if delivery.is_pending() && states.contains(&delivery.state) {
+                delivery.state = DeliveryState::Dead;
+                delivery.reason = Some(reason.into());
+                dead_lettered += 1;
+            }
+        }
+        dead_lettered
+    }
+
+    pub(crate) fn forget_deliveries(&mut self, ids: &[i64], states: &[DeliveryState]) -> u64 {
+        let is_chosen = |id: &&i64| self.deliveries.get(id).is_some_and(|delivery| states.contains(&delivery.state));
+        let chosen: BTreeSet<i64> = ids.iter().filter(is_chosen).copied().collect();
+        for id in &chosen {
+            self.ledger.0.remove(&self.deliveries[id].key());
+        }
+        self.delete(&chosen.into_iter().collect::<Vec<_>>())
     }
 
     pub(crate) fn retry(&mut self, id: i64) -> bool {

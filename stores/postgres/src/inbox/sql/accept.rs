@@ -276,6 +276,8 @@ impl Tables {
             FROM {inbox} AS stored
             JOIN {body} AS content ON content.id = stored.id
             WHERE stored.key = {key} AND stored.{UNFINISHED}
+            -- Waits if the delivery is being forgotten: its ledger row must not outlast it
+            FOR KEY SHARE OF stored
             ON CONFLICT (key) DO UPDATE
             {replace} {IS_CLAIMABLE}",
             key = uuid(1),

@@ -36,16 +36,47 @@ impl Tables {
         format!("SELECT count(*) FROM (SELECT FROM {} LIMIT $1::bigint) AS stored", self.inbox)
     }
 
-    pub(super) fn dead(&self) -> String {
+    /// Lists the deliveries that a filter selects among the next `$2`. Returns one row for each, and at least one: the last
+    /// id that was looked at, how many deliveries were, and the columns of [`show`](Self::show), or NULLs.
+    pub(super) fn find(&self) -> String {
+        self.find_among("id > $1::bigint")
+    }
+
+    /// Lists DEAD deliveries alone. They have an index.
+    pub(super) fn find_dead(&self) -> String {
+        self.find_among(&format!("id > $1::bigint AND state = {DEAD}"))
+    }
+
+    fn find_among(&self, condition: &str) -> String {
         let Self { inbox, body, .. } = self;
         format!(
             r"
-            SELECT id, state, accepted_at, head, attempts, reason
-            FROM {inbox}
-            LEFT JOIN {body} USING (id)
-            WHERE state = {DEAD} AND id > $1::bigint
-            ORDER BY id
-            LIMIT $2::bigint"
+            WITH
+            looked_at AS MATERIALIZED (
+                SELECT id, state, accepted_at, attempts, reason, tenant, event_id
+                FROM {inbox}
+                WHERE {condition}
+                ORDER BY id
+                LIMIT $2::bigint
+            ),
+            selected AS (
+                SELECT id, state, accepted_at, head, attempts, reason, digest
+                FROM looked_at
+                LEFT JOIN {body} USING (id)
+                WHERE
+                    ($3::smallint[] IS NULL OR state = ANY ($3::smallint[]))
+                    AND ($4::text IS NULL OR tenant = $4::text)
+                    AND ($5::text IS NULL OR event_id = $5::text)
+                    AND ($6::bytea IS NULL OR digest = $6::bytea)
+                    AND ($7::timestamptz IS NULL OR accepted_at >= $7::timestamptz)
+                    AND ($8::timestamptz IS NULL OR accepted_at < $8::timestamptz)
+                ORDER BY id
+                LIMIT $9::bigint
+            )
+            SELECT last.id, last.count, selected.*
+            FROM (SELECT max(id) AS id, count(*) AS count FROM looked_at) AS last
+            LEFT JOIN selected ON true
+            ORDER BY selected.id"
         )
     }
 
@@ -53,7 +84,7 @@ impl Tables {
         let Self { inbox, body, .. } = self;
         format!(
             r"
-            SELECT id, state, accepted_at, head, attempts, reason, body
+            SELECT id, state, accepted_at, head, attempts, reason, digest, body
             FROM {inbox}
             LEFT JOIN {body} USING (id)
             WHERE id = $1::bigint"
@@ -70,6 +101,58 @@ impl Tables {
             SET state = {READY}, due = clock_timestamp(), attempts = 0
             WHERE id = $1::bigint AND state = {DEAD}",
             inbox = self.inbox,
+        )
+    }
+
+    /// Dead-letters READY and LEASED deliveries. Returns how many.
+    pub(super) fn dead_letter_chosen(&self) -> String {
+        let Self { inbox, .. } = self;
+        format!(
+            r"
+            WITH
+            chosen AS MATERIALIZED (
+                SELECT id
+                FROM {inbox}
+                WHERE id = ANY ($1::bigint[]) AND state = ANY ($2::smallint[]) AND {UNFINISHED}
+                ORDER BY id
+                FOR UPDATE
+            ),
+            dead AS (
+                UPDATE {inbox} AS pending
+                SET state = {DEAD}, reason = $3::text
+                FROM chosen
+                WHERE pending.id = chosen.id
+                RETURNING pending.id
+            )
+            SELECT count(*) FROM dead"
+        )
+    }
+
+    /// Deletes deliveries with their ledger rows. Returns how many.
+    ///
+    /// Locks the deliveries before the ledger rows, so that none of these rows is restored meanwhile.
+    pub(super) fn forget_chosen(&self) -> String {
+        let Self { ledger, inbox, body, .. } = self;
+        format!(
+            r"
+            WITH
+            chosen AS MATERIALIZED (
+                SELECT id
+                FROM {inbox}
+                WHERE id = ANY ($1::bigint[]) AND state = ANY ($2::smallint[])
+                ORDER BY id
+                FOR UPDATE
+            ),
+            deleted AS (
+                DELETE FROM {inbox} AS old USING chosen WHERE old.id = chosen.id RETURNING old.id, old.key
+            ),
+            emptied AS (
+                DELETE FROM {body} AS old USING deleted WHERE old.id = deleted.id
+            ),
+            forgotten AS (
+                DELETE FROM {ledger} AS old USING deleted WHERE old.key = deleted.key
+            )
+            SELECT count(*) FROM deleted"
         )
     }
 

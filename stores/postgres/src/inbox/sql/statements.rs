@@ -91,12 +91,20 @@ pub(crate) struct InboxSql {
     pub(crate) backlog: Sql,
     /// Limit. Returns one row: how many deliveries there are.
     pub(crate) stored: Sql,
-    /// Id to start after, limit. Returns rows: id, state, accepted_at, head, attempts, reason.
-    pub(crate) dead: Sql,
-    /// Id. Returns the same and the body.
+    /// Id to start after, how many deliveries to look at, and what they must have, or NULL: states, tenant, event id, digest,
+    /// start and end of a window. Limit. Returns rows: the last id that was looked at and how many deliveries were, and
+    /// id, state, accepted_at, head, attempts, reason, digest of a delivery, or NULLs.
+    pub(crate) find: Sql,
+    /// The same, of DEAD deliveries alone.
+    pub(crate) find_dead: Sql,
+    /// Id. Returns id, state, accepted_at, head, attempts, reason, digest and body.
     pub(crate) show: Sql,
     /// Id.
     pub(crate) retry: Sql,
+    /// Ids, states, reason. Returns one row: how many deliveries were dead-lettered.
+    pub(crate) dead_letter_chosen: Sql,
+    /// Ids, states. Returns one row: how many deliveries were forgotten.
+    pub(crate) forget_chosen: Sql,
     /// Event. Returns one row: how many keys were forgotten.
     pub(crate) forget_event: Sql,
     /// Start and end. Returns one row: how many keys were forgotten.
@@ -150,9 +158,12 @@ impl InboxSql {
             counts: Sql::new(tables.counts()),
             backlog: Sql::new(tables.backlog()),
             stored: Sql::new(tables.stored()),
-            dead: Sql::new(tables.dead()),
+            find: Sql::new(tables.find()),
+            find_dead: Sql::new(tables.find_dead()),
             show: Sql::new(tables.show()),
             retry: Sql::new(tables.retry()),
+            dead_letter_chosen: Sql::new(tables.dead_letter_chosen()),
+            forget_chosen: Sql::new(tables.forget_chosen()),
             forget_event: Sql::new(tables.forget_event()),
             forget_accepted: Sql::new(tables.forget_accepted()),
             purge_done: Sql::new(tables.purge_done()),
@@ -196,9 +207,12 @@ impl InboxSql {
             &self.counts,
             &self.backlog,
             &self.stored,
-            &self.dead,
+            &self.find,
+            &self.find_dead,
             &self.show,
             &self.retry,
+            &self.dead_letter_chosen,
+            &self.forget_chosen,
             &self.forget_event,
             &self.forget_accepted,
             &self.purge_done,

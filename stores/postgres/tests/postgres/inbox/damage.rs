@@ -9,7 +9,7 @@ use std::{
 use tower_klikit::inbox::{Acceptance, DeadLettered, DeliveryState, InboxAdmin, InboxStore, LeaseBatch, NewDelivery};
 use tower_klikit_postgres::PostgresStore;
 
-use super::{accept, bodies, delivery, finish, lease, lease_one, lease_with, ordered, pass, request};
+use super::{accept, bodies, dead_letters, delivery, finish, lease, lease_one, lease_with, ordered, pass, request};
 use crate::{client, count, ends, open, servers::postgres::PostgresServer};
 
 /// Leases what there is, sees that one delivery of two is dead-lettered, and returns how.
@@ -53,7 +53,7 @@ async fn missing_content_is_dead_lettered() {
             let dead = dead_lettered(&store, &format!("{id}-other")).await;
             assert_eq!((dead.attempts, dead.head), (0, None));
             assert_eq!(dead.reason, "its head and its body are missing from the store");
-            let listed = store.dead(None, 8).await.unwrap();
+            let listed = dead_letters(&store, None, 8).await;
             assert_eq!((listed.len(), listed[0].id), (1, dead.id));
             let shown = store.show(dead.id).await.unwrap().unwrap();
             assert_eq!((shown.body.as_ref(), shown.event_id()), (None, None));
@@ -116,7 +116,7 @@ async fn damaged_body_is_dead_lettered() {
     assert_eq!((dead.attempts, dead.head.as_ref()), (1, None));
     assert!(dead.reason.starts_with("its content cannot be read: "), "{dead:?}");
     store.show(dead.id).await.unwrap_err();
-    let listed = store.dead(None, 8).await.unwrap();
+    let listed = dead_letters(&store, None, 8).await;
     assert_eq!((listed.len(), listed[0].id, listed[0].event_id()), (1, dead.id, Some("evt-1")));
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox WHERE state = 1").await, 0);
 }

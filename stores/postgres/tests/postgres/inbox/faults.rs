@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tower_klikit::inbox::{Acceptance, InboxAdmin, InboxStore, Settlement};
+use tower_klikit::inbox::{Acceptance, DeliveryState, Filter, InboxAdmin, InboxStore, Settlement};
 use tower_klikit_postgres::PostgresStore;
 
 use super::{
@@ -165,7 +165,9 @@ async fn hanging_server_gives_errors_until_it_is_back() {
         ends(store.settle(&[(held, settlement.clone()), (held, settlement)])).await.unwrap_err();
     }
     ends(store.backlog(1)).await.unwrap_err();
-    ends(store.dead(None, 1)).await.unwrap_err();
+    ends(store.find(&Filter::new(), None, 1)).await.unwrap_err();
+    ends(store.dead_letter(&[held.id()], &[DeliveryState::Leased], "")).await.unwrap_err();
+    ends(store.forget_deliveries(&[held.id()], &[DeliveryState::Leased])).await.unwrap_err();
     ends(store.show(held.id())).await.unwrap_err();
     ends(store.retry(held.id())).await.unwrap_err();
     ends(store.counts()).await.unwrap_err();

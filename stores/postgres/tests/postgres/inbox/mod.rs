@@ -30,8 +30,8 @@ use tower_klikit::{
     KlikitVerifyLayer,
     dedupe::{BodyDigest, ConflictPolicy, EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, Entry, Inbox, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, Leased,
-        NewDelivery, OrderBy, SettleOutcome, Settlement,
+        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, Inbox, InboxAdmin, InboxStore, Lease, LeaseBatch,
+        LeaseRequest, Leased, NewDelivery, OrderBy, Page, SettleOutcome, Settlement,
     },
     testing::SignedDelivery,
 };
@@ -42,6 +42,11 @@ use crate::RETENTION;
 pub(crate) const SECRET: &str = "klikit-test-secret";
 const TIME: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 25;
+
+/// Lists dead letters.
+pub(crate) async fn dead_letters(store: &PostgresStore, after: Option<DeliveryId>, limit: u32) -> Vec<Entry> {
+    store.find(&Filter::new().states([DeliveryState::Dead]), after, limit).await.unwrap().entries
+}
 
 /// Returns the delivery that an acceptor stores for this id.
 async fn delivery(id: &str, body: &str) -> NewDelivery {
@@ -246,7 +251,15 @@ impl InboxStore for Catch {
 }
 
 impl InboxAdmin for Catch {
-    async fn dead(&self, _: Option<DeliveryId>, _: u32) -> Result<Vec<Entry>, StoreError> {
+    async fn find(&self, _: &Filter, _: Option<DeliveryId>, _: u32) -> Result<Page, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn dead_letter(&self, _: &[DeliveryId], _: &[DeliveryState], _: &str) -> Result<u64, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn forget_deliveries(&self, _: &[DeliveryId], _: &[DeliveryState]) -> Result<u64, StoreError> {
         unreachable!("{NEVER}")
     }
 

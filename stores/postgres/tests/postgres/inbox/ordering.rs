@@ -13,8 +13,8 @@ use tower_klikit::inbox::{
 };
 
 use super::{
-    TIME, accept, accept_all, bodies, dead, dead_letter, delivery, done, failed, finish, lease, lease_last, lease_one,
-    ordered, pass, release, reschedule, settle,
+    TIME, accept, accept_all, bodies, dead, dead_letter, dead_letters, delivery, done, failed, finish, lease,
+    lease_last, lease_one, ordered, pass, release, reschedule, settle,
 };
 use crate::{RETENTION, client, count, open, servers::postgres::PostgresServer};
 
@@ -296,7 +296,7 @@ async fn two_nodes_never_overlap_within_a_key() {
                         };
                         assert_eq!(settle(&store, lease, settlement).await, SettleOutcome::Settled);
                         if disturbed {
-                            for dead in store.dead(None, 100).await.unwrap() {
+                            for dead in dead_letters(&store, None, 100).await {
                                 store.retry(dead.id).await.unwrap();
                             }
                         }

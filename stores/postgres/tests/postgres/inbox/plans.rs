@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_klikit::inbox::{DeliveryId, InboxAdmin, InboxStore, LeaseRequest, Settlement};
+use tower_klikit::inbox::{DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, LeaseRequest, Settlement};
 
 use super::{
     RETENTION, TIME, bodies, dead_letter, delivery, done, extend, failed, finish, lease, lease_ahead, lease_with,
@@ -76,7 +76,15 @@ async fn only_counting_reads_through_tables() {
         assert!(lease_with(&store, LeaseRequest { held: &held, ..request(4) }).await.leased.is_empty());
         let held = leased[0].lease();
         store.show(held.id()).await.unwrap();
-        assert_eq!(store.dead(Some(DeliveryId::new(n)), 3).await.unwrap().len(), 3);
+        let after = Some(DeliveryId::new(n));
+        let dead = Filter::new().states([DeliveryState::Dead]);
+        assert_eq!(store.find(&dead, after, 3).await.unwrap().entries.len(), 3);
+        let page = store.find(&Filter::new().event_id("none"), after, 3).await.unwrap();
+        assert!(page.entries.is_empty() && page.next >= Some(DeliveryId::new(n + 10_000)), "{page:?}");
+        let kept = store.find(&Filter::new().states([DeliveryState::Done]), after, 2).await.unwrap();
+        let ids: Vec<_> = kept.entries.iter().map(|entry| entry.id).collect();
+        assert_eq!(store.dead_letter(&ids, &[DeliveryState::Ready], "").await.unwrap(), 0);
+        assert_eq!(store.forget_deliveries(&ids, &[DeliveryState::Done]).await.unwrap(), 2);
         finish(&store, held, if n % 2 == 0 { TIME } else { Duration::ZERO }).await;
         // Many settlements at once.
         let mut settlements = Vec::new();

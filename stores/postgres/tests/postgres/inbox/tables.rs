@@ -5,7 +5,7 @@ use std::error::Error;
 use futures_util::future::join_all;
 use tower_klikit::{
     dedupe::Ledger,
-    inbox::{Acceptance, DeliveryId, InboxAdmin, InboxStore, Lease},
+    inbox::{Acceptance, DeliveryId, Filter, InboxAdmin, InboxStore, Lease},
 };
 use tower_klikit_postgres::{PostgresError, PostgresErrorKind as Kind, PostgresStore};
 
@@ -40,7 +40,9 @@ async fn ledger_only_makes_no_inbox() {
         store.stored(1).await.err(),
         store.evict_done(1).await.err(),
         store.purge_dead(RETENTION, 1).await.err(),
-        store.dead(None, 1).await.err(),
+        store.find(&Filter::new(), None, 1).await.err(),
+        store.dead_letter(&[], &[], "").await.err(),
+        store.forget_deliveries(&[], &[]).await.err(),
         store.show(held.id()).await.err(),
         store.retry(held.id()).await.err(),
         store.forget_event(new.claim().event()).await.err(),

@@ -22,6 +22,7 @@ pub(crate) struct Sql {
     pub(super) attempts: String,
     pub(super) read: String,
     pub(super) read_head: String,
+    pub(super) read_digest: String,
     pub(super) head_of_queue: String,
     pub(super) next_queue: String,
     pub(super) leased_keys: String,
@@ -48,6 +49,8 @@ pub(crate) struct Sql {
     pub(super) backlog: String,
     pub(super) stored: String,
     pub(super) dead: String,
+    pub(super) next: String,
+    pub(super) last_id: String,
     pub(super) show_state: String,
     pub(super) done: String,
     pub(super) accepted: String,
@@ -57,6 +60,7 @@ pub(crate) struct Sql {
     pub(super) forget_claimed: String,
     pub(super) finished_of_key: String,
     pub(super) forget_key_in_ledger: String,
+    pub(super) to_forget: String,
 }
 
 impl Sql {
@@ -169,6 +173,7 @@ impl Sql {
                 WHERE i.id = ?1
                 "
             ),
+            read_digest: format!("SELECT digest FROM {body} WHERE id = ?1"),
             read_head: format!("SELECT head FROM {body} WHERE id = ?1"),
             head_of_queue: format!("SELECT id FROM {key} WHERE ordering_key = ?1 ORDER BY id LIMIT 1"),
             // A key that was stored as a blob comes after all texts.
@@ -329,6 +334,8 @@ impl Sql {
                 LIMIT ?2
                 "
             ),
+            next: format!("SELECT id FROM {inbox} WHERE id > ?1 ORDER BY id LIMIT ?2"),
+            last_id: format!("SELECT seq FROM sqlite_sequence WHERE name = '{inbox}'"),
             show_state: format!("SELECT state, attempts, accepted_at, reason FROM {inbox} WHERE id = ?1"),
             done: format!(
                 "
@@ -366,6 +373,7 @@ impl Sql {
                 "
             ),
             finished_of_key: format!("SELECT id, key FROM {inbox} WHERE key = ?1 AND state >= {DEAD}"),
+            to_forget: format!("SELECT state, key, ordering_keys FROM {inbox} WHERE id = ?1"),
             forget_key_in_ledger: format!("DELETE FROM {ledger} WHERE key = ?1"),
         }
     }

@@ -36,6 +36,7 @@ fn only_counting_scans_a_table() {
         &sql.attempts,
         &sql.read,
         &sql.read_head,
+        &sql.read_digest,
         &sql.head_of_queue,
         &sql.next_queue,
         &sql.is_expired,
@@ -57,6 +58,7 @@ fn only_counting_scans_a_table() {
         &sql.delete_body,
         &sql.delete_key,
         &sql.dead,
+        &sql.next,
         &sql.show_state,
         &sql.done,
         &sql.accepted,
@@ -66,6 +68,7 @@ fn only_counting_scans_a_table() {
         &sql.forget_claimed,
         &sql.finished_of_key,
         &sql.forget_key_in_ledger,
+        &sql.to_forget,
     ];
     for statement in statements {
         for step in plan(&connection, statement) {

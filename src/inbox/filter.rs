@@ -1,0 +1,87 @@
+//! Selecting stored deliveries.
+
+use std::{ops::Range, time::SystemTime};
+
+use super::entry::{DeliveryId, DeliveryState, Entry};
+use crate::dedupe::BodyDigest;
+
+/// Selects stored deliveries by what they have in common. A new filter selects all of them, and each setter fewer.
+///
+/// ```
+/// use tower_klikit::inbox::{DeliveryState, Filter};
+///
+/// // The pending deliveries that all have the same body.
+/// let replays = Filter::new().states([DeliveryState::Ready]).body(r#"{"event":"order.created"}"#);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(clippy::exhaustive_structs, reason = "a store that does not know a field would select too much")]
+pub struct Filter {
+    /// The states, if the filter names any.
+    pub states: Option<Vec<DeliveryState>>,
+    /// The name of the keyring that verified the delivery.
+    pub tenant: Option<String>,
+    /// The event's id.
+    pub event_id: Option<String>,
+    /// The digest of the body.
+    pub body: Option<BodyDigest>,
+    /// The time of acceptance by the store's clock, from the start to before the end.
+    pub accepted: Option<Range<SystemTime>>,
+}
+
+/// A page of [`Inbox::find`](super::Inbox::find).
+#[derive(Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "stores make their own")]
+pub struct Page {
+    /// The deliveries without their bodies, smallest id first. There may be none although more pages follow.
+    pub entries: Vec<Entry>,
+    /// The id to start the next page after. `None` if this is the last page.
+    pub next: Option<DeliveryId>,
+}
+
+impl Filter {
+    /// Makes a filter that selects every delivery.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Selects deliveries in one of these states.
+    #[must_use]
+    pub fn states(self, states: impl IntoIterator<Item = DeliveryState>) -> Self {
+        Self { states: Some(states.into_iter().collect()), ..self }
+    }
+
+    /// Selects deliveries that the keyring with this name has verified.
+    #[must_use]
+    pub fn tenant(self, name: impl Into<String>) -> Self {
+        Self { tenant: Some(name.into()), ..self }
+    }
+
+    /// Selects deliveries of the event with this id, of any tenant.
+    #[must_use]
+    pub fn event_id(self, id: impl Into<String>) -> Self {
+        Self { event_id: Some(id.into()), ..self }
+    }
+
+    /// Selects deliveries with this body. Under [`ConflictPolicy::SameJson`](crate::dedupe::ConflictPolicy::SameJson),
+    /// the digest of a body is not that of its bytes: set [`body`](Self#structfield.body) to an [entry's
+    /// digest](Entry::digest) instead.
+    #[must_use]
+    pub fn body(self, body: impl AsRef<[u8]>) -> Self {
+        Self { body: Some(BodyDigest::of(body.as_ref())), ..self }
+    }
+
+    /// Selects deliveries that were accepted within this window, by the store's clock.
+    #[must_use]
+    pub fn accepted(self, window: Range<SystemTime>) -> Self {
+        Self { accepted: Some(window), ..self }
+    }
+
+    /// Returns whether the filter selects this delivery, for stores that do not leave that to a database.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        self.states.as_ref().is_none_or(|states| states.contains(&entry.state))
+            && self.tenant.as_deref().is_none_or(|tenant| entry.tenant() == Some(tenant))
+            && self.event_id.as_deref().is_none_or(|id| entry.event_id() == Some(id))
+            && self.body.is_none_or(|digest| entry.digest == Some(digest))
+            && self.accepted.as_ref().is_none_or(|window| window.contains(&entry.accepted_at))
+    }
+}
