@@ -8,6 +8,8 @@ use std::{
     fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -16,6 +18,10 @@ use super::{
     error::{SqliteError, SqliteErrorKind},
     wal::Log,
 };
+
+/// How often, and at which intervals, a log must look cut short to be taken for it.
+const MOMENTS: u32 = 8;
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// The way in which files were lost.
 #[derive(Debug)]
@@ -75,6 +81,11 @@ impl Files {
         self.file.id
     }
 
+    /// Returns the length of the log's file, in bytes.
+    pub(super) fn log_length(&self) -> io::Result<u64> {
+        Ok(self.log_file.metadata()?.len())
+    }
+
     /// Returns whether no other file has the log's name.
     pub(super) fn has_log_alone(&self) -> bool {
         match FileId::of(&self.log.path) {
@@ -99,7 +110,20 @@ impl Files {
     }
 
     /// Returns whether a part of the log is missing. SQLite itself cuts the log back only when all of it is copied.
-    fn is_cut_short(&self, length: u64, connection: &Connection) -> Result<bool, SqliteError> {
+    ///
+    /// While it does that, and begins the log anew, the log looks for a moment as if a part were missing.
+    fn is_cut_short(&self, mut length: u64, connection: &Connection) -> Result<bool, SqliteError> {
+        for _ in 0..MOMENTS {
+            if !self.looks_cut_short(length, connection)? {
+                return Ok(false);
+            }
+            thread::sleep(MOMENT);
+            length = self.log_length().map_err(|error| self.log.error(&error))?;
+        }
+        Ok(true)
+    }
+
+    fn looks_cut_short(&self, length: u64, connection: &Connection) -> Result<bool, SqliteError> {
         if length < self.log_length && length < Log::after(connection, "NOOP")?.length() {
             return Ok(true);
         }

@@ -3,15 +3,22 @@
 //! While the thread copies, the log grows at its end. SQLite restarts the log once all of it is copied and nobody reads
 //! in it, which never happens by itself under constant load. So when the log is long, the thread that writes copies the
 //! rest, which is little by then, and restarts the log.
+//!
+//! Once nothing is written any more, the thread cuts the log back, and gives free pages of the file back to the disk.
 
-use std::{sync::mpsc, thread};
+mod thread;
+
+use std::{
+    sync::{Arc, mpsc},
+    thread::{Builder, JoinHandle},
+};
 
 use rusqlite::Connection;
 
+use self::thread::{Activity, Task, Thread};
 use super::{
     connection::Database,
     error::{SqliteError, SqliteErrorKind},
-    files::Lost,
     wal::Log,
 };
 
@@ -44,37 +51,33 @@ pub(super) struct Checkpoints {
     /// How often the log was copied since it reached that length.
     copies: u32,
     is_copying: bool,
-    begin: Option<mpsc::Sender<()>>,
+    activity: Arc<Activity>,
+    tasks: Option<mpsc::Sender<Task>>,
     done: mpsc::Receiver<()>,
-    thread: Option<thread::JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Checkpoints {
     /// Starts the thread. It opens the file when there is something to copy for the first time.
     pub(super) fn start(database: Database, limits: Limits) -> Result<Self, SqliteError> {
-        let (begin, beginning) = mpsc::channel();
+        let (tasks, receiver) = mpsc::channel();
         let (end, done) = mpsc::channel();
-        let run = move || {
-            for () in beginning {
-                // Copied later, then. If it never can be, the disk fills up, and calls fail.
-                if copy(&database).is_err() {
-                    database.close();
-                }
-                // The receiver is gone while it waits for this thread to end.
-                let _ = end.send(());
-            }
-        };
-        let thread = thread::Builder::new()
+        let activity = Arc::<Activity>::default();
+        let thread = Thread { database, activity: Arc::clone(&activity) };
+        let thread = Builder::new()
             .name("klikit-sqlite-copy".into())
-            .spawn(run)
+            .spawn(move || thread.run(&receiver, &end))
             .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
-        let (begin, thread) = (Some(begin), Some(thread));
-        Ok(Self { limits, restart_at: limits.long, copies: 0, is_copying: false, begin, done, thread })
+        let (tasks, thread) = (Some(tasks), Some(thread));
+        Ok(Self { limits, restart_at: limits.long, copies: 0, is_copying: false, activity, tasks, done, thread })
     }
 
     /// Has the log copied and restarted as its length demands. The connection is the one that writes, between two
     /// transactions.
     pub(super) fn look_after(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.activity.count() {
+            self.tell(Task::Watch);
+        }
         let Limits { worth, little, long } = self.limits;
         let mut log = Log::after(connection, "NOOP")?;
         if log.bytes < long {
@@ -117,27 +120,23 @@ impl Checkpoints {
     }
 
     fn copy(&mut self) {
-        self.is_copying = self.begin.as_ref().is_some_and(|begin| begin.send(()).is_ok());
+        self.is_copying = self.tell(Task::Copy);
+    }
+
+    /// Returns `false` if the thread has ended.
+    fn tell(&self, task: Task) -> bool {
+        self.tasks.as_ref().is_some_and(|tasks| tasks.send(task).is_ok())
     }
 }
 
 impl Drop for Checkpoints {
     /// Waits for the thread, so that its connection is closed.
     fn drop(&mut self) {
-        self.begin = None;
+        self.tasks = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
-}
-
-fn copy(database: &Database) -> Result<(), SqliteError> {
-    let mut session = database.session()?;
-    // A log that was cut short would damage the file. The thread that writes deals with it: it may be waiting for this
-    // one.
-    session.check().map_err(Lost::into_error)?;
-    Log::after(session.connection(), "PASSIVE")?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ impl Fixture {
         let schema = Schema::new("klikit_").unwrap();
         let database = Database::open(&folder.path().join("ledger.db"), schema, Missing::Create).unwrap();
         database.session().unwrap().connection().execute_batch("CREATE TABLE t (c)").unwrap();
-        let checkpoints = Checkpoints::start(database.for_reading(), LIMITS).unwrap();
+        let checkpoints = Checkpoints::start(database.for_upkeep(), LIMITS).unwrap();
         Self { database, checkpoints, folder }
     }
 
@@ -74,7 +74,7 @@ fn log_stays_short_under_constant_load() {
 #[test]
 fn restarts_the_log_without_the_thread() {
     let mut fixture = Fixture::new();
-    fixture.checkpoints.begin = None;
+    fixture.checkpoints.tasks = None;
     fixture.checkpoints.thread.take().unwrap().join().unwrap();
     fixture.write(100);
     let log = fixture.file("-wal");
@@ -105,9 +105,32 @@ fn thread_closes_its_connection() {
     let mut fixture = Fixture::new();
     fixture.write(8);
     let Fixture { folder, database, checkpoints } = &mut fixture;
-    checkpoints.begin = None;
+    checkpoints.tasks = None;
     checkpoints.thread.take().unwrap().join().unwrap();
     database.close();
     // The last connection deletes the log.
     assert!(!folder.path().join("ledger.db-wal").exists());
+}
+
+/// SQLite cuts the log back while the thread that writes checks whether something has cut it short.
+#[test]
+fn log_that_is_cut_back_is_not_lost() {
+    let Fixture { database, folder, checkpoints } = Fixture::new();
+    drop(checkpoints);
+    let path = folder.path().join("ledger.db");
+    let cutting = std::thread::spawn(move || {
+        let connection = Connection::open(path).unwrap();
+        connection.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+        for _ in 0..2000 {
+            connection.execute("INSERT INTO t VALUES (1)", []).unwrap();
+            assert!(!Log::after(&connection, "TRUNCATE").unwrap().busy);
+        }
+    });
+    let mut checks = 0;
+    while !cutting.is_finished() {
+        database.check().unwrap();
+        checks += 1;
+    }
+    cutting.join().unwrap();
+    assert!(checks > 1000);
 }

@@ -1,7 +1,7 @@
 //! A connection to a file, with its settings and tables.
 
 mod probe;
-mod settings;
+pub(super) mod settings;
 
 use std::{
     fs, io,
@@ -65,9 +65,18 @@ impl Database {
 
     /// Returns the same file for reading. It is opened when it is first used.
     pub(super) fn for_reading(&self) -> Self {
+        self.with_access(Access::Read)
+    }
+
+    /// Returns the same file for copying the log and giving space back. It is opened when it is first used.
+    pub(super) fn for_upkeep(&self) -> Self {
+        self.with_access(Access::Write)
+    }
+
+    fn with_access(&self, access: Access) -> Self {
         let Self { path, schema, statements, missing, .. } = self;
         let (path, schema, statements) = (path.clone(), Arc::clone(schema), Arc::clone(statements));
-        Self { path, schema, statements, access: Access::Read, missing: *missing, slot: Slot::new() }
+        Self { path, schema, statements, access, missing: *missing, slot: Slot::new() }
     }
 
     /// Returns the connection. Opens it if it was closed.
@@ -157,6 +166,16 @@ impl<'a> Session<'a> {
 
     pub(super) fn connection(&self) -> &Connection {
         &self.get().connection
+    }
+
+    pub(super) fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.get_mut().connection
+    }
+
+    /// Returns the length of the log's file, in bytes.
+    pub(super) fn log_length(&self) -> Result<u64, SqliteError> {
+        let length = self.get().files.log_length();
+        length.map_err(|error| SqliteError::because(SqliteErrorKind::File, error))
     }
 
     /// Checks that commits are in the files that the next process will open. There must be no open transaction.

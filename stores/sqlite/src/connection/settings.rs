@@ -43,7 +43,19 @@ pub(super) fn apply(connection: &mut Connection) -> Result<(), SqliteError> {
     connection.busy_handler(Some(wait_for_lock))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     tune(connection)?;
+    repeat_while_busy(BUSY_TIMEOUT, || Ok(let_it_shrink(connection)?))?;
     make_durable(connection)
+}
+
+/// Runs something that fails at once while another connection has the lock.
+pub(crate) fn without_waiting<T>(
+    connection: &mut Connection,
+    run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let result = run(connection);
+    connection.busy_handler(Some(wait_for_lock))?;
+    result
 }
 
 /// Applies the settings that only speed and space depend on.
@@ -52,6 +64,12 @@ fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // `Checkpoints` copies commits into the file, and not now and then the connection that commits.
     connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG_LENGTH}; PRAGMA wal_autocheckpoint = 0"))
+}
+
+/// Has a new file give back single pages. A file with content stays as it is, and setting this would lock it.
+fn let_it_shrink(connection: &Connection) -> rusqlite::Result<()> {
+    let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if pages == 0 { connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL") } else { Ok(()) }
 }
 
 /// Applies the settings that durability depends on, and reads them back: SQLite ignores what it does not know or cannot

@@ -45,7 +45,7 @@ impl Writer {
         clock: Arc<Clock>,
     ) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, calls) = mpsc::channel(QUEUE);
-        let checkpoints = Checkpoints::start(database.for_reading(), Limits::default())?;
+        let checkpoints = Checkpoints::start(database.for_upkeep(), Limits::default())?;
         let thread = Thread { checkpoints, reader, database, clock: Arc::clone(&clock), purge: Purge::new() };
         let handle = thread::Builder::new()
             .name("klikit-sqlite".into())

@@ -20,6 +20,7 @@ mod queries;
 mod replays;
 mod restarts;
 mod schema;
+mod space;
 mod support;
 use tower_klikit_test_support::log as syslog;
 mod unreadable;

@@ -1,0 +1,84 @@
+//! The space that the files take.
+
+use std::fs;
+
+use tower_klikit::inbox::{Acceptance, InboxStore};
+use tower_klikit_sqlite::SqliteStore;
+
+use crate::{
+    deliveries::{accept, delivery, done, lease, settled},
+    support::{Folder, RETENTION, beside, until},
+};
+
+fn length(folder: &Folder, suffix: &str) -> u64 {
+    fs::metadata(beside(&folder.file(), suffix)).unwrap().len()
+}
+
+/// Accepts 20 MB.
+async fn load(store: &SqliteStore, round: u32) {
+    let body = "o".repeat(200 << 10);
+    for event in 0..100 {
+        let new = delivery(&format!("evt-{round}-{event}"), &body, &[]);
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+}
+
+#[tokio::test]
+async fn log_is_cut_back_after_load() {
+    let folder = Folder::new();
+    let store = folder.open();
+    load(&store, 1).await;
+    assert!(length(&folder, "-wal") > 16 << 20);
+    until("the log to be cut back", || length(&folder, "-wal") == 0);
+    assert_eq!(store.counts().await.unwrap().ready, 100);
+    accept(&store, "evt", &[]).await;
+    assert_eq!(store.counts().await.unwrap().ready, 101);
+}
+
+/// An operator's tool has left a transaction open.
+#[tokio::test]
+async fn log_is_cut_back_after_a_long_read() {
+    let folder = Folder::new();
+    let store = folder.open();
+    accept(&store, "evt", &[]).await;
+    let reader = folder.connect();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM klikit_inbox").unwrap();
+    load(&store, 1).await;
+    for n in 0..10 {
+        accept(&store, &format!("evt-{n}"), &[]).await;
+    }
+    assert!(length(&folder, "-wal") > 16 << 20);
+    reader.execute_batch("COMMIT").unwrap();
+    until("the log to be cut back", || length(&folder, "-wal") == 0);
+}
+
+#[tokio::test]
+async fn file_shrinks_when_its_deliveries_are_handled() {
+    let folder = Folder::new();
+    let store = folder.open();
+    load(&store, 1).await;
+    accept(&store, "evt", &[]).await;
+    for leased in lease(&store, 100, 5).await {
+        settled(&store, &leased, done()).await;
+    }
+    until("the file to shrink", || length(&folder, "") < 6 << 20);
+    assert_eq!(store.counts().await.unwrap().ready, 1);
+    let check: String = folder.connect().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
+/// A file that another program has created cannot give back single pages.
+#[tokio::test]
+async fn file_of_another_program_keeps_its_space() {
+    let folder = Folder::new();
+    folder.connect().execute_batch("CREATE TABLE other (c)").unwrap();
+    let store = folder.open();
+    load(&store, 1).await;
+    for leased in lease(&store, 100, 5).await {
+        settled(&store, &leased, done()).await;
+    }
+    until("the log to be cut back", || length(&folder, "-wal") == 0);
+    assert!(length(&folder, "") > 19 << 20);
+    load(&store, 2).await;
+    assert!(length(&folder, "") < 25 << 20);
+}
