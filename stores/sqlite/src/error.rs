@@ -60,7 +60,7 @@ pub enum SqliteErrorKind {
     Unreadable,
     /// A statement failed.
     Statement,
-    /// The store's thread has panicked.
+    /// The store was [closed](crate::SqliteStore::close), or its thread has panicked.
     Stopped,
 }
 
@@ -166,7 +166,7 @@ impl fmt::Display for SqliteError {
             SqliteErrorKind::Damaged => "the store's file is damaged: `PRAGMA integrity_check` shows where",
             SqliteErrorKind::Unreadable => "a row of the store cannot be read",
             SqliteErrorKind::Statement => "a statement failed",
-            SqliteErrorKind::Stopped => "the store's thread has panicked",
+            SqliteErrorKind::Stopped => "the store was closed, or its thread has panicked",
         })
     }
 }

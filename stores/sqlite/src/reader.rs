@@ -3,7 +3,11 @@
 //! In WAL mode, a transaction that reads sees everything that was committed before it began.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -23,6 +27,7 @@ use super::{
 pub(super) struct Reader {
     queue: mpsc::Sender<Job>,
     clock: Arc<Clock>,
+    is_closing: Arc<AtomicBool>,
 }
 
 type Job = Box<dyn FnOnce(&mut Thread) + Send>;
@@ -38,11 +43,31 @@ impl Reader {
     pub(super) fn start(database: Database, clock: Arc<Clock>) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, jobs) = mpsc::channel::<Job>();
         let mut thread = Thread { database, clock: Arc::clone(&clock) };
+        let is_closing = Arc::<AtomicBool>::default();
+        let run = {
+            let is_closing = Arc::clone(&is_closing);
+            move || {
+                while !is_closing.load(Ordering::SeqCst)
+                    && let Ok(job) = jobs.recv()
+                {
+                    job(&mut thread);
+                }
+                // Those that were queued before.
+                jobs.try_iter().for_each(|job| job(&mut thread));
+            }
+        };
         let handle = thread::Builder::new()
             .name("klikit-sqlite-read".into())
-            .spawn(move || jobs.into_iter().for_each(|job| job(&mut thread)))
+            .spawn(run)
             .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
-        Ok((Self { queue, clock }, handle))
+        Ok((Self { queue, clock, is_closing }, handle))
+    }
+
+    /// Has the thread close the file once it has run the calls that were made. Later calls fail.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::SeqCst);
+        // Wakes the thread, unless it has ended.
+        let _ = self.queue.send(Box::new(|_| {}));
     }
 
     /// Has the thread run a call in one transaction. A call whose caller is gone by then is not run.

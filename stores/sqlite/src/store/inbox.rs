@@ -37,7 +37,7 @@ impl SqliteStore {
         F: FnMut(&Deliveries<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         self.check_inbox().map_err(StoreError::new)?;
-        self.writer.call(call, move |transaction| run(&transaction.inbox())).await.map_err(StoreError::new)
+        self.shared.writer.call(call, move |transaction| run(&transaction.inbox())).await.map_err(StoreError::new)
     }
 
     async fn read<T, F>(&self, run: F) -> Result<T, StoreError>
@@ -46,7 +46,7 @@ impl SqliteStore {
         F: FnOnce(&Deliveries<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         self.check_inbox().map_err(StoreError::new)?;
-        self.reader.call(move |transaction| run(&transaction.inbox())).await.map_err(StoreError::new)
+        self.shared.reader.call(move |transaction| run(&transaction.inbox())).await.map_err(StoreError::new)
     }
 
     /// Selects deliveries on the connection that reads, and leases them on the one that writes.
@@ -85,7 +85,7 @@ impl SqliteStore {
             let rows = SLICE.min(u32::try_from(limit - total).unwrap_or(SLICE));
             let delete = delete.clone();
             let run = move |transaction: &Transaction<'_>| delete(&transaction.inbox(), from, rows);
-            let part = self.writer.call(Call::Other, run).await?;
+            let part = self.shared.writer.call(Call::Other, run).await?;
             total += part.gone;
             next = part.next;
             failed = failed.or(part.failed);

@@ -36,7 +36,7 @@ impl SqliteStore {
                 let slice = transaction.ledger().slice(&from, rows)?;
                 Ok((each(transaction, &slice, total)?, slice.next()))
             };
-            match self.writer.call(Call::Other, run).await {
+            match self.shared.writer.call(Call::Other, run).await {
                 Ok((found, rest)) => {
                     total += found;
                     rows = SLICE.min(2 * rows);
@@ -67,31 +67,31 @@ impl Ledger for SqliteStore {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         let (claim, terms) = (claim.clone(), *terms);
         let run = move |transaction: &Transaction<'_>| transaction.ledger().claim(&claim, &terms);
-        self.writer.call(Call::Claim, run).await.map_err(StoreError::new)
+        self.shared.writer.call(Call::Claim, run).await.map_err(StoreError::new)
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         let claim = claim.clone();
         let run = move |transaction: &Transaction<'_>| transaction.ledger().complete(&claim, retention);
-        self.writer.call(Call::Other, run).await.map_err(StoreError::new)
+        self.shared.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         let claim = claim.clone();
         let run = move |transaction: &Transaction<'_>| transaction.ledger().release(&claim);
-        self.writer.call(Call::Other, run).await.map_err(StoreError::new)
+        self.shared.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
         let (claims, terms) = (claims.to_vec(), *terms);
         let run = move |transaction: &Transaction<'_>| transaction.ledger().renew(&claims, &terms);
-        self.writer.call(Call::Other, run).await.and_then(|renewed| renewed).map_err(StoreError::new)
+        self.shared.writer.call(Call::Other, run).await.and_then(|renewed| renewed).map_err(StoreError::new)
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
         let event = *event;
         let run = move |transaction: &Transaction<'_>| transaction.ledger().forget(&event);
-        self.writer.call(Call::Other, run).await.map_err(StoreError::new)
+        self.shared.writer.call(Call::Other, run).await.map_err(StoreError::new)
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {

@@ -5,10 +5,18 @@
 mod job;
 mod purge;
 
-use std::{cell::RefCell, slice, sync::Arc, thread};
+use std::{
+    cell::RefCell,
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use rusqlite::TransactionBehavior;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use self::job::Call;
 use self::{
@@ -35,6 +43,9 @@ const QUEUE: usize = 1024;
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
     clock: Arc<Clock>,
+    is_closing: Arc<AtomicBool>,
+    /// Its sender is dropped when the file is closed.
+    end: watch::Receiver<()>,
 }
 
 impl Writer {
@@ -46,12 +57,33 @@ impl Writer {
     ) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, calls) = mpsc::channel(QUEUE);
         let checkpoints = Checkpoints::start(database.for_upkeep(), Limits::default())?;
-        let thread = Thread { checkpoints, reader, database, clock: Arc::clone(&clock), purge: Purge::new() };
+        let (_end, end) = watch::channel(());
+        let is_closing = Arc::<AtomicBool>::default();
+        let thread = Thread {
+            checkpoints,
+            reader,
+            database,
+            clock: Arc::clone(&clock),
+            purge: Purge::new(),
+            is_closing: Arc::clone(&is_closing),
+            _end,
+        };
         let handle = thread::Builder::new()
             .name("klikit-sqlite".into())
             .spawn(|| thread.run(calls))
             .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
-        Ok((Self { queue, clock }, handle))
+        Ok((Self { queue, clock, is_closing, end }, handle))
+    }
+
+    /// Has the thread close the file once it has run the calls that were made, and waits for that. Later calls fail.
+    pub(super) async fn close(&self) {
+        self.is_closing.store(true, Ordering::SeqCst);
+        // A call that nobody waits for is not run, but wakes the thread.
+        let (reply, _) = oneshot::channel();
+        let wake = |_: &Transaction<'_>| Ok(());
+        let _ = self.queue.send(Box::new(Request::new(Call::Claim, wake, reply))).await;
+        let mut end = self.end.clone();
+        while end.changed().await.is_ok() {}
     }
 
     /// Has the thread run a call, and waits until the call is committed. The call may run more than once, but only the
@@ -76,6 +108,8 @@ struct Thread {
     database: Database,
     clock: Arc<Clock>,
     purge: Purge,
+    is_closing: Arc<AtomicBool>,
+    _end: watch::Sender<()>,
 }
 
 /// Why a transaction was not committed.
@@ -100,6 +134,10 @@ impl Thread {
             }
             self.serve(&mut batch);
             self.look_after_log();
+            if self.is_closing.load(Ordering::SeqCst) {
+                // The calls that are queued are still received.
+                calls.close();
+            }
         }
         // The last connection that is closed deletes the log. Two that are closed at once would both leave it.
         drop(self.checkpoints);

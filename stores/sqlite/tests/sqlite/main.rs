@@ -3,6 +3,7 @@
 mod blocking;
 mod checkpoint;
 mod clock;
+mod closing;
 mod deliveries;
 mod faults;
 mod inbox_accepting;
