@@ -47,6 +47,7 @@
 //! - **A store that is closed leaves one file**, with everything in it. [`close`](SqliteStore::close) closes it, and so
 //!   does dropping the last clone, which blocks its thread for as long as that takes. A process that is killed leaves
 //!   the log as well, and the next one that opens the file reads it: never copy the file without the log.
+//! - **[`backup`](SqliteStore::backup) copies the file while the store is open.**
 //! - **Do not delete, replace or cut short an open file**, nor the two next to it whose names end in `-wal` and `-shm`.
 //!   The store checks all three before each commit and before each acknowledgement. If one is lost, calls fail with
 //!   [`SqliteErrorKind::File`]. After the loss of the log or its index, the store first copies what was committed into
@@ -101,6 +102,7 @@
 //!
 //! `tower-klikit-postgres` does not link SQLite, and stands next to each of them.
 
+mod backup;
 mod builder;
 mod checkpoint;
 mod clock;

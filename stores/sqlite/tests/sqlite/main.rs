@@ -1,5 +1,6 @@
 //! `SqliteStore` on real files: restarts, several stores and processes on one file, and faults.
 
+mod backup;
 mod blocking;
 mod checkpoint;
 mod clock;

@@ -1,0 +1,93 @@
+//! Backups while the store is open.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tower_klikit::inbox::InboxStore;
+use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
+
+use crate::{
+    deliveries::accept,
+    support::{Folder, beside},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_has_what_was_committed_before() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let target = folder.path().join("backup.db");
+    folder.connect().execute_batch("CREATE TABLE other (c); INSERT INTO other VALUES (17)").unwrap();
+    let accepted = Arc::new(AtomicU64::new(0));
+    let serving = tokio::spawn({
+        let (store, accepted) = (store.clone(), Arc::clone(&accepted));
+        async move {
+            for n in 0.. {
+                accept(&store, &format!("evt-{n}"), &[]).await;
+                accepted.store(n + 1, Ordering::SeqCst);
+            }
+        }
+    });
+    while accepted.load(Ordering::SeqCst) < 500 {
+        tokio::task::yield_now().await;
+    }
+    let before = accepted.load(Ordering::SeqCst);
+    store.backup(&target).await.unwrap();
+    let after = accepted.load(Ordering::SeqCst);
+    serving.abort();
+    let _ = serving.await;
+
+    // One file, which is complete.
+    for suffix in ["-wal", "-shm", "-journal"] {
+        assert!(!beside(&target, suffix).exists());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let mut entries = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+    assert!(!entries.any(|entry| entry.file_name().to_string_lossy().contains("partial")));
+    let connection = rusqlite::Connection::open(&target).unwrap();
+    let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    let other: i64 = connection.query_row("SELECT c FROM other", [], |row| row.get(0)).unwrap();
+    assert_eq!((&*check, other), ("ok", 17));
+    drop(connection);
+    let restored = SqliteStore::open(&target).unwrap();
+    let ready = restored.counts().await.unwrap().ready;
+    assert!(ready >= before && ready <= after + 1, "{ready} of {before} to {after}");
+    accept(&restored, "another event", &[]).await;
+}
+
+#[tokio::test]
+async fn backup_never_replaces_a_file() {
+    let folder = Folder::new();
+    let store = folder.open();
+    accept(&store, "evt", &[]).await;
+    fs::write(folder.path().join("notes.txt"), "notes").unwrap();
+    for target in [folder.file(), folder.path().join("notes.txt")] {
+        let before = fs::metadata(&target).unwrap().len();
+        let error = store.backup(&target).await.unwrap_err();
+        assert_eq!(error.kind(), SqliteErrorKind::File);
+        assert!(error.to_string().contains("exists already"), "{error}");
+        assert_eq!(fs::metadata(&target).unwrap().len(), before);
+    }
+    let error = store.backup(folder.path().join("no/such/folder.db")).await.unwrap_err();
+    assert!(error.to_string().contains("no/such/folder.db"), "{error}");
+    assert_eq!(store.counts().await.unwrap().ready, 1);
+}
+
+#[tokio::test]
+async fn failed_backup_leaves_nothing() {
+    let folder = Folder::new();
+    drop(folder.open());
+    let store = SqliteStore::open(folder.file()).unwrap();
+    fs::rename(folder.file(), folder.path().join("away.db")).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    store.backup(elsewhere.path().join("backup.db")).await.unwrap_err();
+    assert!(fs::read_dir(elsewhere.path()).unwrap().next().is_none());
+}
