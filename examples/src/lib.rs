@@ -1,4 +1,6 @@
-//! Nothing but the README's examples, which are tests.
+//! The server that all examples share, and the README's examples, which are tests.
+
+pub mod serve;
 
 /// The README.
 #[cfg(doctest)]

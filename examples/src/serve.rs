@@ -1,0 +1,272 @@
+//! A bounded HTTP server for any Tower service. Copy this file into your own service.
+//!
+//! `axum::serve` waits for heads indefinitely, at shutdown too, and knows only the signals that it is told of. [`serve`] bounds
+//! what peers can hold and how long a stop takes:
+//!
+//! - A connection is closed if it has not sent the whole head of its next request after [`Limits::head_timeout`]. That bounds
+//!   silent peers, slow heads, and the time that a connection stays open between two requests.
+//! - A peer that answers no HTTP/2 ping or does not read its response loses its connection too.
+//! - At most [`Limits::connections`] are open. Further peers wait until one of them is closed.
+//! - After ctrl-c or SIGTERM ([`Stop`]), the server accepts nothing new, running requests finish within [`Limits::drain`], and what
+//!   is left is cut off. A second signal ends the process at once.
+//!
+//! It does not bound the time of a handler, nor that of a request's body: `KlikitVerifyLayer` has a deadline for its bodies, and
+//! `tower_http::timeout` has layers for other routes. It serves plain HTTP, for a proxy that terminates TLS.
+
+use std::{
+    error::Error,
+    future::Future,
+    io,
+    pin::pin,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime, select,
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tower::{Service, ServiceExt};
+
+/// The limits of a server.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The number of connections that are open at once [default: 1,000].
+    pub connections: usize,
+    /// The time for a request's head, from the end of the previous response or from the connection's start [default: 10 s].
+    ///
+    /// A proxy that keeps connections open must close idle ones sooner, or it sends requests into connections that are being closed.
+    pub head_timeout: Duration,
+    /// The bytes of a request's head [default: 16 KiB]. Over HTTP/1.1, bodies are read in pieces of this size.
+    ///
+    /// hyper panics if this is less than 8 KiB.
+    pub head_bytes: u32,
+    /// The number of requests that one HTTP/2 connection may have open [default: 32].
+    pub streams: u32,
+    /// The time between two HTTP/2 pings, and the time that a peer has to answer one [default: 10 s].
+    pub ping: Duration,
+    /// The time that open connections have to finish after a stop [default: 20 s].
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_000,
+            head_timeout: Duration::from_secs(10),
+            head_bytes: 16 * 1024,
+            streams: 32,
+            ping: Duration::from_secs(10),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves `app` over HTTP/1.1 and HTTP/2 until `stop` is ready, and then drains.
+///
+/// Returns how many connections were cut off at the end of the drain.
+pub async fn serve<S, B>(listener: TcpListener, app: S, limits: Limits, stop: impl Future) -> usize
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Future: Send, Error: Into<Box<dyn Error + Send + Sync>>>
+        + Clone
+        + Send
+        + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let http = Arc::new(http(&limits));
+    let (stopping, _) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(stop);
+    loop {
+        let socket = select! {
+            _ = &mut stop => break,
+            Some(_) = connections.join_next() => continue,
+            socket = accept(&listener), if connections.len() < limits.connections => socket,
+        };
+        connections.spawn(connection(http.clone(), socket, app.clone(), limits.head_timeout, stopping.subscribe()));
+    }
+    // From here on peers are rejected by the system, so that they try another instance.
+    drop(listener);
+    stopping.send_replace(());
+    let _ = timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await;
+    if !connections.is_empty() {
+        eprintln!("cut off {} connections that were open {:?} after the stop", connections.len(), limits.drain);
+    }
+    connections.len()
+}
+
+fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    // Without a timer, hyper has no timeouts.
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes as usize);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.ping)
+        .keep_alive_timeout(limits.ping)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.head_bytes);
+    http
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => return socket,
+            // The peer went away while it waited.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // Too many open files, mostly. Trying again at once would keep a processor busy.
+            Err(error) => {
+                eprintln!("cannot accept connections: {error}");
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection until it ends, or has been idle for too long.
+async fn connection<S, B>(
+    http: Arc<auto::Builder<TokioExecutor>>,
+    socket: TcpStream,
+    app: S,
+    head_timeout: Duration,
+    mut stop: watch::Receiver<()>,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Future: Send, Error: Into<Box<dyn Error + Send + Sync>>>
+        + Clone
+        + Send
+        + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    // Whether a request came since the last look. Every running request holds a clone.
+    let active = &Arc::new(AtomicBool::new(false));
+    let service = service_fn(move |request| {
+        active.store(true, Ordering::Relaxed);
+        let (response, running) = (app.clone().oneshot(request), active.clone());
+        async move {
+            let response = response.await;
+            drop(running);
+            response
+        }
+    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service));
+    let (mut stopped, mut closing) = (false, false);
+    loop {
+        select! {
+            // An error is the peer's: a reset, a timeout, or something other than HTTP.
+            _ = connection.as_mut() => return,
+            _ = stop.changed(), if !stopped => {
+                stopped = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            // hyper's timeout for heads begins only once it knows the version, and HTTP/2 has none.
+            () = sleep(head_timeout) => {
+                if active.swap(false, Ordering::Relaxed) || Arc::strong_count(active) > 1 {
+                    continue;
+                }
+                if closing {
+                    return;
+                }
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// A request to stop the process: ctrl-c, or SIGTERM on Unix.
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Listens for signals from now on. Call this before the service says that it is ready.
+    ///
+    /// The first signal makes [`requested`](Self::requested) ready. The process ends at once at a second signal, with the exit
+    /// code 130 (ctrl-c) or 143 (SIGTERM), and with the code 1 if it still runs after the time `at_most`. Let that be longer than
+    /// [`Limits::drain`] and shorter than the time after which the system kills the process: 30 s on Kubernetes, and 10 s for
+    /// `docker stop` unless it is told otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If the system provides no thread or no signal handler.
+    pub fn on_signal(at_most: Duration) -> io::Result<Self> {
+        let (request, requested) = watch::channel(false);
+        // A thread and a runtime of their own, so that signals count even if handlers block every thread of the service.
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut signals = {
+            let _context = runtime.enter();
+            Signals::new()?
+        };
+        let wait = async move {
+            signals.next().await;
+            eprintln!("stopping; a second signal ends the process at once");
+            request.send_replace(true);
+            let code = timeout(at_most, signals.next()).await;
+            process::exit(code.unwrap_or(1));
+        };
+        thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(wait))?;
+        Ok(Self(requested))
+    }
+
+    /// Returns a future that is ready once a stop is requested.
+    pub fn requested(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut requested = self.0.clone();
+        async move {
+            let _ = requested.wait_for(|requested| *requested).await;
+        }
+    }
+}
+
+/// The signals that stop the process.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// Installs the handlers. A process with PID 1 ignores every signal that it has no handler for.
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Returns the exit code of a process that the next signal ends.
+    async fn next(&mut self) -> i32 {
+        select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) -> i32 {
+        let _ = tokio::signal::ctrl_c().await;
+        130
+    }
+}

@@ -1,0 +1,220 @@
+//! Child processes: this program again as the server or as slow peers, or one of the examples.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    process::{self, ChildStdin, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    memory,
+    server::{self, Settings},
+};
+
+const ROLE: &str = "KLIKIT_SERVE_ROLE";
+
+/// A process that takes longer hangs. No test depends on how long anything takes below this.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ends a child whose parent does not end it.
+const LIFETIME: Duration = Duration::from_secs(180);
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Role {
+    Server(Settings),
+    SlowHeads(memory::SlowHeads),
+}
+
+/// A child process. It is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Child {
+    process: process::Child,
+    input: Option<ChildStdin>,
+    output: Receiver<String>,
+    port: u16,
+}
+
+impl Child {
+    pub(crate) fn server(settings: &Settings) -> Self {
+        Self::server_by(&[], settings)
+    }
+
+    /// Starts the server through the program `by`, which takes a command as its last arguments.
+    pub(crate) fn server_by(by: &[&str], settings: &Settings) -> Self {
+        let mut child = Self::start(by, &Role::Server(settings.clone()));
+        child.wait_for_port("> serving ");
+        child
+    }
+
+    pub(crate) fn slow_heads(slow_heads: memory::SlowHeads) -> Self {
+        Self::start(&[], &Role::SlowHeads(slow_heads))
+    }
+
+    fn start(by: &[&str], role: &Role) -> Self {
+        let program = env::current_exe().expect("this program has a path");
+        let program = program.to_str().expect("the path is UTF-8");
+        let words: Vec<_> = by.iter().copied().chain([program]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["--exact", "--nocapture", "child::plays_its_role"]);
+        command.env(ROLE, serde_json::to_string(role).expect("a role is plain data"));
+        Self::spawn(command)
+    }
+
+    /// Starts an example, which `cargo test` builds along with this program.
+    pub(crate) fn example(name: &str, arguments: &[&str], serving: &str) -> Self {
+        let program = env::current_exe().expect("this program has a path");
+        let program = program.ancestors().nth(2).expect("it is in target/debug/deps").join("examples").join(name);
+        assert!(program.exists(), "the examples are not built: run `cargo build --examples`");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&folder).env("PORT", "0").env("TMPDIR", folder.path());
+        command.env("KLIKIT_WEBHOOK_SECRET", "your-webhook-secret");
+        let mut child = Self::spawn(command);
+        child.wait_for_port(serving);
+        child
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (lines, output) = mpsc::channel();
+        forward(process.stdout.take().expect("a pipe"), lines.clone());
+        forward(process.stderr.take().expect("a pipe"), lines);
+        Self { input: process.stdin.take(), process, output, port: 0 }
+    }
+
+    /// Waits for a line with an address behind `serving`.
+    fn wait_for_port(&mut self, serving: &str) {
+        let line = self.wait_for(serving);
+        let (_, port) = line.split_once("127.0.0.1:").expect("an address");
+        let digits = port.find(|char: char| !char.is_ascii_digit()).unwrap_or(port.len());
+        self.port = port[..digits].parse().expect("a port");
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Returns the process that this child has started.
+    pub(crate) fn grandchild(&self) -> u32 {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("Linux lists them");
+        children.trim().parse().expect("one child")
+    }
+
+    /// Waits for a line of the child's output that contains `text`, and returns the line.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let Ok(line) = self.output.recv_timeout(PATIENCE) else { panic!("no line has {text:?}:\n{seen}") };
+            if line.contains(text) {
+                return line;
+            }
+            seen = seen + &line + "\n";
+        }
+    }
+
+    /// Lets the handlers of `/wait` respond.
+    pub(crate) fn go(&mut self) {
+        let input = self.input.as_mut().expect("a pipe");
+        input.write_all(b"go\n").expect("the child reads its input");
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        send(signal, self.pid());
+    }
+
+    /// Waits for the end of the process, and returns its exit code and the rest of its output.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        (self.status().code(), self.output.iter().collect::<Vec<_>>().join("\n"))
+    }
+
+    #[track_caller]
+    fn status(&mut self) -> ExitStatus {
+        let step = Duration::from_millis(10);
+        for _ in 0..PATIENCE.as_millis() / step.as_millis() {
+            if let Some(status) = self.process.try_wait().expect("it is our child") {
+                return status;
+            }
+            thread::sleep(step);
+        }
+        panic!("the process still runs");
+    }
+
+    /// Connects to the server.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let socket = TcpStream::connect(self.address()).expect("the server listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        socket
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Makes a request on a connection of its own. Panics if it is not served.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut socket = self.connect();
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").expect("the server reads");
+        let mut response = String::new();
+        socket.read_to_string(&mut response).expect("the server answers");
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response:?}");
+        response
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Sends a signal by its name.
+pub(crate) fn send(signal: &str, pid: u32) {
+    let status = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "sh", signal, &pid.to_string()]).status();
+    assert!(status.expect("sh runs").success(), "the process has ended");
+}
+
+fn forward(output: impl Read + Send + 'static, lines: Sender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            // The test may have ended.
+            let _ = lines.send(line);
+        }
+    });
+}
+
+/// Not a test, but the entry of the children.
+#[test]
+fn plays_its_role() {
+    let Ok(role) = env::var(ROLE) else { return };
+    thread::spawn(|| {
+        thread::sleep(LIFETIME);
+        process::exit(3);
+    });
+    match serde_json::from_str(&role).expect("a role") {
+        Role::Server(settings) => server::run(&settings),
+        Role::SlowHeads(slow_heads) => slow_heads.run(),
+    }
+}
+
+/// Prints a line for the parent.
+pub(crate) fn say(what: &str) {
+    // The test harness may have begun a line. The parent may be gone.
+    let _ = writeln!(std::io::stdout(), "\n> {what}");
+}

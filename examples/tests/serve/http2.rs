@@ -1,0 +1,59 @@
+//! As much of HTTP/2 (RFC 9113) as a misbehaving peer needs.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Opens a connection, and returns the server's settings.
+pub(crate) fn open(socket: &mut TcpStream) -> Frame {
+    socket.write_all(PREFACE).expect("the server reads");
+    send(socket, SETTINGS, 0, 0, &[]);
+    let settings = receive(socket).expect("the server's settings");
+    assert_eq!(settings.kind, SETTINGS, "{settings:?}");
+    settings
+}
+
+pub(crate) fn send(socket: &mut TcpStream, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    socket.write_all(&frame).expect("the server reads");
+}
+
+/// Returns the next frame, or `None` at the end of the connection.
+pub(crate) fn receive(socket: &mut TcpStream) -> Option<Frame> {
+    let mut head = [0; 9];
+    socket.read_exact(&mut head).ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    socket.read_exact(&mut payload).ok()?;
+    let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+    Some(Frame { kind: head[3], flags: head[4], stream, payload })
+}
+
+/// Returns the header block of a request: `:method: GET`, `:scheme: http`, `:path` and `:authority: a`.
+pub(crate) fn get(path: &str) -> Vec<u8> {
+    let length = u8::try_from(path.len()).expect("a short path");
+    [&[0x82, 0x86, 0x44, length], path.as_bytes(), &[0x41, 1, b'a']].concat()
+}

@@ -1,0 +1,184 @@
+//! How the process ends after a signal.
+
+use std::io::Read;
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::runtime::Runtime;
+
+use crate::{
+    child::{Child, send},
+    peers::{self, Peer},
+    server::{SHORT, Settings},
+};
+
+const SIGNALS: [(&str, i32); 2] = [("TERM", 143), ("INT", 130)];
+
+/// The timeouts for peers end the process long before the end of the drain.
+fn stops_with_open(peer: Peer) {
+    for (signal, _) in SIGNALS {
+        let server = Child::server(&Settings { peers: SHORT, ..Settings::default() });
+        let _socket = peer.connect(&server);
+        // Connections are accepted in order, so the server has the peer's.
+        server.get("/ready");
+        server.signal(signal);
+        let (code, output) = server.end();
+        assert_eq!(code, Some(0), "{signal}: {output}");
+        assert!(!output.contains("cut off"), "{signal}: {output}");
+    }
+}
+
+#[test]
+fn stops_with_silent_peer() {
+    stops_with_open(Peer::Silent);
+}
+
+#[test]
+fn stops_with_half_a_head() {
+    stops_with_open(Peer::HalfHead);
+}
+
+#[test]
+fn stops_with_half_a_second_head() {
+    stops_with_open(Peer::HalfSecondHead);
+}
+
+#[test]
+fn stops_with_half_a_body() {
+    stops_with_open(Peer::HalfBody);
+}
+
+#[test]
+fn stops_with_half_an_http2_preface() {
+    stops_with_open(Peer::HalfPreface);
+}
+
+#[test]
+fn stops_with_silent_http2_peer() {
+    stops_with_open(Peer::SilentHttp2);
+}
+
+#[test]
+fn stops_with_half_an_http2_head() {
+    stops_with_open(Peer::HalfHttp2Head);
+}
+
+/// The drain's end alone ends the process: nothing else has a timeout here.
+#[test]
+fn cuts_off_what_outlasts_the_drain() {
+    for (signal, _) in SIGNALS {
+        let server = Child::server(&Settings { drain: SHORT, ..Settings::default() });
+        let _sockets = peers::ALL.map(|peer| peer.connect(&server));
+        let mut hanging = server.connect();
+        peers::send(&mut hanging, b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n");
+        server.wait_for("> running");
+        server.signal(signal);
+        let (code, output) = server.end();
+        assert_eq!(code, Some(0), "{signal}: {output}");
+        // All but three: hyper itself closes connections without a request, and one whose next head is not complete.
+        assert!(output.contains("cut off 5 connections"), "{signal}: {output}");
+    }
+}
+
+#[test]
+fn finishes_running_handler() {
+    for (signal, _) in SIGNALS {
+        let mut server = Child::server(&Settings::default());
+        let mut socket = server.connect();
+        peers::send(&mut socket, b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n");
+        server.wait_for("> running");
+        server.signal(signal);
+        server.wait_for("stopping");
+        server.go();
+        let mut response = String::new();
+        socket.read_to_string(&mut response).expect("a response");
+        assert!(response.starts_with("HTTP/1.1 200 ") && response.ends_with("\r\n\r\ndone"), "{response:?}");
+        let (code, output) = server.end();
+        assert_eq!(code, Some(0), "{signal}: {output}");
+    }
+}
+
+#[test]
+fn finishes_running_handler_over_http2() {
+    let mut server = Child::server(&Settings::default());
+    let runtime = Runtime::new().expect("a runtime");
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Body>();
+    let url = format!("http://{}/wait", server.address()).parse().expect("a URL");
+    let response = runtime.spawn(async move {
+        let response = client.get(url).await.expect("a response");
+        response.into_body().collect().await.expect("a whole body").to_bytes()
+    });
+    server.wait_for("> running");
+    server.signal("TERM");
+    server.wait_for("stopping");
+    server.go();
+    assert_eq!(runtime.block_on(response).expect("no panic"), "done");
+    let (code, output) = server.end();
+    assert_eq!(code, Some(0), "{output}");
+}
+
+#[test]
+fn second_signal_ends_at_once() {
+    for path in ["/hang", "/block"] {
+        for (signal, expected) in SIGNALS {
+            let server = Child::server(&Settings::default());
+            // As many as the runtime has threads.
+            let _sockets = [(); 2].map(|()| {
+                let mut socket = server.connect();
+                peers::send(&mut socket, format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
+                server.wait_for("> running");
+                socket
+            });
+            server.signal(signal);
+            server.wait_for("stopping");
+            server.signal(signal);
+            let (code, output) = server.end();
+            assert_eq!(code, Some(expected), "{path}: {signal}: {output}");
+        }
+    }
+}
+
+/// No task runs any more, not even the one that would end the drain.
+#[test]
+fn ends_although_handlers_block_all_threads() {
+    let server = Child::server(&Settings { drain: SHORT, at_most: 2 * SHORT, ..Settings::default() });
+    let _sockets = [(); 2].map(|()| {
+        let mut socket = server.connect();
+        peers::send(&mut socket, b"GET /block HTTP/1.1\r\nhost: a\r\n\r\n");
+        server.wait_for("> running");
+        socket
+    });
+    server.signal("TERM");
+    let (code, output) = server.end();
+    assert_eq!(code, Some(1), "{output}");
+}
+
+/// The system gives a process with PID 1 no default action for SIGTERM.
+#[test]
+fn stops_as_pid_1() {
+    const UNSHARE: [&str; 6] = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
+    for (signal, expected) in [("TERM", 143), ("INT", 130)] {
+        let server = Child::server_by(&UNSHARE, &Settings { peers: SHORT, ..Settings::default() });
+        let pid = server.grandchild();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:")).expect("Linux has namespaces");
+        assert_eq!(inner.split_whitespace().next_back(), Some("1"), "{status}");
+        let _socket = Peer::HalfHead.connect(&server);
+        server.get("/ready");
+        send(signal, pid);
+        let (code, output) = server.end();
+        assert_eq!(code, Some(0), "{signal}: {output}");
+
+        let server = Child::server_by(&UNSHARE, &Settings::default());
+        let pid = server.grandchild();
+        let mut hanging = server.connect();
+        peers::send(&mut hanging, b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n");
+        server.wait_for("> running");
+        send(signal, pid);
+        server.wait_for("stopping");
+        send(signal, pid);
+        let (code, output) = server.end();
+        assert_eq!(code, Some(expected), "{signal}: {output}");
+    }
+}
