@@ -1,22 +1,20 @@
-//! A webhook served by hyper alone, over HTTP/1.1 and HTTP/2:
+//! A webhook without a framework, served by hyper over HTTP/1.1 and HTTP/2:
 //!
 //! ```text
 //! KLIKIT_WEBHOOK_SECRET=your-webhook-secret cargo run --example hyper
 //! ```
+//!
+//! `src/serve.rs` shows how hyper's connections are made and bounded.
 
-use std::{convert::Infallible, env, error::Error};
+use std::{convert::Infallible, env, error::Error, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
 use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
 use tower_klikit::{EventId, KlikitVerifyLayer, VerifiedBody};
+use tower_klikit_examples::serve::{Limits, Stop, serve};
 
 /// Sees verified requests only.
 async fn receive(request: Request<VerifiedBody>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -34,22 +32,12 @@ async fn receive(request: Request<VerifiedBody>) -> Result<Response<Full<Bytes>>
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let verify = KlikitVerifyLayer::from_env().map_err(|error| error.to_string())?;
-    let service = TowerToHyperService::new(verify.layer(service_fn(receive)));
+    let service = verify.layer(service_fn(receive));
 
     let port = env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let stop = Stop::on_signal(Duration::from_secs(25))?;
     println!("serving POST http://{}/webhooks/klikit", listener.local_addr()?);
-    loop {
-        // One connection that fails, or too many at once, are no reason to stop.
-        let Ok((socket, _)) = listener.accept().await else { continue };
-        let service = service.clone();
-        tokio::spawn(async move {
-            let mut server = auto::Builder::new(TokioExecutor::new());
-            // Without a timer hyper waits for ever for the head of a request. For its body the layer has a deadline.
-            server.http1().timer(TokioTimer::new());
-            if let Err(error) = server.serve_connection(TokioIo::new(socket), service).await {
-                eprintln!("connection: {error}");
-            }
-        });
-    }
+    serve(listener, service, Limits::default(), stop.requested()).await;
+    Ok(())
 }

@@ -27,7 +27,7 @@ use axum::{
     http::StatusCode,
     routing::{post, post_service},
 };
-use tokio::{net::TcpListener, signal, sync::oneshot, time::sleep};
+use tokio::{net::TcpListener, sync::oneshot, time::sleep};
 use tower::Layer;
 use tower_klikit::{
     EventType, KlikitVerifyLayer,
@@ -39,6 +39,7 @@ use tower_klikit::{
         orders::{FakeOrder, body},
     },
 };
+use tower_klikit_examples::serve::{Limits, Stop, serve};
 use tower_klikit_sqlite::SqliteStore;
 
 const PATH: &str = "/webhooks/klikit";
@@ -154,8 +155,9 @@ async fn main() -> Result<(), BoxError> {
     } else {
         let port = env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-        println!("\nServing POST http://{}{PATH} until ctrl-c.", listener.local_addr()?);
-        axum::serve(listener, app).with_graceful_shutdown(async { _ = signal::ctrl_c().await }).await?;
+        let stop = Stop::on_signal(Duration::from_secs(25))?;
+        println!("\nServing POST http://{}{PATH} until ctrl-c or SIGTERM.", listener.local_addr()?);
+        serve(listener, app, Limits::default(), stop.requested()).await;
     }
     drop(stop);
     worker.await?;

@@ -18,11 +18,12 @@ use axum::{
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use tokio::{net::TcpListener, signal, sync::oneshot, time::sleep};
+use tokio::{net::TcpListener, sync::oneshot, time::sleep};
 use tower::Layer;
 use tower_klikit::{
     Keyring, KlikitVerifyLayer, WebhookSecret, inbox::Inbox, metrics, store::MemoryStore, testing::SignedDelivery,
 };
+use tower_klikit_examples::serve::{Limits, Stop, serve};
 
 const PATH: &str = "/webhooks/klikit";
 const OLD_SECRET: &str = "the old demo secret of klikit";
@@ -47,8 +48,8 @@ async fn main() -> Result<(), BoxError> {
 
     let inbox = Inbox::new(MemoryStore::new());
     let handler: Router = Router::new().route(PATH, post(async |_: Bytes| StatusCode::OK));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let worker = tokio::spawn(inbox.worker(handler).run_until(stopped));
+    let (close_worker, closed) = oneshot::channel::<()>();
+    let worker = tokio::spawn(inbox.worker(handler).run_until(closed));
 
     let verify = KlikitVerifyLayer::with_keyring(keyring);
     let scraped = prometheus.clone();
@@ -67,26 +68,21 @@ async fn main() -> Result<(), BoxError> {
     let port = env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let url = format!("http://{}", listener.local_addr()?);
+    let stop = Stop::on_signal(Duration::from_secs(25))?;
     let (close, closed) = oneshot::channel::<()>();
-    let server = tokio::spawn(
-        axum::serve(listener, app)
-            .with_graceful_shutdown(async {
-                _ = closed.await;
-            })
-            .into_future(),
-    );
+    let server = tokio::spawn(serve(listener, app, Limits::default(), closed));
 
     let text = demo(&url).await?;
     println!("{text}");
     if once {
         expect(&text)?;
     } else {
-        println!("Serving POST {url}{PATH} and GET {url}/metrics until ctrl-c.");
-        signal::ctrl_c().await?;
+        println!("Serving POST {url}{PATH} and GET {url}/metrics until ctrl-c or SIGTERM.");
+        stop.requested().await;
     }
-    drop((stop, close));
+    drop((close_worker, close));
     upkeep.abort();
-    server.await??;
+    server.await?;
     worker.await?;
     Ok(())
 }

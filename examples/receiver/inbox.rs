@@ -15,12 +15,13 @@ use axum::{
     http::StatusCode,
     routing::{post, post_service},
 };
-use tokio::{net::TcpListener, signal, sync::oneshot, task::JoinHandle, time::sleep};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::sleep};
 use tower::Layer;
 use tower_klikit::{
     Delivery, KlikitVerifyLayer,
     inbox::{Attempt, Inbox},
 };
+use tower_klikit_examples::serve::{Limits, Stop, serve};
 
 use crate::{PATH, demo, store};
 
@@ -29,20 +30,20 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// A receiver that runs: it accepts, and it works on what it has accepted.
 struct Receiver {
     inbox: Inbox,
-    stop: oneshot::Sender<()>,
-    stop_worker: oneshot::Sender<()>,
-    server: JoinHandle<std::io::Result<()>>,
+    close: oneshot::Sender<()>,
+    close_worker: oneshot::Sender<()>,
+    server: JoinHandle<usize>,
     worker: JoinHandle<()>,
 }
 
 impl Receiver {
     fn start(inbox: Inbox, verify: &KlikitVerifyLayer, listener: TcpListener, kitchen: &Kitchen) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (close, closed) = oneshot::channel::<()>();
         let acceptor = post_service(verify.clone().layer(inbox.acceptor()));
         let app: Router = Router::new().route(PATH, acceptor);
-        let server = axum::serve(listener, app).with_graceful_shutdown(async { _ = stopped.await });
+        let server = tokio::spawn(serve(listener, app, Limits::default(), closed));
 
-        let (stop_worker, stopped) = oneshot::channel::<()>();
+        let (close_worker, closed) = oneshot::channel::<()>();
         let handler: Router = Router::new().route(PATH, post(cook).layer(Extension(kitchen.clone())));
         // Short times, so that there is something to see. Leave them out: the defaults are for a kitchen.
         let worker = inbox
@@ -50,8 +51,8 @@ impl Receiver {
             .concurrency(1)
             .lease(Duration::from_secs(2))
             .backoff(Duration::from_millis(500), Duration::from_secs(2))
-            .run_until(stopped);
-        Self { inbox, stop, stop_worker, server: tokio::spawn(server.into_future()), worker: tokio::spawn(worker) }
+            .run_until(closed);
+        Self { inbox, close, close_worker, server, worker: tokio::spawn(worker) }
     }
 
     /// Ends as a process does that is killed: what it was doing is left where it was.
@@ -63,8 +64,8 @@ impl Receiver {
 
     /// Ends as a process should: it takes nothing new, and ends what it has begun.
     async fn end(self) -> Result<(), BoxError> {
-        drop((self.stop, self.stop_worker));
-        self.server.await??;
+        drop((self.close, self.close_worker));
+        self.server.await?;
         self.worker.await?;
         Ok(())
     }
@@ -137,9 +138,9 @@ impl Kitchen {
     }
 }
 
-/// Whether every sample was answered as expected, and handled once.
+/// Whether every sample was answered as expected, and handled once. Serves on until `stop`, if there is one.
 pub(crate) async fn run(
-    once: bool,
+    stop: Option<Stop>,
     store: &str,
     verify: &KlikitVerifyLayer,
     listener: TcpListener,
@@ -179,10 +180,9 @@ pub(crate) async fn run(
     let counts = receiver.inbox.counts().await?;
     println!("\nLeft in the inbox: {} ready, {} leased, {} dead.", counts.ready, counts.leased, counts.dead);
 
-    if !once {
-        println!("\nTry one yourself:\n\n{}\n\nServing until ctrl-c.\n", attempts[0].delivery.curl(&url));
-        signal::ctrl_c().await?;
-        println!("Stopping.");
+    if let Some(stop) = stop {
+        println!("\nTry one yourself:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n", attempts[0].delivery.curl(&url));
+        stop.requested().await;
     }
     receiver.end().await.map_err(|error| error.to_string())?;
     Ok(as_expected)

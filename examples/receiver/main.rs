@@ -15,19 +15,21 @@ use std::{
     error::Error,
     io::{self, IsTerminal},
     process::ExitCode,
+    time::Duration,
 };
 
 use axum::{Extension, Json, Router, body::Bytes, routing::post};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, signal, sync::oneshot};
+use tokio::{net::TcpListener, sync::oneshot};
 use tower::ServiceBuilder;
 use tower_klikit::{Delivery, KlikitVerifyLayer, SecretErrorKind, WebhookSecret, dedupe::KlikitDedupeLayer};
+use tower_klikit_examples::serve::{Limits, Stop, serve};
 
 const USAGE: &str = "\
 Usage: cargo run --example receiver [-- [--once] [--store STORE | --inbox [STORE]]]
 
 Receives klikit's deliveries on POST /webhooks/klikit: sends itself sample deliveries,
-shows what each was answered, and serves on until ctrl-c.
+shows what each was answered, and serves on until ctrl-c or SIGTERM.
 
 Options:
   --once           Stop after the samples, with exit code 1 if something is not as expected
@@ -108,6 +110,7 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
     // The layer logs what it refuses, and why.
     tracing_subscriber::fmt().without_time().with_target(false).with_ansi(io::stdout().is_terminal()).init();
 
+    let stop = Stop::on_signal(Duration::from_secs(25))?;
     let port = port()?;
     let listener = TcpListener::bind(("127.0.0.1", port))
         .await
@@ -141,21 +144,20 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
 
     let attempts = demo::attempts(&secret, samples, !matches!(mode, Mode::Inline));
     if let Mode::Inbox(store) = mode {
-        return inbox::run(once, store, &verify, listener, &attempts).await;
+        let stop = (!once).then_some(stop);
+        return inbox::run(stop, store, &verify, listener, &attempts).await;
     }
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, app(verify, dedupe)).with_graceful_shutdown(async { _ = stopped.await });
-    let server = tokio::spawn(server.into_future());
+    let (close, closed) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve(listener, app(verify, dedupe), Limits::default(), closed));
 
     let as_expected = demo::send_all(&url, &attempts).await;
 
     if !once {
-        println!("\nTry one yourself{caution}:\n\n{}\n\nServing until ctrl-c.\n", attempts[0].delivery.curl(&url));
-        signal::ctrl_c().await?;
-        println!("Stopping.");
+        println!("\nTry one yourself{caution}:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n", attempts[0].delivery.curl(&url));
+        stop.requested().await;
     }
-    drop(stop);
-    server.await??;
+    drop(close);
+    server.await?;
     Ok(as_expected)
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use crate::{
     memory,
@@ -38,6 +39,8 @@ pub(crate) struct Child {
     input: Option<ChildStdin>,
     output: Receiver<String>,
     port: u16,
+    /// The folder of an example.
+    folder: Option<TempDir>,
 }
 
 impl Child {
@@ -66,8 +69,8 @@ impl Child {
         Self::spawn(command)
     }
 
-    /// Starts an example, which `cargo test` builds along with this program.
-    pub(crate) fn example(name: &str, arguments: &[&str], serving: &str) -> Self {
+    /// Starts an example, which `cargo test` builds along with this program. Waits until it has said `ready`.
+    pub(crate) fn example(name: &str, arguments: &[&str], ready: &str) -> Self {
         let program = env::current_exe().expect("this program has a path");
         let program = program.ancestors().nth(2).expect("it is in target/debug/deps").join("examples").join(name);
         assert!(program.exists(), "the examples are not built: run `cargo build --examples`");
@@ -76,7 +79,11 @@ impl Child {
         command.args(arguments).current_dir(&folder).env("PORT", "0").env("TMPDIR", folder.path());
         command.env("KLIKIT_WEBHOOK_SECRET", "your-webhook-secret");
         let mut child = Self::spawn(command);
-        child.wait_for_port(serving);
+        child.folder = Some(folder);
+        child.wait_for_port("POST http://");
+        if !ready.is_empty() {
+            child.wait_for(ready);
+        }
         child
     }
 
@@ -90,7 +97,7 @@ impl Child {
         let (lines, output) = mpsc::channel();
         forward(process.stdout.take().expect("a pipe"), lines.clone());
         forward(process.stderr.take().expect("a pipe"), lines);
-        Self { input: process.stdin.take(), process, output, port: 0 }
+        Self { input: process.stdin.take(), process, output, port: 0, folder: None }
     }
 
     /// Waits for a line with an address behind `serving`.

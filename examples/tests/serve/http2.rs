@@ -1,7 +1,7 @@
 //! As much of HTTP/2 (RFC 9113) as a misbehaving peer needs.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
 };
 
@@ -41,15 +41,24 @@ pub(crate) fn send(socket: &mut TcpStream, kind: u8, flags: u8, stream: u32, pay
     socket.write_all(&frame).expect("the server reads");
 }
 
-/// Returns the next frame, or `None` at the end of the connection.
+/// Returns the next frame, or `None` if the server has closed the connection.
+#[track_caller]
 pub(crate) fn receive(socket: &mut TcpStream) -> Option<Frame> {
-    let mut head = [0; 9];
-    socket.read_exact(&mut head).ok()?;
+    let head: [u8; 9] = read(socket, 9)?.try_into().expect("nine bytes");
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-    let mut payload = vec![0; length as usize];
-    socket.read_exact(&mut payload).ok()?;
+    let payload = read(socket, length as usize)?;
     let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
     Some(Frame { kind: head[3], flags: head[4], stream, payload })
+}
+
+#[track_caller]
+fn read(socket: &mut TcpStream, count: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; count];
+    match socket.read_exact(&mut bytes) {
+        Ok(()) => Some(bytes),
+        Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => None,
+        Err(error) => panic!("the connection is still open: {error}"),
+    }
 }
 
 /// Returns the header block of a request: `:method: GET`, `:scheme: http`, `:path` and `:authority: a`.
