@@ -40,7 +40,8 @@
 //! - `payload` has the body, typed, and `axum` the arguments of axum's handlers;
 //! - `diagnose` says why a delivery did not verify, and what to do;
 //! - `metrics` has the names of what is counted;
-//! - `testing::SignedDelivery` signs requests for the tests of whoever receives them.
+//! - `testing::SignedDelivery` signs requests for the tests of whoever receives them;
+//! - [`guides`] cover what comes in front of the layer: the server, a proxy, and what no layer can see.
 //!
 //! # What is signed
 //!
@@ -84,6 +85,7 @@ pub mod dedupe;
 #[cfg(feature = "diagnose")]
 pub mod diagnose;
 mod event;
+pub mod guides;
 pub mod header;
 #[cfg(feature = "inbox")]
 pub mod inbox;
