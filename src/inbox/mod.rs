@@ -71,22 +71,24 @@
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> std::io::Result<()> {
+//! # async fn main() -> Result<(), tokio::task::JoinError> {
+//! # let stop = std::future::pending::<()>();
+//! # async fn serve(_: Router) {}
 //! // A store in a database survives a restart. This one does not.
 //! let inbox = Inbox::new(MemoryStore::new());
 //!
 //! let handler: Router = Router::new().route("/webhooks/klikit", post(order));
-//! let worker = inbox.worker(handler).run_until(async { _ = tokio::signal::ctrl_c().await });
-//! let worker = tokio::spawn(worker);
+//! let worker = tokio::spawn(inbox.worker(handler).run_until(stop));
 //!
 //! let verify = KlikitVerifyLayer::new("your-webhook-secret");
 //! let app: Router = Router::new().route("/webhooks/klikit", post_service(verify.layer(inbox.acceptor())));
-//! let listener = tokio::net::TcpListener::bind(("127.0.0.1", 8080)).await?;
-//! axum::serve(listener, app).with_graceful_shutdown(async { _ = tokio::signal::ctrl_c().await }).await?;
-//! worker.await?;
-//! # Ok(())
+//! # serve(app).await;
+//! # worker.await
 //! # }
 //! ```
+//!
+//! Serve `app` until the same `stop`, and then wait for the worker, which finishes what it has begun. The repository has a server
+//! with timeouts and limits to copy, `examples/src/serve.rs`.
 //!
 //! # Panics
 //!
