@@ -29,12 +29,23 @@ impl Nginx {
     /// test is left out.
     #[must_use]
     pub fn in_front_of(upstream: SocketAddr, directives: &[&str]) -> Option<Self> {
+        let directives: String = directives.iter().map(|line| format!("{line};\n")).collect();
+        Self::with_http(|port| {
+            format!(
+                "server {{\nlisten 127.0.0.1:{port};\nlocation / {{\nproxy_pass http://{upstream};\n{directives}}}\n}}\n"
+            )
+        })
+    }
+
+    /// Starts an nginx with the text that `http` returns for a port in its `http` block. Returns `None` if this test is left out.
+    #[must_use]
+    pub fn with_http(http: impl FnOnce(u16) -> String) -> Option<Self> {
         let Some(program) = program() else {
             return left_out("there is no nginx here: install the package `nginx`");
         };
         let folder = tempfile::Builder::new().prefix("tower-klikit-nginx-").tempdir().unwrap();
         let port = free_port();
-        fs::write(folder.path().join("nginx.conf"), config(upstream, port, directives)).unwrap();
+        fs::write(folder.path().join("nginx.conf"), config(&http(port))).unwrap();
         let mut child = Command::new(program)
             .args(["-p", folder.path().to_str().unwrap(), "-c", "nginx.conf", "-e", "stderr"])
             .stdin(Stdio::null())
@@ -53,15 +64,13 @@ impl Nginx {
 }
 
 /// One process in the foreground, that needs no rights and touches nothing outside of its folder.
-fn config(upstream: SocketAddr, port: u16, directives: &[&str]) -> String {
+fn config(http: &str) -> String {
     let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temp_paths: String = kinds.iter().map(|kind| format!("{kind}_temp_path {kind};\n")).collect();
-    let directives: String = directives.iter().map(|line| format!("{line};\n")).collect();
     format!(
         "daemon off;\nmaster_process off;\nerror_log stderr notice;\npid nginx.pid;\nlock_file nginx.lock;\n\
          events {{}}\n\
-         http {{\naccess_log off;\n{temp_paths}\
-         server {{\nlisten 127.0.0.1:{port};\nlocation / {{\nproxy_pass http://{upstream};\n{directives}}}\n}}\n}}\n"
+         http {{\naccess_log off;\n{temp_paths}{http}}}\n"
     )
 }
 
