@@ -153,7 +153,10 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
     let as_expected = demo::send_all(&url, &attempts).await;
 
     if !once {
-        println!("\nTry one yourself{caution}:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n", attempts[0].delivery.curl(&url));
+        println!(
+            "\nTry one yourself{caution}:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n",
+            attempts[0].delivery.curl(&url)
+        );
         stop.requested().await;
     }
     drop(close);

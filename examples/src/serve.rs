@@ -1,17 +1,17 @@
 //! A bounded HTTP server for any Tower service. Copy this file into your own service.
 //!
-//! `axum::serve` waits for heads indefinitely, at shutdown too, and knows only the signals that it is told of. [`serve`] bounds
-//! what peers can hold and how long a stop takes:
+//! `axum::serve` waits for heads indefinitely, at shutdown too. [`serve`] bounds what peers can hold and how long a stop takes:
 //!
-//! - A connection is closed if it has not sent the whole head of its next request after [`Limits::head_timeout`]. That bounds
-//!   silent peers, slow heads, and the time that a connection stays open between two requests.
-//! - A peer that answers no HTTP/2 ping or does not read its response loses its connection too.
+//! - A connection is closed if the head of its next request is not complete after [`Limits::head_timeout`], or after twice that
+//!   time if bytes arrived late. That bounds silent peers, slow heads, and the time between two requests.
+//! - A connection is closed if its peer answers no HTTP/2 ping, or has not read a response after the same time.
 //! - At most [`Limits::connections`] are open. Further peers wait until one of them is closed.
 //! - After ctrl-c or SIGTERM ([`Stop`]), the server accepts nothing new, running requests finish within [`Limits::drain`], and what
 //!   is left is cut off. A second signal ends the process at once.
 //!
 //! It does not bound the time of a handler, nor that of a request's body: `KlikitVerifyLayer` has a deadline for its bodies, and
-//! `tower_http::timeout` has layers for other routes. It serves plain HTTP, for a proxy that terminates TLS.
+//! `tower_http::timeout` has layers for other routes. It serves plain HTTP, for a proxy that terminates TLS, and no upgrades such as
+//! WebSockets.
 
 use std::{
     error::Error,
@@ -56,7 +56,7 @@ pub struct Limits {
     ///
     /// hyper panics if this is less than 8 KiB.
     pub head_bytes: u32,
-    /// The number of requests that one HTTP/2 connection may have open [default: 32].
+    /// The number of requests that one HTTP/2 connection may have open [default: 8]. Each can hold a head.
     pub streams: u32,
     /// The time between two HTTP/2 pings, and the time that a peer has to answer one [default: 10 s].
     pub ping: Duration,
@@ -70,7 +70,7 @@ impl Default for Limits {
             connections: 1_000,
             head_timeout: Duration::from_secs(10),
             head_bytes: 16 * 1024,
-            streams: 32,
+            streams: 8,
             ping: Duration::from_secs(10),
             drain: Duration::from_secs(20),
         }
@@ -166,6 +166,8 @@ async fn connection<S, B>(
             response
         }
     });
+    // Frames of HTTP/2 must not wait for acknowledgements of earlier ones.
+    let _ = socket.set_nodelay(true);
     let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service));
     let (mut stopped, mut closing) = (false, false);
     loop {
