@@ -29,7 +29,7 @@ const LIFETIME: Duration = Duration::from_secs(180);
 #[derive(Debug, Serialize, Deserialize)]
 enum Role {
     Server(Settings),
-    SlowHeads(memory::SlowHeads),
+    SlowPeers(memory::SlowPeers),
 }
 
 /// A child process. It is killed when this is dropped.
@@ -55,8 +55,8 @@ impl Child {
         child
     }
 
-    pub(crate) fn slow_heads(slow_heads: memory::SlowHeads) -> Self {
-        Self::start(&[], &Role::SlowHeads(slow_heads))
+    pub(crate) fn slow_peers(peers: memory::SlowPeers) -> Self {
+        Self::start(&[], &Role::SlowPeers(peers))
     }
 
     fn start(by: &[&str], role: &Role) -> Self {
@@ -216,7 +216,7 @@ fn plays_its_role() {
     });
     match serde_json::from_str(&role).expect("a role") {
         Role::Server(settings) => server::run(&settings),
-        Role::SlowHeads(slow_heads) => slow_heads.run(),
+        Role::SlowPeers(peers) => peers.run(),
     }
 }
 

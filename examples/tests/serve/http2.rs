@@ -7,6 +7,7 @@ use std::{
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
@@ -34,11 +35,13 @@ pub(crate) fn open(socket: &mut TcpStream) -> Frame {
 }
 
 pub(crate) fn send(socket: &mut TcpStream, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    socket.write_all(&frame(kind, flags, stream, payload)).expect("the server reads");
+}
+
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
-    let mut frame = vec![length[1], length[2], length[3], kind, flags];
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    socket.write_all(&frame).expect("the server reads");
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
 }
 
 /// Returns the next frame, or `None` if the server has closed the connection.
@@ -65,4 +68,41 @@ fn read(socket: &mut TcpStream, count: usize) -> Option<Vec<u8>> {
 pub(crate) fn get(path: &str) -> Vec<u8> {
     let length = u8::try_from(path.len()).expect("a short path");
     [&[0x82, 0x86, 0x44, length], path.as_bytes(), &[0x41, 1, b'a']].concat()
+}
+
+/// Returns the header block of a delivery that is signed by nobody, with the header `x: {padding}`.
+pub(crate) fn delivery(path: &str, padding: &str) -> Vec<u8> {
+    let signature = "0".repeat(64);
+    let headers = [
+        (":path", path),
+        (":authority", "a"),
+        ("x-klikit-signature", &signature),
+        ("x-klikit-event-id", "evt-1"),
+        ("content-length", "100"),
+        ("x", padding),
+    ];
+    let mut block = vec![0x83, 0x86];
+    for (name, value) in headers {
+        block.push(0);
+        for text in [name, value] {
+            block.extend(length(text.len()));
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
+/// Encodes a length (RFC 7541, section 5.1, with a prefix of 7 bits).
+fn length(length: usize) -> Vec<u8> {
+    let byte = |value: usize| u8::try_from(value).expect("a byte");
+    if length < 127 {
+        return vec![byte(length)];
+    }
+    let (mut rest, mut bytes) = (length - 127, vec![127]);
+    while rest >= 128 {
+        bytes.push(byte(rest % 128 + 128));
+        rest /= 128;
+    }
+    bytes.push(byte(rest));
+    bytes
 }

@@ -1,4 +1,4 @@
-//! What peers can hold while the server runs.
+//! Limits on peers while the server runs.
 
 use std::{
     io::{ErrorKind, Read},
@@ -6,10 +6,10 @@ use std::{
 };
 
 use crate::{
-    child::Child,
+    child::{Child, PATIENCE},
     http2::{self, ACK, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM},
     peers::{self, Peer, wait_for_close},
-    server::{LARGE, NEVER, SHORT, STREAMS, Settings},
+    server::{LARGE, SHORT, Settings},
 };
 
 fn impatient() -> Child {
@@ -35,7 +35,7 @@ fn closes_trickling_head() {
     let step = Duration::from_millis(50);
     socket.set_read_timeout(Some(step)).expect("a timeout");
     peers::send(&mut socket, b"GET /ready HTTP/1.1\r\nx: ");
-    for _ in 0..NEVER.as_millis() / step.as_millis() {
+    for _ in 0..PATIENCE.as_millis() / step.as_millis() {
         match socket.read(&mut [0; 64]) {
             Ok(0) => return,
             Err(error) if error.kind() == ErrorKind::WouldBlock => peers::send(&mut socket, b"x"),
@@ -57,6 +57,17 @@ fn closes_idle_http2_connection() {
             http2::send(&mut socket, PING, ACK, 0, &frame.payload);
         }
     }
+}
+
+/// Only a ping shows that nobody waits for this handler any more.
+#[test]
+fn closes_silent_http2_peer_with_running_handler() {
+    let server = impatient();
+    let mut socket = server.connect();
+    http2::open(&mut socket);
+    http2::send(&mut socket, HEADERS, END_STREAM | END_HEADERS, 1, &http2::get("/hang"));
+    server.wait_for("> running");
+    wait_for_close(socket);
 }
 
 /// A response that is not read ends with its connection.
@@ -146,7 +157,8 @@ fn slow_peers_do_not_starve_others() {
 
 #[test]
 fn limits_http2_streams() {
-    let server = Child::server(&Settings::default());
+    const STREAMS: u32 = 3;
+    let server = Child::server(&Settings { streams: STREAMS, ..Settings::default() });
     let mut socket = server.connect();
     let settings = http2::open(&mut socket);
     let announced = settings.payload.chunks_exact(6).find_map(|setting| {

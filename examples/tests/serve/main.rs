@@ -9,5 +9,6 @@ mod http2;
 mod limits;
 mod memory;
 mod peers;
+mod proxy;
 mod server;
 mod stop;

@@ -5,7 +5,7 @@ use std::{
     net::TcpStream,
 };
 
-use crate::{child::Child, http2};
+use crate::{child::Child, http2, server::PATH};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -47,7 +47,7 @@ impl Peer {
             }
             Self::HalfBody => {
                 let head = format!(
-                    "POST /webhooks/klikit HTTP/1.1\r\nhost: a\r\nx-klikit-signature: {:064}\r\n\
+                    "POST {PATH} HTTP/1.1\r\nhost: a\r\nx-klikit-signature: {:064}\r\n\
                      x-klikit-event-id: evt-1\r\ncontent-length: 100\r\n\r\nhalf",
                     0
                 );
@@ -65,7 +65,7 @@ impl Peer {
     }
 }
 
-const HALF_HEAD: &[u8] = b"GET /ready HTTP/1.1\r\nhost: a\r\nx-half";
+pub(crate) const HALF_HEAD: &[u8] = b"GET /ready HTTP/1.1\r\nhost: a\r\nx-half";
 
 pub(crate) fn send(socket: &mut TcpStream, bytes: &[u8]) {
     socket.write_all(bytes).expect("the server's socket takes it");

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) drain: Duration,
     /// The time after which the process ends by itself.
     pub(crate) at_most: Duration,
+    /// The number of HTTP/2 streams of a connection.
+    pub(crate) streams: u32,
     /// Whether to use `axum::serve`.
     pub(crate) plain: bool,
 }
@@ -37,12 +39,12 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let plain = env::var_os(PLAIN).is_some();
-        Self { connections: 1_000, peers: NEVER, drain: NEVER, at_most: NEVER, plain }
+        Self { connections: 1_000, peers: NEVER, drain: NEVER, at_most: NEVER, streams: 3, plain }
     }
 }
 
-/// The number of HTTP/2 streams that the server allows.
-pub(crate) const STREAMS: u32 = 3;
+pub(crate) const PATH: &str = "/webhooks/klikit";
+pub(crate) const SECRET: &str = "your-webhook-secret";
 
 /// Serves until a signal comes.
 pub(crate) fn run(settings: &Settings) {
@@ -62,7 +64,7 @@ pub(crate) fn run(settings: &Settings) {
         let limits = Limits {
             connections: settings.connections,
             head_timeout: settings.peers,
-            streams: STREAMS,
+            streams: settings.streams,
             ping: settings.peers,
             drain: settings.drain,
             ..Limits::default()
@@ -81,9 +83,9 @@ fn app(settings: &Settings) -> Router {
             told.notify_waiters();
         }
     });
-    let verify = KlikitVerifyLayer::new("your-webhook-secret").body_deadline(settings.peers);
+    let verify = KlikitVerifyLayer::new(SECRET).body_deadline(settings.peers);
     Router::new()
-        .route("/webhooks/klikit", post(async || "received").layer(verify))
+        .route(PATH, post(async || "received").layer(verify))
         .route("/ready", get(async || "ready"))
         .route(
             "/wait",
@@ -97,6 +99,7 @@ fn app(settings: &Settings) -> Router {
         .route(
             "/hang",
             get(async || {
+                let _dropped = SayDropped;
                 say("running");
                 pending::<()>().await;
             }),
@@ -113,6 +116,15 @@ fn app(settings: &Settings) -> Router {
             }),
         )
         .route("/large", get(async || vec![b'x'; LARGE]))
+}
+
+/// Says so when a handler is dropped.
+struct SayDropped;
+
+impl Drop for SayDropped {
+    fn drop(&mut self) {
+        say("dropped");
+    }
 }
 
 /// The bytes of a response that does not fit into a socket's buffers.
