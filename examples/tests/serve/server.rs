@@ -19,8 +19,8 @@ const PLAIN: &str = "KLIKIT_SERVE_PLAIN";
 /// A time that no test waits for.
 pub(crate) const NEVER: Duration = Duration::from_secs(600);
 
-/// A time that tests wait for.
-pub(crate) const SHORT: Duration = Duration::from_millis(300);
+/// A time that tests wait for. A peer of a test sends what it has to send long before that.
+pub(crate) const SHORT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
