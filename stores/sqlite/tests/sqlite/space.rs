@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use futures_util::future::join_all;
 use tower_klikit::inbox::{Acceptance, InboxStore};
 use tower_klikit_sqlite::SqliteStore;
 
@@ -65,6 +66,41 @@ async fn file_shrinks_when_its_deliveries_are_handled() {
     assert_eq!(store.counts().await.unwrap().ready, 1);
     let check: String = folder.connect().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
+}
+
+/// A day of a busy chain: 96,000 deliveries of 8 kB, of which up to 12,000 are pending at a time.
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn files_after_a_day_of_load() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let body = "o".repeat(8000);
+    let [mut longest_file, mut longest_log] = [0, 0];
+    for hour in 0..24 {
+        for part in 0..40 {
+            let accepting = (0..100).map(async |n| {
+                let new = delivery(&format!("evt-{hour}-{part}-{n}"), &body, &[]);
+                assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+            });
+            join_all(accepting).await;
+            longest_log = longest_log.max(length(&folder, "-wal"));
+            longest_file = longest_file.max(length(&folder, ""));
+        }
+        // Handled every third hour.
+        let handled = if hour % 3 == 2 { 120 } else { 0 };
+        for _ in 0..handled {
+            let settlements: Vec<_> =
+                lease(&store, 100, 5).await.iter().map(|leased| (*leased.lease(), done())).collect();
+            store.settle(&settlements).await.unwrap();
+        }
+    }
+    until("the log to be cut back", || length(&folder, "-wal") == 0);
+    until("the file to shrink", || length(&folder, "") < 32 << 20);
+    let mib = |bytes: u64| bytes >> 20;
+    println!("under load: file {} MiB, log {} MiB", mib(longest_file), mib(longest_log));
+    println!("afterwards: file {} MiB, log {} MiB", mib(length(&folder, "")), mib(length(&folder, "-wal")));
+    drop(store);
+    println!("closed: file {} MiB", mib(length(&folder, "")));
 }
 
 /// A file that another program has created cannot give back single pages.
