@@ -74,8 +74,8 @@ impl Collect {
         Self { config, expected, seen: 0, buffer: Buffer::default(), timer: None, ticket: None, draining }
     }
 
-    pub(super) fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config)
+    pub(super) fn config(&self) -> &Arc<Config> {
+        &self.config
     }
 
     /// Returns why the body is rejected, if it is. Its rest is being read.

@@ -104,8 +104,9 @@ where
                             return Poll::Pending;
                         };
                         watch.received(collect.seen());
-                        let read =
-                            collected.and_then(|it| claims.read_signed(&it.bytes).map(|()| it).map_err(Into::into));
+                        let read = collected.and_then(|it| {
+                            claims.read_signed(&it.bytes, collect.config()).map(|()| it).map_err(Into::into)
+                        });
                         match read {
                             Ok(it) => {
                                 watch.verified(&claims.known(&it));
@@ -117,7 +118,7 @@ where
                                 if search.is_some() {
                                     watch.refused(rejection.kind().as_str());
                                 }
-                                let config = collect.config();
+                                let config = Arc::clone(collect.config());
                                 state.set(State::Reject { rejection, search, config });
                                 continue;
                             }

@@ -4,6 +4,8 @@ use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 
+#[cfg(feature = "payload")]
+use super::timestamped;
 use super::{
     body::VerifiedBody,
     collect::{Expected, Verified},
@@ -97,16 +99,28 @@ impl Claims {
         }
     }
 
-    /// Takes id and type from a verified body of the older form, where they are signed.
+    /// Takes id and type from a verified body of the older form, where they are signed. Rejects a delivery of that form whose
+    /// time was moved into the body.
     #[inline]
-    pub(super) fn read_signed(&mut self, body: &[u8]) -> Result<(), RejectionKind> {
+    pub(super) fn read_signed(&mut self, body: &[u8], config: &Config) -> Result<(), RejectionKind> {
         #[cfg(feature = "payload")]
-        if self.signed_at.is_some() {
-            let named = super::timestamped::Named::read(body, self.event_id.as_ref())?;
-            (self.event_id, self.event_type) = (Some(named.event_id), named.event_type);
+        if config.timestamped.is_some() {
+            self.read_either(body)?;
         }
         #[cfg(not(feature = "payload"))]
-        let _ = body;
+        let _ = (body, config);
+        Ok(())
+    }
+
+    #[cfg(feature = "payload")]
+    #[cold]
+    fn read_either(&mut self, body: &[u8]) -> Result<(), RejectionKind> {
+        if self.signed_at.is_some() {
+            let named = timestamped::Named::read(body, self.event_id.as_ref())?;
+            (self.event_id, self.event_type) = (Some(named.event_id), named.event_type);
+        } else if timestamped::begins_with_timestamp(body) {
+            return Err(RejectionKind::TimestampInBody);
+        }
         Ok(())
     }
 

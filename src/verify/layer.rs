@@ -187,6 +187,11 @@ impl KlikitVerifyLayer {
     /// `payload::TimestampedEvent` reads. Id and type of the [`Delivery`](crate::Delivery) are those of the envelope, which are
     /// signed. An `x-klikit-event-id` may be missing; one that is there and is another is refused with 403.
     /// `X-Klikit-Event` and `X-Klikit-Webhook-Id` are not looked at.
+    ///
+    /// A timestamped signature covers `<t>.<body>`, and a current one `<body>`. A captured timestamped delivery, which is stale,
+    /// could therefore be sent as a current one with the body `<t>.<body>`. With this setting, a signed body of the current form
+    /// that begins with a number and a dot is rejected with 403. klikit's own bodies begin with `{`. A layer with the same secret
+    /// and without this setting does not look at the body: there, the handler must reject what is not JSON.
     #[cfg(feature = "payload")]
     #[must_use]
     pub fn accept_timestamped(self, tolerance: Duration) -> Self {

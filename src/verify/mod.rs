@@ -57,7 +57,8 @@
 //!
 //! An older text of klikit has another form: `x-klikit-signature: t=<seconds>,v1=<hex>` over `<t>.<body>`, with an envelope in the
 //! body that names the event. `accept_timestamped` (feature `payload`) accepts it beside
-//! the current one. There, id and type are signed: what the handler sees is what the envelope says.
+//! the current one. There, id and type are signed: what the handler sees is what the envelope says. A body of the current form
+//! that begins with a time and a dot is then rejected with 403, since that is a delivery of the older form without its time limit.
 //!
 //! # Readiness
 //!

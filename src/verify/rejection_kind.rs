@@ -24,6 +24,9 @@ pub enum RejectionKind {
     /// A delivery of the older form was signed longer ago, or further ahead, than
     /// `KlikitVerifyLayer::accept_timestamped` tolerates.
     StaleTimestamp,
+    /// A signed body begins with a time and a dot, as the signed text of a delivery of the older form does: somebody has moved the
+    /// time of a captured delivery from the header into the body.
+    TimestampInBody,
     /// The id in the header of a delivery of the older form is not the one that is signed.
     EventIdMismatch,
     /// The body of a delivery of the older form is signed, and names no event.
@@ -51,6 +54,7 @@ impl RejectionKind {
             Self::UnknownTenant => "unknown_tenant",
             Self::MissingEventId => "missing_event_id",
             Self::StaleTimestamp => "stale_timestamp",
+            Self::TimestampInBody => "timestamp_in_body",
             Self::EventIdMismatch => "event_id_mismatch",
             Self::MalformedEnvelope => "malformed_envelope",
             Self::MalformedEventId => "malformed_event_id",
@@ -66,7 +70,7 @@ impl RejectionKind {
         match self {
             Self::MissingSignature => (StatusCode::FORBIDDEN, r#"{"error":"missing klikit headers"}"#),
             // How a signature is off is nobody's business, and neither is which tenants are served here.
-            Self::MalformedSignature | Self::SignatureMismatch | Self::UnknownTenant => {
+            Self::MalformedSignature | Self::SignatureMismatch | Self::TimestampInBody | Self::UnknownTenant => {
                 (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#)
             }
             Self::StaleTimestamp => (StatusCode::FORBIDDEN, r#"{"error":"timestamp out of tolerance"}"#),
@@ -89,6 +93,9 @@ impl RejectionKind {
             Self::MalformedSignature => "the x-klikit-signature header is not, once, 64 hex digits",
             Self::SignatureMismatch => "the signature matches this body with none of the secrets",
             Self::StaleTimestamp => "the time in the x-klikit-signature header is further away than is tolerated",
+            Self::TimestampInBody => {
+                "the signed body begins with a timestamp, which belongs in the x-klikit-signature header"
+            }
             Self::EventIdMismatch => "the event id in the header is not the one in the signed body",
             Self::MalformedEnvelope => "the signed body is no envelope that names an event",
             Self::InvalidCredentials => "the authorization header does not hold the required credentials",

@@ -142,3 +142,42 @@ async fn any_secret_of_a_keyring_and_any_number_of_frames_will_do() {
         assert_eq!((answer.status, seen.unwrap().delivery.secret_id()), (StatusCode::OK, "new"));
     }
 }
+
+/// The timestamped form signs `T.body` and the current form signs `body`, so a captured delivery verifies as either.
+#[tokio::test]
+async fn rejects_timestamp_moved_into_body() {
+    let secret = WebhookSecret::new(SECRET).unwrap();
+    let keyring = Keyring::new("warung", "old", secret.clone());
+    keyring.add("new", WebhookSecret::new("another").unwrap()).unwrap();
+    let layer = KlikitVerifyLayer::with_keyring(keyring).accept_timestamped(5 * MINUTE);
+
+    let captured = signed(now() - 600 * MINUTE);
+    let header = request(&captured).headers()[SIGNATURE].to_str().unwrap().to_owned();
+    let (time, signature) = header.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+    let body = [time.as_bytes(), b".", captured.body()].concat();
+    let moved = SignedDelivery::new(SECRET, body.clone()).header(SIGNATURE, signature);
+    let answer = refused(&layer, request(&moved), RejectionKind::TimestampInBody).await;
+    assert_eq!((answer.status, &*answer.text), (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#));
+    // In frames of one byte too.
+    let in_bytes = moved.request_with(|body| {
+        crate::support::body::Script::frames(body.chunks(1).map(Bytes::copy_from_slice).collect::<Vec<_>>())
+    });
+    refused(&layer, in_bytes, RejectionKind::TimestampInBody).await;
+    // klikit may have sent times that this layer does not accept in a header.
+    for time in ["0", "007", "1777777777", "1777777777000", "1777777777.123", "99999999999999999999999", "-1", "+1"] {
+        for time in [time.to_owned(), format!(" {time}"), format!("\t\r\n{time} ")] {
+            let moved = SignedDelivery::new(SECRET, format!("{time}.{BODY}"));
+            refused(&layer, request(&moved), RejectionKind::TimestampInBody).await;
+        }
+    }
+    refused(&layer, request(&SignedDelivery::new(SECRET, format!(".{BODY}"))), RejectionKind::TimestampInBody).await;
+
+    // A body that nobody signed is a mismatch, whatever it looks like.
+    let forged = SignedDelivery::new("forger", body).request();
+    refused::<Full<Bytes>>(&layer, forged, RejectionKind::SignatureMismatch).await;
+    for body in [BODY, " {}", "\n[1.5]", "[]", "", " ", "12", "-", "\"1.\"", "\u{feff}{}", "1,.", "a1."] {
+        accepted(&layer, request(&SignedDelivery::new(SECRET, body))).await;
+    }
+    // Without the timestamped form, nothing is asked of a body.
+    accepted(&KlikitVerifyLayer::new(SECRET), request(&SignedDelivery::new(SECRET, "1.5"))).await;
+}

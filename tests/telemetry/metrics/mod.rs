@@ -112,6 +112,7 @@ fn other_rejections_are_counted_under_their_reasons() {
         (KlikitVerifyLayer::with_resolver(|_| None), whole(delivery()), "unknown_tenant", ""),
         (layer().accept_timestamped(HOUR), whole(stamped(now - 2 * HOUR)), "stale_timestamp", ""),
         (layer().accept_timestamped(HOUR), whole(stamped(now).event_id("evt-2")), "event_id_mismatch", "default"),
+        (layer().accept_timestamped(HOUR), whole(SignedDelivery::new(SECRET, "1.{}")), "timestamp_in_body", "default"),
     ];
     let handle = recorded(async |handle| {
         for (layer, request, reason, tenant) in cases {
