@@ -35,6 +35,9 @@ impl WebhookSecret {
     /// When the secret is empty, or blank: text without one letter, digit or ASCII sign other than quotes. That is what unset
     /// variables and empty quotes make. HMAC pads a short key with NUL (RFC 2104), so a secret of NULs alone would verify
     /// whatever was signed with no key at all.
+    ///
+    /// A key in bytes is not text, and so never blank: it is not UTF-8, or it holds a control byte that text does not contain
+    /// (`0x01` to `0x06`, `0x0e` to `0x1a`, `0x1c` to `0x1f` or `0x7f`, as the tool `file` tells data from text).
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, SecretError> {
         let secret = secret.as_ref();
         Self::check(secret)?;
@@ -91,12 +94,21 @@ impl fmt::Debug for WebhookSecret {
 }
 
 fn is_blank(secret: &[u8]) -> bool {
+    if is_binary(secret) {
+        return false;
+    }
     const QUOTES: [char; 3] = ['"', '\'', '`'];
     // Letters to Unicode, and blank to the eye.
     const FILLERS: [char; 4] = ['\u{115F}', '\u{1160}', '\u{3164}', '\u{FFA0}'];
     let shows =
         |c: char| (c.is_ascii_graphic() && !QUOTES.contains(&c)) || (c.is_alphanumeric() && !FILLERS.contains(&c));
     str::from_utf8(secret).is_ok_and(|text| !text.chars().any(shows))
+}
+
+/// Returns whether the bytes hold a control byte that text does not contain, by the table of the tool `file` (`encoding.c`). There,
+/// BEL to CR and ESC belong to text. NUL is left out, because HMAC pads a key with it.
+fn is_binary(secret: &[u8]) -> bool {
+    secret.iter().any(|byte| matches!(byte, 0x01..=0x06 | 0x0e..=0x1a | 0x1c..=0x1f | 0x7f))
 }
 
 /// Why a text was not taken for a webhook secret.
@@ -156,6 +168,19 @@ mod tests {
             ["", " ", "\n", "\t \r\n", "\0", "\0\0\0\0", "\u{a0}", "\u{3000}\u{feff}", "\u{200b}", "\"\"", "'' ", "``"];
         for blank in blanks.into_iter().chain(["\u{ad}", "\u{200e}", "\u{2800}", "\u{3164}", "\u{fe0f}"]) {
             assert!(WebhookSecret::new(blank).is_err(), "{blank:?} was taken for a secret");
+        }
+    }
+
+    #[test]
+    fn accepts_binary_keys() {
+        let counted: Vec<u8> = (0..32).collect();
+        let keys: [&[u8]; 7] = [&counted, &counted[..16], &[1], &[0, 1], &[0x1f; 16], b"\x0e \n", b"\0\x7f\0"];
+        for key in keys {
+            assert!(WebhookSecret::new(key).is_ok(), "{key:?} is a key");
+        }
+        // Terminals and line ends put these into text, a key is padded with NUL, and U+0093 is a quote of Windows-1252 read as Latin-1.
+        for text in ["\x07\x08\t\n\x0b\x0c\r\x1b", "\0\n", "\u{93}\u{94}", "\u{80}"] {
+            assert_eq!(WebhookSecret::new(text).unwrap_err().kind(), SecretErrorKind::Blank, "{text:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is wrong with a secret by its looks.
 
 use super::{
-    WebhookSecret,
+    WebhookSecret, is_binary,
     peel::{without_escape, without_name, without_padding, without_quotes},
     placeholder::is_placeholder,
 };
@@ -50,6 +50,10 @@ impl<'a> Peeled<'a> {
             if !is_of_line && !peeled.problems.contains(&kind) {
                 peeled.problems.push(kind);
             }
+        }
+        if core.is_empty() && is_binary(secret) {
+            // Control bytes are white space to text, and here they are the key.
+            return Self { core: secret, problems: Vec::new() };
         }
         peeled.core = core.as_bytes();
         peeled

@@ -80,6 +80,12 @@ fn no_text() {
     for bytes in [&[0xff; 32][..], b"\xff\xfec\0d\x003\0b\x007\0a\08\0a\0c\0", b"cd3b7a8ac9bd4b1d\n9f6be0cc21d37a55"] {
         assert_eq!(of_secret(bytes), [SecretNotText]);
     }
+    // Control bytes are not white space around a text when they are all there is.
+    let key: Vec<u8> = (0..32).collect();
+    assert_eq!(of_secret(&key), [SecretNotText]);
+    let keyring = Keyring::from(secret(&key));
+    keyring.add("new", secret([0x1f; 32])).unwrap();
+    assert_eq!(kinds(keyring.preflight()), [SecretNotText, SecretNotText]);
 }
 
 #[test]
