@@ -109,6 +109,7 @@ mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod verify;
+mod visible;
 
 #[cfg(feature = "metrics")]
 pub use crate::telemetry::metrics;

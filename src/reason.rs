@@ -1,7 +1,6 @@
 use std::{borrow::Cow, fmt};
 
-/// The longest reason, in characters.
-const MAX_LEN: usize = 200;
+use crate::visible::one_line;
 
 /// The reason for a handler's response, in a few words, for the response's extensions.
 ///
@@ -59,41 +58,6 @@ impl fmt::Debug for FailureReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("FailureReason").field(&self.0).finish()
     }
-}
-
-/// Keeps a text short, and on one line that reads as it is written, so that it cannot forge a second log line or hide a part of
-/// itself.
-pub(crate) fn one_line(text: &str) -> String {
-    text.chars().take(MAX_LEN).map(|char| if is_shown(char) { char } else { ' ' }).collect()
-}
-
-/// Whether the character is neither a control character (Unicode's category Cc), nor a line or paragraph separator (Zl, Zp), nor a
-/// format character (Cf).
-fn is_shown(char: char) -> bool {
-    !matches!(
-        char,
-        '\0'..='\u{1f}'
-            | '\u{7f}'..='\u{9f}'
-            | '\u{ad}'
-            | '\u{600}'..='\u{605}'
-            | '\u{61c}'
-            | '\u{6dd}'
-            | '\u{70f}'
-            | '\u{890}'..='\u{891}'
-            | '\u{8e2}'
-            | '\u{180e}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{110bd}'
-            | '\u{110cd}'
-            | '\u{13430}'..='\u{1343f}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use std::{error::Error, fmt};
 
+use crate::visible::Escaped;
+
 /// A store call that failed, or whose effect is unknown.
-#[derive(Debug)]
 pub struct StoreError {
     source: Box<dyn Error + Send + Sync>,
 }
@@ -16,6 +17,12 @@ impl StoreError {
 
     pub(crate) fn deadline() -> Self {
         Self::new("it took longer than the deadline")
+    }
+}
+
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreError").field("source", &Escaped(&self.source)).finish()
     }
 }
 

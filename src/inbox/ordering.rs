@@ -6,6 +6,7 @@ use crate::{
     dedupe::short_hash,
     event::Delivery,
     json::{Decimal, Step, Token, each_value},
+    visible::Escaped,
 };
 
 /// The path to the orders' ids.
@@ -183,7 +184,8 @@ fn encode(bytes: &[u8], key: &mut String) {
 
 impl fmt::Debug for OrderingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        // Not quoted, and an id may be any text of the body.
+        write!(f, "{}", Escaped(&self.0))
     }
 }
 
@@ -232,6 +234,13 @@ mod tests {
         assert_eq!(text(&custom("meja 7/é")), "custom:meja 7/é@warung");
         assert_eq!(text(&custom("a@b%40\n\0\u{85}")), "custom:a%40b%2540%0A%00%C2%85@warung");
         assert_eq!(OrderingKey::of("order", b"\xff\xed\xa0\xbd", "w@").as_str(), "order:%FF%ED%A0%BD@w%40");
+    }
+
+    #[test]
+    fn debug_of_keys_escapes_hidden_characters() {
+        let key = &keys(&OrderBy::keys(|_, _| vec!["a\u{202e}b".into()]), "{}")[0];
+        assert_eq!(key.as_str(), "custom:a\u{202e}b@warung");
+        assert_eq!(format!("{key:?}"), r"custom:a\u{202e}b@warung");
     }
 
     #[test]

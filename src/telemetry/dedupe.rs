@@ -5,9 +5,9 @@ use std::{error::Error, time::Duration};
 pub(crate) use super::span::{CurrentSpan, in_current_span};
 use super::{
     LogContext, counts,
-    log::{DEDUPE, STORE, debug, error, info, warn},
+    log::{DEDUPE, STORE, debug, error, info, source_of, warn},
 };
-use crate::{dedupe::ReplayLimit, event::Delivery};
+use crate::{dedupe::ReplayLimit, event::Delivery, visible::Escaped};
 
 /// It was handled, or stored, before.
 pub(crate) fn duplicate(delivery: &Delivery) {
@@ -37,7 +37,8 @@ pub(crate) fn replayed(delivery: &Delivery, limit: Option<ReplayLimit>) {
 
 /// A store could not do `what` to a delivery.
 pub(crate) fn store_failed(what: &str, LogContext { event_id, tenant }: LogContext<'_>, error: &dyn Error) {
-    warn!(target: STORE, event_id, tenant, source = error.source(), "cannot {what} a delivery: {error}");
+    let (source, error) = (source_of(error), Escaped(error));
+    warn!(target: STORE, event_id, tenant, source, "cannot {what} a delivery: {error}");
 }
 
 pub(crate) fn handler_hung(LogContext { event_id, tenant }: LogContext<'_>, deadline: Duration) {
@@ -67,7 +68,8 @@ pub(crate) fn completion_lost(LogContext { event_id, tenant }: LogContext<'_>) {
 }
 
 pub(crate) fn claims_not_renewed(claims: usize, error: &dyn Error) {
-    warn!(target: STORE, claims, source = error.source(), "cannot renew claims: {error}");
+    let (source, error) = (source_of(error), Escaped(error));
+    warn!(target: STORE, claims, source, "cannot renew claims: {error}");
 }
 
 /// A handler kept its thread for so long that no claim could be renewed on it.

@@ -6,12 +6,13 @@ use http::{Method, StatusCode};
 
 use super::{
     LogContext, counts,
-    log::{INBOX, STORE, error, info, warn},
+    log::{INBOX, STORE, error, info, source_of, warn},
     span,
 };
 use crate::{
     event::Delivery,
     inbox::{Counts, DeliveryId},
+    visible::Escaped,
 };
 
 /// Runs one attempt of an inbox's worker in a span of its own.
@@ -32,7 +33,8 @@ pub(crate) fn inbox(states: &[(&'static str, u64)], oldest: Option<Duration>) {
 
 /// A store failed to do `what` for the inbox.
 pub(crate) fn inbox_store_failed(what: &str, error: &dyn Error) {
-    warn!(target: STORE, source = error.source(), "cannot {what} deliveries: {error}");
+    let (source, error) = (source_of(error), Escaped(error));
+    warn!(target: STORE, source, "cannot {what} deliveries: {error}");
 }
 
 /// A worker's handler kept its thread for so long that no lease could be extended on it.
@@ -100,7 +102,7 @@ pub(crate) fn attempt_failed(
     delay: Duration,
     reason: &str,
 ) {
-    let delivery_id = delivery_id.get();
+    let (delivery_id, reason) = (delivery_id.get(), Escaped(reason));
     warn!(target: INBOX, event_id, tenant, delivery_id, attempt, ?delay, "attempt failed, will retry: {reason}");
 }
 
@@ -110,14 +112,14 @@ pub(crate) fn dead_lettered(
     attempts: u32,
     reason: &str,
 ) {
-    let delivery_id = delivery_id.get();
+    let (delivery_id, reason) = (delivery_id.get(), Escaped(reason));
     error!(target: INBOX, event_id, tenant, delivery_id, attempts, "dead-lettered a delivery: {reason}");
     counts::dead_letter(tenant);
 }
 
 /// The handler responded that it has no such route.
 pub(crate) fn misrouted(status: StatusCode, method: &Method, path: &str, delivery_id: DeliveryId) {
-    let delivery_id = delivery_id.get();
+    let (delivery_id, path) = (delivery_id.get(), Escaped(path));
     error!(target: INBOX, delivery_id,
         "the worker's handler has no route for {method} {path}: it responded with {status}"
     );
@@ -176,7 +178,8 @@ pub(crate) fn outcome_of_gone(LogContext { event_id, tenant }: LogContext<'_>, d
 /// A delivery could not be read, and could not be dead-lettered either.
 pub(crate) fn unreadable(delivery_id: DeliveryId, error: &dyn Error) {
     let delivery_id = delivery_id.get();
-    error!(target: INBOX, delivery_id, source = error.source(), "cannot read a delivery: {error}");
+    let (source, error) = (source_of(error), Escaped(error));
+    error!(target: INBOX, delivery_id, source, "cannot read a delivery: {error}");
 }
 
 /// A copy whose JSON was written anew.

@@ -27,7 +27,7 @@ use http::StatusCode;
 pub(crate) use self::dedupe::*;
 #[cfg(feature = "inbox")]
 pub(crate) use self::inbox::*;
-use self::log::{VERIFY, debug, error, warn};
+use self::log::{VERIFY, debug, error, source_of, warn};
 #[cfg(feature = "metrics")]
 use self::metrics as counts;
 #[cfg(not(feature = "metrics"))]
@@ -36,6 +36,7 @@ pub(crate) use self::watch::{Claimed, Known, Watch};
 use crate::{
     event::{Delivery, EventId},
     keyring::Keyring,
+    visible::Escaped,
 };
 
 /// The delivery that a log line is about. Each warning names it, because a program that only wants warnings has no spans.
@@ -79,10 +80,11 @@ impl Refusal<'_> {
     fn log(&self, LogContext { event_id, tenant }: LogContext<'_>) {
         let Self { reason, error, .. } = *self;
         let status = self.status.as_u16();
-        let source = error.source();
+        let (source, error) = (source_of(error), Escaped(error));
         match &self.explanation {
             None => warn!(target: VERIFY, status, reason, event_id, tenant, source, "refused a delivery: {error}"),
             Some(Explanation { cause, certainty, text, report }) => {
+                let text = Escaped(text);
                 warn!(
                     target: VERIFY,
                     status, reason, event_id, tenant, source, cause, certainty, "refused a delivery: {error}: {text}"

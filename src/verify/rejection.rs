@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::{explain::Explained, rejection_kind::RejectionKind};
-use crate::telemetry::Refusal;
+use crate::{telemetry::Refusal, visible::Escaped};
 
 /// Any error, as middleware passes it on.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -76,7 +76,10 @@ impl From<RejectionKind> for Rejection {
 /// Without what the log alone is told: whoever prints it may print it on the wire.
 impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rejection").field("kind", &self.kind).field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("Rejection")
+            .field("kind", &self.kind)
+            .field("source", &self.source.as_ref().map(Escaped))
+            .finish_non_exhaustive()
     }
 }
 

@@ -32,9 +32,10 @@ use crate::{
     deadline::{store_call, within},
     dedupe::Call,
     inbox::{DeliveryId, Lease, Leased, SettleOutcome, Settlement, config::Config, head::Head},
-    reason::{FailureReason, one_line},
+    reason::FailureReason,
     telemetry::{self, LogContext},
     verify::VerifiedBody,
+    visible::one_line,
 };
 
 /// The longest pause between attempts to report an outcome to the store, and the longest that one may take: both short

@@ -9,7 +9,7 @@ use std::{
 use http::{Method, StatusCode, Uri};
 use tokio::time::Instant;
 
-use crate::{inbox::DeliveryId, reason::one_line, telemetry};
+use crate::{inbox::DeliveryId, telemetry, visible::one_line};
 
 /// How often one route is reported.
 const INTERVAL: Duration = Duration::from_secs(60);
