@@ -128,7 +128,6 @@ impl SigningKey {
     }
 
     /// Begins a signature over a prefix, and a body of which this much is there.
-    #[cfg(feature = "diagnose")]
     pub(crate) fn start_with(&self, prefix: &[u8], so_far: &[u8]) -> Signing {
         let mut signing = Signing(self.0.clone());
         signing.update(prefix);
@@ -154,11 +153,9 @@ impl SigningKey {
 }
 
 /// A signature in the making.
-#[cfg(feature = "diagnose")]
 #[derive(Clone)]
 pub(crate) struct Signing(Hmac<Sha256>);
 
-#[cfg(feature = "diagnose")]
 impl Signing {
     pub(crate) fn update(&mut self, piece: &[u8]) {
         self.0.update(piece);

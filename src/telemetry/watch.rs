@@ -91,7 +91,7 @@ impl Watch {
         }
     }
 
-    /// Runs what hashes, which happens once.
+    /// Runs what hashes. A large body is hashed in several parts.
     #[inline]
     pub(crate) fn hashing<T>(&mut self, hash: impl FnOnce() -> T) -> T {
         let started = self.0.as_ref().map(|_| now());
@@ -174,7 +174,7 @@ impl Watched {
 
     #[cold]
     fn hashed(&mut self, since: Instant) {
-        self.hashed = since.elapsed();
+        self.hashed += since.elapsed();
     }
 
     #[cold]

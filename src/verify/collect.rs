@@ -1,4 +1,4 @@
-//! Reading a body: bounded in bytes, in time, and in how much one poll reads.
+//! Reading a body: bounded in bytes, in time, and in how much one poll reads and hashes.
 
 use std::{
     future::Future,
@@ -18,16 +18,14 @@ use super::{
     buffer::Buffer,
     charge::Exhausted,
     config::Config,
+    expected::Expected,
     explain::Search,
     parking::Ticket,
     rejection::{BoxError, Rejection},
     rejection_kind::RejectionKind,
+    trial::Trial,
 };
-use crate::{
-    keyring::{Secrets, Signer},
-    signature::Signature,
-    telemetry::Watch,
-};
+use crate::{keyring::Signer, telemetry::Watch};
 
 /// After so many frames in one poll the future yields, so that a body that is always ready cannot hold the thread or
 /// outrun its deadline. Empty frames count.
@@ -47,17 +45,8 @@ pub(super) struct Collect {
     ticket: Option<Ticket>,
     /// Why the body is rejected, once it is: the rest is read and dropped.
     draining: Option<RejectionKind>,
-}
-
-/// What the head of the request says of the body.
-pub(super) struct Expected {
-    pub(super) signature: Signature,
-    /// What is signed before the body: nothing, but in the older form.
-    pub(super) prefix: Box<[u8]>,
-    /// What it may be signed with. Never empty.
-    pub(super) secrets: Secrets,
-    /// The length that the sender announces, or 0.
-    pub(super) length: u64,
+    /// Set once the body is whole, if it takes several polls to verify it.
+    trial: Option<Box<Trial>>,
 }
 
 /// A body whose signature holds.
@@ -71,7 +60,7 @@ impl Collect {
     pub(super) fn new(config: Arc<Config>, expected: Expected) -> Self {
         let is_too_large = expected.length > config.body_limit as u64;
         let draining = is_too_large.then_some(RejectionKind::BodyTooLarge);
-        Self { config, expected, seen: 0, buffer: Buffer::default(), timer: None, ticket: None, draining }
+        Self { config, expected, seen: 0, buffer: Buffer::default(), timer: None, ticket: None, draining, trial: None }
     }
 
     pub(super) fn config(&self) -> &Arc<Config> {
@@ -114,11 +103,15 @@ impl Collect {
         B: Body,
         B::Error: Into<BoxError>,
     {
+        if self.trial.is_some() {
+            // The body is whole, so no deadline applies to it any more.
+            return self.verify(cx, watch);
+        }
         self.resume(cx)?;
         for _ in 0..FRAMES_PER_POLL {
             match body.as_mut().poll_frame(cx) {
                 Poll::Pending => return self.pause(cx),
-                Poll::Ready(None) => return Poll::Ready(Ok(self.finish(watch)?)),
+                Poll::Ready(None) => return self.verify(cx, watch),
                 Poll::Ready(Some(Err(error))) => {
                     let rejection = match self.draining {
                         Some(kind) => kind.into(),
@@ -175,22 +168,31 @@ impl Collect {
         }
     }
 
-    fn finish(&mut self, watch: &mut Watch) -> Result<Verified, RejectionKind> {
-        if let Some(kind) = self.draining {
-            return Err(kind);
-        }
-        let signer = watch.hashing(|| self.signer()).ok_or(RejectionKind::SignatureMismatch)?;
-        Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer })
-    }
-
-    /// Returns the signer whose secret has signed the body.
+    /// Verifies a body that is whole.
     ///
     /// Hashes the body only once it is there: one that is never completed costs no hash.
     #[inline]
-    fn signer(&self) -> Option<Arc<Signer>> {
+    fn verify(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Poll<Result<Verified, Rejection>> {
+        if let Some(kind) = self.draining {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let Poll::Ready(signer) = watch.hashing(|| self.signer()) else {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        let signer = signer.ok_or(RejectionKind::SignatureMismatch)?;
+        Poll::Ready(Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer }))
+    }
+
+    /// Returns the signer whose secret has signed the body.
+    #[inline]
+    fn signer(&mut self) -> Poll<Option<Arc<Signer>>> {
         let Expected { signature, prefix, secrets, .. } = &self.expected;
-        let secret = secrets.iter().find(|secret| secret.matches(prefix, self.buffer.pieces(), signature))?;
-        Some(Arc::clone(secret.signer()))
+        if Trial::is_needed(self.seen, secrets.len()) {
+            return self.trial.get_or_insert_default().poll(&self.expected, &self.buffer);
+        }
+        let secret = secrets.iter().find(|secret| secret.matches(prefix, self.buffer.pieces(), signature));
+        Poll::Ready(secret.map(|secret| Arc::clone(secret.signer())))
     }
 
     /// Takes up where [`pause`](Self::pause) left off.

@@ -6,12 +6,7 @@ use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 
 #[cfg(feature = "payload")]
 use super::timestamped;
-use super::{
-    body::VerifiedBody,
-    collect::{Expected, Verified},
-    config::Config,
-    rejection_kind::RejectionKind,
-};
+use super::{body::VerifiedBody, collect::Verified, config::Config, expected::Expected, rejection_kind::RejectionKind};
 use crate::{
     event::{Delivery, EventId, EventType},
     header::{EVENT_ID, EVENT_TYPE, name, only},

@@ -94,15 +94,31 @@ impl KlikitVerifyLayer {
     /// must not block. Pick from keyrings that are there: one made up for whatever a request asks for would have forgers fill the
     /// logs and metrics with tenants of theirs.
     ///
+    /// The name of a tenant in a path is not a secret: any sender can find out which ones are served. A request that gets `None`
+    /// is answered before its body is read, and any other one when its body has arrived and was hashed, although both responses
+    /// are the same. If the names must stay secret, make them long and random, or return a decoy in place of `None`: a keyring
+    /// whose secret nobody holds. With as many secrets as the other keyrings have, it takes the same time. Its requests then take
+    /// up the [`buffer_budget`](Self::buffer_budget) and are rejected as mismatches of the decoy's tenant.
+    ///
     /// ```
     /// use std::collections::HashMap;
-    /// use tower_klikit::{Keyring, KlikitVerifyLayer};
+    /// use tower_klikit::{Keyring, KlikitVerifyLayer, WebhookSecret};
     ///
     /// let keyrings: HashMap<String, Keyring> = HashMap::new();
     /// let layer = KlikitVerifyLayer::with_resolver(move |head| {
     ///     let tenant = head.uri.path().strip_prefix("/webhooks/klikit/")?;
     ///     keyrings.get(tenant).cloned()
     /// });
+    ///
+    /// // With a decoy for unknown tenants. The secret is random, and nobody keeps it.
+    /// # let keyrings: HashMap<String, Keyring> = HashMap::new();
+    /// # let random_bytes = || [7_u8; 32];
+    /// let decoy = Keyring::new("unknown", "decoy", WebhookSecret::new(random_bytes())?);
+    /// let layer = KlikitVerifyLayer::with_resolver(move |head| {
+    ///     let tenant = head.uri.path().strip_prefix("/webhooks/klikit/").unwrap_or_default();
+    ///     Some(keyrings.get(tenant).unwrap_or(&decoy).clone())
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_resolver(resolve: impl Fn(&Parts) -> Option<Keyring> + Send + Sync + 'static) -> Self {
         Self::verifying(Keyrings::PerRequest { resolve: Arc::new(resolve), known: Vec::new() })

@@ -26,7 +26,8 @@
 //! - an error gets 400, even after the last byte. Trailers are not signed and are dropped.
 //!
 //! Then the HMAC-SHA256 of the body is compared with the signature in constant time, for each secret of the keyring until
-//! one matches; or 403. A body that arrived in one frame is handed on without a copy.
+//! one matches; or 403. One poll hashes at most 256 KiB, for all secrets together, and then yields. A body that arrived in one
+//! frame is handed on without a copy.
 //!
 //! The answers are short JSON, such as `{"error":"invalid signature"}`: the wire does not say why a signature did not match,
 //! the log does, and the [`Rejection`] in the response's extensions tells logging layers outside.
@@ -118,6 +119,7 @@ mod buffer;
 mod charge;
 mod collect;
 mod config;
+mod expected;
 #[cfg_attr(not(feature = "diagnose"), path = "unexplained.rs")]
 mod explain;
 mod future;
@@ -132,6 +134,7 @@ mod replay;
 mod service;
 #[cfg(feature = "payload")]
 mod timestamped;
+mod trial;
 
 #[cfg(feature = "inbox")]
 pub(crate) use self::replay::Replay;

@@ -8,7 +8,9 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_klikit::{KlikitVerifyLayer, RejectionKind, VerifiedBody, header::EVENT_ID, testing::SignedDelivery};
+use tower_klikit::{
+    Keyring, KlikitVerifyLayer, RejectionKind, VerifiedBody, WebhookSecret, header::EVENT_ID, testing::SignedDelivery,
+};
 
 use crate::support::{
     BODY, Handler, SECRET, accepted,
@@ -291,4 +293,82 @@ async fn a_verified_body_prints_its_length_alone() {
     let printed = response.into_body().collect().await.unwrap().to_bytes();
     let printed = str::from_utf8(&printed).unwrap();
     assert!(printed.contains(&format!("{} bytes", BODY.len())) && !printed.contains("brand_id"), "{printed}");
+}
+
+/// Returns a layer with 8 secrets, which tries [`SECRET`] last.
+fn layer_with_8_secrets() -> KlikitVerifyLayer {
+    let secret = |text: &str| WebhookSecret::new(text).unwrap();
+    let keyring = Keyring::new("warung", "last", secret(SECRET));
+    for id in ["7", "6", "5", "4", "3", "2", "1"] {
+        keyring.add(id, secret(&format!("secret-{id}"))).unwrap();
+    }
+    KlikitVerifyLayer::with_keyring(keyring)
+}
+
+/// Answers a request with a body that is there at once. Returns the status, and how often that took a poll.
+fn polls(layer: &KlikitVerifyLayer, request: Request<Script>) -> (StatusCode, usize) {
+    let mut response = tokio_test::task::spawn(layer.layer(Handler::default()).oneshot(request));
+    for polls in 1.. {
+        if let Poll::Ready(response) = response.poll() {
+            return (response.unwrap().status(), polls);
+        }
+        assert!(response.is_woken(), "nothing wakes the request after {polls} polls");
+    }
+    unreachable!()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_poll_hashes_a_bounded_number_of_bytes() {
+    const KIB: usize = 1024;
+    let (one, eight) = (KlikitVerifyLayer::new(SECRET), layer_with_8_secrets());
+    for (layer, length, expected) in [
+        (&one, 256 * KIB, 1),
+        (&one, 256 * KIB + 1, 2),
+        (&one, KIB * KIB, 4),
+        (&eight, 32 * KIB, 1),
+        (&eight, 256 * KIB, 8),
+        (&eight, 300 * KIB, 10),
+        (&eight, KIB * KIB, 32),
+    ] {
+        let genuine = of_length(length);
+        let forged = SignedDelivery::new("forger", genuine.body().to_vec());
+        for (delivery, status) in [(genuine, StatusCode::OK), (forged, StatusCode::FORBIDDEN)] {
+            let (answer, polls) = polls(layer, delivery.request_with(|body| Script::frames([body])));
+            assert_eq!((answer, polls), (status, expected), "{length} bytes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn body_hashed_in_parts_is_hashed_whole() {
+    let layer = layer_with_8_secrets();
+    for length in [32 * 1024 + 1, 100_000, 262_143, 262_145, 1_000_000] {
+        let body: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+        let delivery = SignedDelivery::new(SECRET, body.clone());
+        for size in [1000, 4096, 99_999, length] {
+            let seen = accepted(&layer, delivery.request_with(|body| Script::chunked(&body, size))).await;
+            assert_eq!((seen.bytes, seen.delivery.secret_id()), (Bytes::from(body.clone()), "last"));
+        }
+        for at in [0, length / 2, length - 1] {
+            let mut altered = body.clone();
+            altered[at] ^= 1;
+            let request = delivery.request_with(|_| Script::chunked(&altered.into(), 4096));
+            refused(&layer, request, RejectionKind::SignatureMismatch).await;
+        }
+    }
+}
+
+/// The deadline is for the body to arrive.
+#[tokio::test(start_paused = true)]
+async fn hashing_does_not_count_against_the_deadline() {
+    let request = of_length(1_000_000).request_with(|body| Script::new([Step::Yield, Step::Data(body)]));
+    let mut response = tokio_test::task::spawn(layer_with_8_secrets().layer(Handler::default()).oneshot(request));
+    assert!(response.poll().is_pending() && response.poll().is_pending());
+    tokio::time::advance(seconds(60)).await;
+    let answer = loop {
+        if let Poll::Ready(answer) = response.poll() {
+            break answer.unwrap();
+        }
+    };
+    assert_eq!(answer.status(), StatusCode::OK);
 }
