@@ -101,7 +101,7 @@ async fn claim_in_time(
 ) -> Result<Registration, Answer> {
     let started = Instant::now();
     let Some(claimed) = within(config.claim_deadline, claim_or_answer(config, delivery, pending)).await else {
-        telemetry::store_failed("claim", delivery.into(), &StoreError::deadline());
+        telemetry::store_rejected("claim", delivery.into(), &StoreError::deadline(), &config.policy.log_limits);
         let late = PendingClaim { claim: pending.claim.clone(), call: pending.call.take() };
         tokio::spawn(telemetry::in_current_span(late.undo(Arc::clone(config), delivery.clone())));
         return Err(Answer::Unsure);
@@ -152,7 +152,7 @@ async fn find(config: &Config, delivery: &Delivery, pending: &mut PendingClaim) 
     match pending.ask(config).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
-            telemetry::store_failed("claim", delivery.into(), &error);
+            telemetry::store_rejected("claim", delivery.into(), &error, &config.policy.log_limits);
             // The store may have claimed it all the same.
             release(config, &pending.claim, delivery.into()).await;
             Err(Answer::Unsure)
@@ -185,7 +185,9 @@ impl PendingClaim {
                         return;
                     }
                 }
-                Ok(Err(error)) => telemetry::store_failed("claim", (&delivery).into(), &error),
+                Ok(Err(error)) => {
+                    telemetry::store_rejected("claim", (&delivery).into(), &error, &config.policy.log_limits)
+                }
                 Ok(Ok(_)) | Err(_) => return,
             }
         }
@@ -208,7 +210,7 @@ async fn release_all(config: &Config, registration: &mut Registration, context: 
 /// If this fails, the claim expires by itself.
 async fn release(config: &Config, claim: &Claim, context: LogContext<'_>) {
     if let Err(error) = store_call(config.claim_deadline, config.ledger.release(claim)).await {
-        telemetry::store_failed("release", context, &error);
+        telemetry::store_rejected("release", context, &error, &config.policy.log_limits);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     event::Delivery,
     json,
     preflight::{ProblemKind, Problems},
-    telemetry,
+    telemetry::{self, LogLimits},
 };
 
 /// The part of a delivery that identifies it.
@@ -64,6 +64,8 @@ pub(crate) struct DedupePolicy {
     pub(crate) identity: Identity,
     pub(crate) on_conflict: ConflictPolicy,
     pub(crate) scope: Option<Arc<str>>,
+    /// For the lines about copies and failures that anybody can cause who has captured a delivery.
+    pub(crate) log_limits: Arc<LogLimits>,
     replays: Arc<ReplayLimiter>,
     tokens: Arc<Tokens>,
 }
@@ -90,6 +92,7 @@ impl DedupePolicy {
             identity: Identity::default(),
             on_conflict: ConflictPolicy::default(),
             scope: None,
+            log_limits: Arc::new(LogLimits::new()),
             replays: Arc::new(ReplayLimiter::new(Some(REPLAY_LIMIT))),
             tokens: Arc::new(Tokens::new()),
         }
@@ -166,11 +169,11 @@ impl DedupePolicy {
         }
         match self.on_conflict {
             ConflictPolicy::Reject => {
-                telemetry::conflict(delivery, "rejected the delivery");
+                telemetry::conflict(delivery, "rejected the delivery", &self.log_limits);
                 Match::Rejected
             }
             ConflictPolicy::Process | ConflictPolicy::SameJson | ConflictPolicy::TrustEventId => {
-                telemetry::conflict(delivery, "processing it as a separate delivery");
+                telemetry::conflict(delivery, "processing it as a separate delivery", &self.log_limits);
                 Match::Conflict(Claim { key: claim.event.with_body(&claim.digest), ..claim.clone() })
             }
         }

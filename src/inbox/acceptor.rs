@@ -89,7 +89,7 @@ async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<V
     let new = NewDelivery { claim, head: text, body, labels, ordering_keys, same_as, revives: false };
     let stored = store_call(config.accept_deadline, store(&config, &capacity, new, head, &delivery)).await;
     let answer = stored.unwrap_or_else(|error| {
-        telemetry::store_failed("accept", (&delivery).into(), &error);
+        telemetry::store_rejected("accept", (&delivery).into(), &error, &config.policy.log_limits);
         Answer::Unsure
     });
     // Once for each delivery, and not for its copies.
@@ -109,11 +109,11 @@ async fn store(
     match capacity.reserve(config).await? {
         Reservation::Made => {}
         Reservation::BacklogFull => {
-            telemetry::backlog_full(config.max_backlog);
+            telemetry::backlog_full(config.max_backlog, &config.policy.log_limits);
             return Ok(Answer::BacklogFull);
         }
         Reservation::InboxFull => {
-            telemetry::inbox_full(config.max_stored);
+            telemetry::inbox_full(config.max_stored, &config.policy.log_limits);
             return Ok(Answer::InboxFull);
         }
     }
@@ -136,7 +136,7 @@ async fn store(
             Acceptance::InFlight { digest, remaining } => (digest, None, Answer::InFlight { remaining }),
         };
         if !new.is_same_as(&held) && stored_body.is_some_and(|stored| json::is_same(&stored, &new.body)) {
-            telemetry::json_rewritten(delivery);
+            telemetry::json_rewritten(delivery, &config.policy.log_limits);
             // Once more: if the stored delivery is dead, this copy revives it.
             new.same_as = SameAs::Digest(held);
             continue;

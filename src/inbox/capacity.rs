@@ -83,7 +83,7 @@ impl Capacity {
                 Ok(0) => *exhausted = Some(Instant::now()),
                 Ok(evicted) => telemetry::kept_evicted(evicted, config.max_stored),
                 Err(error) => {
-                    telemetry::inbox_store_failed("evict", &error);
+                    telemetry::acceptor_store_failed("evict", &error, &config.policy.log_limits);
                     return if self.stored.try_reserve(config) { Ok(true) } else { Err(error) };
                 }
             }
@@ -153,7 +153,7 @@ impl Stored {
             match store_call(COUNTING, config.store.counts()).await {
                 Ok(counts) => telemetry::inbox_fills_up(&counts, config.max_stored),
                 Err(error) => {
-                    telemetry::inbox_store_failed("count", &error);
+                    telemetry::acceptor_store_failed("count", &error, &config.policy.log_limits);
                     // The next count tries again.
                     was_high.store(false, Ordering::Release);
                 }

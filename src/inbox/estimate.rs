@@ -110,7 +110,7 @@ impl<Q: Quantity> Estimate<Q> {
         let (estimate, config) = (Arc::clone(self), Arc::clone(config));
         drop(tokio::spawn(async move {
             if let Err(error) = estimate.count(&config).await {
-                telemetry::inbox_store_failed("count", &error);
+                telemetry::acceptor_store_failed("count", &error, &config.policy.log_limits);
             }
             estimate.recounting.store(false, Ordering::Release);
         }));

@@ -4,7 +4,8 @@ use std::{error::Error, time::Duration};
 
 pub(crate) use super::span::{CurrentSpan, in_current_span};
 use super::{
-    LogContext, counts,
+    LogContext, LogLimits, counts,
+    limit::LeftOut,
     log::{DEDUPE, STORE, debug, error, info, source_of, warn},
 };
 use crate::{dedupe::ReplayLimit, event::Delivery, visible::Escaped};
@@ -17,9 +18,11 @@ pub(crate) fn duplicate(delivery: &Delivery) {
 }
 
 /// `treatment` says what becomes of the delivery.
-pub(crate) fn conflict(delivery: &Delivery, treatment: &str) {
+pub(crate) fn conflict(delivery: &Delivery, treatment: &str, limits: &LogLimits) {
     let LogContext { event_id, tenant } = delivery.into();
-    warn!(target: DEDUPE, event_id, tenant, "event id reused with a different body: {treatment}");
+    if let Some(left_out) = limits.admit("conflict") {
+        warn!(target: DEDUPE, event_id, tenant, left_out, "event id reused with a different body: {treatment}");
+    }
     counts::conflict(delivery.tenant());
 }
 
@@ -36,9 +39,20 @@ pub(crate) fn replayed(delivery: &Delivery, limit: Option<ReplayLimit>) {
 }
 
 /// A store could not do `what` to a delivery.
-pub(crate) fn store_failed(what: &str, LogContext { event_id, tenant }: LogContext<'_>, error: &dyn Error) {
+pub(crate) fn store_failed(what: &'static str, context: LogContext<'_>, error: &dyn Error) {
+    warn_of_store(what, context, error, None);
+}
+
+/// The same, before the delivery is handled: the response is 503, and the sender can repeat it at once.
+pub(crate) fn store_rejected(what: &'static str, context: LogContext<'_>, error: &dyn Error, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit(what) {
+        warn_of_store(what, context, error, left_out);
+    }
+}
+
+fn warn_of_store(what: &str, LogContext { event_id, tenant }: LogContext<'_>, error: &dyn Error, left_out: LeftOut) {
     let (source, error) = (source_of(error), Escaped(error));
-    warn!(target: STORE, event_id, tenant, source, "cannot {what} a delivery: {error}");
+    warn!(target: STORE, event_id, tenant, source, left_out, "cannot {what} a delivery: {error}");
 }
 
 pub(crate) fn handler_hung(LogContext { event_id, tenant }: LogContext<'_>, deadline: Duration) {

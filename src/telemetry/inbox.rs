@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use http::{Method, StatusCode};
 
 use super::{
-    LogContext, counts,
+    LogContext, LogLimits, counts,
     log::{INBOX, STORE, error, info, source_of, warn},
     span,
 };
@@ -31,7 +31,15 @@ pub(crate) fn inbox(states: &[(&'static str, u64)], oldest: Option<Duration>) {
     counts::inbox(states, oldest);
 }
 
-/// A store failed to do `what` for the inbox.
+/// A store failed to do `what` for an acceptor, which may try again for each delivery.
+pub(crate) fn acceptor_store_failed(what: &'static str, error: &dyn Error, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit(what) {
+        let (source, error) = (source_of(error), Escaped(error));
+        warn!(target: STORE, source, left_out, "cannot {what} deliveries: {error}");
+    }
+}
+
+/// A store failed to do `what` for a worker.
 pub(crate) fn inbox_store_failed(what: &str, error: &dyn Error) {
     let (source, error) = (source_of(error), Escaped(error));
     warn!(target: STORE, source, "cannot {what} deliveries: {error}");
@@ -54,8 +62,10 @@ pub(crate) fn acceptor_is_handler() {
     error!(target: INBOX, "the worker's handler is the inbox's own acceptor: give the worker your handler");
 }
 
-pub(crate) fn backlog_full(max_backlog: u64) {
-    warn!(target: INBOX, max_backlog, "inbox backlog is full: rejected a delivery");
+pub(crate) fn backlog_full(max_backlog: u64, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit("backlog_full") {
+        warn!(target: INBOX, max_backlog, left_out, "inbox backlog is full: rejected a delivery");
+    }
 }
 
 /// So many deliveries are stored, where `max_stored` are allowed.
@@ -73,10 +83,12 @@ pub(crate) fn inbox_fills_up(counts: &Counts, max_stored: u64) {
     );
 }
 
-pub(crate) fn inbox_full(max_stored: u64) {
-    warn!(target: INBOX, max_stored,
-        "inbox is full: rejected a delivery; retry or forget dead letters, or raise max_stored"
-    );
+pub(crate) fn inbox_full(max_stored: u64, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit("inbox_full") {
+        warn!(target: INBOX, max_stored, left_out,
+            "inbox is full: rejected a delivery; retry or forget dead letters, or raise max_stored"
+        );
+    }
 }
 
 /// Kept deliveries gave way before their time.
@@ -183,7 +195,9 @@ pub(crate) fn unreadable(delivery_id: DeliveryId, error: &dyn Error) {
 }
 
 /// A copy whose JSON was written anew.
-pub(crate) fn json_rewritten(delivery: &Delivery) {
-    let LogContext { event_id, tenant } = delivery.into();
-    warn!(target: INBOX, event_id, tenant, "event id reused with a rewritten body: the JSON is the same");
+pub(crate) fn json_rewritten(delivery: &Delivery, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit("json_rewritten") {
+        let LogContext { event_id, tenant } = delivery.into();
+        warn!(target: INBOX, event_id, tenant, left_out, "event id reused with a rewritten body: the JSON is the same");
+    }
 }

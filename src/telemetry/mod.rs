@@ -10,6 +10,7 @@
 mod dedupe;
 #[cfg(feature = "inbox")]
 mod inbox;
+mod limit;
 mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -27,6 +28,8 @@ use http::StatusCode;
 pub(crate) use self::dedupe::*;
 #[cfg(feature = "inbox")]
 pub(crate) use self::inbox::*;
+use self::limit::LeftOut;
+pub(crate) use self::limit::LogLimits;
 use self::log::{VERIFY, debug, error, source_of, warn};
 #[cfg(feature = "metrics")]
 use self::metrics as counts;
@@ -77,17 +80,25 @@ pub(crate) struct Explanation<'a> {
 }
 
 impl Refusal<'_> {
-    fn log(&self, LogContext { event_id, tenant }: LogContext<'_>) {
+    fn log(&self, LogContext { event_id, tenant }: LogContext<'_>, limits: &LogLimits) {
         let Self { reason, error, .. } = *self;
         let status = self.status.as_u16();
         let (source, error) = (source_of(error), Escaped(error));
         match &self.explanation {
-            None => warn!(target: VERIFY, status, reason, event_id, tenant, source, "refused a delivery: {error}"),
+            None => {
+                if let Some(left_out) = limits.admit(reason) {
+                    warn!(
+                        target: VERIFY,
+                        status, reason, event_id, tenant, source, left_out, "refused a delivery: {error}"
+                    );
+                }
+            }
             Some(Explanation { cause, certainty, text, report }) => {
-                let text = Escaped(text);
+                // One a second is explained.
+                let (text, left_out) = (Escaped(text), limits.admit_always(reason));
                 warn!(
                     target: VERIFY,
-                    status, reason, event_id, tenant, source, cause, certainty, "refused a delivery: {error}: {text}"
+                    status, reason, event_id, tenant, source, cause, certainty, left_out, "refused a delivery: {error}: {text}"
                 );
                 if let Some(report) = report {
                     debug!(target: VERIFY, "for klikit's support: {report}");
@@ -109,10 +120,22 @@ pub(crate) fn reports_are_heard() -> bool {
     span::debug_is_heard()
 }
 
+/// A request was rejected only after a long time, mostly because its body took so long.
+fn rejected_slowly(context: LogContext<'_>, status: StatusCode, elapsed: Duration, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit("rejected_slowly") {
+        answered_slowly(context, Some(status), elapsed, left_out);
+    }
+}
+
 /// `status` is `None` when the inner service failed in place of answering.
-fn answered_slowly(LogContext { event_id, tenant }: LogContext<'_>, status: Option<StatusCode>, elapsed: Duration) {
+fn answered_slowly(
+    LogContext { event_id, tenant }: LogContext<'_>,
+    status: Option<StatusCode>,
+    elapsed: Duration,
+    left_out: LeftOut,
+) {
     let status = status.map(|status| status.as_u16());
-    warn!(target: VERIFY, event_id, tenant, status, ?elapsed,
+    warn!(target: VERIFY, event_id, tenant, status, ?elapsed, left_out,
         "answered a delivery slowly: klikit counts this as a timeout after 10 s"
     );
 }
@@ -124,15 +147,21 @@ fn not_answered(LogContext { event_id, tenant }: LogContext<'_>, elapsed: Durati
 }
 
 /// The sender hung up while the cause of the mismatch was being looked for.
-fn refused_unheard(LogContext { event_id, tenant }: LogContext<'_>, reason: &'static str) {
-    warn!(target: VERIFY, event_id, tenant, reason, "refused a delivery that was given up before it was answered");
+fn refused_unheard(LogContext { event_id, tenant }: LogContext<'_>, reason: &'static str, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit(reason) {
+        warn!(target: VERIFY, event_id, tenant, reason, left_out,
+            "refused a delivery that was given up before it was answered"
+        );
+    }
 }
 
 /// The request was never verified, so it may be anybody's.
-fn not_received(LogContext { event_id, tenant }: LogContext<'_>, bytes: usize, elapsed: Duration) {
-    warn!(target: VERIFY, event_id, tenant, bytes, ?elapsed,
-        "a request was given up before its body was whole: if it was klikit's, klikit counts this as a timeout after 10 s"
-    );
+fn not_received(LogContext { event_id, tenant }: LogContext<'_>, bytes: usize, elapsed: Duration, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit("not_received") {
+        warn!(target: VERIFY, event_id, tenant, bytes, ?elapsed, left_out,
+            "a request was given up before its body was whole: if it was klikit's, klikit counts this as a timeout after 10 s"
+        );
+    }
 }
 
 /// A layer with this keyring is about to serve. It rejects mismatches for the reason `mismatch`.
@@ -150,15 +179,24 @@ pub(crate) fn released(bytes: usize) {
     counts::released(bytes);
 }
 
-pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode) {
-    error!(target: VERIFY,
-        status = status.as_u16(),
-        "on_rejection gave status {sent}, by which klikit would take the order for delivered: replaced it"
-    );
+pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit("rejection_sent_as_success") {
+        error!(target: VERIFY,
+            status = status.as_u16(),
+            left_out,
+            "on_rejection gave status {sent}, by which klikit would take the order for delivered: replaced it"
+        );
+    }
 }
 
 /// `who` found no [`Delivery`](crate::Delivery).
 #[cfg(any(feature = "axum", feature = "dedupe"))]
-pub(crate) fn unverified(who: &str) {
-    error!(target: VERIFY, "{who} got a request without a verified delivery: put KlikitVerifyLayer outside of it");
+pub(crate) fn unverified(who: &'static str) {
+    // For the whole process: an extractor belongs to no layer.
+    static LIMITS: LogLimits = LogLimits::new();
+    if let Some(left_out) = LIMITS.admit(who) {
+        error!(target: VERIFY, left_out,
+            "{who} got a request without a verified delivery: put KlikitVerifyLayer outside of it"
+        );
+    }
 }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
-    LogContext, Refusal, counts,
+    LogContext, LogLimits, Refusal, counts,
     span::{self, DeliverySpan, Entered},
 };
 use crate::{
@@ -33,6 +33,7 @@ struct Watched {
     stage: Stage,
     claimed: Claimed,
     span: DeliverySpan,
+    limits: Arc<LogLimits>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,11 +67,11 @@ pub(crate) struct Known<'a> {
 
 impl Watch {
     #[inline]
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn begin(limits: &Arc<LogLimits>) -> Self {
         if !somebody_listens() {
             return Self::nobody();
         }
-        Self(Some(Box::new(Watched::new())))
+        Self(Some(Box::new(Watched::new(Arc::clone(limits)))))
     }
 
     /// Watches nothing: for a delivery that was watched before.
@@ -150,8 +151,9 @@ impl Watch {
 /// Nothing here is inlined, so that a delivery that is not watched does not pay for it.
 impl Watched {
     #[cold]
-    fn new() -> Self {
+    fn new(limits: Arc<LogLimits>) -> Self {
         Self {
+            limits,
             started: Instant::now(),
             waited: Duration::ZERO,
             hashed: Duration::ZERO,
@@ -202,8 +204,10 @@ impl Watched {
     fn rejected(&mut self, refusal: &Refusal<'_>) {
         self.record_rejected(refusal.reason);
         self.span.record("status", refusal.status.as_u16());
-        refusal.log(self.subject());
-        self.ended(Some(refusal.status));
+        refusal.log(self.subject(), &self.limits);
+        if let Some(elapsed) = self.ended() {
+            super::rejected_slowly(self.subject(), refusal.status, elapsed, &self.limits);
+        }
     }
 
     fn record_rejected(&self, reason: &'static str) {
@@ -217,18 +221,17 @@ impl Watched {
         if let Some(status) = status {
             self.span.record("status", status.as_u16());
         }
-        let elapsed = self.ended(status);
-        counts::answered(status, elapsed);
+        if let Some(elapsed) = self.ended() {
+            // Each of these is verified, so a sender without a secret can cause few of them.
+            super::answered_slowly(self.subject(), status, elapsed, None);
+        }
+        counts::answered(status, self.started.elapsed());
     }
 
-    /// Returns how long its answer took.
-    fn ended(&mut self, status: Option<StatusCode>) -> Duration {
+    /// Returns how long the answer took, if that is worth a warning.
+    fn ended(&mut self) -> Option<Duration> {
         self.stage = Stage::Over;
-        let elapsed = self.started.elapsed();
-        if elapsed >= SLOW {
-            super::answered_slowly(self.subject(), status, elapsed);
-        }
-        elapsed
+        Some(self.started.elapsed()).filter(|&elapsed| elapsed >= SLOW)
     }
 
     fn subject(&self) -> LogContext<'_> {
@@ -272,12 +275,12 @@ impl Drop for Watched {
                 self.record("abandoned");
                 counts::abandoned(self.claimed.tenant.as_ref());
                 if late {
-                    super::not_received(self.subject(), self.bytes, elapsed);
+                    super::not_received(self.subject(), self.bytes, elapsed, &self.limits);
                 }
             }
             Stage::Refused(reason) => {
                 self.record_rejected(reason);
-                super::refused_unheard(self.subject(), reason);
+                super::refused_unheard(self.subject(), reason, &self.limits);
             }
             Stage::Verified => {
                 counts::not_answered(elapsed);
@@ -309,7 +312,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hashing_is_no_waiting() {
-        let mut watch = Watch(Some(Box::new(Watched::new())));
+        let mut watch = Watch(Some(Box::new(Watched::new(Arc::new(LogLimits::new())))));
         let takes = |millis| move || assert!(advance(Duration::from_millis(millis)).now_or_never().is_none());
         advance(Duration::from_millis(100)).await;
         watch.hashing(takes(7));

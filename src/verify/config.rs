@@ -6,7 +6,7 @@ use http::{HeaderMap, Response, request::Parts};
 use super::{basic::BasicAuth, budget::Budget, explain::Explain, rejection::Rejection, rejection_kind::RejectionKind};
 use crate::{
     keyring::{Keyring, Secrets},
-    telemetry,
+    telemetry::{self, LogLimits},
 };
 
 type Resolver = dyn Fn(&Parts) -> Option<Keyring> + Send + Sync;
@@ -25,6 +25,7 @@ pub(super) struct Config {
     pub(super) timestamped: Option<Duration>,
     pub(super) on_rejection: Option<Arc<OnRejection>>,
     pub(super) explain: Option<Arc<Explain>>,
+    pub(super) log_limits: Arc<LogLimits>,
 }
 
 #[derive(Clone)]
@@ -80,7 +81,7 @@ impl Config {
         };
         let sent = response.status();
         if !sent.is_client_error() && !sent.is_server_error() {
-            telemetry::rejection_sent_as_success(rejection.status(), sent);
+            telemetry::rejection_sent_as_success(rejection.status(), sent, &self.log_limits);
             *response.status_mut() = rejection.status();
         }
         response.extensions_mut().insert(rejection.clone());

@@ -17,6 +17,7 @@ use crate::{
     keyring::Keyring,
     klikit,
     secret::{SecretError, WebhookSecret},
+    telemetry::LogLimits,
 };
 
 /// Lets through only what klikit signed: see the [module](crate::verify) for the rules.
@@ -278,6 +279,7 @@ impl KlikitVerifyLayer {
             timestamped: None,
             on_rejection: None,
             explain: None,
+            log_limits: Arc::new(LogLimits::new()),
         };
         Self { config: Arc::new(config) }
     }

@@ -54,6 +54,21 @@
 //! Refusals are warned of, and so is every answer that takes 8 seconds or longer: klikit counts it as failed after 10. These lines
 //! have what they need without the span. What goes well is not logged above `debug`.
 //!
+//! # The rate of log lines
+//!
+//! A sender needs no secret to be rejected, so the lines about rejected requests are limited: for each layer and each
+//! [reason](RejectionKind::as_str), 10 lines at once and then one a second. Clones of a layer share the limit. A line that follows
+//! others that were left out has the field `left_out`, the number of them since the last line of that reason. The metrics count
+//! every request, and each response has its [`Rejection`] in its extensions. The same limit, for each kind of line, holds for:
+//!
+//! - requests that took 8 seconds or longer and were rejected, or whose sender hung up by then;
+//! - an `on_rejection` that gives a status of success, and an inner layer or extractor that finds no verified delivery;
+//! - deliveries that a store fails to claim or accept, or that find the inbox full;
+//! - event ids that are reused with another body, or with a rewritten one.
+//!
+//! Some lines are written for each delivery, because only a verified one that is handled causes them: slow responses, failed
+//! attempts, dead letters, lost claims and leases, handlers that hang or block, and orders without a readable id.
+//!
 //! # The older form
 //!
 //! An older text of klikit has another form: `x-klikit-signature: t=<seconds>,v1=<hex>` over `<t>.<body>`, with an envelope in the

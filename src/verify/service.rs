@@ -71,7 +71,7 @@ where
             let (parts, _) = request.into_parts();
             return ResponseFuture::hand_on(self.inner.clone(), replay.request(parts));
         }
-        let mut watch = Watch::begin();
+        let mut watch = Watch::begin(&self.config.log_limits);
         let _entered = watch.enter();
         let config = Arc::clone(&self.config);
         let (mut parts, body) = request.into_parts();

@@ -8,6 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
+#[cfg(feature = "dedupe")]
+use futures_util::FutureExt;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 #[cfg(feature = "dedupe")]
@@ -141,7 +143,7 @@ fn hidden_characters_of_body_errors_are_escaped() {
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn hidden_characters_of_store_errors_are_escaped() {
+fn store_errors_are_escaped_and_bounded() {
     struct Failing;
     impl Failing {
         async fn fail<T>() -> Result<T, StoreError> {
@@ -177,6 +179,15 @@ fn hidden_characters_of_store_errors_are_escaped() {
         assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 503);
     });
     assert_escaped(&log, 2, &["cannot claim a delivery: the store call failed", "source=…"]);
+
+    let log = logged_by(async {
+        let stack = KlikitVerifyLayer::new(SECRET)
+            .layer(KlikitDedupeLayer::new(Failing).layer(crate::support::Handler::default()));
+        for _ in 0..1000 {
+            assert_eq!(stack.clone().oneshot(evt_7()).await.unwrap().status(), 503);
+        }
+    });
+    assert_eq!((lines_with(&log, "cannot claim").0, log.lines().count()), (10, 20), "{log}");
     assert_eq!(format!("{:?}", StoreError::new(HIDDEN)), format!("StoreError {{ source: {HIDDEN:?} }}"));
 }
 
@@ -214,6 +225,134 @@ fn hidden_characters_of_tenants_are_escaped() {
     let keyring = tower_klikit::Keyring::new(HIDDEN, "id", tower_klikit::WebhookSecret::new(SECRET).unwrap());
     let altered = SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>();
     assert_escaped(&log(&KlikitVerifyLayer::with_keyring(keyring), altered), 1, &[r#"tenant="…""#]);
+}
+
+/// Sends this request so many times.
+#[cfg(feature = "dedupe")]
+async fn flood<B>(layer: &KlikitVerifyLayer, times: usize, request: impl Fn() -> Request<B>)
+where
+    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    for _ in 0..times {
+        send(layer, request()).await;
+    }
+}
+
+/// Returns how many lines have this text, and the sum of what they say was left out before them.
+#[cfg(feature = "dedupe")]
+fn lines_with(log: &str, text: &str) -> (usize, u64) {
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
+    let left_out = |line: &&str| {
+        let (_, rest) = line.split_once("left_out=")?;
+        rest.split(' ').next()?.parse::<u64>().ok()
+    };
+    (lines.len(), lines.iter().filter_map(left_out).sum())
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn flood_of_rejections_is_logged_at_a_bounded_rate() {
+    let forged = || SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>();
+    let unsigned = || SignedDelivery::new(SECRET, BODY).without_header(&SIGNATURE).request::<Full<Bytes>>();
+    let log = logged_by(async {
+        let layer = KlikitVerifyLayer::new(SECRET);
+        flood(&layer, 1000, forged).await;
+        // Clones share the limit, and reasons do not.
+        flood(&layer.clone(), 1000, forged).await;
+        flood(&layer, 3, unsigned).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        flood(&layer, 1000, forged).await;
+    });
+    assert_eq!(lines_with(&log, "none of the secrets"), (11, 1990), "{log}");
+    assert_eq!(lines_with(&log, "no x-klikit-signature"), (3, 0), "{log}");
+    assert_eq!(log.lines().count(), 14, "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn flood_of_slow_bodies_is_logged_at_a_bounded_rate() {
+    let hanging = || SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new([Step::Hang]));
+    // For all at once.
+    let at_once = |layer: KlikitVerifyLayer, wait| async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let layer = layer.clone();
+            tasks.spawn_local(async move { tokio::time::timeout(wait, send(&layer, hanging())).await.is_ok() });
+        }
+        tasks.join_all().await
+    };
+    let log = logged_by(tokio::task::LocalSet::new().run_until(async move {
+        let layer = KlikitVerifyLayer::new(SECRET);
+        // Given up by the sender, and rejected.
+        at_once(layer.clone(), Duration::from_secs(9)).await;
+        at_once(layer, Duration::from_secs(60)).await;
+    }));
+    assert_eq!(lines_with(&log, "given up before its body was whole").0, 10, "{log}");
+    assert_eq!(lines_with(&log, "not whole within the deadline").0, 10, "{log}");
+    assert_eq!(lines_with(&log, "answered a delivery slowly").0, 10, "{log}");
+    assert_eq!(log.lines().count(), 30, "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn flood_of_hang_ups_is_logged_at_a_bounded_rate() {
+    let too_large = || {
+        let steps = [Step::Data(BODY.into()), Step::Hang];
+        SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new(steps))
+    };
+    let log = logged_by(async {
+        let layer = KlikitVerifyLayer::new(SECRET).body_limit(BODY.len() - 1);
+        let hang_up = || assert!(send(&layer, too_large()).now_or_never().is_none());
+        (0..1000).for_each(|_| hang_up());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        hang_up();
+    });
+    assert_eq!(lines_with(&log, "given up before it was answered"), (11, 990), "{log}");
+    assert_eq!(log.lines().count(), 11, "{log}");
+}
+
+#[cfg(feature = "dedupe")]
+#[test]
+fn flood_of_misworded_rejections_is_bounded() {
+    let layer = KlikitVerifyLayer::new(SECRET).on_rejection(|_| Response::new(Bytes::new()));
+    let forged = || SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>();
+    let log = logged_by(async { flood(&layer, 1000, forged).await });
+    assert_eq!(lines_with(&log, "on_rejection gave status").0, 10, "{log}");
+    assert_eq!(log.lines().count(), 20, "{log}");
+}
+
+/// What was captured can be sent again by anybody.
+#[cfg(feature = "dedupe")]
+#[test]
+fn flood_of_replays_is_logged_at_a_bounded_rate() {
+    let log = logged_by(async {
+        let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
+        let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(crate::support::Handler::default()));
+        for n in 0..1000 {
+            let request = SignedDelivery::new(SECRET, ["1", "2"][n % 2]).event_id("evt-7").request::<Full<Bytes>>();
+            stack.clone().oneshot(request).await.unwrap();
+        }
+    });
+    assert_eq!(lines_with(&log, "event id reused").0, 10, "{log}");
+    assert_eq!(lines_with(&log, " WARN ").0, 10, "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
+fn flood_of_a_full_inbox_is_logged_at_a_bounded_rate() {
+    for (inbox, text) in [
+        (Inbox::new(MemoryStore::new()).max_backlog(0), "inbox backlog is full"),
+        (Inbox::new(MemoryStore::new()).max_stored(0), "inbox is full"),
+    ] {
+        let log = logged_by(async {
+            let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+            for _ in 0..1000 {
+                assert_eq!(stack.clone().oneshot(evt_7()).await.unwrap().status(), 503);
+            }
+        });
+        assert_eq!(lines_with(&log, text).0, 10, "{log}");
+        assert!(log.lines().count() <= 11, "{log}");
+    }
 }
 
 #[test]
