@@ -81,8 +81,8 @@ impl Diagnosis {
         self.detail.as_deref()
     }
 
-    /// Whether all ways were tried, or one matched. If not, a cause may have been missed: to try the rest would have cost
-    /// [more than it may](super#what-it-costs).
+    /// Returns whether all ways were tried, or one matched. If not, the search was cut short at [its limit](super#what-it-costs), and
+    /// a cause may have been missed.
     pub fn tried_all(&self) -> bool {
         !self.ran_out
     }
@@ -115,7 +115,7 @@ impl fmt::Display for Diagnosis {
             (Certainty::Unknown, _) => {}
         }
         if self.ran_out {
-            f.write_str("; not all was tried, for what it would have cost")?;
+            f.write_str("; the search was cut short at its limit, so a cause may have been missed")?;
         }
         // Anybody can show anything.
         let only_if = if self.certainty == Certainty::Shown { "if klikit sent this, " } else { "" };

@@ -36,10 +36,15 @@
 //!
 //! # What it costs
 //!
-//! Of a body of *n* bytes, at most 256 × (*n* + 256) are hashed with SHA-256, written anew and unpacked, all taken together,
-//! whatever it holds and however many secrets there are. Where something was left untried for that, the diagnosis
-//! [says so](Diagnosis::tried_all). It takes memory of up to some 70 times the body's length, for JSON of the smallest values. So
-//! diagnose a refused delivery now and then, not each.
+//! A diagnosis hashes, writes anew and unpacks a bounded number of bytes, all taken together, whatever the body holds and however
+//! many secrets there are. For a body of *n* bytes, the limit is 256 × (*n* + 256) bytes, and not more than 64 MiB. Only a body over
+//! 4 MiB gets more than that: 16 × (*n* + 256) bytes. 64 MiB take about a tenth of a second.
+//!
+//! The cheap causes come first. A search that reaches its limit is cut short, and the diagnosis [says so](Diagnosis::tried_all), so
+//! that "unknown" is not mistaken for the result of a whole search.
+//!
+//! It takes memory of up to some 70 times the body's length, for JSON of the smallest values. So diagnose a rejected delivery now
+//! and then, not each, and a large one on a thread that may block.
 //!
 //! # Example
 //!
@@ -99,6 +104,9 @@ use crate::keyring::{KeyedSecret, Keyring};
 /// The part of the work that is kept for what is plain to see, so that a search that spends all does not hide it.
 const PLAIN_PART: usize = 16;
 
+/// How often it can look at the body, however long that is.
+const PLAIN_TIMES: usize = 8;
+
 /// Says why a delivery does not verify with a keyring, in a layer that was told nothing else: see the [module](self). A
 /// [`Diagnostician`] can be told what else a layer accepts, and which other secrets to try.
 pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
@@ -136,7 +144,7 @@ pub(crate) fn of_delivery(
 ) -> Diagnosis {
     let readings = Readings::of(headers, accepted.forms);
     let mut work = Work::for_body(body.len());
-    let mut plain = work.split_off(PLAIN_PART);
+    let mut plain = work.split_off(PLAIN_PART, body.len(), PLAIN_TIMES);
     if !readings.all.is_empty() {
         let search = Search::new(secrets, &readings);
         if let Some(diagnosis) = proven::find(&search, candidates, accepted, headers, body, &mut work) {
@@ -147,7 +155,8 @@ pub(crate) fn of_delivery(
         .or_else(|| readings.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
         .or_else(|| shown::body(headers, body, &mut plain))
         .unwrap_or_else(|| shown::nothing(body, &mut plain));
-    if work.ran_out() { diagnosis.after_running_out() } else { diagnosis }
+    let is_cut_short = work.ran_out() || (plain.ran_out() && diagnosis.cause() == Cause::Unknown);
+    if is_cut_short { diagnosis.after_running_out() } else { diagnosis }
 }
 
 #[cfg(test)]

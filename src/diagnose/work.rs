@@ -7,6 +7,13 @@ use std::cell::Cell;
 /// anew counts for what it costs. 256 hashes of 8 KB take some milliseconds.
 pub(super) const TIMES: usize = 256;
 
+/// The most that a diagnosis does, in bytes, unless the body is so long that it is looked at less than [`LEAST_TIMES`]. Bodies of up
+/// to 256 KiB get the whole search. It takes about a tenth of a second.
+const MOST: usize = 64 * 1024 * 1024;
+
+/// How often a body of any length may be hashed, written or unpacked: enough for the causes that take one hash for each secret.
+const LEAST_TIMES: usize = 16;
+
 /// What a key takes to be made, beside the secret: two blocks of SHA-256.
 pub(super) const KEY: usize = 128;
 
@@ -23,16 +30,12 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn for_body(len: usize) -> Self {
         // The last one is for the text during which it runs out.
-        Self { left: Self::once(len).saturating_mul(TIMES - 1), ran_out: false }
+        Self { left: limit(len).saturating_sub(once(len)), ran_out: false }
     }
 
-    fn once(len: usize) -> usize {
-        len.saturating_add(KEY + TAG)
-    }
-
-    /// Takes a `part`th of what is left out of it, for good.
-    pub(super) fn split_off(&mut self, part: usize) -> Self {
-        let left = self.left / part;
+    /// Takes a `part`th of what is left out of it, for good, or as much as a body of this length takes so many `times`.
+    pub(super) fn split_off(&mut self, part: usize, len: usize, times: usize) -> Self {
+        let left = once(len).saturating_mul(times).max(self.left / part).min(self.left);
         self.left -= left;
         Self { left, ran_out: false }
     }
@@ -81,6 +84,16 @@ impl Work {
     pub(super) fn ran_out(&self) -> bool {
         self.ran_out
     }
+}
+
+/// The most that a diagnosis of a body of this length does, in bytes.
+fn limit(len: usize) -> usize {
+    once(len).saturating_mul(TIMES).min(once(len).saturating_mul(LEAST_TIMES).max(MOST))
+}
+
+/// What it takes to hash a body of this length.
+fn once(len: usize) -> usize {
+    len.saturating_add(KEY + TAG)
 }
 
 #[cfg(test)]
@@ -161,7 +174,7 @@ mod tests {
                 for body in &bodies {
                     SPENT.set(0);
                     let diagnosis = diagnostician.diagnose(&headers, body);
-                    let most = TIMES * (body.len() + 256);
+                    let most = limit(body.len());
                     assert!(SPENT.get() <= most, "{} bytes of {most} for {}: {diagnosis}", SPENT.get(), body.len());
                     left_out += usize::from(!diagnosis.tried_all());
                 }
@@ -186,6 +199,65 @@ mod tests {
     }
 
     #[test]
+    fn limit_is_constant_for_large_bodies() {
+        const KIB: usize = 1024;
+        for (len, most) in [
+            (0, 256 * 256),
+            (8 * KIB, 256 * (8 * KIB + 256)),
+            (255 * KIB, 256 * (255 * KIB + 256)),
+            (256 * KIB, MOST),
+            (4095 * KIB, MOST),
+            (8192 * KIB, 16 * (8192 * KIB + 256)),
+            (usize::MAX, usize::MAX),
+        ] {
+            assert_eq!(limit(len), most, "{len}");
+        }
+    }
+
+    /// Counted in bytes, and not in time.
+    #[test]
+    fn large_bodies_are_searched_within_the_limit() {
+        let order = r#"{"id":42,"title":"Nasi <göreng> & teh/kopi","x":[1,2,{"b":1,"a":null}]},"#;
+        let body = |len: usize| format!("{{\"orders\":[{}1]}}", order.repeat(len / order.len())).into_bytes();
+        let nearly = |n: usize| format!("\"c2VjcmV0LT{n}=\"\n");
+        let right = WebhookSecret::new("the right secret").unwrap();
+        let head = |signed: &[u8]| {
+            let signature = right.sign(signed).to_string();
+            HeaderMap::from_iter([(SIGNATURE, HeaderValue::from_str(&signature).unwrap())])
+        };
+        for (len, secrets) in [(1 << 20, keyring(nearly)), (5 << 20, Keyring::from(right.clone()))] {
+            let body = body(len);
+            SPENT.set(0);
+            let diagnosis = Diagnostician::new(secrets).diagnose(&head(b"another"), &body);
+            assert!(SPENT.get() <= limit(body.len()), "{} bytes for {}", SPENT.get(), body.len());
+            assert_eq!((diagnosis.cause(), diagnosis.tried_all()), (Cause::Unknown, false), "{diagnosis}");
+            assert!(diagnosis.to_string().contains("the search was cut short"), "{diagnosis}");
+        }
+    }
+
+    /// The cheap causes come first, and what the request shows has a part of its own.
+    #[test]
+    fn causes_are_found_in_large_bodies() {
+        let order = r#"{"id":42,"title":"Nasi <göreng> & teh/kopi","x":[1,2,{"b":1,"a":null}]},"#;
+        let body = |len: usize| format!("{{\"orders\":[{}1]}}", order.repeat(len / order.len()));
+        let right = WebhookSecret::new("the right secret").unwrap();
+        let assert_found = |original: &str, came: &[u8], cause| {
+            let signature = right.sign(original).to_string();
+            let headers = HeaderMap::from_iter([(SIGNATURE, HeaderValue::from_str(&signature).unwrap())]);
+            let diagnosis = Diagnostician::new(right.clone().into()).diagnose(&headers, came);
+            assert_eq!(diagnosis.cause(), cause, "{diagnosis}");
+        };
+        let original = body(1 << 20);
+        let spaced = original.replace(',', ", ").replace(':', ": ");
+        assert_found(&original, spaced.as_bytes(), Cause::BodyReencoded);
+        let original = body(9 << 20);
+        assert_found(&original, format!("{original}\n").as_bytes(), Cause::BodyFinalNewline);
+        let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+        packer.write_all(original.as_bytes()).unwrap();
+        assert_found(&original, &packer.finish().unwrap(), Cause::BodyCompressed);
+    }
+
+    #[test]
     fn what_is_divided_is_no_more_than_it_was() {
         let mut work = Work::for_body(1000);
         let all = work.left();
@@ -195,8 +267,11 @@ mod tests {
         });
         assert_eq!(work.left(), all - 100);
         assert!(work.ran_out());
-        let part = work.split_off(4);
-        assert_eq!(work.left() + part.left(), all - 100);
+        let part = work.split_off(4, 0, 0);
+        assert_eq!((work.left() + part.left(), part.left()), (all - 100, (all - 100) / 4));
+        let mut other = Work::for_body(1000);
+        assert_eq!(other.split_off(1000, 1000, 2).left(), 2 * 1256);
+        assert_eq!((other.split_off(4, 1000, 1000).left(), other.left()), (all - 2 * 1256, 0));
         // What was done is spent, be it more than there was.
         assert!(!work.done(all) && work.left() == 0);
     }

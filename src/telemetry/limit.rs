@@ -19,7 +19,7 @@ const KINDS: usize = 24;
 
 /// Writes lines of each kind at a bounded rate, and counts those that it leaves out. Shared by the clones of a layer.
 ///
-/// Whoever can reach a layer can have it log a line for each request, and so fill a disk or hide other lines.
+/// Without it, any sender could have a layer log a line for each request, and so fill a disk or hide other lines.
 pub(crate) struct LogLimits(Mutex<[Option<(&'static str, Bucket)>; KINDS]>);
 
 /// A bucket of tokens, each of which is good for one line.

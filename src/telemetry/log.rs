@@ -20,7 +20,7 @@ pub(super) use tracing::{debug, error, info, warn};
 
 /// Returns the sources of an error, for a field.
 ///
-/// Shown as texts, since a field that is an error is written as it is, with whatever characters others put into it.
+/// They are shown as texts, because a field that is an error is written without escapes.
 #[cfg(feature = "tracing")]
 pub(super) fn source_of<'a>(error: &'a dyn Error) -> Option<impl Value + use<'a>> {
     error.source().map(|source| display(Escaped(Chain(source))))

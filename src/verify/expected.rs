@@ -1,9 +1,9 @@
 use crate::{keyring::Secrets, signature::Signature};
 
-/// What the head of the request says of the body.
+/// The claims of a request's head about the body.
 pub(super) struct Expected {
     pub(super) signature: Signature,
-    /// What is signed before the body: empty except in the timestamped form.
+    /// The bytes that are signed before the body: empty except in the timestamped form.
     pub(super) prefix: Box<[u8]>,
     /// The secrets that it may be signed with. Never empty.
     pub(super) secrets: Secrets,

@@ -11,12 +11,12 @@ const BYTES_PER_POLL: usize = 256 * 1024;
 
 /// A search for the secret that has signed a body, which takes several polls.
 ///
-/// A forged body is hashed with every secret, and whatever else the thread serves must not wait for all of them.
+/// A forged body is hashed with every secret, and the other tasks of the thread must not wait for all of them.
 #[derive(Default)]
 pub(super) struct Trial {
     /// The index of the secret that is being tried.
     secret: usize,
-    /// What has been hashed with that secret.
+    /// The state of the hash with that secret.
     signing: Option<Signing>,
     /// How much of the body that is, in bytes.
     hashed: usize,

@@ -283,7 +283,7 @@ fn flood_of_slow_bodies_is_logged_at_a_bounded_rate() {
     };
     let log = logged_by(tokio::task::LocalSet::new().run_until(async move {
         let layer = KlikitVerifyLayer::new(SECRET);
-        // Given up by the sender, and rejected.
+        // The senders hang up, and then the bodies are rejected.
         at_once(layer.clone(), Duration::from_secs(9)).await;
         at_once(layer, Duration::from_secs(60)).await;
     }));
@@ -321,7 +321,7 @@ fn flood_of_misworded_rejections_is_bounded() {
     assert_eq!(log.lines().count(), 20, "{log}");
 }
 
-/// What was captured can be sent again by anybody.
+/// Anybody can send a captured delivery again.
 #[cfg(feature = "dedupe")]
 #[test]
 fn flood_of_replays_is_logged_at_a_bounded_rate() {
