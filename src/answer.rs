@@ -31,13 +31,25 @@ pub(crate) enum Answer {
     /// Too many are stored, and none of them can be evicted.
     #[cfg(feature = "inbox")]
     InboxFull,
+    /// Its path is too long to be stored.
+    #[cfg(feature = "inbox")]
+    PathTooLong,
+    /// Its method is too long to be stored.
+    #[cfg(feature = "inbox")]
+    MethodTooLong,
     /// A layer is missing, or in the wrong place.
     Misconfigured,
 }
 
 impl Answer {
-    pub(crate) fn into_response<B>(self) -> Response<ResponseBody<B>> {
-        let (status, text) = match self {
+    #[cfg(feature = "inbox")]
+    pub(crate) fn status(self) -> StatusCode {
+        self.wire().0
+    }
+
+    /// The status, and the text for the wire.
+    fn wire(self) -> (StatusCode, &'static str) {
+        match self {
             #[cfg(feature = "inbox")]
             Self::Received => (StatusCode::OK, r#"{"status":"received"}"#),
             Self::Duplicate => (StatusCode::OK, r#"{"status":"duplicate-ignored"}"#),
@@ -50,8 +62,16 @@ impl Answer {
             Self::BacklogFull => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"backlog full"}"#),
             #[cfg(feature = "inbox")]
             Self::InboxFull => (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"inbox full"}"#),
+            #[cfg(feature = "inbox")]
+            Self::PathTooLong => (StatusCode::URI_TOO_LONG, r#"{"error":"path too long"}"#),
+            #[cfg(feature = "inbox")]
+            Self::MethodTooLong => (StatusCode::NOT_IMPLEMENTED, r#"{"error":"method too long"}"#),
             Self::Misconfigured => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"misconfigured"}"#),
-        };
+        }
+    }
+
+    pub(crate) fn into_response<B>(self) -> Response<ResponseBody<B>> {
+        let (status, text) = self.wire();
         let mut response = Response::new(ResponseBody::text(Bytes::from_static(text.as_bytes())));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -64,7 +84,7 @@ impl Answer {
             #[cfg(feature = "inbox")]
             Self::BacklogFull | Self::InboxFull => Some(30),
             #[cfg(feature = "inbox")]
-            Self::Received => None,
+            Self::Received | Self::PathTooLong | Self::MethodTooLong => None,
             Self::Duplicate | Self::Conflict | Self::Misconfigured => None,
         };
         if let Some(seconds) = retry_after {

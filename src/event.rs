@@ -120,7 +120,8 @@ impl fmt::Display for EventType {
 /// There is no way to make one but to receive it (or, in tests, the `testing` feature), so holding one means that klikit, or
 /// somebody who captured one of klikit's deliveries, sent this body.
 ///
-/// The body alone is signed: [id](Self::event_id) and [type](Self::event_type) are what it came with.
+/// The body alone is signed: [id](Self::event_id) and [type](Self::event_type) are what it came with, and so are the method, the
+/// path, the query and the headers of the request.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub(crate) event_id: Option<EventId>,

@@ -17,6 +17,7 @@ use super::{
     head::Head,
     ordering::OrderingKeys,
     store::Acceptance,
+    target::Target,
 };
 use crate::{
     answer::Answer,
@@ -77,12 +78,22 @@ async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<V
         telemetry::unverified("the inbox's acceptor");
         return Answer::Misconfigured;
     };
+    let target = match Target::of(&parts) {
+        Ok(target) => target,
+        Err(answer) => {
+            telemetry::target_rejected(&delivery, answer.status(), &config.policy.log_limits);
+            return answer;
+        }
+    };
     let body = body.into_bytes();
     let claim = config.policy.claim(&delivery, &body);
     if let Err(answer) = config.policy.admit(&mut delivery, &claim) {
         return answer;
     }
-    let head = Head::of(&parts, &delivery);
+    if let Some(bytes) = target.left_out {
+        telemetry::query_left_out(&delivery, bytes, &config.policy.log_limits);
+    }
+    let head = Head::of(target, &delivery);
     let OrderingKeys { keys: ordering_keys, missing } = config.order_by.keys_of(&delivery, &body);
     let same_as = if config.policy.trusts_event_ids() { SameAs::Any } else { SameAs::Equal };
     let (text, labels) = (head.to_text(), head.labels());

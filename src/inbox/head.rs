@@ -7,10 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Uri, header, request::Parts};
+use http::{HeaderValue, Method, Request, Uri, header};
 use serde::{Deserialize, Serialize};
 
-use super::labels::Labels;
+use super::{labels::Labels, target::Target};
 use crate::{
     event::{Delivery, EventId, EventType},
     header::{EVENT_ID, EVENT_TYPE},
@@ -47,12 +47,12 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn of(parts: &Parts, delivery: &Delivery) -> Self {
-        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    pub(super) fn of(target: Target, delivery: &Delivery) -> Self {
+        let Target { method, uri, content_type, left_out: _ } = target;
         Self {
-            method: parts.method.as_str().into(),
-            uri: whole_uri(parts).path_and_query().map_or("/", |uri| uri.as_str()).into(),
-            content_type: content_type.map(Into::into),
+            method,
+            uri,
+            content_type,
             event_id: delivery.event_id().map(|id| id.as_str().into()),
             event_type: delivery.event_type().map(|event_type| event_type.as_str().into()),
             tenant: delivery.tenant().into(),
@@ -134,16 +134,6 @@ impl Head {
             is_copy: self.copy,
         })
     }
-}
-
-/// Returns the URI as the client sent it. axum's `Router::nest` strips a prefix from the request's own, and the
-/// worker's router would then have no route for it.
-fn whole_uri(parts: &Parts) -> &Uri {
-    #[cfg(feature = "axum")]
-    if let Some(::axum::extract::OriginalUri(uri)) = parts.extensions.get() {
-        return uri;
-    }
-    &parts.uri
 }
 
 /// Milliseconds since 1970.

@@ -16,6 +16,9 @@
 //! - The store holds [a million deliveries](Inbox::max_stored) at most: pending, dead and kept. At the limit, kept
 //!   deliveries are deleted before their time. If no more are left, the response is 503 as well. Dead letters are
 //!   never deleted to make space.
+//! - Of a request's head, a bounded part is stored. A query over 2 KiB is left out, and logged; a content type over 255
+//!   bytes loses its parameters. A path over 2 KiB gets 414, and a method over 32 bytes 501, because the handler could
+//!   not be found again. klikit sends neither.
 //! - A known id with *another body* is a conflict and is handled on its own: see [`dedupe`](crate::dedupe). While the
 //!   earlier body is still stored, a copy whose JSON was merely written anew (white space, member order, escapes) is a
 //!   duplicate.
@@ -28,7 +31,9 @@
 //!
 //! - The handler gets the request as it would have come inline: method, path, query, content type, body,
 //!   [`EventId`](crate::EventId) and [`Delivery`](crate::Delivery), with an [`Attempt`] in the extensions. Other
-//!   headers are not stored. The path is the one that the client sent, also where the acceptor is in axum's
+//!   headers are not stored. klikit signs the body alone: whoever has captured a delivery can send it again with another
+//!   method, path, query and content type, so decide by the body what matters. The path is the one that the client
+//!   sent, also where the acceptor is in axum's
 //!   `Router::nest` (feature `axum`). The handler may be a router that still has the layers that verify and
 //!   de-duplicate: they let the request through.
 //! - A 2xx response finishes the delivery. It is deleted with its body unless it is [kept](Inbox::keep_bodies). After
@@ -110,6 +115,7 @@ mod operator;
 mod ordering;
 mod preflight;
 mod store;
+mod target;
 mod worker;
 
 pub use self::{

@@ -68,6 +68,26 @@ pub(crate) fn backlog_full(max_backlog: u64, limits: &LogLimits) {
     }
 }
 
+/// The path or the method of a delivery is too long.
+pub(crate) fn target_rejected(delivery: &Delivery, status: StatusCode, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit("target_rejected") {
+        let LogContext { event_id, tenant } = delivery.into();
+        warn!(target: INBOX, event_id, tenant, status = status.as_u16(), left_out,
+            "rejected a delivery: its path or method is too long, and klikit signs neither"
+        );
+    }
+}
+
+/// The query of a delivery is too long.
+pub(crate) fn query_left_out(delivery: &Delivery, bytes: usize, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit("query_left_out") {
+        let LogContext { event_id, tenant } = delivery.into();
+        warn!(target: INBOX, event_id, tenant, bytes, left_out,
+            "stored a delivery without its query, which is too long, and which klikit does not sign"
+        );
+    }
+}
+
 /// So many deliveries are stored, where `max_stored` are allowed.
 pub(crate) fn inbox_stored(stored: u64, max_stored: u64) {
     let ratio = if stored < max_stored { stored as f64 / max_stored as f64 } else { 1.0 };

@@ -29,6 +29,9 @@
 //! one matches; or 403. One poll hashes at most 256 KiB, for all secrets together, and then yields. A body that arrived in one
 //! frame is handed on without a copy.
 //!
+//! Only the body is signed. The method, the path, the query, the content type and all other headers of a verified request are
+//! what it came with: whoever has captured a delivery can send it again with others.
+//!
 //! The answers are short JSON, such as `{"error":"invalid signature"}`: the wire does not say why a signature did not match,
 //! the log does, and the [`Rejection`] in the response's extensions tells logging layers outside.
 //! [`on_rejection`](KlikitVerifyLayer::on_rejection) words them otherwise. With the feature `diagnose`, `explain_mismatches` has

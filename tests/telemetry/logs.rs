@@ -535,6 +535,24 @@ fn full_backlog_is_a_warning() {
 
 #[cfg(feature = "inbox")]
 #[test]
+fn long_query_and_long_path_are_warnings() {
+    let log = logged_by(async {
+        let stack = KlikitVerifyLayer::new(SECRET).layer(Inbox::new(MemoryStore::new()).acceptor());
+        for (uri, status) in [(format!("/?{}", "q".repeat(3000)), 200), (format!("/{}", "p".repeat(3000)), 414)] {
+            let mut request = evt_7();
+            *request.uri_mut() = uri.parse().unwrap();
+            assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), status);
+        }
+    });
+    let left_out = told(&log, "WARN", "stored a delivery without its query");
+    assert!(left_out.contains(OF_EVT_7) && left_out.contains("bytes=3000"), "{log}");
+    let rejected = told(&log, "WARN", "rejected a delivery: its path or method is too long");
+    assert!(rejected.contains(OF_EVT_7) && rejected.contains("status=414"), "{log}");
+    assert!(!log.contains("qqq") && !log.contains("ppp"), "{log}");
+}
+
+#[cfg(feature = "inbox")]
+#[test]
 fn acceptor_as_the_handler_is_an_error_in_the_log() {
     let log = logged_by(async {
         let inbox = Inbox::new(MemoryStore::new());

@@ -12,7 +12,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// [module](crate::inbox) for the rules.
 ///
 /// The request's extensions hold an [`Attempt`](super::Attempt) besides the [`Delivery`](crate::Delivery) and the
-/// [`EventId`](crate::EventId).
+/// [`EventId`](crate::EventId). Its method, path, query and content type are not signed: see the [module](crate::inbox).
 ///
 /// When an attempt fails, its reason is logged and kept as the [reason](crate::inbox::Entry::reason) of the delivery:
 /// the [`FailureReason`](crate::FailureReason) in the response's extensions if there is one, or else the status, or the

@@ -170,3 +170,28 @@ async fn acceptor_is_rejected_as_a_handler() {
     worker.run_until(dead).await;
     assert_eq!(inbox.dead(None, 1).await.unwrap()[0].reason.as_deref(), Some("500 Internal Server Error"));
 }
+
+/// klikit signs neither, and whoever has captured a delivery can choose them.
+#[tokio::test(start_paused = true)]
+async fn stored_head_is_bounded() {
+    let inbox = inbox();
+    let stack = stack(&inbox);
+    let with_uri = |uri: String| unusual().uri(&uri);
+    let long_path = with_uri(format!("/webhooks/{}", "p".repeat(60_000))).request::<Full<Bytes>>();
+    let answer = stack.clone().oneshot(long_path).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::URI_TOO_LONG);
+    let mut long_method = unusual().request::<Full<Bytes>>();
+    *long_method.method_mut() = Method::from_bytes("M".repeat(60_000).as_bytes()).unwrap();
+    let answer = stack.clone().oneshot(long_method).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(inbox.counts().await.unwrap().stored(), 0);
+
+    // The order is not lost.
+    let long_query = with_uri(format!("/webhooks/klikit?{}", "q".repeat(60_000)));
+    let long_query = long_query.header(header::CONTENT_TYPE, format!("application/json; a={}", "a".repeat(60_000)));
+    assert_received(&stack, &long_query).await;
+    let log = Log::default();
+    handle_all(&inbox, router(Arc::clone(&log))).await;
+    let seen = log.lock().unwrap().pop().unwrap();
+    assert_eq!((&*seen.uri, seen.content_type.as_deref()), ("/webhooks/klikit", Some("application/json")));
+}
