@@ -161,8 +161,8 @@ impl Delivery {
         self.signed_at
     }
 
-    /// Returns whether the body came under another event id before, as far as this process remembers. Such a delivery may
-    /// be a replay of a captured one.
+    /// Returns whether the body came under another event id before, or with an id before and now without one, or the other way
+    /// round, as far as this process remembers. Such a delivery may be a replay of a captured one.
     ///
     /// Always `false` before a `KlikitDedupeLayer` or an `Inbox`, which remember the bodies.
     pub fn is_copy(&self) -> bool {

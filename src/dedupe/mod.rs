@@ -41,6 +41,9 @@
 //! - The layer remembers in memory which ids a body came with. A body may come with [16 ids in an
 //!   hour](KlikitDedupeLayer::replay_limit), and any further id gets 503. A warning comes once in a window, and the
 //!   counter `klikit_replays_total` grows.
+//! - If a [missing id is allowed](crate::KlikitVerifyLayer::allow_missing_event_id), a captured delivery can be sent once more
+//!   without its id. It is remembered by its body, which is another key than its id, so it is handled, once, and marked as a
+//!   copy. A missing id counts like a further id.
 //! - The limit is on ids. A delivery whose handler failed is handled again under its id, as klikit's own retries are.
 //! - The handler can tell a copy by [`Delivery::is_copy`](crate::Delivery::is_copy).
 //! - The memory holds some 16,000 bodies for each layer. A body that is being replayed is not pushed out by others. What

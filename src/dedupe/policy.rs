@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     answer::Answer,
-    event::Delivery,
+    event::{Delivery, EventId},
     json,
     preflight::{ProblemKind, Problems},
     telemetry::{self, LogLimits},
@@ -133,10 +133,14 @@ impl DedupePolicy {
 
     /// Marks a delivery whose body came under another id before. Returns the response if it is replayed too often.
     ///
-    /// A delivery that is identified by its body is a duplicate under any id.
+    /// A delivery that is identified by its body is a duplicate under any id. One without an id counts as one with an id of its own:
+    /// its body may have come under an id before, and then its key is another one.
     pub(crate) fn admit(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), Answer> {
-        let Some(id) = delivery.event_id().filter(|_| self.identity == Identity::EventId) else { return Ok(()) };
-        let admission = self.replays.admit(self.scope_of(delivery.tenant()), &claim.digest, id.as_str());
+        if self.identity == Identity::Body {
+            return Ok(());
+        }
+        let id = id_or_empty(delivery);
+        let admission = self.replays.admit(self.scope_of(delivery.tenant()), &claim.digest, id);
         delivery.is_copy = self.is_copy(admission, delivery)?;
         Ok(())
     }
@@ -144,7 +148,7 @@ impl DedupePolicy {
     /// Returns the response if a delivery may not revive a dead letter, because that happened too often.
     #[cfg(feature = "inbox")]
     pub(crate) fn admit_revival(&self, delivery: &Delivery, claim: &Claim) -> Result<(), Answer> {
-        let id = delivery.event_id().map_or("", |id| id.as_str());
+        let id = id_or_empty(delivery);
         let admission = self.replays.admit_revival(self.scope_of(delivery.tenant()), &claim.digest, id);
         self.is_copy(admission, delivery).map(drop)
     }
@@ -206,6 +210,11 @@ impl DedupePolicy {
     pub(crate) fn scope_of<'a>(&'a self, tenant: &'a str) -> &'a str {
         self.scope.as_deref().unwrap_or(tenant)
     }
+}
+
+/// No event id is empty.
+fn id_or_empty(delivery: &Delivery) -> &str {
+    delivery.event_id().map_or("", EventId::as_str)
 }
 
 impl fmt::Debug for DedupePolicy {

@@ -31,7 +31,7 @@
 //!
 //! - The handler gets the request as it would have come inline: method, path, query, content type, body,
 //!   [`EventId`](crate::EventId) and [`Delivery`](crate::Delivery), with an [`Attempt`] in the extensions. Other
-//!   headers are not stored. klikit signs the body alone: whoever has captured a delivery can send it again with another
+//!   headers are not stored. klikit signs the body alone: anybody who has captured a delivery can send it again with another
 //!   method, path, query and content type, so decide by the body what matters. The path is the one that the client
 //!   sent, also where the acceptor is in axum's
 //!   `Router::nest` (feature `axum`). The handler may be a router that still has the layers that verify and

@@ -176,6 +176,11 @@ impl KlikitVerifyLayer {
     ///
     /// Such a delivery has no [`EventId`](crate::EventId) in its extensions, so nothing but its body tells it from another.
     /// An id that is there but malformed is refused all the same.
+    ///
+    /// klikit does not sign the id, so anybody who has captured a delivery with an id can send it again without. The dedupe
+    /// layer and the inbox then know it by its body and not by its id: it is handled once more, and
+    /// [marked as a copy](crate::Delivery::is_copy) if this process has seen the body with an id. Allow a missing id only if
+    /// klikit sends you none, and then prefer `Identity::Body`, which closes this gap.
     #[must_use]
     pub fn allow_missing_event_id(self) -> Self {
         self.with(|config| config.missing_event_id_allowed = true)

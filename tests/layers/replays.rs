@@ -19,6 +19,7 @@ use tower::{Layer, Service, service_fn, util::BoxCloneSyncService};
 use tower_klikit::{
     Delivery, EventType, KlikitVerifyLayer, VerifiedBody,
     dedupe::{Identity, KlikitDedupeLayer},
+    header::EVENT_ID,
     inbox::{DeliveryState, Inbox, OrderBy, Worker},
     store::MemoryStore,
     testing::SignedDelivery,
@@ -65,6 +66,10 @@ impl Handler {
 
 fn delivery(id: &str) -> SignedDelivery {
     SignedDelivery::new(SECRET, BODY).event_id(id)
+}
+
+fn delivery_of(body: &'static str) -> SignedDelivery {
+    SignedDelivery::new(SECRET, body).event_id("other")
 }
 
 /// The captured delivery under a fresh id.
@@ -119,6 +124,50 @@ async fn sixteen_ids_of_one_body_are_handled_in_an_hour() {
 
     advance(HOUR).await;
     assert_eq!(send(&stack, &replay(1000)).await.0, 200);
+}
+
+/// Without its id, a captured delivery has another key and is handled once more.
+#[tokio::test(start_paused = true)]
+async fn captured_delivery_without_its_id_is_a_copy() {
+    let without_id = |body: &str| SignedDelivery::new(SECRET, body.to_owned()).without_header(&EVENT_ID);
+    let handler = Handler::default();
+    let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
+    let inline = verify().layer(dedupe.layer(handler.responding(|_| 200)));
+    let inbox = Inbox::new(MemoryStore::new());
+    let acceptor = verify().layer(inbox.acceptor());
+    let (stop, worker) = start(inbox.worker(handler.responding(|_| 200)));
+
+    // In either order, and the delivery that came first is none.
+    let called = |id: &str, is_copy| (id.to_owned(), is_copy);
+    for (first, second) in [(delivery("genuine"), without_id(BODY)), (without_id("{}"), delivery_of("{}"))] {
+        let ids = [&first, &second].map(|delivery| {
+            let request = delivery.request::<Full<Bytes>>();
+            request.headers().get(&EVENT_ID).map_or(String::new(), |id| id.to_str().unwrap().to_owned())
+        });
+        for accepted in [send(&inline, &first).await, send(&inline, &second).await] {
+            assert_eq!(accepted.0, 200);
+        }
+        assert_eq!(send(&inline, &first).await, answers::duplicate());
+        assert_eq!(send(&inline, &second).await, answers::duplicate());
+        let calls: Vec<_> = handler.take().into_iter().map(|(id, is_copy, ..)| (id, is_copy)).collect();
+        assert_eq!(calls, [called(&ids[0], false), called(&ids[1], true)]);
+
+        for delivery in [&first, &second] {
+            assert_eq!(send(&acceptor, delivery).await, answers::ok(r#"{"status":"received"}"#));
+            sleep(Duration::from_secs(5)).await;
+        }
+        let calls: Vec<_> = handler.take().into_iter().map(|(id, is_copy, ..)| (id, is_copy)).collect();
+        assert_eq!(calls, [called(&ids[0], false), called(&ids[1], true)]);
+    }
+    stop.send(()).unwrap();
+    worker.await.unwrap();
+
+    // It counts like a further id.
+    let limited = KlikitDedupeLayer::new(MemoryStore::new()).replay_limit(2, HOUR);
+    let stack = verify().layer(limited.layer(handler.responding(|_| 200)));
+    assert_eq!(send(&stack, &delivery("genuine")).await.0, 200);
+    assert_eq!(send(&stack, &replay(1)).await.0, 200);
+    assert_rejected(&send(&stack, &without_id(BODY)).await, 3601);
 }
 
 #[tokio::test(start_paused = true)]
