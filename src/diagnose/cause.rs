@@ -54,9 +54,9 @@ pub enum Cause {
     SecretEscaped,
     /// The configured secret is a whole line, such as `NAME=secret`.
     SecretLine,
-    /// The configured secret is the hex or base64 text of the right one.
+    /// The configured secret is the hex or base64 text of the right one, or was escaped for a URL.
     SecretEncoded,
-    /// The right secret is the hex or base64 text of the configured one.
+    /// The right secret is the hex or base64 text of the configured one, or that one escaped for a URL.
     SecretDecoded,
     /// The right secret is another one that was offered, such as the partner API's.
     OtherSecret,
@@ -81,6 +81,8 @@ pub enum Cause {
     BodyCompressed,
     /// The body is not compressed and its `Content-Encoding` says that it is.
     BodyDecompressed,
+    /// The body was wrapped as a whole in another encoding, such as base64, by a gateway.
+    BodyWrapped,
     /// The body is Latin-1 (or windows-1252), and was signed as UTF-8.
     BodyLatin1,
     /// The body was encoded in UTF-8 twice.
@@ -128,6 +130,7 @@ impl Cause {
             Self::BodyLonger => "body_longer",
             Self::BodyCompressed => "body_compressed",
             Self::BodyDecompressed => "body_decompressed",
+            Self::BodyWrapped => "body_wrapped",
             Self::BodyLatin1 => "body_latin1",
             Self::BodyEncodedTwice => "body_encoded_twice",
             Self::Unknown => "unknown",
@@ -173,6 +176,7 @@ impl Cause {
             Self::BodyLonger => "the body is longer than its Content-Length",
             Self::BodyCompressed => "the body is compressed",
             Self::BodyDecompressed => "the body is not compressed as its Content-Encoding says",
+            Self::BodyWrapped => "the body was wrapped as a whole in another encoding",
             Self::BodyLatin1 => "the body is Latin-1 and was signed as UTF-8",
             Self::BodyEncodedTwice => "the body was encoded in UTF-8 twice",
             Self::Unknown => "the delivery does not show why",
@@ -232,7 +236,8 @@ impl Cause {
             }
             Self::SecretLine => "configure what is behind the name alone",
             Self::SecretEncoded => {
-                "configure the secret itself: nothing is decoded here; a Kubernetes secret's `data` is base64"
+                "configure the secret itself: nothing is decoded here; a Kubernetes secret's `data` is base64, and a \
+                 secret in a URL has its signs escaped"
             }
             Self::SecretDecoded => {
                 "configure the text that klikit shows: klikit signs with its bytes and does not decode it"
@@ -266,6 +271,10 @@ impl Cause {
             Self::BodyCompressed => "have nothing on the way compress requests: klikit signs the bytes before that",
             Self::BodyDecompressed => {
                 "put KlikitVerifyLayer outside of whatever unpacks the body and leaves its Content-Encoding"
+            }
+            Self::BodyWrapped => {
+                "verify the bytes inside: have the gateway hand the body on as it came, as AWS API Gateway does without a binary media type \
+                 that covers application/json, or decode what its `isBase64Encoded` marks before KlikitVerifyLayer"
             }
             Self::BodyLatin1 => "have nothing on the way change the body's character set: klikit signs UTF-8",
             Self::BodyEncodedTwice => "have nothing on the way take the UTF-8 body for Latin-1 and encode it again",

@@ -3,7 +3,7 @@
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
 
-use super::{base64, cause::Cause};
+use super::{base64, cause::Cause, wrapped::without_url_escapes};
 use crate::secret::{WebhookSecret, peel};
 
 /// How many layers of quotes, white space and the like are taken off.
@@ -121,7 +121,13 @@ impl Found {
     fn decoded(&mut self, text: &[u8], taken_off: &[Fault]) {
         let Ok(text) = str::from_utf8(text) else { return };
         let text = text.trim();
-        let texts = [(from_hex(text), "hex"), (base64::decode(text), "base64")];
+        let from_url = |plus| without_url_escapes(text.as_bytes(), plus).map(Zeroizing::new);
+        let texts = [
+            (from_hex(text), "hex"),
+            (base64::decode(text), "base64"),
+            (from_url(b'+'), "escaped for a URL"),
+            (from_url(b' '), "escaped for a form"),
+        ];
         for (bytes, encoding) in texts {
             let Some(bytes) = bytes else { continue };
             let faults = [taken_off, &[(Cause::SecretEncoded, encoding)]].concat();
@@ -144,6 +150,8 @@ impl Found {
                 (Base64UrlUnpadded::encode_string(bytes).into_bytes(), "base64, safe for URLs, without padding"),
             ];
             if bytes.len() == configured.len() {
+                texts.push((url_escapes(bytes, b"%20"), "escaped for a URL"));
+                texts.push((url_escapes(bytes, b"+"), "escaped for a form"));
                 texts.push((hex(bytes, b"0123456789ABCDEF"), "hex, in upper case"));
             }
             for (text, encoding) in texts {
@@ -231,6 +239,22 @@ fn hex(bytes: &[u8], digits: &[u8; 16]) -> Vec<u8> {
     let mut text = Vec::with_capacity(2 * bytes.len());
     for byte in bytes {
         text.extend([digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+    }
+    text
+}
+
+/// With room for all too. `space` is what a space becomes.
+fn url_escapes(bytes: &[u8], space: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(3 * bytes.len());
+    for &byte in bytes {
+        match byte {
+            b' ' => text.extend(space),
+            _ if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => text.push(byte),
+            _ => {
+                let digits = b"0123456789ABCDEF";
+                text.extend([b'%', digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+            }
+        }
     }
     text
 }

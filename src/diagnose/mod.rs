@@ -21,12 +21,15 @@
 //!
 //! - the header: base64, a prefix, cut off, klikit's older form, also where that is not spelled as it should be, quotes and white
 //!   space, sent more than once;
-//! - the secret: white space, quotes, a byte order mark, a whole line of an environment file, hex and base64 of it or by it, and
+//! - the secret: white space, quotes, a byte order mark, a whole line of an environment file, hex, base64 and URL escapes of it or by
+//!   it, and
 //!   any [candidate](Diagnostician::candidates) that is offered;
-//! - the body: parsed and encoded again, newlines, byte order marks, compression, Latin-1.
+//! - the body: parsed and encoded again, newlines, byte order marks, compression, Latin-1; and wrapped as a whole in base64, hex,
+//!   percent-encoding, a JSON string or an API gateway's event.
 //!
 //! A header's fault is tried together with each of the others; a secret's fault with the body as it came, and the body's with
-//! the secrets as they are.
+//! the secrets as they are. Of the body's faults, a wrapping is tried together with each of the others, and two that change the
+//! text are tried together.
 //!
 //! A body that was parsed and encoded again is written anew in the ways of the common languages, with its keys in the order in
 //! which klikit documents them, or in that of the deliveries that this crate is tested with, which are made up in klikit's shape:
@@ -88,6 +91,7 @@ mod search;
 mod shown;
 mod text;
 mod work;
+mod wrapped;
 
 use http::HeaderMap;
 

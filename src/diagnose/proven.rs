@@ -14,6 +14,7 @@ use super::{
     search::{Hit, Search},
     shown, text,
     work::{KEY, TAG, Work},
+    wrapped,
 };
 use crate::{
     keyring::{KeyedSecret, Keyring},
@@ -22,6 +23,9 @@ use crate::{
 
 /// The part of the work that secrets may take. Bodies that were encoded again are the commoner fault.
 const SECRETS_PART: usize = 3;
+
+/// The part of the work that pairs of changes of a text may take.
+const TEXTS_PART: usize = 4;
 
 /// What has to be undone for the signature to match: the least first.
 pub(super) fn find(
@@ -36,15 +40,20 @@ pub(super) fn find(
         .or_else(|| candidates.and_then(|candidates| by_candidate(search, candidates, body, work)))
         .or_else(|| without_hmac(search, body, work))
         .or_else(|| as_text(search, body, work))
+        .or_else(|| by_unwrapping(search, body, work))
         .or_else(|| by_misread_secret(search, body, work))
+        .or_else(|| as_text_twice(search, body, work))
         .or_else(|| {
-            let (hit, packing) = packed::inside(search, body, work)?;
-            Some(of_body(search, &hit, Cause::BodyCompressed, packing.name().into()))
+            let (hit, fault) = compressed_or_reencoded(search, body, work)?;
+            Some(of_body(search, &hit, &[fault.cause], fault.detail))
         })
-        .or_else(|| {
-            let (hit, writing, newline) = json::original(search, body, work)?;
-            Some(of_body(search, &hit, Cause::BodyReencoded, writing.describe(newline).into()))
-        })
+        .or_else(|| reencoded_with_mark(search, body, work))
+}
+
+/// What was done to a body.
+struct Fault {
+    cause: Cause,
+    detail: Cow<'static, str>,
 }
 
 fn as_it_came(
@@ -64,8 +73,8 @@ fn as_it_came(
     Some(Diagnosis::proven(&faults, detail, &search.secrets[hit.secret].signer().secret_id))
 }
 
-fn of_body(search: &Search<'_>, hit: &Hit, cause: Cause, detail: Cow<'static, str>) -> Diagnosis {
-    of_secret(search, hit.reading, &[cause], detail, &search.secrets[hit.secret])
+fn of_body(search: &Search<'_>, hit: &Hit, causes: &[Cause], detail: Cow<'static, str>) -> Diagnosis {
+    of_secret(search, hit.reading, causes, detail, &search.secrets[hit.secret])
 }
 
 fn of_secret(
@@ -105,11 +114,65 @@ fn without_hmac(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<Dia
 }
 
 fn as_text(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
+    let (hit, fault) = changed_as_text(search, body, work)?;
+    Some(of_body(search, &hit, &[fault.cause], fault.detail))
+}
+
+fn changed_as_text(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<(Hit, Fault)> {
     text::STEPS.iter().find_map(|step| {
         let text = step.earlier(body, work)?;
         let hit = search.with_any(&text, work)?;
-        Some(of_body(search, &hit, step.cause, step.detail.into()))
+        Some((hit, Fault { cause: step.cause, detail: step.detail.into() }))
     })
+}
+
+fn compressed_or_reencoded(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<(Hit, Fault)> {
+    if let Some((hit, packing)) = packed::inside(search, body, work) {
+        return Some((hit, Fault { cause: Cause::BodyCompressed, detail: packing.name().into() }));
+    }
+    let (hit, writing, newline) = json::original(search, body, work)?;
+    Some((hit, Fault { cause: Cause::BodyReencoded, detail: writing.describe(newline).into() }))
+}
+
+/// Looks for the body in what this one wraps, and for one fault of that.
+fn by_unwrapping(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
+    wrapped::find(body, work, |inside, work| {
+        let wrapping = inside.describe();
+        if let Some(hit) = search.with_any(&inside.body, work) {
+            return Some(of_body(search, &hit, &[Cause::BodyWrapped], wrapping.into()));
+        }
+        if !inside.is_worth_a_search() {
+            return None;
+        }
+        let (hit, fault) = changed_as_text(search, &inside.body, work)
+            .or_else(|| compressed_or_reencoded(search, &inside.body, work))?;
+        let detail = format!("{wrapping}; and inside of that: {}", fault.detail);
+        Some(of_body(search, &hit, &[Cause::BodyWrapped, fault.cause], detail.into()))
+    })
+}
+
+/// Undoes two changes of a text. In which order makes no difference for most.
+fn as_text_twice(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
+    let try_all = |work: &mut Work| {
+        text::STEPS.iter().enumerate().find_map(|(at, step)| {
+            let text = step.earlier(body, work)?;
+            text::STEPS[at..].iter().filter(|other| other.cause != step.cause).find_map(|other| {
+                let earlier = other.earlier(&text, work)?;
+                let hit = search.with_any(&earlier, work)?;
+                let detail = format!("{}; and {}", step.detail, other.detail);
+                Some(of_body(search, &hit, &[step.cause, other.cause], detail.into()))
+            })
+        })
+    };
+    work.within(TEXTS_PART, try_all)
+}
+
+/// No parser reads JSON behind a byte order mark.
+fn reencoded_with_mark(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
+    let text = body.strip_prefix(text::MARK)?;
+    let (hit, fault) = compressed_or_reencoded(search, text, work)?;
+    let detail = format!("one was added; and {}", fault.detail);
+    Some(of_body(search, &hit, &[Cause::BodyByteOrderMark, fault.cause], detail.into()))
 }
 
 fn by_misread_secret(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<Diagnosis> {

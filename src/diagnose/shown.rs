@@ -14,6 +14,7 @@ use super::{
     json::{Tree, has_sorted_keys},
     packed::Packing,
     work::Work,
+    wrapped::{self, Inside},
 };
 use crate::{
     event::EventId,
@@ -47,6 +48,9 @@ pub(super) fn body(headers: &HeaderMap, body: &[u8], work: &mut Work) -> Option<
             return Some(Diagnosis::shown(Cause::BodyDecompressed, Some(coding.into())));
         }
     }
+    if let Some(wrapping) = wrapped::find(body, work, |inside, work| is_json(inside, work).then(|| inside.describe())) {
+        return Some(Diagnosis::shown(Cause::BodyWrapped, Some(wrapping.into())));
+    }
     let announced = announced(headers)?;
     let len = body.len() as u64;
     let detail = Some(lengths(len)(announced));
@@ -72,6 +76,11 @@ pub(super) fn nothing(body: &[u8], work: &mut Work) -> Diagnosis {
     let detail =
         "all keys of the body are in alphabetical order, as some parsers leave them, and what they were before is lost";
     Diagnosis::unknown_with(sorted.then_some(detail))
+}
+
+/// Whether this is an object, as klikit's bodies are.
+fn is_json(inside: &Inside, work: &mut Work) -> bool {
+    inside.body.starts_with(b"{") && work.spend(4 * inside.body.len()) && Tree::parse(&inside.body).is_some()
 }
 
 fn lengths(len: u64) -> impl Fn(u64) -> Cow<'static, str> {

@@ -2,7 +2,7 @@
 
 use super::{cause::Cause, work::Work};
 
-const MARK: &[u8] = "\u{feff}".as_bytes();
+pub(super) const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// No step makes a body longer than so many times: windows-1252 has characters of three bytes in UTF-8.
 const GROWTH: usize = 3;

@@ -264,3 +264,88 @@ fn compressed_by_its_label() {
     let (headers, body) = labelled("identity", b"\x0b\x00\x80{}\x03");
     assert_unknown(&headers, &body);
 }
+
+/// As AWS API Gateway hands on a body of a binary media type, and as other tools wrap one.
+const WRAPPERS: [&[&str]; 9] = [
+    &["base64"],
+    &["base64", "-w0"],
+    &[
+        "python3",
+        "-c",
+        "import sys, base64; print(base64.urlsafe_b64encode(sys.stdin.buffer.read()).decode().rstrip('='))",
+    ],
+    &["python3", "-c", "import sys; print(sys.stdin.buffer.read().hex())"],
+    &["python3", "-c", "import sys, urllib.parse as u; print(u.quote(sys.stdin.buffer.read()), end='')"],
+    &[
+        "python3",
+        "-c",
+        "import sys, urllib.parse as u; print(u.urlencode({'payload': sys.stdin.buffer.read()}), end='')",
+    ],
+    &["python3", "-c", "import sys, json; print(json.dumps(sys.stdin.read()))"],
+    &[
+        "python3",
+        "-c",
+        "import sys, json; json.dump({'httpMethod': 'POST', 'body': sys.stdin.read(), 'isBase64Encoded': False}, sys.stdout)",
+    ],
+    &[
+        "python3",
+        "-c",
+        "import sys, json, base64; json.dump({'body': base64.b64encode(sys.stdin.buffer.read()).decode(), 'isBase64Encoded': True}, sys.stdout)",
+    ],
+];
+
+#[test]
+fn wrapped_in_another_encoding() {
+    for line in WRAPPERS {
+        each(|body| {
+            let wrapped = run(line, body);
+            let diagnosis = assert_proven(&head(body), &wrapped, Cause::BodyWrapped);
+            assert_eq!(diagnosis.also(), [], "{diagnosis}");
+            // The request shows that it is wrapped whatever else is wrong with it.
+            assert_shown(&without_length(signed("another secret", body)), &wrapped, Cause::BodyWrapped);
+        });
+    }
+    let wrapped = run(&["base64", "-w0"], BODY.as_bytes());
+    let diagnosis = assert_proven(&head(BODY.as_bytes()), &wrapped, Cause::BodyWrapped);
+    assert_eq!(diagnosis.detail(), Some("base64"));
+    let text = diagnosis.to_string();
+    assert!(text.contains("AWS API Gateway") && !text.contains("brand_id") && !text.contains("eyJ"), "{text}");
+    // Wrapped before it was signed: nothing is wrong with it, or something else.
+    assert_proven(&head(&wrapped), &wrapped, Cause::Verifies);
+    assert_unknown(&head(BODY.as_bytes()), &run(&["base64"], b"another text"));
+}
+
+#[test]
+fn changed_and_then_wrapped() {
+    let changes: [(&[&str], Cause); 4] = [
+        (&["sed", "s/$/\r/"], Cause::BodyLineEndings),
+        (&["sh", "-c", "cat; echo"], Cause::BodyFinalNewline),
+        (&["jq", "."], Cause::BodyReencoded),
+        (&["gzip", "-c"], Cause::BodyCompressed),
+    ];
+    let compact = run(&["jq", "-cj", "."], MIXED.as_bytes());
+    let lines = run(&["jq", "."], MIXED.as_bytes());
+    for (line, cause) in changes {
+        let original = if cause == Cause::BodyLineEndings { &lines } else { &compact };
+        let wrapped = run(&["base64"], &run(line, original));
+        let diagnosis = assert_proven(&head(original), &wrapped, Cause::BodyWrapped);
+        assert_eq!(diagnosis.also(), [cause], "{diagnosis}");
+        for fix in [Cause::BodyWrapped.fix(), cause.fix()] {
+            assert!(diagnosis.to_string().contains(fix), "{diagnosis}");
+        }
+    }
+}
+
+/// As some editors do when they save a file.
+#[test]
+fn two_changes_of_the_text() {
+    let lines = run(&["jq", "."], MIXED.as_bytes());
+    let in_dos = run(&["sed", "s/$/\r/"], &lines);
+    let marked = ["\u{feff}".as_bytes(), &in_dos].concat();
+    let diagnosis = assert_proven(&head(&lines), &marked, Cause::BodyByteOrderMark);
+    assert_eq!(diagnosis.also(), [Cause::BodyLineEndings], "{diagnosis}");
+    let marked = ["\u{feff}".as_bytes(), &lines].concat();
+    let compact = run(&["jq", "-cj", "."], MIXED.as_bytes());
+    let diagnosis = assert_proven(&head(&compact), &marked, Cause::BodyByteOrderMark);
+    assert_eq!(diagnosis.also(), [Cause::BodyReencoded], "{diagnosis}");
+}

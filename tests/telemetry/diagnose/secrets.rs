@@ -118,6 +118,24 @@ fn the_text_of_the_right_one_or_the_right_one_of_its_text() {
 }
 
 #[test]
+fn escaped_for_a_url() {
+    let secret = "s3cret/with+signs & spaces=é";
+    let quote = |function: &str| {
+        let program = format!("import sys, urllib.parse as u; print(u.{function}(sys.stdin.read()), end='')");
+        run(&["python3", "-c", &program], secret.as_bytes())
+    };
+    for text in [quote("quote_plus"), [&quote("quote")[..], b"\n"].concat(), quote("quote_plus").to_ascii_lowercase()] {
+        assert_cause(secret, &text, Cause::SecretEncoded);
+    }
+    for text in [quote("quote_plus"), run(&["jq", "-Rrj", "@uri"], secret.as_bytes())] {
+        assert_cause(&text, secret, Cause::SecretDecoded);
+    }
+    // A plus sign for a space alone.
+    assert_cause("correct horse battery", "correct+horse+battery", Cause::SecretEncoded);
+    assert_cause("correct+horse+battery", "correct horse battery", Cause::SecretDecoded);
+}
+
+#[test]
 fn the_secret_at_fault_is_named() {
     let keyring = Keyring::new("tenant", "good", WebhookSecret::new("another").unwrap());
     keyring.add("bad", WebhookSecret::new(format!("'{SECRET}'")).unwrap()).unwrap();

@@ -1,6 +1,8 @@
 //! Things that happen to deliveries, of which no cause tells.
 
+use base64ct::{Base64, Encoding};
 use serde_json::Value;
+use tower_klikit::diagnose::Cause;
 
 use super::{Deed, outside_of_strings};
 use crate::diagnose::{
@@ -9,7 +11,7 @@ use crate::diagnose::{
 };
 
 /// What nobody may find a cause for, unless by chance it is what one of the causes says.
-pub(super) const CORRUPTIONS: [(&str, Deed); 16] = [
+pub(super) const CORRUPTIONS: [(&str, Deed); 18] = [
     ("a bit of the body flipped", |random, case| {
         let at = random.below(case.body.len());
         case.body[at] ^= 1 << random.below(8);
@@ -81,6 +83,18 @@ pub(super) const CORRUPTIONS: [(&str, Deed); 16] = [
         order.remove(&key);
         case.body = value.to_string().into();
     }),
+    ("wrapped, and a byte changed", |random, case| {
+        case.body = wrapped(random, &case.body);
+        let at = random.below(case.body.len());
+        case.body[at] = byte(random);
+        case.done = vec![Cause::BodyWrapped];
+    }),
+    ("a byte changed, and wrapped", |random, case| {
+        let at = random.below(case.body.len());
+        case.body[at] = byte(random);
+        case.body = wrapped(random, &case.body);
+        case.done = vec![Cause::BodyWrapped];
+    }),
     ("a header's character changed", |random, case| {
         let mut value = signature(&case.headers).into_bytes();
         let at = random.below(value.len());
@@ -107,6 +121,17 @@ pub(super) const CORRUPTIONS: [(&str, Deed); 16] = [
         }
     }),
 ];
+
+fn wrapped(random: &mut Random, body: &[u8]) -> Vec<u8> {
+    let hex = |separator: &str| body.iter().map(|byte| format!("{separator}{byte:02x}")).collect::<String>();
+    match random.below(4) {
+        0 => Base64::encode_string(body),
+        1 => hex(""),
+        2 => hex("%"),
+        _ => Value::from(String::from_utf8_lossy(body)).to_string(),
+    }
+    .into_bytes()
+}
 
 /// Most of what people type, and all else too.
 fn byte(random: &mut Random) -> u8 {

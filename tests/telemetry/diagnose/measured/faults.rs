@@ -1,6 +1,6 @@
 //! Things that happen to deliveries, each with the cause that tells of it.
 
-use base64ct::{Base64, Encoding};
+use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use http::header;
 use serde_json::Value;
 use tower_klikit::{
@@ -9,10 +9,13 @@ use tower_klikit::{
 };
 
 use super::{Deed, SECRET, outside_of_strings};
-use crate::diagnose::kit::{signature, signed, with, with_signature, without};
+use crate::diagnose::{
+    kit::{signature, signed, with, with_signature, without},
+    random::Random,
+};
 
 /// What one of the causes names.
-pub(super) const FAULTS: [(&str, Deed); 25] = [
+pub(super) const FAULTS: [(&str, Deed); 36] = [
     ("newline at the end", |random, case| {
         case.body.extend_from_slice(random.of(&[&b"\n"[..], b"\r\n"]));
         case.done = vec![Cause::BodyFinalNewline];
@@ -143,9 +146,107 @@ pub(super) const FAULTS: [(&str, Deed); 25] = [
         case.configured = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
         case.done = vec![Cause::SecretEncoded];
     }),
+    ("in base64", |random, case| {
+        case.body = in_base64(random, &case.body);
+        case.done = vec![Cause::BodyWrapped];
+    }),
+    ("in hex", |random, case| {
+        let hex: String = case.body.iter().map(|byte| format!("{byte:02x}")).collect();
+        case.body = if random.below(2) == 0 { hex.into_bytes() } else { format!("\\x{hex}").into_bytes() };
+        case.done = vec![Cause::BodyWrapped];
+    }),
+    ("in a URL or a form", |random, case| {
+        let name = random.of(&["", "payload=", "data="]);
+        case.body = [name.as_bytes(), &in_url(&case.body, random.of(&["%20", "+"]))].concat();
+        case.done = vec![Cause::BodyWrapped];
+    }),
+    ("in a JSON string", |_, case| {
+        case.body = serde_json::to_vec(str::from_utf8(&case.body).unwrap()).unwrap();
+        case.done = vec![Cause::BodyWrapped];
+    }),
+    ("in a gateway's event", |random, case| {
+        let is_base64 = random.below(2) == 0;
+        let body = if is_base64 { Base64::encode_string(&case.body) } else { text(&case.body) };
+        let event = serde_json::json!({ "httpMethod": "POST", "body": body, "isBase64Encoded": is_base64 });
+        case.body = event.to_string().into_bytes();
+        case.done = vec![Cause::BodyWrapped];
+    }),
+    ("compressed and wrapped", |random, case| {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&case.body).unwrap();
+        case.body = in_base64(random, &gzip.finish().unwrap());
+        (case.done, case.also) = (vec![Cause::BodyWrapped], vec![Cause::BodyCompressed]);
+    }),
+    ("a newline and wrapped", |random, case| {
+        case.body.extend_from_slice(random.of(&[&b"\n"[..], b"\r\n"]));
+        case.body = in_base64(random, &case.body);
+        (case.done, case.also) = (vec![Cause::BodyWrapped], vec![Cause::BodyFinalNewline]);
+    }),
+    ("written anew and wrapped", |random, case| {
+        let value: Value = serde_json::from_slice(&case.body).unwrap();
+        case.body = in_base64(random, value.to_string().as_bytes());
+        (case.done, case.also) = (vec![Cause::BodyWrapped], vec![Cause::BodyReencoded]);
+        if value.to_string().as_bytes() == case.original {
+            case.also.clear();
+        }
+    }),
+    ("byte order mark and newline", |random, case| {
+        case.body.extend_from_slice(random.of(&[&b"\n"[..], b"\r\n"]));
+        case.body.splice(0..0, "\u{feff}".bytes());
+        (case.done, case.also) = (vec![Cause::BodyFinalNewline], vec![Cause::BodyByteOrderMark]);
+    }),
+    ("secret in a URL", |random, case| {
+        let (secret, space) = (b"klikit+fixture/secret =", random.of(&["%20", "+"]));
+        let tag = signature(&signed(secret, &case.original));
+        case.headers = with_signature(case.headers.clone(), tag);
+        case.configured = in_url(secret, space);
+        case.done = vec![Cause::SecretEncoded];
+    }),
+    ("right secret in a URL", |random, case| {
+        let (secret, space) = (b"klikit+fixture/secret =", random.of(&["%20", "+"]));
+        let tag = signature(&signed(in_url(secret, space), &case.original));
+        case.headers = with_signature(case.headers.clone(), tag);
+        case.configured = secret.to_vec();
+        case.done = vec![Cause::SecretDecoded];
+    }),
     ("another secret that was offered", |_, case| {
         let headers = signed("the partner API's", &case.original);
         case.headers = with_signature(case.headers.clone(), signature(&headers));
         case.done = vec![Cause::OtherSecret];
     }),
 ];
+
+fn text(body: &[u8]) -> String {
+    str::from_utf8(body).unwrap().to_owned()
+}
+
+/// In either alphabet, with or without padding, and in lines of 76 characters (RFC 2045) or in one.
+fn in_base64(random: &mut Random, body: &[u8]) -> Vec<u8> {
+    let encoders = [
+        Base64::encode_string,
+        Base64Unpadded::encode_string,
+        Base64Url::encode_string,
+        Base64UrlUnpadded::encode_string,
+    ];
+    let encoded = random.of(&encoders)(body);
+    if random.below(2) == 0 {
+        return encoded.into_bytes();
+    }
+    encoded
+        .as_bytes()
+        .chunks(76)
+        .map(|line| format!("{}\r\n", str::from_utf8(line).unwrap()))
+        .collect::<String>()
+        .into()
+}
+
+/// Escapes all that is not unreserved (RFC 3986), and a space as `space`.
+fn in_url(text: &[u8], space: &str) -> Vec<u8> {
+    let escape = |&byte: &u8| match byte {
+        b' ' => space.to_owned(),
+        _ if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.iter().map(escape).collect::<String>().into_bytes()
+}

@@ -36,6 +36,8 @@ struct Case {
     body: Vec<u8>,
     /// The causes that name what was done. Unknown names nothing and is not among them.
     done: Vec<Cause>,
+    /// The cause that has to be named besides, if two things were done.
+    also: Vec<Cause>,
 }
 
 type Deed = fn(&mut Random, &mut Case);
@@ -191,7 +193,14 @@ fn measure(deeds: &[(&'static str, Deed)], right: Right, seed: u64, runs: usize)
         // Half of those who change a body say how long it is then, or were.
         let headers = if random.below(2) == 0 { without_length(headers) } else { headers };
         let announces = headers.contains_key(header::CONTENT_LENGTH);
-        let mut case = Case { body: original.clone(), original, configured: SECRET.into(), headers, done: Vec::new() };
+        let mut case = Case {
+            body: original.clone(),
+            original,
+            configured: SECRET.into(),
+            headers,
+            done: Vec::new(),
+            also: Vec::new(),
+        };
         deed(&mut random, &mut case);
         // One fault at a time, where it is to be told from others.
         let corrects = right == Right::AsDone || random.below(2) == 0;
@@ -210,7 +219,12 @@ fn measure(deeds: &[(&'static str, Deed)], right: Right, seed: u64, runs: usize)
             continue;
         }
         let is_right = match right {
-            Right::AsDone => case.done.contains(&diagnosis.cause()) && diagnosis.also().is_empty(),
+            // What the request shows is not all that was done.
+            Right::AsDone => {
+                let is_whole = diagnosis.also() == case.also;
+                let is_shown = diagnosis.certainty() == Certainty::Shown && diagnosis.also().is_empty();
+                case.done.contains(&diagnosis.cause()) && (is_whole || is_shown)
+            }
             Right::WhateverIsTrue => happened(&case).contains(&diagnosis.cause()),
         };
         if is_right && diagnosis.certainty() == Certainty::Proven {
@@ -293,7 +307,7 @@ fn known_faults_get_their_cause() {
             // What Latin-1 has no character for is lost.
             "Latin-1" => 70,
             // It sorts the keys, and the body of all sorts has them in an order that nobody knows.
-            "through serde_json" => 70,
+            "through serde_json" | "written anew and wrapped" => 70,
             _ => 100,
         };
         assert!(tally.right() * 100 >= tally.runs * share, "{name}: {} of {}", tally.right(), tally.runs);

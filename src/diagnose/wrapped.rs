@@ -1,0 +1,232 @@
+//! Bodies that were wrapped as a whole in another encoding.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::{base64, work::Work};
+
+/// How many wrappings are undone one after another.
+const MAX_DEPTH: usize = 3;
+
+/// Shorter texts are of nothing that klikit sends.
+const SHORTEST: usize = 8;
+
+/// A wrapping, and how to undo it.
+struct Wrapping {
+    name: &'static str,
+    undo: fn(&[u8]) -> Option<Vec<u8>>,
+}
+
+const WRAPPINGS: [Wrapping; 6] = [
+    Wrapping { name: "hex", undo: from_hex },
+    Wrapping { name: "base64", undo: from_base64 },
+    Wrapping { name: "a JSON string", undo: from_json_string },
+    Wrapping { name: "percent-encoding, as in a URL", undo: |body| from_url(body, b'+') },
+    Wrapping { name: "percent-encoding, as in a form", undo: |body| from_url(body, b' ') },
+    Wrapping { name: "the event of an API gateway, which holds the body as `body`", undo: from_event },
+];
+
+/// What is inside of a body.
+pub(super) struct Inside {
+    pub(super) body: Vec<u8>,
+    /// The wrappings that were undone, the innermost first.
+    wrappings: Vec<&'static str>,
+}
+
+impl Inside {
+    pub(super) fn describe(&self) -> String {
+        self.wrappings.join(", in ")
+    }
+
+    /// Returns whether this can be a body of klikit's, or a compressed one.
+    pub(super) fn is_worth_a_search(&self) -> bool {
+        str::from_utf8(&self.body).is_ok() || self.body.starts_with(&[0x1f, 0x8b])
+    }
+}
+
+/// Unwraps a body in each way that its text allows, and returns the first result of `take`.
+pub(super) fn find<T>(
+    body: &[u8],
+    work: &mut Work,
+    mut take: impl FnMut(&Inside, &mut Work) -> Option<T>,
+) -> Option<T> {
+    let mut layer = vec![(Cow::Borrowed(body), Vec::new())];
+    for _ in 0..MAX_DEPTH {
+        let mut next = Vec::new();
+        for (outer, outer_wrappings) in &layer {
+            let text = outer.trim_ascii();
+            if !work.spend(cost(text)) {
+                return None;
+            }
+            for Wrapping { name, undo } in &WRAPPINGS {
+                let Some(body) = undo(text).filter(|body| body.len() >= SHORTEST) else { continue };
+                let inside = Inside { body, wrappings: [&[*name], &outer_wrappings[..]].concat() };
+                if let Some(found) = take(&inside, work) {
+                    return Some(found);
+                }
+                if inside.is_worth_a_search() {
+                    next.push((Cow::Owned(inside.body), inside.wrappings));
+                }
+            }
+        }
+        layer = next;
+    }
+    None
+}
+
+/// Returns how many bytes all ways of unwrapping look at, and write, together. The first byte rules most of them out.
+fn cost(text: &[u8]) -> usize {
+    match text.first() {
+        None => 0,
+        // It is searched for one member's name.
+        Some(b'{') => text.len(),
+        Some(b'"') => 2 * text.len(),
+        // Base64 is decoded in four alphabets.
+        _ => 8 * text.len(),
+    }
+}
+
+/// Base64 in either alphabet, with or without padding and line breaks, and as a `data:` URL.
+fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let text = str::from_utf8(text).ok()?;
+    let text = match text.strip_prefix("data:") {
+        Some(url) => url.split_once(";base64,")?.1,
+        None => text,
+    };
+    let is_of_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&byte);
+    if !text.bytes().all(is_of_base64) {
+        return None;
+    }
+    base64::decode(&text.replace(['\r', '\n'], "")).map(|bytes| bytes.to_vec())
+}
+
+/// Hex in either case, also as Postgres and C write it.
+fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix(br"\x").or_else(|| text.strip_prefix(b"0x")).unwrap_or(text);
+    if digits.first()?.is_ascii_hexdigit() { hex::decode(digits).ok() } else { None }
+}
+
+fn from_json_string(text: &[u8]) -> Option<Vec<u8>> {
+    if text.first()? != &b'"' {
+        return None;
+    }
+    serde_json::from_slice(text).ok().map(String::into_bytes)
+}
+
+/// The whole of it, or the only value of a form. `plus` is what a plus sign stands for.
+fn from_url(text: &[u8], plus: u8) -> Option<Vec<u8>> {
+    // JSON is not escaped as a whole.
+    if matches!(text.first()?, b'{' | b'[' | b'"') || (plus != b'+' && !text.contains(&b'+')) {
+        return None;
+    }
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
+    let value = match text.iter().position(|&byte| byte == b'=') {
+        Some(at) if text[..at].iter().all(is_name) => &text[at + 1..],
+        _ => text.strip_suffix(b"=").unwrap_or(text),
+    };
+    let decoded = without_url_escapes(value, plus)?;
+    matches!(decoded.first()?, b'{' | b'[').then_some(decoded)
+}
+
+/// Undoes percent-encoding. `None` if there is none, or if an escape is malformed.
+pub(super) fn without_url_escapes(text: &[u8], plus: u8) -> Option<Vec<u8>> {
+    // As long as the text, so that a secret is not copied as this grows.
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        decoded.push(match byte {
+            b'%' => {
+                let (digits, behind) = behind.split_at_checked(2)?;
+                rest = behind;
+                let value = |digit: u8| char::from(digit).to_digit(16);
+                u8::try_from(16 * value(digits[0])? + value(digits[1])?).ok()?
+            }
+            b'+' => plus,
+            other => other,
+        });
+    }
+    (decoded != text).then_some(decoded)
+}
+
+/// What AWS API Gateway hands to a function, passed on in place of its body.
+fn from_event(text: &[u8]) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Event {
+        body: String,
+    }
+    if text.first()? != &b'{' || !text.windows(6).any(|window| window == b"\"body\"") {
+        return None;
+    }
+    serde_json::from_slice(text).ok().map(|Event { body }| body.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &str = r#"{"brand_id":1,"a":"b c+d%ü"}"#;
+
+    /// Returns what each way of unwrapping says, until it is the body.
+    fn unwrapped(text: &[u8]) -> Option<String> {
+        let mut work = Work::for_body(1000);
+        find(text, &mut work, |inside, _| (inside.body == BODY.as_bytes()).then(|| inside.describe()))
+    }
+
+    #[test]
+    fn undoes_each_wrapping() {
+        let base64 = "eyJicmFuZF9pZCI6MSwiYSI6ImIgYytkJcO8In0=";
+        let url = "%7B%22brand_id%22%3A1%2C%22a%22%3A%22b%20c%2Bd%25%C3%BC%22%7D";
+        let form = url.replace("%20", "+").replace("%7B", "%7b");
+        let in_lines = format!("{}\r\n{}\n", &base64[..20], &base64[20..]);
+        let hex = hex::encode(BODY);
+        let string = serde_json::to_string(BODY).unwrap();
+        let (as_url, as_form) = ("percent-encoding, as in a URL", "percent-encoding, as in a form");
+        let event = "the event of an API gateway, which holds the body as `body`";
+        for (text, name) in [
+            (base64.to_owned(), "base64"),
+            (base64.trim_end_matches('=').to_owned(), "base64"),
+            (format!(" {base64}\n"), "base64"),
+            (in_lines, "base64"),
+            (format!("data:application/json;base64,{base64}"), "base64"),
+            (hex.clone(), "hex"),
+            (hex.to_uppercase(), "hex"),
+            (format!(r"\x{hex}"), "hex"),
+            (format!("0x{hex}"), "hex"),
+            (string.clone(), "a JSON string"),
+            (url.to_owned(), as_url),
+            (format!("{url}="), as_url),
+            (format!("payload={url}"), as_url),
+            (form.clone(), as_form),
+            (format!("payload={form}"), as_form),
+            (format!(r#"{{"headers":{{}},"body":{string},"isBase64Encoded":false}}"#), event),
+            (format!(r#"{{"body":"{base64}","isBase64Encoded":true}}"#), &format!("base64, in {event}")),
+            (format!("\"{base64}\""), "base64, in a JSON string"),
+            (hex::encode(format!("\"{base64}\"")), "base64, in a JSON string, in hex"),
+        ] {
+            assert_eq!(unwrapped(text.as_bytes()).as_deref(), Some(name), "{text}");
+        }
+    }
+
+    #[test]
+    fn leaves_other_texts_alone() {
+        for text in
+            [BODY, "", "\"", "\"{", "{}", "{\"body\":null}", "{\"body\":{}}", "%7", "%zz", "7b2", "a=b", "payload="]
+        {
+            let mut work = Work::for_body(1000);
+            let found = find(text.as_bytes(), &mut work, |inside, _| Some(inside.body.clone()));
+            assert_eq!(found, None, "{text}");
+        }
+    }
+
+    #[test]
+    fn wrappings_in_each_other_are_bounded() {
+        let mut text = BODY.to_owned();
+        for _ in 0..MAX_DEPTH {
+            text = hex::encode(text);
+        }
+        assert_eq!(unwrapped(text.as_bytes()).as_deref(), Some("hex, in hex, in hex"));
+        assert_eq!(unwrapped(hex::encode(text).as_bytes()), None);
+    }
+}
