@@ -50,7 +50,7 @@ pub(super) fn find(
         .or_else(|| reencoded_with_mark(search, body, work))
 }
 
-/// What was done to a body.
+/// A change of a body.
 struct Fault {
     cause: Cause,
     detail: Cow<'static, str>,

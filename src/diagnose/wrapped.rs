@@ -27,7 +27,7 @@ const WRAPPINGS: [Wrapping; 6] = [
     Wrapping { name: "the event of an API gateway, which holds the body as `body`", undo: from_event },
 ];
 
-/// What is inside of a body.
+/// The content of a wrapped body.
 pub(super) struct Inside {
     pub(super) body: Vec<u8>,
     /// The wrappings that were undone, the innermost first.
@@ -129,7 +129,7 @@ fn from_url(text: &[u8], plus: u8) -> Option<Vec<u8>> {
     matches!(decoded.first()?, b'{' | b'[').then_some(decoded)
 }
 
-/// Undoes percent-encoding. `None` if there is none, or if an escape is malformed.
+/// Undoes percent-encoding. Returns `None` if nothing is escaped, or if an escape is malformed.
 pub(super) fn without_url_escapes(text: &[u8], plus: u8) -> Option<Vec<u8>> {
     // As long as the text, so that a secret is not copied as this grows.
     let mut decoded = Vec::with_capacity(text.len());
@@ -150,7 +150,7 @@ pub(super) fn without_url_escapes(text: &[u8], plus: u8) -> Option<Vec<u8>> {
     (decoded != text).then_some(decoded)
 }
 
-/// What AWS API Gateway hands to a function, passed on in place of its body.
+/// The event that AWS API Gateway hands to a function, passed on in place of its body.
 fn from_event(text: &[u8]) -> Option<Vec<u8>> {
     #[derive(Deserialize)]
     struct Event {

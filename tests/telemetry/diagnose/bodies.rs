@@ -301,7 +301,7 @@ fn wrapped_in_another_encoding() {
             let wrapped = run(line, body);
             let diagnosis = assert_proven(&head(body), &wrapped, Cause::BodyWrapped);
             assert_eq!(diagnosis.also(), [], "{diagnosis}");
-            // The request shows that it is wrapped whatever else is wrong with it.
+            // The request shows that it is wrapped, also if the secret is wrong.
             assert_shown(&without_length(signed("another secret", body)), &wrapped, Cause::BodyWrapped);
         });
     }
