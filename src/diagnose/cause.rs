@@ -27,6 +27,9 @@ pub enum Cause {
     /// The time in the older form is further away from the receiver's clock than it accepts. Named by a layer alone:
     /// [`diagnose`](super::diagnose()) has no clock.
     SignatureStale,
+    /// The body begins with a time and a dot, which belong into the header of klikit's older form: somebody has moved them, so that
+    /// nobody checks the time. A fault only where that form is accepted.
+    TimestampInBody,
     /// The signature has upper-case digits, and verifies: this crate takes either case, others may not.
     SignatureUpperCase,
     /// The signature has quotes or white space around it.
@@ -104,6 +107,7 @@ impl Cause {
             Self::SignatureTimestamped => "signature_timestamped",
             Self::SignatureTimestampMalformed => "signature_timestamp_malformed",
             Self::SignatureStale => "signature_stale",
+            Self::TimestampInBody => "timestamp_in_body",
             Self::SignatureUpperCase => "signature_upper_case",
             Self::SignaturePadded => "signature_padded",
             Self::SignatureMalformed => "signature_malformed",
@@ -148,6 +152,7 @@ impl Cause {
             Self::SignatureTimestamped => "the signature has klikit's older form with a time",
             Self::SignatureTimestampMalformed => "the signature is nearly klikit's older form with a time",
             Self::SignatureStale => "the signature's time is too far from this machine's clock",
+            Self::TimestampInBody => "the body begins with the time that belongs into the signature header",
             Self::SignatureUpperCase => "the signature verifies, and has upper-case digits",
             Self::SignaturePadded => "the signature has quotes or white space around it",
             Self::SignatureMalformed => "the signature is not 64 hex digits",
@@ -203,6 +208,10 @@ impl Cause {
             Self::SignatureStale => {
                 "have NTP set this machine's clock; with a clock that is right, it is an old delivery that was sent again, or a \
                  tolerance in KlikitVerifyLayer::accept_timestamped that is too short"
+            }
+            Self::TimestampInBody => {
+                "never accept it: somebody has captured a delivery of klikit's older form, and sends it as one of the current form, \
+                 which has no time limit"
             }
             Self::SignatureUpperCase => {
                 "nothing is to be done here; a receiver that compares text must turn the digits to lower case first"

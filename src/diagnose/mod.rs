@@ -128,6 +128,11 @@ pub(crate) fn of_time() -> Diagnosis {
     Diagnosis::shown(Cause::SignatureStale, None)
 }
 
+/// Of a verified body of the current form that begins with a time, in a layer that accepts the older form too.
+pub(crate) fn of_timestamp_in_body() -> Diagnosis {
+    Diagnosis::shown(Cause::TimestampInBody, None)
+}
+
 /// What is wrong with the event id of a request whose body nobody has read.
 pub(crate) fn of_event_id(headers: &HeaderMap) -> Diagnosis {
     shown::event_id(headers).map_or_else(Diagnosis::unknown, |cause| Diagnosis::shown(cause, None))

@@ -10,7 +10,7 @@ use super::{
     diagnosis::Diagnosis,
     diagnostician::Accepted,
     json, misread, packed,
-    readings::Readings,
+    readings::{Forms, Readings},
     search::{Hit, Search},
     shown, text,
     work::{KEY, TAG, Work},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     keyring::{KeyedSecret, Keyring},
-    signature::{Signature, SigningKey},
+    signature::{Signature, SigningKey, stamp::begins_with_timestamp},
 };
 
 /// The part of the work that secrets may take. Bodies that were encoded again are the commoner fault.
@@ -68,6 +68,10 @@ fn as_it_came(
     let mut faults = reading.faults.clone();
     // In the older form the body holds the id.
     let may_be_missing = accepted.missing_event_id || !reading.prefix.is_empty();
+    let is_either = accepted.forms == Forms::Both && reading.prefix.is_empty();
+    if is_either && begins_with_timestamp(body) {
+        faults.insert(0, Cause::TimestampInBody);
+    }
     faults.extend(shown::event_id(headers).filter(|&fault| fault != Cause::EventIdMissing || !may_be_missing));
     let detail = reading.detail.map(Cow::Borrowed);
     Some(Diagnosis::proven(&faults, detail, &search.secrets[hit.secret].signer().secret_id))

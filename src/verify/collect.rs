@@ -87,7 +87,7 @@ impl Collect {
                 explain.mismatch(&expected.secrets, config.timestamped.is_some(), headers, self.seen, body)
             }
             kind => {
-                rejection.explain(explain.incomplete(kind, headers, self.seen));
+                rejection.explain(explain.body(kind, headers, self.seen));
                 None
             }
         }

@@ -70,12 +70,13 @@ impl Explain {
         }
     }
 
-    /// Of a body of which no more than this has come.
-    pub(super) fn incomplete(&self, kind: RejectionKind, headers: &HeaderMap, bytes: usize) -> Option<Explained> {
+    /// Of a body that was rejected, and not for its signature. No more than this of it has come.
+    pub(super) fn body(&self, kind: RejectionKind, headers: &HeaderMap, bytes: usize) -> Option<Explained> {
         match kind {
             RejectionKind::BodyTimeout | RejectionKind::BodyUnreadable => {
                 self.plain(|| diagnose::of_incomplete(headers, bytes))
             }
+            RejectionKind::TimestampInBody => self.plain(diagnose::of_timestamp_in_body),
             _ => None,
         }
     }

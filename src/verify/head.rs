@@ -4,8 +4,6 @@ use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 
-#[cfg(feature = "payload")]
-use super::timestamped;
 use super::{body::VerifiedBody, collect::Verified, config::Config, expected::Expected, rejection_kind::RejectionKind};
 use crate::{
     event::{Delivery, EventId, EventType},
@@ -111,9 +109,9 @@ impl Claims {
     #[cold]
     fn read_either(&mut self, body: &[u8]) -> Result<(), RejectionKind> {
         if self.signed_at.is_some() {
-            let named = timestamped::Named::read(body, self.event_id.as_ref())?;
+            let named = super::timestamped::Named::read(body, self.event_id.as_ref())?;
             (self.event_id, self.event_type) = (Some(named.event_id), named.event_type);
-        } else if timestamped::begins_with_timestamp(body) {
+        } else if crate::signature::stamp::begins_with_timestamp(body) {
             return Err(RejectionKind::TimestampInBody);
         }
         Ok(())

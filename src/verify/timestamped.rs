@@ -26,16 +26,6 @@ impl Named {
     }
 }
 
-/// Returns whether a body begins like the signed text of the timestamped form, `<t>.<body>`.
-///
-/// The current form signs the body alone, so a captured timestamped delivery would verify as a current one whose body is that text.
-/// Of `t`, any spelling counts, including those that the header may not have: the sender decided how to write it. A body of
-/// klikit's begins with `{`.
-pub(super) fn begins_with_timestamp(body: &[u8]) -> bool {
-    let is_of_number = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace() || b"+-".contains(byte);
-    body.iter().find(|byte| !is_of_number(byte)) == Some(&b'.')
-}
-
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]

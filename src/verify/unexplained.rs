@@ -22,7 +22,7 @@ impl Explain {
         match *self {}
     }
 
-    pub(super) fn incomplete(&self, _: RejectionKind, _: &HeaderMap, _: usize) -> Option<Explained> {
+    pub(super) fn body(&self, _: RejectionKind, _: &HeaderMap, _: usize) -> Option<Explained> {
         match *self {}
     }
 

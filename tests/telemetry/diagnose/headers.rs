@@ -164,6 +164,17 @@ fn the_signature_has_the_older_form() {
 
 /// What the layer refuses although it accepts the older form: the spelling is at fault, with that form accepted or not.
 #[test]
+fn the_time_was_moved_into_the_body() {
+    let headers = with_signature(genuine(), stamped("1777777777"));
+    let moved = format!("1777777777.{BODY}");
+    // It is a body like any other where the older form is not accepted.
+    assert_proven(&headers, moved.as_bytes(), Cause::Verifies);
+    let diagnosis = Diagnostician::new(keyring(SECRET)).accept_timestamped().diagnose(&headers, moved.as_bytes());
+    assert_found(&diagnosis, Cause::TimestampInBody, Certainty::Proven);
+    assert!(!diagnosis.verifies() && diagnosis.to_string().contains("never accept it"), "{diagnosis}");
+}
+
+#[test]
 fn the_signature_has_nearly_the_older_form() {
     let (seconds, millis) = ("1777777777", "1777777777000");
     let (hex, hex_of_millis) = (stamped(seconds), stamped(millis));

@@ -373,6 +373,7 @@ fn only_a_time_that_is_too_far_away_is_blamed_on_a_clock() {
         (respelt(",", "000,"), "signature_timestamp_malformed", false),
         (stamped(now - Duration::from_secs(600)), "signature_stale", true),
         (respelt("v1=", "v2="), "signature_malformed", false),
+        (SignedDelivery::new(SECRET, format!("1777777777.{BODY}")), "timestamp_in_body", false),
     ] {
         logging(async |log| {
             let layer =
