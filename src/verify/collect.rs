@@ -189,10 +189,15 @@ impl Collect {
     fn signer(&mut self) -> Poll<Option<Arc<Signer>>> {
         let Expected { signature, prefix, secrets, .. } = &self.expected;
         if Trial::is_needed(self.seen, secrets.len()) {
-            return self.trial.get_or_insert_default().poll(&self.expected, &self.buffer);
+            return self.try_in_parts();
         }
         let secret = secrets.iter().find(|secret| secret.matches(prefix, self.buffer.pieces(), signature));
         Poll::Ready(secret.map(|secret| Arc::clone(secret.signer())))
+    }
+
+    #[cold]
+    fn try_in_parts(&mut self) -> Poll<Option<Arc<Signer>>> {
+        self.trial.get_or_insert_default().poll(&self.expected, &self.buffer)
     }
 
     /// Takes up where [`pause`](Self::pause) left off.

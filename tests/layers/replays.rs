@@ -137,7 +137,7 @@ async fn captured_delivery_without_its_id_is_a_copy() {
     let acceptor = verify().layer(inbox.acceptor());
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 200)));
 
-    // In either order, and the delivery that came first is none.
+    // In either order. The delivery that came first is not a copy.
     let called = |id: &str, is_copy| (id.to_owned(), is_copy);
     for (first, second) in [(delivery("genuine"), without_id(BODY)), (without_id("{}"), delivery_of("{}"))] {
         let ids = [&first, &second].map(|delivery| {
