@@ -105,13 +105,14 @@ impl Collect {
     {
         if self.trial.is_some() {
             // The body is whole, so no deadline applies to it any more.
-            return self.verify(cx, watch);
+            return self.finish_in_parts(cx, watch);
         }
         self.resume(cx)?;
         for _ in 0..FRAMES_PER_POLL {
             match body.as_mut().poll_frame(cx) {
                 Poll::Pending => return self.pause(cx),
-                Poll::Ready(None) => return self.verify(cx, watch),
+                Poll::Ready(None) if self.is_to_be_hashed_in_parts() => return self.finish_in_parts(cx, watch),
+                Poll::Ready(None) => return Poll::Ready(Ok(self.finish(watch)?)),
                 Poll::Ready(Some(Err(error))) => {
                     let rejection = match self.draining {
                         Some(kind) => kind.into(),
@@ -168,36 +169,45 @@ impl Collect {
         }
     }
 
-    /// Verifies a body that is whole.
-    ///
-    /// Hashes the body only once it is there: one that is never completed costs no hash.
-    #[inline]
-    fn verify(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Poll<Result<Verified, Rejection>> {
+    fn is_to_be_hashed_in_parts(&self) -> bool {
+        Trial::is_needed(self.seen, self.expected.secrets.len()) && self.draining.is_none()
+    }
+
+    fn finish(&mut self, watch: &mut Watch) -> Result<Verified, RejectionKind> {
         if let Some(kind) = self.draining {
-            return Poll::Ready(Err(kind.into()));
+            return Err(kind);
         }
-        let Poll::Ready(signer) = watch.hashing(|| self.signer()) else {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        };
-        let signer = signer.ok_or(RejectionKind::SignatureMismatch)?;
-        Poll::Ready(Ok(Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer }))
+        let signer = watch.hashing(|| self.signer()).ok_or(RejectionKind::SignatureMismatch)?;
+        Ok(self.verified(signer))
+    }
+
+    /// Does the same for a body that takes several polls to verify.
+    #[cold]
+    fn finish_in_parts(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Poll<Result<Verified, Rejection>> {
+        let Self { expected, buffer, trial, .. } = self;
+        let trial = trial.get_or_insert_default();
+        match watch.hashing(|| trial.poll(expected, buffer)) {
+            Poll::Pending => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(None) => Poll::Ready(Err(RejectionKind::SignatureMismatch.into())),
+            Poll::Ready(Some(signer)) => Poll::Ready(Ok(self.verified(signer))),
+        }
+    }
+
+    fn verified(&mut self, signer: Arc<Signer>) -> Verified {
+        Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer }
     }
 
     /// Returns the signer whose secret has signed the body.
+    ///
+    /// Hashes the body only once it is there: one that is never completed costs no hash.
     #[inline]
-    fn signer(&mut self) -> Poll<Option<Arc<Signer>>> {
+    fn signer(&self) -> Option<Arc<Signer>> {
         let Expected { signature, prefix, secrets, .. } = &self.expected;
-        if Trial::is_needed(self.seen, secrets.len()) {
-            return self.try_in_parts();
-        }
-        let secret = secrets.iter().find(|secret| secret.matches(prefix, self.buffer.pieces(), signature));
-        Poll::Ready(secret.map(|secret| Arc::clone(secret.signer())))
-    }
-
-    #[cold]
-    fn try_in_parts(&mut self) -> Poll<Option<Arc<Signer>>> {
-        self.trial.get_or_insert_default().poll(&self.expected, &self.buffer)
+        let secret = secrets.iter().find(|secret| secret.matches(prefix, self.buffer.pieces(), signature))?;
+        Some(Arc::clone(secret.signer()))
     }
 
     /// Takes up where [`pause`](Self::pause) left off.
