@@ -17,7 +17,10 @@ pub(super) struct Blocks {
 impl Blocks {
     /// Makes an empty block, whose capacity is charged for.
     pub(super) fn new(capacity: usize, charge: Charge) -> Self {
-        Self { blocks: vec![Vec::with_capacity(capacity)], length: 0, charge }
+        // A list of one would be moved for the second block.
+        let mut blocks = Vec::with_capacity(4);
+        blocks.push(Vec::with_capacity(capacity));
+        Self { blocks, length: 0, charge }
     }
 
     /// Adds an empty block, whose capacity is charged for.
