@@ -3,70 +3,77 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process,
-    sync::atomic::{AtomicU64, Ordering},
-    thread,
+    process, thread,
 };
 
-use rusqlite::params;
+use rusqlite::{Connection, OpenFlags, params};
 use tokio::sync::oneshot;
 
 use super::{
-    connection::Database,
     error::{SqliteError, SqliteErrorKind},
-    files::Lost,
     store::SqliteStore,
+    writer::Call,
 };
 
 impl SqliteStore {
     /// Copies everything that is committed into a new file at `path`, while the store serves other calls. The copy is
     /// one file without a log, private to its owner (mode 0600), and has everything that the file has: also tables of
-    /// your own. To restore it, stop all processes, put it in the place of the file, delete what is left of the old one
-    /// (`-wal` and `-shm`), and start again.
+    /// your own. To restore it, stop all processes, put the copy in the place of the file, delete what is left of the
+    /// old one (`-wal` and `-shm`), and start again.
     ///
-    /// The file appears under its name when it is complete and on stable storage. It is written next to that under a name
-    /// that ends in `.partial` and a number, which is left behind only if the process is killed. While the copy is made,
-    /// the write-ahead log cannot be cut back, so it grows by what is committed meanwhile.
+    /// The file appears under its name when it is complete and on stable storage. Until then its name has `.partial`
+    /// and a number at its end. Such a file is left behind only if the process is killed. While the copy is made, the
+    /// write-ahead log cannot be cut back, so it grows by what is committed meanwhile.
     ///
-    /// The copy goes on if the future is dropped.
+    /// One backup is made at a time. It goes on if the future is dropped, and [`close`](Self::close) waits for it.
     ///
     /// # Errors
     ///
-    /// If there is a file at `path` already, if a file cannot be written there, or if the store's file is damaged.
+    /// If there is a file at `path` already, if a file cannot be written there, if the store's file is lost or damaged,
+    /// or if the store is closed.
     pub async fn backup(&self, path: impl AsRef<Path>) -> Result<(), SqliteError> {
-        let (target, database) = (path.as_ref().to_owned(), self.another_connection());
+        let given = path.as_ref();
+        // A process that changes its folder later must not write elsewhere then.
+        let target = std::path::absolute(given).map_err(|error| cannot(given, error.into()))?;
+        let turn = self.turn_for_backup().await;
+        self.check_file().await?;
         let (reply, answer) = oneshot::channel();
-        // The caller may be gone when the copy is complete.
-        let run = move || drop(reply.send(back_up(&database, &target)));
+        let store = self.clone();
+        let run = move || {
+            let copied = back_up(store.path(), &target);
+            drop(turn);
+            // The caller may be gone when the copy is complete.
+            let _ = reply.send(copied.map_err(|error| cannot(&target, error)));
+        };
         thread::Builder::new()
             .name("klikit-sqlite-backup".into())
             .spawn(run)
             .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
-        answer.await.unwrap_or_else(|_| Err(SqliteError::new(SqliteErrorKind::Stopped)))
+        answer.await.unwrap_or_else(|_| Err(SqliteError::new(SqliteErrorKind::Stopped)))?;
+        // A copy is of no use if the file was lost meanwhile.
+        self.check_file().await
+    }
+
+    /// Has the thread that writes check that the file is not lost.
+    async fn check_file(&self) -> Result<(), SqliteError> {
+        self.writer().call(Call::Other, |_| Ok(())).await
     }
 }
 
-fn back_up(database: &Database, target: &Path) -> Result<(), SqliteError> {
-    let cannot = |error: io::Error| {
-        let message = format!("cannot write a backup to {}: {error}", target.display());
-        SqliteError::because(SqliteErrorKind::File, error).and_message(message)
-    };
-    if fs::exists(target).map_err(cannot)? {
-        return Err(cannot(io::Error::new(io::ErrorKind::AlreadyExists, "it exists already")));
-    }
-    let partial = Partial::new(target).map_err(cannot)?;
-    copy(database, &partial.path)?;
-    partial.complete(target).map_err(cannot)
+fn cannot(target: &Path, error: SqliteError) -> SqliteError {
+    let message = format!("cannot write a backup to {}: {}", target.display(), error.in_full());
+    error.and_message(message)
 }
 
-fn copy(database: &Database, path: &Path) -> Result<(), SqliteError> {
-    let not_text = || SqliteError::because(SqliteErrorKind::File, "the backup's path is not UTF-8");
-    let name = path.to_str().ok_or_else(not_text)?;
-    let mut session = database.session()?;
-    session.check().map_err(Lost::into_error)?;
-    session.connection().execute("VACUUM INTO ?1", params![name])?;
-    // What was copied is of no use if the file was lost meanwhile.
-    session.check().map_err(Lost::into_error)
+fn back_up(file: &Path, target: &Path) -> Result<(), SqliteError> {
+    let partial = Partial::new(target)?;
+    let not_text = || SqliteError::because(SqliteErrorKind::File, "the path is not UTF-8");
+    let name = partial.path.to_str().ok_or_else(not_text)?;
+    // Not one of the store's own connections, which are closed and opened anew when the log is lost.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.execute("VACUUM INTO ?1", params![name])?;
+    Ok(partial.complete(target)?)
 }
 
 /// A backup that is not complete yet. It is deleted when it is dropped.
@@ -76,24 +83,37 @@ struct Partial {
 
 impl Partial {
     fn new(target: &Path) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let mut name = target.as_os_str().to_owned();
-        name.push(format!(".partial-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        if fs::exists(target)? {
+            return Err(already_exists());
+        }
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(&name)?;
-        Ok(Self { path: name.into() })
+        // A process that was killed may have left some.
+        for number in 0.. {
+            let mut path = target.as_os_str().to_owned();
+            path.push(format!(".partial-{}-{number}", process::id()));
+            match options.open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => return created.map(|_| Self { path: path.into() }),
+            }
+        }
+        Err(already_exists())
     }
 
     /// Gives the file its name, once it is on stable storage.
     fn complete(self, target: &Path) -> io::Result<()> {
-        fs::File::open(&self.path)?.sync_all()?;
-        fs::rename(&self.path, target)?;
+        fs::OpenOptions::new().write(true).open(&self.path)?.sync_all()?;
+        // Unlike a renaming, this never replaces a file.
+        match fs::hard_link(&self.path, target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(already_exists()),
+            // Not every file system has links.
+            Err(_) if !fs::exists(target)? => fs::rename(&self.path, target)?,
+            linked => linked?,
+        }
         #[cfg(unix)]
         if let Some(folder) = target.parent() {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             fs::File::open(folder)?.sync_all()?;
         }
         Ok(())
@@ -102,7 +122,30 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // It is gone if the backup is complete.
+        // It has another name if the backup is complete.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn already_exists() -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, "it exists already")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complete_backup_never_replaces_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("backup.db");
+        let partial = Partial::new(&target).unwrap();
+        let another = Partial::new(&target).unwrap();
+        fs::write(&partial.path, "first").unwrap();
+        fs::write(&another.path, "second").unwrap();
+        partial.complete(&target).unwrap();
+        assert_eq!(another.complete(&target).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

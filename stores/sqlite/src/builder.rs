@@ -158,9 +158,9 @@ impl SqliteStoreBuilder {
         let database = Database::open(path.as_ref(), self.schema()?, self.missing)?;
         let clock = Arc::new((self.clock)());
         let (reader, reading) = Reader::start(database.for_reading(), Arc::clone(&clock))?;
-        let another = database.for_upkeep();
+        let path = database.path().to_owned();
         let (writer, thread) = Writer::start(database, reading, clock)?;
-        Ok(SqliteStore::new(writer, reader, self.parts, another, thread))
+        Ok(SqliteStore::new(writer, reader, self.parts, path, thread))
     }
 
     fn schema(&self) -> Result<Schema, SqliteError> {

@@ -102,6 +102,12 @@ impl SqliteError {
     }
 }
 
+impl From<std::io::Error> for SqliteError {
+    fn from(error: std::io::Error) -> Self {
+        Self::because(SqliteErrorKind::File, error)
+    }
+}
+
 impl From<Fault> for SqliteError {
     fn from(fault: Fault) -> Self {
         let kind = if fault.is_damage() { SqliteErrorKind::Damaged } else { SqliteErrorKind::Unreadable };

@@ -19,9 +19,9 @@ use super::{
     wal::Log,
 };
 
-/// How often, and at which intervals, a log must look cut short to be taken for it.
-const MOMENTS: u32 = 8;
-const MOMENT: Duration = Duration::from_millis(1);
+/// How often the check is repeated before the log counts as cut short, and the pause between.
+const CHECKS: u32 = 8;
+const CHECK_PAUSE: Duration = Duration::from_millis(1);
 
 /// The way in which files were lost.
 #[derive(Debug)]
@@ -113,11 +113,11 @@ impl Files {
     ///
     /// While it does that, and begins the log anew, the log looks for a moment as if a part were missing.
     fn is_cut_short(&self, mut length: u64, connection: &Connection) -> Result<bool, SqliteError> {
-        for _ in 0..MOMENTS {
+        for _ in 0..CHECKS {
             if !self.looks_cut_short(length, connection)? {
                 return Ok(false);
             }
-            thread::sleep(MOMENT);
+            thread::sleep(CHECK_PAUSE);
             length = self.log_length().map_err(|error| self.log.error(&error))?;
         }
         Ok(true)

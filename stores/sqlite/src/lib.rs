@@ -45,7 +45,7 @@
 //!   longer only while something, such as a tool with an open transaction, reads in it for long. Later it is cut back
 //!   to 128 MB. Once nothing was written for some seconds, it is emptied if it is longer than 4 MB.
 //! - **A store that is closed leaves one file**, with everything in it. [`close`](SqliteStore::close) closes it, and so
-//!   does dropping the last clone, which blocks its thread for as long as that takes. A process that is killed leaves
+//!   does dropping the last clone, which blocks its thread for up to 5 seconds. A process that is killed leaves
 //!   the log as well, and the next one that opens the file reads it: never copy the file without the log.
 //! - **[`backup`](SqliteStore::backup) copies the file while the store is open.**
 //! - **Do not delete, replace or cut short an open file**, nor the two next to it whose names end in `-wal` and `-shm`.
@@ -82,10 +82,10 @@
 //! # Space
 //!
 //! - **Claims purge the ledger**, a few rows with each. One million remembered deliveries take about 100 MB.
-//! - **The file shrinks.** Space that deliveries have left is used again, and what is free for some seconds without load
-//!   is given back to the disk, except for 4 MB. Under constant load, a megabyte is given back every 2 seconds while more
-//!   than a quarter of the file is free. Only a file that a store has created can shrink. For any other, run
-//!   `PRAGMA auto_vacuum = INCREMENTAL; VACUUM;` once while it is closed.
+//! - **The file shrinks.** Space that deliveries have left is used again. Once no process has committed for some
+//!   seconds, what is free is given back to the disk, except for 4 MB. Under load, about a megabyte a second is given
+//!   back while more than a quarter of the file is free. A commit waits for 256 KB at most. Only a file that a store has
+//!   created can shrink. For any other, run `PRAGMA auto_vacuum = INCREMENTAL; VACUUM;` once while it is closed.
 //! - **Deleted data can be read in the file and the log** until its space is used again. Bodies hold customers' data:
 //!   protect the file as you would protect them. A new or empty file is private to its owner (mode 0600). A file with
 //!   content keeps its permissions.

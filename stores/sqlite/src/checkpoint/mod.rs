@@ -15,7 +15,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use self::thread::{Activity, Task, Thread};
+use self::thread::{Task, Thread, Watch};
 use super::{
     connection::Database,
     error::{SqliteError, SqliteErrorKind},
@@ -51,7 +51,7 @@ pub(super) struct Checkpoints {
     /// How often the log was copied since it reached that length.
     copies: u32,
     is_copying: bool,
-    activity: Arc<Activity>,
+    watch: Arc<Watch>,
     tasks: Option<mpsc::Sender<Task>>,
     done: mpsc::Receiver<()>,
     thread: Option<JoinHandle<()>>,
@@ -62,20 +62,20 @@ impl Checkpoints {
     pub(super) fn start(database: Database, limits: Limits) -> Result<Self, SqliteError> {
         let (tasks, receiver) = mpsc::channel();
         let (end, done) = mpsc::channel();
-        let activity = Arc::<Activity>::default();
-        let thread = Thread { database, activity: Arc::clone(&activity) };
+        let watch = Arc::<Watch>::default();
+        let thread = Thread::new(database, Arc::clone(&watch));
         let thread = Builder::new()
             .name("klikit-sqlite-copy".into())
             .spawn(move || thread.run(&receiver, &end))
             .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
         let (tasks, thread) = (Some(tasks), Some(thread));
-        Ok(Self { limits, restart_at: limits.long, copies: 0, is_copying: false, activity, tasks, done, thread })
+        Ok(Self { limits, restart_at: limits.long, copies: 0, is_copying: false, watch, tasks, done, thread })
     }
 
     /// Has the log copied and restarted as its length demands. The connection is the one that writes, between two
     /// transactions.
     pub(super) fn look_after(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        if self.activity.count() {
+        if self.watch.begin() {
             self.tell(Task::Watch);
         }
         let Limits { worth, little, long } = self.limits;
@@ -84,7 +84,7 @@ impl Checkpoints {
             (self.restart_at, self.copies) = (long, 0);
         }
         let is_too_long = log.bytes >= self.restart_at.saturating_add(long);
-        if self.is_copying(is_too_long) {
+        if self.is_copying(is_too_long) || (self.watch.is_copying() && !is_too_long) {
             return Ok(());
         }
         if is_too_long {

@@ -1,13 +1,16 @@
-//! The thread itself: copies when it is told to, and tidies up while it watches.
+//! The thread that copies the log when it is told to, and tidies up while it watches the file.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
 };
+
+use rusqlite::Connection;
 
 use super::Log;
 use crate::{
@@ -16,53 +19,76 @@ use crate::{
     files::Lost,
 };
 
-/// How often the thread looks whether it can tidy up. The store is quiet if nothing was committed for as long.
+/// How often the thread looks at the file. The file is quiet if no process has committed for as long.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// A log up to this length stays as it is, in bytes: overwriting it is faster than growing it again.
 const SHORT_LOG: u64 = 4 << 20;
 
-/// So many free pages stay in the file, 4 MiB.
+/// How many free pages stay in the file: 4 MiB.
 const SPARE: u32 = 1024;
 
-/// How many pages one transaction gives back, 1 MiB. A commit may have to wait for it.
-const SLICE: u32 = 256;
+/// How many pages one transaction gives back: 256 KiB. A commit may have to wait for it.
+const SLICE: u32 = 64;
+
+/// How long the file is left to commits after a slice at least, and at most while it has too many free pages.
+const SLICE_PAUSE: Duration = Duration::from_millis(5);
+const SLICE_PAUSE_UNDER_LOAD: Duration = Duration::from_millis(200);
+
+/// After how many slices the log is copied, which they make longer.
+const SLICES_PER_COPY: u32 = 64;
 
 /// What the thread is told.
 pub(super) enum Task {
     /// Copy the log, and report the end.
     Copy,
-    /// Look now and then whether there is something to tidy up, until there is nothing left.
+    /// Look at the file now and then, until there is nothing left to tidy up.
     Watch,
 }
 
-/// What the thread that writes tells of itself.
+/// What the thread and the one that writes know of each other.
 #[derive(Default)]
-pub(super) struct Activity {
-    /// How many batches were committed.
-    batches: AtomicU64,
-    /// Whether the thread watches.
-    is_watched: AtomicBool,
+pub(super) struct Watch {
+    is_watching: AtomicBool,
+    is_copying: AtomicBool,
 }
 
-impl Activity {
-    /// Counts a batch. Returns whether the thread has to be told to watch.
-    pub(super) fn count(&self) -> bool {
-        self.batches.fetch_add(1, Ordering::SeqCst);
-        !self.is_watched.swap(true, Ordering::SeqCst)
+impl Watch {
+    /// Notes that something was committed. Returns whether the thread has to be told to watch.
+    pub(super) fn begin(&self) -> bool {
+        !self.is_watching.swap(true, Ordering::SeqCst)
+    }
+
+    /// Returns whether the thread copies the log although nobody has told it to.
+    pub(super) fn is_copying(&self) -> bool {
+        self.is_copying.load(Ordering::SeqCst)
     }
 }
 
 pub(super) struct Thread {
-    pub(super) database: Database,
-    pub(super) activity: Arc<Activity>,
+    database: Database,
+    watch: Arc<Watch>,
+    /// Whether pages are given back. Not after a failure: a damaged page would fail each slice.
+    gives_back: Cell<bool>,
+    slices: Cell<u32>,
+}
+
+/// What is left to do after a step.
+enum Left {
+    Nothing,
+    /// Look again after this time.
+    More(Duration),
 }
 
 impl Thread {
+    pub(super) fn new(database: Database, watch: Arc<Watch>) -> Self {
+        Self { database, watch, gives_back: Cell::new(true), slices: Cell::new(0) }
+    }
+
     /// Works until the sender of the tasks is dropped.
     pub(super) fn run(self, tasks: &Receiver<Task>, done: &Sender<()>) {
-        // The next look, and how many batches there were at the last one.
-        let mut look: Option<(Instant, u64)> = None;
+        // The time of the next look, and the version of the file at the last one.
+        let mut look: Option<(Instant, Option<i64>)> = None;
         loop {
             let task = match look {
                 None => tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -77,32 +103,40 @@ impl Thread {
                     // The receiver is gone while it waits for this thread to end.
                     let _ = done.send(());
                 }
-                Ok(Task::Watch) => look = Some((Instant::now() + LOOK, self.batches())),
+                Ok(Task::Watch) => look = Some((Instant::now() + LOOK, self.version().ok())),
                 Err(RecvTimeoutError::Timeout) => {
-                    let batches = self.batches();
-                    let is_quiet = look.is_some_and(|(_, last)| last == batches);
-                    look = Some((Instant::now() + LOOK, batches));
-                    match self.tidy(is_quiet) {
-                        Ok(true) if self.stops_watching(batches) => look = None,
-                        Ok(_) => {}
-                        Err(error) if error.kind() == SqliteErrorKind::Busy => {}
-                        Err(_) => self.database.close(),
-                    }
+                    let last = look.take().and_then(|(_, version)| version);
+                    let version = self.version().ok();
+                    let is_quiet = version.is_some() && version == last;
+                    let left = if is_quiet { self.tidy_quiet_file() } else { self.tidy_busy_file() };
+                    look = match left {
+                        Ok(Left::Nothing) if self.stops_watching(version) => None,
+                        Ok(Left::More(pause)) => Some((Instant::now() + pause, version)),
+                        Ok(Left::Nothing) => Some((Instant::now() + LOOK, version)),
+                        Err(error) => {
+                            if error.kind() != SqliteErrorKind::Busy {
+                                self.database.close();
+                            }
+                            Some((Instant::now() + LOOK, version))
+                        }
+                    };
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn batches(&self) -> u64 {
-        self.activity.batches.load(Ordering::SeqCst)
+    /// Returns a number that changes when another connection, of any process, commits.
+    fn version(&self) -> Result<i64, SqliteError> {
+        let version = |row: &rusqlite::Row<'_>| row.get(0);
+        Ok(self.session()?.connection().pragma_query_value(None, "data_version", version)?)
     }
 
-    /// Returns whether nothing was committed since there were so many batches.
-    fn stops_watching(&self, batches: u64) -> bool {
-        self.activity.is_watched.store(false, Ordering::SeqCst);
-        // A batch that was counted before this is not lost.
-        self.batches() == batches || self.activity.is_watched.swap(true, Ordering::SeqCst)
+    /// Returns `false` if something was committed since the file had this version.
+    fn stops_watching(&self, version: Option<i64>) -> bool {
+        self.watch.is_watching.store(false, Ordering::SeqCst);
+        // A commit before this was noted by nobody.
+        self.version().ok() == version || self.watch.is_watching.swap(true, Ordering::SeqCst)
     }
 
     fn copy(&self) -> Result<(), SqliteError> {
@@ -110,42 +144,59 @@ impl Thread {
         Ok(())
     }
 
-    /// Gives free pages back, and cuts the log back if the store is quiet. Returns whether nothing is left to do.
-    fn tidy(&self, is_quiet: bool) -> Result<bool, SqliteError> {
+    /// Gives a slice of the free pages back if there are very many.
+    fn tidy_busy_file(&self) -> Result<Left, SqliteError> {
+        let session = self.session()?;
+        let all: u32 = session.connection().pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let pause = match self.give_back(session.connection(), SPARE.max(all / 4)) {
+            true => SLICE_PAUSE_UNDER_LOAD,
+            false => LOOK,
+        };
+        Ok(Left::More(pause))
+    }
+
+    /// Gives a slice of the free pages back, or cuts the log back once there are few.
+    fn tidy_quiet_file(&self) -> Result<Left, SqliteError> {
         let mut session = self.session()?;
-        let batches = self.batches();
-        while self.give_back(&mut session, is_quiet)? {
-            if !is_quiet || self.batches() != batches {
-                return Ok(false);
+        let started = Instant::now();
+        if self.give_back(session.connection(), SPARE) {
+            self.slices.set((self.slices.get() + 1) % SLICES_PER_COPY);
+            if self.slices.get() == 0 {
+                self.copy_unasked(session.connection())?;
             }
+            // Commits get the lock for at least as long as the slice had it.
+            return Ok(Left::More(started.elapsed().max(SLICE_PAUSE)));
         }
-        if !is_quiet {
-            return Ok(false);
-        }
-        Log::after(session.connection(), "PASSIVE")?;
+        self.copy_unasked(session.connection())?;
         if session.log_length()? <= SHORT_LOG {
-            return Ok(true);
+            return Ok(Left::Nothing);
         }
         // Waiting for a reader here would hold up commits.
         let log = without_waiting(session.connection_mut(), |connection| Log::after(connection, "TRUNCATE"))?;
-        Ok(!log.busy)
+        Ok(if log.busy { Left::More(LOOK) } else { Left::Nothing })
     }
 
-    /// Gives a slice of the free pages back. Returns `false` if there are too few of them.
-    fn give_back(&self, session: &mut Session<'_>, is_quiet: bool) -> Result<bool, SqliteError> {
-        let connection = session.connection();
-        let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
-        let (free, all) = (number("freelist_count")?, number("page_count")?);
-        // While there is load, the file may need them again.
-        let enough = if is_quiet { SPARE } else { SPARE.max(all / 4) };
-        if free <= enough || !is_incremental(connection)? {
-            return Ok(false);
+    fn copy_unasked(&self, connection: &Connection) -> Result<(), SqliteError> {
+        self.watch.is_copying.store(true, Ordering::SeqCst);
+        let copied = Log::after(connection, "PASSIVE");
+        self.watch.is_copying.store(false, Ordering::SeqCst);
+        copied?;
+        Ok(())
+    }
+
+    /// Gives a slice of the free pages back. Returns `false` if there are only `enough` of them, or none can be given
+    /// back.
+    fn give_back(&self, connection: &Connection, enough: u32) -> bool {
+        let given = self.gives_back.get().then(|| give_back(connection, enough));
+        match given {
+            Some(Ok(given)) => given,
+            Some(Err(error)) => {
+                // While the file is locked, the next look tries again.
+                self.gives_back.set(SqliteError::from(error).kind() == SqliteErrorKind::Busy);
+                false
+            }
+            None => false,
         }
-        let pages = SLICE.min(free - SPARE);
-        let mut slice = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
-        let mut rows = slice.query([])?;
-        while rows.next()?.is_some() {}
-        Ok(true)
     }
 
     fn session(&self) -> Result<Session<'_>, SqliteError> {
@@ -157,7 +208,16 @@ impl Thread {
     }
 }
 
-/// Returns whether the file can give back pages one by one, as a file that was created by a store can.
-fn is_incremental(connection: &rusqlite::Connection) -> rusqlite::Result<bool> {
-    connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0)).map(|mode| mode == 2)
+fn give_back(connection: &Connection, enough: u32) -> rusqlite::Result<bool> {
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
+    // Only a file that a store has created can give pages back: its mode is 2, incremental.
+    let free = number("freelist_count")?;
+    if free <= enough || number("auto_vacuum")? != 2 {
+        return Ok(false);
+    }
+    let pages = SLICE.min(free - SPARE);
+    let mut slice = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = slice.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(true)
 }

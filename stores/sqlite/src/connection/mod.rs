@@ -63,6 +63,10 @@ impl Database {
         Ok(database)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns the same file for reading. It is opened when it is first used.
     pub(super) fn for_reading(&self) -> Self {
         self.with_access(Access::Read)

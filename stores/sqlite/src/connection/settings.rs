@@ -43,7 +43,7 @@ pub(super) fn apply(connection: &mut Connection) -> Result<(), SqliteError> {
     connection.busy_handler(Some(wait_for_lock))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     tune(connection)?;
-    repeat_while_busy(BUSY_TIMEOUT, || Ok(let_it_shrink(connection)?))?;
+    repeat_while_busy(BUSY_TIMEOUT, || Ok(enable_incremental_vacuum(connection)?))?;
     make_durable(connection)
 }
 
@@ -67,7 +67,7 @@ fn tune(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Has a new file give back single pages. A file with content stays as it is, and setting this would lock it.
-fn let_it_shrink(connection: &Connection) -> rusqlite::Result<()> {
+fn enable_incremental_vacuum(connection: &Connection) -> rusqlite::Result<()> {
     let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
     if pages == 0 { connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL") } else { Ok(()) }
 }

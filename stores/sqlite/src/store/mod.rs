@@ -4,14 +4,16 @@ mod inbox;
 mod ledger;
 
 use std::{
-    fmt,
+    fmt, fs,
+    path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
 use super::{
-    connection::Database,
     error::{SqliteError, SqliteErrorKind},
     reader::Reader,
     writer::Writer,
@@ -34,8 +36,9 @@ struct Shared {
     writer: Writer,
     reader: Reader,
     parts: Parts,
-    /// The file, without a connection.
-    database: Database,
+    path: PathBuf,
+    /// Locked while a backup is made.
+    backup: Arc<Mutex<()>>,
     /// Dropped after the handles to the threads, which end them.
     _end: End,
 }
@@ -48,30 +51,49 @@ pub(super) enum Parts {
 }
 
 impl SqliteStore {
-    /// `database` is for more connections, and `thread` is the one that writes.
-    pub(super) fn new(
-        writer: Writer,
-        reader: Reader,
-        parts: Parts,
-        database: Database,
-        thread: JoinHandle<()>,
-    ) -> Self {
-        Self { shared: Arc::new(Shared { writer, reader, parts, database, _end: End(thread) }) }
+    /// `thread` is the one that writes.
+    pub(super) fn new(writer: Writer, reader: Reader, parts: Parts, path: PathBuf, thread: JoinHandle<()>) -> Self {
+        let shared = Shared { writer, reader, parts, path, backup: Arc::default(), _end: End(thread) };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Finishes the calls that were made and closes the file, for all clones. What is in the write-ahead log is copied
-    /// into the file, and the log is deleted, unless another process has the file open. Later calls fail with
-    /// [`SqliteErrorKind::Stopped`].
+    /// Finishes the calls that are queued and closes the file, for all clones. What is in the write-ahead log is copied
+    /// into the file, and the log is deleted. Later calls fail with [`SqliteErrorKind::Stopped`], and so do calls that
+    /// go on for several transactions, such as a purge. A [backup](Self::backup) is waited for.
     ///
     /// Stop acceptors and workers first.
-    pub async fn close(&self) {
+    ///
+    /// # Errors
+    ///
+    /// If the log is left, because another process has the file open, or because it cannot be copied. Nothing is lost:
+    /// the next process that opens the file reads it.
+    pub async fn close(&self) -> Result<(), SqliteError> {
+        let _turn = self.turn_for_backup().await;
         self.shared.reader.close();
         self.shared.writer.close().await;
+        let mut log = fs::canonicalize(self.path()).unwrap_or_else(|_| self.path().into()).into_os_string();
+        log.push("-wal");
+        if fs::exists(&log)? {
+            let message = format!(
+                "{} is left: another process has the file open, or it cannot be copied into the file",
+                log.display()
+            );
+            return Err(SqliteError::with_message(SqliteErrorKind::File, message));
+        }
+        Ok(())
     }
 
-    /// Returns the file for one more connection.
-    pub(super) fn another_connection(&self) -> Database {
-        self.shared.database.for_upkeep()
+    pub(super) fn writer(&self) -> &Writer {
+        &self.shared.writer
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Waits until no backup is made.
+    pub(super) async fn turn_for_backup(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.shared.backup).lock_owned().await
     }
 
     fn check_inbox(&self) -> Result<(), SqliteError> {

@@ -127,22 +127,32 @@ impl Thread {
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(first) = calls.blocking_recv() {
             batch.push(first);
-            while batch.len() < BATCH
-                && let Ok(next) = calls.try_recv()
-            {
-                batch.push(next);
-            }
-            self.serve(&mut batch);
-            self.look_after_log();
+            self.serve_queued(&mut batch, &mut calls);
             if self.is_closing.load(Ordering::SeqCst) {
-                // The calls that are queued are still received.
-                calls.close();
+                // Not until all callers are gone: one may never be polled again.
+                while let Ok(first) = calls.try_recv() {
+                    batch.push(first);
+                    self.serve_queued(&mut batch, &mut calls);
+                }
+                break;
             }
         }
+        drop(calls);
         // The last connection that is closed deletes the log. Two that are closed at once would both leave it.
         drop(self.checkpoints);
         let _ = self.reader.join();
         drop(self.database);
+    }
+
+    /// Serves this batch together with the calls that are queued.
+    fn serve_queued(&mut self, batch: &mut Vec<Box<dyn Job>>, calls: &mut mpsc::Receiver<Box<dyn Job>>) {
+        while batch.len() < BATCH
+            && let Ok(next) = calls.try_recv()
+        {
+            batch.push(next);
+        }
+        self.serve(batch);
+        self.look_after_log();
     }
 
     fn serve(&mut self, batch: &mut Vec<Box<dyn Job>>) {

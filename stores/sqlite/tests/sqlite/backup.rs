@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use futures_util::poll;
 use tower_klikit::inbox::InboxStore;
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
@@ -50,8 +51,7 @@ async fn backup_has_what_was_committed_before() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    let mut entries = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
-    assert!(!entries.any(|entry| entry.file_name().to_string_lossy().contains("partial")));
+    assert!(!has_partial(&folder));
     let connection = rusqlite::Connection::open(&target).unwrap();
     let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     let other: i64 = connection.query_row("SELECT c FROM other", [], |row| row.get(0)).unwrap();
@@ -82,12 +82,46 @@ async fn backup_never_replaces_a_file() {
 }
 
 #[tokio::test]
-async fn failed_backup_leaves_nothing() {
+async fn lost_file_is_not_backed_up() {
+    for opened in ["create", "open"] {
+        let folder = Folder::new();
+        let store = folder.open();
+        accept(&store, "evt", &[]).await;
+        let store = if opened == "create" {
+            store
+        } else {
+            drop(store);
+            SqliteStore::open(folder.file()).unwrap()
+        };
+        store.counts().await.unwrap();
+        fs::rename(folder.file(), folder.path().join("away.db")).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        store.backup(elsewhere.path().join("backup.db")).await.unwrap_err();
+        assert!(fs::read_dir(elsewhere.path()).unwrap().next().is_none(), "{opened}");
+    }
+}
+
+#[tokio::test]
+async fn closing_waits_for_a_backup() {
     let folder = Folder::new();
-    drop(folder.open());
-    let store = SqliteStore::open(folder.file()).unwrap();
-    fs::rename(folder.file(), folder.path().join("away.db")).unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
-    store.backup(elsewhere.path().join("backup.db")).await.unwrap_err();
-    assert!(fs::read_dir(elsewhere.path()).unwrap().next().is_none());
+    let store = folder.open();
+    let target = folder.path().join("backup.db");
+    for n in 0..1000 {
+        accept(&store, &format!("evt-{n}"), &[]).await;
+    }
+    // The first poll takes the turn, and the second is dropped with the future.
+    let mut backup = Box::pin(store.backup(&target));
+    while poll!(&mut backup).is_pending() && !has_partial(&folder) {
+        tokio::task::yield_now().await;
+    }
+    drop(backup);
+    store.close().await.unwrap();
+    assert_eq!(SqliteStore::open(&target).unwrap().counts().await.unwrap().ready, 1000);
+    let error = store.backup(folder.path().join("another.db")).await.unwrap_err();
+    assert_eq!(error.kind(), SqliteErrorKind::Stopped);
+}
+
+fn has_partial(folder: &Folder) -> bool {
+    let mut entries = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+    entries.any(|entry| entry.file_name().to_string_lossy().contains("partial"))
 }
