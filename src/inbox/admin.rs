@@ -13,10 +13,11 @@ use crate::{
 
 /// The operations of an [`InboxStore`](super::InboxStore) that only operators need.
 ///
-/// Every call is atomic, as those of the store are.
+/// Every call that is for one delivery is atomic, as those of the store are. One that is for many may fail after it has
+/// changed some of them.
 pub trait InboxAdmin: Send + Sync + 'static {
     /// Lists up to `limit` deliveries that the filter selects and whose id is larger than `after`, smallest id first,
-    /// without their bodies. A delivery that cannot be read is left out.
+    /// without their bodies. A delivery that cannot be read is left out. `limit` is at least 1.
     ///
     /// A page may have fewer deliveries, or none, although others follow: a store looks at a bounded number of
     /// deliveries in one call, and [`Page::next`] says where to go on.
@@ -36,7 +37,7 @@ pub trait InboxAdmin: Send + Sync + 'static {
 
     /// Dead-letters those of these deliveries that are READY or LEASED, and in one of these states. Returns how many.
     ///
-    /// Attempts and leases stay as they are. A handler that is running goes on, and its outcome replaces this one: see
+    /// Attempts and leases stay as they are. If the handler of a LEASED delivery succeeds after all, that counts: see
     /// [`settle`](super::InboxStore::settle).
     fn dead_letter(
         &self,

@@ -14,7 +14,7 @@ use crate::dedupe::BodyDigest;
 /// let replays = Filter::new().states([DeliveryState::Ready]).body(r#"{"event":"order.created"}"#);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(clippy::exhaustive_structs, reason = "a store that does not know a field would select too much")]
+#[allow(clippy::exhaustive_structs, reason = "stores name each field, so that none selects too much")]
 pub struct Filter {
     /// The states, if the filter names any.
     pub states: Option<Vec<DeliveryState>>,
@@ -78,10 +78,11 @@ impl Filter {
 
     /// Returns whether the filter selects this delivery, for stores that do not leave that to a database.
     pub fn matches(&self, entry: &Entry) -> bool {
-        self.states.as_ref().is_none_or(|states| states.contains(&entry.state))
-            && self.tenant.as_deref().is_none_or(|tenant| entry.tenant() == Some(tenant))
-            && self.event_id.as_deref().is_none_or(|id| entry.event_id() == Some(id))
-            && self.body.is_none_or(|digest| entry.digest == Some(digest))
-            && self.accepted.as_ref().is_none_or(|window| window.contains(&entry.accepted_at))
+        let Self { states, tenant, event_id, body, accepted } = self;
+        states.as_ref().is_none_or(|states| states.contains(&entry.state))
+            && tenant.as_deref().is_none_or(|tenant| entry.tenant() == Some(tenant))
+            && event_id.as_deref().is_none_or(|id| entry.event_id() == Some(id))
+            && body.is_none_or(|digest| entry.digest == Some(digest))
+            && accepted.as_ref().is_none_or(|window| window.contains(&entry.accepted_at))
     }
 }

@@ -54,7 +54,7 @@
 //!   sends it again. Then it keeps its event id and event type, which klikit does not sign, and takes the path of the new
 //!   request. That counts towards the [limit on replays](Inbox::replay_limit). Workers delete old dead letters only if a
 //!   [limit on their age](Inbox::keep_dead_letters) is set.
-//! - An operator [dead-letters](Inbox::dead_letter) or [forgets](Inbox::forget_matching) deliveries by a [`Filter`],
+//! - An operator [dead-letters](Inbox::dead_letter_matching) or [forgets](Inbox::forget_matching) deliveries by a [`Filter`],
 //!   which reaches pending deliveries only if it names their state.
 //! - A delivery is handled at least once: a process that crashes, or that another node takes for crashed, may have
 //!   handled a delivery that is then handled again. So make the handler idempotent. On Postgres, it can finish the

@@ -22,9 +22,10 @@ impl Inbox {
     }
 
     /// Lists up to `limit` deliveries that the filter selects without their bodies, oldest first, starting after this
-    /// id. A page may have fewer, or none, although others follow: [`Page::next`] says where to go on.
+    /// id. A page may have fewer, or none, although others follow: [`Page::next`] says where to go on. A limit of 0
+    /// counts as 1.
     pub async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
-        self.admin.find(filter, after, limit).await
+        self.admin.find(filter, after, limit.max(1)).await
     }
 
     /// Lists up to `limit` dead deliveries without their bodies, oldest first, starting after this id.
@@ -75,8 +76,8 @@ impl Inbox {
     /// of them are.
     ///
     /// The filter has to name [`Ready`](DeliveryState::Ready), [`Leased`](DeliveryState::Leased) or both: without them
-    /// nothing is dead-lettered. A handler that is running goes on, and its outcome counts: after a success, the delivery is
-    /// handled, and after a failure, it is pending again.
+    /// nothing is dead-lettered. A handler that is running goes on. If it succeeds, that counts; if it fails, the delivery
+    /// stays a dead letter. Deliveries that share an ordering key with it no longer wait for it.
     ///
     /// ```
     /// # async fn drop_replays(
@@ -87,11 +88,11 @@ impl Inbox {
     ///
     /// // Somebody replays a captured delivery.
     /// let replays = Filter::new().states([DeliveryState::Ready]).body(captured);
-    /// let stopped = inbox.dead_letter(&replays, "a replay").await?;
+    /// let stopped = inbox.dead_letter_matching(&replays, "a replay").await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn dead_letter(&self, filter: &Filter, reason: &str) -> Result<u64, StoreError> {
+    pub async fn dead_letter_matching(&self, filter: &Filter, reason: &str) -> Result<u64, StoreError> {
         let named = filter.states.as_deref().unwrap_or_default();
         let is_pending = |state: &DeliveryState| matches!(state, DeliveryState::Ready | DeliveryState::Leased);
         let states: Vec<_> = named.iter().copied().filter(is_pending).collect();
@@ -112,6 +113,7 @@ impl Inbox {
     /// Pending deliveries are forgotten only if the filter names [`Ready`](DeliveryState::Ready) or
     /// [`Leased`](DeliveryState::Leased): they are then **not handled** unless klikit sends them again, which it does
     /// only if somebody asks for the replay. A handler that is running goes on, and its outcome is not recorded.
+    /// Deliveries that share an ordering key with it no longer wait for it.
     ///
     /// Deliveries that were handled and are not [kept](Self::keep_bodies) have nothing left to select by:
     /// [`forget`](Self::forget) and [`forget_accepted`](Self::forget_accepted) forget those too.
@@ -183,8 +185,13 @@ impl<'a> Pages<'a> {
         Ok(Some(page.entries))
     }
 
+    /// Returns the ids of the next page that has any.
     async fn next_ids(&mut self) -> Result<Option<Vec<DeliveryId>>, StoreError> {
-        let entries = self.next().await?;
-        Ok(entries.map(|entries| entries.iter().map(|entry| entry.id).collect()))
+        while let Some(entries) = self.next().await? {
+            if !entries.is_empty() {
+                return Ok(Some(entries.iter().map(|entry| entry.id).collect()));
+            }
+        }
+        Ok(None)
     }
 }

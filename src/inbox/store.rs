@@ -120,6 +120,10 @@ pub trait InboxStore: Send + Sync + 'static {
     /// It also applies to a dead delivery that was [retried](super::InboxAdmin::retry) and not leased since. A delivery
     /// that was dead is then back in its old place among those that share its ordering keys, unless it stays DEAD.
     ///
+    /// A delivery that is DEAD for any [reason](DeadLettered::reason) other than [`LEASE_EXPIRED`], as after an operator
+    /// has [dead-lettered](super::InboxAdmin::dead_letter) it, stays DEAD after a failure or a release, and the outcome
+    /// is `Settled`. A success counts.
+    ///
     /// Repeating a settlement, as after a lost answer, is harmless: a delivery that is DONE stays as it is. Callers pass
     /// each lease once.
     ///

@@ -114,12 +114,12 @@ async fn pending_copies_are_dead_lettered() {
     let ids = with_copies(&inbox).await;
     let copies = Filter::new().body(numbered(2).body());
     // No state is named, or none that is pending.
-    assert_eq!(inbox.dead_letter(&copies, "a replay").await.unwrap(), 0);
+    assert_eq!(inbox.dead_letter_matching(&copies, "a replay").await.unwrap(), 0);
     let finished = copies.clone().states([DeliveryState::Dead, DeliveryState::Done]);
-    assert_eq!(inbox.dead_letter(&finished, "a replay").await.unwrap(), 0);
+    assert_eq!(inbox.dead_letter_matching(&finished, "a replay").await.unwrap(), 0);
     assert_eq!(inbox.counts().await.unwrap().ready, 5);
     let pending = copies.clone().states([DeliveryState::Ready, DeliveryState::Dead]);
-    assert_eq!(inbox.dead_letter(&pending, "a replay").await.unwrap(), 3);
+    assert_eq!(inbox.dead_letter_matching(&pending, "a replay").await.unwrap(), 3);
     let dead = inbox.dead(None, 10).await.unwrap();
     let found: Vec<_> = dead.iter().map(|entry| (entry.event_id().unwrap(), entry.reason.as_deref())).collect();
     assert_eq!(found, ids.each_ref().map(|id| (&**id, Some("a replay"))));
@@ -172,7 +172,7 @@ async fn dead_lettering_by_hand_wakes_the_worker() {
     sleep(seconds(1)).await;
     assert_eq!(handler.begun(), ["evt-0"]);
     let blocking = Filter::new().states([DeliveryState::Ready]).event_id("evt-0");
-    assert_eq!(inbox.dead_letter(&blocking, "it blocks the others").await.unwrap(), 1);
+    assert_eq!(inbox.dead_letter_matching(&blocking, "it blocks the others").await.unwrap(), 1);
     sleep(seconds(1)).await;
     assert_eq!(handler.begun(), ["evt-0", "evt-1"]);
     worker.stop().await;

@@ -54,6 +54,11 @@ impl Row {
         matches!(self.state, DeliveryState::Ready | DeliveryState::Leased)
     }
 
+    /// Whether it is dead although its last attempt may be running: an operator has dead-lettered it, or a worker.
+    fn is_dead_for_good(&self) -> bool {
+        self.state == DeliveryState::Dead && self.reason.as_deref() != Some(LEASE_EXPIRED)
+    }
+
     fn is_held_by(&self, lease: &Lease) -> bool {
         self.state == DeliveryState::Leased && self.token == lease.token()
     }
@@ -253,8 +258,10 @@ impl Deliveries {
         if row.token != lease.token() {
             return SettleOutcome::Superseded;
         }
+        let fails = matches!(settlement, Settlement::Reschedule { .. } | Settlement::Release);
         match settlement {
             _ if row.state == DeliveryState::Done => {}
+            _ if fails && row.is_dead_for_good() => {}
             Settlement::Done { keep } if keep.is_zero() => {
                 self.remove(id);
             }

@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use tower_klikit::{
     dedupe::{BodyDigest, Ledger},
-    inbox::{DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, Lease, SettleOutcome},
+    inbox::{DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, Lease, SettleOutcome, Settlement},
 };
 
 use super::{
     delivery,
-    subject::{ALL, HOUR, KEEP, LEASE, MARGIN, Subject, dead_letter, done, reschedule},
+    subject::{AHEAD, ALL, HOUR, KEEP, LEASE, MARGIN, Subject, dead_letter, done, reschedule},
 };
 
 const READY: DeliveryState = DeliveryState::Ready;
@@ -188,18 +188,35 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.revive(&delivery("warung", "first", "body")).await;
     }
 
-    pub(super) async fn outcome_replaces_a_dead_letter_by_hand(&self) {
+    pub(super) async fn success_replaces_a_dead_letter_by_hand(&self) {
         let [handled, failed] = ["handled", "failed"].map(|id| delivery("warung", id, "body"));
         let [handled_lease, failed_lease] = [self.begin(&handled).await, self.begin(&failed).await];
         self.dead_letter(&[handled_lease.id(), failed_lease.id()], &[LEASED], 2, "both are leased").await;
         self.settle(&handled_lease, done(Duration::ZERO)).await;
         self.settle(&failed_lease, reschedule(HOUR)).await;
         self.show_nothing(handled_lease.id(), "its handler succeeded").await;
-        self.show(failed_lease.id(), &failed, READY, 1, "its handler failed").await;
+        let why = "its handler failed, and the operator has decided";
+        self.show(failed_lease.id(), &failed, DEAD, 1, why).await;
+        self.settle(&failed_lease, Settlement::Release).await;
+        let entry = self.show(failed_lease.id(), &failed, DEAD, 1, why).await;
+        self.same("show", &entry.reason.as_deref(), &Some("by hand"), why);
+        self.lease_nothing("one is handled, and one is dead").await;
         self.is_known(&delivery("warung", "handled", "body"), &handled, "the delivery is handled").await;
-        self.dead_letter(&[failed_lease.id()], &[READY], 1, "it is ready").await;
         self.settle(&failed_lease, dead_letter()).await;
-        self.show(failed_lease.id(), &failed, DEAD, 1, "it is dead").await;
+        let entry = self.show(failed_lease.id(), &failed, DEAD, 1, "it is dead").await;
+        self.same("show", &entry.reason.as_deref(), &Some("dead-lettered"), "the handler has said why");
+    }
+
+    /// A worker that stops releases deliveries that it has leased ahead of need.
+    pub(super) async fn release_leaves_a_dead_letter_by_hand(&self) {
+        let new = delivery("warung", "evt", "body");
+        self.accept(&new).await;
+        let [lease] = self.lease_as(&AHEAD, [&new], "the delivery is ready").await;
+        self.dead_letter(&[lease.id()], &[LEASED], 1, "it is leased").await;
+        self.settle(&lease, Settlement::Release).await;
+        self.show(lease.id(), &new, DEAD, 0, "an operator has dead-lettered the delivery").await;
+        self.retry(lease.id()).await;
+        self.lease_one(&new, "the delivery was retried").await;
     }
 
     pub(super) async fn forgets_only_the_states_named(&self) {

@@ -138,9 +138,9 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.show(dead.id(), &all[3], DeliveryState::Dead, 0, "the attempt failed").await;
         self.show(released.id(), &all[4], DeliveryState::Ready, 0, "a ready delivery cannot be released").await;
         self.settles(&dead, Settlement::Release, SettleOutcome::Settled, "the delivery is dead").await;
-        self.show(dead.id(), &all[3], DeliveryState::Ready, 0, "the delivery has no attempts, and not less").await;
+        self.show(dead.id(), &all[3], DeliveryState::Dead, 0, "its attempt has ended, and no lease has expired").await;
         let leased = self.try_lease(&REQUEST).await.leased;
-        self.same("lease", &leased.len(), &3, "one was released, one dead-lettered and released, one only retried");
+        self.same("lease", &leased.len(), &2, "one was released, and one only retried");
         let why = "the delivery was retried, and leased since";
         self.settles(&taken, done(Duration::ZERO), SettleOutcome::Superseded, why).await;
         self.show(taken.id(), &all[5], DeliveryState::Leased, 1, why).await;

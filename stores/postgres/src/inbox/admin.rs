@@ -24,17 +24,17 @@ impl InboxAdmin for PostgresStore {
             Some([DeliveryState::Dead]) => &self.shared.inbox.find_dead,
             _ => &self.shared.inbox.find,
         };
-        let states = filter.states.as_deref().map(codes);
-        let digest = filter.body.as_ref().map(|digest| &digest.as_bytes()[..]);
-        let window = filter.accepted.as_ref();
-        let start = window.map(|window| within_calendar(window.start));
-        let end = window.map(|window| within_calendar(window.end));
+        let Filter { states, tenant, event_id, body, accepted } = filter;
+        let states = states.as_deref().map(codes);
+        let digest = body.as_ref().map(|digest| &digest.as_bytes()[..]);
+        let start = accepted.as_ref().map(|window| within_calendar(window.start));
+        let end = accepted.as_ref().map(|window| within_calendar(window.end));
         let params: Params<'_> = &[
             &after.map_or(i64::MIN, DeliveryId::get),
             &LOOKED_AT,
             &states,
-            &filter.tenant.as_deref().map(storable),
-            &filter.event_id.as_deref().map(storable),
+            &tenant.as_deref().map(storable),
+            &event_id.as_deref().map(storable),
             &digest,
             &start,
             &end,
@@ -65,12 +65,18 @@ impl InboxAdmin for PostgresStore {
     async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
         self.require_inbox()?;
         let params: Params<'_> = &[&numbers(ids), &codes(states), &storable(reason)];
-        self.run_alone(&self.shared.inbox.dead_letter_chosen, params).await
+        self.run_in_transaction(&[(&self.shared.inbox.dead_letter_chosen, params)]).await
     }
 
     async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
         self.require_inbox()?;
-        self.run_alone(&self.shared.inbox.forget_chosen, &[&numbers(ids), &codes(states)]).await
+        let inbox = &self.shared.inbox;
+        let (ids, states) = (numbers(ids), codes(states));
+        let params: Params<'_> = &[&ids];
+        let chosen: Params<'_> = &[&ids, &states];
+        // Each sees what was committed while the one before waited for its locks.
+        let statements = [(&inbox.lock_ledger, params), (&inbox.lock_chosen, chosen), (&inbox.forget_chosen, chosen)];
+        self.run_in_transaction(&statements).await
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -86,6 +92,13 @@ impl InboxAdmin for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Runs statements of which the last one counts what it has changed.
+    async fn run_in_transaction(&self, statements: &[(&Sql, Params<'_>)]) -> Result<u64, StoreError> {
+        let shared = &*self.shared;
+        let answers = self.within(1, shared.connections.run_within(&shared.inbox.begin_many, statements)).await?;
+        count(answers.last().ok_or_else(|| StoreError::new("a statement without an answer"))?)
+    }
+
     /// Runs a statement that counts what it has changed, while nothing is leased or brought back from DEAD.
     async fn run_alone(&self, sql: &Sql, params: Params<'_>) -> Result<u64, StoreError> {
         let shared = &*self.shared;
@@ -110,17 +123,18 @@ fn page(rows: &[Row], limit: u32) -> Result<Page, BoxError> {
     let (last, looked_at): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
-        if row.try_get::<_, Option<i64>>(2)?.is_some() {
-            entries.push(entry(row, 2)?);
-        }
+        // One that was edited by hand may be unreadable.
+        entries.extend(entry(row, 2).ok());
     }
-    let is_full = u32::try_from(entries.len()).is_ok_and(|found| found == limit);
-    let next = match entries.last() {
-        // Behind it there may be others that were looked at and left out.
-        Some(last) if is_full => Some(last.id),
-        _ if looked_at < LOOKED_AT => None,
-        _ => last.map(DeliveryId::new),
+    let last_selected: Option<i64> = rows.last().and_then(|row| row.try_get(2).ok());
+    let is_full = u32::try_from(rows.len()).is_ok_and(|selected| selected >= limit) && last_selected.is_some();
+    // Behind the last one that was selected, there may be others that were looked at and left out.
+    let next = match looked_at < LOOKED_AT {
+        _ if is_full => last_selected,
+        true => None,
+        false => last,
     };
+    let next = next.map(DeliveryId::new);
     Ok(Page { entries, next })
 }
 

@@ -84,6 +84,10 @@ impl PostgresStore {
                     if answers.iter().any(|answer| answer.changed > 0) {
                         return Ok(SettleOutcome::Settled);
                     }
+                    let for_good = shared.connections.run(&shared.inbox.is_dead_for_good, &[&id, &token]).await?;
+                    if for_good.changed > 0 {
+                        return Ok(SettleOutcome::Settled);
+                    }
                 }
                 Verdict::Unclear => {}
             }
@@ -180,7 +184,7 @@ impl<'a> Change<'a> {
 /// The meaning of a settlement that has changed nothing.
 enum Verdict {
     Ended(SettleOutcome),
-    /// The delivery is DEAD, and has to be READY again.
+    /// The delivery is DEAD, and has to be READY again if its lease expired on the last attempt.
     Dead,
     /// The delivery is locked, or has changed meanwhile.
     Unclear,

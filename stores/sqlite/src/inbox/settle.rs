@@ -1,7 +1,7 @@
 //! Recording how attempts ended.
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
-use tower_klikit::inbox::{DeliveryId, DeliveryState, Lease, OrderingKey, SettleOutcome, Settlement};
+use tower_klikit::inbox::{DeliveryId, DeliveryState, LEASE_EXPIRED, Lease, OrderingKey, SettleOutcome, Settlement};
 
 use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 use crate::error::SqliteError;
@@ -14,6 +14,8 @@ struct Ended {
     token: Option<i64>,
     /// The ordering keys, as far as they can be read.
     ordering_keys: Vec<OrderingKey>,
+    /// Whether it is dead for another reason than that its last lease expired.
+    is_dead_for_good: bool,
 }
 
 impl Deliveries<'_> {
@@ -47,7 +49,10 @@ impl Deliveries<'_> {
     fn ended(&self, id: i64) -> rusqlite::Result<Option<Ended>> {
         let ended = |row: &Row<'_>| {
             let (state, token) = (state_of(row.get_ref(0)?), row.get_ref(1)?.as_i64().ok());
-            Ok(Ended { id, state, token, ordering_keys: ordering_keys::readable(row.get_ref(2)?) })
+            let is_expired = row.get_ref(3)?.as_str().is_ok_and(|reason| reason == LEASE_EXPIRED);
+            let is_dead_for_good = state == DeliveryState::Dead && !is_expired;
+            let ordering_keys = ordering_keys::readable(row.get_ref(2)?);
+            Ok(Ended { id, state, token, ordering_keys, is_dead_for_good })
         };
         self.connection.prepare_cached(&self.sql.state)?.query_row([id], ended).optional()
     }
@@ -57,7 +62,8 @@ impl Deliveries<'_> {
         if ended.token != Some(lease.token()) {
             return Ok(SettleOutcome::Superseded);
         }
-        if ended.state != DeliveryState::Done {
+        let fails = matches!(settlement, Settlement::Reschedule { .. } | Settlement::Release);
+        if ended.state != DeliveryState::Done && !(fails && ended.is_dead_for_good) {
             self.apply(&ended, lease, settlement)?;
         }
         Ok(SettleOutcome::Settled)

@@ -59,6 +59,14 @@ impl FaultyStore {
                 kept.request = NewDelivery::new(kept.request.claim().clone(), kept.request.head(), Bytes::new());
             });
         }
+        let brings_back = match settlement {
+            Settlement::Reschedule { .. } => self.fault == FailureBringsBackAnyDeadLetter,
+            Settlement::Release => self.fault == ReleaseBringsBackAnyDeadLetter,
+            _ => false,
+        };
+        if brings_back && before.is(DeliveryState::Dead) {
+            self.change(state, id, |delivery| delivery.reason = Some(LEASE_EXPIRED.into()));
+        }
         let settled = state.settle(lease, settlement);
         self.settle_after(state, id, &before, settlement);
         if *settlement == Settlement::Release && matches!(before.state, DeliveryState::Leased | DeliveryState::Dead) {

@@ -1,6 +1,6 @@
 //! Settling.
 
-use tower_klikit::inbox::{DeliveryState, Lease, SettleOutcome, Settlement};
+use tower_klikit::inbox::{DeliveryState, LEASE_EXPIRED, Lease, SettleOutcome, Settlement};
 
 use super::State;
 
@@ -11,7 +11,9 @@ impl State {
         if delivery.token != lease.token() {
             return SettleOutcome::Superseded;
         }
-        if delivery.is(DeliveryState::Done) {
+        let fails = matches!(settlement, Settlement::Reschedule { .. } | Settlement::Release);
+        let is_dead_for_good = delivery.is(DeliveryState::Dead) && delivery.reason.as_deref() != Some(LEASE_EXPIRED);
+        if delivery.is(DeliveryState::Done) || (fails && is_dead_for_good) {
             return SettleOutcome::Settled;
         }
         match settlement {

@@ -128,23 +128,44 @@ impl Tables {
         )
     }
 
+    /// Locks the ledger rows of deliveries, before the deliveries and in the order in which accepting locks them.
+    pub(super) fn lock_ledger(&self) -> String {
+        let Self { ledger, inbox, .. } = self;
+        format!(
+            r"
+            SELECT key
+            FROM {ledger}
+            WHERE key IN (SELECT key FROM {inbox} WHERE id = ANY ($1::bigint[]))
+            ORDER BY key
+            FOR UPDATE"
+        )
+    }
+
+    /// Locks deliveries, so that no ledger row of theirs is restored any more.
+    pub(super) fn lock_chosen(&self) -> String {
+        let Self { inbox, .. } = self;
+        format!(
+            r"
+            SELECT id
+            FROM {inbox}
+            WHERE id = ANY ($1::bigint[]) AND state = ANY ($2::smallint[])
+            ORDER BY id
+            FOR UPDATE"
+        )
+    }
+
     /// Deletes deliveries with their ledger rows. Returns how many.
     ///
-    /// Locks the deliveries before the ledger rows, so that none of these rows is restored meanwhile.
+    /// Runs once both are locked: this statement sees the ledger rows that were restored before that.
     pub(super) fn forget_chosen(&self) -> String {
         let Self { ledger, inbox, body, .. } = self;
         format!(
             r"
             WITH
-            chosen AS MATERIALIZED (
-                SELECT id
-                FROM {inbox}
-                WHERE id = ANY ($1::bigint[]) AND state = ANY ($2::smallint[])
-                ORDER BY id
-                FOR UPDATE
-            ),
             deleted AS (
-                DELETE FROM {inbox} AS old USING chosen WHERE old.id = chosen.id RETURNING old.id, old.key
+                DELETE FROM {inbox}
+                WHERE id = ANY ($1::bigint[]) AND state = ANY ($2::smallint[])
+                RETURNING id, key
             ),
             emptied AS (
                 DELETE FROM {body} AS old USING deleted WHERE old.id = deleted.id

@@ -1,5 +1,7 @@
 //! The statements that record how attempts ended, and that extend leases.
 
+use tower_klikit::inbox::LEASE_EXPIRED;
+
 use super::{
     states::{DEAD, DONE, LEASED, READY},
     tables::Tables,
@@ -119,7 +121,26 @@ impl Tables {
                 due = clock_timestamp() + make_interval(secs => $3::float8),
                 reason = coalesce($4::text, reason),
                 attempts = least(attempts, $5::integer){set}
-            WHERE id = $1::bigint AND token = $2::bigint AND state = {DEAD}",
+            WHERE
+                id = $1::bigint
+                AND token = $2::bigint
+                AND state = {DEAD}
+                AND reason = '{LEASE_EXPIRED}'",
+            inbox = self.inbox,
+        )
+    }
+
+    /// Finds a DEAD delivery that a failure or a release does not bring back. Parameters: id and token.
+    pub(super) fn is_dead_for_good(&self) -> String {
+        format!(
+            r"
+            SELECT
+            FROM {inbox}
+            WHERE
+                id = $1::bigint
+                AND token = $2::bigint
+                AND state = {DEAD}
+                AND reason IS DISTINCT FROM '{LEASE_EXPIRED}'",
             inbox = self.inbox,
         )
     }

@@ -80,6 +80,8 @@ pub(crate) struct InboxSql {
     pub(crate) bring_back: Sql,
     /// The same parameters.
     pub(crate) bring_back_unordered: Sql,
+    /// Id, token. Returns a row if the delivery is.
+    pub(crate) is_dead_for_good: Sql,
     /// Id, token.
     pub(crate) finish: Sql,
     /// Id. Returns its token and state.
@@ -103,6 +105,10 @@ pub(crate) struct InboxSql {
     pub(crate) retry: Sql,
     /// Ids, states, reason. Returns one row: how many deliveries were dead-lettered.
     pub(crate) dead_letter_chosen: Sql,
+    /// Ids.
+    pub(crate) lock_ledger: Sql,
+    /// Ids, states.
+    pub(crate) lock_chosen: Sql,
     /// Ids, states. Returns one row: how many deliveries were forgotten.
     pub(crate) forget_chosen: Sql,
     /// Event. Returns one row: how many keys were forgotten.
@@ -153,6 +159,7 @@ impl InboxSql {
             start: tables.start(),
             bring_back: Sql::new(tables.bring_back()),
             bring_back_unordered: Sql::new(tables.bring_back_unordered()),
+            is_dead_for_good: Sql::new(tables.is_dead_for_good()),
             finish: Sql::new(tables.finish()),
             look: Sql::new(tables.look()),
             counts: Sql::new(tables.counts()),
@@ -163,6 +170,8 @@ impl InboxSql {
             show: Sql::new(tables.show()),
             retry: Sql::new(tables.retry()),
             dead_letter_chosen: Sql::new(tables.dead_letter_chosen()),
+            lock_ledger: Sql::new(tables.lock_ledger()),
+            lock_chosen: Sql::new(tables.lock_chosen()),
             forget_chosen: Sql::new(tables.forget_chosen()),
             forget_event: Sql::new(tables.forget_event()),
             forget_accepted: Sql::new(tables.forget_accepted()),
@@ -202,6 +211,7 @@ impl InboxSql {
             &self.extend_expired,
             &self.bring_back,
             &self.bring_back_unordered,
+            &self.is_dead_for_good,
             &self.finish,
             &self.look,
             &self.counts,
@@ -212,6 +222,8 @@ impl InboxSql {
             &self.show,
             &self.retry,
             &self.dead_letter_chosen,
+            &self.lock_ledger,
+            &self.lock_chosen,
             &self.forget_chosen,
             &self.forget_event,
             &self.forget_accepted,

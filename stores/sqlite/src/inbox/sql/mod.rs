@@ -257,7 +257,7 @@ impl Sql {
             extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = {LEASED}"),
 
             // Settling. The token and the state are checked before.
-            state: format!("SELECT state, token, ordering_keys FROM {inbox} WHERE id = ?1"),
+            state: format!("SELECT state, token, ordering_keys, reason FROM {inbox} WHERE id = ?1"),
             delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
             keep: format!("UPDATE {inbox} SET state = {DONE}, due = ?2, reason = NULL WHERE id = ?1"),
             reschedule: reschedule(&inbox, "ordering_keys"),
