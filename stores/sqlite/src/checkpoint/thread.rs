@@ -103,14 +103,18 @@ impl Thread {
                     // The receiver is gone while it waits for this thread to end.
                     let _ = done.send(());
                 }
-                Ok(Task::Watch) => look = Some((Instant::now() + LOOK, self.version().ok())),
+                Ok(Task::Watch) => look = Some((Instant::now() + LOOK, None)),
                 Err(RecvTimeoutError::Timeout) => {
                     let last = look.take().and_then(|(_, version)| version);
                     let version = self.version().ok();
                     let is_quiet = version.is_some() && version == last;
                     let left = if is_quiet { self.tidy_quiet_file() } else { self.tidy_busy_file() };
                     look = match left {
-                        Ok(Left::Nothing) if self.stops_watching(version) => None,
+                        Ok(Left::Nothing) if self.stops_watching(version) => {
+                            // The thread that writes copies a full log by closing its connection, if that is the last.
+                            self.database.close();
+                            None
+                        }
                         Ok(Left::More(pause)) => Some((Instant::now() + pause, version)),
                         Ok(Left::Nothing) => Some((Instant::now() + LOOK, version)),
                         Err(error) => {
