@@ -21,7 +21,7 @@ use std::{
 
 use axum::{Router, routing::post_service};
 use bytes::Bytes;
-use disk::{Figures, Folder, fsync, run_slowed_by, slowed_by};
+use disk::{BenchFolder, Figures, fsync, run_slowed_by, slowed_by};
 use futures_util::future::BoxFuture;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full};
@@ -89,7 +89,7 @@ fn measure(slow: u32) {
 
 /// One connection with the same settings and the same rows, behind a mutex.
 fn one_by_one(slow: u32) -> Figures {
-    let folder = Folder::new();
+    let folder = BenchFolder::new();
     drop(folder.open());
     let connection = Connection::open(folder.file()).expect("a file that was just made");
     let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
@@ -142,7 +142,7 @@ fn insert(connection: &Mutex<Connection>, event: u64) -> Duration {
 
 /// The acceptor, called within this process.
 fn in_process() -> Figures {
-    let folder = Folder::new();
+    let folder = BenchFolder::new();
     let inbox = Inbox::new(folder.open());
     Runtime::new().expect("a runtime").block_on(async {
         let (times, started) = send_all(requests(300), acknowledge(&inbox)).await;
@@ -151,7 +151,7 @@ fn in_process() -> Figures {
 }
 
 fn over_http() -> Figures {
-    let folder = Folder::new();
+    let folder = BenchFolder::new();
     let inbox = Inbox::new(folder.open());
     Runtime::new().expect("a runtime").block_on(async {
         let app = Router::new()
@@ -200,7 +200,7 @@ async fn connect(address: SocketAddr) -> hyper::client::conn::http1::SendRequest
 
 /// Measures from the first delivery sent to the last one handled. The latencies are those of the acknowledgements.
 fn whole_life() -> Figures {
-    let folder = Folder::new();
+    let folder = BenchFolder::new();
     let store = folder.open();
     let inbox = Inbox::new(store.clone());
     Runtime::new().expect("a runtime").block_on(async {
@@ -218,7 +218,7 @@ fn whole_life() -> Figures {
 
 /// Measures acknowledgements while a worker leases, with so many deliveries blocked by one that never ends.
 fn with_worker(blocked: u64) -> Figures {
-    let folder = Folder::new();
+    let folder = BenchFolder::new();
     let store = folder.open();
     block(&folder, blocked);
     let inbox = Inbox::new(store).order_by(OrderBy::keys(|_, _| vec![]));
@@ -233,7 +233,7 @@ fn with_worker(blocked: u64) -> Figures {
 }
 
 /// Adds deliveries that share an ordering key with the first one, which is leased for a long time.
-fn block(folder: &Folder, deliveries: u64) {
+fn block(folder: &BenchFolder, deliveries: u64) {
     let connection = Connection::open(folder.file()).expect("the file");
     let insert = "
         BEGIN;

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use disk::{Figures, Folder, fsync, run_slowed_by, slowed_by};
+use disk::{BenchFolder, Figures, fsync, run_slowed_by, slowed_by};
 use rusqlite::{Connection, params};
 use tokio::runtime::Runtime;
 use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger};
@@ -55,7 +55,7 @@ fn measure(slow: u32) {
 
 /// One connection with the same settings and the same table, behind a mutex.
 fn one_by_one(slow: u32) -> Figures {
-    let folder = Folder::new();
+    let folder = BenchFolder::new();
     drop(folder.open());
     let connection = Connection::open(folder.file()).expect("a file that was just made");
     let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
@@ -92,7 +92,7 @@ fn insert(connection: &Mutex<Connection>, event: u64) -> Duration {
 }
 
 fn grouped(clients: u64, stores: usize) -> Figures {
-    let folder = Folder::new();
+    let folder = BenchFolder::new();
     let stores: Vec<_> = (0..stores).map(|_| folder.open()).collect();
     let each = 300;
     Runtime::new().expect("a runtime").block_on(async {
@@ -125,7 +125,7 @@ fn grouped(clients: u64, stores: usize) -> Figures {
 /// Prints how large the file is once deliveries have been claimed and completed.
 fn size() {
     const EVENTS: u64 = 200_000;
-    let folder = Folder::new();
+    let folder = BenchFolder::new();
     let store = folder.open();
     Runtime::new().expect("a runtime").block_on(async {
         let clients: Vec<_> = (0..CLIENTS)

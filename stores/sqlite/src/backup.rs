@@ -1,4 +1,4 @@
-//! Copying the file while the store is open.
+//! Backups of the file while the store is open.
 
 use std::{
     fs, io,
@@ -76,7 +76,7 @@ fn back_up(file: &Path, target: &Path) -> Result<(), SqliteError> {
     Ok(partial.complete(target)?)
 }
 
-/// A backup that is not complete yet. It is deleted when it is dropped.
+/// An incomplete backup. Its file is deleted on drop.
 struct Partial {
     path: PathBuf,
 }
@@ -102,7 +102,7 @@ impl Partial {
         Err(already_exists())
     }
 
-    /// Gives the file its name, once it is on stable storage.
+    /// Makes the file durable and renames it to `target`.
     fn complete(self, target: &Path) -> io::Result<()> {
         fs::OpenOptions::new().write(true).open(&self.path)?.sync_all()?;
         // Unlike a renaming, this never replaces a file.

@@ -55,7 +55,7 @@ struct Reading {
 
 /// The clock's row in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Stored {
+pub(super) struct ClockRow {
     /// How often the offset was changed.
     generation: i64,
     /// The offset: by how much the store's time is ahead of the system clock.
@@ -67,7 +67,7 @@ pub(super) struct Stored {
 #[derive(Default)]
 struct State {
     last: Option<Last>,
-    stored: Stored,
+    stored: ClockRow,
     /// The steps that were not reported yet, in milliseconds.
     steps: Vec<i64>,
 }
@@ -113,7 +113,7 @@ impl Clock {
     }
 
     /// Returns the time of a transaction that has found this row in the file.
-    pub(super) fn now(&self, found: Stored) -> Timestamp {
+    pub(super) fn now(&self, found: ClockRow) -> Timestamp {
         let mut state = self.state();
         // Read under the lock, so that the times of two threads are in the order of their readings.
         let Reading { system, monotonic } = (self.source)();
@@ -149,7 +149,7 @@ impl Clock {
     }
 
     /// Returns the row to write to the file, if it must replace the one that was found there.
-    pub(super) fn to_store(&self, found: Stored) -> Option<Stored> {
+    pub(super) fn to_store(&self, found: ClockRow) -> Option<ClockRow> {
         let stored = self.state().stored;
         let is_offset_new = (stored.generation, stored.ahead) != (found.generation, found.ahead);
         (is_offset_new || stored.latest.saturating_sub(found.latest) >= LATEST).then_some(stored)
@@ -170,12 +170,12 @@ impl Clock {
 }
 
 /// The statements, with the name of the table in them.
-pub(super) struct Sql {
+pub(super) struct ClockSql {
     find: String,
     store: String,
 }
 
-impl Sql {
+impl ClockSql {
     /// Makes the statements for a table whose name begins with `prefix`.
     pub(super) fn new(prefix: &str) -> Self {
         let clock = format!("{prefix}clock");
@@ -195,19 +195,19 @@ impl Sql {
     }
 
     /// Reads the row. A row that is missing or implausible counts as new.
-    pub(super) fn find(&self, connection: &Connection) -> rusqlite::Result<Stored> {
+    pub(super) fn find(&self, connection: &Connection) -> rusqlite::Result<ClockRow> {
         let stored = |row: &Row<'_>| {
             let number = |column| row.get_ref(column)?.as_i64().map_err(rusqlite::Error::from);
             let stored = (number(0), number(1), number(2));
-            let (Ok(generation), Ok(ahead), Ok(latest)) = stored else { return Ok(Stored::default()) };
+            let (Ok(generation), Ok(ahead), Ok(latest)) = stored else { return Ok(ClockRow::default()) };
             let is_plausible = ahead.unsigned_abs() <= LARGEST.unsigned_abs() && latest <= LARGEST;
-            Ok(if is_plausible { Stored { generation, ahead, latest } } else { Stored::default() })
+            Ok(if is_plausible { ClockRow { generation, ahead, latest } } else { ClockRow::default() })
         };
         Ok(connection.prepare_cached(&self.find)?.query_row([], stored).optional()?.unwrap_or_default())
     }
 
-    pub(super) fn store(&self, connection: &Connection, stored: Stored) -> rusqlite::Result<()> {
-        let Stored { generation, ahead, latest } = stored;
+    pub(super) fn store(&self, connection: &Connection, stored: ClockRow) -> rusqlite::Result<()> {
+        let ClockRow { generation, ahead, latest } = stored;
         connection.prepare_cached(&self.store)?.execute(params![generation, ahead, latest]).map(drop)
     }
 }
@@ -223,12 +223,12 @@ mod tests {
 
     /// A machine whose clocks the test moves.
     #[derive(Clone)]
-    struct Machine {
+    struct FakeMachine {
         system: Arc<AtomicI64>,
         monotonic: Arc<AtomicI64>,
     }
 
-    impl Machine {
+    impl FakeMachine {
         fn new() -> Self {
             Self { system: Arc::new(AtomicI64::new(START)), monotonic: Arc::default() }
         }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     /// A transaction that writes. Returns its time.
-    fn write(clock: &Clock, file: &mut Stored) -> i64 {
+    fn write(clock: &Clock, file: &mut ClockRow) -> i64 {
         let now = clock.now(*file).now();
         *file = clock.to_store(*file).unwrap_or(*file);
         now
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn time_goes_on_evenly_across_steps() {
-        let (machine, mut file) = (Machine::new(), Stored::default());
+        let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
         let clock = machine.clock();
         assert_eq!(write(&clock, &mut file), START);
         for (n, step) in [-HOUR, HOUR, 10 * HOUR, -24 * 365 * HOUR].into_iter().enumerate() {
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn small_steps_are_followed_but_never_back() {
-        let (machine, mut file) = (Machine::new(), Stored::default());
+        let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
         let clock = machine.clock();
         write(&clock, &mut file);
         machine.step(900);
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn one_process_makes_up_for_a_step() {
         for step in [HOUR, -HOUR] {
-            let (machine, mut file) = (Machine::new(), Stored::default());
+            let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
             let (one, other) = (machine.clock(), machine.clock());
             write(&one, &mut file);
             write(&other, &mut file);
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn processes_agree_after_one_has_seen_no_step() {
         for (step, start) in [(HOUR, START + HOUR), (-HOUR, START)] {
-            let (machine, mut file) = (Machine::new(), Stored::default());
+            let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
             let one = machine.clock();
             write(&one, &mut file);
             machine.step(step);
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn time_does_not_go_back_across_a_restart() {
-        let (machine, mut file) = (Machine::new(), Stored::default());
+        let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
         write(&machine.clock(), &mut file);
         machine.step(-HOUR);
         let clock = machine.clock();
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn step_noticed_by_the_reader_reaches_the_file() {
-        let (machine, mut file) = (Machine::new(), Stored::default());
+        let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
         let clock = machine.clock();
         write(&clock, &mut file);
         machine.step(-HOUR);
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(write(&clock, &mut file), START);
         assert_eq!((file.generation, file.ahead), (1, HOUR));
         // A snapshot from before is no news.
-        assert_eq!(clock.now(Stored { generation: 0, ahead: 0, latest: START }).now(), START);
+        assert_eq!(clock.now(ClockRow { generation: 0, ahead: 0, latest: START }).now(), START);
         assert_eq!(steps(&clock), [-HOUR]);
     }
 }

@@ -1,4 +1,4 @@
-//! The store's error.
+//! The error of a SQLite store, and its kinds.
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -19,7 +19,7 @@ pub struct SqliteError {
 
 struct Inner {
     kind: SqliteErrorKind,
-    /// If there is more to say than the kind does.
+    /// Replaces the kind's message.
     message: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -30,37 +30,37 @@ struct Inner {
 pub enum SqliteErrorKind {
     /// The prefix for table names is invalid.
     TablePrefix,
-    /// SQLite itself is too old: it can corrupt a file that two connections have open.
+    /// The SQLite library is too old: it can corrupt a file that two connections have open.
     Library,
-    /// The file does not exist, or does not exist any more, and the builder was not told to
-    /// [create](crate::SqliteStoreBuilder::create) it.
+    /// The file does not exist or was deleted, and the builder's option [create](crate::SqliteStoreBuilder::create) is
+    /// not set.
     NotFound,
-    /// The file, its log or the log's index cannot be created, opened or written, or was deleted, replaced or cut short
-    /// while it was open.
+    /// The file, its write-ahead log or the log's index cannot be created, opened or written, or was deleted, replaced
+    /// or truncated while it was open.
     File,
-    /// SQLite did not take a setting without which deliveries could be lost.
+    /// SQLite did not apply a setting that durability depends on.
     Settings,
-    /// There are tables of a release before schema version 1.
+    /// The tables are from a release before schema version 1.
     OutdatedSchema,
-    /// The tables have a schema version that a later release has made.
+    /// A later release has migrated the tables.
     NewerSchema,
-    /// A migration failed. The file is as it was before.
+    /// A migration failed and was rolled back.
     Migration,
-    /// The tables have the right version, but something of them is missing.
+    /// The schema version is right, but a table, column, trigger or view is missing.
     Tables,
-    /// The store was opened as [ledger-only](crate::SqliteStoreBuilder::ledger_only), and has no inbox.
+    /// The store was opened as [ledger-only](crate::SqliteStoreBuilder::ledger_only), so it has no inbox.
     LedgerOnly,
     /// Another connection kept the file locked for too long.
     Busy,
-    /// The disk, or the file, is full.
+    /// The disk is full, or the file has reached its maximum size.
     Full,
-    /// The file is damaged.
+    /// A page of the file is damaged.
     Damaged,
-    /// A row holds something that this crate did not write.
+    /// A row contains a value that this crate did not write.
     Unreadable,
-    /// A statement failed.
+    /// A statement failed for another reason.
     Statement,
-    /// The store was [closed](crate::SqliteStore::close), or its thread has panicked.
+    /// The store was [closed](crate::SqliteStore::close), or one of its threads has panicked or could not be started.
     Stopped,
 }
 
@@ -69,7 +69,7 @@ impl SqliteError {
         Self { inner: Arc::new(Inner { kind, message: None, source: None }) }
     }
 
-    /// Makes an error with a message in place of the one that its kind has.
+    /// Returns an error with this message instead of its kind's message.
     pub(super) fn with_message(kind: SqliteErrorKind, message: String) -> Self {
         Self { inner: Arc::new(Inner { kind, message: Some(message), source: None }) }
     }
@@ -93,8 +93,8 @@ impl SqliteError {
         self.inner.kind
     }
 
-    /// Returns the message, and that of the source if the message does not tell it.
-    pub(super) fn in_full(&self) -> String {
+    /// Returns the message, followed by the source's message unless a custom message was set.
+    pub(super) fn message_with_source(&self) -> String {
         match &self.inner.source {
             Some(source) if self.inner.message.is_none() => format!("{self}: {source}"),
             _ => self.to_string(),
@@ -156,23 +156,23 @@ impl fmt::Display for SqliteError {
                 "the table prefix must be 1 to 32 ASCII letters, digits and underscores, and must not begin with a \
                  digit or with `sqlite_`"
             }
-            SqliteErrorKind::Library => "this SQLite is too old: it can corrupt a file that two connections have open",
+            SqliteErrorKind::Library => "SQLite is too old: it can corrupt a file that two connections have open",
             SqliteErrorKind::NotFound => "the store's file does not exist",
             SqliteErrorKind::File => "the store's file cannot be used",
-            SqliteErrorKind::Settings => "SQLite did not take a setting without which deliveries could be lost",
-            SqliteErrorKind::OutdatedSchema => "the store's tables are from before schema version 1",
+            SqliteErrorKind::Settings => "SQLite did not apply a setting that durability depends on",
+            SqliteErrorKind::OutdatedSchema => "the store's tables are from a release before schema version 1",
             SqliteErrorKind::NewerSchema => "a later release has migrated the store's tables",
             SqliteErrorKind::Migration => "the store's tables cannot be migrated",
-            SqliteErrorKind::Tables => "something of the store's tables is missing",
+            SqliteErrorKind::Tables => "a part of the store's schema is missing",
             SqliteErrorKind::LedgerOnly => {
                 "this store was opened as ledger-only and has no inbox: open it without `ledger_only()`"
             }
             SqliteErrorKind::Busy => "another connection keeps the store's file locked",
-            SqliteErrorKind::Full => "the disk is full, or the store's file may not grow",
-            SqliteErrorKind::Damaged => "the store's file is damaged: `PRAGMA integrity_check` shows where",
+            SqliteErrorKind::Full => "the disk is full, or the store's file has reached its maximum size",
+            SqliteErrorKind::Damaged => "the store's file is damaged: run `PRAGMA integrity_check` to find the damage",
             SqliteErrorKind::Unreadable => "a row of the store cannot be read",
             SqliteErrorKind::Statement => "a statement failed",
-            SqliteErrorKind::Stopped => "the store was closed, or its thread has panicked",
+            SqliteErrorKind::Stopped => "the store was closed, or one of its threads has panicked",
         })
     }
 }

@@ -1,16 +1,16 @@
-//! Isolates a failure that concerns one row from the other rows.
+//! Isolation of faults: an unreadable row must not fail calls for other rows.
 //!
-//! Once SQLite has come across a damaged page, it neither writes nor commits in that transaction any more. So the
-//! transaction is repeated without the steps that have failed.
+//! Once SQLite has read a damaged page, the transaction can neither write nor commit. The store therefore rolls the
+//! transaction back and repeats it without the steps that failed.
 
 use std::{cell::RefCell, mem};
 
 use super::{error::SqliteError, fault::Fault};
 
-/// How a transaction deals with a step that fails because of one row.
+/// How a transaction handles a step that fails because of one row.
 #[derive(Clone, Copy)]
 pub(super) enum Isolation<'a> {
-    /// The transaction only reads, so that each step can fail alone.
+    /// A failed step is left out: a transaction that only reads can continue after any fault.
     Reading,
     /// A damaged page fails the transaction.
     None,
@@ -18,26 +18,28 @@ pub(super) enum Isolation<'a> {
     Repeating(&'a RefCell<Failures>),
 }
 
-/// The steps of a transaction that have failed.
+/// The failed steps of a transaction that is repeated without them.
 #[derive(Default)]
 pub(super) struct Failures {
-    /// Each with its number.
+    /// The numbers and faults of the failed steps.
     failed: Vec<(usize, Fault)>,
     /// How many steps this attempt has begun.
     steps: usize,
     has_begun: bool,
-    has_news: bool,
+    /// Whether this attempt has added a failed step.
+    has_new_failure: bool,
 }
 
 impl Failures {
-    /// Begins an attempt. Returns `false` if it would fail like the last one.
+    /// Begins an attempt. Returns `false` if the last attempt found no new failed step, so that another attempt would
+    /// fail in the same way.
     pub(super) fn begin(&mut self) -> bool {
         self.steps = 0;
         let is_first = !mem::replace(&mut self.has_begun, true);
-        mem::take(&mut self.has_news) || is_first
+        mem::take(&mut self.has_new_failure) || is_first
     }
 
-    /// Begins a step. Returns its number, or why it must be left out.
+    /// Begins a step. Returns its number, or its fault if it failed in an earlier attempt.
     fn step(&mut self) -> Result<usize, Fault> {
         let number = self.steps;
         self.steps += 1;
@@ -47,17 +49,17 @@ impl Failures {
         }
     }
 
-    /// Keeps a failure, unless a step within this one has caused it.
-    fn keep(&mut self, number: usize, fault: Fault) {
-        if !self.has_news {
+    /// Records a failed step. If a nested step has failed in this attempt, only that one is recorded.
+    fn record(&mut self, number: usize, fault: Fault) {
+        if !self.has_new_failure {
             self.failed.push((number, fault));
-            self.has_news = true;
+            self.has_new_failure = true;
         }
     }
 }
 
 impl Isolation<'_> {
-    /// Runs a step that concerns one row. If the row cannot be read, the inner result says why.
+    /// Runs a step for one row. Returns an inner error if the step is left out because of the row's fault.
     pub(super) fn isolate<T>(&self, step: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<Result<T, Fault>> {
         let number = match self {
             Self::Repeating(failures) => match failures.borrow_mut().step() {
@@ -74,15 +76,14 @@ impl Isolation<'_> {
             (Some(fault), Self::Reading) => Ok(Err(fault)),
             (Some(fault), _) if !fault.is_damage() => Ok(Err(fault)),
             (Some(fault), Self::Repeating(failures)) => {
-                failures.borrow_mut().keep(number, fault);
+                failures.borrow_mut().record(number, fault);
                 Err(error)
             }
             _ => Err(error),
         }
     }
 
-    /// Runs a step for each item. If it fails for some, it still runs for the others, and the inner result is the
-    /// error.
+    /// Runs a step for each item. If some steps fail, runs the others nevertheless and returns an inner error.
     pub(super) fn each<T, R>(
         &self,
         items: &[T],
@@ -123,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn repeats_without_the_steps_that_failed() {
+    fn repeats_without_the_failed_steps() {
         let failures = RefCell::new(Failures::default());
         let mut attempts = 0;
         while failures.borrow_mut().begin() {
             attempts += 1;
             if let Ok(done) = attempt(Isolation::Repeating(&failures)) {
-                // The step within 6 was left out, and not 6.
+                // The step nested in step 6 was left out, but not step 6 itself.
                 assert_eq!((attempts, done), (3, vec![0, 1, 2, 4, 5, 6, 7, 9]));
                 return;
             }
@@ -138,17 +139,17 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_when_nothing_can_be_left_out() {
+    fn stops_when_no_step_can_be_left_out() {
         let failures = RefCell::new(Failures::default());
         for steps in 0..3 {
             assert_eq!(failures.borrow_mut().begin(), steps == 0);
-            // What fails is no step.
+            // All steps succeed: the transaction fails outside of them.
             assert!((0..steps).all(|_| Isolation::Repeating(&failures).isolate(|| Ok(())).is_ok()));
         }
     }
 
     #[test]
-    fn reading_leaves_out_what_fails() {
+    fn reading_leaves_out_failed_steps() {
         assert_eq!(attempt(Isolation::Reading).unwrap(), [0, 1, 2, 4, 5, 6, 7, 9]);
         assert!(attempt(Isolation::None).is_err());
     }

@@ -11,26 +11,28 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! SQLite comes with this crate. The store is for one machine: several processes on it may share the file, but a file
-//! on a network mount may not be shared.
+//! The crate bundles SQLite. Several processes on one machine may share the file. Do not share a file on a network
+//! mount.
 //!
 //! # Opening
 //!
-//! - [`SqliteStore::open`] opens a file that exists. A mistyped path is an error, and not a new, empty store.
-//! - [`SqliteStore::builder`] has the options. [`create`](SqliteStoreBuilder::create) creates the file if it is
-//!   missing, and [`ledger_only`](SqliteStoreBuilder::ledger_only) is for stores that only deduplicate.
+//! - [`SqliteStore::open`] opens an existing file. If the path is mistyped, it returns an error instead of creating an
+//!   empty store.
+//! - [`SqliteStore::builder`] sets options. [`create`](SqliteStoreBuilder::create) creates the file if it is missing,
+//!   and [`ledger_only`](SqliteStoreBuilder::ledger_only) is for stores that only deduplicate.
 //!
 //! # Schema
 //!
-//! - **The file may have tables of your own.** Those of the store begin with `klikit_`, unless the builder sets another
-//!   [prefix](SqliteStoreBuilder::table_prefix).
-//! - **Opening migrates the tables** to the version that this release uses, in one transaction. If several processes
-//!   open the file at once, one of them migrates it, and the others wait for up to 5 seconds, after which opening
-//!   fails with [`SqliteErrorKind::Busy`]. If a step fails, the tables stay as they were.
-//! - **A file that a later release has migrated is rejected**: stop all processes of an older release before.
-//! - **A file without one of the tables is rejected** as well, with an error that names the table.
-//! - [`migrations`](SqliteStoreBuilder::migrations) prints the steps, for migration tools of your own.
-//! - [`queries`] has the SQL that operators need, for tables and a view that they may read and write.
+//! - **The file may contain your own tables.** The names of the store's tables begin with `klikit_`, unless the builder
+//!   sets another [prefix](SqliteStoreBuilder::table_prefix).
+//! - **Opening migrates the tables** to the schema version of this release, in one transaction. If a migration fails,
+//!   the tables stay unchanged. If several processes open the file at once, one migrates it. The others wait for up to
+//!   5 seconds, and then opening fails with [`SqliteErrorKind::Busy`].
+//! - **A file that a later release has migrated is rejected.** Stop all processes of an older release before you
+//!   upgrade.
+//! - **A file with a missing table is rejected** with an error that names the table.
+//! - [`migrations`](SqliteStoreBuilder::migrations) returns the migrations as SQL, for your own migration tool.
+//! - [`queries`] documents the SQL for operators, and the tables and the view that they may read and write.
 //!
 //! # Durability
 //!
@@ -48,36 +50,36 @@
 //!   does dropping the last clone, which blocks its thread for up to 5 seconds. A process that is killed leaves
 //!   the log as well, and the next one that opens the file reads it: never copy the file without the log.
 //! - **[`backup`](SqliteStore::backup) copies the file while the store is open.**
-//! - **Do not delete, replace or cut short an open file**, nor the two next to it whose names end in `-wal` and `-shm`.
-//!   The store checks all three before each commit and before each acknowledgement. If one is lost, calls fail with
-//!   [`SqliteErrorKind::File`]. After the loss of the log or its index, the store first copies what was committed into
-//!   the file, and then opens all of them anew. If the file itself is lost, calls fail until it is back. A store that
-//!   was told to [`create`](SqliteStoreBuilder::create) it goes on with a new, empty one instead.
+//! - **Do not delete, replace or truncate an open file**, or the two files next to it whose names end in `-wal` and
+//!   `-shm`. The store checks all three before each commit and before each acknowledgement. If one is lost, calls fail
+//!   with [`SqliteErrorKind::File`]. If the log or its index is lost, the store copies all commits into the database
+//!   file and reopens it. If the database file itself is lost, calls fail until it is restored. With the option
+//!   [`create`](SqliteStoreBuilder::create), the store creates a new, empty file instead.
 //!
 //! # Faults
 //!
-//! - **A locked file** is waited for half a second. After that the call fails, and klikit sends the delivery again.
-//! - **While the disk is full or the file cannot be written**, calls fail. They succeed again once it can be, without a
-//!   restart.
-//! - **A row that cannot be read** concerns its own delivery alone. It may have lost its body, have a value of another
-//!   type, or be on a damaged page. It is dead-lettered when it is due, or else reported in
-//!   [`LeaseBatch::unreadable`](tower_klikit::inbox::LeaseBatch::unreadable). A copy of it is not a duplicate, but an
-//!   error, until it is dead. Then the copy revives it. A ledger row that cannot be read is an error for the claims
-//!   under its key. The [kind](SqliteErrorKind) of the error is `Unreadable` or `Damaged`. Next to a damaged page,
-//!   SQLite may be unable to delete or insert rows: restore such a file from a backup, or with SQLite's `.recover`.
+//! - **Locked file**: a call waits for half a second and then fails. klikit sends the delivery again.
+//! - **Full disk or read-only file**: calls fail until the file can be written again. No restart is needed.
+//! - **Unreadable row**: its body is missing, a value has the wrong type, or the row is on a damaged page. Only its own
+//!   delivery is affected. The delivery is dead-lettered when it is due. If that is impossible,
+//!   [`LeaseBatch::unreadable`](tower_klikit::inbox::LeaseBatch::unreadable) reports it. Accepting a copy of the
+//!   delivery fails until the delivery is dead, and then revives it. An unreadable ledger row fails the claims under
+//!   its key. The [kind](SqliteErrorKind) of the error is `Unreadable` or `Damaged`.
+//! - **Damaged page**: SQLite may be unable to delete or insert rows near the page. Restore the file from a backup, or
+//!   with SQLite's `.recover`.
 //!
 //! # Time
 //!
-//! Leases, retries and retention are measured in milliseconds of a time that the store keeps by itself, so that steps
-//! of the system clock do not matter:
+//! Leases, retries and retention are measured in milliseconds of the store's own time, so that steps of the system
+//! clock do not affect them:
 //!
 //! - The store's time is the system clock plus an offset that is stored in the file. The offset is zero until the
 //!   system clock is stepped.
-//! - Each transaction compares the system clock with a monotonic one. If they have parted by more than a second, the
-//!   system clock was stepped, or the machine was suspended. The offset makes up for that, and one warning is logged.
-//!   So nothing expires early, and nothing waits longer. Smaller steps are followed.
-//! - The store's time never goes back, also not across restarts: it is stored at most a second after it was reached.
-//! - The times that operators see, and the windows by which they forget, are those of the system clock.
+//! - Each transaction compares the system clock with a monotonic clock. If they have diverged by more than a second,
+//!   the system clock was stepped, or the machine was suspended. The store changes the offset to compensate and logs
+//!   one warning. Nothing expires early or late. The store's time follows smaller steps.
+//! - The store's time never goes back, even across restarts. The file records the latest time at most a second late.
+//! - Operators see times of the system clock, and the windows for `forget` use the system clock too.
 //!
 //! # Space
 //!
@@ -90,17 +92,17 @@
 //!   protect the file as you would protect them. A new or empty file is private to its owner (mode 0600). A file with
 //!   content keeps its permissions.
 //!
-//! # Next to sqlx
+//! # Compatibility with sqlx
 //!
-//! Only one crate in a program may link SQLite, so this crate takes a range of versions of `rusqlite`:
+//! Only one crate in a program may link SQLite, so this crate accepts a range of `rusqlite` versions:
 //!
 //! | in the same program | works |
 //! |---|---|
 //! | sqlx 0.9, with any of its features | yes: with `sqlite`, `migrate` or `json`, cargo chooses `rusqlite` 0.39 |
 //! | sqlx 0.8 without `sqlite`, `macros`, `migrate` and `json` | yes |
-//! | sqlx 0.8 with one of them, also if it is used for Postgres only | no: both link SQLite |
+//! | sqlx 0.8 with one of these features, even if it is used for Postgres only | no: both link SQLite |
 //!
-//! `tower-klikit-postgres` does not link SQLite, and stands next to each of them.
+//! `tower-klikit-postgres` does not link SQLite, and works with all of them.
 
 mod backup;
 mod builder;

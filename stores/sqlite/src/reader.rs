@@ -1,6 +1,6 @@
-//! The thread that reads, so that long reads do not delay calls that write.
+//! The reader thread, which keeps long reads from delaying writes.
 //!
-//! In WAL mode, a transaction that reads sees everything that was committed before it began.
+//! In WAL mode, a read transaction sees everything that was committed before it began.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use super::{
     transaction::Transaction,
 };
 
-/// A handle to the thread, which ends when the last clone of the handle is dropped.
+/// A handle to the reader thread, which ends when the last clone of the handle is dropped.
 #[derive(Clone)]
 pub(super) struct Reader {
     queue: mpsc::Sender<Job>,
@@ -30,19 +30,19 @@ pub(super) struct Reader {
     is_closing: Arc<AtomicBool>,
 }
 
-type Job = Box<dyn FnOnce(&mut Thread) + Send>;
+type Job = Box<dyn FnOnce(&mut ReaderThread) + Send>;
 
-struct Thread {
+struct ReaderThread {
     database: Database,
     clock: Arc<Clock>,
 }
 
 impl Reader {
-    /// Starts the thread. The first call opens the file: a ledger alone needs no second connection. The returned thread
-    /// ends once it has closed the file.
+    /// Starts the thread. The first call opens the file, so that a ledger-only store has no second connection. The
+    /// returned thread ends after it has closed the file.
     pub(super) fn start(database: Database, clock: Arc<Clock>) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, jobs) = mpsc::channel::<Job>();
-        let mut thread = Thread { database, clock: Arc::clone(&clock) };
+        let mut thread = ReaderThread { database, clock: Arc::clone(&clock) };
         let is_closing = Arc::<AtomicBool>::default();
         let run = {
             let is_closing = Arc::clone(&is_closing);
@@ -52,7 +52,7 @@ impl Reader {
                 {
                     job(&mut thread);
                 }
-                // Those that were queued before.
+                // Run the calls that were queued before the store was closed.
                 jobs.try_iter().for_each(|job| job(&mut thread));
             }
         };
@@ -63,14 +63,14 @@ impl Reader {
         Ok((Self { queue, clock, is_closing }, handle))
     }
 
-    /// Has the thread close the file once it has run the calls that were made. Later calls fail.
+    /// Makes the thread finish the queued calls and close the file. Later calls fail.
     pub(super) fn close(&self) {
         self.is_closing.store(true, Ordering::SeqCst);
-        // Wakes the thread, unless it has ended.
+        // Wake the thread. If it has ended, sending fails.
         let _ = self.queue.send(Box::new(|_| {}));
     }
 
-    /// Has the thread run a call in one transaction. A call whose caller is gone by then is not run.
+    /// Runs a call in a read transaction on the thread. Skips the call if its caller is gone by then.
     pub(super) async fn call<T, F>(&self, run: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
@@ -78,9 +78,9 @@ impl Reader {
     {
         let stopped = || SqliteError::new(SqliteErrorKind::Stopped);
         let (reply, answer) = oneshot::channel();
-        let job = move |thread: &mut Thread| {
+        let job = move |thread: &mut ReaderThread| {
             if !reply.is_closed() {
-                // The caller may be gone by now.
+                // Sending fails if the caller is gone by now.
                 let _ = reply.send(thread.run(run));
             }
         };
@@ -91,13 +91,13 @@ impl Reader {
     }
 }
 
-impl Thread {
+impl ReaderThread {
     fn run<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
         let result = self.transact(run);
-        // Also after an error: lost files may be its cause.
+        // Check after an error too: a lost file may have caused it.
         self.database.check()?;
         if result.as_ref().is_err_and(|error| error.kind() != SqliteErrorKind::Busy) {
-            // A new connection sees the disk and the tables as they are now.
+            // A new connection may not have the error.
             self.database.close();
         }
         result

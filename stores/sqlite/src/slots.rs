@@ -1,7 +1,8 @@
-//! The connections of this process, so that all connections to one file can be closed.
+//! A registry of this process's connections, which can close all connections to one file.
 //!
-//! SQLite has the connections of a process to one file share the index of the log. If the log loses its name, a new
-//! connection would write into a new log by the index of the lost one, until all older connections are closed.
+//! In SQLite, all connections of a process to one file share the index of the write-ahead log. If the log is deleted or
+//! replaced, a new connection would write into the new log by the index of the lost one. All older connections must
+//! therefore be closed first.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -9,18 +10,18 @@ use rusqlite::{Connection, config::DbConfig};
 
 use super::files::{FileId, Files};
 
-/// A connection, and its files.
-pub(super) struct Open {
+/// An open connection and its files.
+pub(super) struct OpenConnection {
     pub(super) connection: Connection,
     pub(super) files: Files,
 }
 
-/// The place where a thread keeps its connection. The thread holds the lock while it works with the connection.
+/// A registered place for one thread's connection. The thread holds the lock while it uses the connection.
 #[derive(Default)]
 pub(super) struct Slot {
-    /// The file of the connection, or of the last one.
+    /// The file that the current connection, or else the last one, was opened to.
     file: Mutex<Option<FileId>>,
-    open: Mutex<Option<Open>>,
+    open: Mutex<Option<OpenConnection>>,
 }
 
 static SLOTS: Mutex<Vec<Weak<Slot>>> = Mutex::new(Vec::new());
@@ -37,7 +38,7 @@ impl Slot {
         slot
     }
 
-    pub(super) fn open(&self) -> MutexGuard<'_, Option<Open>> {
+    pub(super) fn open(&self) -> MutexGuard<'_, Option<OpenConnection>> {
         lock(&self.open)
     }
 
@@ -49,25 +50,25 @@ impl Slot {
     }
 }
 
-/// Whether SQLite copies the log into the file when the last connection is closed.
+/// Whether SQLite runs a checkpoint when the last connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closing {
-    Copy,
-    /// The log has lost a part.
-    Leave,
+pub(super) enum CloseMode {
+    Checkpoint,
+    /// For a truncated log: a checkpoint would damage the file.
+    NoCheckpoint,
 }
 
-/// Closes all connections of this process to this file, each after its thread has finished a call. None is opened
-/// meanwhile. The caller must not hold a slot's lock.
-pub(super) fn close_all(file: FileId, closing: Closing) {
+/// Closes all connections of this process to this file, each once its thread has finished its call. Prevents new
+/// connections to the file meanwhile. The caller must not hold a slot's lock.
+pub(super) fn close_all(file: FileId, closing: CloseMode) {
     lock(&CLOSING).push(file);
     let slots: Vec<_> = lock(&SLOTS).iter().filter_map(Weak::upgrade).collect();
     for slot in slots.iter().filter(|slot| *lock(&slot.file) == Some(file)) {
         let mut open = slot.open();
-        if let Some(Open { connection, .. }) = open.take_if(|open| open.files.id() == file)
-            && closing == Closing::Leave
+        if let Some(OpenConnection { connection, .. }) = open.take_if(|open| open.files.id() == file)
+            && closing == CloseMode::NoCheckpoint
         {
-            // If this fails, the log may be copied nevertheless.
+            // If this fails, closing the connection may still run a checkpoint.
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
     }
@@ -77,7 +78,7 @@ pub(super) fn close_all(file: FileId, closing: Closing) {
     }
 }
 
-/// Only a thread's own code could panic under these locks.
+/// Locks a mutex, also after a panic: the values under these locks are valid at any time.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,16 +1,20 @@
-//! The statements on the tables whose names begin with one prefix.
+//! The SQL statements of a store, with its table prefix filled in.
 
 use super::{clock, inbox, ledger};
 
-/// All statements, with the names of the tables in them.
+/// All SQL statements of a store, grouped by the table they concern.
 pub(super) struct Statements {
-    pub(super) clock: clock::Sql,
-    pub(super) ledger: ledger::Sql,
-    pub(super) inbox: inbox::Sql,
+    pub(super) clock: clock::ClockSql,
+    pub(super) ledger: ledger::LedgerSql,
+    pub(super) inbox: inbox::InboxSql,
 }
 
 impl Statements {
     pub(super) fn new(prefix: &str) -> Self {
-        Self { clock: clock::Sql::new(prefix), ledger: ledger::Sql::new(prefix), inbox: inbox::Sql::new(prefix) }
+        Self {
+            clock: clock::ClockSql::new(prefix),
+            ledger: ledger::LedgerSql::new(prefix),
+            inbox: inbox::InboxSql::new(prefix),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A transaction, as calls see it.
+//! The transaction that a call of the ledger or the inbox runs in.
 
 use rusqlite::Connection;
 
@@ -7,7 +7,7 @@ use super::{
     timestamp::Timestamp,
 };
 
-/// A transaction, the tables in it, and its time.
+/// An open transaction with its time, which gives access to the ledger's and the inbox's tables.
 pub(super) struct Transaction<'a> {
     connection: &'a Connection,
     statements: &'a Statements,
@@ -16,7 +16,7 @@ pub(super) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Reads the time of a transaction that has just begun.
+    /// Wraps a transaction that has just begun, and determines its time.
     pub(super) fn new(
         connection: &'a Connection,
         statements: &'a Statements,
@@ -24,7 +24,8 @@ impl<'a> Transaction<'a> {
         access: Access,
         isolation: Isolation<'a>,
     ) -> rusqlite::Result<Self> {
-        // An offset that cannot be read counts as zero, and one that cannot be written is kept in memory.
+        // A damaged clock row must not stop the store: an unreadable offset counts as zero, and an offset that cannot
+        // be written is kept in memory.
         let found = isolation.isolate(|| statements.clock.find(connection))?.unwrap_or_default();
         let timestamp = clock.now(found);
         if access == Access::Write
@@ -43,7 +44,7 @@ impl<'a> Transaction<'a> {
         Deliveries::new(self.connection, &self.statements.inbox, self.isolation, self.ledger(), self.timestamp)
     }
 
-    /// Returns how many rows were changed on the connection.
+    /// Returns how many rows the connection has changed since it was opened.
     pub(super) fn changes(&self) -> u64 {
         self.connection.total_changes()
     }

@@ -1,4 +1,5 @@
-//! Reads values that this crate may not have written. SQLite keeps a value of any type in any column.
+//! Functions that read column values and check their types. SQLite allows a value of any type in any column, so a value
+//! may be one that this crate did not write.
 
 use rusqlite::types::{Type, ValueRef};
 use tower_klikit::dedupe::BodyDigest;
@@ -22,7 +23,7 @@ pub(super) fn integer(value: ValueRef<'_>, name: &str) -> Result<i64, Fault> {
     value.as_i64().map_err(|_| Fault::mismatch(name, value, Type::Integer))
 }
 
-/// Reads a number that is going to be counted up.
+/// Reads a number that the caller will increment. Returns a fault if it is negative or has no successor.
 pub(super) fn counter<T: TryFrom<i64>>(value: ValueRef<'_>, name: &str) -> Result<T, Fault> {
     let number = integer(value, name)?;
     let has_next = number.checked_add(1).is_some_and(|next| T::try_from(next).is_ok());
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_can_be_counted_up() {
+    fn counters_can_be_incremented() {
         for (number, is_counter) in [(0, true), (7, true), (-1, false), (u32::MAX.into(), false), (i64::MAX, false)] {
             assert_eq!(counter::<u32>(ValueRef::Integer(number), "attempts").is_ok(), is_counter, "{number}");
         }

@@ -65,7 +65,7 @@ impl Figures {
 
 /// Measures the median of an fsync, slowed down by the library.
 pub(crate) fn fsync() -> Duration {
-    let folder = Folder::new();
+    let folder = BenchFolder::new();
     let file = fs::File::create(folder.file()).expect("a file");
     let mut times: Vec<_> = (0..21)
         .map(|n| {
@@ -80,9 +80,9 @@ pub(crate) fn fsync() -> Duration {
 }
 
 /// A folder of its own, which goes with it, on the disk of the target folder.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct BenchFolder(PathBuf);
 
-impl Folder {
+impl BenchFolder {
     pub(crate) fn new() -> Self {
         // No name twice: a store that was dropped may still be closing its files.
         static FOLDERS: AtomicUsize = AtomicUsize::new(0);
@@ -101,7 +101,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for BenchFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }

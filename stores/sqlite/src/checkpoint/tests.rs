@@ -8,13 +8,13 @@ use crate::{connection::Missing, schema::Schema};
 const LIMITS: Limits = Limits { worth: 1 << 20, little: 256 << 10, long: 4 << 20 };
 
 /// A file in a temporary folder, and its writer.
-struct Fixture {
+struct CheckpointFixture {
     database: Database,
     checkpoints: Checkpoints,
     folder: TempDir,
 }
 
-impl Fixture {
+impl CheckpointFixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let schema = Schema::new("klikit_").unwrap();
@@ -52,7 +52,7 @@ impl Fixture {
 
 #[test]
 fn thread_copies_the_log() {
-    let mut fixture = Fixture::new();
+    let mut fixture = CheckpointFixture::new();
     fixture.write(3);
     assert!(!fixture.checkpoints.is_copying(false));
     let before = fixture.file("");
@@ -64,7 +64,7 @@ fn thread_copies_the_log() {
 
 #[test]
 fn log_stays_short_under_constant_load() {
-    let mut fixture = Fixture::new();
+    let mut fixture = CheckpointFixture::new();
     fixture.write(400);
     // Twice the limit, and one commit. All commits together are 100 MB.
     let log = fixture.file("-wal");
@@ -73,7 +73,7 @@ fn log_stays_short_under_constant_load() {
 
 #[test]
 fn restarts_the_log_without_the_thread() {
-    let mut fixture = Fixture::new();
+    let mut fixture = CheckpointFixture::new();
     fixture.checkpoints.tasks = None;
     fixture.checkpoints.thread.take().unwrap().join().unwrap();
     fixture.write(100);
@@ -83,7 +83,7 @@ fn restarts_the_log_without_the_thread() {
 
 #[test]
 fn long_read_is_waited_for_now_and_then() {
-    let mut fixture = Fixture::new();
+    let mut fixture = CheckpointFixture::new();
     fixture.write(1);
     let reader = Connection::open(fixture.folder.path().join("ledger.db")).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
@@ -102,9 +102,9 @@ fn long_read_is_waited_for_now_and_then() {
 
 #[test]
 fn thread_closes_its_connection() {
-    let mut fixture = Fixture::new();
+    let mut fixture = CheckpointFixture::new();
     fixture.write(8);
-    let Fixture { folder, database, checkpoints } = &mut fixture;
+    let CheckpointFixture { folder, database, checkpoints } = &mut fixture;
     checkpoints.tasks = None;
     checkpoints.thread.take().unwrap().join().unwrap();
     database.close();
@@ -115,7 +115,7 @@ fn thread_closes_its_connection() {
 /// SQLite cuts the log back while the thread that writes checks whether something has cut it short.
 #[test]
 fn log_that_is_cut_back_is_not_lost() {
-    let Fixture { database, folder, checkpoints } = Fixture::new();
+    let CheckpointFixture { database, folder, checkpoints } = CheckpointFixture::new();
     drop(checkpoints);
     let path = folder.path().join("ledger.db");
     let cutting = std::thread::spawn(move || {

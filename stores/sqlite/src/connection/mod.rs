@@ -17,7 +17,7 @@ use super::{
     error::{SqliteError, SqliteErrorKind},
     files::{FileId, Files, Lost},
     schema::Schema,
-    slots::{Closing, Open, Slot, close_all},
+    slots::{CloseMode, OpenConnection, Slot, close_all},
     statements::Statements,
     wal::Log,
 };
@@ -38,7 +38,7 @@ pub(super) struct Database {
 
 /// An open connection, locked while its thread works with it.
 pub(super) struct Session<'a> {
-    open: MutexGuard<'a, Option<Open>>,
+    open: MutexGuard<'a, Option<OpenConnection>>,
     statements: &'a Statements,
 }
 
@@ -117,11 +117,11 @@ impl Database {
     pub(super) fn recover(&self, lost: Lost) -> SqliteError {
         let closing = match &lost {
             Lost::File(_) => None,
-            Lost::Log(_) => Some(Closing::Copy),
-            Lost::LogEnd(_) => Some(Closing::Leave),
+            Lost::Log(_) => Some(CloseMode::Checkpoint),
+            Lost::LogEnd(_) => Some(CloseMode::NoCheckpoint),
         };
         let id = self.open_session().map(|session| {
-            if closing == Some(Closing::Copy) {
+            if closing == Some(CloseMode::Checkpoint) {
                 session.save_log();
             }
             session.id()
@@ -134,7 +134,7 @@ impl Database {
     }
 
     /// Opens a connection. If the file was lost since the store was opened, creates it only if that was asked for.
-    fn connect(&self) -> Result<Open, SqliteError> {
+    fn connect(&self) -> Result<OpenConnection, SqliteError> {
         let file = |error: io::Error| SqliteError::because(SqliteErrorKind::File, error);
         match self.missing {
             Missing::Create => create(&self.path).map_err(file)?,
@@ -157,7 +157,7 @@ impl Database {
             connection.execute_batch("PRAGMA query_only = ON")?;
         }
         let files = Files::of(&self.path, id).map_err(file)?;
-        Ok(Open { connection, files })
+        Ok(OpenConnection { connection, files })
     }
 }
 
@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
 
     /// Checks that commits are in the files that the next process will open. There must be no open transaction.
     pub(super) fn check(&mut self) -> Result<(), Lost> {
-        let Open { connection, files } = self.get_mut();
+        let OpenConnection { connection, files } = self.get_mut();
         files.check(connection)
     }
 
@@ -200,11 +200,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn get(&self) -> &Open {
+    fn get(&self) -> &OpenConnection {
         self.open.as_ref().expect("a session is open")
     }
 
-    fn get_mut(&mut self) -> &mut Open {
+    fn get_mut(&mut self) -> &mut OpenConnection {
         self.open.as_mut().expect("a session is open")
     }
 }
@@ -266,7 +266,7 @@ fn cannot_create(given: &Path, path: &Path, error: io::Error) -> SqliteError {
 fn cannot_open(given: &Path, path: &Path, error: SqliteError) -> SqliteError {
     let reason = match error.kind() {
         SqliteErrorKind::Busy => "another process has the file locked, perhaps to migrate it".into(),
-        _ => error.in_full(),
+        _ => error.message_with_source(),
     };
     let mut message = format!("cannot open {} in the folder {}: {reason}", given.display(), folder(path));
     if probe::may_be_denied(&error)
@@ -284,7 +284,7 @@ fn folder(path: &Path) -> std::path::Display<'_> {
 /// Creates the file if it is missing, and makes a new or empty file private to its owner. SQLite gives the log and its
 /// index the same permissions.
 fn create(path: &Path) -> io::Result<()> {
-    // Closing a file drops all locks that this process has on it, so no other store may open it before it is closed
+    // CloseMode a file drops all locks that this process has on it, so no other store may open it before it is closed
     // here.
     static CREATING: Mutex<()> = Mutex::new(());
     let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,12 +11,12 @@ use tower_klikit::{
 use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 use crate::{
     fault::Fault,
-    ledger::Found,
+    ledger::LiveEntry,
     values::{digest, text},
 };
 
 /// A delivery that is already under a key.
-struct Stored {
+struct ExistingDelivery {
     id: i64,
     state: DeliveryState,
     digest: Result<BodyDigest, Fault>,
@@ -24,7 +24,7 @@ struct Stored {
     head: Result<String, Fault>,
 }
 
-impl Stored {
+impl ExistingDelivery {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let (id, state) = (row.get(0)?, state_of(row.get_ref(1)?));
         if row.get_ref(2)? == ValueRef::Null {
@@ -53,8 +53,10 @@ impl Deliveries<'_> {
     pub(crate) fn accept(&self, new: &NewDelivery, retention: Duration) -> rusqlite::Result<Acceptance> {
         let stored = self.stored_under(new.claim().key())?;
         match &stored {
-            None | Some(Stored { state: DeliveryState::Done, .. }) => self.accept_new(new, stored.as_ref(), retention),
-            Some(dead @ Stored { state: DeliveryState::Dead, .. }) => match (&dead.digest, &dead.head) {
+            None | Some(ExistingDelivery { state: DeliveryState::Done, .. }) => {
+                self.accept_new(new, stored.as_ref(), retention)
+            }
+            Some(dead @ ExistingDelivery { state: DeliveryState::Dead, .. }) => match (&dead.digest, &dead.head) {
                 (Ok(digest), _) if !new.is_same_as(digest) => self.known(new, *digest, Some(dead)),
                 (Ok(_), head) | (Err(_), head @ Err(_)) if !new.revives() => {
                     Ok(Acceptance::Dead { head: head.clone().ok() })
@@ -73,17 +75,17 @@ impl Deliveries<'_> {
         }
     }
 
-    fn stored_under(&self, key: &EventKey) -> rusqlite::Result<Option<Stored>> {
+    fn stored_under(&self, key: &EventKey) -> rusqlite::Result<Option<ExistingDelivery>> {
         let key = [key.as_bytes()];
         let mut find = self.connection.prepare_cached(&self.sql.find)?;
-        let fault = match self.isolation.isolate(|| find.query_row(key, Stored::from_row).optional())? {
+        let fault = match self.isolation.isolate(|| find.query_row(key, ExistingDelivery::from_row).optional())? {
             Ok(found) => return Ok(found),
             Err(fault) => fault,
         };
         let mut find = self.connection.prepare_cached(&self.sql.find_state)?;
         let stored = find.query_row(key, |row| {
             let (id, state) = (row.get(0)?, state_of(row.get_ref(1)?));
-            Ok(Stored { id, state, digest: Err(fault.clone()), head: Err(fault) })
+            Ok(ExistingDelivery { id, state, digest: Err(fault.clone()), head: Err(fault) })
         });
         stored.optional()
     }
@@ -92,12 +94,12 @@ impl Deliveries<'_> {
     fn accept_new(
         &self,
         new: &NewDelivery,
-        kept: Option<&Stored>,
+        kept: Option<&ExistingDelivery>,
         retention: Duration,
     ) -> rusqlite::Result<Acceptance> {
         match self.ledger.accept(new.claim(), new.claim().digest(), retention)? {
-            Some(Found::Done { digest }) => self.known(new, digest, kept),
-            Some(Found::InFlight { digest, remaining }) => Ok(Acceptance::InFlight { digest, remaining }),
+            Some(LiveEntry::Done { digest }) => self.known(new, digest, kept),
+            Some(LiveEntry::InFlight { digest, remaining }) => Ok(Acceptance::InFlight { digest, remaining }),
             None => {
                 if let Some(kept) = kept {
                     self.delete(kept.id)?;
@@ -109,7 +111,12 @@ impl Deliveries<'_> {
     }
 
     /// The key of `new` is known by a body with this digest.
-    fn known(&self, new: &NewDelivery, digest: BodyDigest, stored: Option<&Stored>) -> rusqlite::Result<Acceptance> {
+    fn known(
+        &self,
+        new: &NewDelivery,
+        digest: BodyDigest,
+        stored: Option<&ExistingDelivery>,
+    ) -> rusqlite::Result<Acceptance> {
         let body = match stored.filter(|stored| stored.digest == Ok(digest) && !new.is_same_as(&digest)) {
             None => None,
             // By a body that cannot be read nobody can tell whether only the JSON was written anew.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 use tower_klikit::inbox::{DeliveryId, OrderingKey};
 
-use super::sql::Sql;
+use super::sql::InboxSql;
 use crate::{isolation::Isolation, ledger::Entries, timestamp::Timestamp};
 
 /// The tables, within a transaction.
@@ -12,7 +12,7 @@ use crate::{isolation::Isolation, ledger::Entries, timestamp::Timestamp};
 /// back, unless the error is a [`Fault`](crate::fault::Fault): those are found before anything is written.
 pub(crate) struct Deliveries<'a> {
     pub(super) connection: &'a Connection,
-    pub(super) sql: &'a Sql,
+    pub(super) sql: &'a InboxSql,
     pub(super) isolation: Isolation<'a>,
     pub(super) ledger: Entries<'a>,
     pub(super) timestamp: Timestamp,
@@ -21,7 +21,7 @@ pub(crate) struct Deliveries<'a> {
 impl<'a> Deliveries<'a> {
     pub(crate) fn new(
         connection: &'a Connection,
-        sql: &'a Sql,
+        sql: &'a InboxSql,
         isolation: Isolation<'a>,
         ledger: Entries<'a>,
         timestamp: Timestamp,

@@ -43,9 +43,9 @@ impl Cursor {
 }
 
 /// The outcome of a part of a walk.
-pub(crate) struct Part {
+pub(crate) struct DeletedPart {
     /// How many deliveries were deleted.
-    pub(crate) gone: u64,
+    pub(crate) deleted: u64,
     /// Where the next part begins.
     pub(crate) next: Option<Cursor>,
     /// Why some deliveries could not be read or deleted.
@@ -54,10 +54,10 @@ pub(crate) struct Part {
 
 impl Deliveries<'_> {
     pub(crate) fn forget_event(&self, event: &EventKey) -> rusqlite::Result<u64> {
-        let gone = self.delete_all(&self.sql.finished_of_event, params![event.as_bytes()])?;
+        let deleted = self.delete_all(&self.sql.finished_of_event, params![event.as_bytes()])?;
         let ledger = params![event.as_bytes(), self.timestamp.now()];
-        let (with_key, without): (Vec<_>, Vec<_>) = gone.into_iter().partition(|gone| gone.key.is_some());
-        let mut keys: HashSet<_> = with_key.into_iter().filter_map(|gone| gone.key).collect();
+        let (with_key, without): (Vec<_>, Vec<_>) = deleted.into_iter().partition(|deleted| deleted.key.is_some());
+        let mut keys: HashSet<_> = with_key.into_iter().filter_map(|deleted| deleted.key).collect();
         keys.extend(self.delete_in_ledger(&self.sql.forget_event_in_ledger, ledger)?);
         Ok((keys.len() + without.len()) as u64)
     }
@@ -99,43 +99,48 @@ impl Deliveries<'_> {
     }
 
     /// Forgets the keys that were accepted in this window, among the next `rows` finished deliveries.
-    pub(crate) fn forget_accepted(&self, from: Cursor, rows: u32, window: &Range<i64>) -> rusqlite::Result<Part> {
+    pub(crate) fn forget_accepted(
+        &self,
+        from: Cursor,
+        rows: u32,
+        window: &Range<i64>,
+    ) -> rusqlite::Result<DeletedPart> {
         let (ids, next) = self.finished(from, i64::MAX, rows)?;
-        self.delete_each(&ids, next, |gone| {
+        self.delete_each(&ids, next, |deleted| {
             let mut accepted = self.connection.prepare_cached(&self.sql.accepted)?;
-            let accepted = accepted.query_row([gone.id], |row| {
-                gone.key = blob(row.get_ref(0)?, "key").ok().map(Into::into);
+            let accepted = accepted.query_row([deleted.id], |row| {
+                deleted.key = blob(row.get_ref(0)?, "key").ok().map(Into::into);
                 Ok(integer(row.get_ref(1)?, "accepted_at").is_ok_and(|accepted_at| window.contains(&accepted_at)))
             });
             if accepted.optional()? != Some(true) {
                 return Ok(false);
             }
-            self.connection.prepare_cached(&self.sql.forget_key_in_ledger)?.execute([&gone.key])?;
+            self.connection.prepare_cached(&self.sql.forget_key_in_ledger)?.execute([&deleted.key])?;
             Ok(true)
         })
     }
 
     /// Deletes up to `rows` kept deliveries whose time is over.
-    pub(crate) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<Part> {
+    pub(crate) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<DeletedPart> {
         let (ids, next) = self.finished(from, self.timestamp.now(), rows)?;
         self.delete_each(&ids, next, |_| Ok(true))
     }
 
     /// Deletes up to `rows` kept deliveries, those whose time ends soonest first.
-    pub(crate) fn evict(&self, from: Cursor, rows: u32) -> rusqlite::Result<Part> {
+    pub(crate) fn evict(&self, from: Cursor, rows: u32) -> rusqlite::Result<DeletedPart> {
         let (ids, next) = self.finished(from, i64::MAX, rows)?;
         self.delete_each(&ids, next, |_| Ok(true))
     }
 
     /// Deletes up to `rows` dead deliveries that were accepted at least `age` ago, smallest id first. The walk ends at
     /// the first one that is younger.
-    pub(crate) fn purge_dead(&self, from: Cursor, rows: u32, age: Duration) -> rusqlite::Result<Part> {
+    pub(crate) fn purge_dead(&self, from: Cursor, rows: u32, age: Duration) -> rusqlite::Result<DeletedPart> {
         let latest = self.timestamp.before(age);
         let (ids, next) = self.finished(from, i64::MIN, rows)?;
         let mut has_younger = false;
-        let mut part = self.delete_each(&ids, next, |gone| {
+        let mut part = self.delete_each(&ids, next, |deleted| {
             let mut since = self.connection.prepare_cached(&self.sql.since)?;
-            let since = since.query_row([gone.id], |row| Ok(integer(row.get_ref(0)?, "since").ok()));
+            let since = since.query_row([deleted.id], |row| Ok(integer(row.get_ref(0)?, "since").ok()));
             // One whose time cannot be read stays.
             let since = since.optional()?.flatten();
             has_younger |= since.is_some_and(|since| since > latest);
@@ -180,19 +185,19 @@ impl Deliveries<'_> {
         ids: &[i64],
         next: Option<Cursor>,
         mut is_chosen: impl FnMut(&mut Finished) -> rusqlite::Result<bool>,
-    ) -> rusqlite::Result<Part> {
-        let mut part = Part { gone: 0, next, failed: None };
+    ) -> rusqlite::Result<DeletedPart> {
+        let mut part = DeletedPart { deleted: 0, next, failed: None };
         for id in ids {
             let mut finished = Finished { id: *id, key: None };
-            let gone = self.isolation.isolate(|| {
+            let deleted = self.isolation.isolate(|| {
                 let is_chosen = is_chosen(&mut finished)?;
                 if is_chosen {
                     self.delete(*id)?;
                 }
                 Ok(is_chosen)
             });
-            match gone? {
-                Ok(gone) => part.gone += u64::from(gone),
+            match deleted? {
+                Ok(deleted) => part.deleted += u64::from(deleted),
                 Err(fault) => part.failed = Some(fault.into()),
             }
         }

@@ -17,13 +17,13 @@ use super::{
     ordering_keys,
     ordering_queue::OrderingQueues,
     rows::UnreadableRow,
-    select::{Attempt, Candidate, Expired, Selection},
+    select::{Attempt, Candidate, ExpiredLease, Selection},
 };
 use crate::error::SqliteError;
 
 /// The outcome of leasing a selection.
 #[derive(Default)]
-pub(crate) struct Taken {
+pub(crate) struct LeaseOutcome {
     pub(crate) batch: LeaseBatch,
     /// Whether another process was faster with one of the deliveries.
     pub(crate) missed: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Taken {
     pub(crate) unblocked: bool,
 }
 
-impl Taken {
+impl LeaseOutcome {
     /// Reports a selection with nothing to lease or to change.
     pub(crate) fn unreadable(selection: &Selection) -> Self {
         let mut taken = Self::default();
@@ -47,9 +47,9 @@ impl Deliveries<'_> {
         selection: &Selection,
         duration: Duration,
         max_attempts: u32,
-    ) -> rusqlite::Result<Taken> {
+    ) -> rusqlite::Result<LeaseOutcome> {
         self.extend_expired(&selection.held, duration)?;
-        let mut taken = Taken::default();
+        let mut taken = LeaseOutcome::default();
         for repair in &selection.repairs {
             taken.unblocked |= self.repair(repair)?;
         }
@@ -136,7 +136,7 @@ impl Deliveries<'_> {
         Ok(())
     }
 
-    fn dead_letter_expired(&self, expired: &Expired, max_attempts: u32) -> rusqlite::Result<Option<DeadLettered>> {
+    fn dead_letter_expired(&self, expired: &ExpiredLease, max_attempts: u32) -> rusqlite::Result<Option<DeadLettered>> {
         let values = named_params! {
             ":id": expired.id,
             ":token": expired.token,
@@ -163,7 +163,8 @@ impl Deliveries<'_> {
         Ok(true)
     }
 
-    /// Counts the attempts of leases. If some cannot be read, the others are counted, and the inner result is the error.
+    /// Counts the attempts of leases. If some cannot be read, the others are counted, and the inner result is the
+    /// error.
     pub(crate) fn start_all(&self, leases: &[Lease]) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
         self.isolation.each(leases, |lease| self.start(lease))
     }

@@ -15,8 +15,8 @@ mod state;
 
 pub(super) use self::{
     deliveries::Deliveries,
-    forget::{Cursor, Part},
-    leases::Taken,
-    select::Terms,
-    sql::Sql,
+    forget::{Cursor, DeletedPart},
+    leases::LeaseOutcome,
+    select::SelectTerms,
+    sql::InboxSql,
 };

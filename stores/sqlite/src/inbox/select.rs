@@ -32,9 +32,10 @@ const MORE: usize = 256;
 
 /// The terms of a selection.
 #[derive(Clone)]
-pub(crate) struct Terms {
+pub(crate) struct SelectTerms {
     pub(crate) limit: usize,
-    /// How many of the deliveries would start at once. Those whose lease has expired are leased for these handlers only.
+    /// How many of the deliveries would start at once. Those whose lease has expired are leased for these handlers
+    /// only.
     pub(crate) free_handlers: usize,
     pub(crate) max_attempts: u32,
     /// The leases whose handlers the process is running.
@@ -47,7 +48,7 @@ pub(crate) struct Terms {
 #[derive(Default)]
 pub(crate) struct Selection {
     pub(super) candidates: Vec<Candidate>,
-    pub(super) expired: Vec<Expired>,
+    pub(super) expired: Vec<ExpiredLease>,
     /// The held leases that have expired.
     pub(crate) held: Vec<Lease>,
     pub(super) unreadable: Vec<UnreadableRow>,
@@ -77,7 +78,7 @@ pub(super) enum Attempt {
 }
 
 /// A delivery whose lease expired on the last attempt.
-pub(super) struct Expired {
+pub(super) struct ExpiredLease {
     pub(super) id: i64,
     pub(super) token: i64,
     pub(super) attempts: u32,
@@ -94,7 +95,7 @@ impl Selection {
 
 impl Deliveries<'_> {
     /// Selects deliveries, longest due first.
-    pub(crate) fn select(&self, terms: &Terms) -> rusqlite::Result<Selection> {
+    pub(crate) fn select(&self, terms: &SelectTerms) -> rusqlite::Result<Selection> {
         let held: HashMap<_, _> = terms.held.iter().map(|lease| (lease.id().get(), lease.token())).collect();
         let mut selection = Selection::default();
         let mut held_keys = Vec::new();
@@ -159,8 +160,8 @@ struct Search<'a> {
     /// The deliveries that were dealt with, or have to be left out.
     skip: HashSet<i64>,
     queues: OrderingQueues<'a>,
-    free: Vec<Free>,
-    expired: Vec<Expired>,
+    free: Vec<FreeDelivery>,
+    expired: Vec<ExpiredLease>,
     unreadable: Vec<UnreadableRow>,
     /// How many have to be dead-lettered.
     dead: usize,
@@ -169,7 +170,7 @@ struct Search<'a> {
 }
 
 /// A delivery that is due and not blocked.
-struct Free {
+struct FreeDelivery {
     due: i64,
     id: i64,
     ordering_keys: Vec<OrderingKey>,
@@ -295,12 +296,12 @@ impl Search<'_> {
             if attempts >= self.max_attempts {
                 self.skip.insert(id);
                 self.dead += 1;
-                self.expired.push(Expired { id, token, attempts, head: self.inbox.head(id)? });
+                self.expired.push(ExpiredLease { id, token, attempts, head: self.inbox.head(id)? });
                 return Ok(id);
             }
         }
         if self.queues.is_head(self.inbox, id, &keys)? {
-            self.free.push(Free { due, id, ordering_keys: keys, after_expired_lease });
+            self.free.push(FreeDelivery { due, id, ordering_keys: keys, after_expired_lease });
         }
         Ok(id)
     }
@@ -310,7 +311,7 @@ impl Search<'_> {
     fn read_free(&mut self, limit: usize, free_handlers: usize) -> rusqlite::Result<Vec<Candidate>> {
         let mut candidates = Vec::with_capacity(limit.min(self.free.len()));
         let end = self.left_out + limit;
-        for Free { id, ordering_keys, after_expired_lease, .. } in std::mem::take(&mut self.free) {
+        for FreeDelivery { id, ordering_keys, after_expired_lease, .. } in std::mem::take(&mut self.free) {
             if candidates.len() + self.left_out == end || self.is_full() {
                 break;
             }

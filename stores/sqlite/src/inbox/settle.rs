@@ -1,4 +1,4 @@
-//! Recording how attempts ended.
+//! Recording how attempts target.
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
 use tower_klikit::inbox::{DeliveryId, DeliveryState, LEASE_EXPIRED, Lease, OrderingKey, SettleOutcome, Settlement};
@@ -6,8 +6,8 @@ use tower_klikit::inbox::{DeliveryId, DeliveryState, LEASE_EXPIRED, Lease, Order
 use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 use crate::error::SqliteError;
 
-/// A delivery whose attempt has ended, or that an operator ends.
-struct Ended {
+/// A delivery whose attempt has target, or that an operator ends.
+struct SettleTarget {
     id: i64,
     state: DeliveryState,
     /// `None` if it is not what leasing wrote.
@@ -36,30 +36,30 @@ impl Deliveries<'_> {
         reason: &str,
     ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
         self.isolation.each(ids, |id| {
-            let Some(ended) = self.ended(id.get())? else { return Ok(false) };
-            let is_pending = matches!(ended.state, DeliveryState::Ready | DeliveryState::Leased);
-            if !is_pending || !states.contains(&ended.state) {
+            let Some(target) = self.target(id.get())? else { return Ok(false) };
+            let is_pending = matches!(target.state, DeliveryState::Ready | DeliveryState::Leased);
+            if !is_pending || !states.contains(&target.state) {
                 return Ok(false);
             }
-            self.dead_letter(&ended, reason)?;
+            self.dead_letter(&target, reason)?;
             Ok(true)
         })
     }
 
-    fn ended(&self, id: i64) -> rusqlite::Result<Option<Ended>> {
-        let ended = |row: &Row<'_>| {
+    fn target(&self, id: i64) -> rusqlite::Result<Option<SettleTarget>> {
+        let target = |row: &Row<'_>| {
             let (state, token) = (state_of(row.get_ref(0)?), row.get_ref(1)?.as_i64().ok());
             let is_expired = row.get_ref(3)?.as_str().is_ok_and(|reason| reason == LEASE_EXPIRED);
             let is_dead_for_good = state == DeliveryState::Dead && !is_expired;
             let ordering_keys = ordering_keys::readable(row.get_ref(2)?);
             Ok(Ended { id, state, token, ordering_keys, is_dead_for_good })
         };
-        self.connection.prepare_cached(&self.sql.state)?.query_row([id], ended).optional()
+        self.connection.prepare_cached(&self.sql.state)?.query_row([id], target).optional()
     }
 
     fn settle(&self, lease: &Lease, settlement: &Settlement) -> rusqlite::Result<SettleOutcome> {
-        let Some(ended) = self.ended(lease.id().get())? else { return Ok(SettleOutcome::Gone) };
-        if ended.token != Some(lease.token()) {
+        let Some(target) = self.target(lease.id().get())? else { return Ok(SettleOutcome::Gone) };
+        if target.token != Some(lease.token()) {
             return Ok(SettleOutcome::Superseded);
         }
         let fails = matches!(settlement, Settlement::Reschedule { .. } | Settlement::Release);
@@ -69,12 +69,12 @@ impl Deliveries<'_> {
         Ok(SettleOutcome::Settled)
     }
 
-    fn apply(&self, ended: &Ended, lease: &Lease, settlement: &Settlement) -> rusqlite::Result<()> {
-        let id = ended.id;
+    fn apply(&self, target: &SettleTarget, lease: &Lease, settlement: &Settlement) -> rusqlite::Result<()> {
+        let id = target.id;
         let execute = |sql: &str, values: &[&dyn ToSql]| self.connection.prepare_cached(sql)?.execute(values).map(drop);
         match settlement {
             Settlement::Done { keep } if keep.is_zero() => {
-                self.leave_queues(ended)?;
+                self.leave_queues(target)?;
                 match self.isolation.isolate(|| execute(&self.sql.delete, params![id]))? {
                     Ok(()) => self.delete_body(id),
                     // Next to a damaged page it cannot be deleted, but it must not be handled again.
@@ -82,18 +82,18 @@ impl Deliveries<'_> {
                 }
             }
             Settlement::Done { keep } => {
-                self.leave_queues(ended)?;
+                self.leave_queues(target)?;
                 execute(&self.sql.keep, params![id, self.timestamp.after(*keep)])
             }
             Settlement::Reschedule { delay, reason, unordered: false } => {
                 execute(&self.sql.reschedule, params![id, self.timestamp.after(*delay), reason])
             }
             Settlement::Reschedule { delay, reason, unordered: true } => {
-                self.leave_queues(ended)?;
+                self.leave_queues(target)?;
                 execute(&self.sql.reschedule_unordered, params![id, self.timestamp.after(*delay), reason])
             }
-            Settlement::DeadLetter { reason } => self.dead_letter(ended, reason),
-            Settlement::Release if ended.state == DeliveryState::Ready => Ok(()),
+            Settlement::DeadLetter { reason } => self.dead_letter(target, reason),
+            Settlement::Release if target.state == DeliveryState::Ready => Ok(()),
             Settlement::Release => {
                 let attempts = lease.attempt().saturating_sub(1);
                 execute(&self.sql.release, params![id, self.timestamp.now(), attempts])
@@ -101,16 +101,16 @@ impl Deliveries<'_> {
         }
     }
 
-    fn dead_letter(&self, ended: &Ended, reason: &str) -> rusqlite::Result<()> {
-        self.leave_queues(ended)?;
-        self.connection.prepare_cached(&self.sql.dead_letter)?.execute(params![ended.id, reason]).map(drop)
+    fn dead_letter(&self, target: &SettleTarget, reason: &str) -> rusqlite::Result<()> {
+        self.leave_queues(target)?;
+        self.connection.prepare_cached(&self.sql.dead_letter)?.execute(params![target.id, reason]).map(drop)
     }
 
     /// Takes a delivery out of its queues. A dead one is in none.
-    fn leave_queues(&self, ended: &Ended) -> rusqlite::Result<()> {
-        match ended.state {
+    fn leave_queues(&self, target: &SettleTarget) -> rusqlite::Result<()> {
+        match target.state {
             DeliveryState::Dead => Ok(()),
-            _ => self.dequeue(ended.id, &ended.ordering_keys),
+            _ => self.dequeue(target.id, &target.ordering_keys),
         }
     }
 }

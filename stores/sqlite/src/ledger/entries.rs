@@ -7,7 +7,7 @@ use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey
 
 use super::{
     slice::Slice,
-    sql::{CLAIMED, DONE, Sql},
+    sql::{CLAIMED, DONE, LedgerSql},
 };
 use crate::{
     error::SqliteError,
@@ -18,16 +18,16 @@ use crate::{
 };
 
 /// An entry that no other token may claim.
-pub(crate) enum Found {
+pub(crate) enum LiveEntry {
     Done { digest: BodyDigest },
     InFlight { digest: BodyDigest, remaining: Duration },
 }
 
-impl From<Found> for ClaimOutcome {
-    fn from(found: Found) -> Self {
+impl From<LiveEntry> for ClaimOutcome {
+    fn from(found: LiveEntry) -> Self {
         match found {
-            Found::Done { digest } => Self::Done { digest },
-            Found::InFlight { digest, remaining } => Self::InFlight { digest, remaining },
+            LiveEntry::Done { digest } => Self::Done { digest },
+            LiveEntry::InFlight { digest, remaining } => Self::InFlight { digest, remaining },
         }
     }
 }
@@ -37,7 +37,7 @@ impl From<Found> for ClaimOutcome {
 /// Each call writes with one statement at most, so that a call that fails leaves nothing behind, without a savepoint.
 pub(crate) struct Entries<'a> {
     connection: &'a Connection,
-    sql: &'a Sql,
+    sql: &'a LedgerSql,
     isolation: Isolation<'a>,
     timestamp: Timestamp,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Entries<'a> {
 impl<'a> Entries<'a> {
     pub(crate) fn new(
         connection: &'a Connection,
-        sql: &'a Sql,
+        sql: &'a LedgerSql,
         isolation: Isolation<'a>,
         timestamp: Timestamp,
     ) -> Self {
@@ -79,7 +79,7 @@ impl<'a> Entries<'a> {
         claim: &Claim,
         digest: &BodyDigest,
         retention: Duration,
-    ) -> rusqlite::Result<Option<Found>> {
+    ) -> rusqlite::Result<Option<LiveEntry>> {
         if self.insert_done(claim, digest, retention, Existing::Keep)? {
             return Ok(None);
         }
@@ -112,16 +112,16 @@ impl<'a> Entries<'a> {
     }
 
     /// Reads the entry under the key. An entry that cannot be read is an error, and not a duplicate.
-    fn find(&self, claim: &Claim) -> rusqlite::Result<Found> {
+    fn find(&self, claim: &Claim) -> rusqlite::Result<LiveEntry> {
         let unreadable = |fault: Fault| rusqlite::Error::from(fault.within("the ledger row cannot be read"));
         self.connection.prepare_cached(&self.sql.find)?.query_row([claim.key().as_bytes()], |row| {
             let digest = digest(row.get_ref(1)?).map_err(unreadable)?;
             match row.get_ref(0)? {
-                ValueRef::Integer(DONE) => Ok(Found::Done { digest }),
+                ValueRef::Integer(DONE) => Ok(LiveEntry::Done { digest }),
                 ValueRef::Integer(CLAIMED) => {
                     let until = integer(row.get_ref(2)?, "until").map_err(unreadable)?;
                     let remaining = until.saturating_sub(self.timestamp.now()).unsigned_abs();
-                    Ok(Found::InFlight { digest, remaining: Duration::from_millis(remaining) })
+                    Ok(LiveEntry::InFlight { digest, remaining: Duration::from_millis(remaining) })
                 }
                 other => Err(unreadable(Fault::new(format!("its state is unknown: {other:?}")))),
             }

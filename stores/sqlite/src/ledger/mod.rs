@@ -5,7 +5,7 @@ mod slice;
 mod sql;
 
 pub(super) use self::{
-    entries::{Entries, Found},
+    entries::{Entries, LiveEntry},
     slice::{SKIPPED, Slice, skip_damaged},
-    sql::Sql,
+    sql::LedgerSql,
 };

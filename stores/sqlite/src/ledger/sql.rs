@@ -4,7 +4,7 @@ pub(super) const CLAIMED: i64 = 0;
 pub(super) const DONE: i64 = 1;
 
 /// The statements, with the names of the tables in them.
-pub(crate) struct Sql {
+pub(crate) struct LedgerSql {
     pub(super) claim: String,
     pub(super) accept: String,
     pub(super) find: String,
@@ -17,7 +17,7 @@ pub(crate) struct Sql {
     pub(super) purge: String,
 }
 
-impl Sql {
+impl LedgerSql {
     /// Makes the statements for tables whose names begin with `prefix`.
     pub(crate) fn new(prefix: &str) -> Self {
         let ledger = format!("{prefix}ledger");
@@ -140,7 +140,7 @@ mod tests {
     fn only_walks_scan_the_table() {
         let mut connection = Connection::open_in_memory().unwrap();
         Schema::new("k_").unwrap().migrate(&mut connection).unwrap();
-        let sql = Sql::new("k_");
+        let sql = LedgerSql::new("k_");
         let statements = [
             &sql.claim,
             &sql.accept,

@@ -9,9 +9,9 @@ use crate::{SqliteStore, SqliteStoreBuilder};
 const ADD_COLUMN: &str = "ALTER TABLE klikit_inbox ADD COLUMN note TEXT NOT NULL DEFAULT 'new';";
 
 /// A temporary folder with a file.
-struct Folder(TempDir);
+struct SchemaFolder(TempDir);
 
-impl Folder {
+impl SchemaFolder {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -60,7 +60,7 @@ fn later(step: &str) -> SqliteStoreBuilder {
 
 #[test]
 fn migration_keeps_all_rows() {
-    let folder = Folder::kept();
+    let folder = SchemaFolder::kept();
     later(ADD_COLUMN).open(folder.file()).unwrap();
     assert_eq!(folder.versions(), [2, 1]);
     assert_eq!(folder.text("SELECT count(*) || ' ' || min(note) || ' ' || max(note) FROM klikit_inbox"), "6 new new");
@@ -68,7 +68,7 @@ fn migration_keeps_all_rows() {
 
 #[test]
 fn failed_step_changes_nothing() {
-    let folder = Folder::kept();
+    let folder = SchemaFolder::kept();
     let before = folder.definitions();
     for step in [format!("{ADD_COLUMN} INSERT INTO no_such_table VALUES (1);"), "no statement".into()] {
         let error = later(&step).open(folder.file()).unwrap_err();
@@ -77,7 +77,7 @@ fn failed_step_changes_nothing() {
         assert_eq!((folder.definitions(), folder.versions()), (before.clone(), vec![1, 1]));
     }
     // Nor does a new file get a part of its tables.
-    let folder = Folder::new();
+    let folder = SchemaFolder::new();
     later("no statement").create().open(folder.file()).unwrap_err();
     assert_eq!(folder.definitions(), []);
     drop(SqliteStore::open(folder.file()).unwrap());
@@ -86,7 +86,7 @@ fn failed_step_changes_nothing() {
 
 #[test]
 fn stores_that_open_at_once_migrate_once() {
-    for folder in [Folder::kept(), Folder::new()] {
+    for folder in [SchemaFolder::kept(), SchemaFolder::new()] {
         thread::scope(|scope| {
             let open = || later(ADD_COLUMN).create().open(folder.file());
             let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
@@ -105,18 +105,18 @@ fn missing_steps_are_applied_in_the_listed_order() {
     let migrations = builder.migrations().unwrap();
     let steps: Vec<_> = migrations.iter().map(|step| (step.part(), step.version())).collect();
     assert_eq!(steps, [(LEDGER, 1), (INBOX, 1), (INBOX, 2), (LEDGER, 2), (INBOX, 3)]);
-    for folder in [Folder::kept(), Folder::new()] {
+    for folder in [SchemaFolder::kept(), SchemaFolder::new()] {
         builder.clone().create().open(folder.file()).unwrap();
         assert_eq!(folder.versions(), [3, 2]);
     }
-    let folder = Folder::kept();
+    let folder = SchemaFolder::kept();
     builder.open(folder.file()).unwrap();
     assert_eq!(folder.text("SELECT min(note) || ' ' || max(note) FROM klikit_inbox"), "6 6");
 }
 
 #[test]
 fn newer_schema_is_rejected() {
-    let folder = Folder::kept();
+    let folder = SchemaFolder::kept();
     drop(later(ADD_COLUMN).open(folder.file()).unwrap());
     let error = SqliteStore::open(folder.file()).unwrap_err();
     assert_eq!(error.kind(), SqliteErrorKind::NewerSchema);

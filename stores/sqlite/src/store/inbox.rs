@@ -17,7 +17,7 @@ use tower_klikit::{
 use super::SqliteStore;
 use crate::{
     error::SqliteError,
-    inbox::{Cursor, Deliveries, Part, Taken, Terms},
+    inbox::{Cursor, DeletedPart, Deliveries, LeaseOutcome, SelectTerms},
     ledger::Slice,
     timestamp::whole,
     transaction::Transaction,
@@ -50,13 +50,13 @@ impl SqliteStore {
     }
 
     /// Selects deliveries on the connection that reads, and leases them on the one that writes.
-    async fn select_and_lease(&self, terms: Terms, duration: Duration) -> Result<Taken, StoreError> {
+    async fn select_and_lease(&self, terms: SelectTerms, duration: Duration) -> Result<LeaseOutcome, StoreError> {
         let max_attempts = terms.max_attempts;
         let selection = self.read(move |inbox| inbox.select(&terms)).await?;
         if selection.has_changes() {
             return self.write(Call::Lease, move |inbox| inbox.lease(&selection, duration, max_attempts)).await;
         }
-        Ok(Taken::unreadable(&selection))
+        Ok(LeaseOutcome::unreadable(&selection))
     }
 
     async fn forget_window(&self, window: Range<i64>) -> Result<u64, SqliteError> {
@@ -77,7 +77,7 @@ impl SqliteStore {
     /// `limit` are deleted. Those that cannot be read or deleted fail the call at its end.
     async fn delete_finished<F>(&self, from: Cursor, limit: u64, delete: F) -> Result<u64, SqliteError>
     where
-        F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<Part> + Clone + Send + 'static,
+        F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<DeletedPart> + Clone + Send + 'static,
     {
         self.check_inbox()?;
         let (mut total, mut next, mut failed) = (0, Some(from), None);
@@ -86,7 +86,7 @@ impl SqliteStore {
             let delete = delete.clone();
             let run = move |transaction: &Transaction<'_>| delete(&transaction.inbox(), from, rows);
             let part = self.shared.writer.call(Call::Other, run).await?;
-            total += part.gone;
+            total += part.deleted;
             next = part.next;
             failed = failed.or(part.failed);
         }
@@ -97,8 +97,8 @@ impl SqliteStore {
 /// If the caller of `accept` or `lease` goes away while the call is queued, the call is not made; every other call is
 /// made all the same.
 ///
-/// `purge_done`, `evict_done` and `purge_dead` delete some rows at a time, and other calls are served in between. If one
-/// fails, what it has deleted stays deleted.
+/// `purge_done`, `evict_done` and `purge_dead` delete some rows at a time, and other calls are served in between. If
+/// one fails, what it has deleted stays deleted.
 impl InboxStore for SqliteStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         let new = delivery.clone();
@@ -110,7 +110,7 @@ impl InboxStore for SqliteStore {
         let free_handlers = usize::try_from(request.free_handlers).unwrap_or(usize::MAX);
         let (mut batch, mut skip, mut misses) = (LeaseBatch::default(), HashSet::new(), 0);
         loop {
-            let terms = Terms {
+            let terms = SelectTerms {
                 limit: limit - batch.leased.len(),
                 free_handlers: free_handlers.saturating_sub(batch.leased.len()),
                 max_attempts: request.max_attempts,
@@ -118,7 +118,7 @@ impl InboxStore for SqliteStore {
                 skip: skip.clone(),
             };
             match self.select_and_lease(terms, request.duration).await {
-                Ok(Taken { batch: mut taken, missed, unblocked }) => {
+                Ok(LeaseOutcome { batch: mut taken, missed, unblocked }) => {
                     misses += usize::from(missed && !unblocked);
                     skip.extend(taken.unreadable.iter().map(|unreadable| unreadable.id.get()));
                     batch.leased.append(&mut taken.leased);

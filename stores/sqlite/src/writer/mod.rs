@@ -1,6 +1,6 @@
-//! The thread that writes. It commits the calls that are queued in one transaction.
+//! The writer thread, which commits the queued calls together in one transaction.
 //!
-//! There is no timer: while one batch waits for the disk, the next one gathers in the queue.
+//! There is no timer: while one batch waits for the disk, the next batch gathers in the queue.
 
 mod job;
 mod purge;
@@ -32,24 +32,24 @@ use super::{
     transaction::Transaction,
 };
 
-/// How many calls a transaction has at most.
+/// The maximum number of calls in a transaction.
 const BATCH: usize = 256;
 
-/// How many calls fit into the queue. Callers wait for a place in it.
+/// The capacity of the queue, in calls. While the queue is full, callers wait.
 const QUEUE: usize = 1024;
 
-/// A handle to the thread, which ends when the last clone of the handle is dropped.
+/// A handle to the writer thread, which ends when the last clone of the handle is dropped.
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
     clock: Arc<Clock>,
     is_closing: Arc<AtomicBool>,
-    /// Its sender is dropped when the file is closed.
+    /// The thread drops the sender when it has closed the file.
     end: watch::Receiver<()>,
 }
 
 impl Writer {
-    /// Starts the thread. It closes the file after `reader`, the thread that reads, has closed it.
+    /// Starts the thread. It closes the file only after `reader`, the reader thread, has closed it.
     pub(super) fn start(
         database: Database,
         reader: thread::JoinHandle<()>,
@@ -59,7 +59,7 @@ impl Writer {
         let checkpoints = Checkpoints::start(database.for_upkeep(), Limits::default())?;
         let (_end, end) = watch::channel(());
         let is_closing = Arc::<AtomicBool>::default();
-        let thread = Thread {
+        let thread = WriterThread {
             checkpoints,
             reader,
             database,
@@ -75,10 +75,10 @@ impl Writer {
         Ok((Self { queue, clock, is_closing, end }, handle))
     }
 
-    /// Has the thread close the file once it has run the calls that were made, and waits for that. Later calls fail.
+    /// Makes the thread finish the queued calls and close the file, and waits until it has done so. Later calls fail.
     pub(super) async fn close(&self) {
         self.is_closing.store(true, Ordering::SeqCst);
-        // A call that nobody waits for is not run, but wakes the thread.
+        // Wake the thread with a call that it does not run, because the call's receiver is dropped.
         let (reply, _) = oneshot::channel();
         let wake = |_: &Transaction<'_>| Ok(());
         let _ = self.queue.send(Box::new(Request::new(Call::Claim, wake, reply))).await;
@@ -86,8 +86,8 @@ impl Writer {
         while end.changed().await.is_ok() {}
     }
 
-    /// Has the thread run a call, and waits until the call is committed. The call may run more than once, but only the
-    /// last run counts.
+    /// Runs a call on the thread, and waits until it is committed. The call may run several times, in transactions that
+    /// are rolled back; only its last run is committed.
     pub(super) async fn call<T, F>(&self, call: Call, run: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
@@ -102,7 +102,7 @@ impl Writer {
     }
 }
 
-struct Thread {
+struct WriterThread {
     checkpoints: Checkpoints,
     reader: thread::JoinHandle<()>,
     database: Database,
@@ -112,17 +112,17 @@ struct Thread {
     _end: watch::Sender<()>,
 }
 
-/// Why a transaction was not committed.
-enum Failed {
+/// The reason why a transaction was not committed.
+enum TransactionError {
     /// The file cannot be used: every transaction would fail.
-    Any(SqliteError),
+    File(SqliteError),
     /// A transaction with fewer calls might succeed.
-    This(SqliteError),
+    Batch(SqliteError),
     /// The only call in the transaction failed.
     Call(SqliteError),
 }
 
-impl Thread {
+impl WriterThread {
     fn run(mut self, mut calls: mpsc::Receiver<Box<dyn Job>>) {
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(first) = calls.blocking_recv() {
@@ -163,10 +163,10 @@ impl Thread {
         let claims = batch.iter().filter(|job| job.is_claim()).count();
         let outcome = match self.attempt(batch, claims, Isolation::None) {
             Ok(()) => Ok(()),
-            Err(Failed::Any(error)) => Err(error),
-            Err(Failed::Call(error)) if error.kind() != SqliteErrorKind::Damaged => Err(error),
-            // Everything is rolled back. The other calls succeed without the one that failed.
-            Err(Failed::Call(_) | Failed::This(_)) => return self.serve_one_by_one(batch),
+            Err(TransactionError::File(error)) => Err(error),
+            Err(TransactionError::Call(error)) if error.kind() != SqliteErrorKind::Damaged => Err(error),
+            // The batch was rolled back. Without the failed call, the other calls can succeed.
+            Err(TransactionError::Call(_) | TransactionError::Batch(_)) => return self.serve_one_by_one(batch),
         };
         for job in batch.drain(..) {
             job.answer(outcome.clone());
@@ -174,14 +174,14 @@ impl Thread {
     }
 
     fn serve_one_by_one(&mut self, batch: &mut Vec<Box<dyn Job>>) {
-        let mut any = Ok(());
+        let mut file = Ok(());
         for mut job in batch.drain(..) {
-            let outcome = match any.clone().map(|()| self.attempt_around_damage(&mut job)) {
+            let outcome = match file.clone().map(|()| self.attempt_around_damage(&mut job)) {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(Failed::This(error) | Failed::Call(error))) => Err(error),
-                Ok(Err(Failed::Any(error))) => {
-                    // The next calls must not wait for the lock one after the other.
-                    any = Err(error.clone());
+                Ok(Err(TransactionError::Batch(error) | TransactionError::Call(error))) => Err(error),
+                Ok(Err(TransactionError::File(error))) => {
+                    // Fail the remaining calls at once: each of them would wait for the same lock.
+                    file = Err(error.clone());
                     Err(error)
                 }
                 Err(error) => Err(error),
@@ -190,13 +190,13 @@ impl Thread {
         }
     }
 
-    /// Repeats a call until it has left out every step that comes across a damaged page.
-    fn attempt_around_damage(&mut self, job: &mut Box<dyn Job>) -> Result<(), Failed> {
+    /// Repeats a call until every step that reads a damaged page is left out.
+    fn attempt_around_damage(&mut self, job: &mut Box<dyn Job>) -> Result<(), TransactionError> {
         let failures = RefCell::default();
         let mut outcome = Ok(());
         while Failures::begin(&mut failures.borrow_mut()) {
             outcome = self.attempt(slice::from_mut(job), 0, Isolation::Repeating(&failures));
-            let Err(Failed::This(error) | Failed::Call(error)) = &outcome else { break };
+            let Err(TransactionError::Batch(error) | TransactionError::Call(error)) = &outcome else { break };
             if error.kind() != SqliteErrorKind::Damaged {
                 break;
             }
@@ -204,9 +204,9 @@ impl Thread {
         outcome
     }
 
-    /// Looks after the log between two batches, when the callers of the first have their answers.
+    /// Runs or starts a checkpoint if the log is long, after the callers of a batch have their answers.
     fn look_after_log(&mut self) {
-        // The next call opens a connection that was closed, and reports if it cannot.
+        // If the connection was closed, the next call reopens it and reports errors.
         let Some(session) = self.database.open_session() else { return };
         let looked = self.checkpoints.look_after(session.connection());
         drop(session);
@@ -216,47 +216,59 @@ impl Thread {
     }
 
     /// Runs calls in one transaction, and purges a few rows for each of `claims`.
-    fn attempt(&mut self, jobs: &mut [Box<dyn Job>], claims: usize, isolation: Isolation<'_>) -> Result<(), Failed> {
-        // Nothing must be written into files that nobody else finds.
-        self.database.check().map_err(Failed::Any)?;
+    fn attempt(
+        &mut self,
+        jobs: &mut [Box<dyn Job>],
+        claims: usize,
+        isolation: Isolation<'_>,
+    ) -> Result<(), TransactionError> {
+        // A commit to a lost file would be lost as well.
+        self.database.check().map_err(TransactionError::File)?;
         let outcome = self.transact(jobs, claims, isolation);
-        // Nor acknowledged. Also after an error: lost files may be its cause.
-        self.database.check().map_err(Failed::Any)?;
-        if let Err(Failed::Any(error) | Failed::This(error) | Failed::Call(error)) = &outcome
+        // The files may have been lost during the transaction. Check after an error too: a lost file may have caused
+        // it.
+        self.database.check().map_err(TransactionError::File)?;
+        if let Err(TransactionError::File(error) | TransactionError::Batch(error) | TransactionError::Call(error)) =
+            &outcome
             && error.kind() != SqliteErrorKind::Busy
         {
-            // A new connection sees the disk and the tables as they are now.
+            // A new connection may not have the error.
             self.database.close();
         }
         outcome
     }
 
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>], claims: usize, isolation: Isolation<'_>) -> Result<(), Failed> {
-        let mut session = self.database.session().map_err(Failed::Any)?;
+    fn transact(
+        &mut self,
+        jobs: &mut [Box<dyn Job>],
+        claims: usize,
+        isolation: Isolation<'_>,
+    ) -> Result<(), TransactionError> {
+        let mut session = self.database.session().map_err(TransactionError::File)?;
         let (connection, statements) = session.parts();
-        let this = |error: rusqlite::Error| Failed::This(error.into());
+        let batch = |error: rusqlite::Error| TransactionError::Batch(error.into());
         let begun = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| Failed::Any(error.into()))?;
-        // After the lock was taken, so that the times of calls are in the order of the calls.
-        let transaction = Transaction::new(&begun, statements, &self.clock, Access::Write, isolation).map_err(this)?;
+            .map_err(|error| TransactionError::File(error.into()))?;
+        // Read the time under the lock, so that the times of transactions are in commit order.
+        let transaction = Transaction::new(&begun, statements, &self.clock, Access::Write, isolation).map_err(batch)?;
         let is_alone = jobs.len() == 1;
         for job in jobs {
             let changes = transaction.changes();
             if let Err(error) = job.run(&transaction) {
-                // A row that cannot be read is found before anything is written: there is nothing to roll back.
+                // The call has written nothing before it found the unreadable row: there is nothing to roll back.
                 if error.kind() == SqliteErrorKind::Unreadable && transaction.changes() == changes {
                     continue;
                 }
-                // The call may have written a part. A savepoint for each call would undo that part alone, but would
-                // slow down the calls that succeed.
-                return Err(if is_alone { Failed::Call(error) } else { Failed::This(error) });
+                // The call may have written something, so roll back the batch. A savepoint for each call would be more
+                // precise, but would slow down all calls.
+                return Err(if is_alone { TransactionError::Call(error) } else { TransactionError::Batch(error) });
             }
         }
         if claims > 0 {
-            self.purge.step(&transaction.ledger(), claims).map_err(this)?;
+            self.purge.step(&transaction.ledger(), claims).map_err(batch)?;
         }
-        begun.commit().map_err(this)
+        begun.commit().map_err(batch)
     }
 }
 

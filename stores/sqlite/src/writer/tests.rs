@@ -15,13 +15,13 @@ const LEASE: ClaimTerms = ClaimTerms { lease: Duration::from_secs(25), grace: Du
 const NOTHING: ClaimTerms = ClaimTerms { lease: Duration::ZERO, grace: Duration::ZERO };
 
 /// A writer on a file in a temporary folder.
-struct Fixture {
+struct WriterFixture {
     writer: Option<Writer>,
     thread: Option<thread::JoinHandle<()>>,
     folder: TempDir,
 }
 
-impl Fixture {
+impl WriterFixture {
     fn new() -> Self {
         Self::with_reader(|database, clock| Reader::start(database.for_reading(), clock).unwrap().1)
     }
@@ -100,7 +100,7 @@ impl Fixture {
     }
 }
 
-impl Drop for Fixture {
+impl Drop for WriterFixture {
     fn drop(&mut self) {
         drop(self.writer.take());
         if let Some(thread) = self.thread.take() {
@@ -121,7 +121,7 @@ fn roll_back(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 
 #[tokio::test]
 async fn calls_that_queue_up_share_a_commit() {
-    let fixture = Fixture::new();
+    let fixture = WriterFixture::new();
     fixture.claim(0).await.unwrap().unwrap();
     let (go, held) = fixture.hold().await;
     let before = fixture.commits();
@@ -137,7 +137,7 @@ async fn calls_that_queue_up_share_a_commit() {
 
 #[tokio::test]
 async fn failed_call_leaves_its_neighbours_alone() {
-    let fixture = Fixture::new();
+    let fixture = WriterFixture::new();
     for bad in [roll_back, |transaction: &Transaction<'_>| transaction.execute("no statement")] {
         let (go, held) = fixture.hold().await;
         let first = fixture.claim(1);
@@ -158,7 +158,7 @@ async fn failed_call_leaves_its_neighbours_alone() {
 
 #[tokio::test]
 async fn drops_claims_and_leases_of_gone_callers() {
-    let fixture = Fixture::new();
+    let fixture = WriterFixture::new();
     for (n, call) in [(1, Call::Claim), (2, Call::Lease), (3, Call::Other)] {
         let (go, held) = fixture.hold().await;
         let writer = fixture.writer().clone();
@@ -175,7 +175,7 @@ async fn drops_claims_and_leases_of_gone_callers() {
 
 #[tokio::test]
 async fn calls_fail_after_a_panic() {
-    let fixture = Fixture::new();
+    let fixture = WriterFixture::new();
     let (go, held) = fixture.hold().await;
     let writer = fixture.writer().clone();
     let panics = tokio::spawn(async move { writer.call::<(), _>(Call::Other, |_| panic!("as requested")).await });
@@ -201,7 +201,7 @@ fn writer_closes_the_file_last() {
             thread::sleep(Duration::from_millis(1));
         }
     };
-    let mut fixture = Fixture::with_reader(|_, _| thread::spawn(reads));
+    let mut fixture = WriterFixture::with_reader(|_, _| thread::spawn(reads));
     drop(fixture.writer.take());
     end.send(fixture.log()).unwrap();
     fixture.thread.take().unwrap().join().unwrap();
@@ -211,7 +211,7 @@ fn writer_closes_the_file_last() {
 
 #[tokio::test]
 async fn thread_ends_with_the_last_clone() {
-    let mut fixture = Fixture::new();
+    let mut fixture = WriterFixture::new();
     let (go, held) = fixture.hold().await;
     let claims: Vec<_> = (1..=3).map(|n| fixture.claim(n)).collect();
     fixture.queued(3).await;

@@ -14,7 +14,7 @@ use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
     deliveries::accept,
-    support::{Folder, beside},
+    support::{Folder, with_suffix},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +44,7 @@ async fn backup_has_what_was_committed_before() {
 
     // One file, which is complete.
     for suffix in ["-wal", "-shm", "-journal"] {
-        assert!(!beside(&target, suffix).exists());
+        assert!(!with_suffix(&target, suffix).exists());
     }
     #[cfg(unix)]
     {

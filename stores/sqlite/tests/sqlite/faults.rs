@@ -5,7 +5,7 @@ use std::{env, fs, thread, time::Duration};
 use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, Ledger};
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
-use crate::support::{Folder, LEASE, RETENTION, TERMS, beside, claim, digest, kind};
+use crate::support::{Folder, LEASE, RETENTION, TERMS, claim, digest, kind, with_suffix};
 
 /// The folder for the parts of tests that run in a process of their own.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_FOLDER";
@@ -80,7 +80,7 @@ async fn notices_a_deleted_file_and_creates_it_again() {
         }
         assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
         for suffix in gone {
-            fs::remove_file(beside(&folder.file(), suffix)).unwrap();
+            fs::remove_file(with_suffix(&folder.file(), suffix)).unwrap();
         }
         for store in [&store, &other] {
             let error = store.claim(&claim(2, 1), &TERMS).await.unwrap_err();
@@ -186,7 +186,7 @@ async fn child_may_not_write() {
     assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     drop(store);
-    crate::support::until("the log to be deleted", || !beside(&file, "-wal").exists());
+    crate::support::until("the log to be deleted", || !with_suffix(&file, "-wal").exists());
 
     let assert_denied = |cause: &str| {
         let error = SqliteStore::open(&file).unwrap_err();

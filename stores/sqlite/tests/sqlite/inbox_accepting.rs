@@ -14,7 +14,7 @@ use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
     deliveries::{conflict, dead_letter, delivery, done, keep_for, lease, settle, settled},
-    support::{Clock, Folder, RETENTION, TERMS, bytes, digest, kind},
+    support::{Folder, RETENTION, TERMS, TestClock, bytes, digest, kind},
 };
 
 /// Makes the outcome for a copy of the stored delivery.
@@ -51,7 +51,7 @@ async fn pending_delivery_keeps_its_ledger_row() {
 #[tokio::test]
 async fn shares_the_ledger_with_the_layer() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let new = delivery("evt-1", "one", &[]);
     let theirs = Claim::new(*new.claim().key().as_bytes(), *new.claim().key().as_bytes(), digest(7), bytes(7));
@@ -71,7 +71,7 @@ async fn shares_the_ledger_with_the_layer() {
 #[tokio::test]
 async fn copy_revives_a_dead_delivery() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let new = delivery("evt-1", "one", &["line"]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
@@ -151,7 +151,7 @@ async fn failed_accept_leaves_its_neighbours_alone() {
 #[tokio::test]
 async fn forget_event_keeps_unfinished_deliveries() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let (new, other) = (delivery("evt-1", "one", &["line"]), conflict("evt-1", "two"));
     let waiting = conflict("evt-1", "three");
@@ -178,7 +178,7 @@ async fn forget_event_keeps_unfinished_deliveries() {
 #[tokio::test]
 async fn forget_accepted_forgets_the_window() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let start = clock.now();
     let mut deliveries = vec![];
@@ -218,7 +218,7 @@ async fn forget_accepted_forgets_the_window() {
 #[tokio::test]
 async fn forgets_delivery_and_ledger_row_together() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let new = delivery("evt-1", "one", &[]);
     let start = clock.now();

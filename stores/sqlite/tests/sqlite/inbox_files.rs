@@ -11,7 +11,7 @@ use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
     deliveries::{dead_letter, delivery, done, keep_for, lease, request, settled},
-    support::{Clock, Folder, LEASE, RETENTION, TERMS, beside, claim, digest, kind},
+    support::{Folder, LEASE, RETENTION, TERMS, TestClock, claim, digest, kind, with_suffix},
 };
 
 /// The folder for the part of a test that runs in a process of its own.
@@ -35,7 +35,7 @@ async fn ledger_file_gets_an_inbox() {
 #[tokio::test]
 async fn restart_forgets_nothing() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let mut store = clock.open(&folder.file());
     for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
         let new = delivery(event, &"x".repeat(20_000), &["line"]);
@@ -78,7 +78,7 @@ async fn files_are_private() {
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     assert_eq!(lease(&store, 1, 5).await.len(), 1);
     for suffix in ["", "-wal", "-shm"] {
-        let mode = fs::metadata(beside(&folder.file(), suffix)).unwrap().permissions().mode();
+        let mode = fs::metadata(with_suffix(&folder.file(), suffix)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{suffix}");
     }
 }
@@ -97,7 +97,7 @@ async fn makes_an_empty_file_private() {
         let new = delivery(&format!("evt-{expected}"), "one", &[]);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
         for suffix in ["", "-wal", "-shm"] {
-            let mode = fs::metadata(beside(&folder.file(), suffix)).unwrap().permissions().mode();
+            let mode = fs::metadata(with_suffix(&folder.file(), suffix)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, expected, "{suffix}");
         }
         drop(store);

@@ -13,7 +13,7 @@ use crate::{
         self, accept, dead_letter, dead_letters, delivery, done, extend, ids, keep_for, lease_batch, request,
         reschedule, settle, settled,
     },
-    support::{Clock, Folder, LEASE, RETENTION},
+    support::{Folder, LEASE, RETENTION, TestClock},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ async fn lease(store: &SqliteStore, limit: u32) -> Vec<Leased> {
 #[tokio::test]
 async fn leases_longest_due_first() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     assert!(lease(&store, 10).await.is_empty());
     for event in ["evt-1", "evt-2", "evt-3"] {
@@ -49,7 +49,7 @@ async fn leases_longest_due_first() {
 #[tokio::test]
 async fn next_lease_supersedes_an_expired_one() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &[]).await;
     let first = *lease(&store, 1).await[0].lease();
@@ -78,7 +78,7 @@ async fn next_lease_supersedes_an_expired_one() {
 #[tokio::test]
 async fn dead_letters_after_the_last_attempt_expired() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     accept(&store, "evt-2", &["line"]).await;
@@ -108,7 +108,7 @@ async fn dead_letters_after_the_last_attempt_expired() {
 #[tokio::test]
 async fn ordering_key_serves_one_at_a_time() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     for (event, lines) in
         [("1", &["a"][..]), ("2", &["a", "b"]), ("3", &["b"]), ("4", &["c"]), ("5", &[]), ("6", &["b", "c"])]
@@ -151,7 +151,7 @@ async fn ordering_key_serves_one_at_a_time() {
 #[tokio::test]
 async fn retried_delivery_passes_an_expired_lease() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     accept(&store, "evt-2", &["line"]).await;
@@ -168,7 +168,7 @@ async fn finds_deliveries_behind_50_000_blocked_ones() {
     const BLOCKED: i64 = 50_000;
 
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     let first = lease(&store, 1).await;
@@ -187,7 +187,7 @@ async fn leases_only_free_deliveries_behind_blocked_ones() {
     const LONGER: Duration = Duration::from_secs(3600);
 
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["line"]).await;
     let first = lease(&store, 1).await;
@@ -299,7 +299,7 @@ async fn two_stores_keep_ordering_keys_apart() {
 #[tokio::test]
 async fn purges_kept_deliveries() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     for n in 0..300 {
         accept(&store, &format!("evt-{n}"), &[]).await;
@@ -319,7 +319,7 @@ async fn purges_kept_deliveries() {
 #[tokio::test]
 async fn evicts_kept_deliveries_that_end_soonest() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     for n in 0..300 {
         accept(&store, &format!("evt-{n}"), &[]).await;
@@ -345,7 +345,7 @@ async fn evicts_kept_deliveries_that_end_soonest() {
 #[tokio::test]
 async fn page_looks_at_a_bounded_number() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     for n in 0..2500 {
         accept(&store, &format!("evt-{n}"), &[]).await;
@@ -367,7 +367,7 @@ async fn page_looks_at_a_bounded_number() {
 #[tokio::test]
 async fn purges_old_dead_letters() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     for n in 0..400 {
         if n == 300 {

@@ -8,7 +8,7 @@ use tower_klikit_store_tests::inbox;
 
 #[test]
 fn keeps_every_rule() {
-    let file = File::new();
+    let file = InboxFile::new();
     Runtime::new().unwrap().block_on(async {
         let store = file.open();
         inbox::check(async || file.emptied(&store), async |_, time| file.age(time)).await;
@@ -17,7 +17,7 @@ fn keeps_every_rule() {
 
 #[test]
 fn agrees_with_the_reference() {
-    let file = File::new();
+    let file = InboxFile::new();
     let runtime = Runtime::new().unwrap();
     let store = file.open();
     inbox::compare(32, 60, &runtime, async || file.emptied(&store), &async |_, time| file.age(time));
@@ -25,22 +25,22 @@ fn agrees_with_the_reference() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_every_rule_in_races() {
-    let file = File::new();
+    let file = InboxFile::new();
     inbox::race(file.open()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_every_rule_between_two_connections() {
-    let file = File::new();
+    let file = InboxFile::new();
     inbox::race_between([file.open(), file.open()]).await;
 }
 
 /// A file in a folder of its own. Both are deleted with this value, even while the store has the file open.
-struct File {
+struct InboxFile {
     folder: TempDir,
 }
 
-impl File {
+impl InboxFile {
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }

@@ -8,7 +8,7 @@ use tower_klikit_store_tests::ledger;
 
 #[test]
 fn keeps_every_rule() {
-    let file = File::new();
+    let file = LedgerFile::new();
     Runtime::new().unwrap().block_on(async {
         let store = file.open();
         ledger::check(async || file.emptied(&store), async |_, time| file.age(time)).await;
@@ -17,18 +17,18 @@ fn keeps_every_rule() {
 
 #[test]
 fn agrees_with_the_reference() {
-    let file = File::new();
+    let file = LedgerFile::new();
     let runtime = Runtime::new().unwrap();
     let store = file.open();
     ledger::compare(32, 60, &runtime, async || file.emptied(&store), &async |_, time| file.age(time));
 }
 
 /// A file in a folder of its own. Both are deleted with this value, even while the store has the file open.
-struct File {
+struct LedgerFile {
     folder: TempDir,
 }
 
-impl File {
+impl LedgerFile {
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }

@@ -18,8 +18,8 @@ use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
     deliveries::{accept, delivery},
-    processes::{Ended, FILE},
-    support::{Folder, RETENTION, beside, kind},
+    processes::{ChildProcess, FILE},
+    support::{Folder, RETENTION, kind, with_suffix},
 };
 
 const ACKNOWLEDGED: u64 = 4;
@@ -38,9 +38,10 @@ async fn filled(folder: &Folder) -> SqliteStore {
 async fn found_after_a_kill(folder: &Folder) -> u64 {
     let copy = Folder::new();
     for suffix in ["", "-wal", "-shm"] {
-        let file = beside(&folder.file(), suffix);
+        let file = with_suffix(&folder.file(), suffix);
         // In another process: this one would drop SQLite's locks by closing the file.
-        let copied = Command::new("cp").arg(&file).arg(beside(&copy.file(), suffix)).stderr(Stdio::null()).status();
+        let copied =
+            Command::new("cp").arg(&file).arg(with_suffix(&copy.file(), suffix)).stderr(Stdio::null()).status();
         assert!(copied.unwrap().success() || !file.exists());
     }
     copy.open().backlog(10_000).await.unwrap()
@@ -60,7 +61,7 @@ async fn recovered(store: &SqliteStore, event: &str) -> usize {
 }
 
 fn replace(file: &Path) {
-    let copy = beside(file, "-copy");
+    let copy = with_suffix(file, "-copy");
     assert!(Command::new("cp").arg(file).arg(&copy).status().unwrap().success());
     fs::rename(copy, file).unwrap();
 }
@@ -81,7 +82,7 @@ async fn lost_files_are_noticed_and_nothing_is_lost() {
             let folder = Folder::new();
             let store = filled(&folder).await;
             for suffix in lost {
-                let file = beside(&folder.file(), suffix);
+                let file = with_suffix(&folder.file(), suffix);
                 if replaced { replace(&file) } else { fs::remove_file(&file).unwrap() }
             }
             assert!(recovered(&store, "evt-new").await >= 1, "{lost:?} {replaced}: it was not noticed");
@@ -102,7 +103,7 @@ async fn reader_notices_lost_files() {
     for lost in ["-wal", "-shm"] {
         let folder = Folder::new();
         let store = filled(&folder).await;
-        fs::remove_file(beside(&folder.file(), lost)).unwrap();
+        fs::remove_file(with_suffix(&folder.file(), lost)).unwrap();
         assert_eq!(kind(&store.counts().await.unwrap_err()), SqliteErrorKind::File, "{lost}");
         assert_eq!(store.backlog(10_000).await.unwrap(), ACKNOWLEDGED, "{lost}");
         accept(&store, "evt-new", &[]).await;
@@ -118,7 +119,7 @@ async fn all_stores_on_the_file_recover() {
         accept(&other, "evt-other", &[]).await;
         assert_eq!(other.backlog(10_000).await.unwrap(), ACKNOWLEDGED + 1);
         for suffix in lost {
-            fs::remove_file(beside(&folder.file(), suffix)).unwrap();
+            fs::remove_file(with_suffix(&folder.file(), suffix)).unwrap();
         }
         assert!(recovered(&one, "evt-new").await >= 1);
         recovered(&other, "evt-newer").await;
@@ -140,7 +141,7 @@ async fn log_that_is_cut_short_is_noticed() {
         for n in 0..ACKNOWLEDGED {
             accept(&store, &format!("evt-log-{n}"), &[]).await;
         }
-        cut(&beside(&folder.file(), "-wal"), rest);
+        cut(&with_suffix(&folder.file(), "-wal"), rest);
         assert!(recovered(&store, "evt-new").await >= 1, "{rest}: it was not noticed");
         accept(&store, "evt-last", &[]).await;
         let found = store.backlog(10_000).await.unwrap();
@@ -184,7 +185,7 @@ async fn moved_folder_is_noticed_and_found_again() {
     assert!(store.show(tower_klikit::inbox::DeliveryId::new(1)).await.unwrap().is_some());
     drop(store);
     let path = here.join("klikit.db");
-    crate::support::until("the file to be closed", || !beside(&path, "-wal").exists());
+    crate::support::until("the file to be closed", || !with_suffix(&path, "-wal").exists());
     assert!(SqliteStore::builder().create().open(path).unwrap().backlog(10).await.unwrap() >= 2);
 }
 
@@ -247,9 +248,9 @@ async fn deleting_under_load_loses_no_acknowledged_delivery() {
             tokio::spawn(async move { store.accept(&delivery(&event, &event, &[]), RETENTION).await })
         });
         let accepting: Vec<_> = accepting.collect();
-        let _ = fs::remove_file(beside(&folder.file(), "-wal"));
+        let _ = fs::remove_file(with_suffix(&folder.file(), "-wal"));
         if round % 2 == 0 {
-            let _ = fs::remove_file(beside(&folder.file(), "-shm"));
+            let _ = fs::remove_file(with_suffix(&folder.file(), "-shm"));
         }
         for accepted in accepting {
             acknowledged += u64::from(accepted.await.unwrap().is_ok());
@@ -273,7 +274,7 @@ async fn foreign_connection_costs_no_acknowledged_delivery() {
         let foreign = folder.connect();
         foreign.query_row("SELECT count(*) FROM klikit_inbox", [], |row| row.get::<_, u32>(0)).unwrap();
         for suffix in lost {
-            fs::remove_file(beside(&folder.file(), suffix)).unwrap();
+            fs::remove_file(with_suffix(&folder.file(), suffix)).unwrap();
         }
         let mut acknowledged = ACKNOWLEDGED;
         for n in 0..5 {
@@ -293,7 +294,7 @@ async fn two_processes_recover() {
     for lost in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
         let folder = Folder::new();
         let store = filled(&folder).await;
-        let (mut child, mut orders, mut answers) = Ended::start("lost_files::child_accepts", &folder);
+        let (mut child, mut orders, mut answers) = ChildProcess::start("lost_files::child_accepts", &folder);
         let mut ask = |order: &str| {
             writeln!(orders, "{order}").unwrap();
             answers.next().expect("the child's answer")
@@ -301,7 +302,7 @@ async fn two_processes_recover() {
         assert_eq!(ask("evt-child-1"), "0");
         accept(&store, "evt-parent-1", &[]).await;
         for suffix in lost {
-            fs::remove_file(beside(&folder.file(), suffix)).unwrap();
+            fs::remove_file(with_suffix(&folder.file(), suffix)).unwrap();
         }
         assert!(recovered(&store, "evt-parent-2").await >= 1, "{lost:?}");
         assert_eq!(found_after_a_kill(&folder).await, ACKNOWLEDGED + 3, "{lost:?}");
@@ -352,7 +353,7 @@ fn open_with(folder: &Folder, fault: impl Fn() + Send + Sync + 'static) -> (Sqli
 async fn notices_a_loss_during_a_transaction() {
     for lost in ["-wal", "-shm"] {
         let folder = Folder::new();
-        let file = beside(&folder.file(), lost);
+        let file = with_suffix(&folder.file(), lost);
         let (store, armed) = open_with(&folder, move || fs::remove_file(&file).unwrap());
         accept(&store, "evt-1", &[]).await;
         armed.store(true, Ordering::SeqCst);
@@ -366,7 +367,7 @@ async fn notices_a_loss_during_a_transaction() {
 #[tokio::test]
 async fn log_with_a_hole_does_not_damage_the_file() {
     let folder = Folder::new();
-    let file = beside(&folder.file(), "-wal");
+    let file = with_suffix(&folder.file(), "-wal");
     let (store, armed) = open_with(&folder, move || cut(&file, 0));
     for n in 0..20 {
         accept(&store, &format!("evt-{n}"), &["key"]).await;

@@ -25,7 +25,7 @@ use tower_klikit_sqlite::SqliteStore;
 
 use crate::{
     deliveries::{accept, delivery},
-    support::{Clock, Folder, RETENTION, beside},
+    support::{Folder, RETENTION, TestClock, with_suffix},
 };
 
 /// The folder for the parts of tests that run in a process of their own.
@@ -35,7 +35,7 @@ const LEASE: Duration = Duration::from_millis(300);
 
 /// Makes the file fail for many leases while a worker handles two deliveries. The first handler ends meanwhile, the
 /// second afterwards.
-async fn handles_once(store: &SqliteStore, clock: &Clock, fail: impl FnOnce(), mend: impl FnOnce()) {
+async fn handles_once(store: &SqliteStore, clock: &TestClock, fail: impl FnOnce(), mend: impl FnOnce()) {
     let begun = Arc::new(AtomicU32::new(0));
     let ends = [Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0))];
     let handler = {
@@ -87,7 +87,7 @@ async fn handles_once(store: &SqliteStore, clock: &Clock, fail: impl FnOnce(), m
 #[tokio::test(flavor = "multi_thread")]
 async fn locked_for_longer_than_a_lease() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let other = std::sync::Mutex::new(folder.connect());
     let execute = |sql: &str| other.lock().unwrap().execute_batch(sql).unwrap();
@@ -106,7 +106,7 @@ fn full_for_longer_than_a_lease() {
 #[ignore = "a part of another test, in a process of its own"]
 async fn child_fills_the_disk() {
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.join("ledger.db"));
     let (fail, mend) = (|| crate::support::limit_files("1"), || crate::support::limit_files("unlimited"));
     handles_once(&store, &clock, fail, mend).await;
@@ -128,12 +128,12 @@ async fn child_may_not_write() {
 
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
     let file = folder.join("ledger.db");
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&file);
     let allow = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
     // An open file stays writable, so the store must open the file again.
     let fail = || {
-        fs::remove_file(beside(&file, "-wal")).unwrap();
+        fs::remove_file(with_suffix(&file, "-wal")).unwrap();
         allow(0o400);
     };
     handles_once(&store, &clock, fail, || allow(0o600)).await;

@@ -14,7 +14,7 @@ use tower_klikit_sqlite::SqliteStore;
 
 use crate::{
     deliveries::{delivery, request},
-    support::{Clock, Folder, RETENTION, TERMS, claim},
+    support::{Folder, RETENTION, TERMS, TestClock, claim},
 };
 
 /// The file for the parts of tests that run in a process of their own.
@@ -49,7 +49,7 @@ async fn one_of_64_claims_through_two_stores_succeeds() {
 async fn one_of_64_claims_in_two_processes_succeeds() {
     let folder = Folder::new();
     let store = folder.open();
-    let (mut child, mut orders, mut answers) = Ended::start("processes::child_claims", &folder);
+    let (mut child, mut orders, mut answers) = ChildProcess::start("processes::child_claims", &folder);
     let mut by_the_child = 0;
     for event in 0..100 {
         writeln!(orders, "{event}").unwrap();
@@ -90,8 +90,8 @@ async fn lease_all(store: &SqliteStore) -> Vec<i64> {
 async fn two_processes_lease_no_delivery_twice() {
     const EACH: u64 = 100;
     let folder = Folder::new();
-    let store = Clock::new().open(&folder.file());
-    let (mut child, mut orders, mut answers) = Ended::start("processes::child_leases", &folder);
+    let store = TestClock::new().open(&folder.file());
+    let (mut child, mut orders, mut answers) = ChildProcess::start("processes::child_leases", &folder);
     let (mut ids, mut by_the_child) = (vec![], 0);
     for round in 0..10 {
         for event in 0..EACH {
@@ -119,7 +119,7 @@ async fn two_processes_lease_no_delivery_twice() {
 async fn child_leases() {
     let Some(file) = env::var_os(FILE) else { return };
     // The clock stands still, so that no lease expires during the test.
-    let store = Clock::new().open(file.as_ref());
+    let store = TestClock::new().open(file.as_ref());
     println!("\n> ready");
     for order in std::io::stdin().lines() {
         order.unwrap();
@@ -129,9 +129,9 @@ async fn child_leases() {
 }
 
 /// A child process that ends with the test.
-pub(crate) struct Ended(pub(crate) Child);
+pub(crate) struct ChildProcess(pub(crate) Child);
 
-impl Ended {
+impl ChildProcess {
     /// Runs a test in a process of its own. Returns the child, its input and its answers.
     pub(crate) fn start(test: &str, folder: &Folder) -> (Self, ChildStdin, impl Iterator<Item = String> + use<>) {
         let child = Command::new(env::current_exe().unwrap())
@@ -150,7 +150,7 @@ impl Ended {
     }
 }
 
-impl Drop for Ended {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

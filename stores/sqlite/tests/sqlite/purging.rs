@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use tower_klikit::dedupe::{ClaimOutcome, Ledger};
 use tower_klikit_sqlite::SqliteStore;
 
-use crate::support::{Clock, Folder, LEASE, RETENTION, TERMS, beside, claim, renew};
+use crate::support::{Folder, LEASE, RETENTION, TERMS, TestClock, claim, renew, with_suffix};
 
 async fn claim_all(store: &SqliteStore, events: std::ops::Range<u64>) {
     let claims = events.map(|event| {
@@ -20,7 +20,7 @@ async fn claim_all(store: &SqliteStore, events: std::ops::Range<u64>) {
 /// Counts the commits in the log. Its header has 32 bytes and each frame's has 24. The second number of a frame's
 /// header is not zero in the last frame of a commit.
 fn commits(folder: &Folder) -> usize {
-    let log = fs::read(beside(&folder.file(), "-wal")).unwrap();
+    let log = fs::read(with_suffix(&folder.file(), "-wal")).unwrap();
     let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;
     let frames = (32..log.len()).step_by(24 + number(8)).take_while(|frame| log[frame + 8..frame + 16] == log[16..24]);
     frames.filter(|frame| number(frame + 4) != 0).count()
@@ -29,7 +29,7 @@ fn commits(folder: &Folder) -> usize {
 #[tokio::test]
 async fn claims_purge_a_few_rows_each() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     claim_all(&store, 0..2000).await;
     for event in 0..10 {
@@ -51,7 +51,7 @@ async fn claims_purge_a_few_rows_each() {
 #[tokio::test]
 async fn other_calls_purge_nothing() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     claim_all(&store, 0..3).await;
     clock.advance(LEASE);
@@ -63,7 +63,7 @@ async fn other_calls_purge_nothing() {
 #[tokio::test]
 async fn purge_stops_at_its_limit() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     claim_all(&store, 0..5000).await;
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());

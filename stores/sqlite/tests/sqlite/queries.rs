@@ -16,7 +16,7 @@ use crate::{
     deliveries::{
         accept, conflict, dead_letter, delivery, done, ids, keep_for, lease, lease_batch, reschedule, settled,
     },
-    support::{Clock, Folder, LEASE, RETENTION},
+    support::{Folder, LEASE, RETENTION, TestClock},
 };
 
 const DOCS: &str = include_str!("../../src/queries.rs");
@@ -51,7 +51,7 @@ fn change(folder: &Folder, sql: &str) {
 
 /// Makes a file with deliveries in all states: 1, 3 and 4 are dead, 2 is ready and blocked by 5, which is leased, 6 is
 /// done, 7 and 8 are ready.
-async fn filled(folder: &Folder, clock: &Clock) -> SqliteStore {
+async fn filled(folder: &Folder, clock: &TestClock) -> SqliteStore {
     let store = clock.open(&folder.file());
     for (event, keys, reason) in [
         ("evt-1", &["order:42@default"][..], "400 Bad Request"),
@@ -83,7 +83,7 @@ async fn filled(folder: &Folder, clock: &Clock) -> SqliteStore {
 
 #[tokio::test]
 async fn documented_statements_read() {
-    let (folder, clock) = (Folder::new(), Clock::new());
+    let (folder, clock) = (Folder::new(), TestClock::new());
     let _store = filled(&folder, &clock).await;
     for (paragraph, columns, expected) in [
         (
@@ -123,7 +123,7 @@ async fn documented_statements_read() {
 
 #[tokio::test]
 async fn documented_retry_leaves_nothing_stuck() {
-    let (folder, clock) = (Folder::new(), Clock::new());
+    let (folder, clock) = (Folder::new(), TestClock::new());
     let store = filled(&folder, &clock).await;
     change(&folder, &documented("Retry a dead delivery,"));
     assert_eq!(rows(&folder, &documented("The delivery that blocks"), &["id"]), ["5"]);
@@ -141,7 +141,7 @@ async fn documented_retry_leaves_nothing_stuck() {
 
 #[tokio::test]
 async fn documented_retry_of_a_reason_is_complete() {
-    let (folder, clock) = (Folder::new(), Clock::new());
+    let (folder, clock) = (Folder::new(), TestClock::new());
     let store = filled(&folder, &clock).await;
     change(&folder, &documented("Retry all deliveries"));
     clock.advance(LEASE);
@@ -150,7 +150,7 @@ async fn documented_retry_of_a_reason_is_complete() {
 }
 
 /// Handles deliveries until none is pending, and checks that they are these in any order.
-async fn run_all(store: &SqliteStore, clock: &Clock, expected: &[i64]) {
+async fn run_all(store: &SqliteStore, clock: &TestClock, expected: &[i64]) {
     let mut handled = Vec::new();
     for _ in 0..10 {
         clock.advance(LEASE * 4);
@@ -167,7 +167,7 @@ async fn run_all(store: &SqliteStore, clock: &Clock, expected: &[i64]) {
 
 #[tokio::test]
 async fn documented_forget_accepts_the_copy() {
-    let (folder, clock) = (Folder::new(), Clock::new());
+    let (folder, clock) = (Folder::new(), TestClock::new());
     let store = filled(&folder, &clock).await;
     let copy = delivery("evt-1", "body of evt-1", &["order:42@default"]);
     let forget = documented("Forget a dead delivery,");
@@ -238,7 +238,7 @@ async fn delivery_made_ready_by_hand_is_due_now() {
 
 #[tokio::test]
 async fn statement_by_hand_may_set_the_time() {
-    let (folder, clock) = (Folder::new(), Clock::new());
+    let (folder, clock) = (Folder::new(), TestClock::new());
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &["key"]).await;
     settled(&store, &lease(&store, 1, 5).await[0], keep_for(RETENTION)).await;
@@ -265,7 +265,7 @@ async fn late_reschedule_keeps_its_own_time() {
 
 #[tokio::test]
 async fn unreadable_keys_fail_no_statement_by_hand() {
-    let (folder, clock) = (Folder::new(), Clock::new());
+    let (folder, clock) = (Folder::new(), TestClock::new());
     let store = clock.open(&folder.file());
     for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
         accept(&store, event, &["key"]).await;

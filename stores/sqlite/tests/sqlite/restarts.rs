@@ -5,12 +5,12 @@ use std::{fs, thread, time::Duration};
 use tower_klikit::dedupe::{Claim, ClaimOutcome, Ledger};
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore, SqliteStoreBuilder};
 
-use crate::support::{Clock, Folder, LEASE, RETENTION, TERMS, beside, bytes, claim, digest, renew};
+use crate::support::{Folder, LEASE, RETENTION, TERMS, TestClock, bytes, claim, digest, renew, with_suffix};
 
 #[tokio::test]
 async fn entries_outlive_the_store() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
@@ -29,7 +29,7 @@ async fn entries_outlive_the_store() {
 #[tokio::test]
 async fn entry_follows_the_state_machine() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let (first, second) = (claim(1, 1), claim(1, 2));
 
@@ -75,7 +75,7 @@ async fn entry_follows_the_state_machine() {
 #[tokio::test]
 async fn forgets_events_and_windows() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let conflict = Claim::new(bytes(100), bytes(1), digest(100), bytes(1));
     for claim in [&claim(1, 1), &conflict, &claim(2, 1)] {
@@ -119,7 +119,7 @@ fn file_is_private_and_in_wal_mode() {
     #[cfg(unix)]
     for suffix in ["", "-wal", "-shm"] {
         use std::os::unix::fs::PermissionsExt;
-        let mode = fs::metadata(beside(&folder.file(), suffix)).unwrap().permissions().mode();
+        let mode = fs::metadata(with_suffix(&folder.file(), suffix)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{suffix}");
     }
 }

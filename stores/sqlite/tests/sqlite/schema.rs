@@ -14,7 +14,7 @@ use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
     deliveries::{done, ids, lease, settled},
-    support::{Clock, Folder, LEASE, TERMS, claim, digest},
+    support::{Folder, LEASE, TERMS, TestClock, claim, digest},
 };
 
 /// Returns a folder with a copy of the file of version 1.
@@ -55,7 +55,7 @@ fn new_file_has_the_kept_schema() {
 #[tokio::test]
 async fn file_of_version_1_opens_with_all_rows() {
     let folder = kept();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (3, 1, 1, 1));

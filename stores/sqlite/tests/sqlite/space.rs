@@ -9,11 +9,11 @@ use tower_klikit_sqlite::SqliteStore;
 
 use crate::{
     deliveries::{accept, delivery, done, lease, settled},
-    support::{Folder, RETENTION, beside, until},
+    support::{Folder, RETENTION, until, with_suffix},
 };
 
 fn length(folder: &Folder, suffix: &str) -> u64 {
-    fs::metadata(beside(&folder.file(), suffix)).unwrap().len()
+    fs::metadata(with_suffix(&folder.file(), suffix)).unwrap().len()
 }
 
 /// Accepts 20 MB.

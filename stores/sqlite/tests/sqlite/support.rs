@@ -67,7 +67,7 @@ impl Folder {
 
     /// Waits until the only store on the file, which was dropped, has closed it: the last connection deletes the log.
     pub(crate) fn closed(&self) {
-        until("the log to be deleted", || !beside(&self.file(), "-wal").exists());
+        until("the log to be deleted", || !with_suffix(&self.file(), "-wal").exists());
     }
 
     /// Waits until all stores on the file, which were dropped, have closed it. Two that are closed at once may both
@@ -77,7 +77,7 @@ impl Folder {
     }
 }
 
-pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -148,9 +148,9 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A clock that the test moves.
 #[derive(Clone)]
-pub(crate) struct Clock(Arc<AtomicU64>);
+pub(crate) struct TestClock(Arc<AtomicU64>);
 
-impl Clock {
+impl TestClock {
     pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicU64::new(1_700_000_000_000)))
     }

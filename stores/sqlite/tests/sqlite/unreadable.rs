@@ -20,7 +20,7 @@ use crate::{
     deliveries::{
         accept, dead_letter, dead_letters, delivery, done, ids, keep_for, lease, lease_batch, request, settled,
     },
-    support::{Clock, Folder, LEASE, RETENTION, TERMS, bytes, claim, digest, kind},
+    support::{Folder, LEASE, RETENTION, TERMS, TestClock, bytes, claim, digest, kind},
 };
 
 fn id(number: i64) -> DeliveryId {
@@ -86,7 +86,7 @@ async fn unreadable_delivery_is_dead_lettered_alone() {
         let is_readable = change_it.contains("17.5");
         for state in ["", ", state = 1"] {
             let folder = Folder::new();
-            let clock = Clock::new();
+            let clock = TestClock::new();
             let store = clock.open(&folder.file());
             for event in ["evt-1", "evt-2", "evt-3"] {
                 accept(&store, event, &["key"]).await;
@@ -167,7 +167,7 @@ async fn finds_readable_deliveries_behind_unreadable_ones() {
 
     for keys in [&[][..], &["key"]] {
         let folder = Folder::new();
-        let clock = Clock::new();
+        let clock = TestClock::new();
         let store = clock.open(&folder.file());
         for n in 0..UNREADABLE + 3 {
             accept(&store, &format!("evt-{n}"), keys).await;
@@ -184,7 +184,7 @@ async fn finds_readable_deliveries_behind_unreadable_ones() {
 #[tokio::test]
 async fn damaged_body_is_dead_lettered_alone() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     // One row on each page.
     let body = "x".repeat(3000);
@@ -225,7 +225,7 @@ async fn damaged_body_is_dead_lettered_alone() {
 #[tokio::test]
 async fn lists_deliveries_around_a_damaged_page() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     join_all((1..=2000).map(async |n| accept(&store, &format!("evt-{n}"), &[]).await)).await;
     closed(&folder, store);
@@ -249,7 +249,7 @@ async fn lists_deliveries_around_a_damaged_page() {
 #[tokio::test]
 async fn damaged_body_can_be_forgotten() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let body = "x".repeat(3000);
     let deliveries: Vec<_> = (1..=6).map(|n| delivery(&format!("evt-{n}"), &body, &[])).collect();
@@ -287,7 +287,7 @@ async fn damaged_states_are_reported_and_others_are_leased() {
     const ALL: i64 = 400;
 
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     for n in 0..ALL {
         accept(&store, &format!("evt-{n}"), &[]).await;
@@ -344,7 +344,7 @@ async fn stray_queue_entries_block_nobody() {
         "UPDATE klikit_inbox_key SET ordering_key = x'00112233445566778899aabbccddeeff'",
     ] {
         let folder = Folder::new();
-        let clock = Clock::new();
+        let clock = TestClock::new();
         let store = clock.open(&folder.file());
         for event in ["evt-1", "evt-2", "evt-3"] {
             accept(&store, event, &["key"]).await;
@@ -362,7 +362,7 @@ async fn stray_queue_entries_block_nobody() {
 #[tokio::test]
 async fn stray_queue_entries_block_nobody_behind_many() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     for n in 0..600 {
         accept(&store, &format!("evt-{n}"), &["key"]).await;
@@ -387,7 +387,7 @@ async fn accepting_over_an_unreadable_delivery_is_an_error() {
         "DELETE FROM klikit_inbox_body",
     ] {
         let folder = Folder::new();
-        let clock = Clock::new();
+        let clock = TestClock::new();
         let store = clock.open(&folder.file());
         let body = "body of evt-0";
         accept(&store, "evt-0", &["key"]).await;
@@ -440,7 +440,7 @@ async fn unreadable_kept_delivery_makes_room() {
 #[tokio::test]
 async fn unreadable_values_are_forgotten_and_purged() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let start = clock.now();
     for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
@@ -468,7 +468,7 @@ async fn unreadable_values_are_forgotten_and_purged() {
 #[tokio::test]
 async fn unreadable_values_are_evicted_and_expire() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     for n in 1..=6 {
         accept(&store, &format!("evt-{n}"), &[]).await;
@@ -496,7 +496,7 @@ async fn unreadable_values_are_evicted_and_expire() {
 #[tokio::test]
 async fn damaged_bodies_are_evicted_and_expire() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let body = "x".repeat(3000);
     for n in 1..=6 {
@@ -545,7 +545,7 @@ async fn unreadable_ledger_row_fails_its_own_claim() {
 #[tokio::test]
 async fn damaged_clock_is_as_good_as_new() {
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &[]).await;
     change(&folder, "UPDATE klikit_clock SET ahead = 'x', latest = 9223372036854775807");
@@ -569,7 +569,7 @@ async fn damaged_ledger_page_does_not_stop_the_others() {
     const ALL: u64 = 2000;
 
     let folder = Folder::new();
-    let clock = Clock::new();
+    let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let claim_all = async |store: &SqliteStore, events: Range<u64>, token| {
         let claims = events.map(|event| {

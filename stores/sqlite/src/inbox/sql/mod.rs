@@ -6,7 +6,7 @@ use super::state::{DEAD, DONE, LEASED, READY};
 pub(super) const SCANNED: usize = 500;
 
 /// The statements, with the names of the tables in them.
-pub(crate) struct Sql {
+pub(crate) struct InboxSql {
     pub(super) find: String,
     pub(super) find_state: String,
     pub(super) find_body: String,
@@ -63,7 +63,7 @@ pub(crate) struct Sql {
     pub(super) to_forget: String,
 }
 
-impl Sql {
+impl InboxSql {
     /// Makes the statements for tables whose names begin with `prefix`.
     #[allow(clippy::too_many_lines, reason = "one statement after the other")]
     pub(crate) fn new(prefix: &str) -> Self {

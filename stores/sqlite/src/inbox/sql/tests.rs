@@ -11,10 +11,10 @@ fn plan(connection: &Connection, statement: &str) -> Vec<String> {
 }
 
 /// Makes the tables, and the statements on them.
-fn tables() -> (Connection, Sql) {
+fn tables() -> (Connection, InboxSql) {
     let mut connection = Connection::open_in_memory().unwrap();
     Schema::new("k_").unwrap().migrate(&mut connection).unwrap();
-    (connection, Sql::new("k_"))
+    (connection, InboxSql::new("k_"))
 }
 
 #[test]
