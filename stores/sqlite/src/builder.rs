@@ -1,4 +1,4 @@
-//! Opening a store.
+//! The options for opening a store.
 
 #[cfg(feature = "testing")]
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use super::{
     writer::Writer,
 };
 
-/// Options for opening a [`SqliteStore`]. [`SqliteStore::builder`] makes them.
+/// Options for opening a [`SqliteStore`]. [`SqliteStore::builder`] returns the defaults.
 #[derive(Clone)]
 pub struct SqliteStoreBuilder {
     table_prefix: String,
@@ -26,15 +26,15 @@ pub struct SqliteStoreBuilder {
 }
 
 impl SqliteStore {
-    /// The prefix of the tables' names, unless the builder sets [another](SqliteStoreBuilder::table_prefix).
+    /// The default [prefix](SqliteStoreBuilder::table_prefix) of the tables' names.
     pub const DEFAULT_TABLE_PREFIX: &'static str = "klikit_";
 
     /// Opens the file at `path`, which must exist, with the default [options](Self::builder).
     ///
     /// # Errors
     ///
-    /// If the file does not exist: the first time, [create](SqliteStoreBuilder::create) it. For other errors, see
-    /// [`SqliteStoreBuilder::open`].
+    /// Returns an error if the file does not exist: call [`create`](SqliteStoreBuilder::create) on the builder to
+    /// create it. For other errors, see [`SqliteStoreBuilder::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SqliteError> {
         Self::builder().open(path)
     }
@@ -53,9 +53,11 @@ impl SqliteStore {
 }
 
 impl SqliteStoreBuilder {
-    /// Creates the file if it does not exist, when the store is opened and also later, if the file is deleted while it
-    /// is open. Without this option, a mistyped path is an error and not a new, empty store, and after the loss of the
-    /// file calls fail until it is back.
+    /// Creates the file if it does not exist, both when the store is opened and if the file is deleted while the store
+    /// is open.
+    ///
+    /// Without this option, a mistyped path is an error instead of a new, empty store, and calls fail after the file
+    /// was deleted until it is restored.
     #[must_use]
     pub fn create(mut self) -> Self {
         self.missing = Missing::Create;
@@ -71,18 +73,17 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Leaves the inbox out, for a store that only deduplicates. The file gets no tables for an inbox, and every call
-    /// of [`InboxStore`](tower_klikit::inbox::InboxStore) and [`InboxAdmin`](tower_klikit::inbox::InboxAdmin) is an
-    /// [error](crate::SqliteErrorKind::LedgerOnly). If the file is opened without this option later, it gets the tables
-    /// then.
+    /// Omits the inbox, for a store that only deduplicates. No inbox tables are created, and every call of
+    /// [`InboxStore`](tower_klikit::inbox::InboxStore) and [`InboxAdmin`](tower_klikit::inbox::InboxAdmin) returns an
+    /// [error](crate::SqliteErrorKind::LedgerOnly). Opening the file later without this option creates the tables.
     #[must_use]
     pub fn ledger_only(mut self) -> Self {
         self.parts = Parts::LedgerOnly;
         self
     }
 
-    /// Uses a clock that a test sets, so that the test need not wait. Time passes when this clock moves forward. When
-    /// it moves back, the store sees a step, as of a system clock that is set.
+    /// Replaces the clock, so that a test need not wait. Time passes when this clock moves forward. If it moves back,
+    /// the store treats that as a step of the system clock.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
@@ -94,8 +95,8 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Uses a system clock that can be stepped and a monotonic clock that cannot. Where the two part, the system clock
-    /// was stepped.
+    /// Replaces the system clock and the monotonic clock, so that a test can step the system clock. If the two diverge,
+    /// the store treats that as a step of the system clock.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn clocks(
@@ -111,16 +112,15 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Appends a step to the migrations of a part, as a later release may. In the SQL, the names of tables begin with
-    /// `klikit_`.
+    /// Appends a migration to a part, as a later release may do. In the SQL, the names of tables begin with `klikit_`.
     #[cfg(test)]
     pub(super) fn append_migration(mut self, part: &'static str, sql: impl Into<String>) -> Self {
         self.appended.push((part, sql.into()));
         self
     }
 
-    /// Returns the steps that create and change the tables, in the order in which [`open`](Self::open) applies those
-    /// that are missing. Needed only if another tool is to apply them.
+    /// Returns the migrations that create and change the tables, in the order in which [`open`](Self::open) applies the
+    /// missing ones. You need them only if another tool applies migrations.
     ///
     /// ```
     /// use tower_klikit_sqlite::SqliteStore;
@@ -133,27 +133,28 @@ impl SqliteStoreBuilder {
     ///
     /// # Errors
     ///
-    /// If the table prefix is invalid.
+    /// Returns an error if the table prefix is invalid.
     pub fn migrations(&self) -> Result<Vec<Migration>, SqliteError> {
         Ok(self.schema()?.migrations().to_vec())
     }
 
-    /// Opens the file at `path`, migrates its tables, and starts the store's threads. Creates the tables that are
-    /// missing, and the file if that is [asked for](Self::create). A new file is private to its owner (mode 0600), and
-    /// an empty file becomes private if this process may change it. A file with content keeps its permissions: check
-    /// them yourself.
+    /// Opens the file at `path`, creates or migrates its tables, and starts the store's threads. Creates the file if it
+    /// is missing and [`create`](Self::create) is set.
     ///
-    /// This call waits for the disk, and for up to 5 seconds while another process has the file locked: make it before
-    /// serving requests.
+    /// A new file is private to its owner (mode 0600). An empty file becomes private if this process may change its
+    /// permissions. A file with content keeps its permissions: check them yourself.
+    ///
+    /// This function blocks: it waits for the disk, and for up to 5 seconds while another process has the file locked.
+    /// Call it before you serve requests.
     ///
     /// # Errors
     ///
-    /// [`SqliteError::kind`] says which of these it is:
+    /// Returns an error in these cases. [`SqliteError::kind`] tells which:
     ///
-    /// - the file does not exist, cannot be created or written, or is locked by another process;
-    /// - the tables are of a version that this release can neither use nor migrate, or one is missing, or the migration
-    ///   fails. Then the tables are as they were before;
-    /// - the table prefix is invalid, or SQLite is too old or does not take the settings.
+    /// - The file does not exist, cannot be created or written, or is locked by another process.
+    /// - This release can neither use nor migrate the tables' version, a table is missing, or a migration fails. The
+    ///   tables stay unchanged.
+    /// - The table prefix is invalid, or SQLite is too old or does not apply the settings.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         let database = Database::open(path.as_ref(), self.schema()?, self.missing)?;
         let clock = Arc::new((self.clock)());

@@ -1,18 +1,17 @@
-//! The store's time, by which leases, retries and retention are measured. It goes on evenly when the system clock is
-//! stepped.
+//! The store's time, which measures leases, retries and retention. Steps of the system clock do not affect it.
 //!
 //! - The store's time is the system clock plus an offset, which is zero until the system clock is stepped.
-//! - Each transaction compares the system clock with a monotonic one. If the two have parted by more than a second
+//! - Each transaction compares the system clock with a monotonic clock. If the two have diverged by more than a second
 //!   since the last transaction, the system clock was stepped or the machine was suspended. The offset then changes by
-//!   as much the other way, so that nothing expires early, and nothing has to wait longer. Smaller steps are followed.
-//! - The offset is stored in the file, so that all processes that share the file, now and later, measure the same time.
-//!   Whichever notices a step first changes the offset and its generation. The others then find a newer generation, and
-//!   adopt the offset.
-//! - The latest time is stored in the file as well, at most once a second. A process that opens the file while the
-//!   system clock is behind that time takes it for a step. So the store's time never goes back, also across restarts.
+//!   the opposite amount, so that nothing expires early or late. The store's time follows smaller steps.
+//! - The offset is stored in the file, so that all processes that share the file use the same time. The process that
+//!   notices a step first changes the offset and increments its generation. The other processes find the newer
+//!   generation and adopt its offset.
+//! - The latest time is stored in the file too, at most once a second. If a process opens the file while the system
+//!   clock is behind the latest time, it treats the difference as a step. The store's time therefore never goes back,
+//!   even across restarts.
 //!
-//! Operators think in terms of the system clock: when a delivery was accepted, and when a ledger row was claimed, is
-//! recorded as the system clock showed it.
+//! For operators, the file also records system times: when a delivery was accepted and when a ledger row was claimed.
 
 use std::{
     mem,
@@ -28,16 +27,16 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::timestamp::{Timestamp, milliseconds};
 use crate::telemetry;
 
-/// By how many milliseconds the clocks may part before that counts as a step.
+/// The largest difference between the clocks that does not count as a step, in milliseconds.
 const STEP: i64 = 1000;
 
-/// How many milliseconds the stored latest time may be behind.
+/// How far the stored latest time may lag behind, in milliseconds.
 const LATEST: i64 = 1000;
 
-/// The largest time that is taken from the file, in milliseconds: the year 10,000.
+/// The largest time that is accepted from the file: the year 10,000, in milliseconds since 1970.
 const LARGEST: i64 = 253_402_300_800_000;
 
-/// The store's clock, which its threads share.
+/// The store's clock, shared by its threads.
 pub(super) struct Clock {
     source: Box<dyn Fn() -> Reading + Send + Sync>,
     state: Mutex<State>,
@@ -45,7 +44,7 @@ pub(super) struct Clock {
     has_steps: AtomicBool,
 }
 
-/// Both clocks at one time.
+/// A simultaneous reading of both clocks.
 #[derive(Clone, Copy)]
 struct Reading {
     system: SystemTime,
@@ -53,39 +52,40 @@ struct Reading {
     monotonic: Duration,
 }
 
-/// The clock's row in the file.
+/// The clock's row in the file. Times and offsets are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ClockRow {
     /// How often the offset was changed.
     generation: i64,
-    /// The offset: by how much the store's time is ahead of the system clock.
+    /// The offset: the store's time minus the system clock.
     ahead: i64,
-    /// A time that was reached.
+    /// The latest recorded time of the store.
     latest: i64,
 }
 
 #[derive(Default)]
 struct State {
-    last: Option<Last>,
-    stored: ClockRow,
-    /// The steps that were not reported yet, in milliseconds.
+    last: Option<LastTransaction>,
+    row: ClockRow,
+    /// The steps that are not reported yet, in milliseconds.
     steps: Vec<i64>,
 }
 
-/// The last transaction's time.
-struct Last {
+/// The time of the last transaction.
+struct LastTransaction {
     time: i64,
     monotonic: Duration,
 }
 
 impl Clock {
-    /// The clocks of this machine.
+    /// Returns a clock that reads this machine's clocks.
     pub(super) fn system() -> Self {
         let start = Instant::now();
         Self::new(move || Reading { system: SystemTime::now(), monotonic: start.elapsed() })
     }
 
-    /// A clock that passes time by moving forward. Where it moves back, it is stepped.
+    /// Returns a clock for tests. Time passes when `clock` moves forward. If it moves back, the system clock is
+    /// stepped.
     #[cfg(any(feature = "testing", test))]
     pub(super) fn passing(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         let passed = Mutex::new((None, Duration::ZERO));
@@ -99,7 +99,7 @@ impl Clock {
         })
     }
 
-    /// A system clock and a monotonic clock.
+    /// Returns a clock for tests from a system clock and a monotonic clock.
     #[cfg(any(feature = "testing", test))]
     pub(super) fn stepped(
         system: impl Fn() -> SystemTime + Send + Sync + 'static,
@@ -115,48 +115,48 @@ impl Clock {
     /// Returns the time of a transaction that has found this row in the file.
     pub(super) fn now(&self, found: ClockRow) -> Timestamp {
         let mut state = self.state();
-        // Read under the lock, so that the times of two threads are in the order of their readings.
+        // Read the clocks under the lock, so that no thread gets a time that is earlier than another thread's last one.
         let Reading { system, monotonic } = (self.source)();
-        let is_newer = found.generation > state.stored.generation
-            || (found.generation == state.stored.generation && found.ahead != state.stored.ahead);
+        let is_newer = found.generation > state.row.generation
+            || (found.generation == state.row.generation && found.ahead != state.row.ahead);
         if state.last.is_none() || is_newer {
-            (state.stored.generation, state.stored.ahead) = (found.generation, found.ahead);
+            (state.row.generation, state.row.ahead) = (found.generation, found.ahead);
             state.last = None;
         }
-        state.stored.latest = state.stored.latest.max(found.latest);
-        let time = milliseconds(system).saturating_add(state.stored.ahead);
+        state.row.latest = state.row.latest.max(found.latest);
+        let time = milliseconds(system).saturating_add(state.row.ahead);
         let expected = match &state.last {
             Some(last) => {
                 let passed = monotonic.saturating_sub(last.monotonic).as_millis();
                 last.time.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
             }
-            // It is not known how much time has passed.
+            // Without a last transaction, it is unknown how much time has passed.
             None => time,
         };
-        // Nor does time go back behind what another process has reached.
-        let step = time.saturating_sub(expected.max(state.stored.latest));
+        // Another process may have reached a later time, and time must not go back.
+        let step = time.saturating_sub(expected.max(state.row.latest));
         if step.abs() > STEP {
-            state.stored.ahead = state.stored.ahead.saturating_sub(step);
-            state.stored.generation += 1;
+            state.row.ahead = state.row.ahead.saturating_sub(step);
+            state.row.generation += 1;
             state.steps.push(step);
             self.has_steps.store(true, Ordering::Release);
         }
-        let timestamp = Timestamp::new(system, state.stored.ahead, state.stored.latest);
-        let time = milliseconds(system).saturating_add(state.stored.ahead);
-        state.last = Some(Last { time, monotonic });
-        state.stored.latest = timestamp.now();
+        let timestamp = Timestamp::new(system, state.row.ahead, state.row.latest);
+        let time = milliseconds(system).saturating_add(state.row.ahead);
+        state.last = Some(LastTransaction { time, monotonic });
+        state.row.latest = timestamp.now();
         timestamp
     }
 
-    /// Returns the row to write to the file, if it must replace the one that was found there.
+    /// Returns the row to write to the file, or `None` if the row `found` there is still good enough.
     pub(super) fn to_store(&self, found: ClockRow) -> Option<ClockRow> {
-        let stored = self.state().stored;
-        let is_offset_new = (stored.generation, stored.ahead) != (found.generation, found.ahead);
-        (is_offset_new || stored.latest.saturating_sub(found.latest) >= LATEST).then_some(stored)
+        let row = self.state().row;
+        let is_offset_new = (row.generation, row.ahead) != (found.generation, found.ahead);
+        (is_offset_new || row.latest.saturating_sub(found.latest) >= LATEST).then_some(row)
     }
 
-    /// Logs the steps that were noticed since the last call. A caller of the store calls this, so that the lines are
-    /// where it expects them, and not on the store's threads.
+    /// Logs the steps that were noticed since the last report. Called in the tasks that use the store rather than on
+    /// the store's threads, so that the log lines go to the subscriber and the span of the task.
     pub(super) fn report_steps(&self) {
         if self.has_steps.swap(false, Ordering::AcqRel) {
             let steps = mem::take(&mut self.state().steps);
@@ -169,18 +169,24 @@ impl Clock {
     }
 }
 
-/// The statements, with the name of the table in them.
+/// The SQL statements on the clock's table.
 pub(super) struct ClockSql {
     find: String,
     store: String,
 }
 
 impl ClockSql {
-    /// Makes the statements for a table whose name begins with `prefix`.
+    /// Returns the statements for a table whose name begins with `prefix`.
     pub(super) fn new(prefix: &str) -> Self {
         let clock = format!("{prefix}clock");
         Self {
-            find: format!("SELECT generation, ahead, latest FROM {clock} WHERE id = 1"),
+            find: format!(
+                "
+                SELECT generation, ahead, latest
+                FROM {clock}
+                WHERE id = 1
+                "
+            ),
             store: format!(
                 "
                 INSERT INTO {clock} (id, generation, ahead, latest)
@@ -194,20 +200,20 @@ impl ClockSql {
         }
     }
 
-    /// Reads the row. A row that is missing or implausible counts as new.
+    /// Reads the clock's row. Returns the default for a row that is missing or implausible.
     pub(super) fn find(&self, connection: &Connection) -> rusqlite::Result<ClockRow> {
-        let stored = |row: &Row<'_>| {
+        let clock_row = |row: &Row<'_>| {
             let number = |column| row.get_ref(column)?.as_i64().map_err(rusqlite::Error::from);
-            let stored = (number(0), number(1), number(2));
-            let (Ok(generation), Ok(ahead), Ok(latest)) = stored else { return Ok(ClockRow::default()) };
+            let numbers = (number(0), number(1), number(2));
+            let (Ok(generation), Ok(ahead), Ok(latest)) = numbers else { return Ok(ClockRow::default()) };
             let is_plausible = ahead.unsigned_abs() <= LARGEST.unsigned_abs() && latest <= LARGEST;
             Ok(if is_plausible { ClockRow { generation, ahead, latest } } else { ClockRow::default() })
         };
-        Ok(connection.prepare_cached(&self.find)?.query_row([], stored).optional()?.unwrap_or_default())
+        Ok(connection.prepare_cached(&self.find)?.query_row([], clock_row).optional()?.unwrap_or_default())
     }
 
-    pub(super) fn store(&self, connection: &Connection, stored: ClockRow) -> rusqlite::Result<()> {
-        let ClockRow { generation, ahead, latest } = stored;
+    pub(super) fn store(&self, connection: &Connection, row: ClockRow) -> rusqlite::Result<()> {
+        let ClockRow { generation, ahead, latest } = row;
         connection.prepare_cached(&self.store)?.execute(params![generation, ahead, latest]).map(drop)
     }
 }
@@ -243,16 +249,16 @@ mod tests {
         }
 
         fn clock(&self) -> Clock {
-            let of = |time: i64| Duration::from_millis(time.unsigned_abs());
+            let duration = |milliseconds: i64| Duration::from_millis(milliseconds.unsigned_abs());
             let Self { system, monotonic } = self.clone();
             Clock::stepped(
-                move || SystemTime::UNIX_EPOCH + of(system.load(Ordering::SeqCst)),
-                move || of(monotonic.load(Ordering::SeqCst)),
+                move || SystemTime::UNIX_EPOCH + duration(system.load(Ordering::SeqCst)),
+                move || duration(monotonic.load(Ordering::SeqCst)),
             )
         }
     }
 
-    /// A transaction that writes. Returns its time.
+    /// Runs a write transaction on a file with this row. Returns the transaction's time.
     fn write(clock: &Clock, file: &mut ClockRow) -> i64 {
         let now = clock.now(*file).now();
         *file = clock.to_store(*file).unwrap_or(*file);
@@ -264,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn time_goes_on_evenly_across_steps() {
+    fn time_passes_evenly_across_steps() {
         let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
         let clock = machine.clock();
         assert_eq!(write(&clock, &mut file), START);
@@ -277,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn small_steps_are_followed_but_never_back() {
+    fn follows_small_steps_but_never_goes_back() {
         let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
         let clock = machine.clock();
         write(&clock, &mut file);
@@ -291,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_makes_up_for_a_step() {
+    fn one_process_compensates_a_step() {
         for step in [HOUR, -HOUR] {
             let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
             let (one, other) = (machine.clock(), machine.clock());
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_agree_after_one_has_seen_no_step() {
+    fn processes_agree_if_one_saw_no_step() {
         for (step, start) in [(HOUR, START + HOUR), (-HOUR, START)] {
             let (machine, mut file) = (FakeMachine::new(), ClockRow::default());
             let one = machine.clock();
@@ -343,7 +349,7 @@ mod tests {
         assert_eq!(clock.now(file).now(), START);
         assert_eq!(write(&clock, &mut file), START);
         assert_eq!((file.generation, file.ahead), (1, HOUR));
-        // A snapshot from before is no news.
+        // A row from an older snapshot changes nothing.
         assert_eq!(clock.now(ClockRow { generation: 0, ahead: 0, latest: START }).now(), START);
         assert_eq!(steps(&clock), [-HOUR]);
     }

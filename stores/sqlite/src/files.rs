@@ -1,8 +1,8 @@
-//! Checks that the files of an open database are still the ones that were opened.
+//! Checks that the files of an open database are still the files that were opened.
 //!
-//! Next to the file itself are the write-ahead log, whose name ends in `-wal`, and its index, whose name ends in
-//! `-shm`. SQLite does not notice when somebody deletes or replaces one of them. It goes on with the files that it has
-//! open, which no other process finds, and their commits are lost when they are closed.
+//! Next to the database file are the write-ahead log, whose name ends in `-wal`, and the log's index, whose name ends
+//! in `-shm`. SQLite does not notice if one of them is deleted or replaced. It continues with the files that it has
+//! open, which no other process can find, and the commits in them are lost when they are closed.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ pub(super) enum Lost {
     /// The log or its index was deleted or replaced. The connections that have both open can still copy the commits
     /// into the file.
     Log(SqliteError),
-    /// The log was cut short. It must not be copied into the file.
+    /// The log was truncated. A checkpoint would damage the file.
     LogEnd(SqliteError),
 }
 
@@ -49,27 +49,28 @@ pub(super) struct Files {
     log: Seen,
     index: Seen,
     log_file: fs::File,
-    /// How long the log was when it was last looked at.
+    /// The length of the log at the last check, in bytes.
     log_length: u64,
 }
 
-/// A file as it was when it was opened.
+/// The path and the identity of a file that was opened.
 struct Seen {
     path: PathBuf,
     id: FileId,
 }
 
 impl Files {
-    /// Returns the files of a connection that has read from them, so that all of them exist.
+    /// Returns the files of a connection. The connection must have read from the database, so that all files exist.
     pub(super) fn of(path: &Path, id: FileId) -> io::Result<Self> {
-        // SQLite follows links, and puts the other two next to the file that they lead to.
+        // SQLite follows symbolic links, and puts the log and its index next to the target.
         let real = fs::canonicalize(path)?;
         let next_to_it = |suffix: &str| {
             let mut name = real.clone().into_os_string();
             name.push(suffix);
             PathBuf::from(name)
         };
-        // Closing a second handle drops a process's locks on a file. SQLite locks the other two, but not this one.
+        // Closing a second handle to a file drops the process's locks on it. SQLite locks the database file and the
+        // index, but not the log.
         let log_file = fs::File::open(next_to_it("-wal"))?;
         let log = Seen { path: next_to_it("-wal"), id: FileId::from(&log_file.metadata()?) };
         let index = Seen { path: next_to_it("-shm"), id: FileId::of(&next_to_it("-shm"))? };
@@ -86,7 +87,7 @@ impl Files {
         Ok(self.log_file.metadata()?.len())
     }
 
-    /// Returns whether no other file has the log's name.
+    /// Returns whether the log's name is free or still leads to the open log.
     pub(super) fn has_log_alone(&self) -> bool {
         match FileId::of(&self.log.path) {
             Ok(id) => id == self.log.id,
@@ -94,7 +95,8 @@ impl Files {
         }
     }
 
-    /// Checks that commits are in the files that the next process will open. There must be no open transaction.
+    /// Checks that the open files are the files that the next process will open, and that the log is complete. There
+    /// must be no open transaction.
     pub(super) fn check(&mut self, connection: &Connection) -> Result<(), Lost> {
         self.file.check().map_err(Lost::File)?;
         let length = self.log.check().map_err(Lost::Log)?.len();
@@ -104,14 +106,15 @@ impl Files {
                 self.log_length = length;
                 Ok(())
             }
-            Ok(true) => Err(Lost::LogEnd(self.log.error(&"it was cut short while it was open"))),
+            Ok(true) => Err(Lost::LogEnd(self.log.error(&"it was truncated while it was open"))),
             Err(error) => Err(Lost::LogEnd(error)),
         }
     }
 
-    /// Returns whether a part of the log is missing. SQLite itself cuts the log back only when all of it is copied.
+    /// Returns whether a part of the log is missing. SQLite itself truncates the log only after a complete checkpoint.
     ///
-    /// While it does that, and begins the log anew, the log looks for a moment as if a part were missing.
+    /// While SQLite truncates and restarts the log, the log looks truncated for a moment, so this function looks
+    /// several times.
     fn is_cut_short(&self, mut length: u64, connection: &Connection) -> Result<bool, SqliteError> {
         for _ in 0..CHECKS {
             if !self.looks_cut_short(length, connection)? {
@@ -131,7 +134,7 @@ impl Files {
     }
 }
 
-/// Returns whether the log has its header. A log that was emptied and then written to begins with a hole.
+/// Returns whether the log begins with its header. A log that was emptied and then written to begins with a hole.
 #[cfg(unix)]
 fn begins_as_a_log(log: &fs::File) -> io::Result<bool> {
     use std::os::unix::fs::FileExt;
@@ -143,7 +146,7 @@ fn begins_as_a_log(log: &fs::File) -> io::Result<bool> {
     }
 }
 
-/// Outside Unix, an open file cannot be cut short.
+/// Returns `true`: outside Unix, an open file cannot be truncated.
 #[cfg(not(unix))]
 fn begins_as_a_log(_: &fs::File) -> io::Result<bool> {
     Ok(true)
@@ -158,12 +161,12 @@ impl Seen {
         }
     }
 
-    fn error(&self, what: &dyn std::fmt::Display) -> SqliteError {
-        SqliteError::because(SqliteErrorKind::File, format!("{}: {what}", self.path.display()))
+    fn error(&self, problem: &dyn std::fmt::Display) -> SqliteError {
+        SqliteError::because(SqliteErrorKind::File, format!("{}: {problem}", self.path.display()))
     }
 }
 
-/// Tells a file from another under the same name.
+/// The identity of a file, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
     #[cfg(unix)]
@@ -184,7 +187,7 @@ impl From<&fs::Metadata> for FileId {
     }
 }
 
-/// Outside Unix, an open file cannot be deleted.
+/// Returns equal identities: outside Unix, an open file cannot be deleted or replaced.
 #[cfg(not(unix))]
 impl From<&fs::Metadata> for FileId {
     fn from(_: &fs::Metadata) -> Self {

@@ -1,32 +1,31 @@
 //! SQL for operators.
 //!
-//! Run these statements with `sqlite3` or any other client, also while the store has the file open. Two rules for the
-//! client:
+//! You can run these statements with `sqlite3` or any other client while the store has the file open. Two rules apply:
 //!
-//! - Set a timeout, such as `.timeout 5000` in `sqlite3`, since the store may have the file locked for a moment.
-//! - Write with SQLite 3.51.3 or later. Earlier versions can corrupt a file that another connection has open.
+//! - Set a timeout, such as `.timeout 5000` in `sqlite3`, since the store may lock the file for a moment.
+//! - To write, use SQLite 3.51.3 or later. Earlier versions can corrupt a file that another connection has open.
 //!
 //! The view `klikit_deliveries` has a row for each delivery:
 //!
 //! | column | content |
 //! |---|---|
 //! | `id` | the delivery's number in this file, ascending in the order of acceptance |
-//! | `state` | `ready`, `leased`, `dead`, or `done` while it is [kept](tower_klikit::inbox::Inbox::keep_bodies) |
-//! | `event_id`, `event_type` | the request's headers. NULL if it had none |
+//! | `state` | `ready` (pending), `leased`, `dead`, or `done` while it is [kept](tower_klikit::inbox::Inbox::keep_bodies) |
+//! | `event_id`, `event_type` | the values of the request's headers. NULL if a header is missing |
 //! | `tenant` | the name of the keyring whose secret signed the request |
-//! | `ordering_keys` | a JSON array such as `["order:42@default"]`. NULL if the delivery is in no order |
-//! | `attempts` | how many attempts were begun |
+//! | `ordering_keys` | a JSON array such as `["order:42@default"]`. NULL if the delivery has no ordering keys |
+//! | `attempts` | how many attempts were started |
 //! | `due_at` | ready: next attempt; leased: end of the lease; done: end of the time that it is kept for; dead: NULL |
-//! | `accepted_at` | when the delivery was accepted. This and `due_at` are in UTC, by the system clock |
+//! | `accepted_at` | when the delivery was accepted. This and `due_at` are system times in UTC |
 //! | `reason` | why the last attempt failed |
-//! | `body_bytes` | the size of the body |
+//! | `body_bytes` | the size of the body in bytes |
 //!
-//! The names begin with the [table prefix](crate::SqliteStoreBuilder::table_prefix). The body itself holds customers'
-//! data. It is in the table `klikit_inbox_body`.
+//! All names begin with the [table prefix](crate::SqliteStoreBuilder::table_prefix). The table `klikit_inbox_body`
+//! contains the body itself, which is customers' data.
 //!
 //! # Reading
 //!
-//! How many deliveries are in each state:
+//! The number of deliveries in each state:
 //!
 //! ```sql
 //! SELECT state, count(*) AS deliveries
@@ -45,7 +44,7 @@
 //! LIMIT 1;
 //! ```
 //!
-//! All deliveries of an event, of which there are several if its id came with several bodies:
+//! All deliveries of an event. There are several if klikit sent the event id with different bodies:
 //!
 //! ```sql
 //! SELECT id, state, tenant, accepted_at, attempts, due_at, reason
@@ -73,7 +72,7 @@
 //! ORDER BY id;
 //! ```
 //!
-//! The delivery that blocks an ordering key: the one that is leased, or else the first one that is ready:
+//! The delivery that blocks an ordering key, which is the leased one, or else the head of the queue:
 //!
 //! ```sql
 //! SELECT d.id, d.state, d.event_id, d.attempts, d.due_at, d.reason
@@ -84,7 +83,7 @@
 //! LIMIT 1;
 //! ```
 //!
-//! Dead deliveries and why they are dead, newest first:
+//! Dead deliveries with their reasons, newest first:
 //!
 //! ```sql
 //! SELECT id, event_id, event_type, tenant, accepted_at, attempts, reason
@@ -105,11 +104,11 @@
 //!
 //! # Writing
 //!
-//! Workers see what was changed when they next look for deliveries, after their
-//! [poll interval](tower_klikit::inbox::Worker::poll_interval) at the latest. In these statements, the state 0 is
-//! ready and the state 2 is dead.
+//! Workers notice a change when they next poll for deliveries, after their
+//! [poll interval](tower_klikit::inbox::Worker::poll_interval) at the latest. In these statements, state 0 is ready and
+//! state 2 is dead.
 //!
-//! Retry a dead delivery, in its old place among those that share its ordering keys:
+//! Retry a dead delivery. It returns to its old place in the queues of its ordering keys:
 //!
 //! ```sql
 //! UPDATE klikit_inbox
@@ -117,7 +116,7 @@
 //! WHERE id = 1 AND state = 2;
 //! ```
 //!
-//! Retry all deliveries that are dead for one reason:
+//! Retry all dead deliveries with a certain reason:
 //!
 //! ```sql
 //! UPDATE klikit_inbox
@@ -125,7 +124,7 @@
 //! WHERE state = 2 AND reason LIKE '%503%';
 //! ```
 //!
-//! Forget a dead delivery, so that klikit's next copy is accepted as a new delivery:
+//! Forget a dead delivery, so that the next copy from klikit is accepted as a new delivery:
 //!
 //! ```sql
 //! BEGIN IMMEDIATE;

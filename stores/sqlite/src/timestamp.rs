@@ -1,4 +1,4 @@
-//! Times in whole milliseconds.
+//! Conversions between times and whole milliseconds.
 
 use std::{
     ops::Range,
@@ -7,8 +7,8 @@ use std::{
 
 /// The time of a transaction, in milliseconds of the [store's time](super::clock).
 ///
-/// It is rounded down where stored times are compared with it, and up where it is stored with something added: so
-/// nothing is due or over early.
+/// It is rounded down for comparisons with stored times, and up for the computation of deadlines. So nothing is due
+/// early or expires early.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timestamp {
     down: i64,
@@ -17,7 +17,8 @@ pub(super) struct Timestamp {
 }
 
 impl Timestamp {
-    /// The time of a store that is so many milliseconds `ahead` of the system clock, and has reached the time `latest`.
+    /// Returns the timestamp of a store whose time is `ahead` milliseconds ahead of the system clock and not before
+    /// `latest`.
     pub(super) fn new(system: SystemTime, ahead: i64, latest: i64) -> Self {
         let up = system.checked_add(ALMOST_ONE).map_or(i64::MAX, milliseconds);
         let system = milliseconds(system);
@@ -25,45 +26,46 @@ impl Timestamp {
         Self { down: time(system), up: time(up), system }
     }
 
+    /// Returns the time, rounded down.
     pub(super) fn now(self) -> i64 {
         self.down
     }
 
-    /// Returns the latest stored time of what happened at least `age` ago. No time has passed since any stored time if
-    /// that is zero.
+    /// Returns the latest stored time of an event that certainly happened at least `age` ago. If `age` is zero, returns
+    /// the time itself.
     pub(super) fn before(self, age: Duration) -> i64 {
         if age.is_zero() {
             return self.down;
         }
-        // Stored times are rounded down, so a millisecond more may be missing.
+        // Stored times are rounded down, so the event may have happened up to a millisecond later.
         let age = i64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         self.down.saturating_sub(age).saturating_sub(1)
     }
 
-    /// Returns the system clock's time since 1970.
+    /// Returns the time of the system clock, in milliseconds since 1970.
     pub(super) fn system(self) -> i64 {
         self.system
     }
 
-    /// Returns the time when so much time has passed. No time has passed already.
-    pub(super) fn after(self, time: Duration) -> i64 {
-        if time.is_zero() {
+    /// Returns the deadline that is `delay` from now, rounded up. If `delay` is zero, the deadline has already passed.
+    pub(super) fn after(self, delay: Duration) -> i64 {
+        if delay.is_zero() {
             return self.down;
         }
-        let time = time.as_nanos().div_ceil(1_000_000);
-        self.up.saturating_add(i64::try_from(time).unwrap_or(i64::MAX))
+        let delay = delay.as_nanos().div_ceil(1_000_000);
+        self.up.saturating_add(i64::try_from(delay).unwrap_or(i64::MAX))
     }
 }
 
-/// Returns the milliseconds that overlap with this window: the last one counts whole.
+/// Returns all milliseconds that overlap this window.
 pub(super) fn whole(window: &Range<SystemTime>) -> Range<i64> {
     milliseconds(window.start)..window.end.checked_add(ALMOST_ONE).map_or(i64::MAX, milliseconds)
 }
 
-/// The most that is lost by rounding down to a millisecond.
+/// The largest error of rounding down to a millisecond.
 const ALMOST_ONE: Duration = Duration::from_nanos(999_999);
 
-/// Returns the milliseconds since 1970, rounded towards it.
+/// Returns the milliseconds since 1970, rounded towards 1970.
 pub(super) fn milliseconds(time: SystemTime) -> i64 {
     let saturate = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     match time.duration_since(SystemTime::UNIX_EPOCH) {
@@ -72,7 +74,7 @@ pub(super) fn milliseconds(time: SystemTime) -> i64 {
     }
 }
 
-/// Returns the time that is so many [`milliseconds`] since 1970.
+/// Returns the time for this number of [`milliseconds`] since 1970.
 pub(super) fn time(milliseconds: i64) -> SystemTime {
     let distance = Duration::from_millis(milliseconds.unsigned_abs());
     let time = match milliseconds {
@@ -96,10 +98,10 @@ mod tests {
         let timestamp = Timestamp::new(whole + Duration::from_micros(900), 0, 0);
         assert_eq!(timestamp.now(), 1000);
         assert_eq!(timestamp.after(Duration::ZERO), 1000);
-        // At 1010.0 there would be 0.9 to go.
+        // The exact deadline is 1010.9.
         assert_eq!(timestamp.after(Duration::from_millis(10)), 1011);
         assert_eq!(milliseconds(SystemTime::UNIX_EPOCH - Duration::from_millis(5)), -5);
-        // An event at 990.9 is stored as 990, and is 10.0 old at 1000.9.
+        // An event at 990.9 is stored as 990, and is 10 ms old only at 1000.9.
         assert_eq!(timestamp.before(Duration::from_millis(10)), 989);
         assert_eq!(timestamp.before(Duration::from_nanos(1)), 998);
         assert_eq!(timestamp.before(Duration::ZERO), 1000);

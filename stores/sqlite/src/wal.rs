@@ -2,21 +2,21 @@
 
 use rusqlite::Connection;
 
-/// The state of the write-ahead log.
+/// The state of the write-ahead log after a checkpoint.
 pub(super) struct Log {
     /// Whether another connection prevented the checkpoint.
     pub(super) busy: bool,
     frames: u64,
     page: u64,
-    /// The size of the pages in the log.
+    /// The total size of the pages in the log, in bytes.
     pub(super) bytes: u64,
-    /// The size of the pages that are not copied.
+    /// The total size of the pages that are not copied into the file yet, in bytes.
     pub(super) left: u64,
 }
 
 impl Log {
-    /// Runs a checkpoint of this mode, and returns the state of the log after it. `NOOP` changes nothing. `RESTART`
-    /// waits for readers, and has the next transaction restart the log.
+    /// Runs a checkpoint in this mode, and returns the state of the log after it. The mode `NOOP` changes nothing.
+    /// `RESTART` waits for readers, so that the next write transaction restarts the log.
     pub(super) fn after(connection: &Connection, mode: &str) -> rusqlite::Result<Self> {
         let page: u32 = connection.prepare_cached("PRAGMA page_size")?.query_row([], |row| row.get(0))?;
         connection.prepare_cached(&format!("PRAGMA wal_checkpoint = {mode}"))?.query_row([], |row| {
@@ -28,7 +28,7 @@ impl Log {
         })
     }
 
-    /// Returns the length that the log's file must have.
+    /// Returns the minimum length of the log's file, in bytes.
     pub(super) fn length(&self) -> u64 {
         const HEADER: u64 = 32;
         const FRAME_HEADER: u64 = 24;

@@ -1,10 +1,12 @@
-//! The thread that copies commits from the write-ahead log into the file, so that calls need not wait for it.
+//! The checkpoint thread, which copies commits from the write-ahead log into the file, so that calls need not wait for
+//! that.
 //!
-//! While the thread copies, the log grows at its end. SQLite restarts the log once all of it is copied and nobody reads
-//! in it, which never happens by itself under constant load. So when the log is long, the thread that writes copies the
-//! rest, which is little by then, and restarts the log.
+//! While the thread copies, the log grows at its end. SQLite restarts the log only when all of it is copied and no
+//! connection reads it, which never happens under constant load. So when the log is long, the writer thread copies the
+//! rest itself, which is little by then, and restarts the log.
 //!
-//! Once nothing is written any more, the thread cuts the log back, and gives free pages of the file back to the disk.
+//! When the store is idle, the checkpoint thread truncates the log and releases free pages of the file to the file
+//! system.
 
 mod thread;
 
@@ -25,12 +27,12 @@ use super::{
 /// The limits on the log, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// The thread begins when so much is not copied. A page that changes often is then copied once for many times that
-    /// it was written.
+    /// The amount of uncopied data at which the thread starts a checkpoint. A page that changes often is then copied
+    /// once for many writes.
     pub(super) worth: u64,
-    /// The thread that writes may copy so much itself: some milliseconds' work.
+    /// The amount of uncopied data that the writer thread may copy itself, which takes some milliseconds.
     pub(super) little: u64,
-    /// The log is restarted at this length. At twice this length, calls wait until it is copied.
+    /// The length at which the log is restarted. At twice this length, calls wait for the checkpoint.
     pub(super) long: u64,
 }
 
@@ -40,15 +42,15 @@ impl Default for Limits {
     }
 }
 
-/// How often the thread copies a long log before the thread that writes copies the rest, however much that is.
+/// The number of checkpoints of a long log after which the writer thread copies the rest, regardless of its size.
 const COPIES: u32 = 3;
 
-/// The thread that copies, as the thread that writes sees it.
+/// The writer thread's handle to the checkpoint thread.
 pub(super) struct Checkpoints {
     limits: Limits,
-    /// The length at which to restart the log. More than `limits.long` after a long read has prevented that.
+    /// The length at which to restart the log. It exceeds `limits.long` if a long read has prevented a restart.
     restart_at: u64,
-    /// How often the log was copied since it reached that length.
+    /// The number of checkpoints since the log reached that length.
     copies: u32,
     is_copying: bool,
     watch: Arc<Watch>,
@@ -58,7 +60,7 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Starts the thread. It opens the file when there is something to copy for the first time.
+    /// Starts the thread. The first task opens the file.
     pub(super) fn start(database: Database, limits: Limits) -> Result<Self, SqliteError> {
         let (tasks, receiver) = mpsc::channel();
         let (end, done) = mpsc::channel();
@@ -72,8 +74,8 @@ impl Checkpoints {
         Ok(Self { limits, restart_at: limits.long, copies: 0, is_copying: false, watch, tasks, done, thread })
     }
 
-    /// Has the log copied and restarted as its length demands. The connection is the one that writes, between two
-    /// transactions.
+    /// Starts a checkpoint or restarts the log, depending on the log's length. `connection` is the writer's, between
+    /// two transactions.
     pub(super) fn look_after(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if self.watch.begin() {
             self.tell(Task::Watch);
@@ -94,7 +96,8 @@ impl Checkpoints {
         let is_long = log.bytes >= self.restart_at;
         if is_long && (log.left <= little || self.copies == COPIES) {
             self.copies = 0;
-            // If this fails, or a read takes long, not every commit should wait for it.
+            // If the restart fails or a long read prevents it, wait until the log is longer, so that not every commit
+            // waits.
             self.restart_at = log.bytes.saturating_add(long);
             if !Log::after(connection, "RESTART")?.busy {
                 self.restart_at = long;
@@ -106,10 +109,10 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Returns whether the thread is copying. If `wait` is set, waits until it is not.
+    /// Returns whether the thread is copying. If `wait` is set, waits for the end of the checkpoint first.
     fn is_copying(&mut self, wait: bool) -> bool {
         if self.is_copying {
-            // A thread that has panicked copies nothing. The log is then restarted once it is long.
+            // If the thread has panicked, it is not copying. The writer thread then restarts the log once it is long.
             let goes_on = !wait && self.done.try_recv() == Err(mpsc::TryRecvError::Empty);
             if wait {
                 let _ = self.done.recv();
@@ -130,7 +133,7 @@ impl Checkpoints {
 }
 
 impl Drop for Checkpoints {
-    /// Waits for the thread, so that its connection is closed.
+    /// Waits for the end of the thread, which closes its connection.
     fn drop(&mut self) {
         self.tasks = None;
         if let Some(thread) = self.thread.take() {

@@ -7,7 +7,7 @@ use crate::{connection::Missing, schema::Schema};
 
 const LIMITS: Limits = Limits { worth: 1 << 20, little: 256 << 10, long: 4 << 20 };
 
-/// A file in a temporary folder, and its writer.
+/// A file in a temporary folder, and the handle to its checkpoint thread.
 struct CheckpointFixture {
     database: Database,
     checkpoints: Checkpoints,
@@ -32,7 +32,7 @@ impl CheckpointFixture {
         fs::metadata(self.folder.path().join(format!("ledger.db{suffix}"))).map_or(0, |file| file.len())
     }
 
-    /// Commits a quarter of a megabyte so many times, without a pause.
+    /// Commits a quarter of a megabyte this many times, without pauses.
     fn write(&mut self, times: usize) {
         let session = self.database.session().unwrap();
         let connection = session.connection();
@@ -42,7 +42,7 @@ impl CheckpointFixture {
         }
     }
 
-    /// Commits once and waits until the thread has copied. Returns the length of the log.
+    /// Commits once and waits for the end of the checkpoint. Returns the length of the log.
     fn write_and_wait(&mut self) -> u64 {
         self.write(1);
         self.checkpoints.is_copying(true);
@@ -66,7 +66,7 @@ fn thread_copies_the_log() {
 fn log_stays_short_under_constant_load() {
     let mut fixture = CheckpointFixture::new();
     fixture.write(400);
-    // Twice the limit, and one commit. All commits together are 100 MB.
+    // Twice the limit, and one commit. All commits together have 100 MB.
     let log = fixture.file("-wal");
     assert!(log < 9 << 20, "{log} bytes");
 }
@@ -82,7 +82,7 @@ fn restarts_the_log_without_the_thread() {
 }
 
 #[test]
-fn long_read_is_waited_for_now_and_then() {
+fn commits_rarely_wait_for_a_long_read() {
     let mut fixture = CheckpointFixture::new();
     fixture.write(1);
     let reader = Connection::open(fixture.folder.path().join("ledger.db")).unwrap();
@@ -97,7 +97,7 @@ fn long_read_is_waited_for_now_and_then() {
     assert_eq!(waits, 2);
     reader.execute_batch("COMMIT").unwrap();
     let mut lengths = (0..40).map(|_| fixture.write_and_wait());
-    assert!(lengths.any(|length| length < LIMITS.long), "it was not restarted");
+    assert!(lengths.any(|length| length < LIMITS.long), "the log was not restarted");
 }
 
 #[test]
@@ -112,13 +112,13 @@ fn thread_closes_its_connection() {
     assert!(!folder.path().join("ledger.db-wal").exists());
 }
 
-/// SQLite cuts the log back while the thread that writes checks whether something has cut it short.
+/// SQLite truncates the log while the store checks whether a part of the log is missing.
 #[test]
-fn log_that_is_cut_back_is_not_lost() {
+fn log_truncated_by_sqlite_is_not_lost() {
     let CheckpointFixture { database, folder, checkpoints } = CheckpointFixture::new();
     drop(checkpoints);
     let path = folder.path().join("ledger.db");
-    let cutting = std::thread::spawn(move || {
+    let truncating = std::thread::spawn(move || {
         let connection = Connection::open(path).unwrap();
         connection.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
         for _ in 0..2000 {

@@ -22,7 +22,7 @@ use crate::{
 /// How often the thread looks at the file. The file is quiet if no process has committed for as long.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// A log up to this length stays as it is, in bytes: overwriting it is faster than growing it again.
+/// The length up to which the log is not truncated, in bytes: overwriting the log is faster than growing it again.
 const SHORT_LOG: u64 = 4 << 20;
 
 /// How many free pages stay in the file: 4 MiB.
@@ -38,9 +38,9 @@ const SLICE_PAUSE_UNDER_LOAD: Duration = Duration::from_millis(200);
 /// After how many slices the log is copied, which they make longer.
 const SLICES_PER_COPY: u32 = 64;
 
-/// What the thread is told.
+/// A request to the checkpoint thread.
 pub(super) enum Task {
-    /// Copy the log, and report the end.
+    /// Run a checkpoint, and report its end.
     Copy,
     /// Look at the file now and then, until there is nothing left to tidy up.
     Watch,
@@ -96,11 +96,12 @@ impl Thread {
             };
             match task {
                 Ok(Task::Copy) => {
-                    // Copied later, then. If it never can be, the disk fills up, and calls fail.
+                    // Ignore the error, since the next checkpoint copies the rest. If all fail, the disk fills up, and
+                    // calls fail.
                     if self.copy().is_err() {
                         self.database.close();
                     }
-                    // The receiver is gone while it waits for this thread to end.
+                    // Sending fails if the store is being closed.
                     let _ = done.send(());
                 }
                 Ok(Task::Watch) => look = Some((Instant::now() + LOOK, None)),
@@ -175,7 +176,7 @@ impl Thread {
         if session.log_length()? <= SHORT_LOG {
             return Ok(Left::Nothing);
         }
-        // Waiting for a reader here would hold up commits.
+        // Do not wait for readers: the truncation blocks commits meanwhile.
         let log = without_waiting(session.connection_mut(), |connection| Log::after(connection, "TRUNCATE"))?;
         Ok(if log.busy { Left::More(LOOK) } else { Left::Nothing })
     }
@@ -205,8 +206,8 @@ impl Thread {
 
     fn session(&self) -> Result<Session<'_>, SqliteError> {
         let mut session = self.database.session()?;
-        // A log that was cut short would damage the file. The thread that writes deals with it: it may be waiting for
-        // this one.
+        // Copying a truncated log would damage the file. Do not recover here: the writer thread does, and it may be
+        // waiting for this thread.
         session.check().map_err(Lost::into_error)?;
         Ok(session)
     }

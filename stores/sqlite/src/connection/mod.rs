@@ -1,4 +1,4 @@
-//! A connection to a file, with its settings and tables.
+//! Connections to the database file: opening, settings, migration, and recovery from lost files.
 
 mod probe;
 pub(super) mod settings;
@@ -22,11 +22,11 @@ use super::{
     wal::Log,
 };
 
-/// How long to wait for another connection's lock when the store is opened. A process that ends at the same time copies
-/// its log into the file, 200 MB at worst.
+/// How long opening a store waits for another connection's lock. Another process that ends meanwhile copies its log
+/// into the file, which has at most 200 MB.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A file, and the connection to it unless that was closed.
+/// A database file, with one connection that is opened when it is needed.
 pub(super) struct Database {
     path: PathBuf,
     schema: Arc<Schema>,
@@ -43,10 +43,10 @@ pub(super) struct Session<'a> {
 }
 
 impl Database {
-    /// Opens the file for writing. Migrates its tables, and creates those that are missing.
+    /// Opens the file for writing, and creates or migrates its tables.
     pub(super) fn open(given: &Path, schema: Schema, missing: Missing) -> Result<Self, SqliteError> {
         check_library(rusqlite::version_number())?;
-        // A process that changes its folder later must not open another file then.
+        // Make the path absolute, so that the same file is opened after the process changes its working directory.
         let path = std::path::absolute(given).map_err(|error| {
             let message = format!("cannot open a file at the path {given:?}: {error}");
             SqliteError::because(SqliteErrorKind::File, error).and_message(message)
@@ -72,7 +72,7 @@ impl Database {
         self.with_access(Access::Read)
     }
 
-    /// Returns the same file for copying the log and giving space back. It is opened when it is first used.
+    /// Returns the database for checkpoints and backups. Its connection is opened when it is first used.
     pub(super) fn for_upkeep(&self) -> Self {
         self.with_access(Access::Write)
     }
@@ -83,7 +83,7 @@ impl Database {
         Self { path, schema, statements, access, missing: *missing, slot: Slot::new() }
     }
 
-    /// Returns the connection. Opens it if it was closed.
+    /// Locks and returns the connection. Opens the connection if it is closed.
     pub(super) fn session(&self) -> Result<Session<'_>, SqliteError> {
         let mut open = self.slot.open();
         if open.is_none() {
@@ -92,48 +92,48 @@ impl Database {
         Ok(Session { open, statements: &self.statements })
     }
 
-    /// Returns the connection, unless it was closed.
+    /// Locks and returns the connection, or returns `None` if it is closed.
     pub(super) fn open_session(&self) -> Option<Session<'_>> {
         let open = self.slot.open();
         open.is_some().then_some(Session { open, statements: &self.statements })
     }
 
-    /// Closes the connection after an error that a new connection may not have.
+    /// Closes the connection. The next session opens a new one.
     ///
-    /// SQLite deletes the log by its name when the last connection is closed, but not if the file was moved: the log of
-    /// that name would be another file's.
+    /// Safe after the file was moved: SQLite deletes the log when the last connection is closed, but not if the file
+    /// was moved, since the log under that name may belong to another file.
     pub(super) fn close(&self) {
         *self.slot.open() = None;
     }
 
-    /// Checks that the files are still those that were opened.
+    /// Checks that the files are still the ones that were opened, and [recovers](Self::recover) if they are not.
     pub(super) fn check(&self) -> Result<(), SqliteError> {
         let checked = self.open_session().map_or(Ok(()), |mut session| session.check());
         checked.map_err(|lost| self.recover(lost))
     }
 
-    /// Closes the connections that would write into lost files, and saves the commits in a log that has lost its name.
-    /// Returns the error.
+    /// Closes the connections that would write into lost files. If the log was deleted or replaced, saves its commits
+    /// first. Returns the error for the caller.
     pub(super) fn recover(&self, lost: Lost) -> SqliteError {
-        let closing = match &lost {
+        let close_mode = match &lost {
             Lost::File(_) => None,
             Lost::Log(_) => Some(CloseMode::Checkpoint),
             Lost::LogEnd(_) => Some(CloseMode::NoCheckpoint),
         };
         let id = self.open_session().map(|session| {
-            if closing == Some(CloseMode::Checkpoint) {
+            if close_mode == Some(CloseMode::Checkpoint) {
                 session.save_log();
             }
             session.id()
         });
-        match (id, closing) {
-            (Some(id), Some(closing)) => close_all(id, closing),
+        match (id, close_mode) {
+            (Some(id), Some(close_mode)) => close_all(id, close_mode),
             _ => self.close(),
         }
         lost.into_error()
     }
 
-    /// Opens a connection. If the file was lost since the store was opened, creates it only if that was asked for.
+    /// Opens a connection. If the file was lost since the store was opened, creates it only with [`Missing::Create`].
     fn connect(&self) -> Result<OpenConnection, SqliteError> {
         let file = |error: io::Error| SqliteError::because(SqliteErrorKind::File, error);
         match self.missing {
@@ -142,12 +142,12 @@ impl Database {
         }
         let id = FileId::of(&self.path).map_err(file)?;
         if !self.slot.enter(id) {
-            let closing = "its connections are being closed, because its log was lost";
-            return Err(SqliteError::because(SqliteErrorKind::Busy, closing));
+            let reason = "its connections are being closed, because its write-ahead log was lost";
+            return Err(SqliteError::because(SqliteErrorKind::Busy, reason));
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
-        // SQLite opens a file that it may not write for reading only, without an error.
+        // SQLite opens a read-only file without an error.
         if connection.is_readonly("main")? {
             return Err(SqliteError::because(SqliteErrorKind::File, "it is read-only"));
         }
@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
         length.map_err(|error| SqliteError::because(SqliteErrorKind::File, error))
     }
 
-    /// Checks that commits are in the files that the next process will open. There must be no open transaction.
+    /// Checks that the open files are the files that the next process will open. There must be no open transaction.
     pub(super) fn check(&mut self) -> Result<(), Lost> {
         let OpenConnection { connection, files } = self.get_mut();
         files.check(connection)
@@ -192,10 +192,10 @@ impl<'a> Session<'a> {
         self.get().files.id()
     }
 
-    /// Copies the commits in a log that has lost its name into the file, unless another log may have been begun.
+    /// Copies the commits of a deleted log into the file, unless a new log exists: its commits would be newer.
     fn save_log(&self) {
         if self.get().files.has_log_alone() {
-            // If this fails, SQLite may still do it when the last connection is closed.
+            // If this checkpoint fails, SQLite may still run one when the last connection is closed.
             let _ = Log::after(self.connection(), "PASSIVE");
         }
     }
@@ -209,21 +209,21 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The use of a connection.
+/// What a connection may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Write,
     Read,
 }
 
-/// How opening deals with a missing file.
+/// How opening handles a missing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
     Create,
     Fail,
 }
 
-/// Checks that the file exists, and makes an empty one private.
+/// Checks that the file exists, and makes an empty file private.
 fn find(path: &Path) -> io::Result<()> {
     fs::metadata(path)?;
     narrow_if_empty(path)
@@ -241,7 +241,7 @@ fn not_found(given: &Path, path: &Path, error: io::Error) -> SqliteError {
     SqliteError::because(SqliteErrorKind::NotFound, error).and_message(message)
 }
 
-/// Makes the error for a file that does not exist any more.
+/// Returns the error for a file that was deleted or moved after the store was opened.
 fn lost(path: &Path, error: io::Error) -> SqliteError {
     if error.kind() != io::ErrorKind::NotFound {
         return SqliteError::because(SqliteErrorKind::File, error);
@@ -298,20 +298,20 @@ fn create(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a file private if it is empty, as `touch` leaves it for everybody to read. A file with content may be shared
-/// on purpose.
+/// Makes an empty file private, since tools such as `touch` create files that everybody can read. A file with content
+/// may be shared on purpose.
 #[cfg(unix)]
 fn narrow_if_empty(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
 
     let file = fs::metadata(path)?;
     let mode = file.permissions().mode();
-    // A device has no length either.
+    // A device also has the length zero.
     if !file.is_file() || file.len() > 0 || mode & 0o077 == 0 {
         return Ok(());
     }
     match fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o600)) {
-        // Another user's file.
+        // The file belongs to another user.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         narrowed => narrowed,
     }
@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commits_wait_for_the_disk() {
+    fn connections_have_durable_settings() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("klikit.db");
         let database = Database::open(&path, Schema::new("klikit_").unwrap(), Missing::Create).unwrap();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_connection_cannot_write() {
+    fn reader_connection_cannot_write() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("klikit.db");
         let database = Database::open(&path, Schema::new("klikit_").unwrap(), Missing::Create).unwrap();

@@ -1,4 +1,4 @@
-//! The operating system's cause of an error that SQLite does not explain.
+//! Finds the operating system's error behind an error that SQLite does not explain.
 
 use std::{
     error::Error,
@@ -11,7 +11,7 @@ use rusqlite::ErrorCode;
 
 use crate::error::{SqliteError, SqliteErrorKind};
 
-/// Returns whether SQLite may not have been allowed to open or to write a file.
+/// Returns whether missing permissions may have caused the error.
 pub(super) fn may_be_denied(error: &SqliteError) -> bool {
     let Some(source) = error.source().filter(|_| error.kind() == SqliteErrorKind::File) else { return false };
     match source.downcast_ref::<rusqlite::Error>() {
@@ -23,15 +23,16 @@ pub(super) fn may_be_denied(error: &SqliteError) -> bool {
     }
 }
 
-/// Returns why the file cannot be opened, or no log can be made next to it. Returns `None` if both can be done now.
+/// Returns why no log can be created next to the file, or why the file cannot be opened. Returns `None` if both work
+/// now.
 pub(super) fn cause(path: &Path) -> Option<String> {
     let folder = path.parent().unwrap_or(path);
-    if let Err(error) = make_a_file_next_to(path) {
+    if let Err(error) = create_file_next_to(path) {
         return Some(explain("folder", folder, "is not writable", &error));
     }
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => {
-            // Closing it would drop the locks of other connections that this process has to the file.
+            // Closing the file would drop the locks of this process's other connections to it.
             mem::forget(file);
             None
         }
@@ -39,17 +40,18 @@ pub(super) fn cause(path: &Path) -> Option<String> {
     }
 }
 
-fn make_a_file_next_to(path: &Path) -> io::Result<()> {
+/// Creates a file in the folder and deletes it again.
+fn create_file_next_to(path: &Path) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push("-probe");
     match OpenOptions::new().write(true).create_new(true).open(&name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.and_then(|_| fs::remove_file(&name)),
+        created => created.and_then(|_| fs::remove_file(&name)),
     }
 }
 
-fn explain(what: &str, path: &Path, problem: &str, error: &io::Error) -> String {
-    format!("the {what} {} {problem}: {error}", path.display())
+fn explain(object: &str, path: &Path, problem: &str, error: &io::Error) -> String {
+    format!("the {object} {} {problem}: {error}", path.display())
 }
 
 #[cfg(test)]
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn explains_with_the_error_of_the_system() {
+    fn explanation_includes_system_error() {
         let error = io::Error::new(io::ErrorKind::PermissionDenied, "Permission denied (os error 13)");
         assert_eq!(
             explain("folder", Path::new("/data"), "is not writable", &error),
@@ -66,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn file_that_can_be_opened_has_no_cause() {
+    fn usable_file_has_no_cause() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("klikit.db");
         fs::write(&file, []).unwrap();

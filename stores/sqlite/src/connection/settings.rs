@@ -10,23 +10,23 @@ use rusqlite::{Connection, config::DbConfig, types::FromSql};
 
 use crate::error::{SqliteError, SqliteErrorKind};
 
-/// How long to wait for another connection's lock. A call may wait in the queue while a batch waits, and then wait as
-/// long again: both together are well below the 2 s that a claim is given.
+/// How long a transaction waits for another connection's lock. A call may wait twice as long, if the batch before it
+/// waits too. Both waits together are well below the 2 s deadline of a claim.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How often to try to get the lock. SQLite's own handler soon sleeps for 100 ms at a time, and then never gets the
-/// lock while another process writes batch after batch.
+/// The pause between two attempts to get the lock. SQLite's own busy handler soon sleeps for 100 ms at a time, and then
+/// never gets the lock while another process writes batch after batch.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
-/// How many statements stay prepared: more than there are.
+/// The capacity of the cache of prepared statements, more than the store has.
 const STATEMENTS: usize = 128;
 
-/// The length to which SQLite cuts the log back when it restarts it. Below that, the log is overwritten, which is
-/// faster than growing it again.
+/// The length to which SQLite truncates the log when it restarts the log, in bytes. A shorter log is overwritten, which
+/// is faster than growing it again.
 const LOG_LENGTH: u32 = 128 << 20;
 
-/// Checks that the library has the fix for "The WAL-reset bug" of SQLite's page on write-ahead logging. Before 3.51.3,
-/// a write during another connection's checkpoint could corrupt the file.
+/// Checks that the library has the fix for "The WAL-reset bug" (see SQLite's page on write-ahead logging). Before
+/// 3.51.3, a write during another connection's checkpoint could corrupt the file.
 pub(super) fn check_library(version: i32) -> Result<(), SqliteError> {
     if version >= 3_051_003 {
         return Ok(());
@@ -47,7 +47,7 @@ pub(super) fn apply(connection: &mut Connection) -> Result<(), SqliteError> {
     make_durable(connection)
 }
 
-/// Runs something that fails at once while another connection has the lock.
+/// Runs a function that fails at once, instead of waiting, while another connection has the lock.
 pub(crate) fn without_waiting<T>(
     connection: &mut Connection,
     run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -58,11 +58,11 @@ pub(crate) fn without_waiting<T>(
     result
 }
 
-/// Applies the settings that only speed and space depend on.
+/// Applies the settings that affect only speed and space.
 fn tune(connection: &Connection) -> rusqlite::Result<()> {
-    // Otherwise statements with a parameter for their limit are prepared anew for each value.
+    // Without this setting, SQLite prepares a statement with a parameter for its limit anew for each value.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // `Checkpoints` copies commits into the file, and not now and then the connection that commits.
+    // The checkpoint thread copies commits into the file, so turn off SQLite's automatic checkpoints on commit.
     connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG_LENGTH}; PRAGMA wal_autocheckpoint = 0"))
 }
 
@@ -72,18 +72,17 @@ fn enable_incremental_vacuum(connection: &Connection) -> rusqlite::Result<()> {
     if pages == 0 { connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL") } else { Ok(()) }
 }
 
-/// Applies the settings that durability depends on, and reads them back: SQLite ignores what it does not know or cannot
-/// do.
+/// Applies the settings that durability depends on, and reads them back: SQLite ignores settings that it does not know
+/// or cannot apply.
 fn make_durable(connection: &Connection) -> Result<(), SqliteError> {
-    // On macOS, an fsync alone leaves the data in the disk's own memory, which a power cut empties.
+    // On macOS, `fsync` alone leaves the data in the disk's volatile cache, hence `fullfsync`.
     let settings = "
         PRAGMA fullfsync = ON;
         PRAGMA checkpoint_fullfsync = ON;
         PRAGMA journal_mode = WAL;
         PRAGMA synchronous = FULL;
         ";
-    // Two connections that open a new file at once can lock each other out, and then SQLite does not call its busy
-    // handler.
+    // If two connections that open a new file at once lock each other out, SQLite does not call the busy handler.
     repeat_while_busy(BUSY_TIMEOUT, || connection.execute_batch(settings).map_err(SqliteError::from))?;
     read_back(connection, "fullfsync", |on: bool| on)?;
     read_back(connection, "checkpoint_fullfsync", |on: bool| on)?;
@@ -118,8 +117,8 @@ pub(super) fn repeat_while_busy(
     Ok(())
 }
 
-/// The busy handler, which SQLite calls on the connection's thread while another connection has the lock. Returns
-/// whether to try again.
+/// Waits for another connection's lock. SQLite calls this busy handler on the connection's thread. Returns whether
+/// SQLite should try again.
 fn wait_for_lock(calls_before: i32) -> bool {
     thread_local! {
         static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -151,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn setting_that_was_not_taken_is_an_error() {
-        // In memory, there is no write-ahead log.
+    fn setting_that_was_not_applied_is_an_error() {
+        // A database in memory has no write-ahead log.
         let connection = Connection::open_in_memory().unwrap();
         let error = make_durable(&connection).unwrap_err();
         assert_eq!(error.kind(), SqliteErrorKind::Settings);

@@ -1,4 +1,4 @@
-//! The ledger's calls, within a transaction.
+//! The ledger's table within a transaction, and the calls on it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     values::{digest, integer},
 };
 
-/// An entry that no other token may claim.
+/// An entry under a key that prevents another token from claiming the key.
 pub(crate) enum LiveEntry {
     Done { digest: BodyDigest },
     InFlight { digest: BodyDigest, remaining: Duration },
@@ -32,9 +32,9 @@ impl From<LiveEntry> for ClaimOutcome {
     }
 }
 
-/// The table, within a transaction.
+/// The ledger's table within a transaction.
 ///
-/// Each call writes with one statement at most, so that a call that fails leaves nothing behind, without a savepoint.
+/// Each call writes with at most one statement, so that a failed call leaves no partial change and needs no savepoint.
 pub(crate) struct Entries<'a> {
     connection: &'a Connection,
     sql: &'a LedgerSql,
@@ -73,7 +73,7 @@ impl<'a> Entries<'a> {
         self.timestamp.after(terms.lease.saturating_add(terms.grace))
     }
 
-    /// Makes the entry done at once, if it is absent or its claim has expired. Returns the entry otherwise.
+    /// Inserts a done entry, unless a live entry is under the key. Returns the live entry then.
     pub(crate) fn accept(
         &self,
         claim: &Claim,
@@ -86,7 +86,7 @@ impl<'a> Entries<'a> {
         self.find(claim).map(Some)
     }
 
-    /// Makes the entry done at once, and replaces any other.
+    /// Inserts a done entry, and replaces an existing one.
     pub(crate) fn accept_anyway(&self, claim: &Claim, retention: Duration) -> rusqlite::Result<()> {
         self.insert_done(claim, claim.digest(), retention, Existing::Replace).map(drop)
     }
@@ -111,7 +111,8 @@ impl<'a> Entries<'a> {
         Ok(changed > 0)
     }
 
-    /// Reads the entry under the key. An entry that cannot be read is an error, and not a duplicate.
+    /// Reads the entry under the key. Returns an error if the entry cannot be read, so that it does not count as a
+    /// duplicate.
     fn find(&self, claim: &Claim) -> rusqlite::Result<LiveEntry> {
         let unreadable = |fault: Fault| rusqlite::Error::from(fault.within("the ledger row cannot be read"));
         self.connection.prepare_cached(&self.sql.find)?.query_row([claim.key().as_bytes()], |row| {
@@ -170,19 +171,20 @@ impl<'a> Entries<'a> {
         self.count(&self.sql.forget, params![event.as_bytes(), self.timestamp.now()])
     }
 
-    /// Forgets the rows of a slice that were claimed at `from` or later, but before `before`.
+    /// Forgets the rows of a slice that were claimed in the window from `from` to `before`, exclusive. Both are system
+    /// times in milliseconds.
     pub(crate) fn forget_claimed(&self, slice: &Slice, from: i64, before: i64) -> rusqlite::Result<u64> {
         self.count(&self.sql.forget_claimed, params![slice.after, slice.last, from, before, self.timestamp.now()])
     }
 
-    /// Runs a statement that returns for each row it deletes whether the row was still kept. Returns how many were.
+    /// Runs a statement that deletes rows and returns for each whether it was unexpired. Returns how many were.
     fn count(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<u64> {
         let mut delete = self.connection.prepare_cached(sql)?;
         let counts = delete.query_map(parameters, |row| row.get::<_, bool>(0))?;
         counts.map(|counts| counts.map(u64::from)).sum()
     }
 
-    /// Deletes up to `limit` rows of a slice whose retention or grace is over.
+    /// Deletes up to `limit` rows of a slice whose retention or grace has expired.
     pub(crate) fn purge(&self, slice: &Slice, limit: u32) -> rusqlite::Result<u64> {
         let mut purge = self.connection.prepare_cached(&self.sql.purge)?;
         Ok(purge.execute(params![slice.after, slice.last, self.timestamp.now(), limit])? as u64)
@@ -198,10 +200,10 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Whether an entry that is already under a key stays.
+/// How an insert handles an entry that is already under the key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Existing {
-    /// It stays if it is done or its claim has not expired.
+    /// Keeps a live entry: one that is done, or whose claim has not expired.
     Keep,
     Replace,
 }

@@ -1,4 +1,4 @@
-//! The ledger's table, within a transaction.
+//! The calls of the ledger, each within a transaction.
 
 mod entries;
 mod slice;

@@ -1,9 +1,9 @@
-//! The statements on the ledger's table.
+//! The SQL statements on the ledger's table.
 
 pub(super) const CLAIMED: i64 = 0;
 pub(super) const DONE: i64 = 1;
 
-/// The statements, with the names of the tables in them.
+/// The SQL statements on the ledger's table.
 pub(crate) struct LedgerSql {
     pub(super) claim: String,
     pub(super) accept: String,
@@ -18,7 +18,7 @@ pub(crate) struct LedgerSql {
 }
 
 impl LedgerSql {
-    /// Makes the statements for tables whose names begin with `prefix`.
+    /// Returns the statements for a table whose name begins with `prefix`.
     pub(crate) fn new(prefix: &str) -> Self {
         let ledger = format!("{prefix}ledger");
         Self {
@@ -33,11 +33,12 @@ impl LedgerSql {
                     state = {CLAIMED},
                     until = excluded.until,
                     kept_until = excluded.kept_until,
-                    -- Claiming again with the own token is a renewal.
+                    -- A claim with the token of an unexpired claim renews it, and keeps its time.
                     claimed_at = CASE
                         WHEN state = {CLAIMED} AND token = excluded.token AND kept_until > :now THEN claimed_at
                         ELSE :system_time
                     END
+                -- Replace an expired entry, or renew the token's own claim.
                 WHERE
                     until <= :now
                     OR (state = {CLAIMED} AND token = excluded.token)
@@ -58,10 +59,17 @@ impl LedgerSql {
                 WHERE until <= :now OR :replace
                 "
             ),
-            find: format!("SELECT state, digest, until FROM {ledger} WHERE key = ?1"),
+            find: format!(
+                "
+                SELECT state, digest, until
+                FROM {ledger}
+                WHERE key = ?1
+                "
+            ),
             complete: format!(
                 "
                 UPDATE {ledger} SET
+                    -- A done entry keeps its retention.
                     until = CASE state WHEN {DONE} THEN until ELSE :until END,
                     kept_until = NULL,
                     state = {DONE}
@@ -94,6 +102,7 @@ impl LedgerSql {
             forget: format!(
                 "
                 DELETE FROM {ledger}
+                -- The event's own entry, and the entries of its conflicts.
                 WHERE (key = ?1 AND event_key IS NULL) OR event_key = ?1
                 RETURNING coalesce(kept_until, until) > ?2
                 "
@@ -101,7 +110,13 @@ impl LedgerSql {
             slice: format!(
                 "
                 SELECT max(key), count(*)
-                FROM (SELECT key FROM {ledger} WHERE key > ?1 ORDER BY key LIMIT ?2)
+                FROM (
+                    SELECT key
+                    FROM {ledger}
+                    WHERE key > ?1
+                    ORDER BY key
+                    LIMIT ?2
+                )
                 "
             ),
             forget_claimed: format!(
@@ -117,7 +132,8 @@ impl LedgerSql {
                 "
                 DELETE FROM {ledger}
                 WHERE key IN (
-                    SELECT key FROM {ledger}
+                    SELECT key
+                    FROM {ledger}
                     WHERE
                         key > ?1 AND key <= ?2
                         AND coalesce(kept_until, until) <= ?3
@@ -137,7 +153,7 @@ mod tests {
     use crate::schema::Schema;
 
     #[test]
-    fn only_walks_scan_the_table() {
+    fn no_statement_scans_the_table() {
         let mut connection = Connection::open_in_memory().unwrap();
         Schema::new("k_").unwrap().migrate(&mut connection).unwrap();
         let sql = LedgerSql::new("k_");

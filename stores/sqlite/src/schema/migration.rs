@@ -1,12 +1,12 @@
-//! A migration, as users see it.
+//! The public type of a migration.
 
 use std::fmt;
 
-/// One step of a store's schema, as SQL for a migration tool of your own.
+/// A migration of a store's schema, as SQL for your own migration tool.
 ///
-/// [`SqliteStoreBuilder::migrations`](crate::SqliteStoreBuilder::migrations) returns them. A store applies those that are
-/// missing when it is opened, so most services never need them.
-/// [`Display`](fmt::Display) writes the SQL below a comment that names the step.
+/// [`SqliteStoreBuilder::migrations`](crate::SqliteStoreBuilder::migrations) returns the migrations. Opening a store
+/// applies the missing ones, so most services need no tool. [`Display`](fmt::Display) writes the SQL below a comment
+/// that names the part and the version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migration {
     part: &'static str,
@@ -15,7 +15,7 @@ pub struct Migration {
 }
 
 impl Migration {
-    /// Makes a step from statements on tables whose names begin with `klikit_`, for tables with this prefix.
+    /// Returns a migration for tables with this prefix. In `sql`, the names of tables begin with `klikit_`.
     pub(super) fn new(part: &'static str, version: u32, sql: &str, prefix: &str) -> Self {
         let record = format!(
             "
@@ -30,17 +30,18 @@ ON CONFLICT (part) DO UPDATE SET
         Self { part, version, sql: format!("{sql}{record}").replace("klikit_", prefix) }
     }
 
-    /// Returns the part of the schema that the step belongs to: `ledger` or `inbox`. Each has versions of its own.
+    /// Returns the part of the schema that the migration belongs to: `ledger` or `inbox`. Each part has its own
+    /// version.
     pub fn part(&self) -> &str {
         self.part
     }
 
-    /// Returns the version that the part has after the step, from 1.
+    /// Returns the version of the part after the migration. The first version is 1.
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// Returns the statements, which have to run in one transaction. The last one records the version.
+    /// Returns the statements, which must run in one transaction. The last statement records the version.
     pub fn sql(&self) -> &str {
         &self.sql
     }

@@ -1,8 +1,8 @@
-//! The prefix of the tables' names.
+//! The check of the table prefix.
 
 use crate::error::{SqliteError, SqliteErrorKind};
 
-/// Checks the prefix. Returns an error unless it is the beginning of an identifier.
+/// Returns an error if the prefix is too long or names that begin with it are not identifiers.
 pub(super) fn check(prefix: &str) -> Result<(), SqliteError> {
     if is_prefix(prefix) { Ok(()) } else { Err(SqliteError::new(SqliteErrorKind::TablePrefix)) }
 }

@@ -8,7 +8,7 @@ use crate::{SqliteStore, SqliteStoreBuilder};
 
 const ADD_COLUMN: &str = "ALTER TABLE klikit_inbox ADD COLUMN note TEXT NOT NULL DEFAULT 'new';";
 
-/// A temporary folder with a file.
+/// A temporary folder with a store's file.
 struct SchemaFolder(TempDir);
 
 impl SchemaFolder {
@@ -16,11 +16,11 @@ impl SchemaFolder {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Returns a folder with a copy of the file of version 1.
-    fn kept() -> Self {
+    /// Returns a folder with a copy of the file that version 1 has made.
+    fn with_version_1() -> Self {
         let folder = Self::new();
-        let kept = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema/v1.db");
-        fs::copy(kept, folder.file()).unwrap();
+        let original = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema/v1.db");
+        fs::copy(original, folder.file()).unwrap();
         folder
     }
 
@@ -32,7 +32,7 @@ impl SchemaFolder {
         Connection::open(self.file()).unwrap()
     }
 
-    /// Returns all objects of the schema with their definitions.
+    /// Returns the names and definitions of all objects in the schema.
     fn definitions(&self) -> Vec<(String, Option<String>)> {
         let connection = self.connect();
         let mut definitions = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
@@ -53,22 +53,22 @@ impl SchemaFolder {
     }
 }
 
-/// Returns the options of a release that has a second step for the inbox.
-fn later(step: &str) -> SqliteStoreBuilder {
-    SqliteStore::builder().append_migration(INBOX, step)
+/// Returns the options of a later release, which has a second migration of the inbox.
+fn later(sql: &str) -> SqliteStoreBuilder {
+    SqliteStore::builder().append_migration(INBOX, sql)
 }
 
 #[test]
 fn migration_keeps_all_rows() {
-    let folder = SchemaFolder::kept();
+    let folder = SchemaFolder::with_version_1();
     later(ADD_COLUMN).open(folder.file()).unwrap();
     assert_eq!(folder.versions(), [2, 1]);
     assert_eq!(folder.text("SELECT count(*) || ' ' || min(note) || ' ' || max(note) FROM klikit_inbox"), "6 new new");
 }
 
 #[test]
-fn failed_step_changes_nothing() {
-    let folder = SchemaFolder::kept();
+fn failed_migration_changes_nothing() {
+    let folder = SchemaFolder::with_version_1();
     let before = folder.definitions();
     for step in [format!("{ADD_COLUMN} INSERT INTO no_such_table VALUES (1);"), "no statement".into()] {
         let error = later(&step).open(folder.file()).unwrap_err();
@@ -76,7 +76,7 @@ fn failed_step_changes_nothing() {
         assert!(error.to_string().contains("cannot migrate the inbox to version 2"), "{error}");
         assert_eq!((folder.definitions(), folder.versions()), (before.clone(), vec![1, 1]));
     }
-    // Nor does a new file get a part of its tables.
+    // A new file stays without tables.
     let folder = SchemaFolder::new();
     later("no statement").create().open(folder.file()).unwrap_err();
     assert_eq!(folder.definitions(), []);
@@ -86,7 +86,7 @@ fn failed_step_changes_nothing() {
 
 #[test]
 fn stores_that_open_at_once_migrate_once() {
-    for folder in [SchemaFolder::kept(), SchemaFolder::new()] {
+    for folder in [SchemaFolder::with_version_1(), SchemaFolder::new()] {
         thread::scope(|scope| {
             let open = || later(ADD_COLUMN).create().open(folder.file());
             let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
@@ -96,32 +96,32 @@ fn stores_that_open_at_once_migrate_once() {
     }
 }
 
-/// The steps of one part may use what those of the other have made.
+/// A migration of one part may use tables of the other part.
 #[test]
-fn missing_steps_are_applied_in_the_listed_order() {
+fn applies_missing_migrations_in_listed_order() {
     let builder = later("ALTER TABLE klikit_inbox ADD COLUMN note TEXT;")
         .append_migration(LEDGER, "CREATE TABLE klikit_notes AS SELECT id FROM klikit_inbox WHERE note IS NULL;")
         .append_migration(INBOX, "UPDATE klikit_inbox SET note = (SELECT count(*) FROM klikit_notes);");
     let migrations = builder.migrations().unwrap();
     let steps: Vec<_> = migrations.iter().map(|step| (step.part(), step.version())).collect();
     assert_eq!(steps, [(LEDGER, 1), (INBOX, 1), (INBOX, 2), (LEDGER, 2), (INBOX, 3)]);
-    for folder in [SchemaFolder::kept(), SchemaFolder::new()] {
+    for folder in [SchemaFolder::with_version_1(), SchemaFolder::new()] {
         builder.clone().create().open(folder.file()).unwrap();
         assert_eq!(folder.versions(), [3, 2]);
     }
-    let folder = SchemaFolder::kept();
+    let folder = SchemaFolder::with_version_1();
     builder.open(folder.file()).unwrap();
     assert_eq!(folder.text("SELECT min(note) || ' ' || max(note) FROM klikit_inbox"), "6 6");
 }
 
 #[test]
 fn newer_schema_is_rejected() {
-    let folder = SchemaFolder::kept();
+    let folder = SchemaFolder::with_version_1();
     drop(later(ADD_COLUMN).open(folder.file()).unwrap());
     let error = SqliteStore::open(folder.file()).unwrap_err();
     assert_eq!(error.kind(), SqliteErrorKind::NewerSchema);
-    let both = "the tables of the inbox are of version 2, and this release knows no version after 1";
+    let both = "the tables of the inbox have version 2, and this release knows no version after 1";
     assert!(error.to_string().contains(both), "{error}");
-    // The ledger is of a version that it knows.
+    // This release knows the version of the ledger.
     SqliteStore::builder().ledger_only().open(folder.file()).unwrap();
 }

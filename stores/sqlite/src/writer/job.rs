@@ -1,4 +1,4 @@
-//! The calls that the writer's thread runs.
+//! The calls that the writer thread runs.
 
 use tokio::sync::oneshot;
 
@@ -7,18 +7,18 @@ use crate::{
     transaction::Transaction,
 };
 
-/// Which calls are dropped if their caller goes away before they are run.
+/// The kind of a call, which decides whether the call is dropped if its caller goes away before it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// Adds to the ledger, for a caller who would not learn of it: dropped.
+    /// Adds to the ledger. Dropped, because the caller would not learn of its claim. Each claim also purges some rows.
     Claim,
-    /// Leases deliveries that nobody would handle: dropped.
+    /// Leases deliveries. Dropped, because nobody would handle them.
     Lease,
-    /// Run all the same.
+    /// Any other call. Not dropped.
     Other,
 }
 
-/// A call, and where its answer goes.
+/// A queued call with its result and the channel for its answer.
 pub(super) struct Request<T, F> {
     call: Call,
     run: F,
@@ -36,10 +36,10 @@ impl<T, F> Request<T, F> {
 pub(super) trait Job: Send {
     fn is_claim(&self) -> bool;
 
-    /// Returns whether the call must still be run.
+    /// Returns whether the call must still run.
     fn is_wanted(&self) -> bool;
 
-    /// Runs the call. It may run more than once.
+    /// Runs the call. The call may run several times.
     fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), SqliteError>;
 
     /// Answers the caller with the result of the last run, or with the error of its batch.
@@ -68,7 +68,7 @@ where
 
     fn answer(self: Box<Self>, batch: Result<(), SqliteError>) {
         let result = self.result.unwrap_or_else(|| Err(SqliteError::new(SqliteErrorKind::Stopped)));
-        // The caller may be gone.
+        // Sending fails if the caller is gone.
         let _ = self.reply.send(batch.and(result));
     }
 }

@@ -1,20 +1,20 @@
-//! Purging the ledger, a few rows with each batch of claims.
+//! The purge of expired ledger rows, a few with each batch of claims.
 
 use crate::ledger::{Entries, SKIPPED, skip_damaged};
 
-/// How many rows a batch looks at for each claim in it. A claim adds one row at most, so the whole table is gone
-/// through often enough, and single claims are not slowed down.
+/// The number of rows that a batch examines for each of its claims. A claim adds at most one row, so the walk is faster
+/// than the table grows, and single claims are not slowed down.
 const ROWS_PER_CLAIM: usize = 32;
 
-/// How many rows a batch looks at at most.
+/// The maximum number of rows that a batch examines.
 const MAX_ROWS: usize = 512;
 
-/// A walk through the ledger that begins again at its end.
+/// A walk through the ledger that starts again at the table's end.
 pub(super) struct Purge {
     after: Vec<u8>,
-    /// How many rows to look at at most: fewer near a damaged page.
+    /// The maximum number of rows to examine next. It is lower near a damaged page.
     max_rows: usize,
-    /// How much to skip at a damaged page.
+    /// How much of the key space to skip at a damaged page, in 65,536ths.
     skipped: u16,
 }
 
@@ -23,10 +23,10 @@ impl Purge {
         Self { after: Vec::new(), max_rows: MAX_ROWS, skipped: SKIPPED }
     }
 
-    /// Purges among the next rows.
+    /// Examines the next rows and deletes the expired ones.
     ///
-    /// Approaches a damaged page row by row and then skips it, further each time, so that the rows behind it are purged
-    /// too.
+    /// After an error, the next steps examine fewer rows, down to one, to get close to the damaged page. Then they skip
+    /// a part of the key space that doubles each time, until they reach the rows behind the page.
     pub(super) fn step(&mut self, ledger: &Entries<'_>, claims: usize) -> rusqlite::Result<()> {
         let rows = self.max_rows.min(claims * ROWS_PER_CLAIM);
         match purge_slice(ledger, &self.after, rows) {
@@ -46,7 +46,7 @@ impl Purge {
     }
 }
 
-/// Purges among the next `rows` rows. Returns the key to go on after.
+/// Deletes the expired rows among the next `rows` rows. Returns the key after which the walk continues.
 fn purge_slice(ledger: &Entries<'_>, after: &[u8], rows: usize) -> rusqlite::Result<Vec<u8>> {
     let rows = u32::try_from(rows).unwrap_or(u32::MAX);
     let slice = ledger.slice(after, rows)?;

@@ -12,7 +12,7 @@ use super::*;
 use crate::{connection::Missing, reader::Reader, schema::Schema};
 
 const LEASE: ClaimTerms = ClaimTerms { lease: Duration::from_secs(25), grace: Duration::ZERO };
-const NOTHING: ClaimTerms = ClaimTerms { lease: Duration::ZERO, grace: Duration::ZERO };
+const EXPIRED_AT_ONCE: ClaimTerms = ClaimTerms { lease: Duration::ZERO, grace: Duration::ZERO };
 
 /// A writer on a file in a temporary folder.
 struct WriterFixture {
@@ -26,12 +26,12 @@ impl WriterFixture {
         Self::with_reader(|database, clock| Reader::start(database.for_reading(), clock).unwrap().1)
     }
 
-    /// With another thread that reads.
+    /// Returns a fixture with a replacement for the reader thread.
     fn with_reader(reading: impl FnOnce(&Database, Arc<Clock>) -> thread::JoinHandle<()>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database =
             Database::open(&folder.path().join("ledger.db"), Schema::new("klikit_").unwrap(), Missing::Create).unwrap();
-        // It stands still, so that no commit has to store the time.
+        // The clock stands still, so that no commit has to store the time.
         let now = SystemTime::now();
         let clock = Arc::new(Clock::passing(move || now));
         let reading = reading(&database, Arc::clone(&clock));
@@ -47,8 +47,8 @@ impl WriterFixture {
         self.folder.path().join("ledger.db-wal")
     }
 
-    /// Counts the commits in the log. Its header has 32 bytes and each frame's has 24. The second number of a frame's
-    /// header is not zero in the last frame of a commit.
+    /// Counts the commits in the log. The log's header has 32 bytes, and each frame's header has 24. The second number
+    /// in a frame's header is not zero if the frame is the last of a commit.
     fn commits(&self) -> usize {
         let log = fs::read(self.log()).unwrap();
         let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;
@@ -58,7 +58,7 @@ impl WriterFixture {
         frames.filter(|frame| number(frame + 4) != 0).count()
     }
 
-    /// Makes the thread wait in the middle of a transaction until the returned sender is dropped.
+    /// Makes the writer thread wait in the middle of a transaction until the returned sender is dropped.
     async fn hold(&self) -> (blocking::Sender<()>, tokio::task::JoinHandle<Result<(), SqliteError>>) {
         let (go, going) = blocking::channel::<()>();
         let (began, beginning) = oneshot::channel();
@@ -78,7 +78,7 @@ impl WriterFixture {
         (go, held)
     }
 
-    /// Waits until so many calls are queued.
+    /// Waits until this many calls are queued.
     async fn queued(&self, calls: usize) {
         while self.writer().queue.max_capacity() - self.writer().queue.capacity() < calls {
             tokio::task::yield_now().await;
@@ -93,10 +93,11 @@ impl WriterFixture {
         })
     }
 
-    async fn is_there(&self, n: u8) -> bool {
-        let claim = Claim::new([n; 16], [n; 16], BodyDigest::of(&[n]), [0; 16]);
-        let renew = move |transaction: &Transaction<'_>| transaction.ledger().claim(&claim, &NOTHING);
-        self.writer().call(Call::Other, renew).await.unwrap() != ClaimOutcome::Claimed
+    /// Returns whether the ledger has an entry for this event, by claiming the event with another token.
+    async fn is_claimed(&self, n: u8) -> bool {
+        let other = Claim::new([n; 16], [n; 16], BodyDigest::of(&[n]), [0; 16]);
+        let claim = move |transaction: &Transaction<'_>| transaction.ledger().claim(&other, &EXPIRED_AT_ONCE);
+        self.writer().call(Call::Other, claim).await.unwrap() != ClaimOutcome::Claimed
     }
 }
 
@@ -113,14 +114,14 @@ fn claim(n: u8) -> Claim {
     Claim::new([n; 16], [n; 16], BodyDigest::of(&[n]), [n; 16])
 }
 
-/// A call that makes SQLite roll the transaction back, as it does when the disk is full.
+/// Makes SQLite roll the transaction back, as SQLite does when the disk is full.
 fn roll_back(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute("ROLLBACK")?;
     transaction.execute("no statement")
 }
 
 #[tokio::test]
-async fn calls_that_queue_up_share_a_commit() {
+async fn queued_calls_share_a_commit() {
     let fixture = WriterFixture::new();
     fixture.claim(0).await.unwrap().unwrap();
     let (go, held) = fixture.hold().await;
@@ -136,7 +137,7 @@ async fn calls_that_queue_up_share_a_commit() {
 }
 
 #[tokio::test]
-async fn failed_call_leaves_its_neighbours_alone() {
+async fn failed_call_does_not_fail_its_batch() {
     let fixture = WriterFixture::new();
     for bad in [roll_back, |transaction: &Transaction<'_>| transaction.execute("no statement")] {
         let (go, held) = fixture.hold().await;
@@ -152,7 +153,7 @@ async fn failed_call_leaves_its_neighbours_alone() {
         assert_eq!(first.await.unwrap().unwrap(), ClaimOutcome::Claimed);
         assert_eq!(bad.await.unwrap().unwrap_err().kind(), SqliteErrorKind::Statement);
         assert_eq!(second.await.unwrap().unwrap(), ClaimOutcome::Claimed);
-        assert!(fixture.is_there(1).await && fixture.is_there(2).await);
+        assert!(fixture.is_claimed(1).await && fixture.is_claimed(2).await);
     }
 }
 
@@ -169,7 +170,7 @@ async fn drops_claims_and_leases_of_gone_callers() {
         assert!(waits.await.unwrap_err().is_cancelled());
         drop(go);
         held.await.unwrap().unwrap();
-        assert_eq!(fixture.is_there(n).await, call == Call::Other);
+        assert_eq!(fixture.is_claimed(n).await, call == Call::Other);
     }
 }
 
@@ -195,7 +196,7 @@ fn writer_closes_the_file_last() {
     let (seen, seeing) = blocking::channel();
     let reads = move || {
         let log = ending.recv().unwrap();
-        // Time for the writer to close it too early.
+        // Give the writer time to close the file too early.
         for _ in 0..100 {
             seen.send(log.exists()).unwrap();
             thread::sleep(Duration::from_millis(1));
@@ -205,7 +206,7 @@ fn writer_closes_the_file_last() {
     drop(fixture.writer.take());
     end.send(fixture.log()).unwrap();
     fixture.thread.take().unwrap().join().unwrap();
-    assert!(seeing.iter().all(|is_there| is_there));
+    assert!(seeing.iter().all(|exists| exists));
     assert!(!fixture.log().exists());
 }
 

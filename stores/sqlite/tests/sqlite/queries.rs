@@ -87,7 +87,7 @@ async fn documented_statements_read() {
     let _store = filled(&folder, &clock).await;
     for (paragraph, columns, expected) in [
         (
-            "How many deliveries are in each state:",
+            "The number of deliveries in each state:",
             &["state", "deliveries"][..],
             &["dead 3", "done 1", "leased 1", "ready 3"][..],
         ),
@@ -96,7 +96,7 @@ async fn documented_statements_read() {
             &["id", "state", "event_id", "accepted_at", "due_at"],
             &["2 ready evt-2 2023-11-14T22:13:21Z 1970-01-01T00:00:00Z"],
         ),
-        ("All deliveries of an event,", &["id", "state", "reason"], &["1 dead 400 Bad Request", "8 ready NULL"]),
+        ("All deliveries of an event.", &["id", "state", "reason"], &["1 dead 400 Bad Request", "8 ready NULL"]),
         (
             "The latest deliveries of a tenant",
             &["id", "event_id"],
@@ -104,12 +104,12 @@ async fn documented_statements_read() {
         ),
         ("All deliveries that have an ordering key:", &["id", "state"], &["1 dead", "2 ready", "5 leased"]),
         (
-            "The delivery that blocks an ordering key:",
+            "The delivery that blocks an ordering key,",
             &["id", "state", "attempts", "due_at"],
             &["5 leased 1 2023-11-14T22:13:50Z"],
         ),
         (
-            "Dead deliveries and why",
+            "Dead deliveries with their reasons",
             &["id", "reason"],
             &["4 503 Service Unavailable", "3 503 Service Unavailable", "1 400 Bad Request"],
         ),
@@ -125,7 +125,7 @@ async fn documented_statements_read() {
 async fn documented_retry_leaves_nothing_stuck() {
     let (folder, clock) = (Folder::new(), TestClock::new());
     let store = filled(&folder, &clock).await;
-    change(&folder, &documented("Retry a dead delivery,"));
+    change(&folder, &documented("Retry a dead delivery."));
     assert_eq!(rows(&folder, &documented("The delivery that blocks"), &["id"]), ["5"]);
     clock.advance(LEASE);
     assert_eq!(
@@ -143,9 +143,9 @@ async fn documented_retry_leaves_nothing_stuck() {
 async fn documented_retry_of_a_reason_is_complete() {
     let (folder, clock) = (Folder::new(), TestClock::new());
     let store = filled(&folder, &clock).await;
-    change(&folder, &documented("Retry all deliveries"));
+    change(&folder, &documented("Retry all dead deliveries"));
     clock.advance(LEASE);
-    assert_eq!(rows(&folder, &documented("Dead deliveries and why"), &["id"]), ["1"]);
+    assert_eq!(rows(&folder, &documented("Dead deliveries with their reasons"), &["id"]), ["1"]);
     run_all(&store, &clock, &[2, 3, 4, 5, 7, 8]).await;
 }
 

@@ -105,7 +105,7 @@ fn tables_from_before_version_1_are_rejected() {
     let before = definitions(&folder);
     let error = SqliteStore::builder().create().open(folder.file()).unwrap_err();
     assert_eq!(error.kind(), SqliteErrorKind::OutdatedSchema);
-    assert!(error.to_string().contains("let the release that made the tables handle all deliveries"), "{error}");
+    assert!(error.to_string().contains("let the old release handle all deliveries"), "{error}");
     assert_eq!(definitions(&folder), before);
     // As that message proposes.
     SqliteStore::builder().table_prefix("webhooks_").open(folder.file()).unwrap();
@@ -129,7 +129,7 @@ fn files_without_a_table_are_rejected() {
         folder.connect().execute_batch(drop_it).unwrap();
         let error = SqliteStore::open(folder.file()).expect_err(drop_it);
         assert_eq!(error.kind(), SqliteErrorKind::Tables, "{error}");
-        let expected = format!("{missing} is missing: restore it, or make it with the SQL of `migrations()`");
+        let expected = format!("{missing} is missing: restore it, or create it with the SQL of `migrations()`");
         assert!(error.to_string().ends_with(&expected), "{error}");
         // A store without an inbox does not need the inbox's tables.
         let of_the_inbox = missing.contains("inbox") || missing.contains("deliveries");
