@@ -209,7 +209,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What a connection may do.
+/// The permitted use of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Write,
@@ -284,8 +284,8 @@ fn folder(path: &Path) -> std::path::Display<'_> {
 /// Creates the file if it is missing, and makes a new or empty file private to its owner. SQLite gives the log and its
 /// index the same permissions.
 fn create(path: &Path) -> io::Result<()> {
-    // CloseMode a file drops all locks that this process has on it, so no other store may open it before it is closed
-    // here.
+    // Closing a file drops all locks that this process has on it. So no other store may open the new file before this
+    // function has closed it.
     static CREATING: Mutex<()> = Mutex::new(());
     let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = fs::OpenOptions::new();

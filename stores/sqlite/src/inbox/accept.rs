@@ -1,4 +1,4 @@
-//! Accepting deliveries.
+//! The call that accepts a delivery.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::{
     values::{digest, text},
 };
 
-/// A delivery that is already under a key.
+/// A delivery that is already stored under the key of a new one.
 struct ExistingDelivery {
     id: i64,
     state: DeliveryState,
     digest: Result<BodyDigest, Fault>,
-    /// Its head, if that and the body can be read.
+    /// The head, or a fault if the head or the body is unreadable.
     head: Result<String, Fault>,
 }
 
@@ -31,10 +31,10 @@ impl ExistingDelivery {
             let missing = Fault::new("its head and its body are missing");
             return Ok(Self { id, state, digest: Err(missing.clone()), head: Err(missing) });
         }
-        // The type alone: reading the body would take long.
+        // Check only the type of the body, since reading it would take long.
         let head = match row.get_ref(5)?.as_str() {
             Ok("blob") => text(row.get_ref(4)?, "head").map(Into::into),
-            _ => Err(Fault::new("its body is no Blob")),
+            _ => Err(Fault::new("its body is not a Blob")),
         };
         Ok(Self { id, state, digest: digest(row.get_ref(3)?), head })
     }
@@ -47,9 +47,9 @@ impl ExistingDelivery {
 impl Deliveries<'_> {
     /// Accepts a delivery.
     ///
-    /// If the stored delivery under its key cannot be read, that is an error, because it cannot be told whether the two
-    /// are the same, and the stored one may never be handled. klikit then sends the delivery again. By that time the
-    /// stored one is dead, and is revived with the new request, unless that could replace another body.
+    /// Returns an error if the existing delivery under its key is unfinished and unreadable: the two may differ, and
+    /// the existing one may never be handled. klikit then sends the delivery again. By that time the existing delivery
+    /// is dead, and the new request revives it, unless that could replace a different body.
     pub(crate) fn accept(&self, new: &NewDelivery, retention: Duration) -> rusqlite::Result<Acceptance> {
         let stored = self.stored_under(new.claim().key())?;
         match &stored {
@@ -66,7 +66,7 @@ impl Deliveries<'_> {
             },
             Some(unfinished) => match (&unfinished.digest, &unfinished.head) {
                 (Ok(digest), Ok(_)) => {
-                    // The digest of the stored delivery, and not that of this copy, whose body may be another.
+                    // Record the digest of the existing delivery, since the body of this copy may differ.
                     self.ledger.accept(new.claim(), digest, retention)?;
                     self.known(new, *digest, Some(unfinished))
                 }
@@ -90,7 +90,7 @@ impl Deliveries<'_> {
         stored.optional()
     }
 
-    /// Accepts a delivery, unless the ledger knows it. A kept delivery under its key makes room.
+    /// Accepts a delivery, unless the ledger has a live entry under its key. Deletes a kept delivery under the key.
     fn accept_new(
         &self,
         new: &NewDelivery,
@@ -110,7 +110,8 @@ impl Deliveries<'_> {
         }
     }
 
-    /// The key of `new` is known by a body with this digest.
+    /// Returns the outcome for a key that is known with this digest. Includes the stored body if it differs from that
+    /// of `new`.
     fn known(
         &self,
         new: &NewDelivery,
@@ -119,19 +120,19 @@ impl Deliveries<'_> {
     ) -> rusqlite::Result<Acceptance> {
         let body = match stored.filter(|stored| stored.digest == Ok(digest) && !new.is_same_as(&digest)) {
             None => None,
-            // By a body that cannot be read nobody can tell whether only the JSON was written anew.
+            // The caller compares the two bodies as JSON. It cannot do so if the stored body is unreadable.
             Some(stored) => self.body(stored.id)?.map(Into::into),
         };
         Ok(Acceptance::Known { digest, body })
     }
 
-    /// Makes a dead delivery pending with this request.
+    /// Makes a dead delivery pending again, with the new request.
     fn revive(&self, id: i64, new: &NewDelivery, retention: Duration) -> rusqlite::Result<Acceptance> {
         self.ledger.accept_anyway(new.claim(), retention)?;
         if self.isolation.isolate(|| self.replace(id, new))?.is_ok() {
             return Ok(Acceptance::Revived);
         }
-        // What is stored of the old request is on a damaged page, and cannot be replaced.
+        // The row of the old request is on a damaged page and cannot be replaced, so insert a new delivery.
         self.delete(id)?;
         self.insert(new)?;
         Ok(Acceptance::Accepted)

@@ -1,4 +1,4 @@
-//! The inbox's tables, within a transaction.
+//! The inbox's tables within a transaction.
 
 use rusqlite::{Connection, params};
 use tower_klikit::inbox::{DeliveryId, OrderingKey};
@@ -6,10 +6,10 @@ use tower_klikit::inbox::{DeliveryId, OrderingKey};
 use super::sql::InboxSql;
 use crate::{isolation::Isolation, ledger::Entries, timestamp::Timestamp};
 
-/// The tables, within a transaction.
+/// The inbox's tables within a transaction.
 ///
-/// Calls write with several statements. One that fails may have done a part of it, and the transaction has to be rolled
-/// back, unless the error is a [`Fault`](crate::fault::Fault): those are found before anything is written.
+/// Calls write with several statements, so a failed call may leave a partial change, and the transaction must be rolled
+/// back. A [`Fault`](crate::fault::Fault) is an exception: it is found before anything is written.
 pub(crate) struct Deliveries<'a> {
     pub(super) connection: &'a Connection,
     pub(super) sql: &'a InboxSql,
@@ -29,25 +29,26 @@ impl<'a> Deliveries<'a> {
         Self { connection, sql, isolation, ledger, timestamp }
     }
 
-    /// Deletes what is stored of a request. On a damaged page it is left behind: nothing refers to it any more.
+    /// Deletes a delivery's row in the table of bodies. A row on a damaged page stays, but nothing refers to it any
+    /// more.
     pub(super) fn delete_body(&self, id: i64) -> rusqlite::Result<()> {
         let mut delete = self.connection.prepare_cached(&self.sql.delete_body)?;
         self.isolation.isolate(|| delete.execute([id])).map(drop)
     }
 
-    /// Makes a dead delivery ready, in its old place.
+    /// Makes a dead delivery pending, in its old place in its queues. Returns `false` if the delivery is not dead.
     pub(crate) fn retry(&self, id: DeliveryId) -> rusqlite::Result<bool> {
         let retried =
             self.connection.prepare_cached(&self.sql.retry)?.execute(params![id.get(), self.timestamp.now()])?;
         Ok(retried > 0)
     }
 
-    /// Puts a delivery into its queues.
+    /// Adds a delivery to the queues of these ordering keys.
     pub(super) fn enqueue(&self, id: i64, keys: &[OrderingKey]) -> rusqlite::Result<()> {
         self.for_each_key(&self.sql.insert_key, id, keys)
     }
 
-    /// Takes a delivery out of its queues.
+    /// Removes a delivery from the queues of these ordering keys.
     pub(super) fn dequeue(&self, id: i64, keys: &[OrderingKey]) -> rusqlite::Result<()> {
         self.for_each_key(&self.sql.delete_key, id, keys)
     }

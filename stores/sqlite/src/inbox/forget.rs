@@ -1,4 +1,4 @@
-//! Forgetting deliveries, and deleting those that are finished.
+//! The calls that forget, purge and evict deliveries.
 
 use std::{collections::HashSet, ops::Range, time::Duration};
 
@@ -15,9 +15,10 @@ use crate::{
     values::{blob, integer},
 };
 
-/// A finished delivery. Its key is `None` if it is not what accepting wrote.
+/// A finished delivery: one that is dead or done.
 struct Finished {
     id: i64,
+    /// `None` if the stored key is unreadable.
     key: Option<Vec<u8>>,
 }
 
@@ -27,28 +28,29 @@ impl Finished {
     }
 }
 
-/// The position of a walk through the finished deliveries.
+/// A position in a walk through the finished deliveries: first the dead ones, then the kept ones.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cursor {
-    /// The dead ones behind this id, and then the kept ones.
+    /// Continues with the dead deliveries behind this id.
     Dead { after: i64 },
-    /// The kept ones, in the order of their time.
+    /// Continues with the kept deliveries behind this time and id.
     Done { due: i64, after: i64 },
 }
 
 impl Cursor {
-    /// The beginning of the dead ones.
+    /// The start of the walk, which is the first dead delivery.
     pub(crate) const START: Self = Self::Dead { after: i64::MIN };
+    /// The first kept delivery.
     pub(crate) const DONE: Self = Self::Done { due: i64::MIN, after: i64::MIN };
 }
 
-/// The outcome of a part of a walk.
+/// The outcome of a part of a walk that deletes deliveries.
 pub(crate) struct DeletedPart {
-    /// How many deliveries were deleted.
+    /// The number of deleted deliveries.
     pub(crate) deleted: u64,
-    /// Where the next part begins.
+    /// The position of the next part, or `None` at the end of the walk.
     pub(crate) next: Option<Cursor>,
-    /// Why some deliveries could not be read or deleted.
+    /// The error if some deliveries could not be read or deleted.
     pub(crate) failed: Option<SqliteError>,
 }
 
@@ -62,8 +64,8 @@ impl Deliveries<'_> {
         Ok((keys.len() + without.len()) as u64)
     }
 
-    /// Deletes those of these deliveries that are in one of these states with their ledger rows. If some cannot be read
-    /// or deleted, the others are deleted, and the inner result is the error.
+    /// Deletes the deliveries that are in one of these states, with their ledger rows. Returns for each whether it was
+    /// deleted. If some cannot be read or deleted, deletes the others and returns an inner error.
     pub(crate) fn forget_all(
         &self,
         ids: &[DeliveryId],
@@ -87,7 +89,8 @@ impl Deliveries<'_> {
         })
     }
 
-    /// Forgets the keys that were claimed in this window, among these rows of the ledger.
+    /// Forgets the keys in this slice of the ledger that were claimed in the window, with their finished deliveries.
+    /// Returns how many were forgotten.
     pub(crate) fn forget_claimed(&self, slice: &Slice, window: &Range<i64>) -> rusqlite::Result<u64> {
         let (after, last) = slice.bounds();
         let ledger = params![after, last, window.start, window.end, self.timestamp.now()];
@@ -98,7 +101,7 @@ impl Deliveries<'_> {
         Ok(keys.len() as u64)
     }
 
-    /// Forgets the keys that were accepted in this window, among the next `rows` finished deliveries.
+    /// Forgets those of the next `rows` finished deliveries that were accepted in the window.
     pub(crate) fn forget_accepted(
         &self,
         from: Cursor,
@@ -120,7 +123,7 @@ impl Deliveries<'_> {
         })
     }
 
-    /// Deletes up to `rows` kept deliveries whose time is over.
+    /// Deletes up to `rows` kept deliveries whose time has expired.
     pub(crate) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<DeletedPart> {
         let (ids, next) = self.finished(from, self.timestamp.now(), rows)?;
         self.delete_each(&ids, next, |_| Ok(true))
@@ -132,8 +135,8 @@ impl Deliveries<'_> {
         self.delete_each(&ids, next, |_| Ok(true))
     }
 
-    /// Deletes up to `rows` dead deliveries that were accepted at least `age` ago, smallest id first. The walk ends at
-    /// the first one that is younger.
+    /// Deletes up to `rows` dead deliveries that were accepted at least `age` ago, in the order of their ids. Younger
+    /// deliveries stay, and end the walk.
     pub(crate) fn purge_dead(&self, from: Cursor, rows: u32, age: Duration) -> rusqlite::Result<DeletedPart> {
         let latest = self.timestamp.before(age);
         let (ids, next) = self.finished(from, i64::MIN, rows)?;
@@ -141,7 +144,7 @@ impl Deliveries<'_> {
         let mut part = self.delete_each(&ids, next, |deleted| {
             let mut since = self.connection.prepare_cached(&self.sql.since)?;
             let since = since.query_row([deleted.id], |row| Ok(integer(row.get_ref(0)?, "since").ok()));
-            // One whose time cannot be read stays.
+            // A delivery whose time is unreadable stays.
             let since = since.optional()?.flatten();
             has_younger |= since.is_some_and(|since| since > latest);
             Ok(since.is_some_and(|since| since <= latest))
@@ -152,9 +155,9 @@ impl Deliveries<'_> {
         Ok(part)
     }
 
-    /// Lists the next `rows` finished deliveries, and where to go on. The kept ones are those whose time is over at
-    /// `over`.
-    fn finished(&self, from: Cursor, over: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
+    /// Returns the ids of the next `rows` finished deliveries, and the next position. Of the kept deliveries, returns
+    /// only those whose time ends at `until` or before.
+    fn finished(&self, from: Cursor, until: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
         match from {
             Cursor::Dead { after } => {
                 let mut dead = self.connection.prepare_cached(&self.sql.dead)?;
@@ -165,7 +168,7 @@ impl Deliveries<'_> {
             }
             Cursor::Done { due, after } => {
                 let mut done = self.connection.prepare_cached(&self.sql.done)?;
-                let found = done.query_map(params![over, due, after, rows], |row| {
+                let found = done.query_map(params![until, due, after, rows], |row| {
                     Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_i64().ok()))
                 })?;
                 let found: Vec<_> = found.collect::<Result<_, _>>()?;
@@ -178,8 +181,8 @@ impl Deliveries<'_> {
         }
     }
 
-    /// Deletes those of these deliveries that are chosen. Those that cannot be read or deleted stay, and fail no
-    /// others.
+    /// Deletes the deliveries for which `is_chosen` returns `true`. If some cannot be read or deleted, deletes the
+    /// others and returns the error as [`DeletedPart::failed`].
     fn delete_each(
         &self,
         ids: &[i64],
@@ -204,7 +207,7 @@ impl Deliveries<'_> {
         Ok(part)
     }
 
-    /// Deletes the finished deliveries that a statement lists.
+    /// Deletes the finished deliveries that a statement selects.
     fn delete_all(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Vec<Finished>> {
         let mut list = self.connection.prepare_cached(sql)?;
         let finished: Vec<_> = list.query_map(parameters, Finished::from_row)?.collect::<Result<_, _>>()?;
@@ -212,14 +215,14 @@ impl Deliveries<'_> {
         Ok(finished)
     }
 
-    /// Deletes a delivery that is in no queue.
+    /// Deletes a delivery and its body. The delivery must be in no queue.
     pub(super) fn delete(&self, id: i64) -> rusqlite::Result<()> {
         self.connection.prepare_cached(&self.sql.delete)?.execute([id])?;
         self.delete_body(id)
     }
 
-    /// Runs a statement that deletes ledger rows and returns the key of each, and whether the row was still kept.
-    /// Returns the keys of those that were.
+    /// Runs a statement that deletes ledger rows and returns for each the key and whether the row was unexpired.
+    /// Returns the keys of the unexpired rows.
     fn delete_in_ledger(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Vec<Vec<u8>>> {
         let mut delete = self.connection.prepare_cached(sql)?;
         let keys = delete.query_map(parameters, |row| {

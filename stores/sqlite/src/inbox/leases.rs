@@ -1,8 +1,8 @@
-//! Leasing the selected deliveries, counting their attempts, and extending leases.
+//! The calls that lease selected deliveries, count their attempts, and extend leases.
 //!
-//! Deliveries are selected on the connection that reads, and leased on the one that writes. The selection is of an
-//! older state, so each delivery is checked again before it is leased. Its token tells whether it is still the delivery
-//! whose head and body were read: each lease, and each revival, gives it another.
+//! Deliveries are selected on the reader's connection and leased on the writer's. The selection may be outdated, so
+//! each delivery is checked again before it is leased. Each lease and each revival changes the delivery's token, so an
+//! unchanged token proves that the head and the body that were read are current.
 
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ use crate::error::SqliteError;
 #[derive(Default)]
 pub(crate) struct LeaseOutcome {
     pub(crate) batch: LeaseBatch,
-    /// Whether another process was faster with one of the deliveries.
+    /// Whether another process has leased one of the selected deliveries in the meantime.
     pub(crate) missed: bool,
-    /// Whether a blocked delivery may be free now.
+    /// Whether a delivery that was blocked may be free now.
     pub(crate) unblocked: bool,
 }
 
 impl LeaseOutcome {
-    /// Reports a selection with nothing to lease or to change.
+    /// Returns the outcome of a selection that has nothing to lease or to change.
     pub(crate) fn unreadable(selection: &Selection) -> Self {
         let mut taken = Self::default();
         taken.batch.unreadable.extend(selection.unreadable.iter().map(report));
@@ -74,7 +74,7 @@ impl Deliveries<'_> {
                         ":until": self.timestamp.after(duration),
                         ":counted": *attempt == Attempt::Counted,
                     };
-                    // A value that is not a number must not fail the other leases.
+                    // Do not fail the other leases if the value is not a number.
                     let attempts = |row: &Row<'_>| Ok(row.get_ref(0)?.as_i64().unwrap_or(i64::MAX));
                     lease.query_row(values, attempts).optional()?
                 }
@@ -89,8 +89,8 @@ impl Deliveries<'_> {
         Ok(taken)
     }
 
-    /// Dead-letters a delivery if it cannot be read on this connection either. If it cannot be dead-lettered, reports
-    /// that.
+    /// Dead-letters a delivery if it is unreadable on this connection too. If that fails, adds it to the batch's
+    /// unreadable deliveries.
     fn dead_letter_unreadable(&self, unreadable: &UnreadableRow, batch: &mut LeaseBatch) -> rusqlite::Result<()> {
         if !unreadable.has_state {
             batch.unreadable.push(report(unreadable));
@@ -115,15 +115,15 @@ impl Deliveries<'_> {
         Ok(())
     }
 
-    /// Takes a delivery out of its queues, as far as they can be read. The rest is repaired when it is found to block
-    /// another.
+    /// Removes a delivery from its queues. If its ordering keys are unreadable, its queue entries stay until they are
+    /// found to block another delivery.
     fn dequeue_readable(&self, id: i64) -> rusqlite::Result<()> {
         let mut state = self.connection.prepare_cached(&self.sql.state)?;
         let keys = state.query_row([id], |row| Ok(ordering_keys::readable(row.get_ref(2)?)));
         self.dequeue(id, &keys.optional()?.unwrap_or_default())
     }
 
-    /// Extends the leases that the process holds and that have expired, unless another process was faster.
+    /// Extends expired leases that the process holds, unless another process has leased the deliveries in the meantime.
     fn extend_expired(&self, held: &[Lease], duration: Duration) -> rusqlite::Result<()> {
         for lease in held {
             self.connection.prepare_cached(&self.sql.extend_expired)?.execute(named_params! {
@@ -144,7 +144,7 @@ impl Deliveries<'_> {
             ":max_attempts": max_attempts,
             ":reason": LEASE_EXPIRED,
         };
-        let dead_lettered = self.end(&self.sql.dead_letter_expired, expired.id, values)?;
+        let dead_lettered = self.finish(&self.sql.dead_letter_expired, expired.id, values)?;
         Ok(dead_lettered.then(|| DeadLettered {
             id: DeliveryId::new(expired.id),
             attempts: expired.attempts,
@@ -153,9 +153,9 @@ impl Deliveries<'_> {
         }))
     }
 
-    /// Runs a statement that ends a delivery and returns its ordering keys, and takes the delivery out of its queues.
-    /// Returns whether the statement changed anything.
-    fn end(&self, sql: &str, id: i64, values: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
+    /// Runs a statement that finishes a delivery and returns its ordering keys, and removes the delivery from its
+    /// queues. Returns whether the statement changed anything.
+    fn finish(&self, sql: &str, id: i64, values: &[(&str, &dyn ToSql)]) -> rusqlite::Result<bool> {
         let keys = |row: &Row<'_>| Ok(ordering_keys::readable(row.get_ref(0)?));
         let ended = self.connection.prepare_cached(sql)?.query_row(values, keys).optional()?;
         let Some(keys) = ended else { return Ok(false) };
@@ -163,13 +163,12 @@ impl Deliveries<'_> {
         Ok(true)
     }
 
-    /// Counts the attempts of leases. If some cannot be read, the others are counted, and the inner result is the
-    /// error.
+    /// Counts the attempts of leases. If some are unreadable, counts the others and returns an inner error.
     pub(crate) fn start_all(&self, leases: &[Lease]) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
         self.isolation.each(leases, |lease| self.start(lease))
     }
 
-    /// Returns whether the delivery is leased with this token.
+    /// Counts the attempt of a lease. Returns whether the lease is current.
     fn start(&self, lease: &Lease) -> rusqlite::Result<bool> {
         let changed = self.connection.prepare_cached(&self.sql.start)?.execute(named_params! {
             ":id": lease.id().get(),
@@ -179,7 +178,7 @@ impl Deliveries<'_> {
         Ok(changed > 0)
     }
 
-    /// Extends leases. If some cannot be read, the others are extended, and the inner result is the error.
+    /// Extends leases. If some are unreadable, extends the others and returns an inner error.
     pub(crate) fn extend_all(
         &self,
         leases: &[Lease],
@@ -188,7 +187,7 @@ impl Deliveries<'_> {
         self.isolation.each(leases, |lease| self.extend(lease, duration))
     }
 
-    /// Returns whether the delivery is leased with this token.
+    /// Extends a lease. Returns whether the lease is current.
     fn extend(&self, lease: &Lease, duration: Duration) -> rusqlite::Result<bool> {
         let changed = self.connection.prepare_cached(&self.sql.extend)?.execute(named_params! {
             ":id": lease.id().get(),
@@ -200,11 +199,11 @@ impl Deliveries<'_> {
 }
 
 impl Candidate {
-    /// `attempts` is the number of attempts that the store has counted.
+    /// Returns the leased delivery. `attempts` is the number of attempts that the store has counted.
     fn leased(&self, attempts: u32) -> Leased {
         let attempt = attempts.saturating_add(u32::from(self.attempt == Attempt::CountedAtStart));
         let lease = Lease::new(DeliveryId::new(self.id), self.token + 1, attempt);
-        // Cloned, since the transaction may run again.
+        // Clone the parts, since the transaction may run again.
         let leased = Leased::new(lease, self.head.clone(), self.body.clone());
         let leased = leased.with_ordering_keys(self.ordering_keys.clone());
         let leased = if self.after_expired_lease { leased.after_expired_lease() } else { leased };
@@ -212,7 +211,7 @@ impl Candidate {
     }
 }
 
-/// Reports a delivery that can be neither read nor dead-lettered.
+/// Returns the report of a delivery that can be neither read nor dead-lettered.
 fn report(unreadable: &UnreadableRow) -> Unreadable {
     let error = SqliteError::from(unreadable.fault.clone());
     Unreadable { id: DeliveryId::new(unreadable.id), error: StoreError::new(error) }

@@ -1,4 +1,4 @@
-//! The inbox's tables, within a transaction.
+//! The calls of the inbox, each within a transaction.
 
 mod accept;
 mod deliveries;

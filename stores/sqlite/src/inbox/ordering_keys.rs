@@ -1,4 +1,4 @@
-//! Ordering keys as they are stored: a JSON array of texts, or NULL for a delivery in no order.
+//! The stored form of ordering keys: a JSON array of strings, or NULL for a delivery without ordering keys.
 
 use rusqlite::types::ValueRef;
 use tower_klikit::inbox::OrderingKey;
@@ -11,17 +11,17 @@ pub(super) fn to_json(keys: &[OrderingKey]) -> Option<String> {
     (!keys.is_empty()).then(|| serde_json::json!(keys).to_string())
 }
 
-/// Reads ordering keys.
+/// Parses a stored value.
 pub(super) fn from_value(value: ValueRef<'_>) -> Result<Vec<OrderingKey>, Fault> {
     if value == ValueRef::Null {
         return Ok(Vec::new());
     }
     let keys: Vec<String> = serde_json::from_str(text(value, "ordering_keys")?)
-        .map_err(|error| Fault::new(format!("its ordering_keys are no JSON array of texts: {error}")))?;
+        .map_err(|error| Fault::new(format!("its ordering_keys are not a JSON array of strings: {error}")))?;
     Ok(keys.iter().map(|key| OrderingKey::from_text(key)).collect())
 }
 
-/// Reads ordering keys that nothing depends on if they cannot be read.
+/// Parses a stored value. Returns no keys if the value is unreadable.
 pub(super) fn readable(value: ValueRef<'_>) -> Vec<OrderingKey> {
     from_value(value).unwrap_or_default()
 }
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_everything_but_an_array_of_texts() {
+    fn accepts_only_arrays_of_strings() {
         for text in ["", "17", "order:42@warung", r#"{"a":"b"}"#, "[17]", r#"["a""#] {
             assert!(from_value(ValueRef::Text(text.as_bytes())).is_err(), "{text}");
         }

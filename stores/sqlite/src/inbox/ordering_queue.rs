@@ -7,14 +7,14 @@ use tower_klikit::inbox::{DeliveryState, OrderingKey};
 
 use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 
-/// The heads of the queues that were asked about: each is looked up once.
+/// A cache of the heads of queues, each of which is looked up once.
 ///
-/// The unfinished deliveries that share an ordering key form a queue, by their ids.
+/// The unfinished deliveries that share an ordering key form a queue, in the order of their ids.
 pub(super) struct OrderingQueues<'a> {
     heads: HashMap<OrderingKey, Head>,
     /// The keys of leased deliveries.
     leased: Option<HashSet<OrderingKey>>,
-    /// The keys of expired leases that count as leased.
+    /// The keys of the process's expired leases. They count as leased, because their handlers are still running.
     held: &'a [OrderingKey],
     repairs: HashSet<Repair>,
 }
@@ -23,20 +23,20 @@ pub(super) struct OrderingQueues<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Head {
     Empty,
-    /// With an id, unless the stored one is no number.
+    /// The id is `None` if the stored value is not a number.
     Entry {
         id: Option<i64>,
         is_checked: bool,
     },
 }
 
-/// A difference between a queue and the deliveries, as after damage or somebody else's change. It would block the key
-/// for good.
+/// A difference between a queue and the deliveries, caused by damage or by another program's change. Without a repair,
+/// it would block the ordering key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Repair {
-    /// An entry without an unfinished delivery that has the key. `None`: the id is no number.
+    /// A queue entry without an unfinished delivery that has the key. The id is `None` if it is not a number.
     Stray { key: OrderingKey, id: Option<i64> },
-    /// An unfinished delivery without its entry.
+    /// An unfinished delivery without its queue entry.
     Missing { key: OrderingKey, id: i64 },
 }
 
@@ -45,9 +45,9 @@ impl<'a> OrderingQueues<'a> {
         Self { heads: HashMap::new(), leased: None, held, repairs: HashSet::new() }
     }
 
-    /// Returns whether this delivery is the head of all its queues, and no delivery behind it is leased.
+    /// Returns whether this delivery is the head of all its queues and no other delivery in them is leased.
     ///
-    /// When a dead delivery is retried, it takes its old place, and then a delivery behind it may be leased.
+    /// A retried delivery takes its old place, which may be before a leased delivery.
     pub(super) fn is_head(
         &mut self,
         deliveries: &Deliveries<'_>,
@@ -80,7 +80,7 @@ impl<'a> OrderingQueues<'a> {
         Ok(true)
     }
 
-    /// Returns what has to be repaired, as far as it was noticed.
+    /// Returns the repairs that were found to be necessary.
     pub(super) fn repairs(self) -> Vec<Repair> {
         self.repairs.into_iter().collect()
     }
@@ -96,7 +96,7 @@ impl<'a> OrderingQueues<'a> {
         Ok(head)
     }
 
-    /// Checks that the head of a queue belongs there.
+    /// Checks that the head of a queue belongs to the queue, and adds a repair if it does not.
     pub(super) fn check(
         &mut self,
         deliveries: &Deliveries<'_>,
@@ -115,7 +115,7 @@ impl<'a> OrderingQueues<'a> {
             let mut rows = leased.query([deliveries.timestamp.now()])?;
             let mut keys: HashSet<_> = self.held.iter().cloned().collect();
             while let Some(row) = rows.next()? {
-                // Keys that cannot be read are dealt with once the lease has expired.
+                // A delivery with unreadable keys is dead-lettered once its lease has expired.
                 keys.extend(ordering_keys::readable(row.get_ref(0)?));
             }
             self.leased = Some(keys);
@@ -125,7 +125,7 @@ impl<'a> OrderingQueues<'a> {
 }
 
 impl Deliveries<'_> {
-    /// Returns whether a delivery belongs into the queue of this key.
+    /// Returns whether a delivery belongs to the queue of this key.
     fn is_queued(&self, key: &OrderingKey, id: Option<i64>) -> rusqlite::Result<bool> {
         let Some(id) = id else { return Ok(false) };
         let mut state = self.connection.prepare_cached(&self.sql.state)?;
@@ -134,11 +134,11 @@ impl Deliveries<'_> {
             Ok(is_unfinished && ordering_keys::readable(row.get_ref(2)?).contains(key))
         };
         let is_queued = self.isolation.isolate(|| state.query_row([id], is_queued).optional())?;
-        // A delivery on a damaged page keeps its place.
+        // A delivery on a damaged page keeps its place in the queue.
         Ok(is_queued.map_or(true, |is_queued| is_queued.unwrap_or(false)))
     }
 
-    /// Makes this difference good, if it is still there. Returns whether it was.
+    /// Repairs a difference if it still exists. Returns whether it did.
     pub(super) fn repair(&self, repair: &Repair) -> rusqlite::Result<bool> {
         let changed = match repair {
             Repair::Stray { key, id } if !self.is_queued(key, *id)? => {

@@ -1,4 +1,4 @@
-//! Counting and showing deliveries.
+//! The calls that count, find and show deliveries.
 
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use crate::{
     values::{digest, text},
 };
 
-/// How many deliveries are looked at for one page. Nothing is selected to be leased meanwhile.
-const LOOKED_AT: u32 = 1024;
+/// The number of deliveries that a call examines for one page. The limit is there because no delivery can be selected
+/// to be leased meanwhile.
+const EXAMINED: u32 = 1024;
 
 impl Deliveries<'_> {
     pub(crate) fn counts(&self) -> rusqlite::Result<Counts> {
@@ -26,7 +27,7 @@ impl Deliveries<'_> {
             counts.leased = count(row, 1)?;
             if counts.backlog() > 0 {
                 let oldest = row.get_ref(2)?.as_i64().unwrap_or(now);
-                // Never zero while something is pending.
+                // At least a millisecond: zero would mean that no delivery is pending.
                 counts.oldest = Some(Duration::from_millis(now.saturating_sub(oldest).max(1).unsigned_abs()));
             }
             Ok(())
@@ -49,10 +50,10 @@ impl Deliveries<'_> {
         self.connection.prepare_cached(&self.sql.stored)?.query_row([limit], |row| count(row, 0))
     }
 
-    /// Lists the deliveries that the filter selects. One on a damaged page is left out.
+    /// Lists the deliveries that match the filter. Leaves out deliveries on a damaged page.
     pub(crate) fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> rusqlite::Result<Page> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let (ids, is_last) = self.ids_to_look_at(filter, after.map_or(i64::MIN, DeliveryId::get))?;
+        let (ids, is_last) = self.ids_to_examine(filter, after.map_or(i64::MIN, DeliveryId::get))?;
         let mut page = Page { entries: Vec::new(), next: after };
         for id in ids {
             if page.entries.len() == limit {
@@ -68,20 +69,20 @@ impl Deliveries<'_> {
         Ok(page)
     }
 
-    /// Returns ids in order, among which are the next that the filter selects, and whether no others follow.
-    fn ids_to_look_at(&self, filter: &Filter, after: i64) -> rusqlite::Result<(Vec<i64>, bool)> {
+    /// Returns the ids of the deliveries to examine next, in ascending order, and whether they are the last ones.
+    fn ids_to_examine(&self, filter: &Filter, after: i64) -> rusqlite::Result<(Vec<i64>, bool)> {
         let only_dead = filter.states.as_deref() == Some(&[DeliveryState::Dead]);
         let mut next = self.connection.prepare_cached(if only_dead { &self.sql.dead } else { &self.sql.next })?;
         let listed = self.isolation.isolate(|| {
-            let ids = next.query_map(params![after, LOOKED_AT], |row| row.get(0))?;
+            let ids = next.query_map(params![after, EXAMINED], |row| row.get(0))?;
             ids.collect::<rusqlite::Result<Vec<i64>>>()
         })?;
         if let Ok(ids) = listed {
-            let is_last = ids.len() < LOOKED_AT as usize;
+            let is_last = ids.len() < EXAMINED as usize;
             return Ok((ids, is_last));
         }
-        // A list that touches a damaged page fails, so each id is tried.
-        let ids: Vec<i64> = (1..=LOOKED_AT.into()).map(|n| after.max(0).saturating_add(n)).collect();
+        // Listing failed at a damaged page, so try each id. Some may not exist.
+        let ids: Vec<i64> = (1..=EXAMINED.into()).map(|n| after.max(0).saturating_add(n)).collect();
         let last = self.connection.prepare_cached(&self.sql.last_id)?.query_row([], |row| row.get(0)).optional()?;
         let is_last = ids.last() >= Some(&last.unwrap_or_default());
         Ok((ids, is_last))
@@ -93,14 +94,14 @@ impl Deliveries<'_> {
         Ok(Some(entry))
     }
 
-    /// Reads the digest of a delivery's body, if it can be read.
+    /// Reads the digest of a delivery's body. Returns `None` if it is missing or unreadable.
     fn digest(&self, id: i64) -> rusqlite::Result<Option<BodyDigest>> {
         let mut read = self.connection.prepare_cached(&self.sql.read_digest)?;
         let read = self.isolation.isolate(|| read.query_row([id], |row| Ok(digest(row.get_ref(0)?)?)).optional())?;
         Ok(read.ok().flatten())
     }
 
-    /// Reads a delivery without its body. What cannot be read of it is left out.
+    /// Reads a delivery without its body. Leaves out the parts that cannot be read.
     fn entry(&self, id: i64) -> rusqlite::Result<Option<Entry>> {
         let head = self.head(id)?.unwrap_or_default();
         let digest = self.digest(id)?;

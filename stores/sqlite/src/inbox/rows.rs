@@ -1,4 +1,4 @@
-//! Reads the inbox's rows, also those that this crate did not write.
+//! Functions that read the inbox's rows, and report values that this crate did not write.
 
 use rusqlite::{OptionalExtension, Row, types::ValueRef};
 
@@ -8,7 +8,7 @@ use crate::{
     values::{blob, counter, integer, text},
 };
 
-/// The parts of a delivery that are leased.
+/// The parts of a delivery that leasing needs.
 pub(super) struct Content {
     pub(super) token: i64,
     pub(super) attempts: u32,
@@ -23,7 +23,7 @@ pub(super) struct UnreadableRow {
     pub(super) attempts: u32,
     pub(super) head: Option<String>,
     pub(super) fault: Fault,
-    /// Whether its state can be read: then it can be dead-lettered.
+    /// Whether its state can be read, so that it can be dead-lettered.
     pub(super) has_state: bool,
 }
 
@@ -34,7 +34,7 @@ impl UnreadableRow {
 }
 
 impl Deliveries<'_> {
-    /// Reads a delivery, and checks all that leasing it depends on.
+    /// Reads a delivery, and checks every value that leasing depends on.
     pub(super) fn read(&self, id: i64) -> rusqlite::Result<Result<Content, UnreadableRow>> {
         let mut read = self.connection.prepare_cached(&self.sql.read)?;
         let content = self.isolation.isolate(|| {
@@ -69,7 +69,7 @@ impl Deliveries<'_> {
         Ok(UnreadableRow { id, attempts: attempts.unwrap_or_default(), head, fault, has_state: attempts.is_some() })
     }
 
-    /// Reads a delivery's head, if it can be read.
+    /// Reads a delivery's head. Returns `None` if it is missing or unreadable.
     pub(super) fn head(&self, id: i64) -> rusqlite::Result<Option<String>> {
         let mut read = self.connection.prepare_cached(&self.sql.read_head)?;
         let head = self
@@ -78,7 +78,7 @@ impl Deliveries<'_> {
         Ok(head.ok().flatten())
     }
 
-    /// Reads a delivery's body, if it can be read.
+    /// Reads a delivery's body. Returns `None` if it is missing or unreadable.
     pub(super) fn body(&self, id: i64) -> rusqlite::Result<Option<Vec<u8>>> {
         let mut read = self.connection.prepare_cached(&self.sql.find_body)?;
         let body = self

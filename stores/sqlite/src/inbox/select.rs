@@ -1,9 +1,9 @@
-//! Selecting the deliveries to lease, on the connection that reads.
+//! The selection of deliveries to lease, on the reader's connection.
 //!
-//! Deliveries without ordering keys are found by when they are due. Ordered ones are looked for among the first that
-//! are due, where there mostly are enough. If too many of these are blocked, as behind a delivery that fails again and
-//! again, the head of each queue is looked at instead: that takes as long as there are queues, and not as there are
-//! deliveries.
+//! Deliveries without ordering keys are selected in the order in which they are due. For ordered deliveries, the
+//! selection first examines those that are longest due, which usually suffices. If too many of these are blocked, such
+//! as behind a delivery that keeps failing, the selection examines the head of each queue instead. That takes time in
+//! proportion to the number of queues, not to the number of deliveries.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,18 +24,18 @@ use crate::{
     values::{counter, integer},
 };
 
-/// How many deliveries are dead-lettered at once, besides those that are leased.
+/// The maximum number of deliveries that one selection dead-letters.
 const DEAD_LETTERED: usize = 256;
 
-/// How many deliveries are looked at in addition once some of the first could not be read.
+/// The minimum number of free deliveries to look for once some were found to be unreadable.
 const MORE: usize = 256;
 
 /// The terms of a selection.
 #[derive(Clone)]
 pub(crate) struct SelectTerms {
     pub(crate) limit: usize,
-    /// How many of the deliveries would start at once. Those whose lease has expired are leased for these handlers
-    /// only.
+    /// The number of deliveries that would start at once. Deliveries whose lease has expired are leased for these
+    /// handlers only.
     pub(crate) free_handlers: usize,
     pub(crate) max_attempts: u32,
     /// The leases whose handlers the process is running.
@@ -49,12 +49,13 @@ pub(crate) struct SelectTerms {
 pub(crate) struct Selection {
     pub(super) candidates: Vec<Candidate>,
     pub(super) expired: Vec<ExpiredLease>,
-    /// The held leases that have expired.
+    /// The held leases that have expired, to be extended.
     pub(crate) held: Vec<Lease>,
     pub(super) unreadable: Vec<UnreadableRow>,
     pub(super) repairs: Vec<Repair>,
 }
 
+/// A delivery to lease.
 pub(super) struct Candidate {
     pub(super) id: i64,
     pub(super) token: i64,
@@ -66,18 +67,18 @@ pub(super) struct Candidate {
     pub(super) body: Bytes,
 }
 
-/// The attempt that a lease is for.
+/// How the attempt of a new lease is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// It counts with the lease.
+    /// Leasing counts the attempt.
     Counted,
-    /// It counts when its handler starts.
+    /// The start of the handler counts the attempt.
     CountedAtStart,
-    /// The process is still running it.
+    /// No new attempt: the process is still running the delivery's handler.
     Continued,
 }
 
-/// A delivery whose lease expired on the last attempt.
+/// A delivery whose lease expired on the last allowed attempt, to be dead-lettered.
 pub(super) struct ExpiredLease {
     pub(super) id: i64,
     pub(super) token: i64,
@@ -94,7 +95,7 @@ impl Selection {
 }
 
 impl Deliveries<'_> {
-    /// Selects deliveries, longest due first.
+    /// Selects deliveries to lease, longest due first.
     pub(crate) fn select(&self, terms: &SelectTerms) -> rusqlite::Result<Selection> {
         let held: HashMap<_, _> = terms.held.iter().map(|lease| (lease.id().get(), lease.token())).collect();
         let mut selection = Selection::default();
@@ -129,7 +130,7 @@ impl Deliveries<'_> {
             if is_enough || found < wanted || search.is_full() {
                 break;
             }
-            // Some cannot be read, and there may be more behind them.
+            // Some of the free deliveries were unreadable, and there may be readable ones behind them.
             wanted = (2 * wanted).max(MORE);
         }
         selection.expired = search.expired;
@@ -138,7 +139,7 @@ impl Deliveries<'_> {
         Ok(selection)
     }
 
-    /// Returns the ordering keys of the delivery if this is its lease and has expired.
+    /// Returns the ordering keys of the delivery if this is its current lease and it has expired.
     fn expired_keys(&self, lease: &Lease) -> rusqlite::Result<Option<Vec<OrderingKey>>> {
         let values = named_params! {
             ":id": lease.id().get(), ":token": lease.token(), ":now": self.timestamp.now(),
@@ -146,7 +147,7 @@ impl Deliveries<'_> {
         let mut is_expired = self.connection.prepare_cached(&self.sql.is_expired)?;
         let keys = |row: &Row<'_>| Ok(ordering_keys::readable(row.get_ref(0)?));
         let found = self.isolation.isolate(|| is_expired.query_row(values, keys).optional())?;
-        // A lease on a damaged page can be extended by nobody.
+        // A lease on a damaged page cannot be extended.
         Ok(found.ok().flatten())
     }
 }
@@ -157,15 +158,15 @@ struct Search<'a> {
     max_attempts: u32,
     /// The tokens of the held leases, by the ids of their deliveries.
     held: &'a HashMap<i64, i64>,
-    /// The deliveries that were dealt with, or have to be left out.
+    /// The deliveries that were processed or must be left out.
     skip: HashSet<i64>,
     queues: OrderingQueues<'a>,
     free: Vec<FreeDelivery>,
     expired: Vec<ExpiredLease>,
     unreadable: Vec<UnreadableRow>,
-    /// How many have to be dead-lettered.
+    /// The number of deliveries to dead-letter.
     dead: usize,
-    /// How many were left out because they are for free handlers only.
+    /// The number of deliveries that were left out because they are for free handlers only.
     left_out: usize,
 }
 
@@ -178,7 +179,7 @@ struct FreeDelivery {
 }
 
 impl Search<'_> {
-    /// Looks for deliveries whose time is no number. They would never be due.
+    /// Looks for deliveries whose time is not a number. They would never be due.
     fn look_for_misdated(&mut self) -> rusqlite::Result<()> {
         let mut misdated = self.inbox.connection.prepare_cached(&self.inbox.sql.misdated)?;
         let mut rows = misdated.query([])?;
@@ -186,13 +187,13 @@ impl Search<'_> {
             && let Some(row) = rows.next()?
         {
             if let Err(fault) = integer(row.get_ref(1)?, "due") {
-                self.cannot_read(row.get(0)?, fault)?;
+                self.add_unreadable(row.get(0)?, fault)?;
             }
         }
         Ok(())
     }
 
-    /// Looks for so many free deliveries.
+    /// Looks for up to `wanted` free deliveries.
     fn look_for_free(&mut self, wanted: usize) -> rusqlite::Result<()> {
         self.free.clear();
         self.scan_unordered(wanted)?;
@@ -209,7 +210,7 @@ impl Search<'_> {
             && !self.is_full()
             && let Some(row) = rows.next()?
         {
-            self.look_at(row)?;
+            self.examine(row)?;
         }
         Ok(())
     }
@@ -222,7 +223,7 @@ impl Search<'_> {
             && !self.is_full()
             && let Some(row) = rows.next()?
         {
-            seen.insert(self.look_at(row)?);
+            seen.insert(self.examine(row)?);
         }
         if seen.len() < SCANNED || self.free.len() >= enough || self.is_full() {
             return Ok(());
@@ -230,7 +231,7 @@ impl Search<'_> {
         self.scan_queues(seen)
     }
 
-    /// Looks at the heads of all queues that were not seen before.
+    /// Examines the heads of all queues, except those in `seen`.
     fn scan_queues(&mut self, mut seen: HashSet<i64>) -> rusqlite::Result<()> {
         let mut next_queue = self.inbox.connection.prepare_cached(&self.inbox.sql.next_queue)?;
         let mut due = self.inbox.connection.prepare_cached(&self.inbox.sql.due)?;
@@ -242,7 +243,7 @@ impl Search<'_> {
             && let Some((next, head)) = next_queue.query_row([&key], next).optional()?
         {
             key = next;
-            // It may be the head of several queues.
+            // A delivery may be the head of several queues.
             if head.is_some_and(|head| seen.contains(&head)) {
                 continue;
             }
@@ -251,15 +252,14 @@ impl Search<'_> {
                 Some(id) => {
                     let values = params![id, self.inbox.timestamp.now()];
                     let isolation = self.inbox.isolation;
-                    match isolation.isolate(|| due.query_row(values, |row| self.look_at(row)).optional())? {
+                    match isolation.isolate(|| due.query_row(values, |row| self.examine(row)).optional())? {
                         Ok(found) => found.is_some(),
-                        Err(fault) => self.cannot_read(id, fault).map(|_| true)?,
+                        Err(fault) => self.add_unreadable(id, fault).map(|_| true)?,
                     }
                 }
             };
-            // A key that is not UTF-8 is no delivery's.
+            // The head is not due, or its entry is stray. No delivery has a key that is not UTF-8.
             if !is_due && let Ok(key) = str::from_utf8(&key) {
-                // Or the entry does not belong here.
                 self.queues.check(self.inbox, &OrderingKey::from_text(key), head)?;
             }
             seen.extend(head);
@@ -267,15 +267,16 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Keeps the delivery of this row if it is free or has to be dead-lettered. Returns its id.
-    fn look_at(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
+    /// Examines the delivery of this row, and adds it to the free deliveries or to those to dead-letter. Returns its
+    /// id.
+    fn examine(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
         let id = row.get(1)?;
         if self.skip.contains(&id) {
             return Ok(id);
         }
         let (due, keys) = match (integer(row.get_ref(0)?, "due"), ordering_keys::from_value(row.get_ref(3)?)) {
             (Ok(due), Ok(keys)) => (due, keys),
-            (Err(fault), _) | (_, Err(fault)) => return self.cannot_read(id, fault),
+            (Err(fault), _) | (_, Err(fault)) => return self.add_unreadable(id, fault),
         };
         let after_expired_lease = state_of(row.get_ref(2)?) == DeliveryState::Leased;
         if after_expired_lease {
@@ -288,7 +289,7 @@ impl Search<'_> {
             });
             let (token, attempts) = match found? {
                 Ok(found) => found,
-                Err(fault) => return self.cannot_read(id, fault),
+                Err(fault) => return self.add_unreadable(id, fault),
             };
             if self.held.get(&id) == Some(&token) {
                 return Ok(id);
@@ -306,8 +307,10 @@ impl Search<'_> {
         Ok(id)
     }
 
-    /// Reads the first `limit` free deliveries that can be read. Leaves out those that have to be among the first
-    /// `free_handlers` and are not: their lease has expired, or they have had all their attempts.
+    /// Reads the first `limit` readable free deliveries.
+    ///
+    /// A delivery whose lease has expired, or that has used all its attempts, must be among the first `free_handlers`.
+    /// Otherwise it is left out.
     fn read_free(&mut self, limit: usize, free_handlers: usize) -> rusqlite::Result<Vec<Candidate>> {
         let mut candidates = Vec::with_capacity(limit.min(self.free.len()));
         let end = self.left_out + limit;
@@ -339,27 +342,28 @@ impl Search<'_> {
                     };
                     candidates.push(Candidate { id, token, ordering_keys, after_expired_lease, attempt, head, body });
                 }
-                Err(unreadable) => self.keep_unreadable(unreadable),
+                Err(unreadable) => self.push_unreadable(unreadable),
             }
         }
         Ok(candidates)
     }
 
-    /// Keeps a delivery that cannot be read. Returns its id.
-    fn cannot_read(&mut self, id: i64, fault: Fault) -> rusqlite::Result<i64> {
+    /// Adds an unreadable delivery. Returns its id.
+    fn add_unreadable(&mut self, id: i64, fault: Fault) -> rusqlite::Result<i64> {
         if self.skip.insert(id) {
             let unreadable = self.inbox.unreadable(id, fault)?;
-            self.keep_unreadable(unreadable);
+            self.push_unreadable(unreadable);
         }
         Ok(id)
     }
 
-    fn keep_unreadable(&mut self, unreadable: UnreadableRow) {
+    fn push_unreadable(&mut self, unreadable: UnreadableRow) {
         self.dead += usize::from(unreadable.has_state);
         self.unreadable.push(unreadable);
     }
 
-    /// Returns whether as many deliveries must be dead-lettered as go at once. Then there is another round.
+    /// Returns whether this selection has found the maximum number of deliveries to dead-letter. The caller then
+    /// selects again.
     fn is_full(&self) -> bool {
         self.dead >= DEAD_LETTERED
     }

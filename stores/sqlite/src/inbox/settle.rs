@@ -1,4 +1,4 @@
-//! Recording how attempts target.
+//! The calls that settle deliveries or dead-letter them.
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
 use tower_klikit::inbox::{DeliveryId, DeliveryState, LEASE_EXPIRED, Lease, OrderingKey, SettleOutcome, Settlement};
@@ -6,20 +6,20 @@ use tower_klikit::inbox::{DeliveryId, DeliveryState, LEASE_EXPIRED, Lease, Order
 use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 use crate::error::SqliteError;
 
-/// A delivery whose attempt has target, or that an operator ends.
+/// A delivery that is being settled or dead-lettered.
 struct SettleTarget {
     id: i64,
     state: DeliveryState,
-    /// `None` if it is not what leasing wrote.
+    /// `None` if the stored token is unreadable.
     token: Option<i64>,
-    /// The ordering keys, as far as they can be read.
+    /// Empty if the stored keys are unreadable.
     ordering_keys: Vec<OrderingKey>,
     /// Whether it is dead for another reason than that its last lease expired.
     is_dead_for_good: bool,
 }
 
 impl Deliveries<'_> {
-    /// Settles deliveries. If some cannot be read, the others are settled, and the inner result is the error.
+    /// Settles deliveries. If some are unreadable, settles the others and returns an inner error.
     pub(crate) fn settle_all(
         &self,
         settlements: &[(Lease, Settlement)],
@@ -27,8 +27,8 @@ impl Deliveries<'_> {
         self.isolation.each(settlements, |(lease, settlement)| self.settle(lease, settlement))
     }
 
-    /// Dead-letters those of these deliveries that are ready or leased, and in one of these states. If some cannot be
-    /// read, the others are dead-lettered, and the inner result is the error.
+    /// Dead-letters the deliveries that are ready or leased, and in one of these states. Returns for each whether it
+    /// was dead-lettered. If some are unreadable, dead-letters the others and returns an inner error.
     pub(crate) fn dead_letter_all(
         &self,
         ids: &[DeliveryId],
@@ -77,7 +77,8 @@ impl Deliveries<'_> {
                 self.leave_queues(target)?;
                 match self.isolation.isolate(|| execute(&self.sql.delete, params![id]))? {
                     Ok(()) => self.delete_body(id),
-                    // Next to a damaged page it cannot be deleted, but it must not be handled again.
+                    // SQLite may be unable to delete the row next to a damaged page. Mark it as done, so that the
+                    // delivery is not handled again.
                     Err(_) => execute(&self.sql.keep, params![id, self.timestamp.now()]),
                 }
             }
@@ -106,7 +107,7 @@ impl Deliveries<'_> {
         self.connection.prepare_cached(&self.sql.dead_letter)?.execute(params![target.id, reason]).map(drop)
     }
 
-    /// Takes a delivery out of its queues. A dead one is in none.
+    /// Removes a delivery from its queues. A dead delivery is in no queue.
     fn leave_queues(&self, target: &SettleTarget) -> rusqlite::Result<()> {
         match target.state {
             DeliveryState::Dead => Ok(()),

@@ -8,15 +8,15 @@ pub(super) const LEASED: i16 = DeliveryState::Leased.code();
 pub(super) const DEAD: i16 = DeliveryState::Dead.code();
 pub(super) const DONE: i16 = DeliveryState::Done.code();
 
-/// Returns the state that a stored value stands for. Each value stands for one: the partial indexes divide the rows in
-/// the same way.
+/// Returns the state that a stored value represents. Every value represents a state, by the same conditions as in the
+/// partial indexes.
 pub(super) fn state_of(value: ValueRef<'_>) -> DeliveryState {
     match value {
         ValueRef::Integer(1) => DeliveryState::Leased,
         ValueRef::Integer(3) => DeliveryState::Done,
         ValueRef::Integer(..=0) | ValueRef::Null => DeliveryState::Ready,
         ValueRef::Real(number) if number < 2.0 => DeliveryState::Ready,
-        // Numbers come before text and blobs.
+        // In SQLite's order, text and blobs come after all numbers.
         _ => DeliveryState::Dead,
     }
 }
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_is_a_state() {
+    fn every_value_represents_a_state() {
         for state in [DeliveryState::Ready, DeliveryState::Leased, DeliveryState::Dead, DeliveryState::Done] {
             assert_eq!(state_of(ValueRef::Integer(state.code().into())), state);
         }

@@ -1,4 +1,4 @@
-//! [`InboxStore`] and [`InboxAdmin`] for a file.
+//! The implementations of [`InboxStore`] and [`InboxAdmin`].
 
 use std::{
     collections::HashSet,
@@ -24,10 +24,10 @@ use crate::{
     writer::Call,
 };
 
-/// How many finished deliveries are looked at in one transaction. They take long to delete: they have bodies.
+/// The number of finished deliveries that one transaction examines. They have bodies, so deleting them takes long.
 const SLICE: u32 = 128;
 
-/// How often to select again after another process was faster.
+/// The maximum number of selections after which another process has leased a selected delivery first.
 const MISSES: usize = 4;
 
 impl SqliteStore {
@@ -49,7 +49,7 @@ impl SqliteStore {
         self.shared.reader.call(move |transaction| run(&transaction.inbox())).await.map_err(StoreError::new)
     }
 
-    /// Selects deliveries on the connection that reads, and leases them on the one that writes.
+    /// Selects deliveries on the reader's connection, and leases them on the writer's.
     async fn select_and_lease(&self, terms: SelectTerms, duration: Duration) -> Result<LeaseOutcome, StoreError> {
         let max_attempts = terms.max_attempts;
         let selection = self.read(move |inbox| inbox.select(&terms)).await?;
@@ -73,8 +73,8 @@ impl SqliteStore {
         Ok(claimed? + accepted?)
     }
 
-    /// Goes through the finished deliveries some rows at a time, so that other calls are served in between, until
-    /// `limit` are deleted. Those that cannot be read or deleted fail the call at its end.
+    /// Walks through the finished deliveries, some rows per transaction so that other calls run in between, until
+    /// `limit` deliveries are deleted. If some cannot be read or deleted, returns an error at the end.
     async fn delete_finished<F>(&self, from: Cursor, limit: u64, delete: F) -> Result<u64, SqliteError>
     where
         F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<DeletedPart> + Clone + Send + 'static,
@@ -94,11 +94,11 @@ impl SqliteStore {
     }
 }
 
-/// If the caller of `accept` or `lease` goes away while the call is queued, the call is not made; every other call is
-/// made all the same.
+/// If the future of `accept` or `lease` is dropped while the call is queued, the call does not run. All other calls run
+/// nevertheless.
 ///
-/// `purge_done`, `evict_done` and `purge_dead` delete some rows at a time, and other calls are served in between. If
-/// one fails, what it has deleted stays deleted.
+/// `purge_done`, `evict_done` and `purge_dead` delete some rows per transaction, and other calls run in between. If one
+/// fails, the deletions before the failure persist.
 impl InboxStore for SqliteStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         let new = delivery.clone();
@@ -129,7 +129,7 @@ impl InboxStore for SqliteStore {
                     }
                 }
                 Err(error) if batch.leased.is_empty() && batch.dead_lettered.is_empty() => return Err(error),
-                // What was leased and dead-lettered before must not be lost.
+                // Report the deliveries that earlier rounds have leased or dead-lettered.
                 Err(_) => return Ok(batch),
             }
         }
@@ -180,8 +180,8 @@ impl InboxStore for SqliteStore {
     }
 }
 
-/// `forget_accepted` looks at everything there is, some rows at a time, and other calls are served in between. If it
-/// fails, what it has forgotten stays forgotten.
+/// `forget_accepted` reads all ledger rows and finished deliveries, some rows per transaction, and other calls run in
+/// between. If it fails, the deletions before the failure persist.
 impl InboxAdmin for SqliteStore {
     async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
         let filter = filter.clone();
@@ -221,7 +221,7 @@ impl InboxAdmin for SqliteStore {
     }
 }
 
-/// Returns for how many deliveries a call did something.
+/// Returns the number of deliveries for which a call returned `true`.
 fn count(done: Vec<bool>) -> u64 {
     done.into_iter().filter(|done| *done).count() as u64
 }

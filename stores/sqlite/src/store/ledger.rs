@@ -1,4 +1,4 @@
-//! [`Ledger`] for a file.
+//! The implementation of [`Ledger`].
 
 use std::{
     ops::Range,
@@ -16,14 +16,15 @@ use crate::{
     writer::Call,
 };
 
-/// How many rows a walk through the table looks at in one transaction.
+/// The number of rows that a walk through the table examines in one transaction.
 const SLICE: u32 = 1024;
 
 impl SqliteStore {
-    /// Goes through the ledger's table by slices, each in a transaction of its own, so that other calls are served in
-    /// between. `each` gets the number of rows that were found before. Stops when `limit` were found.
+    /// Walks through the ledger's table in slices, each in its own transaction so that other calls run in between.
+    /// `each` gets a slice and the total so far, and returns how many of the slice's rows to add to the total. The walk
+    /// ends when the total reaches `limit`.
     ///
-    /// A damaged page is left out: the walk goes on behind it, and fails at its end.
+    /// The walk skips damaged pages, and returns an error at its end if there were any.
     pub(super) async fn walk<F>(&self, limit: u64, each: F) -> Result<u64, SqliteError>
     where
         F: Fn(&Transaction<'_>, &Slice, u64) -> rusqlite::Result<u64> + Clone + Send + 'static,
@@ -43,7 +44,7 @@ impl SqliteStore {
                     next = rest;
                 }
                 Err(error) if error.kind() != SqliteErrorKind::Damaged => return Err(error),
-                // As far as the damaged page, row by row in the end.
+                // Get close to the damaged page: try again with fewer rows, down to one.
                 Err(_) if rows > 1 => {
                     rows = (rows / 4).max(1);
                     next = Some(after);
@@ -58,11 +59,11 @@ impl SqliteStore {
     }
 }
 
-/// If the caller of `claim` goes away while the call is queued, the call is not made; every other call is made all the
-/// same.
+/// If the future of `claim` is dropped while the call is queued, the call does not run. All other calls run
+/// nevertheless.
 ///
-/// `forget_claimed` and `purge` look at the whole table, 1024 rows at a time, and other calls are served in between. If
-/// they fail, what they have deleted stays deleted.
+/// `forget_claimed` and `purge` read the whole table, 1024 rows per transaction, and other calls run in between. If
+/// they fail, the deletions before the failure persist.
 impl Ledger for SqliteStore {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         let (claim, terms) = (claim.clone(), *terms);

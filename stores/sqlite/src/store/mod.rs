@@ -1,4 +1,4 @@
-//! The store, as services see it.
+//! The public store, and its implementations of the store traits.
 
 mod inbox;
 mod ledger;
@@ -19,14 +19,14 @@ use super::{
     writer::Writer,
 };
 
-/// How long dropping a store waits at most. The log may have 200 MB to copy, and the disk may be slow.
+/// The maximum time that dropping a store waits. The log may have 200 MB to copy, and the disk may be slow.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A ledger and an inbox in a file. The [crate's documentation](crate) describes its guarantees.
+/// A ledger and an inbox in a file. The [crate documentation](crate) describes its guarantees.
 ///
-/// Clones share three threads, each with a connection. When the last clone is dropped, the threads finish the calls
-/// that were made and close the file. Dropping it waits for that, for 5 seconds at most, so that a process that ends
-/// leaves one file with everything in it. [`close`](Self::close) does the same without blocking a thread.
+/// Clones share three threads, each with its own connection. When the last clone is dropped, the threads finish the
+/// queued calls and close the file. The drop blocks until then, for up to 5 seconds, so that a process that ends leaves
+/// one complete file. [`close`](Self::close) does the same without blocking.
 #[derive(Clone)]
 pub struct SqliteStore {
     shared: Arc<Shared>,
@@ -110,7 +110,7 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// Waits for the thread that closes the file last.
+/// A guard whose drop waits for the writer thread, which is the last to close the file.
 struct End(JoinHandle<()>);
 
 impl Drop for End {

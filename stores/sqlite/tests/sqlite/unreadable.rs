@@ -77,9 +77,9 @@ async fn unreadable_delivery_is_dead_lettered_alone() {
         ("UPDATE klikit_inbox SET attempts = 'x'", "its attempts is of the type Text, not Integer"),
         ("UPDATE klikit_inbox SET attempts = -1", "its attempts is out of range"),
         ("UPDATE klikit_inbox SET attempts = 4294967295", "its attempts is out of range"),
-        ("UPDATE klikit_inbox SET ordering_keys = 17", "its ordering_keys are no JSON array of texts"),
-        ("UPDATE klikit_inbox SET ordering_keys = ''", "its ordering_keys are no JSON array of texts"),
-        ("UPDATE klikit_inbox SET ordering_keys = '[17]'", "its ordering_keys are no JSON array of texts"),
+        ("UPDATE klikit_inbox SET ordering_keys = 17", "its ordering_keys are not a JSON array of strings"),
+        ("UPDATE klikit_inbox SET ordering_keys = ''", "its ordering_keys are not a JSON array of strings"),
+        ("UPDATE klikit_inbox SET ordering_keys = '[17]'", "its ordering_keys are not a JSON array of strings"),
         ("UPDATE klikit_inbox SET ordering_keys = x'00'", "its ordering_keys is of the type Blob, not Text"),
     ] {
         // SQLite stores a number as text in this column, which the store can read.

@@ -1,11 +1,11 @@
-//! The statements on the inbox's tables.
+//! The SQL statements on the inbox's tables.
 
 use super::state::{DEAD, DONE, LEASED, READY};
 
-/// How many of the ordered deliveries that are due are looked at before the heads of the queues are.
+/// The number of due ordered deliveries that a selection examines before it examines the heads of the queues.
 pub(super) const SCANNED: usize = 500;
 
-/// The statements, with the names of the tables in them.
+/// The SQL statements on the inbox's tables.
 pub(crate) struct InboxSql {
     pub(super) find: String,
     pub(super) find_state: String,
@@ -64,15 +64,20 @@ pub(crate) struct InboxSql {
 }
 
 impl InboxSql {
-    /// Makes the statements for tables whose names begin with `prefix`.
+    /// Returns the statements for tables whose names begin with `prefix`.
     #[allow(clippy::too_many_lines, reason = "one statement after the other")]
     pub(crate) fn new(prefix: &str) -> Self {
         let inbox = format!("{prefix}inbox");
         let body = format!("{prefix}inbox_body");
         let key = format!("{prefix}inbox_key");
         let ledger = format!("{prefix}ledger");
-        let is_unfinished =
-            format!("EXISTS (SELECT 1 FROM {inbox} AS i WHERE i.key = {ledger}.key AND i.state < {DEAD})");
+        let is_unfinished = format!(
+            "EXISTS (
+                    SELECT 1
+                    FROM {inbox} AS i
+                    WHERE i.key = {ledger}.key AND i.state < {DEAD}
+                )"
+        );
         Self {
             find: format!(
                 "
@@ -96,9 +101,19 @@ impl InboxSql {
                 )
                 "
             ),
-            insert_body: format!("INSERT INTO {body} (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)"),
-            insert_key: format!("INSERT OR IGNORE INTO {key} (ordering_key, id) VALUES (?1, ?2)"),
-            // A new token: what was selected or leased before is another request.
+            insert_body: format!(
+                "
+                INSERT INTO {body} (id, digest, head, body)
+                VALUES (?1, ?2, ?3, ?4)
+                "
+            ),
+            insert_key: format!(
+                "
+                INSERT OR IGNORE INTO {key} (ordering_key, id)
+                VALUES (?1, ?2)
+                "
+            ),
+            // The new token invalidates selections and leases of the old request.
             revive: format!(
                 "
                 UPDATE {inbox} SET
@@ -114,7 +129,7 @@ impl InboxSql {
                 WHERE id = :id
                 "
             ),
-            // The row may be missing.
+            // An upsert, since the row may be missing.
             revive_body: format!(
                 "
                 INSERT INTO {body} (id, digest, head, body)
@@ -126,7 +141,7 @@ impl InboxSql {
                 "
             ),
 
-            // Selecting deliveries to lease, on the connection that reads.
+            // The statements that select deliveries to lease, on the reader's connection.
             unordered: format!(
                 "
                 SELECT due, id, state, ordering_keys
@@ -144,7 +159,7 @@ impl InboxSql {
                 LIMIT {SCANNED}
                 "
             ),
-            // Text and blobs come after all numbers, and so are never due.
+            // In SQLite's order, text and blobs come after all numbers, so a delivery with such a time is never due.
             misdated: format!(
                 "
                 SELECT id, due
@@ -176,7 +191,7 @@ impl InboxSql {
             read_digest: format!("SELECT digest FROM {body} WHERE id = ?1"),
             read_head: format!("SELECT head FROM {body} WHERE id = ?1"),
             head_of_queue: format!("SELECT id FROM {key} WHERE ordering_key = ?1 ORDER BY id LIMIT 1"),
-            // A key that was stored as a blob comes after all texts.
+            // The condition `< x''` excludes keys that were stored as blobs: those come after all texts.
             next_queue: format!(
                 "
                 SELECT ordering_key, id
@@ -202,7 +217,7 @@ impl InboxSql {
                 "
             ),
 
-            // Leasing the selected deliveries, on the connection that writes.
+            // The statements that lease the selected deliveries, on the writer's connection.
             extend_expired: format!(
                 "
                 UPDATE {inbox} SET due = :until
@@ -241,7 +256,7 @@ impl InboxSql {
                     AND (due <= :now OR typeof(due) <> 'integer')
                 "
             ),
-            // NULL: those whose id is no number.
+            // If the id is NULL, the statement deletes all entries whose id is not a number.
             delete_stray: format!(
                 "
                 DELETE FROM {key}
@@ -267,7 +282,40 @@ impl InboxSql {
                 "UPDATE {inbox} SET state = {READY}, due = ?2, attempts = min(attempts, ?3) WHERE id = ?1"
             ),
 
-            // For operators.
+            // The statements that settle deliveries. `state` is run first, and its caller checks the token and the
+            // state.
+            state: format!("SELECT state, token, ordering_keys FROM {inbox} WHERE id = ?1"),
+            delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
+            keep: format!(
+                "
+                UPDATE {inbox} SET
+                    state = {DONE},
+                    due = ?2,
+                    reason = NULL
+                WHERE id = ?1
+                "
+            ),
+            reschedule: reschedule(&inbox, "ordering_keys"),
+            reschedule_unordered: reschedule(&inbox, "NULL"),
+            dead_letter: format!(
+                "
+                UPDATE {inbox} SET
+                    state = {DEAD},
+                    reason = ?2
+                WHERE id = ?1
+                "
+            ),
+            release: format!(
+                "
+                UPDATE {inbox} SET
+                    state = {READY},
+                    due = ?2,
+                    attempts = min(attempts, ?3)
+                WHERE id = ?1
+                "
+            ),
+
+            // The statements of the admin calls, and those that count, purge and forget.
             retry: format!(
                 "
                 UPDATE {inbox} SET state = {READY}, due = ?2, attempts = 0
@@ -276,7 +324,7 @@ impl InboxSql {
             ),
             delete_body: format!("DELETE FROM {body} WHERE id = ?1"),
             delete_key: format!("DELETE FROM {key} WHERE ordering_key = ?1 AND id = ?2"),
-            // Both indexes together have the READY and LEASED deliveries.
+            // Two queries, since each READY or LEASED delivery is in one of two partial indexes.
             unfinished: format!(
                 "
                 SELECT
@@ -284,9 +332,13 @@ impl InboxSql {
                     count(*) FILTER (WHERE state = {LEASED}),
                     min(since)
                 FROM (
-                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NULL
+                    SELECT state, since
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NULL
                     UNION ALL
-                    SELECT state, since FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NOT NULL
+                    SELECT state, since
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NOT NULL
                 )
                 "
             ),
@@ -301,30 +353,42 @@ impl InboxSql {
                 "
                 SELECT count(*)
                 FROM (
-                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NULL
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NULL
                     UNION ALL
-                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NOT NULL
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NOT NULL
                     LIMIT ?1
                 )
                 "
             ),
-            // By any value of its state, a delivery is in one of these indexes.
+            // Each delivery is in one of these four partial indexes, for any value of its state.
             stored: format!(
                 "
                 SELECT count(*)
                 FROM (
-                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NULL
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NULL
                     UNION ALL
-                    SELECT 1 FROM {inbox} WHERE state < {DEAD} AND ordering_keys IS NOT NULL
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NOT NULL
                     UNION ALL
-                    SELECT 1 FROM {inbox} WHERE state >= {DEAD} AND state <> {DONE}
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state >= {DEAD} AND state <> {DONE}
                     UNION ALL
-                    SELECT 1 FROM {inbox} WHERE state = {DONE}
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state = {DONE}
                     LIMIT ?1
                 )
                 "
             ),
-            // All in the index, so that a damaged row does not end the list.
+            // Reads the index alone, so that a damaged row does not end the list.
             dead: format!(
                 "
                 SELECT id
@@ -380,11 +444,12 @@ impl InboxSql {
 }
 
 fn reschedule(inbox: &str, ordering_keys: &str) -> String {
-    // A millisecond later if it is dead and has this very time: the trigger would take it for unchanged.
     format!(
         "
         UPDATE {inbox} SET
             state = {READY},
+            -- If a dead delivery already has this time, add a millisecond: the trigger makes a revived delivery due at
+            -- once if its time is unchanged.
             due = ?2 + (due = ?2 AND state >= {DEAD}),
             reason = ?3,
             ordering_keys = {ordering_keys}

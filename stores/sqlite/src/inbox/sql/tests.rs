@@ -10,7 +10,7 @@ fn plan(connection: &Connection, statement: &str) -> Vec<String> {
     steps.collect::<Result<_, _>>().unwrap()
 }
 
-/// Makes the tables, and the statements on them.
+/// Returns a database with the tables, and the statements on them.
 fn tables() -> (Connection, InboxSql) {
     let mut connection = Connection::open_in_memory().unwrap();
     Schema::new("k_").unwrap().migrate(&mut connection).unwrap();
@@ -72,7 +72,7 @@ fn only_counting_scans_a_table() {
     ];
     for statement in statements {
         for step in plan(&connection, statement) {
-            // A subquery has few rows to scan.
+            // Subqueries may be scanned, since they have few rows.
             assert!(!step.starts_with("SCAN k_") && !step.starts_with("SCAN i"), "{step}: {statement}");
             assert!(!step.contains("TEMP B-TREE"), "{step}: {statement}");
         }
