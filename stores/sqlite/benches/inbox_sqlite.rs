@@ -1,11 +1,11 @@
-//! The cost of acknowledging deliveries through the inbox on `SqliteStore`.
+//! Measures the cost of acknowledging deliveries through the inbox on `SqliteStore`.
 //!
 //! 64 clients send distinct deliveries of 8 kB. The cases are one commit per insert, the acceptor, the acceptor over
-//! HTTP, a worker that handles the deliveries meanwhile, and 50,000 blocked deliveries. Each runs with fsync slowed
-//! down by a millisecond, and as the disk does it.
+//! HTTP, a worker that handles the deliveries meanwhile, and 50,000 blocked deliveries. Each case runs with fsync
+//! slowed down by a millisecond, and with the disk's own fsync.
 //!
-//! `cargo bench -p tower-klikit-sqlite --bench inbox_sqlite`. It needs a C compiler for the library that slows fsync
-//! down, and a system that can preload libraries.
+//! Run it with `cargo bench -p tower-klikit-sqlite --bench inbox_sqlite`. It needs a C compiler for the library that
+//! slows fsync down, and a system that can preload libraries.
 #![allow(missing_docs)]
 
 #[path = "support/disk.rs"]
@@ -44,7 +44,7 @@ const CLIENTS: u64 = 64;
 const ROUNDS: usize = 3;
 const BODY: usize = 8 * 1024;
 const SECRET: &str = "klikit-bench-secret";
-/// How many deliveries are blocked by one.
+/// The number of deliveries that one delivery blocks.
 const BLOCKED: u64 = 50_000;
 
 fn main() {
@@ -55,17 +55,19 @@ fn main() {
 }
 
 fn measure(slow: u32) {
-    println!("fsync +{slow} µs; this disk's takes {} µs, all told", fsync().as_micros());
+    println!("fsync slowed down by {slow} µs: takes {} µs in total", fsync().as_micros());
     let names = [
         "one commit per insert",
         "acceptor",
         "acceptor over HTTP/1.1",
-        "whole life",
+        "accepted and handled",
         "worker, empty inbox",
         "worker, 50,000 blocked",
     ];
     let mut rounds: Vec<[Figures; 6]> = (0..ROUNDS)
-        .map(|_| [one_by_one(slow), in_process(), over_http(), whole_life(), with_worker(0), with_worker(BLOCKED)])
+        .map(|_| {
+            [one_by_one(slow), in_process(), over_http(), accept_and_handle(), with_worker(0), with_worker(BLOCKED)]
+        })
         .collect();
     let medians: Vec<_> = (0..names.len())
         .map(|case| {
@@ -76,24 +78,22 @@ fn measure(slow: u32) {
     for (name, figures) in names.iter().zip(&medians) {
         figures.print(name, "deliveries");
     }
-    let ratio = |what: &str, ratio: f64| println!("  {what:<46} {ratio:>6.2}");
-    let [single, accepted, http, life, empty, blocked] = medians[..] else {
-        unreachable!("as many as there are names")
-    };
+    let ratio = |name: &str, ratio: f64| println!("  {name:<46} {ratio:>6.2}");
+    let [single, accepted, http, handled, empty, blocked] = medians[..] else { unreachable!("there are six names") };
     ratio("acceptor / one commit per insert", accepted.per_second / single.per_second);
     ratio("over HTTP / acceptor", http.per_second / accepted.per_second);
-    ratio("whole life / acceptor", life.per_second / accepted.per_second);
+    ratio("accepted and handled / acceptor", handled.per_second / accepted.per_second);
     ratio("p99 with 50,000 blocked / with an empty inbox", blocked.p99.as_secs_f64() / empty.p99.as_secs_f64());
     println!();
 }
 
-/// One connection with the same settings and the same rows, behind a mutex.
+/// Measures inserts on one connection behind a mutex, with the store's settings and rows.
 fn one_by_one(slow: u32) -> Figures {
     let folder = BenchFolder::new();
     drop(folder.open());
-    let connection = Connection::open(folder.file()).expect("a file that was just made");
+    let connection = Connection::open(folder.file()).expect("the file was just created");
     let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
-    connection.execute_batch(settings).expect("settings");
+    connection.execute_batch(settings).expect("SQLite applies the settings");
     let connection = Mutex::new(connection);
     let each = if slow == 0 { 100 } else { 20 };
     let started = Instant::now();
@@ -104,7 +104,7 @@ fn one_by_one(slow: u32) -> Figures {
                 scope.spawn(move || (0..each).map(|n| Some(insert(connection, client * each + n))).collect::<Vec<_>>())
             })
             .collect();
-        clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect()
+        clients.into_iter().flat_map(|client| client.join().expect("the client does not panic")).collect()
     });
     Figures::new(times, started.elapsed())
 }
@@ -114,50 +114,59 @@ fn insert(connection: &Mutex<Connection>, event: u64) -> Duration {
     let (key, token) = hash.as_bytes().split_at(16);
     let body = vec![b'o'; BODY];
     let started = Instant::now();
-    let connection = connection.lock().expect("no panic");
+    let connection = connection.lock().expect("no client panics");
     let insert = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
-        let mut insert = connection.prepare_cached(sql).expect("a statement");
-        assert_eq!(insert.execute(values).expect("an insert"), 1);
+        let mut insert = connection.prepare_cached(sql).expect("the statement is valid");
+        assert_eq!(insert.execute(values).expect("the insert succeeds"), 1);
     };
-    let transaction = connection.unchecked_transaction().expect("a transaction");
+    let transaction = connection.unchecked_transaction().expect("the transaction begins");
     let digest = hash.as_bytes();
     insert(
-        "INSERT INTO klikit_ledger (key, digest, token, state, until, claimed_at) VALUES (?1, ?2, ?3, 1, ?4, ?4)
-        ON CONFLICT DO NOTHING",
+        "
+        INSERT INTO klikit_ledger (key, digest, token, state, until, claimed_at)
+        VALUES (?1, ?2, ?3, 1, ?4, ?4)
+        ON CONFLICT DO NOTHING
+        ",
         params![key, digest, token, 1_800_000_000_000_i64],
     );
     insert(
-        "INSERT INTO klikit_inbox (key, state, due, attempts, token, accepted_at, since, tenant)
-        VALUES (?1, 0, ?2, 0, 0, ?2, ?2, 'default')",
+        "
+        INSERT INTO klikit_inbox (key, state, due, attempts, token, accepted_at, since, tenant)
+        VALUES (?1, 0, ?2, 0, 0, ?2, ?2, 'default')
+        ",
         params![key, 1_700_000_000_000_i64],
     );
     let id = connection.last_insert_rowid();
     insert(
-        "INSERT INTO klikit_inbox_body (id, digest, head, body) VALUES (?1, ?2, ?3, ?4)",
+        "
+        INSERT INTO klikit_inbox_body (id, digest, head, body)
+        VALUES (?1, ?2, ?3, ?4)
+        ",
         params![id, digest, "o".repeat(250), body],
     );
-    transaction.commit().expect("a commit");
+    transaction.commit().expect("the commit succeeds");
     started.elapsed()
 }
 
-/// The acceptor, called within this process.
+/// Measures the acceptor, called within this process.
 fn in_process() -> Figures {
     let folder = BenchFolder::new();
     let inbox = Inbox::new(folder.open());
-    Runtime::new().expect("a runtime").block_on(async {
+    Runtime::new().expect("the runtime starts").block_on(async {
         let (times, started) = send_all(requests(300), acknowledge(&inbox)).await;
         Figures::new(times, started.elapsed())
     })
 }
 
+/// Measures the acceptor behind an HTTP/1.1 server on the loopback interface.
 fn over_http() -> Figures {
     let folder = BenchFolder::new();
     let inbox = Inbox::new(folder.open());
-    Runtime::new().expect("a runtime").block_on(async {
+    Runtime::new().expect("the runtime starts").block_on(async {
         let app = Router::new()
             .route("/webhooks/klikit", post_service(KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor())));
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
+        let address = listener.local_addr().expect("the listener has an address");
         tokio::spawn(async { axum::serve(listener, app).await });
         let mut clients = vec![];
         for _ in 0..CLIENTS {
@@ -174,10 +183,10 @@ fn over_http() -> Figures {
                     for mut request in requests {
                         request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
                         let started = Instant::now();
-                        connection.ready().await.expect("a connection that is kept");
-                        let response = connection.send_request(request).await.expect("an answer");
+                        connection.ready().await.expect("the connection is open");
+                        let response = connection.send_request(request).await.expect("the server responds");
                         let status = response.status();
-                        response.into_body().collect().await.expect("its body");
+                        response.into_body().collect().await.expect("the response has a body");
                         times.push((status == 200).then(|| started.elapsed()));
                     }
                     times
@@ -190,66 +199,92 @@ fn over_http() -> Figures {
 }
 
 async fn connect(address: SocketAddr) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect(address).await.expect("a connection");
-    stream.set_nodelay(true).expect("an option");
+    let stream = TcpStream::connect(address).await.expect("the server listens");
+    stream.set_nodelay(true).expect("the option can be set");
     let (client, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("nothing is said yet");
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("the handshake cannot fail");
     tokio::spawn(connection);
     client
 }
 
-/// Measures from the first delivery sent to the last one handled. The latencies are those of the acknowledgements.
-fn whole_life() -> Figures {
+/// Measures from the first delivery sent to the last delivery handled. The latencies are those of the acknowledgements.
+fn accept_and_handle() -> Figures {
     let folder = BenchFolder::new();
     let store = folder.open();
     let inbox = Inbox::new(store.clone());
-    Runtime::new().expect("a runtime").block_on(async {
+    Runtime::new().expect("the runtime starts").block_on(async {
         let (worker, stop) = start_worker(&inbox, handle_at_once());
         let (times, started) = send_all(requests(300), acknowledge(&inbox)).await;
-        while store.backlog(1).await.expect("a count") > 0 {
+        while store.backlog(1).await.expect("the store counts") > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let all = started.elapsed();
         drop(stop);
-        worker.await.expect("no panic");
+        worker.await.expect("the worker does not panic");
         Figures::new(times, all)
     })
 }
 
-/// Measures acknowledgements while a worker leases, with so many deliveries blocked by one that never ends.
+/// Measures acknowledgements while a worker leases deliveries. This many deliveries are blocked by one that never ends.
 fn with_worker(blocked: u64) -> Figures {
     let folder = BenchFolder::new();
     let store = folder.open();
     block(&folder, blocked);
     let inbox = Inbox::new(store).order_by(OrderBy::keys(|_, _| vec![]));
-    Runtime::new().expect("a runtime").block_on(async {
+    Runtime::new().expect("the runtime starts").block_on(async {
         let (worker, stop) = start_worker(&inbox, handle_at_once());
         let (times, started) = send_all(requests(100), acknowledge(&inbox)).await;
         let all = started.elapsed();
         drop(stop);
-        worker.await.expect("no panic");
+        worker.await.expect("the worker does not panic");
         Figures::new(times, all)
     })
 }
 
-/// Adds deliveries that share an ordering key with the first one, which is leased for a long time.
+/// Inserts this many deliveries with one ordering key. The first delivery is leased for a long time, and blocks the
+/// others.
 fn block(folder: &BenchFolder, deliveries: u64) {
-    let connection = Connection::open(folder.file()).expect("the file");
+    let connection = Connection::open(folder.file()).expect("the file opens");
     let insert = "
         BEGIN;
+
+        -- The ids.
         CREATE TEMP TABLE n AS
-            WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :n) SELECT n FROM n;
+        WITH RECURSIVE n (n) AS (
+            SELECT 1
+            UNION ALL
+            SELECT n + 1 FROM n WHERE n < :n
+        )
+        SELECT n FROM n;
+
+        -- The deliveries, all of them ready.
         INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, tenant, ordering_keys)
-            SELECT
-                n, randomblob(16), 0, 1700000000000, 0, 0, 1700000000000, 1700000000000, 'default',
-                '[\"order:42@default\"]'
-            FROM n WHERE n <= :n;
-        UPDATE klikit_inbox SET state = 1, due = 4000000000000 WHERE id = 1;
-        INSERT INTO klikit_inbox_body (id, digest, head, body) SELECT n, zeroblob(32), '{}', 'o' FROM n WHERE n <= :n;
-        INSERT INTO klikit_inbox_key (ordering_key, id) SELECT 'order:42@default', n FROM n WHERE n <= :n;
-        COMMIT;";
-    connection.execute_batch(&insert.replace(":n", &deliveries.to_string())).expect("rows");
-    let rows: i64 = connection.query_row("SELECT count(*) FROM klikit_inbox", [], |row| row.get(0)).expect("a count");
+        SELECT
+            n, randomblob(16), 0, 1700000000000, 0, 0, 1700000000000, 1700000000000, 'default',
+            '[\"order:42@default\"]'
+        FROM n
+        WHERE n <= :n;
+
+        -- Leases the first delivery.
+        UPDATE klikit_inbox SET state = 1, due = 4000000000000
+        WHERE id = 1;
+
+        -- The bodies and the queue.
+        INSERT INTO klikit_inbox_body (id, digest, head, body)
+        SELECT n, zeroblob(32), '{}', 'o'
+        FROM n
+        WHERE n <= :n;
+
+        INSERT INTO klikit_inbox_key (ordering_key, id)
+        SELECT 'order:42@default', n
+        FROM n
+        WHERE n <= :n;
+
+        COMMIT;
+        ";
+    connection.execute_batch(&insert.replace(":n", &deliveries.to_string())).expect("the inserts succeed");
+    let count = "SELECT count(*) FROM klikit_inbox";
+    let rows: i64 = connection.query_row(count, [], |row| row.get(0)).expect("SQLite counts");
     assert_eq!(rows.unsigned_abs(), deliveries);
 }
 
@@ -278,22 +313,22 @@ fn handle_at_once()
     })
 }
 
-/// Returns a function that sends a request through the verify layer to the acceptor, and returns whether it was
-/// acknowledged.
+/// Returns a function that sends a request through the verify layer to the acceptor, and returns whether the request
+/// was acknowledged.
 fn acknowledge(inbox: &Inbox) -> impl Fn(Request<Full<Bytes>>) -> BoxFuture<'static, bool> + Clone + use<> {
     let service = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
     move |request| {
-        let answer = service.clone().oneshot(request);
-        Box::pin(async { answer.await.is_ok_and(|response| response.status() == 200) })
+        let response = service.clone().oneshot(request);
+        Box::pin(async { response.await.is_ok_and(|response| response.status() == 200) })
     }
 }
 
-/// Makes so many requests for each client, before the time is taken.
+/// Returns this many requests for each client, prepared before the measurement.
 fn requests(each: u64) -> Vec<Vec<Request<Full<Bytes>>>> {
     (0..CLIENTS).map(|client| (0..each).map(|n| delivery(client, n).request()).collect()).collect()
 }
 
-/// Sends each client's requests one after the other. Returns their latencies, and when the first one was sent.
+/// Sends each client's requests one after the other. Returns their latencies and the start time.
 async fn send_all<F>(requests: Vec<Vec<Request<Full<Bytes>>>>, send: F) -> (Vec<Option<Duration>>, Instant)
 where
     F: Fn(Request<Full<Bytes>>) -> BoxFuture<'static, bool> + Clone + Send + 'static,
@@ -319,12 +354,12 @@ where
 async fn joined(clients: Vec<tokio::task::JoinHandle<Vec<Option<Duration>>>>) -> Vec<Option<Duration>> {
     let mut times = vec![];
     for client in clients {
-        times.extend(client.await.expect("no panic"));
+        times.extend(client.await.expect("the client does not panic"));
     }
     times
 }
 
-/// Makes another event with another body each time.
+/// Returns a delivery whose event id and body are unique.
 fn delivery(client: u64, n: u64) -> SignedDelivery {
     let id = format!("bench-{client}-{n}");
     SignedDelivery::new(SECRET, format!("{id:o<BODY$}")).event_id(id)

@@ -1,5 +1,5 @@
-/* Preloaded, makes fsync and fdatasync take SLOW_FSYNC_US microseconds longer, as they do on a disk that is not part of the
- * machine: what a fast disk answers at once hides what a program waits for. */
+/* A library to preload. It makes fsync and fdatasync take SLOW_FSYNC_US microseconds longer, as on a network disk. A
+ * fast local disk would hide how often a program waits for the disk. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-//! Backups while the store is open.
+//! Tests of backups while the store is open.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn backup_has_what_was_committed_before() {
+async fn backup_contains_earlier_commits() {
     let folder = Folder::new();
     let store = folder.open();
     let target = folder.path().join("backup.db");
@@ -42,7 +42,7 @@ async fn backup_has_what_was_committed_before() {
     serving.abort();
     let _ = serving.await;
 
-    // One file, which is complete.
+    // The backup is one complete file.
     for suffix in ["-wal", "-shm", "-journal"] {
         assert!(!with_suffix(&target, suffix).exists());
     }
@@ -59,7 +59,7 @@ async fn backup_has_what_was_committed_before() {
     drop(connection);
     let restored = SqliteStore::open(&target).unwrap();
     let ready = restored.counts().await.unwrap().ready;
-    assert!(ready >= before && ready <= after + 1, "{ready} of {before} to {after}");
+    assert!(ready >= before && ready <= after + 1, "{ready} deliveries, expected {before} to {after}");
     accept(&restored, "another event", &[]).await;
 }
 

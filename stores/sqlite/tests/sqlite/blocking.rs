@@ -1,4 +1,4 @@
-//! Handlers that block their thread for longer than a lease.
+//! Tests of handlers that block their thread for longer than a lease.
 
 use std::{
     convert::Infallible,
@@ -24,7 +24,8 @@ use crate::{deliveries::accept, support::Folder};
 const SECRET: &str = "klikit-test-secret";
 const LEASE: Duration = Duration::from_secs(1);
 
-/// Checks that each of these deliveries is handled once by a handler that blocks its thread so often, for so long.
+/// Checks that each of these deliveries is handled once. The handler blocks its thread `blocks` times, each time for
+/// `time`.
 async fn assert_each_runs_once(deliveries: usize, blocks: u32, time: Duration) {
     let folder = Folder::new();
     let store = folder.open();
@@ -36,7 +37,7 @@ async fn assert_each_runs_once(deliveries: usize, blocks: u32, time: Duration) {
     let handler = {
         let started = Arc::clone(&started);
         service_fn(move |request: Request<VerifiedBody>| {
-            let event = request.extensions().get::<EventId>().expect("an id").to_string();
+            let event = request.extensions().get::<EventId>().expect("the delivery has an event id").to_string();
             started.lock().unwrap().push(event);
             async move {
                 for _ in 0..blocks {
@@ -68,17 +69,17 @@ async fn blocking_handler_runs_once() {
 }
 
 #[tokio::test]
-async fn blocked_runtime_runs_once() {
+async fn handler_that_blocks_the_runtime_runs_once() {
     assert_each_runs_once(2, 2, Duration::from_millis(1500)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_handlers_that_block_each_run_once() {
+async fn many_blocking_handlers_run_once_each() {
     assert_each_runs_once(32, 3, Duration::from_millis(200)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_are_not_handled_while_handler_blocks() {
+async fn ignores_copies_while_the_handler_blocks() {
     let folder = Folder::new();
     let layer = KlikitDedupeLayer::new(folder.open()).lease(LEASE);
     let (blocks, blocked) = mpsc::channel();

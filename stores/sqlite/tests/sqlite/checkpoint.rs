@@ -1,4 +1,4 @@
-//! Copying the write-ahead log.
+//! Tests of checkpoints.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn copies_the_log_into_the_file_while_open() {
+async fn copies_the_log_while_the_store_is_open() {
     const BODY: usize = 200 << 10;
     let folder = Folder::new();
     let store = folder.open();
@@ -19,7 +19,7 @@ async fn copies_the_log_into_the_file_while_open() {
         let new = delivery(&format!("evt-{event}"), &body, &[]);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     }
-    // The last deliveries are not copied yet, and some pages of the first 16 MB are in the log more than once.
+    // Less than 16 MB: the last deliveries are not copied yet, and some pages are in the log more than once.
     let copied = || fs::metadata(folder.file()).unwrap().len() >= 12 << 20;
     until("the log to be copied", copied);
     assert_eq!(store.counts().await.unwrap().ready, 100);

@@ -1,4 +1,4 @@
-//! Steps of the system clock, which change no lease, retry or retention.
+//! Tests of steps of the system clock, which must not affect leases, retries and retention.
 
 use std::{
     sync::{
@@ -72,7 +72,7 @@ async fn oldest(store: &SqliteStore) -> Option<Duration> {
 }
 
 #[tokio::test]
-async fn pending_delivery_does_not_wait_after_a_set_back() {
+async fn set_back_does_not_delay_pending_deliveries() {
     for step in [HOUR, TEN_YEARS] {
         let (folder, machine, log) = (Folder::new(), Machine::new(), Log::default());
         let _listening = log.listen();
@@ -90,7 +90,7 @@ async fn pending_delivery_does_not_wait_after_a_set_back() {
 }
 
 #[tokio::test]
-async fn oldest_is_never_zero_while_something_is_pending() {
+async fn oldest_is_not_zero_while_deliveries_are_pending() {
     let (folder, machine) = (Folder::new(), Machine::new());
     let store = machine.open(&folder);
     assert_eq!(oldest(&store).await, None);
@@ -136,12 +136,16 @@ async fn clock_set_right_while_down_delays_nothing() {
     assert_eq!(ids(&lease(&store, 10, 5).await), [2]);
     assert!(oldest(&store).await.unwrap() >= 10 * SECOND);
     machine.pass(60 * SECOND);
-    assert_eq!(ids(&lease(&store, 10, 5).await), [2, 1], "2's lease has expired, and 1's delay is over");
+    assert_eq!(
+        ids(&lease(&store, 10, 5).await),
+        [2, 1],
+        "the lease of delivery 2 has expired, and the delay of delivery 1 is over"
+    );
     assert_eq!(log.text().matches("the system clock was set back by").count(), 1, "{}", log.text());
     drop(store);
     folder.closed();
 
-    // The offset is remembered, and is no news.
+    // The file has the offset, so opening it again logs nothing.
     let log = Log::default();
     let _listening = log.listen();
     let store = machine.open(&folder);
@@ -152,7 +156,7 @@ async fn clock_set_right_while_down_delays_nothing() {
 }
 
 #[tokio::test]
-async fn retries_wait_as_long_as_they_were_asked_to() {
+async fn steps_do_not_change_retry_delays() {
     for ahead in [false, true] {
         let (folder, machine) = (Folder::new(), Machine::new());
         let store = machine.open(&folder);
@@ -171,7 +175,7 @@ async fn retries_wait_as_long_as_they_were_asked_to() {
 }
 
 #[tokio::test]
-async fn leases_and_claims_last_as_long_as_they_should() {
+async fn steps_do_not_change_leases_and_claims() {
     for ahead in [false, true] {
         let (folder, machine) = (Folder::new(), Machine::new());
         let store = machine.open(&folder);
@@ -204,7 +208,7 @@ async fn jump_ahead_and_back_forgets_nothing() {
     accept(&store, "evt-1", &[]).await;
     settled(&store, &lease(&store, 1, 5).await[0], keep_for(HOUR)).await;
     machine.set_ahead(TEN_YEARS);
-    // Claims purge as they go.
+    // Each claim also purges expired rows.
     assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert_eq!((store.purge(10).await.unwrap(), store.purge_done(10).await.unwrap()), (0, 0));
     let done = ClaimOutcome::Done { digest: digest(1) };
@@ -236,7 +240,7 @@ async fn operators_see_the_system_clock() {
 }
 
 #[tokio::test]
-async fn stores_on_one_file_make_up_for_a_step_once() {
+async fn stores_on_one_file_compensate_a_step_once() {
     let (folder, machine, log) = (Folder::new(), Machine::new(), Log::default());
     let _listening = log.listen();
     let (one, other) = (machine.open(&folder), machine.open(&folder));
@@ -244,7 +248,7 @@ async fn stores_on_one_file_make_up_for_a_step_once() {
     accept(&other, "evt-2", &[]).await;
     let leased = lease(&one, 1, 5).await;
     machine.set_ahead(HOUR);
-    // Another process would not know the leases that are held here.
+    // The other store does not know the first store's held leases, so its time must be right.
     assert_eq!(ids(&lease(&other, 10, 5).await), [2]);
     machine.pass(SECOND);
     assert!(lease(&one, 10, 5).await.is_empty());
@@ -265,7 +269,7 @@ async fn held_leases_are_extended_and_not_leased_again() {
     machine.pass(LEASE);
     let batch = store.lease(&LeaseRequest { held: &held, ..request(10, 1) }).await.unwrap();
     assert!(batch.leased.is_empty() && batch.dead_lettered.is_empty(), "{batch:?}");
-    // Extended, so that no other worker leases it either.
+    // The lease was extended, so other workers do not lease the delivery either.
     machine.pass(LEASE - SECOND);
     assert!(lease(&store, 10, 1).await.is_empty());
     machine.pass(SECOND);
@@ -303,7 +307,7 @@ async fn leasing_a_lost_lease_again_counts_no_attempt() {
     assert!(batch.leased[0].is_after_expired_lease());
 }
 
-/// With a real worker, which polls while its handler runs.
+/// Uses a real worker, which polls while its handler runs.
 #[tokio::test]
 async fn running_delivery_is_handled_once() {
     for step in [HOUR, TEN_YEARS] {
@@ -337,7 +341,7 @@ async fn running_delivery_is_handled_once() {
             } else {
                 machine.set_ahead(step)
             }
-            // The worker leases this one, so it has polled since.
+            // When the worker has leased this delivery, it has polled since the step.
             accept(&store, "evt-2", &[]).await;
             begins(2).await;
             accept(&store, "evt-3", &[]).await;

@@ -1,4 +1,4 @@
-//! Closing a store, and what it leaves.
+//! Tests of closing a store, and of the files that it leaves.
 
 use std::fs;
 
@@ -14,8 +14,8 @@ use crate::{
     support::{Folder, RETENTION, TERMS, claim, kind},
 };
 
-/// Copies the file alone, as a careless operator does, and counts its deliveries.
-async fn copied(folder: &Folder) -> u64 {
+/// Copies the database file without its log, as a careless operator would, and counts the deliveries in the copy.
+async fn deliveries_in_copy(folder: &Folder) -> u64 {
     let copy = folder.path().join("copy.db");
     fs::copy(folder.file(), &copy).unwrap();
     SqliteStore::open(copy).unwrap().counts().await.unwrap().ready
@@ -65,7 +65,7 @@ async fn dropped_store_leaves_one_file() {
     clone.counts().await.unwrap();
     drop(clone);
     assert_eq!(names(&folder), ["ledger.db"]);
-    assert_eq!(copied(&folder).await, 100);
+    assert_eq!(deliveries_in_copy(&folder).await, 100);
 }
 
 #[tokio::test]

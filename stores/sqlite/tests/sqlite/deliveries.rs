@@ -1,4 +1,4 @@
-//! Deliveries to accept, and short forms of the inbox's calls.
+//! Deliveries for the tests, and short forms of the inbox's calls.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -16,26 +16,26 @@ use tower_klikit_sqlite::SqliteStore;
 
 use crate::support::{LEASE, RETENTION, bytes};
 
-/// Lists dead letters.
+/// Lists up to `limit` dead letters behind the id `after`.
 pub(crate) async fn dead_letters(store: &SqliteStore, after: Option<DeliveryId>, limit: u32) -> Vec<Entry> {
     store.find(&Filter::new().states([DeliveryState::Dead]), after, limit).await.unwrap().entries
 }
 
-/// Makes the delivery of this event with this body and these ordering keys.
+/// Returns a delivery of this event with this body and these ordering keys.
 pub(crate) fn delivery(event: &str, body: &str, ordering_keys: &[&str]) -> NewDelivery {
     let key = key_of(event);
-    made(event, key, key, body).with_ordering_keys(ordering_keys)
+    new_delivery(event, key, key, body).with_ordering_keys(ordering_keys)
 }
 
-/// Makes a delivery that came when there was another body under its event id.
+/// Returns a conflict: a delivery whose event id was used with a different body before.
 pub(crate) fn conflict(event: &str, body: &str) -> NewDelivery {
-    made(event, key_of(&format!("{event} {body}")), key_of(event), body)
+    new_delivery(event, key_of(&format!("{event} {body}")), key_of(event), body)
 }
 
-fn made(event: &str, key: [u8; 16], of_event: [u8; 16], body: &str) -> NewDelivery {
+fn new_delivery(event: &str, key: [u8; 16], event_key: [u8; 16], body: &str) -> NewDelivery {
     static TOKENS: AtomicU64 = AtomicU64::new(0);
     let digest = BodyDigest::of(body.as_bytes());
-    let claim = Claim::new(key, of_event, digest, bytes(TOKENS.fetch_add(1, Ordering::Relaxed)));
+    let claim = Claim::new(key, event_key, digest, bytes(TOKENS.fetch_add(1, Ordering::Relaxed)));
     let labels = format!(r#""event_id":"{event}","event_type":"order.created","tenant":"default""#);
     let rest = r#""method":"POST","uri":"/webhooks/klikit","secret_id":"one","received_at":1700000000000"#;
     let head = format!("{{{labels},{rest}}}");
@@ -47,7 +47,7 @@ fn key_of(name: &str) -> [u8; 16] {
     std::array::from_fn(|n| digest.as_bytes()[n])
 }
 
-/// Accepts a delivery that is new.
+/// Accepts a new delivery of this event, with a body that names the event.
 pub(crate) async fn accept(store: &SqliteStore, event: &str, ordering_keys: &[&str]) {
     let new = delivery(event, &format!("body of {event}"), ordering_keys);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
@@ -57,7 +57,7 @@ pub(crate) fn request(limit: u32, max_attempts: u32) -> LeaseRequest<'static> {
     LeaseRequest { limit, free_handlers: limit, duration: LEASE, max_attempts, held: &[] }
 }
 
-/// Leases deliveries and starts them.
+/// Leases deliveries, and starts those whose attempt is not counted yet.
 pub(crate) async fn lease(store: &SqliteStore, limit: u32, max_attempts: u32) -> Vec<Leased> {
     let leased = lease_batch(store, limit, max_attempts).await.leased;
     for leased in leased.iter().filter(|leased| !leased.is_attempt_counted()) {
@@ -82,7 +82,7 @@ pub(crate) async fn settle(store: &SqliteStore, lease: &Lease, settlement: Settl
     store.settle(&[(*lease, settlement)]).await.unwrap()[0]
 }
 
-/// Settles a delivery, which must succeed.
+/// Settles a delivery, and asserts that its lease is current.
 pub(crate) async fn settled(store: &SqliteStore, leased: &Leased, settlement: Settlement) {
     assert_eq!(settle(store, leased.lease(), settlement).await, SettleOutcome::Settled);
 }

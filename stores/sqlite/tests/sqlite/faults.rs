@@ -1,4 +1,4 @@
-//! Files that are locked, full, read-only or deleted: errors meanwhile, and recovery without a restart.
+//! Tests of locked, full, read-only and deleted files: calls fail, and succeed later without a restart.
 
 use std::{env, fs, thread, time::Duration};
 
@@ -7,17 +7,17 @@ use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::support::{Folder, LEASE, RETENTION, TERMS, claim, digest, kind, with_suffix};
 
-/// The folder for the parts of tests that run in a process of their own.
+/// The environment variable with the folder for a child process.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_FOLDER";
 
 #[tokio::test]
-async fn locked_file_is_an_error_and_not_a_hang() {
+async fn calls_on_a_locked_file_fail() {
     let folder = Folder::new();
     let store = folder.open();
     assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     let other = folder.connect();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    // More than fit into one batch.
+    // Make more calls than fit into one batch.
     let claims = (2..600).map(|event| {
         let store = store.clone();
         tokio::spawn(async move { store.claim(&claim(event, 1), &TERMS).await })
@@ -26,10 +26,7 @@ async fn locked_file_is_an_error_and_not_a_hang() {
         assert_eq!(kind(&claim.await.unwrap().unwrap_err()), SqliteErrorKind::Busy);
     }
     assert_eq!(kind(&store.complete(&claim(1, 1), RETENTION).await.unwrap_err()), SqliteErrorKind::Busy);
-    assert!(
-        SqliteStore::builder().create().open(folder.file()).is_ok(),
-        "opening takes no lock when the tables are there"
-    );
+    assert!(SqliteStore::builder().create().open(folder.file()).is_ok(), "opening takes no lock if the tables exist");
     other.execute_batch("COMMIT").unwrap();
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
@@ -86,7 +83,7 @@ async fn notices_a_deleted_file_and_creates_it_again() {
             let error = store.claim(&claim(2, 1), &TERMS).await.unwrap_err();
             assert_eq!(kind(&error), SqliteErrorKind::File, "{error:?}");
         }
-        // The log of the new file is not deleted with that of the old one.
+        // Closing the old connections must not delete the log of the new file.
         assert_eq!(store.claim(&claim(2, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
         assert!(other.claim(&claim(2, 2), &TERMS).await.unwrap() != ClaimOutcome::Claimed);
         drop((store, other));
@@ -108,7 +105,7 @@ async fn notices_a_replaced_file() {
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 }
 
-/// A limit on the size of files stands for a full disk: writes fail until it is raised.
+/// A limit on the size of files simulates a full disk: writes fail until the limit is raised.
 #[cfg(target_os = "linux")]
 #[test]
 fn full_disk_is_an_error_and_loses_nothing() {
@@ -117,7 +114,7 @@ fn full_disk_is_an_error_and_loses_nothing() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-#[ignore = "a part of another test, in a process of its own"]
+#[ignore = "another test runs this in a child process"]
 async fn child_fills_the_disk() {
     use std::path::PathBuf;
 
@@ -138,11 +135,11 @@ async fn child_fills_the_disk() {
                 failed += 1;
             }
         }
-        // A restarted log takes some more, until the file itself is full.
+        // After a failure, the log may be restarted and have space again, until the database file is full too.
         if failed == 20 {
             break;
         }
-        assert!(event < 100_000, "the limit is not felt");
+        assert!(event < 100_000, "the limit has no effect");
     }
     assert!(claimed.len() > 50);
 
@@ -153,14 +150,14 @@ async fn child_fills_the_disk() {
     }
     assert!(store.complete(&claim(claimed[0], 1), RETENTION).await.unwrap());
     assert_eq!(store.claim(&claim(1_000_000, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    let whole: String = rusqlite::Connection::open(folder.join("ledger.db"))
+    let check: String = rusqlite::Connection::open(folder.join("ledger.db"))
         .and_then(|connection| connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)))
         .unwrap();
-    assert_eq!(whole, "ok");
+    assert_eq!(check, "ok");
     fs::write(folder.join("ran"), []).unwrap();
 }
 
-/// Permissions do not bind root, so root runs this as another user.
+/// Permissions do not restrict root, so the child runs as another user.
 #[cfg(unix)]
 #[test]
 fn read_only_file_is_an_error() {
@@ -169,7 +166,7 @@ fn read_only_file_is_an_error() {
 
 #[cfg(unix)]
 #[tokio::test]
-#[ignore = "a part of another test, in a process of its own"]
+#[ignore = "another test runs this in a child process"]
 async fn child_may_not_write() {
     use std::{
         os::unix::fs::PermissionsExt,
@@ -208,7 +205,7 @@ async fn child_may_not_write() {
     let store = SqliteStore::builder().create().open(&file).unwrap();
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
 
-    // The file is deleted while it is open, and cannot be created until the permissions are back.
+    // Delete the open file. It cannot be created until the permissions are restored.
     fs::remove_file(&file).unwrap();
     allow(&folder, 0o500);
     for _ in 0..3 {

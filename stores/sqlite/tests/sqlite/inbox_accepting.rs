@@ -1,4 +1,4 @@
-//! Accepting, reviving and forgetting deliveries.
+//! Tests of accepting, reviving and forgetting deliveries.
 
 use std::{
     sync::{Mutex, mpsc},
@@ -17,12 +17,12 @@ use crate::{
     support::{Folder, RETENTION, TERMS, TestClock, bytes, digest, kind},
 };
 
-/// Makes the outcome for a copy of the stored delivery.
+/// Returns the outcome for a copy of the stored delivery, whose body is `body`.
 fn known(body: &str) -> Acceptance {
     Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: None }
 }
 
-/// Makes the outcome for another body under the stored delivery's key.
+/// Returns the outcome for a different body under the key of the stored delivery, whose body is `body`.
 fn other_than(body: &'static str) -> Acceptance {
     Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: Some(body.into()) }
 }
@@ -36,20 +36,20 @@ async fn pending_delivery_keeps_its_ledger_row() {
     let folder = Folder::new();
     let store = folder.open();
     let new = delivery("evt-1", "one", &[]);
-    let rival = delivery("evt-1", "another", &[]);
+    let different = delivery("evt-1", "another", &[]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
-    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), other_than("one"));
+    assert_eq!(store.accept(&different, RETENTION).await.unwrap(), other_than("one"));
     assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
     // The row is restored from the stored delivery, not from the copy.
-    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), other_than("one"));
+    assert_eq!(store.accept(&different, RETENTION).await.unwrap(), other_than("one"));
     let done = ClaimOutcome::Done { digest: *new.claim().digest() };
-    assert_eq!(store.claim(rival.claim(), &TERMS).await.unwrap(), done);
+    assert_eq!(store.claim(different.claim(), &TERMS).await.unwrap(), done);
     assert_eq!(store.counts().await.unwrap().ready, 1);
 }
 
 #[tokio::test]
-async fn shares_the_ledger_with_the_layer() {
+async fn shares_the_ledger_with_the_dedupe_layer() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
@@ -73,24 +73,27 @@ async fn copy_revives_a_dead_delivery() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
-    let new = delivery("evt-1", "one", &["line"]);
+    let new = delivery("evt-1", "one", &["key"]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     let accepted_at = clock.now();
     let first = lease(&store, 1, 5).await;
     settled(&store, &first[0], dead_letter("422 Unprocessable Entity")).await;
     clock.advance(RETENTION);
 
-    let rival = delivery("evt-1", "another", &[]);
-    assert_eq!(store.accept(&rival, RETENTION).await.unwrap(), other_than("one"));
-    let again = delivery("evt-1", "one", &["line", "other line"]);
+    let different = delivery("evt-1", "another", &[]);
+    assert_eq!(store.accept(&different, RETENTION).await.unwrap(), other_than("one"));
+    let again = delivery("evt-1", "one", &["key", "other key"]);
     assert_eq!(store.accept(&again, RETENTION).await.unwrap(), Acceptance::Revived);
     let entry = store.show(id(1)).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.attempts, entry.reason), (DeliveryState::Ready, 0, None));
     assert_eq!(entry.accepted_at, accepted_at);
-    assert_eq!(store.claim(rival.claim(), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: *new.claim().digest() });
+    assert_eq!(
+        store.claim(different.claim(), &TERMS).await.unwrap(),
+        ClaimOutcome::Done { digest: *new.claim().digest() }
+    );
 
-    // With its new head and ordering keys.
-    let later = delivery("evt-2", "two", &["other line"]);
+    // The revived delivery has the new head and the new ordering keys.
+    let later = delivery("evt-2", "two", &["other key"]);
     assert_eq!(store.accept(&later, RETENTION).await.unwrap(), Acceptance::Accepted);
     let leased = lease(&store, 2, 5).await;
     assert_eq!(leased.len(), 1);
@@ -123,16 +126,22 @@ async fn accepts_a_kept_delivery_again_after_forget() {
 }
 
 #[tokio::test]
-async fn failed_accept_leaves_its_neighbours_alone() {
+async fn failed_accept_does_not_fail_its_batch() {
     let folder = Folder::new();
     let store = folder.open();
-    // By then, the rows of the ledger and the inbox are written.
-    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON klikit_inbox_body
-        WHEN CAST(new.body AS TEXT) = 'body 13' BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    // When this trigger fails, the rows of the ledger and the inbox are already written.
+    let trigger = "
+        CREATE TRIGGER reject
+            BEFORE INSERT ON klikit_inbox_body
+            WHEN CAST(new.body AS TEXT) = 'body 13'
+        BEGIN
+            SELECT RAISE(ABORT, 'rejected');
+        END
+        ";
     folder.connect().execute_batch(trigger).unwrap();
     let mut deliveries = vec![];
     for n in 0..40 {
-        deliveries.push(delivery(&format!("evt-{n}"), &format!("body {n}"), &["line"]));
+        deliveries.push(delivery(&format!("evt-{n}"), &format!("body {n}"), &["key"]));
     }
     let accepted = join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await;
     for (n, accepted) in accepted.iter().enumerate() {
@@ -144,7 +153,7 @@ async fn failed_accept_leaves_its_neighbours_alone() {
     for table in ["klikit_ledger", "klikit_inbox", "klikit_inbox_body", "klikit_inbox_key"] {
         assert_eq!(folder.count(table), 39, "{table}");
     }
-    folder.connect().execute_batch("DROP TRIGGER refuse").unwrap();
+    folder.connect().execute_batch("DROP TRIGGER reject").unwrap();
     assert_eq!(store.accept(&deliveries[13], RETENTION).await.unwrap(), Acceptance::Accepted);
 }
 
@@ -153,25 +162,25 @@ async fn forget_event_keeps_unfinished_deliveries() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
-    let (new, other) = (delivery("evt-1", "one", &["line"]), conflict("evt-1", "two"));
-    let waiting = conflict("evt-1", "three");
+    let (new, other) = (delivery("evt-1", "one", &["key"]), conflict("evt-1", "two"));
+    let pending = conflict("evt-1", "three");
     for new in [&new, &other] {
         assert_eq!(store.accept(new, RETENTION).await.unwrap(), Acceptance::Accepted);
     }
     let leased = lease(&store, 2, 5).await;
-    assert_eq!(store.accept(&waiting, RETENTION).await.unwrap(), Acceptance::Accepted);
+    assert_eq!(store.accept(&pending, RETENTION).await.unwrap(), Acceptance::Accepted);
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
     settled(&store, &leased[0], dead_letter("400")).await;
     settled(&store, &leased[1], done()).await;
     assert_eq!(
         InboxAdmin::forget_event(&store, other.claim().key()).await.unwrap(),
         0,
-        "the key of a conflict is no event"
+        "the key of a conflict is not an event"
     );
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 2);
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
     assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox_body")), (1, 1));
-    assert_eq!(store.accept(&waiting, RETENTION).await.unwrap(), known("three"));
+    assert_eq!(store.accept(&pending, RETENTION).await.unwrap(), known("three"));
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
 }
 
@@ -225,7 +234,7 @@ async fn forgets_delivery_and_ledger_row_together() {
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     clock.advance(Duration::from_millis(1));
     let end = clock.now();
-    // Its ledger row was restored after the window.
+    // Restore the ledger row after the window.
     assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
     settled(&store, &lease(&store, 1, 5).await[0], dead_letter("400")).await;
@@ -239,7 +248,7 @@ async fn drops_a_queued_accept_whose_caller_is_gone() {
     let (entered, entering) = mpsc::channel();
     let (go, going) = mpsc::channel::<()>();
     let gate = Mutex::new(Some((entered, going)));
-    // The store asks for the time in the middle of its first transaction, and is stopped there.
+    // The store reads the time during its first transaction, and is held there.
     let clock = move || {
         if let Some((entered, going)) = gate.lock().unwrap().take() {
             entered.send(()).unwrap();
@@ -260,7 +269,7 @@ async fn drops_a_queued_accept_whose_caller_is_gone() {
     }
     drop(go);
     assert_eq!(held.await.unwrap().unwrap(), Acceptance::Accepted);
-    // Later calls were queued behind it.
+    // These calls were queued behind the second one, so it would have run by now.
     assert_eq!(store.accept(&first, RETENTION).await.unwrap(), known("one"));
     assert_eq!(store.counts().await.unwrap().ready, 1);
     assert_eq!(store.accept(&second, RETENTION).await.unwrap(), Acceptance::Accepted);

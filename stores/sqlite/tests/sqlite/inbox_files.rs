@@ -1,4 +1,4 @@
-//! The inbox's file: restarts, upgrades, permissions, locks and full disks.
+//! Tests of the inbox's file: restarts, upgrades, permissions, locks and full disks.
 
 use std::{env, fs};
 
@@ -14,11 +14,11 @@ use crate::{
     support::{Folder, LEASE, RETENTION, TERMS, TestClock, claim, digest, kind, with_suffix},
 };
 
-/// The folder for the part of a test that runs in a process of its own.
+/// The environment variable with the folder for a child process.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_INBOX_FOLDER";
 
 #[tokio::test]
-async fn ledger_file_gets_an_inbox() {
+async fn ledger_only_file_gets_an_inbox() {
     let folder = Folder::new();
     let store = SqliteStore::builder().create().ledger_only().open(folder.file()).unwrap();
     assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
@@ -28,7 +28,7 @@ async fn ledger_file_gets_an_inbox() {
     assert!(!folder.tables().iter().any(|table| table.contains("inbox")), "{:?}", folder.tables());
     let store = folder.open();
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
-    let new = delivery("evt-1", "one", &["line"]);
+    let new = delivery("evt-1", "one", &["key"]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
 }
 
@@ -38,7 +38,7 @@ async fn restart_forgets_nothing() {
     let clock = TestClock::new();
     let mut store = clock.open(&folder.file());
     for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
-        let new = delivery(event, &"x".repeat(20_000), &["line"]);
+        let new = delivery(event, &"x".repeat(20_000), &["key"]);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
         if event != "evt-4" {
             let leased = lease(&store, 1, 5).await;
@@ -85,7 +85,7 @@ async fn files_are_private() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn makes_an_empty_file_private() {
+async fn makes_only_empty_files_private() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = Folder::new();
@@ -154,7 +154,7 @@ fn full_disk_is_an_error_and_loses_nothing() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-#[ignore = "a part of another test, in a process of its own"]
+#[ignore = "another test runs this in a child process"]
 async fn child_fills_the_disk() {
     use std::path::PathBuf;
 
@@ -164,7 +164,7 @@ async fn child_fills_the_disk() {
     let body = "x".repeat(8000);
     let (mut accepted, mut failed) = (0, 0);
     for event in 0.. {
-        let new = delivery(&format!("evt-{event}"), &body, &["line"]);
+        let new = delivery(&format!("evt-{event}"), &body, &["key"]);
         match store.accept(&new, RETENTION).await {
             Ok(outcome) => {
                 assert_eq!(outcome, Acceptance::Accepted);
@@ -176,11 +176,11 @@ async fn child_fills_the_disk() {
                 failed += 1;
             }
         }
-        // A restarted log takes some more, until the file itself is full.
+        // After a failure, the log may be restarted and have space again, until the database file is full too.
         if failed == 20 {
             break;
         }
-        assert!(event < 10_000, "the limit is not felt");
+        assert!(event < 10_000, "the limit has no effect");
     }
     assert!(accepted > 20);
 
@@ -196,7 +196,7 @@ async fn child_fills_the_disk() {
         let rows: u32 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 0, "{table}");
     }
-    let whole: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(whole, "ok");
+    let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
     fs::write(folder.join("ran"), []).unwrap();
 }

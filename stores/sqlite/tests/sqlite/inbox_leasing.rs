@@ -1,4 +1,4 @@
-//! Leasing: which deliveries, when, and to whom.
+//! Tests of leasing, ordering and purging deliveries.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -57,7 +57,7 @@ async fn next_lease_supersedes_an_expired_one() {
     assert!(lease(&store, 1).await.is_empty());
     assert!(extend(&store, &first, LEASE).await);
     clock.advance(LEASE);
-    // Expired, but nobody else has leased the delivery yet.
+    // The lease has expired, but no other worker has leased the delivery yet.
     assert!(extend(&store, &first, LEASE).await);
     assert!(lease(&store, 1).await.is_empty());
     clock.advance(LEASE);
@@ -76,19 +76,19 @@ async fn next_lease_supersedes_an_expired_one() {
 }
 
 #[tokio::test]
-async fn dead_letters_after_the_last_attempt_expired() {
+async fn dead_letters_when_the_last_lease_expires() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
-    accept(&store, "evt-1", &["line"]).await;
-    accept(&store, "evt-2", &["line"]).await;
+    accept(&store, "evt-1", &["key"]).await;
+    accept(&store, "evt-2", &["key"]).await;
     for attempt in 1..=3 {
         let leased = lease(&store, 10).await;
         assert_eq!((ids(&leased), leased[0].lease().attempt()), (vec![1], attempt));
         clock.advance(LEASE);
     }
     let batch = lease_batch(&store, 10, 3).await;
-    assert_eq!(ids(&batch.leased), [2], "it need not wait for the next call");
+    assert_eq!(ids(&batch.leased), [2], "the same call leases the next delivery");
     let [reported] = &batch.dead_lettered[..] else { panic!("{:?}", batch.dead_lettered) };
     assert_eq!((reported.id, reported.attempts, &*reported.reason), (DeliveryId::new(1), 3, LEASE_EXPIRED));
     assert!(reported.head.as_ref().unwrap().contains("evt-1"));
@@ -106,19 +106,19 @@ async fn dead_letters_after_the_last_attempt_expired() {
 }
 
 #[tokio::test]
-async fn ordering_key_serves_one_at_a_time() {
+async fn leases_one_delivery_per_ordering_key() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
-    for (event, lines) in
+    for (event, keys) in
         [("1", &["a"][..]), ("2", &["a", "b"]), ("3", &["b"]), ("4", &["c"]), ("5", &[]), ("6", &["b", "c"])]
     {
-        accept(&store, event, lines).await;
+        accept(&store, event, keys).await;
     }
     let leased = lease(&store, 10).await;
     assert_eq!(ids(&leased), [1, 4, 5]);
     settled(&store, &leased[0], reschedule(SECOND)).await;
-    assert!(lease(&store, 10).await.is_empty(), "one that is not due holds its line");
+    assert!(lease(&store, 10).await.is_empty(), "a delivery that is not due blocks its ordering key");
     clock.advance(SECOND);
     let first = lease(&store, 10).await;
     assert_eq!(ids(&first), [1]);
@@ -127,10 +127,10 @@ async fn ordering_key_serves_one_at_a_time() {
     assert_eq!(ids(&second), [2]);
     assert!(store.retry(DeliveryId::new(1)).await.unwrap());
     assert!(!store.retry(DeliveryId::new(1)).await.unwrap());
-    assert!(lease(&store, 10).await.is_empty(), "no two of a line are leased at once");
+    assert!(lease(&store, 10).await.is_empty(), "a leased delivery blocks its ordering key");
     settled(&store, &second[0], Settlement::Release).await;
     let first = lease(&store, 10).await;
-    assert_eq!(ids(&first), [1], "its old place");
+    assert_eq!(ids(&first), [1], "a retried delivery takes its old place");
     settled(&store, &first[0], keep_for(LEASE)).await;
     let second = lease(&store, 10).await;
     assert_eq!(ids(&second), [2]);
@@ -139,7 +139,7 @@ async fn ordering_key_serves_one_at_a_time() {
     settled(&store, &leased[1], done()).await;
     assert!(lease(&store, 10).await.is_empty());
 
-    // A worker that died does not block the delivery before its own indefinitely.
+    // When the lease of delivery 3's former worker expires, delivery 3 is leased again.
     clock.advance(LEASE);
     assert!(ids(&lease(&store, 10).await).contains(&3));
     let counts = store.counts().await.unwrap();
@@ -149,12 +149,12 @@ async fn ordering_key_serves_one_at_a_time() {
 }
 
 #[tokio::test]
-async fn retried_delivery_passes_an_expired_lease() {
+async fn retried_delivery_precedes_an_expired_lease() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
-    accept(&store, "evt-1", &["line"]).await;
-    accept(&store, "evt-2", &["line"]).await;
+    accept(&store, "evt-1", &["key"]).await;
+    accept(&store, "evt-2", &["key"]).await;
     settled(&store, &lease(&store, 1).await[0], dead_letter("400")).await;
     assert_eq!(ids(&lease(&store, 1).await), [2]);
     assert!(store.retry(DeliveryId::new(1)).await.unwrap());
@@ -170,10 +170,10 @@ async fn finds_deliveries_behind_50_000_blocked_ones() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
-    accept(&store, "evt-1", &["line"]).await;
+    accept(&store, "evt-1", &["key"]).await;
     let first = lease(&store, 1).await;
     copy_first(&folder, BLOCKED);
-    accept(&store, "evt-2", &["other line"]).await;
+    accept(&store, "evt-2", &["other key"]).await;
     accept(&store, "evt-3", &[]).await;
     assert_eq!(ids(&lease(&store, 10).await), [BLOCKED + 1, BLOCKED + 2]);
     settled(&store, &first[0], done()).await;
@@ -189,20 +189,20 @@ async fn leases_only_free_deliveries_behind_blocked_ones() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
-    accept(&store, "evt-1", &["line"]).await;
+    accept(&store, "evt-1", &["key"]).await;
     let first = lease(&store, 1).await;
     assert!(extend(&store, first[0].lease(), LONGER).await);
     copy_first(&folder, BLOCKED);
-    for (event, lines) in [
+    for (event, keys) in [
         ("2", &["a"][..]),
         ("3", &["a"]),
         ("4", &[]),
-        ("5", &["b", "line"]),
+        ("5", &["b", "key"]),
         ("6", &["c", "d"]),
         ("7", &["b"]),
         ("8", &["e"]),
     ] {
-        accept(&store, event, lines).await;
+        accept(&store, event, keys).await;
     }
     let numbers = |leased: &[Leased]| ids(leased).iter().map(|id| id - BLOCKED + 1).collect::<Vec<_>>();
     assert_eq!(numbers(&lease(&store, 3).await), [2, 4, 6], "the longest due");
@@ -211,7 +211,7 @@ async fn leases_only_free_deliveries_behind_blocked_ones() {
     settled(&store, &last[0], reschedule(LEASE + SECOND)).await;
     assert!(lease(&store, 10).await.is_empty());
 
-    // If a worker dies, its delivery is leased again, and dead-lettered after the last attempt.
+    // If a worker dies, its delivery is leased again. After the last attempt, it is dead-lettered.
     clock.advance(LEASE);
     let again = lease(&store, 10).await;
     assert_eq!((numbers(&again), again[0].lease().attempt()), (vec![2, 4, 6], 2));
@@ -224,50 +224,64 @@ async fn leases_only_free_deliveries_behind_blocked_ones() {
     assert_eq!(ids(&lease(&store, 10).await), [2]);
 }
 
-/// Copies the first delivery until there are so many. The copies are blocked by it.
+/// Copies the first delivery until there are this many deliveries. The first delivery blocks the copies.
 fn copy_first(folder: &Folder, all: i64) {
-    let copy = "
+    let ids = "
         CREATE TEMP TABLE n AS
-            WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < ?1) SELECT n FROM n";
-    let connection = folder.connect();
-    connection.execute(copy, [all]).unwrap();
-    connection
-        .execute_batch(
-            "BEGIN;
-            INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, tenant, ordering_keys)
-                SELECT n, randomblob(16), 0, accepted_at, 0, 0, accepted_at, since, tenant, ordering_keys
-                FROM n, klikit_inbox ORDER BY n;
-            INSERT INTO klikit_inbox_body (id, digest, head, body)
-                SELECT n, digest, head, body FROM n, klikit_inbox_body ORDER BY n;
-            INSERT INTO klikit_inbox_key (ordering_key, id) SELECT ordering_key, n FROM n, klikit_inbox_key;
-            COMMIT",
+        WITH RECURSIVE n (n) AS (
+            SELECT 2
+            UNION ALL
+            SELECT n + 1 FROM n WHERE n < ?1
         )
-        .unwrap();
+        SELECT n FROM n
+        ";
+    let copy = "
+        BEGIN;
+
+        INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, tenant, ordering_keys)
+        SELECT n, randomblob(16), 0, accepted_at, 0, 0, accepted_at, since, tenant, ordering_keys
+        FROM n, klikit_inbox
+        ORDER BY n;
+
+        INSERT INTO klikit_inbox_body (id, digest, head, body)
+        SELECT n, digest, head, body
+        FROM n, klikit_inbox_body
+        ORDER BY n;
+
+        INSERT INTO klikit_inbox_key (ordering_key, id)
+        SELECT ordering_key, n
+        FROM n, klikit_inbox_key;
+
+        COMMIT
+        ";
+    let connection = folder.connect();
+    connection.execute(ids, [all]).unwrap();
+    connection.execute_batch(copy).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_stores_keep_ordering_keys_apart() {
+async fn two_stores_keep_the_order_of_each_key() {
     const DELIVERIES: usize = 240;
 
     let folder = Folder::new();
     let (one, other) = (folder.open(), folder.open());
     for n in 0..DELIVERIES {
-        accept(&one, &format!("evt-{n}"), &[&format!("line {}", n % 8)]).await;
+        accept(&one, &format!("evt-{n}"), &[&format!("key {}", n % 8)]).await;
     }
-    let (told, mut telling) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     let workers: Vec<_> = (0..8)
         .map(|n| {
             let store = if n % 2 == 0 { one.clone() } else { other.clone() };
-            let told = told.clone();
+            let sender = sender.clone();
             tokio::spawn(async move {
                 while store.backlog(1).await.unwrap() > 0 {
-                    // If the store does not get the lock, it returns an error and has leased nothing.
+                    // Without the lock, the store returns an error and leases nothing.
                     let request = LeaseRequest { duration: LEASE * 10, ..request(3, 3) };
                     for leased in store.lease(&request).await.unwrap_or_default().leased {
-                        let line = leased.lease().id().get() % 8;
-                        told.send((line, leased.lease().id().get(), true)).unwrap();
+                        let key = leased.lease().id().get() % 8;
+                        sender.send((key, leased.lease().id().get(), true)).unwrap();
                         tokio::task::yield_now().await;
-                        told.send((line, leased.lease().id().get(), false)).unwrap();
+                        sender.send((key, leased.lease().id().get(), false)).unwrap();
                         let outcome = [(*leased.lease(), done())];
                         while store.settle(&outcome).await.map_err(drop) != Ok(vec![SettleOutcome::Settled]) {}
                     }
@@ -275,19 +289,21 @@ async fn two_stores_keep_ordering_keys_apart() {
             })
         })
         .collect();
-    drop(told);
+    drop(sender);
     let (mut busy, mut last, mut leased) = (HashMap::new(), HashMap::new(), 0);
-    let patience = Duration::from_secs(120);
-    while let Some((line, id, begins)) = tokio::time::timeout(patience, telling.recv()).await.expect("no standstill") {
+    let limit = Duration::from_secs(120);
+    while let Some((key, id, begins)) =
+        tokio::time::timeout(limit, receiver.recv()).await.expect("the workers make progress")
+    {
         if begins {
-            assert_eq!(busy.insert(line, id), None, "two of line {line} at once");
+            assert_eq!(busy.insert(key, id), None, "two deliveries of key {key} are leased at once");
             assert!(
-                last.insert(line, id).is_none_or(|last| last < id),
-                "line {line} is out of order, or {id} comes twice"
+                last.insert(key, id).is_none_or(|last| last < id),
+                "key {key} is out of order, or {id} was leased twice"
             );
             leased += 1;
         } else {
-            assert_eq!(busy.remove(&line), Some(id));
+            assert_eq!(busy.remove(&key), Some(id));
         }
     }
     for worker in workers {
@@ -343,7 +359,7 @@ async fn evicts_kept_deliveries_that_end_soonest() {
 }
 
 #[tokio::test]
-async fn page_looks_at_a_bounded_number() {
+async fn page_examines_a_bounded_number() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
@@ -380,7 +396,7 @@ async fn purges_old_dead_letters() {
     }
     assert_eq!(store.purge_dead(SECOND * 2, 1000).await.unwrap(), 0);
     clock.advance(SECOND);
-    // Not a millisecond early, although stored times are rounded.
+    // Stored times are rounded, so the deliveries are purged only a millisecond later.
     assert_eq!(store.purge_dead(SECOND * 2, 1000).await.unwrap(), 0);
     clock.advance(Duration::from_millis(1));
     assert_eq!(store.purge_dead(SECOND * 2, 0).await.unwrap(), 0);
@@ -404,10 +420,6 @@ async fn lease_that_finds_nothing_writes_nothing() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert!(lease(&store, 10).await.is_empty());
     store.counts().await.unwrap();
-    accept_fails(&store).await;
-}
-
-async fn accept_fails(store: &SqliteStore) {
     let new = delivery("evt-2", "body", &[]);
-    assert!(store.accept(&new, RETENTION).await.is_err(), "the lock is felt");
+    assert!(store.accept(&new, RETENTION).await.is_err(), "the lock has no effect");
 }

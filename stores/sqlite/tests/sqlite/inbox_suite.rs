@@ -1,3 +1,5 @@
+//! The conformance tests of the inbox.
+
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -7,7 +9,7 @@ use tower_klikit_sqlite::SqliteStore;
 use tower_klikit_store_tests::inbox;
 
 #[test]
-fn keeps_every_rule() {
+fn follows_the_rules() {
     let file = InboxFile::new();
     Runtime::new().unwrap().block_on(async {
         let store = file.open();
@@ -16,7 +18,7 @@ fn keeps_every_rule() {
 }
 
 #[test]
-fn agrees_with_the_reference() {
+fn matches_the_reference() {
     let file = InboxFile::new();
     let runtime = Runtime::new().unwrap();
     let store = file.open();
@@ -24,18 +26,18 @@ fn agrees_with_the_reference() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_in_races() {
+async fn follows_the_rules_in_races() {
     let file = InboxFile::new();
     inbox::race(file.open()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_between_two_connections() {
+async fn follows_the_rules_between_two_stores() {
     let file = InboxFile::new();
     inbox::race_between([file.open(), file.open()]).await;
 }
 
-/// A file in a folder of its own. Both are deleted with this value, even while the store has the file open.
+/// An inbox's file in a temporary folder. Both are deleted on drop, even while the store has the file open.
 struct InboxFile {
     folder: TempDir,
 }
@@ -49,21 +51,37 @@ impl InboxFile {
         SqliteStore::builder().create().open(self.folder.path().join("inbox.db")).unwrap()
     }
 
+    /// Deletes all entries and deliveries, and returns the store for the next check.
     fn emptied(&self, store: &SqliteStore) -> SqliteStore {
-        let empty = "DELETE FROM klikit_ledger; DELETE FROM klikit_inbox; DELETE FROM klikit_inbox_body; \
-                     DELETE FROM klikit_inbox_key";
+        let empty = "
+            DELETE FROM klikit_ledger;
+            DELETE FROM klikit_inbox;
+            DELETE FROM klikit_inbox_body;
+            DELETE FROM klikit_inbox_key
+            ";
         self.connect().execute_batch(empty).unwrap();
         store.clone()
     }
 
-    /// Makes everything that is stored this much older.
+    /// Moves all stored times back, as if `time` had passed.
     fn age(&self, time: Duration) {
         let time = time.as_millis();
         let age = format!(
-            "BEGIN IMMEDIATE; UPDATE klikit_ledger \
-             SET until = until - {time}, kept_until = kept_until - {time}, claimed_at = claimed_at - {time}; \
-             UPDATE klikit_inbox \
-             SET due = due - {time}, accepted_at = accepted_at - {time}, since = since - {time}; COMMIT"
+            "
+            BEGIN IMMEDIATE;
+
+            UPDATE klikit_ledger SET
+                until = until - {time},
+                kept_until = kept_until - {time},
+                claimed_at = claimed_at - {time};
+
+            UPDATE klikit_inbox SET
+                due = due - {time},
+                accepted_at = accepted_at - {time},
+                since = since - {time};
+
+            COMMIT
+            "
         );
         self.connect().execute_batch(&age).unwrap();
     }

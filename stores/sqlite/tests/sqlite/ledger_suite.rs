@@ -1,3 +1,5 @@
+//! The conformance tests of the ledger.
+
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -7,7 +9,7 @@ use tower_klikit_sqlite::SqliteStore;
 use tower_klikit_store_tests::ledger;
 
 #[test]
-fn keeps_every_rule() {
+fn follows_the_rules() {
     let file = LedgerFile::new();
     Runtime::new().unwrap().block_on(async {
         let store = file.open();
@@ -16,14 +18,14 @@ fn keeps_every_rule() {
 }
 
 #[test]
-fn agrees_with_the_reference() {
+fn matches_the_reference() {
     let file = LedgerFile::new();
     let runtime = Runtime::new().unwrap();
     let store = file.open();
     ledger::compare(32, 60, &runtime, async || file.emptied(&store), &async |_, time| file.age(time));
 }
 
-/// A file in a folder of its own. Both are deleted with this value, even while the store has the file open.
+/// A ledger's file in a temporary folder. Both are deleted on drop, even while the store has the file open.
 struct LedgerFile {
     folder: TempDir,
 }
@@ -37,16 +39,21 @@ impl LedgerFile {
         SqliteStore::builder().create().open(self.folder.path().join("ledger.db")).unwrap()
     }
 
+    /// Deletes all entries, and returns the store for the next check.
     fn emptied(&self, store: &SqliteStore) -> SqliteStore {
         self.connect().execute("DELETE FROM klikit_ledger", []).unwrap();
         store.clone()
     }
 
-    /// Makes everything that is stored this much older.
+    /// Moves all stored times back, as if `time` had passed.
     fn age(&self, time: Duration) {
         let milliseconds = i64::try_from(time.as_millis()).unwrap();
-        let age = "UPDATE klikit_ledger \
-                   SET until = until - ?1, kept_until = kept_until - ?1, claimed_at = claimed_at - ?1";
+        let age = "
+            UPDATE klikit_ledger SET
+                until = until - ?1,
+                kept_until = kept_until - ?1,
+                claimed_at = claimed_at - ?1
+            ";
         self.connect().execute(age, [milliseconds]).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! Log messages while another process has the file locked.
+//! Tests of the log messages while another process has the file locked.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tower_klikit::{KlikitVerifyLayer, VerifiedBody, dedupe::KlikitDedupeLayer, i
 use crate::{support::Folder, syslog::Log};
 
 #[tokio::test]
-async fn store_that_misses_its_deadline_is_a_warning() {
+async fn missed_deadline_is_logged_as_a_warning() {
     const BODY: &str = r#"{"brand_id":1}"#;
     let log = Log::default();
     let _listening = log.listen();
@@ -29,8 +29,8 @@ async fn store_that_misses_its_deadline_is_a_warning() {
     assert_eq!(inline.oneshot(delivery.request::<Full<Bytes>>()).await.unwrap().status(), 503);
     assert_eq!(stored.oneshot(delivery.request::<Full<Bytes>>()).await.unwrap().status(), 503);
     let text = log.text();
-    for what in ["cannot claim a delivery: ", "cannot accept a delivery: "] {
-        let line = text.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what}: {text}"));
+    for message in ["cannot claim a delivery: ", "cannot accept a delivery: "] {
+        let line = text.lines().find(|line| line.contains(message)).unwrap_or_else(|| panic!("no {message}: {text}"));
         assert!(line.contains("WARN") && line.contains(r#"event_id="evt-7" tenant="default""#), "{line}");
     }
     assert!(!text.contains(BODY), "{text}");

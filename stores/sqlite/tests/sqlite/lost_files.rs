@@ -1,4 +1,4 @@
-//! The files of a store, deleted, replaced or cut short while they are open.
+//! Tests of files that are deleted, replaced or truncated while a store has them open.
 #![cfg(unix)]
 
 use std::{
@@ -24,7 +24,7 @@ use crate::{
 
 const ACKNOWLEDGED: u64 = 4;
 
-/// Accepts some deliveries, with a reader open as well.
+/// Opens a store, accepts some deliveries, and opens the reader's connection.
 async fn filled(folder: &Folder) -> SqliteStore {
     let store = folder.open();
     for n in 0..ACKNOWLEDGED {
@@ -34,12 +34,12 @@ async fn filled(folder: &Folder) -> SqliteStore {
     store
 }
 
-/// Returns how many deliveries the next process would find if this one was killed now.
-async fn found_after_a_kill(folder: &Folder) -> u64 {
+/// Returns how many deliveries the next process would find if this process was killed now.
+async fn found_after_kill(folder: &Folder) -> u64 {
     let copy = Folder::new();
     for suffix in ["", "-wal", "-shm"] {
         let file = with_suffix(&folder.file(), suffix);
-        // In another process: this one would drop SQLite's locks by closing the file.
+        // Copy in another process, since closing the file in this process would drop SQLite's locks.
         let copied =
             Command::new("cp").arg(&file).arg(with_suffix(&copy.file(), suffix)).stderr(Stdio::null()).status();
         assert!(copied.unwrap().success() || !file.exists());
@@ -47,8 +47,8 @@ async fn found_after_a_kill(folder: &Folder) -> u64 {
     copy.open().backlog(10_000).await.unwrap()
 }
 
-/// Accepts deliveries until that succeeds again. Returns how many attempts failed.
-async fn recovered(store: &SqliteStore, event: &str) -> usize {
+/// Tries to accept a delivery until the store has recovered. Returns how many attempts failed.
+async fn failures_until_recovered(store: &SqliteStore, event: &str) -> usize {
     let new = delivery(event, event, &[]);
     for failed in 0..10 {
         match store.accept(&new, RETENTION).await {
@@ -57,7 +57,7 @@ async fn recovered(store: &SqliteStore, event: &str) -> usize {
             Err(error) => assert_eq!(kind(&error), SqliteErrorKind::File, "{error:?}"),
         }
     }
-    panic!("the store does not recover");
+    panic!("the store has not recovered after 10 attempts");
 }
 
 fn replace(file: &Path) {
@@ -66,17 +66,17 @@ fn replace(file: &Path) {
     fs::rename(copy, file).unwrap();
 }
 
-fn cut(file: &Path, length: u64) {
+fn truncate(file: &Path, length: u64) {
     OpenOptions::new().write(true).open(file).unwrap().set_len(length).unwrap();
 }
 
-fn is_whole(folder: &Folder) -> bool {
+fn is_undamaged(folder: &Folder) -> bool {
     let check = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
     folder.connect().query_row("PRAGMA integrity_check", [], check).unwrap() == "ok"
 }
 
 #[tokio::test]
-async fn lost_files_are_noticed_and_nothing_is_lost() {
+async fn recovers_all_deliveries_from_lost_files() {
     for lost in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
         for replaced in [false, true] {
             let folder = Folder::new();
@@ -85,14 +85,17 @@ async fn lost_files_are_noticed_and_nothing_is_lost() {
                 let file = with_suffix(&folder.file(), suffix);
                 if replaced { replace(&file) } else { fs::remove_file(&file).unwrap() }
             }
-            assert!(recovered(&store, "evt-new").await >= 1, "{lost:?} {replaced}: it was not noticed");
+            assert!(
+                failures_until_recovered(&store, "evt-new").await >= 1,
+                "{lost:?} {replaced}: the loss was not noticed"
+            );
             let all = ACKNOWLEDGED + 1;
             assert_eq!(store.backlog(10_000).await.unwrap(), all, "{lost:?} {replaced}");
-            assert_eq!(found_after_a_kill(&folder).await, all, "{lost:?} {replaced}");
+            assert_eq!(found_after_kill(&folder).await, all, "{lost:?} {replaced}");
             accept(&store, "evt-last", &[]).await;
             drop(store);
             folder.closed();
-            assert!(is_whole(&folder));
+            assert!(is_undamaged(&folder));
             assert_eq!(folder.open().backlog(10_000).await.unwrap(), all + 1, "{lost:?} {replaced}");
         }
     }
@@ -107,7 +110,7 @@ async fn reader_notices_lost_files() {
         assert_eq!(kind(&store.counts().await.unwrap_err()), SqliteErrorKind::File, "{lost}");
         assert_eq!(store.backlog(10_000).await.unwrap(), ACKNOWLEDGED, "{lost}");
         accept(&store, "evt-new", &[]).await;
-        assert_eq!(found_after_a_kill(&folder).await, ACKNOWLEDGED + 1, "{lost}");
+        assert_eq!(found_after_kill(&folder).await, ACKNOWLEDGED + 1, "{lost}");
     }
 }
 
@@ -121,38 +124,38 @@ async fn all_stores_on_the_file_recover() {
         for suffix in lost {
             fs::remove_file(with_suffix(&folder.file(), suffix)).unwrap();
         }
-        assert!(recovered(&one, "evt-new").await >= 1);
-        recovered(&other, "evt-newer").await;
+        assert!(failures_until_recovered(&one, "evt-new").await >= 1);
+        failures_until_recovered(&other, "evt-newer").await;
         for store in [&one, &other] {
             assert_eq!(store.backlog(10_000).await.unwrap(), ACKNOWLEDGED + 3, "{lost:?}");
         }
-        assert_eq!(found_after_a_kill(&folder).await, ACKNOWLEDGED + 3, "{lost:?}");
+        assert_eq!(found_after_kill(&folder).await, ACKNOWLEDGED + 3, "{lost:?}");
     }
 }
 
 #[tokio::test]
-async fn log_that_is_cut_short_is_noticed() {
+async fn notices_a_truncated_log() {
     for rest in [0, 100, 5000] {
         let folder = Folder::new();
         let store = filled(&folder).await;
-        // These are in the file.
+        // Copy the first deliveries into the file, so that the truncation cannot lose them.
         let copy = "PRAGMA wal_checkpoint(TRUNCATE)";
         assert_eq!(folder.connect().query_row(copy, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
         for n in 0..ACKNOWLEDGED {
             accept(&store, &format!("evt-log-{n}"), &[]).await;
         }
-        cut(&with_suffix(&folder.file(), "-wal"), rest);
-        assert!(recovered(&store, "evt-new").await >= 1, "{rest}: it was not noticed");
+        truncate(&with_suffix(&folder.file(), "-wal"), rest);
+        assert!(failures_until_recovered(&store, "evt-new").await >= 1, "{rest}: the truncation was not noticed");
         accept(&store, "evt-last", &[]).await;
         let found = store.backlog(10_000).await.unwrap();
         assert!(found >= ACKNOWLEDGED + 2, "{rest}: {found}");
-        assert_eq!(found_after_a_kill(&folder).await, found, "{rest}");
-        assert!(is_whole(&folder), "{rest}");
+        assert_eq!(found_after_kill(&folder).await, found, "{rest}");
+        assert!(is_undamaged(&folder), "{rest}");
     }
 }
 
 #[tokio::test]
-async fn others_may_copy_and_cut_back_the_log() {
+async fn other_programs_may_run_checkpoints() {
     let folder = Folder::new();
     let store = filled(&folder).await;
     for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE", "TRUNCATE"] {
@@ -167,7 +170,7 @@ async fn others_may_copy_and_cut_back_the_log() {
 }
 
 #[tokio::test]
-async fn moved_folder_is_noticed_and_found_again() {
+async fn recovers_when_a_moved_folder_is_back() {
     let folder = Folder::new();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     fs::create_dir(&here).unwrap();
@@ -190,7 +193,7 @@ async fn moved_folder_is_noticed_and_found_again() {
 }
 
 #[tokio::test]
-async fn lost_file_is_not_created_unless_asked_for() {
+async fn creates_a_lost_file_only_if_told_to() {
     let folder = Folder::new();
     drop(folder.open());
     folder.closed();
@@ -210,19 +213,19 @@ async fn lost_file_is_not_created_unless_asked_for() {
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     assert_eq!(store.backlog(10).await.unwrap(), 2);
 
-    // A store that was told to create the file goes on with an empty one.
+    // A store with the option `create` continues with an empty file.
     drop(store);
     folder.closed_by_all();
     let store = folder.open();
     accept(&store, "evt-3", &[]).await;
     fs::remove_file(folder.file()).unwrap();
-    assert!(recovered(&store, "evt-4").await >= 1);
+    assert!(failures_until_recovered(&store, "evt-4").await >= 1);
     assert_eq!(store.backlog(10).await.unwrap(), 1);
 }
 
-/// SQLite puts the log and its index next to the file that a link leads to.
+/// SQLite puts the log and its index next to the target of a symbolic link.
 #[tokio::test]
-async fn links_lead_to_the_files() {
+async fn finds_the_files_behind_a_symbolic_link() {
     let folder = Folder::new();
     let real = folder.path().join("real");
     fs::create_dir(&real).unwrap();
@@ -233,12 +236,12 @@ async fn links_lead_to_the_files() {
     accept(&store, "evt-1", &[]).await;
     assert_eq!(store.backlog(10).await.unwrap(), 1);
     fs::remove_file(real.join("klikit.db-wal")).unwrap();
-    assert!(recovered(&store, "evt-2").await >= 1);
+    assert!(failures_until_recovered(&store, "evt-2").await >= 1);
     assert_eq!(store.backlog(10).await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deleting_under_load_loses_no_acknowledged_delivery() {
+async fn deletion_under_load_loses_nothing_acknowledged() {
     let folder = Folder::new();
     let store = folder.open();
     let mut acknowledged = 0;
@@ -255,19 +258,19 @@ async fn deleting_under_load_loses_no_acknowledged_delivery() {
         for accepted in accepting {
             acknowledged += u64::from(accepted.await.unwrap().is_ok());
         }
-        recovered(&store, &format!("evt-recovered-{round}")).await;
+        failures_until_recovered(&store, &format!("evt-recovered-{round}")).await;
         acknowledged += 1;
-        let found = found_after_a_kill(&folder).await;
+        let found = found_after_kill(&folder).await;
         assert!(found >= acknowledged, "round {round}: {acknowledged} acknowledged, {found} found");
     }
     drop(store);
     folder.closed_by_all();
-    assert!(is_whole(&folder));
+    assert!(is_undamaged(&folder));
 }
 
-/// While this process has another connection to the file, the store cannot drop the lost log.
+/// While this process has another connection to the file, the store cannot close all connections to the lost log.
 #[tokio::test]
-async fn foreign_connection_costs_no_acknowledged_delivery() {
+async fn foreign_connection_loses_nothing_acknowledged() {
     for lost in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
         let folder = Folder::new();
         let store = filled(&folder).await;
@@ -280,12 +283,12 @@ async fn foreign_connection_costs_no_acknowledged_delivery() {
         for n in 0..5 {
             let new = delivery(&format!("evt-new-{n}"), "body", &[]);
             acknowledged += u64::from(store.accept(&new, RETENTION).await.is_ok());
-            assert!(found_after_a_kill(&folder).await >= acknowledged, "{lost:?}");
+            assert!(found_after_kill(&folder).await >= acknowledged, "{lost:?}");
         }
         drop(foreign);
-        recovered(&store, "evt-recovered").await;
-        assert!(found_after_a_kill(&folder).await > acknowledged, "{lost:?}");
-        assert!(is_whole(&folder), "{lost:?}");
+        failures_until_recovered(&store, "evt-recovered").await;
+        assert!(found_after_kill(&folder).await > acknowledged, "{lost:?}");
+        assert!(is_undamaged(&folder), "{lost:?}");
     }
 }
 
@@ -297,49 +300,49 @@ async fn two_processes_recover() {
         let (mut child, mut orders, mut answers) = ChildProcess::start("lost_files::child_accepts", &folder);
         let mut ask = |order: &str| {
             writeln!(orders, "{order}").unwrap();
-            answers.next().expect("the child's answer")
+            answers.next().expect("the child answers")
         };
         assert_eq!(ask("evt-child-1"), "0");
         accept(&store, "evt-parent-1", &[]).await;
         for suffix in lost {
             fs::remove_file(with_suffix(&folder.file(), suffix)).unwrap();
         }
-        assert!(recovered(&store, "evt-parent-2").await >= 1, "{lost:?}");
-        assert_eq!(found_after_a_kill(&folder).await, ACKNOWLEDGED + 3, "{lost:?}");
+        assert!(failures_until_recovered(&store, "evt-parent-2").await >= 1, "{lost:?}");
+        assert_eq!(found_after_kill(&folder).await, ACKNOWLEDGED + 3, "{lost:?}");
         let failed: u32 = ask("evt-child-2").parse().unwrap();
         assert!(failed >= 1, "{lost:?}");
         accept(&store, "evt-parent-3", &[]).await;
         assert_eq!(ask("evt-child-3"), "0");
         assert_eq!(store.backlog(10_000).await.unwrap(), ACKNOWLEDGED + 6, "{lost:?}");
-        assert_eq!(found_after_a_kill(&folder).await, ACKNOWLEDGED + 6, "{lost:?}");
+        assert_eq!(found_after_kill(&folder).await, ACKNOWLEDGED + 6, "{lost:?}");
         drop(orders);
         assert!(child.0.wait().unwrap().success());
         drop(store);
         folder.closed_by_all();
-        assert!(is_whole(&folder));
+        assert!(is_undamaged(&folder));
         assert_eq!(folder.open().backlog(10_000).await.unwrap(), ACKNOWLEDGED + 6, "{lost:?}");
     }
 }
 
 /// Accepts the event in each line of standard input, and prints how many attempts failed.
 #[tokio::test]
-#[ignore = "a part of another test, in a process of its own"]
+#[ignore = "another test runs this in a child process"]
 async fn child_accepts() {
     let Some(file) = std::env::var_os(FILE) else { return };
     let store = SqliteStore::builder().create().open(file).unwrap();
     println!("\n> ready");
     for order in std::io::stdin().lines() {
-        println!("\n> {}", recovered(&store, &order.unwrap()).await);
+        println!("\n> {}", failures_until_recovered(&store, &order.unwrap()).await);
     }
 }
 
-/// Opens a store that runs `fault` in the middle of its next transaction each time that it is armed.
+/// Opens a store that runs `fault` during its next transaction whenever the returned flag is set.
 fn open_with(folder: &Folder, fault: impl Fn() + Send + Sync + 'static) -> (SqliteStore, Arc<AtomicBool>) {
     let armed = Arc::new(AtomicBool::new(false));
     let clock = {
         let armed = Arc::clone(&armed);
         move || {
-            // The store asks for the time once a transaction has begun.
+            // The store reads the time after a transaction has begun.
             if armed.swap(false, Ordering::SeqCst) {
                 fault();
             }
@@ -359,8 +362,8 @@ async fn notices_a_loss_during_a_transaction() {
         armed.store(true, Ordering::SeqCst);
         let new = delivery("evt-2", "two", &[]);
         assert_eq!(kind(&store.accept(&new, RETENTION).await.unwrap_err()), SqliteErrorKind::File, "{lost}");
-        recovered(&store, "evt-2").await;
-        assert_eq!(found_after_a_kill(&folder).await, 2);
+        failures_until_recovered(&store, "evt-2").await;
+        assert_eq!(found_after_kill(&folder).await, 2);
     }
 }
 
@@ -368,23 +371,23 @@ async fn notices_a_loss_during_a_transaction() {
 async fn log_with_a_hole_does_not_damage_the_file() {
     let folder = Folder::new();
     let file = with_suffix(&folder.file(), "-wal");
-    let (store, armed) = open_with(&folder, move || cut(&file, 0));
+    let (store, armed) = open_with(&folder, move || truncate(&file, 0));
     for n in 0..20 {
         accept(&store, &format!("evt-{n}"), &["key"]).await;
     }
     let copy = "PRAGMA wal_checkpoint(PASSIVE)";
     assert_eq!(folder.connect().query_row(copy, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
-    // It is in the log alone, on pages of its own.
+    // This delivery is only in the log, on its own pages.
     let lost = delivery("evt-lost", &"x".repeat(20_000), &["key"]);
     assert_eq!(store.accept(&lost, RETENTION).await.unwrap(), Acceptance::Accepted);
     armed.store(true, Ordering::SeqCst);
     let new = delivery("evt-new", "new", &["key"]);
     assert_eq!(kind(&store.accept(&new, RETENTION).await.unwrap_err()), SqliteErrorKind::File);
-    assert!(recovered(&store, "evt-newer").await <= 1);
-    assert!(is_whole(&folder));
+    assert!(failures_until_recovered(&store, "evt-newer").await <= 1);
+    assert!(is_undamaged(&folder));
     let found = store.backlog(10_000).await.unwrap();
     assert!(found >= 21, "{found}");
     drop(store);
     folder.closed();
-    assert!(is_whole(&folder));
+    assert!(is_undamaged(&folder));
 }

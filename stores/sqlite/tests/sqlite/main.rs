@@ -1,4 +1,4 @@
-//! `SqliteStore` on real files: restarts, several stores and processes on one file, and faults.
+//! Tests of `SqliteStore` on real files: restarts, several stores and processes on one file, and faults.
 
 mod backup;
 mod blocking;

@@ -1,4 +1,4 @@
-//! Opening a file: paths, errors, and stores without an inbox.
+//! Tests of opening a store: paths, errors, and ledger-only stores.
 
 use std::{env, fs, path::Path, time::SystemTime};
 
@@ -18,7 +18,7 @@ fn create(path: &Path) -> Result<SqliteStore, SqliteError> {
 }
 
 #[test]
-fn mistyped_path_is_not_found() {
+fn mistyped_path_creates_nothing() {
     let folder = Folder::new();
     let typo = folder.path().join("typo.db");
     for path in [&typo, &folder.path().join("no/such/folder.db")] {
@@ -30,7 +30,7 @@ fn mistyped_path_is_not_found() {
 }
 
 #[test]
-fn not_found_says_what_to_do() {
+fn not_found_error_tells_the_remedy() {
     let error = SqliteStore::open("no-such-folder/typo.db").unwrap_err();
     let folder = env::current_dir().unwrap().join("no-such-folder");
     let expected = format!(
@@ -39,7 +39,7 @@ fn not_found_says_what_to_do() {
         folder.display()
     );
     assert_eq!(error.to_string(), expected);
-    // `fn main() -> Result<_, Box<dyn Error>>` prints this.
+    // A `main` that returns the error prints its `Debug` form.
     assert!(format!("{error:?}").contains(&expected), "{error:?}");
 }
 
@@ -110,7 +110,7 @@ async fn ledger_only_store_has_no_inbox() {
     }
     assert_eq!(store.forget(event).await.unwrap(), 0);
 
-    // Other stores on the file may have an inbox.
+    // Another store on the file may have an inbox.
     let other = folder.open();
     accept(&other, "evt-1", &[]).await;
     assert_eq!(ids(&lease(&other, 1, 1).await), [1]);

@@ -1,4 +1,4 @@
-//! Outages that last longer than a lease, during which each delivery is handled once.
+//! Tests of outages that last longer than a lease: each delivery is handled once.
 
 use std::{
     convert::Infallible,
@@ -28,14 +28,14 @@ use crate::{
     support::{Folder, RETENTION, TestClock, with_suffix},
 };
 
-/// The folder for the parts of tests that run in a process of their own.
+/// The environment variable with the folder for a child process.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_OUTAGE_FOLDER";
 
 const LEASE: Duration = Duration::from_millis(300);
 
-/// Makes the file fail for many leases while a worker handles two deliveries. The first handler ends meanwhile, the
-/// second afterwards.
-async fn handles_once(store: &SqliteStore, clock: &TestClock, fail: impl FnOnce(), mend: impl FnOnce()) {
+/// Checks that each delivery is handled once although the file fails for the duration of many leases. A worker handles
+/// two deliveries meanwhile. The first handler returns during the outage, the second after it.
+async fn assert_handles_once(store: &SqliteStore, clock: &TestClock, fail: impl FnOnce(), repair: impl FnOnce()) {
     let begun = Arc::new(AtomicU32::new(0));
     let ends = [Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0))];
     let handler = {
@@ -60,14 +60,14 @@ async fn handles_once(store: &SqliteStore, clock: &TestClock, fail: impl FnOnce(
     fail();
     clock.advance(LEASE * 10);
     ends[0].add_permits(1);
-    // The worker fails in the same way meanwhile.
+    // The worker's calls fail in the same way meanwhile.
     for n in 0..3 {
         let new = delivery(&format!("evt-not-{n}"), &"x".repeat(20_000), &[]);
         store.accept(&new, RETENTION).await.unwrap_err();
         clock.advance(LEASE * 10);
     }
-    mend();
-    // The worker leases this one, so it has looked for deliveries since.
+    repair();
+    // When the worker has leased this delivery, it has polled since the outage.
     accept(store, "evt-3", &[]).await;
     while begun.load(Ordering::SeqCst) < 3 {
         yield_now().await;
@@ -85,44 +85,44 @@ async fn handles_once(store: &SqliteStore, clock: &TestClock, fail: impl FnOnce(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn locked_for_longer_than_a_lease() {
+async fn handles_once_when_locked_longer_than_a_lease() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let other = std::sync::Mutex::new(folder.connect());
     let execute = |sql: &str| other.lock().unwrap().execute_batch(sql).unwrap();
-    handles_once(&store, &clock, || execute("BEGIN IMMEDIATE"), || execute("COMMIT")).await;
+    assert_handles_once(&store, &clock, || execute("BEGIN IMMEDIATE"), || execute("COMMIT")).await;
 }
 
-/// A limit on the size of files stands for a disk that is full.
+/// A limit on the size of files simulates a full disk.
 #[cfg(target_os = "linux")]
 #[test]
-fn full_for_longer_than_a_lease() {
+fn handles_once_when_full_longer_than_a_lease() {
     crate::support::run_within_a_file_limit("outages::child_fills_the_disk", FOLDER);
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a part of another test, in a process of its own"]
+#[ignore = "another test runs this in a child process"]
 async fn child_fills_the_disk() {
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
     let clock = TestClock::new();
     let store = clock.open(&folder.join("ledger.db"));
-    let (fail, mend) = (|| crate::support::limit_files("1"), || crate::support::limit_files("unlimited"));
-    handles_once(&store, &clock, fail, mend).await;
+    let (fail, repair) = (|| crate::support::limit_files("1"), || crate::support::limit_files("unlimited"));
+    assert_handles_once(&store, &clock, fail, repair).await;
     fs::write(folder.join("ran"), []).unwrap();
 }
 
-/// Permissions do not bind root, so root has somebody else try.
+/// Permissions do not restrict root, so the child runs as another user.
 #[cfg(unix)]
 #[test]
-fn read_only_for_longer_than_a_lease() {
+fn handles_once_when_read_only_longer_than_a_lease() {
     crate::support::run_as_nobody("outages::child_may_not_write", FOLDER);
 }
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a part of another test, in a process of its own"]
+#[ignore = "another test runs this in a child process"]
 async fn child_may_not_write() {
     use std::os::unix::fs::PermissionsExt;
 
@@ -131,11 +131,11 @@ async fn child_may_not_write() {
     let clock = TestClock::new();
     let store = clock.open(&file);
     let allow = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-    // An open file stays writable, so the store must open the file again.
+    // An open file stays writable, so delete the log: then the store must open the file again.
     let fail = || {
         fs::remove_file(with_suffix(&file, "-wal")).unwrap();
         allow(0o400);
     };
-    handles_once(&store, &clock, fail, || allow(0o600)).await;
+    assert_handles_once(&store, &clock, fail, || allow(0o600)).await;
     fs::write(folder.join("ran"), []).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Several stores on one file, in one process and in two.
+//! Tests of several stores on one file, in one process and in two processes.
 
 use std::{
     env,
@@ -17,7 +17,7 @@ use crate::{
     support::{Folder, RETENTION, TERMS, TestClock, claim},
 };
 
-/// The file for the parts of tests that run in a process of their own.
+/// The environment variable with the file for a child process.
 pub(crate) const FILE: &str = "TOWER_KLIKIT_TEST_SQLITE_FILE";
 
 /// Claims an event with 32 tokens at once. Returns how many succeeded.
@@ -28,7 +28,7 @@ async fn claim_32(stores: &[&SqliteStore], event: u64, first_token: u64) -> usiz
     });
     let mut claimed = 0;
     for claim in claims.collect::<Vec<_>>() {
-        // If the store does not get the lock, it returns an error and has claimed nothing.
+        // Without the lock, the store returns an error and claims nothing.
         claimed += usize::from(claim.await.unwrap().is_ok_and(|outcome| outcome == ClaimOutcome::Claimed));
     }
     claimed
@@ -50,22 +50,22 @@ async fn one_of_64_claims_in_two_processes_succeeds() {
     let folder = Folder::new();
     let store = folder.open();
     let (mut child, mut orders, mut answers) = ChildProcess::start("processes::child_claims", &folder);
-    let mut by_the_child = 0;
+    let mut by_child = 0;
     for event in 0..100 {
         writeln!(orders, "{event}").unwrap();
         let here = claim_32(&[&store], event, 0).await;
-        let there: usize = answers.next().expect("the child's answer").parse().unwrap();
+        let there: usize = answers.next().expect("the child answers").parse().unwrap();
         assert_eq!(here + there, 1, "event {event}");
-        by_the_child += there;
+        by_child += there;
     }
     drop(orders);
     assert!(child.0.wait().unwrap().success());
-    println!("{by_the_child} of 100 were claimed by the child");
+    println!("the child has claimed {by_child} of 100 events");
 }
 
 /// Claims the event in each line of standard input.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a part of another test, in a process of its own"]
+#[ignore = "another test runs this in a child process"]
 async fn child_claims() {
     let Some(file) = env::var_os(FILE) else { return };
     let store = SqliteStore::builder().create().open(file).unwrap();
@@ -79,7 +79,7 @@ async fn child_claims() {
 async fn lease_all(store: &SqliteStore) -> Vec<i64> {
     let mut ids = vec![];
     while store.counts().await.is_ok_and(|counts| counts.ready > 0) {
-        // If the store does not get the lock, it returns an error and has leased nothing.
+        // Without the lock, the store returns an error and leases nothing.
         let leased = store.lease(&request(4, 3)).await.unwrap_or_default().leased;
         ids.extend(leased.iter().map(|leased| leased.lease().id().get()));
     }
@@ -92,7 +92,7 @@ async fn two_processes_lease_no_delivery_twice() {
     let folder = Folder::new();
     let store = TestClock::new().open(&folder.file());
     let (mut child, mut orders, mut answers) = ChildProcess::start("processes::child_leases", &folder);
-    let (mut ids, mut by_the_child) = (vec![], 0);
+    let (mut ids, mut by_child) = (vec![], 0);
     for round in 0..10 {
         for event in 0..EACH {
             let new = delivery(&format!("evt-{round}-{event}"), "body", &[]);
@@ -100,22 +100,22 @@ async fn two_processes_lease_no_delivery_twice() {
         }
         writeln!(orders, "lease").unwrap();
         ids.extend(lease_all(&store).await);
-        let theirs = answers.next().expect("the child's answer");
+        let theirs = answers.next().expect("the child answers");
         let before = ids.len();
         ids.extend(theirs.split_whitespace().map(|id| id.parse::<i64>().unwrap()));
-        by_the_child += ids.len() - before;
+        by_child += ids.len() - before;
     }
     ids.sort_unstable();
     assert_eq!(ids.windows(2).find(|pair| pair[0] == pair[1]), None, "leased twice");
     assert_eq!(ids.len() as u64, 10 * EACH);
     drop(orders);
     assert!(child.0.wait().unwrap().success());
-    println!("{by_the_child} of {} were leased by the child", ids.len());
+    println!("the child has leased {by_child} of {} deliveries", ids.len());
 }
 
 /// Leases all deliveries for each line of standard input.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a part of another test, in a process of its own"]
+#[ignore = "another test runs this in a child process"]
 async fn child_leases() {
     let Some(file) = env::var_os(FILE) else { return };
     // The clock stands still, so that no lease expires during the test.
@@ -128,11 +128,11 @@ async fn child_leases() {
     }
 }
 
-/// A child process that ends with the test.
+/// A child process that is killed at the end of the test.
 pub(crate) struct ChildProcess(pub(crate) Child);
 
 impl ChildProcess {
-    /// Runs a test in a process of its own. Returns the child, its input and its answers.
+    /// Runs a test in a child process. Returns the child, its standard input, and the lines with its answers.
     pub(crate) fn start(test: &str, folder: &Folder) -> (Self, ChildStdin, impl Iterator<Item = String> + use<>) {
         let child = Command::new(env::current_exe().unwrap())
             .args(["--ignored", "--exact", "--nocapture", test])
@@ -143,7 +143,7 @@ impl ChildProcess {
         let mut child = Self(child.unwrap());
         let orders = child.0.stdin.take().unwrap();
         let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        // The test harness prints other lines.
+        // Skip the lines that the test harness prints.
         let mut answers = lines.map(Result::unwrap).filter_map(|line| line.strip_prefix("> ").map(str::to_owned));
         assert_eq!(answers.next().as_deref(), Some("ready"));
         (child, orders, answers)

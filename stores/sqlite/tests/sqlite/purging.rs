@@ -1,4 +1,4 @@
-//! Purging the ledger.
+//! Tests of purging the ledger.
 
 use std::{fs, time::Duration};
 
@@ -17,8 +17,8 @@ async fn claim_all(store: &SqliteStore, events: std::ops::Range<u64>) {
     }
 }
 
-/// Counts the commits in the log. Its header has 32 bytes and each frame's has 24. The second number of a frame's
-/// header is not zero in the last frame of a commit.
+/// Counts the commits in the log. The log's header has 32 bytes, and each frame's header has 24. The second number in a
+/// frame's header is not zero if the frame is the last of a commit.
 fn commits(folder: &Folder) -> usize {
     let log = fs::read(with_suffix(&folder.file(), "-wal")).unwrap();
     let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap()) as usize;
@@ -42,7 +42,7 @@ async fn claims_purge_a_few_rows_each() {
     for event in 3000..3200 {
         assert_eq!(store.claim(&claim(event, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
         let now = folder.rows();
-        assert!(rows <= now + 32, "{rows} to {now} by one claim");
+        assert!(rows <= now + 32, "one claim has reduced {rows} rows to {now}");
         rows = now;
     }
     assert_eq!(rows, 200 + 10);
@@ -73,7 +73,7 @@ async fn purge_stops_at_its_limit() {
     assert_eq!(store.purge(0).await.unwrap(), 0);
     assert_eq!(store.purge(10).await.unwrap(), 10);
     assert_eq!(store.purge(1500).await.unwrap(), 1500);
-    // All commits are copied into the file, and the log is restarted.
+    // Empty the log, so that only later commits are counted.
     let truncate = || folder.connect().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
     assert_eq!(truncate().unwrap(), 0);
     assert_eq!(store.purge(u32::MAX).await.unwrap(), 5000 - 1 - 1510);

@@ -1,4 +1,4 @@
-//! The statements in the documentation for operators, and other statements that operators write.
+//! Tests of the documented statements for operators, and of other statements that operators may run.
 
 use std::{
     sync::{
@@ -21,14 +21,14 @@ use crate::{
 
 const DOCS: &str = include_str!("../../src/queries.rs");
 
-/// Returns the documented statement under the paragraph that contains this text.
+/// Returns the documented statement below the paragraph that contains this text.
 fn documented(paragraph: &str) -> String {
     let after = DOCS.split(paragraph).nth(1).unwrap_or_else(|| panic!("no paragraph {paragraph:?}"));
     let statement = after.split("```sql\n").nth(1).unwrap().split("//! ```").next().unwrap();
     statement.lines().map(|line| line.strip_prefix("//! ").unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// Runs a statement that reads. Returns these columns of its rows, each as text.
+/// Runs a query. Returns its rows as text, with the values of these columns separated by spaces.
 fn rows(folder: &Folder, sql: &str, columns: &[&str]) -> Vec<String> {
     let connection = folder.connect();
     let mut query = connection.prepare(sql).unwrap();
@@ -49,8 +49,8 @@ fn change(folder: &Folder, sql: &str) {
     folder.connect().execute_batch(sql).unwrap();
 }
 
-/// Makes a file with deliveries in all states: 1, 3 and 4 are dead, 2 is ready and blocked by 5, which is leased, 6 is
-/// done, 7 and 8 are ready.
+/// Opens a store and fills it with deliveries in all states: 1, 3 and 4 are dead, 2 is ready but blocked by 5, which is
+/// leased, 6 is done, and 7 and 8 are ready.
 async fn filled(folder: &Folder, clock: &TestClock) -> SqliteStore {
     let store = clock.open(&folder.file());
     for (event, keys, reason) in [
@@ -63,7 +63,7 @@ async fn filled(folder: &Folder, clock: &TestClock) -> SqliteStore {
         accept(&store, event, keys).await;
         clock.advance(Duration::from_secs(1));
         if reason.is_empty() {
-            // Out of the way of the next one.
+            // Make it dead for now, so that it does not block the next delivery.
             change(folder, "UPDATE klikit_inbox SET state = 2 WHERE state < 2");
         } else {
             settled(&store, &lease(&store, 1, 5).await[0], dead_letter(reason)).await;
@@ -82,7 +82,7 @@ async fn filled(folder: &Folder, clock: &TestClock) -> SqliteStore {
 }
 
 #[tokio::test]
-async fn documented_statements_read() {
+async fn documented_queries_find_deliveries() {
     let (folder, clock) = (Folder::new(), TestClock::new());
     let _store = filled(&folder, &clock).await;
     for (paragraph, columns, expected) in [
@@ -132,7 +132,7 @@ async fn documented_retry_leaves_nothing_stuck() {
         rows(&folder, "SELECT id FROM klikit_deliveries WHERE state = 'ready' ORDER BY id", &["id"]),
         ["1", "2", "7", "8"]
     );
-    // In its old place: before 2, and before 5, whose lease has expired.
+    // Delivery 1 is in its old place: before 2, and before 5, whose lease has expired.
     let leased = lease(&store, 10, 5).await;
     assert_eq!(ids(&leased), [1, 8]);
     assert_eq!(leased[0].lease().attempt(), 1);
@@ -140,7 +140,7 @@ async fn documented_retry_leaves_nothing_stuck() {
 }
 
 #[tokio::test]
-async fn documented_retry_of_a_reason_is_complete() {
+async fn documented_retry_by_reason_is_complete() {
     let (folder, clock) = (Folder::new(), TestClock::new());
     let store = filled(&folder, &clock).await;
     change(&folder, &documented("Retry all dead deliveries"));
@@ -149,7 +149,7 @@ async fn documented_retry_of_a_reason_is_complete() {
     run_all(&store, &clock, &[2, 3, 4, 5, 7, 8]).await;
 }
 
-/// Handles deliveries until none is pending, and checks that they are these in any order.
+/// Handles all pending deliveries, and asserts that they are the expected ones, in any order.
 async fn run_all(store: &SqliteStore, clock: &TestClock, expected: &[i64]) {
     let mut handled = Vec::new();
     for _ in 0..10 {
@@ -183,21 +183,26 @@ async fn documented_forget_accepts_the_copy() {
     run_all(&store, &clock, &[2, 5, 7, 8, 9]).await;
 }
 
-/// The delivery is due after many others, so that the queue of its key is all that leads to it.
+/// The delivery is due after many blocked ones, so a selection finds it only as the head of its key's queue.
 #[tokio::test]
 async fn delivery_made_ready_by_hand_is_not_stuck() {
-    for (settlement, change_it) in [
+    for (settlement, statement) in [
         (dead_letter("400"), "UPDATE klikit_inbox SET state = 0 WHERE id = 1"),
         (dead_letter("400"), "UPDATE klikit_inbox SET state = 1 WHERE id = 1"),
         (keep_for(RETENTION), "UPDATE klikit_inbox SET state = 0 WHERE state = 3"),
         (
             dead_letter("400"),
-            "UPDATE klikit_inbox SET state = 7 WHERE id = 1; UPDATE klikit_inbox SET state = 0 WHERE id = 1",
+            "
+            UPDATE klikit_inbox SET state = 7 WHERE id = 1;
+            UPDATE klikit_inbox SET state = 0 WHERE id = 1
+            ",
         ),
         (
             dead_letter("400"),
-            "UPDATE klikit_inbox SET ordering_keys = '[\"another key\"]' WHERE id = 1;
-            UPDATE klikit_inbox SET state = 0 WHERE id = 1",
+            "
+            UPDATE klikit_inbox SET ordering_keys = '[\"another key\"]' WHERE id = 1;
+            UPDATE klikit_inbox SET state = 0 WHERE id = 1
+            ",
         ),
     ] {
         let folder = Folder::new();
@@ -210,9 +215,9 @@ async fn delivery_made_ready_by_hand_is_not_stuck() {
             accept(&store, &format!("evt-blocked-{n}"), &["blocked"]).await;
         }
         accept(&store, "evt-behind", &["key"]).await;
-        change(&folder, change_it);
+        change(&folder, statement);
         let leased = ids(&lease(&store, 10, 5).await);
-        assert!(leased.contains(&1), "{leased:?}: {change_it}");
+        assert!(leased.contains(&1), "{leased:?}: {statement}");
     }
 }
 
@@ -230,7 +235,7 @@ async fn delivery_made_ready_by_hand_is_due_now() {
         change(&folder, "UPDATE klikit_inbox SET state = 0 WHERE id = 1");
         let due = rows(&folder, "SELECT due FROM klikit_inbox", &["due"])[0].parse::<i64>().unwrap();
         let passed = due - HOUR - i64::try_from(system_time).unwrap();
-        // A millisecond for rounding.
+        // The time may be a millisecond less because of rounding.
         assert!((-1..HOUR).contains(&passed), "{keys:?}: {passed}");
         assert_eq!(ids(&lease(&store, 1, 5).await), [1], "{keys:?}");
     }
@@ -248,11 +253,11 @@ async fn statement_by_hand_may_set_the_time() {
     }
 }
 
-/// The trigger must not take the time of a store's statement for one that was left as it was.
+/// The trigger must not mistake a time that the store has set for an unchanged time.
 #[tokio::test]
 async fn late_reschedule_keeps_its_own_time() {
     let folder = Folder::new();
-    // Ahead of the clock that the trigger reads.
+    // The store's clock is ahead of the system clock, which the trigger reads.
     let time = SystemTime::now() + RETENTION;
     let store = SqliteStore::builder().create().clock(move || time).open(folder.file()).unwrap();
     accept(&store, "evt-1", &["key"]).await;
@@ -264,7 +269,7 @@ async fn late_reschedule_keeps_its_own_time() {
 }
 
 #[tokio::test]
-async fn unreadable_keys_fail_no_statement_by_hand() {
+async fn statement_by_hand_ignores_unreadable_keys() {
     let (folder, clock) = (Folder::new(), TestClock::new());
     let store = clock.open(&folder.file());
     for event in ["evt-1", "evt-2", "evt-3", "evt-4"] {
@@ -272,11 +277,13 @@ async fn unreadable_keys_fail_no_statement_by_hand() {
     }
     change(
         &folder,
-        "UPDATE klikit_inbox SET state = 2;
+        "
+        UPDATE klikit_inbox SET state = 2;
         UPDATE klikit_inbox SET ordering_keys = 'no JSON' WHERE id = 1;
         UPDATE klikit_inbox SET ordering_keys = 17 WHERE id = 2;
         UPDATE klikit_inbox SET ordering_keys = x'00' WHERE id = 3;
-        UPDATE klikit_inbox SET state = 0;",
+        UPDATE klikit_inbox SET state = 0;
+        ",
     );
     let batch = lease_batch(&store, 10, 5).await;
     assert_eq!((ids(&batch.leased), batch.dead_lettered.len()), (vec![4], 3));

@@ -1,4 +1,4 @@
-//! A captured delivery that is sent again and again under fresh ids.
+//! Tests of a captured delivery that is replayed with new event ids.
 
 use std::{
     convert::Infallible,
@@ -36,13 +36,13 @@ fn id(n: usize, status: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn genuine_deliveries_are_handled_among_replays() {
+async fn handles_genuine_deliveries_among_replays() {
     let folder = Folder::new();
     let inbox = Inbox::new(folder.open()).order_by(OrderBy::order());
     let handled = Arc::new(Mutex::new(Vec::new()));
     let handler = {
         let handled = Arc::clone(&handled);
-        // Conflicts with the order that is there.
+        // Responds to copies as an application whose database already has the order.
         service_fn(move |request: Request<VerifiedBody>| {
             let delivery = request.extensions().get::<Delivery>().unwrap();
             let status = if delivery.is_copy() { StatusCode::CONFLICT } else { StatusCode::OK };
@@ -72,7 +72,7 @@ async fn genuine_deliveries_are_handled_among_replays() {
         }
         if n % 1000 == 999 {
             for status in STATUSES {
-                // The captured order is one of these.
+                // One of the orders is the captured one.
                 let genuine = order(&id(n, status), n / 1000 % ORDERS, &format!("{status}-{n}"));
                 assert_eq!(send(genuine).await, StatusCode::OK);
             }
@@ -89,10 +89,10 @@ async fn genuine_deliveries_are_handled_among_replays() {
     worker.await.unwrap();
     let handled = handled.lock().unwrap();
     for order in 0..ORDERS {
-        let of_this = genuine.clone().filter(|n| n / 1000 % ORDERS == order);
-        let expected: Vec<_> = of_this.flat_map(|n| STATUSES.map(|status| id(n, status))).collect();
+        let of_order = genuine.clone().filter(|n| n / 1000 % ORDERS == order);
+        let expected: Vec<_> = of_order.flat_map(|n| STATUSES.map(|status| id(n, status))).collect();
         let found: Vec<_> = handled.iter().filter(|id| expected.contains(id)).cloned().collect();
-        assert_eq!(found, expected, "the order in which they came");
+        assert_eq!(found, expected, "handled in the order of arrival");
     }
     let grown = size() - before;
     assert!(grown < 1_000_000, "the file has grown by {grown} bytes");

@@ -1,4 +1,4 @@
-//! Opening a file again, and what it keeps.
+//! Tests of the ledger across restarts, and of the file's mode and permissions.
 
 use std::{fs, thread, time::Duration};
 
@@ -23,7 +23,7 @@ async fn entries_outlive_the_store() {
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
     let in_flight = ClaimOutcome::InFlight { digest: digest(2), remaining: Duration::from_secs(20) };
     assert_eq!(store.claim(&claim(2, 2), &TERMS).await.unwrap(), in_flight);
-    assert!(store.complete(&claim(2, 1), RETENTION).await.unwrap(), "the token outlives the store too");
+    assert!(store.complete(&claim(2, 1), RETENTION).await.unwrap(), "the token is still valid after the restart");
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn entry_follows_the_state_machine() {
     let store = clock.open(&folder.file());
     let (first, second) = (claim(1, 1), claim(1, 2));
 
-    // An expired claim: the next claim wins, and the old token can do nothing.
+    // Expired: the next claim succeeds, and the old token is no longer valid.
     assert_eq!(store.claim(&first, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     clock.advance(LEASE - Duration::from_millis(1));
     let in_flight = ClaimOutcome::InFlight { digest: digest(1), remaining: Duration::from_millis(1) };
@@ -46,14 +46,14 @@ async fn entry_follows_the_state_machine() {
     assert!(!store.complete(&first, RETENTION).await.unwrap());
     store.release(&first).await.unwrap();
 
-    // Claimed again by its own token, and renewed: each time from now on.
+    // Claimed again with its own token, and renewed: both extend the lease from now.
     clock.advance(LEASE / 2);
     assert_eq!(store.claim(&second, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     clock.advance(LEASE / 2);
     assert!(renew(&store, &second).await);
     clock.advance(LEASE - Duration::from_millis(1));
 
-    // Released.
+    // Released: the entry can be claimed.
     store.release(&second).await.unwrap();
     assert_eq!(store.claim(&first, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 
@@ -82,13 +82,13 @@ async fn forgets_events_and_windows() {
         assert_eq!(store.claim(claim, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
     assert!(store.complete(&conflict, RETENTION).await.unwrap());
-    assert_eq!(store.forget(conflict.key()).await.unwrap(), 0, "the key of a conflict is no event");
+    assert_eq!(store.forget(conflict.key()).await.unwrap(), 0, "the key of a conflict is not an event");
     assert_eq!(store.forget(claim(1, 1).event()).await.unwrap(), 2);
     assert_eq!(store.forget(claim(1, 1).event()).await.unwrap(), 0);
     assert_eq!(store.claim(&conflict, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 
     clock.advance(LEASE);
-    assert_eq!(store.forget(claim(2, 1).event()).await.unwrap(), 0, "its time was up");
+    assert_eq!(store.forget(claim(2, 1).event()).await.unwrap(), 0, "the claim has expired");
 
     let start = clock.now();
     // More than one slice.
@@ -125,7 +125,7 @@ fn file_is_private_and_in_wal_mode() {
 }
 
 #[tokio::test]
-async fn prefixes_are_separate() {
+async fn prefixes_separate_stores() {
     let folder = Folder::new();
     let options = |prefix| SqliteStore::builder().create().table_prefix(prefix);
     let (one, other) = (options("one_").open(folder.file()).unwrap(), options("other_").open(folder.file()).unwrap());
@@ -141,7 +141,7 @@ async fn prefixes_are_separate() {
 }
 
 #[test]
-fn paths_are_taken_literally() {
+fn special_paths_are_ordinary_files() {
     let folder = Folder::new();
     for name in [":memory:", "file:ledger.db?mode=memory", "with 'quotes' and spaces"] {
         let path = folder.path().join(name);
@@ -151,7 +151,7 @@ fn paths_are_taken_literally() {
 }
 
 #[test]
-fn opens_a_new_file_many_times_at_once() {
+fn opens_a_new_file_in_many_threads_at_once() {
     let folder = Folder::new();
     let stores = thread::scope(|scope| {
         let opening: Vec<_> =

@@ -1,7 +1,8 @@
-//! The schema: its versions, and the steps that lead to them.
+//! Tests of the schema, its versions and its migrations.
 //!
-//! `tests/schema/v1.db` was made by the release that had version 1, and never changes. It has one delivery in each
-//! state, one that was rescheduled, one that came with another body, and two claims.
+//! The release that introduced version 1 has created `tests/schema/v1.db`, which never changes. The file has one
+//! delivery in each state, one that was rescheduled, one whose event id was reused with a different body, and two
+//! claims.
 
 use std::{fs, path::PathBuf};
 
@@ -18,14 +19,14 @@ use crate::{
 };
 
 /// Returns a folder with a copy of the file of version 1.
-fn kept() -> Folder {
+fn version_1() -> Folder {
     let folder = Folder::new();
-    let kept = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema/v1.db");
-    fs::copy(kept, folder.file()).unwrap();
+    let original = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema/v1.db");
+    fs::copy(original, folder.file()).unwrap();
     folder
 }
 
-/// Returns all objects of the schema with their definitions.
+/// Returns the names and definitions of all objects in the schema.
 fn definitions(folder: &Folder) -> Vec<(String, Option<String>)> {
     let connection = folder.connect();
     let mut definitions = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
@@ -40,21 +41,17 @@ fn versions(folder: &Folder) -> Vec<(String, u32)> {
     rows.collect::<Result<_, _>>().unwrap()
 }
 
-fn of(inbox: u32, ledger: u32) -> Vec<(String, u32)> {
-    vec![("inbox".into(), inbox), ("ledger".into(), ledger)]
-}
-
 #[test]
-fn new_file_has_the_kept_schema() {
+fn new_file_has_the_same_schema_as_version_1() {
     let folder = Folder::new();
     drop(folder.open());
-    assert_eq!(definitions(&folder), definitions(&kept()));
-    assert_eq!(versions(&folder), of(1, 1));
+    assert_eq!(definitions(&folder), definitions(&version_1()));
+    assert_eq!(versions(&folder), [("inbox".into(), 1), ("ledger".into(), 1)]);
 }
 
 #[tokio::test]
 async fn file_of_version_1_opens_with_all_rows() {
-    let folder = kept();
+    let folder = version_1();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let counts = store.counts().await.unwrap();
@@ -66,7 +63,7 @@ async fn file_of_version_1_opens_with_all_rows() {
     let in_flight = ClaimOutcome::InFlight { digest: digest(2), remaining: LEASE };
     assert_eq!(store.claim(&claim(2, 9), &TERMS).await.unwrap(), in_flight);
 
-    // Delivery 3 is leased, and blocks delivery 4.
+    // Delivery 3 is leased and blocks delivery 4.
     let leased = lease(&store, 10, 5).await;
     assert_eq!(ids(&leased), [6]);
     clock.advance(LEASE);
@@ -107,13 +104,13 @@ fn tables_from_before_version_1_are_rejected() {
     assert_eq!(error.kind(), SqliteErrorKind::OutdatedSchema);
     assert!(error.to_string().contains("let the old release handle all deliveries"), "{error}");
     assert_eq!(definitions(&folder), before);
-    // As that message proposes.
+    // Another prefix works, as the error message suggests.
     SqliteStore::builder().table_prefix("webhooks_").open(folder.file()).unwrap();
 }
 
 #[test]
 fn files_without_a_table_are_rejected() {
-    for (drop_it, missing) in [
+    for (statement, missing) in [
         ("DROP TABLE klikit_inbox", "the table klikit_inbox"),
         ("DROP TABLE klikit_inbox_key", "the table klikit_inbox_key"),
         ("DROP TABLE klikit_clock", "the table klikit_clock"),
@@ -125,14 +122,14 @@ fn files_without_a_table_are_rejected() {
         ),
         ("ALTER TABLE klikit_ledger DROP COLUMN kept_until", "the column kept_until of the table klikit_ledger"),
     ] {
-        let folder = kept();
-        folder.connect().execute_batch(drop_it).unwrap();
-        let error = SqliteStore::open(folder.file()).expect_err(drop_it);
+        let folder = version_1();
+        folder.connect().execute_batch(statement).unwrap();
+        let error = SqliteStore::open(folder.file()).expect_err(statement);
         assert_eq!(error.kind(), SqliteErrorKind::Tables, "{error}");
         let expected = format!("{missing} is missing: restore it, or create it with the SQL of `migrations()`");
         assert!(error.to_string().ends_with(&expected), "{error}");
-        // A store without an inbox does not need the inbox's tables.
-        let of_the_inbox = missing.contains("inbox") || missing.contains("deliveries");
-        assert_eq!(SqliteStore::builder().ledger_only().open(folder.file()).is_ok(), of_the_inbox, "{drop_it}");
+        // A ledger-only store does not need the inbox's tables.
+        let is_of_inbox = missing.contains("inbox") || missing.contains("deliveries");
+        assert_eq!(SqliteStore::builder().ledger_only().open(folder.file()).is_ok(), is_of_inbox, "{statement}");
     }
 }

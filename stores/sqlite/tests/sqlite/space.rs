@@ -1,4 +1,4 @@
-//! The space that the files take.
+//! Tests of the size of the files.
 
 use std::{fs, time::Duration};
 
@@ -16,7 +16,7 @@ fn length(folder: &Folder, suffix: &str) -> u64 {
     fs::metadata(with_suffix(&folder.file(), suffix)).unwrap().len()
 }
 
-/// Accepts 20 MB.
+/// Accepts deliveries of 20 MB.
 async fn load(store: &SqliteStore, round: u32) {
     let body = "o".repeat(200 << 10);
     for event in 0..100 {
@@ -26,20 +26,20 @@ async fn load(store: &SqliteStore, round: u32) {
 }
 
 #[tokio::test]
-async fn log_is_cut_back_after_load() {
+async fn truncates_the_log_after_load() {
     let folder = Folder::new();
     let store = folder.open();
     load(&store, 1).await;
     assert!(length(&folder, "-wal") > 16 << 20);
-    until("the log to be cut back", || length(&folder, "-wal") == 0);
+    until("the log to be truncated", || length(&folder, "-wal") == 0);
     assert_eq!(store.counts().await.unwrap().ready, 100);
     accept(&store, "evt", &[]).await;
     assert_eq!(store.counts().await.unwrap().ready, 101);
 }
 
-/// An operator's tool has left a transaction open.
+/// The long read is an open transaction, as of an operator's tool.
 #[tokio::test]
-async fn log_is_cut_back_after_a_long_read() {
+async fn truncates_the_log_after_a_long_read() {
     let folder = Folder::new();
     let store = folder.open();
     accept(&store, "evt", &[]).await;
@@ -54,7 +54,7 @@ async fn log_is_cut_back_after_a_long_read() {
     assert!(length(&folder, "-wal") > 16 << 20);
     accept(&store, "evt-10", &[]).await;
     reader.execute_batch("COMMIT").unwrap();
-    until("the log to be cut back", || length(&folder, "-wal") == 0);
+    until("the log to be truncated", || length(&folder, "-wal") == 0);
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn file_of_another_program_keeps_its_space() {
     for leased in lease(&store, 100, 5).await {
         settled(&store, &leased, done()).await;
     }
-    until("the log to be cut back", || length(&folder, "-wal") == 0);
+    until("the log to be truncated", || length(&folder, "-wal") == 0);
     assert!(length(&folder, "") > 19 << 20);
     load(&store, 2).await;
     until("the log to be cut back", || length(&folder, "-wal") == 0);

@@ -1,4 +1,4 @@
-//! Files and claims for these tests.
+//! Files, clocks and claims for the tests.
 
 use std::{
     error::Error,
@@ -18,7 +18,7 @@ use tower_klikit_sqlite::{SqliteError, SqliteErrorKind, SqliteStore};
 pub(crate) const LEASE: Duration = Duration::from_secs(25);
 pub(crate) const RETENTION: Duration = Duration::from_secs(35 * 24 * 3600);
 
-/// The terms of a claim that is absent once its lease is over.
+/// Terms without a grace: a claim is absent once its lease has expired.
 pub(crate) const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: Duration::ZERO };
 
 /// A temporary folder.
@@ -41,11 +41,12 @@ impl Folder {
         SqliteStore::builder().create().open(self.file()).unwrap()
     }
 
-    /// Opens a connection that is not the store's.
+    /// Opens a connection outside of the store.
     pub(crate) fn connect(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.file()).unwrap()
     }
 
+    /// Counts the rows of the ledger.
     pub(crate) fn rows(&self) -> u32 {
         self.count("klikit_ledger")
     }
@@ -58,46 +59,52 @@ impl Folder {
     /// Returns the names of the tables and views.
     pub(crate) fn tables(&self) -> Vec<String> {
         let connection = self.connect();
-        let find =
-            "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name LIKE 'klikit%' ORDER BY name";
+        let find = "
+            SELECT name
+            FROM sqlite_schema
+            WHERE type IN ('table', 'view') AND name LIKE 'klikit%'
+            ORDER BY name
+            ";
         let mut tables = connection.prepare(find).unwrap();
         let names = tables.query_map([], |row| row.get(0)).unwrap();
         names.collect::<Result<_, _>>().unwrap()
     }
 
-    /// Waits until the only store on the file, which was dropped, has closed it: the last connection deletes the log.
+    /// Waits until a dropped store has closed the file, if it was the only store on it. The last connection deletes the
+    /// log.
     pub(crate) fn closed(&self) {
         until("the log to be deleted", || !with_suffix(&self.file(), "-wal").exists());
     }
 
-    /// Waits until all stores on the file, which were dropped, have closed it. Two that are closed at once may both
-    /// leave the log, but a file cannot leave WAL mode while it is open elsewhere.
+    /// Waits until several dropped stores have closed the file. If two close it at once, the log may stay. But a file
+    /// can leave WAL mode only when no other connection is open.
     pub(crate) fn closed_by_all(&self) {
         until("the file to be closed", || self.connect().pragma_update(None, "journal_mode", "DELETE").is_ok());
     }
 }
 
+/// Returns the path with a suffix such as `-wal`.
 pub(crate) fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Limits the size of this process's files, as a full disk would.
+/// Limits the size of this process's files, to simulate a full disk.
 #[cfg(target_os = "linux")]
 pub(crate) fn limit_files(limit: &str) {
     let pid = std::process::id().to_string();
-    // Only the soft limit, so that it can be raised again.
+    // Set only the soft limit, so that it can be raised again.
     let limited = std::process::Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:")]).status();
     assert!(limited.unwrap().success());
 }
 
-/// Runs an ignored test in a process that outlives the signal at a [limit](limit_files). The environment variable
-/// `variable` names its folder.
+/// Runs an ignored test in a child process that can set a [limit](limit_files). Passes a folder in the environment
+/// variable `variable`.
 #[cfg(target_os = "linux")]
 pub(crate) fn run_within_a_file_limit(test: &str, variable: &str) {
     let folder = Folder::new();
-    // Without the trap, the kernel would kill the process at the limit.
+    // Ignore the signal with which the kernel kills a process at the limit.
     let ended = std::process::Command::new("sh")
         .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
         .arg(std::env::current_exe().unwrap())
@@ -108,8 +115,8 @@ pub(crate) fn run_within_a_file_limit(test: &str, variable: &str) {
     assert!(folder.path().join("ran").exists());
 }
 
-/// Runs an ignored test as a user whom permissions bind: root runs it as another user. The environment variable
-/// `variable` names its folder.
+/// Runs an ignored test in a child process whose user is not root, since permissions do not restrict root. Passes a
+/// folder in the environment variable `variable`.
 #[cfg(unix)]
 pub(crate) fn run_as_nobody(test: &str, variable: &str) {
     use std::{
@@ -137,11 +144,11 @@ pub(crate) fn run_as_nobody(test: &str, variable: &str) {
     assert!(data.join("ran").exists());
 }
 
-/// Waits until a condition holds that cannot be awaited.
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+/// Polls a condition until it holds. Panics after a minute.
+pub(crate) fn until(event: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        assert!(started.elapsed() < Duration::from_secs(60), "timed out waiting for {event}");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -169,7 +176,7 @@ impl TestClock {
     }
 }
 
-/// Makes the claim of `token` on event `event`.
+/// Returns a claim with this token on this event.
 pub(crate) fn claim(event: u64, token: u64) -> Claim {
     Claim::new(bytes(event), bytes(event), digest(event), bytes(token))
 }
@@ -178,17 +185,17 @@ pub(crate) fn digest(event: u64) -> BodyDigest {
     BodyDigest::of(&event.to_be_bytes())
 }
 
-/// Makes bytes that are spread over the table, as hashes are.
+/// Returns bytes for this number that are spread over the table, as hashes are.
 pub(crate) fn bytes(number: u64) -> [u8; 16] {
     let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((u128::from(spread) << 64) | u128::from(number)).to_be_bytes()
 }
 
-/// Returns whether the claim was renewed.
+/// Renews a claim. Returns whether that succeeded.
 pub(crate) async fn renew(store: &SqliteStore, claim: &Claim) -> bool {
     store.renew(std::slice::from_ref(claim), &TERMS).await.unwrap()[0]
 }
 
 pub(crate) fn kind(error: &StoreError) -> SqliteErrorKind {
-    error.source().and_then(|source| source.downcast_ref::<SqliteError>()).expect("an error of the store").kind()
+    error.source().and_then(|source| source.downcast_ref::<SqliteError>()).expect("the source is a SqliteError").kind()
 }

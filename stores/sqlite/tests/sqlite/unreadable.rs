@@ -1,4 +1,4 @@
-//! Rows that cannot be read: each concerns its own delivery alone.
+//! Tests of unreadable rows: each affects only its own delivery.
 
 use std::{
     fs::OpenOptions,
@@ -27,7 +27,7 @@ fn id(number: i64) -> DeliveryId {
     DeliveryId::new(number)
 }
 
-/// Changes what is stored.
+/// Runs statements on another connection.
 fn change(folder: &Folder, sql: &str) {
     folder.connect().execute_batch(sql).unwrap();
 }
@@ -45,23 +45,29 @@ fn damage(folder: &Folder, pages: &[i64]) {
     }
 }
 
-/// Returns the leaf pages of a table, in the order of its rows.
+/// Returns the numbers of a table's leaf pages, in the order of its rows.
 fn leaves(folder: &Folder, table: &str) -> Vec<i64> {
+    let find = "
+        SELECT pageno
+        FROM dbstat
+        WHERE name = ?1 AND pagetype = 'leaf'
+        ORDER BY path
+        ";
     let connection = folder.connect();
-    let mut leaves =
-        connection.prepare("SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY path").unwrap();
+    let mut leaves = connection.prepare(find).unwrap();
     let pages = leaves.query_map([table], |row| row.get(0)).unwrap();
     pages.collect::<Result<_, _>>().unwrap()
 }
 
-fn closed(folder: &Folder, store: SqliteStore) {
+/// Drops a store, and waits until it has closed its file.
+fn close(folder: &Folder, store: SqliteStore) {
     drop(store);
     folder.closed();
 }
 
 #[tokio::test]
 async fn unreadable_delivery_is_dead_lettered_alone() {
-    for (change_it, reason) in [
+    for (statement, reason) in [
         ("UPDATE klikit_inbox_body SET body = 17", "its body is of the type Integer, not Blob"),
         ("UPDATE klikit_inbox_body SET body = 'text'", "its body is of the type Text, not Blob"),
         ("UPDATE klikit_inbox_body SET body = NULL", "its body is of the type Null, not Blob"),
@@ -82,8 +88,8 @@ async fn unreadable_delivery_is_dead_lettered_alone() {
         ("UPDATE klikit_inbox SET ordering_keys = '[17]'", "its ordering_keys are not a JSON array of strings"),
         ("UPDATE klikit_inbox SET ordering_keys = x'00'", "its ordering_keys is of the type Blob, not Text"),
     ] {
-        // SQLite stores a number as text in this column, which the store can read.
-        let is_readable = change_it.contains("17.5");
+        // SQLite converts a number to text in this column, so the store can read it.
+        let is_readable = statement.contains("17.5");
         for state in ["", ", state = 1"] {
             let folder = Folder::new();
             let clock = TestClock::new();
@@ -92,43 +98,46 @@ async fn unreadable_delivery_is_dead_lettered_alone() {
                 accept(&store, event, &["key"]).await;
             }
             accept(&store, "evt-4", &[]).await;
-            if change_it.contains("NULL") {
-                let nullable = "PRAGMA writable_schema = ON;
-                    UPDATE sqlite_schema SET sql = replace(sql, 'body BLOB NOT NULL', 'body BLOB');";
+            if statement.contains("NULL") {
+                let nullable = "
+                    PRAGMA writable_schema = ON;
+                    UPDATE sqlite_schema
+                    SET sql = replace(sql, 'body BLOB NOT NULL', 'body BLOB');
+                    ";
                 change(&folder, nullable);
             }
-            change(&folder, &format!("{change_it} WHERE id = 2"));
+            change(&folder, &format!("{statement} WHERE id = 2"));
             if !state.is_empty() {
-                // Leased by a worker that died.
+                // A worker has leased the delivery and then crashed.
                 change(&folder, "UPDATE klikit_inbox SET state = 1 WHERE id = 2");
             }
-            let store = if change_it.contains("NULL") {
-                closed(&folder, store);
+            let store = if statement.contains("NULL") {
+                close(&folder, store);
                 clock.open(&folder.file())
             } else {
                 store
             };
             let first = lease_batch(&store, 10, 5).await;
-            assert_eq!(ids(&first.leased), [1, 4], "{change_it}");
+            assert_eq!(ids(&first.leased), [1, 4], "{statement}");
             settled(&store, &first.leased[0], done()).await;
             let second = lease_batch(&store, 10, 5).await;
             if is_readable {
-                assert_eq!(ids(&second.leased), [2], "{change_it}");
+                assert_eq!(ids(&second.leased), [2], "{statement}");
                 continue;
             }
-            assert_eq!(ids(&second.leased), [3], "{change_it}: it blocks nobody");
+            assert_eq!(ids(&second.leased), [3], "{statement}: the dead delivery blocks no other");
             assert!(first.unreadable.is_empty() && second.unreadable.is_empty());
             let reported: Vec<_> = first.dead_lettered.iter().chain(&second.dead_lettered).collect();
-            assert_eq!(reported.iter().map(|dead| dead.id).collect::<Vec<_>>(), [id(2)], "{change_it}");
-            assert!(reported[0].reason.contains(reason), "{change_it}: {}", reported[0].reason);
-            let has_head = !change_it.contains("head") && !change_it.contains("DELETE");
-            assert_eq!(reported[0].head.is_some(), has_head, "{change_it}");
+            assert_eq!(reported.iter().map(|dead| dead.id).collect::<Vec<_>>(), [id(2)], "{statement}");
+            assert!(reported[0].reason.contains(reason), "{statement}: {}", reported[0].reason);
+            let has_head = !statement.contains("head") && !statement.contains("DELETE");
+            assert_eq!(reported[0].head.is_some(), has_head, "{statement}");
 
             let dead = dead_letters(&store, None, 10).await;
-            assert_eq!(dead.iter().map(|entry| entry.id).collect::<Vec<_>>(), [id(2)], "{change_it}");
+            assert_eq!(dead.iter().map(|entry| entry.id).collect::<Vec<_>>(), [id(2)], "{statement}");
             assert_eq!(dead[0].reason.as_deref(), Some(&*reported[0].reason));
             let shown = store.show(id(2)).await.unwrap().unwrap();
-            assert_eq!((shown.state, shown.event_id().is_some()), (DeliveryState::Dead, has_head), "{change_it}");
+            assert_eq!((shown.state, shown.event_id().is_some()), (DeliveryState::Dead, has_head), "{statement}");
             let counts = store.counts().await.unwrap();
             assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (0, 2, 1, 0));
             assert!(lease_batch(&store, 10, 5).await.dead_lettered.is_empty());
@@ -145,9 +154,11 @@ async fn unknown_states_are_dead_or_ready() {
     }
     change(
         &folder,
-        "UPDATE klikit_inbox SET state = 7 WHERE id = 1;
+        "
+        UPDATE klikit_inbox SET state = 7 WHERE id = 1;
         UPDATE klikit_inbox SET state = 'x' WHERE id = 2;
-        UPDATE klikit_inbox SET state = -1 WHERE id = 3;",
+        UPDATE klikit_inbox SET state = -1 WHERE id = 3;
+        ",
     );
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (2, 0, 2, 0));
@@ -186,13 +197,13 @@ async fn damaged_body_is_dead_lettered_alone() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
-    // One row on each page.
+    // Large bodies, so that each row has its own page.
     let body = "x".repeat(3000);
     for n in 1..=5 {
         let new = delivery(&format!("evt-{n}"), &body, &["key"]);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     }
-    closed(&folder, store);
+    close(&folder, store);
     let pages = leaves(&folder, "klikit_inbox_body");
     assert_eq!(pages.len(), 5);
     damage(&folder, &pages[1..2]);
@@ -212,7 +223,7 @@ async fn damaged_body_is_dead_lettered_alone() {
     assert!(listed[0].reason.as_ref().unwrap().contains("malformed"), "{:?}", listed[0].reason);
     assert_eq!(store.show(id(2)).await.unwrap().unwrap().body, None);
 
-    // klikit sends it again.
+    // klikit sends delivery 2 again.
     let copy = delivery("evt-2", &body, &["key"]);
     let neighbours: Vec<_> = (10..50).map(|n| delivery(&format!("evt-{n}"), &body, &[])).collect();
     let all = join_all([&copy].into_iter().chain(&neighbours).map(|new| store.accept(new, RETENTION))).await;
@@ -228,7 +239,7 @@ async fn lists_deliveries_around_a_damaged_page() {
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
     join_all((1..=2000).map(async |n| accept(&store, &format!("evt-{n}"), &[]).await)).await;
-    closed(&folder, store);
+    close(&folder, store);
     let pages = leaves(&folder, "klikit_inbox");
     assert!(pages.len() > 10);
     damage(&folder, &pages[3..4]);
@@ -265,11 +276,11 @@ async fn damaged_body_can_be_forgotten() {
         };
         settled(&store, &leased, settlement).await;
     }
-    closed(&folder, store);
+    close(&folder, store);
     let pages = leaves(&folder, "klikit_inbox_body");
     damage(&folder, &[pages[0], pages[2], pages[4]]);
     let store = clock.open(&folder.file());
-    // The handlers of 5 and 6 were running all the while.
+    // The handlers of deliveries 5 and 6 were running across the restart, and now succeed.
     let settlements = [5, 6].map(|n| (tower_klikit::inbox::Lease::new(id(n), 1, 1), done()));
     assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 2]);
     assert_eq!(store.forget_event(deliveries[0].claim().event()).await.unwrap(), 1);
@@ -283,7 +294,7 @@ async fn damaged_body_can_be_forgotten() {
 }
 
 #[tokio::test]
-async fn damaged_states_are_reported_and_others_are_leased() {
+async fn reports_damaged_states_and_leases_the_others() {
     const ALL: i64 = 400;
 
     let folder = Folder::new();
@@ -292,7 +303,7 @@ async fn damaged_states_are_reported_and_others_are_leased() {
     for n in 0..ALL {
         accept(&store, &format!("evt-{n}"), &[]).await;
     }
-    closed(&folder, store);
+    close(&folder, store);
     let pages = leaves(&folder, "klikit_inbox");
     damage(&folder, &pages[..2]);
     let store = clock.open(&folder.file());
@@ -305,7 +316,7 @@ async fn damaged_states_are_reported_and_others_are_leased() {
             break unreadable;
         }
         let expected = (ALL - handled.len() as i64 - unreadable.len() as i64).min(50);
-        assert_eq!(batch.leased.len() as i64, expected, "as many as were asked for");
+        assert_eq!(batch.leased.len() as i64, expected, "the batch is not full");
         handled.extend(ids(&batch.leased));
         let settlements: Vec<_> = batch.leased.iter().map(|leased| (*leased.lease(), done())).collect();
         assert_eq!(store.settle(&settlements).await.unwrap().len(), batch.leased.len());
@@ -314,7 +325,7 @@ async fn damaged_states_are_reported_and_others_are_leased() {
     handled.extend(&unreadable);
     handled.sort_unstable();
     assert_eq!(handled, (1..=ALL).collect::<Vec<_>>());
-    // A call for several leases does what it can, and reports that it could not do all.
+    // A call for several leases processes the readable ones and returns an error.
     accept(&store, "evt-new", &[]).await;
     let ahead = store.lease(&LeaseRequest { free_handlers: 0, ..request(1, 5) }).await.unwrap().leased;
     let new = *ahead[0].lease();
@@ -330,7 +341,7 @@ async fn damaged_states_are_reported_and_others_are_leased() {
 }
 
 #[tokio::test]
-async fn stray_queue_entries_block_nobody() {
+async fn stray_queue_entries_block_no_delivery() {
     for stray in [
         "UPDATE klikit_inbox_key SET id = 0 WHERE id = 1",
         "UPDATE klikit_inbox_key SET id = 'x' WHERE id = 1",
@@ -360,7 +371,7 @@ async fn stray_queue_entries_block_nobody() {
 }
 
 #[tokio::test]
-async fn stray_queue_entries_block_nobody_behind_many() {
+async fn repairs_stray_entries_behind_many_deliveries() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
@@ -371,15 +382,22 @@ async fn stray_queue_entries_block_nobody_behind_many() {
     assert_eq!(ids(&lease(&store, 1, 5).await), [1]);
     change(
         &folder,
-        "INSERT INTO klikit_inbox_key SELECT ordering_key, 0 FROM klikit_inbox_key WHERE id = 601;
-        INSERT INTO klikit_inbox_key VALUES (CAST(x'ff' AS TEXT), 0), (x'00', 0);",
+        "
+        INSERT INTO klikit_inbox_key
+        SELECT ordering_key, 0
+        FROM klikit_inbox_key
+        WHERE id = 601;
+
+        INSERT INTO klikit_inbox_key
+        VALUES (CAST(x'ff' AS TEXT), 0), (x'00', 0);
+        ",
     );
     assert_eq!(ids(&lease(&store, 10, 5).await), [601]);
 }
 
 #[tokio::test]
-async fn accepting_over_an_unreadable_delivery_is_an_error() {
-    for change_it in [
+async fn accepting_a_copy_of_an_unreadable_one_fails() {
+    for statement in [
         "UPDATE klikit_inbox_body SET body = 17",
         "UPDATE klikit_inbox_body SET head = x'00'",
         "UPDATE klikit_inbox_body SET digest = x'00'",
@@ -391,44 +409,44 @@ async fn accepting_over_an_unreadable_delivery_is_an_error() {
         let store = clock.open(&folder.file());
         let body = "body of evt-0";
         accept(&store, "evt-0", &["key"]).await;
-        change(&folder, change_it);
+        change(&folder, statement);
         let deliveries: Vec<_> = (0..200).map(|n| delivery(&format!("evt-{n}"), body, &[])).collect();
         let accepted = join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await;
         for (n, outcome) in accepted.iter().enumerate() {
             match outcome {
-                Ok(outcome) => assert!(n != 0 && *outcome == Acceptance::Accepted, "{n}: {outcome:?}: {change_it}"),
+                Ok(outcome) => assert!(n != 0 && *outcome == Acceptance::Accepted, "{n}: {outcome:?}: {statement}"),
                 Err(error) => assert!(n == 0 && kind(error) == SqliteErrorKind::Unreadable, "{n}: {error:?}"),
             }
         }
         let batch = lease_batch(&store, 1, 5).await;
-        if change_it.contains("digest") {
-            // The delivery itself can be read.
+        if statement.contains("digest") {
+            // The delivery can be handled without its digest.
             assert_eq!(ids(&batch.leased), [1]);
             settled(&store, &batch.leased[0], dead_letter("400")).await;
-            // Without the digest it cannot be told whether the copy is another delivery.
+            // Without the digest, the store cannot tell whether the bodies are equal.
             let error = store.accept(&deliveries[0], RETENTION).await.unwrap_err();
             assert_eq!(kind(&error), SqliteErrorKind::Unreadable);
             assert_eq!(store.forget_event(deliveries[0].claim().event()).await.unwrap(), 1);
             assert_eq!(store.accept(&deliveries[0], RETENTION).await.unwrap(), Acceptance::Accepted);
         } else {
-            assert_eq!(dead_lettered(&batch), [1], "{change_it}");
-            // klikit's next attempt restores it.
-            assert_eq!(store.accept(&deliveries[0], RETENTION).await.unwrap(), Acceptance::Revived, "{change_it}");
+            assert_eq!(dead_lettered(&batch), [1], "{statement}");
+            // The next copy from klikit revives the delivery.
+            assert_eq!(store.accept(&deliveries[0], RETENTION).await.unwrap(), Acceptance::Revived, "{statement}");
         }
         let leased = lease(&store, 1000, 5).await;
         let found = leased.iter().filter(|leased| leased.head() == deliveries[0].head()).count();
-        assert_eq!(found, 1, "{change_it}");
+        assert_eq!(found, 1, "{statement}");
     }
 }
 
 #[tokio::test]
-async fn unreadable_kept_delivery_makes_room() {
-    for change_it in ["UPDATE klikit_inbox_body SET digest = 17, body = 17", "DELETE FROM klikit_inbox_body"] {
+async fn new_delivery_replaces_an_unreadable_kept_one() {
+    for statement in ["UPDATE klikit_inbox_body SET digest = 17, body = 17", "DELETE FROM klikit_inbox_body"] {
         let folder = Folder::new();
         let store = folder.open();
         accept(&store, "evt-1", &[]).await;
         settled(&store, &lease(&store, 1, 5).await[0], keep_for(RETENTION)).await;
-        change(&folder, change_it);
+        change(&folder, statement);
         let new = delivery("evt-1", "body of evt-1", &[]);
         let known = Acceptance::Known { digest: *new.claim().digest(), body: None };
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known);
@@ -452,14 +470,16 @@ async fn unreadable_values_are_forgotten_and_purged() {
     }
     change(
         &folder,
-        "UPDATE klikit_inbox SET key = 'text', reason = x'00' WHERE id = 1;
+        "
+        UPDATE klikit_inbox SET key = 'text', reason = x'00' WHERE id = 1;
         UPDATE klikit_inbox SET key = 17, accepted_at = 'x', since = 'x' WHERE id = 3;
-        UPDATE klikit_inbox SET event_key = 'x', attempts = 'x', token = 'x' WHERE id = 4;",
+        UPDATE klikit_inbox SET event_key = 'x', attempts = 'x', token = 'x' WHERE id = 4;
+        ",
     );
     store.counts().await.unwrap();
     assert_eq!(dead_letters(&store, None, 10).await.len(), 2);
     clock.advance(LEASE);
-    // Four ledger rows, three of them with their deliveries, and delivery 1, which has lost its key.
+    // Five: four ledger rows, three of which have a delivery, and delivery 1, which has lost its key.
     assert_eq!(store.forget_accepted(start..clock.now()).await.unwrap(), 5);
     assert_eq!(store.purge_done(10).await.unwrap(), 1);
     assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_body")), (0, 0));
@@ -479,15 +499,17 @@ async fn unreadable_values_are_evicted_and_expire() {
     }
     change(
         &folder,
-        "UPDATE klikit_inbox SET state = 'odd', key = 'text' WHERE id = 1;
+        "
+        UPDATE klikit_inbox SET state = 'odd', key = 'text' WHERE id = 1;
         UPDATE klikit_inbox SET since = 'x' WHERE id = 2;
         UPDATE klikit_inbox SET key = 17, since = 'x', token = 'x' WHERE id = 5;
-        DELETE FROM klikit_inbox_body WHERE id IN (3, 6);",
+        DELETE FROM klikit_inbox_body WHERE id IN (3, 6);
+        ",
     );
     assert_eq!(store.stored(10).await.unwrap(), 6);
     assert_eq!(store.evict_done(10).await.unwrap(), 2);
     clock.advance(LEASE * 2);
-    // One whose time cannot be read stays, and stops no other.
+    // Delivery 2, whose time is unreadable, stays and does not stop the purge.
     assert_eq!(store.purge_dead(LEASE, 10).await.unwrap(), 3);
     assert_eq!(dead_letters(&store, None, 10).await[0].id, id(2));
     assert_eq!((store.stored(10).await.unwrap(), folder.count("klikit_inbox_body")), (1, 1));
@@ -507,7 +529,7 @@ async fn damaged_bodies_are_evicted_and_expire() {
         let is_kept = leased.lease().id().get() > 3;
         settled(&store, &leased, if is_kept { keep_for(LEASE) } else { dead_letter("400") }).await;
     }
-    closed(&folder, store);
+    close(&folder, store);
     let pages = leaves(&folder, "klikit_inbox_body");
     damage(&folder, &[pages[0], pages[2], pages[4]]);
     let store = clock.open(&folder.file());
@@ -522,8 +544,8 @@ async fn unreadable_ledger_row_fails_its_own_claim() {
     let folder = Folder::new();
     let store = folder.open();
     assert_eq!(store.claim(&claim(13, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    for change_it in ["digest = x'00'", "digest = 'text'", "state = 'x'", "until = 'x'"] {
-        change(&folder, &format!("UPDATE klikit_ledger SET {change_it}"));
+    for assignment in ["digest = x'00'", "digest = 'text'", "state = 'x'", "until = 'x'"] {
+        change(&folder, &format!("UPDATE klikit_ledger SET {assignment}"));
         let claims = join_all((0..256).map(|event| {
             let (store, claim) = (store.clone(), claim(event, 2));
             async move { store.claim(&claim, &TERMS).await }
@@ -543,14 +565,14 @@ async fn unreadable_ledger_row_fails_its_own_claim() {
 }
 
 #[tokio::test]
-async fn damaged_clock_is_as_good_as_new() {
+async fn damaged_clock_row_counts_as_new() {
     let folder = Folder::new();
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
     accept(&store, "evt-1", &[]).await;
     change(&folder, "UPDATE klikit_clock SET ahead = 'x', latest = 9223372036854775807");
     assert_eq!(ids(&lease(&store, 1, 5).await), [1]);
-    closed(&folder, store);
+    close(&folder, store);
     let pages = leaves(&folder, "klikit_clock");
     damage(&folder, &pages);
     let store = clock.open(&folder.file());
@@ -565,7 +587,7 @@ fn later() -> std::time::SystemTime {
 }
 
 #[tokio::test]
-async fn damaged_ledger_page_does_not_stop_the_others() {
+async fn damaged_ledger_page_affects_only_its_rows() {
     const ALL: u64 = 2000;
 
     let folder = Folder::new();
@@ -577,19 +599,19 @@ async fn damaged_ledger_page_does_not_stop_the_others() {
             async move { (event, store.claim(&claim, &TERMS).await) }
         });
         let mut claims = join_all(claims).await;
-        // In the order in which the table is gone through.
+        // Sort in the order of the table's rows.
         claims.sort_unstable_by_key(|(event, _)| bytes(*event));
         claims
     };
     claim_all(&store, 0..ALL, 1).await;
-    // Three of four stay, so that the pages do.
+    // Complete three of four entries, so that they stay and keep the pages in use.
     for complete in (0..ALL).filter(|event| event % 4 > 0).map(|event| claim(event, 1)).collect::<Vec<_>>().chunks(500)
     {
         assert!(
             join_all(complete.iter().map(|claim| store.complete(claim, RETENTION))).await.iter().all(Result::is_ok)
         );
     }
-    closed(&folder, store);
+    close(&folder, store);
     let pages = leaves(&folder, "klikit_ledger");
     assert!(pages.len() > 30);
     damage(&folder, &pages[15..16]);
@@ -601,7 +623,7 @@ async fn damaged_ledger_page_does_not_stop_the_others() {
     assert!((1..200).contains(&(claims.len() - readable.len())), "{} are readable", readable.len());
     assert!(claims.iter().all(|(_, outcome)| !matches!(outcome, Ok(ClaimOutcome::Claimed))));
 
-    // One call for many does what it can.
+    // A call for many claims renews the readable ones and returns an error.
     clock.advance(LEASE / 2);
     let all: Vec<_> = (0..ALL).filter(|event| event % 4 == 0).map(|event| claim(event, 1)).collect();
     assert_eq!(kind(&store.renew(&all, &TERMS).await.unwrap_err()), SqliteErrorKind::Damaged);
@@ -612,7 +634,7 @@ async fn damaged_ledger_page_does_not_stop_the_others() {
         assert_eq!(store.claim(&claim(*event, 2), &TERMS).await.unwrap(), in_flight);
     }
 
-    // A walk goes on behind the damaged page, and says that there is one.
+    // A walk skips the damaged page and returns an error at the end.
     clock.advance(LEASE);
     let is_there = |event: u64| {
         let find = "SELECT count(*) FROM klikit_ledger WHERE key = ?1";
@@ -628,7 +650,7 @@ async fn damaged_ledger_page_does_not_stop_the_others() {
     assert!(new.len() > 180, "{}", new.len());
     assert!(!is_there(new[0]) && !is_there(new[new.len() - 1]));
 
-    // Claims purge as they go, across the damaged page.
+    // The purge with each claim skips the damaged page too.
     claim_all(&store, ALL..ALL + 200, 1).await;
     clock.advance(LEASE);
     let mut event = 2 * ALL;
