@@ -1,10 +1,10 @@
-//! Opening a store.
+//! The options for opening a store.
 
 use std::fmt;
 
 use super::{check::check, connection::Connection, error::RedisConnectError, script::Scripts, store::RedisStore};
 
-/// The settings that a [`RedisStore`] is opened with.
+/// Options for opening a [`RedisStore`]. [`RedisStore::builder`] returns the defaults.
 #[derive(Clone)]
 #[must_use]
 pub struct RedisStoreBuilder {
@@ -13,7 +13,7 @@ pub struct RedisStoreBuilder {
 }
 
 impl RedisStore {
-    /// Connects to the server at this URL, with the default settings. See [`RedisStoreBuilder::open`].
+    /// Connects to the server at this URL with the default options. See [`RedisStoreBuilder::open`].
     ///
     /// # Errors
     ///
@@ -22,23 +22,23 @@ impl RedisStore {
         Self::builder().open(url).await
     }
 
-    /// Returns a builder, to set the prefix of the keys and the root certificates.
+    /// Returns the default options: the prefix of the keys, and the system's root certificates.
     pub fn builder() -> RedisStoreBuilder {
         RedisStoreBuilder { key_prefix: Self::DEFAULT_KEY_PREFIX.into(), root_certificates: None }
     }
 }
 
 impl RedisStoreBuilder {
-    /// Sets the prefix of the keys, so that several ledgers can share a server. Default:
+    /// Sets the prefix of the keys, so that several ledgers can share a server. The default is
     /// [`klikit:`](RedisStore::DEFAULT_KEY_PREFIX). All nodes of a ledger need the same prefix.
     ///
-    /// Every key contains the prefix, so a long one takes memory.
+    /// Every key contains the prefix, so a long prefix takes more memory.
     pub fn key_prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
         self.key_prefix = prefix.as_ref().into();
         self
     }
 
-    /// Trusts only these root certificates, in PEM, instead of those that the system trusts. The URL must be for TLS.
+    /// Trusts only these root certificates, in PEM format, instead of the system's. Requires a `rediss://` URL.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.root_certificates = Some(pem.as_ref().into());
         self
@@ -46,13 +46,13 @@ impl RedisStoreBuilder {
 
     /// Connects to the server at this URL: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS.
     ///
-    /// Logs a warning if the server keeps no append-only file, or if its eviction policy cannot be read.
+    /// Logs a warning if the server has no append-only file, or if its eviction policy cannot be read.
     ///
     /// # Errors
     ///
-    /// Returns an error in these cases; the [kind](RedisConnectError::kind) tells which:
+    /// Returns an error in these cases. Its [kind](RedisConnectError::kind) tells which:
     ///
-    /// - The URL is invalid, or the [root certificates](Self::root_certificates) are, or they are given without TLS.
+    /// - The URL or the [root certificates](Self::root_certificates) are invalid, or certificates are set without TLS.
     /// - The server cannot be reached or is still loading, which [can be retried](RedisConnectError::is_retryable).
     /// - The server denies access, evicts entries, is a replica, or is a node of a cluster.
     pub async fn open(self, url: &str) -> Result<RedisStore, RedisConnectError> {

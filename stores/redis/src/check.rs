@@ -1,3 +1,5 @@
+//! The checks of the server when a store is opened.
+
 use redis::{ErrorKind, InfoDict, RedisResult, ServerErrorKind};
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
 };
 use crate::telemetry;
 
-/// Checks that this server can keep a ledger, and loads the scripts.
+/// Checks that this server is suitable for a ledger, and loads the scripts.
 pub(super) async fn check(connection: &Connection, scripts: &Scripts) -> Result<(), RedisConnectError> {
     let info = info(connection).await?;
     let field = |name| info.as_ref().and_then(|info| info.get::<String>(name));
@@ -24,17 +26,17 @@ pub(super) async fn check(connection: &Connection, scripts: &Scripts) -> Result<
         None => configured_policy(connection).await?,
     };
     match policy {
-        // Also without a memory limit, because one can be set while the server runs.
+        // Reject the policy even without a memory limit, because a limit can be set while the server runs.
         Some(policy) if policy != "noeviction" => return Err(RedisConnectError::evicts(policy)),
         Some(_) => {}
         None => telemetry::may_forget("its maxmemory-policy cannot be read, and should be noeviction"),
     }
     if is("aof_enabled", "0") {
-        telemetry::may_forget("it keeps no append-only file, so what came after its last snapshot ends with it");
+        telemetry::may_forget("it has no append-only file, so a crash loses everything since its last snapshot");
     }
 
-    // So that the first claim takes one round trip. This fails on a server that is still loading its data, or that
-    // allows no scripts.
+    // Load the scripts now, so that the first claim takes one round trip. This fails if the server is still loading its
+    // data or does not allow scripts.
     for script in scripts.all() {
         connection.call(|mut manager| async move { script.load_async(&mut manager).await }).await?;
     }
@@ -53,11 +55,11 @@ async fn configured_policy(connection: &Connection) -> RedisResult<Option<String
             redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(&mut manager).await?;
         Ok(settings)
     });
-    // The answer is a name and its value.
+    // The answer has two elements: the setting's name and its value.
     Ok(permitted(answer.await)?.and_then(|settings| settings.into_iter().nth(1)))
 }
 
-/// Turns a denied or unknown command, as on managed servers, into `None`.
+/// Returns `None` if the command is denied or unknown, as on managed servers.
 fn permitted<T>(result: RedisResult<T>) -> RedisResult<Option<T>> {
     let denied = [ServerErrorKind::NoPerm, ServerErrorKind::ResponseError].map(ErrorKind::Server);
     match result {

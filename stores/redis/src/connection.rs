@@ -1,3 +1,5 @@
+//! The connection to the server, with its timeouts and its recovery.
+
 use std::{
     io,
     sync::{Mutex, PoisonError},
@@ -14,12 +16,13 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// Less than the 2 s that a delivery waits for its claim, so that the log shows this error.
+/// The time limit of a call. It is less than the 2 s deadline of a claim, so that the log shows this error.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Less than [`CALL_TIMEOUT`], so that an attempt to connect has ended when the next call needs the connection.
+/// The time limit for connecting. It is less than [`CALL_TIMEOUT`], so that a failed attempt to connect has ended
+/// before the next call needs the connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection on which calls are pipelined, replaced when it is lost.
+/// A connection for pipelined calls, which is replaced when it is lost.
 pub(super) struct Connection {
     client: Client,
     current: Mutex<Current>,
@@ -33,15 +36,16 @@ struct Current {
 }
 
 impl Connection {
-    /// Makes a connection that connects at the first call.
+    /// Returns a connection that connects at the first call.
     pub(super) fn new(url: &str, root_certificates: Option<&[u8]>) -> RedisResult<Self> {
         let info = url.into_connection_info()?;
-        // Pipelined calls are small, and none may wait for the answer to another.
+        // Without this option, a small call may wait for the answer to an earlier call.
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
         let info = info.set_redis_settings(settings);
         if url.starts_with("rediss:") && CryptoProvider::get_default().is_none() {
-            // With two providers compiled in, rustls would panic. An error means that another thread was faster.
+            // If two providers are compiled in and none is installed, rustls panics. Installing fails only if another
+            // thread has installed one meanwhile.
             let _ = ring::default_provider().install_default();
         }
         let client = match root_certificates {
@@ -63,8 +67,8 @@ impl Connection {
         format!("{}/{}", info.addr(), info.redis_settings().db())
     }
 
-    /// Makes a call, and repeats it if the connection turns out to be cut, because a server or proxy that closes idle
-    /// connections must not cost a delivery. So a call can take effect twice.
+    /// Makes a call, and repeats it if the connection was cut: servers and proxies close idle connections, and that
+    /// must not fail a delivery. A call may therefore take effect twice.
     pub(super) async fn call<T, F>(&self, call: impl Fn(ConnectionManager) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -72,7 +76,7 @@ impl Connection {
         let Current { manager, generation } = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let attempts = async {
             match call(manager.clone()).await {
-                // The manager is reconnecting by now.
+                // The manager is already reconnecting.
                 Err(error) if error.is_connection_dropped() => call(manager).await,
                 result => result,
             }
@@ -87,7 +91,8 @@ impl Connection {
         result
     }
 
-    /// Replaces the connection. The manager reconnects when a connection is cut, but keeps one that leads nowhere.
+    /// Replaces the connection, unless that has already happened. The manager reconnects by itself only after a cut,
+    /// not after a timeout.
     fn replace(&self, generation: u64) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.generation == generation
@@ -98,8 +103,8 @@ impl Connection {
     }
 }
 
-/// Returns whether another connection may lead to a server that answers, or that accepts writes. This one may have been
-/// demoted, and the host name or proxy leads to its successor.
+/// Returns whether a new connection may help: it may reach a server that answers. If this server became a replica, the
+/// host name or the proxy may lead to the new primary.
 fn is_lost(error: &RedisError) -> bool {
     let demoted = [ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown].map(ErrorKind::Server);
     error.is_timeout() || demoted.contains(&error.kind())
@@ -107,10 +112,10 @@ fn is_lost(error: &RedisError) -> bool {
 
 fn manager(client: &Client) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
-        // The timeout of a call covers the response.
+        // The timeout of a call includes the response.
         .set_response_timeout(None)
         .set_connection_timeout(Some(CONNECTION_TIMEOUT))
-        // A call fails instead of waiting for the server, and the next call tries again.
+        // If the server cannot be reached, the call fails at once, and the next call tries again.
         .set_number_of_retries(0);
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }

@@ -1,14 +1,16 @@
+//! The error of opening a store, and its kinds.
+
 use std::{error::Error, fmt};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// An error that kept a [`RedisStore`](super::RedisStore) from opening.
+/// An error of opening a [`RedisStore`](super::RedisStore).
 ///
-/// Its text names the server and the database, never the user or the password. `Debug` writes the sources too, on one
-/// line.
+/// The message contains the server and the database, but never the user or the password. `Debug` writes the message and
+/// all sources on one line.
 pub struct RedisConnectError {
     kind: RedisConnectErrorKind,
-    /// The server's setting that is wrong, if that is the reason.
+    /// The value of the server's setting that caused the error.
     setting: Option<String>,
     /// The host, the port and the database.
     target: Option<String>,
@@ -19,9 +21,9 @@ pub struct RedisConnectError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RedisConnectErrorKind {
-    /// The URL is not a `redis://` or `rediss://` URL, or there is no certificate.
+    /// The URL is not a valid `redis://` or `rediss://` URL, or the root certificates are invalid or set without TLS.
     Url,
-    /// There was no connection, no TLS session, or no answer in time.
+    /// Connecting or the TLS handshake failed, or the server did not answer in time.
     Unreachable,
     /// The server is still loading its data from disk.
     Loading,
@@ -31,19 +33,19 @@ pub enum RedisConnectErrorKind {
     Evicts,
     /// The server is a replica, which rejects or loses writes.
     Replica,
-    /// The server is a node of a cluster, which holds only part of the keys.
+    /// The server is a node of a cluster, which has only a part of the keys.
     Cluster,
     /// The server answered with another error.
     Failed,
 }
 
 impl RedisConnectError {
-    /// Returns the kind of error.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> RedisConnectErrorKind {
         self.kind
     }
 
-    /// Returns whether the same call may succeed later without any change: the server is
+    /// Returns whether the same call may succeed later, because the server is
     /// [unreachable](RedisConnectErrorKind::Unreachable) or [loading](RedisConnectErrorKind::Loading).
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, RedisConnectErrorKind::Unreachable | RedisConnectErrorKind::Loading)
@@ -57,7 +59,7 @@ impl RedisConnectError {
         Self { setting: Some(policy), ..Self::new(RedisConnectErrorKind::Evicts) }
     }
 
-    /// Names the server that the error is about.
+    /// Adds the server that the error is about.
     pub(super) fn at(self, target: String) -> Self {
         Self { target: Some(target), ..self }
     }
@@ -92,13 +94,13 @@ impl fmt::Display for RedisConnectError {
             RedisConnectErrorKind::Url => "the Redis URL or the certificates are invalid",
             RedisConnectErrorKind::Unreachable => "Redis cannot be reached",
             RedisConnectErrorKind::Loading => "Redis is still loading its data, try again later",
-            RedisConnectErrorKind::Denied => "Redis denies access, or a command that the ledger needs",
+            RedisConnectErrorKind::Denied => "Redis denies access or a command that the ledger needs",
             RedisConnectErrorKind::Evicts => {
                 "Redis would forget deliveries when its memory is full: set its maxmemory-policy to noeviction"
             }
             RedisConnectErrorKind::Replica => "this Redis is a replica: connect to the primary",
             RedisConnectErrorKind::Cluster => {
-                "this Redis is a node of a cluster: the ledger needs a server that holds all keys"
+                "this Redis is a node of a cluster: connect to a server that has all keys"
             }
             RedisConnectErrorKind::Failed => "Redis answered with an error",
         })?;
@@ -109,7 +111,7 @@ impl fmt::Display for RedisConnectError {
     }
 }
 
-/// The text and its sources, since a `main` that returns the error prints it so.
+/// Writes the message and its sources, since a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for RedisConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;

@@ -1,33 +1,36 @@
-//! A store that remembers deliveries in Redis, for several nodes.
+//! A ledger in Redis, which several nodes can share.
 //!
 //! # Rules
 //!
-//! - A claim takes one round trip, for a new delivery and for a duplicate alike, and so does renewing up to 1000
-//!   claims. Scripts on the server decide everything by the server's clock, so the nodes' clocks do not matter.
-//! - All calls share one connection, on which they are pipelined. The store reopens a connection that is cut, does not
-//!   answer, or leads to a server that became a replica. A call without an answer within 1.5 s is an error.
-//! - Redis expires entries by itself, so [`purge`](tower_klikit::dedupe::Ledger::purge) has nothing to do. The time to
-//!   live of a claimed key is its lease plus its grace, and that of a done key its retention. An expired claim can
-//!   therefore still be completed during its grace, unless another token has taken it over.
-//! - A delivery takes about 200 bytes of memory, and some 20 more while it is claimed. The server's `maxmemory` has to
-//!   hold a whole retention of them, and its `maxmemory-policy` has to be `noeviction`: while its memory is full,
-//!   claims and completions are errors, renewals work, and nothing is forgotten.
-//! - A key of the ledger that holds anything else is an error, and stays as it is.
+//! - A claim takes one round trip, for a new delivery and for a duplicate. Renewing up to 1000 claims takes one round
+//!   trip too. Scripts on the server use the server's clock, so the nodes' clocks do not matter.
+//! - All calls are pipelined on one connection. The store replaces a connection that is cut, does not answer, or leads
+//!   to a server that became a replica. A call fails if it has no answer within 1.5 s.
+//! - Redis expires entries, so [`purge`](tower_klikit::dedupe::Ledger::purge) does nothing. The time to live of a
+//!   claimed key is its lease plus its grace. The time to live of a done key is its retention. An expired claim can
+//!   therefore still be completed during its grace, unless another token has claimed the delivery.
+//! - A delivery takes about 200 bytes of memory, and about 20 more while it is claimed. Set the server's `maxmemory`
+//!   high enough for all deliveries of a retention, and its `maxmemory-policy` to `noeviction`. While the memory is
+//!   full, claims and completions fail, renewals work, and nothing is forgotten.
+//! - If a key of the ledger contains a foreign value, calls for it fail, and the value stays unchanged.
 //!
 //! # Server requirements
 //!
-//! Redis 5 or later, or a server that speaks its protocol, reached by `redis://`, or by `rediss://` for TLS. The store
-//! [checks the server when it connects](RedisStoreBuilder::open).
+//! The store needs Redis 5 or later, or a server that is compatible with it. Use `redis://` URLs, or `rediss://` URLs
+//! for TLS. [Opening a store](RedisStoreBuilder::open) checks the server.
 //!
-//! A cluster is rejected, because the connection leads to one node, which holds part of the keys. Where a proxy hides a
-//! cluster, give the prefix a hash tag, `{klikit}:`, so that all keys share a slot.
+//! A cluster is rejected, because the connection leads to one node, which has only a part of the keys. If a proxy hides
+//! a cluster, use a prefix with a hash tag, such as `{klikit}:`, so that all keys are in one slot.
 //!
-//! # What Redis may lose
+//! # Durability
 //!
-//! Redis answers before a write is on disk or on a replica. With an append-only file as it is by default (`appendfsync
-//! everysec`), a crash loses the last second; without one, everything since the last snapshot. A failover loses what
-//! the replica did not have yet. A delivery that is lost in this way is handled again when klikit sends it again. Use
-//! the Postgres store where that must not happen.
+//! Redis answers before a write is on disk or on a replica:
+//!
+//! - With an append-only file and its default setting (`appendfsync everysec`), a crash loses the last second.
+//! - Without an append-only file, a crash loses everything since the last snapshot.
+//! - A failover loses the writes that the replica has not received yet.
+//!
+//! If klikit sends a lost delivery again, it is handled again. If that is not acceptable, use the Postgres store.
 //!
 //! # Examples
 //!

@@ -2,35 +2,36 @@
 //!
 //! An entry is a string:
 //!
-//! | bytes | |
+//! | bytes | content |
 //! |---|---|
 //! | 1 | state: `C` for claimed, `D` for done |
 //! | 8 | time of the claim, in microseconds since 1970 |
 //! | 16 | token |
 //! | 32 | digest of the body |
-//! | 8 | grace, in milliseconds; only while claimed |
-//! | 16 | event; only of a conflict |
+//! | 8 | grace, in milliseconds; only in claimed entries |
+//! | 16 | event; only in conflicts |
 //!
-//! The key of a claimed entry expires when its lease and grace are over, so the lease ends when the key's time to live
-//! has fallen to the grace. Renewing a claim therefore rewrites nothing: it works on a server whose memory is full. The
-//! key of a done entry expires when its retention is over.
+//! The key of a claimed entry expires after its lease and its grace. So the lease ends when the remaining time to live
+//! of the key equals the grace. Renewing a claim usually changes only the time to live, which works even if the
+//! server's memory is full. The key of a done entry expires after its retention.
 //!
-//! Each event that has conflicts also has a set of their keys, which lives as long as the longest of them.
+//! Each event with conflicts also has a set with the keys of its conflicts, which lives as long as the longest-lived
+//! conflict.
 
 use std::time::Duration;
 
 use redis::{Script, ToRedisArgs};
 use tower_klikit::dedupe::{BodyDigest, ClaimOutcome, StoreError};
 
-/// The longest time to live. Redis rejects one that ends beyond what its clock can hold; a hundred years are enough.
+/// The maximum time to live, a hundred years. Redis rejects times to live that exceed the range of its clock.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Functions that all scripts share.
 ///
-/// Where a script takes an entry and its set as KEYS, an entry that is no conflict has no set: its own name stands for
-/// it.
+/// Scripts take an entry and the set of its event's conflicts as KEYS. For an entry that is not a conflict, the name of
+/// the entry takes the place of the set's name.
 const COMMON: &str = "
--- Returns the value, nil if there is none, or nil and a problem.
+-- Returns the value of an entry, nil if the entry is absent, or nil and an error text.
 local function entry(name)
   local value = redis.pcall('GET', name)
   if not value then return nil end
@@ -51,16 +52,18 @@ local function claimed(at, token, digest, grace, event)
   return 'C' .. at .. token .. digest .. struct.pack('>I8', grace) .. event
 end
 
--- Makes the set live for at least this time, without taking memory.
+-- Makes the set live for at least this time. Takes no memory.
 local function lengthen(name, set, time)
   if set ~= name and redis.call('PTTL', set) < tonumber(time) then redis.call('PEXPIRE', set, time) end
 end
-local function enlist(name, set, key, time)
+
+-- Adds a key to the set, which then lives for at least this time.
+local function add_to_set(name, set, key, time)
   if set ~= name then redis.call('SADD', set, key) end
   lengthen(name, set, time)
 end
 
--- Renews a claim. Only a grace other than before has to be written.
+-- Renews a claim. Writes the entry only if the grace has changed.
 local function renew(name, set, value, time, new_grace)
   lengthen(name, set, time)
   if grace(value) == tonumber(new_grace) then
@@ -72,11 +75,11 @@ local function renew(name, set, value, time, new_grace)
 end
 ";
 
-/// Claims an entry. Returns nothing if that succeeded, or else the digest and, if the entry is claimed, what remains of
-/// its lease.
+/// Claims an entry. Returns nothing on success. Otherwise, returns the existing entry's digest and, if it is claimed,
+/// the remaining milliseconds of its lease.
 ///
-/// KEYS: the entry, its set. ARGV: the time to live, the grace, the token, the key, the digest, the event of a conflict
-/// or nothing.
+/// KEYS: the entry, its set. ARGV: the time to live, the grace, the token, the key, the digest, and the event of a
+/// conflict or an empty string.
 const CLAIM: &str = "
 local value, problem = entry(KEYS[1])
 if problem then return redis.error_reply(problem) end
@@ -89,20 +92,22 @@ if value then
   local remaining = redis.call('PTTL', KEYS[1]) - grace(value)
   if remaining > 0 then return {digest(value), remaining} end
 end
-enlist(KEYS[1], KEYS[2], ARGV[4], ARGV[1])
+add_to_set(KEYS[1], KEYS[2], ARGV[4], ARGV[1])
 local now = redis.call('TIME')
 local at = struct.pack('>I8', now[1] * 1000000 + now[2])
 redis.call('SET', KEYS[1], claimed(at, ARGV[3], ARGV[5], ARGV[2], ARGV[6]), 'PX', ARGV[1])
 return false
 ";
 
+/// Completes a claim. Returns 1 if the entry is done and has this token, or else 0.
+///
 /// KEYS: the entry, its set. ARGV: the retention, the token, the key.
 const COMPLETE: &str = "
 local value, problem = entry(KEYS[1])
 if problem then return redis.error_reply(problem) end
 if not value or token(value) ~= ARGV[2] then return 0 end
 if is_claimed(value) then
-  enlist(KEYS[1], KEYS[2], ARGV[3], ARGV[1])
+  add_to_set(KEYS[1], KEYS[2], ARGV[3], ARGV[1])
   redis.call('SET', KEYS[1], 'D' .. string.sub(value, 2, 57) .. event(value), 'PX', ARGV[1])
 end
 return 1
@@ -110,7 +115,7 @@ return 1
 
 /// Renews many claims. Returns 1 or 0 for each.
 ///
-/// KEYS: for each claim the entry and its set. ARGV: the time to live, the grace, and for each claim its token.
+/// KEYS: for each claim, the entry and its set. ARGV: the time to live, the grace, and for each claim its token.
 const RENEW: &str = "
 local renewed, failure = {}, nil
 for n = 1, #KEYS / 2 do
@@ -121,11 +126,13 @@ for n = 1, #KEYS / 2 do
   if is_ours then renew(name, set, value, ARGV[1], ARGV[2]) end
   renewed[n] = is_ours and 1 or 0
 end
--- Only now, so that one bad entry does not cost the other claims.
+-- Fail only after the loop, so that one foreign value does not prevent the other renewals.
 if failure then return redis.error_reply(failure) end
 return renewed
 ";
 
+/// Releases a claim by deleting the entry. Returns 1, or 0 if the entry is not claimed with this token.
+///
 /// KEYS: the entry, its set. ARGV: the token, the key.
 const RELEASE: &str = "
 local value, problem = entry(KEYS[1])
@@ -136,7 +143,7 @@ if KEYS[2] ~= KEYS[1] then redis.call('SREM', KEYS[2], ARGV[2]) end
 return 1
 ";
 
-/// Returns how many entries were removed.
+/// Deletes the entries of an event and its set. Returns how many entries were deleted.
 ///
 /// KEYS: the entry under the event's own key, the set. ARGV: the event, the prefix.
 const FORGET: &str = "
@@ -145,17 +152,17 @@ for _, key in ipairs(redis.call('SMEMBERS', KEYS[2])) do names[#names + 1] = ARG
 for _, name in ipairs(names) do
   local value, problem = entry(name)
   if problem then return redis.error_reply(problem) end
-  -- The event of an entry that is no conflict is its key.
-  local of = value and event(value)
-  if of == ARGV[1] or (of == '' and name == KEYS[1]) then forgotten = forgotten + redis.call('DEL', name) end
+  -- An entry that is not a conflict has no event: its key is the event.
+  local own = value and event(value)
+  if own == ARGV[1] or (own == '' and name == KEYS[1]) then forgotten = forgotten + redis.call('DEL', name) end
 end
 redis.call('DEL', KEYS[2])
 return forgotten
 ";
 
-/// Returns how many entries were removed.
+/// Deletes the entries that were claimed in a window. Returns how many were deleted.
 ///
-/// KEYS: entries. ARGV: the first microsecond of the window, and the first behind it.
+/// KEYS: entries. ARGV: the first microsecond of the window, and the first microsecond after it.
 const FORGET_CLAIMED: &str = "
 local forgotten = 0
 for _, name in ipairs(KEYS) do
@@ -200,20 +207,21 @@ impl Scripts {
     }
 }
 
-/// Returns whole milliseconds, rounded up.
+/// Returns whole milliseconds, rounded up and limited to [`LONGEST`].
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.min(LONGEST).as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Returns a time to live as an argument. It is at least a millisecond, because Redis rejects zero.
+/// Returns a time to live as an argument: at least a millisecond, because Redis rejects zero.
 pub(super) fn time_to_live(millis: u64) -> impl ToRedisArgs {
     millis.max(1)
 }
 
-/// Reads what the claim script returned: the digest and the rest of the lease of the entry that was there.
-pub(super) fn outcome(there: Option<(Vec<u8>, Option<u64>)>) -> Result<ClaimOutcome, StoreError> {
-    let Some((digest, remaining)) = there else { return Ok(ClaimOutcome::Claimed) };
-    let digest = <[u8; 32]>::try_from(digest).map_err(|_| StoreError::new("Redis returned no digest"))?;
+/// Converts the result of the claim script: the digest of an existing entry, and the remaining milliseconds of its
+/// lease.
+pub(super) fn outcome(existing: Option<(Vec<u8>, Option<u64>)>) -> Result<ClaimOutcome, StoreError> {
+    let Some((digest, remaining)) = existing else { return Ok(ClaimOutcome::Claimed) };
+    let digest = <[u8; 32]>::try_from(digest).map_err(|_| StoreError::new("Redis returned an invalid digest"))?;
     let digest = BodyDigest::from(digest);
     Ok(match remaining {
         Some(millis) => ClaimOutcome::InFlight { digest, remaining: Duration::from_millis(millis) },
@@ -226,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_a_claim_found() {
+    fn converts_results_of_the_claim_script() {
         let digest = BodyDigest::from([7; 32]);
         assert_eq!(outcome(None).unwrap(), ClaimOutcome::Claimed);
         assert_eq!(outcome(Some((vec![7; 32], None))).unwrap(), ClaimOutcome::Done { digest });

@@ -1,4 +1,4 @@
-//! The store.
+//! The public store, and its implementation of [`Ledger`].
 
 use std::{
     fmt,
@@ -15,10 +15,10 @@ use super::{
     script::{Scripts, millis, outcome, time_to_live},
 };
 
-/// How many keys one call examines. That keeps the server busy for a few milliseconds, in which it does nothing else.
+/// The maximum number of keys that one call examines. The call blocks the server for a few milliseconds.
 const BATCH: usize = 1000;
 
-/// A [`Ledger`] in Redis. The [crate's page](crate) states its rules and the requirements on the server.
+/// A [`Ledger`] in Redis. The [crate documentation](crate) states its rules and its requirements on the server.
 ///
 /// Clones are cheap and share the connection.
 #[derive(Clone)]
@@ -40,13 +40,13 @@ impl RedisStore {
         [&self.prefix, key.as_bytes().as_slice()].concat()
     }
 
-    /// The name of the set that holds the keys of an event's conflicts.
+    /// Returns the name of the set with the keys of an event's conflicts.
     fn conflicts(&self, event: &EventKey) -> Vec<u8> {
         [&self.prefix, b"\0".as_slice(), event.as_bytes()].concat()
     }
 
-    /// The KEYS of a claim: its entry and the set of its event's conflicts. An entry that is no conflict has no set,
-    /// and its own name takes the place of the set's.
+    /// Returns the KEYS for a claim: its entry and the set of its event's conflicts. For an entry that is not a
+    /// conflict, the name of the entry takes the place of the set's name.
     fn names(&self, claim: &Claim) -> [Vec<u8>; 2] {
         let entry = self.entry(claim.key());
         let set = if claim.is_conflict() { self.conflicts(claim.event()) } else { entry.clone() };
@@ -93,7 +93,7 @@ impl Ledger for RedisStore {
         Ok(())
     }
 
-    /// Takes one round trip for each thousand claims. Each of these is atomic.
+    /// Takes one round trip per thousand claims. Each round trip is atomic.
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
         let (lease, grace) = (millis(terms.lease), millis(terms.grace));
         let mut renewed = Vec::with_capacity(claims.len());
@@ -114,8 +114,8 @@ impl Ledger for RedisStore {
         self.invoke(&invocation).await
     }
 
-    /// Reads every key of the server's database, a thousand at a time, which may take minutes where there are millions.
-    /// An error leaves some entries forgotten: call it again.
+    /// Scans all keys of the database, a thousand at a time, which may take minutes if there are millions. If it fails,
+    /// some entries may already be forgotten: call it again.
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let pattern = &[glob_escaped(&self.prefix), b"*".to_vec()].concat();
         let (mut cursor, mut forgotten) = (0, 0);
@@ -129,7 +129,7 @@ impl Ledger for RedisStore {
                 .await
                 .map_err(StoreError::new)?;
             let mut invocation = self.scripts.forget_claimed.prepare_invoke();
-            // Leave out the sets of conflicts, and the keys of a ledger whose prefix begins with this one's.
+            // Leave out the sets of conflicts, and the keys of ledgers whose prefix begins with this ledger's prefix.
             let names = names.into_iter().filter(|name| name.len() == self.prefix.len() + 16);
             let mut any = false;
             for name in names {
@@ -152,7 +152,7 @@ impl Ledger for RedisStore {
     }
 }
 
-/// Leaves out the URL, which may contain a password.
+/// Omits the URL, which may contain a password.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore").field("prefix", &String::from_utf8_lossy(&self.prefix)).finish_non_exhaustive()
@@ -164,8 +164,8 @@ fn glob_escaped(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().flat_map(|&byte| [b'\\', byte]).collect()
 }
 
-/// Returns the first whole microsecond that is not before `time`. Entries have no finer times, so a window of these
-/// contains the same entries.
+/// Returns the first whole microsecond that is not before `time`. Entries record whole microseconds, so the rounded
+/// window contains the same entries.
 fn micros(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)

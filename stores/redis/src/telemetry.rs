@@ -1,8 +1,8 @@
-//! Log messages of the store.
+//! The store's log messages.
 
 use tracing::warn;
 
-/// Redis was found in a state in which it can forget deliveries.
+/// Warns that the server's settings allow it to forget deliveries.
 pub(crate) fn may_forget(reason: &str) {
     warn!("Redis may forget deliveries: {reason}");
 }

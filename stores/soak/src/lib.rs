@@ -1,1 +1,1 @@
-//! Nothing: this package has only tests, which use all stores.
+//! An empty library: this package contains only tests, which use all stores.

@@ -1,4 +1,4 @@
-//! Several nodes behind one address handle a delivery once, even if many copies come at a time.
+//! Tests of several nodes with one store: they handle a delivery once, even if many copies arrive at once.
 
 #[path = "../../../tests/support/mod.rs"]
 mod support;
@@ -34,11 +34,12 @@ use tower_klikit_sqlite::SqliteStore;
 
 const COPIES: usize = 64;
 
-/// The environment variable that holds the file of a child's store.
+/// The environment variable with the file of a child's store.
 const FILE: &str = "KLIKIT_TEST_NODE_FILE";
 
-/// Sends copies of a delivery to these nodes, all at once, and waits until it is done. Returns how often it was handled.
-async fn handled(nodes: &[KlikitDedupeLayer], copies: usize, event_id: &str) -> usize {
+/// Sends copies of a delivery to these nodes at once, and waits until the delivery is done. Returns how often it was
+/// handled.
+async fn times_handled(nodes: &[KlikitDedupeLayer], copies: usize, event_id: &str) -> usize {
     let count = Arc::new(AtomicUsize::new(0));
     let handler = {
         let count = Arc::clone(&count);
@@ -57,15 +58,15 @@ async fn handled(nodes: &[KlikitDedupeLayer], copies: usize, event_id: &str) -> 
         let stack = verify.layer(node.layer(handler.clone()));
         tokio::spawn(stack.oneshot(delivery.request::<Full<Bytes>>()))
     };
-    let answers = join_all((0..copies).map(|n| send(&nodes[n % nodes.len()]))).await;
-    for answer in answers {
-        let status = answer.unwrap().unwrap().status().as_u16();
+    let responses = join_all((0..copies).map(|n| send(&nodes[n % nodes.len()]))).await;
+    for response in responses {
+        let status = response.unwrap().unwrap().status().as_u16();
         assert!(matches!(status, 200 | 503), "{status}");
     }
-    // This process or another one has handled it by now, and a later copy is ignored.
+    // Copies are rejected with 503 while a node is handling the delivery, and answered with 200 once it is done.
     loop {
-        let statuses = join_all(nodes.iter().map(send)).await;
-        if statuses.into_iter().all(|answer| answer.unwrap().unwrap().status() == 200) {
+        let responses = join_all(nodes.iter().map(send)).await;
+        if responses.into_iter().all(|response| response.unwrap().unwrap().status() == 200) {
             return count.load(Ordering::SeqCst);
         }
     }
@@ -79,7 +80,7 @@ fn open(file: impl AsRef<std::path::Path>) -> SqliteStore {
 async fn assert_two_nodes_handle_each_delivery_once(nodes: [impl Ledger; 2]) {
     let nodes = nodes.map(KlikitDedupeLayer::new);
     for round in 0..10 {
-        assert_eq!(handled(&nodes, COPIES, &format!("evt-{}-{round}", std::process::id())).await, 1);
+        assert_eq!(times_handled(&nodes, COPIES, &format!("evt-{}-{round}", std::process::id())).await, 1);
     }
 }
 
@@ -106,9 +107,9 @@ async fn two_sqlite_connections_handle_a_delivery_once() {
     assert_two_nodes_handle_each_delivery_once([open(&file), open(&file)]).await;
 }
 
-/// Delivers as klikit does, each delivery again until it is answered with 200, while the store's server is taken away in the middle.
-/// Checks that all responses are 200 or 503, that every delivery is handled, and that earlier deliveries are still known. `interrupt`
-/// takes the server away, waits until that was noticed, and brings the server back.
+/// Checks that an outage of the store's server loses nothing. Sends each delivery until it is answered with 200, as
+/// klikit does. All responses must be 200 or 503, every delivery must be handled, and deliveries from before the outage
+/// must still be known. `interrupt` stops the server, waits until a delivery has failed, and starts the server again.
 async fn assert_nothing_is_lost<Server: Send + 'static>(
     store: impl Ledger,
     interrupt: impl FnOnce(&dyn Fn()) -> Server + Send + 'static,
@@ -125,43 +126,43 @@ async fn assert_nothing_is_lost<Server: Send + 'static>(
     };
     let node = KlikitDedupeLayer::new(store).lease(Duration::from_secs(3));
     let stack = KlikitVerifyLayer::new(SECRET).layer(node.layer(handler));
-    let interrupted = Arc::new(AtomicUsize::new(0));
+    let failures = Arc::new(AtomicUsize::new(0));
     let deliver = |n: usize| {
-        let (stack, interrupted) = (stack.clone(), Arc::clone(&interrupted));
+        let (stack, failures) = (stack.clone(), Arc::clone(&failures));
         tokio::spawn(async move {
             let delivery = SignedDelivery::new(SECRET, format!("{n}")).event_id(format!("evt-{n}"));
             loop {
                 let response = stack.clone().oneshot(delivery.request::<Full<Bytes>>()).await.unwrap();
                 match response.status().as_u16() {
                     200 => return response.into_body().collect().await.unwrap().to_bytes(),
-                    503 => interrupted.fetch_add(1, Ordering::SeqCst),
-                    other => panic!("answered {other}"),
+                    503 => failures.fetch_add(1, Ordering::SeqCst),
+                    other => panic!("the status is {other}"),
                 };
             }
         })
     };
     let before: Vec<_> = (0..DELIVERIES / 2).map(deliver).collect();
     join_all(before).await;
-    let (gone, mut is_gone) = mpsc::unbounded_channel();
+    let (stopped, mut is_stopped) = mpsc::unbounded_channel();
     let outage = tokio::task::spawn_blocking({
-        let interrupted = Arc::clone(&interrupted);
+        let failures = Arc::clone(&failures);
         let until_noticed = move || {
-            let before = interrupted.load(Ordering::SeqCst);
-            gone.send(()).unwrap();
-            while interrupted.load(Ordering::SeqCst) == before {
+            let before = failures.load(Ordering::SeqCst);
+            stopped.send(()).unwrap();
+            while failures.load(Ordering::SeqCst) == before {
                 std::thread::yield_now();
             }
         };
         move || interrupt(&until_noticed)
     });
-    is_gone.recv().await.unwrap();
+    is_stopped.recv().await.unwrap();
     let during: Vec<_> = (DELIVERIES / 2..DELIVERIES).map(deliver).collect();
     let _server = outage.await.unwrap();
-    for answer in join_all(during).await {
-        answer.unwrap();
+    for body in join_all(during).await {
+        body.unwrap();
     }
-    assert_eq!(handled.lock().unwrap().len(), DELIVERIES, "lost");
-    // Deliveries that were answered before the outage are still known.
+    assert_eq!(handled.lock().unwrap().len(), DELIVERIES, "deliveries were lost");
+    // Deliveries from before the outage are still known.
     for n in 0..DELIVERIES / 2 {
         assert_eq!(deliver(n).await.unwrap(), r#"{"status":"duplicate-ignored"}"#);
     }
@@ -208,27 +209,28 @@ async fn survives_a_locked_sqlite_file() {
     .await;
 }
 
-/// The child of the next test. For each line that it reads, it sends copies of the delivery with that id, and prints how often it
-/// handled the delivery.
+/// Runs the child of the next test. For each event id on standard input, sends copies of the delivery, and prints how
+/// often this process has handled the delivery. Does nothing in a normal run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn as_a_child() {
+async fn child_handles() {
     let Some(file) = env::var_os(FILE) else { return };
     let node = [KlikitDedupeLayer::new(open(file))];
     println!("ready");
     for event_id in std::io::stdin().lines() {
-        println!("handled {}", handled(&node, COPIES / 2, &event_id.unwrap()).await);
+        println!("handled {}", times_handled(&node, COPIES / 2, &event_id.unwrap()).await);
     }
 }
 
-struct Node {
+/// A child process, which ends when this value is dropped.
+struct ChildNode {
     child: Child,
     lines: Box<dyn Iterator<Item = String>>,
 }
 
-impl Node {
+impl ChildNode {
     fn start(file: &std::path::Path) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "as_a_child", "--nocapture"])
+            .args(["--exact", "child_handles", "--nocapture"])
             .env(FILE, file)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -238,16 +240,16 @@ impl Node {
         Self { child, lines: Box::new(lines) }
     }
 
-    /// Returns the text that the child prints behind this word.
+    /// Returns the text after the word in the next line that contains the word.
     fn read(&mut self, word: &str) -> String {
         let line = self.lines.find_map(|line| line.split_once(word).map(|(_, rest)| rest.trim().to_owned()));
         line.unwrap_or_else(|| panic!("the child ended before it printed {word}"))
     }
 }
 
-impl Drop for Node {
+impl Drop for ChildNode {
     fn drop(&mut self) {
-        // The child ends with its input.
+        // The child ends when its input ends.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
@@ -257,7 +259,7 @@ impl Drop for Node {
 fn two_processes_on_sqlite_handle_a_delivery_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("klikit.db");
-    let mut nodes = [Node::start(&file), Node::start(&file)];
+    let mut nodes = [ChildNode::start(&file), ChildNode::start(&file)];
     for node in &mut nodes {
         node.read("ready");
     }

@@ -1,6 +1,6 @@
-//! Nothing that this crate or its drivers log contains a secret, a body or a whole signature.
+//! Test that the crates and their drivers never log a secret, a body or a whole signature.
 //!
-//! One test in a program of its own, because it listens to everything, including the crate `log`.
+//! The test has its own program, because it installs global loggers for `tracing` and `log`.
 
 #[path = "../../../tests/support/mod.rs"]
 mod support;
@@ -53,11 +53,11 @@ const OLD_SECRET: &str = "swordfish-webhook-secret";
 const PARTNER_SECRET: &str = "opensesame-partner-api";
 const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"external_id":"A-1","business_id":7,"brands":[],"branch_id":2,"status":2,"cart":[],"customer":{"name":"Dewi Lestari","phone":"+62 811 555 0199","note":"Jalan Kenanga / lantai 3 — “pintu biru”"}}]}"#;
 
-/// Everything that was logged.
+/// A logger that collects all log messages, and values that were formatted.
 #[derive(Clone, Default)]
-struct Everything(Arc<Mutex<Vec<u8>>>);
+struct Output(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Everything {
+impl io::Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -67,7 +67,7 @@ impl io::Write for Everything {
     }
 }
 
-impl log::Log for Everything {
+impl log::Log for Output {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
         true
     }
@@ -79,10 +79,10 @@ impl log::Log for Everything {
     fn flush(&self) {}
 }
 
-impl Everything {
+impl Output {
     fn listen() -> Self {
-        let everything = Self::default();
-        let writer = everything.clone();
+        let output = Self::default();
+        let writer = output.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(LevelFilter::TRACE)
             .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
@@ -90,18 +90,19 @@ impl Everything {
             .with_writer(move || writer.clone())
             .finish();
         tracing::subscriber::set_global_default(subscriber).unwrap();
-        log::set_boxed_logger(Box::new(everything.clone())).unwrap();
+        log::set_boxed_logger(Box::new(output.clone())).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
-        everything
+        output
     }
 
-    /// Adds something that a user might print.
-    fn show(&self, what: impl std::fmt::Display) {
-        self.0.lock().unwrap().extend_from_slice(format!("{what}\n").as_bytes());
+    /// Adds a value in its `Display` form, since users may print it.
+    fn show(&self, value: impl std::fmt::Display) {
+        self.0.lock().unwrap().extend_from_slice(format!("{value}\n").as_bytes());
     }
 
-    fn debug(&self, what: &impl Debug) {
-        self.show(format_args!("{what:?} {what:#?}"));
+    /// Adds a value in both of its `Debug` forms.
+    fn debug(&self, value: &impl Debug) {
+        self.show(format_args!("{value:?} {value:#?}"));
     }
 
     fn text(&self) -> String {
@@ -127,19 +128,19 @@ fn delivery(body: &'static str) -> SignedDelivery {
     SignedDelivery::new(SECRET, body).header(header::AUTHORIZATION, basic(PARTNER_SECRET))
 }
 
-/// Basic credentials after RFC 7617, to look for in the log.
+/// Returns Basic credentials (RFC 7617), which must not be logged.
 fn basic(secret: &str) -> String {
     use base64ct::{Base64, Encoding};
     format!("Basic {}", Base64::encode_string(format!("partner:{secret}").as_bytes()))
 }
 
-/// Sends deliveries that the verify layer rejects, in all the ways that the diagnosis can name and some more.
-async fn refuse(everything: &Everything) {
+/// Sends deliveries that the verify layer rejects, for all reasons that the diagnosis can name and for some others.
+async fn send_rejected(output: &Output) {
     let reencoded = || Bytes::from(BODY.replace(':', ": ").replace(',', ", "));
     let by = |secret: &str| SignedDelivery::new(secret, BODY).header(header::AUTHORIZATION, basic(PARTNER_SECRET));
     let signature = delivery(BODY).request::<Full<Bytes>>().headers()[SIGNATURE].clone();
     let signature = signature.to_str().unwrap();
-    let refused = [
+    let rejected = [
         delivery(BODY).altered(),
         by("somebody else's secret"),
         by(PARTNER_SECRET),
@@ -153,14 +154,14 @@ async fn refuse(everything: &Everything) {
         delivery(BODY).header(SIGNATURE, format!("t=1777777777,v1={signature}")),
         delivery(BODY).event_id(""),
     ];
-    for delivery in &refused {
-        // A layer of its own each: one explains once a second.
+    for delivery in &rejected {
+        // Use a new layer for each delivery, because a layer explains only one mismatch per second.
         let layer = KlikitVerifyLayer::with_keyring(keyring()).explain_mismatches_with(candidates());
-        everything.debug(&layer);
-        everything.debug(delivery);
-        let (answer, seen) = send(&layer, delivery.request::<Full<Bytes>>()).await;
-        assert!(answer.status.is_client_error() && seen.is_none());
-        everything.debug(&answer);
+        output.debug(&layer);
+        output.debug(delivery);
+        let (response, seen) = send(&layer, delivery.request::<Full<Bytes>>()).await;
+        assert!(response.status.is_client_error() && seen.is_none());
+        output.debug(&response);
     }
     for body in [reencoded(), Bytes::new(), Bytes::from(format!("{BODY}\n"))] {
         let layer = KlikitVerifyLayer::with_keyring(keyring()).explain_mismatches();
@@ -168,28 +169,29 @@ async fn refuse(everything: &Everything) {
         let headers = request.headers().clone();
         assert_eq!(send(&layer, request).await.0.status, 403);
         let diagnosis = Diagnostician::new(keyring()).candidates(candidates()).diagnose(&headers, &body);
-        everything.debug(&diagnosis);
-        everything.show(&diagnosis);
+        output.debug(&diagnosis);
+        output.show(&diagnosis);
         let report = SupportReport::new(&diagnosis, &headers, &body).answered(StatusCode::FORBIDDEN);
-        everything.debug(&report);
-        everything.show(&report);
+        output.debug(&report);
+        output.show(&report);
     }
     let layer = KlikitVerifyLayer::with_keyring(keyring()).body_limit(100).require_basic_auth("partner", "another");
-    everything.debug(&layer);
+    output.debug(&layer);
     send(&layer, delivery(BODY).request::<Full<Bytes>>()).await;
     let failing = delivery(BODY).request_with(|body| Script::new([Step::Data(body.slice(..99)), Step::Fail]));
     send(&KlikitVerifyLayer::with_keyring(keyring()), failing).await;
 }
 
-/// Returns a new delivery, a copy, and another body under the same id.
+/// Returns a delivery, a copy of it, and a delivery with the same event id and a different body.
 fn deliveries() -> [SignedDelivery; 3] {
     let other = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"customer":{"name":"Dewi Lestari"}}]}"#;
     [delivery(BODY), delivery(BODY), delivery(other)].map(|delivery| delivery.event_id("evt-7"))
 }
 
-async fn remember(everything: &Everything, store: impl Ledger) {
+/// Sends deliveries through the dedupe layer, and forgets them.
+async fn deduplicate(output: &Output, store: impl Ledger) {
     let dedupe = KlikitDedupeLayer::new(store);
-    everything.debug(&dedupe);
+    output.debug(&dedupe);
     let stack = KlikitVerifyLayer::with_keyring(keyring()).layer(dedupe.layer(support::Handler::default()));
     for delivery in deliveries() {
         let response = stack.clone().oneshot(delivery.request::<Full<Bytes>>()).await.unwrap();
@@ -198,18 +200,19 @@ async fn remember(everything: &Everything, store: impl Ledger) {
     dedupe.forget("bali-bites", "evt-7").await.unwrap();
 }
 
-/// Accepts deliveries, lets their attempts fail until they are dead-lettered, shows and retries them, and accepts them again.
-async fn handle_later(everything: &Everything, store: impl InboxStore + InboxAdmin) {
+/// Accepts deliveries in an inbox, fails their attempts until they are dead-lettered, shows them, retries them, and
+/// accepts one again.
+async fn use_inbox(output: &Output, store: impl InboxStore + InboxAdmin) {
     let inbox = Inbox::new(store).order_by(OrderBy::order()).keep_bodies(Duration::from_secs(60));
-    everything.debug(&inbox);
+    output.debug(&inbox);
     let stack = KlikitVerifyLayer::with_keyring(keyring()).layer(inbox.acceptor());
-    everything.debug(&stack);
+    output.debug(&stack);
     for delivery in deliveries() {
         let response = stack.clone().oneshot(delivery.request::<Full<Bytes>>()).await.unwrap();
         assert_eq!(response.status(), 200);
     }
     let failed_once = Arc::new(Mutex::new(false));
-    let shown = everything.clone();
+    let shown = output.clone();
     let handler = async move |event: KlikitEvent| {
         shown.debug(&event);
         match std::mem::replace(&mut *failed_once.lock().unwrap(), true) {
@@ -219,7 +222,7 @@ async fn handle_later(everything: &Everything, store: impl InboxStore + InboxAdm
     };
     let handler: Router = Router::new().route("/webhooks/klikit", post(handler));
     let worker = inbox.worker(handler).backoff(Duration::from_millis(1), Duration::from_millis(1));
-    everything.debug(&worker);
+    output.debug(&worker);
     let watched = inbox.clone();
     let both_are_dead = async move {
         while watched.counts().await.unwrap().dead < 2 {
@@ -230,28 +233,28 @@ async fn handle_later(everything: &Everything, store: impl InboxStore + InboxAdm
     timeout(Duration::from_secs(60), worker).await.unwrap();
     let dead = inbox.dead(None, 10).await.unwrap();
     assert_eq!(dead.len(), 2);
-    everything.debug(&dead);
-    everything.debug(&inbox.show(dead[0].id).await.unwrap());
-    everything.debug(&inbox.counts().await.unwrap());
+    output.debug(&dead);
+    output.debug(&inbox.show(dead[0].id).await.unwrap());
+    output.debug(&inbox.counts().await.unwrap());
     inbox.retry_all().await.unwrap();
     let response = stack.oneshot(deliveries()[0].request::<Full<Bytes>>()).await.unwrap();
     assert_eq!(response.status(), 200);
 }
 
 /// Sends a delivery that the extractor rejects.
-async fn misread(everything: &Everything) {
+async fn send_unparsable(output: &Output) {
     let app: Router = Router::new().route("/webhooks/klikit", post(async |_: KlikitEvent| {}));
     let app = KlikitVerifyLayer::with_keyring(keyring()).layer(app);
     let broken = delivery(r#"{"brand_id":1,"branch_id":2,"orders":"Dewi Lestari"}"#);
     let response: Response<_> = app.oneshot(broken.request::<Full<Bytes>>()).await.unwrap();
     assert_eq!(response.status(), 422);
     let size = response.body().size_hint().exact();
-    everything.show(format_args!("{:?} {size:?}", response.status()));
+    output.show(format_args!("{:?} {size:?}", response.status()));
 }
 
-/// Sends deliveries over a real socket, so that the server and the client log.
-async fn serve(everything: &Everything) -> Result<(), BoxError> {
-    let shown = everything.clone();
+/// Sends deliveries over a real socket, so that the HTTP server and client log too.
+async fn serve(output: &Output) -> Result<(), BoxError> {
+    let shown = output.clone();
     let handler = move |request: Request<VerifiedBody>| {
         shown.debug(&request);
         ready(Ok::<_, Infallible>(Response::new(axum::body::Body::empty())))
@@ -264,7 +267,7 @@ async fn serve(everything: &Everything) -> Result<(), BoxError> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     for (delivery, status) in [(delivery(BODY), 200), (delivery(BODY).altered(), 403)] {
         let response = client.request(delivery.uri(&url).request()).await?;
-        everything.debug(&response);
+        output.debug(&response);
         assert_eq!(response.status(), status);
     }
     server.abort();
@@ -272,37 +275,38 @@ async fn serve(everything: &Everything) -> Result<(), BoxError> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_is_logged_holds_a_secret_or_a_body() -> Result<(), BoxError> {
-    let everything = Everything::listen();
+async fn logs_no_secret_and_no_body() -> Result<(), BoxError> {
+    let output = Output::listen();
     let metrics = PrometheusBuilder::new().install_recorder()?;
-    serve(&everything).await?;
-    refuse(&everything).await;
-    misread(&everything).await;
+    serve(&output).await?;
+    send_rejected(&output).await;
+    send_unparsable(&output).await;
 
     let folder = tempfile::tempdir()?;
-    remember(&everything, MemoryStore::new()).await;
-    remember(&everything, SqliteStore::builder().create().open(folder.path().join("ledger.db"))?).await;
-    handle_later(&everything, MemoryStore::new()).await;
-    handle_later(&everything, SqliteStore::builder().create().open(folder.path().join("inbox.db"))?).await;
+    deduplicate(&output, MemoryStore::new()).await;
+    deduplicate(&output, SqliteStore::builder().create().open(folder.path().join("ledger.db"))?).await;
+    use_inbox(&output, MemoryStore::new()).await;
+    use_inbox(&output, SqliteStore::builder().create().open(folder.path().join("inbox.db"))?).await;
     if let Some(redis) = servers::redis::any() {
         let store = RedisStore::open(&redis.url).await?;
-        everything.debug(&store);
-        remember(&everything, store).await;
+        output.debug(&store);
+        deduplicate(&output, store).await;
     }
-    let mut heard = vec!["klikit_delivery{", "klikit_attempt{", "cause=", "for klikit's support", "hyper", "evt-7"];
+    let mut expected = vec!["klikit_delivery{", "klikit_attempt{", "cause=", "for klikit's support", "hyper", "evt-7"];
     if let Some(postgres) = servers::postgres::PostgresServer::start("secrecy") {
         let store = PostgresStore::open(postgres.url()).await?;
-        everything.debug(&store);
-        remember(&everything, store.clone()).await;
-        handle_later(&everything, store).await;
-        heard.push("tokio_postgres");
+        output.debug(&store);
+        deduplicate(&output, store.clone()).await;
+        use_inbox(&output, store).await;
+        expected.push("tokio_postgres");
     }
-    everything.show(metrics.render());
-    heard.push("klikit_verified_deliveries_total");
+    output.show(metrics.render());
+    expected.push("klikit_verified_deliveries_total");
 
-    let text = everything.text();
-    for heard in heard {
-        assert!(text.contains(heard), "nothing was heard of {heard}");
+    let text = output.text();
+    // Check that the loggers work.
+    for expected in expected {
+        assert!(text.contains(expected), "{expected} was not logged");
     }
     let mut hidden: Vec<String> = Vec::new();
     for secret in [SECRET, OLD_SECRET, PARTNER_SECRET] {
@@ -326,7 +330,7 @@ async fn nothing_that_is_logged_holds_a_secret_or_a_body() -> Result<(), BoxErro
     Ok(())
 }
 
-/// Formats bytes as `Debug` does for a slice.
+/// Formats bytes as the `Debug` form of a slice.
 fn bytes_as_debug(text: &str) -> String {
     text.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! Claims: who gets one, how long it lasts, and what it costs.
+//! Tests of claims: concurrency, expiry, foreign values, round trips and memory.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::{
     },
 };
 
-/// A lease that is soon over, and a grace that is not.
+/// Terms with a short lease and a long grace.
 const EXPIRES: ClaimTerms = ClaimTerms { lease: Duration::from_millis(1), grace: LEASE };
 
-/// Waits until the lease of a claim on these terms is over.
-async fn lease_expires(raw: &mut MultiplexedConnection, key: &[u8]) {
+/// Waits until the lease of a claim with these terms has expired.
+async fn wait_for_expiry(raw: &mut MultiplexedConnection, key: &[u8]) {
     let grace = i64::try_from(EXPIRES.grace.as_millis()).unwrap();
     let left = loop {
         match redis::cmd("PTTL").arg(key).query_async::<i64>(raw).await.unwrap() {
@@ -26,7 +26,7 @@ async fn lease_expires(raw: &mut MultiplexedConnection, key: &[u8]) {
             left => break left,
         }
     };
-    assert!(left > grace / 2, "the key lives on for its grace, not for {left} ms");
+    assert!(left > grace / 2, "the key must live for its grace, but expires in {left} ms");
 }
 
 async fn value(raw: &mut MultiplexedConnection, key: &[u8]) -> Vec<u8> {
@@ -34,17 +34,17 @@ async fn value(raw: &mut MultiplexedConnection, key: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_64_claims_from_two_nodes_wins() {
+async fn one_of_64_claims_from_two_nodes_succeeds() {
     let Some(redis) = servers::any() else { return };
     let nodes = [store(&redis).await, store(&redis).await];
     for event in 0..50 {
         let claims = (0..64)
             .zip(nodes.iter().cycle().cloned())
             .map(|(n, node)| tokio::spawn(async move { node.claim(&claim(event, n), &TERMS).await.unwrap() }));
-        let mut won = 0;
+        let mut claimed = 0;
         for outcome in claims.collect::<Vec<_>>() {
             match outcome.await.unwrap() {
-                ClaimOutcome::Claimed => won += 1,
+                ClaimOutcome::Claimed => claimed += 1,
                 ClaimOutcome::InFlight { digest: found, remaining } => {
                     assert_eq!(found, digest(event));
                     assert!(remaining <= LEASE && remaining > LEASE / 2, "{remaining:?}");
@@ -52,7 +52,7 @@ async fn one_of_64_claims_from_two_nodes_wins() {
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(won, 1);
+        assert_eq!(claimed, 1);
     }
 }
 
@@ -90,7 +90,7 @@ async fn entry_goes_through_all_its_states() {
 }
 
 #[tokio::test]
-async fn token_is_fenced_out_once_its_time_is_over() {
+async fn expired_token_cannot_change_the_entry() {
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
     let (first, second) = (claim(1, 1), claim(1, 2));
@@ -100,19 +100,19 @@ async fn token_is_fenced_out_once_its_time_is_over() {
     assert!(!renew(&store, &first, &TERMS).await);
     store.release(&first).await.unwrap();
     assert!(store.complete(&second, Duration::from_millis(1)).await.unwrap());
-    // The same holds for a token whose retention is over.
+    // A token whose retention has expired cannot change the entry either.
     while store.claim(&first, &TERMS).await.unwrap() != ClaimOutcome::Claimed {}
     assert!(!store.complete(&second, RETENTION).await.unwrap());
 }
 
 #[tokio::test]
-async fn expired_claim_counts_during_its_grace() {
+async fn expired_claim_is_valid_during_its_grace() {
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
     let mut raw = raw(&redis.url).await;
     for event in 1..=4 {
         assert_eq!(store.claim(&claim(event, 1), &EXPIRES).await.unwrap(), ClaimOutcome::Claimed);
-        lease_expires(&mut raw, &name(&redis.prefix, event)).await;
+        wait_for_expiry(&mut raw, &name(&redis.prefix, event)).await;
     }
     assert!(store.complete(&claim(1, 1), RETENTION).await.unwrap());
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), done(1));
@@ -133,14 +133,14 @@ async fn expired_claim_can_be_taken_over() {
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
     let mut raw = raw(&redis.url).await;
-    // A conflict's claim is longer: its event comes last.
+    // Test a conflict too, since its entry has another format.
     for (first, second) in [(claim(1, 1), claim(1, 2)), (conflict(2, 1, 1), conflict(2, 1, 2))] {
         let key = [redis.prefix.as_bytes(), first.key().as_bytes()].concat();
         assert_eq!(store.claim(&first, &EXPIRES).await.unwrap(), ClaimOutcome::Claimed);
-        lease_expires(&mut raw, &key).await;
+        wait_for_expiry(&mut raw, &key).await;
         let before = value(&mut raw, &key).await;
         assert_eq!(store.claim(&second, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-        assert!(value(&mut raw, &key).await[1..9] > before[1..9], "the time of the claim is the new one");
+        assert!(value(&mut raw, &key).await[1..9] > before[1..9], "the entry must record the time of the new claim");
 
         assert!(!store.complete(&first, RETENTION).await.unwrap());
         assert!(!renew(&store, &first, &TERMS).await);
@@ -160,9 +160,9 @@ async fn claiming_again_keeps_the_time_of_the_claim() {
     let key = name(&redis.prefix, 1);
     store.claim(&claim(1, 1), &EXPIRES).await.unwrap();
     let before = value(&mut raw, &key).await;
-    // Other terms than before have to be written.
+    // Test changed terms too, since they rewrite the entry.
     for terms in [EXPIRES, TERMS] {
-        lease_expires(&mut raw, &key).await;
+        wait_for_expiry(&mut raw, &key).await;
         assert_eq!(store.claim(&claim(1, 1), &terms).await.unwrap(), ClaimOutcome::Claimed);
         assert_eq!(value(&mut raw, &key).await[..57], before[..57]);
     }
@@ -170,11 +170,12 @@ async fn claiming_again_keeps_the_time_of_the_claim() {
 
 #[tokio::test]
 async fn renews_many_claims_in_one_call() {
-    // More than one batch.
+    // The claims take more than one batch.
     const CLAIMS: u64 = 2500;
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
-    // Of each three, the first is another token's, the second is done, and the third is a conflict that can be renewed.
+    // Of three claims, the first has another token, the second is done, and the third is a conflict that can be
+    // renewed.
     let claims: Vec<_> = (0..CLAIMS)
         .map(|n| if n % 3 == 2 { conflict(n, n + CLAIMS, 1) } else { claim(n, 1 + u64::from(n % 3 == 0)) })
         .collect();
@@ -203,7 +204,7 @@ async fn each_call_takes_one_round_trip() {
     let store = RedisStore::open(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
 
-    // Each is one EVALSHA, and what the script itself does on the server.
+    // Each call sends one EVALSHA. The other commands are those of the script, and the INFO of this test.
     let expected: [(&str, &[(&str, u64)]); 5] = [
         ("claim", &[("evalsha", 1), ("get", 1), ("info", 1), ("set", 1), ("time", 1)]),
         ("claim again", &[("evalsha", 1), ("get", 1), ("info", 1), ("pttl", 1)]),
@@ -212,9 +213,9 @@ async fn each_call_takes_one_round_trip() {
         ("complete", &[("evalsha", 1), ("get", 1), ("info", 1), ("set", 1)]),
     ];
     let many: Vec<_> = (1..=1000).map(|event| claim(event, 1)).collect();
-    for (what, commands) in expected {
+    for (call, commands) in expected {
         let before = command_counts(&mut raw).await;
-        match what {
+        match call {
             "claim" => assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed),
             "claim again" => drop(store.claim(&claim(1, 2), &TERMS).await.unwrap()),
             "renew" => assert!(renew(&store, &claim(1, 1), &TERMS).await),
@@ -227,7 +228,7 @@ async fn each_call_takes_one_round_trip() {
             .map(|(command, count)| (command.as_str(), count - before.get(command).unwrap_or(&0)))
             .filter(|(_, count)| *count > 0)
             .collect();
-        assert_eq!(run, commands.iter().copied().collect(), "{what}");
+        assert_eq!(run, commands.iter().copied().collect(), "{call}");
     }
 }
 
@@ -248,8 +249,7 @@ async fn foreign_value_under_key_is_an_error() {
     let store = store(&redis).await;
     let mut raw = raw(&redis.url).await;
     redis::cmd("RPUSH").arg(name(&redis.prefix, 1)).arg("x").exec_async(&mut raw).await.unwrap();
-    // Besides any text: a claimed entry as it was before it had a grace, done entries of other lengths, and no state at
-    // all.
+    // Any text, a claimed entry without a grace, entries of other lengths, and an unknown state.
     let texts: [&[u8]; 6] = [b"x", &[b'C'; 57], &[b'C'; 73], &[b'D'; 65], &[b'D'; 81], &[b'E'; 57]];
     for (event, text) in (2..).zip(texts) {
         redis::cmd("SET").arg(name(&redis.prefix, event)).arg(text).exec_async(&mut raw).await.unwrap();
@@ -268,7 +268,7 @@ async fn foreign_value_under_key_is_an_error() {
 }
 
 #[tokio::test]
-async fn foreign_value_does_not_cost_the_other_claims() {
+async fn foreign_value_does_not_prevent_other_renewals() {
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
     let mut raw = raw(&redis.url).await;
@@ -317,7 +317,7 @@ async fn delivery_takes_at_most_210_bytes() {
         let info: String = run(raw, "INFO memory").await;
         info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().parse::<u64>().unwrap()
     };
-    // Half way between two sizes of the server's tables.
+    // This number is half way between two sizes of the server's hash tables.
     let count = 12_000;
     let before = used(&mut raw).await;
     for event in 0..count {
@@ -328,7 +328,7 @@ async fn delivery_takes_at_most_210_bytes() {
         assert!(store.complete(&claim(event, event), RETENTION).await.unwrap());
     }
     let done = (used(&mut raw).await - before) / count;
-    println!("{claimed} bytes for each that is claimed, {done} for each that is done");
-    assert!(done <= 210, "{done} bytes for each");
-    assert!(claimed <= done + 20, "{claimed} bytes for each");
+    println!("{claimed} bytes per claimed delivery, {done} bytes per done delivery");
+    assert!(done <= 210, "{done} bytes per done delivery");
+    assert!(claimed <= done + 20, "{claimed} bytes per claimed delivery");
 }

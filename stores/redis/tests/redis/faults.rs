@@ -1,5 +1,5 @@
-//! A server that is stopped, killed, cut off, hung, full or demoted: calls fail, nothing is forgotten, and the store
-//! recovers.
+//! Tests of servers that are stopped, killed, cut off, hanging, full or demoted: calls fail, nothing is forgotten, and
+//! the store recovers.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use crate::{
     support::{RETENTION, TERMS, claim, conflict, done, handle, raw, renew, run},
 };
 
-/// Two nodes that handle deliveries until they are told to stop.
+/// A load of eight workers on two nodes, which handle deliveries until they are stopped.
 struct Load {
     stop: Arc<AtomicBool>,
     progress: watch::Receiver<Progress>,
@@ -47,7 +47,8 @@ impl Load {
                         break;
                     }
                     let claim = claim(event, event);
-                    // The same token as in an attempt that may have taken effect: the entry is its own.
+                    // Repeat with the same token: a failed attempt may have taken effect, and then the claim is
+                    // renewed.
                     let outcome = until_ok(&sender, || store.claim(&claim, &TERMS)).await;
                     assert_eq!(outcome, ClaimOutcome::Claimed);
                     assert!(until_ok(&sender, || store.complete(&claim, RETENTION)).await);
@@ -61,24 +62,25 @@ impl Load {
     }
 
     /// Waits until `more` deliveries are done.
-    async fn handles(&mut self, more: u64) {
+    async fn wait_for_deliveries(&mut self, more: u64) {
         let until = self.progress.borrow().done + more;
         self.progress.wait_for(|progress| progress.done >= until).await.unwrap();
     }
 
     /// Waits for another error.
-    async fn fails(&mut self) {
+    async fn wait_for_error(&mut self) {
         let until = self.progress.borrow().errors + 1;
         self.progress.wait_for(|progress| progress.errors >= until).await.unwrap();
     }
 
-    /// Stops, and returns the deliveries that are done.
+    /// Stops the workers, and returns the events that are done.
     async fn finish(self) -> Vec<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.workers.join_all().await.concat()
     }
 }
 
+/// Repeats a call until it succeeds.
 async fn until_ok<T, F>(progress: &watch::Sender<Progress>, call: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, StoreError>>,
@@ -106,15 +108,15 @@ async fn survives_stops_and_kills() {
     let Some(mut server) = servers::own(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
     let mut load = Load::start(&server.url()).await;
     for kill in [false, true, false, true] {
-        load.handles(50).await;
+        load.wait_for_deliveries(50).await;
         if kill {
             server.kill()
         } else {
             server.stop()
         }
-        load.fails().await;
+        load.wait_for_error().await;
         server.start();
-        load.handles(50).await;
+        load.wait_for_deliveries(50).await;
     }
     assert_all_done(&server.url(), &load.finish().await).await;
 }
@@ -125,17 +127,17 @@ async fn survives_cut_connections() {
     let mut load = Load::start(&server.url()).await;
     let mut raw = raw(&server.url()).await;
     for _ in 0..20 {
-        load.handles(50).await;
+        load.wait_for_deliveries(50).await;
         let cut: u64 = run(&mut raw, "CLIENT KILL TYPE normal SKIPME yes").await;
         assert!(cut > 0);
     }
-    load.handles(50).await;
+    load.wait_for_deliveries(50).await;
     assert_all_done(&server.url(), &load.finish().await).await;
 }
 
-/// A server that closes idle connections costs no delivery.
+/// A server that closes idle connections must not fail a delivery.
 #[tokio::test]
-async fn cut_connection_is_reopened_within_the_call() {
+async fn reopens_a_cut_connection_within_the_call() {
     let Some(server) = servers::own(&[]) else { return };
     let store = RedisStore::open(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
@@ -165,10 +167,10 @@ async fn hanging_server_fails_before_the_claim_deadline() {
     let store = RedisStore::open(&server.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
     server.pause();
-    // The clock leaps to the next timer whenever nothing else happens.
+    // While Tokio's clock is paused, it advances to the next timer when all tasks are idle.
     tokio::time::pause();
     let start = Instant::now();
-    // The first is on the connection that there is, the others wait for a new one.
+    // The first call uses the open connection, and the others wait for a new one.
     for n in 1..=3 {
         let error = store.claim(&claim(2, 1), &TERMS).await.unwrap_err();
         assert!(
@@ -179,13 +181,13 @@ async fn hanging_server_fails_before_the_claim_deadline() {
     }
     tokio::time::resume();
     server.resume();
-    // The server now carries out what it was asked meanwhile, and nobody hears the answers. The token is its own.
+    // The server now runs the calls that have timed out. They have the same token, so the claim succeeds again.
     handle(&store, &claim(2, 1)).await;
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), done(1));
 }
 
 #[tokio::test]
-async fn silent_connection_is_replaced() {
+async fn replaces_a_silent_connection() {
     let Some(server) = servers::own(&[]) else { return };
     let proxy = Proxy::start(server.port()).await;
     let store = RedisStore::open(&proxy.url()).await.unwrap();
@@ -198,21 +200,21 @@ async fn silent_connection_is_replaced() {
 }
 
 #[tokio::test]
-async fn leaves_a_demoted_server_for_its_successor() {
+async fn leaves_a_demoted_server_for_the_new_primary() {
     let Some((old, new)) = servers::own(&[]).zip(servers::own(&[])) else { return };
     let proxy = Proxy::start(old.port()).await;
     let store = RedisStore::open(&proxy.url()).await.unwrap();
     handle(&store, &claim(1, 1)).await;
     let mut raw = raw(&old.url()).await;
     run::<()>(&mut raw, &format!("REPLICAOF 127.0.0.1 {}", new.port())).await;
-    proxy.lead_to(new.port());
+    proxy.redirect_to(new.port());
     let error = store.claim(&claim(2, 1), &TERMS).await.unwrap_err();
     assert!(format!("{error:?}").contains("ReadOnly"), "{error:?}");
     handle(&store, &claim(2, 1)).await;
 }
 
 #[tokio::test]
-async fn full_server_rejects_and_forgets_nothing() {
+async fn full_server_fails_calls_and_forgets_nothing() {
     let Some(server) = servers::own(&[]) else { return };
     let store = RedisStore::open(&server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
@@ -227,7 +229,7 @@ async fn full_server_rejects_and_forgets_nothing() {
     let error = store.claim(&claim(200, 1), &TERMS).await.unwrap_err();
     assert!(format!("{error:?}").contains("OOM"), "{error:?}");
     store.complete(&claim(100, 1), RETENTION).await.unwrap_err();
-    // What takes no memory works.
+    // Calls that take no memory work.
     assert!(renew(&store, &claim(100, 1), &TERMS).await);
     assert!(renew(&store, &conflict(300, 1, 1), &TERMS).await);
     store.release(&claim(101, 1)).await.unwrap();

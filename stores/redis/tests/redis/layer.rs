@@ -1,4 +1,4 @@
-//! The dedupe layer on a server, with handlers that take longer than their lease.
+//! Tests of the dedupe layer on a server, with handlers that take longer than their lease.
 
 use std::{
     convert::Infallible,
@@ -29,7 +29,7 @@ const SECRET: &str = "klikit-test-secret";
 const LEASE: Duration = Duration::from_secs(1);
 const DUPLICATE: &str = r#"{"status":"duplicate-ignored"}"#;
 
-/// A node behind the layer, whose handler counts what it has handled.
+/// A node with the dedupe layer, whose handler counts the deliveries that it has handled.
 #[derive(Clone)]
 struct Node {
     layer: KlikitDedupeLayer,
@@ -42,7 +42,7 @@ impl Node {
         Self { layer: KlikitDedupeLayer::new(store).lease(LEASE), handled: Arc::clone(handled) }
     }
 
-    /// Sends the delivery, which the handler handles by doing `work`. Returns the status and the text of the answer.
+    /// Sends the delivery to a handler that runs `work`. Returns the status and the body of the response.
     async fn send<F>(&self, work: impl Fn() -> F + Clone + Send + 'static) -> (u16, Bytes)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -63,7 +63,8 @@ impl Node {
     }
 }
 
-async fn assert_blocking_handler_counts() {
+/// Checks that a delivery is handled once although its handler blocks the thread for longer than the lease.
+async fn assert_blocking_handler_runs_once() {
     let Some(server) = servers::own(&[]) else { return };
     let handled = Arc::default();
     let nodes = [Node::connect(&server.url(), &handled).await, Node::connect(&server.url(), &handled).await];
@@ -75,16 +76,16 @@ async fn assert_blocking_handler_counts() {
     assert_eq!(handled.load(Ordering::SeqCst), 1);
 }
 
-/// Another thread renews the claim.
+/// The other thread renews the claim meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handler_may_block_one_of_two_threads() {
-    assert_blocking_handler_counts().await;
+    assert_blocking_handler_runs_once().await;
 }
 
-/// Nothing renews the claim, which expires and is completed during its grace.
+/// No thread renews the claim. It expires, and is completed during its grace.
 #[tokio::test]
 async fn handler_may_block_the_only_thread() {
-    assert_blocking_handler_counts().await;
+    assert_blocking_handler_runs_once().await;
 }
 
 #[tokio::test]
@@ -111,7 +112,7 @@ async fn handles_once_when_redis_is_silent_for_long() {
     let mut raw = raw(&server.url()).await;
     let keys: Vec<Vec<u8>> = run(&mut raw, "KEYS *").await;
     assert_eq!(keys.len(), 1);
-    // The lease is over when only the grace is left of the key's time to live.
+    // The lease has expired when the key's remaining time to live equals the grace.
     let grace = i64::try_from(KlikitDedupeLayer::DEFAULT_HANDLER_DEADLINE.as_millis()).unwrap();
     while redis::cmd("PTTL").arg(&keys[0]).query_async::<i64>(&mut raw).await.unwrap() > grace {
         tokio::task::yield_now().await;
@@ -121,18 +122,18 @@ async fn handles_once_when_redis_is_silent_for_long() {
         assert_eq!(node.send(at_once).await.0, 503);
     }
     proxy.open();
-    // Only this node knows that the delivery is still being handled.
+    // The node that is handling the delivery knows that, although the lease has expired.
     assert_eq!(ours.send(at_once).await.0, 503);
     finish.notify_one();
     assert_eq!(first.await.unwrap(), (200, "handled".into()));
     // The store may need another attempt to complete the claim.
-    let answer = loop {
+    let response = loop {
         match ours.send(at_once).await {
             (503, _) => tokio::task::yield_now().await,
-            answer => break answer,
+            response => break response,
         }
     };
-    assert_eq!(answer, (200, DUPLICATE.into()));
+    assert_eq!(response, (200, DUPLICATE.into()));
     assert_eq!(other.send(at_once).await, (200, DUPLICATE.into()));
     assert_eq!(handled.load(Ordering::SeqCst), 1);
 }

@@ -1,3 +1,5 @@
+//! The conformance tests of the ledger.
+
 use std::time::Duration;
 
 use redis::{Script, aio::ConnectionManager};
@@ -7,7 +9,8 @@ use tower_klikit_store_tests::ledger;
 
 use crate::servers;
 
-/// The time of the claim comes after the first byte of an entry, in microseconds. Sets only have a time to live.
+/// Moves all stored times back. An entry has the time of its claim, in microseconds, after its first byte, and a time
+/// to live. Sets have only a time to live.
 const AGE: &str = "
 for _, name in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
   local left = redis.call('PTTL', name) - tonumber(ARGV[2])
@@ -23,10 +26,15 @@ for _, name in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
 end
 ";
 
-const EMPTY: &str = "for _, name in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do redis.call('DEL', name) end";
+/// Deletes all keys of the ledger.
+const EMPTY: &str = "
+for _, name in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
+  redis.call('DEL', name)
+end
+";
 
 #[test]
-fn keeps_every_rule() {
+fn follows_the_rules() {
     let Some(server) = servers::redis::any() else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(Fixture::new(&server));
@@ -34,14 +42,14 @@ fn keeps_every_rule() {
 }
 
 #[test]
-fn agrees_with_the_reference() {
+fn matches_the_reference() {
     let Some(server) = servers::redis::any() else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(Fixture::new(&server));
     ledger::compare(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
 }
 
-/// A store, and a connection of the test's own to the same server.
+/// A store, and the test's own connection to the same server.
 struct Fixture {
     store: RedisStore,
     connection: ConnectionManager,
@@ -55,12 +63,13 @@ impl Fixture {
         Self { store, connection: client.get_connection_manager().await.unwrap(), prefix: server.prefix.clone() }
     }
 
+    /// Deletes all entries, and returns the store for the next check.
     async fn emptied(&self) -> RedisStore {
         self.run(EMPTY, Duration::ZERO).await;
         self.store.clone()
     }
 
-    /// Makes everything that is stored this much older.
+    /// Moves all stored times back, as if `time` had passed.
     async fn age(&self, time: Duration) {
         self.run(AGE, time).await;
     }

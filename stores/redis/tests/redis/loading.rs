@@ -1,4 +1,4 @@
-//! A server that takes minutes to load its data.
+//! Tests of a server that takes minutes to load its data.
 
 use tower_klikit::dedupe::Ledger;
 use tower_klikit_redis::{RedisConnectErrorKind as Kind, RedisStore};
@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn loading_is_an_error_until_it_is_over() {
+async fn calls_fail_while_the_server_loads() {
     let Some(mut server) = servers::own(&[]) else { return };
     let store = RedisStore::open(&server.url()).await.unwrap();
     for event in 0..100 {
@@ -21,7 +21,8 @@ async fn loading_is_an_error_until_it_is_over() {
     run::<()>(&mut raw, "SAVE").await;
     server.stop();
 
-    // Loading would take minutes, and serve clients now and then: each kilobyte has some 46 keys, of 2 ms each.
+    // Loading would take minutes, since each key takes 2 ms. The server answers clients after each kilobyte, which has
+    // about 46 keys.
     server.add_args(&["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"]);
     server.start_until("Loading RDB");
     let error = RedisStore::open(&server.url()).await.unwrap_err();

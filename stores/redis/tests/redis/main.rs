@@ -1,8 +1,8 @@
-//! `RedisStore` on real servers.
+//! Tests of `RedisStore` on real servers.
 
 mod claims;
 mod faults;
-mod forgetting;
+mod forget;
 mod layer;
 mod ledger_suite;
 mod loading;

@@ -1,4 +1,4 @@
-//! A proxy in front of a server, which can lead to another server later, or keep silent.
+//! A proxy that can be redirected to another server, or stop answering.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,17 +8,18 @@ use tokio::{
     sync::watch,
 };
 
+/// A TCP proxy in front of a server.
 pub(crate) struct Proxy {
     port: u16,
     upstream: Arc<Mutex<u16>>,
-    /// Counts the silences. A connection that is older than the last one is never answered.
+    /// The number of silences. Connections from before the last silence are never answered.
     silenced: watch::Sender<u64>,
     /// Whether new connections are answered.
     is_open: watch::Sender<bool>,
 }
 
 impl Proxy {
-    /// Starts a proxy to this port. It ends with the runtime.
+    /// Starts a proxy to this port. The proxy ends with the runtime.
     pub(crate) async fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -42,7 +43,7 @@ impl Proxy {
                         _ = copy_bidirectional(&mut client, &mut server) => return,
                         _ = silenced => {}
                     }
-                    // Neither closed nor answered.
+                    // Keep the connection open without answering.
                     std::future::pending::<()>().await;
                 });
             }
@@ -54,17 +55,17 @@ impl Proxy {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// Leads new connections to this port. Open ones stay.
-    pub(crate) fn lead_to(&self, port: u16) {
+    /// Redirects new connections to this port. Open connections stay.
+    pub(crate) fn redirect_to(&self, port: u16) {
         *self.upstream.lock().unwrap() = port;
     }
 
-    /// Silences the open connections. New ones work.
+    /// Stops answering on open connections. New connections work.
     pub(crate) fn silence(&self) {
         self.silenced.send_modify(|age| *age += 1);
     }
 
-    /// Silences the open connections, and all new ones until [`open`](Self::open).
+    /// Stops answering on open connections, and on new ones until [`open`](Self::open) is called.
     pub(crate) fn close(&self) {
         self.is_open.send_replace(false);
         self.silence();

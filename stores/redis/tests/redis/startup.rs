@@ -1,4 +1,4 @@
-//! The checks on connecting.
+//! Tests of opening a store: the checks of the server, the warnings and the errors.
 
 use std::error::Error;
 
@@ -15,13 +15,13 @@ async fn rejection(url: &str) -> RedisConnectError {
 }
 
 #[tokio::test]
-async fn rejects_every_policy_that_evicts() {
+async fn rejects_eviction_policies() {
     let Some(server) = servers::own(&[]) else { return };
     let mut raw = raw(&server.url()).await;
     for maxmemory in ["0", "100mb"] {
         run::<()>(&mut raw, &format!("CONFIG SET maxmemory {maxmemory}")).await;
-        let of_ours = ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"];
-        for policy in of_ours.iter().chain(&["allkeys-lru", "allkeys-lfu", "allkeys-random"]) {
+        let volatile = ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"];
+        for policy in volatile.iter().chain(&["allkeys-lru", "allkeys-lfu", "allkeys-random"]) {
             run::<()>(&mut raw, &format!("CONFIG SET maxmemory-policy {policy}")).await;
             let error = rejection(&server.url()).await;
             assert_eq!(error.kind(), Kind::Evicts);
@@ -104,7 +104,7 @@ async fn missing_append_only_file_is_a_warning() {
 }
 
 #[tokio::test]
-async fn tells_unreachable_servers_from_invalid_urls() {
+async fn distinguishes_unreachable_and_invalid_urls() {
     let error = rejection(&format!("redis://127.0.0.1:{}/", free_port())).await;
     assert_eq!(error.kind(), Kind::Unreachable);
     assert!(error.is_retryable());
@@ -127,7 +127,7 @@ async fn hanging_server_is_unreachable() {
 }
 
 #[tokio::test]
-async fn passwords_are_not_shown() {
+async fn errors_contain_no_password() {
     let Some(server) = servers::own(&["--requirepass", "hunter2"]) else { return };
     let url = server.url().replace("redis://", "redis://:hunter2@");
     let store = RedisStore::open(&url).await.unwrap();
@@ -136,9 +136,9 @@ async fn passwords_are_not_shown() {
     assert_eq!(guessed.kind(), Kind::Denied);
     let port = server.port();
     drop(server);
-    let gone = rejection(&format!("{url}3")).await;
-    assert_eq!(gone.to_string(), format!("Redis cannot be reached, at 127.0.0.1:{port}/3"));
-    for error in [guessed, gone] {
+    let unreachable = rejection(&format!("{url}3")).await;
+    assert_eq!(unreachable.to_string(), format!("Redis cannot be reached, at 127.0.0.1:{port}/3"));
+    for error in [guessed, unreachable] {
         assert_no_password(&error);
     }
     for url in [
@@ -146,7 +146,7 @@ async fn passwords_are_not_shown() {
         "redis://u:hunter2@h/database",
         "http://u:hunter2@h/",
         "u:hunter2@h",
-        // Reserved characters that are not percent-encoded.
+        // These passwords contain reserved characters that are not percent-encoded.
         "redis://u:a/hunter2@h/",
         "redis://u:1/hunter2@h/",
         "redis://u:1?hunter2@h/",
@@ -156,7 +156,7 @@ async fn passwords_are_not_shown() {
     }
 }
 
-/// Neither the texts nor the sources of the error have the password.
+/// Checks that neither the error nor its sources contain the password.
 fn assert_no_password(error: &dyn Error) {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,4 +1,4 @@
-//! Claims, connections and counters for these tests.
+//! Claims, connections and counters for the tests.
 
 use std::{collections::BTreeMap, slice, time::Duration};
 
@@ -10,16 +10,16 @@ use crate::servers::redis::Redis;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(600);
 pub(crate) const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: Duration::from_secs(60) };
-/// The terms of a claim that is over at once.
+/// Terms of a claim that expires at once.
 pub(crate) const OVER: ClaimTerms = ClaimTerms { lease: Duration::from_millis(1), grace: Duration::ZERO };
 pub(crate) const RETENTION: Duration = Duration::from_secs(3600);
 
-/// Returns a claim by this token on the event of this number.
+/// Returns a claim with this token on this event.
 pub(crate) fn claim(event: u64, token: u64) -> Claim {
     Claim::new(bytes(event), bytes(event), digest(event), bytes(token))
 }
 
-/// Returns a claim on another body under the id of that event.
+/// Returns a claim on a conflict: a delivery with the event's id and a different body.
 pub(crate) fn conflict(key: u64, event: u64, token: u64) -> Claim {
     Claim::new(bytes(key), bytes(event), digest(key), bytes(token))
 }
@@ -32,13 +32,14 @@ pub(crate) fn done(event: u64) -> ClaimOutcome {
     ClaimOutcome::Done { digest: digest(event) }
 }
 
-/// Returns a number in bytes that a glob pattern, a string or a protocol could misread.
+/// Returns bytes for this number that contain special characters of glob patterns, strings and the Redis protocol.
 fn bytes(number: u64) -> [u8; 16] {
     let mut bytes = *b"\0\r\n\xff{}*\\\0\0\0\0\0\0\0\0";
     bytes[8..].copy_from_slice(&number.to_be_bytes());
     bytes
 }
 
+/// Returns the Redis key of the event's entry.
 pub(crate) fn name(prefix: &str, event: u64) -> Vec<u8> {
     [prefix.as_bytes(), &bytes(event)].concat()
 }
@@ -53,7 +54,7 @@ pub(crate) async fn raw(url: &str) -> MultiplexedConnection {
     redis::Client::open(url).unwrap().get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
-/// Runs one command, given as words.
+/// Runs a command, whose words are separated by spaces.
 pub(crate) async fn run<T: redis::FromRedisValue>(connection: &mut MultiplexedConnection, command: &str) -> T {
     let mut words = command.split(' ');
     let mut cmd = redis::cmd(words.next().unwrap());
@@ -63,7 +64,7 @@ pub(crate) async fn run<T: redis::FromRedisValue>(connection: &mut MultiplexedCo
     cmd.query_async(connection).await.unwrap()
 }
 
-/// Returns how often clients and scripts have run each command.
+/// Returns how often each command was run, by clients and by scripts.
 pub(crate) async fn command_counts(connection: &mut MultiplexedConnection) -> BTreeMap<String, u64> {
     let info: String = run(connection, "INFO commandstats").await;
     info.lines()
@@ -74,7 +75,7 @@ pub(crate) async fn command_counts(connection: &mut MultiplexedConnection) -> BT
         .collect()
 }
 
-/// Renews one claim.
+/// Renews a claim. Returns whether that succeeded.
 pub(crate) async fn renew(store: &RedisStore, claim: &Claim, terms: &ClaimTerms) -> bool {
     let renewed = store.renew(slice::from_ref(claim), terms).await.unwrap();
     assert_eq!(renewed.len(), 1);

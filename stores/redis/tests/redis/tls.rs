@@ -1,4 +1,4 @@
-//! Connections with TLS.
+//! Tests of connections with TLS.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::{
     support::{claim, handle},
 };
 
-/// Starts a server with a self-signed certificate for this name. Returns the certificate too.
+/// Starts a server with a self-signed certificate for this name. Returns the server and the certificate.
 fn server(name: &str) -> Option<(RedisServer, String)> {
     let mut server = servers::prepare(&[])?;
     let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -47,7 +47,7 @@ async fn rejects_a_certificate_for_another_name() {
 }
 
 #[tokio::test]
-async fn plain_text_and_tls_do_not_mix() {
+async fn rejects_mismatched_tls_settings() {
     let Some((server, certificate)) = server("127.0.0.1") else { return };
     let plain = server.url().replace("rediss:", "redis:");
     assert_eq!(RedisStore::open(&plain).await.unwrap_err().kind(), Kind::Unreachable);

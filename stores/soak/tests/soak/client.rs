@@ -1,17 +1,21 @@
-//! A client that sends deliveries as klikit does: each again until it is answered with 200.
+//! A client that sends deliveries as klikit does: it repeats each delivery until the response is 200.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-/// The deliveries that were sent, and their answers.
+/// The state of a client: the deliveries that it has sent, and the responses to them.
 pub(crate) struct Client {
-    /// Returns the event of a delivery by its number.
+    /// Returns the event id for a number.
     events: Box<dyn Fn(u64) -> String>,
+    /// The number of events so far.
     made: u64,
-    /// The deliveries without an answer, and the process that each was sent to.
+    /// The deliveries without a response, each with the process that it was sent to.
     open: HashMap<String, u32>,
+    /// The deliveries to send again.
     again: VecDeque<String>,
     pub(crate) acknowledged: BTreeSet<String>,
-    pub(crate) refused: usize,
+    /// The number of responses with 503.
+    pub(crate) rejected: usize,
+    /// The number of deliveries whose process died before it responded.
     pub(crate) unanswered: usize,
 }
 
@@ -23,23 +27,23 @@ impl Client {
             open: HashMap::new(),
             again: VecDeque::new(),
             acknowledged: BTreeSet::new(),
-            refused: 0,
+            rejected: 0,
             unanswered: 0,
         }
     }
 
-    /// Repeats some deliveries that were answered with 200, as if the answer had been lost.
+    /// Schedules some acknowledged deliveries to be sent again, as if the response had been lost.
     pub(crate) fn repeat_some(&mut self) {
         let step = self.acknowledged.len() / 32 + 1;
         self.again.extend(self.acknowledged.iter().step_by(step).cloned());
     }
 
-    /// Returns how many deliveries wait for an answer of this process.
+    /// Returns how many deliveries wait for a response from this process.
     pub(crate) fn open_at(&self, process: u32) -> usize {
         self.open.values().filter(|other| **other == process).count()
     }
 
-    /// Returns the next delivery for this process: first one that must be sent again.
+    /// Returns the next delivery for this process. Prefers deliveries that must be sent again to new ones.
     pub(crate) fn next(&mut self, process: u32) -> String {
         let event = self.again().unwrap_or_else(|| {
             self.made += 1;
@@ -49,7 +53,7 @@ impl Client {
         event
     }
 
-    /// Returns a delivery for this process that must be sent again.
+    /// Returns a delivery for this process that must be sent again, or `None` if there are no such deliveries.
     pub(crate) fn next_again(&mut self, process: u32) -> Option<String> {
         let event = self.again()?;
         self.open.insert(event.clone(), process);
@@ -57,11 +61,12 @@ impl Client {
     }
 
     fn again(&mut self) -> Option<String> {
-        // Never twice at a time, because it would not be known which one was answered.
+        // Skip open deliveries: with two copies open, a response could belong to either.
         let at = self.again.iter().position(|event| !self.open.contains_key(event))?;
         self.again.remove(at)
     }
 
+    /// Records a response.
     pub(crate) fn answered(&mut self, status: u16, event: String) {
         self.open.remove(&event);
         match status {
@@ -69,14 +74,14 @@ impl Client {
                 self.acknowledged.insert(event);
             }
             503 => {
-                self.refused += 1;
+                self.rejected += 1;
                 self.again.push_back(event);
             }
-            other => panic!("{event} was answered with {other}"),
+            other => panic!("the response to {event} has the status {other}"),
         }
     }
 
-    /// Notes that a process has died. The deliveries that it has not answered are sent again.
+    /// Records the death of a process. Schedules its open deliveries to be sent again.
     pub(crate) fn lost(&mut self, process: u32) {
         let lost: Vec<_> = self.open.extract_if(|_, other| *other == process).map(|(event, _)| event).collect();
         self.unanswered += lost.len();

@@ -1,7 +1,8 @@
-//! The journal: a file to which children append a line for everything that happens to a delivery.
+//! The journal: a file to which children append a line for every event in the life of a delivery.
 //!
-//! A line is one write at the end of the file, and lies within a page: a process that is killed may write half of what crosses a page.
-//! A line outlives the process that wrote it, and lies behind all lines that any process had written before.
+//! A line is one write at the end of the file, so lines are in the order in which all processes wrote them, and survive
+//! the process that wrote them. A line does not cross a page boundary, since a killed process may write half of such a
+//! line.
 
 use std::{
     fmt,
@@ -14,21 +15,22 @@ use std::{
 
 use tower_klikit::inbox::Lease;
 
-/// The length of a line, which divides that of a page.
+/// The length of a line in bytes, a divisor of the page size.
 const LENGTH: usize = 128;
 
-/// An event in the life of a delivery.
+/// A stage in the life of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum Stage {
     /// The store has leased the delivery.
     Leased,
     /// The store has extended the lease.
     Extended,
     /// The handler was called.
     Begun,
-    /// The handler has done its work, and is about to answer 200.
+    /// The handler has done its work, and is about to respond with 200.
     Handled,
-    /// The store is about to be told to reschedule or release the delivery. It may do so although its answer is never heard.
+    /// The process is about to call the store to reschedule or release the delivery. The call may succeed even if the
+    /// process is killed before it returns.
     Releasing,
     /// The store has rescheduled the delivery.
     Rescheduled,
@@ -36,34 +38,34 @@ pub(crate) enum What {
     Released,
     /// The store has recorded that the delivery is done.
     Finished,
-    /// The process has died, and writes nothing after this.
+    /// The process has died. It writes no later lines.
     Died,
 }
 
-const ALL: [What; 9] = [
-    What::Leased,
-    What::Extended,
-    What::Begun,
-    What::Handled,
-    What::Releasing,
-    What::Rescheduled,
-    What::Released,
-    What::Finished,
-    What::Died,
+const ALL: [Stage; 9] = [
+    Stage::Leased,
+    Stage::Extended,
+    Stage::Begun,
+    Stage::Handled,
+    Stage::Releasing,
+    Stage::Rescheduled,
+    Stage::Released,
+    Stage::Finished,
+    Stage::Died,
 ];
 
-/// One line.
+/// A line of the journal.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
-    pub(crate) what: What,
+    pub(crate) stage: Stage,
     pub(crate) process: u32,
     pub(crate) event: String,
     pub(crate) id: i64,
     pub(crate) token: i64,
     pub(crate) attempt: u32,
-    /// When the store was asked, since 1970.
+    /// The time before the call to the store, since 1970.
     pub(crate) asked: Duration,
-    /// When it had answered.
+    /// The time after the call to the store, since 1970.
     pub(crate) told: Duration,
 }
 
@@ -76,10 +78,10 @@ impl Journal {
         Self(Arc::new(OpenOptions::new().create(true).append(true).open(path).expect("the journal opens")))
     }
 
-    /// Adds a line about something that was asked for at that time and has happened now.
-    pub(crate) fn write(&self, what: What, event: &str, lease: &Lease, asked: Duration) {
+    /// Appends a line about a stage that was reached now, after a call to the store that began at `asked`.
+    pub(crate) fn write(&self, stage: Stage, event: &str, lease: &Lease, asked: Duration) {
         let record = Record {
-            what,
+            stage,
             process: std::process::id(),
             event: event.to_owned(),
             id: lease.id().get(),
@@ -93,46 +95,48 @@ impl Journal {
 
     pub(crate) fn died(&self, process: u32) {
         let (event, told) = ("-".to_owned(), now());
-        self.append(&Record { what: What::Died, process, event, id: 0, token: 0, attempt: 0, asked: told, told });
+        self.append(&Record { stage: Stage::Died, process, event, id: 0, token: 0, attempt: 0, asked: told, told });
     }
 
     fn append(&self, record: &Record) {
         let line = format!("{:<1$}\n", record.to_string(), LENGTH - 1);
-        assert_eq!(line.len(), LENGTH, "too long for a line of the journal: {line}");
+        assert_eq!(line.len(), LENGTH, "the line is too long for the journal: {line}");
         let written = (&*self.0).write(line.as_bytes()).expect("the journal can be written");
-        assert_eq!(written, line.len(), "half a line in the journal");
+        assert_eq!(written, line.len(), "only a part of the line was written");
     }
 }
 
 pub(crate) fn read(path: &Path) -> Vec<Record> {
-    fs::read_to_string(path).expect("the journal").lines().map(Record::parse).collect()
+    fs::read_to_string(path).expect("the journal can be read").lines().map(Record::parse).collect()
 }
 
-/// Returns the time by the clock that all processes share.
+/// Returns the system time since 1970. All processes share the system clock.
 pub(crate) fn now() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970")
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the system time is after 1970")
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, process, event, id, token, attempt, asked, told } = self;
-        write!(f, "{what:?} {process} {event} {id} {token} {attempt} {} {}", asked.as_micros(), told.as_micros())
+        let Self { stage, process, event, id, token, attempt, asked, told } = self;
+        write!(f, "{stage:?} {process} {event} {id} {token} {attempt} {} {}", asked.as_micros(), told.as_micros())
     }
 }
 
 impl Record {
     fn parse(line: &str) -> Self {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let [what, process, event, id, token, attempt, asked, told] = fields[..] else { panic!("no record: {line}") };
-        let number = |text: &str| text.parse::<i64>().unwrap_or_else(|_| panic!("no number: {line}"));
+        let [stage, process, event, id, token, attempt, asked, told] = fields[..] else {
+            panic!("not a record: {line}")
+        };
+        let number = |text: &str| text.parse::<i64>().unwrap_or_else(|_| panic!("{text} is not a number: {line}"));
         let time = |text: &str| Duration::from_micros(number(text).unsigned_abs());
         Self {
-            what: ALL.into_iter().find(|known| format!("{known:?}") == what).expect("something that is seen"),
-            process: u32::try_from(number(process)).expect("a process"),
+            stage: ALL.into_iter().find(|known| format!("{known:?}") == stage).expect("the stage is known"),
+            process: u32::try_from(number(process)).expect("the process id is valid"),
             event: event.to_owned(),
             id: number(id),
             token: number(token),
-            attempt: u32::try_from(number(attempt)).expect("an attempt"),
+            attempt: u32::try_from(number(attempt)).expect("the attempt is valid"),
             asked: time(asked),
             told: time(told),
         }

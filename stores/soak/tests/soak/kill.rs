@@ -1,4 +1,4 @@
-//! `kill -9` in a loop, under load: each acknowledged delivery is handled, and finished once.
+//! Tests of `kill -9` in a loop, under load: each acknowledged delivery is handled, and finished once.
 
 use std::{thread, time::Duration};
 
@@ -21,7 +21,7 @@ fn client() -> Client {
 fn kill_in_a_loop(name: &str, mut soak: Soak) {
     for round in 0..rounds() {
         if round % 5 == 4 {
-            // Also while the process starts.
+            // Kill some processes while they start.
             soak.start_as(soak.orders.command());
             thread::sleep(Duration::from_millis(random(40)));
         } else {
@@ -33,7 +33,8 @@ fn kill_in_a_loop(name: &str, mut soak: Soak) {
     }
     soak.start();
     soak.settle();
-    // With nothing older in the backlog, the deliveries of the dead process are next, and must not be leased too early.
+    // Since the backlog is empty, the deliveries of the killed process are leased next, but not before their leases
+    // expire.
     soak.window = 4;
     for _ in 0..5 {
         soak.client.repeat_some();
@@ -45,8 +46,8 @@ fn kill_in_a_loop(name: &str, mut soak: Soak) {
     soak.kill(0);
 
     let report = Report::of(&soak, &soak.records());
-    let (kills, unanswered, refused) = (soak.kills, soak.client.unanswered, soak.client.refused);
-    println!("{name}: {kills} kills, {unanswered} without an answer, {refused} refused");
+    let (kills, unanswered, rejected) = (soak.kills, soak.client.unanswered, soak.client.rejected);
+    println!("{name}: {kills} kills, {unanswered} unanswered, {rejected} rejected");
     report.assert_right(name);
     report.assert_nothing_lost();
     assert!(report.acknowledged > 0 && unanswered > 0, "there was no load");

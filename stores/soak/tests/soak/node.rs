@@ -1,4 +1,4 @@
-//! A child process, seen from its parent.
+//! The parent's handle to a child process.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -8,30 +8,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::FOR_EVER;
+use crate::TIMEOUT;
 
-/// A line that a child has printed.
+/// A message from a child.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Message {
     pub(crate) process: u32,
-    pub(crate) what: Line,
+    pub(crate) line: Line,
 }
 
+/// A line that a child has printed, or its end.
 #[derive(Debug)]
 pub(crate) enum Line {
+    /// The child accepts deliveries.
     Ready,
-    /// The child has answered the delivery of an event with a status.
-    Answered {
-        status: u16,
-        event: String,
-    },
-    /// So many deliveries have yet to be handled.
+    /// The child has responded to the delivery of an event.
+    Answered { status: u16, event: String },
+    /// The number of deliveries that are not finished yet.
     Left(u64),
     /// The child has ended.
     Ended,
 }
 
-/// A child. It is killed when this is dropped, and ends with its input when its parent is killed.
+/// A child process, killed on drop. If the parent is killed, the child ends because its input ends.
 #[derive(Debug)]
 pub(crate) struct Node {
     child: Child,
@@ -40,14 +39,15 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn start(command: &mut Command, said: &Sender<Said>) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("this program runs");
-        let (input, output) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let (process, said) = (child.id(), said.clone());
+    pub(crate) fn start(command: &mut Command, messages: &Sender<Message>) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the child starts");
+        let (input, output) =
+            (child.stdin.take().expect("stdin is a pipe"), child.stdout.take().expect("stdout is a pipe"));
+        let (process, messages) = (child.id(), messages.clone());
         let reader = thread::spawn(move || {
             let lines = BufReader::new(output).lines().map_while(Result::ok);
-            for what in lines.filter_map(|line| Line::parse(&line)).chain([Line::Ended]) {
-                let _ = said.send(Said { process, what });
+            for line in lines.filter_map(|line| Line::parse(&line)).chain([Line::Ended]) {
+                let _ = messages.send(Message { process, line });
             }
         });
         Self { child, input, reader: Some(reader) }
@@ -57,12 +57,12 @@ impl Node {
         self.child.id()
     }
 
-    /// Sends a line to the child, which may have died.
+    /// Sends a line to the child. Ignores errors, since the child may have died.
     pub(crate) fn tell(&mut self, line: &str) {
         let _ = writeln!(self.input, "{line}");
     }
 
-    /// Tells the child to stop, as a service manager does.
+    /// Sends SIGTERM to the child, as a service manager does.
     pub(crate) fn terminate(&self) {
         let kill = format!("kill -TERM {}", self.process());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh runs").success());
@@ -72,25 +72,25 @@ impl Node {
     pub(crate) fn end(&mut self) -> bool {
         let started = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("the state of a child") {
-                self.hear_the_rest();
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                self.read_to_end();
                 return status.success();
             }
-            assert!(started.elapsed() < FOR_EVER, "a child does not end");
+            assert!(started.elapsed() < TIMEOUT, "a child does not end");
             thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Kills the child with SIGKILL, and reads everything that it has printed.
+    /// Kills the child with SIGKILL, and reads the rest of its output.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("a child of ours");
-        self.child.wait().expect("the end of a child");
-        self.hear_the_rest();
+        self.child.kill().expect("the child can be killed");
+        self.child.wait().expect("the child can be waited for");
+        self.read_to_end();
     }
 
-    fn hear_the_rest(&mut self) {
+    fn read_to_end(&mut self) {
         if let Some(reader) = self.reader.take() {
-            reader.join().expect("it does not panic");
+            reader.join().expect("the reader does not panic");
         }
     }
 }
@@ -103,14 +103,14 @@ impl Drop for Node {
 }
 
 impl Line {
-    /// Returns `None` for lines of the test harness.
+    /// Parses a line. Returns `None` for lines of the test harness.
     fn parse(line: &str) -> Option<Self> {
         let line = line.strip_prefix("> ")?;
         Some(match line.split_once(' ') {
             None => Self::Ready,
-            Some(("left", number)) => Self::Left(number.parse().expect("a number")),
+            Some(("left", number)) => Self::Left(number.parse().expect("the count is a number")),
             Some((status, event)) => {
-                Self::Answered { status: status.parse().expect("a status"), event: event.to_owned() }
+                Self::Answered { status: status.parse().expect("the status is a number"), event: event.to_owned() }
             }
         })
     }

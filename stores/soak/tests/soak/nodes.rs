@@ -1,4 +1,5 @@
-//! Two nodes on one Postgres, killed at random: each delivery is finished once, and those of a branch one after the other.
+//! Test of two nodes on one Postgres that are killed at random: each delivery is finished once, and the deliveries of a
+//! branch are handled one after the other.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,7 @@ use crate::{
     child::Place,
     client::Client,
     deliveries::{Kind, event},
-    journal::{Record, What},
+    journal::{Record, Stage},
     random,
     report::Report,
     rounds,
@@ -21,12 +22,12 @@ fn killed_nodes_keep_the_order_of_each_branch() {
     let client = Client::new(|number| event(if number.is_multiple_of(16) { Kind::Flaky } else { Kind::Plain }, number));
     let mut soak = Soak::new(folder(), Place::Postgres(postgres.url().to_owned()), client);
     soak.orders.by_branch = true;
-    // Those of a branch wait for one another, and it takes a while until so many were handled.
+    // Keep the backlog small, since the deliveries of a branch are handled one after the other, which takes time.
     soak.window = 3;
     soak.start();
     let mut round = 0;
-    // On a busy machine one of two takes nearly all for a while.
-    while round < rounds() || (round < 10 * rounds() && !were_two_at_work(&soak.records())) {
+    // Add rounds if necessary: on a busy machine, one of the nodes may lease nearly all deliveries for some time.
+    while round < rounds() || (round < 10 * rounds() && !did_two_nodes_overlap(&soak.records())) {
         soak.start();
         soak.load(a_while());
         soak.kill(usize::from(random(2) == 0));
@@ -41,16 +42,17 @@ fn killed_nodes_keep_the_order_of_each_branch() {
     let journal = soak.records();
     let mut report = Report::of(&soak, &journal);
     report.check_order(&journal, &BTreeSet::new());
-    println!("two nodes: {} kills, {} without an answer", soak.kills, soak.client.unanswered);
+    println!("two nodes: {} kills, {} unanswered", soak.kills, soak.client.unanswered);
     report.assert_right("two nodes");
     report.assert_nothing_lost();
-    assert!(were_two_at_work(&journal), "never were two at work");
+    assert!(did_two_nodes_overlap(&journal), "the two nodes never handled deliveries at the same time");
 }
 
-/// Returns whether two nodes were handling deliveries at a time. Otherwise none would go on handling after another has started to.
-fn were_two_at_work(journal: &[Record]) -> bool {
+/// Returns whether two nodes have handled deliveries at the same time: whether a node has handled deliveries both
+/// before and after another node has handled one.
+fn did_two_nodes_overlap(journal: &[Record]) -> bool {
     let mut handlers: Vec<_> =
-        journal.iter().filter(|record| record.what == What::Handled).map(|record| record.process).collect();
+        journal.iter().filter(|record| record.stage == Stage::Handled).map(|record| record.process).collect();
     handlers.dedup();
     let processes: BTreeSet<_> = handlers.iter().collect();
     handlers.len() > processes.len()

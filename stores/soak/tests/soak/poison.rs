@@ -1,4 +1,4 @@
-//! Deliveries that kill their process: they are dead-lettered, and block no other.
+//! Tests of poisonous deliveries, which kill their process: they are dead-lettered, and do not block other deliveries.
 
 use std::{
     collections::BTreeSet,
@@ -9,11 +9,11 @@ use std::{
 use tower_klikit::inbox::{Entry, LEASE_EXPIRED};
 
 use crate::{
-    FOR_EVER,
+    TIMEOUT,
     child::Place,
     client::Client,
     deliveries::{BRANCHES, Kind, branch, event, kind},
-    journal::What,
+    journal::Stage,
     report::Report,
     servers::postgres::PostgresServer,
     soak::{Soak, folder},
@@ -21,7 +21,7 @@ use crate::{
 
 const MAX_ATTEMPTS: u32 = 3;
 
-/// How many deliveries are poisonous.
+/// The number of poisonous deliveries.
 const POISON: u64 = 2;
 
 fn poison_in_two_branches(name: &str, mut soak: Soak, nodes: usize) {
@@ -36,7 +36,7 @@ fn poison_in_two_branches(name: &str, mut soak: Soak, nodes: usize) {
     while !poison.is_subset(&soak.client.acknowledged) {
         soak.load(Duration::from_millis(10));
     }
-    // Deliveries that come from now on have larger ids.
+    // Later deliveries have larger ids, so they are behind the poisonous ones.
     let enough = soak.client.acknowledged.len() + 64;
     while soak.client.acknowledged.len() < enough {
         soak.load(Duration::from_millis(10));
@@ -52,50 +52,52 @@ fn poison_in_two_branches(name: &str, mut soak: Soak, nodes: usize) {
     report.check_order(&journal, &dead_ids);
     report.assert_right(name);
 
-    // Others that happened to run next to a poisonous delivery each time are dead too, and not lost.
-    let ids: BTreeSet<_> = dead.iter().map(|entry| entry.event_id().expect("all events have ids").to_owned()).collect();
+    // Deliveries that ran next to a poisonous delivery in each attempt are dead too. They do not count as lost.
+    let ids: BTreeSet<_> =
+        dead.iter().map(|entry| entry.event_id().expect("all deliveries have event ids").to_owned()).collect();
     assert!(report.lost.is_subset(&ids), "lost: {:?}", report.lost.difference(&ids));
     println!(
-        "{name}: {:?} aborts; dead: {POISON} that were poisonous, {} others",
+        "{name}: {:?} aborts; dead: {POISON} poisonous deliveries, {} others",
         soak.aborts,
         ids.len() - poison.len()
     );
-    assert!(poison.is_subset(&ids), "dead: {ids:?}");
+    assert!(poison.is_subset(&ids), "only these are dead: {ids:?}");
     for entry in &dead {
         assert_eq!(entry.attempts, MAX_ATTEMPTS, "{entry:?}");
         assert_eq!(entry.reason.as_deref(), Some(LEASE_EXPIRED));
-        let event = entry.event_id().expect("all events have ids");
-        let goes_on = journal.iter().any(|record| {
-            record.what == What::Handled && branch(&record.event) == branch(event) && record.id > entry.id.get()
+        let event = entry.event_id().expect("all deliveries have event ids");
+        let is_unblocked = journal.iter().any(|record| {
+            record.stage == Stage::Handled && branch(&record.event) == branch(event) && record.id > entry.id.get()
         });
-        assert!(goes_on || kind(event) != Kind::Poison, "nothing was handled behind {event}");
+        assert!(is_unblocked || kind(event) != Kind::Poison, "no delivery behind {event} was handled");
     }
 }
 
-/// Waits until a child has logged each dead letter, although another child had the delivery when it died.
+/// Waits until each dead letter is logged. A child logs a delivery that another child had leased when it died.
 ///
-/// A child may die between making a dead letter and logging it. So one that another child can have made just before it died may be missing.
+/// A log line may be missing if a child died after the delivery's lease had expired: that child may have dead-lettered
+/// the delivery and died before it could log that.
 fn wait_until_logged(soak: &Soak, dead: &[Entry]) {
     let journal = soak.records();
     let may_be_missing = |entry: &Entry| {
-        let leases = journal.iter().filter(|record| record.what == What::Leased && record.id == entry.id.get());
-        let expired = leases.map(|record| record.asked).max().expect("a dead letter was leased") + soak.orders.lease;
-        journal.iter().any(|record| record.what == What::Died && record.told > expired)
+        let leases = journal.iter().filter(|record| record.stage == Stage::Leased && record.id == entry.id.get());
+        let expired = leases.map(|record| record.asked).max().expect("each dead letter was leased") + soak.orders.lease;
+        journal.iter().any(|record| record.stage == Stage::Died && record.told > expired)
     };
     let started = Instant::now();
     loop {
-        let log = fs::read_to_string(&soak.orders.log).expect("the log");
+        let log = fs::read_to_string(&soak.orders.log).expect("the log can be read");
         let (logged, missing): (Vec<_>, Vec<_>) = dead.iter().partition(|entry| is_logged(entry, &log));
         if !logged.is_empty() && missing.iter().all(|entry| may_be_missing(entry)) {
             return println!("{} of {} dead letters are logged", logged.len(), dead.len());
         }
-        assert!(started.elapsed() < FOR_EVER, "no log line about {missing:?}: {log}");
+        assert!(started.elapsed() < TIMEOUT, "the log has no line about {missing:?}: {log}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
 fn is_logged(entry: &Entry, log: &str) -> bool {
-    let event_id = entry.event_id().expect("all events have ids");
+    let event_id = entry.event_id().expect("all deliveries have event ids");
     let message = format!("dead-lettered a delivery: {LEASE_EXPIRED}");
     let fields = [
         format!(r#"event_id="{event_id}""#),
@@ -108,10 +110,10 @@ fn is_logged(entry: &Entry, log: &str) -> bool {
 
 #[tokio::main(flavor = "current_thread")]
 async fn dead(store: &Place) -> Vec<Entry> {
-    store.inbox().await.dead(None, 1000).await.expect("the dead")
+    store.inbox().await.dead(None, 1000).await.expect("the store lists dead letters")
 }
 
-/// Sends one poisonous delivery to each of some branches, with others before it and behind it.
+/// Returns a client that sends one poisonous delivery to each of [`POISON`] branches, with others before and behind it.
 fn client() -> Client {
     Client::new(|each| {
         let is_poison = (1..=POISON).any(|branch| each == number(branch));
@@ -119,18 +121,18 @@ fn client() -> Client {
     })
 }
 
-/// Returns the number of the poisonous delivery of a branch.
+/// Returns the number of a branch's poisonous delivery.
 fn number(branch: u64) -> u64 {
     branch + BRANCHES
 }
 
 #[test]
-fn sqlite_dead_letters_what_kills_its_process() {
+fn sqlite_dead_letters_poisonous_deliveries() {
     poison_in_two_branches("poison, SQLite", Soak::sqlite(client()), 1);
 }
 
 #[test]
-fn postgres_dead_letters_what_kills_its_clients() {
+fn postgres_dead_letters_poisonous_deliveries() {
     let Some(postgres) = PostgresServer::start("soak poison") else { return };
     let soak = Soak::new(folder(), Place::Postgres(postgres.url().to_owned()), client());
     poison_in_two_branches("poison, Postgres", soak, 2);

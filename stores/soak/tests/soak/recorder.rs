@@ -1,4 +1,4 @@
-//! A store that writes to the journal what the store behind it has answered.
+//! A store that wraps another store and records its calls in the journal.
 
 use std::{
     collections::HashMap,
@@ -16,11 +16,11 @@ use tower_klikit::{
     },
 };
 
-use crate::journal::{Journal, What, now};
+use crate::journal::{Journal, Stage, now};
 
-type Stored<T> = Result<T, StoreError>;
+type StoreResult<T> = Result<T, StoreError>;
 
-/// The store of a child's inbox.
+/// The store of a child's inbox, which records its calls.
 pub(crate) struct Recorded<S> {
     store: S,
     journal: Journal,
@@ -32,83 +32,83 @@ impl<S> Recorded<S> {
         Self { store, journal, events: Arc::default() }
     }
 
-    fn write(&self, what: What, lease: &Lease, asked: Duration) {
+    fn write(&self, stage: Stage, lease: &Lease, asked: Duration) {
         let event = self.events.lock().unwrap()[&lease.id()].clone();
-        self.journal.write(what, &event, lease, asked);
+        self.journal.write(stage, &event, lease, asked);
     }
 }
 
 impl<S: InboxStore> InboxStore for Recorded<S> {
-    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Stored<Acceptance> {
+    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> StoreResult<Acceptance> {
         self.store.accept(delivery, retention).await
     }
 
-    async fn lease(&self, request: &LeaseRequest<'_>) -> Stored<LeaseBatch> {
+    async fn lease(&self, request: &LeaseRequest<'_>) -> StoreResult<LeaseBatch> {
         let asked = now();
         let batch = self.store.lease(request).await?;
         for leased in &batch.leased {
-            let head: Value = serde_json::from_str(leased.head()).expect("a head is JSON");
-            let event = head["event_id"].as_str().expect("all events have ids").to_owned();
+            let head: Value = serde_json::from_str(leased.head()).expect("the head is JSON");
+            let event = head["event_id"].as_str().expect("all deliveries have event ids").to_owned();
             self.events.lock().unwrap().insert(leased.lease().id(), event);
-            self.write(What::Leased, leased.lease(), asked);
+            self.write(Stage::Leased, leased.lease(), asked);
         }
         Ok(batch)
     }
 
-    async fn start(&self, leases: &[Lease]) -> Stored<Vec<bool>> {
+    async fn start(&self, leases: &[Lease]) -> StoreResult<Vec<bool>> {
         self.store.start(leases).await
     }
 
-    async fn extend(&self, leases: &[Lease], duration: Duration) -> Stored<Vec<bool>> {
+    async fn extend(&self, leases: &[Lease], duration: Duration) -> StoreResult<Vec<bool>> {
         let asked = now();
         let extended = self.store.extend(leases, duration).await?;
         for (lease, _) in leases.iter().zip(&extended).filter(|(_, extended)| **extended) {
-            self.write(What::Extended, lease, asked);
+            self.write(Stage::Extended, lease, asked);
         }
         Ok(extended)
     }
 
-    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Stored<Vec<SettleOutcome>> {
+    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> StoreResult<Vec<SettleOutcome>> {
         let asked = now();
         for (lease, settlement) in settlements {
             if matches!(settlement, Settlement::Reschedule { .. } | Settlement::Release) {
-                self.write(What::Releasing, lease, asked);
+                self.write(Stage::Releasing, lease, asked);
             }
         }
         let outcomes = self.store.settle(settlements).await?;
         let settled = settlements.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == SettleOutcome::Settled);
         for ((lease, settlement), _) in settled {
             match settlement {
-                Settlement::Done { .. } => self.write(What::Finished, lease, asked),
-                Settlement::Reschedule { .. } => self.write(What::Rescheduled, lease, asked),
-                Settlement::Release => self.write(What::Released, lease, asked),
+                Settlement::Done { .. } => self.write(Stage::Finished, lease, asked),
+                Settlement::Reschedule { .. } => self.write(Stage::Rescheduled, lease, asked),
+                Settlement::Release => self.write(Stage::Released, lease, asked),
                 Settlement::DeadLetter { .. } => {}
             }
         }
         Ok(outcomes)
     }
 
-    async fn backlog(&self, limit: u64) -> Stored<u64> {
+    async fn backlog(&self, limit: u64) -> StoreResult<u64> {
         self.store.backlog(limit).await
     }
 
-    async fn counts(&self) -> Stored<Counts> {
+    async fn counts(&self) -> StoreResult<Counts> {
         self.store.counts().await
     }
 
-    async fn purge_done(&self, limit: u32) -> Stored<u64> {
+    async fn purge_done(&self, limit: u32) -> StoreResult<u64> {
         self.store.purge_done(limit).await
     }
 
-    async fn stored(&self, limit: u64) -> Stored<u64> {
+    async fn stored(&self, limit: u64) -> StoreResult<u64> {
         self.store.stored(limit).await
     }
 
-    async fn evict_done(&self, limit: u32) -> Stored<u64> {
+    async fn evict_done(&self, limit: u32) -> StoreResult<u64> {
         self.store.evict_done(limit).await
     }
 
-    async fn purge_dead(&self, age: Duration, limit: u32) -> Stored<u64> {
+    async fn purge_dead(&self, age: Duration, limit: u32) -> StoreResult<u64> {
         self.store.purge_dead(age, limit).await
     }
 
@@ -118,31 +118,31 @@ impl<S: InboxStore> InboxStore for Recorded<S> {
 }
 
 impl<S: InboxAdmin> InboxAdmin for Recorded<S> {
-    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Stored<Page> {
+    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> StoreResult<Page> {
         self.store.find(filter, after, limit).await
     }
 
-    async fn show(&self, id: DeliveryId) -> Stored<Option<Entry>> {
+    async fn show(&self, id: DeliveryId) -> StoreResult<Option<Entry>> {
         self.store.show(id).await
     }
 
-    async fn retry(&self, id: DeliveryId) -> Stored<bool> {
+    async fn retry(&self, id: DeliveryId) -> StoreResult<bool> {
         self.store.retry(id).await
     }
 
-    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Stored<u64> {
+    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> StoreResult<u64> {
         self.store.dead_letter(ids, states, reason).await
     }
 
-    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Stored<u64> {
+    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> StoreResult<u64> {
         self.store.forget_deliveries(ids, states).await
     }
 
-    async fn forget_event(&self, event: &EventKey) -> Stored<u64> {
+    async fn forget_event(&self, event: &EventKey) -> StoreResult<u64> {
         self.store.forget_event(event).await
     }
 
-    async fn forget_accepted(&self, window: Range<SystemTime>) -> Stored<u64> {
+    async fn forget_accepted(&self, window: Range<SystemTime>) -> StoreResult<u64> {
         self.store.forget_accepted(window).await
     }
 }

@@ -1,4 +1,4 @@
-//! Children on one store, the client that sends them deliveries, and the journal.
+//! The test bench: children that share a store, the client that sends them deliveries, and the journal.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,38 +10,40 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    FOR_EVER, LEASE,
+    LEASE, TIMEOUT,
     child::{Orders, Place, Work},
     client::Client,
     journal::{self, Journal, Record},
-    node::{Line, Node, Said},
+    node::{Line, Message, Node},
 };
 
+/// A test bench.
 pub(crate) struct Soak {
+    /// The orders of the children that are started next.
     pub(crate) orders: Orders,
     pub(crate) client: Client,
-    /// How many deliveries may wait for an answer of each child.
+    /// The maximum number of deliveries that wait for a response from each child.
     pub(crate) window: usize,
     pub(crate) kills: usize,
-    /// How many children have died of a delivery. `None` if no delivery is poisonous.
+    /// The number of children that a delivery has killed, or `None` if the test has no poisonous deliveries.
     pub(crate) aborts: Option<usize>,
     nodes: Vec<Node>,
     journal: Journal,
-    said: Receiver<Said>,
-    speaker: Sender<Said>,
+    messages: Receiver<Message>,
+    sender: Sender<Message>,
     _folder: TempDir,
 }
 
-/// Makes a folder for a test, on the disk of the target folder.
+/// Creates a temporary folder on the disk of the target folder.
 pub(crate) fn folder() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the folder can be created")
 }
 
 impl Soak {
-    /// Puts the journal into `folder`, which is deleted with this.
+    /// Returns a test bench with its journal in `folder`. The folder is deleted on drop.
     pub(crate) fn new(folder: TempDir, store: Place, client: Client) -> Self {
         let path = folder.path().join("journal");
-        let (speaker, said) = channel();
+        let (sender, messages) = channel();
         Self {
             journal: Journal::open(&path),
             orders: Orders {
@@ -58,55 +60,56 @@ impl Soak {
             kills: 0,
             aborts: None,
             nodes: Vec::new(),
-            said,
-            speaker,
+            messages,
+            sender,
             _folder: folder,
         }
     }
 
-    /// Uses SQLite, with a file in a folder of its own next to the journal.
+    /// Returns a test bench with SQLite, whose file is in a separate folder next to the journal.
     pub(crate) fn sqlite(client: Client) -> Self {
         let folder = folder();
         let file = store_file(folder.path());
         Self::new(folder, Place::Sqlite(file), client)
     }
 
+    /// Starts a child, and waits until it is ready.
     pub(crate) fn start(&mut self) {
         let command = self.orders.command();
         self.start_as(command);
-        self.until("a child is ready", |said| matches!(said, Line::Ready));
+        self.until("a child is ready", |line| matches!(line, Line::Ready));
     }
 
-    /// Starts a child without waiting until it is ready.
+    /// Starts a child with this command, without waiting until it is ready.
     pub(crate) fn start_as(&mut self, mut command: Command) {
-        let node = Node::start(&mut command, &self.speaker);
+        let node = Node::start(&mut command, &self.sender);
         self.nodes.push(node);
     }
 
-    /// Keeps sending deliveries, for this long from the first answer on.
+    /// Sends deliveries to all children until `time` has passed since the first response.
     pub(crate) fn load(&mut self, time: Duration) {
         let started = Instant::now();
         let mut first_answer = None;
         loop {
-            // Each time, because a new child is started when one has died of a delivery.
+            // Fill all windows in each round, because a child that a delivery has killed is replaced.
             self.fill();
-            let end = first_answer.map_or(started + FOR_EVER, |at| at + time);
+            let end = first_answer.map_or(started + TIMEOUT, |at| at + time);
             let Some(left) = end.checked_duration_since(Instant::now()) else { break };
-            let Ok(said) = self.said.recv_timeout(left) else { break };
-            if matches!(said.what, Line::Answered { .. }) {
+            let Ok(message) = self.messages.recv_timeout(left) else { break };
+            if matches!(message.line, Line::Answered { .. }) {
                 first_answer.get_or_insert_with(Instant::now);
             }
-            self.hear(said);
+            self.receive(message);
         }
-        assert!(first_answer.is_some(), "no delivery is answered");
+        assert!(first_answer.is_some(), "no delivery was answered");
     }
 
-    /// Sends unanswered deliveries until each is answered, and waits until nothing is left to handle.
+    /// Sends unanswered deliveries again until all are acknowledged, and waits until the backlog is empty.
     pub(crate) fn settle(&mut self) {
         let mut progressed = Instant::now();
         let mut left = None;
         while left != Some(0) {
-            assert!(progressed.elapsed() < FOR_EVER, "{left:?} are left, and not handled");
+            assert!(progressed.elapsed() < TIMEOUT, "no progress, with {left:?} deliveries left");
             for node in &mut self.nodes {
                 while self.client.open_at(node.process()) < self.window
                     && let Some(event) = self.client.next_again(node.process())
@@ -114,15 +117,15 @@ impl Soak {
                     node.tell(&event);
                 }
             }
-            match self.said.recv_timeout(Duration::from_millis(20)) {
-                Ok(said) => {
-                    if let Line::Left(number) = said.what
+            match self.messages.recv_timeout(Duration::from_millis(20)) {
+                Ok(message) => {
+                    if let Line::Left(number) = message.line
                         && left.is_none_or(|left| number < left)
                     {
                         left = Some(number);
                         progressed = Instant::now();
                     }
-                    self.hear(said);
+                    self.receive(message);
                 }
                 Err(_) if self.client.is_all_acknowledged() => self.nodes[0].tell("?"),
                 Err(_) => {}
@@ -130,12 +133,12 @@ impl Soak {
         }
     }
 
-    /// Kills a child, and starts no other.
+    /// Kills a child. Does not start another one.
     pub(crate) fn kill(&mut self, index: usize) {
         let mut node = self.nodes.remove(index);
         node.kill();
         self.kills += 1;
-        self.buried(node.process());
+        self.record_death(node.process());
     }
 
     pub(crate) fn kill_all(&mut self) {
@@ -144,7 +147,7 @@ impl Soak {
         }
     }
 
-    /// Tells a child to stop, and goes on sending deliveries to it until it has.
+    /// Sends SIGTERM to a child and then more deliveries, and waits until the child has ended.
     pub(crate) fn terminate(&mut self, index: usize) {
         let mut node = self.nodes.remove(index);
         node.terminate();
@@ -152,18 +155,21 @@ impl Soak {
             let event = self.client.next(node.process());
             node.tell(&event);
         }
-        assert!(node.end(), "a child that was told to stop has failed");
-        self.buried(node.process());
+        assert!(node.end(), "a child has failed while it stopped");
+        self.record_death(node.process());
     }
 
-    fn buried(&mut self, process: u32) {
+    /// Records the death of a process in the journal, receives all its messages, and schedules its open deliveries
+    /// again.
+    fn record_death(&mut self, process: u32) {
         self.journal.died(process);
-        while let Ok(said) = self.said.try_recv() {
-            self.hear(said);
+        while let Ok(message) = self.messages.try_recv() {
+            self.receive(message);
         }
         self.client.lost(process);
     }
 
+    /// Sends deliveries to all children until their windows are full.
     fn fill(&mut self) {
         for node in &mut self.nodes {
             while self.client.open_at(node.process()) < self.window {
@@ -173,30 +179,33 @@ impl Soak {
         }
     }
 
-    fn until(&mut self, what: &str, holds: impl Fn(&Line) -> bool) {
+    /// Receives messages until a line matches.
+    fn until(&mut self, event: &str, matches: impl Fn(&Line) -> bool) {
         let started = Instant::now();
         loop {
-            let left = FOR_EVER.saturating_sub(started.elapsed());
-            let said = self.said.recv_timeout(left).unwrap_or_else(|_| panic!("never: {what}"));
-            let holds = holds(&said.what);
-            self.hear(said);
-            if holds {
+            let left = TIMEOUT.saturating_sub(started.elapsed());
+            let message =
+                self.messages.recv_timeout(left).unwrap_or_else(|_| panic!("timed out waiting until {event}"));
+            let is_match = matches(&message.line);
+            self.receive(message);
+            if is_match {
                 return;
             }
         }
     }
 
-    fn hear(&mut self, said: Said) {
-        match said.what {
+    /// Processes a message. If a delivery has killed the child, starts another child.
+    fn receive(&mut self, message: Message) {
+        match message.line {
             Line::Answered { status, event } => self.client.answered(status, event),
             Line::Ready | Line::Left(_) => {}
             Line::Ended => {
-                // A child that was killed is not in the list any more.
-                if let Some(index) = self.nodes.iter().position(|node| node.process() == said.process) {
+                // A child that this test has killed or stopped is no longer in the list.
+                if let Some(index) = self.nodes.iter().position(|node| node.process() == message.process) {
                     let mut node = self.nodes.remove(index);
-                    assert!(!node.end() && self.aborts.is_some(), "a child has ended by itself");
+                    assert!(!node.end() && self.aborts.is_some(), "a child has ended unexpectedly");
                     self.aborts = self.aborts.map(|aborts| aborts + 1);
-                    self.buried(node.process());
+                    self.record_death(node.process());
                     self.start_as(self.orders.command());
                 }
             }
@@ -208,8 +217,9 @@ impl Soak {
     }
 }
 
+/// Creates a folder for the store's files, and returns the path of the database file.
 pub(crate) fn store_file(folder: &Path) -> PathBuf {
     let folder = folder.join("store");
-    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::create_dir_all(&folder).expect("the folder can be created");
     folder.join("klikit.db")
 }

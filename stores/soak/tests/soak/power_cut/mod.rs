@@ -1,8 +1,9 @@
-//! Power cuts in a loop, under load: each acknowledged delivery is on the disk.
+//! Tests of power cuts in a loop, under load: each acknowledged delivery is durable.
 //!
-//! `kill -9` cannot show whether a store waits for the disk, because the system still writes what a dead process has left. So a library
-//! of our own is preloaded into the child. It keeps what each file was like when it was last synced, and the next child finds nothing
-//! else. The control is a disk that reports syncs of the log and does not keep them: it must lose some deliveries.
+//! `kill -9` cannot show whether a store waits for the disk, because the system still writes the data of a dead
+//! process. So a library is preloaded into the child. It keeps a copy of each file as of its last sync, and the next
+//! child starts with these copies. The control test is a disk that ignores syncs of the log, which must lose some
+//! deliveries.
 
 use std::{fs, path::Path, process::Command, sync::OnceLock};
 
@@ -18,7 +19,7 @@ use crate::{
     soak::{Soak, folder, store_file},
 };
 
-/// The library.
+/// Compiles the library, once, and returns its path.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<(std::path::PathBuf, TempDir)> = OnceLock::new();
     let (library, _) = LIBRARY.get_or_init(|| {
@@ -27,30 +28,31 @@ fn library() -> &'static Path {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/soak/power_cut/power_cut.c");
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source).args(["-ldl", "-lpthread"]);
-        assert!(cc.status().expect("a C compiler").success());
+        assert!(cc.status().expect("a C compiler is installed").success());
         (library, folder)
     });
     library
 }
 
+/// The behaviour of the simulated disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Disk {
     KeepsSyncs,
-    /// It keeps the database's syncs only.
+    /// Keeps only syncs of the database file.
     IgnoresLog,
 }
 
-/// Cuts the power in each round. Returns how many deliveries were lost, and how many were acknowledged.
+/// Cuts the power once in each round. Returns how many deliveries were lost, and how many were acknowledged.
 fn lost_by_power_cuts(name: &str, disk: Disk) -> (usize, usize) {
     let folder = folder();
     let file = store_file(folder.path());
-    let store = fs::canonicalize(file.parent().expect("it lies in a folder")).expect("the folder");
+    let store = fs::canonicalize(file.parent().expect("the file is in a folder")).expect("the folder exists");
     let [shadow, copy] = ["shadow", "copy"].map(|name| folder.path().join(name));
-    fs::create_dir(&shadow).expect("a folder");
+    fs::create_dir(&shadow).expect("the folder can be created");
 
     let client = Client::new(|number| event(Kind::Plain, number));
     let mut soak = Soak::new(folder, Place::Sqlite(store.join("klikit.db")), client);
-    // A delivery that was handled cannot be found to be lost.
+    // Handle no deliveries until the last round: the loss of a handled delivery would not be noticed.
     soak.orders.work = Work::Not;
     for _ in 0..rounds() {
         let mut command = soak.orders.command();
@@ -68,32 +70,32 @@ fn lost_by_power_cuts(name: &str, disk: Disk) -> (usize, usize) {
     }
     soak.orders.work = Work::All;
     soak.start();
-    // These are handled, even if all before were lost.
+    // Add some deliveries that are certainly handled, even if all earlier ones were lost.
     soak.load(a_while());
     soak.settle();
     soak.kill(0);
 
     let mut report = Report::of(&soak, &soak.records());
     println!("{name}: {} of {} lost in {} power cuts", report.lost.len(), report.acknowledged, rounds());
-    report.wrong.extend((report.handled == 0).then(|| "nothing was handled".to_owned()));
+    report.wrong.extend((report.handled == 0).then(|| "no delivery was handled".to_owned()));
     report.assert_right(name);
     (report.lost.len(), report.acknowledged)
 }
 
-/// Makes a folder a copy of another.
+/// Replaces a folder with a copy of another folder.
 fn replace(folder: &Path, with: &Path) {
     let _ = fs::remove_dir_all(folder);
-    fs::create_dir(folder).expect("a folder");
-    for entry in fs::read_dir(with).expect("a folder") {
-        let entry = entry.expect("a file");
-        fs::copy(entry.path(), folder.join(entry.file_name())).expect("a copy");
+    fs::create_dir(folder).expect("the folder can be created");
+    for entry in fs::read_dir(with).expect("the folder can be read") {
+        let entry = entry.expect("the folder can be read");
+        fs::copy(entry.path(), folder.join(entry.file_name())).expect("the file can be copied");
     }
 }
 
-/// Checks that SQLite finds no damage. SQLite writes to the files while it looks.
+/// Checks that SQLite finds no damage. The check changes the files, so it needs a copy of them.
 fn check(folder: &Path) {
-    let connection = rusqlite::Connection::open(folder.join("klikit.db")).expect("a file");
-    let found: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
+    let connection = rusqlite::Connection::open(folder.join("klikit.db")).expect("the file opens");
+    let found: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("the check runs");
     assert_eq!(found, "ok");
 }
 
@@ -101,12 +103,12 @@ fn check(folder: &Path) {
 fn sqlite_loses_nothing_when_the_power_is_cut() {
     let (lost, acknowledged) = lost_by_power_cuts("SQLite, power cut", Disk::KeepsSyncs);
     assert!(acknowledged > 0);
-    assert_eq!(lost, 0, "of {acknowledged}");
+    assert_eq!(lost, 0, "deliveries of {acknowledged} were lost");
 }
 
 #[test]
-fn power_cut_loses_what_is_not_synced() {
+fn power_cut_loses_unsynced_deliveries() {
     let (lost, acknowledged) =
         lost_by_power_cuts("SQLite on a disk that ignores syncs of its log, power cut", Disk::IgnoresLog);
-    assert!(lost > 0, "the power cut finds nothing: 0 of {acknowledged} are lost");
+    assert!(lost > 0, "the simulation is ineffective: 0 of {acknowledged} are lost");
 }

@@ -1,11 +1,11 @@
-/* Preloaded, keeps beside a folder what a power cut would leave of it: each file as it was when it was last synced.
+/* A library to preload. It simulates power cuts: a shadow folder contains a copy of each file as of the file's last sync.
  *
- * KLIKIT_POWER_CUT_FOLDER is the folder, by its canonical path, and KLIKIT_POWER_CUT_SHADOW where the copies are kept. What was
- * written since the last sync is copied before the sync returns. With KLIKIT_POWER_CUT_IGNORES_LOG, syncs of SQLite's log
- * succeed and keep nothing, as on a disk that lies. A file that was never synced has no copy; one that was deleted
- * keeps its copy until the folder is synced. Shared memory (-shm) does not outlive the power.
+ * KLIKIT_POWER_CUT_FOLDER is the canonical path of the folder, and KLIKIT_POWER_CUT_SHADOW is the folder for the copies.
+ * The library copies what was written since the last sync before a sync returns. With KLIKIT_POWER_CUT_IGNORES_LOG, syncs
+ * of SQLite's log succeed but copy nothing, as on a disk that ignores syncs. A file that was never synced has no copy. The
+ * copy of a deleted file stays until the folder is synced. Shared memory (-shm) has no copy.
  *
- * It knows the calls that SQLite makes. Those that would go past it end the process. */
+ * The library intercepts the calls that SQLite makes. Other calls that change the files abort the process. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -34,8 +34,9 @@ struct file {
     dev_t dev;
     ino_t ino;
     int deleted;
-    /* How short it has been since it was synced: what lies behind that is not what it was. */
+    /* The shortest length since the last sync. Behind it, the copy is outdated. */
     off_t shortest;
+    /* The ranges that were written since the last sync. */
     struct range *dirty;
     size_t count, room;
     struct file *next;
@@ -47,7 +48,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct file *files;
 static struct file the_folder;
 static struct file *by_fd[MOST_FDS];
-/* Deleted since the folder was synced. */
+/* The names of files that were deleted since the folder was last synced. */
 static char gone[MOST_GONE][NAME_MAX + 1];
 static int gone_count;
 
@@ -65,14 +66,14 @@ __attribute__((constructor)) static void begin(void)
     shadow = getenv("KLIKIT_POWER_CUT_SHADOW");
     ignores_log = getenv("KLIKIT_POWER_CUT_IGNORES_LOG") != NULL;
     if (!folder || !shadow)
-        fail("no folder");
+        fail("KLIKIT_POWER_CUT_FOLDER or KLIKIT_POWER_CUT_SHADOW is not set");
 }
 
-/* The name of a file in the folder, or NULL for what is elsewhere or not kept. */
+/* Returns the name of a file in the folder, or NULL for other files and for shared memory. */
 static const char *name_of(const char *path)
 {
     if (!folder)
-        return NULL; /* The program has not begun. */
+        return NULL; /* The constructor has not run yet. */
     size_t length = strlen(folder);
     if (strncmp(path, folder, length) != 0 || path[length] != '/' || strchr(path + length + 1, '/'))
         return NULL;
@@ -84,7 +85,7 @@ static const char *name_of(const char *path)
 static void shadow_path(char *path, const char *name)
 {
     if (snprintf(path, PATH_MAX, "%s/%s", shadow, name) >= PATH_MAX)
-        fail("a long path");
+        fail("the path is too long");
 }
 
 static struct file *file_of(int fd)
@@ -92,6 +93,7 @@ static struct file *file_of(int fd)
     return fd >= 0 && fd < MOST_FDS ? by_fd[fd] : NULL;
 }
 
+/* Records that a range was written. */
 static void touch(struct file *file, off_t start, off_t end)
 {
     if (file->count > 0 && file->dirty[file->count - 1].end == start) {
@@ -117,13 +119,14 @@ static void copy(int from, int to, struct range range)
         if (got < 0)
             fail("pread");
         if (got == 0)
-            return; /* It was truncated since. */
+            return; /* The file was truncated after the write. */
         if (REAL(pwrite)(to, buffer, (size_t)got, range.start) != got)
             fail("pwrite");
         range.start += got;
     }
 }
 
+/* Updates the copy of a file that was synced. */
 static void keep(int fd, struct file *file)
 {
     char path[PATH_MAX];
@@ -146,6 +149,7 @@ static void keep(int fd, struct file *file)
             gone[i][0] = 0;
 }
 
+/* Deletes the copies of deleted files, after a sync of the folder. */
 static void forget_deleted(void)
 {
     char path[PATH_MAX];
@@ -181,7 +185,7 @@ static void opened(int fd, const char *path, int flags, int was_there)
         snprintf(file->name, sizeof file->name, "%s", name);
         file->dev = found.st_dev;
         file->ino = found.st_ino;
-        /* What was there when this process began was restored from its copy. */
+        /* A file that existed when the process started was restored from its copy, so its content is synced. */
         file->shortest = was_there ? found.st_size : 0;
         file->next = files;
         files = file;
@@ -307,7 +311,7 @@ int unlink(const char *path)
             if (strcmp(file->name, name) == 0)
                 file->deleted = 1;
         if (gone_count == MOST_GONE)
-            fail("too many were deleted");
+            fail("too many files were deleted");
         snprintf(gone[gone_count++], sizeof gone[0], "%s", name);
     }
     pthread_mutex_unlock(&mutex);
@@ -343,7 +347,7 @@ static void synced(int fd)
 SYNC(fsync)
 SYNC(fdatasync)
 
-/* What SQLite does not do as this crate uses it. */
+/* Calls that SQLite does not make in this crate's configuration. They abort the process if they concern the folder. */
 #define NOT(name, result, parameters, arguments, is_ours)                                                                    \
     result name parameters                                                                                                   \
     {                                                                                                                        \

@@ -1,4 +1,4 @@
-//! Forgetting entries, so that deliveries are processed again.
+//! Tests of forgetting entries, so that deliveries are handled again.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,13 +35,14 @@ async fn forgets_an_event_with_its_conflicts() {
 async fn counts_only_entries_of_the_event() {
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
-    // Released, expired, and claimed since by another event: the set of event 1 may still name them.
+    // The set of event 1 may still contain entries that were released, or that expired and were claimed for another
+    // event.
     store.claim(&conflict(10, 1, 1), &TERMS).await.unwrap();
     store.release(&conflict(10, 1, 1)).await.unwrap();
     store.claim(&conflict(11, 1, 1), &OVER).await.unwrap();
     while store.claim(&conflict(11, 2, 2), &TERMS).await.unwrap() != ClaimOutcome::Claimed {}
     assert!(store.complete(&conflict(11, 2, 2), RETENTION).await.unwrap());
-    // An entry under the key of event 1 that belongs to another event.
+    // This entry under the key of event 1 belongs to event 3.
     handle(&store, &conflict(1, 3, 1)).await;
 
     assert_eq!(store.forget(claim(1, 0).event()).await.unwrap(), 0);
@@ -57,21 +58,21 @@ async fn set_lives_as_long_as_its_longest_conflict() {
     let store = store(&redis).await;
     let mut raw = raw(&redis.url).await;
     let set = [redis.prefix.as_bytes(), b"\0", claim(1, 0).event().as_bytes()].concat();
-    let lasts = async |raw: &mut MultiplexedConnection, key: &[u8]| -> i64 {
+    let time_to_live = async |raw: &mut MultiplexedConnection, key: &[u8]| -> i64 {
         redis::cmd("PTTL").arg(key).query_async(raw).await.unwrap()
     };
     let half = |time: Duration| i64::try_from(time.as_millis() / 2).unwrap();
 
     store.claim(&conflict(10, 1, 1), &TERMS).await.unwrap();
-    assert!(lasts(&mut raw, &set).await > half(LEASE));
+    assert!(time_to_live(&mut raw, &set).await > half(LEASE));
     assert!(renew(&store, &conflict(10, 1, 1), &ClaimTerms { lease: 2 * LEASE, ..TERMS }).await);
-    assert!(lasts(&mut raw, &set).await > half(2 * LEASE));
+    assert!(time_to_live(&mut raw, &set).await > half(2 * LEASE));
     assert!(renew(&store, &conflict(10, 1, 1), &ClaimTerms { grace: 4 * LEASE, ..TERMS }).await);
-    assert!(lasts(&mut raw, &set).await > half(4 * LEASE));
+    assert!(time_to_live(&mut raw, &set).await > half(4 * LEASE));
     assert!(store.complete(&conflict(10, 1, 1), RETENTION).await.unwrap());
-    assert!(lasts(&mut raw, &set).await > half(RETENTION));
+    assert!(time_to_live(&mut raw, &set).await > half(RETENTION));
     store.claim(&conflict(11, 1, 1), &TERMS).await.unwrap();
-    assert!(lasts(&mut raw, &set).await > half(RETENTION));
+    assert!(time_to_live(&mut raw, &set).await > half(RETENTION));
 }
 
 /// Reads the server's clock.
@@ -95,7 +96,7 @@ async fn forgets_a_window_of_time() {
         }
         store.claim(&conflict(10_000 + part, 1, 1), &TERMS).await.unwrap();
     }
-    // The time that counts is that of the claim.
+    // Completing an entry later does not move it into a later window.
     for event in 0..EACH {
         assert!(store.complete(&claim(event, 1), RETENTION).await.unwrap());
     }
@@ -125,7 +126,7 @@ async fn window_bounds_are_exact() {
     assert_eq!(store.forget_claimed(at..at + micro).await.unwrap(), 1);
 }
 
-/// One prefix begins another, and some would match others as patterns.
+/// Some prefixes are the beginning of other prefixes, and some would match other prefixes as glob patterns.
 #[tokio::test]
 async fn other_prefixes_are_left_alone() {
     let Some(redis) = servers::any() else { return };
@@ -167,7 +168,7 @@ async fn forgotten_claim_stays_forgotten() {
             let key = name(&redis.prefix, event);
             while redis::cmd("PTTL").arg(&key).query_async::<i64>(&mut raw).await.unwrap() > grace {}
         }
-        // An expired claim counts during its grace.
+        // During its grace, an expired claim is still forgotten and counted.
         let forgotten = match event {
             3 => store.forget_claimed(always.clone()).await.unwrap(),
             _ => store.forget(first.event()).await.unwrap(),
