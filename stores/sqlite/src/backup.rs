@@ -61,7 +61,7 @@ impl SqliteStore {
 }
 
 fn cannot(target: &Path, error: SqliteError) -> SqliteError {
-    let message = format!("cannot write a backup to {}: {}", target.display(), error.in_full());
+    let message = format!("cannot write a backup to {}: {}", target.display(), error.message_with_source());
     error.and_message(message)
 }
 

@@ -126,8 +126,8 @@ fn log_truncated_by_sqlite_is_not_lost() {
             assert!(!Log::after(&connection, "TRUNCATE").unwrap().busy);
         }
     });
-    while !cutting.is_finished() {
+    while !truncating.is_finished() {
         database.check().unwrap();
     }
-    cutting.join().unwrap();
+    truncating.join().unwrap();
 }

@@ -52,7 +52,7 @@ impl Deliveries<'_> {
             let is_expired = row.get_ref(3)?.as_str().is_ok_and(|reason| reason == LEASE_EXPIRED);
             let is_dead_for_good = state == DeliveryState::Dead && !is_expired;
             let ordering_keys = ordering_keys::readable(row.get_ref(2)?);
-            Ok(Ended { id, state, token, ordering_keys, is_dead_for_good })
+            Ok(SettleTarget { id, state, token, ordering_keys, is_dead_for_good })
         };
         self.connection.prepare_cached(&self.sql.state)?.query_row([id], target).optional()
     }
@@ -63,8 +63,8 @@ impl Deliveries<'_> {
             return Ok(SettleOutcome::Superseded);
         }
         let fails = matches!(settlement, Settlement::Reschedule { .. } | Settlement::Release);
-        if ended.state != DeliveryState::Done && !(fails && ended.is_dead_for_good) {
-            self.apply(&ended, lease, settlement)?;
+        if target.state != DeliveryState::Done && !(fails && target.is_dead_for_good) {
+            self.apply(&target, lease, settlement)?;
         }
         Ok(SettleOutcome::Settled)
     }

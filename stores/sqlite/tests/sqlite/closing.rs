@@ -37,7 +37,7 @@ async fn closed_store_leaves_one_file() {
     store.counts().await.unwrap();
     store.close().await.unwrap();
     assert_eq!(names(&folder), ["ledger.db"]);
-    assert_eq!(copied(&folder).await, 100);
+    assert_eq!(deliveries_in_copy(&folder).await, 100);
     // Also for its clones, and once more.
     clone.close().await.unwrap();
     let errors = [
@@ -81,7 +81,7 @@ async fn closing_finishes_the_calls_that_are_queued() {
     for answer in join_all(calls).await {
         assert_eq!(answer.unwrap(), Acceptance::Accepted);
     }
-    assert_eq!(copied(&folder).await, 100);
+    assert_eq!(deliveries_in_copy(&folder).await, 100);
 }
 
 /// More than a task can send at once, so that some are not queued yet.
@@ -98,7 +98,7 @@ async fn closing_does_not_wait_for_callers() {
     let answers = join_all(calls).await;
     let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
     assert!(answers.into_iter().filter_map(Result::err).all(|error| kind(&error) == SqliteErrorKind::Stopped));
-    assert_eq!(copied(&folder).await, accepted as u64);
+    assert_eq!(deliveries_in_copy(&folder).await, accepted as u64);
 }
 
 #[tokio::test]

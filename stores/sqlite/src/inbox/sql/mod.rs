@@ -269,22 +269,16 @@ impl InboxSql {
                 WHERE id = :id AND token = :token AND state = {LEASED}
                 "
             ),
-            extend: format!("UPDATE {inbox} SET due = :until WHERE id = :id AND token = :token AND state = {LEASED}"),
-
-            // Settling. The token and the state are checked before.
-            state: format!("SELECT state, token, ordering_keys, reason FROM {inbox} WHERE id = ?1"),
-            delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
-            keep: format!("UPDATE {inbox} SET state = {DONE}, due = ?2, reason = NULL WHERE id = ?1"),
-            reschedule: reschedule(&inbox, "ordering_keys"),
-            reschedule_unordered: reschedule(&inbox, "NULL"),
-            dead_letter: format!("UPDATE {inbox} SET state = {DEAD}, reason = ?2 WHERE id = ?1"),
-            release: format!(
-                "UPDATE {inbox} SET state = {READY}, due = ?2, attempts = min(attempts, ?3) WHERE id = ?1"
+            extend: format!(
+                "
+                UPDATE {inbox} SET due = :until
+                WHERE id = :id AND token = :token AND state = {LEASED}
+                "
             ),
 
             // The statements that settle deliveries. `state` is run first, and its caller checks the token and the
             // state.
-            state: format!("SELECT state, token, ordering_keys FROM {inbox} WHERE id = ?1"),
+            state: format!("SELECT state, token, ordering_keys, reason FROM {inbox} WHERE id = ?1"),
             delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
             keep: format!(
                 "
