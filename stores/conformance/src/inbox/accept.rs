@@ -9,14 +9,14 @@ use tower_klikit::{
 
 use super::{
     conflict, delivery,
-    subject::{HOUR, KEEP, LEASE, MARGIN, RETENTION, SECOND, Subject, dead_letter, done, reschedule},
+    tested::{HOUR, KEEP, LEASE, MARGIN, RETENTION, SECOND, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn new_delivery_is_accepted_once(&self) {
         let new = delivery("warung", "evt", "body");
         self.accept(&new).await;
-        self.is_known(&new, &new, "the delivery was accepted, with this very claim").await;
+        self.is_known(&new, &new, "the delivery was accepted with the same claim").await;
         self.is_known(&delivery("warung", "evt", "body"), &new, "the delivery was accepted").await;
         self.counts([1, 0, 0, 0], "one delivery was accepted; copies do not count").await;
         self.lease_one(&new, "the delivery was accepted, and is due at once").await;
@@ -56,7 +56,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
     pub(super) async fn handled_delivery_is_known_for_its_retention(&self) {
         let new = delivery("warung", "evt", "body");
         let old = self.handle(&new, Duration::ZERO).await;
-        self.is_known(&new, &new, "the delivery was accepted with this very claim, and is handled").await;
+        self.is_known(&new, &new, "the delivery was accepted with the same claim, and is handled").await;
         self.is_known(&delivery("warung", "evt", "body"), &new, "the delivery is handled").await;
         self.is_known(&delivery("warung", "evt", "other body"), &new, "the delivery is handled, with that body").await;
         self.advance(RETENTION - MARGIN).await;
@@ -85,7 +85,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.accept_again(&delivery("warung", "evt", "body"), why).await;
     }
 
-    pub(super) async fn deliveries_do_not_touch_each_other(&self) {
+    pub(super) async fn deliveries_are_independent(&self) {
         let all = [
             delivery("warung", "evt", "body"),
             delivery("kedai", "evt", "body"),
@@ -96,7 +96,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             conflict("kedai", "evt", "other body"),
         ];
         self.accept_all(all.each_ref()).await;
-        let leases = self.lease(all.each_ref(), "each has a key of its own").await;
+        let leases = self.lease(all.each_ref(), "each delivery has its own key").await;
         let [handled, dead, rescheduled, released, held @ ..] = &leases;
         self.settle(handled, done(KEEP)).await;
         self.settle(dead, dead_letter()).await;
@@ -111,7 +111,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         }
     }
 
-    pub(super) async fn kept_delivery_gives_way_to_a_new_one(&self) {
+    pub(super) async fn new_delivery_replaces_a_kept_one(&self) {
         let (first, short) = (delivery("warung", "evt", "body"), delivery("warung", "short", "body"));
         let old = self.handle(&first, KEEP).await;
         self.accept_for(&short, HOUR).await;
@@ -128,10 +128,10 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.holds(lease.id() > kept.id(), &format!("id {} came after {}", lease.id(), kept.id()));
             self.same("lease", &lease.attempt(), &1, "the delivery is new");
         }
-        self.counts([0, 2, 0, 0], "the kept deliveries gave way").await;
+        self.counts([0, 2, 0, 0], "new deliveries replaced the kept ones").await;
     }
 
-    pub(super) async fn ids_grow(&self) {
+    pub(super) async fn later_deliveries_have_larger_ids(&self) {
         let mut last = self.next_id("evt-0").await;
         let grows = |last: &mut _, next| {
             self.holds(next > *last, &format!("id {next} came after {last}"));
@@ -144,7 +144,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         grows(&mut last, self.next_id("evt-2").await);
         grows(&mut last, self.handle(&delivery("warung", "done", "body"), LEASE).await.id());
         self.advance(LEASE + MARGIN).await;
-        self.same("purge_done", &self.purge(10).await, &1, "the time of one kept delivery is over");
+        self.same("purge_done", &self.purge(10).await, &1, "one kept delivery has passed its time");
         grows(&mut last, self.next_id("evt-3").await);
         let pending = ["a", "b", "c"].map(|id| delivery("warung", id, "body"));
         for new in &pending {

@@ -1,4 +1,4 @@
-//! Rules for what an operator sees and does.
+//! Rules for counting, listing, showing and retrying deliveries.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,13 +9,13 @@ use tower_klikit::{
 
 use super::{
     conflict, delivery,
-    subject::{ALL, HOUR, KEEP, LEASE, MARGIN, REQUEST, Subject, dead_letter, done, reschedule, roughly},
+    tested::{ALL, HOUR, KEEP, LEASE, MARGIN, REQUEST, TestedInbox, dead_letter, done, reschedule, roughly},
 };
 
-/// How much the store's clock may differ from this machine's.
+/// The largest difference allowed between the store's clock and this machine's.
 const SKEW: Duration = Duration::from_secs(5 * 60);
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn counts_each_state(&self) {
         self.counts([0, 0, 0, 0], "nothing was accepted").await;
         for n in 0..3 {
@@ -74,7 +74,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
     pub(super) async fn counts_the_backlog_up_to_a_limit(&self) {
         let backlog = async |limit: u64, expected: u64| {
             let found = self.answer("backlog", self.store.backlog(limit).await);
-            self.same("backlog", &found, &expected, &format!("up to {limit} are to be counted"));
+            self.same("backlog", &found, &expected, &format!("the limit is {limit}"));
         };
         backlog(10, 0).await;
         self.handle(&delivery("warung", "done", "body"), KEEP).await;
@@ -117,11 +117,11 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         page(Some(ids[4]), 2, &[]).await;
         page(Some(DeliveryId::new(i64::MIN)), u32::MAX, &ids).await;
         page(Some(DeliveryId::new(i64::MAX)), ALL, &[]).await;
-        // Behind the id of one that is done.
+        // `after` may be the id of a delivery that is not dead.
         page(Some(DeliveryId::new(ids[0].get() + 1)), 1, &ids[1..2]).await;
         for (n, entry) in self.dead(None, ALL).await.iter().enumerate() {
-            self.same("dead", &entry.state, &DeliveryState::Dead, "only dead ones were requested");
-            self.same("dead", &entry.attempts, &1, "each was leased once");
+            self.same("dead", &entry.state, &DeliveryState::Dead, "only dead deliveries were requested");
+            self.same("dead", &entry.attempts, &1, "each delivery was leased once");
             self.same("dead", &entry.reason.as_deref(), &Some("dead-lettered"), "this was the reason");
             self.same("dead", &entry.event_id(), &Some(&*format!("dead-{n}")), "the head says so");
             self.holds(entry.body.is_none(), "dead returned a body");
@@ -158,7 +158,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.same("show", &entry.event_id(), &Some(if n < 3 { "evt" } else { "other" }), "the head says so");
             self.same("show", &entry.is_conflict(), &(n == 1), "the head says so");
             let accepted_at = entry.accepted_at;
-            let why = format!("show says that it was accepted at {accepted_at:?}, and it was after {before:?}");
+            let why =
+                format!("show returned a delivery that was accepted at {accepted_at:?}, and it was after {before:?}");
             self.holds(accepted_at >= before && accepted_at <= after, &why);
         }
         self.show_nothing(DeliveryId::new(ids[3].get() + 1), "no delivery has this id").await;
@@ -196,6 +197,6 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.show(kept_lease.id(), &kept, DeliveryState::Done, 1, "the delivery is not dead").await;
         self.show(ready_lease.id(), &ready, DeliveryState::Ready, 1, "the delivery is not dead").await;
         self.show(lease.id(), &leased, DeliveryState::Leased, 1, "the delivery is not dead").await;
-        self.extend(&lease, LEASE, "the lease is the delivery's own").await;
+        self.extend(&lease, LEASE, "the lease is current").await;
     }
 }

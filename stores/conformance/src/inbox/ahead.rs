@@ -1,4 +1,4 @@
-//! Rules for leasing ahead of need, and for which attempts count with the lease.
+//! Rules for leasing ahead of need, and for the attempts that the lease counts.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{AHEAD, LEASE, MARGIN, REQUEST, SECOND, Subject, done, reschedule},
+    tested::{AHEAD, LEASE, MARGIN, REQUEST, SECOND, TestedInbox, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
-    pub(super) async fn attempts_of_free_handlers_count_at_once(&self) {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
+    pub(super) async fn lease_counts_attempts_for_free_handlers(&self) {
         let all = ["a", "b", "c"].map(|id| delivery("warung", id, "body"));
         self.accept_all(all.each_ref()).await;
         for attempt in 1..4 {
@@ -28,7 +28,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         }
     }
 
-    pub(super) async fn leasing_ahead_counts_no_attempt(&self) {
+    pub(super) async fn lease_ahead_counts_no_attempt(&self) {
         let all = ["a", "b", "c", "d"].map(|id| delivery("warung", id, "body"));
         let [a, b, c, d] = &all;
         self.accept_all(all.each_ref()).await;
@@ -38,12 +38,12 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         leased.extend(self.lease_marked(&AHEAD, [d], [false], "no handler was free").await);
         for (n, (leased, new)) in leased.iter().zip(&all).enumerate() {
             let lease = leased.lease();
-            self.same("lease", &lease.attempt(), &1, "this is the number of the attempt, counted or not");
+            self.same("lease", &lease.attempt(), &1, "the lease has the number of its attempt, counted or not");
             self.show(lease.id(), new, DeliveryState::Leased, u32::from(n == 0), why).await;
         }
         self.counts([0, 4, 0, 0], "the deliveries are leased, for a free handler or ahead of need").await;
         self.lease_as(&AHEAD, [], "the deliveries are leased").await;
-        // The second attempt of each counts in the same way.
+        // The rules hold for second attempts too.
         for leased in &leased {
             self.start(leased.lease()).await;
             self.settle(leased.lease(), reschedule(Duration::ZERO)).await;
@@ -65,25 +65,25 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.advance(LEASE + MARGIN).await;
         let [third, fourth, fifth] = ["third", "fourth", "fifth"].map(|id| delivery("warung", id, "body"));
         self.accept(&third).await;
-        let why = "no handler was free, so those whose leases have expired are left out";
+        let why = "no handler was free, so deliveries with expired leases are left out";
         self.lease_marked(&AHEAD, [&third], [false], why).await;
         for (lease, new) in expired.iter().zip([&first, &second]) {
             self.show(lease.id(), new, DeliveryState::Leased, 1, why).await;
-            self.extend(lease, Duration::ZERO, "the lease is the delivery's own").await;
+            self.extend(lease, Duration::ZERO, "the lease is current").await;
             self.advance(SECOND).await;
         }
         self.accept_all([&fourth, &fifth]).await;
-        let why = "one handler was free, so the second of those whose leases have expired is left out";
+        let why = "one handler was free, so the second delivery with an expired lease is left out";
         let request = LeaseRequest { free_handlers: 1, ..REQUEST };
         self.lease_marked(&request, [&first, &fourth, &fifth], [false; 3], why).await;
-        self.lease_as(&AHEAD, [], "no handler was free, and the lease of the only one left has expired").await;
+        self.lease_as(&AHEAD, [], "no handler was free, and the remaining delivery has an expired lease").await;
         self.lease_as(&request, [&second], "one handler was free").await;
     }
 
-    pub(super) async fn spent_delivery_is_not_leased_ahead(&self) {
+    pub(super) async fn exhausted_delivery_is_not_leased_ahead(&self) {
         let [first, second] = ["first", "second"].map(|id| delivery("warung", id, "body"));
         self.accept(&first).await;
-        let lease = self.lease_one(&first, "it was accepted").await;
+        let lease = self.lease_one(&first, "the delivery was accepted").await;
         self.settle(&lease, reschedule(Duration::ZERO)).await;
         self.accept(&second).await;
         let last = LeaseRequest { max_attempts: 1, ..AHEAD };
@@ -132,10 +132,10 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.start(&dying_lease).await;
         for _ in 0..3 {
             self.advance(LEASE + MARGIN).await;
-            // A dead letter may use up the limit, and a store may go on with the next call.
+            // A dead letter may count towards the limit, so a second call may be needed.
             let mut leased = self.try_lease(&last).await.leased;
             leased.extend(self.try_lease(&last).await.leased);
-            self.are(&leased, [&ahead], "the attempts of this delivery never started, and that of the other did");
+            self.are(&leased, [&ahead], "this delivery's attempts never started; the other's attempt did");
             self.show(first.id(), &ahead, DeliveryState::Leased, 0, "no attempt ever started").await;
             self.show(dying_lease.id(), &dying, DeliveryState::Dead, 1, "the attempt had started").await;
         }
@@ -146,7 +146,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.same("lease", &self.try_lease(&last).await.dead_lettered.len(), &1, "the only attempt had started");
     }
 
-    pub(super) async fn release_keeps_the_attempts_before(&self) {
+    pub(super) async fn release_keeps_earlier_attempts(&self) {
         let new = delivery("warung", "evt", "body");
         self.accept(&new).await;
         for _ in 0..2 {
@@ -155,7 +155,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         }
         for starts in [false, true, false] {
             let [lease] = self.lease_as(&AHEAD, [&new], "the delivery is due").await;
-            self.same("lease", &lease.attempt(), &3, "two attempts failed, and the others were released");
+            self.same("lease", &lease.attempt(), &3, "two attempts failed, and all later ones were released");
             if starts {
                 self.start(&lease).await;
             }
@@ -185,7 +185,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.settle(&lease, done(Duration::ZERO)).await;
     }
 
-    /// Leases as requested, which has to return these deliveries, and to mark those whose attempts it has counted.
+    /// Makes this request and checks which deliveries are leased, and which of their attempts are counted.
     async fn lease_marked<const N: usize>(
         &self,
         request: &LeaseRequest<'_>,
@@ -197,7 +197,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.are(&leased, expected, why);
         let leased: [Leased; N] = leased.try_into().unwrap_or_else(|_| unreachable!("there are as many as expected"));
         let marked = leased.each_ref().map(Leased::is_attempt_counted);
-        self.same("lease, as to whether the attempts are counted,", &marked, &counted, why);
+        self.same("lease (is_attempt_counted)", &marked, &counted, why);
         leased
     }
 }

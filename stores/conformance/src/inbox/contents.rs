@@ -1,4 +1,4 @@
-//! Rules for what a store has to return as it was given.
+//! Rules for bodies, heads, reasons and ordering keys, which a store returns unchanged.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{KEEP, LEASE, MARGIN, REQUEST, Subject, dead_letter, done, reschedule},
+    tested::{KEEP, LEASE, MARGIN, REQUEST, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn keeps_every_byte_of_a_body(&self) {
         let every_byte: Vec<u8> = (0..=u8::MAX).collect();
         let long: Vec<u8> = every_byte.iter().copied().cycle().take(1 << 20).collect();
@@ -56,7 +56,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             let expected = Some(reason.to_owned());
             self.holds(found == [expected.clone(), expected], &format!("the reason {reason:?} became {found:?}"));
         }
-        // No text of Postgres can hold this one, so a store may change it.
+        // Postgres cannot store a NUL in text, so a store may replace it.
         let found = self.reasons(&delivery("warung", "evt", "body"), "before \0 after").await;
         let is_kept =
             |found: &String| found.starts_with("before") && found.ends_with("after") && found.chars().count() < 30;
@@ -66,7 +66,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         );
     }
 
-    /// Returns the reasons that are shown after a delivery was rescheduled, and after it was dead-lettered, for this reason.
+    /// Reschedules and then dead-letters a delivery for this reason. Returns the reason that the store shows after each.
     async fn reasons(&self, new: &NewDelivery, reason: &str) -> [Option<String>; 2] {
         let lease = self.begin(new).await;
         self.settle(&lease, Settlement::Reschedule { delay: Duration::ZERO, reason: reason.into(), unordered: false })
@@ -98,7 +98,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.lease_with_keys([&revived], "the delivery was revived with other ordering keys").await;
     }
 
-    /// Leases all deliveries that can be leased, which have to be these, in any order, with their ordering keys.
+    /// Leases every delivery that can be leased. Checks that these are leased, in any order, with their ordering keys.
     async fn lease_with_keys<const N: usize>(&self, expected: [&NewDelivery; N], why: &str) -> [Lease; N] {
         let leased = self.try_lease(&REQUEST).await.leased;
         self.same("lease", &leased.len(), &N, why);

@@ -9,21 +9,21 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{KEEP, LEASE, MARGIN, REQUEST, Subject, dead_letter, done, reschedule},
+    tested::{KEEP, LEASE, MARGIN, REQUEST, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
-    pub(super) async fn extended_lease_starts_anew(&self) {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
+    pub(super) async fn extended_lease_counts_from_the_extension(&self) {
         let new = delivery("warung", "evt", "body");
         let lease = self.begin(&new).await;
-        let own = "the lease is the delivery's own";
+        let own = "the lease is current";
         for _ in 0..3 {
             self.advance(LEASE - MARGIN).await;
             self.extend(&lease, LEASE, own).await;
         }
         self.advance(LEASE - MARGIN).await;
         self.lease_nothing("the lease was extended").await;
-        self.show(lease.id(), &new, DeliveryState::Leased, 1, "an extension is no attempt").await;
+        self.show(lease.id(), &new, DeliveryState::Leased, 1, "an extension does not count as an attempt").await;
         self.extend(&lease, KEEP, own).await;
         self.advance(KEEP - MARGIN).await;
         self.lease_nothing("the lease was extended for longer").await;
@@ -31,8 +31,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.extend(&lease, KEEP, own).await;
         self.extend(&lease, LEASE, own).await;
         self.advance(LEASE + MARGIN).await;
-        let next = self.lease_one(&new, "the lease counts from its extension, although it was longer").await;
-        self.same("lease", &next.attempt(), &2, "an extension is no attempt");
+        let next = self.lease_one(&new, "the last extension shortened the lease").await;
+        self.same("lease", &next.attempt(), &2, "an extension does not count as an attempt");
         self.cannot_extend(&lease, "another worker has leased the delivery").await;
     }
 
@@ -46,7 +46,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.advance(LEASE - MARGIN).await;
             self.lease_nothing("the extended lease has not expired").await;
         }
-        self.show(lease.id(), &new, DeliveryState::Leased, 1, "an extension is no attempt").await;
+        self.show(lease.id(), &new, DeliveryState::Leased, 1, "an extension does not count as an attempt").await;
         self.advance(2 * MARGIN).await;
         let next = self.lease_one(&new, "the extended lease has expired").await;
         self.cannot_extend(&lease, "another worker has leased the delivery").await;
@@ -86,7 +86,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.settle(&d, dead_letter()).await;
         self.advance(LEASE - MARGIN).await;
         let missing = Lease::new(DeliveryId::new(e.id().get() + 1), e.token(), 1);
-        let why = "of the leases, the second was taken over, the fourth is of no delivery, the sixth of a dead one";
+        let why = "the second lease was taken over, the fourth has no delivery, and the delivery of the sixth is dead";
         let mixed = [b, lost, taken, missing, c, d, e];
         self.extend_all(&mixed, LEASE, &[true, false, true, false, true, false, true], why).await;
         let reversed: Vec<Lease> = mixed.into_iter().rev().collect();

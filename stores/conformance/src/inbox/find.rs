@@ -18,14 +18,14 @@ const DEAD: DeliveryState = DeliveryState::Dead;
 const DONE: DeliveryState = DeliveryState::Done;
 const EVERY_STATE: [DeliveryState; 4] = [READY, LEASED, DEAD, DONE];
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     /// Makes a delivery in each state, in the order of [`EVERY_STATE`], and returns their leases.
     async fn one_in_each_state(&self) -> [Lease; 4] {
         let [ready, leased, dead, kept] = ["ready", "leased", "dead", "done"].map(|id| delivery("warung", id, id));
         let ready_lease = self.begin(&ready).await;
         self.settle(&ready_lease, reschedule(KEEP)).await;
         let leased_lease = self.begin(&leased).await;
-        self.extend(&leased_lease, KEEP, "the lease is the delivery's own").await;
+        self.extend(&leased_lease, KEEP, "the lease is current").await;
         let dead_lease = self.make_dead(&dead).await;
         let kept_lease = self.handle(&kept, 2 * KEEP).await;
         [ready_lease, leased_lease, dead_lease, kept_lease]
@@ -48,7 +48,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             let other_states = EVERY_STATE.into_iter().filter(|other| *other != state);
             self.finds(&Filter::new().states(other_states), &others, &why).await;
         }
-        // An expired lease is a lease.
+        // A delivery with an expired lease still counts as leased.
         self.advance(KEEP + MARGIN).await;
         self.finds(&Filter::new().states([LEASED]), &ids[1..2], "its lease has expired").await;
         for entry in self.select(&Filter::new(), None, ALL).await {
@@ -56,50 +56,53 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.same("find", &(entry.state, entry.attempts), &(state, 1), "each was leased once");
             self.same("find", &entry.event_id(), &Some(state.as_str()), "the head says so");
             let digest = BodyDigest::of(state.as_str().as_bytes());
-            self.same("find", &entry.digest, &Some(digest), "it is the digest of the body");
+            self.same("find", &entry.digest, &Some(digest), "the entry has the digest of the body");
         }
     }
 
-    pub(super) async fn finds_deliveries_by_what_they_have(&self) {
+    pub(super) async fn finds_deliveries_by_each_filter(&self) {
         let mut ids = Vec::new();
         let made = [("warung", "one", "a"), ("warung", "two", "b"), ("kedai", "one", "a"), ("kedai", "three", "a")];
         for (tenant, id, body) in made {
             let lease = self.begin(&delivery(tenant, id, body)).await;
-            self.extend(&lease, KEEP, "the lease is the delivery's own").await;
+            self.extend(&lease, KEEP, "the lease is current").await;
             ids.push(lease.id());
             self.advance(HOUR).await;
         }
         let [one, two, three, four] = ids[..] else { self.broken("four were accepted") };
         let filter = Filter::new;
-        self.finds(&filter().tenant("warung"), &[one, two], "two are of this tenant").await;
-        self.finds(&filter().tenant("kedai"), &[three, four], "two are of this tenant").await;
+        self.finds(&filter().tenant("warung"), &[one, two], "this tenant has two deliveries").await;
+        self.finds(&filter().tenant("kedai"), &[three, four], "this tenant has two deliveries").await;
         self.finds(&filter().tenant("warun"), &[], "no tenant has this name").await;
         self.finds(&filter().event_id("one"), &[one, three], "both tenants have this event").await;
         self.finds(&filter().event_id("four"), &[], "no event has this id").await;
-        self.finds(&filter().body("a"), &[one, three, four], "three have this body").await;
-        self.finds(&filter().body("c"), &[], "none has this body").await;
-        self.finds(&filter().tenant("kedai").event_id("one"), &[three], "one has both").await;
-        self.finds(&filter().tenant("kedai").body("b"), &[], "none has both").await;
+        self.finds(&filter().body("a"), &[one, three, four], "three deliveries have this body").await;
+        self.finds(&filter().body("c"), &[], "no delivery has this body").await;
+        self.finds(&filter().tenant("kedai").event_id("one"), &[three], "one delivery has both").await;
+        self.finds(&filter().tenant("kedai").body("b"), &[], "no delivery has both").await;
         let all = filter().states([LEASED]).tenant("kedai").event_id("three").body("a");
-        self.finds(&all, &[four], "one has everything").await;
-        self.finds(&all.clone().states([READY, DEAD]), &[], "it is leased").await;
+        self.finds(&all, &[four], "one delivery matches everything").await;
+        self.finds(&all.clone().states([READY, DEAD]), &[], "the delivery is leased").await;
 
-        // Accepted four, three, two hours and one hour ago.
+        // The deliveries were accepted four, three, two hours and one hour ago.
         let hours_ago = |hours: u32| SystemTime::now() - HOUR * hours - HOUR / 2;
-        self.finds(&filter().accepted(hours_ago(4)..hours_ago(2)), &[one, two], "two came in this window").await;
-        self.finds(&filter().accepted(hours_ago(2)..hours_ago(0)), &[three, four], "two came in this window").await;
-        self.finds(&filter().accepted(hours_ago(3)..hours_ago(1)), &[two, three], "two came in this window").await;
-        self.finds(&filter().accepted(hours_ago(9)..hours_ago(5)), &[], "none came in this window").await;
+        self.finds(&filter().accepted(hours_ago(4)..hours_ago(2)), &[one, two], "two were accepted in this window")
+            .await;
+        self.finds(&filter().accepted(hours_ago(2)..hours_ago(0)), &[three, four], "two were accepted in this window")
+            .await;
+        self.finds(&filter().accepted(hours_ago(3)..hours_ago(1)), &[two, three], "two were accepted in this window")
+            .await;
+        self.finds(&filter().accepted(hours_ago(9)..hours_ago(5)), &[], "nothing was accepted in this window").await;
         self.finds(&filter().accepted(hours_ago(1)..hours_ago(3)), &[], "the window is empty").await;
         let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
         let always = SystemTime::UNIX_EPOCH - century..SystemTime::UNIX_EPOCH + 10 * century;
-        self.finds(&filter().accepted(always), &ids, "all came in this window").await;
+        self.finds(&filter().accepted(always), &ids, "all were accepted in this window").await;
         let recent = filter().accepted(hours_ago(3)..hours_ago(0)).tenant("warung");
         self.finds(&recent, &[two], "one has both").await;
     }
 
-    /// Reads pages of this size, each from where the one before it says.
-    async fn turns_pages(&self, filter: &Filter, size: usize, expected: &[DeliveryId]) {
+    /// Reads pages of this size, each from the position that the previous page returned.
+    async fn finds_in_pages(&self, filter: &Filter, size: usize, expected: &[DeliveryId]) {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let page = self.answer("find", self.store.find(filter, after, u32::try_from(size).unwrap_or(ALL)).await);
@@ -109,7 +112,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             }
             after = page.next;
         }
-        self.same("find", &found, &expected.to_vec(), &format!("these are all pages of {size}, by {filter:?}"));
+        self.same("find", &found, &expected.to_vec(), &format!("all pages of {size}, for {filter:?}"));
     }
 
     pub(super) async fn finds_deliveries_in_pages(&self) {
@@ -120,7 +123,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         }
         let page = async |filter: &Filter, after: Option<DeliveryId>, limit: u32, expected: &[DeliveryId]| {
             let found: Vec<_> = self.select(filter, after, limit).await.iter().map(|entry| entry.id).collect();
-            let why = format!("up to {limit} of {ids:?} after {after:?} were requested, by {filter:?}");
+            let why = format!("the limit is {limit}, of {ids:?} after {after:?}, for {filter:?}");
             self.same("find", &found, &expected.to_vec(), &why);
         };
         let all = Filter::new();
@@ -131,15 +134,15 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
                 after = chunk.last().copied();
             }
             page(&all, after, ALL, &[]).await;
-            self.turns_pages(&all, limit, &ids).await;
+            self.finds_in_pages(&all, limit, &ids).await;
         }
         let every_other: Vec<_> = ids.iter().step_by(2).copied().collect();
         let warung = Filter::new().tenant("warung");
         page(&warung, None, 2, &every_other[..2]).await;
         page(&warung, Some(ids[1]), 2, &every_other[1..3]).await;
         page(&warung, Some(ids[5]), 2, &every_other[3..]).await;
-        self.turns_pages(&warung, 1, &every_other).await;
-        self.turns_pages(&warung, 2, &every_other).await;
+        self.finds_in_pages(&warung, 1, &every_other).await;
+        self.finds_in_pages(&warung, 2, &every_other).await;
         page(&all, Some(DeliveryId::new(i64::MIN)), u32::MAX, &ids).await;
         page(&all, Some(DeliveryId::new(i64::MAX)), ALL, &[]).await;
     }
@@ -149,7 +152,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let ids = leases.map(|lease| lease.id());
         self.dead_letter(&ids, &[], 0, "no state is named").await;
         self.dead_letter(&[], &EVERY_STATE, 0, "no delivery is named").await;
-        self.dead_letter(&ids, &[DEAD, DONE], 0, "neither is pending").await;
+        self.dead_letter(&ids, &[DEAD, DONE], 0, "dead and done deliveries are not pending").await;
         self.dead_letter(&[DeliveryId::new(i64::MAX)], &EVERY_STATE, 0, "no delivery has this id").await;
         self.counts([1, 1, 1, 1], "nothing was dead-lettered").await;
         self.dead_letter(&ids, &[READY], 1, "one is ready").await;
@@ -160,7 +163,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.counts([0, 0, 3, 1], "one more was dead-lettered").await;
         let reasons: Vec<_> = self.dead(None, ALL).await.into_iter().map(|entry| entry.reason).collect();
         let expected = ["by hand", "by hand", "dead-lettered"].map(|reason| Some(reason.to_owned()));
-        self.same("find", &reasons, &expected.to_vec(), "the last one was dead before");
+        self.same("find", &reasons, &expected.to_vec(), "the last delivery was dead before");
 
         let [one, two] = ["one", "two"].map(|id| delivery("warung", id, "body"));
         self.accept_all([&one, &two]).await;
@@ -171,14 +174,14 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.show(ready[0], &one, DEAD, 0, "the delivery was dead-lettered before an attempt").await;
     }
 
-    pub(super) async fn dead_lettered_delivery_is_dead(&self) {
+    pub(super) async fn dead_letter_by_hand_is_an_ordinary_one(&self) {
         let [first, second] = ["first", "second"].map(|id| delivery("warung", id, "body").with_ordering_keys(&["a"]));
         let first_lease = self.begin(&first).await;
         self.settle(&first_lease, reschedule(KEEP)).await;
         self.accept(&second).await;
         self.lease_nothing("the first blocks the second").await;
         self.dead_letter(&[first_lease.id()], &[READY], 1, "the first is ready").await;
-        let second_lease = self.lease_one(&second, "the first is dead, and blocks no longer").await;
+        let second_lease = self.lease_one(&second, "the first is dead, so it does not block").await;
         self.is_known(&delivery("warung", "first", "other body"), &first, "the ledger row stays").await;
         self.settle(&second_lease, done(Duration::ZERO)).await;
         self.retry(first_lease.id()).await;
@@ -240,7 +243,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         }
     }
 
-    pub(super) async fn forgotten_pending_delivery_is_gone(&self) {
+    pub(super) async fn forgotten_pending_delivery_is_deleted(&self) {
         let [first, second, other] =
             ["first", "second", "other"].map(|id| delivery("warung", id, "body").with_ordering_keys(&["a"]));
         self.accept_all([&first, &second, &other]).await;
@@ -250,15 +253,15 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.cannot_extend(&lease, "the delivery was forgotten").await;
         self.cannot_start(&lease, "the delivery was forgotten").await;
         self.settles(&lease, done(KEEP), SettleOutcome::Gone, "the delivery was forgotten").await;
-        let second_lease = self.lease_one(&second, "the first is gone, and blocks no longer").await;
+        let second_lease = self.lease_one(&second, "the first was deleted, so it does not block").await;
         self.accept_again(&delivery("warung", "first", "body").with_ordering_keys(&["a"]), "it was forgotten").await;
         let ready: Vec<_> = self.select(&Filter::new().states([READY]), None, ALL).await;
         let ready: Vec<_> = ready.iter().map(|entry| entry.id).collect();
-        self.forget_these(&ready, &[READY], 2, "the other and the new one are ready").await;
+        self.forget_these(&ready, &[READY], 2, "two deliveries are ready").await;
         self.settle(&second_lease, done(Duration::ZERO)).await;
         self.advance(LEASE + MARGIN).await;
         self.lease_nothing("all others were forgotten").await;
-        self.is_known(&delivery("warung", "second", "body"), &second, "it was handled, and not forgotten").await;
+        self.is_known(&delivery("warung", "second", "body"), &second, "the delivery was handled, not forgotten").await;
         self.counts([0, 0, 0, 0], "all were handled or forgotten").await;
     }
 }

@@ -1,12 +1,12 @@
-//! Deliveries to accept.
+//! Deliveries for the tests of a store.
 
 use bytes::Bytes;
 use tower_klikit::{dedupe::Claim, inbox::NewDelivery};
 
 use crate::ledger;
 
-/// Makes a delivery of the event with this id, of this tenant, with this body. Each call uses a fresh token, so a second call makes
-/// a copy, as if klikit had sent the delivery once more.
+/// Makes a delivery of tenant `scope`'s event `id` with this body. Each call uses a fresh token, so a second call makes a copy, as if
+/// klikit had sent the delivery again.
 ///
 /// The head and the ordering keys can be [set](NewDelivery::with_head).
 ///
@@ -16,11 +16,11 @@ use crate::ledger;
 #[track_caller]
 pub fn delivery(scope: &str, id: &str, body: impl AsRef<[u8]>) -> NewDelivery {
     let claim = ledger::claim(scope, id, body.as_ref());
-    made(claim, scope, id, body.as_ref())
+    with_claim(claim, scope, id, body.as_ref())
 }
 
-/// Makes a delivery with another body under an id that is taken, as an acceptor does when it finds another digest. The delivery is
-/// forgotten with the event.
+/// Makes a delivery whose event id was already used with a different body, as an acceptor does when it finds another digest.
+/// Forgetting the event also forgets this delivery.
 ///
 /// # Panics
 ///
@@ -28,10 +28,10 @@ pub fn delivery(scope: &str, id: &str, body: impl AsRef<[u8]>) -> NewDelivery {
 #[track_caller]
 pub fn conflict(scope: &str, id: &str, body: impl AsRef<[u8]>) -> NewDelivery {
     let claim = ledger::conflict(scope, id, body.as_ref());
-    made(claim, scope, id, body.as_ref())
+    with_claim(claim, scope, id, body.as_ref())
 }
 
-fn made(claim: Claim, scope: &str, id: &str, body: &[u8]) -> NewDelivery {
+fn with_claim(claim: Claim, scope: &str, id: &str, body: &[u8]) -> NewDelivery {
     let head = serde_json::json!({
         "method": "POST",
         "uri": "/webhooks/klikit?from=klikit",

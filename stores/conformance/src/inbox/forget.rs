@@ -9,11 +9,11 @@ use tower_klikit::{
 
 use super::{
     conflict, delivery,
-    subject::{HOUR, KEEP, LEASE, MARGIN, Subject, dead_letter, done},
+    tested::{HOUR, KEEP, LEASE, MARGIN, TestedInbox, dead_letter, done},
 };
 use crate::ledger::claim;
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn forgotten_event_is_accepted_again(&self) {
         let [dead, kept, gone] = ["dead", "kept", "gone"].map(|id| delivery("warung", id, "body"));
         let dead_lease = self.make_dead(&dead).await;
@@ -55,13 +55,12 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.handle(&gone, Duration::ZERO).await;
         let expired_lease = self.begin(&expired).await;
         let lease = self.begin(&leased).await;
-        self.extend(&lease, KEEP, "the lease is the delivery's own").await;
+        self.extend(&lease, KEEP, "the lease is current").await;
         self.advance(LEASE + MARGIN).await;
         self.claim(held.claim(), "there is no entry").await;
         self.accept(&ready).await;
 
-        let why =
-            "of one event, one delivery is dead, one kept, one only known, and one claimed; the others are pending";
+        let why = "of one event's deliveries one is dead, one kept, one known to the ledger, and one claimed; the others are pending";
         self.forget(&ready, 4, why).await;
         self.counts([1, 2, 0, 0], why).await;
         self.show_nothing(dead_lease.id(), "the event was forgotten").await;
@@ -104,9 +103,9 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.is_known(&delivery("kedai", "evt", "body"), &dead, "the delivery is pending").await;
     }
 
-    pub(super) async fn absent_keys_are_not_counted(&self) {
+    pub(super) async fn forgetting_counts_only_known_keys(&self) {
         let [pending, gone, dead, kept] = ["pending", "gone", "dead", "kept"].map(|id| delivery("warung", id, "body"));
-        self.forget(&pending, 0, "the event never came").await;
+        self.forget(&pending, 0, "the event was never accepted").await;
         self.accept(&pending).await;
         self.forget(&pending, 0, "the delivery is ready").await;
         let lease = self.lease_one(&pending, "the delivery is ready").await;

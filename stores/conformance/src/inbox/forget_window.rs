@@ -1,4 +1,4 @@
-//! Rules for forgetting what was accepted within a window.
+//! Rules for forgetting the deliveries that were accepted within a window.
 
 use std::{
     ops::Range,
@@ -12,11 +12,11 @@ use tower_klikit::{
 
 use super::{
     conflict, delivery,
-    subject::{HOUR, KEEP, LEASE, MARGIN, Subject, TERMS, dead_letter, done},
+    tested::{HOUR, KEEP, LEASE, MARGIN, TERMS, TestedInbox, dead_letter, done},
 };
 use crate::ledger::claim;
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn window_forgets_deliveries_accepted_in_it(&self) {
         let old = [
             delivery("warung", "dead", "body"),
@@ -44,8 +44,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.forget_accepted(hours_ago(8, 5), 0, "nothing was accepted as early as that").await;
         self.forget_accepted(hours_ago(3, 3), 0, "the window is empty").await;
         self.counts([0, 0, 2, 1], "nothing was forgotten").await;
-        let why = "4 hours ago one delivery was accepted that is dead, one that is kept, one that is only known, and two were \
-                   claimed; the retention of a sixth is over";
+        let why = "of six deliveries from 4 hours ago one is dead, one kept, one known to the ledger, and two claimed; the \
+                   retention of the sixth is over";
         self.forget_accepted(hours_ago(5, 3), 5, why).await;
         self.show_nothing(dead.id(), "the delivery was forgotten").await;
         self.show_nothing(kept.id(), "the delivery was forgotten").await;
@@ -58,13 +58,13 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.counts([0, 0, 0, 0], "all deliveries were forgotten").await;
     }
 
-    pub(super) async fn window_leaves_pending_deliveries(&self) {
+    pub(super) async fn window_keeps_pending_deliveries(&self) {
         let [ready, leased, expired, dead] =
             ["ready", "leased", "expired", "dead"].map(|id| delivery("warung", id, "body"));
         let dead_lease = self.make_dead(&dead).await;
         let expired_lease = self.begin(&expired).await;
         let lease = self.begin(&leased).await;
-        self.extend(&lease, KEEP, "the lease is the delivery's own").await;
+        self.extend(&lease, KEEP, "the lease is current").await;
         self.accept(&ready).await;
         self.advance(4 * HOUR).await;
         let held = claim("warung", "held", "body");
@@ -77,7 +77,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.is_done(pending.claim(), &pending, "the ledger row of a pending delivery stays").await;
             self.is_known(&pending, &pending, "the delivery is pending").await;
         }
-        self.extend(&lease, LEASE, "the lease is the delivery's own").await;
+        self.extend(&lease, LEASE, "the lease is current").await;
         self.advance(MARGIN).await;
         let all = SystemTime::UNIX_EPOCH..SystemTime::now() + HOUR;
         self.forget_accepted(all, 1, "one entry is claimed, and the others are pending").await;
@@ -87,23 +87,23 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             .await;
     }
 
-    pub(super) async fn window_goes_by_time_of_acceptance(&self) {
-        let [dead, kept, gone, pending] = &self.make_again().await;
-        let why = "6 hours ago all were accepted: one is dead, one kept, and one pending; of the fourth there is only a ledger \
-                   row, from 4 hours ago";
+    pub(super) async fn window_compares_the_time_of_acceptance(&self) {
+        let [dead, kept, gone, pending] = &self.make_with_later_copies().await;
+        let why = "all were accepted 6 hours ago: one is dead, one kept, and one pending; the fourth has only a ledger row, \
+                   from 4 hours ago";
         self.forget_accepted(hours_ago(7, 5), 2, why).await;
         self.counts([1, 0, 0, 0], why).await;
         self.is_known(gone, gone, "the ledger row was claimed later").await;
-        self.is_left(pending).await;
+        self.is_still_pending(pending).await;
         self.are_forgotten([dead, kept]).await;
     }
 
-    pub(super) async fn window_goes_by_ledger_row_too(&self) {
-        let [dead, kept, gone, pending] = &self.make_again().await;
-        let why = "4 hours ago all came again: one is dead, one kept, one only known, and one pending";
+    pub(super) async fn window_compares_the_ledger_row_too(&self) {
+        let [dead, kept, gone, pending] = &self.make_with_later_copies().await;
+        let why = "copies of all came 4 hours ago: one is dead, one kept, one known to the ledger, and one pending";
         self.forget_accepted(hours_ago(5, 3), 3, why).await;
         self.counts([1, 0, 0, 0], why).await;
-        self.is_left(pending).await;
+        self.is_still_pending(pending).await;
         self.are_forgotten([dead, kept, gone]).await;
     }
 
@@ -120,22 +120,22 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.show_nothing(dead.id(), "the delivery was forgotten").await;
     }
 
-    pub(super) async fn restored_ledger_row_is_claimed_anew(&self) {
-        let all = self.make_again().await;
+    pub(super) async fn restored_ledger_row_has_a_new_claim_time(&self) {
+        let all = self.make_with_later_copies().await;
         self.forget_claimed(hours_ago(7, 5), 0, "the entries from 6 hours ago were claimed anew 4 hours ago").await;
         for new in &all {
             self.is_done(new.claim(), new, "nothing was forgotten").await;
         }
-        self.forget_claimed(hours_ago(5, 3), 4, "4 hours ago all four came again").await;
+        self.forget_claimed(hours_ago(5, 3), 4, "copies of all four came 4 hours ago").await;
         for new in &all {
             self.claim(new.claim(), "the ledger forgot the event").await;
         }
         self.counts([1, 0, 1, 1], "calls of the ledger leave deliveries alone").await;
     }
 
-    /// Makes a dead delivery, a kept one, one of which there is only a ledger row, and a pending one. All were accepted 6 hours ago, and
-    /// came again 4 hours ago, when they were dead or the ledger had forgotten them.
-    async fn make_again(&self) -> [NewDelivery; 4] {
+    /// Makes a dead delivery, a kept one, a handled one with only a ledger row, and a pending one. All were accepted 6 hours ago.
+    /// Copies came 4 hours ago, when the originals were dead or the ledger had forgotten them.
+    async fn make_with_later_copies(&self) -> [NewDelivery; 4] {
         let all = ["dead", "kept", "gone", "pending"].map(|id| delivery("warung", id, "body"));
         let [dead, kept, gone, pending] = &all;
         self.make_dead(dead).await;
@@ -156,7 +156,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         all
     }
 
-    async fn is_left(&self, pending: &NewDelivery) {
+    async fn is_still_pending(&self, pending: &NewDelivery) {
         self.is_done(pending.claim(), pending, "the ledger row of a pending delivery stays").await;
         let lease = self.lease_one(pending, "the delivery is pending").await;
         self.settle(&lease, done(Duration::ZERO)).await;

@@ -1,4 +1,4 @@
-//! Rules for the leases that the leasing process still holds.
+//! Rules for [`LeaseRequest::held`], the leases that the requesting process still holds.
 
 use std::time::Duration;
 
@@ -9,35 +9,46 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{KEEP, LEASE, MARGIN, REQUEST, Subject, dead_letter, done, reschedule},
+    tested::{KEEP, LEASE, MARGIN, REQUEST, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn held_lease_is_extended(&self) {
         let [held, neighbor] = ["held", "neighbor"].map(|id| delivery("warung", id, "body"));
         self.accept_all([&held, &neighbor]).await;
         let [lease, other] = self.lease([&held, &neighbor], "the deliveries were accepted").await;
-        self.extend(&other, LEASE / 2, "the lease is the delivery's own").await;
+        self.extend(&other, LEASE / 2, "the lease is current").await;
         self.advance(LEASE + MARGIN).await;
-        let why = "the lease of one delivery is held, and that of the other has expired";
+        let why = "the lease of one delivery is held, and the other lease has expired";
         let request = LeaseRequest { held: &[lease], duration: 2 * LEASE, ..REQUEST };
         self.lease_as(&request, [&neighbor], why).await;
-        self.show(lease.id(), &held, DeliveryState::Leased, 1, "a held lease is extended, which is no attempt").await;
+        self.show(
+            lease.id(),
+            &held,
+            DeliveryState::Leased,
+            1,
+            "a held lease is extended, which does not count as an attempt",
+        )
+        .await;
         self.advance(2 * LEASE - MARGIN).await;
         self.lease_nothing("the held lease was extended").await;
         self.lease_as(&request, [], "the held lease has not expired").await;
         self.advance(2 * MARGIN).await;
-        self.lease_as(&LeaseRequest { limit: 0, ..request }, [], "the held lease is extended, and none was requested")
-            .await;
+        self.lease_as(
+            &LeaseRequest { limit: 0, ..request },
+            [],
+            "the held lease is extended even if no deliveries are requested",
+        )
+        .await;
         self.advance(2 * LEASE - MARGIN).await;
-        let [next] = self.lease([&neighbor], "the held lease was extended again, and not that of the other").await;
-        self.extend(&next, KEEP, "the lease is the delivery's own").await;
+        let [next] = self.lease([&neighbor], "only the held lease was extended again").await;
+        self.extend(&next, KEEP, "the lease is current").await;
         self.advance(2 * MARGIN).await;
         let next = self.lease_one(&held, "the lease has expired, and is not held").await;
-        self.same("lease", &next.attempt(), &2, "an extension is no attempt");
+        self.same("lease", &next.attempt(), &2, "an extension does not count as an attempt");
 
-        // A held lease that has not expired stays as it is.
-        self.extend(&next, KEEP / 2, "the lease is the delivery's own").await;
+        // A held lease that has not expired is not changed.
+        self.extend(&next, KEEP / 2, "the lease is current").await;
         self.lease_as(&LeaseRequest { held: &[next], ..REQUEST }, [], "the held lease has not expired").await;
         self.advance(KEEP / 2 - MARGIN).await;
         self.lease_nothing("the held lease was longer than the requested one").await;
@@ -81,7 +92,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.accept_all([&first, &second]).await;
         let dead = self.lease_one(&first, "the delivery is the first of its key").await;
         self.settle(&dead, dead_letter()).await;
-        let held = self.lease_one(&second, "the delivery before it is dead").await;
+        let held = self.lease_one(&second, "the first is dead").await;
         self.advance(LEASE + MARGIN).await;
         self.retry(dead.id()).await;
         let request = LeaseRequest { held: &[held], ..REQUEST };
@@ -111,14 +122,14 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.advance(LEASE + MARGIN).await;
         self.settle(&failed_lease, reschedule(Duration::ZERO)).await;
 
-        let why = "the lease of another worker has expired, or was rescheduled by it";
+        let why = "the other worker's lease has expired, or the other worker rescheduled the delivery";
         let request = LeaseRequest { held: &held, ..REQUEST };
         let [again, _] = self.lease_as(&request, [&expired, &failed], why).await;
         self.holds(
             again.token() > expired_lease.token(),
             &format!("{again:?} has no larger token than {expired_lease:?}"),
         );
-        let why = "the handler that is still running takes the lease over, so no attempt begins";
+        let why = "the running handler takes the lease over, so no attempt begins";
         for (held, new) in held.iter().zip([&expired, &failed]) {
             self.show(held.id(), new, DeliveryState::Leased, 2, why).await;
         }

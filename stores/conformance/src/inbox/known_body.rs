@@ -1,4 +1,4 @@
-//! Rules for the body that comes with a known key.
+//! Rules for the stored body that `accept` returns for a known key with another body.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tower_klikit::{
 
 use super::{
     conflict, delivery,
-    subject::{ALL, HOUR, KEEP, LEASE, MARGIN, Subject, dead_letter, done, reschedule},
+    tested::{ALL, HOUR, KEEP, LEASE, MARGIN, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn known_delivery_returns_its_body(&self) {
         let copies = || {
             let unlike = BodyDigest::of(b"a third body");
@@ -31,7 +31,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             .await;
     }
 
-    pub(super) async fn same_delivery_returns_no_body(&self) {
+    pub(super) async fn matching_delivery_returns_no_body(&self) {
         let stored = delivery("warung", "evt", "body");
         let copies = || {
             [
@@ -42,14 +42,14 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         };
         self.in_each_state(&stored, copies, async |copy, state| {
             if state != "dead" {
-                let why = format!("the stored delivery is {state}, and is the same");
+                let why = format!("the stored delivery is {state}, and matches the copy");
                 self.is_known_with(copy, stored.claim().digest(), None, &why).await;
             }
         })
         .await;
     }
 
-    pub(super) async fn gone_delivery_returns_no_body(&self) {
+    pub(super) async fn deleted_delivery_returns_no_body(&self) {
         let [gone, purged, kept] = ["gone", "purged", "kept"].map(|id| delivery("warung", id, "body"));
         self.handle(&gone, Duration::ZERO).await;
         self.handle(&purged, LEASE).await;
@@ -68,12 +68,12 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.complete(handled.claim(), "the token holds the entry").await;
         for body in ["body", "other body", "a third body"] {
             let copy = delivery("warung", "kept", body);
-            let why = "the ledger knows the key with another body than that of the kept delivery";
+            let why = "the ledger's entry has another body than the kept delivery";
             self.is_known_with(&copy, handled.claim().digest(), None, why).await;
         }
     }
 
-    /// Brings a delivery into one state after the other, and makes copies of it in each.
+    /// Moves a delivery through all states, and passes copies to `accept` in each state.
     async fn in_each_state<const N: usize>(
         &self,
         stored: &NewDelivery,

@@ -12,10 +12,10 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{HOUR, KEEP, LEASE, MARGIN, REQUEST, Subject, dead_letter, done, reschedule},
+    tested::{HOUR, KEEP, LEASE, MARGIN, REQUEST, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn expired_lease_can_be_settled(&self) {
         let all = ["handled", "kept", "failed", "dead", "released"].map(|id| delivery("warung", id, "body"));
         self.accept_all(all.each_ref()).await;
@@ -29,13 +29,13 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.settles(&failed, reschedule(LEASE), SettleOutcome::Settled, why).await;
         self.settles(&dead, dead_letter(), SettleOutcome::Settled, why).await;
         self.settles(&released, Settlement::Release, SettleOutcome::Settled, why).await;
-        self.counts([2, 0, 1, 1], "each was settled in its own way").await;
+        self.counts([2, 0, 1, 1], "each was settled differently").await;
         self.show_nothing(handled.id(), "the delivery was handled").await;
         let lease = self.lease_one(&all[4], "only this delivery was released").await;
         self.same("lease", &lease.attempt(), &1, "the lease before was released");
     }
 
-    pub(super) async fn late_success_of_a_dead_letter_counts(&self) {
+    pub(super) async fn late_success_settles_a_dead_letter(&self) {
         let [gone, kept] = ["gone", "kept"].map(|id| delivery("warung", id, "body"));
         let [gone_lease, kept_lease] = self.expire([&gone, &kept]).await;
         let why = "the store dead-lettered the delivery while its handler was running";
@@ -52,16 +52,16 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.lease_nothing("both deliveries were handled").await;
     }
 
-    pub(super) async fn late_failure_of_a_dead_letter_counts(&self) {
+    pub(super) async fn late_failure_settles_a_dead_letter(&self) {
         let [failed, dead] = ["failed", "dead"].map(|id| delivery("warung", id, "body"));
         let [failed_lease, dead_lease] = self.expire([&failed, &dead]).await;
         let why = "the store dead-lettered the delivery while its handler was running";
         self.settles(&failed_lease, reschedule(HOUR), SettleOutcome::Settled, why).await;
         let entry = self.show(failed_lease.id(), &failed, DeliveryState::Ready, 1, "the attempt failed").await;
-        self.same("show", &entry.reason.as_deref(), &Some("rescheduled"), "this was the reason");
+        self.same("show", &entry.reason.as_deref(), &Some("rescheduled"), "the settlement has this reason");
         self.settles(&dead_lease, dead_letter(), SettleOutcome::Settled, why).await;
         let entry = self.show(dead_lease.id(), &dead, DeliveryState::Dead, 1, "the attempt failed").await;
-        self.same("show", &entry.reason.as_deref(), &Some("dead-lettered"), "this was the reason");
+        self.same("show", &entry.reason.as_deref(), &Some("dead-lettered"), "the settlement has this reason");
         self.counts([1, 0, 1, 0], "one delivery was rescheduled, and one is dead").await;
         self.advance(HOUR - MARGIN).await;
         self.lease_nothing("the delay is not over").await;
@@ -70,7 +70,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.same("lease", &lease.attempt(), &2, "the first attempt failed");
     }
 
-    pub(super) async fn late_release_of_a_dead_letter_counts(&self) {
+    pub(super) async fn late_release_settles_a_dead_letter(&self) {
         let new = delivery("warung", "evt", "body");
         let [lease] = self.expire([&new]).await;
         let why = "the store dead-lettered the delivery while its handler was running";
@@ -83,7 +83,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.holds(next.token() > lease.token(), &format!("{next:?} has no larger token than {lease:?}"));
     }
 
-    pub(super) async fn late_failure_takes_its_old_place(&self) {
+    pub(super) async fn late_failure_keeps_its_place_in_the_queue(&self) {
         let all = ["first", "second", "third", "fourth"];
         let [first, second, third, fourth] =
             all.map(|id| delivery("warung", id, "body").with_ordering_keys(&["a", id]));
@@ -146,14 +146,14 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.show(taken.id(), &all[5], DeliveryState::Leased, 1, why).await;
     }
 
-    /// Accepts and leases these, and has the store dead-letter them because their leases expire.
+    /// Accepts and leases these deliveries, and lets their leases expire so that the store dead-letters them.
     async fn expire<const N: usize>(&self, all: [&NewDelivery; N]) -> [Lease; N] {
         self.accept_all(all).await;
         self.expire_leased(self.lease(all, "they were accepted in this order").await, &[]).await
     }
 
-    /// Leases the first of its ordering key, and has the store dead-letter it. The call that does may lease those behind it, which
-    /// are released.
+    /// Leases the head of a queue, and has the store dead-letter it. If that call also leases deliveries behind the head, they are
+    /// released.
     async fn expire_first(&self, first: &NewDelivery, behind: &[&NewDelivery]) -> [Lease; 1] {
         let leases = self.lease([first], "the delivery is the first of its key").await;
         self.expire_leased(leases, behind).await

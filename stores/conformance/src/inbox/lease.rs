@@ -12,16 +12,16 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{HOUR, KEEP, LEASE, MARGIN, REQUEST, SECOND, Subject, dead_letter, done, reschedule},
+    tested::{HOUR, KEEP, LEASE, MARGIN, REQUEST, SECOND, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn leases_longest_due_first(&self) {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|id| delivery("warung", id, "body"));
         let lease = self.begin(&a).await;
         self.settle(&lease, reschedule(LEASE)).await;
         let lease = self.begin(&b).await;
-        self.extend(&lease, LEASE / 2, "the lease is the delivery's own").await;
+        self.extend(&lease, LEASE / 2, "the lease is current").await;
         self.accept_all([&c, &d]).await;
         self.advance(LEASE + MARGIN).await;
         let why = "c and d are due since they were accepted, b since its lease expired, and a since its delay was over";
@@ -29,7 +29,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.settle(&d_lease, reschedule(SECOND)).await;
         self.settle(&c_lease, reschedule(2 * SECOND)).await;
         self.advance(MARGIN).await;
-        self.lease([&d, &c], "d was rescheduled with a shorter delay than c").await;
+        self.lease([&d, &c], "d has a shorter delay than c").await;
     }
 
     pub(super) async fn leases_no_more_than_requested(&self) {
@@ -38,7 +38,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let [a, b, c, d, e, f] = &all;
         let limit = |limit| LeaseRequest { limit, ..REQUEST };
         self.lease_as(&limit(0), [], "none was requested").await;
-        self.lease_as(&limit(1), [a], "one was requested, and this one is due the longest").await;
+        self.lease_as(&limit(1), [a], "one was requested, and a is due the longest").await;
         self.lease_as(&limit(3), [b, c, d], "three were requested").await;
         self.counts([2, 4, 0, 0], "four were requested").await;
         self.lease_as(&limit(u32::MAX), [e, f], "as many as there are were requested").await;
@@ -128,7 +128,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.start(&last).await;
         self.accept(&neighbor).await;
         self.advance(LEASE + MARGIN).await;
-        // A dead letter may use up the limit.
+        // A dead letter may count towards the limit.
         let mut leased = self.try_lease(&two).await.leased;
         leased.extend(self.try_lease(&two).await.leased);
         self.are(&leased, [&neighbor], "the lease of the other delivery has expired after 2 of 2 attempts");
@@ -136,7 +136,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.counts([0, 1, 1, 0], "one delivery was dead-lettered").await;
     }
 
-    pub(super) async fn reports_deliveries_that_it_dead_letters(&self) {
+    pub(super) async fn lease_reports_its_dead_letters(&self) {
         let [one, other, failed, spent] = ["one", "other", "failed", "spent"].map(|id| delivery("warung", id, "body"));
         let last = LeaseRequest { max_attempts: 1, ..REQUEST };
         let first = self.begin(&one).await;
@@ -148,7 +148,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.settle(&spent_lease, reschedule(HOUR)).await;
         self.lease_as(&last, [], "no lease has expired, one delivery was dead-lettered, and one is not due").await;
         self.advance(LEASE + MARGIN).await;
-        // Dead letters may use up the limit, and a store may go on with the next call.
+        // Dead letters may count towards the limit, so a second call may be needed.
         let mut reported = self.try_lease(&last).await.dead_lettered;
         reported.extend(self.try_lease(&last).await.dead_lettered);
         reported.sort_by_key(|dead| dead.id);
@@ -163,14 +163,19 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         for (lease, new, attempts) in [(&second, &one, 2), (&other_lease, &other, 1)] {
             let entry =
                 self.show(lease.id(), new, DeliveryState::Dead, attempts, "the delivery was dead-lettered").await;
-            self.same("show", &entry.reason.as_deref(), &Some(LEASE_EXPIRED), "the delivery was dead-lettered for it");
+            self.same(
+                "show",
+                &entry.reason.as_deref(),
+                &Some(LEASE_EXPIRED),
+                "the delivery was dead-lettered for this reason",
+            );
         }
         self.lease_as(&last, [], "the dead letters were reported before").await;
         self.advance(KEEP).await;
-        self.lease_as(&last, [&spent], "the delivery is ready, and so leased whatever its attempts").await;
+        self.lease_as(&last, [&spent], "a ready delivery is leased even if it has no attempts left").await;
     }
 
-    pub(super) async fn ready_delivery_is_leased_whatever_its_attempts(&self) {
+    pub(super) async fn ready_delivery_is_leased_after_max_attempts(&self) {
         let new = delivery("warung", "evt", "body");
         let last = LeaseRequest { max_attempts: 1, ..REQUEST };
         self.accept(&new).await;

@@ -9,11 +9,11 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{HOUR, LEASE, MARGIN, RETENTION, Subject, done, roughly},
+    tested::{HOUR, LEASE, MARGIN, RETENTION, TestedInbox, done, roughly},
 };
 use crate::ledger::{claim, conflict};
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn ledger_knows_accepted_deliveries(&self) {
         let (new, rival) = (delivery("warung", "evt", "body"), claim("warung", "evt", "other body"));
         self.accept(&new).await;
@@ -21,7 +21,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.complete(new.claim(), "the ledger row has the token of the delivery's claim").await;
         self.cannot_complete(&rival, "the ledger row has the token of the delivery's claim").await;
         self.release_claim(new.claim()).await;
-        self.is_done(&rival, &new, "an entry that is done cannot be released").await;
+        self.is_done(&rival, &new, "a done entry cannot be released").await;
         let lease = self.lease_one(&new, "calls of the ledger leave deliveries alone").await;
         self.is_done(&rival, &new, "the delivery is leased").await;
         self.settle(&lease, done(Duration::ZERO)).await;
@@ -65,10 +65,10 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.in_flight(&delivery("warung", "released", "body"), released.digest(), why).await;
         self.release_claim(&released).await;
         self.accept_again(&delivery("warung", "released", "body"), "the claim was released").await;
-        self.complete(&held, "its claim is not touched by a delivery that is rejected").await;
+        self.complete(&held, "a rejected delivery does not change the claim").await;
     }
 
-    pub(super) async fn expired_claim_does_not_stop_a_delivery(&self) {
+    pub(super) async fn expired_claim_does_not_block_accepting(&self) {
         let expired = claim("warung", "evt", "body");
         self.claim(&expired, "there is no entry").await;
         self.advance(LEASE + MARGIN).await;

@@ -1,4 +1,4 @@
-//! Rules for limiting what is stored.
+//! Rules for counting, evicting and purging stored deliveries.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{ALL, HOUR, KEEP, LEASE, MARGIN, RETENTION, Subject, dead_letter, reschedule},
+    tested::{ALL, HOUR, KEEP, LEASE, MARGIN, RETENTION, TestedInbox, dead_letter, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn counts_all_stored_up_to_a_limit(&self) {
         let stored = async |limit: u64, expected: u64| {
             let found = self.answer("stored", self.store.stored(limit).await);
-            self.same("stored", &found, &expected, &format!("up to {limit} are to be counted"));
+            self.same("stored", &found, &expected, &format!("the limit is {limit}"));
         };
         stored(10, 0).await;
         self.handle(&delivery("warung", "gone", "body"), Duration::ZERO).await;
@@ -33,7 +33,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.accept(&delivery("warung", &format!("ready-{n}"), "body")).await;
         }
         self.accept(&delivery("warung", "ordered", "body").with_ordering_keys(&["b"])).await;
-        // The lease has expired, and the time of the kept one is over: both are still stored.
+        // One lease has expired, and the kept delivery has passed its time: both are still stored.
         self.advance(LEASE + MARGIN).await;
         for (limit, expected) in [(0, 0), (1, 1), (3, 3), (7, 7), (8, 8), (9, 8), (1 << 40, 8), (u64::MAX, 8)] {
             stored(limit, expected).await;
@@ -61,8 +61,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.same("purge_done", &self.purge(ALL).await, &0, "all kept deliveries were evicted");
     }
 
-    pub(super) async fn evicts_what_ends_soonest(&self) {
-        // The times end in another order than that of acceptance.
+    pub(super) async fn evicts_deliveries_that_end_soonest(&self) {
+        // The deliveries end in another order than they were accepted in.
         let mut ids = Vec::new();
         for (n, hours) in [5, 1, 4, 2, 3].into_iter().enumerate() {
             let new = delivery("warung", &format!("kept-{n}"), "body");
@@ -95,7 +95,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.accept_again(&delivery("warung", "evt", "body"), "the retention is over").await;
     }
 
-    pub(super) async fn purges_only_dead_letters_of_an_age(&self) {
+    pub(super) async fn purges_only_dead_letters_of_the_given_age(&self) {
         self.purge_dead(Duration::ZERO, ALL, 0, "nothing was accepted").await;
         let [late, kept, young, failed, ready] =
             ["late", "kept", "young", "failed", "ready"].map(|id| delivery("warung", id, "body"));
@@ -105,13 +105,13 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let failed_lease = self.begin(&failed).await;
         self.settle(&failed_lease, reschedule(KEEP)).await;
         self.advance(HOUR + MARGIN).await;
-        // Dead-lettered now, and accepted an hour ago.
+        // Dead-lettered now, but accepted an hour ago: the age counts from acceptance.
         let late_lease = self.lease_one(&late, "the delay is over").await;
         self.settle(&late_lease, dead_letter()).await;
         let young_lease = self.make_dead(&young).await;
         self.accept(&ready).await;
-        self.purge_dead(2 * HOUR, ALL, 0, "none was accepted two hours ago").await;
-        self.purge_dead(RETENTION * 1000, ALL, 0, "none was accepted a century ago").await;
+        self.purge_dead(2 * HOUR, ALL, 0, "nothing was accepted two hours ago").await;
+        self.purge_dead(RETENTION * 1000, ALL, 0, "nothing was accepted a century ago").await;
         self.counts([2, 0, 2, 1], "no dead letter is old enough").await;
         self.purge_dead(HOUR, ALL, 1, "one was accepted an hour ago").await;
         self.show_nothing(late_lease.id(), "the dead letter was deleted").await;

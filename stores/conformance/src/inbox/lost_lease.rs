@@ -1,4 +1,4 @@
-//! Rules for leases that are no longer their delivery's own.
+//! Rules for leases that another lease has replaced.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{KEEP, LEASE, MARGIN, Subject, dead_letter, done, reschedule},
+    tested::{KEEP, LEASE, MARGIN, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn lost_lease_changes_nothing(&self) {
         let all = ["expired", "released", "failed", "retried", "revived"].map(|id| delivery("warung", id, "body"));
         let mut leases = Vec::new();
         for new in &all {
             let lease = self.begin(new).await;
-            self.extend(&lease, KEEP, "the lease is the delivery's own").await;
+            self.extend(&lease, KEEP, "the lease is current").await;
             leases.push(lease);
         }
         let mut next = Vec::new();
-        self.extend(&leases[0], LEASE / 2, "the lease is the delivery's own").await;
+        self.extend(&leases[0], LEASE / 2, "the lease is current").await;
         self.advance(LEASE).await;
         next.push(self.lease_one(&all[0], "the lease has expired").await);
         self.settle(&leases[1], Settlement::Release).await;
@@ -61,26 +61,26 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         for foreign in &foreign {
             self.is_lost(foreign, &new).await;
         }
-        self.extend(&lease, LEASE, "the lease is the delivery's own").await;
+        self.extend(&lease, LEASE, "the lease is current").await;
         self.settle(&lease, dead_letter()).await;
         for foreign in &foreign {
             self.is_lost(foreign, &new).await;
         }
-        // The number of the attempt matters only when it starts, and when it is released.
+        // Only `start` and a release use the lease's attempt number.
         let lease = Lease::new(lease.id(), lease.token(), 7);
         self.settle(&lease, done(KEEP)).await;
-        self.show(lease.id(), &new, DeliveryState::Done, 1, "the lease is the delivery's own").await;
+        self.show(lease.id(), &new, DeliveryState::Done, 1, "the lease is current").await;
     }
 
-    /// Checks that a lease is another worker's by now, and that using it changes nothing.
+    /// Checks that this lease was replaced, and that using it changes nothing.
     async fn is_lost(&self, lease: &Lease, new: &NewDelivery) {
-        let look = async || {
+        let snapshot = async || {
             let entry = self.find(lease.id()).await;
             let entry = entry.map(|entry| (entry.state, entry.attempts, entry.reason, entry.body));
             (entry, self.answer("counts", self.store.counts().await))
         };
-        let (before, mut counts) = look().await;
-        let why = format!("another token is the delivery's own; its head is {}", new.head());
+        let (before, mut counts) = snapshot().await;
+        let why = format!("another lease replaced this one; the delivery's head is {}", new.head());
         self.cannot_extend(lease, &why).await;
         self.cannot_start(lease, &why).await;
         for settlement in
@@ -88,7 +88,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         {
             self.settles(lease, settlement, SettleOutcome::Superseded, &why).await;
         }
-        let (after, counts_after) = look().await;
+        let (after, counts_after) = snapshot().await;
         counts.oldest = counts_after.oldest;
         self.holds(
             before == after && counts == counts_after,

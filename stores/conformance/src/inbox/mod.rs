@@ -39,7 +39,7 @@ mod settle;
 mod start;
 mod state;
 mod steps;
-mod subject;
+mod tested;
 mod worklog;
 
 use std::{pin::Pin, time::Duration};
@@ -49,49 +49,50 @@ use tower_klikit::{
     inbox::{InboxAdmin, InboxStore},
 };
 
-use self::subject::Subject;
+use self::tested::TestedInbox;
 pub use self::{
     fixtures::{conflict, delivery},
     model::compare,
     races::{race, race_between},
 };
 
-/// Checks every rule of [`InboxStore`] and [`InboxAdmin`], one after the other. The rules of the store's [`Ledger`] are checked by
-/// [`ledger::check`](crate::ledger::check).
+/// Checks every rule of [`InboxStore`] and [`InboxAdmin`]. [`ledger::check`](crate::ledger::check) checks the rules of the store's
+/// [`Ledger`].
 ///
-/// `make` is called for each rule and returns an empty store that nobody else uses. It may be the same database each time, emptied.
+/// `make` is called once for each rule and returns an empty store that nothing else uses. It may empty and return the same database
+/// each time.
 ///
-/// `advance` makes time pass for the store that `make` returned last. For a store in a database, `UPDATE`s that move every stored
-/// time into the past are enough; the times at which deliveries were accepted and entries were claimed are among them. A few seconds
-/// that pass by themselves do not matter. The store's clock may differ from this machine's by 5 minutes.
+/// `advance` makes time pass for the store that `make` returned last. For a store in a database, run `UPDATE`s that move every stored
+/// time into the past, including the times at which deliveries were accepted and entries were claimed. A few seconds of real time that
+/// pass during a rule do not matter. The store's clock may differ from this machine's by 5 minutes.
 ///
-/// Spawns up to 76 tasks at a time, so it needs a tokio runtime. If `advance` needs a runtime with one thread, as tokio's paused
-/// clock does, call [`race`] on several threads as well.
+/// `check` spawns up to 76 tasks at a time, so it needs a tokio runtime. If `advance` needs a single-threaded runtime, as tokio's
+/// paused clock does, also call [`race`] on a multi-threaded one.
 ///
 /// # Panics
 ///
-/// If the store breaks a rule. The message has the rule's name and says what was expected.
+/// If the store breaks a rule. The message contains the rule's name, the store's result and the expected one.
 pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
     make: impl AsyncFn() -> S,
     advance: impl AsyncFn(&S, Duration),
 ) {
     macro_rules! rules {
         ($($rule:ident,)*) => {
-            [$((stringify!($rule), |subject| Box::pin(subject.$rule()))),*]
+            [$((stringify!($rule), |tested| Box::pin(tested.$rule()))),*]
         };
     }
-    let rules: [(&str, Rule<'_, S, _>); _] = rules! {
+    let rules: [(&str, InboxRule<'_, S, _>); _] = rules! {
         new_delivery_is_accepted_once,
         pending_delivery_is_known,
         handled_delivery_is_known_for_its_retention,
         copies_do_not_extend_the_retention,
-        deliveries_do_not_touch_each_other,
-        kept_delivery_gives_way_to_a_new_one,
-        ids_grow,
+        deliveries_are_independent,
+        new_delivery_replaces_a_kept_one,
+        later_deliveries_have_larger_ids,
         ledger_knows_accepted_deliveries,
         deliveries_done_in_the_ledger_are_known,
         claimed_deliveries_are_in_flight,
-        expired_claim_does_not_stop_a_delivery,
+        expired_claim_does_not_block_accepting,
         missing_ledger_row_is_restored,
         restored_ledger_row_has_the_stored_digest,
         claimed_ledger_row_is_not_replaced,
@@ -102,18 +103,18 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         expired_lease_can_be_taken_over,
         marks_deliveries_whose_lease_expired,
         last_expired_attempt_is_dead_lettered,
-        ready_delivery_is_leased_whatever_its_attempts,
-        reports_deliveries_that_it_dead_letters,
+        ready_delivery_is_leased_after_max_attempts,
+        lease_reports_its_dead_letters,
         handled_delivery_is_deleted,
         kept_delivery_stays_with_its_body,
-        rescheduled_delivery_waits,
-        released_delivery_had_no_attempt,
-        dead_letter_stays,
+        rescheduled_delivery_is_due_after_its_delay,
+        release_takes_its_attempt_off,
+        dead_letter_stays_until_it_is_purged,
         expired_lease_can_be_settled,
-        settling_twice_is_harmless,
+        repeated_settlement_changes_nothing,
         settles_many_leases_in_order,
         purges_only_deliveries_that_are_over,
-        extended_lease_starts_anew,
+        extended_lease_counts_from_the_extension,
         expired_lease_can_be_extended,
         settled_delivery_is_not_extended,
         extends_many_leases_in_order,
@@ -123,7 +124,7 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         lists_dead_deliveries_in_pages,
         shows_every_state,
         finds_deliveries_by_state,
-        finds_deliveries_by_what_they_have,
+        finds_deliveries_by_each_filter,
         finds_deliveries_in_pages,
         dead_delivery_can_be_retried,
         only_dead_deliveries_are_retried,
@@ -134,13 +135,13 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         revived_delivery_has_the_new_retention,
         revived_delivery_keeps_its_time_of_acceptance,
         other_body_does_not_revive,
-        dead_delivery_is_reported,
+        accept_reports_a_dead_delivery,
         attempts_and_tokens_grow,
         lost_lease_changes_nothing,
         foreign_token_changes_nothing,
         known_delivery_returns_its_body,
-        same_delivery_returns_no_body,
-        gone_delivery_returns_no_body,
+        matching_delivery_returns_no_body,
+        deleted_delivery_returns_no_body,
         keeps_every_byte_of_a_body,
         keeps_every_character_of_a_head,
         keeps_every_character_of_a_reason,
@@ -149,7 +150,7 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         expired_head_blocks_its_key,
         each_ordering_key_blocks,
         dead_delivery_does_not_block,
-        retried_delivery_takes_its_old_place,
+        retried_delivery_keeps_its_place_in_the_queue,
         revived_delivery_takes_its_new_keys,
         leased_delivery_blocks_a_retried_one,
         leased_delivery_blocks_a_revived_one,
@@ -160,43 +161,43 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         held_lease_blocks_a_retried_delivery,
         held_delivery_is_leased_without_an_attempt,
         stale_held_lease_protects_nothing,
-        late_success_of_a_dead_letter_counts,
-        late_failure_of_a_dead_letter_counts,
-        late_release_of_a_dead_letter_counts,
+        late_success_settles_a_dead_letter,
+        late_failure_settles_a_dead_letter,
+        late_release_settles_a_dead_letter,
         retried_delivery_can_be_settled,
-        late_failure_takes_its_old_place,
+        late_failure_keeps_its_place_in_the_queue,
         late_success_unblocks_its_ordering_keys,
-        unordered_failure_blocks_no_longer,
-        late_unordered_failure_blocks_no_longer,
+        unordered_reschedule_stops_blocking,
+        late_unordered_reschedule_stops_blocking,
         forgotten_event_is_accepted_again,
         pending_delivery_is_not_forgotten,
         other_events_are_not_forgotten,
-        absent_keys_are_not_counted,
-        missing_delivery_is_gone,
+        forgetting_counts_only_known_keys,
+        settling_a_missing_delivery_returns_gone,
         window_forgets_deliveries_accepted_in_it,
-        window_leaves_pending_deliveries,
-        window_goes_by_time_of_acceptance,
-        window_goes_by_ledger_row_too,
+        window_keeps_pending_deliveries,
+        window_compares_the_time_of_acceptance,
+        window_compares_the_ledger_row_too,
         window_ignores_ledger_rows_that_are_over,
-        restored_ledger_row_is_claimed_anew,
-        attempts_of_free_handlers_count_at_once,
-        leasing_ahead_counts_no_attempt,
+        restored_ledger_row_has_a_new_claim_time,
+        lease_counts_attempts_for_free_handlers,
+        lease_ahead_counts_no_attempt,
         expired_lease_is_not_leased_ahead,
-        spent_delivery_is_not_leased_ahead,
+        exhausted_delivery_is_not_leased_ahead,
         last_attempt_counts_when_it_starts,
         expired_lease_counts_when_it_starts,
         unstarted_attempts_do_not_dead_letter,
-        release_keeps_the_attempts_before,
+        release_keeps_earlier_attempts,
         start_counts_the_attempt_once,
-        start_leaves_the_lease_alone,
+        start_does_not_extend_the_lease,
         start_is_fenced_by_the_token,
         unleased_delivery_is_not_started,
         starts_many_leases_in_order,
         counts_all_stored_up_to_a_limit,
         evicts_only_kept_deliveries,
-        evicts_what_ends_soonest,
+        evicts_deliveries_that_end_soonest,
         evicted_delivery_is_still_known,
-        purges_only_dead_letters_of_an_age,
+        purges_only_dead_letters_of_the_given_age,
         purges_the_oldest_dead_letters_first,
         purged_dead_letter_is_still_known,
         dead_letters_only_the_states_named,
@@ -204,19 +205,19 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         success_replaces_a_dead_letter_by_hand,
         release_leaves_a_dead_letter_by_hand,
         forgets_only_the_states_named,
-        forgotten_pending_delivery_is_gone,
+        forgotten_pending_delivery_is_deleted,
         one_of_many_copies_is_accepted,
         each_delivery_is_leased_once,
-        ordered_deliveries_are_leased_one_by_one,
-        many_settlements_count_once,
-        late_settlement_races_with_a_lease,
-        many_starts_count_once,
+        ordered_deliveries_are_leased_one_at_a_time,
+        concurrent_settlements_count_once,
+        late_settlement_excludes_a_new_lease,
+        concurrent_starts_count_once,
     };
     for (name, rule) in rules {
-        let subject = Subject::new(name, make().await, &advance);
-        rule(&subject).await;
+        let tested = TestedInbox::new(name, make().await, &advance);
+        rule(&tested).await;
     }
 }
 
-/// Each rule has a future of its own on the heap. One future for all of them would overflow a thread's stack.
-type Rule<'s, S, A> = for<'a> fn(&'a Subject<'s, S, A>) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+/// A rule. Its future is boxed, because one future that contains all rules would overflow a thread's stack.
+type InboxRule<'s, S, A> = for<'a> fn(&'a TestedInbox<'s, S, A>) -> Pin<Box<dyn Future<Output = ()> + 'a>>;

@@ -9,18 +9,19 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{HOUR, LEASE, MARGIN, REQUEST, Subject, dead_letter, done, reschedule, reschedule_unordered},
+    tested::{HOUR, LEASE, MARGIN, REQUEST, TestedInbox, dead_letter, done, reschedule, reschedule_unordered},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn head_of_the_queue_blocks_the_others(&self) {
         let [first, second, third] = [keyed("first", &["a"]), keyed("second", &["a"]), keyed("third", &["a"])];
         let [other, free] = [keyed("other", &["b"]), keyed("free", &[])];
         self.accept_all([&first, &second, &other, &third, &free]).await;
-        let leases = self.lease([&first, &other, &free], "one of each key, and the one without a key").await;
+        let leases =
+            self.lease([&first, &other, &free], "one delivery of each key, and the delivery without a key").await;
         self.lease_nothing("the heads of the queues are leased").await;
         self.finish(&leases[1]).await;
-        self.lease_nothing("the head of this queue is leased, and that of another is handled").await;
+        self.lease_nothing("the head of this queue is leased; only the head of the other is handled").await;
         self.finish(&leases[0]).await;
         let lease = self.lease_one(&second, "the delivery before it is handled").await;
         self.lease_nothing("the delivery before it is leased").await;
@@ -30,7 +31,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.lease_nothing("the delivery before it is leased").await;
     }
 
-    pub(super) async fn unordered_failure_blocks_no_longer(&self) {
+    pub(super) async fn unordered_reschedule_stops_blocking(&self) {
         let [first, second, third] =
             [keyed("first", &["a", "b"]), keyed("second", &["a"]), keyed("third", &["a", "b"])];
         self.accept_all([&first, &second, &third]).await;
@@ -42,13 +43,13 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let lease = self.lease_one(&third, "the first delivery has lost its order").await;
         self.advance(HOUR + MARGIN).await;
         let batch = self.try_lease(&LeaseRequest { held: &[lease], ..REQUEST }).await;
-        let [first_lease] = self.are(&batch.leased, [&first], "the delivery waits for no other");
+        let [first_lease] = self.are(&batch.leased, [&first], "an unordered delivery is not blocked");
         self.holds(batch.leased[0].ordering_keys().is_empty(), "the delivery was leased with ordering keys");
         self.settle(&first_lease, reschedule(Duration::ZERO)).await;
-        self.lease_one(&first, "the delivery waits for no other").await;
+        self.lease_one(&first, "an unordered delivery is not blocked").await;
     }
 
-    pub(super) async fn late_unordered_failure_blocks_no_longer(&self) {
+    pub(super) async fn late_unordered_reschedule_stops_blocking(&self) {
         let [first, second] = [keyed("first", &["a"]), keyed("second", &["a"])];
         self.accept_all([&first, &second]).await;
         let lease = self.lease_one(&first, "the delivery is the first of its key").await;
@@ -71,7 +72,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.lease_one(&free, "no delivery before it has its key").await;
         self.lease_nothing("the delivery before it is ready, although it is not due").await;
         self.advance(HOUR + MARGIN).await;
-        // Now the second is due for longer than the first.
+        // The second has been due for longer than the first, and must still wait.
         let batch = self.try_lease(&LeaseRequest { max_attempts: 1, ..REQUEST }).await;
         let [lease] = self.are(&batch.leased, [&first], "the delivery is the first of its key");
         self.settle(&lease, Settlement::Release).await;
@@ -95,9 +96,9 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let [first, second] = [keyed("first", &["a"]), keyed("second", &["b"])];
         let [both, third, fourth] = [keyed("both", &["b", "a", "c"]), keyed("third", &["b"]), keyed("fourth", &["c"])];
         self.accept_all([&first, &second, &both, &third, &fourth]).await;
-        let leases = self.lease([&first, &second], "no deliveries before them have their keys").await;
+        let leases = self.lease([&first, &second], "no earlier delivery has their keys").await;
         self.finish(&leases[0]).await;
-        self.lease_nothing("one before it has another of its keys, and it blocks those behind it").await;
+        self.lease_nothing("an earlier delivery has one of its keys, and it blocks the later ones").await;
         self.finish(&leases[1]).await;
         let lease = self.lease_one(&both, "both before it are handled").await;
         self.lease_nothing("the delivery before them is leased").await;
@@ -113,7 +114,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.lease_one(&second, "the delivery before it is dead").await;
         self.lease_nothing("the delivery before it is leased").await;
         self.advance(LEASE + MARGIN).await;
-        // What a dead letter unblocks may take another call.
+        // Leasing the delivery that a dead letter unblocks may take another call.
         let last = LeaseRequest { max_attempts: 1, ..REQUEST };
         let mut leased = self.try_lease(&last).await.leased;
         leased.extend(self.try_lease(&last).await.leased);
@@ -121,7 +122,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.counts([0, 1, 2, 0], "the lease of one delivery has expired on its last attempt").await;
     }
 
-    pub(super) async fn retried_delivery_takes_its_old_place(&self) {
+    pub(super) async fn retried_delivery_keeps_its_place_in_the_queue(&self) {
         let [first, second, third] = [keyed("first", &["a"]), keyed("second", &["a"]), keyed("third", &["a"])];
         self.accept_all([&first, &second, &third]).await;
         let dead = self.lease_one(&first, "the delivery is the first of its key").await;
@@ -140,8 +141,10 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let behind = ["a", "old", "new"].map(|key| keyed(key, &[key]));
         self.accept_all(behind.each_ref()).await;
         self.revive(&keyed("first", &["a", "new"])).await;
-        let [old, lease] = self.lease([&behind[1], &first], "it has its old place, and only the new keys").await;
-        self.same("lease", &lease.id(), &dead.id(), "it has its old id");
+        let [old, lease] = self
+            .lease([&behind[1], &first], "the delivery has its old place in the queue, and only the new keys")
+            .await;
+        self.same("lease", &lease.id(), &dead.id(), "the delivery has its old id");
         self.lease_nothing("the delivery before them is leased").await;
         self.finish(&lease).await;
         self.lease([&behind[0], &behind[2]], "the delivery before them is handled").await;
@@ -157,12 +160,12 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let behind = self.lease_one(&second, "the delivery before it is dead").await;
         self.retry(dead.id()).await;
         self.accept(&free).await;
-        let neighbor = self.lease_one(&free, "of the ready ones, only this shares no key with a leased one").await;
+        let neighbor = self.lease_one(&free, "only this ready delivery shares no key with a leased one").await;
         self.finish(&neighbor).await;
-        let why = "the delivery behind it was leased while it was dead, and still is";
+        let why = "the later delivery was leased while this one was dead, and still is";
         for _ in 0..2 {
             self.advance(LEASE - MARGIN).await;
-            self.extend(&behind, LEASE, "the lease is the delivery's own").await;
+            self.extend(&behind, LEASE, "the lease is current").await;
             self.lease_nothing(why).await;
         }
         self.finish(&behind).await;
@@ -188,7 +191,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.revive(&first).await;
         self.lease_nothing("the delivery behind it was leased while it was dead").await;
         self.finish(&leases[1]).await;
-        let lease = self.lease_one(&first, "one behind it is handled, and the other has only its old key").await;
+        let lease = self.lease_one(&first, "one later delivery is handled, and the other has only an old key").await;
         self.finish(&lease).await;
         self.finish(&leases[0]).await;
     }

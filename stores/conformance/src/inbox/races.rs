@@ -1,4 +1,4 @@
-//! Rules for many calls at once.
+//! Rules for calls that are made at the same time.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,7 +17,7 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{AHEAD, HOUR, KEEP, REQUEST, RETENTION, Subject, dead_letter, done, reschedule},
+    tested::{AHEAD, HOUR, KEEP, REQUEST, RETENTION, TestedInbox, dead_letter, done, reschedule},
     worklog::{RIVALS, Worklog},
 };
 
@@ -25,43 +25,46 @@ const ROUNDS: usize = 8;
 const KEYS: usize = 4;
 const WORKERS: usize = 12;
 
-/// Accepts 64 copies of one delivery at once, and lets many workers lease and settle at once: one copy is stored, each delivery is
-/// leased once, those that share an ordering key are leased one at a time, and each lease is settled once.
+/// Checks the rules for calls that are made at the same time, with 64 calls each.
 ///
-/// [`check`](super::check) does this too. Call it by itself on a runtime with several threads, where the calls truly meet. The
-/// store has to be empty.
+/// - Of 64 copies of a delivery one is accepted.
+/// - Each delivery is leased once. Deliveries that share an ordering key are leased one at a time.
+/// - Each lease is settled once, and each attempt is counted once.
+///
+/// [`check`](super::check) checks these rules too. Call `race` on a multi-threaded runtime, where calls run in parallel. The store
+/// must be empty.
 ///
 /// # Panics
 ///
-/// If a delivery is stored, leased or settled twice, or never.
+/// If the store breaks one of these rules.
 pub async fn race<S: InboxStore + InboxAdmin + Ledger>(store: S) {
     race_between([store]).await;
 }
 
-/// Does the same as [`race`] with several handles on one store, each with connections of its own, as several nodes have them. The
-/// calls go to one handle after the other.
+/// Checks the rules of [`race`] with several handles on one store, each with its own connections, like several nodes. Calls are
+/// distributed over the handles in turn.
 ///
 /// # Panics
 ///
-/// If a delivery is stored, leased or settled twice, or never, and if there is no handle.
+/// If the store breaks one of these rules, or `handles` is empty.
 pub async fn race_between<S: InboxStore + InboxAdmin + Ledger>(handles: impl IntoIterator<Item = S>) {
     let advance = async |_: &S, _: Duration| {};
     let mut handles = handles.into_iter();
-    let store = handles.next().expect("there has to be a store");
-    let subject = Subject::new("one_of_many_copies_is_accepted", store, &advance).with_others(handles);
-    subject.one_of_many_copies_is_accepted().await;
-    let subject = subject.renamed("each_delivery_is_leased_once");
-    subject.each_delivery_is_leased_once().await;
-    let subject = subject.renamed("ordered_deliveries_are_leased_one_by_one");
-    subject.ordered_deliveries_are_leased_one_by_one().await;
-    let subject = subject.renamed("many_settlements_count_once");
-    subject.many_settlements_count_once().await;
-    let subject = subject.renamed("late_settlement_races_with_a_lease");
-    subject.late_settlement_races_with_a_lease().await;
-    subject.renamed("many_starts_count_once").many_starts_count_once().await;
+    let store = handles.next().expect("race_between needs at least one handle");
+    let tested = TestedInbox::new("one_of_many_copies_is_accepted", store, &advance).with_others(handles);
+    tested.one_of_many_copies_is_accepted().await;
+    let tested = tested.renamed("each_delivery_is_leased_once");
+    tested.each_delivery_is_leased_once().await;
+    let tested = tested.renamed("ordered_deliveries_are_leased_one_at_a_time");
+    tested.ordered_deliveries_are_leased_one_at_a_time().await;
+    let tested = tested.renamed("concurrent_settlements_count_once");
+    tested.concurrent_settlements_count_once().await;
+    let tested = tested.renamed("late_settlement_excludes_a_new_lease");
+    tested.late_settlement_excludes_a_new_lease().await;
+    tested.renamed("concurrent_starts_count_once").concurrent_starts_count_once().await;
 }
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn one_of_many_copies_is_accepted(&self) {
         for round in 0..ROUNDS {
             let id = format!("copies-{round}");
@@ -82,7 +85,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let all: Vec<_> = (0..RIVALS).map(|n| delivery("warung", &format!("leased-{n}"), "body")).collect();
         let accept = |store: Arc<S>, new: NewDelivery| async move { store.accept(&new, RETENTION).await };
         for answer in self.all(all, accept).await {
-            self.same("accept", &answer, &Acceptance::Accepted, "many others came at once");
+            self.same("accept", &answer, &Acceptance::Accepted, "the delivery is new");
         }
         let lease = |store: Arc<S>, limit: u32| async move {
             Ok(store.lease(&LeaseRequest { limit, ..REQUEST }).await?.leased)
@@ -90,23 +93,26 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let limits: Vec<u32> = (0..16).map(|n| n % 3 + 1).collect();
         let mut seen = HashSet::new();
         let mut leases: Vec<Lease> = Vec::new();
-        // Enough calls even if each returned one delivery.
+        // Enough rounds even if only one delivery is leased in each.
         for _ in 0..RIVALS {
             for leased in self.all(limits.clone(), lease).await.iter().flatten() {
                 let is_first = seen.insert(leased.lease().id()) && leased.lease().attempt() == 1;
-                self.holds(is_first, &format!("many calls at once returned {leased:?}, which had been leased before"));
+                self.holds(
+                    is_first,
+                    &format!("concurrent calls of lease returned {leased:?}, which had been leased before"),
+                );
                 leases.push(*leased.lease());
             }
         }
-        self.same("lease", &leases.len(), &RIVALS, "this many were accepted, and leased by many calls at once");
+        self.same("lease", &leases.len(), &RIVALS, "all accepted deliveries must be leased");
         let settle = |store: Arc<S>, lease: Lease| async move { store.settle(&[(lease, done(Duration::ZERO))]).await };
         for settled in self.all(leases, settle).await {
-            self.same("settle", &settled, &vec![SettleOutcome::Settled], "the lease is the delivery's own");
+            self.same("settle", &settled, &vec![SettleOutcome::Settled], "the lease is current");
         }
         self.counts([0, 0, 0, 0], "all deliveries were handled").await;
     }
 
-    pub(super) async fn ordered_deliveries_are_leased_one_by_one(&self) {
+    pub(super) async fn ordered_deliveries_are_leased_one_at_a_time(&self) {
         let key = |n: usize| format!("key-{}", n % KEYS);
         let made = |n: usize| {
             let keys = [key(n), key(n + 1)];
@@ -129,13 +135,13 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.all(acceptors.chain(workers).collect(), task).await;
         let (handled, wrong) = worklog.result();
         self.holds(wrong.is_none(), wrong.as_deref().unwrap_or_default());
-        self.same("lease", &handled, &RIVALS, "this many were accepted, and workers asked again and again");
+        self.same("lease", &handled, &RIVALS, "all accepted deliveries must be handled");
         self.counts([0, 0, 0, 0], "all deliveries were handled").await;
     }
 
-    /// Only settlements that change a delivery in the same way whatever came before can be told apart from outside: a deletion is
-    /// recorded once, one attempt is taken off, and a delivery that is done stays done.
-    pub(super) async fn many_settlements_count_once(&self) {
+    /// Uses settlements whose repetition would show: one call deletes the delivery, a release takes one attempt off, and a done
+    /// delivery stays done.
+    pub(super) async fn concurrent_settlements_count_once(&self) {
         let settle = |store: Arc<S>, (lease, settlement): (Lease, Settlement)| async move {
             store.settle(&[(lease, settlement)]).await
         };
@@ -149,7 +155,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
                     "settle",
                     &settled,
                     &vec![SettleOutcome::Settled],
-                    "the lease was released many times at once",
+                    "many calls released the lease at the same time",
                 );
             }
             self.show(lease.id(), &new, DeliveryState::Ready, 1, "a lease is released only once").await;
@@ -174,7 +180,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         }
     }
 
-    pub(super) async fn late_settlement_races_with_a_lease(&self) {
+    pub(super) async fn late_settlement_excludes_a_new_lease(&self) {
         for round in 0..ROUNDS {
             let all = (0..RIVALS / 4).map(|n| delivery("warung", &format!("expired-{round}-{n}"), "body"));
             for new in all {
@@ -182,9 +188,9 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             }
             let leases: Vec<Lease> =
                 self.try_lease(&REQUEST).await.leased.iter().map(|leased| *leased.lease()).collect();
-            self.same("lease", &leases.len(), &(RIVALS / 4), "this many were accepted");
-            // Expired from now on, also where no time is made to pass.
-            self.extend_all(&leases, Duration::ZERO, &[true; RIVALS / 4], "the leases are the deliveries' own").await;
+            self.same("lease", &leases.len(), &(RIVALS / 4), "all accepted deliveries must be leased");
+            // Let the leases expire now, because `race` cannot advance the time.
+            self.extend_all(&leases, Duration::ZERO, &[true; RIVALS / 4], "the leases are current").await;
             let call = |store: Arc<S>, rival: Rival| async move {
                 match rival {
                     Rival::Settle(lease) => {
@@ -197,7 +203,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
                     }
                 }
             };
-            // Settlements and leases take turns; each kind comes first in every second round.
+            // Settlements and leases alternate, and each comes first in every second round.
             let rivals = leases.iter().flat_map(|lease| [Rival::Settle(*lease), Rival::Lease]);
             let mut rivals: Vec<Rival> = rivals.collect();
             rivals.rotate_left(round % 2);
@@ -212,7 +218,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         }
     }
 
-    pub(super) async fn many_starts_count_once(&self) {
+    pub(super) async fn concurrent_starts_count_once(&self) {
         let start = |store: Arc<S>, lease: Lease| async move { store.start(&[lease]).await };
         let end = |store: Arc<S>, (lease, settlement): (Lease, Option<Settlement>)| async move {
             match settlement {
@@ -225,12 +231,12 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.accept(&new).await;
             let [lease] = self.lease_as(&AHEAD, [&new], "the delivery was accepted").await;
             for started in self.all(vec![lease; RIVALS], start).await {
-                self.same("start", &started, &vec![true], "the lease is the delivery's own");
+                self.same("start", &started, &vec![true], "the lease is current");
             }
             self.show(lease.id(), &new, DeliveryState::Leased, 1, "an attempt counts once").await;
             self.settle(&lease, reschedule(Duration::ZERO)).await;
 
-            // A start that comes after the settlement changes nothing. One that comes before it is undone by a release.
+            // A start after the settlement changes nothing. A release undoes a start before it.
             let endings = [(Settlement::Release, DeliveryState::Ready), (done(RETENTION), DeliveryState::Done)];
             for (settlement, state) in endings {
                 let [lease] = self.lease_as(&AHEAD, [&new], "the delivery is due").await;
@@ -241,23 +247,26 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
                     DeliveryState::Ready => found == (state, 1),
                     _ => found.0 == state && matches!(found.1, 1 | 2),
                 };
-                self.holds(found.is_some_and(is_right), &format!("{found:?} came of starts and one {settlement:?}"));
+                self.holds(
+                    found.is_some_and(is_right),
+                    &format!("concurrent starts and one {settlement:?} left {found:?}"),
+                );
             }
         }
     }
 
-    /// Checks that one copy got this answer, and that all others are known.
+    /// Checks that one call returned `expected`, and all others `Known`.
     fn one_of(&self, answers: &[Acceptance], expected: &Acceptance, id: &str) {
         let known = Acceptance::Known { digest: *delivery("warung", id, "body").claim().digest(), body: None };
         let winners = answers.iter().filter(|answer| *answer == expected).count();
         let others = answers.iter().filter(|answer| **answer == known).count();
         self.holds(
             winners == 1 && others == RIVALS - 1,
-            &format!("of {RIVALS} copies {winners} were {expected:?} and {others} known; the answers: {answers:?}"),
+            &format!("of {RIVALS} copies {winners} were {expected:?} and {others} known; the results: {answers:?}"),
         );
     }
 
-    /// Calls the store with all of these at once.
+    /// Makes all of these calls on the store at the same time.
     async fn all<C, T, F>(&self, calls: Vec<C>, call: impl Fn(Arc<S>, C) -> F) -> Vec<T>
     where
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -275,7 +284,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let mut answers = Vec::with_capacity(tasks.len());
         for task in tasks {
             let answer = task.await.unwrap_or_else(|error| self.broken(&format!("a call panicked: {error}")));
-            answers.push(self.answer("a call among many at once", answer));
+            answers.push(self.answer("a concurrent call", answer));
         }
         answers
     }

@@ -1,4 +1,4 @@
-//! Rules for dead deliveries that come again.
+//! Rules for copies of dead deliveries, which klikit sends again.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tower_klikit::{
 
 use super::{
     conflict, delivery,
-    subject::{HOUR, KEEP, LEASE, MARGIN, RETENTION, Subject, dead_letter, done, reschedule, roughly},
+    tested::{HOUR, KEEP, LEASE, MARGIN, RETENTION, TestedInbox, dead_letter, done, reschedule, roughly},
 };
 use crate::ledger::claim;
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn dead_delivery_is_revived(&self) {
         let new = delivery("warung", "evt", "body");
         let first = self.begin(&new).await;
@@ -25,19 +25,24 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.show(last.id(), &new, DeliveryState::Ready, 0, "the delivery has its old id, and no attempts").await;
         self.is_known(&delivery("warung", "evt", "body"), &new, "the delivery is ready again").await;
         let again = self.lease_one(&new, "the delivery is due at once").await;
-        self.same("lease", &(again.id(), again.attempt()), &(first.id(), 1), "it has its old id, and no attempts");
+        self.same(
+            "lease",
+            &(again.id(), again.attempt()),
+            &(first.id(), 1),
+            "the delivery has its old id, and no attempts",
+        );
         self.holds(again.token() > last.token(), &format!("{again:?} has no larger token than {last:?}"));
         self.settle(&again, done(Duration::ZERO)).await;
         self.is_known(&delivery("warung", "evt", "body"), &new, "the delivery is handled").await;
 
-        // The claim of the first time: the answer was lost, and the delivery was dead-lettered meanwhile.
+        // An acceptor that lost the response retries with its old claim, after the delivery was dead-lettered.
         let lost = delivery("warung", "lost", "body");
         self.make_dead(&lost).await;
         self.revive(&lost).await;
         self.is_known(&lost, &lost, "the delivery was revived").await;
     }
 
-    pub(super) async fn dead_delivery_is_reported(&self) {
+    pub(super) async fn accept_reports_a_dead_delivery(&self) {
         let old = delivery("warung", "evt", "body");
         let lease = self.make_dead(&old).await;
         let head = old.head().replace("klikit?from=klikit", "other?from=klikit");
@@ -46,15 +51,15 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         for _ in 0..2 {
             let acceptance = self.answer("accept", self.store.accept(&new, RETENTION).await);
             let dead = Acceptance::Dead { head: Some(old.head().into()) };
-            self.same("accept", &acceptance, &dead, "the delivery is dead, and the new one does not revive it");
-            self.is_known(&other, &old, "another body is not the dead delivery").await;
+            self.same("accept", &acceptance, &dead, "the delivery is dead, and `without_reviving` was set");
+            self.is_known(&other, &old, "a copy with another body does not match the dead delivery").await;
             self.show(lease.id(), &old, DeliveryState::Dead, 1, "nothing revived the delivery").await;
         }
         self.lease_nothing("the delivery is dead").await;
         let rewritten = other.with_same_json_as(*old.claim().digest());
         let acceptance = self.answer("accept", self.store.accept(&rewritten, RETENTION).await);
         let dead = Acceptance::Dead { head: Some(old.head().into()) };
-        self.same("accept", &acceptance, &dead, "the JSON is that of the dead delivery");
+        self.same("accept", &acceptance, &dead, "the copy has the same JSON as the dead delivery");
         self.revive(&delivery("warung", "evt", "body")).await;
     }
 
@@ -82,7 +87,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let old = delivery("warung", "evt", "body");
         let lease = self.make_dead(&old).await;
         let unlike = delivery("warung", "evt", "other body").with_same_json_as(BodyDigest::of(b"a third body"));
-        self.is_known(&unlike, &old, "the JSON is that of another body than the dead delivery's").await;
+        self.is_known(&unlike, &old, "the copy has the JSON of a third body").await;
         self.show(lease.id(), &old, DeliveryState::Dead, 1, "another body changes nothing").await;
         let new = delivery("warung", "evt", "other body").with_same_json_as(*old.claim().digest());
         self.revive(&new).await;
@@ -122,7 +127,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let lease = self.lease_one(&new, "the delivery is ready again").await;
         self.settle(&lease, done(Duration::ZERO)).await;
         self.advance(LEASE + MARGIN).await;
-        // The ledger does not know this key any more.
+        // The ledger row of this key has ended.
         self.revive(&delivery("warung", "late", "body")).await;
         self.is_done(&claim("warung", "late", "body"), &late, "the delivery was revived with its ledger row").await;
         self.advance(RETENTION - LEASE - 2 * MARGIN).await;
@@ -145,7 +150,10 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.broken("show returned nothing for a ready delivery, or for a kept one")
         };
         let is_old = fresh.duration_since(old).is_ok_and(|earlier| roughly(earlier, 4 * HOUR));
-        self.holds(is_old, &format!("show says that one was accepted at {old:?}, and one 4 hours later at {fresh:?}"));
+        self.holds(
+            is_old,
+            &format!("show returned {old:?} and {fresh:?} as times of acceptance, which are 4 hours apart"),
+        );
     }
 
     pub(super) async fn other_body_does_not_revive(&self) {

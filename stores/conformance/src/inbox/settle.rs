@@ -9,10 +9,10 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{ALL, HOUR, KEEP, LEASE, MARGIN, RETENTION, Subject, dead_letter, done, reschedule},
+    tested::{ALL, HOUR, KEEP, LEASE, MARGIN, RETENTION, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn handled_delivery_is_deleted(&self) {
         let new = delivery("warung", "evt", "body");
         let lease = self.handle(&new, Duration::ZERO).await;
@@ -68,7 +68,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.is_known(&kept, &kept, "purging leaves the ledger").await;
     }
 
-    pub(super) async fn rescheduled_delivery_waits(&self) {
+    pub(super) async fn rescheduled_delivery_is_due_after_its_delay(&self) {
         let new = delivery("warung", "evt", "body");
         let lease = self.begin(&new).await;
         self.settle(&lease, reschedule(HOUR)).await;
@@ -85,14 +85,14 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.settle(&lease, done(Duration::ZERO)).await;
     }
 
-    pub(super) async fn released_delivery_had_no_attempt(&self) {
+    pub(super) async fn release_takes_its_attempt_off(&self) {
         let new = delivery("warung", "evt", "body");
         let lease = self.begin(&new).await;
         self.settle(&lease, Settlement::Release).await;
         self.show(lease.id(), &new, DeliveryState::Ready, 0, "the lease was released").await;
         self.counts([1, 0, 0, 0], "the lease was released").await;
         let lease = self.lease_one(&new, "the delivery is due at once").await;
-        self.same("lease", &lease.attempt(), &1, "the lease before was released");
+        self.same("lease", &lease.attempt(), &1, "the previous lease was released");
         self.settle(&lease, reschedule(LEASE)).await;
         self.advance(LEASE + MARGIN).await;
         let lease = self.lease_one(&new, "the delay is over").await;
@@ -101,7 +101,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.lease_one(&new, "the delivery is due at once, although it was rescheduled before").await;
     }
 
-    pub(super) async fn dead_letter_stays(&self) {
+    pub(super) async fn dead_letter_stays_until_it_is_purged(&self) {
         let new = delivery("warung", "evt", "body");
         let lease = self.make_dead(&new).await;
         self.advance(RETENTION + HOUR).await;
@@ -113,10 +113,10 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.counts([0, 0, 1, 0], "the delivery is dead").await;
     }
 
-    pub(super) async fn settling_twice_is_harmless(&self) {
+    pub(super) async fn repeated_settlement_changes_nothing(&self) {
         let [failed, dead, released, kept, gone] =
             ["failed", "dead", "released", "kept", "gone"].map(|id| delivery("warung", id, "body"));
-        let repeated = "the settlement is repeated, as after a lost answer";
+        let repeated = "the settlement is repeated, as a worker does after a lost response";
         let lease = self.begin(&failed).await;
         for _ in 0..2 {
             self.settles(&lease, reschedule(KEEP), SettleOutcome::Settled, repeated).await;
@@ -152,10 +152,15 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.show(lease.id(), &released, DeliveryState::Ready, 2, "a lease is released only once").await;
         }
         self.advance(KEEP + MARGIN).await;
-        self.same("purge_done", &self.purge(ALL).await, &1, "a delivery that is done keeps its time");
+        self.same(
+            "purge_done",
+            &self.purge(ALL).await,
+            &1,
+            "repeated settlements do not change how long a done delivery is kept",
+        );
     }
 
-    pub(super) async fn missing_delivery_is_gone(&self) {
+    pub(super) async fn settling_a_missing_delivery_returns_gone(&self) {
         let all = ["handled", "forgotten", "purged", "replaced"].map(|id| delivery("warung", id, "body"));
         let [handled, forgotten, purged, replaced] = &all;
         let handled = self.handle(handled, Duration::ZERO).await;
@@ -168,7 +173,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         self.forget_in_ledger(replaced).await;
         self.accept_again(&delivery("warung", "replaced", "body"), "the ledger forgot the event").await;
         let missing = Lease::new(DeliveryId::new(i64::MAX), 1, 1);
-        let why = "the delivery was handled, forgotten, purged or replaced, or never came";
+        let why = "the delivery was handled, forgotten, purged or replaced, or never existed";
         for lease in [handled, dead, purged, kept, missing] {
             for settlement in [done(Duration::ZERO), done(KEEP), reschedule(HOUR), dead_letter(), Settlement::Release] {
                 self.settles(&lease, settlement, SettleOutcome::Gone, why).await;
@@ -176,7 +181,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.cannot_extend(&lease, why).await;
             self.show_nothing(lease.id(), why).await;
         }
-        self.counts([1, 0, 0, 0], "one delivery was accepted in the place of a kept one").await;
+        self.counts([1, 0, 0, 0], "one delivery replaced a kept one").await;
     }
 
     pub(super) async fn settles_many_leases_in_order(&self) {
@@ -204,7 +209,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             use SettleOutcome::{Gone, Settled, Superseded};
             vec![Settled, Superseded, Settled, Gone, Settled, Settled, Settled, Settled]
         };
-        let why = "of the leases, the second was taken over, and the fourth is of no delivery";
+        let why = "the second lease was taken over, and the fourth has no delivery";
         self.same("settle", &settled, &expected, why);
         self.show_nothing(c.id(), "the delivery was handled").await;
         self.show(f.id(), &all[5], DeliveryState::Ready, 0, "the lease was released").await;
@@ -216,6 +221,6 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.same("show", &entry.reason, &Some(reason), "this was the reason");
         }
         self.advance(HOUR + MARGIN).await;
-        self.lease([&all[5], &all[1]], "one was released, and the delay of another is over").await;
+        self.lease([&all[5], &all[1]], "one delivery was released, and the delay of the other is over").await;
     }
 }

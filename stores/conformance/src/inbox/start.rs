@@ -1,4 +1,4 @@
-//! Rules for counting the attempts whose handlers start.
+//! Rules for `start`, which counts an attempt when its handler starts.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{AHEAD, KEEP, LEASE, MARGIN, REQUEST, SECOND, Subject, dead_letter, done, reschedule},
+    tested::{AHEAD, KEEP, LEASE, MARGIN, REQUEST, SECOND, TestedInbox, dead_letter, done, reschedule},
 };
 
-impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn start_counts_the_attempt_once(&self) {
         let new = delivery("warung", "evt", "body");
         self.accept(&new).await;
         for attempt in 1..4 {
             let [lease] = self.lease_as(&AHEAD, [&new], "the delivery is due").await;
-            self.same("lease", &lease.attempt(), &attempt, "the attempts before were started, and failed");
+            self.same("lease", &lease.attempt(), &attempt, "the earlier attempts were started, and failed");
             for _ in 0..3 {
                 self.start(&lease).await;
                 self.show(lease.id(), &new, DeliveryState::Leased, attempt, "an attempt counts once").await;
             }
             let earlier = Lease::new(lease.id(), lease.token(), 1);
             self.start(&earlier).await;
-            self.show(lease.id(), &new, DeliveryState::Leased, attempt, "starting takes no attempt off").await;
+            self.show(lease.id(), &new, DeliveryState::Leased, attempt, "starting never lowers the count").await;
             self.settle(&lease, reschedule(Duration::ZERO)).await;
         }
         let lease = self.lease_one(&new, "the delivery is due").await;
         self.start(&lease).await;
-        self.show(lease.id(), &new, DeliveryState::Leased, 4, "the attempt was counted with the lease").await;
+        self.show(lease.id(), &new, DeliveryState::Leased, 4, "the lease counted the attempt").await;
     }
 
-    pub(super) async fn start_leaves_the_lease_alone(&self) {
+    pub(super) async fn start_does_not_extend_the_lease(&self) {
         let new = delivery("warung", "evt", "body");
         self.accept(&new).await;
         let [lease] = self.lease_as(&AHEAD, [&new], "the delivery was accepted").await;
         self.advance(LEASE - MARGIN).await;
         self.start(&lease).await;
         self.lease_nothing("the lease has not expired").await;
-        self.extend(&lease, LEASE, "the lease is the delivery's own").await;
-        self.show(lease.id(), &new, DeliveryState::Leased, 1, "an extension leaves the attempts alone").await;
+        self.extend(&lease, LEASE, "the lease is current").await;
+        self.show(lease.id(), &new, DeliveryState::Leased, 1, "an extension does not change the attempts").await;
         self.advance(LEASE - MARGIN).await;
         self.start(&lease).await;
         self.advance(2 * MARGIN).await;
@@ -66,16 +66,16 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let foreign = [lost.token(), lease.token() + 1, i64::MIN, i64::MAX];
         let foreign = foreign.map(|token| Lease::new(lease.id(), token, 7));
         for foreign in &foreign {
-            self.cannot_start(foreign, "another token is the delivery's own").await;
-            self.show(lease.id(), &new, DeliveryState::Leased, 0, "another token is the delivery's own").await;
+            self.cannot_start(foreign, "the delivery has another token").await;
+            self.show(lease.id(), &new, DeliveryState::Leased, 0, "the delivery has another token").await;
         }
         self.start(&lease).await;
         for foreign in &foreign {
-            self.cannot_start(foreign, "another token is the delivery's own").await;
+            self.cannot_start(foreign, "the delivery has another token").await;
         }
         self.show(lease.id(), &new, DeliveryState::Leased, 1, "the attempt was started once").await;
         self.advance(LEASE + MARGIN).await;
-        let why = "another token is the delivery's own, although the lease has expired";
+        let why = "the delivery has another token, although the lease has expired";
         self.cannot_start(&foreign[0], why).await;
         self.show(lease.id(), &new, DeliveryState::Leased, 1, why).await;
     }
@@ -112,7 +112,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
             self.starts(&[*lease, later], &[false; 2], "the delivery is not leased any more").await;
             self.show(lease.id(), new, state, attempts, "the delivery is not leased any more").await;
         }
-        self.starts(&[*gone, missing], &[false; 2], "one delivery was handled, and one never came").await;
+        self.starts(&[*gone, missing], &[false; 2], "one delivery was handled, and the other never existed").await;
         self.show_nothing(gone.id(), "the delivery was handled").await;
         self.counts([3, 0, 2, 1], "starting changes no delivery that is not leased").await;
         self.lease([&all[0], &all[3]], "these were released and retried, and are due").await;
@@ -129,7 +129,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Subject<'_, 
         let [taken, b, c, d, e] = self.lease_as(&request, all.each_ref(), why).await;
         self.settle(&d, dead_letter()).await;
         let missing = Lease::new(DeliveryId::new(e.id().get() + 1), e.token(), 1);
-        let why = "of the leases, the second was taken over, the fourth is of no delivery, the sixth of a dead one";
+        let why = "the second lease was taken over, the fourth has no delivery, and the delivery of the sixth is dead";
         let mixed = [b, lost, taken, missing, c, d];
         self.starts(&mixed, &[true, false, true, false, true, false], why).await;
         let expected = [(taken, 2), (b, 1), (c, 1), (d, 0), (e, 0)];

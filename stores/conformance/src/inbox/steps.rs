@@ -18,18 +18,19 @@ use crate::ledger;
 /// The keys of two tenants' events, one of which has two conflicts.
 pub(crate) const KEYS: usize = 5;
 const ORDERING_KEYS: [&[&str]; 4] = [&[], &["a"], &["b"], &["a", "b"]];
-/// One of them is no text.
+/// The last body is not UTF-8.
 pub(crate) const BODIES: [&[u8]; 3] = [b"body", b"other body", b"a third body \xff"];
 
 const STATES: [DeliveryState; 4] =
     [DeliveryState::Ready, DeliveryState::Leased, DeliveryState::Dead, DeliveryState::Done];
 
-/// Time passes in steps of 20 minutes, and every lease, delay, retention and window ends in the middle of a step. So the time that
-/// passes by itself while a case runs decides nothing.
+/// Time passes in steps of 20 minutes, in seconds here. Every lease, delay, retention and window ends in the middle of a step, so the
+/// real time that passes during a case does not change a result.
 pub(crate) const STEP: u64 = 1200;
 
+/// A random call, or time that passes.
 #[derive(Debug, Clone)]
-pub(crate) enum Step {
+pub(crate) enum InboxStep {
     Accept {
         key: usize,
         body: usize,
@@ -87,12 +88,12 @@ pub(crate) enum Step {
     ForgetEvent {
         key: usize,
     },
-    /// From `start` ago until `end` ago.
+    /// Forgets deliveries accepted from `start` ago until `end` ago.
     ForgetAccepted {
         start: Duration,
         end: Duration,
     },
-    /// The same in the ledger alone.
+    /// Forgets ledger entries alone, claimed from `start` ago until `end` ago.
     ForgetClaimed {
         start: Duration,
         end: Duration,
@@ -114,30 +115,33 @@ pub(crate) enum Step {
     ForgetInLedger {
         key: usize,
     },
-    /// Deliveries that are over then are purged, this many at a time.
+    /// Lets time pass, then purges all deliveries that have passed their time, `limit` at a time.
     Advance {
         time: Duration,
         limit: u32,
     },
 }
 
-/// A lease among all that ever were: 0 is the last one.
+/// The index of a lease, counted back from the last one, which is 0.
 pub(crate) type Which = usize;
 
-/// Which bodies are the same delivery as a new one.
+/// The bodies that match a new delivery.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Same {
+    /// The equal body.
     Equal,
+    /// Also one other body, as if it had the same JSON.
     Json,
+    /// Every body.
     Any,
 }
 
-pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<InboxStep>> {
     let half = |n: u64| Duration::from_secs(n * STEP + STEP / 2);
     let some = move || (1_u64..8).prop_map(half);
     let or_none = move || prop_oneof![1 => Just(Duration::ZERO), 2 => some()];
     let long = move || (1_u64..24).prop_map(half);
-    // Whole steps, so that a grace too ends in the middle of one.
+    // Whole steps, so that a grace, which follows a lease, also ends in the middle of a step.
     let grace = || (0_u64..5).prop_map(|n| Duration::from_secs(n * STEP));
     let terms = move || ((1_u64..5).prop_map(half), grace()).prop_map(|(lease, grace)| ClaimTerms { lease, grace });
     let window = move || (0_u64..16, 1_u64..5).prop_map(move |(end, length)| (half(end + length), half(end)));
@@ -160,39 +164,39 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     let held = move || vec(which(), 0..4);
     let step = prop_oneof![
         10 => accept.prop_map(|(key, body, same, ordering, revives, retention)| {
-            Step::Accept { key, body, same, ordering, revives, retention }
+            InboxStep::Accept { key, body, same, ordering, revives, retention }
         }),
         12 => (select(vec![0, 1, 1, 2, 100]), select(vec![0, 1, 2, 100]), some(), 1..4_u32, held()).prop_map(
             |(limit, free_handlers, duration, max_attempts, held)| {
-                Step::Lease { limit, free_handlers, duration, max_attempts, held }
+                InboxStep::Lease { limit, free_handlers, duration, max_attempts, held }
             },
         ),
-        8 => vec(which(), 0..4).prop_map(|which| Step::Start { which }),
-        6 => (vec(which(), 0..4), some()).prop_map(|(which, duration)| Step::Extend { which, duration }),
-        12 => vec((which(), settlement()), 0..3).prop_map(|settlements| Step::Settle { settlements }),
-        3 => which().prop_map(|which| Step::Retry { which }),
+        8 => vec(which(), 0..4).prop_map(|which| InboxStep::Start { which }),
+        6 => (vec(which(), 0..4), some()).prop_map(|(which, duration)| InboxStep::Extend { which, duration }),
+        12 => vec((which(), settlement()), 0..3).prop_map(|settlements| InboxStep::Settle { settlements }),
+        3 => which().prop_map(|which| InboxStep::Retry { which }),
         1 => (states(), proptest::option::of(which()), 1..4_u32)
-            .prop_map(|(states, after, size)| Step::Find { states, after, size }),
-        1 => (vec(which(), 0..4), states()).prop_map(|(which, states)| Step::DeadLetter { which, states }),
-        1 => (vec(which(), 0..3), states()).prop_map(|(which, states)| Step::ForgetDeliveries { which, states }),
-        1 => (0..6_u64).prop_map(|limit| Step::Backlog { limit }),
-        1 => (0..6_u64).prop_map(|limit| Step::Stored { limit }),
-        2 => (0..3_u32).prop_map(|limit| Step::EvictDone { limit }),
-        1 => (some(), 0..3_u32).prop_map(|(age, limit)| Step::PurgeDead { age, limit }),
-        1 => (0..KEYS).prop_map(|key| Step::ForgetEvent { key }),
-        6 => window().prop_map(|(start, end)| Step::ForgetAccepted { start, end }),
-        1 => window().prop_map(|(start, end)| Step::ForgetClaimed { start, end }),
-        4 => (by(), terms()).prop_map(|((key, token), terms)| Step::Claim { key, token, terms }),
-        2 => (by(), long()).prop_map(|((key, token), retention)| Step::Complete { key, token, retention }),
-        1 => by().prop_map(|(key, token)| Step::Release { key, token }),
-        3 => (0..KEYS).prop_map(|key| Step::ForgetInLedger { key }),
+            .prop_map(|(states, after, size)| InboxStep::Find { states, after, size }),
+        1 => (vec(which(), 0..4), states()).prop_map(|(which, states)| InboxStep::DeadLetter { which, states }),
+        1 => (vec(which(), 0..3), states()).prop_map(|(which, states)| InboxStep::ForgetDeliveries { which, states }),
+        1 => (0..6_u64).prop_map(|limit| InboxStep::Backlog { limit }),
+        1 => (0..6_u64).prop_map(|limit| InboxStep::Stored { limit }),
+        2 => (0..3_u32).prop_map(|limit| InboxStep::EvictDone { limit }),
+        1 => (some(), 0..3_u32).prop_map(|(age, limit)| InboxStep::PurgeDead { age, limit }),
+        1 => (0..KEYS).prop_map(|key| InboxStep::ForgetEvent { key }),
+        6 => window().prop_map(|(start, end)| InboxStep::ForgetAccepted { start, end }),
+        1 => window().prop_map(|(start, end)| InboxStep::ForgetClaimed { start, end }),
+        4 => (by(), terms()).prop_map(|((key, token), terms)| InboxStep::Claim { key, token, terms }),
+        2 => (by(), long()).prop_map(|((key, token), retention)| InboxStep::Complete { key, token, retention }),
+        1 => by().prop_map(|(key, token)| InboxStep::Release { key, token }),
+        3 => (0..KEYS).prop_map(|key| InboxStep::ForgetInLedger { key }),
         6 => ((1_u64..6), select(vec![1, 2, 100]))
-            .prop_map(|(n, limit)| Step::Advance { time: Duration::from_secs(n * STEP), limit }),
+            .prop_map(|(n, limit)| InboxStep::Advance { time: Duration::from_secs(n * STEP), limit }),
     ];
     vec(step, 1..=most)
 }
 
-/// Makes a delivery of the same event each time, with a number in its head.
+/// Makes a delivery of one of the [`KEYS`], with `number` in its head.
 pub(crate) fn made(key: usize, body: usize, same: Same, ordering: usize, number: usize) -> NewDelivery {
     let (body, other) = (BODIES[body], BODIES[(body + 1) % BODIES.len()]);
     let new = match key {

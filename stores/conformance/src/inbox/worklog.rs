@@ -1,4 +1,4 @@
-//! A log of what racing workers were given.
+//! A log of the deliveries that concurrent workers lease.
 
 use std::{
     collections::HashSet,
@@ -12,14 +12,15 @@ use tower_klikit::{
     inbox::{Acceptance, DeliveryId, InboxStore, LeaseRequest, Leased, NewDelivery, SettleOutcome, Settlement},
 };
 
-use super::subject::{REQUEST, RETENTION};
+use super::tested::{REQUEST, RETENTION};
 
-/// How many calls race.
+/// The number of concurrent calls.
 pub(super) const RIVALS: usize = 64;
 
-/// How often a worker asks: a store that never returns a due delivery must not hang the test.
-const PATIENCE: usize = 100_000;
+/// The number of leases that a worker tries. Limited, so that a store that never returns a due delivery does not hang the test.
+const MAX_TRIES: usize = 100_000;
 
+/// A record of handled deliveries and of broken rules.
 #[derive(Default)]
 pub(super) struct Worklog(Mutex<Log>);
 
@@ -27,7 +28,7 @@ pub(super) struct Worklog(Mutex<Log>);
 struct Log {
     /// The ordering keys of the leased deliveries.
     keys: HashSet<String>,
-    /// The last delivery of each ordering key.
+    /// The last leased delivery of each ordering key.
     last: Vec<(String, DeliveryId)>,
     handled: usize,
     wrong: Option<String>,
@@ -44,7 +45,7 @@ impl Worklog {
 
     pub(super) async fn work<S: InboxStore>(&self, store: &S) -> Result<(), StoreError> {
         let request = LeaseRequest { limit: 2, duration: RETENTION, ..REQUEST };
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_TRIES {
             {
                 let log = self.log();
                 if log.handled == RIVALS || log.wrong.is_some() {
@@ -62,17 +63,16 @@ impl Worklog {
                 if settled == [SettleOutcome::Settled] {
                     log.handled += 1;
                 } else {
-                    log.wrong =
-                        Some(format!("settle returned {settled:?} to the worker that has {:?}", leased.lease()));
+                    log.wrong = Some(format!("settle returned {settled:?} for the current lease {:?}", leased.lease()));
                 }
             }
-            // So that acceptors get a turn.
+            // Let the acceptors run.
             yield_now().await;
         }
         Ok(())
     }
 
-    /// Returns how many deliveries were handled, and what was wrong.
+    /// Returns the number of handled deliveries, and the last broken rule.
     pub(super) fn result(&self) -> (usize, Option<String>) {
         let log = self.log();
         (log.handled, log.wrong.clone())
@@ -88,8 +88,7 @@ impl Log {
         let id = leased.lease().id();
         for key in keys(leased) {
             if !self.keys.insert(key.clone()) {
-                self.wrong =
-                    Some(format!("two deliveries that share an ordering key were leased at once, one is {id}"));
+                self.wrong = Some(format!("{id} was leased while another delivery with its ordering key was leased"));
             }
             match self.last.iter_mut().find(|(other, _)| *other == key) {
                 Some((_, last)) => {
@@ -103,7 +102,7 @@ impl Log {
         }
     }
 
-    /// Comes before the settlement, since another worker may lease the next delivery as soon as that is recorded.
+    /// Removes the delivery's keys. Call this before settling: another worker may lease the next delivery right after.
     fn end(&mut self, leased: &Leased) {
         for key in keys(leased) {
             self.keys.remove(&key);
@@ -111,7 +110,7 @@ impl Log {
     }
 }
 
-/// The ordering keys, which the body tells.
+/// Reads the ordering keys from the body.
 fn keys(leased: &Leased) -> impl Iterator<Item = String> {
     let body = String::from_utf8_lossy(leased.body()).into_owned();
     body.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter()

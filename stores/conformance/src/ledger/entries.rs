@@ -1,4 +1,4 @@
-//! Rules for one entry, and for entries side by side.
+//! Rules for claiming, completing and releasing entries.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tower_klikit::dedupe::{BodyDigest, Claim, ClaimTerms, Ledger};
 
 use super::{
     claim, conflict,
-    subject::{GRACE, LEASE, MARGIN, RETENTION, Subject, TERMS, roughly},
+    tested::{GRACE, LEASE, MARGIN, RETENTION, TERMS, TestedLedger, roughly},
     with_fresh_token,
 };
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
+impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn absent_entry_can_be_claimed(&self) {
         self.claim(&claim("warung", "evt", "body"), "there is no entry").await;
     }
@@ -122,7 +122,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         let (holder, rival) = (claim("warung", "evt", "body"), claim("warung", "evt", "body"));
         self.claim(&holder, "there is no entry").await;
         self.release(&rival).await;
-        self.in_flight(&rival, holder.digest(), "another token than the holder's released the entry").await;
+        self.in_flight(&rival, holder.digest(), "only its holder can release the entry").await;
         self.complete(&holder, "the token holds the entry").await;
     }
 
@@ -135,7 +135,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         self.is_done(&rival, holder.digest(), "releasing does not undo a completion").await;
     }
 
-    pub(super) async fn entries_do_not_touch_each_other(&self) {
+    pub(super) async fn entries_are_independent(&self) {
         let claims = [
             claim("warung", "evt", "body"),
             claim("kedai", "evt", "body"),
@@ -173,7 +173,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
             self.is_done(&rival, &digest, "the entry is done").await;
         }
         for byte in bytes {
-            // Only the last byte tells these keys and tokens apart.
+            // These keys and tokens differ in the last byte only.
             let [mut one, mut other] = [[byte; 16]; 2];
             [one[15], other[15]] = [1, 2];
             let held = Claim::new(one, one, BodyDigest::of(b"body"), one);

@@ -1,4 +1,4 @@
-//! Rules for a claim whose lease is over: within its grace, and after it.
+//! Rules for claims whose lease is over, within their grace and after it.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tower_klikit::dedupe::{ClaimTerms, Ledger};
 
 use super::{
     claim,
-    subject::{GRACE, LEASE, MARGIN, RETENTION, Subject, TERMS, roughly},
+    tested::{GRACE, LEASE, MARGIN, RETENTION, TERMS, TestedLedger, roughly},
 };
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
+impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn expired_claim_can_be_taken_over(&self) {
         let (old, new) = (claim("warung", "evt", "body"), claim("warung", "evt", "other body"));
         self.claim(&old, "there is no entry").await;
@@ -64,7 +64,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         self.claim(&holder, "there is no entry").await;
         self.advance(LEASE + MARGIN).await;
         self.release(&rival).await;
-        self.renew(&holder, "another token than the holder's released the entry").await;
+        self.renew(&holder, "only its holder can release the entry").await;
         self.advance(LEASE + MARGIN).await;
         self.release(&holder).await;
         self.cannot_renew(&holder, "the claim was released").await;
@@ -73,12 +73,15 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         self.claim(&rival, "the claim was released").await;
     }
 
-    pub(super) async fn lost_claim_cannot_touch_its_successor(&self) {
+    pub(super) async fn lost_claim_cannot_change_the_new_claim(&self) {
         let (old, new) = (claim("warung", "evt", "body"), claim("warung", "evt", "other body"));
         self.claim(&old, "there is no entry").await;
         self.advance(LEASE + MARGIN).await;
         self.claim(&new, "the lease is over").await;
-        for why in ["another token has taken the entry over", "another token has taken the entry over, and expired"] {
+        for why in [
+            "another token has taken the entry over",
+            "another token has taken the entry over, and its claim has expired",
+        ] {
             self.cannot_renew(&old, why).await;
             self.cannot_complete(&old, why).await;
             self.release(&old).await;
@@ -117,6 +120,6 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         self.complete(&renewed, "the grace counts from the end of the renewed lease").await;
         self.complete(&again, "the grace counts from the end of the renewed lease").await;
         self.advance(2 * MARGIN).await;
-        self.cannot_complete(&cut, "the grace is that of the renewal, although it was longer before").await;
+        self.cannot_complete(&cut, "the renewal shortened the grace").await;
     }
 }

@@ -9,13 +9,13 @@ use tower_klikit::dedupe::{ClaimTerms, Ledger};
 
 use super::{
     claim, conflict,
-    subject::{GRACE, LEASE, MARGIN, RETENTION, Subject, TERMS},
+    tested::{GRACE, LEASE, MARGIN, RETENTION, TERMS, TestedLedger},
 };
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const LONG: ClaimTerms = ClaimTerms { lease: Duration::from_secs(10 * 60 * 60), grace: GRACE };
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
+impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn forgotten_event_is_absent(&self) {
         let (held, done) = (claim("warung", "held", "body"), claim("warung", "done", "body"));
         self.claim(&held, "there is no entry").await;
@@ -43,7 +43,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
 
         let alone = conflict("warung", "alone", "body");
         self.claim(&alone, "a conflict has an entry of its own").await;
-        self.forget(&alone, 1, "the event had one entry, which was not under its own key").await;
+        self.forget(&alone, 1, "the event had one entry, under the key of a conflict").await;
         self.claim(&conflict("warung", "alone", "body"), "the event was forgotten").await;
     }
 
@@ -61,7 +61,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         self.complete(&other, "the event of another tenant was forgotten").await;
     }
 
-    pub(super) async fn absent_entries_are_not_counted(&self) {
+    pub(super) async fn forgetting_counts_only_present_entries(&self) {
         let never = claim("warung", "never", "body");
         self.forget(&never, 0, "there is no entry").await;
         let (claimed, done) = (claim("warung", "evt", "body"), conflict("warung", "evt", "other body"));
@@ -120,7 +120,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         self.claim_on(&new, &LONG, "there is no entry").await;
         self.advance(2 * HOUR).await;
 
-        self.forget_claimed(hours_ago(8, 5), 0, "no entry was claimed as early as that").await;
+        self.forget_claimed(hours_ago(8, 5), 0, "no entry was claimed in this window").await;
         self.forget_claimed(hours_ago(3, 3), 0, "the window is empty").await;
         self.complete(&old[0], "nothing was forgotten").await;
         let why = "four entries of several tenants were claimed 4 hours ago; the grace of a fifth is over";
@@ -135,7 +135,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         self.forget_claimed(all, 5, "one entry was claimed 2 hours ago, and four just now").await;
     }
 
-    pub(super) async fn window_goes_by_time_of_claim(&self) {
+    pub(super) async fn window_compares_the_time_of_claim(&self) {
         let long_grace = ClaimTerms { lease: LEASE, grace: 10 * HOUR };
         let [renewed, done, again] = ["renewed", "done", "again"].map(|id| claim("warung", id, "body"));
         let [expired, late] = ["expired", "late"].map(|id| claim("warung", id, "body"));
@@ -155,8 +155,8 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         self.release(&released).await;
         self.claim(&claim("warung", "released", "body"), "the claim was released").await;
         self.claim(&claim("warung", "lost", "body"), "the lease is over").await;
-        let why = "of seven entries, one was released and claimed anew, and one was taken over just now; the others were \
-                   renewed, completed and claimed again just now, and first claimed 4 hours ago";
+        let why = "of seven entries, two were claimed by new tokens just now, after a release and after a lease was over; the \
+                   others were first claimed 4 hours ago";
         self.forget_claimed(hours_ago(1, 0).start..SystemTime::now() + HOUR, 2, why).await;
         self.forget_claimed(hours_ago(5, 3), 5, why).await;
     }
@@ -220,7 +220,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
 
     async fn purge_nothing(&self) {
         let purged = self.purge(100).await;
-        self.holds(purged == 0, &format!("purge deleted {purged} entries, of which none is over"));
+        self.holds(purged == 0, &format!("purge deleted {purged} entries, although no entry is over"));
     }
 }
 

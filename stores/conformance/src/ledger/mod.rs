@@ -22,17 +22,17 @@ pub(crate) mod model;
 mod races;
 pub(crate) mod reference;
 mod renew;
-mod subject;
+mod tested;
 
 use std::{pin::Pin, time::Duration};
 
 use tower_klikit::dedupe::{BodyDigest, Claim, EventKey, Ledger};
 
-use self::subject::Subject;
+use self::tested::TestedLedger;
 pub use self::{model::compare, races::race};
 
-/// Makes a claim on the event with this id, of this tenant, that came with this body. Each call uses a fresh token, so a second
-/// call makes a rival for the same entry.
+/// Makes a claim on tenant `scope`'s event `id`, for a delivery with this body. Each call uses a fresh token, so a second call makes
+/// a rival claim on the same entry.
 ///
 /// # Panics
 ///
@@ -43,8 +43,8 @@ pub fn claim(scope: &str, id: &str, body: impl AsRef<[u8]>) -> Claim {
     with_fresh_token(event, event, BodyDigest::of(body.as_ref()))
 }
 
-/// Makes a claim on the entry of another body under an id that is taken, as the layer does when [`claim`] finds another digest.
-/// The entry is forgotten with the event.
+/// Makes a claim for a delivery whose event id was already used with a different body, as the layer does when [`claim`] finds another
+/// digest. The claim has its own entry. Forgetting the event also forgets this entry.
 ///
 /// # Panics
 ///
@@ -63,28 +63,28 @@ fn with_fresh_token(key: EventKey, event: EventKey, digest: BodyDigest) -> Claim
     Claim::new(*key.as_bytes(), *event.as_bytes(), digest, token)
 }
 
-/// Checks every rule of [`Ledger`], one after the other.
+/// Checks every rule of [`Ledger`].
 ///
-/// `make` is called for each rule and returns a store without entries that nobody else uses. It may be the same database each
-/// time, emptied.
+/// `make` is called once for each rule and returns an empty store that nothing else uses. It may empty and return the same database
+/// each time.
 ///
-/// `advance` makes time pass for the store that `make` returned last. For a store in a database, an `UPDATE` that moves every
-/// stored time into the past is enough; the times at which entries were claimed are among them. A few seconds that pass by
-/// themselves do not matter. The store's clock may differ from this machine's by 5 minutes.
+/// `advance` makes time pass for the store that `make` returned last. For a store in a database, run an `UPDATE` that moves every
+/// stored time into the past, including the times at which entries were claimed. A few seconds of real time that pass during a rule
+/// do not matter. The store's clock may differ from this machine's by 5 minutes.
 ///
-/// Spawns up to 65 tasks at a time, so it needs a tokio runtime. If `advance` needs a runtime with one thread, as tokio's paused
-/// clock does, call [`race`] on several threads as well.
+/// `check` spawns up to 65 tasks at a time, so it needs a tokio runtime. If `advance` needs a single-threaded runtime, as tokio's
+/// paused clock does, also call [`race`] on a multi-threaded one.
 ///
 /// # Panics
 ///
-/// If the store breaks a rule. The message has the rule's name and says what was expected.
+/// If the store breaks a rule. The message contains the rule's name, the store's result and the expected one.
 pub async fn check<L: Ledger>(make: impl AsyncFn() -> L, advance: impl AsyncFn(&L, Duration)) {
     macro_rules! rules {
         ($($rule:ident,)*) => {
-            [$((stringify!($rule), |subject| Box::pin(subject.$rule()))),*]
+            [$((stringify!($rule), |tested| Box::pin(tested.$rule()))),*]
         };
     }
-    let rules: [(&str, Rule<'_, L, _>); _] = rules! {
+    let rules: [(&str, LedgerRule<'_, L, _>); _] = rules! {
         absent_entry_can_be_claimed,
         held_entry_is_in_flight,
         holder_can_claim_again,
@@ -98,37 +98,37 @@ pub async fn check<L: Ledger>(make: impl AsyncFn() -> L, advance: impl AsyncFn(&
         done_entry_cannot_be_released,
         only_holder_can_renew,
         rejected_claim_changes_nothing,
-        renewed_lease_starts_anew,
+        renewed_lease_counts_from_the_renewal,
         done_entry_cannot_be_renewed,
-        entries_do_not_touch_each_other,
+        entries_are_independent,
         keeps_every_byte,
         expired_claim_can_be_completed,
         expired_claim_can_be_renewed,
         expired_claim_can_be_claimed_again,
         expired_claim_can_be_released,
-        lost_claim_cannot_touch_its_successor,
+        lost_claim_cannot_change_the_new_claim,
         claim_is_absent_after_its_grace,
         renewed_claim_has_a_new_grace,
         renews_many_claims_in_order,
         forgotten_event_is_absent,
         other_events_are_not_forgotten,
         conflicts_are_forgotten_with_their_event,
-        absent_entries_are_not_counted,
+        forgetting_counts_only_present_entries,
         forgotten_claim_cannot_be_completed,
         window_forgets_entries_claimed_in_it,
-        window_goes_by_time_of_claim,
+        window_compares_the_time_of_claim,
         forgets_expired_claims,
         purges_only_entries_that_are_over,
         purge_keeps_claims_within_their_grace,
         one_of_many_claims_wins,
-        one_of_many_takes_over,
-        late_completion_races_with_a_takeover,
+        one_of_many_claims_takes_over,
+        late_completion_excludes_a_takeover,
     };
     for (name, rule) in rules {
-        let subject = Subject::new(name, make().await, &advance);
-        rule(&subject).await;
+        let tested = TestedLedger::new(name, make().await, &advance);
+        rule(&tested).await;
     }
 }
 
-/// Each rule has a future of its own on the heap. One future for all of them would overflow a thread's stack.
-type Rule<'s, L, A> = for<'a> fn(&'a Subject<'s, L, A>) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+/// A rule. Its future is boxed, because one future that contains all rules would overflow a thread's stack.
+type LedgerRule<'s, L, A> = for<'a> fn(&'a TestedLedger<'s, L, A>) -> Pin<Box<dyn Future<Output = ()> + 'a>>;

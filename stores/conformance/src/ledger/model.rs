@@ -1,4 +1,4 @@
-//! Random calls on a store and on the reference, which have to agree.
+//! Random calls on a store and on the reference, with a comparison of their results.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,21 +12,22 @@ use tokio::runtime::Runtime;
 use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger};
 
 use super::reference::Entries;
-use crate::ledger;
+use crate::{ledger, random::Comparison};
 
-/// The entries of two tenants' events, one of them with two conflicts.
+/// The number of entries: those of two tenants' events, one of which has two conflicts.
 const ENTRIES: usize = 4;
-/// Few, so that they meet. Most calls use a token that has lost its claim or never had one.
+/// The number of tokens. Few, so that claims compete: most calls use a token that has lost its claim or never had one.
 const TOKENS: u8 = 3;
-/// A token that never holds an entry while the random calls go on.
-const ONLOOKER: u8 = 99;
+/// A token that the random calls do not use.
+const ONPROBEER: u8 = 99;
 
-/// Time passes in steps of 20 minutes, and every lease, retention and window ends in the middle of a step. So the time that passes by
-/// itself while a case runs decides nothing.
+/// Time passes in steps of 20 minutes, in seconds here. Every lease, retention and window ends in the middle of a step, so the real
+/// time that passes during a case does not change a result.
 const STEP: u64 = 1200;
 
+/// A random call, or time that passes.
 #[derive(Debug, Clone)]
-pub(crate) enum Step {
+pub(crate) enum LedgerStep {
     Claim {
         by: By,
         terms: ClaimTerms,
@@ -45,7 +46,7 @@ pub(crate) enum Step {
     Forget {
         entry: usize,
     },
-    /// From `start` ago until `end` ago.
+    /// Forgets entries claimed from `start` ago until `end` ago.
     ForgetClaimed {
         start: Duration,
         end: Duration,
@@ -58,6 +59,7 @@ pub(crate) enum Step {
     },
 }
 
+/// A token, and the entry that it claims.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct By {
     entry: usize,
@@ -77,35 +79,36 @@ impl By {
     }
 }
 
-pub(super) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps(most: usize) -> impl Strategy<Value = Vec<LedgerStep>> {
     let half = |n: u64| Duration::from_secs(n * STEP + STEP / 2);
     let lease = move || (1_u64..8).prop_map(half);
-    // Whole steps, so that a grace too ends in the middle of one.
+    // Whole steps, so that a grace, which follows a lease, also ends in the middle of a step.
     let grace = || (0_u64..8).prop_map(|n| Duration::from_secs(n * STEP));
     let terms = move || (lease(), grace()).prop_map(|(lease, grace)| ClaimTerms { lease, grace });
     let retention = (1_u64..40).prop_map(half);
     let ago = move || (0_u64..20).prop_map(half);
     let by = || (0..ENTRIES, 0..TOKENS).prop_map(|(entry, token)| By { entry, token });
     let step = prop_oneof![
-        8 => (by(), terms()).prop_map(|(by, terms)| Step::Claim { by, terms }),
-        4 => (by(), retention).prop_map(|(by, retention)| Step::Complete { by, retention }),
-        2 => by().prop_map(|by| Step::Release { by }),
-        3 => (vec(by(), 0..4), terms()).prop_map(|(by, terms)| Step::Renew { by, terms }),
-        1 => (0..ENTRIES).prop_map(|entry| Step::Forget { entry }),
-        1 => (ago(), ago()).prop_map(|(start, end)| Step::ForgetClaimed { start, end }),
-        1 => select(vec![0, 1, 2, 100]).prop_map(|limit| Step::Purge { limit }),
-        4 => (1_u64..6).prop_map(|n| Step::Advance { time: Duration::from_secs(n * STEP) }),
+        8 => (by(), terms()).prop_map(|(by, terms)| LedgerStep::Claim { by, terms }),
+        4 => (by(), retention).prop_map(|(by, retention)| LedgerStep::Complete { by, retention }),
+        2 => by().prop_map(|by| LedgerStep::Release { by }),
+        3 => (vec(by(), 0..4), terms()).prop_map(|(by, terms)| LedgerStep::Renew { by, terms }),
+        1 => (0..ENTRIES).prop_map(|entry| LedgerStep::Forget { entry }),
+        1 => (ago(), ago()).prop_map(|(start, end)| LedgerStep::ForgetClaimed { start, end }),
+        1 => select(vec![0, 1, 2, 100]).prop_map(|limit| LedgerStep::Purge { limit }),
+        4 => (1_u64..6).prop_map(|n| LedgerStep::Advance { time: Duration::from_secs(n * STEP) }),
     ];
     vec(step, 1..=most)
 }
 
-/// Makes random calls on the store and on a reference, which have to agree: `cases` times up to `most` calls on an empty store.
+/// Makes random calls on the store and on a reference, and compares the results. There are `cases` cases, each of which makes up to
+/// `most` calls on an empty store.
 ///
 /// `make` and `advance` are as for [`check`](super::check).
 ///
 /// # Panics
 ///
-/// If the store's answer differs. The message has the shortest series of calls that shows the difference.
+/// If a result of the store differs. The message contains the shortest series of calls that shows the difference.
 pub fn compare<L: Ledger>(
     cases: u32,
     most: usize,
@@ -119,43 +122,51 @@ pub fn compare<L: Ledger>(
         .unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-type Checked = Result<(), TestCaseError>;
-
 /// The reference, and its clock.
 #[derive(Debug, Default)]
-struct Reference {
+struct TimedReference {
     entries: Entries,
     now: Duration,
 }
 
-pub(super) async fn run<L: Ledger>(store: &L, advance: &impl AsyncFn(&L, Duration), steps: &[Step]) -> Checked {
-    let mut reference = Reference::default();
+pub(super) async fn run<L: Ledger>(
+    store: &L,
+    advance: &impl AsyncFn(&L, Duration),
+    steps: &[LedgerStep],
+) -> Comparison {
+    let mut reference = TimedReference::default();
     for (n, step) in steps.iter().enumerate() {
         let at = |error| TestCaseError::fail(format!("after step {n}, {step:?}: {error}"));
         take(store, advance, &mut reference, step).await.map_err(at)?;
         for entry in 0..ENTRIES {
-            // A rejected claim changes nothing, so it shows the entry. A claim on any other entry would succeed.
-            let claim = By { entry, token: ONLOOKER }.claim();
+            // A claim on a live entry is rejected. It returns the entry's digest and changes nothing.
+            let claim = By { entry, token: ONPROBEER }.claim();
             if reference.entries.live(claim.key(), reference.now).is_some() {
-                claim_both(store, &mut reference, &claim, &LOOK).await.map_err(at)?;
+                claim_both(store, &mut reference, &claim, &PROBE).await.map_err(at)?;
             }
         }
     }
     for entry in 0..ENTRIES {
-        // Without these, an expired claim would not be looked at.
+        // Renewing compares the expired claims, which the calls above leave out.
         for token in 0..TOKENS {
             let claim = By { entry, token }.claim();
-            let renewed = reference.entries.renew(&claim, &LOOK, reference.now);
-            prop_assert_eq!(store.renew(&[claim], &LOOK).await.unwrap(), vec![renewed], "in the end");
+            let renewed = reference.entries.renew(&claim, &PROBE, reference.now);
+            prop_assert_eq!(store.renew(&[claim], &PROBE).await.unwrap(), vec![renewed], "after the last step");
         }
-        claim_both(store, &mut reference, &By { entry, token: ONLOOKER }.claim(), &LOOK).await?;
+        claim_both(store, &mut reference, &By { entry, token: ONPROBEER }.claim(), &PROBE).await?;
     }
     Ok(())
 }
 
-const LOOK: ClaimTerms = ClaimTerms { lease: Duration::from_secs(STEP), grace: Duration::ZERO };
+/// The terms of calls that compare entries.
+const PROBE: ClaimTerms = ClaimTerms { lease: Duration::from_secs(STEP), grace: Duration::ZERO };
 
-async fn claim_both<L: Ledger>(store: &L, reference: &mut Reference, claim: &Claim, terms: &ClaimTerms) -> Checked {
+async fn claim_both<L: Ledger>(
+    store: &L,
+    reference: &mut TimedReference,
+    claim: &Claim,
+    terms: &ClaimTerms,
+) -> Comparison {
     let found = store.claim(claim, terms).await.unwrap();
     same(&found, &reference.entries.claim(claim, terms, reference.now))
 }
@@ -163,43 +174,43 @@ async fn claim_both<L: Ledger>(store: &L, reference: &mut Reference, claim: &Cla
 async fn take<L: Ledger>(
     store: &L,
     advance: &impl AsyncFn(&L, Duration),
-    reference: &mut Reference,
-    step: &Step,
-) -> Checked {
+    reference: &mut TimedReference,
+    step: &LedgerStep,
+) -> Comparison {
     let (now, entries) = (reference.now, &mut reference.entries);
     match step {
-        Step::Claim { by, terms } => claim_both(store, reference, &by.claim(), terms).await?,
-        Step::Complete { by, retention } => {
+        LedgerStep::Claim { by, terms } => claim_both(store, reference, &by.claim(), terms).await?,
+        LedgerStep::Complete { by, retention } => {
             let found = store.complete(&by.claim(), *retention).await.unwrap();
             prop_assert_eq!(found, entries.complete(&by.claim(), *retention, now));
         }
-        Step::Release { by } => {
+        LedgerStep::Release { by } => {
             store.release(&by.claim()).await.unwrap();
             entries.release(&by.claim(), now);
         }
-        Step::Renew { by, terms } => {
+        LedgerStep::Renew { by, terms } => {
             let claims: Vec<Claim> = by.iter().map(|by| by.claim()).collect();
             let found = store.renew(&claims, terms).await.unwrap();
             let expected: Vec<bool> = claims.iter().map(|claim| entries.renew(claim, terms, now)).collect();
             prop_assert_eq!(found, expected);
         }
-        Step::Forget { entry } => {
+        LedgerStep::Forget { entry } => {
             let claim = By { entry: *entry, token: 0 }.claim();
             let found = store.forget(claim.event()).await.unwrap();
             prop_assert_eq!(found, entries.forget(now, |entry| entry.is_of(claim.event())));
         }
-        Step::ForgetClaimed { start, end } => {
+        LedgerStep::ForgetClaimed { start, end } => {
             let wall = SystemTime::now();
             let found = store.forget_claimed(wall - *start..wall - *end).await.unwrap();
             let age = |claimed_at| now - claimed_at;
             let is_in = |claimed_at| age(claimed_at) <= *start && age(claimed_at) > *end;
             prop_assert_eq!(found, entries.forget(now, |entry| is_in(entry.claimed_at)));
         }
-        Step::Purge { limit } => {
+        LedgerStep::Purge { limit } => {
             let purged = store.purge(*limit).await.unwrap();
             prop_assert!(purged <= u64::from(*limit), "purge({}) returned {}", limit, purged);
         }
-        Step::Advance { time } => {
+        LedgerStep::Advance { time } => {
             advance(store, *time).await;
             reference.now += *time;
         }
@@ -207,9 +218,9 @@ async fn take<L: Ledger>(
     Ok(())
 }
 
-fn same(found: &ClaimOutcome, expected: &ClaimOutcome) -> Checked {
+fn same(found: &ClaimOutcome, expected: &ClaimOutcome) -> Comparison {
     match (found, expected) {
-        // Time passes by itself as well.
+        // Tolerate the real time that passes during a case.
         (
             ClaimOutcome::InFlight { digest, remaining },
             ClaimOutcome::InFlight { digest: expected_digest, remaining: expected_remaining },

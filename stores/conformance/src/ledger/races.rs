@@ -1,4 +1,4 @@
-//! Rules for many calls at once.
+//! Rules for calls that are made at the same time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,26 +7,27 @@ use tower_klikit::dedupe::{Claim, ClaimOutcome, Ledger, StoreError};
 
 use super::{
     claim,
-    subject::{LEASE, MARGIN, RETENTION, Subject, TERMS},
+    tested::{LEASE, MARGIN, RETENTION, TERMS, TestedLedger},
 };
 
 const RIVALS: usize = 64;
 const ROUNDS: usize = 16;
 
-/// Makes 64 claims on one delivery at once, 16 times over: one wins, and once it is completed, all others find it done.
+/// Makes 64 claims on one delivery at the same time, and repeats this 16 times. One claim wins each time. After the winner completes
+/// the entry, all other claims find it done.
 ///
-/// [`check`](super::check) does this too. Call it by itself on a runtime of several threads, where the claims truly meet, and
-/// for a store that is shared by several nodes.
+/// [`check`](super::check) checks this too. Call `race` on a multi-threaded runtime, where calls run in parallel, and for a store
+/// that several nodes share.
 ///
 /// # Panics
 ///
 /// If not exactly one claim wins, or a later claim does not find the delivery done.
 pub async fn race<L: Ledger>(store: L) {
     let advance = async |_: &L, _: Duration| {};
-    Subject::new("one_of_many_claims_wins", store, &advance).one_of_many_claims_wins().await;
+    TestedLedger::new("one_of_many_claims_wins", store, &advance).one_of_many_claims_wins().await;
 }
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
+impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn one_of_many_claims_wins(&self) {
         for round in 0..ROUNDS {
             let id = format!("evt-{round}");
@@ -46,7 +47,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         }
     }
 
-    pub(super) async fn one_of_many_takes_over(&self) {
+    pub(super) async fn one_of_many_claims_takes_over(&self) {
         let mut last = self.winner("evt").await;
         for _ in 0..ROUNDS {
             self.advance(LEASE + MARGIN).await;
@@ -57,14 +58,14 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         self.complete(&last, "the token holds the entry").await;
     }
 
-    pub(super) async fn late_completion_races_with_a_takeover(&self) {
+    pub(super) async fn late_completion_excludes_a_takeover(&self) {
         for round in 0..ROUNDS {
             let id = format!("evt-{round}");
             let holder = claim("warung", &id, "body");
             self.claim(&holder, "there is no entry").await;
             self.advance(LEASE + MARGIN).await;
             let mut calls = rivals(&id);
-            // From the first to the last of the calls.
+            // The completion's place moves from the first call to the last one.
             calls.insert(round * RIVALS / (ROUNDS - 1), holder.clone());
             let token = *holder.token();
             let call = |store: Arc<L>, claim: Claim| async move {
@@ -82,7 +83,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         }
     }
 
-    /// Makes many claims on one event at once. Returns the one that holds the entry.
+    /// Makes many claims on one event at the same time. Returns the winner.
     async fn winner(&self, id: &str) -> Claim {
         let mut winners = Vec::new();
         for (claim, outcome) in self.claim_all(id).await {
@@ -105,7 +106,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         rivals.into_iter().zip(outcomes).collect()
     }
 
-    /// Calls the store with all of these claims at once.
+    /// Makes this call for all of these claims at the same time.
     async fn all<F, T>(&self, claims: &[Claim], call: impl Fn(Arc<L>, Claim) -> F) -> Vec<T>
     where
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -123,7 +124,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
         let mut answers = Vec::with_capacity(tasks.len());
         for task in tasks {
             let answer = task.await.unwrap_or_else(|error| self.broken(&format!("a call panicked: {error}")));
-            answers.push(self.answer("a call among many at once", answer));
+            answers.push(self.answer("a concurrent call", answer));
         }
         answers
     }

@@ -1,13 +1,14 @@
-//! A reference for ledgers, written slowly and plainly. Stores are compared with it.
+//! The reference for ledgers, with which stores are compared. The code is simple rather than fast.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey};
 
-/// The entries of a ledger. The caller passes the time to each call, counted from the beginning.
+/// The entries of a ledger. The caller passes the current time to each call, measured from the ledger's creation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entries(pub(crate) BTreeMap<EventKey, Entry>);
 
+/// An entry of a ledger.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) claim: Claim,
@@ -38,7 +39,7 @@ impl Entry {
         self.claim.event() == event
     }
 
-    /// Whether the entry is a claim that others may take over.
+    /// Returns whether the entry is a claim that another token may take over.
     #[cfg(test)]
     pub(crate) fn has_expired(&self, now: Duration) -> bool {
         !self.is_done && self.until <= now
@@ -46,23 +47,23 @@ impl Entry {
 }
 
 impl Entries {
-    /// Returns an entry that is still kept.
+    /// Returns the entry, unless its grace or retention is over.
     #[cfg(test)]
     pub(crate) fn kept(&self, key: &EventKey, now: Duration) -> Option<&Entry> {
         self.0.get(key).filter(|entry| entry.kept_until > now)
     }
 
-    /// Returns an entry that no other token may claim.
+    /// Returns the entry, unless its lease or retention is over, so that another token may claim it.
     pub(crate) fn live(&self, key: &EventKey, now: Duration) -> Option<&Entry> {
         self.0.get(key).filter(|entry| entry.until > now)
     }
 
-    /// Returns the kept entry that this token has claimed or completed.
+    /// Returns the kept entry if this token claimed or completed it.
     pub(crate) fn own(&mut self, claim: &Claim, now: Duration) -> Option<&mut Entry> {
         self.0.get_mut(claim.key()).filter(|entry| entry.kept_until > now && entry.claim.token() == claim.token())
     }
 
-    /// Returns the kept entry that this token has claimed and not completed.
+    /// Returns the kept entry if this token claimed it and has not completed it.
     pub(crate) fn held(&mut self, claim: &Claim, now: Duration) -> Option<&mut Entry> {
         self.own(claim, now).filter(|entry| !entry.is_done)
     }
@@ -100,14 +101,14 @@ impl Entries {
         true
     }
 
-    /// Removes the entries that `chosen` chooses. Returns how many of them were still kept.
+    /// Removes the entries that `chosen` selects. Returns the number of those that were still kept.
     pub(crate) fn forget(&mut self, now: Duration, chosen: impl Fn(&Entry) -> bool) -> u64 {
         let forgotten = self.0.values().filter(|entry| chosen(entry) && entry.kept_until > now).count();
         self.0.retain(|_, entry| !chosen(entry));
         forgotten as u64
     }
 
-    /// Deletes up to `limit` entries that are over. Returns how many.
+    /// Deletes up to `limit` entries whose grace or retention is over. Returns the number of deleted entries.
     #[cfg(test)]
     pub(crate) fn purge(&mut self, limit: u32, now: Duration) -> u64 {
         let over = self.0.iter().filter(|(_, entry)| entry.kept_until <= now);

@@ -6,12 +6,12 @@ use tower_klikit::dedupe::{Claim, ClaimTerms, Ledger};
 
 use super::{
     claim, conflict,
-    subject::{LEASE, MARGIN, Subject, TERMS, roughly},
+    tested::{LEASE, MARGIN, TERMS, TestedLedger, roughly},
     with_fresh_token,
 };
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
-    pub(super) async fn renewed_lease_starts_anew(&self) {
+impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
+    pub(super) async fn renewed_lease_counts_from_the_renewal(&self) {
         let (holder, rival) = (claim("warung", "evt", "body"), claim("warung", "evt", "body"));
         self.claim(&holder, "there is no entry").await;
         for _ in 0..3 {
@@ -89,7 +89,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> Subject<'_, L, A> {
     }
 }
 
-/// A claim on the same entry with a token of its own.
+/// Makes a claim on the same entry with a fresh token.
 fn rival_of(of: &Claim) -> Claim {
     with_fresh_token(*of.key(), *of.event(), *of.digest())
 }

@@ -1,4 +1,4 @@
-//! `MemoryStore` passes the suites.
+//! Tests that `MemoryStore` passes the suites.
 
 mod inbox;
 mod ledger;

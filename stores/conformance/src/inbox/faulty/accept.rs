@@ -9,13 +9,13 @@ use tower_klikit::{
 };
 
 use super::{DAY, FaultyStore, HOUR};
-use crate::inbox::{faulty::faults::Fault::*, state::State, steps::BODIES};
+use crate::inbox::{faulty::faults::InboxFault::*, state::ReferenceInbox, steps::BODIES};
 
-/// Marks a revived delivery.
+/// The reason that marks a revived delivery.
 pub(super) const REVIVED: &str = "revived";
 
 impl FaultyStore {
-    /// The delivery as this store stores it.
+    /// Returns the delivery as this store stores it.
     pub(super) fn stored(&self, new: &NewDelivery) -> NewDelivery {
         let claim = new.claim();
         match self.fault {
@@ -33,7 +33,7 @@ impl FaultyStore {
         }
     }
 
-    pub(super) fn accepted(&self, state: &mut State, new: &NewDelivery, retention: Duration) -> Acceptance {
+    pub(super) fn accepted(&self, state: &mut ReferenceInbox, new: &NewDelivery, retention: Duration) -> Acceptance {
         if let Some(found) = self.accept_before(state, new, retention) {
             return found;
         }
@@ -48,8 +48,8 @@ impl FaultyStore {
         self.known(state, new, found)
     }
 
-    /// Does something else than accepting.
-    fn accept_before(&self, state: &mut State, new: &NewDelivery, retention: Duration) -> Option<Acceptance> {
+    /// Handles the faults that replace accepting.
+    fn accept_before(&self, state: &mut ReferenceInbox, new: &NewDelivery, retention: Duration) -> Option<Acceptance> {
         let key = new.claim().key();
         let now = state.now;
         let id = state.id_of(key);
@@ -130,8 +130,8 @@ impl FaultyStore {
         }
     }
 
-    /// Changes what accepting did.
-    fn accept_after(&self, state: &mut State, before: &State, id: i64, found: &Acceptance) {
+    /// Handles the faults that change a delivery after accepting it.
+    fn accept_after(&self, state: &mut ReferenceInbox, before: &ReferenceInbox, id: i64, found: &Acceptance) {
         let now = state.now;
         let key = state.deliveries[&id].key();
         let expired = before.ledger.kept(&key, now).filter(|row| row.has_expired(now));
@@ -176,8 +176,8 @@ impl FaultyStore {
         }
     }
 
-    /// Changes the body that comes with a known key.
-    fn known(&self, state: &State, new: &NewDelivery, found: Acceptance) -> Acceptance {
+    /// Handles the faults that change the body returned for a known key.
+    fn known(&self, state: &ReferenceInbox, new: &NewDelivery, found: Acceptance) -> Acceptance {
         let Acceptance::Known { digest, body } = found else { return found };
         let stored = state.id_of(new.claim().key()).map(|id| &state.deliveries[&id]);
         let is = |wanted| stored.is_some_and(|stored| stored.is(wanted));
@@ -201,7 +201,7 @@ fn is_any(new: &NewDelivery) -> bool {
     new.is_same_as(&BodyDigest::from([0; 32]))
 }
 
-/// Whether the delivery was found to have the same JSON as another body.
+/// Returns whether the delivery matches another body with the same JSON.
 fn is_json(new: &NewDelivery) -> bool {
     let bodies = BODIES.iter().copied().chain([&b"a third body"[..]]);
     let others = bodies.map(BodyDigest::of);

@@ -3,10 +3,10 @@
 use tower_klikit::inbox::{Counts, DeliveryState, Entry};
 
 use super::{FaultyStore, HOUR, settle::RELEASED};
-use crate::inbox::{faulty::faults::Fault::*, state::State};
+use crate::inbox::{faulty::faults::InboxFault::*, state::ReferenceInbox};
 
 impl FaultyStore {
-    pub(super) fn counted(&self, state: &State) -> Counts {
+    pub(super) fn counted(&self, state: &ReferenceInbox) -> Counts {
         let mut counts = Counts::default();
         [counts.ready, counts.leased, counts.dead, counts.done] = state.counts();
         counts.oldest = state.oldest();
@@ -27,7 +27,7 @@ impl FaultyStore {
         counts
     }
 
-    pub(super) fn backlog_of(&self, state: &State, limit: u64) -> u64 {
+    pub(super) fn backlog_of(&self, state: &ReferenceInbox, limit: u64) -> u64 {
         let [ready, leased, dead, _] = state.counts();
         match self.fault {
             BacklogHasNoLimit => ready + leased,
@@ -37,7 +37,7 @@ impl FaultyStore {
         }
     }
 
-    pub(super) fn shown(&self, state: &State, id: i64) -> Option<Entry> {
+    pub(super) fn shown(&self, state: &ReferenceInbox, id: i64) -> Option<Entry> {
         let mut entry = state.entry(id)?;
         match self.fault {
             NoBodyIsShown => entry.body = None,
@@ -59,7 +59,7 @@ impl FaultyStore {
         Some(entry)
     }
 
-    pub(super) fn retried(&self, state: &mut State, id: i64) -> bool {
+    pub(super) fn retried(&self, state: &mut ReferenceInbox, id: i64) -> bool {
         let now = state.now;
         let Some(delivery) = state.deliveries.get_mut(&id) else { return false };
         let is_dead = delivery.is(DeliveryState::Dead);

@@ -5,12 +5,12 @@ use std::time::SystemTime;
 use tower_klikit::inbox::{DeliveryId, DeliveryState, Filter, Page};
 
 use super::FaultyStore;
-use crate::inbox::{faulty::faults::Fault::*, state::State};
+use crate::inbox::{faulty::faults::InboxFault::*, state::ReferenceInbox};
 
 const ALL: [DeliveryState; 4] = [DeliveryState::Ready, DeliveryState::Leased, DeliveryState::Dead, DeliveryState::Done];
 
 impl FaultyStore {
-    pub(super) fn page(&self, state: &State, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Page {
+    pub(super) fn page(&self, state: &ReferenceInbox, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Page {
         let mut filter = filter.clone();
         match self.fault {
             FilterIgnoresStates => filter.states = None,
@@ -52,7 +52,13 @@ impl FaultyStore {
         page
     }
 
-    pub(super) fn dead_lettered(&self, state: &mut State, ids: &[i64], states: &[DeliveryState], reason: &str) -> u64 {
+    pub(super) fn dead_lettered(
+        &self,
+        state: &mut ReferenceInbox,
+        ids: &[i64],
+        states: &[DeliveryState],
+        reason: &str,
+    ) -> u64 {
         match self.fault {
             DeadLettersAnyState => state.dead_letter(ids, &ALL, reason),
             DeadLettersWhatIsDone => {
@@ -86,7 +92,12 @@ impl FaultyStore {
         }
     }
 
-    pub(super) fn forgotten_deliveries(&self, state: &mut State, ids: &[i64], states: &[DeliveryState]) -> u64 {
+    pub(super) fn forgotten_deliveries(
+        &self,
+        state: &mut ReferenceInbox,
+        ids: &[i64],
+        states: &[DeliveryState],
+    ) -> u64 {
         match self.fault {
             ForgetsAnyState => state.forget_deliveries(ids, &ALL),
             ForgetsNothingPending => {

@@ -13,14 +13,14 @@ use tower_klikit::{
 use super::{DAY, FaultyStore};
 use crate::{
     inbox::{
-        faulty::faults::Fault::*,
-        state::{Delivery, State},
+        faulty::faults::InboxFault::*,
+        state::{Delivery, ReferenceInbox},
     },
     ledger::reference::Entry,
 };
 
 impl FaultyStore {
-    pub(super) fn forgotten(&self, state: &mut State, event: &EventKey) -> u64 {
+    pub(super) fn forgotten(&self, state: &mut ReferenceInbox, event: &EventKey) -> u64 {
         let (now, rows) = (state.now, state.ledger.0.clone());
         let is_of_event = |row: &Entry| row.is_of(event);
         match self.fault {
@@ -53,7 +53,7 @@ impl FaultyStore {
         count
     }
 
-    pub(super) fn forgotten_in(&self, state: &mut State, window: &Range<SystemTime>) -> u64 {
+    pub(super) fn forgotten_in(&self, state: &mut ReferenceInbox, window: &Range<SystemTime>) -> u64 {
         let (now, wall, before) = (state.now, SystemTime::now(), state.clone());
         let is_in = |time: Duration| window.contains(&(wall - (now - time)));
         match self.fault {
@@ -91,7 +91,7 @@ impl FaultyStore {
         }
     }
 
-    pub(super) fn purged(&self, state: &mut State, limit: u32) -> u64 {
+    pub(super) fn purged(&self, state: &mut ReferenceInbox, limit: u32) -> u64 {
         match self.fault {
             PurgeIgnoresItsLimit => return state.purge_done(u32::MAX),
             PurgeTakesAllDone => {

@@ -6,12 +6,12 @@ use tower_klikit::inbox::{DeadLettered, DeliveryState, Lease, LeaseBatch, LeaseR
 
 use super::{DAY, FaultyStore, accept::REVIVED};
 use crate::inbox::{
-    faulty::faults::Fault::*,
-    state::{Delivery, State},
+    faulty::faults::InboxFault::*,
+    state::{Delivery, ReferenceInbox},
 };
 
 impl FaultyStore {
-    pub(super) fn leased(&self, state: &mut State, request: &LeaseRequest<'_>) -> LeaseBatch {
+    pub(super) fn leased(&self, state: &mut ReferenceInbox, request: &LeaseRequest<'_>) -> LeaseBatch {
         if self.fault == RetriedTokensComeAgain {
             let retried = |d: &&mut Delivery| d.is(DeliveryState::Ready) && d.attempts == 0 && d.token > 0;
             state.deliveries.values_mut().filter(retried).for_each(|d| d.token -= 1);
@@ -58,7 +58,11 @@ impl FaultyStore {
         batch
     }
 
-    fn lease_or_dead_letter(&self, state: &mut State, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
+    fn lease_or_dead_letter(
+        &self,
+        state: &mut ReferenceInbox,
+        request: &LeaseRequest<'_>,
+    ) -> (Vec<Lease>, Vec<DeadLettered>) {
         let request = &self.extend_held(state, request);
         match self.fault {
             LeasesNeverEnd => {
@@ -84,14 +88,14 @@ impl FaultyStore {
             | ExpiredAreLeasedAhead
             | ExpiredHideTheReady
             | ExpiredUseUpTheFreeHandlers
-            | SpentAreLeasedAhead => {
+            | ExhaustedAreLeasedAhead => {
                 return self.lease_ahead(state, request);
             }
             LastAttemptCountsAtTheLease => {
                 let leased = self.lease_with_attempts(state, request, u32::MAX);
                 return leased;
             }
-            LastAttemptButOneCountsAtItsStart => {
+            SecondLastAttemptCountsWhenItStarts => {
                 let max_attempts = request.max_attempts.saturating_sub(1);
                 return self.lease_with_attempts(state, request, max_attempts);
             }
@@ -116,11 +120,11 @@ impl FaultyStore {
                 return state.lease(&LeaseRequest { max_attempts, ..*request });
             }
             ReadyAreDeadLettered | UnexpiredAreDeadLettered => {
-                let is_spent = |(id, d): &(&i64, &Delivery)| match self.fault {
+                let is_exhausted = |(id, d): &(&i64, &Delivery)| match self.fault {
                     ReadyAreDeadLettered => d.is_pending() && d.due <= state.now && d.attempts >= request.max_attempts,
-                    _ => state.is_spent(**id, request.max_attempts),
+                    _ => state.is_exhausted(**id, request.max_attempts),
                 };
-                let spent: Vec<i64> = state.deliveries.iter().filter(is_spent).map(|(id, _)| *id).collect();
+                let spent: Vec<i64> = state.deliveries.iter().filter(is_exhausted).map(|(id, _)| *id).collect();
                 let dead_lettered = state.dead_letter_these(&spent);
                 let (leases, more) = state.lease(request);
                 return (leases, dead_lettered.into_iter().chain(more).collect());
@@ -135,21 +139,21 @@ impl FaultyStore {
         leased
     }
 
-    /// Leases with another number of free handlers for the expired leases, or for the attempts that count.
-    fn lease_ahead(&self, state: &mut State, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
-        let is_spent = |id: &i64| state.is_spent(*id, request.max_attempts);
-        let (spent, due): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_spent);
+    /// Handles the faults in the selection or counting of deliveries that are leased ahead.
+    fn lease_ahead(&self, state: &mut ReferenceInbox, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
+        let is_exhausted = |id: &i64| state.is_exhausted(*id, request.max_attempts);
+        let (spent, due): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_exhausted);
         let dead_lettered = state.dead_letter_these(&spent);
         let free_handlers = request.free_handlers as usize;
         let is_expired = |id: &i64| state.deliveries[id].is(DeliveryState::Leased);
         let mut due = match self.fault {
             ExpiredAreLeasedAhead => due,
-            SpentAreLeasedAhead => state.leave_out(due, &LeaseRequest { max_attempts: u32::MAX, ..*request }),
+            ExhaustedAreLeasedAhead => state.leave_out(due, &LeaseRequest { max_attempts: u32::MAX, ..*request }),
             ExpiredHideTheReady => {
                 let hidden = due.iter().enumerate().position(|(n, id)| n >= free_handlers && is_expired(id));
                 due[..hidden.unwrap_or(due.len())].to_vec()
             }
-            // Those that are left out take the free handlers as well.
+            // Deliveries that are left out use up free handlers.
             ExpiredUseUpTheFreeHandlers => {
                 let left_out = due.iter().filter(|id| is_expired(id)).skip(free_handlers).count();
                 let free_handlers = free_handlers.saturating_sub(left_out);
@@ -163,23 +167,23 @@ impl FaultyStore {
         (state.lease_these(&due, &LeaseRequest { free_handlers, ..*request }), dead_lettered)
     }
 
-    /// Leases as if there were another number of attempts, except for what is dead-lettered.
+    /// Leases with another maximum of attempts, but dead-letters with the requested one.
     fn lease_with_attempts(
         &self,
-        state: &mut State,
+        state: &mut ReferenceInbox,
         request: &LeaseRequest<'_>,
         max_attempts: u32,
     ) -> (Vec<Lease>, Vec<DeadLettered>) {
-        let is_spent = |id: &i64| state.is_spent(*id, request.max_attempts);
-        let (spent, due): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_spent);
+        let is_exhausted = |id: &i64| state.is_exhausted(*id, request.max_attempts);
+        let (spent, due): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_exhausted);
         let dead_lettered = state.dead_letter_these(&spent);
         let mut due = state.leave_out(due, request);
         due.truncate(request.limit as usize);
         (state.lease_these(&due, &LeaseRequest { max_attempts, ..*request }), dead_lettered)
     }
 
-    /// Extends the held leases as this store does. Returns the request that is left.
-    fn extend_held<'a>(&self, state: &mut State, request: &LeaseRequest<'a>) -> LeaseRequest<'a> {
+    /// Extends the held leases, with the faults of doing so. Returns the request for the next step.
+    fn extend_held<'a>(&self, state: &mut ReferenceInbox, request: &LeaseRequest<'a>) -> LeaseRequest<'a> {
         let now = state.now;
         match self.fault {
             HeldIsIgnored => return LeaseRequest { held: &[], ..*request },
@@ -191,7 +195,7 @@ impl FaultyStore {
                 }
             }
             HeldIsDeadLettered => {
-                let unspent = |lease: &&Lease| !state.is_spent(lease.id().get(), request.max_attempts);
+                let unspent = |lease: &&Lease| !state.is_exhausted(lease.id().get(), request.max_attempts);
                 let is_there = |lease: &&Lease| state.deliveries.contains_key(&lease.id().get());
                 let unspent: Vec<Lease> = request.held.iter().filter(is_there).filter(unspent).copied().collect();
                 state.extend_held(&LeaseRequest { held: &unspent, ..*request });
@@ -238,15 +242,15 @@ impl FaultyStore {
         }
     }
 
-    /// Returns the deliveries to lease or dead-letter, where other deliveries block than should.
-    fn due(&self, state: &State, request: &LeaseRequest<'_>) -> Vec<i64> {
+    /// Returns the deliveries to lease or dead-letter, with the faults of blocking.
+    fn due(&self, state: &ReferenceInbox, request: &LeaseRequest<'_>) -> Vec<i64> {
         let now = state.now;
         let is_due = |d: &Delivery| d.due <= now;
         let is_leased = |d: &Delivery| d.is(DeliveryState::Leased) && !is_due(d);
         let is_held = |id: i64| request.held.iter().any(|lease| lease.id().get() == id);
         let is_own =
             |id: i64, d: &Delivery| request.held.iter().any(|held| held.id().get() == id && held.token() == d.token);
-        // The blocked delivery, whether the other is before it, the other, and its id.
+        // Parameters: the blocked delivery, whether the other is before it, the other, and the other's id.
         let blocks: &dyn Fn(&Delivery, bool, &Delivery, i64) -> bool = match self.fault {
             LeasedHeadDoesNotBlock => {
                 &|_, before, d, _| before && d.is(DeliveryState::Ready) || !before && is_leased(d)
@@ -287,7 +291,7 @@ impl FaultyStore {
             HeldIsNotExtended => is_own(id, d),
             HeldIsExtendedAfterSelecting => is_own(id, d) && d.has_expired(now),
             HeldDeliveryIsNeverLeased => is_held(id) && d.is(DeliveryState::Leased),
-            StaleHeldIsNotDeadLettered => is_held(id) && state.is_spent(id, request.max_attempts),
+            StaleHeldIsNotDeadLettered => is_held(id) && state.is_exhausted(id, request.max_attempts),
             _ => false,
         };
         let due = state.deliveries.iter();
@@ -297,8 +301,8 @@ impl FaultyStore {
         due
     }
 
-    /// Reports dead letters as this store does. `dead` were dead before.
-    fn report(&self, state: &mut State, dead: &[i64], dead_lettered: &mut Vec<DeadLettered>) {
+    /// Handles the faults of reporting dead letters. `dead` are the deliveries that were dead before.
+    fn report(&self, state: &mut ReferenceInbox, dead: &[i64], dead_lettered: &mut Vec<DeadLettered>) {
         match self.fault {
             DeadLettersAreNotReported => dead_lettered.clear(),
             OneDeadLetterIsReported => dead_lettered.truncate(1),
@@ -316,7 +320,7 @@ impl FaultyStore {
         }
     }
 
-    pub(super) fn extended(&self, state: &mut State, lease: &Lease, duration: Duration) -> bool {
+    pub(super) fn extended(&self, state: &mut ReferenceInbox, lease: &Lease, duration: Duration) -> bool {
         let lease = &self.loosened(state, lease);
         let now = state.now;
         let (fault, until) = (self.fault, now + duration);
@@ -358,8 +362,8 @@ impl FaultyStore {
         true
     }
 
-    /// Lets more leases be a delivery's own than should.
-    pub(super) fn loosened(&self, state: &State, lease: &Lease) -> Lease {
+    /// Handles the faults that take a replaced lease for the current one.
+    pub(super) fn loosened(&self, state: &ReferenceInbox, lease: &Lease) -> Lease {
         let Some(delivery) = state.deliveries.get(&lease.id().get()) else { return *lease };
         let same = match self.fault {
             TokensAreIgnored => true,

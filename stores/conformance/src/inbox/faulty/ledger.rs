@@ -1,4 +1,4 @@
-//! Faults of the inbox's ledger.
+//! The ledger of the faulty store, with its faults.
 
 use std::{
     ops::Range,
@@ -8,13 +8,13 @@ use std::{
 use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
 
 use super::FaultyStore;
-use crate::inbox::{faulty::faults::Fault::*, state::State};
+use crate::inbox::{faulty::faults::InboxFault::*, state::ReferenceInbox};
 
 impl Ledger for FaultyStore {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         let mut state = self.state();
         let is_stored = state.id_of(claim.key()).is_some();
-        let State { now, ledger, .. } = &mut *state;
+        let ReferenceInbox { now, ledger, .. } = &mut *state;
         Ok(match self.fault {
             LedgersAreApart if is_stored => ClaimOutcome::Claimed,
             LedgerLosesDigests if is_stored => ClaimOutcome::Done { digest: BodyDigest::of(b"") },
@@ -23,23 +23,23 @@ impl Ledger for FaultyStore {
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(ledger.complete(claim, retention, *now))
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         ledger.release(claim, *now);
         Ok(())
     }
 
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(claims.iter().map(|claim| ledger.renew(claim, terms, *now)).collect())
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(ledger.forget(*now, |row| row.is_of(event)))
     }
 
@@ -55,7 +55,7 @@ impl Ledger for FaultyStore {
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(ledger.purge(limit, *now))
     }
 }

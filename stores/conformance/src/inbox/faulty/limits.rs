@@ -5,10 +5,10 @@ use std::time::Duration;
 use tower_klikit::inbox::DeliveryState;
 
 use super::FaultyStore;
-use crate::inbox::{faulty::faults::Fault::*, state::State};
+use crate::inbox::{faulty::faults::InboxFault::*, state::ReferenceInbox};
 
 impl FaultyStore {
-    pub(super) fn stored_of(&self, state: &State, limit: u64) -> u64 {
+    pub(super) fn stored_of(&self, state: &ReferenceInbox, limit: u64) -> u64 {
         let [ready, leased, dead, done] = state.counts();
         let over = state.deliveries.keys().filter(|id| state.is_over(**id)).count() as u64;
         let all = ready + leased + dead + done;
@@ -22,7 +22,7 @@ impl FaultyStore {
         }
     }
 
-    pub(super) fn evicted(&self, state: &mut State, limit: u32) -> u64 {
+    pub(super) fn evicted(&self, state: &mut ReferenceInbox, limit: u32) -> u64 {
         let mut kept = state.kept();
         match self.fault {
             EvictsOnlyWhatIsOver => kept.retain(|id| state.is_over(*id)),
@@ -48,7 +48,7 @@ impl FaultyStore {
         state.delete(&kept)
     }
 
-    pub(super) fn purged_dead(&self, state: &mut State, age: Duration, limit: u32) -> u64 {
+    pub(super) fn purged_dead(&self, state: &mut ReferenceInbox, age: Duration, limit: u32) -> u64 {
         let mut old = state.old_dead(age);
         match self.fault {
             PurgeOfDeadIgnoresTheAge => old = state.dead(),
@@ -66,7 +66,7 @@ impl FaultyStore {
         state.delete(&old)
     }
 
-    fn forget_keys(&self, state: &mut State, ids: &[i64]) {
+    fn forget_keys(&self, state: &mut ReferenceInbox, ids: &[i64]) {
         for id in ids {
             let key = state.deliveries[id].key();
             state.ledger.0.remove(&key);

@@ -1,4 +1,4 @@
-//! The suite and the model find a store that breaks a rule, and the suite says which one.
+//! Tests that the suite and the model find faulty stores, and that the suite names the broken rule.
 
 mod accept;
 mod admin;
@@ -33,14 +33,14 @@ use tower_klikit::{
 
 use self::{
     faults::{
-        Fault::{self, *},
+        InboxFault::{self, *},
         NOT_FOUND_BY_CHANCE, RULES,
     },
-    reference::{Reference, numbers},
+    reference::{ReferenceStore, numbers},
 };
 use crate::{
-    by_chance::{cases, finds},
-    inbox::{self, model, state::State, steps::steps},
+    inbox::{self, model, state::ReferenceInbox, steps::steps},
+    random::{cases, finds},
 };
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -58,21 +58,21 @@ fn suite_names_each_broken_rule() {
             Err(panic) => *panic.downcast::<String>().unwrap(),
         };
         if !message.contains(&format!("`{rule}`")) {
-            wrong.push(format!("{fault:?}: the suite said {message}"));
+            wrong.push(format!("{fault:?}: the suite reported {message}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The calls are the same each time, and so is what they find.
+/// The random calls are the same in each run, so this test always finds the same faults.
 #[test]
 fn model_finds_most_faults() {
     let (runtime, cases) = (runtime(), cases(2000, &steps(100)));
-    let advance = async |store: &Reference, time: Duration| store.advance(time);
-    let is_found = finds(&cases, |steps| runtime.block_on(model::run(&Reference::default(), &advance, steps)));
+    let advance = async |store: &ReferenceStore, time: Duration| store.advance(time);
+    let is_found = finds(&cases, |steps| runtime.block_on(model::run(&ReferenceStore::default(), &advance, steps)));
     assert!(!is_found, "the reference differs from itself");
     let advance = async |store: &FaultyStore, time: Duration| store.advance(time);
-    let is_missed = |fault: &Fault| {
+    let is_missed = |fault: &InboxFault| {
         !finds(&cases, |steps| runtime.block_on(model::run(&FaultyStore::new(*fault), &advance, steps)))
     };
     let faults = RULES.iter().map(|(fault, _)| *fault).filter(|fault| !NOT_FOUND_BY_CHANCE.contains(fault));
@@ -84,19 +84,19 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().build().unwrap()
 }
 
-/// The reference with one fault.
+/// A store that follows the reference except for one fault.
 #[derive(Debug)]
 struct FaultyStore {
-    fault: Fault,
-    state: Mutex<State>,
+    fault: InboxFault,
+    state: Mutex<ReferenceInbox>,
 }
 
 impl FaultyStore {
-    fn new(fault: Fault) -> Self {
+    fn new(fault: InboxFault) -> Self {
         Self { fault, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReferenceInbox> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,7 +109,7 @@ impl FaultyStore {
                 let expired = state.deliveries.values_mut().filter(|d| d.has_expired(now));
                 expired.for_each(|d| d.make_ready(d.due));
             }
-            DeadAreDeletedInTheEnd => {
+            DeadAreDeletedAfterAMonth => {
                 state.deliveries.retain(|_, d| !(d.is(DeliveryState::Dead) && now - d.accepted > 30 * DAY));
             }
             _ => {}
@@ -132,7 +132,7 @@ impl InboxStore for FaultyStore {
         }
         if self.fault == IdsAreDrawnEarly {
             let drawn = self.state().draw_id();
-            // Some calls are faster than others.
+            // Let calls overtake each other.
             for _ in 0..drawn % 7 {
                 yield_now().await;
             }

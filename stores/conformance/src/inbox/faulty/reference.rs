@@ -1,4 +1,4 @@
-//! The reference as a store: the suite passes on it, and faulty stores are made from it.
+//! A store on top of the reference, and tests that it passes the suite.
 
 use std::{
     ops::Range,
@@ -15,26 +15,27 @@ use tower_klikit::{
     },
 };
 
-use crate::inbox::{self, model, state::State};
+use crate::inbox::{self, model, state::ReferenceInbox};
 
+/// A store without faults.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reference(Arc<Mutex<State>>);
+pub(crate) struct ReferenceStore(Arc<Mutex<ReferenceInbox>>);
 
 #[tokio::test]
 async fn keeps_every_rule() {
-    let advance = async |store: &Reference, time| store.advance(time);
-    inbox::check(async || Reference::default(), advance).await;
+    let advance = async |store: &ReferenceStore, time| store.advance(time);
+    inbox::check(async || ReferenceStore::default(), advance).await;
 }
 
 #[test]
 fn agrees_with_the_reference() {
     let runtime = Builder::new_current_thread().build().unwrap();
-    let advance = async |store: &Reference, time| store.advance(time);
-    model::compare(64, 100, &runtime, async || Reference::default(), &advance);
+    let advance = async |store: &ReferenceStore, time| store.advance(time);
+    model::compare(64, 100, &runtime, async || ReferenceStore::default(), &advance);
 }
 
-impl Reference {
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+impl ReferenceStore {
+    pub(crate) fn state(&self) -> MutexGuard<'_, ReferenceInbox> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,8 +44,8 @@ impl Reference {
     }
 }
 
-impl State {
-    /// Returns the time of day at which it was this time.
+impl ReferenceInbox {
+    /// Converts a time of the reference to the system's time.
     fn wall(&self, time: Duration) -> SystemTime {
         SystemTime::now() - (self.now - time)
     }
@@ -95,7 +96,7 @@ impl State {
     }
 }
 
-impl InboxStore for Reference {
+impl InboxStore for ReferenceStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         Ok(self.state().accept(delivery, retention))
     }
@@ -151,7 +152,7 @@ impl InboxStore for Reference {
     }
 }
 
-impl InboxAdmin for Reference {
+impl InboxAdmin for ReferenceStore {
     async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
         Ok(self.state().find(filter, after, limit))
     }
@@ -181,30 +182,30 @@ impl InboxAdmin for Reference {
     }
 }
 
-impl Ledger for Reference {
+impl Ledger for ReferenceStore {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(ledger.claim(claim, terms, *now))
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(ledger.complete(claim, retention, *now))
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         ledger.release(claim, *now);
         Ok(())
     }
 
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(claims.iter().map(|claim| ledger.renew(claim, terms, *now)).collect())
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(ledger.forget(*now, |row| row.is_of(event)))
     }
 
@@ -213,7 +214,7 @@ impl Ledger for Reference {
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
-        let State { now, ledger, .. } = &mut *self.state();
+        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(ledger.purge(limit, *now))
     }
 }

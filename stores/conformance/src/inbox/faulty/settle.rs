@@ -8,15 +8,15 @@ use tower_klikit::inbox::{DeliveryState, LEASE_EXPIRED, Lease, NewDelivery, Sett
 
 use super::{DAY, FaultyStore, HOUR};
 use crate::inbox::{
-    faulty::faults::Fault::*,
-    state::{Delivery, State},
+    faulty::faults::InboxFault::*,
+    state::{Delivery, ReferenceInbox},
 };
 
-/// Marks a released delivery, whose reason is left open.
+/// The reason that marks a released delivery. The contract does not define the reason after a release.
 pub(super) const RELEASED: &str = "released";
 
 impl FaultyStore {
-    pub(super) fn settled(&self, state: &mut State, lease: &Lease, settlement: &Settlement) -> SettleOutcome {
+    pub(super) fn settled(&self, state: &mut ReferenceInbox, lease: &Lease, settlement: &Settlement) -> SettleOutcome {
         let lease = &self.loosened(state, lease);
         let (id, now) = (lease.id().get(), state.now);
         let Some(before) = state.deliveries.get(&id).cloned() else {
@@ -41,7 +41,7 @@ impl FaultyStore {
                 (DoneIsGone, _) => return SettleOutcome::Gone,
                 (DoneIsSettledAgain, _) => kept.state = DeliveryState::Leased,
                 (DoneIsKeptForLonger, Settlement::Done { keep }) if !keep.is_zero() => kept.due = now + *keep,
-                (DoneIsDeletedAfterAll, Settlement::Done { keep }) if keep.is_zero() => {
+                (DoneIsDeletedByARepeat, Settlement::Done { keep }) if keep.is_zero() => {
                     kept.state = DeliveryState::Leased;
                 }
                 _ => {}
@@ -81,8 +81,8 @@ impl FaultyStore {
         settled
     }
 
-    /// Whether this store rejects a settlement that counts.
-    fn is_rejected(&self, before: &Delivery, settlement: &Settlement, state: &State) -> bool {
+    /// Handles the faults that reject a valid settlement.
+    fn is_rejected(&self, before: &Delivery, settlement: &Settlement, state: &ReferenceInbox) -> bool {
         let is_dead = before.is(DeliveryState::Dead);
         let is_late = is_dead && before.reason.as_deref() == Some(LEASE_EXPIRED);
         let is_ready = before.is(DeliveryState::Ready);
@@ -99,7 +99,7 @@ impl FaultyStore {
         }
     }
 
-    /// The settlement as this store understands it.
+    /// Handles the faults that change a settlement.
     fn changed(&self, settlement: &Settlement, before: &Delivery) -> Settlement {
         let is_dead = before.is(DeliveryState::Dead);
         match (self.fault, settlement) {
@@ -124,8 +124,8 @@ impl FaultyStore {
         }
     }
 
-    /// Changes what settling did.
-    fn settle_after(&self, state: &mut State, id: i64, before: &Delivery, settlement: &Settlement) {
+    /// Handles the faults that change a delivery after settling it.
+    fn settle_after(&self, state: &mut ReferenceInbox, id: i64, before: &Delivery, settlement: &Settlement) {
         let was_dead = before.is(DeliveryState::Dead);
         let was_ready = before.is(DeliveryState::Ready);
         match (self.fault, settlement) {
@@ -152,18 +152,18 @@ impl FaultyStore {
             (ReleasedIsShownAsAnAttempt, Settlement::Release) if !was_ready => {
                 self.change(state, id, |delivery| delivery.reason = Some(RELEASED.into()));
             }
-            (ReleaseGoesBelowNone, Settlement::Release) if !was_ready && before.attempts == 0 => {
+            (ReleaseUnderflowsTheAttempts, Settlement::Release) if !was_ready && before.attempts == 0 => {
                 self.change(state, id, |delivery| delivery.attempts = u32::MAX);
             }
             _ => {}
         }
     }
 
-    fn change(&self, state: &mut State, id: i64, change: impl FnOnce(&mut Delivery)) {
+    fn change(&self, state: &mut ReferenceInbox, id: i64, change: impl FnOnce(&mut Delivery)) {
         state.deliveries.get_mut(&id).map(change);
     }
 
-    /// Looks first and writes later, without looking again.
+    /// Reads the delivery first and writes it later, without a lock in between.
     pub(super) async fn settled_in_two_steps(&self, settlements: &[(Lease, Settlement)]) -> Vec<SettleOutcome> {
         let mut settled = Vec::new();
         for (lease, settlement) in settlements {
@@ -180,7 +180,7 @@ impl FaultyStore {
     }
 }
 
-/// A release that this store takes for a failed attempt.
+/// Returns the settlement of a failed attempt, which some faults use for a release.
 fn released() -> Settlement {
     Settlement::Reschedule { delay: Duration::ZERO, reason: RELEASED.into(), unordered: false }
 }

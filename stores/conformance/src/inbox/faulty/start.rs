@@ -5,12 +5,12 @@ use tower_klikit::inbox::{DeliveryState, Lease};
 
 use super::FaultyStore;
 use crate::inbox::{
-    faulty::faults::Fault::*,
-    state::{Delivery, State},
+    faulty::faults::InboxFault::*,
+    state::{Delivery, ReferenceInbox},
 };
 
 impl FaultyStore {
-    pub(super) fn started(&self, state: &mut State, lease: &Lease) -> bool {
+    pub(super) fn started(&self, state: &mut ReferenceInbox, lease: &Lease) -> bool {
         let now = state.now;
         let Some(delivery) = state.deliveries.get_mut(&lease.id().get()) else {
             return self.fault == MissingAreStarted;
@@ -24,7 +24,7 @@ impl FaultyStore {
             ReadyAreStarted => is_own && (is_leased || delivery.is(DeliveryState::Ready)),
             DoneAreStarted => is_own && (is_leased || delivery.is(DeliveryState::Done)),
             ExpiredAreNotStarted => is_own && is_leased && delivery.due > now,
-            UnleasedAreCountedAllTheSame if is_own => {
+            UnleasedAreCounted if is_own => {
                 count(delivery);
                 is_leased
             }
@@ -46,7 +46,7 @@ impl FaultyStore {
         true
     }
 
-    /// Looks first and writes later, without looking again.
+    /// Reads the delivery first and writes it later, without a lock in between.
     pub(super) async fn started_in_two_steps(&self, leases: &[Lease]) -> Vec<bool> {
         let mut started = Vec::new();
         for lease in leases {

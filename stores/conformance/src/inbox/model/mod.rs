@@ -1,4 +1,4 @@
-//! Random calls on a store and on the reference, which have to agree.
+//! Random calls on a store and on the reference, with a comparison of their results.
 
 mod leased;
 mod same;
@@ -21,19 +21,21 @@ use tower_klikit::{
     },
 };
 
-use self::same::{Checked, nearly, same_acceptance, same_outcome};
+use self::same::{nearly, same_acceptance, same_outcome};
 use super::{
-    state::{Delivery, State},
-    steps::{Step, Which, claim, made, steps},
+    state::{Delivery, ReferenceInbox},
+    steps::{InboxStep, Which, claim, made, steps},
 };
+use crate::random::Comparison;
 
-/// Makes random calls on the store and on a reference, which have to agree: `cases` times up to `most` calls on an empty store.
+/// Makes random calls on the store and on a reference, and compares the results. There are `cases` cases, each of which makes up to
+/// `most` calls on an empty store.
 ///
 /// `make` and `advance` are as for [`check`](super::check).
 ///
 /// # Panics
 ///
-/// If the store's answer differs. The message has the shortest series of calls that shows the difference.
+/// If a result of the store differs. The message contains the shortest series of calls that shows the difference.
 pub fn compare<S: InboxStore + InboxAdmin + Ledger>(
     cases: u32,
     most: usize,
@@ -50,24 +52,23 @@ pub fn compare<S: InboxStore + InboxAdmin + Ledger>(
 pub(super) async fn run<S: InboxStore + InboxAdmin + Ledger>(
     store: &S,
     advance: &impl AsyncFn(&S, Duration),
-    steps: &[Step],
-) -> Checked {
+    steps: &[InboxStep],
+) -> Comparison {
     Model::new(store, advance).run(steps).await
 }
 
-/// A store, the reference, and what the reference leaves open.
+/// A store, the reference, and the values that the store may choose freely.
 struct Model<'a, S, A> {
     store: &'a S,
     advance: &'a A,
-    state: State,
-    /// The store's ids, by the reference's. The store tells an id when it first leases or lists the
-    /// delivery.
+    state: ReferenceInbox,
+    /// The store's ids, by the reference's. A store's id is unknown until the store first leases or lists the delivery.
     ids: BTreeMap<i64, DeliveryId>,
     /// The last token of each delivery.
     tokens: BTreeMap<i64, i64>,
-    /// All leases ever, of the reference and of the store.
+    /// All leases so far, of the reference and of the store.
     leases: Vec<(Lease, Lease)>,
-    /// The deliveries whose reason is decided: the last call on them set it.
+    /// The deliveries whose reason the contract determines, because the last call on them set it.
     reasons: BTreeSet<i64>,
     accepted: usize,
 }
@@ -77,7 +78,7 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         Self {
             store,
             advance,
-            state: State::default(),
+            state: ReferenceInbox::default(),
             ids: BTreeMap::new(),
             tokens: BTreeMap::new(),
             leases: Vec::new(),
@@ -86,7 +87,7 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         }
     }
 
-    async fn run(mut self, steps: &[Step]) -> Checked {
+    async fn run(mut self, steps: &[InboxStep]) -> Comparison {
         for (n, step) in steps.iter().enumerate() {
             let at = |error| TestCaseError::fail(format!("after step {n}, {step:?}: {error}"));
             self.take(step).await.map_err(at)?;
@@ -94,14 +95,14 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         }
         for (id, there) in &self.ids {
             let found = self.store.show(*there).await.unwrap();
-            prop_assert_eq!(found.is_some(), self.state.deliveries.contains_key(id), "in the end, {}", there);
+            prop_assert_eq!(found.is_some(), self.state.deliveries.contains_key(id), "after the last step, {}", there);
         }
         Ok(())
     }
 
-    async fn take(&mut self, step: &Step) -> Checked {
+    async fn take(&mut self, step: &InboxStep) -> Comparison {
         match step {
-            Step::Accept { key, body, same, ordering, revives, retention } => {
+            InboxStep::Accept { key, body, same, ordering, revives, retention } => {
                 self.accepted += 1;
                 let new = made(*key, *body, *same, *ordering, self.accepted);
                 let new = if *revives { new } else { new.without_reviving() };
@@ -113,24 +114,24 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                     self.reasons.remove(&id);
                 }
             }
-            Step::Lease { limit, free_handlers, duration, max_attempts, held } => {
+            InboxStep::Lease { limit, free_handlers, duration, max_attempts, held } => {
                 let [limit, free_handlers, max_attempts] = [*limit, *free_handlers, *max_attempts];
                 let (here, there) = self.leases_of(held);
                 let request = LeaseRequest { limit, free_handlers, duration: *duration, max_attempts, held: &here };
                 self.lease(&request, &there).await?;
             }
-            Step::Start { which } => {
+            InboxStep::Start { which } => {
                 let (here, there) = self.leases_of(which);
                 let expected: Vec<bool> = here.iter().map(|lease| self.state.start(lease)).collect();
                 prop_assert_eq!(self.store.start(&there).await.unwrap(), expected);
             }
-            Step::Extend { which, duration } => {
+            InboxStep::Extend { which, duration } => {
                 let (here, there) = self.leases_of(which);
                 let expected: Vec<bool> = here.iter().map(|lease| self.state.extend(lease, *duration)).collect();
                 prop_assert_eq!(self.store.extend(&there, *duration).await.unwrap(), expected);
             }
-            Step::Settle { settlements } => self.settle(settlements).await?,
-            Step::Retry { which } => {
+            InboxStep::Settle { settlements } => self.settle(settlements).await?,
+            InboxStep::Retry { which } => {
                 let Some((here, there)) = self.lease_of(*which) else { return Ok(()) };
                 let expected = self.state.retry(here.id().get());
                 prop_assert_eq!(self.store.retry(there.id()).await.unwrap(), expected);
@@ -138,11 +139,11 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                     self.reasons.remove(&here.id().get());
                 }
             }
-            Step::Find { states, after, size } => {
+            InboxStep::Find { states, after, size } => {
                 let after = after.and_then(|which| self.lease_of(which));
                 self.find(states, after, *size).await?;
             }
-            Step::DeadLetter { which, states } => {
+            InboxStep::DeadLetter { which, states } => {
                 let (here, there) = self.deliveries_of(which);
                 let is_chosen = |id: &i64| {
                     let delivery = self.state.deliveries.get(id);
@@ -152,36 +153,36 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                 let expected = self.state.dead_letter(&here, states, "by hand");
                 prop_assert_eq!(self.store.dead_letter(&there, states, "by hand").await.unwrap(), expected);
             }
-            Step::ForgetDeliveries { which, states } => {
+            InboxStep::ForgetDeliveries { which, states } => {
                 let (here, there) = self.deliveries_of(which);
                 let expected = self.state.forget_deliveries(&here, states);
                 prop_assert_eq!(self.store.forget_deliveries(&there, states).await.unwrap(), expected);
             }
-            Step::Backlog { limit } => {
+            InboxStep::Backlog { limit } => {
                 let [ready, leased, ..] = self.state.counts();
                 prop_assert_eq!(self.store.backlog(*limit).await.unwrap(), (ready + leased).min(*limit));
             }
-            Step::Stored { limit } => {
+            InboxStep::Stored { limit } => {
                 let expected = (self.state.deliveries.len() as u64).min(*limit);
                 prop_assert_eq!(self.store.stored(*limit).await.unwrap(), expected);
             }
-            Step::EvictDone { limit } => self.evict_done(*limit).await?,
-            Step::PurgeDead { age, limit } => {
+            InboxStep::EvictDone { limit } => self.evict_done(*limit).await?,
+            InboxStep::PurgeDead { age, limit } => {
                 let expected = self.state.purge_dead(*age, *limit);
                 prop_assert_eq!(self.store.purge_dead(*age, *limit).await.unwrap(), expected);
             }
-            Step::ForgetEvent { key } => {
+            InboxStep::ForgetEvent { key } => {
                 let event = *claim(*key, 0).event();
                 let expected = self.state.forget(|claim, _| *claim.event() == event);
                 prop_assert_eq!(self.store.forget_event(&event).await.unwrap(), expected);
             }
-            Step::ForgetAccepted { start, end } => {
+            InboxStep::ForgetAccepted { start, end } => {
                 let (now, wall) = (self.state.now, SystemTime::now());
                 let is_in = |time: Duration| now - time <= *start && now - time > *end;
                 let expected = self.state.forget(|_, time| is_in(time));
                 prop_assert_eq!(self.store.forget_accepted(wall - *start..wall - *end).await.unwrap(), expected);
             }
-            Step::Advance { time, limit } => {
+            InboxStep::Advance { time, limit } => {
                 (self.advance)(self.store, *time).await;
                 self.state.now += *time;
                 loop {
@@ -197,45 +198,45 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         Ok(())
     }
 
-    async fn take_in_ledger(&mut self, step: &Step) -> Checked {
-        let State { now, ledger, .. } = &mut self.state;
+    async fn take_in_ledger(&mut self, step: &InboxStep) -> Comparison {
+        let ReferenceInbox { now, ledger, .. } = &mut self.state;
         let now = *now;
         match step {
-            Step::ForgetClaimed { start, end } => {
+            InboxStep::ForgetClaimed { start, end } => {
                 let wall = SystemTime::now();
                 let is_in = |time: Duration| now - time <= *start && now - time > *end;
                 let expected = ledger.forget(now, |row| is_in(row.claimed_at));
                 prop_assert_eq!(self.store.forget_claimed(wall - *start..wall - *end).await.unwrap(), expected);
             }
-            Step::Claim { key, token, terms } => {
+            InboxStep::Claim { key, token, terms } => {
                 let claim = claim(*key, *token);
                 let found = self.store.claim(&claim, terms).await.unwrap();
                 same_outcome(&found, &ledger.claim(&claim, terms, now))?;
             }
-            Step::Complete { key, token, retention } => {
+            InboxStep::Complete { key, token, retention } => {
                 let claim = claim(*key, *token);
                 let expected = ledger.complete(&claim, *retention, now);
                 prop_assert_eq!(self.store.complete(&claim, *retention).await.unwrap(), expected);
             }
-            Step::Release { key, token } => {
+            InboxStep::Release { key, token } => {
                 self.store.release(&claim(*key, *token)).await.unwrap();
                 ledger.release(&claim(*key, *token), now);
             }
-            Step::ForgetInLedger { key } => {
+            InboxStep::ForgetInLedger { key } => {
                 let event = *claim(*key, 0).event();
                 let expected = ledger.forget(now, |row| row.is_of(&event));
                 prop_assert_eq!(self.store.forget(&event).await.unwrap(), expected);
             }
-            _ => unreachable!("a step of the inbox"),
+            _ => unreachable!("`take` handles the steps of the inbox"),
         }
         Ok(())
     }
 
-    async fn settle(&mut self, settlements: &[(Which, Settlement)]) -> Checked {
+    async fn settle(&mut self, settlements: &[(Which, Settlement)]) -> Comparison {
         let mut here: Vec<(Lease, Settlement)> = Vec::new();
         let mut there: Vec<(Lease, Settlement)> = Vec::new();
         for (which, settlement) in settlements {
-            // A lease is settled once in one call.
+            // The contract allows each lease once in a call.
             if let Some((one, other)) = self.lease_of(*which)
                 && here.iter().all(|(lease, _)| *lease != one)
             {
@@ -258,7 +259,7 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
     }
 
     /// Compares all deliveries in these states, in pages of this size.
-    async fn find(&mut self, states: &[DeliveryState], after: Option<(Lease, Lease)>, size: u32) -> Checked {
+    async fn find(&mut self, states: &[DeliveryState], after: Option<(Lease, Lease)>, size: u32) -> Comparison {
         let (here, mut there) = (after.map(|(here, _)| here.id().get()), after.map(|(_, there)| there.id()));
         let is_selected = |(id, delivery): &(&i64, &Delivery)| {
             states.contains(&delivery.state) && here.is_none_or(|here| **id > here)
@@ -286,8 +287,8 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         Ok(())
     }
 
-    /// Evicts kept deliveries. Which of two goes first whose times end together is left open.
-    async fn evict_done(&mut self, limit: u32) -> Checked {
+    /// Evicts kept deliveries. If two end at the same time, the store may evict either first.
+    async fn evict_done(&mut self, limit: u32) -> Comparison {
         let kept = self.state.kept();
         let expected = kept.len().min(limit as usize);
         prop_assert_eq!(self.store.evict_done(limit).await.unwrap(), expected as u64);
@@ -304,7 +305,7 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         Ok(())
     }
 
-    /// Returns a lease of the reference and of the store, from the last one back.
+    /// Returns a lease of the reference and of the store, counted from the last one.
     fn lease_of(&self, which: Which) -> Option<(Lease, Lease)> {
         self.leases.iter().rev().nth(which).copied()
     }
@@ -320,12 +321,12 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         which.iter().filter_map(|which| self.lease_of(*which)).unzip()
     }
 
-    /// Compares what can be looked at without changing it.
-    async fn compare(&self) -> Checked {
+    /// Compares the counts and all deliveries whose ids are known.
+    async fn compare(&self) -> Comparison {
         let counts = self.store.counts().await.unwrap();
         prop_assert_eq!([counts.ready, counts.leased, counts.dead, counts.done], self.state.counts());
         let (found, expected) = (counts.oldest, self.state.oldest());
-        prop_assert_eq!(found.is_some(), expected.is_some(), "the oldest");
+        prop_assert_eq!(found.is_some(), expected.is_some(), "counts.oldest");
         nearly(found.unwrap_or_default(), expected.unwrap_or_default())?;
         let wall = SystemTime::now();
         for (id, delivery) in &self.state.deliveries {

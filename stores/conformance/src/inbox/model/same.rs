@@ -1,16 +1,13 @@
-//! Whether an answer is the expected one.
+//! Comparisons of results that contain durations.
 
 use std::time::Duration;
 
-use proptest::{prop_assert, prop_assert_eq, test_runner::TestCaseError};
+use proptest::{prop_assert, prop_assert_eq};
 use tower_klikit::{dedupe::ClaimOutcome, inbox::Acceptance};
 
-use crate::inbox::steps::STEP;
+use crate::{inbox::steps::STEP, random::Comparison};
 
-/// Fails the case if the store differs from the reference.
-pub(super) type Checked = Result<(), TestCaseError>;
-
-pub(super) fn same_acceptance(found: &Acceptance, expected: &Acceptance) -> Checked {
+pub(super) fn same_acceptance(found: &Acceptance, expected: &Acceptance) -> Comparison {
     match (found, expected) {
         (
             Acceptance::InFlight { digest, remaining },
@@ -26,7 +23,7 @@ pub(super) fn same_acceptance(found: &Acceptance, expected: &Acceptance) -> Chec
     }
 }
 
-pub(super) fn same_outcome(found: &ClaimOutcome, expected: &ClaimOutcome) -> Checked {
+pub(super) fn same_outcome(found: &ClaimOutcome, expected: &ClaimOutcome) -> Comparison {
     match (found, expected) {
         (
             ClaimOutcome::InFlight { digest, remaining },
@@ -42,9 +39,9 @@ pub(super) fn same_outcome(found: &ClaimOutcome, expected: &ClaimOutcome) -> Che
     }
 }
 
-/// Time passes by itself as well.
-pub(super) fn nearly(found: Duration, expected: Duration) -> Checked {
+/// Compares durations, with tolerance for the real time that passes during a case.
+pub(super) fn nearly(found: Duration, expected: Duration) -> Comparison {
     let off = found.abs_diff(expected);
-    prop_assert!(off < Duration::from_secs(STEP / 2), "{:?} remain, not {:?}", found, expected);
+    prop_assert!(off < Duration::from_secs(STEP / 2), "{:?}, not {:?}", found, expected);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Operators' calls on the reference.
+//! Admin calls and purging in the reference.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,9 +7,9 @@ use tower_klikit::{
     inbox::DeliveryState,
 };
 
-use super::{Delivery, State};
+use super::{Delivery, ReferenceInbox};
 
-impl State {
+impl ReferenceInbox {
     /// Counts the ready, leased, dead and done deliveries.
     pub(crate) fn counts(&self) -> [u64; 4] {
         let mut counts = [0; 4];
@@ -64,7 +64,7 @@ impl State {
         true
     }
 
-    /// Forgets the keys that `chosen` chooses, by their deliveries or their ledger rows, except those of pending deliveries.
+    /// Forgets every key whose delivery or ledger row `chosen` selects, except keys of pending deliveries.
     pub(crate) fn forget(&mut self, chosen: impl Fn(&Claim, Duration) -> bool) -> u64 {
         let rows = self.ledger.0.values().filter(|row| row.kept_until > self.now);
         let rows = rows.map(|row| (&row.claim, row.claimed_at));
@@ -83,7 +83,7 @@ impl State {
         keys.len() as u64
     }
 
-    /// Whether the delivery is done and its time is over.
+    /// Returns whether the delivery is done and has passed its time.
     pub(crate) fn is_over(&self, id: i64) -> bool {
         let delivery = &self.deliveries[&id];
         delivery.is(DeliveryState::Done) && delivery.due <= self.now
@@ -95,7 +95,7 @@ impl State {
         self.delete(&over)
     }
 
-    /// Returns the deliveries that are done, those whose time ends soonest first.
+    /// Returns the done deliveries, in the order in which their times end.
     pub(crate) fn kept(&self) -> Vec<i64> {
         let is_done = |(_, delivery): &(&i64, &Delivery)| delivery.is(DeliveryState::Done);
         let mut kept: Vec<i64> = self.deliveries.iter().filter(is_done).map(|(id, _)| *id).collect();
@@ -115,7 +115,7 @@ impl State {
         self.delete(&old)
     }
 
-    /// Deletes these deliveries, and no ledger row.
+    /// Deletes these deliveries and keeps their ledger rows.
     pub(crate) fn delete(&mut self, ids: &[i64]) -> u64 {
         ids.iter().filter(|id| self.deliveries.remove(id).is_some()).count() as u64
     }

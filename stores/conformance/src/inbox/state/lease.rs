@@ -1,13 +1,13 @@
-//! Leasing, starting and extending.
+//! Leasing, starting and extending in the reference.
 
 use std::time::Duration;
 
 use tower_klikit::inbox::{DeadLettered, DeliveryId, DeliveryState, LEASE_EXPIRED, Lease, LeaseRequest, OrderingKey};
 
-use super::{Delivery, State};
+use super::{Delivery, ReferenceInbox};
 
-impl State {
-    /// Whether another delivery blocks one of its keys: a pending one before it, or one behind it with a lease that has not expired.
+impl ReferenceInbox {
+    /// Returns whether another delivery with one of its keys blocks it: an earlier pending one, or a later one with an unexpired lease.
     pub(crate) fn is_blocked(&self, id: i64) -> bool {
         let delivery = &self.deliveries[&id];
         let blocks = |(other, rival): (&i64, &Delivery)| {
@@ -28,13 +28,13 @@ impl State {
         due
     }
 
-    /// Whether a delivery that is due is dead-lettered instead of being leased.
-    pub(crate) fn is_spent(&self, id: i64, max_attempts: u32) -> bool {
+    /// Returns whether a delivery that is due is dead-lettered instead of leased.
+    pub(crate) fn is_exhausted(&self, id: i64, max_attempts: u32) -> bool {
         let delivery = &self.deliveries[&id];
         delivery.is(DeliveryState::Leased) && delivery.attempts >= max_attempts
     }
 
-    /// Whether the delivery is READY while its own lease is held: its settlement is recorded, and the answer was lost.
+    /// Returns whether the delivery is READY although its current lease is held: it was settled, and the response was lost.
     pub(crate) fn is_settling(&self, id: i64, request: &LeaseRequest<'_>) -> bool {
         let delivery = &self.deliveries[&id];
         let is_own = |held: &Lease| held.id().get() == id && held.token() == delivery.token;
@@ -51,7 +51,7 @@ impl State {
         }
     }
 
-    /// Leases these, the first of them for the free handlers. A delivery of a held lease begins no attempt.
+    /// Leases these deliveries. The first ones are for the free handlers. A delivery of a held lease begins no attempt.
     pub(crate) fn lease_these(&mut self, ids: &[i64], request: &LeaseRequest<'_>) -> Vec<Lease> {
         let until = self.now + request.duration;
         let mut lease = |(position, id): (usize, &i64)| {
@@ -72,25 +72,25 @@ impl State {
         ids.iter().enumerate().map(&mut lease).collect()
     }
 
-    /// Whether the delivery may be leased ahead of need: it is READY, and has an attempt left.
-    pub(crate) fn may_be_ahead(&self, id: i64, max_attempts: u32) -> bool {
+    /// Returns whether the delivery may be leased ahead of need: it is READY and has attempts left.
+    pub(crate) fn may_be_leased_ahead(&self, id: i64, max_attempts: u32) -> bool {
         let delivery = &self.deliveries[&id];
         delivery.is(DeliveryState::Ready) && delivery.attempts < max_attempts
     }
 
-    /// Leaves out the deliveries that may not be leased ahead and for which there is no free handler.
+    /// Removes the deliveries that need a free handler and get none.
     #[cfg(test)]
     pub(crate) fn leave_out(&self, due: Vec<i64>, request: &LeaseRequest<'_>) -> Vec<i64> {
         let mut left = Vec::new();
         for id in due {
-            if left.len() < request.free_handlers as usize || self.may_be_ahead(id, request.max_attempts) {
+            if left.len() < request.free_handlers as usize || self.may_be_leased_ahead(id, request.max_attempts) {
                 left.push(id);
             }
         }
         left
     }
 
-    /// Dead-letters these, because their leases expired on the last attempt.
+    /// Dead-letters these deliveries, whose leases expired on the last attempt.
     pub(crate) fn dead_letter_these(&mut self, ids: &[i64]) -> Vec<DeadLettered> {
         let mut dead_letter = |id: &i64| {
             let delivery = self.deliveries.get_mut(id).expect("the delivery is due");
@@ -113,17 +113,18 @@ impl State {
         self.lease_due(due, request)
     }
 
-    /// Leases or dead-letters these.
+    /// Leases or dead-letters these deliveries.
     #[cfg(test)]
     pub(crate) fn lease_due(&mut self, due: Vec<i64>, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
-        let (spent, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|id| self.is_spent(*id, request.max_attempts));
+        let (spent, due): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|id| self.is_exhausted(*id, request.max_attempts));
         let dead_lettered = self.dead_letter_these(&spent);
         let mut due = self.leave_out(due, request);
         due.truncate(request.limit as usize);
         (self.lease_these(&due, request), dead_lettered)
     }
 
-    /// Returns the delivery that is leased with this token.
+    /// Returns the delivery if this lease is its current one.
     pub(crate) fn own(&mut self, lease: &Lease) -> Option<&mut Delivery> {
         let delivery = self.deliveries.get_mut(&lease.id().get())?;
         (delivery.is(DeliveryState::Leased) && delivery.token == lease.token()).then_some(delivery)

@@ -1,4 +1,4 @@
-//! A reference for an inbox and its ledger, on a clock that is moved by hand. Written slowly and plainly.
+//! The reference for an inbox and its ledger, with a manual clock. The code is simple rather than fast.
 
 mod admin;
 mod lease;
@@ -13,28 +13,29 @@ use tower_klikit::{
 
 use crate::ledger::reference::{Entries, Entry};
 
+/// A stored delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) request: NewDelivery,
     pub(crate) state: DeliveryState,
     pub(crate) attempts: u32,
     pub(crate) token: i64,
-    /// READY: when the next attempt is due. LEASED: the end of the lease. DONE: the end of its time.
+    /// READY: the time of the next attempt. LEASED: the end of the lease. DONE: the time at which it may be purged.
     pub(crate) due: Duration,
     pub(crate) accepted: Duration,
     pub(crate) reason: Option<String>,
-    /// Whether the lease before this one expired.
+    /// Whether the previous lease expired.
     pub(crate) after_expired_lease: bool,
-    /// Whether the attempt was counted with the last lease.
+    /// Whether the last lease counted its attempt.
     pub(crate) attempt_counted: bool,
 }
 
-/// All times count from the beginning.
+/// The reference. All times are measured from its creation.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct State {
+pub(crate) struct ReferenceInbox {
     pub(crate) now: Duration,
     pub(crate) last_id: i64,
-    /// By their ids.
+    /// The deliveries, by id.
     pub(crate) deliveries: BTreeMap<i64, Delivery>,
     pub(crate) ledger: Entries,
 }
@@ -58,7 +59,7 @@ impl Delivery {
         self.state == state
     }
 
-    /// Whether the delivery is READY or LEASED.
+    /// Returns whether the delivery is READY or LEASED.
     pub(crate) fn is_pending(&self) -> bool {
         self.is(DeliveryState::Ready) || self.is(DeliveryState::Leased)
     }
@@ -84,8 +85,8 @@ impl Delivery {
     }
 }
 
-impl State {
-    /// Returns the ledger row, unless it is over or a claim that has expired.
+impl ReferenceInbox {
+    /// Returns the ledger row, unless its retention is over or its claim has expired.
     pub(crate) fn row(&self, key: &EventKey) -> Option<&Entry> {
         self.ledger.live(key, self.now)
     }
@@ -98,7 +99,7 @@ impl State {
         self.ledger.0.insert(*claim.key(), Entry::done(claim, retention, self.now));
     }
 
-    /// Returns an id that is larger than all before.
+    /// Returns an id that is larger than all earlier ones.
     pub(crate) fn draw_id(&mut self) -> i64 {
         self.last_id += 1;
         self.last_id
@@ -142,7 +143,7 @@ impl State {
         Acceptance::Accepted
     }
 
-    /// The key of `new` is known by a body with this digest.
+    /// Returns `Known` with this digest, and with the stored body if it has the digest and `new` does not match it.
     pub(crate) fn known(&self, new: &NewDelivery, digest: BodyDigest) -> Acceptance {
         let stored = self.id_of(new.claim().key()).map(|id| &self.deliveries[&id]);
         let other = stored.filter(|stored| stored.digest() == digest && !new.is_same_as(&digest));

@@ -1,10 +1,10 @@
-//! Settling.
+//! Settling in the reference.
 
 use tower_klikit::inbox::{DeliveryState, LEASE_EXPIRED, Lease, SettleOutcome, Settlement};
 
-use super::State;
+use super::ReferenceInbox;
 
-impl State {
+impl ReferenceInbox {
     pub(crate) fn settle(&mut self, lease: &Lease, settlement: &Settlement) -> SettleOutcome {
         let now = self.now;
         let Some(delivery) = self.deliveries.get_mut(&lease.id().get()) else { return SettleOutcome::Gone };

@@ -1,16 +1,17 @@
-//! The faults of ledgers, and the rule by which the suite finds each.
+//! Faults of ledgers, each with the rule that the suite must report for it.
 
 macro_rules! faults {
     ($($fault:ident: $rule:ident,)*) => {
+        /// A way in which a ledger differs from the reference.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum Fault {
-            /// Without a fault.
+        pub(crate) enum LedgerFault {
+            /// No fault.
             Sound,
             $($fault,)*
         }
 
-        /// Each fault, and the rule by which the suite finds it.
-        pub(crate) const RULES: &[(Fault, &str)] = &[$((Fault::$fault, stringify!($rule)),)*];
+        /// Each fault, and the rule that the suite must report for it.
+        pub(crate) const RULES: &[(LedgerFault, &str)] = &[$((LedgerFault::$fault, stringify!($rule)),)*];
     };
 }
 
@@ -36,8 +37,8 @@ faults! {
     ExpiredClaimIsNotClaimedAgain: expired_claim_can_be_claimed_again,
     ExpiredClaimIsNotReleased: expired_claim_can_be_released,
     AnyTokenReleasesExpiredClaims: expired_claim_can_be_released,
-    LostClaimIsTakenBack: lost_claim_cannot_touch_its_successor,
-    LostClaimReleasesItsSuccessor: lost_claim_cannot_touch_its_successor,
+    LostClaimCompletes: lost_claim_cannot_change_the_new_claim,
+    LostClaimReleasesItsSuccessor: lost_claim_cannot_change_the_new_claim,
     GraceNeverEnds: claim_is_absent_after_its_grace,
     EachClaimHasAGrace: claim_is_absent_after_its_grace,
     RenewedClaimKeepsItsOldGrace: renewed_claim_has_a_new_grace,
@@ -47,8 +48,8 @@ faults! {
     ReleasingDoesNothing: released_entry_can_be_claimed,
     AnyTokenReleases: only_holder_can_release,
     ReleasingUndoesACompletion: done_entry_cannot_be_released,
-    RenewingDoesNothing: renewed_lease_starts_anew,
-    RenewingNeverShortens: renewed_lease_starts_anew,
+    RenewingDoesNothing: renewed_lease_counts_from_the_renewal,
+    RenewingNeverShortens: renewed_lease_counts_from_the_renewal,
     AnyTokenRenews: only_holder_can_renew,
     AnyTokenRenewsExpiredClaims: only_holder_can_renew,
     DoneEntryIsRenewed: done_entry_cannot_be_renewed,
@@ -57,33 +58,37 @@ faults! {
     RenewsAllOrNone: renews_many_claims_in_order,
     RenewalsAreAnsweredBackwards: renews_many_claims_in_order,
     RenewingNothingFails: renews_many_claims_in_order,
-    ConflictsShareAnEntry: entries_do_not_touch_each_other,
+    ConflictsShareAnEntry: entries_are_independent,
     KeyIsCut: keeps_every_byte,
     ForgettingDoesNothing: expired_claim_can_be_released,
     ForgettingLeavesConflicts: conflicts_are_forgotten_with_their_event,
     ForgettingTakesOtherEvents: forgotten_event_is_absent,
     ForgettingTakesOtherConflicts: other_events_are_not_forgotten,
     ForgettingCountsEntriesThatAreOver: claim_is_absent_after_its_grace,
-    ForgettingCountsDoneEntriesThatAreOver: absent_entries_are_not_counted,
-    ForgottenClaimComesBack: forgotten_claim_cannot_be_completed,
+    ForgettingCountsDoneEntriesThatAreOver: forgetting_counts_only_present_entries,
+    ForgottenClaimCompletes: forgotten_claim_cannot_be_completed,
     ForgettingDoesNotCountExpiredClaims: forgets_expired_claims,
     ForgettingLeavesExpiredClaims: forgets_expired_claims,
     WindowLeavesExpiredClaims: forgets_expired_claims,
     WindowTakesAll: window_forgets_entries_claimed_in_it,
     WindowIsMissed: window_forgets_entries_claimed_in_it,
-    RenewingMovesTheClaim: window_goes_by_time_of_claim,
-    ClaimingAgainMovesTheClaim: window_goes_by_time_of_claim,
-    ClaimingLateMovesTheClaim: window_goes_by_time_of_claim,
+    RenewingMovesTheClaim: window_compares_the_time_of_claim,
+    ClaimingAgainMovesTheClaim: window_compares_the_time_of_claim,
+    ClaimingLateMovesTheClaim: window_compares_the_time_of_claim,
     CompletingMovesTheClaim: window_forgets_entries_claimed_in_it,
-    TakingOverKeepsTheTime: window_goes_by_time_of_claim,
+    TakingOverKeepsTheTime: window_compares_the_time_of_claim,
     PurgeIgnoresItsLimit: purges_only_entries_that_are_over,
     PurgeTakesAll: purges_only_entries_that_are_over,
     PurgeTakesExpiredClaims: purge_keeps_claims_within_their_grace,
     ClaimingIsTwoSteps: one_of_many_claims_wins,
-    TakingOverIsTwoSteps: one_of_many_takes_over,
-    LateCompletionIsTwoSteps: late_completion_races_with_a_takeover,
+    TakingOverIsTwoSteps: one_of_many_claims_takes_over,
+    LateCompletionIsTwoSteps: late_completion_excludes_a_takeover,
 }
 
-/// The faults that random calls do not find: they need keys that differ in one byte, or calls that run at once.
-pub(crate) const NOT_FOUND_BY_CHANCE: &[Fault] =
-    &[Fault::KeyIsCut, Fault::ClaimingIsTwoSteps, Fault::TakingOverIsTwoSteps, Fault::LateCompletionIsTwoSteps];
+/// The faults that random calls do not find, because they need keys that differ in one byte, or concurrent calls.
+pub(crate) const NOT_FOUND_BY_CHANCE: &[LedgerFault] = &[
+    LedgerFault::KeyIsCut,
+    LedgerFault::ClaimingIsTwoSteps,
+    LedgerFault::TakingOverIsTwoSteps,
+    LedgerFault::LateCompletionIsTwoSteps,
+];

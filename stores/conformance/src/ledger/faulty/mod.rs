@@ -1,4 +1,4 @@
-//! The suite and the model find a ledger that breaks a rule, and the suite says which one.
+//! Tests that the suite and the model find faulty ledgers, and that the suite names the broken rule.
 
 use std::{
     ops::Range,
@@ -16,15 +16,15 @@ use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey
 mod faults;
 
 use self::faults::{
-    Fault::{self, *},
+    LedgerFault::{self, *},
     NOT_FOUND_BY_CHANCE, RULES,
 };
 use crate::{
-    by_chance::{cases, finds},
     ledger::{
         self, model,
         reference::{Entries, Entry},
     },
+    random::{cases, finds},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -41,7 +41,7 @@ fn suite_names_each_broken_rule() {
             Err(panic) => *panic.downcast::<String>().unwrap(),
         };
         if !message.contains(&format!("`{rule}`")) {
-            wrong.push(format!("{fault:?}: the suite said {message}"));
+            wrong.push(format!("{fault:?}: the suite reported {message}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -71,15 +71,15 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().build().unwrap()
 }
 
-/// The reference with one fault.
+/// A store that follows the reference except for one fault.
 #[derive(Debug)]
 struct FaultyLedger {
-    fault: Fault,
-    state: Mutex<State>,
+    fault: LedgerFault,
+    state: Mutex<FaultyState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FaultyState {
     now: Duration,
     entries: Entries,
     /// The last claim that was forgotten.
@@ -89,15 +89,15 @@ struct State {
 }
 
 impl FaultyLedger {
-    fn new(fault: Fault) -> Self {
+    fn new(fault: LedgerFault) -> Self {
         Self { fault, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FaultyState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The claim as this store stores it.
+    /// Returns the claim as this store stores it.
     fn stored(&self, claim: &Claim) -> Claim {
         let (mut key, mut event) = (*claim.key().as_bytes(), *claim.event().as_bytes());
         let mut digest = *claim.digest().as_bytes();
@@ -111,8 +111,8 @@ impl FaultyLedger {
         Claim::new(key, event, BodyDigest::from(digest), *claim.token().as_bytes())
     }
 
-    fn claim_now(&self, state: &mut State, claim: &Claim, terms: &ClaimTerms) -> ClaimOutcome {
-        let State { now, entries, lost, .. } = state;
+    fn claim_now(&self, state: &mut FaultyState, claim: &Claim, terms: &ClaimTerms) -> ClaimOutcome {
+        let FaultyState { now, entries, lost, .. } = state;
         let (fault, now) = (self.fault, *now);
         let before = entries.kept(claim.key(), now).cloned();
         let is_own = before.as_ref().is_some_and(|entry| !entry.is_done && entry.claim.token() == claim.token());
@@ -157,8 +157,8 @@ impl FaultyLedger {
         outcome
     }
 
-    fn complete_now(&self, state: &mut State, claim: &Claim, retention: Duration) -> bool {
-        let State { now, entries, forgotten, lost } = state;
+    fn complete_now(&self, state: &mut FaultyState, claim: &Claim, retention: Duration) -> bool {
+        let FaultyState { now, entries, forgotten, lost } = state;
         let (fault, now) = (self.fault, *now);
         let before = entries.kept(claim.key(), now).cloned();
         let has_expired = before.as_ref().is_some_and(|entry| entry.has_expired(now));
@@ -172,10 +172,10 @@ impl FaultyLedger {
             (LateCompletionIsForgotten, Some(entry)) if has_expired && entry.claim.token() == claim.token() => {
                 return true;
             }
-            (LostClaimIsTakenBack, Some(_)) if lost.as_ref() == Some(claim) => {
+            (LostClaimCompletes, Some(_)) if lost.as_ref() == Some(claim) => {
                 entries.0.insert(*claim.key(), Entry::done(claim, retention, now));
             }
-            (ForgottenClaimComesBack, None) if forgotten.as_ref() == Some(claim) => {
+            (ForgottenClaimCompletes, None) if forgotten.as_ref() == Some(claim) => {
                 entries.0.insert(*claim.key(), Entry::claimed(claim, &DAY_LONG, now));
             }
             _ => {}
@@ -198,7 +198,7 @@ impl FaultyLedger {
         completed
     }
 
-    fn renew_now(&self, state: &mut State, claim: &Claim, terms: &ClaimTerms) -> bool {
+    fn renew_now(&self, state: &mut FaultyState, claim: &Claim, terms: &ClaimTerms) -> bool {
         let (fault, now) = (self.fault, state.now);
         let entries = &mut state.entries;
         let before = entries.kept(claim.key(), now).cloned();
@@ -231,7 +231,7 @@ impl FaultyLedger {
         renewed
     }
 
-    fn forget_now(&self, state: &mut State, chosen: impl Fn(&Entry) -> bool) -> u64 {
+    fn forget_now(&self, state: &mut FaultyState, chosen: impl Fn(&Entry) -> bool) -> u64 {
         let now = state.now;
         let is_spared = |entry: &Entry| entry.has_expired(now) && entry.kept_until > now;
         let all: Vec<Entry> = state.entries.0.values().filter(|entry| chosen(entry)).cloned().collect();
@@ -258,9 +258,9 @@ impl Ledger for FaultyLedger {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         let claim = &self.stored(claim);
         if self.fault == ClaimFails {
-            return Err(StoreError::new("no"));
+            return Err(StoreError::new("the claim failed"));
         }
-        // The entry that the first of two steps has found.
+        // The entry that the first of the two steps finds.
         let found = {
             let state = self.state();
             let is_claimable = state.entries.live(claim.key(), state.now).is_none();
@@ -298,7 +298,7 @@ impl Ledger for FaultyLedger {
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         let claim = &self.stored(claim);
         let mut state = self.state();
-        let State { now, entries, lost, .. } = &mut *state;
+        let FaultyState { now, entries, lost, .. } = &mut *state;
         let now = *now;
         let before = entries.kept(claim.key(), now).cloned();
         let has_expired = before.as_ref().is_some_and(|entry| entry.has_expired(now));

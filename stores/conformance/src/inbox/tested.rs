@@ -1,4 +1,4 @@
-//! The store under test. Each call checks its answer.
+//! The store under test. Each method makes a call and checks its result.
 
 use std::{
     error::Error,
@@ -26,26 +26,27 @@ pub(super) const LEASE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub(super) const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
-/// More than passes by itself while a rule is checked.
+/// More than the real time that passes while a rule is checked.
 pub(super) const MARGIN: Duration = Duration::from_secs(20);
 /// More deliveries than any rule makes.
 pub(super) const ALL: u32 = 1000;
-/// A request for all deliveries, each of which has a free handler and is not on its last attempt.
+/// A request for all deliveries, with enough free handlers and attempts.
 pub(super) const REQUEST: LeaseRequest<'static> =
     LeaseRequest { limit: ALL, free_handlers: ALL, duration: LEASE, max_attempts: 100, held: &[] };
 /// A request for all deliveries ahead of need.
 pub(super) const AHEAD: LeaseRequest<'static> = LeaseRequest { free_handlers: 0, ..REQUEST };
 pub(super) const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: HOUR };
 
-pub(super) struct Subject<'a, S, A> {
+/// The store under test, and the rule that is checked.
+pub(super) struct TestedInbox<'a, S, A> {
     rule: &'static str,
     pub(super) store: Arc<S>,
-    /// More handles on the store, for many calls at once.
+    /// More handles on the store, for concurrent calls.
     others: Vec<Arc<S>>,
     advance: &'a A,
 }
 
-impl<'a, S, A> Subject<'a, S, A> {
+impl<'a, S, A> TestedInbox<'a, S, A> {
     pub(super) fn new(rule: &'static str, store: S, advance: &'a A) -> Self {
         Self { rule, store: Arc::new(store), others: Vec::new(), advance }
     }
@@ -54,7 +55,7 @@ impl<'a, S, A> Subject<'a, S, A> {
         Self { others: others.into_iter().map(Arc::new).collect(), ..self }
     }
 
-    /// Goes through the handles again and again.
+    /// Returns an endless iterator over the handles, in turn.
     pub(super) fn handles(&self) -> impl Iterator<Item = &Arc<S>> {
         iter::once(&self.store).chain(&self.others).cycle()
     }
@@ -86,13 +87,13 @@ impl<'a, S, A> Subject<'a, S, A> {
 }
 
 /// Accepting deliveries.
-impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     /// Makes time pass for the store.
     pub(super) async fn advance(&self, time: Duration) {
         (self.advance)(&self.store, time).await;
     }
 
-    /// Accepts a delivery whose key is not known.
+    /// Accepts a new delivery, whose key is not known.
     pub(super) async fn accept(&self, new: &NewDelivery) {
         self.accept_again(new, "the key is not known").await;
     }
@@ -108,7 +109,7 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.same("accept", &acceptance, &Acceptance::Accepted, "the key is not known");
     }
 
-    /// Accepts these in this order.
+    /// Accepts these deliveries in this order, one second apart.
     pub(super) async fn accept_all<const N: usize>(&self, all: [&NewDelivery; N]) {
         for new in all {
             self.accept(new).await;
@@ -118,10 +119,10 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
 
     pub(super) async fn revive(&self, new: &NewDelivery) {
         let acceptance = self.answer("accept", self.store.accept(new, RETENTION).await);
-        self.same("accept", &acceptance, &Acceptance::Revived, "the key has a dead delivery, which is the same");
+        self.same("accept", &acceptance, &Acceptance::Revived, "the key has a dead delivery, which matches");
     }
 
-    /// Accepts a delivery whose key is known with the body of `known`.
+    /// Checks that accepting `new` returns `Known` with the digest of `known`.
     pub(super) async fn is_known(&self, new: &NewDelivery, known: &NewDelivery, why: &str) {
         match self.answer("accept", self.store.accept(new, RETENTION).await) {
             Acceptance::Known { digest, .. } if digest == *known.claim().digest() => {}
@@ -129,7 +130,7 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         }
     }
 
-    /// Accepts a delivery whose key is known with this digest. `body` is what the store is to return with it.
+    /// Checks that accepting `new` returns `Known` with this digest and with this delivery's body.
     pub(super) async fn is_known_with(
         &self,
         new: &NewDelivery,
@@ -146,7 +147,7 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.holds(found == body, &format!("accept returned the body {found:?}, not {body:?}: {why}"));
     }
 
-    /// Accepts a delivery that the ledger has claimed. Returns the rest of that lease.
+    /// Checks that accepting `new` returns `InFlight` with this digest. Returns the time that remains of the claim's lease.
     pub(super) async fn in_flight(&self, new: &NewDelivery, digest: &BodyDigest, why: &str) -> Duration {
         match self.answer("accept", self.store.accept(new, RETENTION).await) {
             Acceptance::InFlight { digest: found, remaining } if found == *digest => remaining,
@@ -156,14 +157,14 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
 }
 
 /// The ledger.
-impl<S: Ledger, A> Subject<'_, S, A> {
-    /// Claims an entry that the ledger does not have.
+impl<S: Ledger, A> TestedInbox<'_, S, A> {
+    /// Checks that the ledger lets this claim have its entry.
     pub(super) async fn claim(&self, claim: &Claim, why: &str) {
         let outcome = self.answer("claim", self.store.claim(claim, &TERMS).await);
         self.same("claim", &outcome, &ClaimOutcome::Claimed, why);
     }
 
-    /// Claims an entry that is done with the body of `known`.
+    /// Checks that the entry is done, with the digest of `known`.
     pub(super) async fn is_done(&self, claim: &Claim, known: &NewDelivery, why: &str) {
         let outcome = self.answer("claim", self.store.claim(claim, &TERMS).await);
         self.same("claim", &outcome, &ClaimOutcome::Done { digest: *known.claim().digest() }, why);
@@ -183,13 +184,13 @@ impl<S: Ledger, A> Subject<'_, S, A> {
         self.answer("release", self.store.release(claim).await);
     }
 
-    /// Forgets in the ledger alone what was claimed in this window.
+    /// Forgets the ledger entries that were claimed in this window, and no deliveries.
     pub(super) async fn forget_claimed(&self, window: Range<SystemTime>, expected: u64, why: &str) {
         let forgotten = self.answer("forget_claimed", self.store.forget_claimed(window).await);
         self.same("forget_claimed", &forgotten, &expected, why);
     }
 
-    /// Forgets the event of a delivery in the ledger alone, which has one entry of it.
+    /// Forgets the event of a delivery in the ledger, where it has one entry, and no deliveries.
     pub(super) async fn forget_in_ledger(&self, of: &NewDelivery) {
         let forgotten = self.answer("forget", self.store.forget(of.claim().event()).await);
         self.same("forget", &forgotten, &1, "the ledger has one entry of the event");
@@ -197,14 +198,14 @@ impl<S: Ledger, A> Subject<'_, S, A> {
 }
 
 /// Leasing and settling deliveries.
-impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
+impl<S: InboxStore, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(super) async fn try_lease(&self, request: &LeaseRequest<'_>) -> LeaseBatch {
         let batch = self.answer("lease", self.store.lease(request).await);
         self.holds(batch.unreadable.is_empty(), &format!("lease could not read deliveries: {:?}", batch.unreadable));
         batch
     }
 
-    /// Leases as requested, which has to return these deliveries in this order, and to dead-letter none.
+    /// Makes this request, and checks that these deliveries are leased in this order and none is dead-lettered.
     pub(super) async fn lease_as<const N: usize>(
         &self,
         request: &LeaseRequest<'_>,
@@ -215,18 +216,18 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         let dead = &batch.dead_lettered;
         self.holds(
             dead.is_empty(),
-            &format!("lease dead-lettered {dead:?}, and should have dead-lettered none: {why}"),
+            &format!("lease must not dead-letter deliveries, but dead-lettered {dead:?}: {why}"),
         );
         self.are(&batch.leased, expected, why)
     }
 
-    /// Leases all deliveries that can be leased, which have to be these in this order, and starts them, as far as their attempts are
-    /// not counted yet.
+    /// Leases every delivery that can be leased, and starts the attempts that the lease did not count. Checks that these deliveries
+    /// are leased, in this order.
     pub(super) async fn lease<const N: usize>(&self, expected: [&NewDelivery; N], why: &str) -> [Lease; N] {
         let LeaseBatch { leased, dead_lettered: dead, .. } = self.try_lease(&REQUEST).await;
         self.holds(
             dead.is_empty(),
-            &format!("lease dead-lettered {dead:?}, and should have dead-lettered none: {why}"),
+            &format!("lease must not dead-letter deliveries, but dead-lettered {dead:?}: {why}"),
         );
         for leased in leased.iter().filter(|leased| !leased.is_attempt_counted()) {
             self.start(leased.lease()).await;
@@ -253,9 +254,9 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         std::array::from_fn(|n| *leased[n].lease())
     }
 
-    /// Counts the attempt of a lease that is its delivery's own.
+    /// Starts the attempt of a current lease.
     pub(super) async fn start(&self, lease: &Lease) {
-        self.starts(slice::from_ref(lease), &[true], "the lease is the delivery's own").await;
+        self.starts(slice::from_ref(lease), &[true], "the lease is current").await;
     }
 
     pub(super) async fn cannot_start(&self, lease: &Lease, why: &str) {
@@ -280,9 +281,9 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.same("extend", &extended, &expected.to_vec(), why);
     }
 
-    /// Settles a lease that is its delivery's own.
+    /// Settles a current lease.
     pub(super) async fn settle(&self, lease: &Lease, settlement: Settlement) {
-        self.settles(lease, settlement, SettleOutcome::Settled, "the lease is the delivery's own").await;
+        self.settles(lease, settlement, SettleOutcome::Settled, "the lease is current").await;
     }
 
     pub(super) async fn settles(&self, lease: &Lease, settlement: Settlement, expected: SettleOutcome, why: &str) {
@@ -291,7 +292,7 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         self.same("settle", &outcomes, &vec![expected], &why);
     }
 
-    /// Accepts a delivery and leases it for a free handler, so that its attempt counts, while no other can be leased.
+    /// Accepts a delivery, leases it and starts its attempt. No other delivery may be due.
     pub(super) async fn begin(&self, new: &NewDelivery) -> Lease {
         self.accept(new).await;
         self.lease_one(new, "the delivery was accepted, and no other can be leased").await
@@ -311,12 +312,12 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
         lease
     }
 
-    /// Returns the id that the store gives to a delivery that is accepted now.
+    /// Accepts and handles a delivery, and returns its id.
     pub(super) async fn next_id(&self, id: &str) -> DeliveryId {
         self.handle(&delivery("warung", id, "body"), Duration::ZERO).await.id()
     }
 
-    /// Counts the ready, leased, dead and done deliveries.
+    /// Checks the numbers of ready, leased, dead and done deliveries.
     pub(super) async fn counts(&self, expected: [u64; 4], why: &str) -> Counts {
         let counts = self.answer("counts", self.store.counts().await);
         let found = [counts.ready, counts.leased, counts.dead, counts.done];
@@ -346,12 +347,12 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> Subject<'_, S, A> {
 }
 
 /// Administration.
-impl<S: InboxAdmin, A> Subject<'_, S, A> {
+impl<S: InboxAdmin, A> TestedInbox<'_, S, A> {
     pub(super) async fn find(&self, id: DeliveryId) -> Option<Entry> {
         self.answer("show", self.store.show(id).await)
     }
 
-    /// Shows a delivery in this state, after this many attempts, with the body of `of`.
+    /// Checks that a delivery has this state, this many attempts and the body of `of`.
     pub(super) async fn show(
         &self,
         id: DeliveryId,
@@ -373,7 +374,7 @@ impl<S: InboxAdmin, A> Subject<'_, S, A> {
         self.holds(entry.is_none(), &format!("show({id}) returned a delivery that should be gone: {why}"));
     }
 
-    /// Lists deliveries that the filter selects, up to `limit` of them, from as many pages as it takes.
+    /// Lists up to `limit` deliveries that the filter selects, and reads as many pages as that takes.
     pub(super) async fn select(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Vec<Entry> {
         let (mut entries, mut after) = (Vec::new(), after);
         loop {
@@ -446,7 +447,7 @@ pub(super) fn dead_letter() -> Settlement {
     Settlement::DeadLetter { reason: "dead-lettered".into() }
 }
 
-/// Whether `found` is `expected`, give or take the time that passes by itself and the store's rounding.
+/// Returns whether `found` is `expected`, with tolerance for real time that passes and for the store's rounding.
 pub(super) fn roughly(found: Duration, expected: Duration) -> bool {
     found.abs_diff(expected) < MARGIN
 }

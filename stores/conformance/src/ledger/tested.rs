@@ -1,4 +1,4 @@
-//! The store under test. Each call checks its answer.
+//! The store under test. Each method makes a call and checks its result.
 
 use std::{
     error::Error,
@@ -15,16 +15,17 @@ pub(super) const LEASE: Duration = Duration::from_secs(60);
 pub(super) const GRACE: Duration = Duration::from_secs(5 * 60);
 pub(super) const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: GRACE };
 pub(super) const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
-/// More than passes by itself while a rule is checked.
+/// More than the real time that passes while a rule is checked.
 pub(super) const MARGIN: Duration = Duration::from_secs(20);
 
-pub(super) struct Subject<'a, L, A> {
+/// The store under test, and the rule that is checked.
+pub(super) struct TestedLedger<'a, L, A> {
     rule: &'static str,
     pub(super) store: Arc<L>,
     advance: &'a A,
 }
 
-impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> Subject<'a, L, A> {
+impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'a, L, A> {
     pub(super) fn new(rule: &'static str, store: L, advance: &'a A) -> Self {
         Self { rule, store: Arc::new(store), advance }
     }
@@ -44,7 +45,7 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> Subject<'a, L, A> {
         self.same("claim", &outcome, &ClaimOutcome::Claimed, why);
     }
 
-    /// Claims an entry that another token holds with this digest. Returns the rest of that lease.
+    /// Checks that another token holds the entry with this digest. Returns the time that remains of its lease.
     pub(super) async fn in_flight(&self, claim: &Claim, digest: &BodyDigest, why: &str) -> Duration {
         let outcome = self.answer("claim", self.store.claim(claim, &TERMS).await);
         match outcome {
@@ -53,7 +54,7 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> Subject<'a, L, A> {
         }
     }
 
-    /// Claims an entry that is done with this digest.
+    /// Checks that the entry is done, with this digest.
     pub(super) async fn is_done(&self, claim: &Claim, digest: &BodyDigest, why: &str) {
         let outcome = self.answer("claim", self.store.claim(claim, &TERMS).await);
         self.same("claim", &outcome, &ClaimOutcome::Done { digest: *digest }, why);
@@ -129,7 +130,7 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> Subject<'a, L, A> {
     }
 }
 
-/// Whether `remaining` is `expected`, give or take the time that passes by itself and the store's rounding.
+/// Returns whether `remaining` is `expected`, with tolerance for real time that passes and for the store's rounding.
 pub(super) fn roughly(remaining: Duration, expected: Duration) -> bool {
     remaining <= expected + Duration::from_secs(1) && remaining + MARGIN > expected
 }
