@@ -22,7 +22,7 @@ async fn refused_unread(
     layer: &KlikitVerifyLayer,
     delivery: &SignedDelivery,
     kind: RejectionKind,
-) -> crate::support::Answer {
+) -> crate::support::Reply {
     let body = Script::frames([delivery.body().clone()]);
     let polls = body.polls();
     let answer = refused(layer, delivery.request_with(|_| body), kind).await;

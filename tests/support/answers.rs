@@ -1,4 +1,4 @@
-//! The answers of a stack of layers to klikit.
+//! Responses of a stack of layers to klikit.
 
 use bytes::Bytes;
 use http::{Request, Response, header};
@@ -7,9 +7,10 @@ use http_body_util::{BodyExt, Full};
 use tower::{Service, ServiceExt};
 use tower_klikit::testing::SignedDelivery;
 
-/// Status, body, and `Retry-After`.
+/// A response: its status, its body, and its `Retry-After` in seconds.
 pub type Answer = (u16, String, Option<u64>);
 
+/// Sends a delivery through the stack.
 pub async fn send<S, B>(stack: &S, delivery: &SignedDelivery) -> Answer
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug> + Clone,
@@ -30,7 +31,7 @@ pub fn duplicate() -> Answer {
     ok(r#"{"status":"duplicate-ignored"}"#)
 }
 
-/// 503, for this reason, with a time to come again.
+/// Checks that the answer is 503 with this error and a positive `Retry-After`.
 pub fn assert_unavailable(answer: &Answer, error: &str) {
     let (status, text, retry_after) = answer;
     assert_eq!((*status, &**text), (503, &*format!(r#"{{"error":"{error}"}}"#)));

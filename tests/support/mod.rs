@@ -1,4 +1,4 @@
-//! What several test files share. Each uses some of it.
+//! Code that several test files share. No file uses all of it.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 pub mod answers;
@@ -21,7 +21,7 @@ pub use tower_klikit_test_support::{body, deliveries, servers};
 pub const SECRET: &str = "klikit-test-secret";
 pub const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;
 
-/// What reached the handler.
+/// A request that reached the handler.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub bytes: Bytes,
@@ -30,7 +30,7 @@ pub struct Seen {
     pub delivery: Delivery,
 }
 
-/// A handler that remembers what reached it.
+/// A handler that records the requests that reach it.
 #[derive(Debug, Clone, Default)]
 pub struct Handler(Arc<Mutex<Vec<Seen>>>);
 
@@ -61,17 +61,17 @@ impl Service<Request<VerifiedBody>> for Handler {
     }
 }
 
-/// What a sender sees.
+/// A response, as its sender sees it, and the kind of rejection.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Reply {
     pub status: StatusCode,
     pub headers: http::HeaderMap,
     pub text: String,
     pub rejected: Option<RejectionKind>,
 }
 
-/// Sends one request through the layer to a handler. The answer, and what reached the handler.
-pub async fn send<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> (Answer, Option<Seen>)
+/// Sends one request through the layer. Returns the response, and the request that reached the handler.
+pub async fn send<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> (Reply, Option<Seen>)
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -79,7 +79,7 @@ where
     let handler = Handler::default();
     let response = layer.layer(handler.clone()).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
-    let answer = Answer {
+    let reply = Reply {
         status: parts.status,
         headers: parts.headers,
         text: String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap(),
@@ -87,28 +87,30 @@ where
     };
     let mut seen = handler.seen();
     assert!(seen.len() <= 1, "the handler was called {} times for one request", seen.len());
-    (answer, seen.pop())
+    (reply, seen.pop())
 }
 
-/// Sends a request that is to be refused.
-pub async fn refused<B>(layer: &KlikitVerifyLayer, request: Request<B>, kind: RejectionKind) -> Answer
+/// Sends a request and checks that the layer rejects it for this reason.
+pub async fn rejected<B>(layer: &KlikitVerifyLayer, request: Request<B>, kind: RejectionKind) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (answer, seen) = send(layer, request).await;
-    assert!(seen.is_none(), "what should be refused for {kind:?} reached the handler");
-    assert_eq!(answer.rejected, Some(kind), "{answer:?}");
-    answer
+    let (reply, seen) = send(layer, request).await;
+    assert!(seen.is_none(), "a request that must be rejected ({kind:?}) reached the handler");
+    assert_eq!(reply.rejected, Some(kind), "{reply:?}");
+    reply
 }
 
-/// Sends a request that is to reach the handler.
+pub use self::rejected as refused;
+
+/// Sends a request and checks that it reaches the handler.
 pub async fn accepted<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> Seen
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (answer, seen) = send(layer, request).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let (reply, seen) = send(layer, request).await;
+    assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
     seen.expect("an accepted request reaches the handler")
 }

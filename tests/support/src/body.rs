@@ -1,4 +1,4 @@
-//! Bodies that trickle, fail, give no hint and never end.
+//! Bodies that follow a script: they can be slow, fail, hide their size, or never end.
 
 use std::{
     collections::VecDeque,
@@ -17,22 +17,26 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-/// What a [`Script`] does at one poll.
+/// A step of a [`Script`].
 #[derive(Debug, Clone)]
 pub enum Step {
+    /// A frame with this data.
     Data(Bytes),
+    /// A frame with trailers, which contain an event id.
     Trailers,
+    /// An error.
     Fail,
-    /// Comes after this time.
+    /// A wait before the next step.
     Wait(Duration),
-    /// Pending once, and ready at the next poll.
+    /// `Pending` once. The task is woken at once.
     Yield,
-    /// Pending, and never woken.
+    /// `Pending` from now on. The task is never woken.
     Hang,
-    /// Does this on the way to the next step.
+    /// A call of this function before the next step.
     Do(Deed),
 }
 
+/// A function that a [`Script`] calls.
 #[derive(Clone)]
 pub struct Deed(Arc<dyn Fn() + Send + Sync>);
 
@@ -48,11 +52,11 @@ impl fmt::Debug for Deed {
     }
 }
 
-/// A body that follows its steps and then ends. It hints at nothing: neither its size nor its end.
+/// A body that runs its steps and then ends. By default it announces neither its size nor its end.
 #[derive(Debug, Default)]
 pub struct Script {
     steps: VecDeque<Step>,
-    /// After the last step, begin again.
+    /// The steps to repeat after the last one.
     endless: Option<Vec<Step>>,
     wait: Option<Pin<Box<Sleep>>>,
     polls: Polls,
@@ -60,7 +64,7 @@ pub struct Script {
     hasty: bool,
 }
 
-/// How often a body was polled, seen from outside.
+/// The number of times that a body was polled. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct Polls(Arc<AtomicUsize>);
 
@@ -75,27 +79,27 @@ impl Script {
         Self { steps: steps.into_iter().collect(), ..Self::default() }
     }
 
-    /// These frames, one after another.
+    /// Makes a body of these frames.
     pub fn frames(frames: impl IntoIterator<Item = Bytes>) -> Self {
         Self::new(frames.into_iter().map(Step::Data))
     }
 
-    /// The bytes in frames of `size`.
+    /// Makes a body that splits the bytes into frames of `size`.
     pub fn chunked(bytes: &Bytes, size: usize) -> Self {
         Self::frames(chunks(bytes, size))
     }
 
-    /// The bytes in frames of `size`, each after a wait.
+    /// Makes a body that splits the bytes into frames of `size` and waits before each.
     pub fn trickle(bytes: &Bytes, size: usize, wait: Duration) -> Self {
         Self::new(chunks(bytes, size).flat_map(|chunk| [Step::Wait(wait), Step::Data(chunk)]))
     }
 
-    /// These steps over and over.
+    /// Makes a body that repeats these steps and never ends.
     pub fn endless(steps: Vec<Step>) -> Self {
         Self { endless: Some(steps), ..Self::default() }
     }
 
-    /// Keeps its first steps only.
+    /// Keeps only the first steps.
     pub fn first(mut self, steps: usize) -> Self {
         self.steps.truncate(steps);
         self
@@ -111,13 +115,13 @@ impl Script {
         self
     }
 
-    /// Claims an exact size, true or not.
+    /// Announces this exact size, whether it is right or wrong.
     pub fn claiming(mut self, size: u64) -> Self {
         self.hint = SizeHint::with_exact(size);
         self
     }
 
-    /// Says that it has ended as soon as there is no data left, whatever comes then.
+    /// Makes `is_end_stream` return `true` as soon as no data is left, even if trailers or an error follow.
     pub fn hasty(mut self) -> Self {
         self.hasty = true;
         self

@@ -1,9 +1,10 @@
-//! Ten signed deliveries in klikit's documented shape, made up, and signed by Python's `hmac`.
+//! Ten made-up deliveries in the shape that klikit documents, signed with Python's `hmac`.
 
 use std::{fs, path::Path};
 
 use bytes::Bytes;
 
+/// A signed delivery.
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub file: String,
@@ -13,7 +14,7 @@ pub struct Sample {
     pub body: Bytes,
 }
 
-/// The secret that signed them, and the deliveries.
+/// Returns the secret and the deliveries that were signed with it.
 pub fn all() -> (String, Vec<Sample>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deliveries");
     let read = |file: &str| fs::read(folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));

@@ -1,4 +1,4 @@
-//! Code that the tests of several packages share.
+//! Code that the tests of several packages share: servers, logs, bodies and sample deliveries.
 #![allow(
     missing_docs,
     missing_debug_implementations,

@@ -1,4 +1,4 @@
-//! What is logged, for the tests that read it.
+//! Captured logs, and helpers for the tests that read them.
 
 use std::{
     future::Future,
@@ -11,16 +11,17 @@ use tracing_subscriber::{
     fmt::{MakeWriter, format::FmtSpan},
 };
 
-/// What is logged on this thread.
+/// A captured log. Clones share its text.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    /// Captures warnings and errors of this thread until the guard is dropped.
     pub fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        // While there is one subscriber, of one thread, another thread that logs first has `tracing` take it that nobody
-        // listens. So there is a second one, for all.
-        static FOR_ALL: Once = Once::new();
-        FOR_ALL.call_once(|| tracing_subscriber::fmt().with_writer(io::sink).init());
+        // `tracing` caches per call site whether anyone is interested. A global subscriber keeps threads without a subscriber
+        // from caching that nobody is.
+        static GLOBAL: Once = Once::new();
+        GLOBAL.call_once(|| tracing_subscriber::fmt().with_writer(io::sink).init());
         tracing::subscriber::set_default(
             tracing_subscriber::fmt()
                 .with_ansi(false)
@@ -30,8 +31,8 @@ impl Log {
         )
     }
 
-    /// Listens while this runs. Nothing in the program may log while nobody listens: `tracing` would take it that nobody wants
-    /// to hear.
+    /// Captures this level and these spans while `run` runs. No other thread of the program may log without a subscriber:
+    /// `tracing` would cache that nobody is interested in the call site.
     pub fn hear<T>(&self, level: LevelFilter, spans: FmtSpan, run: impl FnOnce() -> T) -> T {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(level)
@@ -46,6 +47,7 @@ impl Log {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
+    /// Takes the text out of the log.
     pub fn taken(&self) -> String {
         String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
     }
@@ -69,12 +71,12 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Runs this on a clock that stands still until everything waits.
+/// Runs the future with a paused clock, which advances only when all tasks wait.
 pub fn paused(run: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(run);
 }
 
-/// Returns for how many seconds a handler has blocked its thread, as the log says.
+/// Reads from a log message for how many seconds a handler blocked its thread.
 pub fn blocked_seconds(text: &str) -> f64 {
     let (_, rest) = text.split_once("the handler blocked its thread for ").expect("a blocked handler is logged");
     let (seconds, _) = rest.split_once(" s; use spawn_blocking").expect("a number of seconds");

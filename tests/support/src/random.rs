@@ -1,6 +1,6 @@
-//! Numbers that are the same in each run.
+//! Pseudo-random numbers that are the same in each run.
 
-/// Sebastiano Vigna's splitmix64.
+/// A generator of numbers from a seed: Sebastiano Vigna's splitmix64.
 pub struct Random(pub u64);
 
 impl Random {
@@ -12,10 +12,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// Returns a number from 0 up to, but not including, `end`.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).unwrap()
     }
 
+    /// Picks one of the items.
     pub fn of<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
     }

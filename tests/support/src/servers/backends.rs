@@ -1,4 +1,4 @@
-//! Counting the processes with which a Postgres server serves its clients.
+//! A counter of the backends of a Postgres server.
 
 use std::{
     collections::VecDeque,
@@ -13,17 +13,16 @@ use std::{
 
 use super::processes::children;
 
-/// The time from one count to the next, which reads the state of all processes of the machine.
+/// The time between two counts. Each count reads the state of all processes on the machine.
 const INTERVAL: Duration = Duration::from_millis(25);
 
-/// How many counts in a row a backend is in before it matters. A backend whose client has just gone takes a moment to
-/// end.
+/// The number of counts in a row that a peak must last. A backend takes a moment to end after its client has gone.
 const SUSTAINED: usize = 5;
 
-/// A thread that counts backends, until it is dropped.
+/// A thread that counts backends until this value is dropped.
 ///
-/// It looks at the processes and not at `pg_stat_activity`, which lacks the backends that still start, and which a
-/// server that hangs cannot show.
+/// The thread counts processes. `pg_stat_activity` lacks backends that are still starting, and cannot be read on a
+/// server that hangs.
 pub struct Backends {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<usize>>,
@@ -49,10 +48,10 @@ impl Backends {
         Self { stop, thread: Some(thread::spawn(count)) }
     }
 
-    /// Returns how many backends there have been at once.
+    /// Stops counting and returns the largest number of backends.
     pub fn peak(mut self) -> usize {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.take().expect("only this takes it").join().expect("counting does not panic")
+        self.thread.take().expect("only `peak` takes the thread").join().expect("counting does not panic")
     }
 }
 
@@ -62,8 +61,7 @@ impl Drop for Backends {
     }
 }
 
-/// Whether this process serves a client that is not a replica. Its title tells the user, the database, the address of
-/// the client, and what the backend does.
+/// Returns whether this process serves a client that is not a replica. Such a process's title begins with the user's name.
 fn is_backend(pid: u32) -> bool {
     let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     title.starts_with(b"postgres: klikit ")

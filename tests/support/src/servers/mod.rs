@@ -1,4 +1,4 @@
-//! Real servers, started by the tests.
+//! Real servers that tests start.
 
 use std::{
     collections::hash_map::RandomState,
@@ -22,8 +22,11 @@ mod processes;
 #[cfg(feature = "redis")]
 pub mod redis;
 
-/// Below the ports that connections are given, which would take it while a server is stopped; and so is the one 10,000 above,
-/// where a node of a Redis cluster listens too. This process is given none twice: another test may not listen on its own yet.
+/// Returns a free port between 10,000 and 19,999, another one each time.
+///
+/// These ports, and those 10,000 above, where a node of a Redis cluster also listens, are below the range of ephemeral
+/// ports. So no outgoing connection takes the port while its server is stopped. No port is returned twice, because another
+/// test may not listen on its port yet.
 pub fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(0)));
     loop {

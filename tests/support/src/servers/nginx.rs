@@ -1,6 +1,7 @@
-//! An nginx of one's own: on a free port of 127.0.0.1, its files in a folder of its own, ended with the test.
+//! An nginx server for one test, on a free port of 127.0.0.1 and in a temporary folder. It stops when the test ends.
 //!
-//! Where there is none, a test is left out, and says so; where `KLIKIT_TEST_REQUIRE_SERVERS` is set it fails instead.
+//! If nginx is not installed, the test is skipped with a message. If `KLIKIT_TEST_REQUIRE_SERVERS` is set, the test fails
+//! instead.
 
 use std::{
     env, fs,
@@ -14,10 +15,10 @@ use tempfile::TempDir;
 
 use super::free_port;
 
-/// What it logs when it listens. There is no line for when it is about to wait, and none is needed: connections queue.
+/// The text that nginx logs once its port is open. Connections queue until nginx accepts them.
 const READY: &str = "using the \"";
 
-/// A proxy.
+/// A running nginx.
 pub struct Nginx {
     address: SocketAddr,
     _folder: TempDir,
@@ -25,8 +26,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Hands requests on to `upstream`. `directives` are lines for the `location` that does, beside `proxy_pass`. `None`: this
-    /// test is left out.
+    /// Starts a proxy for `upstream`. `directives` are added after `proxy_pass`. Returns `None` if this test is skipped.
     #[must_use]
     pub fn in_front_of(upstream: SocketAddr, directives: &[&str]) -> Option<Self> {
         let directives: String = directives.iter().map(|line| format!("{line};\n")).collect();
@@ -37,11 +37,12 @@ impl Nginx {
         })
     }
 
-    /// Starts an nginx with the text that `http` returns for a port in its `http` block. Returns `None` if this test is left out.
+    /// Starts nginx on a port. `http` returns the contents of the `http` block for the port. Returns `None` if this test is
+    /// skipped.
     #[must_use]
     pub fn with_http(http: impl FnOnce(u16) -> String) -> Option<Self> {
         let Some(program) = program() else {
-            return left_out("there is no nginx here: install the package `nginx`");
+            return skipped("there is no nginx here: install the package `nginx`");
         };
         let folder = tempfile::Builder::new().prefix("tower-klikit-nginx-").tempdir().unwrap();
         let port = free_port();
@@ -57,13 +58,13 @@ impl Nginx {
         Some(Self { address: ([127, 0, 0, 1], port).into(), _folder: folder, child })
     }
 
-    /// Where it listens.
+    /// Returns the address on which nginx listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// One process in the foreground, that needs no rights and touches nothing outside of its folder.
+/// Returns a configuration for a single foreground process that needs no privileges and writes to its folder only.
 fn config(http: &str) -> String {
     let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temp_paths: String = kinds.iter().map(|kind| format!("{kind}_temp_path {kind};\n")).collect();
@@ -80,21 +81,21 @@ fn read_until_ready(child: &mut Child) {
     let mut piece = [0; 4096];
     while !String::from_utf8_lossy(&log).contains(READY) {
         let read = stderr.read(&mut piece).unwrap();
-        assert!(read > 0, "nginx has ended:\n{}", String::from_utf8_lossy(&log));
+        assert!(read > 0, "nginx ended before it was ready:\n{}", String::from_utf8_lossy(&log));
         log.extend_from_slice(&piece[..read]);
     }
-    // Reads on when nobody listens, so that the server never waits.
+    // Keep reading, so that nginx never blocks on a full pipe.
     thread::spawn(move || io::copy(&mut stderr, &mut io::sink()));
 }
 
-/// Debian has it where only root looks.
+/// Finds nginx on the path or in `/usr/sbin`, where Debian installs it.
 fn program() -> Option<&'static str> {
     let runs = |program: &&str| Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok();
     ["nginx", "/usr/sbin/nginx"].into_iter().find(runs)
 }
 
-/// Says so past libtest, which would keep it to itself.
-fn left_out<T>(why: &str) -> Option<T> {
+/// Reports a skipped test on stderr directly, because libtest captures the output of `eprintln!`.
+fn skipped<T>(why: &str) -> Option<T> {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none(), "{test} cannot be left out: {why}");
     let mut stderr = io::stderr();

@@ -1,4 +1,4 @@
-//! A PgBouncer of one's own, in front of a Postgres server that this process has started.
+//! A PgBouncer for one test, in front of a Postgres server that the test has started.
 
 use std::{
     fs,
@@ -11,16 +11,16 @@ use std::{
 use super::{
     free_port,
     postgres::PostgresServer,
-    processes::{Running, as_server, delete, left_out, private_folder, signal},
+    processes::{Running, as_server, delete, private_folder, signal, skipped},
 };
 
-/// The text that PgBouncer logs once it takes connections.
+/// The text that PgBouncer logs once it accepts connections.
 const READY: &str = "process up";
 
 /// A pooler in transaction mode: each transaction runs on the next of a few connections to the server.
 ///
-/// Clients run the statements that they have named on each other's connections: PgBouncer before 1.21 does not know of
-/// such statements, and later ones are told not to.
+/// The pooler does not track named statements, so one client's statements are visible to others. PgBouncer before 1.21 cannot
+/// track them, and later versions are configured not to.
 pub struct PgBouncer {
     port: u16,
     folder: PathBuf,
@@ -32,10 +32,10 @@ impl PgBouncer {
     /// there is no PgBouncer.
     pub fn in_front_of(test: &str, server: &PostgresServer, pool_size: u32) -> Option<Self> {
         let Some((program, is_aware)) = program() else {
-            return left_out(test, "there is no PgBouncer here: install the package `pgbouncer`");
+            return skipped(test, "there is no PgBouncer here: install the package `pgbouncer`");
         };
         let folder = private_folder();
-        // Tries other ports when another process was faster.
+        // Try another port if another process took this one first.
         for _ in 0..10 {
             let port = free_port();
             let settings = settings(server.port(), port, pool_size, is_aware);
@@ -44,10 +44,10 @@ impl PgBouncer {
                 return Some(Self { port, folder, running: Some(running) });
             }
         }
-        panic!("PgBouncer does not start: {}", log(&folder));
+        panic!("PgBouncer did not start: {}", log(&folder));
     }
 
-    /// Returns the URL of the server's database, by way of the pooler.
+    /// Returns the URL of the server's database behind the pooler.
     pub fn url(&self) -> String {
         format!("postgres://klikit@127.0.0.1:{}/postgres?sslmode=disable", self.port)
     }
@@ -85,7 +85,7 @@ fn log(folder: &Path) -> String {
     fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
-/// Returns the settings of a pooler that lets everybody in, as the server does.
+/// Returns the settings of a pooler that accepts every user, as the server does.
 fn settings(server: u16, port: u16, pool_size: u32, is_aware: bool) -> String {
     let unaware = if is_aware { "max_prepared_statements = 0\n" } else { "" };
     format!(
@@ -103,7 +103,7 @@ fn settings(server: u16, port: u16, pool_size: u32, is_aware: bool) -> String {
     )
 }
 
-/// Returns the program, and whether it knows of named statements. Debian has it in a folder that only root's path has.
+/// Finds PgBouncer on the path or in `/usr/sbin`, where Debian installs it. Also returns whether it can track named statements.
 fn program() -> Option<(&'static str, bool)> {
     ["pgbouncer", "/usr/sbin/pgbouncer"].into_iter().find_map(|program| {
         let output = Command::new(program).arg("--version").output().ok()?;

@@ -1,4 +1,4 @@
-//! A Postgres server of one's own: on a free port of 127.0.0.1, its data in a private folder, gone with the test.
+//! A Postgres server for one test, on a free port of 127.0.0.1 and in a private folder. Both are gone when the test ends.
 
 use std::{
     env, fs,
@@ -15,17 +15,17 @@ use std::{
 use super::{
     backends::Backends,
     free_port,
-    processes::{Running, as_server, at_the_end, delete, left_out, private_folder, signal, succeed},
+    processes::{Running, as_server, at_the_end, delete, private_folder, signal, skipped, succeed},
 };
 
 /// A server for one test, with an empty database.
 pub struct PostgresServer {
     url: String,
-    own: Option<Own>,
+    own: Option<OwnServer>,
 }
 
-/// The parts of a server that this process has started.
-struct Own {
+/// A server that this process started.
+struct OwnServer {
     folder: PathBuf,
     bin: PathBuf,
     port: u16,
@@ -34,7 +34,8 @@ struct Own {
 }
 
 impl PostgresServer {
-    /// A server, or what `KLIKIT_TEST_POSTGRES_URL` points at. `None`, and a line on stderr, when there is neither.
+    /// Starts a server, or uses the one that `KLIKIT_TEST_POSTGRES_URL` names. Returns `None`, and writes a line to stderr, if
+    /// there is neither.
     pub fn start(test: &str) -> Option<Self> {
         match env::var("KLIKIT_TEST_POSTGRES_URL") {
             Ok(url) => Some(Self::elsewhere(&url)),
@@ -42,29 +43,29 @@ impl PostgresServer {
         }
     }
 
-    /// A server that the test may stop, kill and halt, so never one from elsewhere. `settings` are lines for its
-    /// configuration.
+    /// Starts a server that the test may stop, kill and pause. `settings` are lines of its configuration. Returns `None`, and
+    /// writes a line to stderr, if that is impossible.
     pub fn start_own(test: &str, settings: &[&str]) -> Option<Self> {
         if env::var_os("KLIKIT_TEST_POSTGRES_URL").is_some() {
-            return left_out(test, "it stops the server, and KLIKIT_TEST_POSTGRES_URL points at one that others use");
+            return skipped(test, "it stops the server, and KLIKIT_TEST_POSTGRES_URL points at one that others use");
         }
         let Some(bin) = programs() else {
-            return left_out(test, "there is no Postgres here: install the package `postgresql`");
+            return skipped(test, "there is no Postgres here: install the package `postgresql`");
         };
         let settings = settings.iter().map(|&line| line.to_owned()).collect();
-        let own = Own { folder: private_folder(), bin, port: 0, settings, running: None };
+        let own = OwnServer { folder: private_folder(), bin, port: 0, settings, running: None };
         own.fill();
         Some(Self::launched(own))
     }
 
-    /// Starts a replica of a server of one's own, which streams from the server under this `application_name`. Once
-    /// promoted, it has the server's settings, except those that the server is given later.
+    /// Starts a replica, which streams from this server under this `application_name`. The replica has the server's current
+    /// settings.
     pub fn replica(&self, application_name: &str) -> Self {
-        let Own { bin, settings, port, .. } = self.own();
+        let OwnServer { bin, settings, port, .. } = self.own();
         let mut settings = settings.clone();
-        // It is promoted only between two attempts to reach a server that is gone, which are 5 seconds apart by default.
+        // A replica is promoted only between two attempts to reach its server, which are 5 seconds apart by default.
         settings.push("wal_retrieve_retry_interval=100ms".to_owned());
-        let own = Own { folder: private_folder(), bin: bin.clone(), port: 0, settings, running: None };
+        let own = OwnServer { folder: private_folder(), bin: bin.clone(), port: 0, settings, running: None };
         let server = format!("host=127.0.0.1 port={port} user=klikit application_name={application_name}");
         succeed(
             as_server(&own.bin.join("pg_basebackup"))
@@ -74,13 +75,13 @@ impl PostgresServer {
         Self::launched(own)
     }
 
-    fn launched(mut own: Own) -> Self {
+    fn launched(mut own: OwnServer) -> Self {
         own.launch();
         let url = format!("postgres://klikit@127.0.0.1:{}/postgres?sslmode=disable", own.port);
         Self { url, own: Some(own) }
     }
 
-    /// A schema of its own on a server that was started elsewhere.
+    /// Creates a schema for this test on a server that was started elsewhere.
     fn elsewhere(url: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
@@ -90,27 +91,27 @@ impl PostgresServer {
         Self { url: format!("{url}{separator}options=-csearch_path%3D{schema}"), own: None }
     }
 
-    /// Where to connect to.
+    /// Returns the URL to connect to.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The port on 127.0.0.1 of a server of one's own.
+    /// Returns the server's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.own().port
     }
 
-    /// The folder of a server of one's own.
+    /// Returns the server's folder.
     pub fn folder(&self) -> &Path {
         &self.own().folder
     }
 
-    /// Ends it as an administrator would who cannot wait: connections are cut.
+    /// Shuts the server down in the fast mode, which closes all connections.
     pub fn stop(&mut self) {
         self.own_mut().end("INT");
     }
 
-    /// Ends it as the power would.
+    /// Kills the server and its processes, as a power cut would.
     pub fn kill(&mut self) {
         let own = self.own_mut();
         for pid in own.family() {
@@ -119,38 +120,38 @@ impl PostgresServer {
         own.reap();
     }
 
-    /// Starts it again, with the same port and the same data.
+    /// Starts the server again, with the same port and data.
     pub fn restart(&mut self) {
         self.own_mut().launch();
     }
 
-    /// Halts it and everything that it has started: connections stay, and are not answered.
+    /// Pauses the server and its processes. Connections stay open but get no response.
     pub fn halt(&self) {
         self.own().family().into_iter().for_each(|pid| signal("STOP", pid));
     }
 
-    /// Has it go on.
+    /// Resumes a paused server.
     pub fn go_on(&self) {
         self.own().family().into_iter().for_each(|pid| signal("CONT", pid));
     }
 
-    /// Makes a replica a server that takes writes. Returns once it does.
+    /// Promotes a replica, so that it accepts writes. Returns once it does.
     pub fn promote(&self) {
-        let Own { bin, .. } = self.own();
+        let OwnServer { bin, .. } = self.own();
         succeed(as_server(&bin.join("pg_ctl")).args(["promote", "--silent", "--wait", "-D"]).arg(self.own().data()));
     }
 
-    /// Counts the processes that serve clients from now on, except those with the pids in `own`.
+    /// Starts counting the backends of clients, except those with the pids in `own`.
     pub fn watch_backends(&self, own: Vec<u32>) -> Backends {
         Backends::watch(self.own().family()[0], own)
     }
 
-    fn own(&self) -> &Own {
-        self.own.as_ref().expect("a server of one's own")
+    fn own(&self) -> &OwnServer {
+        self.own.as_ref().expect("this test needs a server that it started itself")
     }
 
-    fn own_mut(&mut self) -> &mut Own {
-        self.own.as_mut().expect("a server of one's own")
+    fn own_mut(&mut self) -> &mut OwnServer {
+        self.own.as_mut().expect("this test needs a server that it started itself")
     }
 }
 
@@ -165,17 +166,17 @@ impl Drop for PostgresServer {
     }
 }
 
-impl Own {
+impl OwnServer {
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 
-    /// Copies what `initdb` makes, which takes a second, and is made once.
+    /// Copies the data folder from a template, because `initdb` takes a second.
     fn fill(&self) {
         succeed(as_server(Path::new("cp")).arg("-R").arg(template(&self.bin)).arg(self.data()));
     }
 
-    /// Starts it and waits until it takes connections. Tries other ports when somebody was faster.
+    /// Starts the server and waits until it accepts connections. Tries another port if another process took the first one.
     fn launch(&mut self) {
         assert!(self.running.is_none(), "the server runs already");
         for _ in 0..10 {
@@ -185,10 +186,10 @@ impl Own {
                 self.port = port;
                 return;
             }
-            // What is left of a server that was killed keeps its data until it has noticed.
+            // The processes of a killed server may still lock its data.
             thread::sleep(Duration::from_millis(100));
         }
-        panic!("Postgres does not start: {}", fs::read_to_string(self.folder.join("log")).unwrap_or_default());
+        panic!("Postgres did not start: {}", fs::read_to_string(self.folder.join("log")).unwrap_or_default());
     }
 
     fn launch_on(&self, port: u16) -> Option<Running> {
@@ -204,8 +205,7 @@ impl Own {
             if child.try_wait().expect("the state of a child").is_some() {
                 return None;
             }
-            // What the server writes there: its pid first, and last whether it is ready. A server that was killed has left
-            // its own behind.
+            // The first line is the server's pid, the last its state. A killed server leaves its file behind, with another pid.
             let state = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
             let lines: Vec<_> = state.lines().map(str::trim).collect();
             if lines.last() == Some(&"ready") && lines[0] == child.id().to_string() {
@@ -222,7 +222,7 @@ impl Own {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until the server has ended.
     fn reap(&mut self) {
         if let Some(running) = self.running.take() {
             running.reap();
@@ -235,10 +235,10 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for OwnServer {
     fn drop(&mut self) {
         if self.running.is_some() {
-            // One that is halted can only be killed.
+            // A paused server reacts to SIGKILL only.
             for pid in self.family() {
                 signal("KILL", pid);
             }
@@ -248,7 +248,7 @@ impl Drop for Own {
     }
 }
 
-/// Where the server and its tools are: on the path, or where Debian keeps them, the newest first.
+/// Returns the folder of the server and its tools: on the path, or the newest version where Debian installs them.
 fn programs() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
@@ -260,7 +260,7 @@ fn programs() -> Option<PathBuf> {
     folders.into_iter().find(|folder| all.iter().all(|program| folder.join(program).is_file()))
 }
 
-/// The data of a server that has never run.
+/// Returns the data folder of a server that has never run.
 fn template(bin: &Path) -> PathBuf {
     static TEMPLATE: OnceLock<(PathBuf, Child)> = OnceLock::new();
     let (folder, _) = TEMPLATE.get_or_init(|| {
@@ -289,6 +289,6 @@ fn administer(url: &str, sql: String) {
             connection.await.expect("a connection does not panic")
         })
     });
-    let done: Result<(), tokio_postgres::Error> = done.join().expect("it does not panic");
+    let done: Result<(), tokio_postgres::Error> = done.join().expect("the thread does not panic");
     done.expect("KLIKIT_TEST_POSTGRES_URL points at a server that lets tests create schemas");
 }

@@ -1,4 +1,4 @@
-//! Running servers that reject root, in folders of their own.
+//! Processes and folders of servers. The servers do not run as root.
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Watches over a server that has started, and over its folder.
+    /// Starts a guard for a running server and its folder.
     pub(super) fn new(child: Child, folder: &Path) -> Self {
         let guard = guard(child.id(), folder);
         Self { child, guard }
@@ -36,24 +36,24 @@ impl Running {
 
     /// Waits for the end of the server.
     pub(super) fn reap(mut self) {
-        self.child.wait().expect("the end of a child");
-        // Tell the guard before the pid can be another process's.
+        self.child.wait().expect("the child can be waited for");
+        // Tell the guard, because another process may get the pid.
         if let Some(mut pipe) = self.guard.stdin.take() {
             pipe.write_all(b"ended\n").expect("the guard reads");
         }
-        self.guard.wait().expect("the end of a child");
+        self.guard.wait().expect("the child can be waited for");
     }
 }
 
-/// Says on stderr that a test is left out. Fails where no test may be.
-pub(super) fn left_out<T>(test: &str, why: &str) -> Option<T> {
+/// Reports a skipped test on stderr. Panics if `KLIKIT_TEST_REQUIRE_SERVERS` is 1.
+pub(super) fn skipped<T>(test: &str, why: &str) -> Option<T> {
     assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none_or(|value| value != "1"), "{test}: {why}");
-    // Not `eprintln!`, which the test runner would swallow.
+    // The test runner captures the output of `eprintln!`.
     let _ = writeln!(io::stderr(), "\n*** LEFT OUT: {test}: {why} ***");
     None
 }
 
-/// Returns a command that runs as the user of Postgres's package if this process is root's.
+/// Returns a command that runs as the user `postgres` if this process runs as root.
 pub(super) fn as_server(program: &Path) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("setpriv");
@@ -66,13 +66,13 @@ pub(super) fn as_server(program: &Path) -> Command {
     command
 }
 
-/// Runs a command, and fails if the command does.
+/// Runs a command. Panics if it fails.
 pub(super) fn succeed(command: &mut Command) {
-    let output = command.stdin(Stdio::null()).output().expect("a program that is there runs");
+    let output = command.stdin(Stdio::null()).output().expect("the program can be run");
     assert!(output.status.success(), "{command:?}: {}", text(&output));
 }
 
-/// Makes a folder that belongs to the user that runs the server.
+/// Makes a folder that belongs to the server's user.
 pub(super) fn private_folder() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("klikit-postgres-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -81,12 +81,13 @@ pub(super) fn private_folder() -> PathBuf {
     fs::create_dir(&folder).expect("a folder can be made");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("its mode can be set");
     if is_root() {
-        chown(&folder, Some(id(&["-u", "postgres"])), Some(id(&["-g", "postgres"]))).expect("root may give it away");
+        chown(&folder, Some(id(&["-u", "postgres"])), Some(id(&["-g", "postgres"])))
+            .expect("root may change the owner");
     }
     folder
 }
 
-/// Deletes the folder of a server that has ended. Its processes may still be writing their last.
+/// Deletes the folder of a server that has ended. Retries, because processes of the server may still write files.
 pub(super) fn delete(folder: &Path) {
     for _ in 0..100 {
         if fs::remove_dir_all(folder).is_ok() || !folder.exists() {
@@ -97,8 +98,8 @@ pub(super) fn delete(folder: &Path) {
     eprintln!("could not delete {}", folder.display());
 }
 
-/// Starts a script that waits for the end of its input, which is the end of this process. The script outlives an
-/// interrupt that ends this process with everything that it has started.
+/// Starts a script that reads its input, which ends when this process ends. The script ignores the signals of an interrupted
+/// test run.
 pub(super) fn at_the_end(script: &str, folder: &Path) -> Child {
     Command::new("sh")
         .args(["-c", &format!("trap '' HUP INT TERM; {script}"), "sh"])
@@ -114,14 +115,14 @@ pub(super) fn signal(name: &str, pid: u32) {
     status.expect("sh runs");
 }
 
-/// Returns the pids of the processes that a process has started.
+/// Returns the pids of a process's children.
 pub(super) fn children(parent: u32) -> impl Iterator<Item = u32> {
     let processes = fs::read_dir("/proc").expect("/proc lists the processes");
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(move |pid| parent_of(*pid) == Some(parent))
 }
 
-/// Kills the server and deletes its folder if this process ends without having said that the server has ended.
+/// Starts a process that kills the server and deletes its folder if this process ends before the server does.
 fn guard(pid: u32, folder: &Path) -> Child {
     at_the_end(&format!(r#"read -r _ && exit; kill -KILL {pid}; rm -rf "$1" || {{ sleep 1; rm -rf "$1"; }}"#), folder)
 }
@@ -138,7 +139,7 @@ fn id(args: &[&str]) -> u32 {
 fn parent_of(pid: u32) -> Option<u32> {
     let mut stat = String::new();
     fs::File::open(format!("/proc/{pid}/stat")).ok()?.read_to_string(&mut stat).ok()?;
-    // After the name, which is in brackets and may hold any character: the state, and the parent.
+    // The state and the parent follow the name, which is in brackets and may contain any character.
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 

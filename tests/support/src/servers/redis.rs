@@ -1,7 +1,7 @@
-//! A `redis-server` of one's own: on a free port, in a folder of its own, ended with the test.
+//! A Redis server for one test, on a free port and in a temporary folder. It stops when the test ends.
 //!
-//! Where `KLIKIT_TEST_REDIS_URL` is set, the tests that need no server of their own use that one, under a prefix of their own.
-//! What cannot run is left out, and says so; where `KLIKIT_TEST_REQUIRE_SERVERS` is set it fails instead.
+//! If `KLIKIT_TEST_REDIS_URL` is set, tests that do not control their server use that one, each under its own prefix.
+//! Tests that cannot run are skipped with a message. If `KLIKIT_TEST_REQUIRE_SERVERS` is set, they fail instead.
 
 use std::{
     collections::hash_map::RandomState,
@@ -17,34 +17,35 @@ use std::{
 
 use super::free_port;
 
-/// Only against tests that would hang indefinitely.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest wait for a log line, so that no test hangs indefinitely.
+const LOG_TIMEOUT: Duration = Duration::from_secs(120);
 const READY: &str = "Ready to accept connections";
 
-/// A server to run against, and what all keys have to begin with there.
+/// A server for tests that do not control it, and the prefix of all keys.
 pub struct Redis {
     pub url: String,
     pub prefix: String,
-    /// Ends with the test, if it was started for it.
+    /// The server, if this test started it.
     _server: Option<RedisServer>,
 }
 
-/// A server of one's own, to be stopped and started, or started in some way.
+/// A server that a test starts, stops and configures.
 pub struct RedisServer {
     port: u16,
-    /// By which the URL has to call it.
+    /// The scheme of the server's URL.
     scheme: &'static str,
     folder: PathBuf,
     args: Vec<String>,
-    running: Option<Running>,
+    running: Option<RunningRedis>,
 }
 
-struct Running {
+/// A running server, and the lines of its log.
+struct RunningRedis {
     child: Child,
     lines: Receiver<String>,
 }
 
-/// Any server. `None`: this test is left out.
+/// Returns any server. Returns `None` if this test is skipped.
 #[must_use]
 pub fn any() -> Option<Redis> {
     match env::var("KLIKIT_TEST_REDIS_URL") {
@@ -53,7 +54,7 @@ pub fn any() -> Option<Redis> {
     }
 }
 
-/// A server of one's own, started with these arguments. `None`: this test is left out.
+/// Starts a server for this test, with these arguments. Returns `None` if this test is skipped.
 #[must_use]
 pub fn own(args: &[&str]) -> Option<RedisServer> {
     prepare(args).map(|mut server| {
@@ -62,22 +63,22 @@ pub fn own(args: &[&str]) -> Option<RedisServer> {
     })
 }
 
-/// A server of one's own that is not started yet. `None`: this test is left out.
+/// Prepares a server for this test, without starting it. Returns `None` if this test is skipped.
 #[must_use]
 pub fn prepare(args: &[&str]) -> Option<RedisServer> {
     if env::var_os("KLIKIT_TEST_REDIS_URL").is_some() {
-        return left_out("KLIKIT_TEST_REDIS_URL is set, and it needs a server of its own");
+        return skipped("KLIKIT_TEST_REDIS_URL is set, but this test needs to start its own server");
     }
     if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-        return left_out("there is no redis-server on the PATH, and KLIKIT_TEST_REDIS_URL is not set");
+        return skipped("there is no redis-server on the PATH, and KLIKIT_TEST_REDIS_URL is not set");
     }
     let folder = tempfile::Builder::new().prefix("tower-klikit-redis-").tempdir().unwrap().keep();
     let args = args.iter().map(ToString::to_string).collect();
     Some(RedisServer { port: free_port(), scheme: "redis", folder, args, running: None })
 }
 
-/// Says so past libtest, which would keep it to itself.
-fn left_out<T>(why: &str) -> Option<T> {
+/// Reports a skipped test on stderr directly, because libtest captures the output of `eprintln!`.
+fn skipped<T>(why: &str) -> Option<T> {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none(), "{test} cannot be left out: {why}");
     let mut stderr = io::stderr();
@@ -102,7 +103,7 @@ impl RedisServer {
         self.port
     }
 
-    /// Where its files are.
+    /// Returns the folder of the server's files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -112,19 +113,19 @@ impl RedisServer {
         self.args.extend(args.iter().map(ToString::to_string));
     }
 
-    /// Talks TLS from the next start on, with `cert.pem` and `key.pem` in its folder.
+    /// Enables TLS from the next start on, with `cert.pem` and `key.pem` in the server's folder.
     pub fn use_tls(&mut self) {
         self.scheme = "rediss";
     }
 
-    /// Starts it, as it was: same port, same data.
+    /// Starts the server, with the same port and data as before.
     pub fn start(&mut self) {
         self.start_until(READY);
     }
 
-    /// Starts it, and waits for a line of its log that has `text`.
+    /// Starts the server and waits until a line of its log contains `text`.
     pub fn start_until(&mut self, text: &str) {
-        assert!(self.running.is_none(), "it runs");
+        assert!(self.running.is_none(), "the server runs already");
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
         command.current_dir(&self.folder).args(["--bind", "127.0.0.1", "--save", ""]);
@@ -154,43 +155,43 @@ impl RedisServer {
             child.stderr.take().map(|err| Box::new(err) as _),
         ] {
             let (sender, output) = (sender.clone(), output.unwrap());
-            // Reads on when nobody listens, so that the server never waits.
+            // Keep reading, so that the server never blocks on a full pipe.
             thread::spawn(move || {
                 BufReader::new(output).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
             });
         }
         drop(sender);
-        self.running = Some(Running { child, lines });
+        self.running = Some(RunningRedis { child, lines });
         self.wait_for(text);
     }
 
-    /// Waits for a line of its log that has `text`, after those waited for before.
+    /// Waits until a later line of the server's log contains `text`.
     pub fn wait_for(&mut self, text: &str) {
-        let running = self.running.as_ref().expect("it runs");
+        let running = self.running.as_ref().expect("the server runs");
         let mut log = Vec::new();
         loop {
-            match running.lines.recv_timeout(PATIENCE) {
+            match running.lines.recv_timeout(LOG_TIMEOUT) {
                 Ok(line) if line.contains(text) => return,
                 Ok(line) => log.push(line),
-                Err(error) => panic!("redis-server never said {text:?} ({error}):\n{}", log.join("\n")),
+                Err(error) => panic!("redis-server did not log {text:?} ({error}):\n{}", log.join("\n")),
             }
         }
     }
 
-    /// Has it end by itself.
+    /// Asks the server to shut down, and waits until it has.
     pub fn stop(&mut self) {
         self.signal("TERM");
         self.running.take().unwrap().child.wait().unwrap();
     }
 
-    /// `kill -9`.
+    /// Kills the server.
     pub fn kill(&mut self) {
-        let mut running = self.running.take().expect("it runs");
+        let mut running = self.running.take().expect("the server runs");
         running.child.kill().unwrap();
         running.child.wait().unwrap();
     }
 
-    /// Has it hang, until [`resume`](Self::resume).
+    /// Pauses the server until [`resume`](Self::resume).
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -200,8 +201,8 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: &str) {
-        let id = self.running.as_ref().expect("it runs").child.id();
-        // The shell's own: not every system has the program.
+        let id = self.running.as_ref().expect("the server runs").child.id();
+        // Use the shell's built-in `kill`, because not every system has the program.
         let status = Command::new("sh").args(["-c", &format!("kill -{signal} {id}")]).status().unwrap();
         assert!(status.success());
     }
@@ -213,7 +214,7 @@ impl Drop for RedisServer {
             let _ = running.child.kill();
             let _ = running.child.wait();
         }
-        // A snapshot that the server had begun in a process of its own may yet put a file there.
+        // A process of the server that writes a snapshot may still add a file, so retry.
         for _ in 0..10_000 {
             if fs::remove_dir_all(&self.folder).is_ok() {
                 break;
