@@ -1,4 +1,4 @@
-//! Calls that arrive together, and run together.
+//! Batches of calls that arrive at the same time.
 
 use std::{
     collections::VecDeque,
@@ -8,29 +8,30 @@ use std::{
 
 use tokio::{sync::oneshot, task::yield_now};
 
-/// Collects items while others run, and runs what has come in together.
+/// A queue of items, which are run in batches.
 ///
-/// Nothing waits for more items to come: an item that comes alone runs as soon as other tasks have had their turn.
+/// Items that arrive while batches run form the next batch. A batch never waits for more items: a single item runs as soon
+/// as the tasks that are ready have run.
 pub(crate) struct Batches<I, O> {
     limits: Limits<I>,
-    state: Mutex<State<I, O>>,
+    state: Mutex<BatchState<I, O>>,
 }
 
 /// The limits of batches.
 pub(crate) struct Limits<I> {
-    /// How many batches run at a time.
+    /// The number of batches that may run at the same time.
     pub(crate) running: usize,
-    /// How much the items of a batch weigh together, unless it has a single item.
+    /// The largest total weight of a batch. A batch of a single item may weigh more.
     pub(crate) weight: usize,
     pub(crate) weight_of: fn(&I) -> usize,
 }
 
-struct State<I, O> {
-    waiting: VecDeque<Waiting<I, O>>,
+struct BatchState<I, O> {
+    pending: VecDeque<PendingItem<I, O>>,
     running: usize,
 }
 
-struct Waiting<I, O> {
+struct PendingItem<I, O> {
     item: I,
     caller: oneshot::Sender<O>,
 }
@@ -41,7 +42,7 @@ where
     O: Send + 'static,
 {
     pub(crate) fn new(limits: Limits<I>) -> Self {
-        Self { limits, state: Mutex::new(State { waiting: VecDeque::new(), running: 0 }) }
+        Self { limits, state: Mutex::new(BatchState { pending: VecDeque::new(), running: 0 }) }
     }
 
     /// Runs an item with `run`, which returns one outcome for each item of its batch, in the same order. Returns `None`
@@ -53,48 +54,48 @@ where
         F: Future<Output = Vec<O>> + Send,
     {
         let (caller, outcome) = oneshot::channel();
-        if self.add(Waiting { item, caller }) {
-            // Made here, since the task may end before it begins.
-            let turn = Turn { batches: Arc::clone(self), is_over: false };
+        if self.add(PendingItem { item, caller }) {
+            // Create the guard here, because the runtime may drop the task before its first poll.
+            let task = BatchTask { batches: Arc::clone(self), is_over: false };
             drop(tokio::spawn(async move {
-                // Other tasks that are ready may still add items to the first batch.
+                // Let tasks that are ready add items to the first batch.
                 yield_now().await;
-                while let Some((items, callers)) = turn.batches.next() {
+                while let Some((items, callers)) = task.batches.next() {
                     for (caller, outcome) in callers.into_iter().zip(run(items).await) {
-                        // A caller that has gone does not want it.
+                        // The caller may be gone.
                         drop(caller.send(outcome));
                     }
                 }
-                turn.end();
+                task.end();
             }));
         }
         outcome.await.ok()
     }
 
-    /// Adds an item. Returns whether the caller has to start another task that runs batches.
-    fn add(&self, waiting: Waiting<I, O>) -> bool {
+    /// Adds an item. Returns whether the caller must start another task that runs batches.
+    fn add(&self, pending: PendingItem<I, O>) -> bool {
         let mut state = self.state();
-        // The callers that came first go first. While nothing can run, their items must not pile up.
-        while state.waiting.front().is_some_and(|first| first.caller.is_closed()) {
-            state.waiting.pop_front();
+        // Remove items whose callers are gone, so that they do not pile up while no batch can run.
+        while state.pending.front().is_some_and(|first| first.caller.is_closed()) {
+            state.pending.pop_front();
         }
-        state.waiting.push_back(waiting);
+        state.pending.push_back(pending);
         let starts = state.running < self.limits.running;
         state.running += usize::from(starts);
         starts
     }
 
-    /// Takes the next batch. If nothing waits, returns `None` and notes that the task that asks ends.
+    /// Takes the next batch. Returns `None` if there are no items, and counts the calling task as ended.
     fn next(&self) -> Option<(Vec<I>, Vec<oneshot::Sender<O>>)> {
         let mut state = self.state();
         let (mut items, mut callers, mut weight) = (Vec::new(), Vec::new(), 0_usize);
-        while let Some(first) = state.waiting.pop_front() {
+        while let Some(first) = state.pending.pop_front() {
             if first.caller.is_closed() {
                 continue;
             }
             weight = weight.saturating_add((self.limits.weight_of)(&first.item));
             if weight > self.limits.weight && !items.is_empty() {
-                state.waiting.push_front(first);
+                state.pending.push_front(first);
                 break;
             }
             items.push(first.item);
@@ -107,25 +108,25 @@ where
         Some((items, callers))
     }
 
-    fn state(&self) -> MutexGuard<'_, State<I, O>> {
+    fn state(&self) -> MutexGuard<'_, BatchState<I, O>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A task that runs batches.
-struct Turn<I: Send + 'static, O: Send + 'static> {
+struct BatchTask<I: Send + 'static, O: Send + 'static> {
     batches: Arc<Batches<I, O>>,
-    /// Whether its end was noted, together with the finding that nothing waits.
+    /// Whether `next` has already counted the task as ended.
     is_over: bool,
 }
 
-impl<I: Send + 'static, O: Send + 'static> Turn<I, O> {
+impl<I: Send + 'static, O: Send + 'static> BatchTask<I, O> {
     fn end(mut self) {
         self.is_over = true;
     }
 }
 
-impl<I: Send + 'static, O: Send + 'static> Drop for Turn<I, O> {
+impl<I: Send + 'static, O: Send + 'static> Drop for BatchTask<I, O> {
     fn drop(&mut self) {
         if !self.is_over {
             self.batches.state().running -= 1;
@@ -159,16 +160,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn items_that_wait_run_together() {
+    async fn pending_items_run_together() {
         let (batches, gate) = (batches(10), Arc::new(Semaphore::new(100)));
         let all = [1, 2, 3, 4, 5, 20, 1].map(|item| batches.run(item, weigh(&gate)));
-        // No task runs before the last of them waits.
+        // No task runs before all items are pending.
         let outcomes: Vec<_> = join_all(all).await.into_iter().map(Option::unwrap).collect();
         assert_eq!(outcomes, [10, 10, 10, 10, 5, 20, 1]);
     }
 
     #[tokio::test]
-    async fn items_of_callers_that_are_gone_do_not_pile_up() {
+    async fn items_of_dropped_callers_do_not_pile_up() {
         let (batches, gate) = (batches(10), Arc::new(Semaphore::new(0)));
         let first = tokio::spawn({
             let (batches, weigh) = (Arc::clone(&batches), weigh(&gate));
@@ -176,7 +177,7 @@ mod tests {
         });
         let is_running = || {
             let state = batches.state();
-            state.running == 1 && state.waiting.is_empty()
+            state.running == 1 && state.pending.is_empty()
         };
         while !is_running() {
             yield_now().await;
@@ -186,18 +187,18 @@ mod tests {
             assert!(futures_util::poll!(&mut gone).is_pending());
             yield_now().await;
         }
-        assert!(batches.state().waiting.len() <= 1);
+        assert!(batches.state().pending.len() <= 1);
         gate.add_permits(2);
         assert_eq!(first.await.unwrap(), Some(1));
         assert_eq!(batches.run(3, weigh(&gate)).await, Some(3));
     }
 
     #[test]
-    fn runs_again_after_a_runtime_has_ended() {
+    fn runs_again_after_a_runtime_shutdown() {
         let (batches, gate) = (batches(10), Arc::new(Semaphore::new(1)));
         let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime().block_on(async {
-            // The task is spawned, and never runs.
+            // The task is spawned but never runs.
             let mut run = Box::pin(batches.run(1, weigh(&gate)));
             assert!(futures_util::poll!(&mut run).is_pending());
         });

@@ -1,4 +1,4 @@
-//! Opening a store.
+//! The builder that opens a store.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     connection::{Cancel, Connections, Failure, Naming, Sql},
     error::{Kind, PostgresError, Target},
-    inbox::{Floors, HandOff, InboxSql, Together},
+    inbox::{Floors, HandOff, InboxBatches, InboxSql},
     ledger::LedgerSql,
     names::Names,
     schema::{Migration, Schema, SchemaFailure},
@@ -31,10 +31,10 @@ pub struct PostgresStoreBuilder {
     hand_off: Option<HandOff>,
 }
 
-/// How long connecting and checking the tables may take. Longer than a claim, since no response waits for it.
+/// The time limit for connecting and for checking the tables. Longer than a call's deadline, because no response waits.
 const START: Duration = Duration::from_secs(10);
 
-/// How long a migration may take, including the wait for another node that migrates.
+/// The time limit for a migration, including the wait for another node's migration.
 const MIGRATION: Duration = Duration::from_secs(300);
 
 impl PostgresStore {
@@ -47,7 +47,7 @@ impl PostgresStore {
         Self::builder().open(url).await
     }
 
-    /// Uses the connections of a pool of your own, with the default settings. See [`PostgresStoreBuilder::from_pool`].
+    /// Uses the connections of your own pool, with the default settings. See [`PostgresStoreBuilder::from_pool`].
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl PostgresStore {
         Self::builder().from_pool(pool).await
     }
 
-    /// Returns a builder, to set the tables' names, the number of connections, the deadline and more.
+    /// Returns a builder, which sets the tables' names, the number of connections, the deadline and more.
     pub fn builder() -> PostgresStoreBuilder {
         PostgresStoreBuilder {
             table_prefix: Self::DEFAULT_TABLE_PREFIX.into(),
@@ -79,16 +79,17 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Leaves out the inbox: opening creates the ledger's tables only, which is all that
-    /// [`KlikitDedupeLayer`](tower_klikit::dedupe::KlikitDedupeLayer) needs. Every call of an inbox on the store
-    /// then returns an [error](crate::PostgresErrorKind::LedgerOnly). Opening the store without this setting later creates the inbox's tables.
+    /// Leaves out the inbox: opening the store creates only the ledger's tables, which suffice for
+    /// [`KlikitDedupeLayer`](tower_klikit::dedupe::KlikitDedupeLayer). Every call of an inbox on the store then returns an
+    /// [error](crate::PostgresErrorKind::LedgerOnly). Opening the store later without this setting creates the inbox's
+    /// tables.
     pub fn ledger_only(mut self) -> Self {
         self.is_ledger_only = true;
         self
     }
 
-    /// Sets how many connections there may be at once, at least 1. Default: 10. [`from_pool`](Self::from_pool) ignores
-    /// it.
+    /// Sets the largest number of connections, at least 1. Default: 10. [`from_pool`](Self::from_pool) ignores this
+    /// setting.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(1);
         self
@@ -101,10 +102,10 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Prepares each statement once per connection, under a name, which saves the server parsing and planning it each
-    /// time. Not set by default.
+    /// Prepares each statement once per connection, under a name, so that the server parses and plans it only once. Not
+    /// set by default.
     ///
-    /// Set it only where each connection is a session of the server's own. Behind a pooler in transaction mode, such as
+    /// Use this only if each connection has its own session on the server. Behind a pooler in transaction mode, such as
     /// PgBouncer, two processes that use the same names would run each other's statements.
     pub fn named_statements(mut self) -> Self {
         self.naming = Naming::Named;
@@ -112,10 +113,10 @@ impl PostgresStoreBuilder {
     }
 
     /// Hands deliveries that the inbox accepts to another queue in this database, instead of storing them in the
-    /// inbox's own tables: see [the crate's page](crate#handing-off-to-another-queue). Not set by default.
+    /// inbox's tables: see [the crate's page](crate#handing-off-to-another-queue). Not set by default.
     ///
-    /// `sql` is one statement. Its result is ignored. If it fails, the delivery is not accepted, and klikit sends it
-    /// again. It is checked when the store is opened.
+    /// `sql` is one statement, whose result is ignored. If the statement fails, the delivery is not accepted, and klikit
+    /// sends it again. The statement is checked when the store is opened.
     ///
     /// | parameter | type | value |
     /// |---|---|---|
@@ -123,18 +124,18 @@ impl PostgresStoreBuilder {
     /// | `$2` | `text` | the head: a JSON object, see below |
     /// | `$3` | `text` | the key of the delivery, in hexadecimal: a job key that no other delivery has |
     ///
-    /// It need not use all of them. The head has `method`, `uri`, `tenant`, `secret_id` and `received_at`, in
-    /// milliseconds since 1970. It also has `content_type`, `event_id` and `event_type`, if the request had them, and
-    /// `conflict`, which is `true` if the event's id came with another body before.
+    /// The statement need not use all parameters. The head contains `method`, `uri`, `tenant`, `secret_id`,
+    /// `received_at`, in milliseconds since 1970, and `conflict`, which is `true` if the event's id was used with another
+    /// body before. If the request had them, the head also contains `content_type`, `event_id` and `event_type`.
     pub fn hand_off(mut self, sql: impl Into<String>) -> Self {
         self.hand_off = Some(HandOff::new(sql.into()));
         self
     }
 
-    /// Returns the SQL of all migrations, in order, for a migration tool of your own.
+    /// Returns the SQL of all migrations, in order, for your own migration tool.
     ///
-    /// A store that finds its tables up to date when it is opened changes none of them. Its role then needs no right to
-    /// create anything: `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables suffice.
+    /// A store whose tables are up to date when it is opened does not change them. Its role then needs only `SELECT`,
+    /// `INSERT`, `UPDATE` and `DELETE` on the tables.
     ///
     /// ```
     /// use tower_klikit_postgres::PostgresStore;
@@ -157,7 +158,7 @@ impl PostgresStoreBuilder {
     /// `sslmode=require` encrypts the connection and checks the server's certificate, including its name, against those
     /// that the system trusts (or that `SSL_CERT_FILE` names). `sslmode=disable`, and `sslmode=prefer`, which is the
     /// default, connect without TLS: use them for a server on the same machine only. For anything else, such as a
-    /// client certificate, make a pool of your own and pass it to [`from_pool`](Self::from_pool).
+    /// client certificate, create your own pool and pass it to [`from_pool`](Self::from_pool).
     ///
     /// # Errors
     ///
@@ -169,17 +170,17 @@ impl PostgresStoreBuilder {
         let Access { manager, cancel, target } = tls::access(url, self.deadline)?;
         let pool = Pool::builder(manager)
             .max_size(self.max_connections)
-            // Uses few connections if few are needed.
+            // Keep the number of open connections small.
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|error| PostgresError::because(Kind::Pool, error))?;
         self.prepare(&names, pool, cancel, &target).await
     }
 
-    /// Uses connections of a pool of your own, and creates or migrates the tables as needed.
+    /// Uses connections of your own pool, and creates or migrates the tables as needed.
     ///
-    /// Each call takes a connection for a single transaction. There are never more backends than the pool's size, as long
-    /// as the pool has one store, and its size does not change.
+    /// Each call takes a connection for a single transaction. The server never has more backends than the pool's size, if
+    /// only one store uses the pool and its size does not change.
     ///
     /// # Errors
     ///
@@ -187,8 +188,8 @@ impl PostgresStoreBuilder {
     ///
     /// - The table prefix is invalid.
     /// - There is no connection within 10 seconds, or the server denies access.
-    /// - The tables are those of a later release, or of a release that had no schema versions.
-    /// - A table could not be created, as when this role has no right to create any, or cannot be used.
+    /// - The tables belong to a later release, or to a release that had no schema versions.
+    /// - A table cannot be created, for example because the role may not create tables, or cannot be used.
     /// - Another node is still migrating the tables after five minutes.
     /// - The server cannot run the [hand-off](Self::hand_off).
     pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
@@ -228,7 +229,7 @@ impl PostgresStoreBuilder {
         let inbox = InboxSql::new(names, *deadline);
         let failed = |kind, failure| unusable(kind, failure, target);
         let check = async {
-            // Finds a missing table or permission now, and not when a delivery comes in.
+            // Find a missing table or permission now, not when a delivery arrives.
             let tables = || Kind::Tables(format!("the table {}", names.plain("ledger")));
             connections.check(&ledger.each()).await.map_err(|failure| failed(tables(), failure))?;
             if !is_ledger_only {
@@ -238,9 +239,11 @@ impl PostgresStoreBuilder {
             if let Some(hand_off) = hand_off
                 && !hand_off.check(&connections).await.map_err(|failure| failed(Kind::HandOff, failure))?
             {
-                return Err(PostgresError::because(Kind::HandOff, "it is empty"));
+                return Err(PostgresError::because(Kind::HandOff, "the statement is empty"));
             }
-            warn_of_forgetting(&connections).await.map_err(|failure| failed(Kind::Unreachable(target.clone()), failure))
+            warn_if_not_durable(&connections)
+                .await
+                .map_err(|failure| failed(Kind::Unreachable(target.clone()), failure))
         };
         timeout(START, check).await.map_err(late)??;
         let Self { is_ledger_only, deadline, hand_off, .. } = self;
@@ -253,15 +256,15 @@ impl PostgresStoreBuilder {
             hand_off,
             deadline,
             floors: Floors::new(deadline),
-            together: Together::new(),
+            batches: InboxBatches::new(),
             sweeper,
         }))
     }
 }
 
-/// Returns the error for a failure, which is of this kind if the server was reached.
+/// Returns the error for a failure. The error has this kind unless there was no connection.
 fn unusable(kind: Kind, failure: Failure, target: &Target) -> PostgresError {
-    /// The class of "Invalid Authorization Specification", and the lack of the right to connect.
+    /// The class of "Invalid Authorization Specification", and the code of a missing right to connect.
     const DENIED: [&str; 2] = ["28", "42501"];
     match failure {
         Failure::Pool(_) => {
@@ -288,7 +291,7 @@ fn unusable_schema(failure: SchemaFailure, target: &Target, names: &Names) -> Po
     }
 }
 
-/// Returns what to do about a migration that failed.
+/// Returns advice for a migration that failed.
 fn hint(code: &SqlState) -> Option<&'static str> {
     const EXISTS: [SqlState; 4] = [
         SqlState::DUPLICATE_TABLE,
@@ -307,8 +310,8 @@ fn hint(code: &SqlState) -> Option<&'static str> {
     }
 }
 
-/// Logs a warning if the server, or this user of it, does not wait for stable storage before it answers.
-async fn warn_of_forgetting(connections: &Connections) -> Result<(), Failure> {
+/// Logs a warning if the server, or the server's settings for this user, do not make commits durable.
+async fn warn_if_not_durable(connections: &Connections) -> Result<(), Failure> {
     let sql = Sql::new("SELECT current_setting('synchronous_commit'), current_setting('fsync')".into());
     let answer = connections.run(&sql, &[]).await?;
     let off = |column| {
@@ -316,10 +319,10 @@ async fn warn_of_forgetting(connections: &Connections) -> Result<(), Failure> {
         setting == Some("off")
     };
     if off(0) {
-        telemetry::may_forget("synchronous_commit is off, so what it has just committed ends with it");
+        telemetry::warn_not_durable("synchronous_commit is off, so a crash of the server loses its latest commits");
     }
     if off(1) {
-        telemetry::may_forget("fsync is off, so what is not yet on the disk ends with the machine");
+        telemetry::warn_not_durable("fsync is off, so a crash of the machine loses data that is not yet on disk");
     }
     Ok(())
 }

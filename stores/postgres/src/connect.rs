@@ -1,4 +1,4 @@
-//! Opening connections to the hosts of a URL.
+//! The connector, which opens connections to the hosts of a URL.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -15,28 +15,28 @@ use tokio_postgres::{
     tls::{MakeTlsConnect, TlsConnect},
 };
 
-/// The function of the server that waits for synchronous standbys. Unlike the message, its name is never translated.
+/// The server's function that waits for synchronous standbys. Unlike the message, its name is never translated.
 const WAIT_FOR_STANDBYS: &str = "SyncRepWaitForLSN";
 
-/// Opens connections with this kind of TLS.
+/// An opener of connections to one or several hosts.
 pub(crate) struct Connector<T> {
     tls: T,
-    /// The settings for each host alone, if there are several.
+    /// The settings of each host, if there are several. Empty if the driver handles the hosts itself.
     hosts: Vec<Config>,
-    /// How long a host may take until the next one is tried.
-    patience: Duration,
+    /// The time after which the next host is tried.
+    host_timeout: Duration,
 }
 
 impl<T> Connector<T> {
-    pub(crate) fn new(config: &Config, tls: T, patience: Duration) -> Self {
+    pub(crate) fn new(config: &Config, tls: T, host_timeout: Duration) -> Self {
         let (names, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
         let (count, ports) = (names.max(addresses), config.get_ports().len());
-        // The driver orders them at random if it is asked to, and rejects lists that do not match.
+        // The driver handles a random order, and rejects lists of different lengths.
         let is_ordered = config.get_load_balance_hosts() == LoadBalanceHosts::Disable;
         let matches = [0, count].contains(&names) && [0, count].contains(&addresses) && [0, 1, count].contains(&ports);
         let splits = count > 1 && is_ordered && matches;
         let hosts = if splits { (0..count).map(|host| of_host(config, host)).collect() } else { vec![] };
-        Self { tls, hosts, patience }
+        Self { tls, hosts, host_timeout }
     }
 }
 
@@ -51,23 +51,23 @@ where
             let [_, _, ..] = &self.hosts[..] else { return self.open(&config).await };
             let (mut error, mut slow) = (None, Vec::new());
             for host in &self.hosts {
-                // A host that accepts connections and does not answer must not keep the others from being tried.
+                // A host that accepts connections but does not respond must not delay the other hosts.
                 let mut opening = Box::pin(self.open(host));
-                match timeout(self.patience, &mut opening).await {
+                match timeout(self.host_timeout, &mut opening).await {
                     Ok(Ok(connection)) => return Ok(connection),
                     // A server's own error is more useful than an error of connecting to another server.
                     Ok(Err(failed)) => error = error.filter(|error: &Error| error.code().is_some()).or(Some(failed)),
                     Err(_) => slow.push(opening),
                 }
             }
-            // A server does not notice soon that nobody waits for a login any more.
+            // Wait for the slow hosts: dropping a login would leave its backend running on the server.
             for opening in slow {
                 match opening.await {
                     Ok(connection) => return Ok(connection),
                     Err(failed) => error = error.or(Some(failed)),
                 }
             }
-            Err(error.expect("there are hosts, and none was reached"))
+            Err(error.expect("there are several hosts, and each failed"))
         }
         .boxed()
     }
@@ -86,8 +86,8 @@ where
 
 /// Drives a connection until it ends.
 ///
-/// Closes it if the server says that a wait for a synchronous standby was cancelled. The server then answers that it
-/// has committed, but the standby may not have it. Without that answer the outcome is unknown, which is the truth.
+/// Closes the connection if the server warns that a wait for a synchronous standby was cancelled. The server would report
+/// a commit that the standby may not have. Closing the connection makes the outcome unknown to the caller, which is correct.
 async fn drive<S>(mut connection: Connection<Socket, S>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -164,7 +164,7 @@ mod tests {
         sslnegotiation=direct channel_binding=require target_session_attrs=read-write";
 
     #[test]
-    fn each_host_has_all_other_settings() {
+    fn each_host_keeps_all_other_settings() {
         let parse = |hosts: &str| format!("{hosts} {SETTINGS}").parse::<Config>().unwrap();
         let all = parse("host=a,b hostaddr=127.0.0.1,127.0.0.2 port=1,2");
         let connector = Connector::new(&all, NoTls, Duration::ZERO);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn driver_takes_random_order_and_mismatches() {
+    fn driver_handles_random_order_and_mismatches() {
         for settings in ["host=a,b load_balance_hosts=random", "host=a,b hostaddr=127.0.0.1", "host=a,b,c port=1,2"] {
             let all: Config = settings.parse().unwrap();
             assert!(Connector::new(&all, NoTls, Duration::ZERO).hosts.is_empty(), "{settings}");

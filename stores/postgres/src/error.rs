@@ -1,14 +1,15 @@
-//! Errors of opening a store, and of using an inbox that it lacks.
+//! Errors of opening a store, and of using the inbox of a ledger-only store.
 
 use std::{error::Error, fmt};
 
 type Source = Box<dyn Error + Send + Sync>;
 
-/// An error of opening a [`PostgresStore`](crate::PostgresStore), or of using the inbox of a store that has none.
+/// An error of opening a [`PostgresStore`](crate::PostgresStore), or of using the inbox of a
+/// [ledger-only](crate::PostgresStoreBuilder::ledger_only) store.
 ///
-/// The latter is the [source](Error::source) of a [`StoreError`](tower_klikit::dedupe::StoreError).
+/// An error of using the inbox is the [source](Error::source) of a [`StoreError`](tower_klikit::dedupe::StoreError).
 ///
-/// Its text names the server and the database, never the user or the password. The server's error is the
+/// The text names the server and the database, but never the user or the password. The server's error is the
 /// [source](Error::source). `Debug` writes both, on one line.
 pub struct PostgresError {
     kind: Kind,
@@ -27,13 +28,13 @@ pub enum PostgresErrorKind {
     Certificates,
     /// The connection pool could not be made.
     Pool,
-    /// There was no connection, no TLS session, or no answer in time.
+    /// There was no connection, no TLS session, or no response in time.
     Unreachable,
     /// The user name or the password is wrong, or the user may not connect to the database.
     Denied,
-    /// There are tables of a release before schema version 1.
+    /// The database has tables of a release before schema version 1.
     OutdatedSchema,
-    /// The tables have a schema version that a later release has made.
+    /// The tables have a schema version of a later release.
     NewerSchema,
     /// A migration failed, or another node was still migrating after five minutes. The database is as it was before.
     Migration,
@@ -143,7 +144,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// The text and its sources, since a `main` that returns the error prints it so.
+/// Writes the text and all sources, because a `main` that returns the error prints its `Debug`.
 impl fmt::Debug for PostgresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;

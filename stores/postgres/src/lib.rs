@@ -1,23 +1,23 @@
 //! A [ledger](tower_klikit::dedupe::Ledger) and an [inbox](tower_klikit::inbox) in Postgres tables that several nodes
 //! share.
 //!
-//! - Times are measured by the server's clock, so the nodes' clocks need not agree.
+//! - All times come from the server's clock, so the nodes' clocks need not agree.
 //! - Claiming a new delivery takes one statement and one round trip. A duplicate takes two.
-//! - The store creates its tables, and migrates them when a later release needs other ones: see
+//! - The store creates its tables, and migrates them when a later release changes them: see
 //!   [below](#tables-and-migrations).
 //! - The ledger takes some 170 bytes of disk for each remembered delivery, including its indexes.
-//! - Entries whose time is over are deleted in the background, a slice of the table at a time.
-//! - A server that hangs or is gone gives an error within the [deadline](PostgresStoreBuilder::deadline): the delivery
-//!   is answered with 503, and klikit sends it again. Broken connections are replaced.
+//! - Expired ledger entries are deleted in the background, a slice of the table at a time.
+//! - If the server hangs or is gone, calls fail within the [deadline](PostgresStoreBuilder::deadline). The delivery is
+//!   answered with 503, and klikit sends it again. Broken connections are replaced.
 //! - If a node vanishes in the middle of a transaction, the server ends that transaction within the deadline, so that
 //!   others do not wait for it.
-//! - There are never more backends than [connections](PostgresStoreBuilder::max_connections), also while a table is locked
-//!   or a standby is gone. Statements have no names, so that poolers work. [`nodes`] tells more.
-//! - A call about many claims or leases waits for no lock, so that one delivery does not hold up the others. If another
-//!   transaction has locked a claim or a lease, as that of a handler that
-//!   [completes](#completing-in-a-transaction-of-your-own) its claim, it counts as renewed.
-//! - Nothing is lost in a crash as long as the server keeps what it has committed: leave `fsync` and
-//!   `synchronous_commit` on. A store that finds one of them off when it is opened logs a warning.
+//! - There are never more backends than [connections](PostgresStoreBuilder::max_connections), even while a table is locked
+//!   or a standby is gone. Statements have no names, so poolers work. See [`nodes`].
+//! - A call about many claims or leases waits for no locks, so that one delivery does not delay the others. A claim or lease
+//!   that another transaction has locked counts as renewed. That may be the transaction of a handler that
+//!   [completes](#completing-in-a-transaction-of-your-own) its claim.
+//! - A crash loses nothing if the server's commits are durable: leave `fsync` and `synchronous_commit` on. If one of them
+//!   is off when the store is opened, the store logs a warning.
 //!
 //! ```no_run
 //! use tower_klikit_postgres::PostgresStore;
@@ -37,22 +37,21 @@
 //! | `klikit_inbox` | the state and the labels of each delivery in the inbox |
 //! | `klikit_inbox_body` | the head and the body of each delivery |
 //! | `klikit_inbox_key` | the queue of each ordering key: deliveries that are ready or leased |
-//! | `klikit_inbox_attempt` | the attempts to handle each delivery; not filled yet |
+//! | `klikit_inbox_attempt` | reserved for the attempts to handle each delivery; empty in this release |
 //! | `klikit_deliveries` | a view of the inbox for operators |
 //!
 //! - [`table_prefix`](PostgresStoreBuilder::table_prefix) replaces `klikit_`, and may name a schema.
 //! - [`ledger_only`](PostgresStoreBuilder::ledger_only) leaves out the inbox.
-//! - Opening runs the missing migrations in one transaction, while no other node does. If one fails, nothing has
-//!   changed.
-//! - [`migrations`](PostgresStoreBuilder::migrations) returns their SQL, for a migration tool of your own. The store
-//!   then needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables only.
-//! - Opening fails if the tables are those of a later release, or of a release that had no schema versions.
+//! - Opening runs the missing migrations in one transaction, one node at a time. If one migration fails, nothing changes.
+//! - [`migrations`](PostgresStoreBuilder::migrations) returns their SQL, for your own migration tool. The store then needs
+//!   only `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables.
+//! - Opening fails if the tables belong to a later release, or to a release that had no schema versions.
 //!
 //! # Completing in a transaction of your own
 //!
-//! The layer completes a claim after the handler has succeeded. If the process dies in between, the delivery comes
-//! again and is handled again. A handler that writes to the same database can close that gap: it completes the claim in
-//! the transaction that writes the order, so that both happen or neither does.
+//! The layer completes a claim after the handler has succeeded. If the process crashes in between, klikit sends the
+//! delivery again, and the handler runs again. A handler that writes to the same database can close that gap. It completes
+//! the claim in the transaction that writes the order, so that both happen or neither does.
 //!
 //! ```no_run
 //! use tower_klikit::dedupe::Claim;
@@ -77,41 +76,40 @@
 //! }
 //! ```
 //!
-//! The layer then completes the same claim once more, which changes nothing. With another driver, run
+//! The layer then completes the claim once more, which changes nothing. With another driver, run
 //! [`PostgresStore::complete_sql`].
 //!
 //! # The inbox
 //!
-//! - One statement stores a delivery and its ledger row, in one round trip. Deliveries that arrive together share it, up
-//!   to 64 of them. If the server rejects one, each is stored by itself, and that one fails alone. A duplicate takes two
-//!   round trips, and a conflict a third, which reads the stored body.
-//! - Leasing takes one round trip, and so do counting attempts and settling. Calls that arrive together share it.
+//! - One statement stores a delivery and its ledger row, in one round trip. Up to 64 deliveries that arrive together share
+//!   a statement. If the server rejects one of them, each is stored by itself, so that only the bad one fails. A duplicate
+//!   takes two round trips, and a conflict takes a third, which reads the stored body.
+//! - Leasing, counting attempts and settling take one round trip each. Calls that arrive together share it.
 //! - Workers lease up to 200 deliveries [ahead of need](tower_klikit::inbox::Worker::prefetch).
 //! - Operators read the view `klikit_deliveries`, and change deliveries with SQL: see the [queries].
-//! - Nodes that lease at the same time pass over what the other one is about to lease, so that none waits for another.
-//! - Deliveries that are [kept in order](tower_klikit::inbox::OrderBy) get their ids in the order of their commits. So
-//!   those that share a key wait for each other's commit. A dead delivery that is retried takes its old place, and
-//!   waits for a later one that is leased.
-//! - Nothing is leased while deliveries are [forgotten](tower_klikit::inbox::InboxAdmin::forget_accepted) or brought
-//!   back from the dead. Forgetting all deliveries of a time reads the whole table, and holds up leasing until it is
-//!   done.
-//! - [Counting](tower_klikit::inbox::InboxStore::counts) reads the whole table as well, and holds up nothing.
+//! - Nodes that lease at the same time skip each other's deliveries, so that no node waits for another.
+//! - Deliveries with [ordering keys](tower_klikit::inbox::OrderBy) get their ids in the order of their commits, so those
+//!   that share a key wait for each other's commit. A dead delivery that is retried takes its old place in the queue, and
+//!   is blocked by a later one that is leased.
+//! - Nothing is leased while deliveries are [forgotten](tower_klikit::inbox::InboxAdmin::forget_accepted), retried or
+//!   revived. Forgetting all deliveries of a window reads the whole table, and nothing is leased until it is done.
+//! - [Counting](tower_klikit::inbox::InboxStore::counts) also reads the whole table, but blocks nothing.
 //! - If a connection breaks, calls that can be repeated are repeated once on another one. So
-//!   [retrying](tower_klikit::inbox::InboxAdmin::retry) and forgetting may return `false` or 0 although they succeeded:
-//!   the first answer was lost. Leasing is not repeated: what was leased when the answer was lost is leased again once
-//!   its lease has expired.
-//! - If the server rejects one settlement of many, or another transaction has locked a delivery, the others are
-//!   recorded all the same. The call then fails, and the caller repeats it.
-//! - A delivery whose content is missing or damaged is dead-lettered, and the others are leased. One whose content
-//!   cannot be read for another reason is leased again once its lease has expired. If klikit sends a delivery again
+//!   [retrying](tower_klikit::inbox::InboxAdmin::retry) and forgetting may return `false` or 0 although they succeeded,
+//!   because the first response was lost. Leasing is not repeated: deliveries whose lease was lost with the response are
+//!   leased again once the lease has expired.
+//! - If the server rejects one settlement of many, or another transaction has locked a delivery, the others are still
+//!   recorded. The call then fails, and the caller repeats it.
+//! - A delivery whose content is missing or damaged is dead-lettered, and the others are leased. If the content cannot be
+//!   read for another reason, the delivery is leased again once its lease has expired. If klikit sends a delivery again
 //!   whose content is missing, its content is restored.
-//! - A NUL in the reason why an attempt failed is stored as U+FFFD: Postgres's text cannot hold one.
+//! - A NUL in the reason of a failed attempt is stored as U+FFFD, because Postgres cannot store a NUL in text.
 //!
 //! # Finishing in a transaction of your own
 //!
-//! A worker finishes a delivery after the handler has succeeded. If the process dies in between, the delivery is
-//! handled again. A handler that writes to the same database can close that gap as well: it finishes the delivery in
-//! the transaction that writes the order, and its effects happen exactly once.
+//! A worker finishes a delivery after the handler has succeeded. If the process crashes in between, the delivery is
+//! handled again. A handler that writes to the same database can close that gap too. It finishes the delivery in the
+//! transaction that writes the order, so that its effects happen exactly once.
 //!
 //! ```no_run
 //! use axum::{Extension, body::Bytes, http::StatusCode};
@@ -148,16 +146,16 @@
 //! }
 //! ```
 //!
-//! The worker then finds the delivery finished, as it should. Let the commit be the last thing that the handler does:
-//! from then on the lease cannot be extended, and the worker logs that it is lost. With another driver, run
+//! The worker then finds the delivery finished, as intended. Commit as the last action of the handler: after the commit,
+//! the lease cannot be extended, and the worker would log a lost lease. With another driver, run
 //! [`PostgresStore::finish_sql`].
 //!
 //! # Handing off to another queue
 //!
-//! If this database already has a queue, the inbox's acceptor can feed it. With a
-//! [statement](PostgresStoreBuilder::hand_off) that enqueues a delivery, the acceptor runs that statement in the
-//! transaction that remembers the delivery, so that both happen or neither does. The inbox's own tables stay empty, and
-//! no worker of this crate is needed: retries and dead letters are the queue's. A delivery that is accepted twice is
+//! If this database already has a queue, the inbox's acceptor can feed it. Set a
+//! [statement](PostgresStoreBuilder::hand_off) that enqueues a delivery. The acceptor runs the statement in the
+//! transaction that writes the ledger row, so that both happen or neither does. The inbox's tables stay empty, and no
+//! worker of this crate is needed: the queue handles retries and dead letters. A delivery that klikit sends twice is
 //! enqueued once.
 //!
 //! With [Graphile Worker](https://worker.graphile.org), whose task is `kitchen`
@@ -184,13 +182,13 @@
 //! # }
 //! ```
 //!
-//! - The ledger sees to it that a delivery is enqueued once. The key matters only if the delivery is forgotten, or its
+//! - The ledger ensures that a delivery is enqueued once. The job key matters only if the delivery is forgotten, or its
 //!   retention ends, while its job still exists.
-//! - With [`preserve_run_at`](https://worker.graphile.org/docs/job-key#job_key_mode), a job that has not started then
-//!   keeps its place, a job that has failed starts over, and a job that is running is followed by another one.
-//! - Do not use `unsafe_dedupe`: a job that has failed for good would swallow the delivery.
-//! - Leave the payload an object: Graphile Worker appends an array to that of a job with the same key.
-//! - If a worker is killed, nobody runs its jobs for four hours, unless you call
+//! - In that case, with [`preserve_run_at`](https://worker.graphile.org/docs/job-key#job_key_mode), a job that has not
+//!   started keeps its place, a job that has failed starts over, and a job that is running is followed by another one.
+//! - Do not use `unsafe_dedupe`: if the old job has failed permanently, the delivery would be lost.
+//! - Keep the payload an object: Graphile Worker appends an array to the payload of a job with the same key.
+//! - If a worker is killed, its jobs are not run for four hours, unless you call
 //!   `graphile_worker.force_unlock_workers`.
 //!
 //! With [pgmq](https://github.com/pgmq/pgmq), whose queue is `klikit`
@@ -216,30 +214,29 @@
 //! ```
 //!
 //! - River's own client also notifies its workers, which otherwise look for jobs every second.
-//! - Do not set `unique_key`: if the delivery is forgotten and comes again, the insert would fail as long as the old job
-//!   exists.
+//! - Do not set `unique_key`: if the delivery is forgotten and sent again, the insert would fail while the old job exists.
 //!
-//! All three pass the body as base64, in lines of 76 characters, so that they take any body that klikit has signed. With
-//! `convert_from($1, 'UTF8')::json` the payload is readable, but a body that is no JSON is rejected every time. As
-//! `jsonb`, a body that has the escape `\u0000` is rejected too.
+//! All three statements pass the body as base64, in lines of 76 characters, so that they work with every body that klikit
+//! signs. With `convert_from($1, 'UTF8')::json` the payload is readable, but a body that is not JSON is always rejected.
+//! With `jsonb`, a body that contains the escape `\u0000` is also rejected.
 //!
-//! Deliveries that are pending in the inbox when the hand-off is switched on still need a worker, and are not handed off
-//! if they come again. Dead deliveries are handed off if they come again, and are deleted from the inbox.
+//! Deliveries that are pending in the inbox when the hand-off is enabled still need a worker, and their copies are not
+//! handed off. Copies of dead deliveries are handed off, and the dead deliveries are deleted from the inbox.
 //!
-//! If the statement fails, the error has the server's code alone, because its message may repeat the body. If the
-//! statement itself is wrong, the error has the message too.
+//! If the statement fails, the error contains only the server's code, because the message may repeat the body. If the
+//! statement itself is wrong, the error also contains the message.
 
 mod batch;
 mod builder;
 mod connect;
 mod connection;
 mod error;
+mod hand_off_error;
 mod inbox;
 mod ledger;
 mod names;
 pub mod nodes;
 pub mod queries;
-mod refusal;
 mod schema;
 mod sql;
 mod store;

@@ -2,14 +2,14 @@
 
 use crate::error::{Kind, PostgresError};
 
-/// A prefix of names, and the schema that they are in. Both are safe to put between quotes.
+/// The prefix and the schema of the tables' names. Both are safe to quote.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
     schema: Option<String>,
     prefix: String,
 }
 
-/// The longest prefix. Postgres cuts names off at 63 bytes, which leaves enough for the longest name of an index.
+/// The longest prefix, in bytes. Postgres truncates names to 63 bytes, which leaves room for the longest index name.
 const LONGEST_PREFIX: usize = 40;
 const LONGEST_SCHEMA: usize = 63;
 
@@ -28,7 +28,7 @@ impl Names {
         }
     }
 
-    /// Returns the name of a table, a view or a function as it is in a statement.
+    /// Returns the quoted name of a table, a view or a function, for a statement.
     pub(crate) fn of(&self, name: &str) -> String {
         match &self.schema {
             Some(schema) => format!(r#""{schema}".{}"#, self.unqualified(name)),
@@ -36,12 +36,12 @@ impl Names {
         }
     }
 
-    /// Returns the name without its schema: that of an index or a trigger in the statement that creates it.
+    /// Returns the quoted name without the schema, for statements that create an index or a trigger.
     pub(crate) fn unqualified(&self, name: &str) -> String {
         format!(r#""{}{name}""#, self.prefix)
     }
 
-    /// Returns the name as a person writes it, for messages.
+    /// Returns the name without quotes, for messages.
     pub(crate) fn plain(&self, name: &str) -> String {
         self.of(name).replace('"', "")
     }
@@ -52,7 +52,7 @@ impl Names {
     }
 }
 
-/// Returns whether this is a lower-case identifier, which means the same with and without quotes.
+/// Returns whether this is a lower-case identifier, which needs no quotes.
 fn is_identifier(name: &str, longest: usize) -> bool {
     name.len() <= longest
         && name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')

@@ -1,67 +1,65 @@
-//! A guide: running several nodes.
+//! A guide to running several nodes.
 //!
-//! # What the nodes share
+//! # Shared state
 //!
-//! Nodes share the database and nothing else. Each runs the same program and opens a store on the same tables. A load
-//! balancer may give any delivery to any node: the ledger row tells a copy from a new delivery, and a delivery that one
-//! node has accepted may be handled by another.
+//! Nodes share only the database. Each node runs the same program and opens a store on the same tables. A load balancer
+//! may send any delivery to any node: the ledger distinguishes copies from new deliveries, and one node may handle a
+//! delivery that another node has accepted.
 //!
-//! - Times are the database server's, so the nodes' clocks need not agree.
-//! - A node handles what it has accepted at once. It finds what other nodes have accepted when it
+//! - All times come from the database server's clock, so the nodes' clocks need not agree.
+//! - A node handles its own deliveries at once. It finds other nodes' deliveries when it
 //!   [polls](tower_klikit::inbox::Worker::poll_interval), every second by default.
-//! - A delivery is leased to one node at a time. If that node dies, the delivery is handled elsewhere once the
+//! - A delivery is leased to one node at a time. If that node crashes, another node handles the delivery once the
 //!   [lease](tower_klikit::inbox::Worker::lease) has expired, after 30 seconds by default.
 //! - Budgets, limits and metrics are per node. Let a single worker report the contents of the inbox: see
 //!   [`metrics_interval`](tower_klikit::inbox::Worker::metrics_interval).
 //!
 //! # Ordering
 //!
-//! [Ordering keys](tower_klikit::inbox::OrderBy) hold across nodes. Of the deliveries that share a key, only the first
-//! unfinished one is leased, wherever it was accepted. So deliveries of one order are handled one after another, and
-//! each costs a round of leasing and settling. More nodes handle more orders at a time, but no single order faster.
+//! [Ordering keys](tower_klikit::inbox::OrderBy) apply across nodes. Of the deliveries that share a key, only the head of
+//! the queue is leased, no matter which node accepted it. So deliveries of one order are handled one after another, and
+//! each takes a round of leasing and settling. More nodes handle more orders at the same time, but no single order faster.
 //!
-//! The order is that of the commits. Two deliveries of an order that arrive at the same time at two nodes may be stored
-//! in either order.
+//! Deliveries are ordered by their commits. Two deliveries of an order that arrive at the same time at two nodes may be
+//! stored in either order.
 //!
 //! # Attempts and prefetching
 //!
-//! While there are more deliveries than handlers, a worker leases up to 200 [ahead of
-//! need](tower_klikit::inbox::Worker::prefetch), as many as its handlers finish in a tenth of a second. These count no
-//! attempt before their handlers start. A worker that stops releases them, and so does one whose handlers have become
-//! slow.
+//! While there are more deliveries than handlers, a worker leases up to 200 deliveries [ahead of
+//! need](tower_klikit::inbox::Worker::prefetch), as many as its handlers finish in a tenth of a second. Their attempts
+//! count only when their handlers start. A worker releases these leases when it stops or its handlers become slow.
 //!
 //! # Connections
 //!
-//! A store opens [10 connections](crate::PostgresStoreBuilder::max_connections) at most, and no more than it needs.
+//! A store opens up to [10 connections](crate::PostgresStoreBuilder::max_connections), and no more than it needs.
 //! Postgres accepts 100 by default (`max_connections`), for all programs together. So `nodes × 10` must leave some for
-//! others, also during a rolling deploy, when old and new nodes run side by side.
+//! others, even during a rolling deploy, when old and new nodes run at the same time.
 //!
-//! - A few connections are enough. Calls of the inbox that arrive together share a transaction: mostly, two
-//!   connections store deliveries, one counts attempts, one settles, and one leases. The ledger of
+//! - A few connections are enough. Calls of the inbox that arrive together share a transaction. Usually two connections
+//!   store deliveries, one counts attempts, one settles, and one leases. The ledger of
 //!   [`KlikitDedupeLayer`](tower_klikit::dedupe::KlikitDedupeLayer) uses one connection for each call.
-//! - A call that finds no connection within the [deadline](crate::PostgresStoreBuilder::deadline) fails. The delivery
-//!   is answered with 503, and klikit sends it again.
-//! - A connection whose call has failed stays counted until the server has answered. So there are never more backends
-//!   than `max_connections`, also while a table is locked or a standby is gone. Each transaction has the deadline as its
-//!   `statement_timeout`. If there is no answer for 30 deadlines, the store cancels the statement and closes the
-//!   connection.
+//! - A call that gets no connection within the [deadline](crate::PostgresStoreBuilder::deadline) fails. The delivery is
+//!   answered with 503, and klikit sends it again.
+//! - A connection whose call has failed still counts until the server has responded. So there are never more backends
+//!   than `max_connections`, even while a table is locked or a standby is gone. Each transaction's `statement_timeout` is
+//!   the deadline. If there is no response for 30 deadlines, the store cancels the statement and closes the connection.
 //!
-//! With [a pool of your own](crate::PostgresStore::from_pool), cancelling works without TLS only. Otherwise such a
-//! connection stays counted until it ends.
+//! With [your own pool](crate::PostgresStore::from_pool), cancelling works only without TLS. With TLS, such a connection
+//! counts until it ends.
 //!
 //! # Poolers
 //!
-//! The store works behind PgBouncer and other poolers in session mode and in transaction mode, in every version. It
-//! sends each statement without a name, inside a transaction, and changes no setting beyond that transaction. It does not
-//! work in statement mode, and opening fails there.
+//! The store works behind PgBouncer and other poolers, in session mode and in transaction mode, in every version. It
+//! sends each statement without a name, inside a transaction, and changes settings only for that transaction. It does not
+//! work in statement mode: opening the store fails there.
 //!
-//! Keep the pooler's pool at least as large as the stores' together, or callers wait in the pooler instead. Do not set
+//! Make the pooler's pool at least as large as all stores' pools together, or callers wait in the pooler. Do not set
 //! [`named_statements`](crate::PostgresStoreBuilder::named_statements) behind a pooler in transaction mode.
 //!
 //! # Vacuum
 //!
-//! Each delivery leaves dead rows: when it is leased, when its attempt is counted, and when it is settled. Vacuum them
-//! often, and without pauses, so that the tables and their indexes stay small:
+//! Each delivery leaves dead rows: when it is leased, when its attempt is counted, and when it is settled. Vacuum often
+//! and without pauses, so that the tables and their indexes stay small:
 //!
 //! ```sql
 //! ALTER TABLE klikit_inbox SET (
@@ -84,20 +82,19 @@
 //! );
 //! ```
 //!
-//! Vacuum removes nothing that an open snapshot might still see, as that of `pg_dump`, of a long report, or of a
-//! standby with `hot_standby_feedback`. Leasing copes with that: if a search reads more than 2,000 index entries, the
-//! next searches begin shortly before the first delivery that was found, and every 30 seconds one begins at the start. An
-//! ordered delivery that is due and blocked keeps the searches for ordered ones from beginning later. The tables grow
-//! meanwhile.
+//! Vacuum keeps rows that an open snapshot might still see, such as the snapshot of `pg_dump`, of a long report, or of a
+//! standby with `hot_standby_feedback`. The tables grow meanwhile, but leasing stays fast. If a search reads more than
+//! 2,000 index entries, the next searches begin shortly before the first delivery that was found, and every 30 seconds one
+//! begins at the start. Searches for ordered deliveries cannot skip a delivery that is due and blocked.
 //!
 //! # Rolling deploys
 //!
 //! - On SIGTERM, let the server finish its requests, and the worker [drain](tower_klikit::inbox::Worker::drain_deadline).
-//!   What it has not started is released at once, and another node handles it.
-//! - A new release may bring a migration. The first node that opens a store runs it, and the others wait. A node of the
-//!   old release goes on with its open store, but cannot open the newer schema: start no old node after that. To
-//!   migrate at a time of your own, run the SQL of [`migrations`](crate::PostgresStoreBuilder::migrations) first.
-//! - Nodes that run side by side need the same [`table_prefix`](crate::PostgresStoreBuilder::table_prefix),
+//!   Deliveries that the worker has leased but not started are released at once, and another node handles them.
+//! - A new release may contain a migration. The first node that opens a store runs it, and the others wait. Nodes of the
+//!   old release continue with their open stores, but cannot open the newer schema: start no old node after that. To
+//!   choose the time of the migration, run the SQL of [`migrations`](crate::PostgresStoreBuilder::migrations) first.
+//! - All nodes need the same [`table_prefix`](crate::PostgresStoreBuilder::table_prefix),
 //!   [scope](tower_klikit::inbox::Inbox::scope) and [ordering](tower_klikit::inbox::Inbox::order_by).
 //!
 //! # Failover
@@ -108,22 +105,22 @@
 //! postgres://klikit:password@db1.example.com,db2.example.com/orders?sslmode=require&target_session_attrs=read-write
 //! ```
 //!
-//! If the primary fails, deliveries are answered with 503 until a standby is promoted, and then accepted again without a
-//! restart. A server whose machine is gone without a word is noticed after 10 seconds (`tcp_user_timeout` in the URL).
-//! When there are several hosts, one that does not answer within the deadline is passed over.
+//! If the primary fails, deliveries are answered with 503 until a standby is promoted, and are then accepted again without
+//! a restart. If the server's machine disappears, the store notices after 10 seconds (`tcp_user_timeout` in the URL). If the
+//! URL names several hosts, the store skips a host that does not respond within the deadline.
 //!
-//! The replication decides which deliveries survive:
+//! The kind of replication decides which deliveries survive:
 //!
 //! - **Synchronous** (`synchronous_standby_names` is set, and `synchronous_commit` is `on` or `remote_apply`): nothing
-//!   that was acknowledged is lost. While the standby is gone, deliveries are answered with 503. An operator who cancels
-//!   a statement that waits for the standby does not change that: Postgres then reports success, but the store treats
-//!   the outcome as unknown, and acknowledges the delivery once the standby has it. Until then it may be handled, and
-//!   after a failover handled again. This does not hold for [a pool of your own](crate::PostgresStore::from_pool), which does not
-//!   pass the server's warning on.
-//! - **Asynchronous**: the standby lacks the last transactions, mostly those of less than a second. Deliveries that were
+//!   that was acknowledged is lost. While the standby is gone, deliveries are answered with 503. This also holds if an
+//!   operator cancels a statement that waits for the standby. Postgres then reports success, but the store treats the
+//!   outcome as unknown, and acknowledges the delivery once the standby has it. Until then the delivery may be handled, and
+//!   after a failover handled again. [Your own pool](crate::PostgresStore::from_pool) does not give this guarantee, because
+//!   it hides the server's warning.
+//! - **Asynchronous**: the standby lacks the last transactions, usually those of less than a second. Deliveries that were
 //!   acknowledged in that time are lost, and klikit does not send them again. Deliveries that were handled in that time
 //!   are handled again.
 //!
-//! In both cases, the counts of attempts may be a little behind after a failover, because no commit waits for them.
+//! In both cases, the counts of attempts may be slightly too low after a failover, because no commit waits for them.
 //!
-//! Connect to the primary only. A standby is behind, and rejects writes.
+//! Connect to the primary only. A standby lags behind, and rejects writes.

@@ -1,4 +1,4 @@
-//! Ten queries for operators, in SQL that runs as it is here.
+//! Ten SQL queries for operators.
 //!
 //! They use the default table prefix, `klikit_`. Replace the example values, such as `'evt-1042'` and `17`.
 //!
@@ -6,13 +6,14 @@
 //! that was handled, unless [bodies are kept](tower_klikit::inbox::Inbox::keep_bodies). Queries by event id, tenant,
 //! event type and ordering key read all of its rows. These rows are short, and no query reads a body.
 //!
-//! The statements that write may run while workers run. So may other statements that change the state or the ordering
-//! keys of deliveries, or that delete deliveries: triggers keep the queues of the ordering keys, so that a delivery that
-//! is set to ready by hand runs, and one that is deleted, or set to dead by hand, blocks no others.
+//! The statements that write may run while workers run. The same holds for other statements that delete deliveries, or
+//! change their states or ordering keys, because triggers maintain the queues of the ordering keys. A delivery that is set
+//! to ready by hand runs. A delivery that is deleted or set to dead by hand no longer blocks others.
 //!
-//! No trigger runs for `TRUNCATE`, or where triggers are switched off, as by `session_replication_role`. A delivery that
-//! is removed so blocks no others either, but leaves its rows in `klikit_inbox_key`, and one that is set to ready so
-//! runs out of order. To empty the inbox, truncate `klikit_inbox`, `klikit_inbox_body` and `klikit_inbox_key` together.
+//! `TRUNCATE` runs no triggers, and `session_replication_role` can switch them off. A delivery that is removed without
+//! triggers blocks no others either, but leaves its rows in `klikit_inbox_key`. A delivery that is set to ready without
+//! triggers runs out of order. To empty the inbox, truncate `klikit_inbox`, `klikit_inbox_body` and `klikit_inbox_key`
+//! together.
 //!
 //! # How many deliveries are in each state
 //!
@@ -54,7 +55,7 @@
 //!
 //! # The deliveries of an ordering key
 //!
-//! The text of a key has its kind, the id and the tenant: see [`OrderingKey`](tower_klikit::inbox::OrderingKey).
+//! The text of a key contains its kind, the id and the tenant: see [`OrderingKey`](tower_klikit::inbox::OrderingKey).
 //!
 //! ```sql
 //! SELECT *
@@ -63,9 +64,9 @@
 //! ORDER BY id;
 //! ```
 //!
-//! # What blocks an ordering key
+//! # The queue of an ordering key
 //!
-//! The first row is the head of the queue: until it is handled or dead, the others wait.
+//! The first row is the head of the queue. It blocks the others until it is handled or dead.
 //!
 //! ```sql
 //! SELECT id, state, event_id, attempts, due_at, reason
@@ -97,11 +98,11 @@
 //!
 //! # Retry dead deliveries
 //!
-//! The lock keeps deliveries from being leased or forgotten meanwhile. Without it, Postgres may end the statement, or
-//! one of the store's, because the two wait for each other. A retry in a session with autocommit off stops all leasing
-//! until it is committed.
+//! The lock prevents leasing and forgetting meanwhile. Without the lock, this statement and one of the store's may
+//! deadlock, and Postgres ends one of them. A retry in a session with autocommit off stops all leasing until it is
+//! committed.
 //!
-//! One of them:
+//! A single delivery:
 //!
 //! ```sql
 //! BEGIN;
@@ -112,7 +113,7 @@
 //! COMMIT;
 //! ```
 //!
-//! All of one reason:
+//! All deliveries with a certain reason:
 //!
 //! ```sql
 //! BEGIN;

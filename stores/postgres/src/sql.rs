@@ -1,26 +1,26 @@
-//! Parts that many statements share.
+//! Parts of SQL that several statements share.
 
-/// The end of the time for which an entry of the ledger is kept.
+/// The time until which a ledger entry is kept.
 pub(crate) const KEPT_UNTIL: &str = "coalesce(kept_until, until)";
 
-/// The state of an entry of the ledger that is claimed.
+/// The state of a claimed ledger entry.
 pub(crate) const CLAIMED: i16 = 0;
 
-/// The state of an entry of the ledger that is done.
+/// The state of a done ledger entry.
 pub(crate) const DONE: i16 = 1;
 
-/// The class of the advisory lock that leasing takes shared, and that statements take alone that bring DEAD deliveries
-/// back. It can be any number that nothing else uses: these are the letters "klkl".
+/// The class of the leasing lock, an advisory lock: the letters "klkl". Leasing takes the lock shared. Statements that
+/// bring deliveries back from DEAD take it exclusively.
 ///
-/// A trigger of the schema and the documented queries take this lock too, so that the number must not change.
+/// The number must never change, because a trigger of the schema and the documented queries use it too.
 pub(crate) const LEASING_LOCKS: i32 = 0x6b6c_6b6c;
 
-/// Returns a key from a `bytea` parameter, as it is in a column.
+/// Returns an expression that converts a `bytea` parameter to a key's `uuid`.
 pub(crate) fn uuid(parameter: u8) -> String {
     format!("encode(${parameter}::bytea, 'hex')::uuid")
 }
 
-/// Returns the time that is as many seconds from now as a parameter says.
+/// Returns an expression for the time that is the parameter's number of seconds from now.
 pub(crate) fn after(parameter: u8) -> String {
     format!("clock_timestamp() + make_interval(secs => ${parameter}::float8)")
 }

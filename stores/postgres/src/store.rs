@@ -1,13 +1,13 @@
-//! The store.
+//! The public type of the store.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tower_klikit::dedupe::StoreError;
 
 use crate::{
-    connection::{Answer, Connections, PATIENCE, Params, Sql},
+    connection::{Answer, Connections, LONG_CALL_DEADLINES, Params, Sql},
     error::{Kind, PostgresError},
-    inbox::{Floors, HandOff, InboxSql, Together},
+    inbox::{Floors, HandOff, InboxBatches, InboxSql},
     ledger::LedgerSql,
     sweep::Sweeper,
     values::BoxError,
@@ -22,6 +22,7 @@ pub struct PostgresStore {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// The parts of a store, which its clones share.
 pub(crate) struct Shared {
     pub(crate) connections: Connections,
     pub(crate) ledger: LedgerSql,
@@ -31,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) hand_off: Option<HandOff>,
     pub(crate) deadline: Duration,
     pub(crate) floors: Floors,
-    pub(crate) together: Together,
+    pub(crate) batches: InboxBatches,
     pub(crate) sweeper: Sweeper,
 }
 
@@ -57,7 +58,7 @@ impl PostgresStore {
 
     /// Runs a statement that may read a whole table.
     pub(crate) async fn run_long(&self, sql: &Sql, params: Params<'_>) -> Result<Answer, StoreError> {
-        self.within(PATIENCE, self.shared.connections.run_long(sql, params)).await
+        self.within(LONG_CALL_DEADLINES, self.shared.connections.run_long(sql, params)).await
     }
 
     /// Waits for `work`, but not longer than this many deadlines.
@@ -72,7 +73,7 @@ impl PostgresStore {
         self.in_time(deadlines, work).await?.map_err(StoreError::new)
     }
 
-    /// Does the same for work whose own errors the caller examines.
+    /// Waits for `work` in the same way, and returns its own error to the caller.
     pub(crate) async fn in_time<T>(&self, deadlines: u32, work: impl Future<Output = T>) -> Result<T, StoreError> {
         let limit = self.shared.deadline.saturating_mul(deadlines);
         self.shared.connections.in_time(limit, work).await.map_err(StoreError::new)
@@ -81,7 +82,7 @@ impl PostgresStore {
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The pool would print how it connects.
+        // The pool's `Debug` contains the connection settings.
         f.debug_struct("PostgresStore").field("deadline", &self.shared.deadline).finish_non_exhaustive()
     }
 }

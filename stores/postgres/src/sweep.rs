@@ -1,4 +1,4 @@
-//! Deletes entries whose time is over, now and then and in the background.
+//! The sweeper, which deletes expired ledger entries in the background.
 
 use std::{
     sync::{
@@ -12,17 +12,17 @@ use tokio::time::timeout;
 
 use crate::connection::{Connections, Sql};
 
-/// How many entries are completed or accepted for each sweep.
+/// The number of completed or accepted entries after which a sweep starts.
 ///
-/// A sweep examines 128 blocks, which are 8,000 rows and take 10 ms of the server's time. So if as many entries end as
-/// are added, the table is about 256 / 8,000, or 3 %, larger than it has to be, at any size, and no index is needed.
+/// A sweep examines 128 blocks, which contain 8,000 rows and take 10 ms of the server's time. If as many entries expire as
+/// are added, about 256 / 8,000, or 3 %, of the table are expired entries. That holds at any size, and needs no index.
 const COMPLETIONS: u32 = 256;
 
 /// Counts completions, and starts a sweep after each [`COMPLETIONS`] of them. Clones share the count.
 #[derive(Clone)]
-pub(crate) struct Sweeper(Arc<Shared>);
+pub(crate) struct Sweeper(Arc<SweeperState>);
 
-struct Shared {
+struct SweeperState {
     connections: Connections,
     sql: Sql,
     deadline: Duration,
@@ -31,13 +31,13 @@ struct Shared {
 }
 
 impl Sweeper {
-    /// `sql` is the statement that sweeps.
+    /// Makes a sweeper that runs the statement `sql`.
     pub(crate) fn new(connections: Connections, sql: Sql, deadline: Duration) -> Self {
         let (completions, is_running) = (AtomicU32::new(0), AtomicBool::new(false));
-        Self(Arc::new(Shared { connections, sql, deadline, completions, is_running }))
+        Self(Arc::new(SweeperState { connections, sql, deadline, completions, is_running }))
     }
 
-    /// Notes a completion, and starts a sweep if it is time for one. Waits for nothing.
+    /// Counts a completion, and starts a sweep if enough were counted. Does not wait for the sweep.
     pub(crate) fn completed(&self) {
         let count = self.0.completions.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if !count.is_multiple_of(COMPLETIONS) || !self.0.connections.has_free() {
@@ -48,7 +48,7 @@ impl Sweeper {
         }
         let Self(shared) = self.clone();
         drop(tokio::spawn(async move {
-            // A later sweep finds what this one leaves.
+            // Ignore an error: later sweeps examine the same blocks.
             let _ = timeout(shared.deadline, shared.connections.run(&shared.sql, &[])).await;
             shared.is_running.store(false, Ordering::Release);
         }));

@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-/// Postgres was found in a state in which it can forget deliveries.
-pub(crate) fn may_forget(reason: &str) {
-    warn!("Postgres may forget deliveries: {reason}");
+/// Warns that the server's settings do not make commits durable.
+pub(crate) fn warn_not_durable(reason: &str) {
+    warn!("Postgres is configured to lose committed data: {reason}");
 }

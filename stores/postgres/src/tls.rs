@@ -1,4 +1,4 @@
-//! Making connections, with or without TLS, as the URL says.
+//! Connection settings from a URL, with or without TLS.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -18,24 +18,24 @@ use crate::{
     error::{Kind, PostgresError, Target},
 };
 
-/// How long a connection may be silent before it is probed. The driver's own default is two hours: too long to find out
-/// that a connection is dead.
+/// The idle time after which a connection is probed. The driver's default of two hours is too long to detect a dead
+/// connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const DRIVER_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// How long data may stay unacknowledged until a connection counts as broken, as when the server's machine is gone. Its
-/// slot is taken until then.
+/// The time after which a connection with unacknowledged data counts as broken, for example because the server's machine is
+/// gone. The connection's slot is taken until then.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
-/// The way to connect to the server that a URL names.
+/// The means to connect to the server that a URL names.
 pub(crate) struct Access {
     pub(crate) manager: Manager,
     pub(crate) cancel: Cancel,
-    /// The server's name.
+    /// The hosts and the database, for messages.
     pub(crate) target: Target,
 }
 
-/// Returns the way to connect to the server that `url` names.
+/// Returns the means to connect to the server that `url` names.
 pub(crate) fn access(url: &str, deadline: Duration) -> Result<Access, PostgresError> {
     let mut config = parse(url)?;
     let target = target(&config);
@@ -51,7 +51,7 @@ pub(crate) fn access(url: &str, deadline: Duration) -> Result<Access, PostgresEr
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(UNACKNOWLEDGED);
     }
-    // A closed connection is noticed without asking the server. One that broke unnoticed costs an error.
+    // `Fast` checks without a query whether a connection is closed. An undetected broken connection costs one retry.
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let (manager, cancel) = match config.get_ssl_mode() {
         SslMode::Disable | SslMode::Prefer => {
@@ -83,27 +83,27 @@ where
     })
 }
 
-/// Parses a URL, or the same settings as `key=value`.
+/// Parses a URL, or settings in the form `key=value`.
 ///
-/// The driver splits a URL at the first `@`. If the password has one that is not percent-encoded, the rest of the
-/// password is taken for the host, and must not be in an error.
+/// The driver splits a URL at the first `@`. If the password contains an `@` that is not percent-encoded, the driver takes
+/// the rest of the password for the host. Such a URL is rejected, so that no error contains that rest.
 fn parse(url: &str) -> Result<Config, PostgresError> {
     let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
     if is_url && url.matches('@').count() > 1 {
         return Err(PostgresError::new(Kind::Url));
     }
     let parsed = url.parse::<Config>().map_err(|error| match error.source().map(ToString::to_string) {
-        // This names a setting, and not its value. Other reasons may repeat a part of the URL.
+        // This reason names a setting, but not its value. Other reasons may repeat a part of the URL.
         Some(reason) if reason.starts_with("invalid value for option") => PostgresError::because(Kind::Url, reason),
         _ => PostgresError::new(Kind::Url),
     })?;
     if parsed.get_hosts().is_empty() && parsed.get_hostaddrs().is_empty() {
-        return Err(PostgresError::because(Kind::Url, "it names no host"));
+        return Err(PostgresError::because(Kind::Url, "the URL names no host"));
     }
     Ok(parsed)
 }
 
-/// Returns the hosts, ports and the database, without the user and the password.
+/// Returns the hosts, the ports and the database, without the user and the password.
 fn target(config: &Config) -> Target {
     let mut ports = config.get_ports().iter().copied().cycle();
     let hosts: Vec<_> = config
@@ -120,7 +120,7 @@ fn target(config: &Config) -> Target {
     Target(Some(format!("{}{database}", hosts.join(","))))
 }
 
-/// Trusts the certificates that the system trusts.
+/// Returns a TLS configuration that trusts the system's certificates.
 fn client_config() -> Result<ClientConfig, PostgresError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -131,7 +131,7 @@ fn client_config() -> Result<ClientConfig, PostgresError> {
             None => PostgresError::because(Kind::Certificates, "the system has no certificates"),
         });
     }
-    // Named, because a process with two providers has no default.
+    // Choose the provider explicitly, because a process with two providers has no default.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -1,4 +1,4 @@
-//! Keys, times and counts, as Postgres takes and returns them.
+//! Conversions of keys, times and counts for Postgres.
 
 use std::{
     error::Error,
@@ -18,7 +18,7 @@ pub(crate) fn bytes(key: &EventKey) -> &[u8] {
     key.as_bytes()
 }
 
-/// Returns the seconds of a duration, at most a hundred years, which Postgres can still add to today.
+/// Returns a duration in seconds, at most a hundred years, which Postgres can add to the current time.
 pub(crate) fn seconds(duration: Duration) -> f64 {
     duration.min(Duration::from_secs(100 * 365 * 24 * 60 * 60)).as_secs_f64()
 }
@@ -29,7 +29,7 @@ pub(crate) fn within_calendar(time: SystemTime) -> SystemTime {
     time.clamp(SystemTime::UNIX_EPOCH, last)
 }
 
-/// Returns the text without NULs, which Postgres's text cannot hold.
+/// Replaces NULs with U+FFFD, because Postgres cannot store a NUL in text.
 pub(crate) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -1,4 +1,4 @@
-//! Statements on connections of the pool.
+//! The connections of a pool, and the statements that run on them.
 
 mod failure;
 mod slots;
@@ -19,10 +19,10 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-use self::slots::{Lent, Slots};
+use self::slots::{AcquiredConnection, Slots};
 pub(crate) use self::{
     failure::{Failure, SharedFailure},
-    slots::{Cancel, PATIENCE},
+    slots::{Cancel, LONG_CALL_DEADLINES},
     statement::Sql,
 };
 
@@ -31,16 +31,16 @@ pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// A statement and its parameters.
 pub(crate) type Statement<'a> = (&'a Sql, Params<'a>);
 
-/// How often a call starts over because a row has changed between two of its statements. Another node would have to
-/// change the same row again and again, at the same pace, for a call to need more than two.
+/// The number of tries of a call, which starts over if a row has changed between two of its statements. A call needs more
+/// than two only if another node keeps changing the same row at the same pace.
 pub(crate) const TRIES: u32 = 16;
 
-/// Returns the statements that begin a transaction of a client that waits for up to `limit`.
+/// Returns the statements that begin a transaction with the time limit `limit`.
 ///
-/// They name the isolation level, because the statements are written for this one, and the database's default may be
-/// another. They also make the server stop waiting when the client does. Otherwise a connection would wait for a lock
-/// as long as that is held, and the server would keep the locks of a node that has vanished. Warnings are sent in any
-/// case, because one of them tells that the success reported after it is in doubt.
+/// - They set the isolation level, because the database's default may differ.
+/// - They set the server's timeouts. Otherwise a connection would wait for a lock indefinitely, and the server would keep the
+///   locks of a node that has vanished.
+/// - They enable warnings, because one warning means that a reported commit is in doubt.
 pub(crate) fn begin(limit: Duration) -> String {
     // Postgres takes milliseconds as a 32-bit integer, and 0 as no limit.
     let millis = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1);
@@ -57,14 +57,14 @@ const COMMIT: &str = "COMMIT";
 /// The outcome of a statement.
 pub(crate) struct Answer {
     pub(crate) rows: Vec<Row>,
-    /// How many rows were changed or returned.
+    /// The number of rows that were changed or returned.
     pub(crate) changed: u64,
 }
 
 /// Whether statements have names on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// Each call sends the statement's text. The connection may be another one behind a pooler each time.
+    /// Each call sends the statement's text. Behind a pooler, each transaction may run on another connection.
     Unnamed,
     /// Each connection prepares a statement once.
     Named,
@@ -72,8 +72,7 @@ pub(crate) enum Naming {
 
 /// The connections of a pool. Clones share them.
 ///
-/// Every statement runs in a transaction with a time limit, and all that a call sends is sent at once, so that it takes
-/// one round trip.
+/// Every statement runs in a transaction with a time limit. A call sends everything at once, so that it takes one round trip.
 #[derive(Clone)]
 pub(crate) struct Connections {
     slots: Slots,
@@ -86,11 +85,11 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(pool: Pool, cancel: Cancel, naming: Naming, deadline: Duration) -> Self {
-        let (begin, begin_long) = (begin(deadline).into(), begin(deadline.saturating_mul(PATIENCE)).into());
+        let (begin, begin_long) = (begin(deadline).into(), begin(deadline.saturating_mul(LONG_CALL_DEADLINES)).into());
         Self { slots: Slots::new(pool, cancel, deadline), naming, begin, begin_long }
     }
 
-    /// Returns whether a call would get a connection at once.
+    /// Returns whether a connection is free.
     pub(crate) fn has_free(&self) -> bool {
         self.slots.free() > 0
     }
@@ -99,29 +98,28 @@ impl Connections {
     pub(crate) async fn in_time<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Result<T, Failure> {
         timeout(limit, work).await.map_err(|_| {
             let size = self.slots.number();
-            Failure::Late { limit, used: size.saturating_sub(self.slots.free()), size }
+            Failure::TimedOut { limit, used: size.saturating_sub(self.slots.free()), size }
         })
     }
 
-    /// Runs statements for calls that arrived together, as [`run_within`](Self::run_within) does, within the deadline.
-    /// The calls have deadlines of their own, which end earlier, but do not end the batch.
+    /// Runs the statements of a batch, as [`run_within`](Self::run_within) does, within the deadline. Each call of the batch
+    /// has its own, earlier deadline, which does not end the batch.
     pub(crate) async fn run_together(&self, begin: &str, statements: &[Statement<'_>]) -> Result<Vec<Answer>, Failure> {
         self.in_time(self.slots.deadline(), self.run_within(begin, statements)).await?
     }
 
-    /// The statements that begin an ordinary transaction.
+    /// Returns the statements that begin an ordinary transaction.
     pub(crate) fn begin(&self) -> &str {
         &self.begin
     }
 
-    pub(crate) async fn lend(&self) -> Result<Lent, Failure> {
-        self.slots.lend().await
+    pub(crate) async fn acquire(&self) -> Result<AcquiredConnection, Failure> {
+        self.slots.acquire().await
     }
 
     /// Runs a statement.
     ///
-    /// If the connection breaks, the statement runs once more on another one. All statements that come here can be
-    /// repeated.
+    /// If the connection breaks, the statement runs once more on another one, so the statement must be repeatable.
     pub(crate) async fn run(&self, sql: &Sql, params: Params<'_>) -> Result<Answer, Failure> {
         self.run_one(&self.begin, sql, params).await
     }
@@ -135,39 +133,37 @@ impl Connections {
     /// [`run`](Self::run).
     pub(crate) async fn run_within(&self, begin: &str, statements: &[Statement<'_>]) -> Result<Vec<Answer>, Failure> {
         match self.once(begin, statements).await {
-            Err(failure) if failure.may_pass() => self.once(begin, statements).await,
+            Err(failure) if failure.may_succeed_on_retry() => self.once(begin, statements).await,
             answers => answers,
         }
     }
 
-    /// Runs statements as [`run_within`](Self::run_within) does, but repeats them only if the server has said that it
-    /// changed nothing: for statements that must not run twice.
+    /// Runs statements that must not run twice. They are repeated only if the server has reported that it changed nothing.
     pub(crate) async fn run_once_within(
         &self,
         begin: &str,
         statements: &[Statement<'_>],
     ) -> Result<Vec<Answer>, Failure> {
         match self.once(begin, statements).await {
-            Err(failure) if failure.was_undone() => self.once(begin, statements).await,
+            Err(failure) if failure.was_rolled_back() => self.once(begin, statements).await,
             answers => answers,
         }
     }
 
-    /// Runs `first` and, if it has changed a row, the user's own `second`, in one transaction. Returns whether `first`
-    /// has changed a row.
+    /// Runs `first` and, if it changes a row, the user's statement `second`, in one transaction. Returns whether `first`
+    /// changed a row.
     pub(crate) async fn run_both(
         &self,
         first: Statement<'_>,
         second: (&str, &[Type], Params<'_>),
     ) -> Result<bool, Failure> {
         match self.both_once(first, second).await {
-            Err(failure) if failure.may_pass() => self.both_once(first, second).await,
+            Err(failure) if failure.may_succeed_on_retry() => self.both_once(first, second).await,
             answer => answer,
         }
     }
 
-    /// Checks that the server can run these statements on the tables that are there, and that this user may. Runs none
-    /// of them.
+    /// Checks that the server can run these statements on the existing tables, and that this user may. Runs none of them.
     pub(crate) async fn check(&self, statements: &[&Sql]) -> Result<(), Failure> {
         let explained: Vec<_> = statements.iter().map(|sql| sql.explained()).collect();
         let nulls: Params<'_> = &[&Null as &(dyn ToSql + Sync); 16];
@@ -175,15 +171,15 @@ impl Connections {
         self.run_within(&self.begin, &explained).await.map(drop)
     }
 
-    /// Checks a user's statement whose parameters have these types, used or not. Does not run it.
+    /// Checks a user's statement without running it. The statement need not use all parameters.
     ///
-    /// The server parses the statement, and then rejects the parameters.
-    pub(crate) async fn check_users(&self, sql: &str, types: &[Type]) -> Result<(), Failure> {
-        let lent = self.lend().await?;
+    /// The server parses the statement, and then rejects invalid parameters.
+    pub(crate) async fn check_hand_off(&self, sql: &str, types: &[Type]) -> Result<(), Failure> {
+        let acquired = self.acquire().await?;
         let params: Vec<_> = types.iter().map(|of| (&Invalid as &(dyn ToSql + Sync), of.clone())).collect();
-        match lent.client().execute_typed(sql, &params).await {
+        match acquired.client().execute_typed(sql, &params).await {
             Err(error) if error.code() == Some(&SqlState::CHARACTER_NOT_IN_REPERTOIRE) => {
-                lent.give_back();
+                acquired.release();
                 Ok(())
             }
             Err(error) => Err(Failure::Statement(error)),
@@ -198,8 +194,8 @@ impl Connections {
 
     /// Runs statements in a transaction. After an error, the server rolls back instead of committing.
     async fn once(&self, begin: &str, statements: &[Statement<'_>]) -> Result<Vec<Answer>, Failure> {
-        let lent = self.lend().await?;
-        let client = lent.client();
+        let acquired = self.acquire().await?;
+        let client = acquired.client();
         let run = async {
             self.prepare(client, statements).await?;
             let answers = try_join_all(statements.iter().map(|statement| self.ask(client, *statement)));
@@ -208,11 +204,11 @@ impl Connections {
         };
         match run.await.map_err(Failure::Statement) {
             Ok(answers) => {
-                lent.give_back();
+                acquired.release();
                 Ok(answers)
             }
             Err(failure) => {
-                lent.give_back_after(&failure);
+                acquired.release_after(&failure);
                 Err(failure)
             }
         }
@@ -223,9 +219,9 @@ impl Connections {
         first: Statement<'_>,
         (second, types, second_params): (&str, &[Type], Params<'_>),
     ) -> Result<bool, Failure> {
-        let mut lent = self.lend().await?;
-        lent.begun();
-        let client = lent.client();
+        let mut acquired = self.acquire().await?;
+        acquired.begin_transaction();
+        let client = acquired.client();
         let run = async {
             self.prepare(client, &[first]).await.map_err(Failure::Statement)?;
             let begun = try_join(client.batch_execute(&self.begin), self.ask(client, first)).await;
@@ -235,24 +231,24 @@ impl Connections {
                 return Ok(false);
             }
             let params: Vec<_> = zip(second_params.iter().copied(), types.iter().cloned()).collect();
-            client.execute_typed(second, &params).await.map_err(Failure::of_users)?;
-            // The user's deferred constraints fail here.
-            client.batch_execute(COMMIT).await.map_err(Failure::of_users)?;
+            client.execute_typed(second, &params).await.map_err(Failure::of_hand_off)?;
+            // Deferred constraints of the user's tables fail here.
+            client.batch_execute(COMMIT).await.map_err(Failure::of_hand_off)?;
             Ok(true)
         };
         match run.await {
             Ok(changed) => {
-                lent.give_back();
+                acquired.release();
                 Ok(changed)
             }
             Err(failure) => {
-                lent.give_back_after(&failure);
+                acquired.release_after(&failure);
                 Err(failure)
             }
         }
     }
 
-    /// Prepares what has names, before the transaction, which then waits for nothing.
+    /// Prepares named statements before the transaction begins, so that the transaction takes one round trip.
     async fn prepare(&self, client: &Client, statements: &[Statement<'_>]) -> Result<(), tokio_postgres::Error> {
         if self.naming == Naming::Named {
             for (sql, _) in statements {
@@ -282,7 +278,7 @@ impl Connections {
     }
 }
 
-/// A parameter of any type that is NULL.
+/// A NULL parameter of any type.
 #[derive(Debug)]
 struct Null;
 
@@ -298,7 +294,7 @@ impl ToSql for Null {
     to_sql_checked!();
 }
 
-/// A parameter that is no valid text in any encoding.
+/// A parameter that is not valid text in any encoding.
 #[derive(Debug)]
 struct Invalid;
 

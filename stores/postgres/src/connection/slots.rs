@@ -1,13 +1,13 @@
-//! Connections that keep their slot until the server has answered.
+//! Slots, which limit the number of backends. A connection keeps its slot until the server has responded.
 //!
-//! A caller may stop waiting at any time, but the server's backend does not notice that: it may wait for a lock, or for
+//! A caller may stop waiting at any time. The server's backend does not notice that, and may still wait for a lock or for
 //! a synchronous standby. If the slot became free at once, the next caller would open another backend, until the server
-//! rejects everybody. So the slot stays taken, and the connection is used again once it has answered.
+//! rejects all connections. So the slot stays taken, and the connection is reused once the server has responded.
 //!
-//! The time limit of each transaction ends the waits for locks. A statement is cancelled only if there is no answer for
-//! long after that, as when the answer was lost on the way, or a synchronous standby is gone. Postgres then answers that
-//! it has committed, which no caller sees any more. The connection is closed, because a cancel request that arrives
-//! late would hit its next statement.
+//! The time limit of each transaction ends waits for locks. A statement is cancelled only if there is no response for much
+//! longer, for example because the response was lost or a synchronous standby is gone. Postgres may then report a commit,
+//! which no caller sees any more. The connection is closed, because a cancel request that arrives late would cancel its
+//! next statement.
 
 use std::{
     future::Future,
@@ -31,20 +31,21 @@ use tokio_postgres::CancelToken;
 
 use super::failure::Failure;
 
-/// How many deadlines a call may take that may read a whole table, and how many the answer to a call that has ended.
-pub(crate) const PATIENCE: u32 = 30;
+/// The number of deadlines that a call may take if it may read a whole table. Also the number of deadlines to wait for the
+/// response to an abandoned call.
+pub(crate) const LONG_CALL_DEADLINES: u32 = 30;
 
-/// How long a connection that nobody waits for may take to open. By default Postgres itself ends one that has not
-/// authenticated within this time.
+/// The time that a connection may take to open after its caller has gone. By default Postgres closes a connection that has
+/// not authenticated within this time.
 const OPENING: Duration = Duration::from_secs(60);
 
-/// How long the backend of a connection that was closed keeps its slot.
+/// The time for which a closed connection keeps its slot, because its backend takes a moment to end.
 const CLOSING: Duration = Duration::from_millis(100);
 
-/// The right to use one connection. There are as many as the pool has connections.
+/// The right to use one connection.
 type Slot = OwnedSemaphorePermit;
 
-/// Asks the server to cancel what a connection is doing.
+/// A function that asks the server to cancel a connection's statement.
 pub(crate) type Cancel =
     Arc<dyn Fn(CancelToken) -> BoxFuture<'static, Result<(), tokio_postgres::Error>> + Send + Sync>;
 
@@ -56,7 +57,7 @@ pub(super) struct Slots {
     permits: Arc<Semaphore>,
     cancel: Cancel,
     deadline: Duration,
-    /// How many connections were closed without an answer since the last answer.
+    /// The number of connections that were closed without a response since the last response.
     unanswered: Arc<AtomicUsize>,
 }
 
@@ -79,60 +80,60 @@ impl Slots {
     }
 
     /// Waits for a slot, and then for a connection.
-    pub(super) async fn lend(&self) -> Result<Lent, Failure> {
+    pub(super) async fn acquire(&self) -> Result<AcquiredConnection, Failure> {
         let slot = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
         let pool = self.pool.clone();
         let opening = Opening { pending: Some((Box::pin(async move { pool.get().await }), slot)) };
         let (client, slot) = opening.await.map_err(Failure::Pool)?;
-        Ok(Lent { slots: self.clone(), held: Some((Unsettled::new(client), slot)), reset: "" })
+        Ok(AcquiredConnection { slots: self.clone(), held: Some((CloseOnDrop::new(client), slot)), reset: "" })
     }
 
-    /// How long an answer may take that nobody waits for any more.
+    /// Returns the time to wait for the response to an abandoned call.
     ///
-    /// The time doubles whenever as many connections as there are have gone without an answer. If their backends live on,
-    /// as on a volume that hangs, their number grows with the logarithm of the time.
-    fn patience(&self) -> Duration {
+    /// The time doubles each time that as many connections as the pool has were closed without a response. If their backends
+    /// live on, for example because a volume hangs, their number grows only with the logarithm of the time.
+    fn response_timeout(&self) -> Duration {
         let doublings = self.unanswered.load(Ordering::Relaxed) / self.number().max(1);
         let times = 1_u32.checked_shl(u32::try_from(doublings).unwrap_or(u32::MAX)).unwrap_or(u32::MAX);
-        self.deadline.saturating_mul(PATIENCE).saturating_mul(times)
+        self.deadline.saturating_mul(LONG_CALL_DEADLINES).saturating_mul(times)
     }
 }
 
-/// A connection of the pool, with its slot. Dropping it keeps the slot until the server has answered everything.
-pub(crate) struct Lent {
+/// A connection of the pool, with its slot. After a drop, the slot stays taken until the server has responded to everything.
+pub(crate) struct AcquiredConnection {
     slots: Slots,
-    /// The connection and its slot, until the loan ends.
-    held: Option<(Unsettled, Slot)>,
-    /// The statement that brings the connection back to where it can be used again.
+    /// The connection and its slot, until they are released.
+    held: Option<(CloseOnDrop, Slot)>,
+    /// The statement that makes the connection reusable.
     reset: &'static str,
 }
 
-impl Lent {
+impl AcquiredConnection {
     pub(crate) fn client(&self) -> &Client {
-        let (client, _) = self.held.as_ref().expect("only the end of the loan takes the client");
+        let (client, _) = self.held.as_ref().expect("only releasing takes the client");
         client.get()
     }
 
-    /// Notes that a transaction is open that has to be rolled back if the loan ends early.
-    pub(crate) fn begun(&mut self) {
+    /// Records that a transaction is open, which must be rolled back if the connection is dropped.
+    pub(crate) fn begin_transaction(&mut self) {
         self.reset = "ROLLBACK";
     }
 
-    /// Returns the connection, which has answered everything.
-    pub(crate) fn give_back(mut self) {
+    /// Returns the connection to the pool. The server must have responded to everything.
+    pub(crate) fn release(mut self) {
         if let Some((client, _slot)) = self.held.take() {
             self.slots.unanswered.store(0, Ordering::Relaxed);
-            client.give_back();
+            client.release();
         }
     }
 
-    /// Ends the loan after an error.
-    pub(crate) fn give_back_after(mut self, failure: &Failure) {
-        if failure.is_of_connection() {
+    /// Returns or closes the connection after an error.
+    pub(crate) fn release_after(mut self, failure: &Failure) {
+        if failure.needs_new_connection() {
             self.close();
         } else if failure.code().is_none() {
-            // Perhaps not everything was sent.
-            self.begun();
+            // The transaction may be open, because perhaps not everything was sent.
+            self.begin_transaction();
         }
     }
 
@@ -144,44 +145,44 @@ impl Lent {
 }
 
 /// Closes a connection, and keeps its slot until its backend has probably ended.
-async fn close(client: Unsettled, slot: Slot) {
+async fn close(client: CloseOnDrop, slot: Slot) {
     drop(client);
     sleep(CLOSING).await;
     drop(slot);
 }
 
-impl Drop for Lent {
+impl Drop for AcquiredConnection {
     fn drop(&mut self) {
         let Some((client, slot)) = self.held.take() else { return };
         let (slots, reset) = (self.slots.clone(), self.reset);
         in_background(async move {
-            match settle(client.get(), reset, &slots).await {
-                Settled::Usable => client.give_back(),
-                Settled::Over => close(client, slot).await,
+            match drain(client.get(), reset, &slots).await {
+                DrainOutcome::Usable => client.release(),
+                DrainOutcome::Closed => close(client, slot).await,
             }
         });
     }
 }
 
-/// A connection that is closed when it is dropped, also together with a task that never runs. Otherwise it would go back
-/// to the pool with a transaction open.
-struct Unsettled(Option<Client>);
+/// A connection that is closed when it is dropped, even by a task that never runs. Otherwise the connection would return to
+/// the pool with an open transaction.
+struct CloseOnDrop(Option<Client>);
 
-impl Unsettled {
+impl CloseOnDrop {
     fn new(client: Client) -> Self {
         Self(Some(client))
     }
 
     fn get(&self) -> &Client {
-        self.0.as_ref().expect("only its end takes the client")
+        self.0.as_ref().expect("only releasing and dropping take the client")
     }
 
-    fn give_back(mut self) {
+    fn release(mut self) {
         drop(self.0.take());
     }
 }
 
-impl Drop for Unsettled {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         if let Some(client) = self.0.take() {
             drop(Client::take(client));
@@ -189,21 +190,21 @@ impl Drop for Unsettled {
     }
 }
 
-/// The state of a connection whose caller has gone.
-enum Settled {
+/// The state of an abandoned connection.
+enum DrainOutcome {
     Usable,
-    Over,
+    Closed,
 }
 
-/// Waits until the connection has answered everything, or has ended.
-async fn settle(client: &Client, reset: &str, slots: &Slots) -> Settled {
+/// Waits until the server has responded to everything, or the connection has ended.
+async fn drain(client: &Client, reset: &str, slots: &Slots) -> DrainOutcome {
     let mut answer = pin!(client.batch_execute(reset));
-    match timeout(slots.patience(), &mut answer).await {
+    match timeout(slots.response_timeout(), &mut answer).await {
         Ok(Ok(())) => {
             slots.unanswered.store(0, Ordering::Relaxed);
-            return Settled::Usable;
+            return DrainOutcome::Usable;
         }
-        Ok(Err(_)) => return Settled::Over,
+        Ok(Err(_)) => return DrainOutcome::Closed,
         Err(_) => {}
     }
     match timeout(slots.deadline, (slots.cancel)(client.cancel_token())).await {
@@ -212,16 +213,16 @@ async fn settle(client: &Client, reset: &str, slots: &Slots) -> Settled {
                 slots.unanswered.fetch_add(1, Ordering::Relaxed);
             }
         }
-        // Only the end of the connection tells that the backend has ended.
+        // The statement was not cancelled, so wait for the end of the connection, and with it of the backend.
         _ => drop(answer.await),
     }
-    Settled::Over
+    DrainOutcome::Closed
 }
 
 type Get = Pin<Box<dyn Future<Output = Result<Client, PoolError>> + Send>>;
 
-/// A connection that is being opened, or taken out of the pool. If nobody waits for it any more, it goes on in the
-/// background, because the server may have started a backend for it.
+/// A connection that is being opened or taken out of the pool. If its caller goes away, opening continues in the background,
+/// because the server may have started a backend.
 struct Opening {
     pending: Option<(Get, Slot)>,
 }
@@ -230,9 +231,9 @@ impl Future for Opening {
     type Output = Result<(Client, Slot), PoolError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (get, _) = self.pending.as_mut().expect("not polled after it was ready");
+        let (get, _) = self.pending.as_mut().expect("the future is not polled after it is ready");
         let Poll::Ready(got) = get.as_mut().poll(context) else { return Poll::Pending };
-        let (_, slot) = self.pending.take().expect("it was there before");
+        let (_, slot) = self.pending.take().expect("the pending connection was there above");
         Poll::Ready(got.map(|client| (client, slot)))
     }
 }

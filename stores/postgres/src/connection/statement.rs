@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::types::Type;
 
-/// A statement that needs no name on the server, because it comes with the types of its parameters.
+/// A statement with the types of its parameters, so that the server need not prepare it under a name.
 #[derive(Debug, Clone)]
 pub(crate) struct Sql {
     text: String,
@@ -12,7 +12,7 @@ pub(crate) struct Sql {
 }
 
 impl Sql {
-    /// Takes the types from the casts of the parameters, as in `$1::bytea`. Each parameter has at least one.
+    /// Makes a statement. The types come from casts of the parameters, such as `$1::bytea`. Each parameter must have a cast.
     pub(crate) fn new(text: String) -> Self {
         let casts: BTreeMap<usize, Type> = text.split('$').skip(1).filter_map(cast).collect();
         let types: Vec<_> = casts.values().cloned().collect();
@@ -28,13 +28,13 @@ impl Sql {
         &self.types
     }
 
-    /// Returns the statement that plans this one, which also checks permissions, and does not run it.
+    /// Returns a statement that plans this one and checks permissions, but does not run it.
     pub(super) fn explained(&self) -> Self {
         Self { text: format!("EXPLAIN {}", self.text), types: self.types.clone() }
     }
 }
 
-/// Reads the number and the type of a parameter, without its `$`.
+/// Parses the number and the type of a parameter, after its `$`.
 fn cast(text: &str) -> Option<(usize, Type)> {
     let (number, rest) = text.split_once("::")?;
     let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && !"[]".contains(letter));

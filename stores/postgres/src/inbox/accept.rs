@@ -15,8 +15,8 @@ use tower_klikit::{
 };
 
 use super::{
+    batches::{Added, Arrival},
     hand_off::HandOff,
-    together::{Added, Arrival},
 };
 use crate::{
     connection::{Failure, Params, Sql, TRIES},
@@ -24,68 +24,68 @@ use crate::{
     values::{Body, Digest, bytes, seconds, storable},
 };
 
-/// How many locks all ordering keys share. With more of them, fewer deliveries would wait for those of other keys. With
-/// fewer, one delivery with thousands of keys takes less of the server's table of locks.
+/// The number of locks that all ordering keys share. More locks mean fewer waits between deliveries with different keys.
+/// Fewer locks mean that a delivery with thousands of keys takes less space in the server's lock table.
 const LOCKS: u32 = 1024;
 
-/// The state of a key.
-enum Standing {
+/// The state of a delivery's key.
+enum KeyState {
     Known(BodyDigest),
-    /// The delivery is READY or LEASED, and its ledger row is missing.
-    Unremembered(BodyDigest),
-    /// Without a digest if the delivery's content is missing.
+    /// The delivery is READY or LEASED, but its ledger row is missing.
+    LedgerRowMissing(BodyDigest),
+    /// The delivery is DEAD. There is no digest if its content is missing.
     Dead(Option<BodyDigest>),
     InFlight(BodyDigest, Duration),
     Absent,
 }
 
 impl PostgresStore {
-    /// Stores a new delivery with one statement. For any other, reads what is known of the key, and then acts on it
-    /// unless it has changed meanwhile.
+    /// Accepts a delivery. Stores a new delivery with one statement. Otherwise reads the state of the key and acts on it,
+    /// and starts over if the state has changed since it was read.
     pub(super) async fn store(&self, new: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         for _ in 0..TRIES {
             if self.add(new, retention).await? {
                 self.shared.sweeper.completed();
                 return Ok(Acceptance::Accepted);
             }
-            match self.standing(new).await? {
-                Standing::Known(digest) => return self.known(new, digest).await,
-                Standing::InFlight(digest, remaining) => return Ok(Acceptance::InFlight { digest, remaining }),
-                Standing::Unremembered(digest) => {
-                    if self.remember_again(new, retention).await? {
+            match self.key_state(new).await? {
+                KeyState::Known(digest) => return self.known(new, digest).await,
+                KeyState::InFlight(digest, remaining) => return Ok(Acceptance::InFlight { digest, remaining }),
+                KeyState::LedgerRowMissing(digest) => {
+                    if self.restore_ledger_row(new, retention).await? {
                         return self.known(new, digest).await;
                     }
                 }
-                Standing::Dead(Some(digest)) if !new.is_same_as(&digest) => return self.known(new, digest).await,
-                Standing::Dead(digest) if !new.revives() => {
+                KeyState::Dead(Some(digest)) if !new.is_same_as(&digest) => return self.known(new, digest).await,
+                KeyState::Dead(digest) if !new.revives() => {
                     let head = match &digest {
                         Some(digest) => self.stored(&self.shared.inbox.read_head, new, digest).await?,
                         None => None,
                     };
                     return Ok(Acceptance::Dead { head });
                 }
-                Standing::Dead(digest) => {
+                KeyState::Dead(digest) => {
                     if self.revive(new, digest.as_ref(), retention).await? {
                         self.shared.sweeper.completed();
                         return Ok(Acceptance::Revived);
                     }
                 }
-                Standing::Absent => {}
+                KeyState::Absent => {}
             }
         }
-        Err(StoreError::new("the delivery changed again and again meanwhile"))
+        Err(StoreError::new("another node kept changing the delivery"))
     }
 
-    /// Returns whether the delivery was new, and is stored.
+    /// Stores a delivery if it is new. Returns whether it was.
     ///
-    /// Deliveries that arrive together are stored together. If the server rejects one of them, each is stored by itself,
-    /// so that it fails alone.
+    /// Deliveries that arrive together are stored in a batch. If the server rejects the batch, each delivery is stored by
+    /// itself, so that a bad one fails alone.
     async fn add(&self, new: &NewDelivery, retention: Duration) -> Result<bool, StoreError> {
         if let Some(hand_off) = &self.shared.hand_off {
             return self.hand_off(new, hand_off, retention).await.map_err(StoreError::new);
         }
         let (shared, arrival) = (Arc::clone(&self.shared), Arrival { new: new.clone(), retention });
-        let added = shared.together.arrivals.run(arrival, {
+        let added = shared.batches.arrivals.run(arrival, {
             let shared = Arc::clone(&shared);
             move |arrivals| add_together(Arc::clone(&shared), arrivals)
         });
@@ -95,7 +95,7 @@ impl PostgresStore {
             Some(Added::Failed(failure)) => Err(StoreError::new(failure)),
             Some(Added::Rejected) | None => {
                 let alone = [Arrival { new: new.clone(), retention }];
-                let _turn = shared.together.alone.acquire().await.expect("the semaphore is never closed");
+                let _permit = shared.batches.alone.acquire().await.expect("the semaphore is never closed");
                 match add_all(&shared, shared.connections.begin(), &alone).await {
                     Ok(added) => Ok(added == [true]),
                     Err(failure) if failure.is_collision() => Ok(false),
@@ -113,7 +113,7 @@ impl PostgresStore {
         self.enqueue(new, hand_off, &self.shared.inbox.remember, remember).await
     }
 
-    /// Puts the delivery into the user's queue if `remember` changes a row. Returns whether it has.
+    /// Puts the delivery into the user's queue if the statement `remember` changes a row. Returns whether it did.
     async fn enqueue(
         &self,
         new: &NewDelivery,
@@ -129,7 +129,7 @@ impl PostgresStore {
         shared.connections.run_both((remember, params), enqueue).await
     }
 
-    async fn standing(&self, new: &NewDelivery) -> Result<Standing, StoreError> {
+    async fn key_state(&self, new: &NewDelivery) -> Result<KeyState, StoreError> {
         let shared = &*self.shared;
         let key: Params<'_> = &[&bytes(new.claim().key())];
         let statements = [(&shared.inbox.lock, key), (&shared.inbox.read, key)];
@@ -141,25 +141,25 @@ impl PostgresStore {
             let (done, held): (Option<bool>, Option<Digest>) = (row.try_get(2)?, row.try_get(3)?);
             let remaining: Option<f64> = row.try_get(4)?;
             let state = state.and_then(DeliveryState::from_code);
-            let is_unfinished = matches!(state, Some(DeliveryState::Ready | DeliveryState::Leased));
+            let is_pending = matches!(state, Some(DeliveryState::Ready | DeliveryState::Leased));
             Ok(match (stored, done.zip(held)) {
                 (stored, _) if state == Some(DeliveryState::Dead) => {
-                    Standing::Dead(stored.map(|Digest(digest)| digest))
+                    KeyState::Dead(stored.map(|Digest(digest)| digest))
                 }
-                (Some(Digest(digest)), Some(_)) if is_unfinished => Standing::Known(digest),
-                (Some(Digest(digest)), None) if is_unfinished => Standing::Unremembered(digest),
-                (_, Some((true, Digest(digest)))) => Standing::Known(digest),
+                (Some(Digest(digest)), Some(_)) if is_pending => KeyState::Known(digest),
+                (Some(Digest(digest)), None) if is_pending => KeyState::LedgerRowMissing(digest),
+                (_, Some((true, Digest(digest)))) => KeyState::Known(digest),
                 (_, Some((false, Digest(digest)))) => {
                     let remaining = Duration::try_from_secs_f64(remaining.unwrap_or_default()).unwrap_or_default();
-                    Standing::InFlight(digest, remaining)
+                    KeyState::InFlight(digest, remaining)
                 }
-                (_, None) => Standing::Absent,
+                (_, None) => KeyState::Absent,
             })
         })()
         .map_err(|error: tokio_postgres::Error| StoreError::new(error))
     }
 
-    /// Reads the stored body only for a conflict, which is rare, and not for a duplicate.
+    /// Returns `Known`. Reads the stored body only for a conflict, which is rare.
     async fn known(&self, new: &NewDelivery, digest: BodyDigest) -> Result<Acceptance, StoreError> {
         let body = if new.is_same_as(&digest) { None } else { self.stored_body(new, &digest).await? };
         Ok(Acceptance::Known { digest, body })
@@ -170,8 +170,8 @@ impl PostgresStore {
         Ok(body.map(Into::into))
     }
 
-    /// Reads a column of the content that is stored under the key and has this digest. Returns `None` if it is damaged: the
-    /// delivery is then a conflict, or is revived without what was stored, and nothing is lost.
+    /// Reads a column of the content that is stored under the key with this digest. Returns `None` if the content is
+    /// damaged. Nothing is lost then: the new delivery is treated as a conflict, or replaces the content.
     async fn stored<T: for<'a> FromSql<'a>>(
         &self,
         read: &Sql,
@@ -186,18 +186,18 @@ impl PostgresStore {
         answer.rows.first().map(|row| row.try_get(0)).transpose().map_err(StoreError::new)
     }
 
-    /// Returns whether the delivery is still pending, and its ledger row is restored.
-    async fn remember_again(&self, new: &NewDelivery, retention: Duration) -> Result<bool, StoreError> {
+    /// Restores the ledger row of a pending delivery. Returns whether the delivery is still pending.
+    async fn restore_ledger_row(&self, new: &NewDelivery, retention: Duration) -> Result<bool, StoreError> {
         let shared = &*self.shared;
         let (key, token) = (bytes(new.claim().key()), &new.claim().token().as_bytes()[..]);
         let params: Params<'_> = &[&key, &token, &seconds(retention)];
-        let answer = shared.connections.run(&shared.inbox.remember_again, params).await.map_err(StoreError::new)?;
+        let answer = shared.connections.run(&shared.inbox.restore_ledger_row, params).await.map_err(StoreError::new)?;
         Ok(answer.changed > 0)
     }
 
-    /// Returns whether the delivery was still DEAD with this digest, and is READY.
+    /// Revives a DEAD delivery with this digest. Returns whether the delivery was still DEAD.
     ///
-    /// If deliveries are handed off, it is put into the queue and deleted here, where there may be no worker.
+    /// If deliveries are handed off, the delivery is enqueued and deleted from the inbox, which may have no worker.
     async fn revive(
         &self,
         new: &NewDelivery,
@@ -211,7 +211,7 @@ impl PostgresStore {
         let dead = dead.map(|digest| &digest.as_bytes()[..]);
         if let Some(hand_off) = &shared.hand_off {
             let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &dead];
-            let taken = self.enqueue(new, hand_off, &shared.inbox.take_out, params).await;
+            let taken = self.enqueue(new, hand_off, &shared.inbox.move_to_queue, params).await;
             return taken.map_err(StoreError::new);
         }
         let (head, body, labels) = (new.head(), Body(new.body()), Labels::of(new));
@@ -236,7 +236,7 @@ impl PostgresStore {
     }
 }
 
-/// The columns by which operators find a delivery.
+/// The columns that operators search by.
 struct Labels<'a> {
     event_id: Option<String>,
     event_type: Option<String>,
@@ -257,7 +257,7 @@ impl<'a> Labels<'a> {
 
 /// Adds the deliveries of a batch.
 async fn add_together(shared: Arc<Shared>, arrivals: Vec<Arrival>) -> Vec<Added> {
-    // A key that came twice is added once, and then known.
+    // Add each key once. The second delivery of a key then finds it known.
     let mut keys = HashSet::new();
     let is_first: Vec<_> = arrivals.iter().map(|arrival| keys.insert(*arrival.new.claim().key())).collect();
     let (first, again): (Vec<_>, Vec<_>) = zip(arrivals, &is_first).partition(|(_, is_first)| **is_first);
@@ -273,7 +273,7 @@ async fn add_together(shared: Arc<Shared>, arrivals: Vec<Arrival>) -> Vec<Added>
     each.map(|added| added.unwrap_or(Added::Rejected)).collect()
 }
 
-/// Adds deliveries of different keys. Returns for each whether it was new.
+/// Adds deliveries with different keys. Returns for each whether it was new.
 async fn add_all(shared: &Shared, begin: &str, arrivals: &[Arrival]) -> Result<Vec<bool>, Failure> {
     let mut columns = Columns::default();
     arrivals.iter().for_each(|arrival| columns.push(arrival));
@@ -343,7 +343,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Returns the locks on these keys, in the order in which all callers take them.
+/// Returns the locks of these keys, sorted: all callers take them in the same order, so that they cannot deadlock.
 fn locks<'a>(keys: impl Iterator<Item = &'a OrderingKey>) -> Vec<i32> {
     let mut locks: Vec<_> = keys.map(lock).collect();
     locks.sort_unstable();
@@ -351,7 +351,7 @@ fn locks<'a>(keys: impl Iterator<Item = &'a OrderingKey>) -> Vec<i32> {
     locks
 }
 
-/// Hashes a key to its lock with FNV-1a, which is the same on all nodes and in all builds.
+/// Returns the lock of a key: its FNV-1a hash, which is the same on all nodes and in all builds.
 fn lock(key: &OrderingKey) -> i32 {
     let hash =
         key.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));

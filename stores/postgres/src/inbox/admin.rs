@@ -1,4 +1,4 @@
-//! The calls of operators.
+//! The admin calls.
 
 use std::{ops::Range, time::SystemTime};
 
@@ -9,13 +9,13 @@ use tower_klikit::{
 };
 
 use crate::{
-    connection::{PATIENCE, Params, Sql},
+    connection::{LONG_CALL_DEADLINES, Params, Sql},
     store::PostgresStore,
     values::{BoxError, bytes, count, storable, within_calendar},
 };
 
-/// How many deliveries are looked at for one page.
-const LOOKED_AT: i64 = 10_000;
+/// The number of deliveries that are examined for one page.
+const MAX_EXAMINED: i64 = 10_000;
 
 impl InboxAdmin for PostgresStore {
     async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
@@ -31,7 +31,7 @@ impl InboxAdmin for PostgresStore {
         let end = accepted.as_ref().map(|window| within_calendar(window.end));
         let params: Params<'_> = &[
             &after.map_or(i64::MIN, DeliveryId::get),
-            &LOOKED_AT,
+            &MAX_EXAMINED,
             &states,
             &tenant.as_deref().map(storable),
             &event_id.as_deref().map(storable),
@@ -104,7 +104,7 @@ impl PostgresStore {
         let shared = &*self.shared;
         let statements = [(sql, params)];
         let forgotten = shared.connections.run_within(&shared.inbox.begin_long, &statements);
-        let answers = self.within(PATIENCE, forgotten).await?;
+        let answers = self.within(LONG_CALL_DEADLINES, forgotten).await?;
         count(answers.first().ok_or_else(|| StoreError::new("a statement without an answer"))?)
     }
 }
@@ -117,10 +117,10 @@ fn codes(states: &[DeliveryState]) -> Vec<i16> {
     states.iter().map(|state| state.code()).collect()
 }
 
-/// Reads the rows of a page. There is at least one, without a delivery if none was selected.
+/// Reads the rows of a page. There is at least one row. Without a selected delivery, its delivery columns are NULL.
 fn page(rows: &[Row], limit: u32) -> Result<Page, BoxError> {
     let row = rows.first().ok_or("a page without a row")?;
-    let (last, looked_at): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (last, examined): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
         // One that was edited by hand may be unreadable.
@@ -145,7 +145,7 @@ fn entry(row: &Row, skipped: usize) -> Result<Entry, BoxError> {
     let head: Option<&str> = row.try_get(skipped + 3)?;
     let id = DeliveryId::new(row.try_get(skipped)?);
     let mut entry = Entry::new(id, state, row.try_get(skipped + 2)?, head.unwrap_or_default());
-    // Shows a row that was edited by hand, too.
+    // A negative number comes from an edit by hand. Show the row anyway.
     entry.attempts = u32::try_from(row.try_get::<_, i32>(skipped + 4)?).unwrap_or_default();
     entry.reason = row.try_get(skipped + 5)?;
     let digest: Option<&[u8]> = row.try_get(skipped + 6)?;

@@ -7,7 +7,7 @@ use tower_klikit::inbox::{DeliveryState, Lease};
 
 use crate::values::seconds;
 
-/// The values of a change, of which each statement uses some.
+/// The values of a change. Each statement uses some of them.
 #[derive(Default)]
 pub(super) struct Values {
     pub(super) seconds: f64,
@@ -15,14 +15,14 @@ pub(super) struct Values {
     pub(super) attempts: i32,
 }
 
-/// Returns a number as Postgres's `integer`.
+/// Converts a number to Postgres's `integer`. Numbers that are too large become the largest one.
 pub(super) fn whole(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// The parameters of [`ByLease::many`](super::sql::ByLease::many).
 #[derive(Default)]
-pub(super) struct Asked {
+pub(super) struct LeaseParams {
     ids: Vec<i64>,
     tokens: Vec<i64>,
     seconds: Vec<f64>,
@@ -30,7 +30,7 @@ pub(super) struct Asked {
     attempts: Vec<i32>,
 }
 
-impl Asked {
+impl LeaseParams {
     pub(super) fn extension(leases: &[Lease], duration: Duration) -> Self {
         let mut asked = Self::default();
         for lease in leases {
@@ -60,16 +60,16 @@ impl Asked {
     }
 }
 
-/// The token and the state of a delivery. `None` if it is not there.
-pub(super) type Seen = Option<(i64, Option<DeliveryState>)>;
+/// The token and the state of a delivery, or `None` if there is no such delivery.
+pub(super) type TokenAndState = Option<(i64, Option<DeliveryState>)>;
 
-/// Reads two columns, the first of which is number `first`.
-pub(super) fn seen(row: &Row, first: usize) -> Result<Seen, tokio_postgres::Error> {
+/// Reads the token and the state from two columns, starting at `first`.
+pub(super) fn seen(row: &Row, first: usize) -> Result<TokenAndState, tokio_postgres::Error> {
     let (token, state): (Option<i64>, Option<i16>) = (row.try_get(first)?, row.try_get(first + 1)?);
     Ok(token.map(|token| (token, state.and_then(DeliveryState::from_code))))
 }
 
-/// Reads whether a delivery was changed, and what it was before.
-pub(super) fn changed_and_before(row: &Row) -> Result<(bool, Seen), tokio_postgres::Error> {
+/// Reads whether a delivery was changed, and its token and state before.
+pub(super) fn changed_and_before(row: &Row) -> Result<(bool, TokenAndState), tokio_postgres::Error> {
     Ok((row.try_get(0)?, seen(row, 1)?))
 }

@@ -9,26 +9,25 @@ use tower_klikit::{dedupe::StoreError, inbox::Lease};
 use crate::store::PostgresStore;
 
 impl PostgresStore {
-    /// Returns the statement that finishes a delivery of the inbox, for a transaction of your own through any driver.
+    /// Returns the statement that finishes a delivery of the inbox, for your own transaction with any driver.
     ///
     /// | parameter | type | value |
     /// |---|---|---|
     /// | `$1` | `bigint` | [`DeliveryId::get`](tower_klikit::inbox::DeliveryId::get) of [`Lease::id`] |
     /// | `$2` | `bigint` | [`Lease::token`] |
     ///
-    /// It changes one row if no other worker has leased the delivery since, even if the lease has expired. If it
-    /// changes none, roll back: another worker has leased the delivery, or it was finished before. The delivery is
-    /// deleted, even if others are [kept](tower_klikit::inbox::Inbox::keep_bodies).
+    /// The statement changes one row if no other worker has leased the delivery since, even if the lease has expired. If
+    /// it changes no row, roll back: another worker has leased the delivery, or the delivery was finished before. The
+    /// statement deletes the delivery, even if others are [kept](tower_klikit::inbox::Inbox::keep_bodies).
     pub fn finish_sql(&self) -> &str {
         self.shared.inbox.finish.text()
     }
 
-    /// Finishes the delivery that `lease` is on, on a connection of yours, as a part of the transaction that is open on
-    /// it. Returns `false` if another worker has leased the delivery since, or if it was finished before: then roll
-    /// back.
+    /// Finishes the delivery of `lease` in the transaction that is open on your connection. Returns `false` if another
+    /// worker has leased the delivery since, or if the delivery was finished before: then roll back.
     ///
     /// The handler finds the lease in the [`Attempt`](tower_klikit::inbox::Attempt). The delivery is deleted, even if
-    /// others are [kept](tower_klikit::inbox::Inbox::keep_bodies). `client` is as for
+    /// others are [kept](tower_klikit::inbox::Inbox::keep_bodies). `client` has the same types as in
     /// [`complete_in`](Self::complete_in).
     ///
     /// # Errors

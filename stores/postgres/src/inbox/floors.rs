@@ -1,45 +1,45 @@
-//! Where the searches for deliveries begin.
+//! Floors: the times at which searches for due deliveries begin.
 //!
-//! An index keeps the entries of what was leased and settled for as long as a snapshot is open that might see it, such
-//! as that of a dump. A search from the start reads all of them. If it has read many, the next searches begin shortly
-//! before the first delivery that it found.
+//! While an old snapshot is open, such as that of a dump, an index keeps the entries of deliveries that were leased or
+//! settled since. A search from the start of the index reads all of them. After a search that has read many entries, the
+//! next searches begin at a floor, shortly before the first delivery that was found.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
-/// How many entries a search may read from the start until the next ones begin at a floor.
-const MANY: i64 = 2_000;
+/// The number of entries that a search from the start may read before the next searches begin at a floor.
+const MANY_ENTRIES: i64 = 2_000;
 
-/// How long searches begin at a floor until one begins at the start again, at least. The time is also at least this many
-/// times what a search from the start takes.
+/// The least time between two searches from the start. It is also at least [`PERIOD_FACTOR`] times the duration of a
+/// search from the start.
 ///
-/// Only that one finds a delivery that is due before the floor: one whose transaction took longer than the margin, that
-/// another node had locked and released, or that was changed by hand.
-const FLOORED: Duration = Duration::from_secs(30);
-const SHARE: u32 = 20;
+/// Only a search from the start finds a delivery that is due before the floor. Its transaction took longer than the
+/// margin, another node had locked and released it, or it was changed by hand.
+const FLOOR_PERIOD: Duration = Duration::from_secs(30);
+const PERIOD_FACTOR: u32 = 20;
 
-/// How long the transaction that makes a delivery due may take to commit, unless the deadline is shorter. Each search reads
-/// the entries of that time.
+/// The time that a transaction may take to commit after it made a delivery due. A shorter deadline replaces it. Each search
+/// reads the index entries of that time again.
 const MARGIN: Duration = Duration::from_millis(250);
 
-/// The times before which probably no delivery is due.
+/// The floors of one store: times before which probably no delivery is due.
 pub(crate) struct Floors {
     margin: Duration,
-    state: Mutex<State>,
+    state: Mutex<FloorState>,
 }
 
 #[derive(Default)]
-struct State {
-    floors: Times,
-    /// Until when searches begin at a floor.
+struct FloorState {
+    floors: FloorTimes,
+    /// The time until which searches begin at a floor.
     floored_until: Option<Instant>,
 }
 
-/// A time for the deliveries without ordering keys, and one for those with.
+/// A time for deliveries without ordering keys, and a time for deliveries with ordering keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Times {
+pub(super) struct FloorTimes {
     pub(super) loose: Option<SystemTime>,
     pub(super) ordered: Option<SystemTime>,
 }
@@ -49,32 +49,32 @@ impl Floors {
         Self { margin: deadline.min(MARGIN), state: Mutex::default() }
     }
 
-    /// Returns where the next search begins. Returns `None` if it begins at the start.
-    pub(super) fn next(&self) -> Option<Times> {
+    /// Returns the floors of the next search, or `None` if the search begins at the start.
+    pub(super) fn next(&self) -> Option<FloorTimes> {
         let (now, mut state) = (Instant::now(), self.state());
         if state.floored_until.is_some_and(|until| now < until) {
             return Some(state.floors);
         }
-        // If this search never ends, the next ones must not begin at the start too.
-        state.floored_until = (state.floors != Times::default()).then(|| now + FLOORED);
+        // The next searches must not begin at the start too, even if this one never ends.
+        state.floored_until = (state.floors != FloorTimes::default()).then(|| now + FLOOR_PERIOD);
         None
     }
 
-    /// Notes when the first deliveries were due that a search has found.
-    pub(super) fn found(&self, first: Times) {
+    /// Records the due times of the first deliveries that a search found.
+    pub(super) fn found(&self, first: FloorTimes) {
         let before = |time: SystemTime| time.checked_sub(self.margin);
         let floors = &mut self.state().floors;
         floors.loose = first.loose.map_or(floors.loose, before);
         floors.ordered = first.ordered.map_or(floors.ordered, before);
     }
 
-    /// Notes how many entries a search has read from the start, and how long it took.
+    /// Records the number of entries that a search from the start has read, and its duration.
     pub(super) fn read(&self, entries: i64, took: Duration) {
-        let floored = FLOORED.max(took.saturating_mul(SHARE));
-        self.state().floored_until = (entries > MANY).then(|| Instant::now() + floored);
+        let floored = FLOOR_PERIOD.max(took.saturating_mul(PERIOD_FACTOR));
+        self.state().floored_until = (entries > MANY_ENTRIES).then(|| Instant::now() + floored);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FloorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -86,18 +86,18 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const SHORT: Duration = Duration::from_millis(100);
 
-    fn loose(time: SystemTime) -> Times {
-        Times { loose: Some(time), ordered: None }
+    fn loose(time: SystemTime) -> FloorTimes {
+        FloorTimes { loose: Some(time), ordered: None }
     }
 
     #[test]
-    fn searches_begin_at_what_was_found() {
+    fn searches_begin_at_the_first_found_delivery() {
         let (floors, time) = (Floors::new(SHORT), SystemTime::UNIX_EPOCH + 10 * SECOND);
-        floors.read(MANY + 1, SECOND);
+        floors.read(MANY_ENTRIES + 1, SECOND);
         floors.found(loose(time));
         assert_eq!(floors.next(), Some(loose(time - SHORT)));
-        floors.found(Times { loose: None, ordered: Some(time) });
-        assert_eq!(floors.next(), Some(Times { loose: Some(time - SHORT), ordered: Some(time - SHORT) }));
+        floors.found(FloorTimes { loose: None, ordered: Some(time) });
+        assert_eq!(floors.next(), Some(FloorTimes { loose: Some(time - SHORT), ordered: Some(time - SHORT) }));
         // The server's clock may be set back.
         floors.found(loose(time - SHORT));
         assert_eq!(floors.next().unwrap().loose, Some(time - 2 * SHORT));
@@ -107,10 +107,10 @@ mod tests {
     fn searches_begin_at_the_start_unless_they_read_many() {
         let floors = Floors::new(SHORT);
         assert_eq!(floors.next(), None);
-        floors.read(MANY, SECOND);
+        floors.read(MANY_ENTRIES, SECOND);
         assert_eq!(floors.next(), None);
-        floors.read(MANY + 1, SECOND);
-        assert_eq!(floors.next(), Some(Times::default()));
+        floors.read(MANY_ENTRIES + 1, SECOND);
+        assert_eq!(floors.next(), Some(FloorTimes::default()));
     }
 
     #[test]

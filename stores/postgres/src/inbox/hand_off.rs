@@ -1,10 +1,10 @@
-//! Handing deliveries to another queue in this database.
+//! The user's statement that hands deliveries to another queue.
 
 use tokio_postgres::types::Type;
 
 use crate::connection::{Connections, Failure};
 
-/// The user's own statement that puts a delivery into a queue.
+/// A user's statement that puts a delivery into a queue.
 #[derive(Debug, Clone)]
 pub(crate) struct HandOff(String);
 
@@ -20,12 +20,12 @@ impl HandOff {
         &self.0
     }
 
-    /// Checks that the server can run the statement. Returns `false` if it is empty: Postgres would run it, and nothing
-    /// would be enqueued.
+    /// Checks that the server can run the statement. Returns `false` if the statement is empty: Postgres would accept it and
+    /// enqueue nothing.
     pub(crate) async fn check(&self, connections: &Connections) -> Result<bool, Failure> {
         if self.0.trim().is_empty() {
             return Ok(false);
         }
-        connections.check_users(&self.0, &Self::TYPES).await.map(|()| true)
+        connections.check_hand_off(&self.0, &Self::TYPES).await.map(|()| true)
     }
 }

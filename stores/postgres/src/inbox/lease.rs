@@ -14,7 +14,7 @@ use tower_klikit::{
     },
 };
 
-use super::{by_lease::Asked, floors::Times, sql::CONTENT_MISSING};
+use super::{by_lease::LeaseParams, floors::FloorTimes, sql::CONTENT_MISSING};
 use crate::{
     connection::{Answer, Failure, Params, Sql},
     store::PostgresStore,
@@ -22,8 +22,7 @@ use crate::{
 };
 
 impl PostgresStore {
-    /// Leases deliveries. A statement's limit counts those that it dead-letters as well, so it runs again after each of
-    /// these.
+    /// Leases deliveries. The statement counts dead-lettered deliveries towards its limit, so it runs again if there were any.
     pub(super) async fn lease_all(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let mut batch = self.lease_some(request).await?;
         let mut found_dead = !batch.dead_lettered.is_empty();
@@ -34,7 +33,7 @@ impl PostgresStore {
             if limit == 0 || !found_dead {
                 return Ok(batch);
             }
-            // An error must not lose what is leased and dead-lettered already.
+            // Return the deliveries that are already leased or dead-lettered even after an error.
             let Ok(more) = self.lease_some(&LeaseRequest { limit, free_handlers, ..*request }).await else {
                 return Ok(batch);
             };
@@ -45,30 +44,30 @@ impl PostgresStore {
         }
     }
 
-    /// Leases deliveries with one statement that reads them as well. If the server rejects that, as it does if it
-    /// cannot read one of them, leases them without reading them, and then reads each by itself.
+    /// Leases and reads deliveries with one statement. If the server rejects the statement, for example because it cannot
+    /// read one of the deliveries, leases them without their content, and then reads each by itself.
     async fn lease_some(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let sql = &self.shared.inbox;
         match self.in_time(1, self.lease_rows(&sql.lease, request)).await? {
-            Ok(rows) => self.batch_of(&rows, Reading::Together).await,
-            Err(failure) if failure.is_servers() => {
+            Ok(rows) => self.batch_of(&rows, ContentSource::LeaseRow).await,
+            Err(failure) if failure.is_from_server() => {
                 let rows = self.in_time(1, self.lease_rows(&sql.lease_unread, request)).await?;
-                self.batch_of(&rows.map_err(StoreError::new)?, Reading::Apart).await
+                self.batch_of(&rows.map_err(StoreError::new)?, ContentSource::SeparateQuery).await
             }
             Err(failure) => Err(StoreError::new(failure)),
         }
     }
 
-    /// First extends the leases that are held and have expired, so that no delivery is leased or dead-lettered whose
-    /// handler is still running. Sends that together with the statement that leases.
+    /// Runs the statement that leases. In the same round trip, first extends the held leases that have expired, so that no
+    /// delivery whose handler is still running is leased or dead-lettered.
     async fn lease_rows(&self, sql: &Sql, request: &LeaseRequest<'_>) -> Result<Vec<Row>, Failure> {
         let shared = &*self.shared;
         let LeaseRequest { limit, free_handlers, duration, max_attempts, held } = *request;
-        let held = Asked::extension(held, duration);
+        let held = LeaseParams::extension(held, duration);
         let (limit, free_handlers) = (i64::from(limit), i64::from(free_handlers));
         let (duration, max_attempts) = (seconds(duration), i64::from(max_attempts));
         let floors = shared.floors.next();
-        let Times { loose, ordered } = floors.unwrap_or_default();
+        let FloorTimes { loose, ordered } = floors.unwrap_or_default();
         let extend = held.params();
         let lease: Params<'_> =
             &[&limit, &duration, &max_attempts, held.ids(), held.tokens(), &free_handlers, &loose, &ordered];
@@ -96,36 +95,36 @@ impl PostgresStore {
         }
         let rows = answers.swap_remove(leasing).rows;
         if let Some(row) = rows.first() {
-            // An unreadable time must not fail the call, which would lose the leases.
+            // A failure of the call would lose the leases, so ignore an unreadable time.
             let time = |column| row.try_get::<_, Option<SystemTime>>(column).ok().flatten();
-            shared.floors.found(Times { loose: time(9), ordered: time(10) });
+            shared.floors.found(FloorTimes { loose: time(9), ordered: time(10) });
         }
         Ok(rows)
     }
 
-    async fn batch_of(&self, rows: &[Row], reading: Reading) -> Result<LeaseBatch, StoreError> {
+    async fn batch_of(&self, rows: &[Row], source: ContentSource) -> Result<LeaseBatch, StoreError> {
         let mut batch = LeaseBatch::default();
         for row in rows {
-            let found = Found::read(row).map_err(StoreError::new)?;
+            let found = LeasedRow::read(row).map_err(StoreError::new)?;
             let Some(lease) = found.lease else {
                 batch.dead_lettered.push(found.dead_lettered());
                 continue;
             };
-            let content = match reading {
-                Reading::Together => Ok(Content::read(row, 3).map_err(|error| cannot_be_read(&error))),
-                Reading::Apart => self.read_content(lease.id()).await,
+            let content = match source {
+                ContentSource::LeaseRow => Ok(Content::read(row, 3).map_err(|error| cannot_be_read(&error))),
+                ContentSource::SeparateQuery => self.read_content(lease.id()).await,
             };
             match content {
                 Ok(Ok(content)) => batch.leased.push(found.leased(lease, content)),
                 Ok(Err(reason)) => self.dead_letter_unreadable(&mut batch, lease, reason).await,
-                // It is leased again once this lease has expired.
+                // The delivery is leased again once this lease has expired.
                 Err(error) => batch.unreadable.push(Unreadable { id: lease.id(), error }),
             }
         }
         Ok(batch)
     }
 
-    /// Reads the content of a delivery. Returns `Ok(Err(_))`, with the reason, if it cannot be read now or later.
+    /// Reads the content of a delivery. Returns `Ok(Err(reason))` if the content can never be read.
     async fn read_content(&self, id: DeliveryId) -> Result<Result<Content, String>, StoreError> {
         let shared = &*self.shared;
         let params: Params<'_> = &[&id.get()];
@@ -148,7 +147,7 @@ impl PostgresStore {
             Ok(Ok(SettleOutcome::Settled)) => {
                 return batch.dead_lettered.push(DeadLettered { id, attempts, head: None, reason });
             }
-            // Another worker has leased it.
+            // Another worker has leased the delivery.
             Ok(Ok(_)) => return,
             Ok(Err(failure)) => StoreError::new(failure),
             Err(error) => error,
@@ -157,32 +156,32 @@ impl PostgresStore {
     }
 }
 
-/// Whether the statement that leased deliveries has read them.
+/// The source of the content of leased deliveries.
 #[derive(Clone, Copy)]
-enum Reading {
-    Together,
-    Apart,
+enum ContentSource {
+    LeaseRow,
+    SeparateQuery,
 }
 
 fn cannot_be_read(error: &dyn Display) -> String {
-    format!("its content cannot be read: {error}")
+    format!("the delivery's content cannot be read: {error}")
 }
 
 /// A row of the statement that leases, without the content.
-struct Found {
+struct LeasedRow {
     id: DeliveryId,
     /// `None` if the delivery was dead-lettered.
     lease: Option<Lease>,
-    /// The number of this attempt, or of all if the delivery was dead-lettered.
+    /// The number of this attempt, or of all attempts if the delivery was dead-lettered.
     attempts: u32,
     head: Option<String>,
-    /// Whether its last lease has expired.
+    /// Whether the previous lease expired.
     expired: bool,
     dead_because: Option<String>,
     attempt_counted: bool,
 }
 
-impl Found {
+impl LeasedRow {
     fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
         let id = DeliveryId::new(row.try_get(0)?);
         // Never negative, unless the row was edited by hand.
@@ -212,6 +211,7 @@ impl Found {
     }
 }
 
+/// The content of a delivery.
 struct Content {
     head: String,
     body: Vec<u8>,
@@ -219,7 +219,7 @@ struct Content {
 }
 
 impl Content {
-    /// Reads the content from three columns, the first of which is number `first`.
+    /// Reads the content from three columns, starting at `first`.
     fn read(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error> {
         let keys: Option<Vec<&str>> = row.try_get(first + 2)?;
         let ordering_keys = keys.into_iter().flatten().map(OrderingKey::from_text).collect();

@@ -1,4 +1,4 @@
-//! Counting attempts, and extending leases.
+//! Calls that count attempts and extend leases.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use tower_klikit::{
 };
 
 use super::{
-    by_lease::{Asked, Values, changed_and_before, seen, whole},
-    together::InBatch,
+    batches::InBatch,
+    by_lease::{LeaseParams, Values, changed_and_before, seen, whole},
 };
 use crate::{
     connection::{Failure, Params, TRIES},
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl PostgresStore {
-    /// Counts attempts with one transaction, together with those of other calls. The deliveries that other transactions
-    /// have locked follow one by one.
+    /// Counts attempts in one transaction, together with those of other calls. Deliveries that other transactions have locked
+    /// follow one by one.
     pub(super) async fn start_all(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
         let outcomes = match leases {
             [] => return Ok(Vec::new()),
@@ -41,7 +41,7 @@ impl PostgresStore {
             let shared = Arc::clone(&shared);
             async move { start_together(&shared, &leases).await }
         };
-        self.shared.together.starts.run(lease, start).await.unwrap_or(Ok(None))
+        self.shared.batches.starts.run(lease, start).await.unwrap_or(Ok(None))
     }
 
     async fn start_one(&self, lease: &Lease) -> Result<bool, Failure> {
@@ -52,24 +52,23 @@ impl PostgresStore {
             if shared.connections.run(&shared.inbox.start.one, params).await?.changed > 0 {
                 return Ok(true);
             }
-            let look = shared.connections.run(&shared.inbox.look, &[&id]).await?;
+            let look = shared.connections.run(&shared.inbox.read_token_and_state, &[&id]).await?;
             let seen = look.rows.first().map(|row| seen(row, 0)).transpose().map_err(Failure::Statement)?;
             if seen.flatten() != Some((token, Some(DeliveryState::Leased))) {
                 return Ok(false);
             }
         }
-        Err(Failure::Restless)
+        Err(Failure::Contended)
     }
 
-    /// Extends leases with one statement, which waits for nothing. A lease on a delivery that another transaction has
-    /// locked counts as extended. That may be the handler's own transaction, which finishes the delivery, and no other
-    /// worker can lease it meanwhile.
+    /// Extends leases with one statement, which waits for no locks. If another transaction has locked a delivery, its lease
+    /// counts as extended: no other worker can lease the delivery meanwhile, and the transaction may be the handler's own.
     pub(super) async fn extend_leases(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
         if leases.is_empty() {
             return Ok(Vec::new());
         }
         let shared = &*self.shared;
-        let asked = Asked::extension(leases, duration);
+        let asked = LeaseParams::extension(leases, duration);
         let params = asked.params();
         let statements = [(&shared.inbox.extend, Params::from(&params))];
         let extending = shared.connections.run_within(&shared.inbox.begin_many, &statements);
@@ -85,7 +84,7 @@ impl PostgresStore {
 
 /// Counts the attempts of deliveries that no other transaction has locked. Returns `None` for the others.
 async fn start_together(shared: &Shared, leases: &[Lease]) -> Vec<InBatch<bool>> {
-    let mut asked = Asked::default();
+    let mut asked = LeaseParams::default();
     for lease in leases {
         asked.push(lease, Values { attempts: whole(lease.attempt()), ..Values::default() });
     }
@@ -103,7 +102,7 @@ async fn start_together(shared: &Shared, leases: &[Lease]) -> Vec<InBatch<bool>>
     };
     match started.await {
         Ok(started) => started.into_iter().map(Ok).collect(),
-        Err(failure) if failure.is_servers() => vec![Ok(None); leases.len()],
+        Err(failure) if failure.is_from_server() => vec![Ok(None); leases.len()],
         Err(failure) => vec![Err(failure.into()); leases.len()],
     }
 }

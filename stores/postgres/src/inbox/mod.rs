@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod batches;
 mod by_lease;
 mod finish;
 mod floors;
@@ -11,6 +12,5 @@ mod leases;
 mod settle;
 mod sql;
 mod store;
-mod together;
 
-pub(crate) use self::{floors::Floors, hand_off::HandOff, sql::InboxSql, together::Together};
+pub(crate) use self::{batches::InboxBatches, floors::Floors, hand_off::HandOff, sql::InboxSql};

@@ -1,4 +1,4 @@
-//! Recording how attempts ended.
+//! Calls that settle deliveries.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -8,9 +8,9 @@ use tower_klikit::{
 };
 
 use super::{
-    by_lease::{Asked, Seen, Values, changed_and_before, seen, whole},
+    batches::InBatch,
+    by_lease::{LeaseParams, TokenAndState, Values, changed_and_before, seen, whole},
     sql::{ByLease, InboxSql},
-    together::InBatch,
 };
 use crate::{
     connection::{Failure, Params, TRIES},
@@ -19,12 +19,14 @@ use crate::{
 };
 
 impl PostgresStore {
-    /// Settles deliveries with one transaction, together with those of other calls.
+    /// Settles deliveries in one transaction, together with those of other calls.
     ///
-    /// The transaction leaves out the deliveries that other transactions have locked, and is rolled back as a whole if
-    /// the server rejects one of the settlements. The rest is settled one by one, so that no delivery holds up the
-    /// others. If the server rejects one of those or one is late, the others are tried all the same, and then the call
-    /// fails. If the server cannot be reached, or another one is late, the call fails at once.
+    /// The transaction leaves out deliveries that other transactions have locked. If the server rejects one settlement, the
+    /// whole transaction is rolled back. All deliveries that are not settled then follow one by one, so that none delays
+    /// the others.
+    ///
+    /// If one of these is rejected or times out, the others are still tried, and then the call fails. If a second one times
+    /// out, or the server cannot be reached, the call fails at once.
     pub(super) async fn settle_all(
         &self,
         settlements: &[(Lease, Settlement)],
@@ -41,9 +43,9 @@ impl PostgresStore {
             }
             match self.in_time(1, self.settle_one(lease, settlement)).await {
                 Ok(Ok(outcome)) => settled.push(outcome),
-                Ok(Err(failure)) if failure.is_servers() => failed = failed.or(Some(StoreError::new(failure))),
+                Ok(Err(failure)) if failure.is_from_server() => failed = failed.or(Some(StoreError::new(failure))),
                 Ok(Err(failure)) => return Err(StoreError::new(failure)),
-                // It may wait for a lock. Another one that is late tells that the server hangs.
+                // One timeout may be a wait for a lock. After a second one, assume that the server hangs.
                 Err(error) if !is_late => (failed, is_late) = (failed.or(Some(error)), true),
                 Err(error) => return Err(error),
             }
@@ -53,28 +55,29 @@ impl PostgresStore {
 
     async fn settle_in_batch(&self, ending: (Lease, Settlement)) -> InBatch<SettleOutcome> {
         let shared = Arc::clone(&self.shared);
-        let settle = move |endings: Vec<_>| {
+        let settle = move |settlements: Vec<_>| {
             let shared = Arc::clone(&shared);
-            async move { settle_together(&shared, &endings).await }
+            async move { settle_together(&shared, &settlements).await }
         };
-        self.shared.together.endings.run(ending, settle).await.unwrap_or(Ok(None))
+        self.shared.batches.settlements.run(ending, settle).await.unwrap_or(Ok(None))
     }
 
-    /// Looks at a delivery only if there was nothing to change.
+    /// Settles one delivery. Reads its state only if the statement changed nothing.
     pub(super) async fn settle_one(&self, lease: &Lease, settlement: &Settlement) -> Result<SettleOutcome, Failure> {
         let shared = &*self.shared;
         let (id, token) = (lease.id().get(), lease.token());
-        let Change { sql, values: Values { seconds, reason, attempts } } = Change::of(&shared.inbox, lease, settlement);
+        let SettlementStatement { sql, values: Values { seconds, reason, attempts } } =
+            SettlementStatement::of(&shared.inbox, lease, settlement);
         let params: Params<'_> = &[&id, &token, &seconds, &reason, &attempts];
         for _ in 0..TRIES {
             if shared.connections.run(&sql.one, params).await?.changed > 0 {
                 return Ok(SettleOutcome::Settled);
             }
-            let look = shared.connections.run(&shared.inbox.look, &[&id]).await?;
+            let look = shared.connections.run(&shared.inbox.read_token_and_state, &[&id]).await?;
             let seen = look.rows.first().map(|row| seen(row, 0)).transpose().map_err(Failure::Statement)?;
-            match verdict(seen.flatten(), lease, settlement) {
-                Verdict::Ended(outcome) => return Ok(outcome),
-                Verdict::Dead => {
+            match unchanged_reason(seen.flatten(), lease, settlement) {
+                UnchangedReason::Known(outcome) => return Ok(outcome),
+                UnchangedReason::Dead => {
                     let bring_back = match settlement {
                         Settlement::Reschedule { unordered: true, .. } => &shared.inbox.bring_back_unordered,
                         _ => &shared.inbox.bring_back,
@@ -89,14 +92,14 @@ impl PostgresStore {
                         return Ok(SettleOutcome::Settled);
                     }
                 }
-                Verdict::Unclear => {}
+                UnchangedReason::Unknown => {}
             }
         }
-        Err(Failure::Restless)
+        Err(Failure::Contended)
     }
 }
 
-/// Settles what one transaction can settle. Returns `None` for the rest.
+/// Settles deliveries in one transaction. Returns `None` for those that must be settled by themselves.
 async fn settle_together(shared: &Shared, settlements: &[(Lease, Settlement)]) -> Vec<InBatch<SettleOutcome>> {
     let groups = Group::of(&shared.inbox, settlements);
     let params: Vec<_> = groups.iter().map(|group| group.asked.params()).collect();
@@ -109,10 +112,10 @@ async fn settle_together(shared: &Shared, settlements: &[(Lease, Settlement)]) -
             for (index, row) in group.indices.iter().zip(&answer.rows) {
                 let (lease, settlement) = &settlements[*index];
                 let (changed, before) = changed_and_before(row).map_err(Failure::Statement)?;
-                outcomes[*index] = Ok(match verdict(before, lease, settlement) {
+                outcomes[*index] = Ok(match unchanged_reason(before, lease, settlement) {
                     _ if changed => Some(SettleOutcome::Settled),
-                    Verdict::Ended(outcome) => Some(outcome),
-                    Verdict::Dead | Verdict::Unclear => None,
+                    UnchangedReason::Known(outcome) => Some(outcome),
+                    UnchangedReason::Dead | UnchangedReason::Unknown => None,
                 });
             }
         }
@@ -120,21 +123,21 @@ async fn settle_together(shared: &Shared, settlements: &[(Lease, Settlement)]) -
     };
     match settled.await {
         Ok(()) => outcomes,
-        Err(failure) if Failure::is_servers(&failure) => vec![Ok(None); settlements.len()],
+        Err(failure) if Failure::is_from_server(&failure) => vec![Ok(None); settlements.len()],
         Err(failure) => vec![Err(failure.into()); settlements.len()],
     }
 }
 
-/// The settlements that one statement can record: those of one kind, for deliveries of different ids.
+/// The settlements that one statement records: they have the same kind and different deliveries.
 struct Group<'a> {
     sql: &'a ByLease,
-    asked: Asked,
-    /// Where the settlements were among all.
+    asked: LeaseParams,
+    /// The positions of the settlements among all.
     indices: Vec<usize>,
 }
 
 impl<'a> Group<'a> {
-    /// Takes the first settlement of each delivery. Any further ones are left out.
+    /// Groups the first settlement of each delivery, and leaves out further ones.
     fn of(inbox: &'a InboxSql, settlements: &[(Lease, Settlement)]) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::new();
         let mut ids = HashSet::new();
@@ -142,9 +145,9 @@ impl<'a> Group<'a> {
             if !ids.insert(lease.id()) {
                 continue;
             }
-            let Change { sql, values } = Change::of(inbox, lease, settlement);
+            let SettlementStatement { sql, values } = SettlementStatement::of(inbox, lease, settlement);
             let place = groups.iter().position(|group| std::ptr::eq(group.sql, sql)).unwrap_or_else(|| {
-                groups.push(Self { sql, asked: Asked::default(), indices: Vec::new() });
+                groups.push(Self { sql, asked: LeaseParams::default(), indices: Vec::new() });
                 groups.len() - 1
             });
             groups[place].asked.push(lease, values);
@@ -155,12 +158,12 @@ impl<'a> Group<'a> {
 }
 
 /// A settlement, as a statement and its parameters.
-struct Change<'a> {
+struct SettlementStatement<'a> {
     sql: &'a ByLease,
     values: Values,
 }
 
-impl<'a> Change<'a> {
+impl<'a> SettlementStatement<'a> {
     fn of(inbox: &'a InboxSql, lease: &Lease, settlement: &Settlement) -> Self {
         let (sql, duration, reason) = match settlement {
             Settlement::Done { keep } if keep.is_zero() => (&inbox.delete, Duration::ZERO, None),
@@ -186,24 +189,24 @@ enum Verdict {
     Ended(SettleOutcome),
     /// The delivery is DEAD, and has to be READY again if its lease expired on the last attempt.
     Dead,
-    /// The delivery is locked, or has changed meanwhile.
-    Unclear,
+    /// The delivery is locked, or has changed since.
+    Unknown,
 }
 
-fn verdict(seen: Seen, lease: &Lease, settlement: &Settlement) -> Verdict {
+fn unchanged_reason(seen: TokenAndState, lease: &Lease, settlement: &Settlement) -> UnchangedReason {
     match seen {
-        // A larger token never gives way to a smaller one, and an id is not used again. So this needs no lock.
-        None => Verdict::Ended(SettleOutcome::Gone),
-        Some((token, _)) if token != lease.token() => Verdict::Ended(SettleOutcome::Superseded),
-        Some((_, Some(DeliveryState::Done))) => Verdict::Ended(SettleOutcome::Settled),
+        // Tokens only grow and ids are never reused, so reading them needs no lock.
+        None => UnchangedReason::Known(SettleOutcome::Gone),
+        Some((token, _)) if token != lease.token() => UnchangedReason::Known(SettleOutcome::Superseded),
+        Some((_, Some(DeliveryState::Done))) => UnchangedReason::Known(SettleOutcome::Settled),
         Some((_, Some(DeliveryState::Ready))) if *settlement == Settlement::Release => {
-            Verdict::Ended(SettleOutcome::Settled)
+            UnchangedReason::Known(SettleOutcome::Settled)
         }
         Some((_, Some(DeliveryState::Dead)))
             if matches!(settlement, Settlement::Release | Settlement::Reschedule { .. }) =>
         {
-            Verdict::Dead
+            UnchangedReason::Dead
         }
-        Some(_) => Verdict::Unclear,
+        Some(_) => UnchangedReason::Unknown,
     }
 }

@@ -1,4 +1,4 @@
-//! The calls of acceptors and workers.
+//! The implementation of `InboxStore`.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl InboxStore for PostgresStore {
         count(&self.run_long(&self.shared.inbox.purge_dead, &[&i64::from(limit), &seconds(age)]).await?)
     }
 
-    /// Enough for handlers that take no time, while a call that leases takes some milliseconds.
+    /// Returns 200: enough to keep fast handlers busy during a call that leases, which takes some milliseconds.
     fn prefetch(&self) -> usize {
         200
     }

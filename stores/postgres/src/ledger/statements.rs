@@ -1,7 +1,7 @@
 //! All statements on the ledger's table.
 //!
-//! They use `clock_timestamp()` rather than `now()`. A statement that has waited for a lock, or that runs in a user's
-//! long transaction, must judge by the time at which it holds the row.
+//! The statements use `clock_timestamp()` rather than `now()`. A statement that has waited for a lock, or that runs in a
+//! user's long transaction, must compare with the time at which it holds the row.
 
 use crate::{
     connection::Sql,
@@ -11,8 +11,8 @@ use crate::{
 
 /// The statements on one ledger.
 ///
-/// Keys, events and tokens are `bytea` as parameters, so that every driver can pass them. The columns are `uuid`, which
-/// is shorter on disk: by a byte in the table and by eight in the index.
+/// Each field's comment lists the statement's parameters in order, and its results. Keys, events and tokens are passed as
+/// `bytea`, which every driver supports. The columns are `uuid`, which saves a byte in the table and eight in the index.
 #[derive(Debug)]
 pub(crate) struct LedgerSql {
     /// Key, event, token, digest, seconds of the lease, seconds until the end of the grace. Returns one row if the key
@@ -28,9 +28,9 @@ pub(crate) struct LedgerSql {
     pub(crate) renew: Sql,
     /// Key, token.
     pub(crate) release: Sql,
-    /// Event. Returns one row: how many entries were removed.
+    /// Event. Returns one row: the number of removed entries.
     pub(crate) forget: Sql,
-    /// Start and end. Returns one row: how many entries were removed.
+    /// Start and end. Returns one row: the number of removed entries.
     pub(crate) forget_claimed: Sql,
     /// Limit. Changes the rows that it deletes.
     pub(crate) purge: Sql,
@@ -80,7 +80,7 @@ impl LedgerSql {
             )),
             forget: Sql::new(forget(&table, &format!("key = {event} OR event_key = {event}", event = uuid(1)))),
             forget_claimed: Sql::new(forget(&table, "claimed_at >= $1::timestamptz AND claimed_at < $2::timestamptz")),
-            // Leaves rows out that a node is about to claim, so that neither waits for the other.
+            // Skip rows that a node is about to claim, so that neither waits for the other.
             purge: Sql::new(format!(
                 r"
                 DELETE FROM {table}
@@ -96,7 +96,7 @@ impl LedgerSql {
         }
     }
 
-    /// The statements to check when the store is opened.
+    /// Returns the statements that are checked when the store is opened.
     pub(crate) fn each(&self) -> [&Sql; 9] {
         [
             &self.claim,
@@ -123,7 +123,7 @@ fn claim(table: &str) -> String {
         FROM (SELECT {key} AS key, {event} AS event, {token} AS token) AS new
         ON CONFLICT (key) DO UPDATE
         SET
-            -- The token's own claim is renewed. Any other is taken over.
+            -- Renewing the token's own claim keeps the time. Taking over another claim sets it.
             claimed_at = CASE
                 WHEN held.token = excluded.token AND held.state = {CLAIMED} AND held.kept_until > clock_timestamp()
                 THEN held.claimed_at
@@ -145,9 +145,9 @@ fn claim(table: &str) -> String {
     )
 }
 
-/// Renews many claims. Does not wait for one that another transaction has locked, since the others would expire
-/// meanwhile. Reports that one as renewed if it was this token's when the statement began: the transaction may be the
-/// handler's own, which completes the claim.
+/// Returns the statement that renews many claims. It does not wait for a claim that another transaction has locked, because
+/// the others could expire meanwhile. Such a claim counts as renewed if it was this token's when the statement began: the
+/// transaction may be the handler's own, which completes the claim.
 fn renew(table: &str) -> String {
     format!(
         r"
@@ -194,7 +194,7 @@ fn renew(table: &str) -> String {
     )
 }
 
-/// Entries that are past their retention or grace go too, but do not count.
+/// Returns the statement that deletes entries. Entries that are past their retention or grace are deleted but not counted.
 fn forget(table: &str, which: &str) -> String {
     format!(
         r"
@@ -208,8 +208,8 @@ fn forget(table: &str, which: &str) -> String {
     )
 }
 
-/// Examines 128 blocks somewhere in the table. The range may begin before the table does, so that the table's first
-/// blocks have the same chance as all others.
+/// Returns the statement that sweeps 128 blocks at a random place of the table. The range may begin before the table, so that
+/// the first blocks are as likely to be swept as all others.
 fn sweep(table: &str) -> String {
     format!(
         r"

@@ -1,4 +1,4 @@
-//! The calls of the layer and of operators.
+//! The implementation of `Ledger`.
 
 use std::{
     ops::Range,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl PostgresStore {
-    /// Returns the statement that completes a claim, for a transaction of your own through any driver.
+    /// Returns the statement that completes a claim, for your own transaction with any driver.
     ///
     /// | parameter | type | value |
     /// |---|---|---|
@@ -26,14 +26,15 @@ impl PostgresStore {
     /// | `$2` | `bytea` | [`Claim::token`], 16 bytes |
     /// | `$3` | `float8` | how long to remember the delivery, in seconds |
     ///
-    /// It changes one row if the claim is still this token's, even if its lease has expired. If it changes none, roll
-    /// back: another copy of the delivery is being handled, or was. Completing twice changes one row each time.
+    /// The statement changes one row if this token still holds the claim, even if its lease has expired. If it changes no
+    /// row, roll back: another copy of the delivery is being handled, or was handled. Completing twice changes one row each
+    /// time.
     pub fn complete_sql(&self) -> &str {
         self.shared.ledger.complete.text()
     }
 
-    /// Completes `claim` on a connection of yours, as a part of the transaction that is open on it. Returns `false` if
-    /// the claim is no longer this token's: then roll back.
+    /// Completes `claim` in the transaction that is open on your connection. Returns `false` if this token no longer holds
+    /// the claim: then roll back.
     ///
     /// `client` is a client or a transaction of `tokio-postgres`; those of `deadpool-postgres` dereference to them.
     ///
@@ -47,7 +48,7 @@ impl PostgresStore {
         claim: &Claim,
         retention: Duration,
     ) -> Result<bool, StoreError> {
-        let (key, token) = names(claim);
+        let (key, token) = key_and_token(claim);
         let seconds = seconds(retention);
         let params: [(&(dyn ToSql + Sync), Type); 3] =
             [(&key, Type::BYTEA), (&token, Type::BYTEA), (&seconds, Type::FLOAT8)];
@@ -57,7 +58,7 @@ impl PostgresStore {
 
     async fn claim_or_read(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, Failure> {
         let Shared { connections, ledger, .. } = &*self.shared;
-        let ((key, token), event) = (names(claim), bytes(claim.event()));
+        let ((key, token), event) = (key_and_token(claim), bytes(claim.event()));
         let digest = &claim.digest().as_bytes()[..];
         let (lease, kept) = in_seconds(terms);
         for _ in 0..TRIES {
@@ -65,8 +66,8 @@ impl PostgresStore {
             if !claimed.rows.is_empty() {
                 return Ok(ClaimOutcome::Claimed);
             }
-            // Two statements. A single one would see the table as it was when it began: after waiting for another
-            // node's claim, it could neither claim the key nor find what that node has written.
+            // Read with a second statement. After waiting for another node's claim, a single statement would still see the
+            // table as it was before, without that claim.
             let there = connections.run(&ledger.read, &[&key, &token]).await?;
             if let Some(row) = there.rows.first()
                 && let Some(outcome) = outcome(row).map_err(Failure::Statement)?
@@ -74,7 +75,7 @@ impl PostgresStore {
                 return Ok(outcome);
             }
         }
-        Err(Failure::Restless)
+        Err(Failure::Contended)
     }
 }
 
@@ -84,14 +85,14 @@ impl Ledger for PostgresStore {
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
-        let (key, token) = names(claim);
+        let (key, token) = key_and_token(claim);
         let answer = self.run(&self.shared.ledger.complete, &[&key, &token, &seconds(retention)]).await?;
         self.shared.sweeper.completed();
         Ok(answer.changed > 0)
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
-        let (key, token) = names(claim);
+        let (key, token) = key_and_token(claim);
         self.run(&self.shared.ledger.release, &[&key, &token]).await?;
         Ok(())
     }
@@ -100,7 +101,7 @@ impl Ledger for PostgresStore {
         if claims.is_empty() {
             return Ok(Vec::new());
         }
-        let (keys, tokens): (Vec<_>, Vec<_>) = claims.iter().map(names).unzip();
+        let (keys, tokens): (Vec<_>, Vec<_>) = claims.iter().map(key_and_token).unzip();
         let (lease, kept) = in_seconds(terms);
         let answer = self.run(&self.shared.ledger.renew, &[&keys, &tokens, &lease, &kept]).await?;
         let renewed: Result<Vec<_>, _> = answer.rows.iter().map(|row| row.try_get(0)).collect();
@@ -121,18 +122,18 @@ impl Ledger for PostgresStore {
     }
 }
 
-/// The key and the token of a claim.
-fn names(claim: &Claim) -> (&[u8], &[u8]) {
+/// Returns the key and the token of a claim.
+fn key_and_token(claim: &Claim) -> (&[u8], &[u8]) {
     (bytes(claim.key()), claim.token().as_bytes())
 }
 
-/// The seconds until a claim expires, and those until the end of its grace.
+/// Returns the seconds until a claim expires, and until the end of its grace.
 fn in_seconds(terms: &ClaimTerms) -> (f64, f64) {
     (seconds(terms.lease), seconds(terms.lease.saturating_add(terms.grace)))
 }
 
-/// Returns what an entry means to the token that found it. Returns `None` if the entry is the token's own, so that it
-/// has to claim once more.
+/// Returns the outcome of a claim that found this entry. Returns `None` if the token itself holds the entry, so that it must
+/// claim once more.
 fn outcome(row: &Row) -> Result<Option<ClaimOutcome>, tokio_postgres::Error> {
     let (done, mine): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     let (digest, remaining): (Digest, f64) = (row.try_get(2)?, row.try_get(3)?);

@@ -1,4 +1,4 @@
-//! The steps of the inbox's tables. A step that was released never changes: add another one.
+//! The migration steps of the inbox's tables. Never change a released step: add another one.
 
 use crate::{names::Names, sql::LEASING_LOCKS};
 
@@ -151,7 +151,8 @@ LEFT JOIN {body} USING (id);"#,
     )
 }
 
-/// Makes the function find the tables from any search path. If the prefix names a schema, it does so anyway.
+/// Returns the setting that makes a function find the tables with any search path. If the prefix names a schema, no setting
+/// is needed.
 fn search_path(names: &Names) -> String {
     if names.has_schema() {
         return String::new();

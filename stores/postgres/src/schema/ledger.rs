@@ -1,4 +1,4 @@
-//! The steps of the ledger's tables. A step that was released never changes: add another one.
+//! The migration steps of the ledger's tables. Never change a released step: add another one.
 
 use crate::names::Names;
 
@@ -7,8 +7,8 @@ pub(super) fn steps(names: &Names) -> Vec<String> {
     vec![create(names)]
 }
 
-/// The wide columns of the ledger come first, so that nothing is lost to alignment. There is no index on `until`: every
-/// completion changes it, and an update that changes no indexed column stays in its page and leaves the indexes alone.
+/// Returns the statements of version 1. Wide columns come first, so that alignment wastes no space. There is no index on
+/// `until`, which every completion changes: an update that changes no indexed column does not write to the indexes.
 fn create(names: &Names) -> String {
     format!(
         r"CREATE TABLE {schema} (

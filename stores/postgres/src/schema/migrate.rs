@@ -1,4 +1,4 @@
-//! Brings the tables of a database to the version that this crate knows.
+//! The schema of a store, and the migrations that bring a database to its version.
 
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
@@ -9,8 +9,7 @@ use crate::{
     names::Names,
 };
 
-/// An advisory lock that keeps two nodes from migrating at the same time. It can be any number that nothing else uses:
-/// these are the letters "klikit".
+/// The advisory lock that keeps two nodes from migrating at the same time: the letters "klikit".
 pub(super) const MIGRATION_LOCK: i64 = 0x6b6c_696b_6974;
 
 /// The schema of one store: the steps of each of its parts.
@@ -19,6 +18,7 @@ pub(crate) struct Schema {
     parts: Vec<Part>,
 }
 
+/// A part of the schema, with its own version.
 struct Part {
     name: &'static str,
     /// The statements that bring the part to version 1, 2 and so on.
@@ -28,13 +28,13 @@ struct Part {
 /// The reason why a schema cannot be used.
 #[derive(Debug)]
 pub(crate) enum SchemaFailure {
-    /// The server could not be asked.
+    /// A statement failed before the migrations.
     Failed(Failure),
-    /// There is the table of a release before version 1.
+    /// The database has this table of a release before version 1.
     Outdated(String),
     /// The part has a version that this crate does not know.
     Newer { part: &'static str, found: u32, known: u32 },
-    /// The step to this version failed, and nothing has changed.
+    /// The step to this version failed. Nothing has changed.
     Step { part: &'static str, version: u32, failure: Failure },
 }
 
@@ -49,7 +49,7 @@ impl Schema {
         schema
     }
 
-    /// Adds a step that no release has.
+    /// Adds an unreleased step.
     #[cfg(test)]
     pub(super) fn with_step(mut self, part: &str, sql: &str) -> Self {
         let part = self.parts.iter_mut().find(|known| known.name == part).expect("the part exists");
@@ -57,7 +57,7 @@ impl Schema {
         self
     }
 
-    /// Leaves out all steps except the first of each part.
+    /// Keeps only the first step of each part.
     #[cfg(test)]
     pub(super) fn first_version(mut self) -> Self {
         self.parts.iter_mut().for_each(|part| part.steps.truncate(1));
@@ -69,19 +69,19 @@ impl Schema {
         self.parts.iter().flat_map(|part| self.steps_after(part, 0)).collect()
     }
 
-    /// Returns whether nothing has to be migrated. Reads only.
+    /// Returns whether the tables have the newest version. Only reads.
     pub(crate) async fn is_current(&self, connections: &Connections) -> Result<bool, SchemaFailure> {
-        let lent = connections.lend().await?;
-        let missing = self.missing(lent.client()).await?;
-        lent.give_back();
+        let acquired = connections.acquire().await?;
+        let missing = self.missing(acquired.client()).await?;
+        acquired.release();
         Ok(missing.is_empty())
     }
 
-    /// Runs the missing steps in one transaction, while no other node does.
+    /// Runs the missing steps in one transaction, one node at a time.
     pub(crate) async fn migrate(&self, connections: &Connections) -> Result<(), SchemaFailure> {
-        let mut lent = connections.lend().await?;
-        lent.begun();
-        let client = lent.client();
+        let mut acquired = connections.acquire().await?;
+        acquired.begin_transaction();
+        let client = acquired.client();
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
         client.batch_execute(&begin).await.map_err(Failure::Statement)?;
         for step in self.missing(client).await? {
@@ -91,7 +91,7 @@ impl Schema {
             }
         }
         client.batch_execute("COMMIT").await.map_err(Failure::Statement)?;
-        lent.give_back();
+        acquired.release();
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Schema {
         Ok(missing)
     }
 
-    /// Reads the version of each part: 0 if it is missing.
+    /// Reads the version of each part, or 0 if the part is missing.
     async fn versions(&self, client: &Client) -> Result<Vec<u32>, Failure> {
         let table = self.names.of("schema");
         if !is_table(client, &table).await? {
@@ -130,7 +130,8 @@ impl Schema {
         Ok(versions)
     }
 
-    /// Looks for the tables of releases before version 1, whose names began with the ledger's, `klikit_deliveries`.
+    /// Returns an error if the database has tables of a release before version 1. Their names began with `klikit_deliveries`,
+    /// the name of the ledger.
     async fn reject_outdated(&self, client: &Client) -> Result<(), SchemaFailure> {
         const OUTDATED: [&str; 4] =
             ["deliveries", "deliveries_inbox", "deliveries_inbox_delivery", "deliveries_inbox_ordering"];
@@ -159,9 +160,9 @@ impl Schema {
     }
 }
 
-/// Returns whether there is a table of this name.
+/// Returns whether a table of this name exists.
 ///
-/// Reading `pg_class` makes the session notice what other nodes have just created, which `to_regclass` alone does not.
+/// Reading `pg_class` makes the session notice tables that other nodes have just created. `to_regclass` alone does not.
 async fn is_table(client: &Client, name: &str) -> Result<bool, Failure> {
     let sql = "SELECT count(*) FROM pg_class WHERE oid = to_regclass($1) AND relkind IN ('r', 'p')";
     let count = client.query_typed_one(sql, &[(&name, Type::TEXT)]).await.and_then(|row| row.try_get::<_, i64>(0));

@@ -1,8 +1,8 @@
-//! A migration, as users see it.
+//! The public type of a migration.
 
 use std::fmt;
 
-/// One step of a store's schema, as SQL for a migration tool of your own.
+/// One step of a store's schema, as SQL for your own migration tool.
 ///
 /// [`PostgresStoreBuilder::migrations`](crate::PostgresStoreBuilder::migrations) returns them.
 /// [`Display`](fmt::Display) writes the SQL below a comment that names the step.
@@ -18,7 +18,7 @@ impl Migration {
         Self { part, version, sql }
     }
 
-    /// Returns the part of the schema that the step belongs to: `ledger` or `inbox`. Each has versions of its own.
+    /// Returns the part of the schema that the step belongs to: `ledger` or `inbox`. Each part has its own versions.
     pub fn part(&self) -> &str {
         self.part
     }
@@ -28,7 +28,7 @@ impl Migration {
         self.version
     }
 
-    /// Returns the statements, which have to run in one transaction. The last one records the version.
+    /// Returns the statements, which must run in one transaction. The last one records the version.
     pub fn sql(&self) -> &str {
         &self.sql
     }

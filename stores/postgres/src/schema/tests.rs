@@ -1,4 +1,4 @@
-//! The migrations, on a real server.
+//! Tests of the migrations on a real server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 /// A database of version 1 with rows in every state.
 const KEPT: &str = include_str!("../../tests/schema/v1.sql");
 
-/// A step that no release has.
+/// An unreleased step.
 const STEP: &str = r#"ALTER TABLE "klikit_inbox" ADD COLUMN made_up text;
 UPDATE "klikit_inbox" SET made_up = event_id;"#;
 
@@ -31,7 +31,7 @@ fn connect(url: &str, connections: usize) -> Connections {
     Connections::new(pool, cancel, Naming::Unnamed, deadline)
 }
 
-/// Fills a database with the kept one. On a connection of its own, since the dump changes its search path.
+/// Restores the kept database. Uses a separate connection, because the dump changes the search path.
 async fn restore(url: &str) {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -51,7 +51,7 @@ async fn texts(client: &Client, sql: &str) -> Vec<String> {
     client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// Returns all rows, without the column that a step may add.
+/// Returns all rows, without the column that the unreleased step adds.
 async fn rows(client: &Client) -> Vec<String> {
     let mut rows = Vec::new();
     for table in ["klikit_ledger", "klikit_inbox", "klikit_inbox_body", "klikit_inbox_key", "klikit_inbox_attempt"] {
@@ -88,12 +88,12 @@ async fn catalog(client: &Client) -> Vec<String> {
 #[tokio::test]
 async fn released_step_has_not_changed() {
     let Some((server, old)) = kept("released step has not changed").await else { return };
-    let old = old.lend().await.unwrap();
+    let old = old.acquire().await.unwrap();
     let old = old.client();
     old.batch_execute("CREATE DATABASE new").await.unwrap();
     let new = connect(&server.url().replace("/postgres?", "/new?"), 1);
     whole().first_version().migrate(&new).await.unwrap();
-    let new = catalog(new.lend().await.unwrap().client()).await;
+    let new = catalog(new.acquire().await.unwrap().client()).await;
     assert!(new.len() > 60, "{}", new.len());
     assert_eq!(catalog(old).await, new);
 }
@@ -101,8 +101,8 @@ async fn released_step_has_not_changed() {
 #[tokio::test]
 async fn kept_database_is_migrated() {
     let Some((_server, connections)) = kept("kept database is migrated").await else { return };
-    let lent = connections.lend().await.unwrap();
-    let client = lent.client();
+    let acquired = connections.acquire().await.unwrap();
+    let client = acquired.client();
     let before = rows(client).await;
     let states = texts(client, "SELECT DISTINCT state FROM klikit_deliveries ORDER BY state").await;
     assert_eq!(states, ["dead", "done", "leased", "ready"]);
@@ -126,8 +126,8 @@ async fn kept_database_is_migrated() {
 #[tokio::test]
 async fn failed_step_changes_nothing() {
     let Some((_server, connections)) = kept("failed step changes nothing").await else { return };
-    let lent = connections.lend().await.unwrap();
-    let client = lent.client();
+    let acquired = connections.acquire().await.unwrap();
+    let client = acquired.client();
     let before = (rows(client).await, catalog(client).await);
     // The first of the steps succeeds, and is rolled back too.
     let broken =
@@ -146,8 +146,8 @@ async fn failed_step_changes_nothing() {
 #[tokio::test]
 async fn nodes_that_open_at_once_migrate_once() {
     let Some((_server, connections)) = kept("nodes that open at once migrate once").await else { return };
-    let lent = connections.lend().await.unwrap();
-    let client = lent.client();
+    let acquired = connections.acquire().await.unwrap();
+    let client = acquired.client();
     client.batch_execute("CREATE TABLE runs (version bigint)").await.unwrap();
     // All of them wait for the lock before one of them runs.
     client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await.unwrap();

@@ -1,7 +1,7 @@
 //! The statements that accept deliveries.
 
 use super::{
-    states::{DEAD, DONE, READY, UNFINISHED},
+    states::{DEAD, DONE, PENDING, READY},
     tables::Tables,
 };
 use crate::sql::{self, after, uuid};
@@ -9,21 +9,20 @@ use crate::sql::{self, after, uuid};
 /// The class of the advisory locks on ordering keys: the letters "klko".
 const ORDERING_LOCKS: i32 = 0x6b6c_6b6f;
 
-/// The condition under which an entry of the ledger is replaced: it can be claimed.
+/// The condition under which a ledger entry may be replaced: it can be claimed.
 const IS_CLAIMABLE: &str = "WHERE held.until <= clock_timestamp()";
 
 impl Tables {
-    /// Stores new deliveries and their ledger rows, which are done from the start. Returns the positions of those that
-    /// it has stored, from 1.
+    /// Stores new deliveries and their ledger rows, which are done from the start. Returns the positions of the stored
+    /// deliveries, from 1. The deliveries must have different keys.
     ///
-    /// Leaves out deliveries whose keys are known. If one becomes known while the statement waits, either its ledger row
-    /// shows that, or the statement fails as a whole because of the index on the keys. No two deliveries have the same
-    /// key. Two nodes lock the ledger rows that both want in the order of the keys, so that they cannot deadlock.
+    /// Leaves out deliveries whose keys are known. If a key becomes known while the statement waits, either its ledger row
+    /// shows that, or the index on the keys makes the whole statement fail. All nodes lock ledger rows in the order of the
+    /// keys, so that they cannot deadlock.
     ///
-    /// Two deliveries that share an ordering key must get their ids in the order of their commits. Otherwise a worker
-    /// could lease the one with the larger id while the other is still invisible, and then the other as well. So each
-    /// ordering key is locked until the commit, and before the ids are drawn: the rows that get ids depend on a count of
-    /// the locks.
+    /// Deliveries that share an ordering key must get their ids in the order of their commits. Otherwise a worker could lease
+    /// the delivery with the larger id while the other is not yet visible, and then also the other one. So the statement
+    /// locks each ordering key until the commit, before it draws ids: the rows that get ids depend on a count of the locks.
     pub(super) fn accept(&self) -> String {
         let Self { ledger, inbox, body, queue, .. } = self;
         format!(
@@ -32,7 +31,7 @@ impl Tables {
             locks AS MATERIALIZED (
                 SELECT pg_advisory_xact_lock({ORDERING_LOCKS}, lock) FROM unnest($13::integer[]) AS lock
             ),
-            -- The deliveries whose keys are not those of others, without their contents
+            -- The deliveries whose keys the inbox does not know, without their contents
             new AS MATERIALIZED (
                 SELECT
                     encode(asked.key, 'hex')::uuid AS key,
@@ -65,7 +64,7 @@ impl Tables {
                 {replace} {IS_CLAIMABLE}
                 RETURNING key
             ),
-            -- DONE deliveries of the same keys give way
+            -- Delete DONE deliveries of the same keys
             replaced AS (
                 DELETE FROM {inbox} AS old USING remembered
                 WHERE old.key = remembered.key AND old.state = {DONE}
@@ -79,7 +78,7 @@ impl Tables {
                 FROM unnest($11::text[], $12::bigint[]) AS ordered (ordering_key, position)
                 GROUP BY position
             ),
-            -- The deliveries, once those are deleted
+            -- The deliveries, after the DONE ones are deleted
             added AS (
                 INSERT INTO {inbox} (
                     due, accepted_at, token, key, event_key, attempts, state,
@@ -119,7 +118,7 @@ impl Tables {
         )
     }
 
-    /// Stores the ledger row alone, of a delivery that is handed off.
+    /// Stores only the ledger row of a delivery that is handed off.
     pub(super) fn remember(&self) -> String {
         let Self { inbox, .. } = self;
         let if_unknown = format!(
@@ -130,7 +129,7 @@ impl Tables {
     }
 
     /// Deletes a DEAD delivery that is handed off now, and renews its ledger row.
-    pub(super) fn take_out(&self) -> String {
+    pub(super) fn move_to_queue(&self) -> String {
         let Self { inbox, body, .. } = self;
         format!(
             r"
@@ -184,8 +183,8 @@ impl Tables {
         )
     }
 
-    /// The condition for a row `dead` of the inbox: the key in `$1` is DEAD, and its content has the digest that the
-    /// parameter has. A missing content has the digest NULL.
+    /// Returns the condition for the inbox's row `dead`: the row has the key `$1`, is DEAD, and its content has the digest in
+    /// parameter `digest`. The digest is NULL if the content is missing.
     fn is_dead(&self, digest: u8) -> String {
         format!(
             r"
@@ -198,7 +197,7 @@ impl Tables {
         )
     }
 
-    /// Inserts a ledger row for each row of `from`. If there is one, it is replaced where `replacing` holds.
+    /// Inserts a ledger row for each row of `from`. Replaces an existing row if `replacing` holds.
     fn remember_from(&self, from: &str, replacing: &str) -> String {
         let Self { ledger, .. } = self;
         format!(
@@ -218,13 +217,13 @@ impl Tables {
         )
     }
 
-    /// Locks the ledger row of a key, which writes to the log: the commit then waits for the synchronous standbys, and for
-    /// all that was committed before. Otherwise a delivery could be acknowledged as known that the standbys do not have.
+    /// Locks the ledger row of a key. The lock writes to the write-ahead log, so that the commit waits for the synchronous
+    /// standbys, and for all earlier commits. Otherwise a delivery could be acknowledged as known before the standbys have it.
     pub(super) fn lock(&self) -> String {
         format!("SELECT FROM {ledger} WHERE key = {key} FOR UPDATE", ledger = self.ledger, key = uuid(1))
     }
 
-    /// Reads what is known of a key.
+    /// Reads the state of a key.
     pub(super) fn read(&self) -> String {
         let Self { ledger, inbox, body, .. } = self;
         format!(
@@ -244,7 +243,7 @@ impl Tables {
         )
     }
 
-    /// Reads the body that is stored under a key and has a digest.
+    /// Reads the body that is stored under a key with this digest.
     pub(super) fn read_body(&self) -> String {
         self.read_of_content("body")
     }
@@ -267,7 +266,7 @@ impl Tables {
     }
 
     /// Restores the missing ledger row of a delivery that is READY or LEASED.
-    pub(super) fn remember_again(&self) -> String {
+    pub(super) fn restore_ledger_row(&self) -> String {
         let Self { ledger, inbox, body, .. } = self;
         format!(
             r"
@@ -275,9 +274,9 @@ impl Tables {
             SELECT clock_timestamp(), {until}, stored.key, stored.event_key, {token}, {done}, content.digest
             FROM {inbox} AS stored
             JOIN {body} AS content ON content.id = stored.id
-            WHERE stored.key = {key} AND stored.{UNFINISHED}
-            -- Waits if the delivery is being forgotten: its ledger row must not outlast it
-            FOR KEY SHARE OF stored
+            WHERE stored.key = {key} AND stored.{PENDING}
+            -- Wait if the delivery is being forgotten: its ledger row must not outlast it
+            FOR KEY PERIOD_FACTOR OF stored
             ON CONFLICT (key) DO UPDATE
             {replace} {IS_CLAIMABLE}",
             key = uuid(1),
@@ -289,7 +288,7 @@ impl Tables {
     }
 }
 
-/// The part of an upsert of a ledger row that replaces the row that is there.
+/// Returns the `SET` of an upsert that replaces an existing ledger row.
 fn replace(until: &str) -> String {
     format!(
         r"SET

@@ -1,7 +1,7 @@
-//! The statements of operators, and those that count and purge.
+//! The statements of admin calls, and those that count and purge.
 
 use super::{
-    states::{DEAD, DONE, LEASED, READY, UNFINISHED},
+    states::{DEAD, DONE, LEASED, PENDING, READY},
     tables::Tables,
 };
 use crate::sql::{KEPT_UNTIL, uuid};
@@ -18,7 +18,7 @@ impl Tables {
                 {leased},
                 {dead},
                 {done},
-                extract(epoch FROM clock_timestamp() - min(accepted_at) FILTER (WHERE {UNFINISHED}))::float8
+                extract(epoch FROM clock_timestamp() - min(accepted_at) FILTER (WHERE {PENDING}))::float8
             FROM {inbox}",
             ready = count(READY),
             leased = count(LEASED),
@@ -28,21 +28,21 @@ impl Tables {
     }
 
     pub(super) fn backlog(&self) -> String {
-        format!("SELECT count(*) FROM (SELECT FROM {} WHERE {UNFINISHED} LIMIT $1::bigint) AS pending", self.inbox)
+        format!("SELECT count(*) FROM (SELECT FROM {} WHERE {PENDING} LIMIT $1::bigint) AS pending", self.inbox)
     }
 
-    /// Counts all rows, since every delivery has some state. The planner chooses the index that is read fastest.
+    /// Counts all rows. Without a condition, the planner can choose the smallest index.
     pub(super) fn stored(&self) -> String {
         format!("SELECT count(*) FROM (SELECT FROM {} LIMIT $1::bigint) AS stored", self.inbox)
     }
 
-    /// Lists the deliveries that a filter selects among the next `$2`. Returns one row for each, and at least one: the last
-    /// id that was looked at, how many deliveries were, and the columns of [`show`](Self::show), or NULLs.
+    /// Lists the deliveries that a filter selects among the next `$2`. Returns one row for each, and at least one row. A row
+    /// has the last examined id, the number of examined deliveries, and the columns of a delivery, or NULLs.
     pub(super) fn find(&self) -> String {
         self.find_among("id > $1::bigint")
     }
 
-    /// Lists DEAD deliveries alone. They have an index.
+    /// Lists only DEAD deliveries, which have an index.
     pub(super) fn find_dead(&self) -> String {
         self.find_among(&format!("id > $1::bigint AND state = {DEAD}"))
     }
@@ -52,7 +52,7 @@ impl Tables {
         format!(
             r"
             WITH
-            looked_at AS MATERIALIZED (
+            examined AS MATERIALIZED (
                 SELECT id, state, accepted_at, attempts, reason, tenant, event_id
                 FROM {inbox}
                 WHERE {condition}
@@ -61,7 +61,7 @@ impl Tables {
             ),
             selected AS (
                 SELECT id, state, accepted_at, head, attempts, reason, digest
-                FROM looked_at
+                FROM examined
                 LEFT JOIN {body} USING (id)
                 WHERE
                     ($3::smallint[] IS NULL OR state = ANY ($3::smallint[]))
@@ -74,7 +74,7 @@ impl Tables {
                 LIMIT $9::bigint
             )
             SELECT last.id, last.count, selected.*
-            FROM (SELECT max(id) AS id, count(*) AS count FROM looked_at) AS last
+            FROM (SELECT max(id) AS id, count(*) AS count FROM examined) AS last
             LEFT JOIN selected ON true
             ORDER BY selected.id"
         )
@@ -104,7 +104,7 @@ impl Tables {
         )
     }
 
-    /// Dead-letters READY and LEASED deliveries. Returns how many.
+    /// Dead-letters READY and LEASED deliveries. Returns their number.
     pub(super) fn dead_letter_chosen(&self) -> String {
         let Self { inbox, .. } = self;
         format!(
@@ -113,7 +113,7 @@ impl Tables {
             chosen AS MATERIALIZED (
                 SELECT id
                 FROM {inbox}
-                WHERE id = ANY ($1::bigint[]) AND state = ANY ($2::smallint[]) AND {UNFINISHED}
+                WHERE id = ANY ($1::bigint[]) AND state = ANY ($2::smallint[]) AND {PENDING}
                 ORDER BY id
                 FOR UPDATE
             ),
@@ -189,8 +189,8 @@ impl Tables {
 
     /// Forgets the deliveries and the ledger rows for which these conditions hold.
     ///
-    /// Runs while nothing is brought back from DEAD. A ledger row is deleted only if it has not changed since it was
-    /// read: a new token says that a delivery was accepted since.
+    /// Runs while nothing is brought back from DEAD. A ledger row is deleted only if its token has not changed since it was
+    /// read: a new token means that a delivery was accepted since.
     fn forget(&self, deliveries: &str, entries: &str) -> String {
         let Self { ledger, inbox, body, .. } = self;
         format!(
@@ -200,7 +200,7 @@ impl Tables {
             keys AS MATERIALIZED (
                 SELECT key
                 FROM {inbox}
-                WHERE NOT ({UNFINISHED}) AND {deliveries}
+                WHERE NOT ({PENDING}) AND {deliveries}
                 UNION
                 SELECT key
                 FROM {ledger} AS held
@@ -208,7 +208,7 @@ impl Tables {
                     {entries}
                     AND {KEPT_UNTIL} > clock_timestamp()
                     AND NOT EXISTS (
-                        SELECT FROM {inbox} AS pending WHERE pending.key = held.key AND pending.{UNFINISHED}
+                        SELECT FROM {inbox} AS pending WHERE pending.key = held.key AND pending.{PENDING}
                     )
             ),
             seen AS MATERIALIZED (
@@ -216,7 +216,7 @@ impl Tables {
             ),
             deleted AS (
                 DELETE FROM {inbox} AS old USING keys
-                WHERE old.key = keys.key AND NOT (old.{UNFINISHED})
+                WHERE old.key = keys.key AND NOT (old.{PENDING})
                 RETURNING old.id, old.key
             ),
             emptied AS (
@@ -245,7 +245,7 @@ impl Tables {
         self.delete_chosen(&format!("state = {DONE}"), "due")
     }
 
-    /// Looks at no more than the smallest ids: the index of the DEAD deliveries does not have the time.
+    /// Examines only the smallest ids, because the index of the DEAD deliveries does not contain the time of acceptance.
     pub(super) fn purge_dead(&self) -> String {
         let Self { inbox, .. } = self;
         let is_old = format!(

@@ -1,43 +1,43 @@
-//! The statements that lease deliveries, and that read them.
+//! The statements that lease and read deliveries.
 
 use tower_klikit::inbox::LEASE_EXPIRED;
 
 use super::{
-    states::{DEAD, LEASED, READY, UNFINISHED},
+    states::{DEAD, LEASED, PENDING, READY},
     tables::Tables,
 };
 use crate::sql::after;
 
-/// How many of the longest due deliveries with ordering keys are examined before the heads of all queues are.
+/// The number of longest due deliveries with ordering keys that are examined before the heads of all queues are.
 const NEAR: u32 = 500;
 
-/// The largest number of attempts that the column holds. A row edited by hand must not make leasing fail.
+/// The largest number of attempts that the column can hold. A row that was edited by hand must not make leasing fail.
 const LARGEST: i32 = i32::MAX;
 
 /// The reason of a delivery that was dead-lettered because its row in the table of contents is missing.
-pub(crate) const CONTENT_MISSING: &str = "its head and its body are missing from the store";
+pub(crate) const CONTENT_MISSING: &str = "the head and the body are missing from the store";
 
-/// Whether the statement that leases deliveries reads them as well.
+/// The columns with the content of the leased deliveries.
 #[derive(Clone, Copy)]
-enum Reading {
-    Together,
-    /// Each delivery is read by a statement of its own.
-    Apart,
+enum ContentColumns {
+    Read,
+    /// NULL, because a separate statement reads each delivery.
+    Null,
 }
 
 impl Tables {
     /// Leases the deliveries that have been due for longest, and reads them.
     pub(super) fn lease(&self) -> String {
-        self.lease_and(Reading::Together)
+        self.lease_and(ContentColumns::Read)
     }
 
-    /// Leases deliveries without touching their contents, of which some cannot be read.
+    /// Leases deliveries without reading their contents, some of which cannot be read.
     pub(super) fn lease_unread(&self) -> String {
-        self.lease_and(Reading::Apart)
+        self.lease_and(ContentColumns::Null)
     }
 
-    /// Reads how many entries the server has read in the indexes that leasing searches, in this transaction and perhaps
-    /// some before it. Returns 0 if the server does not count.
+    /// Reads the number of entries that the server has read from the indexes that leasing searches. The number may include
+    /// earlier transactions. Returns 0 if the server does not count.
     pub(super) fn entries_read(&self) -> String {
         let [due, ordered] = &self.searched;
         format!(
@@ -54,38 +54,40 @@ impl Tables {
         format!("SELECT head, body, ordering_keys FROM {inbox} JOIN {body} USING (id) WHERE id = $1::bigint")
     }
 
-    /// The statement waits for nothing. It leaves out deliveries that another transaction has locked before it counts
-    /// the limit, so that two nodes that share a backlog find different parts of it. Where there are deliveries both
-    /// with and without ordering keys, it locks more than it leases. Those locks end with the transaction.
+    /// Returns the statement that leases.
     ///
-    /// The statement sees the queues as they were when it began, which is enough. A delivery that was settled or
-    /// dead-lettered by then no longer blocks others. None with a smaller id can appear later, because ids are given in
-    /// the order of the commits, except those that come back from DEAD, and nothing is leased while that happens.
+    /// **Locks.** The statement waits for no locks. It skips deliveries that another transaction has locked before it applies
+    /// the limit, so that two nodes lease different parts of a backlog. If there are deliveries both with and without
+    /// ordering keys, the statement locks more than it leases. Those locks end with the transaction.
+    ///
+    /// **Order.** The statement sees the queues as they were when it began. That suffices: a delivery that was settled or
+    /// dead-lettered by then blocks no others. A delivery with a smaller id cannot appear later, because ids follow the order
+    /// of the commits. The exception is a delivery that comes back from DEAD, and nothing is leased while that happens.
     ///
     /// A row of a queue whose delivery is gone or finished blocks nothing. Triggers delete such rows, unless they were
-    /// switched off. Each delivery is looked up by a subquery of its own, which no plan can turn into reading the table.
+    /// switched off. A separate subquery looks up each delivery, so that no plan reads the whole table.
     ///
-    /// The searches begin at a floor, if there is one.
-    ///
-    /// Deliveries with ordering keys are searched among the longest due, where mostly enough are free. If too many of
-    /// these are blocked, as behind a delivery that fails again and again, the head of each queue is examined instead.
-    /// The time for this grows with the number of keys, not of deliveries.
-    fn lease_and(&self, reading: Reading) -> String {
+    /// **Searches.** The searches begin at a floor, if there is one. Deliveries with ordering keys are searched among the
+    /// longest due ones, of which usually enough are free. If too many are blocked, for example behind a delivery that keeps
+    /// failing, the head of each queue is examined instead. The time for this grows with the number of keys, not of
+    /// deliveries.
+    fn lease_and(&self, columns_of_content: ContentColumns) -> String {
         let Self { inbox, body, queue, .. } = self;
-        let is_due = format!("{UNFINISHED} AND due <= statement_timestamp()");
+        let is_due = format!("{PENDING} AND due <= statement_timestamp()");
         let has_died = format!("state = {LEASED} AND attempts >= $3::bigint");
-        let is_pending = |row: &str| format!("(SELECT {UNFINISHED} FROM {inbox} AS queued WHERE queued.id = {row}.id)");
+        let is_pending = |row: &str| format!("(SELECT {PENDING} FROM {inbox} AS queued WHERE queued.id = {row}.id)");
         let rivals = format!("SELECT FROM {queue} AS mine JOIN {queue} AS other USING (ordering_key)");
         let is_free = format!(
             r"(
                     ({has_died})
                     OR (
-                        -- no earlier delivery shares a key
+                        -- No earlier delivery shares a key
                         NOT EXISTS (
                             {rivals}
                             WHERE mine.id = one.id AND other.id < mine.id AND {other_is_pending}
                         )
-                        -- and no later one that does is leased, as may be if this one was DEAD: then its token is not 0
+                        -- No later delivery that shares a key is leased. That happens only if this delivery was DEAD, and
+                        -- then its token is not 0.
                         AND (
                             token = 0
                             OR NOT EXISTS (
@@ -103,22 +105,22 @@ impl Tables {
             other_is_pending = is_pending("other"),
         );
         let columns = "id, due, state, attempts, token";
-        let (content, is_missing) = match reading {
-            Reading::Together => {
+        let (content, is_missing) = match columns_of_content {
+            ContentColumns::Read => {
                 (format!("LEFT JOIN {body} AS content ON content.id = longest_due.id"), "content.id IS NULL")
             }
-            Reading::Apart => {
+            ContentColumns::Null => {
                 ("CROSS JOIN (SELECT NULL::text AS head, NULL::bytea AS body) AS content".to_owned(), "false")
             }
         };
-        let ordering_keys = match reading {
-            Reading::Together => "one.ordering_keys",
-            Reading::Apart => "NULL::text[] AS ordering_keys",
+        let ordering_keys = match columns_of_content {
+            ContentColumns::Read => "one.ordering_keys",
+            ContentColumns::Null => "NULL::text[] AS ordering_keys",
         };
         format!(
             r"
             WITH RECURSIVE
-            -- The leases whose handlers the calling process is still running
+            -- The leases whose handlers the calling process still runs
             held AS MATERIALIZED (
                 SELECT id, token
                 FROM unnest($4::bigint[], $5::bigint[]) AS held (id, token)
@@ -140,7 +142,7 @@ impl Tables {
                 ORDER BY due, id
                 LIMIT {NEAR}
             ),
-            -- The free ones among them
+            -- The free deliveries among them
             free AS MATERIALIZED (
                 SELECT id
                 FROM near AS one
@@ -154,7 +156,7 @@ impl Tables {
                 LIMIT $1::bigint
                 FOR UPDATE SKIP LOCKED
             ),
-            -- The head of each queue, if there may be more deliveries and too few were found
+            -- The head of each queue, if too few deliveries were found and there may be more
             heads AS (
                 (
                     SELECT ordering_key, id
@@ -193,8 +195,8 @@ impl Tables {
                 LIMIT $1::bigint
                 FOR UPDATE SKIP LOCKED
             ),
-            -- The longest due of all that were found, and their positions among those that are not dead-lettered. A lease
-            -- that is held is among them only if it was locked while this transaction was about to extend it.
+            -- The longest due of all found deliveries, and their positions among those that are not dead-lettered. Held
+            -- leases are left out. One can be found only if it was locked when this transaction tried to extend it.
             longest_due AS MATERIALIZED (
                 SELECT {columns}, count(*) FILTER (WHERE NOT ({has_died})) OVER (ORDER BY due, id) AS position
                 FROM (
@@ -208,8 +210,8 @@ impl Tables {
                 ORDER BY due, id
                 LIMIT $1::bigint
             ),
-            -- Their contents, why they are dead-lettered, if they are, and whether their attempts count now. A delivery
-            -- whose lease has expired, or that has had all its attempts, is leased for a free handler only.
+            -- Their contents, the reasons of those that are dead-lettered, and whether their attempts count now. A delivery
+            -- whose lease has expired, or that has no attempts left, is leased for a free handler only.
             chosen AS MATERIALIZED (
                 SELECT
                     longest_due.*,
@@ -248,7 +250,7 @@ impl Tables {
             SELECT
                 chosen.id,
                 leased.token,
-                -- A delivery that the calling process is still running goes on with the new lease: no attempt begins
+                -- A handler that the calling process still runs continues with the new lease: no attempt begins
                 CASE
                     WHEN leased.id IS NULL THEN chosen.attempts
                     WHEN chosen.is_counted OR chosen.is_continued THEN leased.attempts

@@ -1,7 +1,7 @@
 //! All statements on the inbox's tables.
 //!
-//! Stored times come from `clock_timestamp()`, as in the ledger. Times that rows are searched by come from
-//! `statement_timestamp()`, because an index can be searched by it, and only in statements that do not wait.
+//! Stored times come from `clock_timestamp()`, as in the ledger. Searches compare with `statement_timestamp()`, because an
+//! index search needs a time that does not change. Only statements that wait for no locks search in this way.
 
 mod accept;
 mod admin;

@@ -1,4 +1,4 @@
-//! The statements that record how attempts ended, and that extend leases.
+//! The statements that settle deliveries and extend leases.
 
 use tower_klikit::inbox::LEASE_EXPIRED;
 
@@ -8,36 +8,37 @@ use super::{
 };
 use crate::connection::Sql;
 
-/// A change to deliveries by the leases on them, in two forms.
+/// A change to deliveries by their leases, in two forms.
 #[derive(Debug)]
 pub(crate) struct ByLease {
-    /// Id, token, seconds, reason, attempts. Changes or returns one row if the delivery is changed. Waits if another
-    /// transaction has locked it.
+    /// Changes one delivery. Parameters: id, token, seconds, reason, attempts. Changes or returns one row if the delivery is
+    /// changed. Waits if another transaction has locked the delivery.
     pub(crate) one: Sql,
-    /// Ids without duplicates, tokens, seconds, reasons, attempts. Returns one row for each lease, in order: whether the delivery
-    /// is changed, and the token and the state that it had when the statement began, or NULLs. Leaves out the
-    /// deliveries that other transactions have locked, so that one of them does not hold up the others.
+    /// Changes many deliveries. Parameters: ids without duplicates, tokens, seconds, reasons, attempts. Returns one row for
+    /// each lease, in order: whether the delivery is changed, and its token and state when the statement began, or NULLs.
+    /// Leaves out deliveries that other transactions have locked, so that they do not delay the others.
     pub(crate) many: Sql,
 }
 
-/// A lease, as parameters.
+/// The parameters of [`ByLease::one`], as a row.
 const ONE: &str = "(SELECT $1::bigint AS id, $2::bigint AS token, $3::float8 AS seconds, $4::text AS reason, \
     $5::integer AS attempts) AS asked";
 
-/// The change that a statement makes.
-struct Change<'a> {
-    what: What<'a>,
-    /// The states in which the change applies, provided that the token is the lease's.
+/// A change to deliveries with a lease's token.
+struct LeaseChange<'a> {
+    kind: ChangeKind<'a>,
+    /// The states in which the change applies.
     states: &'a [i16],
 }
 
-enum What<'a> {
+/// The kind of a [`LeaseChange`].
+enum ChangeKind<'a> {
     Delete,
-    /// Sets these columns. `asked` has the `seconds`, the `reason` and the `attempts`.
+    /// Sets these columns. The row `asked` contains the `seconds`, the `reason` and the `attempts`.
     Set(&'a str),
 }
 
-const DELETE: Change<'_> = Change { what: What::Delete, states: &[READY, LEASED, DEAD] };
+const DELETE: LeaseChange<'_> = LeaseChange { kind: ChangeKind::Delete, states: &[READY, LEASED, DEAD] };
 
 const IN_SECONDS: &str = "clock_timestamp() + make_interval(secs => asked.seconds)";
 
@@ -50,7 +51,7 @@ impl Tables {
     /// Keeps handled deliveries as DONE for these seconds.
     pub(super) fn keep(&self) -> ByLease {
         let set = format!("state = {DONE}, due = {IN_SECONDS}, reason = NULL");
-        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED, DEAD] })
+        self.by_lease(&LeaseChange { kind: ChangeKind::Set(&set), states: &[READY, LEASED, DEAD] })
     }
 
     pub(super) fn reschedule(&self) -> ByLease {
@@ -64,27 +65,27 @@ impl Tables {
 
     fn reschedule_and(&self, set: &str) -> ByLease {
         let set = format!("state = {READY}, due = {IN_SECONDS}, reason = asked.reason{set}");
-        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED] })
+        self.by_lease(&LeaseChange { kind: ChangeKind::Set(&set), states: &[READY, LEASED] })
     }
 
     pub(super) fn dead_letter(&self) -> ByLease {
         let set = format!("state = {DEAD}, reason = asked.reason");
-        self.by_lease(&Change { what: What::Set(&set), states: &[READY, LEASED, DEAD] })
+        self.by_lease(&LeaseChange { kind: ChangeKind::Set(&set), states: &[READY, LEASED, DEAD] })
     }
 
-    /// Releases leases, and leaves the deliveries with this many attempts at most. Uses neither seconds nor reason.
+    /// Releases leases, and limits the number of attempts to `attempts`. Uses neither seconds nor reason.
     pub(super) fn release(&self) -> ByLease {
         let set = format!("state = {READY}, due = clock_timestamp(), attempts = least(one.attempts, asked.attempts)");
-        self.by_lease(&Change { what: What::Set(&set), states: &[LEASED] })
+        self.by_lease(&LeaseChange { kind: ChangeKind::Set(&set), states: &[LEASED] })
     }
 
-    /// Counts attempts: the deliveries have this many at least. Uses neither seconds nor reason.
+    /// Counts attempts: raises the number of attempts to `attempts`. Uses neither seconds nor reason.
     pub(super) fn start(&self) -> ByLease {
         let set = "attempts = greatest(one.attempts, asked.attempts)";
-        self.by_lease(&Change { what: What::Set(set), states: &[LEASED] })
+        self.by_lease(&LeaseChange { kind: ChangeKind::Set(set), states: &[LEASED] })
     }
 
-    /// Extends leases to these seconds from now. Uses no reason.
+    /// Extends leases to `seconds` from now. Does not use the reason.
     pub(super) fn extend(&self) -> String {
         self.extend_if("true")
     }
@@ -96,18 +97,18 @@ impl Tables {
 
     fn extend_if(&self, condition: &str) -> String {
         let set = format!("due = {IN_SECONDS}");
-        self.many(&Change { what: What::Set(&set), states: &[LEASED] }, condition)
+        self.many(&LeaseChange { kind: ChangeKind::Set(&set), states: &[LEASED] }, condition)
     }
 
-    /// Makes a DEAD delivery READY again, because the attempt that was believed dead has ended. Parameters: id, token,
-    /// seconds, reason or NULL to leave it, and how many attempts there are at most. Changes one row if it did.
+    /// Makes a DEAD delivery READY again, because its last attempt has ended after all. Parameters: id, token, seconds, reason
+    /// or NULL to keep the old one, and the largest number of attempts. Changes one row if the delivery was DEAD.
     ///
     /// Runs while nothing is leased, like every statement that brings deliveries back from DEAD.
     pub(super) fn bring_back(&self) -> String {
         self.bring_back_and("")
     }
 
-    /// Does the same for a delivery that loses its ordering keys.
+    /// Makes a DEAD delivery READY again, as [`bring_back`](Self::bring_back) does, without its ordering keys.
     pub(super) fn bring_back_unordered(&self) -> String {
         self.bring_back_and(",\n                ordering_keys = NULL")
     }
@@ -145,26 +146,26 @@ impl Tables {
         )
     }
 
-    /// Deletes a handled delivery in a transaction of the user's. Parameters: id and token. It changes one row, which
-    /// every driver can count.
+    /// Deletes a handled delivery in the user's transaction. Parameters: id and token. Changes one row, which every driver
+    /// can count.
     pub(super) fn finish(&self) -> String {
         self.one("(SELECT $1::bigint AS id, $2::bigint AS token) AS asked", &DELETE)
     }
 
     /// Reads the token and the state of a delivery.
-    pub(super) fn look(&self) -> String {
+    pub(super) fn read_token_and_state(&self) -> String {
         format!("SELECT token, state FROM {} WHERE id = $1::bigint", self.inbox)
     }
 
-    fn by_lease(&self, change: &Change<'_>) -> ByLease {
+    fn by_lease(&self, change: &LeaseChange<'_>) -> ByLease {
         ByLease { one: Sql::new(self.one(ONE, change)), many: Sql::new(self.many(change, "true")) }
     }
 
-    fn one(&self, asked: &str, change: &Change<'_>) -> String {
+    fn one(&self, asked: &str, change: &LeaseChange<'_>) -> String {
         let Self { inbox, body, .. } = self;
-        let end = match change.what {
-            What::Delete => format!("DELETE FROM {body} AS old USING changed WHERE old.id = changed.id"),
-            What::Set(_) => "SELECT FROM changed".into(),
+        let end = match change.kind {
+            ChangeKind::Delete => format!("DELETE FROM {body} AS old USING changed WHERE old.id = changed.id"),
+            ChangeKind::Set(_) => "SELECT FROM changed".into(),
         };
         format!(
             r"
@@ -177,16 +178,16 @@ impl Tables {
         )
     }
 
-    fn many(&self, change: &Change<'_>, condition: &str) -> String {
+    fn many(&self, change: &LeaseChange<'_>, condition: &str) -> String {
         let Self { inbox, body, .. } = self;
-        let emptied = match change.what {
-            What::Delete => format!(
+        let emptied = match change.kind {
+            ChangeKind::Delete => format!(
                 r",
             emptied AS (
                 DELETE FROM {body} AS old USING changed WHERE old.id = changed.id
             )"
             ),
-            What::Set(_) => String::new(),
+            ChangeKind::Set(_) => String::new(),
         };
         format!(
             r"
@@ -204,11 +205,11 @@ impl Tables {
                 WHERE id = ANY($1::bigint[]) AND {condition}
                 FOR UPDATE SKIP LOCKED
             ),
-            -- The ones that the leases are still on
+            -- The deliveries that still have the leases' tokens
             changed AS (
                 {change}
             ){emptied}
-            -- All of them as they were before
+            -- All deliveries as they were before
             SELECT changed.id IS NOT NULL, before.token, before.state
             FROM asked
             LEFT JOIN changed ON changed.id = asked.id AND changed.token = asked.token
@@ -219,12 +220,12 @@ impl Tables {
     }
 }
 
-impl Change<'_> {
+impl LeaseChange<'_> {
     fn statement(&self, inbox: &str, from: &str) -> String {
         let states: Vec<_> = self.states.iter().map(i16::to_string).collect();
-        let (change, using) = match self.what {
-            What::Delete => (format!("DELETE FROM {inbox} AS one"), "USING"),
-            What::Set(columns) => (format!("UPDATE {inbox} AS one SET {columns}"), "FROM"),
+        let (change, using) = match self.kind {
+            ChangeKind::Delete => (format!("DELETE FROM {inbox} AS one"), "USING"),
+            ChangeKind::Set(columns) => (format!("UPDATE {inbox} AS one SET {columns}"), "FROM"),
         };
         format!(
             r"{change}

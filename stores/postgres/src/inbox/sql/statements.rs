@@ -7,14 +7,14 @@ use super::{
     tables::{Tables, begin_many, begin_starting, begin_together},
 };
 use crate::{
-    connection::{PATIENCE, Sql},
+    connection::{LONG_CALL_DEADLINES, Sql},
     names::Names,
 };
 
 /// The statements on the tables of one inbox.
 ///
-/// Keys and digests are `bytea` as parameters, as in the ledger's statements. Where nothing else is said, a statement
-/// changes or returns one row if it did what it is for.
+/// Each field's comment lists the statement's parameters in order, and its results. Keys and digests are passed as `bytea`,
+/// as in the ledger's statements. Unless the comment says otherwise, a statement changes or returns one row if it succeeds.
 #[derive(Debug)]
 pub(crate) struct InboxSql {
     /// Ten arrays with the key, event, token, digest, seconds of the retention, head, body, event id, event type and
@@ -24,7 +24,7 @@ pub(crate) struct InboxSql {
     /// Key, event, token, digest, seconds of the retention.
     pub(crate) remember: Sql,
     /// Key, event, token, digest, seconds of the retention, digest of the DEAD delivery or NULL.
-    pub(crate) take_out: Sql,
+    pub(crate) move_to_queue: Sql,
     /// Key.
     pub(crate) lock: Sql,
     /// Key. Returns one row: state and digest of the delivery, or NULLs; whether the ledger row is done, its digest and
@@ -35,14 +35,13 @@ pub(crate) struct InboxSql {
     /// Key, digest. Returns the head.
     pub(crate) read_head: Sql,
     /// Key, token, seconds of the retention.
-    pub(crate) remember_again: Sql,
+    pub(crate) restore_ledger_row: Sql,
     /// Key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant, ordering keys,
     /// digest of the DEAD delivery or NULL.
     pub(crate) revive: Sql,
-    /// Begins a transaction of calls that arrived together. It does not wait long for a lock, so that the calls can then
-    /// run alone.
+    /// Begins a transaction of a batch. It waits only a short time for locks, so that the calls can then run by themselves.
     pub(crate) begin_together: String,
-    /// Begins a transaction that counts attempts. The counts may be lost together with the server's machine.
+    /// Begins a transaction that counts attempts. A crash of the server may lose the latest counts.
     pub(crate) begin_starting: String,
     /// Begins a transaction that leases.
     pub(crate) begin_leasing: String,
@@ -50,18 +49,18 @@ pub(crate) struct InboxSql {
     pub(crate) begin_many: String,
     /// Begins a transaction during which nothing is leased.
     pub(crate) begin_alone: String,
-    /// Begins such a transaction that may look at whole tables.
+    /// Begins a transaction during which nothing is leased, and which may read whole tables.
     pub(crate) begin_long: String,
-    /// Limit, seconds of the leases, most attempts, ids that are held, their tokens, number of free handlers. Then the
-    /// times before which no delivery without or with ordering keys is due, or NULLs.
+    /// Limit, seconds of the leases, maximum of attempts, ids of the held leases, their tokens, number of free handlers. Then
+    /// the floors for deliveries without and with ordering keys, or NULLs.
     ///
-    /// Returns rows: id, token, number of the attempt, head, body, ordering keys. Then whether the last lease expired, why
-    /// the delivery was dead-lettered, and whether the attempt is counted. Then, the same in all rows, when the first
-    /// delivery without or with ordering keys was due. Token, body and ordering keys are NULL if it was dead-lettered.
+    /// Returns rows: id, token, number of the attempt, head, body, ordering keys. Then whether the previous lease expired, the
+    /// reason of a dead letter, and whether the attempt is counted. Then, equal in all rows, the due times of the first
+    /// deliveries without and with ordering keys. Token, body and ordering keys are NULL if the delivery was dead-lettered.
     pub(crate) lease: Sql,
-    /// The same parameters and rows, but head, body and ordering keys are NULL.
+    /// The parameters and rows of [`lease`](Self::lease), but head, body and ordering keys are NULL.
     pub(crate) lease_unread: Sql,
-    /// Returns one row: how many index entries were read.
+    /// Returns one row: the number of index entries read.
     pub(crate) entries_read: Sql,
     /// Id. Returns head, body and ordering keys.
     pub(crate) read_content: Sql,
@@ -76,34 +75,36 @@ pub(crate) struct InboxSql {
     pub(crate) dead_letter: ByLease,
     pub(crate) release: ByLease,
     pub(crate) start: ByLease,
-    /// Id, token, seconds, reason or NULL, how many attempts there are at most.
+    /// Id, token, seconds, reason or NULL, largest number of attempts.
     pub(crate) bring_back: Sql,
-    /// The same parameters.
+    /// The parameters of [`bring_back`](Self::bring_back).
     pub(crate) bring_back_unordered: Sql,
     /// Id, token. Returns a row if the delivery is.
     pub(crate) is_dead_for_good: Sql,
     /// Id, token.
     pub(crate) finish: Sql,
     /// Id. Returns its token and state.
-    pub(crate) look: Sql,
-    /// Returns one row: how many deliveries are READY, LEASED, DEAD and DONE, and the seconds since the oldest was
-    /// accepted.
+    pub(crate) read_token_and_state: Sql,
+    /// Returns one row: the numbers of READY, LEASED, DEAD and DONE deliveries, and the seconds since the oldest pending one
+    /// was accepted.
     pub(crate) counts: Sql,
-    /// Limit. Returns one row: how many deliveries are READY or LEASED.
+    /// Limit. Returns one row: the number of READY and LEASED deliveries.
     pub(crate) backlog: Sql,
-    /// Limit. Returns one row: how many deliveries there are.
+    /// Limit. Returns one row: the number of all deliveries.
     pub(crate) stored: Sql,
-    /// Id to start after, how many deliveries to look at, and what they must have, or NULL: states, tenant, event id, digest,
-    /// start and end of a window. Limit. Returns rows: the last id that was looked at and how many deliveries were, and
-    /// id, state, accepted_at, head, attempts, reason, digest of a delivery, or NULLs.
+    /// Id to start after, number of deliveries to examine. Then the filter's values, or NULLs: states, tenant, event id,
+    /// digest, start and end of a window. Then the limit.
+    ///
+    /// Returns rows: the last examined id and the number of examined deliveries. Then id, state, accepted_at, head, attempts,
+    /// reason and digest of a delivery, or NULLs.
     pub(crate) find: Sql,
-    /// The same, of DEAD deliveries alone.
+    /// The parameters and rows of [`find`](Self::find), for DEAD deliveries only.
     pub(crate) find_dead: Sql,
     /// Id. Returns id, state, accepted_at, head, attempts, reason, digest and body.
     pub(crate) show: Sql,
     /// Id.
     pub(crate) retry: Sql,
-    /// Ids, states, reason. Returns one row: how many deliveries were dead-lettered.
+    /// Ids, states, reason. Returns one row: the number of deliveries that were dead-lettered.
     pub(crate) dead_letter_chosen: Sql,
     /// Ids.
     pub(crate) lock_ledger: Sql,
@@ -111,15 +112,15 @@ pub(crate) struct InboxSql {
     pub(crate) lock_chosen: Sql,
     /// Ids, states. Returns one row: how many deliveries were forgotten.
     pub(crate) forget_chosen: Sql,
-    /// Event. Returns one row: how many keys were forgotten.
+    /// Event. Returns one row: the number of keys that were forgotten.
     pub(crate) forget_event: Sql,
-    /// Start and end. Returns one row: how many keys were forgotten.
+    /// Start and end. Returns one row: the number of keys that were forgotten.
     pub(crate) forget_accepted: Sql,
-    /// Limit. Returns one row: how many deliveries were deleted.
+    /// Limit. Returns one row: the number of deliveries that were deleted.
     pub(crate) purge_done: Sql,
-    /// The same.
+    /// Limit. Returns one row: the number of deliveries that were deleted.
     pub(crate) evict_done: Sql,
-    /// Limit, seconds. Returns one row: how many deliveries were deleted.
+    /// Limit, seconds. Returns one row: the number of deliveries that were deleted.
     pub(crate) purge_dead: Sql,
 }
 
@@ -130,20 +131,20 @@ impl InboxSql {
         Self {
             accept: Sql::new(tables.accept()),
             remember: Sql::new(tables.remember()),
-            take_out: Sql::new(tables.take_out()),
+            move_to_queue: Sql::new(tables.move_to_queue()),
             lock: Sql::new(tables.lock()),
             read: Sql::new(tables.read()),
             read_body: Sql::new(tables.read_body()),
             read_head: Sql::new(tables.read_head()),
-            remember_again: Sql::new(tables.remember_again()),
+            restore_ledger_row: Sql::new(tables.restore_ledger_row()),
             revive: Sql::new(tables.revive()),
             begin_together: begin_together(deadline),
             begin_starting: begin_starting(deadline),
-            // Less than the caller waits: what is leased without an answer waits for its lease to expire.
+            // Shorter than the caller's deadline: deliveries that are leased without a response wait until the lease expires.
             begin_leasing: tables.begin_leasing(deadline.mul_f64(0.75)),
             begin_many: begin_many(deadline),
             begin_alone: tables.begin_locked(ALONE, deadline),
-            begin_long: tables.begin_locked(ALONE, deadline.saturating_mul(PATIENCE)),
+            begin_long: tables.begin_locked(ALONE, deadline.saturating_mul(LONG_CALL_DEADLINES)),
             lease: Sql::new(tables.lease()),
             lease_unread: Sql::new(tables.lease_unread()),
             entries_read: Sql::new(tables.entries_read()),
@@ -161,7 +162,7 @@ impl InboxSql {
             bring_back_unordered: Sql::new(tables.bring_back_unordered()),
             is_dead_for_good: Sql::new(tables.is_dead_for_good()),
             finish: Sql::new(tables.finish()),
-            look: Sql::new(tables.look()),
+            read_token_and_state: Sql::new(tables.read_token_and_state()),
             counts: Sql::new(tables.counts()),
             backlog: Sql::new(tables.backlog()),
             stored: Sql::new(tables.stored()),
@@ -181,7 +182,7 @@ impl InboxSql {
         }
     }
 
-    /// The statements to check when the store is opened: all that take parameters.
+    /// Returns the statements that are checked when the store is opened.
     pub(crate) fn each(&self) -> Vec<&Sql> {
         let by_lease = [
             &self.delete,
@@ -196,12 +197,12 @@ impl InboxSql {
         let others = [
             &self.accept,
             &self.remember,
-            &self.take_out,
+            &self.move_to_queue,
             &self.lock,
             &self.read,
             &self.read_body,
             &self.read_head,
-            &self.remember_again,
+            &self.restore_ledger_row,
             &self.revive,
             &self.lease,
             &self.lease_unread,
@@ -213,7 +214,7 @@ impl InboxSql {
             &self.bring_back_unordered,
             &self.is_dead_for_good,
             &self.finish,
-            &self.look,
+            &self.read_token_and_state,
             &self.counts,
             &self.backlog,
             &self.stored,

@@ -7,16 +7,15 @@ pub(super) const LEASED: i16 = DeliveryState::Leased.code();
 pub(super) const DEAD: i16 = DeliveryState::Dead.code();
 pub(super) const DONE: i16 = DeliveryState::Done.code();
 
-/// The condition that a delivery is READY or LEASED, as the indexes spell it.
-pub(super) const UNFINISHED: &str = "state < 2";
+/// The condition for a READY or LEASED delivery, in the same form as in the indexes.
+pub(super) const PENDING: &str = "state < 2";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The schema has these numbers too.
     #[test]
-    fn codes_are_those_of_the_schema() {
+    fn codes_match_the_schema() {
         assert_eq!([READY, LEASED, DEAD, DONE], [0, 1, 2, 3]);
     }
 }

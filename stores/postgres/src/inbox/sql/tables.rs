@@ -1,10 +1,10 @@
-//! The names of the tables, and the transactions on them.
+//! The names of the tables, and the statements that begin transactions on them.
 
 use std::time::Duration;
 
 use crate::{connection::begin, names::Names, sql::LEASING_LOCKS};
 
-/// The tables' names, as they are in a statement.
+/// The quoted names of the tables.
 pub(super) struct Tables {
     pub(super) ledger: String,
     /// Short rows that change: the state and the labels of each delivery.
@@ -28,37 +28,39 @@ impl Tables {
         }
     }
 
-    /// Begins a transaction that leases.
+    /// Returns the statements that begin a transaction that leases.
     pub(super) fn begin_leasing(&self, limit: Duration) -> String {
         let begin = self.begin_locked("pg_advisory_xact_lock_shared", limit);
         format!("{begin};{ONLY_INDEXES}")
     }
 
-    /// Begins a transaction that takes the lock on leasing with the function `lock`.
+    /// Returns the statements that begin a transaction and take the leasing lock with the function `lock`.
     pub(super) fn begin_locked(&self, lock: &str, limit: Duration) -> String {
         format!("{}; SELECT {lock}({LEASING_LOCKS}, '{}'::regclass::oid::integer)", begin(limit), self.inbox)
     }
 }
 
-/// Begins a transaction that changes many deliveries.
+/// Returns the statements that begin a transaction that changes many deliveries.
 pub(super) fn begin_many(limit: Duration) -> String {
     format!("{};{ONLY_INDEXES}", begin(limit))
 }
 
-/// Begins a transaction of calls that arrived together, which waits for a lock a quarter of `limit`.
+/// Returns the statements that begin a transaction of a batch, which waits up to a quarter of `limit` for locks.
 pub(super) fn begin_together(limit: Duration) -> String {
-    // 0 would be no limit.
+    // Postgres takes 0 as no limit.
     let millis = (limit / 4).as_millis().clamp(1, 1 << 30);
     format!("{}; SET LOCAL lock_timeout = {millis}", begin_many(limit))
 }
 
-/// Begins a transaction that counts attempts.
+/// Returns the statements that begin a transaction that counts attempts.
 pub(super) fn begin_starting(limit: Duration) -> String {
     format!("{}; SET LOCAL synchronous_commit = off", begin_many(limit))
 }
 
-/// A connection plans a statement once, mostly while the tables are almost empty, when reading through a table looks
-/// cheap. Compiling the statement would take longer than running it.
+/// Settings that make the planner use indexes, and switch off compilation.
+///
+/// A connection plans a statement once, usually while the tables are almost empty and a sequential scan looks cheap.
+/// Compiling the statement would take longer than running it.
 const ONLY_INDEXES: &str = r"
         SET LOCAL enable_seqscan = off;
         SET LOCAL jit = off";

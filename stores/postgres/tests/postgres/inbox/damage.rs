@@ -52,7 +52,7 @@ async fn missing_content_is_dead_lettered() {
             accept(&store, &ordered(&format!("{id}-other"), keys).await).await;
             let dead = dead_lettered(&store, &format!("{id}-other")).await;
             assert_eq!((dead.attempts, dead.head), (0, None));
-            assert_eq!(dead.reason, "its head and its body are missing from the store");
+            assert_eq!(dead.reason, "the head and the body are missing from the store");
             let listed = dead_letters(&store, None, 8).await;
             assert_eq!((listed.len(), listed[0].id), (1, dead.id));
             let shown = store.show(dead.id).await.unwrap().unwrap();
@@ -76,7 +76,7 @@ async fn unreadable_ordering_key_is_dead_lettered() {
     accept(&store, &delivery("evt-2", "two").await).await;
     let dead = dead_lettered(&store, "two").await;
     assert_eq!((dead.attempts, dead.head.as_ref()), (1, None));
-    assert!(dead.reason.starts_with("its content cannot be read: "), "{dead:?}");
+    assert!(dead.reason.starts_with("the delivery's content cannot be read: "), "{dead:?}");
     revives(&store, &new).await;
 }
 
@@ -114,7 +114,7 @@ async fn damaged_body_is_dead_lettered() {
     assert_eq!(other, Acceptance::Known { digest: *new.claim().digest(), body: None });
     let dead = ends(dead_lettered(&store, "two")).await;
     assert_eq!((dead.attempts, dead.head.as_ref()), (1, None));
-    assert!(dead.reason.starts_with("its content cannot be read: "), "{dead:?}");
+    assert!(dead.reason.starts_with("the delivery's content cannot be read: "), "{dead:?}");
     store.show(dead.id).await.unwrap_err();
     let listed = dead_letters(&store, None, 8).await;
     assert_eq!((listed.len(), listed[0].id, listed[0].event_id()), (1, dead.id, Some("evt-1")));

@@ -1,23 +1,23 @@
-//! Errors of the user's own statement.
+//! Errors of the user's hand-off statement.
 
 use std::{error::Error, fmt};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-/// An error of the server, without the parts that may repeat the parameters, and so the body: its detail, its hint, its
-/// place, and mostly its message too.
+/// An error of the server, without the parts that may repeat the parameters, which include the body. Omits the detail, the
+/// hint, the position and, unless the statement itself is wrong, the message.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct HandOffError {
     severity: String,
     code: SqlState,
-    /// The message, if it is about the statement itself, and so the same for all bodies.
+    /// The message, if the statement itself is wrong, so that the message does not depend on the body.
     message: Option<String>,
 }
 
-/// The class of "Syntax Error or Access Rule Violation" in Postgres's table of error codes.
+/// The class "Syntax Error or Access Rule Violation" in Postgres's table of error codes.
 const ABOUT_THE_STATEMENT: &str = "42";
 
-impl Refusal {
+impl HandOffError {
     pub(crate) fn of(error: &DbError) -> Self {
         let is_about_the_statement = error.code().code().starts_with(ABOUT_THE_STATEMENT);
         let message = is_about_the_statement.then(|| error.message().into());
@@ -29,11 +29,11 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for HandOffError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = self.message.as_deref().unwrap_or("SQLSTATE");
         write!(f, "{}: {message} {}", self.severity, self.code.code())
     }
 }
 
-impl Error for Refusal {}
+impl Error for HandOffError {}
