@@ -4,7 +4,7 @@
 //! KLIKIT_WEBHOOK_SECRET=your-webhook-secret cargo run --example hyper
 //! ```
 //!
-//! `src/serve.rs` shows how hyper's connections are made and bounded.
+//! `src/serve.rs` shows how to serve and limit hyper's connections.
 
 use std::{convert::Infallible, env, error::Error, time::Duration};
 
@@ -16,14 +16,14 @@ use tower::{Layer, service_fn};
 use tower_klikit::{EventId, KlikitVerifyLayer, VerifiedBody};
 use tower_klikit_examples::serve::{Limits, Stop, serve};
 
-/// Sees verified requests only.
+/// Handles verified requests. The layer rejects all others.
 async fn receive(request: Request<VerifiedBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::default());
     if request.method() != Method::POST || request.uri().path() != "/webhooks/klikit" {
         *response.status_mut() = StatusCode::NOT_FOUND;
         return Ok(response);
     }
-    let id = request.extensions().get::<EventId>().expect("the layer puts it there").clone();
+    let id = request.extensions().get::<EventId>().expect("the layer inserts the event id").clone();
     let body: Bytes = request.into_body().into_bytes();
     println!("received {id}: {} bytes", body.len());
     Ok(response)

@@ -1,13 +1,13 @@
-//! A kitchen printer: one ticket for each order and each state that the kitchen has to know of, however often klikit sends it.
+//! A kitchen printer that prints one ticket for each order and state, no matter how often klikit sends them.
 //!
 //! ```text
-//! cargo run --example kitchen_printer              # serves, and sends itself some deliveries
-//! cargo run --example kitchen_printer -- --once    # stops after those
+//! cargo run --example kitchen_printer              # sends itself some deliveries, then serves
+//! cargo run --example kitchen_printer -- --once    # stops after those deliveries
 //! ```
 //!
-//! The inbox acknowledges at once, ignores copies, keeps each order's deliveries in order, and tries again when the printer fails.
-//! What it cannot know is whether a ticket came out before the process died. So the handler is idempotent: a ticket is a file named
-//! after its order and its state, which can be made once.
+//! The inbox acknowledges at once, ignores copies, keeps each order's deliveries in order, and retries when the printer fails.
+//! After a crash, the inbox cannot know whether the ticket was printed before. So the handler is idempotent: a ticket is a file
+//! named after its order and state, and such a file can be created only once.
 
 use std::{
     env, fs, io,
@@ -47,7 +47,9 @@ const DEMO_SECRET: &str = "klikit-demo-secret";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The handler. It may be called more than once for a delivery, and more than one delivery may tell of the same state.
+/// Prints the tickets of a delivery.
+///
+/// The worker may call this handler more than once for a delivery, and several deliveries may contain the same state.
 async fn print(State(printer): State<Printer>, event: KlikitEvent) -> StatusCode {
     for order in &event.payload.orders {
         let Some(ticket) = Ticket::of(order) else { continue };
@@ -55,7 +57,7 @@ async fn print(State(printer): State<Printer>, event: KlikitEvent) -> StatusCode
             Ok(true) => println!(" printed  {}", ticket.name),
             Ok(false) => println!(" known    {}", ticket.name),
             Err(error) => {
-                // Anything but 2xx, 400 and 422: the inbox tries again.
+                // The inbox retries after every status except 2xx, 400 and 422.
                 println!(" failed   {}: {error}", ticket.name);
                 return StatusCode::SERVICE_UNAVAILABLE;
             }
@@ -64,21 +66,22 @@ async fn print(State(printer): State<Printer>, event: KlikitEvent) -> StatusCode
     StatusCode::OK
 }
 
-/// What the kitchen reads: no names, no addresses.
+/// A ticket for the kitchen, without customers' names and addresses.
 struct Ticket {
-    /// The order and its state, by which it is known.
+    /// The name of the ticket's file: the order and its state.
     name: String,
     text: String,
 }
 
 impl Ticket {
-    /// `None` when there is nothing for the kitchen to do. Decided by the body, which is signed, and not by the event's type.
+    /// Makes the ticket of an order. Returns `None` if the kitchen has nothing to do. Uses only the body, because klikit's
+    /// signature covers the body, and not the event type.
     fn of(order: &Order) -> Option<Self> {
         let (id, status) = (order.id()?, order.status()?);
         let headline = match status {
             OrderStatus::PLACED | OrderStatus::ACCEPTED => "COOK",
             OrderStatus::CANCELLED => "STOP",
-            // Codes that nobody knows of yet are for others.
+            // The kitchen ignores other codes, including future ones.
             _ => return None,
         };
         let mut text = format!("{headline} {}\n", order.external_id().unwrap_or_default());
@@ -89,6 +92,7 @@ impl Ticket {
     }
 }
 
+/// An item in an order's cart.
 #[derive(serde::Deserialize)]
 struct Item {
     name: String,
@@ -99,12 +103,15 @@ struct Item {
 #[derive(Clone)]
 struct Printer {
     folder: Arc<Path>,
-    /// For the demo: it fails once.
+    /// Whether printing succeeds. For the demo, the first ticket fails.
     has_paper: Arc<AtomicBool>,
 }
 
 impl Printer {
-    /// Whether the ticket is new. Whole or not at all: a name is given to a file that is complete, and never twice.
+    /// Prints a ticket. Returns whether the ticket is new.
+    ///
+    /// Writes a draft first and then links it to the ticket's name. Linking fails if the name exists, and no incomplete file
+    /// ever has the name.
     fn print(&self, ticket: &Ticket) -> io::Result<bool> {
         static DRAFTS: AtomicU64 = AtomicU64::new(0);
         if !self.has_paper.swap(true, Ordering::SeqCst) {
@@ -164,7 +171,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// klikit sends two orders, one of them twice, cancels one, and tells of states that are not for the kitchen.
+/// Sends deliveries as klikit does: two orders, a copy, a cancellation, and states that the kitchen ignores.
 async fn demo(app: &Router, inbox: &Inbox, secret: &str) -> Result<(), BoxError> {
     let order = |id| FakeOrder::new(id).item("Nasi goreng", 2, 25_000).item("Es teh", 1, 8_000);
     let event = |id: &str, order: FakeOrder, event_type| {
@@ -174,7 +181,7 @@ async fn demo(app: &Router, inbox: &Inbox, secret: &str) -> Result<(), BoxError>
         event("evt-1", order(41), EventType::OrderCreated),
         event("evt-2", order(42), EventType::OrderCreated),
         event("evt-2", order(42), EventType::OrderCreated),
-        // The same state under another id, as after a change of the customer's address.
+        // The same state under another event id, for example after a change of the customer's address.
         event("evt-3", order(42), EventType::OrderStatusUpdated),
         event("evt-4", order(42).status(OrderStatus::CANCELLED), EventType::OrderStatusUpdated),
         event("evt-5", order(41).status(OrderStatus(99)), EventType::OrderStatusUpdated),
@@ -182,7 +189,7 @@ async fn demo(app: &Router, inbox: &Inbox, secret: &str) -> Result<(), BoxError>
     let klikit = FakeKlikit::new();
     for delivery in &deliveries {
         let report = klikit.deliver::<Body>(app, delivery).await;
-        println!("klikit was answered {:?}", report.statuses());
+        println!("responded to klikit with {:?}", report.statuses());
     }
     while inbox.counts().await?.backlog() > 0 {
         sleep(Duration::from_millis(20)).await;

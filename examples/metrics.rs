@@ -1,11 +1,11 @@
-//! What this crate counts, for Prometheus to scrape.
+//! Metrics of this crate for Prometheus.
 //!
 //! ```text
-//! cargo run --example metrics              # serves, sends itself some deliveries, prints what it counted
-//! cargo run --example metrics -- --once    # stops after that
+//! cargo run --example metrics              # sends itself some deliveries, prints the metrics, then serves
+//! cargo run --example metrics -- --once    # stops after printing
 //! ```
 //!
-//! `tower_klikit::metrics` has the table of all names, and alerts worth having.
+//! `tower_klikit::metrics` lists all names, and recommends alerts.
 
 use std::{env, future::ready, time::Duration};
 
@@ -35,14 +35,15 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 async fn main() -> Result<(), BoxError> {
     let once = env::args().any(|argument| argument == "--once");
 
-    // Installed before anything is counted. Without buckets, histograms would be summaries, which cannot be added up.
+    // Install the recorder before the layers record anything. Without buckets, histograms become summaries, which cannot be
+    // aggregated.
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(metrics::ACK.into()), metrics::ACK_BUCKETS)?
         .set_buckets_for_metric(Matcher::Full(metrics::BODY_BYTES.into()), metrics::BODY_BUCKETS)?
         .install_recorder()?;
     metrics::describe();
 
-    // In the middle of a rotation: `klikit_verified_deliveries_total` tells when the old secret can be retired.
+    // A rotation in progress: `klikit_verified_deliveries_total` shows when the old secret is no longer used.
     let keyring = Keyring::new("bali-bites", "2026-06", WebhookSecret::new(OLD_SECRET)?);
     keyring.add("2026-11", WebhookSecret::new(NEW_SECRET)?)?;
 
@@ -55,9 +56,9 @@ async fn main() -> Result<(), BoxError> {
     let scraped = prometheus.clone();
     let app = Router::new()
         .route(PATH, post_service(verify.layer(inbox.acceptor())))
-        // On a port of its own where others can reach this one.
+        // Use a separate port for metrics if this port is public.
         .route("/metrics", get(move || ready(scraped.render())));
-    // What was recorded in histograms is summed up by a scrape, or by this.
+    // Histograms keep every value until a scrape or this upkeep aggregates them.
     let upkeep = tokio::spawn(async move {
         loop {
             sleep(Duration::from_secs(5)).await;
@@ -87,7 +88,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Sends deliveries, and scrapes what was counted.
+/// Sends deliveries and scrapes the metrics.
 async fn demo(url: &str) -> Result<String, BoxError> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let by_new = SignedDelivery::new(NEW_SECRET, r#"{"brand_id":1,"branch_id":2,"orders":[{"id":41}]}"#);
@@ -95,12 +96,12 @@ async fn demo(url: &str) -> Result<String, BoxError> {
     let deliveries = [
         by_new.clone(),
         by_old.clone(),
-        // Sent again.
+        // A copy.
         by_new.clone(),
-        // A known id, with another body.
+        // A known event id with another body.
         SignedDelivery::new(NEW_SECRET, r#"{"brand_id":1,"branch_id":2,"orders":[]}"#).event_id("evt-1"),
         by_old.clone().event_id("evt-1"),
-        // Forged, and not signed at all.
+        // A forged delivery, and an unsigned one.
         by_new.clone().altered(),
         by_new.without_header(&tower_klikit::header::SIGNATURE),
     ];
@@ -111,6 +112,7 @@ async fn demo(url: &str) -> Result<String, BoxError> {
     Ok(String::from_utf8(scraped.into_body().collect().await?.to_bytes().to_vec())?)
 }
 
+/// Returns an error if the metrics lack an expected line.
 fn expect(text: &str) -> Result<(), BoxError> {
     for line in [
         r#"klikit_deliveries_total{verdict="verified",reason="",tenant="bali-bites"} 5"#,

@@ -1,4 +1,4 @@
-//! A webhook beside gRPC on one port:
+//! A webhook and gRPC on one port:
 //!
 //! ```text
 //! KLIKIT_WEBHOOK_SECRET=your-webhook-secret cargo run --example tonic
@@ -13,7 +13,7 @@ use tonic_health::server::health_reporter;
 use tower_klikit::{EventId, KlikitVerifyLayer};
 use tower_klikit_examples::serve::{Limits, Stop, serve};
 
-/// Sees verified requests only.
+/// Handles verified requests. The layer rejects all others.
 async fn receive(Extension(id): Extension<EventId>, body: Bytes) {
     println!("received {id}: {} bytes", body.len());
 }
@@ -21,7 +21,7 @@ async fn receive(Extension(id): Extension<EventId>, body: Bytes) {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let verify = KlikitVerifyLayer::from_env().map_err(|error| error.to_string())?;
-    // On the webhook's route alone: a layer around all routes would reject every gRPC call.
+    // Only on the webhook's route: a layer around all routes would reject every gRPC call.
     let webhook = Router::new().route("/webhooks/klikit", post(receive).layer(verify));
 
     let (_, health) = health_reporter();
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let stop = Stop::on_signal(Duration::from_secs(25))?;
     println!("serving POST http://{0}/webhooks/klikit, and gRPC on {0}", listener.local_addr()?);
-    // In place of tonic's own server, which has no limit on connections and no end of its drain. That server also enforces
+    // tonic's own server limits neither connections nor the drain. Unlike that server, this one does not enforce
     // `grpc-timeout`: add `tower_http::timeout` if calls take long.
     serve(listener, grpc.into_axum_router().merge(webhook), Limits::default(), stop.requested()).await;
     Ok(())

@@ -1,4 +1,4 @@
-//! Sends sample deliveries, some of them as klikit never would.
+//! The sender of sample deliveries, some of which are invalid.
 
 use std::{
     convert::Infallible,
@@ -18,12 +18,12 @@ use tokio::time::{sleep, timeout};
 use tower_klikit::{KlikitVerifyLayer, WebhookSecret, header::SIGNATURE, testing::SignedDelivery};
 use tower_klikit_test_support::deliveries::Sample;
 
-/// A later answer klikit counts as none.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time after which klikit treats a response as a failure.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Something to send, and how it should be answered.
+/// A delivery to send, and the expected response.
 pub(crate) struct Attempt {
-    what: String,
+    name: String,
     pub(crate) delivery: SignedDelivery,
     chunked: bool,
     expected: (StatusCode, &'static str),
@@ -35,11 +35,12 @@ const UNSIGNED: (StatusCode, &str) = (StatusCode::FORBIDDEN, r#"{"error":"missin
 const FORGED: (StatusCode, &str) = (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#);
 const TOO_LARGE: (StatusCode, &str) = (StatusCode::PAYLOAD_TOO_LARGE, r#"{"error":"body too large"}"#);
 
-/// All samples, signed with `secret`, and then the last of them in other ways; `remembered` if each is handled once.
-pub(crate) fn attempts(secret: &WebhookSecret, samples: Vec<Sample>, remembered: bool) -> Vec<Attempt> {
-    // A store remembers the ids of an earlier run.
+/// Makes deliveries of all samples, signed with `secret`, and then variants of the last one. `is_deduped` tells whether the
+/// receiver ignores copies.
+pub(crate) fn attempts(secret: &WebhookSecret, samples: Vec<Sample>, is_deduped: bool) -> Vec<Attempt> {
+    // Event ids differ in each run, because a store may still know those of an earlier run.
     let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_millis());
-    let attempt = |what: &str, delivery, expected| Attempt { what: what.into(), delivery, chunked: false, expected };
+    let attempt = |name: &str, delivery, expected| Attempt { name: name.into(), delivery, chunked: false, expected };
     let mut attempts: Vec<_> = samples
         .into_iter()
         .map(|sample| {
@@ -55,18 +56,18 @@ pub(crate) fn attempts(secret: &WebhookSecret, samples: Vec<Sample>, remembered:
     let unsigned = last.clone().without_header(&SIGNATURE);
     let by_other_secret = SignedDelivery::new("another secret", last.body().clone());
     let too_large = SignedDelivery::signed_with(secret, vec![b' '; KlikitVerifyLayer::DEFAULT_BODY_LIMIT + 1]);
-    let again = if remembered { IGNORED } else { RECEIVED };
+    let again = if is_deduped { IGNORED } else { RECEIVED };
     attempts.extend([
-        attempt("altered: one bit of the body", altered, FORGED),
+        attempt("one altered bit in the body", altered, FORGED),
         attempt("unsigned", unsigned, UNSIGNED),
         attempt("signed with another secret", by_other_secret, FORGED),
         attempt("too large", too_large, TOO_LARGE),
-        Attempt { chunked: true, ..attempt("once more, without a content-length", last, again) },
+        Attempt { chunked: true, ..attempt("a copy, without a content-length", last, again) },
     ]);
     attempts
 }
 
-/// Sends one after another and prints a table of the answers. Whether all were as expected.
+/// Sends the deliveries one after another and prints a table of the responses. Returns whether all were as expected.
 pub(crate) async fn send_all(url: &str, attempts: &[Attempt]) -> bool {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let mut answers = Vec::new();
@@ -74,27 +75,27 @@ pub(crate) async fn send_all(url: &str, attempts: &[Attempt]) -> bool {
         answers.push(attempt.send(&client, url).await);
     }
 
-    println!("\n{:<36} {:>8}  {:<34}", "what was sent", "bytes", "answer");
+    println!("\n{:<36} {:>8}  {:<34}", "delivery", "bytes", "response");
     let mut as_expected = true;
-    for (Attempt { what, delivery, expected, .. }, answer) in attempts.iter().zip(answers) {
+    for (Attempt { name, delivery, expected, .. }, answer) in attempts.iter().zip(answers) {
         let wanted = format!("{} {}", expected.0.as_str(), expected.1);
         let got = answer.unwrap_or_else(|error| error);
         let good = got == wanted;
         let verdict = if good { "ok".to_owned() } else { format!("NOT AS EXPECTED: {wanted}") };
-        println!("{what:<36} {:>8}  {got:<38} {verdict}", delivery.body().len());
+        println!("{name:<36} {:>8}  {got:<38} {verdict}", delivery.body().len());
         as_expected &= good;
     }
     as_expected
 }
 
 impl Attempt {
-    /// Its name and its id, if it is to be handled.
+    /// Returns the delivery's name and event id if it must be handled.
     pub(crate) fn accepted(&self) -> Option<(&str, String)> {
         let id = self.delivery.to_delivery().event_id()?.to_string();
-        (self.expected == RECEIVED).then_some((&*self.what, id))
+        (self.expected == RECEIVED).then_some((&*self.name, id))
     }
 
-    /// Status and body, as the sender sees them.
+    /// Sends the delivery. Returns the status and the body of the response.
     async fn send(&self, client: &Client<HttpConnector, Body>, url: &str) -> Result<String, String> {
         let delivery = self.delivery.clone().uri(url);
         let answer = async {
@@ -102,7 +103,7 @@ impl Attempt {
                 let request = if self.chunked { delivery.request_with(in_pieces) } else { delivery.request() };
                 let response = client.request(request).await.map_err(|error| error.to_string())?;
                 let status = response.status();
-                // klikit sends it again, if later: a disk may have taken too long.
+                // klikit would send the delivery again, but later. A slow disk may be the cause.
                 if status == StatusCode::SERVICE_UNAVAILABLE {
                     sleep(Duration::from_millis(100)).await;
                     continue;
@@ -111,11 +112,11 @@ impl Attempt {
                 return Ok(format!("{} {}", status.as_str(), String::from_utf8_lossy(&text)));
             }
         };
-        timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err("nothing".to_owned()))
+        timeout(RESPONSE_TIMEOUT, answer).await.unwrap_or_else(|_| Err("no response".to_owned()))
     }
 }
 
-/// A body of unknown length, which HTTP/1.1 sends chunked.
+/// Makes a body of unknown length, which HTTP/1.1 sends chunked.
 fn in_pieces(mut body: Bytes) -> Body {
     let pieces = iter::from_fn(move || {
         let size = body.len().min(1024);

@@ -1,4 +1,4 @@
-//! Receives with a durable inbox: acknowledges at once, handles later, and loses nothing when the process dies in the middle.
+//! A receiver with a durable inbox: it acknowledges at once, processes later, and loses nothing if the process crashes.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +27,7 @@ use crate::{PATH, demo, store};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A receiver that runs: it accepts, and it works on what it has accepted.
+/// A running receiver: a server with the inbox's acceptor, and a worker.
 struct Receiver {
     inbox: Inbox,
     close: oneshot::Sender<()>,
@@ -45,7 +45,7 @@ impl Receiver {
 
         let (close_worker, closed) = oneshot::channel::<()>();
         let handler: Router = Router::new().route(PATH, post(cook).layer(Extension(kitchen.clone())));
-        // Short times, so that there is something to see. Leave them out: the defaults are for a kitchen.
+        // Short times for the demo. A service should use the defaults.
         let worker = inbox
             .worker(handler)
             .concurrency(1)
@@ -55,15 +55,15 @@ impl Receiver {
         Self { inbox, close, close_worker, server, worker: tokio::spawn(worker) }
     }
 
-    /// Ends as a process does that is killed: what it was doing is left where it was.
-    async fn die(self) {
+    /// Stops as in a crash: running work is aborted.
+    async fn crash(self) {
         self.worker.abort();
         self.server.abort();
         let _ = tokio::join!(self.worker, self.server);
     }
 
-    /// Ends as a process should: it takes nothing new, and ends what it has begun.
-    async fn end(self) -> Result<(), BoxError> {
+    /// Stops gracefully: accepts nothing new, and finishes running work.
+    async fn stop(self) -> Result<(), BoxError> {
         drop((self.close, self.close_worker));
         self.server.await?;
         self.worker.await?;
@@ -71,7 +71,7 @@ impl Receiver {
     }
 }
 
-/// The handler, once klikit has its answer. It may be called more than once for one delivery, if it fails or dies.
+/// Handles a delivery that was acknowledged before. The worker calls this again after a failure or a crash.
 async fn cook(
     Extension(kitchen): Extension<Kitchen>,
     Extension(delivery): Extension<Delivery>,
@@ -79,25 +79,27 @@ async fn cook(
     body: Bytes,
 ) -> StatusCode {
     let id = delivery.event_id().map_or("-", |id| id.as_str());
-    // Never the body: it holds customers' data.
+    // Do not print the body, which contains customers' data.
     println!(" handling {id}, attempt {}, {} bytes", attempt.number(), body.len());
     kitchen.handle(id, attempt.number()).await
 }
 
-/// What was handled, for the table; and what goes wrong, once each.
+/// The state of the handler: mishaps that are still to happen, and a log of all attempts.
 #[derive(Clone)]
 struct Kitchen {
     mishaps: Arc<Mutex<VecDeque<Mishap>>>,
     log: Arc<Mutex<Vec<Line>>>,
 }
 
+/// A failure of the demo.
 enum Mishap {
-    /// The printer is out of paper.
+    /// The handler responds with 500.
     Fails,
-    /// The process dies before this one is done.
+    /// The process crashes while the handler runs.
     Hangs,
 }
 
+/// An attempt in the log.
 struct Line {
     id: String,
     text: String,
@@ -110,35 +112,36 @@ impl Kitchen {
     }
 
     async fn handle(&self, id: &str, attempt: u32) -> StatusCode {
-        let mishap = self.mishaps.lock().expect("nobody panics").pop_front();
+        let mishap = self.mishaps.lock().expect("no holder of the lock panics").pop_front();
         let (text, status) = match mishap {
-            Some(Mishap::Fails) => ("answered 500", StatusCode::INTERNAL_SERVER_ERROR),
-            Some(Mishap::Hangs) => ("the process died", StatusCode::OK),
+            Some(Mishap::Fails) => ("responded with 500", StatusCode::INTERNAL_SERVER_ERROR),
+            Some(Mishap::Hangs) => ("the process crashed", StatusCode::OK),
             None => ("handled", StatusCode::OK),
         };
         let line = Line { id: id.to_owned(), text: format!("{attempt}: {text}") };
-        self.log.lock().expect("nobody panics").push(line);
+        self.log.lock().expect("no holder of the lock panics").push(line);
         if let Some(Mishap::Hangs) = mishap {
             pending::<()>().await;
         }
         status
     }
 
-    /// Whether the process is to die now.
+    /// Returns whether all mishaps have begun, so that the process can crash.
     fn hangs(&self) -> bool {
-        self.mishaps.lock().expect("nobody panics").is_empty()
+        self.mishaps.lock().expect("no holder of the lock panics").is_empty()
     }
 
-    /// What happened to a delivery, and whether it was handled once.
-    fn story(&self, id: &str) -> (String, bool) {
-        let log = self.log.lock().expect("nobody panics");
+    /// Returns the attempts of a delivery as text, and whether the delivery was handled exactly once.
+    fn attempts(&self, id: &str) -> (String, bool) {
+        let log = self.log.lock().expect("no holder of the lock panics");
         let lines: Vec<_> = log.iter().filter(|line| line.id == id).map(|line| line.text.as_str()).collect();
         let handled = lines.iter().filter(|line| line.ends_with("handled")).count();
         (lines.join(", "), handled == 1)
     }
 }
 
-/// Whether every sample was answered as expected, and handled once. Serves on until `stop`, if there is one.
+/// Runs the demo, then serves until `stop`, if there is one. Returns whether all responses were as expected and each sample
+/// was handled exactly once.
 pub(crate) async fn run(
     stop: Option<Stop>,
     store: &str,
@@ -154,7 +157,7 @@ pub(crate) async fn run(
     let receiver = Receiver::start(open().await?, verify, listener, &kitchen);
     let mut as_expected = demo::send_all(&url, attempts).await;
 
-    // Not for ever: if nothing was accepted, there is nothing to wait for.
+    // Wait up to a minute, because nothing happens if no delivery was accepted.
     for _ in 0..6000 {
         if kitchen.hangs() {
             break;
@@ -162,33 +165,33 @@ pub(crate) async fn run(
         sleep(Duration::from_millis(10)).await;
     }
     println!(
-        "\nklikit has its answers. Now the receiver dies: one delivery has failed,\none is being handled, and all others wait."
+        "\nklikit has all responses. Now the receiver crashes: one delivery has failed,\none is being handled, and all others are pending."
     );
-    receiver.die().await;
+    receiver.crash().await;
     let receiver = Receiver::start(open().await?, verify, bind(address).await?, &kitchen);
-    println!("It starts again on the same store, and knows nothing else.\n");
+    println!("The receiver starts again on the same store.\n");
 
     while receiver.inbox.counts().await?.backlog() > 0 {
         sleep(Duration::from_millis(50)).await;
     }
-    println!("\n{:<36} what happened to it, by attempt", "delivery");
-    for (what, id) in attempts.iter().filter_map(demo::Attempt::accepted) {
-        let (story, good) = kitchen.story(&id);
-        println!("{what:<36} {story}{}", if good { "" } else { "   NOT HANDLED ONCE" });
+    println!("\n{:<36} attempts", "delivery");
+    for (name, id) in attempts.iter().filter_map(demo::Attempt::accepted) {
+        let (attempts, good) = kitchen.attempts(&id);
+        println!("{name:<36} {attempts}{}", if good { "" } else { "   NOT HANDLED EXACTLY ONCE" });
         as_expected &= good;
     }
     let counts = receiver.inbox.counts().await?;
     println!("\nLeft in the inbox: {} ready, {} leased, {} dead.", counts.ready, counts.leased, counts.dead);
 
     if let Some(stop) = stop {
-        println!("\nTry one yourself:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n", attempts[0].delivery.curl(&url));
+        println!("\nSend one yourself:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n", attempts[0].delivery.curl(&url));
         stop.requested().await;
     }
-    receiver.end().await.map_err(|error| error.to_string())?;
+    receiver.stop().await.map_err(|error| error.to_string())?;
     Ok(as_expected)
 }
 
-/// The listener of the receiver that died may take a moment to close.
+/// Binds the address again. Retries, because the crashed receiver's listener may take a moment to close.
 async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     for _ in 0..100 {
         if let Ok(listener) = TcpListener::bind(address).await {

@@ -1,10 +1,10 @@
-//! Receives klikit's deliveries, and shows on sample deliveries what it lets through:
+//! A receiver of klikit's deliveries, which shows its responses to sample deliveries:
 //!
 //! ```text
 //! cargo run --example receiver
 //! ```
 //!
-//! The receiver is this file; the sample deliveries are sent by `demo.rs`.
+//! This file contains the receiver. `demo.rs` sends the sample deliveries.
 
 mod demo;
 mod inbox;
@@ -28,17 +28,17 @@ use tower_klikit_examples::serve::{Limits, Stop, serve};
 const USAGE: &str = "\
 Usage: cargo run --example receiver [-- [--once] [--store STORE | --inbox [STORE]]]
 
-Receives klikit's deliveries on POST /webhooks/klikit: sends itself sample deliveries,
-shows what each was answered, and serves on until ctrl-c or SIGTERM.
+Receives klikit's deliveries on POST /webhooks/klikit. Sends itself sample deliveries,
+prints the responses, and then serves until ctrl-c or SIGTERM.
 
 Options:
-  --once           Stop after the samples, with exit code 1 if something is not as expected
-  --store STORE    Handle each delivery once, remembered in memory, sqlite:PATH, redis://…
+  --once           Stop after the samples, with exit code 1 if a result is not as expected
+  --store STORE    Handle each delivery once, with a store: memory, sqlite:PATH, redis://…
                    or postgres://…
-  --inbox [STORE]  Acknowledge each delivery at once and handle it later, kept in sqlite:PATH
-                   or postgres://… [default: sqlite:klikit.db]; shows what becomes of them
-                   when the handler fails once and the process dies in the middle
-  --help           Show this
+  --inbox [STORE]  Acknowledge each delivery at once and handle it later, with a store:
+                   sqlite:PATH or postgres://… [default: sqlite:klikit.db]. Shows the attempts
+                   when the handler fails once and the process crashes once
+  --help           Print this help
 
 Environment:
   KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
@@ -46,8 +46,8 @@ Environment:
 
 const PATH: &str = "/webhooks/klikit";
 
-/// The receiver: a handler, the layer that lets nothing reach it but what klikit signed, and the one that lets nothing reach
-/// it twice.
+/// Makes the receiver: the handler, the layer that rejects requests that klikit did not sign, and the layer that ignores
+/// copies.
 fn app(verify: KlikitVerifyLayer, dedupe: Option<KlikitDedupeLayer>) -> Router {
     let route = match dedupe {
         None => post(receive).layer(verify),
@@ -56,11 +56,11 @@ fn app(verify: KlikitVerifyLayer, dedupe: Option<KlikitDedupeLayer>) -> Router {
     Router::new().route(PATH, route)
 }
 
-/// Sees verified deliveries only. The body is the very bytes that klikit signed.
+/// Handles a verified delivery. The body consists of exactly the bytes that klikit signed.
 async fn receive(Extension(delivery): Extension<Delivery>, body: Bytes) -> Json<Value> {
     let id = delivery.event_id().map_or("-", |id| id.as_str());
     let event_type = delivery.event_type().map_or("-", |event_type| event_type.as_str());
-    // Never the body: it holds customers' data.
+    // Do not print the body, which contains customers' data.
     println!(" received {id} {event_type} {} bytes", body.len());
     Json(json!({ "status": "received" }))
 }
@@ -97,38 +97,41 @@ async fn main() -> ExitCode {
     }
 }
 
-/// What stands between klikit and the handler beside the layer that verifies, and where it is kept.
+/// The way in which verified deliveries reach the handler.
 #[derive(Clone, Copy)]
 enum Mode<'a> {
+    /// Directly.
     Inline,
+    /// Each once, with this store.
     Deduped(&'a str),
+    /// Through an inbox in this store.
     Inbox(&'a str),
 }
 
-/// Whether every sample was answered as expected.
+/// Runs the demo and serves. Returns whether all results were as expected.
 async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
-    // The layer logs what it refuses, and why.
+    // The layer logs rejections with their reasons.
     tracing_subscriber::fmt().without_time().with_target(false).with_ansi(io::stdout().is_terminal()).init();
 
     let stop = Stop::on_signal(Duration::from_secs(25))?;
     let port = port()?;
     let listener = TcpListener::bind(("127.0.0.1", port))
         .await
-        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}; PORT chooses another port"))?;
+        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}; set PORT to use another port"))?;
 
     let (demo_secret, samples) = tower_klikit_test_support::deliveries::all();
     let (secret, caution) = match WebhookSecret::from_env() {
-        Ok(secret) => (secret, ", signed with your secret: keep it to yourself"),
-        // Set but empty is an error, and no reason to take the demo secret.
+        Ok(secret) => (secret, " (it is signed with your secret, so keep it private)"),
+        // An empty secret is an error: use the demo secret only if none is set.
         Err(error) if error.kind() == SecretErrorKind::NotSet => {
-            println!("KLIKIT_WEBHOOK_SECRET is not set: using the demo secret {demo_secret:?}, which everyone knows.");
+            println!("KLIKIT_WEBHOOK_SECRET is not set: using the demo secret {demo_secret:?}, which is public.");
             (WebhookSecret::new(demo_secret)?, "")
         }
         Err(error) => return Err(error.into()),
     };
     let verify = KlikitVerifyLayer::with_keyring(secret.clone().into());
     let verify = verify.explain_mismatches();
-    // A service would not start. The demo secret is one of these.
+    // A service should not start with such a secret. Print no caution for the demo secret, which is one.
     if let (Err(problems), false) = (verify.preflight(), caution.is_empty()) {
         println!("Caution: {problems}\n");
     }
@@ -138,9 +141,7 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
     };
 
     let url = format!("http://{}{PATH}", listener.local_addr()?);
-    println!(
-        "Serving POST {url}\n\nSending itself sample deliveries. What the handler received, and what was refused:\n"
-    );
+    println!("Serving POST {url}\n\nSending sample deliveries. The handler's output and the logged rejections:\n");
 
     let attempts = demo::attempts(&secret, samples, !matches!(mode, Mode::Inline));
     if let Mode::Inbox(store) = mode {
@@ -154,7 +155,7 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
 
     if !once {
         println!(
-            "\nTry one yourself{caution}:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n",
+            "\nSend one yourself{caution}:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n",
             attempts[0].delivery.curl(&url)
         );
         stop.requested().await;
@@ -170,6 +171,6 @@ fn port() -> Result<u16, String> {
         Some(port) => port
             .to_str()
             .and_then(|port| port.parse().ok())
-            .ok_or_else(|| format!("PORT is {port:?}, which is no port")),
+            .ok_or_else(|| format!("PORT is {port:?}, which is not a port number")),
     }
 }

@@ -1,4 +1,4 @@
-//! Where the receiver keeps what it has handled, and what it has yet to handle.
+//! The stores of the receiver.
 
 use std::error::Error;
 
@@ -7,7 +7,7 @@ use tower_klikit_postgres::PostgresStore;
 use tower_klikit_redis::RedisStore;
 use tower_klikit_sqlite::SqliteStore;
 
-/// `memory`, `sqlite:PATH`, `redis://…` or `postgres://…`.
+/// Opens a store for the dedupe layer: `memory`, `sqlite:PATH`, `redis://…` or `postgres://…`.
 pub(crate) async fn open(store: &str) -> Result<KlikitDedupeLayer, Box<dyn Error>> {
     Ok(match scheme(store) {
         "memory" => KlikitDedupeLayer::new(MemoryStore::new()),
@@ -18,7 +18,7 @@ pub(crate) async fn open(store: &str) -> Result<KlikitDedupeLayer, Box<dyn Error
     })
 }
 
-/// `sqlite:PATH` or `postgres://…`: what survives a restart, and acknowledges nothing before it is on disk.
+/// Opens a durable store for the inbox: `sqlite:PATH` or `postgres://…`.
 pub(crate) async fn open_inbox(store: &str) -> Result<Inbox, Box<dyn Error>> {
     Ok(match scheme(store) {
         "sqlite" => Inbox::new(SqliteStore::builder().create().open(path(store))?),

@@ -1,4 +1,4 @@
-//! The server that all examples share, and the README's examples, which are tests.
+//! The server that all examples share. Also runs the README's examples as doctests.
 
 pub mod serve;
 

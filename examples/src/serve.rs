@@ -1,17 +1,17 @@
 //! A bounded HTTP server for any Tower service. Copy this file into your own service.
 //!
-//! `axum::serve` waits for heads indefinitely, at shutdown too. [`serve`] bounds what peers can hold and how long a stop takes:
+//! `axum::serve` waits for heads indefinitely, even at shutdown. [`serve`] limits what peers can hold and how long a stop takes:
 //!
 //! - A connection is closed if the head of its next request is not complete after [`Limits::head_timeout`], or after twice that
 //!   time if bytes arrived late. That bounds silent peers, slow heads, and the time between two requests.
-//! - A connection is closed if its peer answers no HTTP/2 ping, or has not read a response after the same time.
+//! - A connection is closed if its peer does not answer an HTTP/2 ping within [`Limits::ping`], or does not read a response.
 //! - At most [`Limits::connections`] are open. Further peers wait until one of them is closed.
-//! - After ctrl-c or SIGTERM ([`Stop`]), the server accepts nothing new, running requests finish within [`Limits::drain`], and what
-//!   is left is cut off. A second signal ends the process at once.
+//! - After ctrl-c or SIGTERM ([`Stop`]), the server accepts nothing new. Running requests may finish within [`Limits::drain`]. After
+//!   that, open connections are cut off. A second signal ends the process at once.
 //!
-//! It does not bound the time of a handler, nor that of a request's body: `KlikitVerifyLayer` has a deadline for its bodies, and
-//! `tower_http::timeout` has layers for other routes. It serves plain HTTP, for a proxy that terminates TLS, and no upgrades such as
-//! WebSockets.
+//! The server limits neither the time of a handler nor that of a request's body: `KlikitVerifyLayer` has a deadline for its bodies,
+//! and `tower_http::timeout` has layers for other routes. The server speaks plain HTTP, for a proxy that terminates TLS, and supports
+//! no upgrades such as WebSockets.
 
 use std::{
     error::Error,
@@ -100,7 +100,7 @@ where
         };
         connections.spawn(connection(http.clone(), socket, app.clone(), limits.head_timeout, stopping.subscribe()));
     }
-    // From here on peers are rejected by the system, so that they try another instance.
+    // Let the system reject new peers, so that they try another instance.
     drop(listener);
     stopping.send_replace(());
     let _ = timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await;
@@ -130,9 +130,9 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => return socket,
-            // The peer went away while it waited.
+            // The peer has closed the connection before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // Too many open files, mostly. Trying again at once would keep a processor busy.
+            // Usually too many open files. Retrying at once would keep a processor busy.
             Err(error) => {
                 eprintln!("cannot accept connections: {error}");
                 sleep(Duration::from_secs(1)).await;
@@ -155,7 +155,7 @@ async fn connection<S, B>(
         + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    // Whether a request came since the last look. Every running request holds a clone.
+    // Whether a request came since the last check. Every running request holds a clone.
     let active = &Arc::new(AtomicBool::new(false));
     let service = service_fn(move |request| {
         active.store(true, Ordering::Relaxed);
@@ -172,13 +172,13 @@ async fn connection<S, B>(
     let (mut stopped, mut closing) = (false, false);
     loop {
         select! {
-            // An error is the peer's: a reset, a timeout, or something other than HTTP.
+            // Ignore errors, which the peer causes: a reset, a timeout, or a protocol other than HTTP.
             _ = connection.as_mut() => return,
             _ = stop.changed(), if !stopped => {
                 stopped = true;
                 connection.as_mut().graceful_shutdown();
             }
-            // hyper's timeout for heads begins only once it knows the version, and HTTP/2 has none.
+            // hyper's timeout for heads starts only after it knows the version, and does not apply to HTTP/2.
             () = sleep(head_timeout) => {
                 if active.swap(false, Ordering::Relaxed) || Arc::strong_count(active) > 1 {
                     continue;
@@ -200,17 +200,17 @@ pub struct Stop(watch::Receiver<bool>);
 impl Stop {
     /// Listens for signals from now on. Call this before the service says that it is ready.
     ///
-    /// The first signal makes [`requested`](Self::requested) ready. The process ends at once at a second signal, with the exit
-    /// code 130 (ctrl-c) or 143 (SIGTERM), and with the code 1 if it still runs after the time `at_most`. Let that be longer than
-    /// [`Limits::drain`] and shorter than the time after which the system kills the process: 30 s on Kubernetes, and 10 s for
-    /// `docker stop` unless it is told otherwise.
+    /// The first signal makes [`requested`](Self::requested) ready. A second signal ends the process at once, with the exit
+    /// code 130 (ctrl-c) or 143 (SIGTERM). If the process still runs after `at_most`, it ends with the exit code 1. Choose a time
+    /// longer than [`Limits::drain`] and shorter than the time after which the system kills the process: by default, 30 s on
+    /// Kubernetes and 10 s for `docker stop`.
     ///
     /// # Errors
     ///
     /// If the system provides no thread or no signal handler.
     pub fn on_signal(at_most: Duration) -> io::Result<Self> {
         let (request, requested) = watch::channel(false);
-        // A thread and a runtime of their own, so that signals count even if handlers block every thread of the service.
+        // Use a separate thread and runtime, so that signals work even if handlers block all threads of the service.
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let mut signals = {
             let _context = runtime.enter();
@@ -252,7 +252,7 @@ impl Signals {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Returns the exit code of a process that the next signal ends.
+    /// Waits for the next signal. Returns the exit code of a process that this signal ends.
     async fn next(&mut self) -> i32 {
         select! {
             _ = self.interrupt.recv() => 130,

@@ -1,4 +1,4 @@
-//! Attackers: senders that know no secret and try to use up what genuine deliveries need.
+//! Attackers: senders without the secret that try to use up the server's resources.
 
 use std::{
     process,
@@ -18,7 +18,7 @@ pub(crate) enum Attack {
     Http2(Streams),
 }
 
-/// Counts of what an attacker did and saw.
+/// Counts of an attacker's requests and their outcomes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     /// Requests that were begun.
@@ -29,13 +29,13 @@ pub(crate) struct Tally {
     pub(crate) answered: u64,
     /// HTTP/1.1 requests among `answered` with the status 503.
     pub(crate) overloaded: u64,
-    /// Requests whose sender could not write to the end, and found an answer only then. Many clients do not look for one.
+    /// Requests that could not be written completely, but whose response could then be read. Many clients do not try to read.
     pub(crate) broken: u64,
     /// Requests whose connection the server closed or reset without an answer that the sender could read.
     pub(crate) cut_off: u64,
     /// Connections that failed or that the server ended, other than in `broken` and `cut_off`.
     pub(crate) lost: u64,
-    /// How long these counts took.
+    /// The time in which these counts were taken.
     pub(crate) time: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Counter {
 }
 
 impl Attack {
-    /// Returns how many requests the attack holds open at a time.
+    /// Returns the number of requests that the attack holds open at the same time.
     pub(crate) fn width(&self) -> usize {
         match self {
             Self::Http1(uploads) => uploads.connections,
@@ -65,8 +65,8 @@ impl Attack {
         }
     }
 
-    /// Returns how many requests must be begun in a second so that `width` of them are always open. `None` if requests are held
-    /// so shortly that the server determines the rate.
+    /// Returns the number of requests per second that keeps `width` of them open. Returns `None` if requests are held so
+    /// shortly that the server determines the rate.
     pub(crate) fn rate(&self) -> Option<f64> {
         let (hold, most) = match self {
             Self::Http1(uploads) => (uploads.hold, uploads.rate),
@@ -76,8 +76,7 @@ impl Attack {
         (hold >= Duration::from_millis(200)).then_some(rate)
     }
 
-    /// Attacks until the input ends. Prints `up` once every request was begun a first time, and the [`Tally`] since then at
-    /// the end.
+    /// Attacks until the input ends. Prints `up` after every request was begun once, and at the end the [`Tally`] since then.
     pub(crate) async fn run(self, port: u16) {
         let (counter, width) = (Counter::default(), self.width() as u64);
         match self {

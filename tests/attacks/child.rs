@@ -1,4 +1,4 @@
-//! Child processes: this program again, as the server or as the attacker.
+//! Child processes: this program as the server or as the attacker.
 //!
 //! A child reads its [`Role`] from an environment variable, prints lines that begin with `> `, and ends when its input ends.
 
@@ -17,10 +17,10 @@ use crate::{attackers::Attack, server};
 
 const ROLE: &str = "KLIKIT_ATTACKS_ROLE";
 
-/// Ends a child whose parent neither closes its input nor dies.
+/// The time after which a child ends if its parent neither closes its input nor ends.
 const LIFETIME: Duration = Duration::from_secs(180);
 
-/// Raises the limit on open files as far as it goes, and becomes the program.
+/// A script that raises the limit on open files as far as possible and then runs the program.
 const WITH_MANY_FILES: &str = r#"ulimit -n "$(ulimit -H -n)"; exec "$@""#;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Child {
         Self::start(Command::new("sh"), &Role::Server)
     }
 
-    /// Starts an attacker. It yields the processors to the server, because a real attacker has processors of its own.
+    /// Starts an attacker with a low priority, because a real attacker would not use the server's processors.
     pub(crate) fn attacker(port: u16, attack: &Attack) -> Self {
         let mut command = Command::new("nice");
         command.args(["-n", "19", "sh"]);
@@ -59,7 +59,7 @@ impl Child {
         Self { process, input, lines }
     }
 
-    /// Both `nice` and `sh` become the program that they start, so this is the pid of the program.
+    /// Returns the program's pid, which is also that of `nice` and `sh`, because both replace themselves with the program.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
@@ -68,7 +68,7 @@ impl Child {
     pub(crate) fn line(&mut self) -> String {
         let lines = self.lines.by_ref().map_while(Result::ok);
         let mut said = lines.filter_map(|line| line.strip_prefix("> ").map(str::to_owned));
-        said.next().expect("a child says what it was started for")
+        said.next().expect("the child prints a line")
     }
 
     /// Closes the child's input.
@@ -84,7 +84,7 @@ impl Drop for Child {
     }
 }
 
-/// Not a test, but the entry of the children.
+/// Runs a child's role. This is not a test: without a role it does nothing.
 #[test]
 fn plays_its_role() {
     let Ok(role) = env::var(ROLE) else { return };
@@ -101,7 +101,7 @@ fn plays_its_role() {
 
 /// Prints a line for the parent.
 pub(crate) fn say(what: &str) {
-    // The test harness may have begun a line. The parent may be gone.
+    // Begin a new line, because the test harness may have begun one. Ignore an error, because the parent may be gone.
     let _ = writeln!(std::io::stdout(), "\n> {what}");
 }
 

@@ -1,4 +1,4 @@
-//! A connection of the genuine sender over HTTP/1.1, which controls each write.
+//! The genuine sender's HTTP/1.1 connection, with control over each write.
 
 use std::io;
 
@@ -34,14 +34,14 @@ impl Connection {
             sleep(shape.pause).await;
             written = self.0.write_all(piece).await;
         }
-        // The server may have answered and closed before the last piece, and that answer counts.
+        // Ignore an error: the server may have responded and closed before the last piece, and that response counts.
         match (self.answer().await, written) {
             (Ok(status), _) => Ok(status),
             (_, Err(error)) | (Err(error), _) => Err(error),
         }
     }
 
-    /// Reads an answer to its end, and returns its status.
+    /// Reads a whole response and returns its status.
     async fn answer(&mut self) -> io::Result<u16> {
         let mut read = Vec::new();
         loop {
@@ -66,7 +66,7 @@ fn head(request: &Request<bytes::Bytes>) -> Vec<u8> {
     head
 }
 
-/// Returns the status of an answer, and its length with the body.
+/// Returns the status of a response, and its length including the body.
 fn parse(answer: &[u8]) -> Option<(u16, usize)> {
     let text = str::from_utf8(answer).ok()?;
     let (head, _) = text.split_once("\r\n\r\n")?;

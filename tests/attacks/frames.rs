@@ -1,9 +1,9 @@
-//! Frames of HTTP/2 (RFC 9113), written and read by hand, so that a request costs its sender next to nothing.
+//! Frames of HTTP/2 (RFC 9113), written and read by hand, so that a request is as cheap as possible for the attacker.
 
 /// Opens a connection: the preface and empty settings.
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// The largest frame that every peer takes.
+/// The largest frame that every peer accepts.
 const MAX_FRAME: usize = 16 * 1024;
 
 static SPACES: [u8; MAX_FRAME] = [b' '; MAX_FRAME];
@@ -20,7 +20,7 @@ const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const CANCEL: u32 = 8;
 
-/// A frame from the server, as far as it matters to an attacker.
+/// The part of a frame from the server that matters to an attacker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
     /// The server has answered on a stream.
@@ -29,12 +29,12 @@ pub(crate) enum Received {
     Settings,
     Ping([u8; 8]),
     GoAway,
-    /// So many more bytes may be sent on the connection.
+    /// The server allows this many more bytes on the connection.
     Window(u32),
     Other,
 }
 
-/// Writes the head of a request. All but the first head of a connection refer to the fields of the first (RFC 7541).
+/// Writes the head of a request. Later heads of a connection refer to the fields of the first one (RFC 7541).
 pub(crate) fn head(out: &mut Vec<u8>, stream: u32, is_first: bool) {
     const METHOD_AND_SCHEME: [u8; 2] = [0x83, 0x86];
     let mut block = METHOD_AND_SCHEME.to_vec();
@@ -55,7 +55,7 @@ pub(crate) fn head(out: &mut Vec<u8>, stream: u32, is_first: bool) {
     frame(out, HEADERS, END_HEADERS, stream, &block);
 }
 
-/// Writes so many bytes of a body.
+/// Writes this many bytes of a body.
 pub(crate) fn data(out: &mut Vec<u8>, stream: u32, mut bytes: usize) {
     while bytes > 0 {
         let length = bytes.min(MAX_FRAME);
@@ -76,7 +76,7 @@ pub(crate) fn pong(out: &mut Vec<u8>, payload: [u8; 8]) {
     frame(out, PING, ACK, 0, &payload);
 }
 
-/// Takes the first frame of what was read, if all of it is there. Returns its length, too.
+/// Parses the first frame, if it is complete. Also returns its length.
 pub(crate) fn parse(read: &[u8]) -> Option<(Received, usize)> {
     let (header, rest) = read.split_first_chunk::<9>()?;
     let &[a, b, c, kind, flags, stream @ ..] = header;

@@ -1,4 +1,4 @@
-//! An attacker over HTTP/1.1: uploads that never become whole.
+//! An attacker over HTTP/1.1 with uploads that are never completed.
 
 use std::{
     io,
@@ -15,20 +15,21 @@ use tokio::{
 
 use crate::attackers::Counter;
 
-/// How much one write sends at most.
+/// The largest number of bytes in a write.
 const WRITE: usize = 256 * 1024;
 
-/// Connections that each send a head and the beginning of a body, hold it, close, and connect again. Every other one looks for an
-/// answer while it writes. The rest do not read before everything is written, as simple clients do.
+/// Connections that each send a head and the beginning of a body, wait, close, and connect again.
+///
+/// Every other connection reads while it writes. The others read only after they have written everything, like simple clients.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Uploads {
     pub(crate) connections: usize,
-    /// How much of each body is sent.
+    /// The number of bytes that are sent of each body.
     pub(crate) bytes: usize,
     pub(crate) framing: Framing,
-    /// How long an upload is held after its last byte.
+    /// The time for which an upload is held after its last byte.
     pub(crate) hold: Duration,
-    /// How many uploads are begun in a second at most, in all.
+    /// The largest number of uploads per second, over all connections.
     pub(crate) rate: u32,
 }
 
@@ -36,14 +37,14 @@ pub(crate) struct Uploads {
 pub(crate) enum Framing {
     /// `Content-Length`, of this many bytes.
     Length(usize),
-    /// Everything in one chunk.
+    /// `Transfer-Encoding: chunked`, with a single chunk.
     Chunked,
 }
 
-/// The end of an upload, as its sender saw it.
+/// The outcome of an upload for its sender.
 enum Outcome {
     Answered(u16),
-    /// A write failed, and there was an answer to read after that.
+    /// A write failed, and a response could be read after that.
     Broken,
     /// The connection ended without an answer.
     CutOff,
@@ -102,10 +103,10 @@ impl Uploads {
     }
 }
 
-/// Uploads once. Returns an error if no connection could be made.
+/// Makes one upload. Returns an error if connecting failed.
 async fn upload(port: u16, request: &[u8], reads_early: bool, hold: Duration, counter: &Counter) -> io::Result<()> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    // Closes with a reset, because closed connections would use up the ports.
+    // Close with a reset, because connections that are closed normally use up the ports.
     stream.set_zero_linger()?;
     stream.set_nodelay(true)?;
     counter.get().begun += 1;
@@ -113,7 +114,7 @@ async fn upload(port: u16, request: &[u8], reads_early: bool, hold: Duration, co
     let outcome = match write(&stream, request, reads_early, &mut sent).await {
         Ok(Some(outcome)) => outcome,
         Ok(None) => answer(&stream, hold).await.unwrap_or(Outcome::Held),
-        // An answer may have come before the reset.
+        // A response may have come before the reset.
         Err(_) => match answer(&stream, Duration::from_secs(1)).await {
             Some(Outcome::Answered(_)) => Outcome::Broken,
             _ => Outcome::CutOff,
@@ -133,7 +134,7 @@ async fn upload(port: u16, request: &[u8], reads_early: bool, hold: Duration, co
     Ok(())
 }
 
-/// Writes the request. Returns an outcome if there is one before all is written.
+/// Writes the request. Returns the outcome if the upload ends before everything is written.
 async fn write(stream: &TcpStream, request: &[u8], reads_early: bool, sent: &mut usize) -> io::Result<Option<Outcome>> {
     let interest = if reads_early { Interest::READABLE | Interest::WRITABLE } else { Interest::WRITABLE };
     while *sent < request.len() {
@@ -166,7 +167,7 @@ async fn answer(stream: &TcpStream, wait: Duration) -> Option<Outcome> {
     timeout(wait, read).await.ok()
 }
 
-/// Reads a status line. Returns `None` if nothing is there yet.
+/// Reads a status line. Returns `None` if there is nothing to read yet.
 fn try_answer(stream: &TcpStream) -> Option<Outcome> {
     let mut buffer = [0; 512];
     match stream.try_read(&mut buffer) {

@@ -1,4 +1,4 @@
-//! An attacker over HTTP/2: streams that are opened, hold a little, and are reset.
+//! An attacker over HTTP/2 with streams that are opened, send a little, and are reset.
 
 use std::{collections::HashMap, io, time::Duration};
 
@@ -16,43 +16,43 @@ use crate::{
 
 const TICK: Duration = Duration::from_millis(10);
 
-/// How long the first streams take turns to be opened at most.
+/// The longest time over which the first streams are spread.
 const RAMP: Duration = Duration::from_secs(1);
 
-/// With so much unsent, no further stream is opened.
+/// The number of unsent bytes from which on no further stream is opened.
 const MAX_UNSENT: usize = 1024 * 1024;
 
-/// How much a connection may send at first (RFC 9113).
+/// The number of bytes that a connection may send at first (RFC 9113).
 const WINDOW: usize = 65_535;
 
-/// Connections that keep streams open. Each stream is reset after a while. Another one takes its place then, or as soon as the
-/// server has answered.
+/// Connections that keep streams open. Each stream is reset after a while, and another one is opened after the reset or after
+/// a response.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Streams {
     pub(crate) connections: usize,
-    /// Streams of each connection.
+    /// The number of streams of each connection.
     pub(crate) streams: usize,
-    /// How much each stream sends at once.
+    /// The number of bytes that each stream sends at first.
     pub(crate) bytes: usize,
     pub(crate) hold: Duration,
-    /// How often each stream sends one more byte.
+    /// The time between two further bytes of a stream.
     pub(crate) drip: Option<Duration>,
-    /// How many streams are opened in a second at most, in all.
+    /// The largest number of streams that are opened per second, over all connections.
     pub(crate) rate: u32,
 }
 
-struct Connection<'a> {
+struct AttackConnection<'a> {
     plan: &'a Streams,
     counter: &'a Counter,
     stream: TcpStream,
     out: Vec<u8>,
     read: Vec<u8>,
-    /// The settings of the server have come, so that streams can be opened.
+    /// Whether the server's settings have arrived, so that streams can be opened.
     is_open: bool,
-    /// How much may be sent on the connection.
+    /// The number of bytes that may be sent on the connection.
     window: usize,
     next_id: u32,
-    /// How many streams may be opened now.
+    /// The number of streams that may be opened now.
     permits: f64,
     slots: Vec<Slot>,
     /// The slots of the streams that are open.
@@ -64,7 +64,7 @@ struct Connection<'a> {
 struct Slot {
     /// `None` if the last stream was answered or reset.
     id: Option<u32>,
-    /// When the stream is reset, or the next one opened.
+    /// The time at which the stream is reset, or the next one opened.
     due: Instant,
     next_drip: Instant,
 }
@@ -88,13 +88,13 @@ impl Streams {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_zero_linger()?;
         stream.set_nodelay(true)?;
-        Connection::new(self, counter, stream).run().await
+        AttackConnection::new(self, counter, stream).run().await
     }
 }
 
-impl<'a> Connection<'a> {
+impl<'a> AttackConnection<'a> {
     fn new(plan: &'a Streams, counter: &'a Counter, stream: TcpStream) -> Self {
-        // Streams take turns evenly, from the beginning.
+        // Spread the streams evenly from the beginning.
         let (now, ramp) = (Instant::now(), plan.hold.min(RAMP));
         let due = |n: usize| now + ramp.mul_f64(n as f64 / plan.streams as f64);
         let slot = |n| Slot { id: None, due: due(n), next_drip: now };
@@ -139,15 +139,15 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Does what is due in all slots, `elapsed` after the last time.
+    /// Does everything that is due in all slots, `elapsed` after the previous tick.
     fn tick(&mut self, now: Instant, elapsed: Duration) {
         if !self.is_open || self.out.len() > MAX_UNSENT {
             return;
         }
         let rate = f64::from(self.plan.rate) / self.plan.connections as f64;
-        // Requests that one tick left over are made at the next.
+        // Requests that one tick leaves over are made at the next.
         self.permits = (self.permits + rate * elapsed.as_secs_f64()).min(1.0 + 4.0 * rate * TICK.as_secs_f64());
-        // Begin elsewhere each time, so that the first slots do not use up all permits.
+        // Begin with another slot each time, so that the first slots do not use up all permits.
         let first = self.next_id as usize / 2 % self.slots.len();
         for n in (first..self.slots.len()).chain(0..first) {
             self.turn(n, now);

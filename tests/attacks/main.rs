@@ -1,11 +1,12 @@
-//! Genuine deliveries get through while attackers without the secret try to use up the server's memory, with all defaults.
+//! Tests that genuine deliveries are accepted while attackers without the secret try to use up the server's memory. The server
+//! uses all defaults.
 //!
-//! Each test starts a server, an attacker, and a sender of genuine deliveries, all on loopback and in processes of their own.
-//! Nothing is judged by how long it took, but nothing may hang.
+//! Each test runs a server, an attacker, and a sender of genuine deliveries in separate processes on loopback. The tests do not
+//! measure times, but nothing may hang.
 //!
 //! `KLIKIT_ATTACKS=full` makes each attack last 30 seconds, and `-- --include-ignored` tries all variants. Any value of
-//! `KLIKIT_ATTACKS` prints a table for each attack: the deliveries that were accepted, and how long they took idle and under
-//! attack. Without optimisation, the attackers are slower: `cargo test --release --test attacks`.
+//! `KLIKIT_ATTACKS` prints a table for each attack: the accepted deliveries and their latencies, idle and under attack. Without
+//! optimisation, the attackers are slower. Run `cargo test --release --test attacks`.
 #![cfg(target_os = "linux")]
 
 mod attackers;
@@ -43,7 +44,7 @@ fn streams(name: &str, streams: Streams) {
     Trial { name, attack: Attack::Http2(streams), long_pauses: 99 }.run();
 }
 
-/// Streams that are too young to be evicted: each is reset just before it could be.
+/// The server evicts no stream that is younger than a second, so each is reset just before that.
 #[test]
 fn streams_reset_within_a_second() {
     let attack = Streams { connections: 22, streams: 200, bytes: 1, hold: ms(950), drip: None, rate: 11_000 };
@@ -52,7 +53,7 @@ fn streams_reset_within_a_second() {
 
 #[test]
 fn streams_reset_as_fast_as_possible() {
-    // A server without optimisation takes fewer.
+    // A server without optimisation accepts fewer streams.
     let (hold, rate) = if cfg!(debug_assertions) { (ms(800), 10_000) } else { (ms(260), 55_000) };
     let attack = Streams { connections: 30, streams: 200, bytes: 1, hold, drip: None, rate };
     streams("2. 6,000 streams of 1 byte, reset soon", attack);
@@ -85,7 +86,7 @@ fn uploads_one_byte_short_at_a_limited_rate() {
     unfinished_uploads("4. 256 uploads one byte short of 1 MiB, 1,600 a second", ms(150), 1_600, 99);
 }
 
-/// Further ways to fill the budget. Not in every run, because they take minutes.
+/// Further attacks on the budget, which take minutes and do not run by default.
 mod variants {
     use super::*;
 

@@ -1,20 +1,20 @@
-//! The resident memory of a process, as Linux counts it.
+//! The resident memory of a process, from `/proc`.
 
 use std::fs;
 
 pub(crate) const MIB: u64 = 1024 * 1024;
 
-/// Starts to watch for a new peak.
-pub(crate) fn forget_peak(pid: u32) {
+/// Resets the peak of the resident memory.
+pub(crate) fn reset_peak(pid: u32) {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("a process may reset the peak of its children");
 }
 
-/// Returns the largest resident size, in bytes, since [`forget_peak`].
+/// Returns the largest resident size, in bytes, since [`reset_peak`].
 pub(crate) fn peak(pid: u32) -> u64 {
     status(pid, "VmHWM:")
 }
 
-/// Returns the resident size now, in bytes.
+/// Returns the current resident size, in bytes.
 pub(crate) fn resident(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }

@@ -1,4 +1,4 @@
-//! The table of a trial.
+//! The printed report of a trial.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     trial::Memory,
 };
 
-/// Counts of deliveries.
+/// The numbers of sent and accepted deliveries.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Score {
     pub(crate) sent: usize,
@@ -24,7 +24,7 @@ impl Score {
         })
     }
 
-    /// Whether at least so many of a hundred were accepted. Of fewer than a hundred, one may have failed.
+    /// Returns whether at least this percentage was accepted. One failure is always allowed among fewer than 100 deliveries.
     pub(crate) fn reaches(self, percent: usize) -> bool {
         let may_fail = (self.sent * (100 - percent)).div_ceil(100);
         self.sent - self.accepted <= may_fail
@@ -35,7 +35,7 @@ pub(crate) fn is_accepted(sent: &Sent) -> bool {
     matches!(sent.answer, Ok(200..=299))
 }
 
-/// Returns a table with a line for each shape, and what the attacker and the server's memory did.
+/// Returns a table with a line for each shape, and lines about the attacker and the server's memory.
 pub(crate) fn table(name: &str, idle: &[Record], attacked: &[Record], tally: &Tally, memory: &Memory) -> String {
     let mut text = format!("\n{name}\n");
     let seconds = tally.time.as_secs_f64();
@@ -69,7 +69,7 @@ pub(crate) fn table(name: &str, idle: &[Record], attacked: &[Record], tally: &Ta
     text
 }
 
-/// Returns how often each failure occurred.
+/// Returns the number of occurrences of each failure.
 fn failures(records: &[Record]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for sent in records.iter().flat_map(|(_, sent)| sent).filter(|sent| !is_accepted(sent)) {

@@ -1,4 +1,4 @@
-//! The genuine sender: one delivery of each shape every 100 ms, however long the earlier ones take.
+//! The genuine sender: one delivery of each shape every 100 ms, without waiting for earlier ones.
 
 use std::{
     sync::{
@@ -27,15 +27,15 @@ use crate::{
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a delivery may take before it counts as hanging. Longer than the server's deadline for bodies.
+/// The time after which a delivery counts as hanging. Longer than the server's deadline for bodies.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The fate of a delivery.
+/// The outcome of a delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
-    /// The status, or why there was none.
+    /// The status, or the reason why there was none.
     pub(crate) answer: Result<u16, String>,
-    /// How long it took, without the pauses between the pieces.
+    /// The duration, without the pauses between the pieces.
     pub(crate) time: Duration,
 }
 
@@ -59,7 +59,7 @@ impl Sender {
         Self { port, http2, kept: SHAPES.iter().map(|_| Mutex::default()).collect() }
     }
 
-    /// Sends deliveries of each shape for so long, and waits for their answers.
+    /// Sends deliveries of each shape for this time, and waits for their responses.
     pub(crate) async fn send_for(&self, time: Duration) -> Vec<Record> {
         let end = Instant::now() + time;
         let mut shapes = JoinSet::new();
@@ -89,11 +89,11 @@ impl Sender {
                 Transport::Http2 => self.send_http2(&delivery).await,
             }
         };
-        let answer = timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err("no answer".to_owned()));
+        let answer = timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err("no response".to_owned()));
         Sent { answer, time: started.elapsed().saturating_sub(shape.pauses()) }
     }
 
-    /// Sends over a connection that is kept alive and over a fresh one by turns.
+    /// Sends over kept-alive and new connections alternately.
     async fn send_http1(&self, n: usize, number: u64, delivery: &SignedDelivery) -> Result<u16, String> {
         let may_keep = number.is_multiple_of(2);
         let kept = self.kept[n].lock().unwrap().take().filter(|_| may_keep);
@@ -115,7 +115,7 @@ impl Sender {
     }
 }
 
-/// Makes a delivery with a body and an id of its own.
+/// Makes a delivery with a unique body and id.
 fn delivery(number: u64, bytes: usize) -> SignedDelivery {
     let mut body = format!(r#"{{"orders":[{{"id":{number}}}]}}"#).into_bytes();
     body.resize(bytes, b' ');

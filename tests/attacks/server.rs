@@ -1,4 +1,4 @@
-//! The server under attack: the one in the README, with all its defaults.
+//! The server under attack: the README's server, with all defaults.
 
 use std::{process, thread};
 
@@ -12,7 +12,7 @@ pub(crate) const SECRET: &str = "your-webhook-secret";
 
 async fn order(_: Extension<EventId>, _: Bytes) {}
 
-/// Serves until the input ends, and prints the port first.
+/// Prints the port and serves until the input ends.
 pub(crate) async fn serve() {
     thread::spawn(|| {
         child::wait_for_stop();

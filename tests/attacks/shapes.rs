@@ -1,4 +1,4 @@
-//! The shapes in which genuine deliveries arrive.
+//! The shapes of genuine deliveries.
 
 use std::{fmt, time::Duration};
 
@@ -11,7 +11,7 @@ pub(crate) struct Shape {
     pub(crate) bytes: usize,
     /// The size of each piece. The first one is written together with the head.
     pub(crate) piece: usize,
-    /// How long the sender waits between two pieces.
+    /// The pause between two pieces.
     pub(crate) pause: Duration,
 }
 
@@ -21,7 +21,7 @@ pub(crate) enum Transport {
     Http2,
 }
 
-/// The pause of the slowest senders. Their bodies wait in memory the longest.
+/// The pause of the slowest senders, whose bodies stay in memory the longest.
 pub(crate) const LONG_PAUSE: Duration = Duration::from_millis(150);
 
 pub(crate) static SHAPES: [Shape; 11] = [
@@ -47,7 +47,7 @@ const fn pieces(bytes: usize, piece: usize, pause: Duration) -> Shape {
 }
 
 impl Shape {
-    /// Returns how long all pauses take together.
+    /// Returns the total duration of all pauses.
     pub(crate) fn pauses(&self) -> Duration {
         let pieces = u32::try_from(self.bytes.div_ceil(self.piece)).expect("few pieces");
         self.pause * (pieces - 1)

@@ -92,7 +92,7 @@ impl Trial<'_> {
         let sender = Sender::new(port);
         let idle = sender.send_for(idle_time).await;
         let resident = memory::resident(server.pid());
-        memory::forget_peak(server.pid());
+        memory::reset_peak(server.pid());
 
         let mut attacker = Child::attacker(port, &self.attack);
         assert_eq!(attacker.line(), "up");

@@ -1,4 +1,4 @@
-//! Child processes: this program again as the server or as slow peers, or one of the examples.
+//! Child processes of the tests: this program as a server or as slow peers, or one of the examples.
 
 use std::{
     env,
@@ -20,10 +20,10 @@ use crate::{
 
 const ROLE: &str = "KLIKIT_SERVE_ROLE";
 
-/// A process that takes longer hangs. No test depends on how long anything takes below this.
+/// The time after which a process counts as hanging. No test depends on shorter times.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ends a child whose parent does not end it.
+/// The time after which a child ends if its parent has not ended it.
 const LIFETIME: Duration = Duration::from_secs(180);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,7 +72,8 @@ impl Child {
     /// Starts an example, which `cargo test` builds along with this program. Waits until it has said `ready`.
     pub(crate) fn example(name: &str, arguments: &[&str], ready: &str) -> Self {
         let program = env::current_exe().expect("this program has a path");
-        let program = program.ancestors().nth(2).expect("it is in target/debug/deps").join("examples").join(name);
+        let program =
+            program.ancestors().nth(2).expect("this program is in target/debug/deps").join("examples").join(name);
         assert!(program.exists(), "the examples are not built: run `cargo build --examples`");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(program);
@@ -100,7 +101,7 @@ impl Child {
         Self { input: process.stdin.take(), process, output, port: 0, folder: None }
     }
 
-    /// Waits for a line with an address behind `serving`.
+    /// Waits for a line that contains `serving` and then an address.
     fn wait_for_port(&mut self, serving: &str) {
         let line = self.wait_for(serving);
         let (_, port) = line.split_once("127.0.0.1:").expect("an address");
@@ -152,7 +153,7 @@ impl Child {
     fn status(&mut self) -> ExitStatus {
         let step = Duration::from_millis(10);
         for _ in 0..PATIENCE.as_millis() / step.as_millis() {
-            if let Some(status) = self.process.try_wait().expect("it is our child") {
+            if let Some(status) = self.process.try_wait().expect("the child can be waited for") {
                 return status;
             }
             thread::sleep(step);
@@ -172,7 +173,7 @@ impl Child {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// Makes a request on a connection of its own. Panics if it is not served.
+    /// Makes a request on a new connection and returns the response. Panics unless its status is 200.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> String {
         let mut socket = self.connect();
@@ -200,13 +201,13 @@ pub(crate) fn send(signal: &str, pid: u32) {
 fn forward(output: impl Read + Send + 'static, lines: Sender<String>) {
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            // The test may have ended.
+            // Ignore an error, because the test may have ended.
             let _ = lines.send(line);
         }
     });
 }
 
-/// Not a test, but the entry of the children.
+/// Runs a child's role. This is not a test: without a role it does nothing.
 #[test]
 fn plays_its_role() {
     let Ok(role) = env::var(ROLE) else { return };
@@ -222,6 +223,6 @@ fn plays_its_role() {
 
 /// Prints a line for the parent.
 pub(crate) fn say(what: &str) {
-    // The test harness may have begun a line. The parent may be gone.
+    // Begin a new line, because the test harness may have begun one. Ignore an error, because the parent may be gone.
     let _ = writeln!(std::io::stdout(), "\n> {what}");
 }

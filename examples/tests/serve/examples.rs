@@ -1,8 +1,8 @@
-//! Every example stops as the server does.
+//! Tests that every example stops with open peers.
 
 use crate::{child::Child, peers::Peer};
 
-/// The name of each example, its arguments, and what it prints once it serves beyond its address.
+/// The name and the arguments of each example, and the text after its address that it prints once it serves.
 const EXAMPLES: [(&str, &[&str], &str); 6] = [
     ("hyper", &[], ""),
     ("kitchen_printer", &[], ""),

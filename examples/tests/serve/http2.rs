@@ -1,4 +1,4 @@
-//! As much of HTTP/2 (RFC 9113) as a misbehaving peer needs.
+//! The parts of HTTP/2 (RFC 9113) that a misbehaving peer needs.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -70,7 +70,7 @@ pub(crate) fn get(path: &str) -> Vec<u8> {
     [&[0x82, 0x86, 0x44, length], path.as_bytes(), &[0x41, 1, b'a']].concat()
 }
 
-/// Returns the header block of a delivery that is signed by nobody, with the header `x: {padding}`.
+/// Returns the header block of a delivery with an invalid signature and the header `x: {padding}`.
 pub(crate) fn delivery(path: &str, padding: &str) -> Vec<u8> {
     let signature = "0".repeat(64);
     let headers = [

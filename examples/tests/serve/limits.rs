@@ -1,4 +1,4 @@
-//! Limits on peers while the server runs.
+//! Tests of the limits on peers while the server runs.
 
 use std::{
     io::{ErrorKind, Read},
@@ -46,7 +46,7 @@ fn closes_trickling_head() {
     panic!("the connection is still open");
 }
 
-/// A peer that answers pings, and nothing else, holds no connection.
+/// A peer that only answers pings cannot keep a connection.
 #[test]
 fn closes_idle_http2_connection() {
     let server = impatient();
@@ -59,7 +59,7 @@ fn closes_idle_http2_connection() {
     }
 }
 
-/// Only a ping shows that nobody waits for this handler any more.
+/// While a handler runs, only a ping detects that the peer is gone.
 #[test]
 fn closes_silent_http2_peer_with_running_handler() {
     let server = impatient();
@@ -70,20 +70,20 @@ fn closes_silent_http2_peer_with_running_handler() {
     wait_for_close(socket);
 }
 
-/// A response that is not read ends with its connection.
+/// A peer that does not read a response cannot keep the connection.
 #[test]
 fn closes_connection_that_reads_no_response() {
     let server = impatient();
     let mut socket = server.connect();
     peers::send(&mut socket, b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n");
-    // Each silent peer has its connection for at least one timeout.
+    // Each silent peer keeps its connection for at least one timeout.
     for _ in 0..6 {
         wait_for_close(Peer::Silent.connect(&server));
     }
     assert!(wait_for_close(socket).len() < LARGE);
 }
 
-/// The time for a head is no time for a handler, over either version.
+/// The time limit for a head does not apply to a handler, neither over HTTP/1.1 nor over HTTP/2.
 #[test]
 fn keeps_connection_while_handler_runs() {
     let mut server = impatient();
@@ -147,7 +147,7 @@ fn slow_peers_do_not_starve_others() {
     let slow: Vec<_> = (0..20).map(|n| peers::ALL[n % peers::ALL.len()]).collect();
     let sockets: Vec<_> = slow
         .iter()
-        // These two wait for a response, which comes once others are closed.
+        // These two peers wait for a response, which comes after other connections are closed.
         .filter(|peer| !matches!(peer, Peer::HalfSecondHead | Peer::SilentHttp2 | Peer::HalfHttp2Head))
         .map(|peer| peer.connect(&server))
         .collect();

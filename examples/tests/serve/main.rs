@@ -1,6 +1,6 @@
-//! Process tests of the server in `src/serve.rs`: what peers can hold, and how the process ends.
+//! Process tests of the server in `src/serve.rs`: its limits on peers, and the end of the process.
 //!
-//! With `KLIKIT_SERVE_PLAIN` set, `axum::serve` takes the server's place, and almost every test fails.
+//! If `KLIKIT_SERVE_PLAIN` is set, the tests use `axum::serve` instead, and almost every test fails.
 #![cfg(unix)]
 
 mod child;

@@ -1,4 +1,4 @@
-//! The memory that slow peers take.
+//! Tests of the memory that slow peers use.
 
 use std::{fs, io::Read, net::Ipv4Addr, sync::Arc, thread, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     server::{PATH, Settings},
 };
 
-/// Peers that send as much of a request as the server holds, and never all of it.
+/// Peers that send a part of a request, as large as the server holds, and never the rest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SlowPeers {
     port: u16,
@@ -21,9 +21,9 @@ pub(crate) struct SlowPeers {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Request {
-    /// A head of so many bytes without its end.
+    /// A head of this many bytes, without its end.
     Http1(usize),
-    /// So many whole heads, with bodies that are not complete.
+    /// This many complete heads, with incomplete bodies.
     Http2(u32),
 }
 
@@ -74,11 +74,11 @@ async fn connect(port: u16, request: Arc<[u8]>) -> Option<TcpStream> {
     timeout(Duration::from_secs(5), connect).await.ok()
 }
 
-/// Returns the resident memory of a process in kB, once it does not change any more.
+/// Waits until the resident memory of a process no longer changes. Returns its size in kB.
 fn resident(pid: u32) -> usize {
     let read = || {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has resident memory");
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number")
     };
     let (mut last, mut same) = (read(), 0);
@@ -124,6 +124,6 @@ fn slow_http2_bodies_take_bounded_memory() {
     let (connections, streams) = (1_000, 8);
     let settings = Settings { connections, streams, ..Settings::default() };
     let (idle, full) = measure(&settings, connections, Request::Http2(streams));
-    // 8,000 heads. hyper, h2 and the request that is made of a head keep parts of it at the same time.
+    // 8,000 heads. hyper, h2 and the request each keep parts of a head at the same time.
     assert!((full - idle) * 1024 < 8_000 * 3 * HEAD, "{idle} kB idle, {full} kB full");
 }

@@ -29,7 +29,7 @@ pub(crate) const ALL: [Peer; 7] = [
 ];
 
 impl Peer {
-    /// Connects, and sends all that this peer sends.
+    /// Connects and sends this peer's bytes.
     pub(crate) fn connect(self, server: &Child) -> TcpStream {
         let mut socket = server.connect();
         match self {
@@ -68,7 +68,7 @@ impl Peer {
 pub(crate) const HALF_HEAD: &[u8] = b"GET /ready HTTP/1.1\r\nhost: a\r\nx-half";
 
 pub(crate) fn send(socket: &mut TcpStream, bytes: &[u8]) {
-    socket.write_all(bytes).expect("the server's socket takes it");
+    socket.write_all(bytes).expect("the server's socket takes the bytes");
 }
 
 /// Waits until the server has closed the connection.

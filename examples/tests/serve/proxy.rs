@@ -1,4 +1,4 @@
-//! The behaviour of nginx in front of the server that the guide "In front of it" describes.
+//! Tests of nginx in front of the server, as the guide "In front of it" describes.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -17,10 +17,10 @@ use crate::{
 
 const GUIDE: &str = include_str!("../../../docs/in-front-of-it.md");
 
-/// Starts nginx with the guide's configuration, without its TLS.
+/// Starts nginx with the guide's configuration, without TLS.
 fn as_in_the_guide(upstream: SocketAddr) -> Option<Nginx> {
     let (_, config) = GUIDE.split_once("```nginx\n").expect("the guide has a configuration");
-    let (config, _) = config.split_once("```").expect("it ends");
+    let (config, _) = config.split_once("```").expect("the configuration ends");
     for part in ["listen 443 ssl;", "127.0.0.1:8080", "ssl_certificate "] {
         assert!(config.contains(part), "the guide's configuration has {part:?}");
     }
@@ -66,7 +66,7 @@ fn get(path: &str) -> Vec<u8> {
 fn guide_configuration_passes_deliveries() {
     let server = Child::server(&Settings::default());
     let Some(nginx) = as_in_the_guide(server.address()) else { return };
-    // More than nginx keeps connections open.
+    // More requests than nginx keeps connections open.
     for _ in 0..50 {
         assert_eq!(status(nginx.address(), &delivery(r#"{"brand_id":1,"branch_id":2,"orders":[]}"#)), "200");
     }
@@ -90,7 +90,7 @@ fn guide_configuration_limits_connections() {
     drop(held);
 }
 
-/// nginx has one process here, which handles its connections in order.
+/// nginx has a single process in this test, and handles its connections in order.
 #[test]
 fn nginx_keeps_slow_peers_to_itself() {
     let upstream = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");

@@ -16,16 +16,16 @@ use crate::child::say;
 /// The environment variable that chooses `axum::serve`.
 const PLAIN: &str = "KLIKIT_SERVE_PLAIN";
 
-/// A time that no test waits for.
+/// A time limit that no test reaches.
 pub(crate) const NEVER: Duration = Duration::from_secs(600);
 
-/// A time that tests wait for. A peer of a test sends what it has to send long before that.
+/// A time limit that tests wait for. The peers of a test send their bytes long before it ends.
 pub(crate) const SHORT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) connections: usize,
-    /// The time for a head, for a body, and for the answer to a ping.
+    /// The time limit for a head, for a body, and for the answer to a ping.
     pub(crate) peers: Duration,
     pub(crate) drain: Duration,
     /// The time after which the process ends by itself.
@@ -46,7 +46,7 @@ impl Default for Settings {
 pub(crate) const PATH: &str = "/webhooks/klikit";
 pub(crate) const SECRET: &str = "your-webhook-secret";
 
-/// Serves until a signal comes.
+/// Serves until a signal arrives.
 pub(crate) fn run(settings: &Settings) {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
@@ -118,7 +118,7 @@ fn app(settings: &Settings) -> Router {
         .route("/large", get(async || vec![b'x'; LARGE]))
 }
 
-/// Says so when a handler is dropped.
+/// Prints a line when a handler is dropped.
 struct SayDropped;
 
 impl Drop for SayDropped {
@@ -127,5 +127,5 @@ impl Drop for SayDropped {
     }
 }
 
-/// The bytes of a response that does not fit into a socket's buffers.
+/// The size in bytes of a response that does not fit into a socket's buffers.
 pub(crate) const LARGE: usize = 64 << 20;

@@ -1,4 +1,4 @@
-//! How the process ends after a signal.
+//! Tests of the end of the process after a signal.
 
 use std::io::Read;
 
@@ -15,7 +15,7 @@ use crate::{
 
 const SIGNALS: [(&str, i32); 2] = [("TERM", 143), ("INT", 130)];
 
-/// The timeouts for peers end the process long before the end of the drain.
+/// Checks that the process stops although this peer is open. The time limits for peers end long before the drain.
 fn stops_with_open(peer: Peer) {
     for (signal, _) in SIGNALS {
         let server = Child::server(&Settings { peers: SHORT, ..Settings::default() });
@@ -64,9 +64,9 @@ fn stops_with_half_an_http2_head() {
     stops_with_open(Peer::HalfHttp2Head);
 }
 
-/// The drain's end alone ends the process: nothing else has a timeout here.
+/// No other time limit ends the process in this test.
 #[test]
-fn cuts_off_what_outlasts_the_drain() {
+fn cuts_off_requests_after_the_drain() {
     for (signal, _) in SIGNALS {
         let server = Child::server(&Settings { drain: SHORT, ..Settings::default() });
         let _sockets = peers::ALL.map(|peer| peer.connect(&server));
@@ -76,7 +76,7 @@ fn cuts_off_what_outlasts_the_drain() {
         server.signal(signal);
         let (code, output) = server.end();
         assert_eq!(code, Some(0), "{signal}: {output}");
-        // All but three: hyper itself closes connections without a request, and one whose next head is not complete.
+        // Three connections are missing: hyper closes those without a request, and the one with an incomplete second head.
         assert!(output.contains("cut off 5 connections"), "{signal}: {output}");
     }
 }
@@ -123,7 +123,7 @@ fn second_signal_ends_at_once() {
     for path in ["/hang", "/block"] {
         for (signal, expected) in SIGNALS {
             let server = Child::server(&Settings::default());
-            // As many as the runtime has threads.
+            // One request for each thread of the runtime.
             let _sockets = [(); 2].map(|()| {
                 let mut socket = server.connect();
                 peers::send(&mut socket, format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
@@ -139,7 +139,7 @@ fn second_signal_ends_at_once() {
     }
 }
 
-/// No task runs any more, not even the one that would end the drain.
+/// While all threads are blocked, no task runs, not even the one that ends the drain.
 #[test]
 fn ends_although_handlers_block_all_threads() {
     let server = Child::server(&Settings { drain: SHORT, at_most: 2 * SHORT, ..Settings::default() });
@@ -154,7 +154,7 @@ fn ends_although_handlers_block_all_threads() {
     assert_eq!(code, Some(1), "{output}");
 }
 
-/// The system gives a process with PID 1 no default action for SIGTERM.
+/// A process with PID 1 has no default action for SIGTERM.
 #[test]
 fn stops_as_pid_1() {
     const UNSHARE: [&str; 6] = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
