@@ -1,4 +1,4 @@
-//! Servers that do not answer: a store holds no more of their backends than its pool has connections.
+//! Tests that a store uses no more backends than its pool has connections, even if the server does not respond.
 
 use std::{
     future::Future,
@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(1);
 
 const WAITING_FOR_STANDBY: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 
-/// A server, a store with a small pool, and connections of the test's own.
+/// A server, a store with a small pool, and separate connections for the test.
 struct Scene {
     server: PostgresServer,
     store: PostgresStore,
@@ -44,7 +44,7 @@ impl Scene {
         Some(Self { server, store, admin, watcher })
     }
 
-    /// Sends deliveries to the store's acceptor, and claims others, through a fault.
+    /// Sends deliveries to the store's acceptor, and claims others, before, during and after a fault.
     async fn deliver_through<A: Future, B: Future>(&self, begin: impl FnOnce() -> A, end: impl FnOnce() -> B) {
         let accepting = Senders::to(&Inbox::new(self.store.clone()), SENDERS / 2);
         let (store, event) = (self.store.clone(), AtomicU64::new(0));
@@ -56,7 +56,8 @@ impl Scene {
         assert_eq!(lost(&self.admin, &acknowledged).await, [""; 0]);
     }
 
-    /// Keeps senders going through a fault. Checks that all fail meanwhile and recover, and counts the backends.
+    /// Keeps senders running before, during and after a fault. Checks that all fail during the fault and recover after it, and
+    /// that there are not too many backends.
     async fn call_through<A: Future, B: Future, const N: usize>(
         &self,
         senders: [Senders; N],
@@ -74,7 +75,7 @@ impl Scene {
         let peak = backends.peak();
         assert!((1..=POOL).contains(&peak), "{peak} backends for a pool of {POOL}");
         let stopped = join_all(senders.map(Senders::stop)).await;
-        stopped.try_into().expect("there is one for each")
+        stopped.try_into().expect("there is one result for each")
     }
 }
 
@@ -115,7 +116,7 @@ async fn frozen_server_costs_no_more_backends() {
     scene.deliver_through(|| async { scene.server.halt() }, || async { scene.server.go_on() }).await;
 }
 
-/// New connections hang until the server knows whether the user may log in.
+/// New connections hang during authentication.
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_logins_cost_no_more_backends() {
     let Some(scene) = Scene::new("hanging logins cost no more backends").await else { return };

@@ -1,4 +1,4 @@
-//! Handlers that block their thread for longer than a lease.
+//! Tests of handlers that block their thread for longer than a lease.
 
 use std::{
     convert::Infallible,
@@ -74,7 +74,7 @@ async fn handled(store: &PostgresStore) {
     }
 }
 
-/// Returns the state and the attempts of the only delivery there is.
+/// Returns the state and the attempts of the only delivery.
 async fn outcome(store: &PostgresStore) -> (DeliveryState, u32) {
     let entry = store.show(DeliveryId::new(1)).await.unwrap().unwrap();
     (entry.state, entry.attempts)
@@ -105,10 +105,10 @@ async fn blocking_handler_runs_once() {
     is_handled_once(&server, || async { thread::sleep(Duration::from_secs(3)) }).await;
 }
 
-/// A thread that is parked may sleep on while the other one is blocked. This one is never parked, so the worker goes on
-/// next to its handler.
+/// A parked thread may not wake up while the other one is blocked. The second thread of this test is never parked, so the
+/// worker continues while its handler blocks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn worker_goes_on_next_to_a_blocking_handler() {
+async fn worker_continues_during_a_blocking_handler() {
     let Some(server) = PostgresServer::start("worker goes on next to a blocking handler") else { return };
     let busy = tokio::spawn(async {
         loop {
@@ -119,7 +119,7 @@ async fn worker_goes_on_next_to_a_blocking_handler() {
     busy.abort();
 }
 
-/// Nothing else runs while the handler blocks the only thread, and what extends the lease comes too late.
+/// While the handler blocks the only thread, nothing extends the lease.
 #[tokio::test]
 async fn handler_that_blocks_the_only_thread_runs_once() {
     let Some(server) = PostgresServer::start("handler that blocks the only thread runs once") else { return };
@@ -130,7 +130,7 @@ async fn handler_that_blocks_the_only_thread_runs_once() {
     is_handled_once(&server, work).await;
 }
 
-/// Checks that copies of a delivery are not handled whose handler blocks its thread for two leases.
+/// Checks that copies of a delivery are not handled while its handler blocks its thread for two leases.
 async fn copies_are_not_handled(server: &PostgresServer) {
     let dedupe = KlikitDedupeLayer::new(open(server.url()).await).lease(LEASE);
     let (calls, started) = (Arc::default(), Arc::new(Notify::new()));
@@ -186,20 +186,20 @@ async fn copies_are_duplicates_on_a_blocked_thread() {
     copies_are_not_handled(&server).await;
 }
 
-/// A node of one thread, whose handler blocks it.
+/// A node with a single thread, which its handler blocks.
 struct Node {
     log: Log,
     calls: Arc<AtomicU32>,
-    /// Told when the handler has started.
+    /// Receives a message when the handler has started.
     started: oneshot::Receiver<()>,
     /// Ends the handler, which succeeds.
     go_on: mpsc::Sender<()>,
-    /// Told when the node has stopped.
+    /// Receives a message when the node has stopped.
     stopped: oneshot::Receiver<()>,
 }
 
 impl Node {
-    /// Starts a node, which stops once nothing is pending that it has leased.
+    /// Starts a node, which stops once all of its leased deliveries are settled.
     fn start(url: &str) -> Self {
         let (log, calls, url) = (Log::default(), Arc::default(), url.to_owned());
         let ((is_started, started), (go_on, may_go_on)) = (oneshot::channel(), mpsc::channel());
@@ -229,7 +229,7 @@ impl Node {
             runtime.block_on(async {
                 let inbox = Inbox::new(open(&url).await).keep_bodies(DAY);
                 let worker = inbox.worker(blocking).lease(LEASE).poll_interval(POLL);
-                // The worker drains: it ends when the outcome is recorded.
+                // The worker drains, and ends after the outcome is recorded.
                 worker.run_until(ended.notified()).await;
             });
             is_stopped.send(()).unwrap();
@@ -249,7 +249,7 @@ async fn two_nodes_both_log_a_lost_lease() {
     let Node { log: other_log, calls: other_calls, started, go_on, stopped } = Node::start(server.url());
     ends(started).await.unwrap();
 
-    // This node leases the delivery, and handles it until the other one is done.
+    // This node leases the delivery, and handles it until the other node is done.
     let (calls, stopped) = (Arc::default(), Arc::new(tokio::sync::Mutex::new(Some(stopped))));
     let handling = handler(&calls, move || {
         let (go_on, stopped) = (go_on.clone(), Arc::clone(&stopped));
@@ -281,7 +281,7 @@ async fn late_success_after_a_dead_letter_counts() {
     let Node { log: other_log, calls: other_calls, started, go_on, stopped } = Node::start(server.url());
     ends(started).await.unwrap();
 
-    // This node takes it that the other one has died of its last attempt.
+    // This node dead-letters the delivery, because its lease has expired on the last attempt.
     let calls = Arc::default();
     let worker = inbox.worker(handler(&calls, || async {})).lease(LEASE).max_attempts(1).poll_interval(POLL);
     ends(worker.run_until(handled(&store))).await;

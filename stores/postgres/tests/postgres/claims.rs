@@ -1,4 +1,4 @@
-//! Claims of one node, and of two at once.
+//! Tests of claims, by one node and by two at the same time.
 
 use std::{
     sync::{
@@ -78,7 +78,7 @@ async fn expired_claim_still_belongs_to_its_token() {
     assert!(matches!(late, ClaimOutcome::InFlight { .. }), "{late:?}");
     client.execute(EXPIRE, &[]).await.unwrap();
     assert_eq!(store.claim(&expired, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    assert_eq!(count(&client, claimed_at).await, before, "it is still the same claim");
+    assert_eq!(count(&client, claimed_at).await, before, "the claim is still the same");
     client.execute(EXPIRE, &[]).await.unwrap();
     assert!(store.complete(&expired, RETENTION).await.unwrap());
     assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
@@ -107,8 +107,8 @@ async fn expired_claim_is_taken_over_by_another_token() {
     client.execute(EXPIRE, &[]).await.unwrap();
     assert_eq!(store.claim(&second, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     let recent = "SELECT count(*) FROM klikit_ledger WHERE claimed_at > now() - interval '30 minutes'";
-    assert_eq!(count(&client, recent).await, 1, "it is a new claim");
-    assert!(!store.complete(&first, RETENTION).await.unwrap(), "the old token is fenced out");
+    assert_eq!(count(&client, recent).await, 1, "the claim is new");
+    assert!(!store.complete(&first, RETENTION).await.unwrap(), "the old token no longer holds the claim");
     assert!(!renew(&store, &first).await);
     store.release(&first).await.unwrap();
     assert!(matches!(store.claim(&first, &TERMS).await.unwrap(), ClaimOutcome::InFlight { .. }));
@@ -127,7 +127,7 @@ async fn entry_past_its_grace_or_retention_is_absent() {
     assert!(!renew(&store, &first).await);
     assert_eq!(store.forget(first.event()).await.unwrap(), 0);
     assert_eq!(store.claim(&second, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    assert!(!store.complete(&first, RETENTION).await.unwrap(), "the old token is fenced out");
+    assert!(!store.complete(&first, RETENTION).await.unwrap(), "the old token no longer holds the claim");
     assert!(store.complete(&second, RETENTION).await.unwrap());
     client.execute(END, &[]).await.unwrap();
     assert!(!store.complete(&second, RETENTION).await.unwrap());
@@ -163,8 +163,7 @@ async fn renews_many_claims_in_order() {
     assert!(store.renew(&[], &TERMS).await.unwrap().is_empty());
 }
 
-/// A handler that completes its claim in its own transaction may take long to commit it. The other claims must not
-/// expire meanwhile.
+/// A handler that completes its claim in its own transaction may commit late. Other claims must not expire meanwhile.
 #[tokio::test]
 async fn renewing_waits_for_no_lock() {
     let Some(server) = PostgresServer::start("renewing waits for no lock") else { return };
@@ -191,7 +190,7 @@ async fn renewing_waits_for_no_lock() {
 }
 
 #[tokio::test]
-async fn times_are_as_asked_by_the_servers_clock() {
+async fn times_come_from_the_servers_clock() {
     let Some(server) = PostgresServer::start("retention and lease") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -249,7 +248,7 @@ async fn forgets_what_was_claimed_in_a_window() {
     for event in 0..10 {
         handle(&store, event).await;
     }
-    // The first hour of that day, event by event ten minutes apart.
+    // The claims of the events were made in the first hour of that day, ten minutes apart.
     let order = "UPDATE klikit_ledger SET claimed_at = timestamptz '2026-03-01 00:00Z' + interval '10 minutes' * \
                  get_byte(uuid_send(key), 7)";
     client.execute(order, &[]).await.unwrap();
@@ -264,7 +263,7 @@ async fn forgets_what_was_claimed_in_a_window() {
     assert_eq!(store.forget_claimed(SystemTime::UNIX_EPOCH..far).await.unwrap(), 10);
 }
 
-/// Sixty-four copies at a time on two nodes, again and again, so that claims meet claims and completions.
+/// 64 copies at a time on two nodes, in many rounds, so that claims compete with claims and completions.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_many_copies_on_two_nodes_claims() {
     let Some(server) = PostgresServer::start("one of sixty-four copies on two nodes claims") else { return };
@@ -295,8 +294,7 @@ async fn one_of_many_copies_on_two_nodes_claims() {
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_ledger WHERE state = 1").await, 100);
 }
 
-/// All tasks claim the same key, and the one that gets it releases it at once: entries vanish between a claim and its
-/// reading.
+/// All tasks claim the same key, and the winner releases it at once. So entries vanish between the two statements of a claim.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_token_at_a_time_holds_a_key() {
     let Some(server) = PostgresServer::start("claims and releases of one key") else { return };

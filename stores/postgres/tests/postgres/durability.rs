@@ -1,4 +1,4 @@
-//! Warnings about servers that may lose what they have committed.
+//! Tests of the warnings about servers whose commits are not durable.
 
 use crate::{client, log::Log, open, servers::postgres::PostgresServer};
 

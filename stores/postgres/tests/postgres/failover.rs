@@ -1,4 +1,4 @@
-//! Failing over to a replica that commits wait for: nothing that was acknowledged is lost.
+//! Tests that a failover to a synchronous replica loses nothing that was acknowledged.
 
 use std::{
     collections::HashSet,
@@ -49,7 +49,7 @@ impl Cluster {
         Some(Self { primary, replica })
     }
 
-    /// The URL of whichever server takes writes.
+    /// Returns a URL that names both servers and asks for the one that accepts writes.
     fn url(&self) -> String {
         let (primary, replica) = (self.primary.port(), self.replica.port());
         format!(
@@ -58,7 +58,7 @@ impl Cluster {
         )
     }
 
-    /// Loses the primary, and makes a server of its replica, which was cut off before.
+    /// Kills the primary, and promotes its replica, which was cut off before.
     fn fail_over(&mut self) {
         self.primary.kill();
         self.replica.restart();
@@ -66,13 +66,13 @@ impl Cluster {
     }
 }
 
-/// Makes commits wait for the standby of this name. It need not exist. An empty name ends that.
+/// Makes commits wait for the standby of this name, which need not exist. With an empty name, commits wait for none.
 pub(crate) async fn wait_for_standby(client: &tokio_postgres::Client, name: &str) {
     client.execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'"), &[]).await.unwrap();
     client.execute("SELECT pg_reload_conf()", &[]).await.unwrap();
 }
 
-/// Commits that wait for the replica when it is cut off are on the primary's disk only.
+/// Commits that wait for the replica when it is cut off are durable only on the primary.
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledges_only_what_the_standby_has() {
     let Some(mut cluster) = Cluster::start("acknowledges only what the standby has").await else { return };
@@ -88,7 +88,7 @@ async fn acknowledges_only_what_the_standby_has() {
 
 /// Postgres answers a commit with success, and a warning, if its wait for the standby is cancelled.
 #[tokio::test(flavor = "multi_thread")]
-async fn cancelled_wait_for_standby_is_no_success() {
+async fn cancelled_wait_for_standby_is_not_a_success() {
     let Some(mut cluster) = Cluster::start("cancelled wait for standby is no success").await else { return };
     let inbox = Inbox::new(open(cluster.primary.url()).await).accept_deadline(Duration::from_secs(50));
     assert_eq!(send(&inbox, "before", "x").await, StatusCode::OK);
@@ -119,13 +119,13 @@ async fn cancelled_wait_for_standby_is_no_success() {
 /// How a primary fails.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
-    /// It rejects connections.
+    /// The primary is killed, so its port rejects connections.
     Killed,
-    /// It neither answers nor rejects connections.
+    /// The primary is paused: it neither answers nor rejects connections.
     Frozen,
 }
 
-/// Delivers and handles while the primary fails and the replica takes over.
+/// Sends and handles deliveries while the primary fails and the replica takes over.
 async fn fails_over(test: &str, failure: Failure) {
     let Some(mut cluster) = Cluster::start(test).await else { return };
     let store = PostgresStore::builder().deadline(DEADLINE).open(&cluster.url()).await.unwrap();

@@ -1,5 +1,5 @@
-//! Servers that stop, hang and die, and connections that break: calls fail, nothing is forgotten, and no restart is
-//! needed.
+//! Tests of the ledger on servers that stop, hang or crash, and on broken connections. Calls fail, nothing is forgotten, and
+//! the store recovers without a restart.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     servers::{free_port, postgres::PostgresServer},
 };
 
-/// Completes deliveries until it is told to stop. Returns those that were completed, and how many calls failed.
+/// Completes deliveries until it is stopped. Returns the completed ones, and the number of failed calls.
 fn keep_handling(
     store: &PostgresStore,
     first: u64,
@@ -39,10 +39,10 @@ fn keep_handling(
                             started.wait().await;
                         }
                     }
-                    Ok(false) => panic!("{event} was claimed and is nobody else's"),
+                    Ok(false) => panic!("{event} was claimed, and no other token holds it"),
                     Err(_) => errors += 1,
                 },
-                Ok(other) => panic!("{event} is new, and found {other:?}"),
+                Ok(other) => panic!("{event} is new, but claiming it returned {other:?}"),
                 Err(_) => errors += 1,
             }
         }
@@ -50,8 +50,8 @@ fn keep_handling(
     })
 }
 
-/// Handles deliveries in four tasks while something happens to the server. Checks that all that was completed is
-/// remembered, and returns how many calls failed.
+/// Handles deliveries in four tasks during `meanwhile`. Checks that all completed deliveries are remembered. Returns the
+/// number of failed calls.
 async fn handling_through<F: Future<Output = ()>>(store: &PostgresStore, meanwhile: impl FnOnce() -> F) -> u32 {
     let started = Arc::new(Barrier::new(5));
     let (stop, stopped) = watch::channel(false);
@@ -72,7 +72,7 @@ async fn handling_through<F: Future<Output = ()>>(store: &PostgresStore, meanwhi
     errors
 }
 
-/// Waits until one delivery can be handled.
+/// Waits until a delivery can be handled.
 async fn works_again(store: &PostgresStore) {
     ends(async {
         loop {
@@ -143,7 +143,7 @@ async fn replaces_connections_that_the_server_ends() {
     .await;
 }
 
-/// A call is repeated once, so that a delivery does not pay for an idle connection that was closed.
+/// A call is repeated once, so that a closed idle connection causes no error.
 #[tokio::test]
 async fn broken_connection_costs_no_error() {
     let Some(server) = PostgresServer::start_own("one cut costs no error", &[]) else { return };
@@ -171,7 +171,7 @@ async fn replaces_broken_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hanging_server_gives_errors_until_it_is_back() {
+async fn calls_fail_while_the_server_hangs() {
     let Some(server) = PostgresServer::start_own("a server that hangs", &[]) else { return };
     let store = PostgresStore::builder().deadline(Duration::from_millis(200)).open(server.url()).await.unwrap();
     let calm = open(server.url()).await;
@@ -193,9 +193,9 @@ async fn hanging_server_gives_errors_until_it_is_back() {
     assert_eq!(calm.claim(&claim(1), &TERMS).await.unwrap(), done(1));
 }
 
-/// The answer is lost, and the connection does not end. Its slot is free again once the statement was cancelled.
+/// The response is lost, and the connection stays open. Its slot is free again after the statement was cancelled.
 #[tokio::test]
-async fn recovers_from_a_lost_answer() {
+async fn recovers_from_a_lost_response() {
     let Some(server) = PostgresServer::start_own("a network that has gone silent", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = PostgresStore::builder()
@@ -214,9 +214,9 @@ async fn recovers_from_a_lost_answer() {
     assert_eq!(calm.claim(&claim(1), &TERMS).await.unwrap(), done(1));
 }
 
-/// The caller stops waiting before the store does. The connection must not go back to the pool with an answer to come.
+/// A connection must not return to the pool while a response to a dropped call is outstanding.
 #[tokio::test]
-async fn dropped_call_spoils_no_connection() {
+async fn dropped_call_does_not_break_its_connection() {
     let Some(server) = PostgresServer::start_own("a call that is dropped spoils no connection", &[]) else { return };
     let store =
         PostgresStore::builder().max_connections(1).deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
@@ -239,7 +239,7 @@ async fn dropped_call_spoils_no_connection() {
     assert!(store.complete(&held, RETENTION).await.unwrap());
 }
 
-/// A server that has only just started is slow at first.
+/// A server may be slow right after its start.
 #[tokio::test]
 async fn first_connection_may_outlast_a_deadline() {
     let Some(server) = PostgresServer::start_own("a first connection may take longer", &[]) else { return };
@@ -247,7 +247,7 @@ async fn first_connection_may_outlast_a_deadline() {
     let url = format!("postgres://klikit@{}/postgres?sslmode=disable", listener.local_addr().unwrap());
     let deadline = Duration::from_millis(50);
     let slow = async {
-        // One after another: the store has one at a time.
+        // One call after another, because the store has a single connection.
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
             tokio::time::sleep(deadline * 4).await;

@@ -1,4 +1,4 @@
-//! Handing deliveries to Graphile Worker, whose task is written in JavaScript.
+//! Tests of handing deliveries to Graphile Worker, with a task in JavaScript.
 
 use std::{
     collections::HashSet,
@@ -29,7 +29,7 @@ use tower_klikit_test_support::{deliveries, random::Random};
 
 use crate::{client, count, ends, inbox::send, patient, servers::postgres::PostgresServer};
 
-/// The statement of the crate's page.
+/// The statement from the crate's page.
 const HAND_OFF: &str = "
     SELECT graphile_worker.add_job(
         'kitchen',
@@ -38,7 +38,7 @@ const HAND_OFF: &str = "
         job_key_mode => 'preserve_run_at'
     )";
 
-/// Records each job that is added, and each that is added again under its key.
+/// Tables and triggers that record each job that is added, or added again under its key.
 const TABLES: &str = "
     CREATE TABLE handled (event_id text, body bytea);
     CREATE TABLE enqueued (key text);
@@ -64,7 +64,7 @@ struct Kitchen {
 }
 
 impl Kitchen {
-    /// Returns `None`, and says so, if there is no Postgres, no Node or no Graphile Worker here.
+    /// Returns `None`, and writes a line to stderr, if Postgres, Node or Graphile Worker is missing.
     async fn start(test: &str) -> Option<Self> {
         let folder = installed(test)?;
         let server = PostgresServer::start_own(test, &[])?;
@@ -77,7 +77,7 @@ impl Kitchen {
         Some(Self { server, client, folder })
     }
 
-    /// Opens a store whose connections can be told from others.
+    /// Opens a store whose connections have their own `application_name`.
     async fn store(&self) -> PostgresStore {
         patient().hand_off(HAND_OFF).open(&self.url("accepting")).await.unwrap()
     }
@@ -92,7 +92,7 @@ impl Kitchen {
         worker.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap()
     }
 
-    /// Kills a worker, and unlocks its jobs, which nobody else would run for hours.
+    /// Kills a worker and unlocks its jobs, which no other worker would run for hours.
     async fn kill(&self, mut worker: Child) {
         worker.kill().await.unwrap();
         // The server may still be running the worker's last statement.
@@ -114,7 +114,7 @@ impl Kitchen {
         .await;
     }
 
-    /// Closes up to two connections of the store that are running a statement or a transaction. Returns how many.
+    /// Closes up to two connections of the store that run a statement or a transaction. Returns their number.
     async fn terminate(&self) -> i64 {
         let terminate = "
             SELECT count(pg_terminate_backend(pid))
@@ -128,7 +128,7 @@ impl Kitchen {
     }
 }
 
-/// Returns the folder that Graphile Worker is installed in.
+/// Returns the folder in which Graphile Worker is installed.
 fn installed(test: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/graphile");
     let node = std::process::Command::new("node").arg("--version").stdout(Stdio::null()).status();
@@ -137,12 +137,12 @@ fn installed(test: &str) -> Option<PathBuf> {
     }
     let why = format!("there is no graphile-worker: install Node, and run `npm ci --prefix {}`", folder.display());
     assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none_or(|value| value != "1"), "{test}: {why}");
-    // Not `eprintln!`, which the test runner would swallow.
+    // The test runner captures the output of `eprintln!`.
     let _ = writeln!(std::io::stderr(), "\n*** LEFT OUT: {test}: {why} ***");
     None
 }
 
-/// Polls a call up to `polls` times, and drops it if it is not ready then.
+/// Polls a call up to `polls` times, and drops it if it is not ready by then.
 async fn cut_short<T>(call: impl Future<Output = T>, mut polls: usize) -> Option<T> {
     let mut call = pin!(call);
     poll_fn(move |cx| {
@@ -205,7 +205,7 @@ async fn graphile_gets_each_delivery_once_through_kills() {
     for sender in senders {
         ends(sender).await.unwrap();
     }
-    // A job that has failed for good would be left.
+    // A job that has failed permanently would remain.
     kitchen.wait_for(JOBS, |left| left == 0).await;
     assert!(dropped.load(Ordering::Relaxed) > 0 && terminated.load(Ordering::Relaxed) > 0);
 
@@ -219,7 +219,7 @@ async fn graphile_gets_each_delivery_once_through_kills() {
     for row in rows {
         let (id, body): (&str, &[u8]) = (row.get(0), row.get(1));
         let event: usize = id.strip_prefix("evt-").unwrap().parse().unwrap();
-        assert!(body == bodies[event % bodies.len()].as_bytes(), "{id}: its body arrived as another");
+        assert!(body == bodies[event % bodies.len()].as_bytes(), "the body of {id} was changed");
         handled.insert(event);
     }
     assert_eq!(handled, (0..DELIVERIES).collect());
@@ -264,7 +264,7 @@ async fn job_that_graphile_rejects_fails_alone() {
     assert_eq!((count(&kitchen.client, ENQUEUED).await, count(&kitchen.client, JOBS).await), (expected, expected));
 }
 
-/// With `unsafe_dedupe`, the job that has failed for good would swallow the delivery.
+/// With `unsafe_dedupe`, the permanently failed job would keep the delivery from being enqueued.
 #[tokio::test]
 async fn forgotten_delivery_gets_a_job_that_runs() {
     let Some(kitchen) = Kitchen::start("a forgotten delivery is enqueued again").await else { return };
@@ -274,7 +274,7 @@ async fn forgotten_delivery_gets_a_job_that_runs() {
     let fail = "SELECT graphile_worker.permanently_fail_jobs(array_agg(id)) FROM graphile_worker.jobs";
     kitchen.client.query_one(fail, &[]).await.unwrap();
     assert_eq!(send(&inbox, "evt-1", "{}").await, StatusCode::OK);
-    assert_eq!(count(&kitchen.client, ENQUEUED).await, 1, "it is a duplicate");
+    assert_eq!(count(&kitchen.client, ENQUEUED).await, 1, "the second copy is a duplicate");
     assert_eq!(store.forget_event(&EventKey::of_event("default", "evt-1")).await.unwrap(), 1);
     assert_eq!(send(&inbox, "evt-1", "{}").await, StatusCode::OK);
     let waiting = "SELECT count(*) FROM graphile_worker.jobs WHERE attempts < max_attempts";

@@ -11,7 +11,7 @@ use crate::servers::postgres::PostgresServer;
 fn keeps_every_rule() {
     let Some(server) = PostgresServer::start("the inbox's suite on Postgres") else { return };
     let runtime = Runtime::new().unwrap();
-    let fixture = runtime.block_on(Fixture::new(&server));
+    let fixture = runtime.block_on(InboxFixture::new(&server));
     runtime.block_on(inbox::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
 }
 
@@ -19,14 +19,14 @@ fn keeps_every_rule() {
 fn agrees_with_the_reference() {
     let Some(server) = PostgresServer::start("the inbox's model on Postgres") else { return };
     let runtime = Runtime::new().unwrap();
-    let fixture = runtime.block_on(Fixture::new(&server));
+    let fixture = runtime.block_on(InboxFixture::new(&server));
     inbox::compare(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_every_rule_in_races() {
     let Some(server) = PostgresServer::start("the inbox's races on Postgres") else { return };
-    inbox::race(Fixture::new(&server).await.store).await;
+    inbox::race(InboxFixture::new(&server).await.store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -39,13 +39,13 @@ async fn open(server: &PostgresServer) -> PostgresStore {
     PostgresStore::builder().deadline(Duration::from_secs(50)).table_prefix("suite_").open(server.url()).await.unwrap()
 }
 
-/// A store, and a connection of the test's own to the same server.
-struct Fixture {
+/// A store, and a separate connection to its server.
+struct InboxFixture {
     store: PostgresStore,
     client: Client,
 }
 
-impl Fixture {
+impl InboxFixture {
     async fn new(server: &PostgresServer) -> Self {
         let store = open(server).await;
         let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
@@ -60,7 +60,7 @@ impl Fixture {
         self.store.clone()
     }
 
-    /// Makes everything that is stored this much older.
+    /// Moves all stored times into the past.
     async fn age(&self, time: Duration) {
         let time = format!("make_interval(secs => {})", time.as_secs_f64());
         let age = format!(

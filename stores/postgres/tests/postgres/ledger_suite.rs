@@ -11,7 +11,7 @@ use crate::servers::postgres::PostgresServer;
 fn keeps_every_rule() {
     let Some(server) = PostgresServer::start("the suite on Postgres") else { return };
     let runtime = Runtime::new().unwrap();
-    let fixture = runtime.block_on(Fixture::new(&server));
+    let fixture = runtime.block_on(LedgerFixture::new(&server));
     runtime.block_on(ledger::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
 }
 
@@ -19,17 +19,17 @@ fn keeps_every_rule() {
 fn agrees_with_the_reference() {
     let Some(server) = PostgresServer::start("the model on Postgres") else { return };
     let runtime = Runtime::new().unwrap();
-    let fixture = runtime.block_on(Fixture::new(&server));
+    let fixture = runtime.block_on(LedgerFixture::new(&server));
     ledger::compare(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
 }
 
-/// A store, and a connection of the test's own to the same server.
-struct Fixture {
+/// A store, and a separate connection to its server.
+struct LedgerFixture {
     store: PostgresStore,
     client: Client,
 }
 
-impl Fixture {
+impl LedgerFixture {
     async fn new(server: &PostgresServer) -> Self {
         let store = PostgresStore::builder()
             .deadline(Duration::from_secs(50))
@@ -47,7 +47,7 @@ impl Fixture {
         self.store.clone()
     }
 
-    /// Makes everything that is stored this much older.
+    /// Moves all stored times into the past.
     async fn age(&self, time: Duration) {
         let age = "UPDATE suite_ledger SET until = until - make_interval(secs => $1), \
                    kept_until = kept_until - make_interval(secs => $1), \

@@ -1,4 +1,4 @@
-//! The Postgres store on a real server, which the tests start.
+//! Tests of the Postgres store on real servers, which the tests start.
 
 mod backends;
 mod blocking;
@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(300);
 const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: GRACE };
 const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 
-/// Makes a claim on this event's own entry. Each call makes another token.
+/// Makes a claim on this event's entry, with a fresh token.
 fn claim(event: u64) -> Claim {
     let mut token = [0; 16];
     getrandom::fill(&mut token).expect("the system has randomness");
@@ -59,12 +59,12 @@ async fn handle(store: &PostgresStore, event: u64) {
     assert!(store.complete(&claim, RETENTION).await.unwrap());
 }
 
-/// Fails what never ends, instead of hanging. Nothing is measured by this bound.
+/// Waits for `work`. Panics after a minute, so that the test fails instead of hanging.
 async fn ends<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it ends")
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("the work ends within a minute")
 }
 
-/// Opens a store for a test that is not about how long calls may take.
+/// Opens a store with a long deadline.
 async fn open(url: &str) -> PostgresStore {
     patient().open(url).await.unwrap()
 }
@@ -73,7 +73,7 @@ fn patient() -> PostgresStoreBuilder {
     PostgresStore::builder().deadline(Duration::from_secs(50))
 }
 
-/// Connects to the database without the store.
+/// Opens a connection to the database outside of the store.
 async fn client(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
     drop(tokio::spawn(connection));

@@ -1,4 +1,4 @@
-//! Migrations that a user runs, roles that may create nothing, and schemas of other versions.
+//! Tests of migrations that a user runs, of roles without DDL rights, and of schemas of other versions.
 
 use tower_klikit::inbox::{Acceptance, InboxAdmin, InboxStore};
 use tower_klikit_postgres::{PostgresErrorKind as Kind, PostgresStore};
@@ -10,7 +10,7 @@ use crate::{
     servers::postgres::PostgresServer,
 };
 
-/// Makes a role that may read and write the tables, and create nothing.
+/// Creates a role that may read and write the tables, but not create any.
 const ROLE: &str = "REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
                     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk";
 

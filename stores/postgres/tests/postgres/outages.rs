@@ -1,4 +1,4 @@
-//! Outages that last longer than a lease.
+//! Tests of outages that last longer than a lease.
 
 use std::{
     convert::Infallible,
@@ -38,11 +38,11 @@ const OUTAGE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy)]
 enum Outage {
-    /// The server's answers are lost.
+    /// The server's responses are lost.
     Silent,
-    /// Everything is lost that either side says.
+    /// The messages of both sides are lost.
     Cut,
-    /// The server stands still.
+    /// The server is paused.
     Frozen,
 }
 
@@ -61,7 +61,7 @@ impl Network {
         Some(Self { server, proxy, store })
     }
 
-    /// Lets an outage begin, and end after some leases.
+    /// Begins an outage, and ends it after some leases.
     async fn suffer(&self, outage: Outage) {
         self.set(outage, true);
         sleep(OUTAGE).await;
@@ -78,7 +78,7 @@ impl Network {
     }
 }
 
-/// One handler ends during the outage, and one after it.
+/// Checks the inbox with two handlers, one that ends during the outage and one that ends after it.
 async fn inbox_handles_once(test: &str, outage: Outage) {
     let Some(network) = Network::new(test).await else { return };
     let calm = open(network.server.url()).await;
@@ -135,7 +135,7 @@ async fn inbox_handles_once_through_a_frozen_server() {
     inbox_handles_once("inbox handles once through a frozen server", Outage::Frozen).await;
 }
 
-/// A handler ends during the outage or after it, and a copy comes once that is over.
+/// Checks the dedupe layer with a handler that ends during the outage or after it. A copy comes after the outage.
 async fn layer_handles_once(test: &str, outage: Outage) {
     for handling in [OUTAGE / 2, OUTAGE + LEASE] {
         let Some(network) = Network::new(test).await else { return };

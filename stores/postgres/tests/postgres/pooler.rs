@@ -1,4 +1,4 @@
-//! Stores behind a pooler in transaction mode, on whose connections other programs have named statements.
+//! Tests of stores behind a pooler in transaction mode, on whose connections other programs have named statements.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ const POOL: u32 = 3;
 const CALLERS: u64 = 20;
 const ROUNDS: u64 = 10;
 
-/// Pending deliveries that no test settles.
+/// The number of pending deliveries that the test never settles.
 const WITNESSES: u32 = 5;
 
 const WITNESSED: &str = "SELECT count(*) FROM klikit_inbox JOIN klikit_inbox_body USING (id) \
@@ -59,7 +59,7 @@ async fn handle(store: &PostgresStore, event: u64) -> Result<(), String> {
     if all == right { Ok(()) } else { Err(format!("{all:?}")) }
 }
 
-/// More connections than the pooler has, in two processes as it were: each store has its own.
+/// Two stores, like two processes, have more connections than the pooler.
 #[tokio::test]
 async fn two_stores_share_a_pooler() {
     let Some((_server, pooler)) = start("two stores share a pooler") else { return };
@@ -86,7 +86,7 @@ async fn two_stores_share_a_pooler() {
         tokio::spawn(async move {
             let (inbox, mut errors) = (Inbox::new(store.clone()), Vec::new());
             for event in caller * ROUNDS..(caller + 1) * ROUNDS {
-                // The second is a duplicate.
+                // The second call is a duplicate.
                 for _ in 0..2 {
                     let status = send(&inbox, &format!("evt-{event}"), &format!("evt-{event}")).await;
                     if status != StatusCode::OK {
@@ -143,7 +143,7 @@ async fn hands_off_through_a_pooler() {
         let inbox = Inbox::new(stores[usize::try_from(caller % 2).unwrap()].clone());
         tokio::spawn(async move {
             let mut answers = Vec::new();
-            // Each delivery is sent by two callers, one on each store.
+            // Two callers send each delivery, one on each store.
             for event in caller / 2 * ROUNDS..(caller / 2 + 1) * ROUNDS {
                 let id = format!("evt-{event}");
                 answers.push(send(&inbox, &id, &id).await);
@@ -158,7 +158,7 @@ async fn hands_off_through_a_pooler() {
     assert_eq!(count(&admin, jobs).await, i64::try_from(CALLERS * ROUNDS * 1001).unwrap());
 }
 
-/// Another program names its statements as the driver does, from s0 on.
+/// Another program uses the same names for its statements as the driver: `s0` and so on.
 #[tokio::test]
 async fn runs_no_statement_of_another_program() {
     let Some((server, pooler)) = start("runs no statement of another program") else { return };
@@ -171,15 +171,15 @@ async fn runs_no_statement_of_another_program() {
     for round in 0..5 {
         let planted = plant(&pooler).await;
         let store = store.clone();
-        // The rows tell more than the call that fails first.
+        // Compare the rows, because they tell more than the first call that fails.
         let used = ends(tokio::spawn(async move { use_all(&store, round).await })).await;
         assert_eq!(count(&admin, WITNESSED).await, i64::from(WITNESSES), "in round {round}");
         used.unwrap();
-        assert_eq!(names(&pooler).await, planted, "no statement of the store's has a name");
+        assert_eq!(names(&pooler).await, planted, "the store's statements have no names");
     }
 }
 
-/// Makes each call of a store, and checks what it does.
+/// Makes each call of a store and checks its result.
 async fn use_all(store: &PostgresStore, round: u64) {
     let new = ordered(&format!("evt-{round}"), &["a"]).await;
     assert_eq!(accept(store, &new).await, Acceptance::Accepted);
@@ -216,7 +216,7 @@ async fn use_all(store: &PostgresStore, round: u64) {
     assert_eq!(store.forget(released.event()).await.unwrap(), 1);
 }
 
-/// Leases all deliveries. Returns the lease on this one, and the others.
+/// Leases all deliveries. Returns the lease on `new`, and the others.
 async fn lease_all(store: &PostgresStore, new: &tower_klikit::inbox::NewDelivery) -> (Lease, Vec<Lease>) {
     let leased = lease(store, WITNESSES + 1).await;
     assert_eq!(leased.len(), usize::try_from(WITNESSES).unwrap() + 1);
@@ -231,10 +231,9 @@ async fn settle_all(store: &PostgresStore, mine: Lease, others: &[Lease], settle
     assert_eq!(store.settle(&all).await.unwrap(), vec![SettleOutcome::Settled; all.len()]);
 }
 
-/// Gives names to statements that delete deliveries, on every connection of the pooler's. Returns the names.
+/// Prepares named statements that delete deliveries on every connection of the pooler. Returns the names.
 ///
-/// The names are those that stores have given, with parameters of the same types, and those that a new process gives
-/// first.
+/// The names are those that stores have used, with parameters of the same types, and those that a new process uses first.
 async fn plant(pooler: &PgBouncer) -> Vec<String> {
     let clients = occupy(pooler).await;
     let stolen = "SELECT DISTINCT format('PREPARE %I%s AS DELETE FROM klikit_inbox', name, \
@@ -259,7 +258,7 @@ async fn plant(pooler: &PgBouncer) -> Vec<String> {
 
 const NAMES: &str = "SELECT name FROM pg_prepared_statements ORDER BY name";
 
-/// Returns the names that statements have on any connection of the pooler's.
+/// Returns the names of the prepared statements on all connections of the pooler.
 async fn names(pooler: &PgBouncer) -> Vec<String> {
     let clients = occupy(pooler).await;
     let names = texts(&clients, NAMES).await;
@@ -267,7 +266,7 @@ async fn names(pooler: &PgBouncer) -> Vec<String> {
     names
 }
 
-/// Takes all connections of the pooler's.
+/// Occupies all connections of the pooler.
 async fn occupy(pooler: &PgBouncer) -> Vec<Client> {
     let mut clients = Vec::new();
     for _ in 0..POOL {
@@ -284,7 +283,7 @@ async fn release(clients: Vec<Client>) {
     }
 }
 
-/// Returns the first columns of a query's rows on all connections, each text once. Gives the query no name.
+/// Runs an unnamed query on all connections. Returns the distinct values of its first column.
 async fn texts(clients: &[Client], sql: &str) -> Vec<String> {
     let mut texts = Vec::new();
     for client in clients {

@@ -1,5 +1,5 @@
-//! A TCP proxy before the server. It counts round trips, and can cut connections, lose what they say, or freeze them in
-//! the middle of a transaction.
+//! A TCP proxy in front of the server. It counts round trips, and can cut connections, drop their messages, or freeze them
+//! within a transaction.
 
 use std::{
     io,
@@ -17,11 +17,11 @@ use tokio::{
 
 #[derive(Clone)]
 pub(crate) struct Proxy {
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     port: u16,
 }
 
-struct Shared {
+struct ProxyState {
     server: u16,
     round_trips: AtomicU64,
     connections: AtomicU64,
@@ -35,7 +35,7 @@ impl Proxy {
     pub(crate) async fn before(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             server,
             round_trips: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -59,38 +59,38 @@ impl Proxy {
         format!("postgres://klikit@127.0.0.1:{}/postgres?sslmode=disable", self.port)
     }
 
-    /// Returns how often, on all connections, the client has spoken after the server has, or first.
+    /// Returns the number of round trips on all connections: how often the client has sent first or after the server.
     pub(crate) fn round_trips(&self) -> u64 {
         self.shared.round_trips.load(Ordering::SeqCst)
     }
 
-    /// Returns how many connections there have been.
+    /// Returns the number of connections so far.
     pub(crate) fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Cuts every connection there is.
+    /// Cuts all connections.
     pub(crate) fn cut(&self) {
         self.shared.cut.send_replace(());
     }
 
-    /// Loses what the server answers from now on, as a network does that is broken in one direction.
+    /// Drops the server's messages, like a network that is broken in one direction.
     pub(crate) fn be_silent(&self, silent: bool) {
         self.shared.silent.store(silent, Ordering::SeqCst);
     }
 
-    /// Loses what either side says from now on. A connection that has lost something stays dead.
+    /// Drops the messages of both sides. A connection that has lost a message stays dead.
     pub(crate) fn lose_everything(&self, on: bool) {
         self.shared.loses_everything.store(on, Ordering::SeqCst);
     }
 
-    /// Lets the next transactions begin, and loses everything after that: what the client says, and that it has gone.
+    /// Lets the next transactions begin, and then drops everything from the client, including the end of its connection.
     pub(crate) fn freeze_transactions(&self) {
         self.shared.freezing.store(true, Ordering::SeqCst);
     }
 }
 
-async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<()>) -> io::Result<()> {
+async fn carry(mut client: TcpStream, shared: Arc<ProxyState>, mut cut: watch::Receiver<()>) -> io::Result<()> {
     let mut server = TcpStream::connect(("127.0.0.1", shared.server)).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -114,7 +114,7 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Recei
                         && let Some(end) = beginning(&up[..n])
                     {
                         server.write_all(&up[..end]).await?;
-                        // Until the server has had enough.
+                        // Keep the connection open until the server closes it.
                         while server.read(&mut down).await? > 0 {}
                         return Ok(());
                     }
@@ -135,7 +135,8 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cut: watch::Recei
     }
 }
 
-/// Returns where the message ends that begins a transaction: a letter, its length without that, and the statement.
+/// Returns the end of the message that begins a transaction. A message consists of a letter, its length without the letter,
+/// and the statement.
 fn beginning(said: &[u8]) -> Option<usize> {
     let text = said.windows(5).position(|bytes| bytes == b"BEGIN")?;
     let length = said[..text].last_chunk::<4>()?;

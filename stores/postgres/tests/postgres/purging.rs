@@ -1,4 +1,4 @@
-//! Entries whose time is over are deleted, in slices, and take little space before.
+//! Tests of purging expired ledger entries, and of the space that entries take.
 
 use tower_klikit::dedupe::Ledger;
 
@@ -6,7 +6,7 @@ use crate::{RETENTION, TERMS, claim, client, count, done, ends, handle, open, se
 
 const ROWS: &str = "SELECT count(*) FROM klikit_ledger";
 
-/// Adds entries, as a ledger has them that has been in use.
+/// Adds entries like those of a ledger in use.
 async fn fill(client: &tokio_postgres::Client, rows: u32, until: &str) {
     let sql = format!(
         "INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest) \
@@ -51,7 +51,7 @@ async fn purges_claims_past_their_grace_only() {
     client.batch_execute(&format!("DELETE FROM klikit_ledger; {CLAIMS}")).await.unwrap();
     let entry = claim(1);
     store.claim(&entry, &TERMS).await.unwrap();
-    // A sweep looks at a part of the table, and all of this table may not be it.
+    // A sweep examines a random part of the table, which may be none of this table's blocks.
     let swept = async {
         while count(&client, ROWS).await > 31 {
             for _ in 0..256 {
@@ -77,7 +77,7 @@ async fn purging_waits_for_no_lock() {
     assert_eq!(store.purge(1_000).await.unwrap(), 3);
 }
 
-/// `purge` is not called here. Every 256 completions a slice of 128 blocks is purged, so this many rows take several
+/// This test does not call `purge`. Every 256 completions, a slice of 128 blocks is swept, so this many rows need several
 /// slices.
 #[tokio::test]
 async fn completing_purges_slice_by_slice() {
@@ -102,19 +102,18 @@ async fn completing_purges_slice_by_slice() {
         }
     }
     assert_eq!(left, 0, "after {slices} slices");
-    assert!(slices >= 2, "one slice took everything");
+    assert!(slices >= 2, "one slice contained all entries");
     assert_eq!(count(&client, ROWS).await, 101);
 }
 
-/// The bytes on disk are the same on every run, except for which rows meet on an index page; the aim is 168. Deliveries
-/// are handled one after the other, because old versions of rows are not cleared away while another transaction is
-/// open.
+/// The size on disk is the same in every run, except for the distribution of rows on index pages. The goal is 168 bytes.
+/// Deliveries are handled one after the other, because old row versions stay while another transaction is open.
 #[tokio::test(flavor = "multi_thread")]
 async fn delivery_takes_some_168_bytes() {
     let Some(server) = PostgresServer::start_own("a delivery takes some 168 bytes", &[]) else { return };
     let store = open(server.url()).await;
     for event in 0..8_000_u64 {
-        // Spread over all keys, as hashes are.
+        // Spread the keys evenly, like hashes.
         handle(&store, event.wrapping_mul(0x9e37_79b9_7f4a_7c15)).await;
     }
     let client = client(server.url()).await;

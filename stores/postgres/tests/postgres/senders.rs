@@ -1,4 +1,4 @@
-//! Senders that keep calling a store, and know which of their deliveries were acknowledged.
+//! Senders that keep calling a store and record which of their deliveries were acknowledged.
 
 use std::{
     future::Future,
@@ -15,24 +15,24 @@ use tower_klikit::inbox::Inbox;
 
 use crate::{ends, inbox::send};
 
-/// How often each sender must fail before all of them count as failing.
+/// The number of failures of each sender after which all senders count as failing.
 const FAILURES: u64 = 4;
 
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Tasks that each send one delivery after another. Like klikit, they send a delivery again until it is acknowledged.
 pub(crate) struct Senders {
-    shared: Arc<Shared>,
+    shared: Arc<SenderState>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+struct SenderState {
     acknowledged: Mutex<Vec<String>>,
     each: Vec<Tally>,
 }
 
-/// The answers that a sender has got.
+/// The numbers of a sender's successes and failures.
 #[derive(Default)]
 struct Tally {
     acknowledged: AtomicU64,
@@ -55,13 +55,13 @@ impl Senders {
         })
     }
 
-    /// Starts senders that make a call of their own, which returns whether it has succeeded.
+    /// Starts senders that make this call, which returns whether it succeeded.
     pub(crate) fn calling<F>(senders: usize, call: impl Fn(String) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = bool> + Send,
     {
         let each = (0..senders).map(|_| Tally::default()).collect();
-        let shared = Arc::new(Shared { acknowledged: Mutex::default(), each });
+        let shared = Arc::new(SenderState { acknowledged: Mutex::default(), each });
         let (stop, stopped) = watch::channel(false);
         let call = Arc::new(call);
         let tasks = (0..senders).map(|sender| {
@@ -85,22 +85,21 @@ impl Senders {
         Self { shared, stop, tasks }
     }
 
-    /// Waits until each sender has got another delivery acknowledged.
+    /// Waits until another delivery of each sender is acknowledged.
     pub(crate) async fn all_succeed(&self) {
         self.each_has(1, |tally| &tally.acknowledged).await;
     }
 
-    /// Waits until each sender has failed some more times, and checks that none has succeeded since the first failure
-    /// of the last one to fail.
+    /// Waits until each sender has failed several more times. Checks that no sender succeeds once all of them have failed.
     pub(crate) async fn all_fail(&self) {
         // The call that fails first may have begun before the fault.
         self.each_has(2, |tally| &tally.failed).await;
         let before = self.acknowledged();
         self.each_has(FAILURES, |tally| &tally.failed).await;
-        assert_eq!(self.acknowledged(), before, "nothing is acknowledged meanwhile");
+        assert_eq!(self.acknowledged(), before, "no delivery is acknowledged while all senders fail");
     }
 
-    /// Ends the senders, and returns the deliveries that were acknowledged.
+    /// Stops the senders, and returns the acknowledged deliveries.
     pub(crate) async fn stop(self) -> Vec<String> {
         self.stop.send_replace(true);
         for task in self.tasks {
@@ -125,7 +124,7 @@ impl Senders {
     }
 }
 
-/// Returns the deliveries that were acknowledged and are not in the inbox's table.
+/// Returns the acknowledged deliveries that are not in the inbox's table.
 pub(crate) async fn lost(client: &tokio_postgres::Client, acknowledged: &[String]) -> Vec<String> {
     let sql = "SELECT id FROM unnest($1::text[]) AS id WHERE id NOT IN (SELECT event_id FROM klikit_inbox)";
     client.query(sql, &[&acknowledged]).await.unwrap().iter().map(|row| row.get(0)).collect()

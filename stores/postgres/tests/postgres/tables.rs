@@ -1,4 +1,4 @@
-//! The store creates its tables, and their names can be set.
+//! Tests of creating the tables, and of their names.
 
 use futures_util::future::join_all;
 use tower_klikit::dedupe::{ClaimOutcome, Ledger};
@@ -42,7 +42,7 @@ async fn tables_of_other_prefixes_are_separate() {
 }
 
 #[tokio::test]
-async fn rejects_prefixes_that_are_no_identifiers() {
+async fn rejects_invalid_prefixes() {
     let Some(server) = PostgresServer::start("rejects prefixes that are no identifiers") else { return };
     for prefix in ["", "a b", "a;DROP TABLE x", "a\"b", "Upper", "a.b.c", &"x".repeat(41)] {
         let error = patient().table_prefix(prefix).open(server.url()).await.expect_err(prefix);
@@ -96,7 +96,7 @@ async fn invalid_url_is_rejected_and_not_repeated() {
         "postgres://u:hunter2@h:port/d",
         "host=h password=hunter2 port=perhaps",
         "host=h password=a hunter2=b",
-        // Reserved characters that are not percent-encoded.
+        // Reserved characters must be percent-encoded.
         "postgres://u:a@hunter2/x@h/d",
         "postgres://u:a@b/hunter2@h/d",
         "postgres://u:a@b?hunter2@h/d",
@@ -125,7 +125,7 @@ async fn errors_name_the_database_and_no_password() {
     assert_not_in(&error, "hunter2");
 }
 
-/// Neither the texts nor the sources of the error have this secret.
+/// Checks that neither the texts of the error nor its sources contain this secret.
 fn assert_not_in(error: &dyn std::error::Error, secret: &str) {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,4 +1,4 @@
-//! TLS to a server with a self-signed certificate.
+//! Tests of TLS to a server with a self-signed certificate.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -37,7 +37,7 @@ impl Certificate {
         self.folder.path().join("cert.pem")
     }
 
-    /// Gives it to a server, which wants the key to be its own and nobody else's, and restarts that.
+    /// Installs the certificate on a server and restarts it. The server requires that only its own user can read the key.
     fn install(&self, server: &mut PostgresServer) {
         let data = server.folder().join("data");
         let owner = fs::metadata(&data).unwrap();
@@ -84,7 +84,7 @@ async fn rejects_an_untrusted_certificate() {
         source = error.source();
     }
     assert!(text.contains("certificate"), "{text}");
-    // So it was the certificate: without TLS the same server is fine.
+    // Without TLS, connecting succeeds, so only the certificate was rejected.
     handle(&open(server.url()).await, 1).await;
 }
 
@@ -99,7 +99,7 @@ async fn rejects_a_server_without_required_tls() {
 }
 
 #[tokio::test]
-async fn own_pool_decides_whom_to_trust() {
+async fn own_pool_chooses_trusted_certificates() {
     let Some(mut server) = PostgresServer::start_own("a pool of one's own trusts whom it likes", &[]) else { return };
     let certificate = Certificate::make();
     certificate.install(&mut server);
@@ -110,7 +110,7 @@ async fn own_pool_decides_whom_to_trust() {
     assert_eq!(count(&client(server.url()).await, ENCRYPTED).await, 1);
 }
 
-/// In a process of its own, because what the system trusts is read from its environment.
+/// Runs in a child process, because the trusted certificates come from the environment.
 #[tokio::test]
 async fn accepts_a_certificate_that_the_system_trusts() {
     let Some(mut server) = PostgresServer::start_own("a certificate that the system trusts is taken", &[]) else {

@@ -1,4 +1,4 @@
-//! Completing a claim in the transaction that writes the order.
+//! Tests of completing a claim in the transaction that writes the order.
 
 use deadpool_postgres::{Manager, Pool};
 use tokio_postgres::NoTls;
@@ -35,7 +35,7 @@ async fn commit_completes_and_rollback_does_not() {
     assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
     transaction.commit().await.unwrap();
     assert_eq!(store.claim(&copy, &TERMS).await.unwrap(), done(1));
-    assert!(store.complete(&entry, RETENTION).await.unwrap(), "as the layer does afterwards");
+    assert!(store.complete(&entry, RETENTION).await.unwrap(), "the layer completes the claim once more");
     assert_eq!(store.claim(&copy, &TERMS).await.unwrap(), done(1));
     assert_eq!(count(&client(server.url()).await, ORDERS).await, 1);
 }
@@ -49,7 +49,7 @@ async fn lost_claim_is_not_completed_in_transaction() {
     let (lost, winner) = (claim(1), claim(1));
     store.claim(&lost, &TERMS).await.unwrap();
 
-    // The grace ends after the transaction has begun, so its own `now()` does not tell.
+    // The grace ends after the transaction has begun, so the transaction's `now()` is still within it.
     let transaction = connection.transaction().await.unwrap();
     transaction.execute("INSERT INTO orders VALUES ('lost')", &[]).await.unwrap();
     let client = client(server.url()).await;
@@ -84,7 +84,7 @@ async fn completes_an_expired_claim_in_transaction() {
     assert_eq!(count(&client, ORDERS).await, 1);
 }
 
-/// While the user's transaction is open, a copy waits for it, and then finds its outcome.
+/// A copy waits for the user's open transaction, and then finds its outcome.
 #[tokio::test]
 async fn copy_waits_for_the_open_transaction() {
     let Some(server) = PostgresServer::start("a copy waits for the open transaction") else { return };

@@ -1,4 +1,4 @@
-//! Accepting deliveries that are new, known, or dead.
+//! Tests of accepting deliveries that are new, known, or dead.
 
 use std::time::Duration;
 
@@ -51,12 +51,12 @@ async fn accepting_takes_one_round_trip() {
     for (event, trips) in [(ordered("evt-1", &[]).await, 1), (ordered("evt-2", &["a"]).await, 1)] {
         let before = proxy.round_trips();
         assert_eq!(accept(&store, &event).await, Acceptance::Accepted);
-        assert_eq!(proxy.round_trips() - before, trips, "a fresh one");
+        assert_eq!(proxy.round_trips() - before, trips, "a new delivery");
         let before = proxy.round_trips();
         assert!(matches!(accept(&store, &event).await, Acceptance::Known { .. }));
         assert_eq!(proxy.round_trips() - before, 2, "a copy");
     }
-    // All is sent at once, but the driver may write it in two pieces.
+    // Everything is sent at once, but the driver may write it in two pieces.
     let before = proxy.round_trips();
     assert_eq!(lease(&store, 8).await.len(), 2);
     assert!(proxy.round_trips() - before <= 2, "a lease");
@@ -107,7 +107,7 @@ async fn dead_delivery_is_revived_by_its_copy_only() {
     assert_eq!(count(&client, ROWS).await, 222);
     let entry = store.show(dead.lease().id()).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.attempts, entry.reason), (DeliveryState::Ready, 0, None));
-    assert_eq!(bodies(&lease(&store, 1).await), ["two"], "it has been due for longer");
+    assert_eq!(bodies(&lease(&store, 1).await), ["two"], "this delivery has been due for longer");
     let revived = lease_one(&store).await;
     assert_eq!(revived.lease().id(), dead.lease().id());
     assert_eq!(revived.lease().attempt(), 1);
@@ -120,7 +120,7 @@ async fn dead_delivery_is_revived_by_its_copy_only() {
     assert_eq!(accept(&store, &delivery("evt-1", "evt-1").await).await, known_and_stored("other"));
 }
 
-/// A duplicate costs no more than it did: its body is not read.
+/// The stored body is not read for a duplicate.
 #[tokio::test]
 async fn reads_the_stored_body_for_conflicts_only() {
     let Some(server) = PostgresServer::start_own("reads the stored body for conflicts only", &[]) else { return };
@@ -143,8 +143,7 @@ async fn reads_the_stored_body_for_conflicts_only() {
     assert_eq!(proxy.round_trips() - before, 3);
 }
 
-/// A dead delivery that klikit sends again is another request: the outcome of an attempt at the old one must not settle
-/// it.
+/// If klikit sends a dead delivery again, the outcome of an old attempt must not settle the new request.
 #[tokio::test]
 async fn late_outcome_does_not_settle_a_revived_delivery() {
     let Some(server) = PostgresServer::start("late outcome does not settle a revived delivery") else { return };
@@ -182,7 +181,7 @@ async fn stores_nothing_that_the_layer_has_claimed() {
 }
 
 #[tokio::test]
-async fn kept_delivery_gives_way_to_the_next_of_its_key() {
+async fn new_delivery_replaces_a_kept_one() {
     let Some(server) = PostgresServer::start("one that is kept makes room") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -203,7 +202,7 @@ async fn kept_delivery_gives_way_to_the_next_of_its_key() {
 }
 
 #[tokio::test]
-async fn conflict_is_a_delivery_of_its_own() {
+async fn conflict_is_a_separate_delivery() {
     let Some(server) = PostgresServer::start("a conflict is a delivery of its own") else { return };
     let store = open(server.url()).await;
     accept(&store, &delivery("evt-1", "one").await).await;
@@ -223,7 +222,7 @@ async fn stores_one_of_many_copies_on_two_nodes() {
     let client = client(server.url()).await;
     for round in 0..30 {
         let id = format!("evt-{round}");
-        // Copies of a new delivery, then of a dead one, then of one whose ledger row is missing.
+        // Copies of a new delivery, then of a dead one, and then of a delivery whose ledger row is missing.
         for (stored, revived) in [(1, 0), (0, 1), (0, 0)] {
             let keys: &[&str] = if round % 2 == 0 { &["a", "b"] } else { &[] };
             let mut copies = Vec::new();
@@ -272,7 +271,7 @@ async fn contents_and_reasons_come_back_unchanged() {
     assert_eq!(lease(&store, 8).await.len(), 3);
 }
 
-/// `purge` is not called here.
+/// This test does not call `purge`.
 #[tokio::test]
 async fn accepting_purges_the_ledger() {
     let Some(server) = PostgresServer::start("accepting purges the ledger") else { return };
@@ -287,7 +286,7 @@ async fn accepting_purges_the_ledger() {
         .await
         .unwrap();
     let over = "SELECT count(*) FROM klikit_ledger WHERE until <= now()";
-    // A sweep looks at a part of the table: it may take another one.
+    // A sweep examines a random part of the table, so several may be needed.
     let purged = async {
         let mut event = 0;
         while count(&client, over).await > 0 {

@@ -1,4 +1,4 @@
-//! The calls of operators.
+//! Tests of the admin calls.
 
 use std::time::{Duration, SystemTime};
 
@@ -71,7 +71,7 @@ async fn lists_dead_deliveries_in_pages_and_retries_them() {
     let shown = store.show(first[0].id).await.unwrap().unwrap();
     assert_eq!(shown.body.as_ref(), Some(leased[0].body()));
     assert!(store.retry(first[0].id).await.unwrap());
-    assert!(!store.retry(first[0].id).await.unwrap(), "it is not dead any more");
+    assert!(!store.retry(first[0].id).await.unwrap(), "the delivery is not dead any more");
     assert_eq!(dead_letters(&store, None, 100).await.len(), 4);
     let again = lease(&store, 8).await;
     assert_eq!(bodies(&again), ["5", "0"]);
@@ -84,7 +84,7 @@ async fn forgets_an_event_except_what_is_pending() {
     let Some(server) = PostgresServer::start("an event is forgotten with its conflicts") else { return };
     let store = open(server.url()).await;
     let event = *delivery("evt-1", "").await.claim().event();
-    // Of one event: dead, kept, handled, pending, leased, and known to the layer alone. And one of another event.
+    // One event's deliveries: dead, kept, handled, pending, leased, and claimed by the layer. And one of another event.
     let dead = delivery("evt-1", "dead").await;
     let (kept, gone) = (conflicting("evt-1", "kept").await, conflicting("evt-1", "gone").await);
     let (leased, ready) = (conflicting("evt-1", "leased").await, conflicting("evt-1", "ready").await);
@@ -98,7 +98,7 @@ async fn forgets_an_event_except_what_is_pending() {
     dead_letter(&store, some[3].lease(), "500").await;
     accept_all(&store, std::slice::from_ref(&ready)).await;
     store.claim(layer.claim(), &TERMS).await.unwrap();
-    // It has expired, and can still be completed.
+    // The claim has expired but can still be completed.
     let expire = "UPDATE klikit_ledger SET until = clock_timestamp() WHERE state = 0";
     assert_eq!(client(server.url()).await.execute(expire, &[]).await.unwrap(), 1);
 
@@ -117,7 +117,7 @@ async fn forgets_an_event_except_what_is_pending() {
 }
 
 #[tokio::test]
-async fn forgets_what_came_in_a_window() {
+async fn forgets_deliveries_accepted_in_a_window() {
     let Some(server) = PostgresServer::start("what was accepted in a window is forgotten") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -130,8 +130,8 @@ async fn forgets_what_came_in_a_window() {
     for dead in &leased[..4] {
         dead_letter(&store, dead.lease(), "500").await;
     }
-    // In the window are both the delivery 0 and its ledger row, the delivery 1, the ledger row of 2, and nothing of 3.
-    // 4 is leased, 5 is ready.
+    // The window contains delivery 0 and its ledger row, delivery 1, the ledger row of 2, and nothing of 3. 4 is leased, 5 is
+    // ready.
     client
         .batch_execute(
             "UPDATE klikit_inbox SET accepted_at = accepted_at - interval '1 day' \
@@ -178,7 +178,7 @@ async fn purges_kept_deliveries_whose_time_is_over() {
     assert!(store.show(leased[0].lease().id()).await.unwrap().is_none());
 }
 
-/// An operator forgets an event while klikit replays it: what is accepted meanwhile must not lose its ledger row.
+/// An operator forgets an event while klikit replays it. Deliveries that are accepted meanwhile must keep their ledger rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn forgetting_while_accepting_leaves_no_halves() {
     let Some(server) = PostgresServer::start("forgetting meets accepting") else { return };
@@ -187,7 +187,7 @@ async fn forgetting_while_accepting_leaves_no_halves() {
     let new = delivery("evt-1", "x").await;
     let event = *new.claim().event();
     for round in 0..150 {
-        // Either a new delivery over an expired claim, or a dead one that is revived, or a dead one that is retried.
+        // A new delivery over an expired claim, a dead one that is revived, or a dead one that is retried.
         if round % 3 > 0 {
             accept(&store, &new).await;
             let dead = lease_one(&store).await;
@@ -223,7 +223,7 @@ async fn forgetting_while_accepting_leaves_no_halves() {
     }
 }
 
-/// A copy of a pending delivery whose ledger row is missing comes while an operator forgets the delivery.
+/// A copy of a pending delivery without a ledger row comes while an operator forgets the delivery.
 #[tokio::test]
 async fn forgotten_delivery_leaves_no_ledger_row() {
     let Some(server) = PostgresServer::start("forgetting meets a copy") else { return };

@@ -1,4 +1,4 @@
-//! Deliveries that arrive together.
+//! Tests of deliveries that arrive together.
 
 use futures_util::future::join_all;
 use tower_klikit::inbox::{Acceptance, InboxStore, NewDelivery};
@@ -38,9 +38,9 @@ async fn rejected_delivery_fails_alone() {
     }
 }
 
-/// One transaction has locked one ledger row. The deliveries that arrive together with that one do not wait for it.
+/// Another transaction has locked one ledger row. The deliveries that arrive together with it do not wait.
 #[tokio::test]
-async fn locked_delivery_holds_up_no_others() {
+async fn locked_delivery_does_not_delay_others() {
     let Some(server) = PostgresServer::start("a locked delivery holds up no others") else { return };
     let store = tower_klikit_postgres::PostgresStore::open(server.url()).await.unwrap();
     let mut other = client(server.url()).await;
@@ -55,7 +55,7 @@ async fn locked_delivery_holds_up_no_others() {
     transaction.rollback().await.unwrap();
     let again = join_all(all.iter().map(|new| store.accept(new, RETENTION))).await;
     for (n, accepted) in again.into_iter().enumerate() {
-        // The server may have stored the locked one after its caller had gone.
+        // The server may have stored the locked delivery after its caller was dropped.
         let is_stored_now = n == 7 && matches!(accepted, Ok(Acceptance::Accepted));
         assert!(is_stored_now || accepted.unwrap() == known(&format!("body {n}")), "{n}");
     }
@@ -75,9 +75,9 @@ async fn copies_that_arrive_together_are_stored_once() {
     assert_eq!(count(&client, STORED).await, 1);
 }
 
-/// Each has its own event id, ordering keys and body, some have none.
+/// The deliveries have different event ids, ordering keys and bodies. Some lack an event id or ordering keys.
 #[tokio::test]
-async fn deliveries_that_arrive_together_keep_apart() {
+async fn batched_deliveries_are_not_mixed_up() {
     let Some(server) = PostgresServer::start("deliveries that arrive together keep apart") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -94,7 +94,7 @@ async fn deliveries_that_arrive_together_keep_apart() {
         )
         .await
         .unwrap();
-    // They got their ids in the order in which they came.
+    // The ids follow the order of arrival.
     assert_eq!(rows.len(), all.len());
     for (n, (row, new)) in rows.iter().zip(&all).enumerate() {
         let expected: Option<Vec<String>> =

@@ -1,4 +1,4 @@
-//! Changes that operators make by hand, and the statements that the docs give them.
+//! Tests of changes that operators make by hand, and of the documented statements.
 
 use std::time::{Duration, SystemTime};
 
@@ -27,8 +27,8 @@ fn documented() -> Vec<(String, String)> {
     found
 }
 
-/// Runs the statements below a heading of the docs. Returns their rows, and how many rows the last one changed, except
-/// for the commit.
+/// Runs the statements below a heading of the docs. Returns their rows, and the number of rows that the last statement
+/// before the commit changed.
 async fn run(client: &Client, heading: &str, number: usize) -> (Vec<SimpleQueryRow>, u64) {
     let all = documented();
     let (_, sql) = all.iter().filter(|(of, _)| of == heading).nth(number).expect("the docs have the statement");
@@ -86,7 +86,7 @@ async fn documented_queries_find_deliveries() {
     assert_eq!(column(&client, "The deliveries of an event", "id").await, ["17"]);
     assert_eq!(column(&client, "The deliveries of a tenant and an event type", "id").await, ["17", "16", "15"]);
     assert_eq!(column(&client, "The deliveries of an ordering key", "id").await, ["15", "16"]);
-    assert_eq!(column(&client, "What blocks an ordering key", "state").await, ["leased", "ready"]);
+    assert_eq!(column(&client, "The queue of an ordering key", "state").await, ["leased", "ready"]);
     let reasons = column(&client, "Dead deliveries and their reasons, newest first", "reason").await;
     assert_eq!(reasons, ["503 Service Unavailable", "400 Bad Request"]);
     let due = "SELECT string_agg(state, ',' ORDER BY state) FROM klikit_deliveries WHERE due_at IS NOT NULL";
@@ -122,7 +122,7 @@ async fn documented_statements_retry_and_forget() {
 
     assert_eq!(run(&client, "Retry dead deliveries", 1).await.1, 3);
     let first = lease(&store, 9).await;
-    assert_eq!(bodies(&first), ["17", "19"], "the second waits for the first");
+    assert_eq!(bodies(&first), ["17", "19"], "the second is blocked by the first");
     finish(&store, first[1].lease(), Duration::ZERO).await;
     dead_letter(&store, first[0].lease(), "400").await;
     finish(&store, lease_one(&store).await.lease(), Duration::ZERO).await;
@@ -136,7 +136,7 @@ async fn documented_statements_retry_and_forget() {
     assert_eq!(accept(&store, &new).await, Acceptance::Accepted);
 }
 
-/// Forgetting takes the lock on leasing first, and then locks rows.
+/// Forgetting takes the leasing lock first, and then locks rows.
 #[tokio::test]
 async fn documented_statements_meet_forgetting() {
     let Some(server) = PostgresServer::start_own("documented statements meet forgetting", &[]) else { return };
@@ -152,7 +152,7 @@ async fn documented_statements_meet_forgetting() {
         accept(&store, &ordered(&format!("evt-{}-{number}", heading.len()), &["a"]).await).await;
         dead_letter(&store, lease_one(&store).await.lease(), "503 Service Unavailable").await;
 
-        // Both wait before they have changed anything: forgetting for the table, and the statements for forgetting.
+        // Both wait before they change anything: forgetting waits for the table, and the statements wait for forgetting.
         blocker.batch_execute("BEGIN; LOCK TABLE klikit_ledger").await.unwrap();
         let forgetting = {
             let (store, ever) = (store.clone(), ever.clone());
@@ -172,7 +172,7 @@ async fn documented_statements_meet_forgetting() {
     }
 }
 
-/// Ten headings, and no heading without a test.
+/// The tests of this file run the statements of all ten headings.
 #[test]
 fn docs_have_ten_queries() {
     let mut headings: Vec<_> = documented().into_iter().map(|(heading, _)| heading).collect();
@@ -194,7 +194,7 @@ async fn dead_delivery_set_to_ready_by_hand_runs() {
     let Some(server) = PostgresServer::start("dead delivery set to ready by hand runs") else { return };
     let (store, client, first) = with_a_dead_head(&server).await;
     let second = lease_one(&store).await;
-    // From another schema, whose search path does not find the tables.
+    // Update from another schema, whose search path does not find the tables.
     let schema: String = client.query_one("SELECT current_schema()", &[]).await.unwrap().get(0);
     client.batch_execute("SET search_path = pg_catalog").await.unwrap();
     let update = format!("UPDATE {schema}.klikit_inbox SET state = 0 WHERE id = $1");
@@ -220,7 +220,7 @@ async fn done_delivery_set_to_ready_by_hand_runs() {
     }
 }
 
-/// The later deliveries of its ordering key run.
+/// Later deliveries with the same ordering key run.
 #[tokio::test]
 async fn delivery_removed_by_hand_blocks_no_others() {
     let Some(server) = PostgresServer::start("delivery removed by hand blocks no others") else { return };
@@ -239,7 +239,7 @@ async fn delivery_removed_by_hand_blocks_no_others() {
     }
 }
 
-/// Neither for those that are examined one by one, nor for the heads of the queues.
+/// This holds for deliveries that are examined one by one, and for the heads of the queues.
 #[tokio::test]
 async fn row_left_in_a_queue_blocks_nothing() {
     let Some(server) = PostgresServer::start("row left in a queue blocks nothing") else { return };
@@ -261,9 +261,9 @@ async fn row_left_in_a_queue_blocks_nothing() {
         assert_eq!(bodies(&leased), [format!("{number}-b")], "{remove}");
         finish(&store, leased[0].lease(), Duration::ZERO).await;
     }
-    assert!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await >= 3, "of these the triggers know nothing");
+    assert!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await >= 3, "the triggers were switched off");
 
-    // So many are blocked that the heads of the queues are examined.
+    // Block so many deliveries that the heads of the queues are examined.
     accept_all(&store, &[ordered("head", &["0"]).await]).await;
     lease_one(&store).await;
     for number in 0..500 {
@@ -294,7 +294,7 @@ async fn ordering_keys_changed_by_hand_count() {
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 1);
 }
 
-/// It was never leased, so nothing tells that a later one of its key may be leased, except the trigger.
+/// The delivery was never leased, so only the trigger marks that a later delivery of its key may be leased.
 #[tokio::test]
 async fn never_leased_delivery_returns_without_overlap() {
     let Some(server) = PostgresServer::start("never leased delivery returns without overlap") else { return };

@@ -1,4 +1,4 @@
-//! Rows that cannot be read concern their own deliveries alone.
+//! Tests that unreadable rows do not affect other deliveries.
 
 use std::{
     fs::{self, OpenOptions},
@@ -12,7 +12,7 @@ use tower_klikit_postgres::PostgresStore;
 use super::{accept, bodies, dead_letters, delivery, finish, lease, lease_one, lease_with, ordered, pass, request};
 use crate::{client, count, ends, open, servers::postgres::PostgresServer};
 
-/// Leases what there is, sees that one delivery of two is dead-lettered, and returns how.
+/// Leases two deliveries. Checks that the other one is leased, and returns the dead-lettered one.
 async fn dead_lettered(store: &PostgresStore, other: &str) -> DeadLettered {
     let LeaseBatch { leased, dead_lettered, .. } = lease_with(store, request(8)).await;
     assert_eq!(bodies(&leased), [other]);
@@ -28,7 +28,7 @@ async fn dead_lettered(store: &PostgresStore, other: &str) -> DeadLettered {
     dead
 }
 
-/// klikit's replay brings the content back.
+/// Checks that a replay by klikit restores the content.
 async fn revives(store: &PostgresStore, new: &NewDelivery) {
     assert_eq!(accept(store, new).await, Acceptance::Revived);
     let revived = lease_one(store).await;
@@ -80,10 +80,10 @@ async fn unreadable_ordering_key_is_dead_lettered() {
     revives(&store, &new).await;
 }
 
-/// Accepts a delivery whose body is so large that it is stored apart from its row, and another one. Returns the first,
-/// and the file that holds its body.
+/// Accepts two deliveries, the first of which has such a large body that Postgres stores it in another file. Returns the
+/// first delivery and that file.
 async fn accept_large(server: &PostgresServer) -> (NewDelivery, PathBuf) {
-    // Random, so that it is not compressed.
+    // Use random bytes, which cannot be compressed.
     let mut random = [0_u8; 8_000];
     getrandom::fill(&mut random).unwrap();
     let large: String = random.iter().map(|byte| char::from(b' ' + byte % 95)).collect();
@@ -109,7 +109,7 @@ async fn damaged_body_is_dead_lettered() {
     let store = open(server.url()).await;
     let client = client(server.url()).await;
 
-    // Nobody knows whether it is the same JSON, so it is a conflict.
+    // The damaged body cannot be compared, so the delivery is a conflict.
     let other = accept(&store, &delivery("evt-1", "other").await).await;
     assert_eq!(other, Acceptance::Known { digest: *new.claim().digest(), body: None });
     let dead = ends(dead_lettered(&store, "two")).await;
@@ -121,7 +121,7 @@ async fn damaged_body_is_dead_lettered() {
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox WHERE state = 1").await, 0);
 }
 
-/// The error may pass, as with a disk that is away for a while.
+/// The error may be temporary, for example if a disk is missing for a while.
 #[tokio::test]
 async fn unreadable_body_is_leased_again() {
     let Some(mut server) = PostgresServer::start_own("unreadable body is leased again", &[]) else { return };
@@ -137,7 +137,7 @@ async fn unreadable_body_is_leased_again() {
         assert!(batch.dead_lettered.is_empty());
         assert_eq!(batch.unreadable.len(), 1);
         finish(&store, batch.leased[0].lease(), Duration::ZERO).await;
-        assert_eq!(lease(&store, 8).await.len(), 0, "its lease has to expire");
+        assert_eq!(lease(&store, 8).await.len(), 0, "the lease must expire first");
         batch.unreadable[0].id
     };
     server.stop();

@@ -1,4 +1,5 @@
-//! Servers that stop, hang and die: calls fail, nothing is lost, and no restart is needed.
+//! Tests of the inbox on servers that stop, hang or crash. Calls fail, nothing is lost, and the store recovers without a
+//! restart.
 
 use std::{
     collections::HashSet,
@@ -18,8 +19,8 @@ use super::{
 };
 use crate::{RETENTION, client, count, ends, open, proxy::Proxy, servers::postgres::PostgresServer};
 
-/// Accepts and finishes deliveries in several tasks while something happens to the server. Checks that what was
-/// acknowledged and not finished is still there, and returns how many calls failed.
+/// Accepts and finishes deliveries in several tasks during a fault. Checks that all deliveries that were acknowledged and not
+/// finished are still stored. Returns the number of failed calls.
 async fn working_through<F: Future<Output = ()>>(
     store: &PostgresStore,
     url: &str,
@@ -39,7 +40,7 @@ async fn working_through<F: Future<Output = ()>>(
                 loop {
                     match ends(store.accept(&new, RETENTION)).await {
                         Ok(Acceptance::Accepted | Acceptance::Known { .. }) => break,
-                        Ok(other) => panic!("{id} is new, and found {other:?}"),
+                        Ok(other) => panic!("{id} is new, but accepting it returned {other:?}"),
                         Err(_) => errors.fetch_add(1, Ordering::SeqCst),
                     };
                 }
@@ -56,11 +57,11 @@ async fn working_through<F: Future<Output = ()>>(
                     continue;
                 };
                 for leased in batch.leased {
-                    // Some of the attempts start.
+                    // Start some of the attempts.
                     if leased.lease().id().get() % 2 == 0 && ends(store.start(&[*leased.lease()])).await.is_err() {
                         errors.fetch_add(1, Ordering::SeqCst);
                     }
-                    // It is handled, whether finishing it succeeds or not.
+                    // Count the delivery as handled, whether finishing succeeds or not.
                     handled.lock().unwrap().insert(String::from_utf8(leased.body().to_vec()).unwrap());
                     if ends(store.settle(&[(*leased.lease(), done(Duration::ZERO))])).await.is_err() {
                         errors.fetch_add(1, Ordering::SeqCst);
@@ -146,7 +147,7 @@ async fn broken_connections_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hanging_server_gives_errors_until_it_is_back() {
+async fn calls_fail_while_the_server_hangs() {
     let Some(server) = PostgresServer::start_own("a server that hangs, and an inbox", &[]) else { return };
     let store = PostgresStore::builder().deadline(Duration::from_millis(200)).open(server.url()).await.unwrap();
     let calm = open(server.url()).await;
@@ -176,9 +177,9 @@ async fn hanging_server_gives_errors_until_it_is_back() {
     ends(async { while store.accept(&delivery("evt-3", "x").await, RETENTION).await.is_err() {} }).await;
 }
 
-/// The server would not notice that the node has gone, and would keep the lock on leasing.
+/// Without a time limit, the server would not notice that the node is gone, and would keep the leasing lock.
 #[tokio::test]
-async fn vanished_node_does_not_hold_up_others() {
+async fn vanished_node_does_not_delay_others() {
     let Some(server) = PostgresServer::start_own("a node that vanishes in a transaction", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let vanishing = PostgresStore::builder().deadline(Duration::from_millis(500)).open(&proxy.url()).await.unwrap();
@@ -194,13 +195,13 @@ async fn vanished_node_does_not_hold_up_others() {
     let (retried, ()) = ends(async { tokio::join!(vanishing.retry(dead.lease().id()), holding) }).await;
     retried.unwrap_err();
     assert_eq!(ends(lease(&other, 8)).await.len(), 1);
-    // The locks go a moment before the server shows it.
+    // The server releases the locks a moment before it shows that.
     ends(async { while count(&client, holds).await > 0 {} }).await;
 }
 
-/// A lease whose answer is lost must not be followed by a lease on another delivery.
+/// After a lost response, a repeated call would lease further deliveries.
 #[tokio::test]
-async fn lease_with_a_lost_answer_is_not_repeated() {
+async fn lease_with_a_lost_response_is_not_repeated() {
     let Some(server) = PostgresServer::start_own("a lease whose answer is lost", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store =
@@ -222,7 +223,7 @@ async fn lease_with_a_lost_answer_is_not_repeated() {
     assert_eq!(count(&client, leased).await, 1);
 }
 
-/// A queue that hangs holds the ledger row, and copies wait no longer than the deadline.
+/// A hanging queue keeps the ledger row locked. Copies wait no longer than the deadline.
 #[tokio::test]
 async fn hanging_hand_off_gives_an_error() {
     let Some(server) = PostgresServer::start_own("a hand-off that hangs", &[]) else { return };

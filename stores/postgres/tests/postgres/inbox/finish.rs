@@ -1,4 +1,4 @@
-//! Finishing a delivery in the transaction that writes the order.
+//! Tests of finishing a delivery in the transaction that writes the order.
 
 use std::{
     convert::Infallible,
@@ -57,7 +57,11 @@ async fn commit_finishes_and_rollback_does_not() {
     assert!(store.finish_in(&*transaction, &held).await.unwrap());
     transaction.commit().await.unwrap();
     assert_eq!(count(&client, LEFT).await, 0);
-    assert_eq!(settle(&store, &held, done(Duration::ZERO)).await, SettleOutcome::Gone, "the worker does this next");
+    assert_eq!(
+        settle(&store, &held, done(Duration::ZERO)).await,
+        SettleOutcome::Gone,
+        "the worker settles the delivery after the handler"
+    );
 
     accept(&store, &delivery("evt-2", "y").await).await;
     let other = *lease_one(&store).await.lease();
@@ -67,7 +71,7 @@ async fn commit_finishes_and_rollback_does_not() {
     assert_eq!(count(&client, LEFT).await, 0);
 }
 
-/// The token decides, and not the time.
+/// Only the token matters, not the time.
 #[tokio::test]
 async fn finishes_after_the_lease_has_expired() {
     let Some(server) = PostgresServer::start("finishes after the lease has expired") else { return };
@@ -87,7 +91,7 @@ async fn finishes_after_the_lease_has_expired() {
         transaction.commit().await.unwrap();
         assert_eq!(count(&client, LEFT).await, 0);
     }
-    // What is done and kept was handled before, by this very token.
+    // A kept delivery was handled before, with the same token.
     accept(&store, &delivery("evt-3", "x").await).await;
     let held = *lease_one(&store).await.lease();
     finish(&store, &held, Duration::from_secs(60)).await;
@@ -98,7 +102,7 @@ async fn finishes_after_the_lease_has_expired() {
     assert_eq!(lease(&store, 1).await.len(), 0);
 }
 
-/// Writes the order and finishes the delivery, or does neither. Returns whether it did.
+/// Writes the order and finishes the delivery in one transaction. Returns whether it was committed.
 async fn order(pool: &Pool, store: &PostgresStore, attempt: &Attempt, body: &Bytes) -> bool {
     let mut client = pool.get().await.unwrap();
     let transaction = client.transaction().await.unwrap();
@@ -111,10 +115,10 @@ async fn order(pool: &Pool, store: &PostgresStore, attempt: &Attempt, body: &Byt
     true
 }
 
-/// Each process dies between its handler's commit and its response, or before that commit. What was committed is not
-/// handled again, and what was not is.
+/// Each process crashes before its handler's commit, or between the commit and the response. A delivery is handled again only
+/// if its transaction was not committed.
 #[tokio::test(flavor = "multi_thread")]
-async fn effects_happen_once_although_processes_die() {
+async fn effects_happen_once_despite_crashes() {
     let Some(server) = PostgresServer::start("effects are exactly once") else { return };
     let pool = pool_with_orders(&server).await;
     let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
@@ -159,11 +163,13 @@ async fn effects_happen_once_although_processes_die() {
                 }
             }
         });
-        // One more delivery, which tells when the worker has looked.
+        // Send one more delivery. When it is handled, the worker has also leased the first one if it was pending.
         assert_eq!(send(&inbox, &format!("evt-{round}-more"), &format!("more {round}")).await, StatusCode::OK);
         let emptied = async { while store.backlog(1).await.unwrap() > 0 {} };
         let worker = inbox.worker(handler).poll_interval(Duration::from_millis(50));
-        tokio::time::timeout(Duration::from_secs(60), worker.run_until(emptied)).await.expect("it ends");
+        tokio::time::timeout(Duration::from_secs(60), worker.run_until(emptied))
+            .await
+            .expect("the worker ends within a minute");
         assert_eq!(calls.load(Ordering::SeqCst), 1 + u32::from(!dies_after_the_commit));
         let of_round = format!("{ORDERS} WHERE body = '{round}'");
         assert_eq!(count(&client, &of_round).await, 1, "round {round}");

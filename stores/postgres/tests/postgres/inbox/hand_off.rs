@@ -1,4 +1,4 @@
-//! Handing deliveries to another queue, for which a table and a function stand in.
+//! Tests of handing deliveries to another queue, which a table and a function imitate.
 
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -19,7 +19,7 @@ const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
     RETURN 1; END $$";
 const ENQUEUE: &str = "SELECT enqueue($3, $2::json, $1)";
 const QUEUED: &str = "SELECT count(*) FROM queue";
-/// The rows of the inbox's own tables.
+/// The number of rows in the inbox's tables.
 const INBOX: &str = "SELECT (SELECT count(*) FROM klikit_inbox) \
     + (SELECT count(*) FROM klikit_inbox_body)";
 const REMEMBERED: &str = "SELECT count(*) FROM klikit_ledger WHERE state = 1";
@@ -115,9 +115,9 @@ async fn checks_the_statement_when_it_opens() {
     for sql in
         ["SELECT no_such_queue($1)", "SELECT 1; SELECT 2", "", "nonsense", "SELECT $4::text", "SELECT $1::integer"]
     {
-        let refused = patient().hand_off(sql).open(server.url()).await.map(drop);
+        let rejected = patient().hand_off(sql).open(server.url()).await.map(drop);
         let known = "Postgres cannot run the hand-off statement";
-        assert_eq!(refused.expect_err(sql).to_string(), known, "{sql:?}");
+        assert_eq!(rejected.expect_err(sql).to_string(), known, "{sql:?}");
     }
     let fine = ["INSERT INTO queue VALUES ('only', '{}', '')", "SELECT enqueue('', '{}', $1)", "SELECT $2, $3"];
     for (n, sql) in fine.into_iter().enumerate() {
@@ -128,7 +128,7 @@ async fn checks_the_statement_when_it_opens() {
 
 /// If deliveries are handed off, there may be no worker.
 #[tokio::test]
-async fn enqueues_a_dead_delivery_that_comes_again() {
+async fn enqueues_a_copy_of_a_dead_delivery() {
     let Some(server) = PostgresServer::start("what is dead is enqueued") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
@@ -142,11 +142,19 @@ async fn enqueues_a_dead_delivery_that_comes_again() {
         }
         client.batch_execute("TRUNCATE queue; UPDATE gate SET open = false").await.unwrap();
         now.accept(&new, RETENTION).await.unwrap_err();
-        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2), "both or neither");
+        assert_eq!(
+            (count(&client, QUEUED).await, count(&client, INBOX).await),
+            (0, 2),
+            "the transaction was rolled back"
+        );
         client.execute("UPDATE gate SET open = true", &[]).await.unwrap();
         let other = delivery(&format!("evt-{remembered}"), "another").await;
         assert_eq!(accept(&now, &other).await, known_and_stored("x"));
-        assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (0, 2), "it is another delivery");
+        assert_eq!(
+            (count(&client, QUEUED).await, count(&client, INBOX).await),
+            (0, 2),
+            "another body is another delivery"
+        );
         client.execute("UPDATE klikit_ledger SET until = now() + interval '1 minute'", &[]).await.unwrap();
         assert_eq!(accept(&now, &new).await, Acceptance::Revived);
         assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (1, 0));
@@ -158,7 +166,7 @@ async fn enqueues_a_dead_delivery_that_comes_again() {
 }
 
 #[tokio::test]
-async fn does_not_enqueue_what_is_pending_in_the_inbox() {
+async fn does_not_enqueue_copies_of_pending_deliveries() {
     let Some(server) = PostgresServer::start("what waits in the inbox is not enqueued") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
@@ -178,8 +186,8 @@ async fn does_not_enqueue_what_is_pending_in_the_inbox() {
 
 /// The details of the server's errors repeat the parameters.
 #[tokio::test]
-async fn rejection_of_the_queue_does_not_tell_the_body() {
-    let Some(server) = PostgresServer::start("what is refused is told without the body") else { return };
+async fn rejection_by_the_queue_does_not_leak_the_body() {
+    let Some(server) = PostgresServer::start("what is rejected is told without the body") else { return };
     client(server.url()).await.batch_execute("CREATE TABLE picky (body text CHECK (body = ''))").await.unwrap();
     let late =
         "CREATE TABLE late (body text UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES ('hunter2')";
@@ -202,7 +210,7 @@ async fn rejection_of_the_queue_does_not_tell_the_body() {
     }
 }
 
-/// Stands in for the functions of pgmq from 1.5 on. A queue is a table that they find by its name.
+/// Imitations of pgmq's functions from version 1.5 on. They find a queue's table by its name.
 const PGMQ: &str = "
     CREATE SCHEMA pgmq;
     CREATE TABLE pgmq.q_klikit (
@@ -225,7 +233,7 @@ const PGMQ: &str = "
     CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, delay timestamptz)
     RETURNS SETOF bigint LANGUAGE sql AS 'SELECT pgmq.send($1, $2, NULL, $3)';";
 
-/// The function of two parameters, from 1.5 on and before.
+/// The function with two parameters, from version 1.5 on and before.
 const PGMQ_SEND: [&str; 2] = [
     "CREATE FUNCTION pgmq.send(queue_name text, msg jsonb)
     RETURNS SETOF bigint LANGUAGE sql AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp())';
@@ -237,14 +245,14 @@ const PGMQ_SEND: [&str; 2] = [
     AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp() + make_interval(secs => $3))';",
 ];
 
-/// The statement of the crate's page.
+/// The statement from the crate's page.
 const SEND: &str = "
     SELECT pgmq.send(
         'klikit',
         jsonb_build_object('key', $3::text, 'head', $2::jsonb, 'body', encode($1, 'base64'))
     )";
 
-/// Stands in for River's table of jobs after its sixth migration. A seventh adds a default to `max_attempts`.
+/// An imitation of River's table of jobs after its sixth migration. The seventh adds a default to `max_attempts`.
 const RIVER: &str = "
     CREATE TYPE river_job_state AS ENUM (
         'available', 'cancelled', 'completed', 'discarded', 'pending', 'retryable', 'running', 'scheduled'
@@ -277,7 +285,7 @@ const RIVER: &str = "
     CREATE INDEX ON river_job USING gin (args);
     CREATE INDEX ON river_job USING gin (metadata);";
 
-/// The statement of the crate's page.
+/// The statement from the crate's page.
 const INSERT_JOB: &str = "
     INSERT INTO river_job (kind, max_attempts, args)
     VALUES (
@@ -312,7 +320,7 @@ async fn hands_off_to_river() {
     enqueues_nothing_without_queue(&server, INSERT_JOB, "DROP TABLE river_job").await;
 }
 
-/// Checks that deliveries with any body arrive once and whole. `payloads` selects them.
+/// Checks that deliveries with any body are enqueued once and unchanged. `payloads` is a query for the queue's payloads.
 async fn hands_off(server: &PostgresServer, sql: &str, payloads: &str) {
     let client = client(server.url()).await;
     let store = store(server, sql).await;

@@ -1,4 +1,4 @@
-//! Leases of one node, and of two at once.
+//! Tests of leasing, by one node and by two at the same time.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -51,9 +51,9 @@ async fn lease_is_held_until_another_worker_has_it() {
     let first = *lease_one(&store).await.lease();
     assert_eq!(store.extend(&[first], 2 * TIME).await.unwrap(), [true]);
     client.execute("UPDATE klikit_inbox SET due = due - interval '90 s'", &[]).await.unwrap();
-    assert_eq!(lease(&store, 1).await.len(), 0, "it lasts longer than it did");
+    assert_eq!(lease(&store, 1).await.len(), 0, "the lease was extended");
     pass(&client).await;
-    assert!(extend(&store, &first).await, "it has expired, and nobody else has the delivery");
+    assert!(extend(&store, &first).await, "the lease has expired, and no other worker has the delivery");
     assert_eq!(lease(&store, 1).await.len(), 0);
     pass(&client).await;
     let second = *lease_one(&store).await.lease();
@@ -67,7 +67,7 @@ async fn lease_is_held_until_another_worker_has_it() {
     let third = *lease_one(&store).await.lease();
     assert_eq!(third.attempt(), 2);
     reschedule(&store, &third, TIME, "500").await;
-    assert_eq!(lease(&store, 1).await.len(), 0, "it is not due");
+    assert_eq!(lease(&store, 1).await.len(), 0, "the delivery is not due");
     pass(&client).await;
     let last = *lease_one(&store).await.lease();
     finish(&store, &last, Duration::ZERO).await;
@@ -91,7 +91,7 @@ async fn expired_last_attempt_is_dead_lettered_and_reported() {
     pass(&client).await;
     accept(&store, &deliveries[2]).await;
     let batch = lease_last(&store, 1).await;
-    assert_eq!(bodies(&batch.leased), ["2"], "the dead take no place of another's");
+    assert_eq!(bodies(&batch.leased), ["2"], "dead letters do not count towards the limit");
     let expected: Vec<_> = died
         .iter()
         .map(|died| {
@@ -110,7 +110,7 @@ async fn expired_last_attempt_is_dead_lettered_and_reported() {
     let retried = lease_one(&store).await;
     reschedule(&store, retried.lease(), Duration::ZERO, "500").await;
     let again = lease_last(&store, 1).await;
-    assert_eq!(again.leased[0].lease().attempt(), 2, "a ready delivery is leased all the same");
+    assert_eq!(again.leased[0].lease().attempt(), 2, "a ready delivery is leased even without attempts left");
     assert!(again.dead_lettered.is_empty());
 }
 
@@ -137,15 +137,14 @@ async fn extends_many_leases_in_order() {
     }
     let before = proxy.round_trips();
     store.extend(&asked, TIME).await.unwrap();
-    // All is sent at once, but the driver may write it in two pieces.
+    // Everything is sent at once, but the driver may write it in two pieces.
     assert!(proxy.round_trips() - before <= 2);
     let extended = "SELECT count(*) FROM klikit_inbox WHERE due BETWEEN now() AND now() + interval '60 s'";
     assert_eq!(count(&client, extended).await, 1);
     assert!(store.extend(&[], TIME).await.unwrap().is_empty());
 }
 
-/// A handler that finishes its delivery in its own transaction may take long to commit it. Other leases must not expire
-/// meanwhile.
+/// A handler that finishes its delivery in its own transaction may commit late. Other leases must not expire meanwhile.
 #[tokio::test]
 async fn extending_waits_for_no_lock() {
     let Some(server) = PostgresServer::start("extending waits for no lock") else { return };
@@ -178,7 +177,7 @@ async fn held_leases_do_not_expire() {
         let request = LeaseRequest { max_attempts, held: &held, ..request(8) };
         let batch = lease_with(&store, request).await;
         assert_eq!(bodies(&batch.leased), if max_attempts == 1 { vec![] } else { vec!["3"] });
-        assert_eq!(due(&client, &held[0]).await, before, "it has not expired");
+        assert_eq!(due(&client, &held[0]).await, before, "a lease that has not expired is not extended");
     }
     for max_attempts in [ATTEMPTS, 1] {
         client
@@ -192,15 +191,14 @@ async fn held_leases_do_not_expire() {
         let extended: i64 = client.query_one(extended, &[&held[0].id().get()]).await.unwrap().get(0);
         assert_eq!(extended, 1);
     }
-    // A token that is not the delivery's own holds nothing.
+    // A lease with another token protects nothing.
     pass(&client).await;
     let others = [Lease::new(held[0].id(), held[0].token() + 1, 1)];
     let again = lease_with(&store, LeaseRequest { held: &others, ..request(8) }).await;
     assert!(again.leased.iter().any(|leased| leased.lease().id() == held[0].id()));
 }
 
-/// Between the extension and the next statement, a lease may expire again, or become visible that another transaction
-/// had locked.
+/// Between the extension and the statement that leases, a lease may expire again, or another transaction may unlock one.
 #[tokio::test]
 async fn held_lease_is_no_candidate_even_if_it_expires() {
     let Some(server) = PostgresServer::start("held lease is no candidate even if it expires") else { return };
@@ -219,13 +217,13 @@ async fn held_lease_is_no_candidate_even_if_it_expires() {
     assert_eq!(store.extend(&held, TIME).await.unwrap(), [true, true]);
 }
 
-/// When a lease ends, in microseconds since 1970.
+/// Returns the end of a lease, in microseconds since 1970.
 async fn due(client: &tokio_postgres::Client, lease: &Lease) -> i64 {
     let due = "SELECT (extract(epoch FROM due) * 1000000)::bigint FROM klikit_inbox WHERE id = $1";
     client.query_one(due, &[&lease.id().get()]).await.unwrap().get(0)
 }
 
-/// Another node had leased the delivery meanwhile. Its handler is still running here and goes on with the new lease.
+/// Another node has leased the delivery meanwhile. The handler that still runs here continues with the new lease.
 #[tokio::test]
 async fn held_delivery_is_leased_without_an_attempt() {
     let Some(server) = PostgresServer::start("held delivery is leased without an attempt") else { return };
@@ -236,7 +234,7 @@ async fn held_delivery_is_leased_without_an_attempt() {
     }
     let own: Vec<_> = lease(&store, 2).await.iter().map(|leased| *leased.lease()).collect();
     pass(&client).await;
-    assert_eq!(lease(&store, 2).await.len(), 2, "by another node");
+    assert_eq!(lease(&store, 2).await.len(), 2, "another node leases both");
     pass(&client).await;
     let batch = lease_with(&store, LeaseRequest { held: &own[..1], ..request(8) }).await;
     let attempt = |lease: &Lease| {
@@ -248,7 +246,11 @@ async fn held_delivery_is_leased_without_an_attempt() {
     assert_eq!((attempt(&own[0]), attempt(&own[1])), (2, 3));
     pass(&client).await;
     let request = LeaseRequest { held: &own[..1], max_attempts: 2, ..request(8) };
-    assert_eq!(lease_with(&store, request).await.dead_lettered.len(), 2, "the other node's worker died");
+    assert_eq!(
+        lease_with(&store, request).await.dead_lettered.len(),
+        2,
+        "the other node's leases have expired on the last attempt"
+    );
 }
 
 /// The extension of the held leases is sent together with the statement that leases.
@@ -266,8 +268,8 @@ async fn holding_leases_costs_no_round_trip() {
         pass(&client).await;
         let before = proxy.round_trips();
         let leased = lease_with(&store, LeaseRequest { held: &held, ..request(1) }).await.leased;
-        // Preparing the statements takes the first calls more. All is sent at once, but the driver may write it in two
-        // pieces.
+        // The first calls take more round trips to prepare the statements. Everything is sent at once, but the driver may write
+        // it in two pieces.
         assert!(n < 2 || proxy.round_trips() - before <= 2);
         held.push(*leased[0].lease());
         let before = proxy.round_trips();
@@ -292,7 +294,7 @@ async fn ordering_keys_come_back_with_the_delivery() {
     }
 }
 
-/// A handler may finish its delivery in a transaction that stays open for long.
+/// A handler may finish its delivery in a transaction that stays open for a long time.
 #[tokio::test]
 async fn leasing_waits_for_no_lock() {
     let Some(server) = PostgresServer::start("leasing waits for nobody") else { return };
@@ -342,7 +344,7 @@ async fn two_nodes_never_lease_the_same_delivery() {
         assert!(leased.len() <= 40, "{} leases on 40 deliveries", leased.len());
         let mut all: HashSet<_> = leased.iter().map(|lease| lease.id()).collect();
         assert_eq!(all.len(), leased.len(), "leased twice");
-        // What one node had locked when the other looked is found by another look.
+        // A later call leases the deliveries that the other node had locked.
         let rest = lease(&nodes[0], 40).await;
         all.extend(rest.iter().map(|leased| leased.lease().id()));
         assert_eq!(all.len(), 40);
@@ -354,7 +356,7 @@ async fn two_nodes_never_lease_the_same_delivery() {
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_body").await, 0);
 }
 
-/// A long transaction stands for the other node, which has chosen and not committed.
+/// A long transaction imitates another node that has selected deliveries and not yet committed.
 #[tokio::test]
 async fn two_nodes_lease_different_parts_of_a_backlog() {
     let Some(server) = PostgresServer::start("two nodes find different parts") else { return };
@@ -379,7 +381,7 @@ async fn two_nodes_lease_different_parts_of_a_backlog() {
     }
 }
 
-/// The first that are looked at are blocked here, except for one that the other node has locked.
+/// The first examined deliveries are blocked, except one that the other node has locked.
 #[tokio::test]
 async fn many_blocked_deliveries_hide_no_others() {
     let Some(server) = PostgresServer::start("behind many that wait") else { return };

@@ -1,4 +1,4 @@
-//! The inbox in Postgres.
+//! Tests of the inbox in Postgres.
 
 mod accept;
 mod admin;
@@ -53,17 +53,17 @@ async fn delivery(id: &str, body: &str) -> NewDelivery {
     made(id, body, &[], ConflictPolicy::Process, None).await
 }
 
-/// A delivery with these ordering keys.
+/// Returns a delivery with these ordering keys.
 pub(crate) async fn ordered(id: &str, keys: &[&str]) -> NewDelivery {
     made(id, id, keys, ConflictPolicy::Process, None).await
 }
 
-/// A delivery that is known by its id, with any body.
+/// Returns a delivery that matches any body of its id.
 async fn of_any_body(id: &str, body: &str) -> NewDelivery {
     made(id, body, &[], ConflictPolicy::TrustEventId, None).await
 }
 
-/// A delivery whose id came with another body before.
+/// Returns a delivery whose id was used with another body before.
 async fn conflicting(id: &str, body: &str) -> NewDelivery {
     made(id, body, &[], ConflictPolicy::Process, Some(BodyDigest::of(b"another"))).await
 }
@@ -74,7 +74,7 @@ async fn made(id: &str, body: &str, keys: &[&str], policy: ConflictPolicy, found
     let inbox = Inbox::new(caught.clone()).order_by(OrderBy::keys(move |_, _| keys.clone())).on_conflict(policy);
     assert_eq!(send(&inbox, id, body).await, StatusCode::OK);
     let given = caught.given.lock().unwrap().take();
-    given.expect("the acceptor gives it to the store").reviving()
+    given.expect("the acceptor passes the delivery to the store").reviving()
 }
 
 /// Sends a delivery to the inbox's acceptor.
@@ -93,12 +93,12 @@ async fn accept_all(store: &PostgresStore, deliveries: &[NewDelivery]) {
     }
 }
 
-/// The outcome for a copy of a delivery with this body.
+/// Returns the outcome for a copy of a delivery with this body.
 fn known(body: &str) -> Acceptance {
     Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: None }
 }
 
-/// The outcome for another body than this one, which is stored.
+/// Returns the outcome for a delivery with another body than this stored one.
 fn known_and_stored(body: &str) -> Acceptance {
     Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: Some(body.to_owned().into()) }
 }
@@ -112,7 +112,7 @@ pub(crate) async fn lease(store: &PostgresStore, limit: u32) -> Vec<Leased> {
     lease_and_start(store, request(limit)).await.leased
 }
 
-/// Leases deliveries and starts them. Those whose last lease has expired are dead-lettered.
+/// Leases deliveries and starts them. Dead-letters those with an expired lease.
 async fn lease_last(store: &PostgresStore, limit: u32) -> LeaseBatch {
     lease_and_start(store, LeaseRequest { max_attempts: 1, ..request(limit) }).await
 }
@@ -138,7 +138,7 @@ async fn lease_with(store: &PostgresStore, request: LeaseRequest<'_>) -> LeaseBa
 }
 
 async fn lease_one(store: &PostgresStore) -> Leased {
-    lease(store, 1).await.pop().expect("there is one to lease")
+    lease(store, 1).await.pop().expect("a delivery can be leased")
 }
 
 async fn extend(store: &PostgresStore, lease: &Lease) -> bool {
@@ -179,26 +179,26 @@ async fn release(store: &PostgresStore, lease: &Lease) {
     assert_eq!(settle(store, lease, Settlement::Release).await, SettleOutcome::Settled);
 }
 
-/// The bodies, which most tests make different.
+/// Returns the bodies. Most tests give each delivery another body.
 fn bodies(leased: &[Leased]) -> Vec<String> {
     leased.iter().map(|leased| String::from_utf8(leased.body().to_vec()).unwrap()).collect()
 }
 
-/// Makes all leases expire, and all delays end.
+/// Makes all leases and delays end.
 async fn pass(client: &tokio_postgres::Client) {
     let sql = "UPDATE klikit_inbox SET due = due - interval '10 days'";
     client.execute(sql, &[]).await.unwrap();
 }
 
-/// A store that keeps what an acceptor gives it.
+/// A store that captures the delivery that an acceptor passes to it.
 #[derive(Clone)]
 struct Catch {
-    /// The digest that the first delivery meets.
+    /// The digest that accepting the first delivery returns, if any.
     found: Arc<Mutex<Option<BodyDigest>>>,
     given: Arc<Mutex<Option<NewDelivery>>>,
 }
 
-const NEVER: &str = "an acceptor only accepts";
+const NEVER: &str = "an acceptor calls only `accept`";
 
 impl InboxStore for Catch {
     async fn accept(&self, delivery: &NewDelivery, _: Duration) -> Result<Acceptance, StoreError> {

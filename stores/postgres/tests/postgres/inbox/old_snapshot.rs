@@ -1,4 +1,4 @@
-//! Leasing while an old snapshot keeps the index entries of what was handled, as a long dump does.
+//! Tests of leasing while an old snapshot, like that of a long dump, keeps the index entries of handled deliveries.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tower_klikit_postgres::PostgresStore;
 use super::{accept, delivery, done, request};
 use crate::{client, servers::postgres::PostgresServer};
 
-/// How many deliveries are handled under the snapshot.
+/// The number of deliveries that are handled while the snapshot is open.
 const HANDLED: usize = 4_000;
 
-/// Makes a delivery, with an ordering key of its own if it is ordered.
+/// Makes a delivery, with a unique ordering key if it is ordered.
 async fn new(id: String, ordered: bool) -> NewDelivery {
     let new = delivery(&id, "").await;
     if ordered { new.with_ordering_keys(&[&id]) } else { new }
@@ -25,8 +25,8 @@ async fn handle_all(store: &PostgresStore) -> usize {
     settlements.len()
 }
 
-/// Returns how many index entries a call that leases reads on average, once many deliveries were handled. Each of them
-/// has left an entry that is due.
+/// Returns the average number of index entries that a call of `lease` reads after many deliveries were handled. Each handled
+/// delivery has left an entry that is due.
 async fn entries_read(test: &str, ordered: bool, index: &str) -> Option<f64> {
     let server = PostgresServer::start_own(test, &["autovacuum=off"])?;
     let open = PostgresStore::builder().max_connections(1).deadline(Duration::from_millis(500)).open(server.url());
@@ -46,7 +46,7 @@ async fn entries_read(test: &str, ordered: bool, index: &str) -> Option<f64> {
     while handled < HANDLED {
         handled += handle_all(&store).await;
     }
-    // The floor stays as far behind as a transaction may take.
+    // The floor is earlier than the last search by the margin for commits.
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     let read = format!("SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = '{index}'");
@@ -54,7 +54,7 @@ async fn entries_read(test: &str, ordered: bool, index: &str) -> Option<f64> {
         let row = client.query_one(&read, &[]).await.unwrap();
         (row.get::<_, i64>(0), row.get::<_, i64>(1))
     };
-    // The server counts with a delay: the calls above are counted before these.
+    // The server counts with a delay. Wait until the calls above are counted.
     let (mut before, mut n) = (None, 0);
     loop {
         n += 1;

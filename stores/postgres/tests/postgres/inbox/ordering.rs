@@ -1,4 +1,4 @@
-//! Deliveries that share an ordering key are leased one after the other.
+//! Tests of ordering keys: deliveries that share a key are leased one after the other.
 
 use std::{
     collections::HashMap,
@@ -43,12 +43,12 @@ async fn deliveries_that_share_a_key_wait() {
     assert_eq!(bodies(std::slice::from_ref(&again)), ["1"]);
     pass(&client).await;
     let again = lease(&store, 8).await;
-    assert_eq!(bodies(&again), ["1"], "so does one whose lease has expired");
+    assert_eq!(bodies(&again), ["1"], "a delivery with an expired lease blocks the others");
     finish(&store, again[0].lease(), TIME).await;
     let second = lease(&store, 8).await;
     assert_eq!(bodies(&second), ["2"]);
     dead_letter(&store, second[0].lease(), "400").await;
-    assert_eq!(bodies(&lease(&store, 8).await), ["3"], "a dead delivery blocks none");
+    assert_eq!(bodies(&lease(&store, 8).await), ["3"], "a dead delivery blocks no others");
     pass(&client).await;
     lease_last(&store, 8).await;
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 0, "all are dead");
@@ -60,7 +60,7 @@ async fn many_blocked_deliveries_hide_no_others() {
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept(&store, &ordered("head", &["a"]).await).await;
-    // More than are looked at one by one.
+    // More deliveries than are examined one by one.
     for number in 0..1000 {
         accept(&store, &ordered(&format!("waits-{number}"), &["a"]).await).await;
     }
@@ -71,11 +71,11 @@ async fn many_blocked_deliveries_hide_no_others() {
     assert_eq!(bodies(&lease(&store, 8).await), ["b1", "loose", "d"]);
     assert_eq!(lease(&store, 8).await.len(), 0);
     pass(&client).await;
-    assert_eq!(bodies(&lease(&store, 8).await), ["head", "b1", "loose", "d"], "those whose leases have expired");
+    assert_eq!(bodies(&lease(&store, 8).await), ["head", "b1", "loose", "d"], "the leases have expired");
 }
 
 #[tokio::test]
-async fn retried_delivery_takes_its_old_place() {
+async fn retried_delivery_keeps_its_place_in_the_queue() {
     let Some(server) = PostgresServer::start("one that is brought back takes its old place") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -104,9 +104,9 @@ async fn retried_delivery_takes_its_old_place() {
     assert_eq!(bodies(&lease(&store, 8).await), ["1"]);
 }
 
-/// Its handler was running all the while, so the delivery goes back to where it was among those that share its keys.
+/// The dead-lettered delivery's handler was still running, so the delivery returns to its old place in the queue.
 #[tokio::test]
-async fn late_outcome_puts_ordering_keys_back() {
+async fn late_outcome_restores_ordering_keys() {
     let Some(server) = PostgresServer::start("late outcome puts ordering keys back") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -139,7 +139,7 @@ async fn late_outcome_puts_ordering_keys_back() {
     }
 }
 
-/// An id is drawn only once the key is locked, so that a later delivery never has the smaller id.
+/// An id is drawn only after the key is locked, so that a later delivery never gets the smaller id.
 #[tokio::test]
 async fn ids_follow_the_order_of_commits() {
     let Some(server) = PostgresServer::start("ids are given in the order of the commits") else { return };
@@ -153,7 +153,7 @@ async fn ids_follow_the_order_of_commits() {
         let (store, new) = (store.clone(), ordered("first", &["a"]).await);
         async move { store.accept(&new, RETENTION).await }
     });
-    assert!(waits(&client, &waiting).await, "it does not lock its key");
+    assert!(waits(&client, &waiting).await, "accepting does not lock the ordering key");
     accept(&store, &delivery("second", "second").await).await;
     holding.rollback().await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), Acceptance::Accepted);
@@ -162,7 +162,7 @@ async fn ids_follow_the_order_of_commits() {
     assert!(leased[0].lease().id() < leased[1].lease().id(), "the id was drawn before the key was locked");
 }
 
-/// Returns whether the call waits for an advisory lock, and does not end.
+/// Returns whether the call waits for an advisory lock, before it ends.
 async fn waits<T>(client: &tokio_postgres::Client, call: &JoinHandle<T>) -> bool {
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
     while !call.is_finished() {
@@ -173,9 +173,9 @@ async fn waits<T>(client: &tokio_postgres::Client, call: &JoinHandle<T>) -> bool
     false
 }
 
-/// Leasing sees the tables as they were when it began, and so must not overlap with what brings a delivery back.
+/// Leasing sees the tables as they were when it began, so no delivery may come back from DEAD meanwhile.
 #[tokio::test]
-async fn nothing_is_leased_while_one_is_brought_back() {
+async fn nothing_is_leased_while_one_comes_back() {
     let Some(server) = PostgresServer::start("nothing is leased meanwhile") else { return };
     let store = open(server.url()).await;
     let mut blocker = client(server.url()).await;
@@ -191,14 +191,14 @@ async fn nothing_is_leased_while_one_is_brought_back() {
         let store = store.clone();
         async move { lease(&store, 1).await }
     });
-    assert!(waits(&client, &leasing).await, "it leases meanwhile");
+    assert!(waits(&client, &leasing).await, "leasing does not wait");
     bringing_back.rollback().await.unwrap();
     assert_eq!(leasing.await.unwrap().len(), 0);
 
     for how in ["retry", "revive", "settle"] {
         let leasing = blocker.transaction().await.unwrap();
         leasing.query(&lock("pg_advisory_xact_lock_shared"), &[]).await.unwrap();
-        assert_eq!(lease(&store, 1).await.len(), 0, "another may lease at the same time");
+        assert_eq!(lease(&store, 1).await.len(), 0, "leasing must not wait for leasing");
         let bringing_back = tokio::spawn({
             let (store, lease, new) = (store.clone(), *dead.lease(), ordered("evt-1", &["a"]).await);
             async move {
@@ -209,7 +209,7 @@ async fn nothing_is_leased_while_one_is_brought_back() {
                 }
             }
         });
-        assert!(waits(&client, &bringing_back).await, "it is brought back meanwhile");
+        assert!(waits(&client, &bringing_back).await, "bringing back does not wait");
         leasing.rollback().await.unwrap();
         bringing_back.await.unwrap();
         dead = lease_one(&store).await;
@@ -230,7 +230,7 @@ async fn accepts_a_delivery_with_thousands_of_keys() {
     assert_eq!(bodies(&lease(&store, 8).await), ["2"]);
 }
 
-/// Which delivery has which key, as the workers see it.
+/// A record of the leased deliveries of each key, by all workers.
 #[derive(Default)]
 struct Seen {
     holders: HashMap<String, DeliveryId>,
@@ -238,8 +238,8 @@ struct Seen {
     handled: usize,
 }
 
-/// Two nodes accept, lease, release, reschedule, dead-letter, retry and finish deliveries at once. What a worker has is
-/// checked between its lease and its settlement against what all others have.
+/// Two nodes accept, lease, release, reschedule, dead-letter, retry and finish deliveries at the same time. Between its lease
+/// and its settlement, each delivery is compared with those of all other workers.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_never_overlap_within_a_key() {
     let Some(server) = PostgresServer::start("two nodes keep the order") else { return };
@@ -273,7 +273,7 @@ async fn two_nodes_never_overlap_within_a_key() {
                             let mut seen = seen.lock().unwrap();
                             for key in &keys {
                                 let other = seen.holders.insert(key.clone(), id);
-                                assert_eq!(other, None, "{id} and another have {key} at once");
+                                assert_eq!(other, None, "{id} and another delivery with {key} are leased");
                                 let last = seen.last.get(key).copied();
                                 assert!(disturbed || last.is_none_or(|last| last <= id), "{id} after {last:?}");
                             }
@@ -305,7 +305,9 @@ async fn two_nodes_never_overlap_within_a_key() {
             })
         });
         let tasks: Vec<_> = senders.chain(workers).collect();
-        let all = tokio::time::timeout(Duration::from_secs(240), join_all(tasks)).await.expect("it ends");
+        let all = tokio::time::timeout(Duration::from_secs(240), join_all(tasks))
+            .await
+            .expect("the tasks end within four minutes");
         all.into_iter().for_each(|task| task.unwrap());
         assert_eq!(nodes[0].backlog(u64::MAX).await.unwrap(), 0);
     }

@@ -1,4 +1,4 @@
-//! The statements use indexes, however many rows there are.
+//! Tests that the statements use indexes.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use super::{
 };
 use crate::{client, count, open, patient, servers::postgres::PostgresServer};
 
-/// How many rows were read by reading through a table.
+/// The number of rows that sequential scans have read.
 const READ: &str =
     "SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables WHERE relname LIKE '%inbox%'";
 
-/// How often an index was used.
+/// Returns a query for the number of scans of an index.
 fn used(index: &str) -> String {
     format!("SELECT coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_user_indexes WHERE indexrelname LIKE '%{index}'")
 }
 
 /// Fills the inbox with 20,000 deliveries that are done, dead, or not due for a day.
 ///
-/// Uses a connection of its own: the server counts what it has read when it ends.
+/// Uses a separate connection, because the server updates its statistics when a connection ends.
 async fn fill(url: &str) {
     client(url)
         .await
@@ -40,7 +40,7 @@ async fn fill(url: &str) {
 }
 
 #[tokio::test]
-async fn only_counting_reads_through_tables() {
+async fn only_counting_scans_tables() {
     let Some(server) = PostgresServer::start_own("no table is read through", &[]) else { return };
     let reader = client(server.url()).await;
     open(server.url()).await;
@@ -48,7 +48,7 @@ async fn only_counting_reads_through_tables() {
     let others =
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     while count(&reader, others).await > 0 {}
-    // One connection: the server counts what it has read when it ends.
+    // Use one connection, because the server updates its statistics when a connection ends.
     let store = patient().max_connections(1).open(server.url()).await.unwrap();
     let before = count(&reader, READ).await;
     for n in 0..20 {
@@ -68,7 +68,7 @@ async fn only_counting_reads_through_tables() {
         let leased = lease(&store, 4).await;
         dead_letter(&store, leased[0].lease(), "500").await;
         store.accept(&ordered(&id, &["a"]).await, RETENTION).await.unwrap();
-        // A lease that is held and has expired.
+        // A held lease that has expired.
         let leased = lease(&store, 4).await;
         let expire = "UPDATE klikit_inbox SET due = now() - interval '1 s' WHERE id = $1";
         reader.execute(expire, &[&leased[0].lease().id().get()]).await.unwrap();
@@ -100,7 +100,7 @@ async fn only_counting_reads_through_tables() {
             ];
             settlements.push((lease_ahead(&store, 1).await[0], settlement[kind].clone()));
         }
-        // And starts, of one delivery and of many.
+        // Starts of one delivery and of many.
         let leases: Vec<_> = settlements.iter().map(|(lease, _)| *lease).collect();
         assert_eq!(store.start(&leases[..1]).await.unwrap(), [true]);
         assert_eq!(store.start(&leases).await.unwrap(), [true; 5]);
@@ -118,8 +118,8 @@ async fn only_counting_reads_through_tables() {
     drop(store);
     while count(&reader, others).await > 0 {}
     let read = count(&reader, READ).await - before;
-    // Counting reads through a table up to its limit.
-    assert!(read <= 20 * 200, "{read} rows were read through");
+    // Counting scans a table up to its limit.
+    assert!(read <= 20 * 200, "sequential scans read {read} rows");
     for index in [
         "_inbox_due_idx",
         "_inbox_ordered_idx",
@@ -128,6 +128,6 @@ async fn only_counting_reads_through_tables() {
         "_inbox_event_key_idx",
         "_inbox_key_id_idx",
     ] {
-        assert!(count(&reader, &used(index)).await > 0, "{index} is of no use");
+        assert!(count(&reader, &used(index)).await > 0, "{index} was not used");
     }
 }

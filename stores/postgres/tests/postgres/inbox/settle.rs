@@ -1,4 +1,4 @@
-//! Settlements, one at a time and many at once.
+//! Tests of settling one delivery, and of settling many in one call.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ async fn settles_many_in_one_round_trip() {
         let settlements: Vec<_> = leases.iter().copied().zip(kinds.iter().cloned().cycle()).collect();
         let before = proxy.round_trips();
         let outcomes = store.settle(&settlements).await.unwrap();
-        // Preparing the statements takes the first call more. All is sent at once, but the driver may write it in two
-        // pieces.
+        // The first call takes more round trips to prepare the statements. Everything is sent at once, but the driver may write
+        // it in two pieces.
         assert!(round == 0 || proxy.round_trips() - before <= 2);
         assert_eq!(outcomes, [SettleOutcome::Settled; 20]);
         for (lease, settlement) in &settlements {
@@ -57,12 +57,12 @@ async fn settles_many_in_one_round_trip() {
             };
             assert_eq!(state(&store, lease).await, expected, "{settlement:?}");
         }
-        // Those that were rescheduled, and those that were released.
+        // Two deliveries were rescheduled and two were released.
         assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 4);
         assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_body").await, 16);
         let due = "SELECT count(*) FROM klikit_inbox WHERE state IN (0, 3) AND due > now() + interval '50 s'";
         assert_eq!(count(&client, due).await, 8);
-        assert_eq!(lease(&store, 100).await.len(), 4, "those that were released");
+        assert_eq!(lease(&store, 100).await.len(), 4, "four deliveries were released");
         client
             .batch_execute(
                 "DELETE FROM klikit_inbox; DELETE FROM klikit_inbox_body; \
@@ -74,7 +74,7 @@ async fn settles_many_in_one_round_trip() {
     assert_eq!(store.settle(&[]).await.unwrap(), []);
 }
 
-/// One by one, and all together.
+/// The outcomes are the same one by one and in one call.
 #[tokio::test]
 async fn outcomes_tell_gone_from_superseded() {
     let Some(server) = PostgresServer::start("outcomes tell gone from superseded") else { return };
@@ -95,10 +95,10 @@ async fn outcomes_tell_gone_from_superseded() {
             (finished, done(Duration::ZERO), gone),
             (absent, failed(TIME, "late"), gone),
             (taken, done(TIME), superseded),
-            // In these states another outcome of the same attempt counts no more.
+            // In these states, another outcome of the same attempt changes nothing.
             (kept, failed(TIME, "late"), settled),
             (released, Settlement::Release, settled),
-            // And in these it does.
+            // In these states, another outcome still counts.
             (rescheduled, dead("late"), settled),
             (dead_lettered, done(TIME), settled),
         ];
@@ -155,9 +155,9 @@ pub(super) async fn reject(client: &tokio_postgres::Client, lease: &Lease) {
     client.batch_execute(&trigger).await.unwrap();
 }
 
-/// The worker repeats a call that fails, for as long as it takes.
+/// The worker repeats a failed call until it succeeds.
 #[tokio::test]
-async fn rejected_settlement_does_not_hold_up_others() {
+async fn rejected_settlement_does_not_delay_others() {
     let Some(server) = PostgresServer::start("rejected settlement does not hold up others") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -191,9 +191,9 @@ async fn rejected_settlement_does_not_hold_up_others() {
     assert_eq!(store.settle(&settlements).await.unwrap(), [gone, settled, settled, settled, settled]);
 }
 
-/// Then all are settled one by one, and the one that is locked comes first.
+/// All deliveries are then settled one by one, and the locked one comes first.
 #[tokio::test]
-async fn locked_and_rejected_do_not_hold_up_others() {
+async fn locked_and_rejected_do_not_delay_others() {
     let Some(server) = PostgresServer::start("locked and rejected do not hold up others") else { return };
     let patient = open(server.url()).await;
     let store = PostgresStore::builder().deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
@@ -212,7 +212,7 @@ async fn locked_and_rejected_do_not_hold_up_others() {
 
 /// A handler's transaction may stay open although its worker has dropped the handler.
 #[tokio::test]
-async fn locked_delivery_does_not_hold_up_others() {
+async fn locked_delivery_does_not_delay_others() {
     let Some(server) = PostgresServer::start("locked delivery does not hold up others") else { return };
     let patient = open(server.url()).await;
     let store = PostgresStore::builder().deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
@@ -226,7 +226,7 @@ async fn locked_delivery_does_not_hold_up_others() {
         let expected = if n == 1 { DeliveryState::Leased } else { DeliveryState::Dead };
         assert_eq!(state(&patient, lease).await.unwrap().0, expected);
     }
-    // While it waits, the transaction ends.
+    // The transaction ends while the call waits.
     let settling = patient.settle(&settlements);
     let waiting = async {
         let client = client(server.url()).await;
@@ -238,7 +238,7 @@ async fn locked_delivery_does_not_hold_up_others() {
 }
 
 #[tokio::test]
-async fn settlement_with_a_lost_answer_counts_once() {
+async fn settlement_with_a_lost_response_counts_once() {
     let Some(server) = PostgresServer::start_own("settlement with a lost answer counts once", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
@@ -256,10 +256,10 @@ async fn settlement_with_a_lost_answer_counts_once() {
     };
     let (outcome, ()) = ends(async { tokio::join!(settle(&store, &held, Settlement::Release), cut) }).await;
     assert_eq!(outcome, SettleOutcome::Settled);
-    assert_eq!(state(&store, &held).await.unwrap().1, 2, "one attempt fewer, and not two");
+    assert_eq!(state(&store, &held).await.unwrap().1, 2, "the release takes one attempt off, not two");
 }
 
-/// The worker that was believed dead was not: its handler had kept its thread.
+/// The worker had not crashed: its handler had blocked its thread.
 #[tokio::test]
 async fn late_outcome_of_a_dead_letter_counts() {
     let Some(server) = PostgresServer::start("late outcome of a dead letter counts") else { return };
@@ -277,7 +277,7 @@ async fn late_outcome_of_a_dead_letter_counts() {
             let leases = leases(&store, &format!("{together}-{n}"), 2).await;
             pass(&client).await;
             assert_eq!(lease_last(&store, 8).await.dead_lettered.len(), 2);
-            assert!(!extend(&store, &leases[0]).await, "it is not leased any more");
+            assert!(!extend(&store, &leases[0]).await, "the delivery is not leased any more");
             if together {
                 let settlements = [(leases[0], settlement.clone()), (leases[1], settlement.clone())];
                 assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 2]);
@@ -294,7 +294,7 @@ async fn late_outcome_of_a_dead_letter_counts() {
     }
 }
 
-/// An operator has retried the delivery, which gave it all its attempts again.
+/// An operator has retried the delivery, which reset its attempts.
 #[tokio::test]
 async fn released_attempts_are_never_negative() {
     let Some(server) = PostgresServer::start("released attempts are never negative") else { return };
