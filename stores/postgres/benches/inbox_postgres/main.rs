@@ -1,18 +1,19 @@
-//! The throughput of the inbox on `PostgresStore`, side by side with a textbook queue and with Graphile Worker.
+//! A benchmark of the inbox on `PostgresStore`, compared with a textbook queue and with Graphile Worker.
 //!
-//! One server with its default durability, 64 clients, 10 connections for each queue, distinct bodies of 8 kB that do
-//! not compress, and two processors for everything. Every request goes through the verify layer. The cases take turns,
-//! each in a database of its own. The figures are medians of three rounds, as the disk does it, and with the server's
-//! fsync slowed down by a millisecond.
+//! There are one server with its default durability, 64 clients, 10 connections for each queue, distinct bodies of 8 kB that
+//! do not compress, and two processors for everything. Every request goes through the verify layer. The cases run one after
+//! another, each in its own database. The figures are medians of three rounds, with the disk's own fsync and with an fsync
+//! that is slower by a millisecond.
 //!
 //! `cargo bench -p tower-klikit-postgres --bench inbox_postgres`. Arguments after `--` select groups of cases:
 //! `accept`, `handle`, `life` and `snapshot`. These environment variables change what runs:
 //!
-//! - `KLIKIT_BENCH_SLOW_FSYNC_US`, by default `0 1000`: how many microseconds fsync is slowed down by in each run.
-//! - `KLIKIT_BENCH_ROUNDS`, by default 3.
-//! - `KLIKIT_BENCH_SNAPSHOT_SECONDS`, by default 30: how long the old snapshot is held, in the run that is not slowed.
+//! - `KLIKIT_BENCH_SLOW_FSYNC_US`, by default `0 1000`: the microseconds that are added to fsync in each run.
+//! - `KLIKIT_BENCH_ROUNDS`, by default 3: the number of rounds.
+//! - `KLIKIT_BENCH_SNAPSHOT_SECONDS`, by default 30: the time for which the old snapshot is held, in the run without a slower
+//!   fsync.
 //!
-//! It needs Postgres, a C compiler for the library that slows fsync down, and a system that can preload libraries.
+//! The benchmark needs Postgres, a C compiler for the library that slows fsync down, and a system that can preload libraries.
 //! Graphile Worker's cases need Node and `npm ci --prefix stores/postgres/tests/graphile`.
 #![allow(missing_docs)]
 
@@ -34,10 +35,10 @@ use server::Server;
 use textbook::{Statements, Textbook};
 use tower_klikit::inbox::OrderBy;
 
-/// How many deliveries each case accepts, and handles.
+/// The number of deliveries that each case accepts and handles.
 const DELIVERIES: usize = 125 * deliveries::CLIENTS;
 
-/// `add_job` is slow.
+/// The number of Graphile Worker's jobs. Smaller, because `add_job` is slow.
 const JOBS: usize = 25 * deliveries::CLIENTS;
 
 const ACCEPT_TEXTBOOK: &str = "accept: textbook";
@@ -50,7 +51,7 @@ const HANDLE_TWO: &str = "handle: ours, two nodes";
 const LIFE_TEXTBOOK: &str = "whole life: textbook";
 const LIFE_OURS: &str = "whole life: ours";
 
-/// The database of each turn.
+/// The name of each case's database.
 const DATABASE: &str = "bench";
 const GRAPHILE: &str = "graphile";
 
@@ -100,7 +101,7 @@ async fn run(slow: u32) {
     println!();
 }
 
-/// Returns whether the arguments select this group of cases. Without any, all are selected.
+/// Returns whether the arguments select this group of cases. Without arguments, all groups are selected.
 fn is_selected(group: &str) -> bool {
     // Cargo passes `--bench`.
     let mut groups = env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();

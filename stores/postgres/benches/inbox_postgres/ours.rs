@@ -1,4 +1,4 @@
-//! The inbox on `PostgresStore`.
+//! The cases of the inbox on `PostgresStore`.
 
 use std::{
     convert::Infallible,
@@ -27,10 +27,10 @@ use crate::{
     server::{CONNECTIONS, Server},
 };
 
-/// How many deliveries each worker handles at a time.
+/// The number of deliveries that each worker handles at the same time.
 const CONCURRENCY: usize = 200;
 
-/// One process's store and inbox.
+/// The store and the inbox of a process.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) store: PostgresStore,
@@ -93,7 +93,7 @@ impl Node {
     }
 }
 
-/// Handles what is in the inbox, with a worker on each node.
+/// Handles all deliveries in the inbox, with a worker on each node.
 pub(crate) async fn handle(server: &Server, nodes: &[Node]) -> Figures {
     let count = nodes[0].store.backlog(u64::MAX).await.expect("a count");
     let count = usize::try_from(count).expect("it fits in memory");
@@ -108,13 +108,13 @@ pub(crate) async fn handle(server: &Server, nodes: &[Node]) -> Figures {
     Figures::of_count(count, all, cores)
 }
 
-/// How many deliveries were handled.
+/// The number of handled deliveries.
 #[derive(Default)]
 struct Handled(Arc<AtomicUsize>);
 
 impl Handled {
-    /// Waits until so many deliveries were handled, and that is recorded. A delivery that was stored too late to be
-    /// acknowledged is handled as well.
+    /// Waits until this many deliveries were handled and settled. Deliveries that were stored too late to be acknowledged are
+    /// also handled.
     async fn wait(&self, store: &PostgresStore, count: usize) {
         while self.0.load(Ordering::Relaxed) < count || store.backlog(1).await.expect("a count") > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -122,7 +122,7 @@ impl Handled {
     }
 }
 
-/// A worker that runs.
+/// A running worker.
 pub(crate) struct Worker {
     running: JoinHandle<()>,
     stop: oneshot::Sender<()>,

@@ -1,4 +1,4 @@
-//! The server that all cases run on, and how busy the processors are meanwhile.
+//! The server of all cases, and the measurement of processor time.
 
 use std::{
     fs, process,
@@ -10,11 +10,11 @@ use tower_klikit_test_support::servers::postgres::PostgresServer;
 
 use crate::figures::{Cores, percentile};
 
-/// How many connections each queue may have.
+/// The number of connections of each queue.
 pub(crate) const CONNECTIONS: usize = 10;
 
-/// Later settings override those of the tests' servers, which do without fsync. The server keeps enough segments of its
-/// log to write in old ones, as a server does that has run for a while.
+/// The server's settings, which override those of the tests' servers, such as `fsync=off`. The server keeps enough segments of
+/// its log to reuse old ones, like a server that has run for a while.
 const SETTINGS: [&str; 5] =
     ["fsync=on", "synchronous_commit=on", "shared_buffers=512MB", "min_wal_size=1GB", "max_wal_size=4GB"];
 
@@ -24,7 +24,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Returns `None` if there is no Postgres here.
+    /// Starts the server. Returns `None` if Postgres is not installed.
     pub(crate) async fn start() -> Option<Self> {
         let server = PostgresServer::start_own("inbox_postgres", &SETTINGS)?;
         let admin = connect(server.url()).await;
@@ -35,7 +35,7 @@ impl Server {
         Some(Self { server, admin })
     }
 
-    /// Returns the median of how long a small commit takes.
+    /// Returns the median duration of a small commit.
     pub(crate) async fn commit(&self) -> Duration {
         self.admin.batch_execute("CREATE TABLE commits (n int)").await.expect("a table");
         let mut times = vec![];
@@ -48,7 +48,7 @@ impl Server {
         percentile(&times, 50)
     }
 
-    /// Makes a database, like another one if `template` names it. Returns its URL.
+    /// Creates a database, as a copy of `template` if there is one. Returns its URL.
     pub(crate) async fn create(&self, name: &str, template: Option<&str>) -> String {
         let like = template.map(|name| format!("TEMPLATE {name}")).unwrap_or_default();
         self.drop(name).await;
@@ -61,7 +61,7 @@ impl Server {
         self.admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.expect("no database");
     }
 
-    /// Starts to take the time, and that of the processors.
+    /// Starts to measure the elapsed time and the processor time.
     pub(crate) fn watch(&self, node: Option<u32>) -> Watch<'_> {
         Watch { server: self, node, ticks: self.ticks(node), started: Instant::now() }
     }
@@ -74,7 +74,7 @@ impl Server {
     }
 }
 
-/// A measurement that has begun.
+/// A running measurement.
 pub(crate) struct Watch<'a> {
     server: &'a Server,
     node: Option<u32>,
@@ -102,12 +102,12 @@ pub(crate) async fn connect(url: &str) -> Client {
     client
 }
 
-/// Returns the processor time of a process, of all its threads, in ticks.
+/// Returns the processor time of all threads of a process, in ticks.
 fn of_process(pid: u32) -> u64 {
     stat(pid).map_or(0, |fields| fields[11] + fields[12])
 }
 
-/// Returns the processor time of a process and of its children, those that have ended too.
+/// Returns the processor time of a process and of its children, including those that have ended.
 fn of_family(parent: u32) -> u64 {
     let ended = stat(parent).map_or(0, |fields| fields[11..15].iter().sum());
     let processes = fs::read_dir("/proc").expect("/proc lists the processes");
@@ -121,11 +121,11 @@ fn of_machine() -> u64 {
     let text = fs::read_to_string("/proc/stat").expect("/proc tells the processors' times");
     let fields = text.lines().next().into_iter().flat_map(str::split_whitespace).skip(1);
     let times: Vec<u64> = fields.map(|field| field.parse().unwrap_or_default()).collect();
-    // Left out: idle, waiting for a disk, and guests, whose time is counted as user time.
+    // Leave out the times of being idle, of waiting for a disk, and of guests, which are part of the user time.
     [0, 1, 2, 5, 6, 7].into_iter().filter_map(|n| times.get(n)).sum()
 }
 
-/// Returns the fields of a process's `stat` after its name. Those that are no number are zero.
+/// Returns the fields of a process's `stat` after its name. Fields that are not numbers become zero.
 fn stat(pid: u32) -> Option<Vec<u64>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<_> =

@@ -1,4 +1,4 @@
-//! An fsync that can be slowed down, for the server too.
+//! A slower fsync, for this process and the server.
 
 use std::{
     env, fs,
@@ -7,19 +7,19 @@ use std::{
     process::{Command, exit},
 };
 
-/// Set for the process that the library is preloaded into, to what it slows fsync down by.
+/// The environment variable that tells the preloaded library how many microseconds to add to fsync.
 const SLOW: &str = "SLOW_FSYNC_US";
 
-/// The numbers of microseconds to slow fsync down by, separated by spaces.
+/// The environment variable with the microseconds of each run, separated by spaces.
 const RUNS: &str = "KLIKIT_BENCH_SLOW_FSYNC_US";
 
-/// By how many microseconds fsync is slowed down, if this process is one of those that [`run_slowed`] has started.
+/// Returns the microseconds that are added to fsync, if [`run_slowed`] has started this process.
 pub(crate) fn slowed_by() -> Option<u32> {
     let text = env::var(SLOW).ok()?;
     Some(text.parse().expect("a number of microseconds"))
 }
 
-/// Runs this bench as the disk does it, and once more with fsync slowed down by a millisecond.
+/// Runs this benchmark once for each number of microseconds in [`RUNS`].
 pub(crate) fn run_slowed() {
     // The server's user may not be able to read the target folder.
     let folder = tempfile::tempdir().expect("a folder");
@@ -34,7 +34,7 @@ pub(crate) fn run_slowed() {
         let mut child = Command::new(env::current_exe().expect("the bench's own path"));
         let status = child.args(env::args_os().skip(1)).env("LD_PRELOAD", &library).env(SLOW, slow).status();
         if !status.expect("the bench itself").success() {
-            // Nothing is dropped by `exit`.
+            // `exit` drops nothing.
             drop(folder);
             exit(1);
         }

@@ -1,4 +1,4 @@
-//! Deliveries that arrive steadily while another transaction holds an old snapshot open, as a backup does.
+//! The case of steadily arriving deliveries while another transaction holds an old snapshot, like a backup.
 
 use std::{
     collections::HashMap,
@@ -17,14 +17,15 @@ use crate::{
     server::{Server, connect},
 };
 
-/// How many deliveries arrive in a second.
+/// The number of deliveries per second.
 const RATE: u32 = 400;
 
-/// How long to measure before the snapshot is taken, and how long not to, at first.
+/// The time before the snapshot is taken.
 const BEFORE: Duration = Duration::from_secs(12);
+/// The part of [`BEFORE`] that is not measured.
 const WARM_UP: Duration = Duration::from_secs(3);
 
-/// How many seconds the snapshot is held for.
+/// The environment variable with the seconds for which the snapshot is held.
 const HELD: &str = "KLIKIT_BENCH_SNAPSHOT_SECONDS";
 
 pub(crate) async fn run(server: &Server) {
@@ -74,8 +75,8 @@ pub(crate) async fn run(server: &Server) {
     ratio("p99 of the age in the last third / before", last.p99.as_secs_f64(), before.p99.as_secs_f64());
 }
 
-/// Sends deliveries at the rate for so long, whether or not they are acknowledged in time. Returns how many were not
-/// acknowledged.
+/// Sends deliveries at the rate for this time, without waiting for acknowledgements. Returns the number of deliveries that
+/// were not acknowledged.
 async fn send(node: Node, log: Arc<Log>, time: Duration) -> usize {
     let acceptor = node.acceptor();
     let mut pace = interval(Duration::from_secs(1) / RATE);
@@ -98,7 +99,7 @@ async fn send(node: Node, log: Arc<Log>, time: Duration) -> usize {
     failed
 }
 
-/// When deliveries were sent and handled.
+/// The times at which deliveries were sent and handled.
 #[derive(Default)]
 struct Log {
     pending: Mutex<HashMap<String, Instant>>,
@@ -123,7 +124,7 @@ impl Log {
         }
     }
 
-    /// Sums up what was handled from one time to another.
+    /// Summarises the deliveries that were handled between two times.
     fn between(&self, from: Instant, to: Instant) -> Window {
         let handled = self.handled.lock().unwrap_or_else(PoisonError::into_inner);
         let ages: Vec<_> = handled.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, age)| *age).collect();

@@ -1,4 +1,4 @@
-//! A queue as textbooks have it: a statement for each delivery that is accepted, and two for each that is handled.
+//! The cases of a textbook queue: one statement for each accepted delivery, and two for each handled one.
 
 use std::{
     convert::Infallible,
@@ -40,7 +40,7 @@ const TABLES: &str = "
     );
     CREATE INDEX queue_pending ON queue (due, id) WHERE state = 0;";
 
-/// Returns no row for a duplicate.
+/// A statement that returns no row for a duplicate.
 const INSERT: &str = "
     WITH remembered AS (
         INSERT INTO ledger (key, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING key
@@ -61,7 +61,7 @@ const WORKERS: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Statements {
-    /// Parsed each time, as behind a pooler.
+    /// Parsed for each call, as behind a pooler.
     Unnamed,
     Prepared,
 }
@@ -85,13 +85,13 @@ impl Textbook {
         Figures::of_calls(&times, all, cores)
     }
 
-    /// Handles what is in the queue.
+    /// Handles all deliveries in the queue.
     pub(crate) async fn handle(&self, server: &Server) -> Figures {
         let count = self.pending().await;
         let watch = server.watch(None);
         self.work(Arc::new(AtomicBool::new(true))).await;
         let (all, cores) = watch.stop();
-        assert_eq!(self.pending().await, 0, "all is handled");
+        assert_eq!(self.pending().await, 0, "all deliveries are handled");
         Figures::of_count(count, all, cores)
     }
 
@@ -108,7 +108,7 @@ impl Textbook {
         is_last.store(true, Ordering::Release);
         work.await.expect("no panic");
         let (all, cores) = watch.stop();
-        assert_eq!(self.pending().await, 0, "all is handled");
+        assert_eq!(self.pending().await, 0, "all deliveries are handled");
         Figures::of_calls(&times, all, cores)
     }
 
@@ -144,7 +144,7 @@ impl Textbook {
         })
     }
 
-    /// Runs the workers until the queue is empty and nothing more will come.
+    /// Runs the workers until the queue is empty and no more deliveries will come.
     async fn work(&self, is_last: Arc<AtomicBool>) {
         let workers: Vec<_> = (0..WORKERS)
             .map(|_| {
@@ -185,14 +185,14 @@ pub(crate) fn pool(url: &str) -> Pool {
     Pool::builder(manager).max_size(CONNECTIONS).build().expect("a pool")
 }
 
-/// Returns what a queue stores of a request besides its body.
+/// Returns the text that a queue stores with a request's body.
 pub(crate) fn head(id: &str) -> String {
     format!(
         r#"{{"method":"POST","uri":"/webhooks/klikit","content_type":"application/json","event_id":"{id}","event_type":"order.created","tenant":"default","secret_id":"0123456789abcdef","received_at":1782000000000}}"#
     )
 }
 
-/// Returns a function that verifies a request, stores it with `store`, and returns whether it was acknowledged.
+/// Returns a function that verifies a request and stores it with `store`. It returns whether the request was acknowledged.
 pub(crate) fn verified<F, Stored>(
     store: F,
 ) -> impl Fn(Request<Full<Bytes>>) -> BoxFuture<'static, bool> + Clone + use<F, Stored>

@@ -1,6 +1,7 @@
 // Handles jobs without doing anything: node bench_worker.mjs URL default|batched
 //
-// Says "ready" and waits for a line. Then says "first" when the first job starts, and "handled N" while none is left to start.
+// Prints "ready" and waits for a line. Then prints "first" when the first job starts, and "handled N" while no job is left to
+// start.
 import { once } from "node:events";
 import { Logger, run } from "graphile-worker";
 

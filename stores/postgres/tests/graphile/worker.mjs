@@ -1,6 +1,6 @@
 // Handles the jobs of the task "kitchen": node worker.mjs URL
 //
-// Writes each delivery into the table `handled`, as an order would be written, and is then busy for a moment.
+// Writes each delivery into the table `handled`, like an order, and is then busy for a moment.
 import { setTimeout } from "node:timers/promises";
 import { Logger, run } from "graphile-worker";
 
@@ -11,7 +11,7 @@ async function kitchen({ head, body }, helpers) {
     head.event_id,
     Buffer.from(body, "base64"),
   ]);
-  // A worker that is killed now has written the order, and its job is not yet complete.
+  // A worker that is killed here has written the order but not yet completed the job.
   await setTimeout(20);
 }
 

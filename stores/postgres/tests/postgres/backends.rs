@@ -120,8 +120,11 @@ async fn frozen_server_costs_no_more_backends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_logins_cost_no_more_backends() {
     let Some(scene) = Scene::new("hanging logins cost no more backends").await else { return };
-    let lock = "BEGIN; LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE; \
-                SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                WHERE application_name = 'tower-klikit-postgres'";
+    let lock = "
+        BEGIN;
+        LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE;
+        SELECT pg_terminate_backend(pid)
+        FROM pg_stat_activity
+        WHERE application_name = 'tower-klikit-postgres'";
     scene.deliver_through(|| scene.admin.batch_execute(lock), || scene.admin.batch_execute("ROLLBACK")).await;
 }

@@ -60,8 +60,9 @@ async fn entry_is_claimed_released_and_completed() {
 /// Ends the lease of each claim, but not its grace.
 const EXPIRE: &str = "UPDATE klikit_ledger SET until = clock_timestamp() WHERE state = 0";
 /// Ends each grace and each retention.
-const END: &str = "UPDATE klikit_ledger SET until = clock_timestamp(), \
-                   kept_until = CASE WHEN state = 0 THEN clock_timestamp() END";
+const END: &str = "
+    UPDATE klikit_ledger
+    SET until = clock_timestamp(), kept_until = CASE WHEN state = 0 THEN clock_timestamp() END";
 
 #[tokio::test]
 async fn expired_claim_still_belongs_to_its_token() {
@@ -157,8 +158,10 @@ async fn renews_many_claims_in_order() {
     let before = proxy.round_trips();
     store.renew(&asked, &TERMS).await.unwrap();
     assert_eq!(proxy.round_trips() - before, 1);
-    let renewed = "SELECT count(*) FROM klikit_ledger WHERE state = 0 AND until > now() \
-                   AND kept_until BETWEEN until + interval '299 s' AND until + interval '301 s'";
+    let renewed = "
+        SELECT count(*)
+        FROM klikit_ledger
+        WHERE state = 0 AND until > now() AND kept_until BETWEEN until + interval '299 s' AND until + interval '301 s'";
     assert_eq!(count(&client, renewed).await, 2);
     assert!(store.renew(&[], &TERMS).await.unwrap().is_empty());
 }
@@ -196,16 +199,20 @@ async fn times_come_from_the_servers_clock() {
     let client = client(server.url()).await;
     let ahead = |seconds: u64| {
         format!(
-            "SELECT count(*) FROM klikit_ledger \
-             WHERE until > now() + interval '{} s' AND until <= now() + interval '{} s'",
+            "
+                SELECT count(*)
+                FROM klikit_ledger
+                WHERE until > now() + interval '{} s' AND until <= now() + interval '{} s'",
             seconds - 600,
             seconds
         )
     };
     let entry = claim(1);
     let terms = |seconds| ClaimTerms { lease: Duration::from_secs(seconds), grace: GRACE };
-    let kept = "SELECT count(*) FROM klikit_ledger \
-                WHERE kept_until BETWEEN until + interval '299 s' AND until + interval '301 s'";
+    let kept = "
+        SELECT count(*)
+        FROM klikit_ledger
+        WHERE kept_until BETWEEN until + interval '299 s' AND until + interval '301 s'";
     store.claim(&entry, &terms(3_600)).await.unwrap();
     assert_eq!(count(&client, &ahead(3_600)).await, 1);
     assert_eq!(count(&client, kept).await, 1);
@@ -249,8 +256,9 @@ async fn forgets_what_was_claimed_in_a_window() {
         handle(&store, event).await;
     }
     // The claims of the events were made in the first hour of that day, ten minutes apart.
-    let order = "UPDATE klikit_ledger SET claimed_at = timestamptz '2026-03-01 00:00Z' + interval '10 minutes' * \
-                 get_byte(uuid_send(key), 7)";
+    let order = "
+        UPDATE klikit_ledger
+        SET claimed_at = timestamptz '2026-03-01 00:00Z' + interval '10 minutes' * get_byte(uuid_send(key), 7)";
     client.execute(order, &[]).await.unwrap();
     let at = |minutes: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_323_200 + 60 * minutes);
     assert_eq!(store.forget_claimed(at(20)..at(50)).await.unwrap(), 3, "the window includes its start and not its end");

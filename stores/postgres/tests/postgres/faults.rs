@@ -134,8 +134,10 @@ async fn replaces_connections_that_the_server_ends() {
     handling_through(&store, || async {
         let mut ended = 0;
         while ended < 50 {
-            let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-                       WHERE application_name = 'tower-klikit-postgres'";
+            let sql = "
+                SELECT count(pg_terminate_backend(pid))
+                FROM pg_stat_activity
+                WHERE application_name = 'tower-klikit-postgres'";
             ended += crate::count(&client, sql).await;
             works_again(&store).await;
         }

@@ -54,8 +54,11 @@ impl InboxFixture {
     }
 
     async fn emptied(&self) -> PostgresStore {
-        let empty = "DELETE FROM suite_ledger; DELETE FROM suite_inbox; DELETE FROM suite_inbox_body; \
-                     DELETE FROM suite_inbox_key";
+        let empty = "
+            DELETE FROM suite_ledger;
+            DELETE FROM suite_inbox;
+            DELETE FROM suite_inbox_body;
+            DELETE FROM suite_inbox_key";
         self.client.batch_execute(empty).await.unwrap();
         self.store.clone()
     }
@@ -64,9 +67,13 @@ impl InboxFixture {
     async fn age(&self, time: Duration) {
         let time = format!("make_interval(secs => {})", time.as_secs_f64());
         let age = format!(
-            "BEGIN; UPDATE suite_ledger SET until = until - {time}, kept_until = kept_until - {time}, \
-             claimed_at = claimed_at - {time}; \
-             UPDATE suite_inbox SET due = due - {time}, accepted_at = accepted_at - {time}; COMMIT"
+            "
+                BEGIN;
+                UPDATE suite_ledger
+                SET until = until - {time}, kept_until = kept_until - {time}, claimed_at = claimed_at - {time};
+                UPDATE suite_inbox
+                SET due = due - {time}, accepted_at = accepted_at - {time};
+                COMMIT"
         );
         self.client.batch_execute(&age).await.unwrap();
     }

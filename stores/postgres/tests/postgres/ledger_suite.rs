@@ -49,9 +49,12 @@ impl LedgerFixture {
 
     /// Moves all stored times into the past.
     async fn age(&self, time: Duration) {
-        let age = "UPDATE suite_ledger SET until = until - make_interval(secs => $1), \
-                   kept_until = kept_until - make_interval(secs => $1), \
-                   claimed_at = claimed_at - make_interval(secs => $1)";
+        let age = "
+            UPDATE suite_ledger
+            SET
+                until = until - make_interval(secs => $1),
+                kept_until = kept_until - make_interval(secs => $1),
+                claimed_at = claimed_at - make_interval(secs => $1)";
         self.client.execute(age, &[&time.as_secs_f64()]).await.unwrap();
     }
 }

@@ -10,9 +10,10 @@ use crate::{
     servers::postgres::PostgresServer,
 };
 
-/// Creates a role that may read and write the tables, but not create any.
-const ROLE: &str = "REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
-                    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk";
+/// Statements that let the role `clerk` read and write the tables, but not create any.
+const ROLE: &str = "
+    REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk";
 
 #[tokio::test]
 async fn printed_migrations_suffice_without_ddl_rights() {

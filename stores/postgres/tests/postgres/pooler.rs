@@ -36,8 +36,11 @@ const ROUNDS: u64 = 10;
 /// The number of pending deliveries that the test never settles.
 const WITNESSES: u32 = 5;
 
-const WITNESSED: &str = "SELECT count(*) FROM klikit_inbox JOIN klikit_inbox_body USING (id) \
-                         WHERE event_id LIKE 'witness-%'";
+const WITNESSED: &str = "
+    SELECT count(*)
+    FROM klikit_inbox
+    JOIN klikit_inbox_body USING (id)
+    WHERE event_id LIKE 'witness-%'";
 
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -236,8 +239,13 @@ async fn settle_all(store: &PostgresStore, mine: Lease, others: &[Lease], settle
 /// The names are those that stores have used, with parameters of the same types, and those that a new process uses first.
 async fn plant(pooler: &PgBouncer) -> Vec<String> {
     let clients = occupy(pooler).await;
-    let stolen = "SELECT DISTINCT format('PREPARE %I%s AS DELETE FROM klikit_inbox', name, \
-                  '(' || nullif(array_to_string(parameter_types, ', '), '') || ')') FROM pg_prepared_statements";
+    let stolen = "
+        SELECT DISTINCT format(
+            'PREPARE %I%s AS DELETE FROM klikit_inbox',
+            name,
+            '(' || nullif(array_to_string(parameter_types, ', '), '') || ')'
+        )
+        FROM pg_prepared_statements";
     let mut planted = texts(&clients, stolen).await;
     planted.extend((0..=40).map(|n| format!("PREPARE s{n}(bigint) AS DELETE FROM klikit_inbox WHERE id >= $1")));
     for client in &clients {

@@ -9,9 +9,10 @@ const ROWS: &str = "SELECT count(*) FROM klikit_ledger";
 /// Adds entries like those of a ledger in use.
 async fn fill(client: &tokio_postgres::Client, rows: u32, until: &str) {
     let sql = format!(
-        "INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest) \
-         SELECT now(), now() {until}, gen_random_uuid(), gen_random_uuid(), 1, sha256('x') \
-         FROM generate_series(1, {rows})"
+        "
+            INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest)
+            SELECT now(), now() {until}, gen_random_uuid(), gen_random_uuid(), 1, sha256('x')
+            FROM generate_series(1, {rows})"
     );
     assert_eq!(client.execute(&sql, &[]).await.unwrap(), u64::from(rows));
 }
@@ -35,9 +36,10 @@ async fn purges_up_to_a_limit() {
 }
 
 /// Expired claims that are kept, and those whose grace is over.
-const CLAIMS: &str = "INSERT INTO klikit_ledger (claimed_at, until, kept_until, key, token, state, digest) \
-                      SELECT now(), now() - interval '1 s', now() + n * interval '1 hour', \
-                      gen_random_uuid(), gen_random_uuid(), 0, sha256('x') FROM generate_series(-20, 30) AS n";
+const CLAIMS: &str = "
+    INSERT INTO klikit_ledger (claimed_at, until, kept_until, key, token, state, digest)
+    SELECT now(), now() - interval '1 s', now() + n * interval '1 hour', gen_random_uuid(), gen_random_uuid(), 0, sha256('x')
+    FROM generate_series(-20, 30) AS n";
 
 #[tokio::test]
 async fn purges_claims_past_their_grace_only() {

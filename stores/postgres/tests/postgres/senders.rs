@@ -126,7 +126,10 @@ impl Senders {
 
 /// Returns the acknowledged deliveries that are not in the inbox's table.
 pub(crate) async fn lost(client: &tokio_postgres::Client, acknowledged: &[String]) -> Vec<String> {
-    let sql = "SELECT id FROM unnest($1::text[]) AS id WHERE id NOT IN (SELECT event_id FROM klikit_inbox)";
+    let sql = "
+        SELECT id
+        FROM unnest($1::text[]) AS id
+        WHERE id NOT IN (SELECT event_id FROM klikit_inbox)";
     client.query(sql, &[&acknowledged]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 

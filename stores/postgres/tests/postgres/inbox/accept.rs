@@ -15,7 +15,10 @@ use super::{
 use crate::{LEASE, RETENTION, TERMS, client, count, open, patient, proxy::Proxy, servers::postgres::PostgresServer};
 
 const FORGET_LEDGER: &str = "DELETE FROM klikit_ledger";
-const REMEMBERED: &str = "SELECT count(*) FROM klikit_ledger WHERE state = 1 AND until > now() + interval '34 days'";
+const REMEMBERED: &str = "
+    SELECT count(*)
+    FROM klikit_ledger
+    WHERE state = 1 AND until > now() + interval '34 days'";
 const ROWS: &str = "SELECT (SELECT count(*) FROM klikit_inbox) * 100 \
                     + (SELECT count(*) FROM klikit_inbox_body) * 10 \
                     + (SELECT count(*) FROM klikit_inbox_key)";
@@ -279,8 +282,10 @@ async fn accepting_purges_the_ledger() {
     let client = client(server.url()).await;
     client
         .execute(
-            "INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest) \
-             SELECT now(), now(), gen_random_uuid(), gen_random_uuid(), 1, sha256('x') FROM generate_series(1, 100)",
+            "
+                INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest)
+                SELECT now(), now(), gen_random_uuid(), gen_random_uuid(), 1, sha256('x')
+                FROM generate_series(1, 100)",
             &[],
         )
         .await

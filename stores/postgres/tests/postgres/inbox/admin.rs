@@ -30,8 +30,9 @@ async fn counts_deliveries_by_state() {
     }
     client
         .execute(
-            "UPDATE klikit_inbox SET accepted_at = accepted_at - CASE WHEN state < 2 THEN interval '1 hour' \
-             ELSE interval '2 hours' END",
+            "
+                UPDATE klikit_inbox
+                SET accepted_at = accepted_at - CASE WHEN state < 2 THEN interval '1 hour' ELSE interval '2 hours' END",
             &[],
         )
         .await
@@ -134,10 +135,13 @@ async fn forgets_deliveries_accepted_in_a_window() {
     // ready.
     client
         .batch_execute(
-            "UPDATE klikit_inbox SET accepted_at = accepted_at - interval '1 day' \
-             WHERE id NOT IN (SELECT id FROM klikit_inbox_body WHERE body IN ('2', '3')); \
-             UPDATE klikit_ledger SET claimed_at = claimed_at - interval '1 day' \
-             WHERE digest NOT IN (sha256('1'), sha256('3'))",
+            "
+                UPDATE klikit_inbox
+                SET accepted_at = accepted_at - interval '1 day'
+                WHERE id NOT IN (SELECT id FROM klikit_inbox_body WHERE body IN ('2', '3'));
+                UPDATE klikit_ledger
+                SET claimed_at = claimed_at - interval '1 day'
+                WHERE digest NOT IN (sha256('1'), sha256('3'))",
         )
         .await
         .unwrap();
@@ -210,8 +214,11 @@ async fn forgetting_while_accepting_leaves_no_halves() {
         });
         forget.await.unwrap();
         accept.await.unwrap();
-        let half = "SELECT count(*) FROM klikit_inbox LEFT JOIN klikit_ledger USING (key) \
-                    WHERE klikit_inbox.state < 2 AND NOT coalesce(klikit_ledger.state = 1 AND until > now(), false)";
+        let half = "
+            SELECT count(*)
+            FROM klikit_inbox
+            LEFT JOIN klikit_ledger USING (key)
+            WHERE klikit_inbox.state < 2 AND NOT coalesce(klikit_ledger.state = 1 AND until > now(), false)";
         assert_eq!(count(&client, half).await, 0, "{round}: a delivery is pending without its ledger row");
         client
             .batch_execute(
@@ -238,7 +245,10 @@ async fn forgotten_delivery_leaves_no_ledger_row() {
         let store = store.clone();
         async move { accept(&store, &new).await }
     });
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%klikit_%'";
+    let waiting = "
+        SELECT count(*)
+        FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND query LIKE '%klikit_%'";
     while !copy.is_finished() && count(&client, waiting).await == 0 {}
     forgetting.commit().await.unwrap();
     assert_eq!(copy.await.unwrap(), Acceptance::Accepted);

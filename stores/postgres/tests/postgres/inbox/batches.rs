@@ -9,11 +9,23 @@ use crate::{RETENTION, client, count, ends, open, servers::postgres::PostgresSer
 const STORED: &str = "SELECT count(*) FROM klikit_inbox JOIN klikit_inbox_body USING (id)";
 const REMEMBERED: &str = "SELECT count(*) FROM klikit_ledger";
 
-const REJECT: &str = "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-    IF NEW.event_id = 'evt-7' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$";
-const AT_ONCE: &str = "CREATE TRIGGER reject BEFORE INSERT ON klikit_inbox FOR EACH ROW EXECUTE FUNCTION reject()";
-const AT_COMMIT: &str = "CREATE CONSTRAINT TRIGGER reject AFTER INSERT ON klikit_inbox DEFERRABLE INITIALLY DEFERRED \
-    FOR EACH ROW EXECUTE FUNCTION reject()";
+const REJECT: &str = "
+    CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.event_id = 'evt-7' THEN
+            RAISE EXCEPTION 'not this one';
+        END IF;
+        RETURN NEW;
+    END
+    $$";
+const AT_ONCE: &str = "
+    CREATE TRIGGER reject BEFORE INSERT ON klikit_inbox
+    FOR EACH ROW
+    EXECUTE FUNCTION reject()";
+const AT_COMMIT: &str = "
+    CREATE CONSTRAINT TRIGGER reject AFTER INSERT ON klikit_inbox DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW
+    EXECUTE FUNCTION reject()";
 
 async fn many(number: usize) -> Vec<NewDelivery> {
     join_all((0..number).map(|n| async move { delivery(&format!("evt-{n}"), &format!("body {n}")).await })).await
@@ -46,8 +58,9 @@ async fn locked_delivery_does_not_delay_others() {
     let mut other = client(server.url()).await;
     let all = many(40).await;
     let transaction = other.transaction().await.unwrap();
-    let insert = "INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest) \
-                  VALUES (now(), now() + interval '1 h', encode($1, 'hex')::uuid, gen_random_uuid(), 1, '')";
+    let insert = "
+        INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest)
+        VALUES (now(), now() + interval '1 h', encode($1, 'hex')::uuid, gen_random_uuid(), 1, '')";
     transaction.execute(insert, &[&&all[7].claim().key().as_bytes()[..]]).await.unwrap();
     let accepted = ends(join_all(all.iter().map(|new| store.accept(new, RETENTION)))).await;
     let failed: Vec<_> = (0..40).filter(|n| accepted[*n].is_err()).collect();
@@ -87,9 +100,19 @@ async fn batched_deliveries_are_not_mixed_up() {
     assert!(accepted.iter().all(|outcome| matches!(outcome, Ok(Acceptance::Accepted))));
     let rows = client
         .query(
-            "SELECT event_id, ordering_keys, body, \
-             (SELECT array_agg(ordering_key ORDER BY ordering_key) FROM klikit_inbox_key AS queue WHERE queue.id = inbox.id) \
-             FROM klikit_inbox AS inbox JOIN klikit_inbox_body USING (id) ORDER BY id",
+            "
+                SELECT
+                    event_id,
+                    ordering_keys,
+                    body,
+                    (
+                        SELECT array_agg(ordering_key ORDER BY ordering_key)
+                        FROM klikit_inbox_key AS queue
+                        WHERE queue.id = inbox.id
+                    )
+                FROM klikit_inbox AS inbox
+                JOIN klikit_inbox_body USING (id)
+                ORDER BY id",
             &[],
         )
         .await

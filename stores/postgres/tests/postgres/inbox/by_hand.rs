@@ -89,7 +89,10 @@ async fn documented_queries_find_deliveries() {
     assert_eq!(column(&client, "The queue of an ordering key", "state").await, ["leased", "ready"]);
     let reasons = column(&client, "Dead deliveries and their reasons, newest first", "reason").await;
     assert_eq!(reasons, ["503 Service Unavailable", "400 Bad Request"]);
-    let due = "SELECT string_agg(state, ',' ORDER BY state) FROM klikit_deliveries WHERE due_at IS NOT NULL";
+    let due = "
+        SELECT string_agg(state, ',' ORDER BY state)
+        FROM klikit_deliveries
+        WHERE due_at IS NOT NULL";
     let due: String = client.query_one(due, &[]).await.unwrap().get(0);
     assert_eq!(due, "done,leased,ready", "a dead delivery is never due");
     let one = run(&client, "One delivery, with its head and the size of its body", 0).await.0;
@@ -283,8 +286,10 @@ async fn ordering_keys_changed_by_hand_count() {
     assert_eq!(bodies(&leased), ["1", "2"]);
     super::release(&store, leased[0].lease()).await;
     // The first now shares a key with the second, which is leased.
-    let share = "UPDATE klikit_inbox SET ordering_keys = (SELECT ordering_keys || ordering_keys FROM klikit_inbox \
-                 WHERE state = 1) WHERE ordering_keys IS NULL";
+    let share = "
+        UPDATE klikit_inbox
+        SET ordering_keys = (SELECT ordering_keys || ordering_keys FROM klikit_inbox WHERE state = 1)
+        WHERE ordering_keys IS NULL";
     client.batch_execute(share).await.unwrap();
     assert_eq!(lease(&store, 9).await.len(), 0, "the second is leased");
     finish(&store, leased[1].lease(), Duration::ZERO).await;
@@ -318,8 +323,9 @@ async fn labels_are_stored_and_revived() {
     let Some(server) = PostgresServer::start("labels are stored and revived") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
-    let labels = "SELECT concat_ws('|', event_id, event_type, tenant, array_to_string(ordering_keys, ',')) \
-                  FROM klikit_deliveries";
+    let labels = "
+        SELECT concat_ws('|', event_id, event_type, tenant, array_to_string(ordering_keys, ','))
+        FROM klikit_deliveries";
     let stored = || async { client.query_one(labels, &[]).await.unwrap().get::<_, String>(0) };
     let first = labelled("evt-1", "order.created", "warung", &["a", "b"]).await;
     accept(&store, &first).await;

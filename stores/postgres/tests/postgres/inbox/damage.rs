@@ -91,8 +91,10 @@ async fn accept_large(server: &PostgresServer) -> (NewDelivery, PathBuf) {
     let store = open(server.url()).await;
     accept(&store, &new).await;
     accept(&store, &delivery("evt-2", "two").await).await;
-    let path = "SELECT pg_relation_filepath(reltoastrelid) FROM pg_class \
-                WHERE relname = 'klikit_inbox_body'";
+    let path = "
+        SELECT pg_relation_filepath(reltoastrelid)
+        FROM pg_class
+        WHERE relname = 'klikit_inbox_body'";
     let path: String = client(server.url()).await.query_one(path, &[]).await.unwrap().get(0);
     (new, server.folder().join("data").join(path))
 }

@@ -11,12 +11,19 @@ use tower_klikit_postgres::PostgresStore;
 use super::{accept, conflicting, dead_letter, delivery, known, known_and_stored, lease_one, send};
 use crate::{RETENTION, TERMS, client, count, open, patient, servers::postgres::PostgresServer};
 
-const QUEUE: &str = "CREATE TABLE queue (job text, head json, body bytea); \
-    CREATE TABLE gate (open boolean); INSERT INTO gate VALUES (true); \
-    CREATE FUNCTION enqueue(job text, head json, body bytea) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN \
-    INSERT INTO queue VALUES (job, head, body); \
-    IF NOT (SELECT open FROM gate) THEN RAISE EXCEPTION 'the queue is closed'; END IF; \
-    RETURN 1; END $$";
+const QUEUE: &str = "
+    CREATE TABLE queue (job text, head json, body bytea);
+    CREATE TABLE gate (open boolean);
+    INSERT INTO gate VALUES (true);
+    CREATE FUNCTION enqueue(job text, head json, body bytea) RETURNS bigint LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO queue VALUES (job, head, body);
+        IF NOT (SELECT open FROM gate) THEN
+            RAISE EXCEPTION 'the queue is closed';
+        END IF;
+        RETURN 1;
+    END
+    $$";
 const ENQUEUE: &str = "SELECT enqueue($3, $2::json, $1)";
 const QUEUED: &str = "SELECT count(*) FROM queue";
 /// The number of rows in the inbox's tables.
@@ -158,7 +165,10 @@ async fn enqueues_a_copy_of_a_dead_delivery() {
         client.execute("UPDATE klikit_ledger SET until = now() + interval '1 minute'", &[]).await.unwrap();
         assert_eq!(accept(&now, &new).await, Acceptance::Revived);
         assert_eq!((count(&client, QUEUED).await, count(&client, INBOX).await), (1, 0));
-        let renewed = "SELECT count(*) FROM klikit_ledger WHERE state = 1 AND until > now() + interval '34 days'";
+        let renewed = "
+            SELECT count(*)
+            FROM klikit_ledger
+            WHERE state = 1 AND until > now() + interval '34 days'";
         assert_eq!(count(&client, renewed).await, 1);
         assert_eq!(accept(&now, &new).await, known("x"));
         assert_eq!(count(&client, QUEUED).await, 1);
@@ -189,8 +199,9 @@ async fn does_not_enqueue_copies_of_pending_deliveries() {
 async fn rejection_by_the_queue_does_not_leak_the_body() {
     let Some(server) = PostgresServer::start("what is rejected is told without the body") else { return };
     client(server.url()).await.batch_execute("CREATE TABLE picky (body text CHECK (body = ''))").await.unwrap();
-    let late =
-        "CREATE TABLE late (body text UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES ('hunter2')";
+    let late = "
+            CREATE TABLE late (body text UNIQUE DEFERRABLE INITIALLY DEFERRED);
+            INSERT INTO late VALUES ('hunter2')";
     client(server.url()).await.batch_execute(late).await.unwrap();
     for (id, sql, known) in [
         ("picky", "INSERT INTO picky VALUES (convert_from($1, 'UTF8'))", "23514"),

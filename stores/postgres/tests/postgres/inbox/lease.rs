@@ -24,7 +24,10 @@ async fn longest_due_are_leased_first_and_once() {
     }
     client
         .execute(
-            "UPDATE klikit_inbox SET due = now() - interval '1 s' WHERE id = (SELECT max(id) FROM klikit_inbox)",
+            "
+                UPDATE klikit_inbox
+                SET due = now() - interval '1 s'
+                WHERE id = (SELECT max(id) FROM klikit_inbox)",
             &[],
         )
         .await
@@ -139,7 +142,10 @@ async fn extends_many_leases_in_order() {
     store.extend(&asked, TIME).await.unwrap();
     // Everything is sent at once, but the driver may write it in two pieces.
     assert!(proxy.round_trips() - before <= 2);
-    let extended = "SELECT count(*) FROM klikit_inbox WHERE due BETWEEN now() AND now() + interval '60 s'";
+    let extended = "
+        SELECT count(*)
+        FROM klikit_inbox
+        WHERE due BETWEEN now() AND now() + interval '60 s'";
     assert_eq!(count(&client, extended).await, 1);
     assert!(store.extend(&[], TIME).await.unwrap().is_empty());
 }
@@ -187,7 +193,10 @@ async fn held_leases_do_not_expire() {
         let request = LeaseRequest { max_attempts, held: &held, ..request(8) };
         let batch = lease_with(&store, request).await;
         assert!(batch.leased.is_empty() && batch.dead_lettered.is_empty(), "{batch:?}");
-        let extended = "SELECT count(*) FROM klikit_inbox WHERE id = $1 AND due > now() + interval '50 s'";
+        let extended = "
+            SELECT count(*)
+            FROM klikit_inbox
+            WHERE id = $1 AND due > now() + interval '50 s'";
         let extended: i64 = client.query_one(extended, &[&held[0].id().get()]).await.unwrap().get(0);
         assert_eq!(extended, 1);
     }

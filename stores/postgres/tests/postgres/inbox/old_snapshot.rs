@@ -49,7 +49,12 @@ async fn entries_read(test: &str, ordered: bool, index: &str) -> Option<f64> {
     // The floor is earlier than the last search by the margin for commits.
     tokio::time::sleep(Duration::from_secs(1)).await;
 
-    let read = format!("SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = '{index}'");
+    let read = format!(
+        "
+        SELECT idx_scan, idx_tup_read
+        FROM pg_stat_user_indexes
+        WHERE indexrelname = '{index}'"
+    );
     let numbers = async || {
         let row = client.query_one(&read, &[]).await.unwrap();
         (row.get::<_, i64>(0), row.get::<_, i64>(1))

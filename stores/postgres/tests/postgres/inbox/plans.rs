@@ -16,7 +16,12 @@ const READ: &str =
 
 /// Returns a query for the number of scans of an index.
 fn used(index: &str) -> String {
-    format!("SELECT coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_user_indexes WHERE indexrelname LIKE '%{index}'")
+    format!(
+        "
+        SELECT coalesce(sum(idx_scan), 0)::bigint
+        FROM pg_stat_user_indexes
+        WHERE indexrelname LIKE '%{index}'"
+    )
 }
 
 /// Fills the inbox with 20,000 deliveries that are done, dead, or not due for a day.
@@ -26,14 +31,21 @@ async fn fill(url: &str) {
     client(url)
         .await
         .batch_execute(
-            "INSERT INTO klikit_inbox (due, accepted_at, token, key, attempts, state, tenant, ordering_keys) \
-             SELECT now() + interval '1 day', now(), 1, gen_random_uuid(), 1, \
-             CASE WHEN n % 3 = 0 THEN 0 ELSE n % 3 + 1 END, 'warung', \
-             CASE WHEN n % 3 = 0 THEN ARRAY['order:' || n] END FROM generate_series(1, 20000) AS n; \
-             INSERT INTO klikit_inbox_body SELECT id, '', '{}', '' FROM klikit_inbox; \
-             INSERT INTO klikit_inbox_key \
-             SELECT unnest(ordering_keys), id FROM klikit_inbox WHERE state < 2; \
-             ANALYZE klikit_inbox, klikit_inbox_body, klikit_inbox_key",
+            "
+                INSERT INTO klikit_inbox (due, accepted_at, token, key, attempts, state, tenant, ordering_keys)
+                SELECT
+                    now() + interval '1 day', now(), 1, gen_random_uuid(), 1,
+                    CASE WHEN n % 3 = 0 THEN 0 ELSE n % 3 + 1 END,
+                    'warung',
+                    CASE WHEN n % 3 = 0 THEN ARRAY['order:' || n] END
+                FROM generate_series(1, 20000) AS n;
+                INSERT INTO klikit_inbox_body
+                SELECT id, '', '{}', '' FROM klikit_inbox;
+                INSERT INTO klikit_inbox_key
+                SELECT unnest(ordering_keys), id
+                FROM klikit_inbox
+                WHERE state < 2;
+                ANALYZE klikit_inbox, klikit_inbox_body, klikit_inbox_key",
         )
         .await
         .unwrap();
@@ -45,8 +57,10 @@ async fn only_counting_scans_tables() {
     let reader = client(server.url()).await;
     open(server.url()).await;
     fill(server.url()).await;
-    let others =
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    let others = "
+            SELECT count(*)
+            FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     while count(&reader, others).await > 0 {}
     // Use one connection, because the server updates its statistics when a connection ends.
     let store = patient().max_connections(1).open(server.url()).await.unwrap();

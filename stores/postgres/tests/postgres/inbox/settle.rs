@@ -60,13 +60,18 @@ async fn settles_many_in_one_round_trip() {
         // Two deliveries were rescheduled and two were released.
         assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 4);
         assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_body").await, 16);
-        let due = "SELECT count(*) FROM klikit_inbox WHERE state IN (0, 3) AND due > now() + interval '50 s'";
+        let due = "
+            SELECT count(*)
+            FROM klikit_inbox
+            WHERE state IN (0, 3) AND due > now() + interval '50 s'";
         assert_eq!(count(&client, due).await, 8);
         assert_eq!(lease(&store, 100).await.len(), 4, "four deliveries were released");
         client
             .batch_execute(
-                "DELETE FROM klikit_inbox; DELETE FROM klikit_inbox_body; \
-                 DELETE FROM klikit_inbox_key",
+                "
+                    DELETE FROM klikit_inbox;
+                    DELETE FROM klikit_inbox_body;
+                    DELETE FROM klikit_inbox_key",
             )
             .await
             .unwrap();
@@ -147,9 +152,15 @@ async fn settlements_of_one_delivery_apply_in_order() {
 /// Makes the server reject changes to a delivery.
 pub(super) async fn reject(client: &tokio_postgres::Client, lease: &Lease) {
     let trigger = format!(
-        "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'rejected'; END $$; \
-         CREATE TRIGGER reject BEFORE UPDATE ON klikit_inbox FOR EACH ROW WHEN (old.id = {}) \
-         EXECUTE FUNCTION reject()",
+        "
+            CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION 'rejected';
+            END
+            $$;
+            CREATE TRIGGER reject BEFORE UPDATE ON klikit_inbox
+            FOR EACH ROW WHEN (old.id = {})
+            EXECUTE FUNCTION reject()",
         lease.id()
     );
     client.batch_execute(&trigger).await.unwrap();

@@ -1,4 +1,4 @@
-//! Attempts that start, one at a time and many at once.
+//! Tests of starting one attempt, and of starting many in one call.
 
 use std::time::Duration;
 
@@ -42,15 +42,15 @@ async fn starts_many_in_one_round_trip() {
     for round in 0..3 {
         let before = proxy.round_trips();
         assert_eq!(store.start(&asked).await.unwrap(), [false, true, false, false, false, true]);
-        // Preparing the statement takes the first call more. All is sent at once, but the driver may write it in two
-        // pieces.
+        // The first call takes more round trips to prepare the statement. Everything is sent at once, but the driver may write
+        // it in two pieces.
         assert!(round == 0 || proxy.round_trips() - before <= 2);
         assert_eq!(attempts(&store, &leased).await, [1, 1, 0, 0]);
     }
     assert!(store.start(&[]).await.unwrap().is_empty());
 }
 
-/// Each handler of a worker starts with a call of its own.
+/// Each handler of a worker makes its own call.
 #[tokio::test]
 async fn calls_that_arrive_together_start_together() {
     let Some(server) = PostgresServer::start_own("calls that start together", &[]) else { return };
@@ -69,7 +69,7 @@ async fn calls_that_arrive_together_start_together() {
 }
 
 #[tokio::test]
-async fn locked_delivery_does_not_hold_up_other_starts() {
+async fn locked_delivery_does_not_delay_other_starts() {
     let Some(server) = PostgresServer::start("locked delivery does not hold up other starts") else { return };
     let calm = open(server.url()).await;
     let store = PostgresStore::builder().deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
@@ -83,7 +83,7 @@ async fn locked_delivery_does_not_hold_up_other_starts() {
     let started = ends(join_all(calls.iter().map(|lease| store.start(lease)))).await;
     let started: Vec<_> = started.into_iter().map(Result::ok).collect();
     assert_eq!(started, [Some(vec![true]), None, Some(vec![true])]);
-    // While it waits, the transaction ends.
+    // The transaction ends while the call waits.
     let waiting = async {
         while count(&reader, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").await == 0 {}
         transaction.commit().await.unwrap();
@@ -93,7 +93,7 @@ async fn locked_delivery_does_not_hold_up_other_starts() {
 }
 
 #[tokio::test]
-async fn rejected_start_does_not_hold_up_others() {
+async fn rejected_start_does_not_delay_others() {
     let Some(server) = PostgresServer::start("rejected start does not hold up others") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -113,7 +113,7 @@ async fn rejected_start_does_not_hold_up_others() {
 }
 
 #[tokio::test]
-async fn start_with_a_lost_answer_counts_once() {
+async fn start_with_a_lost_response_counts_once() {
     let Some(server) = PostgresServer::start_own("start with a lost answer counts once", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
@@ -132,14 +132,14 @@ async fn start_with_a_lost_answer_counts_once() {
     assert_eq!(attempts(&store, &leased).await, [1]);
 }
 
-/// Only a failure of the machine, not of the server, can take counts away.
+/// Counts survive a crash of the server process. Only a crash of the machine can lose them.
 #[tokio::test]
-async fn killed_server_keeps_what_it_had_started() {
+async fn killed_server_keeps_counted_attempts() {
     let Some(mut server) = PostgresServer::start_own("a killed server, and attempts", &[]) else { return };
     let store = open(server.url()).await;
     let leased = leases(&store, 2).await;
     assert_eq!(store.start(&leased[..1]).await.unwrap(), [true]);
-    // A commit that the disk has also makes those before it durable.
+    // A durable commit makes all earlier commits durable too.
     accept(&store, &delivery("evt-9", "x").await).await;
     server.kill();
     server.restart();
@@ -160,8 +160,9 @@ async fn dead_letters_take_no_free_handler() {
             lease_and_start(&store, request(2)).await;
         }
     }
-    let in_order = "UPDATE klikit_inbox \
-                    SET due = now() - interval '1 s' * (1 + (SELECT max(id) FROM klikit_inbox) - id)";
+    let in_order = "
+        UPDATE klikit_inbox
+        SET due = now() - interval '1 s' * (1 + (SELECT max(id) FROM klikit_inbox) - id)";
     client.batch_execute(in_order).await.unwrap();
     let spent = "UPDATE klikit_inbox SET attempts = 9 WHERE id = (SELECT min(id) FROM klikit_inbox)";
     client.batch_execute(spent).await.unwrap();

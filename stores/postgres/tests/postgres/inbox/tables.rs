@@ -1,4 +1,4 @@
-//! The store creates the inbox's tables, unless it has a ledger only.
+//! Tests of the inbox's tables, and of stores without them.
 
 use std::error::Error;
 
@@ -12,19 +12,19 @@ use tower_klikit_postgres::{PostgresError, PostgresErrorKind as Kind, PostgresSt
 use super::{RETENTION, accept, bodies, delivery, done as settled, lease, ordered, request};
 use crate::{TERMS, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
 
-/// The tables, views and functions of the inbox.
+/// A query for the number of the inbox's tables, views and functions.
 const INBOX: &str = "SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'klikit_inbox%' \
                      OR relname = 'klikit_deliveries') \
                      + (SELECT count(*) FROM pg_proc WHERE proname LIKE 'klikit%')";
 
 #[tokio::test]
-async fn ledger_only_makes_no_inbox() {
+async fn ledger_only_creates_no_inbox() {
     let Some(server) = PostgresServer::start_own("ledger only makes no inbox", &[]) else { return };
     let client = client(server.url()).await;
     let store = patient().ledger_only().open(server.url()).await.unwrap();
     handle(&store, 1).await;
     assert_eq!(count(&client, INBOX).await, 0);
-    assert_eq!(count(&client, "SELECT version::bigint FROM klikit_schema").await, 1, "of the ledger alone");
+    assert_eq!(count(&client, "SELECT version::bigint FROM klikit_schema").await, 1, "only the ledger has a version");
 
     let (new, held) = (delivery("evt-1", "x").await, Lease::new(DeliveryId::new(1), 1, 1));
     let now = std::time::SystemTime::now();
@@ -94,14 +94,17 @@ async fn inboxes_of_other_prefixes_are_separate() {
     assert_eq!(count(&client, &of("pg_indexes")).await, 4 * 14);
 }
 
-/// An upgrade of the system's locales changes how other collations compare, and leaves the index as it was sorted.
+/// With another collation, an upgrade of the system's locales would change the order of texts but not of the index.
 #[tokio::test]
 async fn ordering_keys_are_compared_by_their_bytes() {
     let Some(server) = PostgresServer::start("ordering keys are compared by their bytes") else { return };
     open(server.url()).await;
     let client = client(server.url()).await;
-    let collations = "SELECT string_agg(collname, ',') FROM pg_index, unnest(indcollation) AS used \
-                      JOIN pg_collation ON pg_collation.oid = used WHERE indrelid = 'klikit_inbox_key'::regclass";
+    let collations = "
+        SELECT string_agg(collname, ',')
+        FROM pg_index, unnest(indcollation) AS used
+        JOIN pg_collation ON pg_collation.oid = used
+        WHERE indrelid = 'klikit_inbox_key'::regclass";
     let collations: String = client.query_one(collations, &[]).await.unwrap().get(0);
     assert_eq!(collations, "C");
 }
