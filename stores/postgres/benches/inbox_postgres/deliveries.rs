@@ -1,4 +1,4 @@
-//! Distinct deliveries whose text does not compress, and the clients that send them.
+//! Distinct, incompressible deliveries, and the clients that send them.
 
 use std::{
     sync::OnceLock,
@@ -16,10 +16,10 @@ pub(crate) const CLIENTS: usize = 64;
 pub(crate) const SECRET: &str = "klikit-bench-secret";
 const BODY: usize = 8 * 1024;
 
-/// How many deliveries share an order, and so an ordering key.
+/// The number of deliveries of each order, which share an ordering key.
 const EVENTS_PER_ORDER: usize = 2;
 
-/// Returns the id of an event, as its delivery has it.
+/// Returns the id of an event.
 pub(crate) fn event_id(event: usize) -> String {
     format!("bench-{event}")
 }
@@ -38,7 +38,7 @@ pub(crate) fn body(event: usize) -> Bytes {
     );
     let end = r#"","cart":[{"item_id":289379,"title":"Nasi Goreng Spesial","quantity":1,"unit_price":18000}]}]}"#;
     let filling = BODY - start.len() - end.len();
-    // Two events share few bytes, and none at the same place.
+    // Two events share few bytes, and none at the same position.
     let at = (event * 4_099) % (text.len() - filling);
     [&start, &text[at..at + filling], end].concat().into()
 }
@@ -47,7 +47,7 @@ pub(crate) fn request(event: usize) -> Request<Full<Bytes>> {
     SignedDelivery::new(SECRET, body(event)).event_id(event_id(event)).request()
 }
 
-/// Makes the requests of all clients, before the time is taken. Events of one order are sent one after the other.
+/// Makes the requests of all clients, before the measurement starts. One client sends all events of an order in sequence.
 pub(crate) fn requests(count: usize) -> Vec<Vec<Request<Full<Bytes>>>> {
     let each = count / CLIENTS;
     (0..CLIENTS).map(|client| (0..each).map(|n| request(client * each + n)).collect()).collect()

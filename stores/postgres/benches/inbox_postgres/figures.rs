@@ -1,4 +1,4 @@
-//! Counts what is measured, and prints it.
+//! The figures of the cases, and the printed report.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ pub(crate) struct Figures {
     /// The median and the 99th percentile.
     pub(crate) latency: Option<(Duration, Duration)>,
     pub(crate) failed: usize,
-    /// How many processors each party kept busy.
+    /// The number of processors that each party kept busy.
     pub(crate) cores: Cores,
 }
 
-/// How many processors each party kept busy.
+/// The number of processors that each party kept busy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cores {
     pub(crate) bench: f64,
     pub(crate) server: f64,
     pub(crate) node: f64,
-    /// Programs that have nothing to do with the bench. Their share should be small.
+    /// Programs that do not belong to the benchmark. Their share should be small.
     pub(crate) others: f64,
 }
 
 impl Figures {
-    /// Sums up calls that took these times each, and `all` together. A call that failed has no time.
+    /// Summarises calls from their times and the total time `all`. A failed call has no time.
     pub(crate) fn of_calls(times: &[Option<Duration>], all: Duration, cores: Cores) -> Self {
         let taken: Vec<_> = times.iter().flatten().copied().collect();
         let failed = times.len() - taken.len();
@@ -37,7 +37,7 @@ impl Figures {
     }
 }
 
-/// Returns zero if there are no times.
+/// Returns a percentile of the times, or zero if there are none.
 pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
     let mut times = times.to_vec();
     times.sort_unstable();
@@ -63,8 +63,8 @@ impl Report {
         Some(rounds[rounds.len() / 2])
     }
 
-    /// Prints the medians. Next to the throughput stands how many processors were busy, and how much of their time each
-    /// delivery took: a figure that other programs on the machine hardly change.
+    /// Prints the medians, the busy processors, and the processor time of each delivery. Other programs on the machine hardly
+    /// change the processor time.
     pub(crate) fn print(&self) {
         println!(
             "  {:<34} {:>9}  {:>8}  {:>8}   {:>6} {:>6} {:>6} {:>6}  {:>7}  limited by",
@@ -94,7 +94,7 @@ impl Report {
     }
 }
 
-/// Says what limits a case, as far as the processors tell.
+/// Returns a guess at what limits a case, from the busy processors.
 fn limit(Cores { bench, server, node, others }: Cores) -> &'static str {
     let all = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
     if others > 0.15 * all {

@@ -1,4 +1,4 @@
-//! Graphile Worker, from npm: a queue in Postgres whose workers run in Node.
+//! The cases of Graphile Worker, a queue in Postgres whose workers run in Node.
 
 use std::{
     path::{Path, PathBuf},
@@ -37,32 +37,33 @@ const ADD_MANY: &str = "
         FROM unnest($1::bytea[], $2::text[], $3::text[]) AS delivery (body, head, key)
     ))";
 
+/// The settings of a worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Settings {
-    /// A job at a time on each of ten connections.
+    /// Handles one job at a time on each of ten connections.
     Default,
     /// Fetches 500 at a time, and completes in batches.
     Batched,
 }
 
-/// A database with its schema.
+/// A database with Graphile Worker's schema.
 pub(crate) struct Graphile {
     url: String,
 }
 
 impl Graphile {
-    /// Returns where it is installed, or says why its cases are left out.
+    /// Returns the folder in which Graphile Worker is installed. Otherwise prints that its cases are skipped.
     pub(crate) fn folder() -> Option<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/graphile");
         let node = std::process::Command::new("node").arg("--version").stdout(Stdio::null()).status();
         if node.is_ok_and(|status| status.success()) && folder.join("node_modules/graphile-worker").is_dir() {
             return Some(folder);
         }
-        println!("*** LEFT OUT: graphile-worker: it needs node, and `npm ci --prefix {}` ***", folder.display());
+        println!("*** SKIPPED: graphile-worker: install Node and run `npm ci --prefix {}` ***", folder.display());
         None
     }
 
-    /// Creates its schema in this database, as its own program does.
+    /// Creates Graphile Worker's schema in this database, with its own program.
     pub(crate) async fn install(folder: &Path, url: &str) {
         let cli = folder.join("node_modules/graphile-worker/dist/cli.js");
         let mut install = Command::new("node");
@@ -96,7 +97,7 @@ impl Graphile {
         })
     }
 
-    /// Adds the events from `from` on, until there are `to` jobs, many at a time.
+    /// Adds jobs in batches, for the events from `from` up to `to`.
     pub(crate) async fn fill(&self, from: usize, to: usize) {
         let client = connect(&self.url).await;
         let events: Vec<_> = (from..to).collect();
@@ -108,12 +109,12 @@ impl Graphile {
         }
     }
 
-    /// Handles what is in the queue, from the first job that the worker starts on.
+    /// Handles all jobs in the queue. The measurement starts with the first job.
     pub(crate) async fn handle(&self, server: &Server, folder: &Path, settings: Settings, count: usize) -> Figures {
         let client = connect(&self.url).await;
         let left: i64 = client.query_one("SELECT count(*) FROM graphile_worker.jobs", &[]).await.expect("jobs").get(0);
         assert_eq!(usize::try_from(left), Ok(count));
-        let mut node = Node::start(folder, &self.url, settings).await;
+        let mut node = NodeProcess::start(folder, &self.url, settings).await;
         node.said("first").await;
         let watch = server.watch(node.child.id());
         let empty = "SELECT NOT EXISTS (SELECT FROM graphile_worker.jobs)";
@@ -122,18 +123,18 @@ impl Graphile {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let (all, cores) = watch.stop();
-        node.child.kill().await.expect("the end of a child");
+        node.child.kill().await.expect("the child can be killed");
         Figures::of_count(count, all, cores)
     }
 }
 
 /// A worker in Node.
-struct Node {
+struct NodeProcess {
     child: Child,
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
 }
 
-impl Node {
+impl NodeProcess {
     async fn start(folder: &Path, url: &str, settings: Settings) -> Self {
         let settings = match settings {
             Settings::Default => "default",

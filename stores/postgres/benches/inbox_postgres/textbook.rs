@@ -43,15 +43,28 @@ const TABLES: &str = "
 /// A statement that returns no row for a duplicate.
 const INSERT: &str = "
     WITH remembered AS (
-        INSERT INTO ledger (key, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING key
+        INSERT INTO ledger (key, digest)
+        VALUES ($1, $2)
+        ON CONFLICT DO NOTHING
+        RETURNING key
     )
-    INSERT INTO queue (head, body) SELECT $3, $4 FROM remembered RETURNING id";
+    INSERT INTO queue (head, body)
+    SELECT $3, $4
+    FROM remembered
+    RETURNING id";
 const INSERT_TYPES: [Type; 4] = [Type::BYTEA, Type::BYTEA, Type::TEXT, Type::BYTEA];
 
+/// A statement that leases the delivery that has been due for longest.
 const TAKE: &str = "
-    UPDATE queue SET state = 1, attempts = attempts + 1, due = now() + interval '30 seconds'
+    UPDATE queue
+    SET state = 1, attempts = attempts + 1, due = now() + interval '30 seconds'
     WHERE id IN (
-        SELECT id FROM queue WHERE state = 0 AND due <= now() ORDER BY due, id FOR UPDATE SKIP LOCKED LIMIT 1
+        SELECT id
+        FROM queue
+        WHERE state = 0 AND due <= now()
+        ORDER BY due, id
+        FOR UPDATE SKIP LOCKED
+        LIMIT 1
     )
     RETURNING id, head, body";
 
@@ -59,13 +72,16 @@ const DELETE: &str = "DELETE FROM queue WHERE id = $1 AND state = 1";
 
 const WORKERS: usize = 10;
 
+/// The way in which statements are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Statements {
     /// Parsed for each call, as behind a pooler.
     Unnamed,
+    /// Prepared once on each connection.
     Prepared,
 }
 
+/// A queue in its own tables.
 #[derive(Clone)]
 pub(crate) struct Textbook {
     pool: Pool,

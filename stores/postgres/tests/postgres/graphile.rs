@@ -138,7 +138,7 @@ fn installed(test: &str) -> Option<PathBuf> {
     let why = format!("there is no graphile-worker: install Node, and run `npm ci --prefix {}`", folder.display());
     assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none_or(|value| value != "1"), "{test}: {why}");
     // The test runner captures the output of `eprintln!`.
-    let _ = writeln!(std::io::stderr(), "\n*** LEFT OUT: {test}: {why} ***");
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {test}: {why} ***");
     None
 }
 

@@ -97,9 +97,9 @@ fn program() -> Option<&'static str> {
 /// Reports a skipped test on stderr directly, because libtest captures the output of `eprintln!`.
 fn skipped<T>(why: &str) -> Option<T> {
     let test = thread::current().name().unwrap_or("a test").to_owned();
-    assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none(), "{test} cannot be left out: {why}");
+    assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none(), "{test} must not be skipped: {why}");
     let mut stderr = io::stderr();
-    writeln!(stderr, "\n!!! LEFT OUT: {test}: {why}\n").unwrap();
+    writeln!(stderr, "\n!!! SKIPPED: {test}: {why}\n").unwrap();
     None
 }
 

@@ -49,7 +49,7 @@ impl Running {
 pub(super) fn skipped<T>(test: &str, why: &str) -> Option<T> {
     assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none_or(|value| value != "1"), "{test}: {why}");
     // The test runner captures the output of `eprintln!`.
-    let _ = writeln!(io::stderr(), "\n*** LEFT OUT: {test}: {why} ***");
+    let _ = writeln!(io::stderr(), "\n*** SKIPPED: {test}: {why} ***");
     None
 }
 
