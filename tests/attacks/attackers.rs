@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::{child, http1::Uploads, http2::Streams};
 
+/// The plan of an attacker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Attack {
     Http1(Uploads),

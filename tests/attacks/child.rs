@@ -23,6 +23,7 @@ const LIFETIME: Duration = Duration::from_secs(180);
 /// A script that raises the limit on open files as far as possible and then runs the program.
 const WITH_MANY_FILES: &str = r#"ulimit -n "$(ulimit -H -n)"; exec "$@""#;
 
+/// The role of a child process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Role {
     Server,

@@ -12,6 +12,7 @@ use tower_klikit::testing::SignedDelivery;
 
 use crate::shapes::Shape;
 
+/// An open connection to the server.
 pub(crate) struct Connection(TcpStream);
 
 impl Connection {

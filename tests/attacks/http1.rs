@@ -33,6 +33,7 @@ pub(crate) struct Uploads {
     pub(crate) rate: u32,
 }
 
+/// The framing of an upload's body.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Framing {
     /// `Content-Length`, of this many bytes.

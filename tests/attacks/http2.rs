@@ -41,6 +41,7 @@ pub(crate) struct Streams {
     pub(crate) rate: u32,
 }
 
+/// A connection of the attacker.
 struct AttackConnection<'a> {
     plan: &'a Streams,
     counter: &'a Counter,

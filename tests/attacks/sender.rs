@@ -28,7 +28,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The time after which a delivery counts as hanging. Longer than the server's deadline for bodies.
-const PATIENCE: Duration = Duration::from_secs(15);
+const HANG_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The outcome of a delivery.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ impl Sender {
                 Transport::Http2 => self.send_http2(&delivery).await,
             }
         };
-        let answer = timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err("no response".to_owned()));
+        let answer = timeout(HANG_TIMEOUT, answer).await.unwrap_or_else(|_| Err("no response".to_owned()));
         Sent { answer, time: started.elapsed().saturating_sub(shape.pauses()) }
     }
 

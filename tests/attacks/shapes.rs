@@ -15,6 +15,7 @@ pub(crate) struct Shape {
     pub(crate) pause: Duration,
 }
 
+/// The protocol and the kind of connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Http1,

@@ -1,4 +1,4 @@
-//! A trial: genuine deliveries before, during and after an attack.
+//! A trial, which sends genuine deliveries before, during and after an attack.
 
 use std::{
     env,
@@ -21,30 +21,31 @@ use crate::{
 /// The layer's default budget for bodies that are not verified.
 const BUDGET: u64 = 64 * MIB;
 
-/// Memory that a connection costs outside the layer: its task, and hyper's first buffers for reading and writing. Measured with
-/// 5,000 HTTP/1.1 connections and 2,000 HTTP/2 connections, which cost 27 and 24 KiB each.
+/// The memory that a connection needs outside of the layer: its task, and hyper's first buffers for reading and writing.
+/// Measured with 5,000 HTTP/1.1 connections and 2,000 HTTP/2 connections, which needed 27 and 24 KiB each.
 const CONNECTION: u64 = 28 * 1024;
 
-/// Memory that a fast sender's HTTP/1.1 connection costs outside the layer: hyper's buffer for reading grows to 408 KiB, and
-/// the allocator keeps some of what is freed. Measured with 256 such senders and a budget of 2 MiB, which cost up to 660 KiB each.
+/// The memory that a fast sender's HTTP/1.1 connection needs outside of the layer. hyper's buffer for reading grows to 408 KiB,
+/// and the allocator keeps some freed memory. Measured with 256 such senders and a budget of 2 MiB, which needed up to 660 KiB
+/// each.
 const READ_BUFFER: u64 = 660 * 1024;
 
-/// Memory that an HTTP/2 stream costs outside the layer: its state, its task, and the request's head. Measured with 16,000
-/// streams, which cost 3 KiB each.
+/// The memory that an HTTP/2 stream needs outside of the layer: its state, its task, and the request's head. Measured with
+/// 16,000 streams, which needed 3 KiB each.
 const STREAM: u64 = 4 * 1024;
 
-/// Memory for genuine deliveries on their way, and for what the allocator keeps.
+/// The memory for genuine deliveries in progress, and for memory that the allocator keeps.
 const SLACK: u64 = 32 * MIB;
 
-/// An attack, and what must hold while it lasts.
+/// An attack, and the requirements on the server during the attack.
 pub(crate) struct Trial<'a> {
     pub(crate) name: &'a str,
     pub(crate) attack: Attack,
-    /// How many of a hundred deliveries with long pauses must be accepted. Of the others, 99 must be.
+    /// The percentage of deliveries with long pauses that must be accepted. For other deliveries it is 99.
     pub(crate) long_pauses: usize,
 }
 
-/// Resident sizes of the server.
+/// The resident sizes of the server, in bytes.
 pub(crate) struct Memory {
     pub(crate) idle: u64,
     pub(crate) peak: u64,
@@ -61,13 +62,13 @@ struct Findings {
     memory: Memory,
 }
 
-/// Whether attacks last long.
+/// Returns whether attacks last 30 seconds.
 fn is_full() -> bool {
     env::var_os("KLIKIT_ATTACKS").is_some_and(|value| value == "full")
 }
 
 impl Trial<'_> {
-    /// Attacks a server of its own, and asserts that genuine deliveries are accepted and memory is bounded.
+    /// Attacks a new server, and asserts that genuine deliveries are accepted and that its memory is bounded.
     pub(crate) fn run(&self) -> Tally {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +77,7 @@ impl Trial<'_> {
         let Findings { idle, attacked, tally, memory, .. } = &findings;
         let table = report::table(self.name, idle, attacked, tally, memory);
         if env::var_os("KLIKIT_ATTACKS").is_some() {
-            // Not `println!`, which the test runner would swallow.
+            // The test runner captures the output of `println!`.
             let _ = std::io::stdout().write_all(table.as_bytes());
         }
         self.warn_of_weak_attack(tally);
@@ -108,7 +109,7 @@ impl Trial<'_> {
         Findings { idle, attacked, after, tally, memory }
     }
 
-    /// Returns how much memory the server may have in use.
+    /// Returns the memory that the server may use, in bytes.
     fn allowed(&self, idle: u64) -> u64 {
         let (each, streams) = match &self.attack {
             Attack::Http1(uploads) => (CONNECTION + READ_BUFFER.min(uploads.bytes as u64), 0),
@@ -117,7 +118,7 @@ impl Trial<'_> {
         idle + BUDGET + self.attack.connections() as u64 * each + streams * STREAM + SLACK
     }
 
-    /// Says on stderr if the attacker was too slow for the trial to prove much, because the machine is slow or has other work.
+    /// Warns on stderr if the attacker was too slow for a meaningful trial, because the machine is slow or busy.
     fn warn_of_weak_attack(&self, tally: &Tally) {
         let Some(rate) = self.attack.rate() else { return };
         let share = tally.begun as f64 / tally.time.as_secs_f64() / rate;

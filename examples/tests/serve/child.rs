@@ -21,11 +21,12 @@ use crate::{
 const ROLE: &str = "KLIKIT_SERVE_ROLE";
 
 /// The time after which a process counts as hanging. No test depends on shorter times.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time after which a child ends if its parent has not ended it.
 const LIFETIME: Duration = Duration::from_secs(180);
 
+/// The role of a child process.
 #[derive(Debug, Serialize, Deserialize)]
 enum Role {
     Server(Settings),
@@ -113,10 +114,11 @@ impl Child {
         self.process.id()
     }
 
-    /// Returns the process that this child has started.
+    /// Returns the pid of the process that this child has started.
     pub(crate) fn grandchild(&self) -> u32 {
         let pid = self.pid();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("Linux lists them");
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("Linux lists the children");
         children.trim().parse().expect("one child")
     }
 
@@ -125,7 +127,7 @@ impl Child {
     pub(crate) fn wait_for(&self, text: &str) -> String {
         let mut seen = String::new();
         loop {
-            let Ok(line) = self.output.recv_timeout(PATIENCE) else { panic!("no line has {text:?}:\n{seen}") };
+            let Ok(line) = self.output.recv_timeout(HANG_TIMEOUT) else { panic!("no line contains {text:?}:\n{seen}") };
             if line.contains(text) {
                 return line;
             }
@@ -152,7 +154,7 @@ impl Child {
     #[track_caller]
     fn status(&mut self) -> ExitStatus {
         let step = Duration::from_millis(10);
-        for _ in 0..PATIENCE.as_millis() / step.as_millis() {
+        for _ in 0..HANG_TIMEOUT.as_millis() / step.as_millis() {
             if let Some(status) = self.process.try_wait().expect("the child can be waited for") {
                 return status;
             }
@@ -164,8 +166,8 @@ impl Child {
     /// Connects to the server.
     pub(crate) fn connect(&self) -> TcpStream {
         let socket = TcpStream::connect(self.address()).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        socket.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_read_timeout(Some(HANG_TIMEOUT)).expect("a timeout");
+        socket.set_write_timeout(Some(HANG_TIMEOUT)).expect("a timeout");
         socket
     }
 

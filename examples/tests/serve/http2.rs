@@ -17,6 +17,7 @@ pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
+/// A frame that was received.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    child::{Child, PATIENCE},
+    child::{Child, HANG_TIMEOUT},
     http2::{self, ACK, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM},
     peers::{self, Peer, wait_for_close},
     server::{LARGE, SHORT, Settings},
@@ -35,7 +35,7 @@ fn closes_trickling_head() {
     let step = Duration::from_millis(50);
     socket.set_read_timeout(Some(step)).expect("a timeout");
     peers::send(&mut socket, b"GET /ready HTTP/1.1\r\nx: ");
-    for _ in 0..PATIENCE.as_millis() / step.as_millis() {
+    for _ in 0..HANG_TIMEOUT.as_millis() / step.as_millis() {
         match socket.read(&mut [0; 64]) {
             Ok(0) => return,
             Err(error) if error.kind() == ErrorKind::WouldBlock => peers::send(&mut socket, b"x"),

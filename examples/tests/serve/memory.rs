@@ -19,6 +19,7 @@ pub(crate) struct SlowPeers {
     request: Request,
 }
 
+/// The part of a request that a slow peer sends.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Request {
     /// A head of this many bytes, without its end.

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{child::Child, http2, server::PATH};
 
+/// A peer that sends some bytes and then nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     Silent,

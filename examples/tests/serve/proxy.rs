@@ -10,7 +10,7 @@ use tower_klikit::testing::SignedDelivery;
 use tower_klikit_test_support::servers::nginx::Nginx;
 
 use crate::{
-    child::{Child, PATIENCE},
+    child::{Child, HANG_TIMEOUT},
     peers::{HALF_HEAD, send},
     server::{PATH, SECRET, Settings},
 };
@@ -32,7 +32,7 @@ fn as_in_the_guide(upstream: SocketAddr) -> Option<Nginx> {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).expect("it listens");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.set_read_timeout(Some(HANG_TIMEOUT)).expect("a timeout");
     socket
 }
 

@@ -22,6 +22,7 @@ pub(crate) const NEVER: Duration = Duration::from_secs(600);
 /// A time limit that tests wait for. The peers of a test send their bytes long before it ends.
 pub(crate) const SHORT: Duration = Duration::from_secs(1);
 
+/// The settings of the server under test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) connections: usize,

@@ -26,11 +26,13 @@ pub(crate) struct Limits<I> {
     pub(crate) weight_of: fn(&I) -> usize,
 }
 
+/// The pending items, and the number of tasks that run batches.
 struct BatchState<I, O> {
     pending: VecDeque<PendingItem<I, O>>,
     running: usize,
 }
 
+/// An item that waits for its batch, and the channel to its caller.
 struct PendingItem<I, O> {
     item: I,
     caller: oneshot::Sender<O>,

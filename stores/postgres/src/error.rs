@@ -46,6 +46,7 @@ pub enum PostgresErrorKind {
     LedgerOnly,
 }
 
+/// The kind of an error, with the values for its text.
 #[derive(Debug)]
 pub(crate) enum Kind {
     TablePrefix(String),

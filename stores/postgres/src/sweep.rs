@@ -22,6 +22,7 @@ const COMPLETIONS: u32 = 256;
 #[derive(Clone)]
 pub(crate) struct Sweeper(Arc<SweeperState>);
 
+/// The state that the clones of a sweeper share.
 struct SweeperState {
     connections: Connections,
     sql: Sql,

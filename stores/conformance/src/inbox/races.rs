@@ -290,11 +290,13 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
     }
 }
 
+/// The role of a concurrent task.
 enum Role {
     Acceptor(Box<NewDelivery>),
     Worker,
 }
 
+/// A call that competes for expired leases.
 enum Rival {
     Settle(Lease),
     Lease,

@@ -24,6 +24,7 @@ const MAX_TRIES: usize = 100_000;
 #[derive(Default)]
 pub(super) struct Worklog(Mutex<Log>);
 
+/// The contents of a [`Worklog`].
 #[derive(Default)]
 struct Log {
     /// The ordering keys of the leased deliveries.

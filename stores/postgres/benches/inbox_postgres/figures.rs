@@ -37,7 +37,7 @@ impl Figures {
     }
 }
 
-/// Returns a percentile of the times, or zero if there are none.
+/// Returns a percentile of the times, or zero if there are no times.
 pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
     let mut times = times.to_vec();
     times.sort_unstable();

@@ -18,6 +18,7 @@ pub(crate) const CONNECTIONS: usize = 10;
 const SETTINGS: [&str; 5] =
     ["fsync=on", "synchronous_commit=on", "shared_buffers=512MB", "min_wal_size=1GB", "max_wal_size=4GB"];
 
+/// A Postgres server, and a connection to it.
 pub(crate) struct Server {
     server: PostgresServer,
     admin: Client,

@@ -106,6 +106,7 @@ struct Log {
     handled: Mutex<Vec<(Instant, Duration)>>,
 }
 
+/// The summary of a period.
 struct Window {
     per_second: f64,
     p50: Duration,

@@ -30,6 +30,7 @@ pub(crate) struct Floors {
     state: Mutex<FloorState>,
 }
 
+/// The current floors of a store.
 #[derive(Default)]
 struct FloorState {
     floors: FloorTimes,

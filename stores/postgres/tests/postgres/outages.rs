@@ -36,6 +36,7 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(1);
 const OUTAGE: Duration = Duration::from_secs(3);
 
+/// The kind of an outage.
 #[derive(Debug, Clone, Copy)]
 enum Outage {
     /// The server's responses are lost.

@@ -15,12 +15,14 @@ use tokio::{
     sync::watch,
 };
 
+/// A running proxy.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     shared: Arc<ProxyState>,
     port: u16,
 }
 
+/// The state that a proxy's connections share.
 struct ProxyState {
     server: u16,
     round_trips: AtomicU64,

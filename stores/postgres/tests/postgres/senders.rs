@@ -27,6 +27,7 @@ pub(crate) struct Senders {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// The state that the senders share.
 struct SenderState {
     acknowledged: Mutex<Vec<String>>,
     each: Vec<Tally>,

@@ -78,6 +78,7 @@ struct FaultyLedger {
     state: Mutex<FaultyState>,
 }
 
+/// The state of a [`FaultyLedger`].
 #[derive(Debug, Default)]
 struct FaultyState {
     now: Duration,
