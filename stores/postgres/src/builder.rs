@@ -166,7 +166,7 @@ impl PostgresStoreBuilder {
     /// [`from_pool`](Self::from_pool) would return one.
     pub async fn open(self, url: &str) -> Result<PostgresStore, PostgresError> {
         let names = Names::parse(&self.table_prefix)?;
-        // The pool has no time limits of its own: a call has its deadline, and opening the store may take longer.
+        // Set no time limits for the pool: each call has its deadline, and opening the store may take longer.
         let Access { manager, cancel, target } = tls::access(url, self.deadline)?;
         let pool = Pool::builder(manager)
             .max_size(self.max_connections)

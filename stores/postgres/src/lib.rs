@@ -15,7 +15,7 @@
 //!   or a standby is gone. Statements have no names, so poolers work. See [`nodes`].
 //! - A call about many claims or leases waits for no locks, so that one delivery does not delay the others. A claim or lease
 //!   that another transaction has locked counts as renewed. That may be the transaction of a handler that
-//!   [completes](#completing-in-a-transaction-of-your-own) its claim.
+//!   [completes](#completing-in-your-own-transaction) its claim.
 //! - A crash loses nothing if the server's commits are durable: leave `fsync` and `synchronous_commit` on. If one of them
 //!   is off when the store is opened, the store logs a warning.
 //!
@@ -47,7 +47,7 @@
 //!   only `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables.
 //! - Opening fails if the tables belong to a later release, or to a release that had no schema versions.
 //!
-//! # Completing in a transaction of your own
+//! # Completing in your own transaction
 //!
 //! The layer completes a claim after the handler has succeeded. If the process crashes in between, klikit sends the
 //! delivery again, and the handler runs again. A handler that writes to the same database can close that gap. It completes
@@ -105,7 +105,7 @@
 //!   whose content is missing, its content is restored.
 //! - A NUL in the reason of a failed attempt is stored as U+FFFD, because Postgres cannot store a NUL in text.
 //!
-//! # Finishing in a transaction of your own
+//! # Finishing in your own transaction
 //!
 //! A worker finishes a delivery after the handler has succeeded. If the process crashes in between, the delivery is
 //! handled again. A handler that writes to the same database can close that gap too. It finishes the delivery in the

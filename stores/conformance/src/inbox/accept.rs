@@ -123,7 +123,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
         for (id, kept) in [("evt", old), ("short", old_short)] {
             let again = delivery("warung", id, "other body");
             self.accept_again(&again, "the ledger does not know the key any more, although its delivery is kept").await;
-            self.show_nothing(kept.id(), "another delivery was accepted in its place").await;
+            self.show_nothing(kept.id(), "a new delivery replaced the kept one").await;
             let lease = self.lease_one(&again, "the delivery was accepted").await;
             self.holds(lease.id() > kept.id(), &format!("id {} came after {}", lease.id(), kept.id()));
             self.same("lease", &lease.attempt(), &1, "the delivery is new");

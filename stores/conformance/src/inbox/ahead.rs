@@ -123,13 +123,13 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
     }
 
     pub(super) async fn unstarted_attempts_do_not_dead_letter(&self) {
-        let [ahead, dying] = ["ahead", "dying"].map(|id| delivery("warung", id, "body"));
+        let [ahead, crashed] = ["ahead", "crashed"].map(|id| delivery("warung", id, "body"));
         let last = LeaseRequest { max_attempts: 1, ..REQUEST };
         self.accept(&ahead).await;
         let [first] = self.lease_as(&LeaseRequest { free_handlers: 0, ..last }, [&ahead], "it was accepted").await;
-        self.accept(&dying).await;
-        let [dying_lease] = self.lease_as(&last, [&dying], "the delivery was accepted").await;
-        self.start(&dying_lease).await;
+        self.accept(&crashed).await;
+        let [crashed_lease] = self.lease_as(&last, [&crashed], "the delivery was accepted").await;
+        self.start(&crashed_lease).await;
         for _ in 0..3 {
             self.advance(LEASE + MARGIN).await;
             // A dead letter may count towards the limit, so a second call may be needed.
@@ -137,7 +137,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
             leased.extend(self.try_lease(&last).await.leased);
             self.are(&leased, [&ahead], "this delivery's attempts never started; the other's attempt did");
             self.show(first.id(), &ahead, DeliveryState::Leased, 0, "no attempt ever started").await;
-            self.show(dying_lease.id(), &dying, DeliveryState::Dead, 1, "the attempt had started").await;
+            self.show(crashed_lease.id(), &crashed, DeliveryState::Dead, 1, "the attempt had started").await;
         }
         self.advance(LEASE + MARGIN).await;
         let [lease] = self.lease_as(&last, [&ahead], "no attempt ever started").await;

@@ -120,11 +120,11 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
     }
 
     pub(super) async fn last_expired_attempt_is_dead_lettered(&self) {
-        let [dying, neighbor] = ["dying", "neighbor"].map(|id| delivery("warung", id, "body"));
+        let [crashed, neighbor] = ["crashed", "neighbor"].map(|id| delivery("warung", id, "body"));
         let two = LeaseRequest { limit: 1, max_attempts: 2, ..REQUEST };
-        self.begin(&dying).await;
+        self.begin(&crashed).await;
         self.advance(LEASE + MARGIN).await;
-        let [last] = self.lease_as(&two, [&dying], "the lease has expired after 1 of 2 attempts").await;
+        let [last] = self.lease_as(&two, [&crashed], "the lease has expired after 1 of 2 attempts").await;
         self.start(&last).await;
         self.accept(&neighbor).await;
         self.advance(LEASE + MARGIN).await;
@@ -132,7 +132,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
         let mut leased = self.try_lease(&two).await.leased;
         leased.extend(self.try_lease(&two).await.leased);
         self.are(&leased, [&neighbor], "the lease of the other delivery has expired after 2 of 2 attempts");
-        self.show(last.id(), &dying, DeliveryState::Dead, 2, "the lease has expired after 2 of 2 attempts").await;
+        self.show(last.id(), &crashed, DeliveryState::Dead, 2, "the lease has expired after 2 of 2 attempts").await;
         self.counts([0, 1, 1, 0], "one delivery was dead-lettered").await;
     }
 

@@ -34,7 +34,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
         let dead = delivery("warung", "dead", "body");
         self.make_dead(&dead).await;
         self.is_done(&claim("warung", "dead", "body"), &dead, "the delivery is dead").await;
-        self.claim(&conflict("warung", "dead", "other body"), "a conflict has an entry of its own").await;
+        self.claim(&conflict("warung", "dead", "other body"), "a conflict has its own entry").await;
     }
 
     pub(super) async fn deliveries_done_in_the_ledger_are_known(&self) {

@@ -146,7 +146,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
             conflict("kedai", "evt", "other body"),
         ];
         for held in &claims {
-            self.claim(held, "each claim has an entry of its own").await;
+            self.claim(held, "each claim has its own entry").await;
         }
         let [completed, released, held @ ..] = &claims;
         self.complete(completed, "the token holds the entry").await;
@@ -180,7 +180,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
             let neighbor = Claim::new(other, other, BodyDigest::of(b"body"), other);
             let rival = Claim::new(one, one, BodyDigest::of(b"body"), other);
             self.claim(&held, "there is no entry").await;
-            self.claim(&neighbor, "the claim has an entry of its own").await;
+            self.claim(&neighbor, "the claim has its own entry").await;
             self.in_flight(&rival, held.digest(), "another token holds the entry").await;
         }
     }

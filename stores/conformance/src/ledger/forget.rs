@@ -32,7 +32,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
         let others = [conflict("warung", "evt", "other body"), conflict("warung", "evt", "another body")];
         self.claim(&first, "there is no entry").await;
         for other in &others {
-            self.claim(other, "a conflict has an entry of its own").await;
+            self.claim(other, "a conflict has its own entry").await;
         }
         self.complete(&first, "the token holds the entry").await;
         self.complete(&others[0], "the token holds the entry").await;
@@ -42,7 +42,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
         self.claim(&conflict("warung", "evt", "another body"), "the event was forgotten").await;
 
         let alone = conflict("warung", "alone", "body");
-        self.claim(&alone, "a conflict has an entry of its own").await;
+        self.claim(&alone, "a conflict has its own entry").await;
         self.forget(&alone, 1, "the event had one entry, under the key of a conflict").await;
         self.claim(&conflict("warung", "alone", "body"), "the event was forgotten").await;
     }
@@ -52,7 +52,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
         let (held, done) = (claim("kedai", "evt", "body"), claim("warung", "evt-2", "body"));
         let other = conflict("kedai", "evt", "other body");
         for kept in [&gone, &held, &done, &other] {
-            self.claim(kept, "each claim has an entry of its own").await;
+            self.claim(kept, "each claim has its own entry").await;
         }
         self.complete(&done, "the token holds the entry").await;
         self.forget(&gone, 1, "one entry was claimed").await;

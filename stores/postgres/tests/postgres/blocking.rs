@@ -109,7 +109,7 @@ async fn blocking_handler_runs_once() {
 /// worker continues while its handler blocks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn worker_continues_during_a_blocking_handler() {
-    let Some(server) = PostgresServer::start("worker goes on next to a blocking handler") else { return };
+    let Some(server) = PostgresServer::start("worker continues during a blocking handler") else { return };
     let busy = tokio::spawn(async {
         loop {
             yield_now().await;

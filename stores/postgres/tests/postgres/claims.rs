@@ -23,7 +23,7 @@ async fn renew(store: &PostgresStore, claim: &Claim) -> bool {
 
 #[tokio::test]
 async fn entry_is_claimed_released_and_completed() {
-    let Some(server) = PostgresServer::start("entry is claimed, released and completed") else { return };
+    let Some(server) = PostgresServer::start("entry is claimed released and completed") else { return };
     let store = open(server.url()).await;
     let (first, second) = (claim(1), claim(1));
     assert_eq!(store.claim(&first, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
@@ -99,7 +99,7 @@ async fn expired_claim_still_belongs_to_its_token() {
 
 #[tokio::test]
 async fn expired_claim_is_taken_over_by_another_token() {
-    let Some(server) = PostgresServer::start("expired claim is taken over") else { return };
+    let Some(server) = PostgresServer::start("expired claim is taken over by another token") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let (first, second) = (claim(1), claim(1));
@@ -194,7 +194,7 @@ async fn renewing_waits_for_no_lock() {
 
 #[tokio::test]
 async fn times_come_from_the_servers_clock() {
-    let Some(server) = PostgresServer::start("retention and lease") else { return };
+    let Some(server) = PostgresServer::start("times come from the servers clock") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let ahead = |seconds: u64| {
@@ -232,7 +232,7 @@ async fn times_come_from_the_servers_clock() {
 
 #[tokio::test]
 async fn forgets_an_event_with_its_conflicts() {
-    let Some(server) = PostgresServer::start("an event is forgotten with its conflicts") else { return };
+    let Some(server) = PostgresServer::start("forgets an event with its conflicts") else { return };
     let store = open(server.url()).await;
     handle(&store, 1).await;
     handle(&store, 2).await;
@@ -249,7 +249,7 @@ async fn forgets_an_event_with_its_conflicts() {
 
 #[tokio::test]
 async fn forgets_what_was_claimed_in_a_window() {
-    let Some(server) = PostgresServer::start("what was claimed in a window is forgotten") else { return };
+    let Some(server) = PostgresServer::start("forgets what was claimed in a window") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     for event in 0..10 {
@@ -274,7 +274,7 @@ async fn forgets_what_was_claimed_in_a_window() {
 /// 64 copies at a time on two nodes, in many rounds, so that claims compete with claims and completions.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_many_copies_on_two_nodes_claims() {
-    let Some(server) = PostgresServer::start("one of sixty-four copies on two nodes claims") else { return };
+    let Some(server) = PostgresServer::start("one of many copies on two nodes claims") else { return };
     let nodes = [open(server.url()).await, open(server.url()).await];
     for event in 0..100 {
         let copies = (0..64).map(|copy| {
@@ -305,7 +305,7 @@ async fn one_of_many_copies_on_two_nodes_claims() {
 /// All tasks claim the same key, and the winner releases it at once. So entries vanish between the two statements of a claim.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_token_at_a_time_holds_a_key() {
-    let Some(server) = PostgresServer::start("claims and releases of one key") else { return };
+    let Some(server) = PostgresServer::start("one token at a time holds a key") else { return };
     let nodes = [open(server.url()).await, open(server.url()).await];
     let (holders, claimed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let tasks = (0..16).map(|task| {
@@ -331,7 +331,7 @@ async fn one_token_at_a_time_holds_a_key() {
 
 #[tokio::test]
 async fn new_claim_takes_one_round_trip() {
-    let Some(server) = PostgresServer::start_own("a first claim takes one round trip", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("new claim takes one round trip", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let connections = proxy.connections();

@@ -4,7 +4,7 @@ use crate::{client, log::Log, open, servers::postgres::PostgresServer};
 
 #[tokio::test]
 async fn warns_of_settings_that_lose_commits() {
-    let Some(server) = PostgresServer::start_own("settings that forget are warned of", &["fsync=on"]) else { return };
+    let Some(server) = PostgresServer::start_own("warns of settings that lose commits", &["fsync=on"]) else { return };
     let log = Log::default();
     let _guard = log.listen();
     open(server.url()).await;
@@ -17,7 +17,7 @@ async fn warns_of_settings_that_lose_commits() {
     open(server.url()).await;
     assert_eq!(log.taken(), "");
 
-    let server = PostgresServer::start_own("a server without fsync is warned of", &["fsync=off"]).unwrap();
+    let server = PostgresServer::start_own("warns of settings that lose commits", &["fsync=off"]).unwrap();
     open(server.url()).await;
     let warned = log.taken();
     assert!(warned.contains("fsync is off") && !warned.contains("synchronous_commit"), "{warned}");

@@ -89,7 +89,7 @@ async fn acknowledges_only_what_the_standby_has() {
 /// Postgres answers a commit with success, and a warning, if its wait for the standby is cancelled.
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_wait_for_standby_is_not_a_success() {
-    let Some(mut cluster) = Cluster::start("cancelled wait for standby is no success").await else { return };
+    let Some(mut cluster) = Cluster::start("cancelled wait for standby is not a success").await else { return };
     let inbox = Inbox::new(open(cluster.primary.url()).await).accept_deadline(Duration::from_secs(50));
     assert_eq!(send(&inbox, "before", "x").await, StatusCode::OK);
     cluster.replica.kill();
@@ -106,7 +106,7 @@ async fn cancelled_wait_for_standby_is_not_a_success() {
     let answers = ends(async {
         tokio::select! {
             answers = sending => answers,
-            () = cancelling => unreachable!("it goes on until all are answered"),
+            () = cancelling => unreachable!("cancelling continues until all calls return"),
         }
     })
     .await;

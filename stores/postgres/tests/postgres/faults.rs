@@ -97,7 +97,7 @@ async fn fails(store: &PostgresStore) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_server_forgets_nothing() {
-    let Some(mut server) = PostgresServer::start_own("a server that is stopped and started again", &[]) else { return };
+    let Some(mut server) = PostgresServer::start_own("restarted server forgets nothing", &[]) else { return };
     let store = open(server.url()).await;
     for _ in 0..3 {
         let errors = handling_through(&store, || async {
@@ -114,7 +114,7 @@ async fn restarted_server_forgets_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_server_forgets_nothing() {
-    let Some(mut server) = PostgresServer::start_own("a server that is killed", &[]) else { return };
+    let Some(mut server) = PostgresServer::start_own("killed server forgets nothing", &[]) else { return };
     let store = open(server.url()).await;
     let errors = handling_through(&store, || async {
         works_again(&store).await;
@@ -128,7 +128,7 @@ async fn killed_server_forgets_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replaces_connections_that_the_server_ends() {
-    let Some(server) = PostgresServer::start_own("connections that the server ends are replaced", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("replaces connections that the server ends", &[]) else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     handling_through(&store, || async {
@@ -148,7 +148,7 @@ async fn replaces_connections_that_the_server_ends() {
 /// A call is repeated once, so that a closed idle connection causes no error.
 #[tokio::test]
 async fn broken_connection_costs_no_error() {
-    let Some(server) = PostgresServer::start_own("one cut costs no error", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("broken connection costs no error", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     for event in 0..50 {
@@ -160,7 +160,7 @@ async fn broken_connection_costs_no_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replaces_broken_connections() {
-    let Some(server) = PostgresServer::start_own("connections that are cut are replaced", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("replaces broken connections", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = open(&proxy.url()).await;
     handling_through(&store, || async {
@@ -174,7 +174,7 @@ async fn replaces_broken_connections() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_fail_while_the_server_hangs() {
-    let Some(server) = PostgresServer::start_own("a server that hangs", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("calls fail while the server hangs", &[]) else { return };
     let store = PostgresStore::builder().deadline(Duration::from_millis(200)).open(server.url()).await.unwrap();
     let calm = open(server.url()).await;
     handle(&calm, 1).await;
@@ -198,7 +198,7 @@ async fn calls_fail_while_the_server_hangs() {
 /// The response is lost, and the connection stays open. Its slot is free again after the statement was cancelled.
 #[tokio::test]
 async fn recovers_from_a_lost_response() {
-    let Some(server) = PostgresServer::start_own("a network that has gone silent", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("recovers from a lost response", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = PostgresStore::builder()
         .max_connections(1)
@@ -219,7 +219,7 @@ async fn recovers_from_a_lost_response() {
 /// A connection must not return to the pool while a response to a dropped call is outstanding.
 #[tokio::test]
 async fn dropped_call_does_not_break_its_connection() {
-    let Some(server) = PostgresServer::start_own("a call that is dropped spoils no connection", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("dropped call does not break its connection", &[]) else { return };
     let store =
         PostgresStore::builder().max_connections(1).deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
     let mut client = client(server.url()).await;
@@ -244,7 +244,7 @@ async fn dropped_call_does_not_break_its_connection() {
 /// A server may be slow right after its start.
 #[tokio::test]
 async fn first_connection_may_outlast_a_deadline() {
-    let Some(server) = PostgresServer::start_own("a first connection may take longer", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("first connection may outlast a deadline", &[]) else { return };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("postgres://klikit@{}/postgres?sslmode=disable", listener.local_addr().unwrap());
     let deadline = Duration::from_millis(50);

@@ -160,7 +160,7 @@ async fn graphile_gets_each_delivery_once_through_kills() {
     const SENDERS: usize = 8;
     const DELIVERIES: usize = 20 * SENDERS;
     const KILLS: i64 = 5;
-    let Some(kitchen) = Kitchen::start("each delivery is enqueued once through kills").await else { return };
+    let Some(kitchen) = Kitchen::start("graphile gets each delivery once through kills").await else { return };
     let kitchen = Arc::new(kitchen);
     let inbox = Inbox::new(kitchen.store().await);
     let (_, samples) = deliveries::all();
@@ -229,7 +229,7 @@ async fn graphile_gets_each_delivery_once_through_kills() {
 async fn job_that_graphile_rejects_fails_alone() {
     const DELIVERIES: usize = 48;
     const REJECTED: [usize; 3] = [0, 13, 29];
-    let Some(kitchen) = Kitchen::start("a job that is rejected fails alone").await else { return };
+    let Some(kitchen) = Kitchen::start("job that graphile rejects fails alone").await else { return };
     let reject = "
         CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
@@ -267,7 +267,7 @@ async fn job_that_graphile_rejects_fails_alone() {
 /// With `unsafe_dedupe`, the permanently failed job would keep the delivery from being enqueued.
 #[tokio::test]
 async fn forgotten_delivery_gets_a_job_that_runs() {
-    let Some(kitchen) = Kitchen::start("a forgotten delivery is enqueued again").await else { return };
+    let Some(kitchen) = Kitchen::start("forgotten delivery gets a job that runs").await else { return };
     let store = kitchen.store().await;
     let inbox = Inbox::new(store.clone());
     assert_eq!(send(&inbox, "evt-1", "{}").await, StatusCode::OK);

@@ -9,7 +9,7 @@ use crate::servers::postgres::PostgresServer;
 
 #[test]
 fn keeps_every_rule() {
-    let Some(server) = PostgresServer::start("the inbox's suite on Postgres") else { return };
+    let Some(server) = PostgresServer::start("keeps every rule") else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(InboxFixture::new(&server));
     runtime.block_on(inbox::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
@@ -17,7 +17,7 @@ fn keeps_every_rule() {
 
 #[test]
 fn agrees_with_the_reference() {
-    let Some(server) = PostgresServer::start("the inbox's model on Postgres") else { return };
+    let Some(server) = PostgresServer::start("agrees with the reference") else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(InboxFixture::new(&server));
     inbox::compare(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
@@ -25,13 +25,13 @@ fn agrees_with_the_reference() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_every_rule_in_races() {
-    let Some(server) = PostgresServer::start("the inbox's races on Postgres") else { return };
+    let Some(server) = PostgresServer::start("keeps every rule in races") else { return };
     inbox::race(InboxFixture::new(&server).await.store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_every_rule_between_two_pools() {
-    let Some(server) = PostgresServer::start("the inbox's races of two nodes on Postgres") else { return };
+    let Some(server) = PostgresServer::start("keeps every rule between two pools") else { return };
     inbox::race_between([open(&server).await, open(&server).await]).await;
 }
 

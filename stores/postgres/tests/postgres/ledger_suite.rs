@@ -9,7 +9,7 @@ use crate::servers::postgres::PostgresServer;
 
 #[test]
 fn keeps_every_rule() {
-    let Some(server) = PostgresServer::start("the suite on Postgres") else { return };
+    let Some(server) = PostgresServer::start("keeps every rule") else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(LedgerFixture::new(&server));
     runtime.block_on(ledger::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
@@ -17,7 +17,7 @@ fn keeps_every_rule() {
 
 #[test]
 fn agrees_with_the_reference() {
-    let Some(server) = PostgresServer::start("the model on Postgres") else { return };
+    let Some(server) = PostgresServer::start("agrees with the reference") else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(LedgerFixture::new(&server));
     ledger::compare(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);

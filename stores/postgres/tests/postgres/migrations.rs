@@ -17,7 +17,7 @@ const ROLE: &str = "
 
 #[tokio::test]
 async fn printed_migrations_suffice_without_ddl_rights() {
-    let Some(server) = PostgresServer::start_own("printed migrations suffice without DDL rights", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("printed migrations suffice without ddl rights", &[]) else { return };
     let client = client(server.url()).await;
     client.batch_execute("CREATE ROLE clerk LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC").await.unwrap();
     let url = server.url().replace("klikit@", "clerk@");

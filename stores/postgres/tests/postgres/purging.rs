@@ -19,7 +19,7 @@ async fn fill(client: &tokio_postgres::Client, rows: u32, until: &str) {
 
 #[tokio::test]
 async fn purges_up_to_a_limit() {
-    let Some(server) = PostgresServer::start("purging deletes what has run out in slices") else { return };
+    let Some(server) = PostgresServer::start("purges up to a limit") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     handle(&store, 1).await;
@@ -67,7 +67,7 @@ async fn purges_claims_past_their_grace_only() {
 
 #[tokio::test]
 async fn purging_waits_for_no_lock() {
-    let Some(server) = PostgresServer::start("purging waits for nobody") else { return };
+    let Some(server) = PostgresServer::start("purging waits for no lock") else { return };
     let store = open(server.url()).await;
     let mut client = client(server.url()).await;
     fill(&client, 10, "- interval '1 s'").await;
@@ -83,7 +83,7 @@ async fn purging_waits_for_no_lock() {
 /// slices.
 #[tokio::test]
 async fn completing_purges_slice_by_slice() {
-    let Some(server) = PostgresServer::start("completing purges by itself") else { return };
+    let Some(server) = PostgresServer::start("completing purges slice by slice") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     fill(&client, 20_000, "- interval '1 s'").await;
@@ -112,7 +112,7 @@ async fn completing_purges_slice_by_slice() {
 /// Deliveries are handled one after the other, because old row versions stay while another transaction is open.
 #[tokio::test(flavor = "multi_thread")]
 async fn delivery_takes_some_168_bytes() {
-    let Some(server) = PostgresServer::start_own("a delivery takes some 168 bytes", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("delivery takes some 168 bytes", &[]) else { return };
     let store = open(server.url()).await;
     for event in 0..8_000_u64 {
         // Spread the keys evenly, like hashes.

@@ -43,7 +43,7 @@ async fn tables_of_other_prefixes_are_separate() {
 
 #[tokio::test]
 async fn rejects_invalid_prefixes() {
-    let Some(server) = PostgresServer::start("rejects prefixes that are no identifiers") else { return };
+    let Some(server) = PostgresServer::start("rejects invalid prefixes") else { return };
     for prefix in ["", "a b", "a;DROP TABLE x", "a\"b", "Upper", "a.b.c", &"x".repeat(41)] {
         let error = patient().table_prefix(prefix).open(server.url()).await.expect_err(prefix);
         assert_eq!(error.kind(), Kind::TablePrefix);

@@ -72,7 +72,7 @@ fn trusting(path: &Path) -> ClientConfig {
 
 #[tokio::test]
 async fn rejects_an_untrusted_certificate() {
-    let Some(mut server) = PostgresServer::start_own("a certificate that is not trusted is refused", &[]) else {
+    let Some(mut server) = PostgresServer::start_own("rejects an untrusted certificate", &[]) else {
         return;
     };
     Certificate::make().install(&mut server);
@@ -90,7 +90,7 @@ async fn rejects_an_untrusted_certificate() {
 
 #[tokio::test]
 async fn rejects_a_server_without_required_tls() {
-    let Some(server) = PostgresServer::start_own("a server without TLS is refused", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("rejects a server without required tls", &[]) else { return };
     PostgresStore::open(&encrypted(&server)).await.unwrap_err();
     for mode in ["prefer", "disable"] {
         let url = server.url().replace("sslmode=disable", &format!("sslmode={mode}"));
@@ -100,7 +100,7 @@ async fn rejects_a_server_without_required_tls() {
 
 #[tokio::test]
 async fn own_pool_chooses_trusted_certificates() {
-    let Some(mut server) = PostgresServer::start_own("a pool of one's own trusts whom it likes", &[]) else { return };
+    let Some(mut server) = PostgresServer::start_own("own pool chooses trusted certificates", &[]) else { return };
     let certificate = Certificate::make();
     certificate.install(&mut server);
     let tls = MakeRustlsConnect::new(trusting(&certificate.path()));
@@ -113,7 +113,7 @@ async fn own_pool_chooses_trusted_certificates() {
 /// Runs in a child process, because the trusted certificates come from the environment.
 #[tokio::test]
 async fn accepts_a_certificate_that_the_system_trusts() {
-    let Some(mut server) = PostgresServer::start_own("a certificate that the system trusts is taken", &[]) else {
+    let Some(mut server) = PostgresServer::start_own("accepts a certificate that the system trusts", &[]) else {
         return;
     };
     let certificate = Certificate::make();

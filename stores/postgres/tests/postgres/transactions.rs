@@ -17,7 +17,7 @@ async fn pool_with_orders(server: &PostgresServer) -> Pool {
 
 #[tokio::test]
 async fn commit_completes_and_rollback_does_not() {
-    let Some(server) = PostgresServer::start("a commit completes and a roll back does not") else { return };
+    let Some(server) = PostgresServer::start("commit completes and rollback does not") else { return };
     let pool = pool_with_orders(&server).await;
     let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
     let mut connection = pool.get().await.unwrap();
@@ -42,7 +42,7 @@ async fn commit_completes_and_rollback_does_not() {
 
 #[tokio::test]
 async fn lost_claim_is_not_completed_in_transaction() {
-    let Some(server) = PostgresServer::start("a claim that is lost completes in no transaction") else { return };
+    let Some(server) = PostgresServer::start("lost claim is not completed in transaction") else { return };
     let pool = pool_with_orders(&server).await;
     let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
     let mut connection = pool.get().await.unwrap();
@@ -87,7 +87,7 @@ async fn completes_an_expired_claim_in_transaction() {
 /// A copy waits for the user's open transaction, and then finds its outcome.
 #[tokio::test]
 async fn copy_waits_for_the_open_transaction() {
-    let Some(server) = PostgresServer::start("a copy waits for the open transaction") else { return };
+    let Some(server) = PostgresServer::start("copy waits for the open transaction") else { return };
     let pool = pool_with_orders(&server).await;
     let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
     let mut connection = pool.get().await.unwrap();
@@ -109,7 +109,7 @@ async fn copy_waits_for_the_open_transaction() {
 
 #[tokio::test]
 async fn any_driver_can_complete_with_the_statement() {
-    let Some(server) = PostgresServer::start("another driver completes with the public statement") else { return };
+    let Some(server) = PostgresServer::start("any driver can complete with the statement") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let entry = claim(1);

@@ -25,7 +25,7 @@ const ROWS: &str = "SELECT (SELECT count(*) FROM klikit_inbox) * 100 \
 
 #[tokio::test]
 async fn stores_a_delivery_with_its_ledger_row() {
-    let Some(server) = PostgresServer::start("what is new is stored") else { return };
+    let Some(server) = PostgresServer::start("stores a delivery with its ledger row") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let new = ordered("evt-1", &["a", "b"]).await;
@@ -47,7 +47,7 @@ async fn stores_a_delivery_with_its_ledger_row() {
 
 #[tokio::test]
 async fn accepting_takes_one_round_trip() {
-    let Some(server) = PostgresServer::start_own("a fresh accept takes one round trip", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("accepting takes one round trip", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let connections = proxy.connections();
@@ -68,7 +68,7 @@ async fn accepting_takes_one_round_trip() {
 
 #[tokio::test]
 async fn restores_the_ledger_row_of_a_pending_delivery() {
-    let Some(server) = PostgresServer::start("one that waits is known") else { return };
+    let Some(server) = PostgresServer::start("restores the ledger row of a pending delivery") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let (new, other) = (delivery("evt-1", "one").await, delivery("evt-1", "other").await);
@@ -92,7 +92,7 @@ async fn restores_the_ledger_row_of_a_pending_delivery() {
 
 #[tokio::test]
 async fn dead_delivery_is_revived_by_its_copy_only() {
-    let Some(server) = PostgresServer::start("a dead one is revived") else { return };
+    let Some(server) = PostgresServer::start("dead delivery is revived by its copy only") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept(&store, &ordered("evt-1", &["a"]).await).await;
@@ -163,7 +163,7 @@ async fn late_outcome_does_not_settle_a_revived_delivery() {
 
 #[tokio::test]
 async fn stores_nothing_that_the_layer_has_claimed() {
-    let Some(server) = PostgresServer::start("what the layer handles is not stored") else { return };
+    let Some(server) = PostgresServer::start("stores nothing that the layer has claimed") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let (claimed, new) = (delivery("evt-1", "one").await, delivery("evt-1", "one").await);
@@ -185,7 +185,7 @@ async fn stores_nothing_that_the_layer_has_claimed() {
 
 #[tokio::test]
 async fn new_delivery_replaces_a_kept_one() {
-    let Some(server) = PostgresServer::start("one that is kept makes room") else { return };
+    let Some(server) = PostgresServer::start("new delivery replaces a kept one") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let new = delivery("evt-1", "one").await;
@@ -206,7 +206,7 @@ async fn new_delivery_replaces_a_kept_one() {
 
 #[tokio::test]
 async fn conflict_is_a_separate_delivery() {
-    let Some(server) = PostgresServer::start("a conflict is a delivery of its own") else { return };
+    let Some(server) = PostgresServer::start("conflict is a separate delivery") else { return };
     let store = open(server.url()).await;
     accept(&store, &delivery("evt-1", "one").await).await;
     let conflict = conflicting("evt-1", "two").await;
@@ -220,7 +220,7 @@ async fn conflict_is_a_separate_delivery() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_one_of_many_copies_on_two_nodes() {
-    let Some(server) = PostgresServer::start("one of sixty-four copies is stored") else { return };
+    let Some(server) = PostgresServer::start("stores one of many copies on two nodes") else { return };
     let nodes = [open(server.url()).await, open(server.url()).await];
     let client = client(server.url()).await;
     for round in 0..30 {
@@ -255,7 +255,7 @@ async fn stores_one_of_many_copies_on_two_nodes() {
 
 #[tokio::test]
 async fn contents_and_reasons_come_back_unchanged() {
-    let Some(server) = PostgresServer::start("bodies, heads and reasons") else { return };
+    let Some(server) = PostgresServer::start("contents and reasons come back unchanged") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let large = "\u{0}\u{1}'\\%s\u{1f980}".repeat(100_000);

@@ -15,7 +15,7 @@ use crate::{RETENTION, TERMS, client, count, open, servers::postgres::PostgresSe
 
 #[tokio::test]
 async fn counts_deliveries_by_state() {
-    let Some(server) = PostgresServer::start("deliveries are counted by state") else { return };
+    let Some(server) = PostgresServer::start("counts deliveries by state") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let none = store.counts().await.unwrap();
@@ -48,7 +48,7 @@ async fn counts_deliveries_by_state() {
 
 #[tokio::test]
 async fn lists_dead_deliveries_in_pages_and_retries_them() {
-    let Some(server) = PostgresServer::start("the dead are listed page by page") else { return };
+    let Some(server) = PostgresServer::start("lists dead deliveries in pages and retries them") else { return };
     let store = open(server.url()).await;
     for n in 0..6 {
         accept(&store, &ordered(&n.to_string(), &[&n.to_string()]).await).await;
@@ -82,7 +82,7 @@ async fn lists_dead_deliveries_in_pages_and_retries_them() {
 
 #[tokio::test]
 async fn forgets_an_event_except_what_is_pending() {
-    let Some(server) = PostgresServer::start("an event is forgotten with its conflicts") else { return };
+    let Some(server) = PostgresServer::start("forgets an event except what is pending") else { return };
     let store = open(server.url()).await;
     let event = *delivery("evt-1", "").await.claim().event();
     // One event's deliveries: dead, kept, handled, pending, leased, and claimed by the layer. And one of another event.
@@ -119,7 +119,7 @@ async fn forgets_an_event_except_what_is_pending() {
 
 #[tokio::test]
 async fn forgets_deliveries_accepted_in_a_window() {
-    let Some(server) = PostgresServer::start("what was accepted in a window is forgotten") else { return };
+    let Some(server) = PostgresServer::start("forgets deliveries accepted in a window") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let mut all = Vec::new();
@@ -160,7 +160,7 @@ async fn forgets_deliveries_accepted_in_a_window() {
 
 #[tokio::test]
 async fn purges_kept_deliveries_whose_time_is_over() {
-    let Some(server) = PostgresServer::start("what is kept is purged") else { return };
+    let Some(server) = PostgresServer::start("purges kept deliveries whose time is over") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     for n in 0..7 {
@@ -185,7 +185,7 @@ async fn purges_kept_deliveries_whose_time_is_over() {
 /// An operator forgets an event while klikit replays it. Deliveries that are accepted meanwhile must keep their ledger rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn forgetting_while_accepting_leaves_no_halves() {
-    let Some(server) = PostgresServer::start("forgetting meets accepting") else { return };
+    let Some(server) = PostgresServer::start("forgetting while accepting leaves no halves") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let new = delivery("evt-1", "x").await;
@@ -233,7 +233,7 @@ async fn forgetting_while_accepting_leaves_no_halves() {
 /// A copy of a pending delivery without a ledger row comes while an operator forgets the delivery.
 #[tokio::test]
 async fn forgotten_delivery_leaves_no_ledger_row() {
-    let Some(server) = PostgresServer::start("forgetting meets a copy") else { return };
+    let Some(server) = PostgresServer::start("forgotten delivery leaves no ledger row") else { return };
     let store = open(server.url()).await;
     let (mut operator, client) = (client(server.url()).await, client(server.url()).await);
     let new = delivery("evt-1", "x").await;
@@ -257,7 +257,7 @@ async fn forgotten_delivery_leaves_no_ledger_row() {
 
 #[tokio::test]
 async fn evicts_kept_deliveries_that_end_soonest() {
-    let Some(server) = PostgresServer::start("what is kept gives way") else { return };
+    let Some(server) = PostgresServer::start("evicts kept deliveries that end soonest") else { return };
     let store = open(server.url()).await;
     for n in 0..7 {
         accept(&store, &delivery(&format!("evt-{n}"), "x").await).await;
@@ -289,7 +289,7 @@ async fn evicts_kept_deliveries_that_end_soonest() {
 
 #[tokio::test]
 async fn purges_old_dead_letters() {
-    let Some(server) = PostgresServer::start("old dead letters are purged") else { return };
+    let Some(server) = PostgresServer::start("purges old dead letters") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     for n in 0..7 {

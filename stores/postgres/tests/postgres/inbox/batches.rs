@@ -33,7 +33,7 @@ async fn many(number: usize) -> Vec<NewDelivery> {
 
 #[tokio::test]
 async fn rejected_delivery_fails_alone() {
-    let Some(server) = PostgresServer::start("a rejected delivery fails alone") else { return };
+    let Some(server) = PostgresServer::start("rejected delivery fails alone") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     client.batch_execute(REJECT).await.unwrap();
@@ -53,7 +53,7 @@ async fn rejected_delivery_fails_alone() {
 /// Another transaction has locked one ledger row. The deliveries that arrive together with it do not wait.
 #[tokio::test]
 async fn locked_delivery_does_not_delay_others() {
-    let Some(server) = PostgresServer::start("a locked delivery holds up no others") else { return };
+    let Some(server) = PostgresServer::start("locked delivery does not delay others") else { return };
     let store = tower_klikit_postgres::PostgresStore::open(server.url()).await.unwrap();
     let mut other = client(server.url()).await;
     let all = many(40).await;
@@ -91,7 +91,7 @@ async fn copies_that_arrive_together_are_stored_once() {
 /// The deliveries have different event ids, ordering keys and bodies. Some lack an event id or ordering keys.
 #[tokio::test]
 async fn batched_deliveries_are_not_mixed_up() {
-    let Some(server) = PostgresServer::start("deliveries that arrive together keep apart") else { return };
+    let Some(server) = PostgresServer::start("batched deliveries are not mixed up") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let keys: [&[&str]; 4] = [&[], &["a"], &["a", "b", "c"], &["c"]];

@@ -39,7 +39,7 @@ async fn revives(store: &PostgresStore, new: &NewDelivery) {
 
 #[tokio::test]
 async fn missing_content_is_dead_lettered() {
-    let Some(server) = PostgresServer::start("missing content is dead-lettered") else { return };
+    let Some(server) = PostgresServer::start("missing content is dead lettered") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     for keys in [&[][..], &["a"]] {
@@ -67,7 +67,7 @@ async fn missing_content_is_dead_lettered() {
 
 #[tokio::test]
 async fn unreadable_ordering_key_is_dead_lettered() {
-    let Some(server) = PostgresServer::start("unreadable ordering key is dead-lettered") else { return };
+    let Some(server) = PostgresServer::start("unreadable ordering key is dead lettered") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let new = delivery("evt-1", "one").await;
@@ -101,7 +101,7 @@ async fn accept_large(server: &PostgresServer) -> (NewDelivery, PathBuf) {
 
 #[tokio::test]
 async fn damaged_body_is_dead_lettered() {
-    let Some(mut server) = PostgresServer::start_own("damaged body is dead-lettered", &[]) else { return };
+    let Some(mut server) = PostgresServer::start_own("damaged body is dead lettered", &[]) else { return };
     let (new, path) = accept_large(&server).await;
     server.stop();
     let file = OpenOptions::new().write(true).open(path).unwrap();

@@ -110,7 +110,7 @@ async fn working_through<F: Future<Output = ()>>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_server_loses_nothing_acknowledged() {
-    let Some(mut server) = PostgresServer::start_own("a killed server loses nothing", &[]) else { return };
+    let Some(mut server) = PostgresServer::start_own("killed server loses nothing acknowledged", &[]) else { return };
     let store = open(server.url()).await;
     let url = server.url().to_owned();
     let errors = working_through(&store, &url, async |errors| {
@@ -132,7 +132,7 @@ async fn killed_server_loses_nothing_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_connections_lose_nothing() {
-    let Some(server) = PostgresServer::start_own("connections that are cut lose nothing", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("broken connections lose nothing", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = open(&proxy.url()).await;
     working_through(&store, server.url(), async |_| {
@@ -148,7 +148,7 @@ async fn broken_connections_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_fail_while_the_server_hangs() {
-    let Some(server) = PostgresServer::start_own("a server that hangs, and an inbox", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("calls fail while the server hangs", &[]) else { return };
     let store = PostgresStore::builder().deadline(Duration::from_millis(200)).open(server.url()).await.unwrap();
     let calm = open(server.url()).await;
     accept(&calm, &delivery("evt-1", "x").await).await;
@@ -180,7 +180,7 @@ async fn calls_fail_while_the_server_hangs() {
 /// Without a time limit, the server would not notice that the node is gone, and would keep the leasing lock.
 #[tokio::test]
 async fn vanished_node_does_not_delay_others() {
-    let Some(server) = PostgresServer::start_own("a node that vanishes in a transaction", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("vanished node does not delay others", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let vanishing = PostgresStore::builder().deadline(Duration::from_millis(500)).open(&proxy.url()).await.unwrap();
     let other = PostgresStore::builder().deadline(Duration::from_secs(30)).open(server.url()).await.unwrap();
@@ -202,7 +202,7 @@ async fn vanished_node_does_not_delay_others() {
 /// After a lost response, a repeated call would lease further deliveries.
 #[tokio::test]
 async fn lease_with_a_lost_response_is_not_repeated() {
-    let Some(server) = PostgresServer::start_own("a lease whose answer is lost", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("lease with a lost response is not repeated", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store =
         PostgresStore::builder().max_connections(1).deadline(Duration::from_secs(30)).open(&proxy.url()).await.unwrap();
@@ -226,7 +226,7 @@ async fn lease_with_a_lost_response_is_not_repeated() {
 /// A hanging queue keeps the ledger row locked. Copies wait no longer than the deadline.
 #[tokio::test]
 async fn hanging_hand_off_gives_an_error() {
-    let Some(server) = PostgresServer::start_own("a hand-off that hangs", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("hanging hand off gives an error", &[]) else { return };
     let store = PostgresStore::builder()
         .deadline(Duration::from_millis(200))
         .hand_off("SELECT pg_sleep(1000)")

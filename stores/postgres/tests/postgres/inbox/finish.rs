@@ -37,7 +37,7 @@ async fn pool_with_orders(server: &PostgresServer) -> Pool {
 
 #[tokio::test]
 async fn commit_finishes_and_rollback_does_not() {
-    let Some(server) = PostgresServer::start("a commit finishes") else { return };
+    let Some(server) = PostgresServer::start("commit finishes and rollback does not") else { return };
     let pool = pool_with_orders(&server).await;
     let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
     let client = client(server.url()).await;
@@ -119,7 +119,7 @@ async fn order(pool: &Pool, store: &PostgresStore, attempt: &Attempt, body: &Byt
 /// if its transaction was not committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn effects_happen_once_despite_crashes() {
-    let Some(server) = PostgresServer::start("effects are exactly once") else { return };
+    let Some(server) = PostgresServer::start("effects happen once despite crashes") else { return };
     let pool = pool_with_orders(&server).await;
     let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
     let client = client(server.url()).await;

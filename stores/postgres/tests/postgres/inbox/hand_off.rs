@@ -37,7 +37,7 @@ async fn store(server: &PostgresServer, sql: &str) -> PostgresStore {
 
 #[tokio::test]
 async fn enqueues_and_remembers_a_delivery() {
-    let Some(server) = PostgresServer::start("a delivery is enqueued and remembered") else { return };
+    let Some(server) = PostgresServer::start("enqueues and remembers a delivery") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
     let store = store(&server, ENQUEUE).await;
@@ -63,7 +63,7 @@ async fn enqueues_and_remembers_a_delivery() {
 
 #[tokio::test]
 async fn remembers_nothing_that_the_queue_rejects() {
-    let Some(server) = PostgresServer::start("what the queue refuses comes again") else { return };
+    let Some(server) = PostgresServer::start("remembers nothing that the queue rejects") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
     let inbox = Inbox::new(store(&server, ENQUEUE).await);
@@ -81,7 +81,7 @@ async fn remembers_nothing_that_the_queue_rejects() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn enqueues_one_of_many_copies() {
-    let Some(server) = PostgresServer::start("one of thirty-two copies is enqueued") else { return };
+    let Some(server) = PostgresServer::start("enqueues one of many copies") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
     let nodes = [store(&server, ENQUEUE).await, store(&server, ENQUEUE).await];
@@ -103,7 +103,7 @@ async fn enqueues_one_of_many_copies() {
 
 #[tokio::test]
 async fn enqueues_nothing_that_the_layer_has_claimed() {
-    let Some(server) = PostgresServer::start("what the layer has is not enqueued") else { return };
+    let Some(server) = PostgresServer::start("enqueues nothing that the layer has claimed") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
     let store = store(&server, ENQUEUE).await;
@@ -117,7 +117,7 @@ async fn enqueues_nothing_that_the_layer_has_claimed() {
 
 #[tokio::test]
 async fn checks_the_statement_when_it_opens() {
-    let Some(server) = PostgresServer::start("the statement is checked") else { return };
+    let Some(server) = PostgresServer::start("checks the statement when it opens") else { return };
     client(server.url()).await.batch_execute(QUEUE).await.unwrap();
     for sql in
         ["SELECT no_such_queue($1)", "SELECT 1; SELECT 2", "", "nonsense", "SELECT $4::text", "SELECT $1::integer"]
@@ -136,7 +136,7 @@ async fn checks_the_statement_when_it_opens() {
 /// If deliveries are handed off, there may be no worker.
 #[tokio::test]
 async fn enqueues_a_copy_of_a_dead_delivery() {
-    let Some(server) = PostgresServer::start("what is dead is enqueued") else { return };
+    let Some(server) = PostgresServer::start("enqueues a copy of a dead delivery") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
     let (before, now) = (open(server.url()).await, store(&server, ENQUEUE).await);
@@ -177,7 +177,7 @@ async fn enqueues_a_copy_of_a_dead_delivery() {
 
 #[tokio::test]
 async fn does_not_enqueue_copies_of_pending_deliveries() {
-    let Some(server) = PostgresServer::start("what waits in the inbox is not enqueued") else { return };
+    let Some(server) = PostgresServer::start("does not enqueue copies of pending deliveries") else { return };
     let client = client(server.url()).await;
     client.batch_execute(QUEUE).await.unwrap();
     let (before, now) = (open(server.url()).await, store(&server, ENQUEUE).await);
@@ -197,7 +197,7 @@ async fn does_not_enqueue_copies_of_pending_deliveries() {
 /// The details of the server's errors repeat the parameters.
 #[tokio::test]
 async fn rejection_by_the_queue_does_not_leak_the_body() {
-    let Some(server) = PostgresServer::start("what is rejected is told without the body") else { return };
+    let Some(server) = PostgresServer::start("rejection by the queue does not leak the body") else { return };
     client(server.url()).await.batch_execute("CREATE TABLE picky (body text CHECK (body = ''))").await.unwrap();
     let late = "
             CREATE TABLE late (body text UNIQUE DEFERRABLE INITIALLY DEFERRED);
@@ -308,7 +308,7 @@ const INSERT_JOB: &str = "
 #[tokio::test]
 async fn hands_off_to_pgmq() {
     for send in PGMQ_SEND {
-        let Some(server) = PostgresServer::start_own("deliveries are sent to a queue of pgmq", &[]) else { return };
+        let Some(server) = PostgresServer::start_own("hands off to pgmq", &[]) else { return };
         let client = client(server.url()).await;
         client.batch_execute(&format!("{PGMQ} {send}")).await.unwrap();
         hands_off(&server, SEND, "SELECT message FROM pgmq.q_klikit WHERE vt <= now() ORDER BY msg_id").await;
@@ -318,7 +318,7 @@ async fn hands_off_to_pgmq() {
 
 #[tokio::test]
 async fn hands_off_to_river() {
-    let Some(server) = PostgresServer::start("deliveries are inserted as jobs of River") else { return };
+    let Some(server) = PostgresServer::start("hands off to river") else { return };
     let client = client(server.url()).await;
     client.batch_execute(RIVER).await.unwrap();
     let jobs = "

@@ -16,7 +16,7 @@ use crate::{client, count, ends, open, patient, proxy::Proxy, servers::postgres:
 
 #[tokio::test]
 async fn longest_due_are_leased_first_and_once() {
-    let Some(server) = PostgresServer::start("the longest due are leased first") else { return };
+    let Some(server) = PostgresServer::start("longest due are leased first and once") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     for n in 0..5 {
@@ -80,7 +80,7 @@ async fn lease_is_held_until_another_worker_has_it() {
 
 #[tokio::test]
 async fn expired_last_attempt_is_dead_lettered_and_reported() {
-    let Some(server) = PostgresServer::start("expired last attempt is dead-lettered and reported") else { return };
+    let Some(server) = PostgresServer::start("expired last attempt is dead lettered and reported") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let mut deliveries = Vec::new();
@@ -306,7 +306,7 @@ async fn ordering_keys_come_back_with_the_delivery() {
 /// A handler may finish its delivery in a transaction that stays open for a long time.
 #[tokio::test]
 async fn leasing_waits_for_no_lock() {
-    let Some(server) = PostgresServer::start("leasing waits for nobody") else { return };
+    let Some(server) = PostgresServer::start("leasing waits for no lock") else { return };
     let store = open(server.url()).await;
     let mut client = client(server.url()).await;
     for n in 0..3 {
@@ -324,7 +324,7 @@ async fn leasing_waits_for_no_lock() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_never_lease_the_same_delivery() {
-    let Some(server) = PostgresServer::start("two nodes that lease at once") else { return };
+    let Some(server) = PostgresServer::start("two nodes never lease the same delivery") else { return };
     let nodes = [open(server.url()).await, open(server.url()).await];
     let client = client(server.url()).await;
     for round in 0..15 {
@@ -368,7 +368,7 @@ async fn two_nodes_never_lease_the_same_delivery() {
 /// A long transaction imitates another node that has selected deliveries and not yet committed.
 #[tokio::test]
 async fn two_nodes_lease_different_parts_of_a_backlog() {
-    let Some(server) = PostgresServer::start("two nodes find different parts") else { return };
+    let Some(server) = PostgresServer::start("two nodes lease different parts of a backlog") else { return };
     let store = open(server.url()).await;
     let mut other = client(server.url()).await;
     for keyed in [false, true] {
@@ -393,7 +393,7 @@ async fn two_nodes_lease_different_parts_of_a_backlog() {
 /// The first examined deliveries are blocked, except one that the other node has locked.
 #[tokio::test]
 async fn many_blocked_deliveries_hide_no_others() {
-    let Some(server) = PostgresServer::start("behind many that wait") else { return };
+    let Some(server) = PostgresServer::start("many blocked deliveries hide no others") else { return };
     let store = open(server.url()).await;
     let mut other = client(server.url()).await;
     for n in 0..600 {

@@ -20,7 +20,7 @@ use crate::{RETENTION, client, count, open, servers::postgres::PostgresServer};
 
 #[tokio::test]
 async fn deliveries_that_share_a_key_wait() {
-    let Some(server) = PostgresServer::start("those that share a key wait") else { return };
+    let Some(server) = PostgresServer::start("deliveries that share a key wait") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let deliveries = [
@@ -56,7 +56,7 @@ async fn deliveries_that_share_a_key_wait() {
 
 #[tokio::test]
 async fn many_blocked_deliveries_hide_no_others() {
-    let Some(server) = PostgresServer::start("many that wait hide nobody") else { return };
+    let Some(server) = PostgresServer::start("many blocked deliveries hide no others") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept(&store, &ordered("head", &["a"]).await).await;
@@ -76,7 +76,7 @@ async fn many_blocked_deliveries_hide_no_others() {
 
 #[tokio::test]
 async fn retried_delivery_keeps_its_place_in_the_queue() {
-    let Some(server) = PostgresServer::start("one that is brought back takes its old place") else { return };
+    let Some(server) = PostgresServer::start("retried delivery keeps its place in the queue") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept_all(&store, &[ordered("1", &["a"]).await, ordered("2", &["a"]).await, ordered("3", &["a"]).await]).await;
@@ -107,7 +107,7 @@ async fn retried_delivery_keeps_its_place_in_the_queue() {
 /// The dead-lettered delivery's handler was still running, so the delivery returns to its old place in the queue.
 #[tokio::test]
 async fn late_outcome_restores_ordering_keys() {
-    let Some(server) = PostgresServer::start("late outcome puts ordering keys back") else { return };
+    let Some(server) = PostgresServer::start("late outcome restores ordering keys") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let keys = "SELECT count(*) FROM klikit_inbox_key";
@@ -142,7 +142,7 @@ async fn late_outcome_restores_ordering_keys() {
 /// An id is drawn only after the key is locked, so that a later delivery never gets the smaller id.
 #[tokio::test]
 async fn ids_follow_the_order_of_commits() {
-    let Some(server) = PostgresServer::start("ids are given in the order of the commits") else { return };
+    let Some(server) = PostgresServer::start("ids follow the order of commits") else { return };
     let store = open(server.url()).await;
     let mut blocker = client(server.url()).await;
     let client = client(server.url()).await;
@@ -176,7 +176,7 @@ async fn waits<T>(client: &tokio_postgres::Client, call: &JoinHandle<T>) -> bool
 /// Leasing sees the tables as they were when it began, so no delivery may come back from DEAD meanwhile.
 #[tokio::test]
 async fn nothing_is_leased_while_one_comes_back() {
-    let Some(server) = PostgresServer::start("nothing is leased meanwhile") else { return };
+    let Some(server) = PostgresServer::start("nothing is leased while one comes back") else { return };
     let store = open(server.url()).await;
     let mut blocker = client(server.url()).await;
     let client = client(server.url()).await;
@@ -219,7 +219,7 @@ async fn nothing_is_leased_while_one_comes_back() {
 
 #[tokio::test]
 async fn accepts_a_delivery_with_thousands_of_keys() {
-    let Some(server) = PostgresServer::start("a delivery of thousands of keys") else { return };
+    let Some(server) = PostgresServer::start("accepts a delivery with thousands of keys") else { return };
     let store = open(server.url()).await;
     let keys: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
@@ -242,7 +242,7 @@ struct Seen {
 /// and its settlement, each delivery is compared with those of all other workers.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_never_overlap_within_a_key() {
-    let Some(server) = PostgresServer::start("two nodes keep the order") else { return };
+    let Some(server) = PostgresServer::start("two nodes never overlap within a key") else { return };
     let nodes = [open(server.url()).await, open(server.url()).await];
     for round in 0..6 {
         const DELIVERIES: usize = 120;

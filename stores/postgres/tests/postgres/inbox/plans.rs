@@ -53,7 +53,7 @@ async fn fill(url: &str) {
 
 #[tokio::test]
 async fn only_counting_scans_tables() {
-    let Some(server) = PostgresServer::start_own("no table is read through", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("only counting scans tables", &[]) else { return };
     let reader = client(server.url()).await;
     open(server.url()).await;
     fill(server.url()).await;

@@ -169,7 +169,7 @@ pub(super) async fn reject(client: &tokio_postgres::Client, lease: &Lease) {
 /// The worker repeats a failed call until it succeeds.
 #[tokio::test]
 async fn rejected_settlement_does_not_delay_others() {
-    let Some(server) = PostgresServer::start("rejected settlement does not hold up others") else { return };
+    let Some(server) = PostgresServer::start("rejected settlement does not delay others") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let leases = leases(&store, "evt", 5).await;
@@ -205,7 +205,7 @@ async fn rejected_settlement_does_not_delay_others() {
 /// All deliveries are then settled one by one, and the locked one comes first.
 #[tokio::test]
 async fn locked_and_rejected_do_not_delay_others() {
-    let Some(server) = PostgresServer::start("locked and rejected do not hold up others") else { return };
+    let Some(server) = PostgresServer::start("locked and rejected do not delay others") else { return };
     let patient = open(server.url()).await;
     let store = PostgresStore::builder().deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
     let mut other = client(server.url()).await;
@@ -224,7 +224,7 @@ async fn locked_and_rejected_do_not_delay_others() {
 /// A handler's transaction may stay open although its worker has dropped the handler.
 #[tokio::test]
 async fn locked_delivery_does_not_delay_others() {
-    let Some(server) = PostgresServer::start("locked delivery does not hold up others") else { return };
+    let Some(server) = PostgresServer::start("locked delivery does not delay others") else { return };
     let patient = open(server.url()).await;
     let store = PostgresStore::builder().deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
     let mut other = client(server.url()).await;
@@ -250,7 +250,7 @@ async fn locked_delivery_does_not_delay_others() {
 
 #[tokio::test]
 async fn settlement_with_a_lost_response_counts_once() {
-    let Some(server) = PostgresServer::start_own("settlement with a lost answer counts once", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("settlement with a lost response counts once", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let client = client(server.url()).await;

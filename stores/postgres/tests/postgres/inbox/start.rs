@@ -53,7 +53,7 @@ async fn starts_many_in_one_round_trip() {
 /// Each handler of a worker makes its own call.
 #[tokio::test]
 async fn calls_that_arrive_together_start_together() {
-    let Some(server) = PostgresServer::start_own("calls that start together", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("calls that arrive together start together", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let leased = leases(&store, 40).await;
@@ -70,7 +70,7 @@ async fn calls_that_arrive_together_start_together() {
 
 #[tokio::test]
 async fn locked_delivery_does_not_delay_other_starts() {
-    let Some(server) = PostgresServer::start("locked delivery does not hold up other starts") else { return };
+    let Some(server) = PostgresServer::start("locked delivery does not delay other starts") else { return };
     let calm = open(server.url()).await;
     let store = PostgresStore::builder().deadline(Duration::from_secs(2)).open(server.url()).await.unwrap();
     let (mut other, reader) = (client(server.url()).await, client(server.url()).await);
@@ -94,7 +94,7 @@ async fn locked_delivery_does_not_delay_other_starts() {
 
 #[tokio::test]
 async fn rejected_start_does_not_delay_others() {
-    let Some(server) = PostgresServer::start("rejected start does not hold up others") else { return };
+    let Some(server) = PostgresServer::start("rejected start does not delay others") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let leased = leases(&store, 3).await;
@@ -114,7 +114,7 @@ async fn rejected_start_does_not_delay_others() {
 
 #[tokio::test]
 async fn start_with_a_lost_response_counts_once() {
-    let Some(server) = PostgresServer::start_own("start with a lost answer counts once", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("start with a lost response counts once", &[]) else { return };
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let client = client(server.url()).await;
@@ -135,7 +135,7 @@ async fn start_with_a_lost_response_counts_once() {
 /// Counts survive a crash of the server process. Only a crash of the machine can lose them.
 #[tokio::test]
 async fn killed_server_keeps_counted_attempts() {
-    let Some(mut server) = PostgresServer::start_own("a killed server, and attempts", &[]) else { return };
+    let Some(mut server) = PostgresServer::start_own("killed server keeps counted attempts", &[]) else { return };
     let store = open(server.url()).await;
     let leased = leases(&store, 2).await;
     assert_eq!(store.start(&leased[..1]).await.unwrap(), [true]);
@@ -177,7 +177,7 @@ async fn dead_letters_take_no_free_handler() {
 
 #[tokio::test]
 async fn leases_a_row_with_the_most_attempts() {
-    let Some(server) = PostgresServer::start("a row with the most attempts is leased") else { return };
+    let Some(server) = PostgresServer::start("leases a row with the most attempts") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept(&store, &delivery("evt", "x").await).await;

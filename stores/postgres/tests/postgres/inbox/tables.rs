@@ -19,7 +19,7 @@ const INBOX: &str = "SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'k
 
 #[tokio::test]
 async fn ledger_only_creates_no_inbox() {
-    let Some(server) = PostgresServer::start_own("ledger only makes no inbox", &[]) else { return };
+    let Some(server) = PostgresServer::start_own("ledger only creates no inbox", &[]) else { return };
     let client = client(server.url()).await;
     let store = patient().ledger_only().open(server.url()).await.unwrap();
     handle(&store, 1).await;
