@@ -102,6 +102,8 @@ where
     reply
 }
 
+// The old name, until every test file uses `rejected`.
+#[allow(unused_imports, reason = "each test file uses some of it")]
 pub use self::rejected as refused;
 
 /// Sends a request and checks that it reaches the handler.
