@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     keyring::{KeyedSecret, Keyring},
-    signature::{Signature, SigningKey, stamp::begins_with_timestamp},
+    signature::{Signature, SigningKey, timestamped::begins_with_timestamp},
 };
 
 /// The part of the work that secrets may take. Bodies that were encoded again are the commoner fault.

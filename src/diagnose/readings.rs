@@ -10,7 +10,7 @@ use crate::{
     header,
     signature::{
         Signature,
-        stamp::{NearlyStamp, Stamp},
+        timestamped::{MalformedTimestampedSignature, TimestampedSignature},
     },
 };
 
@@ -110,7 +110,7 @@ impl Readings {
             let faults = if upper { vec![Cause::SignatureUpperCase] } else { Vec::new() };
             return Self { all: vec![Reading::of_body(Tag::Whole(signature), faults)], shown: None };
         }
-        if let Some(Stamp { signature, prefix, .. }) = Stamp::parse(value) {
+        if let Some(TimestampedSignature { signature, prefix, .. }) = TimestampedSignature::parse(value) {
             let fault = (forms == Forms::Current).then_some(Cause::SignatureTimestamped);
             let faults = fault.into_iter().collect();
             return Self {
@@ -122,11 +122,14 @@ impl Readings {
         let parts = || joined(value);
         let all = |is_one: fn(&[u8]) -> bool| parts().all(is_one);
         if parts().nth(1).is_some()
-            && (all(|part| Signature::from_hex(part).is_ok()) || all(|part| Stamp::parse(part).is_some()))
+            && (all(|part| Signature::from_hex(part).is_ok())
+                || all(|part| TimestampedSignature::parse(part).is_some()))
         {
             return Self::of_several(parts(), forms, Some("joined by commas".into()));
         }
-        if let Some(NearlyStamp { signature, prefix, detail }) = NearlyStamp::parse(value) {
+        if let Some(MalformedTimestampedSignature { signature, prefix, detail }) =
+            MalformedTimestampedSignature::parse(value)
+        {
             let fault = Cause::SignatureTimestampMalformed;
             let faults = vec![fault];
             return Self {

@@ -14,7 +14,7 @@ use crate::{
     klikit,
     signature::{
         SigningKey,
-        stamp::{NearlyStamp, Stamp},
+        timestamped::{MalformedTimestampedSignature, TimestampedSignature},
     },
 };
 
@@ -178,9 +178,9 @@ fn shape_of_signature(value: &[u8]) -> String {
 
 /// Of klikit's older form, also where it is spelt in a way that is not accepted: it is all digits.
 fn time_in(value: &[u8]) -> Option<String> {
-    let prefix = Stamp::parse(value)
+    let prefix = TimestampedSignature::parse(value)
         .map(|stamp| stamp.prefix)
-        .or_else(|| NearlyStamp::parse(value).map(|stamp| stamp.prefix))?;
+        .or_else(|| MalformedTimestampedSignature::parse(value).map(|stamp| stamp.prefix))?;
     Some(str::from_utf8(prefix.strip_suffix(b".")?).ok()?.to_owned())
 }
 

@@ -1,10 +1,10 @@
-//! Signing and verifying, without I/O and without HTTP types.
+//! Signatures, and the keys that compute them, without I/O and without HTTP types.
 //!
-//! klikit signs the raw body with HMAC-SHA256 (RFC 2104, FIPS 180-4) and sends the tag as 64 hex digits. Whatever in this
-//! crate needs a signature asks this room.
+//! klikit signs the raw body with HMAC-SHA256 (RFC 2104, FIPS 180-4) and sends the tag as 64 hex digits. All signing and
+//! verification in this crate goes through this module.
 
 #[cfg(any(feature = "payload", feature = "diagnose"))]
-pub(crate) mod stamp;
+pub(crate) mod timestamped;
 
 use std::{array, error::Error, fmt, str::FromStr};
 
@@ -12,18 +12,18 @@ use ctutils::CtEq;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The bytes of a tag.
+/// The length of a tag, in bytes.
 const LEN: usize = 32;
 
-const NO_DIGIT: u8 = u8::MAX;
+const INVALID_DIGIT: u8 = u8::MAX;
 
-/// What klikit sends in `x-klikit-signature`: the HMAC-SHA256 of a body.
+/// The HMAC-SHA256 of a body, which klikit sends in `x-klikit-signature`.
 ///
-/// Parsing accepts exactly 64 hex digits of either case, with no prefix and no white space; printing gives the lower case
-/// that klikit sends ("Webhook security" in klikit's developer documentation). Two signatures are compared in constant
+/// Parsing accepts exactly 64 hex digits of either case, without a prefix and without white space. `Display` writes lower case,
+/// as klikit does ("Webhook security" in klikit's developer documentation). Two signatures are compared in constant
 /// time.
 ///
-/// Whoever holds a body and its signature can send both again, so `Debug` shows the first digits only.
+/// An attacker who has a body and its signature can send both again, so `Debug` shows only the first 8 digits.
 ///
 /// ```
 /// use tower_klikit::{Signature, WebhookSecret};
@@ -41,11 +41,11 @@ const NO_DIGIT: u8 = u8::MAX;
 pub struct Signature([u8; LEN]);
 
 impl Signature {
-    /// Reads a header's value as it came.
+    /// Parses the value of a header.
     pub(crate) fn from_hex(hex: &[u8]) -> Result<Self, ParseSignatureError> {
         let digits: &[u8; 2 * LEN] = hex.try_into().map_err(|_| ParseSignatureError(()))?;
         let values = digits.map(hex_value);
-        if values.iter().fold(0, |all, value| all | value) == NO_DIGIT {
+        if values.iter().fold(0, |all, value| all | value) == INVALID_DIGIT {
             return Err(ParseSignatureError(()));
         }
         Ok(Self(array::from_fn(|n| (values[2 * n] << 4) | values[2 * n + 1])))
@@ -90,7 +90,8 @@ impl PartialEq for Signature {
 
 impl Eq for Signature {}
 
-/// Without branches, so that the compiler does 16 digits at once: a delivery is to cost little more than its hash.
+/// Returns the value of a hex digit, or [`INVALID_DIGIT`]. Compiles without branches, so that the compiler converts 16 digits at
+/// once: parsing must cost little compared to the hash.
 fn hex_value(digit: u8) -> u8 {
     let number = digit.wrapping_sub(b'0');
     let letter = (digit | 0x20).wrapping_sub(b'a');
@@ -99,11 +100,11 @@ fn hex_value(digit: u8) -> u8 {
     } else if letter < 6 {
         letter + 10
     } else {
-        NO_DIGIT
+        INVALID_DIGIT
     }
 }
 
-/// A text that is not 64 hex digits.
+/// The error for a text that is not exactly 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseSignatureError(());
 
@@ -115,19 +116,19 @@ impl fmt::Display for ParseSignatureError {
 
 impl Error for ParseSignatureError {}
 
-/// HMAC-SHA256 with the key already absorbed, so that a delivery pays for its body alone.
+/// An HMAC-SHA256 state that has absorbed the key, so that a delivery costs only the hash of its body.
 ///
-/// The state is as good as the key; it is wiped when dropped, and so is every copy that hashes a body. Moves may leave traces
+/// The state is as secret as the key. It is wiped on drop, and so is every copy that hashes a body. Moves may leave traces
 /// on the stack.
 #[derive(Clone)]
 pub(crate) struct SigningKey(Hmac<Sha256>);
 
 impl SigningKey {
     pub(crate) fn new(secret: &[u8]) -> Self {
-        Self(Hmac::new_from_slice(secret).expect("HMAC takes a key of any length"))
+        Self(Hmac::new_from_slice(secret).expect("HMAC accepts keys of any length"))
     }
 
-    /// Begins a signature over a prefix, and a body of which this much is there.
+    /// Begins a signature over a prefix and the first bytes of a body.
     pub(crate) fn start_with(&self, prefix: &[u8], so_far: &[u8]) -> Signing {
         let mut signing = Signing(self.0.clone());
         signing.update(prefix);
@@ -139,10 +140,10 @@ impl SigningKey {
         self.sign_pieces(&[], [body])
     }
 
-    /// Signs a body, which is given in pieces, with a prefix before it, which mostly is empty.
+    /// Signs a prefix and a body in pieces. The prefix is empty unless the signature is timestamped.
     #[inline]
     pub(crate) fn sign_pieces<'a>(&self, prefix: &[u8], body: impl IntoIterator<Item = &'a [u8]>) -> Signature {
-        // Not by way of `Signing`: each move of the state costs a short body a percent.
+        // Do not use `Signing`: each move of the state makes verifying a short body 1% slower.
         let mut mac = self.0.clone();
         if !prefix.is_empty() {
             mac.update(prefix);
@@ -152,7 +153,7 @@ impl SigningKey {
     }
 }
 
-/// A signature in the making.
+/// A signature whose body is still being hashed.
 #[derive(Clone)]
 pub(crate) struct Signing(Hmac<Sha256>);
 
@@ -172,7 +173,7 @@ mod tests {
 
     /// RFC 4231, test cases 1, 2, 3 and 6 (a key longer than a block).
     #[test]
-    fn signs_as_rfc_4231_says() {
+    fn matches_rfc_4231_vectors() {
         let cases: [(&[u8], &[u8], &str); 4] = [
             (&[0x0b; 20], b"Hi There", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
             (
@@ -193,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn pieces_sign_like_the_whole() {
+    fn signs_pieces_like_whole_body() {
         let key = SigningKey::new(b"secret");
         assert_eq!(key.sign_pieces(b"o", [&b"r"[..], b"", b"der", b"s"]), key.sign(b"orders"));
     }
 
     #[test]
-    fn parses_64_hex_digits_and_nothing_else() {
+    fn parses_only_64_hex_digits() {
         let hex = SigningKey::new(b"secret").sign(b"body").to_string();
         assert_eq!(hex.parse::<Signature>().unwrap().to_string(), hex);
         assert_eq!(hex.to_uppercase().parse::<Signature>().unwrap().to_string(), hex);
@@ -215,12 +216,12 @@ mod tests {
             format!("{}g", &hex[..63]),
             format!("{}é", &hex[..62]),
         ] {
-            assert!(wrong.parse::<Signature>().is_err(), "{wrong:?} was taken for a signature");
+            assert!(wrong.parse::<Signature>().is_err(), "{wrong:?} was parsed as a signature");
         }
     }
 
     #[test]
-    fn debug_shows_a_prefix() {
+    fn debug_shows_only_first_digits() {
         let signature = SigningKey::new(b"secret").sign(b"body");
         let hex = signature.to_string();
         let debug = format!("{signature:?}");

@@ -1,4 +1,4 @@
-//! The `Authorization: Basic` header that one of klikit's pages lists and no receiver reads.
+//! The `Authorization: Basic` header that one of klikit's pages lists and none of its sample receivers reads.
 
 use base64ct::{Base64, Encoding};
 use ctutils::CtEq;
@@ -6,10 +6,11 @@ use http::HeaderValue;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// Credentials to be found in a request (RFC 7617).
+/// The credentials that a request must have (RFC 7617).
 #[derive(Clone)]
 pub(super) struct BasicAuth {
-    /// Of the base64 text. Digests have one length, so comparing them tells nothing of the credentials' own.
+    /// The SHA-256 of the base64 text. All digests have the same length, so that comparing them does not reveal the
+    /// credentials' length.
     digest: [u8; 32],
 }
 
@@ -20,6 +21,7 @@ impl BasicAuth {
         Self { digest: Sha256::digest(text.as_bytes()).into() }
     }
 
+    /// Returns whether an `Authorization` header holds the credentials, compared in constant time.
     pub(super) fn matches(&self, header: &HeaderValue) -> bool {
         let Some((scheme, credentials)) = header.as_bytes().split_first_chunk::<6>() else { return false };
         let digest: [u8; 32] = Sha256::digest(credentials.trim_ascii_start()).into();
@@ -32,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_its_own_credentials_only() {
+    fn matches_only_its_own_credentials() {
         // RFC 7617, section 2.
         let auth = BasicAuth::new("Aladdin", "open sesame");
         for good in ["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "basic  QWxhZGRpbjpvcGVuIHNlc2FtZQ=="] {

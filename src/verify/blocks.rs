@@ -1,13 +1,13 @@
-//! The bytes of a body that waits for more.
+//! The bytes of an incomplete body, in blocks.
 
 use bytes::Bytes;
 
 use super::charge::{Charge, Released};
 
-/// Bytes in blocks, which are charged for their capacity.
+/// The bytes of an incomplete body, in blocks that are charged for their capacity.
 ///
-/// A growing body allocates further blocks instead of a larger buffer, so that it is never copied until it is verified,
-/// and what is freed fits what is allocated next.
+/// A growing body allocates further blocks instead of a larger buffer. Its bytes are therefore not copied until the body is
+/// verified, and freed blocks fit the next allocations.
 pub(super) struct Blocks {
     blocks: Vec<Vec<u8>>,
     length: usize,
@@ -15,20 +15,20 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Makes an empty block, whose capacity is charged for.
+    /// Creates one empty block. `charge` covers its capacity.
     pub(super) fn new(capacity: usize, charge: Charge) -> Self {
-        // A list of one would be moved for the second block.
+        // Reserve a few, so that the second block does not reallocate the list.
         let mut blocks = Vec::with_capacity(4);
         blocks.push(Vec::with_capacity(capacity));
         Self { blocks, length: 0, charge }
     }
 
-    /// Adds an empty block, whose capacity is charged for.
+    /// Adds an empty block. The charge must cover its capacity already.
     pub(super) fn add(&mut self, capacity: usize) {
         self.blocks.push(Vec::with_capacity(capacity));
     }
 
-    /// Copies as many of the bytes as the last block has space for, and returns the others.
+    /// Copies as many bytes as the last block has space for, and returns the rest.
     pub(super) fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let Some(last) = self.blocks.last_mut() else { return bytes };
         let (fitting, rest) = bytes.split_at(bytes.len().min(last.capacity() - last.len()));
@@ -41,6 +41,7 @@ impl Blocks {
         self.length
     }
 
+    /// Returns the capacity of the last block, in bytes.
     pub(super) fn last_capacity(&self) -> usize {
         self.blocks.last().map_or(0, Vec::capacity)
     }
@@ -57,7 +58,7 @@ impl Blocks {
         &self.blocks
     }
 
-    /// Returns the bytes in one piece, and releases the charge. A single block is not copied.
+    /// Returns the bytes in one piece and releases the charge. A single block is not copied.
     pub(super) fn into_bytes(mut self) -> Bytes {
         match &mut self.blocks[..] {
             [only] => std::mem::take(only).into(),
@@ -65,7 +66,7 @@ impl Blocks {
         }
     }
 
-    /// Releases the charge, and leaves the memory to be dropped.
+    /// Releases the charge and returns the blocks, which the caller must drop.
     pub(super) fn evict(self) -> (Vec<Vec<u8>>, Released) {
         (self.blocks, self.charge.release())
     }

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-/// The body of a verified request: the bytes that klikit signed, whole and in memory.
+/// The body of a verified request: all the bytes that klikit signed, in memory.
 ///
-/// It never fails, its size is exact, and as a [`Body`] it gives all its bytes in one frame.
+/// As a [`Body`], it never fails, has an exact size hint, and yields all its bytes in one frame.
 #[derive(Clone)]
 pub struct VerifiedBody(Bytes);
 
@@ -20,13 +20,13 @@ impl VerifiedBody {
         Self(bytes)
     }
 
-    /// The bytes, without a copy.
+    /// Returns the bytes without copying them.
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
 }
 
-/// The length alone: a body holds customers' data.
+/// Shows only the length, because a body holds customers' data.
 impl fmt::Debug for VerifiedBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "VerifiedBody({} bytes)", self.0.len())
@@ -63,7 +63,7 @@ impl Body for VerifiedBody {
 }
 
 pin_project! {
-    /// The body of a response: the inner service's, or a text of this crate's.
+    /// The body of a response: the inner service's body, or a text of this crate.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -90,7 +90,7 @@ impl<B> ResponseBody<B> {
     }
 }
 
-/// Empty: timeout layers make their responses so.
+/// Returns an empty body, which timeout layers need for their responses.
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::text(Bytes::new())

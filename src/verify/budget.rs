@@ -1,7 +1,7 @@
 //! The memory budget of a layer's unverified bodies.
 //!
-//! A body that waits for more is charged for the capacity of its blocks. If the budget is used up, parked buffers are
-//! evicted: their memory is free at once, and not when the body's task is next polled.
+//! An incomplete body is charged for the capacity of its blocks. If the budget is used up, parked buffers are evicted: their
+//! memory is freed at once, without waiting for the bodies' tasks to be polled.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::{
     parking::{Parking, Ticket},
 };
 
+/// The memory budget that all services of a layer share.
 pub(super) struct Budget {
     meter: Arc<Meter>,
     parking: Arc<Parking>,
@@ -20,22 +21,22 @@ impl Budget {
         Self { meter: Arc::new(Meter::new(limit)), parking: Arc::new(Parking::new()) }
     }
 
-    /// The most that bodies may hold together, in bytes.
+    /// Returns the most bytes that all bodies together may hold.
     pub(super) fn limit(&self) -> usize {
         self.meter.limit()
     }
 
-    /// Charges `bytes`.
+    /// Charges `bytes`, and evicts parked buffers if the budget is used up.
     ///
     /// # Errors
     ///
-    /// If `bytes` are more than the budget, or no parked buffer is left to evict.
+    /// If `bytes` exceed the whole budget, or no parked buffer is left to evict.
     pub(super) fn charge(&self, bytes: usize) -> Result<Charge, Exhausted> {
         self.take(bytes, bytes)?;
         Ok(Charge::new(&self.meter, bytes))
     }
 
-    /// Raises a charge to `bytes`. The errors are those of [`charge`](Self::charge), and leave the charge as it is.
+    /// Raises a charge to `bytes`. Fails as [`charge`](Self::charge) does, and then leaves the charge unchanged.
     pub(super) fn raise(&self, charge: &mut Charge, bytes: usize) -> Result<(), Exhausted> {
         let missing = bytes.saturating_sub(charge.bytes());
         self.take(missing, bytes)?;
@@ -43,15 +44,15 @@ impl Budget {
         Ok(())
     }
 
-    /// Makes a ticket for a body that is going to wait.
+    /// Returns a ticket with which a body can park its buffer.
     pub(super) fn ticket(&self) -> Ticket {
         Ticket::new(&self.parking)
     }
 
-    /// Takes `missing` bytes for a charge of `bytes` in all. Evicts other bodies until they fit.
+    /// Takes `missing` bytes for a charge of `bytes` in total. Evicts other bodies until they fit.
     fn take(&self, missing: usize, bytes: usize) -> Result<(), Exhausted> {
         if bytes > self.limit() {
-            // Evicting others could not make room.
+            // Evicting every other body would not be enough.
             return Err(Exhausted);
         }
         while !self.meter.take(missing) {
@@ -68,7 +69,7 @@ mod tests {
 
     use super::{super::blocks::Blocks, *};
 
-    /// Parks buffers of 50 bytes each.
+    /// Parks this many buffers of 50 bytes each.
     fn park(budget: &Budget, buffers: usize) -> Vec<Ticket> {
         let park = |_| {
             let charge = budget.charge(50).expect("the budget is not used up");
@@ -79,6 +80,7 @@ mod tests {
         (0..buffers).map(park).collect()
     }
 
+    /// Returns how many of the parked buffers were evicted.
     fn evicted(tickets: &[Ticket]) -> usize {
         tickets.iter().filter(|ticket| ticket.unpark().is_err()).count()
     }

@@ -1,4 +1,4 @@
-//! The bytes of a body that has not ended yet.
+//! The buffered bytes of a body that is not verified yet.
 
 use std::{iter, mem};
 
@@ -6,30 +6,33 @@ use bytes::Bytes;
 
 use super::{blocks::Blocks, budget::Budget, charge::Exhausted};
 
-/// The smallest block, in bytes. A waiting body takes about as much besides its blocks, so that nobody fills the budget
-/// with bodies of a byte.
+/// The smallest block, in bytes. A waiting body takes about as much memory besides its blocks, so that a body of one byte is
+/// charged for about half of what it takes.
 const MIN_BLOCK: usize = 1024;
 
 /// The largest block after the first one, in bytes.
 const MAX_BLOCK: usize = 64 * 1024;
 
-/// A first frame as it came, or everything in blocks.
+/// The bytes of a body: a single frame as it arrived, or several frames copied into blocks.
 ///
-/// A list of frames would cost many times the body when a sender uses chunks of one byte.
+/// A list of frames would take many times the memory of the body if a sender uses chunks of one byte.
 #[derive(Default)]
 pub(super) enum Buffer {
     #[default]
     Empty,
-    /// Uncharged: until it has to wait for more, it costs nothing that the transport does not hold anyway.
+    /// Not charged: the transport holds this memory anyway until the body has to wait for more.
     One(Bytes),
     Many(Blocks),
 }
 
 impl Buffer {
-    /// Adds a frame. `longest` is the length that the body can have. If the budget is used up, what has arrived is
-    /// dropped.
+    /// Adds a frame. `longest` is the greatest length that the body can have.
     ///
-    /// Blocks are as large as what has arrived, and never as what was announced.
+    /// The size of a block follows the bytes that have arrived, not the length that the sender announced.
+    ///
+    /// # Errors
+    ///
+    /// If the budget is used up. The buffer is then empty.
     pub(super) fn append(&mut self, frame: Bytes, longest: usize, budget: &Budget) -> Result<(), Exhausted> {
         let length = match self {
             Self::Empty => {
@@ -56,13 +59,17 @@ impl Buffer {
         Ok(())
     }
 
-    /// Takes the bytes away to be parked. A first frame is copied: however short, it can keep a whole read buffer of the
-    /// transport's alive. If the budget is used up, what has arrived is dropped.
+    /// Takes the bytes out of the buffer for parking. A single frame is copied, because even a short one can keep a whole read
+    /// buffer of the transport alive.
+    ///
+    /// # Errors
+    ///
+    /// If the budget is used up. The buffer is then empty.
     pub(super) fn take_to_park(&mut self, budget: &Budget) -> Result<Blocks, Exhausted> {
         self.take(0, budget)
     }
 
-    /// Takes the bytes away in blocks. A first frame becomes a block of this capacity, or as large as the frame is.
+    /// Takes the bytes out of the buffer as blocks. A single frame is copied into a block of at least this capacity.
     fn take(&mut self, capacity: usize, budget: &Budget) -> Result<Blocks, Exhausted> {
         let first = match mem::take(self) {
             Self::Many(blocks) => return Ok(blocks),
@@ -79,7 +86,7 @@ impl Buffer {
         matches!(self, Self::Empty)
     }
 
-    /// Returns the bytes, in one piece or several.
+    /// Returns the bytes in one or several pieces.
     #[inline]
     pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let (one, many): (&[u8], &[Vec<u8>]) = match self {
@@ -90,7 +97,7 @@ impl Buffer {
         iter::once(one).chain(many.iter().map(Vec::as_slice))
     }
 
-    /// Returns the whole. Its charge is released: it is no longer unverified.
+    /// Returns the bytes in one piece and releases their charge.
     pub(super) fn into_bytes(self) -> Bytes {
         match self {
             Self::Empty => Bytes::new(),

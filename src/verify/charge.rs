@@ -1,4 +1,4 @@
-//! How many bytes the unverified bodies of a layer hold.
+//! Accounting of the bytes that the unverified bodies of a layer hold.
 
 use std::{
     mem,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::telemetry;
 
-/// Counts charged bytes up to a limit.
+/// A counter of charged bytes, with a limit.
 pub(super) struct Meter {
     limit: usize,
     used: AtomicUsize,
@@ -25,7 +25,7 @@ impl Meter {
         self.limit
     }
 
-    /// Takes `bytes` for a [`Charge`], unless that would exceed the limit.
+    /// Takes `bytes` for a [`Charge`]. Returns `false` and takes nothing if that would exceed the limit.
     pub(super) fn take(&self, bytes: usize) -> bool {
         let fit = |used: usize| used.checked_add(bytes).filter(|&used| used <= self.limit);
         // Relaxed: the counter guards no other memory.
@@ -33,24 +33,24 @@ impl Meter {
     }
 }
 
-/// The buffer budget is used up.
+/// The error that the buffer budget is used up.
 #[derive(Debug)]
 pub(super) struct Exhausted;
 
-/// Charged bytes, which are released when this is dropped.
+/// Charged bytes, which are released on drop.
 pub(super) struct Charge {
     meter: Arc<Meter>,
     bytes: usize,
 }
 
 impl Charge {
-    /// Makes a charge of the bytes that were [taken](Meter::take).
+    /// Creates a charge for bytes that were [taken](Meter::take) from the meter.
     pub(super) fn new(meter: &Arc<Meter>, taken: usize) -> Self {
         telemetry::buffered(taken);
         Self { meter: Arc::clone(meter), bytes: taken }
     }
 
-    /// Adds further bytes that were [taken](Meter::take).
+    /// Adds further bytes that were [taken](Meter::take) from the meter.
     pub(super) fn add(&mut self, taken: usize) {
         telemetry::buffered(taken);
         self.bytes += taken;
@@ -60,12 +60,12 @@ impl Charge {
         self.bytes
     }
 
-    /// Releases the bytes now. They are no longer counted in the metrics once the returned value is dropped.
+    /// Releases the bytes to the meter. The metrics count them until the returned value is dropped.
     pub(super) fn release(mut self) -> Released {
-        self.take_back()
+        self.release_now()
     }
 
-    fn take_back(&mut self) -> Released {
+    fn release_now(&mut self) -> Released {
         let bytes = mem::take(&mut self.bytes);
         self.meter.used.fetch_sub(bytes, Ordering::Relaxed);
         Released(bytes)
@@ -74,11 +74,11 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.take_back();
+        self.release_now();
     }
 }
 
-/// Released bytes, which are no longer counted in the metrics once this is dropped.
+/// Released bytes that the metrics count until this is dropped.
 pub(super) struct Released(usize);
 
 impl Drop for Released {

@@ -1,4 +1,4 @@
-//! Reading a body: bounded in bytes, in time, and in how much one poll reads and hashes.
+//! Reads and verifies a body, within limits of bytes and time. Each poll reads and hashes a bounded amount.
 
 use std::{
     future::Future,
@@ -17,9 +17,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::{
     buffer::Buffer,
     charge::Exhausted,
-    config::Config,
+    config::VerifyConfig,
     expected::Expected,
-    explain::Search,
+    explain::CauseSearch,
     parking::Ticket,
     rejection::{BoxError, Rejection},
     rejection_kind::RejectionKind,
@@ -27,29 +27,30 @@ use super::{
 };
 use crate::{keyring::Signer, telemetry::Watch};
 
-/// After so many frames in one poll the future yields, so that a body that is always ready cannot hold the thread or
-/// outrun its deadline. Empty frames count.
+/// The frames that one poll reads before it yields, empty frames included. Otherwise a body that is always ready could block the
+/// thread and outlast its deadline.
 const FRAMES_PER_POLL: usize = 64;
 
-/// How long the rest of a rejected body is read, so that its sender sees the response and not a broken connection.
+/// The time for which the rest of a rejected body is read, so that its sender sees the response and not a broken connection.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// A body on its way in.
+/// The state of a body that is being read and verified.
 pub(super) struct Collect {
-    config: Arc<Config>,
+    config: Arc<VerifyConfig>,
     expected: Expected,
+    /// The number of bytes that have arrived.
     seen: usize,
     buffer: Buffer,
-    /// Set at the first wait: a body that is there at once needs no timer.
+    /// Set when the body first has to wait: a body that arrives at once needs no timer.
     timer: Option<Pin<Box<Sleep>>>,
     ticket: Option<Ticket>,
-    /// Why the body is rejected, once it is: the rest is read and dropped.
+    /// The reason why the body is rejected. While it is set, the rest of the body is read and discarded.
     draining: Option<RejectionKind>,
-    /// Set once the body is whole, if it takes several polls to verify it.
+    /// Set once the body is complete, if verifying it takes several polls.
     trial: Option<Box<Trial>>,
 }
 
-/// A body whose signature holds.
+/// A body with a valid signature.
 pub(super) struct Verified {
     pub(super) bytes: Bytes,
     pub(super) signer: Arc<Signer>,
@@ -57,28 +58,29 @@ pub(super) struct Verified {
 
 impl Collect {
     #[inline]
-    pub(super) fn new(config: Arc<Config>, expected: Expected) -> Self {
+    pub(super) fn new(config: Arc<VerifyConfig>, expected: Expected) -> Self {
         let is_too_large = expected.length > config.body_limit as u64;
         let draining = is_too_large.then_some(RejectionKind::BodyTooLarge);
         Self { config, expected, seen: 0, buffer: Buffer::default(), timer: None, ticket: None, draining, trial: None }
     }
 
-    pub(super) fn config(&self) -> &Arc<Config> {
+    pub(super) fn config(&self) -> &Arc<VerifyConfig> {
         &self.config
     }
 
-    /// Returns why the body is rejected, if it is. Its rest is being read.
+    /// Returns the reason for the rejection while the rest of a rejected body is being read.
     pub(super) fn rejected(&self) -> Option<RejectionKind> {
         self.draining
     }
 
-    /// How much of the body has come.
+    /// Returns the number of bytes that have arrived.
     pub(super) fn seen(&self) -> usize {
         self.seen
     }
 
-    /// Looks for the cause, if that is wanted.
-    pub(super) fn explain(&mut self, rejection: &mut Rejection, headers: &HeaderMap) -> Option<Search> {
+    /// Diagnoses the rejection if the layer is configured to. Returns the search for the cause of a mismatch, and adds any
+    /// other diagnosis to `rejection`.
+    pub(super) fn explain(&mut self, rejection: &mut Rejection, headers: &HeaderMap) -> Option<CauseSearch> {
         let Self { config, expected, buffer, .. } = self;
         let explain = config.explain.as_ref()?;
         match rejection.kind() {
@@ -104,14 +106,14 @@ impl Collect {
         B::Error: Into<BoxError>,
     {
         if self.trial.is_some() {
-            // The body is whole, so no deadline applies to it any more.
+            // The body is complete, so its deadline no longer applies.
             return self.finish_in_parts(cx, watch);
         }
         self.resume(cx)?;
         for _ in 0..FRAMES_PER_POLL {
             match body.as_mut().poll_frame(cx) {
                 Poll::Pending => return self.pause(cx),
-                Poll::Ready(None) if self.is_to_be_hashed_in_parts() => return self.finish_in_parts(cx, watch),
+                Poll::Ready(None) if self.needs_trial() => return self.finish_in_parts(cx, watch),
                 Poll::Ready(None) => return Poll::Ready(Ok(self.finish(watch)?)),
                 Poll::Ready(Some(Err(error))) => {
                     let rejection = match self.draining {
@@ -120,7 +122,7 @@ impl Collect {
                     };
                     return Poll::Ready(Err(rejection));
                 }
-                // Trailers are not signed: they are dropped.
+                // Drop trailers, because they are not signed.
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.push(data)?;
@@ -150,13 +152,13 @@ impl Collect {
         Ok(())
     }
 
-    /// The longest that the body can become, as far as is known.
+    /// Returns the greatest length that the body can have, as far as it is known.
     fn longest(&self) -> usize {
         let announced = usize::try_from(self.expected.length).ok().filter(|&length| length > 0);
         announced.map_or(self.config.body_limit, |length| length.min(self.config.body_limit))
     }
 
-    /// Rejects the body. Keeps nothing of it, and reads the rest for a moment.
+    /// Rejects the body: drops its buffer, and has the rest read for at most [`DRAIN`].
     fn drain(&mut self, kind: RejectionKind) {
         if self.draining.is_some() {
             return;
@@ -169,10 +171,12 @@ impl Collect {
         }
     }
 
-    fn is_to_be_hashed_in_parts(&self) -> bool {
+    /// Returns whether verifying the complete body takes several polls.
+    fn needs_trial(&self) -> bool {
         Trial::is_needed(self.seen, self.expected.secrets.len()) && self.draining.is_none()
     }
 
+    /// Verifies the complete body.
     fn finish(&mut self, watch: &mut Watch) -> Result<Verified, RejectionKind> {
         if let Some(kind) = self.draining {
             return Err(kind);
@@ -181,7 +185,7 @@ impl Collect {
         Ok(self.verified(signer))
     }
 
-    /// Does the same for a body that takes several polls to verify.
+    /// Verifies the complete body in several polls.
     #[cold]
     fn finish_in_parts(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Poll<Result<Verified, Rejection>> {
         let Self { expected, buffer, trial, .. } = self;
@@ -200,9 +204,9 @@ impl Collect {
         Verified { bytes: mem::take(&mut self.buffer).into_bytes(), signer }
     }
 
-    /// Returns the signer whose secret has signed the body.
+    /// Returns the signer whose secret matches the signature of the complete body.
     ///
-    /// Hashes the body only once it is there: one that is never completed costs no hash.
+    /// The body is not hashed while it arrives, so that an incomplete body costs no hashing.
     #[inline]
     fn signer(&self) -> Option<Arc<Signer>> {
         let Expected { signature, prefix, secrets, .. } = &self.expected;
@@ -210,7 +214,7 @@ impl Collect {
         Some(Arc::clone(secret.signer()))
     }
 
-    /// Takes up where [`pause`](Self::pause) left off.
+    /// Takes the buffer that [`pause`](Self::pause) parked, and checks the deadline.
     fn resume(&mut self, cx: &mut Context<'_>) -> Result<(), RejectionKind> {
         if let Some(ticket) = &self.ticket {
             match ticket.unpark() {
@@ -223,7 +227,7 @@ impl Collect {
         if is_over { Err(self.out_of_time()) } else { Ok(()) }
     }
 
-    /// Leaves what has arrived where it can be evicted, and waits.
+    /// Parks the buffer, which can then be evicted, and starts the timer if it is not running.
     fn pause<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Rejection>> {
         if !self.buffer.is_empty()
             && let Err(exhausted) = self.park(cx)
@@ -248,6 +252,7 @@ impl Collect {
         Ok(())
     }
 
+    /// Returns the reason for the rejection of a body whose time is up.
     fn out_of_time(&self) -> RejectionKind {
         self.draining.unwrap_or(RejectionKind::BodyTimeout)
     }

@@ -12,34 +12,35 @@ use crate::{
 type Resolver = dyn Fn(&Parts) -> Option<Keyring> + Send + Sync;
 type OnRejection = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
 
-/// What the layer was told, shared by all its services.
+/// The configuration of a layer, shared by all its services.
 #[derive(Clone)]
-pub(super) struct Config {
+pub(super) struct VerifyConfig {
     pub(super) keyrings: Keyrings,
     pub(super) body_limit: usize,
     pub(super) body_deadline: Duration,
     pub(super) budget: Arc<Budget>,
     pub(super) missing_event_id_allowed: bool,
     pub(super) basic_auth: Option<BasicAuth>,
-    /// How far away the time of a delivery of the older form may be. `None`: that form is refused.
+    /// The tolerance for the time of a timestamped signature. `None` if timestamped signatures are rejected.
     pub(super) timestamped: Option<Duration>,
     pub(super) on_rejection: Option<Arc<OnRejection>>,
     pub(super) explain: Option<Arc<Explain>>,
     pub(super) log_limits: Arc<LogLimits>,
 }
 
+/// The keyrings that a layer verifies with.
 #[derive(Clone)]
 pub(super) enum Keyrings {
     One(Keyring),
     PerRequest {
         resolve: Arc<Resolver>,
-        /// What it may pick, as far as that is known.
+        /// The keyrings that `resolve` may return, as far as they are known in advance.
         known: Vec<Keyring>,
     },
 }
 
 impl Keyrings {
-    /// Those that are known before a request comes.
+    /// Returns the keyrings that are known before the first request.
     pub(super) fn known(&self) -> &[Keyring] {
         match self {
             Self::One(keyring) => slice::from_ref(keyring),
@@ -48,8 +49,8 @@ impl Keyrings {
     }
 }
 
-impl Config {
-    /// What a request with this head may be signed with.
+impl VerifyConfig {
+    /// Returns the secrets that a request with this head may be signed with, or `None` if the resolver returns no keyring.
     pub(super) fn secrets(&self, parts: &Parts) -> Option<Secrets> {
         match &self.keyrings {
             Keyrings::One(keyring) => Some(keyring.secrets()),
@@ -57,15 +58,15 @@ impl Config {
         }
     }
 
-    /// Tells whoever counts what there will be to count.
-    pub(super) fn announce(&self) {
+    /// Registers the counters of the known keyrings, so that they begin at 0.
+    pub(super) fn register_metrics(&self) {
         for keyring in self.keyrings.known() {
             telemetry::serves(keyring, RejectionKind::SignatureMismatch.as_str());
         }
     }
 
-    /// The rejection of a request whose head was refused.
-    pub(super) fn refuse(&self, kind: RejectionKind, headers: &HeaderMap) -> Rejection {
+    /// Rejects a request because of its head.
+    pub(super) fn reject_head(&self, kind: RejectionKind, headers: &HeaderMap) -> Rejection {
         let mut rejection = Rejection::from(kind);
         if let Some(explain) = &self.explain {
             rejection.explain(explain.head(kind, self.timestamped.is_some(), headers));
@@ -73,7 +74,7 @@ impl Config {
         rejection
     }
 
-    /// Answers a refused request.
+    /// Builds the response to a rejected request.
     pub(super) fn respond(&self, rejection: &Rejection) -> Response<Bytes> {
         let mut response = match &self.on_rejection {
             None => rejection.to_response(),
@@ -88,13 +89,13 @@ impl Config {
         response
     }
 
-    /// Beyond this a body that is too large is not even read and dropped.
+    /// Returns the number of bytes up to which a body that is too large is still read and discarded.
     pub(super) fn drain_limit(&self) -> u64 {
         (self.body_limit as u64).saturating_mul(2)
     }
 }
 
-impl fmt::Debug for Config {
+impl fmt::Debug for VerifyConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keyring: &dyn fmt::Debug = match &self.keyrings {
             Keyrings::One(keyring) => keyring,

@@ -1,12 +1,12 @@
 use crate::{keyring::Secrets, signature::Signature};
 
-/// The claims of a request's head about the body.
+/// The expectations about a body, from the head of its request.
 pub(super) struct Expected {
     pub(super) signature: Signature,
-    /// The bytes that are signed before the body: empty except in the timestamped form.
+    /// The bytes that are signed before the body. Empty unless the signature is timestamped.
     pub(super) prefix: Box<[u8]>,
-    /// The secrets that it may be signed with. Never empty.
+    /// The secrets that the body may be signed with. Never empty.
     pub(super) secrets: Secrets,
-    /// The length that the sender announces, or 0.
+    /// The announced length of the body in bytes, or 0.
     pub(super) length: u64,
 }

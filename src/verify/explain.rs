@@ -1,4 +1,4 @@
-//! Why a delivery did not verify: for the log, now and then, and never for the wire.
+//! Diagnoses of rejected deliveries, limited in rate, for the log only.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -22,41 +22,46 @@ use crate::{
     telemetry::{self, Explanation},
 };
 
-/// From one diagnosis to the next, whoever sends what: that is what makes a flood of forged deliveries cheap.
+/// The least time between two diagnoses of one kind, for all senders together. It keeps a flood of forged deliveries cheap.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Of a body that is looked at. A single order has 4 to 27 kB, and twice that when something has indented it; what is wrong with a
-/// large batch is wrong with those too.
+/// The largest body that is diagnosed, in bytes. A single order takes 4 to 27 kB, and twice that if something indented it. A fault
+/// that affects large batches affects single orders too.
 const MAX_BODY: usize = 64 * 1024;
 
-/// Looks for causes, shared by all services of a layer.
+/// The diagnoses of a layer, shared by all its services.
 pub(super) struct Explain {
     candidates: Option<Keyring>,
-    /// Of what nothing is hashed for. Of its own: anybody can send a request without a signature each second, and is to hide
-    /// nothing by it.
-    plain: Turn,
-    mismatches: Turn,
-    /// A search that waits for its thread is not to be joined by others.
+    /// Rate limit for diagnoses that need no hashing. Separate, so that requests without a signature cannot starve the others.
+    plain: RateLimit,
+    /// Rate limit for diagnoses of mismatches.
+    mismatches: RateLimit,
+    /// Whether a search runs or waits for its thread. Searches must not pile up.
     is_searching: AtomicBool,
 }
 
-/// What was found out about a refused delivery.
+/// The diagnosis of a rejected delivery.
 pub(super) struct Explained {
     diagnosis: Diagnosis,
-    /// Of a delivery that came whole, if anybody hears of it.
+    /// The report for klikit's support, if the body is complete and the report is logged.
     report: Option<SupportReport>,
 }
 
-/// When one was looked at last.
+/// A rate limit of one diagnosis per [`PAUSE`], as the time of the last one.
 #[derive(Default)]
-struct Turn(Mutex<Option<Instant>>);
+struct RateLimit(Mutex<Option<Instant>>);
 
 impl Explain {
     pub(super) fn new(candidates: Option<Keyring>) -> Self {
-        Self { candidates, plain: Turn::default(), mismatches: Turn::default(), is_searching: AtomicBool::new(false) }
+        Self {
+            candidates,
+            plain: RateLimit::default(),
+            mismatches: RateLimit::default(),
+            is_searching: AtomicBool::new(false),
+        }
     }
 
-    /// Of a request whose head was refused, by a layer that does or does not accept the older form.
+    /// Diagnoses a request whose head was rejected. `timestamped` is whether the layer accepts timestamped signatures.
     pub(super) fn head(&self, kind: RejectionKind, timestamped: bool, headers: &HeaderMap) -> Option<Explained> {
         match kind {
             RejectionKind::MissingSignature | RejectionKind::MalformedSignature => {
@@ -70,7 +75,7 @@ impl Explain {
         }
     }
 
-    /// Of a body that was rejected, and not for its signature. No more than this of it has come.
+    /// Diagnoses a body that was rejected for another reason than its signature. `bytes` of the body have arrived.
     pub(super) fn body(&self, kind: RejectionKind, headers: &HeaderMap, bytes: usize) -> Option<Explained> {
         match kind {
             RejectionKind::BodyTimeout | RejectionKind::BodyUnreadable => {
@@ -82,10 +87,11 @@ impl Explain {
     }
 
     fn plain(&self, diagnose: impl FnOnce() -> Diagnosis) -> Option<Explained> {
-        self.plain.take().then(|| Explained { diagnosis: diagnose(), report: None })
+        self.plain.admit().then(|| Explained { diagnosis: diagnose(), report: None })
     }
 
-    /// Of a body that was not signed with any of these secrets, and has this length.
+    /// Starts the search for the cause of a mismatch, if the rate limit and the length `bytes` of the body permit. `timestamped`
+    /// is whether the layer accepts timestamped signatures.
     pub(super) fn mismatch(
         self: &Arc<Self>,
         secrets: &Secrets,
@@ -93,17 +99,17 @@ impl Explain {
         headers: &HeaderMap,
         bytes: usize,
         body: impl FnOnce() -> Bytes,
-    ) -> Option<Search> {
-        // Acquire and release: one search begins where the last has ended.
-        let due = bytes <= MAX_BODY && !self.is_searching.load(Ordering::Acquire) && self.mismatches.take();
-        due.then(|| {
+    ) -> Option<CauseSearch> {
+        // Acquire pairs with the release at the end of the last search.
+        let is_due = bytes <= MAX_BODY && !self.is_searching.load(Ordering::Acquire) && self.mismatches.admit();
+        is_due.then(|| {
             let searching = Searching::begin(Arc::clone(self));
             let (secrets, headers, body) = (Arc::clone(secrets), headers.clone(), body());
-            // Asked here, since a thread may have a log of its own.
+            // Ask on this thread: another thread may have another subscriber.
             let reported = telemetry::reports_are_heard();
-            // Of the event id the head was sound enough.
+            // The head passed its checks, so the event id is not at fault.
             let accepted = Accepted { forms: forms(timestamped), missing_event_id: true };
-            Search::begin(move || {
+            CauseSearch::begin(move || {
                 let candidates = searching.0.candidates.as_ref();
                 let diagnosis = diagnose::of_delivery(&secrets, candidates, accepted, &headers, &body);
                 let report = reported.then(|| SupportReport::new(&diagnosis, &headers, &body));
@@ -114,7 +120,7 @@ impl Explain {
 }
 
 impl Explained {
-    /// `status` is that of the answer.
+    /// Returns the diagnosis for the log. `status` is the status of the response.
     pub(super) fn explanation(&self, status: StatusCode) -> Explanation<'_> {
         let Self { diagnosis, report } = self;
         Explanation {
@@ -130,40 +136,40 @@ fn forms(timestamped: bool) -> Forms {
     if timestamped { Forms::Both } else { Forms::Current }
 }
 
-/// A search for a cause. It takes some milliseconds, for which whatever else the executor's thread serves is not to wait.
-pub(super) enum Search {
-    Aside(JoinHandle<Explained>),
-    Over(Box<Option<Explained>>),
+/// A search for the cause of a mismatch. The search takes some milliseconds, so it runs on a blocking thread.
+pub(super) enum CauseSearch {
+    Spawned(JoinHandle<Explained>),
+    Finished(Box<Option<Explained>>),
 }
 
-impl Search {
+impl CauseSearch {
     fn begin(search: impl FnOnce() -> Explained + Send + 'static) -> Self {
-        // A body that is there at once needs no runtime otherwise.
-        let Ok(runtime) = Handle::try_current() else { return Self::Over(Box::new(Some(search()))) };
-        // It panics where the system has no thread left. Who asked is answered all the same.
-        let aside = panic::catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(search)));
-        aside.map_or_else(|_| Self::Over(Box::default()), Self::Aside)
+        // A body that is complete at once can be verified without a runtime, so there may be none.
+        let Ok(runtime) = Handle::try_current() else { return Self::Finished(Box::new(Some(search()))) };
+        // `spawn_blocking` panics if the system has no thread left. The sender must get a response all the same.
+        let spawned = panic::catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(search)));
+        spawned.map_or_else(|_| Self::Finished(Box::default()), Self::Spawned)
     }
 
-    /// `None` when the runtime is shutting down, or has no thread for it.
+    /// Returns the diagnosis, or `None` if the runtime shuts down or had no thread for the search.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Explained>> {
         Poll::Ready(match self {
-            Self::Aside(search) => ready!(Pin::new(search).poll(cx)).ok(),
-            Self::Over(explained) => explained.take(),
+            Self::Spawned(search) => ready!(Pin::new(search).poll(cx)).ok(),
+            Self::Finished(explained) => explained.take(),
         })
     }
 }
 
-/// Nobody is to hear of it any more.
-impl Drop for Search {
+/// Cancels the search if it has not begun yet.
+impl Drop for CauseSearch {
     fn drop(&mut self) {
-        if let Self::Aside(search) = self {
+        if let Self::Spawned(search) = self {
             search.abort();
         }
     }
 }
 
-/// While it is there, no other search begins.
+/// A guard that prevents other searches from beginning.
 struct Searching(Arc<Explain>);
 
 impl Searching {
@@ -179,18 +185,18 @@ impl Drop for Searching {
     }
 }
 
-impl Turn {
-    /// Whether it is time for the next, which then is taken.
-    fn take(&self) -> bool {
+impl RateLimit {
+    /// Returns whether a diagnosis may begin now, and counts it. Always `false` if no subscriber listens.
+    fn admit(&self) -> bool {
         if !telemetry::refusals_are_heard() {
             return false;
         }
-        // Nothing that panics runs under the lock.
+        // Ignore poisoning: nothing that panics runs under the lock.
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|last| last.elapsed() >= PAUSE);
-        if due {
+        let is_due = last.is_none_or(|last| last.elapsed() >= PAUSE);
+        if is_due {
             *last = Some(Instant::now());
         }
-        due
+        is_due
     }
 }

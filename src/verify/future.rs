@@ -14,41 +14,41 @@ use tower_service::Service;
 use super::{
     body::{ResponseBody, VerifiedBody},
     collect::{Collect, Verified},
-    config::Config,
-    explain::Search,
-    head::Claims,
+    config::VerifyConfig,
+    explain::CauseSearch,
+    head::RequestHead,
     rejection::{BoxError, Rejection},
 };
 use crate::telemetry::Watch;
 
 pin_project! {
-    /// The future of [`KlikitVerify`](super::KlikitVerify): receives the body, verifies it, and calls the inner service.
+    /// The future of [`KlikitVerify`](super::KlikitVerify), which reads and verifies the body and then calls the inner service.
     pub struct ResponseFuture<S, ReqBody>
     where
         S: Service<Request<VerifiedBody>>,
     {
         #[pin]
-        state: State<S, S::Future, ReqBody>,
+        state: VerifyState<S, S::Future, ReqBody>,
         watch: Watch,
     }
 }
 
 pin_project! {
-    #[project = StateProj]
-    enum State<S, F, ReqBody> {
-        Receive { #[pin] body: ReqBody, collect: Collect, verified: Option<Verified>, head: Option<Head<S>> },
-        // Only made with the feature `inbox`.
-        HandOn { inner: S, request: Option<Request<VerifiedBody>> },
+    #[project = VerifyStateProj]
+    enum VerifyState<S, F, ReqBody> {
+        Receive { #[pin] body: ReqBody, collect: Collect, verified: Option<Verified>, pending: Option<PendingCall<S>> },
+        // Constructed only with the feature `inbox`.
+        Replay { inner: S, request: Option<Request<VerifiedBody>> },
         Call { #[pin] future: F },
-        Reject { rejection: Rejection, search: Option<Search>, config: Arc<Config> },
+        Reject { rejection: Rejection, search: Option<CauseSearch>, config: Arc<VerifyConfig> },
     }
 }
 
-/// What waits for the body.
-struct Head<S> {
+/// The parts of the inner call that are known before the body is verified.
+struct PendingCall<S> {
     inner: S,
     parts: Parts,
-    claims: Claims,
+    head: RequestHead,
 }
 
 impl<S, ReqBody> ResponseFuture<S, ReqBody>
@@ -58,23 +58,23 @@ where
     pub(super) fn receive(
         inner: S,
         parts: Parts,
-        claims: Claims,
+        head: RequestHead,
         body: ReqBody,
         collect: Collect,
         watch: Watch,
     ) -> Self {
-        let head = Some(Head { inner, parts, claims });
-        Self { state: State::Receive { body, collect, verified: None, head }, watch }
+        let pending = Some(PendingCall { inner, parts, head });
+        Self { state: VerifyState::Receive { body, collect, verified: None, pending }, watch }
     }
 
-    /// For a request that was verified before.
+    /// Calls the inner service with a request that was verified before.
     #[cfg(feature = "inbox")]
-    pub(super) fn hand_on(inner: S, request: Request<VerifiedBody>) -> Self {
-        Self { state: State::HandOn { inner, request: Some(request) }, watch: Watch::nobody() }
+    pub(super) fn replay(inner: S, request: Request<VerifiedBody>) -> Self {
+        Self { state: VerifyState::Replay { inner, request: Some(request) }, watch: Watch::nobody() }
     }
 
-    pub(super) fn reject(rejection: Rejection, config: Arc<Config>, watch: Watch) -> Self {
-        Self { state: State::Reject { rejection, search: None, config }, watch }
+    pub(super) fn reject(rejection: Rejection, config: Arc<VerifyConfig>, watch: Watch) -> Self {
+        Self { state: VerifyState::Reject { rejection, search: None, config }, watch }
     }
 }
 
@@ -87,15 +87,15 @@ where
     type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        const WAITING: &str = "a request waits until it is handed on";
+        const PENDING: &str = "the request is pending until the inner service is called";
         let this = self.project();
         let (mut state, watch) = (this.state, this.watch);
         let _entered = watch.enter();
         loop {
             match state.as_mut().project() {
-                StateProj::Receive { body, collect, verified, head } => {
+                VerifyStateProj::Receive { body, collect, verified, pending } => {
                     if verified.is_none() {
-                        let claims = &mut head.as_mut().expect(WAITING).claims;
+                        let head = &mut pending.as_mut().expect(PENDING).head;
                         let Poll::Ready(collected) = collect.poll(cx, body, watch) else {
                             watch.waits(collect.seen());
                             if let Some(kind) = collect.rejected() {
@@ -104,47 +104,47 @@ where
                             return Poll::Pending;
                         };
                         watch.received(collect.seen());
-                        let read = collected.and_then(|it| {
-                            claims.read_signed(&it.bytes, collect.config()).map(|()| it).map_err(Into::into)
+                        let checked = collected.and_then(|body| {
+                            head.read_signed_event(&body.bytes, collect.config()).map(|()| body).map_err(Into::into)
                         });
-                        match read {
-                            Ok(it) => {
-                                watch.verified(&claims.known(&it));
-                                *verified = Some(it);
+                        match checked {
+                            Ok(body) => {
+                                watch.verified(&head.verified_labels(&body));
+                                *verified = Some(body);
                             }
                             Err(mut rejection) => {
-                                let search =
-                                    collect.explain(&mut rejection, &head.as_ref().expect(WAITING).parts.headers);
+                                let headers = &pending.as_ref().expect(PENDING).parts.headers;
+                                let search = collect.explain(&mut rejection, headers);
                                 if search.is_some() {
                                     watch.refused(rejection.kind().as_str());
                                 }
                                 let config = Arc::clone(collect.config());
-                                state.set(State::Reject { rejection, search, config });
+                                state.set(VerifyState::Reject { rejection, search, config });
                                 continue;
                             }
                         }
                     }
-                    if let Err(error) = ready!(head.as_mut().expect(WAITING).inner.poll_ready(cx)) {
+                    if let Err(error) = ready!(pending.as_mut().expect(PENDING).inner.poll_ready(cx)) {
                         watch.answered(None);
                         return Poll::Ready(Err(error));
                     }
-                    let Head { mut inner, parts, claims } = head.take().expect(WAITING);
-                    let request = claims.confirm(parts, verified.take().expect(WAITING));
-                    // The instance that said it was ready, not a clone of it.
+                    let PendingCall { mut inner, parts, head } = pending.take().expect(PENDING);
+                    let request = head.into_verified_request(parts, verified.take().expect(PENDING));
+                    // Call the instance that was polled ready, not a clone of it.
                     let future = inner.call(request);
-                    state.set(State::Call { future });
+                    state.set(VerifyState::Call { future });
                 }
-                StateProj::HandOn { inner, request } => {
+                VerifyStateProj::Replay { inner, request } => {
                     ready!(inner.poll_ready(cx))?;
-                    let future = inner.call(request.take().expect(WAITING));
-                    state.set(State::Call { future });
+                    let future = inner.call(request.take().expect(PENDING));
+                    state.set(VerifyState::Call { future });
                 }
-                StateProj::Call { future } => {
-                    let answered = ready!(future.poll(cx));
-                    watch.answered(answered.as_ref().ok().map(Response::status));
-                    return Poll::Ready(Ok(answered?.map(ResponseBody::inner)));
+                VerifyStateProj::Call { future } => {
+                    let result = ready!(future.poll(cx));
+                    watch.answered(result.as_ref().ok().map(Response::status));
+                    return Poll::Ready(Ok(result?.map(ResponseBody::inner)));
                 }
-                StateProj::Reject { rejection, search, config } => {
+                VerifyStateProj::Reject { rejection, search, config } => {
                     if let Some(search) = search {
                         rejection.explain(ready!(search.poll(cx)));
                     }

@@ -1,10 +1,14 @@
-//! What can be refused before one byte of the body is read.
+//! The checks of a request's head, before any byte of the body is read.
 
 use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 
-use super::{body::VerifiedBody, collect::Verified, config::Config, expected::Expected, rejection_kind::RejectionKind};
+use super::{
+    body::VerifiedBody, collect::Verified, config::VerifyConfig, expected::Expected, rejection_kind::RejectionKind,
+};
+#[cfg(feature = "payload")]
+use crate::signature::timestamped::TimestampedSignature;
 use crate::{
     event::{Delivery, EventId, EventType},
     header::{EVENT_ID, EVENT_TYPE, name, only},
@@ -13,45 +17,45 @@ use crate::{
     telemetry::{Claimed, Known},
 };
 
-/// What the head of a request claims. Nothing of it is believed before the body is verified.
-pub(super) struct Claims {
+/// The unverified headers of a request. They describe the delivery only once its body is verified.
+pub(super) struct RequestHead {
     event_id: Option<EventId>,
     event_type: Option<EventType>,
     framing: Framing,
     received_at: SystemTime,
-    /// Of the older form alone.
+    /// The time in a timestamped signature.
     signed_at: Option<SystemTime>,
 }
 
-impl Claims {
-    /// Checks a head: the cheapest first, and who the sender is before what it sends.
+impl RequestHead {
+    /// Checks the headers: cheap checks first, and the sender's identity before the delivery.
     #[inline]
-    pub(super) fn check(parts: &mut Parts, config: &Config) -> Result<(Self, Expected), RejectionKind> {
-        let fields = Fields::find_and_hide(&mut parts.headers);
+    pub(super) fn check(parts: &mut Parts, config: &VerifyConfig) -> Result<(Self, Expected), RejectionKind> {
+        let fields = HeadFields::find_and_hide(&mut parts.headers);
         let received_at = SystemTime::now();
         let signed = match fields.signature {
-            Field::Missing => return Err(RejectionKind::MissingSignature),
-            Field::Repeated => return Err(RejectionKind::MalformedSignature),
-            Field::Once(value) => match Signature::from_hex(value.as_bytes()) {
-                Ok(signature) => Signed { signature, prefix: Box::default(), at: None },
-                Err(_) => Signed::with_time(value, config, received_at)?,
+            HeadField::Missing => return Err(RejectionKind::MissingSignature),
+            HeadField::Repeated => return Err(RejectionKind::MalformedSignature),
+            HeadField::Once(value) => match Signature::from_hex(value.as_bytes()) {
+                Ok(signature) => SignatureHeader { signature, prefix: Box::default(), signed_at: None },
+                Err(_) => SignatureHeader::timestamped(value, config, received_at)?,
             },
         };
         if let Some(basic_auth) = &config.basic_auth {
             match fields.authorization {
-                Field::Once(value) if basic_auth.matches(value) => {}
+                HeadField::Once(value) if basic_auth.matches(value) => {}
                 _ => return Err(RejectionKind::InvalidCredentials),
             }
         }
         let event_id = match fields.event_id {
-            Field::Missing if config.missing_event_id_allowed || signed.at.is_some() => None,
-            Field::Missing => return Err(RejectionKind::MissingEventId),
-            Field::Repeated => return Err(RejectionKind::MalformedEventId),
-            Field::Once(value) => Some(EventId::parse(value.as_bytes()).ok_or(RejectionKind::MalformedEventId)?),
+            HeadField::Missing if config.missing_event_id_allowed || signed.signed_at.is_some() => None,
+            HeadField::Missing => return Err(RejectionKind::MissingEventId),
+            HeadField::Repeated => return Err(RejectionKind::MalformedEventId),
+            HeadField::Once(value) => Some(EventId::parse(value.as_bytes()).ok_or(RejectionKind::MalformedEventId)?),
         };
         let event_type = match fields.event_type {
-            Field::Once(value) => EventType::parse(value.as_bytes()),
-            Field::Missing | Field::Repeated => None,
+            HeadField::Once(value) => EventType::parse(value.as_bytes()),
+            HeadField::Missing | HeadField::Repeated => None,
         };
         let framing = fields.framing;
         let length = framing.length.unwrap_or(0);
@@ -60,11 +64,11 @@ impl Claims {
         }
         let secrets = config.secrets(parts).ok_or(RejectionKind::UnknownTenant)?;
         let expected = Expected { signature: signed.signature, prefix: signed.prefix, secrets, length };
-        Ok((Self { event_id, event_type, framing, received_at, signed_at: signed.at }, expected))
+        Ok((Self { event_id, event_type, framing, received_at, signed_at: signed.signed_at }, expected))
     }
 
-    /// For the log.
-    pub(super) fn known<'a>(&'a self, verified: &'a Verified) -> Known<'a> {
+    /// Returns the labels of the verified delivery, for the log and the metrics.
+    pub(super) fn verified_labels<'a>(&'a self, verified: &'a Verified) -> Known<'a> {
         Known {
             event_id: self.event_id.as_ref(),
             event_type: self.event_type.as_ref(),
@@ -73,8 +77,8 @@ impl Claims {
         }
     }
 
-    /// For the log.
-    pub(super) fn claimed(&self, secrets: &Secrets) -> Claimed {
+    /// Returns the labels of the request before its body is verified, for the log and the metrics.
+    pub(super) fn unverified_labels(&self, secrets: &Secrets) -> Claimed {
         Claimed {
             event_id: self.event_id.clone(),
             event_type: self.event_type.clone(),
@@ -82,8 +86,8 @@ impl Claims {
         }
     }
 
-    /// For the log, of a head that was refused.
-    pub(super) fn claimed_by(headers: &HeaderMap) -> Claimed {
+    /// Returns the labels of a request whose head was rejected, for the log and the metrics.
+    pub(super) fn rejected_labels(headers: &HeaderMap) -> Claimed {
         let value = |name| only(headers, name).map(HeaderValue::as_bytes);
         Claimed {
             event_id: value(EVENT_ID).and_then(EventId::parse),
@@ -92,13 +96,13 @@ impl Claims {
         }
     }
 
-    /// Takes id and type from a verified body of the older form, where they are signed. Rejects a delivery of that form whose
-    /// time was moved into the body.
+    /// Takes the id and the type from the verified body if the signature is timestamped, since they are signed there. Rejects a
+    /// timestamped delivery whose timestamp was moved into the body.
     #[inline]
-    pub(super) fn read_signed(&mut self, body: &[u8], config: &Config) -> Result<(), RejectionKind> {
+    pub(super) fn read_signed_event(&mut self, body: &[u8], config: &VerifyConfig) -> Result<(), RejectionKind> {
         #[cfg(feature = "payload")]
         if config.timestamped.is_some() {
-            self.read_either(body)?;
+            self.read_envelope(body)?;
         }
         #[cfg(not(feature = "payload"))]
         let _ = (body, config);
@@ -107,22 +111,22 @@ impl Claims {
 
     #[cfg(feature = "payload")]
     #[cold]
-    fn read_either(&mut self, body: &[u8]) -> Result<(), RejectionKind> {
+    fn read_envelope(&mut self, body: &[u8]) -> Result<(), RejectionKind> {
         if self.signed_at.is_some() {
-            let named = super::timestamped::Named::read(body, self.event_id.as_ref())?;
-            (self.event_id, self.event_type) = (Some(named.event_id), named.event_type);
-        } else if crate::signature::stamp::begins_with_timestamp(body) {
+            let signed = super::timestamped::SignedEvent::read(body, self.event_id.as_ref())?;
+            (self.event_id, self.event_type) = (Some(signed.event_id), signed.event_type);
+        } else if crate::signature::timestamped::begins_with_timestamp(body) {
             return Err(RejectionKind::TimestampInBody);
         }
         Ok(())
     }
 
-    /// The request for the inner service, now that its body is verified.
-    pub(super) fn confirm(self, mut parts: Parts, verified: Verified) -> Request<VerifiedBody> {
-        self.framing.set(&mut parts.headers, verified.bytes.len());
+    /// Builds the request for the inner service, once the body is verified.
+    pub(super) fn into_verified_request(self, mut parts: Parts, verified: Verified) -> Request<VerifiedBody> {
+        self.framing.replace_in(&mut parts.headers, verified.bytes.len());
         match &self.event_id {
             Some(event_id) => parts.extensions.insert(event_id.clone()),
-            // One that a layer outside put there is not this delivery's.
+            // An outer layer may have inserted another delivery's id.
             None => parts.extensions.remove(),
         };
         parts.extensions.insert(Delivery {
@@ -137,47 +141,49 @@ impl Claims {
     }
 }
 
-/// What the signature header says.
-struct Signed {
+/// The parsed value of the signature header.
+struct SignatureHeader {
     signature: Signature,
+    /// The bytes that are signed before the body.
     prefix: Box<[u8]>,
-    at: Option<SystemTime>,
+    /// The time in a timestamped signature.
+    signed_at: Option<SystemTime>,
 }
 
-impl Signed {
-    /// Of the older form, if that is accepted.
+impl SignatureHeader {
+    /// Reads a timestamped signature, if the layer accepts them and the timestamp is within the tolerance.
     #[cfg(feature = "payload")]
     #[cold]
-    fn with_time(value: &HeaderValue, config: &Config, now: SystemTime) -> Result<Self, RejectionKind> {
+    fn timestamped(value: &HeaderValue, config: &VerifyConfig, now: SystemTime) -> Result<Self, RejectionKind> {
         let tolerance = config.timestamped.ok_or(RejectionKind::MalformedSignature)?;
-        let stamp = crate::signature::stamp::Stamp::parse(value.as_bytes()).ok_or(RejectionKind::MalformedSignature)?;
-        if !stamp.is_within(tolerance, now) {
+        let header = TimestampedSignature::parse(value.as_bytes()).ok_or(RejectionKind::MalformedSignature)?;
+        if !header.is_within(tolerance, now) {
             return Err(RejectionKind::StaleTimestamp);
         }
-        Ok(Self { signature: stamp.signature, prefix: stamp.prefix, at: Some(stamp.signed_at) })
+        Ok(Self { signature: header.signature, prefix: header.prefix, signed_at: Some(header.signed_at) })
     }
 
     #[cfg(not(feature = "payload"))]
-    fn with_time(_: &HeaderValue, _: &Config, _: SystemTime) -> Result<Self, RejectionKind> {
+    fn timestamped(_: &HeaderValue, _: &VerifyConfig, _: SystemTime) -> Result<Self, RejectionKind> {
         Err(RejectionKind::MalformedSignature)
     }
 }
 
-/// How the headers say where the body ends.
+/// The headers that delimit the body.
 #[derive(Clone, Copy, Default)]
 struct Framing {
-    /// The largest length that is announced.
+    /// The largest valid `Content-Length`.
     length: Option<u64>,
-    /// How many lengths there are, sound or not.
+    /// The number of `Content-Length` headers, valid or not.
     lengths: usize,
-    /// Whether there is a `Transfer-Encoding` or a `Trailer`.
-    transfer: bool,
+    /// Whether there is a `Transfer-Encoding` or a `Trailer` header.
+    has_transfer: bool,
 }
 
 impl Framing {
-    /// The body was taken out of its framing, and its trailers were dropped: from here on its length is all there is.
-    fn set(self, headers: &mut HeaderMap, length: usize) {
-        if self.transfer {
+    /// Replaces the headers with the one `Content-Length` of the buffered body, which has no chunks and no trailers.
+    fn replace_in(self, headers: &mut HeaderMap, length: usize) {
+        if self.has_transfer {
             headers.remove(header::TRANSFER_ENCODING);
             headers.remove(header::TRAILER);
         }
@@ -187,14 +193,14 @@ impl Framing {
     }
 }
 
-/// A header that has a meaning only when it is given once.
-enum Field<'a> {
+/// The value of a header that is valid only if it occurs once.
+enum HeadField<'a> {
     Missing,
     Once(&'a HeaderValue),
     Repeated,
 }
 
-impl<'a> Field<'a> {
+impl<'a> HeadField<'a> {
     fn add(&mut self, value: &'a HeaderValue) {
         *self = match self {
             Self::Missing => Self::Once(value),
@@ -203,23 +209,24 @@ impl<'a> Field<'a> {
     }
 }
 
-struct Fields<'a> {
-    signature: Field<'a>,
-    authorization: Field<'a>,
-    event_id: Field<'a>,
-    event_type: Field<'a>,
+/// The headers that the layer reads.
+struct HeadFields<'a> {
+    signature: HeadField<'a>,
+    authorization: HeadField<'a>,
+    event_id: HeadField<'a>,
+    event_type: HeadField<'a>,
     framing: Framing,
 }
 
-impl<'a> Fields<'a> {
-    /// Finds the fields, and marks those that are secret as sensitive: loggers pass over them then. One walk over all headers
-    /// is cheaper than a look-up for each.
+impl<'a> HeadFields<'a> {
+    /// Finds the headers, and marks the signature and the credentials as sensitive, so that loggers do not print them. One
+    /// iteration over all headers is cheaper than a look-up for each.
     fn find_and_hide(headers: &'a mut HeaderMap) -> Self {
         let mut fields = Self {
-            signature: Field::Missing,
-            authorization: Field::Missing,
-            event_id: Field::Missing,
-            event_type: Field::Missing,
+            signature: HeadField::Missing,
+            authorization: HeadField::Missing,
+            event_id: HeadField::Missing,
+            event_type: HeadField::Missing,
             framing: Framing::default(),
         };
         for (name, value) in headers {
@@ -238,7 +245,7 @@ impl<'a> Fields<'a> {
                     fields.framing.length = fields.framing.length.max(announced_length(value.as_bytes()));
                     fields.framing.lengths += 1;
                 }
-                "transfer-encoding" | "trailer" => fields.framing.transfer = true,
+                "transfer-encoding" | "trailer" => fields.framing.has_transfer = true,
                 _ => {}
             }
         }
@@ -246,7 +253,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A length too large for any number is the largest. What is no length announces nothing: the body is counted anyway.
+/// Parses a `Content-Length`. A number that does not fit becomes [`u64::MAX`]. An invalid value gives `None`, which is safe because
+/// the bytes of the body are counted anyway.
 fn announced_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -259,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_announced_length_is_read_for_what_it_could_cost() {
+    fn parses_content_length_and_saturates() {
         for (text, length) in [
             ("0", Some(0)),
             ("007", Some(7)),

@@ -9,7 +9,7 @@ use super::explain::Explain;
 use super::{
     basic::BasicAuth,
     budget::Budget,
-    config::{Config, Keyrings},
+    config::{Keyrings, VerifyConfig},
     rejection::Rejection,
     service::KlikitVerify,
 };
@@ -20,7 +20,7 @@ use crate::{
     telemetry::LogLimits,
 };
 
-/// Lets through only what klikit signed: see the [module](crate::verify) for the rules.
+/// A layer that lets only requests through that klikit signed: see the [module](crate::verify) for the rules.
 ///
 /// ```
 /// use tower_klikit::{EventId, KlikitVerifyLayer};
@@ -38,25 +38,25 @@ use crate::{
 /// Clones, and all services made from them, share one [`buffer_budget`](Self::buffer_budget).
 #[derive(Clone)]
 pub struct KlikitVerifyLayer {
-    pub(super) config: Arc<Config>,
+    pub(super) config: Arc<VerifyConfig>,
 }
 
 impl KlikitVerifyLayer {
-    /// The [`body_limit`](Self::body_limit) unless set: 1 MiB. A batch of six large orders is about 160 kB.
+    /// The default [`body_limit`](Self::body_limit): 1 MiB. A batch of six large orders is about 160 kB.
     pub const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
 
-    /// The [`body_deadline`](Self::body_deadline) unless set: 10 seconds, after which klikit counts a delivery as failed
+    /// The default [`body_deadline`](Self::body_deadline): 10 seconds, after which klikit counts a delivery as failed
     /// ("Webhook retries" in its developer documentation).
     pub const DEFAULT_BODY_DEADLINE: Duration = klikit::TIMEOUT;
 
-    /// The [`buffer_budget`](Self::buffer_budget) unless set: 64 MiB.
+    /// The default [`buffer_budget`](Self::buffer_budget): 64 MiB.
     pub const DEFAULT_BUFFER_BUDGET: usize = 64 * 1024 * 1024;
 
-    /// Verifies with one secret: the `webhook_secret_key`, byte for byte.
+    /// Creates a layer that verifies with one secret: the `webhook_secret_key`, byte for byte.
     ///
     /// # Panics
     ///
-    /// When the secret is empty or blank. Where that is not a mistake in the program, use [`try_new`](Self::try_new).
+    /// If the secret is empty or blank. If the secret comes from a configuration, use [`try_new`](Self::try_new).
     #[track_caller]
     pub fn new(secret: impl AsRef<[u8]>) -> Self {
         match Self::try_new(secret) {
@@ -65,41 +65,42 @@ impl KlikitVerifyLayer {
         }
     }
 
-    /// Verifies with one secret.
+    /// Creates a layer that verifies with one secret.
     ///
     /// # Errors
     ///
-    /// When the secret is empty or blank: see [`WebhookSecret::new`].
+    /// If the secret is empty or blank: see [`WebhookSecret::new`].
     pub fn try_new(secret: impl AsRef<[u8]>) -> Result<Self, SecretError> {
         WebhookSecret::new(secret).map(|secret| Self::with_keyring(secret.into()))
     }
 
-    /// Verifies with the secret in the environment variable `KLIKIT_WEBHOOK_SECRET`, without trimming it.
+    /// Creates a layer that verifies with the secret in the environment variable `KLIKIT_WEBHOOK_SECRET`, without trimming it.
     ///
     /// # Errors
     ///
-    /// When the variable is not set, empty or blank.
+    /// If the variable is not set, empty or blank.
     pub fn from_env() -> Result<Self, SecretError> {
         WebhookSecret::from_env().map(|secret| Self::with_keyring(secret.into()))
     }
 
-    /// Verifies with any secret of a keyring, which can change while the layer serves.
+    /// Creates a layer that verifies with any secret of a keyring. The keyring can change while the layer is serving.
     pub fn with_keyring(keyring: Keyring) -> Self {
         Self::verifying(Keyrings::One(keyring))
     }
 
-    /// Verifies each request with the keyring that `resolve` picks by its head: many businesses, one process.
+    /// Creates a layer that verifies each request with the keyring that `resolve` chooses by the request's head, so that one
+    /// process can serve many tenants.
     ///
-    /// Pick by the path, or by the partner key in the `Authorization` header. A request that gets `None` is refused with
-    /// 403. `resolve` runs before the body is read and once the headers are sound; nothing that it sees is verified yet. It
-    /// must not block. Pick from keyrings that are there: one made up for whatever a request asks for would have forgers fill the
-    /// logs and metrics with tenants of theirs.
+    /// Choose by the path, or by the partner key in the `Authorization` header. If `resolve` returns `None`, the request is rejected
+    /// with 403. `resolve` runs after the headers were checked and before the body is read; its input is unverified. It
+    /// must not block. Choose among existing keyrings. If `resolve` created a keyring for each name in a request, forgers could
+    /// fill the logs and metrics with made-up tenants.
     ///
-    /// The name of a tenant in a path is not a secret: any sender can find out which ones are served. A request that gets `None`
-    /// is answered before its body is read, and any other one when its body has arrived and was hashed, although both responses
-    /// are the same. If the names must stay secret, make them long and random, or return a decoy in place of `None`: a keyring
-    /// whose secret nobody holds. With as many secrets as the other keyrings have, it takes the same time. Its requests then take
-    /// up the [`buffer_budget`](Self::buffer_budget) and are rejected as mismatches of the decoy's tenant.
+    /// A tenant's name in a path is not secret: any sender can find out which tenants exist. A request for an unknown tenant gets
+    /// its response before its body is read, and any other request after its body has arrived and was hashed, although both
+    /// responses are the same. If the names must stay secret, make them long and random, or return a decoy instead of `None`: a
+    /// keyring whose secret nobody holds. The decoy takes the same time if it has as many secrets as the other keyrings. Its
+    /// requests use the [`buffer_budget`](Self::buffer_budget) and are rejected as mismatches of the decoy's tenant.
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -111,7 +112,7 @@ impl KlikitVerifyLayer {
     ///     keyrings.get(tenant).cloned()
     /// });
     ///
-    /// // With a decoy for unknown tenants. The secret is random, and nobody keeps it.
+    /// // With a decoy for unknown tenants. Its secret is random and not stored anywhere.
     /// # let keyrings: HashMap<String, Keyring> = HashMap::new();
     /// # let random_bytes = || [7_u8; 32];
     /// let decoy = Keyring::new("unknown", "decoy", WebhookSecret::new(random_bytes())?);
@@ -125,9 +126,11 @@ impl KlikitVerifyLayer {
         Self::verifying(Keyrings::PerRequest { resolve: Arc::new(resolve), known: Vec::new() })
     }
 
-    /// Names the keyrings that the [resolver](Self::with_resolver) may pick, as far as they are known when the service starts:
-    /// [`preflight`](Self::preflight) looks at them too, and what is counted for them begins at 0, so that an alert hears of a
-    /// tenant for whom nothing comes. None unless set. The resolver may pick others, and a layer without one knows its own.
+    /// Names the keyrings that the [resolver](Self::with_resolver) may return, as far as they are known when the service starts.
+    /// Default: none.
+    ///
+    /// [`preflight`](Self::preflight) checks these keyrings too. Their counters begin at 0, so that an alert can detect a tenant
+    /// without deliveries. The resolver may return other keyrings. A layer without a resolver ignores this setting.
     #[must_use]
     pub fn known_keyrings(self, keyrings: impl IntoIterator<Item = Keyring>) -> Self {
         self.with(|config| {
@@ -137,7 +140,8 @@ impl KlikitVerifyLayer {
         })
     }
 
-    /// The longest body that is accepted, in bytes; longer ones get 413. [1 MiB](Self::DEFAULT_BODY_LIMIT) unless set.
+    /// Sets the length of the longest accepted body, in bytes. Longer bodies get 413. Default:
+    /// [1 MiB](Self::DEFAULT_BODY_LIMIT).
     ///
     /// Extractors may have a limit of their own: axum's is 2 MB.
     #[must_use]
@@ -145,9 +149,10 @@ impl KlikitVerifyLayer {
         self.with(|config| config.body_limit = bytes)
     }
 
-    /// How long a body may take to arrive; a slower one gets 408. [10 seconds](Self::DEFAULT_BODY_DEADLINE) unless set.
+    /// Sets the time within which a body must arrive. Slower bodies get 408. Default:
+    /// [10 seconds](Self::DEFAULT_BODY_DEADLINE).
     ///
-    /// It runs from when the body first has to be waited for.
+    /// The time starts when the layer first has to wait for the body.
     #[must_use]
     pub fn body_deadline(self, time: Duration) -> Self {
         self.with(|config| config.body_deadline = time)
@@ -155,76 +160,80 @@ impl KlikitVerifyLayer {
 
     /// Sets how many bytes all waiting bodies may hold together. Default: [64 MiB](Self::DEFAULT_BUFFER_BUDGET).
     ///
-    /// A body that waits for more is charged for the capacity of its buffer, which grows with it in blocks of 1 to 64 KiB.
-    /// A body that arrives in one piece does not wait and is not charged. Neither is a verified one whose inner service is
-    /// not ready yet.
+    /// An incomplete body is charged for the capacity of its buffer, which grows in blocks of 1 to 64 KiB.
+    /// A body that arrives in one piece does not wait and is not charged. A verified body whose inner service is
+    /// not ready yet is not charged either.
     ///
-    /// If the budget is used up, a body that needs more evicts waiting bodies of any age: of a few drawn at random, the one
-    /// whose size, times the time for which it has hardly grown, is largest. The evicted body gets 503. So a sender that fills
-    /// the budget evicts mostly its own bodies.
+    /// If the budget is used up, a body that needs more evicts waiting bodies of any age. Among a few bodies drawn at random, the
+    /// layer evicts the one with the largest product of its size and the time for which it has hardly grown. The evicted body gets
+    /// 503. A sender that fills the budget therefore evicts mostly its own bodies.
     ///
-    /// The budget has to be as large as [`body_limit`](Self::body_limit); a smaller one limits bodies in several pieces.
+    /// The budget should be at least as large as [`body_limit`](Self::body_limit). A smaller budget lowers the limit for bodies
+    /// that arrive in several pieces.
     ///
-    /// Layers that were cloned from this one before keep the budget that they had.
+    /// Layers that were cloned from this one earlier keep their budget.
     #[must_use]
     pub fn buffer_budget(self, bytes: usize) -> Self {
         self.with(|config| config.budget = Arc::new(Budget::new(bytes)))
     }
 
-    /// Accepts a delivery without an `x-klikit-event-id`: one of klikit's pages calls it optional. Refused with 400 unless
-    /// set.
+    /// Accepts deliveries without an `x-klikit-event-id` header, which one of klikit's pages calls optional. By default, they are
+    /// rejected with 400.
     ///
-    /// Such a delivery has no [`EventId`](crate::EventId) in its extensions, so nothing but its body tells it from another.
-    /// An id that is there but malformed is refused all the same.
+    /// Such a delivery has no [`EventId`](crate::EventId) in its extensions, so only its body tells it from another.
+    /// A malformed id is still rejected.
     ///
-    /// klikit does not sign the id, so anybody who has captured a delivery with an id can send it again without. The dedupe
-    /// layer and the inbox then know it by its body and not by its id: it is handled once more, and
-    /// [marked as a copy](crate::Delivery::is_copy) if this process has seen the body with an id. Allow a missing id only if
-    /// klikit sends you none, and then prefer `Identity::Body`, which closes this gap.
+    /// klikit does not sign the id, so an attacker who has captured a delivery with an id can send it again without the id. The
+    /// dedupe layer and the inbox then identify it by its body. It is handled once more, and
+    /// [marked as a copy](crate::Delivery::is_copy) if this process has seen the body with an id. Allow missing ids only if
+    /// klikit sends you none. Then prefer `Identity::Body`, which closes this gap.
     #[must_use]
     pub fn allow_missing_event_id(self) -> Self {
         self.with(|config| config.missing_event_id_allowed = true)
     }
 
-    /// Requires, beside the signature, `Authorization: Basic` with these credentials (RFC 7617), compared in constant time;
-    /// anything else gets 403. Not required unless set: one of klikit's pages lists the header, and none of its sample
-    /// receivers reads it.
+    /// Requires `Authorization: Basic` with these credentials (RFC 7617) in addition to the signature. Other requests get 403. The
+    /// credentials are compared in constant time.
+    ///
+    /// Not required by default: one of klikit's pages lists the header, and none of its sample receivers reads it.
     ///
     /// # Panics
     ///
-    /// When a key is empty, or the partner key holds a colon, which such credentials cannot.
+    /// If a key is empty, or the partner key contains a colon, which the header cannot express.
     #[must_use]
     #[track_caller]
     pub fn require_basic_auth(self, partner_key: &str, secret_key: &str) -> Self {
-        assert!(!partner_key.is_empty() && !secret_key.is_empty(), "the basic credentials are empty");
-        assert!(!partner_key.contains(':'), "the partner key holds a colon");
+        assert!(!partner_key.is_empty() && !secret_key.is_empty(), "a key of the basic credentials is empty");
+        assert!(!partner_key.contains(':'), "the partner key contains a colon");
         self.with(|config| config.basic_auth = Some(BasicAuth::new(partner_key, secret_key)))
     }
 
-    /// Accepts deliveries of klikit's older form too, whose time is at most `tolerance` away from this machine's, on either side.
-    /// klikit's own receivers took 5 minutes. Refused unless set.
+    /// Accepts timestamped signatures too, if their time differs by at most `tolerance` from this machine's clock. klikit's own
+    /// receivers used 5 minutes. By default, timestamped signatures are rejected.
     ///
-    /// Only an older text of klikit's (May 2026) has this form: `x-klikit-signature: t=<seconds since 1970>,v1=<hex>` over
-    /// `<t>.<body>`, and the envelope `{event_id, event_type, event_version, created_at, business_id, data}`, which
-    /// `payload::TimestampedEvent` reads. Id and type of the [`Delivery`](crate::Delivery) are those of the envelope, which are
-    /// signed. An `x-klikit-event-id` may be missing; one that is there and is another is refused with 403.
-    /// `X-Klikit-Event` and `X-Klikit-Webhook-Id` are not looked at.
+    /// Only an older version of klikit's documentation (May 2026) describes them:
+    /// `x-klikit-signature: t=<seconds since 1970>,v1=<hex>` over `<t>.<body>`, with the envelope
+    /// `{event_id, event_type, event_version, created_at, business_id, data}`, which `payload::TimestampedEvent` reads. The id and
+    /// the type of the [`Delivery`](crate::Delivery) are taken from the envelope, where they are signed. The `x-klikit-event-id`
+    /// header may be missing. If it differs from the envelope, the delivery is rejected with 403. `X-Klikit-Event` and
+    /// `X-Klikit-Webhook-Id` are ignored.
     ///
-    /// A timestamped signature covers `<t>.<body>`, and a current one `<body>`. A captured timestamped delivery, which is stale,
-    /// could therefore be sent as a current one with the body `<t>.<body>`. With this setting, a signed body of the current form
-    /// that begins with a number and a dot is rejected with 403. klikit's own bodies begin with `{`. A layer with the same secret
-    /// and without this setting does not look at the body: there, the handler must reject what is not JSON.
+    /// A timestamped signature covers `<t>.<body>`, and a current one covers `<body>`. An attacker could therefore send a captured
+    /// timestamped delivery, once it is stale, as a current one with the body `<t>.<body>`. With this setting, the layer rejects a
+    /// body with a current signature that begins with a number and a dot, with 403. klikit's own bodies begin with `{`. A layer
+    /// with the same secret and without this setting does not check the body: there, the handler must reject bodies that are not
+    /// JSON.
     #[cfg(feature = "payload")]
     #[must_use]
     pub fn accept_timestamped(self, tolerance: Duration) -> Self {
         self.with(|config| config.timestamped = Some(tolerance))
     }
 
-    /// Answers a refused request with what `respond` makes of the [`Rejection`], in place of
-    /// [`Rejection::to_response`].
+    /// Sets a function that builds the response to a rejected request. Default: [`Rejection::to_response`].
     ///
-    /// A status that is no error would tell klikit that the order has arrived: it is replaced by [`Rejection::status`], and
-    /// logged as an error. Keep the reason off the wire; it is for the log.
+    /// The response must have an error status, because klikit takes any other status as a receipt of the order. The layer
+    /// replaces other statuses with [`Rejection::status`] and logs an error. Keep the reason out of the response; it is for the
+    /// log.
     ///
     /// ```
     /// use tower_klikit::KlikitVerifyLayer;
@@ -242,20 +251,20 @@ impl KlikitVerifyLayer {
         self.with(|config| config.on_rejection = Some(Arc::new(respond)))
     }
 
-    /// Looks for the cause when a delivery is refused for its signature or its event id, and logs it with what to do, in the line
-    /// that warns of the refusal: see [`diagnose`](crate::diagnose). Not unless set.
+    /// Diagnoses deliveries that are rejected for their signature or their event id, and logs the cause and the remedy in the
+    /// warning about the rejection: see [`diagnose`](crate::diagnose). Off by default.
     ///
-    /// One mismatch a second is looked at, and one at a time, whoever sent it and whatever tenant it is for, and none of a body over
-    /// 64 KiB: a flood of forged deliveries costs no more than that, at worst some tens of milliseconds of one thread in each
-    /// second and [some megabytes](crate::diagnose#what-it-costs), and hides the others meanwhile. The search runs on a thread for
-    /// what blocks (`tokio::task::spawn_blocking`), and that one delivery is answered when it ends. Each layer that was not cloned
-    /// from another counts for itself. Beside that, one refusal a second is explained that takes no hashing: by its headers, or
-    /// by a body that did not come whole.
+    /// The layer diagnoses one mismatch at a time and at most one a second, for all senders and tenants together, and none with a
+    /// body over 64 KiB. A flood of forged deliveries therefore costs at most some tens of milliseconds of one thread per second
+    /// and [some megabytes](crate::diagnose#what-it-costs). Meanwhile, other mismatches are not diagnosed. The search runs on a
+    /// blocking thread (`tokio::task::spawn_blocking`), and its delivery gets its response when the search ends. Clones of a
+    /// layer share the limit. In addition, the layer explains one rejection a second that needs no hashing: because of its
+    /// headers, or because of an incomplete body.
     ///
-    /// [Candidates](Self::explain_mismatches_with) that were given before are still tried.
+    /// Keeps [candidates](Self::explain_mismatches_with) that were set before.
     ///
-    /// At the level `debug`, a mismatch is followed by the report that klikit's support asks for. Nothing of all this goes on the
-    /// wire, and without the feature `tracing` nobody hears of it.
+    /// At the level `debug`, a mismatch is followed by a report for klikit's support. Responses hold nothing of the diagnosis.
+    /// Without the feature `tracing`, this setting has no effect.
     #[cfg(feature = "diagnose")]
     #[must_use]
     pub fn explain_mismatches(self) -> Self {
@@ -264,9 +273,9 @@ impl KlikitVerifyLayer {
         })
     }
 
-    /// The same, and tries these secrets too, which klikit may have signed with in place of the right one: the partner API's, a
-    /// sandbox's, the previous one. Their ids in the keyring are the names by which the log tells of them. Nothing that they
-    /// have signed is let in. Given twice, the later ones are tried.
+    /// Diagnoses as [`explain_mismatches`](Self::explain_mismatches) does, and also tries these candidates: secrets that klikit may
+    /// have signed with by mistake, such as the partner API's, a sandbox's or the previous one. The log names a candidate by its id
+    /// in the keyring. Deliveries that are signed with a candidate are still rejected. A second call replaces the candidates.
     #[cfg(feature = "diagnose")]
     #[must_use]
     pub fn explain_mismatches_with(self, candidates: Keyring) -> Self {
@@ -274,7 +283,7 @@ impl KlikitVerifyLayer {
     }
 
     fn verifying(keyrings: Keyrings) -> Self {
-        let config = Config {
+        let config = VerifyConfig {
             keyrings,
             body_limit: Self::DEFAULT_BODY_LIMIT,
             body_deadline: Self::DEFAULT_BODY_DEADLINE,
@@ -289,7 +298,7 @@ impl KlikitVerifyLayer {
         Self { config: Arc::new(config) }
     }
 
-    fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+    fn with(mut self, set: impl FnOnce(&mut VerifyConfig)) -> Self {
         set(Arc::make_mut(&mut self.config));
         self
     }
@@ -299,7 +308,7 @@ impl<S> Layer<S> for KlikitVerifyLayer {
     type Service = KlikitVerify<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.config.announce();
+        self.config.register_metrics();
         KlikitVerify::new(inner, Arc::clone(&self.config))
     }
 }

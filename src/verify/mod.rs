@@ -1,96 +1,100 @@
-//! Is this from klikit?
+//! Middleware that verifies the signature of klikit's deliveries.
 //!
-//! [`KlikitVerifyLayer`] receives a body within limits, verifies its signature, and hands on the same bytes as a
+//! [`KlikitVerifyLayer`] reads a request's body within limits, verifies its signature, and passes the same bytes on as a
 //! [`VerifiedBody`], with an [`EventId`](crate::EventId) and a [`Delivery`](crate::Delivery) in the request's extensions.
-//! What it refuses never reaches the inner service.
+//! A rejected request never reaches the inner service.
 //!
 //! # Rules
 //!
-//! Before one byte of the body is read:
+//! Before the layer reads the body, it requires:
 //!
-//! - exactly one `x-klikit-signature`, of 64 hex digits, or 403;
-//! - the `Authorization` that [`require_basic_auth`](KlikitVerifyLayer::require_basic_auth) asks for, if it was asked for, or
-//!   403;
-//! - exactly one `x-klikit-event-id`, of 1 to 255 visible ASCII characters, or 400 (unless
-//!   [a missing one is allowed](KlikitVerifyLayer::allow_missing_event_id));
-//! - a `Content-Length` of not more than twice [`body_limit`](KlikitVerifyLayer::body_limit), or 413 at once.
+//! - exactly one `x-klikit-signature` header of 64 hex digits, or it responds with 403;
+//! - the `Authorization` header that [`require_basic_auth`](KlikitVerifyLayer::require_basic_auth) demands, if it was called, or
+//!   it responds with 403;
+//! - exactly one `x-klikit-event-id` header of 1 to 255 visible ASCII characters, or it responds with 400. A missing one can be
+//!   [allowed](KlikitVerifyLayer::allow_missing_event_id);
+//! - a `Content-Length` of at most twice [`body_limit`](KlikitVerifyLayer::body_limit), or it responds with 413 at once.
 //!
 //! While the body arrives:
 //!
-//! - its bytes are counted, also if it has a `Content-Length`. Beyond the limit it gets 413, never "invalid signature";
-//! - it has until [`body_deadline`](KlikitVerifyLayer::body_deadline), or 408; frames without data do not prolong it;
-//! - all waiting bodies together hold no more than [`buffer_budget`](KlikitVerifyLayer::buffer_budget). If the budget is
+//! - its bytes are counted, even if it has a `Content-Length`. A body beyond the limit gets 413, never "invalid signature";
+//! - it must be complete within [`body_deadline`](KlikitVerifyLayer::body_deadline), or it gets 408. Frames without data do not
+//!   extend the deadline;
+//! - all waiting bodies together hold at most [`buffer_budget`](KlikitVerifyLayer::buffer_budget). If the budget is
 //!   used up, a body that needs more evicts others, which get 503 with `Retry-After`;
-//! - the rest of a body that gets 413 or 503 is read and dropped for up to a second, and up to twice the limit, so that the
-//!   sender sees the response also while it is writing;
-//! - an error gets 400, even after the last byte. Trailers are not signed and are dropped.
+//! - the rest of a body that gets 413 or 503 is read and discarded for up to a second and up to twice the limit. A sender that
+//!   writes the whole body before it reads can thus see the response;
+//! - a read error gets 400, even after the last byte. Trailers are not signed and are dropped.
 //!
-//! Then the HMAC-SHA256 of the body is compared with the signature in constant time, for each secret of the keyring until
-//! one matches; or 403. One poll hashes at most 256 KiB, for all secrets together, and then yields. A body that arrived in one
-//! frame is handed on without a copy.
+//! Then the layer computes the HMAC-SHA256 of the body for each secret of the keyring until one matches the signature. It
+//! compares in constant time and responds with 403 if no secret matches. One poll hashes at most 256 KiB, for all secrets together,
+//! and then yields. A body that arrived in one frame is passed on without a copy.
 //!
 //! Only the body is signed. The method, the path, the query, the content type and all other headers of a verified request are
-//! what it came with: whoever has captured a delivery can send it again with others.
+//! unsigned: an attacker who has captured a delivery can send it again with others.
 //!
-//! The answers are short JSON, such as `{"error":"invalid signature"}`: the wire does not say why a signature did not match,
-//! the log does, and the [`Rejection`] in the response's extensions tells logging layers outside.
-//! [`on_rejection`](KlikitVerifyLayer::on_rejection) words them otherwise. With the feature `diagnose`, `explain_mismatches` has
-//! the log name the cause.
+//! The response bodies are short JSON, such as `{"error":"invalid signature"}`. They do not say why a signature did not match. The
+//! log does, and so does the [`Rejection`] in the response's extensions, for logging layers outside.
+//! [`on_rejection`](KlikitVerifyLayer::on_rejection) customises the responses. With the feature `diagnose`, `explain_mismatches`
+//! logs the cause too.
 //!
 //! # The span
 //!
 //! With the feature `tracing`, each request that reaches the layer has the span `klikit_delivery`, at the level `info` and with the
-//! target `tower_klikit::verify`; what the handler logs lies within it. A field of which nothing is known is left out.
+//! target `tower_klikit::verify`. The handler's log lines belong to the span. Fields without a value are left out.
 //!
-//! | field | what it is |
+//! | field | meaning |
 //! |---|---|
-//! | `event_id`, `event_type` | what the headers say, once they are sound; unverified until the verdict is `verified`. In the older form, what the signed body says |
-//! | `tenant` | that of the keyring the request is verified with |
-//! | `secret_id` | the secret that matched |
-//! | `verdict` | `verified`; `rejected`; or `abandoned`, when the sender hung up or a layer outside gave up before there was a verdict |
-//! | `reason` | of a rejected one, as [`RejectionKind::as_str`] has it |
-//! | `status` | of the answer, if there was one |
-//! | `bytes` | how much of the body has come |
-//! | `body_wait_ms` | how long it was waited for and read, in milliseconds, without the hashing |
-//! | `hash_us` | how long it was hashed, in microseconds; pieces of less than 4 KiB count as waiting, since a sender must not buy looks at the clock byte by byte |
+//! | `event_id`, `event_type` | the values of the headers, if they are valid; unverified unless the verdict is `verified`. With a timestamped signature, the values in the signed body |
+//! | `tenant` | the tenant of the keyring that verifies the request |
+//! | `secret_id` | the id of the secret that matched |
+//! | `verdict` | `verified`; `rejected`; or `abandoned`, if the sender disconnected or an outer layer dropped the request before there was a verdict |
+//! | `reason` | the reason for a rejection, as in [`RejectionKind::as_str`] |
+//! | `status` | the status of the response, if there was one |
+//! | `bytes` | the number of bytes of the body that have arrived |
+//! | `body_wait_ms` | the time spent waiting for the body and reading it, without the hashing, in milliseconds |
+//! | `hash_us` | the time spent hashing the body, in microseconds; pieces of less than 4 KiB count as waiting, so that a sender cannot cause a clock read for each byte |
 //!
-//! Refusals are warned of, and so is every answer that takes 8 seconds or longer: klikit counts it as failed after 10. These lines
-//! have what they need without the span. What goes well is not logged above `debug`.
+//! Rejections are logged as warnings, and so is every response that takes 8 seconds or longer, because klikit counts a delivery as
+//! failed after 10. These lines are complete without the span. Successful deliveries are not logged above `debug`.
 //!
 //! # The rate of log lines
 //!
-//! A sender needs no secret to be rejected, so the lines about rejected requests are limited: for each layer and each
-//! [reason](RejectionKind::as_str), 10 lines at once and then one a second. Clones of a layer share the limit. A line that follows
-//! others that were left out has the field `left_out`, the number of them since the last line of that reason. The metrics count
-//! every request, and each response has its [`Rejection`] in its extensions. The same limit, for each kind of line, holds for:
+//! A sender needs no secret to be rejected, so log lines about rejected requests are limited. Each layer logs a burst of 10 lines
+//! and then one a second for each [reason](RejectionKind::as_str). Clones of a layer share the limit. The field `left_out` of
+//! a line is the number of lines with that reason that were left out since the last one. The metrics count
+//! every request, and each response has its [`Rejection`] in its extensions. An equal limit applies to each of these kinds of line:
 //!
-//! - requests that took 8 seconds or longer and were rejected, or whose sender hung up by then;
-//! - an `on_rejection` that gives a status of success, and an inner layer or extractor that finds no verified delivery;
+//! - requests that took 8 seconds or longer and were rejected, or whose sender disconnected by then;
+//! - an `on_rejection` that returns a success status, and an inner layer or extractor that finds no verified delivery;
 //! - deliveries that a store fails to claim or accept, or that find the inbox full;
 //! - event ids that are reused with another body, or with a rewritten one.
 //!
-//! Some lines are written for each delivery, because only a verified one that is handled causes them: slow responses, failed
+//! Other lines are not limited, because only a verified delivery that is handled causes them: slow responses, failed
 //! attempts, dead letters, lost claims and leases, handlers that hang or block, and orders without a readable id.
 //!
-//! # The older form
+//! # Timestamped signatures
 //!
-//! An older text of klikit has another form: `x-klikit-signature: t=<seconds>,v1=<hex>` over `<t>.<body>`, with an envelope in the
-//! body that names the event. `accept_timestamped` (feature `payload`) accepts it beside
-//! the current one. There, id and type are signed: what the handler sees is what the envelope says. A body of the current form
-//! that begins with a time and a dot is then rejected with 403, since that is a delivery of the older form without its time limit.
+//! An older version of klikit's documentation describes another signature: `x-klikit-signature: t=<seconds>,v1=<hex>` over
+//! `<t>.<body>`, with an envelope in the body that names the event. `accept_timestamped` (feature `payload`) accepts it in addition
+//! to the current one. The id and the type of such a delivery are signed: the handler sees those of the envelope. The layer then
+//! rejects a body with a current signature that begins with a timestamp and a dot, with 403: that is a timestamped
+//! delivery whose time limit was stripped.
 //!
 //! # Readiness
 //!
-//! [`KlikitVerify`] is always ready. Only once a request is verified is the inner service polled ready, and the very
-//! instance that said so is called: a sender that is not klikit takes no permit of a concurrency limit, and nobody waits
-//! for it.
+//! [`KlikitVerify`] is always ready. It polls the inner service for readiness only after a request is verified, and then calls
+//! the instance that it polled. A sender without the secret therefore takes no permit of a concurrency limit and delays no
+//! other request.
 //!
 //! # Where it belongs
 //!
-//! On the webhook's route, not on the whole application: axum's `Router::layer` covers the fallback and health checks too,
-//! tonic's `Server::layer` every gRPC call. Outside of anything that rewrites bodies, such as decompression, since klikit
-//! signs the bytes on the wire. Inside of tracing, timeouts and panic catchers. axum's own `from_fn` takes axum's body, so
-//! behind the layer, in one `ServiceBuilder`, it needs one line between:
+//! - On the webhook's route, not on the whole application: axum's `Router::layer` also covers the fallback and health checks,
+//!   and tonic's `Server::layer` every gRPC call.
+//! - Outside of layers that rewrite bodies, such as decompression, because klikit signs the bytes on the wire.
+//! - Inside of tracing, timeouts and panic catchers.
+//!
+//! axum's `from_fn` takes axum's body. To use it behind the layer in one `ServiceBuilder`, convert the body first:
 //!
 //! ```
 //! use axum::{Router, body::Body, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};
@@ -111,9 +115,9 @@
 //! let app: Router = Router::new().route("/webhooks/klikit", post(|| async {}).layer(stack));
 //! ```
 //!
-//! axum's extractors have a limit of their own, 2 MB unless set, which still applies behind a raised `body_limit`.
+//! axum's extractors have a limit of their own, 2 MB by default, which still applies behind a raised `body_limit`.
 //!
-//! # Customised
+//! # Customised example
 //!
 //! ```
 //! use std::time::Duration;
@@ -138,7 +142,7 @@ mod charge;
 mod collect;
 mod config;
 mod expected;
-#[cfg_attr(not(feature = "diagnose"), path = "unexplained.rs")]
+#[cfg_attr(not(feature = "diagnose"), path = "explain_disabled.rs")]
 mod explain;
 mod future;
 mod head;

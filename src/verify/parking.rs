@@ -1,4 +1,4 @@
-//! The buffers of waiting bodies, kept where they can be evicted.
+//! The parked buffers of incomplete bodies, which can be evicted.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -18,26 +18,26 @@ use super::{
     charge::{Exhausted, Released},
 };
 
-/// How many parked buffers are compared to choose one for eviction.
+/// The number of parked buffers that are compared to choose one for eviction.
 const DRAWS: usize = 8;
 
-/// The size that a buffer counts for at least, in bytes: that of an order. Otherwise an order would be the heaviest among
-/// tiny bodies.
+/// The least size that a buffer counts for, in bytes. It is the size of an order, which would otherwise be the heaviest among tiny
+/// bodies.
 const MIN_SIZE: usize = 32 * 1024;
 
-/// Added to the time for which a buffer has not grown. Within it, the size matters more than the time: genuine pieces come
-/// at such intervals.
+/// Added to the time for which a buffer has not grown. Genuine bodies arrive in pieces at such intervals, so for shorter times
+/// the size decides.
 const GAP: Duration = Duration::from_millis(100);
 
-/// A buffer has to grow by one part in so many for that to count. Otherwise a byte now and then would be enough.
+/// Growth counts only if it is at least this fraction of the buffer (1/8). Otherwise one byte now and then would be enough.
 const NOTABLE: usize = 8;
 
 /// The parked buffers of a layer.
 ///
-/// The buffer to evict is the heaviest of a few drawn at random. Its weight is its size times the time for which it has
-/// hardly grown. Genuine deliveries are small and grow steadily, so an attacker who fills the budget loses nearly every
-/// draw: a few large bodies lose by their size, and many small ones are most of what is drawn. Bodies that are held for
-/// long get heavier, and replacing them takes bandwidth.
+/// The buffer to evict is the heaviest of a few drawn at random. The weight of a buffer is its size times the time for which it
+/// has hardly grown. Genuine deliveries are small and grow steadily, so an attacker who fills the budget mostly evicts its own
+/// bodies: a few large bodies are the heaviest, and many small ones make up most of a draw. Bodies that are held for long get
+/// heavier, and replacing them takes bandwidth.
 pub(super) struct Parking {
     entries: Mutex<Entries>,
     /// Keyed at random, so that peers cannot foresee the draws.
@@ -46,35 +46,37 @@ pub(super) struct Parking {
 
 #[derive(Default)]
 struct Entries {
-    entries: Vec<Entry>,
+    entries: Vec<ParkedEntry>,
     draws: u64,
 }
 
-/// A slot, which may have been emptied since by a body that is being polled.
-struct Entry {
+/// An entry for a slot. The slot may be empty again if its body is being polled.
+struct ParkedEntry {
     slot: Arc<Slot>,
     bytes: usize,
-    /// When the buffer grew last.
+    /// The time when the buffer last grew.
     since: Instant,
 }
 
+/// The place where a body leaves its buffer between polls.
 #[derive(Default)]
 struct Slot {
     kept: Mutex<Kept>,
-    /// The index of the slot's entry plus 1, or 0 without an entry. Guarded by the lock of the entries.
+    /// The index of the slot's entry plus 1, or 0 if there is no entry. Guarded by the lock of the entries.
     place: AtomicUsize,
 }
 
+/// The content of a slot.
 #[derive(Default)]
 enum Kept {
-    /// The body is being polled, or holds nothing.
+    /// The body is being polled, or has no bytes.
     #[default]
     Nothing,
     Parked(Blocks, Waker),
     Evicted,
 }
 
-/// An evicted buffer, to be dropped once no lock is held: its drop runs code of others.
+/// An evicted buffer. Drop it without holding a lock, because its waker runs foreign code.
 pub(super) struct Evicted {
     freed: (Vec<Vec<u8>>, Released),
     waker: Waker,
@@ -85,8 +87,12 @@ impl Parking {
         Self { entries: Mutex::default(), random: RandomState::new() }
     }
 
-    /// Evicts a buffer, unless `enough` says, with all other evictions held up, that there is no need any more. Returns
-    /// `None` in that case, and an error if no buffer is parked.
+    /// Evicts a buffer, unless `enough` returns `true`. `enough` runs under the lock, so no other eviction runs at the same time.
+    /// Returns `None` if `enough` returned `true`.
+    ///
+    /// # Errors
+    ///
+    /// If no buffer is parked.
     pub(super) fn evict_unless(&self, enough: impl FnOnce() -> bool) -> Result<Option<Evicted>, Exhausted> {
         let mut entries = lock(&self.entries);
         if enough() {
@@ -94,7 +100,7 @@ impl Parking {
         }
         let now = Instant::now();
         while let Some(heaviest) = self.draw(&mut entries, now) {
-            // Otherwise the body is being polled, and gets a new entry when it waits again.
+            // An empty slot belongs to a body that is being polled. It gets a new entry when it parks again.
             if let Some(evicted) = entries.remove(heaviest).evict() {
                 return Ok(Some(evicted));
             }
@@ -111,7 +117,7 @@ impl Parking {
         }
         let random_index = |_| {
             *draws += 1;
-            usize::try_from(self.random.hash_one(*draws) % length as u64).expect("it is below a usize")
+            usize::try_from(self.random.hash_one(*draws) % length as u64).expect("the index is below a usize")
         };
         (0..DRAWS).map(random_index).max_by_key(weight)
     }
@@ -119,7 +125,7 @@ impl Parking {
 
 impl Entries {
     /// Adds or updates the entry of a slot.
-    fn put(&mut self, entry: Entry) {
+    fn put(&mut self, entry: ParkedEntry) {
         match entry.slot.place.load(Ordering::Relaxed) {
             0 => {
                 entry.slot.place.store(self.entries.len() + 1, Ordering::Relaxed);
@@ -139,7 +145,7 @@ impl Entries {
     }
 }
 
-impl Entry {
+impl ParkedEntry {
     fn weight(&self, now: Instant) -> u128 {
         self.bytes.max(MIN_SIZE) as u128 * (now.saturating_duration_since(self.since) + GAP).as_micros()
     }
@@ -162,7 +168,7 @@ impl Slot {
 }
 
 impl Evicted {
-    /// Frees the memory, and has the body's task notice.
+    /// Frees the memory and wakes the body's task.
     pub(super) fn drop_and_wake(self) {
         let Self { freed, waker } = self;
         drop(freed);
@@ -170,11 +176,11 @@ impl Evicted {
     }
 }
 
-/// A body's place in a [`Parking`], until the ticket is dropped.
+/// A body's slot in a [`Parking`]. Dropping the ticket removes the slot.
 pub(super) struct Ticket {
     parking: Arc<Parking>,
     slot: Arc<Slot>,
-    /// The length to which the buffer had grown last, and when.
+    /// The length of the buffer when it last grew, and the time of that.
     grown: Option<(usize, Instant)>,
 }
 
@@ -183,7 +189,7 @@ impl Ticket {
         Self { parking: Arc::clone(parking), slot: Arc::default(), grown: None }
     }
 
-    /// Parks a buffer where it can be evicted. `waker` is woken if it is.
+    /// Parks a buffer, which can then be evicted. Eviction wakes `waker`.
     pub(super) fn park(&mut self, blocks: Blocks, waker: Waker) {
         let length = blocks.len();
         let (_, since) = *match &mut self.grown {
@@ -192,10 +198,14 @@ impl Ticket {
         };
         let bytes = blocks.charge().bytes();
         *lock(&self.slot.kept) = Kept::Parked(blocks, waker);
-        lock(&self.parking.entries).put(Entry { slot: Arc::clone(&self.slot), bytes, since });
+        lock(&self.parking.entries).put(ParkedEntry { slot: Arc::clone(&self.slot), bytes, since });
     }
 
-    /// Takes back the parked buffer, if there is one. Returns an error once after it was evicted.
+    /// Takes the parked buffer, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the buffer was evicted. The next call returns `None`.
     pub(super) fn unpark(&self) -> Result<Option<Blocks>, Exhausted> {
         match mem::take(&mut *lock(&self.slot.kept)) {
             Kept::Parked(blocks, _) => Ok(Some(blocks)),
@@ -214,7 +224,7 @@ impl Drop for Ticket {
     }
 }
 
-/// A panic elsewhere leaves the locked value whole: each change is one statement, or runs no code of others.
+/// Locks a mutex, and ignores poisoning: each change is one statement or cannot panic, so the value is always consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -240,14 +250,14 @@ mod tests {
         parking.evict_unless(|| false).unwrap().unwrap().drop_and_wake();
     }
 
-    /// Evicts a buffer, and returns its index.
+    /// Evicts a buffer and returns its index.
     fn evicted(parking: &Parking, tickets: &[Ticket]) -> usize {
         evict(parking);
         let evicted = |&n: &usize| matches!(*lock(&tickets[n].slot.kept), Kept::Evicted);
         (0..tickets.len()).find(evicted).expect("a buffer was evicted")
     }
 
-    /// Evicts buffers, and parks an equal one in the place of each. Returns how many of the first ten were evicted.
+    /// Evicts buffers and replaces each with an equal one. Returns how many evictions hit one of the first ten.
     fn evicted_of_ten(sizes: &[usize], evictions: usize, parking: &Arc<Parking>, tickets: &mut [Ticket]) -> usize {
         let mut of_ten = 0;
         for _ in 0..evictions {
@@ -272,11 +282,11 @@ mod tests {
         let sizes: Vec<_> = (0..1000).map(|index| if index < 10 { 20_000 } else { 1024 }).collect();
         let mut tickets: Vec<_> = sizes.iter().map(|&size| park(&parking, size)).collect();
         advance(Duration::from_secs(1)).await;
-        // The orders have just come.
+        // The ten orders have just arrived.
         for ticket in &mut tickets[..10] {
             *ticket = park(&parking, 20_000);
         }
-        // Each of them is drawn some eight times.
+        // Each buffer is drawn about four times by 500 evictions of eight draws.
         assert!(evicted_of_ten(&sizes, 500, &parking, &mut tickets) < 10);
     }
 
@@ -297,17 +307,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn growing_makes_a_buffer_lighter() {
+    async fn growth_makes_a_buffer_lighter() {
         let parking = Arc::new(Parking::new());
         let mut tickets = vec![park(&parking, 200_000), park(&parking, 100_000)];
         advance(Duration::from_secs(1)).await;
         grow(&mut tickets[0], 1);
         grow(&mut tickets[1], 0);
-        assert_eq!(evicted(&parking, &tickets), 1, "being polled without a byte is no growth");
+        assert_eq!(evicted(&parking, &tickets), 1, "a poll without a new byte counts as growth");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dripping_makes_no_buffer_lighter() {
+    async fn slow_growth_makes_no_buffer_lighter() {
         let parking = Arc::new(Parking::new());
         let mut tickets = vec![park(&parking, 1000), park(&parking, 1000)];
         tickets.iter_mut().for_each(|ticket| grow(ticket, 400));

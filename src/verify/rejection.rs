@@ -6,18 +6,18 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::{explain::Explained, rejection_kind::RejectionKind};
 use crate::{telemetry::Refusal, visible::Escaped};
 
-/// Any error, as middleware passes it on.
+/// Any error that a request's body may have.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a request was refused.
+/// The reason why the verify layer rejected a request.
 ///
-/// It is what [`on_rejection`](super::KlikitVerifyLayer::on_rejection) is given, and it lies in the extensions of the
-/// response, for logging layers outside. Its `Display` says more than the wire does.
+/// [`on_rejection`](super::KlikitVerifyLayer::on_rejection) receives it, and the layer inserts it into the response's extensions
+/// for logging layers outside. Its `Display` is for the log: it says more than the response does.
 #[derive(Clone)]
 pub struct Rejection {
     kind: RejectionKind,
     source: Option<Arc<dyn Error + Send + Sync>>,
-    /// For the log alone: whoever forges deliveries is not to learn from it.
+    /// For the log only, because a forger could learn from it.
     explanation: Option<Arc<Explained>>,
 }
 
@@ -30,29 +30,29 @@ impl Rejection {
         self.explanation = explanation.map(Arc::new);
     }
 
-    /// For the log. `status` is that of the answer.
+    /// Returns the rejection for the log. `status` is the status of the response.
     pub(super) fn refusal(&self, status: StatusCode) -> Refusal<'_> {
         let explanation = self.explanation.as_deref().map(|explained| explained.explanation(status));
         Refusal { status, reason: self.kind.as_str(), error: self, explanation }
     }
 
-    /// What was wrong.
+    /// Returns what was wrong.
     pub fn kind(&self) -> RejectionKind {
         self.kind
     }
 
-    /// The status that the default response has.
+    /// Returns the status of the default response.
     pub fn status(&self) -> StatusCode {
         self.kind.wire().0
     }
 
-    /// The body that the default response has: JSON that does not say why a signature did not match.
+    /// Returns the body of the default response: JSON that does not say why a signature did not match.
     pub fn wire_text(&self) -> &'static str {
         self.kind.wire().1
     }
 
-    /// The default response: [`status`](Self::status) and [`wire_text`](Self::wire_text) as `application/json`, with
-    /// `Retry-After: 1` beside a 503.
+    /// Returns the default response: [`status`](Self::status) and [`wire_text`](Self::wire_text) as `application/json`, with
+    /// `Retry-After: 1` if the status is 503.
     pub fn to_response(&self) -> Response<Bytes> {
         let (status, text) = self.kind.wire();
         let mut response = Response::new(Bytes::from_static(text.as_bytes()));
@@ -60,7 +60,7 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            // By then others may have made room.
+            // The buffer budget may have space again by then.
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -73,7 +73,7 @@ impl From<RejectionKind> for Rejection {
     }
 }
 
-/// Without what the log alone is told: whoever prints it may print it on the wire.
+/// Leaves out the explanation, because a handler may print this into a response.
 impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rejection")

@@ -1,4 +1,4 @@
-//! The reasons to refuse a request, each with what is logged, counted, and answered.
+//! The reasons to reject a request, each with its log message, metric label and response.
 
 use http::StatusCode;
 
@@ -12,39 +12,39 @@ pub enum RejectionKind {
     MissingSignature,
     /// More than one signature header, or one that is not 64 hex digits.
     MalformedSignature,
-    /// The body is not what was signed, or not with any secret of the keyring.
+    /// The signature does not match the body under any secret of the keyring.
     SignatureMismatch,
-    /// The `Authorization` header is not the one that
-    /// [`require_basic_auth`](super::KlikitVerifyLayer::require_basic_auth) asks for.
+    /// The `Authorization` header does not hold the credentials that
+    /// [`require_basic_auth`](super::KlikitVerifyLayer::require_basic_auth) demands.
     InvalidCredentials,
-    /// The [resolver](super::KlikitVerifyLayer::with_resolver) knows no keyring for this request.
+    /// The [resolver](super::KlikitVerifyLayer::with_resolver) returned no keyring for the request.
     UnknownTenant,
     /// No `x-klikit-event-id` header.
     MissingEventId,
-    /// A delivery of the older form was signed longer ago, or further ahead, than
+    /// The time of a timestamped signature is further in the past or in the future than
     /// `KlikitVerifyLayer::accept_timestamped` tolerates.
     StaleTimestamp,
-    /// A signed body begins with a time and a dot, as the signed text of a delivery of the older form does: somebody has moved the
-    /// time of a captured delivery from the header into the body.
+    /// The signed body begins with a timestamp and a dot, like the signed text of a timestamped signature. Someone moved the
+    /// timestamp of a captured delivery from the header into the body.
     TimestampInBody,
-    /// The id in the header of a delivery of the older form is not the one that is signed.
+    /// A delivery with a timestamped signature has one event id in its header and another in its signed body.
     EventIdMismatch,
-    /// The body of a delivery of the older form is signed, and names no event.
+    /// The signed body of a delivery with a timestamped signature does not name an event.
     MalformedEnvelope,
     /// More than one event id, or one that is not 1 to 255 visible ASCII characters.
     MalformedEventId,
     /// The body is longer than [`body_limit`](super::KlikitVerifyLayer::body_limit).
     BodyTooLarge,
-    /// The body was not whole within [`body_deadline`](super::KlikitVerifyLayer::body_deadline).
+    /// The body was not complete within [`body_deadline`](super::KlikitVerifyLayer::body_deadline).
     BodyTimeout,
-    /// The body could not be read to its end.
+    /// Reading the body failed before its end.
     BodyUnreadable,
     /// [`buffer_budget`](super::KlikitVerifyLayer::buffer_budget) is used up.
     Overloaded,
 }
 
 impl RejectionKind {
-    /// Its name in metrics and in the log: `signature_mismatch`, for example.
+    /// Returns the name of this kind in metrics and in the log, such as `signature_mismatch`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MissingSignature => "missing_signature",
@@ -65,11 +65,11 @@ impl RejectionKind {
         }
     }
 
-    /// The status, and the text for the wire: it helps whoever sends in good faith and tells a forger nothing.
+    /// Returns the status and the response body. They help an honest sender and tell a forger nothing.
     pub(super) fn wire(self) -> (StatusCode, &'static str) {
         match self {
             Self::MissingSignature => (StatusCode::FORBIDDEN, r#"{"error":"missing klikit headers"}"#),
-            // How a signature is off is nobody's business, and neither is which tenants are served here.
+            // One response for all of these: it must not reveal why a signature failed, or which tenants exist.
             Self::MalformedSignature | Self::SignatureMismatch | Self::TimestampInBody | Self::UnknownTenant => {
                 (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#)
             }
@@ -86,25 +86,27 @@ impl RejectionKind {
         }
     }
 
-    /// For the log.
+    /// Returns the message for the log.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::MissingSignature => "no x-klikit-signature header",
-            Self::MalformedSignature => "the x-klikit-signature header is not, once, 64 hex digits",
-            Self::SignatureMismatch => "the signature matches this body with none of the secrets",
-            Self::StaleTimestamp => "the time in the x-klikit-signature header is further away than is tolerated",
+            Self::MalformedSignature => "there is not exactly one x-klikit-signature header of 64 hex digits",
+            Self::SignatureMismatch => "signature does not match the body under any configured secret",
+            Self::StaleTimestamp => "the timestamp in the x-klikit-signature header is out of tolerance",
             Self::TimestampInBody => {
                 "the signed body begins with a timestamp, which belongs in the x-klikit-signature header"
             }
-            Self::EventIdMismatch => "the event id in the header is not the one in the signed body",
-            Self::MalformedEnvelope => "the signed body is no envelope that names an event",
+            Self::EventIdMismatch => "the event id in the header differs from the one in the signed body",
+            Self::MalformedEnvelope => "the signed body is not an envelope that names an event",
             Self::InvalidCredentials => "the authorization header does not hold the required credentials",
-            Self::UnknownTenant => "the resolver knows no keyring for this request",
+            Self::UnknownTenant => "the resolver returned no keyring for this request",
             Self::MissingEventId => "no x-klikit-event-id header",
-            Self::MalformedEventId => "the x-klikit-event-id header is not, once, 1 to 255 visible ASCII characters",
+            Self::MalformedEventId => {
+                "there is not exactly one x-klikit-event-id header of 1 to 255 visible ASCII characters"
+            }
             Self::BodyTooLarge => "the body is over the limit",
-            Self::BodyTimeout => "the body was not whole within the deadline",
-            Self::BodyUnreadable => "the body could not be read to its end",
+            Self::BodyTimeout => "the body was not complete within the deadline",
+            Self::BodyUnreadable => "reading the body failed before its end",
             Self::Overloaded => "the buffer budget is used up",
         }
     }

@@ -1,4 +1,4 @@
-//! Verified before, and handed on again: what lets a worker's requests through a router that still holds the layer.
+//! Marks stored deliveries as verified, so that an inbox worker's requests pass a verify layer in the handler's router.
 
 use bytes::Bytes;
 use http::{Request, request::Parts};
@@ -6,11 +6,11 @@ use http::{Request, request::Parts};
 use super::body::VerifiedBody;
 use crate::event::Delivery;
 
-/// Lies in the extensions of a request that is made from a stored delivery. Nobody outside this crate can make one.
+/// An extension of requests that are built from stored deliveries. Only this crate can create it.
 #[derive(Clone)]
 pub(crate) struct Replay {
     delivery: Delivery,
-    /// What was verified. What layers have made of the request's own body is not it.
+    /// The verified bytes. Layers may have changed the request's own body.
     body: Bytes,
 }
 
@@ -19,7 +19,7 @@ impl Replay {
         Self { delivery, body }
     }
 
-    /// The verified request with this head.
+    /// Builds the verified request with this head.
     pub(crate) fn request(self, mut parts: Parts) -> Request<VerifiedBody> {
         match self.delivery.event_id() {
             Some(event_id) => parts.extensions.insert(event_id.clone()),

@@ -13,39 +13,39 @@ use super::replay::Replay;
 use super::{
     body::{ResponseBody, VerifiedBody},
     collect::Collect,
-    config::Config,
+    config::VerifyConfig,
     future::ResponseFuture,
-    head::Claims,
+    head::RequestHead,
     rejection::BoxError,
 };
 use crate::telemetry::Watch;
 
-/// The service that [`KlikitVerifyLayer`](super::KlikitVerifyLayer) makes: see the [module](super) for the rules.
+/// The service of [`KlikitVerifyLayer`](super::KlikitVerifyLayer): see the [module](super) for the rules.
 ///
-/// It is always ready, and takes from the inner service neither readiness nor a permit before a request is verified: a
-/// sender that is not klikit can keep nobody waiting.
+/// The service is always ready. It polls the inner service for readiness only after a request is verified, so a sender without
+/// the secret takes no permit of a concurrency limit and delays no other request.
 #[derive(Clone)]
 pub struct KlikitVerify<S> {
     inner: S,
-    config: Arc<Config>,
+    config: Arc<VerifyConfig>,
 }
 
 impl<S> KlikitVerify<S> {
-    pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
+    pub(super) fn new(inner: S, config: Arc<VerifyConfig>) -> Self {
         Self { inner, config }
     }
 
-    /// Returns the inner service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns the inner service, mutably.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the inner service and drops the layer.
+    /// Consumes this service and returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -69,20 +69,20 @@ where
         #[cfg(feature = "inbox")]
         if let Some(replay) = request.extensions().get::<Replay>().cloned() {
             let (parts, _) = request.into_parts();
-            return ResponseFuture::hand_on(self.inner.clone(), replay.request(parts));
+            return ResponseFuture::replay(self.inner.clone(), replay.request(parts));
         }
         let mut watch = Watch::begin(&self.config.log_limits);
         let _entered = watch.enter();
         let config = Arc::clone(&self.config);
         let (mut parts, body) = request.into_parts();
-        match Claims::check(&mut parts, &config) {
-            Ok((claims, expected)) => {
-                watch.claims(|| claims.claimed(&expected.secrets));
-                ResponseFuture::receive(self.inner.clone(), parts, claims, body, Collect::new(config, expected), watch)
+        match RequestHead::check(&mut parts, &config) {
+            Ok((head, expected)) => {
+                watch.claims(|| head.unverified_labels(&expected.secrets));
+                ResponseFuture::receive(self.inner.clone(), parts, head, body, Collect::new(config, expected), watch)
             }
             Err(kind) => {
-                watch.claims(|| Claims::claimed_by(&parts.headers));
-                ResponseFuture::reject(config.refuse(kind, &parts.headers), config, watch)
+                watch.claims(|| RequestHead::rejected_labels(&parts.headers));
+                ResponseFuture::reject(config.reject_head(kind, &parts.headers), config, watch)
             }
         }
     }

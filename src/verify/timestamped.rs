@@ -1,4 +1,4 @@
-//! The envelope of klikit's older form, which names the event.
+//! The envelope in the body of a delivery with a timestamped signature.
 
 use std::borrow::Cow;
 
@@ -7,18 +7,19 @@ use serde::Deserialize;
 use super::rejection_kind::RejectionKind;
 use crate::event::{EventId, EventType};
 
-/// What the envelope names, which is signed.
-pub(super) struct Named {
+/// The event that a signed envelope names.
+pub(super) struct SignedEvent {
     pub(super) event_id: EventId,
     pub(super) event_type: Option<EventType>,
 }
 
-impl Named {
-    /// Reads it from a verified body. `claimed` is the id that the head has.
-    pub(super) fn read(body: &[u8], claimed: Option<&EventId>) -> Result<Self, RejectionKind> {
-        let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|_| RejectionKind::MalformedEnvelope)?;
+impl SignedEvent {
+    /// Reads the event from a verified body. `header_id` is the id in the header, which must not differ.
+    pub(super) fn read(body: &[u8], header_id: Option<&EventId>) -> Result<Self, RejectionKind> {
+        let envelope: SignedEnvelope<'_> =
+            serde_json::from_slice(body).map_err(|_| RejectionKind::MalformedEnvelope)?;
         let event_id = EventId::parse(envelope.event_id.as_bytes()).ok_or(RejectionKind::MalformedEnvelope)?;
-        if claimed.is_some_and(|claimed| *claimed != event_id) {
+        if header_id.is_some_and(|header_id| *header_id != event_id) {
             return Err(RejectionKind::EventIdMismatch);
         }
         let event_type = envelope.event_type.and_then(|name| EventType::parse(name.as_bytes()));
@@ -27,7 +28,7 @@ impl Named {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct SignedEnvelope<'a> {
     #[serde(borrow)]
     event_id: Cow<'a, str>,
     #[serde(borrow, default)]

@@ -1,35 +1,36 @@
-//! Trying the secrets of a keyring on a whole body.
+//! Verification of a body in several polls.
 
 use std::{sync::Arc, task::Poll};
 
 use super::{buffer::Buffer, expected::Expected};
 use crate::{keyring::Signer, signature::Signing};
 
-/// How many bytes are hashed in one poll, for all secrets together. It takes about half a millisecond with SHA instructions, and
-/// the largest batches of klikit's are hashed at once.
+/// The bytes hashed in one poll, for all secrets together. Hashing them takes about half a millisecond with SHA instructions.
+/// klikit's largest batches fit, so they are hashed in one poll.
 const BYTES_PER_POLL: usize = 256 * 1024;
 
-/// A search for the secret that has signed a body, which takes several polls.
+/// The state of a verification that takes several polls.
 ///
-/// A forged body is hashed with every secret, and the other tasks of the thread must not wait for all of them.
+/// A forged body is hashed with every secret, and the thread's other tasks must not wait for all these hashes.
 #[derive(Default)]
 pub(super) struct Trial {
     /// The index of the secret that is being tried.
     secret: usize,
     /// The state of the hash with that secret.
     signing: Option<Signing>,
-    /// How much of the body that is, in bytes.
+    /// The number of bytes hashed with that secret.
     hashed: usize,
 }
 
 impl Trial {
-    /// Returns whether a body of this length has to be tried in several polls.
+    /// Returns whether verifying a body of `length` bytes takes several polls.
     #[inline]
     pub(super) fn is_needed(length: usize, secrets: usize) -> bool {
         length.saturating_mul(secrets) > BYTES_PER_POLL
     }
 
-    /// Goes on where the last poll has left off. The caller has to poll again.
+    /// Continues where the last poll stopped. Returns the signer whose secret matches, or `None` if no secret does. Registers no
+    /// waker: the caller must poll again.
     pub(super) fn poll(&mut self, expected: &Expected, body: &Buffer) -> Poll<Option<Arc<Signer>>> {
         let Expected { signature, prefix, secrets, .. } = expected;
         let mut left = BYTES_PER_POLL;

@@ -90,9 +90,9 @@ fn told<'a>(log: &'a str, level: &str, what: &str) -> &'a str {
 fn each_rejection_is_one_warning_with_its_reason() {
     let delivery = || SignedDelivery::new(SECRET, BODY).header(header::AUTHORIZATION, "Basic c2VjcmV0");
     let cases = [
-        (delivery().altered(), "matches this body with none of the secrets", "status=403"),
+        (delivery().altered(), "does not match the body under any configured secret", "status=403"),
         (delivery().without_header(&SIGNATURE), "no x-klikit-signature header", "status=403"),
-        (delivery().header(SIGNATURE, "sha256=00"), "not, once, 64 hex digits", "status=403"),
+        (delivery().header(SIGNATURE, "sha256=00"), "not exactly one x-klikit-signature header", "status=403"),
         (delivery().without_header(&EVENT_ID), "no x-klikit-event-id header", "status=400"),
     ];
     for (delivery, reason, status) in cases {
@@ -263,7 +263,7 @@ fn flood_of_rejections_is_logged_at_a_bounded_rate() {
         tokio::time::advance(Duration::from_secs(1)).await;
         flood(&layer, 1000, forged).await;
     });
-    assert_eq!(lines_with(&log, "none of the secrets"), (11, 1990), "{log}");
+    assert_eq!(lines_with(&log, "under any configured secret"), (11, 1990), "{log}");
     assert_eq!(lines_with(&log, "no x-klikit-signature"), (3, 0), "{log}");
     assert_eq!(log.lines().count(), 14, "{log}");
 }
@@ -288,7 +288,7 @@ fn flood_of_slow_bodies_is_logged_at_a_bounded_rate() {
         at_once(layer, Duration::from_secs(60)).await;
     }));
     assert_eq!(lines_with(&log, "given up before its body was whole").0, 10, "{log}");
-    assert_eq!(lines_with(&log, "not whole within the deadline").0, 10, "{log}");
+    assert_eq!(lines_with(&log, "not complete within the deadline").0, 10, "{log}");
     assert_eq!(lines_with(&log, "answered a delivery slowly").0, 10, "{log}");
     assert_eq!(log.lines().count(), 30, "{log}");
 }

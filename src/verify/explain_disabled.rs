@@ -1,4 +1,4 @@
-//! In place of `explain.rs` without the feature `diagnose`: nothing is explained, since none of these can be made.
+//! Replaces `explain.rs` if the feature `diagnose` is off. Its types have no values, so nothing is ever diagnosed.
 
 use std::{
     sync::Arc,
@@ -15,7 +15,7 @@ pub(super) enum Explain {}
 
 pub(super) enum Explained {}
 
-pub(super) enum Search {}
+pub(super) enum CauseSearch {}
 
 impl Explain {
     pub(super) fn head(&self, _: RejectionKind, _: bool, _: &HeaderMap) -> Option<Explained> {
@@ -33,7 +33,7 @@ impl Explain {
         _: &HeaderMap,
         _: usize,
         _: impl FnOnce() -> Bytes,
-    ) -> Option<Search> {
+    ) -> Option<CauseSearch> {
         match **self {}
     }
 }
@@ -44,7 +44,7 @@ impl Explained {
     }
 }
 
-impl Search {
+impl CauseSearch {
     pub(super) fn poll(&mut self, _: &mut Context<'_>) -> Poll<Option<Explained>> {
         match *self {}
     }
