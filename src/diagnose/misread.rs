@@ -4,7 +4,7 @@ use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
 
 use super::{base64, cause::Cause, wrapped::without_url_escapes};
-use crate::secret::{WebhookSecret, peel};
+use crate::secret::{WebhookSecret, normalize};
 
 /// How many layers of quotes, white space and the like are taken off.
 const MAX_LAYERS: usize = 4;
@@ -208,24 +208,24 @@ fn mark(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
 }
 
 fn quotes(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
-    let inner = peel::without_quotes(str::from_utf8(text).ok()?)?;
+    let inner = normalize::without_quotes(str::from_utf8(text).ok()?)?;
     Some((inner.as_bytes(), Cause::SecretQuoted, "the configured one has them"))
 }
 
 fn escape(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
-    let inner = peel::without_escape(str::from_utf8(text).ok()?)?;
+    let inner = normalize::without_escape(str::from_utf8(text).ok()?)?;
     Some((inner.as_bytes(), Cause::SecretEscaped, "the configured one ends in them"))
 }
 
 fn line(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
-    let value = peel::without_name(str::from_utf8(text).ok()?.trim_ascii_start())?;
+    let value = normalize::without_name(str::from_utf8(text).ok()?.trim_ascii_start())?;
     Some((value.as_bytes(), Cause::SecretLine, "what is behind the name is the secret"))
 }
 
 /// White space that ASCII has not, and what shows nothing.
 fn padding(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     let text = str::from_utf8(text).ok()?;
-    let inner = peel::without_padding(text)?;
+    let inner = normalize::without_padding(text)?;
     let is_odd = inner.len() < text.trim_ascii().len() && !text.contains('\u{feff}');
     is_odd.then_some((
         inner.as_bytes(),

@@ -1,4 +1,4 @@
-//! Several secrets side by side, changed while running.
+//! Keyrings, which hold several webhook secrets and can change while a service runs.
 
 mod preflight;
 
@@ -15,15 +15,15 @@ use crate::{
 
 /// The webhook secrets of one tenant, each under an id.
 ///
-/// klikit's pages disagree on how long an old secret stays valid when it is rotated: not at all, 15 minutes, 24 hours. So a
-/// receiver accepts the old and the new one side by side:
+/// klikit's pages disagree on how long an old secret stays valid when it is rotated: not at all, 15 minutes, or 24 hours. A
+/// receiver should therefore accept both secrets for a while:
 ///
 /// 1. [`add`](Self::add) the new secret, then have klikit rotate;
-/// 2. watch [`Delivery::secret_id`](crate::Delivery::secret_id) until nothing comes under the old one;
-/// 3. [`retire`](Self::retire) the old one.
+/// 2. watch [`Delivery::secret_id`](crate::Delivery::secret_id) until no deliveries use the old secret;
+/// 3. [`retire`](Self::retire) the old secret.
 ///
-/// Clones share the secrets: a change through one is seen by all, by the next request. A request whose head had arrived by
-/// then is verified with the secrets of that moment.
+/// Clones share the secrets. A change through one clone applies to the next request of all. A request whose head arrived before
+/// the change is verified with the secrets at that time.
 ///
 /// ```
 /// use tower_klikit::{Keyring, KlikitVerifyLayer, WebhookSecret};
@@ -37,32 +37,33 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The name is the tenant: it tells the deliveries of several businesses apart, in [`Delivery::tenant`] and wherever
-/// deliveries are remembered. Give it once and keep it: it must outlive every secret.
+/// The name of the keyring is the tenant. It tells the deliveries of several businesses apart, in [`Delivery::tenant`] and in the
+/// stores. Do not change it when the secrets change, because stored deliveries are found by it.
 ///
 /// [`Delivery::tenant`]: crate::Delivery::tenant
 #[derive(Clone)]
 pub struct Keyring {
-    shared: Arc<Shared>,
+    shared: Arc<SharedKeyring>,
 }
 
-struct Shared {
+/// The state that all clones of a keyring share.
+struct SharedKeyring {
     name: Arc<str>,
-    /// Newest first, never empty. A reader takes the whole list and lets go of the lock.
+    /// Newest first, never empty. A reader clones the pointer to the list, so that it holds the lock only briefly.
     secrets: RwLock<Secrets>,
 }
 
-/// The secrets of a keyring at one moment.
+/// The secrets of a keyring at one time.
 pub(crate) type Secrets = Arc<[KeyedSecret]>;
 
-/// One secret, and what a delivery is marked with when this secret matched.
+/// A secret with its id and tenant.
 #[derive(Clone)]
 pub(crate) struct KeyedSecret {
     signer: Arc<Signer>,
     secret: WebhookSecret,
 }
 
-/// Whose secret vouched for a delivery. Neither name is secret.
+/// The tenant and the id of the secret that signed a delivery. Neither is confidential.
 #[derive(Debug)]
 pub(crate) struct Signer {
     pub(crate) tenant: Arc<str>,
@@ -91,7 +92,7 @@ impl KeyedSecret {
         self.secret.key()
     }
 
-    /// Returns whether this secret has signed a body, which is given in pieces, after a prefix.
+    /// Returns whether `signature` is this secret's signature over a prefix and a body in pieces.
     #[inline]
     pub(crate) fn matches<'a>(
         &self,
@@ -104,36 +105,36 @@ impl KeyedSecret {
 }
 
 impl Keyring {
-    /// How many secrets a keyring holds at most. Each costs a forged delivery one more hash of its body.
+    /// The most secrets that a keyring can hold. Each secret costs one more hash of the body of each forged delivery.
     pub const MAX_SECRETS: usize = 8;
 
-    /// The name and the id that a single secret goes by.
+    /// The default tenant and the default id of a secret.
     pub(crate) const DEFAULT: &str = "default";
 
-    /// A keyring for the tenant `name` with one secret, known as `id`.
+    /// Creates a keyring for the tenant `name` with one secret, which has the id `id`.
     ///
-    /// Neither name is secret: both appear in logs.
+    /// The name and the id appear in logs.
     pub fn new(name: impl Into<Arc<str>>, id: impl Into<Arc<str>>, secret: WebhookSecret) -> Self {
         let name = name.into();
         let secrets = Arc::new([KeyedSecret::new(&name, id.into(), secret)]);
-        Self { shared: Arc::new(Shared { name, secrets: RwLock::new(secrets) }) }
+        Self { shared: Arc::new(SharedKeyring { name, secrets: RwLock::new(secrets) }) }
     }
 
-    /// The tenant.
+    /// Returns the name, which is the tenant.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// The ids of the secrets, newest first.
+    /// Returns the ids of the secrets, newest first.
     pub fn ids(&self) -> Vec<String> {
         self.secrets().iter().map(|held| held.id().to_owned()).collect()
     }
 
-    /// Accepts a further secret, known as `id`. It is tried before those already there.
+    /// Adds a secret with the id `id`. It is tried before the older secrets.
     ///
     /// # Errors
     ///
-    /// When the keyring is [full](Self::MAX_SECRETS), or holds this id or this secret already.
+    /// If the keyring is [full](Self::MAX_SECRETS), or already holds the id or the secret.
     pub fn add(&self, id: impl Into<Arc<str>>, secret: WebhookSecret) -> Result<(), KeyringError> {
         let id = id.into();
         self.change(|secrets| {
@@ -151,24 +152,24 @@ impl Keyring {
         })
     }
 
-    /// Refuses, from the next request on, whatever is signed with the secret known as `id`.
+    /// Removes the secret with the id `id`. From the next request on, deliveries that are signed with it are rejected.
     ///
     /// # Errors
     ///
-    /// When there is no such secret, or it is the last one.
+    /// If there is no such secret, or it is the last one.
     pub fn retire(&self, id: &str) -> Result<(), KeyringError> {
         self.change(|secrets| {
-            let at = secrets.iter().position(|held| held.id() == id).ok_or(KeyringErrorKind::UnknownId)?;
+            let index = secrets.iter().position(|held| held.id() == id).ok_or(KeyringErrorKind::UnknownId)?;
             if secrets.len() == 1 {
                 return Err(KeyringErrorKind::LastSecret);
             }
-            secrets.remove(at);
+            secrets.remove(index);
             Ok(())
         })
     }
 
     pub(crate) fn secrets(&self) -> Secrets {
-        // A panic cannot leave the list half changed: it is replaced whole.
+        // Ignore poisoning: the list is replaced as a whole, so a panic cannot leave it inconsistent.
         Arc::clone(&self.shared.secrets.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -184,7 +185,7 @@ impl Keyring {
     }
 }
 
-/// A keyring named `default` with this one secret, known as `default`.
+/// Creates a keyring with the name `default` and this secret, which has the id `default`.
 impl From<WebhookSecret> for Keyring {
     fn from(secret: WebhookSecret) -> Self {
         Self::new(Self::DEFAULT, Self::DEFAULT, secret)
@@ -197,7 +198,7 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// Why a [`Keyring`] was not changed.
+/// The error of a change to a [`Keyring`]. The keyring is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyringError {
     kind: KeyringErrorKind,
@@ -207,20 +208,20 @@ pub struct KeyringError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyringErrorKind {
-    /// It holds [`Keyring::MAX_SECRETS`] already.
+    /// The keyring already holds [`Keyring::MAX_SECRETS`] secrets.
     Full,
-    /// It holds a secret with this id already.
+    /// The keyring already holds a secret with this id.
     IdTaken,
-    /// It holds this secret already, under another id.
+    /// The keyring already holds this secret under another id.
     SecretTaken,
-    /// It holds no secret with this id.
+    /// The keyring holds no secret with this id.
     UnknownId,
     /// The last secret cannot be retired.
     LastSecret,
 }
 
 impl KeyringError {
-    /// What was wrong.
+    /// Returns what was wrong.
     pub fn kind(&self) -> KeyringErrorKind {
         self.kind
     }
@@ -229,9 +230,9 @@ impl KeyringError {
 impl fmt::Display for KeyringError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            KeyringErrorKind::Full => write!(f, "the keyring holds {} secrets already", Keyring::MAX_SECRETS),
-            KeyringErrorKind::IdTaken => f.write_str("the keyring holds a secret with this id already"),
-            KeyringErrorKind::SecretTaken => f.write_str("the keyring holds this secret already, under another id"),
+            KeyringErrorKind::Full => write!(f, "the keyring already holds {} secrets", Keyring::MAX_SECRETS),
+            KeyringErrorKind::IdTaken => f.write_str("the keyring already holds a secret with this id"),
+            KeyringErrorKind::SecretTaken => f.write_str("the keyring already holds this secret under another id"),
             KeyringErrorKind::UnknownId => f.write_str("the keyring holds no secret with this id"),
             KeyringErrorKind::LastSecret => f.write_str("the last secret of a keyring cannot be retired"),
         }
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_seen_by_every_clone() {
+    fn clones_share_changes() {
         let keyring = Keyring::from(secret("old"));
         let clone = keyring.clone();
         keyring.add("new", secret("new")).unwrap();
@@ -259,22 +260,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_change_changes_nothing() {
+    fn failed_changes_have_no_effect() {
         let keyring = Keyring::new("tenant", "a", secret("a"));
-        let refusals = [
+        let results = [
             (keyring.add("a", secret("b")), KeyringErrorKind::IdTaken),
             (keyring.add("b", secret("a")), KeyringErrorKind::SecretTaken),
             (keyring.retire("b"), KeyringErrorKind::UnknownId),
             (keyring.retire("a"), KeyringErrorKind::LastSecret),
         ];
-        for (result, kind) in refusals {
+        for (result, kind) in results {
             assert_eq!(result.unwrap_err().kind(), kind);
         }
         assert_eq!(keyring.ids(), ["a"]);
     }
 
     #[test]
-    fn a_keyring_holds_eight() {
+    fn holds_at_most_eight_secrets() {
         let keyring = Keyring::from(secret("0"));
         for n in 1..Keyring::MAX_SECRETS {
             keyring.add(n.to_string(), secret(&n.to_string())).unwrap();
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_names_ids_and_no_secret() {
+    fn debug_shows_ids_but_no_secret() {
         let debug = format!("{:?}", Keyring::new("tenant", "2026-06", secret("hunter2")));
         assert!(debug.contains("tenant") && debug.contains("2026-06") && !debug.contains("hunter2"), "{debug}");
     }

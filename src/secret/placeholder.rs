@@ -1,10 +1,10 @@
-//! What stands where nobody has put a secret.
+//! Detection of placeholders: example texts, variables and references in place of a secret.
 
 use zeroize::Zeroizing;
 
-use super::peel::is_plain;
+use super::normalize::is_plain;
 
-/// What placeholders are made of.
+/// The words that placeholders consist of.
 const WORDS: &str = "your my our the this that some any here please klikit partner webhook webhooks hook secret secrets key keys \
     token password passwd pass passphrase value string text name api app changeme change changeit replace replaceme \
     insert paste put enter fill set add get copy goes me it in with from for by to be not is of and \
@@ -12,27 +12,30 @@ const WORDS: &str = "your my our the this that some any here please klikit partn
     none null nil undefined unset empty default dashboard portal console config settings generated provided signing shared \
     super top sandbox dev local staging prod production live redacted hidden qwerty";
 
-/// Longer texts are made of no such words.
-const LONGEST: usize = 96;
+/// The greatest length of a placeholder of such words, in bytes.
+const MAX_LEN: usize = 96;
 
-/// Of a number at the end of a placeholder. More may be a secret.
-const MOST_DIGITS: usize = 8;
+/// The most digits of a number at the end of a placeholder. A longer number may be a secret.
+const MAX_DIGITS: usize = 8;
 
-/// Of the characters that follow one another, or are the same, as they do in `abc` and `000`. Fewer do by chance.
-const SHORTEST_RUN: usize = 3;
+/// The least length of a run, such as `abc` or `000`. Shorter runs occur by chance.
+const MIN_RUN: usize = 3;
 
-/// Of what is written over and over. A longer text may be a secret that was pasted twice.
-const LONGEST_BLOCK: usize = 8;
+/// The greatest length of a block that is repeated. A longer block may be a secret that was pasted twice.
+const MAX_BLOCK: usize = 8;
 
-/// What holds secrets, before the `:` of a reference to one there.
+/// The names of secret stores, as they stand before the `:` of a reference.
 const STORES: [&str; 9] = ["arn", "env", "file", "op", "secretsmanager", "sm", "sops", "ssm", "vault"];
 
-/// What holds settings, in the code that reads one.
+/// The names of objects and functions that hold settings, in code that reads one.
 const SETTINGS: [&str; 4] = ["env", "environ", "getenv", "secrets"];
 
-/// Whether this is nobody's secret: a few characters over and over, a variable, a reference to where the secret is, or made of a
-/// placeholder's words and of runs such as `123` alone, with a number at its end or not. A random text that has such a word in it is
-/// none.
+/// Returns whether the text is a placeholder, which is one of these:
+///
+/// - a block of a few characters that is repeated;
+/// - a variable, or a reference to the place of the secret;
+/// - words of placeholders and runs such as `123` only, optionally followed by a number. A random text that contains such a word
+///   is not a placeholder.
 pub(super) fn is_placeholder(core: &[u8]) -> bool {
     if is_repeated(core) {
         return true;
@@ -40,33 +43,34 @@ pub(super) fn is_placeholder(core: &[u8]) -> bool {
     if str::from_utf8(core).is_ok_and(|text| is_variable(text) || is_reference(text)) {
         return true;
     }
-    if core.len() > LONGEST {
+    if core.len() > MAX_LEN {
         return false;
     }
-    // With room for all, so that it leaves no copy behind as it grows.
+    // Reserve the whole length: a reallocation would leave a copy that is not wiped.
     let mut letters = Zeroizing::new(Vec::with_capacity(core.len()));
     letters.extend(core.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase));
     if letters.is_empty() || 2 * letters.len() < core.len() {
-        // There is more between the words than separates them.
+        // Too much punctuation for separators between words.
         return false;
     }
     let digits = letters.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     is_repeated(&letters)
         || is_made_of_words(&letters)
-        || (digits <= MOST_DIGITS && is_made_of_words(&letters[..letters.len() - digits]))
+        || (digits <= MAX_DIGITS && is_made_of_words(&letters[..letters.len() - digits]))
 }
 
-/// Whether a short block is written at least twice, and nothing else; or one character is all.
+/// Returns whether the text is a single character, or a short block that is repeated at least once.
 fn is_repeated(bytes: &[u8]) -> bool {
     let repeats = |block| bytes.len() >= 2 * block && bytes.iter().zip(&bytes[block..]).all(|(one, next)| one == next);
-    bytes.len() == 1 || (1..=LONGEST_BLOCK).any(repeats)
+    bytes.len() == 1 || (1..=MAX_BLOCK).any(repeats)
 }
 
+/// Returns whether the letters can be split into words of placeholders and runs.
 fn is_made_of_words(letters: &[u8]) -> bool {
     if letters.is_empty() {
         return false;
     }
-    // Whether words can end before each letter.
+    // For each position, whether the letters before it can be split.
     let mut ends = vec![false; letters.len() + 1];
     ends[0] = true;
     for start in 0..letters.len() {
@@ -74,7 +78,7 @@ fn is_made_of_words(letters: &[u8]) -> bool {
             for word in WORDS.split(' ').filter(|word| letters[start..].starts_with(word.as_bytes())) {
                 ends[start + word.len()] = true;
             }
-            for len in SHORTEST_RUN..=run(&letters[start..]) {
+            for len in MIN_RUN..=run(&letters[start..]) {
                 ends[start + len] = true;
             }
         }
@@ -82,16 +86,16 @@ fn is_made_of_words(letters: &[u8]) -> bool {
     ends[letters.len()]
 }
 
-/// How many letters at the start are a run, up or down, or the same.
+/// Returns the length of the run at the start: characters that ascend, descend or repeat.
 fn run(letters: &[u8]) -> usize {
-    let goes = |step: fn(u8) -> u8| letters.windows(2).take_while(|pair| step(pair[0]) == pair[1]).count() + 1;
-    // Zero comes before one, and after nine.
+    let length = |step: fn(u8) -> u8| letters.windows(2).take_while(|pair| step(pair[0]) == pair[1]).count() + 1;
+    // 9 is followed by 0, as on a keyboard.
     let up = |letter| if letter == b'9' { b'0' } else { letter + 1 };
     let down = |letter| if letter == b'0' { b'9' } else { letter - 1 };
-    goes(up).max(goes(down)).max(goes(|letter| letter))
+    length(up).max(length(down)).max(length(|letter| letter))
 }
 
-/// `<…>`, `[…]`, `%…%`, `{{…}}`, `${…}`, `#{…}`, `$(…)` or `$NAME`.
+/// Returns whether the text is `<…>`, `[…]`, `%…%`, `{{…}}`, `${…}`, `#{…}`, `$(…)` or `$NAME`.
 fn is_variable(text: &str) -> bool {
     let between = |open, close| text.strip_prefix(open).and_then(|rest: &str| rest.strip_suffix(close));
     let is_phrase = |text: &str| text.bytes().all(|byte| is_plain(byte) || byte == b' ');
@@ -104,7 +108,7 @@ fn is_variable(text: &str) -> bool {
         || text.strip_prefix('$').is_some_and(is_name)
 }
 
-/// `scheme://…`, `vault:…`, `process.env.NAME` or the like.
+/// Returns whether the text is a reference such as `scheme://…`, `vault:…` or `process.env.NAME`.
 fn is_reference(text: &str) -> bool {
     let is_path = |text: &str| text.bytes().all(|byte| is_plain(byte) || b":#?&@ ".contains(&byte));
     let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
@@ -120,7 +124,7 @@ fn is_reference(text: &str) -> bool {
         && words.any(|word| SETTINGS.iter().any(|settings| word.eq_ignore_ascii_case(settings)))
 }
 
-/// As variables have in an environment.
+/// Returns whether the text has the form of an environment variable's name.
 fn is_name(text: &str) -> bool {
     text.len() > 2 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }

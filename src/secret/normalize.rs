@@ -1,14 +1,16 @@
-//! What does not belong to a secret, and comes with it from files, shells and web pages.
+//! Removes what a secret picks up when it is copied from a file, a shell or a web page: padding, names, quotes and escapes.
 
 use super::ENV;
 
-/// Quotes that do not stand for themselves: straight ones, which shells, YAML and JSON take, and those that word processors make.
-const STRAIGHT: [char; 3] = ['"', '\'', '`'];
-const TYPOGRAPHIC: [char; 12] = ['“', '”', '„', '‟', '‘', '’', '‚', '‛', '«', '»', '‹', '›'];
+/// The quotes of shells, YAML and JSON.
+const STRAIGHT_QUOTES: [char; 3] = ['"', '\'', '`'];
 
-/// Without white space and what shows nothing, at both ends.
+/// The quotes that word processors insert.
+const TYPOGRAPHIC_QUOTES: [char; 12] = ['“', '”', '„', '‟', '‘', '’', '‚', '‛', '«', '»', '‹', '›'];
+
+/// Removes white space and invisible characters at both ends. Returns `None` if nothing was removed.
 pub(crate) fn without_padding(text: &str) -> Option<&str> {
-    // Beside Unicode's white space: what comes with files and web pages.
+    // Byte order marks, zero-width characters and soft hyphens come with files and web pages.
     let is_padding = |c: char| {
         c.is_whitespace() || c.is_control() || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{ad}')
     };
@@ -16,8 +18,8 @@ pub(crate) fn without_padding(text: &str) -> Option<&str> {
     (rest.len() < text.len()).then_some(rest)
 }
 
-/// Of `NAME=secret`, `name: secret`, `export NAME="secret"` or `"name": "secret",`, what comes after the name: if that name is
-/// of a secret, since `=` and `:` are in others.
+/// Returns the value of `NAME=secret`, `name: secret`, `export NAME="secret"` or `"name": "secret",`. Returns `None` unless the
+/// name contains "secret", because a secret itself may contain `=` or `:`.
 pub(crate) fn without_name(line: &str) -> Option<&str> {
     let line_only = line.strip_prefix("export ").or_else(|| line.strip_prefix("$env:")).unwrap_or(line);
     let (name, value) = line_only.split_once(['=', ':'])?;
@@ -25,21 +27,21 @@ pub(crate) fn without_name(line: &str) -> Option<&str> {
     let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     let says = |window: &[u8]| window.eq_ignore_ascii_case(b"secret");
     let says_secret = name.len() <= 2 * ENV.len() && name.as_bytes().windows(6).any(says);
-    // The padding of a base64 text is no value.
+    // A base64 text may end in `==`, which is not a value.
     let value = value.trim_start_matches('=').trim().trim_end_matches(['}', ',', ';']);
     (is_word && says_secret && !value.is_empty()).then_some(value)
 }
 
-/// Without quotes around it, or at one end.
+/// Removes quotes around the text, or a quote at one end. Returns `None` if nothing was removed.
 pub(crate) fn without_quotes(text: &str) -> Option<&str> {
-    let rest = text.trim_matches(TYPOGRAPHIC);
+    let rest = text.trim_matches(TYPOGRAPHIC_QUOTES);
     if rest.len() < text.len() {
         return Some(rest);
     }
-    for quote in STRAIGHT {
+    for quote in STRAIGHT_QUOTES {
         match (text.strip_prefix(quote), text.strip_suffix(quote)) {
             (Some(rest), Some(_)) => return rest.strip_suffix(quote),
-            // A random text of all signs may well have one at an end, and then it has other signs too.
+            // A random secret may end in a quote, but then it contains other punctuation too.
             (Some(rest), None) | (None, Some(rest)) if rest.bytes().all(is_plain) => return Some(rest),
             _ => {}
         }
@@ -47,12 +49,12 @@ pub(crate) fn without_quotes(text: &str) -> Option<&str> {
     None
 }
 
-/// Of hex, base64 in both alphabets, UUIDs and names.
+/// Returns whether the byte occurs in hex, in base64 of either alphabet, in UUIDs or in names.
 pub(super) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=-_.".contains(&byte)
 }
 
-/// Without a line feed, or CRLF, that nobody has turned into one.
+/// Removes an escape sequence `\n` or `\r\n` at the end, which was meant as a line end. Returns `None` if nothing was removed.
 pub(crate) fn without_escape(text: &str) -> Option<&str> {
     let rest = text.strip_suffix(r"\n")?;
     Some(rest.strip_suffix(r"\r").unwrap_or(rest))
