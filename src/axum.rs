@@ -1,7 +1,7 @@
-//! What an axum handler takes as arguments.
+//! Extractors for axum handlers.
 //!
-//! [`EventId`], [`Delivery`], [`OrderEvent`] and [`KlikitEvent`], behind [`KlikitVerifyLayer`](crate::KlikitVerifyLayer) or in the
-//! handler of an inbox's worker:
+//! A handler behind [`KlikitVerifyLayer`](crate::KlikitVerifyLayer), or the handler of an inbox's worker, can take [`EventId`],
+//! [`Delivery`], [`OrderEvent`] and [`KlikitEvent`] as arguments:
 //!
 //! ```
 //! use axum::{Router, routing::post};
@@ -19,15 +19,17 @@
 //! let app: Router = Router::new().route("/webhooks/klikit", post(order).layer(verify));
 //! ```
 //!
-//! | status | when |
-//! |---|---|
-//! | 500 | the request was not verified: the layer is missing, and a line of the log says so |
-//! | 400 | [`EventId`] or [`KlikitEvent`] of a delivery that was [let in without an id](crate::KlikitVerifyLayer::allow_missing_event_id) |
-//! | 413 | the body is over axum's own limit: 2 MB unless set |
-//! | 422 | klikit signed the body, and it is no [`OrderEvent`]: the answer names the field, and never quotes the body |
+//! If an extractor fails, the response has one of these statuses:
 //!
-//! A response to a delivery that was not handled carries a [`FailureReason`] with the text of its [`KlikitRejection`], which an
-//! inbox's worker logs and keeps. A handler of yours can do the same: return a [`FailureReason`] as a part of the response.
+//! | status | cause |
+//! |---|---|
+//! | 500 | the request was not verified, because the verify layer is missing. An error is logged |
+//! | 400 | the handler takes an [`EventId`] or a [`KlikitEvent`], and the delivery has [no id](crate::KlikitVerifyLayer::allow_missing_event_id) |
+//! | 413 | the body is over axum's own limit, 2 MB by default |
+//! | 422 | the body is signed and is not an [`OrderEvent`]. The response names the field and never quotes the body |
+//!
+//! The response has a [`FailureReason`] with the text of the [`KlikitRejection`] in its extensions, which an inbox's worker logs and
+//! stores. Your handler can do the same: return a [`FailureReason`] as a part of the response.
 //!
 //! ```
 //! use axum::response::IntoResponse;
@@ -39,7 +41,7 @@
 //! }
 //! ```
 //!
-//! As an option, [`EventId`] is `None` where the delivery came without, and [`Delivery`] where the request was not verified: for a
+//! `Option<EventId>` is `None` if the delivery has no id. `Option<Delivery>` is `None` if the request was not verified, for a
 //! handler that serves other requests as well.
 
 use std::{convert::Infallible, error::Error, fmt};
@@ -59,24 +61,25 @@ use crate::{
     telemetry,
 };
 
-/// A delivery's id, type and payload in one.
+/// The id, the type and the payload of a delivery.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct KlikitEvent<O = Order> {
     /// The id for de-duplication.
     pub id: EventId,
-    /// The type, if the delivery came with exactly one that can be read. klikit does not sign it.
+    /// The type, if the delivery has exactly one valid type header. klikit does not sign the type.
     pub event_type: Option<EventType>,
     /// The body.
     pub payload: OrderEvent<O>,
 }
 
-/// Why a handler's argument could not be had. It is answered as the [module](self) says.
+/// The error of an extractor. The [module](self) lists its responses.
 #[derive(Debug)]
-pub struct KlikitRejection(Kind);
+pub struct KlikitRejection(ExtractError);
 
+/// The cause of a [`KlikitRejection`].
 #[derive(Debug)]
-enum Kind {
+enum ExtractError {
     Unverified,
     MissingEventId,
     Body(BytesRejection),
@@ -86,23 +89,23 @@ enum Kind {
 impl KlikitRejection {
     fn unverified() -> Self {
         telemetry::unverified("a handler");
-        Self(Kind::Unverified)
+        Self(ExtractError::Unverified)
     }
 
-    /// The status that it is answered with.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         match &self.0 {
-            Kind::Unverified => StatusCode::INTERNAL_SERVER_ERROR,
-            Kind::MissingEventId => StatusCode::BAD_REQUEST,
-            Kind::Body(rejection) => rejection.status(),
-            Kind::Payload(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ExtractError::Unverified => StatusCode::INTERNAL_SERVER_ERROR,
+            ExtractError::MissingEventId => StatusCode::BAD_REQUEST,
+            ExtractError::Body(rejection) => rejection.status(),
+            ExtractError::Payload(_) => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 
-    /// What is wrong with the payload, if that is what it is about.
+    /// Returns the error of the payload, if the payload is the cause.
     pub fn payload_error(&self) -> Option<&PayloadError> {
         match &self.0 {
-            Kind::Payload(error) => Some(error),
+            ExtractError::Payload(error) => Some(error),
             _ => None,
         }
     }
@@ -111,13 +114,13 @@ impl KlikitRejection {
 impl fmt::Display for KlikitRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Unverified => f.write_str("misconfigured"),
-            Kind::MissingEventId => f.write_str("missing klikit headers"),
-            Kind::Body(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            ExtractError::Unverified => f.write_str("misconfigured"),
+            ExtractError::MissingEventId => f.write_str("missing klikit headers"),
+            ExtractError::Body(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 f.write_str("body too large")
             }
-            Kind::Body(_) => f.write_str("body unreadable"),
-            Kind::Payload(error) => error.fmt(f),
+            ExtractError::Body(_) => f.write_str("body unreadable"),
+            ExtractError::Payload(error) => error.fmt(f),
         }
     }
 }
@@ -125,9 +128,9 @@ impl fmt::Display for KlikitRejection {
 impl Error for KlikitRejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0 {
-            Kind::Body(rejection) => Some(rejection),
-            Kind::Payload(error) => Some(error),
-            Kind::Unverified | Kind::MissingEventId => None,
+            ExtractError::Body(rejection) => Some(rejection),
+            ExtractError::Payload(error) => Some(error),
+            ExtractError::Unverified | ExtractError::MissingEventId => None,
         }
     }
 }
@@ -144,7 +147,7 @@ impl IntoResponse for KlikitRejection {
     }
 }
 
-/// Inserts the reason into the response's extensions.
+/// Inserts the reason into the extensions of the response.
 impl IntoResponseParts for FailureReason {
     type Error = Infallible;
 
@@ -154,7 +157,7 @@ impl IntoResponseParts for FailureReason {
     }
 }
 
-/// An empty response with the reason in its extensions. Its status is 200; for another one, return `(status, reason)`.
+/// Builds an empty response with status 200 and the reason in its extensions. For another status, return `(status, reason)`.
 impl IntoResponse for FailureReason {
     fn into_response(self) -> Response {
         (self, ()).into_response()
@@ -182,7 +185,7 @@ impl<S: Sync> FromRequestParts<S> for EventId {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, KlikitRejection> {
         let delivery: &Delivery = parts.extensions.get().ok_or_else(KlikitRejection::unverified)?;
-        delivery.event_id().cloned().ok_or(KlikitRejection(Kind::MissingEventId))
+        delivery.event_id().cloned().ok_or(KlikitRejection(ExtractError::MissingEventId))
     }
 }
 
@@ -195,21 +198,21 @@ impl<S: Sync> OptionalFromRequestParts<S> for EventId {
     }
 }
 
-/// The body of a verified request, or the `data` in its envelope if it has klikit's older form.
+/// Parses the body of a verified request, or the `data` in its envelope if its signature is timestamped.
 impl<S: Send + Sync, O: FromOrder> FromRequest<S> for OrderEvent<O> {
     type Rejection = KlikitRejection;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, KlikitRejection> {
         let delivery: &Delivery = request.extensions().get().ok_or_else(KlikitRejection::unverified)?;
-        let in_an_envelope = delivery.signed_at().is_some();
+        let has_envelope = delivery.signed_at().is_some();
         let body = Bytes::from_request(request, state).await;
-        let body = body.map_err(|rejection| KlikitRejection(Kind::Body(rejection)))?;
-        let event = if in_an_envelope {
+        let body = body.map_err(|rejection| KlikitRejection(ExtractError::Body(rejection)))?;
+        let event = if has_envelope {
             TimestampedEvent::from_bytes(&body).and_then(|event| event.payload())
         } else {
             Self::from_bytes(&body)
         };
-        event.map_err(|error| KlikitRejection(Kind::Payload(error)))
+        event.map_err(|error| KlikitRejection(ExtractError::Payload(error)))
     }
 }
 
@@ -218,7 +221,7 @@ impl<S: Send + Sync, O: FromOrder> FromRequest<S> for KlikitEvent<O> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, KlikitRejection> {
         let delivery: &Delivery = request.extensions().get().ok_or_else(KlikitRejection::unverified)?;
-        let id = delivery.event_id().cloned().ok_or(KlikitRejection(Kind::MissingEventId))?;
+        let id = delivery.event_id().cloned().ok_or(KlikitRejection(ExtractError::MissingEventId))?;
         let event_type = delivery.event_type().cloned();
         Ok(Self { id, event_type, payload: OrderEvent::from_request(request, state).await? })
     }

@@ -1,24 +1,24 @@
-//! What a verified request carries: who klikit says it is for, which event it is, and which secret vouched for it.
+//! The metadata of a verified delivery: its event id and type, its tenant, and the secret that signed it.
 
 use std::{convert::Infallible, fmt, str::FromStr, sync::Arc, time::SystemTime};
 
 use crate::keyring::Signer;
 
-/// Of an id, and of a type.
+/// The greatest length of an id and of a type, in bytes.
 const MAX_LEN: usize = 255;
 
-/// The id that klikit gives a delivery, for de-duplication. It came with a request whose body was verified.
+/// The event id of a verified delivery, for de-duplication.
 ///
-/// Opaque, 1 to 255 visible ASCII characters. There is no way to make one but to receive it (or, in tests, the `testing`
-/// feature), so holding one means that the request went through [`KlikitVerify`](crate::KlikitVerify).
+/// An id is opaque and has 1 to 255 visible ASCII characters. Only the verify layer creates ids (and, in tests, the `testing`
+/// feature), so the request of an id has passed [`KlikitVerify`](crate::KlikitVerify).
 ///
-/// **klikit signs the body alone.** Whoever captured a body and its signature can send both again under another id, so an id
-/// says what a verified delivery came with, not what klikit signed.
+/// **klikit signs only the body.** An attacker who has captured a body and its signature can send both again under another id. The
+/// id is the one that a verified body arrived with, not one that klikit signed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(Arc<str>);
 
 impl EventId {
-    /// Reads a header's value, or `None` when it is not 1 to 255 visible ASCII characters.
+    /// Parses the value of a header. Returns `None` unless it consists of 1 to 255 visible ASCII characters.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         if value.len() > MAX_LEN {
             return None;
@@ -26,7 +26,7 @@ impl EventId {
         visible_ascii(value).map(|id| Self(id.into()))
     }
 
-    /// The id as it came.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -44,30 +44,30 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The event that a delivery tells of, as its header names it.
+/// The type of a delivery's event, from its header.
 ///
-/// klikit does not sign the type, and one of its pages does not list the header at all: decide by the body whatever matters.
+/// klikit does not sign the type, and one of its pages does not list the header at all. Base important decisions on the body.
 ///
-/// A name that is not known here is kept, in [`EventType::Other`].
+/// An unknown name is kept in [`EventType::Other`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventType {
     /// `klikit.order.created.v2`: a confirmed new order.
     OrderCreated,
-    /// `klikit.order.status.updated`: an order moved to another state.
+    /// `klikit.order.status.updated`: an order has another status.
     OrderStatusUpdated,
-    /// `klikit.order.cart.updated`: an order's cart was replaced. The cart is whole, not a difference.
+    /// `klikit.order.cart.updated`: an order's cart was replaced. The delivery holds the whole cart, not the difference.
     OrderCartUpdated,
     /// Any other name.
     Other(OtherEventType),
 }
 
-/// The name of an event that [`EventType`] has no variant for.
+/// The name of an event without a variant in [`EventType`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OtherEventType(Arc<str>);
 
 impl EventType {
-    /// Reads a header's value, or `None` when it names nothing: not 1 to 255 visible ASCII characters.
+    /// Parses the value of a header. Returns `None` unless it consists of 1 to 255 visible ASCII characters.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         if value.len() > MAX_LEN {
             return None;
@@ -84,7 +84,7 @@ impl EventType {
         }
     }
 
-    /// The name as klikit sends it.
+    /// Returns the name as klikit sends it.
     pub fn as_str(&self) -> &str {
         match self {
             Self::OrderCreated => "klikit.order.created.v2",
@@ -115,12 +115,12 @@ impl fmt::Display for EventType {
     }
 }
 
-/// What is known of a verified delivery beside its body. It lies in the request's extensions.
+/// Metadata of a verified delivery. The verify layer inserts it into the request's extensions.
 ///
-/// There is no way to make one but to receive it (or, in tests, the `testing` feature), so holding one means that klikit, or
-/// somebody who captured one of klikit's deliveries, sent this body.
+/// Only the verify layer creates values of this type (and, in tests, the `testing` feature). The body was therefore sent by klikit,
+/// or by an attacker who captured one of klikit's deliveries.
 ///
-/// The body alone is signed: [id](Self::event_id) and [type](Self::event_type) are what it came with, and so are the method, the
+/// Only the body is signed. The [id](Self::event_id) and the [type](Self::event_type) are not, and neither are the method, the
 /// path, the query and the headers of the request.
 #[derive(Debug, Clone)]
 pub struct Delivery {
@@ -133,52 +133,52 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The id for de-duplication. `None` only behind
+    /// Returns the id for de-duplication. `None` is possible only with
     /// [`allow_missing_event_id`](crate::KlikitVerifyLayer::allow_missing_event_id).
     pub fn event_id(&self) -> Option<&EventId> {
         self.event_id.as_ref()
     }
 
-    /// The type, if the delivery came with exactly one that can be read.
+    /// Returns the type, if the delivery has exactly one valid type header.
     pub fn event_type(&self) -> Option<&EventType> {
         self.event_type.as_ref()
     }
 
-    /// The [name](crate::Keyring::name) of the keyring that verified the delivery: `default` unless set.
+    /// Returns the [name](crate::Keyring::name) of the keyring that verified the delivery. Default: `default`.
     pub fn tenant(&self) -> &str {
         &self.signer.tenant
     }
 
-    /// The id of the secret that matched: `default` unless set. When nothing comes under the old secret any more, it is safe
-    /// to [retire](crate::Keyring::retire).
+    /// Returns the id of the secret that matched. Default: `default`. When no deliveries use an old secret any more, that secret can
+    /// be [retired](crate::Keyring::retire).
     pub fn secret_id(&self) -> &str {
         &self.signer.secret_id
     }
 
-    /// When klikit signed it, if it has the older form that
-    /// `KlikitVerifyLayer::accept_timestamped` lets in: then id and type are signed too.
+    /// Returns the time of the timestamped signature, which `KlikitVerifyLayer::accept_timestamped` accepts. If there is one, the id
+    /// and the type are signed too.
     pub fn signed_at(&self) -> Option<SystemTime> {
         self.signed_at
     }
 
-    /// Returns whether the body came under another event id before, or with an id before and now without one, or the other way
-    /// round, as far as this process remembers. Such a delivery may be a replay of a captured one.
+    /// Returns whether this process has seen the body with another event id before, or whether the body had an id before and
+    /// has none now, or vice versa. Such a delivery may be a replay of a captured one.
     ///
-    /// Always `false` before a `KlikitDedupeLayer` or an `Inbox`, which remember the bodies.
+    /// Always `false` outside of a `KlikitDedupeLayer` or an `Inbox`, which remember the bodies.
     pub fn is_copy(&self) -> bool {
         self.is_copy
     }
 
-    /// When the head of the request reached the layer.
+    /// Returns the time when the head of the request reached the layer.
     pub fn received_at(&self) -> SystemTime {
         self.received_at
     }
 }
 
 fn visible_ascii(value: &[u8]) -> Option<&str> {
-    // No early end: that lets the compiler test 16 characters at once.
-    let visible = value.iter().fold(!value.is_empty(), |visible, byte| visible & byte.is_ascii_graphic());
-    if visible { str::from_utf8(value).ok() } else { None }
+    // No early return, so that the compiler tests 16 characters at once.
+    let is_visible = value.iter().fold(!value.is_empty(), |is_visible, byte| is_visible & byte.is_ascii_graphic());
+    if is_visible { str::from_utf8(value).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_id_is_1_to_255_visible_characters() {
+    fn event_id_has_1_to_255_visible_characters() {
         for good in ["1", "test-5f0c", "01J0ZK3V9QK1", "~!", &"x".repeat(255)] {
             assert_eq!(EventId::parse(good.as_bytes()).unwrap().as_str(), good);
         }
@@ -197,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn every_known_type_reads_back_as_itself() {
+    fn known_types_round_trip() {
         for known in [EventType::OrderCreated, EventType::OrderStatusUpdated, EventType::OrderCartUpdated] {
             assert_eq!(EventType::from(known.as_str()), known);
         }
     }
 
     #[test]
-    fn an_unknown_type_keeps_its_name() {
+    fn unknown_type_keeps_its_name() {
         let other = EventType::parse(b"klikit.order.created.v3").unwrap();
         assert!(matches!(other, EventType::Other(_)));
         assert_eq!(other.to_string(), "klikit.order.created.v3");

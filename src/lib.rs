@@ -1,8 +1,8 @@
 //! Tower middleware that receives klikit's webhooks.
 //!
-//! klikit is a restaurant order aggregator: it POSTs order events to a partner's endpoint and signs each body. This crate
-//! stands between klikit and the handler, so that a handler of any Tower-based framework sees only requests that klikit
-//! signed, with the bytes untouched and a verified [`EventId`] in the extensions.
+//! klikit is a restaurant order aggregator. It POSTs order events to a partner's endpoint and signs each body. With this crate, a
+//! handler of any Tower-based framework receives only requests that klikit signed, with unchanged bodies and an
+//! [`EventId`] in the extensions.
 //!
 //! ```
 //! use axum::{Extension, Router, body::Bytes, routing::post};
@@ -16,64 +16,62 @@
 //! let app: Router = Router::new().route("/webhooks/klikit", post(order).layer(verify));
 //! ```
 //!
-//! A delivery walks through the crate one way:
+//! The path of a delivery:
 //!
 //! ```text
 //!  HTTP request
 //!    │
-//!    ▼ KlikitVerifyLayer      is this from klikit?      403 · 413 · 408 · 400 · 503
+//!    ▼ KlikitVerifyLayer      verifies the signature     403 · 413 · 408 · 400 · 503
 //!    │   Request<VerifiedBody>, with EventId and Delivery in the extensions
 //!    ├──────────────▶ handler                            idempotent by itself
-//!    ├──────────────▶ KlikitDedupeLayer ─▶ handler       handled before? 200 duplicate-ignored
-//!    └──────────────▶ Inbox::acceptor                    stored on disk, then 200 received
+//!    ├──────────────▶ KlikitDedupeLayer ─▶ handler       handles once, else 200 duplicate-ignored
+//!    └──────────────▶ Inbox::acceptor                    stores durably, then 200 received
 //!                       └─ Inbox::worker ─▶ handler      later: retries, backoff, dead letters, order
 //! ```
 //!
 //! The handler is the same Tower service in all three.
 //!
-//! - [`verify`] has the rules of that layer, and where it belongs in a stack of layers;
-//! - `dedupe` has the rules of the second layer, `inbox` those of the inbox, and `store` what both keep deliveries in;
-//! - [`Keyring`] holds several secrets side by side and changes them while the service runs;
-//! - [`Delivery`] and [`EventId`] are what the handler finds in the extensions;
-//! - [`FailureReason`] is what a handler can tell about its response beyond the status;
-//! - [`preflight`] says what is wrong with secrets and limits, before the first delivery comes;
-//! - `payload` has the body, typed, and `axum` the arguments of axum's handlers;
-//! - `diagnose` says why a delivery did not verify, and what to do;
-//! - `metrics` has the names of what is counted;
-//! - `testing::SignedDelivery` signs requests for the tests of whoever receives them;
-//! - [`guides`] cover what comes in front of the layer: the server, a proxy, and what no layer can see.
+//! - [`verify`] documents the rules of the verify layer and its place in a stack of layers;
+//! - `dedupe` documents the dedupe layer, `inbox` the inbox, and `store` the stores of both;
+//! - [`Keyring`] holds several secrets and can change while the service runs;
+//! - [`Delivery`] and [`EventId`] are the metadata of a delivery in the request's extensions;
+//! - [`FailureReason`] is a handler's explanation of its response;
+//! - [`preflight`] finds mistakes in secrets and limits when a service starts;
+//! - `payload` holds the typed body, and `axum` extractors for axum handlers;
+//! - `diagnose` finds out why a delivery did not verify and how to fix it;
+//! - `metrics` lists the names of the metrics;
+//! - `testing::SignedDelivery` signs requests for the tests of receivers;
+//! - [`guides`] cover everything in front of the layer: the server, proxies, and problems that no layer can detect.
 //!
 //! # What is signed
 //!
-//! The body, and nothing else. The event id and the event type are not, and nothing bounds a delivery's age: whoever captures
-//! one body and its signature can send it again for ever, under another id or as another type. So let the body decide what
-//! matters, and make the handler idempotent: klikit delivers at least once.
+//! klikit signs only the body. The event id and the event type are not signed, and the signature does not limit a delivery's age.
+//! An attacker who captures a body and its signature can send them again at any time, under another id or as another type. Base
+//! important decisions on the body, and make the handler idempotent: klikit delivers at least once.
 //!
 //! # Features
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | `tracing` | yes | a span for each delivery; a log line for each refusal, with the reason that the wire does not tell |
-//! | `metrics` | no | `metrics`: deliveries counted by verdict and by secret, times, and what is in the inbox |
+//! | `tracing` | yes | a span for each delivery; a log line for each rejection, with the reason that the response does not tell |
+//! | `metrics` | no | `metrics`: counters of deliveries by verdict and by secret, durations, and the size of the inbox |
 //! | `testing` | no | `testing::SignedDelivery`, `testing::FakeKlikit`; with `payload`, orders |
 //! | `dedupe` | no | `dedupe::KlikitDedupeLayer`, `store::MemoryStore` |
 //! | `inbox` | no | `inbox::Inbox`; implies `dedupe` |
 //! | `payload` | no | `payload::OrderEvent`; `KlikitVerifyLayer::accept_timestamped` |
 //! | `axum` | no | `axum::KlikitEvent`; implies `payload` |
-//! | `diagnose` | no | `KlikitVerifyLayer::explain_mismatches`; `diagnose::diagnose` and `diagnose::Diagnostician`, which say why a delivery did not verify; `diagnose::SupportReport` |
+//! | `diagnose` | no | `KlikitVerifyLayer::explain_mismatches`; `diagnose::diagnose` and `diagnose::Diagnostician`, which find out why a delivery did not verify; `diagnose::SupportReport` |
 //! | `full` | no | everything |
 //!
-//! A feature adds items; none changes what the crate does.
+//! Features only add items. They do not change the behaviour of other items.
 //!
 //! # Runtime
 //!
-//! A body that has to be waited for, or that comes in 64 frames or more, needs a tokio runtime with its timer enabled; without
-//! one the future panics. hyper, axum and tonic servers run in one.
+//! A body that does not arrive at once, or that arrives in 64 frames or more, needs a tokio runtime with its timer enabled. Without
+//! a runtime, the future panics. hyper, axum and tonic servers run in such a runtime.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "dedupe")]
-mod answer;
 #[cfg(feature = "axum")]
 pub mod axum;
 #[cfg(feature = "dedupe")]
@@ -84,6 +82,8 @@ mod deadline;
 pub mod dedupe;
 #[cfg(feature = "diagnose")]
 pub mod diagnose;
+#[cfg(feature = "dedupe")]
+mod direct_response;
 mod event;
 pub mod guides;
 pub mod header;

@@ -2,10 +2,10 @@ use std::{borrow::Cow, fmt};
 
 use crate::visible::one_line;
 
-/// The reason for a handler's response, in a few words, for the response's extensions.
+/// A handler's short reason for its response, which the handler puts into the response's extensions.
 ///
-/// klikit does not see it. When an attempt fails, an inbox's worker logs the reason and keeps it with the delivery, so that an
-/// operator learns more than a status:
+/// klikit does not see the reason. When an attempt fails, the inbox's worker logs the reason and stores it with the delivery, so that
+/// an operator sees more than a status:
 ///
 /// ```
 /// use http::{Response, StatusCode};
@@ -16,7 +16,7 @@ use crate::visible::one_line;
 /// response.extensions_mut().insert(FailureReason::new("printer is out of paper"));
 /// ```
 ///
-/// With the `axum` feature, an axum handler can return it as a part of its response:
+/// With the `axum` feature, an axum handler can return the reason as a part of its response:
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -30,19 +30,19 @@ use crate::visible::one_line;
 /// # }
 /// ```
 ///
-/// The reason is a single line of at most 200 characters, from any text: see [`new`](Self::new). Leave out what
-/// does not belong in a log, such as customers' data.
+/// A reason is a single line of at most 200 characters: see [`new`](Self::new). Leave out data that does not belong in a log, such
+/// as customers' data.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FailureReason(Box<str>);
 
 impl FailureReason {
-    /// Makes a reason of a text. Only the first 200 characters are kept. Each control character, line separator and invisible
-    /// format character (such as U+202E, which reverses the text after it) is replaced by a space.
+    /// Creates a reason from a text. Keeps only the first 200 characters. Replaces each control character, line separator and
+    /// invisible format character (such as U+202E, which reverses the text after it) with a space.
     pub fn new<'a>(reason: impl Into<Cow<'a, str>>) -> Self {
         Self(one_line(&reason.into()).into())
     }
 
-    /// The reason.
+    /// Returns the text of the reason.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_text_is_kept() {
+    fn keeps_visible_text() {
         for text in ["", "printer is out of paper", "`orders[0].note` is „größer“ — 価格 😀", "  two  spaces  "]
         {
             assert_eq!(FailureReason::new(text).as_str(), text);
@@ -99,7 +99,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, cases: 4000, ..ProptestConfig::default() })]
 
-        /// The regular expressions know Unicode's categories.
+        /// Compares with the Unicode categories of the regular expressions.
         #[test]
         fn agrees_with_unicode(hidden in r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]", shown in r"[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}]") {
             prop_assert_eq!(one_line(&hidden), " ");

@@ -1,17 +1,18 @@
-//! Text from others, made fit for logs and errors.
+//! Escapes foreign text for logs and errors.
 //!
-//! A sender, a handler or a driver can put characters into a text that forge a second line or hide a part of the first one. Texts
-//! that are not this crate's own are shown through this module.
+//! A sender, a handler or a driver can put characters into a text that forge a second log line or hide a part of the first one. All
+//! texts from outside of this crate are shown through this module.
 
 use std::fmt::{self, Write};
 
-/// The longest text on [`one_line`], in characters.
+/// The greatest length of the text that [`one_line`] returns, in characters.
 const MAX_LEN: usize = 200;
 
-/// Shows a text with hidden characters escaped, as in `\u{202e}`. For `Debug`, line feeds of an indented text are kept.
+/// A text that is shown with hidden characters escaped, as in `\u{202e}`. The alternate `Debug` format keeps line feeds, because
+/// it indents with them.
 pub(crate) struct Escaped<T>(pub(crate) T);
 
-/// Keeps a text short, and on one line that reads as it is written. Hidden characters are replaced by spaces.
+/// Returns the first 200 characters of a text, with hidden characters and line ends replaced by spaces.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars().take(MAX_LEN).map(|char| if is_shown(char) { char } else { ' ' }).collect()
 }
@@ -32,7 +33,7 @@ impl<T: fmt::Debug> fmt::Debug for Escaped<T> {
     }
 }
 
-/// Escapes hidden characters on their way to a formatter.
+/// A writer that escapes hidden characters.
 struct Escape<'a, 'b> {
     out: &'a mut fmt::Formatter<'b>,
     keeps_lines: bool,
@@ -42,8 +43,8 @@ impl Write for Escape<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let keeps = |char: char| is_shown(char) || (char == '\n' && self.keeps_lines);
         let mut rest = text;
-        while let Some(at) = rest.find(|char| !keeps(char)) {
-            let (shown, hidden) = rest.split_at(at);
+        while let Some(index) = rest.find(|char| !keeps(char)) {
+            let (shown, hidden) = rest.split_at(index);
             self.out.write_str(shown)?;
             let mut chars = hidden.chars();
             for char in chars.next().into_iter().flat_map(char::escape_default) {
@@ -55,8 +56,8 @@ impl Write for Escape<'_, '_> {
     }
 }
 
-/// Whether the character is neither a control character (Unicode's category Cc), nor a line or paragraph separator (Zl, Zp), nor a
-/// format character (Cf).
+/// Returns whether a character is visible: not a control character (Unicode category Cc), a line or paragraph separator (Zl, Zp),
+/// or a format character (Cf).
 fn is_shown(char: char) -> bool {
     !matches!(
         char,
@@ -116,7 +117,7 @@ mod tests {
         (0xe0020, 0xe007f),
     ];
 
-    /// Unassigned in the middle of ranges of format characters, and treated as such.
+    /// Unassigned characters between format characters, which are hidden too.
     const RESERVED: [(u32, u32); 3] = [(0x2065, 0x2065), (0xe0000, 0xe0000), (0xe0002, 0xe001f)];
 
     fn is_in(ranges: &[(u32, u32)], char: char) -> bool {
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn hides_what_unicode_hides() {
+    fn agrees_with_unicode_categories() {
         for char in '\0'..=char::MAX {
             let hidden = is_in(&HIDDEN, char) || is_in(&RESERVED, char);
             let text = format!("a{char}b");
@@ -133,16 +134,16 @@ mod tests {
         }
     }
 
-    /// Derived `Debug` shows texts by this.
+    /// Derived `Debug` implementations rely on the `Debug` of `str`.
     #[test]
-    fn debug_of_texts_escapes_what_is_hidden() {
+    fn debug_of_str_escapes_hidden_characters() {
         for char in ('\0'..=char::MAX).filter(|&char| is_in(&HIDDEN, char)) {
             assert!(!format!("{:?}", format!("a{char}")).contains(char), "{:?}", char.escape_unicode());
         }
     }
 
     #[test]
-    fn escapes_and_keeps_the_rest() {
+    fn escapes_only_hidden_characters() {
         for (text, shown) in [
             ("", ""),
             ("größer — 価格 😀 \\ \"", "größer — 価格 😀 \\ \""),

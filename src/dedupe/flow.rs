@@ -24,9 +24,9 @@ use super::{
     running::Registration,
 };
 use crate::{
-    answer::Answer,
     blocking::{self, WatchPolls},
     deadline::{store_call, within},
+    direct_response::DirectResponse,
     event::Delivery,
     object_safe::StoreFuture,
     telemetry::{self, LogContext},
@@ -88,7 +88,7 @@ where
         Some(Err(panic)) => Outcome::Panicked(panic),
         None => {
             telemetry::handler_hung(delivery.into(), config.handler_deadline);
-            Outcome::Responded(Answer::HandlerHung.into_response())
+            Outcome::Responded(DirectResponse::HandlerHung.into_response())
         }
     }
 }
@@ -98,19 +98,19 @@ async fn claim_in_time(
     config: &Arc<Config>,
     delivery: &Delivery,
     pending: &mut PendingClaim,
-) -> Result<Registration, Answer> {
+) -> Result<Registration, DirectResponse> {
     let started = Instant::now();
     let Some(claimed) = within(config.claim_deadline, claim_or_answer(config, delivery, pending)).await else {
         telemetry::store_rejected("claim", delivery.into(), &StoreError::deadline(), &config.policy.log_limits);
         let late = PendingClaim { claim: pending.claim.clone(), call: pending.call.take() };
         tokio::spawn(telemetry::in_current_span(late.undo(Arc::clone(config), delivery.clone())));
-        return Err(Answer::Unsure);
+        return Err(DirectResponse::Unsure);
     };
     let registration = claimed?;
     // The answer may have waited on a blocked thread until the claim had expired.
     let is_late = registration.registered_at - started >= config.lease;
     if is_late && !renew(config, &registration.claim, delivery.into()).await {
-        return Err(Answer::InFlight { remaining: config.lease });
+        return Err(DirectResponse::InFlight { remaining: config.lease });
     }
     Ok(registration)
 }
@@ -120,32 +120,36 @@ async fn claim_or_answer(
     config: &Arc<Config>,
     delivery: &Delivery,
     pending: &mut PendingClaim,
-) -> Result<Registration, Answer> {
+) -> Result<Registration, DirectResponse> {
     loop {
         let (held, answer) = match find(config, delivery, pending).await? {
             ClaimOutcome::Claimed => match keeper::register(config, &pending.claim, delivery).await {
                 Some(registration) => return Ok(registration),
                 // Another copy of this delivery is already running here. It takes over this claim.
-                None => return Err(Answer::InFlight { remaining: config.lease }),
+                None => return Err(DirectResponse::InFlight { remaining: config.lease }),
             },
-            ClaimOutcome::InFlight { digest, remaining } => (digest, Answer::InFlight { remaining }),
-            ClaimOutcome::Done { digest } => (digest, Answer::Duplicate),
+            ClaimOutcome::InFlight { digest, remaining } => (digest, DirectResponse::InFlight { remaining }),
+            ClaimOutcome::Done { digest } => (digest, DirectResponse::Duplicate),
         };
         pending.claim = match config.policy.compare(&pending.claim, &held, delivery) {
             Match::Same => {
-                if matches!(answer, Answer::Duplicate) {
+                if matches!(answer, DirectResponse::Duplicate) {
                     telemetry::duplicate(delivery);
                 }
                 return Err(answer);
             }
-            Match::Rejected => return Err(Answer::Conflict),
+            Match::Rejected => return Err(DirectResponse::Conflict),
             Match::Conflict(own) => own,
         };
     }
 }
 
 /// Looks for the entry among the running handlers, and then claims it in the store.
-async fn find(config: &Config, delivery: &Delivery, pending: &mut PendingClaim) -> Result<ClaimOutcome, Answer> {
+async fn find(
+    config: &Config,
+    delivery: &Delivery,
+    pending: &mut PendingClaim,
+) -> Result<ClaimOutcome, DirectResponse> {
     if let Some(digest) = config.running.digest_of(pending.claim.key()) {
         return Ok(ClaimOutcome::InFlight { digest, remaining: config.lease });
     }
@@ -155,7 +159,7 @@ async fn find(config: &Config, delivery: &Delivery, pending: &mut PendingClaim) 
             telemetry::store_rejected("claim", delivery.into(), &error, &config.policy.log_limits);
             // The store may have claimed it all the same.
             release(config, &pending.claim, delivery.into()).await;
-            Err(Answer::Unsure)
+            Err(DirectResponse::Unsure)
         }
     }
 }

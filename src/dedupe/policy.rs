@@ -14,7 +14,7 @@ use super::{
     replays::{Admission, ReplayLimit, ReplayLimiter},
 };
 use crate::{
-    answer::Answer,
+    direct_response::DirectResponse,
     event::{Delivery, EventId},
     json,
     preflight::{ProblemKind, Problems},
@@ -135,7 +135,7 @@ impl DedupePolicy {
     ///
     /// A delivery that is identified by its body is a duplicate under any id. One without an id counts as one with an id of its own:
     /// its body may have come under an id before, and then its key is another one.
-    pub(crate) fn admit(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), Answer> {
+    pub(crate) fn admit(&self, delivery: &mut Delivery, claim: &Claim) -> Result<(), DirectResponse> {
         if self.identity == Identity::Body {
             return Ok(());
         }
@@ -147,20 +147,20 @@ impl DedupePolicy {
 
     /// Returns the response if a delivery may not revive a dead letter, because that happened too often.
     #[cfg(feature = "inbox")]
-    pub(crate) fn admit_revival(&self, delivery: &Delivery, claim: &Claim) -> Result<(), Answer> {
+    pub(crate) fn admit_revival(&self, delivery: &Delivery, claim: &Claim) -> Result<(), DirectResponse> {
         let id = id_or_empty(delivery);
         let admission = self.replays.admit_revival(self.scope_of(delivery.tenant()), &claim.digest, id);
         self.is_copy(admission, delivery).map(drop)
     }
 
     /// Returns whether the delivery is a copy, or the response if it is rejected.
-    fn is_copy(&self, admission: Admission, delivery: &Delivery) -> Result<bool, Answer> {
+    fn is_copy(&self, admission: Admission, delivery: &Delivery) -> Result<bool, DirectResponse> {
         match admission {
             Admission::First => Ok(false),
             Admission::Copy => Ok(true),
             Admission::Rejected { remaining, warn } => {
                 telemetry::replayed(delivery, warn.then(|| self.replay_limit()).flatten());
-                Err(Answer::Replayed { remaining })
+                Err(DirectResponse::Replayed { remaining })
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{call::Call, config::Config, flow, future::ResponseFuture};
 #[cfg(feature = "inbox")]
 use crate::verify::Replay;
 use crate::{
-    answer::Answer,
+    direct_response::DirectResponse,
     event::Delivery,
     telemetry,
     verify::{ResponseBody, VerifiedBody},
@@ -69,7 +69,7 @@ where
         }
         let Some(mut delivery) = request.extensions().get::<Delivery>().cloned() else {
             telemetry::unverified("KlikitDedupeLayer");
-            return ResponseFuture::ready(Answer::Misconfigured.into_response());
+            return ResponseFuture::ready(DirectResponse::Misconfigured.into_response());
         };
         let claim = self.config.policy.claim(&delivery, request.body().as_ref());
         if let Err(answer) = self.config.policy.admit(&mut delivery, &claim) {

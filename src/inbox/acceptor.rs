@@ -20,9 +20,9 @@ use super::{
     target::Target,
 };
 use crate::{
-    answer::Answer,
     deadline::store_call,
     dedupe::{Match, StoreError},
+    direct_response::DirectResponse,
     event::Delivery,
     json, telemetry,
     verify::{Replay, ResponseBody, VerifiedBody},
@@ -37,7 +37,7 @@ pub struct Acceptor {
 
 /// The future of an [`Acceptor`]. If it is dropped before it is ready, the delivery may have been stored or not:
 /// klikit's next attempt is then a duplicate, or is stored.
-pub struct AcceptFuture(Pin<Box<dyn Future<Output = Answer> + Send>>);
+pub struct AcceptFuture(Pin<Box<dyn Future<Output = DirectResponse> + Send>>);
 
 impl Acceptor {
     pub(super) fn new(config: Arc<Config>, capacity: Arc<Capacity>) -> Self {
@@ -67,16 +67,16 @@ impl Future for AcceptFuture {
     }
 }
 
-async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<VerifiedBody>) -> Answer {
+async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<VerifiedBody>) -> DirectResponse {
     let (parts, body) = request.into_parts();
     if parts.extensions.get::<Replay>().is_some() {
         // The delivery would be its own duplicate, and the worker would take it for handled.
         telemetry::acceptor_is_handler();
-        return Answer::Misconfigured;
+        return DirectResponse::Misconfigured;
     }
     let Some(mut delivery) = parts.extensions.get::<Delivery>().cloned() else {
         telemetry::unverified("the inbox's acceptor");
-        return Answer::Misconfigured;
+        return DirectResponse::Misconfigured;
     };
     let target = match Target::of(&parts) {
         Ok(target) => target,
@@ -101,10 +101,10 @@ async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<V
     let stored = store_call(config.accept_deadline, store(&config, &capacity, new, head, &delivery)).await;
     let answer = stored.unwrap_or_else(|error| {
         telemetry::store_rejected("accept", (&delivery).into(), &error, &config.policy.log_limits);
-        Answer::Unsure
+        DirectResponse::Unsure
     });
     // Once for each delivery, and not for its copies.
-    if let (Answer::Received, Some(missing)) = (answer, missing) {
+    if let (DirectResponse::Received, Some(missing)) = (answer, missing) {
         telemetry::unordered((&delivery).into(), missing);
     }
     answer
@@ -116,23 +116,23 @@ async fn store(
     mut new: NewDelivery,
     mut head: Head,
     delivery: &Delivery,
-) -> Result<Answer, StoreError> {
+) -> Result<DirectResponse, StoreError> {
     match capacity.reserve(config).await? {
         Reservation::Made => {}
         Reservation::BacklogFull => {
             telemetry::backlog_full(config.max_backlog, &config.policy.log_limits);
-            return Ok(Answer::BacklogFull);
+            return Ok(DirectResponse::BacklogFull);
         }
         Reservation::InboxFull => {
             telemetry::inbox_full(config.max_stored, &config.policy.log_limits);
-            return Ok(Answer::InboxFull);
+            return Ok(DirectResponse::InboxFull);
         }
     }
     loop {
         let (held, stored_body, answer) = match config.store.accept(&new, config.retention).await? {
             Acceptance::Accepted | Acceptance::Revived => {
                 config.wake.notify_one();
-                return Ok(Answer::Received);
+                return Ok(DirectResponse::Received);
             }
             Acceptance::Dead { head: stored } => {
                 if let Err(answer) = config.policy.admit_revival(delivery, &new.claim) {
@@ -143,8 +143,8 @@ async fn store(
                 new = NewDelivery { head: head.to_text(), labels: head.labels(), revives: true, ..new };
                 continue;
             }
-            Acceptance::Known { digest, body } => (digest, body, Answer::Duplicate),
-            Acceptance::InFlight { digest, remaining } => (digest, None, Answer::InFlight { remaining }),
+            Acceptance::Known { digest, body } => (digest, body, DirectResponse::Duplicate),
+            Acceptance::InFlight { digest, remaining } => (digest, None, DirectResponse::InFlight { remaining }),
         };
         if !new.is_same_as(&held) && stored_body.is_some_and(|stored| json::is_same(&stored, &new.body)) {
             telemetry::json_rewritten(delivery, &config.policy.log_limits);
@@ -159,14 +159,14 @@ async fn store(
         match found {
             Match::Same => {
                 capacity.cancel();
-                if matches!(answer, Answer::Duplicate) {
+                if matches!(answer, DirectResponse::Duplicate) {
                     telemetry::duplicate(delivery);
                 }
                 return Ok(answer);
             }
             Match::Rejected => {
                 capacity.cancel();
-                return Ok(Answer::Conflict);
+                return Ok(DirectResponse::Conflict);
             }
             Match::Conflict(claim) => {
                 head.conflict = true;

@@ -2,7 +2,7 @@
 
 use http::{Uri, header, request::Parts};
 
-use crate::answer::Answer;
+use crate::direct_response::DirectResponse;
 
 /// The longest path that is stored, in bytes. A longer one is rejected, because the path decides which handler is called.
 pub(super) const MAX_PATH: usize = 2048;
@@ -30,15 +30,15 @@ pub(super) struct Target {
 
 impl Target {
     /// Returns the response if the delivery cannot be stored so that its handler is found again.
-    pub(super) fn of(parts: &Parts) -> Result<Self, Answer> {
+    pub(super) fn of(parts: &Parts) -> Result<Self, DirectResponse> {
         let method = parts.method.as_str();
         if method.len() > MAX_METHOD {
-            return Err(Answer::MethodTooLong);
+            return Err(DirectResponse::MethodTooLong);
         }
         let uri = whole_uri(parts);
         let path = uri.path();
         if path.len() > MAX_PATH {
-            return Err(Answer::PathTooLong);
+            return Err(DirectResponse::PathTooLong);
         }
         let (stored, left_out) = match uri.query() {
             Some(query) if query.len() > MAX_QUERY => (path, Some(query.len())),
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    fn target(method: &str, uri: &str, content_type: &str) -> Result<Target, Answer> {
+    fn target(method: &str, uri: &str, content_type: &str) -> Result<Target, DirectResponse> {
         let request = Request::builder().method(method).uri(uri).header(header::CONTENT_TYPE, content_type);
         Target::of(&request.body(()).unwrap().into_parts().0)
     }
@@ -87,9 +87,9 @@ mod tests {
             let target = target("POST", &format!("/a?{}", "q".repeat(query_len)), "a/b").unwrap();
             assert_eq!((&*target.uri, target.left_out), ("/a", Some(query_len)));
         }
-        assert!(matches!(target("POST", &path(MAX_PATH + 1), "a/b"), Err(Answer::PathTooLong)));
+        assert!(matches!(target("POST", &path(MAX_PATH + 1), "a/b"), Err(DirectResponse::PathTooLong)));
         assert_eq!(target(&"M".repeat(32), "/", "a/b").unwrap().method, "M".repeat(32));
-        assert!(matches!(target(&"M".repeat(33), "/", "a/b"), Err(Answer::MethodTooLong)));
+        assert!(matches!(target(&"M".repeat(33), "/", "a/b"), Err(DirectResponse::MethodTooLong)));
         for (content_type, stored) in [
             (format!("a/b; c={}", "c".repeat(247)), Some(format!("a/b; c={}", "c".repeat(247)))),
             (format!("a/b ; c={}", "c".repeat(248)), Some("a/b".into())),

@@ -1,4 +1,4 @@
-//! What the layers behind the verified request answer without the handler.
+//! The responses that the dedupe layer and the inbox give without calling the handler.
 
 use std::time::Duration;
 
@@ -7,47 +7,47 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::verify::ResponseBody;
 
-/// A delivery that the handler does not see.
+/// A response to a delivery that the handler does not see.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Answer {
-    /// It is stored, to be handled.
+pub(crate) enum DirectResponse {
+    /// The delivery is stored and will be handled.
     #[cfg(feature = "inbox")]
     Received,
-    /// It was handled, or stored, before.
+    /// The delivery was handled or stored before.
     Duplicate,
-    /// It is being handled elsewhere, for this time at most unless the claim is renewed.
+    /// Another task or node is handling the delivery. Its claim expires after `remaining` unless it is renewed.
     InFlight { remaining: Duration },
-    /// Its id came with another body before, and that is to be refused.
+    /// The event id came with another body before, and the layer is configured to reject such conflicts.
     Conflict,
-    /// Its body came with too many ids. The window ends after this time.
+    /// The body came with too many event ids. The window ends after `remaining`.
     Replayed { remaining: Duration },
-    /// The store did not say whether it was handled.
+    /// The store did not say whether the delivery was handled.
     Unsure,
-    /// The handler was given up.
+    /// The handler did not respond within its deadline.
     HandlerHung,
-    /// Too many wait to be handled.
+    /// Too many deliveries are pending.
     #[cfg(feature = "inbox")]
     BacklogFull,
-    /// Too many are stored, and none of them can be evicted.
+    /// Too many deliveries are stored, and none of them can be evicted.
     #[cfg(feature = "inbox")]
     InboxFull,
-    /// Its path is too long to be stored.
+    /// The path is too long to be stored.
     #[cfg(feature = "inbox")]
     PathTooLong,
-    /// Its method is too long to be stored.
+    /// The method is too long to be stored.
     #[cfg(feature = "inbox")]
     MethodTooLong,
-    /// A layer is missing, or in the wrong place.
+    /// A layer is missing or in the wrong place.
     Misconfigured,
 }
 
-impl Answer {
+impl DirectResponse {
     #[cfg(feature = "inbox")]
     pub(crate) fn status(self) -> StatusCode {
         self.wire().0
     }
 
-    /// The status, and the text for the wire.
+    /// Returns the status and the body of the response.
     fn wire(self) -> (StatusCode, &'static str) {
         match self {
             #[cfg(feature = "inbox")]
@@ -77,10 +77,10 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let retry_after = match self {
-            // A second more than the whole seconds that remain, so that the time is up by then.
+            // Round up, so that the time is over when klikit retries.
             Self::InFlight { remaining } | Self::Replayed { remaining } => Some(remaining.as_secs() + 1),
             Self::Unsure | Self::HandlerHung => Some(1),
-            // klikit's own first pause.
+            // klikit's first pause.
             #[cfg(feature = "inbox")]
             Self::BacklogFull | Self::InboxFull => Some(30),
             #[cfg(feature = "inbox")]
