@@ -1,31 +1,35 @@
-//! Will this work, before the first delivery tells?
+//! Checks of secrets and limits when a service starts.
 //!
-//! A secret with a newline too many verifies nothing, and a lease longer than klikit's pauses hides a crash: neither is an error
-//! when it is set, and both show only once orders are lost. `preflight` looks for such settings when a service starts, and
-//! changes nothing.
+//! Some mistakes in a configuration are valid settings, and show only when orders are lost. For example, a secret with an extra
+//! newline verifies nothing, and a lease longer than klikit's pauses hides a crash. `preflight` finds such settings when a
+//! service starts. It changes nothing.
 //!
 //! # Rules
 //!
-//! Of each webhook secret, by [`Keyring::preflight`](crate::Keyring::preflight) and
-//! [`KlikitVerifyLayer::preflight`](crate::KlikitVerifyLayer::preflight):
+//! [`Keyring::preflight`](crate::Keyring::preflight) and
+//! [`KlikitVerifyLayer::preflight`](crate::KlikitVerifyLayer::preflight) check each webhook secret:
 //!
-//! - it is text without control characters, and neither white space nor a byte order mark is at an end of it;
-//! - no quotes are around it, no `NAME=` or `name:` is before it, and no `\n` that was meant to be a line's end is after it;
-//! - it is no placeholder, such as the `your-webhook-secret` of klikit's samples, `changeme`, or `0123456789abcdef`, and no
-//!   variable or reference that nothing was put in for, such as `${SECRET}`, `process.env.SECRET` or `op://prod/klikit/secret`;
-//! - it has 16 bytes or more: shorter ones can be guessed by whoever has seen one delivery. RFC 2104, section 3, advises the
+//! - it is text without control characters, and neither begins nor ends with white space or a byte order mark;
+//! - it has no quotes around it, no `NAME=` or `name:` before it, and no escape sequence `\n` after it;
+//! - it is not a placeholder, such as the `your-webhook-secret` of klikit's samples, `changeme`, or `0123456789abcdef`;
+//! - it is not a variable or reference that was not replaced, such as `${SECRET}`, `process.env.SECRET` or
+//!   `op://prod/klikit/secret`;
+//! - it has at least 16 bytes. An attacker who has seen one delivery can guess shorter secrets. RFC 2104, section 3, advises the
 //!   length of the hash, which is 32;
-//! - no two of a keyring differ by such white space, quotes and names alone: one of them is a typo.
+//! - no two secrets of a keyring differ only by such white space, quotes, names and escapes. One of the two is a typo.
 //!
-//! Of the limits, by the same method of each layer, of the inbox and of its worker, each by itself: none that refuses every
-//! delivery, none that klikit's largest batches do not fit in, no body that is waited for longer than klikit waits for the answer, no
-//! store that is waited for as long, no lease that outlasts klikit's first pause, no memory shorter than its retries, and no two of
-//! one layer that contradict each other. [`ProblemKind`] has them one by one.
+//! The `preflight` methods of each layer, of the inbox and of its worker check their own limits:
 //!
-//! Later versions may look for more. Where an update is not to keep a service from starting, log what is found and go on.
+//! - no limit rejects every delivery, or klikit's largest batches;
+//! - bodies and stores are not waited for longer than klikit waits for the response;
+//! - no lease is longer than klikit's first pause;
+//! - the retention is not shorter than klikit's retries;
+//! - no two limits contradict each other.
 //!
-//! All defaults pass, with a secret that is random. A secret that merely looks odd does too: hex, base64, a UUID, or one with a
-//! word in the middle.
+//! [`ProblemKind`] lists all problems. Later versions may find more. If an update must not keep a service from starting, log the
+//! problems and continue.
+//!
+//! All defaults pass, with a random secret. Hex, base64, UUIDs and random secrets that contain a word pass too.
 //!
 //! # Example
 //!
@@ -40,183 +44,186 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
-/// Why a service had better not start: everything that was found.
+/// All problems that a check found.
 ///
-/// It holds nothing of a secret, neither a character nor its length.
+/// The error reveals no character and no length of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreflightError {
     /// Never empty.
     problems: Vec<Problem>,
 }
 
-/// One setting that will not do.
+/// A problem with a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     kind: ProblemKind,
     secret_id: Option<Arc<str>>,
-    /// With which secret it is nearly the same.
+    /// The secret that is nearly the same.
     other_id: Option<Arc<str>>,
 }
 
-/// What can be wrong with a setting.
+/// The kinds of a [`Problem`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemKind {
-    /// The secret has white space, a line's end or a byte order mark at an end.
+    /// The secret begins or ends with white space, a line end or a byte order mark.
     SecretWhiteSpace,
-    /// The secret has quotes around it, straight or typographic, or at one end.
+    /// The secret has straight or typographic quotes around it, or a quote at one end.
     SecretQuoted,
     /// The secret is a whole line, with the name of the setting before it.
     SecretLine,
     /// The secret ends in a backslash and an `n`.
     SecretEscaped,
-    /// The secret is not UTF-8, or has control characters in it: klikit's are text.
+    /// The secret is not UTF-8 or contains control characters. klikit's secrets are text.
     SecretNotText,
-    /// The secret is one that stands in examples, or a variable or a reference that nothing was put in for.
+    /// The secret is a placeholder from an example, or a variable or a reference that was not replaced.
     SecretPlaceholder,
     /// The secret is shorter than 16 bytes.
     SecretTooShort,
-    /// The secret differs from another one of the keyring by white space, quotes or a name alone.
+    /// The secret differs from another secret of the keyring only by white space, quotes, a name or an escape.
     SecretNearlyTwice,
-    /// [`body_limit`](crate::KlikitVerifyLayer::body_limit) is below 160 KiB, which klikit's largest known batch takes.
+    /// [`body_limit`](crate::KlikitVerifyLayer::body_limit) is below 160 KiB, which klikit's largest known batch needs.
     BodyLimitTooLow,
     /// [`buffer_budget`](crate::KlikitVerifyLayer::buffer_budget) is below
-    /// [`body_limit`](crate::KlikitVerifyLayer::body_limit), and lowers it for bodies in several pieces.
+    /// [`body_limit`](crate::KlikitVerifyLayer::body_limit), and limits bodies in several pieces instead.
     BufferBudgetTooLow,
-    /// [`body_deadline`](crate::KlikitVerifyLayer::body_deadline) is nothing.
+    /// [`body_deadline`](crate::KlikitVerifyLayer::body_deadline) is zero.
     BodyDeadlineZero,
-    /// [`body_deadline`](crate::KlikitVerifyLayer::body_deadline) is over klikit's 10 seconds.
+    /// [`body_deadline`](crate::KlikitVerifyLayer::body_deadline) is over klikit's timeout of 10 seconds.
     BodyDeadlineTooLong,
-    /// The tolerance of `KlikitVerifyLayer::accept_timestamped` is below a second, which is as exact as the times are.
+    /// The tolerance of `KlikitVerifyLayer::accept_timestamped` is below a second, which is the resolution of the timestamps.
     ToleranceTooShort,
-    /// `KlikitDedupeLayer::lease` runs out before it is renewed, which begins at a third of it and may take a `claim_deadline`.
+    /// `KlikitDedupeLayer::lease` may expire before it is renewed. Renewal begins after a third of it and may take a
+    /// `claim_deadline`.
     LeaseTooShort,
     /// `KlikitDedupeLayer::lease` is not below klikit's first pause, 30 seconds.
     LeaseTooLong,
     /// The retention is below the 31 hours and 13 minutes that klikit's retries span.
     RetentionTooShort,
-    /// `KlikitDedupeLayer::claim_deadline` is nothing.
+    /// `KlikitDedupeLayer::claim_deadline` is zero.
     ClaimDeadlineZero,
-    /// `KlikitDedupeLayer::claim_deadline`, for the claim and for its completion, leaves nothing of klikit's 10 seconds.
+    /// Twice `KlikitDedupeLayer::claim_deadline`, for the claim and for its completion, takes all of klikit's 10 seconds.
     ClaimDeadlineTooLong,
-    /// The handler's deadline is nothing.
+    /// The handler's deadline is zero.
     HandlerDeadlineZero,
-    /// `replay_limit` is no event id, or has a window below a second.
+    /// `replay_limit` allows no event id, or has a window below a second.
     ReplayLimitZero,
-    /// `replay_limit` is over 1,000 event ids an hour, or replays are unlimited.
+    /// `replay_limit` allows over 1,000 event ids an hour, or replays are unlimited.
     ReplayLimitTooHigh,
-    /// `Inbox::accept_deadline` is nothing.
+    /// `Inbox::accept_deadline` is zero.
     AcceptDeadlineZero,
-    /// `Inbox::accept_deadline` leaves nothing of klikit's 10 seconds.
+    /// `Inbox::accept_deadline` takes all of klikit's 10 seconds.
     AcceptDeadlineTooLong,
-    /// `Inbox::max_backlog` is nothing.
+    /// `Inbox::max_backlog` is zero.
     MaxBacklogZero,
     /// `Inbox::max_stored` is below `Inbox::max_backlog`, which pending deliveries then never reach.
     MaxStoredTooLow,
     /// The first pause of `Worker::backoff` is longer than the last.
     BackoffReversed,
-    /// `Worker::backoff` has a pause of nothing.
+    /// `Worker::backoff` has a pause of zero.
     BackoffZero,
 }
 
 impl ProblemKind {
-    /// What is wrong, after the name of the setting, and what to do.
+    /// Returns what is wrong and what to do. The text follows the name of a secret, or begins with the name of a setting.
     fn text(self) -> &'static str {
         match self {
-            Self::SecretWhiteSpace => "has white space or a byte order mark at an end: take it as klikit shows it",
-            Self::SecretQuoted => "has quotes around it or at an end: take it without",
-            Self::SecretLine => "has the name of its setting before it: take what comes after that",
-            Self::SecretEscaped => "ends in a backslash and an n where a line was to end: take it without",
+            Self::SecretWhiteSpace => {
+                "has white space or a byte order mark at its beginning or end: use it as klikit shows it"
+            }
+            Self::SecretQuoted => "has quotes around it or at one end: remove the quotes",
+            Self::SecretLine => "has the name of its setting before it: use only the value",
+            Self::SecretEscaped => "ends in a backslash and an n instead of a line end: remove both characters",
             Self::SecretNotText => "is not text: read it as UTF-8, without control characters",
             Self::SecretPlaceholder => {
-                "is a placeholder, or says where the secret is: put in the one that klikit shows"
+                "is a placeholder, or a reference to the secret: replace it with the secret that klikit shows"
             }
-            Self::SecretTooShort => "is shorter than 16 bytes, which can be guessed: have klikit issue a longer one",
+            Self::SecretTooShort => "is shorter than 16 bytes and can be guessed: have klikit issue a longer one",
             Self::SecretNearlyTwice => {
-                "differs by white space, quotes or a name alone: retire the one that is mistyped"
+                "differs only by white space, quotes, a name or an escape: retire the one with the typo"
             }
             Self::BodyLimitTooLow => {
-                "body_limit is below 160 KiB, which klikit's largest known batch takes and would get 413 for ever: raise it"
+                "body_limit is below 160 KiB, so that klikit's largest known batch always gets 413: raise it"
             }
             Self::BufferBudgetTooLow => {
-                "buffer_budget is below body_limit, which it lowers for bodies in several pieces: raise it, or lower body_limit"
+                "buffer_budget is below body_limit and limits bodies in several pieces instead: raise it, or lower body_limit"
             }
-            Self::BodyDeadlineZero => "body_deadline is nothing: give a body time to arrive, 10 seconds at most",
+            Self::BodyDeadlineZero => "body_deadline is zero: give bodies time to arrive, at most 10 seconds",
             Self::BodyDeadlineTooLong => "body_deadline is over the 10 seconds that klikit waits: lower it",
             Self::ToleranceTooShort => {
-                "the tolerance of accept_timestamped is below a second, and times are in whole ones: raise it to minutes"
+                "the tolerance of accept_timestamped is below a second, and timestamps are in whole seconds: raise it to minutes"
             }
             Self::LeaseTooShort => {
-                "lease may run out before it is renewed, from a third of it on and within claim_deadline: raise it above one and \
-                 a half times claim_deadline"
+                "lease may expire before it is renewed, which begins after a third of it and may take claim_deadline: raise it \
+                 above one and a half times claim_deadline"
             }
             Self::LeaseTooLong => {
-                "lease is not below klikit's first pause of 30 seconds, after which a crash would still look like a handler at \
-                 work: lower it"
+                "lease is not below klikit's first pause of 30 seconds, so that the first retry after a crash finds the delivery \
+                 still claimed: lower it"
             }
             Self::RetentionTooShort => {
-                "retention is below the 31 hours and 13 minutes of klikit's retries, of which the last ones would be handled again: raise it, \
-                 above 30 days if replays are to be known too"
+                "retention is below the 31 hours and 13 minutes of klikit's retries, so that the last retries are handled again: \
+                 raise it, to more than 30 days if it must detect replays too"
             }
-            Self::ClaimDeadlineZero => "claim_deadline is nothing: give the store time to answer",
+            Self::ClaimDeadlineZero => "claim_deadline is zero: give the store time to respond",
             Self::ClaimDeadlineTooLong => {
-                "claim_deadline, spent once to claim and once to complete, leaves nothing of the 10 seconds that klikit waits: \
-                 lower it below 5"
+                "claim_deadline applies twice, to claim and to complete, and takes all of the 10 seconds that klikit waits: \
+                 lower it below 5 seconds"
             }
-            Self::HandlerDeadlineZero => "handler_deadline is nothing: give the handler time to answer",
+            Self::HandlerDeadlineZero => "handler_deadline is zero: give the handler time to respond",
             Self::ReplayLimitZero => {
-                "replay_limit is no event id, or its window is below a second: allow a body some ids in minutes or hours"
+                "replay_limit allows no event id, or its window is below a second: allow a body some ids in minutes or hours"
             }
             Self::ReplayLimitTooHigh => {
                 "replay_limit lets a captured delivery be handled under more than 1,000 ids an hour: lower it, or set \
-                 Identity::Body if no two events of yours have the same body"
+                 Identity::Body if no two of your events have the same body"
             }
-            Self::AcceptDeadlineZero => "accept_deadline is nothing: give the store time to answer",
+            Self::AcceptDeadlineZero => "accept_deadline is zero: give the store time to respond",
             Self::AcceptDeadlineTooLong => {
-                "accept_deadline leaves nothing of the 10 seconds that klikit waits: lower it, to a second or two"
+                "accept_deadline takes all of the 10 seconds that klikit waits: lower it, to a second or two"
             }
-            Self::MaxBacklogZero => "max_backlog is nothing, so that every delivery is refused: raise it",
+            Self::MaxBacklogZero => "max_backlog is zero, so that every delivery is rejected: raise it",
             Self::MaxStoredTooLow => {
                 "max_stored is below max_backlog, which pending deliveries then never reach: raise it, or lower max_backlog"
             }
             Self::BackoffReversed => "backoff has a first pause that is longer than its last: exchange them",
-            Self::BackoffZero => "backoff has a pause of nothing, so that all attempts are over at once: raise it",
+            Self::BackoffZero => "backoff has a pause of zero, so that all attempts are made at once: raise it",
         }
     }
 }
 
 impl PreflightError {
-    /// What was found, in the order of [`ProblemKind`], secret by secret. Never empty.
+    /// Returns the problems in the order of [`ProblemKind`], secret by secret. Never empty.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 }
 
 impl Problem {
-    /// What is wrong.
+    /// Returns what is wrong.
     pub fn kind(&self) -> ProblemKind {
         self.kind
     }
 
-    /// Which secret it is about, if it is about one.
+    /// Returns the id of the secret with the problem, if the problem is about a secret.
     pub fn secret_id(&self) -> Option<&str> {
         self.secret_id.as_deref()
     }
 
-    /// Which other secret it is about, if it is about two.
+    /// Returns the id of the other secret, if the problem is about two secrets.
     pub fn other_secret_id(&self) -> Option<&str> {
         self.other_id.as_deref()
     }
 }
 
-/// What a check has found so far.
+/// The problems that a check has found so far.
 #[derive(Default)]
 pub(crate) struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Holds this against a setting if it `is` so.
-    pub(crate) fn check(&mut self, is: bool, kind: ProblemKind) {
-        if is {
+    /// Adds a problem if `is_wrong`.
+    pub(crate) fn check(&mut self, is_wrong: bool, kind: ProblemKind) {
+        if is_wrong {
             self.0.push(Problem { kind, secret_id: None, other_id: None });
         }
     }
@@ -239,7 +246,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.kind.text();
         match (&self.secret_id, &self.other_id) {
-            (Some(id), Some(other)) => write!(f, "the webhook secret {id:?}, beside {other:?}, {text}"),
+            (Some(id), Some(other)) => write!(f, "the webhook secret {id:?}, next to {other:?}, {text}"),
             (Some(id), None) => write!(f, "the webhook secret {id:?} {text}"),
             (None, _) => f.write_str(text),
         }

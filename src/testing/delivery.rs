@@ -1,4 +1,4 @@
-//! A delivery as klikit would send it.
+//! Signed deliveries, as klikit sends them.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -12,11 +12,11 @@ use crate::{
     secret::WebhookSecret,
 };
 
-/// A delivery as klikit would send it, signed when it is made.
+/// A delivery as klikit sends it, signed when it is created.
 ///
-/// `POST /webhooks/klikit`, `application/json`, type `klikit.order.created.v2`, and an id that depends on the secret and the
-/// body alone, so that making the same delivery again gives the same id. Everything can be changed, and the signature stays
-/// what it was: that is how a forged delivery is made.
+/// By default, it is a `POST /webhooks/klikit` of `application/json` with the type `klikit.order.created.v2`. Its id depends only
+/// on the secret and the body, so equal deliveries have equal ids. Every part can be changed, but the signature
+/// stays the same: that is how to forge a delivery.
 #[derive(Clone)]
 pub struct SignedDelivery {
     uri: Uri,
@@ -25,18 +25,18 @@ pub struct SignedDelivery {
 }
 
 impl SignedDelivery {
-    /// Signs `body` with `secret`.
+    /// Creates a delivery of `body`, signed with `secret`.
     ///
     /// # Panics
     ///
-    /// When the secret is empty or blank.
+    /// If the secret is empty or blank.
     #[track_caller]
     pub fn new(secret: impl AsRef<[u8]>, body: impl Into<Bytes>) -> Self {
         let secret = WebhookSecret::new(secret).unwrap_or_else(|error| panic!("{error}"));
         Self::signed_with(&secret, body)
     }
 
-    /// Signs `body` with a secret that was parsed already.
+    /// Creates a delivery of `body`, signed with an existing secret.
     pub fn signed_with(secret: &WebhookSecret, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         let signature = secret.sign(&body).to_string();
@@ -48,12 +48,12 @@ impl SignedDelivery {
             .header(SIGNATURE, signature)
     }
 
-    /// Signs `data` in the older form, which [`accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) lets in: with a
-    /// time, and in an envelope that names the event.
+    /// Creates a delivery of `data` with a timestamped signature, which
+    /// [`accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) accepts. The body is an envelope that names the event.
     ///
     /// # Panics
     ///
-    /// When the secret is empty or blank, or `data` is no JSON.
+    /// If the secret is empty or blank, or `data` is not JSON.
     #[cfg(feature = "payload")]
     #[track_caller]
     pub fn timestamped(
@@ -64,7 +64,7 @@ impl SignedDelivery {
         data: &str,
     ) -> Self {
         let seconds = signed_at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let data: &serde_json::value::RawValue = serde_json::from_str(data).expect("data in JSON");
+        let data: &serde_json::value::RawValue = serde_json::from_str(data).expect("the data is not JSON");
         let event_type = event_type.into();
         let text = |text: &str| serde_json::Value::from(text);
         let body = format!(
@@ -82,45 +82,45 @@ impl SignedDelivery {
             .header(SIGNATURE, format!("t={seconds},v1={signature}"))
     }
 
-    /// Sends it to this URI.
+    /// Sets the URI.
     ///
     /// # Panics
     ///
-    /// When `uri` is none.
+    /// If `uri` is invalid.
     #[must_use]
     #[track_caller]
     pub fn uri(mut self, uri: &str) -> Self {
-        self.uri = uri.parse().expect("a URI");
+        self.uri = uri.parse().expect("the URI is invalid");
         self
     }
 
-    /// Gives it this id.
+    /// Sets the event id. It need not be valid, so that tests can send invalid ids.
     ///
     /// # Panics
     ///
-    /// When `id` has bytes that no header can hold. An id that klikit would not send is fine: this is how to test one.
+    /// If `id` contains bytes that a header cannot hold.
     #[must_use]
     #[track_caller]
     pub fn event_id(self, id: impl AsRef<[u8]>) -> Self {
         self.header(EVENT_ID, id)
     }
 
-    /// Gives it this type.
+    /// Sets the event type.
     ///
     /// # Panics
     ///
-    /// When the type has bytes that no header can hold.
+    /// If the type contains bytes that a header cannot hold.
     #[must_use]
     #[track_caller]
     pub fn event_type(self, event_type: impl Into<EventType>) -> Self {
         self.header(EVENT_TYPE, event_type.into().as_str())
     }
 
-    /// Sets a header, in place of what it was.
+    /// Sets a header, and replaces existing values.
     ///
     /// # Panics
     ///
-    /// When `value` has bytes that no header can hold.
+    /// If `value` contains bytes that a header cannot hold.
     #[must_use]
     #[track_caller]
     pub fn header(mut self, name: HeaderName, value: impl AsRef<[u8]>) -> Self {
@@ -128,11 +128,11 @@ impl SignedDelivery {
         self
     }
 
-    /// Adds a header beside those of the same name.
+    /// Adds a header, and keeps existing values.
     ///
     /// # Panics
     ///
-    /// When `value` has bytes that no header can hold.
+    /// If `value` contains bytes that a header cannot hold.
     #[must_use]
     #[track_caller]
     pub fn added_header(mut self, name: HeaderName, value: impl AsRef<[u8]>) -> Self {
@@ -140,14 +140,14 @@ impl SignedDelivery {
         self
     }
 
-    /// Leaves a header out.
+    /// Removes a header.
     #[must_use]
     pub fn without_header(mut self, name: &HeaderName) -> Self {
         self.headers.remove(name);
         self
     }
 
-    /// Its twin with one bit of the body changed, or one byte added to an empty body, under the same signature.
+    /// Flips one bit of the body, or adds one byte to an empty body. The signature stays the same and no longer matches.
     #[must_use]
     pub fn altered(mut self) -> Self {
         let mut body = self.body.to_vec();
@@ -159,19 +159,20 @@ impl SignedDelivery {
         self
     }
 
-    /// The bytes of the body.
+    /// Returns the body.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The request, with a `Content-Length`.
+    /// Builds the request, with a `Content-Length`.
     pub fn request<B: From<Bytes>>(&self) -> Request<B> {
         let mut request = self.request_with(B::from);
         request.headers_mut().insert(header::CONTENT_LENGTH, self.body.len().into());
         request
     }
 
-    /// The request with a body of any type, and no `Content-Length`: for bodies that come in many frames, slowly, or fail.
+    /// Builds the request with a body of any type and without a `Content-Length`, for bodies that arrive in many frames, arrive
+    /// slowly, or fail.
     pub fn request_with<B>(&self, body: impl FnOnce(Bytes) -> B) -> Request<B> {
         let mut request = Request::new(body(self.body.clone()));
         *request.method_mut() = Method::POST;
@@ -180,19 +181,20 @@ impl SignedDelivery {
         request
     }
 
-    /// What a handler behind [`KlikitVerify`](crate::KlikitVerify) finds in the extensions of this request, for calling a
-    /// handler by itself.
+    /// Builds the metadata that [`KlikitVerify`](crate::KlikitVerify) inserts into the extensions of this request, for tests that
+    /// call a handler without the layer.
     ///
-    /// Nothing is verified here: the signature may be wrong.
+    /// The signature is not verified and may be wrong.
     ///
     /// # Panics
     ///
-    /// When the delivery has an id that the layer would refuse.
+    /// If the layer would reject the event id.
     #[track_caller]
     pub fn to_delivery(&self) -> Delivery {
         let field = |name| self.headers.get(name).map(HeaderValue::as_bytes);
         Delivery {
-            event_id: field(EVENT_ID).map(|id| EventId::parse(id).expect("an id of 1 to 255 visible ASCII characters")),
+            event_id: field(EVENT_ID)
+                .map(|id| EventId::parse(id).expect("the id does not have 1 to 255 visible ASCII characters")),
             event_type: field(EVENT_TYPE).and_then(EventType::parse).filter(|_| self.has_one(&EVENT_TYPE)),
             signer: Arc::new(Signer { tenant: Keyring::DEFAULT.into(), secret_id: Keyring::DEFAULT.into() }),
             received_at: SystemTime::now(),
@@ -205,13 +207,13 @@ impl SignedDelivery {
         self.headers.get_all(name).iter().count() == 1
     }
 
-    /// A line for a POSIX shell that sends this delivery to `url` with curl.
+    /// Returns a command line for a POSIX shell that sends this delivery to `url` with curl.
     ///
-    /// The line holds the body: do not print one that holds customers' data.
+    /// The command contains the body. Do not print it if the body holds customers' data.
     pub fn curl(&self, url: &str) -> String {
         let mut line = format!("curl -i {}", quoted(url));
         for (name, value) in &self.headers {
-            // By `x:`, curl would leave the header out.
+            // curl removes a header that is given as `x:`, and sends an empty one for `x;`.
             let field = if value.is_empty() {
                 format!("{name};")
             } else {
@@ -220,10 +222,10 @@ impl SignedDelivery {
             line.push_str(&format!(" -H {}", quoted(&field)));
         }
         match str::from_utf8(&self.body) {
-            Ok(text) if !text.contains('\0') && text.len() < LONGEST_ARGUMENT => {
+            Ok(text) if !text.contains('\0') && text.len() < MAX_ARGUMENT => {
                 format!("{line} --data-raw {}", quoted(text))
             }
-            // No argument of a command can hold this.
+            // An argument cannot hold this body, so pass it through a pipe.
             _ => {
                 let octal: String = self.body.iter().map(|byte| format!("\\{byte:03o}")).collect();
                 format!("printf '{octal}' | {line} --data-binary @-")
@@ -239,14 +241,15 @@ impl fmt::Debug for SignedDelivery {
     }
 }
 
-/// Below what Linux allows for one argument, with room for quotes.
-const LONGEST_ARGUMENT: usize = 100_000;
+/// The longest body that becomes an argument, in bytes. Linux allows 128 KiB for one argument, including quotes.
+const MAX_ARGUMENT: usize = 100_000;
 
 #[track_caller]
 fn header_value(bytes: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(bytes).expect("bytes that a header can hold")
+    HeaderValue::from_bytes(bytes).expect("a header cannot hold this value")
 }
 
+/// Quotes a text for a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -257,28 +260,28 @@ mod tests {
 
     use super::*;
 
-    /// Has a real shell run the line, with a program in place of curl that prints its arguments, and what it reads if the last
-    /// one asks for that.
-    fn by_shell(delivery: &SignedDelivery) -> Vec<u8> {
-        let temporary = tempfile::tempdir().expect("a folder for the stand-in");
+    /// Runs the command in a shell, and returns its output. A stand-in for curl prints its arguments, and its input if the last
+    /// argument is `@-`.
+    fn run_in_shell(delivery: &SignedDelivery) -> Vec<u8> {
+        let temporary = tempfile::tempdir().expect("a temporary folder");
         let folder = temporary.path();
         let curl = folder.join("curl");
         let stand_in = "#!/bin/sh\nfor last; do printf '%s\\n' \"$last\"; done\n[ \"$last\" != @- ] || cat\n";
-        fs::write(&curl, stand_in).expect("the stand-in");
+        fs::write(&curl, stand_in).expect("the stand-in is written");
         let script = format!(
             "chmod +x '{0}/curl'; PATH='{0}':$PATH; {1}\n",
             folder.display(),
             delivery.curl("http://127.0.0.1:8080/webhooks/klikit")
         );
         let script_file = folder.join("script");
-        fs::write(&script_file, &script).expect("the script");
+        fs::write(&script_file, &script).expect("the script is written");
         let output = Command::new("sh").arg(&script_file).output().expect("sh runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }
 
     #[test]
-    fn a_shell_hands_curl_the_delivery() {
+    fn shell_passes_delivery_to_curl() {
         let large = vec![b'o'; 200_000];
         let bodies: [&[u8]; 7] = [
             b"",
@@ -291,7 +294,7 @@ mod tests {
         ];
         for body in bodies {
             let delivery = SignedDelivery::new("secret", Bytes::copy_from_slice(body)).event_id("");
-            let printed = by_shell(&delivery);
+            let printed = run_in_shell(&delivery);
             let printed = printed.strip_suffix(b"\n").filter(|_| !printed.ends_with(body)).unwrap_or(&printed);
             assert!(printed.ends_with(body), "{:.99}", String::from_utf8_lossy(body));
             let arguments = String::from_utf8_lossy(printed);
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_altered_twin_keeps_everything_but_the_body() {
+    fn altered_changes_only_the_body() {
         for body in ["", "{}"] {
             let delivery = SignedDelivery::new("secret", body);
             let altered = delivery.clone().altered();
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_delivery_has_the_same_id() {
+    fn equal_deliveries_have_equal_ids() {
         let id = |secret: &str, body: &'static str| SignedDelivery::new(secret, body).headers[EVENT_ID].clone();
         assert_eq!(id("a", "{}"), id("a", "{}"));
         assert_ne!(id("a", "{}"), id("a", "[]"));

@@ -1,4 +1,4 @@
-//! klikit, as a sender that does not give up.
+//! A fake klikit, which retries like the real one.
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
@@ -11,9 +11,10 @@ use tower_service::Service;
 use super::SignedDelivery;
 use crate::klikit;
 
-/// klikit, as a sender: it delivers until it gets a 2xx within 10 seconds, and tries again after growing pauses.
+/// A fake klikit that sends a delivery, and retries after growing pauses until it gets a 2xx within 10 seconds.
 ///
-/// It sleeps between attempts, and klikit's pauses add up to 31 hours: run it on tokio's paused clock, where that takes no time.
+/// The fake sleeps between attempts, and klikit's pauses add up to 31 hours. Run it on tokio's paused clock, where sleeping takes no
+/// time.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,55 +41,55 @@ pub struct FakeKlikit {
     timeout: Duration,
 }
 
-/// What a delivery was answered, attempt by attempt.
+/// The attempts of a delivery and their results.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {
-    /// In their order. Never empty.
+    /// The attempts, oldest first. Never empty.
     pub attempts: Vec<Attempted>,
 }
 
-/// One attempt.
+/// An attempt and its result.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Attempted {
-    /// How long after the first it was made.
+    /// The time since the first attempt.
     pub after: Duration,
-    /// What came of it.
+    /// The result of the attempt.
     pub answer: Answer,
 }
 
-/// What klikit makes of an attempt.
+/// The result of an attempt, as klikit sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// It was answered in time, body and all.
+    /// A complete response arrived in time.
     Status(StatusCode),
-    /// It was not: klikit hung up.
+    /// No complete response arrived in time, so klikit disconnected.
     TimedOut,
-    /// The service failed, or the answer's body did.
+    /// The service or the response's body returned an error.
     Failed,
 }
 
 impl FakeKlikit {
-    /// The pauses after failed attempts in an older text of klikit's: 30 seconds, 2 minutes, 10 minutes, and 1, 6 and 24 hours. Then
-    /// the delivery is given up.
+    /// klikit's pauses after failed attempts, from an older version of its documentation: 30 seconds, 2 minutes, 10 minutes, and 1,
+    /// 6 and 24 hours. After the last attempt, klikit drops the delivery.
     pub const PAUSES: [Duration; 6] = klikit::PAUSES;
 
-    /// With [klikit's pauses](Self::PAUSES), and 10 seconds for an answer.
+    /// Creates a fake with [klikit's pauses](Self::PAUSES) and a timeout of 10 seconds.
     pub fn new() -> Self {
         Self { pauses: Self::PAUSES.to_vec(), timeout: klikit::TIMEOUT }
     }
 
-    /// With other pauses, as many as there are to be retries.
+    /// Sets the pauses, one before each retry.
     #[must_use]
     pub fn pauses(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {
         self.pauses = pauses.into_iter().collect();
         self
     }
 
-    /// Delivers to `service`, under the same id each time, until it is delivered or given up. When an answer takes too long, the
-    /// service's future is dropped, as a server does when its peer hangs up.
+    /// Sends `delivery` to `service` until an attempt succeeds or the pauses are used up. All attempts have the same id. If a
+    /// response takes too long, the service's future is dropped, as in a server whose peer disconnects.
     pub async fn deliver<B: From<Bytes>>(
         &self,
         service: &(impl Service<Request<B>, Response = Response<impl Body>> + Clone),
@@ -99,7 +100,7 @@ impl FakeKlikit {
         let mut pauses = self.pauses.iter();
         loop {
             let after = started.elapsed();
-            let answer = timeout(self.timeout, ask(service.clone(), delivery.request())).await;
+            let answer = timeout(self.timeout, send(service.clone(), delivery.request())).await;
             let answer = answer.unwrap_or(Answer::TimedOut);
             attempts.push(Attempted { after, answer });
             match pauses.next() {
@@ -110,7 +111,8 @@ impl FakeKlikit {
     }
 }
 
-async fn ask<B>(mut service: impl Service<Request<B>, Response = Response<impl Body>>, request: Request<B>) -> Answer {
+/// Sends one request and reads the response to its end.
+async fn send<B>(mut service: impl Service<Request<B>, Response = Response<impl Body>>, request: Request<B>) -> Answer {
     if poll_fn(|cx| service.poll_ready(cx)).await.is_err() {
         return Answer::Failed;
     }
@@ -132,12 +134,12 @@ impl Answer {
 }
 
 impl Report {
-    /// Whether the last attempt was answered with a 2xx in time.
+    /// Returns whether the last attempt got a 2xx in time.
     pub fn is_delivered(&self) -> bool {
         self.attempts.last().is_some_and(|attempt| attempt.answer.is_success())
     }
 
-    /// The statuses that were answered in time, as numbers.
+    /// Returns the statuses of the responses that arrived in time, as numbers.
     pub fn statuses(&self) -> Vec<u16> {
         let statuses = self.attempts.iter().filter_map(|attempt| match attempt.answer {
             Answer::Status(status) => Some(status.as_u16()),

@@ -1,7 +1,7 @@
-//! A kit for the tests of services that receive deliveries: [`SignedDelivery`], [`FakeKlikit`] and, with the feature `payload`,
+//! Test utilities for services that receive deliveries: [`SignedDelivery`], [`FakeKlikit`] and, with the feature `payload`,
 //! `orders`.
 //!
-//! For the tests of a store, see the crate `tower-klikit-store-tests`.
+//! To test a store, see the crate `tower-klikit-store-tests`.
 //!
 //! ```
 //! use axum::{Router, body::Body, routing::post};

@@ -1,4 +1,4 @@
-//! Orders as klikit would send them, made up.
+//! Fake orders, in the form of klikit's.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use crate::payload::{OrderStatus, OrderType};
 
-/// An order as klikit would send it: with the fields, documented and not, that its orders were seen to have, and nobody's data.
+/// A fake order with all fields that klikit's orders are known to have, documented or not. The data is made up.
 ///
-/// [`body`] puts orders into the envelope of a delivery. No two orders have the same `updated_at`, as klikit's would not:
-/// otherwise their bodies might be the same, and the second be taken for a [replay](crate::Delivery::is_copy). For a copy of a
-/// delivery, clone the delivery.
+/// [`body`] puts orders into the body of a delivery. Each order has another `updated_at`, as klikit's orders do. Otherwise, two
+/// bodies might be equal, and the second would count as a [replay](crate::Delivery::is_copy). To send a delivery twice, clone the
+/// delivery.
 ///
 /// ```
 /// use tower_klikit::{payload::OrderStatus, testing::{SignedDelivery, orders::{FakeOrder, body}}};
@@ -23,7 +23,7 @@ pub struct FakeOrder {
     fields: Map<String, Value>,
 }
 
-/// Returns another time at each call.
+/// Returns a different time for each call.
 fn unique_time() -> String {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     // Only uniqueness matters.
@@ -32,7 +32,7 @@ fn unique_time() -> String {
 }
 
 impl FakeOrder {
-    /// An order of this number: just placed, to be delivered, paid, in Indonesian rupiah, with nothing in its cart yet.
+    /// Creates an order with this number. It is placed and paid, for delivery, in Indonesian rupiah, and has an empty cart.
     pub fn new(id: i64) -> Self {
         let documented = json!({
             "id": id,
@@ -89,7 +89,7 @@ impl FakeOrder {
         Self { fields: fields.flatten().collect() }
     }
 
-    /// One of fifteen different items with modifiers, some 20 kB.
+    /// Creates a large order of fifteen different items with modifiers, about 20 kB.
     pub fn large(id: i64) -> Self {
         let order =
             (1..=15).fold(Self::new(id), |order, n| order.item(&format!("Paket {n}"), 1 + n % 3, 10_000 + 500 * n));
@@ -108,19 +108,19 @@ impl FakeOrder {
         Self { fields }
     }
 
-    /// Where it stands.
+    /// Sets the status.
     #[must_use]
     pub fn status(self, status: OrderStatus) -> Self {
         self.field("status", status.0)
     }
 
-    /// How the customer gets it.
+    /// Sets the order type, such as delivery or pickup.
     #[must_use]
     pub fn order_type(self, order_type: OrderType) -> Self {
         self.field("type", order_type.0)
     }
 
-    /// Adds so many of an item at this price each, in rupiah, to its cart and to its total.
+    /// Adds an item to the cart and to the total. `price` is the price of one, in rupiah.
     #[must_use]
     pub fn item(mut self, title: &str, quantity: i64, price: i64) -> Self {
         let item = json!({
@@ -148,21 +148,21 @@ impl FakeOrder {
             .field("total", format!("{total}.00"))
     }
 
-    /// Sets any field, in place of what it was.
+    /// Sets a field, and replaces its value.
     #[must_use]
     pub fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.fields.insert(name.into(), value.into());
         self
     }
 
-    /// Leaves a field out.
+    /// Removes a field.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.fields.remove(name);
         self
     }
 
-    /// Its JSON.
+    /// Returns the order as JSON.
     pub fn to_json(&self) -> String {
         Value::from(self.fields.clone()).to_string()
     }
@@ -172,7 +172,7 @@ impl FakeOrder {
     }
 }
 
-/// The body of a delivery of these orders.
+/// Returns the body of a delivery of these orders.
 pub fn body(brand_id: i64, branch_id: i64, orders: impl IntoIterator<Item = FakeOrder>) -> String {
     let orders: Vec<_> = orders.into_iter().map(|order| order.to_json()).collect();
     format!(r#"{{"brand_id":{brand_id},"branch_id":{branch_id},"orders":[{}]}}"#, orders.join(","))

@@ -1,4 +1,4 @@
-//! What a start-up check finds, and that it finds nothing where nothing is wrong.
+//! `preflight` finds mistakes in secrets and limits, and passes sound ones.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tower_klikit::{
 };
 use tower_klikit_test_support::random::Random;
 
-/// As random as one has to be, and long enough.
+/// A secret without problems: random and long enough.
 const SECRET: &str = "cd3b7a8ac9bd4b1d9f6be0cc21d37a55";
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,6 +22,7 @@ fn secret(text: impl AsRef<[u8]>) -> WebhookSecret {
     WebhookSecret::new(text).unwrap()
 }
 
+/// Returns the kinds of the problems that a check found.
 fn kinds(result: Result<(), PreflightError>) -> Vec<ProblemKind> {
     result.map_or_else(|error| error.problems().iter().map(|problem| problem.kind()).collect(), |()| Vec::new())
 }
@@ -30,7 +31,7 @@ fn of_secret(text: impl AsRef<[u8]>) -> Vec<ProblemKind> {
     kinds(Keyring::from(secret(text)).preflight())
 }
 
-/// All of these have this problem, and no other.
+/// Asserts that each of these secrets has only this problem.
 #[track_caller]
 fn assert_each(texts: impl IntoIterator<Item = String>, kind: ProblemKind) {
     for text in texts {
@@ -38,25 +39,25 @@ fn assert_each(texts: impl IntoIterator<Item = String>, kind: ProblemKind) {
     }
 }
 
-/// With the secret in place of `…`.
-fn around<const N: usize>(patterns: [&str; N]) -> [String; N] {
+/// Replaces `…` with the secret.
+fn fill<const N: usize>(patterns: [&str; N]) -> [String; N] {
     patterns.map(|pattern| pattern.replace('…', SECRET))
 }
 
 #[test]
-fn white_space_at_an_end() {
-    assert_each(around(["…\n", "…\r\n", " …", "\t…", "…\u{a0}", "\u{feff}…", "…\u{200b}", "…\0"]), SecretWhiteSpace);
+fn finds_white_space_at_the_ends() {
+    assert_each(fill(["…\n", "…\r\n", " …", "\t…", "…\u{a0}", "\u{feff}…", "…\u{200b}", "…\0"]), SecretWhiteSpace);
 }
 
 #[test]
-fn quotes() {
-    assert_each(around(["\"…\"", "'…'", "`…`", "“…”", "„…“", "‘…’", "«…»", "…\"", "'…", "…”"]), SecretQuoted);
-    // One of many signs.
+fn finds_quotes() {
+    assert_each(fill(["\"…\"", "'…'", "`…`", "“…”", "„…“", "‘…’", "«…»", "…\"", "'…", "…”"]), SecretQuoted);
+    // The quote is part of a random secret with punctuation.
     assert_eq!(of_secret("'hK#9$vT!pQ2@mZ7&wX4%rL8^"), []);
 }
 
 #[test]
-fn a_whole_line() {
+fn finds_whole_lines() {
     let lines = [
         "KLIKIT_WEBHOOK_SECRET=…",
         "KLIKIT_WEBHOOK_SECRET = …",
@@ -67,20 +68,20 @@ fn a_whole_line() {
         "\"webhook_secret_key\": \"…\",",
         "{\"webhook_secret_key\":\"…\"}",
     ];
-    assert_each(around(lines), SecretLine);
+    assert_each(fill(lines), SecretLine);
 }
 
 #[test]
-fn an_escape() {
-    assert_each(around([r"…\n", r"…\r\n"]), SecretEscaped);
+fn finds_escape_sequences() {
+    assert_each(fill([r"…\n", r"…\r\n"]), SecretEscaped);
 }
 
 #[test]
-fn no_text() {
+fn finds_binary_secrets() {
     for bytes in [&[0xff; 32][..], b"\xff\xfec\0d\x003\0b\x007\0a\08\0a\0c\0", b"cd3b7a8ac9bd4b1d\n9f6be0cc21d37a55"] {
         assert_eq!(of_secret(bytes), [SecretNotText]);
     }
-    // Control bytes are not white space around a text when they are all there is.
+    // A key of control bytes only is binary, not white space around a text.
     let key: Vec<u8> = (0..32).collect();
     assert_eq!(of_secret(&key), [SecretNotText]);
     let keyring = Keyring::from(secret(&key));
@@ -89,7 +90,7 @@ fn no_text() {
 }
 
 #[test]
-fn placeholders() {
+fn finds_short_placeholders() {
     let placeholders = [
         "your-webhook-secret",
         "YOUR_WEBHOOK_SECRET",
@@ -129,7 +130,7 @@ fn placeholders() {
 }
 
 #[test]
-fn a_secret_with_a_word_in_it_is_no_placeholder() {
+fn passes_random_secrets_that_contain_words() {
     for word in ["test", "secret", "example", "changeme", "xxx", "your-webhook-secret"] {
         for text in [format!("{word}{SECRET}"), format!("{SECRET}{word}"), format!("cd3b7a8a-{word}-c9bd4b1d9f6b")] {
             assert_eq!(of_secret(&text), [], "{text}");
@@ -145,9 +146,9 @@ fn a_secret_with_a_word_in_it_is_no_placeholder() {
     }
 }
 
-/// Beside each of several kinds, one that is nearly so, and random for all that anyone can see.
+/// Each placeholder is paired with a similar text that may be random.
 #[test]
-fn placeholders_as_long_as_secrets() {
+fn finds_long_placeholders() {
     let cases = [
         // Words.
         ("your-secret-goes-here", "your-secret-goes-here-k7"),
@@ -182,22 +183,22 @@ fn placeholders_as_long_as_secrets() {
         assert_eq!(of_secret(placeholder), [SecretPlaceholder], "{placeholder}");
         assert_eq!(of_secret(secret), [], "{secret}");
     }
-    // The one that the sample deliveries are signed with.
+    // The secret of the sample deliveries is among the placeholders.
     assert!(include_str!("../deliveries/index.json").contains(cases[3].0));
 }
 
 #[test]
-fn what_can_be_guessed() {
+fn finds_short_secrets() {
     assert_each(["hunter2".to_owned(), SECRET[..15].to_owned()], SecretTooShort);
     assert_eq!(of_secret(&SECRET[..16]), []);
-    // What does not belong to it does not make it longer.
+    // Escapes, quotes and white space do not count towards the length.
     assert_eq!(of_secret(r"\n"), [SecretEscaped, SecretTooShort]);
     assert_eq!(of_secret("\"hunter2\"          "), [SecretWhiteSpace, SecretQuoted, SecretTooShort]);
 }
 
 #[test]
-fn two_that_are_nearly_one() {
-    for typo in around(["…\n", "\"…\"", "“…”", "KLIKIT_WEBHOOK_SECRET=…", r"…\n"]) {
+fn finds_nearly_equal_secrets() {
+    for typo in fill(["…\n", "\"…\"", "“…”", "KLIKIT_WEBHOOK_SECRET=…", r"…\n"]) {
         let keyring = Keyring::new("bali-bites", "2026-06", secret(SECRET));
         keyring.add("2026-11", secret(&typo)).unwrap();
         let error = keyring.preflight().unwrap_err();
@@ -211,14 +212,14 @@ fn two_that_are_nearly_one() {
 }
 
 #[test]
-fn all_problems_are_found_at_once() {
+fn reports_all_problems_at_once() {
     let layer = KlikitVerifyLayer::new(" \"changeme\"").body_limit(0).body_deadline(Duration::ZERO);
     let expected = [SecretWhiteSpace, SecretQuoted, SecretPlaceholder, BodyLimitTooLow, BodyDeadlineZero];
     assert_eq!(kinds(layer.preflight()), expected);
 }
 
 #[test]
-fn limits_of_the_verify_layer() {
+fn checks_limits_of_verify_layer() {
     let layer = || KlikitVerifyLayer::new(SECRET);
     assert_eq!(layer().preflight(), Ok(()));
     let cases = [
@@ -241,20 +242,20 @@ fn limits_of_the_verify_layer() {
     for layer in edges {
         assert_eq!(layer.preflight(), Ok(()), "{layer:?}");
     }
-    // The largest delivery that is known fits in.
+    // The largest known delivery fits.
     assert!(include_bytes!("../deliveries/batch-of-six-large-orders.json").len() <= 160 * 1024);
 }
 
 #[cfg(feature = "payload")]
 #[test]
-fn a_tolerance_that_tolerates_nothing() {
+fn finds_tolerance_below_a_second() {
     let layer = |tolerance| KlikitVerifyLayer::new(SECRET).accept_timestamped(tolerance);
     assert_eq!(kinds(layer(SECOND / 2).preflight()), [ToleranceTooShort]);
     assert_eq!(layer(SECOND).preflight(), Ok(()));
 }
 
 #[test]
-fn keyrings_that_a_resolver_is_known_to_pick_are_looked_at() {
+fn checks_known_keyrings_of_a_resolver() {
     let keyring = |tenant, text| Keyring::new(tenant, "2026-11", secret(text));
     let layer = KlikitVerifyLayer::with_resolver(|_| None);
     let layer = layer.known_keyrings([keyring("warung", SECRET), keyring("bali-bites", "your-webhook-secret")]);
@@ -262,7 +263,7 @@ fn keyrings_that_a_resolver_is_known_to_pick_are_looked_at() {
 }
 
 #[test]
-fn a_resolver_is_not_asked() {
+fn does_not_call_the_resolver() {
     let layer = KlikitVerifyLayer::with_resolver(|_| panic!("there is no request"));
     assert_eq!(layer.preflight(), Ok(()));
     assert_eq!(kinds(layer.body_limit(1).preflight()), [BodyLimitTooLow]);
@@ -270,7 +271,7 @@ fn a_resolver_is_not_asked() {
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn times_of_the_dedupe_layer() {
+fn checks_times_of_dedupe_layer() {
     use tower_klikit::{
         dedupe::{Identity, KlikitDedupeLayer},
         store::MemoryStore,
@@ -307,7 +308,7 @@ fn times_of_the_dedupe_layer() {
 
 #[cfg(feature = "inbox")]
 #[test]
-fn limits_of_the_inbox_and_its_worker() {
+fn checks_limits_of_inbox_and_worker() {
     use tower_klikit::{inbox::Inbox, store::MemoryStore};
     let inbox = || Inbox::new(MemoryStore::new());
     assert_eq!(inbox().preflight(), Ok(()));
@@ -349,7 +350,7 @@ fn alphanumerics(random: &mut Random, length: usize) -> String {
     (0..length).map(|_| char::from(random.of(LETTERS))).collect()
 }
 
-/// Two of them are in placeholders too.
+/// Returns random words, joined by dashes. Two of the candidates also occur in placeholders.
 fn words(random: &mut Random, count: usize) -> String {
     const WORDS: &str = "acid badge cargo delta ember fable gecko hazel ivory jumbo key lunar mango noble open pixel quota \
         ranch solar test umbra vivid walnut xenon yacht zebra";
@@ -357,8 +358,8 @@ fn words(random: &mut Random, count: usize) -> String {
     (0..count).map(|_| random.of(&words)).collect::<Vec<_>>().join("-")
 }
 
-/// All that can be seen, but for quotes and the backslash: at an end they are taken for mistakes, now and then by chance.
-const SIGNS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-./:;<=>?@[]^_{|}~";
+/// All visible ASCII characters except quotes and the backslash, which at the ends of a secret may by chance look like mistakes.
+const VISIBLE: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-./:;<=>?@[]^_{|}~";
 
 #[test]
 fn random_secrets_pass() {
@@ -377,7 +378,7 @@ fn random_secrets_pass() {
             alphanumerics(random, 24),
             alphanumerics(random, 16),
             words(random, 5),
-            (0..20).map(|_| char::from(random.of(SIGNS))).collect(),
+            (0..20).map(|_| char::from(random.of(VISIBLE))).collect(),
         ];
         for text in secrets {
             assert_eq!(of_secret(&text), [], "{text}");
@@ -386,13 +387,14 @@ fn random_secrets_pass() {
 }
 
 #[test]
-fn an_error_names_the_setting_and_never_the_secret() {
+fn error_names_settings_but_no_secret() {
     let keyring = Keyring::new("bali-bites", "2026-06", secret(format!("\"{SECRET}\"\n")));
     keyring.add("2026-11", secret(SECRET)).unwrap();
     keyring.add("2026-12", secret("hunter2")).unwrap();
     let error = KlikitVerifyLayer::with_keyring(keyring).body_limit(1).preflight().unwrap_err();
     let text = error.to_string();
-    for part in ["\"2026-06\" has white space", "\"2026-06\" has quotes", "beside \"2026-11\"", "; body_limit is below"]
+    for part in
+        ["\"2026-06\" has white space", "\"2026-06\" has quotes", "next to \"2026-11\"", "; body_limit is below"]
     {
         assert!(text.contains(part), "{text}");
     }
@@ -400,7 +402,7 @@ fn an_error_names_the_setting_and_never_the_secret() {
         assert!(line.to_string().starts_with(char::is_lowercase), "{line}");
     }
     let printed = format!("{text} {error:?} {error:#?}");
-    // Neither a part of it, nor its length: 32, 34 and 35 bytes, and 7.
+    // Neither parts of the secrets nor their lengths, which are 32, 34, 35 and 7 bytes.
     for hidden in [&SECRET[..6], &SECRET[26..], "hunter", "32", "34", "35", "7"] {
         assert!(!printed.contains(hidden), "{hidden}: {printed}");
     }
