@@ -1,7 +1,7 @@
-//! What de-duplication on the memory store costs beyond the verify layer and the SHA-256 of the body, by the clock: medians of
+//! Time that de-duplication on the memory store takes in addition to the verify layer and the SHA-256 of the body. Prints medians of
 //! rounds that run all cases in turn.
 //!
-//! `cargo bench --bench dedupe`
+//! Run with `cargo bench --bench dedupe`.
 #![allow(missing_docs, unreachable_pub)]
 
 use std::{
@@ -30,13 +30,14 @@ const ROUNDS: usize = 501;
 const BATCH: usize = 64;
 
 fn main() {
-    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let runtime = Builder::new_current_thread().enable_time().build().expect("the runtime starts");
     let store = MemoryStore::new();
     for bytes in [1024, 8192] {
         compare(&runtime, &store, bytes);
     }
 }
 
+/// Measures bodies of this length and prints the medians.
 fn compare(runtime: &Runtime, store: &MemoryStore, bytes: usize) {
     let handler = service_fn(|request: Request<VerifiedBody>| {
         drop(black_box(request));
@@ -49,12 +50,13 @@ fn compare(runtime: &Runtime, store: &MemoryStore, bytes: usize) {
     let keep = Arc::clone(&claims);
     let mut capture = verify.layer(KlikitDedupeLayer::new(MemoryStore::new()).layer(service_fn(
         move |request: Request<VerifiedBody>| {
-            keep.lock().expect("no panic").push(request.extensions().get::<Claim>().expect("a claim").clone());
+            let claim = request.extensions().get::<Claim>().expect("the dedupe layer inserts its claim").clone();
+            keep.lock().expect("no thread panicked").push(claim);
             ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
         },
     )));
     let body = Bytes::from(vec![b'o'; bytes]);
-    // A body of its own each time: copies of one under many ids are rejected.
+    // Use different bodies, because copies of one body under many ids are rejected.
     let delivery = |id: &str| {
         let mut body = body.to_vec();
         body[..id.len()].copy_from_slice(id.as_bytes());
@@ -74,14 +76,15 @@ fn compare(runtime: &Runtime, store: &MemoryStore, bytes: usize) {
             }
         });
         serve(runtime, &mut capture, requests());
-        let claims = std::mem::take(&mut *claims.lock().expect("no panic"));
+        let claims = std::mem::take(&mut *claims.lock().expect("no thread panicked"));
         let other = MemoryStore::new();
         let terms = ClaimTerms { lease: Duration::from_secs(25), grace: Duration::from_secs(300) };
         let ledger = nanoseconds(|| {
             runtime.block_on(async {
                 for claim in &claims {
-                    black_box(other.claim(claim, &terms).await).expect("memory does not fail");
-                    black_box(other.complete(claim, Duration::from_secs(3600)).await).expect("memory does not fail");
+                    black_box(other.claim(claim, &terms).await).expect("the memory store does not fail");
+                    black_box(other.complete(claim, Duration::from_secs(3600)).await)
+                        .expect("the memory store does not fail");
                 }
             });
         });

@@ -1,7 +1,7 @@
-//! The throughput of the de-duplication layer over HTTP, against the same axum app that remembers event ids in its
-//! handler: rounds of both in turn, over one server thread.
+//! Throughput of the dedupe layer over HTTP, compared with an axum app whose handler keeps a set of event ids. Both run in
+//! alternating rounds, each with one server thread.
 //!
-//! `cargo bench --bench dedupe_http`
+//! Run with `cargo bench --bench dedupe_http`.
 #![allow(missing_docs, unreachable_pub)]
 
 use std::{
@@ -33,7 +33,7 @@ const REQUESTS: usize = 500;
 
 fn main() {
     let (by_hand, layer) = (serve(by_hand()), serve(with_layer()));
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("the runtime starts");
     let (mut ratios, mut hand, mut layered) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let slow = runtime.block_on(load(by_hand, round));
@@ -48,14 +48,16 @@ fn main() {
     println!("  the layer against the set                      {:>8.2}", median(ratios));
 }
 
+/// Returns an app whose handler keeps a set of event ids.
 fn by_hand() -> Router {
     let seen = Arc::new(Mutex::new(HashSet::<EventId>::new()));
     let handler = async move |Extension(id): Extension<EventId>| {
-        if seen.lock().expect("no panic").insert(id) { StatusCode::OK } else { StatusCode::CONFLICT }
+        if seen.lock().expect("no thread panicked").insert(id) { StatusCode::OK } else { StatusCode::CONFLICT }
     };
     Router::new().route("/webhooks/klikit", post(handler).layer(KlikitVerifyLayer::new(SECRET)))
 }
 
+/// Returns an app with the dedupe layer.
 fn with_layer() -> Router {
     let layers = ServiceBuilder::new()
         .layer(KlikitVerifyLayer::new(SECRET))
@@ -63,26 +65,27 @@ fn with_layer() -> Router {
     Router::new().route("/webhooks/klikit", post(async |Extension(_): Extension<EventId>| StatusCode::OK).layer(layers))
 }
 
-/// Serves on a thread of its own for as long as the process runs.
+/// Starts a server on a new thread, which runs until the process ends. Returns the server's address.
 fn serve(app: Router) -> SocketAddr {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
-            let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-            tell.send(listener.local_addr().expect("an address")).expect("somebody waits");
-            axum::serve(listener, app).await.expect("it goes on");
+        Builder::new_current_thread().enable_all().build().expect("the runtime starts").block_on(async {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
+            let address = listener.local_addr().expect("a bound listener has an address");
+            sender.send(address).expect("the main thread waits");
+            axum::serve(listener, app).await.expect("the server does not stop");
         });
     });
-    told.recv().expect("the server starts")
+    receiver.recv().expect("the server starts")
 }
 
-/// Sends one round of fresh deliveries. Requests per second.
+/// Sends one round of new deliveries. Returns the requests per second.
 async fn load(server: SocketAddr, round: usize) -> f64 {
     let connections = (0..CONNECTIONS).map(|connection| {
         let requests: Vec<_> = (0..REQUESTS).map(|n| request(&format!("{round}-{connection}-{n}"))).collect();
         async move {
             let stream = TcpStream::connect(server).await.expect("the server listens");
-            stream.set_nodelay(true).expect("an option");
+            stream.set_nodelay(true).expect("the option can be set");
             (stream, requests)
         }
     });
@@ -93,12 +96,12 @@ async fn load(server: SocketAddr, round: usize) -> f64 {
 }
 
 fn request(id: &str) -> Vec<u8> {
-    // A body of its own each time: copies of one under many ids are rejected.
+    // Use different bodies, because copies of one body under many ids are rejected.
     let body = format!("{id:o<BODY$}");
     let request = SignedDelivery::new(SECRET, body.clone()).event_id(id).request::<Full<bytes::Bytes>>();
     let mut text = format!("POST /webhooks/klikit HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in request.headers() {
-        text.push_str(&format!("{name}: {}\r\n", value.to_str().expect("text")));
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().expect("the header is text")));
     }
     text.push_str("\r\n");
     [text, body].concat().into_bytes()
@@ -108,8 +111,8 @@ async fn send_all(mut stream: TcpStream, requests: Vec<Vec<u8>>) {
     let mut answer = vec![0; 1024];
     for request in requests {
         stream.write_all(&request).await.expect("the server reads");
-        // The answers have no body, so each comes in one piece.
-        let read = stream.read(&mut answer).await.expect("the server answers");
+        // The responses have no body, so each arrives in one piece.
+        let read = stream.read(&mut answer).await.expect("the server responds");
         assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
     }
 }

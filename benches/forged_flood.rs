@@ -1,8 +1,8 @@
-//! What a flood of forged deliveries costs with `explain_mismatches` and without: `cargo bench --features diagnose --bench forged_flood`.
+//! Throughput under a flood of forged deliveries, with and without `explain_mismatches`.
 //!
-//! The two take turns of a second each, so that each turn of the first has its one diagnosis. Both log each refusal, to nowhere.
-//! There is no runtime, so that a search runs on the one thread that answers, and its whole cost is in the ratio; in a service it
-//! has a thread of its own.
+//! Run with `cargo bench --features diagnose --bench forged_flood`. The two layers run in alternating rounds of one second, so each
+//! round with `explain_mismatches` contains one diagnosis. Both log to a sink. There is no runtime, so the search runs on the same
+//! thread as the responses and the ratio contains its whole cost. In a service, the search runs on a thread of its own.
 #![allow(missing_docs, unreachable_pub)]
 
 use std::{
@@ -21,10 +21,11 @@ use http_body_util::Full;
 use tower::{Layer, Service, service_fn};
 use tower_klikit::{Keyring, KlikitVerifyLayer, VerifiedBody, WebhookSecret, testing::SignedDelivery};
 
-/// Of each turn: long enough for one diagnosis.
-const TURN: Duration = Duration::from_secs(1);
+/// The duration of a round: long enough for one diagnosis.
+const ROUND: Duration = Duration::from_secs(1);
 
-const TURNS: usize = 8;
+/// The rounds of each layer.
+const ROUNDS: usize = 8;
 
 fn main() {
     tracing_subscriber::fmt().with_writer(io::sink).init();
@@ -35,7 +36,7 @@ fn main() {
     flood("an order of 8 kB, one secret", order(8_000), 1);
     flood("an order of 64 KiB, one secret", order(64 * 1024), 1);
     flood("an order of 64 KiB, eight secrets", order(64 * 1024), 8);
-    // Everything that can be written in several ways, so that everything is tried.
+    // A body in which everything can be written in several ways, so that the search tries everything.
     flood("the worst 64 KiB, one secret", worst(), 1);
     flood("the worst 64 KiB, eight secrets", worst(), 8);
     flood_with("and eight candidates", worst(), 8, Some(keyring(8)));
@@ -43,14 +44,15 @@ fn main() {
     flood("64 KiB of gzip that unpacks to 64 MiB, eight secrets", bomb(), 8);
     flood("64 KiB of empty gzip members, one secret", members(), 1);
     flood("64 KiB of brackets, eight secrets", [vec![b'['; 32 * 1024], vec![b']'; 32 * 1024]].concat(), 8);
-    flood("over 64 KiB: not looked at, one secret", order(65 * 1024), 1);
+    flood("over 64 KiB: not diagnosed, one secret", order(65 * 1024), 1);
 }
 
-fn flood(what: &str, body: Vec<u8>, secrets: usize) {
-    flood_with(what, body, secrets, None);
+/// Floods both layers with a forged delivery of `body`, and prints the rates under the label `name`.
+fn flood(name: &str, body: Vec<u8>, secrets: usize) {
+    flood_with(name, body, secrets, None);
 }
 
-fn flood_with(what: &str, body: Vec<u8>, secrets: usize, candidates: Option<Keyring>) {
+fn flood_with(name: &str, body: Vec<u8>, secrets: usize, candidates: Option<Keyring>) {
     let forged = SignedDelivery::new("a forger's own", body);
     let layer = KlikitVerifyLayer::with_keyring(keyring(secrets));
     let explaining = match candidates {
@@ -59,64 +61,67 @@ fn flood_with(what: &str, body: Vec<u8>, secrets: usize, candidates: Option<Keyr
     };
     let layers = [layer, explaining];
     let (mut answered, mut longest) = ([0; 2], Duration::ZERO);
-    for turn in 0..2 * TURNS {
-        let case = turn % 2;
-        let (count, slowest) = one_turn(&layers[case], &forged);
+    for round in 0..2 * ROUNDS {
+        let case = round % 2;
+        let (count, slowest) = run_round(&layers[case], &forged);
         answered[case] += count;
         longest = longest.max(if case == 1 { slowest } else { Duration::ZERO });
     }
-    let rate = |count: u32| f64::from(count) / (TURNS as f64 * TURN.as_secs_f64());
+    let rate = |count: u32| f64::from(count) / (ROUNDS as f64 * ROUND.as_secs_f64());
     let [without, with] = answered.map(rate);
     println!(
-        "{what:<52} {without:>12.0} {with:>12.0} {:>7.3} {:>13.1} ms",
+        "{name:<52} {without:>12.0} {with:>12.0} {:>7.3} {:>13.1} ms",
         with / without,
         longest.as_secs_f64() * 1e3
     );
 }
 
 fn keyring(secrets: usize) -> Keyring {
-    let keyring = Keyring::new("bench", "0", WebhookSecret::new("the bench's own secret").expect("a secret"));
+    let secret = |text: String| WebhookSecret::new(text).expect("the secret is valid");
+    let keyring = Keyring::new("bench", "0", secret("the bench's own secret".to_owned()));
     for n in 1..secrets {
-        keyring.add(n.to_string(), WebhookSecret::new(format!("another secret {n}")).expect("a secret")).expect("room");
+        keyring.add(n.to_string(), secret(format!("another secret {n}"))).expect("the keyring has space");
     }
     keyring
 }
 
-/// How many forged deliveries were answered, and what the slowest took.
-fn one_turn(layer: &KlikitVerifyLayer, forged: &SignedDelivery) -> (u32, Duration) {
+/// Sends the forged delivery for one round. Returns the number of responses and the longest response time.
+fn run_round(layer: &KlikitVerifyLayer, forged: &SignedDelivery) -> (u32, Duration) {
     let handler =
         service_fn(async |_: Request<VerifiedBody>| Ok::<_, io::Error>(Response::new(Full::<Bytes>::default())));
     let mut service = layer.layer(handler);
     let started = Instant::now();
     let (mut count, mut slowest) = (0, Duration::ZERO);
-    while started.elapsed() < TURN {
-        let asked = Instant::now();
+    while started.elapsed() < ROUND {
+        let sent = Instant::now();
         let answer = pin!(service.call(forged.request::<Full<Bytes>>()));
         match answer.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(response)) => assert_eq!(response.status(), 403),
-            _ => panic!("a body that is there is answered at the first poll"),
+            _ => panic!("a complete body gets its response at the first poll"),
         }
-        slowest = slowest.max(asked.elapsed());
+        slowest = slowest.max(sent.elapsed());
         count += 1;
     }
     (count, slowest)
 }
 
-/// JSON in the shape of an order.
+/// Returns JSON in the form of an order.
 fn order(bytes: usize) -> Vec<u8> {
     let item = r#"{"id":7585307,"name":"Nasi Goreng Spesial — ข้าวผัดพิเศษ","price":18000,"logo":"/images/663.jpeg"},"#;
     filled(r#"{"brand_id":663,"branch_id":1062,"orders":[{"id":1,"external_id":"A","cart":["#, item, r#"0]}]}"#, bytes)
 }
 
+/// Returns the body whose diagnosis takes longest.
 fn worst() -> Vec<u8> {
     filled(r#"{"brand_id":1,"branch_id":2,"orders":["#, r#"{"b":"é/<\u0041","a":[]},"#, "0]}", 64 * 1024)
 }
 
-/// Zeros, packed as tightly as it goes.
+/// Returns a gzip bomb of zeros.
 fn bomb() -> Vec<u8> {
     gzip(&vec![0; 63 * 1024 * 1024])
 }
 
+/// Returns many empty gzip members.
 fn members() -> Vec<u8> {
     let member = gzip(b"");
     member.repeat(64 * 1024 / member.len())
@@ -124,10 +129,11 @@ fn members() -> Vec<u8> {
 
 fn gzip(body: &[u8]) -> Vec<u8> {
     let mut packer = GzEncoder::new(Vec::new(), Compression::best());
-    packer.write_all(body).expect("a vector takes all");
-    packer.finish().expect("a vector takes all")
+    packer.write_all(body).expect("writing to a vector does not fail");
+    packer.finish().expect("writing to a vector does not fail")
 }
 
+/// Repeats `item` between `head` and `tail`, and pads with spaces to the length `bytes`.
 fn filled(head: &str, item: &str, tail: &str, bytes: usize) -> Vec<u8> {
     let items = (bytes - head.len() - tail.len()) / item.len();
     let mut text: String = [head].into_iter().chain(repeat_n(item, items)).chain([tail]).collect();

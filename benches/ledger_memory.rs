@@ -1,6 +1,7 @@
-//! Time of a claim and its completion in the memory store, and the memory of each entry.
+//! Time of a claim and its completion in the memory store, and memory of each entry.
 //!
-//! `cargo bench --bench ledger_memory --features dedupe`. The store is full, so that each claim has to make room.
+//! Run with `cargo bench --bench ledger_memory --features dedupe`. The store is full in most cases, so that each claim evicts an
+//! entry.
 #![allow(missing_docs)]
 
 use std::{
@@ -16,28 +17,28 @@ use tower_klikit::{
     store::MemoryStore,
 };
 
-const REMEMBERED: usize = 100_000;
-/// Short, so that the system rarely takes the processor away in the middle of one.
+const ENTRIES: usize = 100_000;
+/// The claims of a batch: few, so that the system rarely interrupts a batch.
 const BATCH: usize = 1000;
 const BATCHES: usize = 201;
 const TERMS: ClaimTerms = ClaimTerms { lease: Duration::from_secs(25), grace: Duration::from_secs(5 * 60) };
 const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 
 fn main() {
-    let (full, memory) = filled(REMEMBERED);
-    println!("{REMEMBERED} entries take {} bytes each", memory / REMEMBERED as u64);
+    let (full, memory) = filled(ENTRIES);
+    println!("{ENTRIES} entries take {} bytes each", memory / ENTRIES as u64);
     for threads in [1, 2] {
         let mut figures = pairs(&full, threads);
         report(&format!("claim + complete, full, evicting, {threads} thread(s)"), &mut figures);
     }
     for threads in [1, 2] {
-        let roomy = filled(REMEMBERED).0.capacity(usize::MAX);
-        report(&format!("claim + complete, with room, {threads} thread(s)"), &mut pairs(&roomy, threads));
+        let unbounded = filled(ENTRIES).0.capacity(usize::MAX);
+        report(&format!("claim + complete, not full, {threads} thread(s)"), &mut pairs(&unbounded, threads));
     }
     report("claim of a duplicate, 1 thread", &mut duplicates(&full));
 }
 
-/// A store that remembers so many, with how many bytes it allocated for that.
+/// Returns a full store with this capacity, and the bytes that its entries allocated.
 fn filled(entries: usize) -> (MemoryStore, u64) {
     let store = MemoryStore::new().capacity(entries);
     let claims = claims("filled", entries);
@@ -45,22 +46,24 @@ fn filled(entries: usize) -> (MemoryStore, u64) {
     (store, allocated.bytes_current.unsigned_abs())
 }
 
-fn claims(kind: &str, how_many: usize) -> Vec<Claim> {
+/// Returns new claims, whose keys depend on `kind`.
+fn claims(kind: &str, count: usize) -> Vec<Claim> {
     let digest = BodyDigest::of(b"body");
     let key = |n| *EventKey::of_event("warung", &format!("{kind}-{n}")).as_bytes();
-    (0..how_many).map(key).map(|key| Claim::new(key, key, digest, key)).collect()
+    (0..count).map(key).map(|key| Claim::new(key, key, digest, key)).collect()
 }
 
+/// Claims and completes a delivery.
 fn handle(store: &MemoryStore, claim: &Claim) {
     assert_eq!(now(store.claim(claim, &TERMS)), ClaimOutcome::Claimed);
     assert!(now(store.complete(claim, RETENTION)));
 }
 
 fn now<T>(future: impl Future<Output = Result<T, tower_klikit::dedupe::StoreError>>) -> T {
-    future.now_or_never().expect("ready at once").expect("there is room")
+    future.now_or_never().expect("the memory store does not wait").expect("the memory store does not fail")
 }
 
-/// Nanoseconds for each pair of one thread's, batch by batch, while so many threads do the same.
+/// Runs claims with their completions on this many threads at once. Returns the nanoseconds of each pair, by batch and thread.
 fn pairs(store: &MemoryStore, threads: usize) -> Vec<f64> {
     let barrier = Barrier::new(threads);
     let work = |thread: usize| {
@@ -81,6 +84,7 @@ fn pairs(store: &MemoryStore, threads: usize) -> Vec<f64> {
     })
 }
 
+/// Returns the nanoseconds of the claim of a duplicate, by batch.
 fn duplicates(store: &MemoryStore) -> Vec<f64> {
     let handled = claims("handled", BATCH);
     handled.iter().for_each(|claim| handle(store, claim));
@@ -95,8 +99,9 @@ fn duplicates(store: &MemoryStore) -> Vec<f64> {
     (0..BATCHES).map(batch).collect()
 }
 
-fn report(what: &str, figures: &mut [f64]) {
+fn report(name: &str, figures: &mut [f64]) {
     figures.sort_by(f64::total_cmp);
-    let at = |part: usize| figures[figures.len() * part / 100];
-    println!("{what:<50} median {:>5.0} ns, 10 % below {:>5.0}, 10 % above {:>5.0}", at(50), at(10), at(90));
+    let percentile = |percent: usize| figures[figures.len() * percent / 100];
+    let [median, low, high] = [50, 10, 90].map(percentile);
+    println!("{name:<50} median {median:>5.0} ns, 10 % below {low:>5.0}, 10 % above {high:>5.0}");
 }

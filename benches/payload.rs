@@ -1,7 +1,7 @@
-//! Reading a batch of six large orders: ids and states through `OrderEvent`, a type of one's own, and `serde_json::Value`, in one
-//! run.
+//! Time to read the ids and states of a batch of six large orders and of a single order, through `OrderEvent`, through a custom
+//! order type, and through `serde_json::Value`.
 //!
-//! `cargo bench --bench payload`
+//! Run with `cargo bench --bench payload`.
 #![allow(missing_docs)]
 
 use std::{
@@ -17,7 +17,8 @@ use serde_json::Value;
 use tower_klikit::payload::{OrderEvent, OrderStatus};
 
 const ROUNDS: usize = 101;
-const EACH: u32 = 20;
+/// The repetitions of each reader in a round.
+const REPETITIONS: u32 = 20;
 
 #[derive(Deserialize)]
 struct Ticket {
@@ -28,21 +29,21 @@ struct Ticket {
 fn main() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/deliveries");
     for file in ["batch-of-six-large-orders.json", "multi-item-with-modifiers.json"] {
-        let body = Bytes::from(fs::read(folder.join(file)).expect("a sample"));
+        let body = Bytes::from(fs::read(folder.join(file)).expect("the sample exists"));
         let expected = by_value(&body);
-        assert!(by_order(&body) == expected && by_ticket(&body) == expected, "all read the same");
+        assert!(by_order(&body) == expected && by_ticket(&body) == expected, "the readers disagree");
         type Read = fn(&Bytes) -> Vec<(i64, i64)>;
         let readers: [(&str, Read); 3] =
             [("serde_json::Value", by_value), ("OrderEvent<Order>", by_order), ("OrderEvent<Ticket>", by_ticket)];
-        // One after the other in each round, so that a noisy neighbour meets all of them.
+        // Alternate the readers, so that other load on the machine affects all of them.
         let mut times = [const { Vec::new() }; 3];
         for _ in 0..ROUNDS {
             for ((_, read), times) in readers.iter().zip(&mut times) {
                 let started = Instant::now();
-                for _ in 0..EACH {
+                for _ in 0..REPETITIONS {
                     black_box(read(black_box(&body)));
                 }
-                times.push(started.elapsed() / EACH);
+                times.push(started.elapsed() / REPETITIONS);
             }
         }
         let medians: Vec<Duration> = times.iter_mut().map(|times| median(times)).collect();

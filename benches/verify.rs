@@ -1,6 +1,7 @@
-//! What the layer costs beyond the hash, by the clock: medians of rounds that run all cases in turn, since machines are noisy.
+//! Time that the verify layer takes in addition to the hash. Prints medians of rounds that run all cases in turn, because machines
+//! are noisy.
 //!
-//! `cargo bench --bench verify`; the counts that repeat are in `instructions`.
+//! Run with `cargo bench --bench verify`. The bench `instructions` has reproducible counts.
 #![allow(missing_docs, unreachable_pub)]
 
 mod support;
@@ -14,7 +15,7 @@ use std::{
 use support::{Case, run};
 
 const ROUNDS: usize = 2001;
-/// Few enough that a batch of requests stays in the processor's cache, as one request would.
+/// The requests of a batch: few enough to stay in the processor's cache, as a single request would.
 const BATCH: usize = 8;
 
 fn main() {
@@ -29,12 +30,13 @@ fn main() {
     spawn_resident();
 }
 
+/// Measures a body of this size and prints the medians.
 fn compare(bytes: usize, frames: usize) {
     let cases = [Case::Hash, Case::Bare, Case::Layer];
     let (mut hashes, mut layers, mut ratios, mut beyond) = (vec![], vec![], vec![], vec![]);
     for round in 0..ROUNDS {
         let mut figures = [0.0; 3];
-        // Each case comes first, second and third in turn.
+        // Rotate the order, so that each case runs first equally often.
         for turn in 0..3 {
             let case = (round + turn) % 3;
             figures[case] = nanoseconds(cases[case], bytes, frames);
@@ -69,7 +71,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The resident size at its highest, in a process of its own.
+/// Measures the peak of the resident size in a separate process.
 fn spawn_resident() {
     let own = std::env::current_exe().expect("this program has a path");
     let status = Command::new(own).arg("--resident").status().expect("this program runs");
@@ -78,13 +80,13 @@ fn spawn_resident() {
 
 fn resident() {
     const BODY: usize = 1 << 20;
-    // Each frame is a view of one static byte: what is measured is what the layer keeps.
+    // Each frame is a view of one static byte, so that only the layer's memory is measured.
     let delivery = tower_klikit::testing::SignedDelivery::new("secret", vec![b'o'; BODY]);
     let frames =
         (0..BODY).map(|_| Ok::<_, std::convert::Infallible>(http_body::Frame::data(bytes::Bytes::from_static(b"o"))));
     let request = delivery.request_with(|_| http_body_util::StreamBody::new(futures_util::stream::iter(frames)));
-    let service = tower::Layer::layer(&tower_klikit::KlikitVerifyLayer::new("secret"), support::Drop);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let service = tower::Layer::layer(&tower_klikit::KlikitVerifyLayer::new("secret"), support::DropHandler);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("the runtime starts");
     let before = peak();
     let response = runtime.block_on(tower::ServiceExt::oneshot(service, request)).expect("the handler does not fail");
     assert_eq!(response.status(), 200);
@@ -97,6 +99,7 @@ fn resident() {
     }
 }
 
+/// Returns the peak of the resident size in bytes, or `None` if the system does not report it.
 fn peak() -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,5 +1,7 @@
-//! What the environment variable makes of the layer. Each case is a process of its own, since an environment is shared by all
-//! threads; so this is a program, not a list of test functions.
+//! `KlikitVerifyLayer::from_env` reads its secret from the environment.
+//!
+//! Each case runs in its own process, because all threads of a process share the environment. This test is therefore a program
+//! without a test harness.
 
 use std::{
     env,
@@ -27,9 +29,9 @@ fn main() -> ExitCode {
         (Some("secret\n"), ""),
     ];
     for (value, message) in cases {
-        let mut child = Command::new(env::current_exe().expect("this program has a path"));
+        let mut child = Command::new(env::current_exe().expect("this program has no path"));
         child.arg(CHILD).env_remove("KLIKIT_WEBHOOK_SECRET").envs(value.map(|value| ("KLIKIT_WEBHOOK_SECRET", value)));
-        let output = child.output().expect("this program runs");
+        let output = child.output().expect("this program does not start");
         assert_eq!(String::from_utf8_lossy(&output.stdout), message, "for {value:?}");
         assert_eq!(output.status.success(), message.is_empty(), "for {value:?}");
     }

@@ -1,4 +1,4 @@
-//! Memory follows what has arrived and never what was claimed. Counted at the allocator.
+//! Memory grows with the bytes that arrive, never with an announced length. Measured at the allocator.
 
 mod support;
 
@@ -25,16 +25,17 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// What one request costs that the inner service answers at once. The allocator counts by thread, and all runs on this one.
+/// Measures the allocations of one request whose handler responds at once. The counter is per thread, and everything runs on this
+/// thread.
 fn cost<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> AllocationInfo
 where
     B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
-    let answer = |request: Request<VerifiedBody>| {
+    let handler = |request: Request<VerifiedBody>| {
         assert!(!request.headers().is_empty());
         std::future::ready(Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::default())))
     };
-    let mut service = layer.layer(tower::service_fn(answer));
+    let mut service = layer.layer(tower::service_fn(handler));
     let runtime = runtime();
     measure(|| assert_eq!(runtime.block_on(service.call(request)).unwrap().status(), 200))
 }
@@ -43,11 +44,11 @@ fn signed(length: u64) -> SignedDelivery {
     SignedDelivery::new(SECRET, Bytes::from_static(&ZEROES[..usize::try_from(length).unwrap()]))
 }
 
-/// What is watched, and counted under names, costs one allocation more, and five for the names.
+/// The most allocations of a request. With metrics, watching the delivery takes one more, and the labels take five more.
 const ALLOCATIONS: u64 = if cfg!(feature = "metrics") { 12 } else { 6 };
 
 #[test]
-fn a_body_in_one_frame_costs_six_allocations_and_no_copy() {
+fn single_frame_body_is_not_copied() {
     let layer = KlikitVerifyLayer::new(SECRET);
     for length in [KIB, 8 * KIB, MIB] {
         let cost = cost(&layer, signed(length).request::<Full<Bytes>>());
@@ -57,23 +58,23 @@ fn a_body_in_one_frame_costs_six_allocations_and_no_copy() {
 }
 
 #[test]
-fn body_in_chunks_of_a_byte_costs_twice_itself() {
+fn one_byte_chunks_take_twice_the_body() {
     let request = signed(MIB).request_with(|body| Script::chunked(&body, 1));
     let cost = cost(&KlikitVerifyLayer::new(SECRET), request);
-    // The blocks, and the whole once it is verified.
+    // The blocks, and one copy of the body once it is verified.
     assert!(cost.bytes_max < 2 * MIB + 4 * KIB, "{cost:?}");
     assert!(cost.count_total < 34 + ALLOCATIONS, "{cost:?}");
 }
 
 #[test]
-fn a_claimed_length_costs_nothing() {
+fn announced_length_allocates_nothing() {
     let layer = KlikitVerifyLayer::new(SECRET).body_limit(usize::MAX / 4);
     let huge = (512 * MIB).to_string();
     let body = |body: Bytes| Script::frames([body.slice(..9)]).then(Step::Fail).claiming(512 * MIB);
-    let claiming = SignedDelivery::new(SECRET, BODY).header(header::CONTENT_LENGTH, &huge);
-    let unsigned = claiming.clone().without_header(&SIGNATURE);
+    let announcing = SignedDelivery::new(SECRET, BODY).header(header::CONTENT_LENGTH, &huge);
+    let unsigned = announcing.clone().without_header(&SIGNATURE);
     let runtime = runtime();
-    for (delivery, kind) in [(claiming, RejectionKind::BodyUnreadable), (unsigned, RejectionKind::MissingSignature)] {
+    for (delivery, kind) in [(announcing, RejectionKind::BodyUnreadable), (unsigned, RejectionKind::MissingSignature)] {
         let request = delivery.request_with(body);
         let cost = measure(|| {
             runtime.block_on(refused(&layer, request, kind));
@@ -83,13 +84,13 @@ fn a_claimed_length_costs_nothing() {
 }
 
 #[test]
-fn thousands_of_stalled_senders_hold_the_budget_and_no_more() {
+fn stalled_senders_hold_no_more_than_the_budget() {
     const SENDERS: usize = 3000;
     const BUDGET: usize = 4 << 20;
     const LARGE: usize = 128 << 10;
     let layer = KlikitVerifyLayer::new(SECRET).body_limit(LARGE).buffer_budget(BUDGET);
     let delivery = signed(LARGE as u64);
-    // In two pieces, one byte short of the limit; and in chunks of a byte.
+    // Half of the bodies are large and arrive in two pieces, without their last byte. The others arrive in chunks of one byte.
     let large = || Script::chunked(&delivery.body().slice(1..), LARGE / 2).then(Step::Hang);
     let small = || Script::chunked(&delivery.body().slice(..16), 1).then(Step::Hang);
     let requests: Vec<_> =
@@ -107,8 +108,8 @@ fn thousands_of_stalled_senders_hold_the_budget_and_no_more() {
         }
     });
     let budget = BUDGET as u64;
-    assert!(waiting.len() >= BUDGET / LARGE, "the budget has room for more than {} senders", waiting.len());
-    assert!(cost.bytes_max > budget / 10 * 9, "the budget is to be used: {cost:?}");
-    // Beside the budget: the futures themselves, and one buffer on its way.
+    assert!(waiting.len() >= BUDGET / LARGE, "only {} senders are waiting", waiting.len());
+    assert!(cost.bytes_max > budget / 10 * 9, "the budget is not used up: {cost:?}");
+    // In addition to the budget: the futures, and one buffer that is being filled.
     assert!(cost.bytes_max < budget + SENDERS as u64 * 2 * KIB + LARGE as u64, "{cost:?}");
 }

@@ -1,4 +1,4 @@
-//! What several benches run: a delivery through the layer, the same delivery without the layer, and the bare hash.
+//! Cases that several benches measure: a delivery with the layer, a delivery without the layer, and the hash alone.
 
 use std::{
     convert::Infallible,
@@ -19,21 +19,20 @@ use tower_klikit::{KlikitVerifyLayer, testing::SignedDelivery};
 
 const SECRET: &str = "klikit-bench-secret";
 
-/// What is measured.
+/// A measured case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Case {
-    /// HMAC-SHA256 over the body, with the key absorbed beforehand.
+    /// HMAC-SHA256 of the body, with a key that was absorbed before.
     Hash,
     /// A handler that drops the request.
     Bare,
-    /// The layer in front of that handler. What it costs is this less [`Case::Bare`]: the request is dropped in both.
+    /// The layer in front of that handler. The cost of the layer is this case minus [`Case::Bare`], because both drop the request.
     Layer,
 }
 
-/// Runs a case `times` times on a body of so many bytes in so many frames. `measure` is given the part that is the case, with
-/// everything else done beforehand.
+/// Prepares a case with a body of this many bytes and frames, and passes a closure that runs it `times` times to `measure`.
 pub fn run<T>(case: Case, bytes: usize, frames: usize, times: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
-    // As klikit's requests look behind a proxy.
+    // The headers of klikit's requests behind a proxy.
     let delivery = SignedDelivery::new(SECRET, vec![b'o'; bytes])
         .event_id("9f3b3f0e-6a0e-4b5c-9f0e-2f1a7c5d8e11")
         .header(header::HOST, "orders.example.com")
@@ -48,7 +47,7 @@ pub fn run<T>(case: Case, bytes: usize, frames: usize, times: usize, measure: im
     let size = bytes.div_ceil(frames);
     let request = |_| {
         let mut request = delivery.request_with(|body| {
-            let frame = move |at| Ok::<_, Infallible>(Frame::data(body.slice(at..bytes.min(at + size))));
+            let frame = move |start| Ok::<_, Infallible>(Frame::data(body.slice(start..bytes.min(start + size))));
             StreamBody::new(futures_util::stream::iter((0..bytes).step_by(size).map(frame)))
         });
         request.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
@@ -58,7 +57,7 @@ pub fn run<T>(case: Case, bytes: usize, frames: usize, times: usize, measure: im
 }
 
 fn hash<T>(body: &Bytes, times: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
-    let key = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("HMAC takes a key of any length");
+    let key = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("HMAC accepts keys of any length");
     measure(&mut || {
         for _ in 0..times {
             let mut mac = black_box(&key).clone();
@@ -74,9 +73,9 @@ where
 {
     let mut requests = requests.into_iter();
     if case == Case::Bare {
-        return measure(&mut || requests.by_ref().for_each(|request| call(&mut Drop, request)));
+        return measure(&mut || requests.by_ref().for_each(|request| call(&mut DropHandler, request)));
     }
-    let mut service = KlikitVerifyLayer::new(SECRET).layer(Drop);
+    let mut service = KlikitVerifyLayer::new(SECRET).layer(DropHandler);
     measure(&mut || requests.by_ref().for_each(|request| call(&mut service, request)))
 }
 
@@ -84,15 +83,15 @@ fn call<B, C: Body>(service: &mut impl Service<Request<B>, Response = Response<C
     let mut context = Context::from_waker(Waker::noop());
     match pin!(service.call(request)).poll(&mut context) {
         Poll::Ready(Ok(response)) => assert_eq!(response.status(), 200),
-        _ => panic!("a body that is there is verified at the first poll"),
+        _ => panic!("a complete body is verified at the first poll"),
     }
 }
 
-/// The handler.
+/// A handler that drops its request.
 #[derive(Clone)]
-pub struct Drop;
+pub struct DropHandler;
 
-impl<B> Service<Request<B>> for Drop {
+impl<B> Service<Request<B>> for DropHandler {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
