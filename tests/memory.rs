@@ -9,7 +9,7 @@ use http_body_util::Full;
 use support::{
     BODY, Handler, SECRET,
     body::{Script, Step},
-    refused,
+    rejected,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio_test::task;
@@ -77,7 +77,7 @@ fn announced_length_allocates_nothing() {
     for (delivery, kind) in [(announcing, RejectionKind::BodyUnreadable), (unsigned, RejectionKind::MissingSignature)] {
         let request = delivery.request_with(body);
         let cost = measure(|| {
-            runtime.block_on(refused(&layer, request, kind));
+            runtime.block_on(rejected(&layer, request, kind));
         });
         assert!(cost.bytes_max < 16 * KIB, "{kind:?}: {cost:?}");
     }

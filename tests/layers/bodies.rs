@@ -1,4 +1,4 @@
-//! How a body is read: every way it can arrive, fail, stall, or be too long.
+//! Reading a body: all ways in which a body can arrive, fail, stall, or be too long.
 
 use std::{convert::Infallible, future::Future, pin::pin, task::Poll, time::Duration};
 
@@ -15,7 +15,7 @@ use tower_klikit::{
 use crate::support::{
     BODY, Handler, SECRET, accepted,
     body::{Script, Step},
-    refused, send,
+    rejected, send,
 };
 
 const LIMIT: usize = 1000;
@@ -28,7 +28,7 @@ fn delivery() -> SignedDelivery {
     SignedDelivery::new(SECRET, BODY)
 }
 
-fn of_length(length: usize) -> SignedDelivery {
+fn signed_spaces(length: usize) -> SignedDelivery {
     SignedDelivery::new(SECRET, vec![b' '; length])
 }
 
@@ -37,7 +37,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[tokio::test]
-async fn a_body_is_the_same_in_one_frame_or_in_many() {
+async fn accepts_body_in_frames_of_any_size() {
     for size in [1, 7, BODY.len() - 1, BODY.len()] {
         let seen = accepted(&layer(), delivery().request_with(|body| Script::chunked(&body, size))).await;
         assert_eq!(seen.bytes, BODY);
@@ -46,7 +46,7 @@ async fn a_body_is_the_same_in_one_frame_or_in_many() {
 }
 
 #[tokio::test]
-async fn empty_frames_waits_and_trailers_change_nothing() {
+async fn ignores_empty_frames_waits_and_trailers() {
     let steps = [
         Step::Data(Bytes::new()),
         Step::Data(BODY[..20].into()),
@@ -61,12 +61,12 @@ async fn empty_frames_waits_and_trailers_change_nothing() {
 }
 
 #[tokio::test]
-async fn an_empty_body_can_be_signed() {
+async fn accepts_signed_empty_body() {
     let empty = SignedDelivery::new(SECRET, "");
     for frames in [vec![], vec![Bytes::new()]] {
         assert!(accepted(&layer(), empty.request_with(|_| Script::frames(frames))).await.bytes.is_empty());
     }
-    refused(&layer(), delivery().request_with(|_| Script::new([])), RejectionKind::SignatureMismatch).await;
+    rejected(&layer(), delivery().request_with(|_| Script::new([])), RejectionKind::SignatureMismatch).await;
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn body_in_one_frame_is_not_copied() {
 }
 
 #[tokio::test]
-async fn any_kind_of_buffer_will_do() {
+async fn accepts_any_type_of_buffer() {
     let (head, tail) = BODY.split_at(10);
     let chained = Bytes::from(head).chain(Bytes::from(tail));
     let body = Full::new(chained);
@@ -86,98 +86,98 @@ async fn any_kind_of_buffer_will_do() {
 }
 
 #[tokio::test]
-async fn a_body_need_not_be_text() {
+async fn accepts_binary_body() {
     let bytes: Vec<u8> = (0..=255).collect();
     let delivery = SignedDelivery::new(SECRET, bytes.clone());
     assert_eq!(accepted(&layer(), delivery.request_with(|body| Script::chunked(&body, 100))).await.bytes, bytes);
 }
 
 #[tokio::test]
-async fn the_limit_is_the_last_length_that_is_accepted() {
+async fn accepts_body_of_exactly_the_limit() {
     for size in [1, 64, LIMIT + 1] {
-        let chunked = |length| of_length(length).request_with(|body| Script::chunked(&body, size));
+        let chunked = |length| signed_spaces(length).request_with(|body| Script::chunked(&body, size));
         assert_eq!(accepted(&layer(), chunked(LIMIT)).await.bytes.len(), LIMIT);
-        let answer = refused(&layer(), chunked(LIMIT + 1), RejectionKind::BodyTooLarge).await;
+        let answer = rejected(&layer(), chunked(LIMIT + 1), RejectionKind::BodyTooLarge).await;
         assert_eq!((answer.status, &*answer.text), (StatusCode::PAYLOAD_TOO_LARGE, r#"{"error":"body too large"}"#));
     }
 }
 
 #[tokio::test]
-async fn a_forged_body_that_is_too_large_is_too_large_and_not_forged() {
-    let forged = of_length(LIMIT + 1).altered();
-    refused(&layer(), forged.request_with(|body| Script::chunked(&body, 100)), RejectionKind::BodyTooLarge).await;
+async fn forged_large_body_is_rejected_as_too_large() {
+    let forged = signed_spaces(LIMIT + 1).altered();
+    rejected(&layer(), forged.request_with(|body| Script::chunked(&body, 100)), RejectionKind::BodyTooLarge).await;
 }
 
 #[tokio::test]
-async fn the_rest_of_a_body_that_is_too_large_is_read_up_to_twice_the_limit() {
+async fn drains_large_body_up_to_twice_the_limit() {
     let body = Script::chunked(&vec![b' '; 2 * LIMIT].into(), 100);
     let polls = body.polls();
-    refused(&layer(), of_length(LIMIT).request_with(|_| body), RejectionKind::BodyTooLarge).await;
-    assert_eq!(polls.count(), 21, "20 frames and the end");
+    rejected(&layer(), signed_spaces(LIMIT).request_with(|_| body), RejectionKind::BodyTooLarge).await;
+    assert_eq!(polls.count(), 21, "expected 20 frames and the end");
 
     let endless = Script::endless(vec![Step::Data(vec![b' '; 100].into())]);
     let polls = endless.polls();
-    refused(&layer(), of_length(LIMIT).request_with(|_| endless), RejectionKind::BodyTooLarge).await;
-    assert_eq!(polls.count(), 21, "20 frames and the one too many");
+    rejected(&layer(), signed_spaces(LIMIT).request_with(|_| endless), RejectionKind::BodyTooLarge).await;
+    assert_eq!(polls.count(), 21, "expected 20 frames and one frame too many");
 }
 
 #[tokio::test]
-async fn an_announced_length_within_twice_the_limit_is_read_and_dropped() {
-    let announced = of_length(LIMIT + 1);
+async fn drains_body_with_announced_length_over_limit() {
+    let announced = signed_spaces(LIMIT + 1);
     let body = Script::chunked(announced.body(), 100);
     let polls = body.polls();
     let mut request = announced.request_with(|_| body);
     request.headers_mut().insert(header::CONTENT_LENGTH, (LIMIT + 1).into());
-    refused(&layer(), request, RejectionKind::BodyTooLarge).await;
-    assert_eq!(polls.count(), 12, "11 frames and the end");
+    rejected(&layer(), request, RejectionKind::BodyTooLarge).await;
+    assert_eq!(polls.count(), 12, "expected 11 frames and the end");
 }
 
 #[tokio::test]
-async fn an_announced_length_beyond_twice_the_limit_is_answered_at_once() {
-    for claim in ["2001", "1099511627776", "18446744073709551615", "18446744073709551616", "99999999999999999999999"] {
+async fn rejects_huge_announced_length_at_once() {
+    for length in ["2001", "1099511627776", "18446744073709551615", "18446744073709551616", "99999999999999999999999"] {
         let body = Script::endless(vec![Step::Data(vec![b' '; 100].into())]).claiming(u64::MAX);
         let polls = body.polls();
-        let request = delivery().header(header::CONTENT_LENGTH, claim).request_with(|_| body);
-        refused(&layer(), request, RejectionKind::BodyTooLarge).await;
-        assert_eq!(polls.count(), 0, "for {claim}");
+        let request = delivery().header(header::CONTENT_LENGTH, length).request_with(|_| body);
+        rejected(&layer(), request, RejectionKind::BodyTooLarge).await;
+        assert_eq!(polls.count(), 0, "for {length}");
     }
 }
 
 #[tokio::test]
-async fn a_length_that_is_a_lie_changes_nothing() {
-    for claim in ["0", "1", "900", "nonsense", ""] {
-        let request = delivery().header(header::CONTENT_LENGTH, claim).request_with(|body| Script::chunked(&body, 9));
-        assert_eq!(accepted(&layer(), request).await.bytes, BODY, "for {claim}");
+async fn ignores_wrong_announced_length() {
+    for length in ["0", "1", "900", "nonsense", ""] {
+        let request = delivery().header(header::CONTENT_LENGTH, length).request_with(|body| Script::chunked(&body, 9));
+        assert_eq!(accepted(&layer(), request).await.bytes, BODY, "for {length}");
     }
     let hint = delivery().request_with(|body| Script::chunked(&body, 9).claiming(u64::MAX));
     assert_eq!(accepted(&layer(), hint).await.bytes, BODY);
 }
 
 #[tokio::test]
-async fn a_body_that_fails_is_never_verified() {
-    let whole = Step::Data(BODY.into());
+async fn rejects_body_that_fails() {
+    let all = Step::Data(BODY.into());
     for steps in [
         vec![Step::Fail],
         vec![Step::Data(BODY[..9].into()), Step::Fail],
-        vec![whole.clone(), Step::Fail],
-        vec![whole, Step::Yield, Step::Trailers, Step::Fail],
+        vec![all.clone(), Step::Fail],
+        vec![all, Step::Yield, Step::Trailers, Step::Fail],
     ] {
         let request = delivery().request_with(|_| Script::new(steps));
-        let answer = refused(&layer(), request, RejectionKind::BodyUnreadable).await;
+        let answer = rejected(&layer(), request, RejectionKind::BodyUnreadable).await;
         assert_eq!((answer.status, &*answer.text), (StatusCode::BAD_REQUEST, r#"{"error":"body unreadable"}"#));
     }
 }
 
 #[tokio::test]
-async fn a_body_that_says_it_has_ended_and_then_fails_is_never_verified() {
+async fn rejects_body_that_fails_after_its_end_hint() {
     let hasty = delivery().request_with(|body| Script::frames([body]).then(Step::Yield).then(Step::Fail).hasty());
-    refused(&layer(), hasty, RejectionKind::BodyUnreadable).await;
+    rejected(&layer(), hasty, RejectionKind::BodyUnreadable).await;
 }
 
 #[tokio::test]
-async fn the_error_of_a_body_is_kept_as_the_source() {
+async fn error_of_body_is_source_of_rejection() {
     let layer = layer().on_rejection(|rejection| {
-        let source = std::error::Error::source(rejection).expect("a source").to_string();
+        let source = std::error::Error::source(rejection).expect("the rejection has a source").to_string();
         Response::builder().status(400).body(source.into()).unwrap()
     });
     let (answer, _) = send(&layer, delivery().request_with(|_| Script::new([Step::Fail]))).await;
@@ -185,21 +185,21 @@ async fn the_error_of_a_body_is_kept_as_the_source() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_trickles_past_the_deadline_is_refused_at_the_deadline() {
+async fn rejects_slow_body_at_the_deadline() {
     let started = Instant::now();
-    let trickle = of_length(100).request_with(|body| Script::trickle(&body, 1, Duration::from_millis(500)));
-    let answer = refused(&layer(), trickle, RejectionKind::BodyTimeout).await;
+    let trickle = signed_spaces(100).request_with(|body| Script::trickle(&body, 1, Duration::from_millis(500)));
+    let answer = rejected(&layer(), trickle, RejectionKind::BodyTimeout).await;
     assert_eq!((answer.status, &*answer.text), (StatusCode::REQUEST_TIMEOUT, r#"{"error":"body too slow"}"#));
     assert_eq!(started.elapsed().as_secs(), 10);
 
     let started = Instant::now();
     let hanging = delivery().request_with(|_| Script::new([Step::Hang]));
-    refused(&layer().body_deadline(seconds(3)), hanging, RejectionKind::BodyTimeout).await;
+    rejected(&layer().body_deadline(seconds(3)), hanging, RejectionKind::BodyTimeout).await;
     assert_eq!(started.elapsed().as_secs(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_of_nothing_is_over_at_the_first_wait() {
+async fn zero_deadline_ends_at_first_wait() {
     let layer = layer().body_deadline(Duration::ZERO);
     let waiting = delivery().request_with(|_| Script::new([Step::Hang]));
     let mut future = tokio_test::task::spawn(layer.layer(Handler::default()).call(waiting));
@@ -209,33 +209,33 @@ async fn a_deadline_of_nothing_is_over_at_the_first_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_forged_body_is_refused_when_it_has_arrived() {
+async fn rejects_slow_forged_body_at_its_end() {
     let slow = delivery().altered().request_with(|body| Script::trickle(&body, 10, seconds(1)));
-    refused(&layer(), slow, RejectionKind::SignatureMismatch).await;
+    rejected(&layer(), slow, RejectionKind::SignatureMismatch).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_trickles_within_the_deadline_is_accepted() {
+async fn accepts_slow_body_within_the_deadline() {
     let trickle = delivery().request_with(|body| Script::trickle(&body, 5, Duration::from_millis(900)));
     assert_eq!(accepted(&layer(), trickle).await.bytes, BODY);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_whole_but_never_ended_is_not_verified() {
+async fn rejects_complete_body_without_end() {
     let never_ended = delivery().request_with(|_| Script::new([Step::Data(BODY.into()), Step::Hang]));
-    refused(&layer(), never_ended, RejectionKind::BodyTimeout).await;
+    rejected(&layer(), never_ended, RejectionKind::BodyTimeout).await;
 }
 
-/// No paused clock: it stands still while a task is ready, and this body always is.
+/// Uses the real clock, because a paused clock does not advance while a task is ready, and this body is always ready.
 #[tokio::test]
-async fn a_body_that_never_ends_in_empty_frames_cannot_outrun_its_deadline() {
+async fn endless_empty_frames_end_at_the_deadline() {
     let endless = delivery().request_with(|_| Script::endless(vec![Step::Data(Bytes::new())]));
     let layer = layer().body_deadline(Duration::from_millis(20));
-    refused(&layer, endless, RejectionKind::BodyTimeout).await;
+    rejected(&layer, endless, RejectionKind::BodyTimeout).await;
 }
 
 #[tokio::test]
-async fn one_poll_reads_64_frames_and_yields() {
+async fn yields_after_64_frames() {
     let body = Script::endless(vec![Step::Data(Bytes::new())]);
     let polls = body.polls();
     let mut future = tokio_test::task::spawn(layer().layer(Handler::default()).call(delivery().request_with(|_| body)));
@@ -246,45 +246,45 @@ async fn one_poll_reads_64_frames_and_yields() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_rest_of_a_body_that_is_too_large_is_awaited_for_a_second() {
+async fn drains_large_body_for_a_second() {
     let cases = [
         vec![Step::Data(vec![0; LIMIT + 1].into()), Step::Hang],
-        // The deadline has long been set when the limit is passed.
+        // The limit is exceeded after the timer was started.
         vec![Step::Data(vec![0; 10].into()), Step::Wait(seconds(5)), Step::Data(vec![0; LIMIT].into()), Step::Hang],
-        // The deadline comes before the second is over.
+        // The deadline ends before the second.
         vec![Step::Wait(Duration::from_millis(9500)), Step::Data(vec![0; LIMIT + 1].into()), Step::Hang],
     ];
     for (steps, elapsed) in cases.into_iter().zip([1000, 6000, 10_000]) {
         let started = Instant::now();
         let request = delivery().request_with(|_| Script::new(steps));
-        refused(&layer(), request, RejectionKind::BodyTooLarge).await;
+        rejected(&layer(), request, RejectionKind::BodyTooLarge).await;
         assert_eq!(started.elapsed().as_millis(), elapsed);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_announced_length_too_large_is_awaited_for_a_second() {
+async fn drains_announced_large_body_for_a_second() {
     let started = Instant::now();
     let mut request = delivery().request_with(|_| Script::new([Step::Hang]));
     request.headers_mut().insert(header::CONTENT_LENGTH, (LIMIT + 1).into());
-    refused(&layer(), request, RejectionKind::BodyTooLarge).await;
+    rejected(&layer(), request, RejectionKind::BodyTooLarge).await;
     assert_eq!(started.elapsed(), seconds(1));
 }
 
 #[test]
-fn a_body_that_is_there_needs_no_runtime() {
+fn complete_body_needs_no_runtime() {
     let handler = Handler::default();
     let request = delivery().request_with(|body| Script::chunked(&body, 5));
     let mut future = pin!(layer().layer(handler.clone()).call(request));
     let Poll::Ready(Ok(response)) = future.as_mut().poll(&mut std::task::Context::from_waker(&noop_waker())) else {
-        panic!("a body that is there is verified at the first poll");
+        panic!("the complete body was not verified at the first poll");
     };
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(handler.seen().len(), 1);
 }
 
 #[tokio::test]
-async fn a_verified_body_prints_its_length_alone() {
+async fn debug_of_verified_body_shows_only_length() {
     let printing = service_fn(async |request: Request<VerifiedBody>| {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(format!("{request:?}"))))
     });
@@ -305,14 +305,14 @@ fn layer_with_8_secrets() -> KlikitVerifyLayer {
     KlikitVerifyLayer::with_keyring(keyring)
 }
 
-/// Answers a request with a body that is there at once. Returns the status, and how often that took a poll.
+/// Sends a request whose body is complete at once. Returns the status and the number of polls.
 fn polls(layer: &KlikitVerifyLayer, request: Request<Script>) -> (StatusCode, usize) {
     let mut response = tokio_test::task::spawn(layer.layer(Handler::default()).oneshot(request));
     for polls in 1.. {
         if let Poll::Ready(response) = response.poll() {
             return (response.unwrap().status(), polls);
         }
-        assert!(response.is_woken(), "nothing wakes the request after {polls} polls");
+        assert!(response.is_woken(), "the request was not woken after {polls} polls");
     }
     unreachable!()
 }
@@ -330,7 +330,7 @@ async fn one_poll_hashes_a_bounded_number_of_bytes() {
         (&eight, 300 * KIB, 10),
         (&eight, KIB * KIB, 32),
     ] {
-        let genuine = of_length(length);
+        let genuine = signed_spaces(length);
         let forged = SignedDelivery::new("forger", genuine.body().to_vec());
         for (delivery, status) in [(genuine, StatusCode::OK), (forged, StatusCode::FORBIDDEN)] {
             let (answer, polls) = polls(layer, delivery.request_with(|body| Script::frames([body])));
@@ -340,7 +340,7 @@ async fn one_poll_hashes_a_bounded_number_of_bytes() {
 }
 
 #[tokio::test]
-async fn body_hashed_in_parts_is_hashed_whole() {
+async fn hashes_all_parts_of_large_body() {
     let layer = layer_with_8_secrets();
     for length in [32 * 1024 + 1, 100_000, 262_143, 262_145, 1_000_000] {
         let body: Vec<u8> = (0..=250).cycle().take(length).collect();
@@ -349,19 +349,19 @@ async fn body_hashed_in_parts_is_hashed_whole() {
             let seen = accepted(&layer, delivery.request_with(|body| Script::chunked(&body, size))).await;
             assert_eq!((seen.bytes, seen.delivery.secret_id()), (Bytes::from(body.clone()), "last"));
         }
-        for at in [0, length / 2, length - 1] {
+        for index in [0, length / 2, length - 1] {
             let mut altered = body.clone();
-            altered[at] ^= 1;
+            altered[index] ^= 1;
             let request = delivery.request_with(|_| Script::chunked(&altered.into(), 4096));
-            refused(&layer, request, RejectionKind::SignatureMismatch).await;
+            rejected(&layer, request, RejectionKind::SignatureMismatch).await;
         }
     }
 }
 
-/// The deadline is for the body to arrive.
+/// The deadline limits only the time in which the body arrives.
 #[tokio::test(start_paused = true)]
 async fn hashing_does_not_count_against_the_deadline() {
-    let request = of_length(1_000_000).request_with(|body| Script::new([Step::Yield, Step::Data(body)]));
+    let request = signed_spaces(1_000_000).request_with(|body| Script::new([Step::Yield, Step::Data(body)]));
     let mut response = tokio_test::task::spawn(layer_with_8_secrets().layer(Handler::default()).oneshot(request));
     assert!(response.poll().is_pending() && response.poll().is_pending());
     tokio::time::advance(seconds(60)).await;

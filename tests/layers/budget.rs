@@ -1,4 +1,4 @@
-//! The buffer budget bounds what unverified bodies hold together, and a full budget makes room for a newcomer.
+//! The buffer budget limits the memory of all unverified bodies together. If it is used up, a newcomer evicts other bodies.
 
 use std::{
     pin::pin,
@@ -24,25 +24,25 @@ use tower_klikit::{
 use crate::support::{
     BODY, Handler, SECRET, accepted,
     body::{Script, Step},
-    refused,
+    rejected,
 };
 
 const LIMIT: usize = 64 * 1024;
 const SENDERS: usize = 64;
-/// The smallest charge.
+/// The smallest charge, in bytes.
 const KIB: usize = 1024;
 
-/// A layer whose budget `bodies` of the limit fill.
+/// Returns a layer whose budget is used up by this many bodies of the limit.
 fn layer(bodies: usize) -> KlikitVerifyLayer {
     KlikitVerifyLayer::new(SECRET).body_limit(LIMIT).buffer_budget(bodies * LIMIT)
 }
 
-/// No body was evicted.
+/// The indices if no body was evicted.
 const NONE: [usize; 0] = [];
 
 type Pending = Spawn<ResponseFuture<Handler, Script>>;
 
-/// Sends a body that has to be waited for.
+/// Sends a body that the layer has to wait for.
 fn start(layer: &KlikitVerifyLayer, script: Script) -> Pending {
     let request = SignedDelivery::new(SECRET, BODY).request_with(|_| script);
     let mut future = task::spawn(layer.layer(Handler::default()).call(request));
@@ -50,7 +50,7 @@ fn start(layer: &KlikitVerifyLayer, script: Script) -> Pending {
     future
 }
 
-/// All but the last byte of a body of the limit, in two pieces.
+/// Returns all but the last byte of a body of the limit, in two pieces.
 fn all_but_a_byte() -> Script {
     Script::chunked(&vec![b' '; LIMIT - 1].into(), LIMIT / 2)
 }
@@ -60,12 +60,12 @@ fn stalled(layer: &KlikitVerifyLayer) -> Pending {
     start(layer, all_but_a_byte().then(Step::Hang))
 }
 
-/// A genuine delivery in pieces, which arrive at once.
+/// Returns a genuine delivery in pieces that arrive at once.
 fn in_pieces() -> Request<Script> {
     SignedDelivery::new(SECRET, BODY).request_with(|body| Script::chunked(&body, 10))
 }
 
-/// The indices of the bodies that were evicted, and whose tasks are to notice.
+/// Returns the indices of the bodies that were evicted, whose tasks were woken.
 fn evicted(bodies: &[Pending]) -> Vec<usize> {
     (0..bodies.len()).filter(|&n| bodies[n].is_woken()).collect()
 }
@@ -92,7 +92,7 @@ async fn newcomer_evicts_a_waiting_body_of_any_age() {
     accepted(&layer, in_pieces()).await;
 
     let [evicted] = evicted(&stalled)[..] else { panic!("{:?} were evicted", evicted(&stalled)) };
-    assert_pending!(stalled[evicted].poll(), "the rest is read for a second");
+    assert_pending!(stalled[evicted].poll(), "the rest was not read for a second");
     advance(seconds(1)).await;
     assert_evicted(&mut stalled[evicted]);
 }
@@ -128,7 +128,7 @@ async fn body_over_the_budget_is_rejected_at_its_end() {
     advance(seconds(1) / 2).await;
     assert_evicted(&mut too_large);
     advance(seconds(10)).await;
-    assert_eq!(response(&mut waiting).status(), StatusCode::REQUEST_TIMEOUT, "evicting it would not have helped");
+    assert_eq!(response(&mut waiting).status(), StatusCode::REQUEST_TIMEOUT, "it was evicted in vain");
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,7 +171,7 @@ async fn waiting_piece_is_charged_for_its_length() {
     let waiting = [piece(100_000), piece(200_000), piece(300_000)];
     assert_eq!(evicted(&waiting), NONE);
     let _newcomer = piece(1);
-    assert_eq!(evicted(&waiting), [2], "the largest");
+    assert_eq!(evicted(&waiting), [2], "the largest was not evicted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +190,7 @@ async fn announced_length_bounds_the_charge() {
         advance(seconds(1)).await;
         waiting.iter_mut().for_each(|body| drop(body.poll()));
     }
-    assert_eq!(evicted(&waiting), NONE, "what is charged doubles, but not past the announced length");
+    assert_eq!(evicted(&waiting), NONE, "the charge exceeds the announced length");
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,17 +214,17 @@ async fn charge_is_released_however_a_body_ends() {
         drop(stalled(&layer));
         accepted(&layer, in_pieces()).await;
         let fails = SignedDelivery::new(SECRET, BODY).request_with(|body| Script::chunked(&body, 9).then(Step::Fail));
-        refused(&layer, fails, RejectionKind::BodyUnreadable).await;
+        rejected(&layer, fails, RejectionKind::BodyUnreadable).await;
         let mut stalled = stalled(&layer);
         advance(seconds(10)).await;
         assert_eq!(response(&mut stalled).status(), StatusCode::REQUEST_TIMEOUT);
         let too_large = SignedDelivery::new(SECRET, vec![0; LIMIT + 1]);
-        refused(&layer, too_large.request_with(|body| Script::chunked(&body, 999)), RejectionKind::BodyTooLarge).await;
+        rejected(&layer, too_large.request_with(|body| Script::chunked(&body, 999)), RejectionKind::BodyTooLarge).await;
         let evicted = self::stalled(&layer);
         let newcomer = self::stalled(&layer);
         assert!(evicted.is_woken() && !newcomer.is_woken());
     }
-    // The whole budget is free: nothing else would let this body wait until its deadline.
+    // The whole budget is free, or this body would not wait until its deadline.
     let mut stalled = stalled(&layer);
     advance(seconds(10)).await;
     assert_eq!(response(&mut stalled).status(), StatusCode::REQUEST_TIMEOUT);
@@ -247,7 +247,7 @@ async fn clones_and_services_share_one_budget() {
     let layer = layer(1);
     let first = stalled(&layer.clone());
     accepted(&layer.clone().buffer_budget(LIMIT), in_pieces()).await;
-    assert!(!first.is_woken(), "the other layer has a budget of its own");
+    assert!(!first.is_woken(), "a layer with its own budget evicted it");
     accepted(&layer.clone().allow_missing_event_id(), in_pieces()).await;
     assert!(first.is_woken());
 }
@@ -264,7 +264,7 @@ async fn body_in_small_frames_is_charged_for_all() {
 #[tokio::test(start_paused = true)]
 async fn polled_body_is_evicted_once_it_waits() {
     let layer = layer(2);
-    // While the first body is polled, a newcomer arrives. It evicts the second body, which waits.
+    // A newcomer arrives while the first body is being polled, and evicts the second body, which is waiting.
     let held = Arc::new(Mutex::new(Vec::new()));
     let newcomer = {
         let (layer, held) = (layer.clone(), Arc::clone(&held));
@@ -280,7 +280,7 @@ async fn polled_body_is_evicted_once_it_waits() {
     assert!(second.is_woken());
 
     accepted(&layer, in_pieces()).await;
-    assert!(first.is_woken(), "it has waited longest");
+    assert!(first.is_woken(), "the body that waited longest was not evicted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,7 +317,7 @@ async fn many_senders_on_many_threads_leave_nothing_charged() {
         let request = delivery.request_with(|_| body.first(n % 9).followed_by(waits));
         tokio::spawn(async move {
             let mut call = pin!(tower::ServiceExt::oneshot(service, request));
-            // Some leave before they are answered.
+            // Some senders disconnect before the response.
             for _ in 0..n % 5 {
                 if futures_util::poll!(&mut call).is_ready() {
                     return;
@@ -333,5 +333,5 @@ async fn many_senders_on_many_threads_leave_nothing_charged() {
         sender.await.unwrap();
     }
     let stalled: Vec<_> = (0..4).map(|_| stalled(&layer)).collect();
-    assert_eq!(evicted(&stalled), NONE, "the whole budget is free");
+    assert_eq!(evicted(&stalled), NONE, "a part of the budget is still charged");
 }

@@ -1,4 +1,4 @@
-//! What an axum handler takes as arguments, and what is answered when it cannot be had.
+//! Extractors for axum handlers, and the responses when they fail.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -26,6 +26,7 @@ fn verified(router: Router) -> Router {
     router.layer(KlikitVerifyLayer::new(SECRET).allow_missing_event_id().body_limit(4 << 20))
 }
 
+/// Sends a request. Returns the status and the body of the response.
 async fn answer(app: Router, request: Request<Body>) -> (StatusCode, String) {
     let response = app.oneshot(request).await.unwrap();
     let status = response.status();
@@ -36,7 +37,7 @@ async fn answer(app: Router, request: Request<Body>) -> (StatusCode, String) {
     (status, String::from_utf8(text.to_vec()).unwrap())
 }
 
-/// A router with this one handler.
+/// Creates a router with this handler.
 macro_rules! app {
     ($handler:expr) => {
         Router::new().route("/webhooks/klikit", post($handler))
@@ -48,7 +49,7 @@ fn delivery() -> SignedDelivery {
 }
 
 #[tokio::test]
-async fn a_verified_delivery_can_be_taken_apart() {
+async fn extracts_id_metadata_and_payload() {
     let app = app!(async |id: EventId, delivery: Delivery, event: KlikitEvent| {
         assert_eq!(Some(&id), delivery.event_id());
         let orders: Vec<_> = event.payload.orders.iter().map(|order| order.id()).collect();
@@ -59,7 +60,7 @@ async fn a_verified_delivery_can_be_taken_apart() {
 }
 
 #[tokio::test]
-async fn orders_are_what_the_user_says_they_are() {
+async fn extracts_custom_order_types() {
     #[derive(Deserialize)]
     struct Ticket {
         id: u32,
@@ -71,7 +72,7 @@ async fn orders_are_what_the_user_says_they_are() {
 }
 
 #[tokio::test]
-async fn the_older_form_is_read_from_its_envelope() {
+async fn extracts_payload_from_timestamped_envelope() {
     let app = app!(async |event: KlikitEvent| format!("{} {:?}", event.id, event.payload.orders[0].id()));
     let app = app.layer(KlikitVerifyLayer::new(SECRET).accept_timestamped(std::time::Duration::from_secs(300)));
     let signed = SignedDelivery::timestamped(SECRET, SystemTime::now(), "evt-7", EventType::OrderCreated, BODY);
@@ -83,7 +84,7 @@ async fn the_older_form_is_read_from_its_envelope() {
 }
 
 #[tokio::test]
-async fn a_delivery_without_an_id_has_none() {
+async fn missing_event_id_is_400_unless_optional() {
     let anonymous = || delivery().without_header(&EVENT_ID).request();
     let missing = (StatusCode::BAD_REQUEST, r#"{"error":"missing klikit headers"}"#.to_owned());
     assert_eq!(answer(verified(app!(async |_: EventId| ())), anonymous()).await, missing);
@@ -94,7 +95,7 @@ async fn a_delivery_without_an_id_has_none() {
 }
 
 #[tokio::test]
-async fn a_signed_body_that_cannot_be_read_is_422_and_is_not_quoted() {
+async fn invalid_payload_is_422_without_quoting_it() {
     let odd = SignedDelivery::new(SECRET, r#"{"brand_id":"Ayu","branch_id":2,"orders":[]}"#);
     let (status, text) = answer(verified(app!(async |_: KlikitEvent| ())), odd.request()).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -102,7 +103,7 @@ async fn a_signed_body_that_cannot_be_read_is_422_and_is_not_quoted() {
 }
 
 #[tokio::test]
-async fn axums_own_limit_is_413() {
+async fn body_over_axum_limit_is_413() {
     let large = format!(r#"{{"brand_id":1,"branch_id":2,"orders":[],"x":"{}"}}"#, "x".repeat(3 << 20));
     let large = SignedDelivery::new(SECRET, large);
     let app = app!(async |_: KlikitEvent| ());
@@ -113,7 +114,7 @@ async fn axums_own_limit_is_413() {
 }
 
 #[tokio::test]
-async fn a_handler_can_look_at_why() {
+async fn handler_can_take_the_rejection() {
     let app = app!(async |event: Result<KlikitEvent, KlikitRejection>| {
         event.unwrap_err().payload_error().unwrap().path().to_owned()
     });
@@ -122,17 +123,17 @@ async fn a_handler_can_look_at_why() {
 }
 
 #[tokio::test]
-async fn an_optional_delivery_tells_verified_requests_from_others() {
+async fn optional_delivery_is_none_without_layer() {
     let app = app!(async |delivery: Option<Delivery>| delivery.is_some().to_string());
     assert_eq!(answer(app.clone(), delivery().request()).await.1, "false");
     assert_eq!(answer(verified(app), delivery().request()).await.1, "true");
 }
 
 #[tokio::test]
-async fn rejection_tells_its_reason() {
+async fn rejection_has_a_failure_reason() {
     #[derive(Deserialize)]
     struct Ticket {
-        #[allow(dead_code, reason = "only to be read")]
+        #[allow(dead_code, reason = "the field only has to be parsed")]
         note: String,
     }
     let app = app!(async |_: KlikitEvent<Ticket>| ());
@@ -150,7 +151,7 @@ async fn rejection_tells_its_reason() {
 }
 
 #[tokio::test]
-async fn handler_can_return_a_reason() {
+async fn handler_can_return_failure_reason() {
     let app = app!(async || (StatusCode::CONFLICT, FailureReason::new("printer is out of paper"), "no paper"));
     let response = app.oneshot(delivery().request::<Body>()).await.unwrap();
     assert_eq!(response.status(), StatusCode::CONFLICT);
@@ -163,10 +164,10 @@ async fn handler_can_return_a_reason() {
     assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
 }
 
-/// The only test that reads the log, for all who are not verified: what is logged elsewhere first, without a subscriber, stays
-/// silent in this process.
+/// The only test that reads the log. One test covers all extractors, because a log line that first occurs without a subscriber
+/// stays disabled for the whole process.
 #[test]
-fn without_the_layer_it_is_500_and_the_log_names_the_layer() {
+fn missing_layer_is_500_and_logged() {
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 

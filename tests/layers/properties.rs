@@ -1,4 +1,4 @@
-//! What holds for every body, however it is split, and for no forged one.
+//! Properties of arbitrary bodies, frames, secrets and headers.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
@@ -20,12 +20,13 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
 }
 
-/// A body in frames, some of them empty, with waits between.
+/// Generates a body in frames, some of them empty, with waits and trailers between them.
 fn frames() -> impl Strategy<Value = Vec<Step>> {
     let data = vec(any::<u8>(), 0..300).prop_map(|bytes| Step::Data(bytes.into()));
     vec(prop_oneof![8 => data, 1 => Just(Step::Yield), 1 => Just(Step::Trailers)], 0..40)
 }
 
+/// Returns the data of all frames.
 fn whole(steps: &[Step]) -> Bytes {
     let data = steps.iter().filter_map(|step| if let Step::Data(data) = step { Some(&data[..]) } else { None });
     data.collect::<Vec<_>>().concat().into()
@@ -34,7 +35,7 @@ fn whole(steps: &[Step]) -> Bytes {
 fn header_value() -> impl Strategy<Value = HeaderValue> {
     let hex = "[0-9a-fA-F]{60,68}".prop_map(String::into_bytes);
     prop_oneof![hex, vec(any::<u8>(), 0..80)]
-        .prop_filter_map("no header holds it", |bytes| HeaderValue::from_bytes(&bytes).ok())
+        .prop_filter_map("a header cannot hold the value", |bytes| HeaderValue::from_bytes(&bytes).ok())
 }
 
 fn headers() -> impl Strategy<Value = HeaderMap> {
@@ -58,7 +59,7 @@ fn headers() -> impl Strategy<Value = HeaderMap> {
 
 proptest! {
     #[test]
-    fn the_handler_sees_the_bytes_that_were_signed_however_they_arrive(steps in frames()) {
+    fn handler_sees_signed_bytes_for_any_frames(steps in frames()) {
         let body = whole(&steps);
         let delivery = SignedDelivery::new(SECRET, body.clone());
         let seen = now(accepted(&KlikitVerifyLayer::new(SECRET), delivery.request_with(|_| Script::new(steps))));
@@ -66,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn another_body_never_verifies(steps in frames(), other in frames()) {
+    fn other_body_never_verifies(steps in frames(), other in frames()) {
         prop_assume!(whole(&steps) != whole(&other));
         let delivery = SignedDelivery::new(SECRET, whole(&steps));
         let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), delivery.request_with(|_| Script::new(other))));
@@ -75,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn another_secret_never_verifies(secret in "[!-~]{0,40}[0-9A-Za-z][!-~]{0,39}", body in vec(any::<u8>(), 0..200)) {
+    fn other_secret_never_verifies(secret in "[!-~]{0,40}[0-9A-Za-z][!-~]{0,39}", body in vec(any::<u8>(), 0..200)) {
         prop_assume!(secret != SECRET);
         let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(secret, body).request::<Full<Bytes>>()));
         prop_assert!(seen.is_none());
@@ -83,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn a_body_over_the_limit_is_refused_as_such_and_one_within_is_not(steps in frames(), limit in 0_usize..6000) {
+    fn rejects_exactly_the_bodies_over_the_limit(steps in frames(), limit in 0_usize..6000) {
         let body = whole(&steps);
         let delivery = SignedDelivery::new(SECRET, body.clone());
         let layer = KlikitVerifyLayer::new(SECRET).body_limit(limit);
@@ -94,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn no_headers_panic_or_let_anything_through(headers in headers(), steps in frames()) {
+    fn arbitrary_headers_are_rejected_without_panic(headers in headers(), steps in frames()) {
         let mut request = Request::new(Script::new(steps));
         *request.headers_mut() = headers;
         let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), request));

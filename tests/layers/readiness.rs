@@ -1,4 +1,4 @@
-//! Unverified traffic takes nothing from the inner service, and what is called is what said it was ready.
+//! The layer polls the inner service only for verified requests, and calls the instance that it polled.
 
 use std::{
     convert::Infallible,
@@ -45,7 +45,7 @@ fn poll_ready<B>(service: &mut impl Service<Request<B>>) -> bool {
 }
 
 #[test]
-fn the_layer_is_ready_while_the_inner_service_is_not() {
+fn layer_is_ready_before_inner_service() {
     let (mut service, mut handle) = mock();
     handle.allow(0);
     assert!(poll_ready::<Full<Bytes>>(&mut service));
@@ -54,7 +54,7 @@ fn the_layer_is_ready_while_the_inner_service_is_not() {
 }
 
 #[test]
-fn a_verified_request_waits_for_the_inner_service() {
+fn verified_request_waits_for_inner_service() {
     let (mut service, mut handle) = mock();
     handle.allow(0);
     let mut future = task::spawn(service.call(genuine()));
@@ -71,7 +71,7 @@ fn a_verified_request_waits_for_the_inner_service() {
 }
 
 #[test]
-fn the_inner_services_error_is_passed_on() {
+fn passes_on_error_of_inner_service() {
     let (mut service, mut handle) = mock();
     handle.send_error("the inner service broke");
     let mut future = task::spawn(service.call(genuine()));
@@ -79,10 +79,10 @@ fn the_inner_services_error_is_passed_on() {
     assert_eq!(error.to_string(), "the inner service broke");
 }
 
-/// Ready once polled, and only then; a clone has to be polled itself. This is what `ConcurrencyLimit` and `Buffer` rely on.
+/// A service that must be polled ready before each call, like `ConcurrencyLimit` and `Buffer`. A clone must be polled itself.
 #[derive(Default)]
 struct Strict {
-    ready: bool,
+    is_ready: bool,
 }
 
 impl Clone for Strict {
@@ -97,18 +97,18 @@ impl Service<Request<VerifiedBody>> for Strict {
     type Future = Ready<Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.ready = true;
+        self.is_ready = true;
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Request<VerifiedBody>) -> Self::Future {
-        assert!(std::mem::take(&mut self.ready), "called without having been polled ready");
+        assert!(std::mem::take(&mut self.is_ready), "called without being polled ready");
         ready(Ok(Response::default()))
     }
 }
 
 #[tokio::test]
-async fn the_instance_that_was_polled_ready_is_the_one_that_is_called() {
+async fn calls_the_instance_that_was_polled_ready() {
     let mut service = KlikitVerifyLayer::new(SECRET).layer(Strict::default());
     for _ in 0..2 {
         assert_eq!(service.call(genuine()).await.unwrap().status(), StatusCode::OK);
@@ -116,7 +116,7 @@ async fn the_instance_that_was_polled_ready_is_the_one_that_is_called() {
 }
 
 #[tokio::test]
-async fn a_concurrency_limit_and_a_buffer_serve_behind_the_layer() {
+async fn works_with_concurrency_limit_and_buffer() {
     let service = ServiceBuilder::new()
         .layer(KlikitVerifyLayer::new(SECRET))
         .buffer(4)
@@ -129,7 +129,7 @@ async fn a_concurrency_limit_and_a_buffer_serve_behind_the_layer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_sender_holds_no_permit() {
+async fn slow_sender_holds_no_permit() {
     let service = KlikitVerifyLayer::new(SECRET).layer(ConcurrencyLimit::new(Handler::default(), 1));
     let slow = SignedDelivery::new(SECRET, BODY)
         .altered()
@@ -145,7 +145,7 @@ async fn a_slow_sender_holds_no_permit() {
 }
 
 #[test]
-fn everything_can_cross_threads() {
+fn types_are_send_and_sync() {
     fn crosses<T: Clone + Send + Sync + 'static>() {}
     fn future_crosses<T: Send + 'static>() {}
     crosses::<KlikitVerifyLayer>();
@@ -157,7 +157,7 @@ fn everything_can_cross_threads() {
 }
 
 #[test]
-fn services_give_their_inner_service_back() {
+fn verify_service_returns_its_inner_service() {
     let mut service = KlikitVerifyLayer::new(SECRET).layer(7);
     *service.get_mut() += 1;
     assert_eq!((*service.get_ref(), service.into_inner()), (8, 8));
@@ -165,7 +165,7 @@ fn services_give_their_inner_service_back() {
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn dedupe_service_gives_its_inner_service_back() {
+fn dedupe_service_returns_its_inner_service() {
     use tower_klikit::{dedupe::KlikitDedupeLayer, store::MemoryStore};
     let mut service = KlikitDedupeLayer::new(MemoryStore::new()).layer(7);
     *service.get_mut() += 1;

@@ -1,4 +1,4 @@
-//! Everything that is refused before its body is read, and what the sender is told.
+//! Rejections: their reasons, statuses and responses. Most happen before the body is read.
 
 use http::{HeaderName, Request, Response, StatusCode, header};
 use tower_klikit::{
@@ -7,7 +7,7 @@ use tower_klikit::{
     testing::SignedDelivery,
 };
 
-use crate::support::{BODY, SECRET, accepted, body::Script, refused, send};
+use crate::support::{BODY, SECRET, accepted, body::Script, rejected, send};
 
 fn layer() -> KlikitVerifyLayer {
     KlikitVerifyLayer::new(SECRET)
@@ -17,21 +17,21 @@ fn delivery() -> SignedDelivery {
     SignedDelivery::new(SECRET, BODY)
 }
 
-/// Refused without one poll of the body.
-async fn refused_unread(
+/// Asserts that a delivery is rejected without a poll of its body.
+async fn rejected_unread(
     layer: &KlikitVerifyLayer,
     delivery: &SignedDelivery,
     kind: RejectionKind,
 ) -> crate::support::Reply {
     let body = Script::frames([delivery.body().clone()]);
     let polls = body.polls();
-    let answer = refused(layer, delivery.request_with(|_| body), kind).await;
+    let answer = rejected(layer, delivery.request_with(|_| body), kind).await;
     assert_eq!(polls.count(), 0, "the body was read before {kind:?}");
     answer
 }
 
 #[tokio::test]
-async fn a_signature_that_is_not_one_is_refused_before_the_body_is_read() {
+async fn rejects_malformed_signature_unread() {
     let hex = delivery().request::<Whole>().headers()[SIGNATURE].to_str().unwrap().to_owned();
     let malformed = [
         String::new(),
@@ -47,25 +47,25 @@ async fn a_signature_that_is_not_one_is_refused_before_the_body_is_read() {
     ];
     for value in malformed {
         let delivery = delivery().header(SIGNATURE, &value);
-        let answer = refused_unread(&layer(), &delivery, RejectionKind::MalformedSignature).await;
+        let answer = rejected_unread(&layer(), &delivery, RejectionKind::MalformedSignature).await;
         assert_eq!((answer.status.as_u16(), &*answer.text), (403, r#"{"error":"invalid signature"}"#), "{value}");
     }
     let not_ascii = delivery().header(SIGNATURE, [0xff; 64]);
-    refused_unread(&layer(), &not_ascii, RejectionKind::MalformedSignature).await;
+    rejected_unread(&layer(), &not_ascii, RejectionKind::MalformedSignature).await;
     let twice = delivery().added_header(SIGNATURE, &hex);
-    refused_unread(&layer(), &twice, RejectionKind::MalformedSignature).await;
+    rejected_unread(&layer(), &twice, RejectionKind::MalformedSignature).await;
 }
 
 #[tokio::test]
-async fn a_missing_signature_is_refused_before_the_body_is_read() {
+async fn rejects_missing_signature_unread() {
     let unsigned = delivery().without_header(&SIGNATURE);
-    let answer = refused_unread(&layer(), &unsigned, RejectionKind::MissingSignature).await;
+    let answer = rejected_unread(&layer(), &unsigned, RejectionKind::MissingSignature).await;
     assert_eq!((answer.status.as_u16(), &*answer.text), (403, r#"{"error":"missing klikit headers"}"#));
     assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json");
 }
 
 #[tokio::test]
-async fn a_signature_may_be_upper_case() {
+async fn accepts_upper_case_signature() {
     let hex = delivery().request::<Whole>().headers()[SIGNATURE].to_str().unwrap().to_uppercase();
     accepted(&layer(), delivery().header(SIGNATURE, hex).request::<Whole>()).await;
 }
@@ -73,13 +73,13 @@ async fn a_signature_may_be_upper_case() {
 type Whole = http_body_util::Full<bytes::Bytes>;
 
 #[tokio::test]
-async fn one_bit_of_the_body_or_of_the_signature_decides() {
+async fn rejects_any_changed_bit() {
     let genuine = SignedDelivery::new(SECRET, "order");
     for bit in 0..8 * genuine.body().len() {
         let mut body = genuine.body().to_vec();
         body[bit / 8] ^= 1 << (bit % 8);
         let request = genuine.request_with(|_| Whole::from(body));
-        let answer = refused(&layer(), request, RejectionKind::SignatureMismatch).await;
+        let answer = rejected(&layer(), request, RejectionKind::SignatureMismatch).await;
         assert_eq!((answer.status.as_u16(), &*answer.text), (403, r#"{"error":"invalid signature"}"#));
     }
     let signature = genuine.request::<Whole>().headers()[SIGNATURE].as_bytes().to_vec();
@@ -87,14 +87,14 @@ async fn one_bit_of_the_body_or_of_the_signature_decides() {
         let mut other = signature.clone();
         other[digit] = if other[digit] == b'0' { b'1' } else { b'0' };
         let request = genuine.clone().header(SIGNATURE, other).request::<Whole>();
-        refused(&layer(), request, RejectionKind::SignatureMismatch).await;
+        rejected(&layer(), request, RejectionKind::SignatureMismatch).await;
     }
 }
 
 #[tokio::test]
-async fn an_event_id_that_is_not_one_is_refused_before_the_body_is_read() {
+async fn rejects_bad_event_id_unread() {
     let missing = delivery().without_header(&EVENT_ID);
-    let answer = refused_unread(&layer(), &missing, RejectionKind::MissingEventId).await;
+    let answer = rejected_unread(&layer(), &missing, RejectionKind::MissingEventId).await;
     assert_eq!((answer.status.as_u16(), &*answer.text), (400, r#"{"error":"missing klikit headers"}"#));
 
     let malformed = [
@@ -108,14 +108,14 @@ async fn an_event_id_that_is_not_one_is_refused_before_the_body_is_read() {
     ];
     for delivery in malformed {
         for layer in [layer(), layer().allow_missing_event_id()] {
-            let answer = refused_unread(&layer, &delivery, RejectionKind::MalformedEventId).await;
+            let answer = rejected_unread(&layer, &delivery, RejectionKind::MalformedEventId).await;
             assert_eq!((answer.status.as_u16(), &*answer.text), (400, r#"{"error":"invalid event id"}"#));
         }
     }
 }
 
 #[tokio::test]
-async fn a_missing_event_id_can_be_allowed() {
+async fn missing_event_id_can_be_allowed() {
     let seen =
         accepted(&layer().allow_missing_event_id(), delivery().without_header(&EVENT_ID).request::<Whole>()).await;
     assert!(seen.event_id.is_none() && seen.delivery.event_id().is_none());
@@ -123,17 +123,17 @@ async fn a_missing_event_id_can_be_allowed() {
     let mut stale = delivery().without_header(&EVENT_ID).request::<Whole>();
     stale.extensions_mut().insert(delivery().to_delivery().event_id().unwrap().clone());
     let seen = accepted(&layer().allow_missing_event_id(), stale).await;
-    assert!(seen.event_id.is_none(), "an id that was there before is not this delivery's");
+    assert!(seen.event_id.is_none(), "the id of another layer was kept");
 }
 
 #[tokio::test]
-async fn what_the_sender_is_comes_before_what_it_sends() {
+async fn checks_signature_before_event_id() {
     let unsigned_without_id = delivery().without_header(&SIGNATURE).without_header(&EVENT_ID);
-    refused_unread(&layer(), &unsigned_without_id, RejectionKind::MissingSignature).await;
+    rejected_unread(&layer(), &unsigned_without_id, RejectionKind::MissingSignature).await;
 }
 
 #[tokio::test]
-async fn a_verified_delivery_carries_what_it_came_with() {
+async fn delivery_has_id_type_tenant_and_time() {
     let delivery = delivery().event_id("evt-1").event_type(EventType::OrderCartUpdated);
     let before = std::time::SystemTime::now();
     let seen = accepted(&layer(), delivery.request::<Whole>()).await;
@@ -146,7 +146,7 @@ async fn a_verified_delivery_carries_what_it_came_with() {
 }
 
 #[tokio::test]
-async fn a_type_is_known_or_kept_or_absent_and_never_refused() {
+async fn accepts_any_event_type() {
     let cases = [
         (delivery().header(EVENT_TYPE, "klikit.order.created.v2"), Some("klikit.order.created.v2")),
         (delivery().header(EVENT_TYPE, "klikit.menu.updated"), Some("klikit.menu.updated")),
@@ -162,7 +162,7 @@ async fn a_type_is_known_or_kept_or_absent_and_never_refused() {
 }
 
 #[tokio::test]
-async fn what_is_handed_on_is_framed_by_its_length_and_hides_its_secrets() {
+async fn verified_request_has_length_and_hides_secrets() {
     let delivery = delivery()
         .header(header::TRANSFER_ENCODING, "chunked")
         .header(header::TRAILER, "x-klikit-event-id")
@@ -183,7 +183,7 @@ async fn what_is_handed_on_is_framed_by_its_length_and_hides_its_secrets() {
 }
 
 #[tokio::test]
-async fn basic_credentials_are_checked_only_when_asked_for() {
+async fn checks_basic_credentials_only_if_required() {
     // RFC 7617, section 2.
     let right = delivery().header(header::AUTHORIZATION, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
     let wrong = delivery().header(header::AUTHORIZATION, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZR==");
@@ -193,10 +193,10 @@ async fn basic_credentials_are_checked_only_when_asked_for() {
     let layer = layer().require_basic_auth("Aladdin", "open sesame");
     accepted(&layer, right.request::<Whole>()).await;
     for delivery in [delivery(), wrong, twice] {
-        let answer = refused_unread(&layer, &delivery, RejectionKind::InvalidCredentials).await;
+        let answer = rejected_unread(&layer, &delivery, RejectionKind::InvalidCredentials).await;
         assert_eq!((answer.status.as_u16(), &*answer.text), (403, r#"{"error":"invalid credentials"}"#));
     }
-    refused(&layer, right.altered().request::<Whole>(), RejectionKind::SignatureMismatch).await;
+    rejected(&layer, right.altered().request::<Whole>(), RejectionKind::SignatureMismatch).await;
     for (partner_key, secret_key) in [("", "secret"), ("partner", ""), ("part:ner", "secret")] {
         let unsafe_setting = || KlikitVerifyLayer::new(SECRET).require_basic_auth(partner_key, secret_key);
         assert!(std::panic::catch_unwind(unsafe_setting).is_err(), "{partner_key}:{secret_key}");
@@ -204,7 +204,7 @@ async fn basic_credentials_are_checked_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn a_resolver_picks_the_secret_by_the_head() {
+async fn resolver_chooses_keyring_by_head() {
     let keyring = |tenant: &str, secret: &str| Keyring::new(tenant, "1", WebhookSecret::new(secret).unwrap());
     let keyrings = [keyring("warung", "warung-secret"), keyring("kedai", "kedai-secret")];
     let layer = KlikitVerifyLayer::with_resolver(move |head| {
@@ -216,45 +216,45 @@ async fn a_resolver_picks_the_secret_by_the_head() {
         assert_eq!(seen.delivery.tenant(), tenant);
     }
     let crossed = SignedDelivery::new("warung-secret", BODY).uri("/webhooks/kedai");
-    refused(&layer, crossed.request::<Whole>(), RejectionKind::SignatureMismatch).await;
+    rejected(&layer, crossed.request::<Whole>(), RejectionKind::SignatureMismatch).await;
 
     let by_partner = KlikitVerifyLayer::with_resolver(move |head| {
         let credentials = head.headers.get(header::AUTHORIZATION)?;
-        // warung:secret, as base64.
+        // The base64 text of `warung:secret`.
         (credentials == "Basic d2FydW5nOnNlY3JldA==").then(|| keyring("warung", "warung-secret"))
     });
     let partner = SignedDelivery::new("warung-secret", BODY);
-    refused(&by_partner, partner.request::<Whole>(), RejectionKind::UnknownTenant).await;
+    rejected(&by_partner, partner.request::<Whole>(), RejectionKind::UnknownTenant).await;
     let partner = partner.header(header::AUTHORIZATION, "Basic d2FydW5nOnNlY3JldA==");
     assert_eq!(accepted(&by_partner, partner.request::<Whole>()).await.delivery.tenant(), "warung");
 
     let unknown = SignedDelivery::new("warung-secret", BODY).uri("/webhooks/dapur");
-    let answer = refused_unread(&layer, &unknown, RejectionKind::UnknownTenant).await;
+    let answer = rejected_unread(&layer, &unknown, RejectionKind::UnknownTenant).await;
     assert_eq!((answer.status.as_u16(), &*answer.text), (403, r#"{"error":"invalid signature"}"#));
 }
 
 #[tokio::test]
-async fn a_keyring_accepts_old_and_new_and_changes_while_serving() {
+async fn keyring_can_change_while_serving() {
     let secret = |text: &str| WebhookSecret::new(text).unwrap();
     let keyring = Keyring::new("warung", "old", secret("old secret"));
     let layer = KlikitVerifyLayer::with_keyring(keyring.clone());
     let (old, new) = (SignedDelivery::new("old secret", BODY), SignedDelivery::new("new secret", BODY));
-    refused(&layer, new.request::<Whole>(), RejectionKind::SignatureMismatch).await;
+    rejected(&layer, new.request::<Whole>(), RejectionKind::SignatureMismatch).await;
 
     keyring.add("new", secret("new secret")).unwrap();
     for (delivery, id) in [(&old, "old"), (&new, "new")] {
         assert_eq!(accepted(&layer, delivery.request::<Whole>()).await.delivery.secret_id(), id);
     }
-    refused(&layer, old.clone().altered().request::<Whole>(), RejectionKind::SignatureMismatch).await;
+    rejected(&layer, old.clone().altered().request::<Whole>(), RejectionKind::SignatureMismatch).await;
 
     keyring.retire("old").unwrap();
-    refused(&layer, old.request::<Whole>(), RejectionKind::SignatureMismatch).await;
+    rejected(&layer, old.request::<Whole>(), RejectionKind::SignatureMismatch).await;
     let seen = accepted(&layer, new.request::<Whole>()).await;
     assert_eq!((seen.delivery.tenant(), seen.delivery.secret_id()), ("warung", "new"));
 }
 
 #[tokio::test]
-async fn every_secret_of_a_full_keyring_verifies() {
+async fn verifies_with_every_secret_of_full_keyring() {
     let keyring = Keyring::new("warung", "0", WebhookSecret::new("secret 0").unwrap());
     for n in 1..Keyring::MAX_SECRETS {
         keyring.add(n.to_string(), WebhookSecret::new(format!("secret {n}")).unwrap()).unwrap();
@@ -270,25 +270,26 @@ async fn every_secret_of_a_full_keyring_verifies() {
 }
 
 #[tokio::test]
-async fn a_refusal_can_be_worded_but_not_made_a_success() {
+async fn custom_response_cannot_be_a_success() {
     let custom = layer().on_rejection(|rejection| {
         let mut response = Response::new("no".into());
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         assert_eq!(rejection.status(), StatusCode::FORBIDDEN);
         response
     });
-    let answer = refused(&custom, delivery().altered().request::<Whole>(), RejectionKind::SignatureMismatch).await;
+    let answer = rejected(&custom, delivery().altered().request::<Whole>(), RejectionKind::SignatureMismatch).await;
     assert_eq!((answer.status.as_u16(), &*answer.text), (401, "no"));
 
     for status in [200, 204, 299, 100, 302] {
         let lenient = layer().on_rejection(move |_| Response::builder().status(status).body("fine".into()).unwrap());
-        let answer = refused(&lenient, delivery().altered().request::<Whole>(), RejectionKind::SignatureMismatch).await;
+        let answer =
+            rejected(&lenient, delivery().altered().request::<Whole>(), RejectionKind::SignatureMismatch).await;
         assert_eq!((answer.status.as_u16(), &*answer.text), (403, "fine"), "for {status}");
     }
 }
 
 #[tokio::test]
-async fn every_kind_has_its_status_and_a_text_that_tells_no_secret() {
+async fn each_rejection_kind_has_status_and_json_text() {
     use RejectionKind::{
         BodyTimeout, BodyTooLarge, BodyUnreadable, InvalidCredentials, MalformedEventId, MalformedSignature,
         MissingEventId, MissingSignature, Overloaded, SignatureMismatch, UnknownTenant,
@@ -317,7 +318,7 @@ async fn every_kind_has_its_status_and_a_text_that_tells_no_secret() {
 }
 
 #[test]
-fn an_empty_or_blank_secret_makes_no_layer() {
+fn empty_or_blank_secret_is_an_error() {
     for blank in ["", " ", "\n", "\0\0"] {
         assert!(KlikitVerifyLayer::try_new(blank).is_err());
         assert!(std::panic::catch_unwind(|| KlikitVerifyLayer::new(blank)).is_err());
@@ -325,7 +326,7 @@ fn an_empty_or_blank_secret_makes_no_layer() {
 }
 
 #[tokio::test]
-async fn ten_deliveries_signed_by_another_implementation_verify() {
+async fn verifies_samples_of_another_implementation() {
     let (secret, samples) = crate::support::deliveries::all();
     assert_eq!(samples.len(), 10);
     let layer = KlikitVerifyLayer::new(secret);
@@ -342,7 +343,7 @@ async fn ten_deliveries_signed_by_another_implementation_verify() {
 }
 
 #[tokio::test]
-async fn klikits_own_test_vector_verifies() {
+async fn verifies_test_vector_of_klikit() {
     let request = Request::post("/webhooks/klikit")
         .header(SIGNATURE, "cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d")
         .header(EVENT_ID, "evt-1")

@@ -1,4 +1,4 @@
-//! The kit for the tests of whoever receives deliveries.
+//! The test utilities of the feature `testing`.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -33,8 +33,8 @@ fn delivery() -> SignedDelivery {
     SignedDelivery::new(SECRET, body(1, 2, [FakeOrder::new(42)]))
 }
 
-/// Answers with each of these, by turns, and counts.
-fn answering(statuses: &'static [u16]) -> (Router, Arc<AtomicUsize>) {
+/// Returns an app that responds with these statuses in turn, and a counter of its calls.
+fn responding_with(statuses: &'static [u16]) -> (Router, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let calls = Arc::clone(&count);
     let handler = async move || {
@@ -46,8 +46,8 @@ fn answering(statuses: &'static [u16]) -> (Router, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn klikit_delivers_until_it_has_a_2xx() {
-    let (app, count) = answering(&[500, 404, 204]);
+async fn fake_klikit_retries_until_success() {
+    let (app, count) = responding_with(&[500, 404, 204]);
     let report = FakeKlikit::new().deliver::<Body>(&app, &delivery()).await;
     assert!(report.is_delivered());
     assert_eq!(report.statuses(), [500, 404, 204]);
@@ -57,8 +57,8 @@ async fn klikit_delivers_until_it_has_a_2xx() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn klikit_gives_up_after_31_hours() {
-    let (app, _) = answering(&[503]);
+async fn fake_klikit_stops_after_31_hours() {
+    let (app, _) = responding_with(&[503]);
     let report = FakeKlikit::new().deliver::<Body>(&app, &delivery()).await;
     assert!(!report.is_delivered());
     assert_eq!(report.statuses(), [503; 7]);
@@ -66,7 +66,7 @@ async fn klikit_gives_up_after_31_hours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_after_10_seconds_is_none() {
+async fn response_after_10_seconds_is_a_timeout() {
     for (seconds, answer) in [(9, Answer::Status(StatusCode::OK)), (11, Answer::TimedOut)] {
         let handler = post(async move || sleep(Duration::from_secs(seconds)).await);
         let app = Router::new().route("/webhooks/klikit", handler);
@@ -76,7 +76,7 @@ async fn an_answer_after_10_seconds_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_whose_body_breaks_off_or_never_ends_is_none() {
+async fn incomplete_response_is_a_failure() {
     let broken = || Body::from_stream(stream::iter([Ok(Bytes::from("{")), Err("broken")]));
     let endless = || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
     let broken = Router::new().route("/webhooks/klikit", post(async move || Response::new(broken())));
@@ -88,7 +88,7 @@ async fn an_answer_whose_body_breaks_off_or_never_ends_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_are_the_same_delivery() {
+async fn retries_have_the_same_id() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let slow = post(async move |_: KlikitEvent| {
@@ -105,7 +105,7 @@ async fn retries_are_the_same_delivery() {
 }
 
 #[test]
-fn orders_are_as_klikit_sends_them() {
+fn fake_orders_have_fields_of_klikit() {
     let order = FakeOrder::new(42)
         .item("Nasi goreng", 2, 25_000)
         .item("Es teh", 1, 8_000)

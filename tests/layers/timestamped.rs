@@ -1,4 +1,4 @@
-//! Deliveries of klikit's older form: a time that is signed, and an envelope that names the event.
+//! Deliveries with a timestamped signature, whose envelope names the event.
 #![cfg(feature = "payload")]
 
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use tower_klikit::{
     testing::SignedDelivery,
 };
 
-use crate::support::{BODY, SECRET, accepted, refused, send};
+use crate::support::{BODY, SECRET, accepted, rejected, send};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -34,14 +34,14 @@ fn request(delivery: &SignedDelivery) -> http::Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn they_are_refused_unless_accepted() {
+async fn rejects_timestamped_signature_by_default() {
     let answer =
-        refused(&KlikitVerifyLayer::new(SECRET), request(&signed(now())), RejectionKind::MalformedSignature).await;
+        rejected(&KlikitVerifyLayer::new(SECRET), request(&signed(now())), RejectionKind::MalformedSignature).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
-async fn what_the_envelope_says_is_what_the_handler_sees() {
+async fn takes_id_and_type_from_envelope() {
     let at = now();
     let seen = accepted(&layer(), request(&signed(at))).await;
     assert_eq!(seen.event_id.unwrap().as_str(), "evt-1");
@@ -61,21 +61,21 @@ async fn what_the_envelope_says_is_what_the_handler_sees() {
 }
 
 #[tokio::test]
-async fn the_current_form_is_accepted_beside_it() {
+async fn accepts_current_signature_too() {
     let seen = accepted(&layer(), request(&SignedDelivery::new(SECRET, BODY))).await;
     assert_eq!(seen.delivery.signed_at(), None);
     assert_eq!(seen.delivery.event_type(), Some(&EventType::OrderCreated));
 }
 
 #[tokio::test]
-async fn the_time_is_bounded_on_both_sides() {
+async fn tolerance_applies_to_past_and_future() {
     for minutes in [1, 4] {
         accepted(&layer(), request(&signed(now() - minutes * MINUTE))).await;
         accepted(&layer(), request(&signed(now() + minutes * MINUTE))).await;
     }
     for minutes in [6, 600] {
         for time in [now() - minutes * MINUTE, now() + minutes * MINUTE] {
-            let answer = refused(&layer(), request(&signed(time)), RejectionKind::StaleTimestamp).await;
+            let answer = rejected(&layer(), request(&signed(time)), RejectionKind::StaleTimestamp).await;
             assert_eq!(answer.status, StatusCode::FORBIDDEN);
             assert_eq!(answer.text, r#"{"error":"timestamp out of tolerance"}"#);
         }
@@ -83,54 +83,54 @@ async fn the_time_is_bounded_on_both_sides() {
 }
 
 #[tokio::test]
-async fn time_and_body_are_signed() {
+async fn rejects_changed_time_or_body() {
     let genuine = signed(now());
     let forged = genuine.clone().altered();
-    refused(&layer(), request(&forged), RejectionKind::SignatureMismatch).await;
+    rejected(&layer(), request(&forged), RejectionKind::SignatureMismatch).await;
 
-    // Another time under the same signature.
+    // Another time with the same signature.
     let header = request(&genuine).headers()[SIGNATURE].to_str().unwrap().to_owned();
     let (_, signature) = header.split_once(",v1=").unwrap();
     let later = now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 30;
     let moved = genuine.clone().header(SIGNATURE, format!("t={later},v1={signature}"));
-    refused(&layer(), request(&moved), RejectionKind::SignatureMismatch).await;
+    rejected(&layer(), request(&moved), RejectionKind::SignatureMismatch).await;
 
-    // The signature of one form in the other.
+    // A timestamped signature without its time, and a current signature with a time.
     let plain = genuine.clone().header(SIGNATURE, signature);
-    refused(&layer(), request(&plain), RejectionKind::SignatureMismatch).await;
+    rejected(&layer(), request(&plain), RejectionKind::SignatureMismatch).await;
     let other = SignedDelivery::new(SECRET, BODY);
     let signature = request(&other).headers()[SIGNATURE].to_str().unwrap().to_owned();
-    let stamped = other.header(SIGNATURE, format!("t={later},v1={signature}"));
-    refused(&layer(), request(&stamped), RejectionKind::SignatureMismatch).await;
+    let timestamped = other.header(SIGNATURE, format!("t={later},v1={signature}"));
+    rejected(&layer(), request(&timestamped), RejectionKind::SignatureMismatch).await;
 }
 
 #[tokio::test]
-async fn the_header_may_name_no_other_event() {
+async fn rejects_other_event_id_in_header() {
     let missing = signed(now()).without_header(&EVENT_ID);
     assert_eq!(accepted(&layer(), request(&missing)).await.event_id.unwrap().as_str(), "evt-1");
 
     let other = signed(now()).event_id("evt-2");
-    let answer = refused(&layer(), request(&other), RejectionKind::EventIdMismatch).await;
+    let answer = rejected(&layer(), request(&other), RejectionKind::EventIdMismatch).await;
     assert_eq!((answer.status, &*answer.text), (StatusCode::FORBIDDEN, r#"{"error":"invalid event id"}"#));
 
     let twice = signed(now()).added_header(EVENT_ID, "evt-1");
-    refused(&layer(), request(&twice), RejectionKind::MalformedEventId).await;
+    rejected(&layer(), request(&twice), RejectionKind::MalformedEventId).await;
 }
 
 #[tokio::test]
-async fn a_signed_body_that_names_no_event_is_refused() {
+async fn rejects_signed_body_without_event_id() {
     let secret = WebhookSecret::new(SECRET).unwrap();
     let seconds = now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     for body in ["", "{}", BODY, r#"{"event_id":7}"#, r#"{"event_id":""}"#, r#"{"event_id":"a b"}"#, "[]"] {
         let signature = secret.sign(format!("{seconds}.{body}").as_bytes());
         let delivery = SignedDelivery::new(SECRET, body).header(SIGNATURE, format!("t={seconds},v1={signature}"));
-        let answer = refused(&layer(), request(&delivery), RejectionKind::MalformedEnvelope).await;
+        let answer = rejected(&layer(), request(&delivery), RejectionKind::MalformedEnvelope).await;
         assert_eq!((answer.status, &*answer.text), (StatusCode::BAD_REQUEST, r#"{"error":"invalid envelope"}"#));
     }
 }
 
 #[tokio::test]
-async fn any_secret_of_a_keyring_and_any_number_of_frames_will_do() {
+async fn works_with_any_secret_and_any_frames() {
     let keyring = Keyring::new("warung", "old", WebhookSecret::new("another").unwrap());
     keyring.add("new", WebhookSecret::new(SECRET).unwrap()).unwrap();
     let layer = KlikitVerifyLayer::with_keyring(keyring).accept_timestamped(MINUTE);
@@ -143,7 +143,7 @@ async fn any_secret_of_a_keyring_and_any_number_of_frames_will_do() {
     }
 }
 
-/// The timestamped form signs `T.body` and the current form signs `body`, so a captured delivery verifies as either.
+/// A timestamped signature covers `T.body` and a current one covers `body`, so a captured delivery can verify as either.
 #[tokio::test]
 async fn rejects_timestamp_moved_into_body() {
     let secret = WebhookSecret::new(SECRET).unwrap();
@@ -156,28 +156,28 @@ async fn rejects_timestamp_moved_into_body() {
     let (time, signature) = header.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
     let body = [time.as_bytes(), b".", captured.body()].concat();
     let moved = SignedDelivery::new(SECRET, body.clone()).header(SIGNATURE, signature);
-    let answer = refused(&layer, request(&moved), RejectionKind::TimestampInBody).await;
+    let answer = rejected(&layer, request(&moved), RejectionKind::TimestampInBody).await;
     assert_eq!((answer.status, &*answer.text), (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#));
-    // In frames of one byte too.
+    // Also in frames of one byte.
     let in_bytes = moved.request_with(|body| {
         crate::support::body::Script::frames(body.chunks(1).map(Bytes::copy_from_slice).collect::<Vec<_>>())
     });
-    refused(&layer, in_bytes, RejectionKind::TimestampInBody).await;
-    // klikit may have sent times that this layer does not accept in a header.
+    rejected(&layer, in_bytes, RejectionKind::TimestampInBody).await;
+    // Also with spellings of the time that the header may not have.
     for time in ["0", "007", "1777777777", "1777777777000", "1777777777.123", "99999999999999999999999", "-1", "+1"] {
         for time in [time.to_owned(), format!(" {time}"), format!("\t\r\n{time} ")] {
             let moved = SignedDelivery::new(SECRET, format!("{time}.{BODY}"));
-            refused(&layer, request(&moved), RejectionKind::TimestampInBody).await;
+            rejected(&layer, request(&moved), RejectionKind::TimestampInBody).await;
         }
     }
-    refused(&layer, request(&SignedDelivery::new(SECRET, format!(".{BODY}"))), RejectionKind::TimestampInBody).await;
+    rejected(&layer, request(&SignedDelivery::new(SECRET, format!(".{BODY}"))), RejectionKind::TimestampInBody).await;
 
-    // A body that nobody signed is a mismatch, whatever it looks like.
+    // A forged body of this form is a mismatch.
     let forged = SignedDelivery::new("forger", body).request();
-    refused::<Full<Bytes>>(&layer, forged, RejectionKind::SignatureMismatch).await;
+    rejected::<Full<Bytes>>(&layer, forged, RejectionKind::SignatureMismatch).await;
     for body in [BODY, " {}", "\n[1.5]", "[]", "", " ", "12", "-", "\"1.\"", "\u{feff}{}", "1,.", "a1."] {
         accepted(&layer, request(&SignedDelivery::new(SECRET, body))).await;
     }
-    // Without the timestamped form, nothing is asked of a body.
+    // A layer that does not accept timestamped signatures does not check the body.
     accepted(&KlikitVerifyLayer::new(SECRET), request(&SignedDelivery::new(SECRET, "1.5"))).await;
 }

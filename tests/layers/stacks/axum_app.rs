@@ -1,4 +1,4 @@
-//! axum, with the layer in each place that a router has for one, and among other layers.
+//! axum, with the layer in each position that a router offers, and among other layers.
 
 use std::{convert::Infallible, future, time::Duration};
 
@@ -22,11 +22,11 @@ use tower_klikit::{EventId, Rejection, testing::SignedDelivery};
 
 use crate::stacks::{
     PATH,
-    peers::{Client, Handler, assert_only_the_genuine_arrive, sample, secret, serve_axum, verify},
+    peers::{Client, Handler, assert_only_genuine_deliveries_arrive, sample, secret, serve_axum, verify},
 };
 
-/// Two requests that do not come from klikit: one for another route of the app, one for none.
-async fn strangers(client: &Client) -> [StatusCode; 2] {
+/// Sends two requests that are not from klikit, one for another route and one without a route. Returns their statuses.
+async fn statuses_of_others(client: &Client) -> [StatusCode; 2] {
     let get = |path: &str| {
         let request = Request::get(path).body(Full::default().boxed_unsync()).unwrap();
         async { client.request(request).await.status }
@@ -40,8 +40,8 @@ async fn router_layer_covers_the_whole_app() {
     let app = handler.router().route("/health", get(async || {})).layer(verify());
     let client = Client::http1(serve_axum(app));
 
-    assert_only_the_genuine_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
-    assert_eq!(strangers(&client).await, [403, 403]);
+    assert_only_genuine_deliveries_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
+    assert_eq!(statuses_of_others(&client).await, [403, 403]);
 }
 
 #[tokio::test]
@@ -50,8 +50,8 @@ async fn route_layer_covers_the_routes_before_it() {
     let app = handler.router().route_layer(verify()).route("/health", get(async || {}));
     let client = Client::http1(serve_axum(app));
 
-    assert_only_the_genuine_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
-    assert_eq!(strangers(&client).await, [200, 404]);
+    assert_only_genuine_deliveries_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
+    assert_eq!(statuses_of_others(&client).await, [200, 404]);
 }
 
 #[tokio::test]
@@ -64,48 +64,48 @@ async fn method_router_layer_covers_one_route() {
     let app = Router::new().route(PATH, webhook.layer(verify())).route("/health", get(async || {}));
     let client = Client::http1(serve_axum(app));
 
-    assert_only_the_genuine_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
-    assert_eq!(strangers(&client).await, [200, 404]);
+    assert_only_genuine_deliveries_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
+    assert_eq!(statuses_of_others(&client).await, [200, 404]);
 }
 
-/// The layer among others, in one `ServiceBuilder`.
+/// Adds the layer among other layers, in one `ServiceBuilder`.
 fn among_others(app: Router) -> Router {
     app.layer(
         ServiceBuilder::new()
-            .map_response(tell_refusal)
+            .map_response(expose_rejection)
             .layer(TraceLayer::new_for_http())
             .layer(CatchPanicLayer::new())
             .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(30)))
             .layer(verify())
             .layer(RequestDecompressionLayer::new())
-            // axum's own middleware takes no other body.
+            // axum's own middleware requires axum's body.
             .layer(MapRequestBodyLayer::new(Body::new))
-            .layer(from_fn(tell_event_id)),
+            .layer(from_fn(expose_event_id)),
     )
 }
 
-/// A logging layer outside, which finds out from the response why a request was refused.
-fn tell_refusal<B>(mut response: Response<B>) -> Response<B> {
+/// Acts as an outer logging layer, which reads the reason for a rejection from the response.
+fn expose_rejection<B>(mut response: Response<B>) -> Response<B> {
     if let Some(rejection) = response.extensions().get::<Rejection>() {
         let kind = format!("{:?}", rejection.kind());
-        response.headers_mut().insert("x-refused", kind.parse().unwrap());
+        response.headers_mut().insert("x-rejected", kind.parse().unwrap());
     }
     response
 }
 
-/// Middleware inside, which sees verified requests only.
-async fn tell_event_id(Extension(id): Extension<EventId>, request: Request, next: Next) -> Response {
+/// Acts as inner middleware, which sees only verified requests.
+async fn expose_event_id(Extension(id): Extension<EventId>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().insert("x-event-id", id.as_str().parse().unwrap());
     response
 }
 
 #[tokio::test]
-async fn among_other_layers() {
+async fn works_among_other_layers() {
     let handler = Handler::default();
     let client = Client::http1(serve_axum(among_others(handler.router())));
 
-    assert_only_the_genuine_arrive(&handler, async |delivery| {
+    assert_only_genuine_deliveries_arrive(&handler, async |delivery| {
         let answer = client.send(delivery).await;
         match answer.status {
             StatusCode::OK => {
@@ -113,9 +113,9 @@ async fn among_other_layers() {
                 assert_eq!(answer.headers["x-event-id"], id);
             }
             _ => {
-                assert_eq!(answer.headers["x-refused"], "SignatureMismatch");
+                assert_eq!(answer.headers["x-rejected"], "SignatureMismatch");
                 assert_eq!(answer.text, r#"{"error":"invalid signature"}"#);
-                assert!(!answer.headers.contains_key("x-event-id"), "middleware inside saw an unverified request");
+                assert!(!answer.headers.contains_key("x-event-id"), "inner middleware saw an unverified request");
             }
         }
         answer.status
@@ -124,7 +124,7 @@ async fn among_other_layers() {
 }
 
 #[tokio::test]
-async fn a_body_is_verified_as_sent_and_decompressed_for_the_handler() {
+async fn verifies_body_before_decompression() {
     let handler = Handler::default();
     let client = Client::http1(serve_axum(among_others(handler.router())));
     let plain = sample();
@@ -142,7 +142,7 @@ async fn a_body_is_verified_as_sent_and_decompressed_for_the_handler() {
     handler.assert_not_called();
 }
 
-/// What a sender makes of a body that it compresses.
+/// Compresses a body.
 async fn gzip(body: Bytes) -> Bytes {
     let compress = Compression::new(service_fn(move |_: Request<()>| {
         let body = Full::new(body.clone());
@@ -153,8 +153,8 @@ async fn gzip(body: Bytes) -> Bytes {
 }
 
 #[tokio::test]
-async fn a_panic_of_the_handler_is_caught_outside() {
-    let app = Router::new().route(PATH, post(async || -> () { panic!("the handler's own fault") }));
+async fn outer_layer_catches_panic_of_handler() {
+    let app = Router::new().route(PATH, post(async || -> () { panic!("the handler panics") }));
     let client = Client::http1(serve_axum(among_others(app)));
 
     let answer = client.send(&sample()).await;
@@ -164,7 +164,7 @@ async fn a_panic_of_the_handler_is_caught_outside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_outside_ends_the_handler() {
+async fn outer_timeout_ends_the_handler() {
     let app = Router::new().route(PATH, post(future::pending::<()>));
 
     let answer = among_others(app).oneshot(sample().request::<Body>()).await.unwrap();
@@ -172,7 +172,7 @@ async fn a_timeout_outside_ends_the_handler() {
 }
 
 #[tokio::test]
-async fn extractors_have_a_limit_of_their_own() {
+async fn limit_of_extractors_applies() {
     let handler = Handler::default();
     let large = SignedDelivery::new(secret(), vec![b' '; 3 << 20]);
     let app = handler.router().layer(verify().body_limit(4 << 20));

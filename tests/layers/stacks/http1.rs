@@ -1,6 +1,6 @@
-//! What shows on the wire of HTTP/1.1 alone: framing, and answers that come before the request has ended.
+//! Behaviour that is specific to HTTP/1.1: framing, and responses before the end of the request.
 //!
-//! The sender writes all that it has before it reads, as simple clients do.
+//! The sender writes the whole request before it reads, as simple clients do.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,21 +16,19 @@ use tower_klikit::{
 };
 
 use crate::stacks::{
-    peers::{
-        Client, Handler, SOCKET_BUFFER, assert_a_body_without_a_length_completes, sample, secret, serve_axum, verify,
-    },
+    peers::{Client, Handler, SOCKET_BUFFER, assert_body_without_length_completes, sample, secret, serve_axum, verify},
     plain_hyper,
 };
 
 const LIMIT: usize = 256 * 1024;
 
-/// The same handler and layer under axum's server and under hyper's own.
+/// Serves the handler and the layer with axum's server and with hyper's.
 fn serve(handler: &Handler, layer: &KlikitVerifyLayer) -> [SocketAddr; 2] {
     let axum = serve_axum(handler.router().layer(layer.clone()));
     [axum, plain_hyper::serve_http1(handler, layer)]
 }
 
-/// A sender's end of a connection.
+/// The sender's end of a connection.
 struct Wire(BufReader<TcpStream>);
 
 impl Wire {
@@ -38,16 +36,16 @@ impl Wire {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(SOCKET_BUFFER).unwrap();
         let stream = socket.connect(address).await.unwrap();
-        // Each write is a segment of its own.
+        // Send each write as a separate segment.
         stream.set_nodelay(true).unwrap();
         Self(BufReader::new(stream))
     }
 
     async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.write_all(bytes.as_ref()).await.expect("a sender that is not cut off");
+        self.0.write_all(bytes.as_ref()).await.expect("the server closed the connection");
     }
 
-    /// The head of a request, with these fields beside the delivery's own.
+    /// Sends the head of a request, with the delivery's headers and these additional ones.
     async fn send_head(&mut self, delivery: &SignedDelivery, fields: &str) {
         let request = delivery.request_with(drop);
         let mut head = format!("POST {} HTTP/1.1\r\nhost: localhost\r\n", request.uri());
@@ -63,12 +61,12 @@ impl Wire {
 
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        self.0.read_line(&mut line).await.expect("an answer");
-        assert!(line.ends_with("\r\n"), "the answer breaks off after {line:?}");
+        self.0.read_line(&mut line).await.expect("there is no response");
+        assert!(line.ends_with("\r\n"), "the response breaks off after {line:?}");
         line
     }
 
-    /// Reads one response, and gives its status.
+    /// Reads one response and returns its status.
     async fn status(&mut self) -> u16 {
         let line = self.line().await;
         let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -93,10 +91,10 @@ const CHUNKED: &str = "transfer-encoding: chunked\r\n";
 const EXPECT: &str = "expect: 100-continue\r\n";
 
 #[tokio::test]
-async fn a_chunked_delivery_completes() {
+async fn accepts_chunked_delivery() {
     let handler = Handler::default();
     for address in serve(&handler, &verify()) {
-        // All on one connection that stays open: the last chunk alone says that a body has ended.
+        // Use one connection that stays open, so that only the last chunk marks the end of a body.
         let mut wire = Wire::connect(address).await;
         for end in ["0\r\n\r\n", "0\r\nx-klikit-event-id: in-a-trailer\r\n\r\n"] {
             for (delivery, status) in [(sample(), 200), (sample().altered(), 403)] {
@@ -116,16 +114,16 @@ async fn a_chunked_delivery_completes() {
 }
 
 #[tokio::test]
-async fn a_chunked_delivery_from_a_client_completes() {
+async fn accepts_chunked_delivery_from_client() {
     let handler = Handler::default();
     for address in serve(&handler, &verify()) {
         let client = Client::http1(address);
-        assert_a_body_without_a_length_completes(&client, &handler).await;
+        assert_body_without_length_completes(&client, &handler).await;
     }
 }
 
 #[tokio::test]
-async fn the_sender_of_a_body_that_is_too_large_sees_the_status() {
+async fn sender_of_large_body_sees_the_status() {
     let handler = Handler::default();
     for address in serve(&handler, &verify().body_limit(LIMIT)) {
         let large = SignedDelivery::new(secret(), vec![b' '; LIMIT * 2 - 1]);
@@ -158,7 +156,7 @@ async fn evicted_sender_sees_the_status() {
         let mut newcomer = Wire::connect(address).await;
         newcomer.send_head(&large, &content_length(LIMIT)).await;
         newcomer.send(first).await;
-        // Its charge may be taken before the first sender's: one of the two is evicted.
+        // Either of the two may be charged first, so either may be evicted.
         sleep(Duration::from_millis(100)).await;
         evicted.send(rest).await;
         newcomer.send(rest).await;
@@ -170,25 +168,25 @@ async fn evicted_sender_sees_the_status() {
 }
 
 #[tokio::test]
-async fn what_the_head_decides_is_answered_before_the_body_comes() {
+async fn rejects_bad_head_before_reading_body() {
     let handler = Handler::default();
     let some_length = content_length(sample().body().len());
-    let refused = [
+    let rejected = [
         (sample().without_header(&SIGNATURE), &*some_length, 403),
         (sample().header(SIGNATURE, "not a signature"), &some_length, 403),
         (sample().without_header(&EVENT_ID), &some_length, 400),
         (sample(), &content_length(LIMIT * 2 + 1), 413),
-        // As much as hyper itself lets through.
+        // The largest length that hyper accepts.
         (sample(), "content-length: 18446744073709551613\r\n", 413),
         (sample().without_header(&SIGNATURE), CHUNKED, 403),
     ];
     for address in serve(&handler, &verify().body_limit(LIMIT)) {
-        for (delivery, framing, status) in &refused {
+        for (delivery, framing, status) in &rejected {
             let mut wire = Wire::connect(address).await;
             wire.send_head(delivery, framing).await;
             assert_eq!(wire.status().await, *status, "{framing}");
 
-            // Whoever asks first is not told to go on: nobody has looked at the body.
+            // A sender that expects `100 Continue` does not get it, because the body is not read.
             let mut wire = Wire::connect(address).await;
             wire.send_head(delivery, &format!("{framing}{EXPECT}")).await;
             assert_eq!(wire.status().await, *status, "{framing}{EXPECT}");
@@ -198,7 +196,7 @@ async fn what_the_head_decides_is_answered_before_the_body_comes() {
 }
 
 #[tokio::test]
-async fn a_sender_that_asks_first_is_told_to_go_on() {
+async fn sends_100_continue_when_body_is_wanted() {
     let handler = Handler::default();
     for address in serve(&handler, &verify()) {
         let mut wire = Wire::connect(address).await;
@@ -212,7 +210,7 @@ async fn a_sender_that_asks_first_is_told_to_go_on() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_off_is_refused() {
+async fn rejects_body_that_is_cut_off() {
     let handler = Handler::default();
     for address in serve(&handler, &verify()) {
         let delivery = sample();

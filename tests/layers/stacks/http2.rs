@@ -1,4 +1,4 @@
-//! What shows on the wire of HTTP/2 alone: bodies without a length, and answers that come before the request has ended.
+//! Behaviour that is specific to HTTP/2: bodies without a length, and responses before the end of the request.
 
 use std::net::SocketAddr;
 
@@ -9,29 +9,29 @@ use tower_klikit::{
 };
 
 use crate::stacks::{
-    peers::{Client, Handler, assert_a_body_without_a_length_completes, sample, secret, serve_axum, verify},
+    peers::{Client, Handler, assert_body_without_length_completes, sample, secret, serve_axum, verify},
     plain_hyper,
 };
 
 const LIMIT: usize = 256 * 1024;
 
-/// The same handler and layer under axum's server and under hyper's own.
+/// Serves the handler and the layer with axum's server and with hyper's.
 fn serve(handler: &Handler, layer: &KlikitVerifyLayer) -> [SocketAddr; 2] {
     let axum = serve_axum(handler.router().layer(layer.clone()));
     [axum, plain_hyper::serve_http2(handler, layer)]
 }
 
 #[tokio::test]
-async fn a_delivery_without_a_length_completes() {
+async fn accepts_delivery_without_length() {
     let handler = Handler::default();
     for address in serve(&handler, &verify()) {
         let client = Client::http2(address);
-        assert_a_body_without_a_length_completes(&client, &handler).await;
+        assert_body_without_length_completes(&client, &handler).await;
     }
 }
 
 #[tokio::test]
-async fn the_sender_of_a_body_that_is_too_large_sees_the_status() {
+async fn sender_of_large_body_sees_the_status() {
     let handler = Handler::default();
     for address in serve(&handler, &verify().body_limit(LIMIT)) {
         let client = Client::http2(address);
@@ -43,7 +43,7 @@ async fn the_sender_of_a_body_that_is_too_large_sees_the_status() {
 }
 
 #[tokio::test]
-async fn what_the_head_decides_is_answered_before_the_body_comes() {
+async fn rejects_bad_head_before_reading_body() {
     let handler = Handler::default();
     for address in serve(&handler, &verify()) {
         let client = Client::http2(address);
@@ -51,7 +51,7 @@ async fn what_the_head_decides_is_answered_before_the_body_comes() {
         assert_eq!(client.send_head(&sample().without_header(&EVENT_ID)).await.status, 400);
         handler.assert_not_called();
 
-        // The connection serves on.
+        // The connection is still usable.
         assert_eq!(client.send(&sample()).await.status, 200);
         handler.assert_received(&sample());
     }

@@ -1,4 +1,4 @@
-//! The layer in every stack that it is made for, over real sockets.
+//! The layer in axum, tonic and hyper servers over real sockets, and without a server.
 
 mod axum_app;
 use tower_klikit_test_support::deliveries;

@@ -1,4 +1,4 @@
-//! Both ends of a delivery: the handler behind the layer, and klikit.
+//! Both peers of a delivery: the handler behind the layer, and a client that sends like klikit.
 
 use std::{
     convert::Infallible,
@@ -22,7 +22,7 @@ use tower_klikit::{EventId, KlikitVerifyLayer, header::SIGNATURE, testing::Signe
 
 use crate::stacks::{PATH, deliveries};
 
-/// A handler that keeps what reaches it: the id in the extensions, and the body.
+/// A handler that records the id and the body of each delivery.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Handler(Arc<Mutex<Vec<(EventId, Bytes)>>>);
 
@@ -35,22 +35,22 @@ impl Handler {
         mem::take(&mut *self.0.lock().unwrap())
     }
 
-    /// Since the last look, this delivery came, as it was sent, and nothing else.
+    /// Asserts that the handler received this unchanged delivery, and nothing else, since the last assertion.
     #[track_caller]
     pub(crate) fn assert_received(&self, delivery: &SignedDelivery) {
         let received = self.take();
         assert_eq!(received.len(), 1, "calls of the handler for {delivery:?}");
         assert_eq!(Some(&received[0].0), delivery.to_delivery().event_id());
-        assert!(received[0].1 == delivery.body(), "the handler saw other bytes than were sent in {delivery:?}");
+        assert!(received[0].1 == delivery.body(), "the handler received other bytes than were sent in {delivery:?}");
     }
 
-    /// Since the last look, nothing came.
+    /// Asserts that the handler received nothing since the last assertion.
     #[track_caller]
     pub(crate) fn assert_not_called(&self) {
         assert_eq!(self.take().len(), 0, "calls of the handler");
     }
 
-    /// For axum, without the layer: each test puts that in its own place.
+    /// Returns an axum router with this handler and without the layer, which each test adds in its own position.
     pub(crate) fn router(&self) -> Router {
         async fn receive(State(handler): State<Handler>, Extension(id): Extension<EventId>, body: Bytes) {
             handler.receive(id, body);
@@ -59,11 +59,11 @@ impl Handler {
     }
 }
 
-/// What a socket holds for either side. The kernel's default would take in a body that is too large even if the server
-/// left it alone.
+/// The size of a socket's buffers, in bytes. With the kernel's default, a socket would accept a body that is too large even if the
+/// server did not read it.
 pub(crate) const SOCKET_BUFFER: u32 = 16 * 1024;
 
-/// A port that nobody else has. Whatever listens on it is dropped with the runtime of its test.
+/// Listens on a free port. The listener is dropped with the runtime of its test.
 pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(SOCKET_BUFFER).unwrap();
@@ -80,7 +80,7 @@ pub(crate) fn serve_axum(app: Router) -> SocketAddr {
     address
 }
 
-/// What klikit sends with.
+/// A client that sends deliveries.
 pub(crate) struct Client {
     http: legacy::Client<HttpConnector, UnsyncBoxBody<Bytes, Infallible>>,
     address: SocketAddr,
@@ -101,7 +101,7 @@ impl Client {
         Self { http: builder.build(connector), address }
     }
 
-    /// Sends the delivery whole, with a `Content-Length`.
+    /// Sends the delivery in one piece, with a `Content-Length`.
     pub(crate) async fn send(&self, delivery: &SignedDelivery) -> Answer {
         self.request(delivery.request::<Full<Bytes>>().map(BodyExt::boxed_unsync)).await
     }
@@ -116,7 +116,7 @@ impl Client {
         .await
     }
 
-    /// Sends the head, and a body that never comes.
+    /// Sends the head, and a body that never arrives.
     pub(crate) async fn send_head(&self, delivery: &SignedDelivery) -> Answer {
         self.request(delivery.request_with(|_| StreamBody::new(stream::pending()).boxed_unsync())).await
     }
@@ -129,7 +129,7 @@ impl Client {
     }
 }
 
-/// What klikit gets.
+/// The response that the client received.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -137,7 +137,7 @@ pub(crate) struct Answer {
     pub(crate) text: String,
 }
 
-/// Verifies with the secret of the samples.
+/// Returns a layer that verifies with the secret of the samples.
 pub(crate) fn verify() -> KlikitVerifyLayer {
     KlikitVerifyLayer::new(secret())
 }
@@ -146,25 +146,25 @@ pub(crate) fn secret() -> String {
     deliveries::all().0
 }
 
-/// The sample deliveries under the signatures that they came with, which this crate did not make.
+/// Returns the sample deliveries with their signatures, which another implementation made.
 pub(crate) fn samples() -> Vec<SignedDelivery> {
     let (secret, samples) = deliveries::all();
-    let as_it_came = |sample: deliveries::Sample| {
+    let to_delivery = |sample: deliveries::Sample| {
         SignedDelivery::new(&secret, sample.body)
             .event_id(sample.event_id)
             .event_type(&*sample.event_type)
             .header(SIGNATURE, sample.signature)
     };
-    samples.into_iter().map(as_it_came).collect()
+    samples.into_iter().map(to_delivery).collect()
 }
 
-/// One of them.
+/// Returns one of the sample deliveries.
 pub(crate) fn sample() -> SignedDelivery {
     samples().swap_remove(1)
 }
 
-/// Sends every sample, and its altered twin: the one reaches the handler as it was sent, the other gets 403 and does not.
-pub(crate) async fn assert_only_the_genuine_arrive(
+/// Sends every sample unchanged and altered. Asserts that the unchanged one reaches the handler and that the altered one gets 403.
+pub(crate) async fn assert_only_genuine_deliveries_arrive(
     handler: &Handler,
     send: impl AsyncFn(&SignedDelivery) -> StatusCode,
 ) {
@@ -178,8 +178,8 @@ pub(crate) async fn assert_only_the_genuine_arrive(
     }
 }
 
-/// A genuine delivery arrives, an altered one does not, both sent without a length.
-pub(crate) async fn assert_a_body_without_a_length_completes(client: &Client, handler: &Handler) {
+/// Asserts that a genuine delivery without a length reaches the handler and that an altered one does not.
+pub(crate) async fn assert_body_without_length_completes(client: &Client, handler: &Handler) {
     assert_eq!(client.send_chunked(&sample()).await.status, 200);
     handler.assert_received(&sample());
     assert_eq!(client.send_chunked(&sample().altered()).await.status, 403);

@@ -1,4 +1,4 @@
-//! hyper without a framework.
+//! The layer in a hyper server without a framework.
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -13,7 +13,7 @@ use hyper_util::{
 use tower::{Layer, service_fn};
 use tower_klikit::{EventId, KlikitVerifyLayer, VerifiedBody};
 
-use crate::stacks::peers::{Client, Handler, assert_only_the_genuine_arrive, listen, verify};
+use crate::stacks::peers::{Client, Handler, assert_only_genuine_deliveries_arrive, listen, verify};
 
 #[derive(Clone, Copy)]
 enum Version {
@@ -25,7 +25,7 @@ fn serve(version: Version, handler: &Handler, layer: &KlikitVerifyLayer) -> Sock
     let (listener, address) = listen();
     let handler = handler.clone();
     let service = TowerToHyperService::new(layer.layer(service_fn(move |request: Request<VerifiedBody>| {
-        let id = request.extensions().get::<EventId>().expect("a verified request").clone();
+        let id = request.extensions().get::<EventId>().expect("the request is verified").clone();
         handler.receive(id, request.into_body().into_bytes());
         async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))) }
     })));
@@ -55,15 +55,15 @@ pub(crate) fn serve_http2(handler: &Handler, layer: &KlikitVerifyLayer) -> Socke
 }
 
 #[tokio::test]
-async fn over_http1() {
+async fn works_over_http1() {
     let handler = Handler::default();
     let client = Client::http1(serve_http1(&handler, &verify()));
-    assert_only_the_genuine_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
+    assert_only_genuine_deliveries_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
 }
 
 #[tokio::test]
-async fn over_http2() {
+async fn works_over_http2() {
     let handler = Handler::default();
     let client = Client::http2(serve_http2(&handler, &verify()));
-    assert_only_the_genuine_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
+    assert_only_genuine_deliveries_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
 }

@@ -1,4 +1,4 @@
-//! tonic, with the layer on the webhook's route beside gRPC, and around a server that serves nothing else.
+//! tonic, with the layer on the webhook's route next to gRPC, and around a whole server.
 
 use std::net::SocketAddr;
 
@@ -15,30 +15,30 @@ use tonic_health::{
     server::health_reporter,
 };
 
-use crate::stacks::peers::{Client, Handler, assert_only_the_genuine_arrive, listen, serve_axum, verify};
+use crate::stacks::peers::{Client, Handler, assert_only_genuine_deliveries_arrive, listen, serve_axum, verify};
 
-/// The health service, and the webhook's route in the same router.
+/// Returns routes with the health service and the webhook.
 fn routes(webhook: Router) -> Routes {
     let (_, health) = health_reporter();
     Routes::new(health).into_axum_router().merge(webhook).into()
 }
 
-/// A call with tonic's own client.
+/// Calls the health service with tonic's client.
 async fn call(address: SocketAddr) -> Result<ServingStatus, Status> {
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await?;
     Ok(answer.into_inner().status())
 }
 
-/// Deliveries over HTTP/1.1, which tonic has to be told to accept, and over HTTP/2.
+/// Asserts that deliveries arrive over HTTP/1.1, which tonic must be configured to accept, and over HTTP/2.
 async fn assert_deliveries_arrive(address: SocketAddr, handler: &Handler) {
     for client in [Client::http1(address), Client::http2(address)] {
-        assert_only_the_genuine_arrive(handler, async |delivery| client.send(delivery).await.status).await;
+        assert_only_genuine_deliveries_arrive(handler, async |delivery| client.send(delivery).await.status).await;
     }
 }
 
 #[tokio::test]
-async fn a_webhook_beside_grpc() {
+async fn serves_webhook_and_grpc() {
     let handler = Handler::default();
     let (listener, address) = listen();
     let server = Server::builder().accept_http1(true).add_routes(routes(handler.router().layer(verify())));
@@ -49,7 +49,7 @@ async fn a_webhook_beside_grpc() {
 }
 
 #[tokio::test]
-async fn grpc_beside_a_webhook_in_an_axum_server() {
+async fn axum_server_serves_webhook_and_grpc() {
     let handler = Handler::default();
     let address = serve_axum(routes(handler.router().layer(verify())).into_axum_router());
 
@@ -58,14 +58,14 @@ async fn grpc_beside_a_webhook_in_an_axum_server() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_behind_the_layer_as_a_whole() {
+async fn layer_can_cover_whole_server() {
     let handler = Handler::default();
     let (listener, address) = listen();
     let server = Server::builder().accept_http1(true).layer(verify()).add_routes(routes(handler.router()));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
 
     assert_deliveries_arrive(address, &handler).await;
-    // A call is not signed, so it is refused like anything else. What a gRPC client makes of that is its own matter.
+    // gRPC calls are not signed, so the layer rejects them.
     call(address).await.unwrap_err();
     let call = Request::post("/grpc.health.v1.Health/Check").header(header::CONTENT_TYPE, "application/grpc");
     let call = call.body(Full::from(&[0; 5][..]).boxed_unsync()).unwrap();
