@@ -1,5 +1,5 @@
-//! Time that de-duplication on the memory store takes in addition to the verify layer and the SHA-256 of the body. Prints medians of
-//! rounds that run all cases in turn.
+//! Time that de-duplication on the memory store takes in addition to the verify layer and the SHA-256 of the body.
+//! Prints medians of rounds that run all cases in turn.
 //!
 //! Run with `cargo bench --bench dedupe`.
 #![allow(missing_docs, unreachable_pub)]

@@ -1,5 +1,5 @@
-//! Throughput of the dedupe layer over HTTP, compared with an axum app whose handler keeps a set of event ids. Both run in
-//! alternating rounds, each with one server thread.
+//! Throughput of the dedupe layer over HTTP, compared with an axum app whose handler keeps a set of event ids. Both run
+//! in alternating rounds, each with one server thread.
 //!
 //! Run with `cargo bench --bench dedupe_http`.
 #![allow(missing_docs, unreachable_pub)]

@@ -1,8 +1,9 @@
 //! Throughput under a flood of forged deliveries, with and without `explain_mismatches`.
 //!
-//! Run with `cargo bench --features diagnose --bench forged_flood`. The two layers run in alternating rounds of one second, so each
-//! round with `explain_mismatches` contains one diagnosis. Both log to a sink. There is no runtime, so the search runs on the same
-//! thread as the responses and the ratio contains its whole cost. In a service, the search runs on a thread of its own.
+//! Run with `cargo bench --features diagnose --bench forged_flood`. The two layers run in alternating rounds of one
+//! second, so each round with `explain_mismatches` contains one diagnosis. Both log to a sink. There is no runtime, so
+//! the search runs on the same thread as the responses and the ratio contains its whole cost. In a service, the search
+//! runs on a thread of its own.
 #![allow(missing_docs, unreachable_pub)]
 
 use std::{

@@ -1,8 +1,8 @@
 //! Instructions that the verify layer takes in addition to the hash. The counts are reproducible, so they have limits.
 //!
-//! `cargo bench --bench instructions` runs this program under valgrind's callgrind. It exits with 1 if a count exceeds its limit, and
-//! with 2 if valgrind is missing. Valgrind's processor has no SHA instructions, so the hash takes more instructions
-//! than on real processors. The difference between the layer and the hash does not depend on that.
+//! `cargo bench --bench instructions` runs this program under valgrind's callgrind. It exits with 1 if a count exceeds
+//! its limit, and with 2 if valgrind is missing. Valgrind's processor has no SHA instructions, so the hash takes more
+//! instructions than on real processors. The difference between the layer and the hash does not depend on that.
 #![allow(missing_docs, unreachable_pub)]
 
 mod support;
@@ -14,9 +14,9 @@ use std::{
 
 use support::{Case, run};
 
-/// Bytes, frames, and the most instructions in addition to the hash, without a log subscriber. The counts of one binary are
-/// reproducible. The same code in another folder or next to other code differed by up to 2%, so the limits are 2% above the highest
-/// count.
+/// Bytes, frames, and the most instructions in addition to the hash, without a log subscriber. The counts of one binary
+/// are reproducible. The same code in another folder or next to other code differed by up to 2%, so the limits are 2%
+/// above the highest count.
 const LIMITS: [(usize, usize, i64); 4] = [(1024, 1, 3550), (8192, 1, 3550), (1024, 4, 6350), (8192, 4, 7000)];
 
 const TIMES: usize = 200;

@@ -1,7 +1,7 @@
 //! Time of a claim and its completion in the memory store, and memory of each entry.
 //!
-//! Run with `cargo bench --bench ledger_memory --features dedupe`. The store is full in most cases, so that each claim evicts an
-//! entry.
+//! Run with `cargo bench --bench ledger_memory --features dedupe`. The store is full in most cases, so that each claim
+//! evicts an entry.
 #![allow(missing_docs)]
 
 use std::{
@@ -63,7 +63,8 @@ fn now<T>(future: impl Future<Output = Result<T, tower_klikit::dedupe::StoreErro
     future.now_or_never().expect("the memory store does not wait").expect("the memory store does not fail")
 }
 
-/// Runs claims with their completions on this many threads at once. Returns the nanoseconds of each pair, by batch and thread.
+/// Runs claims with their completions on this many threads at once. Returns the nanoseconds of each pair, by batch and
+/// thread.
 fn pairs(store: &MemoryStore, threads: usize) -> Vec<f64> {
     let barrier = Barrier::new(threads);
     let work = |thread: usize| {

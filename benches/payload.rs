@@ -1,5 +1,5 @@
-//! Time to read the ids and states of a batch of six large orders and of a single order, through `OrderEvent`, through a custom
-//! order type, and through `serde_json::Value`.
+//! Time to read the ids and states of a batch of six large orders and of a single order, through `OrderEvent`, through
+//! a custom order type, and through `serde_json::Value`.
 //!
 //! Run with `cargo bench --bench payload`.
 #![allow(missing_docs)]

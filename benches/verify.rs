@@ -1,5 +1,5 @@
-//! Time that the verify layer takes in addition to the hash. Prints medians of rounds that run all cases in turn, because machines
-//! are noisy.
+//! Time that the verify layer takes in addition to the hash. Prints medians of rounds that run all cases in turn,
+//! because machines are noisy.
 //!
 //! Run with `cargo bench --bench verify`. The bench `instructions` has reproducible counts.
 #![allow(missing_docs, unreachable_pub)]

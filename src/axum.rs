@@ -1,7 +1,7 @@
 //! Extractors for axum handlers.
 //!
-//! A handler behind [`KlikitVerifyLayer`](crate::KlikitVerifyLayer), or the handler of an inbox's worker, can take [`EventId`],
-//! [`Delivery`], [`OrderEvent`] and [`KlikitEvent`] as arguments:
+//! A handler behind [`KlikitVerifyLayer`](crate::KlikitVerifyLayer), or the handler of an inbox's worker, can take
+//! [`EventId`], [`Delivery`], [`OrderEvent`] and [`KlikitEvent`] as arguments:
 //!
 //! ```
 //! use axum::{Router, routing::post};
@@ -28,8 +28,8 @@
 //! | 413 | the body is over axum's own limit, 2 MB by default |
 //! | 422 | the body is signed and is not an [`OrderEvent`]. The response names the field and never quotes the body |
 //!
-//! The response has a [`FailureReason`] with the text of the [`KlikitRejection`] in its extensions, which an inbox's worker logs and
-//! stores. Your handler can do the same: return a [`FailureReason`] as a part of the response.
+//! The response has a [`FailureReason`] with the text of the [`KlikitRejection`] in its extensions, which an inbox's
+//! worker logs and stores. Your handler can do the same: return a [`FailureReason`] as a part of the response.
 //!
 //! ```
 //! use axum::response::IntoResponse;
@@ -41,8 +41,8 @@
 //! }
 //! ```
 //!
-//! `Option<EventId>` is `None` if the delivery has no id. `Option<Delivery>` is `None` if the request was not verified, for a
-//! handler that serves other requests as well.
+//! `Option<EventId>` is `None` if the delivery has no id. `Option<Delivery>` is `None` if the request was not verified,
+//! for a handler that serves other requests as well.
 
 use std::{convert::Infallible, error::Error, fmt};
 
@@ -157,7 +157,8 @@ impl IntoResponseParts for FailureReason {
     }
 }
 
-/// Builds an empty response with status 200 and the reason in its extensions. For another status, return `(status, reason)`.
+/// Builds an empty response with status 200 and the reason in its extensions. For another status, return `(status,
+/// reason)`.
 impl IntoResponse for FailureReason {
     fn into_response(self) -> Response {
         (self, ()).into_response()

@@ -9,11 +9,11 @@ const MAX_LEN: usize = 255;
 
 /// The event id of a verified delivery, for de-duplication.
 ///
-/// An id is opaque and has 1 to 255 visible ASCII characters. Only the verify layer creates ids (and, in tests, the `testing`
-/// feature), so the request of an id has passed [`KlikitVerify`](crate::KlikitVerify).
+/// An id is opaque and has 1 to 255 visible ASCII characters. Only the verify layer creates ids (and, in tests, the
+/// `testing` feature), so the request of an id has passed [`KlikitVerify`](crate::KlikitVerify).
 ///
-/// **klikit signs only the body.** An attacker who has captured a body and its signature can send both again under another id. The
-/// id is the one that a verified body arrived with, not one that klikit signed.
+/// **klikit signs only the body.** An attacker who has captured a body and its signature can send both again under
+/// another id. The id is the one that a verified body arrived with, not one that klikit signed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(Arc<str>);
 
@@ -46,7 +46,8 @@ impl fmt::Display for EventId {
 
 /// The type of a delivery's event, from its header.
 ///
-/// klikit does not sign the type, and one of its pages does not list the header at all. Base important decisions on the body.
+/// klikit does not sign the type, and one of its pages does not list the header at all. Base important decisions on the
+/// body.
 ///
 /// An unknown name is kept in [`EventType::Other`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,7 +57,8 @@ pub enum EventType {
     OrderCreated,
     /// `klikit.order.status.updated`: an order has another status.
     OrderStatusUpdated,
-    /// `klikit.order.cart.updated`: an order's cart was replaced. The delivery holds the whole cart, not the difference.
+    /// `klikit.order.cart.updated`: an order's cart was replaced. The delivery holds the whole cart, not the
+    /// difference.
     OrderCartUpdated,
     /// Any other name.
     Other(OtherEventType),
@@ -117,11 +119,11 @@ impl fmt::Display for EventType {
 
 /// Metadata of a verified delivery. The verify layer inserts it into the request's extensions.
 ///
-/// Only the verify layer creates values of this type (and, in tests, the `testing` feature). The body was therefore sent by klikit,
-/// or by an attacker who captured one of klikit's deliveries.
+/// Only the verify layer creates values of this type (and, in tests, the `testing` feature). The body was therefore
+/// sent by klikit, or by an attacker who captured one of klikit's deliveries.
 ///
-/// Only the body is signed. The [id](Self::event_id) and the [type](Self::event_type) are not, and neither are the method, the
-/// path, the query and the headers of the request.
+/// Only the body is signed. The [id](Self::event_id) and the [type](Self::event_type) are not, and neither are the
+/// method, the path, the query and the headers of the request.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub(crate) event_id: Option<EventId>,
@@ -149,20 +151,20 @@ impl Delivery {
         &self.signer.tenant
     }
 
-    /// Returns the id of the secret that matched. Default: `default`. When no deliveries use an old secret any more, that secret can
-    /// be [retired](crate::Keyring::retire).
+    /// Returns the id of the secret that matched. Default: `default`. When no deliveries use an old secret any more,
+    /// that secret can be [retired](crate::Keyring::retire).
     pub fn secret_id(&self) -> &str {
         &self.signer.secret_id
     }
 
-    /// Returns the time of the timestamped signature, which `KlikitVerifyLayer::accept_timestamped` accepts. If there is one, the id
-    /// and the type are signed too.
+    /// Returns the time of the timestamped signature, which `KlikitVerifyLayer::accept_timestamped` accepts. If there
+    /// is one, the id and the type are signed too.
     pub fn signed_at(&self) -> Option<SystemTime> {
         self.signed_at
     }
 
-    /// Returns whether this process has seen the body with another event id before, or whether the body had an id before and
-    /// has none now, or vice versa. Such a delivery may be a replay of a captured one.
+    /// Returns whether this process has seen the body with another event id before, or whether the body had an id
+    /// before and has none now, or vice versa. Such a delivery may be a replay of a captured one.
     ///
     /// Always `false` outside of a `KlikitDedupeLayer` or an `Inbox`, which remember the bodies.
     pub fn is_copy(&self) -> bool {

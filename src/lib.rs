@@ -1,8 +1,8 @@
 //! Tower middleware that receives klikit's webhooks.
 //!
-//! klikit is a restaurant order aggregator. It POSTs order events to a partner's endpoint and signs each body. With this crate, a
-//! handler of any Tower-based framework receives only requests that klikit signed, with unchanged bodies and an
-//! [`EventId`] in the extensions.
+//! klikit is a restaurant order aggregator. It POSTs order events to a partner's endpoint and signs each body. With
+//! this crate, a handler of any Tower-based framework receives only requests that klikit signed, with unchanged bodies
+//! and an [`EventId`] in the extensions.
 //!
 //! ```
 //! use axum::{Extension, Router, body::Bytes, routing::post};
@@ -45,9 +45,10 @@
 //!
 //! # What is signed
 //!
-//! klikit signs only the body. The event id and the event type are not signed, and the signature does not limit a delivery's age.
-//! An attacker who captures a body and its signature can send them again at any time, under another id or as another type. Base
-//! important decisions on the body, and make the handler idempotent: klikit delivers at least once.
+//! klikit signs only the body. The event id and the event type are not signed, and the signature does not limit a
+//! delivery's age. An attacker who captures a body and its signature can send them again at any time, under another id
+//! or as another type. Base important decisions on the body, and make the handler idempotent: klikit delivers at least
+//! once.
 //!
 //! # Features
 //!
@@ -67,8 +68,8 @@
 //!
 //! # Runtime
 //!
-//! A body that does not arrive at once, or that arrives in 64 frames or more, needs a tokio runtime with its timer enabled. Without
-//! a runtime, the future panics. hyper, axum and tonic servers run in such a runtime.
+//! A body that does not arrive at once, or that arrives in 64 frames or more, needs a tokio runtime with its timer
+//! enabled. Without a runtime, the future panics. hyper, axum and tonic servers run in such a runtime.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,8 +1,8 @@
 //! Checks of secrets and limits when a service starts.
 //!
-//! Some mistakes in a configuration are valid settings, and show only when orders are lost. For example, a secret with an extra
-//! newline verifies nothing, and a lease longer than klikit's pauses hides a crash. `preflight` finds such settings when a
-//! service starts. It changes nothing.
+//! Some mistakes in a configuration are valid settings, and show only when orders are lost. For example, a secret with
+//! an extra newline verifies nothing, and a lease longer than klikit's pauses hides a crash. `preflight` finds such
+//! settings when a service starts. It changes nothing.
 //!
 //! # Rules
 //!
@@ -14,8 +14,8 @@
 //! - it is not a placeholder, such as the `your-webhook-secret` of klikit's samples, `changeme`, or `0123456789abcdef`;
 //! - it is not a variable or reference that was not replaced, such as `${SECRET}`, `process.env.SECRET` or
 //!   `op://prod/klikit/secret`;
-//! - it has at least 16 bytes. An attacker who has seen one delivery can guess shorter secrets. RFC 2104, section 3, advises the
-//!   length of the hash, which is 32;
+//! - it has at least 16 bytes. An attacker who has seen one delivery can guess shorter secrets. RFC 2104, section 3,
+//!   advises the length of the hash, which is 32;
 //! - no two secrets of a keyring differ only by such white space, quotes, names and escapes. One of the two is a typo.
 //!
 //! The `preflight` methods of each layer, of the inbox and of its worker check their own limits:
@@ -26,8 +26,8 @@
 //! - the retention is not shorter than klikit's retries;
 //! - no two limits contradict each other.
 //!
-//! [`ProblemKind`] lists all problems. Later versions may find more. If an update must not keep a service from starting, log the
-//! problems and continue.
+//! [`ProblemKind`] lists all problems. Later versions may find more. If an update must not keep a service from
+//! starting, log the problems and continue.
 //!
 //! All defaults pass, with a random secret. Hex, base64, UUIDs and random secrets that contain a word pass too.
 //!
@@ -91,7 +91,8 @@ pub enum ProblemKind {
     BodyDeadlineZero,
     /// [`body_deadline`](crate::KlikitVerifyLayer::body_deadline) is over klikit's timeout of 10 seconds.
     BodyDeadlineTooLong,
-    /// The tolerance of `KlikitVerifyLayer::accept_timestamped` is below a second, which is the resolution of the timestamps.
+    /// The tolerance of `KlikitVerifyLayer::accept_timestamped` is below a second, which is the resolution of the
+    /// timestamps.
     ToleranceTooShort,
     /// `KlikitDedupeLayer::lease` may expire before it is renewed. Renewal begins after a third of it and may take a
     /// `claim_deadline`.
@@ -102,7 +103,8 @@ pub enum ProblemKind {
     RetentionTooShort,
     /// `KlikitDedupeLayer::claim_deadline` is zero.
     ClaimDeadlineZero,
-    /// Twice `KlikitDedupeLayer::claim_deadline`, for the claim and for its completion, takes all of klikit's 10 seconds.
+    /// Twice `KlikitDedupeLayer::claim_deadline`, for the claim and for its completion, takes all of klikit's 10
+    /// seconds.
     ClaimDeadlineTooLong,
     /// The handler's deadline is zero.
     HandlerDeadlineZero,
@@ -125,7 +127,8 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Returns what is wrong and what to do. The text follows the name of a secret, or begins with the name of a setting.
+    /// Returns what is wrong and what to do. The text follows the name of a secret, or begins with the name of a
+    /// setting.
     fn text(self) -> &'static str {
         match self {
             Self::SecretWhiteSpace => {

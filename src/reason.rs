@@ -4,8 +4,8 @@ use crate::visible::one_line;
 
 /// A handler's short reason for its response, which the handler puts into the response's extensions.
 ///
-/// klikit does not see the reason. When an attempt fails, the inbox's worker logs the reason and stores it with the delivery, so that
-/// an operator sees more than a status:
+/// klikit does not see the reason. When an attempt fails, the inbox's worker logs the reason and stores it with the
+/// delivery, so that an operator sees more than a status:
 ///
 /// ```
 /// use http::{Response, StatusCode};
@@ -30,14 +30,14 @@ use crate::visible::one_line;
 /// # }
 /// ```
 ///
-/// A reason is a single line of at most 200 characters: see [`new`](Self::new). Leave out data that does not belong in a log, such
-/// as customers' data.
+/// A reason is a single line of at most 200 characters: see [`new`](Self::new). Leave out data that does not belong in
+/// a log, such as customers' data.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FailureReason(Box<str>);
 
 impl FailureReason {
-    /// Creates a reason from a text. Keeps only the first 200 characters. Replaces each control character, line separator and
-    /// invisible format character (such as U+202E, which reverses the text after it) with a space.
+    /// Creates a reason from a text. Keeps only the first 200 characters. Replaces each control character, line
+    /// separator and invisible format character (such as U+202E, which reverses the text after it) with a space.
     pub fn new<'a>(reason: impl Into<Cow<'a, str>>) -> Self {
         Self(one_line(&reason.into()).into())
     }

@@ -1,15 +1,15 @@
 //! Escapes foreign text for logs and errors.
 //!
-//! A sender, a handler or a driver can put characters into a text that forge a second log line or hide a part of the first one. All
-//! texts from outside of this crate are shown through this module.
+//! A sender, a handler or a driver can put characters into a text that forge a second log line or hide a part of the
+//! first one. All texts from outside of this crate are shown through this module.
 
 use std::fmt::{self, Write};
 
 /// The greatest length of the text that [`one_line`] returns, in characters.
 const MAX_LEN: usize = 200;
 
-/// A text that is shown with hidden characters escaped, as in `\u{202e}`. The alternate `Debug` format keeps line feeds, because
-/// it indents with them.
+/// A text that is shown with hidden characters escaped, as in `\u{202e}`. The alternate `Debug` format keeps line
+/// feeds, because it indents with them.
 pub(crate) struct Escaped<T>(pub(crate) T);
 
 /// Returns the first 200 characters of a text, with hidden characters and line ends replaced by spaces.
@@ -56,8 +56,8 @@ impl Write for Escape<'_, '_> {
     }
 }
 
-/// Returns whether a character is visible: not a control character (Unicode category Cc), a line or paragraph separator (Zl, Zp),
-/// or a format character (Cf).
+/// Returns whether a character is visible: not a control character (Unicode category Cc), a line or paragraph separator
+/// (Zl, Zp), or a format character (Cf).
 fn is_shown(char: char) -> bool {
     !matches!(
         char,

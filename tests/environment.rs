@@ -1,7 +1,7 @@
 //! `KlikitVerifyLayer::from_env` reads its secret from the environment.
 //!
-//! Each case runs in its own process, because all threads of a process share the environment. This test is therefore a program
-//! without a test harness.
+//! Each case runs in its own process, because all threads of a process share the environment. This test is therefore a
+//! program without a test harness.
 
 use std::{
     env,

@@ -25,8 +25,8 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// Measures the allocations of one request whose handler responds at once. The counter is per thread, and everything runs on this
-/// thread.
+/// Measures the allocations of one request whose handler responds at once. The counter is per thread, and everything
+/// runs on this thread.
 fn cost<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> AllocationInfo
 where
     B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
@@ -44,7 +44,8 @@ fn signed(length: u64) -> SignedDelivery {
     SignedDelivery::new(SECRET, Bytes::from_static(&ZEROES[..usize::try_from(length).unwrap()]))
 }
 
-/// The most allocations of a request. With metrics, watching the delivery takes one more, and the labels take five more.
+/// The most allocations of a request. With metrics, watching the delivery takes one more, and the labels take five
+/// more.
 const ALLOCATIONS: u64 = if cfg!(feature = "metrics") { 12 } else { 6 };
 
 #[test]
@@ -90,7 +91,8 @@ fn stalled_senders_hold_no_more_than_the_budget() {
     const LARGE: usize = 128 << 10;
     let layer = KlikitVerifyLayer::new(SECRET).body_limit(LARGE).buffer_budget(BUDGET);
     let delivery = signed(LARGE as u64);
-    // Half of the bodies are large and arrive in two pieces, without their last byte. The others arrive in chunks of one byte.
+    // Half of the bodies are large and arrive in two pieces, without their last byte. The others arrive in chunks of
+    // one byte.
     let large = || Script::chunked(&delivery.body().slice(1..), LARGE / 2).then(Step::Hang);
     let small = || Script::chunked(&delivery.body().slice(..16), 1).then(Step::Hang);
     let requests: Vec<_> =

@@ -26,11 +26,13 @@ pub enum Case {
     Hash,
     /// A handler that drops the request.
     Bare,
-    /// The layer in front of that handler. The cost of the layer is this case minus [`Case::Bare`], because both drop the request.
+    /// The layer in front of that handler. The cost of the layer is this case minus [`Case::Bare`], because both drop
+    /// the request.
     Layer,
 }
 
-/// Prepares a case with a body of this many bytes and frames, and passes a closure that runs it `times` times to `measure`.
+/// Prepares a case with a body of this many bytes and frames, and passes a closure that runs it `times` times to
+/// `measure`.
 pub fn run<T>(case: Case, bytes: usize, frames: usize, times: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
     // The headers of klikit's requests behind a proxy.
     let delivery = SignedDelivery::new(SECRET, vec![b'o'; bytes])

@@ -15,15 +15,15 @@ use crate::{
 
 /// The webhook secrets of one tenant, each under an id.
 ///
-/// klikit's pages disagree on how long an old secret stays valid when it is rotated: not at all, 15 minutes, or 24 hours. A
-/// receiver should therefore accept both secrets for a while:
+/// klikit's pages disagree on how long an old secret stays valid when it is rotated: not at all, 15 minutes, or 24
+/// hours. A receiver should therefore accept both secrets for a while:
 ///
 /// 1. [`add`](Self::add) the new secret, then have klikit rotate;
 /// 2. watch [`Delivery::secret_id`](crate::Delivery::secret_id) until no deliveries use the old secret;
 /// 3. [`retire`](Self::retire) the old secret.
 ///
-/// Clones share the secrets. A change through one clone applies to the next request of all. A request whose head arrived before
-/// the change is verified with the secrets at that time.
+/// Clones share the secrets. A change through one clone applies to the next request of all. A request whose head
+/// arrived before the change is verified with the secrets at that time.
 ///
 /// ```
 /// use tower_klikit::{Keyring, KlikitVerifyLayer, WebhookSecret};
@@ -37,8 +37,8 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The name of the keyring is the tenant. It tells the deliveries of several businesses apart, in [`Delivery::tenant`] and in the
-/// stores. Do not change it when the secrets change, because stored deliveries are found by it.
+/// The name of the keyring is the tenant. It tells the deliveries of several businesses apart, in [`Delivery::tenant`]
+/// and in the stores. Do not change it when the secrets change, because stored deliveries are found by it.
 ///
 /// [`Delivery::tenant`]: crate::Delivery::tenant
 #[derive(Clone)]

@@ -16,8 +16,8 @@ pub(crate) const ENV: &str = "KLIKIT_WEBHOOK_SECRET";
 
 /// The secret that klikit signs deliveries with: the `webhook_secret_key`, which is not the partner API's `secret_key`.
 ///
-/// The secret is used byte for byte, without trimming, decoding or unquoting. It cannot be read back, `Debug` does not show it,
-/// and its memory is wiped on drop.
+/// The secret is used byte for byte, without trimming, decoding or unquoting. It cannot be read back, `Debug` does not
+/// show it, and its memory is wiped on drop.
 ///
 /// Empty and blank secrets are errors, because anyone can guess them: see [`WebhookSecret::new`].
 #[derive(Clone)]
@@ -32,12 +32,12 @@ impl WebhookSecret {
     ///
     /// # Errors
     ///
-    /// If the secret is empty or blank. A blank secret is text without a letter, a digit or an ASCII punctuation character other
-    /// than quotes, as unset variables and empty quotes produce it. HMAC pads a short key with NULs (RFC 2104), so a secret of NULs
-    /// would verify everything that was signed with an empty key.
+    /// If the secret is empty or blank. A blank secret is text without a letter, a digit or an ASCII punctuation
+    /// character other than quotes, as unset variables and empty quotes produce it. HMAC pads a short key with NULs
+    /// (RFC 2104), so a secret of NULs would verify everything that was signed with an empty key.
     ///
-    /// A binary key is never blank. A key is binary if it is not UTF-8, or if it contains an ASCII control byte that is neither
-    /// white space nor NUL.
+    /// A binary key is never blank. A key is binary if it is not UTF-8, or if it contains an ASCII control byte that is
+    /// neither white space nor NUL.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, SecretError> {
         let secret = secret.as_ref();
         Self::check(secret)?;
@@ -105,8 +105,8 @@ fn is_blank(secret: &[u8]) -> bool {
     str::from_utf8(secret).is_ok_and(|text| !text.chars().any(is_visible))
 }
 
-/// Returns whether the bytes contain an ASCII control byte other than white space and NUL. Those two do not count, because blank
-/// settings consist of them and HMAC pads a key with NULs.
+/// Returns whether the bytes contain an ASCII control byte other than white space and NUL. Those two do not count,
+/// because blank settings consist of them and HMAC pads a key with NULs.
 fn is_binary(secret: &[u8]) -> bool {
     secret.iter().any(|byte| byte.is_ascii_control() && !b"\0\t\n\x0b\x0c\r".contains(byte))
 }

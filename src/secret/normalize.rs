@@ -1,4 +1,5 @@
-//! Removes what a secret picks up when it is copied from a file, a shell or a web page: padding, names, quotes and escapes.
+//! Removes what a secret picks up when it is copied from a file, a shell or a web page: padding, names, quotes and
+//! escapes.
 
 use super::ENV;
 
@@ -18,8 +19,8 @@ pub(crate) fn without_padding(text: &str) -> Option<&str> {
     (rest.len() < text.len()).then_some(rest)
 }
 
-/// Returns the value of `NAME=secret`, `name: secret`, `export NAME="secret"` or `"name": "secret",`. Returns `None` unless the
-/// name contains "secret", because a secret itself may contain `=` or `:`.
+/// Returns the value of `NAME=secret`, `name: secret`, `export NAME="secret"` or `"name": "secret",`. Returns `None`
+/// unless the name contains "secret", because a secret itself may contain `=` or `:`.
 pub(crate) fn without_name(line: &str) -> Option<&str> {
     let line_only = line.strip_prefix("export ").or_else(|| line.strip_prefix("$env:")).unwrap_or(line);
     let (name, value) = line_only.split_once(['=', ':'])?;
@@ -54,7 +55,8 @@ pub(super) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=-_.".contains(&byte)
 }
 
-/// Removes an escape sequence `\n` or `\r\n` at the end, which was meant as a line end. Returns `None` if nothing was removed.
+/// Removes an escape sequence `\n` or `\r\n` at the end, which was meant as a line end. Returns `None` if nothing was
+/// removed.
 pub(crate) fn without_escape(text: &str) -> Option<&str> {
     let rest = text.strip_suffix(r"\n")?;
     Some(rest.strip_suffix(r"\r").unwrap_or(rest))

@@ -34,8 +34,8 @@ const SETTINGS: [&str; 4] = ["env", "environ", "getenv", "secrets"];
 ///
 /// - a block of a few characters that is repeated;
 /// - a variable, or a reference to the place of the secret;
-/// - words of placeholders and runs such as `123` only, optionally followed by a number. A random text that contains such a word
-///   is not a placeholder.
+/// - words of placeholders and runs such as `123` only, optionally followed by a number. A random text that contains
+///   such a word is not a placeholder.
 pub(super) fn is_placeholder(core: &[u8]) -> bool {
     if is_repeated(core) {
         return true;

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::preflight::ProblemKind;
 
-/// The least length of a secret, in bytes. An attacker who has one body and its signature can guess shorter secrets offline.
+/// The least length of a secret, in bytes. An attacker who has one body and its signature can guess shorter secrets
+/// offline.
 const MIN_LEN: usize = 16;
 
 impl WebhookSecret {
@@ -60,8 +61,8 @@ impl<'a> NormalizedSecret<'a> {
     }
 }
 
-/// Removes the outermost white space, name, quotes or escape. Returns the rest, which may be empty, or `None` if there is nothing
-/// to remove.
+/// Removes the outermost white space, name, quotes or escape. Returns the rest, which may be empty, or `None` if there
+/// is nothing to remove.
 fn remove_outermost(text: &str) -> Option<(&str, ProblemKind)> {
     let padded = without_padding(text).map(|rest| (rest, ProblemKind::SecretWhiteSpace));
     padded

@@ -1,7 +1,7 @@
 //! Signatures, and the keys that compute them, without I/O and without HTTP types.
 //!
-//! klikit signs the raw body with HMAC-SHA256 (RFC 2104, FIPS 180-4) and sends the tag as 64 hex digits. All signing and
-//! verification in this crate goes through this module.
+//! klikit signs the raw body with HMAC-SHA256 (RFC 2104, FIPS 180-4) and sends the tag as 64 hex digits. All signing
+//! and verification in this crate goes through this module.
 
 #[cfg(any(feature = "payload", feature = "diagnose"))]
 pub(crate) mod timestamped;
@@ -19,9 +19,9 @@ const INVALID_DIGIT: u8 = u8::MAX;
 
 /// The HMAC-SHA256 of a body, which klikit sends in `x-klikit-signature`.
 ///
-/// Parsing accepts exactly 64 hex digits of either case, without a prefix and without white space. `Display` writes lower case,
-/// as klikit does ("Webhook security" in klikit's developer documentation). Two signatures are compared in constant
-/// time.
+/// Parsing accepts exactly 64 hex digits of either case, without a prefix and without white space. `Display` writes
+/// lower case, as klikit does ("Webhook security" in klikit's developer documentation). Two signatures are compared in
+/// constant time.
 ///
 /// An attacker who has a body and its signature can send both again, so `Debug` shows only the first 8 digits.
 ///
@@ -90,8 +90,8 @@ impl PartialEq for Signature {
 
 impl Eq for Signature {}
 
-/// Returns the value of a hex digit, or [`INVALID_DIGIT`]. Compiles without branches, so that the compiler converts 16 digits at
-/// once: parsing must cost little compared to the hash.
+/// Returns the value of a hex digit, or [`INVALID_DIGIT`]. Compiles without branches, so that the compiler converts 16
+/// digits at once: parsing must cost little compared to the hash.
 fn hex_value(digit: u8) -> u8 {
     let number = digit.wrapping_sub(b'0');
     let letter = (digit | 0x20).wrapping_sub(b'a');
@@ -118,8 +118,8 @@ impl Error for ParseSignatureError {}
 
 /// An HMAC-SHA256 state that has absorbed the key, so that a delivery costs only the hash of its body.
 ///
-/// The state is as secret as the key. It is wiped on drop, and so is every copy that hashes a body. Moves may leave traces
-/// on the stack.
+/// The state is as secret as the key. It is wiped on drop, and so is every copy that hashes a body. Moves may leave
+/// traces on the stack.
 #[derive(Clone)]
 pub(crate) struct SigningKey(Hmac<Sha256>);
 

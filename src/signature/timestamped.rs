@@ -55,8 +55,8 @@ impl MalformedTimestampedSignature {
     /// The most digits of a 64-bit number.
     const MAX_DIGITS: usize = 20;
 
-    /// Parses a time and a signature in any order, with white space and further parts. Returns `None` for any other value, and
-    /// for a well-formed timestamped signature.
+    /// Parses a time and a signature in any order, with white space and further parts. Returns `None` for any other
+    /// value, and for a well-formed timestamped signature.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         if TimestampedSignature::parse(value).is_some() {
             return None;
@@ -77,9 +77,9 @@ impl MalformedTimestampedSignature {
 
 /// Returns whether a body begins like the signed text of a timestamped signature, `<t>.<body>`.
 ///
-/// A current signature covers only the body, so a captured timestamped delivery verifies as a current one whose body is that text.
-/// Any spelling of `t` counts, even if the header could not have it, because the sender chose the spelling. klikit's own bodies
-/// begin with `{`.
+/// A current signature covers only the body, so a captured timestamped delivery verifies as a current one whose body is
+/// that text. Any spelling of `t` counts, even if the header could not have it, because the sender chose the spelling.
+/// klikit's own bodies begin with `{`.
 pub(crate) fn begins_with_timestamp(body: &[u8]) -> bool {
     let is_in_number = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace() || b"+-".contains(byte);
     body.iter().find(|byte| !is_in_number(byte)) == Some(&b'.')

@@ -14,9 +14,9 @@ use crate::{
 
 /// A delivery as klikit sends it, signed when it is created.
 ///
-/// By default, it is a `POST /webhooks/klikit` of `application/json` with the type `klikit.order.created.v2`. Its id depends only
-/// on the secret and the body, so equal deliveries have equal ids. Every part can be changed, but the signature
-/// stays the same: that is how to forge a delivery.
+/// By default, it is a `POST /webhooks/klikit` of `application/json` with the type `klikit.order.created.v2`. Its id
+/// depends only on the secret and the body, so equal deliveries have equal ids. Every part can be changed, but the
+/// signature stays the same: that is how to forge a delivery.
 #[derive(Clone)]
 pub struct SignedDelivery {
     uri: Uri,
@@ -49,7 +49,8 @@ impl SignedDelivery {
     }
 
     /// Creates a delivery of `data` with a timestamped signature, which
-    /// [`accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) accepts. The body is an envelope that names the event.
+    /// [`accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) accepts. The body is an envelope that names
+    /// the event.
     ///
     /// # Panics
     ///
@@ -147,7 +148,8 @@ impl SignedDelivery {
         self
     }
 
-    /// Flips one bit of the body, or adds one byte to an empty body. The signature stays the same and no longer matches.
+    /// Flips one bit of the body, or adds one byte to an empty body. The signature stays the same and no longer
+    /// matches.
     #[must_use]
     pub fn altered(mut self) -> Self {
         let mut body = self.body.to_vec();
@@ -171,8 +173,8 @@ impl SignedDelivery {
         request
     }
 
-    /// Builds the request with a body of any type and without a `Content-Length`, for bodies that arrive in many frames, arrive
-    /// slowly, or fail.
+    /// Builds the request with a body of any type and without a `Content-Length`, for bodies that arrive in many
+    /// frames, arrive slowly, or fail.
     pub fn request_with<B>(&self, body: impl FnOnce(Bytes) -> B) -> Request<B> {
         let mut request = Request::new(body(self.body.clone()));
         *request.method_mut() = Method::POST;
@@ -181,8 +183,8 @@ impl SignedDelivery {
         request
     }
 
-    /// Builds the metadata that [`KlikitVerify`](crate::KlikitVerify) inserts into the extensions of this request, for tests that
-    /// call a handler without the layer.
+    /// Builds the metadata that [`KlikitVerify`](crate::KlikitVerify) inserts into the extensions of this request, for
+    /// tests that call a handler without the layer.
     ///
     /// The signature is not verified and may be wrong.
     ///
@@ -260,8 +262,8 @@ mod tests {
 
     use super::*;
 
-    /// Runs the command in a shell, and returns its output. A stand-in for curl prints its arguments, and its input if the last
-    /// argument is `@-`.
+    /// Runs the command in a shell, and returns its output. A stand-in for curl prints its arguments, and its input if
+    /// the last argument is `@-`.
     fn run_in_shell(delivery: &SignedDelivery) -> Vec<u8> {
         let temporary = tempfile::tempdir().expect("a temporary folder");
         let folder = temporary.path();

@@ -13,8 +13,8 @@ use crate::klikit;
 
 /// A fake klikit that sends a delivery, and retries after growing pauses until it gets a 2xx within 10 seconds.
 ///
-/// The fake sleeps between attempts, and klikit's pauses add up to 31 hours. Run it on tokio's paused clock, where sleeping takes no
-/// time.
+/// The fake sleeps between attempts, and klikit's pauses add up to 31 hours. Run it on tokio's paused clock, where
+/// sleeping takes no time.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,8 +72,8 @@ pub enum Answer {
 }
 
 impl FakeKlikit {
-    /// klikit's pauses after failed attempts, from an older version of its documentation: 30 seconds, 2 minutes, 10 minutes, and 1,
-    /// 6 and 24 hours. After the last attempt, klikit drops the delivery.
+    /// klikit's pauses after failed attempts, from an older version of its documentation: 30 seconds, 2 minutes, 10
+    /// minutes, and 1, 6 and 24 hours. After the last attempt, klikit drops the delivery.
     pub const PAUSES: [Duration; 6] = klikit::PAUSES;
 
     /// Creates a fake with [klikit's pauses](Self::PAUSES) and a timeout of 10 seconds.
@@ -88,8 +88,8 @@ impl FakeKlikit {
         self
     }
 
-    /// Sends `delivery` to `service` until an attempt succeeds or the pauses are used up. All attempts have the same id. If a
-    /// response takes too long, the service's future is dropped, as in a server whose peer disconnects.
+    /// Sends `delivery` to `service` until an attempt succeeds or the pauses are used up. All attempts have the same
+    /// id. If a response takes too long, the service's future is dropped, as in a server whose peer disconnects.
     pub async fn deliver<B: From<Bytes>>(
         &self,
         service: &(impl Service<Request<B>, Response = Response<impl Body>> + Clone),

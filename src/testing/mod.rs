@@ -1,5 +1,5 @@
-//! Test utilities for services that receive deliveries: [`SignedDelivery`], [`FakeKlikit`] and, with the feature `payload`,
-//! `orders`.
+//! Test utilities for services that receive deliveries: [`SignedDelivery`], [`FakeKlikit`] and, with the feature
+//! `payload`, `orders`.
 //!
 //! To test a store, see the crate `tower-klikit-store-tests`.
 //!

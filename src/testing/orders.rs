@@ -8,9 +8,9 @@ use crate::payload::{OrderStatus, OrderType};
 
 /// A fake order with all fields that klikit's orders are known to have, documented or not. The data is made up.
 ///
-/// [`body`] puts orders into the body of a delivery. Each order has another `updated_at`, as klikit's orders do. Otherwise, two
-/// bodies might be equal, and the second would count as a [replay](crate::Delivery::is_copy). To send a delivery twice, clone the
-/// delivery.
+/// [`body`] puts orders into the body of a delivery. Each order has another `updated_at`, as klikit's orders do.
+/// Otherwise, two bodies might be equal, and the second would count as a [replay](crate::Delivery::is_copy). To send a
+/// delivery twice, clone the delivery.
 ///
 /// ```
 /// use tower_klikit::{payload::OrderStatus, testing::{SignedDelivery, orders::{FakeOrder, body}}};
@@ -32,7 +32,8 @@ fn unique_time() -> String {
 }
 
 impl FakeOrder {
-    /// Creates an order with this number. It is placed and paid, for delivery, in Indonesian rupiah, and has an empty cart.
+    /// Creates an order with this number. It is placed and paid, for delivery, in Indonesian rupiah, and has an empty
+    /// cart.
     pub fn new(id: i64) -> Self {
         let documented = json!({
             "id": id,

@@ -6,8 +6,8 @@ use super::charge::{Charge, Released};
 
 /// The bytes of an incomplete body, in blocks that are charged for their capacity.
 ///
-/// A growing body allocates further blocks instead of a larger buffer. Its bytes are therefore not copied until the body is
-/// verified, and freed blocks fit the next allocations.
+/// A growing body allocates further blocks instead of a larger buffer. Its bytes are therefore not copied until the
+/// body is verified, and freed blocks fit the next allocations.
 pub(super) struct Blocks {
     blocks: Vec<Vec<u8>>,
     length: usize,

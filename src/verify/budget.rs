@@ -1,7 +1,7 @@
 //! The memory budget of a layer's unverified bodies.
 //!
-//! An incomplete body is charged for the capacity of its blocks. If the budget is used up, parked buffers are evicted: their
-//! memory is freed at once, without waiting for the bodies' tasks to be polled.
+//! An incomplete body is charged for the capacity of its blocks. If the budget is used up, parked buffers are evicted:
+//! their memory is freed at once, without waiting for the bodies' tasks to be polled.
 
 use std::sync::Arc;
 

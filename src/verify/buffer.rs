@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{blocks::Blocks, budget::Budget, charge::Exhausted};
 
-/// The smallest block, in bytes. A waiting body takes about as much memory besides its blocks, so that a body of one byte is
-/// charged for about half of what it takes.
+/// The smallest block, in bytes. A waiting body takes about as much memory besides its blocks. With smaller blocks, many
+/// one-byte bodies could therefore take far more memory than the budget.
 const MIN_BLOCK: usize = 1024;
 
 /// The largest block after the first one, in bytes.
@@ -59,8 +59,8 @@ impl Buffer {
         Ok(())
     }
 
-    /// Takes the bytes out of the buffer for parking. A single frame is copied, because even a short one can keep a whole read
-    /// buffer of the transport alive.
+    /// Takes the bytes out of the buffer for parking. A single frame is copied, because even a short one can keep a
+    /// whole read buffer of the transport alive.
     ///
     /// # Errors
     ///

@@ -27,11 +27,12 @@ use super::{
 };
 use crate::{keyring::Signer, telemetry::Watch};
 
-/// The frames that one poll reads before it yields, empty frames included. Otherwise a body that is always ready could block the
-/// thread and outlast its deadline.
+/// The frames that one poll reads before it yields, empty frames included. Otherwise a body that is always ready could
+/// block the thread and outlast its deadline.
 const FRAMES_PER_POLL: usize = 64;
 
-/// The time for which the rest of a rejected body is read, so that its sender sees the response and not a broken connection.
+/// The time for which the rest of a rejected body is read, so that its sender sees the response and not a broken
+/// connection.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// The state of a body that is being read and verified.
@@ -78,8 +79,8 @@ impl Collect {
         self.seen
     }
 
-    /// Diagnoses the rejection if the layer is configured to. Returns the search for the cause of a mismatch, and adds any
-    /// other diagnosis to `rejection`.
+    /// Diagnoses the rejection if the layer is configured to. Returns the search for the cause of a mismatch, and adds
+    /// any other diagnosis to `rejection`.
     pub(super) fn explain(&mut self, rejection: &mut Rejection, headers: &HeaderMap) -> Option<CauseSearch> {
         let Self { config, expected, buffer, .. } = self;
         let explain = config.explain.as_ref()?;

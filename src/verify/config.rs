@@ -50,7 +50,8 @@ impl Keyrings {
 }
 
 impl VerifyConfig {
-    /// Returns the secrets that a request with this head may be signed with, or `None` if the resolver returns no keyring.
+    /// Returns the secrets that a request with this head may be signed with, or `None` if the resolver returns no
+    /// keyring.
     pub(super) fn secrets(&self, parts: &Parts) -> Option<Secrets> {
         match &self.keyrings {
             Keyrings::One(keyring) => Some(keyring.secrets()),

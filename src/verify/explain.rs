@@ -22,17 +22,19 @@ use crate::{
     telemetry::{self, Explanation},
 };
 
-/// The least time between two diagnoses of one kind, for all senders together. It keeps a flood of forged deliveries cheap.
+/// The least time between two diagnoses of one kind, for all senders together. It keeps a flood of forged deliveries
+/// cheap.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The largest body that is diagnosed, in bytes. A single order takes 4 to 27 kB, and twice that if something indented it. A fault
-/// that affects large batches affects single orders too.
+/// The largest body that is diagnosed, in bytes. A single order takes 4 to 27 kB, and twice that if something indented
+/// it. A fault that affects large batches affects single orders too.
 const MAX_BODY: usize = 64 * 1024;
 
 /// The diagnoses of a layer, shared by all its services.
 pub(super) struct Explain {
     candidates: Option<Keyring>,
-    /// Rate limit for diagnoses that need no hashing. Separate, so that requests without a signature cannot starve the others.
+    /// Rate limit for diagnoses that need no hashing. Separate, so that requests without a signature cannot starve the
+    /// others.
     plain: RateLimit,
     /// Rate limit for diagnoses of mismatches.
     mismatches: RateLimit,
@@ -90,8 +92,8 @@ impl Explain {
         self.plain.admit().then(|| Explained { diagnosis: diagnose(), report: None })
     }
 
-    /// Starts the search for the cause of a mismatch, if the rate limit and the length `bytes` of the body permit. `timestamped`
-    /// is whether the layer accepts timestamped signatures.
+    /// Starts the search for the cause of a mismatch, if the rate limit and the length `bytes` of the body permit.
+    /// `timestamped` is whether the layer accepts timestamped signatures.
     pub(super) fn mismatch(
         self: &Arc<Self>,
         secrets: &Secrets,

@@ -22,7 +22,8 @@ use super::{
 use crate::telemetry::Watch;
 
 pin_project! {
-    /// The future of [`KlikitVerify`](super::KlikitVerify), which reads and verifies the body and then calls the inner service.
+    /// The future of [`KlikitVerify`](super::KlikitVerify), which reads and verifies the body and then calls the inner
+    /// service.
     pub struct ResponseFuture<S, ReqBody>
     where
         S: Service<Request<VerifiedBody>>,

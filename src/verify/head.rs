@@ -96,8 +96,8 @@ impl RequestHead {
         }
     }
 
-    /// Takes the id and the type from the verified body if the signature is timestamped, since they are signed there. Rejects a
-    /// timestamped delivery whose timestamp was moved into the body.
+    /// Takes the id and the type from the verified body if the signature is timestamped, since they are signed there.
+    /// Rejects a timestamped delivery whose timestamp was moved into the body.
     #[inline]
     pub(super) fn read_signed_event(&mut self, body: &[u8], config: &VerifyConfig) -> Result<(), RejectionKind> {
         #[cfg(feature = "payload")]
@@ -219,8 +219,8 @@ struct HeadFields<'a> {
 }
 
 impl<'a> HeadFields<'a> {
-    /// Finds the headers, and marks the signature and the credentials as sensitive, so that loggers do not print them. One
-    /// iteration over all headers is cheaper than a look-up for each.
+    /// Finds the headers, and marks the signature and the credentials as sensitive, so that loggers do not print them.
+    /// One iteration over all headers is cheaper than a look-up for each.
     fn find_and_hide(headers: &'a mut HeaderMap) -> Self {
         let mut fields = Self {
             signature: HeadField::Missing,
@@ -253,8 +253,8 @@ impl<'a> HeadFields<'a> {
     }
 }
 
-/// Parses a `Content-Length`. A number that does not fit becomes [`u64::MAX`]. An invalid value gives `None`, which is safe because
-/// the bytes of the body are counted anyway.
+/// Parses a `Content-Length`. A number that does not fit becomes [`u64::MAX`]. An invalid value gives `None`, which is
+/// safe because the bytes of the body are counted anyway.
 fn announced_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;

@@ -74,7 +74,8 @@ impl KlikitVerifyLayer {
         WebhookSecret::new(secret).map(|secret| Self::with_keyring(secret.into()))
     }
 
-    /// Creates a layer that verifies with the secret in the environment variable `KLIKIT_WEBHOOK_SECRET`, without trimming it.
+    /// Creates a layer that verifies with the secret in the environment variable `KLIKIT_WEBHOOK_SECRET`, without
+    /// trimming it.
     ///
     /// # Errors
     ///
@@ -88,19 +89,20 @@ impl KlikitVerifyLayer {
         Self::verifying(Keyrings::One(keyring))
     }
 
-    /// Creates a layer that verifies each request with the keyring that `resolve` chooses by the request's head, so that one
-    /// process can serve many tenants.
+    /// Creates a layer that verifies each request with the keyring that `resolve` chooses by the request's head, so
+    /// that one process can serve many tenants.
     ///
-    /// Choose by the path, or by the partner key in the `Authorization` header. If `resolve` returns `None`, the request is rejected
-    /// with 403. `resolve` runs after the headers were checked and before the body is read; its input is unverified. It
-    /// must not block. Choose among existing keyrings. If `resolve` created a keyring for each name in a request, forgers could
-    /// fill the logs and metrics with made-up tenants.
+    /// Choose by the path, or by the partner key in the `Authorization` header. If `resolve` returns `None`, the
+    /// request is rejected with 403. `resolve` runs after the headers were checked and before the body is read; its
+    /// input is unverified. It must not block. Choose among existing keyrings. If `resolve` created a keyring for each
+    /// name in a request, forgers could fill the logs and metrics with made-up tenants.
     ///
-    /// A tenant's name in a path is not secret: any sender can find out which tenants exist. A request for an unknown tenant gets
-    /// its response before its body is read, and any other request after its body has arrived and was hashed, although both
-    /// responses are the same. If the names must stay secret, make them long and random, or return a decoy instead of `None`: a
-    /// keyring whose secret nobody holds. The decoy takes the same time if it has as many secrets as the other keyrings. Its
-    /// requests use the [`buffer_budget`](Self::buffer_budget) and are rejected as mismatches of the decoy's tenant.
+    /// A tenant's name in a path is not secret: any sender can find out which tenants exist. A request for an unknown
+    /// tenant gets its response before its body is read, and any other request after its body has arrived and was
+    /// hashed, although both responses are the same. If the names must stay secret, make them long and random, or
+    /// return a decoy instead of `None`: a keyring whose secret nobody holds. The decoy takes the same time if it has
+    /// as many secrets as the other keyrings. Its requests use the [`buffer_budget`](Self::buffer_budget) and are
+    /// rejected as mismatches of the decoy's tenant.
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -126,11 +128,12 @@ impl KlikitVerifyLayer {
         Self::verifying(Keyrings::PerRequest { resolve: Arc::new(resolve), known: Vec::new() })
     }
 
-    /// Names the keyrings that the [resolver](Self::with_resolver) may return, as far as they are known when the service starts.
-    /// Default: none.
+    /// Names the keyrings that the [resolver](Self::with_resolver) may return, as far as they are known when the
+    /// service starts. Default: none.
     ///
-    /// [`preflight`](Self::preflight) checks these keyrings too. Their counters begin at 0, so that an alert can detect a tenant
-    /// without deliveries. The resolver may return other keyrings. A layer without a resolver ignores this setting.
+    /// [`preflight`](Self::preflight) checks these keyrings too. Their counters begin at 0, so that an alert can detect
+    /// a tenant without deliveries. The resolver may return other keyrings. A layer without a resolver ignores this
+    /// setting.
     #[must_use]
     pub fn known_keyrings(self, keyrings: impl IntoIterator<Item = Keyring>) -> Self {
         self.with(|config| {
@@ -164,12 +167,13 @@ impl KlikitVerifyLayer {
     /// A body that arrives in one piece does not wait and is not charged. A verified body whose inner service is
     /// not ready yet is not charged either.
     ///
-    /// If the budget is used up, a body that needs more evicts waiting bodies of any age. Among a few bodies drawn at random, the
-    /// layer evicts the one with the largest product of its size and the time for which it has hardly grown. The evicted body gets
+    /// If the budget is used up, a body that needs more evicts waiting bodies of any age. Among a few bodies drawn at
+    /// random, the layer evicts the one with the largest product of its size and the time for which it has hardly
+    /// grown. The evicted body gets
     /// 503. A sender that fills the budget therefore evicts mostly its own bodies.
     ///
-    /// The budget should be at least as large as [`body_limit`](Self::body_limit). A smaller budget lowers the limit for bodies
-    /// that arrive in several pieces.
+    /// The budget should be at least as large as [`body_limit`](Self::body_limit). A smaller budget lowers the limit
+    /// for bodies that arrive in several pieces.
     ///
     /// Layers that were cloned from this one earlier keep their budget.
     #[must_use]
@@ -177,23 +181,23 @@ impl KlikitVerifyLayer {
         self.with(|config| config.budget = Arc::new(Budget::new(bytes)))
     }
 
-    /// Accepts deliveries without an `x-klikit-event-id` header, which one of klikit's pages calls optional. By default, they are
-    /// rejected with 400.
+    /// Accepts deliveries without an `x-klikit-event-id` header, which one of klikit's pages calls optional. By
+    /// default, they are rejected with 400.
     ///
     /// Such a delivery has no [`EventId`](crate::EventId) in its extensions, so only its body tells it from another.
     /// A malformed id is still rejected.
     ///
-    /// klikit does not sign the id, so an attacker who has captured a delivery with an id can send it again without the id. The
-    /// dedupe layer and the inbox then identify it by its body. It is handled once more, and
-    /// [marked as a copy](crate::Delivery::is_copy) if this process has seen the body with an id. Allow missing ids only if
-    /// klikit sends you none. Then prefer `Identity::Body`, which closes this gap.
+    /// klikit does not sign the id, so an attacker who has captured a delivery with an id can send it again without the
+    /// id. The dedupe layer and the inbox then identify it by its body. It is handled once more, and [marked as a
+    /// copy](crate::Delivery::is_copy) if this process has seen the body with an id. Allow missing ids only if klikit
+    /// sends you none. Then prefer `Identity::Body`, which closes this gap.
     #[must_use]
     pub fn allow_missing_event_id(self) -> Self {
         self.with(|config| config.missing_event_id_allowed = true)
     }
 
-    /// Requires `Authorization: Basic` with these credentials (RFC 7617) in addition to the signature. Other requests get 403. The
-    /// credentials are compared in constant time.
+    /// Requires `Authorization: Basic` with these credentials (RFC 7617) in addition to the signature. Other requests
+    /// get 403. The credentials are compared in constant time.
     ///
     /// Not required by default: one of klikit's pages lists the header, and none of its sample receivers reads it.
     ///
@@ -208,21 +212,21 @@ impl KlikitVerifyLayer {
         self.with(|config| config.basic_auth = Some(BasicAuth::new(partner_key, secret_key)))
     }
 
-    /// Accepts timestamped signatures too, if their time differs by at most `tolerance` from this machine's clock. klikit's own
-    /// receivers used 5 minutes. By default, timestamped signatures are rejected.
+    /// Accepts timestamped signatures too, if their time differs by at most `tolerance` from this machine's clock.
+    /// klikit's own receivers used 5 minutes. By default, timestamped signatures are rejected.
     ///
-    /// Only an older version of klikit's documentation (May 2026) describes them:
-    /// `x-klikit-signature: t=<seconds since 1970>,v1=<hex>` over `<t>.<body>`, with the envelope
-    /// `{event_id, event_type, event_version, created_at, business_id, data}`, which `payload::TimestampedEvent` reads. The id and
-    /// the type of the [`Delivery`](crate::Delivery) are taken from the envelope, where they are signed. The `x-klikit-event-id`
-    /// header may be missing. If it differs from the envelope, the delivery is rejected with 403. `X-Klikit-Event` and
+    /// Only an older version of klikit's documentation (May 2026) describes them: `x-klikit-signature: t=<seconds since
+    /// 1970>,v1=<hex>` over `<t>.<body>`, with the envelope `{event_id, event_type, event_version, created_at,
+    /// business_id, data}`, which `payload::TimestampedEvent` reads. The id and the type of the
+    /// [`Delivery`](crate::Delivery) are taken from the envelope, where they are signed. The `x-klikit-event-id` header
+    /// may be missing. If it differs from the envelope, the delivery is rejected with 403. `X-Klikit-Event` and
     /// `X-Klikit-Webhook-Id` are ignored.
     ///
-    /// A timestamped signature covers `<t>.<body>`, and a current one covers `<body>`. An attacker could therefore send a captured
-    /// timestamped delivery, once it is stale, as a current one with the body `<t>.<body>`. With this setting, the layer rejects a
-    /// body with a current signature that begins with a number and a dot, with 403. klikit's own bodies begin with `{`. A layer
-    /// with the same secret and without this setting does not check the body: there, the handler must reject bodies that are not
-    /// JSON.
+    /// A timestamped signature covers `<t>.<body>`, and a current one covers `<body>`. An attacker could therefore send
+    /// a captured timestamped delivery, once it is stale, as a current one with the body `<t>.<body>`. With this
+    /// setting, the layer rejects a body with a current signature that begins with a number and a dot, with 403.
+    /// klikit's own bodies begin with `{`. A layer with the same secret and without this setting does not check the
+    /// body: there, the handler must reject bodies that are not JSON.
     #[cfg(feature = "payload")]
     #[must_use]
     pub fn accept_timestamped(self, tolerance: Duration) -> Self {
@@ -231,9 +235,9 @@ impl KlikitVerifyLayer {
 
     /// Sets a function that builds the response to a rejected request. Default: [`Rejection::to_response`].
     ///
-    /// The response must have an error status, because klikit takes any other status as a receipt of the order. The layer
-    /// replaces other statuses with [`Rejection::status`] and logs an error. Keep the reason out of the response; it is for the
-    /// log.
+    /// The response must have an error status, because klikit takes any other status as a receipt of the order. The
+    /// layer replaces other statuses with [`Rejection::status`] and logs an error. Keep the reason out of the response;
+    /// it is for the log.
     ///
     /// ```
     /// use tower_klikit::KlikitVerifyLayer;
@@ -251,20 +255,20 @@ impl KlikitVerifyLayer {
         self.with(|config| config.on_rejection = Some(Arc::new(respond)))
     }
 
-    /// Diagnoses deliveries that are rejected for their signature or their event id, and logs the cause and the remedy in the
-    /// warning about the rejection: see [`diagnose`](crate::diagnose). Off by default.
+    /// Diagnoses deliveries that are rejected for their signature or their event id, and logs the cause and the remedy
+    /// in the warning about the rejection: see [`diagnose`](crate::diagnose). Off by default.
     ///
-    /// The layer diagnoses one mismatch at a time and at most one a second, for all senders and tenants together, and none with a
-    /// body over 64 KiB. A flood of forged deliveries therefore costs at most some tens of milliseconds of one thread per second
-    /// and [some megabytes](crate::diagnose#what-it-costs). Meanwhile, other mismatches are not diagnosed. The search runs on a
-    /// blocking thread (`tokio::task::spawn_blocking`), and its delivery gets its response when the search ends. Clones of a
-    /// layer share the limit. In addition, the layer explains one rejection a second that needs no hashing: because of its
-    /// headers, or because of an incomplete body.
+    /// The layer diagnoses one mismatch at a time and at most one a second, for all senders and tenants together, and
+    /// none with a body over 64 KiB. A flood of forged deliveries therefore costs at most some tens of milliseconds of
+    /// one thread per second and [some megabytes](crate::diagnose#what-it-costs). Meanwhile, other mismatches are not
+    /// diagnosed. The search runs on a blocking thread (`tokio::task::spawn_blocking`), and its delivery gets its
+    /// response when the search ends. Clones of a layer share the limit. In addition, the layer explains one rejection
+    /// a second that needs no hashing: because of its headers, or because of an incomplete body.
     ///
     /// Keeps [candidates](Self::explain_mismatches_with) that were set before.
     ///
-    /// At the level `debug`, a mismatch is followed by a report for klikit's support. Responses hold nothing of the diagnosis.
-    /// Without the feature `tracing`, this setting has no effect.
+    /// At the level `debug`, a mismatch is followed by a report for klikit's support. Responses hold nothing of the
+    /// diagnosis. Without the feature `tracing`, this setting has no effect.
     #[cfg(feature = "diagnose")]
     #[must_use]
     pub fn explain_mismatches(self) -> Self {
@@ -273,9 +277,10 @@ impl KlikitVerifyLayer {
         })
     }
 
-    /// Diagnoses as [`explain_mismatches`](Self::explain_mismatches) does, and also tries these candidates: secrets that klikit may
-    /// have signed with by mistake, such as the partner API's, a sandbox's or the previous one. The log names a candidate by its id
-    /// in the keyring. Deliveries that are signed with a candidate are still rejected. A second call replaces the candidates.
+    /// Diagnoses as [`explain_mismatches`](Self::explain_mismatches) does, and also tries these candidates: secrets
+    /// that klikit may have signed with by mistake, such as the partner API's, a sandbox's or the previous one. The log
+    /// names a candidate by its id in the keyring. Deliveries that are signed with a candidate are still rejected. A
+    /// second call replaces the candidates.
     #[cfg(feature = "diagnose")]
     #[must_use]
     pub fn explain_mismatches_with(self, candidates: Keyring) -> Self {

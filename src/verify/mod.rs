@@ -1,47 +1,50 @@
 //! Middleware that verifies the signature of klikit's deliveries.
 //!
-//! [`KlikitVerifyLayer`] reads a request's body within limits, verifies its signature, and passes the same bytes on as a
-//! [`VerifiedBody`], with an [`EventId`](crate::EventId) and a [`Delivery`](crate::Delivery) in the request's extensions.
-//! A rejected request never reaches the inner service.
+//! [`KlikitVerifyLayer`] reads a request's body within limits, verifies its signature, and passes the same bytes on as
+//! a [`VerifiedBody`], with an [`EventId`](crate::EventId) and a [`Delivery`](crate::Delivery) in the request's
+//! extensions. A rejected request never reaches the inner service.
 //!
 //! # Rules
 //!
 //! Before the layer reads the body, it requires:
 //!
 //! - exactly one `x-klikit-signature` header of 64 hex digits, or it responds with 403;
-//! - the `Authorization` header that [`require_basic_auth`](KlikitVerifyLayer::require_basic_auth) demands, if it was called, or
-//!   it responds with 403;
-//! - exactly one `x-klikit-event-id` header of 1 to 255 visible ASCII characters, or it responds with 400. A missing one can be
-//!   [allowed](KlikitVerifyLayer::allow_missing_event_id);
-//! - a `Content-Length` of at most twice [`body_limit`](KlikitVerifyLayer::body_limit), or it responds with 413 at once.
+//! - the `Authorization` header that [`require_basic_auth`](KlikitVerifyLayer::require_basic_auth) demands, if it was
+//!   called, or it responds with 403;
+//! - exactly one `x-klikit-event-id` header of 1 to 255 visible ASCII characters, or it responds with 400. A missing
+//!   one can be [allowed](KlikitVerifyLayer::allow_missing_event_id);
+//! - a `Content-Length` of at most twice [`body_limit`](KlikitVerifyLayer::body_limit), or it responds with 413 at
+//!   once.
 //!
 //! While the body arrives:
 //!
-//! - its bytes are counted, even if it has a `Content-Length`. A body beyond the limit gets 413, never "invalid signature";
-//! - it must be complete within [`body_deadline`](KlikitVerifyLayer::body_deadline), or it gets 408. Frames without data do not
-//!   extend the deadline;
+//! - its bytes are counted, even if it has a `Content-Length`. A body beyond the limit gets 413, never "invalid
+//!   signature";
+//! - it must be complete within [`body_deadline`](KlikitVerifyLayer::body_deadline), or it gets 408. Frames without
+//!   data do not extend the deadline;
 //! - all waiting bodies together hold at most [`buffer_budget`](KlikitVerifyLayer::buffer_budget). If the budget is
 //!   used up, a body that needs more evicts others, which get 503 with `Retry-After`;
-//! - the rest of a body that gets 413 or 503 is read and discarded for up to a second and up to twice the limit. A sender that
-//!   writes the whole body before it reads can thus see the response;
+//! - the rest of a body that gets 413 or 503 is read and discarded for up to a second and up to twice the limit. A
+//!   sender that writes the whole body before it reads can thus see the response;
 //! - a read error gets 400, even after the last byte. Trailers are not signed and are dropped.
 //!
-//! Then the layer computes the HMAC-SHA256 of the body for each secret of the keyring until one matches the signature. It
-//! compares in constant time and responds with 403 if no secret matches. One poll hashes at most 256 KiB, for all secrets together,
-//! and then yields. A body that arrived in one frame is passed on without a copy.
+//! Then the layer computes the HMAC-SHA256 of the body for each secret of the keyring until one matches the signature.
+//! It compares in constant time and responds with 403 if no secret matches. One poll hashes at most 256 KiB, for all
+//! secrets together, and then yields. A body that arrived in one frame is passed on without a copy.
 //!
-//! Only the body is signed. The method, the path, the query, the content type and all other headers of a verified request are
-//! unsigned: an attacker who has captured a delivery can send it again with others.
+//! Only the body is signed. The method, the path, the query, the content type and all other headers of a verified
+//! request are unsigned: an attacker who has captured a delivery can send it again with others.
 //!
-//! The response bodies are short JSON, such as `{"error":"invalid signature"}`. They do not say why a signature did not match. The
-//! log does, and so does the [`Rejection`] in the response's extensions, for logging layers outside.
-//! [`on_rejection`](KlikitVerifyLayer::on_rejection) customises the responses. With the feature `diagnose`, `explain_mismatches`
-//! logs the cause too.
+//! The response bodies are short JSON, such as `{"error":"invalid signature"}`. They do not say why a signature did not
+//! match. The log does, and so does the [`Rejection`] in the response's extensions, for logging layers outside.
+//! [`on_rejection`](KlikitVerifyLayer::on_rejection) customises the responses. With the feature `diagnose`,
+//! `explain_mismatches` logs the cause too.
 //!
 //! # The span
 //!
-//! With the feature `tracing`, each request that reaches the layer has the span `klikit_delivery`, at the level `info` and with the
-//! target `tower_klikit::verify`. The handler's log lines belong to the span. Fields without a value are left out.
+//! With the feature `tracing`, each request that reaches the layer has the span `klikit_delivery`, at the level `info`
+//! and with the target `tower_klikit::verify`. The handler's log lines belong to the span. Fields without a value are
+//! left out.
 //!
 //! | field | meaning |
 //! |---|---|
@@ -55,15 +58,17 @@
 //! | `body_wait_ms` | the time spent waiting for the body and reading it, without the hashing, in milliseconds |
 //! | `hash_us` | the time spent hashing the body, in microseconds; pieces of less than 4 KiB count as waiting, so that a sender cannot cause a clock read for each byte |
 //!
-//! Rejections are logged as warnings, and so is every response that takes 8 seconds or longer, because klikit counts a delivery as
-//! failed after 10. These lines are complete without the span. Successful deliveries are not logged above `debug`.
+//! Rejections are logged as warnings, and so is every response that takes 8 seconds or longer, because klikit counts a
+//! delivery as failed after 10. These lines are complete without the span. Successful deliveries are not logged above
+//! `debug`.
 //!
 //! # The rate of log lines
 //!
-//! A sender needs no secret to be rejected, so log lines about rejected requests are limited. Each layer logs a burst of 10 lines
-//! and then one a second for each [reason](RejectionKind::as_str). Clones of a layer share the limit. The field `left_out` of
-//! a line is the number of lines with that reason that were left out since the last one. The metrics count
-//! every request, and each response has its [`Rejection`] in its extensions. An equal limit applies to each of these kinds of line:
+//! A sender needs no secret to be rejected, so log lines about rejected requests are limited. Each layer logs a burst
+//! of 10 lines and then one a second for each [reason](RejectionKind::as_str). Clones of a layer share the limit. The
+//! field `left_out` of a line is the number of lines with that reason that were left out since the last one. The
+//! metrics count every request, and each response has its [`Rejection`] in its extensions. An equal limit applies to
+//! each of these kinds of line:
 //!
 //! - requests that took 8 seconds or longer and were rejected, or whose sender disconnected by then;
 //! - an `on_rejection` that returns a success status, and an inner layer or extractor that finds no verified delivery;
@@ -75,22 +80,22 @@
 //!
 //! # Timestamped signatures
 //!
-//! An older version of klikit's documentation describes another signature: `x-klikit-signature: t=<seconds>,v1=<hex>` over
-//! `<t>.<body>`, with an envelope in the body that names the event. `accept_timestamped` (feature `payload`) accepts it in addition
-//! to the current one. The id and the type of such a delivery are signed: the handler sees those of the envelope. The layer then
-//! rejects a body with a current signature that begins with a timestamp and a dot, with 403: that is a timestamped
-//! delivery whose time limit was stripped.
+//! An older version of klikit's documentation describes another signature: `x-klikit-signature: t=<seconds>,v1=<hex>`
+//! over `<t>.<body>`, with an envelope in the body that names the event. `accept_timestamped` (feature `payload`)
+//! accepts it in addition to the current one. The id and the type of such a delivery are signed: the handler sees those
+//! of the envelope. The layer then rejects a body with a current signature that begins with a timestamp and a dot, with
+//! 403: that is a timestamped delivery whose time limit was stripped.
 //!
 //! # Readiness
 //!
-//! [`KlikitVerify`] is always ready. It polls the inner service for readiness only after a request is verified, and then calls
-//! the instance that it polled. A sender without the secret therefore takes no permit of a concurrency limit and delays no
-//! other request.
+//! [`KlikitVerify`] is always ready. It polls the inner service for readiness only after a request is verified, and
+//! then calls the instance that it polled. A sender without the secret therefore takes no permit of a concurrency limit
+//! and delays no other request.
 //!
 //! # Where it belongs
 //!
-//! - On the webhook's route, not on the whole application: axum's `Router::layer` also covers the fallback and health checks,
-//!   and tonic's `Server::layer` every gRPC call.
+//! - On the webhook's route, not on the whole application: axum's `Router::layer` also covers the fallback and health
+//!   checks, and tonic's `Server::layer` every gRPC call.
 //! - Outside of layers that rewrite bodies, such as decompression, because klikit signs the bytes on the wire.
 //! - Inside of tracing, timeouts and panic catchers.
 //!

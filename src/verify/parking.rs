@@ -21,23 +21,24 @@ use super::{
 /// The number of parked buffers that are compared to choose one for eviction.
 const DRAWS: usize = 8;
 
-/// The least size that a buffer counts for, in bytes. It is the size of an order, which would otherwise be the heaviest among tiny
-/// bodies.
+/// The least size that a buffer counts for, in bytes. It is the size of an order, which would otherwise be the heaviest
+/// among tiny bodies.
 const MIN_SIZE: usize = 32 * 1024;
 
-/// Added to the time for which a buffer has not grown. Genuine bodies arrive in pieces at such intervals, so for shorter times
-/// the size decides.
+/// Added to the time for which a buffer has not grown. Genuine bodies arrive in pieces at such intervals, so for
+/// shorter times the size decides.
 const GAP: Duration = Duration::from_millis(100);
 
-/// Growth counts only if it is at least this fraction of the buffer (1/8). Otherwise one byte now and then would be enough.
+/// Growth counts only if it is at least this fraction of the buffer (1/8). Otherwise one byte now and then would be
+/// enough.
 const NOTABLE: usize = 8;
 
 /// The parked buffers of a layer.
 ///
-/// The buffer to evict is the heaviest of a few drawn at random. The weight of a buffer is its size times the time for which it
-/// has hardly grown. Genuine deliveries are small and grow steadily, so an attacker who fills the budget mostly evicts its own
-/// bodies: a few large bodies are the heaviest, and many small ones make up most of a draw. Bodies that are held for long get
-/// heavier, and replacing them takes bandwidth.
+/// The buffer to evict is the heaviest of a few drawn at random. The weight of a buffer is its size times the time for
+/// which it has hardly grown. Genuine deliveries are small and grow steadily, so an attacker who fills the budget
+/// mostly evicts its own bodies: a few large bodies are the heaviest, and many small ones make up most of a draw.
+/// Bodies that are held for long get heavier, and replacing them takes bandwidth.
 pub(super) struct Parking {
     entries: Mutex<Entries>,
     /// Keyed at random, so that peers cannot foresee the draws.
@@ -87,8 +88,8 @@ impl Parking {
         Self { entries: Mutex::default(), random: RandomState::new() }
     }
 
-    /// Evicts a buffer, unless `enough` returns `true`. `enough` runs under the lock, so no other eviction runs at the same time.
-    /// Returns `None` if `enough` returned `true`.
+    /// Evicts a buffer, unless `enough` returns `true`. `enough` runs under the lock, so no other eviction runs at the
+    /// same time. Returns `None` if `enough` returned `true`.
     ///
     /// # Errors
     ///
@@ -224,7 +225,8 @@ impl Drop for Ticket {
     }
 }
 
-/// Locks a mutex, and ignores poisoning: each change is one statement or cannot panic, so the value is always consistent.
+/// Locks a mutex, and ignores poisoning: each change is one statement or cannot panic, so the value is always
+/// consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

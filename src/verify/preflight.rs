@@ -12,8 +12,8 @@ const LARGEST_BATCH: usize = 160 * 1024;
 impl KlikitVerifyLayer {
     /// Checks the secrets and the limits when a service starts: see [`preflight`](crate::preflight) for the rules.
     ///
-    /// If the layer has a [resolver](Self::with_resolver), only its [`known_keyrings`](Self::known_keyrings) are checked. Check
-    /// other keyrings with [`Keyring::preflight`](crate::Keyring::preflight).
+    /// If the layer has a [resolver](Self::with_resolver), only its [`known_keyrings`](Self::known_keyrings) are
+    /// checked. Check other keyrings with [`Keyring::preflight`](crate::Keyring::preflight).
     ///
     /// ```
     /// use tower_klikit::KlikitVerifyLayer;

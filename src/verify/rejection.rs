@@ -11,8 +11,8 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The reason why the verify layer rejected a request.
 ///
-/// [`on_rejection`](super::KlikitVerifyLayer::on_rejection) receives it, and the layer inserts it into the response's extensions
-/// for logging layers outside. Its `Display` is for the log: it says more than the response does.
+/// [`on_rejection`](super::KlikitVerifyLayer::on_rejection) receives it, and the layer inserts it into the response's
+/// extensions for logging layers outside. Its `Display` is for the log: it says more than the response does.
 #[derive(Clone)]
 pub struct Rejection {
     kind: RejectionKind,
@@ -51,8 +51,8 @@ impl Rejection {
         self.kind.wire().1
     }
 
-    /// Returns the default response: [`status`](Self::status) and [`wire_text`](Self::wire_text) as `application/json`, with
-    /// `Retry-After: 1` if the status is 503.
+    /// Returns the default response: [`status`](Self::status) and [`wire_text`](Self::wire_text) as `application/json`,
+    /// with `Retry-After: 1` if the status is 503.
     pub fn to_response(&self) -> Response<Bytes> {
         let (status, text) = self.kind.wire();
         let mut response = Response::new(Bytes::from_static(text.as_bytes()));

@@ -24,8 +24,8 @@ pub enum RejectionKind {
     /// The time of a timestamped signature is further in the past or in the future than
     /// `KlikitVerifyLayer::accept_timestamped` tolerates.
     StaleTimestamp,
-    /// The signed body begins with a timestamp and a dot, like the signed text of a timestamped signature. Someone moved the
-    /// timestamp of a captured delivery from the header into the body.
+    /// The signed body begins with a timestamp and a dot, like the signed text of a timestamped signature. Someone
+    /// moved the timestamp of a captured delivery from the header into the body.
     TimestampInBody,
     /// A delivery with a timestamped signature has one event id in its header and another in its signed body.
     EventIdMismatch,

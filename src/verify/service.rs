@@ -22,8 +22,8 @@ use crate::telemetry::Watch;
 
 /// The service of [`KlikitVerifyLayer`](super::KlikitVerifyLayer): see the [module](super) for the rules.
 ///
-/// The service is always ready. It polls the inner service for readiness only after a request is verified, so a sender without
-/// the secret takes no permit of a concurrency limit and delays no other request.
+/// The service is always ready. It polls the inner service for readiness only after a request is verified, so a sender
+/// without the secret takes no permit of a concurrency limit and delays no other request.
 #[derive(Clone)]
 pub struct KlikitVerify<S> {
     inner: S,

@@ -5,8 +5,8 @@ use std::{sync::Arc, task::Poll};
 use super::{buffer::Buffer, expected::Expected};
 use crate::{keyring::Signer, signature::Signing};
 
-/// The bytes hashed in one poll, for all secrets together. Hashing them takes about half a millisecond with SHA instructions.
-/// klikit's largest batches fit, so they are hashed in one poll.
+/// The bytes hashed in one poll, for all secrets together. Hashing them takes about half a millisecond with SHA
+/// instructions. klikit's largest batches fit, so they are hashed in one poll.
 const BYTES_PER_POLL: usize = 256 * 1024;
 
 /// The state of a verification that takes several polls.
@@ -29,8 +29,8 @@ impl Trial {
         length.saturating_mul(secrets) > BYTES_PER_POLL
     }
 
-    /// Continues where the last poll stopped. Returns the signer whose secret matches, or `None` if no secret does. Registers no
-    /// waker: the caller must poll again.
+    /// Continues where the last poll stopped. Returns the signer whose secret matches, or `None` if no secret does.
+    /// Registers no waker: the caller must poll again.
     pub(super) fn poll(&mut self, expected: &Expected, body: &Buffer) -> Poll<Option<Arc<Signer>>> {
         let Expected { signature, prefix, secrets, .. } = expected;
         let mut left = BYTES_PER_POLL;

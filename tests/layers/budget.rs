@@ -1,4 +1,5 @@
-//! The buffer budget limits the memory of all unverified bodies together. If it is used up, a newcomer evicts other bodies.
+//! The buffer budget limits the memory of all unverified bodies together. If it is used up, a newcomer evicts other
+//! bodies.
 
 use std::{
     pin::pin,

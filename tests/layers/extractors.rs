@@ -164,8 +164,8 @@ async fn handler_can_return_failure_reason() {
     assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
 }
 
-/// The only test that reads the log. One test covers all extractors, because a log line that first occurs without a subscriber
-/// stays disabled for the whole process.
+/// The only test that reads the log. One test covers all extractors, because a log line that first occurs without a
+/// subscriber stays disabled for the whole process.
 #[test]
 fn missing_layer_is_500_and_logged() {
     #[derive(Clone, Default)]

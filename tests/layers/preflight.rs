@@ -358,7 +358,8 @@ fn words(random: &mut Random, count: usize) -> String {
     (0..count).map(|_| random.of(&words)).collect::<Vec<_>>().join("-")
 }
 
-/// All visible ASCII characters except quotes and the backslash, which at the ends of a secret may by chance look like mistakes.
+/// All visible ASCII characters except quotes and the backslash, which at the ends of a secret may by chance look like
+/// mistakes.
 const VISIBLE: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-./:;<=>?@[]^_{|}~";
 
 #[test]

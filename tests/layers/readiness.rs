@@ -79,7 +79,8 @@ fn passes_on_error_of_inner_service() {
     assert_eq!(error.to_string(), "the inner service broke");
 }
 
-/// A service that must be polled ready before each call, like `ConcurrencyLimit` and `Buffer`. A clone must be polled itself.
+/// A service that must be polled ready before each call, like `ConcurrencyLimit` and `Buffer`. A clone must be polled
+/// itself.
 #[derive(Default)]
 struct Strict {
     is_ready: bool,

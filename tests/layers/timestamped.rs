@@ -143,7 +143,8 @@ async fn works_with_any_secret_and_any_frames() {
     }
 }
 
-/// A timestamped signature covers `T.body` and a current one covers `body`, so a captured delivery can verify as either.
+/// A timestamped signature covers `T.body` and a current one covers `body`, so a captured delivery can verify as
+/// either.
 #[tokio::test]
 async fn rejects_timestamp_moved_into_body() {
     let secret = WebhookSecret::new(SECRET).unwrap();

@@ -59,8 +59,8 @@ impl Handler {
     }
 }
 
-/// The size of a socket's buffers, in bytes. With the kernel's default, a socket would accept a body that is too large even if the
-/// server did not read it.
+/// The size of a socket's buffers, in bytes. With the kernel's default, a socket would accept a body that is too large
+/// even if the server did not read it.
 pub(crate) const SOCKET_BUFFER: u32 = 16 * 1024;
 
 /// Listens on a free port. The listener is dropped with the runtime of its test.
@@ -163,7 +163,8 @@ pub(crate) fn sample() -> SignedDelivery {
     samples().swap_remove(1)
 }
 
-/// Sends every sample unchanged and altered. Asserts that the unchanged one reaches the handler and that the altered one gets 403.
+/// Sends every sample unchanged and altered. Asserts that the unchanged one reaches the handler and that the altered
+/// one gets 403.
 pub(crate) async fn assert_only_genuine_deliveries_arrive(
     handler: &Handler,
     send: impl AsyncFn(&SignedDelivery) -> StatusCode,
