@@ -29,9 +29,9 @@ const MIN_SIZE: usize = 32 * 1024;
 /// shorter times the size decides.
 const GAP: Duration = Duration::from_millis(100);
 
-/// Growth counts only if it is at least this fraction of the buffer (1/8). Otherwise one byte now and then would be
+/// Growth counts only if it is at least the buffer's size divided by this. Otherwise one byte now and then would be
 /// enough.
-const NOTABLE: usize = 8;
+const GROWTH_DIVISOR: usize = 8;
 
 /// The parked buffers of a layer.
 ///
@@ -194,7 +194,7 @@ impl Ticket {
     pub(super) fn park(&mut self, blocks: Blocks, waker: Waker) {
         let length = blocks.len();
         let (_, since) = *match &mut self.grown {
-            Some(grown) if length < grown.0 + (grown.0 / NOTABLE).max(1) => grown,
+            Some(grown) if length < grown.0 + (grown.0 / GROWTH_DIVISOR).max(1) => grown,
             grown => grown.insert((length, Instant::now())),
         };
         let bytes = blocks.charge().bytes();
