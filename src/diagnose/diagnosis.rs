@@ -15,7 +15,7 @@ pub struct Diagnosis {
     detail: Option<Cow<'static, str>>,
     secret_id: Option<Arc<str>>,
     /// Whether something was left untried for its cost.
-    ran_out: bool,
+    is_cut_short: bool,
 }
 
 impl Diagnosis {
@@ -26,7 +26,7 @@ impl Diagnosis {
             certainty: Certainty::Unknown,
             detail: None,
             secret_id: None,
-            ran_out: false,
+            is_cut_short: false,
         }
     }
 
@@ -36,7 +36,7 @@ impl Diagnosis {
 
     /// Says that a cause may have been missed.
     pub(super) fn after_running_out(self) -> Self {
-        Self { ran_out: true, ..self }
+        Self { is_cut_short: true, ..self }
     }
 
     pub(super) fn shown(cause: Cause, detail: Option<Cow<'static, str>>) -> Self {
@@ -50,7 +50,7 @@ impl Diagnosis {
         let mut faults = faults.iter().copied().filter(counts);
         let cause = faults.next().unwrap_or(Cause::Verifies);
         let secret_id = Some(Arc::clone(secret_id));
-        Self { cause, also: faults.collect(), certainty: Certainty::Proven, detail, secret_id, ran_out: false }
+        Self { cause, also: faults.collect(), certainty: Certainty::Proven, detail, secret_id, is_cut_short: false }
     }
 
     /// What is wrong.
@@ -84,7 +84,7 @@ impl Diagnosis {
     /// Returns whether all ways were tried, or one matched. If not, the search was cut short at [its limit](super#what-it-costs), and
     /// a cause may have been missed.
     pub fn tried_all(&self) -> bool {
-        !self.ran_out
+        !self.is_cut_short
     }
 
     /// What to do about [`cause`](Self::cause). What there is [besides](Self::also) has to be done too: [`Cause::fix`].
@@ -114,8 +114,8 @@ impl fmt::Display for Diagnosis {
             (Certainty::Shown, _) => f.write_str(" (shown by the request; other things may be wrong too)")?,
             (Certainty::Unknown, _) => {}
         }
-        if self.ran_out {
-            f.write_str("; the search was cut short at its limit, so a cause may have been missed")?;
+        if self.is_cut_short {
+            f.write_str("; the matcher was cut short at its limit, so a cause may have been missed")?;
         }
         // Anybody can show anything.
         let only_if = if self.certainty == Certainty::Shown { "if klikit sent this, " } else { "" };

@@ -78,23 +78,24 @@
 //! ```
 
 mod base64;
+mod budget;
 mod cause;
+mod compression;
 mod diagnosis;
 mod diagnostician;
-mod json;
-mod misread;
-mod packed;
-mod proven;
+mod evidence;
+mod matcher;
+mod proof;
 mod readings;
+mod reencoded;
 mod report;
-mod search;
-mod shown;
-mod text;
-mod work;
-mod wrapped;
+mod secret_variants;
+mod text_faults;
+mod wrappings;
 
 use http::HeaderMap;
 
+use self::{budget::SearchBudget, matcher::SignatureMatcher, readings::SignatureReadings};
 pub use self::{
     cause::{Cause, Certainty},
     diagnosis::Diagnosis,
@@ -102,7 +103,6 @@ pub use self::{
     report::SupportReport,
 };
 pub(crate) use self::{diagnostician::Accepted, readings::Forms};
-use self::{readings::Readings, search::Search, work::Work};
 use crate::keyring::{KeyedSecret, Keyring};
 
 /// The part of the work that is kept for what is plain to see, so that a search that spends all does not hide it.
@@ -119,7 +119,7 @@ pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosi
 
 /// What is wrong with the signature of a request whose body nobody has read.
 pub(crate) fn of_signature(headers: &HeaderMap, forms: Forms) -> Diagnosis {
-    let shown = Readings::of(headers, forms).shown;
+    let shown = SignatureReadings::of(headers, forms).shown;
     shown.map_or_else(Diagnosis::unknown, |(cause, detail)| Diagnosis::shown(cause, detail))
 }
 
@@ -135,12 +135,12 @@ pub(crate) fn of_timestamp_in_body() -> Diagnosis {
 
 /// What is wrong with the event id of a request whose body nobody has read.
 pub(crate) fn of_event_id(headers: &HeaderMap) -> Diagnosis {
-    shown::event_id(headers).map_or_else(Diagnosis::unknown, |cause| Diagnosis::shown(cause, None))
+    evidence::event_id(headers).map_or_else(Diagnosis::unknown, |cause| Diagnosis::shown(cause, None))
 }
 
 /// What is shown by a body that broke off, or stood still, after so many bytes.
 pub(crate) fn of_incomplete(headers: &HeaderMap, received: usize) -> Diagnosis {
-    shown::incomplete(headers, received as u64)
+    evidence::incomplete(headers, received as u64)
 }
 
 /// What head and body show with these secrets.
@@ -151,20 +151,20 @@ pub(crate) fn of_delivery(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Diagnosis {
-    let readings = Readings::of(headers, accepted.forms);
-    let mut work = Work::for_body(body.len());
-    let mut plain = work.split_off(PLAIN_PART, body.len(), PLAIN_TIMES);
+    let readings = SignatureReadings::of(headers, accepted.forms);
+    let mut budget = SearchBudget::for_body(body.len());
+    let mut plain = budget.split_off(PLAIN_PART, body.len(), PLAIN_TIMES);
     if !readings.all.is_empty() {
-        let search = Search::new(secrets, &readings);
-        if let Some(diagnosis) = proven::find(&search, candidates, accepted, headers, body, &mut work) {
+        let matcher = SignatureMatcher::new(secrets, &readings);
+        if let Some(diagnosis) = proof::find(&matcher, candidates, accepted, headers, body, &mut budget) {
             return diagnosis;
         }
     }
-    let diagnosis = proven::without_secret(&readings, body, &mut plain)
+    let diagnosis = proof::without_secret(&readings, body, &mut plain)
         .or_else(|| readings.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
-        .or_else(|| shown::body(headers, body, &mut plain))
-        .unwrap_or_else(|| shown::nothing(body, &mut plain));
-    let is_cut_short = work.ran_out() || (plain.ran_out() && diagnosis.cause() == Cause::Unknown);
+        .or_else(|| evidence::body(headers, body, &mut plain))
+        .unwrap_or_else(|| evidence::nothing(body, &mut plain));
+    let is_cut_short = budget.was_cut_short() || (plain.was_cut_short() && diagnosis.cause() == Cause::Unknown);
     if is_cut_short { diagnosis.after_running_out() } else { diagnosis }
 }
 

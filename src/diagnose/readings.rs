@@ -24,7 +24,7 @@ const MIN_DIGITS: usize = 16;
 const MIN_BASE64_ONLY: usize = 10;
 
 /// A tag that a header may stand for, and what has to be wrong with the header for that.
-pub(super) struct Reading {
+pub(super) struct SignatureReading {
     tag: Tag,
     /// What was signed before the body.
     pub(super) prefix: Box<[u8]>,
@@ -39,7 +39,7 @@ enum Tag {
     Start(Vec<u8>),
 }
 
-impl Reading {
+impl SignatureReading {
     /// Of the body alone.
     fn of_body(tag: Tag, faults: Vec<Cause>) -> Self {
         Self { tag, prefix: Box::default(), faults, detail: None }
@@ -67,13 +67,13 @@ pub(crate) enum Forms {
 
 /// What the header may have been meant to say, read kindly.
 #[derive(Default)]
-pub(super) struct Readings {
-    pub(super) all: Vec<Reading>,
+pub(super) struct SignatureReadings {
+    pub(super) all: Vec<SignatureReading>,
     /// What the header itself shows to be wrong with it.
     pub(super) shown: Option<(Cause, Option<Cow<'static, str>>)>,
 }
 
-impl Readings {
+impl SignatureReadings {
     pub(super) fn of(headers: &HeaderMap, forms: Forms) -> Self {
         let values = headers.get_all(header::SIGNATURE);
         let count = values.iter().count();
@@ -108,13 +108,13 @@ impl Readings {
         if let Ok(signature) = Signature::from_hex(value) {
             let upper = value.iter().any(u8::is_ascii_uppercase);
             let faults = if upper { vec![Cause::SignatureUpperCase] } else { Vec::new() };
-            return Self { all: vec![Reading::of_body(Tag::Whole(signature), faults)], shown: None };
+            return Self { all: vec![SignatureReading::of_body(Tag::Whole(signature), faults)], shown: None };
         }
         if let Some(TimestampedSignature { signature, prefix, .. }) = TimestampedSignature::parse(value) {
             let fault = (forms == Forms::Current).then_some(Cause::SignatureTimestamped);
             let faults = fault.into_iter().collect();
             return Self {
-                all: vec![Reading { tag: Tag::Whole(signature), prefix, faults, detail: None }],
+                all: vec![SignatureReading { tag: Tag::Whole(signature), prefix, faults, detail: None }],
                 shown: fault.map(|fault| (fault, None)),
             };
         }
@@ -133,7 +133,7 @@ impl Readings {
             let fault = Cause::SignatureTimestampMalformed;
             let faults = vec![fault];
             return Self {
-                all: vec![Reading { tag: Tag::Whole(signature), prefix, faults, detail: Some(detail) }],
+                all: vec![SignatureReading { tag: Tag::Whole(signature), prefix, faults, detail: Some(detail) }],
                 shown: Some((fault, Some(detail.into()))),
             };
         }
@@ -168,7 +168,7 @@ impl Readings {
                 Some(_) => false,
             };
             let faults = around.iter().copied().chain(writing).collect();
-            all.push(Reading::of_body(tag, faults));
+            all.push(SignatureReading::of_body(tag, faults));
         }
         all.truncate(MAX_READINGS);
         let whole = all.iter().find(|reading| matches!(reading.tag, Tag::Whole(_)));

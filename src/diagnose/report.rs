@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     diagnosis::Diagnosis,
-    json::{Tree, has_sorted_keys},
+    reencoded::{JsonTree, has_sorted_keys},
 };
 use crate::{
     event::EventId,
@@ -36,7 +36,7 @@ const TELLING_DIGITS: usize = 16;
 #[derive(Debug, Clone)]
 pub struct SupportReport {
     diagnosis: Diagnosis,
-    answer: Answer,
+    answer: ReportedAnswer,
     headers: Vec<(HeaderName, String)>,
     /// Of the first signature.
     time: Option<String>,
@@ -44,19 +44,19 @@ pub struct SupportReport {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Answer {
+enum ReportedAnswer {
     NotSaid,
     Status(StatusCode),
     TimedOut,
 }
 
 /// What a value looks like.
-type Shape = fn(&[u8]) -> String;
+type DescribeValue = fn(&[u8]) -> String;
 
 impl SupportReport {
     /// Describes a request, of which nothing is kept but its shape.
     pub fn new(diagnosis: &Diagnosis, headers: &HeaderMap, body: &[u8]) -> Self {
-        let shapes: [(HeaderName, Shape); 7] = [
+        let shapes: [(HeaderName, DescribeValue); 7] = [
             (EVENT_ID, name_of_event),
             (EVENT_TYPE, name_of_event),
             (SIGNATURE, shape_of_signature),
@@ -65,7 +65,7 @@ impl SupportReport {
             (header::CONTENT_ENCODING, short_value),
             (header::TRANSFER_ENCODING, short_value),
         ];
-        let shape = |(name, shape): (HeaderName, Shape)| {
+        let shape = |(name, shape): (HeaderName, DescribeValue)| {
             let values: Vec<&HeaderValue> = headers.get_all(&name).iter().collect();
             let text = match values[..] {
                 [] => "missing".to_owned(),
@@ -76,7 +76,7 @@ impl SupportReport {
         };
         Self {
             diagnosis: diagnosis.clone(),
-            answer: Answer::NotSaid,
+            answer: ReportedAnswer::NotSaid,
             headers: shapes.into_iter().map(shape).collect(),
             time: headers.get(SIGNATURE).and_then(|value| time_in(value.as_bytes())),
             body: shape_of_body(body, headers),
@@ -86,14 +86,14 @@ impl SupportReport {
     /// Says what was answered.
     #[must_use]
     pub fn answered(mut self, status: StatusCode) -> Self {
-        self.answer = Answer::Status(status);
+        self.answer = ReportedAnswer::Status(status);
         self
     }
 
     /// Says that nothing was answered in the 10 seconds that klikit waits.
     #[must_use]
     pub fn timed_out(mut self) -> Self {
-        self.answer = Answer::TimedOut;
+        self.answer = ReportedAnswer::TimedOut;
         self
     }
 }
@@ -102,9 +102,9 @@ impl fmt::Display for SupportReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("A klikit delivery, without customers' data\n")?;
         match self.answer {
-            Answer::NotSaid => {}
-            Answer::Status(status) => writeln!(f, "answered: {}", status.as_u16())?,
-            Answer::TimedOut => writeln!(f, "answered: nothing within {} seconds", klikit::TIMEOUT.as_secs())?,
+            ReportedAnswer::NotSaid => {}
+            ReportedAnswer::Status(status) => writeln!(f, "answered: {}", status.as_u16())?,
+            ReportedAnswer::TimedOut => writeln!(f, "answered: nothing within {} seconds", klikit::TIMEOUT.as_secs())?,
         }
         let (cause, certainty) = (self.diagnosis.cause().as_str(), self.diagnosis.certainty());
         writeln!(f, "cause: {cause}, {certainty}")?;
@@ -233,7 +233,7 @@ fn shape_of_body(body: &[u8], headers: &HeaderMap) -> String {
         Some(_) => "UTF-8 beyond ASCII",
         None => "not UTF-8",
     });
-    match Tree::parse(body) {
+    match JsonTree::parse(body) {
         Some(tree) => {
             say(match tree.white_space() {
                 (false, _) => "compact JSON",

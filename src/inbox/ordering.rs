@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use crate::{
     dedupe::short_hash,
     event::Delivery,
-    json::{Decimal, Step, Token, each_value},
+    json::{Decimal, JsonToken as Token, PathStep as Step, each_value},
     visible::Escaped,
 };
 

@@ -10,15 +10,15 @@
 mod canonical;
 mod decimal;
 mod reader;
-mod text;
+mod string;
 mod tree;
 mod walk;
 
 pub(crate) use self::{
     canonical::{canonical_digest, is_same},
     decimal::Decimal,
-    reader::{Container, Reader, Token},
-    text::{Text, Unit},
-    tree::{Kind, Piece, Tree, pieces},
-    walk::{Step, each_value},
+    reader::{Container, JsonReader, JsonToken},
+    string::{JsonString, StringUnit},
+    tree::{JsonPiece, JsonTree, NodeKind, pieces},
+    walk::{PathStep, each_value},
 };

@@ -1,30 +1,30 @@
 use std::ops::Range;
 
-use super::text::Text;
+use super::string::JsonString;
 
 /// Reads the tokens of a JSON text in one pass and checks its syntax (RFC 8259) on the way.
 ///
-/// Strings may hold bytes that are not UTF-8: [`Text::decode`] finds out. After the first error there is nothing more.
-pub(crate) struct Reader<'a> {
+/// Strings may hold bytes that are not UTF-8: [`JsonString::decode`] finds out. After the first error there is nothing more.
+pub(crate) struct JsonReader<'a> {
     bytes: &'a [u8],
     at: usize,
     /// Where the last token starts.
     start: usize,
     open: Vec<Container>,
-    state: State,
+    state: GrammarState,
     has_failed: bool,
 }
 
 /// A part of a JSON text. Commas and colons are checked and left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Token<'a> {
+pub(crate) enum JsonToken<'a> {
     /// The opening bracket.
     Begin(Container),
     /// The closing bracket.
     End,
     /// The name of the member whose value follows.
-    Name(Text<'a>),
-    String(Text<'a>),
+    Name(JsonString<'a>),
+    String(JsonString<'a>),
     /// A number, as it is written.
     Number(&'a [u8]),
     /// `true`, `false` or `null`.
@@ -43,7 +43,7 @@ pub(crate) struct NotJson;
 
 /// What the grammar allows next.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum GrammarState {
     Value,
     /// Right after `[`.
     ValueOrEnd,
@@ -56,9 +56,9 @@ enum State {
     Nothing,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> JsonReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, start: 0, open: Vec::new(), state: State::Value, has_failed: false }
+        Self { bytes, at: 0, start: 0, open: Vec::new(), state: GrammarState::Value, has_failed: false }
     }
 
     /// How many containers are open after the last token.
@@ -71,12 +71,14 @@ impl<'a> Reader<'a> {
         self.start..self.at
     }
 
-    fn read(&mut self) -> Result<Option<Token<'a>>, NotJson> {
+    fn read(&mut self) -> Result<Option<JsonToken<'a>>, NotJson> {
         self.skip_white_space();
         let next = match (self.state, self.peek()) {
-            (State::Colon, Some(b':')) => Some(State::Value),
-            (State::CommaOrEnd, Some(b',')) if self.open.last() == Some(&Container::Object) => Some(State::Name),
-            (State::CommaOrEnd, Some(b',')) => Some(State::Value),
+            (GrammarState::Colon, Some(b':')) => Some(GrammarState::Value),
+            (GrammarState::CommaOrEnd, Some(b',')) if self.open.last() == Some(&Container::Object) => {
+                Some(GrammarState::Name)
+            }
+            (GrammarState::CommaOrEnd, Some(b',')) => Some(GrammarState::Value),
             _ => None,
         };
         if let Some(next) = next {
@@ -86,38 +88,38 @@ impl<'a> Reader<'a> {
         }
         self.start = self.at;
         let Some(byte) = self.peek() else {
-            return if self.state == State::Nothing { Ok(None) } else { Err(NotJson) };
+            return if self.state == GrammarState::Nothing { Ok(None) } else { Err(NotJson) };
         };
         match (self.state, byte) {
-            (State::NameOrEnd | State::CommaOrEnd, b'}') => self.end(Container::Object),
-            (State::ValueOrEnd | State::CommaOrEnd, b']') => self.end(Container::Array),
-            (State::Name | State::NameOrEnd, b'"') => self.name(),
-            (State::Value | State::ValueOrEnd, _) => self.value(byte),
+            (GrammarState::NameOrEnd | GrammarState::CommaOrEnd, b'}') => self.end(Container::Object),
+            (GrammarState::ValueOrEnd | GrammarState::CommaOrEnd, b']') => self.end(Container::Array),
+            (GrammarState::Name | GrammarState::NameOrEnd, b'"') => self.name(),
+            (GrammarState::Value | GrammarState::ValueOrEnd, _) => self.value(byte),
             _ => Err(NotJson),
         }
         .map(Some)
     }
 
-    fn end(&mut self, container: Container) -> Result<Token<'a>, NotJson> {
+    fn end(&mut self, container: Container) -> Result<JsonToken<'a>, NotJson> {
         if self.open.pop() != Some(container) {
             return Err(NotJson);
         }
         self.at += 1;
         self.after_value();
-        Ok(Token::End)
+        Ok(JsonToken::End)
     }
 
-    fn name(&mut self) -> Result<Token<'a>, NotJson> {
+    fn name(&mut self) -> Result<JsonToken<'a>, NotJson> {
         let name = self.string()?;
-        self.state = State::Colon;
-        Ok(Token::Name(name))
+        self.state = GrammarState::Colon;
+        Ok(JsonToken::Name(name))
     }
 
-    fn value(&mut self, first: u8) -> Result<Token<'a>, NotJson> {
+    fn value(&mut self, first: u8) -> Result<JsonToken<'a>, NotJson> {
         let token = match first {
             b'{' => return Ok(self.begin(Container::Object)),
             b'[' => return Ok(self.begin(Container::Array)),
-            b'"' => Token::String(self.string()?),
+            b'"' => JsonToken::String(self.string()?),
             b't' => self.literal(b"true")?,
             b'f' => self.literal(b"false")?,
             b'n' => self.literal(b"null")?,
@@ -127,18 +129,18 @@ impl<'a> Reader<'a> {
         Ok(token)
     }
 
-    fn begin(&mut self, container: Container) -> Token<'a> {
+    fn begin(&mut self, container: Container) -> JsonToken<'a> {
         self.at += 1;
         self.open.push(container);
-        self.state = if container == Container::Object { State::NameOrEnd } else { State::ValueOrEnd };
-        Token::Begin(container)
+        self.state = if container == Container::Object { GrammarState::NameOrEnd } else { GrammarState::ValueOrEnd };
+        JsonToken::Begin(container)
     }
 
     fn after_value(&mut self) {
-        self.state = if self.open.is_empty() { State::Nothing } else { State::CommaOrEnd };
+        self.state = if self.open.is_empty() { GrammarState::Nothing } else { GrammarState::CommaOrEnd };
     }
 
-    fn string(&mut self) -> Result<Text<'a>, NotJson> {
+    fn string(&mut self) -> Result<JsonString<'a>, NotJson> {
         let inner = self.at + 1;
         self.at = inner;
         loop {
@@ -150,7 +152,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.at += 1;
-        Ok(Text::new(&self.bytes[inner..self.at - 1]))
+        Ok(JsonString::new(&self.bytes[inner..self.at - 1]))
     }
 
     fn escape(&mut self) -> Result<(), NotJson> {
@@ -163,15 +165,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn literal(&mut self, literal: &'static [u8]) -> Result<Token<'a>, NotJson> {
+    fn literal(&mut self, literal: &'static [u8]) -> Result<JsonToken<'a>, NotJson> {
         if !self.bytes[self.at..].starts_with(literal) {
             return Err(NotJson);
         }
         self.at += literal.len();
-        Ok(Token::Literal(literal))
+        Ok(JsonToken::Literal(literal))
     }
 
-    fn number(&mut self) -> Result<Token<'a>, NotJson> {
+    fn number(&mut self) -> Result<JsonToken<'a>, NotJson> {
         self.skip_if(b"-");
         if !self.skip_if(b"0") {
             self.digits()?;
@@ -183,7 +185,7 @@ impl<'a> Reader<'a> {
             self.skip_if(b"+-");
             self.digits()?;
         }
-        Ok(Token::Number(&self.bytes[self.start..self.at]))
+        Ok(JsonToken::Number(&self.bytes[self.start..self.at]))
     }
 
     /// Skips one digit or more.
@@ -211,8 +213,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl<'a> Iterator for Reader<'a> {
-    type Item = Result<Token<'a>, NotJson>;
+impl<'a> Iterator for JsonReader<'a> {
+    type Item = Result<JsonToken<'a>, NotJson>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.has_failed {
@@ -232,17 +234,17 @@ mod tests {
     use super::*;
 
     fn is_json(text: &str) -> bool {
-        Reader::new(text.as_bytes()).all(|token| token.is_ok())
+        JsonReader::new(text.as_bytes()).all(|token| token.is_ok())
     }
 
-    fn text(text: &str) -> Text<'_> {
-        Text::new(text.as_bytes())
+    fn text(text: &str) -> JsonString<'_> {
+        JsonString::new(text.as_bytes())
     }
 
     #[test]
     fn reads_tokens_in_order() {
         let json = r#" {"a" : [1.5e3, "x\"y", {}] , "b\u0063":null} "#;
-        let mut reader = Reader::new(json.as_bytes());
+        let mut reader = JsonReader::new(json.as_bytes());
         let mut read = Vec::new();
         while let Some(token) = reader.next() {
             read.push((token.unwrap(), &json[reader.span()], reader.depth()));
@@ -250,26 +252,26 @@ mod tests {
         assert_eq!(
             read,
             [
-                (Token::Begin(Container::Object), "{", 1),
-                (Token::Name(text("a")), "\"a\"", 1),
-                (Token::Begin(Container::Array), "[", 2),
-                (Token::Number(b"1.5e3"), "1.5e3", 2),
-                (Token::String(text(r#"x\"y"#)), r#""x\"y""#, 2),
-                (Token::Begin(Container::Object), "{", 3),
-                (Token::End, "}", 2),
-                (Token::End, "]", 1),
-                (Token::Name(text(r"b\u0063")), r#""b\u0063""#, 1),
-                (Token::Literal(b"null"), "null", 1),
-                (Token::End, "}", 0),
+                (JsonToken::Begin(Container::Object), "{", 1),
+                (JsonToken::Name(text("a")), "\"a\"", 1),
+                (JsonToken::Begin(Container::Array), "[", 2),
+                (JsonToken::Number(b"1.5e3"), "1.5e3", 2),
+                (JsonToken::String(text(r#"x\"y"#)), r#""x\"y""#, 2),
+                (JsonToken::Begin(Container::Object), "{", 3),
+                (JsonToken::End, "}", 2),
+                (JsonToken::End, "]", 1),
+                (JsonToken::Name(text(r"b\u0063")), r#""b\u0063""#, 1),
+                (JsonToken::Literal(b"null"), "null", 1),
+                (JsonToken::End, "}", 0),
             ]
         );
     }
 
     #[test]
     fn stops_at_first_error() {
-        let mut reader = Reader::new(b"[1,}2]");
-        assert_eq!(reader.next(), Some(Ok(Token::Begin(Container::Array))));
-        assert_eq!(reader.next(), Some(Ok(Token::Number(b"1"))));
+        let mut reader = JsonReader::new(b"[1,}2]");
+        assert_eq!(reader.next(), Some(Ok(JsonToken::Begin(Container::Array))));
+        assert_eq!(reader.next(), Some(Ok(JsonToken::Number(b"1"))));
         assert_eq!(reader.next(), Some(Err(NotJson)));
         assert_eq!(reader.next(), None);
     }

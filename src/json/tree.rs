@@ -1,19 +1,19 @@
 use std::ops::Range;
 
-use super::reader::{Container, Reader, Token};
+use super::reader::{Container, JsonReader, JsonToken};
 
 /// A JSON text as a list of values, each of which says where in the text it is. Numbers, repeated keys and the order of keys
 /// stay as they were sent.
-pub(crate) struct Tree<'a> {
+pub(crate) struct JsonTree<'a> {
     pub(crate) text: &'a str,
     /// A value before its children. Never empty; the first is the root.
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<JsonNode>,
     /// The children of all, in the order of the text. A node says which part is its own.
     pub(crate) children: Vec<u32>,
 }
 
-pub(crate) struct Node {
-    pub(crate) kind: Kind,
+pub(crate) struct JsonNode {
+    pub(crate) kind: NodeKind,
     /// Of a scalar or a string, with its quotes.
     value: (u32, u32),
     /// With its quotes.
@@ -25,7 +25,7 @@ pub(crate) struct Node {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum NodeKind {
     Object,
     Array,
     String,
@@ -33,14 +33,14 @@ pub(crate) enum Kind {
     Scalar,
 }
 
-impl Node {
+impl JsonNode {
     pub(crate) fn children(&self) -> Range<usize> {
         let first = self.first as usize;
         first..first + self.count as usize
     }
 }
 
-impl<'a> Tree<'a> {
+impl<'a> JsonTree<'a> {
     /// `None` if the text is not JSON in UTF-8, or is 4 GiB long or longer.
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         let text = str::from_utf8(body).ok().filter(|text| u32::try_from(text.len()).is_ok())?;
@@ -51,30 +51,30 @@ impl<'a> Tree<'a> {
     }
 
     fn read(&mut self) -> Option<()> {
-        let mut reader = Reader::new(self.text.as_bytes());
+        let mut reader = JsonReader::new(self.text.as_bytes());
         let mut open: Vec<u32> = Vec::new();
         let mut key = None;
         while let Some(token) = reader.next() {
             let Range { start, end } = reader.span();
             let place = (place(start), place(end));
             let kind = match token.ok()? {
-                Token::Name(_) => {
+                JsonToken::Name(_) => {
                     key = Some(place);
                     continue;
                 }
-                Token::End => {
+                JsonToken::End => {
                     open.pop();
                     continue;
                 }
-                Token::Begin(Container::Object) => Kind::Object,
-                Token::Begin(Container::Array) => Kind::Array,
-                Token::String(_) => Kind::String,
-                Token::Number(_) | Token::Literal(_) => Kind::Scalar,
+                JsonToken::Begin(Container::Object) => NodeKind::Object,
+                JsonToken::Begin(Container::Array) => NodeKind::Array,
+                JsonToken::String(_) => NodeKind::String,
+                JsonToken::Number(_) | JsonToken::Literal(_) => NodeKind::Scalar,
             };
             let node = self::place(self.nodes.len());
             let parent = open.last().copied().unwrap_or(node);
-            self.nodes.push(Node { kind, value: place, key: key.take(), first: 0, count: 0, parent });
-            if matches!(kind, Kind::Object | Kind::Array) {
+            self.nodes.push(JsonNode { kind, value: place, key: key.take(), first: 0, count: 0, parent });
+            if matches!(kind, NodeKind::Object | NodeKind::Array) {
                 open.push(node);
             }
         }
@@ -105,17 +105,17 @@ impl<'a> Tree<'a> {
         self.nodes.iter().filter(|node| node.key.is_some()).count()
     }
 
-    pub(crate) fn node(&self, at: u32) -> &Node {
+    pub(crate) fn node(&self, at: u32) -> &JsonNode {
         &self.nodes[at as usize]
     }
 
     /// As it stands in the text.
-    pub(crate) fn value(&self, node: &Node) -> &'a str {
+    pub(crate) fn value(&self, node: &JsonNode) -> &'a str {
         &self.text[node.value.0 as usize..node.value.1 as usize]
     }
 
     /// As it stands in the text, with its quotes.
-    pub(crate) fn key(&self, node: &Node) -> Option<&'a str> {
+    pub(crate) fn key(&self, node: &JsonNode) -> Option<&'a str> {
         node.key.map(|(start, end)| &self.text[start as usize..end as usize])
     }
 
@@ -123,7 +123,7 @@ impl<'a> Tree<'a> {
     pub(crate) fn white_space(&self) -> (bool, bool) {
         let (mut any, mut lines) = (false, false);
         for piece in pieces(self.text.trim_ascii()) {
-            if let Piece::Between(between) = piece {
+            if let JsonPiece::Between(between) = piece {
                 any |= between.bytes().any(|byte| byte.is_ascii_whitespace());
                 lines |= between.contains('\n');
             }
@@ -133,24 +133,24 @@ impl<'a> Tree<'a> {
 }
 
 /// A part of a JSON text.
-pub(crate) enum Piece<'a> {
+pub(crate) enum JsonPiece<'a> {
     /// With its quotes.
     String(&'a str),
     /// All else.
     Between(&'a str),
 }
 
-pub(crate) fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+pub(crate) fn pieces(text: &str) -> impl Iterator<Item = JsonPiece<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = &text.as_bytes()[at..];
         let start = at;
         if *rest.first()? == b'"' {
             at = end_of_string(text.as_bytes(), start);
-            Some(Piece::String(&text[start..at]))
+            Some(JsonPiece::String(&text[start..at]))
         } else {
             at += rest.iter().position(|&byte| byte == b'"').unwrap_or(rest.len());
-            Some(Piece::Between(&text[start..at]))
+            Some(JsonPiece::Between(&text[start..at]))
         }
     })
 }

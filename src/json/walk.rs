@@ -1,11 +1,11 @@
 use super::{
-    reader::{Reader, Token},
-    text::Text,
+    reader::{JsonReader, JsonToken},
+    string::JsonString,
 };
 
 /// A step from a container to a value in it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Step {
+pub(crate) enum PathStep {
     /// To the members of this name: an object may repeat one.
     Member(&'static str),
     /// To each element of an array.
@@ -15,18 +15,18 @@ pub(crate) enum Step {
 /// Calls `take` with each value that one of the paths leads to, in the order of the text. A container is only its first token.
 ///
 /// Reads the text once. If it is not JSON, the values before the first error are taken all the same.
-pub(crate) fn each_value<'a>(text: &'a [u8], paths: &[&'static [Step]], mut take: impl FnMut(Token<'a>)) {
-    let mut reader = Reader::new(text);
+pub(crate) fn each_value<'a>(text: &'a [u8], paths: &[&'static [PathStep]], mut take: impl FnMut(JsonToken<'a>)) {
+    let mut reader = JsonReader::new(text);
     // For each path, how many of the open containers are on it: the outermost ones.
     let mut paths: Vec<_> = paths.iter().map(|path| (*path, 0)).collect();
     let mut name = None;
     while let Some(Ok(token)) = reader.next() {
         match token {
-            Token::Name(next) => name = Some(next),
-            Token::End => paths.iter_mut().for_each(|(_, on_path)| *on_path = reader.depth().min(*on_path)),
+            JsonToken::Name(next) => name = Some(next),
+            JsonToken::End => paths.iter_mut().for_each(|(_, on_path)| *on_path = reader.depth().min(*on_path)),
             value => {
                 let name = name.take();
-                let is_container = matches!(value, Token::Begin(_));
+                let is_container = matches!(value, JsonToken::Begin(_));
                 let around = reader.depth() - usize::from(is_container);
                 for (path, on_path) in &mut paths {
                     if *on_path != around || !leads(path, around, name) {
@@ -44,12 +44,12 @@ pub(crate) fn each_value<'a>(text: &'a [u8], paths: &[&'static [Step]], mut take
 }
 
 /// Whether the path leads into the value of this name that is inside of `around` containers, all of them on the path.
-fn leads(path: &[Step], around: usize, name: Option<Text<'_>>) -> bool {
+fn leads(path: &[PathStep], around: usize, name: Option<JsonString<'_>>) -> bool {
     // The root is on every path.
     let Some(last) = around.checked_sub(1) else { return true };
     match (path.get(last), name) {
-        (Some(Step::Member(wanted)), Some(name)) => name.is(wanted),
-        (Some(Step::Element), None) => true,
+        (Some(PathStep::Member(wanted)), Some(name)) => name.is(wanted),
+        (Some(PathStep::Element), None) => true,
         _ => false,
     }
 }
@@ -59,37 +59,37 @@ mod tests {
     use super::*;
     use crate::json::Container;
 
-    fn values(text: &str, paths: &[&'static [Step]]) -> Vec<String> {
+    fn values(text: &str, paths: &[&'static [PathStep]]) -> Vec<String> {
         let mut all = Vec::new();
         each_value(text.as_bytes(), paths, |value| {
             all.push(match value {
-                Token::Begin(Container::Object) => "{".into(),
-                Token::Begin(Container::Array) => "[".into(),
-                Token::String(text) => text.decode().unwrap().into_owned(),
-                Token::Number(text) | Token::Literal(text) => String::from_utf8(text.into()).unwrap(),
-                Token::Name(_) | Token::End => panic!("not a value"),
+                JsonToken::Begin(Container::Object) => "{".into(),
+                JsonToken::Begin(Container::Array) => "[".into(),
+                JsonToken::String(text) => text.decode().unwrap().into_owned(),
+                JsonToken::Number(text) | JsonToken::Literal(text) => String::from_utf8(text.into()).unwrap(),
+                JsonToken::Name(_) | JsonToken::End => panic!("not a value"),
             });
         });
         all
     }
 
-    const ID: &[Step] = &[Step::Member("orders"), Step::Element, Step::Member("id")];
+    const ID: &[PathStep] = &[PathStep::Member("orders"), PathStep::Element, PathStep::Member("id")];
 
     #[test]
     fn takes_values_on_the_path() {
         let text = r#"{"id":1,"x":[{"id":9}],"orders":[{"id":2,"x":{"id":3}},{"x":[{"id":4}],"id":"5"},6,[7]],
             "x":{"orders":[{"id":8}]},"x":[{"id":9}],"x":{"x":{"id":9}}}"#;
         assert_eq!(values(text, &[ID]), ["2", "5"]);
-        assert_eq!(values(text, &[&[Step::Member("id")]]), ["1"]);
-        assert_eq!(values(text, &[&[Step::Member("orders"), Step::Element]]), ["{", "{", "6", "["]);
-        assert_eq!(values(text, &[&[Step::Element]]), [""; 0]);
+        assert_eq!(values(text, &[&[PathStep::Member("id")]]), ["1"]);
+        assert_eq!(values(text, &[&[PathStep::Member("orders"), PathStep::Element]]), ["{", "{", "6", "["]);
+        assert_eq!(values(text, &[&[PathStep::Element]]), [""; 0]);
         assert_eq!(values(text, &[&[]]), ["{"]);
     }
 
     #[test]
     fn takes_repeated_members_and_both_paths() {
         let text = r#"{"orders":[{"id":1,"id":null}],"orders":[{"\u0069d":2}],"orders":3,"id":4}"#;
-        assert_eq!(values(text, &[ID, &[Step::Member("id")]]), ["1", "null", "2", "4"]);
+        assert_eq!(values(text, &[ID, &[PathStep::Member("id")]]), ["1", "null", "2", "4"]);
     }
 
     #[test]

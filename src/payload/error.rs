@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Deserializer, error::Category};
 
 use super::{
-    place::{self, Place},
-    problem::Problem,
+    error_place::{self, ErrorPlace},
+    problem::PayloadProblem,
 };
 
 /// How many steps of the path to a value are named that is nested too deeply: there are more than a hundred.
@@ -23,7 +23,7 @@ pub struct PayloadError {
     path: String,
     /// Whether the problem is the name of a member of what is at the path.
     is_name: bool,
-    problem: Problem,
+    problem: PayloadProblem,
 }
 
 /// The kinds of [`PayloadError`].
@@ -54,10 +54,10 @@ impl PayloadError {
         }
         let mut again = Deserializer::from_str(json);
         let Err(located) = serde_path_to_error::deserialize::<_, T>(&mut again) else { return Self::from(error) };
-        let problem = Problem::of(located.inner());
-        match Place::of(located.inner(), json).filter(Place::is_name) {
+        let problem = PayloadProblem::of(located.inner());
+        match ErrorPlace::of(located.inner(), json).filter(ErrorPlace::is_name) {
             Some(place) => Self { path: place.path(usize::MAX), is_name: true, problem },
-            None => Self { path: place::path_of(located.path()), is_name: false, problem },
+            None => Self { path: error_place::path_of(located.path()), is_name: false, problem },
         }
     }
 
@@ -66,33 +66,33 @@ impl PayloadError {
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(json) {
             return Self::from(error);
         }
-        let Some(place) = Place::of(&error, json) else { return Self::from(error) };
-        let problem = Problem::of_valid::<T>(&error, json, &place);
-        let steps = if problem == Problem::TooDeep { DEEP_STEPS } else { usize::MAX };
+        let Some(place) = ErrorPlace::of(&error, json) else { return Self::from(error) };
+        let problem = PayloadProblem::of_valid::<T>(&error, json, &place);
+        let steps = if problem == PayloadProblem::TooDeep { DEEP_STEPS } else { usize::MAX };
         Self { path: place.path(steps), is_name: place.is_name(), problem }
     }
 
     pub(super) fn duplicate(field: &str) -> Self {
-        Problem::Duplicate(place::as_name(field)).into()
+        PayloadProblem::Duplicate(error_place::as_name(field)).into()
     }
 
     pub(super) fn missing(field: &str) -> Self {
-        Problem::Missing(field.into()).into()
+        PayloadProblem::Missing(field.into()).into()
     }
 
     pub(super) fn no_object(found: &'static str) -> Self {
-        Problem::Unexpected { found: Some(found), expected: Some("an object".into()) }.into()
+        PayloadProblem::Unexpected { found: Some(found), expected: Some("an object".into()) }.into()
     }
 
     pub(super) fn not_utf_8() -> Self {
-        Problem::NotUtf8.into()
+        PayloadProblem::NotUtf8.into()
     }
 
     /// The same error of the value that this one is a part of.
     pub(super) fn within(self, outer: &str) -> Self {
         let mut path = outer.to_owned();
         if !self.path.is_empty() {
-            place::join(&mut path, &self.path);
+            error_place::join(&mut path, &self.path);
         }
         Self { path, ..self }
     }
@@ -105,13 +105,13 @@ impl PayloadError {
     /// What kind of problem it is.
     pub fn kind(&self) -> PayloadErrorKind {
         match self.problem {
-            Problem::Syntax { .. } | Problem::Eof | Problem::NotUtf8 => PayloadErrorKind::NotJson,
-            Problem::NotUnicode => PayloadErrorKind::NotUnicode,
-            Problem::OutOfRange { .. } => PayloadErrorKind::OutOfRange,
-            Problem::TooDeep => PayloadErrorKind::TooDeep,
-            Problem::Missing(_) => PayloadErrorKind::Missing,
-            Problem::Duplicate(_) => PayloadErrorKind::Duplicate,
-            Problem::Unexpected { .. } => PayloadErrorKind::WrongType,
+            PayloadProblem::Syntax { .. } | PayloadProblem::Eof | PayloadProblem::NotUtf8 => PayloadErrorKind::NotJson,
+            PayloadProblem::NotUnicode => PayloadErrorKind::NotUnicode,
+            PayloadProblem::OutOfRange { .. } => PayloadErrorKind::OutOfRange,
+            PayloadProblem::TooDeep => PayloadErrorKind::TooDeep,
+            PayloadProblem::Missing(_) => PayloadErrorKind::Missing,
+            PayloadProblem::Duplicate(_) => PayloadErrorKind::Duplicate,
+            PayloadProblem::Unexpected { .. } => PayloadErrorKind::WrongType,
         }
     }
 }
@@ -119,12 +119,12 @@ impl PayloadError {
 /// Without the parts of its text that quote the body. Where in the body the error is remains unknown.
 impl From<serde_json::Error> for PayloadError {
     fn from(error: serde_json::Error) -> Self {
-        Problem::of(&error).into()
+        PayloadProblem::of(&error).into()
     }
 }
 
-impl From<Problem> for PayloadError {
-    fn from(problem: Problem) -> Self {
+impl From<PayloadProblem> for PayloadError {
+    fn from(problem: PayloadProblem) -> Self {
         Self { path: String::new(), is_name: false, problem }
     }
 }
@@ -133,13 +133,15 @@ impl fmt::Display for PayloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, is_name, problem } = self;
         match problem {
-            Problem::Missing(name) | Problem::Duplicate(name) if path.is_empty() => write!(f, "`{name}`")?,
-            Problem::Missing(name) | Problem::Duplicate(name) => write!(f, "`{path}.{name}`")?,
+            PayloadProblem::Missing(name) | PayloadProblem::Duplicate(name) if path.is_empty() => {
+                write!(f, "`{name}`")?
+            }
+            PayloadProblem::Missing(name) | PayloadProblem::Duplicate(name) => write!(f, "`{path}.{name}`")?,
             _ if *is_name && path.is_empty() => f.write_str("a field name in the body")?,
             _ if *is_name => write!(f, "a field name in `{path}`")?,
             _ if path.is_empty() => f.write_str("the body")?,
             // As these texts have always been.
-            Problem::Unexpected { .. } => f.write_str(path)?,
+            PayloadProblem::Unexpected { .. } => f.write_str(path)?,
             _ => write!(f, "`{path}`")?,
         }
         write!(f, " {problem}")

@@ -4,9 +4,9 @@ use serde_json::value::RawValue;
 
 use super::{
     error::PayloadError,
-    fields::Fields,
+    fields::ObjectFields,
+    from_order::{FromOrder, read},
     order::Order,
-    reading::{FromOrder, read},
 };
 
 /// The body of a delivery: all three events of klikit have this envelope.
@@ -52,7 +52,7 @@ impl<O: FromOrder> OrderEvent<O> {
     /// When the body is no JSON object, when one of the three fields is missing, twice there or of another type, or when an order
     /// is not what `O` should be.
     pub fn from_bytes(body: &Bytes) -> Result<Self, PayloadError> {
-        let Envelope { brand_id, branch_id, orders } = Envelope::from_slice(body)?;
+        let OrderEnvelope { brand_id, branch_id, orders } = OrderEnvelope::from_slice(body)?;
         let orders = orders
             .into_iter()
             .enumerate()
@@ -72,14 +72,14 @@ impl<O: FromOrder> OrderEvent<O> {
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
-struct Envelope<'a> {
+struct OrderEnvelope<'a> {
     brand_id: i64,
     branch_id: i64,
     #[serde(borrow)]
     orders: Vec<&'a RawValue>,
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> OrderEnvelope<'a> {
     fn from_slice(body: &'a [u8]) -> Result<Self, PayloadError> {
         // serde would take an array of three for an envelope.
         if body.trim_ascii_start().first() == Some(&b'[') {
@@ -91,7 +91,7 @@ impl<'a> Envelope<'a> {
 
     /// Reads what serde does not: an envelope with a name in it that is not valid Unicode. Slower, and it explains errors better.
     fn field_by_field(text: &'a str) -> Result<Self, PayloadError> {
-        let Fields(fields) = read(text)?;
+        let ObjectFields(fields) = read(text)?;
         let field = |wanted: &str| {
             let mut values = fields.iter().filter(|(name, _)| **name == *wanted.as_bytes());
             match (values.next(), values.next()) {

@@ -9,25 +9,25 @@ use serde::{
 use serde_json::value::RawValue;
 
 /// A string. It is borrowed if it is written without escapes.
-pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
+pub(super) struct StringField<'a>(pub(super) Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Text<'de> {
+impl<'de> Deserialize<'de> for StringField<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextVisitor;
 
         impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
+            type Value = StringField<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
 
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
+                Ok(StringField(Cow::Borrowed(text)))
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.into())))
+                Ok(StringField(Cow::Owned(text.into())))
             }
         }
 
@@ -38,14 +38,14 @@ impl<'de> Deserialize<'de> for Text<'de> {
 /// The fields of an object, their values unread.
 ///
 /// Names are bytes, which may hold half of a surrogate pair: such a name is not worth an error, since nobody asks for it.
-pub(super) struct Fields<'a>(pub(super) Vec<(Cow<'a, [u8]>, &'a RawValue)>);
+pub(super) struct ObjectFields<'a>(pub(super) Vec<(Cow<'a, [u8]>, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Fields<'de> {
+impl<'de> Deserialize<'de> for ObjectFields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FieldsVisitor;
 
         impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields<'de>;
+            type Value = ObjectFields<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -54,10 +54,10 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 // As many as an order has.
                 let mut fields = Vec::with_capacity(128);
-                while let Some((Name(name), value)) = map.next_entry()? {
+                while let Some((MemberName(name), value)) = map.next_entry()? {
                     fields.push((name, value));
                 }
-                Ok(Fields(fields))
+                Ok(ObjectFields(fields))
             }
         }
 
@@ -66,25 +66,25 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 /// The name of a field.
-struct Name<'a>(Cow<'a, [u8]>);
+struct MemberName<'a>(Cow<'a, [u8]>);
 
-impl<'de> Deserialize<'de> for Name<'de> {
+impl<'de> Deserialize<'de> for MemberName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NameVisitor;
 
         impl<'de> Visitor<'de> for NameVisitor {
-            type Value = Name<'de>;
+            type Value = MemberName<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
 
             fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(name)))
+                Ok(MemberName(Cow::Borrowed(name)))
             }
 
             fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(name.into())))
+                Ok(MemberName(Cow::Owned(name.into())))
             }
         }
 

@@ -12,22 +12,22 @@
 
 mod codes;
 mod error;
+mod error_place;
 mod event;
 mod fields;
+mod from_order;
 mod money;
 mod number;
 mod order;
-mod place;
 mod problem;
-mod reading;
 mod timestamped;
 
 pub use self::{
     codes::{OrderStatus, OrderType, PaymentChannel, PaymentMethod, PaymentStatus},
     error::{PayloadError, PayloadErrorKind},
     event::OrderEvent,
+    from_order::FromOrder,
     money::Money,
     order::{Brand, Order},
-    reading::FromOrder,
     timestamped::TimestampedEvent,
 };

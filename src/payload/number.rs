@@ -7,11 +7,11 @@ use crate::json::Decimal;
 pub(super) struct NumberType {
     name: &'static str,
     /// `None` for floating point.
-    range: Option<Range>,
+    range: Option<IntegerRange>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Range {
+struct IntegerRange {
     /// The magnitude of the least value, which is zero or negative.
     min: u128,
     max: u128,
@@ -31,11 +31,11 @@ macro_rules! types {
         [
             $(NumberType {
                 name: stringify!($signed),
-                range: Some(Range { min: $signed::MAX as u128 + 1, max: $signed::MAX as u128 }),
+                range: Some(IntegerRange { min: $signed::MAX as u128 + 1, max: $signed::MAX as u128 }),
             },)*
             $(NumberType {
                 name: stringify!($unsigned),
-                range: Some(Range { min: 0, max: $unsigned::MAX as u128 }),
+                range: Some(IntegerRange { min: 0, max: $unsigned::MAX as u128 }),
             },)*
             $(NumberType { name: stringify!($floating), range: None },)*
         ]
@@ -62,7 +62,7 @@ impl NumberType {
 
     /// Returns how the number is out of the type's range. `None` if it is in range, or is not a number of this kind.
     pub(super) fn excess(self, number: &Decimal) -> Option<Excess> {
-        let Range { min, max } = self.range.filter(|_| number.is_integer())?;
+        let IntegerRange { min, max } = self.range.filter(|_| number.is_integer())?;
         let is_beyond = |limit| number.magnitude().is_none_or(|magnitude| magnitude > limit);
         match number.is_negative() {
             true if min == 0 => Some(Excess::Negative),

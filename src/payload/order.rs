@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 use super::{
     codes::{OrderStatus, OrderType, PaymentChannel, PaymentMethod, PaymentStatus},
     error::PayloadError,
-    fields::{Fields, Text},
+    fields::{ObjectFields, StringField},
+    from_order::{FromOrder, read},
     money::Money,
-    reading::{FromOrder, read},
 };
 
 /// One order of an [`OrderEvent`](super::OrderEvent): its JSON, and where in it each field is.
@@ -25,17 +25,17 @@ use super::{
 pub struct Order {
     /// UTF-8, a JSON object.
     json: Bytes,
-    fields: Arc<[Field]>,
+    fields: Arc<[OrderField]>,
 }
 
 #[derive(Debug)]
-struct Field {
-    name: Name,
+struct OrderField {
+    name: FieldName,
     value: Range<usize>,
 }
 
 #[derive(Debug)]
-enum Name {
+enum FieldName {
     /// Where it is in the JSON.
     At(Range<usize>),
     /// A name that is written with escapes there.
@@ -44,7 +44,7 @@ enum Name {
     NotUnicode(Box<str>),
 }
 
-impl Name {
+impl FieldName {
     fn is_unicode(&self) -> bool {
         !matches!(self, Self::NotUnicode(_))
     }
@@ -70,7 +70,7 @@ impl Order {
 
     /// The number that the platform has given it on which it was placed.
     pub fn external_id(&self) -> Option<Cow<'_, str>> {
-        self.typed("external_id").map(|Text(text)| text)
+        self.typed("external_id").map(|StringField(text)| text)
     }
 
     /// The business.
@@ -122,17 +122,17 @@ impl Order {
 
     /// When it was placed, as klikit writes it. Seen, not documented.
     pub fn placed_at(&self) -> Option<Cow<'_, str>> {
-        self.typed("placed_at").map(|Text(text)| text)
+        self.typed("placed_at").map(|StringField(text)| text)
     }
 
     /// When it was changed last, as klikit writes it. Seen, not documented.
     pub fn updated_at(&self) -> Option<Cow<'_, str>> {
-        self.typed("updated_at").map(|Text(text)| text)
+        self.typed("updated_at").map(|StringField(text)| text)
     }
 
     /// The code of its currency, such as `IDR`. Seen, not documented.
     pub fn currency(&self) -> Option<Cow<'_, str>> {
-        self.typed("currency").map(|Text(text)| text)
+        self.typed("currency").map(|StringField(text)| text)
     }
 
     /// What it costs. Seen as a decimal string, not documented. See [`Money`] for what klikit leaves open.
@@ -184,10 +184,10 @@ impl Order {
         serde_json::from_str(self.get(field)?.get()).ok().flatten()
     }
 
-    fn name<'a>(&'a self, field: &'a Field) -> &'a str {
+    fn name<'a>(&'a self, field: &'a OrderField) -> &'a str {
         match &field.name {
-            Name::At(at) => self.text(at.clone()),
-            Name::Escaped(name) | Name::NotUnicode(name) => name,
+            FieldName::At(at) => self.text(at.clone()),
+            FieldName::Escaped(name) | FieldName::NotUnicode(name) => name,
         }
     }
 
@@ -199,7 +199,7 @@ impl Order {
 impl FromOrder for Order {
     fn from_order(json: &RawValue, body: &Bytes) -> Result<Self, PayloadError> {
         let text = json.get();
-        let Fields(fields) = read(text)?;
+        let ObjectFields(fields) = read(text)?;
         let mut names = HashSet::with_capacity(fields.len());
         let mut index = Vec::with_capacity(fields.len());
         for (name, value) in &fields {
@@ -207,13 +207,13 @@ impl FromOrder for Order {
                 return Err(PayloadError::duplicate(&String::from_utf8_lossy(name)));
             }
             let name = match name {
-                Cow::Borrowed(name) => Name::At(within(text, name)),
+                Cow::Borrowed(name) => FieldName::At(within(text, name)),
                 Cow::Owned(name) => match str::from_utf8(name) {
-                    Ok(name) => Name::Escaped(name.into()),
-                    Err(_) => Name::NotUnicode(String::from_utf8_lossy(name).into()),
+                    Ok(name) => FieldName::Escaped(name.into()),
+                    Err(_) => FieldName::NotUnicode(String::from_utf8_lossy(name).into()),
                 },
             };
-            index.push(Field { name, value: within(text, value.get().as_bytes()) });
+            index.push(OrderField { name, value: within(text, value.get().as_bytes()) });
         }
         Ok(Self { json: body.slice_ref(text.as_bytes()), fields: index.into() })
     }

@@ -4,14 +4,14 @@ use serde::Deserialize;
 use serde_json::error::Category;
 
 use super::{
+    error_place::{ErrorPlace, as_name},
     number::{Excess, NumberType},
-    place::{Place, as_name},
 };
-use crate::json::{Container, Decimal, Text, Token};
+use crate::json::{Container, Decimal, JsonString, JsonToken};
 
 /// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(super) enum PayloadProblem {
     Syntax {
         line: usize,
         column: usize,
@@ -39,7 +39,7 @@ pub(super) enum Problem {
 const INTEGER: &str = "an integer";
 const DECIMAL: &str = "a decimal number";
 
-impl Problem {
+impl PayloadProblem {
     const UNKNOWN: Self = Self::Unexpected { found: None, expected: None };
 
     fn unexpected(found: Option<&'static str>, expected: &str) -> Self {
@@ -57,20 +57,24 @@ impl Problem {
     }
 
     /// Tells what serde_json, which reads `T`, calls a syntax error at this place of a text that is JSON.
-    pub(super) fn of_valid<'a, T: Deserialize<'a>>(error: &serde_json::Error, json: &str, place: &Place<'_>) -> Self {
+    pub(super) fn of_valid<'a, T: Deserialize<'a>>(
+        error: &serde_json::Error,
+        json: &str,
+        place: &ErrorPlace<'_>,
+    ) -> Self {
         let text = error.to_string();
         let text = without_position(&text);
         let Some((token, span)) = &place.token else { return Self::of_syntax(text).unwrap_or(Self::UNKNOWN) };
         let expected = || expected::<T>(&json[..span.start], &json[span.end..]);
         match (token, Self::of_syntax(text)) {
-            (Token::Name(name), problem) => Self::of_name(*name, text).or(problem).unwrap_or(Self::UNKNOWN),
-            (Token::Number(number), problem) => {
+            (JsonToken::Name(name), problem) => Self::of_name(*name, text).or(problem).unwrap_or(Self::UNKNOWN),
+            (JsonToken::Number(number), problem) => {
                 let number_type = expected().as_deref().and_then(NumberType::expected);
                 let out_of_range = || problem.map(|_| Self::out_of_range(number, number_type));
                 Self::of_integer(number, number_type).or_else(out_of_range).unwrap_or(Self::UNKNOWN)
             }
             // It may have been a number that was asked for.
-            (Token::String(_), Some(Self::NotUnicode)) => match expected() {
+            (JsonToken::String(_), Some(Self::NotUnicode)) => match expected() {
                 Some(expected) => Self::unexpected(Some("a string"), &expected),
                 None => Self::NotUnicode,
             },
@@ -112,7 +116,7 @@ impl Problem {
     }
 
     /// The name of a member, where it is read as something else than a string.
-    fn of_name(name: Text<'_>, text: &str) -> Option<Self> {
+    fn of_name(name: JsonString<'_>, text: &str) -> Option<Self> {
         match text {
             "number out of range" => Some(Self::out_of_range(name.decode()?.as_bytes(), None)),
             "invalid value: expected key to be a number in quotes" => Some(Self::unexpected(None, "a number")),
@@ -148,7 +152,7 @@ impl Problem {
 }
 
 /// What comes after the name of the value.
-impl fmt::Display for Problem {
+impl fmt::Display for PayloadProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax { line, column } => write!(f, "is not JSON, from line {line}, column {column} on"),
@@ -230,13 +234,13 @@ fn kind_of(text: &str) -> Option<&'static str> {
     KINDS.iter().find(|(start, _)| text.starts_with(start)).map(|(_, kind)| *kind)
 }
 
-fn kind_of_token(token: Token<'_>) -> Option<&'static str> {
+fn kind_of_token(token: JsonToken<'_>) -> Option<&'static str> {
     match token {
-        Token::Begin(Container::Object) => Some("an object"),
-        Token::Begin(Container::Array) => Some("an array"),
-        Token::String(_) => Some("a string"),
-        Token::Literal(b"null") => Some("null"),
-        Token::Literal(_) => Some("a boolean"),
-        Token::Name(_) | Token::Number(_) | Token::End => None,
+        JsonToken::Begin(Container::Object) => Some("an object"),
+        JsonToken::Begin(Container::Array) => Some("an array"),
+        JsonToken::String(_) => Some("a string"),
+        JsonToken::Literal(b"null") => Some("null"),
+        JsonToken::Literal(_) => Some("a boolean"),
+        JsonToken::Name(_) | JsonToken::Number(_) | JsonToken::End => None,
     }
 }

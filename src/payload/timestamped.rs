@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use super::{
     error::PayloadError,
     event::OrderEvent,
-    fields::Text,
+    fields::StringField,
+    from_order::{FromOrder, read},
     order::Order,
-    reading::{FromOrder, read},
 };
 
 /// The body of a delivery of klikit's older form, which only an older text of klikit's (May 2026) describes:
@@ -77,6 +77,6 @@ impl TimestampedEvent {
     }
 
     fn text(&self, field: &str) -> Option<Cow<'_, str>> {
-        self.envelope.read(field).ok().flatten().map(|Text(text)| text)
+        self.envelope.read(field).ok().flatten().map(|StringField(text)| text)
     }
 }

@@ -13,8 +13,8 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::{
-    reader::{Container, Reader, Token},
-    text::Text,
+    reader::{Container, JsonReader, JsonToken},
+    string::JsonString,
 };
 
 /// The longest text, in bytes.
@@ -44,26 +44,26 @@ fn check(body: &[u8]) -> Option<usize> {
     }
     let mut open: Vec<usize> = Vec::with_capacity(MAX_DEPTH);
     let (mut members, mut most) = (0, 0);
-    for token in Reader::new(body) {
+    for token in JsonReader::new(body) {
         match token.ok()? {
-            Token::Begin(_) if open.len() == MAX_DEPTH => return None,
-            Token::Begin(_) => open.push(0),
-            Token::End => members -= open.pop()?,
-            Token::Name(name) => {
+            JsonToken::Begin(_) if open.len() == MAX_DEPTH => return None,
+            JsonToken::Begin(_) => open.push(0),
+            JsonToken::End => members -= open.pop()?,
+            JsonToken::Name(name) => {
                 name.decode()?;
                 *open.last_mut()? += 1;
                 members += 1;
                 most = most.max(members);
             }
-            Token::String(text) => drop(text.decode()?),
-            Token::Number(_) | Token::Literal(_) => {}
+            JsonToken::String(text) => drop(text.decode()?),
+            JsonToken::Number(_) | JsonToken::Literal(_) => {}
         }
     }
     Some(most)
 }
 
 /// A container whose end has not been read.
-enum Open {
+enum PartialContainer {
     Array(Sha256),
     Object {
         /// Where its members start.
@@ -72,22 +72,22 @@ enum Open {
 }
 
 /// A member of an open object. Small, since a body can consist of little else.
-struct Member {
-    name: Span,
-    value: Value,
+struct ObjectMember {
+    name: TextSpan,
+    value: MemberValue,
 }
 
-enum Value {
-    String(Span),
+enum MemberValue {
+    String(TextSpan),
     /// A number, `true`, `false` or `null`.
-    Scalar(Span),
+    Scalar(TextSpan),
     /// The digest of an object or array.
     Container([u8; 32]),
 }
 
 /// A place in a text of [`MAX_LEN`] bytes at most.
 #[derive(Clone, Copy)]
-struct Span {
+struct TextSpan {
     start: u32,
     end: u32,
 }
@@ -95,38 +95,38 @@ struct Span {
 /// Hashes each container when its end has been read. An array is hashed element by element; an object keeps its members until
 /// then, to sort them.
 fn digest(body: &[u8], most_members: usize) -> Option<[u8; 32]> {
-    let mut reader = Reader::new(body);
-    let mut open: Vec<Open> = Vec::with_capacity(MAX_DEPTH);
-    let mut members: Vec<Member> = Vec::with_capacity(most_members);
+    let mut reader = JsonReader::new(body);
+    let mut open: Vec<PartialContainer> = Vec::with_capacity(MAX_DEPTH);
+    let mut members: Vec<ObjectMember> = Vec::with_capacity(most_members);
     // The names of the members whose values are being read, outermost first.
-    let mut names: Vec<Span> = Vec::with_capacity(MAX_DEPTH);
+    let mut names: Vec<TextSpan> = Vec::with_capacity(MAX_DEPTH);
     while let Some(token) = reader.next() {
         let value = match token.ok()? {
-            Token::Name(_) => {
-                names.push(Span::of_string(reader.span())?);
+            JsonToken::Name(_) => {
+                names.push(TextSpan::of_string(reader.span())?);
                 continue;
             }
-            Token::Begin(container) => {
+            JsonToken::Begin(container) => {
                 open.push(match container {
-                    Container::Array => Open::Array(Sha256::new_with_prefix(b"[")),
-                    Container::Object => Open::Object { first: members.len() },
+                    Container::Array => PartialContainer::Array(Sha256::new_with_prefix(b"[")),
+                    Container::Object => PartialContainer::Object { first: members.len() },
                 });
                 continue;
             }
-            Token::End => Value::Container(match open.pop()? {
-                Open::Array(hash) => hash.finalize().into(),
-                Open::Object { first } => {
+            JsonToken::End => MemberValue::Container(match open.pop()? {
+                PartialContainer::Array(hash) => hash.finalize().into(),
+                PartialContainer::Object { first } => {
                     let digest = digest_object(body, &mut members[first..])?;
                     members.truncate(first);
                     digest
                 }
             }),
-            Token::String(_) => Value::String(Span::of_string(reader.span())?),
-            Token::Number(_) | Token::Literal(_) => Value::Scalar(Span::of(reader.span())?),
+            JsonToken::String(_) => MemberValue::String(TextSpan::of_string(reader.span())?),
+            JsonToken::Number(_) | JsonToken::Literal(_) => MemberValue::Scalar(TextSpan::of(reader.span())?),
         };
         match open.last_mut() {
-            Some(Open::Array(hash)) => value.hash(body, hash),
-            Some(Open::Object { .. }) => members.push(Member { name: names.pop()?, value }),
+            Some(PartialContainer::Array(hash)) => value.hash(body, hash),
+            Some(PartialContainer::Object { .. }) => members.push(ObjectMember { name: names.pop()?, value }),
             None => return Some(value.into_digest(body)),
         }
     }
@@ -134,14 +134,14 @@ fn digest(body: &[u8], most_members: usize) -> Option<[u8; 32]> {
 }
 
 /// `None` if a name is repeated.
-fn digest_object(body: &[u8], members: &mut [Member]) -> Option<[u8; 32]> {
+fn digest_object(body: &[u8], members: &mut [ObjectMember]) -> Option<[u8; 32]> {
     members.sort_unstable_by(|one, other| one.name.text(body).cmp_value(other.name.text(body)));
     let mut neighbours = members.iter().zip(members.iter().skip(1));
     if neighbours.any(|(one, other)| one.name.text(body).cmp_value(other.name.text(body)).is_eq()) {
         return None;
     }
     let mut hash = Sha256::new_with_prefix(b"{");
-    for Member { name, value } in members {
+    for ObjectMember { name, value } in members {
         hash_string(name.text(body), &mut hash);
         value.hash(body, &mut hash);
     }
@@ -149,7 +149,7 @@ fn digest_object(body: &[u8], members: &mut [Member]) -> Option<[u8; 32]> {
 }
 
 /// Hashes a text that is not the start of another one's, so that a sequence of them is one of no others.
-impl Value {
+impl MemberValue {
     fn hash(&self, body: &[u8], hash: &mut Sha256) {
         match self {
             Self::String(span) => hash_string(span.text(body), hash),
@@ -176,7 +176,7 @@ impl Value {
     }
 }
 
-fn hash_string(text: Text<'_>, hash: &mut Sha256) {
+fn hash_string(text: JsonString<'_>, hash: &mut Sha256) {
     let text = text.to_bytes();
     hash.update(b"\"");
     hash.update(length(&text));
@@ -187,7 +187,7 @@ fn length(text: &[u8]) -> [u8; 8] {
     (text.len() as u64).to_be_bytes()
 }
 
-impl Span {
+impl TextSpan {
     fn of(Range { start, end }: Range<usize>) -> Option<Self> {
         Some(Self { start: start.try_into().ok()?, end: end.try_into().ok()? })
     }
@@ -201,8 +201,8 @@ impl Span {
         &body[self.start as usize..self.end as usize]
     }
 
-    fn text(self, body: &[u8]) -> Text<'_> {
-        Text::new(self.bytes(body))
+    fn text(self, body: &[u8]) -> JsonString<'_> {
+        JsonString::new(self.bytes(body))
     }
 }
 

@@ -150,7 +150,7 @@ fn memory_is_six_times_the_body_at_most() {
     for body in bodies {
         let used = allocation_counter::measure(|| assert!(has_form(&body)));
         // What does not depend on the body: the stacks.
-        let most = 6 * body.len() + MAX_DEPTH * size_of::<(Open, Span, usize)>();
+        let most = 6 * body.len() + MAX_DEPTH * size_of::<(PartialContainer, TextSpan, usize)>();
         assert!(used.bytes_max <= most as u64, "{} for {} bytes of {}", used.bytes_max, body.len(), &body[..20]);
     }
 }

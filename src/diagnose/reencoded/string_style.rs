@@ -1,13 +1,13 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::{
-    diagnose::work::Work,
-    json::{Piece, Tree, Unit, pieces},
+    diagnose::budget::SearchBudget,
+    json::{JsonPiece, JsonTree, StringUnit, pieces},
 };
 
 /// How the original's strings were written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Strings {
+pub(super) enum StringStyle {
     /// As they came.
     Received,
     /// Escaping what JSON demands: JavaScript, Rust, Jackson, Python with `ensure_ascii=False`.
@@ -20,11 +20,11 @@ pub(super) enum Strings {
     Php,
     /// PHP with `JSON_UNESCAPED_UNICODE`: `\/`, and U+2028 and U+2029 escaped.
     PhpUnicode,
-    /// .NET's `System.Text.Json`: upper case, and whatever HTML could take for its own.
+    /// .NET's `System.JsonString.Json`: upper case, and whatever HTML could take for its own.
     DotNet,
 }
 
-impl Strings {
+impl StringStyle {
     const ALL: [Self; 7] =
         [Self::Received, Self::Raw, Self::Go, Self::Ascii, Self::Php, Self::PhpUnicode, Self::DotNet];
 
@@ -50,17 +50,17 @@ impl Strings {
     }
 
     /// The ways in which this text's strings are not the same.
-    pub(super) fn that_differ(tree: &Tree<'_>, work: &mut Work) -> Vec<Self> {
+    pub(super) fn distinct(tree: &JsonTree<'_>, budget: &mut SearchBudget) -> Vec<Self> {
         let mut different = Vec::new();
         let mut seen = Vec::new();
         let mut text = Vec::new();
         for way in Self::ALL {
             let mut hasher = DefaultHasher::new();
             for piece in pieces(tree.text) {
-                if let Piece::String(string) = piece {
+                if let JsonPiece::String(string) = piece {
                     text.clear();
-                    way.write(string, work.left(), &mut text);
-                    if !work.done(text.len()) {
+                    way.write(string, budget.remaining(), &mut text);
+                    if !budget.charge(text.len()) {
                         return different;
                     }
                     hasher.write(&text);
@@ -88,7 +88,7 @@ impl Strings {
             let plain = rest.bytes().position(|byte| !self.keeps(byte)).unwrap_or(rest.len());
             out.extend_from_slice(&rest.as_bytes()[..plain]);
             rest = &rest[plain..];
-            if let Some((unit, len)) = Unit::first(rest) {
+            if let Some((unit, len)) = StringUnit::first(rest) {
                 self.write_unit(unit, out);
                 rest = &rest[len..];
             }
@@ -107,10 +107,10 @@ impl Strings {
         }
     }
 
-    fn write_unit(self, unit: Unit, out: &mut Vec<u8>) {
+    fn write_unit(self, unit: StringUnit, out: &mut Vec<u8>) {
         let char = match unit {
-            Unit::Char(char) => char,
-            Unit::Surrogate(half) => return self.write_code(half, out),
+            StringUnit::Char(char) => char,
+            StringUnit::Surrogate(half) => return self.write_code(half, out),
         };
         let short = match char {
             '"' if self != Self::DotNet => Some(b'"'),

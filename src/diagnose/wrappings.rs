@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{base64, work::Work};
+use super::{base64, budget::SearchBudget};
 
 /// How many wrappings are undone one after another.
 const MAX_DEPTH: usize = 3;
@@ -28,19 +28,19 @@ const WRAPPINGS: [Wrapping; 6] = [
 ];
 
 /// The content of a wrapped body.
-pub(super) struct Inside {
+pub(super) struct UnwrappedBody {
     pub(super) body: Vec<u8>,
     /// The wrappings that were undone, the innermost first.
     wrappings: Vec<&'static str>,
 }
 
-impl Inside {
+impl UnwrappedBody {
     pub(super) fn describe(&self) -> String {
         self.wrappings.join(", in ")
     }
 
     /// Returns whether this can be a body of klikit's, or a compressed one.
-    pub(super) fn is_worth_a_search(&self) -> bool {
+    pub(super) fn is_plausible(&self) -> bool {
         str::from_utf8(&self.body).is_ok() || self.body.starts_with(&[0x1f, 0x8b])
     }
 }
@@ -48,24 +48,24 @@ impl Inside {
 /// Unwraps a body in each way that its text allows, and returns the first result of `take`.
 pub(super) fn find<T>(
     body: &[u8],
-    work: &mut Work,
-    mut take: impl FnMut(&Inside, &mut Work) -> Option<T>,
+    budget: &mut SearchBudget,
+    mut take: impl FnMut(&UnwrappedBody, &mut SearchBudget) -> Option<T>,
 ) -> Option<T> {
     let mut layer = vec![(Cow::Borrowed(body), Vec::new())];
     for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for (outer, outer_wrappings) in &layer {
             let text = outer.trim_ascii();
-            if !work.spend(cost(text)) {
+            if !budget.try_spend(cost(text)) {
                 return None;
             }
             for Wrapping { name, undo } in &WRAPPINGS {
                 let Some(body) = undo(text).filter(|body| body.len() >= SHORTEST) else { continue };
-                let inside = Inside { body, wrappings: [&[*name], &outer_wrappings[..]].concat() };
-                if let Some(found) = take(&inside, work) {
+                let inside = UnwrappedBody { body, wrappings: [&[*name], &outer_wrappings[..]].concat() };
+                if let Some(found) = take(&inside, budget) {
                     return Some(found);
                 }
-                if inside.is_worth_a_search() {
+                if inside.is_plausible() {
                     next.push((Cow::Owned(inside.body), inside.wrappings));
                 }
             }
@@ -170,8 +170,8 @@ mod tests {
 
     /// Returns what each way of unwrapping says, until it is the body.
     fn unwrapped(text: &[u8]) -> Option<String> {
-        let mut work = Work::for_body(1000);
-        find(text, &mut work, |inside, _| (inside.body == BODY.as_bytes()).then(|| inside.describe()))
+        let mut budget = SearchBudget::for_body(1000);
+        find(text, &mut budget, |inside, _| (inside.body == BODY.as_bytes()).then(|| inside.describe()))
     }
 
     #[test]
@@ -214,8 +214,8 @@ mod tests {
         for text in
             [BODY, "", "\"", "\"{", "{}", "{\"body\":null}", "{\"body\":{}}", "%7", "%zz", "7b2", "a=b", "payload="]
         {
-            let mut work = Work::for_body(1000);
-            let found = find(text.as_bytes(), &mut work, |inside, _| Some(inside.body.clone()));
+            let mut budget = SearchBudget::for_body(1000);
+            let found = find(text.as_bytes(), &mut budget, |inside, _| Some(inside.body.clone()));
             assert_eq!(found, None, "{text}");
         }
     }

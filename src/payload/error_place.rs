@@ -2,36 +2,36 @@ use std::ops::Range;
 
 use serde_path_to_error::Segment;
 
-use crate::json::{Container, Reader, Text, Token};
+use crate::json::{Container, JsonReader, JsonString, JsonToken};
 
 /// The length from which on a path is cut off, so that an error stays readable whatever the body nests.
 const MAX_PATH: usize = 128;
 
 /// The place in a JSON text that an error of serde_json points to.
-pub(super) struct Place<'a> {
+pub(super) struct ErrorPlace<'a> {
     /// The steps to the value, or to the object that it names a member of.
-    steps: Vec<Step<'a>>,
+    steps: Vec<PlaceStep<'a>>,
     /// What is there, and where. `None` between two tokens.
-    pub(super) token: Option<(Token<'a>, Range<usize>)>,
+    pub(super) token: Option<(JsonToken<'a>, Range<usize>)>,
 }
 
 /// A container that is open, and the value in it that was reached last.
-enum Step<'a> {
+enum PlaceStep<'a> {
     Element(Option<usize>),
-    Member(Option<Text<'a>>),
+    Member(Option<JsonString<'a>>),
 }
 
-impl<'a> Place<'a> {
+impl<'a> ErrorPlace<'a> {
     /// Finds the token that ends or goes on at the position of the error. `None` if the text is not JSON up to there.
     pub(super) fn of(error: &serde_json::Error, json: &'a str) -> Option<Self> {
         let position = offset(json, error.line(), error.column());
-        let mut reader = Reader::new(json.as_bytes());
-        let mut steps: Vec<Step<'_>> = Vec::new();
+        let mut reader = JsonReader::new(json.as_bytes());
+        let mut steps: Vec<PlaceStep<'_>> = Vec::new();
         while let Some(token) = reader.next() {
             let token = token.ok()?;
             let span = reader.span();
-            let is_value = !matches!(token, Token::Name(_) | Token::End);
-            if is_value && let Some(Step::Element(index)) = steps.last_mut() {
+            let is_value = !matches!(token, JsonToken::Name(_) | JsonToken::End);
+            if is_value && let Some(PlaceStep::Element(index)) = steps.last_mut() {
                 *index = Some(index.map_or(0, |index| index + 1));
             }
             if span.end >= position {
@@ -43,15 +43,15 @@ impl<'a> Place<'a> {
                 return Some(Self { steps, token: is_reached.then_some((token, span)) });
             }
             match token {
-                Token::Name(name) => {
-                    if let Some(Step::Member(last)) = steps.last_mut() {
+                JsonToken::Name(name) => {
+                    if let Some(PlaceStep::Member(last)) = steps.last_mut() {
                         *last = Some(name);
                     }
                 }
-                Token::Begin(Container::Object) => steps.push(Step::Member(None)),
-                Token::Begin(Container::Array) => steps.push(Step::Element(None)),
-                Token::End => drop(steps.pop()),
-                Token::String(_) | Token::Number(_) | Token::Literal(_) => {}
+                JsonToken::Begin(Container::Object) => steps.push(PlaceStep::Member(None)),
+                JsonToken::Begin(Container::Array) => steps.push(PlaceStep::Element(None)),
+                JsonToken::End => drop(steps.pop()),
+                JsonToken::String(_) | JsonToken::Number(_) | JsonToken::Literal(_) => {}
             }
         }
         None
@@ -62,8 +62,10 @@ impl<'a> Place<'a> {
         let mut path = String::new();
         for step in self.steps.iter().take(max_steps) {
             match step {
-                Step::Element(index) => push(&mut path, &format!("[{}]", index.unwrap_or_default())),
-                Step::Member(name) => push(&mut path, &as_name(&name.and_then(Text::decode).unwrap_or("…".into()))),
+                PlaceStep::Element(index) => push(&mut path, &format!("[{}]", index.unwrap_or_default())),
+                PlaceStep::Member(name) => {
+                    push(&mut path, &as_name(&name.and_then(JsonString::decode).unwrap_or("…".into())))
+                }
             }
         }
         path
@@ -71,7 +73,7 @@ impl<'a> Place<'a> {
 
     /// Whether it is the name of a member.
     pub(super) fn is_name(&self) -> bool {
-        matches!(self.token, Some((Token::Name(_), _)))
+        matches!(self.token, Some((JsonToken::Name(_), _)))
     }
 }
 

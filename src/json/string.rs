@@ -2,17 +2,17 @@ use std::{borrow::Cow, cmp::Ordering};
 
 /// A string as it is written, without its quotes. Its escapes are known to be valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Text<'a>(&'a [u8]);
+pub(crate) struct JsonString<'a>(&'a [u8]);
 
 /// A part of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
+pub(crate) enum StringUnit {
     Char(char),
     /// Half of a UTF-16 pair without its other half, which JSON can write and UTF-8 cannot.
     Surrogate(u16),
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonString<'a> {
     pub(crate) fn new(written: &'a [u8]) -> Self {
         Self(written)
     }
@@ -63,7 +63,7 @@ impl Iterator for Bytes<'_> {
                 self.rest = rest;
                 return Some(first);
             }
-            let (unit, len) = Unit::escaped(self.rest);
+            let (unit, len) = StringUnit::escaped(self.rest);
             self.rest = &self.rest[len..];
             self.left = unit.encode(&mut self.escaped);
         }
@@ -78,7 +78,7 @@ impl Iterator for Bytes<'_> {
     }
 }
 
-impl Unit {
+impl StringUnit {
     /// The first unit of a string's text, and its length there. `None` at the end.
     pub(crate) fn first(text: &str) -> Option<(Self, usize)> {
         match text.chars().next()? {
@@ -146,8 +146,8 @@ mod tests {
 
     use super::*;
 
-    fn text(written: &str) -> Text<'_> {
-        Text::new(written.as_bytes())
+    fn text(written: &str) -> JsonString<'_> {
+        JsonString::new(written.as_bytes())
     }
 
     /// The value according to serde_json, which reads byte strings as WTF-8.
@@ -193,7 +193,7 @@ mod tests {
             assert_eq!(text(written).decode(), None, "{written}");
             assert_eq!(*text(written).to_bytes(), *expected(written), "{written}");
         }
-        assert_eq!(Text::new(b"\xff").decode(), None);
+        assert_eq!(JsonString::new(b"\xff").decode(), None);
     }
 
     proptest! {

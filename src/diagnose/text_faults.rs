@@ -1,48 +1,50 @@
 //! What a body may have been before somebody treated it as text.
 
-use super::{cause::Cause, work::Work};
+use super::{budget::SearchBudget, cause::Cause};
 
-pub(super) const MARK: &[u8] = "\u{feff}".as_bytes();
+pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// No step makes a body longer than so many times: windows-1252 has characters of three bytes in UTF-8.
 const GROWTH: usize = 3;
 
 /// A fault, and how to undo it.
-pub(super) struct Step {
+pub(super) struct TextFault {
     pub(super) cause: Cause,
     pub(super) detail: &'static str,
     undo: fn(&[u8]) -> Option<Vec<u8>>,
 }
 
-impl Step {
+impl TextFault {
     const fn new(cause: Cause, detail: &'static str, undo: fn(&[u8]) -> Option<Vec<u8>>) -> Self {
         Self { cause, detail, undo }
     }
 
     /// What this body may have been made of. `None` also when it would cost too much.
-    pub(super) fn earlier(&self, body: &[u8], work: &mut Work) -> Option<Vec<u8>> {
-        if work.left() < GROWTH * (body.len() + MARK.len()) {
-            work.leave_out();
+    pub(super) fn earlier(&self, body: &[u8], budget: &mut SearchBudget) -> Option<Vec<u8>> {
+        if budget.remaining() < GROWTH * (body.len() + BYTE_ORDER_MARK.len()) {
+            budget.mark_cut_short();
             return None;
         }
         let text = (self.undo)(body)?;
-        work.done(text.len());
+        budget.charge(text.len());
         Some(text)
     }
 }
 
-pub(super) const STEPS: [Step; 11] = [
-    Step::new(Cause::BodyFinalNewline, "a line feed was added", |body| Some(body.strip_suffix(b"\n")?.to_vec())),
-    Step::new(Cause::BodyFinalNewline, "CRLF was added", |body| Some(body.strip_suffix(b"\r\n")?.to_vec())),
-    Step::new(Cause::BodyFinalNewline, "a line feed was removed", |body| Some([body, b"\n"].concat())),
-    Step::new(Cause::BodyFinalNewline, "CRLF was removed", |body| Some([body, b"\r\n"].concat())),
-    Step::new(Cause::BodyByteOrderMark, "one was added", |body| Some(body.strip_prefix(MARK)?.to_vec())),
-    Step::new(Cause::BodyByteOrderMark, "one was removed", |body| Some([MARK, body].concat())),
-    Step::new(Cause::BodyLineEndings, "line feeds became CRLF", without_carriage_returns),
-    Step::new(Cause::BodyLineEndings, "CRLF became line feeds", with_carriage_returns),
-    Step::new(Cause::BodyLatin1, "its bytes beyond ASCII are one for each character", from_latin1),
-    Step::new(Cause::BodyLatin1, "windows-1252, of one byte for each character", from_windows_1252),
-    Step::new(Cause::BodyEncodedTwice, "it was taken for Latin-1 or windows-1252", encoded_once),
+pub(super) const TEXT_FAULTS: [TextFault; 11] = [
+    TextFault::new(Cause::BodyFinalNewline, "a line feed was added", |body| Some(body.strip_suffix(b"\n")?.to_vec())),
+    TextFault::new(Cause::BodyFinalNewline, "CRLF was added", |body| Some(body.strip_suffix(b"\r\n")?.to_vec())),
+    TextFault::new(Cause::BodyFinalNewline, "a line feed was removed", |body| Some([body, b"\n"].concat())),
+    TextFault::new(Cause::BodyFinalNewline, "CRLF was removed", |body| Some([body, b"\r\n"].concat())),
+    TextFault::new(Cause::BodyByteOrderMark, "one was added", |body| {
+        Some(body.strip_prefix(BYTE_ORDER_MARK)?.to_vec())
+    }),
+    TextFault::new(Cause::BodyByteOrderMark, "one was removed", |body| Some([BYTE_ORDER_MARK, body].concat())),
+    TextFault::new(Cause::BodyLineEndings, "line feeds became CRLF", without_carriage_returns),
+    TextFault::new(Cause::BodyLineEndings, "CRLF became line feeds", with_carriage_returns),
+    TextFault::new(Cause::BodyLatin1, "its bytes beyond ASCII are one for each character", from_latin1),
+    TextFault::new(Cause::BodyLatin1, "windows-1252, of one byte for each character", from_windows_1252),
+    TextFault::new(Cause::BodyEncodedTwice, "it was taken for Latin-1 or windows-1252", encoded_once),
 ];
 
 fn without_carriage_returns(body: &[u8]) -> Option<Vec<u8>> {

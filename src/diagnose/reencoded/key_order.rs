@@ -1,13 +1,13 @@
 use std::borrow::Cow;
 
 use crate::{
-    diagnose::work::Work,
-    json::{Kind, Text, Tree},
+    diagnose::budget::SearchBudget,
+    json::{JsonString, JsonTree, NodeKind},
 };
 
 /// In what order the original's keys were.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum KeyOrder {
     /// As they came.
     Received,
     /// The envelope as klikit documents it, the rest as it came: what a sorted map, such as Rust's `serde_json::Value`, was made
@@ -26,7 +26,7 @@ pub(super) enum Order {
 
 /// What an object is in klikit's deliveries, found by the keys on the way to it. Arrays pass theirs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum ObjectRole {
     Envelope,
     Order,
     Brand,
@@ -39,8 +39,8 @@ enum Role {
     Other,
 }
 
-impl Role {
-    fn of_all(tree: &Tree<'_>) -> Vec<Self> {
+impl ObjectRole {
+    fn of_all(tree: &JsonTree<'_>) -> Vec<Self> {
         let mut roles: Vec<Self> = Vec::with_capacity(tree.nodes.len());
         for node in &tree.nodes {
             // The root is its own parent, and not there yet.
@@ -105,7 +105,7 @@ impl Role {
     }
 }
 
-impl Order {
+impl KeyOrder {
     const ALL: [Self; 6] =
         [Self::Received, Self::Envelope, Self::Seen, Self::Documented, Self::SeenAndSorted, Self::Sorted];
 
@@ -134,11 +134,11 @@ impl Order {
     }
 
     /// The orders in which this text is not the same, with the children of all its values in each.
-    pub(super) fn that_differ(tree: &Tree<'_>, work: &mut Work) -> Vec<(Self, Vec<u32>)> {
+    pub(super) fn distinct(tree: &JsonTree<'_>, budget: &mut SearchBudget) -> Vec<(Self, Vec<u32>)> {
         let mut different: Vec<(Self, Vec<u32>)> = Vec::new();
         for order in Self::ALL {
             // To sort the keys takes as long as to write them.
-            if !work.spend(tree.text.len()) {
+            if !budget.try_spend(tree.text.len()) {
                 break;
             }
             let children = order.children(tree);
@@ -150,14 +150,14 @@ impl Order {
     }
 
     /// The children of all values, in this order.
-    pub(super) fn children(self, tree: &Tree<'_>) -> Vec<u32> {
+    pub(super) fn children(self, tree: &JsonTree<'_>) -> Vec<u32> {
         let mut children = tree.children.clone();
         if self == Self::Received {
             return children;
         }
         let key = |child: &u32| tree.key(tree.node(*child)).unwrap_or_default();
-        for (node, role) in tree.nodes.iter().zip(Role::of_all(tree)) {
-            if node.kind != Kind::Object {
+        for (node, role) in tree.nodes.iter().zip(ObjectRole::of_all(tree)) {
+            if node.kind != NodeKind::Object {
                 continue;
             }
             let own = &mut children[node.children()];
@@ -167,7 +167,7 @@ impl Order {
             }
             let known = match self {
                 Self::Received | Self::Sorted => &[],
-                Self::Envelope if role == Role::Envelope => role.documented(),
+                Self::Envelope if role == ObjectRole::Envelope => role.documented(),
                 Self::Envelope => &[],
                 Self::Documented => role.documented(),
                 Self::Seen | Self::SeenAndSorted => role.seen(),
@@ -187,5 +187,5 @@ impl Order {
 /// What is compared is the key, not how it is written.
 fn decoded(key: &str) -> Cow<'_, [u8]> {
     let inner = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
-    Text::new(inner.as_bytes()).to_bytes()
+    JsonString::new(inner.as_bytes()).to_bytes()
 }

@@ -16,7 +16,7 @@ const MAX_LEN: usize = 4096;
 const SHORTEST: usize = 8;
 
 /// What the right secret may be, given the configured one.
-pub(super) struct Variant {
+pub(super) struct SecretVariant {
     /// Its key is made once it is tried.
     pub(super) secret: Zeroizing<Vec<u8>>,
     /// What has to be wrong with the configured one; what says most of where it comes from is first.
@@ -25,11 +25,11 @@ pub(super) struct Variant {
 }
 
 /// What has to be undone, and what exactly.
-type Fault = (Cause, &'static str);
+type SecretFault = (Cause, &'static str);
 
 /// The likeliest first, none twice. One that is empty or blank is never among them: anyone could sign with that.
-pub(super) fn variants(configured: &[u8]) -> Vec<Variant> {
-    let mut found = Found { seen: vec![Zeroizing::new(configured.to_vec())], variants: Vec::new() };
+pub(super) fn variants(configured: &[u8]) -> Vec<SecretVariant> {
+    let mut found = VariantList { seen: vec![Zeroizing::new(configured.to_vec())], variants: Vec::new() };
     if configured.len() > MAX_LEN {
         return found.variants;
     }
@@ -66,14 +66,14 @@ const ENDS: [(&str, &str, Cause, &str); 16] = [
 
 const LIKELY_ENDS: usize = 5;
 
-struct Found {
+struct VariantList {
     seen: Vec<Zeroizing<Vec<u8>>>,
-    variants: Vec<Variant>,
+    variants: Vec<SecretVariant>,
 }
 
-impl Found {
+impl VariantList {
     /// Whether it is new.
-    fn add(&mut self, bytes: Zeroizing<Vec<u8>>, faults: &[Fault]) -> bool {
+    fn add(&mut self, bytes: Zeroizing<Vec<u8>>, faults: &[SecretFault]) -> bool {
         if bytes.len() < SHORTEST || self.seen.contains(&bytes) {
             return false;
         }
@@ -85,12 +85,12 @@ impl Found {
                 causes.push(*cause);
             }
         }
-        self.variants.push(Variant { secret: bytes, causes, detail: most.1 });
+        self.variants.push(SecretVariant { secret: bytes, causes, detail: most.1 });
         true
     }
 
     /// Takes off what the configured one has too much, a layer at a time. What is left, and what was taken off.
-    fn without_layers(&mut self, configured: &[u8]) -> Vec<(Zeroizing<Vec<u8>>, Vec<Fault>)> {
+    fn without_layers(&mut self, configured: &[u8]) -> Vec<(Zeroizing<Vec<u8>>, Vec<SecretFault>)> {
         let mut texts = vec![(Zeroizing::new(configured.to_vec()), Vec::new())];
         let mut next = 0;
         for _ in 0..MAX_LAYERS {
@@ -118,7 +118,7 @@ impl Found {
     }
 
     /// The configured one, or what is left of it, is the text of the right one.
-    fn decoded(&mut self, text: &[u8], taken_off: &[Fault]) {
+    fn decoded(&mut self, text: &[u8], taken_off: &[SecretFault]) {
         let Ok(text) = str::from_utf8(text) else { return };
         let text = text.trim();
         let from_url = |plus| without_url_escapes(text.as_bytes(), plus).map(Zeroizing::new);
@@ -162,8 +162,8 @@ impl Found {
 }
 
 /// Of several, the one that says most about where the text comes from.
-fn most_telling(faults: &[Fault]) -> Option<Fault> {
-    let weight = |(cause, _): &&Fault| match cause {
+fn most_telling(faults: &[SecretFault]) -> Option<SecretFault> {
+    let weight = |(cause, _): &&SecretFault| match cause {
         Cause::SecretEncoded => 5,
         Cause::SecretLine => 4,
         Cause::SecretQuoted => 3,
@@ -175,9 +175,9 @@ fn most_telling(faults: &[Fault]) -> Option<Fault> {
     faults.iter().rev().max_by_key(weight).copied()
 }
 
-type Layer = fn(&[u8]) -> Option<(&[u8], Cause, &'static str)>;
+type UndoLayer = fn(&[u8]) -> Option<(&[u8], Cause, &'static str)>;
 
-const LAYERS: [Layer; 9] = [newline, end, start, both, mark, quotes, escape, line, padding];
+const LAYERS: [UndoLayer; 9] = [newline, end, start, both, mark, quotes, escape, line, padding];
 
 fn newline(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     let (inner, detail) = match text.strip_suffix(b"\n")? {

@@ -1,5 +1,5 @@
-use super::strings::Strings;
-use crate::json::{Kind, Piece, Tree, pieces};
+use super::string_style::StringStyle;
+use crate::json::{JsonPiece, JsonTree, NodeKind, pieces};
 
 /// Where the original had white space.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,18 +66,18 @@ impl Layout {
 /// Writes the text anew. `children` are those of all values, in the order in which to write them. Stops, with `false`, beyond
 /// `limit` bytes: brackets in brackets would be indented to a square of their number.
 pub(super) fn write(
-    tree: &Tree<'_>,
+    tree: &JsonTree<'_>,
     children: &[u32],
     layout: Layout,
-    strings: Strings,
+    strings: StringStyle,
     limit: usize,
     out: &mut Vec<u8>,
 ) -> bool {
     if layout == Layout::Received {
         for piece in pieces(tree.text.trim_ascii()) {
             match piece {
-                Piece::String(string) => strings.write(string, limit, out),
-                Piece::Between(between) => out.extend_from_slice(between.as_bytes()),
+                JsonPiece::String(string) => strings.write(string, limit, out),
+                JsonPiece::Between(between) => out.extend_from_slice(between.as_bytes()),
             }
         }
         return out.len() <= limit;
@@ -89,9 +89,9 @@ pub(super) fn write(
         if let Some(at) = next.take() {
             let node = tree.node(at);
             match node.kind {
-                Kind::Scalar => out.extend_from_slice(tree.value(node).as_bytes()),
-                Kind::String => strings.write(tree.value(node), limit, out),
-                Kind::Object | Kind::Array => {
+                NodeKind::Scalar => out.extend_from_slice(tree.value(node).as_bytes()),
+                NodeKind::String => strings.write(tree.value(node), limit, out),
+                NodeKind::Object | NodeKind::Array => {
                     out.push(brackets(node.kind)[0]);
                     open.push((at, 0));
                 }
@@ -127,6 +127,6 @@ pub(super) fn write(
     }
 }
 
-fn brackets(kind: Kind) -> [u8; 2] {
-    if kind == Kind::Object { *b"{}" } else { *b"[]" }
+fn brackets(kind: NodeKind) -> [u8; 2] {
+    if kind == NodeKind::Object { *b"{}" } else { *b"[]" }
 }

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
 use super::{
-    search::{Hit, Search},
-    work::Work,
+    budget::SearchBudget,
+    matcher::{SignatureMatch, SignatureMatcher},
 };
 
 /// What a further member of a gzip file takes beside its text, in bytes that are hashed: a window is cleared for each.
@@ -14,7 +14,7 @@ const MEMBER: usize = 1024;
 
 /// How a body is compressed, as far as its first bytes tell.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(super) enum CompressionFormat {
     Gzip,
     Zlib,
     Deflate,
@@ -23,7 +23,7 @@ pub(super) enum Packing {
 
 /// How far a body was unpacked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Unpacked {
+enum UnpackResult {
     /// To its end, and all of it.
     Whole,
     /// As far as it may, without an error.
@@ -32,7 +32,7 @@ enum Unpacked {
     Unsound,
 }
 
-impl Packing {
+impl CompressionFormat {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -65,59 +65,63 @@ impl Packing {
     }
 
     /// Unpacks within what is left to spend, and gives the pieces away. Each is worked on so many `times`, unpacking and all.
-    fn unpack(self, body: &[u8], times: usize, work: &mut Work, mut take: impl FnMut(&[u8])) -> Unpacked {
+    fn unpack(self, body: &[u8], times: usize, budget: &mut SearchBudget, mut take: impl FnMut(&[u8])) -> UnpackResult {
         let mut rest = body;
         let mut piece = vec![0; 16 * 1024];
         loop {
-            let Some(mut reader) = self.reader(&mut rest) else { return Unpacked::Unsound };
+            let Some(mut reader) = self.reader(&mut rest) else { return UnpackResult::Unsound };
             loop {
-                let room = piece.len().min(work.left() / times);
+                let room = piece.len().min(budget.remaining() / times);
                 if room == 0 {
-                    work.leave_out();
-                    return Unpacked::Part;
+                    budget.mark_cut_short();
+                    return UnpackResult::Part;
                 }
                 match reader.read(&mut piece[..room]) {
                     Ok(0) => break,
                     Ok(len) => {
-                        work.done(times * len);
+                        budget.charge(times * len);
                         take(&piece[..len]);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return Unpacked::Unsound,
+                    Err(_) => return UnpackResult::Unsound,
                 }
             }
             drop(reader);
             if rest.is_empty() {
-                return Unpacked::Whole;
+                return UnpackResult::Whole;
             }
             // A gzip file may have several members (RFC 1952, section 2.2).
             if self != Self::Gzip {
-                return Unpacked::Unsound;
+                return UnpackResult::Unsound;
             }
-            if !work.spend(MEMBER) {
-                return Unpacked::Part;
+            if !budget.try_spend(MEMBER) {
+                return UnpackResult::Part;
             }
         }
     }
 
     /// Whether the body is compressed so, whole or as far as it may be looked at.
-    pub(super) fn is_sound(self, body: &[u8], work: &mut Work) -> bool {
-        self.unpack(body, 1, work, |_| {}) != Unpacked::Unsound
+    pub(super) fn is_sound(self, body: &[u8], budget: &mut SearchBudget) -> bool {
+        self.unpack(body, 1, budget, |_| {}) != UnpackResult::Unsound
     }
 }
 
 /// Whether what is inside the body is what was signed.
-pub(super) fn inside(search: &Search<'_>, body: &[u8], work: &mut Work) -> Option<(Hit, Packing)> {
-    let packing = match Packing::by_first_bytes(body) {
-        Some(packing) => packing,
+pub(super) fn inside(
+    matcher: &SignatureMatcher<'_>,
+    body: &[u8],
+    budget: &mut SearchBudget,
+) -> Option<(SignatureMatch, CompressionFormat)> {
+    let format = match CompressionFormat::by_first_bytes(body) {
+        Some(format) => format,
         None if str::from_utf8(body).is_ok() => return None,
         // Without a header it looks like nothing, but not like text.
-        None => Packing::Deflate,
+        None => CompressionFormat::Deflate,
     };
-    let mut pieces = search.start(work)?;
-    let unpacked = packing.unpack(body, pieces.times() + 1, work, |piece| pieces.update(piece));
-    if unpacked != Unpacked::Whole {
+    let mut stream = matcher.start_stream(budget)?;
+    let unpacked = format.unpack(body, stream.hashes_per_byte() + 1, budget, |piece| stream.update(piece));
+    if unpacked != UnpackResult::Whole {
         return None;
     }
-    pieces.finish().map(|hit| (hit, packing))
+    stream.finish().map(|hit| (hit, format))
 }

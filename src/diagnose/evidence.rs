@@ -9,12 +9,12 @@ use http::{
 use serde::de::IgnoredAny;
 
 use super::{
+    budget::SearchBudget,
     cause::Cause,
+    compression::CompressionFormat,
     diagnosis::Diagnosis,
-    json::{Tree, has_sorted_keys},
-    packed::Packing,
-    work::Work,
-    wrapped::{self, Inside},
+    reencoded::{JsonTree, has_sorted_keys},
+    wrappings::{self, UnwrappedBody},
 };
 use crate::{
     event::EventId,
@@ -32,23 +32,25 @@ pub(super) fn event_id(headers: &HeaderMap) -> Option<Cause> {
 }
 
 /// Of the body.
-pub(super) fn body(headers: &HeaderMap, body: &[u8], work: &mut Work) -> Option<Diagnosis> {
+pub(super) fn body(headers: &HeaderMap, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
     if body.is_empty() {
         return Some(Diagnosis::shown(Cause::BodyEmpty, announced(headers).filter(|&len| len > 0).map(lengths(0))));
     }
-    if let Some(packing) = compressed(body, work) {
-        return Some(Diagnosis::shown(Cause::BodyCompressed, Some(packing.name().into())));
+    if let Some(format) = compressed(body, budget) {
+        return Some(Diagnosis::shown(Cause::BodyCompressed, Some(format.name().into())));
     }
     if let Some(coding) = coding(headers) {
         if is_only_labelled(coding, body) {
             let detail = format!("{coding}, as its Content-Encoding says");
             return Some(Diagnosis::shown(Cause::BodyCompressed, Some(detail.into())));
         }
-        if contradicts(coding, body, work) {
+        if contradicts(coding, body, budget) {
             return Some(Diagnosis::shown(Cause::BodyDecompressed, Some(coding.into())));
         }
     }
-    if let Some(wrapping) = wrapped::find(body, work, |inside, work| is_json(inside, work).then(|| inside.describe())) {
+    if let Some(wrapping) =
+        wrappings::find(body, budget, |inside, budget| is_json(inside, budget).then(|| inside.describe()))
+    {
         return Some(Diagnosis::shown(Cause::BodyWrapped, Some(wrapping.into())));
     }
     let announced = announced(headers)?;
@@ -68,31 +70,31 @@ pub(super) fn incomplete(headers: &HeaderMap, received: u64) -> Diagnosis {
 }
 
 /// Nothing that names a cause. What is worth a look all the same is said beside that.
-pub(super) fn nothing(body: &[u8], work: &mut Work) -> Diagnosis {
+pub(super) fn nothing(body: &[u8], budget: &mut SearchBudget) -> Diagnosis {
     // As many as could not be in this order by chance.
     const TELLING: usize = 6;
-    let sorted = work.spend(4 * body.len())
-        && Tree::parse(body).is_some_and(|tree| tree.keys() >= TELLING && has_sorted_keys(&tree));
+    let sorted = budget.try_spend(4 * body.len())
+        && JsonTree::parse(body).is_some_and(|tree| tree.keys() >= TELLING && has_sorted_keys(&tree));
     let detail =
         "all keys of the body are in alphabetical order, as some parsers leave them, and what they were before is lost";
     Diagnosis::unknown_with(sorted.then_some(detail))
 }
 
 /// Whether this is an object, as klikit's bodies are.
-fn is_json(inside: &Inside, work: &mut Work) -> bool {
-    inside.body.starts_with(b"{") && work.spend(4 * inside.body.len()) && Tree::parse(&inside.body).is_some()
+fn is_json(inside: &UnwrappedBody, budget: &mut SearchBudget) -> bool {
+    inside.body.starts_with(b"{") && budget.try_spend(4 * inside.body.len()) && JsonTree::parse(&inside.body).is_some()
 }
 
 fn lengths(len: u64) -> impl Fn(u64) -> Cow<'static, str> {
     move |announced| format!("{len} bytes of {announced}").into()
 }
 
-fn compressed(body: &[u8], work: &mut Work) -> Option<Packing> {
-    let packing = Packing::by_first_bytes(body)?;
+fn compressed(body: &[u8], budget: &mut SearchBudget) -> Option<CompressionFormat> {
+    let format = CompressionFormat::by_first_bytes(body)?;
     // A few bytes could be anything's, so that the rest has to fit too. Nothing here unpacks zstd. What can be unpacked to
     // several times its length without an error is compressed, whatever follows.
-    let is_compressed = packing == Packing::Zstd || work.within(2, |work| packing.is_sound(body, work));
-    is_compressed.then_some(packing)
+    let is_compressed = format == CompressionFormat::Zstd || budget.within(2, |budget| format.is_sound(body, budget));
+    is_compressed.then_some(format)
 }
 
 /// Nothing here unpacks these, but neither is it text.
@@ -115,11 +117,11 @@ fn coding(headers: &HeaderMap) -> Option<&'static str> {
     ["gzip", "x-gzip", "deflate", "br", "zstd"].into_iter().find(|name| coding.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-fn contradicts(coding: &str, body: &[u8], work: &mut Work) -> bool {
+fn contradicts(coding: &str, body: &[u8], budget: &mut SearchBudget) -> bool {
     match coding {
-        "gzip" | "x-gzip" => Packing::by_first_bytes(body) != Some(Packing::Gzip),
-        "zstd" => Packing::by_first_bytes(body) != Some(Packing::Zstd),
+        "gzip" | "x-gzip" => CompressionFormat::by_first_bytes(body) != Some(CompressionFormat::Gzip),
+        "zstd" => CompressionFormat::by_first_bytes(body) != Some(CompressionFormat::Zstd),
         // These have no magic number: JSON is not compressed, whatever else may be.
-        _ => work.spend(body.len()) && serde_json::from_slice::<IgnoredAny>(body).is_ok(),
+        _ => budget.try_spend(body.len()) && serde_json::from_slice::<IgnoredAny>(body).is_ok(),
     }
 }

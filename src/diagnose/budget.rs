@@ -15,29 +15,29 @@ const MOST: usize = 64 * 1024 * 1024;
 const LEAST_TIMES: usize = 16;
 
 /// What a key takes to be made, beside the secret: two blocks of SHA-256.
-pub(super) const KEY: usize = 128;
+pub(super) const KEY_COST: usize = 128;
 
 /// What a tag takes beside its text: padding, and the outer hash.
-pub(super) const TAG: usize = 128;
+pub(super) const TAG_COST: usize = 128;
 
 /// What is left to spend, in bytes that are hashed with SHA-256, written or unpacked. One diagnosis has one. It is divided and
 /// never copied, so that what is spent stays spent.
-pub(super) struct Work {
+pub(super) struct SearchBudget {
     left: usize,
-    ran_out: bool,
+    is_cut_short: bool,
 }
 
-impl Work {
+impl SearchBudget {
     pub(super) fn for_body(len: usize) -> Self {
         // The last one is for the text during which it runs out.
-        Self { left: limit(len).saturating_sub(once(len)), ran_out: false }
+        Self { left: limit(len).saturating_sub(once(len)), is_cut_short: false }
     }
 
     /// Takes a `part`th of what is left out of it, for good, or as much as a body of this length takes so many `times`.
     pub(super) fn split_off(&mut self, part: usize, len: usize, times: usize) -> Self {
         let left = once(len).saturating_mul(times).max(self.left / part).min(self.left);
         self.left -= left;
-        Self { left, ran_out: false }
+        Self { left, is_cut_short: false }
     }
 
     /// Lets this spend a `part`th of what is left, and keeps the rest for what comes later.
@@ -50,39 +50,39 @@ impl Work {
     }
 
     /// What may still be done, where that shows only in the doing.
-    pub(super) fn left(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         self.left
     }
 
     /// Whether there is as much left for what is to be done; it is spent then.
-    pub(super) fn spend(&mut self, bytes: usize) -> bool {
+    pub(super) fn try_spend(&mut self, bytes: usize) -> bool {
         let is_left = bytes <= self.left;
         if is_left {
-            self.done(bytes);
+            self.charge(bytes);
         } else {
-            self.ran_out = true;
+            self.is_cut_short = true;
         }
         is_left
     }
 
     /// Spends what was done. Whether as much was left.
-    pub(super) fn done(&mut self, bytes: usize) -> bool {
+    pub(super) fn charge(&mut self, bytes: usize) -> bool {
         #[cfg(test)]
         SPENT.set(SPENT.get() + bytes);
         let left = self.left.checked_sub(bytes);
-        self.ran_out |= left.is_none();
+        self.is_cut_short |= left.is_none();
         self.left = left.unwrap_or(0);
         left.is_some()
     }
 
     /// Leaves something untried that would cost more than it may.
-    pub(super) fn leave_out(&mut self) {
-        self.ran_out = true;
+    pub(super) fn mark_cut_short(&mut self) {
+        self.is_cut_short = true;
     }
 
     /// Whether something was left untried for its cost.
-    pub(super) fn ran_out(&self) -> bool {
-        self.ran_out
+    pub(super) fn was_cut_short(&self) -> bool {
+        self.is_cut_short
     }
 }
 
@@ -93,7 +93,7 @@ fn limit(len: usize) -> usize {
 
 /// What it takes to hash a body of this length.
 fn once(len: usize) -> usize {
-    len.saturating_add(KEY + TAG)
+    len.saturating_add(KEY_COST + TAG_COST)
 }
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        diagnose::{Cause, Diagnostician, misread},
+        diagnose::{Cause, Diagnostician, secret_variants},
         header::SIGNATURE,
         keyring::Keyring,
         secret::WebhookSecret,
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_diagnosis_does_no_more_than_it_may() {
         let nearly = |n: usize| format!("\"c2VjcmV0LT{n}=\"\n");
-        assert!(misread::variants(nearly(0).as_bytes()).len() > 20);
+        assert!(secret_variants::variants(nearly(0).as_bytes()).len() > 20);
         let long = |n: usize| format!("\"{n}{}\"\n", "x".repeat(4000));
         let one = Keyring::from(WebhookSecret::new(nearly(0)).unwrap());
         let keyrings = [one, keyring(nearly), keyring(long)];
@@ -162,7 +162,7 @@ mod tests {
             members,
             [b"\x1f\x8b\x08".to_vec(), vec![0xff; 10_000]].concat(),
         ];
-        let mut left_out = 0;
+        let mut cut_short = 0;
         for keyring in &keyrings {
             for values in &signatures {
                 let mut headers = HeaderMap::new();
@@ -176,11 +176,11 @@ mod tests {
                     let diagnosis = diagnostician.diagnose(&headers, body);
                     let most = limit(body.len());
                     assert!(SPENT.get() <= most, "{} bytes of {most} for {}: {diagnosis}", SPENT.get(), body.len());
-                    left_out += usize::from(!diagnosis.tried_all());
+                    cut_short += usize::from(!diagnosis.tried_all());
                 }
             }
         }
-        assert!(left_out > 20, "{left_out}: there is more to try than may be");
+        assert!(cut_short > 20, "{cut_short}: there is more to try than may be");
     }
 
     /// A search that spends all hides nothing that is plain to see, and that costs little.
@@ -231,7 +231,7 @@ mod tests {
             let diagnosis = Diagnostician::new(secrets).diagnose(&head(b"another"), &body);
             assert!(SPENT.get() <= limit(body.len()), "{} bytes for {}", SPENT.get(), body.len());
             assert_eq!((diagnosis.cause(), diagnosis.tried_all()), (Cause::Unknown, false), "{diagnosis}");
-            assert!(diagnosis.to_string().contains("the search was cut short"), "{diagnosis}");
+            assert!(diagnosis.to_string().contains("the matcher was cut short"), "{diagnosis}");
         }
     }
 
@@ -259,20 +259,20 @@ mod tests {
 
     #[test]
     fn what_is_divided_is_no_more_than_it_was() {
-        let mut work = Work::for_body(1000);
-        let all = work.left();
-        work.within(3, |part| {
-            assert_eq!(part.left(), all / 3);
-            assert!(part.spend(100) && !part.spend(all));
+        let mut budget = SearchBudget::for_body(1000);
+        let all = budget.remaining();
+        budget.within(3, |part| {
+            assert_eq!(part.remaining(), all / 3);
+            assert!(part.try_spend(100) && !part.try_spend(all));
         });
-        assert_eq!(work.left(), all - 100);
-        assert!(work.ran_out());
-        let part = work.split_off(4, 0, 0);
-        assert_eq!((work.left() + part.left(), part.left()), (all - 100, (all - 100) / 4));
-        let mut other = Work::for_body(1000);
-        assert_eq!(other.split_off(1000, 1000, 2).left(), 2 * 1256);
-        assert_eq!((other.split_off(4, 1000, 1000).left(), other.left()), (all - 2 * 1256, 0));
+        assert_eq!(budget.remaining(), all - 100);
+        assert!(budget.was_cut_short());
+        let part = budget.split_off(4, 0, 0);
+        assert_eq!((budget.remaining() + part.remaining(), part.remaining()), (all - 100, (all - 100) / 4));
+        let mut other = SearchBudget::for_body(1000);
+        assert_eq!(other.split_off(1000, 1000, 2).remaining(), 2 * 1256);
+        assert_eq!((other.split_off(4, 1000, 1000).remaining(), other.remaining()), (all - 2 * 1256, 0));
         // What was done is spent, be it more than there was.
-        assert!(!work.done(all) && work.left() == 0);
+        assert!(!budget.charge(all) && budget.remaining() == 0);
     }
 }
