@@ -1,46 +1,49 @@
-//! What a diagnosis may cost.
+//! The limit on the work of one diagnosis.
 
 #[cfg(test)]
 use std::cell::Cell;
 
-/// How often a body is hashed, written or unpacked, at most, in one diagnosis: in bytes, so that a body that grows when written
-/// anew counts for what it costs. 256 hashes of 8 KB take some milliseconds.
-pub(super) const TIMES: usize = 256;
+/// The number of passes over a body (hashing, writing or decompressing) that one diagnosis may take. The limit counts bytes, so
+/// that a body that grows when it is rewritten counts with its full length. 256 hashes of 8 KB take some milliseconds.
+pub(super) const MAX_PASSES: usize = 256;
 
-/// The most that a diagnosis does, in bytes, unless the body is so long that it is looked at less than [`LEAST_TIMES`]. Bodies of up
-/// to 256 KiB get the whole search. It takes about a tenth of a second.
-const MOST: usize = 64 * 1024 * 1024;
+/// The limit in bytes, unless it allows fewer than [`MIN_PASSES`] passes over a large body. It takes about a tenth of a second.
+/// Bodies of up to 256 KiB get the whole search.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// How often a body of any length may be hashed, written or unpacked: enough for the causes that take one hash for each secret.
-const LEAST_TIMES: usize = 16;
+/// The number of passes that a body of any length gets: enough for the causes that take one hash for each secret.
+const MIN_PASSES: usize = 16;
 
-/// What a key takes to be made, beside the secret: two blocks of SHA-256.
+/// The cost of deriving a key in addition to the secret's length: two blocks of SHA-256.
 pub(super) const KEY_COST: usize = 128;
 
-/// What a tag takes beside its text: padding, and the outer hash.
+/// The cost of a signature in addition to the text's length: padding and the outer hash.
 pub(super) const TAG_COST: usize = 128;
 
-/// What is left to spend, in bytes that are hashed with SHA-256, written or unpacked. One diagnosis has one. It is divided and
-/// never copied, so that what is spent stays spent.
+/// The remaining budget of one diagnosis, in bytes that are hashed with SHA-256, written or decompressed.
+///
+/// A budget can be divided but not copied, so that no byte is spent twice.
 pub(super) struct SearchBudget {
     left: usize,
     is_cut_short: bool,
 }
 
 impl SearchBudget {
+    /// Creates the budget for a body of `len` bytes.
     pub(super) fn for_body(len: usize) -> Self {
-        // The last one is for the text during which it runs out.
-        Self { left: limit(len).saturating_sub(once(len)), is_cut_short: false }
+        // Reserve one pass for the text during which the budget runs out.
+        Self { left: limit(len).saturating_sub(pass(len)), is_cut_short: false }
     }
 
-    /// Takes a `part`th of what is left out of it, for good, or as much as a body of this length takes so many `times`.
-    pub(super) fn split_off(&mut self, part: usize, len: usize, times: usize) -> Self {
-        let left = once(len).saturating_mul(times).max(self.left / part).min(self.left);
+    /// Moves one `part`th of the remaining budget into a new one, or the cost of `passes` passes over a body of `len` bytes if that
+    /// is more.
+    pub(super) fn split_off(&mut self, part: usize, len: usize, passes: usize) -> Self {
+        let left = pass(len).saturating_mul(passes).max(self.left / part).min(self.left);
         self.left -= left;
         Self { left, is_cut_short: false }
     }
 
-    /// Lets this spend a `part`th of what is left, and keeps the rest for what comes later.
+    /// Runs a search that may spend one `part`th of the remaining budget.
     pub(super) fn within<T>(&mut self, part: usize, run: impl FnOnce(&mut Self) -> T) -> T {
         let kept = self.left - self.left / part;
         self.left -= kept;
@@ -49,12 +52,12 @@ impl SearchBudget {
         result
     }
 
-    /// What may still be done, where that shows only in the doing.
+    /// Returns the remaining bytes, for work whose cost is not known in advance.
     pub(super) fn remaining(&self) -> usize {
         self.left
     }
 
-    /// Whether there is as much left for what is to be done; it is spent then.
+    /// Spends `bytes` if that much remains, and returns whether it did. Otherwise marks the search as cut short.
     pub(super) fn try_spend(&mut self, bytes: usize) -> bool {
         let is_left = bytes <= self.left;
         if is_left {
@@ -65,7 +68,7 @@ impl SearchBudget {
         is_left
     }
 
-    /// Spends what was done. Whether as much was left.
+    /// Spends `bytes` for work that is already done. Returns whether that much remained; if not, the budget is empty afterwards.
     pub(super) fn charge(&mut self, bytes: usize) -> bool {
         #[cfg(test)]
         SPENT.set(SPENT.get() + bytes);
@@ -75,30 +78,30 @@ impl SearchBudget {
         left.is_some()
     }
 
-    /// Leaves something untried that would cost more than it may.
+    /// Records that something was skipped because of its cost.
     pub(super) fn mark_cut_short(&mut self) {
         self.is_cut_short = true;
     }
 
-    /// Whether something was left untried for its cost.
+    /// Returns whether something was skipped because of its cost.
     pub(super) fn was_cut_short(&self) -> bool {
         self.is_cut_short
     }
 }
 
-/// The most that a diagnosis of a body of this length does, in bytes.
+/// Returns the limit for a body of `len` bytes.
 fn limit(len: usize) -> usize {
-    once(len).saturating_mul(TIMES).min(once(len).saturating_mul(LEAST_TIMES).max(MOST))
+    pass(len).saturating_mul(MAX_PASSES).min(pass(len).saturating_mul(MIN_PASSES).max(MAX_BYTES))
 }
 
-/// What it takes to hash a body of this length.
-fn once(len: usize) -> usize {
+/// Returns the cost of one pass over a body of `len` bytes.
+fn pass(len: usize) -> usize {
     len.saturating_add(KEY_COST + TAG_COST)
 }
 
 #[cfg(test)]
 thread_local! {
-    /// By all on this thread, in bytes.
+    /// The bytes that all budgets on this thread have spent.
     pub(super) static SPENT: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -117,7 +120,7 @@ mod tests {
         secret::WebhookSecret,
     };
 
-    /// Zeros that are packed into so many bytes.
+    /// Returns zeros that are compressed to at least `len` bytes.
     fn bomb(len: usize) -> Vec<u8> {
         let mut packer = GzEncoder::new(Vec::new(), Compression::best());
         while packer.get_ref().len() < len {
@@ -126,6 +129,7 @@ mod tests {
         packer.finish().unwrap()
     }
 
+    /// Returns a full keyring.
     fn keyring(secret: impl Fn(usize) -> String) -> Keyring {
         let keyring = Keyring::new("tenant", "0", WebhookSecret::new(secret(0)).unwrap());
         for n in 1..Keyring::MAX_SECRETS {
@@ -134,9 +138,8 @@ mod tests {
         keyring
     }
 
-    /// Counted in bytes where they are spent, of all that one diagnosis does.
     #[test]
-    fn a_diagnosis_does_no_more_than_it_may() {
+    fn diagnosis_stays_within_budget() {
         let nearly = |n: usize| format!("\"c2VjcmV0LT{n}=\"\n");
         assert!(secret_variants::variants(nearly(0).as_bytes()).len() > 20);
         let long = |n: usize| format!("\"{n}{}\"\n", "x".repeat(4000));
@@ -180,19 +183,18 @@ mod tests {
                 }
             }
         }
-        assert!(cut_short > 20, "{cut_short}: there is more to try than may be");
+        assert!(cut_short > 20, "only {cut_short} searches were cut short");
     }
 
-    /// A search that spends all hides nothing that is plain to see, and that costs little.
     #[test]
-    fn what_is_plain_to_see_is_seen_when_all_is_spent() {
+    fn exhausted_search_reports_shown_faults() {
         let headers = HeaderMap::from_iter([(SIGNATURE, HeaderValue::from_str(&"0".repeat(64)).unwrap())]);
         let body = bomb(20_000);
         SPENT.set(0);
         let diagnosis = Diagnostician::new(keyring(|n| format!("a secret, {n}"))).diagnose(&headers, &body);
         assert_eq!(diagnosis.cause(), Cause::BodyCompressed, "{diagnosis}");
         assert!(!diagnosis.tried_all());
-        // Without a signature that could be tried.
+        // Without a signature there is no search, only the evidence.
         SPENT.set(0);
         Diagnostician::new(keyring(|n| format!("a secret, {n}"))).diagnose(&HeaderMap::new(), &body);
         assert!(SPENT.get() <= 16 * (body.len() + 256), "{}", SPENT.get());
@@ -205,8 +207,8 @@ mod tests {
             (0, 256 * 256),
             (8 * KIB, 256 * (8 * KIB + 256)),
             (255 * KIB, 256 * (255 * KIB + 256)),
-            (256 * KIB, MOST),
-            (4095 * KIB, MOST),
+            (256 * KIB, MAX_BYTES),
+            (4095 * KIB, MAX_BYTES),
             (8192 * KIB, 16 * (8192 * KIB + 256)),
             (usize::MAX, usize::MAX),
         ] {
@@ -214,7 +216,6 @@ mod tests {
         }
     }
 
-    /// Counted in bytes, and not in time.
     #[test]
     fn large_bodies_are_searched_within_the_limit() {
         let order = r#"{"id":42,"title":"Nasi <göreng> & teh/kopi","x":[1,2,{"b":1,"a":null}]},"#;
@@ -235,7 +236,6 @@ mod tests {
         }
     }
 
-    /// The cheap causes come first, and what the request shows has a part of its own.
     #[test]
     fn causes_are_found_in_large_bodies() {
         let order = r#"{"id":42,"title":"Nasi <göreng> & teh/kopi","x":[1,2,{"b":1,"a":null}]},"#;
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_divided_is_no_more_than_it_was() {
+    fn dividing_a_budget_keeps_its_total() {
         let mut budget = SearchBudget::for_body(1000);
         let all = budget.remaining();
         budget.within(3, |part| {
@@ -272,7 +272,7 @@ mod tests {
         let mut other = SearchBudget::for_body(1000);
         assert_eq!(other.split_off(1000, 1000, 2).remaining(), 2 * 1256);
         assert_eq!((other.split_off(4, 1000, 1000).remaining(), other.remaining()), (all - 2 * 1256, 0));
-        // What was done is spent, be it more than there was.
+        // Charging more than remains empties the budget.
         assert!(!budget.charge(all) && budget.remaining() == 0);
     }
 }

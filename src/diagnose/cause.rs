@@ -1,101 +1,100 @@
 use std::fmt;
 
-/// Why a delivery does not verify.
+/// The reason why a delivery does not verify.
 ///
-/// `Display` is a sentence that holds nothing of the delivery. What a cause looks like in klikit's own words is on the
-/// troubleshooting page of its developer documentation.
+/// `Display` is a sentence that contains no data of the delivery. The troubleshooting page of klikit's developer documentation
+/// describes the causes in klikit's own words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
-    /// Nothing is wrong: it verifies.
+    /// No fault: the delivery verifies.
     Verifies,
     /// There is no signature header.
     SignatureMissing,
     /// There is more than one signature.
     SignatureRepeated,
-    /// The signature is in base64 in place of hex.
+    /// The signature is base64 instead of hex.
     SignatureBase64,
     /// The signature has a prefix such as `sha256=`.
     SignaturePrefixed,
-    /// The signature is the beginning of the right one. Never named by less than 16 digits.
+    /// The signature is the start of the right one, at least 16 digits long.
     SignatureTruncated,
-    /// The signature has klikit's older form, `t=<seconds>,v1=<hex>`.
+    /// The signature is a timestamped signature, klikit's older form: `t=<seconds>,v1=<hex>`.
     SignatureTimestamped,
-    /// The signature has nearly klikit's older form: white space in it, another order, further parts, or a time that is none in
-    /// seconds. No layer accepts that.
+    /// The signature is a malformed timestamped signature: white space, another order of its parts, additional parts, or a time
+    /// that is not in seconds. No layer accepts it.
     SignatureTimestampMalformed,
-    /// The time in the older form is further away from the receiver's clock than it accepts. Named by a layer alone:
-    /// [`diagnose`](super::diagnose()) has no clock.
+    /// The time of a timestamped signature differs from the receiver's clock by more than the tolerance. Only a layer reports
+    /// this: [`diagnose`](super::diagnose()) has no clock.
     SignatureStale,
-    /// The body begins with a time and a dot, which belong into the header of klikit's older form: somebody has moved them, so that
-    /// nobody checks the time. A fault only where that form is accepted.
+    /// The body begins with a time and a dot, which belong in the header of a timestamped signature. Somebody moved them, so that
+    /// the receiver does not check the time. A fault only for a receiver that accepts timestamped signatures.
     TimestampInBody,
-    /// The signature has upper-case digits, and verifies: this crate takes either case, others may not.
+    /// The signature verifies and has upper-case digits. This crate accepts both cases; other receivers may not.
     SignatureUpperCase,
     /// The signature has quotes or white space around it.
     SignaturePadded,
-    /// The signature header is none of the forms above, nor 64 hex digits.
+    /// The signature is not 64 hex digits, and has none of the faults above.
     SignatureMalformed,
-    /// The signature is a digest that takes no secret: plain SHA-256 of the body, or HMAC with an empty key. Anyone can send it.
+    /// The signature is a digest that needs no secret: plain SHA-256 of the body, or HMAC with an empty key. Anyone can send it.
     SignedWithoutSecret,
-    /// The signature is plain SHA-256 of secret and body, or of body and secret, in place of HMAC.
+    /// The signature is plain SHA-256 of secret and body, or of body and secret, instead of HMAC.
     SignedWithoutHmac,
-    /// There is no event id. Proven: the signature verifies.
+    /// There is no event id. If proven, the signature verifies.
     EventIdMissing,
-    /// There is more than one event id. Proven: the signature verifies.
+    /// There is more than one event id. If proven, the signature verifies.
     EventIdRepeated,
     /// The event id is not 1 to 255 visible ASCII characters.
     EventIdMalformed,
-    /// The configured secret has white space at an end that the right one has not, or lacks some.
+    /// The configured secret has white space at its start or end that the right secret does not have, or the reverse.
     SecretWhiteSpace,
-    /// The configured secret begins with a byte order mark and the right one does not, or the other way round.
+    /// The configured secret begins with a byte order mark and the right secret does not, or the reverse.
     SecretByteOrderMark,
-    /// The configured secret has quotes, around it or at one end, that the right one has not, or lacks them.
+    /// The configured secret has quotes around it or at one end that the right secret does not have, or the reverse.
     SecretQuoted,
-    /// The configured secret ends in the two characters `\n`, which stand for a line feed, and the right one does not, or the
-    /// other way round.
+    /// The configured secret ends in the two characters `\n`, which stand for a line feed, and the right secret does not, or the
+    /// reverse.
     SecretEscaped,
     /// The configured secret is a whole line, such as `NAME=secret`.
     SecretLine,
-    /// The configured secret is the hex or base64 text of the right one, or was escaped for a URL.
+    /// The configured secret is the hex, base64 or URL encoding of the right secret.
     SecretEncoded,
-    /// The right secret is the hex or base64 text of the configured one, or that one escaped for a URL.
+    /// The right secret is the hex, base64 or URL encoding of the configured secret.
     SecretDecoded,
-    /// The right secret is another one that was offered, such as the partner API's.
+    /// The right secret is one of the candidates, such as the partner API's secret.
     OtherSecret,
-    /// The body is JSON that was written anew, as by parsing it and encoding it again: white space, the order of keys, or escapes
-    /// were changed.
+    /// The body is JSON that was rewritten, usually parsed and encoded again. White space, the order of keys, or escapes changed.
     BodyReencoded,
-    /// A newline was added to the body's end, or removed from it.
+    /// A newline was added to the end of the body, or removed.
     BodyFinalNewline,
-    /// A byte order mark was added to the body, or removed from it.
+    /// A byte order mark was added to the body, or removed.
     BodyByteOrderMark,
-    /// The body's line feeds were turned into CRLF, or the other way round.
+    /// The body's line feeds were changed to CRLF, or the reverse.
     BodyLineEndings,
     /// The body is empty.
     BodyEmpty,
     /// The body is shorter than its `Content-Length`.
     BodyShorter,
-    /// The body broke off, or had not come whole within its deadline.
+    /// The body ended early, or was not complete before its deadline.
     BodyIncomplete,
     /// The body is longer than its `Content-Length`.
     BodyLonger,
     /// The body is compressed.
     BodyCompressed,
-    /// The body is not compressed and its `Content-Encoding` says that it is.
+    /// The body is not compressed although its `Content-Encoding` says so.
     BodyDecompressed,
-    /// The body was wrapped as a whole in another encoding, such as base64, by a gateway.
+    /// A gateway wrapped the whole body in another encoding, such as base64.
     BodyWrapped,
-    /// The body is Latin-1 (or windows-1252), and was signed as UTF-8.
+    /// The body is Latin-1 (or windows-1252) and was signed as UTF-8.
     BodyLatin1,
-    /// The body was encoded in UTF-8 twice.
+    /// The body was encoded as UTF-8 twice.
     BodyEncodedTwice,
-    /// Nothing was found. Every well-formed forgery ends here, and so does much else.
+    /// No cause was found. Every well-formed forgery ends here, and so do faults that cannot be undone.
     Unknown,
 }
 
 impl Cause {
-    /// A name for logs and alerts, in `snake_case`. It stays as it is: further causes get names of their own.
+    /// Returns a name for logs and alerts, in `snake_case`. Names are stable.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Verifies => "verifies",
@@ -141,6 +140,7 @@ impl Cause {
         }
     }
 
+    /// Returns the text of `Display`.
     fn sentence(self) -> &'static str {
         match self {
             Self::Verifies => "the delivery verifies",
@@ -149,147 +149,152 @@ impl Cause {
             Self::SignatureBase64 => "the signature is base64, not hex",
             Self::SignaturePrefixed => "the signature has a prefix",
             Self::SignatureTruncated => "the signature is cut off",
-            Self::SignatureTimestamped => "the signature has klikit's older form with a time",
-            Self::SignatureTimestampMalformed => "the signature is nearly klikit's older form with a time",
+            Self::SignatureTimestamped => "the signature is a timestamped one, in klikit's older form",
+            Self::SignatureTimestampMalformed => "the signature is a malformed timestamped one, in klikit's older form",
             Self::SignatureStale => "the signature's time is too far from this machine's clock",
-            Self::TimestampInBody => "the body begins with the time that belongs into the signature header",
-            Self::SignatureUpperCase => "the signature verifies, and has upper-case digits",
+            Self::TimestampInBody => "the body begins with a time that belongs in the signature header",
+            Self::SignatureUpperCase => "the signature verifies and has upper-case digits",
             Self::SignaturePadded => "the signature has quotes or white space around it",
             Self::SignatureMalformed => "the signature is not 64 hex digits",
-            Self::SignedWithoutSecret => "whoever signed the body used no secret",
+            Self::SignedWithoutSecret => "the body was signed without a secret",
             Self::SignedWithoutHmac => "the body was signed with plain SHA-256 of secret and body, not with HMAC",
             Self::EventIdMissing => "there is no x-klikit-event-id header",
             Self::EventIdRepeated => "there is more than one x-klikit-event-id",
             Self::EventIdMalformed => "the event id is not 1 to 255 visible ASCII characters",
-            Self::SecretWhiteSpace => "the configured secret differs from the right one by white space at an end",
+            Self::SecretWhiteSpace => {
+                "the configured secret differs from the right one by white space at its start or end"
+            }
             Self::SecretByteOrderMark => "the configured secret differs from the right one by a byte order mark",
             Self::SecretQuoted => "the configured secret differs from the right one by quotes",
             Self::SecretEscaped => {
                 r"the configured secret differs from the right one by the two characters `\n` at its end"
             }
             Self::SecretLine => "the configured secret is a whole line NAME=secret",
-            Self::SecretEncoded => "the configured secret is an encoded text of the right one",
-            Self::SecretDecoded => "the right secret is an encoded text of the configured one",
+            Self::SecretEncoded => "the configured secret is an encoding of the right one",
+            Self::SecretDecoded => "the right secret is an encoding of the configured one",
             Self::OtherSecret => "the body was signed with another secret",
-            Self::BodyReencoded => "the body's JSON was written anew, as by parsing and encoding it again",
+            Self::BodyReencoded => "the body's JSON was rewritten, for example parsed and encoded again",
             Self::BodyFinalNewline => "the body's final newline was changed",
             Self::BodyByteOrderMark => "the body's byte order mark was changed",
             Self::BodyLineEndings => "the body's line endings were changed",
             Self::BodyEmpty => "the body is empty",
             Self::BodyShorter => "the body is shorter than its Content-Length",
-            Self::BodyIncomplete => "the body did not come whole",
+            Self::BodyIncomplete => "the body is incomplete",
             Self::BodyLonger => "the body is longer than its Content-Length",
             Self::BodyCompressed => "the body is compressed",
-            Self::BodyDecompressed => "the body is not compressed as its Content-Encoding says",
-            Self::BodyWrapped => "the body was wrapped as a whole in another encoding",
+            Self::BodyDecompressed => "the body is not compressed although its Content-Encoding says so",
+            Self::BodyWrapped => "the whole body was wrapped in another encoding",
             Self::BodyLatin1 => "the body is Latin-1 and was signed as UTF-8",
-            Self::BodyEncodedTwice => "the body was encoded in UTF-8 twice",
-            Self::Unknown => "the delivery does not show why",
+            Self::BodyEncodedTwice => "the body was encoded as UTF-8 twice",
+            Self::Unknown => "no cause was found",
         }
     }
 
-    /// What to do, in a few words for a person to read. They may change.
+    /// Returns what to do, in a few words for a person to read. The words may change.
     pub fn fix(self) -> &'static str {
         match self {
-            Self::Verifies => "nothing is to be done here",
+            Self::Verifies => "no action is needed",
             Self::SignatureMissing => {
-                "let the x-klikit-* headers through: look at nginx, Cloudflare's rules, and the API gateway's \
-                 list of allowed headers"
+                "let the x-klikit-* headers through: check nginx, Cloudflare's rules, and the API gateway's list of allowed headers"
             }
-            Self::SignatureRepeated => "have every proxy on the way pass the header on once, and add none",
-            Self::SignatureBase64 => "have the sender write the tag as 64 hex digits",
-            Self::SignaturePrefixed => "have the sender, or the proxy that adds it, leave the prefix out",
-            Self::SignatureTruncated => "look for what cuts the header: the signature is 64 hex digits",
-            Self::SignatureTimestamped => "accept this form too, with KlikitVerifyLayer::accept_timestamped",
+            Self::SignatureRepeated => "make every proxy forward the header once and add none",
+            Self::SignatureBase64 => "make the sender write the signature as 64 hex digits",
+            Self::SignaturePrefixed => "make the sender, or the proxy that adds the prefix, leave it out",
+            Self::SignatureTruncated => "find what truncates the header: the signature is 64 hex digits",
+            Self::SignatureTimestamped => {
+                "accept timestamped signatures too, with KlikitVerifyLayer::accept_timestamped"
+            }
             Self::SignatureTimestampMalformed => {
-                "have the sender, or what changes the header, write `t=<seconds since 1970>,v1=<64 hex digits>` and nothing else: \
-                 KlikitVerifyLayer::accept_timestamped accepts that alone"
+                "make the sender, or the proxy that changes the header, write `t=<seconds since 1970>,v1=<64 hex digits>` and nothing \
+                 else: KlikitVerifyLayer::accept_timestamped accepts only that"
             }
             Self::SignatureStale => {
-                "have NTP set this machine's clock; with a clock that is right, it is an old delivery that was sent again, or a \
-                 tolerance in KlikitVerifyLayer::accept_timestamped that is too short"
+                "set this machine's clock with NTP; if the clock is right, an old delivery was sent again, or the tolerance in \
+                 KlikitVerifyLayer::accept_timestamped is too short"
             }
             Self::TimestampInBody => {
-                "never accept it: somebody has captured a delivery of klikit's older form, and sends it as one of the current form, \
-                 which has no time limit"
+                "never accept it: somebody captured a delivery with a timestamped signature and sends it with a plain signature, which \
+                 has no time limit"
             }
             Self::SignatureUpperCase => {
-                "nothing is to be done here; a receiver that compares text must turn the digits to lower case first"
+                "no action is needed; a receiver that compares text must convert the digits to lower case first"
             }
             Self::SignaturePadded => {
-                "look for what adds quotes or white space to the header, and have it pass the value on as it came"
+                "find what adds quotes or white space to the header, and make it forward the value unchanged"
             }
             Self::SignatureMalformed => {
-                "look for what changes the header: klikit sends 64 lower-case hex digits and nothing else"
+                "find what changes the header: klikit sends 64 lower-case hex digits and nothing else"
             }
             Self::SignedWithoutSecret => {
-                "never accept it, since anyone can send it; if it is a test of yours, sign with HMAC-SHA256 and the webhook secret"
+                "never accept it, because anyone can send it; if it is your own test, sign with HMAC-SHA256 and the webhook secret"
             }
-            Self::SignedWithoutHmac => "have the sender use HMAC-SHA256 (RFC 2104), as klikit does",
+            Self::SignedWithoutHmac => "make the sender use HMAC-SHA256 (RFC 2104), as klikit does",
             Self::EventIdMissing => {
-                "let x-klikit-event-id through on the way; if klikit sends none, KlikitVerifyLayer::allow_missing_event_id does without"
+                "make every proxy forward x-klikit-event-id; if klikit sends none, use KlikitVerifyLayer::allow_missing_event_id"
             }
-            Self::EventIdRepeated => "have every proxy on the way pass x-klikit-event-id on once, and add none",
-            Self::EventIdMalformed => "look for what changes x-klikit-event-id on the way",
+            Self::EventIdRepeated => "make every proxy forward x-klikit-event-id once and add none",
+            Self::EventIdMalformed => "find what changes x-klikit-event-id on the way",
             Self::SecretWhiteSpace => {
-                "configure the very bytes that klikit signs with: `printf %s` writes no newline, and `echo` writes one"
+                "configure the exact bytes that klikit signs with: `printf %s` writes no newline, and `echo` writes one"
             }
             Self::SecretByteOrderMark => {
-                "configure the very bytes that klikit signs with: some editors put a byte order mark at the start of a file"
+                "configure the exact bytes that klikit signs with: some editors put a byte order mark at the start of a file"
             }
             Self::SecretQuoted => {
-                "configure the very bytes that klikit signs with: Docker's --env-file keeps quotes, and shells take them away"
+                "configure the exact bytes that klikit signs with: Docker's --env-file keeps quotes, and shells remove them"
             }
             Self::SecretEscaped => {
-                r"configure the very bytes that klikit signs with: nothing turns `\n` into a line feed here"
+                r"configure the exact bytes that klikit signs with: this crate does not turn `\n` into a line feed"
             }
-            Self::SecretLine => "configure what is behind the name alone",
+            Self::SecretLine => "configure only the part after the name",
             Self::SecretEncoded => {
-                "configure the secret itself: nothing is decoded here; a Kubernetes secret's `data` is base64, and a \
-                 secret in a URL has its signs escaped"
+                "configure the secret itself: this crate decodes nothing; a Kubernetes secret's `data` is base64, and a secret in a URL \
+                 has its special characters escaped"
             }
             Self::SecretDecoded => {
                 "configure the text that klikit shows: klikit signs with its bytes and does not decode it"
             }
             Self::OtherSecret => {
-                "find out who signs with this one. If it is klikit, and the secret is being rotated, have Keyring::add hold the previous \
-                 one beside the new one, and retire it once nothing comes under it. If it is another secret of klikit's, have klikit sign \
-                 with the webhook secret, which is not the partner API's secret_key. Never put one back that was withdrawn"
+                "find out who signs with this secret. If it is klikit and the secret is being rotated, add the previous secret with \
+                 Keyring::add, and retire it once no more deliveries are signed with it. If it is another secret of klikit's, make klikit \
+                 sign with the webhook secret, which is not the partner API's secret_key. Never restore a secret that was withdrawn"
             }
             Self::BodyReencoded => {
-                "verify the bytes as they came: put KlikitVerifyLayer outside of whatever reads JSON, and stop proxies from rewriting it"
+                "verify the bytes as received: put KlikitVerifyLayer outside of any layer that reads JSON, and stop proxies from \
+                 rewriting it"
             }
             Self::BodyFinalNewline => {
-                "verify the bytes as they came; to replay a saved body, use `curl --data-binary`, and `printf %s` in place of `echo`"
+                "verify the bytes as received; to replay a saved body, use `curl --data-binary`, and `printf %s` instead of `echo`"
             }
             Self::BodyByteOrderMark => {
-                "verify the bytes as they came; some editors put a byte order mark at the start of a saved body"
+                "verify the bytes as received; some editors put a byte order mark at the start of a saved body"
             }
             Self::BodyLineEndings => {
-                "verify the bytes as they came; keep editors, git and text-mode files away from a saved body"
+                "verify the bytes as received; do not let editors, git or text-mode files change a saved body"
             }
             Self::BodyEmpty => {
-                "put KlikitVerifyLayer outside of whatever reads the body first; look for a proxy that sends none, as nginx does by \
+                "put KlikitVerifyLayer outside of any layer that reads the body; check for a proxy that sends no body, as nginx does with \
                  proxy_pass_request_body or proxy_set_body"
             }
-            Self::BodyShorter => "look for what reads the body first, or for a proxy or a buffer that cuts it off",
+            Self::BodyShorter => "find what reads the body first, or the proxy or buffer that truncates it",
             Self::BodyIncomplete => {
-                "look at the network, and for a proxy that announces a body and sends none, as nginx does by proxy_pass_request_body"
+                "check the network, and check for a proxy that announces a body and sends none, as nginx does with \
+                 proxy_pass_request_body"
             }
-            Self::BodyLonger => "look for what rewrites the body before KlikitVerifyLayer sees it",
-            Self::BodyCompressed => "have nothing on the way compress requests: klikit signs the bytes before that",
+            Self::BodyLonger => "find what rewrites the body before KlikitVerifyLayer sees it",
+            Self::BodyCompressed => "make sure that no proxy compresses requests: klikit signs the uncompressed bytes",
             Self::BodyDecompressed => {
-                "put KlikitVerifyLayer outside of whatever unpacks the body and leaves its Content-Encoding"
+                "put KlikitVerifyLayer outside of the layer that decompresses the body and leaves its Content-Encoding"
             }
             Self::BodyWrapped => {
-                "verify the bytes inside: have the gateway hand the body on as it came, as AWS API Gateway does without a binary media type \
-                 that covers application/json, or decode what its `isBase64Encoded` marks before KlikitVerifyLayer"
+                "verify the bytes inside: make the gateway forward the body unchanged, as AWS API Gateway does without a binary media type \
+                 that covers application/json, or decode a body that `isBase64Encoded` marks before KlikitVerifyLayer"
             }
-            Self::BodyLatin1 => "have nothing on the way change the body's character set: klikit signs UTF-8",
-            Self::BodyEncodedTwice => "have nothing on the way take the UTF-8 body for Latin-1 and encode it again",
+            Self::BodyLatin1 => "make sure that no proxy changes the body's character set: klikit signs UTF-8",
+            Self::BodyEncodedTwice => "make sure that no proxy reads the UTF-8 body as Latin-1 and encodes it again",
             Self::Unknown => {
-                "a wrong secret, a changed body and a forgery look the same: compare secret and body with klikit's, or offer the \
-                 secrets that it may have been as candidates"
+                "a wrong secret, a changed body and a forgery look the same: compare the secret and the body with klikit's, or add \
+                 other secrets that klikit may have used as candidates"
             }
         }
     }
@@ -301,21 +306,21 @@ impl fmt::Display for Cause {
     }
 }
 
-/// How sure a [`Diagnosis`](super::Diagnosis) is.
+/// The certainty of a [`Diagnosis`](super::Diagnosis).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Certainty {
-    /// With the fault undone, the signature matches. Whoever signed it held that secret, which is not the configured one where the
-    /// secret is at fault.
+    /// The signature matches once the fault is undone. The signer held the secret that matched, which is not the configured one if
+    /// the secret is at fault.
     Proven,
-    /// The request itself shows it, whoever sent it. Other things may be wrong too.
+    /// The request itself shows the fault. Anyone could have sent that request, and other faults are possible.
     Shown,
-    /// Nothing was found.
+    /// No cause was found.
     Unknown,
 }
 
 impl Certainty {
-    /// A name for logs.
+    /// Returns a name for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Proven => "proven",

@@ -3,10 +3,10 @@ use http::HeaderMap;
 use super::{diagnosis::Diagnosis, of_delivery, readings::Forms};
 use crate::keyring::Keyring;
 
-/// Says why a delivery does not verify, and knows what the receiver accepts: see the [module](super).
+/// A configurable [`diagnose`](super::diagnose()): further secrets to try, and what the receiver accepts. See the [module](super).
 ///
-/// Unless told otherwise it takes the receiver for a [`KlikitVerifyLayer`](crate::KlikitVerifyLayer) as that is unless told
-/// otherwise. What a layer accepts beyond that has to be said here too: it would be named as a fault.
+/// By default, the receiver is a [`KlikitVerifyLayer`](crate::KlikitVerifyLayer) with default settings. Configure here what your layer
+/// accepts beyond that; otherwise a diagnosis reports it as a fault.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue};
@@ -36,7 +36,7 @@ pub struct Diagnostician {
     accepted: Accepted,
 }
 
-/// What a receiver accepts, and so is no fault.
+/// The optional features of deliveries that a receiver accepts, and which are therefore no faults.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Accepted {
     pub(crate) forms: Forms,
@@ -44,36 +44,36 @@ pub(crate) struct Accepted {
 }
 
 impl Diagnostician {
-    /// For a receiver with these secrets: those that the keyring holds whenever it diagnoses.
+    /// Creates a diagnostician for a receiver with this keyring. Each diagnosis uses the secrets that the keyring holds at that time.
     pub fn new(keyring: Keyring) -> Self {
         Self { keyring, candidates: None, accepted: Accepted::default() }
     }
 
-    /// Tries these secrets too, which klikit may have signed with in place of the right one: the partner API's, a sandbox's, the
-    /// previous one. Their ids in the keyring are the names by which the diagnosis tells of them. None unless set.
+    /// Tries these secrets too. Add those that klikit may have used by mistake: the partner API's, a sandbox's, the previous one. The
+    /// diagnosis reports a candidate by its id in this keyring. By default there are no candidates.
     #[must_use]
     pub fn candidates(self, candidates: Keyring) -> Self {
         Self { candidates: Some(candidates), ..self }
     }
 
-    /// Takes klikit's older form of signature for no fault, as a layer with `accept_timestamped` does. A fault unless set.
+    /// Accepts timestamped signatures, as a layer with `accept_timestamped` does. By default they are a fault.
     ///
-    /// Whether its time is near enough is not looked at: there is no clock here.
+    /// The time of the signature is not checked, because a diagnostician has no clock.
     #[must_use]
     pub fn accept_timestamped(mut self) -> Self {
         self.accepted.forms = Forms::Both;
         self
     }
 
-    /// Takes a missing event id for no fault, as a layer with
-    /// [`allow_missing_event_id`](crate::KlikitVerifyLayer::allow_missing_event_id) does. A fault unless set.
+    /// Accepts a missing event id, as a layer with
+    /// [`allow_missing_event_id`](crate::KlikitVerifyLayer::allow_missing_event_id) does. By default it is a fault.
     #[must_use]
     pub fn allow_missing_event_id(mut self) -> Self {
         self.accepted.missing_event_id = true;
         self
     }
 
-    /// Says why this delivery does not verify, or that it does.
+    /// Returns why this delivery does not verify, or that it does.
     pub fn diagnose(&self, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
         of_delivery(&self.keyring.secrets(), self.candidates.as_ref(), self.accepted, headers, body)
     }

@@ -1,4 +1,4 @@
-//! The tags of what the delivery may have been, held against what its header says.
+//! Comparison of the signature header with the signatures of texts that klikit may have signed.
 
 use super::{
     budget::{KEY_COST, SearchBudget, TAG_COST},
@@ -10,18 +10,19 @@ use crate::{
     signature::{Signing, SigningKey},
 };
 
-/// A text that matched.
+/// The secret and the reading of the header that match a text.
 pub(super) struct SignatureMatch {
-    /// Which secret.
+    /// Index into the matcher's `secrets`.
     pub(super) secret: usize,
-    /// Which reading of the header.
+    /// Index into the readings of the header.
     pub(super) reading: usize,
 }
 
+/// Tries texts: signs them with the configured secrets and compares the result with the signature header.
 pub(super) struct SignatureMatcher<'a> {
     pub(super) secrets: &'a [KeyedSecret],
     pub(super) readings: &'a SignatureReadings,
-    /// What is signed before the body, each once.
+    /// The distinct prefixes of the readings, which are signed before the body.
     prefixes: Vec<&'a [u8]>,
 }
 
@@ -40,15 +41,15 @@ impl<'a> SignatureMatcher<'a> {
         &self.readings.all[hit.reading]
     }
 
-    /// Which reading is this key's tag of the text.
+    /// Returns the index of the reading that equals this key's signature of the text.
     pub(super) fn match_with_key(&self, key: &SigningKey, text: &[u8], budget: &mut SearchBudget) -> Option<usize> {
         self.prefixes.iter().find_map(|prefix| {
-            let affordable = budget.try_spend(prefix.len() + text.len() + TAG_COST);
-            affordable.then(|| self.readings.position(prefix, &key.sign_pieces(prefix, [text]))).flatten()
+            let is_affordable = budget.try_spend(prefix.len() + text.len() + TAG_COST);
+            is_affordable.then(|| self.readings.position(prefix, &key.sign_pieces(prefix, [text]))).flatten()
         })
     }
 
-    /// The same, with a secret whose key is to be made.
+    /// Returns the index of the reading that equals the signature of the text under a secret, whose key is derived first.
     pub(super) fn match_with_secret(&self, secret: &[u8], text: &[u8], budget: &mut SearchBudget) -> Option<usize> {
         if !budget.try_spend(secret.len() + KEY_COST) {
             return None;
@@ -56,6 +57,7 @@ impl<'a> SignatureMatcher<'a> {
         self.match_with_key(WebhookSecret::new(secret).ok()?.key(), text, budget)
     }
 
+    /// Tries the text with each configured secret.
     pub(super) fn match_body(&self, text: &[u8], budget: &mut SearchBudget) -> Option<SignatureMatch> {
         self.secrets.iter().enumerate().find_map(|(secret, held)| {
             let reading = self.match_with_key(held.key(), text, budget)?;
@@ -63,7 +65,9 @@ impl<'a> SignatureMatcher<'a> {
         })
     }
 
-    /// The text, and the text and a line feed, which costs no second hash of it. Says whether it was with the line feed.
+    /// Tries the text, and the text followed by a line feed, with each configured secret. Returns whether the line feed was needed.
+    ///
+    /// The text is hashed only once for both.
     pub(super) fn match_body_or_newline(
         &self,
         text: &[u8],
@@ -87,10 +91,10 @@ impl<'a> SignatureMatcher<'a> {
         None
     }
 
-    /// Begins to hash a text that comes in pieces, if that is affordable.
+    /// Starts to hash a text that comes in pieces. Returns `None` if the budget does not allow it.
     pub(super) fn start_stream(&self, budget: &mut SearchBudget) -> Option<StreamMatcher<'a>> {
-        let before: usize = self.prefixes.iter().map(|prefix| prefix.len() + TAG_COST).sum();
-        if !budget.try_spend(self.secrets.len() * before) {
+        let overhead: usize = self.prefixes.iter().map(|prefix| prefix.len() + TAG_COST).sum();
+        if !budget.try_spend(self.secrets.len() * overhead) {
             return None;
         }
         let each = |(secret, held): (usize, &KeyedSecret)| {
@@ -106,13 +110,14 @@ impl<'a> SignatureMatcher<'a> {
     }
 }
 
+/// A text that is hashed piece by piece with each secret and each prefix.
 pub(super) struct StreamMatcher<'a> {
     readings: &'a SignatureReadings,
     signings: Vec<(usize, &'a [u8], Signing)>,
 }
 
 impl StreamMatcher<'_> {
-    /// How often a piece is hashed.
+    /// Returns how many times each piece is hashed.
     pub(super) fn hashes_per_byte(&self) -> usize {
         self.signings.len()
     }

@@ -1,53 +1,54 @@
-//! Why did a delivery not verify?
+//! Diagnosis of deliveries that do not verify.
 //!
-//! [`diagnose`] looks at what a receiver has in hand, a request and its own secrets, and names the cause, how sure it is, and
-//! what to do. It undoes what is known to go wrong, one fault at a time, and sees whether the signature matches then. The
-//! faults are those of klikit's troubleshooting page in its developer documentation, and of many a webhook's users.
+//! [`diagnose`] takes a request and the receiver's secrets, and returns the cause, the certainty and what to do. It undoes one known
+//! fault at a time and checks whether the signature matches afterwards. The known faults are those of the troubleshooting page in
+//! klikit's developer documentation, and those that users of other webhooks report.
 //!
-//! It is a pure function: no clock, no I/O, no log. What it says is for the receiver's own log and never for the wire.
+//! [`diagnose`] is a pure function: no clock, no I/O, no log. Write a diagnosis to your own log and never send it to the caller.
 //!
-//! # How sure
+//! # Certainty
 //!
-//! - [`Proven`](Certainty::Proven): with the fault undone, the signature matches. Somebody who held that secret signed it, which
-//!   need not be klikit where another secret than the configured one is named.
-//! - [`Shown`](Certainty::Shown): the request itself shows the fault, whoever sent it: a header is missing, the body is empty.
-//!   Other things may be wrong too.
-//! - [`Unknown`](Certainty::Unknown): nothing was found. That is what a well-formed forgery gets, and a wrong secret that
-//!   nobody offered, and a body that lost something: a cause is never guessed.
+//! - [`Proven`](Certainty::Proven): the signature matches once the fault is undone. The signer held the secret that the diagnosis
+//!   names. If that is another secret than the configured one, the signer need not be klikit.
+//! - [`Shown`](Certainty::Shown): the request itself shows the fault, for example a missing header or an empty body. Anyone could
+//!   have sent that request, and other faults are possible.
+//! - [`Unknown`](Certainty::Unknown): no cause was found. A well-formed forgery, a wrong secret that is not among the candidates,
+//!   and a body that lost data all end here. A diagnosis never guesses.
 //!
-//! Whatever can be proven is looked for before anything is said to be shown, and the least that has to be undone is named.
+//! The search looks for proof first, and for a shown fault only if it finds none. It names the smallest fault that proves the cause.
 //!
-//! # What is tried
+//! # Faults
 //!
-//! - the header: base64, a prefix, cut off, klikit's older form, also where that is not spelled as it should be, quotes and white
-//!   space, sent more than once;
-//! - the secret: white space, quotes, a byte order mark, a whole line of an environment file, hex, base64 and URL escapes of it or by
-//!   it, and
-//!   any [candidate](Diagnostician::candidates) that is offered;
-//! - the body: parsed and encoded again, newlines, byte order marks, compression, Latin-1; and wrapped as a whole in base64, hex,
-//!   percent-encoding, a JSON string or an API gateway's event.
+//! - Header: base64, a prefix, truncation, a timestamped signature (also a misspelled one), quotes, white space, repetition.
+//! - Secret: white space, quotes, a byte order mark, a whole line of an environment file. The right secret may also be the hex, base64
+//!   or URL encoding of the configured one, or the reverse, or one of the [candidates](Diagnostician::candidates).
+//! - Body: parsed and encoded again, newlines, byte order marks, compression, Latin-1. The whole body may also be wrapped in base64,
+//!   hex, percent-encoding, a JSON string or an API gateway's event.
 //!
-//! A header's fault is tried together with each of the others; a secret's fault with the body as it came, and the body's with
-//! the secrets as they are. Of the body's faults, a wrapping is tried together with each of the others, and two that change the
-//! text are tried together.
+//! Some faults are tried in combination:
 //!
-//! A body that was parsed and encoded again is written anew in the ways of the common languages, with its keys in the order in
-//! which klikit documents them, or in that of the deliveries that this crate is tested with, which are made up in klikit's shape:
-//! most fields of an order are documented nowhere. What a parser lost cannot be found again: digits of numbers, duplicate keys, an
-//! order of keys that is none of these. Where all keys are in alphabetical order, as `serde_json::Value` leaves them, and the
-//! original is not found, the cause is unknown, and that is said beside it.
+//! - a fault of the header with each other fault;
+//! - a fault of the secret only with the body as received, and a fault of the body only with the secrets as configured;
+//! - a wrapping of the body with each other fault of the body;
+//! - two changes of the text (newlines, byte order marks, character sets) with each other.
+//!
+//! A body that was parsed and encoded again is rewritten in the styles of the common languages. Its keys are put in the order that
+//! klikit documents, and in the order of this crate's samples: made-up deliveries in klikit's shape, because klikit does not document
+//! most fields of an order. Data that a parser lost cannot be restored: digits of numbers, duplicate keys, any other order of keys.
+//! If the original is not found and all keys are in alphabetical order, as `serde_json::Value` leaves them, the cause is unknown and
+//! the [detail](Diagnosis::detail) mentions the order.
 //!
 //! # What it costs
 //!
-//! A diagnosis hashes, writes anew and unpacks a bounded number of bytes, all taken together, whatever the body holds and however
-//! many secrets there are. For a body of *n* bytes, the limit is 256 × (*n* + 256) bytes, and not more than 64 MiB. Only a body over
-//! 4 MiB gets more than that: 16 × (*n* + 256) bytes. 64 MiB take about a tenth of a second.
+//! A diagnosis hashes, writes and decompresses a limited number of bytes in total, for any body and any number of secrets. The limit
+//! for a body of *n* bytes is 256 × (*n* + 256) bytes, and at most 64 MiB. Only a body over 4 MiB gets more: 16 × (*n* + 256) bytes.
+//! 64 MiB take about a tenth of a second.
 //!
-//! The cheap causes come first. A search that reaches its limit is cut short, and the diagnosis [says so](Diagnosis::tried_all), so
-//! that "unknown" is not mistaken for the result of a whole search.
+//! Cheap causes come first. A search that reaches the limit is cut short, and [`Diagnosis::tried_all`] returns `false`, so that
+//! "unknown" is not mistaken for the result of a complete search.
 //!
-//! It takes memory of up to some 70 times the body's length, for JSON of the smallest values. So diagnose a rejected delivery now
-//! and then, not each, and a large one on a thread that may block.
+//! A diagnosis needs memory of up to about 70 times the body's length, for JSON that consists of the smallest values. Therefore
+//! diagnose only some of the rejected deliveries, and diagnose large ones on a thread that may block.
 //!
 //! # Example
 //!
@@ -67,7 +68,7 @@
 //!     HeaderValue::from_static("cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d"),
 //! );
 //!
-//! // klikit sent `{"brand_id":1,"branch_id":2,…`; a layer outside has parsed it and written it again.
+//! // klikit sent `{"brand_id":1,"branch_id":2,…`; an outer layer has parsed it and encoded it again.
 //! let body = br#"{"branch_id": 2, "brand_id": 1, "orders": [{"id": 42}]}"#;
 //!
 //! let diagnosis = diagnose(&keyring, &headers, body);
@@ -105,45 +106,46 @@ pub use self::{
 pub(crate) use self::{diagnostician::Accepted, readings::Forms};
 use crate::keyring::{KeyedSecret, Keyring};
 
-/// The part of the work that is kept for what is plain to see, so that a search that spends all does not hide it.
-const PLAIN_PART: usize = 16;
+/// The fraction of the budget (one sixteenth) that is reserved for shown faults, so that an exhausted search still reports them.
+const EVIDENCE_PART: usize = 16;
 
-/// How often it can look at the body, however long that is.
-const PLAIN_TIMES: usize = 8;
+/// The number of passes over the body that the budget for shown faults allows at least.
+const EVIDENCE_PASSES: usize = 8;
 
-/// Says why a delivery does not verify with a keyring, in a layer that was told nothing else: see the [module](self). A
-/// [`Diagnostician`] can be told what else a layer accepts, and which other secrets to try.
+/// Diagnoses a delivery for a receiver with this keyring and the default settings of a layer. See the [module](self).
+///
+/// Use a [`Diagnostician`] if the receiver accepts more than that, or to try other secrets.
 pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
     Diagnostician::new(keyring.clone()).diagnose(headers, body)
 }
 
-/// What is wrong with the signature of a request whose body nobody has read.
+/// Diagnoses the signature header of a request whose body was not read.
 pub(crate) fn of_signature(headers: &HeaderMap, forms: Forms) -> Diagnosis {
     let shown = SignatureReadings::of(headers, forms).shown;
     shown.map_or_else(Diagnosis::unknown, |(cause, detail)| Diagnosis::shown(cause, detail))
 }
 
-/// Of a request with a time that is too far away.
+/// Returns the diagnosis for a timestamped signature whose time is outside the tolerance.
 pub(crate) fn of_time() -> Diagnosis {
     Diagnosis::shown(Cause::SignatureStale, None)
 }
 
-/// Of a verified body of the current form that begins with a time, in a layer that accepts the older form too.
+/// Returns the diagnosis for a verified body that begins with a timestamp, in a layer that accepts timestamped signatures too.
 pub(crate) fn of_timestamp_in_body() -> Diagnosis {
     Diagnosis::shown(Cause::TimestampInBody, None)
 }
 
-/// What is wrong with the event id of a request whose body nobody has read.
+/// Diagnoses the event id of a request whose body was not read.
 pub(crate) fn of_event_id(headers: &HeaderMap) -> Diagnosis {
     evidence::event_id(headers).map_or_else(Diagnosis::unknown, |cause| Diagnosis::shown(cause, None))
 }
 
-/// What is shown by a body that broke off, or stood still, after so many bytes.
+/// Returns the diagnosis for a body that ended early, or stalled, after `received` bytes.
 pub(crate) fn of_incomplete(headers: &HeaderMap, received: usize) -> Diagnosis {
     evidence::incomplete(headers, received as u64)
 }
 
-/// What head and body show with these secrets.
+/// Diagnoses a whole delivery with these secrets.
 pub(crate) fn of_delivery(
     secrets: &[KeyedSecret],
     candidates: Option<&Keyring>,
@@ -153,7 +155,7 @@ pub(crate) fn of_delivery(
 ) -> Diagnosis {
     let readings = SignatureReadings::of(headers, accepted.forms);
     let mut budget = SearchBudget::for_body(body.len());
-    let mut plain = budget.split_off(PLAIN_PART, body.len(), PLAIN_TIMES);
+    let mut plain = budget.split_off(EVIDENCE_PART, body.len(), EVIDENCE_PASSES);
     if !readings.all.is_empty() {
         let matcher = SignatureMatcher::new(secrets, &readings);
         if let Some(diagnosis) = proof::find(&matcher, candidates, accepted, headers, body, &mut budget) {
@@ -165,7 +167,7 @@ pub(crate) fn of_delivery(
         .or_else(|| evidence::body(headers, body, &mut plain))
         .unwrap_or_else(|| evidence::nothing(body, &mut plain));
     let is_cut_short = budget.was_cut_short() || (plain.was_cut_short() && diagnosis.cause() == Cause::Unknown);
-    if is_cut_short { diagnosis.after_running_out() } else { diagnosis }
+    if is_cut_short { diagnosis.cut_short() } else { diagnosis }
 }
 
 #[cfg(test)]
@@ -176,7 +178,7 @@ mod tests {
     use crate::header::{EVENT_ID, SIGNATURE};
 
     #[test]
-    fn a_head_alone_shows_its_own_faults() {
+    fn finds_faults_of_headers_without_body() {
         let hex = "cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d";
         let head = |signatures: &[&str], ids: &[&str]| {
             let mut headers = HeaderMap::new();
@@ -204,7 +206,7 @@ mod tests {
         assert_eq!(head(&[&format!("t=1,v1={hex}")], &["1"]), shown(Cause::SignatureTimestamped));
         assert_eq!(head(&["zeIS2YVK5IK7R2SHoYfuiMS1+T6yRE3jT9clK1zLhm0="], &["1"]), shown(Cause::SignatureBase64));
         assert_eq!(head(&[&format!("'{hex}'")], &["1"]), shown(Cause::SignaturePadded));
-        // What was cut off, and where, no head can tell.
+        // The headers alone cannot tell how much of the signature is missing.
         assert_eq!(head(&[&hex[..40]], &["1"]), shown(Cause::SignatureMalformed));
         assert_eq!(head(&[""], &["1"]), shown(Cause::SignatureMalformed));
         assert_eq!(head(&[hex], &[]), shown(Cause::EventIdMissing));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{diagnose::budget::TIMES, keyring::Keyring, secret::WebhookSecret};
+use crate::{diagnose::budget::MAX_PASSES, keyring::Keyring, secret::WebhookSecret};
 
 /// The texts that this body may have been made of, with room for all.
 fn texts(body: &str) -> Vec<String> {
@@ -145,7 +145,10 @@ fn work_is_bounded_whatever_the_body_is() {
             assert!(text.len() <= 4 * body.len() + 1024, "{name}: a text of {} bytes", text.len());
             true
         });
-        assert!(count <= 7 * 31 && written <= TIMES * (body.len() + 256), "{name}: {count} texts, {written} bytes");
+        assert!(
+            count <= 7 * 31 && written <= MAX_PASSES * (body.len() + 256),
+            "{name}: {count} texts, {written} bytes"
+        );
         let diagnosis = crate::diagnose::diagnose(&keyring, &headers, body.as_bytes());
         assert_eq!(diagnosis.cause().as_str(), if body.is_empty() { "body_empty" } else { "unknown" }, "{name}");
     }
