@@ -1,7 +1,8 @@
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding, Error};
 use zeroize::Zeroizing;
 
-/// Decodes either alphabet, with padding or without. It may be a secret: the text is decoded in one place, and leaves no copy.
+/// Decodes base64 in either alphabet, with or without padding. All attempts share one zeroized buffer, because the text may be a
+/// secret.
 pub(super) fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     type Decode = for<'a> fn(&str, &'a mut [u8]) -> Result<&'a [u8], Error>;
     let mut bytes = Zeroizing::new(vec![0; text.len()]);

@@ -1,4 +1,4 @@
-//! Bodies that were compressed on the way.
+//! Detection and decompression of compressed bodies.
 
 use std::io::{self, Read};
 
@@ -9,10 +9,10 @@ use super::{
     matcher::{SignatureMatch, SignatureMatcher},
 };
 
-/// What a further member of a gzip file takes beside its text, in bytes that are hashed: a window is cleared for each.
-const MEMBER: usize = 1024;
+/// The cost of each further member of a gzip file in addition to its text, in bytes: the decoder clears a window for it.
+const MEMBER_COST: usize = 1024;
 
-/// How a body is compressed, as far as its first bytes tell.
+/// A compression format.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum CompressionFormat {
     Gzip,
@@ -21,15 +21,15 @@ pub(super) enum CompressionFormat {
     Zstd,
 }
 
-/// How far a body was unpacked.
+/// The outcome of decompressing a body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum UnpackResult {
-    /// To its end, and all of it.
-    Whole,
-    /// As far as it may, without an error.
-    Part,
-    /// It is not compressed so, or something else is behind that.
-    Unsound,
+    /// The body was decompressed to its end.
+    Complete,
+    /// The budget was exhausted before the end. There was no error until then.
+    Partial,
+    /// The body is not in this format, or other data follows.
+    Invalid,
 }
 
 impl CompressionFormat {
@@ -42,7 +42,7 @@ impl CompressionFormat {
         }
     }
 
-    /// By the magic numbers of RFC 1952, RFC 1950 and RFC 8878. Those of zlib are weak: text can begin so.
+    /// Detects the format by the magic numbers of RFC 1952, RFC 1950 and RFC 8878. Text can begin with that of zlib.
     pub(super) fn by_first_bytes(body: &[u8]) -> Option<Self> {
         match body {
             [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
@@ -54,7 +54,7 @@ impl CompressionFormat {
         }
     }
 
-    /// Leaves in `rest` what is behind it.
+    /// Returns a decoder that leaves in `rest` the data after the compressed part. `None` if this crate cannot decode the format.
     fn reader<'a>(self, rest: &'a mut &[u8]) -> Option<Box<dyn Read + 'a>> {
         match self {
             Self::Gzip => Some(Box::new(GzDecoder::new(rest))),
@@ -64,50 +64,57 @@ impl CompressionFormat {
         }
     }
 
-    /// Unpacks within what is left to spend, and gives the pieces away. Each is worked on so many `times`, unpacking and all.
-    fn unpack(self, body: &[u8], times: usize, budget: &mut SearchBudget, mut take: impl FnMut(&[u8])) -> UnpackResult {
+    /// Decompresses the body within the budget and passes each piece to `take`. Each byte costs `cost_per_byte`, which includes
+    /// decompression.
+    fn unpack(
+        self,
+        body: &[u8],
+        cost_per_byte: usize,
+        budget: &mut SearchBudget,
+        mut take: impl FnMut(&[u8]),
+    ) -> UnpackResult {
         let mut rest = body;
         let mut piece = vec![0; 16 * 1024];
         loop {
-            let Some(mut reader) = self.reader(&mut rest) else { return UnpackResult::Unsound };
+            let Some(mut reader) = self.reader(&mut rest) else { return UnpackResult::Invalid };
             loop {
-                let room = piece.len().min(budget.remaining() / times);
+                let room = piece.len().min(budget.remaining() / cost_per_byte);
                 if room == 0 {
                     budget.mark_cut_short();
-                    return UnpackResult::Part;
+                    return UnpackResult::Partial;
                 }
                 match reader.read(&mut piece[..room]) {
                     Ok(0) => break,
                     Ok(len) => {
-                        budget.charge(times * len);
+                        budget.charge(cost_per_byte * len);
                         take(&piece[..len]);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return UnpackResult::Unsound,
+                    Err(_) => return UnpackResult::Invalid,
                 }
             }
             drop(reader);
             if rest.is_empty() {
-                return UnpackResult::Whole;
+                return UnpackResult::Complete;
             }
             // A gzip file may have several members (RFC 1952, section 2.2).
             if self != Self::Gzip {
-                return UnpackResult::Unsound;
+                return UnpackResult::Invalid;
             }
-            if !budget.try_spend(MEMBER) {
-                return UnpackResult::Part;
+            if !budget.try_spend(MEMBER_COST) {
+                return UnpackResult::Partial;
             }
         }
     }
 
-    /// Whether the body is compressed so, whole or as far as it may be looked at.
-    pub(super) fn is_sound(self, body: &[u8], budget: &mut SearchBudget) -> bool {
-        self.unpack(body, 1, budget, |_| {}) != UnpackResult::Unsound
+    /// Returns whether the body is in this format, as far as the budget allows to check.
+    pub(super) fn is_valid(self, body: &[u8], budget: &mut SearchBudget) -> bool {
+        self.unpack(body, 1, budget, |_| {}) != UnpackResult::Invalid
     }
 }
 
-/// Whether what is inside the body is what was signed.
-pub(super) fn inside(
+/// Decompresses the body and compares the result with the signature.
+pub(super) fn match_decompressed(
     matcher: &SignatureMatcher<'_>,
     body: &[u8],
     budget: &mut SearchBudget,
@@ -115,12 +122,12 @@ pub(super) fn inside(
     let format = match CompressionFormat::by_first_bytes(body) {
         Some(format) => format,
         None if str::from_utf8(body).is_ok() => return None,
-        // Without a header it looks like nothing, but not like text.
+        // Deflate has no magic number, but it does not look like text.
         None => CompressionFormat::Deflate,
     };
     let mut stream = matcher.start_stream(budget)?;
     let unpacked = format.unpack(body, stream.hashes_per_byte() + 1, budget, |piece| stream.update(piece));
-    if unpacked != UnpackResult::Whole {
+    if unpacked != UnpackResult::Complete {
         return None;
     }
     stream.finish().map(|hit| (hit, format))

@@ -165,7 +165,7 @@ pub(crate) fn of_delivery(
     let diagnosis = proof::without_secret(&readings, body, &mut plain)
         .or_else(|| readings.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
         .or_else(|| evidence::body(headers, body, &mut plain))
-        .unwrap_or_else(|| evidence::nothing(body, &mut plain));
+        .unwrap_or_else(|| evidence::unknown(body, &mut plain));
     let is_cut_short = budget.was_cut_short() || (plain.was_cut_short() && diagnosis.cause() == Cause::Unknown);
     if is_cut_short { diagnosis.cut_short() } else { diagnosis }
 }

@@ -1,4 +1,4 @@
-//! Undoing one fault after another until the signature matches.
+//! Search for a fault that, once undone, makes the signature match.
 
 use std::borrow::Cow;
 
@@ -21,13 +21,13 @@ use crate::{
     signature::{Signature, SigningKey, stamp::begins_with_timestamp},
 };
 
-/// The part of the work that secrets may take. Bodies that were encoded again are the commoner fault.
+/// The fraction of the budget (one third) for variants of the secrets. Reencoded bodies are more common.
 const SECRETS_PART: usize = 3;
 
-/// The part of the work that pairs of changes of a text may take.
-const TEXTS_PART: usize = 4;
+/// The fraction of the budget (one quarter) for pairs of changes of the text.
+const TEXT_PAIRS_PART: usize = 4;
 
-/// What has to be undone for the signature to match: the least first.
+/// Returns the proven diagnosis with the smallest fault, if there is one.
 pub(super) fn find(
     matcher: &SignatureMatcher<'_>,
     candidates: Option<&Keyring>,
@@ -36,27 +36,28 @@ pub(super) fn find(
     body: &[u8],
     budget: &mut SearchBudget,
 ) -> Option<Diagnosis> {
-    as_it_came(matcher, accepted, headers, body, budget)
+    unchanged(matcher, accepted, headers, body, budget)
         .or_else(|| candidates.and_then(|candidates| by_candidate(matcher, candidates, body, budget)))
         .or_else(|| without_hmac(matcher, body, budget))
-        .or_else(|| as_text(matcher, body, budget))
+        .or_else(|| by_text_fault(matcher, body, budget))
         .or_else(|| by_unwrapping(matcher, body, budget))
-        .or_else(|| by_misread_secret(matcher, body, budget))
-        .or_else(|| as_text_twice(matcher, body, budget))
+        .or_else(|| by_secret_variant(matcher, body, budget))
+        .or_else(|| by_two_text_faults(matcher, body, budget))
         .or_else(|| {
-            let (hit, fault) = compressed_or_reencoded(matcher, body, budget)?;
+            let (hit, fault) = match_compressed_or_reencoded(matcher, body, budget)?;
             Some(of_body(matcher, &hit, &[fault.cause], fault.detail))
         })
-        .or_else(|| reencoded_with_mark(matcher, body, budget))
+        .or_else(|| reencoded_with_byte_order_mark(matcher, body, budget))
 }
 
-/// A change of a body.
+/// A change of the body that was undone.
 struct BodyFault {
     cause: Cause,
     detail: Cow<'static, str>,
 }
 
-fn as_it_came(
+/// Tries the body as received, with each reading of the header.
+fn unchanged(
     matcher: &SignatureMatcher<'_>,
     accepted: Accepted,
     headers: &HeaderMap,
@@ -66,7 +67,7 @@ fn as_it_came(
     let hit = matcher.match_body(body, budget)?;
     let reading = matcher.reading(&hit);
     let mut faults = reading.faults.clone();
-    // In the older form the body holds the id.
+    // With a timestamped signature, the body contains the id.
     let may_be_missing = accepted.missing_event_id || !reading.prefix.is_empty();
     let is_either = accepted.forms == Forms::Both && reading.prefix.is_empty();
     if is_either && begins_with_timestamp(body) {
@@ -77,6 +78,7 @@ fn as_it_came(
     Some(Diagnosis::proven(&faults, detail, &matcher.secrets[hit.secret].signer().secret_id))
 }
 
+/// Returns the diagnosis for faults of the body that match under a configured secret.
 fn of_body(
     matcher: &SignatureMatcher<'_>,
     hit: &SignatureMatch,
@@ -86,6 +88,7 @@ fn of_body(
     of_secret(matcher, hit.reading, causes, detail, &matcher.secrets[hit.secret])
 }
 
+/// Returns the diagnosis for faults that match under this secret, with the faults of the header added.
 fn of_secret(
     matcher: &SignatureMatcher<'_>,
     reading: usize,
@@ -105,7 +108,7 @@ fn by_candidate(
 ) -> Option<Diagnosis> {
     candidates.secrets().iter().find_map(|candidate| {
         let reading = matcher.match_with_key(candidate.key(), body, budget)?;
-        Some(of_secret(matcher, reading, &[Cause::OtherSecret], "the candidate that is named here".into(), candidate))
+        Some(of_secret(matcher, reading, &[Cause::OtherSecret], "the candidate with this id".into(), candidate))
     })
 }
 
@@ -127,36 +130,36 @@ fn without_hmac(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut Search
     })
 }
 
-fn as_text(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
-    let (hit, fault) = changed_as_text(matcher, body, budget)?;
+fn by_text_fault(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
+    let (hit, fault) = match_text_fault(matcher, body, budget)?;
     Some(of_body(matcher, &hit, &[fault.cause], fault.detail))
 }
 
-fn changed_as_text(
+fn match_text_fault(
     matcher: &SignatureMatcher<'_>,
     body: &[u8],
     budget: &mut SearchBudget,
 ) -> Option<(SignatureMatch, BodyFault)> {
-    text_faults::TEXT_FAULTS.iter().find_map(|step| {
-        let text = step.earlier(body, budget)?;
+    text_faults::TEXT_FAULTS.iter().find_map(|fault| {
+        let text = fault.undo(body, budget)?;
         let hit = matcher.match_body(&text, budget)?;
-        Some((hit, BodyFault { cause: step.cause, detail: step.detail.into() }))
+        Some((hit, BodyFault { cause: fault.cause, detail: fault.detail.into() }))
     })
 }
 
-fn compressed_or_reencoded(
+fn match_compressed_or_reencoded(
     matcher: &SignatureMatcher<'_>,
     body: &[u8],
     budget: &mut SearchBudget,
 ) -> Option<(SignatureMatch, BodyFault)> {
-    if let Some((hit, format)) = compression::inside(matcher, body, budget) {
+    if let Some((hit, format)) = compression::match_decompressed(matcher, body, budget) {
         return Some((hit, BodyFault { cause: Cause::BodyCompressed, detail: format.name().into() }));
     }
-    let (hit, writing, newline) = reencoded::original(matcher, body, budget)?;
-    Some((hit, BodyFault { cause: Cause::BodyReencoded, detail: writing.describe(newline).into() }))
+    let (hit, style, newline) = reencoded::original(matcher, body, budget)?;
+    Some((hit, BodyFault { cause: Cause::BodyReencoded, detail: style.describe(newline).into() }))
 }
 
-/// Looks for the body in what this one wraps, and for one fault of that.
+/// Unwraps the body, and tries the content as it is and with one further fault.
 fn by_unwrapping(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
     wrappings::find(body, budget, |inside, budget| {
         let wrapping = inside.describe();
@@ -166,42 +169,47 @@ fn by_unwrapping(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut Searc
         if !inside.is_plausible() {
             return None;
         }
-        let (hit, fault) = changed_as_text(matcher, &inside.body, budget)
-            .or_else(|| compressed_or_reencoded(matcher, &inside.body, budget))?;
-        let detail = format!("{wrapping}; and inside of that: {}", fault.detail);
+        let (hit, fault) = match_text_fault(matcher, &inside.body, budget)
+            .or_else(|| match_compressed_or_reencoded(matcher, &inside.body, budget))?;
+        let detail = format!("{wrapping}; inside: {}", fault.detail);
         Some(of_body(matcher, &hit, &[Cause::BodyWrapped, fault.cause], detail.into()))
     })
 }
 
-/// Undoes two changes of a text. In which order makes no difference for most.
-fn as_text_twice(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
+/// Undoes two changes of the text. Each pair is tried in one order only, because the order rarely matters.
+fn by_two_text_faults(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
     let try_all = |budget: &mut SearchBudget| {
-        text_faults::TEXT_FAULTS.iter().enumerate().find_map(|(at, step)| {
-            let text = step.earlier(body, budget)?;
-            text_faults::TEXT_FAULTS[at..].iter().filter(|other| other.cause != step.cause).find_map(|other| {
-                let earlier = other.earlier(&text, budget)?;
+        text_faults::TEXT_FAULTS.iter().enumerate().find_map(|(at, fault)| {
+            let text = fault.undo(body, budget)?;
+            text_faults::TEXT_FAULTS[at..].iter().filter(|other| other.cause != fault.cause).find_map(|other| {
+                let earlier = other.undo(&text, budget)?;
                 let hit = matcher.match_body(&earlier, budget)?;
-                let detail = format!("{}; and {}", step.detail, other.detail);
-                Some(of_body(matcher, &hit, &[step.cause, other.cause], detail.into()))
+                let detail = format!("{}; and {}", fault.detail, other.detail);
+                Some(of_body(matcher, &hit, &[fault.cause, other.cause], detail.into()))
             })
         })
     };
-    budget.within(TEXTS_PART, try_all)
+    budget.within(TEXT_PAIRS_PART, try_all)
 }
 
-/// No parser reads JSON behind a byte order mark.
-fn reencoded_with_mark(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
+/// Undoes a byte order mark together with compression or reencoding. Parsers do not read JSON after a byte order mark.
+fn reencoded_with_byte_order_mark(
+    matcher: &SignatureMatcher<'_>,
+    body: &[u8],
+    budget: &mut SearchBudget,
+) -> Option<Diagnosis> {
     let text = body.strip_prefix(text_faults::BYTE_ORDER_MARK)?;
-    let (hit, fault) = compressed_or_reencoded(matcher, text, budget)?;
-    let detail = format!("one was added; and {}", fault.detail);
+    let (hit, fault) = match_compressed_or_reencoded(matcher, text, budget)?;
+    let detail = format!("a byte order mark was added; and {}", fault.detail);
     Some(of_body(matcher, &hit, &[Cause::BodyByteOrderMark, fault.cause], detail.into()))
 }
 
-fn by_misread_secret(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
+/// Tries variants of the configured secrets.
+fn by_secret_variant(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
     let secrets = matcher.secrets;
     let variants: Vec<_> = secrets.iter().map(|held| secret_variants::variants(held.secret().bytes())).collect();
     let longest = variants.iter().map(Vec::len).max().unwrap_or(0);
-    // The likeliest of each secret before the unlikely of the first.
+    // Try the most likely variant of every secret before the next ones.
     let mut pairs = (0..longest).flat_map(|at| {
         let each = secrets.iter().zip(&variants);
         each.filter_map(move |(held, variants)| Some((held, variants.get(at)?)))
@@ -214,7 +222,7 @@ fn by_misread_secret(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut S
     })
 }
 
-/// Digests that anyone can make. This is what the request shows, not that the secret was used.
+/// Tries digests that anyone can compute. The result is shown by the request; it does not prove that a secret was used.
 pub(super) fn without_secret(
     readings: &SignatureReadings,
     body: &[u8],

@@ -1,4 +1,4 @@
-//! What the signature header may have been meant to say.
+//! Interpretations of the signature header.
 
 use std::{borrow::Cow, iter};
 
@@ -14,33 +14,35 @@ use crate::{
     },
 };
 
-/// Of the values of the header, and of what one value may mean. A sender must not make each hash count many times.
+/// The maximum number of readings, of one value and of all values together. Otherwise a sender could multiply the cost of each hash.
 const MAX_READINGS: usize = 4;
 
-/// Fewer could match by chance, or by trying.
+/// The shortest truncated signature that is compared, in hex digits. A shorter one could match by chance, or by trying.
 const MIN_DIGITS: usize = 16;
 
-/// Of the alphabet of base64 beside the hex digits: a tag has some 28. A hex text with a few wrong digits is not base64.
+/// The number of characters that are in the alphabet of base64 and are not hex digits, from which a text counts as base64. A
+/// signature has about 28 of them. A hex text with a few wrong digits is not base64.
 const MIN_BASE64_ONLY: usize = 10;
 
-/// A tag that a header may stand for, and what has to be wrong with the header for that.
+/// A signature that the header may stand for, and the faults of the header in that case.
 pub(super) struct SignatureReading {
     tag: Tag,
-    /// What was signed before the body.
+    /// The bytes that were signed before the body.
     pub(super) prefix: Box<[u8]>,
     pub(super) faults: Vec<Cause>,
-    /// Of the first fault, what exactly.
+    /// The description of the first fault.
     pub(super) detail: Option<&'static str>,
 }
 
+/// A signature, or the start of one.
 enum Tag {
     Whole(Signature),
-    /// The first digits, each a value below 16.
+    /// The first hex digits, each as a value below 16.
     Start(Vec<u8>),
 }
 
 impl SignatureReading {
-    /// Of the body alone.
+    /// Creates a reading of a signature over the body alone, without a prefix.
     fn of_body(tag: Tag, faults: Vec<Cause>) -> Self {
         Self { tag, prefix: Box::default(), faults, detail: None }
     }
@@ -56,20 +58,21 @@ impl SignatureReading {
     }
 }
 
-/// The forms of signature that are accepted, and so are no fault.
+/// The forms of signature that the receiver accepts, and which are therefore no faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Forms {
+    /// Signatures over the body alone.
     #[default]
     Current,
-    /// The older one too, by `KlikitVerifyLayer::accept_timestamped`.
+    /// Timestamped signatures too, by `KlikitVerifyLayer::accept_timestamped`.
     Both,
 }
 
-/// What the header may have been meant to say, read kindly.
+/// All readings of the signature header.
 #[derive(Default)]
 pub(super) struct SignatureReadings {
     pub(super) all: Vec<SignatureReading>,
-    /// What the header itself shows to be wrong with it.
+    /// The fault that the header itself shows, and its description.
     pub(super) shown: Option<(Cause, Option<Cow<'static, str>>)>,
 }
 
@@ -80,8 +83,12 @@ impl SignatureReadings {
         let mut values = values.iter().map(|value| value.as_bytes());
         match (values.next(), count) {
             (None, _) => {
-                let others = headers.keys().any(|name| name.as_str().starts_with("x-klikit-"));
-                let detail = if others { "other x-klikit-* headers came" } else { "no x-klikit-* header came" };
+                let has_others = headers.keys().any(|name| name.as_str().starts_with("x-klikit-"));
+                let detail = if has_others {
+                    "the request has other x-klikit-* headers"
+                } else {
+                    "the request has no x-klikit-* header"
+                };
                 Self { all: Vec::new(), shown: Some((Cause::SignatureMissing, Some(detail.into()))) }
             }
             (Some(value), 1) => Self::of_value(value, forms),
@@ -118,7 +125,7 @@ impl SignatureReadings {
                 shown: fault.map(|fault| (fault, None)),
             };
         }
-        // A proxy may join what came more than once (RFC 9110, section 5.3).
+        // A proxy may join repeated headers with commas (RFC 9110, section 5.3).
         let parts = || joined(value);
         let all = |is_one: fn(&[u8]) -> bool| parts().all(is_one);
         if parts().nth(1).is_some()
@@ -140,47 +147,47 @@ impl SignatureReadings {
         Self::of_wrapped(value)
     }
 
-    /// Which of them this is the tag of, over a text behind this prefix.
+    /// Returns the index of the reading with this prefix that equals the signature.
     pub(super) fn position(&self, prefix: &[u8], tag: &Signature) -> Option<usize> {
         self.all.iter().position(|reading| *reading.prefix == *prefix && reading.matches(tag))
     }
 
-    /// A tag in another writing, with something around it.
+    /// Reads a value in another encoding, or with a prefix, quotes or white space.
     fn of_wrapped(value: &[u8]) -> Self {
         let mut around = Vec::new();
         let mut rest = unwrapped(value);
         if rest.len() != value.len() {
             around.push(Cause::SignaturePadded);
         }
-        if let Some(behind) = behind_prefix(rest) {
-            let behind = unwrapped(behind);
-            if !tags(behind).is_empty() {
+        if let Some(value) = strip_label(rest) {
+            let value = unwrapped(value);
+            if !tags(value).is_empty() {
                 around.insert(0, Cause::SignaturePrefixed);
-                rest = behind;
+                rest = value;
             }
         }
         let mut all = Vec::new();
-        let mut evident = false;
-        for (tag, writing) in tags(rest) {
-            evident |= match writing {
+        let mut is_evident = false;
+        for (tag, encoding) in tags(rest) {
+            is_evident |= match encoding {
                 None => true,
                 Some(Cause::SignatureBase64) => is_evidently_base64(rest),
                 Some(_) => false,
             };
-            let faults = around.iter().copied().chain(writing).collect();
+            let faults = around.iter().copied().chain(encoding).collect();
             all.push(SignatureReading::of_body(tag, faults));
         }
         all.truncate(MAX_READINGS);
         let whole = all.iter().find(|reading| matches!(reading.tag, Tag::Whole(_)));
         let shown = match whole.and_then(|reading| reading.faults.first()) {
-            Some(&fault) if evident => (fault, None),
-            _ => (Cause::SignatureMalformed, Some(looks(value))),
+            Some(&fault) if is_evident => (fault, None),
+            _ => (Cause::SignatureMalformed, Some(shape(value))),
         };
         Self { all, shown: Some(shown) }
     }
 }
 
-/// What stands between commas. The older form has one of its own, before `v1=`.
+/// Splits a value at its commas, except at the comma before `v1=`, which is part of a timestamped signature.
 fn joined(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     iter::from_fn(move || {
@@ -192,7 +199,7 @@ fn joined(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Without white space and quotes at both ends.
+/// Removes white space and quotes at both ends.
 fn unwrapped(value: &[u8]) -> &[u8] {
     let is_wrapping = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`');
     let Some(start) = value.iter().position(|byte| !is_wrapping(byte)) else { return &[] };
@@ -200,8 +207,8 @@ fn unwrapped(value: &[u8]) -> &[u8] {
     &value[start..end]
 }
 
-/// What stands behind a word and `=` or `:`.
-fn behind_prefix(value: &[u8]) -> Option<&[u8]> {
+/// Returns the text after a word and `=` or `:`.
+fn strip_label(value: &[u8]) -> Option<&[u8]> {
     let end = value.iter().position(|&byte| matches!(byte, b'=' | b':'))?;
     let (word, rest) = value.split_at(end);
     let is_word = (1..=20).contains(&word.len())
@@ -209,7 +216,7 @@ fn behind_prefix(value: &[u8]) -> Option<&[u8]> {
     is_word.then(|| &rest[1..])
 }
 
-/// The tags that a text may stand for, and in which writing; `None` for the right one.
+/// Returns the signatures that a text may stand for, each with the fault of its encoding. `None` if the encoding is right.
 fn tags(text: &[u8]) -> Vec<(Tag, Option<Cause>)> {
     if let Ok(signature) = Signature::from_hex(text) {
         return vec![(Tag::Whole(signature), None)];
@@ -226,7 +233,7 @@ fn tags(text: &[u8]) -> Vec<(Tag, Option<Cause>)> {
     tags
 }
 
-/// Of the tag, or of its hex text.
+/// Decodes base64 of the signature's bytes, or of its hex text.
 fn from_base64(text: &[u8]) -> Option<Signature> {
     let text = str::from_utf8(text).ok().filter(|text| text.len() <= 96)?;
     let bytes = base64::decode(text)?;
@@ -240,8 +247,8 @@ fn is_evidently_base64(text: &[u8]) -> bool {
     text.iter().filter(|byte| !byte.is_ascii_hexdigit()).count() >= MIN_BASE64_ONLY
 }
 
-/// A malformed value's shape.
-fn looks(value: &[u8]) -> Cow<'static, str> {
+/// Describes a malformed value without quoting it.
+fn shape(value: &[u8]) -> Cow<'static, str> {
     if value.is_empty() {
         return "it is empty".into();
     }

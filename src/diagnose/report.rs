@@ -18,31 +18,34 @@ use crate::{
     },
 };
 
-/// Of the values of headers that are shown as they came, but for id and type.
+/// The longest header value that is shown unchanged, in bytes. Event id and event type have no such limit.
 const MAX_VALUE: usize = 100;
 
-/// Of the digits of a signature's digest: enough to tell it from another, and too few to go by in anything else.
+/// The number of hex digits of a signature's digest that are shown: enough to compare two digests, and too few to be of other use.
 const SHOWN_DIGITS: usize = 8;
 
-/// Of a digest, by which it is told. Fewer are nobody's signature.
-const TELLING_DIGITS: usize = 16;
+/// The fewest hex digits in the signature header that count as a part of the body's digest.
+const MIN_DIGITS: usize = 16;
 
-/// What klikit's support asks for, without customers' data: the event id, what was answered, and how to reproduce it.
+/// The data that klikit's support asks for, without customers' data: the event id, the response, and how to reproduce the signature.
 ///
-/// It holds lengths, digests and shapes: never the body, a secret, the signature, or the signature that would have been right,
-/// with which whoever reads the ticket could forge that delivery. Of what stands in the signature's place no digit is shown
-/// either, since some send a secret there: what is shown is the start of its SHA-256, for klikit to hold against its own.
-/// `Display` is the text, of some lines.
+/// A report contains lengths, digests and shapes. It never contains the body, a secret, the signature, or the signature that would
+/// have been right, because a reader of the ticket could forge the delivery with it. The report does not quote the signature header
+/// either, except the time of a timestamped signature, because some senders put a secret there. It shows the start of the signature's
+/// SHA-256 instead, for klikit to compare.
+///
+/// `Display` is the report, several lines of text.
 #[derive(Debug, Clone)]
 pub struct SupportReport {
     diagnosis: Diagnosis,
     answer: ReportedAnswer,
     headers: Vec<(HeaderName, String)>,
-    /// Of the first signature.
+    /// The time in the first signature header, if it is a timestamped signature.
     time: Option<String>,
     body: String,
 }
 
+/// The receiver's response to the delivery.
 #[derive(Debug, Clone, Copy)]
 enum ReportedAnswer {
     NotSaid,
@@ -50,11 +53,11 @@ enum ReportedAnswer {
     TimedOut,
 }
 
-/// What a value looks like.
+/// A function that describes a header value.
 type DescribeValue = fn(&[u8]) -> String;
 
 impl SupportReport {
-    /// Describes a request, of which nothing is kept but its shape.
+    /// Creates a report about a request. The report keeps no reference to the request and no copy of its body.
     pub fn new(diagnosis: &Diagnosis, headers: &HeaderMap, body: &[u8]) -> Self {
         let shapes: [(HeaderName, DescribeValue); 7] = [
             (EVENT_ID, name_of_event),
@@ -70,7 +73,7 @@ impl SupportReport {
             let text = match values[..] {
                 [] => "missing".to_owned(),
                 [value] => shape(value.as_bytes()),
-                [first, ..] => format!("{} times, the first of them {}", values.len(), shape(first.as_bytes())),
+                [first, ..] => format!("{} times, the first one: {}", values.len(), shape(first.as_bytes())),
             };
             (name, text)
         };
@@ -83,14 +86,14 @@ impl SupportReport {
         }
     }
 
-    /// Says what was answered.
+    /// Adds the status of the response.
     #[must_use]
     pub fn answered(mut self, status: StatusCode) -> Self {
         self.answer = ReportedAnswer::Status(status);
         self
     }
 
-    /// Says that nothing was answered in the 10 seconds that klikit waits.
+    /// Reports that there was no response within the 10 seconds that klikit waits.
     #[must_use]
     pub fn timed_out(mut self) -> Self {
         self.answer = ReportedAnswer::TimedOut;
@@ -117,12 +120,12 @@ impl fmt::Display for SupportReport {
     }
 }
 
-/// How to compare. In klikit's older form `time` is signed before the body.
+/// Writes how to compare the signatures. In a timestamped signature, `time` is signed before the body.
 fn write_reproducer(f: &mut fmt::Formatter<'_>, time: Option<&str>) -> fmt::Result {
-    // Of "Webhook security" in klikit's developer documentation, with the signature that it has there.
+    // The example of "Webhook security" in klikit's developer documentation. Its signature is documented there too.
     const SECRET: &str = "your-webhook-secret";
     const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;
-    // The secret comes from the environment, since everybody on a machine sees the arguments of its programs.
+    // The secret comes from the environment, because all users of a machine can see the arguments of its programs.
     const PROGRAM: &str = r#"import hashlib,hmac,os,sys; s = hmac.new(os.environb[b"KLIKIT_WEBHOOK_SECRET"], sys.stdin.buffer.read(), hashlib.sha256).hexdigest(); print(s, hashlib.sha256(s.encode()).hexdigest()[:8])"#;
     let (signed, prefix) = match time {
         Some(time) => (format!("{{ printf %s {time}.; cat body.bin; }}"), format!("{time}.")),
@@ -131,16 +134,16 @@ fn write_reproducer(f: &mut fmt::Formatter<'_>, time: Option<&str>) -> fmt::Resu
     let signature = SigningKey::new(SECRET.as_bytes()).sign_pieces(prefix.as_bytes(), [BODY.as_bytes()]).to_string();
     let start = start_of_digest(signature.as_bytes());
     f.write_str(
-        "To compare, each side runs these two on the bytes that it keeps as body.bin, and shows what the first prints. The second prints a \
-         signature, which stays with each: with it and the body anybody could send this delivery. Behind it is how its digest begins, to be \
-         shown too.\n",
+        "To compare, each side saves its bytes as body.bin, runs these two commands and shares the output of the first. The second prints \
+         the signature and the start of its digest. Share only the digest: with the signature and the body, anyone could send this \
+         delivery.\n",
     )?;
     writeln!(f, "  sha256sum body.bin\n  {signed} | python3 -c '{PROGRAM}'")?;
-    writeln!(f, "With KLIKIT_WEBHOOK_SECRET={SECRET} and the body that this makes\n  printf %s '{BODY}' > body.bin")?;
-    writeln!(f, "the second prints {signature} {start}")
+    writeln!(f, "With KLIKIT_WEBHOOK_SECRET={SECRET} and the body of\n  printf %s '{BODY}' > body.bin")?;
+    writeln!(f, "the second command prints {signature} {start}")
 }
 
-/// Of an id or a type.
+/// Describes an event id or an event type.
 fn name_of_event(value: &[u8]) -> String {
     EventId::parse(value)
         .map_or_else(|| format!("malformed, of {} bytes", value.len()), |name| name.as_str().to_owned())
@@ -154,7 +157,7 @@ fn short_value(value: &[u8]) -> String {
     }
 }
 
-/// Never a part of the value: it may be a secret that was sent in its place, and nothing tells a hex one from a signature.
+/// Describes a signature header without quoting it: the value may be a secret, and a hex secret looks like a signature.
 fn shape_of_signature(value: &[u8]) -> String {
     let is_hex = value.iter().all(u8::is_ascii_hexdigit) && !value.is_empty();
     let cased = |case: fn(&u8) -> bool| value.iter().any(case);
@@ -168,15 +171,15 @@ fn shape_of_signature(value: &[u8]) -> String {
     let mut shape = format!("{} characters, {alphabet}", value.len());
     if let Some(tag) = hex_runs(value).find(|run| run.len() == 64) {
         let start = start_of_digest(&tag.to_ascii_lowercase());
-        write!(shape, ", its digest beginning {start}").expect("a string takes any text");
+        write!(shape, ", digest starts with {start}").expect("writing to a string does not fail");
     }
     if let Some(time) = time_in(value) {
-        write!(shape, ", signed at {time}").expect("a string takes any text");
+        write!(shape, ", signed at {time}").expect("writing to a string does not fail");
     }
     shape
 }
 
-/// Of klikit's older form, also where it is spelt in a way that is not accepted: it is all digits.
+/// Returns the time in a timestamped signature, also in a malformed one. It consists of digits only.
 fn time_in(value: &[u8]) -> Option<String> {
     let prefix = TimestampedSignature::parse(value)
         .map(|stamp| stamp.prefix)
@@ -192,41 +195,39 @@ fn hex_runs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| !byte.is_ascii_hexdigit())
 }
 
-fn holds(text: &[u8], part: &[u8]) -> bool {
+fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// Whether a signature header has it, in hex or base64, whatever is around it, or the start of it.
+/// Returns whether a signature header contains the digest or its start, in hex or base64.
 fn is_sent_as_signature(digest: &[u8], headers: &HeaderMap) -> bool {
     let hex = hex::encode(digest);
     let in_base64 = [
         Base64Unpadded::encode_string(digest),
         Base64UrlUnpadded::encode_string(digest),
-        // Of the digits that fill its groups: a newline may be behind them.
+        // Base64 of the hex text. Only whole groups of three digits, because a newline may follow the last digit.
         Base64Unpadded::encode_string(&hex.as_bytes()[..63]),
         Base64Unpadded::encode_string(&hex.to_ascii_uppercase().as_bytes()[..63]),
     ];
-    let is_of_it = |run: &[u8]| {
+    let is_part_of_digest = |run: &[u8]| {
         let run = run.to_ascii_lowercase();
-        holds(&run, hex.as_bytes()) || (run.len() >= TELLING_DIGITS && holds(hex.as_bytes(), &run))
+        contains(&run, hex.as_bytes()) || (run.len() >= MIN_DIGITS && contains(hex.as_bytes(), &run))
     };
-    headers
-        .get_all(SIGNATURE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .any(|value| hex_runs(value).any(is_of_it) || in_base64.iter().any(|text| holds(value, text.as_bytes())))
+    headers.get_all(SIGNATURE).iter().map(HeaderValue::as_bytes).any(|value| {
+        hex_runs(value).any(is_part_of_digest) || in_base64.iter().any(|text| contains(value, text.as_bytes()))
+    })
 }
 
 fn shape_of_body(body: &[u8], headers: &HeaderMap) -> String {
     let digest = Sha256::digest(body);
-    // A signature is never shown whole, not even one that anybody can make.
+    // Never show a whole signature, not even one that anyone can compute.
     let is_signature = is_sent_as_signature(&digest, headers);
     let digest = if is_signature { "the same as the signature".to_owned() } else { hex::encode(digest) };
     let mut shape = format!("{} bytes, SHA-256 {digest}", body.len());
     let text = str::from_utf8(body).ok();
-    let mut say = |what: &str| {
+    let mut say = |property: &str| {
         shape.push_str(", ");
-        shape.push_str(what);
+        shape.push_str(property);
     };
     say(match text {
         Some(_) if body.is_ascii() => "ASCII",
@@ -246,9 +247,9 @@ fn shape_of_body(body: &[u8], headers: &HeaderMap) -> String {
     }
     let marks = [
         (body.starts_with("\u{feff}".as_bytes()), "a byte order mark"),
-        (holds(body, b"\r\n"), "CRLF"),
+        (contains(body, b"\r\n"), "CRLF"),
         (body.ends_with(b"\n"), "a final newline"),
-        (holds(body, "\u{fffd}".as_bytes()), "U+FFFD, which stands for bytes that were lost"),
+        (contains(body, "\u{fffd}".as_bytes()), "U+FFFD, which replaces bytes that were lost"),
     ];
     for (_, mark) in marks.iter().filter(|(found, _)| *found) {
         say(mark);

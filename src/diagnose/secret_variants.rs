@@ -1,4 +1,4 @@
-//! What a configured secret may have been made of by whoever copied it.
+//! Secrets that the configured one may be a faulty copy of.
 
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
@@ -6,28 +6,30 @@ use zeroize::Zeroizing;
 use super::{base64, cause::Cause, wrapped::without_url_escapes};
 use crate::secret::{WebhookSecret, normalize};
 
-/// How many layers of quotes, white space and the like are taken off.
+/// The number of layers (quotes, white space and others) that are removed from a secret.
 const MAX_LAYERS: usize = 4;
 
-/// Longer texts are not secrets that somebody pasted.
+/// The longest configured secret that has variants, in bytes. Nobody pastes longer ones.
 const MAX_LEN: usize = 4096;
 
-/// Of what is left when something is taken off a secret. Less could be guessed: whoever signs with it would have the log ask for it.
-const SHORTEST: usize = 8;
+/// The shortest variant, in bytes. An attacker could guess a shorter one and sign with it, and the log would then recommend it.
+const MIN_LEN: usize = 8;
 
-/// What the right secret may be, given the configured one.
+/// A secret that may be the right one, given the configured one.
 pub(super) struct SecretVariant {
-    /// Its key is made once it is tried.
+    /// The bytes of the secret. Its key is derived only when the variant is tried.
     pub(super) secret: Zeroizing<Vec<u8>>,
-    /// What has to be wrong with the configured one; what says most of where it comes from is first.
+    /// The faults of the configured secret, the most informative one first.
     pub(super) causes: Vec<Cause>,
     pub(super) detail: &'static str,
 }
 
-/// What has to be undone, and what exactly.
+/// A fault of the configured secret, and its description.
 type SecretFault = (Cause, &'static str);
 
-/// The likeliest first, none twice. One that is empty or blank is never among them: anyone could sign with that.
+/// Returns the distinct variants of a configured secret, the most likely first.
+///
+/// Empty and blank secrets are left out, because anyone could sign with them.
 pub(super) fn variants(configured: &[u8]) -> Vec<SecretVariant> {
     let mut found = VariantList { seen: vec![Zeroizing::new(configured.to_vec())], variants: Vec::new() };
     if configured.len() > MAX_LEN {
@@ -35,7 +37,7 @@ pub(super) fn variants(configured: &[u8]) -> Vec<SecretVariant> {
     }
     let layers = found.without_layers(configured);
     found.with_ends(configured, &ENDS[..LIKELY_ENDS]);
-    // A text that was pasted with a newline is still the text of something.
+    // The configured text may be an encoding as a whole, too, for example one that was pasted with a newline.
     for (text, faults) in layers.iter().map(|(text, faults)| (&text[..], &faults[..])).chain([(configured, &[][..])]) {
         found.decoded(text, faults);
     }
@@ -44,7 +46,7 @@ pub(super) fn variants(configured: &[u8]) -> Vec<SecretVariant> {
     found.variants
 }
 
-/// What the right secret may have around it, that the configured one lacks.
+/// Text that the right secret may have at its start and end, and that the configured one lacks.
 const ENDS: [(&str, &str, Cause, &str); 16] = [
     ("", "\n", Cause::SecretWhiteSpace, "the right one ends in a line feed"),
     ("", "\r\n", Cause::SecretWhiteSpace, "the right one ends in CRLF"),
@@ -57,24 +59,31 @@ const ENDS: [(&str, &str, Cause, &str); 16] = [
     ("\n", "", Cause::SecretWhiteSpace, "the right one begins with a line feed"),
     ("\r\n", "", Cause::SecretWhiteSpace, "the right one begins with CRLF"),
     (" ", " ", Cause::SecretWhiteSpace, "the right one has a space at both ends"),
-    ("\u{feff}", "", Cause::SecretByteOrderMark, "the right one begins with one"),
-    ("\u{feff}", "\n", Cause::SecretByteOrderMark, "the right one begins with one, and ends in a line feed"),
-    ("\u{feff}", "\r\n", Cause::SecretByteOrderMark, "the right one begins with one, and ends in CRLF"),
-    ("", "\\n", Cause::SecretEscaped, "the right one ends in them"),
+    ("\u{feff}", "", Cause::SecretByteOrderMark, "the right one begins with a byte order mark"),
+    (
+        "\u{feff}",
+        "\n",
+        Cause::SecretByteOrderMark,
+        "the right one begins with a byte order mark and ends in a line feed",
+    ),
+    ("\u{feff}", "\r\n", Cause::SecretByteOrderMark, "the right one begins with a byte order mark and ends in CRLF"),
+    ("", "\\n", Cause::SecretEscaped, r"the right one ends in `\n`"),
     ("`", "`", Cause::SecretQuoted, "the right one has backticks around it"),
 ];
 
+/// The number of entries at the start of [`ENDS`] that are tried before the encodings.
 const LIKELY_ENDS: usize = 5;
 
+/// The variants found so far.
 struct VariantList {
     seen: Vec<Zeroizing<Vec<u8>>>,
     variants: Vec<SecretVariant>,
 }
 
 impl VariantList {
-    /// Whether it is new.
+    /// Adds a variant if it is long enough and valid. Returns `false` if it is too short, known or not a valid secret.
     fn add(&mut self, bytes: Zeroizing<Vec<u8>>, faults: &[SecretFault]) -> bool {
-        if bytes.len() < SHORTEST || self.seen.contains(&bytes) {
+        if bytes.len() < MIN_LEN || self.seen.contains(&bytes) {
             return false;
         }
         self.seen.push(bytes.clone());
@@ -89,7 +98,7 @@ impl VariantList {
         true
     }
 
-    /// Takes off what the configured one has too much, a layer at a time. What is left, and what was taken off.
+    /// Removes layers around the configured secret, one after another. Returns each remaining text with the layers removed from it.
     fn without_layers(&mut self, configured: &[u8]) -> Vec<(Zeroizing<Vec<u8>>, Vec<SecretFault>)> {
         let mut texts = vec![(Zeroizing::new(configured.to_vec()), Vec::new())];
         let mut next = 0;
@@ -110,6 +119,7 @@ impl VariantList {
         texts.split_off(1)
     }
 
+    /// Adds the configured secret with each of these texts around it.
     fn with_ends(&mut self, configured: &[u8], ends: &[(&str, &str, Cause, &'static str)]) {
         for (start, end, cause, detail) in ends {
             let text = [start.as_bytes(), configured, end.as_bytes()].concat();
@@ -117,8 +127,8 @@ impl VariantList {
         }
     }
 
-    /// The configured one, or what is left of it, is the text of the right one.
-    fn decoded(&mut self, text: &[u8], taken_off: &[SecretFault]) {
+    /// Decodes the configured secret, or what remains of it without the layers in `removed`.
+    fn decoded(&mut self, text: &[u8], removed: &[SecretFault]) {
         let Ok(text) = str::from_utf8(text) else { return };
         let text = text.trim();
         let from_url = |plus| without_url_escapes(text.as_bytes(), plus).map(Zeroizing::new);
@@ -130,15 +140,15 @@ impl VariantList {
         ];
         for (bytes, encoding) in texts {
             let Some(bytes) = bytes else { continue };
-            let faults = [taken_off, &[(Cause::SecretEncoded, encoding)]].concat();
+            let faults = [removed, &[(Cause::SecretEncoded, encoding)]].concat();
             self.add(bytes.clone(), &faults);
-            // `echo secret | base64` encodes a line.
+            // `echo secret | base64` encodes the newline too.
             let line = bytes.trim_ascii_end();
             self.add(Zeroizing::new(line.to_vec()), &faults);
         }
     }
 
-    /// The right one is the text of the configured one.
+    /// Encodes the configured secret.
     fn encoded(&mut self, configured: &[u8]) {
         let line = Zeroizing::new([configured, b"\n"].concat());
         for bytes in [configured, &line] {
@@ -161,7 +171,7 @@ impl VariantList {
     }
 }
 
-/// Of several, the one that says most about where the text comes from.
+/// Returns the fault that tells most about the origin of the text.
 fn most_telling(faults: &[SecretFault]) -> Option<SecretFault> {
     let weight = |(cause, _): &&SecretFault| match cause {
         Cause::SecretEncoded => 5,
@@ -171,10 +181,11 @@ fn most_telling(faults: &[SecretFault]) -> Option<SecretFault> {
         Cause::SecretByteOrderMark => 1,
         _ => 0,
     };
-    // The outermost of those that say as much.
+    // Among equals, the outermost.
     faults.iter().rev().max_by_key(weight).copied()
 }
 
+/// Removes one kind of layer from a text. Returns `None` if the text has no such layer.
 type UndoLayer = fn(&[u8]) -> Option<(&[u8], Cause, &'static str)>;
 
 const LAYERS: [UndoLayer; 9] = [newline, end, start, both, mark, quotes, escape, line, padding];
@@ -189,22 +200,22 @@ fn newline(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
 
 fn end(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     let inner = text.trim_ascii_end();
-    (inner != text).then_some((inner, Cause::SecretWhiteSpace, "the configured one ends in it"))
+    (inner != text).then_some((inner, Cause::SecretWhiteSpace, "the configured one ends in white space"))
 }
 
 fn start(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     let inner = text.trim_ascii_start();
-    (inner != text).then_some((inner, Cause::SecretWhiteSpace, "the configured one begins with it"))
+    (inner != text).then_some((inner, Cause::SecretWhiteSpace, "the configured one begins with white space"))
 }
 
 fn both(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     let inner = text.trim_ascii();
-    (inner != text).then_some((inner, Cause::SecretWhiteSpace, "the configured one has it at both ends"))
+    (inner != text).then_some((inner, Cause::SecretWhiteSpace, "the configured one has white space at both ends"))
 }
 
 fn mark(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     let inner = text.strip_prefix("\u{feff}".as_bytes())?;
-    Some((inner, Cause::SecretByteOrderMark, "the configured one begins with one"))
+    Some((inner, Cause::SecretByteOrderMark, "the configured one begins with a byte order mark"))
 }
 
 fn quotes(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
@@ -222,7 +233,7 @@ fn line(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     Some((value.as_bytes(), Cause::SecretLine, "what is behind the name is the secret"))
 }
 
-/// White space that ASCII has not, and what shows nothing.
+/// Removes white space outside of ASCII, and invisible characters.
 fn padding(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     let text = str::from_utf8(text).ok()?;
     let inner = normalize::without_padding(text)?;
@@ -230,11 +241,11 @@ fn padding(text: &[u8]) -> Option<(&[u8], Cause, &'static str)> {
     is_odd.then_some((
         inner.as_bytes(),
         Cause::SecretWhiteSpace,
-        "the configured one has some at an end that does not show",
+        "the configured one has invisible characters at its start or end",
     ))
 }
 
-/// With room for all, as below: what grows leaves copies of a secret behind.
+/// Encodes bytes as hex. The buffer has its full capacity from the start, because a buffer that grows leaves copies of the secret.
 fn hex(bytes: &[u8], digits: &[u8; 16]) -> Vec<u8> {
     let mut text = Vec::with_capacity(2 * bytes.len());
     for byte in bytes {
@@ -243,7 +254,7 @@ fn hex(bytes: &[u8], digits: &[u8; 16]) -> Vec<u8> {
     text
 }
 
-/// With room for all too. `space` is what a space becomes.
+/// Percent-encodes bytes, with `space` for a space. The buffer has its full capacity from the start.
 fn url_escapes(bytes: &[u8], space: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(3 * bytes.len());
     for &byte in bytes {

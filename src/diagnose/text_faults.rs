@@ -1,13 +1,13 @@
-//! What a body may have been before somebody treated it as text.
+//! Changes to a body that was treated as text.
 
 use super::{budget::SearchBudget, cause::Cause};
 
 pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// No step makes a body longer than so many times: windows-1252 has characters of three bytes in UTF-8.
-const GROWTH: usize = 3;
+/// The factor by which undoing a fault can lengthen a body: windows-1252 has characters of three bytes in UTF-8.
+const MAX_GROWTH: usize = 3;
 
-/// A fault, and how to undo it.
+/// A change to the text of a body, and the function that undoes it.
 pub(super) struct TextFault {
     pub(super) cause: Cause,
     pub(super) detail: &'static str,
@@ -19,9 +19,9 @@ impl TextFault {
         Self { cause, detail, undo }
     }
 
-    /// What this body may have been made of. `None` also when it would cost too much.
-    pub(super) fn earlier(&self, body: &[u8], budget: &mut SearchBudget) -> Option<Vec<u8>> {
-        if budget.remaining() < GROWTH * (body.len() + BYTE_ORDER_MARK.len()) {
+    /// Returns the body before the change. `None` if the body does not show this change, or if the budget is too small.
+    pub(super) fn undo(&self, body: &[u8], budget: &mut SearchBudget) -> Option<Vec<u8>> {
+        if budget.remaining() < MAX_GROWTH * (body.len() + BYTE_ORDER_MARK.len()) {
             budget.mark_cut_short();
             return None;
         }
@@ -36,15 +36,17 @@ pub(super) const TEXT_FAULTS: [TextFault; 11] = [
     TextFault::new(Cause::BodyFinalNewline, "CRLF was added", |body| Some(body.strip_suffix(b"\r\n")?.to_vec())),
     TextFault::new(Cause::BodyFinalNewline, "a line feed was removed", |body| Some([body, b"\n"].concat())),
     TextFault::new(Cause::BodyFinalNewline, "CRLF was removed", |body| Some([body, b"\r\n"].concat())),
-    TextFault::new(Cause::BodyByteOrderMark, "one was added", |body| {
+    TextFault::new(Cause::BodyByteOrderMark, "a byte order mark was added", |body| {
         Some(body.strip_prefix(BYTE_ORDER_MARK)?.to_vec())
     }),
-    TextFault::new(Cause::BodyByteOrderMark, "one was removed", |body| Some([BYTE_ORDER_MARK, body].concat())),
+    TextFault::new(Cause::BodyByteOrderMark, "a byte order mark was removed", |body| {
+        Some([BYTE_ORDER_MARK, body].concat())
+    }),
     TextFault::new(Cause::BodyLineEndings, "line feeds became CRLF", without_carriage_returns),
     TextFault::new(Cause::BodyLineEndings, "CRLF became line feeds", with_carriage_returns),
-    TextFault::new(Cause::BodyLatin1, "its bytes beyond ASCII are one for each character", from_latin1),
-    TextFault::new(Cause::BodyLatin1, "windows-1252, of one byte for each character", from_windows_1252),
-    TextFault::new(Cause::BodyEncodedTwice, "it was taken for Latin-1 or windows-1252", encoded_once),
+    TextFault::new(Cause::BodyLatin1, "each character beyond ASCII is one byte", from_latin1),
+    TextFault::new(Cause::BodyLatin1, "windows-1252, with one byte for each character", from_windows_1252),
+    TextFault::new(Cause::BodyEncodedTwice, "it was read as Latin-1 or windows-1252", encoded_once),
 ];
 
 fn without_carriage_returns(body: &[u8]) -> Option<Vec<u8>> {
@@ -55,7 +57,7 @@ fn without_carriage_returns(body: &[u8]) -> Option<Vec<u8>> {
     Some(body.iter().zip(followed).filter(|pair| *pair != (&b'\r', &b'\n')).map(|(&byte, _)| byte).collect())
 }
 
-/// Of a body with line feeds alone.
+/// Changes line feeds to CRLF. `None` if the body has no line feed, or has a carriage return already.
 fn with_carriage_returns(body: &[u8]) -> Option<Vec<u8>> {
     if !body.contains(&b'\n') || body.contains(&b'\r') {
         return None;
@@ -70,7 +72,7 @@ fn with_carriage_returns(body: &[u8]) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// The characters that windows-1252 has in place of Latin-1's second set of controls ("Encoding", WHATWG).
+/// The characters that windows-1252 has instead of Latin-1's second set of control characters ("Encoding", WHATWG).
 const WINDOWS_1252: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
     '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
@@ -85,7 +87,7 @@ fn from_latin1(body: &[u8]) -> Option<Vec<u8>> {
 
 fn from_windows_1252(body: &[u8]) -> Option<Vec<u8>> {
     if !body.iter().any(|byte| (0x80..0xa0).contains(byte)) {
-        // Then it is the same as Latin-1.
+        // Such a body is Latin-1, which is tried separately.
         return None;
     }
     let char_of = |&byte: &u8| match byte {
@@ -95,7 +97,7 @@ fn from_windows_1252(body: &[u8]) -> Option<Vec<u8>> {
     Some(body.iter().map(char_of).collect::<String>().into_bytes())
 }
 
-/// Each character stands for a byte.
+/// Turns each character into one byte, which undoes a second UTF-8 encoding.
 fn encoded_once(body: &[u8]) -> Option<Vec<u8>> {
     if body.is_ascii() {
         return None;

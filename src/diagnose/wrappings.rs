@@ -6,13 +6,13 @@ use serde::Deserialize;
 
 use super::{base64, budget::SearchBudget};
 
-/// How many wrappings are undone one after another.
+/// The number of nested wrappings that are undone.
 const MAX_DEPTH: usize = 3;
 
-/// Shorter texts are of nothing that klikit sends.
-const SHORTEST: usize = 8;
+/// The shortest content of a wrapping, in bytes. klikit sends no shorter bodies.
+const MIN_LEN: usize = 8;
 
-/// A wrapping, and how to undo it.
+/// An encoding of a whole body, and the function that undoes it.
 struct Wrapping {
     name: &'static str,
     undo: fn(&[u8]) -> Option<Vec<u8>>,
@@ -24,22 +24,23 @@ const WRAPPINGS: [Wrapping; 6] = [
     Wrapping { name: "a JSON string", undo: from_json_string },
     Wrapping { name: "percent-encoding, as in a URL", undo: |body| from_url(body, b'+') },
     Wrapping { name: "percent-encoding, as in a form", undo: |body| from_url(body, b' ') },
-    Wrapping { name: "the event of an API gateway, which holds the body as `body`", undo: from_event },
+    Wrapping { name: "an API gateway's event with the body in `body`", undo: from_event },
 ];
 
 /// The content of a wrapped body.
 pub(super) struct UnwrappedBody {
     pub(super) body: Vec<u8>,
-    /// The wrappings that were undone, the innermost first.
+    /// The wrappings that were undone, innermost first.
     wrappings: Vec<&'static str>,
 }
 
 impl UnwrappedBody {
+    /// Returns the wrappings as text, such as "base64, in a JSON string".
     pub(super) fn describe(&self) -> String {
         self.wrappings.join(", in ")
     }
 
-    /// Returns whether this can be a body of klikit's, or a compressed one.
+    /// Returns whether the content can be a body of klikit's: text, or gzip.
     pub(super) fn is_plausible(&self) -> bool {
         str::from_utf8(&self.body).is_ok() || self.body.starts_with(&[0x1f, 0x8b])
     }
@@ -60,7 +61,7 @@ pub(super) fn find<T>(
                 return None;
             }
             for Wrapping { name, undo } in &WRAPPINGS {
-                let Some(body) = undo(text).filter(|body| body.len() >= SHORTEST) else { continue };
+                let Some(body) = undo(text).filter(|body| body.len() >= MIN_LEN) else { continue };
                 let inside = UnwrappedBody { body, wrappings: [&[*name], &outer_wrappings[..]].concat() };
                 if let Some(found) = take(&inside, budget) {
                     return Some(found);
@@ -75,33 +76,33 @@ pub(super) fn find<T>(
     None
 }
 
-/// Returns how many bytes all ways of unwrapping look at, and write, together. The first byte rules most of them out.
+/// Returns how many bytes all ways of unwrapping read and write together. The first byte rules most of them out.
 fn cost(text: &[u8]) -> usize {
     match text.first() {
         None => 0,
-        // It is searched for one member's name.
+        // The text is searched for the member's name.
         Some(b'{') => text.len(),
         Some(b'"') => 2 * text.len(),
-        // Base64 is decoded in four alphabets.
+        // Base64 is tried in four variants.
         _ => 8 * text.len(),
     }
 }
 
-/// Base64 in either alphabet, with or without padding and line breaks, and as a `data:` URL.
+/// Decodes base64 in either alphabet, with or without padding and line breaks, and as a `data:` URL.
 fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
     let text = str::from_utf8(text).ok()?;
     let text = match text.strip_prefix("data:") {
         Some(url) => url.split_once(";base64,")?.1,
         None => text,
     };
-    let is_of_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&byte);
-    if !text.bytes().all(is_of_base64) {
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&byte);
+    if !text.bytes().all(is_base64) {
         return None;
     }
     base64::decode(&text.replace(['\r', '\n'], "")).map(|bytes| bytes.to_vec())
 }
 
-/// Hex in either case, also as Postgres and C write it.
+/// Decodes hex in either case, also with the prefixes of Postgres (`\x`) and C (`0x`).
 fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.strip_prefix(br"\x").or_else(|| text.strip_prefix(b"0x")).unwrap_or(text);
     if digits.first()?.is_ascii_hexdigit() { hex::decode(digits).ok() } else { None }
@@ -114,9 +115,9 @@ fn from_json_string(text: &[u8]) -> Option<Vec<u8>> {
     serde_json::from_slice(text).ok().map(String::into_bytes)
 }
 
-/// The whole of it, or the only value of a form. `plus` is what a plus sign stands for.
+/// Decodes percent-encoding, of the whole text or of the only value of a form. `plus` is the byte that a plus sign stands for.
 fn from_url(text: &[u8], plus: u8) -> Option<Vec<u8>> {
-    // JSON is not escaped as a whole.
+    // Text that begins like JSON is not percent-encoded as a whole.
     if matches!(text.first()?, b'{' | b'[' | b'"') || (plus != b'+' && !text.contains(&b'+')) {
         return None;
     }
@@ -131,7 +132,7 @@ fn from_url(text: &[u8], plus: u8) -> Option<Vec<u8>> {
 
 /// Undoes percent-encoding. Returns `None` if nothing is escaped, or if an escape is malformed.
 pub(super) fn without_url_escapes(text: &[u8], plus: u8) -> Option<Vec<u8>> {
-    // As long as the text, so that a secret is not copied as this grows.
+    // Full capacity from the start, because a buffer that grows leaves copies of a secret.
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, behind)) = rest.split_first() {
@@ -150,7 +151,7 @@ pub(super) fn without_url_escapes(text: &[u8], plus: u8) -> Option<Vec<u8>> {
     (decoded != text).then_some(decoded)
 }
 
-/// The event that AWS API Gateway hands to a function, passed on in place of its body.
+/// Reads the body from an event that AWS API Gateway passes to a function.
 fn from_event(text: &[u8]) -> Option<Vec<u8>> {
     #[derive(Deserialize)]
     struct Event {
@@ -168,7 +169,7 @@ mod tests {
 
     const BODY: &str = r#"{"brand_id":1,"a":"b c+d%ü"}"#;
 
-    /// Returns what each way of unwrapping says, until it is the body.
+    /// Returns the description of the wrappings around [`BODY`].
     fn unwrapped(text: &[u8]) -> Option<String> {
         let mut budget = SearchBudget::for_body(1000);
         find(text, &mut budget, |inside, _| (inside.body == BODY.as_bytes()).then(|| inside.describe()))
@@ -183,7 +184,7 @@ mod tests {
         let hex = hex::encode(BODY);
         let string = serde_json::to_string(BODY).unwrap();
         let (as_url, as_form) = ("percent-encoding, as in a URL", "percent-encoding, as in a form");
-        let event = "the event of an API gateway, which holds the body as `body`";
+        let event = "an API gateway's event with the body in `body`";
         for (text, name) in [
             (base64.to_owned(), "base64"),
             (base64.trim_end_matches('=').to_owned(), "base64"),
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn wrappings_in_each_other_are_bounded() {
+    fn nested_wrappings_are_bounded() {
         let mut text = BODY.to_owned();
         for _ in 0..MAX_DEPTH {
             text = hex::encode(text);

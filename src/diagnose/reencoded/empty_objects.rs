@@ -2,9 +2,10 @@ use std::borrow::Cow;
 
 use crate::json::{JsonPiece, pieces};
 
-/// The text as it was before PHP read it by `json_decode($it, true)`, which makes an array of each object, and `[]` of one that is
-/// empty. By their names alone: klikit calls its lists by plurals, but for the `cart`, and what is empty elsewhere was an object.
-/// The same text if there is nothing such.
+/// Replaces `[]` with `{}` where PHP's `json_decode($text, true)` probably turned an empty object into an empty array. Borrows the
+/// text if there is nothing to replace.
+///
+/// The name of the member decides: klikit's lists have plural names, except `cart`, so other empty arrays were objects.
 pub(super) fn restore_empty_objects(text: &str) -> Cow<'_, str> {
     let mut restored = Cow::Borrowed(text);
     let (mut at, mut key) = (0, "");

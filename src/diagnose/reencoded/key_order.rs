@@ -5,26 +5,26 @@ use crate::{
     json::{JsonString, JsonTree, NodeKind},
 };
 
-/// In what order the original's keys were.
+/// An order in which the original's keys may have been.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyOrder {
-    /// As they came.
+    /// All keys as received.
     Received,
-    /// The envelope as klikit documents it, the rest as it came: what a sorted map, such as Rust's `serde_json::Value`, was made
-    /// of when the orders were sorted already.
+    /// The envelope in klikit's documented order, all other keys as received. Restores a body whose envelope went through a sorted
+    /// map, such as Rust's `serde_json::Value`, and whose orders were sorted already.
     Envelope,
-    /// As in the deliveries that are known, where a sorted map has lost it: the envelope and some objects in an order of their
-    /// own, the rest as it came.
-    Seen,
-    /// Documented fields first, in klikit's order, in envelope, orders and brands.
+    /// The envelope and some objects in the order of this crate's samples, all other keys as received.
+    Samples,
+    /// The documented fields of envelope, orders and brands first, in klikit's order.
     Documented,
-    /// As `Seen`, and the rest in alphabetical order.
-    SeenAndSorted,
-    /// In alphabetical order, everywhere.
+    /// As `Samples`, with all other keys in alphabetical order.
+    SamplesAndSorted,
+    /// All keys in alphabetical order.
     Sorted,
 }
 
-/// What an object is in klikit's deliveries, found by the keys on the way to it. Arrays pass theirs on.
+/// The role of an object in klikit's deliveries. It follows from the keys on the path to the object; elements have the role of
+/// their array.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ObjectRole {
     Envelope,
@@ -40,10 +40,11 @@ enum ObjectRole {
 }
 
 impl ObjectRole {
+    /// Returns the role of each node.
     fn of_all(tree: &JsonTree<'_>) -> Vec<Self> {
         let mut roles: Vec<Self> = Vec::with_capacity(tree.nodes.len());
         for node in &tree.nodes {
-            // The root is its own parent, and not there yet.
+            // The root is its own parent, and its role is not known yet.
             let parent = roles.get(node.parent as usize).copied();
             roles.push(match (parent, tree.key(node)) {
                 (None, _) => Self::Envelope,
@@ -68,7 +69,7 @@ impl ObjectRole {
         }
     }
 
-    /// In klikit's developer documentation.
+    /// Returns the keys in the order of klikit's developer documentation.
     fn documented(self) -> &'static [&'static str] {
         match self {
             Self::Envelope => &["brand_id", "branch_id", "orders"],
@@ -89,9 +90,9 @@ impl ObjectRole {
         }
     }
 
-    /// In the deliveries that this crate is tested with, made up in klikit's shape: nothing is documented of these objects. All
-    /// others are in alphabetical order there, but for the envelope.
-    fn seen(self) -> &'static [&'static str] {
+    /// Returns the keys in the order of this crate's samples, which are made-up deliveries in klikit's shape: klikit does not
+    /// document these objects. The samples have the keys of all other objects in alphabetical order, except the envelope's.
+    fn in_samples(self) -> &'static [&'static str] {
         match self {
             Self::Envelope => self.documented(),
             Self::DeliveryInfo => &["email", "phone", "address", "keywords", "last_name", "first_name", "instruction"],
@@ -107,18 +108,18 @@ impl ObjectRole {
 
 impl KeyOrder {
     const ALL: [Self; 6] =
-        [Self::Received, Self::Envelope, Self::Seen, Self::Documented, Self::SeenAndSorted, Self::Sorted];
+        [Self::Received, Self::Envelope, Self::Samples, Self::Documented, Self::SamplesAndSorted, Self::Sorted];
 
     pub(super) fn describe(self) -> Option<&'static str> {
         match self {
             Self::Received => None,
             Self::Envelope => Some("with the envelope's keys in klikit's order"),
             Self::Documented => Some("with its keys in klikit's documented order"),
-            Self::Seen => {
-                Some("with the envelope's keys in klikit's order, and others in the order of this crate's samples")
+            Self::Samples => {
+                Some("with the envelope's keys in klikit's order, and some in the order of this crate's samples")
             }
-            Self::SeenAndSorted => Some(
-                "with the envelope's keys in klikit's order, others in the order of this crate's samples, or else in alphabetical order",
+            Self::SamplesAndSorted => Some(
+                "with the envelope's keys in klikit's order, some in the order of this crate's samples, and the rest in alphabetical order",
             ),
             Self::Sorted => Some("with its keys in alphabetical order"),
         }
@@ -127,17 +128,17 @@ impl KeyOrder {
     pub(super) fn unlikelihood(self) -> u8 {
         match self {
             Self::Received => 0,
-            Self::Envelope | Self::Seen => 1,
+            Self::Envelope | Self::Samples => 1,
             Self::Documented => 2,
-            Self::SeenAndSorted | Self::Sorted => 3,
+            Self::SamplesAndSorted | Self::Sorted => 3,
         }
     }
 
-    /// The orders in which this text is not the same, with the children of all its values in each.
+    /// Returns the orders that give different texts, each with the children of all nodes in that order.
     pub(super) fn distinct(tree: &JsonTree<'_>, budget: &mut SearchBudget) -> Vec<(Self, Vec<u32>)> {
         let mut different: Vec<(Self, Vec<u32>)> = Vec::new();
         for order in Self::ALL {
-            // To sort the keys takes as long as to write them.
+            // Sorting the keys takes as long as writing them.
             if !budget.try_spend(tree.text.len()) {
                 break;
             }
@@ -149,7 +150,7 @@ impl KeyOrder {
         different
     }
 
-    /// The children of all values, in this order.
+    /// Returns the children of all nodes, in this order.
     pub(super) fn children(self, tree: &JsonTree<'_>) -> Vec<u32> {
         let mut children = tree.children.clone();
         if self == Self::Received {
@@ -161,8 +162,8 @@ impl KeyOrder {
                 continue;
             }
             let own = &mut children[node.children()];
-            if matches!(self, Self::Sorted | Self::SeenAndSorted) {
-                // Stable, as a duplicate key's place among its like matters.
+            if matches!(self, Self::Sorted | Self::SamplesAndSorted) {
+                // Stable, because the order of duplicate keys matters.
                 own.sort_by_cached_key(|child| decoded(key(child)));
             }
             let known = match self {
@@ -170,7 +171,7 @@ impl KeyOrder {
                 Self::Envelope if role == ObjectRole::Envelope => role.documented(),
                 Self::Envelope => &[],
                 Self::Documented => role.documented(),
-                Self::Seen | Self::SeenAndSorted => role.seen(),
+                Self::Samples | Self::SamplesAndSorted => role.in_samples(),
             };
             if !known.is_empty() {
                 let place = |child: &u32| {
@@ -184,7 +185,7 @@ impl KeyOrder {
     }
 }
 
-/// What is compared is the key, not how it is written.
+/// Returns the value of a key, without its quotes and escapes.
 fn decoded(key: &str) -> Cow<'_, [u8]> {
     let inner = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
     JsonString::new(inner.as_bytes()).to_bytes()

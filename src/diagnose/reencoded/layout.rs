@@ -1,20 +1,20 @@
 use super::string_style::StringStyle;
 use crate::json::{JsonPiece, JsonTree, NodeKind, pieces};
 
-/// Where the original had white space.
+/// The white space that the original may have had.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// As it came.
+    /// As received.
     Received,
-    /// Nowhere: JavaScript, Go, Rust, PHP, .NET, `jq -c`.
+    /// None: JavaScript, Go, Rust, PHP, .NET, `jq -c`.
     Compact,
-    /// Behind each `,` and `:`, as Python's `json.dumps` has it.
+    /// A space after each `,` and `:`: Python's `json.dumps`.
     Spaced,
-    /// A line for each value, and two spaces for each level: `JSON.stringify`, jq, Rust.
+    /// One line for each value, indented by two spaces for each level: `JSON.stringify`, jq, Rust.
     TwoSpaces,
-    /// The same with four: Python, PHP.
+    /// One line for each value, indented by four spaces for each level: Python, PHP.
     FourSpaces,
-    /// The same with a tab.
+    /// One line for each value, indented by a tab for each level.
     Tabs,
 }
 
@@ -26,7 +26,7 @@ impl Layout {
         match self {
             Self::Received => "JSON with this body's white space",
             Self::Compact => "compact JSON",
-            Self::Spaced => "JSON with a space behind each comma and colon",
+            Self::Spaced => "JSON with a space after each comma and colon",
             Self::TwoSpaces => "JSON indented by two spaces",
             Self::FourSpaces => "JSON indented by four spaces",
             Self::Tabs => "JSON indented by tabs",
@@ -51,7 +51,8 @@ impl Layout {
         }
     }
 
-    /// Behind an opening bracket or a comma, and before a closing bracket. `false` when there is no room.
+    /// Writes the line break and indentation after an opening bracket or a comma, and before a closing bracket. Returns `false` if
+    /// they do not fit in `limit` bytes.
     fn line(self, depth: usize, limit: usize, out: &mut Vec<u8>) -> bool {
         let Some(indent) = self.indent() else { return true };
         if depth.saturating_mul(indent.len()).saturating_add(out.len()) > limit {
@@ -63,8 +64,10 @@ impl Layout {
     }
 }
 
-/// Writes the text anew. `children` are those of all values, in the order in which to write them. Stops, with `false`, beyond
-/// `limit` bytes: brackets in brackets would be indented to a square of their number.
+/// Writes the document in this style. `children` are the children of all nodes, in the order in which to write them.
+///
+/// Returns `false` and stops if the text exceeds `limit` bytes: the indentation of nested brackets grows with the square of the
+/// depth.
 pub(super) fn write(
     tree: &JsonTree<'_>,
     children: &[u32],
@@ -82,7 +85,7 @@ pub(super) fn write(
         }
         return out.len() <= limit;
     }
-    // A value that is open, and how many of its children are written.
+    // The open containers, each with the number of its children that are written.
     let mut open: Vec<(u32, usize)> = Vec::new();
     let mut next = Some(0);
     loop {
@@ -104,7 +107,7 @@ pub(super) fn write(
         let Some((at, written)) = open.last_mut() else { return true };
         let node = tree.node(*at);
         let Some(&child) = children.get(node.children()).and_then(|children| children.get(*written)) else {
-            // Nobody breaks the line inside of empty brackets.
+            // No encoder breaks the line inside of empty brackets.
             if *written > 0 && !layout.line(depth - 1, limit, out) {
                 return false;
             }

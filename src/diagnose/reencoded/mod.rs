@@ -1,4 +1,4 @@
-//! Bodies that were parsed and encoded again: the texts that such a body may have been made of.
+//! Search for the original of a JSON body that was parsed and encoded again.
 
 mod empty_objects;
 mod key_order;
@@ -18,7 +18,7 @@ use super::{
 };
 pub(super) use crate::json::JsonTree;
 
-/// How the original was written.
+/// A style in which the original may have been written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct JsonStyle {
     layout: Layout,
@@ -28,7 +28,7 @@ pub(super) struct JsonStyle {
 }
 
 impl JsonStyle {
-    /// What it has that the body has not.
+    /// Describes the original. `newline` is whether it ended in a newline.
     pub(super) fn describe(self, newline: bool) -> String {
         let mut text = format!("the original was {}", self.layout.describe());
         let parts = [
@@ -46,40 +46,41 @@ impl JsonStyle {
 
     fn is_plausible(self) -> bool {
         if self.restores_objects {
-            // PHP keeps the order of keys, and what it was sent was compact.
+            // PHP keeps the order of keys, and klikit sends compact JSON.
             self.order == KeyOrder::Received && self.layout == Layout::Compact
         } else {
-            // White space belongs to a place, not to a key.
+            // White space as received belongs to positions in the text, so it fits only keys in the order received.
             self.order == KeyOrder::Received || self.layout != Layout::Received
         }
     }
 
-    /// The fewest changes first, and of those the commonest.
+    /// Returns all plausible styles, the most likely first.
     fn all(orders: &[KeyOrder], strings: &[StringStyle], restores_objects: bool) -> Vec<Self> {
-        let mut writings = Vec::new();
+        let mut styles = Vec::new();
         for &order in orders {
             for &strings in strings {
                 for layout in Layout::ALL {
-                    let writing = Self { layout, order, strings, restores_objects };
-                    if writing.is_plausible() {
-                        writings.push(writing);
+                    let style = Self { layout, order, strings, restores_objects };
+                    if style.is_plausible() {
+                        styles.push(style);
                     }
                 }
             }
         }
-        writings.sort_by_key(|writing| {
-            writing.layout.unlikelihood() + writing.order.unlikelihood() + writing.strings.unlikelihood()
+        styles.sort_by_key(|style| {
+            style.layout.unlikelihood() + style.order.unlikelihood() + style.strings.unlikelihood()
         });
-        writings
+        styles
     }
 }
 
-/// Whether the keys of each object are in alphabetical order.
+/// Returns whether the keys of each object are in alphabetical order.
 pub(super) fn has_sorted_keys(tree: &JsonTree<'_>) -> bool {
     KeyOrder::Sorted.children(tree) == tree.children
 }
 
-/// Looks for the text that was signed among those that this body may have been made of.
+/// Searches for the signed text among the possible originals of this body. Returns the match, the style, and whether a newline
+/// followed.
 pub(super) fn original(
     matcher: &SignatureMatcher<'_>,
     body: &[u8],
@@ -87,16 +88,16 @@ pub(super) fn original(
 ) -> Option<(SignatureMatch, JsonStyle, bool)> {
     let mut found = None;
     let mut tried = HashSet::new();
-    each_text(body, budget, |text, writing, budget| {
+    each_text(body, budget, |text, style, budget| {
         if tried.insert(fingerprint(text)) {
-            found = matcher.match_body_or_newline(text, budget).map(|(hit, newline)| (hit, writing, newline));
+            found = matcher.match_body_or_newline(text, budget).map(|(hit, newline)| (hit, style, newline));
         }
         found.is_none()
     });
     found
 }
 
-/// Writes the body in each way, until there is nothing left to spend, or no wish for more.
+/// Writes the body in each style and passes the text to `take`, until the budget is exhausted or `take` returns `false`.
 fn each_text(
     body: &[u8],
     budget: &mut SearchBudget,
@@ -105,51 +106,49 @@ fn each_text(
     if !budget.try_spend(2 * body.len()) {
         return;
     }
-    // First, since these are few, and the others may leave nothing to spend.
+    // Try these first: they are few, and the other styles may exhaust the budget.
     if let Ok(text) = str::from_utf8(body)
         && let Cow::Owned(text) = restore_empty_objects(text)
-        && !each_writing(text.as_bytes(), true, budget, &mut take)
+        && !each_style(text.as_bytes(), true, budget, &mut take)
     {
         return;
     }
-    each_writing(body, false, budget, &mut take);
+    each_style(body, false, budget, &mut take);
 }
 
-/// Returns whether there may be more.
-fn each_writing(
+/// Writes the body in each style with or without restored objects. Returns `false` if the search must stop.
+fn each_style(
     body: &[u8],
     restores_objects: bool,
     budget: &mut SearchBudget,
     take: &mut impl FnMut(&[u8], JsonStyle, &mut SearchBudget) -> bool,
 ) -> bool {
-    // Both look at each byte a few times.
+    // The parser and the search for styles read each byte a few times.
     if !budget.try_spend(4 * body.len()) {
         return false;
     }
     let Some(tree) = JsonTree::parse(body) else { return false };
     let strings = StringStyle::distinct(&tree, budget);
-    let arrangements = KeyOrder::distinct(&tree, budget);
-    let orders: Vec<KeyOrder> = arrangements.iter().map(|(order, _)| *order).collect();
+    let key_orders = KeyOrder::distinct(&tree, budget);
+    let orders: Vec<KeyOrder> = key_orders.iter().map(|(order, _)| *order).collect();
     let longest = body.len().saturating_mul(4).saturating_add(1024);
     let mut text = Vec::new();
-    for writing in JsonStyle::all(&orders, &strings, restores_objects) {
-        let children =
-            arrangements.iter().find(|(order, _)| *order == writing.order).map(|(_, children)| &children[..]);
+    for style in JsonStyle::all(&orders, &strings, restores_objects) {
+        let children = key_orders.iter().find(|(order, _)| *order == style.order).map(|(_, children)| &children[..]);
         text.clear();
         let limit = longest.min(budget.remaining());
-        let whole =
-            layout::write(&tree, children.unwrap_or_default(), writing.layout, writing.strings, limit, &mut text);
+        let whole = layout::write(&tree, children.unwrap_or_default(), style.layout, style.strings, limit, &mut text);
         if !whole {
             budget.mark_cut_short();
         }
-        if !budget.charge(text.len()) || (whole && !take(&text, writing, budget)) {
+        if !budget.charge(text.len()) || (whole && !take(&text, style, budget)) {
             return false;
         }
     }
     true
 }
 
-/// Two texts with one fingerprint would lose the second of them, no more.
+/// Returns a hash of the text. If two texts collide, only the second one is skipped.
 fn fingerprint(text: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(text);

@@ -5,22 +5,22 @@ use crate::{
     json::{JsonPiece, JsonTree, StringUnit, pieces},
 };
 
-/// How the original's strings were written.
+/// A way in which the original's strings may have been escaped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StringStyle {
-    /// As they came.
+    /// As received.
     Received,
-    /// Escaping what JSON demands: JavaScript, Rust, Jackson, Python with `ensure_ascii=False`.
+    /// Only what JSON requires: JavaScript, Rust, Jackson, Python with `ensure_ascii=False`.
     Raw,
-    /// Go: `<`, `>` and `&` escaped, and U+2028 and U+2029.
+    /// Go: escapes `<`, `>`, `&`, U+2028 and U+2029 too.
     Go,
-    /// All but ASCII escaped, in lower case: Python.
+    /// Python: escapes all characters outside of ASCII, in lower case.
     Ascii,
-    /// PHP: the same, and `\/`.
+    /// PHP: escapes all characters outside of ASCII, in lower case, and slashes.
     Php,
-    /// PHP with `JSON_UNESCAPED_UNICODE`: `\/`, and U+2028 and U+2029 escaped.
+    /// PHP with `JSON_UNESCAPED_UNICODE`: escapes slashes, U+2028 and U+2029.
     PhpUnicode,
-    /// .NET's `System.JsonString.Json`: upper case, and whatever HTML could take for its own.
+    /// .NET's `System.Text.Json`: escapes all characters outside of ASCII, in upper case, and those that are special in HTML.
     DotNet,
 }
 
@@ -33,8 +33,8 @@ impl StringStyle {
             Self::Received => None,
             Self::Raw => Some("with as few characters escaped as JSON allows"),
             Self::Go => Some("with characters escaped as Go does"),
-            Self::Ascii => Some("with all but ASCII escaped, as Python does"),
-            Self::Php => Some("with slashes and all but ASCII escaped, as PHP does"),
+            Self::Ascii => Some("with characters outside of ASCII escaped, as Python does"),
+            Self::Php => Some("with slashes and characters outside of ASCII escaped, as PHP does"),
             Self::PhpUnicode => Some("with slashes escaped, as PHP does with JSON_UNESCAPED_UNICODE"),
             Self::DotNet => Some("with characters escaped as .NET does"),
         }
@@ -49,17 +49,17 @@ impl StringStyle {
         }
     }
 
-    /// The ways in which this text's strings are not the same.
+    /// Returns the styles that give different texts.
     pub(super) fn distinct(tree: &JsonTree<'_>, budget: &mut SearchBudget) -> Vec<Self> {
         let mut different = Vec::new();
         let mut seen = Vec::new();
         let mut text = Vec::new();
-        for way in Self::ALL {
+        for style in Self::ALL {
             let mut hasher = DefaultHasher::new();
             for piece in pieces(tree.text) {
                 if let JsonPiece::String(string) = piece {
                     text.clear();
-                    way.write(string, budget.remaining(), &mut text);
+                    style.write(string, budget.remaining(), &mut text);
                     if !budget.charge(text.len()) {
                         return different;
                     }
@@ -69,13 +69,13 @@ impl StringStyle {
             let print = hasher.finish();
             if !seen.contains(&print) {
                 seen.push(print);
-                different.push(way);
+                different.push(style);
             }
         }
         different
     }
 
-    /// Writes a string that has its quotes, this way. Stops somewhere beyond `limit` bytes.
+    /// Writes a string, which includes its quotes, in this style. Stops soon after `limit` bytes.
     pub(super) fn write(self, string: &str, limit: usize, out: &mut Vec<u8>) {
         let inner = string.strip_prefix('"').and_then(|string| string.strip_suffix('"'));
         let (Some(inner), false) = (inner, self == Self::Received) else {
@@ -96,7 +96,7 @@ impl StringStyle {
         out.push(b'"');
     }
 
-    /// Whether this byte is written as it is, in every case.
+    /// Returns whether this byte is always written unescaped.
     fn keeps(self, byte: u8) -> bool {
         match byte {
             b'\\' | b'"' | 0..0x20 | 0x7f.. => false,
@@ -107,6 +107,7 @@ impl StringStyle {
         }
     }
 
+    /// Writes one character, escaped if this style escapes it.
     fn write_unit(self, unit: StringUnit, out: &mut Vec<u8>) {
         let char = match unit {
             StringUnit::Char(char) => char,
@@ -132,6 +133,7 @@ impl StringStyle {
         }
     }
 
+    /// Returns whether a character without a short escape is written as `\uXXXX`.
     fn escapes(self, char: char) -> bool {
         match char {
             '\0'..' ' => true,
@@ -144,6 +146,7 @@ impl StringStyle {
         }
     }
 
+    /// Writes a UTF-16 code unit as `\uXXXX`.
     fn write_code(self, half: u16, out: &mut Vec<u8>) {
         let digits = if self == Self::DotNet { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
         out.extend_from_slice(b"\\u");

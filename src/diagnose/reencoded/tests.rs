@@ -1,7 +1,7 @@
 use super::*;
 use crate::{diagnose::budget::MAX_PASSES, keyring::Keyring, secret::WebhookSecret};
 
-/// The texts that this body may have been made of, with room for all.
+/// Returns all possible originals of this body, without a limit in effect.
 fn texts(body: &str) -> Vec<String> {
     let mut texts = Vec::new();
     each_text(body.as_bytes(), &mut SearchBudget::for_body(1 << 20), |text, _, _| {
@@ -11,6 +11,7 @@ fn texts(body: &str) -> Vec<String> {
     texts
 }
 
+/// Returns the body in one style.
 fn rewritten(body: &str, layout: Layout, strings: StringStyle, order: KeyOrder) -> String {
     let tree = JsonTree::parse(body.as_bytes()).unwrap();
     let mut out = Vec::new();
@@ -18,15 +19,16 @@ fn rewritten(body: &str, layout: Layout, strings: StringStyle, order: KeyOrder) 
     String::from_utf8(out).unwrap()
 }
 
+/// Returns the text as compact JSON with its strings in one style.
 fn as_written_by(strings: StringStyle, text: &str) -> String {
     rewritten(text, Layout::Compact, strings, KeyOrder::Received)
 }
 
-/// The right-hand sides are what those languages print for the string.
+/// The expected texts are the output of those languages.
 #[test]
 fn strings_are_written_as_each_language_does() {
     let all = "\"é/<>&'+`\\\"\\\\ \u{7f}\u{2028}😀\\b\\t\\n\\f\\r\\u001f\"";
-    // PHP 8: json_encode($it), and with JSON_UNESCAPED_UNICODE.
+    // PHP 8: json_encode($all), and with JSON_UNESCAPED_UNICODE.
     assert_eq!(
         as_written_by(StringStyle::Php, all),
         "\"\\u00e9\\/<>&'+`\\\"\\\\ \u{7f}\\u2028\\ud83d\\ude00\\b\\t\\n\\f\\r\\u001f\""
@@ -35,17 +37,17 @@ fn strings_are_written_as_each_language_does() {
         as_written_by(StringStyle::PhpUnicode, all),
         "\"é\\/<>&'+`\\\"\\\\ \u{7f}\\u2028😀\\b\\t\\n\\f\\r\\u001f\""
     );
-    // Go: json.Marshal(it).
+    // Go: json.Marshal(all).
     assert_eq!(
         as_written_by(StringStyle::Go, all),
         "\"é/\\u003c\\u003e\\u0026'+`\\\"\\\\ \u{7f}\\u2028😀\\b\\t\\n\\f\\r\\u001f\""
     );
-    // Python: json.dumps(it).
+    // Python: json.dumps(all).
     assert_eq!(
         as_written_by(StringStyle::Ascii, all),
         "\"\\u00e9/<>&'+`\\\"\\\\ \\u007f\\u2028\\ud83d\\ude00\\b\\t\\n\\f\\r\\u001f\""
     );
-    // .NET: JsonSerializer.Serialize(it).
+    // .NET: JsonSerializer.Serialize(all).
     assert_eq!(
         as_written_by(StringStyle::DotNet, all),
         "\"\\u00E9/\\u003C\\u003E\\u0026\\u0027\\u002B\\u0060\\u0022\\\\ \\u007F\\u2028\\uD83D\\uDE00\\b\\t\\n\\f\\r\\u001F\""
@@ -55,7 +57,7 @@ fn strings_are_written_as_each_language_does() {
 }
 
 #[test]
-fn what_is_escaped_can_be_unescaped_and_the_other_way_round() {
+fn escaped_strings_can_be_restored() {
     let raw = "\"Phở \u{2029}<b>/😀\"";
     for strings in [StringStyle::Php, StringStyle::Go, StringStyle::Ascii, StringStyle::DotNet, StringStyle::PhpUnicode]
     {
@@ -63,7 +65,7 @@ fn what_is_escaped_can_be_unescaped_and_the_other_way_round() {
         assert_ne!(written, raw);
         assert_eq!(as_written_by(StringStyle::Raw, &written), raw);
     }
-    // Half a character can be written as an escape alone.
+    // Half of a surrogate pair can be written only as an escape.
     for (half, again) in
         [(r#""\ud83d""#, r#""\ud83d""#), (r#""\uD83Dx\uDE00\ud83d\u0041""#, r#""\ud83dx\ude00\ud83dA""#)]
     {
@@ -72,7 +74,7 @@ fn what_is_escaped_can_be_unescaped_and_the_other_way_round() {
 }
 
 #[test]
-fn numbers_duplicates_and_order_stay_as_they_came() {
+fn keeps_numbers_and_duplicate_keys() {
     let body = r#"{"b":12.50,"a":1e2,"a":-0.0,"c":123456789012345678901234567890,"":[[],{},null,true]}"#;
     assert_eq!(as_written_by(StringStyle::Raw, body), body);
     assert_eq!(
@@ -94,31 +96,31 @@ fn keys_are_put_in_the_documented_order() {
         r#"{"brand_id":5,"branch_id":6,"orders":[{"z":1,"status":2,"brands":[{"title":"x","logo":"y","id":3}],"id":4}]}"#
     );
     assert_eq!(
-        written(KeyOrder::SeenAndSorted),
+        written(KeyOrder::SamplesAndSorted),
         r#"{"brand_id":5,"branch_id":6,"orders":[{"brands":[{"id":3,"logo":"y","title":"x"}],"id":4,"status":2,"z":1}]}"#
     );
     let seen = r#"{"orders":[{"zz":1,"cart":[{"groups":[{"modifiers":[{"id":1,"price":2,"title":3}],"title":4}]}]}],"brand_id":5}"#;
     assert_eq!(
-        rewritten(seen, Layout::Compact, StringStyle::Received, KeyOrder::Seen),
+        rewritten(seen, Layout::Compact, StringStyle::Received, KeyOrder::Samples),
         r#"{"brand_id":5,"orders":[{"zz":1,"cart":[{"groups":[{"title":4,"modifiers":[{"id":1,"title":3,"price":2}]}]}]}]}"#
     );
-    // By what a key means, not by how it is written: A, B, C.
+    // Keys are sorted by value, not by how they are escaped: A, B, C.
     let escaped = rewritten(r#"{"C":1,"\u0042":2,"A":3}"#, Layout::Compact, StringStyle::Received, KeyOrder::Sorted);
     assert_eq!(escaped, r#"{"A":3,"\u0042":2,"C":1}"#);
 }
 
 #[test]
-fn no_variant_is_made_that_cannot_differ() {
-    // One layout, one order, one way to write strings, and one way to have no white space.
+fn skips_styles_that_give_equal_texts() {
+    // One order and one style of strings, in each of the six layouts.
     assert_eq!(texts("1"), vec!["1"; 6]);
-    // A slash is written in two ways, in five layouts and the one that it has.
+    // Two ways to write a slash, in each of the six layouts.
     assert_eq!(texts(r#"["/"]"#).len(), 2 * 6);
     assert_eq!(texts("no JSON"), Vec::<String>::new());
     assert_eq!(texts(""), Vec::<String>::new());
 }
 
 #[test]
-fn work_is_bounded_whatever_the_body_is() {
+fn work_is_bounded_for_any_body() {
     let nest = |n| format!("{}{}", "[".repeat(n), "]".repeat(n));
     let keys = |n: usize| format!("{{{}}}", (0..n).map(|n| format!("\"é{n}\":{n}")).collect::<Vec<_>>().join(","));
     let bodies = [
@@ -154,10 +156,10 @@ fn work_is_bounded_whatever_the_body_is() {
     }
 }
 
-/// Nothing is called klikit's that is documented nowhere.
+/// The description must not call an order klikit's that klikit does not document.
 #[test]
-fn an_order_of_samples_is_told_from_a_documented_one() {
-    // A sorted map has taken the envelope's order, and that of the groups.
+fn names_order_of_samples_apart_from_documented_order() {
+    // A sorted map changed the order of the envelope and of the groups.
     let body =
         r#"{"branch_id":1,"brand_id":2,"orders":[{"cart":[{"groups":[{"modifiers":[],"title":"x"}]}],"z":1,"id":3}]}"#;
     let tree = JsonTree::parse(body.as_bytes()).unwrap();
@@ -174,11 +176,11 @@ fn an_order_of_samples_is_told_from_a_documented_one() {
 }
 
 #[test]
-fn what_php_emptied_is_told_from_a_list_by_its_name() {
+fn restores_empty_objects_by_member_name() {
     let received = r#"{"a":[],"lists":[],"cart":[],"b" : [] ,"text":":[]","c":[[]],"d":[1],"e":":[]"}"#;
     let restored = r#"{"a":{},"lists":[],"cart":[],"b" : {} ,"text":":[]","c":[[]],"d":[1],"e":":[]"}"#;
     assert_eq!(restore_empty_objects(received), restored);
     assert!(matches!(restore_empty_objects(r#"{"lists":[],"a":{}}"#), Cow::Borrowed(_)));
-    // Few are tried, since they are tried before all others.
+    // Only one style is tried, because these come before all others.
     assert_eq!(texts(r#"{"b":1,"a":[]}"#).iter().filter(|text| text.contains("{}")).count(), 1);
 }
