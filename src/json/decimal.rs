@@ -1,22 +1,22 @@
 use std::fmt;
 
-/// An integer whose digits are more than these is written with an exponent.
+/// The number of digits up to which an integer is written without an exponent.
 const MAX_PLAIN: usize = 40;
 
-/// A decimal number, held exactly: significant digits times a power of ten.
+/// An exact decimal number: significant digits times a power of ten.
 ///
-/// Two decimals are equal exactly if their values are, with one exception: an exponent that no `i64` holds counts as the nearest
-/// `i64`.
+/// Two decimals are equal if and only if their values are equal. There is one exception: an exponent out of the range of `i64` counts
+/// as the nearest `i64`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decimal {
     is_negative: bool,
-    /// Without zeros at either end. Empty for zero.
+    /// The digits without zeros at either end. Empty for zero.
     digits: String,
     exponent: i64,
 }
 
 impl Decimal {
-    /// Reads a JSON number. Leading zeros are fine.
+    /// Parses a JSON number. Accepts leading zeros too.
     pub(crate) fn from_number(number: &[u8]) -> Option<Self> {
         let number = str::from_utf8(number).ok()?;
         match number.split_once(['e', 'E']) {
@@ -31,7 +31,7 @@ impl Decimal {
         }
     }
 
-    /// Reads a number without an exponent: digits, at most one point between them, and at most a minus before them.
+    /// Parses a number without an exponent: digits with at most one point between them, and an optional minus sign.
     pub(crate) fn from_plain(number: &[u8]) -> Option<Self> {
         let number = str::from_utf8(number).ok()?;
         let (is_negative, unsigned) = match number.strip_prefix('-') {
@@ -65,7 +65,7 @@ impl Decimal {
         self.exponent >= 0
     }
 
-    /// An integer without its sign. `None` if it is not an integer, or larger than a `u128`.
+    /// Returns the absolute value of an integer. `None` if the number is not an integer, or does not fit a `u128`.
     pub(crate) fn magnitude(&self) -> Option<u128> {
         let zeros = usize::try_from(self.exponent).ok()?;
         if self.digits.len().saturating_add(zeros) > MAX_PLAIN {
@@ -78,7 +78,7 @@ impl Decimal {
     }
 }
 
-/// The same text for equal numbers. Its length does not depend on the exponent.
+/// Writes equal numbers as equal texts. The length of the text does not depend on the exponent.
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_negative {
@@ -111,7 +111,7 @@ fn read_exponent(exponent: &str) -> Option<i64> {
     })
 }
 
-/// A length in memory, which always fits.
+/// Converts a length in memory, which always fits.
 fn as_i64(len: usize) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
 }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn equal_numbers_have_one_name() {
-        for (name_of_all, numbers) in [
+        for (expected, numbers) in [
             ("42", &["42", "42.0", "4.2e1", "4.2E+01", "420e-1", "042", "0.00042e5"][..]),
             ("0", &["0", "-0", "0.0", "-0.00", "0e400", "-0e-99999999999999999999"]),
             ("-7", &["-7", "-7.0", "-0.7e1"]),
@@ -138,7 +138,7 @@ mod tests {
             ("18446744073709551616", &["18446744073709551616"]),
         ] {
             for number in numbers {
-                assert_eq!(name(number), name_of_all, "{number}");
+                assert_eq!(name(number), expected, "{number}");
                 assert_eq!(Decimal::from_number(number.as_bytes()), Decimal::from_number(numbers[0].as_bytes()));
             }
         }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_numbers() {
+    fn rejects_texts_that_are_not_numbers() {
         for text in
             ["", "-", ".5", "5.", "1.2.3", "+1", " 1", "1 ", "0x1", "--1", "1e", "e1", "1e+", "1e1.5", "1e1e1", "Rp 5"]
         {
@@ -167,7 +167,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Integers are the oracle: a point is moved within one, and an exponent moves it back.
+        /// Integers are the oracle: the test moves the decimal point of an integer and moves it back with an exponent.
         #[test]
         fn moved_point_changes_nothing(number: i64, point in 0..19usize, zeros in 0..3usize) {
             let digits = format!("{:020}", number.unsigned_abs());

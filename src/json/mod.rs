@@ -1,10 +1,9 @@
-//! JSON as it is written.
+//! Readers of JSON text that keep numbers, escapes, repeated names and the order of members as written.
 //!
-//! The parts of this module look at the text of a document and build no values, so numbers, escapes, repeated names and the
-//! order of members stay as they were sent. None of them recurses: nesting costs memory, never stack.
+//! They work on the text of a document and build no values. No function recurses, so nesting takes memory but no stack.
 #![cfg_attr(
     not(all(feature = "inbox", feature = "payload", feature = "diagnose")),
-    allow(dead_code, unused_imports, reason = "each feature uses a part")
+    allow(dead_code, unused_imports, reason = "each feature uses only some of the items")
 )]
 
 mod canonical;

@@ -2,20 +2,20 @@ use std::ops::Range;
 
 use super::string::JsonString;
 
-/// Reads the tokens of a JSON text in one pass and checks its syntax (RFC 8259) on the way.
+/// An iterator over the tokens of a JSON text that checks the syntax (RFC 8259).
 ///
-/// Strings may hold bytes that are not UTF-8: [`JsonString::decode`] finds out. After the first error there is nothing more.
+/// Strings may contain bytes that are not UTF-8; [`JsonString::decode`] checks that. The iterator ends after the first error.
 pub(crate) struct JsonReader<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where the last token starts.
+    /// The start of the last token.
     start: usize,
     open: Vec<Container>,
     state: GrammarState,
     has_failed: bool,
 }
 
-/// A part of a JSON text. Commas and colons are checked and left out.
+/// A token of a JSON text. There are no tokens for commas and colons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JsonToken<'a> {
     /// The opening bracket.
@@ -25,23 +25,24 @@ pub(crate) enum JsonToken<'a> {
     /// The name of the member whose value follows.
     Name(JsonString<'a>),
     String(JsonString<'a>),
-    /// A number, as it is written.
+    /// A number as written.
     Number(&'a [u8]),
     /// `true`, `false` or `null`.
     Literal(&'a [u8]),
 }
 
+/// The type of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Container {
     Object,
     Array,
 }
 
-/// The text is not JSON.
+/// The error for a text that is not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotJson;
 
-/// What the grammar allows next.
+/// The token that the grammar allows next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum GrammarState {
     Value,
@@ -52,8 +53,8 @@ enum GrammarState {
     NameOrEnd,
     Colon,
     CommaOrEnd,
-    /// White space until the end.
-    Nothing,
+    /// Only white space until the end.
+    EndOfText,
 }
 
 impl<'a> JsonReader<'a> {
@@ -61,12 +62,12 @@ impl<'a> JsonReader<'a> {
         Self { bytes, at: 0, start: 0, open: Vec::new(), state: GrammarState::Value, has_failed: false }
     }
 
-    /// How many containers are open after the last token.
+    /// Returns the number of containers that are open after the last token.
     pub(crate) fn depth(&self) -> usize {
         self.open.len()
     }
 
-    /// Where the last token is in the text, with the quotes of a string.
+    /// Returns the place of the last token in the text, with the quotes of a string.
     pub(crate) fn span(&self) -> Range<usize> {
         self.start..self.at
     }
@@ -88,7 +89,7 @@ impl<'a> JsonReader<'a> {
         }
         self.start = self.at;
         let Some(byte) = self.peek() else {
-            return if self.state == GrammarState::Nothing { Ok(None) } else { Err(NotJson) };
+            return if self.state == GrammarState::EndOfText { Ok(None) } else { Err(NotJson) };
         };
         match (self.state, byte) {
             (GrammarState::NameOrEnd | GrammarState::CommaOrEnd, b'}') => self.end(Container::Object),
@@ -137,7 +138,7 @@ impl<'a> JsonReader<'a> {
     }
 
     fn after_value(&mut self) {
-        self.state = if self.open.is_empty() { GrammarState::Nothing } else { GrammarState::CommaOrEnd };
+        self.state = if self.open.is_empty() { GrammarState::EndOfText } else { GrammarState::CommaOrEnd };
     }
 
     fn string(&mut self) -> Result<JsonString<'a>, NotJson> {
@@ -188,7 +189,7 @@ impl<'a> JsonReader<'a> {
         Ok(JsonToken::Number(&self.bytes[self.start..self.at]))
     }
 
-    /// Skips one digit or more.
+    /// Skips one or more digits.
     fn digits(&mut self) -> Result<(), NotJson> {
         let rest = &self.bytes[self.at..];
         let count = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
@@ -284,9 +285,9 @@ mod tests {
         assert!(!is_json(&"{\"a\":".repeat(deep)));
     }
 
-    /// What RFC 8259 says of each.
+    /// The texts are classified by RFC 8259.
     #[test]
-    fn knows_json_from_other_texts() {
+    fn accepts_only_json() {
         let json = [
             "0",
             "-0",
@@ -356,7 +357,6 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, cases: 4000, ..ProptestConfig::default() })]
 
-        /// serde_json is the oracle.
         #[test]
         fn agrees_with_serde_json(
             text in r#"[ \n]{0,1}([\[\]{},:0-2eE.+"-]|"a"|true|null|\\u|\\n|d83d|\x01|é){0,12}"#,

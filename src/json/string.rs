@@ -1,14 +1,14 @@
 use std::{borrow::Cow, cmp::Ordering};
 
-/// A string as it is written, without its quotes. Its escapes are known to be valid.
+/// A string as written in a document, without its quotes. Its escapes are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct JsonString<'a>(&'a [u8]);
 
-/// A part of a string.
+/// A character of a string, or half of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StringUnit {
     Char(char),
-    /// Half of a UTF-16 pair without its other half, which JSON can write and UTF-8 cannot.
+    /// Half of a UTF-16 surrogate pair without the other half. JSON can express it, UTF-8 cannot.
     Surrogate(u16),
 }
 
@@ -17,7 +17,7 @@ impl<'a> JsonString<'a> {
         Self(written)
     }
 
-    /// The value. `None` if it is not Unicode: bytes that are not UTF-8, or half of a surrogate pair.
+    /// Returns the value. `None` if it is not Unicode: it has bytes that are not UTF-8, or half of a surrogate pair.
     pub(crate) fn decode(self) -> Option<Cow<'a, str>> {
         Some(match self.to_bytes() {
             Cow::Borrowed(bytes) => str::from_utf8(bytes).ok()?.into(),
@@ -25,35 +25,37 @@ impl<'a> JsonString<'a> {
         })
     }
 
-    /// The value as bytes, which every string has: UTF-8 where it is Unicode, a surrogate encoded like any other code point
-    /// (WTF-8), and other bytes as they are. Two strings have the same bytes only if they have the same value.
+    /// Returns the value as bytes, for any string: characters as UTF-8, half of a surrogate pair as if it were a character (WTF-8),
+    /// and invalid bytes unchanged. Two strings have the same bytes only if they have the same value.
     pub(crate) fn to_bytes(self) -> Cow<'a, [u8]> {
         if self.0.contains(&b'\\') { self.bytes().collect::<Vec<_>>().into() } else { self.0.into() }
     }
 
-    /// Whether the value is this text.
+    /// Returns whether the value is this text.
     pub(crate) fn is(self, text: &str) -> bool {
         self.bytes().eq(text.bytes())
     }
 
-    /// Compares the values, by their [bytes](Self::to_bytes). Reads no further than the first difference.
+    /// Compares the values by their [bytes](Self::to_bytes). Stops at the first difference.
     pub(crate) fn cmp_value(self, other: Self) -> Ordering {
         self.bytes().cmp(other.bytes())
     }
 
-    fn bytes(self) -> Bytes<'a> {
-        Bytes { rest: self.0, escaped: [0; 4], left: 0 }
+    fn bytes(self) -> StringBytes<'a> {
+        StringBytes { rest: self.0, escaped: [0; 4], left: 0 }
     }
 }
 
-struct Bytes<'a> {
+/// An iterator over the bytes of a string's value.
+struct StringBytes<'a> {
     rest: &'a [u8],
-    /// What the last escape stands for, at the end of the array.
+    /// The bytes of the last escape, at the end of the array.
     escaped: [u8; 4],
+    /// The number of bytes in `escaped` that were not returned yet.
     left: usize,
 }
 
-impl Iterator for Bytes<'_> {
+impl Iterator for StringBytes<'_> {
     type Item = u8;
 
     fn next(&mut self) -> Option<u8> {
@@ -73,13 +75,13 @@ impl Iterator for Bytes<'_> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // An escape of six bytes can stand for one.
+        // An escape of six bytes can stand for one byte.
         (self.left + self.rest.len() / 6, Some(self.left + self.rest.len()))
     }
 }
 
 impl StringUnit {
-    /// The first unit of a string's text, and its length there. `None` at the end.
+    /// Reads the first unit of a string, and returns its length in the text. `None` at the end.
     pub(crate) fn first(text: &str) -> Option<(Self, usize)> {
         match text.chars().next()? {
             '\\' => Some(Self::escaped(text.as_bytes())),
@@ -87,10 +89,10 @@ impl StringUnit {
         }
     }
 
-    /// The escape at the start, and its length.
+    /// Reads the escape at the start, and returns its length.
     fn escaped(text: &[u8]) -> (Self, usize) {
         let meaning = match text.get(1) {
-            Some(b'u') => return Self::coded(text),
+            Some(b'u') => return Self::unicode_escape(text),
             Some(b'n') => '\n',
             Some(b'r') => '\r',
             Some(b't') => '\t',
@@ -103,7 +105,8 @@ impl StringUnit {
         (Self::Char(meaning), 2)
     }
 
-    fn coded(text: &[u8]) -> (Self, usize) {
+    /// Reads one `\uXXXX` at the start, or two that form a surrogate pair.
+    fn unicode_escape(text: &[u8]) -> (Self, usize) {
         let Some(high) = code(text) else { return (Self::Char('\\'), 1) };
         if let Some(char) = char::from_u32(high.into()) {
             return (Self::Char(char), 6);
@@ -115,7 +118,7 @@ impl StringUnit {
         }
     }
 
-    /// Writes the unit to the end of the buffer, and returns its length.
+    /// Writes the unit to the end of the buffer and returns its length.
     fn encode(self, buffer: &mut [u8; 4]) -> usize {
         let len = match self {
             Self::Char(char) => char.encode_utf8(buffer).len(),
@@ -134,7 +137,7 @@ impl StringUnit {
     }
 }
 
-/// The number in the `\uXXXX` at the start.
+/// Reads the number in the `\uXXXX` at the start.
 fn code(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
@@ -150,7 +153,7 @@ mod tests {
         JsonString::new(written.as_bytes())
     }
 
-    /// The value according to serde_json, which reads byte strings as WTF-8.
+    /// Returns the value according to serde_json, which reads byte strings as WTF-8.
     fn expected(written: &str) -> Vec<u8> {
         struct Bytes;
 
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn text_without_escapes_is_not_copied() {
+    fn string_without_escapes_is_not_copied() {
         assert!(matches!(text("abc").to_bytes(), Cow::Borrowed(_)));
     }
 

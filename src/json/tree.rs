@@ -2,28 +2,30 @@ use std::ops::Range;
 
 use super::reader::{Container, JsonReader, JsonToken};
 
-/// A JSON text as a list of values, each of which says where in the text it is. Numbers, repeated keys and the order of keys
-/// stay as they were sent.
+/// A JSON document as a list of nodes that point into its text. Numbers, repeated keys and the order of keys stay as written.
 pub(crate) struct JsonTree<'a> {
     pub(crate) text: &'a str,
-    /// A value before its children. Never empty; the first is the root.
+    /// All nodes, each before its children. Never empty: the first node is the root.
     pub(crate) nodes: Vec<JsonNode>,
-    /// The children of all, in the order of the text. A node says which part is its own.
+    /// The children of all nodes, grouped by parent, in the order of the text. [`JsonNode::children`] is the range of one node.
     pub(crate) children: Vec<u32>,
 }
 
+/// A value in a [`JsonTree`].
 pub(crate) struct JsonNode {
     pub(crate) kind: NodeKind,
-    /// Of a scalar or a string, with its quotes.
+    /// The place of a scalar or a string, with its quotes.
     value: (u32, u32),
-    /// With its quotes.
+    /// The place of the key, with its quotes.
     key: Option<(u32, u32)>,
-    /// Where its children begin.
+    /// The start of its range in [`JsonTree::children`].
     first: u32,
+    /// The number of its children.
     pub(crate) count: u32,
     pub(crate) parent: u32,
 }
 
+/// The type of a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NodeKind {
     Object,
@@ -34,6 +36,7 @@ pub(crate) enum NodeKind {
 }
 
 impl JsonNode {
+    /// Returns the node's range in [`JsonTree::children`].
     pub(crate) fn children(&self) -> Range<usize> {
         let first = self.first as usize;
         first..first + self.count as usize
@@ -41,7 +44,7 @@ impl JsonNode {
 }
 
 impl<'a> JsonTree<'a> {
-    /// `None` if the text is not JSON in UTF-8, or is 4 GiB long or longer.
+    /// Parses a document. Returns `None` if it is not JSON in UTF-8, or is 4 GiB or longer.
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         let text = str::from_utf8(body).ok().filter(|text| u32::try_from(text.len()).is_ok())?;
         let mut tree = Self { text, nodes: Vec::new(), children: Vec::new() };
@@ -50,6 +53,7 @@ impl<'a> JsonTree<'a> {
         Some(tree)
     }
 
+    /// Reads the nodes, without their children.
     fn read(&mut self) -> Option<()> {
         let mut reader = JsonReader::new(self.text.as_bytes());
         let mut open: Vec<u32> = Vec::new();
@@ -81,6 +85,7 @@ impl<'a> JsonTree<'a> {
         Some(())
     }
 
+    /// Fills in the children of all nodes.
     fn link(&mut self) {
         for at in 1..self.nodes.len() {
             let parent = self.nodes[at].parent;
@@ -100,7 +105,7 @@ impl<'a> JsonTree<'a> {
         }
     }
 
-    /// How many keys there are in all objects.
+    /// Returns the number of keys in all objects.
     pub(crate) fn keys(&self) -> usize {
         self.nodes.iter().filter(|node| node.key.is_some()).count()
     }
@@ -109,17 +114,17 @@ impl<'a> JsonTree<'a> {
         &self.nodes[at as usize]
     }
 
-    /// As it stands in the text.
+    /// Returns the text of a scalar or a string, as written.
     pub(crate) fn value(&self, node: &JsonNode) -> &'a str {
         &self.text[node.value.0 as usize..node.value.1 as usize]
     }
 
-    /// As it stands in the text, with its quotes.
+    /// Returns the node's key, as written and with its quotes.
     pub(crate) fn key(&self, node: &JsonNode) -> Option<&'a str> {
         node.key.map(|(start, end)| &self.text[start as usize..end as usize])
     }
 
-    /// Whether white space stands between values, and whether there are line feeds in it.
+    /// Returns whether there is white space between values, and whether it contains line feeds.
     pub(crate) fn white_space(&self) -> (bool, bool) {
         let (mut any, mut lines) = (false, false);
         for piece in pieces(self.text.trim_ascii()) {
@@ -132,14 +137,15 @@ impl<'a> JsonTree<'a> {
     }
 }
 
-/// A part of a JSON text.
+/// A part of a JSON text: a string, or the text between two strings.
 pub(crate) enum JsonPiece<'a> {
-    /// With its quotes.
+    /// A string with its quotes.
     String(&'a str),
-    /// All else.
+    /// The text up to the next string.
     Between(&'a str),
 }
 
+/// Splits a JSON text into its strings and the text between them.
 pub(crate) fn pieces(text: &str) -> impl Iterator<Item = JsonPiece<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -155,7 +161,7 @@ pub(crate) fn pieces(text: &str) -> impl Iterator<Item = JsonPiece<'_>> {
     })
 }
 
-/// Behind the closing quote.
+/// Returns the position after the closing quote of the string at `start`.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     loop {
@@ -168,7 +174,7 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
     }
 }
 
-/// A place in the text, or a number of values, which are not more than its bytes.
+/// Converts a position in the text, or an index of a node. There are no more nodes than bytes.
 fn place(at: usize) -> u32 {
-    u32::try_from(at).expect("texts of 4 GiB are refused")
+    u32::try_from(at).expect("texts of 4 GiB or more are rejected before")
 }

@@ -3,21 +3,22 @@ use super::{
     string::JsonString,
 };
 
-/// A step from a container to a value in it.
+/// A step of a path, from a container to a value in it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum PathStep {
-    /// To the members of this name: an object may repeat one.
+    /// Leads to all members with this name. An object may repeat a name.
     Member(&'static str),
-    /// To each element of an array.
+    /// Leads to each element of an array.
     Element,
 }
 
-/// Calls `take` with each value that one of the paths leads to, in the order of the text. A container is only its first token.
+/// Calls `take` with each value at the end of one of the paths, in the order of the text. For a container, `take` receives only its
+/// opening bracket.
 ///
-/// Reads the text once. If it is not JSON, the values before the first error are taken all the same.
+/// Reads the text once. If the text is not JSON, `take` receives the values before the first error.
 pub(crate) fn each_value<'a>(text: &'a [u8], paths: &[&'static [PathStep]], mut take: impl FnMut(JsonToken<'a>)) {
     let mut reader = JsonReader::new(text);
-    // For each path, how many of the open containers are on it: the outermost ones.
+    // For each path, the number of open containers on it, counted from the outermost.
     let mut paths: Vec<_> = paths.iter().map(|path| (*path, 0)).collect();
     let mut name = None;
     while let Some(Ok(token)) = reader.next() {
@@ -43,7 +44,7 @@ pub(crate) fn each_value<'a>(text: &'a [u8], paths: &[&'static [PathStep]], mut 
     }
 }
 
-/// Whether the path leads into the value of this name that is inside of `around` containers, all of them on the path.
+/// Returns whether the path continues with a value of this name. The value is inside of `around` containers, all on the path.
 fn leads(path: &[PathStep], around: usize, name: Option<JsonString<'_>>) -> bool {
     // The root is on every path.
     let Some(last) = around.checked_sub(1) else { return true };
@@ -76,7 +77,7 @@ mod tests {
     const ID: &[PathStep] = &[PathStep::Member("orders"), PathStep::Element, PathStep::Member("id")];
 
     #[test]
-    fn takes_values_on_the_path() {
+    fn takes_values_at_the_end_of_the_path() {
         let text = r#"{"id":1,"x":[{"id":9}],"orders":[{"id":2,"x":{"id":3}},{"x":[{"id":4}],"id":"5"},6,[7]],
             "x":{"orders":[{"id":8}]},"x":[{"id":9}],"x":{"x":{"id":9}}}"#;
         assert_eq!(values(text, &[ID]), ["2", "5"]);
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_what_comes_before_an_error() {
+    fn takes_values_before_an_error() {
         assert_eq!(values(r#"{"orders":[{"id":1},{"id":2"#, &[ID]), ["1", "2"]);
         assert_eq!(values(r#"{"orders":[{"id":1},{"id" 2}]}"#, &[ID]), ["1"]);
     }

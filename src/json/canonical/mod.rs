@@ -1,12 +1,12 @@
-//! Whether two JSON texts are the same document.
+//! Comparison of JSON documents by a digest of their canonical form.
 //!
-//! - White space, the order of an object's members and the way in which a string is escaped do not matter.
-//! - The order of an array matters.
-//! - Numbers are compared as they are written: 1, 1.0 and 1e0 differ.
+//! - White space, the order of an object's members and the escapes of strings do not matter.
+//! - The order of an array's elements matters.
+//! - Numbers are compared as written: 1, 1.0 and 1e0 differ.
 //!
-//! Where the answer would depend on the reader, a text has no canonical form, and bodies have to be compared by their bytes: if an
-//! object repeats a name, or a string holds half of a surrogate pair. Neither has a text that is not JSON in UTF-8, that is longer
-//! than [`MAX_LEN`], or that is nested deeper than [`MAX_DEPTH`].
+//! A text has no canonical form if readers may disagree about its meaning: an object repeats a name, or a string contains half of a
+//! surrogate pair. Compare the bytes of such bodies instead. A text also has no canonical form if it is not JSON in UTF-8, longer than
+//! [`MAX_LEN`], or nested deeper than [`MAX_DEPTH`].
 
 use std::ops::Range;
 
@@ -20,10 +20,11 @@ use super::{
 /// The longest text, in bytes.
 const MAX_LEN: usize = 8 << 20;
 
-/// How many containers may be open at once.
+/// The maximum number of containers that are open at once.
 const MAX_DEPTH: usize = 128;
 
-/// Returns the SHA-256 of the text's canonical form: the same for two texts exactly if they are the same document.
+/// Returns the SHA-256 of the text's canonical form, or `None` if it has none. Two texts have the same digest if and only if they are
+/// the same document.
 ///
 /// Takes O(n log n) time, and at most six times the memory of the body.
 pub(crate) fn canonical_digest(body: &[u8]) -> Option<[u8; 32]> {
@@ -31,13 +32,13 @@ pub(crate) fn canonical_digest(body: &[u8]) -> Option<[u8; 32]> {
     digest(body, most_members)
 }
 
-/// Returns whether both texts have a canonical form, and the same one.
+/// Returns whether both texts have the same canonical form.
 pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     canonical_digest(one).is_some_and(|digest| canonical_digest(other) == Some(digest))
 }
 
-/// Returns how many members the objects that are open at one time have read by then, at most. `None` if there is no canonical
-/// form, except that repeated names are not looked for.
+/// Checks that there is a canonical form, except for repeated names. Returns the maximum number of members, already read, of the
+/// objects that are open at the same time.
 fn check(body: &[u8]) -> Option<usize> {
     if body.len() > MAX_LEN {
         return None;
@@ -66,17 +67,18 @@ fn check(body: &[u8]) -> Option<usize> {
 enum PartialContainer {
     Array(Sha256),
     Object {
-        /// Where its members start.
+        /// The index of its first member.
         first: usize,
     },
 }
 
-/// A member of an open object. Small, since a body can consist of little else.
+/// A member of an open object. It is small, because a body can consist of almost nothing but members.
 struct ObjectMember {
     name: TextSpan,
     value: MemberValue,
 }
 
+/// The value of a member or an element.
 enum MemberValue {
     String(TextSpan),
     /// A number, `true`, `false` or `null`.
@@ -85,15 +87,15 @@ enum MemberValue {
     Container([u8; 32]),
 }
 
-/// A place in a text of [`MAX_LEN`] bytes at most.
+/// A place in a text of at most [`MAX_LEN`] bytes.
 #[derive(Clone, Copy)]
 struct TextSpan {
     start: u32,
     end: u32,
 }
 
-/// Hashes each container when its end has been read. An array is hashed element by element; an object keeps its members until
-/// then, to sort them.
+/// Computes the digest of the document. An array is hashed element by element. The members of an object are collected until its end,
+/// to sort them.
 fn digest(body: &[u8], most_members: usize) -> Option<[u8; 32]> {
     let mut reader = JsonReader::new(body);
     let mut open: Vec<PartialContainer> = Vec::with_capacity(MAX_DEPTH);
@@ -133,7 +135,7 @@ fn digest(body: &[u8], most_members: usize) -> Option<[u8; 32]> {
     None
 }
 
-/// `None` if a name is repeated.
+/// Computes the digest of an object. Returns `None` if a name is repeated.
 fn digest_object(body: &[u8], members: &mut [ObjectMember]) -> Option<[u8; 32]> {
     members.sort_unstable_by(|one, other| one.name.text(body).cmp_value(other.name.text(body)));
     let mut neighbours = members.iter().zip(members.iter().skip(1));
@@ -148,8 +150,8 @@ fn digest_object(body: &[u8], members: &mut [ObjectMember]) -> Option<[u8; 32]> 
     Some(hash.finalize().into())
 }
 
-/// Hashes a text that is not the start of another one's, so that a sequence of them is one of no others.
 impl MemberValue {
+    /// Hashes the value with a prefix-free encoding, so that two different sequences of values cannot hash the same bytes.
     fn hash(&self, body: &[u8], hash: &mut Sha256) {
         match self {
             Self::String(span) => hash_string(span.text(body), hash),
@@ -192,7 +194,7 @@ impl TextSpan {
         Some(Self { start: start.try_into().ok()?, end: end.try_into().ok()? })
     }
 
-    /// Without the quotes.
+    /// Returns the place of a string without its quotes.
     fn of_string(Range { start, end }: Range<usize>) -> Option<Self> {
         Self::of(start + 1..end - 1)
     }

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json, value::RawValue};
 
 use super::*;
 
-/// The documented example.
+/// The example of klikit's documentation.
 const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;
 
 fn same(one: &str, other: &str) -> bool {
@@ -18,7 +18,7 @@ fn has_form(text: &str) -> bool {
 }
 
 #[test]
-fn recognizes_body_written_anew() {
+fn recognizes_rewritten_body() {
     let anew = include_str!("../../../tests/reports/written-anew.json");
     assert_ne!(anew, BODY);
     assert!(same(anew, BODY));
@@ -33,7 +33,7 @@ fn white_space_and_member_order_do_not_matter() {
 #[test]
 fn escapes_do_not_matter() {
     assert!(same(r#"{"A":"/\n😀"}"#, r#"{"\u0041":"\/\u000a\ud83d\uDE00"}"#));
-    // The names are sorted by value, not by how they are written.
+    // Names are sorted by value, not by how they are escaped.
     assert!(same(r#"{"\u0061":1,"B":2}"#, r#"{"B":2,"a":1}"#));
 }
 
@@ -120,7 +120,7 @@ fn ambiguous_texts_have_no_form() {
         assert!(!same(text, text), "{text}");
     }
     assert_eq!(canonical_digest(b"{\"a\":\"\xff\"}"), None);
-    // One name in two objects is not repeated.
+    // A name may occur in two objects.
     assert!(has_form(r#"{"a":{"a":1},"b":[{"a":1},{"a":1}]}"#));
 }
 
@@ -134,7 +134,7 @@ fn depth_and_length_are_bounded() {
     assert!(has_form(&long(MAX_LEN)) && !has_form(&long(MAX_LEN + 1)));
 }
 
-/// The bodies that cost the most memory: many members, names or containers in few bytes.
+/// Tests the bodies that take the most memory: many members, names or containers in few bytes.
 #[test]
 fn memory_is_six_times_the_body_at_most() {
     let joined = |count: usize, part: &dyn Fn(usize) -> String| (0..count).map(part).collect::<Vec<_>>().join(",");
@@ -149,13 +149,13 @@ fn memory_is_six_times_the_body_at_most() {
     ];
     for body in bodies {
         let used = allocation_counter::measure(|| assert!(has_form(&body)));
-        // What does not depend on the body: the stacks.
+        // The stacks have a fixed size.
         let most = 6 * body.len() + MAX_DEPTH * size_of::<(PartialContainer, TextSpan, usize)>();
         assert!(used.bytes_max <= most as u64, "{} for {} bytes of {}", used.bytes_max, body.len(), &body[..20]);
     }
 }
 
-/// An independent reading: serde_json finds the parts, and a map compares them.
+/// An independent implementation: serde_json parses the document, and maps compare objects.
 #[derive(PartialEq, Debug)]
 enum Oracle {
     Object(BTreeMap<String, Self>),
@@ -164,13 +164,14 @@ enum Oracle {
     Scalar(String),
 }
 
+/// The members of an object, with repeated names.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct All;
+        struct MembersVisitor;
 
-        impl<'de> Visitor<'de> for All {
+        impl<'de> Visitor<'de> for MembersVisitor {
             type Value = Members<'de>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -186,7 +187,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
         }
 
-        deserializer.deserialize_map(All)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
@@ -211,11 +212,11 @@ impl Oracle {
     }
 }
 
-/// Decides how a document is written.
-struct Choices(u64);
+/// A pseudo-random writer of JSON: chooses white space, escapes and the order of members.
+struct RandomWriter(u64);
 
-impl Choices {
-    /// Less than `count`.
+impl RandomWriter {
+    /// Returns a number below `count`.
     fn next(&mut self, count: usize) -> usize {
         // xorshift64*
         self.0 ^= self.0 >> 12;
@@ -286,7 +287,7 @@ impl Choices {
 
 fn written(json: &Json, seed: u64) -> String {
     let mut text = String::new();
-    Choices(seed | 1).write(json, &mut text);
+    RandomWriter(seed | 1).write(json, &mut text);
     text
 }
 
@@ -307,7 +308,7 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// Texts of which many are alike, or have no canonical form.
+/// Generates texts that are often equal documents, or have no canonical form.
 fn any_text() -> impl Strategy<Value = String> {
     let string = || {
         prop::sample::select(vec![r#""""#, r#""a""#, r#""\u0061""#, r#""b""#, r#""\/""#, r#""/""#, r#""\ud83d""#])
@@ -324,12 +325,13 @@ fn any_text() -> impl Strategy<Value = String> {
     })
 }
 
+/// Removes the first member.
 fn pop(members: &mut serde_json::Map<String, Json>) -> Option<(String, Json)> {
     let name = members.keys().next()?.clone();
     members.remove_entry(&name)
 }
 
-/// Counts the values in the document, itself included.
+/// Counts the values in the document, including the document itself.
 fn count(json: &Json) -> usize {
     1 + match json {
         Json::Object(members) => members.values().map(count).sum(),
@@ -338,7 +340,7 @@ fn count(json: &Json) -> usize {
     }
 }
 
-/// Changes the value behind the first `skipped` ones in one of six ways. Returns whether there was one.
+/// Skips `skipped` values and changes the next one in one of six ways. Returns whether there was such a value.
 fn change(json: &mut Json, skipped: &mut usize, way: usize) -> bool {
     if let Some(left) = skipped.checked_sub(1) {
         *skipped = left;
