@@ -1,10 +1,10 @@
-//! Numbers that mean something.
+//! Codes that klikit sends as numbers.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A newtype around any number, with the names that are known.
+/// Defines a newtype around any number, with constants for the known codes.
 macro_rules! code {
     ($(#[$doc:meta])* $name:ident { $($(#[$known_doc:meta])* $known:ident = $number:literal,)* }) => {
         $(#[$doc])*
@@ -18,7 +18,7 @@ macro_rules! code {
         impl $name {
             $($(#[$known_doc])* pub const $known: Self = Self($number);)*
 
-            /// The name, if the number has one that is known.
+            /// Returns the name of a known code.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($number => Some(stringify!($known)),)*
@@ -27,7 +27,7 @@ macro_rules! code {
             }
         }
 
-        /// The name, or the number where none is known.
+        /// Writes the name of a known code, and the number of any other.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self.name() {
@@ -55,66 +55,65 @@ macro_rules! code {
 }
 
 code! {
-    /// Where an order stands: its `status`.
+    /// The `status` of an order.
     ///
-    /// The names are those of klikit's app. Its current page on events disagrees: it comments 5 as ready, and names `PREPARING` and
-    /// `DISPATCHED`, for which no number is known. So decide by numbers that you have seen in your own deliveries, and let those
-    /// pass that you do not know.
+    /// The names are those of klikit's app. klikit's current page on events disagrees: it describes 5 as ready, and names `PREPARING`
+    /// and `DISPATCHED` without a number. Therefore rely on numbers that you have seen in your own deliveries, and ignore unknown ones.
     OrderStatus {
         /// The order was placed.
         PLACED = 1,
-        /// The restaurant has taken it.
+        /// The restaurant accepted the order.
         ACCEPTED = 2,
-        /// It will not be made.
+        /// The order was cancelled.
         CANCELLED = 3,
-        /// It waits to be picked up.
+        /// The order is ready for pickup.
         READY = 4,
-        /// The customer has it. klikit's page on events comments this number as ready.
+        /// The customer has the order. klikit's page on events describes this number as ready.
         DELIVERED = 5,
-        /// It is for later.
+        /// The order is scheduled for later.
         SCHEDULED = 6,
         /// A driver is on the way to the restaurant.
         DRIVER_ASSIGNED = 7,
         /// A driver is at the restaurant.
         DRIVER_ARRIVED = 8,
-        /// The driver has it.
+        /// The driver has the order.
         PICKED_UP = 9,
     }
 }
 
 code! {
-    /// How the customer gets the order: its `type`. The names are those of klikit's developer documentation.
+    /// The `type` of an order: how the customer gets it. The names are those of klikit's developer documentation.
     OrderType {
-        /// The customer comes for it.
+        /// The customer picks the order up.
         PICKUP = 1,
-        /// It is brought.
+        /// The order is delivered to the customer.
         DELIVERY = 2,
-        /// It is eaten there.
+        /// The customer eats at the restaurant.
         DINE_IN = 3,
     }
 }
 
 code! {
-    /// Whether the order is paid: its `payment_status`. The names are those of klikit's app.
+    /// The `payment_status` of an order. The names are those of klikit's app.
     PaymentStatus {
-        /// It is paid.
+        /// The order is paid.
         PAID = 1,
         /// The payment failed.
         FAILED = 2,
-        /// It is not paid yet.
+        /// The order is not paid yet.
         PENDING = 3,
-        /// The money went back.
+        /// The payment was refunded.
         REFUNDED = 4,
     }
 }
 
 code! {
-    /// Through whom the order is paid: its `payment_channel`. klikit documents no names.
+    /// The `payment_channel` of an order: the provider of the payment. klikit documents no names.
     PaymentChannel {}
 }
 
 code! {
-    /// By what the order is paid: its `payment_method`. klikit documents no names.
+    /// The `payment_method` of an order. klikit documents no names.
     PaymentMethod {}
 }
 
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_codes_show_their_names_and_others_their_numbers() {
+    fn shows_names_of_known_codes() {
         assert_eq!(OrderStatus(4), OrderStatus::READY);
         assert_eq!(OrderStatus(4).to_string(), "READY");
         assert_eq!(OrderStatus(99).to_string(), "99");
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_passes_through() {
+    fn accepts_any_number() {
         for number in [0, -1, 4, i64::MAX, i64::MIN] {
             let status: OrderStatus = serde_json::from_str(&number.to_string()).unwrap();
             assert_eq!(serde_json::to_string(&status).unwrap(), number.to_string());

@@ -8,20 +8,20 @@ use super::{
     problem::PayloadProblem,
 };
 
-/// How many steps of the path to a value are named that is nested too deeply: there are more than a hundred.
+/// The number of steps that are shown of the path to a value that is nested too deeply. The whole path has more than 100.
 const DEEP_STEPS: usize = 4;
 
-/// A verified body that could not be read as an [`OrderEvent`](super::OrderEvent), or a field of it that could not be read as the
-/// type that was asked for.
+/// The error for a verified body that cannot be read as an [`OrderEvent`](super::OrderEvent), or for a field that cannot be read as the
+/// requested type.
 ///
-/// The text names the field and says what is wrong with it. It never quotes the body, which holds customers' data, so it may be
-/// sent in a response and logged.
+/// The text names the field and the problem. It never quotes the body, which contains customers' data, so you may send it in a response
+/// and log it.
 ///
-/// A body that is valid JSON is never called anything else, whatever type could not hold it: see [`kind`](Self::kind).
+/// The [`kind`](Self::kind) is never [`NotJson`](PayloadErrorKind::NotJson) for a body that is valid JSON, whichever type was requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayloadError {
     path: String,
-    /// Whether the problem is the name of a member of what is at the path.
+    /// Whether the problem is the name of a member of the object at `path`.
     is_name: bool,
     problem: PayloadProblem,
 }
@@ -32,17 +32,17 @@ pub struct PayloadError {
 pub enum PayloadErrorKind {
     /// The body is not JSON in UTF-8, or ends too early.
     NotJson,
-    /// A string holds half of a surrogate pair, such as `"\ud83d"`. JSON allows it, and a Rust string cannot hold it.
+    /// A string contains half of a surrogate pair, such as `"\ud83d"`. JSON allows it, but a Rust string cannot hold it.
     NotUnicode,
-    /// A number does not fit the type that was asked for.
+    /// A number does not fit the requested type.
     OutOfRange,
-    /// A value is nested deeper than 127 objects and arrays, and was asked for as a type that holds them all.
+    /// A value is nested deeper than 127 objects and arrays, and the requested type would hold them all.
     TooDeep,
     /// A required field is missing.
     Missing,
     /// A field is repeated.
     Duplicate,
-    /// A value is not of the type that was asked for.
+    /// A value is not of the requested type.
     WrongType,
 }
 
@@ -61,7 +61,7 @@ impl PayloadError {
         }
     }
 
-    /// serde_json calls some values syntax errors that are valid JSON and do not fit the type.
+    /// Explains a syntax error. serde_json also reports a syntax error for some valid JSON that does not fit the type.
     fn of_syntax<'a, T: Deserialize<'a>>(error: serde_json::Error, json: &'a str) -> Self {
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(json) {
             return Self::from(error);
@@ -88,7 +88,7 @@ impl PayloadError {
         PayloadProblem::NotUtf8.into()
     }
 
-    /// The same error of the value that this one is a part of.
+    /// Prepends the path of the outer value.
     pub(super) fn within(self, outer: &str) -> Self {
         let mut path = outer.to_owned();
         if !self.path.is_empty() {
@@ -97,12 +97,12 @@ impl PayloadError {
         Self { path, ..self }
     }
 
-    /// The path to the value, such as `orders[2].status`. Empty for the body as a whole.
+    /// Returns the path to the value, such as `orders[2].status`. Empty for the whole body.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What kind of problem it is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> PayloadErrorKind {
         match self.problem {
             PayloadProblem::Syntax { .. } | PayloadProblem::Eof | PayloadProblem::NotUtf8 => PayloadErrorKind::NotJson,
@@ -116,7 +116,7 @@ impl PayloadError {
     }
 }
 
-/// Without the parts of its text that quote the body. Where in the body the error is remains unknown.
+/// Removes the parts of the text that quote the body. The path is empty, because a `serde_json::Error` does not contain it.
 impl From<serde_json::Error> for PayloadError {
     fn from(error: serde_json::Error) -> Self {
         PayloadProblem::of(&error).into()
@@ -140,7 +140,7 @@ impl fmt::Display for PayloadError {
             _ if *is_name && path.is_empty() => f.write_str("a field name in the body")?,
             _ if *is_name => write!(f, "a field name in `{path}`")?,
             _ if path.is_empty() => f.write_str("the body")?,
-            // As these texts have always been.
+            // Without quotes, to keep the text of earlier versions.
             PayloadProblem::Unexpected { .. } => f.write_str(path)?,
             _ => write!(f, "`{path}`")?,
         }

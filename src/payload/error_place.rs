@@ -4,25 +4,25 @@ use serde_path_to_error::Segment;
 
 use crate::json::{Container, JsonReader, JsonString, JsonToken};
 
-/// The length from which on a path is cut off, so that an error stays readable whatever the body nests.
+/// The length in bytes beyond which a path is truncated, so that an error stays readable for any nesting.
 const MAX_PATH: usize = 128;
 
-/// The place in a JSON text that an error of serde_json points to.
+/// The place in a JSON text that an error of serde_json refers to.
 pub(super) struct ErrorPlace<'a> {
-    /// The steps to the value, or to the object that it names a member of.
+    /// The steps to the value. If the token is the name of a member, the steps to its object.
     steps: Vec<PlaceStep<'a>>,
-    /// What is there, and where. `None` between two tokens.
+    /// The token at this place, and its range. `None` between two tokens.
     pub(super) token: Option<(JsonToken<'a>, Range<usize>)>,
 }
 
-/// A container that is open, and the value in it that was reached last.
+/// An open container, and the position of the last value in it that was reached.
 enum PlaceStep<'a> {
     Element(Option<usize>),
     Member(Option<JsonString<'a>>),
 }
 
 impl<'a> ErrorPlace<'a> {
-    /// Finds the token that ends or goes on at the position of the error. `None` if the text is not JSON up to there.
+    /// Finds the token that contains the position of the error or ends there. `None` if the text before that is not JSON.
     pub(super) fn of(error: &serde_json::Error, json: &'a str) -> Option<Self> {
         let position = offset(json, error.line(), error.column());
         let mut reader = JsonReader::new(json.as_bytes());
@@ -37,7 +37,7 @@ impl<'a> ErrorPlace<'a> {
             if span.end >= position {
                 let is_reached = span.start < position;
                 if !is_reached || !is_value {
-                    // The container around the token.
+                    // The path leads to the container around the token.
                     steps.pop();
                 }
                 return Some(Self { steps, token: is_reached.then_some((token, span)) });
@@ -57,7 +57,7 @@ impl<'a> ErrorPlace<'a> {
         None
     }
 
-    /// Writes the path with at most so many steps.
+    /// Returns the path as text, with at most `max_steps` steps.
     pub(super) fn path(&self, max_steps: usize) -> String {
         let mut path = String::new();
         for step in self.steps.iter().take(max_steps) {
@@ -71,19 +71,19 @@ impl<'a> ErrorPlace<'a> {
         path
     }
 
-    /// Whether it is the name of a member.
+    /// Returns whether the token is the name of a member.
     pub(super) fn is_name(&self) -> bool {
         matches!(self.token, Some((JsonToken::Name(_), _)))
     }
 }
 
-/// Where in the text a line and a column are, both of which serde_json counts from 1 and in bytes.
+/// Returns the offset of a line and a column. serde_json counts both from 1, and columns in bytes.
 fn offset(json: &str, line: usize, column: usize) -> usize {
     let lines = json.split_inclusive('\n').take(line.saturating_sub(1));
     lines.map(str::len).sum::<usize>() + column
 }
 
-/// Writes a path of serde's, such as `orders[2].status`.
+/// Returns a path of serde as text, such as `orders[2].status`.
 pub(super) fn path_of(path: &serde_path_to_error::Path) -> String {
     let mut text = String::new();
     for segment in path {
@@ -96,6 +96,7 @@ pub(super) fn path_of(path: &serde_path_to_error::Path) -> String {
     text
 }
 
+/// Appends a step. Truncates a path that is too long.
 fn push(path: &mut String, step: &str) {
     if path.len() < MAX_PATH {
         join(path, step);
@@ -104,7 +105,7 @@ fn push(path: &mut String, step: &str) {
     }
 }
 
-/// Appends a path to the path of the value that it starts from.
+/// Appends a path to the path of the outer value.
 pub(super) fn join(path: &mut String, inner: &str) {
     if !path.is_empty() && !inner.starts_with('[') {
         path.push('.');
@@ -112,7 +113,7 @@ pub(super) fn join(path: &mut String, inner: &str) {
     path.push_str(inner);
 }
 
-/// A name may be the body's own, where a type takes any. It is shown only if it looks like a name.
+/// Returns a field name for an error text, or `…` if it does not look like a name: it may come from the body and hold customers' data.
 pub(super) fn as_name(name: &str) -> String {
     let is_name = name.len() <= 64 && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphabetic());
     if is_name { name.into() } else { "…".into() }

@@ -9,11 +9,11 @@ use super::{
     order::Order,
 };
 
-/// The body of a delivery: all three events of klikit have this envelope.
+/// The body of a delivery. All three events of klikit have this structure.
 ///
-/// Mostly there is one order; several when they land in the same tick. What else the envelope holds is ignored.
+/// Usually there is one order. klikit sends several if they occur in the same tick. Other fields are ignored.
 ///
-/// `O` is what each order is read as: [`Order`], a type of your own that implements [`serde::Deserialize`], or
+/// `O` is the type of an order: [`Order`], a type of your own that implements [`serde::Deserialize`], or
 /// `Box<serde_json::value::RawValue>` for its JSON.
 ///
 /// ```
@@ -36,21 +36,21 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OrderEvent<O = Order> {
-    /// The brand. One of the three fields that klikit's documentation requires.
+    /// The id of the brand. Required by klikit's documentation, as the other two fields.
     pub brand_id: i64,
-    /// The branch that the orders are for. Required as well.
+    /// The id of the branch that the orders are for.
     pub branch_id: i64,
-    /// The orders. Required as well, though it may be empty.
+    /// The orders. May be empty.
     pub orders: Vec<O>,
 }
 
 impl<O: FromOrder> OrderEvent<O> {
-    /// Reads a verified body. An [`Order`] shares its bytes.
+    /// Reads a verified body. Each [`Order`] shares the bytes of the body.
     ///
     /// # Errors
     ///
-    /// When the body is no JSON object, when one of the three fields is missing, twice there or of another type, or when an order
-    /// is not what `O` should be.
+    /// Returns an error if the body is not a JSON object, if one of the three fields is missing, repeated or of another type, or if an
+    /// order cannot be read as `O`.
     pub fn from_bytes(body: &Bytes) -> Result<Self, PayloadError> {
         let OrderEnvelope { brand_id, branch_id, orders } = OrderEnvelope::from_slice(body)?;
         let orders = orders
@@ -60,16 +60,17 @@ impl<O: FromOrder> OrderEvent<O> {
         Ok(Self { brand_id, branch_id, orders: orders.collect::<Result<_, _>>()? })
     }
 
-    /// Reads a verified body that is not in a [`Bytes`], and copies it.
+    /// Reads a copy of a verified body, for a body that is not in a [`Bytes`].
     ///
     /// # Errors
     ///
-    /// As [`from_bytes`](Self::from_bytes).
+    /// Returns the same errors as [`from_bytes`](Self::from_bytes).
     pub fn from_slice(body: &[u8]) -> Result<Self, PayloadError> {
         Self::from_bytes(&Bytes::copy_from_slice(body))
     }
 }
 
+/// The three required fields, with the orders as JSON.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct OrderEnvelope<'a> {
@@ -81,7 +82,7 @@ struct OrderEnvelope<'a> {
 
 impl<'a> OrderEnvelope<'a> {
     fn from_slice(body: &'a [u8]) -> Result<Self, PayloadError> {
-        // serde would take an array of three for an envelope.
+        // serde would read an array of three elements as an envelope.
         if body.trim_ascii_start().first() == Some(&b'[') {
             return Err(PayloadError::no_object("an array"));
         }
@@ -89,7 +90,7 @@ impl<'a> OrderEnvelope<'a> {
         serde_json::from_str(text).or_else(|_| Self::field_by_field(text))
     }
 
-    /// Reads what serde does not: an envelope with a name in it that is not valid Unicode. Slower, and it explains errors better.
+    /// Reads an envelope that serde rejects because a field name is not valid Unicode. Slower, with better error texts.
     fn field_by_field(text: &'a str) -> Result<Self, PayloadError> {
         let ObjectFields(fields) = read(text)?;
         let field = |wanted: &str| {

@@ -1,4 +1,4 @@
-//! Texts and objects that are read without copying what need not be copied.
+//! Strings and objects that borrow from the JSON that they are read from.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,14 +8,14 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// A string. It is borrowed if it is written without escapes.
+/// A string, borrowed if it has no escapes.
 pub(super) struct StringField<'a>(pub(super) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for StringField<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
+        struct StringVisitor;
 
-        impl<'de> Visitor<'de> for TextVisitor {
+        impl<'de> Visitor<'de> for StringVisitor {
             type Value = StringField<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,13 +31,13 @@ impl<'de> Deserialize<'de> for StringField<'de> {
             }
         }
 
-        deserializer.deserialize_str(TextVisitor)
+        deserializer.deserialize_str(StringVisitor)
     }
 }
 
-/// The fields of an object, their values unread.
+/// The fields of an object. Their values are unparsed JSON.
 ///
-/// Names are bytes, which may hold half of a surrogate pair: such a name is not worth an error, since nobody asks for it.
+/// Names are bytes, so that a name with half of a surrogate pair is not an error.
 pub(super) struct ObjectFields<'a>(pub(super) Vec<(Cow<'a, [u8]>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for ObjectFields<'de> {
@@ -52,7 +52,7 @@ impl<'de> Deserialize<'de> for ObjectFields<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // As many as an order has.
+                // An order has about this many fields.
                 let mut fields = Vec::with_capacity(128);
                 while let Some((MemberName(name), value)) = map.next_entry()? {
                     fields.push((name, value));

@@ -1,4 +1,4 @@
-//! How JSON is read, and what an order can be read as.
+//! The trait for types that orders can be read as.
 
 use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -6,13 +6,14 @@ use serde_json::value::RawValue;
 
 use super::error::PayloadError;
 
-/// What an order can be read as: see [`OrderEvent`](super::OrderEvent). Everything that implements [`serde::de::DeserializeOwned`] is.
+/// A type that an order of an [`OrderEvent`](super::OrderEvent) can be read as. All types that implement
+/// [`serde::de::DeserializeOwned`] implement this trait.
 pub trait FromOrder: Sized {
-    /// Reads one order. `json` lies within `body`, so that what is read can share it.
+    /// Reads one order. `json` is a part of `body`, so the result can share the bytes of `body`.
     ///
     /// # Errors
     ///
-    /// When it is not what it should be.
+    /// Returns an error if `json` cannot be read as this type.
     fn from_order(json: &RawValue, body: &Bytes) -> Result<Self, PayloadError>;
 }
 
@@ -22,7 +23,7 @@ impl<T: DeserializeOwned> FromOrder for T {
     }
 }
 
-/// Reads JSON. An error is explained only once there is one, since that takes longer than reading.
+/// Reads JSON. Explains an error in a second pass, which is slower than reading.
 pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, PayloadError> {
     serde_json::from_str(json).map_err(|error| PayloadError::of::<T>(error, json))
 }

@@ -1,14 +1,14 @@
-//! What is in a delivery: typed, and lenient where klikit is.
+//! Types for the bodies of deliveries.
 //!
-//! [`OrderEvent`] is the body of all three events. It requires what klikit's documentation requires, `brand_id`, `branch_id` and
-//! `orders`, and nothing else: klikit adds fields as it goes.
+//! [`OrderEvent`] is the body of all three events. It requires only the fields that klikit's documentation requires: `brand_id`,
+//! `branch_id` and `orders`. klikit may add fields at any time.
 //!
-//! - Numbers that mean something, such as [`OrderStatus`], keep any number. The known names are constants.
-//! - [`Money`] keeps the digits that were sent.
-//! - An [`Order`] keeps its JSON and reads a field when it is asked for, so that a large batch costs little.
-//! - A [`PayloadError`] names the field and never quotes the body.
+//! - Codes such as [`OrderStatus`] accept any number. The known codes are constants.
+//! - [`Money`] keeps the digits as sent.
+//! - [`Order`] keeps its JSON and reads a field only on request, so that a large batch costs little.
+//! - [`PayloadError`] names the field and never quotes the body.
 //!
-//! The id and the type of the event are not in the body: see [`Delivery`](crate::Delivery).
+//! The id and the type of the event are in the headers: see [`Delivery`](crate::Delivery).
 
 mod codes;
 mod error;

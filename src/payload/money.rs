@@ -1,17 +1,17 @@
-//! Amounts of money, as klikit writes them.
+//! Amounts of money.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use serde_json::value::RawValue;
 
-/// An amount, with the very digits that klikit sent: no floating point comes near it.
+/// An amount with exactly the digits that klikit sent. It never passes through floating point.
 ///
-/// klikit sends some amounts as integers, some as decimal numbers and some as decimal strings, and does not say whether an integer
-/// counts whole units or the smallest ones: look at the currency and at a `…_display` field beside the amount. What was sent as a
-/// string is written as a string again.
+/// klikit sends some amounts as integers, some as decimal numbers and some as decimal strings. It does not document whether an integer
+/// counts whole units or the smallest units of the currency: check the currency, and a `…_display` field next to the amount. An amount
+/// that was sent as a string is serialized as a string.
 ///
-/// It reads from and writes to JSON by `serde_json` alone.
+/// `Money` can be read and written only with `serde_json`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Money {
     text: Box<str>,
@@ -19,7 +19,7 @@ pub struct Money {
 }
 
 impl Money {
-    /// Reads a JSON number, or a JSON string that holds one without an exponent.
+    /// Reads an amount from a JSON number or a JSON string. Neither may have an exponent.
     pub(super) fn from_raw(raw: &RawValue) -> Option<Self> {
         let raw = raw.get();
         let (text, is_string) = match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
@@ -29,13 +29,13 @@ impl Money {
         is_decimal(text).then(|| Self { text: text.into(), is_string })
     }
 
-    /// The digits, as they were sent.
+    /// Returns the digits as sent.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The amount in units of a tenth to the power of `digits`: with 2, cents. `None` if that would take rounding, or if it does
-    /// not fit.
+    /// Returns the amount multiplied by ten to the power of `digits`: with 2, an amount in cents. `None` if the result is not an
+    /// integer, or does not fit an `i128`.
     ///
     /// ```
     /// use tower_klikit::payload::Money;
@@ -62,7 +62,7 @@ impl Money {
     }
 }
 
-/// Digits, at most one point between them, and a sign before them at most.
+/// Returns whether the text consists of digits with at most one point between them, and an optional minus sign.
 fn is_decimal(text: &str) -> bool {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -96,7 +96,7 @@ impl Serialize for Money {
         if self.is_string {
             return serializer.serialize_str(&self.text);
         }
-        // What was read as a number is one.
+        // `text` was read as a JSON number, so it is valid JSON.
         let raw: &RawValue = serde_json::from_str(&self.text).map_err(S::Error::custom)?;
         raw.serialize(serializer)
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_kept() {
+    fn keeps_digits_as_sent() {
         for json in
             ["67500", "0", "-3", "12.50", "\"12.50\"", "\"-0.00\"", "\"007\"", "123456789012345678901234567890.12"]
         {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_money() {
+    fn rejects_other_values() {
         for json in
             ["null", "true", "[]", "{}", "\"\"", "\"-\"", "\".5\"", "\"5.\"", "\"1e3\"", "1e3", "\"Rp 5\"", "\"1.2.3\""]
         {

@@ -2,22 +2,23 @@ use std::fmt;
 
 use crate::json::Decimal;
 
-/// A type of number that a reader can ask for.
+/// A number type of Rust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NumberType {
     name: &'static str,
-    /// `None` for floating point.
+    /// The range of an integer type. `None` for floating point.
     range: Option<IntegerRange>,
 }
 
+/// The range of an integer type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct IntegerRange {
-    /// The magnitude of the least value, which is zero or negative.
+    /// The absolute value of the lowest value, which is zero or negative.
     min: u128,
     max: u128,
 }
 
-/// How a number is out of its type's range.
+/// The way in which a number is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Excess {
     TooLarge,
@@ -47,7 +48,7 @@ impl NumberType {
         signed: i8 i16 i32 i64 i128 isize, unsigned: u8 u16 u32 u64 u128 usize, floating: f32 f64
     };
 
-    /// Finds the type that serde says it expected: `i64`, or `a nonzero i64`.
+    /// Finds the type in serde's description of what it expected: `i64`, or `a nonzero i64`.
     pub(super) fn expected(text: &str) -> Option<Self> {
         Self::named(text.strip_prefix("a nonzero ").unwrap_or(text))
     }
@@ -60,7 +61,8 @@ impl NumberType {
         self.range.is_some()
     }
 
-    /// Returns how the number is out of the type's range. `None` if it is in range, or is not a number of this kind.
+    /// Returns how the number is out of the type's range. `None` if the number is in range, or if the number or the type is not an
+    /// integer.
     pub(super) fn excess(self, number: &Decimal) -> Option<Excess> {
         let IntegerRange { min, max } = self.range.filter(|_| number.is_integer())?;
         let is_beyond = |limit| number.magnitude().is_none_or(|magnitude| magnitude > limit);
@@ -72,7 +74,7 @@ impl NumberType {
     }
 }
 
-/// With its article: "an i64", "a u8".
+/// Writes the name with its article: "an i64", "a u8".
 impl fmt::Display for NumberType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let article = if self.name.starts_with('u') { "a" } else { "an" };

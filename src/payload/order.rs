@@ -12,35 +12,37 @@ use super::{
     money::Money,
 };
 
-/// One order of an [`OrderEvent`](super::OrderEvent): its JSON, and where in it each field is.
+/// An order of an [`OrderEvent`](super::OrderEvent): its JSON, and the place of each field in it.
 ///
-/// An order has some hundred fields, few of which klikit documents. The documented ones have a method here, which reads the field
-/// when it is called; all others are reached with [`get`](Self::get) and [`read`](Self::read). A field that is missing, `null` or
-/// of another type than documented is `None`, never an error: klikit adds fields, and its own pages disagree on some.
+/// An order has about a hundred fields, and klikit documents few of them. Each documented field has a method, which reads the field when
+/// it is called. For all other fields, use [`get`](Self::get) and [`read`](Self::read). The methods return `None` if the field is
+/// missing, `null` or of another type than documented, because klikit adds fields and its own pages disagree on some.
 ///
-/// Cloning is cheap, and nothing is copied out of the body but what is asked for. An `Order` keeps the whole body in memory.
+/// Cloning is cheap, and only requested fields are copied out of the body. An `Order` keeps the whole body in memory.
 ///
-/// It is written as the JSON that it was read from, by `serde_json`.
+/// `serde_json` serializes an order as the JSON that it was read from.
 #[derive(Clone)]
 pub struct Order {
-    /// UTF-8, a JSON object.
+    /// A JSON object in UTF-8.
     json: Bytes,
     fields: Arc<[OrderField]>,
 }
 
+/// The name of a field, and the place of its value in the JSON.
 #[derive(Debug)]
 struct OrderField {
     name: FieldName,
     value: Range<usize>,
 }
 
+/// The name of a field.
 #[derive(Debug)]
 enum FieldName {
-    /// Where it is in the JSON.
+    /// The place of the name in the JSON.
     At(Range<usize>),
-    /// A name that is written with escapes there.
+    /// The value of a name that has escapes in the JSON.
     Escaped(Box<str>),
-    /// A name with half of a surrogate pair, with U+FFFD in its place. No field is asked for by such a name.
+    /// A name with half of a surrogate pair, replaced by U+FFFD. No field can be requested by such a name.
     NotUnicode(Box<str>),
 }
 
@@ -54,88 +56,90 @@ impl FieldName {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Brand {
-    /// Its number.
+    /// The id of the brand.
     pub id: i64,
-    /// Its name, as customers see it.
+    /// The name that customers see.
     #[serde(default)]
     pub title: String,
 }
 
-/// Of klikit's documentation of an order, unless said otherwise.
+/// Fields that klikit documents, unless the method says otherwise.
 impl Order {
-    /// klikit's number of the order.
+    /// Returns klikit's id of the order.
     pub fn id(&self) -> Option<i64> {
         self.typed("id")
     }
 
-    /// The number that the platform has given it on which it was placed.
+    /// Returns the id of the order on the platform where it was placed.
     pub fn external_id(&self) -> Option<Cow<'_, str>> {
-        self.typed("external_id").map(|StringField(text)| text)
+        self.typed("external_id").map(|StringField(string)| string)
     }
 
-    /// The business.
+    /// Returns the id of the business.
     pub fn business_id(&self) -> Option<i64> {
         self.typed("business_id")
     }
 
-    /// The brands that it is for.
+    /// Returns the brands that the order is for.
     pub fn brands(&self) -> Option<Vec<Brand>> {
         self.typed("brands")
     }
 
-    /// The branch that it is for. The envelope has one too.
+    /// Returns the id of the branch that the order is for. [`OrderEvent`](super::OrderEvent) has one too.
     pub fn branch_id(&self) -> Option<i64> {
         self.typed("branch_id")
     }
 
-    /// Where it stands. See [`OrderStatus`] for what klikit's pages disagree on.
+    /// Returns the status of the order. klikit's pages disagree on some codes: see [`OrderStatus`].
     pub fn status(&self) -> Option<OrderStatus> {
         self.typed("status")
     }
 
-    /// How the customer gets it. Its number is documented; the field's name was seen.
+    /// Returns how the customer gets the order. klikit documents the codes; the name of the field, `type`, was observed.
     pub fn order_type(&self) -> Option<OrderType> {
         self.typed("type")
     }
 
-    /// What was ordered, an item each, as JSON. It is whole: in `klikit.order.cart.updated` it replaces what there was before.
+    /// Returns the items of the cart as JSON. The cart is always complete: in `klikit.order.cart.updated` it replaces the previous cart.
     pub fn cart(&self) -> Option<Vec<&RawValue>> {
         self.typed("cart")
     }
 
-    /// Whether it is paid: `payment_status`, or the `payment.status` that klikit's prose speaks of elsewhere.
+    /// Returns the status of the payment: `payment_status`, or the `payment.status` that another page of klikit's documentation
+    /// mentions.
     pub fn payment_status(&self) -> Option<PaymentStatus> {
         self.typed("payment_status").or_else(|| self.payment()?.status)
     }
 
-    /// Through whom it is paid: `payment_channel`; or the `payment.channel` that klikit's prose speaks of elsewhere; or the
-    /// `payment_channel_id` that its app reads.
+    /// Returns the channel of the payment: `payment_channel`; or the `payment.channel` that another page of klikit's documentation
+    /// mentions; or the `payment_channel_id` that klikit's app reads.
     pub fn payment_channel(&self) -> Option<PaymentChannel> {
         let elsewhere = || self.payment()?.channel.or_else(|| self.typed("payment_channel_id"));
         self.typed("payment_channel").or_else(elsewhere).or_else(|| self.typed("payment_channel_id"))
     }
 
-    /// By what it is paid: `payment_method`, or the `payment.method` that klikit's prose speaks of elsewhere.
+    /// Returns the method of the payment: `payment_method`, or the `payment.method` that another page of klikit's documentation
+    /// mentions.
     pub fn payment_method(&self) -> Option<PaymentMethod> {
         self.typed("payment_method").or_else(|| self.payment()?.method)
     }
 
-    /// When it was placed, as klikit writes it. Seen, not documented.
+    /// Returns the time at which the order was placed, as klikit writes it. Observed, not documented.
     pub fn placed_at(&self) -> Option<Cow<'_, str>> {
-        self.typed("placed_at").map(|StringField(text)| text)
+        self.typed("placed_at").map(|StringField(string)| string)
     }
 
-    /// When it was changed last, as klikit writes it. Seen, not documented.
+    /// Returns the time of the last change, as klikit writes it. Observed, not documented.
     pub fn updated_at(&self) -> Option<Cow<'_, str>> {
-        self.typed("updated_at").map(|StringField(text)| text)
+        self.typed("updated_at").map(|StringField(string)| string)
     }
 
-    /// The code of its currency, such as `IDR`. Seen, not documented.
+    /// Returns the code of the currency, such as `IDR`. Observed, not documented.
     pub fn currency(&self) -> Option<Cow<'_, str>> {
-        self.typed("currency").map(|StringField(text)| text)
+        self.typed("currency").map(|StringField(string)| string)
     }
 
-    /// What it costs. Seen as a decimal string, not documented. See [`Money`] for what klikit leaves open.
+    /// Returns the total price. Observed as a decimal string, not documented. [`Money`] describes what klikit does not specify.
     pub fn total(&self) -> Option<Money> {
         self.money("total")
     }
@@ -145,37 +149,37 @@ impl Order {
     }
 }
 
-/// Of every field.
+/// Access to all fields.
 impl Order {
-    /// The JSON of the whole order.
+    /// Returns the JSON of the whole order.
     pub fn as_json(&self) -> &str {
         self.text(0..self.json.len())
     }
 
-    /// The JSON of a field, if there is one of this name.
+    /// Returns the JSON of the field with this name.
     pub fn get(&self, field: &str) -> Option<&RawValue> {
         let field = self.fields.iter().find(|known| known.name.is_unicode() && self.name(known) == field)?;
-        // It was read as JSON before.
+        // The text was parsed before, so this does not fail.
         serde_json::from_str(self.text(field.value.clone())).ok()
     }
 
-    /// A field, read as a type of your own. `None` when there is none of this name, or it is `null`.
+    /// Reads a field as a type of your own. Returns `None` if there is no field with this name, or if it is `null`.
     ///
     /// # Errors
     ///
-    /// When the field is of another type, or the type cannot hold it.
+    /// Returns an error if the field is of another type, or if its value does not fit the type.
     pub fn read<'a, T: Deserialize<'a>>(&'a self, field: &str) -> Result<Option<T>, PayloadError> {
         let Some(json) = self.get(field).map(RawValue::get) else { return Ok(None) };
         read(json).map_err(|error| error.within(field))
     }
 
-    /// A field that holds an amount of money. `None` when there is none of this name, or it holds something else.
+    /// Reads a field as an amount of money. Returns `None` if there is no field with this name, or if it is not an amount.
     pub fn money(&self, field: &str) -> Option<Money> {
         Money::from_raw(self.get(field)?)
     }
 
-    /// The names of all fields, in the order in which they were sent. In a name that is not valid Unicode, U+FFFD stands for what is
-    /// not.
+    /// Returns the names of all fields in the order in which they were sent. U+FFFD replaces the invalid parts of a name that is not
+    /// valid Unicode.
     pub fn field_names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| self.name(field))
     }
@@ -192,7 +196,7 @@ impl Order {
     }
 
     fn text(&self, at: Range<usize>) -> &str {
-        str::from_utf8(&self.json[at]).expect("it was read as text before")
+        str::from_utf8(&self.json[at]).expect("the order was read from UTF-8 text")
     }
 }
 
@@ -219,12 +223,13 @@ impl FromOrder for Order {
     }
 }
 
-/// Where `part` lies in `whole`, of which it is a slice.
+/// Returns the place of `part` in `whole`. `part` is a slice of `whole`.
 fn within(whole: &str, part: &[u8]) -> Range<usize> {
     let start = part.as_ptr() as usize - whole.as_ptr() as usize;
     start..start + part.len()
 }
 
+/// The nested `payment` object of an order.
 #[derive(Deserialize)]
 struct Payment {
     #[serde(default)]
@@ -242,7 +247,7 @@ impl Serialize for Order {
     }
 }
 
-/// The same JSON, byte for byte.
+/// Two orders are equal if their JSON is the same, byte for byte.
 impl PartialEq for Order {
     fn eq(&self, other: &Self) -> bool {
         self.json == other.json
@@ -251,7 +256,7 @@ impl PartialEq for Order {
 
 impl Eq for Order {}
 
-/// Never the JSON: it holds customers' data.
+/// Omits the JSON, because it contains customers' data.
 impl fmt::Debug for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Order")

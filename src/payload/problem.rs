@@ -9,23 +9,23 @@ use super::{
 };
 use crate::json::{Container, Decimal, JsonString, JsonToken};
 
-/// What is wrong with a value.
+/// The problem with a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PayloadProblem {
     Syntax {
         line: usize,
         column: usize,
     },
-    /// The text ends too early.
+    /// The JSON text ends too early.
     Eof,
     NotUtf8,
-    /// A string with half of a surrogate pair.
+    /// A string contains half of a surrogate pair.
     NotUnicode,
-    /// Valid JSON, and deeper than serde_json reads it into a value.
+    /// The JSON is valid, but nested deeper than serde_json can read.
     TooDeep,
     OutOfRange {
         excess: Excess,
-        /// `None` if it is not known.
+        /// The requested type, if known.
         number_type: Option<NumberType>,
     },
     Missing(String),
@@ -46,7 +46,7 @@ impl PayloadProblem {
         Self::Unexpected { found, expected: Some(as_json(expected).to_owned()) }
     }
 
-    /// Tells from the error alone, without the text that it is about.
+    /// Finds the problem from the error alone, without the JSON text.
     pub(super) fn of(error: &serde_json::Error) -> Self {
         match error.classify() {
             Category::Eof => Self::Eof,
@@ -56,7 +56,7 @@ impl PayloadProblem {
         }
     }
 
-    /// Tells what serde_json, which reads `T`, calls a syntax error at this place of a text that is JSON.
+    /// Finds the problem for a syntax error that serde_json reported in valid JSON, while reading `T`.
     pub(super) fn of_valid<'a, T: Deserialize<'a>>(
         error: &serde_json::Error,
         json: &str,
@@ -73,19 +73,19 @@ impl PayloadProblem {
                 let out_of_range = || problem.map(|_| Self::out_of_range(number, number_type));
                 Self::of_integer(number, number_type).or_else(out_of_range).unwrap_or(Self::UNKNOWN)
             }
-            // It may have been a number that was asked for.
+            // The requested type may be a number, for example.
             (JsonToken::String(_), Some(Self::NotUnicode)) => match expected() {
                 Some(expected) => Self::unexpected(Some("a string"), &expected),
                 None => Self::NotUnicode,
             },
             (_, Some(problem)) => problem,
-            // Only an integer of 128 bits is read like this.
+            // serde_json returns this error only for 128-bit integers.
             (token, None) if text == "invalid number" => Self::unexpected(kind_of_token(*token), INTEGER),
             (_, None) => Self::UNKNOWN,
         }
     }
 
-    /// What serde_json calls a syntax error and can only be found in valid JSON.
+    /// Recognizes the syntax errors of serde_json that occur only in valid JSON.
     fn of_syntax(text: &str) -> Option<Self> {
         match text {
             "lone leading surrogate in hex escape" | "unexpected end of hex escape" | "invalid unicode code point" => {
@@ -97,7 +97,7 @@ impl PayloadProblem {
         }
     }
 
-    /// A number where an integer was asked for.
+    /// Returns the problem for a number where an integer was requested.
     fn of_integer(number: &[u8], number_type: Option<NumberType>) -> Option<Self> {
         let integer = number_type.filter(|number_type| number_type.is_integer())?;
         Some(match integer.excess(&Decimal::from_number(number)?) {
@@ -106,16 +106,16 @@ impl PayloadProblem {
         })
     }
 
-    /// A number that serde_json has no type for, where anything else than an integer was asked for.
+    /// Returns the problem for a number that no number type of serde_json can hold, where no integer was requested.
     fn out_of_range(number: &[u8], number_type: Option<NumberType>) -> Self {
-        // serde_json holds such a number in an f64.
+        // serde_json reads such a number as an f64.
         let is_infinite = str::from_utf8(number).is_ok_and(|number| number.parse().is_ok_and(f64::is_infinite));
         let number_type = number_type.or_else(|| NumberType::named("f64").filter(|_| is_infinite));
         let excess = if number.starts_with(b"-") { Excess::TooSmall } else { Excess::TooLarge };
         Self::OutOfRange { excess, number_type }
     }
 
-    /// The name of a member, where it is read as something else than a string.
+    /// Returns the problem for the name of a member that was requested as another type than a string.
     fn of_name(name: JsonString<'_>, text: &str) -> Option<Self> {
         match text {
             "number out of range" => Some(Self::out_of_range(name.decode()?.as_bytes(), None)),
@@ -124,7 +124,8 @@ impl PayloadProblem {
         }
     }
 
-    /// serde's own texts begin in a few ways. What follows may be the body's, up to what was expected: that is the program's.
+    /// Parses the text of a serde error. The middle part can quote the body and is dropped; the part after `expected` comes from the
+    /// program.
     fn of_data(text: &str) -> Self {
         if let Some(field) = quoted_after(text, "missing field ") {
             return Self::Missing(as_name(field));
@@ -142,8 +143,8 @@ impl PayloadProblem {
             .iter()
             .find_map(|start| Decimal::from_number(found_text.strip_prefix(start)?.strip_suffix('`')?.as_bytes()));
         let number_type = NumberType::expected(expected);
-        if let (Some(number), Some(asked_for)) = (number, number_type)
-            && let Some(excess) = asked_for.excess(&number)
+        if let (Some(number), Some(requested)) = (number, number_type)
+            && let Some(excess) = requested.excess(&number)
         {
             return Self::OutOfRange { excess, number_type };
         }
@@ -151,7 +152,7 @@ impl PayloadProblem {
     }
 }
 
-/// What comes after the name of the value.
+/// Writes the problem as it follows the name of the value in an error text.
 impl fmt::Display for PayloadProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -180,25 +181,25 @@ impl fmt::Display for PayloadProblem {
     }
 }
 
-/// Finds what `T` expects at a value, in serde's words: the value is replaced by a string, and serde names the type that it
-/// expected there. `None` if `T` takes a string, or borrows from the text before.
+/// Finds the type that `T` expects in place of a value, in serde's words. It replaces the value with a string and reads the type from
+/// serde's error. `None` if `T` accepts a string, or borrows from the text before the value.
 fn expected<'a, T: Deserialize<'a>>(before: &str, after: &str) -> Option<String> {
     let text_with = |stand_in: &str| {
         let text = [before, stand_in, after].concat();
-        // A reader, since only that leaves `T` free to outlive the text.
+        // Only a reader allows `T` to outlive the text.
         let error = T::deserialize(&mut serde_json::Deserializer::from_reader(text.as_bytes())).err()?;
         Some(without_position(&error.to_string()).to_owned())
     };
     let text = text_with("\"in place of a value\"")?;
     if text == "invalid number" {
-        // Only an integer of 128 bits is read like this.
+        // serde_json returns this error only for 128-bit integers.
         let is_unsigned = text_with("-1").is_some_and(|text| text == "number out of range");
         return Some(if is_unsigned { "u128" } else { "i128" }.into());
     }
     text.strip_prefix("invalid type: string \"in place of a value\", expected ").map(Into::into)
 }
 
-/// serde_json's texts end with the position.
+/// Removes the position at the end of a text of serde_json.
 fn without_position(text: &str) -> &str {
     text.rfind(" at line ").map_or(text, |end| &text[..end])
 }
@@ -207,7 +208,7 @@ fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
     text.strip_prefix(start)?.strip_prefix('`')?.strip_suffix('`')
 }
 
-/// What serde expects, in the words of JSON.
+/// Translates the type that serde expected into a term of JSON.
 fn as_json(expected: &str) -> &str {
     match expected {
         "a sequence" => "an array",
@@ -220,7 +221,7 @@ fn as_json(expected: &str) -> &str {
     }
 }
 
-/// The type that serde says it has found, without the value behind it.
+/// Finds the type in serde's description of a value, and drops the value after it.
 fn kind_of(text: &str) -> Option<&'static str> {
     const KINDS: [(&str, &str); 7] = [
         ("string", "a string"),

@@ -11,65 +11,68 @@ use super::{
     order::Order,
 };
 
-/// The body of a delivery of klikit's older form, which only an older text of klikit's (May 2026) describes:
-/// `{event_id, event_type, event_version, created_at, business_id, data}`.
+/// The body of a delivery with a timestamped signature:
+/// `{event_id, event_type, event_version, created_at, business_id, data}`. Only an older version of klikit's documentation (May 2026)
+/// describes it.
 ///
-/// The layer lets such deliveries in if it is [told to](crate::KlikitVerifyLayer::accept_timestamped). A field that is missing or of
-/// another type is `None`.
+/// The verify layer accepts such deliveries only with
+/// [`accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped). Each method returns `None` if its field is missing or has
+/// another type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimestampedEvent {
     body: Bytes,
-    /// Any object will do.
+    /// The whole body. [`Order`] can hold any JSON object.
     envelope: Order,
 }
 
 impl TimestampedEvent {
-    /// Reads a verified body, and shares its bytes.
+    /// Reads a verified body. The event shares the bytes of the body.
     ///
     /// # Errors
     ///
-    /// When the body is no JSON object, or has a field twice.
+    /// Returns an error if the body is not a JSON object, or repeats a field.
     pub fn from_bytes(body: &Bytes) -> Result<Self, PayloadError> {
         let text = str::from_utf8(body).map_err(|_| PayloadError::not_utf_8())?;
         let json: &RawValue = read(text)?;
         Ok(Self { body: body.clone(), envelope: Order::from_order(json, body)? })
     }
 
-    /// The event's id.
+    /// Returns the event's id.
     pub fn event_id(&self) -> Option<Cow<'_, str>> {
         self.text("event_id")
     }
 
-    /// The event's type.
+    /// Returns the event's type.
     pub fn event_type(&self) -> Option<Cow<'_, str>> {
         self.text("event_type")
     }
 
-    /// The version of the type, as JSON.
+    /// Returns the version of the event type, as JSON.
     pub fn event_version(&self) -> Option<&RawValue> {
         self.envelope.get("event_version")
     }
 
-    /// When klikit made the event, as klikit writes it.
+    /// Returns the time at which klikit created the event, as klikit writes it.
     pub fn created_at(&self) -> Option<Cow<'_, str>> {
         self.text("created_at")
     }
 
-    /// The business.
+    /// Returns the id of the business.
     pub fn business_id(&self) -> Option<i64> {
         self.envelope.read("business_id").ok().flatten()
     }
 
-    /// The JSON of what the event is about.
+    /// Returns the event's `data`, as JSON.
     pub fn data(&self) -> Option<&RawValue> {
         self.envelope.get("data")
     }
 
-    /// What the event is about, which is taken to be what a delivery of the current form has as its body.
+    /// Reads the event's `data` as an [`OrderEvent`]. This assumes that `data` has the structure of the body of a delivery without a
+    /// timestamp.
     ///
     /// # Errors
     ///
-    /// When there is no `data`, or it is no [`OrderEvent`].
+    /// Returns an error if there is no `data`, or if it is not an [`OrderEvent`].
     pub fn payload<O: FromOrder>(&self) -> Result<OrderEvent<O>, PayloadError> {
         let data = self.data().ok_or_else(|| PayloadError::missing("data"))?;
         let data = self.body.slice_ref(data.get().as_bytes());
@@ -77,6 +80,6 @@ impl TimestampedEvent {
     }
 
     fn text(&self, field: &str) -> Option<Cow<'_, str>> {
-        self.envelope.read(field).ok().flatten().map(|StringField(text)| text)
+        self.envelope.read(field).ok().flatten().map(|StringField(string)| string)
     }
 }
