@@ -1,4 +1,4 @@
-//! Every body that klikit may send is read, and nothing else brings the reader down.
+//! Tests of reading bodies: all bodies that klikit may send, and arbitrary ones.
 #![cfg(feature = "payload")]
 
 use std::{borrow::Cow, collections::HashMap, fmt::Debug, num::NonZeroU8};
@@ -20,7 +20,7 @@ fn read(body: &str) -> Result<OrderEvent, String> {
     OrderEvent::from_slice(body.as_bytes()).map_err(|error| error.to_string())
 }
 
-/// One order with these fields.
+/// Returns an order with these fields.
 fn order(fields: &Value) -> Order {
     let body = json!({ "brand_id": 1, "branch_id": 2, "orders": [fields] }).to_string();
     read(&body).unwrap().orders.remove(0)
@@ -30,15 +30,15 @@ fn error(body: &str) -> String {
     read(body).unwrap_err()
 }
 
-/// A type of a user's own, of which only one field matters.
+/// A user-defined type of an order with one field.
 #[derive(Deserialize, Debug)]
 struct Holder<T> {
     #[allow(dead_code, reason = "only to be read")]
     value: T,
 }
 
-/// What is said of an order whose field `value` has this JSON, to a user who reads the field by its name, and to one who reads
-/// orders as a type of their own. The difference is where the field is said to be.
+/// Returns the error for an order whose field `value` has this JSON and is read as `T`. Checks that reading the field by name and
+/// reading the order as [`Holder`] give the same text, apart from the path.
 fn error_of<T: DeserializeOwned + Debug>(value: &str) -> String {
     let body =
         format!("{{\"brand_id\":1,\"branch_id\":2,\n\"orders\":[{{}}, {{\n\"value\": \t{value},\n\"x\":true}}]}}");
@@ -51,7 +51,7 @@ fn error_of<T: DeserializeOwned + Debug>(value: &str) -> String {
 }
 
 #[test]
-fn every_sample_is_read() {
+fn reads_every_sample() {
     let (_, samples) = deliveries::all();
     assert_eq!(samples.len(), 10);
     for sample in samples {
@@ -68,14 +68,14 @@ fn every_sample_is_read() {
             }
             assert_eq!(order.field_names().count(), plain.as_object().unwrap().len());
         }
-        // Byte for byte, but for the white space between orders.
+        // Serializing keeps each order byte for byte.
         let again: OrderEvent = OrderEvent::from_slice(&serde_json::to_vec(&event).unwrap()).unwrap();
         assert_eq!(again, event);
     }
 }
 
 #[test]
-fn the_documented_fields_are_typed() {
+fn documented_fields_are_typed() {
     let order = order(&json!({
         "id": 7_585_310, "external_id": "GF-\"1\"", "business_id": 737, "branch_id": 1062, "status": 4, "type": 2,
         "brands": [{ "id": 663, "title": "Bali Bites", "logo": "/images/663.jpeg" }],
@@ -102,7 +102,7 @@ fn the_documented_fields_are_typed() {
 }
 
 #[test]
-fn payment_is_found_where_klikits_pages_put_it() {
+fn finds_payment_in_all_documented_places() {
     let nested = order(&json!({ "payment": { "status": 3, "channel": 8, "method": 14 } }));
     assert_eq!(nested.payment_status(), Some(PaymentStatus::PENDING));
     assert_eq!(nested.payment_channel().map(|channel| channel.0), Some(8));
@@ -114,7 +114,7 @@ fn payment_is_found_where_klikits_pages_put_it() {
 }
 
 #[test]
-fn what_is_missing_null_or_of_another_type_is_none() {
+fn missing_null_or_mistyped_field_is_none() {
     for fields in [
         json!({}),
         json!({ "id": null, "external_id": null, "brands": null, "status": null, "cart": null, "total": null }),
@@ -128,7 +128,7 @@ fn what_is_missing_null_or_of_another_type_is_none() {
 }
 
 #[test]
-fn a_field_of_another_type_is_an_error_for_who_asks_for_the_type() {
+fn reading_field_as_another_type_is_an_error() {
     let order = order(&json!({ "id": "Ayu", "note": null }));
     assert_eq!(order.read::<i64>("id").unwrap_err().to_string(), "id is a string, not an integer");
     assert_eq!(order.read::<i64>("note"), Ok(None));
@@ -138,7 +138,7 @@ fn a_field_of_another_type_is_an_error_for_who_asks_for_the_type() {
 }
 
 #[test]
-fn a_name_that_is_written_with_escapes_is_the_same_name() {
+fn finds_field_with_escaped_name() {
     let body = r#"{"brand_id":1,"branch_id":2,"orders":[{"st\u0061tus":4,"n\"ote":"x"}]}"#;
     let order = read(body).unwrap().orders.remove(0);
     assert_eq!(order.status(), Some(OrderStatus::READY));
@@ -147,7 +147,7 @@ fn a_name_that_is_written_with_escapes_is_the_same_name() {
 }
 
 #[test]
-fn orders_are_what_the_user_says_they_are() {
+fn reads_orders_as_user_types() {
     #[derive(serde::Deserialize, serde::Serialize, PartialEq, Debug)]
     struct Ticket {
         id: u32,
@@ -209,7 +209,7 @@ fn errors_name_the_field_and_quote_nothing() {
 }
 
 #[test]
-fn a_key_of_the_bodys_own_is_not_quoted_either() {
+fn errors_do_not_quote_keys_of_maps() {
     type ByPhone = HashMap<String, u32>;
     let body = r#"{"brand_id":1,"branch_id":2,"orders":[{"+62 812 Ayu":"many"}]}"#;
     let error = OrderEvent::<ByPhone>::from_slice(body.as_bytes()).unwrap_err();
@@ -217,22 +217,22 @@ fn a_key_of_the_bodys_own_is_not_quoted_either() {
 }
 
 #[test]
-fn a_body_that_is_no_text_is_an_error() {
+fn invalid_utf_8_is_an_error() {
     let error =
         OrderEvent::<Order>::from_slice(b"{\"brand_id\":1,\"branch_id\":2,\"orders\":[],\"x\":\"\xff\"}").unwrap_err();
     assert_eq!(error.to_string(), "the body is not UTF-8");
 }
 
 #[test]
-fn deep_nesting_brings_nothing_down() {
-    let deep = |what: &str| what.repeat(1 << 20);
+fn survives_deep_nesting() {
+    let deep = |start: &str| start.repeat(1 << 20);
     assert!(read(&deep("[")).is_err());
     assert!(read(&deep(r#"{"a":"#)).is_err());
     for field in ["brand_id", "orders", "x"] {
         assert!(read(&format!(r#"{{"{field}":{}"#, deep("["))).is_err());
     }
     assert!(read(&format!(r#"{{"brand_id":1,"branch_id":2,"orders":[{{"x":{}"#, deep("["))).is_err());
-    // What is whole and not asked for is passed over; who asks for it gets an error.
+    // A field that is nested too deeply is an error only when it is read.
     let nested = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let body = format!(r#"{{"brand_id":1,"branch_id":2,"x":{nested},"orders":[{{"id":5,"cart":{nested}}}]}}"#);
     let order = read(&body).unwrap().orders.remove(0);
@@ -241,7 +241,7 @@ fn deep_nesting_brings_nothing_down() {
 }
 
 #[test]
-fn an_order_shares_the_bytes_of_the_body() {
+fn order_shares_bytes_of_body() {
     let body = Bytes::from(r#"{"brand_id":1,"branch_id":2,"orders":[{"id":1}, {"id":2}]}"#);
     let event: OrderEvent = OrderEvent::from_bytes(&body).unwrap();
     let within = body.as_ptr_range();
@@ -252,7 +252,7 @@ fn an_order_shares_the_bytes_of_the_body() {
 }
 
 #[test]
-fn no_debug_output_holds_a_body() {
+fn debug_output_omits_the_body() {
     let event = read(r#"{"brand_id":1,"branch_id":2,"orders":[{"id":1,"user_first_name":"Ayu"}]}"#).unwrap();
     let text = format!("{event:?} {event:#?}");
     assert!(text.contains("branch_id") && !text.contains("Ayu") && !text.contains("user_first_name"), "{text}");
@@ -334,13 +334,13 @@ fn lone_surrogate_in_name_is_not_unicode() {
 }
 
 #[test]
-fn odd_order_is_named() {
+fn error_names_the_invalid_order() {
     assert_eq!(error(report!("null-beside-an-order")), "orders[1] is null, not an object");
     assert_eq!(error(report!("id-twice-beside-an-order")), "`orders[1].id` is there twice");
 }
 
 #[test]
-fn number_beyond_its_type_is_named() {
+fn out_of_range_error_names_the_field() {
     let body = report!("number-too-large-for-f64");
     let event = read(body).unwrap();
     assert_eq!((event.orders[0].id(), event.orders[1].id()), (Some(42), None));
@@ -359,7 +359,7 @@ fn number_beyond_its_type_is_named() {
 }
 
 #[test]
-fn integer_beyond_its_type_names_the_type() {
+fn out_of_range_integer_names_the_type() {
     let too_large = |name: &str| format!("`value` is too large for {name}");
     assert_eq!(error_of::<i8>("128"), too_large("an i8"));
     assert_eq!(error_of::<u8>("256"), too_large("a u8"));
@@ -386,7 +386,7 @@ fn integer_beyond_its_type_names_the_type() {
 }
 
 #[test]
-fn number_of_another_kind_keeps_its_text() {
+fn decimal_is_no_integer_even_if_out_of_range() {
     for number in ["1.5", "1e-400", "0.0", "1e3", "-1.5", "300.5"] {
         assert_eq!(error_of::<i64>(number), "value is a decimal number, not an integer", "{number}");
         assert_eq!(error_of::<u8>("1.5"), "value is a decimal number, not an integer");
@@ -395,18 +395,18 @@ fn number_of_another_kind_keeps_its_text() {
 }
 
 #[test]
-fn decimal_beyond_its_type_names_the_type() {
+fn out_of_range_decimal_names_the_type() {
     assert_eq!(error_of::<f64>("1e400"), "`value` is too large for an f64");
     assert_eq!(error_of::<f64>("-1e400"), "`value` is too small for an f64");
     assert_eq!(error_of::<f32>("1e400"), "`value` is too large for an f32");
     assert_eq!(error_of::<f64>(&format!("1{}", "0".repeat(400))), "`value` is too large for an f64");
-    // What numbers are to a type that takes any of them.
+    // A type that accepts any number reads it as an f64.
     assert_eq!(error_of::<Value>("[1e400]"), "`value[0]` is too large for an f64");
     assert_eq!(error_of::<Vec<(f64, i8)>>("[[1,2],[1e400,2]]"), "`value[1][0]` is too large for an f64");
 }
 
 #[test]
-fn integer_of_128_bits_is_no_syntax_error() {
+fn mistyped_128_bit_integer_is_no_syntax_error() {
     let beyond = "340282366920938463463374607431768211456";
     assert_eq!(error_of::<u128>(beyond), "`value` is too large for a u128");
     assert_eq!(error_of::<i128>(beyond), "`value` is too large for an i128");
@@ -421,7 +421,7 @@ fn integer_of_128_bits_is_no_syntax_error() {
 }
 
 #[test]
-fn odd_field_name_is_no_syntax_error() {
+fn mistyped_field_name_is_no_syntax_error() {
     assert_eq!(error_of::<HashMap<u8, i64>>(r#"{"300":1}"#), "a field name in `value` is too large for a u8");
     assert_eq!(error_of::<HashMap<u8, i64>>(r#"{"Ayu":1}"#), "a field name in `value` is not a number");
     assert_eq!(error_of::<HashMap<u8, i8>>(r#"{"1":300}"#), "`value.…` is too large for an i8");
@@ -429,7 +429,7 @@ fn odd_field_name_is_no_syntax_error() {
 }
 
 #[test]
-fn enum_of_another_kind_is_no_syntax_error() {
+fn mistyped_enum_is_no_syntax_error() {
     #[derive(Deserialize, Debug, PartialEq)]
     enum Channel {
         Grab,
@@ -475,7 +475,7 @@ fn deep_nesting_is_no_syntax_error() {
 }
 
 #[test]
-fn envelope_numbers_are_named() {
+fn out_of_range_error_names_envelope_fields() {
     let body = |brand: &str| format!(r#"{{"branch_id":2,"orders":[{{"id":1}}],"brand_id":{brand}}}"#);
     assert_eq!(error(&body("1e400")), "`brand_id` is too large for an i64");
     assert_eq!(error(&body("-18446744073709551616")), "`brand_id` is too small for an i64");
@@ -486,7 +486,7 @@ fn envelope_numbers_are_named() {
 }
 
 #[test]
-fn kinds_are_told_apart() {
+fn errors_have_kinds() {
     use PayloadErrorKind as Kind;
     let kind = |body: &[u8]| OrderEvent::<Holder<i64>>::from_slice(body).unwrap_err().kind();
     assert_eq!(kind(b"Ayu"), Kind::NotJson);
@@ -511,7 +511,7 @@ fn kinds_are_told_apart() {
 }
 
 #[test]
-fn long_path_is_cut_off() {
+fn long_path_is_truncated() {
     let name = "n".repeat(60);
     let nested = format!("{}null{}", format!(r#"{{"{name}":"#).repeat(100), "}".repeat(100));
     #[derive(Debug)]
@@ -528,7 +528,7 @@ fn long_path_is_cut_off() {
 }
 
 #[test]
-fn syntax_error_stays_one_beside_odd_values() {
+fn syntax_error_wins_over_invalid_values() {
     for (body, text) in [
         (r#"{"brand_id":1e400,,"#, "the body is not JSON, from line 1, column 19 on"),
         (r#"{"brand_id":1e400"#, "the body ends in the middle of its JSON"),
@@ -540,7 +540,7 @@ fn syntax_error_stays_one_beside_odd_values() {
 }
 
 #[test]
-fn error_of_serde_json_says_as_much_as_it_can() {
+fn converts_errors_of_serde_json() {
     let error = |json: &str| PayloadError::from(serde_json::from_str::<Value>(json).unwrap_err()).to_string();
     assert_eq!(error(r#""\ud83d""#), "the body is not a valid Unicode string");
     assert_eq!(error(r#""\ude00""#), "the body is not a valid Unicode string");
@@ -550,7 +550,7 @@ fn error_of_serde_json_says_as_much_as_it_can() {
     assert_eq!(error("[1,]"), "the body is not JSON, from line 1, column 4 on");
 }
 
-/// JSON that is hard to hold.
+/// Generates valid JSON that few types can hold: large numbers, lone surrogates, odd names.
 fn odd_json() -> impl Strategy<Value = String> {
     let number = "-?(0|[1-9][0-9]{0,45})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,4})?";
     let string = || r#""([a-z]|\\u(d8|dc|00)[0-9a-f]{2}|\\n|-?[0-9]{1,4}|true){0,3}""#;
@@ -564,7 +564,7 @@ fn odd_json() -> impl Strategy<Value = String> {
     })
 }
 
-/// What is said of a value by the types that cannot hold it.
+/// Returns the errors of the types that cannot hold a value.
 fn errors_of(value: &str) -> Vec<String> {
     #[derive(Deserialize, PartialEq, Eq, Hash)]
     enum Channel {
@@ -599,13 +599,13 @@ fn errors_of(value: &str) -> Vec<String> {
     errors.into_iter().flatten().collect()
 }
 
-/// Any JSON, with no name twice.
+/// Generates any JSON without repeated names.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        // Those that a decimal number and a binary one have in common.
+        // Quarters are exact in binary and in decimal.
         any::<i32>().prop_map(|quarters| Value::from(f64::from(quarters) / 4.0)),
         any::<String>().prop_map(Value::from),
     ];
@@ -617,7 +617,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The fields that are documented, seen, or neither, with anything in them.
+/// Generates orders with documented and other fields that contain any JSON.
 fn any_order() -> impl Strategy<Value = Value> {
     let names = prop_oneof![
         "id|external_id|business_id|brands|branch_id|status|cart|payment_status|payment_channel|payment_method|total|payment",
@@ -630,7 +630,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_object_with_the_three_fields_is_read(
+    fn reads_any_object_with_the_three_fields(
         brand_id: i64,
         branch_id: i64,
         orders in vec(any_order(), 0..4),
@@ -647,7 +647,7 @@ proptest! {
         prop_assert_eq!((event.brand_id, event.branch_id, event.orders.len()), (brand_id, branch_id, orders.len()));
         for (order, plain) in event.orders.iter().zip(&orders) {
             prop_assert_eq!(&serde_json::from_str::<Value>(order.as_json()).unwrap(), plain);
-            // None of these may fail, whatever is there.
+            // None of these methods may panic, for any value.
             let _ = (order.id(), order.external_id(), order.brands(), order.status(), order.cart(), order.total());
             let _ = (order.payment_status(), order.payment_channel(), order.payment_method(), order.order_type());
             prop_assert_eq!(order.id(), plain["id"].as_i64());
@@ -656,9 +656,8 @@ proptest! {
         prop_assert_eq!(again, event);
     }
 
-    /// serde_json decides what is JSON, for every type that is asked for.
     #[test]
-    fn only_a_text_that_is_not_json_is_called_so(value in odd_json()) {
+    fn valid_json_is_never_called_invalid(value in odd_json()) {
         prop_assert!(serde_json::from_str::<IgnoredAny>(&value).is_ok());
         for error in errors_of(&value) {
             prop_assert!(!error.contains("JSON"), "{}: {}", value, error);
@@ -666,12 +665,12 @@ proptest! {
     }
 
     #[test]
-    fn no_body_brings_the_reader_down(body: Vec<u8>) {
+    fn any_body_is_read_without_panic(body: Vec<u8>) {
         let _ = OrderEvent::<Order>::from_slice(&body);
     }
 
     #[test]
-    fn a_body_that_was_cut_or_changed_is_read_or_an_error(at: prop::sample::Index, byte: u8) {
+    fn truncated_or_changed_body_is_read_without_panic(at: prop::sample::Index, byte: u8) {
         let (_, samples) = deliveries::all();
         let mut body = samples[1].body.to_vec();
         let at = at.index(body.len());

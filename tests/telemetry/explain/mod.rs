@@ -1,4 +1,4 @@
-//! With `explain_mismatches`, the log says why a delivery does not verify, now and then; the wire never does.
+//! Tests of `explain_mismatches`: the log names the cause of some rejections, and the response never does.
 #![cfg(all(feature = "diagnose", feature = "tracing"))]
 
 use tower_klikit_test_support::log;
@@ -24,29 +24,30 @@ use crate::support::{
     send,
 };
 
-/// The warnings.
+/// Returns the lines of the log with level `WARN`.
 fn warnings(log: &Log) -> Vec<String> {
     log.text().lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect()
 }
 
-/// Runs this on a paused clock; everything that is logged is in the log that it is given.
+/// Runs a test on a paused clock. The log that the test gets records all levels.
 fn logging<F: Future<Output = ()>>(run: impl FnOnce(Log) -> F) {
     let log = Log::default();
     log.hear(LevelFilter::TRACE, FmtSpan::NONE, || log::paused(run(log.clone())));
 }
 
-/// As a layer outside that parses the body would hand it on.
+/// Returns a delivery whose body an outer layer parsed and encoded again.
 fn reencoded() -> Request<Full<Bytes>> {
     let spaced = BODY.replace(':', ": ").replace(',', ", ");
     SignedDelivery::new(SECRET, BODY).request_with(|_| Full::from(spaced))
 }
 
+/// Returns a delivery that is signed with another secret.
 fn forged() -> Request<Full<Bytes>> {
     SignedDelivery::new("a forger's own", BODY).request()
 }
 
 #[test]
-fn the_warning_of_a_refusal_names_the_cause_and_what_to_do() {
+fn warning_names_cause_and_fix() {
     logging(async |log| {
         send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), reencoded()).await;
         let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
@@ -55,7 +56,7 @@ fn the_warning_of_a_refusal_names_the_cause_and_what_to_do() {
             r#"reason="signature_mismatch""#,
             r#"cause="body_reencoded""#,
             r#"certainty="proven""#,
-            "put KlikitVerifyLayer outside of whatever reads JSON",
+            "put KlikitVerifyLayer outside of any layer that reads JSON",
         ] {
             assert!(line.contains(part), "{part}: {line}");
         }
@@ -63,7 +64,7 @@ fn the_warning_of_a_refusal_names_the_cause_and_what_to_do() {
 }
 
 #[test]
-fn nothing_is_explained_unless_it_is_asked_for() {
+fn explains_nothing_by_default() {
     logging(async |log| {
         send(&KlikitVerifyLayer::new(SECRET), reencoded()).await;
         let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
@@ -72,7 +73,7 @@ fn nothing_is_explained_unless_it_is_asked_for() {
 }
 
 #[test]
-fn a_forgery_has_no_cause() {
+fn forgery_has_unknown_cause() {
     logging(async |log| {
         send(&KlikitVerifyLayer::new(SECRET).explain_mismatches(), forged()).await;
         assert!(warnings(&log)[0].contains(r#"cause="unknown""#), "{:?}", warnings(&log));
@@ -80,7 +81,7 @@ fn a_forgery_has_no_cause() {
 }
 
 #[test]
-fn the_wire_says_the_same_with_and_without() {
+fn response_does_not_depend_on_explanation() {
     logging(async |log| {
         let (with, without) = (KlikitVerifyLayer::new(SECRET).explain_mismatches(), KlikitVerifyLayer::new(SECRET));
         for request in [reencoded, forged] {
@@ -97,7 +98,7 @@ fn the_wire_says_the_same_with_and_without() {
 }
 
 #[test]
-fn one_mismatch_a_second_is_explained_by_all_services_of_a_layer() {
+fn services_of_a_layer_explain_one_mismatch_a_second() {
     logging(async |log| {
         let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
         let explained = || warnings(&log).iter().filter(|line| line.contains("cause=")).count();
@@ -116,7 +117,7 @@ fn one_mismatch_a_second_is_explained_by_all_services_of_a_layer() {
 }
 
 #[test]
-fn requests_without_a_signature_hide_no_mismatch() {
+fn unsigned_requests_do_not_use_up_explanations() {
     logging(async |log| {
         let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
         for _ in 0..2 {
@@ -132,7 +133,7 @@ fn requests_without_a_signature_hide_no_mismatch() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_explained_by_what_was_announced() {
+fn explains_incomplete_body_with_its_content_length() {
     for (steps, cause, detail) in [
         (vec![Step::Hang], "body_incomplete", "0 bytes of 49"),
         (vec![Step::Data(BODY[..20].into()), Step::Hang], "body_incomplete", "20 bytes of 49"),
@@ -149,7 +150,7 @@ fn a_body_that_does_not_come_is_explained_by_what_was_announced() {
 }
 
 #[test]
-fn below_warnings_there_is_the_report_for_klikits_support() {
+fn logs_support_report_at_debug_level() {
     logging(async |log| {
         let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches().on_rejection(|rejection| {
             let mut response = rejection.to_response();
@@ -158,7 +159,7 @@ fn below_warnings_there_is_the_report_for_klikits_support() {
         });
         send(&layer, reencoded()).await;
         let text = log.text();
-        let report = text.split_once("DEBUG").expect("a report").1;
+        let report = text.split_once("DEBUG").expect("the log has a report").1;
         for part in ["for klikit's support", "answered: 401", "cause: body_reencoded", "sha256sum body.bin"] {
             assert!(report.contains(part), "{part}: {report}");
         }
@@ -166,7 +167,7 @@ fn below_warnings_there_is_the_report_for_klikits_support() {
 }
 
 #[test]
-fn a_verified_delivery_takes_no_turn() {
+fn verified_delivery_uses_up_no_explanation() {
     logging(async |log| {
         let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
         send(&layer, SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()).await;
@@ -177,7 +178,7 @@ fn a_verified_delivery_takes_no_turn() {
 }
 
 #[test]
-fn a_body_over_64_kib_is_not_looked_at_and_takes_no_turn() {
+fn does_not_diagnose_body_over_64_kib() {
     logging(async |log| {
         let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches();
         let padded = |bytes: usize| format!("{BODY}{}", " ".repeat(bytes - BODY.len()));
@@ -188,9 +189,9 @@ fn a_body_over_64_kib_is_not_looked_at_and_takes_no_turn() {
     });
 }
 
-/// Nothing is wrong with those that the diagnosis could name.
+/// The diagnosis knows no cause for these rejections, because neither signature nor body is at fault.
 #[test]
-fn what_is_refused_for_another_reason_has_no_cause_and_takes_no_turn() {
+fn other_rejections_use_up_no_explanation() {
     let layer = || KlikitVerifyLayer::new(SECRET).explain_mismatches();
     let signed = |step: Step| SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new([step]));
     let too_large = || Step::Data(vec![b' '; 200].into());
@@ -212,7 +213,7 @@ fn what_is_refused_for_another_reason_has_no_cause_and_takes_no_turn() {
             let lines = warnings(&log);
             assert!(lines[0].contains(&format!("reason=\"{reason}\"")) && !lines[0].contains("cause="), "{lines:?}");
             let spaced = BODY.replace(':', ": ");
-            // The Basic credentials of "partner" and "key".
+            // The Basic credentials of user "partner" with the password "key".
             let delivery = SignedDelivery::new(SECRET, BODY).header(AUTHORIZATION, "Basic cGFydG5lcjprZXk=");
             send(&layer, delivery.request_with(|_| Full::<Bytes>::from(spaced))).await;
             assert!(warnings(&log)[1].contains(r#"cause="body_reencoded""#), "{reason}: {:?}", warnings(&log));
@@ -221,7 +222,7 @@ fn what_is_refused_for_another_reason_has_no_cause_and_takes_no_turn() {
 }
 
 #[test]
-fn every_secret_of_a_keyring_is_looked_at() {
+fn tries_every_secret_of_the_keyring() {
     logging(async |log| {
         let secret = |text: &str| WebhookSecret::new(text).unwrap();
         let keyring = Keyring::new("bali-bites", "old", secret("the old one\n"));
@@ -233,9 +234,8 @@ fn every_secret_of_a_keyring_is_looked_at() {
     });
 }
 
-/// As whoever words the answers sees it.
 #[test]
-fn a_rejection_prints_the_same_with_and_without() {
+fn rejection_texts_do_not_depend_on_explanation() {
     logging(async |log| {
         let printing = |layer: KlikitVerifyLayer| {
             layer.on_rejection(|rejection| {
@@ -253,7 +253,7 @@ fn a_rejection_prints_the_same_with_and_without() {
 }
 
 #[test]
-fn a_body_in_pieces_is_explained_too() {
+fn explains_body_in_several_frames() {
     logging(async |log| {
         let pieces = |body: Bytes| {
             [Step::Data(body.slice(..9)), Step::Yield, Step::Data(body.slice(9..)), Step::Data("\n".into())]
@@ -265,7 +265,7 @@ fn a_body_in_pieces_is_explained_too() {
 }
 
 #[test]
-fn a_refused_head_is_explained_by_itself() {
+fn explains_rejected_headers_without_body() {
     let delivery = || SignedDelivery::new(SECRET, BODY);
     let cases = [
         (delivery().without_header(&SIGNATURE), "signature_missing"),
@@ -287,10 +287,9 @@ fn a_refused_head_is_explained_by_itself() {
     }
 }
 
-/// Where klikit's older form is accepted, it is no fault.
 #[cfg(feature = "payload")]
 #[test]
-fn an_accepted_form_is_no_cause() {
+fn accepted_timestamped_signature_is_no_cause() {
     let delivery = |secret| {
         let now = std::time::SystemTime::now();
         SignedDelivery::timestamped(secret, now, "evt-7", "klikit.order.created.v2", BODY)
@@ -313,7 +312,7 @@ fn an_accepted_form_is_no_cause() {
 }
 
 #[test]
-fn candidates_are_named_and_let_nothing_in() {
+fn names_candidate_and_still_rejects() {
     logging(async |log| {
         let candidates = Keyring::new("candidates", "partner-api", WebhookSecret::new("the partner API's").unwrap());
         let layer = KlikitVerifyLayer::new(SECRET).explain_mismatches_with(candidates);
@@ -326,7 +325,7 @@ fn candidates_are_named_and_let_nothing_in() {
 }
 
 #[test]
-fn a_tenants_own_secrets_are_tried() {
+fn tries_secrets_of_resolved_tenant() {
     logging(async |log| {
         let secret = |text: &str| WebhookSecret::new(text).unwrap();
         let layer = KlikitVerifyLayer::with_resolver(move |head| {
@@ -341,9 +340,9 @@ fn a_tenants_own_secrets_are_tried() {
     });
 }
 
-/// Of a setter that is called twice, and in either order.
+/// The two setters keep the candidates in either order.
 #[test]
-fn candidates_are_kept() {
+fn setters_keep_candidates() {
     let layer = || KlikitVerifyLayer::new(SECRET);
     let candidates = || Keyring::new("candidates", "partner-api", WebhookSecret::new("the partner API's").unwrap());
     for layer in [
@@ -357,22 +356,22 @@ fn candidates_are_kept() {
     }
 }
 
-/// In a layer that accepts the older form: a spelling that it does not accept is the cause, not a clock that nobody looked at.
+/// In a layer that accepts timestamped signatures, a malformed one is a cause of its own and is not blamed on the clock.
 #[cfg(feature = "payload")]
 #[test]
-fn only_a_time_that_is_too_far_away_is_blamed_on_a_clock() {
+fn only_stale_timestamp_is_blamed_on_the_clock() {
     let now = std::time::SystemTime::now();
     let stamped = |at| SignedDelivery::timestamped(SECRET, at, "evt-7", "klikit.order.created.v2", BODY);
-    let respelt = |from: &str, to: &str| {
+    let malformed = |from: &str, to: &str| {
         let request = stamped(now).request::<Full<Bytes>>();
         let header = request.headers()[SIGNATURE].to_str().unwrap().replacen(from, to, 1);
         stamped(now).header(SIGNATURE, header)
     };
     for (delivery, cause, of_clock) in [
-        (respelt(",", ", "), "signature_timestamp_malformed", false),
-        (respelt(",", "000,"), "signature_timestamp_malformed", false),
+        (malformed(",", ", "), "signature_timestamp_malformed", false),
+        (malformed(",", "000,"), "signature_timestamp_malformed", false),
         (stamped(now - Duration::from_secs(600)), "signature_stale", true),
-        (respelt("v1=", "v2="), "signature_malformed", false),
+        (malformed("v1=", "v2="), "signature_malformed", false),
         (SignedDelivery::new(SECRET, format!("1777777777.{BODY}")), "timestamp_in_body", false),
     ] {
         logging(async |log| {
@@ -382,7 +381,7 @@ fn only_a_time_that_is_too_far_away_is_blamed_on_a_clock() {
             let [line] = &warnings(&log)[..] else { panic!("{:?}", warnings(&log)) };
             assert!(line.contains(&format!(r#"cause="{cause}""#)), "{line}");
             assert_eq!(line.contains("clock"), of_clock, "{line}");
-            assert!(!line.contains("accept this form too"), "{line}");
+            assert!(!line.contains("accept timestamped signatures too"), "{line}");
         });
     }
 }

@@ -1,4 +1,4 @@
-//! The search for a cause has a thread of its own, which may be busy, or none.
+//! Tests of the thread that searches for the cause: while it is busy, and without a runtime.
 
 use std::{
     future::Future,
@@ -26,15 +26,16 @@ fn stack() -> KlikitVerify<Handler> {
     KlikitVerifyLayer::new(SECRET).explain_mismatches().layer(Handler::default())
 }
 
-fn heard(run: impl FnOnce(&Log)) -> Log {
+/// Returns the log of a function.
+fn logged(run: impl FnOnce(&Log)) -> Log {
     let log = Log::default();
     log.hear(LevelFilter::TRACE, FmtSpan::CLOSE, || run(&log));
     log
 }
 
-/// What is logged while this runs on a paused clock. The only thread for what blocks is taken, until what it is given is dropped.
-fn heard_while_busy<F: Future<Output = ()>>(run: impl FnOnce(Sender<()>, Log) -> F) -> Log {
-    heard(|log| {
+/// Returns the log of a test on a paused clock. The only blocking thread is busy until the test drops the sender.
+fn logged_while_busy<F: Future<Output = ()>>(run: impl FnOnce(Sender<()>, Log) -> F) -> Log {
+    logged(|log| {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).max_blocking_threads(1).build();
         let runtime: Runtime = runtime.unwrap();
         let (end, ended) = channel();
@@ -44,8 +45,8 @@ fn heard_while_busy<F: Future<Output = ()>>(run: impl FnOnce(Sender<()>, Log) ->
 }
 
 #[test]
-fn a_search_holds_up_nothing_else() {
-    let log = heard_while_busy(async |end, log| {
+fn search_does_not_block_the_runtime() {
+    let log = logged_while_busy(async |end, log| {
         let mut answer = task::spawn(stack().oneshot(reencoded()));
         assert!(answer.poll().is_pending());
         assert_eq!(warnings(&log).len(), 0);
@@ -56,15 +57,15 @@ fn a_search_holds_up_nothing_else() {
 }
 
 #[test]
-fn one_search_waits_for_its_thread_and_no_other() {
-    let log = heard_while_busy(async |end, _| {
+fn only_one_search_waits_for_the_thread() {
+    let log = logged_while_busy(async |end, _| {
         let stack = stack();
         let mut first = task::spawn(stack.clone().oneshot(reencoded()));
         assert!(first.poll().is_pending());
-        // Until there would be another turn.
+        // Without the waiting search, the next mismatch would be explained now.
         advance(Duration::from_secs(1)).await;
         let second = stack.clone().oneshot(reencoded()).now_or_never();
-        assert_eq!(second.expect("nobody looks for its cause").unwrap().status(), 403);
+        assert_eq!(second.expect("the second rejection waits for no search").unwrap().status(), 403);
         drop(end);
         assert_eq!(first.await.unwrap().status(), 403);
         assert_eq!(stack.oneshot(reencoded()).await.unwrap().status(), 403);
@@ -74,22 +75,22 @@ fn one_search_waits_for_its_thread_and_no_other() {
 }
 
 #[test]
-fn a_refusal_is_told_of_when_its_sender_hangs_up_during_the_search() {
-    let log = heard_while_busy(async |end, _| {
+fn logs_rejection_when_sender_disconnects() {
+    let log = logged_while_busy(async |end, _| {
         let stack = stack();
-        let mut given_up = task::spawn(stack.clone().oneshot(reencoded()));
-        assert!(given_up.poll().is_pending());
-        drop(given_up);
+        let mut disconnected = task::spawn(stack.clone().oneshot(reencoded()));
+        assert!(disconnected.poll().is_pending());
+        drop(disconnected);
         drop(end);
-        // Behind the search, on the one thread.
+        // The thread runs this after the search.
         spawn_blocking(|| ()).await.unwrap();
         advance(Duration::from_secs(1)).await;
         stack.oneshot(reencoded()).await.unwrap();
     });
     let text = log.text();
-    let [refused, closed, ..] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
-    assert!(refused.contains(" WARN ") && refused.contains("given up before it was answered"), "{text}");
-    for line in [refused, closed] {
+    let [rejected, closed, ..] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert!(rejected.contains(" WARN ") && rejected.contains("given up before it was answered"), "{text}");
+    for line in [rejected, closed] {
         assert!(line.contains(r#"reason="signature_mismatch""#) && line.contains(r#"tenant="default""#), "{text}");
     }
     assert!(closed.contains(r#"verdict="rejected""#) && closed.contains("body_wait_ms=0"), "{text}");
@@ -97,8 +98,8 @@ fn a_refusal_is_told_of_when_its_sender_hangs_up_during_the_search() {
 }
 
 #[test]
-fn a_search_needs_no_runtime() {
-    let log = heard(|_| {
+fn search_needs_no_runtime() {
+    let log = logged(|_| {
         let answer = stack().oneshot(reencoded()).now_or_never();
         assert_eq!(answer.unwrap().unwrap().status(), 403);
     });
@@ -106,8 +107,8 @@ fn a_search_needs_no_runtime() {
 }
 
 #[test]
-fn a_refusal_is_answered_without_its_cause_when_the_runtime_ends() {
-    let log = heard(|_| {
+fn rejects_without_cause_when_runtime_ends() {
+    let log = logged(|_| {
         let runtime = Builder::new_current_thread().build().unwrap();
         let ended = runtime.handle().clone();
         runtime.shutdown_background();

@@ -1,4 +1,4 @@
-//! Bodies that are compressed on the way, by gzip(1). nginx does not, and passes on what is.
+//! Compressed bodies. nginx compresses no requests and forwards compressed ones, so gzip(1) compresses them here.
 
 use std::{
     io::Write,
@@ -23,48 +23,47 @@ use crate::proxies::{
     servers::nginx::Nginx,
 };
 
-/// By the program.
+/// Compresses a body with gzip(1).
 fn gzip(body: &Bytes) -> Bytes {
     let mut gzip =
-        Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("gzip is there");
-    gzip.stdin.take().expect("it is piped").write_all(body).unwrap();
+        Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("gzip is installed");
+    gzip.stdin.take().expect("stdin is piped").write_all(body).unwrap();
     let output = gzip.wait_with_output().unwrap();
     assert!(output.status.success());
     output.stdout.into()
 }
 
-/// Decompresses outside of `route`.
+/// Adds a decompression layer around `route`.
 fn decompressing(route: MethodRouter) -> MethodRouter {
     let stack = ServiceBuilder::new().layer(RequestDecompressionLayer::new());
     route.layer(stack.layer(MapRequestBodyLayer::new(Body::new)))
 }
 
-/// Signed by klikit, and compressed by something after it.
+/// Returns a delivery that was signed before compression. The caller sends the compressed body.
 fn labelled() -> SignedDelivery {
     sample().header(CONTENT_ENCODING, "gzip")
 }
 
-/// Compressed by klikit itself, which then signs what it sends.
+/// Returns a delivery that was compressed before it was signed.
 fn compressed_first() -> SignedDelivery {
     let (secret, _) = deliveries::all();
     SignedDelivery::new(secret, gzip(sample().body())).header(CONTENT_ENCODING, "gzip")
 }
 
 #[tokio::test]
-async fn what_is_compressed_after_it_was_signed_fails_and_the_cause_is_proven() {
+async fn proves_compression_after_signing() {
     let (receiver, _guard) = Receiver::listening();
-    // Also without its label.
+    // With and without `Content-Encoding`.
     for delivery in [labelled(), sample()] {
         let address = serve(receiver.route(verify())).await;
         let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
         assert_eq!(send_body(nginx.address(), &delivery, gzip(sample().body())).await, 403);
-        receiver.take_refused().assert_rejected(SignatureMismatch, Cause::BodyCompressed, Certainty::Proven);
+        receiver.take_rejected().assert_rejected(SignatureMismatch, Cause::BodyCompressed, Certainty::Proven);
     }
 }
 
-/// The cure for the above.
 #[tokio::test]
-async fn what_is_compressed_after_it_was_signed_verifies_behind_decompression() {
+async fn decompression_outside_undoes_compression() {
     let (receiver, _guard) = Receiver::listening();
     let address = serve(decompressing(receiver.route(verify()))).await;
     let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
@@ -73,7 +72,7 @@ async fn what_is_compressed_after_it_was_signed_verifies_behind_decompression() 
 }
 
 #[tokio::test]
-async fn what_is_signed_compressed_verifies_before_decompression() {
+async fn signed_compressed_body_needs_inner_decompression() {
     let (receiver, _guard) = Receiver::listening();
     let stack = ServiceBuilder::new().layer(verify()).layer(RequestDecompressionLayer::new());
     let route = receiver.handler().layer(stack);
@@ -83,14 +82,14 @@ async fn what_is_signed_compressed_verifies_before_decompression() {
     assert_eq!(receiver.take().1.as_ref(), Some(sample().body()));
 }
 
-/// tower-http takes the label off with the compression, so that nothing is left to tell by.
+/// tower-http removes `Content-Encoding` when it decompresses, so the request shows no cause.
 #[tokio::test]
-async fn what_is_signed_compressed_fails_behind_decompression_for_a_cause_that_left_no_trace() {
+async fn outer_decompression_leaves_no_cause() {
     let (receiver, _guard) = Receiver::listening();
     let address = serve(decompressing(receiver.route(verify()))).await;
     let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
     assert_eq!(send(nginx.address(), &compressed_first()).await, 403);
-    let arrival = receiver.take_refused();
+    let arrival = receiver.take_rejected();
     assert_eq!(&arrival.body, sample().body());
     assert!(!arrival.headers.contains_key(CONTENT_ENCODING), "{:?}", arrival.headers);
     arrival.assert_rejected(SignatureMismatch, Cause::Unknown, Certainty::Unknown);

@@ -1,4 +1,4 @@
-//! What a real proxy does to klikit's deliveries, and what the receiver can say of it.
+//! Tests behind nginx: how the proxy changes deliveries, and how the receiver diagnoses the change.
 #![cfg(all(feature = "diagnose", feature = "testing", feature = "tracing"))]
 
 mod bodies;

@@ -1,4 +1,4 @@
-//! What nginx does unasked: nothing that keeps a delivery from being verified.
+//! Deliveries through nginx in its default configuration.
 
 use http::Version;
 use tower_klikit::{
@@ -13,7 +13,7 @@ use crate::proxies::{
 };
 
 #[tokio::test]
-async fn every_sample_passes_over_both_versions_buffered_or_not() {
+async fn default_nginx_passes_every_sample() {
     let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     for (version, expected) in [("1.0", Version::HTTP_10), ("1.1", Version::HTTP_11)] {
@@ -42,10 +42,10 @@ async fn every_sample_passes_over_both_versions_buffered_or_not() {
 }
 
 #[tokio::test]
-async fn what_was_altered_is_refused_and_nothing_is_made_up_about_it() {
+async fn altered_delivery_has_no_cause() {
     let (receiver, _guard) = Receiver::listening();
     let address = serve(receiver.route(verify())).await;
     let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
     assert_eq!(send(nginx.address(), &sample().altered()).await, 403);
-    receiver.take_refused().assert_rejected(SignatureMismatch, Cause::Unknown, Certainty::Unknown);
+    receiver.take_rejected().assert_rejected(SignatureMismatch, Cause::Unknown, Certainty::Unknown);
 }

@@ -1,4 +1,4 @@
-//! A receiver that keeps what came, what the layer made of it, and what reached the handler.
+//! A receiver that records each request, the result of the verify layer, and the bodies that reached the handler.
 
 use std::{
     mem,
@@ -26,28 +26,28 @@ use tracing::subscriber::DefaultGuard;
 
 use crate::proxies::{PATH, deliveries, log::Log};
 
-/// One request, as it stood before the verify layer.
+/// A request as it arrived outside of the verify layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
-    /// As far as it came.
+    /// The part of the body that arrived.
     pub(crate) body: Bytes,
-    /// By the layer. `None`: it was let through.
+    /// The kind of the layer's rejection. `None` if the layer accepted the request.
     pub(crate) rejected: Option<RejectionKind>,
-    /// The warnings that were logged meanwhile.
+    /// The warnings that were logged while the request was handled.
     pub(crate) logged: String,
 }
 
 impl Arrival {
-    /// For a cause that the log names, and that is found in what came too.
+    /// Asserts that the layer rejected the request, and that both the log and a new diagnosis name this cause.
     #[track_caller]
     pub(crate) fn assert_rejected(&self, rejected: RejectionKind, cause: Cause, certainty: Certainty) {
         self.assert_logged(rejected, cause, certainty);
         self.assert_cause(cause, certainty);
     }
 
-    /// For a cause that the log names.
+    /// Asserts that the layer rejected the request, and that the log names this cause.
     #[track_caller]
     pub(crate) fn assert_logged(&self, rejected: RejectionKind, cause: Cause, certainty: Certainty) {
         assert_eq!(self.rejected, Some(rejected), "{:?}", self.headers);
@@ -59,7 +59,7 @@ impl Arrival {
         }
     }
 
-    /// Of what came.
+    /// Asserts that a diagnosis of the request names this cause.
     #[track_caller]
     pub(crate) fn assert_cause(&self, cause: Cause, certainty: Certainty) {
         let diagnosis = diagnose(&keyring(), &self.headers, &self.body);
@@ -67,12 +67,14 @@ impl Arrival {
     }
 }
 
+/// The receiver, whose clones share their records.
 #[derive(Clone, Default)]
 pub(crate) struct Receiver {
     seen: Arc<Mutex<Seen>>,
     log: Log,
 }
 
+/// The records of a receiver.
 #[derive(Debug, Default)]
 struct Seen {
     arrivals: Vec<Arrival>,
@@ -80,19 +82,19 @@ struct Seen {
 }
 
 impl Receiver {
-    /// Hears what is logged on this thread until the guard is dropped.
+    /// Creates a receiver that records the log of this thread until the guard is dropped.
     pub(crate) fn listening() -> (Self, DefaultGuard) {
         let receiver = Self::default();
         let guard = receiver.log.listen();
         (receiver, guard)
     }
 
-    /// The handler behind a verify layer: other layers can be put around it.
+    /// Returns the handler inside of a verify layer, with the recording outside.
     pub(crate) fn route(&self, verify: KlikitVerifyLayer) -> MethodRouter {
         self.around(self.handler().layer(verify))
     }
 
-    /// The handler alone.
+    /// Returns the handler alone.
     pub(crate) fn handler(&self) -> MethodRouter {
         async fn handle(State(receiver): State<Receiver>, body: Bytes) {
             receiver.seen.lock().unwrap().handled.push(body);
@@ -100,34 +102,35 @@ impl Receiver {
         post(handle).with_state(self.clone())
     }
 
-    /// Keeps what comes to this route.
+    /// Records the requests to this route.
     pub(crate) fn around(&self, route: MethodRouter) -> MethodRouter {
-        route.layer(from_fn_with_state(self.clone(), keep))
+        route.layer(from_fn_with_state(self.clone(), record))
     }
 
-    /// What came since the last look, one request, and what the handler saw of it.
+    /// Takes the only request since the last call, and the body that the handler received.
     #[track_caller]
     pub(crate) fn take(&self) -> (Arrival, Option<Bytes>) {
         let Seen { mut arrivals, mut handled } = mem::take(&mut *self.seen.lock().unwrap());
-        assert!(arrivals.len() == 1 && handled.len() <= 1, "{} came, {} were handled", arrivals.len(), handled.len());
+        assert!(arrivals.len() == 1 && handled.len() <= 1, "{} requests arrived, {} were handled", arrivals.len(), handled.len());
         (arrivals.remove(0), handled.pop())
     }
 
-    /// What came since the last look, one request that was refused.
+    /// Takes the only request since the last call, which did not reach the handler.
     #[track_caller]
-    pub(crate) fn take_refused(&self) -> Arrival {
+    pub(crate) fn take_rejected(&self) -> Arrival {
         let (arrival, handled) = self.take();
-        assert_eq!(handled, None, "what was refused was handled");
+        assert_eq!(handled, None, "a rejected request reached the handler");
         arrival
     }
 
     #[track_caller]
-    pub(crate) fn assert_nothing_came(&self) {
+    pub(crate) fn assert_no_arrival(&self) {
         assert!(self.seen.lock().unwrap().arrivals.is_empty());
     }
 }
 
-async fn keep(State(receiver): State<Receiver>, request: Request, next: Next) -> Response {
+/// Records the request, the part of its body that the route reads, and the rejection.
+async fn record(State(receiver): State<Receiver>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let (version, headers) = (parts.version, parts.headers.clone());
     let bytes = Arc::new(Mutex::new(Vec::new()));
@@ -144,7 +147,7 @@ async fn keep(State(receiver): State<Receiver>, request: Request, next: Next) ->
     response
 }
 
-/// Serves HTTP/1.1 and HTTP/1.0, until the runtime of the test ends.
+/// Serves HTTP/1.1 and HTTP/1.0 until the runtime of the test ends.
 pub(crate) async fn serve(route: MethodRouter) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -152,7 +155,7 @@ pub(crate) async fn serve(route: MethodRouter) -> SocketAddr {
     address
 }
 
-/// With the secret of the samples. It names one cause a second.
+/// Returns a verify layer with the secret of the samples. It explains one mismatch per second.
 pub(crate) fn verify() -> KlikitVerifyLayer {
     KlikitVerifyLayer::with_keyring(keyring()).explain_mismatches()
 }

@@ -1,4 +1,4 @@
-//! klikit.
+//! A sender of deliveries in the role of klikit.
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -12,34 +12,34 @@ use tower_klikit::{header::SIGNATURE, testing::SignedDelivery};
 
 use crate::proxies::deliveries;
 
-/// The sample deliveries, under the signatures that they came with.
+/// Returns the sample deliveries with their recorded signatures.
 pub(crate) fn samples() -> Vec<SignedDelivery> {
     let (secret, samples) = deliveries::all();
-    let as_it_came = |sample: deliveries::Sample| {
+    let delivery = |sample: deliveries::Sample| {
         SignedDelivery::new(&secret, sample.body)
             .event_id(sample.event_id)
             .event_type(&*sample.event_type)
             .header(SIGNATURE, sample.signature)
     };
-    samples.into_iter().map(as_it_came).collect()
+    samples.into_iter().map(delivery).collect()
 }
 
-/// One of 4 kB.
+/// Returns a sample of 4 kB.
 pub(crate) fn sample() -> SignedDelivery {
     samples().swap_remove(1)
 }
 
-/// One that no buffer of nginx holds.
+/// Returns the largest sample, which exceeds the buffers of nginx.
 pub(crate) fn large_sample() -> SignedDelivery {
     samples().into_iter().max_by_key(|delivery| delivery.body().len()).expect("there are samples")
 }
 
-/// Sends it with a `Content-Length`. The status that comes back.
+/// Sends a delivery with a `Content-Length`. Returns the status of the response.
 pub(crate) async fn send(to: SocketAddr, delivery: &SignedDelivery) -> u16 {
     request(to, delivery.request::<Full<Bytes>>().map(BodyExt::boxed_unsync)).await
 }
 
-/// Sends it with `Transfer-Encoding: chunked`.
+/// Sends a delivery with `Transfer-Encoding: chunked`. Returns the status of the response.
 pub(crate) async fn send_chunked(to: SocketAddr, delivery: &SignedDelivery) -> u16 {
     let chunked = delivery.request_with(|body| {
         let frames: Vec<_> = body.chunks(1000).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk)))).collect();
@@ -48,7 +48,7 @@ pub(crate) async fn send_chunked(to: SocketAddr, delivery: &SignedDelivery) -> u
     request(to, chunked).await
 }
 
-/// Sends this body under the head of that delivery.
+/// Sends this body with the headers of that delivery. Returns the status of the response.
 pub(crate) async fn send_body(to: SocketAddr, delivery: &SignedDelivery, body: Bytes) -> u16 {
     let mut with_body = delivery.request_with(|_| Full::new(body.clone()).boxed_unsync());
     with_body.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
