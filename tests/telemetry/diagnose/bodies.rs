@@ -1,4 +1,4 @@
-//! What happens to bodies on the way, but for JSON that is written anew.
+//! Faults of bodies, except reencoded JSON.
 
 use axum::{
     Router,
@@ -18,19 +18,20 @@ use crate::diagnose::{
     kit::{BODY, MIXED, SECRET, assert_proven, assert_shown, assert_unknown, run, signed, with, without_length},
 };
 
-/// What this does to the samples, and to a body of all sorts.
-fn each(does: impl Fn(&[u8])) {
+/// Calls `test` with each sample and with [`MIXED`].
+fn each(test: impl Fn(&[u8])) {
     let (_, samples) = deliveries::all();
-    // The largest shows nothing that the others do not, and takes long.
+    // The largest sample takes long and tests nothing more.
     let small = samples.iter().filter(|sample| sample.body.len() < 10_000).map(|sample| &sample.body[..]);
-    small.chain([MIXED.as_bytes()]).for_each(does);
+    small.chain([MIXED.as_bytes()]).for_each(test);
 }
 
+/// Returns the headers of a delivery of this body, without its length.
 fn head(body: &[u8]) -> HeaderMap {
     without_length(signed(SECRET, body))
 }
 
-/// The other way round too.
+/// Asserts the cause for a body that a program changed, and for the reverse change.
 fn each_way(line: &[&str], cause: Cause) {
     each(|body| {
         let changed = run(line, body);
@@ -41,7 +42,7 @@ fn each_way(line: &[&str], cause: Cause) {
 }
 
 #[test]
-fn a_newline_at_the_end() {
+fn newline_at_the_end() {
     each_way(&["sh", "-c", "printf '%s\\n' \"$(cat)\""], Cause::BodyFinalNewline);
     each_way(&["sh", "-c", "printf '%s\\r\\n' \"$(cat)\""], Cause::BodyFinalNewline);
     let diagnosis = assert_proven(&head(BODY.as_bytes()), format!("{BODY}\n").as_bytes(), Cause::BodyFinalNewline);
@@ -49,7 +50,7 @@ fn a_newline_at_the_end() {
 }
 
 #[test]
-fn a_byte_order_mark() {
+fn byte_order_mark() {
     each_way(
         &[
             "python3",
@@ -71,7 +72,7 @@ fn line_endings() {
 }
 
 #[test]
-fn another_character_set() {
+fn other_character_set() {
     let latin1 = r#"{"title":"Café Söhne, Ñandú","orders":[]}"#;
     let windows = r#"{"title":"„Café“ — 5 €","orders":[]}"#;
     for (body, set) in [(latin1, "ISO-8859-1"), (latin1, "WINDOWS-1252"), (windows, "WINDOWS-1252")] {
@@ -90,7 +91,7 @@ fn another_character_set() {
 }
 
 #[test]
-fn compressed_on_the_way() {
+fn compressed_after_signing() {
     let zlib = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
     let bare = "import sys, zlib; c = zlib.compressobj(wbits=-15); sys.stdout.buffer.write(c.compress(sys.stdin.buffer.read()) + c.flush())";
     each(|body| {
@@ -107,13 +108,13 @@ fn compressed_on_the_way() {
 }
 
 #[test]
-fn text_that_begins_as_zlib_does_is_not_compressed() {
+fn text_that_begins_like_zlib_is_not_compressed() {
     for text in ["x^2 + y^2", "x\u{1}", "h\u{81}", "8O"] {
         assert_unknown(&head(BODY.as_bytes()), text.as_bytes());
     }
 }
 
-/// An app with this layer, whose handler diagnoses what is left.
+/// Sends a request through a layer, and returns the headers and the body that reach the handler.
 async fn through<L>(layer: L, headers: HeaderMap, body: Vec<u8>) -> (HeaderMap, Bytes)
 where
     L: tower::Layer<axum::routing::Route> + Clone + Send + Sync + 'static,
@@ -133,7 +134,7 @@ where
 }
 
 #[tokio::test]
-async fn decompressed_by_a_layer_that_leaves_no_trace() {
+async fn decompressed_by_layer_that_removes_the_header() {
     let packed = run(&["gzip", "-c"], MIXED.as_bytes());
     let headers = with(signed(SECRET, &packed), header::CONTENT_ENCODING, "gzip");
     let layer = ServiceBuilder::new()
@@ -144,9 +145,9 @@ async fn decompressed_by_a_layer_that_leaves_no_trace() {
     assert_unknown(&headers, &body);
 }
 
-/// As Express's body-parser does: the head says what came, and the body is what was inside.
+/// Express's body-parser decompresses the body and keeps `Content-Encoding`.
 #[tokio::test]
-async fn decompressed_by_a_layer_that_keeps_the_headers() {
+async fn decompressed_by_layer_that_keeps_the_header() {
     const ZLIB: &str = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
     const UNZLIB: &str = "import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))";
     const BROTLI: &str = "process.stdout.write(require('zlib').brotliCompressSync(require('fs').readFileSync(0)))";
@@ -172,27 +173,28 @@ async fn decompressed_by_a_layer_that_keeps_the_headers() {
             let (headers, body) = through(unpacker.clone(), headers, packed.clone()).await;
             assert_eq!(body, MIXED);
             let diagnosis = assert_shown(&headers, &body, Cause::BodyDecompressed);
-            for part in [&*format!(": {} (", coding.to_lowercase()), "outside of whatever unpacks the body"] {
+            for part in [&*format!(": {} (", coding.to_lowercase()), "outside of the layer that decompresses the body"]
+            {
                 assert!(diagnosis.to_string().contains(part), "{diagnosis}");
             }
         }
-        // Nothing is wrong with what nobody has unpacked.
+        // A body that was signed compressed, and is still compressed, verifies.
         let headers = with(signed(SECRET, &packed), header::CONTENT_ENCODING, coding);
         assert_proven(&headers, &packed, Cause::Verifies);
     }
 }
 
 #[test]
-fn a_label_that_says_nothing_of_compression_is_no_cause() {
+fn other_content_encoding_is_no_cause() {
     for coding in ["identity", "", "gzip, br", "other"] {
         assert_unknown(&with(head(b"what klikit signed"), header::CONTENT_ENCODING, coding), BODY.as_bytes());
     }
-    // It may be compressed, for all that anyone can see.
+    // The body is not JSON, so it may be compressed with brotli.
     assert_unknown(&with(head(BODY.as_bytes()), header::CONTENT_ENCODING, "br"), b"\x0b\x02{}\x03");
 }
 
 #[tokio::test]
-async fn read_by_a_middleware_before() {
+async fn body_was_read_by_outer_middleware() {
     let reader = from_fn(async |request: Request, next: Next| {
         let (parts, body) = request.into_parts();
         assert_eq!(to_bytes(body, 1 << 20).await.unwrap(), BODY);
@@ -206,7 +208,7 @@ async fn read_by_a_middleware_before() {
 }
 
 #[test]
-fn cut_off_on_the_way() {
+fn shorter_than_announced() {
     let cut = run(&["head", "-c", "20"], BODY.as_bytes());
     let diagnosis = assert_shown(&signed(SECRET, BODY.as_bytes()), &cut, Cause::BodyShorter);
     assert!(diagnosis.to_string().contains("20 bytes of 49"), "{diagnosis}");
@@ -221,13 +223,13 @@ fn longer_than_announced() {
 }
 
 #[test]
-fn what_can_be_proven_comes_before_what_is_seen() {
-    // Shorter than announced, and all the same it is the newline alone.
+fn proven_cause_wins_over_shown_cause() {
+    // The request shows a body that is too short, and the signature proves that only the newline is missing.
     assert_proven(&signed(SECRET, format!("{BODY}\n").as_bytes()), BODY.as_bytes(), Cause::BodyFinalNewline);
 }
 
 #[test]
-fn compressed_in_several_members() {
+fn compressed_in_several_gzip_members() {
     each(|body| {
         let (start, end) = body.split_at(body.len() / 3);
         let packed = [run(&["gzip", "-c"], start), run(&["gzip", "-c"], end)].concat();
@@ -235,24 +237,24 @@ fn compressed_in_several_members() {
     });
 }
 
-/// What follows was not signed: that the rest is compressed does not explain it.
+/// The data after the compressed part was not signed, so compression does not explain the mismatch.
 #[test]
-fn compressed_and_something_behind_that() {
+fn compressed_body_followed_by_other_data() {
     let zlib = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
     let bare = "import sys, zlib; c = zlib.compressobj(wbits=-15); sys.stdout.buffer.write(c.compress(sys.stdin.buffer.read()) + c.flush())";
     for line in [&["gzip", "-c"][..], &["python3", "-c", zlib], &["python3", "-c", bare]] {
         let packed = run(line, MIXED.as_bytes());
         assert_proven(&head(MIXED.as_bytes()), &packed, Cause::BodyCompressed);
-        for behind in [&b"garbage"[..], b"\0", &packed[..10]] {
-            assert_unknown(&head(MIXED.as_bytes()), &[&packed[..], behind].concat());
+        for trailing in [&b"garbage"[..], b"\0", &packed[..10]] {
+            assert_unknown(&head(MIXED.as_bytes()), &[&packed[..], trailing].concat());
         }
     }
 }
 
-/// Nothing here can see that they are, but neither are they text.
+/// This crate cannot decode these bodies, but they are not text either.
 #[test]
-fn compressed_by_its_label() {
-    // What brotli makes of `{}`, and what zstd makes that has no magic number.
+fn compressed_according_to_content_encoding() {
+    // `{}` in brotli, and a zstd frame without its magic number.
     let labelled = |coding, body: &[u8]| (with(head(BODY.as_bytes()), header::CONTENT_ENCODING, coding), body.to_vec());
     for (headers, body) in
         [labelled("br", b"\x0b\x00\x80{}\x03"), labelled("zstd", b"\x50\x2a\x4d\x18\x01\x00\x00\x00\xff")]
@@ -260,12 +262,12 @@ fn compressed_by_its_label() {
         let diagnosis = assert_shown(&headers, &body, Cause::BodyCompressed);
         assert!(diagnosis.detail().unwrap().contains("as its Content-Encoding says"), "{diagnosis}");
     }
-    // Another label says nothing of a body that is no text.
+    // With another `Content-Encoding`, a binary body is no evidence.
     let (headers, body) = labelled("identity", b"\x0b\x00\x80{}\x03");
     assert_unknown(&headers, &body);
 }
 
-/// As AWS API Gateway hands on a body of a binary media type, and as other tools wrap one.
+/// Programs that wrap a body as AWS API Gateway does with a binary media type, and as other tools do.
 const WRAPPERS: [&[&str]; 9] = [
     &["base64"],
     &["base64", "-w0"],
@@ -301,7 +303,7 @@ fn wrapped_in_another_encoding() {
             let wrapped = run(line, body);
             let diagnosis = assert_proven(&head(body), &wrapped, Cause::BodyWrapped);
             assert_eq!(diagnosis.also(), [], "{diagnosis}");
-            // The request shows that it is wrapped, also if the secret is wrong.
+            // The request shows the wrapping even if the secret is wrong.
             assert_shown(&without_length(signed("another secret", body)), &wrapped, Cause::BodyWrapped);
         });
     }
@@ -310,13 +312,13 @@ fn wrapped_in_another_encoding() {
     assert_eq!(diagnosis.detail(), Some("base64"));
     let text = diagnosis.to_string();
     assert!(text.contains("AWS API Gateway") && !text.contains("brand_id") && !text.contains("eyJ"), "{text}");
-    // Wrapped before it was signed: nothing is wrong with it, or something else.
+    // A body that was wrapped before it was signed verifies. A wrapped body that is not an object has no shown cause.
     assert_proven(&head(&wrapped), &wrapped, Cause::Verifies);
     assert_unknown(&head(BODY.as_bytes()), &run(&["base64"], b"another text"));
 }
 
 #[test]
-fn changed_and_then_wrapped() {
+fn wrapped_after_another_change() {
     let changes: [(&[&str], Cause); 4] = [
         (&["sed", "s/$/\r/"], Cause::BodyLineEndings),
         (&["sh", "-c", "cat; echo"], Cause::BodyFinalNewline),
@@ -336,7 +338,7 @@ fn changed_and_then_wrapped() {
     }
 }
 
-/// As some editors do when they save a file.
+/// Some editors make two changes when they save a file.
 #[test]
 fn two_changes_of_the_text() {
     let lines = run(&["jq", "."], MIXED.as_bytes());

@@ -1,4 +1,4 @@
-//! What happens to headers on the way, and what senders write into them.
+//! Faults of the headers.
 
 use axum::{
     Router,
@@ -25,25 +25,26 @@ fn genuine() -> HeaderMap {
     signed(SECRET, BODY.as_bytes())
 }
 
-/// By openssl, of what it reads.
+/// Returns the output of `openssl dgst -sha256` for this input.
 fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     run(&[&["openssl", "dgst", "-sha256"], arguments].concat(), input)
 }
 
+/// Returns the 64 hex digits in the output of openssl.
 fn hex_of(line: Vec<u8>) -> String {
     let line = String::from_utf8(line).unwrap();
-    line.split_whitespace().find(|word| word.len() == 64).expect("64 digits").to_owned()
+    line.split_whitespace().find(|word| word.len() == 64).expect("openssl prints 64 digits").to_owned()
 }
 
 #[test]
-fn a_genuine_delivery_verifies() {
+fn genuine_delivery_verifies() {
     let diagnosis = assert_proven(&genuine(), BODY.as_bytes(), Cause::Verifies);
     assert!(diagnosis.also().is_empty());
     assert_eq!(signature(&genuine()), hex_of(openssl(&["-hmac", SECRET], BODY.as_bytes())));
 }
 
 #[test]
-fn the_secret_that_matched_is_named() {
+fn names_the_secret_that_matched() {
     let keyring = Keyring::new("tenant", "old", WebhookSecret::new(SECRET).unwrap());
     keyring.add("new", WebhookSecret::new("another").unwrap()).unwrap();
     let diagnosis = diagnose(&keyring, &genuine(), BODY.as_bytes());
@@ -51,9 +52,9 @@ fn the_secret_that_matched_is_named() {
     assert_eq!(diagnosis.secret_id(), Some("old"));
 }
 
-/// What stands between: an allow-list of headers, as API gateways have it.
+/// API gateways have a list of allowed headers.
 #[tokio::test]
-async fn a_gateway_strips_the_headers() {
+async fn gateway_strips_all_klikit_headers() {
     let strip = from_fn(async |mut request: Request, next: Next| {
         let allowed = [header::CONTENT_TYPE, header::CONTENT_LENGTH];
         let headers = std::mem::take(request.headers_mut());
@@ -63,7 +64,7 @@ async fn a_gateway_strips_the_headers() {
     });
     let handler = async |headers: HeaderMap, body: bytes::Bytes| {
         let diagnosis = assert_shown(&headers, &body, Cause::SignatureMissing);
-        assert!(diagnosis.to_string().contains("no x-klikit-* header came"), "{diagnosis}");
+        assert!(diagnosis.to_string().contains("the request has no x-klikit-* header"), "{diagnosis}");
     };
     let app: Router = Router::new().route("/", post(handler).layer(strip));
     let mut request = Request::new(Body::from(BODY));
@@ -73,28 +74,28 @@ async fn a_gateway_strips_the_headers() {
 }
 
 #[test]
-fn the_signature_alone_is_missing() {
+fn only_the_signature_is_missing() {
     let diagnosis = assert_shown(&without(genuine(), &SIGNATURE), BODY.as_bytes(), Cause::SignatureMissing);
-    assert!(diagnosis.to_string().contains("other x-klikit-* headers came"), "{diagnosis}");
+    assert!(diagnosis.to_string().contains("the request has other x-klikit-* headers"), "{diagnosis}");
 }
 
 #[test]
-fn the_signature_came_twice() {
+fn signature_is_repeated() {
     let hex = signature(&genuine());
     assert_proven(&with(genuine(), SIGNATURE, &hex), BODY.as_bytes(), Cause::SignatureRepeated);
     assert_proven(&with(genuine(), SIGNATURE, &"0".repeat(64)), BODY.as_bytes(), Cause::SignatureRepeated);
     assert_proven(&with_signature(genuine(), format!("{hex},{hex}")), BODY.as_bytes(), Cause::SignatureRepeated);
     assert_shown(&with(genuine(), SIGNATURE, &hex), b"{}", Cause::SignatureRepeated);
     assert_shown(&with_signature(genuine(), format!("{hex}, {hex}")), b"{}", Cause::SignatureRepeated);
-    // Joined, and sent again.
+    // Joined by a comma, and repeated.
     let twice = with(with_signature(genuine(), format!("{hex},{hex}")), SIGNATURE, &hex);
     assert!(assert_proven(&twice, BODY.as_bytes(), Cause::SignatureRepeated).also().is_empty());
 }
 
 #[test]
-fn the_signature_is_base64() {
+fn signature_is_base64() {
     let line = ["sh", "-c", "openssl dgst -sha256 -hmac \"$0\" -binary | base64", SECRET];
-    // Two of the signs of base64 have others in URLs: a tag that has both.
+    // Find a signature with both characters that differ in base64 for URLs.
     let (body, standard) = (0..)
         .map(|n| format!("{{\"id\":{n}}}"))
         .map(|body| (String::from_utf8(run(&line, body.as_bytes())).unwrap().trim().to_owned(), body))
@@ -112,7 +113,7 @@ fn the_signature_is_base64() {
 }
 
 #[test]
-fn the_signature_has_a_prefix() {
+fn signature_has_a_prefix() {
     let hex = signature(&genuine());
     for value in [format!("sha256={hex}"), format!("hmac-sha256={hex}"), format!("v1={hex}"), format!("sha256:{hex}")] {
         let headers = with_signature(genuine(), value);
@@ -123,7 +124,7 @@ fn the_signature_has_a_prefix() {
 }
 
 #[test]
-fn the_signature_is_cut_off() {
+fn signature_is_truncated() {
     let hex = signature(&genuine());
     for len in [16, 17, 32, 63] {
         let headers = with_signature(genuine(), &hex[..len]);
@@ -133,49 +134,49 @@ fn the_signature_is_cut_off() {
             BODY.as_bytes(),
             Cause::SignatureTruncated,
         );
-        // Where it was cut, the header does not show.
+        // Without proof, the header does not show that it was truncated.
         assert_shown(&headers, b"{}", Cause::SignatureMalformed);
     }
     assert_shown(&with_signature(genuine(), &hex[..15]), BODY.as_bytes(), Cause::SignatureMalformed);
     assert_shown(&with_signature(genuine(), &hex[1..]), BODY.as_bytes(), Cause::SignatureMalformed);
 }
 
-/// Of a body in the older form, as openssl signs it.
+/// Returns the timestamped signature of [`BODY`], by openssl.
 fn stamped(time: &str) -> String {
     hex_of(openssl(&["-hmac", SECRET], format!("{time}.{BODY}").as_bytes()))
 }
 
 #[test]
-fn the_signature_has_the_older_form() {
+fn signature_is_timestamped() {
     let hex = stamped("1777777777");
-    // It needs no event id: the body has it.
+    // A delivery with a timestamped signature needs no event id header: the id is in the body.
     let headers = without(with_signature(genuine(), format!("t=1777777777,v1={hex}")), &EVENT_ID);
     let diagnosis = assert_proven(&headers, BODY.as_bytes(), Cause::SignatureTimestamped);
     assert!(diagnosis.fix().contains("KlikitVerifyLayer::accept_timestamped"));
-    // Nothing here has looked at a clock.
+    // The diagnosis has no clock.
     assert!(!diagnosis.to_string().contains("clock"), "{diagnosis}");
     assert_shown(&headers, b"{}", Cause::SignatureTimestamped);
     let other_time = with_signature(genuine(), format!("t=1777777778,v1={hex}"));
     assert_shown(&other_time, BODY.as_bytes(), Cause::SignatureTimestamped);
-    // A tag of the body alone is none of the body behind a time, though another header has that form.
+    // A signature of the body alone does not match as a timestamped signature.
     let of_body = with_signature(genuine(), format!("t=1777777777,v1={}", signature(&genuine())));
     assert_shown(&with(of_body, SIGNATURE, &"0".repeat(64)), BODY.as_bytes(), Cause::SignatureRepeated);
 }
 
-/// What the layer refuses although it accepts the older form: the spelling is at fault, with that form accepted or not.
 #[test]
-fn the_time_was_moved_into_the_body() {
+fn timestamp_was_moved_into_the_body() {
     let headers = with_signature(genuine(), stamped("1777777777"));
     let moved = format!("1777777777.{BODY}");
-    // It is a body like any other where the older form is not accepted.
+    // If the receiver does not accept timestamped signatures, it is a body like any other.
     assert_proven(&headers, moved.as_bytes(), Cause::Verifies);
     let diagnosis = Diagnostician::new(keyring(SECRET)).accept_timestamped().diagnose(&headers, moved.as_bytes());
     assert_found(&diagnosis, Cause::TimestampInBody, Certainty::Proven);
     assert!(!diagnosis.verifies() && diagnosis.to_string().contains("never accept it"), "{diagnosis}");
 }
 
+/// A malformed timestamped signature is a fault, whether the receiver accepts timestamped signatures or not.
 #[test]
-fn the_signature_has_nearly_the_older_form() {
+fn timestamped_signature_is_malformed() {
     let (seconds, millis) = ("1777777777", "1777777777000");
     let (hex, hex_of_millis) = (stamped(seconds), stamped(millis));
     for (value, detail) in [
@@ -198,16 +199,16 @@ fn the_signature_has_nearly_the_older_form() {
             }
         }
     }
-    // Less than that is no time, or no signature.
+    // These have no valid time, or no valid signature.
     for value in [format!("t=,v1={hex}"), format!("t=-1,v1={hex}"), format!("t=1, v1={}", &hex[1..]), "t=1, v1=".into()]
     {
         assert_shown(&with_signature(genuine(), value), BODY.as_bytes(), Cause::SignatureMalformed);
     }
 }
 
-/// Each of them has a comma of its own.
+/// Each timestamped signature contains a comma of its own.
 #[test]
-fn signatures_of_the_older_form_are_joined() {
+fn timestamped_signatures_are_joined_by_commas() {
     let (one, other) = (format!("t=1777777777,v1={}", stamped("1777777777")), format!("t=1,v1={}", "0".repeat(64)));
     for value in
         [format!("{one},{one}"), format!("{one}, {one}"), format!("{other} , {one}"), format!("{one},{other},{other}")]
@@ -220,9 +221,8 @@ fn signatures_of_the_older_form_are_joined() {
     }
 }
 
-/// What a layer lets in has no fault, if it is said what that layer accepts.
 #[test]
-fn what_is_accepted_is_no_fault() {
+fn accepted_feature_is_no_fault() {
     let older = with_signature(genuine(), format!("t=1777777777,v1={}", stamped("1777777777")));
     let missing = without(genuine(), &EVENT_ID);
     let repeated = |headers: HeaderMap| with(headers, EVENT_ID, "another");
@@ -233,7 +233,7 @@ fn what_is_accepted_is_no_fault() {
         (&plain, older.clone(), Cause::SignatureTimestamped),
         (&timestamped, older.clone(), Cause::Verifies),
         (&timestamped, without(older.clone(), &EVENT_ID), Cause::Verifies),
-        // In that form too, what is there has to be sound.
+        // A timestamped delivery may lack the event id, but not repeat it.
         (&timestamped, repeated(older.clone()), Cause::EventIdRepeated),
         (&timestamped, missing.clone(), Cause::EventIdMissing),
         (&timestamped, genuine(), Cause::Verifies),
@@ -246,18 +246,18 @@ fn what_is_accepted_is_no_fault() {
         assert_found(&diagnosis, cause, Certainty::Proven);
         assert_eq!(diagnosis.verifies(), cause == Cause::Verifies);
     }
-    // Twice is once too often, and then that form is still accepted.
+    // A repeated header is a fault, but the accepted form is not reported as a second one.
     let twice = with(older, SIGNATURE, "00");
     let diagnosis = timestamped.diagnose(&twice, BODY.as_bytes());
     assert_eq!((diagnosis.cause(), diagnosis.also()), (Cause::SignatureRepeated, &[][..]), "{diagnosis}");
 }
 
 #[test]
-fn the_signature_is_in_upper_case() {
+fn signature_is_in_upper_case() {
     let upper = signature(&genuine()).to_uppercase();
     let diagnosis = assert_proven(&with_signature(genuine(), &upper), BODY.as_bytes(), Cause::SignatureUpperCase);
     assert!(diagnosis.verifies());
-    // It is no fault here, so that it is no cause when another one is found, or none.
+    // Upper case verifies here, so it is not reported together with another fault, nor as the cause of a mismatch.
     assert_proven(&with_signature(genuine(), &upper), format!("{BODY}\n").as_bytes(), Cause::BodyFinalNewline);
     assert_unknown(&with_signature(without_length(), &upper), b"{}");
 }
@@ -267,7 +267,7 @@ fn without_length() -> HeaderMap {
 }
 
 #[test]
-fn the_signature_has_something_around_it() {
+fn signature_has_quotes_or_white_space() {
     let hex = signature(&genuine());
     for value in
         [format!("\"{hex}\""), format!("'{hex}'"), format!(" {hex}"), format!("{hex}\t"), format!("\" {hex} \"")]
@@ -279,7 +279,7 @@ fn the_signature_has_something_around_it() {
 }
 
 #[test]
-fn the_signature_is_something_else() {
+fn signature_is_malformed() {
     let sha1 = String::from_utf8(run(&["openssl", "dgst", "-sha1", "-r"], BODY.as_bytes())).unwrap();
     let sha1 = with_signature(genuine(), &sha1[..40]);
     let diagnosis = assert_shown(&sha1, BODY.as_bytes(), Cause::SignatureMalformed);
@@ -290,7 +290,7 @@ fn the_signature_is_something_else() {
 }
 
 #[test]
-fn the_signature_took_no_secret() {
+fn signature_needs_no_secret() {
     for arguments in [&["-r"][..], &["-hmac", ""]] {
         let hex = hex_of(openssl(arguments, BODY.as_bytes()));
         let diagnosis = assert_shown(&with_signature(genuine(), hex), BODY.as_bytes(), Cause::SignedWithoutSecret);
@@ -299,7 +299,7 @@ fn the_signature_took_no_secret() {
 }
 
 #[test]
-fn the_signature_is_a_digest_of_secret_and_body() {
+fn signature_is_digest_of_secret_and_body() {
     for input in [format!("{SECRET}{BODY}"), format!("{BODY}{SECRET}")] {
         let hex = hex_of(openssl(&["-r"], input.as_bytes()));
         assert_proven(&with_signature(genuine(), hex), BODY.as_bytes(), Cause::SignedWithoutHmac);
@@ -307,7 +307,7 @@ fn the_signature_is_a_digest_of_secret_and_body() {
 }
 
 #[test]
-fn the_event_id_is_at_fault() {
+fn event_id_is_missing_repeated_or_malformed() {
     let missing = without(genuine(), &EVENT_ID);
     let repeated = with(genuine(), EVENT_ID, "another");
     let malformed = with(missing.clone(), EVENT_ID, "two words");
@@ -317,13 +317,13 @@ fn the_event_id_is_at_fault() {
         assert_proven(&headers, BODY.as_bytes(), cause);
         let upper = signature(&headers).to_uppercase();
         assert_proven(&with_signature(headers.clone(), upper), BODY.as_bytes(), cause);
-        // Whoever does not sign is not told what else is missing.
+        // Without a matching signature, the event id is not reported.
         assert_unknown(&with_signature(headers, "0".repeat(64)), BODY.as_bytes());
     }
 }
 
 #[test]
-fn several_faults_are_told_together() {
+fn reports_several_faults_together() {
     let wrapped = |headers: &HeaderMap| format!("sha256={}", signature(headers));
     let headers = with_signature(genuine(), wrapped(&genuine()));
     let diagnosis = assert_proven(&headers, format!("{BODY}\n").as_bytes(), Cause::BodyFinalNewline);
@@ -337,9 +337,9 @@ fn several_faults_are_told_together() {
     assert_eq!(diagnosis.also(), [Cause::EventIdMissing]);
 }
 
-/// Whoever undoes one alone is no further.
+/// All faults must be fixed before the delivery verifies.
 #[test]
-fn each_of_several_faults_has_its_fix() {
+fn diagnosis_has_the_fix_of_each_fault() {
     let headers = with_signature(genuine(), format!("sha256={}", signature(&genuine())));
     let diagnosis = diagnose(&keyring(format!("SECRET=\"{SECRET}\"")), &headers, BODY.as_bytes());
     assert_eq!(diagnosis.cause(), Cause::SecretLine);
@@ -351,7 +351,7 @@ fn each_of_several_faults_has_its_fix() {
 }
 
 #[test]
-fn what_is_left_untried_is_told() {
+fn reports_a_search_that_was_cut_short() {
     let forged = with_signature(without_length(), "0".repeat(64));
     assert!(diagnose(&keyring(SECRET), &forged, BODY.as_bytes()).tried_all());
     let many = Keyring::new("tenant", "0", WebhookSecret::new("a secret of 0").unwrap());

@@ -1,4 +1,4 @@
-//! Requests, and the programs that spoil them.
+//! Helpers: signed requests, assertions, and programs that change bodies.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use tower_klikit::{
 pub(crate) const SECRET: &str = "klikit-test-secret";
 pub(crate) const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;
 
-/// What JSON writers disagree on, and no number that they change.
+/// A body with everything that JSON encoders write differently, and without numbers that they change.
 pub(crate) const MIXED: &str = concat!(
     r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"external_id":"A/7","brands":[{"id":3,"title":"Café <Bali> & 'Söhne'"}],"#,
     r#""status":2,"cart":[],"note":"no \"chilli\"\n","emoji":"🍜","line":"a2028b","total":"12.50","extra":{},"#,
@@ -29,36 +29,39 @@ pub(crate) const MIXED: &str = concat!(
 );
 
 pub(crate) fn keyring(secret: impl AsRef<[u8]>) -> Keyring {
-    WebhookSecret::new(secret).expect("a secret").into()
+    WebhookSecret::new(secret).expect("the secret is valid").into()
 }
 
-/// The head of a delivery of this body, as it leaves klikit.
+/// Returns the headers of a delivery of this body, as klikit sends them.
 pub(crate) fn signed(secret: impl AsRef<[u8]>, body: &[u8]) -> HeaderMap {
     let request = SignedDelivery::new(secret, Bytes::copy_from_slice(body)).request::<Bytes>();
     request.headers().clone()
 }
 
-/// The same with another signature header.
+/// Replaces the signature header.
 pub(crate) fn with_signature(mut headers: HeaderMap, value: impl AsRef<[u8]>) -> HeaderMap {
-    headers.insert(SIGNATURE, HeaderValue::from_bytes(value.as_ref()).expect("a header's value"));
+    headers.insert(SIGNATURE, HeaderValue::from_bytes(value.as_ref()).expect("the header value is valid"));
     headers
 }
 
+/// Adds a header.
 pub(crate) fn with(mut headers: HeaderMap, name: HeaderName, value: &str) -> HeaderMap {
-    headers.append(name, HeaderValue::from_str(value).expect("a header's value"));
+    headers.append(name, HeaderValue::from_str(value).expect("the header value is valid"));
     headers
 }
 
+/// Removes a header.
 pub(crate) fn without(mut headers: HeaderMap, name: &HeaderName) -> HeaderMap {
     headers.remove(name);
     headers
 }
 
+/// Returns the signature header.
 pub(crate) fn signature(headers: &HeaderMap) -> String {
-    headers[SIGNATURE].to_str().expect("text").to_owned()
+    headers[SIGNATURE].to_str().expect("the signature is ASCII").to_owned()
 }
 
-/// A proxy that changes a body says how long it is then, or leaves the length out.
+/// Removes `Content-Length`, because a proxy that changes a body corrects or removes the length.
 pub(crate) fn without_length(headers: HeaderMap) -> HeaderMap {
     without(headers, &header::CONTENT_LENGTH)
 }
@@ -72,7 +75,7 @@ pub(crate) fn assert_found(diagnosis: &Diagnosis, cause: Cause, certainty: Certa
     assert_eq!((diagnosis.cause(), diagnosis.certainty()), (cause, certainty), "{diagnosis}");
 }
 
-/// The cause is proven, with the one secret that there is.
+/// Asserts that a receiver with [`SECRET`] proves this cause.
 #[track_caller]
 pub(crate) fn assert_proven(headers: &HeaderMap, body: &[u8], cause: Cause) -> Diagnosis {
     let diagnosis = diagnose(&keyring(SECRET), headers, body);
@@ -81,15 +84,17 @@ pub(crate) fn assert_proven(headers: &HeaderMap, body: &[u8], cause: Cause) -> D
     diagnosis
 }
 
+/// Asserts that the request shows this cause.
 #[track_caller]
 pub(crate) fn assert_shown(headers: &HeaderMap, body: &[u8], cause: Cause) -> Diagnosis {
     let diagnosis = diagnose(&keyring(SECRET), headers, body);
     assert_found(&diagnosis, cause, Certainty::Shown);
     assert_eq!(diagnosis.secret_id(), None);
-    assert!(diagnosis.to_string().contains("other things may be wrong too"), "{diagnosis}");
+    assert!(diagnosis.to_string().contains("other faults are possible"), "{diagnosis}");
     diagnosis
 }
 
+/// Asserts that the cause is unknown.
 #[track_caller]
 pub(crate) fn assert_unknown(headers: &HeaderMap, body: &[u8]) {
     let diagnosis = diagnose(&keyring(SECRET), headers, body);
@@ -97,10 +102,10 @@ pub(crate) fn assert_unknown(headers: &HeaderMap, body: &[u8]) {
     assert_eq!(diagnosis.secret_id(), None);
 }
 
-/// A program, its arguments, and what it is to read. What it prints.
+/// Runs a program with this input and returns its output. `line` is the program and its arguments.
 #[track_caller]
 pub(crate) fn run(line: &[&str], input: &[u8]) -> Vec<u8> {
-    let (program, arguments) = line.split_first().expect("a program");
+    let (program, arguments) = line.split_first().expect("the line names a program");
     let mut child = Command::new(program)
         .args(arguments)
         .env("LC_ALL", "C.UTF-8")
@@ -108,23 +113,23 @@ pub(crate) fn run(line: &[&str], input: &[u8]) -> Vec<u8> {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{program}: {error}"));
-    let mut stdin = child.stdin.take().expect("it is piped");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
     let input = input.to_vec();
     let feeder = thread::spawn(move || stdin.write_all(&input));
-    let output = child.wait_with_output().expect("it ends");
+    let output = child.wait_with_output().expect("the program ends");
     assert!(output.status.success(), "{line:?}: {}", output.status);
-    // One that needs no input may close its end first.
-    let _ = feeder.join().expect("it does not panic");
+    // A program that needs no input may close stdin first, so a failed write is fine.
+    let _ = feeder.join().expect("the writing thread does not panic");
     output.stdout
 }
 
-/// A file that a shell makes: `$1` is where.
+/// Returns the content of a file that a shell script writes. `$1` is the path of the file.
 pub(crate) fn file_by_shell(script: &str) -> Vec<u8> {
     static FILES: AtomicUsize = AtomicUsize::new(0);
     let name = format!("{}-{}", std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
     let path: PathBuf = std::env::temp_dir().join(format!("tower-klikit-diagnose-{name}"));
-    run(&["sh", "-c", script, "sh", path.to_str().expect("a path in UTF-8")], b"");
-    let bytes = fs::read(&path).expect("the shell made it");
-    fs::remove_file(&path).expect("the file is ours");
+    run(&["sh", "-c", script, "sh", path.to_str().expect("the path is UTF-8")], b"");
+    let bytes = fs::read(&path).expect("the script wrote the file");
+    fs::remove_file(&path).expect("the file can be removed");
     bytes
 }

@@ -1,4 +1,4 @@
-//! Why a delivery does not verify: each cause by really doing that thing, and none for a forgery.
+//! Tests of the diagnosis: real programs produce each fault, and forgeries get no cause.
 #![cfg(feature = "diagnose")]
 
 mod bodies;

@@ -1,4 +1,4 @@
-//! JSON that is parsed and encoded again, by the programs that people do that with.
+//! JSON that real programs parse and encode again.
 
 use axum::{
     Json, Router,
@@ -36,7 +36,7 @@ const PHP_ARRAYS_RAW: &str =
 const PHP_ARRAYS_4: &str = "echo json_encode(json_decode(stream_get_contents(STDIN), true), JSON_PRETTY_PRINT);";
 
 const PROGRAMS: [(&str, &[&str]); 17] = [
-    ("as it is", &["cat"]),
+    ("unchanged", &["cat"]),
     ("python", &["python3", "-c", PYTHON]),
     ("python raw", &["python3", "-c", PYTHON_RAW]),
     ("python compact", &["python3", "-c", PYTHON_COMPACT]),
@@ -55,26 +55,25 @@ const PROGRAMS: [(&str, &[&str]); 17] = [
     ("php indented", &["php", "-r", PHP_4]),
 ];
 
-/// A small body of all sorts, one in klikit's documented order, and one as klikit sends them.
+/// Returns [`MIXED`], a body in klikit's documented order, and a larger sample.
 fn bodies() -> Vec<Vec<u8>> {
     let (_, samples) = deliveries::all();
     let named = |file: &str| samples.iter().find(|sample| sample.file == file).unwrap().body.to_vec();
     vec![MIXED.into(), named("documented-example.json"), named("single-item-delivery.json")]
 }
 
-/// Whoever wrote it and whoever wrote it again: the original is found.
 #[test]
-fn what_any_program_wrote_is_found_in_what_any_other_makes_of_it() {
-    // The third shows nothing more here, and takes long.
+fn restores_any_program_from_any_other() {
+    // The third body takes long and tests nothing more.
     for body in &bodies()[..2] {
         let texts: Vec<_> = PROGRAMS.iter().map(|(name, line)| (*name, run(line, body))).collect();
         let mut differ = 0;
         for (writer, original) in &texts {
             for (rewriter, line) in PROGRAMS {
                 let received = run(line, original);
-                // Sorting lets the order of undocumented fields go, unless they were in order.
+                // Sorting loses the order of undocumented fields, unless they were sorted already.
                 let keeps_order = !matches!(rewriter, "python sorted" | "jq -S" | "perl");
-                if received == *original || (!keeps_order && is_in_an_order_of_its_own(original)) {
+                if received == *original || (!keeps_order && has_unknown_order(original)) {
                     continue;
                 }
                 differ += 1;
@@ -93,14 +92,14 @@ fn has(text: &[u8], part: &str) -> bool {
     text.windows(part.len()).any(|window| window == part.as_bytes())
 }
 
-/// Neither alphabetical nor klikit's.
-fn is_in_an_order_of_its_own(text: &[u8]) -> bool {
+/// Returns whether the keys are neither in alphabetical order nor in an order that the diagnosis knows.
+fn has_unknown_order(text: &[u8]) -> bool {
     let at = |key: &str| text.windows(key.len()).position(|window| window == key.as_bytes());
-    // The body of all sorts ends in a key that sorts first.
+    // In `MIXED`, the last key would be first in alphabetical order.
     at("\"a_last\"").zip(at("\"external_id\"")).is_some_and(|(last, before)| last > before)
 }
 
-/// What most Rust programs do: `serde_json::Value` sorts the keys.
+/// Sends a body through axum's `Json<Value>`, as most Rust programs do. `serde_json::Value` sorts the keys.
 async fn through_axum(body: &[u8]) -> Vec<u8> {
     let app: Router = Router::new().route("/", post(async |Json(body): Json<Value>| body.to_string()));
     let request =
@@ -109,7 +108,7 @@ async fn through_axum(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_value_of_serde_json_is_hashed() {
+async fn restores_keys_sorted_by_serde_json() {
     let (secret, samples) = deliveries::all();
     for sample in samples {
         let received = through_axum(&sample.body).await;
@@ -122,7 +121,7 @@ async fn a_value_of_serde_json_is_hashed() {
 }
 
 #[test]
-fn every_sample_survives_the_common_ways() {
+fn restores_every_sample_from_common_programs() {
     let (secret, samples) = deliveries::all();
     for sample in samples {
         for line in [&["python3", "-c", PYTHON][..], &["jq", "."], &["jq", "-S", "-c", "."], &["jq", "--tab", "."]] {
@@ -135,25 +134,31 @@ fn every_sample_survives_the_common_ways() {
 }
 
 #[test]
-fn it_says_how_the_original_was_written() {
+fn describes_the_original() {
     let diagnosis = |original: &[u8], received: &[u8]| {
         assert_proven(&without_length(signed(SECRET, original)), received, Cause::BodyReencoded).to_string()
     };
     let body = MIXED.as_bytes();
     let python = run(&["python3", "-c", PYTHON], body);
     assert!(diagnosis(body, &python).contains("the original was compact JSON, with as few characters escaped"));
-    assert!(diagnosis(&python, body).contains("a space behind each comma and colon, with all but ASCII escaped"));
+    assert!(
+        diagnosis(&python, body)
+            .contains("a space after each comma and colon, with characters outside of ASCII escaped")
+    );
     let php = run(&["php", "-r", PHP], br#"{"a":"/\u00e9"}"#);
-    assert!(diagnosis(&php, br#"{ "a": "/\u00e9" }"#).contains("slashes and all but ASCII escaped, as PHP does"));
+    assert!(
+        diagnosis(&php, br#"{ "a": "/\u00e9" }"#)
+            .contains("slashes and characters outside of ASCII escaped, as PHP does")
+    );
     let lines = run(&["jq", "."], body);
     assert!(diagnosis(&lines, body).contains("indented by two spaces, with a newline at its end"));
     let sorted = run(&["jq", "-cS", "."], body);
     assert!(diagnosis(&sorted, body).contains("compact JSON, with its keys in alphabetical order, with a newline"));
 }
 
-/// With `true`, PHP decodes objects to arrays, and writes each that is empty as `[]`. By its name it is told from a list.
+/// With `true`, PHP decodes objects to arrays and writes an empty one as `[]`. The name of the member tells it from a list.
 #[test]
-fn php_arrays_have_no_empty_objects() {
+fn restores_empty_objects_of_php_arrays() {
     let (_, samples) = deliveries::all();
     let mut restored = 0;
     for body in samples.iter().map(|sample| &sample.body[..]) {
@@ -172,17 +177,17 @@ fn php_arrays_have_no_empty_objects() {
     assert!(restored > 20, "{restored}");
 }
 
-/// A list would be called so.
+/// A plural name is taken for a list.
 #[test]
-fn an_object_of_many_that_was_empty_is_lost_in_php_arrays() {
+fn empty_object_with_plural_name_is_not_restored() {
     let body = br#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"promos":{}}]}"#;
     let received = run(&["php", "-r", PHP_ARRAYS], body);
     assert_unknown(&without_length(signed(SECRET, body)), &received);
 }
 
-/// JavaScript's parsers once took U+2028 for a line's end, so that PHP escapes it even where it escapes nothing else.
+/// JavaScript's parsers once took U+2028 for the end of a line, so PHP escapes it even where it escapes no other character.
 #[test]
-fn a_line_separator() {
+fn restores_line_separator() {
     let body = "{\"line\":\"a\u{2028}b/é\"}";
     let programs =
         PROGRAMS.iter().filter(|(name, _)| matches!(*name, "python" | "python raw") || name.starts_with("php"));
@@ -196,10 +201,10 @@ fn a_line_separator() {
     }
 }
 
-/// Of languages whose programs are not here, since they would be the largest part of what the tests need: the texts are what
-/// Go's `encoding/json` and .NET's `System.Text.Json` write.
+/// The originals are the recorded output of Go's `encoding/json` and .NET's `System.Text.Json`. Running these programs would need
+/// large toolchains.
 #[test]
-fn what_go_and_dot_net_wrote() {
+fn restores_json_of_go_and_dot_net() {
     let received = r#"{"brand_id":1,"title":"<Fish & Chips> 'é' +"}"#;
     let go = r#"{"brand_id":1,"title":"\u003cFish \u0026 Chips\u003e 'é' +"}"#;
     let dot_net = r#"{"brand_id":1,"title":"\u003CFish \u0026 Chips\u003E \u0027\u00E9\u0027 \u002B"}"#;
@@ -211,9 +216,9 @@ fn what_go_and_dot_net_wrote() {
     }
 }
 
-/// Perl has keys in a new order at each run. klikit's is known as far as it is documented, or alphabetical.
+/// Perl writes keys in a random order. The original order is the documented or the alphabetical one.
 #[test]
-fn keys_in_any_order() {
+fn restores_random_order_of_keys() {
     const PERL_ANY: &str = "local $/; print JSON::PP->new->utf8->encode(JSON::PP->new->utf8->decode(<STDIN>))";
     for body in &bodies()[1..] {
         for _ in 0..5 {
@@ -224,7 +229,7 @@ fn keys_in_any_order() {
 }
 
 #[test]
-fn numbers_that_stay_as_they_are_are_no_hindrance_and_those_that_change_leave_nothing_to_find() {
+fn restores_only_bodies_with_unchanged_numbers() {
     let body = br#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"total":12.50,"tax":1e2,"ratio":-0.0}]}"#;
     let headers = without_length(signed(SECRET, body));
     let spaced = run(&["sed", "s/:/: /g; s/,/, /g"], body);
@@ -233,21 +238,21 @@ fn numbers_that_stay_as_they_are_are_no_hindrance_and_those_that_change_leave_no
     assert!(rounded.windows(5).any(|window| window == b"12.5,"));
     assert_unknown(&headers, &rounded);
     assert_unknown(&headers, &run(&["python3", "-c", PYTHON], body));
-    // A duplicate is lost for good.
+    // A parser drops the duplicate, so the original is lost.
     let twice = br#"{"id":1,"id":2}"#;
     assert_unknown(&without_length(signed(SECRET, twice)), &run(&["jq", "-c", "."], twice));
 }
 
-/// An order of keys that is neither documented nor seen: what sorts them leaves a trace, and no way back.
+/// Sorting an unknown order of keys cannot be undone, but the diagnosis mentions the alphabetical order.
 #[test]
-fn keys_that_were_sorted_from_an_unknown_order() {
+fn mentions_keys_sorted_from_unknown_order() {
     let body = br#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"type":2,"currency":"IDR","total":"9.50","a":1}]}"#;
     let headers = without_length(signed(SECRET, body));
     let sorted = run(&["jq", "-cS", "."], body);
     let diagnosis = diagnose(&keyring(SECRET), &headers, &sorted);
     assert_found(&diagnosis, Cause::Unknown, Certainty::Unknown);
     assert!(diagnosis.to_string().contains("all keys of the body are in alphabetical order"), "{diagnosis}");
-    // Any order that is not that one is no trace.
+    // Other orders are not mentioned.
     let forged = diagnose(&keyring("another"), &headers, body);
     assert!(!forged.to_string().contains("alphabetical"), "{forged}");
 }

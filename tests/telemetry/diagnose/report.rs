@@ -1,4 +1,4 @@
-//! The report for klikit's support.
+//! Tests of the report for klikit's support.
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding};
 use http::{HeaderMap, StatusCode, header};
@@ -15,18 +15,19 @@ fn report(headers: &HeaderMap, body: &[u8]) -> SupportReport {
     SupportReport::new(&diagnose(&keyring(SECRET), headers, body), headers, body)
 }
 
-/// By the program.
+/// Returns the SHA-256 by sha256sum(1).
 fn digest(bytes: impl AsRef<[u8]>) -> String {
     String::from_utf8(run(&["sha256sum"], bytes.as_ref())).unwrap()[..64].to_owned()
 }
 
+/// Returns the value of the report's line with this name.
 fn line_of(text: &str, name: &str) -> String {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
 }
 
 #[test]
-fn it_says_what_support_asks_for() {
+fn contains_what_support_asks_for() {
     let headers = with(signed(SECRET, BODY.as_bytes()), header::CONTENT_ENCODING, "br");
     let headers = without(headers, &EVENT_ID);
     let headers = with(headers, EVENT_ID, "evt-7");
@@ -46,7 +47,7 @@ fn it_says_what_support_asks_for() {
     }
     assert_eq!(
         line_of(&text, "x-klikit-signature"),
-        format!("64 characters, lower-case hex, its digest beginning {}", &digest(signature(&headers))[..8])
+        format!("64 characters, lower-case hex, digest starts with {}", &digest(signature(&headers))[..8])
     );
     let shape = line_of(&text, "body");
     let expected = format!("{} bytes, SHA-256 {}, ASCII, indented JSON", body.len(), digest(&body));
@@ -56,7 +57,7 @@ fn it_says_what_support_asks_for() {
 }
 
 #[test]
-fn it_describes_bodies() {
+fn describes_bodies() {
     let shape = |body: &[u8]| {
         let shape = line_of(&report(&HeaderMap::new(), body).to_string(), "body");
         shape.split(", ").skip(2).map(str::to_owned).collect::<Vec<_>>().join(", ")
@@ -68,19 +69,19 @@ fn it_describes_bodies() {
     assert_eq!(shape(b"\xff\r\n"), "not UTF-8, not JSON, CRLF, a final newline");
     assert_eq!(
         shape("\u{feff}\u{fffd}".as_bytes()),
-        "UTF-8 beyond ASCII, not JSON, a byte order mark, U+FFFD, which stands for bytes that were lost"
+        "UTF-8 beyond ASCII, not JSON, a byte order mark, U+FFFD, which replaces bytes that were lost"
     );
 }
 
 #[test]
-fn it_describes_signatures() {
+fn describes_signatures() {
     let hex = signature(&signed(SECRET, BODY.as_bytes()));
     let shape = |value: &str| {
         let headers = with_signature(HeaderMap::new(), value);
         line_of(&report(&headers, b"").to_string(), "x-klikit-signature")
     };
-    // Of its digits in lower case, whatever they came in and with.
-    let digest = format!("its digest beginning {}", &digest(&hex)[..8]);
+    // The digest is that of the lower-case digits, for any case and any text around them.
+    let digest = format!("digest starts with {}", &digest(&hex)[..8]);
     assert_eq!(shape(&hex.to_uppercase()), format!("64 characters, upper-case hex, {digest}"));
     assert_eq!(shape(&format!("\"{hex}\"")), format!("66 characters, other characters, {digest}"));
     assert_eq!(shape("aA"), "2 characters, hex of both cases");
@@ -90,12 +91,12 @@ fn it_describes_signatures() {
     assert_eq!(shape(""), "0 characters, base64 or the like");
     let twice = with(with_signature(HeaderMap::new(), "12345678"), SIGNATURE, "x");
     let text = line_of(&report(&twice, b"").to_string(), "x-klikit-signature");
-    assert_eq!(text, "2 times, the first of them 8 characters, lower-case hex");
+    assert_eq!(text, "2 times, the first one: 8 characters, lower-case hex");
 }
 
-/// Nothing tells a hex secret from a signature.
+/// A hex secret in the signature header looks like a signature.
 #[test]
-fn a_secret_that_was_sent_in_place_of_a_signature_is_not_shown() {
+fn secret_in_the_signature_header_is_not_shown() {
     let long = "9f6be0cc21d37a55c9bd4b1dcd3b7a8a".repeat(4);
     for len in [8, 16, 32, 63, 64, 65, 128] {
         for value in [long[..len].to_owned(), long[..len].to_uppercase(), format!("t=1777777777,v1={}", &long[..len])] {
@@ -108,8 +109,8 @@ fn a_secret_that_was_sent_in_place_of_a_signature_is_not_shown() {
     }
 }
 
-/// What the lines of the report print, run by a shell: its words.
-fn run_lines(text: &str) -> Vec<String> {
+/// Runs the commands of the report in a shell, and returns the words of their output.
+fn run_commands(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     let [digest, tag, documented] = lines[..] else { panic!("{text}") };
     let script = format!(
@@ -121,20 +122,19 @@ fn run_lines(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn its_lines_run() {
+fn commands_print_the_signatures() {
     let tag = signature(&signed(SECRET, BODY.as_bytes()));
     let text = report(&signed(SECRET, BODY.as_bytes()), BODY.as_bytes()).to_string();
     let vector = "cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d";
     let starts = [&digest(&tag)[..8], &digest(vector)[..8]];
-    assert_eq!(run_lines(&text), [&digest(BODY), &*tag, starts[0], vector, starts[1]]);
+    assert_eq!(run_commands(&text), [&digest(BODY), &*tag, starts[0], vector, starts[1]]);
     assert!(line_of(&text, "body").contains(&digest(BODY)), "{text}");
     assert!(line_of(&text, "x-klikit-signature").ends_with(starts[0]), "{text}");
-    assert_eq!(text.lines().last(), Some(&*format!("the second prints {vector} {}", starts[1])));
+    assert_eq!(text.lines().last(), Some(&*format!("the second command prints {vector} {}", starts[1])));
 }
 
-/// The older form, in which the time is signed too.
 #[test]
-fn its_lines_run_with_a_time() {
+fn commands_print_timestamped_signatures() {
     let tag = |secret: &str| signature(&signed(secret, format!("1777777777.{BODY}").as_bytes()));
     let headers = with_signature(signed(SECRET, BODY.as_bytes()), format!("t=1777777777,v1={}", tag(SECRET)));
     let text = report(&headers, BODY.as_bytes()).to_string();
@@ -143,14 +143,14 @@ fn its_lines_run_with_a_time() {
     let starts = [&digest(&tag)[..8], &digest(&vector)[..8]];
     assert_eq!(
         line_of(&text, "x-klikit-signature"),
-        format!("80 characters, other characters, its digest beginning {}, signed at 1777777777", starts[0])
+        format!("80 characters, other characters, digest starts with {}, signed at 1777777777", starts[0])
     );
-    assert_eq!(run_lines(&text), [&digest(BODY), &*tag, starts[0], &vector, starts[1]]);
-    assert_eq!(text.lines().last(), Some(&*format!("the second prints {vector} {}", starts[1])));
+    assert_eq!(run_commands(&text), [&digest(BODY), &*tag, starts[0], &vector, starts[1]]);
+    assert_eq!(text.lines().last(), Some(&*format!("the second command prints {vector} {}", starts[1])));
 }
 
 #[test]
-fn a_time_that_is_none_is_not_told() {
+fn invalid_timestamp_is_not_shown() {
     let hex = signature(&signed(SECRET, BODY.as_bytes()));
     let plain = report(&HeaderMap::new(), b"").to_string();
     let commands = |text: &str| text.split_once("To compare").unwrap().1.to_owned();
@@ -172,9 +172,9 @@ fn a_time_that_is_none_is_not_told() {
     assert!(line_of(&text, "x-klikit-signature").ends_with(", signed at 1777777777000"), "{text}");
 }
 
-/// Plain SHA-256 in place of a signature is the body's digest too.
+/// If the signature is plain SHA-256 of the body, the body's digest would reveal it.
 #[test]
-fn a_digest_that_is_the_signature_is_not_shown() {
+fn body_digest_equal_to_signature_is_not_shown() {
     let digest = digest(BODY);
     let bytes: Vec<u8> = (0..32).map(|n| u8::from_str_radix(&digest[2 * n..2 * n + 2], 16).unwrap()).collect();
     let genuine = signed(SECRET, BODY.as_bytes());
@@ -203,7 +203,7 @@ fn a_digest_that_is_the_signature_is_not_shown() {
     }
     let text = report(&cases[0], BODY.as_bytes()).to_string();
     assert!(line_of(&text, "cause").starts_with("signed_without_secret"), "{text}");
-    // Any text has a few of its digits.
+    // Fewer than 16 digits are no part of the digest.
     let text = report(&sent(&digest[..15]), BODY.as_bytes()).to_string();
     assert!(line_of(&text, "body").contains(&digest), "{text}");
 }

@@ -1,4 +1,4 @@
-//! What happens to secrets between klikit's page and the keyring.
+//! Faults of configured secrets.
 
 use tower_klikit::{
     Keyring, WebhookSecret,
@@ -9,6 +9,7 @@ use crate::diagnose::kit::{
     BODY, SECRET, assert_found, diagnose_with, file_by_shell, keyring, run, signature, signed, with_signature,
 };
 
+/// Diagnoses a delivery that is signed with `right`, for a receiver with `configured`.
 fn diagnosed(right: impl AsRef<[u8]>, configured: impl AsRef<[u8]>) -> Diagnosis {
     diagnose(&keyring(configured), &signed(right, BODY.as_bytes()), BODY.as_bytes())
 }
@@ -20,7 +21,7 @@ fn assert_cause(right: impl AsRef<[u8]>, configured: impl AsRef<[u8]>, cause: Ca
     assert_eq!(diagnosis.secret_id(), Some("default"));
 }
 
-/// Either of the two may be the right one.
+/// Asserts the cause with each of the two secrets as the right one.
 #[track_caller]
 fn assert_either_way(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>, cause: Cause) {
     assert_cause(&one, &other, cause);
@@ -28,7 +29,7 @@ fn assert_either_way(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>, cause: Caus
 }
 
 #[test]
-fn white_space_at_an_end() {
+fn white_space_at_start_or_end() {
     let by_echo = file_by_shell(&format!("echo {SECRET} > \"$1\""));
     assert_eq!(by_echo, format!("{SECRET}\n").as_bytes());
     assert_either_way(SECRET, &by_echo, Cause::SecretWhiteSpace);
@@ -41,12 +42,12 @@ fn white_space_at_an_end() {
     for configured in [format!("  {SECRET}"), format!("{SECRET} \n\n"), format!("\n {SECRET} \t\n")] {
         assert_cause(SECRET, configured, Cause::SecretWhiteSpace);
     }
-    // The right one may well end in white space, of which there is too much here.
+    // The right secret ends in white space itself, and the configured one has more of it.
     assert_cause(format!("{SECRET} "), format!("{SECRET} \n"), Cause::SecretWhiteSpace);
 }
 
 #[test]
-fn a_byte_order_mark() {
+fn byte_order_mark() {
     let saved = run(
         &["python3", "-c", "import sys; sys.stdout.buffer.write(sys.stdin.read().encode('utf-8-sig'))"],
         SECRET.as_bytes(),
@@ -56,8 +57,8 @@ fn a_byte_order_mark() {
 }
 
 #[test]
-fn quotes_around_it() {
-    // What Docker's --env-file makes of a line: all behind the first `=`.
+fn quotes_around_the_secret() {
+    // Docker's --env-file takes everything after the first `=`.
     let line = file_by_shell(&format!("printf '%s' 'KLIKIT_WEBHOOK_SECRET=\"{SECRET}\"' > \"$1\""));
     let value = &line[line.iter().position(|&byte| byte == b'=').unwrap() + 1..];
     assert_either_way(SECRET, value, Cause::SecretQuoted);
@@ -70,14 +71,14 @@ fn quotes_around_it() {
 }
 
 #[test]
-fn an_escape_that_nobody_read() {
+fn escaped_newline_at_the_end() {
     let configured = run(&["sh", "-c", "printf '%s' \"$0\"", &format!("{SECRET}\\n")], b"");
     assert_either_way(SECRET, configured, Cause::SecretEscaped);
     assert_cause(SECRET, format!("{SECRET}\\r\\n"), Cause::SecretEscaped);
 }
 
 #[test]
-fn a_whole_line() {
+fn whole_line_of_an_environment_file() {
     let line = file_by_shell(&format!("echo 'KLIKIT_WEBHOOK_SECRET={SECRET}' > \"$1\""));
     assert_cause(SECRET, line, Cause::SecretLine);
     for line in [format!("SECRET='{SECRET}'"), format!("export KLIKIT_WEBHOOK_SECRET=\"{SECRET}\"\n")] {
@@ -86,7 +87,7 @@ fn a_whole_line() {
 }
 
 #[test]
-fn the_text_of_the_right_one_or_the_right_one_of_its_text() {
+fn detects_encoded_secret() {
     let program = |line: &[&str], input: &str| {
         let text = String::from_utf8(run(line, input.as_bytes())).unwrap();
         text.split_whitespace().collect::<String>()
@@ -106,7 +107,7 @@ fn the_text_of_the_right_one_or_the_right_one_of_its_text() {
         assert_cause(SECRET, format!("\"{text}\""), Cause::SecretEncoded);
         assert_cause(&text, SECRET, Cause::SecretDecoded);
     }
-    // Of bytes that are no text, in all four alphabets.
+    // Bytes that are not text, in all four variants of base64.
     let bytes: Vec<u8> = (0..=255).rev().step_by(8).collect();
     let standard = String::from_utf8(run(&["base64", "-w0"], &bytes)).unwrap();
     let url = standard.replace('+', "-").replace('/', "_");
@@ -118,7 +119,7 @@ fn the_text_of_the_right_one_or_the_right_one_of_its_text() {
 }
 
 #[test]
-fn escaped_for_a_url() {
+fn detects_url_encoded_secret() {
     let secret = "s3cret/with+signs & spaces=é";
     let quote = |function: &str| {
         let program = format!("import sys, urllib.parse as u; print(u.{function}(sys.stdin.read()), end='')");
@@ -130,13 +131,13 @@ fn escaped_for_a_url() {
     for text in [quote("quote_plus"), run(&["jq", "-Rrj", "@uri"], secret.as_bytes())] {
         assert_cause(&text, secret, Cause::SecretDecoded);
     }
-    // A plus sign for a space alone.
+    // Only spaces are encoded, as plus signs.
     assert_cause("correct horse battery", "correct+horse+battery", Cause::SecretEncoded);
     assert_cause("correct+horse+battery", "correct horse battery", Cause::SecretDecoded);
 }
 
 #[test]
-fn the_secret_at_fault_is_named() {
+fn names_the_faulty_secret() {
     let keyring = Keyring::new("tenant", "good", WebhookSecret::new("another").unwrap());
     keyring.add("bad", WebhookSecret::new(format!("'{SECRET}'")).unwrap()).unwrap();
     keyring.add("other", WebhookSecret::new("a third").unwrap()).unwrap();
@@ -146,7 +147,7 @@ fn the_secret_at_fault_is_named() {
 }
 
 #[test]
-fn a_candidate_is_named() {
+fn names_the_candidate_that_matched() {
     let candidates = Keyring::new("candidates", "partner API", WebhookSecret::new("api-key").unwrap());
     candidates.add("sandbox", WebhookSecret::new("sandbox-key").unwrap()).unwrap();
     candidates.add("previous", WebhookSecret::new("previous-key").unwrap()).unwrap();
@@ -160,7 +161,7 @@ fn a_candidate_is_named() {
         let headers = with_signature(headers.clone(), format!("sha256={}", signature(&headers)));
         let diagnosis = diagnose_with(&candidates, keyring(SECRET), &headers, BODY.as_bytes());
         assert_eq!((diagnosis.cause(), diagnosis.also()), (Cause::OtherSecret, &[Cause::SignaturePrefixed][..]));
-        // Without the offer nobody knows.
+        // Without candidates, the cause is unknown.
         assert_found(
             &diagnose(&keyring(SECRET), &signed(secret, BODY.as_bytes()), BODY.as_bytes()),
             Cause::Unknown,
@@ -172,9 +173,9 @@ fn a_candidate_is_named() {
     assert_found(&diagnosis, Cause::Verifies, Certainty::Proven);
 }
 
-/// What hides in several layers is named with all of them: whoever takes off one alone is no further.
+/// All layers around a secret must be removed, so all are named.
 #[test]
-fn all_layers_are_named() {
+fn names_all_layers_around_a_secret() {
     let all = |configured: String| {
         let diagnosis = diagnosed(SECRET, configured);
         assert_eq!(diagnosis.certainty(), Certainty::Proven, "{diagnosis}");
@@ -186,9 +187,9 @@ fn all_layers_are_named() {
     assert_eq!(all(format!("'{base64}'")), [Cause::SecretEncoded, Cause::SecretQuoted]);
 }
 
-/// From web pages, and from files of other kinds.
+/// Secrets that were copied from web pages and other kinds of files.
 #[test]
-fn what_does_not_show_and_other_lines() {
+fn invisible_characters_and_other_lines() {
     for configured in [format!("{SECRET}\u{a0}"), format!("\u{200b}{SECRET}"), format!("{SECRET}\u{2060} ")] {
         assert_cause(SECRET, configured, Cause::SecretWhiteSpace);
     }
@@ -198,9 +199,9 @@ fn what_does_not_show_and_other_lines() {
     }
 }
 
-/// Anyone could sign with what is left of these, and the log would tell to configure that.
+/// Anyone could guess the rest of these secrets and sign with it, and the log would then recommend that secret.
 #[test]
-fn nothing_is_never_taken_for_the_right_secret() {
+fn empty_or_short_variants_are_not_tried() {
     for (configured, key) in [
         ("SECRET=", ""),
         ("SECRET=\"\"", ""),

@@ -1,4 +1,4 @@
-//! Whatever is printed holds no secret, no body and no whole signature.
+//! Tests that diagnoses and reports contain no secret, no body and no whole signature.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tower_klikit::{Keyring, WebhookSecret, diagnose::SupportReport, header::EVENT_ID};
@@ -9,11 +9,13 @@ const RIGHT: &str = "MARKED-secret-right";
 const CANDIDATE: &str = "MARKED-secret-candidate";
 const BODY: &str = r#"{"brand_id":1,"orders":[{"MARKED_key":"MARKED café","phone":"MARKED/62"}]}"#;
 
+/// Returns all texts of a diagnosis and its reports, with a fixed event id.
 fn printed(configured: &str, headers: &HeaderMap, body: &[u8]) -> String {
-    // The kit's own id begins as the signature does.
+    // By default, a signed delivery has an event id that begins like the signature.
     printed_with_id(configured, &with(without(headers.clone(), &EVENT_ID), EVENT_ID, "evt-7"), body)
 }
 
+/// Returns all texts of a diagnosis and its reports.
 fn printed_with_id(configured: &str, headers: &HeaderMap, body: &[u8]) -> String {
     let mut headers = headers.clone();
     for name in [header::AUTHORIZATION, header::COOKIE, header::USER_AGENT] {
@@ -30,7 +32,7 @@ fn printed_with_id(configured: &str, headers: &HeaderMap, body: &[u8]) -> String
 }
 
 #[test]
-fn nothing_printed_holds_a_secret_a_body_or_a_signature() {
+fn texts_contain_no_secret_body_or_signature() {
     let genuine = signed(RIGHT, BODY.as_bytes());
     let hex = signature(&genuine);
     let pretty = run(&["jq", "-S", "."], BODY.as_bytes());
@@ -74,12 +76,12 @@ fn nothing_printed_holds_a_secret_a_body_or_a_signature() {
         }
     }
     assert_eq!(checked, 4 * 7 * 10);
-    // Six of the values stand for the tag; with the right secret for three of the bodies, with the quoted one for one.
+    // Six values stand for the signature. The right secret proves them for three bodies, the quoted secret for one.
     assert_eq!(proven, 6 * 3 + 6);
 }
 
 #[test]
-fn the_right_signature_is_never_told() {
+fn never_reveals_the_right_signature() {
     let headers = with_signature(signed(RIGHT, BODY.as_bytes()), "0".repeat(64));
     let right = signature(&signed(RIGHT, BODY.as_bytes()));
     let text = printed(RIGHT, &headers, BODY.as_bytes());
@@ -87,7 +89,7 @@ fn the_right_signature_is_never_told() {
 }
 
 #[test]
-fn an_id_that_is_no_id_is_not_quoted() {
+fn malformed_headers_are_not_quoted() {
     let kind = tower_klikit::header::EVENT_TYPE;
     let mut headers = signed(RIGHT, BODY.as_bytes());
 

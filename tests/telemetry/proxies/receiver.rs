@@ -111,7 +111,12 @@ impl Receiver {
     #[track_caller]
     pub(crate) fn take(&self) -> (Arrival, Option<Bytes>) {
         let Seen { mut arrivals, mut handled } = mem::take(&mut *self.seen.lock().unwrap());
-        assert!(arrivals.len() == 1 && handled.len() <= 1, "{} requests arrived, {} were handled", arrivals.len(), handled.len());
+        assert!(
+            arrivals.len() == 1 && handled.len() <= 1,
+            "{} requests arrived, {} were handled",
+            arrivals.len(),
+            handled.len()
+        );
         (arrivals.remove(0), handled.pop())
     }
 

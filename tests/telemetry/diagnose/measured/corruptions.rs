@@ -1,17 +1,17 @@
-//! Things that happen to deliveries, of which no cause tells.
+//! Random corruptions that no cause describes.
 
 use base64ct::{Base64, Encoding};
 use serde_json::Value;
 use tower_klikit::diagnose::Cause;
 
-use super::{Deed, outside_of_strings};
+use super::{Change, outside_of_strings};
 use crate::diagnose::{
     kit::{signature, with_signature},
     random::Random,
 };
 
-/// What nobody may find a cause for, unless by chance it is what one of the causes says.
-pub(super) const CORRUPTIONS: [(&str, Deed); 18] = [
+/// Changes that must get no cause, unless a random change happens to be what a cause describes.
+pub(super) const CORRUPTIONS: [(&str, Change); 18] = [
     ("a bit of the body flipped", |random, case| {
         let at = random.below(case.body.len());
         case.body[at] ^= 1 << random.below(8);
@@ -42,9 +42,9 @@ pub(super) const CORRUPTIONS: [(&str, Deed); 18] = [
         let at = random.below(case.body.len());
         case.body[at] = byte(random);
     }),
-    ("the body cut off", |random, case| case.body.truncate(random.below(case.body.len()))),
-    ("the body cut off in front", |random, case| drop(case.body.drain(..random.below(case.body.len())))),
-    ("a number written otherwise", |random, case| {
+    ("the body's end cut off", |random, case| case.body.truncate(random.below(case.body.len()))),
+    ("the body's start cut off", |random, case| drop(case.body.drain(..random.below(case.body.len())))),
+    ("a number changed", |random, case| {
         let digits: Vec<usize> = (1..case.body.len() - 1)
             .filter(|&at| {
                 case.body[at].is_ascii_digit() && matches!(case.body[at + 1], b',' | b'}') && case.body[at - 1] != b'"'
@@ -70,13 +70,13 @@ pub(super) const CORRUPTIONS: [(&str, Deed); 18] = [
         write_shuffled(&mut value, random, &mut text);
         case.body = text.into_bytes();
     }),
-    ("a value changed, and written anew", |random, case| {
+    ("a value changed, and reencoded", |random, case| {
         let mut value: Value = serde_json::from_slice(&case.body).unwrap();
         value["branch_id"] = random.below(1000).into();
         case.body =
             if random.below(2) == 0 { value.to_string() } else { serde_json::to_string_pretty(&value).unwrap() }.into();
     }),
-    ("a value dropped, and written anew", |random, case| {
+    ("a value dropped, and reencoded", |random, case| {
         let mut value: Value = serde_json::from_slice(&case.body).unwrap();
         let order = value["orders"][0].as_object_mut().unwrap();
         let key = order.keys().nth(random.below(order.len())).unwrap().clone();
@@ -87,13 +87,13 @@ pub(super) const CORRUPTIONS: [(&str, Deed); 18] = [
         case.body = wrapped(random, &case.body);
         let at = random.below(case.body.len());
         case.body[at] = byte(random);
-        case.done = vec![Cause::BodyWrapped];
+        case.expected = vec![Cause::BodyWrapped];
     }),
     ("a byte changed, and wrapped", |random, case| {
         let at = random.below(case.body.len());
         case.body[at] = byte(random);
         case.body = wrapped(random, &case.body);
-        case.done = vec![Cause::BodyWrapped];
+        case.expected = vec![Cause::BodyWrapped];
     }),
     ("a header's character changed", |random, case| {
         let mut value = signature(&case.headers).into_bytes();
@@ -122,6 +122,7 @@ pub(super) const CORRUPTIONS: [(&str, Deed); 18] = [
     }),
 ];
 
+/// Wraps a body in a random encoding.
 fn wrapped(random: &mut Random, body: &[u8]) -> Vec<u8> {
     let hex = |separator: &str| body.iter().map(|byte| format!("{separator}{byte:02x}")).collect::<String>();
     match random.below(4) {
@@ -133,12 +134,13 @@ fn wrapped(random: &mut Random, body: &[u8]) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Most of what people type, and all else too.
+/// Returns a random byte, in half of the cases one that is common in deliveries.
 fn byte(random: &mut Random) -> u8 {
     let all = u8::try_from(random.below(256)).unwrap();
     if random.below(2) == 0 { all } else { random.of(b" \n\t\r\"'\\/=,:{}[]0123456789abcdefABC.") }
 }
 
+/// Writes a value with the keys of each object in random order.
 fn write_shuffled(value: &mut Value, random: &mut Random, out: &mut String) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {

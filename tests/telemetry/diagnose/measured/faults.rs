@@ -1,4 +1,4 @@
-//! Things that happen to deliveries, each with the cause that tells of it.
+//! Known faults, each with the cause that describes it.
 
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use http::header;
@@ -8,34 +8,34 @@ use tower_klikit::{
     header::{EVENT_ID, SIGNATURE},
 };
 
-use super::{Deed, SECRET, outside_of_strings};
+use super::{Change, SECRET, outside_of_strings};
 use crate::diagnose::{
     kit::{signature, signed, with, with_signature, without},
     random::Random,
 };
 
-/// What one of the causes names.
-pub(super) const FAULTS: [(&str, Deed); 36] = [
+/// Changes that one of the causes describes.
+pub(super) const FAULTS: [(&str, Change); 36] = [
     ("newline at the end", |random, case| {
         case.body.extend_from_slice(random.of(&[&b"\n"[..], b"\r\n"]));
-        case.done = vec![Cause::BodyFinalNewline];
+        case.expected = vec![Cause::BodyFinalNewline];
     }),
     ("byte order mark", |_, case| {
         case.body.splice(0..0, "\u{feff}".bytes());
-        case.done = vec![Cause::BodyByteOrderMark];
+        case.expected = vec![Cause::BodyByteOrderMark];
     }),
     ("encoded twice", |_, case| {
         let twice: String = case.body.iter().map(|&byte| char::from(byte)).collect();
-        case.done = if case.body.is_ascii() { vec![Cause::Verifies] } else { vec![Cause::BodyEncodedTwice] };
+        case.expected = if case.body.is_ascii() { vec![Cause::Verifies] } else { vec![Cause::BodyEncodedTwice] };
         case.body = twice.into_bytes();
     }),
     ("Latin-1", |_, case| {
         let text = str::from_utf8(&case.body).unwrap();
         let bytes: Option<Vec<u8>> = text.chars().map(|char| u8::try_from(u32::from(char)).ok()).collect();
-        // What Latin-1 has not is lost.
-        case.done = if case.body.is_ascii() { vec![Cause::Verifies] } else { vec![Cause::BodyLatin1] };
+        // Characters outside of Latin-1 are lost.
+        case.expected = if case.body.is_ascii() { vec![Cause::Verifies] } else { vec![Cause::BodyLatin1] };
         case.body = bytes.unwrap_or_else(|| {
-            case.done = Vec::new();
+            case.expected = Vec::new();
             text.chars().map(|char| u8::try_from(u32::from(char)).unwrap_or(b'?')).collect()
         });
     }),
@@ -45,148 +45,148 @@ pub(super) const FAULTS: [(&str, Deed); 36] = [
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), level);
         gzip.write_all(&case.body).unwrap();
         case.body = gzip.finish().unwrap();
-        case.done = vec![Cause::BodyCompressed];
+        case.expected = vec![Cause::BodyCompressed];
     }),
     ("through serde_json", |random, case| {
         let value: Value = serde_json::from_slice(&case.body).unwrap();
         let pretty = random.below(2) == 0;
         case.body = if pretty { serde_json::to_string_pretty(&value).unwrap() } else { value.to_string() }.into();
-        case.done = vec![Cause::BodyReencoded];
+        case.expected = vec![Cause::BodyReencoded];
     }),
-    ("white space between all", |random, case| {
+    ("white space between values", |random, case| {
         let between = random.of(&[&b" "[..], b"\n", b"\t", b"  "]);
         let mut places: Vec<usize> = outside_of_strings(&case.body).collect();
         places.retain(|&at| at > 0 && matches!(case.body[at - 1], b',' | b':'));
         for at in places.into_iter().rev() {
             case.body.splice(at..at, between.iter().copied());
         }
-        case.done = vec![Cause::BodyReencoded];
+        case.expected = vec![Cause::BodyReencoded];
     }),
     ("slashes escaped", |_, case| {
         let text = str::from_utf8(&case.body).unwrap().replace('/', "\\/");
-        case.done = if text.len() == case.body.len() { vec![Cause::Verifies] } else { vec![Cause::BodyReencoded] };
+        case.expected = if text.len() == case.body.len() { vec![Cause::Verifies] } else { vec![Cause::BodyReencoded] };
         case.body = text.into_bytes();
     }),
     ("empty", |_, case| {
         case.body.clear();
-        case.done = vec![Cause::BodyEmpty];
+        case.expected = vec![Cause::BodyEmpty];
     }),
     ("shorter than announced", |random, case| {
         case.headers.insert(header::CONTENT_LENGTH, case.body.len().into());
         case.body.truncate(1 + random.below(case.body.len() - 1));
-        case.done = vec![Cause::BodyShorter];
+        case.expected = vec![Cause::BodyShorter];
     }),
     ("signature missing", |_, case| {
         case.headers = without(case.headers.clone(), &SIGNATURE);
-        case.done = vec![Cause::SignatureMissing];
+        case.expected = vec![Cause::SignatureMissing];
     }),
     ("signature repeated", |random, case| {
         let other = if random.below(2) == 0 { signature(&case.headers) } else { "0".repeat(64) };
         case.headers = with(case.headers.clone(), SIGNATURE, &other);
-        case.done = vec![Cause::SignatureRepeated];
+        case.expected = vec![Cause::SignatureRepeated];
     }),
     ("signature in base64", |_, case| {
         let hex = signature(&case.headers);
         let bytes: Vec<u8> = (0..32).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
         case.headers = with_signature(case.headers.clone(), Base64::encode_string(&bytes));
-        case.done = vec![Cause::SignatureBase64];
+        case.expected = vec![Cause::SignatureBase64];
     }),
     ("signature with a prefix", |random, case| {
         let prefix = random.of(&["sha256=", "hmac=", "v1=", "SHA256:"]);
         case.headers = with_signature(case.headers.clone(), format!("{prefix}{}", signature(&case.headers)));
-        case.done = vec![Cause::SignaturePrefixed];
+        case.expected = vec![Cause::SignaturePrefixed];
     }),
     ("signature cut off", |random, case| {
         let hex = signature(&case.headers);
         let len = random.below(64);
-        // Too short to be proven, it is but malformed.
-        case.done = vec![if len < 16 { Cause::SignatureMalformed } else { Cause::SignatureTruncated }];
+        // A short start cannot be proven and counts as malformed.
+        case.expected = vec![if len < 16 { Cause::SignatureMalformed } else { Cause::SignatureTruncated }];
         case.headers = with_signature(case.headers.clone(), &hex[..len]);
     }),
-    ("signature with a time", |random, case| {
+    ("signature with a timestamp", |random, case| {
         let time = random.below(2_000_000_000);
         let tag = signature(&signed(SECRET, &[format!("{time}.").as_bytes(), &case.original].concat()));
         case.headers = with_signature(case.headers.clone(), format!("t={time},v1={tag}"));
-        case.done = vec![Cause::SignatureTimestamped];
+        case.expected = vec![Cause::SignatureTimestamped];
     }),
     ("signature in upper case", |_, case| {
         case.headers = with_signature(case.headers.clone(), signature(&case.headers).to_uppercase());
-        case.done = vec![Cause::SignatureUpperCase];
+        case.expected = vec![Cause::SignatureUpperCase];
     }),
     ("signature with quotes", |random, case| {
         let quote = random.of(&["\"", "'", " ", "\t"]);
         case.headers = with_signature(case.headers.clone(), format!("{quote}{}{quote}", signature(&case.headers)));
-        case.done = vec![Cause::SignaturePadded];
+        case.expected = vec![Cause::SignaturePadded];
     }),
     ("no event id", |_, case| {
         case.headers = without(case.headers.clone(), &EVENT_ID);
-        case.done = vec![Cause::EventIdMissing];
+        case.expected = vec![Cause::EventIdMissing];
     }),
     ("secret with white space", |random, case| {
         let space = random.of(&["\n", "\r\n", " ", "\t"]);
         let ends = [format!("{SECRET}{space}"), format!("{space}{SECRET}"), format!("{SECRET}{space}{space}")];
         case.configured = ends[random.below(3)].clone().into_bytes();
-        case.done = vec![Cause::SecretWhiteSpace];
+        case.expected = vec![Cause::SecretWhiteSpace];
     }),
     ("secret in quotes", |random, case| {
         let quote = random.of(&["\"", "'", "`"]);
         case.configured = format!("{quote}{SECRET}{quote}").into_bytes();
-        case.done = vec![Cause::SecretQuoted];
+        case.expected = vec![Cause::SecretQuoted];
     }),
     ("secret with its name", |random, case| {
         let line = random.of(&["KLIKIT_WEBHOOK_SECRET=", "export KLIKIT_SECRET=", "secret="]);
         case.configured = format!("{line}{SECRET}").into_bytes();
-        case.done = vec![Cause::SecretLine];
+        case.expected = vec![Cause::SecretLine];
     }),
     ("secret in base64", |_, case| {
         case.configured = Base64::encode_string(SECRET.as_bytes()).into_bytes();
-        case.done = vec![Cause::SecretEncoded];
+        case.expected = vec![Cause::SecretEncoded];
     }),
     ("secret in hex", |_, case| {
         case.configured = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
-        case.done = vec![Cause::SecretEncoded];
+        case.expected = vec![Cause::SecretEncoded];
     }),
     ("in base64", |random, case| {
         case.body = in_base64(random, &case.body);
-        case.done = vec![Cause::BodyWrapped];
+        case.expected = vec![Cause::BodyWrapped];
     }),
     ("in hex", |random, case| {
         let hex: String = case.body.iter().map(|byte| format!("{byte:02x}")).collect();
         case.body = if random.below(2) == 0 { hex.into_bytes() } else { format!("\\x{hex}").into_bytes() };
-        case.done = vec![Cause::BodyWrapped];
+        case.expected = vec![Cause::BodyWrapped];
     }),
     ("in a URL or a form", |random, case| {
         let name = random.of(&["", "payload=", "data="]);
         case.body = [name.as_bytes(), &in_url(&case.body, random.of(&["%20", "+"]))].concat();
-        case.done = vec![Cause::BodyWrapped];
+        case.expected = vec![Cause::BodyWrapped];
     }),
     ("in a JSON string", |_, case| {
         case.body = serde_json::to_vec(str::from_utf8(&case.body).unwrap()).unwrap();
-        case.done = vec![Cause::BodyWrapped];
+        case.expected = vec![Cause::BodyWrapped];
     }),
     ("in a gateway's event", |random, case| {
         let is_base64 = random.below(2) == 0;
         let body = if is_base64 { Base64::encode_string(&case.body) } else { text(&case.body) };
         let event = serde_json::json!({ "httpMethod": "POST", "body": body, "isBase64Encoded": is_base64 });
         case.body = event.to_string().into_bytes();
-        case.done = vec![Cause::BodyWrapped];
+        case.expected = vec![Cause::BodyWrapped];
     }),
     ("compressed and wrapped", |random, case| {
         use std::io::Write;
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&case.body).unwrap();
         case.body = in_base64(random, &gzip.finish().unwrap());
-        (case.done, case.also) = (vec![Cause::BodyWrapped], vec![Cause::BodyCompressed]);
+        (case.expected, case.also) = (vec![Cause::BodyWrapped], vec![Cause::BodyCompressed]);
     }),
     ("a newline and wrapped", |random, case| {
         case.body.extend_from_slice(random.of(&[&b"\n"[..], b"\r\n"]));
         case.body = in_base64(random, &case.body);
-        (case.done, case.also) = (vec![Cause::BodyWrapped], vec![Cause::BodyFinalNewline]);
+        (case.expected, case.also) = (vec![Cause::BodyWrapped], vec![Cause::BodyFinalNewline]);
     }),
-    ("written anew and wrapped", |random, case| {
+    ("reencoded and wrapped", |random, case| {
         let value: Value = serde_json::from_slice(&case.body).unwrap();
         case.body = in_base64(random, value.to_string().as_bytes());
-        (case.done, case.also) = (vec![Cause::BodyWrapped], vec![Cause::BodyReencoded]);
+        (case.expected, case.also) = (vec![Cause::BodyWrapped], vec![Cause::BodyReencoded]);
         if value.to_string().as_bytes() == case.original {
             case.also.clear();
         }
@@ -194,26 +194,26 @@ pub(super) const FAULTS: [(&str, Deed); 36] = [
     ("byte order mark and newline", |random, case| {
         case.body.extend_from_slice(random.of(&[&b"\n"[..], b"\r\n"]));
         case.body.splice(0..0, "\u{feff}".bytes());
-        (case.done, case.also) = (vec![Cause::BodyFinalNewline], vec![Cause::BodyByteOrderMark]);
+        (case.expected, case.also) = (vec![Cause::BodyFinalNewline], vec![Cause::BodyByteOrderMark]);
     }),
     ("secret in a URL", |random, case| {
         let (secret, space) = (b"klikit+fixture/secret =", random.of(&["%20", "+"]));
         let tag = signature(&signed(secret, &case.original));
         case.headers = with_signature(case.headers.clone(), tag);
         case.configured = in_url(secret, space);
-        case.done = vec![Cause::SecretEncoded];
+        case.expected = vec![Cause::SecretEncoded];
     }),
     ("right secret in a URL", |random, case| {
         let (secret, space) = (b"klikit+fixture/secret =", random.of(&["%20", "+"]));
         let tag = signature(&signed(in_url(secret, space), &case.original));
         case.headers = with_signature(case.headers.clone(), tag);
         case.configured = secret.to_vec();
-        case.done = vec![Cause::SecretDecoded];
+        case.expected = vec![Cause::SecretDecoded];
     }),
-    ("another secret that was offered", |_, case| {
+    ("a candidate", |_, case| {
         let headers = signed("the partner API's", &case.original);
         case.headers = with_signature(case.headers.clone(), signature(&headers));
-        case.done = vec![Cause::OtherSecret];
+        case.expected = vec![Cause::OtherSecret];
     }),
 ];
 
@@ -221,7 +221,7 @@ fn text(body: &[u8]) -> String {
     str::from_utf8(body).unwrap().to_owned()
 }
 
-/// In either alphabet, with or without padding, and in lines of 76 characters (RFC 2045) or in one.
+/// Encodes base64 in either alphabet, with or without padding, in one line or in lines of 76 characters (RFC 2045).
 fn in_base64(random: &mut Random, body: &[u8]) -> Vec<u8> {
     let encoders = [
         Base64::encode_string,
@@ -241,7 +241,7 @@ fn in_base64(random: &mut Random, body: &[u8]) -> Vec<u8> {
         .into()
 }
 
-/// Escapes all that is not unreserved (RFC 3986), and a space as `space`.
+/// Percent-encodes all characters that are not unreserved (RFC 3986), with `space` for a space.
 fn in_url(text: &[u8], space: &str) -> Vec<u8> {
     let escape = |&byte: &u8| match byte {
         b' ' => space.to_owned(),

@@ -1,4 +1,4 @@
-//! How often the cause is right, wrong and unknown, over random corruptions and random faults. A wrong one is worse than none.
+//! Measurement of how often the cause is right, wrong or unknown, with random corruptions and known faults. No cause may be wrong.
 
 mod corruptions;
 mod faults;
@@ -24,25 +24,27 @@ use crate::diagnose::{
     random::Random,
 };
 
+/// The number of random corruptions.
 const RUNS: usize = 24_000;
 
 const SECRET: &str = "klikit-fixture-secret";
 
-/// A delivery on its way.
+/// A delivery that is being changed.
 struct Case {
     original: Vec<u8>,
     configured: Vec<u8>,
     headers: HeaderMap,
     body: Vec<u8>,
-    /// The causes that name what was done. Unknown names nothing and is not among them.
-    done: Vec<Cause>,
-    /// The cause that has to be named besides, if two things were done.
+    /// The causes that describe the change. Never contains `Unknown`.
+    expected: Vec<Cause>,
+    /// The further cause that must be reported, if there are two changes.
     also: Vec<Cause>,
 }
 
-type Deed = fn(&mut Random, &mut Case);
+/// A random change to a delivery.
+type Change = fn(&mut Random, &mut Case);
 
-/// Before which bytes no string is open.
+/// Returns the positions of JSON punctuation outside of strings.
 fn outside_of_strings(body: &[u8]) -> impl Iterator<Item = usize> {
     let (mut inside, mut escaped) = (false, false);
     let places = body.iter().enumerate().filter(move |(_, byte)| {
@@ -53,36 +55,36 @@ fn outside_of_strings(body: &[u8]) -> impl Iterator<Item = usize> {
             b'"' => inside = !inside,
             _ => {}
         }
-        // Not inside of a number or a word either.
+        // Positions before punctuation are not inside of a number or a word either.
         free && matches!(byte, b'{' | b'}' | b'[' | b']' | b',' | b':' | b'"')
     });
     places.map(|(at, _)| at).collect::<Vec<_>>().into_iter()
 }
 
-/// What a corruption did, by other means than the crate's: for what random changes happen to be.
-fn happened(case: &Case) -> Vec<Cause> {
-    let mut causes = case.done.clone();
+/// Finds all causes that are true of a changed delivery, without the crate: a random change can be what a cause describes.
+fn true_causes(case: &Case) -> Vec<Cause> {
+    let mut causes = case.expected.clone();
     let value = |body: &[u8]| serde_json::from_slice::<Value>(body).ok();
     let hex = signature(&signed(SECRET, &case.original));
     let header = case.headers.get(SIGNATURE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let sound = header.as_deref().is_some_and(|header| header.eq_ignore_ascii_case(&hex));
+    let is_signature_intact = header.as_deref().is_some_and(|header| header.eq_ignore_ascii_case(&hex));
     let same = case.body == case.original && case.configured == SECRET.as_bytes();
-    if sound && same {
+    if is_signature_intact && same {
         causes.push(if header.as_deref() == Some(&*hex) { Cause::Verifies } else { Cause::SignatureUpperCase });
     }
-    if sound
+    if is_signature_intact
         && case.configured == SECRET.as_bytes()
         && value(&case.body).is_some()
         && value(&case.body) == value(&case.original)
     {
         causes.push(Cause::BodyReencoded);
     }
-    if sound && case.body.trim_ascii_end() == case.original.trim_ascii_end() {
+    if is_signature_intact && case.body.trim_ascii_end() == case.original.trim_ascii_end() {
         causes.push(Cause::BodyFinalNewline);
     }
-    let does_not_show = |char: char| char.is_whitespace() || char.is_control();
-    let shows = str::from_utf8(&case.configured).map(|text| text.trim_matches(does_not_show));
-    if case.configured != SECRET.as_bytes() && shows == Ok(SECRET) {
+    let is_invisible = |char: char| char.is_whitespace() || char.is_control();
+    let visible = str::from_utf8(&case.configured).map(|text| text.trim_matches(is_invisible));
+    if case.configured != SECRET.as_bytes() && visible == Ok(SECRET) {
         causes.push(Cause::SecretWhiteSpace);
     }
     if case.configured != SECRET.as_bytes()
@@ -95,13 +97,13 @@ fn happened(case: &Case) -> Vec<Cause> {
     }
     if let Some(header) = &header {
         let is_hex = header.len() == 64 && header.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_hex && case.done.is_empty() {
+        if !is_hex && case.expected.is_empty() {
             causes.push(Cause::SignatureMalformed);
         }
         if header.len() < 64 && hex.starts_with(&header.to_lowercase()) {
             causes.push(Cause::SignatureTruncated);
         }
-        // Something of this kind was put at an end, or in place of it.
+        // The change inserted or replaced a character at an end.
         if header.starts_with([' ', '"', '\'', '`']) || header.ends_with([' ', '"', '\'', '`']) {
             causes.push(Cause::SignaturePadded);
         }
@@ -115,27 +117,28 @@ fn happened(case: &Case) -> Vec<Cause> {
     causes
 }
 
-/// Whether a cause that is true is why nothing verifies: without what it tells of, the delivery would.
-fn is_why(case: &Case, cause: Cause) -> bool {
+/// Returns whether a true cause is the reason: without it, the delivery would verify.
+fn is_reason(case: &Case, cause: Cause) -> bool {
     let (original, body) = (&case.original, &case.body);
     match cause {
         Cause::BodyEmpty => !original.is_empty(),
-        // Cut off, and not written anew in fewer bytes than were announced.
+        // Truncated, and not reencoded in fewer bytes than announced.
         Cause::BodyShorter => original.starts_with(body) || original.ends_with(body),
         Cause::BodyLonger => body.starts_with(original) || body.ends_with(original),
-        // Of the signature: nothing else was changed then.
+        // For a cause of the signature, nothing else may have changed.
         _ => body == original && case.configured == SECRET.as_bytes(),
     }
 }
 
+/// The results of one kind of change.
 #[derive(Default)]
 struct Tally {
     runs: usize,
     proven: usize,
-    /// A fact that the request shows, and that is why nothing verifies.
+    /// Shown causes that are the reason for the mismatch.
     shown: usize,
-    /// A fact that the request shows too, such as a length that is no longer the body's, beside the reason.
-    beside: usize,
+    /// Shown causes that are true but not the reason, such as a `Content-Length` that no longer fits the body.
+    side_effect: usize,
     unknown: usize,
     wrong: Vec<String>,
 }
@@ -146,16 +149,16 @@ impl Tally {
     }
 }
 
-/// What counts as right.
+/// The criterion for a right cause.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Right {
-    /// What was done, and nothing else that is true beside it.
-    AsDone,
-    /// Whatever is true.
-    WhateverIsTrue,
+enum Criterion {
+    /// The cause must describe the change.
+    DescribesChange,
+    /// The cause must be true.
+    IsTrue,
 }
 
-/// Samples for most runs; a small one mostly, since a larger one takes longer and shows the same.
+/// Returns the bodies to choose from. Small samples are repeated, because larger ones take longer and test the same.
 fn originals() -> Vec<Vec<u8>> {
     let (secret, samples) = deliveries::all();
     assert_eq!(secret, SECRET);
@@ -164,7 +167,7 @@ fn originals() -> Vec<Vec<u8>> {
         let small = sample.body.len() < 1000;
         originals.extend(vec![sample.body.to_vec(); if small { 60 } else { 1 }]);
         if !small {
-            // The same delivery with a part of its fields.
+            // Variants of the sample with a tenth of its fields.
             let value: Value = serde_json::from_slice(&sample.body).unwrap();
             let order = value["orders"][0].as_object().unwrap();
             for skip in 0..10 {
@@ -181,16 +184,22 @@ fn originals() -> Vec<Vec<u8>> {
     originals
 }
 
-fn measure(deeds: &[(&'static str, Deed)], right: Right, seed: u64, runs: usize) -> BTreeMap<&'static str, Tally> {
+/// Diagnoses `runs` deliveries with random changes, and counts the results for each kind of change.
+fn measure(
+    changes: &[(&'static str, Change)],
+    criterion: Criterion,
+    seed: u64,
+    runs: usize,
+) -> BTreeMap<&'static str, Tally> {
     let originals = originals();
     let candidates = Keyring::new("candidates", "partner API", WebhookSecret::new("the partner API's").unwrap());
     let mut random = Random(seed);
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for run in 0..runs {
-        let (name, deed) = deeds[run % deeds.len()];
+        let (name, change) = changes[run % changes.len()];
         let original = originals[random.below(originals.len())].clone();
         let headers = signed(SECRET, &original);
-        // Half of those who change a body say how long it is then, or were.
+        // Half of the deliveries have a `Content-Length`.
         let headers = if random.below(2) == 0 { without_length(headers) } else { headers };
         let announces = headers.contains_key(header::CONTENT_LENGTH);
         let mut case = Case {
@@ -198,13 +207,13 @@ fn measure(deeds: &[(&'static str, Deed)], right: Right, seed: u64, runs: usize)
             original,
             configured: SECRET.into(),
             headers,
-            done: Vec::new(),
+            expected: Vec::new(),
             also: Vec::new(),
         };
-        deed(&mut random, &mut case);
-        // One fault at a time, where it is to be told from others.
-        let corrects = right == Right::AsDone || random.below(2) == 0;
-        if announces && corrects && !case.done.contains(&Cause::BodyShorter) {
+        change(&mut random, &mut case);
+        // A stale length would be a second fault, so correct it if the cause must describe the change.
+        let corrects = criterion == Criterion::DescribesChange || random.below(2) == 0;
+        if announces && corrects && !case.expected.contains(&Cause::BodyShorter) {
             case.headers.insert(header::CONTENT_LENGTH, case.body.len().into());
         }
         let tally = tallies.entry(name).or_default();
@@ -218,21 +227,21 @@ fn measure(deeds: &[(&'static str, Deed)], right: Right, seed: u64, runs: usize)
             tally.unknown += 1;
             continue;
         }
-        let is_right = match right {
-            // What the request shows is not all that was done.
-            Right::AsDone => {
+        let is_right = match criterion {
+            // A shown cause need not name the second change.
+            Criterion::DescribesChange => {
                 let is_whole = diagnosis.also() == case.also;
                 let is_shown = diagnosis.certainty() == Certainty::Shown && diagnosis.also().is_empty();
-                case.done.contains(&diagnosis.cause()) && (is_whole || is_shown)
+                case.expected.contains(&diagnosis.cause()) && (is_whole || is_shown)
             }
-            Right::WhateverIsTrue => happened(&case).contains(&diagnosis.cause()),
+            Criterion::IsTrue => true_causes(&case).contains(&diagnosis.cause()),
         };
         if is_right && diagnosis.certainty() == Certainty::Proven {
             tally.proven += 1;
-        } else if is_right && is_why(&case, diagnosis.cause()) {
+        } else if is_right && is_reason(&case, diagnosis.cause()) {
             tally.shown += 1;
         } else if is_right {
-            tally.beside += 1;
+            tally.side_effect += 1;
         } else {
             let header = case.headers.get(SIGNATURE);
             tally.wrong.push(format!(
@@ -245,22 +254,22 @@ fn measure(deeds: &[(&'static str, Deed)], right: Right, seed: u64, runs: usize)
     tallies
 }
 
-/// Prints the table, and the numbers of it all: runs, proven, shown, shown beside the reason, unknown, wrong.
+/// Prints the table. Returns the totals: runs, proven, shown, side effects, unknown, wrong.
 fn print(title: &str, tallies: &BTreeMap<&str, Tally>) -> [usize; 6] {
-    fn line(name: &str, [runs, proven, shown, beside, unknown, wrong]: [impl Display; 6]) -> String {
-        format!("{name:<38} {runs:>6} {proven:>7} {shown:>6} {beside:>7} {unknown:>8} {wrong:>6}\n")
+    fn line(name: &str, [runs, proven, shown, side_effect, unknown, wrong]: [impl Display; 6]) -> String {
+        format!("{name:<38} {runs:>6} {proven:>7} {shown:>6} {side_effect:>11} {unknown:>8} {wrong:>6}\n")
     }
-    let mut table = line(title, ["runs", "proven", "shown", "beside", "unknown", "wrong"]);
+    let mut table = line(title, ["runs", "proven", "shown", "side effect", "unknown", "wrong"]);
     let mut all = [0; 6];
-    for (name, Tally { runs, proven, shown, beside, unknown, wrong }) in tallies {
-        let numbers = [*runs, *proven, *shown, *beside, *unknown, wrong.len()];
+    for (name, Tally { runs, proven, shown, side_effect, unknown, wrong }) in tallies {
+        let numbers = [*runs, *proven, *shown, *side_effect, *unknown, wrong.len()];
         table += &line(name, numbers);
         for (sum, part) in all.iter_mut().zip(numbers) {
             *sum += part;
         }
     }
     table += &line("all", all);
-    // Past what holds back the output of tests that pass: a number that nobody sees is no measurement.
+    // Write to stderr directly, because the test harness hides the captured output of tests that pass.
     let _ = write!(io::stderr(), "\n{table}");
     all
 }
@@ -274,18 +283,18 @@ fn assert_none_wrong(tallies: &BTreeMap<&str, Tally>) {
 
 #[test]
 fn no_corruption_gets_a_wrong_cause() {
-    let tallies = measure(&CORRUPTIONS, Right::WhateverIsTrue, 6, RUNS);
-    let [runs, proven, shown, beside, unknown, wrong] = print("corruption", &tallies);
+    let tallies = measure(&CORRUPTIONS, Criterion::IsTrue, 6, RUNS);
+    let [runs, proven, shown, side_effect, unknown, wrong] = print("corruption", &tallies);
     assert_none_wrong(&tallies);
-    assert_eq!(proven + shown + beside + unknown + wrong, runs);
+    assert_eq!(proven + shown + side_effect + unknown + wrong, runs);
     assert!(runs >= 20_000, "{runs}");
-    // Nobody can say what was done here.
-    for name in ["a secret's character changed", "a value dropped, and written anew"] {
+    // These corruptions cannot be undone.
+    for name in ["a secret's character changed", "a value dropped, and reencoded"] {
         assert!(tallies[name].unknown > tallies[name].runs / 2, "{name}");
     }
-    // Where the body is cut, or the header alone is changed, what is shown is the reason.
-    for name in ["a header's character changed", "the body cut off", "the body cut off in front"] {
-        assert_eq!(tallies[name].beside, 0, "{name}");
+    // If the body is cut off, or only the header is changed, a shown cause is the reason.
+    for name in ["a header's character changed", "the body's end cut off", "the body's start cut off"] {
+        assert_eq!(tallies[name].side_effect, 0, "{name}");
     }
     for name in ["keys shuffled", "white space changed"] {
         assert!(
@@ -299,15 +308,15 @@ fn no_corruption_gets_a_wrong_cause() {
 
 #[test]
 fn known_faults_get_their_cause() {
-    let tallies = measure(&FAULTS, Right::AsDone, 7, 5_000);
+    let tallies = measure(&FAULTS, Criterion::DescribesChange, 7, 5_000);
     print("fault", &tallies);
     assert_none_wrong(&tallies);
     for (name, tally) in &tallies {
         let share = match *name {
-            // What Latin-1 has no character for is lost.
+            // Characters outside of Latin-1 are lost.
             "Latin-1" => 70,
-            // It sorts the keys, and the body of all sorts has them in an order that nobody knows.
-            "through serde_json" | "written anew and wrapped" => 70,
+            // serde_json sorts the keys, and those of `MIXED` are in an unknown order.
+            "through serde_json" | "reencoded and wrapped" => 70,
             _ => 100,
         };
         assert!(tally.right() * 100 >= tally.runs * share, "{name}: {} of {}", tally.right(), tally.runs);
