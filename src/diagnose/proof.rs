@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     keyring::{KeyedSecret, Keyring},
-    signature::{Signature, SigningKey, stamp::begins_with_timestamp},
+    signature::{Signature, SigningKey, timestamped::begins_with_timestamp},
 };
 
 /// The fraction of the budget (one third) for variants of the secrets. Reencoded bodies are more common.

@@ -3,7 +3,7 @@
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
 
-use super::{base64, cause::Cause, wrapped::without_url_escapes};
+use super::{base64, cause::Cause, wrappings::without_url_escapes};
 use crate::secret::{WebhookSecret, normalize};
 
 /// The number of layers (quotes, white space and others) that are removed from a secret.
