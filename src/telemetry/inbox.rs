@@ -1,4 +1,4 @@
-//! The inbox's log messages and counters.
+//! Log messages, spans and metrics of the inbox.
 
 use std::{error::Error, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     visible::Escaped,
 };
 
-/// Runs one attempt of an inbox's worker in a span of its own.
+/// Wraps the future of one attempt of a worker in a span of its own.
 pub(crate) fn in_attempt<F: Future>(
     context: LogContext<'_>,
     delivery_id: DeliveryId,
@@ -25,27 +25,27 @@ pub(crate) fn in_attempt<F: Future>(
     span::in_attempt(context, delivery_id.get(), attempt, future)
 }
 
-/// Records how many deliveries are in each state, and how long ago the oldest pending one was accepted.
+/// Sets the gauges of the inbox: the number of deliveries in each state, and the age of the oldest unfinished delivery.
 #[cfg(feature = "metrics")]
 pub(crate) fn inbox(states: &[(&'static str, u64)], oldest: Option<Duration>) {
     counts::inbox(states, oldest);
 }
 
-/// A store failed to do `what` for an acceptor, which may try again for each delivery.
-pub(crate) fn acceptor_store_failed(what: &'static str, error: &dyn Error, limits: &LogLimits) {
-    if let Some(left_out) = limits.admit(what) {
+/// Logs that the store failed in an `operation` of an acceptor, at a limited rate: each delivery can cause one.
+pub(crate) fn acceptor_store_failed(operation: &'static str, error: &dyn Error, limits: &LogLimits) {
+    if let Some(left_out) = limits.admit(operation) {
         let (source, error) = (source_of(error), Escaped(error));
-        warn!(target: STORE, source, left_out, "cannot {what} deliveries: {error}");
+        warn!(target: STORE, source, left_out, "cannot {operation} deliveries: {error}");
     }
 }
 
-/// A store failed to do `what` for a worker.
-pub(crate) fn inbox_store_failed(what: &str, error: &dyn Error) {
+/// Logs that the store failed in an `operation` of a worker.
+pub(crate) fn inbox_store_failed(operation: &str, error: &dyn Error) {
     let (source, error) = (source_of(error), Escaped(error));
-    warn!(target: STORE, source, "cannot {what} deliveries: {error}");
+    warn!(target: STORE, source, "cannot {operation} deliveries: {error}");
 }
 
-/// A worker's handler kept its thread for so long that no lease could be extended on it.
+/// Logs that a handler blocked its thread for so long that its lease could not be extended on that thread.
 pub(crate) fn attempt_blocked(
     LogContext { event_id, tenant }: LogContext<'_>,
     delivery_id: DeliveryId,
@@ -57,52 +57,54 @@ pub(crate) fn attempt_blocked(
     );
 }
 
-/// The acceptor got a request from a worker.
+/// Logs that an acceptor received a request from a worker.
 pub(crate) fn acceptor_is_handler() {
     error!(target: INBOX, "the worker's handler is the inbox's own acceptor: give the worker your handler");
 }
 
+/// Logs that a delivery was rejected because the backlog is full.
 pub(crate) fn backlog_full(max_backlog: u64, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("backlog_full") {
         warn!(target: INBOX, max_backlog, left_out, "inbox backlog is full: rejected a delivery");
     }
 }
 
-/// The path or the method of a delivery is too long.
+/// Logs that a delivery was rejected because its path or method is too long.
 pub(crate) fn target_rejected(delivery: &Delivery, status: StatusCode, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("target_rejected") {
         let LogContext { event_id, tenant } = delivery.into();
         warn!(target: INBOX, event_id, tenant, status = status.as_u16(), left_out,
-            "rejected a delivery: its path or method is too long, and klikit signs neither"
+            "rejected a delivery: its path or method is too long; klikit signs neither, so the sender may have changed them"
         );
     }
 }
 
-/// The query of a delivery is too long.
+/// Logs that a delivery was stored without its query, because the query is too long.
 pub(crate) fn query_left_out(delivery: &Delivery, bytes: usize, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("query_left_out") {
         let LogContext { event_id, tenant } = delivery.into();
         warn!(target: INBOX, event_id, tenant, bytes, left_out,
-            "stored a delivery without its query, which is too long, and which klikit does not sign"
+            "stored a delivery without its query: the query is too long, and klikit does not sign it"
         );
     }
 }
 
-/// So many deliveries are stored, where `max_stored` are allowed.
+/// Sets the gauge of the share of `max_stored` that is stored.
 pub(crate) fn inbox_stored(stored: u64, max_stored: u64) {
     let ratio = if stored < max_stored { stored as f64 / max_stored as f64 } else { 1.0 };
     counts::stored_ratio(ratio);
 }
 
-/// The number of stored deliveries has reached 80 % of its limit.
+/// Logs that the number of stored deliveries has reached 80 % of `max_stored`.
 pub(crate) fn inbox_fills_up(counts: &Counts, max_stored: u64) {
     let Counts { ready, leased, dead, done, .. } = *counts;
     warn!(target: INBOX, max_stored, ready, leased, dead, done,
-        "the inbox fills up: it holds at least 80 % of the deliveries that max_stored allows; retry or forget dead letters, set \
+        "inbox is filling up: it holds at least 80 % of the deliveries that max_stored allows; retry or forget dead letters, set \
          keep_dead_letters, keep bodies for less time, or raise max_stored"
     );
 }
 
+/// Logs that a delivery was rejected because `max_stored` deliveries are stored.
 pub(crate) fn inbox_full(max_stored: u64, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("inbox_full") {
         warn!(target: INBOX, max_stored, left_out,
@@ -111,22 +113,23 @@ pub(crate) fn inbox_full(max_stored: u64, limits: &LogLimits) {
     }
 }
 
-/// Kept deliveries gave way before their time.
+/// Logs that handled deliveries were deleted early to make room for new ones.
 pub(crate) fn kept_evicted(deliveries: u64, max_stored: u64) {
-    info!(target: INBOX, max_stored, "inbox is full: deleted {deliveries} kept deliveries before their time");
+    info!(target: INBOX, max_stored, "inbox is full: deleted {deliveries} handled deliveries before keep_bodies ended");
 }
 
-/// Dead letters were deleted because of their age.
+/// Logs and counts dead letters that were deleted because of their age.
 pub(crate) fn dead_letters_expired(deliveries: u64, age: Duration) {
     warn!(target: INBOX, "deleted {deliveries} dead letters accepted more than {age:?} ago");
     counts::dead_letters_expired(deliveries);
 }
 
-/// An ordering rule found no id of the kind that it asks for, such as `order id`.
+/// Logs that an ordering rule could not read the id that it needs. `missing` names the id, such as `order id`.
 pub(crate) fn unordered(LogContext { event_id, tenant }: LogContext<'_>, missing: &str) {
-    warn!(target: INBOX, event_id, tenant, "no {missing} could be read: handling the delivery in no order");
+    warn!(target: INBOX, event_id, tenant, "cannot read the {missing} of a delivery: handling the delivery without ordering");
 }
 
+/// Logs that an attempt failed and that the delivery is rescheduled by `delay`.
 pub(crate) fn attempt_failed(
     LogContext { event_id, tenant }: LogContext<'_>,
     delivery_id: DeliveryId,
@@ -138,6 +141,7 @@ pub(crate) fn attempt_failed(
     warn!(target: INBOX, event_id, tenant, delivery_id, attempt, ?delay, "attempt failed, will retry: {reason}");
 }
 
+/// Logs and counts a delivery that was dead-lettered after `attempts` attempts.
 pub(crate) fn dead_lettered(
     LogContext { event_id, tenant }: LogContext<'_>,
     delivery_id: DeliveryId,
@@ -149,7 +153,7 @@ pub(crate) fn dead_lettered(
     counts::dead_letter(tenant);
 }
 
-/// The handler responded that it has no such route.
+/// Logs that the handler has no route for a stored delivery.
 pub(crate) fn misrouted(status: StatusCode, method: &Method, path: &str, delivery_id: DeliveryId) {
     let (delivery_id, path) = (delivery_id.get(), Escaped(path));
     error!(target: INBOX, delivery_id,
@@ -157,67 +161,68 @@ pub(crate) fn misrouted(status: StatusCode, method: &Method, path: &str, deliver
     );
 }
 
-/// The store does not know the lease of a running handler any more. Whether that matters shows when the handler ends.
+/// Logs that the lease of a running handler could not be extended. [`outcome_lost`] or [`outcome_of_gone`] follows if the
+/// outcome of the handler is lost.
 pub(crate) fn lease_lost(delivery_id: DeliveryId) {
     let delivery_id = delivery_id.get();
     info!(target: INBOX, delivery_id,
-        "cannot extend the lease of a running handler: another worker has leased or dead-lettered the delivery, or the handler has \
-         finished it itself"
+        "cannot extend the lease of a running handler: another worker has leased or dead-lettered the delivery, or the handler \
+         itself has completed it"
     );
 }
 
-/// A handler has not returned long after its deadline. Reported once.
+/// Logs, once per handler, that it has not returned long after its deadline.
 pub(crate) fn handler_stuck(delivery_id: DeliveryId) {
     let delivery_id = delivery_id.get();
     error!(target: INBOX, delivery_id,
-        "a handler does not return after its deadline: its lease is no longer extended, and other nodes may handle the delivery"
+        "handler has not returned after its deadline: its lease is no longer extended, so other nodes may handle the delivery"
     );
 }
 
-/// A delivery was not handled, because another worker has leased it in time.
+/// Logs that a leased delivery was skipped because another worker leased it first.
 pub(crate) fn not_started(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId) {
     let delivery_id = delivery_id.get();
     info!(target: INBOX, event_id, tenant, delivery_id, "lost the lease before the handler started: another worker has the delivery");
 }
 
-/// A delivery was leased whose last lease had expired.
+/// Logs that a delivery was leased whose previous lease had expired.
 pub(crate) fn lease_expired(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId, attempt: u32) {
     let delivery_id = delivery_id.get();
     warn!(target: INBOX, event_id, tenant, delivery_id, attempt,
-        "leased a delivery whose last lease expired: its worker died, or may still be handling it"
+        "leased a delivery whose last lease expired: its last worker has crashed, or may still be handling it"
     );
 }
 
-/// A handler has ended, and its outcome does not count.
+/// Logs and counts a handler whose outcome was discarded because another worker leased the delivery.
 pub(crate) fn outcome_lost(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId) {
     let delivery_id = delivery_id.get();
     warn!(target: INBOX, event_id, tenant, delivery_id,
-        "lost the lease while the handler was running, so its outcome does not count: another worker has leased the delivery since"
+        "lost the lease while the handler was running: another worker has leased the delivery, so the outcome is discarded"
     );
     counts::lease_lost();
 }
 
-/// A handler has ended, and its delivery, whose lease was lost, is not in the inbox any more.
+/// Logs and counts a handler that has ended after its lease was lost and its delivery was deleted.
 pub(crate) fn outcome_of_gone(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId) {
     let delivery_id = delivery_id.get();
     warn!(target: INBOX, event_id, tenant, delivery_id,
-        "lost the lease while the handler was running, and the delivery is gone: another worker has handled it as well, or the handler \
-         has finished it itself"
+        "lost the lease while the handler was running, and the delivery is gone: another worker has handled it too, or the handler \
+         itself has completed it"
     );
     counts::lease_lost();
 }
 
-/// A delivery could not be read, and could not be dead-lettered either.
+/// Logs a delivery that can neither be read nor dead-lettered.
 pub(crate) fn unreadable(delivery_id: DeliveryId, error: &dyn Error) {
     let delivery_id = delivery_id.get();
     let (source, error) = (source_of(error), Escaped(error));
     error!(target: INBOX, delivery_id, source, "cannot read a delivery: {error}");
 }
 
-/// A copy whose JSON was written anew.
+/// Logs a copy of a delivery whose body has the same JSON in other bytes.
 pub(crate) fn json_rewritten(delivery: &Delivery, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("json_rewritten") {
         let LogContext { event_id, tenant } = delivery.into();
-        warn!(target: INBOX, event_id, tenant, left_out, "event id reused with a rewritten body: the JSON is the same");
+        warn!(target: INBOX, event_id, tenant, left_out, "event id reused with a reformatted body: the JSON is the same");
     }
 }

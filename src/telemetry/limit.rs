@@ -1,4 +1,4 @@
-//! A limit on the log lines that a sender can cause.
+//! A rate limit for the log lines that a sender can cause.
 
 use std::{
     fmt,
@@ -8,21 +8,21 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How many lines of one kind are written at once.
+/// The number of lines of one kind that are written at once.
 const BURST: u32 = 10;
 
-/// After the burst, one line is written in each interval.
+/// The interval in which one line of a kind is written after the burst.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many kinds of lines are told apart. There are fewer; any further ones would share a bucket.
+/// The number of kinds that have a bucket of their own. The crate has fewer; further kinds would share the last bucket.
 const KINDS: usize = 24;
 
-/// Writes lines of each kind at a bounded rate, and counts those that it leaves out. Shared by the clones of a layer.
+/// A rate limit for each kind of log line, which counts the lines that are left out. Clones of a layer share it.
 ///
-/// Without it, any sender could have a layer log a line for each request, and so fill a disk or hide other lines.
+/// Without a limit, any sender could cause one line per request, fill the disk, and hide other lines.
 pub(crate) struct LogLimits(Mutex<[Option<(&'static str, Bucket)>; KINDS]>);
 
-/// A bucket of tokens, each of which is good for one line.
+/// A token bucket. Each line takes one token.
 #[derive(Clone, Copy)]
 struct Bucket {
     tokens: u32,
@@ -31,7 +31,7 @@ struct Bucket {
     left_out: u64,
 }
 
-/// The lines of this kind that were left out since the last one, if there are any: a field of the line to be written.
+/// The number of lines of a kind that were left out since the last written line, or `None` for 0. Written as a field.
 pub(super) type LeftOut = Option<u64>;
 
 impl LogLimits {
@@ -39,12 +39,13 @@ impl LogLimits {
         Self(Mutex::new([None; KINDS]))
     }
 
-    /// Returns whether to write a line of this kind now, and how many were left out before it.
+    /// Returns `None` if a line of this kind has to be left out, and otherwise the number of lines left out before it.
     pub(super) fn admit(&self, kind: &'static str) -> Option<LeftOut> {
         self.with_bucket(kind, |bucket| if bucket.take() { Some(bucket.reset()) } else { bucket.leave_out() })
     }
 
-    /// Returns how many lines were left out before one of this kind that has to be written, because its rate is limited elsewhere.
+    /// Counts a line of this kind that is always written, because its rate is limited elsewhere. Returns the number of
+    /// lines left out before it.
     pub(super) fn admit_always(&self, kind: &'static str) -> LeftOut {
         self.with_bucket(kind, |bucket| {
             bucket.take();
@@ -54,7 +55,7 @@ impl LogLimits {
 
     fn with_bucket<T>(&self, kind: &'static str, run: impl FnOnce(&mut Bucket) -> T) -> T {
         let now = Instant::now();
-        // Nothing that panics runs under the lock.
+        // No code under the lock panics, so a poisoned lock holds valid buckets.
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_of_kind = |bucket: &Option<(&str, Bucket)>| bucket.is_none_or(|(known, _)| known == kind);
         let index = buckets.iter().position(is_of_kind).unwrap_or(KINDS - 1);
@@ -81,9 +82,9 @@ impl Bucket {
     }
 
     fn take(&mut self) -> bool {
-        let is_full = self.tokens > 0;
+        let has_token = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
-        is_full
+        has_token
     }
 
     fn reset(&mut self) -> LeftOut {
@@ -108,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// Asks so many times. Returns how many lines are written, and how many were left out before them.
+    /// Tries to write a line `times` times. Returns the number of written lines, and the number that they say was left out.
     fn admitted(limits: &LogLimits, kind: &'static str, times: usize) -> (usize, u64) {
         let written: Vec<LeftOut> = (0..times).filter_map(|_| limits.admit(kind)).collect();
         (written.len(), written.iter().flatten().sum())
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(admitted(&limits, "a", 1000), (1, 1990));
         advance(Duration::from_millis(3500)).await;
         assert_eq!(admitted(&limits, "a", 1000), (3, 999));
-        // Half a second is left over.
+        // The last 3.5 seconds added three tokens, and the remaining half second still counts.
         advance(Duration::from_millis(500)).await;
         assert_eq!(admitted(&limits, "a", 1), (1, 997));
         advance(Duration::from_secs(1_000_000)).await;
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn line_that_has_to_be_written_counts_too() {
+    async fn lines_that_are_always_written_take_tokens() {
         let limits = LogLimits::new();
         assert_eq!((limits.admit_always("a"), admitted(&limits, "a", 12)), (None, (9, 0)));
         assert_eq!((limits.admit_always("a"), limits.admit_always("a")), (Some(3), None));

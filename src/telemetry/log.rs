@@ -1,4 +1,4 @@
-//! The macros that log, and the targets by which users filter: the crate's public modules.
+//! The logging macros, and the log targets: the paths of the crate's public modules.
 #![cfg_attr(not(feature = "inbox"), allow(unused_imports, dead_code, reason = "the inbox uses all of them"))]
 
 #[cfg(feature = "tracing")]
@@ -18,15 +18,16 @@ pub(super) const STORE: &str = "tower_klikit::store";
 #[cfg(feature = "tracing")]
 pub(super) use tracing::{debug, error, info, warn};
 
-/// Returns the sources of an error, for a field.
+/// Returns the sources of an error as the value of a field.
 ///
-/// They are shown as texts, because a field that is an error is written without escapes.
+/// The value is escaped text. Subscribers write fields that are errors without escapes, so that an error could forge a
+/// log line.
 #[cfg(feature = "tracing")]
 pub(super) fn source_of<'a>(error: &'a dyn Error) -> Option<impl Value + use<'a>> {
     error.source().map(|source| display(Escaped(Chain(source))))
 }
 
-/// An error and its sources.
+/// An error and its sources, displayed as `error: source: source`.
 #[cfg(feature = "tracing")]
 struct Chain<'a>(&'a dyn Error);
 
@@ -48,7 +49,7 @@ pub(super) use self::silent::{nothing as debug, nothing as error, nothing as inf
 
 #[cfg(not(feature = "tracing"))]
 mod silent {
-    /// Uses the target, so that constants are not unused.
+    /// Evaluates the target only, so that the constants above count as used.
     macro_rules! nothing {
         (target: $target:expr, $($rest:tt)*) => {{
             let _: &str = $target;

@@ -1,62 +1,64 @@
-//! The names and meanings of all metrics, which go through the facade of the crate `metrics`.
+//! Names, labels and descriptions of all metrics.
 //!
-//! Any recorder of that crate takes it: `examples/metrics.rs` has Prometheus scrape it. Install the recorder first, and call
-//! [`describe`] then.
+//! The crate reports metrics through the facade crate `metrics`, so any recorder for that crate works. The example
+//! `examples/metrics.rs` exports them to Prometheus. Install the recorder first, then call [`describe`].
 //!
-//! | name | kind | labels | what it is |
+//! | name | kind | labels | description |
 //! |---|---|---|---|
-//! | [`klikit_deliveries_total`](DELIVERIES) | counter | `verdict`, `reason`, `tenant` | requests that reached the verify layer: `verified`; `rejected`, for the `reason` that [`RejectionKind::as_str`](crate::RejectionKind::as_str) names; or `abandoned`, when the sender hung up, or a layer outside gave up, before there was a verdict |
-//! | [`klikit_verified_deliveries_total`](VERIFIED) | counter | `tenant`, `secret_id` | verified deliveries by the secret that matched: one that has stood still for as long as klikit retries can be retired |
-//! | [`klikit_last_verified_timestamp_seconds`](LAST_VERIFIED) | gauge | `tenant` | when the last verified delivery came, in seconds since 1970, and 0 before the first one, for the tenants that are [known](crate::KlikitVerifyLayer::known_keyrings) when a service starts: a URL that klikit has wrong shows nowhere else |
+//! | [`klikit_deliveries_total`](DELIVERIES) | counter | `verdict`, `reason`, `tenant` | requests that reached the verify layer: `verified`; `rejected`, with the `reason` as named by [`RejectionKind::as_str`](crate::RejectionKind::as_str); or `abandoned`, if the sender hung up or an outer layer timed out before there was a verdict |
+//! | [`klikit_verified_deliveries_total`](VERIFIED) | counter | `tenant`, `secret_id` | verified deliveries by the secret that matched: a secret whose counter has not changed for as long as klikit retries can be retired |
+//! | [`klikit_last_verified_timestamp_seconds`](LAST_VERIFIED) | gauge | `tenant` | when the last verified delivery arrived, in seconds since 1970. 0 before the first delivery, for the tenants that are [known](crate::KlikitVerifyLayer::known_keyrings) when a service starts. A wrong URL at klikit shows only here |
 //! | [`klikit_body_bytes`](BODY_BYTES) | histogram | | the length of verified bodies |
-//! | [`klikit_buffered_bytes`](BUFFERED) | gauge | | what all waiting bodies hold now, as [`buffer_budget`](crate::KlikitVerifyLayer::buffer_budget) counts |
-//! | [`klikit_ack_seconds`](ACK) | histogram | `status` | from the head of a verified request to its answer; klikit counts more than 10 seconds as failed. `status` is `error` when the inner service failed in place of answering, and `none` when there was no answer any more: klikit had hung up, a layer outside had given up, or the handler panicked |
-//! | [`klikit_duplicates_total`](DUPLICATES) | counter | `tenant` | deliveries that were handled, or stored, before |
-//! | [`klikit_conflicts_total`](CONFLICTS) | counter | `tenant` | deliveries whose event id had come with another body before |
+//! | [`klikit_buffered_bytes`](BUFFERED) | gauge | | memory that all unverified bodies hold now, as [`buffer_budget`](crate::KlikitVerifyLayer::buffer_budget) counts it |
+//! | [`klikit_ack_seconds`](ACK) | histogram | `status` | the time from the head of a verified request to its response; klikit treats more than 10 seconds as a failure. `status` is `error` if the inner service returned an error, and `none` if there was no response because klikit hung up, an outer layer timed out, or the handler panicked |
+//! | [`klikit_duplicates_total`](DUPLICATES) | counter | `tenant` | deliveries that were handled or stored before |
+//! | [`klikit_conflicts_total`](CONFLICTS) | counter | `tenant` | deliveries whose event id came with another body before |
 //! | [`klikit_replays_total`](REPLAYS) | counter | `tenant` | deliveries that were rejected because their body came with too many event ids |
 //! | [`klikit_inbox_dead_letters_total`](DEAD_LETTERS) | counter | `tenant` | deliveries that the inbox has dead-lettered |
 //! | [`klikit_inbox_leases_lost_total`](LEASES_LOST) | counter | | leases that another worker took while the handler was running |
 //! | [`klikit_inbox_dead_letters_expired_total`](DEAD_LETTERS_EXPIRED) | counter | | dead letters that a worker has deleted because of their [age](crate::inbox::Inbox::keep_dead_letters) |
-//! | [`klikit_inbox_deliveries`](INBOX) | gauge | `state` | deliveries of the inbox that are `ready`, `leased`, `dead`, or `done` and kept |
-//! | [`klikit_inbox_oldest_seconds`](INBOX_OLDEST) | gauge | | how long ago the oldest of those was accepted that are still to be handled, 0 if there are none |
-//! | [`klikit_inbox_counted_timestamp_seconds`](INBOX_COUNTED) | gauge | | when these two were last counted, in seconds since 1970: they stand still when the store is down, or no worker runs |
+//! | [`klikit_inbox_deliveries`](INBOX) | gauge | `state` | deliveries of the inbox in each state: `ready`, `leased`, `dead`, or `done` and kept |
+//! | [`klikit_inbox_oldest_seconds`](INBOX_OLDEST) | gauge | | the time since the oldest unfinished delivery was accepted, 0 if there is no unfinished delivery |
+//! | [`klikit_inbox_counted_timestamp_seconds`](INBOX_COUNTED) | gauge | | when the previous two gauges were last set, in seconds since 1970: they keep their values while the store is down or no worker runs |
 //! | [`klikit_inbox_stored_ratio`](INBOX_STORED) | gauge | | the share of [`max_stored`](crate::inbox::Inbox::max_stored) that is stored, from 0 to 1; acceptors set it too, every 10 seconds while they accept deliveries |
 //!
-//! `reason` is empty unless the verdict is `rejected`, and `tenant` until it is known whose secrets verify a delivery. The gauges of the inbox are set by a [worker](crate::inbox::Worker::metrics_interval), from the store: those of several
-//! workers on one store say the same, so take the largest and not the sum. They are for one inbox in a process.
+//! `reason` is empty unless the verdict is `rejected`. `tenant` is empty until the keyring of a delivery is known.
 //!
-//! No label comes from a sender: `tenant` and `secret_id` are names of [keyrings](crate::Keyring) and secrets, so a
-//! [resolver](crate::KlikitVerifyLayer::with_resolver) must not make up keyrings from the requests; `status` is what
-//! the handler answers; the others are one of a few words.
+//! A [worker](crate::inbox::Worker::metrics_interval) sets the gauges of the inbox from the store. Workers that share a
+//! store report the same values, so aggregate them with `max`, not with `sum`. The gauges assume one inbox per process.
 //!
-//! # Alerts worth having
+//! Senders cannot create label values. `tenant` and `secret_id` are names of [keyrings](crate::Keyring) and secrets, so a
+//! [resolver](crate::KlikitVerifyLayer::with_resolver) must not create keyrings from request data. `status` is the status
+//! of the handler's response. Every other label has a fixed set of values.
+//!
+//! # Recommended alerts
 //!
 //! For Prometheus, with histograms in [buckets](ACK_BUCKETS):
 //!
 //! ```text
-//! # Nothing comes any more.
+//! # No delivery has arrived for an hour.
 //! time() - max by (tenant) (max_over_time(klikit_last_verified_timestamp_seconds[1d])) > 3600
-//! # A wrong secret, or a forger.
+//! # The secret is wrong, or somebody sends forged requests.
 //! sum by (tenant) (rate(klikit_deliveries_total{reason="signature_mismatch"}[5m])) > 0
-//! # klikit advises to answer within a second.
+//! # Responses are slow: klikit recommends responding within a second.
 //! histogram_quantile(0.99, sum by (le) (rate(klikit_ack_seconds_bucket[5m]))) > 1
-//! # What klikit counts as failed: anything but 2xx, and a 2xx that comes too late.
+//! # klikit counts failures: any response other than 2xx, or a 2xx after more than 10 seconds.
 //! sum(rate(klikit_ack_seconds_count{status!~"2.."}[5m])) > 0
 //! sum(rate(klikit_ack_seconds_count[5m])) - sum(rate(klikit_ack_seconds_bucket{le="10"}[5m])) > 0
-//! # A captured delivery is sent again and again.
+//! # Somebody replays a captured delivery.
 //! sum by (tenant) (rate(klikit_replays_total[5m])) > 0
-//! # Somebody has to look.
+//! # There are dead letters to look at.
 //! max(klikit_inbox_deliveries{state="dead"}) > 0
-//! # The inbox soon rejects deliveries.
+//! # The inbox is close to rejecting deliveries.
 //! max(klikit_inbox_stored_ratio) > 0.8
-//! # Kitchens wait.
+//! # Accepted deliveries are handled late.
 //! max(klikit_inbox_oldest_seconds) > 300
-//! # Nobody handles what is accepted, or the store is down.
+//! # No worker runs, or the store is down.
 //! time() - max(klikit_inbox_counted_timestamp_seconds) > 120
 //! ```
 #![cfg_attr(
     not(feature = "inbox"),
-    allow(rustdoc::broken_intra_doc_links, reason = "the table is one for all features")
+    allow(rustdoc::broken_intra_doc_links, reason = "the table lists the metrics of all features")
 )]
 
 use std::{
@@ -77,22 +79,22 @@ pub const DELIVERIES: &str = "klikit_deliveries_total";
 /// Verified deliveries, by the secret that matched.
 pub const VERIFIED: &str = "klikit_verified_deliveries_total";
 
-/// When the last delivery was verified.
+/// The arrival time of the last verified delivery, in seconds since 1970.
 pub const LAST_VERIFIED: &str = "klikit_last_verified_timestamp_seconds";
 
-/// The length of verified bodies.
+/// The length of verified bodies, in bytes.
 pub const BODY_BYTES: &str = "klikit_body_bytes";
 
-/// The memory that all unverified bodies hold now.
+/// The memory that all unverified bodies hold now, in bytes.
 pub const BUFFERED: &str = "klikit_buffered_bytes";
 
-/// From the head of a verified request to its answer.
+/// The time from the head of a verified request to its response, in seconds.
 pub const ACK: &str = "klikit_ack_seconds";
 
-/// Deliveries that were handled, or stored, before.
+/// Deliveries that were handled or stored before.
 pub const DUPLICATES: &str = "klikit_duplicates_total";
 
-/// Deliveries whose event id had come with another body before.
+/// Deliveries whose event id came with another body before.
 pub const CONFLICTS: &str = "klikit_conflicts_total";
 
 /// Deliveries that were rejected because their body came with too many event ids.
@@ -101,13 +103,13 @@ pub const REPLAYS: &str = "klikit_replays_total";
 /// Deliveries of the inbox, by state.
 pub const INBOX: &str = "klikit_inbox_deliveries";
 
-/// The age of the oldest delivery of the inbox that is still to be handled.
+/// The age of the oldest unfinished delivery of the inbox, in seconds.
 pub const INBOX_OLDEST: &str = "klikit_inbox_oldest_seconds";
 
-/// When the inbox was last counted.
+/// The time at which a worker last counted the deliveries of the inbox, in seconds since 1970.
 pub const INBOX_COUNTED: &str = "klikit_inbox_counted_timestamp_seconds";
 
-/// The share of the deliveries that may be stored that is stored.
+/// The number of stored deliveries as a share of the limit, from 0 to 1.
 pub const INBOX_STORED: &str = "klikit_inbox_stored_ratio";
 
 /// Deliveries that the inbox has dead-lettered.
@@ -119,40 +121,40 @@ pub const DEAD_LETTERS_EXPIRED: &str = "klikit_inbox_dead_letters_expired_total"
 /// Leases that another worker took while the handler was running.
 pub const LEASES_LOST: &str = "klikit_inbox_leases_lost_total";
 
-/// Bounds for [`ACK`], in seconds: klikit advises to answer within one, and gives up after ten.
+/// Histogram bounds for [`ACK`], in seconds. klikit recommends responding within 1 second and times out after 10.
 pub const ACK_BUCKETS: &[f64] = &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 10.0];
 
-/// Bounds for [`BODY_BYTES`]: one order has 4 to 27 kB, a batch more than 100, and the layer takes a megabyte unless told
-/// otherwise.
+/// Histogram bounds for [`BODY_BYTES`], in bytes. One order has 4 to 27 kB and a batch more than 100 kB. The default body
+/// limit is one megabyte.
 pub const BODY_BUCKETS: &[f64] = &[1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
 
-/// Tells the recorder what each metric means. Once, after the recorder is installed.
+/// Registers the descriptions of all metrics with the recorder. Call it once, after installing the recorder.
 pub fn describe() {
     describe_counter!(DELIVERIES, "Requests that reached the verify layer, by verdict and reason");
     describe_counter!(VERIFIED, "Verified deliveries, by the secret that matched");
     describe_gauge!(
         LAST_VERIFIED,
         Unit::Seconds,
-        "When the last verified delivery came, since 1970; 0 before the first"
+        "When the last verified delivery arrived, since 1970; 0 before the first"
     );
     describe_histogram!(BODY_BYTES, Unit::Bytes, "The length of verified bodies");
-    describe_gauge!(BUFFERED, Unit::Bytes, "What all bodies that are not verified yet hold now");
-    describe_histogram!(ACK, Unit::Seconds, "From the head of a verified request to its answer, by status");
-    describe_counter!(DUPLICATES, "Deliveries that were handled, or stored, before");
-    describe_counter!(CONFLICTS, "Deliveries whose event id had come with another body before");
+    describe_gauge!(BUFFERED, Unit::Bytes, "Memory that all unverified bodies hold now");
+    describe_histogram!(ACK, Unit::Seconds, "Time from the head of a verified request to its response, by status");
+    describe_counter!(DUPLICATES, "Deliveries that were handled or stored before");
+    describe_counter!(CONFLICTS, "Deliveries whose event id came with another body before");
     describe_counter!(REPLAYS, "Deliveries that were rejected because their body came with too many event ids");
     describe_counter!(DEAD_LETTERS, "Deliveries that the inbox has dead-lettered");
     describe_counter!(DEAD_LETTERS_EXPIRED, "Dead letters that workers have deleted because of their age");
     describe_counter!(LEASES_LOST, "Leases that another worker took while the handler was running");
     describe_gauge!(INBOX, "Deliveries of the inbox, by state");
-    describe_gauge!(INBOX_OLDEST, Unit::Seconds, "The age of the oldest delivery of the inbox that is to be handled");
-    describe_gauge!(INBOX_COUNTED, Unit::Seconds, "When the inbox was last counted, since 1970");
-    describe_gauge!(INBOX_STORED, "The share of the deliveries that the inbox may store that is stored, from 0 to 1");
+    describe_gauge!(INBOX_OLDEST, Unit::Seconds, "The age of the oldest unfinished delivery of the inbox");
+    describe_gauge!(INBOX_COUNTED, Unit::Seconds, "When a worker last counted the deliveries of the inbox, since 1970");
+    describe_gauge!(INBOX_STORED, "The number of stored deliveries as a share of max_stored, from 0 to 1");
 }
 
-/// Has what a layer with this keyring will count begin at 0: a rate needs a first value, and an alert something to be silent
-/// about. `mismatch` is the reason of what is refused for its signature.
-pub(super) fn serves(keyring: &Keyring, mismatch: &'static str) {
+/// Registers the metrics of a layer that uses this keyring with the value 0. Prometheus computes a rate only from a first
+/// value on, and an alert needs a series. `mismatch` is the reason of deliveries rejected for their signature.
+pub(super) fn start_counters(keyring: &Keyring, mismatch: &'static str) {
     for held in keyring.secrets().iter() {
         let Signer { tenant, secret_id } = &**held.signer();
         delivery("verified", "", Some(tenant)).increment(0);
@@ -256,7 +258,7 @@ fn since_1970(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Without a copy.
+/// Returns a label that shares the name instead of copying it.
 fn label(name: &Arc<str>) -> SharedString {
     Arc::clone(name).into()
 }

@@ -1,9 +1,10 @@
-//! The only module that calls `tracing` and `metrics`. Without these features, nothing is logged and nothing is counted.
+//! All log messages, spans and metrics of the crate. No other module calls `tracing` or `metrics`.
 //!
-//! It never logs a body, a secret or a whole signature.
+//! Without the feature `tracing` nothing is logged, and without the feature `metrics` nothing is counted. Bodies, secrets
+//! and whole signatures are never logged.
 #![cfg_attr(
     not(all(feature = "tracing", feature = "metrics")),
-    allow(unused_variables, reason = "not everything is logged, or counted")
+    allow(unused_variables, reason = "used only for logging, or only for counting")
 )]
 
 #[cfg(feature = "dedupe")]
@@ -35,14 +36,16 @@ use self::log::{VERIFY, debug, error, source_of, warn};
 use self::metrics as counts;
 #[cfg(not(feature = "metrics"))]
 use self::uncounted as counts;
-pub(crate) use self::watch::{Claimed, Known, Watch};
+pub(crate) use self::watch::{UnverifiedLabels, VerifiedLabels, Watch};
 use crate::{
     event::{Delivery, EventId},
     keyring::Keyring,
     visible::Escaped,
 };
 
-/// The delivery that a log line is about. Each warning names it, because a program that only wants warnings has no spans.
+/// The event id and the tenant of the delivery that a log line is about.
+///
+/// Warnings have both as fields, because spans are disabled in a program that only enables warnings.
 #[derive(Clone, Copy)]
 pub(crate) struct LogContext<'a> {
     event_id: Option<&'a str>,
@@ -61,25 +64,26 @@ impl<'a> From<&'a Delivery> for LogContext<'a> {
     }
 }
 
-/// A delivery that the verify layer rejects.
-pub(crate) struct Refusal<'a> {
+/// A rejection by the verify layer, as it is logged and counted.
+pub(crate) struct RejectionRecord<'a> {
+    /// The status of the response.
     pub(crate) status: StatusCode,
-    /// The name of its kind.
+    /// The name of the rejection's kind.
     pub(crate) reason: &'static str,
     pub(crate) error: &'a dyn Error,
     pub(crate) explanation: Option<Explanation<'a>>,
 }
 
-/// Why a delivery did not verify.
+/// The reason why a delivery did not verify, as the diagnosis found it.
 pub(crate) struct Explanation<'a> {
     pub(crate) cause: &'static str,
     pub(crate) certainty: &'static str,
     pub(crate) text: &'a dyn fmt::Display,
-    /// The report that klikit's support asks for.
+    /// The report for klikit's support.
     pub(crate) report: Option<String>,
 }
 
-impl Refusal<'_> {
+impl RejectionRecord<'_> {
     fn log(&self, LogContext { event_id, tenant }: LogContext<'_>, limits: &LogLimits) {
         let Self { reason, error, .. } = *self;
         let status = self.status.as_u16();
@@ -89,45 +93,45 @@ impl Refusal<'_> {
                 if let Some(left_out) = limits.admit(reason) {
                     warn!(
                         target: VERIFY,
-                        status, reason, event_id, tenant, source, left_out, "refused a delivery: {error}"
+                        status, reason, event_id, tenant, source, left_out, "rejected a delivery: {error}"
                     );
                 }
             }
             Some(Explanation { cause, certainty, text, report }) => {
-                // One a second is explained.
+                // Diagnoses are limited to one per second, so this line needs no limit of its own.
                 let (text, left_out) = (Escaped(text), limits.admit_always(reason));
                 warn!(
                     target: VERIFY,
-                    status, reason, event_id, tenant, source, cause, certainty, left_out, "refused a delivery: {error}: {text}"
+                    status, reason, event_id, tenant, source, cause, certainty, left_out, "rejected a delivery: {error}: {text}"
                 );
                 if let Some(report) = report {
-                    debug!(target: VERIFY, "for klikit's support: {report}");
+                    debug!(target: VERIFY, "report for klikit's support: {report}");
                 }
             }
         }
     }
 }
 
-/// Returns whether warnings of rejections are heard.
+/// Returns whether a subscriber listens to the warnings about rejections.
 #[cfg(feature = "diagnose")]
-pub(crate) fn refusals_are_heard() -> bool {
-    span::warnings_are_heard()
+pub(crate) fn rejections_are_logged() -> bool {
+    span::warnings_are_enabled()
 }
 
-/// Returns whether reports for klikit's support are heard.
+/// Returns whether a subscriber listens to the reports for klikit's support.
 #[cfg(feature = "diagnose")]
-pub(crate) fn reports_are_heard() -> bool {
-    span::debug_is_heard()
+pub(crate) fn reports_are_logged() -> bool {
+    span::debug_is_enabled()
 }
 
-/// A request was rejected only after a long time, mostly because its body took so long.
+/// Logs that rejecting a request took long, mostly because its body arrived slowly.
 fn rejected_slowly(context: LogContext<'_>, status: StatusCode, elapsed: Duration, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("rejected_slowly") {
         answered_slowly(context, Some(status), elapsed, left_out);
     }
 }
 
-/// `status` is `None` when the inner service failed in place of answering.
+/// Logs that a response took long. `status` is `None` if the inner service returned an error instead of a response.
 fn answered_slowly(
     LogContext { event_id, tenant }: LogContext<'_>,
     status: Option<StatusCode>,
@@ -140,63 +144,65 @@ fn answered_slowly(
     );
 }
 
+/// Logs that a verified delivery was dropped before it was answered.
 fn not_answered(LogContext { event_id, tenant }: LogContext<'_>, elapsed: Duration) {
     warn!(target: VERIFY, event_id, tenant, ?elapsed,
-        "a delivery was given up before it was answered: klikit counts this as a timeout after 10 s"
+        "delivery dropped before it was answered: klikit counts this as a timeout after 10 s"
     );
 }
 
-/// The sender hung up while the cause of the mismatch was being looked for.
-fn refused_unheard(LogContext { event_id, tenant }: LogContext<'_>, reason: &'static str, limits: &LogLimits) {
+/// Logs a rejection whose sender hung up before the response was ready.
+fn rejection_unsent(LogContext { event_id, tenant }: LogContext<'_>, reason: &'static str, limits: &LogLimits) {
     if let Some(left_out) = limits.admit(reason) {
         warn!(target: VERIFY, event_id, tenant, reason, left_out,
-            "refused a delivery that was given up before it was answered"
+            "rejected a delivery, which was dropped before it was answered"
         );
     }
 }
 
-/// The request was never verified, so it may be anybody's.
+/// Logs that a request was dropped while its body was arriving. The request is unverified, so any sender can cause this.
 fn not_received(LogContext { event_id, tenant }: LogContext<'_>, bytes: usize, elapsed: Duration, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("not_received") {
         warn!(target: VERIFY, event_id, tenant, bytes, ?elapsed, left_out,
-            "a request was given up before its body was whole: if it was klikit's, klikit counts this as a timeout after 10 s"
+            "request dropped before its body was complete: if klikit sent it, klikit counts this as a timeout after 10 s"
         );
     }
 }
 
-/// A layer with this keyring is about to serve. It rejects mismatches for the reason `mismatch`.
-pub(crate) fn serves(keyring: &Keyring, mismatch: &'static str) {
-    counts::serves(keyring, mismatch);
+/// Registers the counters of a layer that uses this keyring. `mismatch` is the reason of rejected signatures.
+pub(crate) fn start_counters(keyring: &Keyring, mismatch: &'static str) {
+    counts::start_counters(keyring, mismatch);
 }
 
-/// A body that is not verified yet has taken so many bytes of the buffer budget.
+/// Counts bytes of the buffer budget that an unverified body has taken.
 pub(crate) fn buffered(bytes: usize) {
     counts::buffered(bytes);
 }
 
-/// This many bytes of the buffer budget were released.
+/// Counts bytes of the buffer budget that were released.
 pub(crate) fn released(bytes: usize) {
     counts::released(bytes);
 }
 
+/// Logs that the user's `on_rejection` returned a success status, and that the layer replaced that status.
 pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("rejection_sent_as_success") {
         error!(target: VERIFY,
             status = status.as_u16(),
             left_out,
-            "on_rejection gave status {sent}, by which klikit would take the order for delivered: replaced it"
+            "on_rejection returned status {sent}, which tells klikit that the order was delivered: replaced the status"
         );
     }
 }
 
-/// `who` found no [`Delivery`](crate::Delivery).
+/// Logs that `component` received a request without a [`Delivery`](crate::Delivery) in its extensions.
 #[cfg(any(feature = "axum", feature = "dedupe"))]
-pub(crate) fn unverified(who: &'static str) {
-    // For the whole process: an extractor belongs to no layer.
+pub(crate) fn unverified(component: &'static str) {
+    // One limit for the process, because an extractor belongs to no layer.
     static LIMITS: LogLimits = LogLimits::new();
-    if let Some(left_out) = LIMITS.admit(who) {
+    if let Some(left_out) = LIMITS.admit(component) {
         error!(target: VERIFY, left_out,
-            "{who} got a request without a verified delivery: put KlikitVerifyLayer outside of it"
+            "{component} received a request without a verified delivery: put KlikitVerifyLayer outside of it"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Spans, and whether anybody listens.
+//! Spans of deliveries and attempts, and queries of which levels are enabled.
 #![cfg_attr(not(feature = "inbox"), allow(dead_code, reason = "the inbox uses all of it"))]
 
 use tracing::{Instrument, Level, Span, field::Empty, span::EnteredSpan};
@@ -8,10 +8,10 @@ use super::{
     log::{INBOX, VERIFY},
 };
 
-/// The span of one delivery on its way through the verify layer.
+/// The span of one delivery in the verify layer.
 pub(super) struct DeliverySpan(Span);
 
-/// While it is there, log lines belong to the span.
+/// A guard. Until it is dropped, log lines belong to the span.
 #[expect(dead_code, reason = "it is held, not read")]
 pub(super) struct Entered(EnteredSpan);
 
@@ -42,23 +42,23 @@ impl DeliverySpan {
     }
 }
 
-/// Whether anybody wants the span, or warnings. One may be wanted without the other.
+/// Returns whether the span or the warnings of the verify layer are enabled. A filter may enable one without the other.
 #[inline]
-pub(super) fn is_wanted() -> bool {
-    warnings_are_heard() || tracing::span_enabled!(target: VERIFY, Level::INFO)
+pub(super) fn is_enabled() -> bool {
+    warnings_are_enabled() || tracing::span_enabled!(target: VERIFY, Level::INFO)
 }
 
 #[inline]
-pub(super) fn warnings_are_heard() -> bool {
+pub(super) fn warnings_are_enabled() -> bool {
     tracing::event_enabled!(target: VERIFY, Level::WARN)
 }
 
 #[cfg(feature = "diagnose")]
-pub(super) fn debug_is_heard() -> bool {
+pub(super) fn debug_is_enabled() -> bool {
     tracing::event_enabled!(target: VERIFY, Level::DEBUG)
 }
 
-/// The span of the delivery that is being handled.
+/// The span that was current when [`CurrentSpan::get`] was called.
 #[derive(Clone)]
 pub(crate) struct CurrentSpan(Span);
 
@@ -67,18 +67,18 @@ impl CurrentSpan {
         Self(Span::current())
     }
 
-    /// Runs a future within the span.
+    /// Wraps a future so that each poll enters the span.
     pub(crate) fn instrument<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         future.instrument(self.0)
     }
 }
 
-/// Runs a future, in any task, as a part of the delivery that is handled now.
+/// Wraps a future so that each poll, in any task, enters the span that is current now.
 pub(crate) fn in_current_span<F: Future>(future: F) -> impl Future<Output = F::Output> {
     future.in_current_span()
 }
 
-/// Runs one attempt of an inbox's worker in a span of its own.
+/// Wraps the future of one attempt of an inbox worker in a span of its own.
 pub(super) fn in_attempt<F: Future>(
     LogContext { event_id, tenant }: LogContext<'_>,
     delivery_id: i64,

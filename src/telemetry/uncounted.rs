@@ -1,4 +1,4 @@
-//! In place of [`metrics`](super::metrics) without that feature: counts nothing.
+//! A replacement for the module `metrics` without the feature `metrics`: it counts nothing.
 #![cfg_attr(not(feature = "inbox"), allow(dead_code, reason = "the inbox uses all of it"))]
 
 use std::{
@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use crate::keyring::{Keyring, Signer};
 
-pub(super) fn serves(_: &Keyring, _mismatch: &'static str) {}
+pub(super) fn start_counters(_: &Keyring, _mismatch: &'static str) {}
 
 pub(super) fn verified(_: &Signer, _bytes: usize, _received_at: SystemTime) {}
 

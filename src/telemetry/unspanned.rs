@@ -1,5 +1,5 @@
-//! In place of `span` without the feature `tracing`: there are no spans, and nobody listens.
-#![allow(dead_code, clippy::unused_self, reason = "the same functions as with the feature")]
+//! A replacement for the module `span` without the feature `tracing`: it creates no spans, and no level is enabled.
+#![allow(dead_code, clippy::unused_self, reason = "the functions are those of the module `span`")]
 
 use super::LogContext;
 
@@ -19,16 +19,16 @@ impl DeliverySpan {
     pub(super) fn record<V>(&self, _field: &str, _value: V) {}
 }
 
-pub(super) fn is_wanted() -> bool {
+pub(super) fn is_enabled() -> bool {
     false
 }
 
-pub(super) fn warnings_are_heard() -> bool {
+pub(super) fn warnings_are_enabled() -> bool {
     false
 }
 
 #[cfg(feature = "diagnose")]
-pub(super) fn debug_is_heard() -> bool {
+pub(super) fn debug_is_enabled() -> bool {
     false
 }
 

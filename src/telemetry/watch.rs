@@ -1,4 +1,4 @@
-//! One delivery on its way through the verify layer: its span, its times, and what is counted of it.
+//! Observation of one delivery in the verify layer: its span, its times, and its counters.
 
 use std::{
     sync::Arc,
@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
-    LogContext, LogLimits, Refusal, counts,
+    LogContext, LogLimits, RejectionRecord, counts,
     span::{self, DeliverySpan, Entered},
 };
 use crate::{
@@ -17,48 +17,51 @@ use crate::{
     keyring::Signer,
 };
 
-/// From when on an answer is worth a warning: there is little left of klikit's 10 seconds.
+/// The time after which a response is logged as slow. klikit times out after 10 seconds.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// Watches one delivery, if anybody wants to know: otherwise it looks at no clock and takes no memory.
+/// An observer of one delivery. If nothing is logged and nothing is counted, the observer is empty: it reads no clock and
+/// allocates no memory.
 pub(crate) struct Watch(Option<Box<Watched>>);
 
+/// The state of an observer that is not empty.
 struct Watched {
     started: Instant,
-    /// How long the body was waited for, and read.
+    /// The time for which the body was awaited and read, without the hashing.
     waited: Duration,
     hashed: Duration,
-    /// How much of the body has come.
+    /// The number of bytes of the body that have arrived.
     bytes: usize,
     stage: Stage,
-    claimed: Claimed,
+    labels: UnverifiedLabels,
     span: DeliverySpan,
     limits: Arc<LogLimits>,
 }
 
+/// The stage of a delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// There is no verdict yet.
     Unverified,
-    /// It is rejected for this reason, and waits for its answer.
-    Refused(&'static str),
-    /// It waits for its answer.
+    /// The delivery will be rejected for this reason, and the response is not ready yet.
+    Rejecting(&'static str),
+    /// The delivery is verified, and the response is not ready yet.
     Verified,
-    /// It has its answer.
-    Over,
+    /// The response is ready.
+    Answered,
 }
 
-/// The unverified labels of a request.
+/// Event id, event type and tenant of a request that is not verified.
 #[derive(Default)]
-pub(crate) struct Claimed {
+pub(crate) struct UnverifiedLabels {
     pub(crate) event_id: Option<EventId>,
     pub(crate) event_type: Option<EventType>,
-    /// The keyring that verifies it.
+    /// The name of the keyring with which the request will be verified.
     pub(crate) tenant: Option<Arc<str>>,
 }
 
-/// The labels of a verified delivery.
-pub(crate) struct Known<'a> {
+/// Event id, event type, signer and time of arrival of a verified delivery.
+pub(crate) struct VerifiedLabels<'a> {
     pub(crate) event_id: Option<&'a EventId>,
     pub(crate) event_type: Option<&'a EventType>,
     pub(crate) signer: &'a Signer,
@@ -66,33 +69,35 @@ pub(crate) struct Known<'a> {
 }
 
 impl Watch {
+    /// Begins to observe a delivery whose head has arrived.
     #[inline]
     pub(crate) fn begin(limits: &Arc<LogLimits>) -> Self {
-        if !somebody_listens() {
-            return Self::nobody();
+        if !is_enabled() {
+            return Self::disabled();
         }
         Self(Some(Box::new(Watched::new(Arc::clone(limits)))))
     }
 
-    /// Watches nothing: for a delivery that was watched before.
-    pub(crate) fn nobody() -> Self {
+    /// Returns an empty observer, for a stored delivery that was observed when it was accepted.
+    pub(crate) fn disabled() -> Self {
         Self(None)
     }
 
-    /// Returns a guard. While it is there, log lines belong to the delivery.
+    /// Returns a guard. Until it is dropped, log lines belong to the span of the delivery.
     #[inline]
     pub(crate) fn enter(&self) -> impl Sized + use<> {
         self.0.as_ref().map(|watched| watched.enter())
     }
 
+    /// Sets the labels that log lines and the span have until the delivery is verified.
     #[inline]
-    pub(crate) fn claims(&mut self, claimed: impl FnOnce() -> Claimed) {
+    pub(crate) fn set_labels(&mut self, labels: impl FnOnce() -> UnverifiedLabels) {
         if let Some(watched) = &mut self.0 {
-            watched.claims(claimed());
+            watched.set_labels(labels());
         }
     }
 
-    /// Runs what hashes. A large body is hashed in several parts.
+    /// Runs `hash` and adds its duration to the time spent hashing. A large body is hashed in several parts.
     #[inline]
     pub(crate) fn hashing<T>(&mut self, hash: impl FnOnce() -> T) -> T {
         let started = self.0.as_ref().map(|_| now());
@@ -103,7 +108,7 @@ impl Watch {
         hashed
     }
 
-    /// Notes that this many bytes of the body have come, and that more are awaited.
+    /// Records that `bytes` bytes of the body have arrived so far, and that the layer awaits more.
     #[inline]
     pub(crate) fn waits(&mut self, bytes: usize) {
         if let Some(watched) = &mut self.0 {
@@ -111,7 +116,7 @@ impl Watch {
         }
     }
 
-    /// Nothing more comes of the body, of which so many bytes have come.
+    /// Records that the layer has stopped reading the body after `bytes` bytes.
     #[inline]
     pub(crate) fn received(&mut self, bytes: usize) {
         if let Some(watched) = &mut self.0 {
@@ -119,27 +124,29 @@ impl Watch {
         }
     }
 
+    /// Records and counts a verified delivery.
     #[inline]
-    pub(crate) fn verified(&mut self, known: &Known<'_>) {
+    pub(crate) fn verified(&mut self, labels: &VerifiedLabels<'_>) {
         if let Some(watched) = &mut self.0 {
-            watched.verified(known);
+            watched.verified(labels);
         }
     }
 
-    /// Notes that the delivery will be rejected. Its sender may hang up before that.
-    pub(crate) fn refused(&mut self, reason: &'static str) {
+    /// Records that the delivery will be rejected, so that the rejection counts even if the sender hangs up first.
+    pub(crate) fn will_reject(&mut self, reason: &'static str) {
         if let Some(watched) = &mut self.0 {
-            watched.stage = Stage::Refused(reason);
+            watched.stage = Stage::Rejecting(reason);
         }
     }
 
-    pub(crate) fn rejected(&mut self, refusal: &Refusal<'_>) {
+    /// Records, logs and counts a rejection whose response is ready.
+    pub(crate) fn rejected(&mut self, rejection: &RejectionRecord<'_>) {
         if let Some(watched) = &mut self.0 {
-            watched.rejected(refusal);
+            watched.rejected(rejection);
         }
     }
 
-    /// `None`: the inner service failed in place of answering.
+    /// Records and counts the response to a verified delivery. `status` is `None` if the inner service returned an error.
     #[inline]
     pub(crate) fn answered(&mut self, status: Option<StatusCode>) {
         if let Some(watched) = &mut self.0 {
@@ -148,7 +155,7 @@ impl Watch {
     }
 }
 
-/// Nothing here is inlined, so that a delivery that is not watched does not pay for it.
+/// The functions are cold, so that they add no code to the path of a delivery that is not observed.
 impl Watched {
     #[cold]
     fn new(limits: Arc<LogLimits>) -> Self {
@@ -159,7 +166,7 @@ impl Watched {
             hashed: Duration::ZERO,
             bytes: 0,
             stage: Stage::Unverified,
-            claimed: Claimed::default(),
+            labels: UnverifiedLabels::default(),
             span: DeliverySpan::new(),
         }
     }
@@ -170,8 +177,8 @@ impl Watched {
     }
 
     #[cold]
-    fn claims(&mut self, claimed: Claimed) {
-        self.claimed = claimed;
+    fn set_labels(&mut self, labels: UnverifiedLabels) {
+        self.labels = labels;
     }
 
     #[cold]
@@ -186,11 +193,11 @@ impl Watched {
     }
 
     #[cold]
-    fn verified(&mut self, known: &Known<'_>) {
-        let Known { event_id, event_type, signer, received_at } = *known;
+    fn verified(&mut self, labels: &VerifiedLabels<'_>) {
+        let VerifiedLabels { event_id, event_type, signer, received_at } = *labels;
         self.stage = Stage::Verified;
-        // In klikit's older form the body says which, and not the head.
-        self.claimed = Claimed {
+        // With a timestamped signature, id and type are read from the body, so the head's may be missing.
+        self.labels = UnverifiedLabels {
             event_id: event_id.cloned(),
             event_type: event_type.cloned(),
             tenant: Some(Arc::clone(&signer.tenant)),
@@ -201,19 +208,19 @@ impl Watched {
     }
 
     #[cold]
-    fn rejected(&mut self, refusal: &Refusal<'_>) {
-        self.record_rejected(refusal.reason);
-        self.span.record("status", refusal.status.as_u16());
-        refusal.log(self.subject(), &self.limits);
-        if let Some(elapsed) = self.ended() {
-            super::rejected_slowly(self.subject(), refusal.status, elapsed, &self.limits);
+    fn rejected(&mut self, rejection: &RejectionRecord<'_>) {
+        self.record_rejected(rejection.reason);
+        self.span.record("status", rejection.status.as_u16());
+        rejection.log(self.context(), &self.limits);
+        if let Some(elapsed) = self.end() {
+            super::rejected_slowly(self.context(), rejection.status, elapsed, &self.limits);
         }
     }
 
     fn record_rejected(&self, reason: &'static str) {
         self.record("rejected");
         self.span.record("reason", reason);
-        counts::rejected(reason, self.claimed.tenant.as_ref());
+        counts::rejected(reason, self.labels.tenant.as_ref());
     }
 
     #[cold]
@@ -221,31 +228,31 @@ impl Watched {
         if let Some(status) = status {
             self.span.record("status", status.as_u16());
         }
-        if let Some(elapsed) = self.ended() {
-            // Each of these is verified, so a sender without a secret can cause few of them.
-            super::answered_slowly(self.subject(), status, elapsed, None);
+        if let Some(elapsed) = self.end() {
+            // No rate limit: only verified deliveries cause this line.
+            super::answered_slowly(self.context(), status, elapsed, None);
         }
         counts::answered(status, self.started.elapsed());
     }
 
-    /// Returns how long the answer took, if that is worth a warning.
-    fn ended(&mut self) -> Option<Duration> {
-        self.stage = Stage::Over;
+    /// Notes that the response is ready. Returns the time that it took, if that is at least [`SLOW`].
+    fn end(&mut self) -> Option<Duration> {
+        self.stage = Stage::Answered;
         Some(self.started.elapsed()).filter(|&elapsed| elapsed >= SLOW)
     }
 
-    fn subject(&self) -> LogContext<'_> {
-        LogContext::new(self.claimed.event_id.as_ref(), self.claimed.tenant.as_deref())
+    fn context(&self) -> LogContext<'_> {
+        LogContext::new(self.labels.event_id.as_ref(), self.labels.tenant.as_deref())
     }
 
-    /// Records the labels and times that are known by the time of a verdict.
+    /// Records the verdict, the labels and the times in the span.
     fn record(&self, verdict: &str) {
-        let Self { span, claimed, .. } = self;
-        // What is missing is left out: some loggers print a field that is recorded as nothing.
+        let Self { span, labels, .. } = self;
+        // Missing labels are left out, because some subscribers print a field that is recorded as `None`.
         for (field, value) in [
-            ("event_id", claimed.event_id.as_ref().map(EventId::as_str)),
-            ("event_type", claimed.event_type.as_ref().map(EventType::as_str)),
-            ("tenant", claimed.tenant.as_deref()),
+            ("event_id", labels.event_id.as_ref().map(EventId::as_str)),
+            ("event_type", labels.event_type.as_ref().map(EventType::as_str)),
+            ("tenant", labels.tenant.as_deref()),
         ] {
             if let Some(value) = value {
                 span.record(field, value);
@@ -259,33 +266,34 @@ impl Watched {
     }
 }
 
-/// A delivery that is dropped without an answer: the sender hung up, an outer layer timed out, or the handler panicked.
+/// Records and counts a delivery that is dropped before its response is ready: the sender hung up, an outer layer timed
+/// out, or the handler panicked.
 impl Drop for Watched {
     fn drop(&mut self) {
-        if self.stage == Stage::Over {
+        if self.stage == Stage::Answered {
             return;
         }
         let _entered = self.span.enter();
         let elapsed = self.started.elapsed();
         let late = elapsed >= SLOW;
         match self.stage {
-            Stage::Over => {}
+            Stage::Answered => {}
             Stage::Unverified => {
                 self.waited = elapsed.saturating_sub(self.hashed);
                 self.record("abandoned");
-                counts::abandoned(self.claimed.tenant.as_ref());
+                counts::abandoned(self.labels.tenant.as_ref());
                 if late {
-                    super::not_received(self.subject(), self.bytes, elapsed, &self.limits);
+                    super::not_received(self.context(), self.bytes, elapsed, &self.limits);
                 }
             }
-            Stage::Refused(reason) => {
+            Stage::Rejecting(reason) => {
                 self.record_rejected(reason);
-                super::refused_unheard(self.subject(), reason, &self.limits);
+                super::rejection_unsent(self.context(), reason, &self.limits);
             }
             Stage::Verified => {
                 counts::not_answered(elapsed);
                 if late {
-                    super::not_answered(self.subject(), elapsed);
+                    super::not_answered(self.context(), elapsed);
                 }
             }
         }
@@ -293,9 +301,9 @@ impl Drop for Watched {
 }
 
 #[inline]
-fn somebody_listens() -> bool {
-    // A metrics recorder cannot be asked.
-    cfg!(feature = "metrics") || span::is_wanted()
+fn is_enabled() -> bool {
+    // The `metrics` facade cannot tell whether a recorder is installed.
+    cfg!(feature = "metrics") || span::is_enabled()
 }
 
 #[cold]
@@ -311,14 +319,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn hashing_is_no_waiting() {
+    async fn waiting_time_excludes_hashing() {
         let mut watch = Watch(Some(Box::new(Watched::new(Arc::new(LogLimits::new())))));
         let takes = |millis| move || assert!(advance(Duration::from_millis(millis)).now_or_never().is_none());
         advance(Duration::from_millis(100)).await;
         watch.hashing(takes(7));
         watch.received(3);
-        let watched = watch.0.as_mut().expect("it is watched");
+        let watched = watch.0.as_mut().expect("the watch is enabled");
         assert_eq!((watched.hashed.as_millis(), watched.waited.as_millis(), watched.bytes), (7, 100, 3));
-        watched.stage = Stage::Over;
+        watched.stage = Stage::Answered;
     }
 }

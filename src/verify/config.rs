@@ -62,7 +62,7 @@ impl VerifyConfig {
     /// Registers the counters of the known keyrings, so that they begin at 0.
     pub(super) fn register_metrics(&self) {
         for keyring in self.keyrings.known() {
-            telemetry::serves(keyring, RejectionKind::SignatureMismatch.as_str());
+            telemetry::start_counters(keyring, RejectionKind::SignatureMismatch.as_str());
         }
     }
 

@@ -100,7 +100,7 @@ where
                         let Poll::Ready(collected) = collect.poll(cx, body, watch) else {
                             watch.waits(collect.seen());
                             if let Some(kind) = collect.rejected() {
-                                watch.refused(kind.as_str());
+                                watch.will_reject(kind.as_str());
                             }
                             return Poll::Pending;
                         };
@@ -117,7 +117,7 @@ where
                                 let headers = &pending.as_ref().expect(PENDING).parts.headers;
                                 let search = collect.explain(&mut rejection, headers);
                                 if search.is_some() {
-                                    watch.refused(rejection.kind().as_str());
+                                    watch.will_reject(rejection.kind().as_str());
                                 }
                                 let config = Arc::clone(collect.config());
                                 state.set(VerifyState::Reject { rejection, search, config });
@@ -150,7 +150,7 @@ where
                         rejection.explain(ready!(search.poll(cx)));
                     }
                     let response = config.respond(rejection);
-                    watch.rejected(&rejection.refusal(response.status()));
+                    watch.rejected(&rejection.record(response.status()));
                     return Poll::Ready(Ok(response.map(ResponseBody::text)));
                 }
             }

@@ -14,7 +14,7 @@ use crate::{
     header::{EVENT_ID, EVENT_TYPE, name, only},
     keyring::Secrets,
     signature::Signature,
-    telemetry::{Claimed, Known},
+    telemetry::{UnverifiedLabels, VerifiedLabels},
 };
 
 /// The unverified headers of a request. They describe the delivery only once its body is verified.
@@ -89,7 +89,7 @@ impl RequestHead {
     /// Returns the labels of a request whose head was rejected, for the log and the metrics.
     pub(super) fn rejected_labels(headers: &HeaderMap) -> Claimed {
         let value = |name| only(headers, name).map(HeaderValue::as_bytes);
-        Claimed {
+        UnverifiedLabels {
             event_id: value(EVENT_ID).and_then(EventId::parse),
             event_type: value(EVENT_TYPE).and_then(EventType::parse),
             tenant: None,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::{explain::Explained, rejection_kind::RejectionKind};
-use crate::{telemetry::Refusal, visible::Escaped};
+use crate::{telemetry::RejectionRecord, visible::Escaped};
 
 /// Any error that a request's body may have.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -33,7 +33,7 @@ impl Rejection {
     /// Returns the rejection for the log. `status` is the status of the response.
     pub(super) fn refusal(&self, status: StatusCode) -> Refusal<'_> {
         let explanation = self.explanation.as_deref().map(|explained| explained.explanation(status));
-        Refusal { status, reason: self.kind.as_str(), error: self, explanation }
+        RejectionRecord { status, reason: self.kind.as_str(), error: self, explanation }
     }
 
     /// Returns what was wrong.

@@ -307,7 +307,7 @@ fn flood_of_hang_ups_is_logged_at_a_bounded_rate() {
         tokio::time::advance(Duration::from_secs(1)).await;
         hang_up();
     });
-    assert_eq!(lines_with(&log, "given up before it was answered"), (11, 990), "{log}");
+    assert_eq!(lines_with(&log, "dropped before it was answered"), (11, 990), "{log}");
     assert_eq!(log.lines().count(), 11, "{log}");
 }
 
@@ -317,7 +317,7 @@ fn flood_of_misworded_rejections_is_bounded() {
     let layer = KlikitVerifyLayer::new(SECRET).on_rejection(|_| Response::new(Bytes::new()));
     let forged = || SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>();
     let log = logged_by(async { flood(&layer, 1000, forged).await });
-    assert_eq!(lines_with(&log, "on_rejection gave status").0, 10, "{log}");
+    assert_eq!(lines_with(&log, "on_rejection returned status").0, 10, "{log}");
     assert_eq!(log.lines().count(), 20, "{log}");
 }
 

@@ -89,7 +89,7 @@ fn span_of_a_rejected_delivery_has_its_reason() {
     let [warning, closed, unsigned, unsigned_closed] = &log.lines().collect::<Vec<_>>()[..] else { panic!("{log}") };
     assert!(warning.contains("WARN") && warning.contains("klikit_delivery{event_id=\"evt-7\""), "{log}");
     assert!(warning.contains("reason=\"signature_mismatch\""), "{log}");
-    assert!(warning.contains("tower_klikit::verify: refused a delivery"), "{log}");
+    assert!(warning.contains("tower_klikit::verify: rejected a delivery"), "{log}");
     let bytes = format!("bytes={}", BODY.len());
     for field in [
         r#"verdict="rejected""#,
@@ -177,7 +177,10 @@ fn a_delivery_whose_sender_hangs_up_is_abandoned() {
     }
     let warning = log.lines().next().unwrap();
     assert!(warning.contains("WARN") && warning.contains(r#"event_id="evt-7""#), "{log}");
-    assert!(warning.contains("before its body was whole: if it was klikit's") && warning.contains("bytes=20"), "{log}");
+    assert!(
+        warning.contains("before its body was complete: if klikit sent it") && warning.contains("bytes=20"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn full_inbox_is_logged_with_its_setter() {
 
 #[test]
 fn warns_once_when_the_inbox_fills_up() {
-    const WARNING: &str = "the inbox fills up";
+    const WARNING: &str = "inbox is filling up";
     let log = Log::default();
     let _listening = log.listen();
     log::paused(async {

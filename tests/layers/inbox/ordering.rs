@@ -246,6 +246,6 @@ fn batch_without_readable_ids_is_logged_once() {
         assert_received(&stack, &of(7, &[42], 1)).await;
     });
     let text = log.text();
-    let lines: Vec<_> = text.lines().filter(|line| line.contains("no order id could be read")).collect();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("cannot read the order id of a delivery")).collect();
     assert!(matches!(lines[..], [line] if line.contains("evt-0")), "{text}");
 }

@@ -30,7 +30,7 @@ fn rewritten_copy_of_pending_is_a_duplicate() {
     });
     let text = log.text();
     let lines =
-        text.lines().filter(|line| line.contains("event id reused with a rewritten body: the JSON is the same"));
+        text.lines().filter(|line| line.contains("event id reused with a reformatted body: the JSON is the same"));
     // Under `SameJson` the copy is an ordinary duplicate.
     assert_eq!(lines.count(), 2, "{text}");
     assert!(!text.contains("different body") && !text.contains("café"), "{text}");
