@@ -1,30 +1,30 @@
-//! Object-safe twins of the store traits.
+//! A macro that declares object-safe versions of the store traits.
 //!
-//! The public traits have `async fn`s, which a `dyn` type cannot have. The layers hold a store as `Arc<dyn …>` of the
-//! twin, so that the store's type does not show in theirs.
+//! The public traits have `async fn`s, so they are not object-safe. A layer holds its store as an `Arc<dyn …>` of the
+//! object-safe version, so that the layer's type does not depend on the store's type.
 
 use std::{future::Future, pin::Pin};
 
 use crate::dedupe::StoreError;
 
-/// The futures that the functions of a twin return.
+/// The future that a method of an object-safe trait returns.
 pub(crate) type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Declares a twin, and implements it for every type that has the trait.
+/// Declares an object-safe version of a trait, and implements it for every type that implements the trait.
 ///
-/// The future of an `owned fn` owns the store and the arguments, so that it can outlive the call that made it. A
-/// `plain fn` has no future.
-macro_rules! object_safe_twin {
+/// The future of an `owned fn` owns the store and the arguments, so that it can outlive its caller. A `plain fn` returns
+/// its value directly. The future of any other `fn` borrows the store.
+macro_rules! object_safe_trait {
     (
         $(#[$attribute:meta])*
-        $visibility:vis trait $twin:ident: $trait:ident {
+        $visibility:vis trait $object_safe:ident: $trait:ident {
             $(plain fn $plain:ident() -> $plain_output:ty;)*
             $(owned fn $owned:ident($($value:ident: $owned_type:ty),*) -> $owned_output:ty;)*
             $(fn $name:ident(&'a self $(, $argument:ident: $type:ty)*) -> $output:ty;)*
         }
     ) => {
         $(#[$attribute])*
-        $visibility trait $twin: Send + Sync {
+        $visibility trait $object_safe: Send + Sync {
             $(fn $plain(&self) -> $plain_output;)*
             $(fn $owned(
                 self: std::sync::Arc<Self> $(, $value: $owned_type)*
@@ -32,7 +32,7 @@ macro_rules! object_safe_twin {
             $(fn $name<'a>(&'a self $(, $argument: $type)*) -> $crate::object_safe::StoreFuture<'a, $output>;)*
         }
 
-        impl<T: $trait> $twin for T {
+        impl<T: $trait> $object_safe for T {
             $(fn $plain(&self) -> $plain_output {
                 $trait::$plain(self)
             })*
@@ -48,4 +48,4 @@ macro_rules! object_safe_twin {
     };
 }
 
-pub(crate) use object_safe_twin;
+pub(crate) use object_safe_trait;

@@ -1,4 +1,4 @@
-//! One call of a service.
+//! A future that calls a service once.
 
 use std::{
     future::Future,
@@ -19,7 +19,7 @@ pin_project! {
     {
         NotReady { service: S, request: R },
         Called { #[pin] future: S::Future },
-        // While the service is called.
+        // Only while the service is being called. Stays if that panics.
         Taken,
     }
 }
@@ -29,7 +29,7 @@ impl<S: Service<R>, R> Call<S, R> {
         Self::NotReady { service, request }
     }
 
-    /// Returns the request, unless the service was called already.
+    /// Returns the request, or `None` once the service was called.
     pub(crate) fn request_mut(self: Pin<&mut Self>) -> Option<&mut R> {
         match self.project() {
             CallProject::NotReady { request, .. } => Some(request),

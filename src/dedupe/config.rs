@@ -6,9 +6,9 @@ use super::{
     running::RunningClaims,
 };
 
-/// The settings of a layer, and what all its services share.
+/// The settings of a layer and the state that its services share.
 #[derive(Clone)]
-pub(super) struct Config {
+pub(super) struct DedupeConfig {
     pub(super) ledger: Arc<dyn DynLedger>,
     pub(super) lease: Duration,
     pub(super) retention: Duration,
@@ -18,17 +18,17 @@ pub(super) struct Config {
     pub(super) running: Arc<RunningClaims>,
 }
 
-impl Config {
-    /// The claim's token can be used until the handler's deadline is over, also when the store is out of reach all the
-    /// while.
+impl DedupeConfig {
+    /// Returns the terms of a claim. The grace lasts as long as the handler's deadline, so that a handler can complete its
+    /// claim even if the claim was never renewed.
     pub(super) fn claim_terms(&self) -> ClaimTerms {
         ClaimTerms { lease: self.lease, grace: self.handler_deadline }
     }
 }
 
-impl fmt::Debug for Config {
+impl fmt::Debug for DedupeConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
+        f.debug_struct("DedupeConfig")
             .field("lease", &self.lease)
             .field("retention", &self.retention)
             .field("claim_deadline", &self.claim_deadline)

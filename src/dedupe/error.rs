@@ -10,7 +10,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// Keeps what went wrong as the [source](Error::source).
+    /// Creates an error with the cause as its [source](Error::source).
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { source: source.into() }
     }

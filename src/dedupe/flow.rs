@@ -1,4 +1,4 @@
-//! The way of one delivery through the layer, from its claim to its response.
+//! The handling of one delivery by the layer, from its claim to its response.
 
 use std::{
     future::Future,
@@ -15,13 +15,13 @@ use tower_service::Service;
 
 use super::{
     call::Call,
-    config::Config,
+    config::DedupeConfig,
     error::StoreError,
-    future::Outcome,
+    future::FlowOutcome,
     keeper,
     ledger::{Claim, ClaimOutcome},
     policy::Match,
-    running::Registration,
+    running::ClaimRegistration,
 };
 use crate::{
     blocking::{self, WatchPolls},
@@ -33,19 +33,19 @@ use crate::{
     verify::{ResponseBody, VerifiedBody},
 };
 
-/// The longest pause between attempts to complete a claim whose delivery was handled.
+/// The longest pause before a failed completion is repeated.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Claims the delivery, calls the handler, and settles the claim.
 ///
 /// The claim is settled before the response is returned: klikit's next attempt may come at once.
 pub(super) fn run<S, ResBody>(
-    // In a box of its own, so that this future is small: a large one costs more to allocate than everything else here.
+    // Boxed, so that this future is small: allocating a large future would cost more than the rest of the function.
     mut call: Pin<Box<Call<S, Request<VerifiedBody>>>>,
     delivery: Delivery,
     claim: Claim,
-    config: Arc<Config>,
-) -> impl Future<Output = Outcome<ResBody, S::Error>>
+    config: Arc<DedupeConfig>,
+) -> impl Future<Output = FlowOutcome<ResBody, S::Error>>
 where
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
 {
@@ -54,13 +54,13 @@ where
     async move {
         let mut registration = match claim_in_time(&config, &delivery, &mut pending).await {
             Ok(registration) => registration,
-            Err(answer) => return Outcome::Responded(answer.into_response()),
+            Err(answer) => return FlowOutcome::Responded(answer.into_response()),
         };
         if let Some(request) = call.as_mut().request_mut() {
             request.extensions_mut().insert(registration.claim.clone());
         }
         let outcome = handle(call.as_mut(), &delivery, &config).await;
-        // User code: it may panic when it is dropped, too.
+        // User code: dropping it may panic.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
         if !outcome.is_success() {
             release_all(&config, &mut registration, (&delivery).into()).await;
@@ -74,8 +74,8 @@ where
 async fn handle<S, ResBody>(
     call: Pin<&mut Call<S, Request<VerifiedBody>>>,
     delivery: &Delivery,
-    config: &Config,
-) -> Outcome<ResBody, S::Error>
+    config: &DedupeConfig,
+) -> FlowOutcome<ResBody, S::Error>
 where
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
 {
@@ -83,9 +83,9 @@ where
     let handled = AssertUnwindSafe(call).catch_unwind();
     let watched = WatchPolls::new(handled, blocking::threshold(config.lease), report);
     match within(config.handler_deadline, watched).await {
-        Some(Ok(Ok(response))) => Outcome::Responded(response.map(ResponseBody::inner)),
-        Some(Ok(Err(error))) => Outcome::Failed(error),
-        Some(Err(panic)) => Outcome::Panicked(panic),
+        Some(Ok(Ok(response))) => FlowOutcome::Responded(response.map(ResponseBody::inner)),
+        Some(Ok(Err(error))) => FlowOutcome::Failed(error),
+        Some(Err(panic)) => FlowOutcome::Panicked(panic),
         None => {
             telemetry::handler_hung(delivery.into(), config.handler_deadline);
             Outcome::Responded(DirectResponse::HandlerHung.into_response())
@@ -93,9 +93,9 @@ where
     }
 }
 
-/// Claims the delivery within the deadline, or returns the answer to give without the handler.
+/// Claims the delivery within the deadline. Returns the response as an error if the handler must not be called.
 async fn claim_in_time(
-    config: &Arc<Config>,
+    config: &Arc<DedupeConfig>,
     delivery: &Delivery,
     pending: &mut PendingClaim,
 ) -> Result<Registration, DirectResponse> {
@@ -107,7 +107,7 @@ async fn claim_in_time(
         return Err(DirectResponse::Unsure);
     };
     let registration = claimed?;
-    // The answer may have waited on a blocked thread until the claim had expired.
+    // The thread may have been blocked after the store's response, until the claim had expired.
     let is_late = registration.registered_at - started >= config.lease;
     if is_late && !renew(config, &registration.claim, delivery.into()).await {
         return Err(DirectResponse::InFlight { remaining: config.lease });
@@ -115,9 +115,9 @@ async fn claim_in_time(
     Ok(registration)
 }
 
-/// Claims the delivery, under a key of its own if it is a conflict.
+/// Claims the delivery. A conflict is claimed under a key of its own.
 async fn claim_or_answer(
-    config: &Arc<Config>,
+    config: &Arc<DedupeConfig>,
     delivery: &Delivery,
     pending: &mut PendingClaim,
 ) -> Result<Registration, DirectResponse> {
@@ -157,7 +157,7 @@ async fn find(
         Ok(outcome) => Ok(outcome),
         Err(error) => {
             telemetry::store_rejected("claim", delivery.into(), &error, &config.policy.log_limits);
-            // The store may have claimed it all the same.
+            // The store may have made the claim although the call failed.
             release(config, &pending.claim, delivery.into()).await;
             Err(DirectResponse::Unsure)
         }
@@ -167,25 +167,26 @@ async fn find(
 /// A claim, and the call that asks the store for it.
 struct PendingClaim {
     claim: Claim,
-    /// `None` unless the store has yet to answer. It owns what it needs, so that it can outlive its delivery.
+    /// The call that is in progress. It owns its arguments, so that it can outlive the request.
     call: Option<StoreFuture<'static, ClaimOutcome>>,
 }
 
 impl PendingClaim {
-    async fn ask(&mut self, config: &Config) -> Result<ClaimOutcome, StoreError> {
+    async fn ask(&mut self, config: &DedupeConfig) -> Result<ClaimOutcome, StoreError> {
         let call = Arc::clone(&config.ledger).claim(self.claim.clone(), config.claim_terms());
         let outcome = self.call.insert(call).await;
         self.call = None;
         outcome
     }
 
-    /// Releases the claim after the store's answer: the store may yet claim the delivery, and nobody would handle it.
-    async fn undo(self, config: Arc<Config>, delivery: Delivery) {
+    /// Waits for the store's response, then releases the claim. Without that, the store might make the claim after the
+    /// deadline, and no handler would run.
+    async fn undo(self, config: Arc<DedupeConfig>, delivery: Delivery) {
         if let Some(call) = self.call {
             match timeout(config.lease, call).await {
                 Ok(Ok(ClaimOutcome::Claimed)) => {
                     if keeper::register(&config, &self.claim, &delivery).await.is_none() {
-                        // Another copy of this delivery is already running here. It takes over this claim.
+                        // Another copy of this delivery is already running here, and takes over this claim.
                         return;
                     }
                 }
@@ -199,8 +200,8 @@ impl PendingClaim {
     }
 }
 
-/// Releases the claim, and then each claim of a copy that was handed to this delivery meanwhile.
-async fn release_all(config: &Config, registration: &mut Registration, context: LogContext<'_>) {
+/// Releases the claim, and each claim of a copy that this delivery has taken over.
+async fn release_all(config: &DedupeConfig, registration: &mut ClaimRegistration, context: LogContext<'_>) {
     let mut claim = registration.current_claim();
     loop {
         release(config, &claim, context).await;
@@ -211,15 +212,15 @@ async fn release_all(config: &Config, registration: &mut Registration, context: 
     }
 }
 
-/// If this fails, the claim expires by itself.
-async fn release(config: &Config, claim: &Claim, context: LogContext<'_>) {
+/// Releases a claim. If the call fails, the claim expires by itself.
+async fn release(config: &DedupeConfig, claim: &Claim, context: LogContext<'_>) {
     if let Err(error) = store_call(config.claim_deadline, config.ledger.release(claim)).await {
         telemetry::store_rejected("release", context, &error, &config.policy.log_limits);
     }
 }
 
-/// Returns whether the claim is still this process's own. If the store fails, it may not be.
-async fn renew(config: &Config, claim: &Claim, context: LogContext<'_>) -> bool {
+/// Renews a claim. Returns `false` if the claim is lost, or may be lost because the store failed.
+async fn renew(config: &DedupeConfig, claim: &Claim, context: LogContext<'_>) -> bool {
     let claims = std::slice::from_ref(claim);
     match store_call(config.claim_deadline, config.ledger.renew(claims, &config.claim_terms())).await {
         Ok(renewed) => renewed.first() == Some(&true),
@@ -230,8 +231,8 @@ async fn renew(config: &Config, claim: &Claim, context: LogContext<'_>) -> bool 
     }
 }
 
-/// Returns `false` if the store failed, so that the call has to be repeated.
-async fn complete(config: &Config, registration: &Registration, context: LogContext<'_>) -> bool {
+/// Completes the latest claim on a delivery. Returns `false` if the store failed and the call must be repeated.
+async fn complete(config: &DedupeConfig, registration: &ClaimRegistration, context: LogContext<'_>) -> bool {
     let mut claim = registration.claim.clone();
     loop {
         match store_call(config.claim_deadline, config.ledger.complete(&claim, config.retention)).await {
@@ -242,7 +243,7 @@ async fn complete(config: &Config, registration: &Registration, context: LogCont
                     telemetry::completion_lost(context);
                     return true;
                 }
-                // A copy's claim has been taken over since.
+                // The delivery has taken over the claim of a copy meanwhile.
                 claim = current;
             }
             Err(error) => {
@@ -253,10 +254,10 @@ async fn complete(config: &Config, registration: &Registration, context: LogCont
     }
 }
 
-/// Completes the claim once the store is back. klikit has its 2xx, so all that is left is to remember the delivery.
+/// Completes the claim of a handled delivery once the store is back. The response has been sent already.
 ///
-/// It gives up after the handler's deadline: for as long, the store keeps a claim that cannot be renewed.
-async fn complete_later(config: Arc<Config>, delivery: Delivery, registration: Registration) {
+/// Stops after the handler's deadline, because the store keeps an expired claim for that time.
+async fn complete_later(config: Arc<DedupeConfig>, delivery: Delivery, registration: ClaimRegistration) {
     let started = Instant::now();
     let mut pause = Duration::from_millis(100);
     while started.elapsed() < config.handler_deadline {

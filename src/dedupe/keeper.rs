@@ -1,7 +1,7 @@
-//! The lease keeper: one task that renews all running claims of a layer.
+//! The keeper: a task that renews the running claims of a layer.
 //!
-//! It makes one call to the store for all of them, at a third of the lease. It is a task of its own because a handler may
-//! block its thread.
+//! The keeper makes one call to the store for all claims after each third of the lease. It runs in a task of its own,
+//! because a handler may block its thread.
 
 use std::{
     sync::{Arc, Weak},
@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use super::{
-    config::Config,
+    config::DedupeConfig,
     ledger::Claim,
-    running::{Registration, Renewal},
+    running::{ClaimRegistration, Renewal},
 };
 use crate::{
     deadline::store_call,
@@ -28,25 +28,29 @@ use crate::{
 /// The longest pause after a renewal that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Keeps `claim` renewed. Returns `None` if this process is already handling a delivery under the claim's key: that
-/// delivery's handler takes the claim over.
-pub(super) async fn register(config: &Arc<Config>, claim: &Claim, delivery: &Delivery) -> Option<Registration> {
+/// Registers `claim` for renewal, and starts the keeper if necessary. Returns `None` if this process is already handling a
+/// delivery under the claim's key: that delivery's handler takes over the claim.
+pub(super) async fn register(
+    config: &Arc<DedupeConfig>,
+    claim: &Claim,
+    delivery: &Delivery,
+) -> Option<ClaimRegistration> {
     let was_started = config.running.ensure_renewal(|| Renewal {
         task: tokio::spawn(renew(Arc::downgrade(config))).abort_handle(),
         _nudges: Nudges::start(config.lease / NUDGES_PER_LEASE),
     });
     let mut registration = config.running.register(claim, delivery)?;
     if was_started {
-        // A task that was just spawned waits in a slot of this thread from which no other thread takes it. Let it set its
-        // timer before the handler can block this thread.
+        // tokio keeps a task that was just spawned in a slot of this thread, from which other threads do not steal. Let the
+        // keeper set its timer before the handler can block this thread.
         yield_now().await;
         registration.registered_at = Instant::now();
     }
     Some(registration)
 }
 
-/// Renews the running claims for as long as the layer or a service of it exists.
-async fn renew(config: Weak<Config>) {
+/// Renews the running claims while the layer or one of its services exists.
+async fn renew(config: Weak<DedupeConfig>) {
     let Some(lease) = config.upgrade().map(|config| config.lease) else { return };
     let third = (lease / 3).max(Duration::from_millis(1));
     let mut pause = third;

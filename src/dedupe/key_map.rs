@@ -1,4 +1,4 @@
-//! Hash tables of event keys.
+//! A hash map that is indexed by event keys.
 
 use std::{
     collections::HashMap,
@@ -7,12 +7,13 @@ use std::{
 
 use super::ledger::EventKey;
 
-/// A hash map by event key.
+/// A hash map that is indexed by event keys.
 ///
-/// An event key is part of a SHA-256, so one multiplication spreads the keys. The factor is random because senders can
-/// choose event ids: without it, they could choose ids whose keys all meet in one place of the table.
+/// An event key is part of a SHA-256, so a single multiplication is a sufficient hash. The factor is random, because
+/// senders choose event ids and could otherwise choose ids whose keys collide.
 pub(crate) type KeyMap<V> = HashMap<EventKey, V, KeyHasher>;
 
+/// A hasher that multiplies an event key by a random factor.
 #[derive(Clone)]
 pub(crate) struct KeyHasher {
     factor: u64,
@@ -21,7 +22,7 @@ pub(crate) struct KeyHasher {
 
 impl Default for KeyHasher {
     fn default() -> Self {
-        // The lowest bit is set, so that the multiplication loses nothing.
+        // An odd factor makes the multiplication reversible, so that it loses no information.
         Self { factor: RandomState::new().hash_one(0) | 1, hash: 0 }
     }
 }
@@ -36,7 +37,7 @@ impl BuildHasher for KeyHasher {
 
 impl Hasher for KeyHasher {
     fn write_u64(&mut self, half: u64) {
-        // The high bits of a product are the well mixed ones, and a table is indexed by the low bits.
+        // The high bits of a product are well mixed, but a table is indexed by the low bits.
         self.hash = (self.hash ^ half).wrapping_mul(self.factor).swap_bytes();
     }
 
@@ -60,12 +61,12 @@ mod tests {
         let hasher = KeyHasher::default();
         let keys = (0..256).map(|n| EventKey::of_event("default", &format!("evt-{n}")));
         let places: HashSet<_> = keys.map(|key| hasher.hash_one(key) % 256).collect();
-        // 162 of 256 are expected of random places.
+        // Random places would fill about 162 of 256.
         assert!(places.len() > 100, "{}", places.len());
     }
 
     #[test]
-    fn each_map_has_places_of_its_own() {
+    fn each_map_has_a_random_factor() {
         let key = EventKey::of_event("default", "evt-1");
         assert_ne!(KeyHasher::default().hash_one(key), KeyHasher::default().hash_one(key));
     }

@@ -8,7 +8,7 @@ use std::{
 use tower_layer::Layer;
 
 use super::{
-    config::Config,
+    config::DedupeConfig,
     error::StoreError,
     ledger::Ledger,
     policy::{ConflictPolicy, DedupePolicy, Identity, REPLAY_LIMIT},
@@ -19,7 +19,7 @@ use super::{
 /// A layer that handles each delivery once: see the [module](crate::dedupe) for the rules.
 #[derive(Clone)]
 pub struct KlikitDedupeLayer {
-    pub(super) config: Arc<Config>,
+    pub(super) config: Arc<DedupeConfig>,
 }
 
 impl KlikitDedupeLayer {
@@ -41,13 +41,13 @@ impl KlikitDedupeLayer {
     /// The default window of the [`replay_limit`](Self::replay_limit): an hour.
     pub const DEFAULT_REPLAY_WINDOW: Duration = REPLAY_LIMIT.window;
 
-    /// Makes a layer that remembers deliveries in `store`.
+    /// Creates a layer that remembers deliveries in `store`.
     ///
     /// # Panics
     ///
-    /// Panics if the system has no random bytes to give.
+    /// Panics if the system has no source of random bytes.
     pub fn new(store: impl Ledger) -> Self {
-        let config = Config {
+        let config = DedupeConfig {
             ledger: Arc::new(store),
             lease: Self::DEFAULT_LEASE,
             retention: Self::DEFAULT_RETENTION,
@@ -59,70 +59,70 @@ impl KlikitDedupeLayer {
         Self { config: Arc::new(config) }
     }
 
-    /// Sets how long a claim lasts. Default: [25 seconds](Self::DEFAULT_LEASE). While the handler runs, the claim is
-    /// renewed at a third of that time.
+    /// Sets the duration of a claim. Default: [25 seconds](Self::DEFAULT_LEASE). While the handler runs, the claim is
+    /// renewed after each third of that time.
     ///
-    /// After a crash, a delivery that was being handled can be handled again once its claim has expired: keep the lease
-    /// below klikit's first retry.
+    /// After a crash, a delivery can be handled again only once its claim has expired, so keep the lease below the time of
+    /// klikit's first retry.
     #[must_use]
     pub fn lease(self, time: Duration) -> Self {
         self.with(|config| config.lease = time)
     }
 
-    /// Sets how long a handled delivery is remembered. Default: [35 days](Self::DEFAULT_RETENTION).
+    /// Sets the time for which a handled delivery is remembered. Default: [35 days](Self::DEFAULT_RETENTION).
     #[must_use]
     pub fn retention(self, time: Duration) -> Self {
         self.with(|config| config.retention = time)
     }
 
-    /// Sets how long the store may take to claim a delivery, and again to complete the claim. Default:
+    /// Sets the time limit for the store to claim a delivery, and again to complete the claim. Default:
     /// [2 seconds](Self::DEFAULT_CLAIM_DEADLINE).
     #[must_use]
     pub fn claim_deadline(self, time: Duration) -> Self {
         self.with(|config| config.claim_deadline = time)
     }
 
-    /// Sets how long the handler may take, whether klikit still waits or not. Default: [5
-    /// minutes](Self::DEFAULT_HANDLER_DEADLINE). After that the handler is dropped at its current await and the claim
-    /// is released, so that klikit's next attempt is handled.
+    /// Sets the time limit for the handler, whether klikit still waits or not. Default: [5
+    /// minutes](Self::DEFAULT_HANDLER_DEADLINE). At the limit, the handler is dropped at its current await and the claim is
+    /// released, so that klikit's next attempt is handled.
     ///
-    /// The store keeps an expired claim for this time, so that a handler that succeeds while the store is out of reach
-    /// still counts.
+    /// The store keeps an expired claim for the same time, so that a success counts even if the store was unreachable while
+    /// the handler ran.
     #[must_use]
     pub fn handler_deadline(self, time: Duration) -> Self {
         self.with(|config| config.handler_deadline = time)
     }
 
-    /// Sets what identifies a delivery. Default: [`Identity::EventId`].
+    /// Sets the part of a delivery that identifies it. Default: [`Identity::EventId`].
     #[must_use]
     pub fn identity(self, identity: Identity) -> Self {
         self.with(|config| config.policy.identity = identity)
     }
 
-    /// Sets what happens to a known id that comes with another body. Default: [`ConflictPolicy::Process`].
+    /// Sets the treatment of a known id that comes with another body. Default: [`ConflictPolicy::Process`].
     #[must_use]
     pub fn on_conflict(self, policy: ConflictPolicy) -> Self {
         self.with(|config| config.policy.on_conflict = policy)
     }
 
-    /// Limits how many event ids one body may come with in a window of whole seconds. Default:
-    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). The highest limit is 1,000. Any further id
-    /// gets 503: see [Replays](crate::dedupe#replays).
+    /// Sets the number of event ids that one body may come with in a window, in whole seconds. Default:
+    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). The highest limit is 1,000. Further ids
+    /// get 503: see [Replays](crate::dedupe#replays).
     ///
-    /// klikit does not sign the id, so a captured delivery can be sent again under any number of ids. Raise the limit if
-    /// klikit sends you the same body again and again.
+    /// klikit does not sign the id, so a captured delivery can be sent again with any number of ids. Raise the limit if
+    /// klikit itself sends you the same body repeatedly.
     #[must_use]
     pub fn replay_limit(self, ids: u16, window: Duration) -> Self {
         self.with(|config| config.policy.limit_replays(Some(ReplayLimit { ids, window })))
     }
 
-    /// Lets one body come with any number of event ids, each of which is handled. Copies are still marked.
+    /// Allows a body to come with any number of event ids, each of which is handled. Copies are still marked.
     #[must_use]
     pub fn allow_unlimited_replays(self) -> Self {
         self.with(|config| config.policy.limit_replays(None))
     }
 
-    /// Remembers all deliveries under this name, of all tenants. Default: the name of the keyring that verified them.
+    /// Sets one scope for the deliveries of all tenants. Default: the name of the keyring that verified the delivery.
     ///
     /// Use it only for tenants whose event ids cannot collide.
     #[must_use]
@@ -130,10 +130,10 @@ impl KlikitDedupeLayer {
         self.with(|config| config.policy.scope = Some(name.into()))
     }
 
-    /// Forgets a delivery, so that it is handled again when klikit replays it: ask for the replay after this call.
-    /// Returns how many entries were forgotten: more than one if the id came with several bodies.
+    /// Forgets a delivery, so that it is handled again when klikit replays it. Request the replay after this call. Returns
+    /// the number of forgotten entries, which is more than one if the id came with several bodies.
     ///
-    /// `tenant` is the name of the keyring, `default` unless set.
+    /// `tenant` is the name of the keyring, which is `default` unless set.
     ///
     /// Deliveries that are identified by their body, with [`Identity::Body`] or without an id, are forgotten with
     /// [`forget_body`](Self::forget_body).
@@ -156,8 +156,8 @@ impl KlikitDedupeLayer {
         self.config.ledger.forget(&key).await
     }
 
-    /// Forgets all deliveries of all tenants that came within this window by the store's clock. Returns how many
-    /// entries were forgotten.
+    /// Forgets all deliveries of all tenants that arrived within this window, by the store's clock. Returns the number of
+    /// forgotten entries.
     ///
     /// # Errors
     ///
@@ -166,10 +166,10 @@ impl KlikitDedupeLayer {
         self.config.ledger.forget_claimed(window).await
     }
 
-    fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+    fn with(mut self, set: impl FnOnce(&mut DedupeConfig)) -> Self {
         let config = Arc::make_mut(&mut self.config);
         set(config);
-        // Claims are renewed as their own layer is set, so a changed clone needs a keeper of its own.
+        // The keeper renews claims with the settings of its layer, so a changed clone needs a keeper of its own.
         config.running = Arc::default();
         self
     }

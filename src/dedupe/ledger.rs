@@ -1,4 +1,4 @@
-//! The interface of a ledger of deliveries.
+//! The interface of a ledger, which remembers deliveries.
 //!
 //! ```text
 //!             claim(token)                      complete(token)
@@ -19,96 +19,96 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
-use crate::object_safe::object_safe_twin;
+use crate::object_safe::object_safe_trait;
 
-/// A store that remembers which deliveries were handled, and which are being handled.
+/// A store that remembers which deliveries were handled and which are being handled.
 ///
 /// # Rules
 ///
-/// - Every call is atomic, and all clones and processes that share the store see one order of calls.
+/// - Every call is atomic, and all clones and processes that share the store see the same order of calls.
 /// - Times are measured by the store's own clock: the database's clock where there is one.
 /// - A claim is exclusive while its [lease](ClaimTerms::lease) lasts. An expired claim stays in the store for its
-///   [grace](ClaimTerms::grace): another token may then take the entry over, and until one does, the old token can
-///   still complete, release or renew it. So the success of a handler whose renewal was late is remembered.
-/// - A forgotten entry stays forgotten: a token whose entry was removed can no longer complete it.
+///   [grace](ClaimTerms::grace). During the grace, another token may take over the entry. Until then, the old token can
+///   still complete, release or renew the claim, so that the success of a handler is remembered although its renewal
+///   was late.
+/// - A forgotten entry stays forgotten: a token cannot complete an entry that was removed.
 /// - A store that does not know whether a call took effect returns an error. The delivery is then answered with 503,
 ///   klikit sends it again, and nothing is lost.
 ///
-/// Implement it with `async fn`. The crate `tower-klikit-store-tests` has the suite that every store passes.
+/// Implement the trait with `async fn`. The crate `tower-klikit-store-tests` has a test suite for ledgers.
 pub trait Ledger: Send + Sync + 'static {
-    /// Claims `claim.key` for `claim.token`, if the key is absent or its claim has expired. Otherwise changes nothing
-    /// and returns what is there.
+    /// Claims `claim.key` for `claim.token` if the key is absent or its claim has expired. Otherwise changes nothing and
+    /// returns the state of the entry.
     ///
-    /// Claiming an entry again with the token that holds it succeeds and renews the claim: the answer to the first call
-    /// may have been lost.
+    /// Claiming an entry again with the token that holds it succeeds and renews the claim, because the response to the
+    /// first call may have been lost.
     fn claim(&self, claim: &Claim, terms: &ClaimTerms)
     -> impl Future<Output = Result<ClaimOutcome, StoreError>> + Send;
 
     /// Marks this token's entry as done and remembers it for `retention` from now. Returns `false` and changes nothing
     /// if the entry is absent or another token has taken it over.
     ///
-    /// Completing an entry again with the token that completed it changes nothing and returns `true`.
+    /// Completing an entry again with the same token changes nothing and returns `true`.
     fn complete(&self, claim: &Claim, retention: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Removes this token's claim, so that the next claim succeeds. Changes nothing if the entry is absent, is done, or
     /// belongs to another token.
     fn release(&self, claim: &Claim) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Renews these claims: each lasts for `terms` from now, as if it had just been made. Returns one value for each
-    /// claim, in the same order: `false`, and no change, if the entry is absent, is done, or belongs to another token.
+    /// Renews these claims, so that each lasts for `terms` from now. Returns one value for each claim, in the same order:
+    /// `false`, and no change, if the entry is absent, is done, or belongs to another token.
     ///
-    /// An error leaves it open which claims were renewed.
+    /// After an error, any of the claims may have been renewed.
     fn renew(&self, claims: &[Claim], terms: &ClaimTerms)
     -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Removes every entry of this event in every state: the entry under the event's own key, and those of other bodies
-    /// that came under the same id. Returns how many entries were removed.
+    /// Removes all entries of this event, in every state: the entry under the event's own key, and the entries of
+    /// conflicts. Returns the number of removed entries.
     fn forget(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Removes every entry that was claimed within this window, in every state and of every tenant. Returns how many
-    /// entries were removed.
+    /// Removes all entries that were claimed within this window, in every state and of every tenant. Returns the number of
+    /// removed entries.
     fn forget_claimed(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes up to `limit` entries whose retention or grace is over. Returns how many were deleted.
+    /// Deletes up to `limit` entries whose retention or grace is over. Returns the number of deleted entries.
     ///
-    /// Stores do this by themselves as they go. A store that expires entries by itself, as Redis does, has nothing to
-    /// do.
+    /// Stores also delete such entries during other calls. A store whose database expires entries, such as Redis, has
+    /// nothing to delete here.
     fn purge(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
-/// How long a claim lasts.
+/// The duration of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "stores and their tests make their own")]
 pub struct ClaimTerms {
-    /// How long the claim is exclusive.
+    /// The time for which the claim is exclusive.
     pub lease: Duration,
-    /// How much longer the store keeps an expired claim, so that its token can still complete it unless another token
-    /// has taken the entry over.
+    /// The time for which the store keeps an expired claim. Its token can still complete the claim, unless another token
+    /// has taken over the entry.
     pub grace: Duration,
 }
 
-/// The key of one event of one tenant: 16 bytes of a SHA-256, so that keys are short and reveal neither ids nor
-/// tenants.
+/// The key of an event of a tenant: 16 bytes of a SHA-256, so that keys are short and reveal neither ids nor tenants.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventKey([u8; 16]);
 
 /// A claim on one entry of a [`Ledger`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The entry's own key.
+    /// The key of the entry.
     pub(crate) key: EventKey,
-    /// The event that the entry belongs to: `key` itself, unless the entry is a conflict.
+    /// The key of the event that the entry belongs to. Equal to `key` unless the entry is a conflict.
     pub(crate) event: EventKey,
     pub(crate) digest: BodyDigest,
     pub(crate) token: Token,
 }
 
-/// The SHA-256 by which two bodies are compared: of the body as it was sent, or of its canonical JSON under
+/// The SHA-256 by which bodies are compared. It covers the body as sent, or its canonical JSON under
 /// [`ConflictPolicy::SameJson`](super::ConflictPolicy::SameJson).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BodyDigest([u8; 32]);
 
-/// A fencing token: unique to one claim, across all processes.
+/// A fencing token, unique to one claim across all processes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token([u8; 16]);
 
@@ -122,7 +122,7 @@ pub enum ClaimOutcome {
     InFlight {
         /// The digest of the body that is being handled.
         digest: BodyDigest,
-        /// How much longer that claim is exclusive, unless it is renewed.
+        /// The time for which that claim stays exclusive, unless it is renewed.
         remaining: Duration,
     },
     /// The entry is done.
@@ -135,7 +135,7 @@ pub enum ClaimOutcome {
 impl EventKey {
     /// Returns the key of an event that is identified by its id: the first 16 bytes of SHA-256(scope ‖ 0 ‖ id).
     ///
-    /// The scope is the keyring's name, or the one that the layer or the inbox was given.
+    /// The scope is the keyring's name, unless the layer or the inbox has a scope of its own.
     pub fn of_event(scope: &str, id: &str) -> Self {
         Self::hashed(&[scope.as_bytes(), b"\0", id.as_bytes()])
     }
@@ -161,7 +161,7 @@ impl EventKey {
     }
 }
 
-/// The first 16 bytes of the SHA-256 over these, one after the other.
+/// Returns the first 16 bytes of the SHA-256 over the concatenated parts.
 pub(crate) fn short_hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
@@ -171,7 +171,7 @@ pub(crate) fn short_hash(parts: &[&[u8]]) -> [u8; 16] {
     short
 }
 
-/// The key is a hash already: half of it is enough for a hash table.
+/// Passes on half of the key. The key is a hash already, and 8 bytes are enough for a hash table.
 impl Hash for EventKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [half @ .., _, _, _, _, _, _, _, _] = self.0;
@@ -185,7 +185,7 @@ impl BodyDigest {
         Self(Sha256::digest(body).into())
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -202,34 +202,34 @@ impl Token {
         Self(bytes)
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
 impl Claim {
-    /// The entry's own key.
+    /// Returns the key of the entry.
     pub fn key(&self) -> &EventKey {
         &self.key
     }
 
-    /// The event that the entry belongs to: [`key`](Self::key) itself, unless the entry is a conflict.
+    /// Returns the key of the event that the entry belongs to. Equal to [`key`](Self::key) unless the entry is a conflict.
     pub fn event(&self) -> &EventKey {
         &self.event
     }
 
-    /// The digest of the body.
+    /// Returns the digest of the body.
     pub fn digest(&self) -> &BodyDigest {
         &self.digest
     }
 
-    /// Whether the event's id came with another body before.
+    /// Returns whether the event id came with another body before.
     pub fn is_conflict(&self) -> bool {
         self.key != self.event
     }
 
-    /// The fencing token.
+    /// Returns the fencing token.
     pub fn token(&self) -> &Token {
         &self.token
     }
@@ -237,7 +237,7 @@ impl Claim {
 
 #[cfg(feature = "testing")]
 impl Claim {
-    /// Any claim, for the tests of a store. It is a conflict's when `key` and `event` differ.
+    /// Creates a claim for tests of a store. The claim is a conflict if `key` and `event` differ.
     pub fn new(key: [u8; 16], event: [u8; 16], digest: BodyDigest, token: [u8; 16]) -> Self {
         Self { key: EventKey(key), event: EventKey(event), digest, token: Token(token) }
     }
@@ -255,8 +255,8 @@ macro_rules! debug_as_hex {
 
 debug_as_hex!(EventKey, BodyDigest, Token);
 
-object_safe_twin! {
-    /// [`Ledger`], callable without knowing the store's type.
+object_safe_trait! {
+    /// An object-safe [`Ledger`].
     pub(crate) trait DynLedger: Ledger {
         owned fn claim(claim: Claim, terms: ClaimTerms) -> ClaimOutcome;
         fn complete(&'a self, claim: &'a Claim, retention: Duration) -> bool;
@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tenants_and_conflicts_have_keys_of_their_own() {
+    fn tenants_and_conflicts_have_different_keys() {
         let digest = BodyDigest::of(b"body");
         let keys = [
             EventKey::of_event("warung", "evt-1"),

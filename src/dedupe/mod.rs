@@ -5,53 +5,52 @@
 //!
 //! # Rules
 //!
-//! - A delivery is claimed before the handler sees it. A 2xx response completes the claim. Any other response, an error
-//!   or a panic releases it, so that the next attempt is handled.
-//! - The handler finishes even if klikit hangs up after 10 seconds: a task of its own then takes the delivery to its
-//!   end.
-//! - One task renews the claims of all running handlers, so that a handler may block its thread. A claim can expire all
-//!   the same, if handlers block every thread or the store is out of reach. Then this layer does not handle another
-//!   copy, and the handler's success still counts unless another node has claimed the delivery meanwhile. Make one
-//!   layer for a store and clone it, since two layers know of each other's deliveries by the store alone.
-//! - A delivery that was handled is answered with `200 {"status":"duplicate-ignored"}`.
-//! - A delivery that is being handled is answered with 503 and `Retry-After`, never with 200: that attempt may yet
-//!   fail.
-//! - If the store is down, slow or unsure, the response is 503: klikit sends the delivery again, and nothing is lost.
-//! - A known id with *another body* is a conflict: klikit does not sign the id, so a captured body that is sent under
-//!   an id not seen yet would otherwise swallow the real delivery. A conflict is handled once, marked as a
-//!   [conflict](Claim::is_conflict) in the extensions, and logged, unless
-//!   [`on_conflict`](KlikitDedupeLayer::on_conflict) says otherwise.
-//! - Bodies are compared by their SHA-256, which does not depend on the secret: a delivery signed with the old secret
-//!   and retried with the new one is a duplicate.
-//! - Tenants have entries of their own: the scope is the [keyring's name](crate::Keyring::name), or
-//!   [one scope for all](KlikitDedupeLayer::scope).
-//! - A known body that comes with another id is handled, and [marked as a copy](crate::Delivery::is_copy), up to a
+//! - A delivery is claimed before the handler is called. A 2xx response completes the claim. Any other response, an error
+//!   or a panic releases the claim, so that the next attempt is handled.
+//! - The handler finishes even if klikit hangs up after 10 seconds. A separate task then runs it to its end.
+//! - One task renews the claims of all running handlers, so a handler may block its thread. A claim can still expire if
+//!   handlers block every thread, or if the store is unreachable. While the handler runs, this layer does not handle
+//!   another copy. The handler's success counts unless another node has claimed the delivery meanwhile.
+//! - Create one layer per store and clone it. Two separate layers know of each other's running handlers only through the
+//!   store.
+//! - A delivery that was handled before gets `200 {"status":"duplicate-ignored"}`.
+//! - A copy of a delivery that is being handled gets 503 with `Retry-After`, never 200, because the running attempt may
+//!   still fail.
+//! - If the store fails or is slow, the response is 503. klikit sends the delivery again, and nothing is lost.
+//! - A known id with *another body* is a conflict. klikit does not sign the id, so an attacker could send a captured body
+//!   with an id that is not yet used, and the genuine delivery with that id must not be dropped. A conflict is handled
+//!   once, logged, and marked as a [conflict](Claim::is_conflict) in the extensions.
+//!   [`on_conflict`](KlikitDedupeLayer::on_conflict) changes that.
+//! - Bodies are compared by their SHA-256, which does not depend on the secret. A delivery that was signed with the old
+//!   secret and is retried with the new one is a duplicate.
+//! - Tenants do not share entries: the scope of an entry is the [keyring's name](crate::Keyring::name), unless [one scope
+//!   for all tenants](KlikitDedupeLayer::scope) is set.
+//! - A known body with another id is handled and [marked as a copy](crate::Delivery::is_copy), up to a
 //!   [limit](KlikitDedupeLayer::replay_limit): see [Replays](#replays).
-//! - A request without a verified [`Delivery`](crate::Delivery) is answered with 500, and a log line names the missing
-//!   layer.
+//! - A request without a verified [`Delivery`](crate::Delivery) gets 500, and a log line names the missing layer.
 //!
-//! The handler finds the [`Claim`] in the extensions. A handler that writes to the ledger's own database can complete
-//! the claim in its transaction, and so take effect exactly once.
+//! The [`Claim`] is in the request's extensions. A handler that writes to the ledger's database can complete the claim in
+//! its own transaction, and so take effect exactly once.
 //!
 //! # Replays
 //!
-//! klikit signs the body alone, so a captured delivery can be sent again under any number of fresh ids, for as long as
-//! the secret is valid. Each of them looks like a new event.
+//! klikit signs the body alone. So a captured delivery can be sent again with any number of new ids for as long as the
+//! secret is valid, and each copy looks like a new event.
 //!
-//! - The layer remembers in memory which ids a body came with. A body may come with [16 ids in an
-//!   hour](KlikitDedupeLayer::replay_limit), and any further id gets 503. A warning comes once in a window, and the
-//!   counter `klikit_replays_total` grows.
-//! - If a [missing id is allowed](crate::KlikitVerifyLayer::allow_missing_event_id), a captured delivery can be sent once more
-//!   without its id. It is remembered by its body, which is another key than its id, so it is handled, once, and marked as a
-//!   copy. A missing id counts like a further id.
-//! - The limit is on ids. A delivery whose handler failed is handled again under its id, as klikit's own retries are.
-//! - The handler can tell a copy by [`Delivery::is_copy`](crate::Delivery::is_copy).
-//! - The memory holds some 16,000 bodies for each layer. A body that is being replayed is not pushed out by others. What
-//!   is remembered is this process's own, and is lost with it: the first delivery after a restart is no copy.
+//! - The layer remembers in memory which ids each body came with. A body may come with [16 ids in an
+//!   hour](KlikitDedupeLayer::replay_limit). Further ids get 503 and count in `klikit_replays_total`. A warning is logged
+//!   once per window.
+//! - If a [missing id is allowed](crate::KlikitVerifyLayer::allow_missing_event_id), a captured delivery can be sent once
+//!   more without its id. Its key is then its body instead of its id, so it is handled once, and marked as a copy. A
+//!   missing id counts like another id.
+//! - The limit applies to ids. A delivery whose handler failed is handled again with its id, as in klikit's own retries.
+//! - A handler can recognise a copy by [`Delivery::is_copy`](crate::Delivery::is_copy).
+//! - The memory holds about 16,000 bodies per layer. Other bodies do not push out a body that is being replayed. The
+//!   memory is not shared and not stored: the first delivery of a body after a restart is not marked as a copy.
 //! - While a body is being replayed, a genuine event with the same body is rejected too, and klikit sends it again.
-//! - **If no two events of yours have the same body, set [`Identity::Body`].** Then a copy is a duplicate under any id, on
-//!   every node and after a restart. Bodies of orders that carry the time of their last change are such. A body that klikit
-//!   may repeat is not.
+//! - **If your events never have the same body, set [`Identity::Body`].** Then a copy is a duplicate with any id, on every
+//!   node and after a restart. This holds for orders whose bodies contain the time of their last change, and not for
+//!   bodies that klikit may repeat.
 //!
 //! # Example
 //!
@@ -68,7 +67,7 @@
 //!
 //! # Panics
 //!
-//! Call the service within a tokio runtime with its timer enabled.
+//! The service panics outside of a tokio runtime with an enabled timer.
 
 mod call;
 mod config;

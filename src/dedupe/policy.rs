@@ -1,4 +1,4 @@
-//! The rules that tell a copy from a new delivery. The layer and the inbox share them.
+//! The rules that distinguish a copy from a new delivery. The dedupe layer and the inbox share them.
 
 use std::{
     fmt,
@@ -25,13 +25,14 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Identity {
-    /// Its event id, checked against its body. A delivery that was let in without an id is identified by its body.
+    /// The event id. A known id with another body is a [conflict](ConflictPolicy). A delivery without an id is identified
+    /// by its body.
     #[default]
     EventId,
-    /// Its body alone, under any id: a captured body that is sent again under a fresh id is a duplicate. Recommended if no
-    /// two events of yours have the same body: see [Replays](super#replays).
+    /// The body alone, with any id: a captured body that is sent again with a new id is a duplicate. Recommended if your
+    /// events never have the same body: see [Replays](super#replays).
     ///
-    /// The price: a second genuine event whose body is the same is dropped.
+    /// A second genuine event with the same body is dropped.
     Body,
 }
 
@@ -39,32 +40,32 @@ pub enum Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ConflictPolicy {
-    /// The delivery is handled, once, and marked as a conflict: nothing is lost. An inbox that still stores the earlier
-    /// body treats a copy whose JSON was merely written anew as a duplicate.
+    /// The delivery is handled once and marked as a conflict, so that nothing is lost. An inbox that still stores the earlier
+    /// body treats a copy with the same JSON in other bytes as a duplicate.
     #[default]
     Process,
-    /// As [`Process`](Self::Process), but bodies are compared as JSON: white space, member order and escapes do not
-    /// matter, so that a copy whose JSON was written anew is a duplicate however long ago the first one was handled.
-    /// Numbers compare as they are written. A body that is not JSON, that repeats a member name, that nests deeper than
-    /// 128 levels or that is larger than 8 MiB is compared by its bytes.
+    /// Like [`Process`](Self::Process), but bodies are compared as JSON. White space, member order and escapes do not matter,
+    /// so a copy with the same JSON is a duplicate for the whole retention. Numbers are compared as they are written.
     ///
-    /// The price is parsing each body. A store that remembers deliveries under another policy takes their copies for
-    /// conflicts, once.
+    /// A body is compared by its bytes if it is not JSON, repeats a member name, nests deeper than 128 levels, or is larger
+    /// than 8 MiB.
+    ///
+    /// Each body is parsed. After a change of the policy, copies of deliveries that the store remembers are conflicts, once.
     SameJson,
-    /// The delivery is a duplicate: the id alone counts. For the case that klikit changes the body from one attempt to
-    /// the next. An attacker who captured a delivery can then suppress a genuine one by guessing its id.
+    /// The delivery is a duplicate, because the id alone counts. For the case that klikit changes the body between
+    /// attempts. An attacker who has captured a delivery can then suppress a genuine one by guessing its id.
     TrustEventId,
-    /// The delivery is rejected with 409 until an operator has looked at it.
+    /// The delivery is rejected with 409, until an operator [forgets](super::KlikitDedupeLayer::forget) the earlier one.
     Reject,
 }
 
-/// The settings that tell a copy from a new delivery, and the source of claims.
+/// The settings that distinguish a copy from a new delivery. Creates claims.
 #[derive(Clone)]
 pub(crate) struct DedupePolicy {
     pub(crate) identity: Identity,
     pub(crate) on_conflict: ConflictPolicy,
     pub(crate) scope: Option<Arc<str>>,
-    /// For the lines about copies and failures that anybody can cause who has captured a delivery.
+    /// The rate limits of log lines that anybody with a captured delivery can cause.
     pub(crate) log_limits: Arc<LogLimits>,
     replays: Arc<ReplayLimiter>,
     tokens: Arc<Tokens>,
@@ -73,20 +74,22 @@ pub(crate) struct DedupePolicy {
 /// The default limit on replays.
 pub(crate) const REPLAY_LIMIT: ReplayLimit = ReplayLimit { ids: 16, window: Duration::from_secs(60 * 60) };
 
-/// How a delivery compares with the entry that its claim has found.
+/// The result of comparing a delivery with the entry that its claim has found.
 pub(crate) enum Match {
     /// The entry is the same delivery.
     Same,
-    /// The entry is another delivery. This one has to be claimed under a key of its own.
+    /// The entry is another delivery. The new delivery must be claimed with this claim, under a key of its own.
     Conflict(Claim),
-    /// The entry is another delivery, and this one has to be rejected.
+    /// The entry is another delivery. The new delivery must be rejected.
     Rejected,
 }
 
 impl DedupePolicy {
+    /// Creates the default policy.
+    ///
     /// # Panics
     ///
-    /// Panics if the system has no random bytes.
+    /// Panics if the system has no source of random bytes.
     pub(crate) fn new() -> Self {
         Self {
             identity: Identity::default(),
@@ -98,7 +101,7 @@ impl DedupePolicy {
         }
     }
 
-    /// Makes a claim on this delivery with a token of its own.
+    /// Creates a claim on this delivery with a new token.
     pub(crate) fn claim(&self, delivery: &Delivery, body: &[u8]) -> Claim {
         let digest = self.digest(body);
         let scope = self.scope_of(delivery.tenant());
@@ -109,13 +112,13 @@ impl DedupePolicy {
         Claim { key: event, event, digest, token: self.tokens.next() }
     }
 
-    /// Limits how many event ids one body may come with. `None` for any number.
+    /// Sets the number of event ids that one body may come with. `None` for any number.
     pub(crate) fn limit_replays(&mut self, limit: Option<ReplayLimit>) {
         self.replays = Arc::new(ReplayLimiter::new(limit));
     }
 
-    /// Checks the limit on replays, for a service that starts.
-    pub(crate) fn look_at_replays(&self, problems: &mut Problems) {
+    /// Checks the limit on replays when a service starts.
+    pub(crate) fn check_replay_limit(&self, problems: &mut Problems) {
         const HIGHEST_PER_HOUR: u64 = 1000;
         let is_useless = |limit: ReplayLimit| limit.ids == 0 || limit.window.as_secs() == 0;
         let limit = self.replay_limit();
@@ -131,7 +134,8 @@ impl DedupePolicy {
         self.replays.limit()
     }
 
-    /// Marks a delivery whose body came under another id before. Returns the response if it is replayed too often.
+    /// Marks a delivery whose body came with another id before. Returns the response as an error if the delivery is rejected
+    /// as a replay.
     ///
     /// A delivery that is identified by its body is a duplicate under any id. One without an id counts as one with an id of its own:
     /// its body may have come under an id before, and then its key is another one.
@@ -145,7 +149,7 @@ impl DedupePolicy {
         Ok(())
     }
 
-    /// Returns the response if a delivery may not revive a dead letter, because that happened too often.
+    /// Returns the response as an error if the delivery must not revive a dead letter, because its body came too often.
     #[cfg(feature = "inbox")]
     pub(crate) fn admit_revival(&self, delivery: &Delivery, claim: &Claim) -> Result<(), DirectResponse> {
         let id = id_or_empty(delivery);
@@ -165,9 +169,9 @@ impl DedupePolicy {
         }
     }
 
-    /// Compares a delivery with the entry that `claim` has found, whose body has the digest `held`.
+    /// Compares a delivery with the entry that its claim has found. `held` is the digest of the entry's body.
     pub(crate) fn compare(&self, claim: &Claim, held: &BodyDigest, delivery: &Delivery) -> Match {
-        // The key of a conflict contains the digest of its body.
+        // The key of a conflict is derived from the digest of its body, so the entry has the same body.
         if *held == claim.digest || claim.is_conflict() || self.trusts_event_ids() {
             return Match::Same;
         }
@@ -183,7 +187,7 @@ impl DedupePolicy {
         }
     }
 
-    /// Returns whether the same id is the same delivery under every body.
+    /// Returns whether deliveries with the same id are the same delivery even if their bodies differ.
     pub(crate) fn trusts_event_ids(&self) -> bool {
         self.on_conflict == ConflictPolicy::TrustEventId
     }
@@ -206,13 +210,13 @@ impl DedupePolicy {
         }
     }
 
-    /// Returns the name under which a tenant's deliveries are remembered.
+    /// Returns the scope of a tenant's deliveries.
     pub(crate) fn scope_of<'a>(&'a self, tenant: &'a str) -> &'a str {
         self.scope.as_deref().unwrap_or(tenant)
     }
 }
 
-/// No event id is empty.
+/// Returns the event id, or an empty text, which is no valid event id.
 fn id_or_empty(delivery: &Delivery) -> &str {
     delivery.event_id().map_or("", EventId::as_str)
 }
@@ -228,7 +232,7 @@ impl fmt::Debug for DedupePolicy {
     }
 }
 
-/// The source of tokens: a random start, and a counter.
+/// A source of unique tokens, which consist of a random number per process and a counter.
 struct Tokens {
     process: u64,
     count: AtomicU64,

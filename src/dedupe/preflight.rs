@@ -5,12 +5,12 @@ use crate::{
 };
 
 impl KlikitDedupeLayer {
-    /// Checks, for a service that starts, the times: see [`preflight`](crate::preflight) for the rules. The store is
-    /// not asked.
+    /// Checks the settings of the layer when a service starts: see [`preflight`](crate::preflight) for the rules. The
+    /// check does not call the store.
     ///
     /// # Errors
     ///
-    /// When some will not do, with all that was found.
+    /// Returns an error that lists all problems, if there are any.
     pub fn preflight(&self) -> Result<(), PreflightError> {
         let config = &self.config;
         let mut problems = Problems::default();
@@ -22,7 +22,7 @@ impl KlikitDedupeLayer {
         let claim_and_completion = config.claim_deadline.saturating_mul(2);
         problems.check(claim_and_completion >= klikit::TIMEOUT, ProblemKind::ClaimDeadlineTooLong);
         problems.check(config.handler_deadline.is_zero(), ProblemKind::HandlerDeadlineZero);
-        config.policy.look_at_replays(&mut problems);
+        config.policy.check_replay_limit(&mut problems);
         problems.into_result()
     }
 }

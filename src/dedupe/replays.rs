@@ -1,4 +1,4 @@
-//! A limit on replays: how many event ids one body may come with.
+//! A limit on replays: the number of event ids that one body may come with.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -13,67 +13,67 @@ use super::ledger::BodyDigest;
 /// The number of sets, each of which holds a few bodies. A power of two.
 const SETS: usize = 4096;
 
-/// How many bodies a set holds.
+/// The number of bodies in a set.
 const WAYS: usize = 4;
 
-/// The most ids that are remembered of a body, so that the table has a fixed size.
+/// The maximum number of ids that are remembered of a body, so that the memory is bounded.
 const MAX_IDS: u16 = 1000;
 
-/// How long a body is remembered without a limit.
+/// The time for which a body is remembered if there is no limit.
 const UNLIMITED_WINDOW: Duration = Duration::from_secs(60 * 60);
 
-/// Remembers which event ids each body came with, in a table of fixed size.
+/// A table of fixed size that remembers which event ids each body came with.
 ///
-/// A body is looked for in one set of the table. A new one takes the place of the body with the fewest ids there, so that
-/// many bodies cannot push out one that is replayed.
+/// Each body belongs to one set of the table. In a full set, a new body replaces the body with the fewest ids, so that many
+/// new bodies cannot push out a body that is being replayed.
 pub(crate) struct ReplayLimiter {
-    /// `None` for any number: then copies are only marked.
+    /// `None` if the number of ids is unlimited. Copies are marked all the same.
     limit: Option<ReplayLimit>,
-    /// Made when the first delivery comes.
-    sets: OnceLock<Box<[Mutex<Set>]>>,
-    /// Keyed at random, so that peers cannot choose bodies that share a set.
+    /// Allocated when the first delivery arrives.
+    sets: OnceLock<Box<[Mutex<BodySet>]>>,
+    /// A random hash key, so that senders cannot choose bodies that share a set.
     random: RandomState,
     start: Instant,
-    /// The second in which the last warning was given.
+    /// The second of the last warning.
     warned: Mutex<Option<u32>>,
 }
 
-/// How many event ids one body may come with.
+/// The number of event ids that one body may come with in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReplayLimit {
     pub(crate) ids: u16,
     pub(crate) window: Duration,
 }
 
-/// Whether a delivery may go on.
+/// The decision about a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// The body is new, or came with this id first.
+    /// The delivery is handled: its body is new, or came with this id first.
     First,
-    /// The body came with another id first.
+    /// The delivery is handled as a copy: its body came with another id first.
     Copy,
-    /// The body came with too many ids.
+    /// The delivery is rejected: its body came with too many ids.
     Rejected {
-        /// How much is left of the window.
+        /// The rest of the window.
         remaining: Duration,
-        /// Whether this is the first rejection in a window's time.
+        /// Whether to log a warning, which is done once per window.
         warn: bool,
     },
 }
 
-type Set = [Option<Body>; WAYS];
+type BodySet = [Option<KnownBody>; WAYS];
 
-/// A remembered body. Hashes stand for the body and its ids.
-struct Body {
+/// A remembered body. The body and its ids are stored as hashes.
+struct KnownBody {
     hash: u64,
     first_id: u32,
     /// The second in which the window began.
     since: u32,
-    /// `None` until the body comes with a second id, or is revived.
+    /// `None` until the body comes with a second id, or revives a dead letter.
     copies: Option<Box<Copies>>,
 }
 
-/// The copies of a body in its window.
+/// The further ids and the revivals of a body in its window.
 #[derive(Default)]
 struct Copies {
     ids: Vec<u32>,
@@ -95,7 +95,7 @@ impl ReplayLimiter {
         self.limit
     }
 
-    /// Decides about a delivery whose body has this digest, and remembers its id.
+    /// Decides about a delivery with this body and id, and remembers the id.
     pub(crate) fn admit(&self, scope: &str, digest: &BodyDigest, event_id: &str) -> Admission {
         let id = self.short_hash(event_id);
         self.with_body(scope, digest, id, |body| {
@@ -103,7 +103,7 @@ impl ReplayLimiter {
             if body.first_id == id || is_known || self.limit.is_none() {
                 return true;
             }
-            let is_admitted = self.has_room(body);
+            let is_admitted = self.is_below_limit(body);
             if is_admitted {
                 body.copies.get_or_insert_default().ids.push(id);
             }
@@ -111,12 +111,12 @@ impl ReplayLimiter {
         })
     }
 
-    /// Decides whether a delivery may revive a dead letter, and counts that like a further id.
+    /// Decides whether a delivery may revive a dead letter, and counts the revival like a further id.
     #[cfg(any(test, feature = "inbox"))]
     pub(crate) fn admit_revival(&self, scope: &str, digest: &BodyDigest, event_id: &str) -> Admission {
         let id = self.short_hash(event_id);
         self.with_body(scope, digest, id, |body| {
-            let is_admitted = self.has_room(body);
+            let is_admitted = self.is_below_limit(body);
             if is_admitted {
                 let copies = body.copies.get_or_insert_default();
                 copies.revivals = copies.revivals.saturating_add(1);
@@ -125,13 +125,13 @@ impl ReplayLimiter {
         })
     }
 
-    /// Asks `is_admitted` about what is remembered of a body, which `id` is the first of if nothing is.
+    /// Finds or adds the entry of a body and lets `is_admitted` decide. A new entry has `id` as its first id.
     fn with_body(
         &self,
         scope: &str,
         digest: &BodyDigest,
         id: u32,
-        is_admitted: impl FnOnce(&mut Body) -> bool,
+        is_admitted: impl FnOnce(&mut KnownBody) -> bool,
     ) -> Admission {
         let hash = self.random.hash_one((scope, digest.as_bytes()));
         let now = self.now();
@@ -145,9 +145,9 @@ impl ReplayLimiter {
         Admission::Rejected { remaining: self.window().saturating_sub(over), warn: self.is_to_warn(now) }
     }
 
-    /// Finds a body in its set, or puts it there. Returns `None` if the set is full of bodies that reached the limit: those
-    /// have to be remembered.
-    fn find<'a>(&self, set: &'a mut Set, hash: u64, id: u32, now: u32) -> Option<&'a mut Body> {
+    /// Finds a body in its set, or adds it. Returns `None` if the set is full of bodies that have reached the limit, which
+    /// must not be forgotten.
+    fn find<'a>(&self, set: &'a mut BodySet, hash: u64, id: u32, now: u32) -> Option<&'a mut KnownBody> {
         let known = set.iter().position(|body| body.as_ref().is_some_and(|body| body.hash == hash));
         if let Some(known) = known {
             let body = set[known].as_mut()?;
@@ -157,47 +157,48 @@ impl ReplayLimiter {
             }
             return Some(body);
         }
-        // An empty place first, then a body whose window is over, then one with few ids, and the oldest of several.
-        let value = |body: &Option<Body>| match body {
+        // Replace an empty place first, then a body whose window is over, then the body with the fewest ids. Among equals,
+        // replace the oldest.
+        let value = |body: &Option<KnownBody>| match body {
             None => (0, 0, 0),
             Some(body) if self.is_over(body.since, now) => (1, 0, body.since),
             Some(body) => (2, body.count(), body.since),
         };
         let place = set.iter_mut().min_by_key(|body| value(body))?;
-        let is_replayed = |body: &Body| !self.is_over(body.since, now) && body.count() > 1 && !self.has_room(body);
+        let is_replayed =
+            |body: &KnownBody| !self.is_over(body.since, now) && body.count() > 1 && !self.is_below_limit(body);
         if place.as_ref().is_some_and(is_replayed) {
             return None;
         }
-        Some(place.insert(Body { hash, first_id: id, since: now, copies: None }))
+        Some(place.insert(KnownBody { hash, first_id: id, since: now, copies: None }))
     }
 
-    /// Whether a body may come with a further id.
-    fn has_room(&self, body: &Body) -> bool {
+    /// Returns whether a body may come with a further id.
+    fn is_below_limit(&self, body: &KnownBody) -> bool {
         self.limit.is_none_or(|limit| body.count() < u32::from(limit.ids))
     }
 
-    /// Whether a window that began in this second is over.
+    /// Returns whether a window that began in the second `since` is over.
     fn is_over(&self, since: u32, now: u32) -> bool {
         u64::from(now.saturating_sub(since)) >= self.window().as_secs()
     }
 
-    /// Returns the window, of a second at least.
+    /// Returns the window, which is at least a second.
     fn window(&self) -> Duration {
         self.limit.map_or(UNLIMITED_WINDOW, |limit| limit.window.max(Duration::from_secs(1)))
     }
 
-    fn set(&self, hash: u64) -> MutexGuard<'_, Set> {
+    fn set(&self, hash: u64) -> MutexGuard<'_, BodySet> {
         let sets = self.sets.get_or_init(|| (0..SETS).map(|_| Mutex::default()).collect());
         let index = usize::try_from(hash % SETS as u64).expect("it is below a usize");
         lock(&sets[index])
     }
 
     fn short_hash(&self, event_id: &str) -> u32 {
-        // The upper half.
-        u32::try_from(self.random.hash_one(event_id) >> 32).expect("it has 32 bits")
+        u32::try_from(self.random.hash_one(event_id) >> 32).expect("the upper half has 32 bits")
     }
 
-    /// The current second, counted from the limiter's start.
+    /// Returns the current second, counted from the limiter's start.
     fn now(&self) -> u32 {
         u32::try_from(self.start.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
@@ -212,8 +213,8 @@ impl ReplayLimiter {
     }
 }
 
-impl Body {
-    /// The number of ids in the window, with revivals counted like ids. The first id always counts.
+impl KnownBody {
+    /// Returns the number of ids and revivals in the window. The first id always counts.
     fn count(&self) -> u32 {
         let copies =
             |copies: &Copies| u32::try_from(copies.ids.len()).unwrap_or(u32::MAX).saturating_add(copies.revivals);
@@ -221,7 +222,7 @@ impl Body {
     }
 }
 
-/// A panic elsewhere leaves the locked value whole: nothing here runs code of others.
+/// Locks a mutex. Ignores poisoning, because no code that could panic half-way runs under the locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn body_may_come_with_so_many_ids() {
+    async fn limits_ids_of_a_body() {
         let limiter = ReplayLimiter::new(Some(LIMIT));
         assert_eq!(admit(&limiter, 1, 1), Admission::First);
         for id in 2..=4 {
@@ -256,7 +257,7 @@ mod tests {
         let rejected = |warn| Admission::Rejected { remaining: LIMIT.window, warn };
         assert_eq!(admit(&limiter, 1, 5), rejected(true));
         assert_eq!(admit(&limiter, 1, 6), rejected(false));
-        assert_eq!(admit(&limiter, 1, 1), Admission::First, "klikit's retries are no further ids");
+        assert_eq!(admit(&limiter, 1, 1), Admission::First, "a retry with the same id does not count");
         assert_eq!(admit(&limiter, 1, 3), Admission::Copy);
         assert_eq!(admit(&limiter, 2, 5), Admission::First);
         assert_eq!(limiter.admit("kedai", &digest(1), "5"), Admission::First);
@@ -273,7 +274,7 @@ mod tests {
             advance(LIMIT.window).await;
         }
         assert_eq!(admit(&limiter, 1, 0), Admission::First);
-        assert_eq!(admit(&limiter, 1, 99), Admission::Copy, "a copy is known as one in later windows too");
+        assert_eq!(admit(&limiter, 1, 99), Admission::Copy, "a copy is recognised in later windows too");
     }
 
     #[tokio::test(start_paused = true)]
@@ -338,7 +339,7 @@ mod tests {
             advance(Duration::from_secs(1)).await;
         }
         let known = (0..4000).filter(|&body| admit(&limiter, body, 2) == Admission::Copy).count();
-        // Sets that got more than four bodies have lost some.
+        // Sets with more than four bodies have lost some.
         assert!(known > 3500, "{known} of 4,000 bodies were remembered");
     }
 

@@ -15,22 +15,24 @@ use super::{
 };
 use crate::{event::Delivery, nudge::Nudges, telemetry};
 
-/// The claims of one layer whose handlers are running.
+/// A list of the claims of one layer whose handlers are running.
 #[derive(Default)]
-pub(super) struct RunningClaims(Mutex<State>);
+pub(super) struct RunningClaims(Mutex<RunningState>);
 
 #[derive(Default)]
-struct State {
-    running: KeyMap<Running>,
+struct RunningState {
+    running: KeyMap<RunningClaim>,
     renewal: Option<Renewal>,
 }
 
-struct Running {
+/// A claim in the list.
+struct RunningClaim {
     claim: Claim,
-    /// For the log.
+    /// The delivery, for log lines.
     delivery: Delivery,
     started: Instant,
-    /// Whether another token has taken the entry over, the entry was forgotten, or the handler is stuck.
+    /// Whether the claim is no longer renewed: another token has the entry, the entry was forgotten, or the handler is
+    /// stuck.
     lost: bool,
 }
 
@@ -40,11 +42,11 @@ pub(super) struct Renewal {
     pub(super) _nudges: Option<Nudges>,
 }
 
-/// Keeps a claim renewed until it is dropped.
+/// A guard for a claim in the list. The claim is renewed until the guard is dropped.
 #[must_use]
-pub(super) struct Registration {
+pub(super) struct ClaimRegistration {
     list: Arc<RunningClaims>,
-    /// The claim that was registered. A copy's claim may have replaced it since.
+    /// The claim that was registered. The claim of a copy may have replaced it since.
     pub(super) claim: Claim,
     pub(super) registered_at: Instant,
     has_ended: bool,
@@ -53,14 +55,14 @@ pub(super) struct Registration {
 impl RunningClaims {
     /// Returns the digest of the body that this process is handling under this key.
     ///
-    /// The store alone cannot tell: a handler that blocks may have let its claim expire.
+    /// Asking the store is not enough, because the claim of a handler that blocks its thread may have expired.
     pub(super) fn digest_of(&self, key: &EventKey) -> Option<BodyDigest> {
         self.state().running.get(key).map(|running| running.claim.digest)
     }
 
-    /// Registers a claim. Returns `None` if this process is already handling a delivery under the claim's key: the claim
-    /// of that delivery had expired, and its handler takes this one over.
-    pub(super) fn register(self: &Arc<Self>, claim: &Claim, delivery: &Delivery) -> Option<Registration> {
+    /// Registers a claim. Returns `None` if this process is already handling a delivery under the claim's key. The claim of
+    /// that delivery has expired, and its handler takes over the new claim.
+    pub(super) fn register(self: &Arc<Self>, claim: &Claim, delivery: &Delivery) -> Option<ClaimRegistration> {
         let started = Instant::now();
         match self.state().running.entry(claim.key) {
             Entry::Occupied(mut entry) => {
@@ -69,10 +71,15 @@ impl RunningClaims {
                 return None;
             }
             Entry::Vacant(entry) => {
-                entry.insert(Running { claim: claim.clone(), delivery: delivery.clone(), started, lost: false });
+                entry.insert(RunningClaim { claim: claim.clone(), delivery: delivery.clone(), started, lost: false });
             }
         }
-        Some(Registration { list: Arc::clone(self), claim: claim.clone(), registered_at: started, has_ended: false })
+        Some(ClaimRegistration {
+            list: Arc::clone(self),
+            claim: claim.clone(),
+            registered_at: started,
+            has_ended: false,
+        })
     }
 
     /// Starts the renewal unless it is running. Returns whether it was started.
@@ -85,9 +92,10 @@ impl RunningClaims {
         true
     }
 
-    /// Returns the claims to renew, and reports handlers that have not returned in `limit`: a handler that blocks its
-    /// thread cannot be dropped at its deadline. Their claims are no longer renewed, so that other nodes can handle the
-    /// deliveries.
+    /// Returns the claims to renew, and logs handlers that have not returned within `limit`. Their claims are no longer
+    /// renewed, so that other nodes can handle the deliveries.
+    ///
+    /// Needed because a handler that blocks its thread cannot be dropped at its deadline.
     pub(super) fn to_renew(&self, limit: Duration) -> Vec<Claim> {
         let (mut claims, mut stuck) = (Vec::new(), Vec::new());
         for running in self.state().running.values_mut().filter(|running| !running.lost) {
@@ -102,31 +110,31 @@ impl RunningClaims {
         claims
     }
 
-    /// Notes that a claim is no longer this process's own.
+    /// Records and logs that a claim could not be renewed.
     pub(super) fn lost(&self, claim: &Claim) {
         let lost = match self.state().running.get_mut(&claim.key) {
             Some(running) if running.claim.token == claim.token => {
                 running.lost = true;
                 running.delivery.clone()
             }
-            // The handler has ended meanwhile.
+            // The handler has ended, or has taken over a newer claim.
             _ => return,
         };
         telemetry::claim_lost((&lost).into());
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RunningState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Registration {
-    /// Returns the claim by which the delivery is held now.
+impl ClaimRegistration {
+    /// Returns the latest claim on the delivery.
     pub(super) fn current_claim(&self) -> Claim {
         self.list.state().running.get(&self.claim.key).expect("a registration keeps its entry").claim.clone()
     }
 
-    /// Ends the registration, unless a copy's claim has replaced `claim`. Returns that claim.
+    /// Ends the registration if `claim` is the latest claim on the delivery. Otherwise returns the latest claim.
     pub(super) fn end(&mut self, claim: &Claim) -> Option<Claim> {
         let mut state = self.list.state();
         let newer =
@@ -140,7 +148,7 @@ impl Registration {
     }
 }
 
-impl Drop for Registration {
+impl Drop for ClaimRegistration {
     fn drop(&mut self) {
         if !self.has_ended {
             self.list.state().running.remove(&self.claim.key);

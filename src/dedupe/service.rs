@@ -7,7 +7,7 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{call::Call, config::Config, flow, future::ResponseFuture};
+use super::{call::Call, config::DedupeConfig, flow, future::ResponseFuture};
 #[cfg(feature = "inbox")]
 use crate::verify::Replay;
 use crate::{
@@ -19,15 +19,15 @@ use crate::{
 
 /// The service of [`KlikitDedupeLayer`](super::KlikitDedupeLayer): see the [module](super) for the rules.
 ///
-/// It is always ready, so that a duplicate takes no permit of the inner service.
+/// The service is always ready, so that a duplicate takes no permit of the inner service.
 #[derive(Clone)]
 pub struct KlikitDedupe<S> {
     inner: S,
-    config: Arc<Config>,
+    config: Arc<DedupeConfig>,
 }
 
 impl<S> KlikitDedupe<S> {
-    pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
+    pub(super) fn new(inner: S, config: Arc<DedupeConfig>) -> Self {
         Self { inner, config }
     }
 
@@ -64,7 +64,7 @@ where
     fn call(&mut self, mut request: Request<VerifiedBody>) -> Self::Future {
         #[cfg(feature = "inbox")]
         if request.extensions().get::<Replay>().is_some() {
-            // An inbox has stored it, and in a ledger that they share it is done from the start.
+            // An inbox has stored this delivery. In a shared ledger it is done already, so a claim would fail.
             return ResponseFuture::handling(Call::new(self.inner.clone(), request));
         }
         let Some(mut delivery) = request.extensions().get::<Delivery>().cloned() else {

@@ -12,9 +12,9 @@ use tower_service::Service;
 
 use super::{
     capacity::{Capacity, Reservation},
-    config::Config,
+    config::InboxConfig,
     delivery::{NewDelivery, SameAs},
-    head::Head,
+    head::StoredHead,
     ordering::OrderingKeys,
     store::Acceptance,
     target::Target,
@@ -28,10 +28,10 @@ use crate::{
     verify::{Replay, ResponseBody, VerifiedBody},
 };
 
-/// The service that stores deliveries and acknowledges them: see the [module](super) for the rules. It is always ready.
+/// A service that stores deliveries and acknowledges them: see the [module](super) for the rules. It is always ready.
 #[derive(Clone)]
 pub struct Acceptor {
-    config: Arc<Config>,
+    config: Arc<InboxConfig>,
     capacity: Arc<Capacity>,
 }
 
@@ -40,7 +40,7 @@ pub struct Acceptor {
 pub struct AcceptFuture(Pin<Box<dyn Future<Output = DirectResponse> + Send>>);
 
 impl Acceptor {
-    pub(super) fn new(config: Arc<Config>, capacity: Arc<Capacity>) -> Self {
+    pub(super) fn new(config: Arc<InboxConfig>, capacity: Arc<Capacity>) -> Self {
         Self { config, capacity }
     }
 }
@@ -70,7 +70,7 @@ impl Future for AcceptFuture {
 async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<VerifiedBody>) -> DirectResponse {
     let (parts, body) = request.into_parts();
     if parts.extensions.get::<Replay>().is_some() {
-        // The delivery would be its own duplicate, and the worker would take it for handled.
+        // Otherwise the response would be "duplicate", and the worker would treat the delivery as handled.
         telemetry::acceptor_is_handler();
         return DirectResponse::Misconfigured;
     }
@@ -93,7 +93,7 @@ async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<V
     if let Some(bytes) = target.left_out {
         telemetry::query_left_out(&delivery, bytes, &config.policy.log_limits);
     }
-    let head = Head::of(target, &delivery);
+    let head = StoredHead::of(target, &delivery);
     let OrderingKeys { keys: ordering_keys, missing } = config.order_by.keys_of(&delivery, &body);
     let same_as = if config.policy.trusts_event_ids() { SameAs::Any } else { SameAs::Equal };
     let (text, labels) = (head.to_text(), head.labels());
@@ -111,10 +111,10 @@ async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<V
 }
 
 async fn store(
-    config: &Arc<Config>,
+    config: &Arc<InboxConfig>,
     capacity: &Capacity,
     mut new: NewDelivery,
-    mut head: Head,
+    mut head: StoredHead,
     delivery: &Delivery,
 ) -> Result<DirectResponse, StoreError> {
     match capacity.reserve(config).await? {
@@ -139,7 +139,7 @@ async fn store(
                     capacity.cancel();
                     return Ok(answer);
                 }
-                head.revive(stored.and_then(|stored| Head::from_text(&stored).ok()));
+                head.revive(stored.and_then(|stored| StoredHead::from_text(&stored).ok()));
                 new = NewDelivery { head: head.to_text(), labels: head.labels(), revives: true, ..new };
                 continue;
             }
@@ -148,7 +148,7 @@ async fn store(
         };
         if !new.is_same_as(&held) && stored_body.is_some_and(|stored| json::is_same(&stored, &new.body)) {
             telemetry::json_rewritten(delivery, &config.policy.log_limits);
-            // Once more: if the stored delivery is dead, this copy revives it.
+            // Accept again with the stored digest: if the stored delivery is dead, this copy revives it.
             new.same_as = SameAs::Digest(held);
             continue;
         }

@@ -1,4 +1,4 @@
-//! Operations on the stored deliveries, for operators.
+//! The interface for operations on stored deliveries that only operators need.
 
 use std::{future::Future, ops::Range, sync::Arc, time::SystemTime};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     dedupe::{EventKey, StoreError},
-    object_safe::object_safe_twin,
+    object_safe::object_safe_trait,
 };
 
 /// The operations of an [`InboxStore`](super::InboxStore) that only operators need.
@@ -19,8 +19,8 @@ pub trait InboxAdmin: Send + Sync + 'static {
     /// Lists up to `limit` deliveries that the filter selects and whose id is larger than `after`, smallest id first,
     /// without their bodies. A delivery that cannot be read is left out. `limit` is at least 1.
     ///
-    /// A page may have fewer deliveries, or none, although others follow: a store looks at a bounded number of
-    /// deliveries in one call, and [`Page::next`] says where to go on.
+    /// A page may have fewer deliveries, or no delivery, although more pages follow: a store examines a bounded number of
+    /// deliveries in one call. [`Page::next`] is the start of the next page.
     fn find(
         &self,
         filter: &Filter,
@@ -35,7 +35,7 @@ pub trait InboxAdmin: Send + Sync + 'static {
     /// ordering keys. Returns `false` and changes nothing if no DEAD delivery has this id.
     fn retry(&self, id: DeliveryId) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Dead-letters those of these deliveries that are READY or LEASED, and in one of these states. Returns how many.
+    /// Dead-letters the deliveries with these ids that are READY or LEASED and in one of `states`. Returns their number.
     ///
     /// Attempts and leases stay as they are. If the handler of a LEASED delivery succeeds after all, that counts: see
     /// [`settle`](super::InboxStore::settle).
@@ -46,32 +46,31 @@ pub trait InboxAdmin: Send + Sync + 'static {
         reason: &str,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes those of these deliveries that are in one of these states with their bodies and ledger rows, so that
-    /// their events are accepted when they come again. Returns how many.
+    /// Deletes the deliveries with these ids that are in one of `states`, with their bodies and ledger rows. So their
+    /// events are accepted again if klikit sends them again. Returns the number of deleted deliveries.
     ///
-    /// A handler that is running goes on, and its outcome changes nothing any more.
+    /// A running handler continues, and its outcome has no effect.
     fn forget_deliveries(
         &self,
         ids: &[DeliveryId],
         states: &[DeliveryState],
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes the DEAD and DONE deliveries of this event, conflicts included, and the event's ledger rows, so that the
-    /// event is accepted when it comes again. Returns how many keys were forgotten; a delivery and its ledger row share
-    /// one.
+    /// Deletes the DEAD and DONE deliveries of this event, including conflicts, and the event's ledger rows. So the event
+    /// is accepted again if klikit sends it again. Returns the number of forgotten keys: a delivery and its ledger row
+    /// share one key.
     ///
-    /// A delivery that is READY or LEASED stays, and so does its ledger row: it will be handled, and its copies are
-    /// duplicates.
+    /// A READY or LEASED delivery and its ledger row stay: the delivery will be handled, and its copies are duplicates.
     fn forget_event(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Forgets, as [`forget_event`](Self::forget_event) does, every key whose delivery was accepted within this window,
-    /// or whose ledger row was claimed within it and is still kept, of whichever tenant. Returns how many keys were
-    /// forgotten.
+    /// Forgets keys of all tenants in the way of [`forget_event`](Self::forget_event): each key whose delivery was accepted
+    /// within `window`, or whose ledger row was claimed within `window` and is still kept. Returns the number of forgotten
+    /// keys.
     fn forget_accepted(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
-object_safe_twin! {
-    /// [`InboxAdmin`], callable without knowing the store's type.
+object_safe_trait! {
+    /// An object-safe [`InboxAdmin`].
     pub(super) trait DynInboxAdmin: InboxAdmin {
         fn find(&'a self, filter: &'a Filter, after: Option<DeliveryId>, limit: u32) -> Page;
         fn show(&'a self, id: DeliveryId) -> Option<Entry>;
@@ -83,5 +82,5 @@ object_safe_twin! {
     }
 }
 
-/// The store, as operators see it.
+/// The store that operators' calls go to.
 pub(super) type SharedAdmin = Arc<dyn DynInboxAdmin>;

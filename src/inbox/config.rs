@@ -2,12 +2,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
-use super::{ordering::OrderBy, store::SharedStore, worker::Running};
+use super::{ordering::OrderBy, store::SharedStore, worker::RunningDeliveries};
 use crate::dedupe::DedupePolicy;
 
 /// The settings of an inbox, shared by its acceptors and workers.
 #[derive(Clone)]
-pub(super) struct Config {
+pub(super) struct InboxConfig {
     pub(super) store: SharedStore,
     pub(super) policy: DedupePolicy,
     pub(super) retention: Duration,
@@ -18,15 +18,15 @@ pub(super) struct Config {
     pub(super) keep_bodies: Duration,
     /// `None`: dead letters are kept indefinitely.
     pub(super) keep_dead_letters: Option<Duration>,
-    /// Notified when there may be something to lease.
+    /// Notified when an acceptor has stored a delivery.
     pub(super) wake: Arc<Notify>,
-    /// The deliveries that workers of this inbox are handling.
-    pub(super) running: Arc<Running>,
+    /// The deliveries that the workers of this inbox are handling.
+    pub(super) running: Arc<RunningDeliveries>,
 }
 
-impl fmt::Debug for Config {
+impl fmt::Debug for InboxConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
+        f.debug_struct("InboxConfig")
             .field("policy", &self.policy)
             .field("retention", &self.retention)
             .field("accept_deadline", &self.accept_deadline)

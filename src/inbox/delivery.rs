@@ -1,4 +1,4 @@
-//! The deliveries that acceptors give to a store, and those that workers get from it.
+//! Types that acceptors pass to a store, and types that a store returns to workers.
 
 use std::fmt;
 
@@ -15,24 +15,24 @@ pub struct NewDelivery {
     pub(super) body: Bytes,
     pub(super) labels: Labels,
     pub(super) ordering_keys: Vec<OrderingKey>,
-    /// The bodies that are the same delivery, besides its own.
+    /// The other bodies under the same key that count as this delivery.
     pub(super) same_as: SameAs,
     pub(super) revives: bool,
 }
 
-/// The bodies that make a known key the same delivery, besides an equal one.
+/// The other bodies that count as the same delivery. A body with an equal digest always does.
 #[derive(Clone, Copy)]
 pub(super) enum SameAs {
-    /// None.
+    /// No other body.
     Equal,
-    /// The body with this digest: its JSON was found to be the same.
+    /// The body with this digest, which has the same JSON.
     Digest(BodyDigest),
-    /// Any body: the key alone decides.
+    /// Every body: the key alone identifies the delivery.
     Any,
 }
 
-/// A worker's lease on a delivery. It lasts until another worker leases the delivery, which none does before the lease
-/// has expired.
+/// A worker's lease on a delivery. The lease ends when another worker leases the delivery, which is possible only after the
+/// lease has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     id: DeliveryId,
@@ -52,12 +52,12 @@ pub struct Leased {
 }
 
 impl NewDelivery {
-    /// The key, the event and the digest of the delivery, and the token of its ledger row.
+    /// Returns the key, the event and the digest of the delivery, and the token of its ledger row.
     pub fn claim(&self) -> &Claim {
         &self.claim
     }
 
-    /// Whether this is the same delivery as one under the same key whose body has this digest.
+    /// Returns whether this is the same delivery as a stored one with the same key whose body has this digest.
     pub fn is_same_as(&self, digest: &BodyDigest) -> bool {
         let is_same = match &self.same_as {
             SameAs::Equal => false,
@@ -67,29 +67,28 @@ impl NewDelivery {
         is_same || self.claim.digest() == digest
     }
 
-    /// Whether this delivery makes a DEAD one pending again that is [the same](Self::is_same_as). Otherwise the store returns
-    /// [`Acceptance::Dead`](super::Acceptance::Dead) and changes nothing.
+    /// Returns whether this delivery makes a DEAD one pending again that is [the same](Self::is_same_as). If not, the store
+    /// returns [`Acceptance::Dead`](super::Acceptance::Dead) and changes nothing.
     pub fn revives(&self) -> bool {
         self.revives
     }
 
-    /// The request's head, to be stored with the body: a JSON object of less than 2 KB, or more if the URI is long.
+    /// Returns the head to store with the body: a JSON object of less than 2 KB, or more if the URI is long.
     pub fn head(&self) -> &str {
         &self.head
     }
 
-    /// The body. It holds customers' data.
+    /// Returns the body. It contains customers' data.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Returns the event id, unless the delivery was let in without one. A part of the [head](Self::head), for a column of
-    /// its own.
+    /// Returns the event id, if the delivery has one. A part of the [head](Self::head), for a column of its own.
     pub fn event_id(&self) -> Option<&str> {
         self.labels.event_id.as_deref()
     }
 
-    /// Returns the event type, if the request named one. A part of the [head](Self::head), for a column of its own.
+    /// Returns the event type, if the delivery has one. A part of the [head](Self::head), for a column of its own.
     pub fn event_type(&self) -> Option<&str> {
         self.labels.event_type.as_deref()
     }
@@ -99,8 +98,8 @@ impl NewDelivery {
         &self.labels.tenant
     }
 
-    /// The ordering keys, ascending and without duplicates: mostly none or one. Deliveries that share a key are leased
-    /// one after the other.
+    /// Returns the ordering keys, ascending and without duplicates: usually at most one. Deliveries that share a key are
+    /// leased one after the other.
     pub fn ordering_keys(&self) -> &[OrderingKey] {
         &self.ordering_keys
     }
@@ -108,7 +107,7 @@ impl NewDelivery {
 
 #[cfg(feature = "testing")]
 impl NewDelivery {
-    /// Makes a delivery for the tests of a store, without ordering keys. It [revives](Self::revives) a dead one.
+    /// Creates a delivery for tests of a store. It has no ordering keys and [revives](Self::revives) a dead one.
     pub fn new(claim: Claim, head: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let new = Self {
             claim,
@@ -138,26 +137,26 @@ impl NewDelivery {
         Self { ordering_keys, ..self }
     }
 
-    /// Makes a delivery that [revives](Self::revives) a dead one.
+    /// Lets the delivery [revive](Self::revives) a dead one.
     #[must_use]
     pub fn reviving(self) -> Self {
         Self { revives: true, ..self }
     }
 
-    /// Makes a delivery that [revives](Self::revives) no dead one.
+    /// Does not let the delivery [revive](Self::revives) a dead one.
     #[must_use]
     pub fn without_reviving(self) -> Self {
         Self { revives: false, ..self }
     }
 
-    /// Makes [any body](Self::is_same_as) under the key the same delivery.
+    /// Treats [every body](Self::is_same_as) with the same key as the same delivery.
     #[must_use]
     pub fn with_any_body(self) -> Self {
         Self { same_as: SameAs::Any, ..self }
     }
 
-    /// Makes the body with this digest [the same delivery](Self::is_same_as), as an acceptor does whose body has the
-    /// same JSON.
+    /// Treats the body with this digest as [the same delivery](Self::is_same_as), as an acceptor does if both bodies have
+    /// the same JSON.
     #[must_use]
     pub fn with_same_json_as(self, digest: BodyDigest) -> Self {
         Self { same_as: SameAs::Digest(digest), ..self }
@@ -165,29 +164,29 @@ impl NewDelivery {
 }
 
 impl Lease {
-    /// Makes a lease from the delivery, the fencing token, and the number of this attempt, counted or not.
+    /// Creates a lease from the delivery's id, the fencing token, and the number of this attempt, counted or not.
     pub const fn new(id: DeliveryId, token: i64, attempt: u32) -> Self {
         Self { id, token, attempt }
     }
 
-    /// The delivery.
+    /// Returns the id of the delivery.
     pub const fn id(&self) -> DeliveryId {
         self.id
     }
 
-    /// The fencing token, which tells this lease from all others on the delivery.
+    /// Returns the fencing token, which distinguishes this lease from all other leases on the delivery.
     pub const fn token(&self) -> i64 {
         self.token
     }
 
-    /// The number of this attempt, from 1.
+    /// Returns the number of this attempt, from 1.
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 }
 
 impl Leased {
-    /// Makes a leased delivery from its lease and the [head](NewDelivery::head) and body that the store was given.
+    /// Creates a leased delivery from its lease, its stored [head](NewDelivery::head) and its stored body.
     pub fn new(lease: Lease, head: impl Into<String>, body: impl Into<Bytes>) -> Self {
         Self {
             lease,
@@ -199,59 +198,59 @@ impl Leased {
         }
     }
 
-    /// Sets the [ordering keys](NewDelivery::ordering_keys) that the store was given. A worker does not run two
-    /// deliveries that share one, even if their leases were lost.
+    /// Sets the stored [ordering keys](NewDelivery::ordering_keys). A worker does not run two deliveries that share a key
+    /// at the same time, even if their leases were lost.
     #[must_use]
     pub fn with_ordering_keys(self, ordering_keys: Vec<OrderingKey>) -> Self {
         Self { ordering_keys, ..self }
     }
 
-    /// Marks a delivery whose last lease expired: its worker died, of this delivery or of another, or still runs it
-    /// without being able to extend the lease. A worker does not start all of these at once.
+    /// Marks a delivery whose last lease expired: its worker has crashed, perhaps because of this delivery, or cannot extend
+    /// the lease. A worker starts such deliveries at staggered times.
     #[must_use]
     pub fn after_expired_lease(self) -> Self {
         Self { after_expired_lease: true, ..self }
     }
 
-    /// Marks a delivery whose attempt was counted when it was leased. The worker counts that of any other by
-    /// [`InboxStore::start`](super::InboxStore::start).
+    /// Marks a delivery whose attempt was counted when it was leased. The worker counts the attempts of other deliveries
+    /// by [`InboxStore::start`](super::InboxStore::start).
     #[must_use]
     pub fn with_attempt_counted(self) -> Self {
         Self { attempt_counted: true, ..self }
     }
 
-    /// The lease.
+    /// Returns the lease.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
 
-    /// The request's head.
+    /// Returns the stored head.
     pub fn head(&self) -> &str {
         &self.head
     }
 
-    /// The body. It holds customers' data.
+    /// Returns the body. It contains customers' data.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The ordering keys.
+    /// Returns the ordering keys.
     pub fn ordering_keys(&self) -> &[OrderingKey] {
         &self.ordering_keys
     }
 
-    /// Whether its [last lease expired](Self::after_expired_lease).
+    /// Returns whether the [last lease expired](Self::after_expired_lease).
     pub fn is_after_expired_lease(&self) -> bool {
         self.after_expired_lease
     }
 
-    /// Whether its [attempt was counted](Self::with_attempt_counted) when it was leased.
+    /// Returns whether the [attempt was counted](Self::with_attempt_counted) when the delivery was leased.
     pub fn is_attempt_counted(&self) -> bool {
         self.attempt_counted
     }
 }
 
-/// Never the body.
+/// Omits the body, which contains customers' data.
 impl fmt::Debug for NewDelivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewDelivery")
@@ -264,7 +263,7 @@ impl fmt::Debug for NewDelivery {
     }
 }
 
-/// Never the body.
+/// Omits the body, which contains customers' data.
 impl fmt::Debug for Leased {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Leased")

@@ -1,4 +1,4 @@
-//! The stored deliveries, as operators see them.
+//! Types that describe stored deliveries to operators.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::head::Head;
+use super::head::StoredHead;
 use crate::dedupe::BodyDigest;
 
 /// The id of a stored delivery. Ids grow in the order of acceptance and are never used again.
@@ -18,11 +18,12 @@ pub struct DeliveryId(i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeliveryState {
-    /// Pending: the delivery waits for a worker, or for the time of its next attempt.
+    /// The delivery is pending: no worker holds it, and its next attempt may be due later.
     Ready,
     /// A worker holds a lease on the delivery.
     Leased,
-    /// The delivery is a dead letter. Somebody has to [retry](super::Inbox::retry) it, or klikit to send it again.
+    /// The delivery is a dead letter. It is handled again only if an operator [retries](super::Inbox::retry) it or klikit
+    /// sends it again.
     Dead,
     /// The delivery was handled and is [kept](super::Inbox::keep_bodies).
     Done,
@@ -32,15 +33,15 @@ pub enum DeliveryState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Deliveries that wait for a worker, or for the time of their next attempt.
+    /// Pending deliveries, including those whose next attempt is due later.
     pub ready: u64,
-    /// Deliveries that a worker holds, or held when it died.
+    /// Deliveries that are leased to a worker. The worker may have crashed.
     pub leased: u64,
     /// Dead letters.
     pub dead: u64,
     /// Deliveries that were handled and are [kept](super::Inbox::keep_bodies).
     pub done: u64,
-    /// How long ago the oldest ready or leased delivery was accepted.
+    /// The time since the oldest ready or leased delivery was accepted.
     pub oldest: Option<Duration>,
 }
 
@@ -52,27 +53,27 @@ pub struct Entry {
     pub id: DeliveryId,
     /// The state.
     pub state: DeliveryState,
-    /// How many attempts were started.
+    /// The number of attempts that were started.
     pub attempts: u32,
     /// When the delivery was accepted, by the store's clock.
     pub accepted_at: SystemTime,
-    /// Why the last attempt failed, or why the delivery was dead-lettered: the handler's
+    /// The reason why the last attempt failed or the delivery was dead-lettered: the handler's
     /// [`FailureReason`](crate::FailureReason), a status, or the beginning of an error's text.
     pub reason: Option<String>,
     /// The digest of the body, if it is still stored.
     pub digest: Option<BodyDigest>,
-    /// The body, where it was asked for and is still stored. It holds customers' data.
+    /// The body, if it was requested and is still stored. It contains customers' data.
     pub body: Option<Bytes>,
-    head: Option<Head>,
+    head: Option<StoredHead>,
 }
 
 impl DeliveryId {
-    /// Makes an id from its number.
+    /// Creates an id from its number.
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> i64 {
         self.0
     }
@@ -85,7 +86,7 @@ impl fmt::Display for DeliveryId {
 }
 
 impl DeliveryState {
-    /// The number of the state in the tables of this crate's stores.
+    /// Returns the number of the state in the tables of this crate's stores.
     pub const fn code(self) -> i16 {
         match self {
             Self::Ready => 0,
@@ -95,7 +96,7 @@ impl DeliveryState {
         }
     }
 
-    /// The name of the state: `ready`, `leased`, `dead` or `done`.
+    /// Returns the name of the state: `ready`, `leased`, `dead` or `done`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -124,7 +125,7 @@ impl fmt::Display for DeliveryState {
 }
 
 impl Counts {
-    /// Each state's name, and the number of deliveries in it.
+    /// Returns the name of each state and the number of deliveries in it.
     #[cfg(feature = "metrics")]
     pub(crate) fn by_state(&self) -> [(&'static str, u64); 4] {
         [
@@ -135,19 +136,19 @@ impl Counts {
         ]
     }
 
-    /// The number of deliveries that are still to be handled.
+    /// Returns the number of unfinished deliveries: ready or leased.
     pub fn backlog(&self) -> u64 {
         self.ready + self.leased
     }
 
-    /// The number of deliveries in all states, which [`max_stored`](super::Inbox::max_stored) limits.
+    /// Returns the number of deliveries in all states, which [`max_stored`](super::Inbox::max_stored) limits.
     pub fn stored(&self) -> u64 {
         self.backlog() + self.dead + self.done
     }
 }
 
 impl Entry {
-    /// Makes an entry from what a store has read. `head` is what it was [given](super::NewDelivery::head). Set the
+    /// Creates an entry from columns that a store has read. `head` is the [stored head](super::NewDelivery::head). Set the
     /// other fields afterwards.
     pub fn new(id: DeliveryId, state: DeliveryState, accepted_at: SystemTime, head: &str) -> Self {
         Self {
@@ -158,32 +159,32 @@ impl Entry {
             reason: None,
             digest: None,
             body: None,
-            head: Head::from_text(head).ok(),
+            head: StoredHead::from_text(head).ok(),
         }
     }
 
-    /// The event's id, if the delivery came with one.
+    /// Returns the event id, if the delivery has one.
     pub fn event_id(&self) -> Option<&str> {
         self.head.as_ref()?.event_id.as_deref()
     }
 
-    /// The event's type, if the delivery came with one.
+    /// Returns the event type, if the delivery has one.
     pub fn event_type(&self) -> Option<&str> {
         self.head.as_ref()?.event_type.as_deref()
     }
 
-    /// The name of the keyring that verified the delivery.
+    /// Returns the name of the keyring that verified the delivery.
     pub fn tenant(&self) -> Option<&str> {
         Some(&self.head.as_ref()?.tenant)
     }
 
-    /// Whether the event id came with another body before.
+    /// Returns whether the event id came with another body before.
     pub fn is_conflict(&self) -> bool {
         self.head.as_ref().is_some_and(|head| head.conflict)
     }
 }
 
-/// Never the body.
+/// Omits the body, which contains customers' data.
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")

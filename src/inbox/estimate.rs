@@ -1,4 +1,4 @@
-//! Estimated numbers of deliveries.
+//! Estimates of how many deliveries are stored, for limits.
 
 use std::{
     fmt,
@@ -12,45 +12,46 @@ use std::{
 
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
-use super::config::Config;
+use super::config::InboxConfig;
 use crate::{dedupe::StoreError, telemetry};
 
-/// A number of deliveries that has a limit.
+/// A number of deliveries that is limited and counted by the store.
 pub(super) trait Quantity: Send + Sync + 'static {
-    /// How old a count may be before it is made again in the background.
+    /// The age of a count after which a new count is made in the background.
     const STALE: Duration;
 
-    /// How old a count may be by which a delivery is rejected.
+    /// The age up to which a count suffices to reject a delivery.
     const FRESH: Duration;
 
-    /// Whether nothing is accepted before the first count. Otherwise that count is made in the background too.
+    /// Whether the first delivery waits for a count. If not, the first count is made in the background too.
     const STARTS_WITH_A_COUNT: bool;
 
-    fn limit(config: &Config) -> u64;
+    fn limit(config: &InboxConfig) -> u64;
 
-    /// Counts the deliveries, up to the limit. The call ends by itself: one that never answers would keep everybody
-    /// else from counting.
-    fn count(&self, config: &Arc<Config>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// Counts the deliveries, but no further than the limit. The call must have a deadline, because all others that count
+    /// wait for it.
+    fn count(&self, config: &Arc<InboxConfig>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
-/// The last count, and the number of deliveries accepted since: the store does not count for each delivery.
+/// An estimate from the last count and the number of deliveries accepted since. Counting for each delivery would be too
+/// expensive.
 #[derive(Default)]
 pub(super) struct Estimate<Q> {
     quantity: Q,
-    last: Mutex<Last>,
-    /// One acceptor counts, and the others wait for it.
+    last: Mutex<LastCount>,
+    /// Held by the acceptor that counts, while the others wait.
     counting: AsyncMutex<()>,
     recounting: AtomicBool,
 }
 
 #[derive(Default, Clone, Copy)]
-struct Last {
+struct LastCount {
     counted: u64,
     accepted_since: u64,
     at: Option<Instant>,
 }
 
-impl Last {
+impl LastCount {
     fn is_older_than(&self, age: Duration) -> bool {
         self.at.is_none_or(|at| at.elapsed() >= age)
     }
@@ -62,7 +63,7 @@ impl Last {
 
 impl<Q: Quantity> Estimate<Q> {
     /// Returns whether one more delivery may be accepted, and then counts it as accepted.
-    pub(super) async fn reserve(self: &Arc<Self>, config: &Arc<Config>) -> Result<bool, StoreError> {
+    pub(super) async fn reserve(self: &Arc<Self>, config: &Arc<InboxConfig>) -> Result<bool, StoreError> {
         let last = *self.last();
         let is_full = last.deliveries() >= Q::limit(config);
         if is_full && last.is_older_than(Q::FRESH) || Q::STARTS_WITH_A_COUNT && last.at.is_none() {
@@ -73,37 +74,37 @@ impl<Q: Quantity> Estimate<Q> {
         Ok(self.try_reserve(config))
     }
 
-    /// Does the same by the estimate alone.
-    pub(super) fn try_reserve(&self, config: &Config) -> bool {
+    /// Reserves a place by the current estimate, without counting.
+    pub(super) fn try_reserve(&self, config: &InboxConfig) -> bool {
         let mut last = self.last();
         let is_free = last.deliveries() < Q::limit(config);
         last.accepted_since += u64::from(is_free);
         is_free
     }
 
-    /// Corrects the estimate for a delivery that was not added.
+    /// Cancels the reservation of a delivery that was not stored.
     pub(super) fn cancel(&self) {
         let mut last = self.last();
         last.accepted_since = last.accepted_since.saturating_sub(1);
     }
 
-    /// Returns whether the estimate is the last count.
+    /// Returns whether no delivery was accepted since the last count.
     pub(super) fn is_exact(&self) -> bool {
         self.last().accepted_since == 0
     }
 
-    /// Counts the deliveries again, however fresh the last count is.
-    pub(super) async fn count_again(&self, config: &Arc<Config>) -> Result<(), StoreError> {
+    /// Counts the deliveries even if the last count is fresh.
+    pub(super) async fn count_again(&self, config: &Arc<InboxConfig>) -> Result<(), StoreError> {
         let _counting = self.counting.lock().await;
         self.count_now(config).await
     }
 
-    async fn count(&self, config: &Arc<Config>) -> Result<(), StoreError> {
+    async fn count(&self, config: &Arc<InboxConfig>) -> Result<(), StoreError> {
         let _counting = self.counting.lock().await;
         if self.last().is_older_than(Q::FRESH) { self.count_now(config).await } else { Ok(()) }
     }
 
-    fn count_in_background(self: &Arc<Self>, config: &Arc<Config>) {
+    fn count_in_background(self: &Arc<Self>, config: &Arc<InboxConfig>) {
         if self.recounting.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -116,13 +117,13 @@ impl<Q: Quantity> Estimate<Q> {
         }));
     }
 
-    async fn count_now(&self, config: &Arc<Config>) -> Result<(), StoreError> {
+    async fn count_now(&self, config: &Arc<InboxConfig>) -> Result<(), StoreError> {
         let counted = self.quantity.count(config).await?;
-        *self.last() = Last { counted, accepted_since: 0, at: Some(Instant::now()) };
+        *self.last() = LastCount { counted, accepted_since: 0, at: Some(Instant::now()) };
         Ok(())
     }
 
-    fn last(&self) -> MutexGuard<'_, Last> {
+    fn last(&self) -> MutexGuard<'_, LastCount> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,16 +1,16 @@
-//! Selecting stored deliveries.
+//! Filters that select stored deliveries, and pages of results.
 
 use std::{ops::Range, time::SystemTime};
 
 use super::entry::{DeliveryId, DeliveryState, Entry};
 use crate::dedupe::BodyDigest;
 
-/// Selects stored deliveries by what they have in common. A new filter selects all of them, and each setter fewer.
+/// A filter for stored deliveries. A new filter selects all deliveries, and each setter narrows the selection.
 ///
 /// ```
 /// use tower_klikit::inbox::{DeliveryState, Filter};
 ///
-/// // The pending deliveries that all have the same body.
+/// // Selects the pending deliveries with this body.
 /// let replays = Filter::new().states([DeliveryState::Ready]).body(r#"{"event":"order.created"}"#);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,14 +32,14 @@ pub struct Filter {
 #[derive(Debug, Default)]
 #[allow(clippy::exhaustive_structs, reason = "stores make their own")]
 pub struct Page {
-    /// The deliveries without their bodies, smallest id first. There may be none although more pages follow.
+    /// The deliveries without their bodies, smallest id first. May be empty although more pages follow.
     pub entries: Vec<Entry>,
-    /// The id to start the next page after. `None` if this is the last page.
+    /// The id after which the next page starts. `None` if this is the last page.
     pub next: Option<DeliveryId>,
 }
 
 impl Filter {
-    /// Makes a filter that selects every delivery.
+    /// Creates a filter that selects every delivery.
     pub fn new() -> Self {
         Self::default()
     }
@@ -62,9 +62,10 @@ impl Filter {
         Self { event_id: Some(id.into()), ..self }
     }
 
-    /// Selects deliveries with this body. Under [`ConflictPolicy::SameJson`](crate::dedupe::ConflictPolicy::SameJson),
-    /// the digest of a body is not that of its bytes: set [`body`](Self#structfield.body) to an [entry's
-    /// digest](Entry::digest) instead.
+    /// Selects deliveries with this body.
+    ///
+    /// Not under [`ConflictPolicy::SameJson`](crate::dedupe::ConflictPolicy::SameJson), where digests are computed from
+    /// canonical JSON. Set the field [`body`](Self#structfield.body) to an [entry's digest](Entry::digest) there.
     #[must_use]
     pub fn body(self, body: impl AsRef<[u8]>) -> Self {
         Self { body: Some(BodyDigest::of(body.as_ref())), ..self }
@@ -76,7 +77,7 @@ impl Filter {
         Self { accepted: Some(window), ..self }
     }
 
-    /// Returns whether the filter selects this delivery, for stores that do not leave that to a database.
+    /// Returns whether the filter selects this delivery. For stores that do not filter in a database.
     pub fn matches(&self, entry: &Entry) -> bool {
         let Self { states, tenant, event_id, body, accepted } = self;
         states.as_ref().is_none_or(|states| states.contains(&entry.state))

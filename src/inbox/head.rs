@@ -1,4 +1,4 @@
-//! The part of a request that is stored with its body, and the request made from it again.
+//! The head of a request as it is stored, and its conversion back to a request.
 
 use std::{
     str::FromStr,
@@ -18,9 +18,10 @@ use crate::{
     verify::{Replay, VerifiedBody},
 };
 
-/// A request's head. It is stored as JSON, so that operators can read it and later versions can add to it.
+/// The stored part of a request's head. It is stored as JSON, so that operators can read it and later versions can add
+/// members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct StoredHead {
     pub(super) method: String,
     /// Path and query.
     pub(super) uri: String,
@@ -46,7 +47,7 @@ pub(super) struct Head {
     pub(super) revived: bool,
 }
 
-impl Head {
+impl StoredHead {
     pub(super) fn of(target: Target, delivery: &Delivery) -> Self {
         let Target { method, uri, content_type, left_out: _ } = target;
         Self {
@@ -65,8 +66,8 @@ impl Head {
         }
     }
 
-    /// Takes over from the head of a dead delivery what a replay must not change: klikit signs neither the event id nor the
-    /// event type. The path is the new one, since the old one may be what the delivery died of.
+    /// Replaces the event id and the event type with those of the dead letter: klikit signs neither, so a replay must not
+    /// change them. The path stays the new one, because the old path may be the reason why the delivery was dead-lettered.
     pub(super) fn revive(&mut self, dead: Option<Self>) {
         self.revived = true;
         if let Some(dead) = dead {
@@ -76,7 +77,7 @@ impl Head {
         }
     }
 
-    /// Whether the delivery may be a replay of a captured one. Once it has failed, genuine ones do not wait for it.
+    /// Returns whether the delivery may be a replay of a captured one. Such a delivery blocks no other once it has failed.
     pub(super) fn may_be_replay(&self) -> bool {
         self.copy || self.revived
     }
@@ -93,7 +94,8 @@ impl Head {
         serde_json::from_str(text)
     }
 
-    /// Returns the request as the handler would have seen it inline, or `None` if this crate did not write the head.
+    /// Returns the request that the handler would have received without an inbox. `None` if the head is not one that this
+    /// crate has written.
     pub(super) fn request(&self, body: Bytes) -> Option<Request<VerifiedBody>> {
         let delivery = self.delivery()?;
         let mut request = Request::new(());
@@ -112,7 +114,7 @@ impl Head {
         Some(Replay::new(delivery, body).request(parts))
     }
 
-    /// The event's id, if the delivery came with one.
+    /// Returns the event id, if the delivery has one.
     pub(super) fn event_id(&self) -> Option<EventId> {
         EventId::parse(self.event_id.as_ref()?.as_bytes())
     }
@@ -136,7 +138,7 @@ impl Head {
     }
 }
 
-/// Milliseconds since 1970.
+/// Returns the milliseconds since 1970.
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -4,7 +4,7 @@ use super::{
     acceptor::Acceptor,
     admin::{InboxAdmin, SharedAdmin},
     capacity::Capacity,
-    config::Config,
+    config::InboxConfig,
     ordering::OrderBy,
     store::InboxStore,
     worker::Worker,
@@ -16,7 +16,7 @@ use crate::dedupe::{ConflictPolicy, DedupePolicy, Identity, KlikitDedupeLayer, R
 /// Clones share the store. Change the settings before making [acceptors](Self::acceptor) and [workers](Self::worker).
 #[derive(Clone)]
 pub struct Inbox {
-    pub(super) config: Arc<Config>,
+    pub(super) config: Arc<InboxConfig>,
     pub(super) admin: SharedAdmin,
     capacity: Arc<Capacity>,
 }
@@ -47,7 +47,7 @@ impl Inbox {
     /// Panics if the system has no random bytes to give.
     pub fn new(store: impl InboxStore + InboxAdmin) -> Self {
         let store = Arc::new(store);
-        let config = Config {
+        let config = InboxConfig {
             store: Arc::clone(&store) as _,
             policy: DedupePolicy::new(),
             retention: Self::DEFAULT_RETENTION,
@@ -183,7 +183,7 @@ impl Inbox {
         Worker::new(handler, Arc::clone(&self.config))
     }
 
-    fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+    fn with(mut self, set: impl FnOnce(&mut InboxConfig)) -> Self {
         set(Arc::make_mut(&mut self.config));
         self
     }

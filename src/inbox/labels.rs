@@ -1,8 +1,8 @@
-//! The members of a head that stores keep in columns.
+//! The members of a stored head that have columns of their own.
 
 use serde::Deserialize;
 
-/// The members of a head that a store keeps in columns, because operators look for deliveries by them.
+/// The members of a stored head that stores also keep in columns, because operators search for deliveries by them.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Labels {

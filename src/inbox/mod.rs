@@ -9,39 +9,38 @@
 //!
 //! Accepting:
 //!
-//! - The acceptor responds `200 {"status":"received"}` once the delivery and its ledger row are on stable storage,
-//!   committed together. A delivery that is stored, or was handled before, gets `200 {"status":"duplicate-ignored"}`.
-//! - If the store is down or unsure, takes longer than [`accept_deadline`](Inbox::accept_deadline), or holds [too many
-//!   pending deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`: klikit sends the delivery again.
-//! - The store holds [a million deliveries](Inbox::max_stored) at most: pending, dead and kept. At the limit, kept
-//!   deliveries are deleted before their time. If no more are left, the response is 503 as well. Dead letters are
-//!   never deleted to make space.
-//! - Of a request's head, a bounded part is stored. A query over 2 KiB is left out, and logged; a content type over 255
-//!   bytes loses its parameters. A path over 2 KiB gets 414, and a method over 32 bytes 501, because the handler could
-//!   not be found again. klikit sends neither.
-//! - A known id with *another body* is a conflict and is handled on its own: see [`dedupe`](crate::dedupe). While the
-//!   earlier body is still stored, a copy whose JSON was merely written anew (white space, member order, escapes) is a
-//!   duplicate.
-//!
-//! - A known body under another id is a copy, perhaps a replay of a captured delivery. It is handled, and [marked as a
-//!   copy](crate::Delivery::is_copy), up to [16 ids in an hour](Inbox::replay_limit), and gets 503 beyond that: see
+//! - The acceptor responds `200 {"status":"received"}` once the delivery and its ledger row are durable. The store commits
+//!   both together. A delivery that is stored already, or was handled before, gets `200 {"status":"duplicate-ignored"}`.
+//! - If the store fails, takes longer than [`accept_deadline`](Inbox::accept_deadline), or holds [too many pending
+//!   deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`, and klikit sends the delivery again.
+//! - The store holds at most [a million deliveries](Inbox::max_stored): pending ones, dead letters and kept ones. At the
+//!   limit, kept deliveries are deleted early. If there are no kept deliveries, the response is 503 as well. Dead letters
+//!   are never deleted to make space.
+//! - The inbox stores a bounded part of a request's head. A query over 2 KiB is left out and logged. A content type over
+//!   255 bytes loses its parameters. A path over 2 KiB gets 414 and a method over 32 bytes gets 501, because the worker
+//!   could not find the handler without them. klikit sends neither.
+//! - A known id with *another body* is a conflict and is handled as a delivery of its own: see
+//!   [`dedupe`](crate::dedupe). While the earlier body is still stored, a copy that has the same JSON with other white
+//!   space, member order or escapes is a duplicate.
+//! - A known body with another id is a copy, perhaps a replay of a captured delivery. Up to [16 ids in an
+//!   hour](Inbox::replay_limit) are handled and [marked as copies](crate::Delivery::is_copy). Further ids get 503: see
 //!   [Replays](crate::dedupe#replays).
 //!
 //! Handling:
 //!
-//! - The handler gets the request as it would have come inline: method, path, query, content type, body,
-//!   [`EventId`](crate::EventId) and [`Delivery`](crate::Delivery), with an [`Attempt`] in the extensions. Other
-//!   headers are not stored. klikit signs the body alone: anybody who has captured a delivery can send it again with another
-//!   method, path, query and content type, so decide by the body what matters. The path is the one that the client
-//!   sent, also where the acceptor is in axum's
-//!   `Router::nest` (feature `axum`). The handler may be a router that still has the layers that verify and
-//!   de-duplicate: they let the request through.
+//! - The handler gets the same request as without an inbox: method, path, query, content type, body,
+//!   [`EventId`](crate::EventId) and [`Delivery`](crate::Delivery). The extensions also hold an [`Attempt`]. Other headers
+//!   are not stored.
+//! - The path is the one that the client sent, even if the acceptor is inside axum's `Router::nest` (feature `axum`). The
+//!   handler may be a router that still has the verify and dedupe layers: they let stored deliveries through.
+//! - klikit signs the body alone. Anybody who has captured a delivery can send it again with another method, path, query
+//!   and content type, so base important decisions on the body.
 //! - A 2xx response finishes the delivery. It is deleted with its body unless it is [kept](Inbox::keep_bodies). After
-//!   400 and 422 it is dead-lettered at once, because the same would happen again. After any [other
+//!   400 and 422 it is dead-lettered at once, because a retry would fail in the same way. After any [other
 //!   response](Worker::outcome), an error, a panic or a [timeout](Worker::handler_deadline), it is retried after a
 //!   [backoff](Worker::backoff), and dead-lettered after [the last attempt](Worker::max_attempts).
-//! - A handler can say why it failed by a [`FailureReason`](crate::FailureReason) in its response's extensions: the log
-//!   and the [entry](Entry::reason) carry it.
+//! - A handler can give the reason of a failure by a [`FailureReason`](crate::FailureReason) in its response's
+//!   extensions. The reason appears in the log and in the [entry](Entry::reason).
 //! - If a worker crashes, its deliveries are redelivered once their leases expire, and each redelivery counts as an
 //!   attempt. A delivery that crashes the process every time is therefore dead-lettered after the last attempt.
 //!   Deliveries that were in progress in the same process are retried at staggered times, so that one poisonous
@@ -92,12 +91,12 @@
 //! # }
 //! ```
 //!
-//! Serve `app` until the same `stop`, and then wait for the worker, which finishes what it has begun. The repository has a server
-//! with timeouts and limits to copy, `examples/src/serve.rs`.
+//! Serve `app` until `stop`, and then wait for the worker, which finishes its running handlers. For a server with timeouts
+//! and limits, copy `examples/src/serve.rs` from the repository.
 //!
 //! # Panics
 //!
-//! Acceptors and workers have to run within a tokio runtime with its timer enabled.
+//! Acceptors and workers panic outside of a tokio runtime with an enabled timer.
 
 mod acceptor;
 mod admin;

@@ -1,4 +1,4 @@
-//! Ordering: which deliveries are handled one after the other.
+//! Ordering keys: deliveries that share a key are handled one after the other.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -9,13 +9,13 @@ use crate::{
     visible::Escaped,
 };
 
-/// The path to the orders' ids.
+/// The path to the ids of the orders.
 const ORDER_IDS: &[Step] = &[Step::Member("orders"), Step::Element, Step::Member("id")];
 
-/// The path to the branch's id.
+/// The path to the id of the branch.
 const BRANCH_ID: &[Step] = &[Step::Member("branch_id")];
 
-/// The same paths in the envelope of a timestamped delivery.
+/// The same two paths in the envelope of a delivery with a timestamped signature.
 const DATA_ORDER_IDS: &[Step] = &[Step::Member("data"), Step::Member("orders"), Step::Element, Step::Member("id")];
 const DATA_BRANCH_ID: &[Step] = &[Step::Member("data"), Step::Member("branch_id")];
 
@@ -25,16 +25,16 @@ const DATA_BRANCH_ID: &[Step] = &[Step::Member("data"), Step::Member("branch_id"
 /// delivery that fails blocks the later ones that share a key with it, and no others, until it is handled or
 /// dead-lettered.
 ///
-/// klikit itself does not guarantee any order: what it sends out of order is handled out of order.
+/// klikit itself does not guarantee any order. Deliveries that it sends out of order are handled out of order.
 ///
-/// An id is taken from the body even if the rest of the body is odd, so that one unreadable order does not cost a batch
-/// its ordering:
+/// Ids are read from the body even if other parts of the body are malformed, so that one unreadable order does not cost a
+/// batch its ordering:
 ///
 /// - An order without a readable id, such as `null`, adds no key. The other orders of the batch add theirs.
-/// - Where a member is repeated, each of its values adds a key.
+/// - If a member is repeated, each of its values adds a key.
 /// - Numbers are compared by value, and a string that holds a plain decimal number is compared as one: 42, 42.0, 4.2e1
 ///   and "42" are one id. Other strings are compared as they are.
-/// - If no id can be read, the delivery is handled in no order, and a warning is logged.
+/// - If no id can be read, the delivery is handled without ordering, and a warning is logged.
 #[derive(Clone, Default)]
 pub struct OrderBy(Rule);
 
@@ -49,27 +49,27 @@ enum Rule {
 
 type Custom = dyn Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync;
 
-/// A key that deliveries share if they have to be leased one after the other: a text such as `order:42@warung`, from the
-/// kind of the key, the id and the tenant.
+/// A key that is shared by deliveries that must be leased one after the other. The text consists of the kind of the key,
+/// the id and the tenant, such as `order:42@warung`.
 ///
-/// It has at most 200 bytes, no control characters, and no `@` but the last one: such characters, `%`, and bytes that are
-/// not UTF-8 are percent-encoded. A longer text is replaced with a hash, such as `order:%5f3c…`.
+/// In the id and the tenant, control characters, `@`, `%` and bytes that are not UTF-8 are percent-encoded. A text of more
+/// than 200 bytes is replaced with a hash, such as `order:%5f3c…`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrderingKey(Arc<str>);
 
-/// The longest ordering key, in bytes. An index entry of a Postgres table may have some 2,700.
+/// The longest ordering key, in bytes. Postgres limits an index entry to about 2,700 bytes.
 const LONGEST_KEY: usize = 200;
 
 /// The ordering keys of one delivery.
 pub(super) struct OrderingKeys {
-    /// Ascending, without repetitions.
+    /// The keys, ascending and without duplicates.
     pub(super) keys: Vec<OrderingKey>,
-    /// The id that the rule asks for, if it could not be read once. Then there are no keys.
+    /// The name of the id that the rule needs, if no such id could be read. Then there are no keys.
     pub(super) missing: Option<&'static str>,
 }
 
 impl OrderBy {
-    /// Uses no order. The default.
+    /// Handles deliveries in any order. The default.
     pub fn nothing() -> Self {
         Self(Rule::Nothing)
     }
@@ -79,13 +79,13 @@ impl OrderBy {
         Self(Rule::Branch)
     }
 
-    /// Orders by the `id` of each order in the body. A delivery of several orders waits for all of them.
+    /// Orders by the `id` of each order in the body. A delivery with several orders is blocked by each of them.
     pub fn order() -> Self {
         Self(Rule::Order)
     }
 
-    /// Orders by keys of your own, derived from the delivery and its body. A delivery without a key is in no order.
-    /// Tenants share no keys.
+    /// Orders by custom keys, which `keys` derives from the delivery and its body. A delivery without keys is handled
+    /// without ordering. Tenants do not share keys.
     ///
     /// The function is called while klikit waits for the response. If it panics, the delivery is not accepted.
     pub fn keys(keys: impl Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync + 'static) -> Self {
@@ -127,7 +127,7 @@ impl fmt::Debug for OrderBy {
     }
 }
 
-/// Returns the text that is the same for equal ids. `None` if the value is neither a number nor a string.
+/// Returns a normal form of an id, equal for equal ids. `None` if the value is neither a number nor a string.
 fn name(id: Token<'_>) -> Option<Cow<'_, [u8]>> {
     let normal = |number: Decimal| number.to_string().into_bytes().into();
     match id {
@@ -141,20 +141,20 @@ fn name(id: Token<'_>) -> Option<Cow<'_, [u8]>> {
 }
 
 impl OrderingKey {
-    /// `kind` is one of this module's own words.
+    /// Creates a key. `kind` is a fixed word, so it needs no encoding.
     fn of(kind: &str, id: &[u8], tenant: &str) -> Self {
         let mut key = format!("{kind}:");
         encode(id, &mut key);
         key.push('@');
         encode(tenant.as_bytes(), &mut key);
         if key.len() > LONGEST_KEY {
-            // Every other key has an "@".
+            // Cannot equal another key, because all keys that are not hashed contain an "@".
             key = format!("{kind}:%{}", hex::encode(short_hash(&[tenant.as_bytes(), b"\0", id])));
         }
         Self(key.into())
     }
 
-    /// Makes a key from the [text](Self::as_str) that a store has kept.
+    /// Creates a key from its stored [text](Self::as_str).
     pub fn from_text(text: &str) -> Self {
         Self(text.into())
     }
@@ -165,7 +165,7 @@ impl OrderingKey {
     }
 }
 
-/// Percent-encodes what would make keys ambiguous, or is no text for every store.
+/// Percent-encodes characters that would make keys ambiguous, and bytes that some stores do not accept as text.
 fn encode(bytes: &[u8], key: &mut String) {
     let escape = |bytes: &[u8], key: &mut String| {
         bytes.iter().for_each(|byte| key.extend(["%", &hex::encode_upper([*byte])]));
@@ -184,7 +184,7 @@ fn encode(bytes: &[u8], key: &mut String) {
 
 impl fmt::Debug for OrderingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not quoted, and an id may be any text of the body.
+        // Escaped, because the sender chooses the id.
         write!(f, "{}", Escaped(&self.0))
     }
 }
@@ -211,12 +211,12 @@ mod tests {
         order_by.keys_of(&delivery(None), body.as_bytes()).keys
     }
 
-    /// The keys of a batch, each of whose orders has this JSON.
+    /// Returns the keys of a batch with these orders, given as JSON.
     fn batch(orders: &[&str]) -> Vec<OrderingKey> {
         keys(&OrderBy::order(), &format!(r#"{{"brand_id":1,"branch_id":2,"orders":[{}]}}"#, orders.join(",")))
     }
 
-    /// The keys of orders whose ids are these numbers.
+    /// Returns the keys of orders with these ids.
     fn of(ids: &[i64]) -> Vec<OrderingKey> {
         let mut keys: Vec<_> =
             ids.iter().map(|id| OrderingKey::of("order", id.to_string().as_bytes(), "warung")).collect();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_can_be_read() {
+    fn keys_are_readable_text() {
         let custom = |id: &'static str| OrderBy::keys(move |_, _| vec![id.into()]);
         let text =
             |order_by: &OrderBy| keys(order_by, r#"{"branch_id":2,"orders":[{"id":42.0}]}"#)[0].as_str().to_owned();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_order_hides_no_other() {
+    fn malformed_order_keeps_other_keys() {
         let nested = format!(r#"{{"id":7,"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         let objects = format!(r#"{{"x":{}1{},"id":7}}"#, r#"{"id":"#.repeat(1000), "}".repeat(1000));
         for (odd, ids) in [
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn body_that_breaks_off_keeps_what_was_read() {
+    fn truncated_body_keeps_keys_read_so_far() {
         assert_eq!(keys(&OrderBy::order(), r#"{"orders":[{"id":1},{"id":2},{"id"}]}"#), of(&[1, 2]));
         assert_eq!(keys(&OrderBy::order(), r#"{"orders":[{"id":1},{"id"#), of(&[1]));
         let no_text = OrderBy::order().keys_of(&delivery(None), b"{\"orders\":[{\"id\":1,\"note\":\"\xff\"}]}").keys;
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamped_envelope_is_looked_into() {
+    fn reads_ids_from_timestamped_envelope() {
         let body = r#"{"event_id":"evt-1","data":{"brand_id":1,"branch_id":7,"orders":[{"id":1},{"id":2}]}}"#;
         let timestamped = delivery(Some(SystemTime::UNIX_EPOCH));
         assert_eq!(OrderBy::order().keys_of(&timestamped, body.as_bytes()).keys, of(&[1, 2]));
@@ -417,8 +417,7 @@ mod tests {
             crate::telemetry::unordered((&delivery(None)).into(), "order id");
         });
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-        let expected =
-            "WARN tower_klikit::inbox: no order id could be read: handling the delivery in no order tenant=\"warung\"";
+        let expected = "WARN tower_klikit::inbox: cannot read the order id of a delivery: handling the delivery without ordering tenant=\"warung\"";
         assert!(text.contains(expected), "{text}");
     }
 }

@@ -5,17 +5,18 @@ use crate::{
 };
 
 impl Inbox {
-    /// Checks, for a service that starts, the limits: see [`preflight`](crate::preflight) for the rules. The store is
-    /// not asked, and the [worker](super::Worker::preflight) checks its own.
+    /// Checks the settings of the inbox when a service starts: see [`preflight`](crate::preflight) for the rules.
+    ///
+    /// The check does not call the store. The [worker](super::Worker::preflight) checks its own settings.
     ///
     /// # Errors
     ///
-    /// When some will not do, with all that was found.
+    /// Returns an error that lists all problems, if there are any.
     pub fn preflight(&self) -> Result<(), PreflightError> {
         let config = &self.config;
         let mut problems = Problems::default();
         problems.check(config.retention < klikit::retries_span(), ProblemKind::RetentionTooShort);
-        config.policy.look_at_replays(&mut problems);
+        config.policy.check_replay_limit(&mut problems);
         problems.check(config.accept_deadline.is_zero(), ProblemKind::AcceptDeadlineZero);
         problems.check(config.accept_deadline >= klikit::TIMEOUT, ProblemKind::AcceptDeadlineTooLong);
         problems.check(config.max_backlog == 0, ProblemKind::MaxBacklogZero);

@@ -5,7 +5,7 @@
 //!            ▲  ▲             │ │ └─ DeadLetter, or lease expired on the last attempt ─▶ DEAD ─ purge_dead ▶ gone
 //!            │  └ Reschedule ─┘ │                                 retry, or accepted again │
 //!            ├── Release ───────┘                                                          │
-//!            ├── lease expired: can be leased again without anybody's doing                │
+//!            ├── lease expired: can be leased again without a call of its own              │
 //!            └─────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
@@ -19,46 +19,51 @@ use super::{
 };
 use crate::{
     dedupe::{BodyDigest, StoreError},
-    object_safe::object_safe_twin,
+    object_safe::object_safe_trait,
 };
 
-/// A store that keeps accepted deliveries until they are handled: what acceptors and workers need.
+/// A store that keeps accepted deliveries until they are handled. Acceptors and workers use this interface.
 ///
 /// # Rules
 ///
-/// - Every call is atomic, and all clones and processes that share the store see one order of calls. Changes are on
-///   stable storage when a call returns.
+/// - Every call is atomic, and all clones and processes that share the store see the same order of calls. Changes are
+///   durable when a call returns.
 /// - Times are measured by the store's own clock: the database's clock where there is one.
 /// - A store that does not know whether a call took effect returns an error. klikit then sends the delivery again, or
 ///   the worker repeats the call, and nothing is lost.
 /// - **The token decides, not the time.** A lease belongs to its worker until another worker leases the delivery, even
 ///   after the lease has expired. Until then the worker can extend the lease and settle the delivery.
-/// - A delivery's ledger row is the one of the store's [`Ledger`](crate::dedupe::Ledger): what a
-///   [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store has handled is a duplicate here, and the
-///   other way round.
-/// - A row that cannot be read concerns its own delivery alone: see [`LeaseBatch`].
-/// - **A store is trusted.** Workers handle what it returns as verified.
+/// - The inbox and the store's [`Ledger`](crate::dedupe::Ledger) share ledger rows. A delivery that a
+///   [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store has handled is a duplicate here, and vice
+///   versa.
+/// - A row that cannot be read does not affect other deliveries: see [`LeaseBatch`].
+/// - **The store is trusted.** Workers treat the deliveries that it returns as verified.
 ///
-/// The crate `tower-klikit-store-tests` has the suite that every store passes.
+/// The crate `tower-klikit-store-tests` has a test suite for stores.
 pub trait InboxStore: Send + Sync + 'static {
     /// Stores a delivery together with its ledger row, which is done from the start and remembered for `retention`.
     ///
-    /// In this order:
+    /// The first rule that applies decides:
     ///
-    /// 1. The key has a delivery that is READY or LEASED: nothing changes, except that the ledger row is restored with
-    ///    the digest of the stored delivery if it is missing or an expired claim. [`Acceptance::Known`].
-    /// 2. The key has a DEAD delivery. If the new one [is not the same delivery](NewDelivery::is_same_as), nothing
-    ///    changes: [`Acceptance::Known`]. If it is the same and does not [revive](NewDelivery::revives) the dead one,
-    ///    nothing changes either: [`Acceptance::Dead`]. Otherwise the dead one is READY again and due now, with no
-    ///    attempts and the new request. It keeps its [id](DeliveryId) and its time of acceptance. Its ledger row is done
-    ///    for `retention`. [`Acceptance::Revived`].
-    /// 3. The ledger row is done: [`Acceptance::Known`]. It is claimed, and the lease of the claim is not over:
-    ///    [`Acceptance::InFlight`]. Nothing changes.
-    /// 4. Otherwise the delivery is stored as READY and due now, under an id larger than all before it. It replaces a
-    ///    DONE delivery of the same key, and its ledger row replaces an expired claim, whose token can then no longer
-    ///    complete it. [`Acceptance::Accepted`].
+    /// 1. The key has a delivery that is READY or LEASED: returns [`Acceptance::Known`] and changes nothing, with one
+    ///    exception. If the ledger row is missing or is an expired claim, it is restored with the digest of the stored
+    ///    delivery.
+    /// 2. The key has a DEAD delivery:
+    ///    - If the new delivery [is not the same](NewDelivery::is_same_as), returns [`Acceptance::Known`] and changes
+    ///      nothing.
+    ///    - If it is the same and does not [revive](NewDelivery::revives) the dead letter, returns [`Acceptance::Dead`] and
+    ///      changes nothing.
+    ///    - Otherwise returns [`Acceptance::Revived`]. The dead letter is READY again and due now, with no attempts and
+    ///      the new request. It keeps its [id](DeliveryId) and its time of acceptance. Its ledger row is done for
+    ///      `retention`.
+    /// 3. The ledger row is done: returns [`Acceptance::Known`] and changes nothing.
+    /// 4. The ledger row is a claim whose lease has not expired: returns [`Acceptance::InFlight`] and changes nothing.
+    /// 5. Otherwise returns [`Acceptance::Accepted`]. The delivery is stored as READY and due now, with an id larger than
+    ///    all earlier ids. It replaces a DONE delivery of the same key. Its ledger row replaces an expired claim, whose
+    ///    token can then no longer complete the row.
     ///
-    /// Accepting a delivery again with the same claim, as after a lost answer, returns `Known` with its own digest.
+    /// Accepting a delivery again with the same claim, as after a lost response of the store, returns `Known` with the
+    /// delivery's own digest.
     fn accept(
         &self,
         delivery: &NewDelivery,
@@ -69,56 +74,64 @@ pub trait InboxStore: Send + Sync + 'static {
     /// deliveries that are due, and LEASED deliveries whose lease has expired. The token of a lease is larger than all
     /// earlier tokens of the delivery.
     ///
-    /// - The first `request.free_handlers` of the deliveries start at once, and the others are leased ahead of need. A
-    ///   READY delivery among the first counts its attempt now, unless that would be its last one, and is
-    ///   [marked](Leased::with_attempt_counted). All others count their attempts by [`start`](Self::start), so that a
-    ///   worker that dies costs no attempt of a delivery that it has not started.
-    /// - A delivery whose lease has expired, or that has had all its attempts, is leased for a free handler only: it is
-    ///   left out of those ahead of need, and uses up the limit. Then the worker soon asks for a free handler.
-    /// - A lease in `request.held` never counts as expired: its delivery is not a candidate, is not dead-lettered, and
-    ///   blocks its ordering keys. If such a lease has expired and is still its delivery's own, the store first extends
-    ///   it to `request.duration` from now.
-    /// - A lease in `request.held` that is not its delivery's own any more, because another worker has leased the
-    ///   delivery since or klikit has sent it again, protects nothing: the delivery is a candidate like any other. But
-    ///   it counts no attempt, and [`Lease::attempt`] is the number of attempts so far, because its handler, which this
-    ///   process is still running, takes the new lease over.
-    /// - A lease in `request.held` may be its delivery's own although the delivery is READY, as while the answer to its
-    ///   settlement is lost. A store may leave such a delivery out, or lease it in the same way, without counting an
-    ///   attempt.
+    /// Attempts:
+    ///
+    /// - The first `request.free_handlers` deliveries start at once. The others are prefetched: they wait in the worker for
+    ///   a free handler.
+    /// - A READY delivery that starts at once counts its attempt now and is [marked](Leased::with_attempt_counted), unless
+    ///   the attempt is its last one. All other deliveries count their attempts by [`start`](Self::start). So a worker
+    ///   that crashes costs no attempt of a delivery that it has not started.
+    /// - A delivery whose lease has expired, or that has had all its attempts, is leased only to start at once. If only
+    ///   prefetching is left, it is skipped but counts against the limit, so that the worker soon asks again with a free
+    ///   handler.
     /// - A delivery whose lease expired after `request.max_attempts` attempts is dead-lettered instead of being leased,
-    ///   because every worker that took it died. [`LeaseBatch::dead_lettered`] reports it. A READY delivery is leased
+    ///   because every worker that took it crashed. [`LeaseBatch::dead_lettered`] reports it. A READY delivery is leased
     ///   after any number of attempts.
-    /// - A delivery with [ordering keys](NewDelivery::ordering_keys) is blocked while a delivery with a smaller id that
-    ///   shares one of the keys is READY, due or not, or LEASED. It is also blocked while one with a larger id that
-    ///   shares a key is LEASED and its lease has not expired, as it can be after a dead delivery was retried. So no
-    ///   two deliveries that share a key are leased to unexpired leases, also across processes.
-    /// - A delivery that was leased before and whose lease expired is [marked](Leased::after_expired_lease).
+    /// - A delivery whose previous lease expired is [marked](Leased::after_expired_lease).
+    ///
+    /// Ordering:
+    ///
+    /// - A delivery is blocked while a delivery with a smaller id that shares one of its [ordering
+    ///   keys](NewDelivery::ordering_keys) is READY (due or not) or LEASED.
+    /// - After a dead letter is retried, a delivery with a larger id that shares a key may be LEASED already. It blocks the
+    ///   retried delivery until its lease expires. So two deliveries that share a key never have unexpired leases at the
+    ///   same time, even in different processes.
+    ///
+    /// Leases in `request.held`, whose handlers the calling process is still running:
+    ///
+    /// - If the lease is still the delivery's latest, it never counts as expired. The delivery is not a candidate, is not
+    ///   dead-lettered, and blocks its ordering keys. If the lease has expired, the store first extends it to
+    ///   `request.duration` from now.
+    /// - If another worker has leased the delivery since, or klikit has sent it again, the delivery is a candidate like any
+    ///   other. The running handler then takes over the new lease, so that lease counts no attempt: its
+    ///   [`Lease::attempt`] is the number of attempts so far.
+    /// - The lease may be the latest one although the delivery is READY, as while the response to its settlement is lost.
+    ///   A store may skip such a delivery, or lease it without counting an attempt.
     fn lease(&self, request: &LeaseRequest<'_>) -> impl Future<Output = Result<LeaseBatch, StoreError>> + Send;
 
-    /// Counts the attempts of these leases, whose handlers are about to start: a delivery gets as many attempts as
-    /// [`Lease::attempt`] says, unless it has more already. Returns one value for each lease, in the same order:
-    /// `false`, and no change, if the delivery is not LEASED with this token any more.
+    /// Counts the attempts of these leases, whose handlers are about to start. Sets the delivery's number of attempts to
+    /// [`Lease::attempt`], unless it is higher already.
     ///
-    /// An error leaves it open which attempts were counted. Repeating the call is harmless. The counts must outlast the
-    /// calling process, but may be lost together with the store's machine.
+    /// Returns one value for each lease, in the same order: `false`, and no change, if the delivery is no longer LEASED
+    /// with this token.
+    ///
+    /// After an error, any of the attempts may have been counted. Repeating the call is harmless. The counts must survive
+    /// a crash of the calling process, but may be lost if the store's machine fails.
     fn start(&self, leases: &[Lease]) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Extends these leases to `duration` from now, expired or not. Returns one value for each lease, in the same
-    /// order: `false`, and no change, if the delivery is not LEASED with this token any more.
+    /// Extends these leases to `duration` from now, even if they have expired. Returns one value for each lease, in the
+    /// same order: `false`, and no change, if the delivery is no longer LEASED with this token.
     ///
-    /// An error leaves it open which leases were extended.
+    /// After an error, any of the leases may have been extended.
     fn extend(
         &self,
         leases: &[Lease],
         duration: Duration,
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Records how attempts ended. Returns one value for each settlement, in the same order.
+    /// Records the outcomes of attempts. Returns one value for each settlement, in the same order.
     ///
-    /// A settlement applies if the delivery's token is still the lease's: also after the lease has expired, and also
-    /// after [`lease`](Self::lease) has dead-lettered the delivery, because then its handler was running all the while.
-    /// It also applies to a dead delivery that was [retried](super::InboxAdmin::retry) and not leased since. A delivery
-    /// that was dead is then back in its old place among those that share its ordering keys, unless it stays DEAD.
+    /// A settlement applies while the lease's token is the delivery's latest token. So it also applies:
     ///
     /// A delivery that is DEAD for any [reason](DeadLettered::reason) other than [`LEASE_EXPIRED`], as after an operator
     /// has [dead-lettered](super::InboxAdmin::dead_letter) it, stays DEAD after a failure or a release, and the outcome
@@ -127,36 +140,43 @@ pub trait InboxStore: Send + Sync + 'static {
     /// Repeating a settlement, as after a lost answer, is harmless: a delivery that is DONE stays as it is. Callers pass
     /// each lease once.
     ///
-    /// An error leaves it open which settlements were recorded.
+    /// If the settlement makes a dead letter pending again, the delivery returns to its old place among the deliveries that
+    /// share its ordering keys.
+    ///
+    /// Repeating a settlement, as after a lost response, is harmless: a DONE delivery stays unchanged. Callers pass each
+    /// lease once.
+    ///
+    /// After an error, any of the settlements may have been recorded.
     fn settle(
         &self,
         settlements: &[(Lease, Settlement)],
     ) -> impl Future<Output = Result<Vec<SettleOutcome>, StoreError>> + Send;
 
-    /// Counts the READY and LEASED deliveries, up to `limit`: for stores that cannot count all of them cheaply.
+    /// Counts the READY and LEASED deliveries, but no further than `limit`. Counting all of them may be expensive.
     fn backlog(&self, limit: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Counts the deliveries in each state.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
 
-    /// Deletes up to `limit` DONE deliveries that were kept and whose time is over. Returns how many were deleted.
+    /// Deletes up to `limit` DONE deliveries whose time to be kept is over. Returns the number of deleted deliveries.
     fn purge_done(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Counts the deliveries in all states, up to `limit`: for stores that cannot count all of them cheaply.
+    /// Counts the deliveries in all states, but no further than `limit`. Counting all of them may be expensive.
     fn stored(&self, limit: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes up to `limit` DONE deliveries with their bodies, those whose time ends soonest first, whether their time
-    /// is over or not. Their ledger rows stay, so that copies are still duplicates. Returns how many were deleted.
+    /// Deletes up to `limit` DONE deliveries with their bodies, even if their time to be kept is not over. Deletes first
+    /// the deliveries whose time ends first. Their ledger rows stay, so copies are still duplicates. Returns the number of
+    /// deleted deliveries.
     fn evict_done(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes up to `limit` DEAD deliveries that were accepted at least `age` ago with their bodies, smallest id
-    /// first. Their ledger rows stay, so that copies are duplicates. Returns how many were deleted.
+    /// Deletes up to `limit` DEAD deliveries that were accepted at least `age` ago, with their bodies, smallest id first.
+    /// Their ledger rows stay, so copies are still duplicates. Returns the number of deleted deliveries.
     ///
     /// Ids grow with the time of acceptance, so a store may stop at the first DEAD delivery that is younger.
     fn purge_dead(&self, age: Duration, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Returns how many deliveries a [worker](super::Worker::prefetch) leases ahead of need by default, at most. The
-    /// provided method returns 0, which suits a store whose calls take microseconds.
+    /// Returns the default maximum number of deliveries that a worker [prefetches](super::Worker::prefetch). The provided
+    /// method returns 0, which suits a store whose calls take microseconds.
     fn prefetch(&self) -> usize {
         0
     }
@@ -166,13 +186,13 @@ pub trait InboxStore: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "the tests of a store make their own")]
 pub struct LeaseRequest<'a> {
-    /// How many deliveries to lease at most.
+    /// The maximum number of deliveries to lease.
     pub limit: u32,
-    /// How many of them would start at once, because a handler is free.
+    /// The number of free handlers: so many deliveries start at once.
     pub free_handlers: u32,
-    /// How long each lease lasts.
+    /// The duration of each lease.
     pub duration: Duration,
-    /// After how many attempts a delivery whose lease expired is dead-lettered.
+    /// The number of attempts after which a delivery whose lease expired is dead-lettered.
     pub max_attempts: u32,
     /// The leases whose handlers this process is still running.
     pub held: &'a [Lease],
@@ -186,13 +206,12 @@ pub struct LeaseBatch {
     pub leased: Vec<Leased>,
     /// The deliveries that this call dead-lettered: their lease expired on the last attempt, or they cannot be read.
     pub dead_lettered: Vec<DeadLettered>,
-    /// The deliveries that can be neither read nor dead-lettered, as on a damaged page. Each call may report them
-    /// again.
+    /// The deliveries that can neither be read nor dead-lettered, as on a damaged page. Each call may report them again.
     pub unreadable: Vec<Unreadable>,
 }
 
 impl LeaseBatch {
-    /// A batch of deliveries to handle, with nothing else to report.
+    /// Creates a batch of deliveries to handle, with nothing else to report.
     pub fn new(leased: Vec<Leased>) -> Self {
         Self { leased, ..Self::default() }
     }
@@ -204,11 +223,11 @@ impl LeaseBatch {
 pub struct DeadLettered {
     /// The delivery.
     pub id: DeliveryId,
-    /// How many attempts it had.
+    /// The number of attempts.
     pub attempts: u32,
     /// The [head](NewDelivery::head), if it can be read.
     pub head: Option<String>,
-    /// Why it was dead-lettered: [`LEASE_EXPIRED`], or what cannot be read.
+    /// The reason: [`LEASE_EXPIRED`], or the part of the delivery that cannot be read.
     pub reason: String,
 }
 
@@ -225,42 +244,42 @@ pub struct Unreadable {
 /// The reason of a delivery that was dead-lettered because its lease expired on the last attempt.
 pub const LEASE_EXPIRED: &str = "the lease expired on the last attempt: its worker died, or lost the store";
 
-/// How an attempt ended, and what becomes of the delivery.
+/// The outcome of an attempt, which determines the next state of the delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a store that does not know an outcome could not record it")]
 pub enum Settlement {
-    /// It was handled. The delivery is deleted with its body, or kept as DONE for `keep` unless that is zero.
+    /// The delivery was handled. It is kept as DONE for `keep`, or deleted with its body if `keep` is zero.
     Done {
-        /// How long to keep the delivery.
+        /// The time to keep the delivery.
         keep: Duration,
     },
     /// The attempt failed. The delivery is READY again and due after `delay`.
     Reschedule {
-        /// How long until the next attempt.
+        /// The time until the next attempt.
         delay: Duration,
-        /// Why the attempt failed.
+        /// The reason why the attempt failed.
         reason: String,
-        /// Whether the delivery loses its ordering keys, so that later deliveries no longer wait for it.
+        /// Whether the delivery loses its ordering keys, so that it no longer blocks later deliveries.
         unordered: bool,
     },
     /// No further attempt is made. The delivery is DEAD.
     DeadLetter {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The attempt does not count, as when a worker stops: the delivery has no more attempts than before this one. It
-    /// is READY again and due now. Changes nothing if the delivery is READY already.
+    /// The attempt does not count, as when a worker stops. The delivery has as many attempts as before this one, and is
+    /// READY and due now. Changes nothing if the delivery is READY already.
     Release,
 }
 
-/// Whether a [`Settlement`] was recorded.
+/// The result of recording a [`Settlement`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a worker must handle each")]
 pub enum SettleOutcome {
     /// The settlement is recorded.
     Settled,
-    /// The delivery is not in the inbox any more: it was settled before, by a call whose answer was lost or in the
-    /// handler's own transaction, or somebody forgot it.
+    /// The delivery is no longer in the inbox. An earlier call whose response was lost has settled it, the handler has
+    /// finished it in its own transaction, or an operator has forgotten it.
     Gone,
     /// Another worker has leased the delivery since, or klikit has sent it again. Nothing was changed.
     Superseded,
@@ -272,9 +291,9 @@ pub enum SettleOutcome {
 pub enum Acceptance {
     /// The delivery is stored.
     Accepted,
-    /// The delivery had been dead-lettered and is pending again.
+    /// The delivery was a dead letter and is pending again.
     Revived,
-    /// The delivery is dead-lettered, and the new one does not [revive](NewDelivery::revives) it.
+    /// The delivery is a dead letter, and the new one does not [revive](NewDelivery::revives) it.
     Dead {
         /// The stored [head](NewDelivery::head), if it can be read.
         head: Option<String>,
@@ -284,20 +303,20 @@ pub enum Acceptance {
         /// The digest of the body under that key.
         digest: BodyDigest,
         /// The body under that key, if it is still stored and the new delivery is [not the
-        /// same](NewDelivery::is_same_as): by it the acceptor tells whether only the JSON was written anew.
+        /// same](NewDelivery::is_same_as). The acceptor compares the JSON of both bodies.
         body: Option<Bytes>,
     },
     /// A [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store is handling the delivery.
     InFlight {
         /// The digest of the body that is being handled.
         digest: BodyDigest,
-        /// How much longer the claim is exclusive, unless it is renewed.
+        /// The time for which the claim stays exclusive, unless it is renewed.
         remaining: Duration,
     },
 }
 
-object_safe_twin! {
-    /// [`InboxStore`], callable without knowing the store's type.
+object_safe_trait! {
+    /// An object-safe [`InboxStore`].
     pub(super) trait DynInboxStore: InboxStore {
         plain fn prefetch() -> usize;
         fn accept(&'a self, delivery: &'a NewDelivery, retention: Duration) -> Acceptance;

@@ -1,4 +1,4 @@
-//! The method, path, query and content type of a request, within bounds.
+//! The method, path, query and content type of a request, with limits on their length.
 
 use http::{Uri, header, request::Parts};
 
@@ -16,9 +16,10 @@ const MAX_METHOD: usize = 32;
 /// The longest content type that is stored, in bytes. A longer one loses its parameters.
 const MAX_CONTENT_TYPE: usize = 255;
 
-/// The parts of a request's head that are stored although klikit does not sign them.
+/// Parts of a request's head that are stored although klikit does not sign them.
 ///
-/// Anybody who has captured a delivery can send it again with others, and servers accept some 64 KiB of each.
+/// Their length is limited, because anybody who has captured a delivery can send it again with other values, and servers
+/// accept about 64 KiB of each.
 pub(super) struct Target {
     pub(super) method: String,
     /// Path and query.
@@ -54,8 +55,8 @@ fn content_type(parts: &Parts) -> Option<String> {
     if value.len() <= MAX_CONTENT_TYPE { Some(value.into()) } else { essence().map(Into::into) }
 }
 
-/// Returns the URI as the client sent it. axum's `Router::nest` strips a prefix from the request's own, and the
-/// worker's router would then have no route for it.
+/// Returns the URI that the client sent. axum's `Router::nest` strips a prefix from the request's URI, for which the
+/// worker's router would have no route.
 fn whole_uri(parts: &Parts) -> &Uri {
     #[cfg(feature = "axum")]
     if let Some(::axum::extract::OriginalUri(uri)) = parts.extensions.get() {

@@ -1,16 +1,16 @@
-//! The in-memory store, and the choice of a store.
+//! The in-memory store, and a comparison of the available stores.
 //!
-//! A store remembers the deliveries that were handled, and an inbox keeps its pending deliveries in one.
+//! A store remembers which deliveries were handled, and contains the deliveries of an inbox.
 //!
-//! | store | crate | for | after a restart | several nodes | inbox |
+//! | store | crate | suitable for | after a restart | several nodes | inbox |
 //! |---|---|---|---|---|---|
-//! | [`MemoryStore`] | this one | tests, and services that can live with a doubled order after a restart | forgets | no | for tests |
+//! | [`MemoryStore`] | this one | tests, and services that tolerate duplicate orders after a restart | forgets | no | for tests |
 //! | `SqliteStore` | `tower-klikit-sqlite` | one machine: a file, and the default choice | remembers | processes on that machine | yes |
-//! | `PostgresStore` | `tower-klikit-postgres` | services that have a Postgres | remembers | yes | yes |
-//! | `RedisStore` | `tower-klikit-redis` | services that have a Redis that does not evict | as Redis is configured to persist | yes | no: it would acknowledge what is not durable yet |
+//! | `PostgresStore` | `tower-klikit-postgres` | services that use Postgres | remembers | yes | yes |
+//! | `RedisStore` | `tower-klikit-redis` | services that use a Redis that does not evict | depends on the persistence that Redis is configured for | yes | no: it would acknowledge deliveries before they are durable |
 //!
-//! Each keeps the contract of [`Ledger`](crate::dedupe::Ledger), and those with an inbox that of `InboxStore`. A store of your own
-//! can do the same: the suites in `tower-klikit-store-tests` check it.
+//! Every store implements [`Ledger`](crate::dedupe::Ledger), and a store with an inbox also `InboxStore`. You can implement
+//! both for a store of your own, and test it with the suites in `tower-klikit-store-tests`.
 
 mod memory;
 

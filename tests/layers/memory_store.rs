@@ -101,7 +101,7 @@ async fn store_full_of_claims_rejects_and_recovers() {
     let next = claim("warung", "next", "body");
     let error = store.claim(&next, &TERMS).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(source, "the memory store is full: it has room for 50 entries, and may forget none of them");
+    assert_eq!(source, "the memory store is full: it holds 50 entries, and must not forget any of them");
     // What is there needs no room.
     assert_eq!(store.claim(&held[0], &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     store.claim(&claim("warung", "held-1", "body"), &TERMS).await.unwrap();

@@ -1,4 +1,4 @@
-//! One attempt at one delivery, from its lease to its settlement, in a task of its own.
+//! One attempt at a delivery, from its lease to its settlement. Each attempt runs in a task of its own.
 
 use std::{
     future::pending,
@@ -20,31 +20,31 @@ use tokio::{
 use tower_service::Service;
 
 use super::{
-    BoxError,
+    HandlerError,
     backoff::Backoff,
     misrouted::Misrouted,
     outcome::Outcome,
-    running::{Blocked, Registration},
+    running::{Blockers, DeliveryRegistration},
     settings::Settings,
 };
 use crate::{
     blocking::{self, WatchPolls},
     deadline::{store_call, within},
     dedupe::Call,
-    inbox::{DeliveryId, Lease, Leased, SettleOutcome, Settlement, config::Config, head::Head},
+    inbox::{DeliveryId, Lease, Leased, SettleOutcome, Settlement, config::InboxConfig, head::StoredHead},
     reason::FailureReason,
     telemetry::{self, LogContext},
     verify::VerifiedBody,
     visible::one_line,
 };
 
-/// The longest pause between attempts to report an outcome to the store, and the longest that one may take: both short
-/// enough for a worker that has to stop.
+/// The longest pause before a failed call to the store is repeated. Short, because a worker that stops waits for it.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-const SETTLING: Duration = Duration::from_secs(5);
 
-/// The number of an attempt, and what a handler may want to know about it. A worker puts it into the request's
-/// extensions.
+/// The time limit for each call to the store during an attempt. Short, because a worker that stops waits for it.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Information about the current attempt. A worker inserts it into the request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
     lease: Lease,
@@ -53,91 +53,91 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The number of this attempt, from 1.
+    /// Returns the number of this attempt, from 1.
     pub fn number(&self) -> u32 {
         self.lease.attempt()
     }
 
-    /// Whether the delivery is dead-lettered if this attempt fails.
+    /// Returns whether the delivery is dead-lettered if this attempt fails.
     pub fn is_last(&self) -> bool {
         self.lease.attempt() >= self.max_attempts
     }
 
-    /// Whether the event's id came with another body before.
+    /// Returns whether the event id came with another body before.
     pub fn is_conflict(&self) -> bool {
         self.conflict
     }
 
-    /// The lease, for finishing the delivery in a transaction of your own.
+    /// Returns the lease, with which a handler can finish the delivery in its own transaction.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
 }
 
 /// The settings and state that all attempts of a worker share.
-pub(super) struct Shared {
-    pub(super) config: Arc<Config>,
+pub(super) struct WorkerContext {
+    pub(super) config: Arc<InboxConfig>,
     pub(super) settings: Settings,
     pub(super) misrouted: Misrouted,
 }
 
-/// How far a worker has come with stopping.
+/// The stages in which a worker stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stop {
+pub(super) enum StopStage {
     Not,
-    /// Handlers that have started may finish.
+    /// No handler starts any more. Running handlers may finish.
     Draining,
-    /// Handlers are dropped.
+    /// Running handlers are dropped.
     Now,
 }
 
-/// A delivery that this process has just leased and entered in its list.
+/// A leased delivery that is registered as running and has no handler yet.
 pub(super) struct Job {
     pub(super) leased: Leased,
-    pub(super) registration: Registration,
-    /// The running deliveries to wait for.
-    pub(super) blocked: Blocked,
+    pub(super) registration: DeliveryRegistration,
+    /// The running deliveries that block this one.
+    pub(super) blocked: Blockers,
 }
 
-/// How the handler ended.
+/// The outcome of calling the handler.
 enum HandlerOutcome {
     Responded {
         status: StatusCode,
         reason: Option<FailureReason>,
     },
-    /// With an error of this text.
+    /// The handler returned an error with this text.
     Failed(String),
     Panicked,
     TimedOut,
-    /// The worker stopped before the handler started, or before it finished.
+    /// The worker stopped before the handler started or finished.
     Stopped,
-    /// Another worker has leased the delivery before the handler started.
+    /// Another worker leased the delivery before the handler started.
     Lost,
 }
 
 /// Handles a delivery and reports the outcome.
-pub(super) async fn run<S, ResBody>(handler: S, job: Job, shared: Arc<Shared>, stop: watch::Receiver<Stop>)
+pub(super) async fn run<S, ResBody>(handler: S, job: Job, shared: Arc<WorkerContext>, stop: watch::Receiver<StopStage>)
 where
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
+    S::Error: Into<HandlerError>,
 {
     let Job { leased, registration, blocked } = job;
     let Leased { lease, head, body, after_expired_lease, ordering_keys, .. } = leased;
-    let head = Head::from_text(&head).ok();
-    let loses_order = !ordering_keys.is_empty() && head.as_ref().is_some_and(Head::may_be_replay);
-    let event_id = head.as_ref().and_then(Head::event_id);
+    let head = StoredHead::from_text(&head).ok();
+    let loses_order = !ordering_keys.is_empty() && head.as_ref().is_some_and(StoredHead::may_be_replay);
+    let event_id = head.as_ref().and_then(StoredHead::event_id);
     let tenant = head.as_ref().map(|head| head.tenant.clone());
     let context = LogContext::new(event_id.as_ref(), tenant.as_deref());
-    let task = Task { shared: &shared, lease, registration: &registration, loses_order, context };
+    let task = AttemptTask { shared: &shared, lease, registration: &registration, loses_order, context };
 
     let attempt = async {
         if after_expired_lease {
             telemetry::lease_expired(context, lease.id(), lease.attempt());
         }
         let settlement = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
-            // Written by a newer version, perhaps: retry, so that a node that runs that version can handle it.
+            // Written by a newer version, perhaps: retry, so that a node running that version can handle it.
             None => Some(task.fail("its head cannot be read".into())),
-            // The attempt before this one failed. Rescheduling the delivery removes its ordering keys.
+            // The previous attempt failed. Reschedule the delivery, which removes its ordering keys.
             Some(_) if after_expired_lease && loses_order => Some(task.fail("its lease expired".into())),
             Some((mut request, conflict)) => {
                 let max_attempts = shared.settings.max_attempts;
@@ -154,17 +154,18 @@ where
     telemetry::in_attempt(context, lease.id(), lease.attempt(), attempt).await;
 }
 
-struct Task<'a> {
-    shared: &'a Shared,
-    /// The lease that the attempt began with: it says which attempt this is.
+/// One attempt in progress.
+struct AttemptTask<'a> {
+    shared: &'a WorkerContext,
+    /// The lease with which the attempt began. It has the number of the attempt.
     lease: Lease,
-    registration: &'a Registration,
+    registration: &'a DeliveryRegistration,
     /// Whether the delivery loses its ordering keys once an attempt has failed.
     loses_order: bool,
     context: LogContext<'a>,
 }
 
-impl Task<'_> {
+impl AttemptTask<'_> {
     fn id(&self) -> DeliveryId {
         self.lease.id()
     }
@@ -173,13 +174,13 @@ impl Task<'_> {
         &self,
         handler: S,
         mut request: Request<VerifiedBody>,
-        blocked: Blocked,
+        blocked: Blockers,
         pause: Duration,
-        stop: watch::Receiver<Stop>,
+        stop: watch::Receiver<StopStage>,
     ) -> HandlerOutcome
     where
         S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
-        S::Error: Into<BoxError>,
+        S::Error: Into<HandlerError>,
     {
         let ready = async {
             self.registration.wait_for(blocked).await;
@@ -188,30 +189,30 @@ impl Task<'_> {
             }
             self.start().await
         };
-        // The stop comes first: nothing may start after it.
-        match select(pin!(reached(stop.clone(), Stop::Draining)), pin!(ready)).await {
+        // The stop is polled first, so that no handler starts after it.
+        match select(pin!(reached(stop.clone(), StopStage::Draining)), pin!(ready)).await {
             Either::Left(_) => return HandlerOutcome::Stopped,
             Either::Right((false, _)) => return HandlerOutcome::Lost,
             Either::Right((true, _)) => {}
         }
-        // The delivery may have been leased again while it waited.
+        // The delivery may have been leased again while this attempt waited.
         if let Some(attempt) = request.extensions_mut().get_mut::<Attempt>() {
             attempt.lease = self.registration.lease();
         }
         let mut called = Box::pin(Call::new(handler, request));
-        let outcome = match select(pin!(self.call(called.as_mut())), pin!(reached(stop, Stop::Now))).await {
+        let outcome = match select(pin!(self.call(called.as_mut())), pin!(reached(stop, StopStage::Now))).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right(((), _)) => HandlerOutcome::Stopped,
         };
-        // User code: it may panic when it is dropped, too.
+        // User code: dropping it may panic.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(called)));
         outcome
     }
 
-    /// Counts the attempt in the store, so that it counts even if the handler kills the process. Returns whether the
-    /// handler may start.
+    /// Counts the attempt in the store before the handler starts, so that it counts even if the handler crashes the
+    /// process. Returns whether the handler may start.
     async fn start(&self) -> bool {
-        let Shared { config, settings, .. } = self.shared;
+        let WorkerContext { config, settings, .. } = self.shared;
         loop {
             if !self.still_has_lease().await {
                 return false;
@@ -220,12 +221,12 @@ impl Task<'_> {
                 break;
             }
             let lease = self.registration.lease();
-            match store_call(SETTLING, config.store.start(&[lease])).await {
+            match store_call(CALL_DEADLINE, config.store.start(&[lease])).await {
                 Ok(started) if started.first() == Some(&true) => {
                     self.registration.counted();
                     break;
                 }
-                // This attempt has taken over a new lease since.
+                // This attempt has taken over a newer lease meanwhile: try again.
                 Ok(_) if self.registration.lease() != lease => {}
                 Ok(_) => return false,
                 Err(error) => {
@@ -238,18 +239,17 @@ impl Task<'_> {
         true
     }
 
-    /// Returns whether the lease is still this process's own. Jobs may wait for their turn on a blocked thread until it
-    /// has expired.
+    /// Returns whether this process still holds the lease. On a blocked thread, a job may wait until its lease has expired.
     async fn still_has_lease(&self) -> bool {
-        let Shared { config, settings, .. } = self.shared;
+        let WorkerContext { config, settings, .. } = self.shared;
         while self.registration.may_be_lost(settings.lease) {
             let (asked, lease) = (Instant::now(), self.registration.lease());
-            match store_call(SETTLING, config.store.extend(&[lease], settings.lease)).await {
+            match store_call(CALL_DEADLINE, config.store.extend(&[lease], settings.lease)).await {
                 Ok(extended) if extended.first() == Some(&true) => {
                     self.registration.extended(asked);
                     return true;
                 }
-                // This attempt has taken over a new lease since.
+                // This attempt has taken over a newer lease meanwhile: try again.
                 Ok(_) if self.registration.lease() != lease => {}
                 Ok(_) => return false,
                 Err(error) => {
@@ -264,11 +264,11 @@ impl Task<'_> {
     async fn call<S, ResBody>(&self, mut called: Pin<&mut Call<S, Request<VerifiedBody>>>) -> HandlerOutcome
     where
         S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
-        S::Error: Into<BoxError>,
+        S::Error: Into<HandlerError>,
     {
-        let Shared { settings, misrouted, .. } = self.shared;
+        let WorkerContext { settings, misrouted, .. } = self.shared;
         let route = called.as_mut().request_mut().map(|request| (request.method().clone(), request.uri().clone()));
-        // The response's body is dropped here. User code: it may panic, also when it formats an error.
+        // User code: dropping the response's body or formatting an error may panic.
         let handled = async {
             match called.await {
                 Ok(mut response) => {
@@ -293,10 +293,10 @@ impl Task<'_> {
         }
     }
 
-    /// Returns the settlement to report, or `None` if the delivery is another worker's.
+    /// Returns the settlement to report, or `None` if another worker holds the delivery.
     fn settlement(&self, outcome: HandlerOutcome) -> Option<Settlement> {
         Some(match outcome {
-            HandlerOutcome::Responded { status, reason } => self.judge(status, reason),
+            HandlerOutcome::Responded { status, reason } => self.settle_status(status, reason),
             HandlerOutcome::Failed(reason) => self.fail(reason),
             HandlerOutcome::Panicked => self.fail("the handler panicked".into()),
             HandlerOutcome::TimedOut => self.fail("the handler timed out".into()),
@@ -305,7 +305,7 @@ impl Task<'_> {
         })
     }
 
-    fn judge(&self, status: StatusCode, reason: Option<FailureReason>) -> Settlement {
+    fn settle_status(&self, status: StatusCode, reason: Option<FailureReason>) -> Settlement {
         let reason = || reason.map_or_else(|| status.to_string(), |reason| reason.as_str().to_owned());
         // User code: it may panic.
         match catch_unwind(AssertUnwindSafe(|| (self.shared.settings.outcome)(status))) {
@@ -317,7 +317,7 @@ impl Task<'_> {
     }
 
     fn fail(&self, reason: String) -> Settlement {
-        // The latest lease: the delivery may have been retried by hand, and this attempt have taken over the new lease.
+        // Use the latest lease: an operator may have retried the delivery, and then this attempt has taken over a new lease.
         let attempt = self.registration.lease().attempt();
         if attempt >= self.shared.settings.max_attempts {
             return Settlement::DeadLetter { reason };
@@ -327,23 +327,28 @@ impl Task<'_> {
         Settlement::Reschedule { delay, reason, unordered: self.loses_order }
     }
 
-    /// Returns a random pause before an attempt whose predecessor's lease expired. The worker may have died of another
-    /// delivery that it was handling at the time. If all of these started at once again, that one would take the others
-    /// with it, attempt by attempt.
+    /// Returns a random pause before an attempt at a delivery whose last lease expired.
+    ///
+    /// The worker may have crashed because of another delivery that it was handling at the same time. If all of them
+    /// started at once again, the poisonous delivery would take the others with it at every attempt.
     fn stagger(&self) -> Duration {
         let Settings { backoff: Backoff { first, last }, lease, .. } = self.shared.settings;
         random_pause(Backoff { first, last: last.min(lease) }, self.lease.attempt().saturating_sub(1))
     }
 
-    /// Reports the outcome until the store has recorded it or says that another worker has the delivery, however long
-    /// that takes: what was handled must not be handled again. The lease is extended all the while.
+    /// Reports the outcome until the store has recorded it, or until another worker holds the delivery.
+    ///
+    /// There is no time limit, because a handled delivery must not be handled again. The lease is extended meanwhile.
     async fn settle(&self, settlement: Settlement) {
         let config = &self.shared.config;
         let mut pause = Duration::from_millis(100);
         loop {
             let lease = self.registration.lease();
             let settling = [(lease, settlement.clone())];
-            match store_call(SETTLING, config.store.settle(&settling)).await.map(|outcomes| outcomes.first().copied()) {
+            match store_call(CALL_DEADLINE, config.store.settle(&settling))
+                .await
+                .map(|outcomes| outcomes.first().copied())
+            {
                 Ok(Some(SettleOutcome::Settled)) => {
                     if let Settlement::DeadLetter { reason } = &settlement {
                         telemetry::dead_lettered(self.context, self.id(), lease.attempt(), reason);
@@ -351,14 +356,14 @@ impl Task<'_> {
                     return;
                 }
                 Ok(Some(SettleOutcome::Gone)) => {
-                    // Otherwise the handler has finished the delivery in a transaction of its own, or an answer was
-                    // lost.
+                    // Without a lost lease, the handler has finished the delivery in its own transaction, or an earlier
+                    // settlement was recorded and its response was lost.
                     if self.registration.is_lost() {
                         telemetry::outcome_of_gone(self.context, self.id());
                     }
                     return;
                 }
-                // This attempt has taken over a new lease since.
+                // This attempt has taken over a newer lease meanwhile: try again.
                 Ok(_) if self.registration.lease() != lease => continue,
                 Ok(_) => return telemetry::outcome_lost(self.context, self.id()),
                 Err(error) => telemetry::store_failed("settle", self.context, &error),
@@ -369,15 +374,15 @@ impl Task<'_> {
     }
 }
 
-/// Waits until the worker has come this far with stopping.
-pub(super) async fn reached(mut stop: watch::Receiver<Stop>, stage: Stop) {
+/// Waits until the worker has reached this stage of stopping.
+pub(super) async fn reached(mut stop: watch::Receiver<StopStage>, stage: StopStage) {
     if stop.wait_for(|stop| *stop >= stage).await.is_err() {
-        // The sender is gone, so no stop can come any more.
+        // The sender is gone, so no more stages can arrive.
         pending::<()>().await;
     }
 }
 
-/// A system without random bytes gets the longest pauses.
+/// Returns a random pause, or the longest one if the system has no random bytes.
 fn random_pause(backoff: Backoff, attempts: u32) -> Duration {
     backoff.pause(attempts, getrandom::u64().unwrap_or(u64::MAX))
 }

@@ -1,10 +1,11 @@
-//! How long to wait before the next attempt.
+//! The pause before the next attempt.
 
 use std::time::Duration;
 
-/// Exponential, with full jitter: a time between nothing and a ceiling that doubles with each attempt, so that
-/// deliveries that failed together do not come back together. ("Exponential Backoff And Jitter", AWS Architecture Blog,
-/// 2015.)
+/// An exponential backoff with full jitter: a random time between zero and a ceiling that doubles with each attempt.
+///
+/// The jitter keeps deliveries that failed together from being retried together. ("Exponential Backoff And Jitter", AWS
+/// Architecture Blog, 2015.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Backoff {
     pub(super) first: Duration,
@@ -12,7 +13,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The pause after this many attempts. `random` is any number, each as likely as the next.
+    /// Returns the pause after `attempts` attempts. `random` is a uniformly distributed random number.
     pub(super) fn pause(&self, attempts: u32, random: u64) -> Duration {
         let ceiling = self.ceiling(attempts);
         let share = f64::from(u32::try_from(random >> 32).expect("32 bits are left")) / f64::from(u32::MAX);
@@ -32,7 +33,7 @@ mod tests {
     const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(6 * 60 * 60) };
 
     #[test]
-    fn the_ceiling_doubles_until_the_last() {
+    fn ceiling_doubles_up_to_the_maximum() {
         for (attempts, seconds) in
             [(1, 1), (2, 2), (3, 4), (15, 16_384), (16, 21_600), (33, 21_600), (u32::MAX, 21_600)]
         {
@@ -43,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_anything_up_to_the_ceiling() {
+    fn pause_is_between_zero_and_the_ceiling() {
         assert_eq!(BACKOFF.pause(3, 0), Duration::ZERO);
         assert_eq!(BACKOFF.pause(3, u64::MAX), Duration::from_secs(4));
         let half = BACKOFF.pause(3, u64::MAX / 2);

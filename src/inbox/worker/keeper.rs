@@ -1,24 +1,24 @@
-//! The task that extends the leases of a worker.
+//! The keeper: a task that extends the leases of a worker.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::running::{Leases, WorkerId};
-use crate::{deadline::store_call, inbox::config::Config, telemetry};
+use super::running::{WorkerId, WorkerLeases};
+use crate::{deadline::store_call, inbox::config::InboxConfig, telemetry};
 
 /// The longest pause after an extension that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Extends the leases of this worker's running handlers at a third of their time, with one call to the store.
+/// Extends the leases of this worker's running handlers after each third of the lease, with one call to the store.
 ///
-/// It runs in a task of its own, because a handler may block its thread.
-pub(super) async fn extend_leases(config: Arc<Config>, worker: WorkerId, lease: Duration) -> Infallible {
+/// Runs in a task of its own, because a handler may block its thread.
+pub(super) async fn extend_leases(config: Arc<InboxConfig>, worker: WorkerId, lease: Duration) -> Infallible {
     let third = (lease / 3).max(Duration::from_millis(1));
     let mut pause = third;
     loop {
         sleep(pause).await;
-        let Leases { to_extend, stuck } = config.running.leases_of(worker);
+        let WorkerLeases { to_extend, stuck } = config.running.leases_of(worker);
         stuck.into_iter().for_each(telemetry::handler_stuck);
         if to_extend.is_empty() {
             pause = third;

@@ -1,4 +1,4 @@
-//! Notices deliveries that the handler has no route for.
+//! Detection of deliveries for which the handler has no route.
 
 use std::{
     collections::HashMap,
@@ -11,26 +11,25 @@ use tokio::time::Instant;
 
 use crate::{inbox::DeliveryId, telemetry, visible::one_line};
 
-/// How often one route is reported.
+/// The interval at which each route is reported.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many routes are told apart. klikit does not sign the path, so a sender can make up any number of them.
+/// The maximum number of routes that are remembered. klikit does not sign the path, so a sender can invent any number.
 const ROUTES: usize = 64;
 
-/// Reports 404 and 405 responses of the handler: mostly the worker was given a router that does not have the acceptor's
-/// route.
+/// The routes for which the handler responded 404 or 405. Usually the worker's router lacks the acceptor's route.
 #[derive(Default)]
 pub(super) struct Misrouted {
     reported: Mutex<HashMap<String, Instant>>,
 }
 
 impl Misrouted {
-    /// Logs the route of a request that the handler has no route for, once a minute.
+    /// Logs a request for which the handler has no route, once a minute per route.
     pub(super) fn check(&self, status: StatusCode, method: &Method, uri: &Uri, delivery: DeliveryId) {
         if !matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
             return;
         }
-        // Not signed, so a sender can choose it.
+        // Keep it on one line: the path is unsigned, so a sender can choose it.
         let path = one_line(uri.path());
         if self.is_due(format!("{method} {path}")) {
             telemetry::misrouted(status, method, &path, delivery);

@@ -1,4 +1,4 @@
-//! The worker: leases stored deliveries, and calls the handler with them.
+//! The worker, which leases stored deliveries and calls the handler with them.
 
 mod attempt;
 mod backoff;
@@ -15,7 +15,7 @@ mod worker;
 
 use std::error::Error;
 
-pub(super) use self::running::Running;
+pub(super) use self::running::RunningDeliveries;
 pub use self::{attempt::Attempt, outcome::Outcome, worker::Worker};
 
-type BoxError = Box<dyn Error + Send + Sync>;
+type HandlerError = Box<dyn Error + Send + Sync>;

@@ -2,11 +2,11 @@ use super::worker::Worker;
 use crate::preflight::{PreflightError, ProblemKind, Problems};
 
 impl<S> Worker<S> {
-    /// Checks, for a service that starts, the times: see [`preflight`](crate::preflight) for the rules.
+    /// Checks the settings of the worker when a service starts: see [`preflight`](crate::preflight) for the rules.
     ///
     /// # Errors
     ///
-    /// When some will not do, with all that was found.
+    /// Returns an error that lists all problems, if there are any.
     pub fn preflight(&self) -> Result<(), PreflightError> {
         let settings = &self.settings;
         let (first, last) = (settings.backoff.first, settings.backoff.last);

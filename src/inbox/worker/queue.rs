@@ -1,4 +1,4 @@
-//! The deliveries that wait for a handler of this process.
+//! The queue of leased deliveries that have no handler yet.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::attempt::Job;
 
-/// How far ahead deliveries are leased: as many as the handlers finish in this time.
+/// The time for which a worker prefetches: as many deliveries as its handlers finish in this time.
 const AHEAD: Duration = Duration::from_millis(100);
 
 /// Leased deliveries, in the order in which they were leased.
@@ -27,7 +27,7 @@ impl Queue {
         self.0.len()
     }
 
-    /// Returns since when the first delivery has been waiting.
+    /// Returns the time at which the oldest delivery was added.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.0.front().map(|(since, _)| *since)
     }
@@ -38,7 +38,7 @@ impl Queue {
     }
 }
 
-/// How many deliveries the handlers finish in a tenth of a second.
+/// A measurement of how many deliveries the handlers finish in a tenth of a second.
 pub(super) struct Rate {
     since: Instant,
     finished: usize,
@@ -50,13 +50,13 @@ impl Rate {
         Self { since: Instant::now(), finished: 0, before: 0 }
     }
 
-    /// Notes that a handler has finished.
+    /// Counts a handler that has finished.
     pub(super) fn finished(&mut self) {
         self.roll();
         self.finished += 1;
     }
 
-    /// Returns how many have finished in the current tenth of a second, or in the last one if those were more.
+    /// Returns the number of handlers that finished in the current or the previous tenth of a second, whichever is larger.
     pub(super) fn lately(&mut self) -> usize {
         self.roll();
         self.finished.max(self.before)
@@ -65,7 +65,7 @@ impl Rate {
     fn roll(&mut self) {
         let elapsed = self.since.elapsed();
         if elapsed >= AHEAD {
-            // After a longer pause nothing is known.
+            // After a longer pause, the last count is outdated.
             self.before = if elapsed < 2 * AHEAD { self.finished } else { 0 };
             (self.since, self.finished) = (Instant::now(), 0);
         }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn rate_is_of_the_last_tenth_of_a_second() {
+    async fn rate_covers_the_last_tenth_of_a_second() {
         let mut rate = Rate::new();
         assert_eq!(rate.lately(), 0);
         (0..5).for_each(|_| rate.finished());

@@ -1,4 +1,4 @@
-//! The worker's loop.
+//! The main loop of a worker.
 
 use std::{
     future::{Future, pending},
@@ -21,8 +21,8 @@ use tokio::{
 use tower_service::Service;
 
 use super::{
-    BoxError,
-    attempt::{self, Job, Shared, Stop},
+    HandlerError,
+    attempt::{self, Job, StopStage, WorkerContext},
     keeper,
     misrouted::Misrouted,
     queue::{Queue, Rate},
@@ -32,43 +32,43 @@ use super::{
 use crate::{
     deadline::store_call,
     dedupe::StoreError,
-    inbox::{DeadLettered, LeaseBatch, LeaseRequest, Settlement, Unreadable, config::Config, head::Head},
+    inbox::{DeadLettered, LeaseBatch, LeaseRequest, Settlement, Unreadable, config::InboxConfig, head::StoredHead},
     nudge::{NUDGES_PER_LEASE, Nudges},
     telemetry::{self, LogContext},
     verify::VerifiedBody,
 };
 
-/// How often to purge kept deliveries whose time is over, and dead letters that are too old.
+/// The interval at which expired kept deliveries and expired dead letters are purged.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many deliveries to purge with one call.
+/// The maximum number of deliveries to purge with one call.
 const PURGE_BATCH: u32 = 1000;
 
-/// How long a call that leases may take. A shutdown waits for it.
-const LEASING: Duration = Duration::from_secs(30);
+/// The time limit for a call that leases. A shutdown waits for the call.
+const LEASE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a delivery that was leased ahead of need may wait for a handler, if leases are not short.
+/// The longest time for which a prefetched delivery waits for a handler. Less if leases are short.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long outcomes may take to be reported, and deliveries to be released, after the drain deadline.
-const RELEASING: Duration = Duration::from_secs(5);
+/// The time after the drain deadline for reporting outcomes and releasing deliveries.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Handles deliveries until `shutdown` is ready, and then drains.
-pub(super) async fn until<S, ResBody>(shutdown: impl Future, handler: S, config: Arc<Config>, settings: Settings)
+/// Handles deliveries until `shutdown` is ready, then drains.
+pub(super) async fn until<S, ResBody>(shutdown: impl Future, handler: S, config: Arc<InboxConfig>, settings: Settings)
 where
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>, Future: Send> + Clone + Send + 'static,
-    S::Error: Into<BoxError> + Send,
+    S::Error: Into<HandlerError> + Send,
     ResBody: Send + 'static,
 {
     let mut shutdown = pin!(shutdown.map(drop));
-    let (stop, stopping) = watch::channel(Stop::Not);
-    let worker = Loop {
+    let (stop, stopping) = watch::channel(StopStage::Not);
+    let worker = WorkerLoop {
         id: WorkerId::next(),
-        shared: Arc::new(Shared { config, settings, misrouted: Misrouted::default() }),
+        shared: Arc::new(WorkerContext { config, settings, misrouted: Misrouted::default() }),
         stopping,
     };
     let mut background = worker.background();
-    let mut work = Work::new();
+    let mut work = WorkerTasks::new();
     loop {
         work.reap();
         while let Some(job) = work.next_job(worker.shared.settings.concurrency) {
@@ -82,46 +82,46 @@ where
             break;
         }
     }
-    // From here on nothing starts, and nothing more is leased.
-    stop.send_replace(Stop::Draining);
+    // From here on no handler starts, and no delivery is leased.
+    stop.send_replace(StopStage::Draining);
     work.fetched_last().await;
     worker.release_queue(&mut work);
     drain(work, stop, worker.shared.settings.drain_deadline).await;
 }
 
-/// A worker, apart from its handler.
-struct Loop {
+/// A worker without its handler.
+struct WorkerLoop {
     id: WorkerId,
-    shared: Arc<Shared>,
-    stopping: watch::Receiver<Stop>,
+    shared: Arc<WorkerContext>,
+    stopping: watch::Receiver<StopStage>,
 }
 
-/// The deliveries of a worker, and its tasks.
-struct Work {
+/// The queue of a worker, and its tasks for attempts and store calls.
+struct WorkerTasks {
     attempts: JoinSet<()>,
-    /// The call that leases, if there is one. It is never dropped half-way: what it leased would be lost until the
-    /// leases expire.
-    fetching: JoinSet<Fetched>,
+    /// The call that leases, if one is running. It is never dropped early: the deliveries that it leases would be stuck until
+    /// their leases expire.
+    fetching: JoinSet<FetchedJobs>,
     releasing: JoinSet<()>,
     queue: Queue,
     rate: Rate,
     pace: Pace,
 }
 
-/// The outcome of a call that leases.
-struct Fetched {
+/// The result of a call that leases.
+struct FetchedJobs {
     jobs: Vec<Job>,
-    /// Whether there were as many deliveries as were asked for, so that there may be more.
+    /// Whether the call leased as many deliveries as requested, so that the store may have more.
     may_be_more: bool,
 }
 
-impl Work {
+impl WorkerTasks {
     fn new() -> Self {
         let (attempts, fetching, releasing) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
         Self { attempts, fetching, releasing, queue: Queue::default(), rate: Rate::new(), pace: Pace::new() }
     }
 
-    /// Notes what has ended.
+    /// Processes the results of tasks that have ended.
     fn reap(&mut self) {
         while self.attempts.try_join_next().is_some() {
             self.ended();
@@ -134,13 +134,13 @@ impl Work {
 
     fn ended(&mut self) {
         self.rate.finished();
-        // Deliveries that share its ordering keys were blocked.
+        // The delivery may have blocked others that share its ordering keys.
         self.pace.look = true;
     }
 
-    fn fetched(&mut self, fetched: Result<Fetched, JoinError>) {
+    fn fetched(&mut self, fetched: Result<FetchedJobs, JoinError>) {
         match fetched {
-            Ok(Fetched { jobs, may_be_more }) => {
+            Ok(FetchedJobs { jobs, may_be_more }) => {
                 self.queue.add(jobs);
                 self.pace.may_be_more = may_be_more;
                 self.pace.look |= may_be_more;
@@ -153,7 +153,7 @@ impl Work {
         }
     }
 
-    /// Waits for the call that leases, if there is one.
+    /// Waits for the call that leases, if one is running.
     async fn fetched_last(&mut self) {
         if let Some(fetched) = self.fetching.join_next().await {
             self.fetched(fetched);
@@ -165,16 +165,16 @@ impl Work {
         if self.attempts.len() < concurrency { self.queue.next() } else { None }
     }
 
-    /// How many deliveries have a handler, or will have the next.
+    /// Returns the number of deliveries that have a handler or will get the next free one.
     fn busy(&self) -> usize {
         self.attempts.len() + self.queue.len()
     }
 }
 
-impl Loop {
-    /// Starts the tasks that run alongside the loop. They stop when the value is dropped.
+impl WorkerLoop {
+    /// Starts the background tasks. They stop when the returned value is dropped.
     fn background(&self) -> Background {
-        let Shared { config, settings, .. } = &*self.shared;
+        let WorkerContext { config, settings, .. } = &*self.shared;
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper::extend_leases(Arc::clone(config), self.id, settings.lease).map(|never| match never {}));
         #[cfg(feature = "metrics")]
@@ -186,17 +186,17 @@ impl Loop {
     }
 
     /// Waits until there is something to do.
-    async fn wait(&self, work: &mut Work) {
-        let Shared { config, settings, .. } = &*self.shared;
-        let Work { attempts, fetching, queue, pace, .. } = work;
-        // While a call leases, there is no reason to look for more.
+    async fn wait(&self, work: &mut WorkerTasks) {
+        let WorkerContext { config, settings, .. } = &*self.shared;
+        let WorkerTasks { attempts, fetching, queue, pace, .. } = work;
+        // No second call leases while one is running.
         let is_free = fetching.is_empty() && attempts.len() + queue.len() < settings.concurrency;
         let (next, stale) = (pace.looked + settings.poll_interval, queue.oldest().map(|since| since + self.patience()));
         let mut ended = false;
         let mut fetched = None;
         {
             let one_ended = async {
-                // An empty set has nothing to wait for.
+                // An empty set is ready at once: wait for the other events instead.
                 if attempts.join_next().await.is_none() {
                     pending::<()>().await;
                 }
@@ -233,10 +233,10 @@ impl Loop {
         }
     }
 
-    /// Leases deliveries in a task, if there is a reason to look for some: for the handlers that are free, and ahead of
-    /// need if there are probably more.
-    fn fetch(&self, work: &mut Work) {
-        let Shared { config, settings, .. } = &*self.shared;
+    /// Starts a task that leases deliveries, if there is a reason to: for free handlers, and to prefetch if the store
+    /// probably has more.
+    fn fetch(&self, work: &mut WorkerTasks) {
+        let WorkerContext { config, settings, .. } = &*self.shared;
         let ahead = if work.pace.may_be_more {
             work.rate.lately().min(settings.prefetch.unwrap_or_else(|| config.store.prefetch()))
         } else {
@@ -253,41 +253,40 @@ impl Loop {
         let limit = number(wanted.saturating_sub(busy));
         let free_handlers = number(settings.concurrency.saturating_sub(busy));
         let lease = lease(Arc::clone(&self.shared), self.id, limit, free_handlers);
-        let stopped = attempt::reached(self.stopping.clone(), Stop::Draining);
+        let stopped = attempt::reached(self.stopping.clone(), StopStage::Draining);
         let running = Arc::clone(&config.running);
         work.fetching.spawn(async move {
-            // No two workers of this inbox may be leasing at the same time.
+            // Workers of this inbox lease one after the other: see `RunningDeliveries`.
             let turn = running.leasing();
             match select(pin!(turn), pin!(stopped)).await {
                 Either::Left((_turn, _)) => lease.await,
-                Either::Right(_) => Fetched { jobs: Vec::new(), may_be_more: false },
+                Either::Right(_) => FetchedJobs { jobs: Vec::new(), may_be_more: false },
             }
         });
     }
 
-    /// How long a delivery may wait for a handler before it is released.
+    /// Returns the time after which a prefetched delivery without a handler is released.
     fn patience(&self) -> Duration {
         PATIENCE.min(self.shared.settings.lease / 3)
     }
 
-    /// Releases the deliveries that were leased ahead of need if the handlers have become so slow that another node may
-    /// be faster.
-    fn release_stale(&self, work: &mut Work) {
+    /// Releases the prefetched deliveries if handlers have become so slow that another node may be faster.
+    fn release_stale(&self, work: &mut WorkerTasks) {
         if work.queue.oldest().is_some_and(|since| since.elapsed() >= self.patience()) {
             work.pace.may_be_more = false;
             self.release_queue(work);
         }
     }
 
-    /// Releases what was not started, in a task.
-    fn release_queue(&self, work: &mut Work) {
+    /// Starts a task that releases the deliveries in the queue.
+    fn release_queue(&self, work: &mut WorkerTasks) {
         let (shared, jobs) = (Arc::clone(&self.shared), work.queue.take());
         if !jobs.is_empty() {
             work.releasing.spawn(async move { release(&shared, jobs).await });
         }
     }
 
-    /// Deletes kept deliveries whose time is over, and dead letters that are too old, now and then.
+    /// Starts a task that deletes expired kept deliveries and expired dead letters, once per [`PURGE_INTERVAL`].
     fn purge(&self, background: &mut Background, pace: &mut Pace) {
         let purging = &mut background.purging;
         let is_running = purging.try_join_next().is_none() && !purging.is_empty();
@@ -306,7 +305,7 @@ impl Loop {
     }
 }
 
-/// Repeats a call that deletes up to a batch, until it finds no more. Reports how many deliveries each batch had.
+/// Repeats a call that deletes a batch until there are no more deliveries to delete. Reports the size of each batch.
 async fn purge_in_batches<F>(purge: impl Fn() -> F, report: impl Fn(u64))
 where
     F: Future<Output = Result<u64, StoreError>>,
@@ -325,9 +324,9 @@ where
     }
 }
 
-/// Leases deliveries, and enters them in the process's list. No other worker of the inbox may be leasing meanwhile.
-async fn lease(shared: Arc<Shared>, worker: WorkerId, limit: u32, free_handlers: u32) -> Fetched {
-    let Shared { config, settings, .. } = &*shared;
+/// Leases deliveries and registers them as running. No other worker of the inbox may lease at the same time.
+async fn lease(shared: Arc<WorkerContext>, worker: WorkerId, limit: u32, free_handlers: u32) -> FetchedJobs {
+    let WorkerContext { config, settings, .. } = &*shared;
     let (asked, held) = (Instant::now(), config.running.held());
     let request = LeaseRequest {
         limit,
@@ -336,8 +335,8 @@ async fn lease(shared: Arc<Shared>, worker: WorkerId, limit: u32, free_handlers:
         max_attempts: settings.max_attempts,
         held: &held,
     };
-    let limit_of_call = settings.lease.min(LEASING);
-    let batch = store_call(limit_of_call, config.store.lease(&request)).await.unwrap_or_else(|error| {
+    let deadline = settings.lease.min(LEASE_DEADLINE);
+    let batch = store_call(deadline, config.store.lease(&request)).await.unwrap_or_else(|error| {
         telemetry::inbox_store_failed("lease", &error);
         LeaseBatch::default()
     });
@@ -347,29 +346,29 @@ async fn lease(shared: Arc<Shared>, worker: WorkerId, limit: u32, free_handlers:
         let (registration, blocked) = config.running.register(&leased, worker, asked)?;
         Some(Job { leased, registration, blocked })
     });
-    Fetched { jobs: jobs.collect(), may_be_more }
+    FetchedJobs { jobs: jobs.collect(), may_be_more }
 }
 
-/// Releases deliveries that were not started. If that fails, they are handled once their leases have expired.
-async fn release(shared: &Shared, jobs: Vec<Job>) {
+/// Releases deliveries that were not started. If the call fails, they are handled once their leases expire.
+async fn release(shared: &WorkerContext, jobs: Vec<Job>) {
     let releases: Vec<_> = jobs.iter().map(|job| (job.registration.lease(), Settlement::Release)).collect();
-    if let Err(error) = store_call(RELEASING, shared.config.store.settle(&releases)).await {
+    if let Err(error) = store_call(RELEASE_DEADLINE, shared.config.store.settle(&releases)).await {
         telemetry::inbox_store_failed("release", &error);
     }
 }
 
-/// The tasks that run alongside the loop.
+/// The background tasks of a worker.
 struct Background {
     _tasks: JoinSet<()>,
     _nudges: Option<Nudges>,
     purging: JoinSet<()>,
 }
 
-/// Logs and counts what leasing has come across.
+/// Logs and counts the deliveries that leasing has dead-lettered or could not read.
 fn report(batch: &LeaseBatch) {
     for DeadLettered { id, attempts, head, reason } in &batch.dead_lettered {
-        let head = head.as_deref().and_then(|head| Head::from_text(head).ok());
-        let event_id = head.as_ref().and_then(Head::event_id);
+        let head = head.as_deref().and_then(|head| StoredHead::from_text(head).ok());
+        let event_id = head.as_ref().and_then(StoredHead::event_id);
         let context = LogContext::new(event_id.as_ref(), head.as_ref().map(|head| &*head.tenant));
         telemetry::dead_lettered(context, *id, *attempts, reason);
     }
@@ -378,12 +377,12 @@ fn report(batch: &LeaseBatch) {
     }
 }
 
-/// Reports now and then what is in the inbox, until it is dropped.
+/// Reports the number of deliveries in the inbox at this interval, until the future is dropped.
 #[cfg(feature = "metrics")]
-async fn measure(config: Arc<Config>, interval: Duration) {
+async fn measure(config: Arc<InboxConfig>, interval: Duration) {
     loop {
         let next = Instant::now() + interval;
-        // A call that never answers would be the last.
+        // With a deadline, because a call that never returns would end the reports.
         match store_call(interval, config.store.counts()).await {
             Ok(counts) => {
                 telemetry::inbox(&counts.by_state(), counts.oldest);
@@ -395,11 +394,11 @@ async fn measure(config: Arc<Config>, interval: Duration) {
     }
 }
 
-/// The times of the calls to the store.
+/// The state that decides when to call the store.
 struct Pace {
-    /// Whether there may be something to lease.
+    /// Whether the store may have deliveries to lease.
     look: bool,
-    /// Whether the last call has leased as many deliveries as it was asked for.
+    /// Whether the last call leased as many deliveries as requested.
     may_be_more: bool,
     looked: Instant,
     purged: Instant,
@@ -412,15 +411,15 @@ impl Pace {
     }
 }
 
-/// Lets attempts finish within `deadline`, and then makes them release their deliveries.
-async fn drain(mut work: Work, stop: watch::Sender<Stop>, deadline: Duration) {
-    let ended = async |work: &mut Work| {
+/// Lets attempts finish within `deadline`, then stops the others, which release their deliveries.
+async fn drain(mut work: WorkerTasks, stop: watch::Sender<StopStage>, deadline: Duration) {
+    let ended = async |work: &mut WorkerTasks| {
         while work.attempts.join_next().await.is_some() {}
         while work.releasing.join_next().await.is_some() {}
     };
     if timeout(deadline, ended(&mut work)).await.is_err() {
-        stop.send_replace(Stop::Now);
-        // Dropping the sets aborts what is still running.
-        let _ = timeout(RELEASING, ended(&mut work)).await;
+        stop.send_replace(StopStage::Now);
+        // Dropping the sets aborts the tasks that are still running.
+        let _ = timeout(RELEASE_DEADLINE, ended(&mut work)).await;
     }
 }

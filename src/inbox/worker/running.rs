@@ -1,4 +1,4 @@
-//! The deliveries that this process is handling, or has leased ahead of need.
+//! The deliveries that this process is handling or has prefetched.
 
 use std::{
     collections::HashMap,
@@ -17,36 +17,37 @@ use tokio::{
 
 use crate::inbox::{DeliveryId, Lease, Leased, OrderingKey};
 
-/// Longer than any process runs, and short enough to be added to any time.
+/// A duration that no process outlives, short enough to be added to any `Instant`.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// The deliveries that the workers of one inbox are handling.
+/// A list of the deliveries that the workers of one inbox hold.
 ///
-/// A store only knows leases, and a lease may expire while its handler goes on: the handler blocks its thread, or the
-/// store is out of reach. This list keeps the process from handling such a delivery a second time, and from handling
-/// one that shares an ordering key with it.
+/// A lease may expire while its handler is still running, because the handler blocks its thread or the store is
+/// unreachable. The store would then lease the delivery again. The list keeps this process from handling such a delivery a
+/// second time, and from handling a delivery that shares an ordering key with it.
 #[derive(Default)]
-pub(in crate::inbox) struct Running {
-    deliveries: Mutex<HashMap<DeliveryId, Handling>>,
+pub(in crate::inbox) struct RunningDeliveries {
+    deliveries: Mutex<HashMap<DeliveryId, RunningDelivery>>,
     serials: AtomicU64,
-    /// Held by the one worker that is leasing, until it has entered here what it was given. Otherwise a lease that
-    /// expires on its way could be given to another worker of this process.
+    /// Held by the worker that leases, until it has registered the leased deliveries. Otherwise another worker of this
+    /// process could lease a delivery whose lease expires before the delivery is registered.
     leasing: AsyncMutex<()>,
-    /// Notified when a delivery has ended.
+    /// Notified when a delivery is removed from the list.
     ended: Notify,
 }
 
-struct Handling {
-    /// Tells this entry from earlier ones of the same delivery.
+/// A delivery in the list.
+struct RunningDelivery {
+    /// A number that distinguishes this entry from earlier entries of the same delivery.
     serial: u64,
     /// The latest lease on the delivery.
     lease: Lease,
-    /// When the store was asked for the lease, or for its last extension.
+    /// The time of the call that made the lease or extended it last.
     held_since: Instant,
     /// Whether the store has counted this attempt.
     is_counted: bool,
-    /// Until when the lease is extended, once the handler has started. A handler that blocks its thread cannot be
-    /// dropped at its deadline.
+    /// The time after which the lease is no longer extended, or `None` before the handler starts. Needed because a handler
+    /// that blocks its thread cannot be dropped at its deadline.
     extend_until: Option<Instant>,
     worker: WorkerId,
     ordering_keys: Vec<OrderingKey>,
@@ -54,28 +55,28 @@ struct Handling {
     lost: bool,
 }
 
-/// The leases of a worker, as its keeper has to treat them.
+/// The leases of a worker that its keeper extends, and the deliveries whose handlers are stuck.
 #[derive(Default)]
-pub(super) struct Leases {
+pub(super) struct WorkerLeases {
     pub(super) to_extend: Vec<Lease>,
-    /// Those whose handlers have not returned long after their deadline.
+    /// The deliveries whose handlers have not returned long after their deadline.
     pub(super) stuck: Vec<DeliveryId>,
 }
 
-/// Tells the workers of one inbox apart.
+/// The id of a worker, unique within the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WorkerId(u64);
 
-/// The deliveries that were running already when one that shares an ordering key with them was entered.
+/// The running deliveries that block a newly registered one, because they share an ordering key with it.
 ///
-/// The store keeps such deliveries apart by their leases. One whose lease is lost may still be running here.
-pub(super) struct Blocked {
+/// The store does not lease such deliveries at the same time. But a delivery whose lease is lost may still be running here.
+pub(super) struct Blockers {
     earlier: Vec<(DeliveryId, u64)>,
 }
 
-/// An entry in the list, until it is dropped.
-pub(super) struct Registration {
-    running: Arc<Running>,
+/// A guard for an entry in the list. Dropping the guard removes the entry.
+pub(super) struct DeliveryRegistration {
+    running: Arc<RunningDeliveries>,
     id: DeliveryId,
 }
 
@@ -86,21 +87,21 @@ impl WorkerId {
     }
 }
 
-impl Running {
+impl RunningDeliveries {
     /// Waits until no other worker of this inbox is leasing.
     pub(super) async fn leasing(&self) -> AsyncMutexGuard<'_, ()> {
         self.leasing.lock().await
     }
 
-    /// The leases of all running handlers, lost or not.
+    /// Returns the leases of all deliveries in the list, lost or not.
     pub(super) fn held(&self) -> Vec<Lease> {
         self.deliveries().values().map(|handling| handling.lease).collect()
     }
 
-    /// The leases that this worker has to extend. A handler that is stuck is reported once: other nodes may have its
-    /// delivery then.
-    pub(super) fn leases_of(&self, worker: WorkerId) -> Leases {
-        let (now, mut leases) = (Instant::now(), Leases::default());
+    /// Returns the leases that this worker has to extend, and the deliveries whose handlers are stuck. A stuck handler is
+    /// returned once. Its lease counts as lost from then on, so that other nodes can handle the delivery.
+    pub(super) fn leases_of(&self, worker: WorkerId) -> WorkerLeases {
+        let (now, mut leases) = (Instant::now(), WorkerLeases::default());
         let mut deliveries = self.deliveries();
         for (id, handling) in deliveries.iter_mut().filter(|(_, handling)| handling.worker == worker && !handling.lost)
         {
@@ -114,7 +115,7 @@ impl Running {
         leases
     }
 
-    /// Notes that the store was asked at `asked` to extend this lease, and did.
+    /// Records that a call at `asked` has extended this lease.
     pub(super) fn extended(&self, lease: &Lease, asked: Instant) {
         if let Some(handling) = self.deliveries().get_mut(&lease.id())
             && handling.lease.token() == lease.token()
@@ -123,14 +124,14 @@ impl Running {
         }
     }
 
-    /// Enters a delivery, and returns what it has to wait for. Returns `None` if its handler is still running: then
-    /// that handler goes on with the new lease.
+    /// Registers a delivery. Returns the deliveries that block it, or `None` if the delivery is registered already: then its
+    /// running handler takes over the new lease.
     pub(super) fn register(
         self: &Arc<Self>,
         leased: &Leased,
         worker: WorkerId,
         asked: Instant,
-    ) -> Option<(Registration, Blocked)> {
+    ) -> Option<(DeliveryRegistration, Blockers)> {
         let (id, lease) = (leased.lease().id(), *leased.lease());
         let mut deliveries = self.deliveries();
         if let Some(handling) = deliveries.get_mut(&id) {
@@ -142,10 +143,10 @@ impl Running {
             return None;
         }
         let keys = leased.ordering_keys();
-        let shares = |other: &Handling| other.ordering_keys.iter().any(|key| keys.contains(key));
+        let shares = |other: &RunningDelivery| other.ordering_keys.iter().any(|key| keys.contains(key));
         let earlier = deliveries.iter().filter(|(_, other)| shares(other)).map(|(id, other)| (*id, other.serial));
         let earlier = earlier.collect();
-        let handling = Handling {
+        let handling = RunningDelivery {
             serial: self.serials.fetch_add(1, Ordering::Relaxed),
             lease,
             held_since: asked,
@@ -156,10 +157,10 @@ impl Running {
             lost: false,
         };
         deliveries.insert(id, handling);
-        Some((Registration { running: Arc::clone(self), id }, Blocked { earlier }))
+        Some((DeliveryRegistration { running: Arc::clone(self), id }, Blockers { earlier }))
     }
 
-    /// Notes that the store does not know this lease any more. Returns whether that is news.
+    /// Records that the store no longer accepts this lease. Returns whether the list did not know that yet.
     pub(super) fn lost(&self, lease: &Lease) -> bool {
         let mut deliveries = self.deliveries();
         let Some(handling) = deliveries.get_mut(&lease.id()) else { return false };
@@ -168,13 +169,13 @@ impl Running {
         is_news
     }
 
-    fn deliveries(&self) -> MutexGuard<'_, HashMap<DeliveryId, Handling>> {
+    fn deliveries(&self) -> MutexGuard<'_, HashMap<DeliveryId, RunningDelivery>> {
         self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Registration {
-    /// The latest lease on the delivery.
+impl DeliveryRegistration {
+    /// Returns the latest lease on the delivery.
     pub(super) fn lease(&self) -> Lease {
         self.running.deliveries().get(&self.id).expect("a registration keeps its entry").lease
     }
@@ -190,7 +191,7 @@ impl Registration {
         deliveries.get(&self.id).is_none_or(|handling| handling.lost || handling.held_since.elapsed() >= lease)
     }
 
-    /// Notes that the store was asked at `asked` to extend the lease, and did.
+    /// Records that a call at `asked` has extended the lease.
     pub(super) fn extended(&self, asked: Instant) {
         self.running.extended(&self.lease(), asked);
     }
@@ -200,14 +201,14 @@ impl Registration {
         self.running.deliveries().get(&self.id).is_some_and(|handling| handling.is_counted)
     }
 
-    /// Notes that the store has counted this attempt.
+    /// Records that the store has counted this attempt.
     pub(super) fn counted(&self) {
         if let Some(handling) = self.running.deliveries().get_mut(&self.id) {
             handling.is_counted = true;
         }
     }
 
-    /// Notes that the handler starts, and that its lease is extended for this long.
+    /// Records that the handler starts. Its lease is extended for `extend_for` from now.
     pub(super) fn started(&self, extend_for: Duration) {
         let now = Instant::now();
         if let Some(handling) = self.running.deliveries().get_mut(&self.id) {
@@ -216,15 +217,16 @@ impl Registration {
     }
 
     /// Waits until the deliveries that block this one have ended.
-    pub(super) async fn wait_for(&self, blocked: Blocked) {
+    pub(super) async fn wait_for(&self, blocked: Blockers) {
         let is_blocked = || {
             let deliveries = self.running.deliveries();
-            let is_running = |id, serial| deliveries.get(id).is_some_and(|other: &Handling| other.serial == serial);
+            let is_running =
+                |id, serial| deliveries.get(id).is_some_and(|other: &RunningDelivery| other.serial == serial);
             blocked.earlier.iter().any(|(id, serial)| is_running(id, *serial))
         };
         loop {
             let mut ended = pin!(self.running.ended.notified());
-            // From here on no notification is missed.
+            // Enable before checking, so that no notification is missed.
             ended.as_mut().enable();
             if !is_blocked() {
                 return;
@@ -234,7 +236,7 @@ impl Registration {
     }
 }
 
-impl Drop for Registration {
+impl Drop for DeliveryRegistration {
     fn drop(&mut self) {
         self.running.deliveries().remove(&self.id);
         self.running.ended.notify_waiters();
@@ -250,12 +252,12 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(60 * 60);
 
     fn register(
-        running: &Arc<Running>,
+        running: &Arc<RunningDeliveries>,
         worker: WorkerId,
         id: i64,
         token: i64,
         keys: &[u8],
-    ) -> Option<(Registration, Blocked)> {
+    ) -> Option<(DeliveryRegistration, Blockers)> {
         let lease = Lease::new(DeliveryId::new(id), token, 1);
         let keys = keys.iter().map(|key| OrderingKey::from_text(&key.to_string())).collect();
         running.register(&Leased::new(lease, "", "").with_ordering_keys(keys), worker, Instant::now())
@@ -263,14 +265,14 @@ mod tests {
 
     #[test]
     fn running_delivery_takes_over_a_newer_lease() {
-        let (running, worker) = (Arc::new(Running::default()), WorkerId::next());
+        let (running, worker) = (Arc::new(RunningDeliveries::default()), WorkerId::next());
         let (registration, _) = register(&running, worker, 1, 1, &[]).expect("not running yet");
         assert!(running.lost(&registration.lease()));
         assert!(running.leases_of(worker).to_extend.is_empty());
         assert!(register(&running, worker, 1, 3, &[]).is_none());
         assert_eq!(registration.lease().token(), 3);
         assert_eq!(running.leases_of(worker).to_extend.len(), 1);
-        // An answer that comes late has an older token.
+        // A late response of the store has an older token.
         assert!(register(&running, worker, 1, 2, &[]).is_none());
         assert_eq!(registration.lease().token(), 3);
         drop(registration);
@@ -279,9 +281,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn stuck_handler_is_reported_once() {
-        let (running, worker) = (Arc::new(Running::default()), WorkerId::next());
+        let (running, worker) = (Arc::new(RunningDeliveries::default()), WorkerId::next());
         let (registration, _) = register(&running, worker, 1, 1, &[]).expect("not running yet");
-        // It waits for its turn, and its handler cannot be stuck.
+        // The handler has not started, so it cannot be stuck.
         tokio::time::advance(HOUR).await;
         assert_eq!(running.leases_of(worker).to_extend.len(), 1);
         registration.started(HOUR);
@@ -290,14 +292,14 @@ mod tests {
         let leases = running.leases_of(worker);
         assert_eq!((leases.to_extend.len(), leases.stuck.len()), (0, 1));
         assert!(running.leases_of(worker).stuck.is_empty());
-        // This process still does not run the delivery again.
+        // This process does not start the delivery again while its handler is running.
         assert!(register(&running, worker, 1, 2, &[]).is_none());
         drop(registration);
     }
 
     #[tokio::test(start_paused = true)]
     async fn old_lease_may_be_lost() {
-        let (running, worker) = (Arc::new(Running::default()), WorkerId::next());
+        let (running, worker) = (Arc::new(RunningDeliveries::default()), WorkerId::next());
         let (registration, _) = register(&running, worker, 1, 1, &[]).expect("not running yet");
         assert!(!registration.may_be_lost(HOUR));
         tokio::time::advance(HOUR).await;
@@ -309,8 +311,8 @@ mod tests {
     }
 
     #[test]
-    fn does_not_wait_for_a_later_run_of_the_same_delivery() {
-        let (running, worker) = (Arc::new(Running::default()), WorkerId::next());
+    fn later_run_of_a_delivery_does_not_block() {
+        let (running, worker) = (Arc::new(RunningDeliveries::default()), WorkerId::next());
         let (first, _) = register(&running, worker, 1, 1, &[1]).expect("not running yet");
         let (second, blocked) = register(&running, worker, 2, 1, &[1]).expect("not running yet");
         drop(first);
@@ -319,10 +321,10 @@ mod tests {
         assert_eq!(blocked_again.earlier.len(), 1);
     }
 
-    /// The store says how many attempts there were, since it does not know whether this one is among them.
+    /// The new lease has the number of counted attempts, because the store does not know whether this attempt was counted.
     #[test]
     fn new_lease_keeps_the_attempt() {
-        let (running, worker) = (Arc::new(Running::default()), WorkerId::next());
+        let (running, worker) = (Arc::new(RunningDeliveries::default()), WorkerId::next());
         let (registration, _) = register(&running, worker, 1, 1, &[]).expect("not running yet");
         let leased = |token, attempts| Leased::new(Lease::new(DeliveryId::new(1), token, attempts), "", "");
         assert!(running.register(&leased(2, 0), worker, Instant::now()).is_none());
@@ -334,8 +336,8 @@ mod tests {
     }
 
     #[test]
-    fn loss_is_news_once() {
-        let running = Arc::new(Running::default());
+    fn lost_lease_is_reported_once() {
+        let running = Arc::new(RunningDeliveries::default());
         let (registration, _) = register(&running, WorkerId::next(), 1, 1, &[]).expect("not running yet");
         let lease = registration.lease();
         assert!(running.lost(&lease));
@@ -347,8 +349,8 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_those_that_share_a_key() {
-        let (running, worker) = (Arc::new(Running::default()), WorkerId::next());
+    fn waits_for_deliveries_that_share_a_key() {
+        let (running, worker) = (Arc::new(RunningDeliveries::default()), WorkerId::next());
         let (first, _) = register(&running, worker, 1, 1, &[1, 2]).expect("not running yet");
         let (other, blocked) = register(&running, worker, 2, 1, &[3]).expect("not running yet");
         assert_eq!(other.wait_for(blocked).now_or_never(), Some(()));

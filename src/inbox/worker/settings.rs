@@ -8,7 +8,7 @@ use super::{backoff::Backoff, outcome::Outcome};
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) concurrency: usize,
-    /// `None` for the store's default.
+    /// The maximum number of prefetched deliveries. `None` for the store's default.
     pub(super) prefetch: Option<usize>,
     pub(super) lease: Duration,
     pub(super) max_attempts: u32,

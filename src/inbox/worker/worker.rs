@@ -3,8 +3,8 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use http::{Request, Response, StatusCode};
 use tower_service::Service;
 
-use super::{BoxError, backoff::Backoff, outcome::Outcome, run, settings::Settings};
-use crate::{inbox::config::Config, verify::VerifiedBody};
+use super::{HandlerError, backoff::Backoff, outcome::Outcome, run, settings::Settings};
+use crate::{inbox::config::InboxConfig, verify::VerifiedBody};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -14,108 +14,109 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The request's extensions hold an [`Attempt`](super::Attempt) besides the [`Delivery`](crate::Delivery) and the
 /// [`EventId`](crate::EventId). Its method, path, query and content type are not signed: see the [module](crate::inbox).
 ///
-/// When an attempt fails, its reason is logged and kept as the [reason](crate::inbox::Entry::reason) of the delivery:
-/// the [`FailureReason`](crate::FailureReason) in the response's extensions if there is one, or else the status, or the
-/// beginning of the error's text. None of these should quote a body.
+/// If an attempt fails, its reason is logged and kept as the [reason](crate::inbox::Entry::reason) of the delivery. The
+/// reason is the [`FailureReason`](crate::FailureReason) in the response's extensions, if there is one. Otherwise the reason
+/// is the status, or the beginning of the error's text. Do not quote the body in either of them.
 ///
-/// A handler that blocks its thread belongs in [`spawn_blocking`](tokio::task::spawn_blocking). The worker copes with
-/// one that does not: a task of its own extends the leases, and a delivery whose lease expires is not handled again by
-/// this process while its handler is still running.
+/// Run code that blocks its thread in [`spawn_blocking`](tokio::task::spawn_blocking). The worker tolerates handlers that
+/// block: a separate task extends the leases, and this process does not handle a delivery again while its handler is still
+/// running.
 #[derive(Clone)]
 #[must_use = "a worker does nothing until it runs"]
 pub struct Worker<S> {
     handler: S,
-    config: Arc<Config>,
+    config: Arc<InboxConfig>,
     pub(super) settings: Settings,
 }
 
 impl<S> Worker<S> {
-    pub(in crate::inbox) fn new(handler: S, config: Arc<Config>) -> Self {
+    pub(in crate::inbox) fn new(handler: S, config: Arc<InboxConfig>) -> Self {
         Self { handler, config, settings: Settings::default() }
     }
 
-    /// Sets how many deliveries are handled at a time, at least 1. Default: 16.
+    /// Sets the maximum number of deliveries that are handled at the same time, at least 1. Default: 16.
     pub fn concurrency(mut self, deliveries: usize) -> Self {
         self.settings.concurrency = deliveries.max(1);
         self
     }
 
-    /// Sets how many deliveries to lease ahead of need, at most, while there are more than handlers. Default: what the
-    /// store [asks for](crate::inbox::InboxStore::prefetch), which is 0 for most.
+    /// Sets the maximum number of deliveries to prefetch, which are leased before a handler is free. Default: the [default
+    /// of the store](crate::inbox::InboxStore::prefetch), which is 0 for most stores.
     ///
-    /// The worker leases only as many as its handlers have finished in the last tenth of a second. It releases what is
-    /// not started within a second, or within a third of the [lease](Self::lease) if that is shorter. So slow handlers
-    /// keep no delivery from other nodes for long. A delivery counts an attempt when its handler starts. The bodies are
-    /// in memory meanwhile.
+    /// The worker prefetches only as many deliveries as its handlers have finished in the last tenth of a second. It
+    /// releases deliveries that do not start within a second, or within a third of the [lease](Self::lease) if that is
+    /// shorter. So slow handlers do not hold back deliveries from other nodes for long. An attempt counts when the handler
+    /// starts. Prefetched bodies are kept in memory.
     pub fn prefetch(mut self, deliveries: usize) -> Self {
         self.settings.prefetch = Some(deliveries);
         self
     }
 
-    /// Sets how long a lease lasts. Default: 30 seconds. While the handler runs, the lease is extended at a third of
-    /// that time. After a crash, deliveries that were being handled are handled again once their leases have expired.
+    /// Sets the duration of a lease, between 100 milliseconds and a day. Default: 30 seconds. Other values are clamped.
     ///
-    /// The time is clamped to between 100 milliseconds and a day.
+    /// While the handler runs, the lease is extended after each third of that time. After a crash, the deliveries of the
+    /// process are handled again once their leases have expired.
     pub fn lease(mut self, time: Duration) -> Self {
         self.settings.lease = time.clamp(Duration::from_millis(100), DAY);
         self
     }
 
-    /// Sets how many attempts a delivery gets before it is dead-lettered, at least 1. Default: 25. With the default
-    /// [`backoff`](Self::backoff) these take 31 hours on average, as long as klikit itself would retry.
+    /// Sets the number of attempts after which a delivery is dead-lettered, at least 1. Default: 25. With the default
+    /// [`backoff`](Self::backoff), 25 attempts take 31 hours on average, as long as klikit itself retries.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.settings.max_attempts = attempts.max(1);
         self
     }
 
-    /// Sets how long to wait before the next attempt: a random time up to `first` after the first attempt, up to twice
-    /// that after the second, and so on, but never more than `last`. Default: 1 second and 6 hours. Both are limited to
-    /// a year.
+    /// Sets the pause before the next attempt: a random time up to `first` after the first attempt, up to twice that after
+    /// the second, and so on, but never more than `last`. Default: 1 second and 6 hours. Both are limited to a year.
     pub fn backoff(mut self, first: Duration, last: Duration) -> Self {
         let year = 365 * DAY;
         self.settings.backoff = Backoff { first: first.min(year), last: last.min(year) };
         self
     }
 
-    /// Sets how long the handler may take. Default: 5 minutes. After that the handler is dropped at its current await,
+    /// Sets the time limit for the handler. Default: 5 minutes. At the limit, the handler is dropped at its current await,
     /// and the attempt has failed.
     pub fn handler_deadline(mut self, time: Duration) -> Self {
         self.settings.handler_deadline = time;
         self
     }
 
-    /// Sets how long handlers may take to finish once the worker is told to stop. Default: 25 seconds. After that they
-    /// are dropped at their current await, and their deliveries are released: the attempt does not count.
+    /// Sets the time that running handlers have to finish after the worker is told to stop. Default: 25 seconds. After that
+    /// they are dropped at their current await and their deliveries are released, so the attempts do not count.
     ///
-    /// Reporting outcomes and releasing deliveries may take 5 seconds more, and a call to the store that is under way
-    /// up to one [lease](Self::lease). Give the process that much time to stop. A handler that blocks its thread cannot
-    /// be dropped before it awaits something.
+    /// Reporting outcomes and releasing deliveries may take 5 more seconds. A call that leases deliveries may take up to one
+    /// [lease](Self::lease). Give the process that much time to stop. A handler that blocks its thread cannot be dropped
+    /// before its next await.
     pub fn drain_deadline(mut self, time: Duration) -> Self {
         self.settings.drain_deadline = time;
         self
     }
 
-    /// Sets how often to look for deliveries that other processes have accepted, for retries that are due, and for
-    /// expired leases. Default: every second. The longest interval is a day. What this process accepts is handled at
-    /// once.
+    /// Sets the interval at which the worker looks for deliveries that other processes have accepted, for retries that are
+    /// due, and for expired leases. Default: 1 second. The longest interval is a day. Deliveries that this process accepts
+    /// are handled at once.
     pub fn poll_interval(mut self, time: Duration) -> Self {
         self.settings.poll_interval = time.clamp(Duration::from_millis(1), DAY);
         self
     }
 
-    /// Sets how often to report the contents of the inbox to [`metrics`](crate::metrics). Default: every 15 seconds.
-    /// The shortest interval is a second, and `None` turns the reports off. The store counts everything it holds for
-    /// them: where that is much, as with [kept](crate::inbox::Inbox::keep_bodies) deliveries on Postgres, let one
-    /// worker report, or report less often.
+    /// Sets the interval at which the worker reports the contents of the inbox to [`metrics`](crate::metrics). Default: 15
+    /// seconds. The shortest interval is a second, and `None` turns the reports off.
+    ///
+    /// The store counts all its deliveries for each report. If these are many, as with
+    /// [kept](crate::inbox::Inbox::keep_bodies) deliveries on Postgres, let only one worker report, or report less often.
     #[cfg(feature = "metrics")]
     pub fn metrics_interval(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.metrics_interval = time.into().map(|time| time.clamp(Duration::from_secs(1), DAY));
         self
     }
 
-    /// Sets what the status of the handler's response means. Default: [`Outcome::of`], which retries after 409.
+    /// Sets the function that maps the status of the handler's response to an outcome. Default: [`Outcome::of`], which
+    /// retries after 409.
     ///
-    /// A handler that responds 409 to an order that it already has should not get it again:
+    /// If the handler responds with 409 to an order that it already has, treat that status as success:
     ///
     /// ```
     /// use http::StatusCode;
@@ -133,21 +134,21 @@ impl<S> Worker<S> {
         self
     }
 
-    /// Handles deliveries until `shutdown` is ready, and then [drains](Self::drain_deadline): running handlers finish,
-    /// and nothing new is leased.
+    /// Handles deliveries until `shutdown` is ready, and then [drains](Self::drain_deadline): running handlers finish, and
+    /// no more deliveries are leased.
     ///
-    /// A store that is down is waited for. If this future is dropped instead of being shut down, its deliveries are
-    /// handled again once their leases have expired.
+    /// If the store is down, the worker waits until the store is back. If this future is dropped instead of being shut down,
+    /// its deliveries are handled again once their leases have expired.
     pub async fn run_until<ResBody>(self, shutdown: impl Future)
     where
-        S: Service<Request<VerifiedBody>, Response = Response<ResBody>, Future: Send, Error: Into<BoxError>>
+        S: Service<Request<VerifiedBody>, Response = Response<ResBody>, Future: Send, Error: Into<HandlerError>>
             + Clone
             + Send
             + 'static,
         S::Error: Send,
         ResBody: Send + 'static,
     {
-        // Taken apart, so that the future is `Send` even if the handler is not `Sync`.
+        // Destructured, so that the future is `Send` even if the handler is not `Sync`.
         let Self { handler, config, settings } = self;
         run::until(shutdown, handler, config, settings).await;
     }

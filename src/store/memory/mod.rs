@@ -1,4 +1,4 @@
-//! Deliveries remembered by this process alone.
+//! A store in the memory of this process.
 
 #[cfg(feature = "inbox")]
 mod inbox;
@@ -17,41 +17,41 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::table::{Entry, Moment, Table, Tick};
+use self::table::{LedgerEntry, LedgerTable, Tick, Timestamp};
 use crate::{
     dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError},
     telemetry,
 };
 
-/// How many expired entries a claim deletes. More than the one that it may add.
-const PURGED_BY_A_CLAIM: usize = 2;
+/// The number of expired entries that a claim deletes. More than the single entry that it may add.
+const PURGED_PER_CLAIM: usize = 2;
 
 /// A ledger and an inbox in the memory of this process, for tests and single processes.
 ///
-/// **A restart forgets everything.** klikit's retries and replays of deliveries that were handled before it are then
-/// handled again: orders are doubled. Nor do two processes know of each other. The other stores remember.
+/// **A restart loses all entries.** Retries and replays of deliveries that were handled before the restart are handled
+/// again, which duplicates orders. Two processes do not share entries. Use another store to avoid both.
 ///
-/// - It remembers 100,000 entries, which take about 20 MB, unless [`capacity`](Self::capacity) says otherwise.
-/// - When it is full, it forgets the entry that was completed longest ago, even if its retention is not over.
+/// - The store remembers 100,000 entries, which take about 20 MB. [`capacity`](Self::capacity) changes the number.
+/// - A full store forgets the entry that was completed longest ago, even if its retention is not over.
 ///   [`evicted`](Self::evicted) counts these entries, and the first one is logged as a warning. With
-///   [`reject_when_full`](Self::reject_when_full) it rejects new deliveries instead.
-/// - It never forgets a claim in flight. If all entries are claims in flight, `claim` fails, and klikit sends the
-///   delivery again.
-/// - Its clock is tokio's, so a test that pauses and advances that clock moves this store too.
-/// - Its futures are ready at once.
+///   [`reject_when_full`](Self::reject_when_full), a full store rejects new deliveries instead.
+/// - The store never forgets the claim of a running handler. If all entries are such claims, `claim` fails, and klikit
+///   sends the delivery again.
+/// - The store uses tokio's clock, so a test can pause and advance its time.
+/// - The store's futures are ready at once.
 ///
 /// Clones share the entries. Change the settings before cloning.
 #[derive(Clone)]
 pub struct MemoryStore {
     capacity: usize,
     when_full: WhenFull,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 impl MemoryStore {
-    /// Makes an empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
-        let shared = Shared {
+        let shared = SharedState {
             start: Instant::now(),
             state: Mutex::default(),
             evicted: AtomicU64::new(0),
@@ -60,10 +60,9 @@ impl MemoryStore {
         Self { capacity: 100_000, when_full: WhenFull::EvictOldestDone, shared: Arc::new(shared) }
     }
 
-    /// Sets how many entries the store remembers, at about 200 bytes each. Default: 100,000.
+    /// Sets the number of entries that the store remembers, at about 200 bytes each. Default: 100,000.
     ///
-    /// A delivery takes one entry from its claim until its retention is over, and so does each other body that comes
-    /// under its id.
+    /// A delivery takes one entry from its claim until its retention is over. Each conflict takes one entry too.
     ///
     /// # Panics
     ///
@@ -71,19 +70,20 @@ impl MemoryStore {
     #[must_use]
     #[track_caller]
     pub fn capacity(mut self, entries: usize) -> Self {
-        assert!(entries > 0, "a store with no room for any entry could handle no delivery");
+        assert!(entries > 0, "the capacity of a memory store must be at least 1");
         self.capacity = entries;
         self
     }
 
-    /// Makes `claim` fail when the store is full, instead of forgetting the entry that was completed longest ago.
+    /// Lets `claim` fail when the store is full, instead of forgetting the entry that was completed longest ago.
     #[must_use]
     pub fn reject_when_full(mut self) -> Self {
         self.when_full = WhenFull::Reject;
         self
     }
 
-    /// Returns how many entries were forgotten before their time. A copy of such a delivery is handled again.
+    /// Returns the number of entries that were forgotten before their retention was over. A copy of such a delivery is
+    /// handled again.
     pub fn evicted(&self) -> u64 {
         self.shared.evicted.load(Ordering::Relaxed)
     }
@@ -100,23 +100,23 @@ impl MemoryStore {
 
     fn claim_in(
         &self,
-        ledger: &mut Table,
+        ledger: &mut LedgerTable,
         claim: &Claim,
-        now: Moment,
+        now: Timestamp,
         terms: &ClaimTerms,
-    ) -> Result<ClaimOutcome, Full> {
-        ledger.purge(now.tick(), PURGED_BY_A_CLAIM);
+    ) -> Result<ClaimOutcome, StoreFull> {
+        ledger.purge(now.tick(), PURGED_PER_CLAIM);
         if ledger.len() >= self.capacity && !ledger.contains(&claim.key) {
             let evicts = self.when_full == WhenFull::EvictOldestDone;
             if !evicts || !ledger.evict_oldest_done() {
-                return Err(Full { capacity: self.capacity });
+                return Err(StoreFull { capacity: self.capacity });
             }
             self.shared.evicted.fetch_add(1, Ordering::Relaxed);
         }
         Ok(ledger.claim(claim, now, terms))
     }
 
-    /// Logs the first eviction. Not under the lock: a subscriber may look at the store.
+    /// Logs the first eviction. Must not be called under the lock, because a log subscriber may use the store.
     fn warn_if_full(&self) {
         if self.evicted() > 0 && !self.shared.warned.swap(true, Ordering::Relaxed) {
             telemetry::memory_store_full(self.capacity);
@@ -143,7 +143,7 @@ impl fmt::Debug for MemoryStore {
 
 impl Ledger for MemoryStore {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
-        let now = self.shared.moment();
+        let now = self.shared.timestamp();
         let claimed = self.claim_in(&mut self.shared.state().ledger, claim, now, terms);
         self.warn_if_full();
         claimed.map_err(StoreError::new)
@@ -172,8 +172,8 @@ impl Ledger for MemoryStore {
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let now = self.shared.moment();
-        let is_within = |entry: &Entry| window.contains(&entry.claimed_at.time_of_day(now));
+        let now = self.shared.timestamp();
+        let is_within = |entry: &LedgerEntry| window.contains(&entry.claimed_at.time_of_day(now));
         Ok(self.shared.state().ledger.forget(now.tick(), is_within))
     }
 
@@ -190,45 +190,47 @@ enum WhenFull {
     Reject,
 }
 
-/// All entries are claims in flight, or none may be forgotten.
+/// The error of a full store that must not forget any of its entries.
 #[derive(Debug)]
-struct Full {
+struct StoreFull {
     capacity: usize,
 }
 
-impl fmt::Display for Full {
+impl fmt::Display for StoreFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the memory store is full: it has room for {} entries, and may forget none of them", self.capacity)
+        write!(f, "the memory store is full: it holds {} entries, and must not forget any of them", self.capacity)
     }
 }
 
-impl Error for Full {}
+impl Error for StoreFull {}
 
-struct Shared {
+/// The state that clones of a store share.
+struct SharedState {
     start: Instant,
-    state: Mutex<State>,
+    state: Mutex<StoreState>,
     evicted: AtomicU64,
     warned: AtomicBool,
 }
 
+/// The entries and the deliveries, under one lock.
 #[derive(Default)]
-struct State {
-    ledger: Table,
+struct StoreState {
+    ledger: LedgerTable,
     #[cfg(feature = "inbox")]
     deliveries: inbox::Deliveries,
 }
 
-impl Shared {
+impl SharedState {
     fn now(&self) -> Tick {
         Tick::since(self.start)
     }
 
-    fn moment(&self) -> Moment {
-        Moment::now(self.start)
+    fn timestamp(&self) -> Timestamp {
+        Timestamp::now(self.start)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No code that could panic runs under this lock.
+    fn state(&self) -> MutexGuard<'_, StoreState> {
+        // No code under the lock panics, so a poisoned lock holds a valid state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
-//! The ledger's entries, and the order in which they go.
+//! The table of ledger entries, and the order in which they expire.
 
 use std::{
-    collections::{BTreeSet, VecDeque, hash_map::Entry as Place},
+    collections::{BTreeSet, VecDeque, hash_map::Entry as HashEntry},
     time::{Duration, SystemTime},
 };
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, KeyMap, Token};
 
-/// Nanoseconds on tokio's clock since the store was made. The last one is never reached.
+/// A point in time on tokio's clock, in nanoseconds since the store was created. The largest value is never reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Tick(pub(super) u64);
 
@@ -25,21 +25,20 @@ impl Tick {
     }
 }
 
-/// Times beyond 64 bits, five centuries, never come.
+/// Returns the nanoseconds, or the largest value for more than 64 bits (five centuries).
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// When something came, on both clocks.
+/// A point in time on the wall clock and on tokio's clock.
 #[derive(Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct Timestamp {
     wall: SystemTime,
     tick: Tick,
 }
 
-impl Moment {
-    /// Reads both clocks. The wall clock comes first, so that it never seems to lag behind tokio's by the time between
-    /// the readings.
+impl Timestamp {
+    /// Reads both clocks, the wall clock first. Otherwise the wall clock would seem to lag by the time between the readings.
     pub(super) fn now(start: Instant) -> Self {
         Self { wall: SystemTime::now(), tick: Tick::since(start) }
     }
@@ -48,44 +47,48 @@ impl Moment {
         self.tick
     }
 
-    /// Returns the time of day of this moment, as it looks from `now`: what the wall clock said, unless tokio's clock
-    /// has gone further since. Then a test has moved that clock by hand, and this moment has grown older by as much.
+    /// Returns the wall-clock time of this timestamp, as seen from `now`.
+    ///
+    /// If tokio's clock has advanced more than the wall clock since, a test has advanced it. The result is then earlier by
+    /// the difference, so that the timestamp looks as old as the test expects.
     pub(super) fn time_of_day(self, now: Self) -> SystemTime {
         let by_tick = Duration::from_nanos(now.tick.0.saturating_sub(self.tick.0));
         let by_wall = now.wall.duration_since(self.wall).unwrap_or_default();
         self.wall.checked_sub(by_tick.saturating_sub(by_wall)).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Returns how long ago this moment was.
+    /// Returns the time from this timestamp to `now`.
     #[cfg(feature = "inbox")]
     pub(super) fn age(self, now: Self) -> Duration {
         now.wall.duration_since(self.time_of_day(now)).unwrap_or_default()
     }
 }
 
-pub(super) struct Entry {
+/// An entry of the ledger.
+pub(super) struct LedgerEntry {
     pub(super) event: EventKey,
-    pub(super) claimed_at: Moment,
+    pub(super) claimed_at: Timestamp,
     digest: BodyDigest,
     token: Token,
-    /// Until when the entry counts as done, or its claim is exclusive.
+    /// The end of the retention, or of the claim's lease.
     until: Tick,
-    /// Until when the entry is kept: an expired claim can still be completed.
+    /// The end of the retention, or of the claim's grace.
     kept_until: Tick,
-    state: State,
+    state: EntryState,
 }
 
+/// The state of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum EntryState {
     Claimed,
-    /// With a number that grows from one completion to the next: of two on the same tick, it tells which came first.
     Done {
-        turn: u64,
+        /// The number of the completion, which orders completions on the same tick.
+        completion: u64,
     },
 }
 
-impl Entry {
-    /// Whether another token may claim the key.
+impl LedgerEntry {
+    /// Returns whether another token may claim the key.
     fn is_claimable(&self, now: Tick) -> bool {
         self.until <= now
     }
@@ -99,34 +102,38 @@ impl Entry {
     }
 
     fn is_claimed_by(&self, claim: &Claim, now: Tick) -> bool {
-        self.state == State::Claimed && self.belongs_to(claim, now)
+        self.state == EntryState::Claimed && self.belongs_to(claim, now)
     }
 }
 
+/// The entries of a ledger, with indexes for finding the next entry to expire and the next entry to evict.
+///
+/// With one retention for all entries, done entries expire in the order of completion. So a queue indexes most of them, and
+/// the more expensive ordered set holds only the exceptions.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct LedgerTable {
     /// Boxed, so that the hash table itself is small.
-    entries: KeyMap<Box<Entry>>,
-    /// The done entries in the order of completion. Some of them are gone, but never the first.
-    done: VecDeque<Done>,
-    /// How many of `done` are gone.
-    gone: usize,
+    entries: KeyMap<Box<LedgerEntry>>,
+    /// The done entries in the order of completion. May contain removed entries, but never at the front.
+    done: VecDeque<DoneEntry>,
+    /// The number of removed entries in `done`.
+    removed: usize,
     /// The number of the next completion.
-    turn: u64,
-    /// The latest end of any that came to `done`.
+    next_completion: u64,
+    /// The latest end of retention of any entry that was added to `done`.
     latest_end: Tick,
-    /// The ends of all other entries: the claims in flight, and the done entries that end before one that was completed
-    /// earlier. With one retention for all, only the former.
+    /// The ends of all claims, and of the done entries that expire before an entry that was completed earlier.
     ends: BTreeSet<(Tick, EventKey)>,
 }
 
-struct Done {
-    turn: u64,
+/// A done entry in the order of completion.
+struct DoneEntry {
+    completion: u64,
     until: Tick,
     key: EventKey,
 }
 
-impl Table {
+impl LedgerTable {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -135,42 +142,42 @@ impl Table {
         self.entries.contains_key(key)
     }
 
-    /// When the first entry is over.
+    /// Returns the time at which the next entry expires.
     fn soonest_end(&self) -> Tick {
-        // If the first end of `done` is also among `ends`, it is earlier than those behind it that are not.
+        // The front of `done` expires no later than every other entry of `done` that is not in `ends`.
         let done = self.done.front().map_or(Tick::NEVER, |done| done.until);
         self.ends.first().map_or(done, |&(until, _)| until.min(done))
     }
 
-    pub(super) fn claim(&mut self, claim: &Claim, claimed_at: Moment, terms: &ClaimTerms) -> ClaimOutcome {
+    pub(super) fn claim(&mut self, claim: &Claim, claimed_at: Timestamp, terms: &ClaimTerms) -> ClaimOutcome {
         let now = claimed_at.tick;
         let until = now.after(terms.lease);
         let kept_until = until.after(terms.grace);
         let make = || {
             let (event, digest, token) = (claim.event, claim.digest, claim.token);
-            Box::new(Entry { event, digest, token, claimed_at, until, kept_until, state: State::Claimed })
+            Box::new(LedgerEntry { event, digest, token, claimed_at, until, kept_until, state: EntryState::Claimed })
         };
         match self.entries.entry(claim.key) {
-            Place::Occupied(place) if place.get().is_claimable(now) && !place.get().is_claimed_by(claim, now) => {
+            HashEntry::Occupied(place) if place.get().is_claimable(now) && !place.get().is_claimed_by(claim, now) => {
                 self.remove(&claim.key);
                 self.entries.insert(claim.key, make());
             }
-            Place::Occupied(mut place) => {
+            HashEntry::Occupied(mut place) => {
                 let entry = place.get_mut();
                 let digest = entry.digest;
                 match entry.state {
-                    State::Done { .. } => return ClaimOutcome::Done { digest },
-                    State::Claimed if entry.token != claim.token => {
+                    EntryState::Done { .. } => return ClaimOutcome::Done { digest },
+                    EntryState::Claimed if entry.token != claim.token => {
                         let remaining = Duration::from_nanos(entry.until.0 - now.0);
                         return ClaimOutcome::InFlight { digest, remaining };
                     }
-                    State::Claimed => {
+                    EntryState::Claimed => {
                         self.ends.remove(&(entry.kept_until, claim.key));
                         (entry.until, entry.kept_until) = (until, kept_until);
                     }
                 }
             }
-            Place::Vacant(place) => {
+            HashEntry::Vacant(place) => {
                 place.insert(make());
             }
         }
@@ -183,17 +190,17 @@ impl Table {
         if !entry.belongs_to(claim, now) {
             return false;
         }
-        if entry.state == State::Claimed {
+        if entry.state == EntryState::Claimed {
             let until = now.after(retention);
-            let turn = self.turn;
-            self.turn += 1;
+            let completion = self.next_completion;
+            self.next_completion += 1;
             self.ends.remove(&(entry.kept_until, claim.key));
             if until < self.latest_end {
                 self.ends.insert((until, claim.key));
             }
             self.latest_end = self.latest_end.max(until);
-            (entry.until, entry.kept_until, entry.state) = (until, until, State::Done { turn });
-            self.done.push_back(Done { turn, until, key: claim.key });
+            (entry.until, entry.kept_until, entry.state) = (until, until, EntryState::Done { completion });
+            self.done.push_back(DoneEntry { completion, until, key: claim.key });
         }
         true
     }
@@ -217,8 +224,8 @@ impl Table {
         }
     }
 
-    /// Removes the chosen entries, and returns how many of them were not over.
-    pub(super) fn forget(&mut self, now: Tick, mut which: impl FnMut(&Entry) -> bool) -> u64 {
+    /// Removes the entries that `which` selects. Returns the number of those that had not expired.
+    pub(super) fn forget(&mut self, now: Tick, mut which: impl FnMut(&LedgerEntry) -> bool) -> u64 {
         let chosen = self.entries.iter().filter(|(_, entry)| which(entry));
         let chosen: Vec<_> = chosen.map(|(key, entry)| (*key, !entry.is_over(now))).collect();
         for (key, _) in &chosen {
@@ -227,9 +234,9 @@ impl Table {
         chosen.iter().map(|&(_, counts)| u64::from(counts)).sum()
     }
 
-    /// Returns the keys of the chosen entries that are not over.
+    /// Returns the keys of the entries that `which` selects and that have not expired.
     #[cfg(feature = "inbox")]
-    pub(super) fn keys(&self, now: Tick, which: impl Fn(&Entry) -> bool) -> Vec<EventKey> {
+    pub(super) fn keys(&self, now: Tick, which: impl Fn(&LedgerEntry) -> bool) -> Vec<EventKey> {
         let chosen = self.entries.iter().filter(|(_, entry)| !entry.is_over(now) && which(entry));
         chosen.map(|(key, _)| *key).collect()
     }
@@ -239,7 +246,7 @@ impl Table {
         self.remove(key);
     }
 
-    /// Deletes up to `limit` entries that are over, and returns how many there were.
+    /// Deletes up to `limit` expired entries. Returns the number of deleted entries.
     pub(super) fn purge(&mut self, now: Tick, limit: usize) -> usize {
         let mut deleted = 0;
         while deleted < limit && self.soonest_end() <= now {
@@ -251,7 +258,7 @@ impl Table {
         deleted
     }
 
-    /// Removes the entry that was completed longest ago. Returns `false` if none is done.
+    /// Removes the entry that was completed longest ago. Returns `false` if no entry is done.
     pub(super) fn evict_oldest_done(&mut self) -> bool {
         let Some(key) = self.done.front().map(|done| done.key) else { return false };
         self.remove(&key);
@@ -260,32 +267,33 @@ impl Table {
 
     fn remove(&mut self, key: &EventKey) {
         let Some(entry) = self.entries.remove(key) else { return };
-        // Mostly few entries are there, so this is cheap also for one that is not.
+        // `ends` is usually small, so this is cheap even for an entry that is not in it.
         self.ends.remove(&(entry.kept_until, *key));
-        if let State::Done { turn } = entry.state {
-            self.gone += 1;
-            if self.done.front().is_some_and(|done| done.turn == turn) {
+        if let EntryState::Done { completion } = entry.state {
+            self.removed += 1;
+            if self.done.front().is_some_and(|done| done.completion == completion) {
                 self.done.pop_front();
-                self.gone -= 1;
-                self.drop_gone_from_the_front();
-            } else if self.gone > self.done.len() / 2 {
-                self.gone = 0;
-                self.done.retain(|done| is_there(&self.entries, done));
+                self.removed -= 1;
+                self.pop_removed();
+            } else if self.removed > self.done.len() / 2 {
+                self.removed = 0;
+                self.done.retain(|done| is_present(&self.entries, done));
             }
         }
     }
 
-    fn drop_gone_from_the_front(&mut self) {
-        while self.gone > 0
+    /// Drops removed entries from the front of `done`.
+    fn pop_removed(&mut self) {
+        while self.removed > 0
             && let Some(done) = self.done.front()
-            && !is_there(&self.entries, done)
+            && !is_present(&self.entries, done)
         {
             self.done.pop_front();
-            self.gone -= 1;
+            self.removed -= 1;
         }
     }
 }
 
-fn is_there(entries: &KeyMap<Box<Entry>>, done: &Done) -> bool {
-    entries.get(&done.key).is_some_and(|entry| entry.state == State::Done { turn: done.turn })
+fn is_present(entries: &KeyMap<Box<LedgerEntry>>, done: &DoneEntry) -> bool {
+    entries.get(&done.key).is_some_and(|entry| entry.state == EntryState::Done { completion: done.completion })
 }

@@ -1,4 +1,4 @@
-//! The deliveries, and the orders in which they are looked for.
+//! The table of deliveries, and its indexes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::super::table::{Moment, Tick};
+use super::super::table::{Tick, Timestamp};
 use crate::{
     dedupe::{BodyDigest, EventKey, KeyMap},
     inbox::{
@@ -17,32 +17,34 @@ use crate::{
     },
 };
 
-/// How many deliveries are looked at for one page. Other calls wait meanwhile.
-const LOOKED_AT: usize = 1024;
+/// The maximum number of deliveries to examine for one page. Other calls wait meanwhile.
+const EXAMINED: usize = 1024;
 
+/// The deliveries of an inbox.
 #[derive(Default)]
 pub(in crate::store::memory) struct Deliveries {
     last_id: i64,
     rows: BTreeMap<DeliveryId, Row>,
     ids: KeyMap<DeliveryId>,
-    /// Those that are ready or leased.
+    /// The ready and leased deliveries, by the time at which they can be leased.
     due: BTreeSet<(Tick, DeliveryId)>,
-    /// The same, by their ordering keys.
+    /// The ready and leased deliveries, by their ordering keys.
     ordering: BTreeSet<(OrderingKey, DeliveryId)>,
-    /// Those that are done, by the end of their time.
+    /// The done deliveries, by the time until which they are kept.
     done: BTreeSet<(Tick, DeliveryId)>,
 }
 
+/// A stored delivery.
 struct Row {
     key: EventKey,
     event: EventKey,
     digest: BodyDigest,
     state: DeliveryState,
-    /// Ready: not to be leased before. Leased: the lease's end. Done: the end of its time.
+    /// Ready or leased: the time from which the delivery can be leased. Done: the time until which it is kept.
     due: Tick,
     attempts: u32,
     token: i64,
-    accepted_at: Moment,
+    accepted_at: Timestamp,
     reason: Option<String>,
     head: String,
     body: Bytes,
@@ -64,28 +66,29 @@ impl Row {
     }
 }
 
-/// Where a key stands.
-pub(super) enum Standing {
+/// The state of a key's delivery.
+pub(super) enum KeyState {
+    /// Ready or leased.
     Unfinished(BodyDigest),
     Dead(DeliveryId, BodyDigest),
-    /// Handled, or never there.
+    /// Handled, or never stored.
     Absent,
 }
 
 impl Deliveries {
-    pub(super) fn standing(&self, key: &EventKey) -> Standing {
+    pub(super) fn key_state(&self, key: &EventKey) -> KeyState {
         let Some((id, row)) = self.ids.get(key).and_then(|id| Some((*id, self.rows.get(id)?))) else {
-            return Standing::Absent;
+            return KeyState::Absent;
         };
         match row.state {
-            DeliveryState::Ready | DeliveryState::Leased => Standing::Unfinished(row.digest),
-            DeliveryState::Dead => Standing::Dead(id, row.digest),
-            DeliveryState::Done => Standing::Absent,
+            DeliveryState::Ready | DeliveryState::Leased => KeyState::Unfinished(row.digest),
+            DeliveryState::Dead => KeyState::Dead(id, row.digest),
+            DeliveryState::Done => KeyState::Absent,
         }
     }
 
-    /// The key of `new` is known by a body with this digest, which is stored here if it is the digest of a stored
-    /// delivery.
+    /// Returns [`Acceptance::Known`] with this digest, and with the stored body if the delivery with this digest is still
+    /// stored and is not the same as `new`.
     pub(super) fn known(&self, new: &NewDelivery, digest: BodyDigest) -> Acceptance {
         let row = self.ids.get(new.claim().key()).and_then(|id| self.rows.get(id));
         let body = row.filter(|row| row.digest == digest && !new.is_same_as(&digest)).map(|row| row.body.clone());
@@ -96,23 +99,23 @@ impl Deliveries {
         self.rows.get(&id).map(|row| row.head.clone())
     }
 
-    /// Adds one, in the place of what is done under its key.
-    pub(super) fn add(&mut self, new: &NewDelivery, at: Moment) {
+    /// Adds a delivery. Replaces a done delivery with the same key.
+    pub(super) fn add(&mut self, new: &NewDelivery, at: Timestamp) {
         self.last_id += 1;
         let id = DeliveryId::new(self.last_id);
         self.put(id, new, at, at, 0);
     }
 
-    /// Has a dead one be handled anew.
-    pub(super) fn revive(&mut self, id: DeliveryId, new: &NewDelivery, now: Moment) {
+    /// Makes a dead delivery ready again, with the new request.
+    pub(super) fn revive(&mut self, id: DeliveryId, new: &NewDelivery, now: Timestamp) {
         if let Some(row) = self.rows.get(&id) {
-            // A new token, so that the outcome of the old request does not settle the new one.
+            // A new token, so that a late outcome of the old request does not settle the new one.
             let (accepted_at, token) = (row.accepted_at, row.token + 1);
             self.put(id, new, accepted_at, now, token);
         }
     }
 
-    fn put(&mut self, id: DeliveryId, new: &NewDelivery, accepted_at: Moment, due: Moment, token: i64) {
+    fn put(&mut self, id: DeliveryId, new: &NewDelivery, accepted_at: Timestamp, due: Timestamp, token: i64) {
         let claim = new.claim();
         if let Some(old) = self.ids.get(claim.key()).copied() {
             self.remove(old);
@@ -136,7 +139,7 @@ impl Deliveries {
         self.rows.insert(id, row);
     }
 
-    /// Takes the row out of the orders, changes it, and puts it in again.
+    /// Changes a row and updates the indexes.
     fn change<T>(&mut self, id: DeliveryId, change: impl FnOnce(&mut Row) -> T) -> Option<T> {
         let mut row = self.take(id)?;
         let result = change(&mut row);
@@ -204,7 +207,7 @@ impl Deliveries {
                 left_out += 1;
                 continue;
             }
-            // The handler that this process is still running takes the delivery over: no new attempt begins.
+            // A handler that is still running takes over the delivery, so no new attempt begins.
             let is_attempt = request.held.iter().all(|held| held.id() != id);
             let is_counted = is_attempt && is_for_free_handler && !expired && row.attempts + 1 < request.max_attempts;
             batch.leased.extend(self.change(id, |row| {
@@ -224,7 +227,8 @@ impl Deliveries {
         batch
     }
 
-    /// Whether a delivery before this one has the key, or one behind it that was leased while this one was dead.
+    /// Returns whether another delivery with this key blocks this one: an earlier unfinished delivery, or a later one that
+    /// was leased while this one was dead.
     fn is_blocked(&self, key: &OrderingKey, id: DeliveryId, now: Tick) -> bool {
         let (first, last) = (DeliveryId::new(i64::MIN), DeliveryId::new(i64::MAX));
         let mut before = self.ordering.range((key.clone(), first)..(key.clone(), id));
@@ -312,7 +316,7 @@ impl Deliveries {
         is_dead && self.change(id, ready).is_some()
     }
 
-    /// Dead-letters those that are ready or leased, and in one of these states.
+    /// Dead-letters the deliveries with these ids that are ready or leased and in one of these states. Returns their number.
     pub(super) fn dead_letter_all(&mut self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> u64 {
         let mut dead_lettered = 0;
         for id in ids {
@@ -324,7 +328,7 @@ impl Deliveries {
         dead_lettered
     }
 
-    /// Deletes those that are in one of these states. Returns their keys.
+    /// Deletes the deliveries with these ids that are in one of these states. Returns their keys.
     pub(super) fn delete(&mut self, ids: &[DeliveryId], states: &[DeliveryState]) -> Vec<EventKey> {
         let is_in = |row: &Row| states.contains(&row.state);
         let mut deleted = Vec::new();
@@ -336,7 +340,7 @@ impl Deliveries {
         deleted
     }
 
-    pub(super) fn counts(&self, now: Moment) -> Counts {
+    pub(super) fn counts(&self, now: Timestamp) -> Counts {
         let mut counts = Counts::default();
         for row in self.rows.values() {
             match row.state {
@@ -355,13 +359,13 @@ impl Deliveries {
         self.due.len() as u64
     }
 
-    pub(super) fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32, now: Moment) -> Page {
+    pub(super) fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32, now: Timestamp) -> Page {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut page = Page::default();
         let mut last = after;
         let later = self.rows.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-        for (looked_at, (id, row)) in later.enumerate() {
-            if looked_at == LOOKED_AT || page.entries.len() == limit {
+        for (examined, (id, row)) in later.enumerate() {
+            if examined == EXAMINED || page.entries.len() == limit {
                 page.next = last;
                 break;
             }
@@ -371,24 +375,24 @@ impl Deliveries {
         page
     }
 
-    pub(super) fn show(&self, id: DeliveryId, now: Moment) -> Option<Entry> {
+    pub(super) fn show(&self, id: DeliveryId, now: Timestamp) -> Option<Entry> {
         let row = self.rows.get(&id)?;
         let mut entry = entry(id, row, now);
         entry.body = Some(row.body.clone());
         Some(entry)
     }
 
-    /// Whether it is still to be handled.
+    /// Returns whether the key has a ready or leased delivery.
     pub(super) fn is_unfinished(&self, key: &EventKey) -> bool {
-        matches!(self.standing(key), Standing::Unfinished(_))
+        matches!(self.key_state(key), KeyState::Unfinished(_))
     }
 
-    /// The keys of those that `which` chooses by their event and the time they were accepted at.
-    pub(super) fn keys(&self, which: impl Fn(&EventKey, Moment) -> bool) -> Vec<EventKey> {
+    /// Returns the keys of the deliveries that `which` selects by their event and their time of acceptance.
+    pub(super) fn keys(&self, which: impl Fn(&EventKey, Timestamp) -> bool) -> Vec<EventKey> {
         self.rows.values().filter(|row| which(&row.event, row.accepted_at)).map(|row| row.key).collect()
     }
 
-    /// Deletes what is dead or done under this key.
+    /// Deletes the delivery with this key.
     pub(super) fn forget(&mut self, key: &EventKey) {
         if let Some(id) = self.ids.get(key).copied() {
             self.remove(id);
@@ -401,7 +405,7 @@ impl Deliveries {
         self.remove_all(over)
     }
 
-    /// Deletes deliveries that are done, those whose time ends soonest first.
+    /// Deletes done deliveries. Starts with those whose time to be kept ends first.
     pub(super) fn evict_done(&mut self, limit: u32) -> u64 {
         let evicted = first(self.done.iter().map(|(_, id)| *id), limit);
         self.remove_all(evicted)
@@ -427,7 +431,7 @@ fn first(ids: impl Iterator<Item = DeliveryId>, limit: u32) -> Vec<DeliveryId> {
     ids.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
 }
 
-fn entry(id: DeliveryId, row: &Row, now: Moment) -> Entry {
+fn entry(id: DeliveryId, row: &Row, now: Timestamp) -> Entry {
     let mut entry = Entry::new(id, row.state, row.accepted_at.time_of_day(now), &row.head);
     entry.attempts = row.attempts;
     entry.reason.clone_from(&row.reason);

@@ -1,4 +1,4 @@
-//! [`InboxStore`] and [`InboxAdmin`] in the memory of this process.
+//! [`InboxStore`] and [`InboxAdmin`] for the memory store.
 
 mod deliveries;
 
@@ -9,10 +9,10 @@ use std::{
 };
 
 pub(super) use self::deliveries::Deliveries;
-use self::deliveries::Standing;
+use self::deliveries::KeyState;
 use super::{
-    Full, MemoryStore, State,
-    table::{Moment, Table},
+    MemoryStore, StoreFull, StoreState,
+    table::{LedgerTable, Timestamp},
 };
 use crate::{
     dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, StoreError},
@@ -23,14 +23,14 @@ use crate::{
 };
 
 impl MemoryStore {
-    /// Claims an entry that is done from the start.
+    /// Adds an entry that is done from the start, if the key can be claimed.
     fn claim_done(
         &self,
-        ledger: &mut Table,
+        ledger: &mut LedgerTable,
         claim: &Claim,
-        now: Moment,
+        now: Timestamp,
         retention: Duration,
-    ) -> Result<ClaimOutcome, Full> {
+    ) -> Result<ClaimOutcome, StoreFull> {
         let outcome = self.claim_in(ledger, claim, now, &done_for(retention))?;
         if outcome == ClaimOutcome::Claimed {
             ledger.complete(claim, now.tick(), retention);
@@ -38,27 +38,27 @@ impl MemoryStore {
         Ok(outcome)
     }
 
-    fn try_accept(&self, new: &NewDelivery, retention: Duration) -> Result<Acceptance, Full> {
+    fn try_accept(&self, new: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreFull> {
         let mut state = self.shared.state();
-        let State { ledger, deliveries } = &mut *state;
-        let now = self.shared.moment();
-        match deliveries.standing(new.claim().key()) {
-            Standing::Unfinished(digest) => {
-                // If there is no room for the entry, the stored delivery itself makes the key known.
+        let StoreState { ledger, deliveries } = &mut *state;
+        let now = self.shared.timestamp();
+        match deliveries.key_state(new.claim().key()) {
+            KeyState::Unfinished(digest) => {
+                // If the ledger is full, the stored delivery itself makes the key known.
                 let _ = self.claim_done(ledger, &Claim { digest, ..new.claim().clone() }, now, retention);
                 Ok(deliveries.known(new, digest))
             }
-            Standing::Dead(_, digest) if !new.is_same_as(&digest) => Ok(deliveries.known(new, digest)),
-            Standing::Dead(id, _) if !new.revives() => Ok(Acceptance::Dead { head: deliveries.head(id) }),
-            Standing::Dead(id, _) => {
-                // A full store grows by the entry: what was acknowledged before is not rejected.
+            KeyState::Dead(_, digest) if !new.is_same_as(&digest) => Ok(deliveries.known(new, digest)),
+            KeyState::Dead(id, _) if !new.revives() => Ok(Acceptance::Dead { head: deliveries.head(id) }),
+            KeyState::Dead(id, _) => {
+                // Add the entry even to a full store: a delivery that was acknowledged before must not be rejected.
                 ledger.forget_key(new.claim().key());
                 ledger.claim(new.claim(), now, &done_for(retention));
                 ledger.complete(new.claim(), now.tick(), retention);
                 deliveries.revive(id, new, now);
                 Ok(Acceptance::Revived)
             }
-            Standing::Absent => match self.claim_done(ledger, new.claim(), now, retention)? {
+            KeyState::Absent => match self.claim_done(ledger, new.claim(), now, retention)? {
                 ClaimOutcome::Claimed => {
                     deliveries.add(new, now);
                     Ok(Acceptance::Accepted)
@@ -69,11 +69,11 @@ impl MemoryStore {
         }
     }
 
-    /// Forgets every key whose delivery or ledger entry is chosen, by its event and the time it came at, unless the
-    /// delivery is still to be handled.
-    fn forget_keys(&self, which: impl Fn(&EventKey, Moment) -> bool) -> u64 {
+    /// Forgets each key whose delivery or ledger entry `which` selects by its event and its time of acceptance. Keys of
+    /// unfinished deliveries stay.
+    fn forget_keys(&self, which: impl Fn(&EventKey, Timestamp) -> bool) -> u64 {
         let mut state = self.shared.state();
-        let State { ledger, deliveries } = &mut *state;
+        let StoreState { ledger, deliveries } = &mut *state;
         let now = self.shared.now();
         let mut keys: BTreeSet<_> = deliveries.keys(&which).into_iter().collect();
         keys.extend(ledger.keys(now, |entry| which(&entry.event, entry.claimed_at)));
@@ -86,10 +86,10 @@ impl MemoryStore {
     }
 }
 
-/// `lease` goes through all deliveries that are due, `counts` and `purge_dead` through all there are.
+/// `lease` iterates over all due deliveries, `counts` and `purge_dead` over all deliveries.
 ///
-/// Memory holds up to the inbox's [`max_backlog`](crate::inbox::Inbox::max_backlog) of pending deliveries. With those
-/// that are dead or kept, it holds up to [`max_stored`](crate::inbox::Inbox::max_stored).
+/// The memory holds up to [`max_backlog`](crate::inbox::Inbox::max_backlog) unfinished deliveries. Together with dead
+/// letters and kept deliveries, it holds up to [`max_stored`](crate::inbox::Inbox::max_stored).
 impl InboxStore for MemoryStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         let accepted = self.try_accept(delivery, retention);
@@ -119,7 +119,7 @@ impl InboxStore for MemoryStore {
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
-        Ok(self.shared.state().deliveries.counts(self.shared.moment()))
+        Ok(self.shared.state().deliveries.counts(self.shared.timestamp()))
     }
 
     async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
@@ -143,14 +143,14 @@ impl InboxStore for MemoryStore {
     }
 }
 
-/// `forget_event` and `forget_accepted` go through all deliveries.
+/// `forget_event` and `forget_accepted` iterate over all deliveries.
 impl InboxAdmin for MemoryStore {
     async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
-        Ok(self.shared.state().deliveries.find(filter, after, limit, self.shared.moment()))
+        Ok(self.shared.state().deliveries.find(filter, after, limit, self.shared.timestamp()))
     }
 
     async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
-        Ok(self.shared.state().deliveries.show(id, self.shared.moment()))
+        Ok(self.shared.state().deliveries.show(id, self.shared.timestamp()))
     }
 
     async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
@@ -163,7 +163,7 @@ impl InboxAdmin for MemoryStore {
 
     async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
         let mut state = self.shared.state();
-        let State { ledger, deliveries } = &mut *state;
+        let StoreState { ledger, deliveries } = &mut *state;
         let forgotten = deliveries.delete(ids, states);
         forgotten.iter().for_each(|key| ledger.forget_key(key));
         Ok(forgotten.len() as u64)
@@ -174,12 +174,12 @@ impl InboxAdmin for MemoryStore {
     }
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let now = self.shared.moment();
+        let now = self.shared.timestamp();
         Ok(self.forget_keys(|_, at| window.contains(&at.time_of_day(now))))
     }
 }
 
-/// The terms of an entry that is done from the start.
+/// Returns the terms of an entry that is done from the start.
 fn done_for(retention: Duration) -> ClaimTerms {
     ClaimTerms { lease: retention, grace: Duration::ZERO }
 }
