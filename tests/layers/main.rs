@@ -12,6 +12,7 @@ mod memory_store;
 mod payload;
 mod preflight;
 mod properties;
+mod reactions;
 mod readiness;
 mod rejections;
 mod replays;

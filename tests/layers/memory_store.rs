@@ -1,4 +1,4 @@
-//! `MemoryStore` when it is full, and its clock.
+//! Tests of `MemoryStore`: its capacity, its order of eviction and expiry, and its clock.
 
 use std::{
     slice,
@@ -16,7 +16,7 @@ const LEASE: Duration = Duration::from_secs(25);
 const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: Duration::ZERO };
 const RETENTION: Duration = Duration::from_secs(3600);
 
-/// Makes a claim on the event with this id. Each call uses a fresh token.
+/// Creates a claim on the event with this id. Each claim has a new token.
 fn claim(scope: &str, id: &str, body: &str) -> Claim {
     static TOKENS: AtomicU64 = AtomicU64::new(0);
     let mut token = [0; 16];
@@ -25,16 +25,19 @@ fn claim(scope: &str, id: &str, body: &str) -> Claim {
     Claim::new(event, event, BodyDigest::of(body.as_bytes()), token)
 }
 
-fn events(kind: &str, how_many: usize) -> Vec<Claim> {
-    (0..how_many).map(|n| claim("warung", &format!("{kind}-{n}"), "body")).collect()
+/// Creates claims on `count` events.
+fn events(kind: &str, count: usize) -> Vec<Claim> {
+    (0..count).map(|n| claim("warung", &format!("{kind}-{n}"), "body")).collect()
 }
 
+/// Makes these claims.
 async fn hold(store: &MemoryStore, claims: &[Claim]) {
     for claim in claims {
         assert_eq!(store.claim(claim, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
 }
 
+/// Makes and completes these claims.
 async fn finish(store: &MemoryStore, claims: &[Claim]) {
     hold(store, claims).await;
     for claim in claims {
@@ -42,6 +45,7 @@ async fn finish(store: &MemoryStore, claims: &[Claim]) {
     }
 }
 
+/// Returns whether the claim is done. Completing a done claim again changes nothing.
 async fn is_done(store: &MemoryStore, claim: &Claim) -> bool {
     store.complete(claim, RETENTION).await.unwrap()
 }
@@ -53,7 +57,7 @@ async fn full_store_forgets_oldest_done_and_no_claim() {
     hold(&store, &held).await;
     let done = events("done", 80);
     hold(&store, &done).await;
-    // In another order than they were claimed in, and all at one instant of the clock.
+    // Complete the claims in reverse order, all at the same time.
     for claim in done.iter().rev() {
         assert!(store.complete(claim, RETENTION).await.unwrap());
     }
@@ -62,7 +66,7 @@ async fn full_store_forgets_oldest_done_and_no_claim() {
     finish(&store, &events("new", 30)).await;
     assert_eq!((store.len(), store.evicted()), (100, 30));
     for (n, claim) in done.iter().rev().enumerate() {
-        assert_eq!(is_done(&store, claim).await, n >= 30, "number {n} to be completed");
+        assert_eq!(is_done(&store, claim).await, n >= 30, "completion {n}");
     }
     assert_eq!(store.renew(&held, &TERMS).await.unwrap(), [true; 20], "a claim in flight was evicted");
 }
@@ -80,7 +84,7 @@ async fn eviction_ignores_retention() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn entries_that_are_over_go_first() {
+async fn expired_entries_are_removed_first() {
     let store = MemoryStore::new().capacity(100);
     let done = events("done", 60);
     finish(&store, &done).await;
@@ -102,7 +106,7 @@ async fn store_full_of_claims_rejects_and_recovers() {
     let error = store.claim(&next, &TERMS).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(source, "the memory store is full: it holds 50 entries, and must not forget any of them");
-    // What is there needs no room.
+    // Claims on existing entries need no capacity.
     assert_eq!(store.claim(&held[0], &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     store.claim(&claim("warung", "held-1", "body"), &TERMS).await.unwrap();
 
@@ -133,7 +137,7 @@ async fn reject_when_full_forgets_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forgetting_makes_room() {
+async fn forgetting_frees_capacity() {
     let store = MemoryStore::new().capacity(8).reject_when_full();
     for _ in 0..3 {
         let claims = events("evt", 8);
@@ -153,9 +157,9 @@ async fn forgetting_makes_room() {
     assert!(store.is_empty());
 }
 
-/// Each entry ends at its own time, whichever entries were completed before it, and whichever of those are gone.
+/// The retention of an entry depends neither on the retentions of earlier entries nor on whether those were forgotten.
 #[tokio::test(start_paused = true)]
-async fn entries_with_mixed_retentions_end_in_time() {
+async fn entries_with_mixed_retentions_expire_in_time() {
     const MINUTE: Duration = Duration::from_secs(60);
     let store = MemoryStore::new();
     let claims = events("evt", 500);
@@ -174,23 +178,23 @@ async fn entries_with_mixed_retentions_end_in_time() {
     }
     for minute in 1..=50 {
         tokio::time::advance(MINUTE).await;
-        let up = (0..claims.len()).filter(|&n| !is_forgotten(n) && minutes(n) == minute).count();
-        assert_eq!(store.purge(u32::MAX).await.unwrap(), up as u64, "after {minute} minutes");
+        let expired = (0..claims.len()).filter(|&n| !is_forgotten(n) && minutes(n) == minute).count();
+        assert_eq!(store.purge(u32::MAX).await.unwrap(), expired as u64, "after {minute} minutes");
     }
     assert!(store.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn claims_clear_entries_that_are_over() {
+async fn claims_delete_expired_entries() {
     let store = MemoryStore::new();
     hold(&store, &events("expired", 2000)).await;
     tokio::time::advance(LEASE).await;
     hold(&store, &events("new", 2000)).await;
-    assert!(store.len() < 2200, "{} entries, of which 2000 are up", store.len());
+    assert!(store.len() < 2200, "{} entries, but at most 2200 were expected", store.len());
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_claims_keep_their_room_in_their_grace() {
+async fn expired_claims_use_capacity_in_their_grace() {
     const GRACE: Duration = Duration::from_secs(100);
     let store = MemoryStore::new().capacity(50);
     let held = events("held", 50);
@@ -202,11 +206,11 @@ async fn expired_claims_keep_their_room_in_their_grace() {
     let next = claim("warung", "next", "body");
     store.claim(&next, &TERMS).await.unwrap_err();
     assert_eq!(store.purge(100).await.unwrap(), 0);
-    // Taking an expired claim over needs no room.
+    // Taking over an expired claim needs no capacity.
     hold(&store, &events("held", 1)).await;
     assert!(is_done(&store, &held[1]).await, "an expired claim was evicted");
     tokio::time::advance(GRACE).await;
-    // Of the other 49, one is done.
+    // All entries except `held-1`, which is done, have expired.
     assert_eq!(store.purge(100).await.unwrap(), 49);
     hold(&store, &[next]).await;
     assert_eq!((store.len(), store.evicted()), (2, 0));
@@ -231,7 +235,7 @@ fn threads_never_exceed_the_capacity() {
     assert_eq!((store.len(), store.evicted()), (64, 4 * 2000 - 64));
 }
 
-/// The store's futures are ready at once, also outside of a runtime.
+/// Returns the output of a store's future, which is ready at its first poll even outside of a runtime.
 fn now<T>(future: impl Future<Output = T>) -> T {
     futures_util::FutureExt::now_or_never(future).expect("ready at once")
 }
@@ -242,7 +246,7 @@ async fn time_of_claim_follows_the_wall_clock() {
     let start = SystemTime::now();
     hold(&store, &events("evt", 1)).await;
     let end = SystemTime::now();
-    // Only the wall clock goes on.
+    // Only the wall clock advances.
     while SystemTime::now() <= end {
         thread::yield_now();
     }
@@ -252,7 +256,7 @@ async fn time_of_claim_follows_the_wall_clock() {
 }
 
 #[test]
-#[should_panic = "a store with no room"]
+#[should_panic = "the capacity of a memory store"]
 fn zero_capacity_panics() {
     let _ = MemoryStore::new().capacity(0);
 }

@@ -1,4 +1,4 @@
-//! A captured delivery that is sent again under fresh ids.
+//! Tests of replays: a captured delivery that is sent again with new event ids.
 #![cfg(feature = "inbox")]
 
 use std::{
@@ -33,20 +33,20 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// A call of the handler: the id, whether the delivery is marked as a copy, the type and the path.
-type Call = (String, bool, Option<EventType>, String);
+/// A call of the handler: the event id, whether the delivery is marked as a copy, the event type and the path.
+type RecordedCall = (String, bool, Option<EventType>, String);
 
 type HandlerService = BoxCloneSyncService<Request<VerifiedBody>, Response<Full<Bytes>>, Infallible>;
 
-/// A handler that remembers its calls, and responds to each by its id.
+/// A handler that records its calls. The status of a response depends on the event id.
 #[derive(Clone, Default)]
-struct Handler(Arc<Mutex<Vec<Call>>>);
+struct RecordingHandler(Arc<Mutex<Vec<RecordedCall>>>);
 
-impl Handler {
+impl RecordingHandler {
     fn responding(&self, status: impl Fn(&str) -> u16 + Clone + Send + Sync + 'static) -> HandlerService {
         let calls = Arc::clone(&self.0);
         BoxCloneSyncService::new(service_fn(move |request: Request<VerifiedBody>| {
-            let delivery = request.extensions().get::<Delivery>().expect("a verified delivery");
+            let delivery = request.extensions().get::<Delivery>().expect("the request has a verified delivery");
             let id = delivery.event_id().map(ToString::to_string).unwrap_or_default();
             let response = Response::builder().status(status(&id)).body(Full::default()).unwrap();
             let path = request.uri().path().to_owned();
@@ -55,7 +55,7 @@ impl Handler {
         }))
     }
 
-    fn take(&self) -> Vec<Call> {
+    fn take(&self) -> Vec<RecordedCall> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
@@ -72,7 +72,7 @@ fn delivery_of(body: &'static str) -> SignedDelivery {
     SignedDelivery::new(SECRET, body).event_id("other")
 }
 
-/// The captured delivery under a fresh id.
+/// Returns the captured delivery with a new id.
 fn replay(n: usize) -> SignedDelivery {
     delivery(&format!("replay-{n}"))
 }
@@ -90,7 +90,7 @@ fn assert_rejected(answer: &answers::Answer, retry_after: u64) {
     assert_eq!(*answer, (503, r#"{"error":"body replayed too often"}"#.into(), Some(retry_after)));
 }
 
-/// Runs a worker until the test ends it.
+/// Runs a worker in a task until the test stops it.
 fn start(worker: Worker<HandlerService>) -> (oneshot::Sender<()>, JoinHandle<()>) {
     let (stop, stopped) = oneshot::channel();
     (stop, tokio::spawn(worker.run_until(stopped)))
@@ -98,7 +98,7 @@ fn start(worker: Worker<HandlerService>) -> (oneshot::Sender<()>, JoinHandle<()>
 
 #[tokio::test(start_paused = true)]
 async fn sixteen_ids_of_one_body_are_handled_in_an_hour() {
-    let handler = Handler::default();
+    let handler = RecordingHandler::default();
     let layer = KlikitDedupeLayer::new(MemoryStore::new());
     let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
     let log = log::Log::default();
@@ -116,7 +116,7 @@ async fn sixteen_ids_of_one_body_are_handled_in_an_hour() {
     let calls = handler.take();
     assert_eq!(calls.len(), 16);
     assert!(!calls[0].1 && calls[1..].iter().all(|(_, is_copy, ..)| *is_copy), "{calls:?}");
-    assert_eq!(send(&stack, &delivery("genuine")).await, answers::duplicate(), "klikit's own retry");
+    assert_eq!(send(&stack, &delivery("genuine")).await, answers::duplicate(), "a retry of klikit is a duplicate");
     assert_eq!(send(&stack, &replay(3)).await, answers::duplicate());
     assert_eq!(send(&stack, &order("other", 1, "PLACED")).await.0, 200);
     assert_eq!(log.text().matches("rejected a replayed delivery").count(), 1, "{}", log.text());
@@ -130,14 +130,14 @@ async fn sixteen_ids_of_one_body_are_handled_in_an_hour() {
 #[tokio::test(start_paused = true)]
 async fn captured_delivery_without_its_id_is_a_copy() {
     let without_id = |body: &str| SignedDelivery::new(SECRET, body.to_owned()).without_header(&EVENT_ID);
-    let handler = Handler::default();
+    let handler = RecordingHandler::default();
     let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
     let inline = verify().layer(dedupe.layer(handler.responding(|_| 200)));
     let inbox = Inbox::new(MemoryStore::new());
     let acceptor = verify().layer(inbox.acceptor());
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 200)));
 
-    // In either order. The delivery that came first is not a copy.
+    // Send the delivery with and without its id, in both orders. Only the second one is a copy.
     let called = |id: &str, is_copy| (id.to_owned(), is_copy);
     for (first, second) in [(delivery("genuine"), without_id(BODY)), (without_id("{}"), delivery_of("{}"))] {
         let ids = [&first, &second].map(|delivery| {
@@ -162,7 +162,7 @@ async fn captured_delivery_without_its_id_is_a_copy() {
     stop.send(()).unwrap();
     worker.await.unwrap();
 
-    // It counts like a further id.
+    // A missing id counts like a further id.
     let limited = KlikitDedupeLayer::new(MemoryStore::new()).replay_limit(2, HOUR);
     let stack = verify().layer(limited.layer(handler.responding(|_| 200)));
     assert_eq!(send(&stack, &delivery("genuine")).await.0, 200);
@@ -172,7 +172,7 @@ async fn captured_delivery_without_its_id_is_a_copy() {
 
 #[tokio::test(start_paused = true)]
 async fn limit_and_window_can_be_set() {
-    let handler = Handler::default();
+    let handler = RecordingHandler::default();
     let layer = KlikitDedupeLayer::new(MemoryStore::new()).replay_limit(3, Duration::from_secs(60));
     let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
     let statuses = async |from: usize| {
@@ -189,7 +189,7 @@ async fn limit_and_window_can_be_set() {
 
 #[tokio::test(start_paused = true)]
 async fn any_number_of_replays_can_be_allowed() {
-    let handler = Handler::default();
+    let handler = RecordingHandler::default();
     let layer = KlikitDedupeLayer::new(MemoryStore::new()).allow_unlimited_replays();
     let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
     for n in 0..100 {
@@ -202,7 +202,7 @@ async fn any_number_of_replays_can_be_allowed() {
 
 #[tokio::test(start_paused = true)]
 async fn body_as_identity_makes_replays_duplicates() {
-    let handler = Handler::default();
+    let handler = RecordingHandler::default();
     let layer = KlikitDedupeLayer::new(MemoryStore::new()).identity(Identity::Body);
     let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
     assert_eq!(send(&stack, &replay(0)).await.0, 200);
@@ -214,7 +214,7 @@ async fn body_as_identity_makes_replays_duplicates() {
 
 #[tokio::test(start_paused = true)]
 async fn replays_do_not_empty_the_memory_store() {
-    let handler = Handler::default();
+    let handler = RecordingHandler::default();
     let layer = KlikitDedupeLayer::new(MemoryStore::new().capacity(1000));
     let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
     let genuine = |n: u32| order(&format!("genuine-{n}"), n, "PLACED");
@@ -231,10 +231,10 @@ async fn replays_do_not_empty_the_memory_store() {
 
 #[tokio::test(start_paused = true)]
 async fn replays_do_not_fill_the_backlog() {
-    let handler = Handler::default();
+    let handler = RecordingHandler::default();
     let inbox = Inbox::new(MemoryStore::new()).max_backlog(100);
     let stack = verify().layer(inbox.acceptor());
-    // The order is known, so a copy of it is a conflict for this handler.
+    // The handler responds 409 to copies of an order that it knows, so they are retried and stay in the backlog.
     let status = |id: &str| if id.starts_with("replay") { 409 } else { 200 };
     let (stop, worker) = start(inbox.worker(handler.responding(status)));
     assert_eq!(send(&stack, &order("genuine-0", 7, "PLACED")).await.0, 200);
@@ -242,7 +242,7 @@ async fn replays_do_not_fill_the_backlog() {
         let answer = send(&stack, &order(&format!("replay-{n}"), 7, "PLACED")).await;
         assert_eq!(answer.0, if n < 15 { 200 } else { 503 });
         if n % 50 == 0 {
-            // The backlog is counted again.
+            // Wait until the backlog is counted again.
             sleep(Duration::from_secs(1)).await;
             let id = format!("genuine-{}", n + 1);
             assert_eq!(send(&stack, &order(&id, 8 + n, "PLACED")).await.0, 200);
@@ -256,8 +256,8 @@ async fn replays_do_not_fill_the_backlog() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_copy_does_not_hold_up_later_deliveries() {
-    let handler = Handler::default();
+async fn failed_copy_does_not_block_later_deliveries() {
+    let handler = RecordingHandler::default();
     let inbox = Inbox::new(MemoryStore::new()).order_by(OrderBy::order());
     let stack = verify().layer(inbox.acceptor());
     let status = |id: &str| if id.starts_with("replay") { 409 } else { 200 };
@@ -273,16 +273,16 @@ async fn failed_copy_does_not_hold_up_later_deliveries() {
     let backoff = Duration::from_secs(1000);
     let (stop, worker) = start(inbox.worker(handler.responding(status)).backoff(backoff, backoff));
     sleep(Duration::from_secs(10)).await;
-    assert_eq!(handler.ids(), ["placed", "replay-1", "replay-2", "cancelled"], "a copy waits for its turn");
+    assert_eq!(handler.ids(), ["placed", "replay-1", "replay-2", "cancelled"], "copies are ordered until they fail");
     sleep(4 * backoff).await;
-    assert!(handler.ids()[4..].iter().any(|id| id == "replay-1"), "a copy is retried all the same");
+    assert!(handler.ids()[4..].iter().any(|id| id == "replay-1"), "a failed copy is retried");
     drop(stop);
     worker.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn genuine_failure_holds_up_later_deliveries() {
-    let handler = Handler::default();
+async fn genuine_failure_blocks_later_deliveries() {
+    let handler = RecordingHandler::default();
     let inbox = Inbox::new(MemoryStore::new()).order_by(OrderBy::order());
     let stack = verify().layer(inbox.acceptor());
     for delivery in [order("placed", 7, "PLACED"), order("cancelled", 7, "CANCELLED")] {
@@ -299,8 +299,8 @@ async fn genuine_failure_holds_up_later_deliveries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn copy_whose_worker_died_does_not_hold_up_others() {
-    let handler = Handler::default();
+async fn copy_whose_worker_crashed_does_not_block() {
+    let handler = RecordingHandler::default();
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone()).order_by(OrderBy::order());
     let stack = verify().layer(inbox.acceptor());
@@ -313,13 +313,13 @@ async fn copy_whose_worker_died_does_not_hold_up_others() {
         assert_eq!(send(&stack, &delivery).await.0, 200);
         sleep(Duration::from_millis(1)).await;
     }
-    // A worker that leased the copy and died.
+    // Another worker leases the copy and crashes.
     let lease = Duration::from_secs(30);
     let request =
         tower_klikit::inbox::LeaseRequest { limit: 2, free_handlers: 2, duration: lease, max_attempts: 9, held: &[] };
     assert_eq!(tower_klikit::inbox::InboxStore::lease(&store, &request).await.unwrap().leased.len(), 1);
 
-    // On another node: this one does not run what it may still be running.
+    // A new inbox stands for another node.
     let inbox = Inbox::new(store).order_by(OrderBy::order());
     let backoff = Duration::from_secs(1000);
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 200)).backoff(backoff, backoff));
@@ -333,7 +333,7 @@ async fn copy_whose_worker_died_does_not_hold_up_others() {
 
 #[tokio::test(start_paused = true)]
 async fn dead_letter_is_revived_sixteen_times_in_an_hour() {
-    let handler = Handler::default();
+    let handler = RecordingHandler::default();
     let inbox = Inbox::new(MemoryStore::new());
     let stack = verify().layer(inbox.acceptor());
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 422)));
@@ -344,7 +344,7 @@ async fn dead_letter_is_revived_sixteen_times_in_an_hour() {
     }
     assert_eq!(handler.take().len(), 16);
     assert!(statuses[..16].iter().all(|&status| status == 200), "{statuses:?}");
-    assert!(statuses[16..].iter().all(|&status| status == 503), "klikit keeps what is not handled: {statuses:?}");
+    assert!(statuses[16..].iter().all(|&status| status == 503), "klikit retries after 503: {statuses:?}");
     let dead = inbox.dead(None, 9).await.unwrap();
     assert_eq!((dead.len(), dead[0].state), (1, DeliveryState::Dead));
     advance(HOUR).await;
@@ -354,8 +354,8 @@ async fn dead_letter_is_revived_sixteen_times_in_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn revived_dead_letter_keeps_what_is_not_signed() {
-    let handler = Handler::default();
+async fn revived_dead_letter_keeps_its_event_type() {
+    let handler = RecordingHandler::default();
     let inbox = Inbox::new(MemoryStore::new());
     let stack = verify().layer(inbox.acceptor());
     let first = delivery("evt-1").uri("/old").event_type(EventType::OrderCreated);
@@ -375,8 +375,8 @@ async fn revived_dead_letter_keeps_what_is_not_signed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_letter_known_by_its_body_is_revived_as_often() {
-    let handler = Handler::default();
+async fn revivals_are_limited_with_body_as_identity() {
+    let handler = RecordingHandler::default();
     let inbox = Inbox::new(MemoryStore::new()).identity(Identity::Body);
     let stack = verify().layer(inbox.acceptor());
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 422)));
@@ -387,14 +387,14 @@ async fn dead_letter_known_by_its_body_is_revived_as_often() {
     }
     let ids = handler.ids();
     assert_eq!(ids.len(), 16);
-    assert!(ids.iter().all(|id| id == "replay-0"), "the first id stays: {ids:?}");
+    assert!(ids.iter().all(|id| id == "replay-0"), "a revived dead letter keeps its id: {ids:?}");
     drop(stop);
     worker.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn revived_dead_letter_holds_up_no_other_for_long() {
-    let handler = Handler::default();
+async fn revived_dead_letter_blocks_until_it_fails() {
+    let handler = RecordingHandler::default();
     let inbox = Inbox::new(MemoryStore::new()).order_by(OrderBy::order());
     let stack = verify().layer(inbox.acceptor());
     let status = |id: &str| if id == "placed" { 409 } else { 200 };
@@ -415,7 +415,7 @@ async fn revived_dead_letter_holds_up_no_other_for_long() {
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_replays_are_limited_too() {
-    let handler = Handler::default();
+    let handler = RecordingHandler::default();
     let inbox = Inbox::new(MemoryStore::new());
     let stack = verify().layer(inbox.acceptor());
     let sent = (0..500).map(|n| {

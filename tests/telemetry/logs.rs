@@ -1,4 +1,4 @@
-//! The log gives reasons, and never contains a body, a secret or a whole signature.
+//! Tests of log lines: they contain the reason, and never a body, a secret or a whole signature.
 #![cfg(feature = "tracing")]
 
 use std::{
@@ -49,7 +49,7 @@ fn logged_by(run: impl Future<Output = ()>) -> String {
     logged(|| log::paused(run))
 }
 
-/// The fields that name [`evt_7`] in each line about it.
+/// The fields of each line about [`evt_7`].
 #[cfg(feature = "dedupe")]
 const OF_EVT_7: &str = r#"event_id="evt-7" tenant="default""#;
 
@@ -62,7 +62,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Returns what is logged while one request is answered.
+/// Returns what is logged while the layer handles a request. Asserts that no secret is logged.
 fn log<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> String
 where
     B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
@@ -77,11 +77,11 @@ where
     log
 }
 
-/// Returns the fields of the only line with this level and message. The fields of its span are left out.
+/// Returns the fields of the only line with this level and message, without the fields of its span.
 #[cfg(feature = "dedupe")]
-fn told<'a>(log: &'a str, level: &str, what: &str) -> &'a str {
-    let mut lines = log.lines().filter(|line| line.contains(level)).filter_map(|line| line.split_once(what));
-    let (_, fields) = lines.next().unwrap_or_else(|| panic!("no {level} {what}: {log}"));
+fn fields<'a>(log: &'a str, level: &str, message: &str) -> &'a str {
+    let mut lines = log.lines().filter(|line| line.contains(level)).filter_map(|line| line.split_once(message));
+    let (_, fields) = lines.next().unwrap_or_else(|| panic!("no {level} {message}: {log}"));
     assert_eq!(lines.next(), None, "{log}");
     fields
 }
@@ -103,16 +103,16 @@ fn each_rejection_is_one_warning_with_its_reason() {
 }
 
 #[test]
-fn a_body_that_fails_is_logged_with_its_error() {
+fn body_error_is_logged_with_its_source() {
     let request = SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new([Step::Fail]));
     assert!(log(&KlikitVerifyLayer::new(SECRET), request).contains("the connection broke"));
 }
 
-/// Reverses what follows, hides, and begins a second line.
+/// A text that reverses the following text, contains invisible characters, and begins a second line.
 const HIDDEN: &str = "paid\u{202e}\u{200b}\u{feff}\u{2028}\nWARN forged";
 const ESCAPED: &str = r"paid\u{202e}\u{200b}\u{feff}\u{2028}\nWARN forged";
 
-/// Asserts that the log says each text that is given with [`ESCAPED`] in place of `…`, in this many lines.
+/// Asserts that the log has this many lines, no hidden character, and each of `texts`, where `…` stands for [`ESCAPED`].
 #[track_caller]
 fn assert_escaped(log: &str, lines: usize, texts: &[&str]) {
     assert_eq!(log.lines().count(), lines, "{log:?}");
@@ -227,7 +227,7 @@ fn hidden_characters_of_tenants_are_escaped() {
     assert_escaped(&log(&KlikitVerifyLayer::with_keyring(keyring), altered), 1, &[r#"tenant="…""#]);
 }
 
-/// Sends this request so many times.
+/// Sends a request `times` times.
 #[cfg(feature = "dedupe")]
 async fn flood<B>(layer: &KlikitVerifyLayer, times: usize, request: impl Fn() -> Request<B>)
 where
@@ -238,7 +238,7 @@ where
     }
 }
 
-/// Returns how many lines have this text, and the sum of what they say was left out before them.
+/// Returns the number of lines with this text, and the sum of their `left_out` fields.
 #[cfg(feature = "dedupe")]
 fn lines_with(log: &str, text: &str) -> (usize, u64) {
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
@@ -257,7 +257,7 @@ fn flood_of_rejections_is_logged_at_a_bounded_rate() {
     let log = logged_by(async {
         let layer = KlikitVerifyLayer::new(SECRET);
         flood(&layer, 1000, forged).await;
-        // Clones share the limit, and reasons do not.
+        // Clones share a limit. Each reason has a limit of its own.
         flood(&layer.clone(), 1000, forged).await;
         flood(&layer, 3, unsigned).await;
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -272,7 +272,7 @@ fn flood_of_rejections_is_logged_at_a_bounded_rate() {
 #[test]
 fn flood_of_slow_bodies_is_logged_at_a_bounded_rate() {
     let hanging = || SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new([Step::Hang]));
-    // For all at once.
+    // Sends 100 requests at once and waits for each response, or until `wait` is over.
     let at_once = |layer: KlikitVerifyLayer, wait| async move {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..100 {
@@ -283,7 +283,7 @@ fn flood_of_slow_bodies_is_logged_at_a_bounded_rate() {
     };
     let log = logged_by(tokio::task::LocalSet::new().run_until(async move {
         let layer = KlikitVerifyLayer::new(SECRET);
-        // The senders hang up, and then the bodies are rejected.
+        // First the senders hang up before the deadline. Then the deadline rejects the bodies.
         at_once(layer.clone(), Duration::from_secs(9)).await;
         at_once(layer, Duration::from_secs(60)).await;
     }));
@@ -313,7 +313,7 @@ fn flood_of_hang_ups_is_logged_at_a_bounded_rate() {
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn flood_of_misworded_rejections_is_bounded() {
+fn flood_of_replaced_statuses_is_bounded() {
     let layer = KlikitVerifyLayer::new(SECRET).on_rejection(|_| Response::new(Bytes::new()));
     let forged = || SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>();
     let log = logged_by(async { flood(&layer, 1000, forged).await });
@@ -321,7 +321,7 @@ fn flood_of_misworded_rejections_is_bounded() {
     assert_eq!(log.lines().count(), 20, "{log}");
 }
 
-/// Anybody can send a captured delivery again.
+/// Anybody who has captured a delivery can cause these lines.
 #[cfg(feature = "dedupe")]
 #[test]
 fn flood_of_replays_is_logged_at_a_bounded_rate() {
@@ -363,7 +363,7 @@ fn rejection_with_a_success_status_is_an_error() {
 }
 
 #[test]
-fn what_is_accepted_is_not_logged() {
+fn accepted_delivery_is_not_logged() {
     assert_eq!(log(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()), "");
 }
 
@@ -392,7 +392,7 @@ fn full_memory_store_is_logged_once() {
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn a_missing_verify_layer_is_named() {
+fn log_names_missing_verify_layer() {
     let log = logged(|| {
         let service = KlikitDedupeLayer::new(MemoryStore::new()).layer(crate::support::Handler::default());
         let strip = |mut request: Request<_>| {
@@ -417,7 +417,7 @@ fn conflict_is_logged_with_its_id() {
             assert_eq!(runtime().block_on(stack.clone().oneshot(request)).unwrap().status(), 200);
         }
     });
-    assert!(told(&log, "WARN", "event id reused with a different body").contains(OF_EVT_7), "{log}");
+    assert!(fields(&log, "WARN", "event id reused with a different body").contains(OF_EVT_7), "{log}");
     assert!(!log.contains(BODY), "{log}");
 }
 
@@ -431,7 +431,7 @@ fn hanging_handler_is_an_error_in_the_log() {
         let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(hanging));
         assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 503);
     });
-    let fields = told(&log, "ERROR", "dropped a handler");
+    let fields = fields(&log, "ERROR", "dropped a handler");
     assert!(fields.contains(OF_EVT_7) && fields.contains("deadline=3s"), "{log}");
 }
 
@@ -445,7 +445,7 @@ fn claim_lost_under_its_handler_is_a_warning() {
             let store = store.clone();
             async move {
                 store.forget("default", "evt-7").await.unwrap();
-                // Long enough for a renewal.
+                // Wait until a renewal was attempted.
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 Ok::<_, Infallible>(Response::new(String::new()))
             }
@@ -453,8 +453,8 @@ fn claim_lost_under_its_handler_is_a_warning() {
         let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(forgetting));
         assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 200);
     });
-    assert!(told(&log, "INFO", "cannot renew the claim of a running handler").contains(OF_EVT_7), "{log}");
-    assert!(told(&log, "WARN", "lost the claim while the handler was running").contains(OF_EVT_7), "{log}");
+    assert!(fields(&log, "INFO", "cannot renew the claim of a running handler").contains(OF_EVT_7), "{log}");
+    assert!(fields(&log, "WARN", "lost the claim while the handler was running").contains(OF_EVT_7), "{log}");
 }
 
 #[cfg(feature = "inbox")]
@@ -467,14 +467,14 @@ fn failed_attempt_warns_and_dead_letter_is_an_error() {
         let worker = inbox.worker(failing).max_attempts(2);
         worker.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
     });
-    let failed = told(&log, "WARN", "attempt failed, will retry: the printer is on fire");
+    let failed = fields(&log, "WARN", "attempt failed, will retry: the printer is on fire");
     assert!(failed.contains(OF_EVT_7) && failed.contains("delivery_id=1 attempt=1 delay="), "{log}");
-    let dead = told(&log, "ERROR", "dead-lettered a delivery: the printer is on fire");
+    let dead = fields(&log, "ERROR", "dead-lettered a delivery: the printer is on fire");
     assert!(dead.contains(OF_EVT_7) && dead.contains("delivery_id=1 attempts=2"), "{log}");
     assert_eq!(log.lines().count(), 2, "{log}");
 }
 
-/// The worker that had the delivery can log nothing any more.
+/// The worker that started the last attempt has crashed, so another worker logs the dead letter.
 #[cfg(feature = "inbox")]
 #[test]
 fn dead_letter_made_by_leasing_is_an_error() {
@@ -489,7 +489,7 @@ fn dead_letter_made_by_leasing_is_an_error() {
         other.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
         assert_eq!(inbox.counts().await.unwrap().dead, 1);
     });
-    let dead = told(&log, "ERROR", &format!("dead-lettered a delivery: {LEASE_EXPIRED}"));
+    let dead = fields(&log, "ERROR", &format!("dead-lettered a delivery: {LEASE_EXPIRED}"));
     assert!(dead.contains(OF_EVT_7) && dead.contains("delivery_id=1 attempts=1"), "{log}");
     assert_eq!(log.lines().count(), 1, "{log}");
 }
@@ -501,7 +501,7 @@ fn lease_lost_under_its_handler_is_a_warning() {
         let store = MemoryStore::new();
         let inbox = Inbox::new(store.clone());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
-        // Another worker has the delivery by the time the lease has to be extended.
+        // Another worker leases the delivery before the lease is extended.
         let losing = service_fn(move |request: Request<VerifiedBody>| {
             let store = store.clone();
             async move {
@@ -516,8 +516,8 @@ fn lease_lost_under_its_handler_is_a_warning() {
         });
         inbox.worker(losing).run_until(tokio::time::sleep(Duration::from_secs(60))).await;
     });
-    assert!(told(&log, "INFO", "cannot extend the lease of a running handler").contains("delivery_id=1"), "{log}");
-    let lost = told(&log, "WARN", "lost the lease while the handler was running");
+    assert!(fields(&log, "INFO", "cannot extend the lease of a running handler").contains("delivery_id=1"), "{log}");
+    let lost = fields(&log, "WARN", "lost the lease while the handler was running");
     assert!(lost.contains(OF_EVT_7) && lost.contains("delivery_id=1"), "{log}");
 }
 
@@ -544,9 +544,9 @@ fn long_query_and_long_path_are_warnings() {
             assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), status);
         }
     });
-    let left_out = told(&log, "WARN", "stored a delivery without its query");
+    let left_out = fields(&log, "WARN", "stored a delivery without its query");
     assert!(left_out.contains(OF_EVT_7) && left_out.contains("bytes=3000"), "{log}");
-    let rejected = told(&log, "WARN", "rejected a delivery: its path or method is too long");
+    let rejected = fields(&log, "WARN", "rejected a delivery: its path or method is too long");
     assert!(rejected.contains(OF_EVT_7) && rejected.contains("status=414"), "{log}");
     assert!(!log.contains("qqq") && !log.contains("ppp"), "{log}");
 }

@@ -1,4 +1,4 @@
-//! Tests of what is logged, counted and diagnosed.
+//! Tests of logs, spans, metrics and diagnoses.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Each delivery has a span, and a response that klikit counts as a timeout is a warning.
+//! Tests of the span of each delivery, and of warnings about slow responses.
 #![cfg(feature = "tracing")]
 
 use std::{future::Future, time::Duration};
@@ -20,7 +20,7 @@ use crate::support::{
     send,
 };
 
-/// Returns what is logged at this level while `run` runs on a paused clock. Each span makes a line when it closes.
+/// Returns what is logged at this level while `run` runs on a paused clock. Each closed span is one line.
 fn logged<F: Future<Output = ()>>(level: LevelFilter, run: impl FnOnce() -> F) -> String {
     let log = Log::default();
     log.hear(level, FmtSpan::CLOSE, || log::paused(run()));
@@ -39,7 +39,7 @@ fn good() -> SignedDelivery {
     SignedDelivery::new(SECRET, BODY).event_id("evt-7")
 }
 
-/// Makes a handler that takes this long.
+/// Creates a handler that takes this long.
 fn taking(
     time: Duration,
 ) -> impl tower::Service<Request<VerifiedBody>, Response = Response<Full<Bytes>>, Error = BoxError, Future: Send> + Clone
@@ -111,7 +111,7 @@ fn span_of_a_rejected_delivery_has_its_reason() {
 }
 
 #[test]
-fn the_status_is_the_one_that_was_sent() {
+fn logged_status_is_that_of_the_response() {
     let log = logged(LevelFilter::INFO, || async {
         let layer = KlikitVerifyLayer::new(SECRET).on_rejection(|rejection| {
             let mut response = rejection.to_response();
@@ -133,9 +133,9 @@ fn span_of_a_rejected_delivery_has_its_wait() {
     assert!(span(&log).contains("hash_us="), "{log}");
 }
 
-/// A program that wants warnings alone has no spans.
+/// Spans are disabled in a program that enables only warnings.
 #[test]
-fn a_warning_says_what_its_span_would() {
+fn warning_has_the_fields_of_its_span() {
     let log = logged(LevelFilter::WARN, || async {
         send(&KlikitVerifyLayer::new(SECRET), good().altered().request::<Full<Bytes>>()).await;
     });
@@ -145,8 +145,8 @@ fn a_warning_says_what_its_span_would() {
 }
 
 #[test]
-fn the_time_spent_hashing_is_that_of_all_pieces() {
-    // No machine hashes this much in less than 20 microseconds, and what is left when the last piece has come takes less.
+fn hashing_time_covers_all_pieces() {
+    // Hashing the whole body takes more than 20 microseconds on any machine. Hashing only the rest takes less.
     let body = Bytes::from(vec![b' '; KlikitVerifyLayer::DEFAULT_BODY_LIMIT]);
     for pieces in [1, 2, 32] {
         let request =
@@ -164,7 +164,7 @@ fn the_time_spent_hashing_is_that_of_all_pieces() {
 }
 
 #[test]
-fn a_delivery_whose_sender_hangs_up_is_abandoned() {
+fn hang_up_before_the_verdict_is_abandoned() {
     let log = logged(LevelFilter::INFO, || async {
         let part = |body: Bytes| Script::new([Step::Data(body.slice(..9)), Step::Data(body.slice(9..20)), Step::Hang]);
         let request = good().request_with(part);
@@ -184,7 +184,7 @@ fn a_delivery_whose_sender_hangs_up_is_abandoned() {
 }
 
 #[test]
-fn a_body_that_is_too_slow_was_waited_for() {
+fn span_of_a_slow_body_has_its_wait() {
     let log = logged(LevelFilter::INFO, || async {
         let half = |body: Bytes| Script::new([Step::Data(body.slice(..20)), Step::Hang]);
         send(&KlikitVerifyLayer::new(SECRET), good().request_with(half)).await;
@@ -195,7 +195,7 @@ fn a_body_that_is_too_slow_was_waited_for() {
 }
 
 #[test]
-fn what_a_resolver_logs_belongs_to_its_delivery() {
+fn resolver_logs_within_the_span() {
     let log = logged(LevelFilter::INFO, || async {
         let layer = KlikitVerifyLayer::with_resolver(|_| {
             tracing::info!("looked for a tenant");
@@ -208,7 +208,7 @@ fn what_a_resolver_logs_belongs_to_its_delivery() {
 }
 
 #[test]
-fn what_a_handler_logs_belongs_to_its_delivery() {
+fn handler_logs_within_the_span() {
     let log = logged(LevelFilter::INFO, || async {
         let handler = service_fn(async |_: Request<VerifiedBody>| {
             tokio::task::yield_now().await;
@@ -225,7 +225,7 @@ fn what_a_handler_logs_belongs_to_its_delivery() {
 }
 
 #[test]
-fn an_answer_after_eight_seconds_is_warned_of() {
+fn response_after_eight_seconds_is_a_warning() {
     let answered_after = |millis| {
         logged(LevelFilter::WARN, || async move {
             let stack = KlikitVerifyLayer::new(SECRET).layer(taking(Duration::from_millis(millis)));
@@ -242,24 +242,24 @@ fn an_answer_after_eight_seconds_is_warned_of() {
 }
 
 #[test]
-fn a_refusal_after_eight_seconds_is_warned_of() {
-    let refused_after = |millis| {
+fn rejection_after_eight_seconds_is_a_warning() {
+    let rejected_after = |millis| {
         logged(LevelFilter::WARN, || async move {
             let steps = |body| [Step::Wait(Duration::from_millis(millis)), Step::Data(body)];
             let request = good().altered().request_with(|body| Script::new(steps(body)));
             send(&KlikitVerifyLayer::new(SECRET), request).await;
         })
     };
-    assert_eq!(refused_after(7_999).lines().count(), 1);
-    let log = refused_after(8_000);
-    let [refused, slow] = &log.lines().collect::<Vec<_>>()[..] else { panic!("{log}") };
-    assert!(refused.contains(r#"reason="signature_mismatch""#), "{log}");
+    assert_eq!(rejected_after(7_999).lines().count(), 1);
+    let log = rejected_after(8_000);
+    let [rejected, slow] = &log.lines().collect::<Vec<_>>()[..] else { panic!("{log}") };
+    assert!(rejected.contains(r#"reason="signature_mismatch""#), "{log}");
     assert!(slow.contains("klikit counts this as a timeout after 10 s") && slow.contains("elapsed=8s"), "{log}");
     assert!(slow.contains("status=403") && slow.contains(r#"tenant="default""#), "{log}");
 }
 
 #[test]
-fn warns_of_a_response_that_nobody_waits_for() {
+fn hang_up_after_eight_seconds_is_a_warning() {
     let hung_up_after = |seconds| {
         logged(LevelFilter::WARN, || async move {
             let stack = KlikitVerifyLayer::new(SECRET).layer(taking(Duration::from_secs(60)));
@@ -267,7 +267,7 @@ fn warns_of_a_response_that_nobody_waits_for() {
             timeout(Duration::from_secs(seconds), answer).await.unwrap_err();
         })
     };
-    assert_eq!(hung_up_after(7), "", "somebody has hung up, for reasons of his own");
+    assert_eq!(hung_up_after(7), "", "an early hang-up is not klikit's timeout");
     let log = hung_up_after(10);
     assert!(log.contains("before it was answered: klikit counts this as a timeout after 10 s"), "{log}");
     assert!(log.contains(r#"event_id="evt-7""#) && log.contains(r#"tenant="default""#), "{log}");
@@ -306,7 +306,7 @@ fn each_attempt_of_a_worker_has_a_span() {
 
 #[cfg(feature = "dedupe")]
 #[test]
-fn a_duplicate_is_told_of_below_info() {
+fn duplicate_is_logged_at_debug_level() {
     use tower_klikit::{dedupe::KlikitDedupeLayer, store::MemoryStore};
 
     let log = logged(LevelFilter::DEBUG, || async {
@@ -316,6 +316,6 @@ fn a_duplicate_is_told_of_below_info() {
             stack.clone().oneshot(good().request::<Full<Bytes>>()).await.unwrap();
         }
     });
-    let told: Vec<_> = log.lines().filter(|line| line.contains("ignored a duplicate")).collect();
-    assert!(told.len() == 1 && told[0].contains("DEBUG") && told[0].contains("evt-7"), "{log}");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("ignored a duplicate")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("DEBUG") && lines[0].contains("evt-7"), "{log}");
 }

@@ -1,4 +1,4 @@
-//! Handlers that block their thread for longer than a lease.
+//! Tests of handlers that block their thread for longer than a claim lasts, and of claims that cannot be renewed.
 
 use std::{future::ready, sync::mpsc, thread};
 
@@ -6,16 +6,16 @@ use super::{log::Log, *};
 
 const LEASE: Duration = Duration::from_secs(1);
 
-/// A handler that blocks its thread for each of these times, and awaits something in between.
+/// A handler that blocks its thread for each of these times, with an await after each.
 #[derive(Clone)]
-struct Blocking {
+struct ThreadBlockingHandler {
     times: &'static [u64],
     started: Arc<AtomicUsize>,
-    /// Told when the handler blocks its thread.
+    /// Receives a message before each time that the handler blocks its thread.
     blocks: mpsc::Sender<()>,
 }
 
-impl Blocking {
+impl ThreadBlockingHandler {
     fn new(times: &'static [u64]) -> (Self, mpsc::Receiver<()>) {
         let (blocks, blocked) = mpsc::channel();
         (Self { times, started: Arc::default(), blocks }, blocked)
@@ -26,7 +26,7 @@ impl Blocking {
     }
 }
 
-impl Service<Request<VerifiedBody>> for Blocking {
+impl Service<Request<VerifiedBody>> for ThreadBlockingHandler {
     type Response = Response<Full<Bytes>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -49,13 +49,17 @@ impl Service<Request<VerifiedBody>> for Blocking {
     }
 }
 
-fn blocking_stack(layer: &KlikitDedupeLayer, handler: &Blocking) -> KlikitVerify<KlikitDedupe<Blocking>> {
+fn blocking_stack(
+    layer: &KlikitDedupeLayer,
+    handler: &ThreadBlockingHandler,
+) -> KlikitVerify<KlikitDedupe<ThreadBlockingHandler>> {
     KlikitVerifyLayer::new(SECRET).layer(layer.layer(handler.clone()))
 }
 
-/// Sends copies while the handler blocks and after it, to the same layer and to one of another node.
+/// Asserts that a delivery is handled once although copies arrive during and after a call that blocks its thread. Sends the
+/// copies to the same layer and to the layer of another node.
 async fn assert_handled_once(store: impl Ledger + Clone, times: &'static [u64]) {
-    let (handler, blocked) = Blocking::new(times);
+    let (handler, blocked) = ThreadBlockingHandler::new(times);
     let nodes = [(); 2].map(|()| KlikitDedupeLayer::new(store.clone()).lease(LEASE));
     let [stack, other] = nodes.each_ref().map(|layer| blocking_stack(layer, &handler));
     let first = tokio::spawn({
@@ -84,11 +88,11 @@ async fn copies_are_not_handled_while_handler_blocks() {
     assert_handled_once(MemoryStore::new(), &[1300, 1300]).await;
 }
 
-/// Nothing else goes on in the runtime while the handler blocks the thread that waits for timers.
+/// The handler blocks the thread that waits for timers, while no other task runs.
 #[test]
 fn claim_is_renewed_on_an_idle_runtime() {
     let store = MemoryStore::new();
-    let (handler, blocked) = Blocking::new(&[2500]);
+    let (handler, blocked) = ThreadBlockingHandler::new(&[2500]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     let stack = blocking_stack(&KlikitDedupeLayer::new(store.clone()).lease(LEASE), &handler);
     let first = runtime.spawn(async move { send(&stack, &delivery()).await });
@@ -101,11 +105,11 @@ fn claim_is_renewed_on_an_idle_runtime() {
     assert_eq!(handler.started(), 1);
 }
 
-/// The only thread is blocked, so that nothing can renew the claim.
+/// The handler blocks the only thread, so that the claim cannot be renewed.
 #[tokio::test]
 async fn success_after_the_lease_is_remembered() {
     let store = MemoryStore::new();
-    let (handler, _blocked) = Blocking::new(&[1500]);
+    let (handler, _blocked) = ThreadBlockingHandler::new(&[1500]);
     let layer = KlikitDedupeLayer::new(store.clone()).lease(LEASE);
     let stack = blocking_stack(&layer, &handler);
     let delivery = delivery();
@@ -117,7 +121,7 @@ async fn success_after_the_lease_is_remembered() {
 
 #[tokio::test(start_paused = true)]
 async fn forgotten_delivery_stays_forgotten() {
-    let handler = Handler::new(Does::AnswersAfter(seconds(20)));
+    let handler = CountingHandler::new(Reaction::AnswersAfter(seconds(20)));
     let layer = dedupe();
     let stack = stack(&layer, &handler);
     let first = tokio::spawn({
@@ -128,23 +132,23 @@ async fn forgotten_delivery_stays_forgotten() {
         tokio::task::yield_now().await;
     }
     assert_eq!(layer.forget("default", "evt-1").await.unwrap(), 1);
-    // This process is still handling it.
+    // This process is still handling the delivery.
     assert_unavailable(&stack, &delivery(), "in flight").await;
     assert_eq!(first.await.unwrap().0, 200);
-    handler.now(Does::Answers(200));
+    handler.set_reaction(Reaction::Answers(200));
     assert_handled(&stack, &delivery()).await;
     assert_duplicate(&stack, &delivery()).await;
     assert_eq!(handler.started(), 2);
 }
 
-/// A ledger whose renewals fail, and whose claims take as long as they are told.
+/// A ledger whose renewals fail. Each claim takes the last duration of a list.
 #[derive(Clone)]
-struct Unrenewed {
+struct UnrenewableLedger {
     store: MemoryStore,
     claims: Arc<Mutex<Vec<Duration>>>,
 }
 
-impl Ledger for Unrenewed {
+impl Ledger for UnrenewableLedger {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         let pause = self.claims.lock().unwrap().pop().unwrap_or_default();
         sleep(pause).await;
@@ -177,9 +181,9 @@ impl Ledger for Unrenewed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn store_outage_during_handling_costs_nothing() {
-    let store = Unrenewed { store: MemoryStore::new(), claims: Arc::default() };
-    let handler = Handler::new(Does::AnswersAfter(seconds(100)));
+async fn success_counts_although_renewals_fail() {
+    let store = UnrenewableLedger { store: MemoryStore::new(), claims: Arc::default() };
+    let handler = CountingHandler::new(Reaction::AnswersAfter(seconds(100)));
     let stack = stack(&KlikitDedupeLayer::new(store), &handler);
     let first = tokio::spawn({
         let stack = stack.clone();
@@ -196,12 +200,12 @@ async fn store_outage_during_handling_costs_nothing() {
     assert_eq!(handler.started(), 1);
 }
 
-/// The claim of a copy that was on its way all the while finds the first claim expired, and takes it over.
+/// The claim of a copy reaches the store after the first claim has expired, and takes over the entry.
 #[tokio::test(start_paused = true)]
 async fn running_handler_takes_over_a_late_claim() {
     let claims = Arc::new(Mutex::new(vec![Duration::ZERO, seconds(30)]));
-    let store = Unrenewed { store: MemoryStore::new(), claims };
-    let handler = Handler::new(Does::AnswersAfter(seconds(60)));
+    let store = UnrenewableLedger { store: MemoryStore::new(), claims };
+    let handler = CountingHandler::new(Reaction::AnswersAfter(seconds(60)));
     let stack = stack(&KlikitDedupeLayer::new(store).claim_deadline(seconds(40)), &handler);
     let copy = tokio::spawn({
         let stack = stack.clone();
@@ -218,7 +222,7 @@ async fn running_handler_takes_over_a_late_claim() {
 fn blocking_handler_is_named_in_the_log() {
     let log = Log::default();
     let _listening = log.listen();
-    let (handler, _blocked) = Blocking::new(&[700]);
+    let (handler, _blocked) = ThreadBlockingHandler::new(&[700]);
     let layer = KlikitDedupeLayer::new(MemoryStore::new()).lease(LEASE);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let answer = runtime.block_on(send(&blocking_stack(&layer, &handler), &delivery()));
@@ -228,9 +232,9 @@ fn blocking_handler_is_named_in_the_log() {
     assert!(text.contains("evt-1"), "{text}");
 }
 
-/// A first poll that is ready needs neither a task nor a timer: without a runtime, either would panic.
+/// If neither the store nor the handler waits, the future is ready at its first poll and spawns no task.
 #[tokio::test]
-async fn delivery_that_never_waits_is_ready_at_once() {
+async fn fast_delivery_is_ready_at_the_first_poll() {
     let (handler, layer) = (
         tower::service_fn(|_: Request<VerifiedBody>| ready(Ok::<_, BoxError>(Response::new(Full::<Bytes>::default())))),
         dedupe(),
@@ -239,7 +243,7 @@ async fn delivery_that_never_waits_is_ready_at_once() {
     // The first delivery starts the task that renews claims.
     stack.clone().oneshot(delivery().event_id("evt-0").request::<Full<Bytes>>()).await.unwrap();
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let answer = stack.oneshot(delivery().request::<Full<Bytes>>()).now_or_never().expect("nothing to wait for");
+    let answer = stack.oneshot(delivery().request::<Full<Bytes>>()).now_or_never().expect("the future is ready");
     assert_eq!(answer.unwrap().status(), 200);
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), tasks);
 }

@@ -1,12 +1,12 @@
-//! Stores that are slow, down or unsure, and callers that leave.
+//! Tests of stores that are slow, fail or hang, and of callers that drop the response future.
 
 use super::*;
 
-/// Takes one turn to answer, so that there is something to drop at.
+/// A ledger that yields in each call, so that the response future can be dropped there.
 #[derive(Clone)]
-struct Slow<L>(L);
+struct YieldingLedger<L>(L);
 
-impl<L: Ledger> Ledger for Slow<L> {
+impl<L: Ledger> Ledger for YieldingLedger<L> {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         tokio::task::yield_now().await;
         let outcome = self.0.claim(claim, terms).await;
@@ -44,9 +44,9 @@ impl<L: Ledger> Ledger for Slow<L> {
 #[tokio::test(start_paused = true)]
 async fn dropped_response_future_changes_nothing() {
     for turns in 0..12 {
-        for does in [Does::AnswersAfter(seconds(1)), Does::Answers(500), Does::Panics] {
-            let handler = Handler::new(does.clone());
-            let layer = KlikitDedupeLayer::new(Slow(MemoryStore::new()));
+        for reaction in [Reaction::AnswersAfter(seconds(1)), Reaction::Answers(500), Reaction::Panics] {
+            let handler = CountingHandler::new(reaction.clone());
+            let layer = KlikitDedupeLayer::new(YieldingLedger(MemoryStore::new()));
             let stack = stack(&layer, &handler);
             let mut call = tokio_test::task::spawn(stack.clone().oneshot(delivery().request::<Full<Bytes>>()));
             for _ in 0..turns {
@@ -57,8 +57,8 @@ async fn dropped_response_future_changes_nothing() {
             }
             drop(call);
             sleep(seconds(2)).await;
-            let succeeded = handler.finished() == 1 && matches!(does, Does::AnswersAfter(_));
-            handler.now(Does::Answers(200));
+            let succeeded = handler.finished() == 1 && matches!(reaction, Reaction::AnswersAfter(_));
+            handler.set_reaction(Reaction::Answers(200));
             if succeeded {
                 assert_duplicate(&stack, &delivery()).await;
             } else {
@@ -68,28 +68,31 @@ async fn dropped_response_future_changes_nothing() {
     }
 }
 
-/// A store that can be made to fail, and to hang until it is let go.
+/// A ledger with a fault that tests can set.
 #[derive(Clone)]
-struct Faulty {
+struct FaultyLedger {
     store: MemoryStore,
-    fault: Arc<Mutex<Option<Fault>>>,
+    fault: Arc<Mutex<Option<LedgerFault>>>,
 }
 
 #[derive(Clone)]
-enum Fault {
+enum LedgerFault {
+    /// Each call fails without an effect.
     Fails,
-    /// Does what is asked, and says that it failed.
+    /// Each call takes effect and returns an error.
     FailsAfterwards,
+    /// Each completion fails without an effect.
     FailsToComplete,
+    /// Each call waits for a permit.
     Hangs(Arc<Semaphore>),
 }
 
-impl Faulty {
+impl FaultyLedger {
     fn new() -> Self {
         Self { store: MemoryStore::new(), fault: Arc::default() }
     }
 
-    fn set(&self, fault: impl Into<Option<Fault>>) {
+    fn set(&self, fault: impl Into<Option<LedgerFault>>) {
         *self.fault.lock().unwrap() = fault.into();
     }
 
@@ -100,22 +103,22 @@ impl Faulty {
     ) -> Result<T, StoreError> {
         let fault = self.fault.lock().unwrap().clone();
         match fault {
-            Some(Fault::Fails) => Err(StoreError::new("down")),
-            Some(Fault::FailsToComplete) if completing => Err(StoreError::new("down")),
-            Some(Fault::FailsAfterwards) => {
+            Some(LedgerFault::Fails) => Err(StoreError::new("down")),
+            Some(LedgerFault::FailsToComplete) if completing => Err(StoreError::new("down")),
+            Some(LedgerFault::FailsAfterwards) => {
                 let _ = call.await;
-                Err(StoreError::new("the answer was lost"))
+                Err(StoreError::new("the response was lost"))
             }
-            Some(Fault::Hangs(permits)) => {
+            Some(LedgerFault::Hangs(permits)) => {
                 permits.acquire().await.unwrap().forget();
                 call.await
             }
-            Some(Fault::FailsToComplete) | None => call.await,
+            Some(LedgerFault::FailsToComplete) | None => call.await,
         }
     }
 }
 
-impl Ledger for Faulty {
+impl Ledger for FaultyLedger {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         self.guard(false, self.store.claim(claim, terms)).await
     }
@@ -147,9 +150,9 @@ impl Ledger for Faulty {
 
 #[tokio::test]
 async fn nothing_is_handled_while_the_store_is_down() {
-    let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
+    let (handler, store) = (CountingHandler::new(Reaction::Answers(200)), FaultyLedger::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
-    store.set(Fault::Fails);
+    store.set(LedgerFault::Fails);
     for _ in 0..3 {
         assert_unavailable(&stack, &delivery(), "store unavailable").await;
     }
@@ -159,10 +162,10 @@ async fn nothing_is_handled_while_the_store_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn claim_whose_answer_was_lost_is_released() {
-    let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
+async fn claim_whose_response_was_lost_is_released() {
+    let (handler, store) = (CountingHandler::new(Reaction::Answers(200)), FaultyLedger::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
-    store.set(Fault::FailsAfterwards);
+    store.set(LedgerFault::FailsAfterwards);
     assert_unavailable(&stack, &delivery(), "store unavailable").await;
     assert_eq!(handler.started(), 0);
     store.set(None);
@@ -171,10 +174,10 @@ async fn claim_whose_answer_was_lost_is_released() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_store_is_503_and_late_claim_is_released() {
-    let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
+    let (handler, store) = (CountingHandler::new(Reaction::Answers(200)), FaultyLedger::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
     let permits = Arc::new(Semaphore::new(0));
-    store.set(Fault::Hangs(Arc::clone(&permits)));
+    store.set(LedgerFault::Hangs(Arc::clone(&permits)));
     let started = tokio::time::Instant::now();
     assert_unavailable(&stack, &delivery(), "store unavailable").await;
     assert_eq!(started.elapsed(), seconds(2));
@@ -188,9 +191,9 @@ async fn slow_store_is_503_and_late_claim_is_released() {
 
 #[tokio::test(start_paused = true)]
 async fn success_is_recorded_once_the_store_is_back() {
-    let (handler, store) = (Handler::new(Does::Answers(200)), Faulty::new());
+    let (handler, store) = (CountingHandler::new(Reaction::Answers(200)), FaultyLedger::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
-    store.set(Fault::FailsToComplete);
+    store.set(LedgerFault::FailsToComplete);
     assert_handled(&stack, &delivery()).await;
     for _ in 0..10 {
         assert_unavailable(&stack, &delivery(), "in flight").await;
@@ -204,14 +207,14 @@ async fn success_is_recorded_once_the_store_is_back() {
 
 #[tokio::test(start_paused = true)]
 async fn short_outage_loses_no_claim() {
-    let (handler, store) = (Handler::new(Does::AnswersAfter(seconds(60))), Faulty::new());
+    let (handler, store) = (CountingHandler::new(Reaction::AnswersAfter(seconds(60))), FaultyLedger::new());
     let stack = stack(&KlikitDedupeLayer::new(store.clone()), &handler);
     let call = tokio::spawn({
         let stack = stack.clone();
         async move { send(&stack, &delivery()).await }
     });
     sleep(seconds(1)).await;
-    store.set(Fault::Fails);
+    store.set(LedgerFault::Fails);
     sleep(seconds(20)).await;
     store.set(None);
     assert_eq!(call.await.unwrap().0, 200);
@@ -219,7 +222,7 @@ async fn short_outage_loses_no_claim() {
     assert_eq!(handler.started(), 1);
 }
 
-/// A store in which the first claim waits until the second one is being released.
+/// A ledger whose first claim waits until the second claim is being released.
 struct LateClaim {
     store: MemoryStore,
     claims: AtomicUsize,
@@ -243,7 +246,7 @@ impl Ledger for LateClaim {
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
         self.store.release(claim).await?;
         self.is_released.add_permits(1);
-        // The test opens this one once the copy has its answer.
+        // The test adds a permit once the copy has its response.
         self.is_claimed.acquire().await.unwrap().forget();
         Ok(())
     }
@@ -265,7 +268,7 @@ impl Ledger for LateClaim {
     }
 }
 
-/// The copy's claim is handed to a handler that has already failed.
+/// The delivery takes over the claim of a copy after its handler has failed.
 #[tokio::test]
 async fn claim_during_a_release_is_released_too() {
     let (is_released, is_claimed) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
@@ -275,7 +278,7 @@ async fn claim_during_a_release_is_released_too() {
         is_released: Arc::clone(&is_released),
         is_claimed: Arc::clone(&is_claimed),
     };
-    let handler = Handler::new(Does::Answers(500));
+    let handler = CountingHandler::new(Reaction::Answers(500));
     let stack = stack(&KlikitDedupeLayer::new(store), &handler);
     let copy = tokio::spawn({
         let stack = stack.clone();
@@ -289,6 +292,6 @@ async fn claim_during_a_release_is_released_too() {
     answers::assert_unavailable(&copy.await.unwrap(), "in flight");
     is_claimed.add_permits(2);
     assert_eq!(first.await.unwrap().0, 500);
-    handler.now(Does::Answers(200));
+    handler.set_reaction(Reaction::Answers(200));
     assert_handled(&stack, &delivery()).await;
 }

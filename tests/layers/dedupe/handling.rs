@@ -1,10 +1,10 @@
-//! What becomes of a delivery, by what the handler does with it.
+//! Tests of how the reaction of the handler determines whether a delivery is handled again.
 
 use super::*;
 
 #[tokio::test]
 async fn second_copy_is_ignored() {
-    let handler = Handler::new(Does::Answers(200));
+    let handler = CountingHandler::new(Reaction::Answers(200));
     let stack = stack(&dedupe(), &handler);
     assert_handled(&stack, &delivery()).await;
     assert_duplicate(&stack, &delivery()).await;
@@ -15,7 +15,7 @@ async fn second_copy_is_ignored() {
 #[tokio::test(start_paused = true)]
 async fn copy_in_flight_is_503() {
     let permits = Arc::new(Semaphore::new(0));
-    let handler = Handler::new(Does::Waits(Arc::clone(&permits)));
+    let handler = CountingHandler::new(Reaction::Waits(Arc::clone(&permits)));
     let stack = stack(&dedupe(), &handler);
     let first = tokio::spawn({
         let stack = stack.clone();
@@ -36,7 +36,7 @@ async fn copy_in_flight_is_503() {
 
 #[tokio::test(start_paused = true)]
 async fn handler_finishes_after_klikit_hangs_up() {
-    let handler = Handler::new(Does::AnswersAfter(seconds(12)));
+    let handler = CountingHandler::new(Reaction::AnswersAfter(seconds(12)));
     let stack = stack(&dedupe(), &handler);
     let hung_up = tokio::time::timeout(seconds(10), send(&stack, &delivery())).await;
     assert!(hung_up.is_err());
@@ -49,7 +49,7 @@ async fn handler_finishes_after_klikit_hangs_up() {
 
 #[tokio::test(start_paused = true)]
 async fn claim_is_renewed_while_the_handler_runs() {
-    let handler = Handler::new(Does::AnswersAfter(seconds(120)));
+    let handler = CountingHandler::new(Reaction::AnswersAfter(seconds(120)));
     let stack = stack(&dedupe(), &handler);
     assert!(tokio::time::timeout(seconds(10), send(&stack, &delivery())).await.is_err());
     for _ in 0..10 {
@@ -63,51 +63,51 @@ async fn claim_is_renewed_while_the_handler_runs() {
 
 #[tokio::test]
 async fn failure_is_handled_again() {
-    let handler = Handler::new(Does::Answers(500));
+    let handler = CountingHandler::new(Reaction::Answers(500));
     let stack = stack(&dedupe(), &handler);
     for status in [500, 404, 302, 199, 503] {
-        handler.now(Does::Answers(status));
+        handler.set_reaction(Reaction::Answers(status));
         assert_eq!(send(&stack, &delivery()).await, (status, "handled".to_owned(), None));
     }
-    handler.now(Does::Fails);
+    handler.set_reaction(Reaction::Fails);
     let error = stack.clone().oneshot(delivery().request::<Full<Bytes>>()).await.unwrap_err();
     assert_eq!(error.to_string(), "the handler failed");
     for status in [204, 200, 299] {
-        handler.now(Does::Answers(status));
+        handler.set_reaction(Reaction::Answers(status));
         let delivery = delivery().event_id(format!("evt-{status}"));
         assert_eq!(send(&stack, &delivery).await.0, status);
         assert_duplicate(&stack, &delivery).await;
     }
-    handler.now(Does::Answers(200));
+    handler.set_reaction(Reaction::Answers(200));
     assert_handled(&stack, &delivery()).await;
 }
 
 #[tokio::test]
 async fn panic_reaches_the_caller() {
-    let handler = Handler::new(Does::Panics);
+    let handler = CountingHandler::new(Reaction::Panics);
     let stack = stack(&dedupe(), &handler);
     let call = stack.clone().oneshot(delivery().request::<Full<Bytes>>());
     let panic = std::panic::AssertUnwindSafe(call).catch_unwind().await.unwrap_err();
     assert_eq!(*panic.downcast::<&str>().unwrap(), "the handler panicked");
-    handler.now(Does::Answers(200));
+    handler.set_reaction(Reaction::Answers(200));
     assert_handled(&stack, &delivery()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn hanging_handler_is_dropped_at_the_deadline() {
-    let handler = Handler::new(Does::Hangs);
+    let handler = CountingHandler::new(Reaction::Hangs);
     let stack = stack(&dedupe(), &handler);
     let started = tokio::time::Instant::now();
     assert_unavailable(&stack, &delivery(), "handler timed out").await;
     assert_eq!(started.elapsed(), KlikitDedupeLayer::DEFAULT_HANDLER_DEADLINE);
-    handler.now(Does::Answers(200));
+    handler.set_reaction(Reaction::Answers(200));
     assert_handled(&stack, &delivery()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_of_64_concurrent_copies_is_handled() {
     for round in 0..20 {
-        let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(1)));
+        let handler = CountingHandler::new(Reaction::AnswersAfter(Duration::from_millis(1)));
         let stack = stack(&dedupe(), &handler);
         let copy = delivery().event_id(format!("evt-{round}"));
         let copies: Vec<_> = (0..64)
@@ -127,7 +127,7 @@ async fn one_of_64_concurrent_copies_is_handled() {
 
 #[tokio::test]
 async fn missing_verify_layer_is_500() {
-    let handler = Handler::new(Does::Answers(200));
+    let handler = CountingHandler::new(Reaction::Answers(200));
     let service = dedupe().layer(handler.clone());
     let strip = |mut request: Request<VerifiedBody>| {
         request.extensions_mut().clear();
@@ -140,8 +140,8 @@ async fn missing_verify_layer_is_500() {
 }
 
 #[tokio::test]
-async fn handler_finds_its_claim() {
-    let handler = Handler::new(Does::Answers(200));
+async fn claim_is_in_the_request_extensions() {
+    let handler = CountingHandler::new(Reaction::Answers(200));
     assert_handled(&stack(&dedupe(), &handler), &delivery()).await;
     let claim = handler.last_claim();
     assert_eq!(claim.key(), claim.event());

@@ -1,16 +1,16 @@
-//! Which deliveries are the same, and what an operator can have forgotten.
+//! Tests of what identifies a delivery, and of forgetting deliveries.
 
 use super::*;
 
 #[tokio::test]
-async fn captured_body_does_not_swallow_the_real_delivery() {
-    let handler = Handler::new(Does::Answers(200));
+async fn captured_body_does_not_suppress_real_delivery() {
+    let handler = CountingHandler::new(Reaction::Answers(200));
     let stack = stack(&dedupe(), &handler);
     assert_handled(&stack, &other_body()).await;
     assert!(!handler.last_claim().is_conflict());
     assert_handled(&stack, &delivery()).await;
     assert!(handler.last_claim().is_conflict());
-    // Each body's own retries are duplicates.
+    // Retries of each body are duplicates.
     assert_duplicate(&stack, &delivery()).await;
     assert_duplicate(&stack, &other_body()).await;
     assert_eq!(handler.started(), 2);
@@ -18,31 +18,31 @@ async fn captured_body_does_not_swallow_the_real_delivery() {
 
 #[tokio::test(start_paused = true)]
 async fn captured_body_in_flight_does_not_block() {
-    let handler = Handler::new(Does::AnswersAfter(seconds(20)));
+    let handler = CountingHandler::new(Reaction::AnswersAfter(seconds(20)));
     let stack = stack(&dedupe(), &handler);
     assert!(tokio::time::timeout(seconds(1), send(&stack, &other_body())).await.is_err());
-    handler.now(Does::Answers(200));
+    handler.set_reaction(Reaction::Answers(200));
     assert_handled(&stack, &delivery()).await;
 }
 
 #[tokio::test]
-async fn a_conflict_can_be_trusted_or_refused() {
-    let handler = Handler::new(Does::Answers(200));
+async fn conflict_policies_trust_or_reject() {
+    let handler = CountingHandler::new(Reaction::Answers(200));
     let trusting = stack(&dedupe().on_conflict(ConflictPolicy::TrustEventId), &handler);
     assert_handled(&trusting, &delivery()).await;
     assert_duplicate(&trusting, &other_body()).await;
 
-    let refusing = stack(&dedupe().on_conflict(ConflictPolicy::Reject), &handler);
-    assert_handled(&refusing, &delivery()).await;
-    let (status, text, _) = send(&refusing, &other_body()).await;
+    let rejecting = stack(&dedupe().on_conflict(ConflictPolicy::Reject), &handler);
+    assert_handled(&rejecting, &delivery()).await;
+    let (status, text, _) = send(&rejecting, &other_body()).await;
     assert_eq!((status, &*text), (409, r#"{"error":"event id known with another body"}"#));
-    assert_duplicate(&refusing, &delivery()).await;
+    assert_duplicate(&rejecting, &delivery()).await;
     assert_eq!(handler.started(), 2);
 }
 
 #[tokio::test]
 async fn identity_body_ignores_the_id() {
-    let handler = Handler::new(Does::Answers(200));
+    let handler = CountingHandler::new(Reaction::Answers(200));
     let stack = stack(&dedupe().identity(Identity::Body), &handler);
     assert_handled(&stack, &delivery()).await;
     assert_duplicate(&stack, &delivery().event_id("evt-2")).await;
@@ -51,7 +51,7 @@ async fn identity_body_ignores_the_id() {
 
 #[tokio::test]
 async fn delivery_without_id_is_identified_by_body() {
-    let handler = Handler::new(Does::Answers(200));
+    let handler = CountingHandler::new(Reaction::Answers(200));
     let stack = stack(&dedupe(), &handler);
     assert_handled(&stack, &delivery().without_header(&EVENT_ID)).await;
     assert_duplicate(&stack, &delivery().without_header(&EVENT_ID)).await;
@@ -64,8 +64,8 @@ fn keyring(tenant: &str, id: &str, secret: &str) -> Keyring {
 }
 
 #[tokio::test]
-async fn a_delivery_signed_with_the_old_secret_and_retried_with_the_new_is_a_duplicate() {
-    let handler = Handler::new(Does::Answers(200));
+async fn retry_with_rotated_secret_is_a_duplicate() {
+    let handler = CountingHandler::new(Reaction::Answers(200));
     let keyring = keyring("warung", "old", "old secret");
     let stack = KlikitVerifyLayer::with_keyring(keyring.clone()).layer(dedupe().layer(handler.clone()));
     assert_handled(&stack, &SignedDelivery::new("old secret", BODY).event_id("evt-1")).await;
@@ -76,7 +76,7 @@ async fn a_delivery_signed_with_the_old_secret_and_retried_with_the_new_is_a_dup
 
 #[tokio::test]
 async fn tenants_are_separate_unless_they_share_a_scope() {
-    let handler = Handler::new(Does::Answers(200));
+    let handler = CountingHandler::new(Reaction::Answers(200));
     for shared in [false, true] {
         let layer = if shared { dedupe().scope("all") } else { dedupe() };
         let tenant = |name: &str| {
@@ -93,7 +93,7 @@ async fn tenants_are_separate_unless_they_share_a_scope() {
 
 #[tokio::test]
 async fn forgotten_delivery_is_handled_again() {
-    let handler = Handler::new(Does::Answers(200));
+    let handler = CountingHandler::new(Reaction::Answers(200));
     let layer = dedupe();
     let stack = stack(&layer, &handler);
     let without_id = delivery().without_header(&EVENT_ID);

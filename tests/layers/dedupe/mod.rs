@@ -1,4 +1,4 @@
-//! The de-duplication layer: each delivery is handled once, and none is lost, under all faults of the handler, the peer and the store.
+//! Tests of the dedupe layer: no delivery is handled twice or lost, whichever of handler, sender and store fails.
 #![cfg(feature = "dedupe")]
 
 use tower_klikit_test_support::log;
@@ -9,7 +9,7 @@ mod handling;
 mod identity;
 
 use std::{
-    future::{Future, pending},
+    future::Future,
     ops::Range,
     pin::Pin,
     sync::{
@@ -37,42 +37,31 @@ use tower_klikit::{
     testing::SignedDelivery,
 };
 
-use crate::support::{
-    BODY, SECRET,
-    answers::{self, send},
+use crate::{
+    reactions::{BoxError, Reaction},
+    support::{
+        BODY, SECRET,
+        answers::{self, send},
+    },
 };
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The handler's reaction to a delivery.
+/// A handler that counts its calls and reacts to each in the same way. The reaction can be changed.
 #[derive(Clone)]
-enum Does {
-    Answers(u16),
-    AnswersAfter(Duration),
-    Fails,
-    Panics,
-    Hangs,
-    /// Waits for a permit.
-    Waits(Arc<Semaphore>),
-}
-
-/// A handler that counts, and does the same each time until told otherwise.
-#[derive(Clone)]
-struct Handler {
-    does: Arc<Mutex<Does>>,
+struct CountingHandler {
+    reaction: Arc<Mutex<Reaction>>,
     started: Arc<AtomicUsize>,
     finished: Arc<AtomicUsize>,
     claims: Arc<Mutex<Vec<Claim>>>,
 }
 
-impl Handler {
-    fn new(does: Does) -> Self {
-        let does = Arc::new(Mutex::new(does));
-        Self { does, started: Arc::default(), finished: Arc::default(), claims: Arc::default() }
+impl CountingHandler {
+    fn new(reaction: Reaction) -> Self {
+        let reaction = Arc::new(Mutex::new(reaction));
+        Self { reaction, started: Arc::default(), finished: Arc::default(), claims: Arc::default() }
     }
 
-    fn now(&self, does: Does) {
-        *self.does.lock().unwrap() = does;
+    fn set_reaction(&self, reaction: Reaction) {
+        *self.reaction.lock().unwrap() = reaction;
     }
 
     fn started(&self) -> usize {
@@ -88,7 +77,7 @@ impl Handler {
     }
 }
 
-impl Service<Request<VerifiedBody>> for Handler {
+impl Service<Request<VerifiedBody>> for CountingHandler {
     type Response = Response<Full<Bytes>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -99,28 +88,20 @@ impl Service<Request<VerifiedBody>> for Handler {
 
     fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
         self.started.fetch_add(1, Ordering::SeqCst);
-        let claim = request.extensions().get::<Claim>().expect("a handler finds its claim").clone();
+        let claim = request.extensions().get::<Claim>().expect("the request has a claim").clone();
         self.claims.lock().unwrap().push(claim);
-        let (does, finished) = (self.does.lock().unwrap().clone(), Arc::clone(&self.finished));
+        let (reaction, finished) = (self.reaction.lock().unwrap().clone(), Arc::clone(&self.finished));
         Box::pin(async move {
-            let mut status = 200;
-            match does {
-                Does::Answers(other) => status = other,
-                Does::AnswersAfter(time) => sleep(time).await,
-                Does::Fails => return Err("the handler failed".into()),
-                Does::Panics => panic!("the handler panicked"),
-                Does::Hangs => pending().await,
-                Does::Waits(permits) => permits.acquire().await.unwrap().forget(),
-            }
+            let status = reaction.perform().await?;
             finished.fetch_add(1, Ordering::SeqCst);
             Ok(Response::builder().status(status).body(Full::from("handled")).unwrap())
         })
     }
 }
 
-type Stack = KlikitVerify<KlikitDedupe<Handler>>;
+type DedupeStack = KlikitVerify<KlikitDedupe<CountingHandler>>;
 
-fn stack(layer: &KlikitDedupeLayer, handler: &Handler) -> Stack {
+fn stack(layer: &KlikitDedupeLayer, handler: &CountingHandler) -> DedupeStack {
     KlikitVerifyLayer::new(SECRET).allow_missing_event_id().layer(layer.layer(handler.clone()))
 }
 
@@ -140,14 +121,14 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-async fn assert_handled(stack: &Stack, delivery: &SignedDelivery) {
+async fn assert_handled(stack: &DedupeStack, delivery: &SignedDelivery) {
     assert_eq!(send(stack, delivery).await, answers::ok("handled"));
 }
 
-async fn assert_duplicate(stack: &Stack, delivery: &SignedDelivery) {
+async fn assert_duplicate(stack: &DedupeStack, delivery: &SignedDelivery) {
     assert_eq!(send(stack, delivery).await, answers::duplicate());
 }
 
-async fn assert_unavailable(stack: &Stack, delivery: &SignedDelivery, error: &str) {
+async fn assert_unavailable(stack: &DedupeStack, delivery: &SignedDelivery, error: &str) {
     answers::assert_unavailable(&send(stack, delivery).await, error);
 }

@@ -1,4 +1,4 @@
-//! What is answered to klikit.
+//! Tests of the acceptor's responses.
 
 use tower_klikit::dedupe::{ConflictPolicy, Identity, KlikitDedupeLayer};
 
@@ -19,9 +19,9 @@ async fn copy_of_a_handled_delivery_is_a_duplicate() {
     let inbox = inbox();
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
-    let handler = Handler::new(Does::AnswersAfter(seconds(60)));
-    let worker = Running::start(inbox.worker(handler.clone()));
-    until_counts(&inbox, "it is leased", |counts| counts.leased == 1).await;
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(60)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
+    until_counts(&inbox, "the delivery is leased", |counts| counts.leased == 1).await;
     assert_duplicate(&stack, &delivery()).await;
     until_empty(&inbox).await;
     assert_duplicate(&stack, &delivery()).await;
@@ -33,7 +33,7 @@ async fn copy_of_a_handled_delivery_is_a_duplicate() {
 async fn unverified_request_is_500_and_not_stored() {
     let inbox = inbox();
     let verified = Mutex::new(None);
-    // A request as one whose extensions somebody has cleared.
+    // Take a verified request and clear its extensions.
     let strip = tower::service_fn(|mut request: Request<VerifiedBody>| {
         request.extensions_mut().clear();
         *verified.lock().unwrap() = Some(request);
@@ -84,10 +84,10 @@ async fn trusted_id_still_revives_a_dead_letter() {
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
     assert_duplicate(&stack, &other_body()).await;
-    let handler = Handler::new(Does::Answers(422));
-    let worker = Running::start(inbox.worker(handler.clone()));
-    until_counts(&inbox, "it is dead", |counts| counts.dead == 1).await;
-    handler.now(Does::Answers(200));
+    let handler = ScriptedHandler::new(Reaction::Answers(422));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
+    until_counts(&inbox, "the delivery is dead", |counts| counts.dead == 1).await;
+    handler.set_reaction(Reaction::Answers(200));
     assert_received(&stack, &other_body()).await;
     until_empty(&inbox).await;
     worker.stop().await;
@@ -127,7 +127,7 @@ async fn tenants_are_separate_unless_they_share_a_scope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dedupe_layer_on_the_same_store_is_respected() {
+async fn delivery_handled_by_dedupe_layer_is_duplicate() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     let inline =
@@ -139,13 +139,13 @@ async fn dedupe_layer_on_the_same_store_is_respected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_layer_on_the_same_store_is_handling_is_503() {
+async fn delivery_in_flight_in_dedupe_layer_is_503() {
     let store = MemoryStore::new();
     let hangs = tower::service_fn(|_: Request<VerifiedBody>| pending::<Result<Response<Full<Bytes>>, BoxError>>());
     let inline = KlikitVerifyLayer::new(SECRET).layer(KlikitDedupeLayer::new(store.clone()).layer(hangs));
     assert!(
         tokio::time::timeout(seconds(1), inline.oneshot(delivery().request::<Full<Bytes>>())).await.is_err(),
-        "it hangs"
+        "the handler hangs"
     );
     assert_unavailable(&stack(&Inbox::new(store)), &delivery(), "in flight").await;
 }
@@ -157,8 +157,8 @@ async fn retention_ends_but_not_while_pending() {
     assert_received(&stack, &delivery()).await;
     sleep(seconds(200)).await;
     assert_duplicate(&stack, &delivery()).await;
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     until_empty(&inbox).await;
     assert_duplicate(&stack, &delivery()).await;
     sleep(seconds(200)).await;
@@ -169,7 +169,7 @@ async fn retention_ends_but_not_while_pending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_backlog_is_503_until_there_is_room() {
+async fn full_backlog_is_503_until_it_shrinks() {
     let inbox = inbox().max_backlog(3);
     let stack = stack(&inbox);
     for number in 0..3 {
@@ -178,7 +178,7 @@ async fn a_full_backlog_is_503_until_there_is_room() {
     assert_unavailable(&stack, &numbered(3), "backlog full").await;
     assert_eq!(inbox.counts().await.unwrap().ready, 3);
 
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     until_empty(&inbox).await;
     sleep(Duration::from_millis(100)).await;
     assert_received(&stack, &numbered(3)).await;
@@ -194,7 +194,7 @@ async fn deliveries_of_other_nodes_fill_the_backlog() {
         assert_received(&other, &numbered(number)).await;
     }
     sleep(seconds(1)).await;
-    // By the old count, which is made anew beside it.
+    // Accepted by the old count. A new count is made in the background.
     let (first, ..) = send(&one, &numbered(10)).await;
     assert_eq!(first, 200);
     sleep(Duration::from_millis(1)).await;
@@ -205,7 +205,7 @@ async fn deliveries_of_other_nodes_fill_the_backlog() {
 async fn dead_letter_does_not_fill_the_backlog() {
     let inbox = inbox().max_backlog(1);
     let stack = stack(&inbox);
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(422))));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(422))));
     for number in 0..3 {
         assert_received(&stack, &numbered(number)).await;
         until_empty(&inbox).await;

@@ -1,4 +1,4 @@
-//! Handlers that block their thread, or are cut off from the store, for longer than a lease.
+//! Tests of handlers that block their thread, or lose the store, for longer than a lease.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -10,26 +10,28 @@ use tower_klikit::inbox::{LeaseRequest, OrderBy};
 
 use super::{log::Log, *};
 
-/// A handler that blocks its thread for a time, awaits something, and so on.
+/// A handler that blocks its thread or waits, and records its calls.
 #[derive(Clone)]
-struct Blocking {
-    blocks: Blocks,
+struct BlockingHandler {
+    blocks: BlockingTime,
     started: Arc<Mutex<Vec<String>>>,
     running: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
 }
 
+/// The way in which a handler blocks. All times are in milliseconds.
 #[derive(Clone, Copy)]
-enum Blocks {
-    /// So often, for so many milliseconds.
+enum BlockingTime {
+    /// Blocks the thread this many times, for this time each. Awaits in between.
     Thread(u32, u64),
+    /// Blocks the thread in `block_in_place`.
     InPlace(u64),
-    /// Not at all: it waits for so many milliseconds.
+    /// Waits without blocking the thread.
     Never(u64),
 }
 
-impl Blocking {
-    fn new(blocks: Blocks) -> Self {
+impl BlockingHandler {
+    fn new(blocks: BlockingTime) -> Self {
         Self { blocks, started: Arc::default(), running: Arc::default(), most: Arc::default() }
     }
 
@@ -39,13 +41,13 @@ impl Blocking {
         started
     }
 
-    /// How many ran at a time.
+    /// Returns the largest number of calls that ran at the same time.
     fn most(&self) -> usize {
         self.most.load(Ordering::SeqCst)
     }
 }
 
-impl Service<Request<VerifiedBody>> for Blocking {
+impl Service<Request<VerifiedBody>> for BlockingHandler {
     type Response = Response<Full<Bytes>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -55,24 +57,24 @@ impl Service<Request<VerifiedBody>> for Blocking {
     }
 
     fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
-        let event_id = request.extensions().get::<EventId>().expect("an id").to_string();
+        let event_id = request.extensions().get::<EventId>().expect("the request has an event id").to_string();
         self.started.lock().unwrap().push(event_id);
         let handler = self.clone();
         Box::pin(async move {
             let running = handler.running.fetch_add(1, Ordering::SeqCst) + 1;
             handler.most.fetch_max(running, Ordering::SeqCst);
             match handler.blocks {
-                Blocks::Thread(times, millis) => {
+                BlockingTime::Thread(times, millis) => {
                     for _ in 0..times {
                         thread::sleep(Duration::from_millis(millis));
                         sleep(Duration::from_millis(50)).await;
                     }
                 }
-                Blocks::InPlace(millis) => {
+                BlockingTime::InPlace(millis) => {
                     tokio::task::block_in_place(|| thread::sleep(Duration::from_millis(millis)));
                     sleep(Duration::from_millis(50)).await;
                 }
-                Blocks::Never(millis) => sleep(Duration::from_millis(millis)).await,
+                BlockingTime::Never(millis) => sleep(Duration::from_millis(millis)).await,
             }
             handler.running.fetch_sub(1, Ordering::SeqCst);
             Ok(Response::new(Full::from("handled")))
@@ -80,8 +82,8 @@ impl Service<Request<VerifiedBody>> for Blocking {
     }
 }
 
-/// Stores so many deliveries, and has these workers handle them. Each has to run once.
-async fn assert_each_runs_once(inbox: Inbox, deliveries: usize, handler: Blocking, workers: usize) {
+/// Stores deliveries, runs workers until all are handled, and asserts that each delivery was handled once.
+async fn assert_each_runs_once(inbox: Inbox, deliveries: usize, handler: BlockingHandler, workers: usize) {
     let stack = stack(&inbox);
     for number in 0..deliveries {
         assert_received(&stack, &numbered(number)).await;
@@ -106,34 +108,34 @@ async fn assert_each_runs_once(inbox: Inbox, deliveries: usize, handler: Blockin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocking_handler_runs_once() {
-    for blocks in [Blocks::Thread(1, 3000), Blocks::InPlace(3000)] {
-        assert_each_runs_once(inbox(), 1, Blocking::new(blocks), 1).await;
-        assert_each_runs_once(inbox(), 3, Blocking::new(blocks), 2).await;
+    for blocks in [BlockingTime::Thread(1, 3000), BlockingTime::InPlace(3000)] {
+        assert_each_runs_once(inbox(), 1, BlockingHandler::new(blocks), 1).await;
+        assert_each_runs_once(inbox(), 3, BlockingHandler::new(blocks), 2).await;
     }
 }
 
-/// Nothing else can run while the handler blocks the only thread.
+/// The handler blocks the only thread of the runtime.
 #[tokio::test]
 async fn blocked_runtime_runs_once() {
-    assert_each_runs_once(inbox(), 2, Blocking::new(Blocks::Thread(2, 1500)), 1).await;
-    assert_each_runs_once(inbox(), 2, Blocking::new(Blocks::Thread(1, 1500)), 2).await;
+    assert_each_runs_once(inbox(), 2, BlockingHandler::new(BlockingTime::Thread(2, 1500)), 1).await;
+    assert_each_runs_once(inbox(), 2, BlockingHandler::new(BlockingTime::Thread(1, 1500)), 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_handlers_that_block_each_run_once() {
-    assert_each_runs_once(inbox(), 32, Blocking::new(Blocks::Thread(3, 200)), 1).await;
+    assert_each_runs_once(inbox(), 32, BlockingHandler::new(BlockingTime::Thread(3, 200)), 1).await;
 }
 
 #[tokio::test]
 async fn blocked_handlers_of_one_key_run_one_by_one() {
-    let handler = Blocking::new(Blocks::Thread(1, 1500));
+    let handler = BlockingHandler::new(BlockingTime::Thread(1, 1500));
     let inbox = inbox().order_by(OrderBy::order());
     assert_each_runs_once(inbox, 3, handler.clone(), 2).await;
     assert_eq!(handler.most(), 1);
 }
 
-/// A node of its own: a process with one thread.
-fn node(store: MemoryStore, handler: Blocking, max_attempts: u32, log: Log) -> thread::JoinHandle<()> {
+/// Runs a worker as another node would, on a runtime with one thread.
+fn node(store: MemoryStore, handler: BlockingHandler, max_attempts: u32, log: Log) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         let _listening = log.listen();
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
@@ -141,7 +143,9 @@ fn node(store: MemoryStore, handler: Blocking, max_attempts: u32, log: Log) -> t
             let inbox = Inbox::new(store.clone());
             let worker = inbox.worker(handler).lease(seconds(1)).max_attempts(max_attempts);
             worker
-                .run_until(until_counts(&Inbox::new(store), "it is handled", |counts| *counts == Counts::default()))
+                .run_until(until_counts(&Inbox::new(store), "the delivery is handled", |counts| {
+                    *counts == Counts::default()
+                }))
                 .await;
         });
     })
@@ -152,10 +156,11 @@ async fn late_success_of_a_dead_letter_counts() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
-    let (blocked, idle) = (Blocking::new(Blocks::Thread(1, 3500)), Blocking::new(Blocks::Never(0)));
+    let (blocked, idle) =
+        (BlockingHandler::new(BlockingTime::Thread(1, 3500)), BlockingHandler::new(BlockingTime::Never(0)));
     let [log, other_log] = [(); 2].map(|()| Log::default());
     let first = node(store.clone(), blocked.clone(), 1, log.clone());
-    until("it is begun", async || !blocked.started().is_empty()).await;
+    until("the handler has started", async || !blocked.started().is_empty()).await;
     let other = node(store.clone(), idle.clone(), 1, other_log.clone());
     until_counts(&inbox, "the other node dead-letters it", |counts| counts.dead == 1).await;
     assert_eq!(inbox.dead(None, 1).await.unwrap()[0].reason.as_deref(), Some(LEASE_EXPIRED));
@@ -168,14 +173,15 @@ async fn late_success_of_a_dead_letter_counts() {
 }
 
 #[tokio::test]
-async fn both_nodes_log_a_delivery_that_moved() {
+async fn both_nodes_log_a_lost_lease() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
-    let (blocked, other) = (Blocking::new(Blocks::Thread(1, 2500)), Blocking::new(Blocks::Never(2000)));
+    let (blocked, other) =
+        (BlockingHandler::new(BlockingTime::Thread(1, 2500)), BlockingHandler::new(BlockingTime::Never(2000)));
     let [log, other_log] = [(); 2].map(|()| Log::default());
     let first = node(store.clone(), blocked.clone(), 5, log.clone());
-    until("it is begun", async || !blocked.started().is_empty()).await;
+    until("the handler has started", async || !blocked.started().is_empty()).await;
     let second = node(store.clone(), other.clone(), 5, other_log.clone());
     tokio::task::spawn_blocking(move || [first, second].map(|node| node.join().unwrap())).await.unwrap();
     assert_eq!((blocked.started().len(), other.started().len()), (1, 1));
@@ -184,21 +190,21 @@ async fn both_nodes_log_a_delivery_that_moved() {
     assert!(other_text.contains("leased a delivery whose last lease expired"), "{other_text}");
 }
 
-/// The other node takes the delivery and loses it in its turn, and then the first one goes on with it.
+/// Another node leases the delivery and crashes. Then the first node leases the delivery again while its handler runs.
 #[tokio::test]
 async fn lease_that_comes_back_is_taken_over() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
-    let blocked = Blocking::new(Blocks::Thread(1, 2500));
+    let blocked = BlockingHandler::new(BlockingTime::Thread(1, 2500));
     let log = Log::default();
     let first = node(store.clone(), blocked.clone(), 3, log.clone());
-    until("it is begun", async || !blocked.started().is_empty()).await;
-    // A node that crashes as soon as it has the delivery.
+    until("the handler has started", async || !blocked.started().is_empty()).await;
+    // The other node crashes as soon as it has leased the delivery.
     let request =
         LeaseRequest { limit: 1, free_handlers: 1, duration: Duration::from_millis(10), max_attempts: 3, held: &[] };
     let mut attempts = 0;
-    until("the other node has it", async || {
+    until("the other node has leased the delivery", async || {
         let batch = store.lease(&request).await.unwrap();
         attempts += batch.leased.len();
         attempts == 1
@@ -213,7 +219,7 @@ fn blocking_handler_is_named_in_the_log() {
     let log = Log::default();
     let _listening = log.listen();
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(assert_each_runs_once(inbox(), 1, Blocking::new(Blocks::Thread(1, 1100)), 1));
+    runtime.block_on(assert_each_runs_once(inbox(), 1, BlockingHandler::new(BlockingTime::Thread(1, 1100)), 1));
     let text = log.text();
     assert!(log::blocked_seconds(&text) >= 1.1, "{text}");
     assert!(text.contains("evt-0"), "{text}");

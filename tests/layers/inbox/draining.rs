@@ -1,4 +1,4 @@
-//! A worker that is told to stop.
+//! Tests of stopping a worker.
 
 use super::*;
 
@@ -8,8 +8,8 @@ async fn drain_waits_for_handlers() {
     for number in 0..4 {
         assert_received(&stack(&inbox), &numbered(number)).await;
     }
-    let handler = Handler::new(Does::AnswersAfter(seconds(20)));
-    let worker = Running::start(inbox.worker(handler.clone()).concurrency(2));
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(20)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).concurrency(2));
     sleep(seconds(1)).await;
     worker.stop().await;
     assert_eq!(handler.done().len(), 2);
@@ -23,10 +23,10 @@ async fn drain_deadline_releases_without_costing_an_attempt() {
     for number in 0..4 {
         assert_received(&stack(&inbox), &numbered(number)).await;
     }
-    let handler = Handler::new(Does::Hangs);
+    let handler = ScriptedHandler::new(Reaction::Hangs);
     for _ in 0..5 {
         let stopped = Instant::now();
-        let worker = Running::start(inbox.worker(handler.clone()).max_attempts(2).drain_deadline(seconds(10)));
+        let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(2).drain_deadline(seconds(10)));
         sleep(seconds(1)).await;
         worker.stop().await;
         assert!(stopped.elapsed() < seconds(12));
@@ -34,8 +34,8 @@ async fn drain_deadline_releases_without_costing_an_attempt() {
         assert_eq!((counts.ready, counts.leased), (4, 0));
     }
     assert_eq!(handler.attempts(), [1; 20]);
-    handler.now(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    handler.set_reaction(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     until_empty(&inbox).await;
     worker.stop().await;
 }
@@ -44,10 +44,11 @@ async fn drain_deadline_releases_without_costing_an_attempt() {
 async fn drain_under_load_leaves_no_lease() {
     let inbox = inbox();
     let stack = stack(&inbox);
-    let handler = Handler::new(Does::AnswersAfter(seconds(3)));
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(3)));
     let mut sent = 0;
     for round in 0..20 {
-        let worker = Running::start(inbox.worker(handler.clone()).concurrency(8).drain_deadline(seconds(round % 5)));
+        let worker =
+            RunningWorker::start(inbox.worker(handler.clone()).concurrency(8).drain_deadline(seconds(round % 5)));
         for _ in 0..40 {
             assert_received(&stack, &numbered(sent)).await;
             sent += 1;
@@ -56,7 +57,7 @@ async fn drain_under_load_leaves_no_lease() {
         worker.stop().await;
         assert_eq!(inbox.counts().await.unwrap().leased, 0);
     }
-    let worker = Running::start(inbox.worker(handler.clone()).concurrency(64));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).concurrency(64));
     until_empty(&inbox).await;
     worker.stop().await;
     assert!(handler.attempts().iter().all(|attempt| *attempt == 1));
@@ -70,7 +71,7 @@ async fn drain_under_load_leaves_no_lease() {
 async fn stopped_worker_leases_nothing() {
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
-    let handler = Handler::new(Does::Answers(200));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
     inbox.worker(handler.clone()).run_until(async {}).await;
     assert_eq!(handler.begun().len(), 0);
     let counts = inbox.counts().await.unwrap();

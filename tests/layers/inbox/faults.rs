@@ -1,4 +1,4 @@
-//! Stores that fail, hang, or lose their answers.
+//! Tests of stores that fail, hang, or lose their responses.
 
 use std::{
     ops::Range,
@@ -16,31 +16,32 @@ use tower_klikit::{
 
 use super::*;
 
-/// The memory store, with a plug to pull.
+/// A memory store whose calls can be made to fail or hang.
 #[derive(Clone, Default)]
-pub(crate) struct Plugged {
+pub(crate) struct FaultyInboxStore {
     inner: MemoryStore,
     unplugged: Arc<AtomicBool>,
     hangs: Arc<AtomicBool>,
-    /// Milliseconds that each call takes.
+    /// The milliseconds that each call takes.
     takes: Arc<AtomicU64>,
     /// Whether every extension is denied.
     lost: Arc<AtomicBool>,
-    /// Whether heads come back as this crate does not write them.
+    /// Whether `lease` returns heads that this crate cannot read.
     garbles: Arc<AtomicBool>,
-    /// How many more settlements are recorded and then reported as failed.
-    unheard: Arc<AtomicU32>,
+    /// The number of next settlements that are recorded and reported as failed.
+    unacknowledged: Arc<AtomicU32>,
     /// Whether counting all deliveries hangs.
     never_counts_all: Arc<AtomicBool>,
     /// Whether evicting kept deliveries fails.
     never_evicts: Arc<AtomicBool>,
-    /// How many calls have counted all deliveries, or evicted kept ones.
+    /// The number of calls that counted all deliveries or evicted kept ones.
     limiting: Arc<AtomicU32>,
-    /// The keys of the last delivery that was accepted.
+    /// The ordering keys of the last accepted delivery.
     pub(crate) ordering_keys: Arc<Mutex<Vec<OrderingKey>>>,
 }
 
-impl Plugged {
+impl FaultyInboxStore {
+    /// Hangs, waits or fails, as the test has set.
     async fn plug(&self) -> Result<(), StoreError> {
         if self.hangs.load(Ordering::SeqCst) {
             pending::<()>().await;
@@ -57,7 +58,7 @@ impl Plugged {
     }
 }
 
-/// Forwards these calls while the store is plugged in.
+/// Forwards these calls to the memory store unless the test makes them fail.
 macro_rules! forward {
     ($(async fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $output:ty;)*) => {
         $(async fn $name(&self $(, $argument: $type)*) -> Result<$output, StoreError> {
@@ -67,7 +68,7 @@ macro_rules! forward {
     };
 }
 
-impl InboxStore for Plugged {
+impl InboxStore for FaultyInboxStore {
     forward! {
         async fn counts(&self) -> Counts;
         async fn backlog(&self, limit: u64) -> u64;
@@ -120,12 +121,13 @@ impl InboxStore for Plugged {
     async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
         self.plug().await?;
         let settled = self.inner.settle(settlements).await;
-        let unheard = self.unheard.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        if unheard.is_ok() { Err(StoreError::new("the answer was lost")) } else { settled }
+        let unacknowledged =
+            self.unacknowledged.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if unacknowledged.is_ok() { Err(StoreError::new("the response was lost")) } else { settled }
     }
 }
 
-impl InboxAdmin for Plugged {
+impl InboxAdmin for FaultyInboxStore {
     forward! {
         async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Page;
         async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> u64;
@@ -137,11 +139,11 @@ impl InboxAdmin for Plugged {
     }
 }
 
-/// Makes a store with a plug, an inbox on it, and one on the same store without the plug.
-fn plugged() -> (Plugged, Inbox, Inbox) {
-    let store = Plugged::default();
-    let (behind, beside) = (Inbox::new(store.clone()), Inbox::new(store.inner.clone()));
-    (store, behind, beside)
+/// Creates a faulty store, an inbox on it, and another inbox that uses the same memory store without the faults.
+fn plugged() -> (FaultyInboxStore, Inbox, Inbox) {
+    let store = FaultyInboxStore::default();
+    let (faulty, healthy) = (Inbox::new(store.clone()), Inbox::new(store.inner.clone()));
+    (store, faulty, healthy)
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,16 +167,16 @@ async fn hanging_store_is_503_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn worker_waits_out_a_store_outage() {
-    let (store, inbox, beside) = plugged();
-    let handler = Handler::new(Does::Answers(200));
+async fn worker_continues_after_store_outage() {
+    let (store, inbox, healthy) = plugged();
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
     store.unplug(true);
-    let worker = Running::start(inbox.worker(handler.clone()));
-    assert_received(&stack(&beside), &delivery()).await;
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
+    assert_received(&stack(&healthy), &delivery()).await;
     sleep(seconds(100)).await;
     assert_eq!(handler.begun().len(), 0);
     store.unplug(false);
-    until_empty(&beside).await;
+    until_empty(&healthy).await;
     worker.stop().await;
     assert_eq!(handler.attempts(), [1]);
 }
@@ -186,7 +188,7 @@ async fn inbox_is_counted_again_after_an_outage() {
     let _guard = metrics::set_default_local_recorder(&recorder);
     let (store, inbox, _) = plugged();
     store.unplug(true);
-    let worker = Running::start(inbox.worker(Handler::new(Does::Hangs)));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Hangs)));
     sleep(seconds(20)).await;
     assert!(!recorder.handle().render().contains("klikit_inbox"));
     store.unplug(false);
@@ -199,77 +201,77 @@ async fn inbox_is_counted_again_after_an_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn outcome_is_reported_after_an_outage() {
-    let (store, inbox, beside) = plugged();
-    assert_received(&stack(&beside), &delivery()).await;
-    let handler = Handler::new(Does::AnswersAfter(seconds(5)));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let (store, inbox, healthy) = plugged();
+    assert_received(&stack(&healthy), &delivery()).await;
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(5)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     sleep(seconds(1)).await;
     store.unplug(true);
     sleep(seconds(14)).await;
     assert_eq!(handler.done().len(), 1);
     store.unplug(false);
-    until_empty(&beside).await;
+    until_empty(&healthy).await;
     sleep(seconds(100)).await;
     worker.stop().await;
     assert_eq!(handler.attempts(), [1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_finish_if_another_node_leases_it_meanwhile() {
-    let (store, inbox, beside) = plugged();
-    assert_received(&stack(&beside), &delivery()).await;
-    let handler = Handler::new(Does::AnswersAfter(seconds(100)));
-    let cut_off = Running::start(inbox.worker(handler.clone()));
+async fn handlers_on_two_nodes_both_finish() {
+    let (store, inbox, healthy) = plugged();
+    assert_received(&stack(&healthy), &delivery()).await;
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(100)));
+    let cut_off = RunningWorker::start(inbox.worker(handler.clone()));
     sleep(seconds(1)).await;
     store.unplug(true);
-    let other = Handler::new(Does::Answers(200));
-    let worker = Running::start(beside.worker(other.clone()));
-    until_empty(&beside).await;
+    let other = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(healthy.worker(other.clone()));
+    until_empty(&healthy).await;
     sleep(seconds(200)).await;
     store.unplug(false);
     worker.stop().await;
     cut_off.stop().await;
     assert_eq!((handler.done().len(), other.done().len()), (1, 1));
-    assert_eq!(beside.counts().await.unwrap(), Counts::default());
+    assert_eq!(healthy.counts().await.unwrap(), Counts::default());
 }
 
 #[tokio::test(start_paused = true)]
-async fn store_outage_longer_than_a_lease_costs_nothing() {
+async fn outcome_counts_after_outage_beyond_the_lease() {
     for outage in [40, 400] {
-        let (store, inbox, beside) = plugged();
-        assert_received(&stack(&beside), &delivery()).await;
-        let handler = Handler::new(Does::AnswersAfter(seconds(10)));
-        let worker = Running::start(inbox.worker(handler.clone()).max_attempts(1));
+        let (store, inbox, healthy) = plugged();
+        assert_received(&stack(&healthy), &delivery()).await;
+        let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(10)));
+        let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(1));
         sleep(seconds(1)).await;
         store.unplug(true);
         sleep(seconds(outage)).await;
-        assert_eq!((handler.done().len(), beside.counts().await.unwrap().leased), (1, 1));
+        assert_eq!((handler.done().len(), healthy.counts().await.unwrap().leased), (1, 1));
         store.unplug(false);
-        until_empty(&beside).await;
+        until_empty(&healthy).await;
         worker.stop().await;
-        assert_eq!((handler.attempts(), beside.counts().await.unwrap()), (vec![1], Counts::default()));
+        assert_eq!((handler.attempts(), healthy.counts().await.unwrap()), (vec![1], Counts::default()));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_answer_to_settle_is_harmless() {
-    let (store, inbox, beside) = plugged();
-    store.unheard.store(1, Ordering::SeqCst);
-    assert_received(&stack(&beside), &delivery()).await;
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()));
+async fn lost_response_to_settle_is_harmless() {
+    let (store, inbox, healthy) = plugged();
+    store.unacknowledged.store(1, Ordering::SeqCst);
+    assert_received(&stack(&healthy), &delivery()).await;
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     sleep(seconds(100)).await;
     worker.stop().await;
     assert_eq!(handler.attempts(), [1]);
-    assert_eq!(beside.counts().await.unwrap(), Counts::default());
+    assert_eq!(healthy.counts().await.unwrap(), Counts::default());
 }
 
 #[tokio::test(start_paused = true)]
 async fn worker_stops_during_an_outage() {
-    let (store, inbox, beside) = plugged();
-    assert_received(&stack(&beside), &delivery()).await;
-    let handler = Handler::new(Does::AnswersAfter(seconds(2)));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let (store, inbox, healthy) = plugged();
+    assert_received(&stack(&healthy), &delivery()).await;
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(2)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     sleep(seconds(1)).await;
     store.unplug(true);
     let stopped = Instant::now();
@@ -279,91 +281,91 @@ async fn worker_stops_during_an_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn handler_outlasts_store_outage() {
-    let (store, inbox, beside) = plugged();
-    assert_received(&stack(&beside), &delivery()).await;
-    let handler = Handler::new(Does::AnswersAfter(seconds(100)));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let (store, inbox, healthy) = plugged();
+    assert_received(&stack(&healthy), &delivery()).await;
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(100)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     sleep(seconds(1)).await;
     store.unplug(true);
     sleep(seconds(40)).await;
     store.unplug(false);
-    until_empty(&beside).await;
+    until_empty(&healthy).await;
     worker.stop().await;
     assert_eq!((handler.attempts(), handler.done().len()), (vec![1], 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn outcome_counts_although_extending_failed() {
-    let (store, inbox, beside) = plugged();
-    assert_received(&stack(&beside), &delivery()).await;
-    let handler = Handler::new(Does::AnswersAfter(seconds(45)));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let (store, inbox, healthy) = plugged();
+    assert_received(&stack(&healthy), &delivery()).await;
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(45)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     sleep(seconds(1)).await;
     store.lost.store(true, Ordering::SeqCst);
-    until_empty(&beside).await;
+    until_empty(&healthy).await;
     worker.stop().await;
     assert_eq!((handler.attempts(), handler.done().len()), (vec![1], 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn slow_store_costs_no_lease() {
-    let (store, inbox, beside) = plugged();
-    assert_received(&stack(&beside), &delivery()).await;
+    let (store, inbox, healthy) = plugged();
+    assert_received(&stack(&healthy), &delivery()).await;
     store.takes.store(800, Ordering::SeqCst);
-    let handler = Handler::new(Does::AnswersAfter(seconds(100)));
-    let worker = Running::start(inbox.worker(handler.clone()).lease(seconds(10)));
-    until_empty(&beside).await;
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(100)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).lease(seconds(10)));
+    until_empty(&healthy).await;
     worker.stop().await;
     assert_eq!((handler.attempts(), handler.done().len()), (vec![1], 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn releases_what_was_leased_during_shutdown() {
-    let (store, inbox, beside) = plugged();
-    assert_received(&stack(&beside), &delivery()).await;
+async fn releases_deliveries_leased_during_shutdown() {
+    let (store, inbox, healthy) = plugged();
+    assert_received(&stack(&healthy), &delivery()).await;
     store.takes.store(800, Ordering::SeqCst);
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     sleep(Duration::from_millis(100)).await;
     worker.stop().await;
-    let counts = beside.counts().await.unwrap();
+    let counts = healthy.counts().await.unwrap();
     assert_eq!((counts.ready, counts.leased, handler.begun().len()), (1, 0, 0));
-    let worker = Running::start(beside.worker(handler.clone()));
-    until_empty(&beside).await;
+    let worker = RunningWorker::start(healthy.worker(handler.clone()));
+    until_empty(&healthy).await;
     worker.stop().await;
     assert_eq!(handler.attempts(), [1]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn unreadable_head_is_retried() {
-    let (store, inbox, beside) = plugged();
-    assert_received(&stack(&beside), &delivery()).await;
+    let (store, inbox, healthy) = plugged();
+    assert_received(&stack(&healthy), &delivery()).await;
     store.garbles.store(true, Ordering::SeqCst);
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     sleep(seconds(30)).await;
     assert_eq!(handler.begun().len(), 0);
-    // As after an update of this crate.
+    // Readable again, as after an update of this crate.
     store.garbles.store(false, Ordering::SeqCst);
-    until_empty(&beside).await;
+    until_empty(&healthy).await;
     worker.stop().await;
-    assert_eq!((handler.begun().len(), beside.counts().await.unwrap().dead), (1, 0));
+    assert_eq!((handler.begun().len(), healthy.counts().await.unwrap().dead), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn outcomes_are_reported_after_the_drain_deadline() {
-    let (store, inbox, beside) = plugged();
+    let (store, inbox, healthy) = plugged();
     for number in 0..4 {
-        assert_received(&stack(&beside), &numbered(number)).await;
+        assert_received(&stack(&healthy), &numbered(number)).await;
     }
-    let handler = Handler::new(Does::AnswersAfter(seconds(2)));
-    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(3)));
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(2)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).drain_deadline(seconds(3)));
     sleep(seconds(1)).await;
-    // Each call takes longer than what is left.
+    // Each call takes longer than the rest of the drain deadline.
     store.takes.store(2500, Ordering::SeqCst);
     worker.stop().await;
     assert_eq!(handler.done().len(), 4);
-    assert_eq!(beside.counts().await.unwrap(), Counts::default());
+    assert_eq!(healthy.counts().await.unwrap(), Counts::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -400,7 +402,7 @@ async fn failing_eviction_is_503_and_recovers() {
     let (store, inbox, _) = plugged();
     let inbox = inbox.max_stored(2).keep_bodies(seconds(1000));
     let stack = stack(&inbox);
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     for number in 0..2 {
         assert_received(&stack, &numbered(number)).await;
         until_empty(&inbox).await;
@@ -426,7 +428,7 @@ async fn rejections_of_a_full_inbox_cost_no_calls() {
         assert_unavailable(&stack, &numbered(2), "inbox full").await;
     }
     assert_eq!(store.limiting.load(Ordering::SeqCst), calls);
-    // A count that is a second old is made anew before a rejection.
+    // Before a rejection, deliveries are counted again if the last count is a second old.
     sleep(seconds(1)).await;
     assert_unavailable(&stack, &numbered(2), "inbox full").await;
     assert!(store.limiting.load(Ordering::SeqCst) > calls);

@@ -1,13 +1,13 @@
-//! The limits on what is stored.
+//! Tests of the limits on how many deliveries are stored, and on the age of dead letters.
 
 use std::ops::Range;
 
 use super::{log::Log, *};
 
-/// Accepts these deliveries one after the other, and waits until each has been handled.
-async fn handle(inbox: &Inbox, handler: &Handler, numbers: Range<usize>) {
+/// Accepts deliveries with these numbers. Waits after each until it is handled or dead-lettered.
+async fn handle(inbox: &Inbox, handler: &ScriptedHandler, numbers: Range<usize>) {
     let stack = stack(inbox);
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     for number in numbers {
         assert_received(&stack, &numbered(number)).await;
         until_empty(inbox).await;
@@ -15,26 +15,27 @@ async fn handle(inbox: &Inbox, handler: &Handler, numbers: Range<usize>) {
     worker.stop().await;
 }
 
+/// Returns the numbers of ready, leased, dead and done deliveries.
 async fn states(inbox: &Inbox) -> [u64; 4] {
     let counts = inbox.counts().await.unwrap();
     [counts.ready, counts.leased, counts.dead, counts.done]
 }
 
-/// The event ids of the dead letters.
+/// Returns the event ids of the dead letters.
 async fn dead(inbox: &Inbox) -> Vec<String> {
     let dead = inbox.dead(None, 100).await.unwrap();
     dead.iter().map(|entry| entry.event_id().unwrap().to_owned()).collect()
 }
 
-/// Returns how many of these lines contain the text.
+/// Returns the number of lines that contain `part`.
 fn lines(text: &str, part: &str) -> usize {
     text.lines().filter(|line| line.contains(part)).count()
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_deliveries_give_way_to_new_ones() {
+async fn new_deliveries_evict_kept_ones() {
     let inbox = inbox().max_stored(5).keep_bodies(seconds(1000));
-    let succeeds = Handler::new(Does::Answers(200));
+    let succeeds = ScriptedHandler::new(Reaction::Answers(200));
     handle(&inbox, &succeeds, 0..5).await;
     assert_eq!(states(&inbox).await, [0, 0, 0, 5]);
     let stack = stack(&inbox);
@@ -43,7 +44,7 @@ async fn kept_deliveries_give_way_to_new_ones() {
         assert_eq!(inbox.counts().await.unwrap().stored(), 5);
     }
     assert_eq!(states(&inbox).await, [3, 0, 0, 2]);
-    // The first ones have given way, and are still known.
+    // The first three were evicted, and copies of them are still duplicates.
     let mut kept = Vec::new();
     for id in 1..=8 {
         let entry = inbox.show(tower_klikit::inbox::DeliveryId::new(id)).await.unwrap();
@@ -63,7 +64,7 @@ async fn full_inbox_is_503_until_a_delivery_is_handled() {
     let answer = send(&stack, &numbered(3)).await;
     assert_eq!(answer, (503, r#"{"error":"inbox full"}"#.to_owned(), Some(30)));
     assert_eq!(states(&inbox).await, [3, 0, 0, 0]);
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     until_empty(&inbox).await;
     worker.stop().await;
     sleep(seconds(1)).await;
@@ -72,10 +73,10 @@ async fn full_inbox_is_503_until_a_delivery_is_handled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_letters_never_give_way() {
+async fn dead_letters_are_never_evicted() {
     let inbox = inbox().max_stored(5).keep_bodies(seconds(1000));
-    handle(&inbox, &Handler::new(Does::Answers(422)), 0..3).await;
-    handle(&inbox, &Handler::new(Does::Answers(200)), 3..5).await;
+    handle(&inbox, &ScriptedHandler::new(Reaction::Answers(422)), 0..3).await;
+    handle(&inbox, &ScriptedHandler::new(Reaction::Answers(200)), 3..5).await;
     assert_eq!(states(&inbox).await, [0, 0, 3, 2]);
     let stack = stack(&inbox);
     for number in 5..7 {
@@ -101,7 +102,7 @@ async fn deliveries_of_other_nodes_fill_the_inbox() {
     for number in 1..10 {
         assert_received(&other, &numbered(number)).await;
     }
-    // The last count is 10 seconds old by then, and the next one is made in the background.
+    // The last count is now 10 seconds old, so the next one is made in the background.
     sleep(seconds(5)).await;
     assert_received(&one, &numbered(10)).await;
     sleep(Duration::from_millis(1)).await;
@@ -111,7 +112,7 @@ async fn deliveries_of_other_nodes_fill_the_inbox() {
 #[tokio::test(start_paused = true)]
 async fn handled_deliveries_do_not_fill_the_inbox() {
     let inbox = inbox().max_stored(2);
-    handle(&inbox, &Handler::new(Does::Answers(200)), 0..1).await;
+    handle(&inbox, &ScriptedHandler::new(Reaction::Answers(200)), 0..1).await;
     let stack = stack(&inbox);
     for _ in 0..5 {
         assert_duplicate(&stack, &numbered(0)).await;
@@ -123,10 +124,10 @@ async fn handled_deliveries_do_not_fill_the_inbox() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn evicts_nothing_by_an_estimate() {
+async fn counts_again_before_evicting() {
     let inbox = inbox().max_stored(5).keep_bodies(seconds(1000));
-    handle(&inbox, &Handler::new(Does::Answers(200)), 0..2).await;
-    handle(&inbox, &Handler::new(Does::Answers(422)), 2..5).await;
+    handle(&inbox, &ScriptedHandler::new(Reaction::Answers(200)), 0..2).await;
+    handle(&inbox, &ScriptedHandler::new(Reaction::Answers(422)), 2..5).await;
     for event_id in ["evt-2", "evt-3"] {
         assert_eq!(inbox.forget("default", event_id).await.unwrap(), 1);
     }
@@ -138,7 +139,7 @@ async fn evicts_nothing_by_an_estimate() {
 #[tokio::test(start_paused = true)]
 async fn revived_dead_letter_is_stored_once() {
     let inbox = inbox().max_stored(2);
-    handle(&inbox, &Handler::new(Does::Answers(422)), 0..1).await;
+    handle(&inbox, &ScriptedHandler::new(Reaction::Answers(422)), 0..1).await;
     let stack = stack(&inbox);
     assert_received(&stack, &numbered(0)).await;
     assert_eq!(states(&inbox).await, [1, 0, 0, 0]);
@@ -167,11 +168,11 @@ fn warns_once_when_the_inbox_fills_up() {
     let _listening = log.listen();
     log::paused(async {
         let inbox = inbox().max_stored(10).keep_bodies(seconds(1000));
-        handle(&inbox, &Handler::new(Does::Answers(422)), 0..3).await;
-        handle(&inbox, &Handler::new(Does::Answers(200)), 3..5).await;
+        handle(&inbox, &ScriptedHandler::new(Reaction::Answers(422)), 0..3).await;
+        handle(&inbox, &ScriptedHandler::new(Reaction::Answers(200)), 3..5).await;
         let stack = stack(&inbox);
         let accept = async |number: usize| {
-            // The delivery is accepted by the old count, which is made anew.
+            // The delivery is accepted by the old count, and a new count is made in the background.
             sleep(seconds(10)).await;
             assert_received(&stack, &numbered(number)).await;
             sleep(seconds(1)).await;
@@ -187,7 +188,7 @@ fn warns_once_when_the_inbox_fills_up() {
         assert!(warning.contains("ready=3 leased=0 dead=3 done=2"), "{warning}");
         assert_eq!(lines(&text, WARNING), 1, "{text}");
 
-        // It falls below, and rises again.
+        // The number falls below 80 % and rises again.
         for number in 0..3 {
             assert_eq!(inbox.forget("default", &format!("evt-{number}")).await.unwrap(), 1);
         }
@@ -204,11 +205,12 @@ fn old_dead_letters_are_deleted_with_a_warning() {
     let _listening = log.listen();
     log::paused(async {
         let inbox = inbox().keep_dead_letters(seconds(1000)).keep_bodies(seconds(100_000));
-        handle(&inbox, &Handler::new(Does::Answers(422)), 0..2).await;
-        handle(&inbox, &Handler::new(Does::Answers(200)), 2..3).await;
+        handle(&inbox, &ScriptedHandler::new(Reaction::Answers(422)), 0..2).await;
+        handle(&inbox, &ScriptedHandler::new(Reaction::Answers(200)), 2..3).await;
         sleep(seconds(600)).await;
-        handle(&inbox, &Handler::new(Does::Answers(422)), 3..4).await;
-        let worker = Running::start(inbox.worker(Handler::new(Does::Hangs)).drain_deadline(seconds(0)));
+        handle(&inbox, &ScriptedHandler::new(Reaction::Answers(422)), 3..4).await;
+        let worker =
+            RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Hangs)).drain_deadline(seconds(0)));
         sleep(seconds(350)).await;
         assert_eq!(dead(&inbox).await, ["evt-0", "evt-1", "evt-3"]);
         drop(log.taken());
@@ -233,7 +235,7 @@ fn old_dead_letters_are_deleted_with_a_warning() {
 async fn old_dead_letters_are_deleted_in_batches() {
     let inbox = inbox().keep_dead_letters(seconds(100));
     let stack = stack(&inbox);
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(422))).concurrency(64));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(422))).concurrency(64));
     for number in 0..2500 {
         assert_received(&stack, &numbered(number)).await;
     }
@@ -247,8 +249,8 @@ async fn old_dead_letters_are_deleted_in_batches() {
 #[tokio::test(start_paused = true)]
 async fn dead_letters_are_kept_by_default() {
     let inbox = inbox();
-    handle(&inbox, &Handler::new(Does::Answers(422)), 0..2).await;
-    let worker = Running::start(inbox.worker(Handler::new(Does::Hangs)).poll_interval(seconds(60)));
+    handle(&inbox, &ScriptedHandler::new(Reaction::Answers(422)), 0..2).await;
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Hangs)).poll_interval(seconds(60)));
     sleep(seconds(24 * 60 * 60)).await;
     assert_eq!(dead(&inbox).await, ["evt-0", "evt-1"]);
     worker.stop().await;

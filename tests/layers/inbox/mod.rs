@@ -1,4 +1,4 @@
-//! The inbox: acknowledged deliveries are handled, under all faults of the handler, the peer and the store.
+//! Tests of the inbox: acknowledged deliveries are handled, whichever of handler, sender and store fails.
 #![cfg(feature = "inbox")]
 
 use tower_klikit_test_support::log;
@@ -42,59 +42,49 @@ use tower_klikit::{
     testing::SignedDelivery,
 };
 
-use crate::support::{
-    BODY, SECRET,
-    answers::{self, send},
+use crate::{
+    reactions::{BoxError, Reaction},
+    support::{
+        BODY, SECRET,
+        answers::{self, send},
+    },
 };
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The handler's reaction to a delivery.
-#[derive(Clone)]
-enum Does {
-    Answers(u16),
-    AnswersAfter(Duration),
-    Fails,
-    Panics,
-    Hangs,
-    /// Waits for a permit.
-    Waits(Arc<Semaphore>),
-}
 
 /// One call of the handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Call {
+struct HandlerCall {
     event_id: String,
     attempt: u32,
     is_last: bool,
     at: Instant,
 }
 
-/// A handler that remembers its calls, and does what it is told: the next of a list, or else the same each time.
+/// A handler that records its calls. It takes its reactions from a list, and then repeats one reaction.
 #[derive(Clone)]
-struct Handler {
-    line: Arc<Mutex<VecDeque<Does>>>,
-    otherwise: Arc<Mutex<Does>>,
-    calls: Arc<Mutex<Vec<Call>>>,
+struct ScriptedHandler {
+    first: Arc<Mutex<VecDeque<Reaction>>>,
+    afterwards: Arc<Mutex<Reaction>>,
+    calls: Arc<Mutex<Vec<HandlerCall>>>,
     done: Arc<Mutex<Vec<String>>>,
 }
 
-impl Handler {
-    fn new(otherwise: Does) -> Self {
-        let otherwise = Arc::new(Mutex::new(otherwise));
-        Self { line: Arc::default(), otherwise, calls: Arc::default(), done: Arc::default() }
+impl ScriptedHandler {
+    fn new(reaction: Reaction) -> Self {
+        let afterwards = Arc::new(Mutex::new(reaction));
+        Self { first: Arc::default(), afterwards, calls: Arc::default(), done: Arc::default() }
     }
 
-    fn first(self, does: impl IntoIterator<Item = Does>) -> Self {
-        self.line.lock().unwrap().extend(does);
+    /// Sets the reactions to the first calls.
+    fn first(self, reactions: impl IntoIterator<Item = Reaction>) -> Self {
+        self.first.lock().unwrap().extend(reactions);
         self
     }
 
-    fn now(&self, does: Does) {
-        *self.otherwise.lock().unwrap() = does;
+    fn set_reaction(&self, reaction: Reaction) {
+        *self.afterwards.lock().unwrap() = reaction;
     }
 
-    fn calls(&self) -> Vec<Call> {
+    fn calls(&self) -> Vec<HandlerCall> {
         self.calls.lock().unwrap().clone()
     }
 
@@ -102,18 +92,18 @@ impl Handler {
         self.calls().iter().map(|call| call.attempt).collect()
     }
 
-    /// The ids, in the order in which their handling began.
+    /// Returns the event ids in the order in which the handler was called.
     fn begun(&self) -> Vec<String> {
         self.calls().into_iter().map(|call| call.event_id).collect()
     }
 
-    /// The ids, in the order in which they were answered.
+    /// Returns the event ids in the order in which the handler responded.
     fn done(&self) -> Vec<String> {
         self.done.lock().unwrap().clone()
     }
 }
 
-impl Service<Request<VerifiedBody>> for Handler {
+impl Service<Request<VerifiedBody>> for ScriptedHandler {
     type Response = Response<Full<Bytes>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -123,32 +113,29 @@ impl Service<Request<VerifiedBody>> for Handler {
     }
 
     fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
-        let event_id = request.extensions().get::<EventId>().expect("an id").to_string();
-        let attempt = request.extensions().get::<Attempt>().expect("a handler finds its attempt");
+        let event_id = request.extensions().get::<EventId>().expect("the request has an event id").to_string();
+        let attempt = request.extensions().get::<Attempt>().expect("the request has an attempt");
         let (attempt, is_last) = (attempt.number(), attempt.is_last());
-        self.calls.lock().unwrap().push(Call { event_id: event_id.clone(), attempt, is_last, at: Instant::now() });
-        let next = self.line.lock().unwrap().pop_front();
-        let does = next.unwrap_or_else(|| self.otherwise.lock().unwrap().clone());
+        self.calls.lock().unwrap().push(HandlerCall {
+            event_id: event_id.clone(),
+            attempt,
+            is_last,
+            at: Instant::now(),
+        });
+        let next = self.first.lock().unwrap().pop_front();
+        let reaction = next.unwrap_or_else(|| self.afterwards.lock().unwrap().clone());
         let done = Arc::clone(&self.done);
         Box::pin(async move {
-            let mut status = 200;
-            match does {
-                Does::Answers(other) => status = other,
-                Does::AnswersAfter(time) => sleep(time).await,
-                Does::Fails => return Err("the handler failed".into()),
-                Does::Panics => panic!("the handler panicked"),
-                Does::Hangs => pending().await,
-                Does::Waits(permits) => permits.acquire().await.unwrap().forget(),
-            }
+            let status = reaction.perform().await?;
             done.lock().unwrap().push(event_id);
             Ok(Response::builder().status(status).body(Full::from("handled")).unwrap())
         })
     }
 }
 
-type Stack = KlikitVerify<Acceptor>;
+type InboxStack = KlikitVerify<Acceptor>;
 
-fn stack(inbox: &Inbox) -> Stack {
+fn stack(inbox: &Inbox) -> InboxStack {
     KlikitVerifyLayer::new(SECRET).allow_missing_event_id().layer(inbox.acceptor())
 }
 
@@ -173,50 +160,50 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-async fn assert_received(stack: &Stack, delivery: &SignedDelivery) {
+async fn assert_received(stack: &InboxStack, delivery: &SignedDelivery) {
     assert_eq!(send(stack, delivery).await, answers::ok(r#"{"status":"received"}"#));
 }
 
-async fn assert_duplicate(stack: &Stack, delivery: &SignedDelivery) {
+async fn assert_duplicate(stack: &InboxStack, delivery: &SignedDelivery) {
     assert_eq!(send(stack, delivery).await, answers::duplicate());
 }
 
-async fn assert_unavailable(stack: &Stack, delivery: &SignedDelivery, error: &str) {
+async fn assert_unavailable(stack: &InboxStack, delivery: &SignedDelivery, error: &str) {
     answers::assert_unavailable(&send(stack, delivery).await, error);
 }
 
-/// A worker that runs until it is told to stop.
-struct Running {
+/// A worker that runs in a task until the test stops it.
+struct RunningWorker {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-impl Running {
-    fn start(worker: Worker<Handler>) -> Self {
+impl RunningWorker {
+    fn start(worker: Worker<ScriptedHandler>) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         Self { stop, task: tokio::spawn(worker.run_until(stopped)) }
     }
 
-    /// Waits until it has drained.
+    /// Stops the worker and waits until it has drained.
     async fn stop(self) {
         drop(self.stop);
         self.task.await.unwrap();
     }
 }
 
-/// Waits, on the paused clock, until this holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+/// Waits until the condition holds. `description` is for the panic if it never does.
+async fn until(description: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..1_000_000 {
         if holds().await {
             return;
         }
         sleep(Duration::from_millis(10)).await;
     }
-    panic!("never: {what}");
+    panic!("condition never held: {description}");
 }
 
-async fn until_counts(inbox: &Inbox, what: &str, holds: impl Fn(&Counts) -> bool) {
-    until(what, async || holds(&inbox.counts().await.unwrap())).await;
+async fn until_counts(inbox: &Inbox, description: &str, holds: impl Fn(&Counts) -> bool) {
+    until(description, async || holds(&inbox.counts().await.unwrap())).await;
 }
 
 async fn until_empty(inbox: &Inbox) {

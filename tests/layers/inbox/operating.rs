@@ -1,4 +1,4 @@
-//! The operations for operators.
+//! Tests of the operations for operators.
 
 use std::time::SystemTime;
 
@@ -9,17 +9,17 @@ use tower_klikit::{
 
 use super::*;
 
-/// An inbox with so many dead deliveries, and its handler, which succeeds from now on.
-async fn with_dead(count: usize) -> (Inbox, Handler, Running) {
+/// Creates an inbox with `count` dead letters, and a running worker whose handler succeeds from now on.
+async fn with_dead(count: usize) -> (Inbox, ScriptedHandler, RunningWorker) {
     let inbox = inbox();
     let stack = stack(&inbox);
-    let handler = Handler::new(Does::Answers(422));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let handler = ScriptedHandler::new(Reaction::Answers(422));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     for number in 0..count {
         assert_received(&stack, &numbered(number)).await;
     }
-    until_counts(&inbox, "they are dead", |counts| counts.dead == count as u64).await;
-    handler.now(Does::Answers(200));
+    until_counts(&inbox, "all deliveries are dead", |counts| counts.dead == count as u64).await;
+    handler.set_reaction(Reaction::Answers(200));
     (inbox, handler, worker)
 }
 
@@ -27,9 +27,9 @@ async fn with_dead(count: usize) -> (Inbox, Handler, Running) {
 async fn counts_report_numbers_and_age() {
     let inbox = inbox().keep_bodies(seconds(1000));
     let stack = stack(&inbox);
-    let handler = Handler::new(Does::Hangs).first([Does::Answers(200), Does::Answers(422)]);
+    let handler = ScriptedHandler::new(Reaction::Hangs).first([Reaction::Answers(200), Reaction::Answers(422)]);
     let worker = inbox.worker(handler.clone()).concurrency(1);
-    let worker = Running::start(worker.drain_deadline(seconds(0)));
+    let worker = RunningWorker::start(worker.drain_deadline(seconds(0)));
     for number in 0..5 {
         assert_received(&stack, &numbered(number)).await;
         sleep(seconds(10)).await;
@@ -65,7 +65,7 @@ async fn dead_letter_is_retried_by_hand() {
     let dead = inbox.dead(None, 10).await.unwrap();
     assert!(inbox.retry(dead[1].id).await.unwrap());
     until_counts(&inbox, "one is handled", |counts| counts.dead == 1 && counts.backlog() == 0).await;
-    assert!(!inbox.retry(dead[1].id).await.unwrap(), "it is not dead any more");
+    assert!(!inbox.retry(dead[1].id).await.unwrap(), "the delivery is no longer dead");
     worker.stop().await;
     assert_eq!(handler.begun()[2..], ["evt-1"]);
     assert_eq!(handler.attempts()[2..], [1]);
@@ -75,7 +75,7 @@ async fn dead_letter_is_retried_by_hand() {
 async fn retry_does_not_wait_for_the_poll() {
     let (inbox, handler, worker) = with_dead(1).await;
     worker.stop().await;
-    let worker = Running::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
     sleep(seconds(1)).await;
     let dead = inbox.dead(None, 1).await.unwrap();
     let retried = Instant::now();
@@ -95,7 +95,7 @@ async fn all_dead_letters_are_retried_by_hand() {
     assert_eq!(handler.begun().len(), 1200);
 }
 
-/// Accepts two deliveries, and three with one body, whose event ids are returned.
+/// Accepts two deliveries, and three more that share a body. Returns the event ids of those three.
 async fn with_copies(inbox: &Inbox) -> [String; 3] {
     let stack = stack(inbox);
     for number in 0..2 {
@@ -123,8 +123,8 @@ async fn pending_copies_are_dead_lettered() {
     let dead = inbox.dead(None, 10).await.unwrap();
     let found: Vec<_> = dead.iter().map(|entry| (entry.event_id().unwrap(), entry.reason.as_deref())).collect();
     assert_eq!(found, ids.each_ref().map(|id| (&**id, Some("a replay"))));
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     until_empty(&inbox).await;
     worker.stop().await;
     assert_eq!(handler.begun(), ["evt-0", "evt-1"]);
@@ -158,17 +158,17 @@ async fn many_dead_letters_are_forgotten_by_filter() {
     assert_eq!((counts.ready, counts.dead), (1, 0));
 }
 
-/// Other deliveries have waited for their turn behind it.
+/// The dead-lettered delivery has blocked another one.
 #[tokio::test(start_paused = true)]
 async fn dead_lettering_by_hand_wakes_the_worker() {
     let inbox = inbox().order_by(OrderBy::branch());
-    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500)]);
+    let handler = ScriptedHandler::new(Reaction::Answers(200)).first([Reaction::Answers(500)]);
     let stack = stack(&inbox);
     for number in 0..2 {
         assert_received(&stack, &numbered(number)).await;
     }
     let worker = inbox.worker(handler.clone()).poll_interval(seconds(1000)).backoff(seconds(5000), seconds(5000));
-    let worker = Running::start(worker);
+    let worker = RunningWorker::start(worker);
     sleep(seconds(1)).await;
     assert_eq!(handler.begun(), ["evt-0"]);
     let blocking = Filter::new().states([DeliveryState::Ready]).event_id("evt-0");
@@ -194,8 +194,8 @@ async fn replay_revives_a_dead_letter() {
 async fn forgotten_delivery_is_handled_again() {
     let inbox = inbox();
     let stack = stack(&inbox);
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     assert_received(&stack, &delivery()).await;
     until_empty(&inbox).await;
     assert_eq!(inbox.forget("other", "evt-1").await.unwrap(), 0);
@@ -235,7 +235,7 @@ async fn window_is_forgotten() {
 async fn delivery_identified_by_body_is_forgotten_by_body() {
     let inbox = inbox().identity(tower_klikit::dedupe::Identity::Body);
     let stack = stack(&inbox);
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     assert_received(&stack, &delivery()).await;
     until_empty(&inbox).await;
     assert_eq!(inbox.forget("default", "evt-1").await.unwrap(), 0);
@@ -247,9 +247,9 @@ async fn delivery_identified_by_body_is_forgotten_by_body() {
 #[tokio::test(start_paused = true)]
 async fn bodies_are_kept_and_then_purged() {
     let inbox = inbox().keep_bodies(seconds(1000));
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     assert_received(&stack(&inbox), &delivery()).await;
-    until_counts(&inbox, "it is done", |counts| counts.done == 1).await;
+    until_counts(&inbox, "the delivery is done", |counts| counts.done == 1).await;
     assert_eq!(inbox.purge(10).await.unwrap(), 0);
     sleep(seconds(900)).await;
     assert_eq!(inbox.counts().await.unwrap().done, 1);
@@ -262,11 +262,11 @@ async fn bodies_are_kept_and_then_purged() {
 #[tokio::test(start_paused = true)]
 async fn kept_deliveries_are_purged_by_hand() {
     let inbox = inbox().keep_bodies(seconds(1000));
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     for number in 0..5 {
         assert_received(&stack(&inbox), &numbered(number)).await;
     }
-    until_counts(&inbox, "they are done", |counts| counts.done == 5).await;
+    until_counts(&inbox, "all deliveries are done", |counts| counts.done == 5).await;
     worker.stop().await;
     sleep(seconds(1001)).await;
     assert_eq!(inbox.purge(3).await.unwrap(), 3);
@@ -276,18 +276,18 @@ async fn kept_deliveries_are_purged_by_hand() {
 #[tokio::test(start_paused = true)]
 async fn workers_purge_any_number() {
     let inbox = inbox().keep_bodies(seconds(1));
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))).concurrency(64));
+    let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))).concurrency(64));
     for number in 0..2500 {
         assert_received(&stack(&inbox), &numbered(number)).await;
     }
-    until_counts(&inbox, "they are done", |counts| counts.backlog() == 0).await;
+    until_counts(&inbox, "all deliveries are done", |counts| counts.backlog() == 0).await;
     sleep(seconds(130)).await;
     assert_eq!(inbox.counts().await.unwrap().done, 0);
     worker.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_debug_output_holds_a_body() {
+async fn debug_output_has_no_body() {
     let (inbox, _, worker) = with_dead(1).await;
     let dead = inbox.dead(None, 1).await.unwrap();
     let shown = inbox.show(dead[0].id).await.unwrap().unwrap();
@@ -297,9 +297,9 @@ async fn no_debug_output_holds_a_body() {
     worker.stop().await;
 }
 
-/// The author of a store may print them.
+/// The author of a store may print these types.
 #[tokio::test(start_paused = true)]
-async fn debug_of_store_types_holds_no_body() {
+async fn debug_output_of_store_types_has_no_body() {
     let store = MemoryStore::new();
     let key = *EventKey::of_event("default", "evt-0").as_bytes();
     let claim = Claim::new(key, key, BodyDigest::of(BODY.as_bytes()), key);

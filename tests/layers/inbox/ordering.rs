@@ -1,4 +1,4 @@
-//! Deliveries that are handled one after the other.
+//! Tests of ordering keys: deliveries that share a key are handled one after the other.
 
 use super::{log::Log, *};
 
@@ -25,8 +25,8 @@ fn evts(numbers: &[usize]) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn unordered_deliveries_do_not_block_each_other() {
     let inbox = filled(OrderBy::nothing(), &[of(7, &[1], 0), of(7, &[1], 1)]).await;
-    let handler = Handler::new(Does::Hangs);
-    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    let handler = ScriptedHandler::new(Reaction::Hangs);
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
     sleep(seconds(1)).await;
     assert_eq!(handler.begun().len(), 2);
     worker.stop().await;
@@ -36,9 +36,9 @@ async fn unordered_deliveries_do_not_block_each_other() {
 async fn failing_delivery_blocks_only_its_branch() {
     let deliveries = [of(7, &[1], 0), of(7, &[2], 1), of(8, &[3], 2), of(7, &[4], 3), of(8, &[5], 4)];
     let inbox = filled(OrderBy::branch(), &deliveries).await;
-    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500), Does::Answers(200)]);
+    let handler = ScriptedHandler::new(Reaction::Answers(200)).first([Reaction::Answers(500), Reaction::Answers(200)]);
     let worker = inbox.worker(handler.clone()).concurrency(16).backoff(seconds(100), seconds(100));
-    let worker = Running::start(worker);
+    let worker = RunningWorker::start(worker);
     until_empty(&inbox).await;
     worker.stop().await;
     assert_eq!(handler.begun()[..2], evts(&[0, 2]));
@@ -53,8 +53,8 @@ async fn deliveries_of_one_key_run_one_by_one() {
     let deliveries: Vec<_> = (0..10).map(|number| of(7, &[1], number)).collect();
     let inbox = filled(OrderBy::order(), &deliveries).await;
     let permits = Arc::new(Semaphore::new(0));
-    let handler = Handler::new(Does::Waits(Arc::clone(&permits)));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let handler = ScriptedHandler::new(Reaction::Waits(Arc::clone(&permits)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     for done in 0..10 {
         sleep(seconds(5)).await;
         assert_eq!((handler.begun().len(), handler.done().len()), (done + 1, done));
@@ -66,11 +66,11 @@ async fn deliveries_of_one_key_run_one_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn next_of_a_key_does_not_wait_for_the_poll() {
+async fn unblocked_delivery_does_not_wait_for_the_poll() {
     let inbox = filled(OrderBy::order(), &[of(7, &[1], 0), of(7, &[1], 1), of(7, &[1], 2)]).await;
-    let handler = Handler::new(Does::Answers(200));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
     let started = Instant::now();
-    let worker = Running::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
     until_empty(&inbox).await;
     assert!(started.elapsed() < seconds(100));
     worker.stop().await;
@@ -81,8 +81,8 @@ async fn batch_waits_for_each_order_and_blocks_each() {
     let deliveries = [of(7, &[1], 0), of(7, &[2], 1), of(7, &[1, 2], 2), of(7, &[2], 3), of(7, &[1], 4)];
     let inbox = filled(OrderBy::order(), &deliveries).await;
     let permits = Arc::new(Semaphore::new(0));
-    let handler = Handler::new(Does::Waits(Arc::clone(&permits)));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let handler = ScriptedHandler::new(Reaction::Waits(Arc::clone(&permits)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     sleep(seconds(5)).await;
     assert_eq!(handler.begun(), evts(&[0, 1]));
     permits.add_permits(1);
@@ -101,10 +101,10 @@ async fn batch_waits_for_each_order_and_blocks_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_letter_blocks_nobody() {
+async fn dead_letter_does_not_block() {
     let inbox = filled(OrderBy::branch(), &[of(7, &[1], 0), of(7, &[2], 1)]).await;
-    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(422)]);
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let handler = ScriptedHandler::new(Reaction::Answers(200)).first([Reaction::Answers(422)]);
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     until_empty(&inbox).await;
     worker.stop().await;
     assert_eq!(handler.begun(), evts(&[0, 1]));
@@ -119,8 +119,8 @@ async fn custom_keys_order_deliveries() {
     };
     let deliveries = [of(7, &[1], 11), of(7, &[1], 12), of(8, &[2], 21), of(8, &[2], 22)];
     let inbox = filled(OrderBy::keys(key), &deliveries).await;
-    let handler = Handler::new(Does::Hangs);
-    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    let handler = ScriptedHandler::new(Reaction::Hangs);
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
     sleep(seconds(1)).await;
     worker.stop().await;
     assert_eq!(handler.begun(), evts(&[11, 12]));
@@ -135,8 +135,8 @@ async fn delivery_without_key_is_not_blocked() {
         .map(|(number, body)| SignedDelivery::new(SECRET, *body).event_id(format!("evt-{number}")))
         .collect();
     let inbox = filled(OrderBy::branch(), &deliveries).await;
-    let handler = Handler::new(Does::Hangs);
-    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    let handler = ScriptedHandler::new(Reaction::Hangs);
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
     sleep(seconds(1)).await;
     worker.stop().await;
     assert_eq!(handler.begun().len(), 5);
@@ -146,19 +146,21 @@ async fn delivery_without_key_is_not_blocked() {
 async fn order_id_is_one_key_as_number_and_text() {
     let text = SignedDelivery::new(SECRET, r#"{"branch_id":"7","orders":[]}"#).event_id("evt-1");
     let inbox = filled(OrderBy::branch(), &[of(7, &[1], 0), text]).await;
-    let handler = Handler::new(Does::Hangs);
-    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    let handler = ScriptedHandler::new(Reaction::Hangs);
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
     sleep(seconds(1)).await;
     worker.stop().await;
     assert_eq!(handler.begun(), evts(&[0]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn retried_delivery_waits_for_a_leased_later_one() {
+async fn later_leased_delivery_blocks_retried_one() {
     let inbox = filled(OrderBy::branch(), &[of(7, &[1], 0), of(7, &[2], 1), of(7, &[3], 2)]).await;
-    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(422), Does::AnswersAfter(seconds(300))]);
-    let worker = Running::start(inbox.worker(handler.clone()).handler_deadline(seconds(1000)));
-    until_counts(&inbox, "one is dead and one is leased", |counts| counts.dead == 1 && counts.leased == 1).await;
+    let handler = ScriptedHandler::new(Reaction::Answers(200))
+        .first([Reaction::Answers(422), Reaction::AnswersAfter(seconds(300))]);
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).handler_deadline(seconds(1000)));
+    until_counts(&inbox, "one delivery is dead and one is leased", |counts| counts.dead == 1 && counts.leased == 1)
+        .await;
     let dead = inbox.dead(None, 1).await.unwrap();
     assert!(inbox.retry(dead[0].id).await.unwrap());
     sleep(seconds(200)).await;
@@ -170,7 +172,7 @@ async fn retried_delivery_waits_for_a_leased_later_one() {
 
 #[tokio::test(start_paused = true)]
 async fn repeated_key_counts_once() {
-    let store = faults::Plugged::default();
+    let store = faults::FaultyInboxStore::default();
     let inbox = Inbox::new(store.clone()).order_by(OrderBy::order());
     assert_received(&stack(&inbox), &of(7, &[3, 1, 3, 2, 1], 0)).await;
     let keys = store.ordering_keys.lock().unwrap();
@@ -186,8 +188,8 @@ async fn tenants_do_not_block_each_other() {
         let stack = KlikitVerifyLayer::with_keyring(keyring).layer(inbox.acceptor());
         assert_eq!(send(&stack, &of(7, &[1], number)).await.0, 200);
     }
-    let handler = Handler::new(Does::Hangs);
-    let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+    let handler = ScriptedHandler::new(Reaction::Hangs);
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
     sleep(seconds(1)).await;
     worker.stop().await;
     assert_eq!(handler.begun().len(), 2);
@@ -202,20 +204,20 @@ async fn worker_needs_no_ordering_setting() {
     }
     let started = Instant::now();
     let works = Inbox::new(store);
-    let worker = works.worker(Handler::new(Does::Answers(200))).poll_interval(seconds(1000));
-    let worker = Running::start(worker);
+    let worker = works.worker(ScriptedHandler::new(Reaction::Answers(200))).poll_interval(seconds(1000));
+    let worker = RunningWorker::start(worker);
     until_empty(&accepts).await;
     assert!(started.elapsed() < seconds(100));
     worker.stop().await;
 }
 
-/// Returns a delivery with a body that was reported to lose its ordering: each has the order 42, and something odd.
-fn odd(body: &'static [u8], number: usize) -> SignedDelivery {
+/// Returns a delivery with a malformed body.
+fn malformed(body: &'static [u8], number: usize) -> SignedDelivery {
     SignedDelivery::new(SECRET, body).event_id(format!("evt-{number}"))
 }
 
 #[tokio::test(start_paused = true)]
-async fn odd_order_keeps_the_ordering_of_its_batch() {
+async fn malformed_order_does_not_unorder_its_batch() {
     let bodies: [&[u8]; 5] = [
         include_bytes!("../../reports/null-beside-an-order.json"),
         include_bytes!("../../reports/id-twice-beside-an-order.json"),
@@ -224,9 +226,9 @@ async fn odd_order_keeps_the_ordering_of_its_batch() {
         br#"{"brand_id":1,"branch_id":7,"orders":[{"id":41}],"orders":[{"id":42.0}]}"#,
     ];
     for body in bodies {
-        let inbox = filled(OrderBy::order(), &[odd(body, 0), of(7, &[42], 1), of(7, &[1000], 2)]).await;
-        let handler = Handler::new(Does::Hangs);
-        let worker = Running::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
+        let inbox = filled(OrderBy::order(), &[malformed(body, 0), of(7, &[42], 1), of(7, &[1000], 2)]).await;
+        let handler = ScriptedHandler::new(Reaction::Hangs);
+        let worker = RunningWorker::start(inbox.worker(handler.clone()).drain_deadline(seconds(0)));
         sleep(seconds(1)).await;
         assert_eq!(handler.begun(), evts(&[0, 2]), "{}", String::from_utf8_lossy(body));
         worker.stop().await;
@@ -240,7 +242,7 @@ fn batch_without_readable_ids_is_logged_once() {
     log::paused(async {
         let inbox = inbox().order_by(OrderBy::order());
         let stack = stack(&inbox);
-        let unreadable = odd(br#"{"brand_id":1,"branch_id":7,"orders":[null,{"id":true}]}"#, 0);
+        let unreadable = malformed(br#"{"brand_id":1,"branch_id":7,"orders":[null,{"id":true}]}"#, 0);
         assert_received(&stack, &unreadable).await;
         assert_duplicate(&stack, &unreadable).await;
         assert_received(&stack, &of(7, &[42], 1)).await;

@@ -1,4 +1,4 @@
-//! Deliveries that are leased ahead of need.
+//! Tests of prefetching: deliveries that are leased before a handler is free.
 
 use std::{
     collections::BTreeSet,
@@ -17,23 +17,24 @@ use tower_klikit::{
 
 use super::*;
 
-/// The memory store, for which it pays to lease ahead.
+/// A memory store that asks for prefetching. Its calls can be slow or fail.
 #[derive(Clone, Default)]
-struct Ahead {
+struct PrefetchingStore {
     inner: MemoryStore,
-    /// Milliseconds that a call takes that leases.
+    /// The milliseconds that a call to `lease` takes.
     takes: Arc<AtomicU64>,
-    /// How many calls have leased, and whether one is doing so.
+    /// The number of calls to `lease`, including one that is in progress.
     calls: Arc<AtomicUsize>,
     is_leasing: Arc<AtomicBool>,
-    /// How many deliveries the last call has leased.
+    /// The number of deliveries that the last call leased.
     leased: Arc<AtomicUsize>,
-    /// How many more starts fail, and how many are denied after these.
+    /// The number of next calls to `start` that fail.
     failing: Arc<AtomicU32>,
+    /// The number of calls to `start` after the failing ones that return `false`.
     denied: Arc<AtomicU32>,
 }
 
-impl InboxStore for Ahead {
+impl InboxStore for PrefetchingStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         self.inner.accept(delivery, retention).await
     }
@@ -98,7 +99,7 @@ impl InboxStore for Ahead {
     }
 }
 
-impl InboxAdmin for Ahead {
+impl InboxAdmin for PrefetchingStore {
     async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
         self.inner.find(filter, after, limit).await
     }
@@ -128,12 +129,12 @@ impl InboxAdmin for Ahead {
     }
 }
 
-impl Ahead {
+impl PrefetchingStore {
     fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// Returns the deliveries that are still there.
+    /// Returns the deliveries that are still stored.
     async fn entries(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         for id in 1..=DELIVERIES {
@@ -143,7 +144,7 @@ impl Ahead {
         entries
     }
 
-    /// Returns how many deliveries are READY, and checks that none of them has an attempt.
+    /// Returns the number of READY deliveries. Asserts that they have no attempts.
     async fn ready_without_attempts(&self) -> usize {
         let ready = self.entries().await.into_iter().filter(|entry| entry.state == DeliveryState::Ready);
         let attempts: Vec<_> = ready.map(|entry| entry.attempts).collect();
@@ -152,12 +153,12 @@ impl Ahead {
     }
 }
 
-/// How many deliveries a test stores.
+/// The number of deliveries that a test stores.
 const DELIVERIES: usize = 200;
 
-/// Stores deliveries.
-async fn filled() -> (Ahead, Inbox) {
-    let store = Ahead::default();
+/// Creates an inbox with [`DELIVERIES`] pending deliveries.
+async fn filled() -> (PrefetchingStore, Inbox) {
+    let store = PrefetchingStore::default();
     let inbox = Inbox::new(store.clone());
     let stack = stack(&inbox);
     for number in 0..DELIVERIES {
@@ -166,24 +167,24 @@ async fn filled() -> (Ahead, Inbox) {
     (store, inbox)
 }
 
-/// A handler that is fast for so many deliveries, and then hangs.
-fn hangs_after(fast: usize) -> Handler {
-    Handler::new(Does::Hangs).first(vec![Does::Answers(200); fast])
+/// Creates a handler that responds at once to the first `fast` deliveries, and then hangs.
+fn hangs_after(fast: usize) -> ScriptedHandler {
+    ScriptedHandler::new(Reaction::Hangs).first(vec![Reaction::Answers(200); fast])
 }
 
-fn assert_each_ran_once(handler: &Handler) {
+fn assert_each_ran_once(handler: &ScriptedHandler) {
     let ids: BTreeSet<_> = handler.done().into_iter().collect();
     assert_eq!((ids.len(), handler.done().len(), handler.attempts()), (DELIVERIES, DELIVERIES, vec![1; DELIVERIES]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn fast_handlers_lease_ahead() {
+async fn fast_handlers_prefetch() {
     let mut calls = Vec::new();
     for prefetch in [None, Some(0), Some(10)] {
         let (store, inbox) = filled().await;
-        let handler = Handler::new(Does::Answers(200));
+        let handler = ScriptedHandler::new(Reaction::Answers(200));
         let worker = inbox.worker(handler.clone()).concurrency(2);
-        let worker = Running::start(match prefetch {
+        let worker = RunningWorker::start(match prefetch {
             Some(prefetch) => worker.prefetch(prefetch),
             None => worker,
         });
@@ -192,10 +193,10 @@ async fn fast_handlers_lease_ahead() {
         assert_each_ran_once(&handler);
         calls.push(store.calls());
     }
-    let [ahead, alone, some] = calls[..] else { unreachable!("there were three workers") };
-    assert!(ahead < DELIVERIES / 10, "{ahead} calls");
-    assert!(alone >= DELIVERIES / 2, "{alone} calls");
-    assert!(some > ahead && some < alone / 2, "{some} calls");
+    let [default, without, few] = calls[..] else { unreachable!("there were three workers") };
+    assert!(default < DELIVERIES / 10, "{default} calls");
+    assert!(without >= DELIVERIES / 2, "{without} calls");
+    assert!(few > default && few < without / 2, "{few} calls");
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,19 +205,20 @@ async fn store_without_prefetch_leases_for_handlers_only() {
     for number in 0..DELIVERIES {
         assert_received(&stack(&inbox), &numbered(number)).await;
     }
-    let worker = Running::start(inbox.worker(hangs_after(50)).concurrency(2));
+    let worker = RunningWorker::start(inbox.worker(hangs_after(50)).concurrency(2));
     sleep(seconds(1)).await;
     assert_eq!(inbox.counts().await.unwrap().leased, 2);
     worker.task.abort();
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_handlers_lease_nothing_ahead() {
+async fn slow_handlers_do_not_prefetch() {
     let (store, inbox) = filled().await;
-    let worker = Running::start(inbox.worker(Handler::new(Does::AnswersAfter(seconds(1)))).concurrency(4));
+    let worker =
+        RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::AnswersAfter(seconds(1)))).concurrency(4));
     for _ in 0..10 {
         sleep(Duration::from_millis(1050)).await;
-        // As many as the handlers have just finished.
+        // Twice the concurrency: as many as the handlers have just finished are prefetched.
         assert!(inbox.counts().await.unwrap().leased <= 8);
         assert!(store.leased.load(Ordering::SeqCst) <= 8);
     }
@@ -224,10 +226,10 @@ async fn slow_handlers_lease_nothing_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drain_releases_what_was_leased_ahead() {
+async fn drain_releases_prefetched_deliveries() {
     let (store, inbox) = filled().await;
     let handler = hangs_after(50);
-    let worker = Running::start(inbox.worker(handler.clone()).concurrency(2).drain_deadline(seconds(2)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).concurrency(2).drain_deadline(seconds(2)));
     sleep(seconds(1)).await;
     let leased = inbox.counts().await.unwrap().leased;
     assert!(leased > 10, "{leased} are leased");
@@ -236,8 +238,8 @@ async fn drain_releases_what_was_leased_ahead() {
     assert!(stopped.elapsed() < seconds(3));
     assert_eq!((inbox.counts().await.unwrap().leased, handler.calls().len()), (0, 52));
     assert_eq!(store.ready_without_attempts().await, 150);
-    handler.now(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()).max_attempts(1));
+    handler.set_reaction(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(1));
     until_empty(&inbox).await;
     worker.stop().await;
     assert!(handler.attempts().iter().all(|attempt| *attempt == 1));
@@ -245,10 +247,10 @@ async fn drain_releases_what_was_leased_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn releases_what_waits_for_a_second() {
+async fn releases_prefetched_deliveries_after_a_second() {
     let (store, inbox) = filled().await;
     let handler = hangs_after(50);
-    let worker = Running::start(inbox.worker(handler.clone()).concurrency(2).handler_deadline(seconds(300)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).concurrency(2).handler_deadline(seconds(300)));
     sleep(Duration::from_millis(900)).await;
     let leased = inbox.counts().await.unwrap().leased;
     assert!(leased > 10, "{leased} are leased");
@@ -257,22 +259,22 @@ async fn releases_what_waits_for_a_second() {
         assert_eq!((inbox.counts().await.unwrap().leased, handler.calls().len()), (2, 52));
         assert_eq!(store.ready_without_attempts().await, 148);
     }
-    // Another node takes them over.
-    let other = Handler::new(Does::Answers(200));
-    let other_worker = Running::start(Inbox::new(store.clone()).worker(other.clone()));
+    // Another node handles the released deliveries.
+    let other = ScriptedHandler::new(Reaction::Answers(200));
+    let other_worker = RunningWorker::start(Inbox::new(store.clone()).worker(other.clone()));
     sleep(seconds(2)).await;
     assert_eq!((other.attempts(), inbox.counts().await.unwrap().leased), (vec![1; 148], 2));
     other_worker.stop().await;
     worker.task.abort();
 }
 
-/// On this clock, a worker that did not wait would hold time up.
+/// The paused clock advances only while all tasks wait, so a worker that polled in a loop would stop it.
 #[tokio::test(start_paused = true)]
 async fn waits_for_a_slow_call_that_leases() {
     let (store, inbox) = filled().await;
     store.takes.store(10_000, Ordering::SeqCst);
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()).concurrency(300).poll_interval(seconds(1)));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).concurrency(300).poll_interval(seconds(1)));
     sleep(seconds(9)).await;
     assert_eq!((store.calls(), handler.attempts().len()), (1, 0));
     sleep(seconds(2)).await;
@@ -282,13 +284,13 @@ async fn waits_for_a_slow_call_that_leases() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_start_is_retried_before_the_handler() {
-    let store = Ahead::default();
+    let store = PrefetchingStore::default();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
     store.failing.store(3, Ordering::SeqCst);
-    let handler = Handler::new(Does::AnswersAfter(seconds(5)));
-    // The last attempt counts when it starts.
-    let worker = Running::start(inbox.worker(handler.clone()).max_attempts(1));
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(5)));
+    // The last attempt is counted when it starts, not when it is leased.
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(1));
     sleep(Duration::from_millis(2500)).await;
     let attempts = async || store.entries().await.into_iter().map(|entry| entry.attempts).collect::<Vec<_>>();
     assert_eq!((handler.begun().len(), attempts().await), (0, vec![0]));
@@ -301,12 +303,12 @@ async fn failed_start_is_retried_before_the_handler() {
 
 #[tokio::test(start_paused = true)]
 async fn drain_during_failing_starts_counts_no_attempt() {
-    let store = Ahead::default();
+    let store = PrefetchingStore::default();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
     store.failing.store(1000, Ordering::SeqCst);
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()).max_attempts(1));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(1));
     sleep(seconds(10)).await;
     worker.stop().await;
     assert_eq!((handler.begun().len(), store.ready_without_attempts().await), (0, 1));
@@ -314,33 +316,33 @@ async fn drain_during_failing_starts_counts_no_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn denied_start_runs_no_handler() {
-    let store = Ahead::default();
+    let store = PrefetchingStore::default();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
     store.denied.store(1, Ordering::SeqCst);
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()).max_attempts(1));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(1));
     sleep(seconds(29)).await;
     assert_eq!((handler.begun().len(), inbox.counts().await.unwrap().leased), (0, 1));
-    // The lease has expired, and the delivery is leased once more.
+    // The lease expires, and the delivery is leased again.
     until_empty(&inbox).await;
     worker.stop().await;
     assert_eq!((handler.attempts(), inbox.counts().await.unwrap()), (vec![1], Counts::default()));
 }
 
-/// A worker that dies takes the attempts with it that have started, and no others.
+/// If a worker crashes, only the attempts that have started count.
 #[tokio::test(start_paused = true)]
-async fn poison_dies_after_its_attempts_and_alone() {
+async fn only_the_poisonous_delivery_is_dead_lettered() {
     for (concurrency, max_attempts) in [(1, 1), (1, 2), (1, 3), (4, 1), (4, 2), (4, 3)] {
         let (store, inbox) = filled().await;
-        let handler = Poisoned::default();
+        let handler = PoisonedHandler::default();
         let poison = async || handler.started("evt-60");
         let mut deaths = 0;
         loop {
-            // A process of its own.
+            // A new inbox stands for a new process.
             let worker = Inbox::new(store.clone()).worker(handler.clone()).concurrency(concurrency);
             let worker = tokio::spawn(worker.max_attempts(max_attempts).lease(seconds(3)).run_until(pending::<()>()));
-            until("it dies, or is done", async || {
+            until("the poisonous delivery starts, or all are handled", async || {
                 poison().await > deaths || inbox.counts().await.unwrap().backlog() == 0
             })
             .await;
@@ -368,17 +370,17 @@ async fn poison_dies_after_its_attempts_and_alone() {
     }
 }
 
-/// A handler that hangs on one delivery, and is fast otherwise.
+/// A handler that hangs on the delivery `evt-60`, and responds to all others at once.
 #[derive(Clone, Default)]
-struct Poisoned(Arc<Mutex<Vec<String>>>);
+struct PoisonedHandler(Arc<Mutex<Vec<String>>>);
 
-impl Poisoned {
+impl PoisonedHandler {
     fn started(&self, id: &str) -> usize {
         self.0.lock().unwrap().iter().filter(|started| *started == id).count()
     }
 }
 
-impl Service<Request<VerifiedBody>> for Poisoned {
+impl Service<Request<VerifiedBody>> for PoisonedHandler {
     type Response = Response<Full<Bytes>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -388,7 +390,7 @@ impl Service<Request<VerifiedBody>> for Poisoned {
     }
 
     fn call(&mut self, request: Request<VerifiedBody>) -> Self::Future {
-        let id = request.extensions().get::<EventId>().expect("an id").to_string();
+        let id = request.extensions().get::<EventId>().expect("the request has an event id").to_string();
         self.0.lock().unwrap().push(id.clone());
         Box::pin(async move {
             if id == "evt-60" {
@@ -400,12 +402,12 @@ impl Service<Request<VerifiedBody>> for Poisoned {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_releases_what_a_call_is_leasing() {
+async fn shutdown_releases_deliveries_being_leased() {
     for max_attempts in [1, 25] {
         let (store, inbox) = filled().await;
         store.takes.store(40, Ordering::SeqCst);
-        let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(5)));
-        let worker = Running::start(inbox.worker(handler.clone()).concurrency(4).max_attempts(max_attempts));
+        let handler = ScriptedHandler::new(Reaction::AnswersAfter(Duration::from_millis(5)));
+        let worker = RunningWorker::start(inbox.worker(handler.clone()).concurrency(4).max_attempts(max_attempts));
         sleep(Duration::from_millis(200)).await;
         store.takes.store(700, Ordering::SeqCst);
         let calls = store.calls();
@@ -419,12 +421,12 @@ async fn shutdown_releases_what_a_call_is_leasing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_workers_that_lease_ahead_handle_each_once() {
+async fn prefetching_workers_handle_each_delivery_once() {
     for takes in [0, 30] {
         let (store, inbox) = filled().await;
         store.takes.store(takes, Ordering::SeqCst);
-        let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(3)));
-        let workers = [(); 2].map(|()| Running::start(inbox.worker(handler.clone()).concurrency(4)));
+        let handler = ScriptedHandler::new(Reaction::AnswersAfter(Duration::from_millis(3)));
+        let workers = [(); 2].map(|()| RunningWorker::start(inbox.worker(handler.clone()).concurrency(4)));
         until_empty(&inbox).await;
         for worker in workers {
             worker.stop().await;

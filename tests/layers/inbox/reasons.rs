@@ -1,4 +1,4 @@
-//! Why an attempt failed, as the log and the entry tell it, and deliveries that the handler has no route for.
+//! Tests of the reasons of failed attempts in the log and in entries, and of deliveries without a route.
 
 use axum::{
     Router,
@@ -8,17 +8,17 @@ use tower_klikit::FailureReason;
 
 use super::{log::Log, *};
 
-/// The reason of the only dead letter.
+/// Returns the reason of the only dead letter.
 async fn reason(inbox: &Inbox) -> String {
     let dead = inbox.dead(None, 10).await.unwrap();
     assert_eq!(dead.len(), 1);
     dead[0].reason.clone().unwrap()
 }
 
-/// Handles what is stored until it is dead, and returns what was logged.
-fn logged(log: &Log, inbox: impl Future<Output = ()>) -> String {
+/// Runs a test on a paused clock and returns its log.
+fn logged(log: &Log, test: impl Future<Output = ()>) -> String {
     let _listening = log.listen();
-    log::paused(inbox);
+    log::paused(test);
     log.taken()
 }
 

@@ -1,4 +1,4 @@
-//! What the handler sees: what it would have seen inline.
+//! Tests of the request that the handler receives: it equals the request without an inbox.
 
 use std::time::{Duration as StdDuration, SystemTime};
 
@@ -14,9 +14,9 @@ use tower_klikit::{Delivery, dedupe::KlikitDedupeLayer};
 
 use super::*;
 
-/// What an axum handler was given.
+/// The parts of a request that an axum handler received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+struct SeenRequest {
     method: Method,
     uri: String,
     query: Vec<(String, String)>,
@@ -30,9 +30,9 @@ struct Seen {
     body: Vec<u8>,
 }
 
-type Log = Arc<Mutex<Vec<Seen>>>;
+type SeenRequests = Arc<Mutex<Vec<SeenRequest>>>;
 
-fn router(log: Log) -> Router {
+fn router(log: SeenRequests) -> Router {
     let handler = async move |method: Method,
                               OriginalUri(uri): OriginalUri,
                               Query(query): Query<Vec<(String, String)>>,
@@ -41,7 +41,7 @@ fn router(log: Log) -> Router {
                               headers: HeaderMap,
                               body: AxumBytes| {
         let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        log.lock().unwrap().push(Seen {
+        log.lock().unwrap().push(SeenRequest {
             method,
             uri: uri.path_and_query().unwrap().to_string(),
             query,
@@ -86,7 +86,7 @@ where
 #[tokio::test(start_paused = true)]
 async fn handler_sees_the_same_request_as_inline() {
     let verify = KlikitVerifyLayer::with_keyring(keyring());
-    let inline = Log::default();
+    let inline = SeenRequests::default();
     let app = router(Arc::clone(&inline)).layer(verify.clone());
     let request = || unusual().request::<axum::body::Body>();
     assert_eq!(app.oneshot(request()).await.unwrap().status(), StatusCode::OK);
@@ -94,7 +94,7 @@ async fn handler_sees_the_same_request_as_inline() {
     let inbox = inbox();
     let answer = verify.layer(inbox.acceptor()).oneshot(request()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
-    let later = Log::default();
+    let later = SeenRequests::default();
     handle_all(&inbox, router(Arc::clone(&later))).await;
 
     assert_eq!(later.lock().unwrap().len(), 1);
@@ -122,7 +122,7 @@ async fn received_at_is_the_time_of_the_delivery() {
 async fn router_with_the_layers_lets_deliveries_through() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
-    let log = Log::default();
+    let log = SeenRequests::default();
     let layers = ServiceBuilder::new().layer(KlikitVerifyLayer::new(SECRET)).layer(KlikitDedupeLayer::new(store));
     let app = router(Arc::clone(&log)).layer(layers);
     assert_received(&stack(&inbox), &delivery()).await;
@@ -131,7 +131,7 @@ async fn router_with_the_layers_lets_deliveries_through() {
     assert_eq!(log.lock().unwrap()[0].body, BODY.as_bytes());
     assert_eq!(log.lock().unwrap()[0].tenant, "default");
 
-    // And nobody else's.
+    // The router still rejects forged requests.
     let forged = delivery().altered().request::<axum::body::Body>();
     assert_eq!(app.oneshot(forged).await.unwrap().status(), StatusCode::FORBIDDEN);
 }
@@ -139,7 +139,7 @@ async fn router_with_the_layers_lets_deliveries_through() {
 #[tokio::test(start_paused = true)]
 async fn handler_gets_the_verified_body() {
     let inbox = inbox();
-    let log = Log::default();
+    let log = SeenRequests::default();
     let app = router(Arc::clone(&log)).layer(KlikitVerifyLayer::new(SECRET));
     let rewrites = tower::service_fn(move |request: Request<VerifiedBody>| {
         app.clone().oneshot(request.map(|_| axum::body::Body::from("something else")))
@@ -153,7 +153,7 @@ async fn handler_gets_the_verified_body() {
 async fn failing_handler_behind_the_layers_is_retried() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
-    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500), Does::Fails]);
+    let handler = ScriptedHandler::new(Reaction::Answers(200)).first([Reaction::Answers(500), Reaction::Fails]);
     let layers = ServiceBuilder::new().layer(KlikitVerifyLayer::new(SECRET)).layer(KlikitDedupeLayer::new(store));
     assert_received(&stack(&inbox), &delivery()).await;
     inbox.worker(layers.service(handler.clone())).run_until(until_empty(&inbox)).await;
@@ -166,12 +166,12 @@ async fn acceptor_is_rejected_as_a_handler() {
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
     let worker = inbox.worker(stack.clone()).max_attempts(2);
-    let dead = until_counts(&inbox, "it is dead", |counts| counts.dead == 1);
+    let dead = until_counts(&inbox, "the delivery is dead", |counts| counts.dead == 1);
     worker.run_until(dead).await;
     assert_eq!(inbox.dead(None, 1).await.unwrap()[0].reason.as_deref(), Some("500 Internal Server Error"));
 }
 
-/// klikit signs neither, and whoever has captured a delivery can choose them.
+/// klikit signs neither path, query nor content type, so anybody who has captured a delivery can choose them.
 #[tokio::test(start_paused = true)]
 async fn stored_head_is_bounded() {
     let inbox = inbox();
@@ -186,11 +186,11 @@ async fn stored_head_is_bounded() {
     assert_eq!(answer.status(), StatusCode::NOT_IMPLEMENTED);
     assert_eq!(inbox.counts().await.unwrap().stored(), 0);
 
-    // The order is not lost.
+    // The delivery is stored all the same, without its query.
     let long_query = with_uri(format!("/webhooks/klikit?{}", "q".repeat(60_000)));
     let long_query = long_query.header(header::CONTENT_TYPE, format!("application/json; a={}", "a".repeat(60_000)));
     assert_received(&stack, &long_query).await;
-    let log = Log::default();
+    let log = SeenRequests::default();
     handle_all(&inbox, router(Arc::clone(&log))).await;
     let seen = log.lock().unwrap().pop().unwrap();
     assert_eq!((&*seen.uri, seen.content_type.as_deref()), ("/webhooks/klikit", Some("application/json")));

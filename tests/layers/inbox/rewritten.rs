@@ -1,4 +1,4 @@
-//! Copies under the same event id whose JSON was written anew.
+//! Tests of copies whose body has the same JSON in other bytes.
 
 use tower_klikit::dedupe::{ConflictPolicy, KlikitDedupeLayer};
 
@@ -11,7 +11,7 @@ fn copy(body: &str) -> SignedDelivery {
     SignedDelivery::new(SECRET, body.to_owned()).event_id("evt-1")
 }
 
-async fn handled(inbox: &Inbox, handler: &Handler) {
+async fn handled(inbox: &Inbox, handler: &ScriptedHandler) {
     inbox.worker(handler.clone()).run_until(until_empty(inbox)).await;
 }
 
@@ -41,7 +41,7 @@ async fn rewritten_copy_revives_a_dead_letter() {
     let inbox = inbox();
     let stack = stack(&inbox);
     assert_received(&stack, &copy(ORIGINAL)).await;
-    let handler = Handler::new(Does::Answers(200)).first([Does::Answers(422)]);
+    let handler = ScriptedHandler::new(Reaction::Answers(200)).first([Reaction::Answers(422)]);
     handled(&inbox, &handler).await;
     assert_eq!(inbox.counts().await.unwrap().dead, 1);
     assert_received(&stack, &copy(REWRITTEN)).await;
@@ -54,7 +54,7 @@ async fn rewritten_copy_revives_a_dead_letter() {
 async fn rewritten_copy_of_a_kept_delivery_is_a_duplicate() {
     let inbox = inbox().keep_bodies(seconds(1000));
     let stack = stack(&inbox);
-    let handler = Handler::new(Does::Answers(200));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
     assert_received(&stack, &copy(ORIGINAL)).await;
     handled(&inbox, &handler).await;
     assert_duplicate(&stack, &copy(REWRITTEN)).await;
@@ -64,11 +64,11 @@ async fn rewritten_copy_of_a_kept_delivery_is_a_duplicate() {
 async fn rewritten_copy_of_a_deleted_delivery_conflicts() {
     let inbox = inbox();
     let stack = stack(&inbox);
-    let handler = Handler::new(Does::Answers(200));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
     assert_received(&stack, &copy(ORIGINAL)).await;
     handled(&inbox, &handler).await;
     assert_received(&stack, &copy(REWRITTEN)).await;
-    // The conflict's own copies are duplicates.
+    // Copies of the conflict are duplicates.
     assert_duplicate(&stack, &copy(REWRITTEN)).await;
 }
 
@@ -94,7 +94,7 @@ async fn changed_json_conflicts() {
 async fn same_json_outlasts_the_body() {
     let inbox = inbox().on_conflict(ConflictPolicy::SameJson);
     let stack = stack(&inbox);
-    let handler = Handler::new(Does::Answers(200));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
     assert_received(&stack, &copy(ORIGINAL)).await;
     handled(&inbox, &handler).await;
     assert_duplicate(&stack, &copy(REWRITTEN)).await;

@@ -1,17 +1,21 @@
-//! The fate of a delivery, by the handler's reaction.
+//! Tests of how a worker handles deliveries, by the reaction of the handler and by its settings.
 
 use super::*;
 
-/// Stores one delivery, and has it handled until it is done or dead.
-async fn settled(handler: &Handler, set: impl FnOnce(Worker<Handler>) -> Worker<Handler>) -> Inbox {
+/// Stores a delivery and runs a worker until the delivery is done or dead.
+async fn settled(
+    handler: &ScriptedHandler,
+    set: impl FnOnce(Worker<ScriptedHandler>) -> Worker<ScriptedHandler>,
+) -> Inbox {
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
-    let worker = Running::start(set(inbox.worker(handler.clone())));
+    let worker = RunningWorker::start(set(inbox.worker(handler.clone())));
     until_empty(&inbox).await;
     worker.stop().await;
     inbox
 }
 
+/// Returns the reason of the only dead letter.
 async fn reason(inbox: &Inbox) -> String {
     let dead = inbox.dead(None, 10).await.unwrap();
     assert_eq!(dead.len(), 1);
@@ -21,7 +25,7 @@ async fn reason(inbox: &Inbox) -> String {
 #[tokio::test(start_paused = true)]
 async fn success_deletes_the_delivery() {
     for status in [200, 201, 204] {
-        let handler = Handler::new(Does::Answers(status));
+        let handler = ScriptedHandler::new(Reaction::Answers(status));
         let inbox = settled(&handler, |worker| worker).await;
         assert_eq!(inbox.counts().await.unwrap(), Counts::default());
         assert_eq!(handler.attempts(), [1]);
@@ -31,7 +35,7 @@ async fn success_deletes_the_delivery() {
 #[tokio::test(start_paused = true)]
 async fn client_errors_dead_letter_at_once() {
     for (status, text) in [(400, "400 Bad Request"), (422, "422 Unprocessable Entity")] {
-        let handler = Handler::new(Does::Answers(status));
+        let handler = ScriptedHandler::new(Reaction::Answers(status));
         let inbox = settled(&handler, |worker| worker).await;
         assert_eq!(inbox.counts().await.unwrap().dead, 1);
         assert_eq!(reason(&inbox).await, text);
@@ -42,16 +46,16 @@ async fn client_errors_dead_letter_at_once() {
 #[tokio::test(start_paused = true)]
 async fn other_failures_are_retried() {
     let failures = [
-        Does::Answers(500),
-        Does::Answers(404),
-        Does::Answers(302),
-        Does::Answers(409),
-        Does::Fails,
-        Does::Panics,
-        Does::Hangs,
+        Reaction::Answers(500),
+        Reaction::Answers(404),
+        Reaction::Answers(302),
+        Reaction::Answers(409),
+        Reaction::Fails,
+        Reaction::Panics,
+        Reaction::Hangs,
     ];
     for failure in failures {
-        let handler = Handler::new(Does::Answers(200)).first([failure]);
+        let handler = ScriptedHandler::new(Reaction::Answers(200)).first([failure]);
         let inbox = settled(&handler, |worker| worker).await;
         assert_eq!(inbox.counts().await.unwrap(), Counts::default());
         assert_eq!(handler.attempts(), [1, 2]);
@@ -66,10 +70,10 @@ async fn meaning_of_a_status_can_be_set() {
         422 => Outcome::Retry,
         _ => Outcome::of(status),
     };
-    let handler = Handler::new(Does::Answers(409)).first([Does::Answers(422)]);
+    let handler = ScriptedHandler::new(Reaction::Answers(409)).first([Reaction::Answers(422)]);
     let inbox = settled(&handler, |worker| worker.outcome(outcome)).await;
     assert_eq!((handler.attempts(), inbox.counts().await.unwrap()), (vec![1, 2], Counts::default()));
-    let handler = Handler::new(Does::Answers(404));
+    let handler = ScriptedHandler::new(Reaction::Answers(404));
     let inbox = settled(&handler, |worker| worker.outcome(outcome)).await;
     assert_eq!((handler.attempts(), inbox.counts().await.unwrap().dead), (vec![1], 1));
 }
@@ -77,12 +81,12 @@ async fn meaning_of_a_status_can_be_set() {
 #[tokio::test(start_paused = true)]
 async fn last_failed_attempt_dead_letters() {
     for (failure, text) in [
-        (Does::Answers(500), "500 Internal Server Error"),
-        (Does::Fails, "the handler failed"),
-        (Does::Panics, "the handler panicked"),
-        (Does::Hangs, "the handler timed out"),
+        (Reaction::Answers(500), "500 Internal Server Error"),
+        (Reaction::Fails, "the handler failed"),
+        (Reaction::Panics, "the handler panicked"),
+        (Reaction::Hangs, "the handler timed out"),
     ] {
-        let handler = Handler::new(failure);
+        let handler = ScriptedHandler::new(failure);
         let inbox = settled(&handler, |worker| worker.max_attempts(3)).await;
         assert_eq!(handler.attempts(), [1, 2, 3]);
         let last: Vec<_> = handler.calls().iter().map(|call| call.is_last).collect();
@@ -109,9 +113,9 @@ async fn backoff_grows_up_to_a_limit() {
     for number in 0..40 {
         assert_received(&stack, &numbered(number)).await;
     }
-    let handler = Handler::new(Does::Answers(500));
+    let handler = ScriptedHandler::new(Reaction::Answers(500));
     let worker = inbox.worker(handler.clone()).concurrency(40).max_attempts(6).backoff(seconds(100), seconds(400));
-    let worker = Running::start(worker);
+    let worker = RunningWorker::start(worker);
     until_empty(&inbox).await;
     worker.stop().await;
 
@@ -125,7 +129,8 @@ async fn backoff_grows_up_to_a_limit() {
             longest[n] = longest[n].max(pair[1] - pair[0]);
         }
     }
-    // It is looked for each second. The chance that none of 40 comes to the upper half is one in 2^40.
+    // The worker polls each second. Each pause is above half of its ceiling with a chance of 1 in 2, so the chance that none
+    // of 40 pauses is above it is 1 in 2^40.
     for (n, ceiling) in [100, 200, 400, 400, 400].into_iter().enumerate() {
         assert!(longest[n] <= seconds(ceiling + 1), "{n}: {longest:?}");
         assert!(longest[n] >= seconds(ceiling / 2), "{n}: {longest:?}");
@@ -137,8 +142,8 @@ async fn lease_is_extended_while_the_handler_runs() {
     let store = MemoryStore::new();
     let [one, other] = [(); 2].map(|()| Inbox::new(store.clone()));
     assert_received(&stack(&one), &delivery()).await;
-    let handler = Handler::new(Does::AnswersAfter(seconds(250)));
-    let workers = [&one, &other].map(|inbox| Running::start(inbox.worker(handler.clone()).lease(seconds(10))));
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(250)));
+    let workers = [&one, &other].map(|inbox| RunningWorker::start(inbox.worker(handler.clone()).lease(seconds(10))));
     until_empty(&one).await;
     for worker in workers {
         worker.stop().await;
@@ -150,15 +155,15 @@ async fn lease_is_extended_while_the_handler_runs() {
 async fn redelivers_after_worker_death() {
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
-    let handler = Handler::new(Does::Hangs);
-    let dies = Running::start(inbox.worker(handler.clone()).lease(seconds(10)));
-    until_counts(&inbox, "it is leased", |counts| counts.leased == 1).await;
+    let handler = ScriptedHandler::new(Reaction::Hangs);
+    let dies = RunningWorker::start(inbox.worker(handler.clone()).lease(seconds(10)));
+    until_counts(&inbox, "the delivery is leased", |counts| counts.leased == 1).await;
     let died = Instant::now();
     dies.task.abort();
     assert!(dies.task.await.unwrap_err().is_cancelled());
 
-    handler.now(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()));
+    handler.set_reaction(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     until_empty(&inbox).await;
     worker.stop().await;
     assert_eq!(handler.attempts(), [1, 2]);
@@ -170,16 +175,16 @@ async fn redelivers_after_worker_death() {
 async fn dead_letters_a_delivery_that_kills_workers() {
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
-    let handler = Handler::new(Does::Hangs);
+    let handler = ScriptedHandler::new(Reaction::Hangs);
     for attempt in 1..=3 {
         let worker = inbox.worker(handler.clone()).max_attempts(3).lease(seconds(1));
-        let dies = Running::start(worker);
-        until("it is begun", async || handler.calls().len() == attempt).await;
+        let dies = RunningWorker::start(worker);
+        until("the handler has started", async || handler.calls().len() == attempt).await;
         dies.task.abort();
         assert!(dies.task.await.unwrap_err().is_cancelled());
         sleep(seconds(1)).await;
     }
-    let worker = Running::start(inbox.worker(handler.clone()).max_attempts(3));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(3));
     until_empty(&inbox).await;
     worker.stop().await;
     assert_eq!(handler.attempts(), [1, 2, 3]);
@@ -194,8 +199,8 @@ async fn concurrency_is_respected() {
         assert_received(&stack, &numbered(number)).await;
     }
     let permits = Arc::new(Semaphore::new(0));
-    let handler = Handler::new(Does::Waits(Arc::clone(&permits)));
-    let worker = Running::start(inbox.worker(handler.clone()).concurrency(4));
+    let handler = ScriptedHandler::new(Reaction::Waits(Arc::clone(&permits)));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).concurrency(4));
     for done in 0..=6 {
         sleep(seconds(5)).await;
         assert_eq!((handler.done().len(), handler.calls().len()), (done, done + 4));
@@ -209,8 +214,8 @@ async fn concurrency_is_respected() {
 #[tokio::test(start_paused = true)]
 async fn own_deliveries_do_not_wait_for_the_poll() {
     let inbox = inbox();
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()).poll_interval(seconds(1000)));
     sleep(seconds(1)).await;
     let sent = Instant::now();
     assert_received(&stack(&inbox), &delivery()).await;
@@ -223,8 +228,8 @@ async fn own_deliveries_do_not_wait_for_the_poll() {
 async fn deliveries_of_others_wait_for_the_poll() {
     let store = MemoryStore::new();
     let [accepts, works] = [(); 2].map(|()| Inbox::new(store.clone()));
-    let handler = Handler::new(Does::Answers(200));
-    let worker = Running::start(works.worker(handler.clone()).poll_interval(seconds(7)));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
+    let worker = RunningWorker::start(works.worker(handler.clone()).poll_interval(seconds(7)));
     sleep(seconds(1)).await;
     let sent = Instant::now();
     assert_received(&stack(&accepts), &delivery()).await;
@@ -240,7 +245,7 @@ async fn worker_waits_until_the_handler_is_ready() {
         assert_received(&stack(&inbox), &numbered(number)).await;
     }
     let permits = Arc::new(Semaphore::new(0));
-    let handler = Handler::new(Does::Waits(Arc::clone(&permits)));
+    let handler = ScriptedHandler::new(Reaction::Waits(Arc::clone(&permits)));
     let limited = tower::limit::ConcurrencyLimit::new(handler.clone(), 1);
     let (stop, stopped) = oneshot::channel::<()>();
     let worker = tokio::spawn(inbox.worker(limited).run_until(stopped));
@@ -262,8 +267,8 @@ async fn backlog_does_not_wait_for_the_poll() {
         assert_received(&stack(&inbox), &numbered(number)).await;
     }
     let started = Instant::now();
-    let worker = inbox.worker(Handler::new(Does::Answers(200))).concurrency(2).poll_interval(seconds(1000));
-    let worker = Running::start(worker);
+    let worker = inbox.worker(ScriptedHandler::new(Reaction::Answers(200))).concurrency(2).poll_interval(seconds(1000));
+    let worker = RunningWorker::start(worker);
     until_empty(&inbox).await;
     assert!(started.elapsed() < seconds(100));
     worker.stop().await;
@@ -271,14 +276,14 @@ async fn backlog_does_not_wait_for_the_poll() {
 
 #[tokio::test(start_paused = true)]
 async fn handler_need_not_be_sync() {
-    /// With a cell in it, as some clients have.
+    /// A handler that is not `Sync`, because it contains a cell.
     #[derive(Clone)]
-    struct Single(Handler, std::cell::Cell<u32>);
+    struct Single(ScriptedHandler, std::cell::Cell<u32>);
 
     impl Service<Request<VerifiedBody>> for Single {
         type Response = Response<Full<Bytes>>;
         type Error = BoxError;
-        type Future = <Handler as Service<Request<VerifiedBody>>>::Future;
+        type Future = <ScriptedHandler as Service<Request<VerifiedBody>>>::Future;
 
         fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
             self.0.poll_ready(cx)
@@ -292,7 +297,7 @@ async fn handler_need_not_be_sync() {
 
     let inbox = inbox();
     assert_received(&stack(&inbox), &delivery()).await;
-    let handler = Handler::new(Does::Answers(200));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
     let (stop, stopped) = oneshot::channel::<()>();
     let worker = tokio::spawn(inbox.worker(Single(handler.clone(), 0.into())).run_until(stopped));
     until_empty(&inbox).await;
@@ -304,7 +309,7 @@ async fn handler_need_not_be_sync() {
 #[tokio::test(start_paused = true)]
 async fn extreme_times_are_accepted() {
     for time in [Duration::ZERO, Duration::MAX] {
-        let handler = Handler::new(Does::Answers(200)).first([Does::Answers(500)]);
+        let handler = ScriptedHandler::new(Reaction::Answers(200)).first([Reaction::Answers(500)]);
         let inbox = settled(&handler, |worker| {
             let worker = worker.lease(time).handler_deadline(Duration::MAX).drain_deadline(time);
             worker.backoff(Duration::ZERO, time).poll_interval(time.min(seconds(10)))
@@ -312,9 +317,10 @@ async fn extreme_times_are_accepted() {
         assert_eq!(inbox.await.counts().await.unwrap(), Counts::default());
         assert_eq!(handler.attempts(), [1, 2]);
     }
-    // What is due is only looked for at the next poll, which never comes.
+    // The worker never polls within the test. The acceptor wakes it.
     let inbox = inbox();
-    let worker = Running::start(inbox.worker(Handler::new(Does::Answers(200))).poll_interval(Duration::MAX));
+    let worker =
+        RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))).poll_interval(Duration::MAX));
     assert_received(&stack(&inbox), &delivery()).await;
     until_empty(&inbox).await;
     worker.stop().await;
@@ -341,7 +347,7 @@ async fn panic_in_user_code_is_a_failed_attempt() {
     inbox.worker(handler).max_attempts(2).run_until(until_empty(&inbox)).await;
     assert_eq!(reason(&inbox).await, "the handler panicked");
 
-    let handler = Handler::new(Does::Answers(200));
+    let handler = ScriptedHandler::new(Reaction::Answers(200));
     let inbox = settled(&handler, |worker| worker.max_attempts(2).outcome(|_| panic!("no idea"))).await;
     assert_eq!(handler.attempts(), [1, 2]);
     assert_eq!(reason(&inbox).await, "the function that judges outcomes panicked on 200 OK");
@@ -353,10 +359,10 @@ async fn poison_delivery_does_not_take_others_with_it() {
     for number in 0..8 {
         assert_received(&stack(&inbox), &numbered(number)).await;
     }
-    // The worker that starts the first one dies at once, with all deliveries that it holds.
-    let handler = Handler::new(Does::AnswersAfter(Duration::from_millis(20)));
+    // The worker that starts `evt-0` crashes at once, with all deliveries that it holds.
+    let handler = ScriptedHandler::new(Reaction::AnswersAfter(Duration::from_millis(20)));
     for _ in 0..25 {
-        let dies = Running::start(inbox.worker(handler.clone()).lease(seconds(1)));
+        let dies = RunningWorker::start(inbox.worker(handler.clone()).lease(seconds(1)));
         let before = handler.begun().iter().filter(|id| *id == "evt-0").count();
         let poison = async || handler.begun().iter().filter(|id| *id == "evt-0").count() > before;
         for _ in 0..2_000 {
@@ -369,7 +375,7 @@ async fn poison_delivery_does_not_take_others_with_it() {
         let _ = dies.task.await;
         sleep(seconds(1)).await;
     }
-    let worker = Running::start(inbox.worker(handler.clone()));
+    let worker = RunningWorker::start(inbox.worker(handler.clone()));
     until_empty(&inbox).await;
     worker.stop().await;
     let dead = inbox.dead(None, 10).await.unwrap();

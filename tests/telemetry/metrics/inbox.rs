@@ -1,4 +1,4 @@
-//! The metrics of an inbox and its worker.
+//! Tests of the metrics of an inbox and its worker.
 #![cfg(feature = "inbox")]
 
 use tokio::time::advance;
@@ -36,7 +36,7 @@ fn worker_reports_the_inbox() {
         assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 1.0);
         advance(Duration::from_secs(40)).await;
 
-        // One is dead, one is being handled, and two are pending.
+        // Leaves one delivery dead, one leased, and two pending.
         let handler = service_fn(async |request: Request<VerifiedBody>| {
             if request.body().as_ref() != b"{}" {
                 std::future::pending::<()>().await;
@@ -99,7 +99,7 @@ fn stopped_worker_reports_nothing() {
 }
 
 #[test]
-fn dead_letters_are_counted_whoever_makes_them() {
+fn worker_and_store_dead_letters_are_counted() {
     let dead_letters = r#"klikit_inbox_dead_letters_total{tenant="default"}"#;
     recorded(async |handle| {
         let inbox = Inbox::new(MemoryStore::new());
@@ -110,7 +110,7 @@ fn dead_letters_are_counted_whoever_makes_them() {
         inbox.worker(failing).max_attempts(1).run_until(sleep(Duration::from_secs(1))).await;
         assert_eq!(counted(&handle, dead_letters), 1.0);
 
-        // The worker of the next one dies on the last attempt.
+        // The worker of the next delivery crashes on the last attempt, and leasing dead-letters the delivery.
         stack.oneshot(SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>()).await.unwrap();
         let hanging = service_fn(async |_: Request<VerifiedBody>| {
             std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>().await
@@ -134,7 +134,7 @@ fn worker_reports_the_share_that_is_stored() {
         let handler = crate::support::Handler::default();
         inbox.worker(handler).run_until(sleep(Duration::from_secs(20))).await;
         assert_eq!(counted(&handle, "klikit_inbox_stored_ratio"), 0.25);
-        // More than may be stored.
+        // Exceed the limit.
         let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
         stack.oneshot(SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>()).await.unwrap();
         let handler = crate::support::Handler::default();
@@ -165,7 +165,7 @@ fn lost_lease_is_counted() {
         let store = MemoryStore::new();
         let inbox = Inbox::new(store.clone());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(good()).await.unwrap();
-        // Another worker has the delivery before the handler ends.
+        // Another worker leases the delivery before the handler ends.
         let losing = service_fn(move |request: Request<VerifiedBody>| {
             let store = store.clone();
             async move {

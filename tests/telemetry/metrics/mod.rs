@@ -1,4 +1,4 @@
-//! The metrics, as Prometheus would scrape them.
+//! Tests of metrics, as Prometheus would scrape them.
 #![cfg(feature = "metrics")]
 
 mod inbox;
@@ -28,7 +28,7 @@ use crate::support::{
     send,
 };
 
-/// Runs this on a paused clock, with a recorder of its own.
+/// Runs a test on a paused clock, with a recorder of its own. Returns the handle of the recorder.
 fn recorded<F: Future<Output = ()>>(run: impl FnOnce(PrometheusHandle) -> F) -> PrometheusHandle {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
@@ -39,13 +39,14 @@ fn recorded<F: Future<Output = ()>>(run: impl FnOnce(PrometheusHandle) -> F) -> 
     handle
 }
 
-/// Returns the value of the metric with this name and these labels.
+/// Returns the value of a metric. `name` includes the labels.
 fn value(handle: &PrometheusHandle, name: &str) -> Option<f64> {
     let text = handle.render();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     Some(line.parse().unwrap())
 }
 
+/// Returns the value of a metric that must exist.
 fn counted(handle: &PrometheusHandle, name: &str) -> f64 {
     value(handle, name).unwrap_or_else(|| {
         panic!(
@@ -120,16 +121,16 @@ fn other_rejections_are_counted_under_their_reasons() {
             assert_eq!(counted(&handle, &deliveries("rejected", reason, tenant)), 1.0);
         }
     });
-    assert!(!handle.render().contains("klikit_ack_seconds"), "none of them was verified");
+    assert!(!handle.render().contains("klikit_ack_seconds"), "a rejected delivery has an ack time");
 }
 
 #[test]
-fn what_a_layer_will_count_begins_at_zero() {
+fn counters_of_a_layer_begin_at_zero() {
     let handle = recorded(async |_| {
         let keyring = Keyring::new("bali-bites", "old", WebhookSecret::new("the old one").unwrap());
         keyring.add("new", WebhookSecret::new("the new one").unwrap()).unwrap();
         let layer = KlikitVerifyLayer::with_keyring(keyring);
-        // As often as a router likes.
+        // A router may call `layer` more than once.
         for _ in 0..2 {
             let _ = layer.layer(crate::support::Handler::default());
         }
@@ -211,7 +212,7 @@ fn buffered_bytes_are_counted_until_they_are_freed() {
         {
             let mut waiting = [Box::pin(send(&layer, hanging())), Box::pin(send(&layer, hanging()))];
             for waiting in &mut waiting {
-                // Once to its first piece, and once to where it hangs.
+                // The first poll reads the first piece, the second one reads the rest and hangs.
                 for _ in 0..2 {
                     assert!(futures_util::poll!(&mut *waiting).is_pending());
                 }
@@ -239,7 +240,7 @@ fn buffer_gauge_is_right_when_buffers_grow_or_fail() {
             assert!(futures_util::poll!(&mut growing).is_pending());
             assert_eq!(buffered(), 131_072.0);
             assert_eq!(send(&layer, large(180_001)).await.0.status, 503);
-            assert_eq!(buffered(), 131_072.0, "no other body makes room for one over the budget");
+            assert_eq!(buffered(), 131_072.0, "no body is evicted for a body over the budget");
 
             let mut other = Box::pin(send(&layer, large(150_000)));
             assert!(futures_util::poll!(&mut other).is_pending());
@@ -248,7 +249,7 @@ fn buffer_gauge_is_right_when_buffers_grow_or_fail() {
         }
         assert_eq!(buffered(), 0.0);
 
-        // It grows by a block, for which one of three others is evicted.
+        // The body grows by a block, for which one of three other bodies is evicted.
         let steps = [pieces(3), vec![Step::Yield], pieces(3)].concat();
         let mut growing = Box::pin(send(&layer, request(steps)));
         assert!(futures_util::poll!(&mut growing).is_pending());
@@ -274,7 +275,7 @@ fn evicted_body_counts_as_rejected_without_sender() {
         assert!(futures_util::poll!(&mut evicted).is_pending());
         let mut newcomer = Box::pin(send(&layer, hanging()));
         assert!(futures_util::poll!(&mut newcomer).is_pending());
-        assert!(futures_util::poll!(&mut evicted).is_pending(), "its rest is read for a second");
+        assert!(futures_util::poll!(&mut evicted).is_pending(), "the layer reads the rest for a second");
     });
     assert_eq!(counted(&handle, &deliveries("rejected", "overloaded", "default")), 1.0);
     assert_eq!(counted(&handle, &deliveries("abandoned", "", "default")), 1.0);
@@ -310,7 +311,7 @@ fn dropped_verified_delivery_is_not_abandoned() {
 }
 
 #[test]
-fn the_time_to_an_answer_is_kept_by_its_status() {
+fn ack_time_is_recorded_by_status() {
     let handle = recorded(async |_| {
         let slow = service_fn(async |_: Request<VerifiedBody>| {
             sleep(Duration::from_millis(2500)).await;

@@ -1,4 +1,4 @@
-//! Metrics of duplicates and conflicts.
+//! Tests of the metrics of duplicates and conflicts.
 #![cfg(feature = "dedupe")]
 
 #[cfg(feature = "inbox")]
@@ -20,7 +20,7 @@ fn duplicates_and_conflicts_are_counted() {
             assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 200);
         }
     });
-    // The second `{}` is a conflict with the first body, and a duplicate of its own.
+    // The second `{}` conflicts with the first body, and is a duplicate of the first `{}`.
     assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 3.0);
     assert_eq!(counted(&handle, r#"klikit_conflicts_total{tenant="default"}"#), 2.0);
 }

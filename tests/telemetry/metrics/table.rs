@@ -1,4 +1,4 @@
-//! The table of all metrics, and their descriptions.
+//! Tests that the table of metrics and the descriptions are complete.
 
 use std::{fs, path::Path, sync::Mutex};
 
@@ -34,7 +34,7 @@ fn every_metric_is_in_the_table() {
 }
 
 #[test]
-fn each_metric_is_described_as_the_table_has_it() {
+fn descriptions_match_the_table() {
     let described = Described::default();
     ::metrics::with_local_recorder(&described, metrics::describe);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry/metrics.rs");
@@ -48,13 +48,13 @@ fn each_metric_is_described_as_the_table_has_it() {
     assert_eq!(described, expected);
 }
 
-/// Returns the unit that the name of a metric ends with.
+/// Returns the unit at the end of a metric's name.
 fn unit_of(name: &str) -> Option<String> {
     let units = [Unit::Seconds, Unit::Bytes].map(|unit| unit.as_str().to_owned());
     units.into_iter().find(|unit| name.ends_with(unit.as_str()))
 }
 
-/// A recorder that keeps the name, kind and unit of each description.
+/// A recorder that collects the name, kind and unit of each description.
 #[derive(Default)]
 struct Described(Mutex<Vec<(String, String, Option<String>)>>);
 
