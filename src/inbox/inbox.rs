@@ -40,11 +40,11 @@ impl Inbox {
     /// The default window of the [`replay_limit`](Self::replay_limit): an hour.
     pub const DEFAULT_REPLAY_WINDOW: Duration = KlikitDedupeLayer::DEFAULT_REPLAY_WINDOW;
 
-    /// Makes an inbox that keeps deliveries in `store`.
+    /// Creates an inbox that keeps deliveries in `store`.
     ///
     /// # Panics
     ///
-    /// Panics if the system has no random bytes to give.
+    /// Panics if the system has no source of random bytes.
     pub fn new(store: impl InboxStore + InboxAdmin) -> Self {
         let store = Arc::new(store);
         let config = InboxConfig {
@@ -63,104 +63,103 @@ impl Inbox {
         Self { config: Arc::new(config), admin: store, capacity: Arc::default() }
     }
 
-    /// Sets how long an accepted delivery is remembered, so that its copies are duplicates. Default:
+    /// Sets the time for which an accepted delivery is remembered, so that its copies are duplicates. Default:
     /// [35 days](Self::DEFAULT_RETENTION).
     #[must_use]
     pub fn retention(self, time: Duration) -> Self {
         self.with(|config| config.retention = time)
     }
 
-    /// Sets how long the store may take to accept a delivery. Default: [2 seconds](Self::DEFAULT_ACCEPT_DEADLINE).
-    /// After that the acceptor responds with 503. If the store stored the delivery after all, klikit's next attempt is
-    /// a duplicate.
+    /// Sets the time limit for the store to accept a delivery. Default: [2 seconds](Self::DEFAULT_ACCEPT_DEADLINE). At the
+    /// limit, the acceptor responds with 503. If the store has stored the delivery nevertheless, klikit's next attempt is a
+    /// duplicate.
     #[must_use]
     pub fn accept_deadline(self, time: Duration) -> Self {
         self.with(|config| config.accept_deadline = time)
     }
 
-    /// Sets how many deliveries may be pending. Default: [100,000](Self::DEFAULT_MAX_BACKLOG). Beyond that the acceptor
-    /// responds with 503, to copies of known deliveries too, and klikit sends the deliveries again.
+    /// Sets the maximum number of unfinished deliveries, ready or leased. Default: [100,000](Self::DEFAULT_MAX_BACKLOG). At
+    /// the limit, the acceptor responds with 503, to copies of known deliveries too, and klikit sends the deliveries again.
     ///
-    /// The backlog is counted once a second, so somewhat more may be accepted when several processes share the store.
+    /// The backlog is counted once a second, so processes that share a store may exceed the limit slightly.
     #[must_use]
     pub fn max_backlog(self, deliveries: u64) -> Self {
         self.with(|config| config.max_backlog = deliveries)
     }
 
-    /// Sets how many deliveries may be stored in all: pending, dead and [kept](Self::keep_bodies). Default:
+    /// Sets the maximum number of stored deliveries: unfinished, dead and [kept](Self::keep_bodies). Default:
     /// [1,000,000](Self::DEFAULT_MAX_STORED). It must not be below [`max_backlog`](Self::max_backlog).
     ///
-    /// At the limit, kept deliveries are deleted first, those whose time ends soonest before the others, over or not.
-    /// Their copies stay duplicates. If no more are left, the acceptor responds with 503, to copies of known
-    /// deliveries too, and klikit sends the deliveries again. Dead letters are never deleted to make space:
-    /// [retry](Self::retry) or [forget](Self::forget) them, or limit their age by
-    /// [`keep_dead_letters`](Self::keep_dead_letters).
+    /// At the limit, kept deliveries are deleted, those first whose time to be kept ends first. Their copies are still
+    /// duplicates. If there are no kept deliveries, the acceptor responds with 503, to copies of known deliveries too, and
+    /// klikit sends the deliveries again. Dead letters are never deleted to make space: [retry](Self::retry) or
+    /// [forget](Self::forget) them, or limit their age by [`keep_dead_letters`](Self::keep_dead_letters).
     ///
-    /// A warning is logged when 80 % of the limit are reached, and again only after the number fell below. The gauge
-    /// `klikit_inbox_stored_ratio` reports it with the feature `metrics`. The deliveries are counted every 10 seconds
-    /// while some are accepted, and before one is rejected, so somewhat more may be accepted when several processes
-    /// share the store.
+    /// A warning is logged when 80 % of the limit is reached, and again only after the number has fallen below. With the
+    /// feature `metrics`, the gauge `klikit_inbox_stored_ratio` reports the share. Deliveries are counted every 10 seconds
+    /// while new ones are accepted, and before one is rejected. So processes that share a store may exceed the limit
+    /// slightly.
     #[must_use]
     pub fn max_stored(self, deliveries: u64) -> Self {
         self.with(|config| config.max_stored = deliveries)
     }
 
-    /// Sets which deliveries are handled one after the other. Default: [none](OrderBy::nothing). The setting applies to
-    /// deliveries that are accepted from then on.
+    /// Sets the rule for deliveries that are handled one after the other. Default: [no ordering](OrderBy::nothing). The rule
+    /// applies to deliveries that are accepted from then on.
     #[must_use]
     pub fn order_by(self, order_by: OrderBy) -> Self {
         self.with(|config| config.order_by = order_by)
     }
 
-    /// Sets how long a handled delivery is kept with its body. Default: not at all, because bodies hold customers'
-    /// data. It is deleted earlier if the inbox holds [`max_stored`](Self::max_stored) deliveries.
+    /// Sets the time for which a handled delivery is kept with its body. Default: zero, because bodies contain customers'
+    /// data. Kept deliveries are deleted earlier if the inbox holds [`max_stored`](Self::max_stored) deliveries.
     #[must_use]
     pub fn keep_bodies(self, time: Duration) -> Self {
         self.with(|config| config.keep_bodies = time)
     }
 
-    /// Sets how long a dead letter is kept, from when it was accepted. Default: indefinitely, until somebody retries or
-    /// forgets it.
+    /// Sets the age after which dead letters are deleted, from the time of acceptance. Default: dead letters are kept
+    /// indefinitely, until an operator retries or forgets them.
     ///
-    /// [Workers](Self::worker) delete older dead letters with their bodies once a minute. Each time they log a warning
-    /// with the number, and count the deliveries in `klikit_inbox_dead_letters_expired_total` with the feature
-    /// `metrics`. The deliveries are lost: copies are duplicates until the [retention](Self::retention) is over, and
-    /// [`forget`](Self::forget) makes klikit's replay of one be handled.
+    /// [Workers](Self::worker) delete older dead letters with their bodies once a minute. They log the number as a warning
+    /// and, with the feature `metrics`, count the deliveries in `klikit_inbox_dead_letters_expired_total`. The deliveries
+    /// are lost: copies are duplicates until the [retention](Self::retention) is over. To have klikit's replay handled,
+    /// [`forget`](Self::forget) the delivery first.
     #[must_use]
     pub fn keep_dead_letters(self, time: Duration) -> Self {
         self.with(|config| config.keep_dead_letters = Some(time))
     }
 
-    /// Sets what identifies a delivery. Default: [`Identity::EventId`].
+    /// Sets the part of a delivery that identifies it. Default: [`Identity::EventId`].
     #[must_use]
     pub fn identity(self, identity: Identity) -> Self {
         self.with(|config| config.policy.identity = identity)
     }
 
-    /// Sets what happens to a known id that comes with another body. Default: [`ConflictPolicy::Process`].
+    /// Sets the treatment of a known id that comes with another body. Default: [`ConflictPolicy::Process`].
     #[must_use]
     pub fn on_conflict(self, policy: ConflictPolicy) -> Self {
         self.with(|config| config.policy.on_conflict = policy)
     }
 
-    /// Limits how many event ids one body may come with in a window of whole seconds. Default:
-    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). The highest limit is 1,000. Any further id
-    /// gets 503: see [Replays](crate::dedupe#replays).
+    /// Sets the number of event ids that one body may come with in a window, in whole seconds. Default:
+    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). The highest limit is 1,000. Further ids
+    /// get 503: see [Replays](crate::dedupe#replays).
     ///
-    /// klikit does not sign the id, so a captured delivery can be sent again under any number of ids. Raise the limit if
-    /// klikit sends you the same body again and again.
+    /// klikit does not sign the id, so a captured delivery can be sent again with any number of ids. Raise the limit if
+    /// klikit itself sends you the same body repeatedly.
     #[must_use]
     pub fn replay_limit(self, ids: u16, window: Duration) -> Self {
         self.with(|config| config.policy.limit_replays(Some(ReplayLimit { ids, window })))
     }
 
-    /// Lets one body come with any number of event ids, each of which is handled. Copies are still marked.
+    /// Allows a body to come with any number of event ids, each of which is handled. Copies are still marked.
     #[must_use]
     pub fn allow_unlimited_replays(self) -> Self {
         self.with(|config| config.policy.limit_replays(None))
     }
 
-    /// Remembers all deliveries under this name, of all tenants. Default: the name of the keyring that verified them.
+    /// Sets one scope for the deliveries of all tenants. Default: the name of the keyring that verified the delivery.
     ///
     /// Use it only for tenants whose event ids cannot collide.
     #[must_use]
@@ -174,11 +173,11 @@ impl Inbox {
         Acceptor::new(Arc::clone(&self.config), Arc::clone(&self.capacity))
     }
 
-    /// Returns a worker that calls `handler` with the stored deliveries: the Tower service that was mounted where the
-    /// [acceptor](Self::acceptor) is now.
+    /// Returns a worker that calls `handler` with the stored deliveries. `handler` is the Tower service that you would mount
+    /// without an inbox.
     ///
-    /// It does nothing until it [runs](Worker::run_until). One worker per process is enough: it handles
-    /// [several deliveries](Worker::concurrency) at a time.
+    /// The worker does nothing until it [runs](Worker::run_until). One worker per process is enough, because it handles
+    /// [several deliveries](Worker::concurrency) at the same time.
     pub fn worker<S>(&self, handler: S) -> Worker<S> {
         Worker::new(handler, Arc::clone(&self.config))
     }

@@ -1,4 +1,4 @@
-//! An inbox's operations for operators.
+//! Operations of an inbox that are for operators.
 
 use std::{ops::Range, time::SystemTime};
 
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::dedupe::StoreError;
 
-/// How many deliveries a call that is for many reads at a time.
+/// The number of deliveries in a page when an operation iterates over pages.
 const PAGE: u32 = 256;
 
-/// Operations for the operator. Each fails if the store fails.
-#[allow(clippy::missing_errors_doc, reason = "said once, above")]
+/// Operations for operators. Each operation returns an error if the store fails.
+#[allow(clippy::missing_errors_doc, reason = "the comment of the block documents the errors")]
 impl Inbox {
-    /// Counts the deliveries in each state, and says how long the oldest pending one has waited.
+    /// Counts the deliveries in each state. Also returns the age of the oldest unfinished delivery.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         self.config.store.counts().await
     }
@@ -28,7 +28,7 @@ impl Inbox {
         self.admin.find(filter, after, limit.max(1)).await
     }
 
-    /// Lists up to `limit` dead deliveries without their bodies, oldest first, starting after this id.
+    /// Lists up to `limit` dead letters without their bodies, oldest first, starting after this id.
     pub async fn dead(&self, after: Option<DeliveryId>, limit: u32) -> Result<Vec<Entry>, StoreError> {
         let filter = Filter::new().states([DeliveryState::Dead]);
         let mut pages = Pages { size: limit, after, ..Pages::new(&self.admin, &filter) };
@@ -43,23 +43,21 @@ impl Inbox {
         Ok(dead)
     }
 
-    /// Returns one delivery in any state, with its body if that is still stored. The body holds customers' data.
+    /// Returns a delivery in any state, with its body if it is still stored. The body contains customers' data.
     pub async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
         self.admin.show(id).await
     }
 
-    /// Makes a dead delivery pending again, with its full number of attempts. Returns `false` if no dead delivery has
-    /// this id.
+    /// Makes a dead letter pending again, with all its attempts. Returns `false` if no dead letter has this id.
     ///
-    /// A delivery that is [kept in order](super::OrderBy) takes its old place, ahead of pending ones that share its
-    /// key.
+    /// A delivery with [ordering keys](super::OrderBy) returns to its old place, ahead of later deliveries that share a key.
     pub async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
         let retried = self.admin.retry(id).await?;
         self.config.wake.notify_one();
         Ok(retried)
     }
 
-    /// Makes all dead deliveries pending again, and returns how many there were. If it fails, some of them are.
+    /// Makes all dead letters pending again. Returns their number. After an error, some of them may be pending.
     pub async fn retry_all(&self) -> Result<u64, StoreError> {
         let filter = Filter::new().states([DeliveryState::Dead]);
         let mut pages = Pages::new(&self.admin, &filter);
@@ -72,8 +70,8 @@ impl Inbox {
         Ok(retried)
     }
 
-    /// Dead-letters the pending deliveries that the filter selects, and returns how many there were. If it fails, some
-    /// of them are.
+    /// Dead-letters the unfinished deliveries that the filter selects. Returns their number. After an error, some of them
+    /// may be dead letters.
     ///
     /// The filter has to name [`Ready`](DeliveryState::Ready), [`Leased`](DeliveryState::Leased) or both: without them
     /// nothing is dead-lettered. A handler that is running goes on. If it succeeds, that counts; if it fails, the delivery
@@ -102,20 +100,20 @@ impl Inbox {
         while let Some(ids) = pages.next_ids().await? {
             dead_lettered += self.admin.dead_letter(&ids, &states, reason).await?;
         }
-        // Others may have waited for their turn behind these.
+        // These deliveries may have blocked others.
         self.config.wake.notify_one();
         Ok(dead_lettered)
     }
 
-    /// Forgets the deliveries that the filter selects and deletes what is left of them, so that they are handled again
-    /// when klikit replays them. Returns how many there were. If it fails, some of them are forgotten.
+    /// Forgets and deletes the deliveries that the filter selects, so that they are handled again when klikit replays them.
+    /// Returns their number. After an error, some of them may be forgotten.
     ///
     /// Pending deliveries are forgotten only if the filter names [`Ready`](DeliveryState::Ready) or
     /// [`Leased`](DeliveryState::Leased): they are then **not handled** unless klikit sends them again, which it does
     /// only if somebody asks for the replay. A handler that is running goes on, and its outcome is not recorded.
     /// Deliveries that share an ordering key with it no longer wait for it.
     ///
-    /// Deliveries that were handled and are not [kept](Self::keep_bodies) have nothing left to select by:
+    /// A filter cannot select deliveries that were handled and are not [kept](Self::keep_bodies).
     /// [`forget`](Self::forget) and [`forget_accepted`](Self::forget_accepted) forget those too.
     pub async fn forget_matching(&self, filter: &Filter) -> Result<u64, StoreError> {
         let finished = vec![DeliveryState::Dead, DeliveryState::Done];
@@ -130,39 +128,40 @@ impl Inbox {
         Ok(forgotten)
     }
 
-    /// Forgets a delivery that was handled or dead-lettered and deletes what is left of it, so that it is handled again
-    /// when klikit replays it: ask for the replay after this call. Returns how many deliveries were forgotten: more
-    /// than one if the id came with several bodies.
+    /// Forgets and deletes a delivery that was handled or dead-lettered, so that it is handled again when klikit replays it.
+    /// Request the replay after this call. Returns the number of forgotten deliveries, which is more than one if the id came
+    /// with several bodies.
     ///
-    /// A delivery that is pending or leased stays.
+    /// An unfinished delivery stays.
     ///
-    /// `tenant` is the name of the keyring, `default` unless set. Deliveries that are known by their body are forgotten
-    /// with [`forget_body`](Self::forget_body).
+    /// `tenant` is the name of the keyring, which is `default` unless set. Deliveries that are identified by their body, with
+    /// [`Identity::Body`](crate::dedupe::Identity::Body) or without an id, are forgotten with
+    /// [`forget_body`](Self::forget_body).
     pub async fn forget(&self, tenant: &str, event_id: &str) -> Result<u64, StoreError> {
         let key = self.config.policy.key_of_event(tenant, event_id);
         self.admin.forget_event(&key).await
     }
 
-    /// Forgets a delivery that is known by its body: see [`forget`](Self::forget).
+    /// Forgets a delivery that is identified by its body: see [`forget`](Self::forget).
     pub async fn forget_body(&self, tenant: &str, body: impl AsRef<[u8]>) -> Result<u64, StoreError> {
         let key = self.config.policy.key_of_body(tenant, body.as_ref());
         self.admin.forget_event(&key).await
     }
 
-    /// Forgets all deliveries of all tenants that came within this window by the store's clock and were handled or
-    /// dead-lettered: see [`forget`](Self::forget). Returns how many deliveries were forgotten.
+    /// Forgets all deliveries of all tenants that arrived within this window, by the store's clock, and were handled or
+    /// dead-lettered: see [`forget`](Self::forget). Returns the number of forgotten deliveries.
     pub async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         self.admin.forget_accepted(window).await
     }
 
-    /// Deletes up to `limit` deliveries that were [kept](Self::keep_bodies) and whose time is over, and returns how
-    /// many there were. Workers do this by themselves.
+    /// Deletes up to `limit` [kept](Self::keep_bodies) deliveries whose time to be kept is over. Returns their number.
+    /// Workers do this automatically.
     pub async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         self.config.store.purge_done(limit).await
     }
 }
 
-/// The pages of a filter, one after the other.
+/// An iteration over the pages of a filter.
 struct Pages<'a> {
     admin: &'a SharedAdmin,
     filter: &'a Filter,

@@ -316,7 +316,7 @@ mod tests {
         let (first, _) = register(&running, worker, 1, 1, &[1]).expect("not running yet");
         let (second, blocked) = register(&running, worker, 2, 1, &[1]).expect("not running yet");
         drop(first);
-        let (_again, blocked_again) = register(&running, worker, 1, 2, &[1]).expect("not running any more");
+        let (_again, blocked_again) = register(&running, worker, 1, 2, &[1]).expect("no longer running");
         assert_eq!(second.wait_for(blocked).now_or_never(), Some(()));
         assert_eq!(blocked_again.earlier.len(), 1);
     }

@@ -253,7 +253,7 @@ async fn bodies_are_kept_and_then_purged() {
     assert_eq!(inbox.purge(10).await.unwrap(), 0);
     sleep(seconds(900)).await;
     assert_eq!(inbox.counts().await.unwrap().done, 1);
-    // The worker purges by itself.
+    // The worker purges automatically.
     sleep(seconds(200)).await;
     assert_eq!(inbox.counts().await.unwrap().done, 0);
     worker.stop().await;
