@@ -195,7 +195,7 @@ pub(crate) fn rejection_sent_as_success(status: StatusCode, sent: StatusCode, li
     }
 }
 
-/// Logs that `component` received a request without a [`Delivery`](crate::Delivery) in its extensions.
+/// Logs that `component` received a request without a [`Delivery`] in its extensions.
 #[cfg(any(feature = "axum", feature = "dedupe"))]
 pub(crate) fn unverified(component: &'static str) {
     // One limit for the process, because an extractor belongs to no layer.
