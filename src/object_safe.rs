@@ -12,8 +12,8 @@ pub(crate) type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Store
 
 /// Declares an object-safe version of a trait, and implements it for every type that implements the trait.
 ///
-/// The future of an `owned fn` owns the store and the arguments, so that it can outlive its caller. A `plain fn` returns
-/// its value directly. The future of any other `fn` borrows the store.
+/// The future of an `owned fn` owns the store and the arguments, so that it can outlive its caller. A `plain fn`
+/// returns its value directly. The future of any other `fn` borrows the store.
 macro_rules! object_safe_trait {
     (
         $(#[$attribute:meta])*

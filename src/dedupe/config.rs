@@ -19,8 +19,8 @@ pub(super) struct DedupeConfig {
 }
 
 impl DedupeConfig {
-    /// Returns the terms of a claim. The grace lasts as long as the handler's deadline, so that a handler can complete its
-    /// claim even if the claim was never renewed.
+    /// Returns the terms of a claim. The grace lasts as long as the handler's deadline, so that a handler can complete
+    /// its claim even if the claim was never renewed.
     pub(super) fn claim_terms(&self) -> ClaimTerms {
         ClaimTerms { lease: self.lease, grace: self.handler_deadline }
     }

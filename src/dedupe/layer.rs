@@ -62,8 +62,8 @@ impl KlikitDedupeLayer {
     /// Sets the duration of a claim. Default: [25 seconds](Self::DEFAULT_LEASE). While the handler runs, the claim is
     /// renewed after each third of that time.
     ///
-    /// After a crash, a delivery can be handled again only once its claim has expired, so keep the lease below the time of
-    /// klikit's first retry.
+    /// After a crash, a delivery can be handled again only once its claim has expired, so keep the lease below the time
+    /// of klikit's first retry.
     #[must_use]
     pub fn lease(self, time: Duration) -> Self {
         self.with(|config| config.lease = time)
@@ -83,11 +83,11 @@ impl KlikitDedupeLayer {
     }
 
     /// Sets the time limit for the handler, whether klikit still waits or not. Default: [5
-    /// minutes](Self::DEFAULT_HANDLER_DEADLINE). At the limit, the handler is dropped at its current await and the claim is
-    /// released, so that klikit's next attempt is handled.
+    /// minutes](Self::DEFAULT_HANDLER_DEADLINE). At the limit, the handler is dropped at its current await and the
+    /// claim is released, so that klikit's next attempt is handled.
     ///
-    /// The store keeps an expired claim for the same time, so that a success counts even if the store was unreachable while
-    /// the handler ran.
+    /// The store keeps an expired claim for the same time, so that a success counts even if the store was unreachable
+    /// while the handler ran.
     #[must_use]
     pub fn handler_deadline(self, time: Duration) -> Self {
         self.with(|config| config.handler_deadline = time)
@@ -106,8 +106,8 @@ impl KlikitDedupeLayer {
     }
 
     /// Sets the number of event ids that one body may come with in a window, in whole seconds. Default:
-    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). The highest limit is 1,000. Further ids
-    /// get 503: see [Replays](crate::dedupe#replays).
+    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). The highest limit is 1,000. Further
+    /// ids get 503: see [Replays](crate::dedupe#replays).
     ///
     /// klikit does not sign the id, so a captured delivery can be sent again with any number of ids. Raise the limit if
     /// klikit itself sends you the same body repeatedly.
@@ -130,8 +130,8 @@ impl KlikitDedupeLayer {
         self.with(|config| config.policy.scope = Some(name.into()))
     }
 
-    /// Forgets a delivery, so that it is handled again when klikit replays it. Request the replay after this call. Returns
-    /// the number of forgotten entries, which is more than one if the id came with several bodies.
+    /// Forgets a delivery, so that it is handled again when klikit replays it. Request the replay after this call.
+    /// Returns the number of forgotten entries, which is more than one if the id came with several bodies.
     ///
     /// `tenant` is the name of the keyring, which is `default` unless set.
     ///
@@ -156,8 +156,8 @@ impl KlikitDedupeLayer {
         self.config.ledger.forget(&key).await
     }
 
-    /// Forgets all deliveries of all tenants that arrived within this window, by the store's clock. Returns the number of
-    /// forgotten entries.
+    /// Forgets all deliveries of all tenants that arrived within this window, by the store's clock. Returns the number
+    /// of forgotten entries.
     ///
     /// # Errors
     ///

@@ -37,8 +37,8 @@ use crate::object_safe::object_safe_trait;
 ///
 /// Implement the trait with `async fn`. The crate `tower-klikit-store-tests` has a test suite for ledgers.
 pub trait Ledger: Send + Sync + 'static {
-    /// Claims `claim.key` for `claim.token` if the key is absent or its claim has expired. Otherwise changes nothing and
-    /// returns the state of the entry.
+    /// Claims `claim.key` for `claim.token` if the key is absent or its claim has expired. Otherwise changes nothing
+    /// and returns the state of the entry.
     ///
     /// Claiming an entry again with the token that holds it succeeds and renews the claim, because the response to the
     /// first call may have been lost.
@@ -55,8 +55,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// belongs to another token.
     fn release(&self, claim: &Claim) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Renews these claims, so that each lasts for `terms` from now. Returns one value for each claim, in the same order:
-    /// `false`, and no change, if the entry is absent, is done, or belongs to another token.
+    /// Renews these claims, so that each lasts for `terms` from now. Returns one value for each claim, in the same
+    /// order: `false`, and no change, if the entry is absent, is done, or belongs to another token.
     ///
     /// After an error, any of the claims may have been renewed.
     fn renew(&self, claims: &[Claim], terms: &ClaimTerms)
@@ -66,8 +66,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// conflicts. Returns the number of removed entries.
     fn forget(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Removes all entries that were claimed within this window, in every state and of every tenant. Returns the number of
-    /// removed entries.
+    /// Removes all entries that were claimed within this window, in every state and of every tenant. Returns the number
+    /// of removed entries.
     fn forget_claimed(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Deletes up to `limit` entries whose retention or grace is over. Returns the number of deleted entries.
@@ -83,8 +83,8 @@ pub trait Ledger: Send + Sync + 'static {
 pub struct ClaimTerms {
     /// The time for which the claim is exclusive.
     pub lease: Duration,
-    /// The time for which the store keeps an expired claim. Its token can still complete the claim, unless another token
-    /// has taken over the entry.
+    /// The time for which the store keeps an expired claim. Its token can still complete the claim, unless another
+    /// token has taken over the entry.
     pub grace: Duration,
 }
 
@@ -140,8 +140,8 @@ impl EventKey {
         Self::hashed(&[scope.as_bytes(), b"\0", id.as_bytes()])
     }
 
-    /// Returns the key of an event that is identified by its body. No event has an empty id, so the keys differ from those of
-    /// [`of_event`](Self::of_event).
+    /// Returns the key of an event that is identified by its body. No event has an empty id, so the keys differ from
+    /// those of [`of_event`](Self::of_event).
     pub fn of_body(scope: &str, digest: &BodyDigest) -> Self {
         Self::hashed(&[scope.as_bytes(), b"\0\0", digest.as_bytes()])
     }
@@ -214,7 +214,8 @@ impl Claim {
         &self.key
     }
 
-    /// Returns the key of the event that the entry belongs to. Equal to [`key`](Self::key) unless the entry is a conflict.
+    /// Returns the key of the event that the entry belongs to. Equal to [`key`](Self::key) unless the entry is a
+    /// conflict.
     pub fn event(&self) -> &EventKey {
         &self.event
     }

@@ -25,12 +25,12 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Identity {
-    /// The event id. A known id with another body is a [conflict](ConflictPolicy). A delivery without an id is identified
-    /// by its body.
+    /// The event id. A known id with another body is a [conflict](ConflictPolicy). A delivery without an id is
+    /// identified by its body.
     #[default]
     EventId,
-    /// The body alone, with any id: a captured body that is sent again with a new id is a duplicate. Recommended if your
-    /// events never have the same body: see [Replays](super#replays).
+    /// The body alone, with any id: a captured body that is sent again with a new id is a duplicate. Recommended if
+    /// your events never have the same body: see [Replays](super#replays).
     ///
     /// A second genuine event with the same body is dropped.
     Body,
@@ -40,22 +40,25 @@ pub enum Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ConflictPolicy {
-    /// The delivery is handled once and marked as a conflict, so that nothing is lost. An inbox that still stores the earlier
-    /// body treats a copy with the same JSON in other bytes as a duplicate.
+    /// The delivery is handled once and marked as a conflict, so that nothing is lost. An inbox that still stores the
+    /// earlier body treats a copy with the same JSON in other bytes as a duplicate.
     #[default]
     Process,
-    /// Like [`Process`](Self::Process), but bodies are compared as JSON. White space, member order and escapes do not matter,
-    /// so a copy with the same JSON is a duplicate for the whole retention. Numbers are compared as they are written.
+    /// Like [`Process`](Self::Process), but bodies are compared as JSON. White space, member order and escapes do not
+    /// matter, so a copy with the same JSON is a duplicate for the whole retention. Numbers are compared as they are
+    /// written.
     ///
-    /// A body is compared by its bytes if it is not JSON, repeats a member name, nests deeper than 128 levels, or is larger
-    /// than 8 MiB.
+    /// A body is compared by its bytes if it is not JSON, repeats a member name, nests deeper than 128 levels, or is
+    /// larger than 8 MiB.
     ///
-    /// Each body is parsed. After a change of the policy, copies of deliveries that the store remembers are conflicts, once.
+    /// Each body is parsed. After a change of the policy, copies of deliveries that the store remembers are conflicts,
+    /// once.
     SameJson,
     /// The delivery is a duplicate, because the id alone counts. For the case that klikit changes the body between
     /// attempts. An attacker who has captured a delivery can then suppress a genuine one by guessing its id.
     TrustEventId,
-    /// The delivery is rejected with 409, until an operator [forgets](super::KlikitDedupeLayer::forget) the earlier one.
+    /// The delivery is rejected with 409, until an operator [forgets](super::KlikitDedupeLayer::forget) the earlier
+    /// one.
     Reject,
 }
 
@@ -134,8 +137,8 @@ impl DedupePolicy {
         self.replays.limit()
     }
 
-    /// Marks a delivery whose body came with another id before. Returns the response as an error if the delivery is rejected
-    /// as a replay.
+    /// Marks a delivery whose body came with another id before. Returns the response as an error if the delivery is
+    /// rejected as a replay.
     ///
     /// A delivery that is identified by its body is a duplicate under any id. One without an id counts as one with an id of its own:
     /// its body may have come under an id before, and then its key is another one.

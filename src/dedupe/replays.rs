@@ -24,8 +24,8 @@ const UNLIMITED_WINDOW: Duration = Duration::from_secs(60 * 60);
 
 /// A table of fixed size that remembers which event ids each body came with.
 ///
-/// Each body belongs to one set of the table. In a full set, a new body replaces the body with the fewest ids, so that many
-/// new bodies cannot push out a body that is being replayed.
+/// Each body belongs to one set of the table. In a full set, a new body replaces the body with the fewest ids, so that
+/// many new bodies cannot push out a body that is being replayed.
 pub(crate) struct ReplayLimiter {
     /// `None` if the number of ids is unlimited. Copies are marked all the same.
     limit: Option<ReplayLimit>,
@@ -145,8 +145,8 @@ impl ReplayLimiter {
         Admission::Rejected { remaining: self.window().saturating_sub(over), warn: self.is_to_warn(now) }
     }
 
-    /// Finds a body in its set, or adds it. Returns `None` if the set is full of bodies that have reached the limit, which
-    /// must not be forgotten.
+    /// Finds a body in its set, or adds it. Returns `None` if the set is full of bodies that have reached the limit,
+    /// which must not be forgotten.
     fn find<'a>(&self, set: &'a mut BodySet, hash: u64, id: u32, now: u32) -> Option<&'a mut KnownBody> {
         let known = set.iter().position(|body| body.as_ref().is_some_and(|body| body.hash == hash));
         if let Some(known) = known {
@@ -157,8 +157,8 @@ impl ReplayLimiter {
             }
             return Some(body);
         }
-        // Replace an empty place first, then a body whose window is over, then the body with the fewest ids. Among equals,
-        // replace the oldest.
+        // Replace an empty place first, then a body whose window is over, then the body with the fewest ids. Among
+        // equals, replace the oldest.
         let value = |body: &Option<KnownBody>| match body {
             None => (0, 0, 0),
             Some(body) if self.is_over(body.since, now) => (1, 0, body.since),

@@ -60,8 +60,8 @@ impl RunningClaims {
         self.state().running.get(key).map(|running| running.claim.digest)
     }
 
-    /// Registers a claim. Returns `None` if this process is already handling a delivery under the claim's key. The claim of
-    /// that delivery has expired, and its handler takes over the new claim.
+    /// Registers a claim. Returns `None` if this process is already handling a delivery under the claim's key. The
+    /// claim of that delivery has expired, and its handler takes over the new claim.
     pub(super) fn register(self: &Arc<Self>, claim: &Claim, delivery: &Delivery) -> Option<ClaimRegistration> {
         let started = Instant::now();
         match self.state().running.entry(claim.key) {

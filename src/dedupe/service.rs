@@ -64,7 +64,8 @@ where
     fn call(&mut self, mut request: Request<VerifiedBody>) -> Self::Future {
         #[cfg(feature = "inbox")]
         if request.extensions().get::<Replay>().is_some() {
-            // An inbox has stored this delivery. In a shared ledger the delivery is done, so a claim would make it a duplicate.
+            // An inbox has stored this delivery. In a shared ledger the delivery is done, so a claim would make it a
+            // duplicate.
             return ResponseFuture::handling(Call::new(self.inner.clone(), request));
         }
         let Some(mut delivery) = request.extensions().get::<Delivery>().cloned() else {

@@ -19,8 +19,8 @@ pub trait InboxAdmin: Send + Sync + 'static {
     /// Lists up to `limit` deliveries that the filter selects and whose id is larger than `after`, smallest id first,
     /// without their bodies. A delivery that cannot be read is left out. `limit` is at least 1.
     ///
-    /// A page may have fewer deliveries, or no delivery, although more pages follow: a store examines a bounded number of
-    /// deliveries in one call. [`Page::next`] is the start of the next page.
+    /// A page may have fewer deliveries, or no delivery, although more pages follow: a store examines a bounded number
+    /// of deliveries in one call. [`Page::next`] is the start of the next page.
     fn find(
         &self,
         filter: &Filter,
@@ -35,7 +35,8 @@ pub trait InboxAdmin: Send + Sync + 'static {
     /// ordering keys. Returns `false` and changes nothing if no DEAD delivery has this id.
     fn retry(&self, id: DeliveryId) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Dead-letters the deliveries with these ids that are READY or LEASED and in one of `states`. Returns their number.
+    /// Dead-letters the deliveries with these ids that are READY or LEASED and in one of `states`. Returns their
+    /// number.
     ///
     /// Attempts and leases stay as they are. If the handler of a LEASED delivery succeeds after all, that counts: see
     /// [`settle`](super::InboxStore::settle).
@@ -56,16 +57,16 @@ pub trait InboxAdmin: Send + Sync + 'static {
         states: &[DeliveryState],
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes the DEAD and DONE deliveries of this event, including conflicts, and the event's ledger rows. So the event
-    /// is accepted again if klikit sends it again. Returns the number of forgotten keys: a delivery and its ledger row
-    /// share one key.
+    /// Deletes the DEAD and DONE deliveries of this event, including conflicts, and the event's ledger rows. So the
+    /// event is accepted again if klikit sends it again. Returns the number of forgotten keys: a delivery and its
+    /// ledger row share one key.
     ///
     /// A READY or LEASED delivery and its ledger row stay: the delivery will be handled, and its copies are duplicates.
     fn forget_event(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Forgets keys of all tenants in the way of [`forget_event`](Self::forget_event): each key whose delivery was accepted
-    /// within `window`, or whose ledger row was claimed within `window` and is still kept. Returns the number of forgotten
-    /// keys.
+    /// Forgets keys of all tenants in the way of [`forget_event`](Self::forget_event): each key whose delivery was
+    /// accepted within `window`, or whose ledger row was claimed within `window` and is still kept. Returns the number
+    /// of forgotten keys.
     fn forget_accepted(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 

@@ -27,8 +27,8 @@ const LARGEST_BATCH: u64 = 1000;
 pub(super) struct Capacity {
     pending: Arc<Estimate<Pending>>,
     stored: Arc<Estimate<Stored>>,
-    /// Held by the acceptor that evicts, while the others wait. Contains the time of the last call that found no delivery to
-    /// evict.
+    /// Held by the acceptor that evicts, while the others wait. Contains the time of the last call that found no
+    /// delivery to evict.
     evicting: AsyncMutex<Option<Instant>>,
 }
 
@@ -92,8 +92,8 @@ impl Capacity {
     }
 }
 
-/// Returns the number of kept deliveries to evict with one call: a hundredth of the limit, so that counts are rare and few
-/// deliveries are deleted early.
+/// Returns the number of kept deliveries to evict with one call: a hundredth of the limit, so that counts are rare and
+/// few deliveries are deleted early.
 fn batch(config: &InboxConfig) -> u32 {
     u32::try_from((config.max_stored / 100).clamp(1, LARGEST_BATCH)).unwrap_or(u32::MAX)
 }

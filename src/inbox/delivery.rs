@@ -31,8 +31,8 @@ pub(super) enum SameAs {
     Any,
 }
 
-/// A worker's lease on a delivery. The lease ends when another worker leases the delivery, which is possible only after the
-/// lease has expired.
+/// A worker's lease on a delivery. The lease ends when another worker leases the delivery, which is possible only after
+/// the lease has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     id: DeliveryId,
@@ -67,8 +67,8 @@ impl NewDelivery {
         is_same || self.claim.digest() == digest
     }
 
-    /// Returns whether this delivery makes a DEAD one pending again that is [the same](Self::is_same_as). If not, the store
-    /// returns [`Acceptance::Dead`](super::Acceptance::Dead) and changes nothing.
+    /// Returns whether this delivery makes a DEAD one pending again that is [the same](Self::is_same_as). If not, the
+    /// store returns [`Acceptance::Dead`](super::Acceptance::Dead) and changes nothing.
     pub fn revives(&self) -> bool {
         self.revives
     }
@@ -98,8 +98,8 @@ impl NewDelivery {
         &self.labels.tenant
     }
 
-    /// Returns the ordering keys, ascending and without duplicates: usually at most one. Deliveries that share a key are
-    /// leased one after the other.
+    /// Returns the ordering keys, ascending and without duplicates: usually at most one. Deliveries that share a key
+    /// are leased one after the other.
     pub fn ordering_keys(&self) -> &[OrderingKey] {
         &self.ordering_keys
     }
@@ -155,8 +155,8 @@ impl NewDelivery {
         Self { same_as: SameAs::Any, ..self }
     }
 
-    /// Treats the body with this digest as [the same delivery](Self::is_same_as), as an acceptor does if both bodies have
-    /// the same JSON.
+    /// Treats the body with this digest as [the same delivery](Self::is_same_as), as an acceptor does if both bodies
+    /// have the same JSON.
     #[must_use]
     pub fn with_same_json_as(self, digest: BodyDigest) -> Self {
         Self { same_as: SameAs::Digest(digest), ..self }
@@ -198,22 +198,22 @@ impl Leased {
         }
     }
 
-    /// Sets the stored [ordering keys](NewDelivery::ordering_keys). A worker does not run two deliveries that share a key
-    /// at the same time, even if their leases were lost.
+    /// Sets the stored [ordering keys](NewDelivery::ordering_keys). A worker does not run two deliveries that share a
+    /// key at the same time, even if their leases were lost.
     #[must_use]
     pub fn with_ordering_keys(self, ordering_keys: Vec<OrderingKey>) -> Self {
         Self { ordering_keys, ..self }
     }
 
-    /// Marks a delivery whose last lease expired: its worker has crashed, perhaps because of this delivery, or cannot extend
-    /// the lease. A worker starts such deliveries at staggered times.
+    /// Marks a delivery whose last lease expired: its worker has crashed, perhaps because of this delivery, or cannot
+    /// extend the lease. A worker starts such deliveries at staggered times.
     #[must_use]
     pub fn after_expired_lease(self) -> Self {
         Self { after_expired_lease: true, ..self }
     }
 
-    /// Marks a delivery whose attempt was counted when it was leased. The worker counts the attempts of other deliveries
-    /// by [`InboxStore::start`](super::InboxStore::start).
+    /// Marks a delivery whose attempt was counted when it was leased. The worker counts the attempts of other
+    /// deliveries by [`InboxStore::start`](super::InboxStore::start).
     #[must_use]
     pub fn with_attempt_counted(self) -> Self {
         Self { attempt_counted: true, ..self }

@@ -22,8 +22,8 @@ pub enum DeliveryState {
     Ready,
     /// A worker holds a lease on the delivery.
     Leased,
-    /// The delivery is a dead letter. It is handled again only if an operator [retries](super::Inbox::retry) it or klikit
-    /// sends it again.
+    /// The delivery is a dead letter. It is handled again only if an operator [retries](super::Inbox::retry) it or
+    /// klikit sends it again.
     Dead,
     /// The delivery was handled and is [kept](super::Inbox::keep_bodies).
     Done,
@@ -148,8 +148,8 @@ impl Counts {
 }
 
 impl Entry {
-    /// Creates an entry from columns that a store has read. `head` is the [stored head](super::NewDelivery::head). Set the
-    /// other fields afterwards.
+    /// Creates an entry from columns that a store has read. `head` is the [stored head](super::NewDelivery::head). Set
+    /// the other fields afterwards.
     pub fn new(id: DeliveryId, state: DeliveryState, accepted_at: SystemTime, head: &str) -> Self {
         Self {
             id,

@@ -28,8 +28,8 @@ pub(super) trait Quantity: Send + Sync + 'static {
 
     fn limit(config: &InboxConfig) -> u64;
 
-    /// Counts the deliveries, but no further than the limit. The call must have a deadline, because all others that count
-    /// wait for it.
+    /// Counts the deliveries, but no further than the limit. The call must have a deadline, because all others that
+    /// count wait for it.
     fn count(&self, config: &Arc<InboxConfig>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 

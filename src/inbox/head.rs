@@ -66,8 +66,9 @@ impl StoredHead {
         }
     }
 
-    /// Replaces the event id and the event type with those of the dead letter: klikit signs neither, so a replay must not
-    /// change them. The path stays the new one, because the old path may be the reason why the delivery was dead-lettered.
+    /// Replaces the event id and the event type with those of the dead letter: klikit signs neither, so a replay must
+    /// not change them. The path stays the new one, because the old path may be the reason why the delivery was
+    /// dead-lettered.
     pub(super) fn revive(&mut self, dead: Option<Self>) {
         self.revived = true;
         if let Some(dead) = dead {
@@ -77,7 +78,8 @@ impl StoredHead {
         }
     }
 
-    /// Returns whether the delivery may be a replay of a captured one. Such a delivery blocks no other once it has failed.
+    /// Returns whether the delivery may be a replay of a captured one. Such a delivery blocks no other once it has
+    /// failed.
     pub(super) fn may_be_replay(&self) -> bool {
         self.copy || self.revived
     }
@@ -94,8 +96,8 @@ impl StoredHead {
         serde_json::from_str(text)
     }
 
-    /// Returns the request that the handler would have received without an inbox. `None` if the head is not one that this
-    /// crate has written.
+    /// Returns the request that the handler would have received without an inbox. `None` if the head is not one that
+    /// this crate has written.
     pub(super) fn request(&self, body: Bytes) -> Option<Request<VerifiedBody>> {
         let delivery = self.delivery()?;
         let mut request = Request::new(());

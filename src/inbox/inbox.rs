@@ -70,16 +70,17 @@ impl Inbox {
         self.with(|config| config.retention = time)
     }
 
-    /// Sets the time limit for the store to accept a delivery. Default: [2 seconds](Self::DEFAULT_ACCEPT_DEADLINE). At the
-    /// limit, the acceptor responds with 503. If the store has stored the delivery nevertheless, klikit's next attempt is a
-    /// duplicate.
+    /// Sets the time limit for the store to accept a delivery. Default: [2 seconds](Self::DEFAULT_ACCEPT_DEADLINE). At
+    /// the limit, the acceptor responds with 503. If the store has stored the delivery nevertheless, klikit's next
+    /// attempt is a duplicate.
     #[must_use]
     pub fn accept_deadline(self, time: Duration) -> Self {
         self.with(|config| config.accept_deadline = time)
     }
 
-    /// Sets the maximum number of unfinished deliveries, ready or leased. Default: [100,000](Self::DEFAULT_MAX_BACKLOG). At
-    /// the limit, the acceptor responds with 503, to copies of known deliveries too, and klikit sends the deliveries again.
+    /// Sets the maximum number of unfinished deliveries, ready or leased. Default:
+    /// [100,000](Self::DEFAULT_MAX_BACKLOG). At the limit, the acceptor responds with 503, to copies of known
+    /// deliveries too, and klikit sends the deliveries again.
     ///
     /// The backlog is counted once a second, so processes that share a store may exceed the limit slightly.
     #[must_use]
@@ -91,28 +92,29 @@ impl Inbox {
     /// [1,000,000](Self::DEFAULT_MAX_STORED). It must not be below [`max_backlog`](Self::max_backlog).
     ///
     /// At the limit, kept deliveries are deleted, those first whose time to be kept ends first. Their copies are still
-    /// duplicates. If there are no kept deliveries, the acceptor responds with 503, to copies of known deliveries too, and
-    /// klikit sends the deliveries again. Dead letters are never deleted to make space: [retry](Self::retry) or
+    /// duplicates. If there are no kept deliveries, the acceptor responds with 503, to copies of known deliveries too,
+    /// and klikit sends the deliveries again. Dead letters are never deleted to make space: [retry](Self::retry) or
     /// [forget](Self::forget) them, or limit their age by [`keep_dead_letters`](Self::keep_dead_letters).
     ///
-    /// A warning is logged when 80 % of the limit is reached, and again only after the number has fallen below. With the
-    /// feature `metrics`, the gauge `klikit_inbox_stored_ratio` reports the share. Deliveries are counted every 10 seconds
-    /// while new ones are accepted, and before one is rejected. So processes that share a store may exceed the limit
-    /// slightly.
+    /// A warning is logged when 80 % of the limit is reached, and again only after the number has fallen below. With
+    /// the feature `metrics`, the gauge `klikit_inbox_stored_ratio` reports the share. Deliveries are counted every 10
+    /// seconds while new ones are accepted, and before one is rejected. So processes that share a store may exceed the
+    /// limit slightly.
     #[must_use]
     pub fn max_stored(self, deliveries: u64) -> Self {
         self.with(|config| config.max_stored = deliveries)
     }
 
-    /// Sets the rule for deliveries that are handled one after the other. Default: [no ordering](OrderBy::nothing). The rule
-    /// applies to deliveries that are accepted from then on.
+    /// Sets the rule for deliveries that are handled one after the other. Default: [no ordering](OrderBy::nothing). The
+    /// rule applies to deliveries that are accepted from then on.
     #[must_use]
     pub fn order_by(self, order_by: OrderBy) -> Self {
         self.with(|config| config.order_by = order_by)
     }
 
-    /// Sets the time for which a handled delivery is kept with its body. Default: zero, because bodies contain customers'
-    /// data. Kept deliveries are deleted earlier if the inbox holds [`max_stored`](Self::max_stored) deliveries.
+    /// Sets the time for which a handled delivery is kept with its body. Default: zero, because bodies contain
+    /// customers' data. Kept deliveries are deleted earlier if the inbox holds [`max_stored`](Self::max_stored)
+    /// deliveries.
     #[must_use]
     pub fn keep_bodies(self, time: Duration) -> Self {
         self.with(|config| config.keep_bodies = time)
@@ -121,10 +123,10 @@ impl Inbox {
     /// Sets the age after which dead letters are deleted, from the time of acceptance. Default: dead letters are kept
     /// indefinitely, until an operator retries or forgets them.
     ///
-    /// [Workers](Self::worker) delete older dead letters with their bodies once a minute. They log the number as a warning
-    /// and, with the feature `metrics`, count the deliveries in `klikit_inbox_dead_letters_expired_total`. The deliveries
-    /// are lost: copies are duplicates until the [retention](Self::retention) is over. To have klikit's replay handled,
-    /// [`forget`](Self::forget) the delivery first.
+    /// [Workers](Self::worker) delete older dead letters with their bodies once a minute. They log the number as a
+    /// warning and, with the feature `metrics`, count the deliveries in `klikit_inbox_dead_letters_expired_total`. The
+    /// deliveries are lost: copies are duplicates until the [retention](Self::retention) is over. To have klikit's
+    /// replay handled, [`forget`](Self::forget) the delivery first.
     #[must_use]
     pub fn keep_dead_letters(self, time: Duration) -> Self {
         self.with(|config| config.keep_dead_letters = Some(time))
@@ -143,8 +145,8 @@ impl Inbox {
     }
 
     /// Sets the number of event ids that one body may come with in a window, in whole seconds. Default:
-    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). The highest limit is 1,000. Further ids
-    /// get 503: see [Replays](crate::dedupe#replays).
+    /// [16](Self::DEFAULT_REPLAY_IDS) in [an hour](Self::DEFAULT_REPLAY_WINDOW). The highest limit is 1,000. Further
+    /// ids get 503: see [Replays](crate::dedupe#replays).
     ///
     /// klikit does not sign the id, so a captured delivery can be sent again with any number of ids. Raise the limit if
     /// klikit itself sends you the same body repeatedly.
@@ -173,8 +175,8 @@ impl Inbox {
         Acceptor::new(Arc::clone(&self.config), Arc::clone(&self.capacity))
     }
 
-    /// Returns a worker that calls `handler` with the stored deliveries. `handler` is the Tower service that you would mount
-    /// without an inbox.
+    /// Returns a worker that calls `handler` with the stored deliveries. `handler` is the Tower service that you would
+    /// mount without an inbox.
     ///
     /// The worker does nothing until it [runs](Worker::run_until). One worker per process is enough, because it handles
     /// [several deliveries](Worker::concurrency) at the same time.

@@ -9,16 +9,17 @@
 //!
 //! Accepting:
 //!
-//! - The acceptor responds `200 {"status":"received"}` once the delivery and its ledger row are durable. The store commits
-//!   both together. A delivery that is stored already, or was handled before, gets `200 {"status":"duplicate-ignored"}`.
+//! - The acceptor responds `200 {"status":"received"}` once the delivery and its ledger row are durable. The store
+//!   commits both together. A delivery that is stored already, or was handled before, gets `200
+//!   {"status":"duplicate-ignored"}`.
 //! - If the store fails, takes longer than [`accept_deadline`](Inbox::accept_deadline), or holds [too many pending
 //!   deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`, and klikit sends the delivery again.
-//! - The store holds at most [a million deliveries](Inbox::max_stored): pending ones, dead letters and kept ones. At the
-//!   limit, kept deliveries are deleted early. If there are no kept deliveries, the response is 503 as well. Dead letters
-//!   are never deleted to make space.
-//! - The inbox stores a bounded part of a request's head. A query over 2 KiB is left out and logged. A content type over
-//!   255 bytes loses its parameters. A path over 2 KiB gets 414 and a method over 32 bytes gets 501, because the worker
-//!   could not find the handler without them. klikit sends neither.
+//! - The store holds at most [a million deliveries](Inbox::max_stored): pending ones, dead letters and kept ones. At
+//!   the limit, kept deliveries are deleted early. If there are no kept deliveries, the response is 503 as well. Dead
+//!   letters are never deleted to make space.
+//! - The inbox stores a bounded part of a request's head. A query over 2 KiB is left out and logged. A content type
+//!   over 255 bytes loses its parameters. A path over 2 KiB gets 414 and a method over 32 bytes gets 501, because the
+//!   worker could not find the handler without them. klikit sends neither.
 //! - A known id with *another body* is a conflict and is handled as a delivery of its own: see
 //!   [`dedupe`](crate::dedupe). While the earlier body is still stored, a copy that has the same JSON with other white
 //!   space, member order or escapes is a duplicate.
@@ -29,12 +30,12 @@
 //! Handling:
 //!
 //! - The handler gets the same request as without an inbox: method, path, query, content type, body,
-//!   [`EventId`](crate::EventId) and [`Delivery`](crate::Delivery). The extensions also hold an [`Attempt`]. Other headers
-//!   are not stored.
-//! - The path is the one that the client sent, even if the acceptor is inside axum's `Router::nest` (feature `axum`). The
-//!   handler may be a router that still has the verify and dedupe layers: they let stored deliveries through.
-//! - klikit signs the body alone. Anybody who has captured a delivery can send it again with another method, path, query
-//!   and content type, so base important decisions on the body.
+//!   [`EventId`](crate::EventId) and [`Delivery`](crate::Delivery). The extensions also hold an [`Attempt`]. Other
+//!   headers are not stored.
+//! - The path is the one that the client sent, even if the acceptor is inside axum's `Router::nest` (feature `axum`).
+//!   The handler may be a router that still has the verify and dedupe layers: they let stored deliveries through.
+//! - klikit signs the body alone. Anybody who has captured a delivery can send it again with another method, path,
+//!   query and content type, so base important decisions on the body.
 //! - A 2xx response finishes the delivery. It is deleted with its body unless it is [kept](Inbox::keep_bodies). After
 //!   400 and 422 it is dead-lettered at once, because a retry would fail in the same way. After any [other
 //!   response](Worker::outcome), an error, a panic or a [timeout](Worker::handler_deadline), it is retried after a
@@ -91,8 +92,8 @@
 //! # }
 //! ```
 //!
-//! Serve `app` until `stop`, and then wait for the worker, which finishes its running handlers. For a server with timeouts
-//! and limits, copy `examples/src/serve.rs` from the repository.
+//! Serve `app` until `stop`, and then wait for the worker, which finishes its running handlers. For a server with
+//! timeouts and limits, copy `examples/src/serve.rs` from the repository.
 //!
 //! # Panics
 //!

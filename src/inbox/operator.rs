@@ -50,7 +50,8 @@ impl Inbox {
 
     /// Makes a dead letter pending again, with all its attempts. Returns `false` if no dead letter has this id.
     ///
-    /// A delivery with [ordering keys](super::OrderBy) returns to its old place, ahead of later deliveries that share a key.
+    /// A delivery with [ordering keys](super::OrderBy) returns to its old place, ahead of later deliveries that share a
+    /// key.
     pub async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
         let retried = self.admin.retry(id).await?;
         self.config.wake.notify_one();
@@ -70,8 +71,8 @@ impl Inbox {
         Ok(retried)
     }
 
-    /// Dead-letters the unfinished deliveries that the filter selects. Returns their number. After an error, some of them
-    /// may be dead letters.
+    /// Dead-letters the unfinished deliveries that the filter selects. Returns their number. After an error, some of
+    /// them may be dead letters.
     ///
     /// The filter has to name [`Ready`](DeliveryState::Ready), [`Leased`](DeliveryState::Leased) or both: without them
     /// nothing is dead-lettered. A handler that is running goes on. If it succeeds, that counts; if it fails, the delivery
@@ -105,8 +106,8 @@ impl Inbox {
         Ok(dead_lettered)
     }
 
-    /// Forgets and deletes the deliveries that the filter selects, so that they are handled again when klikit replays them.
-    /// Returns their number. After an error, some of them may be forgotten.
+    /// Forgets and deletes the deliveries that the filter selects, so that they are handled again when klikit replays
+    /// them. Returns their number. After an error, some of them may be forgotten.
     ///
     /// Pending deliveries are forgotten only if the filter names [`Ready`](DeliveryState::Ready) or
     /// [`Leased`](DeliveryState::Leased): they are then **not handled** unless klikit sends them again, which it does
@@ -128,14 +129,14 @@ impl Inbox {
         Ok(forgotten)
     }
 
-    /// Forgets and deletes a delivery that was handled or dead-lettered, so that it is handled again when klikit replays it.
-    /// Request the replay after this call. Returns the number of forgotten deliveries, which is more than one if the id came
-    /// with several bodies.
+    /// Forgets and deletes a delivery that was handled or dead-lettered, so that it is handled again when klikit
+    /// replays it. Request the replay after this call. Returns the number of forgotten deliveries, which is more than
+    /// one if the id came with several bodies.
     ///
     /// An unfinished delivery stays.
     ///
-    /// `tenant` is the name of the keyring, which is `default` unless set. Deliveries that are identified by their body, with
-    /// [`Identity::Body`](crate::dedupe::Identity::Body) or without an id, are forgotten with
+    /// `tenant` is the name of the keyring, which is `default` unless set. Deliveries that are identified by their
+    /// body, with [`Identity::Body`](crate::dedupe::Identity::Body) or without an id, are forgotten with
     /// [`forget_body`](Self::forget_body).
     pub async fn forget(&self, tenant: &str, event_id: &str) -> Result<u64, StoreError> {
         let key = self.config.policy.key_of_event(tenant, event_id);

@@ -27,8 +27,8 @@ const DATA_BRANCH_ID: &[Step] = &[Step::Member("data"), Step::Member("branch_id"
 ///
 /// klikit itself does not guarantee any order. Deliveries that it sends out of order are handled out of order.
 ///
-/// Ids are read from the body even if other parts of the body are malformed, so that one unreadable order does not cost a
-/// batch its ordering:
+/// Ids are read from the body even if other parts of the body are malformed, so that one unreadable order does not cost
+/// a batch its ordering:
 ///
 /// - An order without a readable id, such as `null`, adds no key. The other orders of the batch add theirs.
 /// - If a member is repeated, each of its values adds a key.
@@ -49,11 +49,11 @@ enum Rule {
 
 type Custom = dyn Fn(&Delivery, &[u8]) -> Vec<String> + Send + Sync;
 
-/// A key that is shared by deliveries that must be leased one after the other. The text consists of the kind of the key,
-/// the id and the tenant, such as `order:42@warung`.
+/// A key that is shared by deliveries that must be leased one after the other. The text consists of the kind of the
+/// key, the id and the tenant, such as `order:42@warung`.
 ///
-/// In the id and the tenant, control characters, `@`, `%` and bytes that are not UTF-8 are percent-encoded. A text of more
-/// than 200 bytes is replaced with a hash, such as `order:%5f3c…`.
+/// In the id and the tenant, control characters, `@`, `%` and bytes that are not UTF-8 are percent-encoded. A text of
+/// more than 200 bytes is replaced with a hash, such as `order:%5f3c…`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrderingKey(Arc<str>);
 

@@ -34,8 +34,8 @@ use crate::{
 /// - **The token decides, not the time.** A lease belongs to its worker until another worker leases the delivery, even
 ///   after the lease has expired. Until then the worker can extend the lease and settle the delivery.
 /// - The inbox and the store's [`Ledger`](crate::dedupe::Ledger) share ledger rows. A delivery that a
-///   [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store has handled is a duplicate here, and vice
-///   versa.
+///   [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) on the same store has handled is a duplicate here, and
+///   vice versa.
 /// - A row that cannot be read does not affect other deliveries: see [`LeaseBatch`].
 /// - **The store is trusted.** Workers treat the deliveries that it returns as verified.
 ///
@@ -51,16 +51,16 @@ pub trait InboxStore: Send + Sync + 'static {
     /// 2. The key has a DEAD delivery:
     ///    - If the new delivery [is not the same](NewDelivery::is_same_as), returns [`Acceptance::Known`] and changes
     ///      nothing.
-    ///    - If it is the same and does not [revive](NewDelivery::revives) the dead letter, returns [`Acceptance::Dead`] and
-    ///      changes nothing.
+    ///    - If it is the same and does not [revive](NewDelivery::revives) the dead letter, returns [`Acceptance::Dead`]
+    ///      and changes nothing.
     ///    - Otherwise returns [`Acceptance::Revived`]. The dead letter is READY again and due now, with no attempts and
     ///      the new request. It keeps its [id](DeliveryId) and its time of acceptance. Its ledger row is done for
     ///      `retention`.
     /// 3. The ledger row is done: returns [`Acceptance::Known`] and changes nothing.
     /// 4. The ledger row is a claim whose lease has not expired: returns [`Acceptance::InFlight`] and changes nothing.
-    /// 5. Otherwise returns [`Acceptance::Accepted`]. The delivery is stored as READY and due now, with an id larger than
-    ///    all earlier ids. It replaces a DONE delivery of the same key. Its ledger row replaces an expired claim, whose
-    ///    token can then no longer complete the row.
+    /// 5. Otherwise returns [`Acceptance::Accepted`]. The delivery is stored as READY and due now, with an id larger
+    ///    than all earlier ids. It replaces a DONE delivery of the same key. Its ledger row replaces an expired claim,
+    ///    whose token can then no longer complete the row.
     ///
     /// Accepting a delivery again with the same claim, as after a lost response of the store, returns `Known` with the
     /// delivery's own digest.
@@ -76,47 +76,47 @@ pub trait InboxStore: Send + Sync + 'static {
     ///
     /// Attempts:
     ///
-    /// - The first `request.free_handlers` deliveries start at once. The others are prefetched: they wait in the worker for
-    ///   a free handler.
-    /// - A READY delivery that starts at once counts its attempt now and is [marked](Leased::with_attempt_counted), unless
-    ///   the attempt is its last one. All other deliveries count their attempts by [`start`](Self::start). So a worker
-    ///   that crashes costs no attempt of a delivery that it has not started.
+    /// - The first `request.free_handlers` deliveries start at once. The others are prefetched: they wait in the worker
+    ///   for a free handler.
+    /// - A READY delivery that starts at once counts its attempt now and is [marked](Leased::with_attempt_counted),
+    ///   unless the attempt is its last one. All other deliveries count their attempts by [`start`](Self::start). So a
+    ///   worker that crashes costs no attempt of a delivery that it has not started.
     /// - A delivery whose lease has expired, or that has had all its attempts, is leased only to start at once. If only
-    ///   prefetching is left, it is skipped but counts against the limit, so that the worker soon asks again with a free
-    ///   handler.
+    ///   prefetching is left, it is skipped but counts against the limit, so that the worker soon asks again with a
+    ///   free handler.
     /// - A delivery whose lease expired after `request.max_attempts` attempts is dead-lettered instead of being leased,
-    ///   because every worker that took it crashed. [`LeaseBatch::dead_lettered`] reports it. A READY delivery is leased
-    ///   after any number of attempts.
+    ///   because every worker that took it crashed. [`LeaseBatch::dead_lettered`] reports it. A READY delivery is
+    ///   leased after any number of attempts.
     /// - A delivery whose previous lease expired is [marked](Leased::after_expired_lease).
     ///
     /// Ordering:
     ///
     /// - A delivery is blocked while a delivery with a smaller id that shares one of its [ordering
     ///   keys](NewDelivery::ordering_keys) is READY (due or not) or LEASED.
-    /// - After a dead letter is retried, a delivery with a larger id that shares a key may be LEASED already. It blocks the
-    ///   retried delivery until its lease expires. So two deliveries that share a key never have unexpired leases at the
-    ///   same time, even in different processes.
+    /// - After a dead letter is retried, a delivery with a larger id that shares a key may be LEASED already. It blocks
+    ///   the retried delivery until its lease expires. So two deliveries that share a key never have unexpired leases
+    ///   at the same time, even in different processes.
     ///
     /// Leases in `request.held`, whose handlers the calling process is still running:
     ///
-    /// - If the lease is still the delivery's latest, it never counts as expired. The delivery is not a candidate, is not
-    ///   dead-lettered, and blocks its ordering keys. If the lease has expired, the store first extends it to
+    /// - If the lease is still the delivery's latest, it never counts as expired. The delivery is not a candidate, is
+    ///   not dead-lettered, and blocks its ordering keys. If the lease has expired, the store first extends it to
     ///   `request.duration` from now.
-    /// - If another worker has leased the delivery since, or klikit has sent it again, the delivery is a candidate like any
-    ///   other. The running handler then takes over the new lease, so that lease counts no attempt: its
+    /// - If another worker has leased the delivery since, or klikit has sent it again, the delivery is a candidate like
+    ///   any other. The running handler then takes over the new lease, so that lease counts no attempt: its
     ///   [`Lease::attempt`] is the number of attempts so far.
-    /// - The lease may be the latest one although the delivery is READY, as while the response to its settlement is lost.
-    ///   A store may skip such a delivery, or lease it without counting an attempt.
+    /// - The lease may be the latest one although the delivery is READY, as while the response to its settlement is
+    ///   lost. A store may skip such a delivery, or lease it without counting an attempt.
     fn lease(&self, request: &LeaseRequest<'_>) -> impl Future<Output = Result<LeaseBatch, StoreError>> + Send;
 
-    /// Counts the attempts of these leases, whose handlers are about to start. Sets the delivery's number of attempts to
-    /// [`Lease::attempt`], unless it is higher already.
+    /// Counts the attempts of these leases, whose handlers are about to start. Sets the delivery's number of attempts
+    /// to [`Lease::attempt`], unless it is higher already.
     ///
     /// Returns one value for each lease, in the same order: `false`, and no change, if the delivery is no longer LEASED
     /// with this token.
     ///
-    /// After an error, any of the attempts may have been counted. Repeating the call is harmless. The counts must survive
-    /// a crash of the calling process, but may be lost if the store's machine fails.
+    /// After an error, any of the attempts may have been counted. Repeating the call is harmless. The counts must
+    /// survive a crash of the calling process, but may be lost if the store's machine fails.
     fn start(&self, leases: &[Lease]) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
     /// Extends these leases to `duration` from now, even if they have expired. Returns one value for each lease, in the
@@ -140,11 +140,11 @@ pub trait InboxStore: Send + Sync + 'static {
     /// Repeating a settlement, as after a lost answer, is harmless: a delivery that is DONE stays as it is. Callers pass
     /// each lease once.
     ///
-    /// If the settlement makes a dead letter pending again, the delivery returns to its old place among the deliveries that
-    /// share its ordering keys.
+    /// If the settlement makes a dead letter pending again, the delivery returns to its old place among the deliveries
+    /// that share its ordering keys.
     ///
-    /// Repeating a settlement, as after a lost response, is harmless: a DONE delivery stays unchanged. Callers pass each
-    /// lease once.
+    /// Repeating a settlement, as after a lost response, is harmless: a DONE delivery stays unchanged. Callers pass
+    /// each lease once.
     ///
     /// After an error, any of the settlements may have been recorded.
     fn settle(
@@ -164,19 +164,19 @@ pub trait InboxStore: Send + Sync + 'static {
     /// Counts the deliveries in all states, but no further than `limit`. Counting all of them may be expensive.
     fn stored(&self, limit: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes up to `limit` DONE deliveries with their bodies, even if their time to be kept is not over. Deletes first
-    /// the deliveries whose time ends first. Their ledger rows stay, so copies are still duplicates. Returns the number of
-    /// deleted deliveries.
+    /// Deletes up to `limit` DONE deliveries with their bodies, even if their time to be kept is not over. Deletes
+    /// first the deliveries whose time ends first. Their ledger rows stay, so copies are still duplicates. Returns the
+    /// number of deleted deliveries.
     fn evict_done(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes up to `limit` DEAD deliveries that were accepted at least `age` ago, with their bodies, smallest id first.
-    /// Their ledger rows stay, so copies are still duplicates. Returns the number of deleted deliveries.
+    /// Deletes up to `limit` DEAD deliveries that were accepted at least `age` ago, with their bodies, smallest id
+    /// first. Their ledger rows stay, so copies are still duplicates. Returns the number of deleted deliveries.
     ///
     /// Ids grow with the time of acceptance, so a store may stop at the first DEAD delivery that is younger.
     fn purge_dead(&self, age: Duration, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Returns the default maximum number of deliveries that a worker [prefetches](super::Worker::prefetch). The provided
-    /// method returns 0, which suits a store whose calls take microseconds.
+    /// Returns the default maximum number of deliveries that a worker [prefetches](super::Worker::prefetch). The
+    /// provided method returns 0, which suits a store whose calls take microseconds.
     fn prefetch(&self) -> usize {
         0
     }
@@ -206,7 +206,8 @@ pub struct LeaseBatch {
     pub leased: Vec<Leased>,
     /// The deliveries that this call dead-lettered: their lease expired on the last attempt, or they cannot be read.
     pub dead_lettered: Vec<DeadLettered>,
-    /// The deliveries that can neither be read nor dead-lettered, as on a damaged page. Each call may report them again.
+    /// The deliveries that can neither be read nor dead-lettered, as on a damaged page. Each call may report them
+    /// again.
     pub unreadable: Vec<Unreadable>,
 }
 

@@ -4,7 +4,8 @@ use http::{Uri, header, request::Parts};
 
 use crate::direct_response::DirectResponse;
 
-/// The longest path that is stored, in bytes. A longer one is rejected, because the path decides which handler is called.
+/// The longest path that is stored, in bytes. A longer one is rejected, because the path decides which handler is
+/// called.
 pub(super) const MAX_PATH: usize = 2048;
 
 /// The longest query that is stored, in bytes. A longer one is left out.
@@ -18,8 +19,8 @@ const MAX_CONTENT_TYPE: usize = 255;
 
 /// Parts of a request's head that are stored although klikit does not sign them.
 ///
-/// Their length is limited, because anybody who has captured a delivery can send it again with other values, and servers
-/// accept about 64 KiB of each.
+/// Their length is limited, because anybody who has captured a delivery can send it again with other values, and
+/// servers accept about 64 KiB of each.
 pub(super) struct Target {
     pub(super) method: String,
     /// Path and query.

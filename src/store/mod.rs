@@ -9,8 +9,8 @@
 //! | `PostgresStore` | `tower-klikit-postgres` | services that use Postgres | remembers | yes | yes |
 //! | `RedisStore` | `tower-klikit-redis` | services that use a Redis that does not evict | depends on the persistence that Redis is configured for | yes | no: it would acknowledge deliveries before they are durable |
 //!
-//! Every store implements [`Ledger`](crate::dedupe::Ledger), and a store with an inbox also `InboxStore`. You can implement
-//! both for a store of your own, and test it with the suites in `tower-klikit-store-tests`.
+//! Every store implements [`Ledger`](crate::dedupe::Ledger), and a store with an inbox also `InboxStore`. You can
+//! implement both for a store of your own, and test it with the suites in `tower-klikit-store-tests`.
 
 mod memory;
 

@@ -161,8 +161,8 @@ pub(crate) fn misrouted(status: StatusCode, method: &Method, path: &str, deliver
     );
 }
 
-/// Logs that the lease of a running handler could not be extended. [`outcome_lost`] or [`outcome_of_gone`] follows if the
-/// outcome of the handler is lost.
+/// Logs that the lease of a running handler could not be extended. [`outcome_lost`] or [`outcome_of_gone`] follows if
+/// the outcome of the handler is lost.
 pub(crate) fn lease_lost(delivery_id: DeliveryId) {
     let delivery_id = delivery_id.get();
     info!(target: INBOX, delivery_id,

@@ -109,7 +109,8 @@ mod tests {
 
     use super::*;
 
-    /// Tries to write a line `times` times. Returns the number of written lines, and the number that they say was left out.
+    /// Tries to write a line `times` times. Returns the number of written lines, and the number that they say was left
+    /// out.
     fn admitted(limits: &LogLimits, kind: &'static str, times: usize) -> (usize, u64) {
         let written: Vec<LeftOut> = (0..times).filter_map(|_| limits.admit(kind)).collect();
         (written.len(), written.iter().flatten().sum())

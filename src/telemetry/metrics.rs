@@ -27,9 +27,9 @@
 //! A [worker](crate::inbox::Worker::metrics_interval) sets the gauges of the inbox from the store. Workers that share a
 //! store report the same values, so aggregate them with `max`, not with `sum`. The gauges assume one inbox per process.
 //!
-//! Senders cannot create label values. `tenant` and `secret_id` are names of [keyrings](crate::Keyring) and secrets, so a
-//! [resolver](crate::KlikitVerifyLayer::with_resolver) must not create keyrings from request data. `status` is the status
-//! of the handler's response. Every other label has a fixed set of values.
+//! Senders cannot create label values. `tenant` and `secret_id` are names of [keyrings](crate::Keyring) and secrets, so
+//! a [resolver](crate::KlikitVerifyLayer::with_resolver) must not create keyrings from request data. `status` is the
+//! status of the handler's response. Every other label has a fixed set of values.
 //!
 //! # Recommended alerts
 //!
@@ -124,8 +124,8 @@ pub const LEASES_LOST: &str = "klikit_inbox_leases_lost_total";
 /// Histogram bounds for [`ACK`], in seconds. klikit recommends responding within 1 second and times out after 10.
 pub const ACK_BUCKETS: &[f64] = &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 10.0];
 
-/// Histogram bounds for [`BODY_BYTES`], in bytes. One order has 4 to 27 kB and a batch more than 100 kB. The default body
-/// limit is one megabyte.
+/// Histogram bounds for [`BODY_BYTES`], in bytes. One order has 4 to 27 kB and a batch more than 100 kB. The default
+/// body limit is one megabyte.
 pub const BODY_BUCKETS: &[f64] = &[1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
 
 /// Registers the descriptions of all metrics with the recorder. Call it once, after installing the recorder.
@@ -152,8 +152,8 @@ pub fn describe() {
     describe_gauge!(INBOX_STORED, "The number of stored deliveries as a share of max_stored, from 0 to 1");
 }
 
-/// Registers the metrics of a layer that uses this keyring with the value 0. Prometheus computes a rate only from a first
-/// value on, and an alert needs a series. `mismatch` is the reason of deliveries rejected for their signature.
+/// Registers the metrics of a layer that uses this keyring with the value 0. Prometheus computes a rate only from a
+/// first value on, and an alert needs a series. `mismatch` is the reason of deliveries rejected for their signature.
 pub(super) fn start_counters(keyring: &Keyring, mismatch: &'static str) {
     for held in keyring.secrets().iter() {
         let Signer { tenant, secret_id } = &**held.signer();

@@ -1,7 +1,7 @@
 //! All log messages, spans and metrics of the crate. No other module calls `tracing` or `metrics`.
 //!
-//! Without the feature `tracing` nothing is logged, and without the feature `metrics` nothing is counted. Bodies, secrets
-//! and whole signatures are never logged.
+//! Without the feature `tracing` nothing is logged, and without the feature `metrics` nothing is counted. Bodies,
+//! secrets and whole signatures are never logged.
 #![cfg_attr(
     not(all(feature = "tracing", feature = "metrics")),
     allow(unused_variables, reason = "used only for logging, or only for counting")
@@ -160,7 +160,8 @@ fn rejection_unsent(LogContext { event_id, tenant }: LogContext<'_>, reason: &'s
     }
 }
 
-/// Logs that a request was dropped while its body was arriving. The request is unverified, so any sender can cause this.
+/// Logs that a request was dropped while its body was arriving. The request is unverified, so any sender can cause
+/// this.
 fn not_received(LogContext { event_id, tenant }: LogContext<'_>, bytes: usize, elapsed: Duration, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("not_received") {
         warn!(target: VERIFY, event_id, tenant, bytes, ?elapsed, left_out,

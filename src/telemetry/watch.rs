@@ -20,8 +20,8 @@ use crate::{
 /// The time after which a response is logged as slow. klikit times out after 10 seconds.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// An observer of one delivery. If nothing is logged and nothing is counted, the observer is empty: it reads no clock and
-/// allocates no memory.
+/// An observer of one delivery. If nothing is logged and nothing is counted, the observer is empty: it reads no clock
+/// and allocates no memory.
 pub(crate) struct Watch(Option<Box<Watched>>);
 
 /// The state of an observer that is not empty.
@@ -146,7 +146,8 @@ impl Watch {
         }
     }
 
-    /// Records and counts the response to a verified delivery. `status` is `None` if the inner service returned an error.
+    /// Records and counts the response to a verified delivery. `status` is `None` if the inner service returned an
+    /// error.
     #[inline]
     pub(crate) fn answered(&mut self, status: Option<StatusCode>) {
         if let Some(watched) = &mut self.0 {

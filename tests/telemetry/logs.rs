@@ -112,7 +112,8 @@ fn body_error_is_logged_with_its_source() {
 const HIDDEN: &str = "paid\u{202e}\u{200b}\u{feff}\u{2028}\nWARN forged";
 const ESCAPED: &str = r"paid\u{202e}\u{200b}\u{feff}\u{2028}\nWARN forged";
 
-/// Asserts that the log has this many lines, no hidden character, and each of `texts`, where `…` stands for [`ESCAPED`].
+/// Asserts that the log has this many lines, no hidden character, and each of `texts`, where `…` stands for
+/// [`ESCAPED`].
 #[track_caller]
 fn assert_escaped(log: &str, lines: usize, texts: &[&str]) {
     assert_eq!(log.lines().count(), lines, "{log:?}");

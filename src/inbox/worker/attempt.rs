@@ -239,7 +239,8 @@ impl AttemptTask<'_> {
         true
     }
 
-    /// Returns whether this process still holds the lease. On a blocked thread, a job may wait until its lease has expired.
+    /// Returns whether this process still holds the lease. On a blocked thread, a job may wait until its lease has
+    /// expired.
     async fn still_has_lease(&self) -> bool {
         let WorkerContext { config, settings, .. } = self.shared;
         while self.registration.may_be_lost(settings.lease) {
@@ -317,7 +318,8 @@ impl AttemptTask<'_> {
     }
 
     fn fail(&self, reason: String) -> Settlement {
-        // Use the latest lease: an operator may have retried the delivery, and then this attempt has taken over a new lease.
+        // Use the latest lease: an operator may have retried the delivery, and then this attempt has taken over a new
+        // lease.
         let attempt = self.registration.lease().attempt();
         if attempt >= self.shared.settings.max_attempts {
             return Settlement::DeadLetter { reason };

@@ -13,8 +13,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Returns the default outcome for a status, which [`Worker::outcome`](super::Worker::outcome) replaces: 2xx is done, 400
-    /// and 422 are dead, and every other status is retried.
+    /// Returns the default outcome for a status, which [`Worker::outcome`](super::Worker::outcome) replaces: 2xx is
+    /// done, 400 and 422 are dead, and every other status is retried.
     pub fn of(status: StatusCode) -> Self {
         match status {
             _ if status.is_success() => Self::Done,

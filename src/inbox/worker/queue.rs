@@ -56,7 +56,8 @@ impl Rate {
         self.finished += 1;
     }
 
-    /// Returns the number of handlers that finished in the current or the previous tenth of a second, whichever is larger.
+    /// Returns the number of handlers that finished in the current or the previous tenth of a second, whichever is
+    /// larger.
     pub(super) fn lately(&mut self) -> usize {
         self.roll();
         self.finished.max(self.before)

@@ -99,8 +99,8 @@ struct WorkerLoop {
 /// The queue of a worker, and its tasks for attempts and store calls.
 struct WorkerTasks {
     attempts: JoinSet<()>,
-    /// The call that leases, if one is running. It is never dropped early: the deliveries that it leases would be stuck until
-    /// their leases expire.
+    /// The call that leases, if one is running. It is never dropped early: the deliveries that it leases would be stuck
+    /// until their leases expire.
     fetching: JoinSet<FetchedJobs>,
     releasing: JoinSet<()>,
     queue: Queue,

@@ -23,8 +23,8 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// A list of the deliveries that the workers of one inbox hold.
 ///
 /// A lease may expire while its handler is still running, because the handler blocks its thread or the store is
-/// unreachable. The store would then lease the delivery again. The list keeps this process from handling such a delivery a
-/// second time, and from handling a delivery that shares an ordering key with it.
+/// unreachable. The store would then lease the delivery again. The list keeps this process from handling such a
+/// delivery a second time, and from handling a delivery that shares an ordering key with it.
 #[derive(Default)]
 pub(in crate::inbox) struct RunningDeliveries {
     deliveries: Mutex<HashMap<DeliveryId, RunningDelivery>>,
@@ -46,8 +46,8 @@ struct RunningDelivery {
     held_since: Instant,
     /// Whether the store has counted this attempt.
     is_counted: bool,
-    /// The time after which the lease is no longer extended, or `None` before the handler starts. Needed because a handler
-    /// that blocks its thread cannot be dropped at its deadline.
+    /// The time after which the lease is no longer extended, or `None` before the handler starts. Needed because a
+    /// handler that blocks its thread cannot be dropped at its deadline.
     extend_until: Option<Instant>,
     worker: WorkerId,
     ordering_keys: Vec<OrderingKey>,
@@ -69,7 +69,8 @@ pub(super) struct WorkerId(u64);
 
 /// The running deliveries that block a newly registered one, because they share an ordering key with it.
 ///
-/// The store does not lease such deliveries at the same time. But a delivery whose lease is lost may still be running here.
+/// The store does not lease such deliveries at the same time. But a delivery whose lease is lost may still be running
+/// here.
 pub(super) struct Blockers {
     earlier: Vec<(DeliveryId, u64)>,
 }
@@ -98,8 +99,8 @@ impl RunningDeliveries {
         self.deliveries().values().map(|handling| handling.lease).collect()
     }
 
-    /// Returns the leases that this worker has to extend, and the deliveries whose handlers are stuck. A stuck handler is
-    /// returned once. Its lease counts as lost from then on, so that other nodes can handle the delivery.
+    /// Returns the leases that this worker has to extend, and the deliveries whose handlers are stuck. A stuck handler
+    /// is returned once. Its lease counts as lost from then on, so that other nodes can handle the delivery.
     pub(super) fn leases_of(&self, worker: WorkerId) -> WorkerLeases {
         let (now, mut leases) = (Instant::now(), WorkerLeases::default());
         let mut deliveries = self.deliveries();
@@ -124,8 +125,8 @@ impl RunningDeliveries {
         }
     }
 
-    /// Registers a delivery. Returns the deliveries that block it, or `None` if the delivery is registered already: then its
-    /// running handler takes over the new lease.
+    /// Registers a delivery. Returns the deliveries that block it, or `None` if the delivery is registered already:
+    /// then its running handler takes over the new lease.
     pub(super) fn register(
         self: &Arc<Self>,
         leased: &Leased,
@@ -321,7 +322,8 @@ mod tests {
         assert_eq!(blocked_again.earlier.len(), 1);
     }
 
-    /// The new lease has the number of counted attempts, because the store does not know whether this attempt was counted.
+    /// The new lease has the number of counted attempts, because the store does not know whether this attempt was
+    /// counted.
     #[test]
     fn new_lease_keeps_the_attempt() {
         let (running, worker) = (Arc::new(RunningDeliveries::default()), WorkerId::next());

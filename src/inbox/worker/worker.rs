@@ -12,15 +12,16 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// [module](crate::inbox) for the rules.
 ///
 /// The request's extensions hold an [`Attempt`](super::Attempt) besides the [`Delivery`](crate::Delivery) and the
-/// [`EventId`](crate::EventId). Its method, path, query and content type are not signed: see the [module](crate::inbox).
+/// [`EventId`](crate::EventId). Its method, path, query and content type are not signed: see the
+/// [module](crate::inbox).
 ///
 /// If an attempt fails, its reason is logged and kept as the [reason](crate::inbox::Entry::reason) of the delivery. The
-/// reason is the [`FailureReason`](crate::FailureReason) in the response's extensions, if there is one. Otherwise the reason
-/// is the status, or the beginning of the error's text. Do not quote the body in either of them.
+/// reason is the [`FailureReason`](crate::FailureReason) in the response's extensions, if there is one. Otherwise the
+/// reason is the status, or the beginning of the error's text. Do not quote the body in either of them.
 ///
-/// Run code that blocks its thread in [`spawn_blocking`](tokio::task::spawn_blocking). The worker tolerates handlers that
-/// block: a separate task extends the leases, and this process does not handle a delivery again while its handler is still
-/// running.
+/// Run code that blocks its thread in [`spawn_blocking`](tokio::task::spawn_blocking). The worker tolerates handlers
+/// that block: a separate task extends the leases, and this process does not handle a delivery again while its handler
+/// is still running.
 #[derive(Clone)]
 #[must_use = "a worker does nothing until it runs"]
 pub struct Worker<S> {
@@ -40,13 +41,13 @@ impl<S> Worker<S> {
         self
     }
 
-    /// Sets the maximum number of deliveries to prefetch, which are leased before a handler is free. Default: the [default
-    /// of the store](crate::inbox::InboxStore::prefetch), which is 0 for most stores.
+    /// Sets the maximum number of deliveries to prefetch, which are leased before a handler is free. Default: the
+    /// [default of the store](crate::inbox::InboxStore::prefetch), which is 0 for most stores.
     ///
     /// The worker prefetches only as many deliveries as its handlers have finished in the last tenth of a second. It
     /// releases deliveries that do not start within a second, or within a third of the [lease](Self::lease) if that is
-    /// shorter. So slow handlers do not hold back deliveries from other nodes for long. An attempt counts when the handler
-    /// starts. Prefetched bodies are kept in memory.
+    /// shorter. So slow handlers do not hold back deliveries from other nodes for long. An attempt counts when the
+    /// handler starts. Prefetched bodies are kept in memory.
     pub fn prefetch(mut self, deliveries: usize) -> Self {
         self.settings.prefetch = Some(deliveries);
         self
@@ -54,8 +55,8 @@ impl<S> Worker<S> {
 
     /// Sets the duration of a lease, between 100 milliseconds and a day. Default: 30 seconds. Other values are clamped.
     ///
-    /// While the handler runs, the lease is extended after each third of that time. After a crash, the deliveries of the
-    /// process are handled again once their leases have expired.
+    /// While the handler runs, the lease is extended after each third of that time. After a crash, the deliveries of
+    /// the process are handled again once their leases have expired.
     pub fn lease(mut self, time: Duration) -> Self {
         self.settings.lease = time.clamp(Duration::from_millis(100), DAY);
         self
@@ -68,45 +69,47 @@ impl<S> Worker<S> {
         self
     }
 
-    /// Sets the pause before the next attempt: a random time up to `first` after the first attempt, up to twice that after
-    /// the second, and so on, but never more than `last`. Default: 1 second and 6 hours. Both are limited to a year.
+    /// Sets the pause before the next attempt: a random time up to `first` after the first attempt, up to twice that
+    /// after the second, and so on, but never more than `last`. Default: 1 second and 6 hours. Both are limited to a
+    /// year.
     pub fn backoff(mut self, first: Duration, last: Duration) -> Self {
         let year = 365 * DAY;
         self.settings.backoff = Backoff { first: first.min(year), last: last.min(year) };
         self
     }
 
-    /// Sets the time limit for the handler. Default: 5 minutes. At the limit, the handler is dropped at its current await,
-    /// and the attempt has failed.
+    /// Sets the time limit for the handler. Default: 5 minutes. At the limit, the handler is dropped at its current
+    /// await, and the attempt has failed.
     pub fn handler_deadline(mut self, time: Duration) -> Self {
         self.settings.handler_deadline = time;
         self
     }
 
-    /// Sets the time that running handlers have to finish after the worker is told to stop. Default: 25 seconds. After that
-    /// they are dropped at their current await and their deliveries are released, so the attempts do not count.
+    /// Sets the time that running handlers have to finish after the worker is told to stop. Default: 25 seconds. After
+    /// that they are dropped at their current await and their deliveries are released, so the attempts do not count.
     ///
-    /// Reporting outcomes and releasing deliveries may take 5 more seconds. A call that leases deliveries may take up to one
-    /// [lease](Self::lease). Give the process that much time to stop. A handler that blocks its thread cannot be dropped
-    /// before its next await.
+    /// Reporting outcomes and releasing deliveries may take 5 more seconds. A call that leases deliveries may take up
+    /// to one [lease](Self::lease). Give the process that much time to stop. A handler that blocks its thread cannot be
+    /// dropped before its next await.
     pub fn drain_deadline(mut self, time: Duration) -> Self {
         self.settings.drain_deadline = time;
         self
     }
 
-    /// Sets the interval at which the worker looks for deliveries that other processes have accepted, for retries that are
-    /// due, and for expired leases. Default: 1 second. The longest interval is a day. Deliveries that this process accepts
-    /// are handled at once.
+    /// Sets the interval at which the worker looks for deliveries that other processes have accepted, for retries that
+    /// are due, and for expired leases. Default: 1 second. The longest interval is a day. Deliveries that this process
+    /// accepts are handled at once.
     pub fn poll_interval(mut self, time: Duration) -> Self {
         self.settings.poll_interval = time.clamp(Duration::from_millis(1), DAY);
         self
     }
 
-    /// Sets the interval at which the worker reports the contents of the inbox to [`metrics`](crate::metrics). Default: 15
-    /// seconds. The shortest interval is a second, and `None` turns the reports off.
+    /// Sets the interval at which the worker reports the contents of the inbox to [`metrics`](crate::metrics). Default:
+    /// 15 seconds. The shortest interval is a second, and `None` turns the reports off.
     ///
     /// The store counts all its deliveries for each report. If these are many, as with
-    /// [kept](crate::inbox::Inbox::keep_bodies) deliveries on Postgres, let only one worker report, or report less often.
+    /// [kept](crate::inbox::Inbox::keep_bodies) deliveries on Postgres, let only one worker report, or report less
+    /// often.
     #[cfg(feature = "metrics")]
     pub fn metrics_interval(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.metrics_interval = time.into().map(|time| time.clamp(Duration::from_secs(1), DAY));
@@ -134,11 +137,11 @@ impl<S> Worker<S> {
         self
     }
 
-    /// Handles deliveries until `shutdown` is ready, and then [drains](Self::drain_deadline): running handlers finish, and
-    /// no more deliveries are leased.
+    /// Handles deliveries until `shutdown` is ready, and then [drains](Self::drain_deadline): running handlers finish,
+    /// and no more deliveries are leased.
     ///
-    /// If the store is down, the worker waits until the store is back. If this future is dropped instead of being shut down,
-    /// its deliveries are handled again once their leases have expired.
+    /// If the store is down, the worker waits until the store is back. If this future is dropped instead of being shut
+    /// down, its deliveries are handled again once their leases have expired.
     pub async fn run_until<ResBody>(self, shutdown: impl Future)
     where
         S: Service<Request<VerifiedBody>, Response = Response<ResBody>, Future: Send, Error: Into<HandlerError>>

@@ -38,7 +38,8 @@ pub(super) struct Timestamp {
 }
 
 impl Timestamp {
-    /// Reads both clocks, the wall clock first. Otherwise the wall clock would seem to lag by the time between the readings.
+    /// Reads both clocks, the wall clock first. Otherwise the wall clock would seem to lag by the time between the
+    /// readings.
     pub(super) fn now(start: Instant) -> Self {
         Self { wall: SystemTime::now(), tick: Tick::since(start) }
     }
@@ -49,8 +50,8 @@ impl Timestamp {
 
     /// Returns the wall-clock time of this timestamp, as seen from `now`.
     ///
-    /// If tokio's clock has advanced more than the wall clock since, a test has advanced it. The result is then earlier by
-    /// the difference, so that the timestamp looks as old as the test expects.
+    /// If tokio's clock has advanced more than the wall clock since, a test has advanced it. The result is then earlier
+    /// by the difference, so that the timestamp looks as old as the test expects.
     pub(super) fn time_of_day(self, now: Self) -> SystemTime {
         let by_tick = Duration::from_nanos(now.tick.0.saturating_sub(self.tick.0));
         let by_wall = now.wall.duration_since(self.wall).unwrap_or_default();
@@ -108,8 +109,8 @@ impl LedgerEntry {
 
 /// The entries of a ledger, with indexes for finding the next entry to expire and the next entry to evict.
 ///
-/// With one retention for all entries, done entries expire in the order of completion. So a queue indexes most of them, and
-/// the more expensive ordered set holds only the exceptions.
+/// With one retention for all entries, done entries expire in the order of completion. So a queue indexes most of them,
+/// and the more expensive ordered set holds only the exceptions.
 #[derive(Default)]
 pub(super) struct LedgerTable {
     /// Boxed, so that the hash table itself is small.

@@ -56,8 +56,8 @@ fn blocking_stack(
     KlikitVerifyLayer::new(SECRET).layer(layer.layer(handler.clone()))
 }
 
-/// Asserts that a delivery is handled once although copies arrive during and after a call that blocks its thread. Sends the
-/// copies to the same layer and to the layer of another node.
+/// Asserts that a delivery is handled once although copies arrive during and after a call that blocks its thread. Sends
+/// the copies to the same layer and to the layer of another node.
 async fn assert_handled_once(store: impl Ledger + Clone, times: &'static [u64]) {
     let (handler, blocked) = ThreadBlockingHandler::new(times);
     let nodes = [(); 2].map(|()| KlikitDedupeLayer::new(store.clone()).lease(LEASE));

@@ -129,8 +129,8 @@ async fn backoff_grows_up_to_a_limit() {
             longest[n] = longest[n].max(pair[1] - pair[0]);
         }
     }
-    // The worker polls each second. Each pause is above half of its ceiling with a chance of 1 in 2, so the chance that none
-    // of 40 pauses is above it is 1 in 2^40.
+    // The worker polls each second. Each pause is above half of its ceiling with a chance of 1 in 2, so the chance that
+    // none of 40 pauses is above it is 1 in 2^40.
     for (n, ceiling) in [100, 200, 400, 400, 400].into_iter().enumerate() {
         assert!(longest[n] <= seconds(ceiling + 1), "{n}: {longest:?}");
         assert!(longest[n] >= seconds(ceiling / 2), "{n}: {longest:?}");

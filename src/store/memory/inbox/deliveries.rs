@@ -87,8 +87,8 @@ impl Deliveries {
         }
     }
 
-    /// Returns [`Acceptance::Known`] with this digest, and with the stored body if the delivery with this digest is still
-    /// stored and is not the same as `new`.
+    /// Returns [`Acceptance::Known`] with this digest, and with the stored body if the delivery with this digest is
+    /// still stored and is not the same as `new`.
     pub(super) fn known(&self, new: &NewDelivery, digest: BodyDigest) -> Acceptance {
         let row = self.ids.get(new.claim().key()).and_then(|id| self.rows.get(id));
         let body = row.filter(|row| row.digest == digest && !new.is_same_as(&digest)).map(|row| row.body.clone());
@@ -227,8 +227,8 @@ impl Deliveries {
         batch
     }
 
-    /// Returns whether another delivery with this key blocks this one: an earlier unfinished delivery, or a later one that
-    /// was leased while this one was dead.
+    /// Returns whether another delivery with this key blocks this one: an earlier unfinished delivery, or a later one
+    /// that was leased while this one was dead.
     fn is_blocked(&self, key: &OrderingKey, id: DeliveryId, now: Tick) -> bool {
         let (first, last) = (DeliveryId::new(i64::MIN), DeliveryId::new(i64::MAX));
         let mut before = self.ordering.range((key.clone(), first)..(key.clone(), id));
@@ -316,7 +316,8 @@ impl Deliveries {
         is_dead && self.change(id, ready).is_some()
     }
 
-    /// Dead-letters the deliveries with these ids that are ready or leased and in one of these states. Returns their number.
+    /// Dead-letters the deliveries with these ids that are ready or leased and in one of these states. Returns their
+    /// number.
     pub(super) fn dead_letter_all(&mut self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> u64 {
         let mut dead_lettered = 0;
         for id in ids {
