@@ -88,7 +88,7 @@ where
         Some(Err(panic)) => FlowOutcome::Panicked(panic),
         None => {
             telemetry::handler_hung(delivery.into(), config.handler_deadline);
-            Outcome::Responded(DirectResponse::HandlerHung.into_response())
+            FlowOutcome::Responded(DirectResponse::HandlerHung.into_response())
         }
     }
 }
@@ -98,7 +98,7 @@ async fn claim_in_time(
     config: &Arc<DedupeConfig>,
     delivery: &Delivery,
     pending: &mut PendingClaim,
-) -> Result<Registration, DirectResponse> {
+) -> Result<ClaimRegistration, DirectResponse> {
     let started = Instant::now();
     let Some(claimed) = within(config.claim_deadline, claim_or_answer(config, delivery, pending)).await else {
         telemetry::store_rejected("claim", delivery.into(), &StoreError::deadline(), &config.policy.log_limits);
@@ -120,7 +120,7 @@ async fn claim_or_answer(
     config: &Arc<DedupeConfig>,
     delivery: &Delivery,
     pending: &mut PendingClaim,
-) -> Result<Registration, DirectResponse> {
+) -> Result<ClaimRegistration, DirectResponse> {
     loop {
         let (held, answer) = match find(config, delivery, pending).await? {
             ClaimOutcome::Claimed => match keeper::register(config, &pending.claim, delivery).await {
@@ -146,7 +146,7 @@ async fn claim_or_answer(
 
 /// Looks for the entry among the running handlers, and then claims it in the store.
 async fn find(
-    config: &Config,
+    config: &DedupeConfig,
     delivery: &Delivery,
     pending: &mut PendingClaim,
 ) -> Result<ClaimOutcome, DirectResponse> {

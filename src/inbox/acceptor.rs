@@ -67,7 +67,7 @@ impl Future for AcceptFuture {
     }
 }
 
-async fn accept(config: Arc<Config>, capacity: Arc<Capacity>, request: Request<VerifiedBody>) -> DirectResponse {
+async fn accept(config: Arc<InboxConfig>, capacity: Arc<Capacity>, request: Request<VerifiedBody>) -> DirectResponse {
     let (parts, body) = request.into_parts();
     if parts.extensions.get::<Replay>().is_some() {
         // Otherwise the response would be "duplicate", and the worker would treat the delivery as handled.

@@ -108,7 +108,7 @@ impl Explain {
             let searching = Searching::begin(Arc::clone(self));
             let (secrets, headers, body) = (Arc::clone(secrets), headers.clone(), body());
             // Ask on this thread: another thread may have another subscriber.
-            let reported = telemetry::reports_are_heard();
+            let reported = telemetry::reports_are_logged();
             // The head passed its checks, so the event id is not at fault.
             let accepted = Accepted { forms: forms(timestamped), missing_event_id: true };
             CauseSearch::begin(move || {
@@ -190,7 +190,7 @@ impl Drop for Searching {
 impl RateLimit {
     /// Returns whether a diagnosis may begin now, and counts it. Always `false` if no subscriber listens.
     fn admit(&self) -> bool {
-        if !telemetry::refusals_are_heard() {
+        if !telemetry::rejections_are_logged() {
             return false;
         }
         // Ignore poisoning: nothing that panics runs under the lock.

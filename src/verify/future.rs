@@ -71,7 +71,7 @@ where
     /// Calls the inner service with a request that was verified before.
     #[cfg(feature = "inbox")]
     pub(super) fn replay(inner: S, request: Request<VerifiedBody>) -> Self {
-        Self { state: VerifyState::Replay { inner, request: Some(request) }, watch: Watch::nobody() }
+        Self { state: VerifyState::Replay { inner, request: Some(request) }, watch: Watch::disabled() }
     }
 
     pub(super) fn reject(rejection: Rejection, config: Arc<VerifyConfig>, watch: Watch) -> Self {

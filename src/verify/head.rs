@@ -68,8 +68,8 @@ impl RequestHead {
     }
 
     /// Returns the labels of the verified delivery, for the log and the metrics.
-    pub(super) fn verified_labels<'a>(&'a self, verified: &'a Verified) -> Known<'a> {
-        Known {
+    pub(super) fn verified_labels<'a>(&'a self, verified: &'a Verified) -> VerifiedLabels<'a> {
+        VerifiedLabels {
             event_id: self.event_id.as_ref(),
             event_type: self.event_type.as_ref(),
             signer: &verified.signer,
@@ -78,8 +78,8 @@ impl RequestHead {
     }
 
     /// Returns the labels of the request before its body is verified, for the log and the metrics.
-    pub(super) fn unverified_labels(&self, secrets: &Secrets) -> Claimed {
-        Claimed {
+    pub(super) fn unverified_labels(&self, secrets: &Secrets) -> UnverifiedLabels {
+        UnverifiedLabels {
             event_id: self.event_id.clone(),
             event_type: self.event_type.clone(),
             tenant: Some(Arc::clone(&secrets[0].signer().tenant)),
@@ -87,7 +87,7 @@ impl RequestHead {
     }
 
     /// Returns the labels of a request whose head was rejected, for the log and the metrics.
-    pub(super) fn rejected_labels(headers: &HeaderMap) -> Claimed {
+    pub(super) fn rejected_labels(headers: &HeaderMap) -> UnverifiedLabels {
         let value = |name| only(headers, name).map(HeaderValue::as_bytes);
         UnverifiedLabels {
             event_id: value(EVENT_ID).and_then(EventId::parse),

@@ -31,7 +31,7 @@ impl Rejection {
     }
 
     /// Returns the rejection for the log. `status` is the status of the response.
-    pub(super) fn refusal(&self, status: StatusCode) -> Refusal<'_> {
+    pub(super) fn record(&self, status: StatusCode) -> RejectionRecord<'_> {
         let explanation = self.explanation.as_deref().map(|explained| explained.explanation(status));
         RejectionRecord { status, reason: self.kind.as_str(), error: self, explanation }
     }

@@ -77,11 +77,11 @@ where
         let (mut parts, body) = request.into_parts();
         match RequestHead::check(&mut parts, &config) {
             Ok((head, expected)) => {
-                watch.claims(|| head.unverified_labels(&expected.secrets));
+                watch.set_labels(|| head.unverified_labels(&expected.secrets));
                 ResponseFuture::receive(self.inner.clone(), parts, head, body, Collect::new(config, expected), watch)
             }
             Err(kind) => {
-                watch.claims(|| RequestHead::rejected_labels(&parts.headers));
+                watch.set_labels(|| RequestHead::rejected_labels(&parts.headers));
                 ResponseFuture::reject(config.reject_head(kind, &parts.headers), config, watch)
             }
         }

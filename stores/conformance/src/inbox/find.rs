@@ -9,7 +9,7 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    subject::{AHEAD, ALL, HOUR, KEEP, LEASE, MARGIN, Subject, dead_letter, done, reschedule},
+    tested::{AHEAD, ALL, HOUR, KEEP, LEASE, MARGIN, TestedInbox, dead_letter, done, reschedule},
 };
 
 const READY: DeliveryState = DeliveryState::Ready;

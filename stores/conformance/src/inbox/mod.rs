@@ -201,7 +201,7 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         purges_the_oldest_dead_letters_first,
         purged_dead_letter_is_still_known,
         dead_letters_only_the_states_named,
-        dead_lettered_delivery_is_dead,
+        dead_letter_by_hand_is_an_ordinary_one,
         success_replaces_a_dead_letter_by_hand,
         release_leaves_a_dead_letter_by_hand,
         forgets_only_the_states_named,

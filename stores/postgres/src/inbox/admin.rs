@@ -128,8 +128,8 @@ fn page(rows: &[Row], limit: u32) -> Result<Page, BoxError> {
     }
     let last_selected: Option<i64> = rows.last().and_then(|row| row.try_get(2).ok());
     let is_full = u32::try_from(rows.len()).is_ok_and(|selected| selected >= limit) && last_selected.is_some();
-    // Behind the last one that was selected, there may be others that were looked at and left out.
-    let next = match looked_at < LOOKED_AT {
+    // Behind the last one that was selected, there may be others that were examined and left out.
+    let next = match examined < MAX_EXAMINED {
         _ if is_full => last_selected,
         true => None,
         false => last,

@@ -184,10 +184,10 @@ impl<'a> SettlementStatement<'a> {
     }
 }
 
-/// The meaning of a settlement that has changed nothing.
-enum Verdict {
-    Ended(SettleOutcome),
-    /// The delivery is DEAD, and has to be READY again if its lease expired on the last attempt.
+/// The reason why a settlement has changed nothing.
+enum UnchangedReason {
+    Known(SettleOutcome),
+    /// The delivery is DEAD, and must become READY again if its lease expired on the last attempt.
     Dead,
     /// The delivery is locked, or has changed since.
     Unknown,

@@ -276,7 +276,7 @@ impl Tables {
             JOIN {body} AS content ON content.id = stored.id
             WHERE stored.key = {key} AND stored.{PENDING}
             -- Wait if the delivery is being forgotten: its ledger row must not outlast it
-            FOR KEY PERIOD_FACTOR OF stored
+            FOR KEY SHARE OF stored
             ON CONFLICT (key) DO UPDATE
             {replace} {IS_CLAIMABLE}",
             key = uuid(1),
