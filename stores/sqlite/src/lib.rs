@@ -85,8 +85,8 @@
 //!
 //! - **Claims purge the ledger**, a few rows with each. One million remembered deliveries take about 100 MB.
 //! - **The file shrinks.** Space that deliveries have left is used again. Once no process has committed for some
-//!   seconds, what is free is given back to the disk, except for 4 MB. Under load, about a megabyte a second is given
-//!   back while more than a quarter of the file is free. A commit waits for 256 KB at most. Only a file that a store has
+//!   seconds, what is free is returned to the disk, except for 4 MB. Under load, about a megabyte a second is
+//!   returned while more than a quarter of the file is free. A commit waits for 256 KB at most. Only a file that a store has
 //!   created can shrink. For any other, run `PRAGMA auto_vacuum = INCREMENTAL; VACUUM;` once while it is closed.
 //! - **Deleted data can be read in the file and the log** until its space is used again. Bodies hold customers' data:
 //!   protect the file as you would protect them. A new or empty file is private to its owner (mode 0600). A file with

@@ -28,7 +28,7 @@ const SHORT_LOG: u64 = 4 << 20;
 /// How many free pages stay in the file: 4 MiB.
 const SPARE: u32 = 1024;
 
-/// How many pages one transaction gives back: 256 KiB. A commit may have to wait for it.
+/// How many pages one transaction returns to the disk: 256 KiB. A commit may have to wait for it.
 const SLICE: u32 = 64;
 
 /// How long the file is left to commits after a slice at least, and at most while it has too many free pages.
@@ -46,7 +46,7 @@ pub(super) enum Task {
     Watch,
 }
 
-/// What the thread and the one that writes know of each other.
+/// State that the upkeep thread shares with the writer thread.
 #[derive(Default)]
 pub(super) struct Watch {
     is_watching: AtomicBool,
@@ -68,12 +68,12 @@ impl Watch {
 pub(super) struct Thread {
     database: Database,
     watch: Arc<Watch>,
-    /// Whether pages are given back. Not after a failure: a damaged page would fail each slice.
-    gives_back: Cell<bool>,
+    /// Whether free pages are returned to the disk. Not after a failure: a damaged page would fail each slice.
+    shrinks: Cell<bool>,
     slices: Cell<u32>,
 }
 
-/// What is left to do after a step.
+/// The work that remains after a step.
 enum Left {
     Nothing,
     /// Look again after this time.
@@ -82,7 +82,7 @@ enum Left {
 
 impl Thread {
     pub(super) fn new(database: Database, watch: Arc<Watch>) -> Self {
-        Self { database, watch, gives_back: Cell::new(true), slices: Cell::new(0) }
+        Self { database, watch, shrinks: Cell::new(true), slices: Cell::new(0) }
     }
 
     /// Works until the sender of the tasks is dropped.
@@ -149,22 +149,22 @@ impl Thread {
         Ok(())
     }
 
-    /// Gives a slice of the free pages back if there are very many.
+    /// Returns a slice of the free pages to the disk if there are very many.
     fn tidy_busy_file(&self) -> Result<Left, SqliteError> {
         let session = self.session()?;
         let all: u32 = session.connection().pragma_query_value(None, "page_count", |row| row.get(0))?;
-        let pause = match self.give_back(session.connection(), SPARE.max(all / 4)) {
+        let pause = match self.shrink(session.connection(), SPARE.max(all / 4)) {
             true => SLICE_PAUSE_UNDER_LOAD,
             false => LOOK,
         };
         Ok(Left::More(pause))
     }
 
-    /// Gives a slice of the free pages back, or cuts the log back once there are few.
+    /// Returns a slice of the free pages to the disk, or cuts the log back once few are left.
     fn tidy_quiet_file(&self) -> Result<Left, SqliteError> {
         let mut session = self.session()?;
         let started = Instant::now();
-        if self.give_back(session.connection(), SPARE) {
+        if self.shrink(session.connection(), SPARE) {
             self.slices.set((self.slices.get() + 1) % SLICES_PER_COPY);
             if self.slices.get() == 0 {
                 self.copy_unasked(session.connection())?;
@@ -189,15 +189,15 @@ impl Thread {
         Ok(())
     }
 
-    /// Gives a slice of the free pages back. Returns `false` if there are only `enough` of them, or none can be given
-    /// back.
-    fn give_back(&self, connection: &Connection, enough: u32) -> bool {
-        let given = self.gives_back.get().then(|| give_back(connection, enough));
+    /// Returns a slice of the free pages to the disk. Returns `false` if there are only `enough` of them, or if none can be
+    /// returned.
+    fn shrink(&self, connection: &Connection, enough: u32) -> bool {
+        let given = self.shrinks.get().then(|| shrink(connection, enough));
         match given {
             Some(Ok(given)) => given,
             Some(Err(error)) => {
                 // While the file is locked, the next look tries again.
-                self.gives_back.set(SqliteError::from(error).kind() == SqliteErrorKind::Busy);
+                self.shrinks.set(SqliteError::from(error).kind() == SqliteErrorKind::Busy);
                 false
             }
             None => false,
@@ -213,9 +213,9 @@ impl Thread {
     }
 }
 
-fn give_back(connection: &Connection, enough: u32) -> rusqlite::Result<bool> {
+fn shrink(connection: &Connection, enough: u32) -> rusqlite::Result<bool> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
-    // Only a file that a store has created can give pages back: its mode is 2, incremental.
+    // Only a file that a store has created can shrink page by page: its mode is 2, incremental.
     let free = number("freelist_count")?;
     if free <= enough || number("auto_vacuum")? != 2 {
         return Ok(false);

@@ -66,7 +66,7 @@ fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG_LENGTH}; PRAGMA wal_autocheckpoint = 0"))
 }
 
-/// Has a new file give back single pages. A file with content stays as it is, and setting this would lock it.
+/// Lets a new file shrink page by page. A file with content stays as it is, and setting this would lock it.
 fn enable_incremental_vacuum(connection: &Connection) -> rusqlite::Result<()> {
     let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
     if pages == 0 { connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL") } else { Ok(()) }

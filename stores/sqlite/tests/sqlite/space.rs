@@ -107,7 +107,7 @@ async fn files_after_a_day_of_load() {
     println!("closed: file {} MiB", mib(length(&folder, "")));
 }
 
-/// A file that another program has created cannot give back single pages.
+/// A file that another program has created cannot shrink page by page.
 #[tokio::test]
 async fn file_of_another_program_keeps_its_space() {
     let folder = Folder::new();
