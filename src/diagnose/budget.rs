@@ -232,7 +232,7 @@ mod tests {
             let diagnosis = Diagnostician::new(secrets).diagnose(&head(b"another"), &body);
             assert!(SPENT.get() <= limit(body.len()), "{} bytes for {}", SPENT.get(), body.len());
             assert_eq!((diagnosis.cause(), diagnosis.tried_all()), (Cause::Unknown, false), "{diagnosis}");
-            assert!(diagnosis.to_string().contains("the matcher was cut short"), "{diagnosis}");
+            assert!(diagnosis.to_string().contains("the search was cut short"), "{diagnosis}");
         }
     }
 
@@ -241,10 +241,10 @@ mod tests {
         let order = r#"{"id":42,"title":"Nasi <göreng> & teh/kopi","x":[1,2,{"b":1,"a":null}]},"#;
         let body = |len: usize| format!("{{\"orders\":[{}1]}}", order.repeat(len / order.len()));
         let right = WebhookSecret::new("the right secret").unwrap();
-        let assert_found = |original: &str, came: &[u8], cause| {
+        let assert_found = |original: &str, received: &[u8], cause| {
             let signature = right.sign(original).to_string();
             let headers = HeaderMap::from_iter([(SIGNATURE, HeaderValue::from_str(&signature).unwrap())]);
-            let diagnosis = Diagnostician::new(right.clone().into()).diagnose(&headers, came);
+            let diagnosis = Diagnostician::new(right.clone().into()).diagnose(&headers, received);
             assert_eq!(diagnosis.cause(), cause, "{diagnosis}");
         };
         let original = body(1 << 20);

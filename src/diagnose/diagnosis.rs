@@ -114,7 +114,7 @@ impl fmt::Display for Diagnosis {
             (Certainty::Unknown, _) => {}
         }
         if self.is_cut_short {
-            f.write_str("; the matcher was cut short at its limit, so a cause may have been missed")?;
+            f.write_str("; the search was cut short at its limit, so a cause may have been missed")?;
         }
         // A request that shows a fault can come from anyone.
         let only_if = if self.certainty == Certainty::Shown { "if klikit sent this, " } else { "" };

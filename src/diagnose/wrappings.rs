@@ -135,12 +135,12 @@ pub(super) fn without_url_escapes(text: &[u8], plus: u8) -> Option<Vec<u8>> {
     // Full capacity from the start, because a buffer that grows leaves copies of a secret.
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
         decoded.push(match byte {
             b'%' => {
-                let (digits, behind) = behind.split_at_checked(2)?;
-                rest = behind;
+                let (digits, after) = after.split_at_checked(2)?;
+                rest = after;
                 let value = |digit: u8| char::from(digit).to_digit(16);
                 u8::try_from(16 * value(digits[0])? + value(digits[1])?).ok()?
             }

@@ -19,10 +19,10 @@ fn has_form(text: &str) -> bool {
 
 #[test]
 fn recognizes_rewritten_body() {
-    let anew = include_str!("../../../tests/reports/written-anew.json");
-    assert_ne!(anew, BODY);
-    assert!(same(anew, BODY));
-    assert!(!same(anew, &BODY.replace("42", "43")));
+    let rewritten = include_str!("../../../tests/reports/written-anew.json");
+    assert_ne!(rewritten, BODY);
+    assert!(same(rewritten, BODY));
+    assert!(!same(rewritten, &BODY.replace("42", "43")));
 }
 
 #[test]

@@ -25,12 +25,12 @@ use super::{
 /// A handle to the reader thread, which ends when the last clone of the handle is dropped.
 #[derive(Clone)]
 pub(super) struct Reader {
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::Sender<ReadJob>,
     clock: Arc<Clock>,
     is_closing: Arc<AtomicBool>,
 }
 
-type Job = Box<dyn FnOnce(&mut ReaderThread) + Send>;
+type ReadJob = Box<dyn FnOnce(&mut ReaderThread) + Send>;
 
 struct ReaderThread {
     database: Database,
@@ -41,7 +41,7 @@ impl Reader {
     /// Starts the thread. The first call opens the file, so that a ledger-only store has no second connection. The
     /// returned thread ends after it has closed the file.
     pub(super) fn start(database: Database, clock: Arc<Clock>) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
-        let (queue, jobs) = mpsc::channel::<Job>();
+        let (queue, jobs) = mpsc::channel::<ReadJob>();
         let mut thread = ReaderThread { database, clock: Arc::clone(&clock) };
         let is_closing = Arc::<AtomicBool>::default();
         let run = {

@@ -183,7 +183,7 @@ fn timestamped_signature_is_malformed() {
         (format!("t={seconds}, v1={hex}"), "white space"),
         (format!("t={seconds},v1={hex} "), "white space"),
         (format!("v1={hex},t={seconds}"), "another order"),
-        (format!("t={seconds},v0=x,v1={hex}"), "its parts are others"),
+        (format!("t={seconds},v0=x,v1={hex}"), "its parts have other names"),
         (format!("t={millis},v1={hex_of_millis}"), "milliseconds"),
     ] {
         let headers = without(with_signature(genuine(), value), &EVENT_ID);

@@ -89,7 +89,7 @@ fn logs_rejection_when_sender_disconnects() {
     });
     let text = log.text();
     let [rejected, closed, ..] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
-    assert!(rejected.contains(" WARN ") && rejected.contains("given up before it was answered"), "{text}");
+    assert!(rejected.contains(" WARN ") && rejected.contains("dropped before it was answered"), "{text}");
     for line in [rejected, closed] {
         assert!(line.contains(r#"reason="signature_mismatch""#) && line.contains(r#"tenant="default""#), "{text}");
     }
