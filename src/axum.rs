@@ -25,6 +25,7 @@
 //! |---|---|
 //! | 500 | the request was not verified, because the verify layer is missing. An error is logged |
 //! | 400 | the handler takes an [`EventId`] or a [`KlikitEvent`], and the delivery has [no id](crate::KlikitVerifyLayer::allow_missing_event_id) |
+//! | 400 | the body could not be read |
 //! | 413 | the body is over axum's own limit, 2 MB by default |
 //! | 422 | the body is signed and is not an [`OrderEvent`]. The response names the field and never quotes the body |
 //!
@@ -69,7 +70,7 @@ pub struct KlikitEvent<O = Order> {
     pub id: EventId,
     /// The type, if the delivery has exactly one valid type header. klikit does not sign the type.
     pub event_type: Option<EventType>,
-    /// The body.
+    /// The parsed order event: the body, or the `data` in its envelope if the signature is timestamped.
     pub payload: OrderEvent<O>,
 }
 

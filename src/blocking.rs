@@ -1,4 +1,4 @@
-//! Notices handlers that block their thread.
+//! Detection of handlers that block their thread.
 
 use std::{
     future::Future,
@@ -10,18 +10,18 @@ use std::{
 use pin_project_lite::pin_project;
 
 /// The shortest time that is worth a warning, however short a lease is.
-const LEAST: Duration = Duration::from_millis(100);
+const MIN_THRESHOLD: Duration = Duration::from_millis(100);
 
 /// Returns how long a handler may keep its thread before it endangers a lease of this length: the time between two
 /// extensions.
 pub(crate) fn threshold(lease: Duration) -> Duration {
-    (lease / 3).max(LEAST)
+    (lease / 3).max(MIN_THRESHOLD)
 }
 
 pin_project! {
-    /// A future that reports each poll that took longer than a threshold.
+    /// A future that reports each poll that takes at least as long as a threshold.
     ///
-    /// While a poll goes on, no other task runs on its thread, not even the one that extends leases.
+    /// While a poll runs, no other task runs on that thread, not even the task that renews claims or extends leases.
     pub(crate) struct WatchPolls<F, R> {
         #[pin]
         future: F,
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_each_long_poll() {
+    fn reports_long_poll() {
         let mut reports = Vec::new();
         let future = async {
             sleep(Duration::from_millis(20));

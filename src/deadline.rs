@@ -1,4 +1,4 @@
-//! Deadlines that cost no timer while nothing has to be waited for.
+//! Deadlines that create a timer only for futures that are pending at the first poll.
 
 use std::{
     future::Future,
@@ -26,7 +26,7 @@ pin_project! {
 
 /// Waits for `future`, but not longer than `limit`. Returns `None` when the time is over.
 ///
-/// The timer is made when the future has to wait for the first time.
+/// The timer is created when the future is pending for the first time, so `limit` counts from the first poll.
 pub(crate) fn within<F: Future>(limit: Duration, future: F) -> Within<F> {
     Within { future, limit, timer: None }
 }
@@ -44,7 +44,7 @@ impl<F: Future> Future for Within<F> {
     }
 }
 
-/// Waits for a store's answer, but not longer than `limit`.
+/// Waits for a call to a store. Returns [`StoreError::deadline`] if the call takes longer than `limit`.
 pub(crate) fn store_call<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, StoreError>>,
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn ready_futures_need_no_timer() {
-        // There is no runtime here, so that a timer would panic.
+        // There is no runtime here, so a timer would panic.
         assert_eq!(within(Duration::ZERO, ready(1)).now_or_never(), Some(Some(1)));
     }
 

@@ -4,7 +4,9 @@
 //!
 //! - A connection is closed if the head of its next request is not complete after [`Limits::head_timeout`], or after twice that
 //!   time if bytes arrived late. That bounds silent peers, slow heads, and the time between two requests.
-//! - A connection is closed if its peer does not answer an HTTP/2 ping within [`Limits::ping`], or does not read a response.
+//! - A connection is closed if its peer does not answer an HTTP/2 ping within [`Limits::ping`].
+//! - A connection is closed if a response's body is not sent within one to two times [`Limits::head_timeout`] after its handler has
+//!   returned. Do not serve long downloads or event streams with this server.
 //! - At most [`Limits::connections`] are open. Further peers wait until one of them is closed.
 //! - After ctrl-c or SIGTERM ([`Stop`]), the server accepts nothing new. Running requests may finish within [`Limits::drain`]. After
 //!   that, open connections are cut off. A second signal ends the process at once.

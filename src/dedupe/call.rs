@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 pin_project! {
-    /// A future that polls a service ready and calls that very instance.
+    /// A future that waits until a service is ready, and then calls the same instance.
     #[project = CallProject]
     #[project_replace = CallReplace]
     pub(crate) enum Call<S, R>
@@ -19,7 +19,7 @@ pin_project! {
     {
         NotReady { service: S, request: R },
         Called { #[pin] future: S::Future },
-        // Only while the service is being called. Stays if that panics.
+        // The state while `Service::call` runs. If that call panics, the state stays.
         Taken,
     }
 }
@@ -46,7 +46,7 @@ impl<S: Service<R>, R> Future for Call<S, R> {
             match self.as_mut().project() {
                 CallProject::NotReady { service, .. } => ready!(service.poll_ready(cx))?,
                 CallProject::Called { future } => return future.poll(cx),
-                CallProject::Taken => panic!("a call is not polled after it panicked"),
+                CallProject::Taken => panic!("polled after the service had panicked"),
             }
             if let CallReplace::NotReady { mut service, request } = self.as_mut().project_replace(Self::Taken) {
                 let future = service.call(request);

@@ -36,9 +36,10 @@ use crate::{
 /// The longest pause before a failed completion is repeated.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Claims the delivery, calls the handler, and settles the claim.
+/// Claims the delivery, calls the handler, and completes or releases the claim.
 ///
-/// The claim is settled before the response is returned: klikit's next attempt may come at once.
+/// That is done before the response is returned, because klikit's next attempt may come at once. If the store cannot
+/// complete the claim, a separate task repeats the call.
 pub(super) fn run<S, ResBody>(
     // Boxed, so that this future is small: allocating a large future would cost more than the rest of the function.
     mut call: Pin<Box<Call<S, Request<VerifiedBody>>>>,
@@ -50,7 +51,7 @@ where
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
 {
     let mut pending = PendingClaim { claim, call: None };
-    // Not an `async fn`: its future would hold its arguments twice.
+    // Not an `async fn`: the future of an `async fn` would hold each argument twice.
     async move {
         let mut registration = match claim_in_time(&config, &delivery, &mut pending).await {
             Ok(registration) => registration,
@@ -60,7 +61,7 @@ where
             request.extensions_mut().insert(registration.claim.clone());
         }
         let outcome = handle(call.as_mut(), &delivery, &config).await;
-        // User code: dropping it may panic.
+        // Dropping the handler's future runs user code, which may panic.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
         if !outcome.is_success() {
             release_all(&config, &mut registration, (&delivery).into()).await;
@@ -144,7 +145,7 @@ async fn claim_or_answer(
     }
 }
 
-/// Looks for the entry among the running handlers, and then claims it in the store.
+/// Looks for the key among the running handlers. If it is not there, claims the key in the store.
 async fn find(
     config: &DedupeConfig,
     delivery: &Delivery,
@@ -164,7 +165,7 @@ async fn find(
     }
 }
 
-/// A claim, and the call that asks the store for it.
+/// A claim, and the store call in progress that makes the claim.
 struct PendingClaim {
     claim: Claim,
     /// The call that is in progress. It owns its arguments, so that it can outlive the request.
@@ -179,8 +180,8 @@ impl PendingClaim {
         outcome
     }
 
-    /// Waits for the store's response, then releases the claim. Without that, the store might make the claim after the
-    /// deadline, and no handler would run.
+    /// Waits for the store's response, then releases the claim. Otherwise the store might make the claim after the
+    /// deadline, and block the delivery although no handler runs.
     async fn undo(self, config: Arc<DedupeConfig>, delivery: Delivery) {
         if let Some(call) = self.call {
             match timeout(config.lease, call).await {
@@ -231,7 +232,8 @@ async fn renew(config: &DedupeConfig, claim: &Claim, context: LogContext<'_>) ->
     }
 }
 
-/// Completes the latest claim on a delivery. Returns `false` if the store failed and the call must be repeated.
+/// Completes the latest claim on a delivery. Returns `false` if the store failed and the call must be repeated. A lost
+/// claim is logged and returns `true`, because repeating the call is useless.
 async fn complete(config: &DedupeConfig, registration: &ClaimRegistration, context: LogContext<'_>) -> bool {
     let mut claim = registration.claim.clone();
     loop {
@@ -254,7 +256,7 @@ async fn complete(config: &DedupeConfig, registration: &ClaimRegistration, conte
     }
 }
 
-/// Completes the claim of a handled delivery once the store is back. The response has been sent already.
+/// Repeats the completion of a handled delivery's claim until the store accepts it. The response does not wait for this.
 ///
 /// Stops after the handler's deadline, because the store keeps an expired claim for that time.
 async fn complete_later(config: Arc<DedupeConfig>, delivery: Delivery, registration: ClaimRegistration) {

@@ -1,7 +1,7 @@
-//! The keeper: a task that renews the running claims of a layer.
+//! The task that renews the claims of a layer's running handlers.
 //!
-//! The keeper makes one call to the store for all claims after each third of the lease. It runs in a task of its own,
-//! because a handler may block its thread.
+//! Every third of the lease, the task renews all claims in one call to the store. It is a separate task, because a
+//! handler may block the thread that it runs on.
 
 use std::{
     sync::{Arc, Weak},

@@ -41,7 +41,7 @@
 //!   hour](KlikitDedupeLayer::replay_limit). Further ids get 503 and count in `klikit_replays_total`. A warning is
 //!   logged once per window.
 //! - If a [missing id is allowed](crate::KlikitVerifyLayer::allow_missing_event_id), a captured delivery can be sent
-//!   once more without its id. Its key is then its body instead of its id, so it is handled once, and marked as a copy.
+//!   once more without its id. Its key is then derived from the body, so the copy is handled once, and marked as a copy.
 //!   A missing id counts like another id.
 //! - The limit applies to ids. A delivery whose handler failed is handled again with its id, as in klikit's own
 //!   retries.
@@ -68,7 +68,7 @@
 //!
 //! # Panics
 //!
-//! The service panics outside of a tokio runtime with an enabled timer.
+//! The service panics if it is called outside of a tokio runtime, or in a runtime whose timer is not enabled.
 
 mod call;
 mod config;

@@ -41,7 +41,7 @@ impl<S> KlikitDedupe<S> {
         &mut self.inner
     }
 
-    /// Returns the inner service and drops the layer.
+    /// Consumes the middleware and returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -64,8 +64,8 @@ where
     fn call(&mut self, mut request: Request<VerifiedBody>) -> Self::Future {
         #[cfg(feature = "inbox")]
         if request.extensions().get::<Replay>().is_some() {
-            // An inbox has stored this delivery. In a shared ledger the delivery is done, so a claim would make it a
-            // duplicate.
+            // A worker hands on a stored delivery. If its inbox shares this layer's ledger, the entry is completed, and a
+            // claim would answer "duplicate" without calling the handler.
             return ResponseFuture::handling(Call::new(self.inner.clone(), request));
         }
         let Some(mut delivery) = request.extensions().get::<Delivery>().cloned() else {

@@ -2,8 +2,8 @@ use std::fmt;
 
 /// The reason why a delivery does not verify.
 ///
-/// `Display` is a sentence that contains no data of the delivery. The troubleshooting page of klikit's developer documentation
-/// describes the causes in klikit's own words.
+/// `Display` is a sentence that contains no data of the delivery. Some of these causes are also on the troubleshooting page of
+/// klikit's developer documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
@@ -17,9 +17,9 @@ pub enum Cause {
     SignatureBase64,
     /// The signature has a prefix such as `sha256=`.
     SignaturePrefixed,
-    /// The signature is the start of the right one, at least 16 digits long.
+    /// The signature consists of the first digits of the right signature, at least 16.
     SignatureTruncated,
-    /// The signature is a timestamped signature, klikit's older form: `t=<seconds>,v1=<hex>`.
+    /// The signature is a timestamped signature, `t=<seconds>,v1=<hex>`, and the receiver does not accept those.
     SignatureTimestamped,
     /// The signature is a malformed timestamped signature: white space, another order of its parts, additional parts, or a time
     /// that is not in seconds. No layer accepts it.
@@ -40,9 +40,9 @@ pub enum Cause {
     SignedWithoutSecret,
     /// The signature is plain SHA-256 of secret and body, or of body and secret, instead of HMAC.
     SignedWithoutHmac,
-    /// There is no event id. If proven, the signature verifies.
+    /// There is no event id. If the certainty is [`Proven`](Certainty::Proven), the signature itself matches.
     EventIdMissing,
-    /// There is more than one event id. If proven, the signature verifies.
+    /// There is more than one event id. If the certainty is [`Proven`](Certainty::Proven), the signature itself matches.
     EventIdRepeated,
     /// The event id is not 1 to 255 visible ASCII characters.
     EventIdMalformed,
@@ -81,7 +81,7 @@ pub enum Cause {
     BodyLonger,
     /// The body is compressed.
     BodyCompressed,
-    /// The body is not compressed although its `Content-Encoding` says so.
+    /// The body is not compressed, although its `Content-Encoding` names a compression.
     BodyDecompressed,
     /// A gateway wrapped the whole body in another encoding, such as base64.
     BodyWrapped,
@@ -89,7 +89,7 @@ pub enum Cause {
     BodyLatin1,
     /// The body was encoded as UTF-8 twice.
     BodyEncodedTwice,
-    /// No cause was found. Every well-formed forgery ends here, and so do faults that cannot be undone.
+    /// No cause was found. A forgery that shows no fault has this cause, and so has a delivery with a fault that cannot be undone.
     Unknown,
 }
 
@@ -190,7 +190,7 @@ impl Cause {
         }
     }
 
-    /// Returns what to do, in a few words for a person to read. The words may change.
+    /// Returns advice on how to fix the cause, for a person to read. The wording may change.
     pub fn fix(self) -> &'static str {
         match self {
             Self::Verifies => "no action is needed",
@@ -310,8 +310,8 @@ impl fmt::Display for Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Certainty {
-    /// The signature matches once the fault is undone. The signer held the secret that matched, which is not the configured one if
-    /// the secret is at fault.
+    /// The signature matches once the fault is undone. The signer held the secret that matched. If the fault is in the secret, that
+    /// is not the configured secret.
     Proven,
     /// The request itself shows the fault. Anyone could have sent that request, and other faults are possible.
     Shown,

@@ -11,7 +11,7 @@ pub struct Diagnosis {
     /// Further faults that had to be undone together with `cause`.
     also: Vec<Cause>,
     certainty: Certainty,
-    /// The exact fault, in this crate's own words, numbers and header names.
+    /// The exact fault. Contains only fixed words, numbers and header names, and nothing from the secret, the body or the signature.
     detail: Option<Cow<'static, str>>,
     secret_id: Option<Arc<str>>,
     /// Whether the search skipped something because of its cost.
@@ -43,7 +43,8 @@ impl Diagnosis {
         Self { cause, certainty: Certainty::Shown, detail, ..Self::unknown() }
     }
 
-    /// Returns the diagnosis for the faults that were undone, innermost first.
+    /// Returns the diagnosis for the faults that were undone. The first fault becomes the cause: a fault of the body or the secret
+    /// comes before a fault of the header.
     pub(super) fn proven(faults: &[Cause], detail: Option<Cow<'static, str>>, secret_id: &Arc<str>) -> Self {
         // This crate accepts upper-case digits, so mention them only if there is no other fault.
         let counts = |fault: &Cause| *fault != Cause::SignatureUpperCase || faults.len() == 1;
@@ -116,8 +117,10 @@ impl fmt::Display for Diagnosis {
         if self.is_cut_short {
             f.write_str("; the search was cut short at its limit, so a cause may have been missed")?;
         }
-        // A request that shows a fault can come from anyone.
-        let only_if = if self.certainty == Certainty::Shown { "if klikit sent this, " } else { "" };
+        // A request that shows a fault can come from anyone, so the advice holds only if klikit sent it. A request that was signed
+        // without a secret must be rejected in any case.
+        let is_conditional = self.certainty == Certainty::Shown && self.cause != Cause::SignedWithoutSecret;
+        let only_if = if is_conditional { "if klikit sent this, " } else { "" };
         write!(f, "; {only_if}{}", self.fix())?;
         self.also.iter().try_for_each(|also| write!(f, "; and {}", also.fix()))
     }

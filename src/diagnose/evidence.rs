@@ -69,7 +69,7 @@ pub(super) fn incomplete(headers: &HeaderMap, received: u64) -> Diagnosis {
     Diagnosis::shown(Cause::BodyIncomplete, Some(detail))
 }
 
-/// Returns the diagnosis for an unknown cause. Its detail mentions keys in alphabetical order.
+/// Returns the diagnosis for an unknown cause. If all keys of the body are in alphabetical order, the detail says so.
 pub(super) fn unknown(body: &[u8], budget: &mut SearchBudget) -> Diagnosis {
     // Fewer keys can be in alphabetical order by chance.
     const MIN_KEYS: usize = 6;
@@ -98,7 +98,7 @@ fn compressed(body: &[u8], budget: &mut SearchBudget) -> Option<CompressionForma
     is_compressed.then_some(format)
 }
 
-/// Returns whether the body has a coding that this crate cannot decode, and is not text.
+/// Returns whether the header names a coding that this crate cannot decode, and the body is not UTF-8.
 fn is_undecodable(coding: &str, body: &[u8]) -> bool {
     matches!(coding, "br" | "zstd") && str::from_utf8(body).is_err()
 }

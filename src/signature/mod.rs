@@ -45,6 +45,7 @@ impl Signature {
     pub(crate) fn from_hex(hex: &[u8]) -> Result<Self, ParseSignatureError> {
         let digits: &[u8; 2 * LEN] = hex.try_into().map_err(|_| ParseSignatureError(()))?;
         let values = digits.map(hex_value);
+        // Valid values have only the low four bits, so the high bits are set only if a digit is invalid.
         if values.iter().fold(0, |all, value| all | value) == INVALID_DIGIT {
             return Err(ParseSignatureError(()));
         }
@@ -90,8 +91,8 @@ impl PartialEq for Signature {
 
 impl Eq for Signature {}
 
-/// Returns the value of a hex digit, or [`INVALID_DIGIT`]. Compiles without branches, so that the compiler converts 16
-/// digits at once: parsing must cost little compared to the hash.
+/// Returns the value of a hex digit, or [`INVALID_DIGIT`]. The function compiles to code without branches, so that the
+/// compiler can convert 16 digits at once. Parsing must cost little compared to the hash.
 fn hex_value(digit: u8) -> u8 {
     let number = digit.wrapping_sub(b'0');
     let letter = (digit | 0x20).wrapping_sub(b'a');

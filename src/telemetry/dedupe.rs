@@ -76,10 +76,10 @@ pub(crate) fn claim_stuck(LogContext { event_id, tenant }: LogContext<'_>) {
     );
 }
 
-/// Logs that a handler succeeded after its claim was lost.
+/// Logs that a handler succeeded, and that its claim was lost before or cannot be completed.
 pub(crate) fn completion_lost(LogContext { event_id, tenant }: LogContext<'_>) {
     warn!(target: DEDUPE, event_id, tenant,
-        "lost the claim while the handler was running: the delivery may be handled again"
+        "cannot complete the claim of a handled delivery: the delivery may be handled again"
     );
 }
 

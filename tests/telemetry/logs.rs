@@ -455,7 +455,7 @@ fn claim_lost_under_its_handler_is_a_warning() {
         assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 200);
     });
     assert!(fields(&log, "INFO", "cannot renew the claim of a running handler").contains(OF_EVT_7), "{log}");
-    assert!(fields(&log, "WARN", "lost the claim while the handler was running").contains(OF_EVT_7), "{log}");
+    assert!(fields(&log, "WARN", "cannot complete the claim of a handled delivery").contains(OF_EVT_7), "{log}");
 }
 
 #[cfg(feature = "inbox")]

@@ -147,7 +147,8 @@ fn slow_peers_do_not_starve_others() {
     let slow: Vec<_> = (0..20).map(|n| peers::ALL[n % peers::ALL.len()]).collect();
     let sockets: Vec<_> = slow
         .iter()
-        // These two peers wait for a response, which comes after other connections are closed.
+        // Leave out the three peers whose connect() waits for the server's first bytes: the server may accept them only after it has
+        // closed other connections.
         .filter(|peer| !matches!(peer, Peer::HalfSecondHead | Peer::SilentHttp2 | Peer::HalfHttp2Head))
         .map(|peer| peer.connect(&server))
         .collect();

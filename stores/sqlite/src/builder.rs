@@ -82,7 +82,7 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Replaces the clock, so that a test need not wait. Time passes when this clock moves forward. If it moves back,
+    /// Replaces the clock, so that a test does not have to wait. Time passes when this clock moves forward. If it moves back,
     /// the store treats that as a step of the system clock.
     #[cfg(feature = "testing")]
     #[must_use]

@@ -165,7 +165,7 @@ fn lost_lease_is_counted() {
         let store = MemoryStore::new();
         let inbox = Inbox::new(store.clone());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(good()).await.unwrap();
-        // Another worker leases the delivery before the handler ends.
+        // The handler releases its own lease and takes a new one, as if another worker had leased the delivery.
         let losing = service_fn(move |request: Request<VerifiedBody>| {
             let store = store.clone();
             async move {

@@ -113,7 +113,8 @@ impl InboxSql {
                 VALUES (?1, ?2)
                 "
             ),
-            // The new token invalidates selections and leases of the old request.
+            // Makes a finished delivery ready again with a new request. The new token invalidates selections and leases of the
+            // previous request.
             revive: format!(
                 "
                 UPDATE {inbox} SET
