@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pending_future_is_polled_once_per_wake() {
+    async fn polls_inner_future_once_per_poll() {
         let mut polls = 0;
         let yields_twice = poll_fn(|cx| {
             polls += 1;

@@ -126,7 +126,7 @@ impl Trial<'_> {
             let (name, percent) = (self.name, share * 100.0);
             let _ = writeln!(
                 std::io::stderr(),
-                "\n*** WEAK ATTACK: {name}: {percent:.0} % of the requests that it needs ***"
+                "\n*** WEAK ATTACK: {name}: the attacker sent only {percent:.0} % of its target rate ***"
             );
         }
     }
@@ -138,7 +138,7 @@ impl Trial<'_> {
         }
         for (shape, sent) in attacked {
             let is_wrong = sent.iter().any(|sent| matches!(sent.answer, Ok(400..=499)));
-            assert!(!is_wrong, "{shape}: a genuine delivery got a status for a bad one{table}");
+            assert!(!is_wrong, "{shape}: a genuine delivery was rejected with a 4xx status{table}");
         }
         let (long, short): (Vec<&Record>, Vec<&Record>) =
             attacked.iter().partition(|(shape, _)| shape.pause == LONG_PAUSE);

@@ -222,7 +222,7 @@ fn timestamped_signatures_are_joined_by_commas() {
 }
 
 #[test]
-fn accepted_feature_is_no_fault() {
+fn accepted_deviation_is_no_fault() {
     let older = with_signature(genuine(), format!("t=1777777777,v1={}", stamped("1777777777")));
     let missing = without(genuine(), &EVENT_ID);
     let repeated = |headers: HeaderMap| with(headers, EVENT_ID, "another");
@@ -290,7 +290,7 @@ fn signature_is_malformed() {
 }
 
 #[test]
-fn signature_needs_no_secret() {
+fn finds_signature_made_without_secret() {
     for arguments in [&["-r"][..], &["-hmac", ""]] {
         let hex = hex_of(openssl(arguments, BODY.as_bytes()));
         let diagnosis = assert_shown(&with_signature(genuine(), hex), BODY.as_bytes(), Cause::SignedWithoutSecret);

@@ -24,7 +24,7 @@ fn worker_does_not_count_deliveries_again() {
 }
 
 #[test]
-fn worker_reports_the_inbox() {
+fn worker_reports_counts_and_age() {
     recorded(async |handle| {
         let inbox = Inbox::new(MemoryStore::new());
         let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
@@ -99,7 +99,7 @@ fn stopped_worker_reports_nothing() {
 }
 
 #[test]
-fn worker_and_store_dead_letters_are_counted() {
+fn counts_dead_letters_of_worker_and_of_lease() {
     let dead_letters = r#"klikit_inbox_dead_letters_total{tenant="default"}"#;
     recorded(async |handle| {
         let inbox = Inbox::new(MemoryStore::new());
@@ -126,7 +126,7 @@ fn worker_and_store_dead_letters_are_counted() {
 }
 
 #[test]
-fn worker_reports_the_share_that_is_stored() {
+fn worker_reports_stored_ratio() {
     recorded(async |handle| {
         let inbox = Inbox::new(MemoryStore::new()).max_stored(4).keep_bodies(Duration::from_secs(600));
         let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());

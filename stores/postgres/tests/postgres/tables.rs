@@ -88,7 +88,7 @@ async fn missing_table_is_found_when_opening() {
 }
 
 #[tokio::test]
-async fn invalid_url_is_rejected_and_not_repeated() {
+async fn invalid_url_error_hides_password() {
     for url in [
         "",
         "mysql://u:hunter2@h/d",

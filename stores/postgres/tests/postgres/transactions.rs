@@ -108,8 +108,8 @@ async fn copy_waits_for_the_open_transaction() {
 }
 
 #[tokio::test]
-async fn any_driver_can_complete_with_the_statement() {
-    let Some(server) = PostgresServer::start("any driver can complete with the statement") else { return };
+async fn completes_claim_with_complete_sql() {
+    let Some(server) = PostgresServer::start("completes claim with complete_sql") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     let entry = claim(1);

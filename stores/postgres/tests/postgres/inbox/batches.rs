@@ -13,7 +13,7 @@ const REJECT: &str = "
     CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF NEW.event_id = 'evt-7' THEN
-            RAISE EXCEPTION 'not this one';
+            RAISE EXCEPTION 'evt-7 is rejected by the test';
         END IF;
         RETURN NEW;
     END
