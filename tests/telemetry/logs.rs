@@ -288,7 +288,7 @@ fn flood_of_slow_bodies_is_logged_at_a_bounded_rate() {
         at_once(layer.clone(), Duration::from_secs(9)).await;
         at_once(layer, Duration::from_secs(60)).await;
     }));
-    assert_eq!(lines_with(&log, "given up before its body was whole").0, 10, "{log}");
+    assert_eq!(lines_with(&log, "dropped before its body was complete").0, 10, "{log}");
     assert_eq!(lines_with(&log, "not complete within the deadline").0, 10, "{log}");
     assert_eq!(lines_with(&log, "answered a delivery slowly").0, 10, "{log}");
     assert_eq!(log.lines().count(), 30, "{log}");
