@@ -102,10 +102,6 @@ where
     reply
 }
 
-// The old name, until every test file uses `rejected`.
-#[allow(unused_imports, reason = "each test file uses some of it")]
-pub use self::rejected as refused;
-
 /// Sends a request and checks that it reaches the handler.
 pub async fn accepted<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> Seen
 where

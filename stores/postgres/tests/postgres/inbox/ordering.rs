@@ -182,7 +182,7 @@ async fn nothing_is_leased_while_one_comes_back() {
     let client = client(server.url()).await;
     accept(&store, &ordered("evt-1", &["a"]).await).await;
     let mut dead = lease_one(&store).await;
-    dead_letter(&store, dead.lease(), "500").await;
+    dead_letter(&store, dead.lease(), LEASE_EXPIRED).await;
     let lock = |how: &str| format!("SELECT {how}(1802267500, 'klikit_inbox'::regclass::oid::integer)");
 
     let bringing_back = blocker.transaction().await.unwrap();
@@ -213,7 +213,7 @@ async fn nothing_is_leased_while_one_comes_back() {
         leasing.rollback().await.unwrap();
         bringing_back.await.unwrap();
         dead = lease_one(&store).await;
-        dead_letter(&store, dead.lease(), "500").await;
+        dead_letter(&store, dead.lease(), LEASE_EXPIRED).await;
     }
 }
 
