@@ -146,7 +146,8 @@ async fn settlements_of_one_delivery_apply_in_order() {
     assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 8]);
     assert_eq!(state(&store, &leases[0]).await, None);
     assert_eq!(state(&store, &leases[1]).await, Some((DeliveryState::Ready, 0, None)));
-    assert_eq!(state(&store, &leases[2]).await, Some((DeliveryState::Ready, 1, Some("third".into()))));
+    // A failure leaves a dead letter unless its lease has expired.
+    assert_eq!(state(&store, &leases[2]).await, Some((DeliveryState::Dead, 1, Some("second".into()))));
 }
 
 /// Makes the server reject changes to a delivery.
@@ -315,9 +316,9 @@ async fn released_attempts_are_never_negative() {
         let held = *lease_one(&store).await.lease();
         dead_letter(&store, &held, "500").await;
         assert!(store.retry(held.id()).await.unwrap());
-        dead_letter(&store, &held, "late").await;
+        dead_letter(&store, &held, LEASE_EXPIRED).await;
         assert_eq!(settle(&store, &held, Settlement::Release).await, SettleOutcome::Settled);
-        assert_eq!(state(&store, &held).await, Some((DeliveryState::Ready, 0, Some("late".into()))));
+        assert_eq!(state(&store, &held).await, Some((DeliveryState::Ready, 0, Some(LEASE_EXPIRED.into()))));
         let again = lease_one(&store).await;
         assert_eq!((again.lease().id(), again.lease().attempt()), (held.id(), 1));
         finish(&store, again.lease(), Duration::ZERO).await;
