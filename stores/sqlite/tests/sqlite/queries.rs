@@ -9,7 +9,7 @@ use std::{
 };
 
 use rusqlite::types::Value;
-use tower_klikit::inbox::{Acceptance, InboxStore};
+use tower_klikit::inbox::{Acceptance, InboxStore, LEASE_EXPIRED};
 use tower_klikit_sqlite::SqliteStore;
 
 use crate::{
@@ -262,7 +262,7 @@ async fn late_reschedule_keeps_its_own_time() {
     let store = SqliteStore::builder().create().clock(move || time).open(folder.file()).unwrap();
     accept(&store, "evt-1", &["key"]).await;
     let leased = lease(&store, 1, 5).await;
-    settled(&store, &leased[0], dead_letter("400")).await;
+    settled(&store, &leased[0], dead_letter(LEASE_EXPIRED)).await;
     settled(&store, &leased[0], reschedule(LEASE)).await;
     assert_eq!(rows(&folder, "SELECT state FROM klikit_deliveries", &["state"]), ["ready"]);
     assert!(lease(&store, 1, 5).await.is_empty());
