@@ -38,8 +38,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Claims the delivery, calls the handler, and completes or releases the claim.
 ///
-/// That is done before the response is returned, because klikit's next attempt may come at once. If the store cannot
-/// complete the claim, a separate task repeats the call.
+/// Both end before the response is returned, because klikit's next attempt may arrive at once. If the store cannot
+/// complete the claim, a separate task repeats that call.
 pub(super) fn run<S, ResBody>(
     // Boxed, so that this future is small: allocating a large future would cost more than the rest of the function.
     mut call: Pin<Box<Call<S, Request<VerifiedBody>>>>,

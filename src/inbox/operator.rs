@@ -16,7 +16,7 @@ const PAGE: u32 = 256;
 /// Operations for operators. Each operation returns an error if the store fails.
 #[allow(clippy::missing_errors_doc, reason = "the comment of the block documents the errors")]
 impl Inbox {
-    /// Counts the deliveries in each state. Also returns the age of the oldest unfinished delivery.
+    /// Counts the deliveries in each state. Also returns the age of the oldest pending delivery.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         self.config.store.counts().await
     }
@@ -71,7 +71,7 @@ impl Inbox {
         Ok(retried)
     }
 
-    /// Dead-letters the unfinished deliveries that the filter selects. Returns their number. After an error, some of
+    /// Dead-letters the pending deliveries that the filter selects. Returns their number. After an error, some of
     /// them may be dead letters.
     ///
     /// The filter has to name [`Ready`](DeliveryState::Ready), [`Leased`](DeliveryState::Leased) or both: without them
@@ -133,7 +133,7 @@ impl Inbox {
     /// replays it. Request the replay after this call. Returns the number of forgotten deliveries, which is more than
     /// one if the id came with several bodies.
     ///
-    /// An unfinished delivery stays.
+    /// A pending delivery stays.
     ///
     /// `tenant` is the name of the keyring, which is `default` unless set. Deliveries that are identified by their
     /// body, with [`Identity::Body`](crate::dedupe::Identity::Body) or without an id, are forgotten with

@@ -647,7 +647,7 @@ proptest! {
         prop_assert_eq!((event.brand_id, event.branch_id, event.orders.len()), (brand_id, branch_id, orders.len()));
         for (order, plain) in event.orders.iter().zip(&orders) {
             prop_assert_eq!(&serde_json::from_str::<Value>(order.as_json()).unwrap(), plain);
-            // None of these methods may panic, for any value.
+            // These methods must not panic for any value.
             let _ = (order.id(), order.external_id(), order.brands(), order.status(), order.cart(), order.total());
             let _ = (order.payment_status(), order.payment_channel(), order.payment_method(), order.order_type());
             prop_assert_eq!(order.id(), plain["id"].as_i64());

@@ -33,7 +33,7 @@ impl SqliteStore {
     /// or if the store is closed.
     pub async fn backup(&self, path: impl AsRef<Path>) -> Result<(), SqliteError> {
         let given = path.as_ref();
-        // A process that changes its folder later must not write elsewhere then.
+        // Resolve the path now, in case the process changes its working directory.
         let target = std::path::absolute(given).map_err(|error| cannot(given, error.into()))?;
         let turn = self.turn_for_backup().await;
         self.check_file().await?;
@@ -54,7 +54,7 @@ impl SqliteStore {
         self.check_file().await
     }
 
-    /// Has the thread that writes check that the file is not lost.
+    /// Checks on the writer thread that the file is not lost.
     async fn check_file(&self) -> Result<(), SqliteError> {
         self.writer().call(Call::Other, |_| Ok(())).await
     }
@@ -105,7 +105,7 @@ impl Partial {
     /// Makes the file durable and renames it to `target`.
     fn complete(self, target: &Path) -> io::Result<()> {
         fs::OpenOptions::new().write(true).open(&self.path)?.sync_all()?;
-        // Unlike a renaming, this never replaces a file.
+        // Unlike a rename, a link never replaces a file.
         match fs::hard_link(&self.path, target) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(already_exists()),
             // Not every file system has links.
@@ -122,7 +122,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // It has another name if the backup is complete.
+        // The file has another name if the backup is complete.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -74,7 +74,7 @@ impl InboxAdmin for PostgresStore {
         let (ids, states) = (numbers(ids), codes(states));
         let params: Params<'_> = &[&ids];
         let chosen: Params<'_> = &[&ids, &states];
-        // Each sees what was committed while the one before waited for its locks.
+        // Each statement sees what was committed while the previous one waited for its locks.
         let statements = [(&inbox.lock_ledger, params), (&inbox.lock_chosen, chosen), (&inbox.forget_chosen, chosen)];
         self.run_in_transaction(&statements).await
     }
@@ -123,12 +123,12 @@ fn page(rows: &[Row], limit: u32) -> Result<Page, BoxError> {
     let (last, examined): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
-        // One that was edited by hand may be unreadable.
+        // Skip a row that is unreadable after an edit by hand.
         entries.extend(entry(row, 2).ok());
     }
     let last_selected: Option<i64> = rows.last().and_then(|row| row.try_get(2).ok());
     let is_full = u32::try_from(rows.len()).is_ok_and(|selected| selected >= limit) && last_selected.is_some();
-    // Behind the last one that was selected, there may be others that were examined and left out.
+    // After a full page, examined deliveries may follow that the limit left out.
     let next = match examined < MAX_EXAMINED {
         _ if is_full => last_selected,
         true => None,

@@ -174,7 +174,7 @@ async fn renews_many_claims_in_one_call() {
     const CLAIMS: u64 = 2500;
     let Some(redis) = servers::any() else { return };
     let store = store(&redis).await;
-    // Of three claims, the first has another token, the second is done, and the third is a conflict that can be
+    // The first of three claims has another token, the second is done, and the third is a conflict that can be
     // renewed.
     let claims: Vec<_> = (0..CLAIMS)
         .map(|n| if n % 3 == 2 { conflict(n, n + CLAIMS, 1) } else { claim(n, 1 + u64::from(n % 3 == 0)) })

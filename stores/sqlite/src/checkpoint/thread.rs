@@ -19,23 +19,25 @@ use crate::{
     files::Lost,
 };
 
-/// How often the thread looks at the file. The file is quiet if no process has committed for as long.
+/// The interval between two looks at the file. The file is quiet if no process has committed in that time.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The length up to which the log is not truncated, in bytes: overwriting the log is faster than growing it again.
 const SHORT_LOG: u64 = 4 << 20;
 
-/// How many free pages stay in the file: 4 MiB.
+/// The number of free pages that stay in the file: 4 MiB.
 const SPARE: u32 = 1024;
 
-/// How many pages one transaction returns to the disk: 256 KiB. A commit may have to wait for it.
+/// The number of pages that one transaction returns to the disk: 256 KiB. A commit may have to wait for the transaction.
 const SLICE: u32 = 64;
 
-/// How long the file is left to commits after a slice at least, and at most while it has too many free pages.
+/// The shortest pause after a slice, in which commits get the lock.
 const SLICE_PAUSE: Duration = Duration::from_millis(5);
+
+/// The pause after a slice while other connections commit.
 const SLICE_PAUSE_UNDER_LOAD: Duration = Duration::from_millis(200);
 
-/// After how many slices the log is copied, which they make longer.
+/// The number of slices between two checkpoints. Each slice makes the log longer.
 const SLICES_PER_COPY: u32 = 64;
 
 /// A request to the checkpoint thread.
@@ -112,7 +114,7 @@ impl Thread {
                     let left = if is_quiet { self.tidy_quiet_file() } else { self.tidy_busy_file() };
                     look = match left {
                         Ok(Left::Nothing) if self.stops_watching(version) => {
-                            // The thread that writes copies a full log by closing its connection, if that is the last.
+                            // If the writer's connection is the last one, closing it copies a full log.
                             self.database.close();
                             None
                         }
@@ -140,7 +142,7 @@ impl Thread {
     /// Returns `false` if something was committed since the file had this version.
     fn stops_watching(&self, version: Option<i64>) -> bool {
         self.watch.is_watching.store(false, Ordering::SeqCst);
-        // A commit before this was noted by nobody.
+        // The writer thread did not send `Task::Watch` for a commit before this line.
         self.version().ok() == version || self.watch.is_watching.swap(true, Ordering::SeqCst)
     }
 

@@ -51,7 +51,7 @@ pub(super) enum Parts {
 }
 
 impl SqliteStore {
-    /// `thread` is the one that writes.
+    /// `thread` is the writer thread.
     pub(super) fn new(writer: Writer, reader: Reader, parts: Parts, path: PathBuf, thread: JoinHandle<()>) -> Self {
         let shared = Shared { writer, reader, parts, path, backup: Arc::default(), _end: End(thread) };
         Self { shared: Arc::new(shared) }
@@ -59,7 +59,7 @@ impl SqliteStore {
 
     /// Finishes the calls that are queued and closes the file, for all clones. What is in the write-ahead log is copied
     /// into the file, and the log is deleted. Later calls fail with [`SqliteErrorKind::Stopped`], and so do calls that
-    /// go on for several transactions, such as a purge. A [backup](Self::backup) is waited for.
+    /// go on for several transactions, such as a purge. The call waits for a running [backup](Self::backup).
     ///
     /// Stop acceptors and workers first.
     ///
