@@ -64,8 +64,9 @@ impl InboxAdmin for PostgresStore {
 
     async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
         self.require_inbox()?;
+        let inbox = &self.shared.inbox;
         let params: Params<'_> = &[&numbers(ids), &codes(states), &storable(reason)];
-        self.run_in_transaction(&[(&self.shared.inbox.dead_letter_chosen, params)]).await
+        self.run_counted(1, &inbox.begin_many, &[(&inbox.dead_letter_chosen, params)]).await
     }
 
     async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
@@ -76,7 +77,7 @@ impl InboxAdmin for PostgresStore {
         let chosen: Params<'_> = &[&ids, &states];
         // Each statement sees what was committed while the previous one waited for its locks.
         let statements = [(&inbox.lock_ledger, params), (&inbox.lock_chosen, chosen), (&inbox.forget_chosen, chosen)];
-        self.run_in_transaction(&statements).await
+        self.run_counted(1, &inbox.begin_many, &statements).await
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -92,20 +93,20 @@ impl InboxAdmin for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Runs statements of which the last one counts what it has changed.
-    async fn run_in_transaction(&self, statements: &[(&Sql, Params<'_>)]) -> Result<u64, StoreError> {
-        let shared = &*self.shared;
-        let answers = self.within(1, shared.connections.run_within(&shared.inbox.begin_many, statements)).await?;
-        count(answers.last().ok_or_else(|| StoreError::new("a statement without an answer"))?)
-    }
-
     /// Runs a statement that counts what it has changed, while nothing is leased or brought back from DEAD.
     async fn run_alone(&self, sql: &Sql, params: Params<'_>) -> Result<u64, StoreError> {
-        let shared = &*self.shared;
-        let statements = [(sql, params)];
-        let forgotten = shared.connections.run_within(&shared.inbox.begin_long, &statements);
-        let answers = self.within(LONG_CALL_DEADLINES, forgotten).await?;
-        count(answers.first().ok_or_else(|| StoreError::new("a statement without an answer"))?)
+        self.run_counted(LONG_CALL_DEADLINES, &self.shared.inbox.begin_long, &[(sql, params)]).await
+    }
+
+    /// Runs statements in one transaction, of which the last one counts what it has changed.
+    async fn run_counted(
+        &self,
+        deadlines: u32,
+        begin: &str,
+        statements: &[(&Sql, Params<'_>)],
+    ) -> Result<u64, StoreError> {
+        let answers = self.within(deadlines, self.shared.connections.run_within(begin, statements)).await?;
+        count(answers.last().ok_or_else(|| StoreError::new("a statement without an answer"))?)
     }
 }
 
@@ -129,13 +130,14 @@ fn page(rows: &[Row], limit: u32) -> Result<Page, BoxError> {
     let last_selected: Option<i64> = rows.last().and_then(|row| row.try_get(2).ok());
     let is_full = u32::try_from(rows.len()).is_ok_and(|selected| selected >= limit) && last_selected.is_some();
     // After a full page, examined deliveries may follow that the limit left out.
-    let next = match examined < MAX_EXAMINED {
-        _ if is_full => last_selected,
-        true => None,
-        false => last,
+    let next = if is_full {
+        last_selected
+    } else if examined < MAX_EXAMINED {
+        None
+    } else {
+        last
     };
-    let next = next.map(DeliveryId::new);
-    Ok(Page { entries, next })
+    Ok(Page { entries, next: next.map(DeliveryId::new) })
 }
 
 /// Reads a delivery from the columns after the first `skipped`.
