@@ -155,11 +155,8 @@ impl Thread {
     fn tidy_busy_file(&self) -> Result<Left, SqliteError> {
         let session = self.session()?;
         let all: u32 = session.connection().pragma_query_value(None, "page_count", |row| row.get(0))?;
-        let pause = match self.shrink(session.connection(), SPARE.max(all / 4)) {
-            true => SLICE_PAUSE_UNDER_LOAD,
-            false => LOOK,
-        };
-        Ok(Left::More(pause))
+        let has_shrunk = self.shrink(session.connection(), SPARE.max(all / 4));
+        Ok(Left::More(if has_shrunk { SLICE_PAUSE_UNDER_LOAD } else { LOOK }))
     }
 
     /// Returns a slice of the free pages to the disk, or cuts the log back once few are left.
