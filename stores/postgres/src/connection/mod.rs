@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use deadpool_postgres::{Client, Pool};
 use futures_util::{
     TryStreamExt,
-    future::{try_join, try_join_all, try_join3},
+    future::{join_all, join3, try_join},
 };
 use tokio::time::timeout;
 use tokio_postgres::{
@@ -198,9 +198,14 @@ impl Connections {
         let client = acquired.client();
         let run = async {
             self.prepare(client, statements).await?;
-            let answers = try_join_all(statements.iter().map(|statement| self.ask(client, *statement)));
-            let all = try_join3(client.batch_execute(begin), answers, client.batch_execute(COMMIT));
-            all.await.map(|((), answers, ())| answers)
+            let answers = join_all(statements.iter().map(|statement| self.ask(client, *statement)));
+            // Wait for the last response even after an error. The server reports an error before it rolls back, and until
+            // then another statement with SKIP LOCKED would not see the rows that this transaction has locked.
+            let all = join3(client.batch_execute(begin), answers, client.batch_execute(COMMIT));
+            let (begun, answers, committed) = all.await;
+            begun?;
+            let answers = answers.into_iter().collect::<Result<_, _>>()?;
+            committed.map(|()| answers)
         };
         match run.await.map_err(Failure::Statement) {
             Ok(answers) => {

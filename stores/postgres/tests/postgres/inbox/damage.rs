@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -83,20 +83,36 @@ async fn unreadable_ordering_key_is_dead_lettered() {
 /// Accepts two deliveries, the first of which has such a large body that Postgres stores it in another file. Returns the
 /// first delivery and that file.
 async fn accept_large(server: &PostgresServer) -> (NewDelivery, PathBuf) {
-    // Use random bytes, which cannot be compressed.
-    let mut random = [0_u8; 8_000];
-    getrandom::fill(&mut random).unwrap();
-    let large: String = random.iter().map(|byte| char::from(b' ' + byte % 95)).collect();
-    let new = delivery("evt-1", &large).await;
     let store = open(server.url()).await;
+    let new = large("evt-1").await;
     accept(&store, &new).await;
     accept(&store, &delivery("evt-2", "two").await).await;
+    (new, large_bodies(server).await)
+}
+
+/// Returns a delivery whose body Postgres cannot compress.
+async fn large(event_id: &str) -> NewDelivery {
+    let mut random = [0_u8; 8_000];
+    getrandom::fill(&mut random).unwrap();
+    let body: String = random.iter().map(|byte| char::from(b' ' + byte % 95)).collect();
+    delivery(event_id, &body).await
+}
+
+/// Returns the file in which Postgres stores large bodies.
+async fn large_bodies(server: &PostgresServer) -> PathBuf {
     let path = "
         SELECT pg_relation_filepath(reltoastrelid)
         FROM pg_class
         WHERE relname = 'klikit_inbox_body'";
     let path: String = client(server.url()).await.query_one(path, &[]).await.unwrap().get(0);
-    (new, server.folder().join("data").join(path))
+    server.folder().join("data").join(path)
+}
+
+/// Empties a file of a stopped server.
+fn empty(path: &Path) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    assert!(file.metadata().unwrap().len() > 0);
+    file.set_len(0).unwrap();
 }
 
 #[tokio::test]
@@ -104,9 +120,7 @@ async fn damaged_body_is_dead_lettered() {
     let Some(mut server) = PostgresServer::start_own("damaged body is dead lettered", &[]) else { return };
     let (new, path) = accept_large(&server).await;
     server.stop();
-    let file = OpenOptions::new().write(true).open(path).unwrap();
-    assert!(file.metadata().unwrap().len() > 0);
-    file.set_len(0).unwrap();
+    empty(&path);
     server.restart();
     let store = open(server.url()).await;
     let client = client(server.url()).await;
@@ -121,6 +135,26 @@ async fn damaged_body_is_dead_lettered() {
     let listed = dead_letters(&store, None, 8).await;
     assert_eq!((listed.len(), listed[0].id, listed[0].event_id()), (1, dead.id, Some("evt-1")));
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox WHERE state = 1").await, 0);
+}
+
+/// A failed statement must have released its locks before the next one looks for the same deliveries.
+#[tokio::test]
+async fn damaged_bodies_are_found_by_one_call() {
+    const BODIES: usize = 200;
+    let Some(mut server) = PostgresServer::start_own("damaged bodies are found by one call", &[]) else { return };
+    let path = {
+        let store = open(server.url()).await;
+        for event in 0..BODIES {
+            accept(&store, &large(&format!("evt-{event}")).await).await;
+        }
+        large_bodies(&server).await
+    };
+    server.stop();
+    empty(&path);
+    server.restart();
+    let store = open(server.url()).await;
+    let batch = lease_with(&store, request(1)).await;
+    assert_eq!(batch.dead_lettered.len(), BODIES);
 }
 
 /// The error may be temporary, for example if a disk is missing for a while.
