@@ -45,7 +45,7 @@
 //! `Option<EventId>` is `None` if the delivery has no id. `Option<Delivery>` is `None` if the request was not verified,
 //! for a handler that serves other requests as well.
 
-use std::{convert::Infallible, error::Error, fmt};
+use std::{borrow::Cow, convert::Infallible, error::Error, fmt};
 
 use axum_core::{
     body::Body,
@@ -110,17 +110,30 @@ impl KlikitRejection {
             _ => None,
         }
     }
+
+    /// Returns the text for the sender, in the words of the verify layer's responses.
+    fn response_text(&self) -> Cow<'static, str> {
+        match &self.0 {
+            ExtractError::Unverified => "misconfigured".into(),
+            ExtractError::MissingEventId => "missing klikit headers".into(),
+            ExtractError::Body(_) if self.is_too_large() => "body too large".into(),
+            ExtractError::Body(_) => "body unreadable".into(),
+            ExtractError::Payload(error) => error.to_string().into(),
+        }
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.status() == StatusCode::PAYLOAD_TOO_LARGE
+    }
 }
 
 impl fmt::Display for KlikitRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            ExtractError::Unverified => f.write_str("misconfigured"),
-            ExtractError::MissingEventId => f.write_str("missing klikit headers"),
-            ExtractError::Body(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                f.write_str("body too large")
-            }
-            ExtractError::Body(_) => f.write_str("body unreadable"),
+            ExtractError::Unverified => f.write_str("the request was not verified: KlikitVerifyLayer is missing"),
+            ExtractError::MissingEventId => f.write_str("the delivery has no event id"),
+            ExtractError::Body(_) if self.is_too_large() => f.write_str("the body is over axum's limit"),
+            ExtractError::Body(_) => f.write_str("the body could not be read"),
             ExtractError::Payload(error) => error.fmt(f),
         }
     }
@@ -138,11 +151,10 @@ impl Error for KlikitRejection {
 
 impl IntoResponse for KlikitRejection {
     fn into_response(self) -> Response {
-        let text = self.to_string();
-        let body = serde_json::json!({ "error": text }).to_string();
+        let body = serde_json::json!({ "error": self.response_text() }).to_string();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
-        response.extensions_mut().insert(FailureReason::new(text));
+        response.extensions_mut().insert(FailureReason::new(self.to_string()));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }

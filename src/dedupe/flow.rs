@@ -18,9 +18,9 @@ use super::{
     config::DedupeConfig,
     error::StoreError,
     future::FlowOutcome,
-    keeper,
     ledger::{Claim, ClaimOutcome},
     policy::Match,
+    renewal,
     running::ClaimRegistration,
 };
 use crate::{
@@ -50,7 +50,7 @@ pub(super) fn run<S, ResBody>(
 where
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
 {
-    let mut pending = PendingClaim { claim, call: None };
+    let mut pending = PendingClaim { claim, store_call: None };
     // Not an `async fn`: the future of an `async fn` would hold each argument twice.
     async move {
         let mut registration = match claim_in_time(&config, &delivery, &mut pending).await {
@@ -103,7 +103,7 @@ async fn claim_in_time(
     let started = Instant::now();
     let Some(claimed) = within(config.claim_deadline, claim_or_answer(config, delivery, pending)).await else {
         telemetry::store_rejected("claim", delivery.into(), &StoreError::deadline(), &config.policy.log_limits);
-        let late = PendingClaim { claim: pending.claim.clone(), call: pending.call.take() };
+        let late = PendingClaim { claim: pending.claim.clone(), store_call: pending.store_call.take() };
         tokio::spawn(telemetry::in_current_span(late.undo(Arc::clone(config), delivery.clone())));
         return Err(DirectResponse::Unsure);
     };
@@ -124,7 +124,7 @@ async fn claim_or_answer(
 ) -> Result<ClaimRegistration, DirectResponse> {
     loop {
         let (held, answer) = match find(config, delivery, pending).await? {
-            ClaimOutcome::Claimed => match keeper::register(config, &pending.claim, delivery).await {
+            ClaimOutcome::Claimed => match renewal::register(config, &pending.claim, delivery).await {
                 Some(registration) => return Ok(registration),
                 // Another copy of this delivery is already running here. It takes over this claim.
                 None => return Err(DirectResponse::InFlight { remaining: config.lease }),
@@ -154,7 +154,7 @@ async fn find(
     if let Some(digest) = config.running.digest_of(pending.claim.key()) {
         return Ok(ClaimOutcome::InFlight { digest, remaining: config.lease });
     }
-    match pending.ask(config).await {
+    match pending.claim_in_store(config).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
             telemetry::store_rejected("claim", delivery.into(), &error, &config.policy.log_limits);
@@ -169,24 +169,24 @@ async fn find(
 struct PendingClaim {
     claim: Claim,
     /// The call that is in progress. It owns its arguments, so that it can outlive the request.
-    call: Option<StoreFuture<'static, ClaimOutcome>>,
+    store_call: Option<StoreFuture<'static, ClaimOutcome>>,
 }
 
 impl PendingClaim {
-    async fn ask(&mut self, config: &DedupeConfig) -> Result<ClaimOutcome, StoreError> {
+    async fn claim_in_store(&mut self, config: &DedupeConfig) -> Result<ClaimOutcome, StoreError> {
         let call = Arc::clone(&config.ledger).claim(self.claim.clone(), config.claim_terms());
-        let outcome = self.call.insert(call).await;
-        self.call = None;
+        let outcome = self.store_call.insert(call).await;
+        self.store_call = None;
         outcome
     }
 
     /// Waits for the store's response, then releases the claim. Otherwise the store might make the claim after the
     /// deadline, and block the delivery although no handler runs.
     async fn undo(self, config: Arc<DedupeConfig>, delivery: Delivery) {
-        if let Some(call) = self.call {
+        if let Some(call) = self.store_call {
             match timeout(config.lease, call).await {
                 Ok(Ok(ClaimOutcome::Claimed)) => {
-                    if keeper::register(&config, &self.claim, &delivery).await.is_none() {
+                    if renewal::register(&config, &self.claim, &delivery).await.is_none() {
                         // Another copy of this delivery is already running here, and takes over this claim.
                         return;
                     }

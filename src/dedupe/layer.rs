@@ -169,7 +169,7 @@ impl KlikitDedupeLayer {
     fn with(mut self, set: impl FnOnce(&mut DedupeConfig)) -> Self {
         let config = Arc::make_mut(&mut self.config);
         set(config);
-        // The keeper renews claims with the settings of its layer, so a changed clone needs a keeper of its own.
+        // A layer's renewal task uses the layer's settings, so a changed clone needs its own task.
         config.running = Arc::default();
         self
     }

@@ -148,9 +148,11 @@ impl Cause {
             Self::SignatureRepeated => "there is more than one x-klikit-signature",
             Self::SignatureBase64 => "the signature is base64, not hex",
             Self::SignaturePrefixed => "the signature has a prefix",
-            Self::SignatureTruncated => "the signature is cut off",
-            Self::SignatureTimestamped => "the signature is a timestamped one, in klikit's older form",
-            Self::SignatureTimestampMalformed => "the signature is a malformed timestamped one, in klikit's older form",
+            Self::SignatureTruncated => "the signature is truncated",
+            Self::SignatureTimestamped => {
+                "the signature is a timestamped signature, which this receiver does not accept"
+            }
+            Self::SignatureTimestampMalformed => "the signature is a malformed timestamped signature",
             Self::SignatureStale => "the signature's time is too far from this machine's clock",
             Self::TimestampInBody => "the body begins with a time that belongs in the signature header",
             Self::SignatureUpperCase => "the signature verifies and has upper-case digits",
@@ -182,7 +184,7 @@ impl Cause {
             Self::BodyIncomplete => "the body is incomplete",
             Self::BodyLonger => "the body is longer than its Content-Length",
             Self::BodyCompressed => "the body is compressed",
-            Self::BodyDecompressed => "the body is not compressed although its Content-Encoding says so",
+            Self::BodyDecompressed => "the body is not compressed, although its Content-Encoding names a compression",
             Self::BodyWrapped => "the whole body was wrapped in another encoding",
             Self::BodyLatin1 => "the body is Latin-1 and was signed as UTF-8",
             Self::BodyEncodedTwice => "the body was encoded as UTF-8 twice",
@@ -287,8 +289,8 @@ impl Cause {
                 "put KlikitVerifyLayer outside of the layer that decompresses the body and leaves its Content-Encoding"
             }
             Self::BodyWrapped => {
-                "verify the bytes inside: make the gateway forward the body unchanged, as AWS API Gateway does without a binary media type \
-                 that covers application/json, or decode a body that `isBase64Encoded` marks before KlikitVerifyLayer"
+                "make the gateway forward the body unchanged: AWS API Gateway does so if none of its binary media types covers \
+                 application/json. Otherwise decode the body before KlikitVerifyLayer, for example if `isBase64Encoded` is true"
             }
             Self::BodyLatin1 => "make sure that no proxy changes the body's character set: klikit signs UTF-8",
             Self::BodyEncodedTwice => "make sure that no proxy reads the UTF-8 body as Latin-1 and encodes it again",

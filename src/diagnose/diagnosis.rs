@@ -9,7 +9,7 @@ use super::cause::{Cause, Certainty};
 pub struct Diagnosis {
     cause: Cause,
     /// Further faults that had to be undone together with `cause`.
-    also: Vec<Cause>,
+    further_causes: Vec<Cause>,
     certainty: Certainty,
     /// The exact fault. Contains only fixed words, numbers and header names, and nothing from the secret, the body or the signature.
     detail: Option<Cow<'static, str>>,
@@ -22,7 +22,7 @@ impl Diagnosis {
     pub(super) fn unknown() -> Self {
         Self {
             cause: Cause::Unknown,
-            also: Vec::new(),
+            further_causes: Vec::new(),
             certainty: Certainty::Unknown,
             detail: None,
             secret_id: None,
@@ -51,7 +51,14 @@ impl Diagnosis {
         let mut faults = faults.iter().copied().filter(counts);
         let cause = faults.next().unwrap_or(Cause::Verifies);
         let secret_id = Some(Arc::clone(secret_id));
-        Self { cause, also: faults.collect(), certainty: Certainty::Proven, detail, secret_id, is_cut_short: false }
+        Self {
+            cause,
+            further_causes: faults.collect(),
+            certainty: Certainty::Proven,
+            detail,
+            secret_id,
+            is_cut_short: false,
+        }
     }
 
     /// Returns the cause.
@@ -59,10 +66,9 @@ impl Diagnosis {
         self.cause
     }
 
-    /// Returns the further faults that had to be undone together with [`cause`](Self::cause) for the signature to match. Usually
-    /// empty.
-    pub fn also(&self) -> &[Cause] {
-        &self.also
+    /// Returns the causes besides [`cause`](Self::cause), all of which had to be undone for the signature to match. Usually empty.
+    pub fn further_causes(&self) -> &[Cause] {
+        &self.further_causes
     }
 
     /// Returns the certainty of the cause.
@@ -105,8 +111,8 @@ impl fmt::Display for Diagnosis {
         if let Some(detail) = &self.detail {
             write!(f, ": {detail}")?;
         }
-        for also in &self.also {
-            write!(f, "; and {also}")?;
+        for cause in &self.further_causes {
+            write!(f, "; and {cause}")?;
         }
         match (self.certainty, &self.secret_id) {
             (Certainty::Proven, Some(id)) => write!(f, " (proven, secret {id:?})")?,
@@ -122,6 +128,6 @@ impl fmt::Display for Diagnosis {
         let is_conditional = self.certainty == Certainty::Shown && self.cause != Cause::SignedWithoutSecret;
         let only_if = if is_conditional { "if klikit sent this, " } else { "" };
         write!(f, "; {only_if}{}", self.fix())?;
-        self.also.iter().try_for_each(|also| write!(f, "; and {}", also.fix()))
+        self.further_causes.iter().try_for_each(|cause| write!(f, "; and {}", cause.fix()))
     }
 }

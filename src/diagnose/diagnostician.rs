@@ -1,7 +1,7 @@
 use http::HeaderMap;
 
-use super::{diagnosis::Diagnosis, of_delivery, readings::Forms};
-use crate::keyring::Keyring;
+use super::{diagnose_delivery, diagnosis::Diagnosis};
+use crate::{keyring::Keyring, signature::SignatureForms};
 
 /// A configurable [`diagnose`](super::diagnose()): further secrets to try, and what the receiver accepts. See the [module](super).
 ///
@@ -39,7 +39,7 @@ pub struct Diagnostician {
 /// The optional features of deliveries that a receiver accepts, and which are therefore no faults.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Accepted {
-    pub(crate) forms: Forms,
+    pub(crate) forms: SignatureForms,
     pub(crate) missing_event_id: bool,
 }
 
@@ -61,7 +61,7 @@ impl Diagnostician {
     /// The time of the signature is not checked, because a diagnostician has no clock.
     #[must_use]
     pub fn accept_timestamped(mut self) -> Self {
-        self.accepted.forms = Forms::Both;
+        self.accepted.forms = SignatureForms::CurrentAndTimestamped;
         self
     }
 
@@ -75,6 +75,6 @@ impl Diagnostician {
 
     /// Returns why this delivery does not verify, or that it does.
     pub fn diagnose(&self, headers: &HeaderMap, body: &[u8]) -> Diagnosis {
-        of_delivery(&self.keyring.secrets(), self.candidates.as_ref(), self.accepted, headers, body)
+        diagnose_delivery(&self.keyring.secrets(), self.candidates.as_ref(), self.accepted, headers, body)
     }
 }

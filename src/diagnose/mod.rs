@@ -96,6 +96,7 @@ mod wrappings;
 
 use http::HeaderMap;
 
+pub(crate) use self::diagnostician::Accepted;
 use self::{budget::SearchBudget, matcher::SignatureMatcher, readings::SignatureReadings};
 pub use self::{
     cause::{Cause, Certainty},
@@ -103,8 +104,10 @@ pub use self::{
     diagnostician::Diagnostician,
     report::SupportReport,
 };
-pub(crate) use self::{diagnostician::Accepted, readings::Forms};
-use crate::keyring::{KeyedSecret, Keyring};
+use crate::{
+    keyring::{KeyedSecret, Keyring},
+    signature::SignatureForms,
+};
 
 /// The fraction of the budget (one sixteenth) that is reserved for shown faults, so that an exhausted search still reports them.
 const EVIDENCE_PART: usize = 16;
@@ -120,33 +123,33 @@ pub fn diagnose(keyring: &Keyring, headers: &HeaderMap, body: &[u8]) -> Diagnosi
 }
 
 /// Diagnoses the signature header of a request whose body was not read.
-pub(crate) fn of_signature(headers: &HeaderMap, forms: Forms) -> Diagnosis {
+pub(crate) fn diagnose_signature_header(headers: &HeaderMap, forms: SignatureForms) -> Diagnosis {
     let shown = SignatureReadings::of(headers, forms).shown;
     shown.map_or_else(Diagnosis::unknown, |(cause, detail)| Diagnosis::shown(cause, detail))
 }
 
 /// Returns the diagnosis for a timestamped signature whose time is outside the tolerance.
-pub(crate) fn of_time() -> Diagnosis {
+pub(crate) fn stale_timestamp() -> Diagnosis {
     Diagnosis::shown(Cause::SignatureStale, None)
 }
 
 /// Returns the diagnosis for a verified body that begins with a timestamp, in a layer that accepts timestamped signatures too.
-pub(crate) fn of_timestamp_in_body() -> Diagnosis {
+pub(crate) fn timestamp_in_body() -> Diagnosis {
     Diagnosis::shown(Cause::TimestampInBody, None)
 }
 
 /// Diagnoses the event id of a request whose body was not read.
-pub(crate) fn of_event_id(headers: &HeaderMap) -> Diagnosis {
+pub(crate) fn diagnose_event_id_header(headers: &HeaderMap) -> Diagnosis {
     evidence::event_id(headers).map_or_else(Diagnosis::unknown, |cause| Diagnosis::shown(cause, None))
 }
 
 /// Returns the diagnosis for a body that ended early, or stalled, after `received` bytes.
-pub(crate) fn of_incomplete(headers: &HeaderMap, received: usize) -> Diagnosis {
+pub(crate) fn diagnose_incomplete_body(headers: &HeaderMap, received: usize) -> Diagnosis {
     evidence::incomplete(headers, received as u64)
 }
 
 /// Diagnoses a whole delivery with these secrets.
-pub(crate) fn of_delivery(
+pub(crate) fn diagnose_delivery(
     secrets: &[KeyedSecret],
     candidates: Option<&Keyring>,
     accepted: Accepted,
@@ -187,9 +190,9 @@ mod tests {
                     headers.append(&name, HeaderValue::from_str(value).unwrap());
                 }
             }
-            let diagnosis = of_signature(&headers, Forms::Current);
+            let diagnosis = diagnose_signature_header(&headers, SignatureForms::Current);
             assert_eq!(diagnosis.secret_id(), None);
-            let of_id = of_event_id(&headers);
+            let of_id = diagnose_event_id_header(&headers);
             if of_id.cause() == Cause::Unknown { diagnosis } else { of_id }
         };
         let head = |signatures: &[&str], ids: &[&str]| {

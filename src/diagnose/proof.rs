@@ -13,12 +13,12 @@ use super::{
     diagnostician::Accepted,
     evidence,
     matcher::{SignatureMatch, SignatureMatcher},
-    readings::{Forms, SignatureReadings},
+    readings::SignatureReadings,
     reencoded, secret_variants, text_faults, wrappings,
 };
 use crate::{
     keyring::{KeyedSecret, Keyring},
-    signature::{Signature, SigningKey, timestamped::begins_with_timestamp},
+    signature::{Signature, SignatureForms, SigningKey, timestamped::begins_with_timestamp},
 };
 
 /// The fraction of the budget (one third) for variants of the secrets. Reencoded bodies are more common.
@@ -69,7 +69,7 @@ fn unchanged(
     let mut faults = reading.faults.clone();
     // With a timestamped signature, the body contains the id.
     let may_be_missing = accepted.missing_event_id || !reading.prefix.is_empty();
-    let is_either = accepted.forms == Forms::Both && reading.prefix.is_empty();
+    let is_either = accepted.forms == SignatureForms::CurrentAndTimestamped && reading.prefix.is_empty();
     if is_either && begins_with_timestamp(body) {
         faults.insert(0, Cause::TimestampInBody);
     }
@@ -155,8 +155,8 @@ fn match_compressed_or_reencoded(
     if let Some((hit, format)) = compression::match_decompressed(matcher, body, budget) {
         return Some((hit, BodyFault { cause: Cause::BodyCompressed, detail: format.name().into() }));
     }
-    let (hit, style, newline) = reencoded::original(matcher, body, budget)?;
-    Some((hit, BodyFault { cause: Cause::BodyReencoded, detail: style.describe(newline).into() }))
+    let (hit, original) = reencoded::original(matcher, body, budget)?;
+    Some((hit, BodyFault { cause: Cause::BodyReencoded, detail: original.describe().into() }))
 }
 
 /// Unwraps the body, and tries the content as it is and with one further fault.

@@ -9,7 +9,7 @@ use super::{base64, cause::Cause};
 use crate::{
     header,
     signature::{
-        Signature,
+        Signature, SignatureForms,
         timestamped::{MalformedTimestampedSignature, TimestampedSignature},
     },
 };
@@ -58,16 +58,6 @@ impl SignatureReading {
     }
 }
 
-/// The forms of signature that the receiver accepts, and which are therefore no faults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Forms {
-    /// Signatures over the body alone.
-    #[default]
-    Current,
-    /// Timestamped signatures too, by `KlikitVerifyLayer::accept_timestamped`.
-    Both,
-}
-
 /// All readings of the signature header.
 #[derive(Default)]
 pub(super) struct SignatureReadings {
@@ -77,7 +67,7 @@ pub(super) struct SignatureReadings {
 }
 
 impl SignatureReadings {
-    pub(super) fn of(headers: &HeaderMap, forms: Forms) -> Self {
+    pub(super) fn of(headers: &HeaderMap, forms: SignatureForms) -> Self {
         let values = headers.get_all(header::SIGNATURE);
         let count = values.iter().count();
         let mut values = values.iter().map(|value| value.as_bytes());
@@ -99,7 +89,11 @@ impl SignatureReadings {
         }
     }
 
-    fn of_several<'a>(values: impl Iterator<Item = &'a [u8]>, forms: Forms, detail: Option<Cow<'static, str>>) -> Self {
+    fn of_several<'a>(
+        values: impl Iterator<Item = &'a [u8]>,
+        forms: SignatureForms,
+        detail: Option<Cow<'static, str>>,
+    ) -> Self {
         let mut all: Vec<_> = values.take(MAX_READINGS).flat_map(|value| Self::of_value(value, forms).all).collect();
         all.truncate(MAX_READINGS);
         for reading in &mut all {
@@ -111,14 +105,14 @@ impl SignatureReadings {
         Self { all, shown: Some((Cause::SignatureRepeated, detail)) }
     }
 
-    fn of_value(value: &[u8], forms: Forms) -> Self {
+    fn of_value(value: &[u8], forms: SignatureForms) -> Self {
         if let Ok(signature) = Signature::from_hex(value) {
             let upper = value.iter().any(u8::is_ascii_uppercase);
             let faults = if upper { vec![Cause::SignatureUpperCase] } else { Vec::new() };
             return Self { all: vec![SignatureReading::of_body(Tag::Whole(signature), faults)], shown: None };
         }
         if let Some(TimestampedSignature { signature, prefix, .. }) = TimestampedSignature::parse(value) {
-            let fault = (forms == Forms::Current).then_some(Cause::SignatureTimestamped);
+            let fault = (forms == SignatureForms::Current).then_some(Cause::SignatureTimestamped);
             let faults = fault.into_iter().collect();
             return Self {
                 all: vec![SignatureReading { tag: Tag::Whole(signature), prefix, faults, detail: None }],

@@ -29,6 +29,13 @@ pub enum DeliveryState {
     Done,
 }
 
+impl DeliveryState {
+    /// Returns whether the delivery is still to be handled: it is READY or LEASED.
+    pub fn is_unfinished(self) -> bool {
+        matches!(self, Self::Ready | Self::Leased)
+    }
+}
+
 /// The number of deliveries in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

@@ -93,8 +93,7 @@ impl Inbox {
     /// ```
     pub async fn dead_letter_matching(&self, filter: &Filter, reason: &str) -> Result<u64, StoreError> {
         let named = filter.states.as_deref().unwrap_or_default();
-        let is_pending = |state: &DeliveryState| matches!(state, DeliveryState::Ready | DeliveryState::Leased);
-        let states: Vec<_> = named.iter().copied().filter(is_pending).collect();
+        let states: Vec<_> = named.iter().copied().filter(|state| state.is_unfinished()).collect();
         let filter = filter.clone().states(states.iter().copied());
         let mut pages = Pages::new(&self.admin, &filter);
         let mut dead_lettered = 0;

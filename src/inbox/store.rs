@@ -131,20 +131,15 @@ pub trait InboxStore: Send + Sync + 'static {
 
     /// Records the outcomes of attempts. Returns one value for each settlement, in the same order.
     ///
-    /// A settlement applies while the lease's token is the delivery's latest token. So it also applies:
+    /// A settlement applies while the lease's token is the delivery's latest token:
     ///
-    /// A delivery that is DEAD for any [reason](DeadLettered::reason) other than [`LEASE_EXPIRED`], as after an operator
-    /// has [dead-lettered](super::InboxAdmin::dead_letter) it, stays DEAD after a failure or a release, and the outcome
-    /// is `Settled`. A success counts.
-    ///
-    /// Repeating a settlement, as after a lost answer, is harmless: a delivery that is DONE stays as it is. Callers pass
-    /// each lease once.
-    ///
-    /// If the settlement makes a dead letter pending again, the delivery returns to its old place among the deliveries
-    /// that share its ordering keys.
-    ///
-    /// Repeating a settlement, as after a lost response, is harmless: a DONE delivery stays unchanged. Callers pass
-    /// each lease once.
+    /// - It applies after the lease has expired, also if the delivery was dead-lettered for that reason. If the
+    ///   settlement makes a dead letter READY again, the delivery returns to its old place among the deliveries that
+    ///   share its ordering keys.
+    /// - A failure or a release [leaves](Settlement::leaves_dead) a delivery that is DEAD for another reason, as after
+    ///   an operator has [dead-lettered](super::InboxAdmin::dead_letter) it. The outcome is `Settled`. A success counts.
+    /// - A DONE delivery stays unchanged, so repeating a settlement, as after a lost response, is harmless. Callers pass
+    ///   each lease once.
     ///
     /// After an error, any of the settlements may have been recorded.
     fn settle(
@@ -271,6 +266,16 @@ pub enum Settlement {
     /// The attempt does not count, as when a worker stops. The delivery has as many attempts as before this one, and is
     /// READY and due now. Changes nothing if the delivery is READY already.
     Release,
+}
+
+impl Settlement {
+    /// Returns whether this settlement leaves a delivery that is DEAD for `reason` as it is.
+    ///
+    /// That is so for a failure or a release, unless the delivery is DEAD only because its lease
+    /// [expired](LEASE_EXPIRED): somebody has decided that it must not be handled.
+    pub fn leaves_dead(&self, reason: Option<&str>) -> bool {
+        matches!(self, Self::Reschedule { .. } | Self::Release) && reason != Some(LEASE_EXPIRED)
+    }
 }
 
 /// The result of recording a [`Settlement`].

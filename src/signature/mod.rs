@@ -40,6 +40,16 @@ const INVALID_DIGIT: u8 = u8::MAX;
 #[derive(Clone)]
 pub struct Signature([u8; LEN]);
 
+/// The forms of signature that a receiver accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum SignatureForms {
+    /// Signatures of the body alone.
+    #[default]
+    Current,
+    /// Timestamped signatures too.
+    CurrentAndTimestamped,
+}
+
 impl Signature {
     /// Parses the value of a header.
     pub(crate) fn from_hex(hex: &[u8]) -> Result<Self, ParseSignatureError> {

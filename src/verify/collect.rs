@@ -87,7 +87,7 @@ impl Collect {
         match rejection.kind() {
             RejectionKind::SignatureMismatch => {
                 let body = || mem::take(buffer).into_bytes();
-                explain.mismatch(&expected.secrets, config.timestamped.is_some(), headers, self.seen, body)
+                explain.mismatch(&expected.secrets, config.signature_forms(), headers, self.seen, body)
             }
             kind => {
                 rejection.explain(explain.body(kind, headers, self.seen));

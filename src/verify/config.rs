@@ -6,6 +6,7 @@ use http::{HeaderMap, Response, request::Parts};
 use super::{basic::BasicAuth, budget::Budget, explain::Explain, rejection::Rejection, rejection_kind::RejectionKind};
 use crate::{
     keyring::{Keyring, Secrets},
+    signature::SignatureForms,
     telemetry::{self, LogLimits},
 };
 
@@ -66,11 +67,15 @@ impl VerifyConfig {
         }
     }
 
+    pub(super) fn signature_forms(&self) -> SignatureForms {
+        if self.timestamped.is_some() { SignatureForms::CurrentAndTimestamped } else { SignatureForms::Current }
+    }
+
     /// Rejects a request because of its head.
     pub(super) fn reject_head(&self, kind: RejectionKind, headers: &HeaderMap) -> Rejection {
         let mut rejection = Rejection::from(kind);
         if let Some(explain) = &self.explain {
-            rejection.explain(explain.head(kind, self.timestamped.is_some(), headers));
+            rejection.explain(explain.head(kind, self.signature_forms(), headers));
         }
         rejection
     }

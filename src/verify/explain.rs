@@ -17,8 +17,9 @@ use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 use super::rejection_kind::RejectionKind;
 use crate::{
-    diagnose::{self, Accepted, Diagnosis, Forms, SupportReport},
+    diagnose::{self, Accepted, Diagnosis, SupportReport},
     keyring::{Keyring, Secrets},
+    signature::SignatureForms,
     telemetry::{self, Explanation},
 };
 
@@ -63,15 +64,15 @@ impl Explain {
         }
     }
 
-    /// Diagnoses a request whose head was rejected. `timestamped` is whether the layer accepts timestamped signatures.
-    pub(super) fn head(&self, kind: RejectionKind, timestamped: bool, headers: &HeaderMap) -> Option<Explained> {
+    /// Diagnoses a request whose head was rejected by a layer that accepts `forms`.
+    pub(super) fn head(&self, kind: RejectionKind, forms: SignatureForms, headers: &HeaderMap) -> Option<Explained> {
         match kind {
             RejectionKind::MissingSignature | RejectionKind::MalformedSignature => {
-                self.plain(|| diagnose::of_signature(headers, forms(timestamped)))
+                self.plain(|| diagnose::diagnose_signature_header(headers, forms))
             }
-            RejectionKind::StaleTimestamp => self.plain(diagnose::of_time),
+            RejectionKind::StaleTimestamp => self.plain(diagnose::stale_timestamp),
             RejectionKind::MissingEventId | RejectionKind::MalformedEventId => {
-                self.plain(|| diagnose::of_event_id(headers))
+                self.plain(|| diagnose::diagnose_event_id_header(headers))
             }
             _ => None,
         }
@@ -81,9 +82,9 @@ impl Explain {
     pub(super) fn body(&self, kind: RejectionKind, headers: &HeaderMap, bytes: usize) -> Option<Explained> {
         match kind {
             RejectionKind::BodyTimeout | RejectionKind::BodyUnreadable => {
-                self.plain(|| diagnose::of_incomplete(headers, bytes))
+                self.plain(|| diagnose::diagnose_incomplete_body(headers, bytes))
             }
-            RejectionKind::TimestampInBody => self.plain(diagnose::of_timestamp_in_body),
+            RejectionKind::TimestampInBody => self.plain(diagnose::timestamp_in_body),
             _ => None,
         }
     }
@@ -93,11 +94,11 @@ impl Explain {
     }
 
     /// Starts the search for the cause of a mismatch, if the rate limit and the length `bytes` of the body permit.
-    /// `timestamped` is whether the layer accepts timestamped signatures.
+    /// The layer accepts `forms`.
     pub(super) fn mismatch(
         self: &Arc<Self>,
         secrets: &Secrets,
-        timestamped: bool,
+        forms: SignatureForms,
         headers: &HeaderMap,
         bytes: usize,
         body: impl FnOnce() -> Bytes,
@@ -110,10 +111,10 @@ impl Explain {
             // Ask on this thread: another thread may have another subscriber.
             let reported = telemetry::reports_are_logged();
             // The head passed its checks, so the event id is not at fault.
-            let accepted = Accepted { forms: forms(timestamped), missing_event_id: true };
+            let accepted = Accepted { forms, missing_event_id: true };
             CauseSearch::begin(move || {
                 let candidates = searching.0.candidates.as_ref();
-                let diagnosis = diagnose::of_delivery(&secrets, candidates, accepted, &headers, &body);
+                let diagnosis = diagnose::diagnose_delivery(&secrets, candidates, accepted, &headers, &body);
                 let report = reported.then(|| SupportReport::new(&diagnosis, &headers, &body));
                 Explained { diagnosis, report }
             })
@@ -132,10 +133,6 @@ impl Explained {
             report: report.clone().map(|report| report.answered(status).to_string()),
         }
     }
-}
-
-fn forms(timestamped: bool) -> Forms {
-    if timestamped { Forms::Both } else { Forms::Current }
 }
 
 /// A search for the cause of a mismatch. The search takes some milliseconds, so it runs on a blocking thread.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::rejection_kind::RejectionKind;
-use crate::{keyring::Secrets, telemetry::Explanation};
+use crate::{keyring::Secrets, signature::SignatureForms, telemetry::Explanation};
 
 pub(super) enum Explain {}
 
@@ -18,7 +18,7 @@ pub(super) enum Explained {}
 pub(super) enum CauseSearch {}
 
 impl Explain {
-    pub(super) fn head(&self, _: RejectionKind, _: bool, _: &HeaderMap) -> Option<Explained> {
+    pub(super) fn head(&self, _: RejectionKind, _: SignatureForms, _: &HeaderMap) -> Option<Explained> {
         match *self {}
     }
 
@@ -29,7 +29,7 @@ impl Explain {
     pub(super) fn mismatch(
         self: &Arc<Self>,
         _: &Secrets,
-        _: bool,
+        _: SignatureForms,
         _: &HeaderMap,
         _: usize,
         _: impl FnOnce() -> Bytes,

@@ -147,7 +147,7 @@ async fn rejection_has_a_failure_reason() {
 
     let anonymous = delivery().without_header(&EVENT_ID);
     let response = verified(app).oneshot(anonymous.request::<Body>()).await.unwrap();
-    assert_eq!(response.extensions().get::<FailureReason>().unwrap().as_str(), "missing klikit headers");
+    assert_eq!(response.extensions().get::<FailureReason>().unwrap().as_str(), "the delivery has no event id");
 }
 
 #[tokio::test]

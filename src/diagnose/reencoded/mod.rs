@@ -20,22 +20,36 @@ pub(super) use crate::json::JsonTree;
 
 /// A style in which the original may have been written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct JsonStyle {
+struct JsonStyle {
     layout: Layout,
     order: KeyOrder,
     strings: StringStyle,
-    restores_objects: bool,
+    objects: EmptyObjects,
 }
 
-impl JsonStyle {
-    /// Describes the original. `newline` is whether it ended in a newline.
-    pub(super) fn describe(self, newline: bool) -> String {
-        let mut text = format!("the original was {}", self.layout.describe());
+/// Whether empty objects that PHP has turned into empty arrays are restored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EmptyObjects {
+    AsReceived,
+    Restored,
+}
+
+/// The text that was signed.
+pub(super) struct Original {
+    style: JsonStyle,
+    ends_in_newline: bool,
+}
+
+impl Original {
+    pub(super) fn describe(&self) -> String {
+        let JsonStyle { layout, order, strings, objects } = self.style;
+        let mut text = format!("the original was {}", layout.describe());
+        let is_restored = objects == EmptyObjects::Restored;
         let parts = [
-            self.order.describe(),
-            self.strings.describe(),
-            self.restores_objects.then_some("with `{}` where PHP's json_decode(…, true) left `[]`"),
-            newline.then_some("with a newline at its end"),
+            order.describe(),
+            strings.describe(),
+            is_restored.then_some("with `{}` where PHP's json_decode(…, true) left `[]`"),
+            self.ends_in_newline.then_some("with a newline at its end"),
         ];
         for part in parts.into_iter().flatten() {
             text.push_str(", ");
@@ -43,9 +57,11 @@ impl JsonStyle {
         }
         text
     }
+}
 
+impl JsonStyle {
     fn is_plausible(self) -> bool {
-        if self.restores_objects {
+        if self.objects == EmptyObjects::Restored {
             // PHP keeps the order of keys, and klikit sends compact JSON.
             self.order == KeyOrder::Received && self.layout == Layout::Compact
         } else {
@@ -55,12 +71,12 @@ impl JsonStyle {
     }
 
     /// Returns all plausible styles, the most likely first.
-    fn all(orders: &[KeyOrder], strings: &[StringStyle], restores_objects: bool) -> Vec<Self> {
+    fn all(orders: &[KeyOrder], strings: &[StringStyle], objects: EmptyObjects) -> Vec<Self> {
         let mut styles = Vec::new();
         for &order in orders {
             for &strings in strings {
                 for layout in Layout::ALL {
-                    let style = Self { layout, order, strings, restores_objects };
+                    let style = Self { layout, order, strings, objects };
                     if style.is_plausible() {
                         styles.push(style);
                     }
@@ -79,18 +95,18 @@ pub(super) fn has_sorted_keys(tree: &JsonTree<'_>) -> bool {
     KeyOrder::Sorted.children(tree) == tree.children
 }
 
-/// Searches for the signed text among the possible originals of this body. Returns the match, the style, and whether a newline
-/// followed.
+/// Searches for the signed text among the possible originals of this body.
 pub(super) fn original(
     matcher: &SignatureMatcher<'_>,
     body: &[u8],
     budget: &mut SearchBudget,
-) -> Option<(SignatureMatch, JsonStyle, bool)> {
+) -> Option<(SignatureMatch, Original)> {
     let mut found = None;
     let mut tried = HashSet::new();
     each_text(body, budget, |text, style, budget| {
         if tried.insert(fingerprint(text)) {
-            found = matcher.match_body_or_newline(text, budget).map(|(hit, newline)| (hit, style, newline));
+            let hit = matcher.match_body_or_newline(text, budget);
+            found = hit.map(|(hit, ends_in_newline)| (hit, Original { style, ends_in_newline }));
         }
         found.is_none()
     });
@@ -109,17 +125,17 @@ fn each_text(
     // Try these first: they are few, and the other styles may exhaust the budget.
     if let Ok(text) = str::from_utf8(body)
         && let Cow::Owned(text) = restore_empty_objects(text)
-        && !each_style(text.as_bytes(), true, budget, &mut take)
+        && !each_style(text.as_bytes(), EmptyObjects::Restored, budget, &mut take)
     {
         return;
     }
-    each_style(body, false, budget, &mut take);
+    each_style(body, EmptyObjects::AsReceived, budget, &mut take);
 }
 
-/// Writes the body in each style with or without restored objects. Returns `false` if the search must stop.
+/// Writes the body in each style with these empty objects. Returns `false` if the search must stop.
 fn each_style(
     body: &[u8],
-    restores_objects: bool,
+    objects: EmptyObjects,
     budget: &mut SearchBudget,
     take: &mut impl FnMut(&[u8], JsonStyle, &mut SearchBudget) -> bool,
 ) -> bool {
@@ -133,7 +149,7 @@ fn each_style(
     let orders: Vec<KeyOrder> = key_orders.iter().map(|(order, _)| *order).collect();
     let longest = body.len().saturating_mul(4).saturating_add(1024);
     let mut text = Vec::new();
-    for style in JsonStyle::all(&orders, &strings, restores_objects) {
+    for style in JsonStyle::all(&orders, &strings, objects) {
         let children = key_orders.iter().find(|(order, _)| *order == style.order).map(|(_, children)| &children[..]);
         text.clear();
         let limit = longest.min(budget.remaining());

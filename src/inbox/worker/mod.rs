@@ -2,7 +2,7 @@
 
 mod attempt;
 mod backoff;
-mod keeper;
+mod extension;
 mod misrouted;
 mod outcome;
 mod preflight;

@@ -23,7 +23,7 @@ use tower_service::Service;
 use super::{
     HandlerError,
     attempt::{self, Job, StopStage, WorkerContext},
-    keeper,
+    extension,
     misrouted::Misrouted,
     queue::{Queue, Rate},
     running::WorkerId,
@@ -176,7 +176,7 @@ impl WorkerLoop {
     fn background(&self) -> Background {
         let WorkerContext { config, settings, .. } = &*self.shared;
         let mut tasks = JoinSet::new();
-        tasks.spawn(keeper::extend_leases(Arc::clone(config), self.id, settings.lease).map(|never| match never {}));
+        tasks.spawn(extension::extend_leases(Arc::clone(config), self.id, settings.lease).map(|never| match never {}));
         #[cfg(feature = "metrics")]
         if let Some(interval) = settings.metrics_interval {
             tasks.spawn(measure(Arc::clone(config), interval));

@@ -55,7 +55,7 @@ struct RunningDelivery {
     lost: bool,
 }
 
-/// The leases of a worker that its keeper extends, and the deliveries whose handlers are stuck.
+/// The leases of a worker that must be extended, and the deliveries whose handlers are stuck.
 #[derive(Default)]
 pub(super) struct WorkerLeases {
     pub(super) to_extend: Vec<Lease>,

@@ -302,7 +302,7 @@ fn wrapped_in_another_encoding() {
         each(|body| {
             let wrapped = run(line, body);
             let diagnosis = assert_proven(&head(body), &wrapped, Cause::BodyWrapped);
-            assert_eq!(diagnosis.also(), [], "{diagnosis}");
+            assert_eq!(diagnosis.further_causes(), [], "{diagnosis}");
             // The request shows the wrapping even if the secret is wrong.
             assert_shown(&without_length(signed("another secret", body)), &wrapped, Cause::BodyWrapped);
         });
@@ -331,7 +331,7 @@ fn wrapped_after_another_change() {
         let original = if cause == Cause::BodyLineEndings { &lines } else { &compact };
         let wrapped = run(&["base64"], &run(line, original));
         let diagnosis = assert_proven(&head(original), &wrapped, Cause::BodyWrapped);
-        assert_eq!(diagnosis.also(), [cause], "{diagnosis}");
+        assert_eq!(diagnosis.further_causes(), [cause], "{diagnosis}");
         for fix in [Cause::BodyWrapped.fix(), cause.fix()] {
             assert!(diagnosis.to_string().contains(fix), "{diagnosis}");
         }
@@ -345,9 +345,9 @@ fn two_changes_of_the_text() {
     let in_dos = run(&["sed", "s/$/\r/"], &lines);
     let marked = ["\u{feff}".as_bytes(), &in_dos].concat();
     let diagnosis = assert_proven(&head(&lines), &marked, Cause::BodyByteOrderMark);
-    assert_eq!(diagnosis.also(), [Cause::BodyLineEndings], "{diagnosis}");
+    assert_eq!(diagnosis.further_causes(), [Cause::BodyLineEndings], "{diagnosis}");
     let marked = ["\u{feff}".as_bytes(), &lines].concat();
     let compact = run(&["jq", "-cj", "."], MIXED.as_bytes());
     let diagnosis = assert_proven(&head(&compact), &marked, Cause::BodyByteOrderMark);
-    assert_eq!(diagnosis.also(), [Cause::BodyReencoded], "{diagnosis}");
+    assert_eq!(diagnosis.further_causes(), [Cause::BodyReencoded], "{diagnosis}");
 }

@@ -39,7 +39,7 @@ fn hex_of(line: Vec<u8>) -> String {
 #[test]
 fn genuine_delivery_verifies() {
     let diagnosis = assert_proven(&genuine(), BODY.as_bytes(), Cause::Verifies);
-    assert!(diagnosis.also().is_empty());
+    assert!(diagnosis.further_causes().is_empty());
     assert_eq!(signature(&genuine()), hex_of(openssl(&["-hmac", SECRET], BODY.as_bytes())));
 }
 
@@ -89,7 +89,7 @@ fn signature_is_repeated() {
     assert_shown(&with_signature(genuine(), format!("{hex}, {hex}")), b"{}", Cause::SignatureRepeated);
     // Joined by a comma, and repeated.
     let twice = with(with_signature(genuine(), format!("{hex},{hex}")), SIGNATURE, &hex);
-    assert!(assert_proven(&twice, BODY.as_bytes(), Cause::SignatureRepeated).also().is_empty());
+    assert!(assert_proven(&twice, BODY.as_bytes(), Cause::SignatureRepeated).further_causes().is_empty());
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn signature_has_a_prefix() {
     for value in [format!("sha256={hex}"), format!("hmac-sha256={hex}"), format!("v1={hex}"), format!("sha256:{hex}")] {
         let headers = with_signature(genuine(), value);
         let diagnosis = assert_proven(&headers, BODY.as_bytes(), Cause::SignaturePrefixed);
-        assert!(diagnosis.also().is_empty());
+        assert!(diagnosis.further_causes().is_empty());
         assert_shown(&headers, b"{}", Cause::SignaturePrefixed);
     }
 }
@@ -193,7 +193,10 @@ fn timestamped_signature_is_malformed() {
                 (diagnostician.diagnose(&headers, BODY.as_bytes()), diagnostician.diagnose(&headers, b"{}"));
             for (diagnosis, certainty) in [(proven, Certainty::Proven), (shown, Certainty::Shown)] {
                 assert_found(&diagnosis, Cause::SignatureTimestampMalformed, certainty);
-                assert!(diagnosis.detail().unwrap().contains(detail) && diagnosis.also().is_empty(), "{diagnosis}");
+                assert!(
+                    diagnosis.detail().unwrap().contains(detail) && diagnosis.further_causes().is_empty(),
+                    "{diagnosis}"
+                );
                 assert!(diagnosis.fix().contains("write `t=<seconds since 1970>,v1=<64 hex digits>` and nothing else"));
                 assert!(!diagnosis.to_string().contains("clock"), "{diagnosis}");
             }
@@ -216,7 +219,7 @@ fn timestamped_signatures_are_joined_by_commas() {
         let headers = with_signature(genuine(), value);
         let diagnosis = Diagnostician::new(keyring(SECRET)).accept_timestamped().diagnose(&headers, BODY.as_bytes());
         assert_found(&diagnosis, Cause::SignatureRepeated, Certainty::Proven);
-        assert!(diagnosis.also().is_empty(), "{diagnosis}");
+        assert!(diagnosis.further_causes().is_empty(), "{diagnosis}");
         assert_shown(&headers, b"{}", Cause::SignatureRepeated);
     }
 }
@@ -249,7 +252,7 @@ fn accepted_deviation_is_no_fault() {
     // A repeated header is a fault, but the accepted form is not reported as a second one.
     let twice = with(older, SIGNATURE, "00");
     let diagnosis = timestamped.diagnose(&twice, BODY.as_bytes());
-    assert_eq!((diagnosis.cause(), diagnosis.also()), (Cause::SignatureRepeated, &[][..]), "{diagnosis}");
+    assert_eq!((diagnosis.cause(), diagnosis.further_causes()), (Cause::SignatureRepeated, &[][..]), "{diagnosis}");
 }
 
 #[test]
@@ -327,14 +330,14 @@ fn reports_several_faults_together() {
     let wrapped = |headers: &HeaderMap| format!("sha256={}", signature(headers));
     let headers = with_signature(genuine(), wrapped(&genuine()));
     let diagnosis = assert_proven(&headers, format!("{BODY}\n").as_bytes(), Cause::BodyFinalNewline);
-    assert_eq!(diagnosis.also(), [Cause::SignaturePrefixed]);
+    assert_eq!(diagnosis.further_causes(), [Cause::SignaturePrefixed]);
 
     let diagnosis = diagnose(&keyring(format!("{SECRET}\n")), &headers, BODY.as_bytes());
     assert_found(&diagnosis, Cause::SecretWhiteSpace, Certainty::Proven);
-    assert_eq!(diagnosis.also(), [Cause::SignaturePrefixed]);
+    assert_eq!(diagnosis.further_causes(), [Cause::SignaturePrefixed]);
 
     let diagnosis = assert_proven(&without(headers, &EVENT_ID), BODY.as_bytes(), Cause::SignaturePrefixed);
-    assert_eq!(diagnosis.also(), [Cause::EventIdMissing]);
+    assert_eq!(diagnosis.further_causes(), [Cause::EventIdMissing]);
 }
 
 /// All faults must be fixed before the delivery verifies.
@@ -343,7 +346,7 @@ fn diagnosis_has_the_fix_of_each_fault() {
     let headers = with_signature(genuine(), format!("sha256={}", signature(&genuine())));
     let diagnosis = diagnose(&keyring(format!("SECRET=\"{SECRET}\"")), &headers, BODY.as_bytes());
     assert_eq!(diagnosis.cause(), Cause::SecretLine);
-    assert_eq!(diagnosis.also(), [Cause::SecretQuoted, Cause::SignaturePrefixed]);
+    assert_eq!(diagnosis.further_causes(), [Cause::SecretQuoted, Cause::SignaturePrefixed]);
     let text = diagnosis.to_string();
     for cause in [Cause::SecretLine, Cause::SecretQuoted, Cause::SignaturePrefixed] {
         assert!(text.contains(cause.fix()), "{cause:?}: {text}");

@@ -160,7 +160,10 @@ fn names_the_candidate_that_matched() {
 
         let headers = with_signature(headers.clone(), format!("sha256={}", signature(&headers)));
         let diagnosis = diagnose_with(&candidates, keyring(SECRET), &headers, BODY.as_bytes());
-        assert_eq!((diagnosis.cause(), diagnosis.also()), (Cause::OtherSecret, &[Cause::SignaturePrefixed][..]));
+        assert_eq!(
+            (diagnosis.cause(), diagnosis.further_causes()),
+            (Cause::OtherSecret, &[Cause::SignaturePrefixed][..])
+        );
         // Without candidates, the cause is unknown.
         assert_found(
             &diagnose(&keyring(SECRET), &signed(secret, BODY.as_bytes()), BODY.as_bytes()),
@@ -179,7 +182,7 @@ fn names_all_layers_around_a_secret() {
     let all = |configured: String| {
         let diagnosis = diagnosed(SECRET, configured);
         assert_eq!(diagnosis.certainty(), Certainty::Proven, "{diagnosis}");
-        [&[diagnosis.cause()], diagnosis.also()].concat()
+        [&[diagnosis.cause()], diagnosis.further_causes()].concat()
     };
     assert_eq!(all(format!("KLIKIT_WEBHOOK_SECRET=\"{SECRET}\"")), [Cause::SecretLine, Cause::SecretQuoted]);
     assert_eq!(all(format!("\"{SECRET}\"\n")), [Cause::SecretQuoted, Cause::SecretWhiteSpace]);

@@ -52,15 +52,6 @@ struct Row {
 }
 
 impl Row {
-    fn is_unfinished(&self) -> bool {
-        matches!(self.state, DeliveryState::Ready | DeliveryState::Leased)
-    }
-
-    /// Whether it is dead although its last attempt may be running: an operator has dead-lettered it, or a worker.
-    fn is_dead_for_good(&self) -> bool {
-        self.state == DeliveryState::Dead && self.reason.as_deref() != Some(LEASE_EXPIRED)
-    }
-
     fn is_held_by(&self, lease: &Lease) -> bool {
         self.state == DeliveryState::Leased && self.token == lease.token()
     }
@@ -149,7 +140,7 @@ impl Deliveries {
     }
 
     fn index(&mut self, id: DeliveryId, row: &Row) {
-        if row.is_unfinished() {
+        if row.state.is_unfinished() {
             self.due.insert((row.due, id));
             self.ordering.extend(row.ordering_keys.iter().map(|key| (key.clone(), id)));
         }
@@ -262,10 +253,10 @@ impl Deliveries {
         if row.token != lease.token() {
             return SettleOutcome::Superseded;
         }
-        let fails = matches!(settlement, Settlement::Reschedule { .. } | Settlement::Release);
+        let is_dead = row.state == DeliveryState::Dead;
         match settlement {
             _ if row.state == DeliveryState::Done => {}
-            _ if fails && row.is_dead_for_good() => {}
+            _ if is_dead && settlement.leaves_dead(row.reason.as_deref()) => {}
             Settlement::Done { keep } if keep.is_zero() => {
                 self.remove(id);
             }
@@ -321,7 +312,7 @@ impl Deliveries {
     pub(super) fn dead_letter_all(&mut self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> u64 {
         let mut dead_lettered = 0;
         for id in ids {
-            if self.rows.get(id).is_some_and(|row| row.is_unfinished() && states.contains(&row.state)) {
+            if self.rows.get(id).is_some_and(|row| row.state.is_unfinished() && states.contains(&row.state)) {
                 self.dead_letter(*id, reason);
                 dead_lettered += 1;
             }
@@ -351,7 +342,7 @@ impl Deliveries {
                 DeliveryState::Done => counts.done += 1,
             }
         }
-        let unfinished = self.rows.values().filter(|row| row.is_unfinished());
+        let unfinished = self.rows.values().filter(|row| row.state.is_unfinished());
         counts.oldest = unfinished.map(|row| row.accepted_at.age(now)).max();
         counts
     }

@@ -230,8 +230,8 @@ fn measure(
         let is_right = match criterion {
             // A shown cause need not name the second change.
             Criterion::DescribesChange => {
-                let is_whole = diagnosis.also() == case.also;
-                let is_shown = diagnosis.certainty() == Certainty::Shown && diagnosis.also().is_empty();
+                let is_whole = diagnosis.further_causes() == case.also;
+                let is_shown = diagnosis.certainty() == Certainty::Shown && diagnosis.further_causes().is_empty();
                 case.expected.contains(&diagnosis.cause()) && (is_whole || is_shown)
             }
             Criterion::IsTrue => true_causes(&case).contains(&diagnosis.cause()),

@@ -28,7 +28,7 @@ use crate::{
 /// The longest pause after a renewal that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Registers `claim` for renewal, and starts the keeper if necessary. Returns `None` if this process is already
+/// Registers `claim` for renewal, and starts the renewal task if necessary. Returns `None` if this process is already
 /// handling a delivery under the claim's key: that delivery's handler takes over the claim.
 pub(super) async fn register(
     config: &Arc<DedupeConfig>,
@@ -42,7 +42,7 @@ pub(super) async fn register(
     let mut registration = config.running.register(claim, delivery)?;
     if was_started {
         // tokio keeps a task that was just spawned in a slot of this thread, from which other threads do not steal. Let
-        // the keeper set its timer before the handler can block this thread.
+        // the renewal task set its timer before the handler can block this thread.
         yield_now().await;
         registration.registered_at = Instant::now();
     }

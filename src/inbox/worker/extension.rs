@@ -1,4 +1,4 @@
-//! The keeper: a task that extends the leases of a worker.
+//! The task that extends the leases of a worker's running handlers.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
