@@ -56,11 +56,11 @@ pub(crate) struct DeletedPart {
 
 impl Deliveries<'_> {
     pub(crate) fn forget_event(&self, event: &EventKey) -> rusqlite::Result<u64> {
-        let deleted = self.delete_all(&self.sql.finished_of_event, params![event.as_bytes()])?;
+        let deleted = self.delete_all(&self.sql.admin.list_finished_of_event, params![event.as_bytes()])?;
         let ledger = params![event.as_bytes(), self.timestamp.now()];
         let (with_key, without): (Vec<_>, Vec<_>) = deleted.into_iter().partition(|deleted| deleted.key.is_some());
         let mut keys: HashSet<_> = with_key.into_iter().filter_map(|deleted| deleted.key).collect();
-        keys.extend(self.delete_in_ledger(&self.sql.forget_event_in_ledger, ledger)?);
+        keys.extend(self.delete_in_ledger(&self.sql.admin.forget_event_in_ledger, ledger)?);
         Ok((keys.len() + without.len()) as u64)
     }
 
@@ -71,8 +71,8 @@ impl Deliveries<'_> {
         ids: &[DeliveryId],
         states: &[DeliveryState],
     ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
-        let mut find = self.connection.prepare_cached(&self.sql.to_forget)?;
-        let mut forget_key = self.connection.prepare_cached(&self.sql.forget_key_in_ledger)?;
+        let mut find = self.connection.prepare_cached(&self.sql.admin.read_for_forgetting)?;
+        let mut forget_key = self.connection.prepare_cached(&self.sql.admin.forget_key_in_ledger)?;
         self.isolation.each(ids, |id| {
             let found = find.query_row([id.get()], |row| {
                 let key = blob(row.get_ref(1)?, "key").ok().map(<[u8]>::to_vec);
@@ -94,9 +94,9 @@ impl Deliveries<'_> {
     pub(crate) fn forget_claimed(&self, slice: &Slice, window: &Range<i64>) -> rusqlite::Result<u64> {
         let (after, last) = slice.bounds();
         let ledger = params![after, last, window.start, window.end, self.timestamp.now()];
-        let keys = self.delete_in_ledger(&self.sql.forget_claimed, ledger)?;
+        let keys = self.delete_in_ledger(&self.sql.admin.forget_claimed_in_ledger, ledger)?;
         for key in &keys {
-            self.delete_all(&self.sql.finished_of_key, params![key])?;
+            self.delete_all(&self.sql.admin.list_finished_of_key, params![key])?;
         }
         Ok(keys.len() as u64)
     }
@@ -110,15 +110,15 @@ impl Deliveries<'_> {
     ) -> rusqlite::Result<DeletedPart> {
         let (ids, next) = self.finished(from, i64::MAX, rows)?;
         self.delete_each(&ids, next, |deleted| {
-            let mut accepted = self.connection.prepare_cached(&self.sql.accepted)?;
-            let accepted = accepted.query_row([deleted.id], |row| {
+            let mut read = self.connection.prepare_cached(&self.sql.admin.read_key_and_accepted_at)?;
+            let accepted = read.query_row([deleted.id], |row| {
                 deleted.key = blob(row.get_ref(0)?, "key").ok().map(Into::into);
                 Ok(integer(row.get_ref(1)?, "accepted_at").is_ok_and(|accepted_at| window.contains(&accepted_at)))
             });
             if accepted.optional()? != Some(true) {
                 return Ok(false);
             }
-            self.connection.prepare_cached(&self.sql.forget_key_in_ledger)?.execute([&deleted.key])?;
+            self.connection.prepare_cached(&self.sql.admin.forget_key_in_ledger)?.execute([&deleted.key])?;
             Ok(true)
         })
     }
@@ -142,8 +142,8 @@ impl Deliveries<'_> {
         let (ids, next) = self.finished(from, i64::MIN, rows)?;
         let mut has_younger = false;
         let mut part = self.delete_each(&ids, next, |deleted| {
-            let mut since = self.connection.prepare_cached(&self.sql.since)?;
-            let since = since.query_row([deleted.id], |row| Ok(integer(row.get_ref(0)?, "since").ok()));
+            let mut read = self.connection.prepare_cached(&self.sql.admin.read_since)?;
+            let since = read.query_row([deleted.id], |row| Ok(integer(row.get_ref(0)?, "since").ok()));
             // A delivery whose time is unreadable stays.
             let since = since.optional()?.flatten();
             has_younger |= since.is_some_and(|since| since > latest);
@@ -160,15 +160,15 @@ impl Deliveries<'_> {
     fn finished(&self, from: Cursor, until: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
         match from {
             Cursor::Dead { after } => {
-                let mut dead = self.connection.prepare_cached(&self.sql.dead)?;
+                let mut list = self.connection.prepare_cached(&self.sql.admin.list_dead)?;
                 let ids: Vec<i64> =
-                    dead.query_map(params![after, rows], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                    list.query_map(params![after, rows], |row| row.get(0))?.collect::<Result<_, _>>()?;
                 let next = ids.last().map_or(Cursor::DONE, |last| Cursor::Dead { after: *last });
                 Ok((ids, Some(next)))
             }
             Cursor::Done { due, after } => {
-                let mut done = self.connection.prepare_cached(&self.sql.done)?;
-                let found = done.query_map(params![until, due, after, rows], |row| {
+                let mut list = self.connection.prepare_cached(&self.sql.admin.list_done_until)?;
+                let found = list.query_map(params![until, due, after, rows], |row| {
                     Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_i64().ok()))
                 })?;
                 let found: Vec<_> = found.collect::<Result<_, _>>()?;
@@ -217,7 +217,7 @@ impl Deliveries<'_> {
 
     /// Deletes a delivery and its body. The delivery must be in no queue.
     pub(super) fn delete(&self, id: i64) -> rusqlite::Result<()> {
-        self.connection.prepare_cached(&self.sql.delete)?.execute([id])?;
+        self.connection.prepare_cached(&self.sql.rows.delete)?.execute([id])?;
         self.delete_body(id)
     }
 

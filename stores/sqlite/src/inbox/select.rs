@@ -144,9 +144,9 @@ impl Deliveries<'_> {
         let values = named_params! {
             ":id": lease.id().get(), ":token": lease.token(), ":now": self.timestamp.now(),
         };
-        let mut is_expired = self.connection.prepare_cached(&self.sql.is_expired)?;
+        let mut read = self.connection.prepare_cached(&self.sql.lease.read_keys_of_expired)?;
         let keys = |row: &Row<'_>| Ok(ordering_keys::readable(row.get_ref(0)?));
-        let found = self.isolation.isolate(|| is_expired.query_row(values, keys).optional())?;
+        let found = self.isolation.isolate(|| read.query_row(values, keys).optional())?;
         // A lease on a damaged page cannot be extended.
         Ok(found.ok().flatten())
     }
@@ -181,8 +181,8 @@ struct FreeDelivery {
 impl Search<'_> {
     /// Looks for deliveries whose time is not a number. They would never be due.
     fn look_for_misdated(&mut self) -> rusqlite::Result<()> {
-        let mut misdated = self.inbox.connection.prepare_cached(&self.inbox.sql.misdated)?;
-        let mut rows = misdated.query([])?;
+        let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_misdated)?;
+        let mut rows = list.query([])?;
         while !self.is_full()
             && let Some(row) = rows.next()?
         {
@@ -204,8 +204,8 @@ impl Search<'_> {
     }
 
     fn scan_unordered(&mut self, enough: usize) -> rusqlite::Result<()> {
-        let mut unordered = self.inbox.connection.prepare_cached(&self.inbox.sql.unordered)?;
-        let mut rows = unordered.query([self.inbox.timestamp.now()])?;
+        let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_due_unordered)?;
+        let mut rows = list.query([self.inbox.timestamp.now()])?;
         while self.free.len() < enough
             && !self.is_full()
             && let Some(row) = rows.next()?
@@ -216,8 +216,8 @@ impl Search<'_> {
     }
 
     fn scan_ordered(&mut self, enough: usize) -> rusqlite::Result<()> {
-        let mut ordered = self.inbox.connection.prepare_cached(&self.inbox.sql.ordered)?;
-        let mut rows = ordered.query([self.inbox.timestamp.now()])?;
+        let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_due_ordered)?;
+        let mut rows = list.query([self.inbox.timestamp.now()])?;
         let mut seen = HashSet::new();
         while self.free.len() < enough
             && !self.is_full()
@@ -233,14 +233,14 @@ impl Search<'_> {
 
     /// Examines the heads of all queues, except those in `seen`.
     fn scan_queues(&mut self, mut seen: HashSet<i64>) -> rusqlite::Result<()> {
-        let mut next_queue = self.inbox.connection.prepare_cached(&self.inbox.sql.next_queue)?;
-        let mut due = self.inbox.connection.prepare_cached(&self.inbox.sql.due)?;
+        let mut find_next = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.find_next_queue)?;
+        let mut find_due = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.find_due)?;
         let next = |row: &Row<'_>| {
             Ok((row.get_ref(0)?.as_bytes().unwrap_or_default().to_vec(), row.get_ref(1)?.as_i64().ok()))
         };
         let mut key = Vec::new();
         while !self.is_full()
-            && let Some((next, head)) = next_queue.query_row([&key], next).optional()?
+            && let Some((next, head)) = find_next.query_row([&key], next).optional()?
         {
             key = next;
             // A delivery may be the head of several queues.
@@ -252,7 +252,7 @@ impl Search<'_> {
                 Some(id) => {
                     let values = params![id, self.inbox.timestamp.now()];
                     let isolation = self.inbox.isolation;
-                    match isolation.isolate(|| due.query_row(values, |row| self.examine(row)).optional())? {
+                    match isolation.isolate(|| find_due.query_row(values, |row| self.examine(row)).optional())? {
                         Ok(found) => found.is_some(),
                         Err(fault) => self.add_unreadable(id, fault).map(|_| true)?,
                     }
@@ -280,9 +280,9 @@ impl Search<'_> {
         };
         let after_expired_lease = state_of(row.get_ref(2)?) == DeliveryState::Leased;
         if after_expired_lease {
-            let mut attempts = self.inbox.connection.prepare_cached(&self.inbox.sql.attempts)?;
+            let mut read = self.inbox.connection.prepare_cached(&self.inbox.sql.rows.read_token_and_attempts)?;
             let found = self.inbox.isolation.isolate(|| {
-                let found = attempts.query_row([id], |row| {
+                let found = read.query_row([id], |row| {
                     Ok((counter(row.get_ref(0)?, "token")?, counter(row.get_ref(1)?, "attempts")?))
                 });
                 found.optional()?.ok_or_else(|| Fault::new("its row is missing").into())
