@@ -75,7 +75,7 @@ impl LeaseSql {
                 "
                 SELECT due, id, state, ordering_keys
                 FROM {inbox}
-                WHERE id = ?1 AND +state < {DEAD} AND due <= ?2
+                WHERE id = ?1 AND state < {DEAD} AND due <= ?2
                 "
             ),
 
@@ -94,7 +94,7 @@ impl LeaseSql {
                 "
                 SELECT ordering_keys
                 FROM {inbox}
-                WHERE id = :id AND token = :token AND +state = {LEASED} AND due <= :now
+                WHERE id = :id AND token = :token AND state = {LEASED} AND due <= :now
                 "
             ),
 

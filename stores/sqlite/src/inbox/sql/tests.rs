@@ -91,6 +91,7 @@ fn statements_use_the_indexes() {
         (&lease.list_misdated, "SEARCH k_inbox USING COVERING INDEX k_inbox_unordered (due>?)"),
         (&lease.list_misdated, "SEARCH k_inbox USING COVERING INDEX k_inbox_ordered (due>?)"),
         (&lease.find_due, "SEARCH k_inbox USING INTEGER PRIMARY KEY (rowid=?)"),
+        (&lease.read_keys_of_expired, "SEARCH k_inbox USING INTEGER PRIMARY KEY (rowid=?)"),
         (&lease.list_leased_keys, "SEARCH k_inbox USING INDEX k_inbox_leased (due>? AND due<?)"),
         (&lease.find_head_of_queue, "SEARCH k_inbox_key USING PRIMARY KEY (ordering_key=?)"),
         (&lease.find_next_queue, "SEARCH k_inbox_key USING PRIMARY KEY (ordering_key>? AND ordering_key<?)"),
