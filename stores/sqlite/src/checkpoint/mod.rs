@@ -21,7 +21,7 @@ use self::thread::{Task, Thread, Watch};
 use super::{
     connection::Database,
     error::{SqliteError, SqliteErrorKind},
-    wal::Log,
+    wal::{CheckpointMode, Log},
 };
 
 /// The limits on the log, in bytes.
@@ -81,7 +81,7 @@ impl Checkpoints {
             self.tell(Task::Watch);
         }
         let Limits { worth, little, long } = self.limits;
-        let mut log = Log::after(connection, "NOOP")?;
+        let mut log = Log::read(connection)?;
         if log.bytes < long {
             (self.restart_at, self.copies) = (long, 0);
         }
@@ -90,7 +90,7 @@ impl Checkpoints {
             return Ok(());
         }
         if is_too_long {
-            log = Log::after(connection, "NOOP")?;
+            log = Log::read(connection)?;
             self.copies = COPIES;
         }
         let is_long = log.bytes >= self.restart_at;
@@ -99,7 +99,7 @@ impl Checkpoints {
             // If the restart fails or a long read prevents it, wait until the log is longer, so that not every commit
             // waits.
             self.restart_at = log.bytes.saturating_add(long);
-            if !Log::after(connection, "RESTART")?.busy {
+            if !Log::checkpoint(connection, CheckpointMode::Restart)?.busy {
                 self.restart_at = long;
             }
         } else if is_long || log.left >= worth {

@@ -25,7 +25,7 @@ impl CheckpointFixture {
     }
 
     fn log(&self) -> Log {
-        Log::after(self.database.session().unwrap().connection(), "NOOP").unwrap()
+        Log::read(self.database.session().unwrap().connection()).unwrap()
     }
 
     fn file(&self, suffix: &str) -> u64 {
@@ -123,7 +123,7 @@ fn log_truncated_by_sqlite_is_not_lost() {
         connection.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
         for _ in 0..2000 {
             connection.execute("INSERT INTO t VALUES (1)", []).unwrap();
-            assert!(!Log::after(&connection, "TRUNCATE").unwrap().busy);
+            assert!(!Log::checkpoint(&connection, CheckpointMode::Truncate).unwrap().busy);
         }
     });
     while !truncating.is_finished() {

@@ -12,11 +12,11 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::Log;
 use crate::{
     connection::{Database, Session, settings::without_waiting},
     error::{SqliteError, SqliteErrorKind},
     files::Lost,
+    wal::{CheckpointMode, Log},
 };
 
 /// The interval between two looks at the file. The file is quiet if no process has committed in that time.
@@ -147,7 +147,7 @@ impl Thread {
     }
 
     fn copy(&self) -> Result<(), SqliteError> {
-        Log::after(self.session()?.connection(), "PASSIVE")?;
+        Log::checkpoint(self.session()?.connection(), CheckpointMode::Passive)?;
         Ok(())
     }
 
@@ -176,13 +176,15 @@ impl Thread {
             return Ok(Left::Nothing);
         }
         // Do not wait for readers: the truncation blocks commits meanwhile.
-        let log = without_waiting(session.connection_mut(), |connection| Log::after(connection, "TRUNCATE"))?;
+        let log = without_waiting(session.connection_mut(), |connection| {
+            Log::checkpoint(connection, CheckpointMode::Truncate)
+        })?;
         Ok(if log.busy { Left::More(LOOK) } else { Left::Nothing })
     }
 
     fn copy_unasked(&self, connection: &Connection) -> Result<(), SqliteError> {
         self.watch.is_copying.store(true, Ordering::SeqCst);
-        let copied = Log::after(connection, "PASSIVE");
+        let copied = Log::checkpoint(connection, CheckpointMode::Passive);
         self.watch.is_copying.store(false, Ordering::SeqCst);
         copied?;
         Ok(())
