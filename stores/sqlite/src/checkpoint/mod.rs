@@ -17,7 +17,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use self::thread::{Task, Thread, Watch};
+use self::thread::{CheckpointThread, Task, Watch};
 use super::{
     connection::Database,
     error::{SqliteError, SqliteErrorKind},
@@ -65,7 +65,7 @@ impl Checkpoints {
         let (tasks, receiver) = mpsc::channel();
         let (end, done) = mpsc::channel();
         let watch = Arc::<Watch>::default();
-        let thread = Thread::new(database, Arc::clone(&watch));
+        let thread = CheckpointThread::new(database, Arc::clone(&watch));
         let thread = Builder::new()
             .name("klikit-sqlite-copy".into())
             .spawn(move || thread.run(&receiver, &end))
