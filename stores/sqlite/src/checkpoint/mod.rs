@@ -52,6 +52,7 @@ pub(super) struct Checkpoints {
     restart_at: u64,
     /// The number of checkpoints since the log reached that length.
     copies: u32,
+    /// Whether a checkpoint was started whose end was not received yet.
     is_copying: bool,
     watch: Arc<Watch>,
     tasks: Option<mpsc::Sender<Task>>,
@@ -78,7 +79,7 @@ impl Checkpoints {
     /// two transactions.
     pub(super) fn look_after(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if self.watch.begin() {
-            self.tell(Task::Watch);
+            self.send(Task::Watch);
         }
         let Limits { worth, little, long } = self.limits;
         let mut log = Log::read(connection)?;
@@ -86,12 +87,12 @@ impl Checkpoints {
             (self.restart_at, self.copies) = (long, 0);
         }
         let is_too_long = log.bytes >= self.restart_at.saturating_add(long);
-        if self.is_copying(is_too_long) || (self.watch.is_copying() && !is_too_long) {
-            return Ok(());
-        }
         if is_too_long {
+            self.wait_for_copy();
             log = Log::read(connection)?;
             self.copies = COPIES;
+        } else if self.is_copying() || self.watch.is_copying() {
+            return Ok(());
         }
         let is_long = log.bytes >= self.restart_at;
         if is_long && (log.left <= little || self.copies == COPIES) {
@@ -109,25 +110,28 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Returns whether the thread is copying. If `wait` is set, waits for the end of the checkpoint first.
-    fn is_copying(&mut self, wait: bool) -> bool {
-        if self.is_copying {
-            // If the thread has panicked, it is not copying. The writer thread then restarts the log once it is long.
-            let goes_on = !wait && self.done.try_recv() == Err(mpsc::TryRecvError::Empty);
-            if wait {
-                let _ = self.done.recv();
-            }
-            self.is_copying = goes_on;
-        }
+    /// Returns whether the thread is running a checkpoint that this handle has started.
+    fn is_copying(&mut self) -> bool {
+        // If the thread has panicked, it is not copying. The writer thread then restarts the log once it is long.
+        self.is_copying = self.is_copying && self.done.try_recv() == Err(mpsc::TryRecvError::Empty);
         self.is_copying
     }
 
+    /// Waits for the end of a checkpoint that this handle has started.
+    fn wait_for_copy(&mut self) {
+        if self.is_copying {
+            // Receiving fails if the thread has panicked.
+            let _ = self.done.recv();
+            self.is_copying = false;
+        }
+    }
+
     fn copy(&mut self) {
-        self.is_copying = self.tell(Task::Copy);
+        self.is_copying = self.send(Task::Copy);
     }
 
     /// Returns `false` if the thread has ended.
-    fn tell(&self, task: Task) -> bool {
+    fn send(&self, task: Task) -> bool {
         self.tasks.as_ref().is_some_and(|tasks| tasks.send(task).is_ok())
     }
 }

@@ -45,7 +45,7 @@ impl CheckpointFixture {
     /// Commits once and waits for the end of the checkpoint. Returns the length of the log.
     fn write_and_wait(&mut self) -> u64 {
         self.write(1);
-        self.checkpoints.is_copying(true);
+        self.checkpoints.wait_for_copy();
         self.log().bytes
     }
 }
@@ -54,7 +54,7 @@ impl CheckpointFixture {
 fn thread_copies_the_log() {
     let mut fixture = CheckpointFixture::new();
     fixture.write(3);
-    assert!(!fixture.checkpoints.is_copying(false));
+    assert!(!fixture.checkpoints.is_copying());
     let before = fixture.file("");
     fixture.write_and_wait();
     assert!(fixture.file("") >= before + (1 << 20));
