@@ -70,7 +70,7 @@ impl Checkpoints {
         let thread = Builder::new()
             .name("klikit-sqlite-copy".into())
             .spawn(move || thread.run(&receiver, &end))
-            .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
+            .map_err(|error| SqliteError::because(SqliteErrorKind::Thread, error))?;
         let (tasks, thread) = (Some(tasks), Some(thread));
         Ok(Self { limits, restart_at: limits.long, copies: 0, is_copying: false, watch, tasks, done, thread })
     }
