@@ -86,7 +86,14 @@ fn commits_rarely_wait_for_a_long_read() {
     let mut fixture = CheckpointFixture::new();
     fixture.write(1);
     let reader = Connection::open(fixture.folder.path().join("ledger.db")).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+    let begin_reading = "
+        BEGIN;
+
+        -- The transaction begins to read here.
+        SELECT count(*)
+        FROM t;
+        ";
+    reader.execute_batch(begin_reading).unwrap();
     let mut waits = 0;
     for _ in 0..40 {
         let before = fixture.checkpoints.restart_at;

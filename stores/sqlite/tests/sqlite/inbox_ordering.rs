@@ -138,6 +138,7 @@ async fn leases_only_free_deliveries_behind_blocked_ones() {
 /// Copies the first delivery until there are this many deliveries. The first delivery blocks the copies.
 fn copy_first(folder: &Folder, all: i64) {
     let ids = "
+        -- The ids of the copies.
         CREATE TEMP TABLE n AS
         WITH RECURSIVE n (n) AS (
             SELECT 2
@@ -149,16 +150,19 @@ fn copy_first(folder: &Folder, all: i64) {
     let copy = "
         BEGIN;
 
+        -- The copies, all of them ready. Each has a key of its own.
         INSERT INTO klikit_inbox (id, key, state, due, attempts, token, accepted_at, since, tenant, ordering_keys)
         SELECT n, randomblob(16), 0, accepted_at, 0, 0, accepted_at, since, tenant, ordering_keys
         FROM n, klikit_inbox
         ORDER BY n;
 
+        -- Their bodies.
         INSERT INTO klikit_inbox_body (id, digest, head, body)
         SELECT n, digest, head, body
         FROM n, klikit_inbox_body
         ORDER BY n;
 
+        -- Their places in the queues.
         INSERT INTO klikit_inbox_key (ordering_key, id)
         SELECT ordering_key, n
         FROM n, klikit_inbox_key;

@@ -13,8 +13,18 @@ async fn stray_queue_entries_block_no_delivery() {
         "UPDATE klikit_inbox_key SET id = 'x' WHERE id = 1",
         "DELETE FROM klikit_inbox_key WHERE id = 1",
         "DELETE FROM klikit_inbox_key",
-        "INSERT INTO klikit_inbox_key SELECT ordering_key, 0 FROM klikit_inbox_key LIMIT 1",
-        "INSERT INTO klikit_inbox_key SELECT ordering_key, 99 FROM klikit_inbox_key LIMIT 1",
+        "
+        INSERT INTO klikit_inbox_key
+        SELECT ordering_key, 0
+        FROM klikit_inbox_key
+        LIMIT 1
+        ",
+        "
+        INSERT INTO klikit_inbox_key
+        SELECT ordering_key, 99
+        FROM klikit_inbox_key
+        LIMIT 1
+        ",
         "INSERT INTO klikit_inbox_key VALUES ('another key', 1), (17, 1), (x'00', 1)",
         "INSERT INTO klikit_inbox_key VALUES (CAST(x'ff' AS TEXT), 1)",
         "UPDATE klikit_inbox_key SET ordering_key = 'another key'",
@@ -49,11 +59,13 @@ async fn repairs_stray_entries_behind_many_deliveries() {
     change(
         &folder,
         "
+        -- An entry at the head of the last delivery's queue.
         INSERT INTO klikit_inbox_key
         SELECT ordering_key, 0
         FROM klikit_inbox_key
         WHERE id = 601;
 
+        -- Keys that no delivery has: a text that is not UTF-8, and a blob.
         INSERT INTO klikit_inbox_key
         VALUES (CAST(x'ff' AS TEXT), 0), (x'00', 0);
         ",
