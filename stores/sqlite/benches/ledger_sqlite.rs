@@ -58,7 +58,10 @@ fn one_by_one(slow: u32) -> Figures {
     let folder = BenchFolder::new();
     drop(folder.open());
     let connection = Connection::open(folder.file()).expect("the file was just created");
-    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+    let settings = "
+        PRAGMA journal_mode = WAL;
+        PRAGMA synchronous = FULL;
+        ";
     connection.execute_batch(settings).expect("SQLite applies the settings");
     let connection = Mutex::new(connection);
     let each = if slow == 0 { 300 } else { 20 };

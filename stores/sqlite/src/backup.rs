@@ -29,8 +29,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// If there is a file at `path` already, if a file cannot be written there, if the store's file is lost or damaged,
-    /// or if the store is closed.
+    /// Returns an error if there is a file at `path` already, if a file cannot be written there, or if no thread can be
+    /// started. Also returns an error if the store's file is lost or damaged, or if the store is closed.
     pub async fn backup(&self, path: impl AsRef<Path>) -> Result<(), SqliteError> {
         let given = path.as_ref();
         // Resolve the path now, in case the process changes its working directory.
@@ -48,7 +48,7 @@ impl SqliteStore {
         thread::Builder::new()
             .name("klikit-sqlite-backup".into())
             .spawn(run)
-            .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
+            .map_err(|error| SqliteError::because(SqliteErrorKind::Thread, error))?;
         answer.await.unwrap_or_else(|_| Err(SqliteError::new(SqliteErrorKind::Stopped)))?;
         // A copy is of no use if the file was lost meanwhile.
         self.check_file().await

@@ -21,6 +21,7 @@ pub struct SqliteStoreBuilder {
     missing: Missing,
     parts: Parts,
     clock: Arc<dyn Fn() -> Clock + Send + Sync>,
+    /// The part and the SQL of each [appended migration](Self::append_migration).
     #[cfg(test)]
     appended: Vec<(&'static str, String)>,
 }
@@ -53,20 +54,20 @@ impl SqliteStore {
 }
 
 impl SqliteStoreBuilder {
-    /// Creates the file if it does not exist, both when the store is opened and if the file is deleted while the store
-    /// is open.
+    /// Creates the file if it does not exist when the store is opened, or if it is deleted while the store is open.
     ///
-    /// Without this option, a mistyped path is an error instead of a new, empty store, and calls fail after the file
-    /// was deleted until it is restored.
+    /// Without this option, a mistyped path is an error instead of a new, empty store. If the file is deleted while the
+    /// store is open, calls fail until the file is restored.
     #[must_use]
     pub fn create(mut self) -> Self {
         self.missing = Missing::Create;
         self
     }
 
-    /// Sets the prefix of the tables' names: 1 to 32 ASCII letters, digits and underscores, beginning neither with a
-    /// digit nor with `sqlite_`. The default is [`klikit_`](SqliteStore::DEFAULT_TABLE_PREFIX). Stores with different
-    /// prefixes share nothing but the file.
+    /// Sets the prefix of the tables' names. The default is [`klikit_`](SqliteStore::DEFAULT_TABLE_PREFIX).
+    ///
+    /// A prefix has 1 to 32 ASCII letters, digits and underscores, and begins neither with a digit nor with `sqlite_`.
+    /// Stores with different prefixes share nothing but the file.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.table_prefix = prefix.into();
@@ -82,8 +83,8 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Replaces the clock, so that a test does not have to wait. Time passes when this clock moves forward. If it moves back,
-    /// the store treats that as a step of the system clock.
+    /// Replaces the clock, so that a test does not have to wait. Time passes when this clock moves forward. If it moves
+    /// back, the store treats that as a step of the system clock.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
@@ -120,7 +121,7 @@ impl SqliteStoreBuilder {
     }
 
     /// Returns the migrations that create and change the tables, in the order in which [`open`](Self::open) applies the
-    /// missing ones. You need them only if another tool applies migrations.
+    /// missing ones. You need this list only if another tool applies the migrations.
     ///
     /// ```
     /// use tower_klikit_sqlite::SqliteStore;
@@ -155,13 +156,14 @@ impl SqliteStoreBuilder {
     /// - This release can neither use nor migrate the tables' version, a table is missing, or a migration fails. The
     ///   tables stay unchanged.
     /// - The table prefix is invalid, or SQLite is too old or does not apply the settings.
+    /// - A thread cannot be started.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         let database = Database::open(path.as_ref(), self.schema()?, self.missing)?;
         let clock = Arc::new((self.clock)());
-        let (reader, reading) = Reader::start(database.for_reading(), Arc::clone(&clock))?;
+        let (reader, reader_thread) = Reader::start(database.for_reading(), Arc::clone(&clock))?;
         let path = database.path().to_owned();
-        let (writer, thread) = Writer::start(database, reading, clock)?;
-        Ok(SqliteStore::new(writer, reader, self.parts, path, thread))
+        let (writer, writer_thread) = Writer::start(database, reader_thread, clock)?;
+        Ok(SqliteStore::new(writer, reader, self.parts, path, writer_thread))
     }
 
     fn schema(&self) -> Result<Schema, SqliteError> {

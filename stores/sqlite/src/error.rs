@@ -60,7 +60,9 @@ pub enum SqliteErrorKind {
     Unreadable,
     /// A statement failed for another reason.
     Statement,
-    /// The store was [closed](crate::SqliteStore::close), or one of its threads has panicked or could not be started.
+    /// The operating system did not start one of the store's threads.
+    Thread,
+    /// The store was [closed](crate::SqliteStore::close), or one of its threads has panicked.
     Stopped,
 }
 
@@ -172,6 +174,7 @@ impl fmt::Display for SqliteError {
             SqliteErrorKind::Damaged => "the store's file is damaged: run `PRAGMA integrity_check` to find the damage",
             SqliteErrorKind::Unreadable => "a row of the store cannot be read",
             SqliteErrorKind::Statement => "a statement failed",
+            SqliteErrorKind::Thread => "the operating system did not start one of the store's threads",
             SqliteErrorKind::Stopped => "the store was closed, or one of its threads has panicked",
         })
     }

@@ -127,7 +127,7 @@ impl Files {
     }
 
     fn looks_cut_short(&self, length: u64, connection: &Connection) -> Result<bool, SqliteError> {
-        if length < self.log_length && length < Log::after(connection, "NOOP")?.length() {
+        if length < self.log_length && length < Log::read(connection)?.length() {
             return Ok(true);
         }
         Ok(length > 0 && !begins_as_a_log(&self.log_file).map_err(|error| self.log.error(&error))?)

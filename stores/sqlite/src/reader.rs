@@ -59,7 +59,7 @@ impl Reader {
         let handle = thread::Builder::new()
             .name("klikit-sqlite-read".into())
             .spawn(run)
-            .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
+            .map_err(|error| SqliteError::because(SqliteErrorKind::Thread, error))?;
         Ok((Self { queue, clock, is_closing }, handle))
     }
 

@@ -1,8 +1,19 @@
-//! The state of the write-ahead log.
+//! The state of the write-ahead log, and checkpoints.
 
 use rusqlite::Connection;
 
-/// The state of the write-ahead log after a checkpoint.
+/// How a checkpoint handles readers and the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CheckpointMode {
+    /// Copies what it can without waiting.
+    Passive,
+    /// Waits for readers, copies everything, and lets the next write transaction restart the log at its beginning.
+    Restart,
+    /// Waits for readers, copies everything, and truncates the log.
+    Truncate,
+}
+
+/// The state of the write-ahead log.
 pub(super) struct Log {
     /// Whether another connection prevented the checkpoint.
     pub(super) busy: bool,
@@ -15,11 +26,27 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Runs a checkpoint in this mode, and returns the state of the log after it. The mode `NOOP` changes nothing.
-    /// `RESTART` waits for readers, so that the next write transaction restarts the log.
-    pub(super) fn after(connection: &Connection, mode: &str) -> rusqlite::Result<Self> {
+    /// Reads the state of the log. Changes nothing.
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        // In this mode, the pragma only reports the state.
+        Self::run(connection, "PRAGMA wal_checkpoint = NOOP")
+    }
+
+    /// Runs a checkpoint. Returns the state of the log after it.
+    pub(super) fn checkpoint(connection: &Connection, mode: CheckpointMode) -> rusqlite::Result<Self> {
+        Self::run(
+            connection,
+            match mode {
+                CheckpointMode::Passive => "PRAGMA wal_checkpoint = PASSIVE",
+                CheckpointMode::Restart => "PRAGMA wal_checkpoint = RESTART",
+                CheckpointMode::Truncate => "PRAGMA wal_checkpoint = TRUNCATE",
+            },
+        )
+    }
+
+    fn run(connection: &Connection, pragma: &str) -> rusqlite::Result<Self> {
         let page: u32 = connection.prepare_cached("PRAGMA page_size")?.query_row([], |row| row.get(0))?;
-        connection.prepare_cached(&format!("PRAGMA wal_checkpoint = {mode}"))?.query_row([], |row| {
+        connection.prepare_cached(pragma)?.query_row([], |row| {
             let (frames, copied) = (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
             let bytes = |frames: i64| u64::try_from(frames).unwrap_or_default() * u64::from(page);
             let (bytes, left) = (bytes(frames), bytes(frames - copied));

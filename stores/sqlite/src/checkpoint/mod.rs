@@ -17,11 +17,11 @@ use std::{
 
 use rusqlite::Connection;
 
-use self::thread::{Task, Thread, Watch};
+use self::thread::{CheckpointThread, Task, Watch};
 use super::{
     connection::Database,
     error::{SqliteError, SqliteErrorKind},
-    wal::Log,
+    wal::{CheckpointMode, Log},
 };
 
 /// The limits on the log, in bytes.
@@ -52,6 +52,7 @@ pub(super) struct Checkpoints {
     restart_at: u64,
     /// The number of checkpoints since the log reached that length.
     copies: u32,
+    /// Whether a checkpoint was started whose end was not received yet.
     is_copying: bool,
     watch: Arc<Watch>,
     tasks: Option<mpsc::Sender<Task>>,
@@ -65,11 +66,11 @@ impl Checkpoints {
         let (tasks, receiver) = mpsc::channel();
         let (end, done) = mpsc::channel();
         let watch = Arc::<Watch>::default();
-        let thread = Thread::new(database, Arc::clone(&watch));
+        let thread = CheckpointThread::new(database, Arc::clone(&watch));
         let thread = Builder::new()
             .name("klikit-sqlite-copy".into())
             .spawn(move || thread.run(&receiver, &end))
-            .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
+            .map_err(|error| SqliteError::because(SqliteErrorKind::Thread, error))?;
         let (tasks, thread) = (Some(tasks), Some(thread));
         Ok(Self { limits, restart_at: limits.long, copies: 0, is_copying: false, watch, tasks, done, thread })
     }
@@ -78,20 +79,20 @@ impl Checkpoints {
     /// two transactions.
     pub(super) fn look_after(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if self.watch.begin() {
-            self.tell(Task::Watch);
+            self.send(Task::Watch);
         }
         let Limits { worth, little, long } = self.limits;
-        let mut log = Log::after(connection, "NOOP")?;
+        let mut log = Log::read(connection)?;
         if log.bytes < long {
             (self.restart_at, self.copies) = (long, 0);
         }
         let is_too_long = log.bytes >= self.restart_at.saturating_add(long);
-        if self.is_copying(is_too_long) || (self.watch.is_copying() && !is_too_long) {
-            return Ok(());
-        }
         if is_too_long {
-            log = Log::after(connection, "NOOP")?;
+            self.wait_for_copy();
+            log = Log::read(connection)?;
             self.copies = COPIES;
+        } else if self.is_copying() || self.watch.is_copying() {
+            return Ok(());
         }
         let is_long = log.bytes >= self.restart_at;
         if is_long && (log.left <= little || self.copies == COPIES) {
@@ -99,7 +100,7 @@ impl Checkpoints {
             // If the restart fails or a long read prevents it, wait until the log is longer, so that not every commit
             // waits.
             self.restart_at = log.bytes.saturating_add(long);
-            if !Log::after(connection, "RESTART")?.busy {
+            if !Log::checkpoint(connection, CheckpointMode::Restart)?.busy {
                 self.restart_at = long;
             }
         } else if is_long || log.left >= worth {
@@ -109,25 +110,28 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Returns whether the thread is copying. If `wait` is set, waits for the end of the checkpoint first.
-    fn is_copying(&mut self, wait: bool) -> bool {
-        if self.is_copying {
-            // If the thread has panicked, it is not copying. The writer thread then restarts the log once it is long.
-            let goes_on = !wait && self.done.try_recv() == Err(mpsc::TryRecvError::Empty);
-            if wait {
-                let _ = self.done.recv();
-            }
-            self.is_copying = goes_on;
-        }
+    /// Returns whether the thread is running a checkpoint that this handle has started.
+    fn is_copying(&mut self) -> bool {
+        // If the thread has panicked, it is not copying. The writer thread then restarts the log once it is long.
+        self.is_copying = self.is_copying && self.done.try_recv() == Err(mpsc::TryRecvError::Empty);
         self.is_copying
     }
 
+    /// Waits for the end of a checkpoint that this handle has started.
+    fn wait_for_copy(&mut self) {
+        if self.is_copying {
+            // Receiving fails if the thread has panicked.
+            let _ = self.done.recv();
+            self.is_copying = false;
+        }
+    }
+
     fn copy(&mut self) {
-        self.is_copying = self.tell(Task::Copy);
+        self.is_copying = self.send(Task::Copy);
     }
 
     /// Returns `false` if the thread has ended.
-    fn tell(&self, task: Task) -> bool {
+    fn send(&self, task: Task) -> bool {
         self.tasks.as_ref().is_some_and(|tasks| tasks.send(task).is_ok())
     }
 }

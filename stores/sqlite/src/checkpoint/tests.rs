@@ -25,7 +25,7 @@ impl CheckpointFixture {
     }
 
     fn log(&self) -> Log {
-        Log::after(self.database.session().unwrap().connection(), "NOOP").unwrap()
+        Log::read(self.database.session().unwrap().connection()).unwrap()
     }
 
     fn file(&self, suffix: &str) -> u64 {
@@ -45,7 +45,7 @@ impl CheckpointFixture {
     /// Commits once and waits for the end of the checkpoint. Returns the length of the log.
     fn write_and_wait(&mut self) -> u64 {
         self.write(1);
-        self.checkpoints.is_copying(true);
+        self.checkpoints.wait_for_copy();
         self.log().bytes
     }
 }
@@ -54,7 +54,7 @@ impl CheckpointFixture {
 fn thread_copies_the_log() {
     let mut fixture = CheckpointFixture::new();
     fixture.write(3);
-    assert!(!fixture.checkpoints.is_copying(false));
+    assert!(!fixture.checkpoints.is_copying());
     let before = fixture.file("");
     fixture.write_and_wait();
     assert!(fixture.file("") >= before + (1 << 20));
@@ -86,7 +86,14 @@ fn commits_rarely_wait_for_a_long_read() {
     let mut fixture = CheckpointFixture::new();
     fixture.write(1);
     let reader = Connection::open(fixture.folder.path().join("ledger.db")).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+    let begin_reading = "
+        BEGIN;
+
+        -- The transaction begins to read here.
+        SELECT count(*)
+        FROM t;
+        ";
+    reader.execute_batch(begin_reading).unwrap();
     let mut waits = 0;
     for _ in 0..40 {
         let before = fixture.checkpoints.restart_at;
@@ -123,7 +130,7 @@ fn log_truncated_by_sqlite_is_not_lost() {
         connection.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
         for _ in 0..2000 {
             connection.execute("INSERT INTO t VALUES (1)", []).unwrap();
-            assert!(!Log::after(&connection, "TRUNCATE").unwrap().busy);
+            assert!(!Log::checkpoint(&connection, CheckpointMode::Truncate).unwrap().busy);
         }
     });
     while !truncating.is_finished() {

@@ -1,4 +1,4 @@
-//! The thread that copies the log when it is told to, and tidies up while it watches the file.
+//! The thread that copies the log when the writer thread asks for it, and tidies up the file after commits.
 
 use std::{
     cell::Cell,
@@ -12,15 +12,15 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::Log;
 use crate::{
     connection::{Database, Session, settings::without_waiting},
     error::{SqliteError, SqliteErrorKind},
     files::Lost,
+    wal::{CheckpointMode, Log},
 };
 
-/// The interval between two looks at the file. The file is quiet if no process has committed in that time.
-const LOOK: Duration = Duration::from_secs(2);
+/// The interval between two checks of the file. The file is quiet if no process has committed in that time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The length up to which the log is not truncated, in bytes: overwriting the log is faster than growing it again.
 const SHORT_LOG: u64 = 4 << 20;
@@ -44,11 +44,11 @@ const SLICES_PER_COPY: u32 = 64;
 pub(super) enum Task {
     /// Run a checkpoint, and report its end.
     Copy,
-    /// Look at the file now and then, until there is nothing left to tidy up.
+    /// Check the file at intervals, until there is nothing left to tidy up.
     Watch,
 }
 
-/// State that the upkeep thread shares with the writer thread.
+/// State that the checkpoint thread shares with the writer thread.
 #[derive(Default)]
 pub(super) struct Watch {
     is_watching: AtomicBool,
@@ -56,43 +56,45 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Notes that something was committed. Returns whether the thread has to be told to watch.
+    /// Notes that something was committed. Returns whether the writer thread must send [`Task::Watch`].
     pub(super) fn begin(&self) -> bool {
         !self.is_watching.swap(true, Ordering::SeqCst)
     }
 
-    /// Returns whether the thread copies the log although nobody has told it to.
+    /// Returns whether the thread is copying the log without a [`Task::Copy`].
     pub(super) fn is_copying(&self) -> bool {
         self.is_copying.load(Ordering::SeqCst)
     }
 }
 
-pub(super) struct Thread {
+/// The checkpoint thread, with its own connection to the file.
+pub(super) struct CheckpointThread {
     database: Database,
     watch: Arc<Watch>,
     /// Whether free pages are returned to the disk. Not after a failure: a damaged page would fail each slice.
-    shrinks: Cell<bool>,
+    may_shrink: Cell<bool>,
+    /// The number of slices that were returned to the disk since the last checkpoint.
     slices: Cell<u32>,
 }
 
-/// The work that remains after a step.
-enum Left {
+/// The work that remains after a check of the file.
+enum Remaining {
     Nothing,
-    /// Look again after this time.
+    /// Check again after this time.
     More(Duration),
 }
 
-impl Thread {
+impl CheckpointThread {
     pub(super) fn new(database: Database, watch: Arc<Watch>) -> Self {
-        Self { database, watch, shrinks: Cell::new(true), slices: Cell::new(0) }
+        Self { database, watch, may_shrink: Cell::new(true), slices: Cell::new(0) }
     }
 
     /// Works until the sender of the tasks is dropped.
     pub(super) fn run(self, tasks: &Receiver<Task>, done: &Sender<()>) {
-        // The time of the next look, and the version of the file at the last one.
-        let mut look: Option<(Instant, Option<i64>)> = None;
+        // The time of the next check, and the version of the file at the last one.
+        let mut next_check: Option<(Instant, Option<i64>)> = None;
         loop {
-            let task = match look {
+            let task = match next_check {
                 None => tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some((at, _)) => tasks.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
@@ -106,25 +108,25 @@ impl Thread {
                     // Sending fails if the store is being closed.
                     let _ = done.send(());
                 }
-                Ok(Task::Watch) => look = Some((Instant::now() + LOOK, None)),
+                Ok(Task::Watch) => next_check = Some((Instant::now() + CHECK_INTERVAL, None)),
                 Err(RecvTimeoutError::Timeout) => {
-                    let last = look.take().and_then(|(_, version)| version);
+                    let last = next_check.take().and_then(|(_, version)| version);
                     let version = self.version().ok();
                     let is_quiet = version.is_some() && version == last;
-                    let left = if is_quiet { self.tidy_quiet_file() } else { self.tidy_busy_file() };
-                    look = match left {
-                        Ok(Left::Nothing) if self.stops_watching(version) => {
+                    let remaining = if is_quiet { self.tidy_quiet_file() } else { self.tidy_busy_file() };
+                    next_check = match remaining {
+                        Ok(Remaining::Nothing) if self.stop_watching(version) => {
                             // If the writer's connection is the last one, closing it copies a full log.
                             self.database.close();
                             None
                         }
-                        Ok(Left::More(pause)) => Some((Instant::now() + pause, version)),
-                        Ok(Left::Nothing) => Some((Instant::now() + LOOK, version)),
+                        Ok(Remaining::More(pause)) => Some((Instant::now() + pause, version)),
+                        Ok(Remaining::Nothing) => Some((Instant::now() + CHECK_INTERVAL, version)),
                         Err(error) => {
                             if error.kind() != SqliteErrorKind::Busy {
                                 self.database.close();
                             }
-                            Some((Instant::now() + LOOK, version))
+                            Some((Instant::now() + CHECK_INTERVAL, version))
                         }
                     };
                 }
@@ -139,68 +141,69 @@ impl Thread {
         Ok(self.session()?.connection().pragma_query_value(None, "data_version", version)?)
     }
 
-    /// Returns `false` if something was committed since the file had this version.
-    fn stops_watching(&self, version: Option<i64>) -> bool {
+    /// Stops watching, unless something was committed since the file had this version. Returns whether it stopped.
+    fn stop_watching(&self, version: Option<i64>) -> bool {
         self.watch.is_watching.store(false, Ordering::SeqCst);
-        // The writer thread did not send `Task::Watch` for a commit before this line.
+        // Check after the flag is reset: for a commit before the reset, the writer thread has sent no `Task::Watch`. If
+        // it has set the flag again in the meantime, it has sent one.
         self.version().ok() == version || self.watch.is_watching.swap(true, Ordering::SeqCst)
     }
 
     fn copy(&self) -> Result<(), SqliteError> {
-        Log::after(self.session()?.connection(), "PASSIVE")?;
+        Log::checkpoint(self.session()?.connection(), CheckpointMode::Passive)?;
         Ok(())
     }
 
     /// Returns a slice of the free pages to the disk if there are very many.
-    fn tidy_busy_file(&self) -> Result<Left, SqliteError> {
+    fn tidy_busy_file(&self) -> Result<Remaining, SqliteError> {
         let session = self.session()?;
         let all: u32 = session.connection().pragma_query_value(None, "page_count", |row| row.get(0))?;
         let has_shrunk = self.shrink(session.connection(), SPARE.max(all / 4));
-        Ok(Left::More(if has_shrunk { SLICE_PAUSE_UNDER_LOAD } else { LOOK }))
+        Ok(Remaining::More(if has_shrunk { SLICE_PAUSE_UNDER_LOAD } else { CHECK_INTERVAL }))
     }
 
-    /// Returns a slice of the free pages to the disk, or cuts the log back once few are left.
-    fn tidy_quiet_file(&self) -> Result<Left, SqliteError> {
+    /// Returns a slice of the free pages to the disk. Once few are left, copies the log and truncates it.
+    fn tidy_quiet_file(&self) -> Result<Remaining, SqliteError> {
         let mut session = self.session()?;
         let started = Instant::now();
         if self.shrink(session.connection(), SPARE) {
             self.slices.set((self.slices.get() + 1) % SLICES_PER_COPY);
             if self.slices.get() == 0 {
-                self.copy_unasked(session.connection())?;
+                self.copy_without_task(session.connection())?;
             }
             // Commits get the lock for at least as long as the slice had it.
-            return Ok(Left::More(started.elapsed().max(SLICE_PAUSE)));
+            return Ok(Remaining::More(started.elapsed().max(SLICE_PAUSE)));
         }
-        self.copy_unasked(session.connection())?;
+        self.copy_without_task(session.connection())?;
         if session.log_length()? <= SHORT_LOG {
-            return Ok(Left::Nothing);
+            return Ok(Remaining::Nothing);
         }
         // Do not wait for readers: the truncation blocks commits meanwhile.
-        let log = without_waiting(session.connection_mut(), |connection| Log::after(connection, "TRUNCATE"))?;
-        Ok(if log.busy { Left::More(LOOK) } else { Left::Nothing })
+        let log = without_waiting(session.connection_mut(), |connection| {
+            Log::checkpoint(connection, CheckpointMode::Truncate)
+        })?;
+        Ok(if log.busy { Remaining::More(CHECK_INTERVAL) } else { Remaining::Nothing })
     }
 
-    fn copy_unasked(&self, connection: &Connection) -> Result<(), SqliteError> {
+    fn copy_without_task(&self, connection: &Connection) -> Result<(), SqliteError> {
         self.watch.is_copying.store(true, Ordering::SeqCst);
-        let copied = Log::after(connection, "PASSIVE");
+        let copied = Log::checkpoint(connection, CheckpointMode::Passive);
         self.watch.is_copying.store(false, Ordering::SeqCst);
         copied?;
         Ok(())
     }
 
-    /// Returns a slice of the free pages to the disk. Returns `false` if there are only `enough` of them, or if none can be
-    /// returned.
-    fn shrink(&self, connection: &Connection, enough: u32) -> bool {
-        let given = self.shrinks.get().then(|| shrink(connection, enough));
-        match given {
-            Some(Ok(given)) => given,
-            Some(Err(error)) => {
-                // While the file is locked, the next look tries again.
-                self.shrinks.set(SqliteError::from(error).kind() == SqliteErrorKind::Busy);
-                false
-            }
-            None => false,
+    /// Returns a slice of the free pages to the disk. Returns `false` if the file has at most `max_free` free pages, or if
+    /// they cannot be returned.
+    fn shrink(&self, connection: &Connection, max_free: u32) -> bool {
+        if !self.may_shrink.get() {
+            return false;
         }
+        shrink(connection, max_free).unwrap_or_else(|error| {
+            // While the file is locked, the next check tries again.
+            self.may_shrink.set(SqliteError::from(error).kind() == SqliteErrorKind::Busy);
+            false
+        })
     }
 
     fn session(&self) -> Result<Session<'_>, SqliteError> {
@@ -212,11 +215,13 @@ impl Thread {
     }
 }
 
-fn shrink(connection: &Connection, enough: u32) -> rusqlite::Result<bool> {
+/// Returns a slice of the free pages to the disk. Returns `false` if the file has at most `max_free` free pages, or if it
+/// cannot shrink page by page.
+fn shrink(connection: &Connection, max_free: u32) -> rusqlite::Result<bool> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
     // Only a file that a store has created can shrink page by page: its mode is 2, incremental.
     let free = number("freelist_count")?;
-    if free <= enough || number("auto_vacuum")? != 2 {
+    if free <= max_free || number("auto_vacuum")? != 2 {
         return Ok(false);
     }
     let pages = SLICE.min(free - SPARE);

@@ -19,7 +19,7 @@ use super::{
     schema::Schema,
     slots::{CloseMode, OpenConnection, Slot, close_all},
     statements::Statements,
-    wal::Log,
+    wal::{CheckpointMode, Log},
 };
 
 /// How long opening a store waits for another connection's lock. Another process that ends meanwhile copies its log
@@ -196,7 +196,7 @@ impl<'a> Session<'a> {
     fn save_log(&self) {
         if self.get().files.has_log_alone() {
             // If this checkpoint fails, SQLite may still run one when the last connection is closed.
-            let _ = Log::after(self.connection(), "PASSIVE");
+            let _ = Log::checkpoint(self.connection(), CheckpointMode::Passive);
         }
     }
 

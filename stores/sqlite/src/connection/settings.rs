@@ -62,8 +62,14 @@ pub(crate) fn without_waiting<T>(
 fn tune(connection: &Connection) -> rusqlite::Result<()> {
     // Without this setting, SQLite prepares a statement with a parameter for its limit anew for each value.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // The checkpoint thread copies commits into the file, so turn off SQLite's automatic checkpoints on commit.
-    connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG_LENGTH}; PRAGMA wal_autocheckpoint = 0"))
+    connection.execute_batch(&format!(
+        "
+        PRAGMA journal_size_limit = {LOG_LENGTH};
+
+        -- The checkpoint thread copies commits into the file, so turn off SQLite's automatic checkpoints on commit.
+        PRAGMA wal_autocheckpoint = 0;
+        "
+    ))
 }
 
 /// Lets a new file shrink page by page. A file with content stays as it is, and setting this would lock it.

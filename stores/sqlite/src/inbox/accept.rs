@@ -77,12 +77,12 @@ impl Deliveries<'_> {
 
     fn stored_under(&self, key: &EventKey) -> rusqlite::Result<Option<ExistingDelivery>> {
         let key = [key.as_bytes()];
-        let mut find = self.connection.prepare_cached(&self.sql.find)?;
+        let mut find = self.connection.prepare_cached(&self.sql.accept.find_by_key)?;
         let fault = match self.isolation.isolate(|| find.query_row(key, ExistingDelivery::from_row).optional())? {
             Ok(found) => return Ok(found),
             Err(fault) => fault,
         };
-        let mut find = self.connection.prepare_cached(&self.sql.find_state)?;
+        let mut find = self.connection.prepare_cached(&self.sql.accept.find_state_by_key)?;
         let stored = find.query_row(key, |row| {
             let (id, state) = (row.get(0)?, state_of(row.get_ref(1)?));
             Ok(ExistingDelivery { id, state, digest: Err(fault.clone()), head: Err(fault) })
@@ -140,7 +140,7 @@ impl Deliveries<'_> {
 
     fn insert(&self, new: &NewDelivery) -> rusqlite::Result<()> {
         let claim = new.claim();
-        self.connection.prepare_cached(&self.sql.insert)?.execute(named_params! {
+        self.connection.prepare_cached(&self.sql.accept.insert)?.execute(named_params! {
             ":key": claim.key().as_bytes(),
             ":event_key": claim.is_conflict().then(|| claim.event().as_bytes()),
             ":now": self.timestamp.now(),
@@ -151,12 +151,12 @@ impl Deliveries<'_> {
             ":ordering_keys": ordering_keys::to_json(new.ordering_keys()),
         })?;
         let id = self.connection.last_insert_rowid();
-        self.write_body(&self.sql.insert_body, id, new)?;
+        self.write_body(&self.sql.accept.insert_body, id, new)?;
         self.enqueue(id, new.ordering_keys())
     }
 
     fn replace(&self, id: i64, new: &NewDelivery) -> rusqlite::Result<()> {
-        self.connection.prepare_cached(&self.sql.revive)?.execute(named_params! {
+        self.connection.prepare_cached(&self.sql.accept.revive)?.execute(named_params! {
             ":id": id,
             ":now": self.timestamp.now(),
             ":event_id": new.event_id(),
@@ -164,7 +164,7 @@ impl Deliveries<'_> {
             ":tenant": new.tenant(),
             ":ordering_keys": ordering_keys::to_json(new.ordering_keys()),
         })?;
-        self.write_body(&self.sql.revive_body, id, new)
+        self.write_body(&self.sql.accept.replace_body, id, new)
     }
 
     fn write_body(&self, sql: &str, id: i64, new: &NewDelivery) -> rusqlite::Result<()> {

@@ -32,25 +32,25 @@ impl<'a> Deliveries<'a> {
     /// Deletes a delivery's row in the table of bodies. A row on a damaged page stays, but nothing refers to it any
     /// more.
     pub(super) fn delete_body(&self, id: i64) -> rusqlite::Result<()> {
-        let mut delete = self.connection.prepare_cached(&self.sql.delete_body)?;
+        let mut delete = self.connection.prepare_cached(&self.sql.rows.delete_body)?;
         self.isolation.isolate(|| delete.execute([id])).map(drop)
     }
 
     /// Makes a dead delivery pending, in its old place in its queues. Returns `false` if the delivery is not dead.
     pub(crate) fn retry(&self, id: DeliveryId) -> rusqlite::Result<bool> {
         let retried =
-            self.connection.prepare_cached(&self.sql.retry)?.execute(params![id.get(), self.timestamp.now()])?;
+            self.connection.prepare_cached(&self.sql.admin.retry)?.execute(params![id.get(), self.timestamp.now()])?;
         Ok(retried > 0)
     }
 
     /// Adds a delivery to the queues of these ordering keys.
     pub(super) fn enqueue(&self, id: i64, keys: &[OrderingKey]) -> rusqlite::Result<()> {
-        self.for_each_key(&self.sql.insert_key, id, keys)
+        self.for_each_key(&self.sql.rows.enqueue, id, keys)
     }
 
     /// Removes a delivery from the queues of these ordering keys.
     pub(super) fn dequeue(&self, id: i64, keys: &[OrderingKey]) -> rusqlite::Result<()> {
-        self.for_each_key(&self.sql.delete_key, id, keys)
+        self.for_each_key(&self.sql.rows.dequeue, id, keys)
     }
 
     fn for_each_key(&self, sql: &str, id: i64, keys: &[OrderingKey]) -> rusqlite::Result<()> {

@@ -31,16 +31,16 @@ impl Finished {
 /// A position in a walk through the finished deliveries: first the dead ones, then the kept ones.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cursor {
-    /// Continues with the dead deliveries behind this id.
+    /// Continues with the dead deliveries after this id.
     Dead { after: i64 },
-    /// Continues with the kept deliveries behind this time and id.
+    /// Continues with the kept deliveries after this time and id.
     Done { due: i64, after: i64 },
 }
 
 impl Cursor {
-    /// The start of the walk, which is the first dead delivery.
+    /// The start of the walk, before the first dead delivery.
     pub(crate) const START: Self = Self::Dead { after: i64::MIN };
-    /// The first kept delivery.
+    /// The position before the first kept delivery.
     pub(crate) const DONE: Self = Self::Done { due: i64::MIN, after: i64::MIN };
 }
 
@@ -55,13 +55,16 @@ pub(crate) struct DeletedPart {
 }
 
 impl Deliveries<'_> {
+    /// Deletes the ledger rows and the finished deliveries of an event. Keeps the ledger rows of unfinished deliveries.
+    /// Returns the number of keys that were forgotten.
     pub(crate) fn forget_event(&self, event: &EventKey) -> rusqlite::Result<u64> {
-        let deleted = self.delete_all(&self.sql.finished_of_event, params![event.as_bytes()])?;
-        let ledger = params![event.as_bytes(), self.timestamp.now()];
-        let (with_key, without): (Vec<_>, Vec<_>) = deleted.into_iter().partition(|deleted| deleted.key.is_some());
-        let mut keys: HashSet<_> = with_key.into_iter().filter_map(|deleted| deleted.key).collect();
-        keys.extend(self.delete_in_ledger(&self.sql.forget_event_in_ledger, ledger)?);
-        Ok((keys.len() + without.len()) as u64)
+        let deleted = self.delete_all(&self.sql.admin.list_finished_of_event, params![event.as_bytes()])?;
+        let ledger_values = params![event.as_bytes(), self.timestamp.now()];
+        // Count a delivery and the ledger row with its key once. A delivery whose key is unreadable counts by itself.
+        let without_key = deleted.iter().filter(|deleted| deleted.key.is_none()).count();
+        let mut keys: HashSet<_> = deleted.into_iter().filter_map(|deleted| deleted.key).collect();
+        keys.extend(self.delete_in_ledger(&self.sql.admin.forget_event_in_ledger, ledger_values)?);
+        Ok((keys.len() + without_key) as u64)
     }
 
     /// Deletes the deliveries that are in one of these states, with their ledger rows. Returns for each whether it was
@@ -71,8 +74,8 @@ impl Deliveries<'_> {
         ids: &[DeliveryId],
         states: &[DeliveryState],
     ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
-        let mut find = self.connection.prepare_cached(&self.sql.to_forget)?;
-        let mut forget_key = self.connection.prepare_cached(&self.sql.forget_key_in_ledger)?;
+        let mut find = self.connection.prepare_cached(&self.sql.admin.read_for_forgetting)?;
+        let mut forget_key = self.connection.prepare_cached(&self.sql.admin.forget_key_in_ledger)?;
         self.isolation.each(ids, |id| {
             let found = find.query_row([id.get()], |row| {
                 let key = blob(row.get_ref(1)?, "key").ok().map(<[u8]>::to_vec);
@@ -93,10 +96,10 @@ impl Deliveries<'_> {
     /// Returns how many were forgotten.
     pub(crate) fn forget_claimed(&self, slice: &Slice, window: &Range<i64>) -> rusqlite::Result<u64> {
         let (after, last) = slice.bounds();
-        let ledger = params![after, last, window.start, window.end, self.timestamp.now()];
-        let keys = self.delete_in_ledger(&self.sql.forget_claimed, ledger)?;
+        let values = params![after, last, window.start, window.end, self.timestamp.now()];
+        let keys = self.delete_in_ledger(&self.sql.admin.forget_claimed_in_ledger, values)?;
         for key in &keys {
-            self.delete_all(&self.sql.finished_of_key, params![key])?;
+            self.delete_all(&self.sql.admin.list_finished_of_key, params![key])?;
         }
         Ok(keys.len() as u64)
     }
@@ -109,16 +112,18 @@ impl Deliveries<'_> {
         window: &Range<i64>,
     ) -> rusqlite::Result<DeletedPart> {
         let (ids, next) = self.finished(from, i64::MAX, rows)?;
-        self.delete_each(&ids, next, |deleted| {
-            let mut accepted = self.connection.prepare_cached(&self.sql.accepted)?;
-            let accepted = accepted.query_row([deleted.id], |row| {
-                deleted.key = blob(row.get_ref(0)?, "key").ok().map(Into::into);
-                Ok(integer(row.get_ref(1)?, "accepted_at").is_ok_and(|accepted_at| window.contains(&accepted_at)))
+        self.delete_each(&ids, next, |id| {
+            let mut read = self.connection.prepare_cached(&self.sql.admin.read_key_and_accepted_at)?;
+            let found = read.query_row([id], |row| {
+                let key = blob(row.get_ref(0)?, "key").ok().map(<[u8]>::to_vec);
+                Ok((key, integer(row.get_ref(1)?, "accepted_at").ok()))
             });
-            if accepted.optional()? != Some(true) {
+            let Some((key, accepted_at)) = found.optional()? else { return Ok(false) };
+            // A delivery whose time is unreadable stays.
+            if !accepted_at.is_some_and(|accepted_at| window.contains(&accepted_at)) {
                 return Ok(false);
             }
-            self.connection.prepare_cached(&self.sql.forget_key_in_ledger)?.execute([&deleted.key])?;
+            self.connection.prepare_cached(&self.sql.admin.forget_key_in_ledger)?.execute([&key])?;
             Ok(true)
         })
     }
@@ -138,21 +143,30 @@ impl Deliveries<'_> {
     /// Deletes up to `rows` dead deliveries that were accepted at least `age` ago, in the order of their ids. Younger
     /// deliveries stay, and end the walk.
     pub(crate) fn purge_dead(&self, from: Cursor, rows: u32, age: Duration) -> rusqlite::Result<DeletedPart> {
+        // The kept deliveries come after all dead ones.
+        let Cursor::Dead { after } = from else { return Ok(DeletedPart { deleted: 0, next: None, failed: None }) };
         let latest = self.timestamp.before(age);
-        let (ids, next) = self.finished(from, i64::MIN, rows)?;
+        let ids = self.list_dead(after, rows)?;
+        let next = ids.last().map(|last| Cursor::Dead { after: *last });
         let mut has_younger = false;
-        let mut part = self.delete_each(&ids, next, |deleted| {
-            let mut since = self.connection.prepare_cached(&self.sql.since)?;
-            let since = since.query_row([deleted.id], |row| Ok(integer(row.get_ref(0)?, "since").ok()));
+        let mut part = self.delete_each(&ids, next, |id| {
+            let mut read = self.connection.prepare_cached(&self.sql.admin.read_since)?;
+            let since = read.query_row([id], |row| Ok(integer(row.get_ref(0)?, "since").ok()));
             // A delivery whose time is unreadable stays.
             let since = since.optional()?.flatten();
             has_younger |= since.is_some_and(|since| since > latest);
             Ok(since.is_some_and(|since| since <= latest))
         })?;
-        if has_younger || ids.is_empty() {
+        if has_younger {
             part.next = None;
         }
         Ok(part)
+    }
+
+    /// Returns the ids of the next `rows` dead deliveries.
+    fn list_dead(&self, after: i64, rows: u32) -> rusqlite::Result<Vec<i64>> {
+        let mut list = self.connection.prepare_cached(&self.sql.admin.list_dead)?;
+        list.query_map(params![after, rows], |row| row.get(0))?.collect()
     }
 
     /// Returns the ids of the next `rows` finished deliveries, and the next position. Of the kept deliveries, returns
@@ -160,18 +174,17 @@ impl Deliveries<'_> {
     fn finished(&self, from: Cursor, until: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
         match from {
             Cursor::Dead { after } => {
-                let mut dead = self.connection.prepare_cached(&self.sql.dead)?;
-                let ids: Vec<i64> =
-                    dead.query_map(params![after, rows], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                let ids = self.list_dead(after, rows)?;
                 let next = ids.last().map_or(Cursor::DONE, |last| Cursor::Dead { after: *last });
                 Ok((ids, Some(next)))
             }
             Cursor::Done { due, after } => {
-                let mut done = self.connection.prepare_cached(&self.sql.done)?;
-                let found = done.query_map(params![until, due, after, rows], |row| {
+                let mut list = self.connection.prepare_cached(&self.sql.admin.list_done_until)?;
+                let found = list.query_map(params![until, due, after, rows], |row| {
                     Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_i64().ok()))
                 })?;
                 let found: Vec<_> = found.collect::<Result<_, _>>()?;
+                // A cursor cannot hold a time that is not an integer, so the walk ends there.
                 let next = match found.last() {
                     Some((after, Some(due))) => Some(Cursor::Done { due: *due, after: *after }),
                     _ => None,
@@ -187,13 +200,12 @@ impl Deliveries<'_> {
         &self,
         ids: &[i64],
         next: Option<Cursor>,
-        mut is_chosen: impl FnMut(&mut Finished) -> rusqlite::Result<bool>,
+        mut is_chosen: impl FnMut(i64) -> rusqlite::Result<bool>,
     ) -> rusqlite::Result<DeletedPart> {
         let mut part = DeletedPart { deleted: 0, next, failed: None };
         for id in ids {
-            let mut finished = Finished { id: *id, key: None };
             let deleted = self.isolation.isolate(|| {
-                let is_chosen = is_chosen(&mut finished)?;
+                let is_chosen = is_chosen(*id)?;
                 if is_chosen {
                     self.delete(*id)?;
                 }
@@ -207,7 +219,7 @@ impl Deliveries<'_> {
         Ok(part)
     }
 
-    /// Deletes the finished deliveries that a statement selects.
+    /// Deletes the finished deliveries that a statement lists. Returns them.
     fn delete_all(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Vec<Finished>> {
         let mut list = self.connection.prepare_cached(sql)?;
         let finished: Vec<_> = list.query_map(parameters, Finished::from_row)?.collect::<Result<_, _>>()?;
@@ -217,7 +229,7 @@ impl Deliveries<'_> {
 
     /// Deletes a delivery and its body. The delivery must be in no queue.
     pub(super) fn delete(&self, id: i64) -> rusqlite::Result<()> {
-        self.connection.prepare_cached(&self.sql.delete)?.execute([id])?;
+        self.connection.prepare_cached(&self.sql.rows.delete)?.execute([id])?;
         self.delete_body(id)
     }
 

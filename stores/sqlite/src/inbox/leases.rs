@@ -61,7 +61,7 @@ impl Deliveries<'_> {
         }
         taken.unblocked |= !taken.batch.dead_lettered.is_empty();
         let mut queues = OrderingQueues::new(&[]);
-        let mut lease = self.connection.prepare_cached(&self.sql.lease)?;
+        let mut lease = self.connection.prepare_cached(&self.sql.lease.lease)?;
         for candidate in &selection.candidates {
             let Candidate { id, token, ordering_keys, attempt, .. } = candidate;
             let attempts = match queues.is_head(self, *id, ordering_keys)? {
@@ -99,7 +99,7 @@ impl Deliveries<'_> {
         let Err(unreadable) = self.read(unreadable.id)? else { return Ok(()) };
         let reason = unreadable.reason();
         let dead_lettered = self.isolation.isolate(|| {
-            let mut dead_letter = self.connection.prepare_cached(&self.sql.dead_letter_unreadable)?;
+            let mut dead_letter = self.connection.prepare_cached(&self.sql.lease.dead_letter_unreadable)?;
             let values = named_params! { ":id": unreadable.id, ":now": self.timestamp.now(), ":reason": reason };
             Ok(dead_letter.execute(values)? > 0)
         });
@@ -118,15 +118,15 @@ impl Deliveries<'_> {
     /// Removes a delivery from its queues. If its ordering keys are unreadable, its queue entries stay until they are
     /// found to block another delivery.
     fn dequeue_readable(&self, id: i64) -> rusqlite::Result<()> {
-        let mut state = self.connection.prepare_cached(&self.sql.state)?;
-        let keys = state.query_row([id], |row| Ok(ordering_keys::readable(row.get_ref(2)?)));
+        let mut read = self.connection.prepare_cached(&self.sql.rows.read_state_and_keys)?;
+        let keys = read.query_row([id], |row| Ok(ordering_keys::readable(row.get_ref(1)?)));
         self.dequeue(id, &keys.optional()?.unwrap_or_default())
     }
 
     /// Extends expired leases that the process holds, unless another process has leased the deliveries in the meantime.
     fn extend_expired(&self, held: &[Lease], duration: Duration) -> rusqlite::Result<()> {
         for lease in held {
-            self.connection.prepare_cached(&self.sql.extend_expired)?.execute(named_params! {
+            self.connection.prepare_cached(&self.sql.lease.extend_expired)?.execute(named_params! {
                 ":id": lease.id().get(),
                 ":token": lease.token(),
                 ":now": self.timestamp.now(),
@@ -144,7 +144,7 @@ impl Deliveries<'_> {
             ":max_attempts": max_attempts,
             ":reason": LEASE_EXPIRED,
         };
-        let dead_lettered = self.finish(&self.sql.dead_letter_expired, expired.id, values)?;
+        let dead_lettered = self.finish(&self.sql.lease.dead_letter_expired, expired.id, values)?;
         Ok(dead_lettered.then(|| DeadLettered {
             id: DeliveryId::new(expired.id),
             attempts: expired.attempts,
@@ -170,7 +170,7 @@ impl Deliveries<'_> {
 
     /// Counts the attempt of a lease. Returns whether the lease is current.
     fn start(&self, lease: &Lease) -> rusqlite::Result<bool> {
-        let changed = self.connection.prepare_cached(&self.sql.start)?.execute(named_params! {
+        let changed = self.connection.prepare_cached(&self.sql.lease.record_attempt)?.execute(named_params! {
             ":id": lease.id().get(),
             ":token": lease.token(),
             ":attempt": lease.attempt(),
@@ -189,7 +189,7 @@ impl Deliveries<'_> {
 
     /// Extends a lease. Returns whether the lease is current.
     fn extend(&self, lease: &Lease, duration: Duration) -> rusqlite::Result<bool> {
-        let changed = self.connection.prepare_cached(&self.sql.extend)?.execute(named_params! {
+        let changed = self.connection.prepare_cached(&self.sql.lease.extend)?.execute(named_params! {
             ":id": lease.id().get(),
             ":token": lease.token(),
             ":until": self.timestamp.after(duration),

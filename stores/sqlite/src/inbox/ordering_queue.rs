@@ -89,7 +89,7 @@ impl<'a> OrderingQueues<'a> {
         if let Some(head) = self.heads.get(key) {
             return Ok(*head);
         }
-        let mut find = deliveries.connection.prepare_cached(&deliveries.sql.head_of_queue)?;
+        let mut find = deliveries.connection.prepare_cached(&deliveries.sql.lease.find_head_of_queue)?;
         let entry = |row: &Row<'_>| Ok(Head::Entry { id: row.get_ref(0)?.as_i64().ok(), is_checked: false });
         let head = find.query_row([key.as_str()], entry).optional()?.unwrap_or(Head::Empty);
         self.heads.insert(key.clone(), head);
@@ -111,8 +111,8 @@ impl<'a> OrderingQueues<'a> {
 
     fn leased(&mut self, deliveries: &Deliveries<'_>) -> rusqlite::Result<&HashSet<OrderingKey>> {
         if self.leased.is_none() {
-            let mut leased = deliveries.connection.prepare_cached(&deliveries.sql.leased_keys)?;
-            let mut rows = leased.query([deliveries.timestamp.now()])?;
+            let mut list = deliveries.connection.prepare_cached(&deliveries.sql.lease.list_leased_keys)?;
+            let mut rows = list.query([deliveries.timestamp.now()])?;
             let mut keys: HashSet<_> = self.held.iter().cloned().collect();
             while let Some(row) = rows.next()? {
                 // A delivery with unreadable keys is dead-lettered once its lease has expired.
@@ -128,12 +128,12 @@ impl Deliveries<'_> {
     /// Returns whether a delivery belongs to the queue of this key.
     fn is_queued(&self, key: &OrderingKey, id: Option<i64>) -> rusqlite::Result<bool> {
         let Some(id) = id else { return Ok(false) };
-        let mut state = self.connection.prepare_cached(&self.sql.state)?;
+        let mut read = self.connection.prepare_cached(&self.sql.rows.read_state_and_keys)?;
         let is_queued = |row: &Row<'_>| {
             let is_unfinished = matches!(state_of(row.get_ref(0)?), DeliveryState::Ready | DeliveryState::Leased);
-            Ok(is_unfinished && ordering_keys::readable(row.get_ref(2)?).contains(key))
+            Ok(is_unfinished && ordering_keys::readable(row.get_ref(1)?).contains(key))
         };
-        let is_queued = self.isolation.isolate(|| state.query_row([id], is_queued).optional())?;
+        let is_queued = self.isolation.isolate(|| read.query_row([id], is_queued).optional())?;
         // A delivery on a damaged page keeps its place in the queue.
         Ok(is_queued.map_or(true, |is_queued| is_queued.unwrap_or(false)))
     }
@@ -141,11 +141,12 @@ impl Deliveries<'_> {
     /// Repairs a difference if it still exists. Returns whether it did.
     pub(super) fn repair(&self, repair: &Repair) -> rusqlite::Result<bool> {
         let changed = match repair {
-            Repair::Stray { key, id } if !self.is_queued(key, *id)? => {
-                self.connection.prepare_cached(&self.sql.delete_stray)?.execute(params![key.as_str(), id])?
-            }
+            Repair::Stray { key, id } if !self.is_queued(key, *id)? => self
+                .connection
+                .prepare_cached(&self.sql.lease.delete_stray_entries)?
+                .execute(params![key.as_str(), id])?,
             Repair::Missing { key, id } if self.is_queued(key, Some(*id))? => {
-                self.connection.prepare_cached(&self.sql.insert_key)?.execute(params![key.as_str(), id])?
+                self.connection.prepare_cached(&self.sql.rows.enqueue)?.execute(params![key.as_str(), id])?
             }
             _ => 0,
         };

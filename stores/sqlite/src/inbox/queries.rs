@@ -22,7 +22,7 @@ impl Deliveries<'_> {
     pub(crate) fn counts(&self) -> rusqlite::Result<Counts> {
         let mut counts = Counts::default();
         let now = self.timestamp.now();
-        self.connection.prepare_cached(&self.sql.unfinished)?.query_row([], |row| {
+        self.connection.prepare_cached(&self.sql.admin.count_unfinished)?.query_row([], |row| {
             counts.ready = count(row, 0)?;
             counts.leased = count(row, 1)?;
             if counts.backlog() > 0 {
@@ -32,7 +32,7 @@ impl Deliveries<'_> {
             }
             Ok(())
         })?;
-        self.connection.prepare_cached(&self.sql.finished)?.query_row([], |row| {
+        self.connection.prepare_cached(&self.sql.admin.count_finished)?.query_row([], |row| {
             counts.dead = count(row, 0)?;
             counts.done = count(row, 1)?;
             Ok(())
@@ -42,12 +42,12 @@ impl Deliveries<'_> {
 
     pub(crate) fn backlog(&self, limit: u64) -> rusqlite::Result<u64> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.connection.prepare_cached(&self.sql.backlog)?.query_row([limit], |row| count(row, 0))
+        self.connection.prepare_cached(&self.sql.admin.count_backlog)?.query_row([limit], |row| count(row, 0))
     }
 
     pub(crate) fn stored(&self, limit: u64) -> rusqlite::Result<u64> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.connection.prepare_cached(&self.sql.stored)?.query_row([limit], |row| count(row, 0))
+        self.connection.prepare_cached(&self.sql.admin.count_stored)?.query_row([limit], |row| count(row, 0))
     }
 
     /// Lists the deliveries that match the filter. Leaves out deliveries on a damaged page.
@@ -72,9 +72,10 @@ impl Deliveries<'_> {
     /// Returns the ids of the deliveries to examine next, in ascending order, and whether they are the last ones.
     fn ids_to_examine(&self, filter: &Filter, after: i64) -> rusqlite::Result<(Vec<i64>, bool)> {
         let only_dead = filter.states.as_deref() == Some(&[DeliveryState::Dead]);
-        let mut next = self.connection.prepare_cached(if only_dead { &self.sql.dead } else { &self.sql.next })?;
+        let list = if only_dead { &self.sql.admin.list_dead } else { &self.sql.admin.list_all };
+        let mut list = self.connection.prepare_cached(list)?;
         let listed = self.isolation.isolate(|| {
-            let ids = next.query_map(params![after, EXAMINED], |row| row.get(0))?;
+            let ids = list.query_map(params![after, EXAMINED], |row| row.get(0))?;
             ids.collect::<rusqlite::Result<Vec<i64>>>()
         })?;
         if let Ok(ids) = listed {
@@ -83,7 +84,8 @@ impl Deliveries<'_> {
         }
         // Listing failed at a damaged page, so try each id. Some may not exist.
         let ids: Vec<i64> = (1..=EXAMINED.into()).map(|n| after.max(0).saturating_add(n)).collect();
-        let last = self.connection.prepare_cached(&self.sql.last_id)?.query_row([], |row| row.get(0)).optional()?;
+        let last =
+            self.connection.prepare_cached(&self.sql.admin.read_last_id)?.query_row([], |row| row.get(0)).optional()?;
         let is_last = ids.last() >= Some(&last.unwrap_or_default());
         Ok((ids, is_last))
     }
@@ -96,7 +98,7 @@ impl Deliveries<'_> {
 
     /// Reads the digest of a delivery's body. Returns `None` if it is missing or unreadable.
     fn digest(&self, id: i64) -> rusqlite::Result<Option<BodyDigest>> {
-        let mut read = self.connection.prepare_cached(&self.sql.read_digest)?;
+        let mut read = self.connection.prepare_cached(&self.sql.rows.read_digest)?;
         let read = self.isolation.isolate(|| read.query_row([id], |row| Ok(digest(row.get_ref(0)?)?)).optional())?;
         Ok(read.ok().flatten())
     }
@@ -105,8 +107,8 @@ impl Deliveries<'_> {
     fn entry(&self, id: i64) -> rusqlite::Result<Option<Entry>> {
         let head = self.head(id)?.unwrap_or_default();
         let digest = self.digest(id)?;
-        let mut state = self.connection.prepare_cached(&self.sql.show_state)?;
-        let entry = state.query_row([id], |row| {
+        let mut read = self.connection.prepare_cached(&self.sql.admin.read_entry)?;
+        let entry = read.query_row([id], |row| {
             let accepted_at = time(row.get_ref(2)?.as_i64().unwrap_or_default());
             let mut entry = Entry::new(DeliveryId::new(id), state_of(row.get_ref(0)?), accepted_at, &head);
             entry.attempts = row.get_ref(1)?.as_i64().ok().and_then(|n| n.try_into().ok()).unwrap_or_default();

@@ -36,7 +36,7 @@ impl UnreadableRow {
 impl Deliveries<'_> {
     /// Reads a delivery, and checks every value that leasing depends on.
     pub(super) fn read(&self, id: i64) -> rusqlite::Result<Result<Content, UnreadableRow>> {
-        let mut read = self.connection.prepare_cached(&self.sql.read)?;
+        let mut read = self.connection.prepare_cached(&self.sql.lease.read_for_leasing)?;
         let content = self.isolation.isolate(|| {
             let content = read.query_row([id], |row| {
                 let token = counter(row.get_ref(0)?, "token")?;
@@ -59,10 +59,10 @@ impl Deliveries<'_> {
 
     /// Reads the readable parts of an unreadable delivery.
     pub(super) fn unreadable(&self, id: i64, fault: Fault) -> rusqlite::Result<UnreadableRow> {
-        let mut state = self.connection.prepare_cached(&self.sql.attempts)?;
+        let mut read = self.connection.prepare_cached(&self.sql.rows.read_token_and_attempts)?;
         let attempts = self.isolation.isolate(|| {
             let attempts = |row: &Row<'_>| Ok(counter(row.get_ref(1)?, "attempts").unwrap_or_default());
-            state.query_row([id], attempts).optional()
+            read.query_row([id], attempts).optional()
         })?;
         let attempts = attempts.ok().flatten();
         let head = self.head(id)?;
@@ -71,7 +71,7 @@ impl Deliveries<'_> {
 
     /// Reads a delivery's head. Returns `None` if it is missing or unreadable.
     pub(super) fn head(&self, id: i64) -> rusqlite::Result<Option<String>> {
-        let mut read = self.connection.prepare_cached(&self.sql.read_head)?;
+        let mut read = self.connection.prepare_cached(&self.sql.rows.read_head)?;
         let head = self
             .isolation
             .isolate(|| read.query_row([id], |row| Ok(text(row.get_ref(0)?, "head")?.to_owned())).optional())?;
@@ -80,7 +80,7 @@ impl Deliveries<'_> {
 
     /// Reads a delivery's body. Returns `None` if it is missing or unreadable.
     pub(super) fn body(&self, id: i64) -> rusqlite::Result<Option<Vec<u8>>> {
-        let mut read = self.connection.prepare_cached(&self.sql.find_body)?;
+        let mut read = self.connection.prepare_cached(&self.sql.rows.read_body)?;
         let body = self
             .isolation
             .isolate(|| read.query_row([id], |row| Ok(blob(row.get_ref(0)?, "body")?.to_vec())).optional())?;

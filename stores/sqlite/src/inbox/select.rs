@@ -1,9 +1,11 @@
 //! The selection of deliveries to lease, on the reader's connection.
 //!
 //! Deliveries without ordering keys are selected in the order in which they are due. For ordered deliveries, the
-//! selection first examines those that are longest due, which usually suffices. If too many of these are blocked, such
-//! as behind a delivery that keeps failing, the selection examines the head of each queue instead. That takes time in
+//! selection first examines those that are longest due, which usually suffices. If too many of these are blocked, for
+//! example by one delivery that keeps failing, the selection then examines the head of each queue. That takes time in
 //! proportion to the number of queues, not to the number of deliveries.
+//!
+//! A delivery is free if it is due and no other delivery blocks its ordering keys.
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,22 +27,22 @@ use crate::{
 };
 
 /// The maximum number of deliveries that one selection dead-letters.
-const DEAD_LETTERED: usize = 256;
+const MAX_DEAD_LETTERED: usize = 256;
 
-/// The minimum number of free deliveries to look for once some were found to be unreadable.
-const MORE: usize = 256;
+/// The minimum number of free deliveries to look for after some of them were found to be unreadable.
+const MIN_WANTED_AGAIN: usize = 256;
 
 /// The terms of a selection.
 #[derive(Clone)]
 pub(crate) struct SelectTerms {
     pub(crate) limit: usize,
-    /// The number of deliveries that would start at once. Deliveries whose lease has expired are leased for these
-    /// handlers only.
+    /// The number of handlers that can start at once. A delivery whose lease has expired, or that has used all its
+    /// attempts, is leased for these handlers only.
     pub(crate) free_handlers: usize,
     pub(crate) max_attempts: u32,
     /// The leases whose handlers the process is running.
     pub(crate) held: Vec<Lease>,
-    /// Deliveries to leave out: they are known to be unreadable, and cannot be dead-lettered.
+    /// The deliveries to leave out, since they can neither be read nor dead-lettered.
     pub(crate) skip: HashSet<i64>,
 }
 
@@ -115,7 +117,7 @@ impl Deliveries<'_> {
             free: vec![],
             expired: vec![],
             unreadable: vec![],
-            dead: 0,
+            to_dead_letter: 0,
             left_out: 0,
         };
         search.look_for_misdated()?;
@@ -123,15 +125,17 @@ impl Deliveries<'_> {
         loop {
             search.look_for_free(wanted)?;
             let found = search.free.len();
-            let chosen = selection.candidates.len();
-            let limit = terms.limit - chosen - search.left_out;
-            selection.candidates.extend(search.read_free(limit, terms.free_handlers.saturating_sub(chosen))?);
+            let selected = selection.candidates.len();
+            // A delivery that is left out counts toward the limit.
+            let limit = terms.limit - selected - search.left_out;
+            let free_handlers = terms.free_handlers.saturating_sub(selected);
+            selection.candidates.extend(search.read_free(limit, free_handlers)?);
             let is_enough = selection.candidates.len() + search.left_out == terms.limit;
             if is_enough || found < wanted || search.is_full() {
                 break;
             }
-            // Some of the free deliveries were unreadable, and there may be readable ones behind them.
-            wanted = (2 * wanted).max(MORE);
+            // Some of the free deliveries were unreadable, and there may be readable ones after them.
+            wanted = (2 * wanted).max(MIN_WANTED_AGAIN);
         }
         selection.expired = search.expired;
         selection.unreadable = search.unreadable;
@@ -139,14 +143,14 @@ impl Deliveries<'_> {
         Ok(selection)
     }
 
-    /// Returns the ordering keys of the delivery if this is its current lease and it has expired.
+    /// Returns the ordering keys of the lease's delivery if the lease is current and has expired.
     fn expired_keys(&self, lease: &Lease) -> rusqlite::Result<Option<Vec<OrderingKey>>> {
         let values = named_params! {
             ":id": lease.id().get(), ":token": lease.token(), ":now": self.timestamp.now(),
         };
-        let mut is_expired = self.connection.prepare_cached(&self.sql.is_expired)?;
+        let mut read = self.connection.prepare_cached(&self.sql.lease.read_keys_of_expired)?;
         let keys = |row: &Row<'_>| Ok(ordering_keys::readable(row.get_ref(0)?));
-        let found = self.isolation.isolate(|| is_expired.query_row(values, keys).optional())?;
+        let found = self.isolation.isolate(|| read.query_row(values, keys).optional())?;
         // A lease on a damaged page cannot be extended.
         Ok(found.ok().flatten())
     }
@@ -158,19 +162,19 @@ struct Search<'a> {
     max_attempts: u32,
     /// The tokens of the held leases, by the ids of their deliveries.
     held: &'a HashMap<i64, i64>,
-    /// The deliveries that were processed or must be left out.
+    /// The deliveries to skip: those that were processed already, and those that must be left out.
     skip: HashSet<i64>,
     queues: OrderingQueues<'a>,
     free: Vec<FreeDelivery>,
     expired: Vec<ExpiredLease>,
     unreadable: Vec<UnreadableRow>,
     /// The number of deliveries to dead-letter.
-    dead: usize,
-    /// The number of deliveries that were left out because they are for free handlers only.
+    to_dead_letter: usize,
+    /// The number of deliveries that were left out because they may be leased for free handlers only.
     left_out: usize,
 }
 
-/// A delivery that is due and not blocked.
+/// A delivery that is due and not blocked. Its content was not read yet.
 struct FreeDelivery {
     due: i64,
     id: i64,
@@ -179,10 +183,10 @@ struct FreeDelivery {
 }
 
 impl Search<'_> {
-    /// Looks for deliveries whose time is not a number. They would never be due.
+    /// Looks for deliveries whose time is not an integer and exceeds all integers. They would never be due.
     fn look_for_misdated(&mut self) -> rusqlite::Result<()> {
-        let mut misdated = self.inbox.connection.prepare_cached(&self.inbox.sql.misdated)?;
-        let mut rows = misdated.query([])?;
+        let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_misdated)?;
+        let mut rows = list.query([])?;
         while !self.is_full()
             && let Some(row) = rows.next()?
         {
@@ -204,8 +208,8 @@ impl Search<'_> {
     }
 
     fn scan_unordered(&mut self, enough: usize) -> rusqlite::Result<()> {
-        let mut unordered = self.inbox.connection.prepare_cached(&self.inbox.sql.unordered)?;
-        let mut rows = unordered.query([self.inbox.timestamp.now()])?;
+        let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_due_unordered)?;
+        let mut rows = list.query([self.inbox.timestamp.now()])?;
         while self.free.len() < enough
             && !self.is_full()
             && let Some(row) = rows.next()?
@@ -216,8 +220,8 @@ impl Search<'_> {
     }
 
     fn scan_ordered(&mut self, enough: usize) -> rusqlite::Result<()> {
-        let mut ordered = self.inbox.connection.prepare_cached(&self.inbox.sql.ordered)?;
-        let mut rows = ordered.query([self.inbox.timestamp.now()])?;
+        let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_due_ordered)?;
+        let mut rows = list.query([self.inbox.timestamp.now()])?;
         let mut seen = HashSet::new();
         while self.free.len() < enough
             && !self.is_full()
@@ -233,16 +237,16 @@ impl Search<'_> {
 
     /// Examines the heads of all queues, except those in `seen`.
     fn scan_queues(&mut self, mut seen: HashSet<i64>) -> rusqlite::Result<()> {
-        let mut next_queue = self.inbox.connection.prepare_cached(&self.inbox.sql.next_queue)?;
-        let mut due = self.inbox.connection.prepare_cached(&self.inbox.sql.due)?;
-        let next = |row: &Row<'_>| {
+        let mut find_next = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.find_next_queue)?;
+        let mut find_due = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.find_due)?;
+        let key_and_head = |row: &Row<'_>| {
             Ok((row.get_ref(0)?.as_bytes().unwrap_or_default().to_vec(), row.get_ref(1)?.as_i64().ok()))
         };
         let mut key = Vec::new();
         while !self.is_full()
-            && let Some((next, head)) = next_queue.query_row([&key], next).optional()?
+            && let Some((next_key, head)) = find_next.query_row([&key], key_and_head).optional()?
         {
-            key = next;
+            key = next_key;
             // A delivery may be the head of several queues.
             if head.is_some_and(|head| seen.contains(&head)) {
                 continue;
@@ -252,13 +256,14 @@ impl Search<'_> {
                 Some(id) => {
                     let values = params![id, self.inbox.timestamp.now()];
                     let isolation = self.inbox.isolation;
-                    match isolation.isolate(|| due.query_row(values, |row| self.examine(row)).optional())? {
+                    match isolation.isolate(|| find_due.query_row(values, |row| self.examine(row)).optional())? {
                         Ok(found) => found.is_some(),
                         Err(fault) => self.add_unreadable(id, fault).map(|_| true)?,
                     }
                 }
             };
-            // The head is not due, or its entry is stray. No delivery has a key that is not UTF-8.
+            // Either the head is not due, or its entry is stray. Check which. Skip a key that is not UTF-8: no delivery
+            // has such a key.
             if !is_due && let Ok(key) = str::from_utf8(&key) {
                 self.queues.check(self.inbox, &OrderingKey::from_text(key), head)?;
             }
@@ -267,8 +272,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Examines the delivery of this row, and adds it to the free deliveries or to those to dead-letter. Returns its
-    /// id.
+    /// Examines the delivery of this row. Adds it to the free deliveries, adds it to the deliveries to dead-letter, or
+    /// skips it. Returns its id.
     fn examine(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
         let id = row.get(1)?;
         if self.skip.contains(&id) {
@@ -280,9 +285,9 @@ impl Search<'_> {
         };
         let after_expired_lease = state_of(row.get_ref(2)?) == DeliveryState::Leased;
         if after_expired_lease {
-            let mut attempts = self.inbox.connection.prepare_cached(&self.inbox.sql.attempts)?;
+            let mut read = self.inbox.connection.prepare_cached(&self.inbox.sql.rows.read_token_and_attempts)?;
             let found = self.inbox.isolation.isolate(|| {
-                let found = attempts.query_row([id], |row| {
+                let found = read.query_row([id], |row| {
                     Ok((counter(row.get_ref(0)?, "token")?, counter(row.get_ref(1)?, "attempts")?))
                 });
                 found.optional()?.ok_or_else(|| Fault::new("its row is missing").into())
@@ -291,12 +296,13 @@ impl Search<'_> {
                 Ok(found) => found,
                 Err(fault) => return self.add_unreadable(id, fault),
             };
+            // The process is still running the handler, so its lease will be extended.
             if self.held.get(&id) == Some(&token) {
                 return Ok(id);
             }
             if attempts >= self.max_attempts {
                 self.skip.insert(id);
-                self.dead += 1;
+                self.to_dead_letter += 1;
                 self.expired.push(ExpiredLease { id, token, attempts, head: self.inbox.head(id)? });
                 return Ok(id);
             }
@@ -358,13 +364,13 @@ impl Search<'_> {
     }
 
     fn push_unreadable(&mut self, unreadable: UnreadableRow) {
-        self.dead += usize::from(unreadable.has_state);
+        self.to_dead_letter += usize::from(unreadable.has_state);
         self.unreadable.push(unreadable);
     }
 
-    /// Returns whether this selection has found the maximum number of deliveries to dead-letter. The caller then
-    /// selects again.
+    /// Returns whether this selection has found the maximum number of deliveries to dead-letter. The selection then ends,
+    /// and the store selects again after it has dead-lettered them.
     fn is_full(&self) -> bool {
-        self.dead >= DEAD_LETTERED
+        self.to_dead_letter >= MAX_DEAD_LETTERED
     }
 }

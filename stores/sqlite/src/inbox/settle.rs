@@ -54,7 +54,7 @@ impl Deliveries<'_> {
             let ordering_keys = ordering_keys::readable(row.get_ref(2)?);
             Ok(SettleTarget { id, state, token, ordering_keys, is_dead_for_good })
         };
-        self.connection.prepare_cached(&self.sql.state)?.query_row([id], target).optional()
+        self.connection.prepare_cached(&self.sql.settle.read_for_settling)?.query_row([id], target).optional()
     }
 
     fn settle(&self, lease: &Lease, settlement: &Settlement) -> rusqlite::Result<SettleOutcome> {
@@ -75,36 +75,36 @@ impl Deliveries<'_> {
         match settlement {
             Settlement::Done { keep } if keep.is_zero() => {
                 self.leave_queues(target)?;
-                match self.isolation.isolate(|| execute(&self.sql.delete, params![id]))? {
+                match self.isolation.isolate(|| execute(&self.sql.rows.delete, params![id]))? {
                     Ok(()) => self.delete_body(id),
                     // SQLite may be unable to delete the row next to a damaged page. Mark it as done, so that the
                     // delivery is not handled again.
-                    Err(_) => execute(&self.sql.keep, params![id, self.timestamp.now()]),
+                    Err(_) => execute(&self.sql.settle.mark_done, params![id, self.timestamp.now()]),
                 }
             }
             Settlement::Done { keep } => {
                 self.leave_queues(target)?;
-                execute(&self.sql.keep, params![id, self.timestamp.after(*keep)])
+                execute(&self.sql.settle.mark_done, params![id, self.timestamp.after(*keep)])
             }
             Settlement::Reschedule { delay, reason, unordered: false } => {
-                execute(&self.sql.reschedule, params![id, self.timestamp.after(*delay), reason])
+                execute(&self.sql.settle.reschedule, params![id, self.timestamp.after(*delay), reason])
             }
             Settlement::Reschedule { delay, reason, unordered: true } => {
                 self.leave_queues(target)?;
-                execute(&self.sql.reschedule_unordered, params![id, self.timestamp.after(*delay), reason])
+                execute(&self.sql.settle.reschedule_unordered, params![id, self.timestamp.after(*delay), reason])
             }
             Settlement::DeadLetter { reason } => self.dead_letter(target, reason),
             Settlement::Release if target.state == DeliveryState::Ready => Ok(()),
             Settlement::Release => {
                 let attempts = lease.attempt().saturating_sub(1);
-                execute(&self.sql.release, params![id, self.timestamp.now(), attempts])
+                execute(&self.sql.settle.release, params![id, self.timestamp.now(), attempts])
             }
         }
     }
 
     fn dead_letter(&self, target: &SettleTarget, reason: &str) -> rusqlite::Result<()> {
         self.leave_queues(target)?;
-        self.connection.prepare_cached(&self.sql.dead_letter)?.execute(params![target.id, reason]).map(drop)
+        self.connection.prepare_cached(&self.sql.settle.dead_letter)?.execute(params![target.id, reason]).map(drop)
     }
 
     /// Removes a delivery from its queues. A dead delivery is in no queue.

@@ -65,8 +65,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// If the log is left, because another process has the file open, or because it cannot be copied. Nothing is lost:
-    /// the next process that opens the file reads it.
+    /// Returns an error if the log is left, because another process has the file open, or because the log cannot be
+    /// copied. Nothing is lost: the next process that opens the file reads the log.
     pub async fn close(&self) -> Result<(), SqliteError> {
         let _turn = self.turn_for_backup().await;
         self.shared.reader.close();

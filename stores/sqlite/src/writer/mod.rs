@@ -71,7 +71,7 @@ impl Writer {
         let handle = thread::Builder::new()
             .name("klikit-sqlite".into())
             .spawn(|| thread.run(calls))
-            .map_err(|error| SqliteError::because(SqliteErrorKind::Stopped, error))?;
+            .map_err(|error| SqliteError::because(SqliteErrorKind::Thread, error))?;
         Ok((Self { queue, clock, is_closing, end }, handle))
     }
 

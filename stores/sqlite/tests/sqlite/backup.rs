@@ -22,7 +22,13 @@ async fn backup_contains_earlier_commits() {
     let folder = Folder::new();
     let store = folder.open();
     let target = folder.path().join("backup.db");
-    folder.connect().execute_batch("CREATE TABLE other (c); INSERT INTO other VALUES (17)").unwrap();
+    let create = "
+        CREATE TABLE other (c);
+
+        INSERT INTO other
+        VALUES (17);
+        ";
+    folder.connect().execute_batch(create).unwrap();
     let accepted = Arc::new(AtomicU64::new(0));
     let serving = tokio::spawn({
         let (store, accepted) = (store.clone(), Arc::clone(&accepted));

@@ -10,6 +10,13 @@ use crate::support::{Folder, LEASE, RETENTION, TERMS, claim, digest, kind, with_
 /// The environment variable with the folder for a child process.
 const FOLDER: &str = "TOWER_KLIKIT_TEST_SQLITE_FOLDER";
 
+/// Locks a new file until the transaction ends.
+const HOLD_LOCK: &str = "
+    BEGIN EXCLUSIVE;
+
+    CREATE TABLE t (c);
+    ";
+
 #[tokio::test]
 async fn calls_on_a_locked_file_fail() {
     let folder = Folder::new();
@@ -36,7 +43,7 @@ async fn calls_on_a_locked_file_fail() {
 async fn opening_a_locked_new_file_is_an_error() {
     let folder = Folder::new();
     let other = folder.connect();
-    other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (c)").unwrap();
+    other.execute_batch(HOLD_LOCK).unwrap();
     assert_eq!(SqliteStore::builder().create().open(folder.file()).unwrap_err().kind(), SqliteErrorKind::Busy);
     other.execute_batch("COMMIT").unwrap();
     folder.open();
@@ -47,7 +54,7 @@ async fn opening_a_locked_new_file_is_an_error() {
 fn opening_waits_longer_than_a_call() {
     let folder = Folder::new();
     let other = folder.connect();
-    other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (c)").unwrap();
+    other.execute_batch(HOLD_LOCK).unwrap();
     let unlock = thread::spawn(move || {
         thread::sleep(Duration::from_secs(1));
         other.execute_batch("COMMIT").unwrap();
@@ -61,7 +68,11 @@ async fn dropped_tables_are_created_again() {
     let folder = Folder::new();
     let store = SqliteStore::builder().create().ledger_only().open(folder.file()).unwrap();
     assert_eq!(store.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    let drop_all = "DROP TABLE klikit_ledger; DROP TABLE klikit_clock; DROP TABLE klikit_schema";
+    let drop_all = "
+        DROP TABLE klikit_ledger;
+        DROP TABLE klikit_clock;
+        DROP TABLE klikit_schema;
+        ";
     folder.connect().execute_batch(drop_all).unwrap();
     assert_eq!(store.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 }

@@ -70,11 +70,13 @@ impl InboxFile {
             "
             BEGIN IMMEDIATE;
 
+            -- The entries of the ledger.
             UPDATE klikit_ledger SET
                 until = until - {time},
                 kept_until = kept_until - {time},
                 claimed_at = claimed_at - {time};
 
+            -- The deliveries.
             UPDATE klikit_inbox SET
                 due = due - {time},
                 accepted_at = accepted_at - {time},

@@ -164,7 +164,13 @@ async fn other_programs_may_run_checkpoints() {
         for n in 0..3 {
             accept(&store, &format!("evt-{mode}-{n}-{}", store.backlog(10_000).await.unwrap()), &[]).await;
         }
-        folder.connect().execute_batch("CREATE TABLE IF NOT EXISTS t (c); INSERT INTO t VALUES (1)").unwrap();
+        let write = "
+            CREATE TABLE IF NOT EXISTS t (c);
+
+            INSERT INTO t
+            VALUES (1);
+            ";
+        folder.connect().execute_batch(write).unwrap();
         store.counts().await.unwrap();
     }
 }

@@ -67,7 +67,14 @@ fn errors_name_the_path_and_the_cause() {
 fn error_says_that_another_process_may_migrate() {
     let folder = Folder::new();
     let other = folder.connect();
-    other.execute_batch("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE; CREATE TABLE klikit_migrated (c)").unwrap();
+    let migrate = "
+        PRAGMA journal_mode = WAL;
+
+        BEGIN IMMEDIATE;
+
+        CREATE TABLE klikit_migrated (c);
+        ";
+    other.execute_batch(migrate).unwrap();
     let error = create(&folder.file()).unwrap_err();
     assert_eq!(error.kind(), SqliteErrorKind::Busy);
     assert!(error.to_string().ends_with("another process has the file locked, perhaps to migrate it"), "{error}");

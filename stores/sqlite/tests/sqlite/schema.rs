@@ -98,7 +98,13 @@ fn printed_migrations_leave_nothing_to_do() {
 fn tables_from_before_version_1_are_rejected() {
     let folder = Folder::new();
     let older = Connection::open(folder.file()).unwrap();
-    older.execute_batch("CREATE TABLE klikit_versions (name TEXT PRIMARY KEY, version INTEGER NOT NULL)").unwrap();
+    let create = "
+        CREATE TABLE klikit_versions (
+            name TEXT PRIMARY KEY,
+            version INTEGER NOT NULL
+        )
+        ";
+    older.execute_batch(create).unwrap();
     let before = definitions(&folder);
     let error = SqliteStore::builder().create().open(folder.file()).unwrap_err();
     assert_eq!(error.kind(), SqliteErrorKind::OutdatedSchema);
@@ -117,7 +123,11 @@ fn files_without_a_table_are_rejected() {
         ("DROP VIEW klikit_deliveries", "the view klikit_deliveries"),
         ("DROP TRIGGER klikit_inbox_requeue", "the trigger klikit_inbox_requeue"),
         (
-            "DROP VIEW klikit_deliveries; DROP TRIGGER klikit_inbox_requeue; DROP TABLE klikit_inbox",
+            "
+            DROP VIEW klikit_deliveries;
+            DROP TRIGGER klikit_inbox_requeue;
+            DROP TABLE klikit_inbox;
+            ",
             "the table klikit_inbox",
         ),
         ("ALTER TABLE klikit_ledger DROP COLUMN kept_until", "the column kept_until of the table klikit_ledger"),

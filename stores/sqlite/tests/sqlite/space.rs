@@ -44,7 +44,14 @@ async fn truncates_the_log_after_a_long_read() {
     let store = folder.open();
     accept(&store, "evt", &[]).await;
     let reader = folder.connect();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM klikit_inbox").unwrap();
+    let begin_reading = "
+        BEGIN;
+
+        -- The transaction begins to read here.
+        SELECT count(*)
+        FROM klikit_inbox;
+        ";
+    reader.execute_batch(begin_reading).unwrap();
     load(&store, 1).await;
     for n in 0..10 {
         accept(&store, &format!("evt-{n}"), &[]).await;

@@ -1,0 +1,201 @@
+//! The statements of the admin calls, and those that count, purge and evict.
+
+use super::tables::Tables;
+use crate::inbox::state::{DEAD, DONE, LEASED, READY};
+
+/// The statements of the admin calls, and those that count, purge and evict.
+pub(in crate::inbox) struct AdminSql {
+    pub(in crate::inbox) count_unfinished: String,
+    pub(in crate::inbox) count_finished: String,
+    pub(in crate::inbox) count_backlog: String,
+    pub(in crate::inbox) count_stored: String,
+    pub(in crate::inbox) list_all: String,
+    pub(in crate::inbox) list_dead: String,
+    pub(in crate::inbox) list_done_until: String,
+    pub(in crate::inbox) read_last_id: String,
+    pub(in crate::inbox) read_entry: String,
+    pub(in crate::inbox) retry: String,
+    pub(in crate::inbox) read_key_and_accepted_at: String,
+    pub(in crate::inbox) read_since: String,
+    pub(in crate::inbox) read_for_forgetting: String,
+    pub(in crate::inbox) list_finished_of_event: String,
+    pub(in crate::inbox) list_finished_of_key: String,
+    pub(in crate::inbox) forget_event_in_ledger: String,
+    pub(in crate::inbox) forget_claimed_in_ledger: String,
+    pub(in crate::inbox) forget_key_in_ledger: String,
+}
+
+impl AdminSql {
+    #[allow(clippy::too_many_lines, reason = "one statement after the other")]
+    pub(super) fn new(tables: &Tables) -> Self {
+        let Tables { inbox, ledger, .. } = tables;
+        // A condition on a ledger row.
+        let has_unfinished_delivery = format!(
+            "EXISTS (
+                    SELECT 1
+                    FROM {inbox} AS i
+                    WHERE i.key = {ledger}.key AND i.state < {DEAD}
+                )"
+        );
+        Self {
+            // Counts READY and LEASED deliveries, and finds the time of the oldest.
+            count_unfinished: format!(
+                "
+                SELECT
+                    count(*) FILTER (WHERE state <> {LEASED}),
+                    count(*) FILTER (WHERE state = {LEASED}),
+                    min(since)
+                FROM (
+                    -- Two scans, since each of these deliveries is in one of two partial indexes.
+                    SELECT state, since
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NULL
+                    UNION ALL
+                    SELECT state, since
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NOT NULL
+                )
+                "
+            ),
+
+            // Counts DEAD and DONE deliveries.
+            count_finished: format!(
+                "
+                SELECT
+                    (SELECT count(*) FROM {inbox} WHERE state >= {DEAD} AND state <> {DONE}),
+                    (SELECT count(*) FROM {inbox} WHERE state = {DONE})
+                "
+            ),
+
+            // Counts READY and LEASED deliveries, but not beyond a limit.
+            count_backlog: format!(
+                "
+                SELECT count(*)
+                FROM (
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NULL
+                    UNION ALL
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NOT NULL
+                    LIMIT ?1
+                )
+                "
+            ),
+
+            // Counts all deliveries, but not beyond a limit. Each delivery is in one of these four partial indexes, for
+            // any value of its state.
+            count_stored: format!(
+                "
+                SELECT count(*)
+                FROM (
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NULL
+                    UNION ALL
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state < {DEAD} AND ordering_keys IS NOT NULL
+                    UNION ALL
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state >= {DEAD} AND state <> {DONE}
+                    UNION ALL
+                    SELECT 1
+                    FROM {inbox}
+                    WHERE state = {DONE}
+                    LIMIT ?1
+                )
+                "
+            ),
+
+            list_all: format!(
+                "
+                SELECT id
+                FROM {inbox}
+                WHERE id > ?1
+                ORDER BY id
+                LIMIT ?2
+                "
+            ),
+
+            // Reads the partial index alone, so that a damaged row does not end the list.
+            list_dead: format!(
+                "
+                SELECT id
+                FROM {inbox}
+                WHERE state >= {DEAD} AND state <> {DONE} AND id > ?1
+                ORDER BY id
+                LIMIT ?2
+                "
+            ),
+
+            // Lists the DONE deliveries that are kept until the time `?1` or a time before, those whose time ends
+            // soonest first. Starts behind the delivery with the time `?2` and the id `?3`.
+            list_done_until: format!(
+                "
+                SELECT id, due
+                FROM {inbox}
+                WHERE state = {DONE} AND due <= ?1 AND (due, id) > (?2, ?3)
+                ORDER BY due, id
+                LIMIT ?4
+                "
+            ),
+
+            // SQLite keeps the last id of an AUTOINCREMENT column here, so that no damaged page of the inbox is read.
+            read_last_id: format!("SELECT seq FROM sqlite_sequence WHERE name = '{inbox}'"),
+
+            read_entry: format!("SELECT state, attempts, accepted_at, reason FROM {inbox} WHERE id = ?1"),
+
+            // Changes DEAD deliveries only. A state that is unknown to this crate counts as DEAD. The trigger of the
+            // schema returns the delivery to its queues.
+            retry: format!(
+                "
+                UPDATE {inbox} SET state = {READY}, due = ?2, attempts = 0
+                WHERE id = ?1 AND state >= {DEAD} AND state <> {DONE}
+                "
+            ),
+
+            read_key_and_accepted_at: format!("SELECT key, accepted_at FROM {inbox} WHERE id = ?1"),
+            read_since: format!("SELECT since FROM {inbox} WHERE id = ?1"),
+            read_for_forgetting: format!("SELECT state, key, ordering_keys FROM {inbox} WHERE id = ?1"),
+
+            // Lists the DEAD and DONE deliveries of an event: the one under the event's own key, and its conflicts,
+            // which have keys of their own and the event's key as `event_key`.
+            list_finished_of_event: format!(
+                "
+                SELECT id, key
+                FROM {inbox}
+                WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND state >= {DEAD}
+                "
+            ),
+            list_finished_of_key: format!("SELECT id, key FROM {inbox} WHERE key = ?1 AND state >= {DEAD}"),
+
+            // Deletes the ledger rows of an event, as `list_finished_of_event` does with deliveries. Keeps the rows of
+            // READY and LEASED deliveries. Returns the key of each deleted row, and whether the row was unexpired.
+            forget_event_in_ledger: format!(
+                "
+                DELETE FROM {ledger}
+                WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND NOT {has_unfinished_delivery}
+                RETURNING key, coalesce(kept_until, until) > ?2
+                "
+            ),
+
+            // Deletes the rows of a slice of the ledger that were claimed in a window of the system's time. Keeps and
+            // returns rows as `forget_event_in_ledger` does.
+            forget_claimed_in_ledger: format!(
+                "
+                DELETE FROM {ledger}
+                WHERE
+                    key > ?1 AND key <= ?2
+                    AND claimed_at >= ?3 AND claimed_at < ?4
+                    AND NOT {has_unfinished_delivery}
+                RETURNING key, coalesce(kept_until, until) > ?5
+                "
+            ),
+
+            forget_key_in_ledger: format!("DELETE FROM {ledger} WHERE key = ?1"),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The statements on the rows of one delivery that several calls use.
+
+use super::tables::Tables;
+
+/// The statements on the rows of one delivery that several calls use.
+pub(in crate::inbox) struct RowSql {
+    pub(in crate::inbox) read_state_and_keys: String,
+    pub(in crate::inbox) read_token_and_attempts: String,
+    pub(in crate::inbox) read_digest: String,
+    pub(in crate::inbox) read_head: String,
+    pub(in crate::inbox) read_body: String,
+    pub(in crate::inbox) enqueue: String,
+    pub(in crate::inbox) dequeue: String,
+    pub(in crate::inbox) delete: String,
+    pub(in crate::inbox) delete_body: String,
+}
+
+impl RowSql {
+    pub(super) fn new(tables: &Tables) -> Self {
+        let Tables { inbox, body, queue, .. } = tables;
+        Self {
+            read_state_and_keys: format!("SELECT state, ordering_keys FROM {inbox} WHERE id = ?1"),
+            read_token_and_attempts: format!("SELECT token, attempts FROM {inbox} WHERE id = ?1"),
+            read_digest: format!("SELECT digest FROM {body} WHERE id = ?1"),
+            read_head: format!("SELECT head FROM {body} WHERE id = ?1"),
+            read_body: format!("SELECT body FROM {body} WHERE id = ?1"),
+
+            // The entry may exist already, if it is stray or if another process has added it.
+            enqueue: format!(
+                "
+                INSERT OR IGNORE INTO {queue} (ordering_key, id)
+                VALUES (?1, ?2)
+                "
+            ),
+            dequeue: format!(
+                "
+                DELETE FROM {queue}
+                WHERE ordering_key = ?1 AND id = ?2
+                "
+            ),
+
+            // The body has a row of its own, and is deleted by `delete_body`.
+            delete: format!("DELETE FROM {inbox} WHERE id = ?1"),
+            delete_body: format!("DELETE FROM {body} WHERE id = ?1"),
+        }
+    }
+}
