@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, Row, params};
-use tower_klikit::inbox::{DeliveryState, OrderingKey};
+use tower_klikit::inbox::OrderingKey;
 
 use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 
@@ -130,8 +130,7 @@ impl Deliveries<'_> {
         let Some(id) = id else { return Ok(false) };
         let mut read = self.connection.prepare_cached(&self.sql.rows.read_state_and_keys)?;
         let is_queued = |row: &Row<'_>| {
-            let is_unfinished = matches!(state_of(row.get_ref(0)?), DeliveryState::Ready | DeliveryState::Leased);
-            Ok(is_unfinished && ordering_keys::readable(row.get_ref(1)?).contains(key))
+            Ok(state_of(row.get_ref(0)?).is_unfinished() && ordering_keys::readable(row.get_ref(1)?).contains(key))
         };
         let is_queued = self.isolation.isolate(|| read.query_row([id], is_queued).optional())?;
         // A delivery on a damaged page keeps its place in the queue.

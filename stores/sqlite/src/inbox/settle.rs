@@ -1,7 +1,7 @@
 //! The calls that settle deliveries or dead-letter them.
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
-use tower_klikit::inbox::{DeliveryId, DeliveryState, LEASE_EXPIRED, Lease, OrderingKey, SettleOutcome, Settlement};
+use tower_klikit::inbox::{DeliveryId, DeliveryState, Lease, OrderingKey, SettleOutcome, Settlement};
 
 use super::{deliveries::Deliveries, ordering_keys, state::state_of};
 use crate::error::SqliteError;
@@ -14,8 +14,8 @@ struct SettleTarget {
     token: Option<i64>,
     /// Empty if the stored keys are unreadable.
     ordering_keys: Vec<OrderingKey>,
-    /// Whether it is dead for another reason than that its last lease expired.
-    is_dead_for_good: bool,
+    /// `None` if there is no reason or it is unreadable.
+    reason: Option<String>,
 }
 
 impl Deliveries<'_> {
@@ -37,8 +37,7 @@ impl Deliveries<'_> {
     ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
         self.isolation.each(ids, |id| {
             let Some(target) = self.target(id.get())? else { return Ok(false) };
-            let is_pending = matches!(target.state, DeliveryState::Ready | DeliveryState::Leased);
-            if !is_pending || !states.contains(&target.state) {
+            if !target.state.is_unfinished() || !states.contains(&target.state) {
                 return Ok(false);
             }
             self.dead_letter(&target, reason)?;
@@ -49,10 +48,9 @@ impl Deliveries<'_> {
     fn target(&self, id: i64) -> rusqlite::Result<Option<SettleTarget>> {
         let target = |row: &Row<'_>| {
             let (state, token) = (state_of(row.get_ref(0)?), row.get_ref(1)?.as_i64().ok());
-            let is_expired = row.get_ref(3)?.as_str().is_ok_and(|reason| reason == LEASE_EXPIRED);
-            let is_dead_for_good = state == DeliveryState::Dead && !is_expired;
             let ordering_keys = ordering_keys::readable(row.get_ref(2)?);
-            Ok(SettleTarget { id, state, token, ordering_keys, is_dead_for_good })
+            let reason = row.get_ref(3)?.as_str().ok().map(str::to_owned);
+            Ok(SettleTarget { id, state, token, ordering_keys, reason })
         };
         self.connection.prepare_cached(&self.sql.settle.read_for_settling)?.query_row([id], target).optional()
     }
@@ -62,9 +60,10 @@ impl Deliveries<'_> {
         if target.token != Some(lease.token()) {
             return Ok(SettleOutcome::Superseded);
         }
-        let fails = matches!(settlement, Settlement::Reschedule { .. } | Settlement::Release);
-        if target.state != DeliveryState::Done && !(fails && target.is_dead_for_good) {
-            self.apply(&target, lease, settlement)?;
+        match target.state {
+            DeliveryState::Done => {}
+            DeliveryState::Dead if settlement.leaves_dead(target.reason.as_deref()) => {}
+            _ => self.apply(&target, lease, settlement)?,
         }
         Ok(SettleOutcome::Settled)
     }
