@@ -20,7 +20,7 @@ fn full_memory_store_is_logged_once() {
         let key = *EventKey::of_event("default", &format!("evt-{n}")).as_bytes();
         Claim::new(key, key, BodyDigest::of(BODY.as_bytes()), key)
     };
-    let log = logged(|| {
+    let log = log_of(|| {
         runtime().block_on(async {
             let store = MemoryStore::new().capacity(1);
             for n in 0..6 {
@@ -36,7 +36,7 @@ fn full_memory_store_is_logged_once() {
 
 #[test]
 fn log_names_missing_verify_layer() {
-    let log = logged(|| {
+    let log = log_of(|| {
         let service = KlikitDedupeLayer::new(MemoryStore::new()).layer(crate::support::Handler::default());
         let strip = |mut request: Request<_>| {
             request.extensions_mut().clear();
@@ -53,19 +53,19 @@ fn log_names_missing_verify_layer() {
 fn conflict_is_logged_with_its_id() {
     let stack = KlikitVerifyLayer::new(SECRET)
         .layer(KlikitDedupeLayer::new(MemoryStore::new()).layer(crate::support::Handler::default()));
-    let log = logged(|| {
+    let log = log_of(|| {
         for body in [BODY, "{}"] {
             let request = SignedDelivery::new(SECRET, body).event_id("evt-7").request::<Full<Bytes>>();
             assert_eq!(runtime().block_on(stack.clone().oneshot(request)).unwrap().status(), 200);
         }
     });
-    assert!(fields(&log, "WARN", "event id reused with a different body").contains(OF_EVT_7), "{log}");
+    assert!(fields(&log, "WARN", "event id reused with a different body").contains(EVT_7_FIELDS), "{log}");
     assert!(!log.contains(BODY), "{log}");
 }
 
 #[test]
 fn hanging_handler_is_an_error_in_the_log() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let hanging =
             service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
         let dedupe = KlikitDedupeLayer::new(MemoryStore::new()).handler_deadline(Duration::from_secs(3));
@@ -73,12 +73,12 @@ fn hanging_handler_is_an_error_in_the_log() {
         assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 503);
     });
     let fields = fields(&log, "ERROR", "dropped a handler");
-    assert!(fields.contains(OF_EVT_7) && fields.contains("deadline=3s"), "{log}");
+    assert!(fields.contains(EVT_7_FIELDS) && fields.contains("deadline=3s"), "{log}");
 }
 
 #[test]
 fn claim_lost_under_its_handler_is_a_warning() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
         let store = dedupe.clone();
         let forgetting = service_fn(move |_: Request<VerifiedBody>| {
@@ -93,6 +93,6 @@ fn claim_lost_under_its_handler_is_a_warning() {
         let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(forgetting));
         assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 200);
     });
-    assert!(fields(&log, "INFO", "cannot renew the claim of a running handler").contains(OF_EVT_7), "{log}");
-    assert!(fields(&log, "WARN", "cannot complete the claim of a handled delivery").contains(OF_EVT_7), "{log}");
+    assert!(fields(&log, "INFO", "cannot renew the claim of a running handler").contains(EVT_7_FIELDS), "{log}");
+    assert!(fields(&log, "WARN", "cannot complete the claim of a handled delivery").contains(EVT_7_FIELDS), "{log}");
 }

@@ -48,7 +48,7 @@ fn hidden_characters_of_body_errors_are_escaped() {
         }
     }
     let body = |_| Script::new([Step::Fail]).map_err(|_| Outer(std::io::Error::other(format!("inner {HIDDEN}"))));
-    let log = log(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(SECRET, BODY).request_with(body));
+    let log = log_of_request(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(SECRET, BODY).request_with(body));
     assert_escaped(&log, 1, &["source=outer …: inner …"]);
 }
 
@@ -56,7 +56,7 @@ fn hidden_characters_of_body_errors_are_escaped() {
 fn hidden_characters_of_tenants_are_escaped() {
     let keyring = tower_klikit::Keyring::new(HIDDEN, "id", tower_klikit::WebhookSecret::new(SECRET).unwrap());
     let altered = SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>();
-    assert_escaped(&log(&KlikitVerifyLayer::with_keyring(keyring), altered), 1, &[r#"tenant="…""#]);
+    assert_escaped(&log_of_request(&KlikitVerifyLayer::with_keyring(keyring), altered), 1, &[r#"tenant="…""#]);
 }
 
 #[cfg(feature = "dedupe")]
@@ -91,14 +91,14 @@ fn store_errors_are_escaped_and_bounded() {
             Self::fail().await
         }
     }
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let stack = KlikitVerifyLayer::new(SECRET)
             .layer(KlikitDedupeLayer::new(Failing).layer(crate::support::Handler::default()));
         assert_eq!(stack.oneshot(evt_7()).await.unwrap().status(), 503);
     });
     assert_escaped(&log, 2, &["cannot claim a delivery: the store call failed", "source=…"]);
 
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let stack = KlikitVerifyLayer::new(SECRET)
             .layer(KlikitDedupeLayer::new(Failing).layer(crate::support::Handler::default()));
         for _ in 0..1000 {
@@ -113,7 +113,7 @@ fn store_errors_are_escaped_and_bounded() {
 #[cfg(feature = "inbox")]
 #[test]
 fn hidden_characters_of_requests_are_not_logged() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let inbox = Inbox::new(MemoryStore::new());
         let request = |id: &'static str| {
             let mut request = SignedDelivery::new(SECRET, id).event_id(id).request::<Full<Bytes>>();

@@ -26,7 +26,7 @@ where
 fn flood_of_rejections_is_logged_at_a_bounded_rate() {
     let forged = || SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>();
     let unsigned = || SignedDelivery::new(SECRET, BODY).without_header(&SIGNATURE).request::<Full<Bytes>>();
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let layer = KlikitVerifyLayer::new(SECRET);
         flood(&layer, 1000, forged).await;
         // Clones share a limit. Each reason has a limit of its own.
@@ -52,7 +52,7 @@ fn flood_of_slow_bodies_is_logged_at_a_bounded_rate() {
         }
         tasks.join_all().await
     };
-    let log = logged_by(tokio::task::LocalSet::new().run_until(async move {
+    let log = log_of_task(tokio::task::LocalSet::new().run_until(async move {
         let layer = KlikitVerifyLayer::new(SECRET);
         // First the senders hang up before the deadline. Then the deadline rejects the bodies.
         at_once(layer.clone(), Duration::from_secs(9)).await;
@@ -70,7 +70,7 @@ fn flood_of_hang_ups_is_logged_at_a_bounded_rate() {
         let steps = [Step::Data(BODY.into()), Step::Hang];
         SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new(steps))
     };
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let layer = KlikitVerifyLayer::new(SECRET).body_limit(BODY.len() - 1);
         let hang_up = || assert!(send(&layer, too_large()).now_or_never().is_none());
         (0..1000).for_each(|_| hang_up());
@@ -85,7 +85,7 @@ fn flood_of_hang_ups_is_logged_at_a_bounded_rate() {
 fn flood_of_replaced_statuses_is_bounded() {
     let layer = KlikitVerifyLayer::new(SECRET).on_rejection(|_| Response::new(Bytes::new()));
     let forged = || SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>();
-    let log = logged_by(async { flood(&layer, 1000, forged).await });
+    let log = log_of_task(async { flood(&layer, 1000, forged).await });
     assert_eq!(lines_with(&log, "on_rejection returned status").0, 10, "{log}");
     assert_eq!(log.lines().count(), 20, "{log}");
 }
@@ -93,7 +93,7 @@ fn flood_of_replaced_statuses_is_bounded() {
 /// Anybody who has captured a delivery can cause these lines.
 #[test]
 fn flood_of_replays_is_logged_at_a_bounded_rate() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
         let stack = KlikitVerifyLayer::new(SECRET).layer(dedupe.layer(crate::support::Handler::default()));
         for n in 0..1000 {
@@ -112,7 +112,7 @@ fn flood_of_a_full_inbox_is_logged_at_a_bounded_rate() {
         (Inbox::new(MemoryStore::new()).max_backlog(0), "inbox backlog is full"),
         (Inbox::new(MemoryStore::new()).max_stored(0), "inbox is full"),
     ] {
-        let log = logged_by(async {
+        let log = log_of_task(async {
             let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
             for _ in 0..1000 {
                 assert_eq!(stack.clone().oneshot(evt_7()).await.unwrap().status(), 503);

@@ -14,7 +14,7 @@ use super::*;
 
 #[test]
 fn failed_attempt_warns_and_dead_letter_is_an_error() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let inbox = Inbox::new(MemoryStore::new());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
         let failing = service_fn(async |_: Request<VerifiedBody>| Err::<Response<String>, _>("the printer is on fire"));
@@ -22,16 +22,16 @@ fn failed_attempt_warns_and_dead_letter_is_an_error() {
         worker.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
     });
     let failed = fields(&log, "WARN", "attempt failed, will retry: the printer is on fire");
-    assert!(failed.contains(OF_EVT_7) && failed.contains("delivery_id=1 attempt=1 delay="), "{log}");
+    assert!(failed.contains(EVT_7_FIELDS) && failed.contains("delivery_id=1 attempt=1 delay="), "{log}");
     let dead = fields(&log, "ERROR", "dead-lettered a delivery: the printer is on fire");
-    assert!(dead.contains(OF_EVT_7) && dead.contains("delivery_id=1 attempts=2"), "{log}");
+    assert!(dead.contains(EVT_7_FIELDS) && dead.contains("delivery_id=1 attempts=2"), "{log}");
     assert_eq!(log.lines().count(), 2, "{log}");
 }
 
 /// The worker that started the last attempt has crashed, so another worker logs the dead letter.
 #[test]
 fn dead_letter_made_by_leasing_is_an_error() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let inbox = Inbox::new(MemoryStore::new());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
         let hanging =
@@ -43,13 +43,13 @@ fn dead_letter_made_by_leasing_is_an_error() {
         assert_eq!(inbox.counts().await.unwrap().dead, 1);
     });
     let dead = fields(&log, "ERROR", &format!("dead-lettered a delivery: {LEASE_EXPIRED}"));
-    assert!(dead.contains(OF_EVT_7) && dead.contains("delivery_id=1 attempts=1"), "{log}");
+    assert!(dead.contains(EVT_7_FIELDS) && dead.contains("delivery_id=1 attempts=1"), "{log}");
     assert_eq!(log.lines().count(), 1, "{log}");
 }
 
 #[test]
 fn lease_lost_under_its_handler_is_a_warning() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let store = MemoryStore::new();
         let inbox = Inbox::new(store.clone());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
@@ -70,12 +70,12 @@ fn lease_lost_under_its_handler_is_a_warning() {
     });
     assert!(fields(&log, "INFO", "cannot extend the lease of a running handler").contains("delivery_id=1"), "{log}");
     let lost = fields(&log, "WARN", "lost the lease while the handler was running");
-    assert!(lost.contains(OF_EVT_7) && lost.contains("delivery_id=1"), "{log}");
+    assert!(lost.contains(EVT_7_FIELDS) && lost.contains("delivery_id=1"), "{log}");
 }
 
 #[test]
 fn full_backlog_is_a_warning() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let stack = KlikitVerifyLayer::new(SECRET).layer(Inbox::new(MemoryStore::new()).max_backlog(1).acceptor());
         assert_eq!(stack.clone().oneshot(evt_7()).await.unwrap().status(), 200);
         let another = SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>();
@@ -86,7 +86,7 @@ fn full_backlog_is_a_warning() {
 
 #[test]
 fn long_query_and_long_path_are_warnings() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let stack = KlikitVerifyLayer::new(SECRET).layer(Inbox::new(MemoryStore::new()).acceptor());
         for (uri, status) in [(format!("/?{}", "q".repeat(3000)), 200), (format!("/{}", "p".repeat(3000)), 414)] {
             let mut request = evt_7();
@@ -95,15 +95,15 @@ fn long_query_and_long_path_are_warnings() {
         }
     });
     let left_out = fields(&log, "WARN", "stored a delivery without its query");
-    assert!(left_out.contains(OF_EVT_7) && left_out.contains("bytes=3000"), "{log}");
+    assert!(left_out.contains(EVT_7_FIELDS) && left_out.contains("bytes=3000"), "{log}");
     let rejected = fields(&log, "WARN", "rejected a delivery: its path or method is too long");
-    assert!(rejected.contains(OF_EVT_7) && rejected.contains("status=414"), "{log}");
+    assert!(rejected.contains(EVT_7_FIELDS) && rejected.contains("status=414"), "{log}");
     assert!(!log.contains("qqq") && !log.contains("ppp"), "{log}");
 }
 
 #[test]
 fn acceptor_as_the_handler_is_an_error_in_the_log() {
-    let log = logged_by(async {
+    let log = log_of_task(async {
         let inbox = Inbox::new(MemoryStore::new());
         KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
         inbox.worker(inbox.acceptor()).run_until(tokio::time::sleep(Duration::from_millis(10))).await;

@@ -23,21 +23,21 @@ use tracing_subscriber::{filter::LevelFilter, fmt::format::FmtSpan};
 use crate::support::{BODY, SECRET, send};
 
 /// Returns what is logged, at all levels, while `run` runs.
-fn logged(run: impl FnOnce()) -> String {
+fn log_of(run: impl FnOnce()) -> String {
     let log = Log::default();
-    log.hear(LevelFilter::TRACE, FmtSpan::NONE, run);
+    log.capture_while(LevelFilter::TRACE, FmtSpan::NONE, run);
     log.text()
 }
 
 /// Returns what is logged while `run` runs on a paused clock.
 #[cfg(feature = "dedupe")]
-fn logged_by(run: impl Future<Output = ()>) -> String {
-    logged(|| log::paused(run))
+fn log_of_task(run: impl Future<Output = ()>) -> String {
+    log_of(|| log::paused(run))
 }
 
-/// The fields of each line about [`evt_7`].
+/// The fields that each line about [`evt_7`] has.
 #[cfg(feature = "dedupe")]
-const OF_EVT_7: &str = r#"event_id="evt-7" tenant="default""#;
+const EVT_7_FIELDS: &str = r#"event_id="evt-7" tenant="default""#;
 
 #[cfg(feature = "dedupe")]
 fn evt_7() -> Request<Full<Bytes>> {
@@ -49,11 +49,11 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Returns what is logged while the layer handles a request. Asserts that no secret is logged.
-fn log<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> String
+fn log_of_request<B>(layer: &KlikitVerifyLayer, request: Request<B>) -> String
 where
     B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
-    let log = logged(|| {
+    let log = log_of(|| {
         runtime().block_on(send(layer, request));
     });
     let signature = SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>().headers()[SIGNATURE].clone();

@@ -16,7 +16,7 @@ fn each_rejection_is_one_warning_with_its_reason() {
         (delivery().without_header(&EVENT_ID), "no x-klikit-event-id header", "status=400"),
     ];
     for (delivery, reason, status) in cases {
-        let log = log(&KlikitVerifyLayer::new(SECRET), delivery.request::<Full<Bytes>>());
+        let log = log_of_request(&KlikitVerifyLayer::new(SECRET), delivery.request::<Full<Bytes>>());
         assert_eq!(log.lines().count(), 1, "{log}");
         assert!(log.contains("WARN") && log.contains(reason) && log.contains(status), "{log}");
     }
@@ -25,17 +25,20 @@ fn each_rejection_is_one_warning_with_its_reason() {
 #[test]
 fn body_error_is_logged_with_its_source() {
     let request = SignedDelivery::new(SECRET, BODY).request_with(|_| Script::new([Step::Fail]));
-    assert!(log(&KlikitVerifyLayer::new(SECRET), request).contains("the connection broke"));
+    assert!(log_of_request(&KlikitVerifyLayer::new(SECRET), request).contains("the connection broke"));
 }
 
 #[test]
 fn rejection_with_a_success_status_is_an_error() {
     let layer = KlikitVerifyLayer::new(SECRET).on_rejection(|_| Response::new(Bytes::new()));
-    let log = log(&layer, SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>());
+    let log = log_of_request(&layer, SignedDelivery::new(SECRET, BODY).altered().request::<Full<Bytes>>());
     assert!(log.contains("ERROR") && log.contains(StatusCode::OK.as_str()), "{log}");
 }
 
 #[test]
 fn accepted_delivery_is_not_logged() {
-    assert_eq!(log(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()), "");
+    assert_eq!(
+        log_of_request(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>()),
+        ""
+    );
 }
