@@ -27,7 +27,8 @@ use tower_klikit::{
 
 const SECRET: &str = "klikit-bench-secret";
 const ROUNDS: usize = 501;
-const BATCH: usize = 64;
+/// The number of deliveries in a round.
+const DELIVERIES: usize = 64;
 
 fn main() {
     let runtime = Builder::new_current_thread().enable_time().build().expect("the runtime starts");
@@ -63,15 +64,16 @@ fn compare(runtime: &Runtime, store: &MemoryStore, bytes: usize) {
         SignedDelivery::new(SECRET, body).event_id(id)
     };
 
-    let (mut verified, mut handled, mut hashed, mut stored, mut beyond) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut verified, mut deduplicated, mut hashed, mut stored, mut differences) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for round in 0..ROUNDS {
         let requests = || -> Vec<_> {
-            (0..BATCH).map(|n| delivery(&format!("{bytes}-{round}-{n}")).request::<Full<Bytes>>()).collect()
+            (0..DELIVERIES).map(|n| delivery(&format!("{bytes}-{round}-{n}")).request::<Full<Bytes>>()).collect()
         };
         let alone = serve(runtime, &mut alone, requests());
         let deduped = serve(runtime, &mut deduped, requests());
         let hash = nanoseconds(|| {
-            for _ in 0..BATCH {
+            for _ in 0..DELIVERIES {
                 black_box(Sha256::digest(black_box(&body)));
             }
         });
@@ -89,19 +91,22 @@ fn compare(runtime: &Runtime, store: &MemoryStore, bytes: usize) {
             });
         });
         verified.push(alone);
-        handled.push(deduped);
+        deduplicated.push(deduped);
         hashed.push(hash);
         stored.push(ledger);
-        beyond.push(deduped - alone - hash);
+        differences.push(deduped - alone - hash);
     }
-    println!("{bytes} bytes, medians of {ROUNDS} rounds of {BATCH}:");
-    println!("  verify alone                         {:>6.0} ns", median(verified));
-    println!("  verify and de-duplicate              {:>6.0} ns", median(handled));
-    println!("  SHA-256 of the body                  {:>6.0} ns", median(hashed));
-    println!("  beyond the layer and the SHA-256     {:>6.0} ns", median(beyond));
-    println!("  of these, claim and complete         {:>6.0} ns", median(stored));
+    println!(
+        "body of {bytes} bytes: time of one delivery, medians of {ROUNDS} rounds with {DELIVERIES} deliveries each"
+    );
+    println!("  verify layer                              {:>6.0} ns", median(verified));
+    println!("  verify layer and dedupe layer             {:>6.0} ns", median(deduplicated));
+    println!("  SHA-256 of the body                       {:>6.0} ns", median(hashed));
+    println!("  dedupe layer, without the SHA-256         {:>6.0} ns", median(differences));
+    println!("  claim and complete in the memory store    {:>6.0} ns", median(stored));
 }
 
+/// Returns the time of one request, in nanoseconds.
 fn serve<S>(runtime: &Runtime, service: &mut S, requests: Vec<Request<Full<Bytes>>>) -> f64
 where
     S: Service<Request<Full<Bytes>>, Error = Infallible>,
@@ -115,10 +120,11 @@ where
     })
 }
 
+/// Runs a case for all deliveries of a round. Returns the time of one delivery.
 fn nanoseconds(case: impl FnOnce()) -> f64 {
     let started = Instant::now();
     case();
-    started.elapsed().as_secs_f64() * 1e9 / BATCH as f64
+    started.elapsed().as_secs_f64() * 1e9 / DELIVERIES as f64
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

@@ -26,30 +26,31 @@ use tower_klikit::{
 };
 
 const SECRET: &str = "klikit-bench-secret";
-const BODY: usize = 7900;
+const BODY_BYTES: usize = 7900;
 const ROUNDS: usize = 11;
 const CONNECTIONS: usize = 32;
+/// The number of requests on each connection in a round.
 const REQUESTS: usize = 500;
 
 fn main() {
-    let (by_hand, layer) = (serve(by_hand()), serve(with_layer()));
+    let (with_set, with_layer) = (serve(app_with_set()), serve(app_with_layer()));
     let runtime = Builder::new_current_thread().enable_all().build().expect("the runtime starts");
-    let (mut ratios, mut hand, mut layered) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ratios, mut set_rates, mut layer_rates) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        let slow = runtime.block_on(load(by_hand, round));
-        let fast = runtime.block_on(load(layer, round));
-        hand.push(slow);
-        layered.push(fast);
-        ratios.push(fast / slow);
+        let set_rate = runtime.block_on(load(with_set, round));
+        let layer_rate = runtime.block_on(load(with_layer, round));
+        set_rates.push(set_rate);
+        layer_rates.push(layer_rate);
+        ratios.push(layer_rate / set_rate);
     }
-    println!("{BODY} bytes, {CONNECTIONS} connections, one server thread, medians of {ROUNDS} rounds:");
-    println!("  verify layer, and a set of ids in the handler  {:>8.0} requests/s", median(hand));
-    println!("  verify layer, and the de-duplication layer     {:>8.0} requests/s", median(layered));
-    println!("  the layer against the set                      {:>8.2}", median(ratios));
+    println!("bodies of {BODY_BYTES} bytes, {CONNECTIONS} connections, one server thread, medians of {ROUNDS} rounds:");
+    println!("  verify layer, and a set of ids in the handler    {:>8.0} requests/s", median(set_rates));
+    println!("  verify layer, and dedupe layer                   {:>8.0} requests/s", median(layer_rates));
+    println!("  ratio of the second rate to the first            {:>8.2}", median(ratios));
 }
 
 /// Returns an app whose handler keeps a set of event ids.
-fn by_hand() -> Router {
+fn app_with_set() -> Router {
     let seen = Arc::new(Mutex::new(HashSet::<EventId>::new()));
     let handler = async move |Extension(id): Extension<EventId>| {
         if seen.lock().expect("no thread panicked").insert(id) { StatusCode::OK } else { StatusCode::CONFLICT }
@@ -58,7 +59,7 @@ fn by_hand() -> Router {
 }
 
 /// Returns an app with the dedupe layer.
-fn with_layer() -> Router {
+fn app_with_layer() -> Router {
     let layers = ServiceBuilder::new()
         .layer(KlikitVerifyLayer::new(SECRET))
         .layer(KlikitDedupeLayer::new(MemoryStore::new().capacity(10_000_000)));
@@ -95,9 +96,10 @@ async fn load(server: SocketAddr, round: usize) -> f64 {
     (CONNECTIONS * REQUESTS) as f64 / started.elapsed().as_secs_f64()
 }
 
+/// Returns the bytes of a request over HTTP/1.1.
 fn request(id: &str) -> Vec<u8> {
     // Use different bodies, because copies of one body under many ids are rejected.
-    let body = format!("{id:o<BODY$}");
+    let body = format!("{id:o<BODY_BYTES$}");
     let request = SignedDelivery::new(SECRET, body.clone()).event_id(id).request::<Full<bytes::Bytes>>();
     let mut text = format!("POST /webhooks/klikit HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in request.headers() {

@@ -18,22 +18,23 @@ use tower_klikit::{
 };
 
 const ENTRIES: usize = 100_000;
-/// The claims of a batch: few, so that the system rarely interrupts a batch.
-const BATCH: usize = 1000;
+/// The number of claims in a batch: few, so that the system rarely interrupts a batch.
+const CLAIMS: usize = 1000;
 const BATCHES: usize = 201;
 const TERMS: ClaimTerms = ClaimTerms { lease: Duration::from_secs(25), grace: Duration::from_secs(5 * 60) };
 const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 
 fn main() {
     let (full, memory) = filled(ENTRIES);
-    println!("{ENTRIES} entries take {} bytes each", memory / ENTRIES as u64);
+    println!("memory of one entry in a store of {ENTRIES}: {} bytes", memory / ENTRIES as u64);
+    println!("time of one call or pair of calls, in {BATCHES} batches of {CLAIMS}:");
     for threads in [1, 2] {
         let mut figures = pairs(&full, threads);
-        report(&format!("claim + complete, full, evicting, {threads} thread(s)"), &mut figures);
+        report(&format!("claim and complete, store is full, {threads} thread(s)"), &mut figures);
     }
     for threads in [1, 2] {
         let unbounded = filled(ENTRIES).0.capacity(usize::MAX);
-        report(&format!("claim + complete, not full, {threads} thread(s)"), &mut pairs(&unbounded, threads));
+        report(&format!("claim and complete, store is not full, {threads} thread(s)"), &mut pairs(&unbounded, threads));
     }
     report("claim of a duplicate, 1 thread", &mut duplicates(&full));
 }
@@ -59,6 +60,7 @@ fn handle(store: &MemoryStore, claim: &Claim) {
     assert!(now(store.complete(claim, RETENTION)));
 }
 
+/// Returns the output of a store's future, which is ready at its first poll.
 fn now<T>(future: impl Future<Output = Result<T, tower_klikit::dedupe::StoreError>>) -> T {
     future.now_or_never().expect("the memory store does not wait").expect("the memory store does not fail")
 }
@@ -70,11 +72,11 @@ fn pairs(store: &MemoryStore, threads: usize) -> Vec<f64> {
     let work = |thread: usize| {
         let mut figures = Vec::new();
         for batch in 0..BATCHES {
-            let claims = claims(&format!("{threads}-{thread}-{batch}"), BATCH);
+            let claims = claims(&format!("{threads}-{thread}-{batch}"), CLAIMS);
             barrier.wait();
             let started = Instant::now();
             claims.iter().for_each(|claim| handle(store, claim));
-            figures.push(started.elapsed().as_secs_f64() * 1e9 / BATCH as f64);
+            figures.push(started.elapsed().as_secs_f64() * 1e9 / CLAIMS as f64);
         }
         figures
     };
@@ -87,15 +89,15 @@ fn pairs(store: &MemoryStore, threads: usize) -> Vec<f64> {
 
 /// Returns the nanoseconds of the claim of a duplicate, by batch.
 fn duplicates(store: &MemoryStore) -> Vec<f64> {
-    let handled = claims("handled", BATCH);
+    let handled = claims("handled", CLAIMS);
     handled.iter().for_each(|claim| handle(store, claim));
     let batch = |_| {
-        let copies = claims("handled", BATCH);
+        let copies = claims("handled", CLAIMS);
         let started = Instant::now();
         for copy in &copies {
             assert!(matches!(black_box(now(store.claim(copy, &TERMS))), ClaimOutcome::Done { .. }));
         }
-        started.elapsed().as_secs_f64() * 1e9 / BATCH as f64
+        started.elapsed().as_secs_f64() * 1e9 / CLAIMS as f64
     };
     (0..BATCHES).map(batch).collect()
 }
@@ -104,5 +106,5 @@ fn report(name: &str, figures: &mut [f64]) {
     figures.sort_by(f64::total_cmp);
     let percentile = |percent: usize| figures[figures.len() * percent / 100];
     let [median, low, high] = [50, 10, 90].map(percentile);
-    println!("{name:<50} median {median:>5.0} ns, 10 % below {low:>5.0}, 10 % above {high:>5.0}");
+    println!("  {name:<52} median {median:>5.0} ns, 10th percentile {low:>5.0} ns, 90th percentile {high:>5.0} ns");
 }

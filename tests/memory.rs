@@ -71,7 +71,7 @@ fn one_byte_chunks_take_twice_the_body() {
 fn announced_length_allocates_nothing() {
     let layer = KlikitVerifyLayer::new(SECRET).body_limit(usize::MAX / 4);
     let huge = (512 * MIB).to_string();
-    let body = |body: Bytes| Script::frames([body.slice(..9)]).then(Step::Fail).claiming(512 * MIB);
+    let body = |body: Bytes| Script::frames([body.slice(..9)]).then(Step::Fail).announcing(512 * MIB);
     let announcing = SignedDelivery::new(SECRET, BODY).header(header::CONTENT_LENGTH, &huge);
     let unsigned = announcing.clone().without_header(&SIGNATURE);
     let runtime = runtime();

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     future::{Future, Ready, ready},
     hint::black_box,
     pin::pin,
@@ -22,7 +23,7 @@ const SECRET: &str = "klikit-bench-secret";
 /// A measured case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Case {
-    /// HMAC-SHA256 of the body, with a key that was absorbed before.
+    /// HMAC-SHA256 of the body, without the time to prepare the key.
     Hash,
     /// A handler that drops the request.
     Bare,
@@ -31,9 +32,23 @@ pub enum Case {
     Layer,
 }
 
-/// Prepares a case with a body of this many bytes and frames, and passes a closure that runs it `times` times to
-/// `measure`.
-pub fn run<T>(case: Case, bytes: usize, frames: usize, times: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
+/// The size of a body, and the number of frames in which it arrives.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyShape {
+    pub bytes: usize,
+    pub frames: usize,
+}
+
+impl fmt::Display for BodyShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, frames } = self;
+        f.pad(&format!("{bytes} bytes in {frames} frame(s)"))
+    }
+}
+
+/// Prepares `runs` runs of a case, and passes a closure that performs them to `measure`.
+pub fn run<T>(case: Case, body: BodyShape, runs: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
+    let BodyShape { bytes, frames } = body;
     // The headers of klikit's requests behind a proxy.
     let delivery = SignedDelivery::new(SECRET, vec![b'o'; bytes])
         .event_id("9f3b3f0e-6a0e-4b5c-9f0e-2f1a7c5d8e11")
@@ -41,10 +56,10 @@ pub fn run<T>(case: Case, bytes: usize, frames: usize, times: usize, measure: im
         .header(header::USER_AGENT, "klikit-hookit/1.0")
         .header(header::ACCEPT_ENCODING, "gzip");
     if case == Case::Hash {
-        return hash(delivery.body(), times, measure);
+        return hash(delivery.body(), runs, measure);
     }
     if frames == 1 {
-        return serve(case, (0..times).map(|_| delivery.request::<Full<Bytes>>()).collect(), measure);
+        return serve(case, (0..runs).map(|_| delivery.request::<Full<Bytes>>()).collect(), measure);
     }
     let size = bytes.div_ceil(frames);
     let request = |_| {
@@ -55,13 +70,13 @@ pub fn run<T>(case: Case, bytes: usize, frames: usize, times: usize, measure: im
         request.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
         request
     };
-    serve(case, (0..times).map(request).collect(), measure)
+    serve(case, (0..runs).map(request).collect(), measure)
 }
 
-fn hash<T>(body: &Bytes, times: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
+fn hash<T>(body: &Bytes, runs: usize, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
     let key = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("HMAC accepts keys of any length");
     measure(&mut || {
-        for _ in 0..times {
+        for _ in 0..runs {
             let mut mac = black_box(&key).clone();
             mac.update(black_box(body));
             black_box(mac.finalize());

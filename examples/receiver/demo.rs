@@ -22,7 +22,7 @@ use tower_klikit_test_support::deliveries::Sample;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A delivery to send, and the expected response.
-pub(crate) struct Attempt {
+pub(crate) struct DemoDelivery {
     name: String,
     pub(crate) delivery: SignedDelivery,
     chunked: bool,
@@ -35,60 +35,69 @@ const UNSIGNED: (StatusCode, &str) = (StatusCode::FORBIDDEN, r#"{"error":"missin
 const FORGED: (StatusCode, &str) = (StatusCode::FORBIDDEN, r#"{"error":"invalid signature"}"#);
 const TOO_LARGE: (StatusCode, &str) = (StatusCode::PAYLOAD_TOO_LARGE, r#"{"error":"body too large"}"#);
 
-/// Makes deliveries of all samples, signed with `secret`, and then variants of the last one. `is_deduped` tells whether the
-/// receiver ignores copies.
-pub(crate) fn attempts(secret: &WebhookSecret, samples: Vec<Sample>, is_deduped: bool) -> Vec<Attempt> {
+/// The treatment of copies by the receiver.
+#[derive(Clone, Copy)]
+pub(crate) enum Copies {
+    Handled,
+    Ignored,
+}
+
+/// Makes deliveries of all samples, signed with `secret`, and then variants of the last one.
+pub(crate) fn deliveries(secret: &WebhookSecret, samples: Vec<Sample>, copies: Copies) -> Vec<DemoDelivery> {
     // Event ids differ in each run, because a store may still know those of an earlier run.
     let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_millis());
-    let attempt = |name: &str, delivery, expected| Attempt { name: name.into(), delivery, chunked: false, expected };
-    let mut attempts: Vec<_> = samples
+    let demo = |name: &str, delivery, expected| DemoDelivery { name: name.into(), delivery, chunked: false, expected };
+    let mut deliveries: Vec<_> = samples
         .into_iter()
         .map(|sample| {
             let delivery = SignedDelivery::signed_with(secret, sample.body)
                 .event_id(format!("{}-{run}", sample.event_id))
                 .event_type(&*sample.event_type);
-            attempt(&sample.file, delivery, RECEIVED)
+            demo(&sample.file, delivery, RECEIVED)
         })
         .collect();
 
-    let last = attempts.last().expect("there are samples").delivery.clone();
+    let last = deliveries.last().expect("there are samples").delivery.clone();
     let altered = last.clone().altered();
     let unsigned = last.clone().without_header(&SIGNATURE);
     let by_other_secret = SignedDelivery::new("another secret", last.body().clone());
     let too_large = SignedDelivery::signed_with(secret, vec![b' '; KlikitVerifyLayer::DEFAULT_BODY_LIMIT + 1]);
-    let again = if is_deduped { IGNORED } else { RECEIVED };
-    attempts.extend([
-        attempt("one altered bit in the body", altered, FORGED),
-        attempt("unsigned", unsigned, UNSIGNED),
-        attempt("signed with another secret", by_other_secret, FORGED),
-        attempt("too large", too_large, TOO_LARGE),
-        Attempt { chunked: true, ..attempt("a copy, without a content-length", last, again) },
+    let response_to_copy = match copies {
+        Copies::Handled => RECEIVED,
+        Copies::Ignored => IGNORED,
+    };
+    deliveries.extend([
+        demo("one altered bit in the body", altered, FORGED),
+        demo("unsigned", unsigned, UNSIGNED),
+        demo("signed with another secret", by_other_secret, FORGED),
+        demo("too large", too_large, TOO_LARGE),
+        DemoDelivery { chunked: true, ..demo("a copy, without a content-length", last, response_to_copy) },
     ]);
-    attempts
+    deliveries
 }
 
 /// Sends the deliveries one after another and prints a table of the responses. Returns whether all were as expected.
-pub(crate) async fn send_all(url: &str, attempts: &[Attempt]) -> bool {
+pub(crate) async fn send_all(url: &str, deliveries: &[DemoDelivery]) -> bool {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let mut answers = Vec::new();
-    for attempt in attempts {
-        answers.push(attempt.send(&client, url).await);
+    for delivery in deliveries {
+        answers.push(delivery.send(&client, url).await);
     }
 
     println!("\n{:<36} {:>8}  {:<34}", "delivery", "bytes", "response");
     let mut as_expected = true;
-    for (Attempt { name, delivery, expected, .. }, answer) in attempts.iter().zip(answers) {
-        let wanted = format!("{} {}", expected.0.as_str(), expected.1);
-        let got = answer.unwrap_or_else(|error| error);
-        let good = got == wanted;
-        let verdict = if good { "ok".to_owned() } else { format!("NOT AS EXPECTED: {wanted}") };
-        println!("{name:<36} {:>8}  {got:<38} {verdict}", delivery.body().len());
-        as_expected &= good;
+    for (DemoDelivery { name, delivery, expected: (status, text), .. }, answer) in deliveries.iter().zip(answers) {
+        let expected = format!("{} {text}", status.as_str());
+        let answer = answer.unwrap_or_else(|error| error);
+        let is_expected = answer == expected;
+        let verdict = if is_expected { "ok".to_owned() } else { format!("NOT AS EXPECTED: {expected}") };
+        println!("{name:<36} {:>8}  {answer:<38} {verdict}", delivery.body().len());
+        as_expected &= is_expected;
     }
     as_expected
 }
 
-impl Attempt {
+impl DemoDelivery {
     /// Returns the delivery's name and event id if it must be handled.
     pub(crate) fn accepted(&self) -> Option<(&str, String)> {
         let id = self.delivery.to_delivery().event_id()?.to_string();

@@ -88,7 +88,7 @@ async fn cook(
 #[derive(Clone)]
 struct Kitchen {
     mishaps: Arc<Mutex<VecDeque<Mishap>>>,
-    log: Arc<Mutex<Vec<Line>>>,
+    log: Arc<Mutex<Vec<LoggedAttempt>>>,
 }
 
 /// A failure of the demo.
@@ -100,7 +100,7 @@ enum Mishap {
 }
 
 /// An attempt in the log.
-struct Line {
+struct LoggedAttempt {
     id: String,
     text: String,
 }
@@ -118,7 +118,7 @@ impl Kitchen {
             Some(Mishap::Hangs) => ("the process crashed", StatusCode::OK),
             None => ("handled", StatusCode::OK),
         };
-        let line = Line { id: id.to_owned(), text: format!("{attempt}: {text}") };
+        let line = LoggedAttempt { id: id.to_owned(), text: format!("{attempt}: {text}") };
         self.log.lock().expect("no holder of the lock panics").push(line);
         if let Some(Mishap::Hangs) = mishap {
             pending::<()>().await;
@@ -126,8 +126,8 @@ impl Kitchen {
         status
     }
 
-    /// Returns whether all mishaps have begun, so that the process can crash.
-    fn hangs(&self) -> bool {
+    /// Returns whether all mishaps have begun, so that the demo can crash the receiver.
+    fn can_crash(&self) -> bool {
         self.mishaps.lock().expect("no holder of the lock panics").is_empty()
     }
 
@@ -147,7 +147,7 @@ pub(crate) async fn run(
     store: &str,
     verify: &KlikitVerifyLayer,
     listener: TcpListener,
-    attempts: &[demo::Attempt],
+    deliveries: &[demo::DemoDelivery],
 ) -> Result<bool, Box<dyn Error>> {
     let open = async || store::open_inbox(store).await.map_err(|error| format!("--inbox {store}: {error}"));
     let address = listener.local_addr()?;
@@ -155,11 +155,11 @@ pub(crate) async fn run(
     let kitchen = Kitchen::new();
 
     let receiver = Receiver::start(open().await?, verify, listener, &kitchen);
-    let mut as_expected = demo::send_all(&url, attempts).await;
+    let mut as_expected = demo::send_all(&url, deliveries).await;
 
     // Wait up to a minute, because nothing happens if no delivery was accepted.
     for _ in 0..6000 {
-        if kitchen.hangs() {
+        if kitchen.can_crash() {
             break;
         }
         sleep(Duration::from_millis(10)).await;
@@ -175,16 +175,16 @@ pub(crate) async fn run(
         sleep(Duration::from_millis(50)).await;
     }
     println!("\n{:<36} attempts", "delivery");
-    for (name, id) in attempts.iter().filter_map(demo::Attempt::accepted) {
-        let (attempts, good) = kitchen.attempts(&id);
-        println!("{name:<36} {attempts}{}", if good { "" } else { "   NOT HANDLED EXACTLY ONCE" });
-        as_expected &= good;
+    for (name, id) in deliveries.iter().filter_map(demo::DemoDelivery::accepted) {
+        let (attempts, is_handled_once) = kitchen.attempts(&id);
+        println!("{name:<36} {attempts}{}", if is_handled_once { "" } else { "   NOT HANDLED EXACTLY ONCE" });
+        as_expected &= is_handled_once;
     }
     let counts = receiver.inbox.counts().await?;
     println!("\nLeft in the inbox: {} ready, {} leased, {} dead.", counts.ready, counts.leased, counts.dead);
 
     if let Some(stop) = stop {
-        println!("\nSend one yourself:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n", attempts[0].delivery.curl(&url));
+        println!("\nSend one yourself:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n", deliveries[0].delivery.curl(&url));
         stop.requested().await;
     }
     receiver.stop().await.map_err(|error| error.to_string())?;

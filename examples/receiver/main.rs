@@ -143,20 +143,24 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
     let url = format!("http://{}{PATH}", listener.local_addr()?);
     println!("Serving POST {url}\n\nSending sample deliveries. The handler's output and the logged rejections:\n");
 
-    let attempts = demo::attempts(&secret, samples, !matches!(mode, Mode::Inline));
+    let copies = match mode {
+        Mode::Inline => demo::Copies::Handled,
+        Mode::Deduped(_) | Mode::Inbox(_) => demo::Copies::Ignored,
+    };
+    let deliveries = demo::deliveries(&secret, samples, copies);
     if let Mode::Inbox(store) = mode {
         let stop = (!once).then_some(stop);
-        return inbox::run(stop, store, &verify, listener, &attempts).await;
+        return inbox::run(stop, store, &verify, listener, &deliveries).await;
     }
     let (close, closed) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(listener, app(verify, dedupe), Limits::default(), closed));
 
-    let as_expected = demo::send_all(&url, &attempts).await;
+    let as_expected = demo::send_all(&url, &deliveries).await;
 
     if !once {
         println!(
             "\nSend one yourself{caution}:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n",
-            attempts[0].delivery.curl(&url)
+            deliveries[0].delivery.curl(&url)
         );
         stop.requested().await;
     }

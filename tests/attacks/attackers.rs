@@ -42,17 +42,17 @@ pub(crate) struct Tally {
 
 /// A [`Tally`] that the tasks of an attacker share.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Counter(Arc<Mutex<Tally>>);
+pub(crate) struct SharedTally(Arc<Mutex<Tally>>);
 
-impl Counter {
-    pub(crate) fn get(&self) -> MutexGuard<'_, Tally> {
+impl SharedTally {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Tally> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Attack {
     /// Returns the number of requests that the attack holds open at the same time.
-    pub(crate) fn width(&self) -> usize {
+    pub(crate) fn open_requests(&self) -> usize {
         match self {
             Self::Http1(uploads) => uploads.connections,
             Self::Http2(streams) => streams.connections * streams.streams,
@@ -66,34 +66,34 @@ impl Attack {
         }
     }
 
-    /// Returns the number of requests per second that keeps `width` of them open. Returns `None` if requests are held so
-    /// shortly that the server determines the rate.
-    pub(crate) fn rate(&self) -> Option<f64> {
-        let (hold, most) = match self {
-            Self::Http1(uploads) => (uploads.hold, uploads.rate),
-            Self::Http2(streams) => (streams.hold, streams.rate),
+    /// Returns the number of requests per second that keeps [`open_requests`](Self::open_requests) of them open. Returns
+    /// `None` if requests are held for so short a time that the server determines the rate.
+    pub(crate) fn target_rate(&self) -> Option<f64> {
+        let (hold, max_rate) = match self {
+            Self::Http1(uploads) => (uploads.hold, uploads.max_rate),
+            Self::Http2(streams) => (streams.hold, streams.max_rate),
         };
-        let rate = (self.width() as f64 / hold.as_secs_f64()).min(f64::from(most));
-        (hold >= Duration::from_millis(200)).then_some(rate)
+        let target_rate = (self.open_requests() as f64 / hold.as_secs_f64()).min(f64::from(max_rate));
+        (hold >= Duration::from_millis(200)).then_some(target_rate)
     }
 
-    /// Attacks until the input ends. Prints `up` after every request was begun once, and at the end the [`Tally`] since then.
+    /// Attacks until the input ends. Prints `up` once enough requests have begun, and at the end the [`Tally`] since then.
     pub(crate) async fn run(self, port: u16) {
-        let (counter, width) = (Counter::default(), self.width() as u64);
+        let (shared_tally, open_requests) = (SharedTally::default(), self.open_requests() as u64);
         match self {
-            Self::Http1(uploads) => uploads.start(port, &counter),
-            Self::Http2(streams) => streams.start(port, &counter),
+            Self::Http1(uploads) => uploads.start(port, &shared_tally),
+            Self::Http2(streams) => streams.start(port, &shared_tally),
         }
-        while counter.get().begun < width {
+        while shared_tally.lock().begun < open_requests {
             sleep(Duration::from_millis(10)).await;
         }
-        *counter.get() = Tally::default();
+        *shared_tally.lock() = Tally::default();
         let since = Instant::now();
-        child::say("up");
+        child::tell_parent("up");
         thread::spawn(move || {
             child::wait_for_stop();
-            let tally = Tally { time: since.elapsed(), ..counter.get().clone() };
-            child::say(&serde_json::to_string(&tally).expect("a tally is plain data"));
+            let tally = Tally { time: since.elapsed(), ..shared_tally.lock().clone() };
+            child::tell_parent(&serde_json::to_string(&tally).expect("a tally is plain data"));
             process::exit(0);
         });
         std::future::pending().await

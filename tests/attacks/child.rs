@@ -52,7 +52,7 @@ impl Child {
 
     fn start(mut command: Command, role: &Role) -> Self {
         command.args(["-c", WITH_MANY_FILES, "sh"]).arg(env::current_exe().expect("this program has a path"));
-        command.args(["--exact", "--nocapture", "child::plays_its_role"]);
+        command.args(["--exact", "--nocapture", "child::run_role"]);
         command.env(ROLE, serde_json::to_string(role).expect("a role is plain data"));
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh runs");
         let input = process.stdin.take();
@@ -85,9 +85,9 @@ impl Drop for Child {
     }
 }
 
-/// Runs a child's role. This is not a test: without a role it does nothing.
+/// Runs the role of a child process. Does nothing in the parent. It is a test because the child is this test program.
 #[test]
-fn plays_its_role() {
+fn run_role() {
     let Ok(role) = env::var(ROLE) else { return };
     thread::spawn(|| {
         thread::sleep(LIFETIME);
@@ -101,9 +101,9 @@ fn plays_its_role() {
 }
 
 /// Prints a line for the parent.
-pub(crate) fn say(what: &str) {
+pub(crate) fn tell_parent(text: &str) {
     // Begin a new line, because the test harness may have begun one. Ignore an error, because the parent may be gone.
-    let _ = writeln!(std::io::stdout(), "\n> {what}");
+    let _ = writeln!(std::io::stdout(), "\n> {text}");
 }
 
 /// Waits for the end of the input. Blocks the thread.

@@ -34,25 +34,29 @@ pub(crate) enum Received {
     Other,
 }
 
-/// Writes the head of a request. Later heads of a connection refer to the fields of the first one (RFC 7541).
-pub(crate) fn head(out: &mut Vec<u8>, stream: u32, is_first: bool) {
-    const METHOD_AND_SCHEME: [u8; 2] = [0x83, 0x86];
+/// The method and the scheme of each request, from the static table of RFC 7541.
+const METHOD_AND_SCHEME: [u8; 2] = [0x83, 0x86];
+
+/// Writes the head of a connection's first request, and enters its fields into the dynamic table (RFC 7541).
+pub(crate) fn first_head(out: &mut Vec<u8>, stream: u32) {
     let mut block = METHOD_AND_SCHEME.to_vec();
-    if is_first {
-        // Literals without Huffman coding that enter the dynamic table: two with names of the static table, two without.
-        block.push(0x44);
-        literal(&mut block, "/webhooks/klikit");
-        block.push(0x41);
-        literal(&mut block, "a");
-        for (name, value) in [("x-klikit-signature", &*"0".repeat(64)), ("x-klikit-event-id", "a")] {
-            block.push(0x40);
-            literal(&mut block, name);
-            literal(&mut block, value);
-        }
-    } else {
-        block.extend([65, 64, 63, 62].map(|index| 0x80 | index));
+    // Literals without Huffman coding: two with names of the static table, two with new names.
+    block.push(0x44);
+    literal(&mut block, "/webhooks/klikit");
+    block.push(0x41);
+    literal(&mut block, "a");
+    for (name, value) in [("x-klikit-signature", &*"0".repeat(64)), ("x-klikit-event-id", "a")] {
+        block.push(0x40);
+        literal(&mut block, name);
+        literal(&mut block, value);
     }
     frame(out, HEADERS, END_HEADERS, stream, &block);
+}
+
+/// Writes the head of a later request, with the fields that [`first_head`] entered into the dynamic table.
+pub(crate) fn later_head(out: &mut Vec<u8>, stream: u32) {
+    let indices = [65, 64, 63, 62].map(|index| 0x80 | index);
+    frame(out, HEADERS, END_HEADERS, stream, &[&METHOD_AND_SCHEME[..], &indices].concat());
 }
 
 /// Writes this many bytes of a body.

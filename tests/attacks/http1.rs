@@ -13,10 +13,10 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::attackers::Counter;
+use crate::attackers::SharedTally;
 
-/// The largest number of bytes in a write.
-const WRITE: usize = 256 * 1024;
+/// The most bytes in one write.
+const MAX_WRITE: usize = 256 * 1024;
 
 /// Connections that each send a head and the beginning of a body, wait, close, and connect again.
 ///
@@ -29,8 +29,8 @@ pub(crate) struct Uploads {
     pub(crate) framing: Framing,
     /// The time for which an upload is held after its last byte.
     pub(crate) hold: Duration,
-    /// The largest number of uploads per second, over all connections.
-    pub(crate) rate: u32,
+    /// The most uploads per second, over all connections.
+    pub(crate) max_rate: u32,
 }
 
 /// The framing of an upload's body.
@@ -40,6 +40,13 @@ pub(crate) enum Framing {
     Length(usize),
     /// `Transfer-Encoding: chunked`, with a single chunk.
     Chunked,
+}
+
+/// When a sender reads the response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    WhileWriting,
+    AfterWriting,
 }
 
 /// The outcome of an upload for its sender.
@@ -61,29 +68,30 @@ struct Pace {
 
 impl Pace {
     async fn wait(&self) {
-        let turn = {
+        let start = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let turn = Instant::now().max(*next);
-            *next = turn + self.interval;
-            turn
+            let start = Instant::now().max(*next);
+            *next = start + self.interval;
+            start
         };
-        sleep_until(turn).await;
+        sleep_until(start).await;
     }
 }
 
 impl Uploads {
     /// Starts a task for each connection.
-    pub(crate) fn start(&self, port: u16, counter: &Counter) {
+    pub(crate) fn start(&self, port: u16, tally: &SharedTally) {
         let request: Arc<[u8]> = self.request().into();
-        let pace = Pace { next: Mutex::new(Instant::now()), interval: Duration::from_secs(1) / self.rate };
+        let pace = Pace { next: Mutex::new(Instant::now()), interval: Duration::from_secs(1) / self.max_rate };
         let pace = Arc::new(pace);
         for n in 0..self.connections {
-            let (request, pace, counter, hold) = (Arc::clone(&request), Arc::clone(&pace), counter.clone(), self.hold);
+            let (request, pace, tally, hold) = (Arc::clone(&request), Arc::clone(&pace), tally.clone(), self.hold);
+            let reading = if n % 2 == 0 { Reading::WhileWriting } else { Reading::AfterWriting };
             tokio::spawn(async move {
                 loop {
                     pace.wait().await;
-                    if upload(port, &request, n % 2 == 0, hold, &counter).await.is_err() {
-                        counter.get().lost += 1;
+                    if upload(port, &request, reading, hold, &tally).await.is_err() {
+                        tally.lock().lost += 1;
                         sleep(Duration::from_millis(10)).await;
                     }
                 }
@@ -105,23 +113,23 @@ impl Uploads {
 }
 
 /// Makes one upload. Returns an error if connecting failed.
-async fn upload(port: u16, request: &[u8], reads_early: bool, hold: Duration, counter: &Counter) -> io::Result<()> {
+async fn upload(port: u16, request: &[u8], reading: Reading, hold: Duration, tally: &SharedTally) -> io::Result<()> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     // Close with a reset, because connections that are closed normally use up the ports.
     stream.set_zero_linger()?;
     stream.set_nodelay(true)?;
-    counter.get().begun += 1;
+    tally.lock().begun += 1;
     let mut sent = 0;
-    let outcome = match write(&stream, request, reads_early, &mut sent).await {
+    let outcome = match write(&stream, request, reading, &mut sent).await {
         Ok(Some(outcome)) => outcome,
-        Ok(None) => answer(&stream, hold).await.unwrap_or(Outcome::Held),
+        Ok(None) => read_answer(&stream, hold).await.unwrap_or(Outcome::Held),
         // A response may have come before the reset.
-        Err(_) => match answer(&stream, Duration::from_secs(1)).await {
+        Err(_) => match read_answer(&stream, Duration::from_secs(1)).await {
             Some(Outcome::Answered(_)) => Outcome::Broken,
             _ => Outcome::CutOff,
         },
     };
-    let mut tally = counter.get();
+    let mut tally = tally.lock();
     tally.bytes += sent as u64;
     match outcome {
         Outcome::Answered(status) => {
@@ -136,16 +144,19 @@ async fn upload(port: u16, request: &[u8], reads_early: bool, hold: Duration, co
 }
 
 /// Writes the request. Returns the outcome if the upload ends before everything is written.
-async fn write(stream: &TcpStream, request: &[u8], reads_early: bool, sent: &mut usize) -> io::Result<Option<Outcome>> {
-    let interest = if reads_early { Interest::READABLE | Interest::WRITABLE } else { Interest::WRITABLE };
+async fn write(stream: &TcpStream, request: &[u8], reading: Reading, sent: &mut usize) -> io::Result<Option<Outcome>> {
+    let interest = match reading {
+        Reading::WhileWriting => Interest::READABLE | Interest::WRITABLE,
+        Reading::AfterWriting => Interest::WRITABLE,
+    };
     while *sent < request.len() {
         let ready = stream.ready(interest).await?;
         if ready.is_readable()
-            && let Some(outcome) = try_answer(stream)
+            && let Some(outcome) = try_read_answer(stream)
         {
             return Ok(Some(outcome));
         }
-        match stream.try_write(&request[*sent..request.len().min(*sent + WRITE)]) {
+        match stream.try_write(&request[*sent..request.len().min(*sent + MAX_WRITE)]) {
             Ok(written) => *sent += written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -154,13 +165,14 @@ async fn write(stream: &TcpStream, request: &[u8], reads_early: bool, sent: &mut
     Ok(None)
 }
 
-async fn answer(stream: &TcpStream, wait: Duration) -> Option<Outcome> {
+/// Waits for a response. Returns `None` if none has come within this time.
+async fn read_answer(stream: &TcpStream, wait: Duration) -> Option<Outcome> {
     let read = async {
         loop {
             if stream.readable().await.is_err() {
                 return Outcome::CutOff;
             }
-            if let Some(outcome) = try_answer(stream) {
+            if let Some(outcome) = try_read_answer(stream) {
                 return outcome;
             }
         }
@@ -169,7 +181,7 @@ async fn answer(stream: &TcpStream, wait: Duration) -> Option<Outcome> {
 }
 
 /// Reads a status line. Returns `None` if there is nothing to read yet.
-fn try_answer(stream: &TcpStream) -> Option<Outcome> {
+fn try_read_answer(stream: &TcpStream) -> Option<Outcome> {
     let mut buffer = [0; 512];
     match stream.try_read(&mut buffer) {
         Ok(read) => Some(status(&buffer[..read]).map_or(Outcome::CutOff, Outcome::Answered)),

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    attackers::Counter,
+    attackers::SharedTally,
     frames::{self, Received},
 };
 
@@ -25,8 +25,7 @@ const MAX_UNSENT: usize = 1024 * 1024;
 /// The number of bytes that a connection may send at first (RFC 9113).
 const WINDOW: usize = 65_535;
 
-/// Connections that keep streams open. Each stream is reset after a while, and another one is opened after the reset or after
-/// a response.
+/// Connections that keep streams open. Each stream is reset after a while. After a reset or a response, a new stream is opened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Streams {
     pub(crate) connections: usize,
@@ -35,19 +34,21 @@ pub(crate) struct Streams {
     /// The number of bytes that each stream sends at first.
     pub(crate) bytes: usize,
     pub(crate) hold: Duration,
-    /// The time between two further bytes of a stream.
+    /// The time after which a stream sends one more byte. `None` if it sends no more.
     pub(crate) drip: Option<Duration>,
-    /// The largest number of streams that are opened per second, over all connections.
-    pub(crate) rate: u32,
+    /// The most streams that are opened per second, over all connections.
+    pub(crate) max_rate: u32,
 }
 
 /// A connection of the attacker.
 struct AttackConnection<'a> {
-    plan: &'a Streams,
-    counter: &'a Counter,
+    attack: &'a Streams,
+    tally: &'a SharedTally,
     stream: TcpStream,
-    out: Vec<u8>,
-    read: Vec<u8>,
+    /// The bytes that are written but not sent.
+    unsent: Vec<u8>,
+    /// The bytes that were received but not parsed.
+    unparsed: Vec<u8>,
     /// Whether the server's settings have arrived, so that streams can be opened.
     is_open: bool,
     /// The number of bytes that may be sent on the connection.
@@ -60,56 +61,56 @@ struct AttackConnection<'a> {
     by_id: HashMap<u32, usize>,
 }
 
-/// A place for a stream.
+/// A place for one stream at a time.
 #[derive(Clone, Copy)]
 struct Slot {
     /// `None` if the last stream was answered or reset.
     id: Option<u32>,
     /// The time at which the stream is reset, or the next one opened.
-    due: Instant,
-    next_drip: Instant,
+    due_at: Instant,
+    next_drip_at: Instant,
 }
 
 impl Streams {
     /// Starts a task for each connection.
-    pub(crate) fn start(&self, port: u16, counter: &Counter) {
+    pub(crate) fn start(&self, port: u16, tally: &SharedTally) {
         for _ in 0..self.connections {
-            let (plan, counter) = (self.clone(), counter.clone());
+            let (attack, tally) = (self.clone(), tally.clone());
             tokio::spawn(async move {
                 loop {
-                    let _ = plan.attack(port, &counter).await;
-                    counter.get().lost += 1;
+                    let _ = attack.run_connection(port, &tally).await;
+                    tally.lock().lost += 1;
                     sleep(TICK).await;
                 }
             });
         }
     }
 
-    async fn attack(&self, port: u16, counter: &Counter) -> io::Result<()> {
+    async fn run_connection(&self, port: u16, tally: &SharedTally) -> io::Result<()> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_zero_linger()?;
         stream.set_nodelay(true)?;
-        AttackConnection::new(self, counter, stream).run().await
+        AttackConnection::new(self, tally, stream).run().await
     }
 }
 
 impl<'a> AttackConnection<'a> {
-    fn new(plan: &'a Streams, counter: &'a Counter, stream: TcpStream) -> Self {
+    fn new(attack: &'a Streams, tally: &'a SharedTally, stream: TcpStream) -> Self {
         // Spread the streams evenly from the beginning.
-        let (now, ramp) = (Instant::now(), plan.hold.min(RAMP));
-        let due = |n: usize| now + ramp.mul_f64(n as f64 / plan.streams as f64);
-        let slot = |n| Slot { id: None, due: due(n), next_drip: now };
+        let (now, ramp) = (Instant::now(), attack.hold.min(RAMP));
+        let due_at = |n: usize| now + ramp.mul_f64(n as f64 / attack.streams as f64);
+        let slot = |n| Slot { id: None, due_at: due_at(n), next_drip_at: now };
         Self {
-            plan,
-            counter,
+            attack,
+            tally,
             stream,
-            out: frames::PREFACE.to_vec(),
-            read: Vec::new(),
+            unsent: frames::PREFACE.to_vec(),
+            unparsed: Vec::new(),
             is_open: false,
             window: WINDOW,
             next_id: 1,
             permits: 0.0,
-            slots: (0..plan.streams).map(slot).collect(),
+            slots: (0..attack.streams).map(slot).collect(),
             by_id: HashMap::new(),
         }
     }
@@ -119,7 +120,7 @@ impl<'a> AttackConnection<'a> {
         let mut tick = Instant::now();
         loop {
             let interest =
-                if self.out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+                if self.unsent.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
             tokio::select! {
                 ready = self.stream.ready(interest) => {
                     let ready = ready?;
@@ -142,67 +143,71 @@ impl<'a> AttackConnection<'a> {
 
     /// Does everything that is due in all slots, `elapsed` after the previous tick.
     fn tick(&mut self, now: Instant, elapsed: Duration) {
-        if !self.is_open || self.out.len() > MAX_UNSENT {
+        if !self.is_open || self.unsent.len() > MAX_UNSENT {
             return;
         }
-        let rate = f64::from(self.plan.rate) / self.plan.connections as f64;
-        // Requests that one tick leaves over are made at the next.
+        let rate = f64::from(self.attack.max_rate) / self.attack.connections as f64;
+        // Permits that are not used in this tick can be used in a later one, up to a limit.
         self.permits = (self.permits + rate * elapsed.as_secs_f64()).min(1.0 + 4.0 * rate * TICK.as_secs_f64());
         // Begin with another slot each time, so that the first slots do not use up all permits.
         let first = self.next_id as usize / 2 % self.slots.len();
         for n in (first..self.slots.len()).chain(0..first) {
-            self.turn(n, now);
+            self.tick_slot(n, now);
         }
     }
 
-    fn turn(&mut self, n: usize, now: Instant) {
-        let Slot { id, due, next_drip } = self.slots[n];
-        if now >= due {
+    /// Does everything that is due in one slot: resets its stream, opens a new one, or sends a byte.
+    fn tick_slot(&mut self, n: usize, now: Instant) {
+        let Slot { id, due_at, next_drip_at } = self.slots[n];
+        if now >= due_at {
             if let Some(id) = id {
-                frames::reset(&mut self.out, id);
+                frames::reset(&mut self.unsent, id);
                 self.vacate(id, now);
             }
             self.open(n, now);
-        } else if let Some((id, drip)) = id.zip(self.plan.drip)
-            && now >= next_drip
+        } else if let Some((id, drip)) = id.zip(self.attack.drip)
+            && now >= next_drip_at
             && self.window > 0
         {
             self.window -= 1;
-            frames::data(&mut self.out, id, 1);
-            self.slots[n].next_drip = now + drip;
+            frames::data(&mut self.unsent, id, 1);
+            self.slots[n].next_drip_at = now + drip;
         }
     }
 
     /// Opens a stream, if that is allowed now.
     fn open(&mut self, n: usize, now: Instant) {
-        let Streams { bytes, hold, drip, .. } = *self.plan;
+        let Streams { bytes, hold, drip, .. } = *self.attack;
         if self.permits < 1.0 || self.window < bytes {
             return;
         }
         self.permits -= 1.0;
         self.window -= bytes;
         let id = self.next_id;
-        frames::head(&mut self.out, id, id == 1);
-        frames::data(&mut self.out, id, bytes);
+        match id {
+            1 => frames::first_head(&mut self.unsent, id),
+            _ => frames::later_head(&mut self.unsent, id),
+        }
+        frames::data(&mut self.unsent, id, bytes);
         self.next_id += 2;
         self.by_id.insert(id, n);
-        self.slots[n] = Slot { id: Some(id), due: now + hold, next_drip: now + drip.unwrap_or_default() };
-        self.counter.get().begun += 1;
+        self.slots[n] = Slot { id: Some(id), due_at: now + hold, next_drip_at: now + drip.unwrap_or_default() };
+        self.tally.lock().begun += 1;
     }
 
     /// Frees the slot of a stream. Returns whether the stream had one.
     fn vacate(&mut self, id: u32, now: Instant) -> bool {
         let Some(n) = self.by_id.remove(&id) else { return false };
-        self.slots[n] = Slot { id: None, due: now, next_drip: now };
+        self.slots[n] = Slot { id: None, due_at: now, next_drip_at: now };
         true
     }
 
     fn send(&mut self) -> io::Result<()> {
-        while !self.out.is_empty() {
-            match self.stream.try_write(&self.out) {
+        while !self.unsent.is_empty() {
+            match self.stream.try_write(&self.unsent) {
                 Ok(sent) => {
-                    self.out.drain(..sent);
-                    self.counter.get().bytes += sent as u64;
+                    self.unsent.drain(..sent);
+                    self.tally.lock().bytes += sent as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
@@ -215,32 +220,32 @@ impl<'a> AttackConnection<'a> {
         let mut buffer = [0; 16 * 1024];
         match self.stream.try_read(&mut buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => self.read.extend_from_slice(&buffer[..read]),
+            Ok(length) => self.unparsed.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         }
         let mut done = 0;
-        while let Some((received, length)) = frames::parse(&self.read[done..]) {
+        while let Some((received, length)) = frames::parse(&self.unparsed[done..]) {
             done += length;
-            self.react(received)?;
+            self.handle_frame(received)?;
         }
-        self.read.drain(..done);
+        self.unparsed.drain(..done);
         Ok(())
     }
 
-    fn react(&mut self, received: Received) -> io::Result<()> {
+    fn handle_frame(&mut self, received: Received) -> io::Result<()> {
         match received {
             Received::Settings => {
-                frames::acknowledge_settings(&mut self.out);
+                frames::acknowledge_settings(&mut self.unsent);
                 self.is_open = true;
             }
-            Received::Ping(payload) => frames::pong(&mut self.out, payload),
+            Received::Ping(payload) => frames::pong(&mut self.unsent, payload),
             Received::Window(more) => self.window += more as usize,
             Received::Answer(id) | Received::Reset(id) => {
                 if self.vacate(id, Instant::now()) {
                     // The server still counts the stream until either side resets it.
-                    frames::reset(&mut self.out, id);
-                    self.counter.get().answered += 1;
+                    frames::reset(&mut self.unsent, id);
+                    self.tally.lock().answered += 1;
                 }
             }
             Received::GoAway => return Err(io::ErrorKind::ConnectionAborted.into()),

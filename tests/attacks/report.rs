@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use crate::{
     attackers::Tally,
     memory::MIB,
-    sender::{Record, Sent},
-    trial::Memory,
+    sender::{Outcome, Record},
+    trial::{Memory, Results},
 };
 
 /// The numbers of sent and accepted deliveries.
@@ -17,10 +17,10 @@ pub(crate) struct Score {
 }
 
 impl Score {
-    pub(crate) fn of<'a>(sent: impl IntoIterator<Item = &'a Sent>) -> Self {
-        sent.into_iter().fold(Self::default(), |Self { sent, accepted }, one| Self {
+    pub(crate) fn of<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Self {
+        outcomes.into_iter().fold(Self::default(), |Self { sent, accepted }, outcome| Self {
             sent: sent + 1,
-            accepted: accepted + usize::from(is_accepted(one)),
+            accepted: accepted + usize::from(is_accepted(outcome)),
         })
     }
 
@@ -31,12 +31,13 @@ impl Score {
     }
 }
 
-pub(crate) fn is_accepted(sent: &Sent) -> bool {
-    matches!(sent.answer, Ok(200..=299))
+pub(crate) fn is_accepted(outcome: &Outcome) -> bool {
+    matches!(outcome.answer, Ok(200..=299))
 }
 
 /// Returns a table with a line for each shape, and lines about the attacker and the server's memory.
-pub(crate) fn table(name: &str, idle: &[Record], attacked: &[Record], tally: &Tally, memory: &Memory) -> String {
+pub(crate) fn table(name: &str, results: &Results) -> String {
+    let Results { before, during, tally, memory, .. } = results;
     let mut text = format!("\n{name}\n");
     let seconds = tally.time.as_secs_f64();
     let rate = |count: u64| count as f64 / seconds;
@@ -48,41 +49,48 @@ pub(crate) fn table(name: &str, idle: &[Record], attacked: &[Record], tally: &Ta
         rate(tally.begun),
         rate(tally.bytes) / 1e3,
     );
-    let Memory { idle: before, peak, after, allowed } = memory;
-    let [before, peak, after, allowed] = [before, peak, after, allowed].map(|bytes| bytes / MIB);
-    let _ = writeln!(text, "  memory: {before} MiB idle, {peak} at most (allowed: {allowed}), {after} afterwards");
+    let Memory { before: idle, peak, after, allowed } = memory;
+    let [idle, peak, after, allowed] = [idle, peak, after, allowed].map(|bytes| bytes / MIB);
+    let _ = writeln!(
+        text,
+        "  memory in MiB: {idle} before, {peak} at the peak ({allowed} allowed), {after} after the attack"
+    );
     let _ = writeln!(
         text,
         "  {:<30} {:>9} {:>9} {:>9}   {:>9} {:>9} {:>9}   {:>7} {:>7}",
-        "genuine deliveries", "idle", "p50 ms", "p99 ms", "attacked", "p50 ms", "p99 ms", "p50", "p99"
+        "genuine deliveries", "before", "p50 ms", "p99 ms", "during", "p50 ms", "p99 ms", "p50 x", "p99 x"
     );
-    for ((shape, idle), (_, attacked)) in idle.iter().zip(attacked) {
-        let cells = [idle, attacked].map(|sent| (Score::of(sent), [50, 99].map(|percent| latency(sent, percent))));
-        let _ = write!(text, "  {shape:<30}");
-        for (Score { sent, accepted }, [p50, p99]) in cells {
+    for (before, during) in before.iter().zip(during) {
+        let _ = write!(text, "  {:<30}", before.shape);
+        let latencies = [before, during].map(|Record { outcomes, .. }| {
+            let Score { sent, accepted } = Score::of(outcomes);
+            let [p50, p99] = [50, 99].map(|percent| latency_ms(outcomes, percent));
             let _ = write!(text, " {:>9} {p50:>9.2} {p99:>9.2}  ", format!("{accepted}/{sent}"));
-        }
-        let [(_, before), (_, during)] = cells;
+            [p50, p99]
+        });
+        let [before, during] = latencies;
         let _ = writeln!(text, " {:>7.1} {:>7.1}", during[0] / before[0], during[1] / before[1]);
     }
-    let _ = writeln!(text, "  failures: {:?}", failures(attacked));
+    let _ = writeln!(text, "  failures: {:?}", failures(during));
     text
 }
 
 /// Returns the number of occurrences of each failure.
 fn failures(records: &[Record]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for sent in records.iter().flat_map(|(_, sent)| sent).filter(|sent| !is_accepted(sent)) {
-        let text = sent.answer.as_ref().map_or_else(Clone::clone, u16::to_string);
+    let outcomes = records.iter().flat_map(|record| &record.outcomes);
+    for outcome in outcomes.filter(|outcome| !is_accepted(outcome)) {
+        let text = outcome.answer.as_ref().map_or_else(Clone::clone, u16::to_string);
         *counts.entry(text).or_default() += 1;
     }
     counts
 }
 
-/// Returns a percentile of the times of accepted deliveries, in milliseconds.
-fn latency(sent: &[Sent], percent: usize) -> f64 {
-    let mut times: Vec<_> = sent.iter().filter(|sent| is_accepted(sent)).map(|sent| sent.time).collect();
-    times.sort_unstable();
-    let last = times.len().saturating_sub(1);
-    times.get(last * percent / 100).map_or(f64::NAN, Duration::as_secs_f64) * 1e3
+/// Returns a percentile of the latencies of accepted deliveries, in milliseconds.
+fn latency_ms(outcomes: &[Outcome], percent: usize) -> f64 {
+    let accepted = outcomes.iter().filter(|outcome| is_accepted(outcome));
+    let mut latencies: Vec<_> = accepted.map(|outcome| outcome.latency).collect();
+    latencies.sort_unstable();
+    let last = latencies.len().saturating_sub(1);
+    latencies.get(last * percent / 100).map_or(f64::NAN, Duration::as_secs_f64) * 1e3
 }

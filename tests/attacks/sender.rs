@@ -32,22 +32,25 @@ const HANG_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The outcome of a delivery.
 #[derive(Debug, Clone)]
-pub(crate) struct Sent {
+pub(crate) struct Outcome {
     /// The status, or the reason why there was none.
     pub(crate) answer: Result<u16, String>,
-    /// The duration, without the pauses between the pieces.
-    pub(crate) time: Duration,
+    /// The time until the response, without the pauses between the pieces.
+    pub(crate) latency: Duration,
 }
 
-/// The deliveries of one shape.
-pub(crate) type Record = (&'static Shape, Vec<Sent>);
+/// The outcomes of the deliveries of one shape.
+pub(crate) struct Record {
+    pub(crate) shape: &'static Shape,
+    pub(crate) outcomes: Vec<Outcome>,
+}
 
 /// A sender of genuine deliveries to one server.
 #[derive(Clone)]
 pub(crate) struct Sender {
     port: u16,
     http2: Client<HttpConnector, Full<bytes::Bytes>>,
-    /// Connections that are kept alive, by shape.
+    /// The connection of each shape that is kept alive.
     kept: Arc<[Mutex<Option<Connection>>]>,
 }
 
@@ -76,10 +79,11 @@ impl Sender {
         }
         let mut records = shapes.join_all().await;
         records.sort_by_key(|(n, _)| *n);
-        records.into_iter().map(|(n, sent)| (&SHAPES[n], sent)).collect()
+        records.into_iter().map(|(n, outcomes)| Record { shape: &SHAPES[n], outcomes }).collect()
     }
 
-    async fn send(&self, n: usize) -> Sent {
+    /// Sends a delivery of the shape with this index.
+    async fn send(&self, n: usize) -> Outcome {
         let (shape, number) = (&SHAPES[n], next_number());
         let delivery = delivery(number, shape.bytes);
         let started = Instant::now();
@@ -90,7 +94,7 @@ impl Sender {
             }
         };
         let answer = timeout(HANG_TIMEOUT, answer).await.unwrap_or_else(|_| Err("no response".to_owned()));
-        Sent { answer, time: started.elapsed().saturating_sub(shape.pauses()) }
+        Outcome { answer, latency: started.elapsed().saturating_sub(shape.pauses()) }
     }
 
     /// Sends over kept-alive and new connections alternately.

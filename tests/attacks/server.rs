@@ -20,6 +20,6 @@ pub(crate) async fn serve() {
     });
     let app = Router::new().route("/webhooks/klikit", post(order).layer(KlikitVerifyLayer::new(SECRET)));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    child::say(&listener.local_addr().expect("a bound socket has an address").port().to_string());
+    child::tell_parent(&listener.local_addr().expect("a bound socket has an address").port().to_string());
     axum::serve(listener, app).await.expect("it serves until the process ends");
 }

@@ -135,7 +135,7 @@ async fn drains_body_with_announced_length_over_limit() {
 #[tokio::test]
 async fn rejects_huge_announced_length_at_once() {
     for length in ["2001", "1099511627776", "18446744073709551615", "18446744073709551616", "99999999999999999999999"] {
-        let body = Script::endless(vec![Step::Data(vec![b' '; 100].into())]).claiming(u64::MAX);
+        let body = Script::endless(vec![Step::Data(vec![b' '; 100].into())]).announcing(u64::MAX);
         let polls = body.polls();
         let request = delivery().header(header::CONTENT_LENGTH, length).request_with(|_| body);
         rejected(&layer(), request, RejectionKind::BodyTooLarge).await;
@@ -149,7 +149,7 @@ async fn ignores_wrong_announced_length() {
         let request = delivery().header(header::CONTENT_LENGTH, length).request_with(|body| Script::chunked(&body, 9));
         assert_eq!(accepted(&layer(), request).await.bytes, BODY, "for {length}");
     }
-    let hint = delivery().request_with(|body| Script::chunked(&body, 9).claiming(u64::MAX));
+    let hint = delivery().request_with(|body| Script::chunked(&body, 9).announcing(u64::MAX));
     assert_eq!(accepted(&layer(), hint).await.bytes, BODY);
 }
 
@@ -170,8 +170,9 @@ async fn rejects_body_that_fails() {
 
 #[tokio::test]
 async fn rejects_body_that_fails_after_its_end_hint() {
-    let hasty = delivery().request_with(|body| Script::frames([body]).then(Step::Yield).then(Step::Fail).hasty());
-    rejected(&layer(), hasty, RejectionKind::BodyUnreadable).await;
+    let ends_early =
+        delivery().request_with(|body| Script::frames([body]).then(Step::Yield).then(Step::Fail).ending_early());
+    rejected(&layer(), ends_early, RejectionKind::BodyUnreadable).await;
 }
 
 #[tokio::test]

@@ -271,7 +271,7 @@ async fn polled_body_is_evicted_once_it_waits() {
         let (layer, held) = (layer.clone(), Arc::clone(&held));
         move || held.lock().unwrap().push(stalled(&layer))
     };
-    let steps = [Step::Wait(seconds(2)), Step::deed(newcomer), Step::Hang];
+    let steps = [Step::Wait(seconds(2)), Step::call(newcomer), Step::Hang];
     let mut first = start(&layer, all_but_a_byte().followed_by(Script::new(steps)));
     advance(seconds(1)).await;
     let second = stalled(&layer);

@@ -31,15 +31,15 @@ fn events(kind: &str, count: usize) -> Vec<Claim> {
 }
 
 /// Makes these claims.
-async fn hold(store: &MemoryStore, claims: &[Claim]) {
+async fn claim_all(store: &MemoryStore, claims: &[Claim]) {
     for claim in claims {
         assert_eq!(store.claim(claim, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
 }
 
 /// Makes and completes these claims.
-async fn finish(store: &MemoryStore, claims: &[Claim]) {
-    hold(store, claims).await;
+async fn complete_all(store: &MemoryStore, claims: &[Claim]) {
+    claim_all(store, claims).await;
     for claim in claims {
         assert!(store.complete(claim, RETENTION).await.unwrap());
     }
@@ -54,16 +54,16 @@ async fn is_done(store: &MemoryStore, claim: &Claim) -> bool {
 async fn full_store_forgets_oldest_done_and_no_claim() {
     let store = MemoryStore::new().capacity(100);
     let held = events("held", 20);
-    hold(&store, &held).await;
+    claim_all(&store, &held).await;
     let done = events("done", 80);
-    hold(&store, &done).await;
+    claim_all(&store, &done).await;
     // Complete the claims in reverse order, all at the same time.
     for claim in done.iter().rev() {
         assert!(store.complete(claim, RETENTION).await.unwrap());
     }
     assert_eq!((store.len(), store.evicted()), (100, 0));
 
-    finish(&store, &events("new", 30)).await;
+    complete_all(&store, &events("new", 30)).await;
     assert_eq!((store.len(), store.evicted()), (100, 30));
     for (n, claim) in done.iter().rev().enumerate() {
         assert_eq!(is_done(&store, claim).await, n >= 30, "completion {n}");
@@ -75,10 +75,10 @@ async fn full_store_forgets_oldest_done_and_no_claim() {
 async fn eviction_ignores_retention() {
     let store = MemoryStore::new().capacity(2);
     let claims = events("evt", 3);
-    hold(&store, &claims[..2]).await;
+    claim_all(&store, &claims[..2]).await;
     store.complete(&claims[0], 10 * RETENTION).await.unwrap();
     store.complete(&claims[1], RETENTION).await.unwrap();
-    hold(&store, &claims[2..]).await;
+    claim_all(&store, &claims[2..]).await;
     assert!(!is_done(&store, &claims[0]).await);
     assert!(is_done(&store, &claims[1]).await);
 }
@@ -87,10 +87,10 @@ async fn eviction_ignores_retention() {
 async fn expired_entries_are_removed_first() {
     let store = MemoryStore::new().capacity(100);
     let done = events("done", 60);
-    finish(&store, &done).await;
-    hold(&store, &events("expired", 40)).await;
+    complete_all(&store, &done).await;
+    claim_all(&store, &events("expired", 40)).await;
     tokio::time::advance(LEASE).await;
-    finish(&store, &events("new", 40)).await;
+    complete_all(&store, &events("new", 40)).await;
     assert_eq!(store.evicted(), 0);
     for claim in &done {
         assert!(is_done(&store, claim).await);
@@ -101,7 +101,7 @@ async fn expired_entries_are_removed_first() {
 async fn store_full_of_claims_rejects_and_recovers() {
     let store = MemoryStore::new().capacity(50);
     let held = events("held", 50);
-    hold(&store, &held).await;
+    claim_all(&store, &held).await;
     let next = claim("warung", "next", "body");
     let error = store.claim(&next, &TERMS).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
@@ -111,11 +111,11 @@ async fn store_full_of_claims_rejects_and_recovers() {
     store.claim(&claim("warung", "held-1", "body"), &TERMS).await.unwrap();
 
     store.release(&held[7]).await.unwrap();
-    hold(&store, &[next]).await;
+    claim_all(&store, &[next]).await;
     store.claim(&claim("warung", "another", "body"), &TERMS).await.unwrap_err();
     tokio::time::advance(LEASE).await;
     assert_eq!(store.renew(&held[..1], &TERMS).await.unwrap(), [false], "a claim without a grace ends with its lease");
-    hold(&store, &events("later", 50)).await;
+    claim_all(&store, &events("later", 50)).await;
     assert_eq!((store.len(), store.evicted()), (50, 0));
 }
 
@@ -123,7 +123,7 @@ async fn store_full_of_claims_rejects_and_recovers() {
 async fn reject_when_full_forgets_nothing() {
     let store = MemoryStore::new().capacity(50).reject_when_full();
     let done = events("done", 50);
-    finish(&store, &done).await;
+    complete_all(&store, &done).await;
     let next = claim("warung", "next", "body");
     store.claim(&next, &TERMS).await.unwrap_err();
     let copy = store.claim(&claim("warung", "done-0", "body"), &TERMS).await.unwrap();
@@ -133,7 +133,7 @@ async fn reject_when_full_forgets_nothing() {
     }
     assert_eq!(store.evicted(), 0);
     tokio::time::advance(RETENTION).await;
-    hold(&store, &[next]).await;
+    claim_all(&store, &[next]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,8 +141,8 @@ async fn forgetting_frees_capacity() {
     let store = MemoryStore::new().capacity(8).reject_when_full();
     for _ in 0..3 {
         let claims = events("evt", 8);
-        finish(&store, &claims[..4]).await;
-        hold(&store, &claims[4..]).await;
+        complete_all(&store, &claims[..4]).await;
+        claim_all(&store, &claims[4..]).await;
         assert_eq!(store.forget(claims[0].event()).await.unwrap(), 1);
         store.release(&claims[7]).await.unwrap();
         assert_eq!(store.len(), 6);
@@ -150,7 +150,7 @@ async fn forgetting_frees_capacity() {
         assert_eq!(store.forget_claimed(all).await.unwrap(), 6);
         assert!(store.is_empty());
     }
-    hold(&store, &events("evt", 8)).await;
+    claim_all(&store, &events("evt", 8)).await;
     tokio::time::advance(LEASE).await;
     assert_eq!(store.purge(5).await.unwrap(), 5);
     assert_eq!(store.purge(5).await.unwrap(), 3);
@@ -165,14 +165,14 @@ async fn entries_with_mixed_retentions_expire_in_time() {
     let claims = events("evt", 500);
     let minutes = |n: usize| u32::try_from(n * 37 % 50 + 1).unwrap();
     for (n, claim) in claims.iter().enumerate() {
-        hold(&store, slice::from_ref(claim)).await;
+        claim_all(&store, slice::from_ref(claim)).await;
         assert!(store.complete(claim, minutes(n) * MINUTE).await.unwrap());
     }
     let is_forgotten = |n: usize| n < 20 || n.is_multiple_of(3);
     for (n, claim) in claims.iter().enumerate() {
         assert_eq!(store.forget(claim.event()).await.unwrap(), 1);
         if !is_forgotten(n) {
-            hold(&store, slice::from_ref(claim)).await;
+            claim_all(&store, slice::from_ref(claim)).await;
             assert!(store.complete(claim, minutes(n) * MINUTE).await.unwrap());
         }
     }
@@ -187,9 +187,9 @@ async fn entries_with_mixed_retentions_expire_in_time() {
 #[tokio::test(start_paused = true)]
 async fn claims_delete_expired_entries() {
     let store = MemoryStore::new();
-    hold(&store, &events("expired", 2000)).await;
+    claim_all(&store, &events("expired", 2000)).await;
     tokio::time::advance(LEASE).await;
-    hold(&store, &events("new", 2000)).await;
+    claim_all(&store, &events("new", 2000)).await;
     assert!(store.len() < 2200, "{} entries, but at most 2200 were expected", store.len());
 }
 
@@ -207,12 +207,12 @@ async fn expired_claims_use_capacity_in_their_grace() {
     store.claim(&next, &TERMS).await.unwrap_err();
     assert_eq!(store.purge(100).await.unwrap(), 0);
     // Taking over an expired claim needs no capacity.
-    hold(&store, &events("held", 1)).await;
+    claim_all(&store, &events("held", 1)).await;
     assert!(is_done(&store, &held[1]).await, "an expired claim was evicted");
     tokio::time::advance(GRACE).await;
     // All entries except `held-1`, which is done, have expired.
     assert_eq!(store.purge(100).await.unwrap(), 49);
-    hold(&store, &[next]).await;
+    claim_all(&store, &[next]).await;
     assert_eq!((store.len(), store.evicted()), (2, 0));
 }
 
@@ -223,10 +223,10 @@ fn threads_never_exceed_the_capacity() {
         let store = store.clone();
         move || {
             for claim in events(&kind, 2000) {
-                let outcome = now(store.claim(&claim, &TERMS)).unwrap();
+                let outcome = output(store.claim(&claim, &TERMS)).unwrap();
                 assert_eq!(outcome, ClaimOutcome::Claimed);
                 assert!(store.len() <= 64);
-                assert!(now(store.complete(&claim, RETENTION)).unwrap(), "a claim in flight was evicted");
+                assert!(output(store.complete(&claim, RETENTION)).unwrap(), "a claim in flight was evicted");
             }
         }
     };
@@ -236,7 +236,7 @@ fn threads_never_exceed_the_capacity() {
 }
 
 /// Returns the output of a store's future, which is ready at its first poll even outside of a runtime.
-fn now<T>(future: impl Future<Output = T>) -> T {
+fn output<T>(future: impl Future<Output = T>) -> T {
     futures_util::FutureExt::now_or_never(future).expect("ready at once")
 }
 
@@ -244,7 +244,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 async fn time_of_claim_follows_the_wall_clock() {
     let store = MemoryStore::new();
     let start = SystemTime::now();
-    hold(&store, &events("evt", 1)).await;
+    claim_all(&store, &events("evt", 1)).await;
     let end = SystemTime::now();
     // Only the wall clock advances.
     while SystemTime::now() <= end {

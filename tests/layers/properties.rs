@@ -16,7 +16,8 @@ use crate::support::{
     send,
 };
 
-fn now<T>(future: impl Future<Output = T>) -> T {
+/// Runs a future on a runtime with a paused clock.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
 }
 
@@ -27,7 +28,7 @@ fn frames() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Returns the data of all frames.
-fn whole(steps: &[Step]) -> Bytes {
+fn concat_data(steps: &[Step]) -> Bytes {
     let data = steps.iter().filter_map(|step| if let Step::Data(data) = step { Some(&data[..]) } else { None });
     data.collect::<Vec<_>>().concat().into()
 }
@@ -60,17 +61,17 @@ fn headers() -> impl Strategy<Value = HeaderMap> {
 proptest! {
     #[test]
     fn handler_sees_signed_bytes_for_any_frames(steps in frames()) {
-        let body = whole(&steps);
+        let body = concat_data(&steps);
         let delivery = SignedDelivery::new(SECRET, body.clone());
-        let seen = now(accepted(&KlikitVerifyLayer::new(SECRET), delivery.request_with(|_| Script::new(steps))));
+        let seen = block_on(accepted(&KlikitVerifyLayer::new(SECRET), delivery.request_with(|_| Script::new(steps))));
         prop_assert_eq!(seen.bytes, body);
     }
 
     #[test]
     fn other_body_never_verifies(steps in frames(), other in frames()) {
-        prop_assume!(whole(&steps) != whole(&other));
-        let delivery = SignedDelivery::new(SECRET, whole(&steps));
-        let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), delivery.request_with(|_| Script::new(other))));
+        prop_assume!(concat_data(&steps) != concat_data(&other));
+        let delivery = SignedDelivery::new(SECRET, concat_data(&steps));
+        let (answer, seen) = block_on(send(&KlikitVerifyLayer::new(SECRET), delivery.request_with(|_| Script::new(other))));
         prop_assert!(seen.is_none());
         prop_assert_eq!(answer.rejected, Some(RejectionKind::SignatureMismatch));
     }
@@ -78,17 +79,17 @@ proptest! {
     #[test]
     fn other_secret_never_verifies(secret in "[!-~]{0,40}[0-9A-Za-z][!-~]{0,39}", body in vec(any::<u8>(), 0..200)) {
         prop_assume!(secret != SECRET);
-        let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(secret, body).request::<Full<Bytes>>()));
+        let (answer, seen) = block_on(send(&KlikitVerifyLayer::new(SECRET), SignedDelivery::new(secret, body).request::<Full<Bytes>>()));
         prop_assert!(seen.is_none());
         prop_assert_eq!(answer.status, StatusCode::FORBIDDEN);
     }
 
     #[test]
     fn rejects_exactly_the_bodies_over_the_limit(steps in frames(), limit in 0_usize..6000) {
-        let body = whole(&steps);
+        let body = concat_data(&steps);
         let delivery = SignedDelivery::new(SECRET, body.clone());
         let layer = KlikitVerifyLayer::new(SECRET).body_limit(limit);
-        let (answer, seen) = now(send(&layer, delivery.request_with(|_| Script::new(steps))));
+        let (answer, seen) = block_on(send(&layer, delivery.request_with(|_| Script::new(steps))));
         let expected = (body.len() > limit).then_some(RejectionKind::BodyTooLarge);
         prop_assert_eq!(answer.rejected, expected);
         prop_assert_eq!(seen.is_some(), expected.is_none());
@@ -98,7 +99,7 @@ proptest! {
     fn arbitrary_headers_are_rejected_without_panic(headers in headers(), steps in frames()) {
         let mut request = Request::new(Script::new(steps));
         *request.headers_mut() = headers;
-        let (answer, seen) = now(send(&KlikitVerifyLayer::new(SECRET), request));
+        let (answer, seen) = block_on(send(&KlikitVerifyLayer::new(SECRET), request));
         prop_assert!(seen.is_none());
         prop_assert!(answer.status.is_client_error());
     }

@@ -147,14 +147,14 @@ async fn slow_sender_holds_no_permit() {
 
 #[test]
 fn types_are_send_and_sync() {
-    fn crosses<T: Clone + Send + Sync + 'static>() {}
-    fn future_crosses<T: Send + 'static>() {}
-    crosses::<KlikitVerifyLayer>();
-    crosses::<KlikitVerify<Handler>>();
-    crosses::<VerifiedBody>();
-    crosses::<tower_klikit::Delivery>();
-    crosses::<tower_klikit::Rejection>();
-    future_crosses::<tower_klikit::verify::ResponseFuture<Handler, Full<Bytes>>>();
+    fn assert_send_and_sync<T: Clone + Send + Sync + 'static>() {}
+    fn assert_send<T: Send + 'static>() {}
+    assert_send_and_sync::<KlikitVerifyLayer>();
+    assert_send_and_sync::<KlikitVerify<Handler>>();
+    assert_send_and_sync::<VerifiedBody>();
+    assert_send_and_sync::<tower_klikit::Delivery>();
+    assert_send_and_sync::<tower_klikit::Rejection>();
+    assert_send::<tower_klikit::verify::ResponseFuture<Handler, Full<Bytes>>>();
 }
 
 #[test]

@@ -33,8 +33,15 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// A call of the handler: the event id, whether the delivery is marked as a copy, the event type and the path.
-type RecordedCall = (String, bool, Option<EventType>, String);
+/// A call of the handler.
+#[derive(Debug, Clone)]
+struct RecordedCall {
+    /// Empty if the delivery has none.
+    event_id: String,
+    is_copy: bool,
+    event_type: Option<EventType>,
+    path: String,
+}
 
 type HandlerService = BoxCloneSyncService<Request<VerifiedBody>, Response<Full<Bytes>>, Infallible>;
 
@@ -47,10 +54,14 @@ impl RecordingHandler {
         let calls = Arc::clone(&self.0);
         BoxCloneSyncService::new(service_fn(move |request: Request<VerifiedBody>| {
             let delivery = request.extensions().get::<Delivery>().expect("the request has a verified delivery");
-            let id = delivery.event_id().map(ToString::to_string).unwrap_or_default();
-            let response = Response::builder().status(status(&id)).body(Full::default()).unwrap();
-            let path = request.uri().path().to_owned();
-            calls.lock().unwrap().push((id, delivery.is_copy(), delivery.event_type().cloned(), path));
+            let event_id = delivery.event_id().map(ToString::to_string).unwrap_or_default();
+            let response = Response::builder().status(status(&event_id)).body(Full::default()).unwrap();
+            calls.lock().unwrap().push(RecordedCall {
+                event_id,
+                is_copy: delivery.is_copy(),
+                event_type: delivery.event_type().cloned(),
+                path: request.uri().path().to_owned(),
+            });
             async { Ok(response) }
         }))
     }
@@ -60,8 +71,14 @@ impl RecordingHandler {
     }
 
     fn ids(&self) -> Vec<String> {
-        self.0.lock().unwrap().iter().map(|(id, ..)| id.clone()).collect()
+        self.0.lock().unwrap().iter().map(|call| call.event_id.clone()).collect()
     }
+}
+
+/// Asserts that all calls except the first are marked as copies.
+#[track_caller]
+fn assert_only_first_is_original(calls: &[RecordedCall]) {
+    assert!(!calls[0].is_copy && calls[1..].iter().all(|call| call.is_copy), "{calls:?}");
 }
 
 fn delivery(id: &str) -> SignedDelivery {
@@ -87,7 +104,8 @@ fn verify() -> KlikitVerifyLayer {
 }
 
 fn assert_rejected(answer: &answers::Answer, retry_after: u64) {
-    assert_eq!(*answer, (503, r#"{"error":"body replayed too often"}"#.into(), Some(retry_after)));
+    answers::assert_unavailable(answer, "body replayed too often");
+    assert_eq!(answer.retry_after, Some(retry_after));
 }
 
 /// Runs a worker in a task until the test stops it.
@@ -103,27 +121,27 @@ async fn sixteen_ids_of_one_body_are_handled_in_an_hour() {
     let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
     let log = log::Log::default();
     let _logging = log.listen();
-    assert_eq!(send(&stack, &delivery("genuine")).await.0, 200);
+    assert_eq!(send(&stack, &delivery("genuine")).await.status, 200);
     advance(Duration::from_secs(600)).await;
     for n in 1..1000 {
         let answer = send(&stack, &replay(n)).await;
         if n < 16 {
-            assert_eq!(answer.0, 200, "{n}");
+            assert_eq!(answer.status, 200, "{n}");
         } else {
             assert_rejected(&answer, 3001);
         }
     }
     let calls = handler.take();
     assert_eq!(calls.len(), 16);
-    assert!(!calls[0].1 && calls[1..].iter().all(|(_, is_copy, ..)| *is_copy), "{calls:?}");
+    assert_only_first_is_original(&calls);
     assert_eq!(send(&stack, &delivery("genuine")).await, answers::duplicate(), "a retry of klikit is a duplicate");
     assert_eq!(send(&stack, &replay(3)).await, answers::duplicate());
-    assert_eq!(send(&stack, &order("other", 1, "PLACED")).await.0, 200);
+    assert_eq!(send(&stack, &order("other", 1, "PLACED")).await.status, 200);
     assert_eq!(log.text().matches("rejected a replayed delivery").count(), 1, "{}", log.text());
     assert!(log.text().contains("raise replay_limit"), "{}", log.text());
 
     advance(HOUR).await;
-    assert_eq!(send(&stack, &replay(1000)).await.0, 200);
+    assert_eq!(send(&stack, &replay(1000)).await.status, 200);
 }
 
 /// Without its id, a captured delivery has another key and is handled once more.
@@ -138,6 +156,7 @@ async fn captured_delivery_without_its_id_is_a_copy() {
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 200)));
 
     // Send the delivery with and without its id, in both orders. Only the second one is a copy.
+    let take_calls = || -> Vec<_> { handler.take().into_iter().map(|call| (call.event_id, call.is_copy)).collect() };
     let called = |id: &str, is_copy| (id.to_owned(), is_copy);
     for (first, second) in [(delivery("genuine"), without_id(BODY)), (without_id("{}"), delivery_of("{}"))] {
         let ids = [&first, &second].map(|delivery| {
@@ -145,19 +164,17 @@ async fn captured_delivery_without_its_id_is_a_copy() {
             request.headers().get(&EVENT_ID).map_or(String::new(), |id| id.to_str().unwrap().to_owned())
         });
         for accepted in [send(&inline, &first).await, send(&inline, &second).await] {
-            assert_eq!(accepted.0, 200);
+            assert_eq!(accepted.status, 200);
         }
         assert_eq!(send(&inline, &first).await, answers::duplicate());
         assert_eq!(send(&inline, &second).await, answers::duplicate());
-        let calls: Vec<_> = handler.take().into_iter().map(|(id, is_copy, ..)| (id, is_copy)).collect();
-        assert_eq!(calls, [called(&ids[0], false), called(&ids[1], true)]);
+        assert_eq!(take_calls(), [called(&ids[0], false), called(&ids[1], true)]);
 
         for delivery in [&first, &second] {
             assert_eq!(send(&acceptor, delivery).await, answers::ok(r#"{"status":"received"}"#));
             sleep(Duration::from_secs(5)).await;
         }
-        let calls: Vec<_> = handler.take().into_iter().map(|(id, is_copy, ..)| (id, is_copy)).collect();
-        assert_eq!(calls, [called(&ids[0], false), called(&ids[1], true)]);
+        assert_eq!(take_calls(), [called(&ids[0], false), called(&ids[1], true)]);
     }
     stop.send(()).unwrap();
     worker.await.unwrap();
@@ -165,8 +182,8 @@ async fn captured_delivery_without_its_id_is_a_copy() {
     // A missing id counts like a further id.
     let limited = KlikitDedupeLayer::new(MemoryStore::new()).replay_limit(2, HOUR);
     let stack = verify().layer(limited.layer(handler.responding(|_| 200)));
-    assert_eq!(send(&stack, &delivery("genuine")).await.0, 200);
-    assert_eq!(send(&stack, &replay(1)).await.0, 200);
+    assert_eq!(send(&stack, &delivery("genuine")).await.status, 200);
+    assert_eq!(send(&stack, &replay(1)).await.status, 200);
     assert_rejected(&send(&stack, &without_id(BODY)).await, 3601);
 }
 
@@ -178,7 +195,7 @@ async fn limit_and_window_can_be_set() {
     let statuses = async |from: usize| {
         let mut statuses = Vec::new();
         for n in from..from + 4 {
-            statuses.push(send(&stack, &replay(n)).await.0);
+            statuses.push(send(&stack, &replay(n)).await.status);
         }
         statuses
     };
@@ -193,11 +210,11 @@ async fn any_number_of_replays_can_be_allowed() {
     let layer = KlikitDedupeLayer::new(MemoryStore::new()).allow_unlimited_replays();
     let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
     for n in 0..100 {
-        assert_eq!(send(&stack, &replay(n)).await.0, 200);
+        assert_eq!(send(&stack, &replay(n)).await.status, 200);
     }
     let calls = handler.take();
     assert_eq!(calls.len(), 100);
-    assert!(!calls[0].1 && calls[1..].iter().all(|(_, is_copy, ..)| *is_copy), "{calls:?}");
+    assert_only_first_is_original(&calls);
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,7 +222,7 @@ async fn body_as_identity_makes_replays_duplicates() {
     let handler = RecordingHandler::default();
     let layer = KlikitDedupeLayer::new(MemoryStore::new()).identity(Identity::Body);
     let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
-    assert_eq!(send(&stack, &replay(0)).await.0, 200);
+    assert_eq!(send(&stack, &replay(0)).await.status, 200);
     for n in 1..100 {
         assert_eq!(send(&stack, &replay(n)).await, answers::duplicate());
     }
@@ -219,7 +236,7 @@ async fn replays_do_not_empty_the_memory_store() {
     let stack = verify().layer(layer.layer(handler.responding(|_| 200)));
     let genuine = |n: u32| order(&format!("genuine-{n}"), n, "PLACED");
     for n in 0..100 {
-        assert_eq!(send(&stack, &genuine(n)).await.0, 200);
+        assert_eq!(send(&stack, &genuine(n)).await.status, 200);
     }
     for n in 0..2000 {
         send(&stack, &order(&format!("replay-{n}"), 7, "PLACED")).await;
@@ -237,15 +254,15 @@ async fn replays_do_not_fill_the_backlog() {
     // The handler responds 409 to copies of an order that it knows, so they are retried and stay in the backlog.
     let status = |id: &str| if id.starts_with("replay") { 409 } else { 200 };
     let (stop, worker) = start(inbox.worker(handler.responding(status)));
-    assert_eq!(send(&stack, &order("genuine-0", 7, "PLACED")).await.0, 200);
+    assert_eq!(send(&stack, &order("genuine-0", 7, "PLACED")).await.status, 200);
     for n in 0..5000 {
         let answer = send(&stack, &order(&format!("replay-{n}"), 7, "PLACED")).await;
-        assert_eq!(answer.0, if n < 15 { 200 } else { 503 });
+        assert_eq!(answer.status, if n < 15 { 200 } else { 503 });
         if n % 50 == 0 {
             // Wait until the backlog is counted again.
             sleep(Duration::from_secs(1)).await;
             let id = format!("genuine-{}", n + 1);
-            assert_eq!(send(&stack, &order(&id, 8 + n, "PLACED")).await.0, 200);
+            assert_eq!(send(&stack, &order(&id, 8 + n, "PLACED")).await.status, 200);
         }
     }
     sleep(Duration::from_secs(5)).await;
@@ -267,7 +284,7 @@ async fn failed_copy_does_not_block_later_deliveries() {
         order("replay-2", 7, "PLACED"),
         order("cancelled", 7, "CANCELLED"),
     ] {
-        assert_eq!(send(&stack, &delivery).await.0, 200);
+        assert_eq!(send(&stack, &delivery).await.status, 200);
         sleep(Duration::from_millis(1)).await;
     }
     let backoff = Duration::from_secs(1000);
@@ -286,7 +303,7 @@ async fn genuine_failure_blocks_later_deliveries() {
     let inbox = Inbox::new(MemoryStore::new()).order_by(OrderBy::order());
     let stack = verify().layer(inbox.acceptor());
     for delivery in [order("placed", 7, "PLACED"), order("cancelled", 7, "CANCELLED")] {
-        assert_eq!(send(&stack, &delivery).await.0, 200);
+        assert_eq!(send(&stack, &delivery).await.status, 200);
         sleep(Duration::from_millis(1)).await;
     }
     let status = |id: &str| if id == "placed" { 503 } else { 200 };
@@ -304,13 +321,13 @@ async fn copy_whose_worker_crashed_does_not_block() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone()).order_by(OrderBy::order());
     let stack = verify().layer(inbox.acceptor());
-    assert_eq!(send(&stack, &order("placed", 7, "PLACED")).await.0, 200);
+    assert_eq!(send(&stack, &order("placed", 7, "PLACED")).await.status, 200);
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 200)));
     sleep(Duration::from_secs(1)).await;
     drop(stop);
     worker.await.unwrap();
     for delivery in [order("replay", 7, "PLACED"), order("cancelled", 7, "CANCELLED")] {
-        assert_eq!(send(&stack, &delivery).await.0, 200);
+        assert_eq!(send(&stack, &delivery).await.status, 200);
         sleep(Duration::from_millis(1)).await;
     }
     // Another worker leases the copy and crashes.
@@ -339,7 +356,7 @@ async fn dead_letter_is_revived_sixteen_times_in_an_hour() {
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 422)));
     let mut statuses = Vec::new();
     for _ in 0..300 {
-        statuses.push(send(&stack, &delivery("evt-1")).await.0);
+        statuses.push(send(&stack, &delivery("evt-1")).await.status);
         sleep(Duration::from_secs(2)).await;
     }
     assert_eq!(handler.take().len(), 16);
@@ -348,7 +365,7 @@ async fn dead_letter_is_revived_sixteen_times_in_an_hour() {
     let dead = inbox.dead(None, 9).await.unwrap();
     assert_eq!((dead.len(), dead[0].state), (1, DeliveryState::Dead));
     advance(HOUR).await;
-    assert_eq!(send(&stack, &delivery("evt-1")).await.0, 200);
+    assert_eq!(send(&stack, &delivery("evt-1")).await.status, 200);
     drop(stop);
     worker.await.unwrap();
 }
@@ -362,10 +379,10 @@ async fn revived_dead_letter_keeps_its_event_type() {
     let again = delivery("evt-1").uri("/new").event_type(EventType::OrderCartUpdated);
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 422)));
     for delivery in [&first, &again, &again] {
-        assert_eq!(send(&stack, delivery).await.0, 200);
+        assert_eq!(send(&stack, delivery).await.status, 200);
         sleep(Duration::from_secs(1)).await;
     }
-    let calls = handler.take().into_iter().map(|(_, _, event_type, path)| (event_type, path));
+    let calls = handler.take().into_iter().map(|call| (call.event_type, call.path));
     let expected = ["/old", "/new", "/new"].map(|path| (Some(EventType::OrderCreated), path.to_owned()));
     assert_eq!(calls.collect::<Vec<_>>(), expected);
     let entry = inbox.dead(None, 9).await.unwrap().remove(0);
@@ -382,7 +399,7 @@ async fn revivals_are_limited_with_body_as_identity() {
     let (stop, worker) = start(inbox.worker(handler.responding(|_| 422)));
     for n in 0..50 {
         let answer = send(&stack, &replay(n)).await;
-        assert_eq!(answer.0, if n < 16 { 200 } else { 503 }, "{n}");
+        assert_eq!(answer.status, if n < 16 { 200 } else { 503 }, "{n}");
         sleep(Duration::from_secs(2)).await;
     }
     let ids = handler.ids();
@@ -401,11 +418,11 @@ async fn revived_dead_letter_blocks_until_it_fails() {
     let backoff = Duration::from_secs(1000);
     let worker = inbox.worker(handler.responding(status)).backoff(backoff, backoff).max_attempts(2);
     let (stop, worker) = start(worker);
-    assert_eq!(send(&stack, &order("placed", 7, "PLACED")).await.0, 200);
+    assert_eq!(send(&stack, &order("placed", 7, "PLACED")).await.status, 200);
     sleep(3 * backoff).await;
     assert_eq!(inbox.counts().await.unwrap().dead, 1);
     for delivery in [order("placed", 7, "PLACED"), order("cancelled", 7, "CANCELLED")] {
-        assert_eq!(send(&stack, &delivery).await.0, 200);
+        assert_eq!(send(&stack, &delivery).await.status, 200);
     }
     sleep(Duration::from_secs(10)).await;
     assert_eq!(handler.ids(), ["placed", "placed", "placed", "cancelled"]);

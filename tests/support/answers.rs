@@ -7,8 +7,14 @@ use http_body_util::{BodyExt, Full};
 use tower::{Service, ServiceExt};
 use tower_klikit::testing::SignedDelivery;
 
-/// A response: its status, its body, and its `Retry-After` in seconds.
-pub type Answer = (u16, String, Option<u64>);
+/// A response of the stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub text: String,
+    /// The `Retry-After`, in seconds.
+    pub retry_after: Option<u64>,
+}
 
 /// Sends a delivery through the stack.
 pub async fn send<S, B>(stack: &S, delivery: &SignedDelivery) -> Answer
@@ -20,11 +26,11 @@ where
     let retry_after = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().parse().unwrap());
     let status = response.status().as_u16();
     let text = response.into_body().collect().await.unwrap().to_bytes().to_vec();
-    (status, String::from_utf8(text).unwrap(), retry_after)
+    Answer { status, text: String::from_utf8(text).unwrap(), retry_after }
 }
 
 pub fn ok(text: &str) -> Answer {
-    (200, text.to_owned(), None)
+    Answer { status: 200, text: text.to_owned(), retry_after: None }
 }
 
 pub fn duplicate() -> Answer {
@@ -33,7 +39,6 @@ pub fn duplicate() -> Answer {
 
 /// Checks that the answer is 503 with this error and a positive `Retry-After`.
 pub fn assert_unavailable(answer: &Answer, error: &str) {
-    let (status, text, retry_after) = answer;
-    assert_eq!((*status, &**text), (503, &*format!(r#"{{"error":"{error}"}}"#)));
-    assert!(retry_after.is_some_and(|seconds| seconds > 0));
+    assert_eq!((answer.status, &*answer.text), (503, &*format!(r#"{{"error":"{error}"}}"#)));
+    assert!(answer.retry_after.is_some_and(|seconds| seconds > 0));
 }

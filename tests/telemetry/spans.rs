@@ -23,7 +23,7 @@ use crate::support::{
 /// Returns what is logged at this level while `run` runs on a paused clock. Each closed span is one line.
 fn logged<F: Future<Output = ()>>(level: LevelFilter, run: impl FnOnce() -> F) -> String {
     let log = Log::default();
-    log.hear(level, FmtSpan::CLOSE, || log::paused(run()));
+    log.capture_while(level, FmtSpan::CLOSE, || log::paused(run()));
     log.text()
 }
 
@@ -152,7 +152,7 @@ fn hashing_time_covers_all_pieces() {
         let request =
             SignedDelivery::new(SECRET, body.clone()).request_with(|body| Script::chunked(&body, body.len() / pieces));
         let log = Log::default();
-        log.hear(LevelFilter::INFO, FmtSpan::CLOSE, || {
+        log.capture_while(LevelFilter::INFO, FmtSpan::CLOSE, || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(send(&KlikitVerifyLayer::new(SECRET), request));
         });

@@ -46,12 +46,12 @@ pub(crate) struct Child {
 
 impl Child {
     pub(crate) fn server(settings: &Settings) -> Self {
-        Self::server_by(&[], settings)
+        Self::server_through(&[], settings)
     }
 
-    /// Starts the server through the program `by`, which takes a command as its last arguments.
-    pub(crate) fn server_by(by: &[&str], settings: &Settings) -> Self {
-        let mut child = Self::start(by, &Role::Server(settings.clone()));
+    /// Starts the server through a launcher, a program that takes a command as its last arguments.
+    pub(crate) fn server_through(launcher: &[&str], settings: &Settings) -> Self {
+        let mut child = Self::start(launcher, &Role::Server(settings.clone()));
         child.wait_for_port("> serving ");
         child
     }
@@ -60,18 +60,18 @@ impl Child {
         Self::start(&[], &Role::SlowPeers(peers))
     }
 
-    fn start(by: &[&str], role: &Role) -> Self {
+    fn start(launcher: &[&str], role: &Role) -> Self {
         let program = env::current_exe().expect("this program has a path");
         let program = program.to_str().expect("the path is UTF-8");
-        let words: Vec<_> = by.iter().copied().chain([program]).collect();
+        let words: Vec<_> = launcher.iter().copied().chain([program]).collect();
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).args(["--exact", "--nocapture", "child::plays_its_role"]);
+        command.args(&words[1..]).args(["--exact", "--nocapture", "child::run_role"]);
         command.env(ROLE, serde_json::to_string(role).expect("a role is plain data"));
         Self::spawn(command)
     }
 
-    /// Starts an example, which `cargo test` builds along with this program. Waits until it has said `ready`.
-    pub(crate) fn example(name: &str, arguments: &[&str], ready: &str) -> Self {
+    /// Starts an example, which `cargo test` builds along with this program. Waits until it has printed its address.
+    pub(crate) fn example(name: &str, arguments: &[&str]) -> Self {
         let program = env::current_exe().expect("this program has a path");
         let program =
             program.ancestors().nth(2).expect("this program is in target/debug/deps").join("examples").join(name);
@@ -83,9 +83,6 @@ impl Child {
         let mut child = Self::spawn(command);
         child.folder = Some(folder);
         child.wait_for_port("POST http://");
-        if !ready.is_empty() {
-            child.wait_for(ready);
-        }
         child
     }
 
@@ -102,9 +99,9 @@ impl Child {
         Self { input: process.stdin.take(), process, output, port: 0, folder: None }
     }
 
-    /// Waits for a line that contains `serving` and then an address.
-    fn wait_for_port(&mut self, serving: &str) {
-        let line = self.wait_for(serving);
+    /// Waits for a line that contains `text` and an address.
+    fn wait_for_port(&mut self, text: &str) {
+        let line = self.wait_for(text);
         let (_, port) = line.split_once("127.0.0.1:").expect("an address");
         let digits = port.find(|char: char| !char.is_ascii_digit()).unwrap_or(port.len());
         self.port = port[..digits].parse().expect("a port");
@@ -136,23 +133,23 @@ impl Child {
     }
 
     /// Lets the handlers of `/wait` respond.
-    pub(crate) fn go(&mut self) {
+    pub(crate) fn finish_waiting_handlers(&mut self) {
         let input = self.input.as_mut().expect("a pipe");
         input.write_all(b"go\n").expect("the child reads its input");
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        send(signal, self.pid());
+        send_signal(signal, self.pid());
     }
 
     /// Waits for the end of the process, and returns its exit code and the rest of its output.
     #[track_caller]
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
-        (self.status().code(), self.output.iter().collect::<Vec<_>>().join("\n"))
+        (self.wait_for_exit().code(), self.output.iter().collect::<Vec<_>>().join("\n"))
     }
 
     #[track_caller]
-    fn status(&mut self) -> ExitStatus {
+    fn wait_for_exit(&mut self) -> ExitStatus {
         let step = Duration::from_millis(10);
         for _ in 0..HANG_TIMEOUT.as_millis() / step.as_millis() {
             if let Some(status) = self.process.try_wait().expect("the child can be waited for") {
@@ -195,7 +192,7 @@ impl Drop for Child {
 }
 
 /// Sends a signal by its name.
-pub(crate) fn send(signal: &str, pid: u32) {
+pub(crate) fn send_signal(signal: &str, pid: u32) {
     let status = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "sh", signal, &pid.to_string()]).status();
     assert!(status.expect("sh runs").success(), "the process has ended");
 }
@@ -209,9 +206,9 @@ fn forward(output: impl Read + Send + 'static, lines: Sender<String>) {
     });
 }
 
-/// Runs a child's role. This is not a test: without a role it does nothing.
+/// Runs the role of a child process. Does nothing in the parent. It is a test because the child is this test program.
 #[test]
-fn plays_its_role() {
+fn run_role() {
     let Ok(role) = env::var(ROLE) else { return };
     thread::spawn(|| {
         thread::sleep(LIFETIME);
@@ -224,7 +221,7 @@ fn plays_its_role() {
 }
 
 /// Prints a line for the parent.
-pub(crate) fn say(what: &str) {
+pub(crate) fn tell_parent(text: &str) {
     // Begin a new line, because the test harness may have begun one. Ignore an error, because the parent may be gone.
-    let _ = writeln!(std::io::stdout(), "\n> {what}");
+    let _ = writeln!(std::io::stdout(), "\n> {text}");
 }

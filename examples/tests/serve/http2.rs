@@ -17,7 +17,6 @@ pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
-/// A frame that was received.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -26,23 +25,40 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
+/// The client's settings, which change no default.
+pub(crate) const EMPTY_SETTINGS: Frame = Frame { kind: SETTINGS, flags: 0, stream: 0, payload: Vec::new() };
+
+impl Frame {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let length = u32::try_from(self.payload.len()).expect("a small frame").to_be_bytes();
+        let head = [&length[1..], &[self.kind, self.flags], &self.stream.to_be_bytes()].concat();
+        [&head, &self.payload[..]].concat()
+    }
+
+    pub(crate) fn send(&self, socket: &mut TcpStream) {
+        socket.write_all(&self.encode()).expect("the server reads");
+    }
+}
+
 /// Opens a connection, and returns the server's settings.
 pub(crate) fn open(socket: &mut TcpStream) -> Frame {
     socket.write_all(PREFACE).expect("the server reads");
-    send(socket, SETTINGS, 0, 0, &[]);
+    EMPTY_SETTINGS.send(socket);
     let settings = receive(socket).expect("the server's settings");
     assert_eq!(settings.kind, SETTINGS, "{settings:?}");
     settings
 }
 
-pub(crate) fn send(socket: &mut TcpStream, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    socket.write_all(&frame(kind, flags, stream, payload)).expect("the server reads");
+/// Sends a complete request without a body.
+pub(crate) fn send_get(socket: &mut TcpStream, stream: u32, path: &str) {
+    Frame { kind: HEADERS, flags: END_STREAM | END_HEADERS, stream, payload: get(path) }.send(socket);
 }
 
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
-    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-    [&head, payload].concat()
+/// Answers a frame if it is a ping.
+pub(crate) fn answer_ping(socket: &mut TcpStream, frame: &Frame) {
+    if frame.kind == PING && frame.flags & ACK == 0 {
+        Frame { kind: PING, flags: ACK, stream: 0, payload: frame.payload.clone() }.send(socket);
+    }
 }
 
 /// Returns the next frame, or `None` if the server has closed the connection.

@@ -7,18 +7,18 @@ use std::{
 
 use crate::{
     child::{Child, HANG_TIMEOUT},
-    http2::{self, ACK, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM},
+    http2::{self, DATA, RST_STREAM},
     peers::{self, Peer, wait_for_close},
-    server::{LARGE, SHORT, Settings},
+    server::{LARGE_RESPONSE, SHORT, Settings},
 };
 
-fn impatient() -> Child {
-    Child::server(&Settings { peers: SHORT, ..Settings::default() })
+fn server_with_short_timeouts() -> Child {
+    Child::server(&Settings { peer_timeout: SHORT, ..Settings::default() })
 }
 
 #[test]
 fn closes_slow_connections_while_serving_others() {
-    let server = impatient();
+    let server = server_with_short_timeouts();
     for peer in peers::ALL {
         let socket = peer.connect(&server);
         server.get("/ready");
@@ -30,7 +30,7 @@ fn closes_slow_connections_while_serving_others() {
 /// A byte now and then does not extend the time for a head.
 #[test]
 fn closes_trickling_head() {
-    let server = impatient();
+    let server = server_with_short_timeouts();
     let mut socket = server.connect();
     let step = Duration::from_millis(50);
     socket.set_read_timeout(Some(step)).expect("a timeout");
@@ -49,23 +49,21 @@ fn closes_trickling_head() {
 /// A peer that only answers pings cannot keep a connection.
 #[test]
 fn closes_idle_http2_connection() {
-    let server = impatient();
+    let server = server_with_short_timeouts();
     let mut socket = server.connect();
     http2::open(&mut socket);
     while let Some(frame) = http2::receive(&mut socket) {
-        if frame.kind == PING && frame.flags & ACK == 0 {
-            http2::send(&mut socket, PING, ACK, 0, &frame.payload);
-        }
+        http2::answer_ping(&mut socket, &frame);
     }
 }
 
 /// While a handler runs, only a ping detects that the peer is gone.
 #[test]
 fn closes_silent_http2_peer_with_running_handler() {
-    let server = impatient();
+    let server = server_with_short_timeouts();
     let mut socket = server.connect();
     http2::open(&mut socket);
-    http2::send(&mut socket, HEADERS, END_STREAM | END_HEADERS, 1, &http2::get("/hang"));
+    http2::send_get(&mut socket, 1, "/hang");
     server.wait_for("> running");
     wait_for_close(socket);
 }
@@ -73,47 +71,45 @@ fn closes_silent_http2_peer_with_running_handler() {
 /// A peer that does not read a response cannot keep the connection.
 #[test]
 fn closes_connection_that_reads_no_response() {
-    let server = impatient();
+    let server = server_with_short_timeouts();
     let mut socket = server.connect();
     peers::send(&mut socket, b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n");
     // Each silent peer keeps its connection for at least one timeout.
     for _ in 0..6 {
         wait_for_close(Peer::Silent.connect(&server));
     }
-    assert!(wait_for_close(socket).len() < LARGE);
+    assert!(wait_for_close(socket).len() < LARGE_RESPONSE);
 }
 
 /// The time limit for a head does not apply to a handler, neither over HTTP/1.1 nor over HTTP/2.
 #[test]
 fn keeps_connection_while_handler_runs() {
-    let mut server = impatient();
+    let mut server = server_with_short_timeouts();
     let mut over_http1 = server.connect();
     peers::send(&mut over_http1, b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n");
     server.wait_for("> running");
     let mut over_http2 = server.connect();
     http2::open(&mut over_http2);
-    http2::send(&mut over_http2, HEADERS, END_STREAM | END_HEADERS, 1, &http2::get("/wait"));
+    http2::send_get(&mut over_http2, 1, "/wait");
     server.wait_for("> running");
 
-    let pinged = std::thread::spawn(move || {
-        let mut answer = Vec::new();
+    let http2_body = std::thread::spawn(move || {
+        let mut body = Vec::new();
         while let Some(frame) = http2::receive(&mut over_http2) {
-            if frame.kind == PING && frame.flags & ACK == 0 {
-                http2::send(&mut over_http2, PING, ACK, 0, &frame.payload);
-            }
-            if frame.stream == 1 && frame.kind == 0 {
-                answer.extend(frame.payload);
+            http2::answer_ping(&mut over_http2, &frame);
+            if frame.stream == 1 && frame.kind == DATA {
+                body.extend(frame.payload);
             }
         }
-        answer
+        body
     });
     for _ in 0..6 {
         wait_for_close(Peer::Silent.connect(&server));
     }
-    server.go();
+    server.finish_waiting_handlers();
     let response = wait_for_close(over_http1);
     assert!(response.ends_with(b"\r\n\r\ndone"), "{:?}", String::from_utf8_lossy(&response));
-    assert_eq!(pinged.join().expect("no panic"), b"done");
+    assert_eq!(http2_body.join().expect("no panic"), b"done");
 }
 
 #[test]
@@ -131,7 +127,7 @@ fn further_peers_wait_for_a_free_connection() {
     let error = further.read(&mut [0; 64]).expect_err("the server has not accepted this connection");
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
 
-    server.go();
+    server.finish_waiting_handlers();
     for socket in &mut held {
         let mut response = String::new();
         socket.read_to_string(&mut response).expect("a response");
@@ -143,7 +139,7 @@ fn further_peers_wait_for_a_free_connection() {
 
 #[test]
 fn slow_peers_do_not_starve_others() {
-    let server = Child::server(&Settings { connections: 4, peers: SHORT, ..Settings::default() });
+    let server = Child::server(&Settings { connections: 4, peer_timeout: SHORT, ..Settings::default() });
     let slow: Vec<_> = (0..20).map(|n| peers::ALL[n % peers::ALL.len()]).collect();
     let sockets: Vec<_> = slow
         .iter()
@@ -170,7 +166,7 @@ fn limits_http2_streams() {
 
     let last = 2 * STREAMS + 1;
     for stream in (1..=last).step_by(2) {
-        http2::send(&mut socket, HEADERS, END_STREAM | END_HEADERS, stream, &http2::get("/hang"));
+        http2::send_get(&mut socket, stream, "/hang");
     }
     let reset = loop {
         let frame = http2::receive(&mut socket).expect("the connection stays open");
@@ -195,7 +191,7 @@ fn rejects_large_heads() {
 #[test]
 fn survives_too_many_open_files() {
     const FEW_FILES: [&str; 3] = ["sh", "-c", r#"ulimit -n 32; exec "$0" "$@""#];
-    let server = Child::server_by(&FEW_FILES, &Settings::default());
+    let server = Child::server_through(&FEW_FILES, &Settings::default());
     let peers: Vec<_> = (0..64).map(|_| server.connect()).collect();
     server.wait_for("cannot accept connections");
     drop(peers);

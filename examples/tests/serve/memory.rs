@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, net::TcpStream, runtime::Runtime, time::timeout};
 
 use crate::{
-    child::{Child, say},
-    http2,
+    child::{Child, tell_parent},
+    http2::{self, Frame},
     server::{PATH, Settings},
 };
 
@@ -16,12 +16,12 @@ use crate::{
 pub(crate) struct SlowPeers {
     port: u16,
     count: usize,
-    request: Request,
+    request: PartialRequest,
 }
 
 /// The part of a request that a slow peer sends.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum Request {
+enum PartialRequest {
     /// A head of this many bytes, without its end.
     Http1(usize),
     /// This many complete heads, with incomplete bodies.
@@ -40,12 +40,12 @@ impl SlowPeers {
             }
             sockets
         });
-        say(&format!("open: {}", sockets.len()));
+        tell_parent(&format!("open: {}", sockets.len()));
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
     }
 }
 
-impl Request {
+impl PartialRequest {
     fn bytes(self) -> Vec<u8> {
         match self {
             Self::Http1(bytes) => {
@@ -54,10 +54,12 @@ impl Request {
             }
             Self::Http2(streams) => {
                 let head = http2::delivery(PATH, &"x".repeat(15_600));
-                let mut bytes = [http2::PREFACE, &http2::frame(http2::SETTINGS, 0, 0, &[])].concat();
+                let mut bytes = [http2::PREFACE, &http2::EMPTY_SETTINGS.encode()].concat();
                 for stream in (0..streams).map(|n| 2 * n + 1) {
-                    bytes.extend(http2::frame(http2::HEADERS, http2::END_HEADERS, stream, &head));
-                    bytes.extend(http2::frame(http2::DATA, 0, stream, b"x"));
+                    let payload = head.clone();
+                    let head = Frame { kind: http2::HEADERS, flags: http2::END_HEADERS, stream, payload };
+                    let data = Frame { kind: http2::DATA, flags: 0, stream, payload: b"x".to_vec() };
+                    bytes.extend([head.encode(), data.encode()].concat());
                 }
                 bytes
             }
@@ -76,7 +78,7 @@ async fn connect(port: u16, request: Arc<[u8]>) -> Option<TcpStream> {
 }
 
 /// Waits until the resident memory of a process no longer changes. Returns its size in kB.
-fn resident(pid: u32) -> usize {
+fn resident_kb(pid: u32) -> usize {
     let read = || {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has resident memory");
@@ -92,31 +94,41 @@ fn resident(pid: u32) -> usize {
     last
 }
 
-/// Returns the server's memory in kB, idle and with these peers.
-fn measure(settings: &Settings, count: usize, request: Request) -> (usize, usize) {
+/// The resident memory of the server, in kB.
+#[derive(Debug)]
+struct Memory {
+    idle: usize,
+    with_peers: usize,
+}
+
+impl Memory {
+    fn growth_in_bytes(&self) -> usize {
+        (self.with_peers - self.idle) * 1024
+    }
+}
+
+/// Measures the server's memory with this number of slow peers.
+fn measure(settings: &Settings, count: usize, request: PartialRequest) -> Memory {
     let server = Child::server(settings);
     server.get("/ready");
-    let idle = resident(server.pid());
+    let idle = resident_kb(server.pid());
     let peers = Child::slow_peers(SlowPeers { port: server.address().port(), count, request });
     let open = peers.wait_for("> open");
-    let full = resident(server.pid());
-    println!(
-        "{count} peers with {request:?}{open}, {} connections: {idle} kB idle, {full} kB full",
-        settings.connections
-    );
-    (idle, full)
+    let memory = Memory { idle, with_peers: resident_kb(server.pid()) };
+    println!("{count} peers with {request:?}{open}, at most {} connections: {memory:?} in kB", settings.connections);
+    memory
 }
 
 /// The most bytes that a head may have.
-const HEAD: usize = 16 * 1024;
+const MAX_HEAD: usize = 16 * 1024;
 
 #[test]
 fn slow_heads_take_little_memory() {
     for connections in [1_000, 2_000] {
         let settings = Settings { connections, ..Settings::default() };
-        let bytes = if settings.plain { 400_000 } else { HEAD - 1 };
-        let (idle, full) = measure(&settings, 2_000, Request::Http1(bytes));
-        assert!((full - idle) * 1024 < connections * 2 * HEAD, "{idle} kB idle, {full} kB full");
+        let bytes = if settings.use_axum_serve { 400_000 } else { MAX_HEAD - 1 };
+        let memory = measure(&settings, 2_000, PartialRequest::Http1(bytes));
+        assert!(memory.growth_in_bytes() < connections * 2 * MAX_HEAD, "{memory:?} in kB");
     }
 }
 
@@ -124,7 +136,7 @@ fn slow_heads_take_little_memory() {
 fn slow_http2_bodies_take_bounded_memory() {
     let (connections, streams) = (1_000, 8);
     let settings = Settings { connections, streams, ..Settings::default() };
-    let (idle, full) = measure(&settings, connections, Request::Http2(streams));
+    let memory = measure(&settings, connections, PartialRequest::Http2(streams));
     // 8,000 heads. hyper, h2 and the request each keep parts of a head at the same time.
-    assert!((full - idle) * 1024 < 8_000 * 3 * HEAD, "{idle} kB idle, {full} kB full");
+    assert!(memory.growth_in_bytes() < 8_000 * 3 * MAX_HEAD, "{memory:?} in kB");
 }

@@ -5,7 +5,11 @@ use std::{
     net::TcpStream,
 };
 
-use crate::{child::Child, http2, server::PATH};
+use crate::{
+    child::Child,
+    http2::{self, Frame},
+    server::PATH,
+};
 
 /// A peer that sends some bytes and then nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +63,8 @@ impl Peer {
             Self::SilentHttp2 => drop(http2::open(&mut socket)),
             Self::HalfHttp2Head => {
                 http2::open(&mut socket);
-                http2::send(&mut socket, http2::HEADERS, http2::END_STREAM, 1, &http2::get("/ready")[..4]);
+                let payload = http2::get("/ready")[..4].to_vec();
+                Frame { kind: http2::HEADERS, flags: http2::END_STREAM, stream: 1, payload }.send(&mut socket);
             }
         }
         socket
@@ -72,7 +77,7 @@ pub(crate) fn send(socket: &mut TcpStream, bytes: &[u8]) {
     socket.write_all(bytes).expect("the server's socket takes the bytes");
 }
 
-/// Waits until the server has closed the connection.
+/// Waits until the server has closed the connection. Returns the bytes that it has sent.
 #[track_caller]
 pub(crate) fn wait_for_close(mut socket: TcpStream) -> Vec<u8> {
     let mut received = Vec::new();

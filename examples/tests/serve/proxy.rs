@@ -18,7 +18,7 @@ use crate::{
 const GUIDE: &str = include_str!("../../../docs/in-front-of-it.md");
 
 /// Starts nginx with the guide's configuration, without TLS.
-fn as_in_the_guide(upstream: SocketAddr) -> Option<Nginx> {
+fn nginx_of_the_guide(upstream: SocketAddr) -> Option<Nginx> {
     let (_, config) = GUIDE.split_once("```nginx\n").expect("the guide has a configuration");
     let (config, _) = config.split_once("```").expect("the configuration ends");
     for part in ["listen 443 ssl;", "127.0.0.1:8080", "ssl_certificate "] {
@@ -65,7 +65,7 @@ fn get(path: &str) -> Vec<u8> {
 #[test]
 fn guide_configuration_passes_deliveries() {
     let server = Child::server(&Settings::default());
-    let Some(nginx) = as_in_the_guide(server.address()) else { return };
+    let Some(nginx) = nginx_of_the_guide(server.address()) else { return };
     // More requests than nginx keeps connections open.
     for _ in 0..50 {
         assert_eq!(status(nginx.address(), &delivery(r#"{"brand_id":1,"branch_id":2,"orders":[]}"#)), "200");
@@ -76,7 +76,7 @@ fn guide_configuration_passes_deliveries() {
 #[test]
 fn guide_configuration_limits_connections() {
     let server = Child::server(&Settings::default());
-    let Some(nginx) = as_in_the_guide(server.address()) else { return };
+    let Some(nginx) = nginx_of_the_guide(server.address()) else { return };
     let request = delivery(r#"{"brand_id":1,"branch_id":2,"orders":[]}"#);
     let unfinished = &request[..request.len() - 1];
     let held: Vec<_> = (0..100)

@@ -11,10 +11,10 @@ use tokio::{net::TcpListener, runtime, signal, sync::Notify};
 use tower_klikit::KlikitVerifyLayer;
 use tower_klikit_examples::serve::{Limits, Stop, serve};
 
-use crate::child::say;
+use crate::child::tell_parent;
 
 /// The environment variable that chooses `axum::serve`.
-const PLAIN: &str = "KLIKIT_SERVE_PLAIN";
+const USE_AXUM_SERVE: &str = "KLIKIT_SERVE_PLAIN";
 
 /// A time limit that no test reaches.
 pub(crate) const NEVER: Duration = Duration::from_secs(600);
@@ -27,20 +27,26 @@ pub(crate) const SHORT: Duration = Duration::from_secs(1);
 pub(crate) struct Settings {
     pub(crate) connections: usize,
     /// The time limit for a head, for a body, and for the answer to a ping.
-    pub(crate) peers: Duration,
+    pub(crate) peer_timeout: Duration,
     pub(crate) drain: Duration,
-    /// The time after which the process ends by itself.
-    pub(crate) at_most: Duration,
+    /// The time after a signal after which the process ends even if the server still runs.
+    pub(crate) exit_after: Duration,
     /// The number of HTTP/2 streams of a connection.
     pub(crate) streams: u32,
-    /// Whether to use `axum::serve`.
-    pub(crate) plain: bool,
+    /// Whether to use `axum::serve` in place of the server under test.
+    pub(crate) use_axum_serve: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let plain = env::var_os(PLAIN).is_some();
-        Self { connections: 1_000, peers: NEVER, drain: NEVER, at_most: NEVER, streams: 3, plain }
+        Self {
+            connections: 1_000,
+            peer_timeout: NEVER,
+            drain: NEVER,
+            exit_after: NEVER,
+            streams: 3,
+            use_axum_serve: env::var_os(USE_AXUM_SERVE).is_some(),
+        }
     }
 }
 
@@ -54,61 +60,62 @@ pub(crate) fn run(settings: &Settings) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("it listens");
         let serving = format!("serving {address} as PID {}", process::id());
-        if settings.plain {
-            say(&serving);
+        if settings.use_axum_serve {
+            tell_parent(&serving);
             let server = axum::serve(listener, app(settings)).with_graceful_shutdown(async {
                 _ = signal::ctrl_c().await;
-                say("stopping");
+                tell_parent("stopping");
             });
             return server.await.expect("it does not fail");
         }
         let limits = Limits {
             connections: settings.connections,
-            head_timeout: settings.peers,
+            head_timeout: settings.peer_timeout,
             streams: settings.streams,
-            ping: settings.peers,
+            ping: settings.peer_timeout,
             drain: settings.drain,
             ..Limits::default()
         };
-        let stop = Stop::on_signal(settings.at_most).expect("signal handlers");
-        say(&serving);
+        let stop = Stop::on_signal(settings.exit_after).expect("signal handlers");
+        tell_parent(&serving);
         serve(listener, app(settings), limits, stop.requested()).await;
     });
 }
 
+/// Returns an app with a handler for each case: it responds at once, waits for the parent, hangs, blocks, or responds slowly.
 fn app(settings: &Settings) -> Router {
     let go = Arc::new(Notify::new());
-    let told = go.clone();
+    let waiting_handlers = go.clone();
     thread::spawn(move || {
         for _ in io::stdin().lines().map_while(Result::ok) {
-            told.notify_waiters();
+            waiting_handlers.notify_waiters();
         }
     });
-    let verify = KlikitVerifyLayer::new(SECRET).body_deadline(settings.peers);
+    let verify = KlikitVerifyLayer::new(SECRET).body_deadline(settings.peer_timeout);
     Router::new()
         .route(PATH, post(async || "received").layer(verify))
         .route("/ready", get(async || "ready"))
         .route(
             "/wait",
             get(async move || {
-                let told = go.notified();
-                say("running");
-                told.await;
+                let notified = go.notified();
+                tell_parent("running");
+                notified.await;
                 "done"
             }),
         )
         .route(
             "/hang",
             get(async || {
-                let _dropped = SayDropped;
-                say("running");
+                let _guard = TellDropped;
+                tell_parent("running");
                 pending::<()>().await;
             }),
         )
         .route(
             "/block",
             get(async || {
-                say("running");
+                tell_parent("running");
                 loop {
                     thread::park();
                 }
@@ -116,17 +123,17 @@ fn app(settings: &Settings) -> Router {
                 ()
             }),
         )
-        .route("/large", get(async || vec![b'x'; LARGE]))
+        .route("/large", get(async || vec![b'x'; LARGE_RESPONSE]))
 }
 
 /// Prints a line when a handler is dropped.
-struct SayDropped;
+struct TellDropped;
 
-impl Drop for SayDropped {
+impl Drop for TellDropped {
     fn drop(&mut self) {
-        say("dropped");
+        tell_parent("dropped");
     }
 }
 
 /// The size in bytes of a response that does not fit into a socket's buffers.
-pub(crate) const LARGE: usize = 64 << 20;
+pub(crate) const LARGE_RESPONSE: usize = 64 << 20;

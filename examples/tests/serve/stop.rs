@@ -8,17 +8,18 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::runtime::Runtime;
 
 use crate::{
-    child::{Child, send},
+    child::{Child, send_signal},
     peers::{self, Peer},
     server::{SHORT, Settings},
 };
 
+/// Each signal, and the exit code of a process that its second occurrence ends.
 const SIGNALS: [(&str, i32); 2] = [("TERM", 143), ("INT", 130)];
 
 /// Checks that the process stops although this peer is open. The time limits for peers end long before the drain.
 fn stops_with_open(peer: Peer) {
     for (signal, _) in SIGNALS {
-        let server = Child::server(&Settings { peers: SHORT, ..Settings::default() });
+        let server = Child::server(&Settings { peer_timeout: SHORT, ..Settings::default() });
         let _socket = peer.connect(&server);
         // Connections are accepted in order, so the server has the peer's.
         server.get("/ready");
@@ -90,7 +91,7 @@ fn finishes_running_handler() {
         server.wait_for("> running");
         server.signal(signal);
         server.wait_for("stopping");
-        server.go();
+        server.finish_waiting_handlers();
         let mut response = String::new();
         socket.read_to_string(&mut response).expect("a response");
         assert!(response.starts_with("HTTP/1.1 200 ") && response.ends_with("\r\n\r\ndone"), "{response:?}");
@@ -112,7 +113,7 @@ fn finishes_running_handler_over_http2() {
     server.wait_for("> running");
     server.signal("TERM");
     server.wait_for("stopping");
-    server.go();
+    server.finish_waiting_handlers();
     assert_eq!(runtime.block_on(response).expect("no panic"), "done");
     let (code, output) = server.end();
     assert_eq!(code, Some(0), "{output}");
@@ -142,7 +143,7 @@ fn second_signal_ends_at_once() {
 /// While all threads are blocked, no task runs, not even the one that ends the drain.
 #[test]
 fn ends_although_handlers_block_all_threads() {
-    let server = Child::server(&Settings { drain: SHORT, at_most: 2 * SHORT, ..Settings::default() });
+    let server = Child::server(&Settings { drain: SHORT, exit_after: 2 * SHORT, ..Settings::default() });
     let _sockets = [(); 2].map(|()| {
         let mut socket = server.connect();
         peers::send(&mut socket, b"GET /block HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -159,25 +160,25 @@ fn ends_although_handlers_block_all_threads() {
 fn stops_as_pid_1() {
     const UNSHARE: [&str; 6] = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
     for (signal, expected) in [("TERM", 143), ("INT", 130)] {
-        let server = Child::server_by(&UNSHARE, &Settings { peers: SHORT, ..Settings::default() });
+        let server = Child::server_through(&UNSHARE, &Settings { peer_timeout: SHORT, ..Settings::default() });
         let pid = server.grandchild();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:")).expect("Linux has namespaces");
         assert_eq!(inner.split_whitespace().next_back(), Some("1"), "{status}");
         let _socket = Peer::HalfHead.connect(&server);
         server.get("/ready");
-        send(signal, pid);
+        send_signal(signal, pid);
         let (code, output) = server.end();
         assert_eq!(code, Some(0), "{signal}: {output}");
 
-        let server = Child::server_by(&UNSHARE, &Settings::default());
+        let server = Child::server_through(&UNSHARE, &Settings::default());
         let pid = server.grandchild();
         let mut hanging = server.connect();
         peers::send(&mut hanging, b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n");
         server.wait_for("> running");
-        send(signal, pid);
+        send_signal(signal, pid);
         server.wait_for("stopping");
-        send(signal, pid);
+        send_signal(signal, pid);
         let (code, output) = server.end();
         assert_eq!(code, Some(expected), "{signal}: {output}");
     }

@@ -43,13 +43,13 @@ impl<L: Ledger> Ledger for YieldingLedger<L> {
 
 #[tokio::test(start_paused = true)]
 async fn dropped_response_future_changes_nothing() {
-    for turns in 0..12 {
+    for polls in 0..12 {
         for reaction in [Reaction::AnswersAfter(seconds(1)), Reaction::Answers(500), Reaction::Panics] {
             let handler = CountingHandler::new(reaction.clone());
             let layer = KlikitDedupeLayer::new(YieldingLedger(MemoryStore::new()));
             let stack = stack(&layer, &handler);
             let mut call = tokio_test::task::spawn(stack.clone().oneshot(delivery().request::<Full<Bytes>>()));
-            for _ in 0..turns {
+            for _ in 0..polls {
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call.poll().is_ready())).unwrap_or(true) {
                     break;
                 }
@@ -87,6 +87,12 @@ enum LedgerFault {
     Hangs(Arc<Semaphore>),
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CallKind {
+    Complete,
+    Other,
+}
+
 impl FaultyLedger {
     fn new() -> Self {
         Self { store: MemoryStore::new(), fault: Arc::default() }
@@ -96,15 +102,16 @@ impl FaultyLedger {
         *self.fault.lock().unwrap() = fault.into();
     }
 
-    async fn guard<T>(
+    /// Performs a call, unless the fault makes it fail or hang.
+    async fn with_fault<T>(
         &self,
-        completing: bool,
+        kind: CallKind,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let fault = self.fault.lock().unwrap().clone();
         match fault {
             Some(LedgerFault::Fails) => Err(StoreError::new("down")),
-            Some(LedgerFault::FailsToComplete) if completing => Err(StoreError::new("down")),
+            Some(LedgerFault::FailsToComplete) if kind == CallKind::Complete => Err(StoreError::new("down")),
             Some(LedgerFault::FailsAfterwards) => {
                 let _ = call.await;
                 Err(StoreError::new("the response was lost"))
@@ -120,31 +127,31 @@ impl FaultyLedger {
 
 impl Ledger for FaultyLedger {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
-        self.guard(false, self.store.claim(claim, terms)).await
+        self.with_fault(CallKind::Other, self.store.claim(claim, terms)).await
     }
 
     async fn complete(&self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
-        self.guard(true, self.store.complete(claim, retention)).await
+        self.with_fault(CallKind::Complete, self.store.complete(claim, retention)).await
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
-        self.guard(false, self.store.release(claim)).await
+        self.with_fault(CallKind::Other, self.store.release(claim)).await
     }
 
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
-        self.guard(false, self.store.renew(claims, terms)).await
+        self.with_fault(CallKind::Other, self.store.renew(claims, terms)).await
     }
 
     async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        self.guard(false, self.store.forget(event)).await
+        self.with_fault(CallKind::Other, self.store.forget(event)).await
     }
 
     async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        self.guard(false, self.store.forget_claimed(window)).await
+        self.with_fault(CallKind::Other, self.store.forget_claimed(window)).await
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
-        self.guard(false, self.store.purge(limit)).await
+        self.with_fault(CallKind::Other, self.store.purge(limit)).await
     }
 }
 
@@ -217,7 +224,7 @@ async fn short_outage_loses_no_claim() {
     store.set(LedgerFault::Fails);
     sleep(seconds(20)).await;
     store.set(None);
-    assert_eq!(call.await.unwrap().0, 200);
+    assert_eq!(call.await.unwrap().status, 200);
     assert_duplicate(&stack, &delivery()).await;
     assert_eq!(handler.started(), 1);
 }
@@ -226,7 +233,9 @@ async fn short_outage_loses_no_claim() {
 struct LateClaim {
     store: MemoryStore,
     claims: AtomicUsize,
+    /// Has a permit once a claim was released.
     is_released: Arc<Semaphore>,
+    /// Has a permit once the first claim was made and its copy has a response.
     is_claimed: Arc<Semaphore>,
 }
 
@@ -291,7 +300,7 @@ async fn claim_during_a_release_is_released_too() {
     });
     answers::assert_unavailable(&copy.await.unwrap(), "in flight");
     is_claimed.add_permits(2);
-    assert_eq!(first.await.unwrap().0, 500);
+    assert_eq!(first.await.unwrap().status, 500);
     handler.set_reaction(Reaction::Answers(200));
     assert_handled(&stack, &delivery()).await;
 }

@@ -24,12 +24,12 @@ async fn copy_in_flight_is_503() {
     while handler.started() == 0 {
         tokio::task::yield_now().await;
     }
-    let (status, text, retry_after) = send(&stack, &delivery()).await;
-    assert_eq!((status, &*text), (503, r#"{"error":"in flight"}"#));
-    assert_eq!(retry_after, Some(26), "a second more than the lease");
+    let answer = send(&stack, &delivery()).await;
+    answers::assert_unavailable(&answer, "in flight");
+    assert_eq!(answer.retry_after, Some(26), "a second more than the lease");
 
     permits.add_permits(1);
-    assert_eq!(first.await.unwrap().0, 200);
+    assert_eq!(first.await.unwrap().status, 200);
     assert_duplicate(&stack, &delivery()).await;
     assert_eq!(handler.started(), 1);
 }
@@ -67,7 +67,7 @@ async fn failure_is_handled_again() {
     let stack = stack(&dedupe(), &handler);
     for status in [500, 404, 302, 199, 503] {
         handler.set_reaction(Reaction::Answers(status));
-        assert_eq!(send(&stack, &delivery()).await, (status, "handled".to_owned(), None));
+        assert_eq!(send(&stack, &delivery()).await, Answer { status, ..answers::ok("handled") });
     }
     handler.set_reaction(Reaction::Fails);
     let error = stack.clone().oneshot(delivery().request::<Full<Bytes>>()).await.unwrap_err();
@@ -75,7 +75,7 @@ async fn failure_is_handled_again() {
     for status in [204, 200, 299] {
         handler.set_reaction(Reaction::Answers(status));
         let delivery = delivery().event_id(format!("evt-{status}"));
-        assert_eq!(send(&stack, &delivery).await.0, status);
+        assert_eq!(send(&stack, &delivery).await.status, status);
         assert_duplicate(&stack, &delivery).await;
     }
     handler.set_reaction(Reaction::Answers(200));
@@ -117,7 +117,7 @@ async fn one_of_64_concurrent_copies_is_handled() {
             })
             .collect();
         for answer in futures_util::future::join_all(copies).await {
-            let (status, text, _) = answer.unwrap();
+            let Answer { status, text, .. } = answer.unwrap();
             assert!(status == 503 || (status == 200 && (text == "handled" || text.contains("duplicate-ignored"))));
         }
         assert_eq!(handler.started(), 1);

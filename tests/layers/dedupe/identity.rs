@@ -34,8 +34,8 @@ async fn conflict_policies_trust_or_reject() {
 
     let rejecting = stack(&dedupe().on_conflict(ConflictPolicy::Reject), &handler);
     assert_handled(&rejecting, &delivery()).await;
-    let (status, text, _) = send(&rejecting, &other_body()).await;
-    assert_eq!((status, &*text), (409, r#"{"error":"event id known with another body"}"#));
+    let answer = send(&rejecting, &other_body()).await;
+    assert_eq!((answer.status, &*answer.text), (409, r#"{"error":"event id known with another body"}"#));
     assert_duplicate(&rejecting, &delivery()).await;
     assert_eq!(handler.started(), 2);
 }

@@ -41,7 +41,7 @@ use crate::{
     reactions::{BoxError, Reaction},
     support::{
         BODY, SECRET,
-        answers::{self, send},
+        answers::{self, Answer, send},
     },
 };
 

@@ -13,26 +13,26 @@ use super::{log::Log, *};
 /// A handler that blocks its thread or waits, and records its calls.
 #[derive(Clone)]
 struct BlockingHandler {
-    blocks: BlockingTime,
+    work: Work,
     started: Arc<Mutex<Vec<String>>>,
     running: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
+    max_running: Arc<AtomicUsize>,
 }
 
-/// The way in which a handler blocks. All times are in milliseconds.
+/// The work of a handler.
 #[derive(Clone, Copy)]
-enum BlockingTime {
-    /// Blocks the thread this many times, for this time each. Awaits in between.
-    Thread(u32, u64),
+enum Work {
+    /// Blocks the thread this many times, with an await after each.
+    BlocksThread { times: u32, millis: u64 },
     /// Blocks the thread in `block_in_place`.
-    InPlace(u64),
+    BlocksInPlace { millis: u64 },
     /// Waits without blocking the thread.
-    Never(u64),
+    Waits { millis: u64 },
 }
 
 impl BlockingHandler {
-    fn new(blocks: BlockingTime) -> Self {
-        Self { blocks, started: Arc::default(), running: Arc::default(), most: Arc::default() }
+    fn new(work: Work) -> Self {
+        Self { work, started: Arc::default(), running: Arc::default(), max_running: Arc::default() }
     }
 
     fn started(&self) -> Vec<String> {
@@ -42,8 +42,8 @@ impl BlockingHandler {
     }
 
     /// Returns the largest number of calls that ran at the same time.
-    fn most(&self) -> usize {
-        self.most.load(Ordering::SeqCst)
+    fn max_running(&self) -> usize {
+        self.max_running.load(Ordering::SeqCst)
     }
 }
 
@@ -62,19 +62,19 @@ impl Service<Request<VerifiedBody>> for BlockingHandler {
         let handler = self.clone();
         Box::pin(async move {
             let running = handler.running.fetch_add(1, Ordering::SeqCst) + 1;
-            handler.most.fetch_max(running, Ordering::SeqCst);
-            match handler.blocks {
-                BlockingTime::Thread(times, millis) => {
+            handler.max_running.fetch_max(running, Ordering::SeqCst);
+            match handler.work {
+                Work::BlocksThread { times, millis } => {
                     for _ in 0..times {
                         thread::sleep(Duration::from_millis(millis));
                         sleep(Duration::from_millis(50)).await;
                     }
                 }
-                BlockingTime::InPlace(millis) => {
+                Work::BlocksInPlace { millis } => {
                     tokio::task::block_in_place(|| thread::sleep(Duration::from_millis(millis)));
                     sleep(Duration::from_millis(50)).await;
                 }
-                BlockingTime::Never(millis) => sleep(Duration::from_millis(millis)).await,
+                Work::Waits { millis } => sleep(Duration::from_millis(millis)).await,
             }
             handler.running.fetch_sub(1, Ordering::SeqCst);
             Ok(Response::new(Full::from("handled")))
@@ -108,30 +108,30 @@ async fn assert_each_runs_once(inbox: Inbox, deliveries: usize, handler: Blockin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocking_handler_runs_once() {
-    for blocks in [BlockingTime::Thread(1, 3000), BlockingTime::InPlace(3000)] {
-        assert_each_runs_once(inbox(), 1, BlockingHandler::new(blocks), 1).await;
-        assert_each_runs_once(inbox(), 3, BlockingHandler::new(blocks), 2).await;
+    for work in [Work::BlocksThread { times: 1, millis: 3000 }, Work::BlocksInPlace { millis: 3000 }] {
+        assert_each_runs_once(inbox(), 1, BlockingHandler::new(work), 1).await;
+        assert_each_runs_once(inbox(), 3, BlockingHandler::new(work), 2).await;
     }
 }
 
 /// The handler blocks the only thread of the runtime.
 #[tokio::test]
 async fn blocked_runtime_runs_once() {
-    assert_each_runs_once(inbox(), 2, BlockingHandler::new(BlockingTime::Thread(2, 1500)), 1).await;
-    assert_each_runs_once(inbox(), 2, BlockingHandler::new(BlockingTime::Thread(1, 1500)), 2).await;
+    assert_each_runs_once(inbox(), 2, BlockingHandler::new(Work::BlocksThread { times: 2, millis: 1500 }), 1).await;
+    assert_each_runs_once(inbox(), 2, BlockingHandler::new(Work::BlocksThread { times: 1, millis: 1500 }), 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_handlers_that_block_each_run_once() {
-    assert_each_runs_once(inbox(), 32, BlockingHandler::new(BlockingTime::Thread(3, 200)), 1).await;
+    assert_each_runs_once(inbox(), 32, BlockingHandler::new(Work::BlocksThread { times: 3, millis: 200 }), 1).await;
 }
 
 #[tokio::test]
 async fn blocked_handlers_of_one_key_run_one_by_one() {
-    let handler = BlockingHandler::new(BlockingTime::Thread(1, 1500));
+    let handler = BlockingHandler::new(Work::BlocksThread { times: 1, millis: 1500 });
     let inbox = inbox().order_by(OrderBy::order());
     assert_each_runs_once(inbox, 3, handler.clone(), 2).await;
-    assert_eq!(handler.most(), 1);
+    assert_eq!(handler.max_running(), 1);
 }
 
 /// Runs a worker as another node would, on a runtime with one thread.
@@ -156,8 +156,10 @@ async fn late_success_of_a_dead_letter_counts() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
-    let (blocked, idle) =
-        (BlockingHandler::new(BlockingTime::Thread(1, 3500)), BlockingHandler::new(BlockingTime::Never(0)));
+    let (blocked, idle) = (
+        BlockingHandler::new(Work::BlocksThread { times: 1, millis: 3500 }),
+        BlockingHandler::new(Work::Waits { millis: 0 }),
+    );
     let [log, other_log] = [(); 2].map(|()| Log::default());
     let first = node(store.clone(), blocked.clone(), 1, log.clone());
     until("the handler has started", async || !blocked.started().is_empty()).await;
@@ -177,8 +179,10 @@ async fn both_nodes_log_a_lost_lease() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
-    let (blocked, other) =
-        (BlockingHandler::new(BlockingTime::Thread(1, 2500)), BlockingHandler::new(BlockingTime::Never(2000)));
+    let (blocked, other) = (
+        BlockingHandler::new(Work::BlocksThread { times: 1, millis: 2500 }),
+        BlockingHandler::new(Work::Waits { millis: 2000 }),
+    );
     let [log, other_log] = [(); 2].map(|()| Log::default());
     let first = node(store.clone(), blocked.clone(), 5, log.clone());
     until("the handler has started", async || !blocked.started().is_empty()).await;
@@ -196,7 +200,7 @@ async fn lease_that_comes_back_is_taken_over() {
     let store = MemoryStore::new();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
-    let blocked = BlockingHandler::new(BlockingTime::Thread(1, 2500));
+    let blocked = BlockingHandler::new(Work::BlocksThread { times: 1, millis: 2500 });
     let log = Log::default();
     let first = node(store.clone(), blocked.clone(), 3, log.clone());
     until("the handler has started", async || !blocked.started().is_empty()).await;
@@ -219,7 +223,12 @@ fn blocking_handler_is_named_in_the_log() {
     let log = Log::default();
     let _listening = log.listen();
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(assert_each_runs_once(inbox(), 1, BlockingHandler::new(BlockingTime::Thread(1, 1100)), 1));
+    runtime.block_on(assert_each_runs_once(
+        inbox(),
+        1,
+        BlockingHandler::new(Work::BlocksThread { times: 1, millis: 1100 }),
+        1,
+    ));
     let text = log.text();
     assert!(log::blocked_seconds(&text) >= 1.1, "{text}");
     assert!(text.contains("evt-0"), "{text}");

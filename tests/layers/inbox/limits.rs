@@ -62,7 +62,8 @@ async fn full_inbox_is_503_until_a_delivery_is_handled() {
         assert_received(&stack, &numbered(number)).await;
     }
     let answer = send(&stack, &numbered(3)).await;
-    assert_eq!(answer, (503, r#"{"error":"inbox full"}"#.to_owned(), Some(30)));
+    answers::assert_unavailable(&answer, "inbox full");
+    assert_eq!(answer.retry_after, Some(30));
     assert_eq!(states(&inbox).await, [3, 0, 0, 0]);
     let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     until_empty(&inbox).await;

@@ -7,6 +7,7 @@ mod accepting;
 mod blocking;
 mod draining;
 mod faults;
+mod faulty_store;
 mod limits;
 mod operating;
 mod ordering;

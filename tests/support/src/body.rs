@@ -33,22 +33,22 @@ pub enum Step {
     /// `Pending` from now on. The task is never woken.
     Hang,
     /// A call of this function before the next step.
-    Do(Deed),
+    Call(Callback),
 }
 
 /// A function that a [`Script`] calls.
 #[derive(Clone)]
-pub struct Deed(Arc<dyn Fn() + Send + Sync>);
+pub struct Callback(Arc<dyn Fn() + Send + Sync>);
 
 impl Step {
-    pub fn deed(deed: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::Do(Deed(Arc::new(deed)))
+    pub fn call(callback: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::Call(Callback(Arc::new(callback)))
     }
 }
 
-impl fmt::Debug for Deed {
+impl fmt::Debug for Callback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Deed")
+        f.write_str("Callback")
     }
 }
 
@@ -61,7 +61,8 @@ pub struct Script {
     wait: Option<Pin<Box<Sleep>>>,
     polls: Polls,
     hint: SizeHint,
-    hasty: bool,
+    /// Whether `is_end_stream` returns `true` before the last step.
+    ends_early: bool,
 }
 
 /// The number of times that a body was polled. Clones share the count.
@@ -116,14 +117,14 @@ impl Script {
     }
 
     /// Announces this exact size, whether it is right or wrong.
-    pub fn claiming(mut self, size: u64) -> Self {
+    pub fn announcing(mut self, size: u64) -> Self {
         self.hint = SizeHint::with_exact(size);
         self
     }
 
     /// Makes `is_end_stream` return `true` as soon as no data is left, even if trailers or an error follow.
-    pub fn hasty(mut self) -> Self {
-        self.hasty = true;
+    pub fn ending_early(mut self) -> Self {
+        self.ends_early = true;
         self
     }
 
@@ -167,8 +168,8 @@ impl Body for Script {
                     self.wait = Some(Box::pin(sleep(time)));
                     continue;
                 }
-                Some(Step::Do(deed)) => {
-                    (deed.0)();
+                Some(Step::Call(callback)) => {
+                    (callback.0)();
                     continue;
                 }
                 Some(Step::Yield) => {
@@ -184,7 +185,7 @@ impl Body for Script {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.hasty && !self.steps.iter().any(|step| matches!(step, Step::Data(_)))
+        self.ends_early && !self.steps.iter().any(|step| matches!(step, Step::Data(_)))
     }
 
     fn size_hint(&self) -> SizeHint {

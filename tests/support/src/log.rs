@@ -18,8 +18,8 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Captures warnings and errors of this thread until the guard is dropped.
     pub fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        // `tracing` caches per call site whether anyone is interested. A global subscriber keeps threads without a subscriber
-        // from caching that nobody is.
+        // `tracing` disables a call site that is first reached without a subscriber. With this global subscriber, that does not
+        // happen.
         static GLOBAL: Once = Once::new();
         GLOBAL.call_once(|| tracing_subscriber::fmt().with_writer(io::sink).init());
         tracing::subscriber::set_default(
@@ -31,9 +31,9 @@ impl Log {
         )
     }
 
-    /// Captures this level and these spans while `run` runs. No other thread of the program may log without a subscriber:
-    /// `tracing` would cache that nobody is interested in the call site.
-    pub fn hear<T>(&self, level: LevelFilter, spans: FmtSpan, run: impl FnOnce() -> T) -> T {
+    /// Captures lines of this level and above, and these span events, while `run` runs. No other thread of the program may log
+    /// without a subscriber, because `tracing` would then disable the call site for all threads.
+    pub fn capture_while<T>(&self, level: LevelFilter, spans: FmtSpan, run: impl FnOnce() -> T) -> T {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_span_events(spans)

@@ -18,12 +18,12 @@ use crate::diagnose::{
     kit::{BODY, MIXED, SECRET, assert_proven, assert_shown, assert_unknown, run, signed, with, without_length},
 };
 
-/// Calls `test` with each sample and with [`MIXED`].
-fn each(test: impl Fn(&[u8])) {
+/// Calls `check` with each small sample and with [`MIXED`].
+fn for_each_body(check: impl Fn(&[u8])) {
     let (_, samples) = deliveries::all();
     // The largest sample takes long and tests nothing more.
     let small = samples.iter().filter(|sample| sample.body.len() < 10_000).map(|sample| &sample.body[..]);
-    small.chain([MIXED.as_bytes()]).for_each(test);
+    small.chain([MIXED.as_bytes()]).for_each(check);
 }
 
 /// Returns the headers of a delivery of this body, without its length.
@@ -32,10 +32,10 @@ fn head(body: &[u8]) -> HeaderMap {
 }
 
 /// Asserts the cause for a body that a program changed, and for the reverse change.
-fn each_way(line: &[&str], cause: Cause) {
-    each(|body| {
-        let changed = run(line, body);
-        assert_ne!(changed, body, "{line:?} changes nothing");
+fn assert_both_ways(command: &[&str], cause: Cause) {
+    for_each_body(|body| {
+        let changed = run(command, body);
+        assert_ne!(changed, body, "{command:?} changes nothing");
         assert_proven(&head(body), &changed, cause);
         assert_proven(&head(&changed), body, cause);
     });
@@ -43,15 +43,15 @@ fn each_way(line: &[&str], cause: Cause) {
 
 #[test]
 fn newline_at_the_end() {
-    each_way(&["sh", "-c", "printf '%s\\n' \"$(cat)\""], Cause::BodyFinalNewline);
-    each_way(&["sh", "-c", "printf '%s\\r\\n' \"$(cat)\""], Cause::BodyFinalNewline);
+    assert_both_ways(&["sh", "-c", "printf '%s\\n' \"$(cat)\""], Cause::BodyFinalNewline);
+    assert_both_ways(&["sh", "-c", "printf '%s\\r\\n' \"$(cat)\""], Cause::BodyFinalNewline);
     let diagnosis = assert_proven(&head(BODY.as_bytes()), format!("{BODY}\n").as_bytes(), Cause::BodyFinalNewline);
     assert!(diagnosis.to_string().contains("a line feed was added"), "{diagnosis}");
 }
 
 #[test]
 fn byte_order_mark() {
-    each_way(
+    assert_both_ways(
         &[
             "python3",
             "-c",
@@ -63,7 +63,7 @@ fn byte_order_mark() {
 
 #[test]
 fn line_endings() {
-    each(|body| {
+    for_each_body(|body| {
         let lines = run(&["jq", "."], body);
         let in_dos = run(&["sed", "s/$/\\r/"], &lines);
         assert_proven(&head(&lines), &in_dos, Cause::BodyLineEndings);
@@ -82,7 +82,7 @@ fn other_character_set() {
         let twice = run(&["iconv", "-f", set, "-t", "UTF-8"], body);
         assert_proven(&head(body), &twice, Cause::BodyEncodedTwice);
     }
-    each(|body| {
+    for_each_body(|body| {
         if !body.is_ascii() {
             let twice = run(&["iconv", "-f", "ISO-8859-1", "-t", "UTF-8"], body);
             assert_proven(&head(body), &twice, Cause::BodyEncodedTwice);
@@ -94,12 +94,12 @@ fn other_character_set() {
 fn compressed_after_signing() {
     let zlib = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
     let bare = "import sys, zlib; c = zlib.compressobj(wbits=-15); sys.stdout.buffer.write(c.compress(sys.stdin.buffer.read()) + c.flush())";
-    each(|body| {
-        for line in [&["gzip", "-c"][..], &["gzip", "-9nc"], &["python3", "-c", zlib], &["python3", "-c", bare]] {
-            let packed = run(line, body);
+    for_each_body(|body| {
+        for command in [&["gzip", "-c"][..], &["gzip", "-9nc"], &["python3", "-c", zlib], &["python3", "-c", bare]] {
+            let packed = run(command, body);
             assert_proven(&head(body), &packed, Cause::BodyCompressed);
             assert_proven(&with(head(body), header::CONTENT_ENCODING, "gzip"), &packed, Cause::BodyCompressed);
-            if line[1] != "-c" || line[0] == "gzip" || line[2] == zlib {
+            if command[1] != "-c" || command[0] == "gzip" || command[2] == zlib {
                 assert_shown(&head(b"another"), &packed, Cause::BodyCompressed);
             }
         }
@@ -152,8 +152,8 @@ async fn decompressed_by_layer_that_keeps_the_header() {
     const UNZLIB: &str = "import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))";
     const BROTLI: &str = "process.stdout.write(require('zlib').brotliCompressSync(require('fs').readFileSync(0)))";
     const UNBROTLI: &str = "process.stdout.write(require('zlib').brotliDecompressSync(require('fs').readFileSync(0)))";
-    type Line = &'static [&'static str];
-    let cases: [(&str, Line, Line); 6] = [
+    type ShellCommand = &'static [&'static str];
+    let cases: [(&str, ShellCommand, ShellCommand); 6] = [
         ("gzip", &["gzip", "-c"], &["gunzip", "-c"]),
         ("x-gzip", &["gzip", "-c"], &["gunzip", "-c"]),
         ("GZIP", &["gzip", "-c"], &["gunzip", "-c"]),
@@ -230,7 +230,7 @@ fn proven_cause_wins_over_shown_cause() {
 
 #[test]
 fn compressed_in_several_gzip_members() {
-    each(|body| {
+    for_each_body(|body| {
         let (start, end) = body.split_at(body.len() / 3);
         let packed = [run(&["gzip", "-c"], start), run(&["gzip", "-c"], end)].concat();
         assert_proven(&head(body), &packed, Cause::BodyCompressed);
@@ -242,8 +242,8 @@ fn compressed_in_several_gzip_members() {
 fn compressed_body_followed_by_other_data() {
     let zlib = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))";
     let bare = "import sys, zlib; c = zlib.compressobj(wbits=-15); sys.stdout.buffer.write(c.compress(sys.stdin.buffer.read()) + c.flush())";
-    for line in [&["gzip", "-c"][..], &["python3", "-c", zlib], &["python3", "-c", bare]] {
-        let packed = run(line, MIXED.as_bytes());
+    for command in [&["gzip", "-c"][..], &["python3", "-c", zlib], &["python3", "-c", bare]] {
+        let packed = run(command, MIXED.as_bytes());
         assert_proven(&head(MIXED.as_bytes()), &packed, Cause::BodyCompressed);
         for trailing in [&b"garbage"[..], b"\0", &packed[..10]] {
             assert_unknown(&head(MIXED.as_bytes()), &[&packed[..], trailing].concat());
@@ -298,9 +298,9 @@ const WRAPPERS: [&[&str]; 9] = [
 
 #[test]
 fn wrapped_in_another_encoding() {
-    for line in WRAPPERS {
-        each(|body| {
-            let wrapped = run(line, body);
+    for command in WRAPPERS {
+        for_each_body(|body| {
+            let wrapped = run(command, body);
             let diagnosis = assert_proven(&head(body), &wrapped, Cause::BodyWrapped);
             assert_eq!(diagnosis.further_causes(), [], "{diagnosis}");
             // The request shows the wrapping even if the secret is wrong.
@@ -327,9 +327,9 @@ fn wrapped_after_another_change() {
     ];
     let compact = run(&["jq", "-cj", "."], MIXED.as_bytes());
     let lines = run(&["jq", "."], MIXED.as_bytes());
-    for (line, cause) in changes {
+    for (command, cause) in changes {
         let original = if cause == Cause::BodyLineEndings { &lines } else { &compact };
-        let wrapped = run(&["base64"], &run(line, original));
+        let wrapped = run(&["base64"], &run(command, original));
         let diagnosis = assert_proven(&head(original), &wrapped, Cause::BodyWrapped);
         assert_eq!(diagnosis.further_causes(), [cause], "{diagnosis}");
         for fix in [Cause::BodyWrapped.fix(), cause.fix()] {

@@ -102,10 +102,10 @@ pub(crate) fn assert_unknown(headers: &HeaderMap, body: &[u8]) {
     assert_eq!(diagnosis.secret_id(), None);
 }
 
-/// Runs a program with this input and returns its output. `line` is the program and its arguments.
+/// Runs a program with this input and returns its output. `command` is the program and its arguments.
 #[track_caller]
-pub(crate) fn run(line: &[&str], input: &[u8]) -> Vec<u8> {
-    let (program, arguments) = line.split_first().expect("the line names a program");
+pub(crate) fn run(command: &[&str], input: &[u8]) -> Vec<u8> {
+    let (program, arguments) = command.split_first().expect("the command names a program");
     let mut child = Command::new(program)
         .args(arguments)
         .env("LC_ALL", "C.UTF-8")
@@ -117,7 +117,7 @@ pub(crate) fn run(line: &[&str], input: &[u8]) -> Vec<u8> {
     let input = input.to_vec();
     let feeder = thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().expect("the program ends");
-    assert!(output.status.success(), "{line:?}: {}", output.status);
+    assert!(output.status.success(), "{command:?}: {}", output.status);
     // A program that needs no input may close stdin first, so a failed write is fine.
     let _ = feeder.join().expect("the writing thread does not panic");
     output.stdout

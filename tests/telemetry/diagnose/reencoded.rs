@@ -66,11 +66,11 @@ fn bodies() -> Vec<Vec<u8>> {
 fn restores_any_program_from_any_other() {
     // The third body takes long and tests nothing more.
     for body in &bodies()[..2] {
-        let texts: Vec<_> = PROGRAMS.iter().map(|(name, line)| (*name, run(line, body))).collect();
+        let texts: Vec<_> = PROGRAMS.iter().map(|(name, command)| (*name, run(command, body))).collect();
         let mut differ = 0;
         for (writer, original) in &texts {
-            for (rewriter, line) in PROGRAMS {
-                let received = run(line, original);
+            for (rewriter, command) in PROGRAMS {
+                let received = run(command, original);
                 // Sorting loses the order of undocumented fields, unless they were sorted already.
                 let keeps_order = !matches!(rewriter, "python sorted" | "jq -S" | "perl");
                 if received == *original || (!keeps_order && has_unknown_order(original)) {
@@ -124,8 +124,8 @@ async fn restores_keys_sorted_by_serde_json() {
 fn restores_every_sample_from_common_programs() {
     let (secret, samples) = deliveries::all();
     for sample in samples {
-        for line in [&["python3", "-c", PYTHON][..], &["jq", "."], &["jq", "-S", "-c", "."], &["jq", "--tab", "."]] {
-            let received = run(line, &sample.body);
+        for command in [&["python3", "-c", PYTHON][..], &["jq", "."], &["jq", "-S", "-c", "."], &["jq", "--tab", "."]] {
+            let received = run(command, &sample.body);
             let headers = without_length(signed(&secret, &sample.body));
             let diagnosis = diagnose(&keyring(&secret), &headers, &received);
             assert_found(&diagnosis, Cause::BodyReencoded, Certainty::Proven);
@@ -162,8 +162,8 @@ fn restores_empty_objects_of_php_arrays() {
     let (_, samples) = deliveries::all();
     let mut restored = 0;
     for body in samples.iter().map(|sample| &sample.body[..]) {
-        for line in [PHP_ARRAYS, PHP_ARRAYS_RAW, PHP_ARRAYS_4] {
-            let received = run(&["php", "-r", line], body);
+        for command in [PHP_ARRAYS, PHP_ARRAYS_RAW, PHP_ARRAYS_4] {
+            let received = run(&["php", "-r", command], body);
             if received == body {
                 continue;
             }
@@ -191,11 +191,11 @@ fn restores_line_separator() {
     let body = "{\"line\":\"a\u{2028}b/é\"}";
     let programs =
         PROGRAMS.iter().filter(|(name, _)| matches!(*name, "python" | "python raw") || name.starts_with("php"));
-    for (writer, line) in programs.clone() {
-        let original = run(line, body.as_bytes());
+    for (writer, command) in programs.clone() {
+        let original = run(command, body.as_bytes());
         let headers = without_length(signed(SECRET, &original));
-        for (_, line) in programs.clone().filter(|(rewriter, _)| rewriter != writer) {
-            let received = run(line, &original);
+        for (_, command) in programs.clone().filter(|(rewriter, _)| rewriter != writer) {
+            let received = run(command, &original);
             assert_proven(&headers, &received, Cause::BodyReencoded);
         }
     }

@@ -32,7 +32,7 @@ fn warnings(log: &Log) -> Vec<String> {
 /// Runs a test on a paused clock. The log that the test gets records all levels.
 fn logging<F: Future<Output = ()>>(run: impl FnOnce(Log) -> F) {
     let log = Log::default();
-    log.hear(LevelFilter::TRACE, FmtSpan::NONE, || log::paused(run(log.clone())));
+    log.capture_while(LevelFilter::TRACE, FmtSpan::NONE, || log::paused(run(log.clone())));
 }
 
 /// Returns a delivery whose body an outer layer parsed and encoded again.
@@ -200,11 +200,11 @@ fn other_rejections_use_up_no_explanation() {
             (head.uri.path() != "/nobody").then(|| WebhookSecret::new(SECRET).unwrap().into())
         })
     };
-    let nobodys = || SignedDelivery::new(SECRET, BODY).uri("/nobody").request_with(|_| Script::default());
+    let to_nobody = || SignedDelivery::new(SECRET, BODY).uri("/nobody").request_with(|_| Script::default());
     let unauthorised = || signed(Step::Data(BODY.into()));
     let cases = [
         (layer().body_limit(150), signed(too_large()), "body_too_large"),
-        (by_path().explain_mismatches(), nobodys(), "unknown_tenant"),
+        (by_path().explain_mismatches(), to_nobody(), "unknown_tenant"),
         (layer().require_basic_auth("partner", "key"), unauthorised(), "invalid_credentials"),
     ];
     for (layer, request, reason) in cases {

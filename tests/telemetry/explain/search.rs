@@ -29,7 +29,7 @@ fn stack() -> KlikitVerify<Handler> {
 /// Returns the log of a function.
 fn logged(run: impl FnOnce(&Log)) -> Log {
     let log = Log::default();
-    log.hear(LevelFilter::TRACE, FmtSpan::CLOSE, || run(&log));
+    log.capture_while(LevelFilter::TRACE, FmtSpan::CLOSE, || run(&log));
     log
 }
 

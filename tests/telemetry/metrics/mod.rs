@@ -48,13 +48,7 @@ fn value(handle: &PrometheusHandle, name: &str) -> Option<f64> {
 
 /// Returns the value of a metric that must exist.
 fn counted(handle: &PrometheusHandle, name: &str) -> f64 {
-    value(handle, name).unwrap_or_else(|| {
-        panic!(
-            "no {name} in
-{}",
-            handle.render()
-        )
-    })
+    value(handle, name).unwrap_or_else(|| panic!("no {name} in\n{}", handle.render()))
 }
 
 fn deliveries(verdict: &str, reason: &str, tenant: &str) -> String {

@@ -31,16 +31,17 @@ impl PgBouncer {
     /// Starts a pooler with up to `pool_size` connections to `server`. Returns `None`, and writes a line to stderr, if
     /// there is no PgBouncer.
     pub fn in_front_of(test: &str, server: &PostgresServer, pool_size: u32) -> Option<Self> {
-        let Some((program, is_aware)) = program() else {
+        let Some(program) = Program::find() else {
             return skipped(test, "there is no PgBouncer here: install the package `pgbouncer`");
         };
         let folder = private_folder();
         // Try another port if another process took this one first.
         for _ in 0..10 {
             let port = free_port();
-            let settings = settings(server.port(), port, pool_size, is_aware);
-            fs::write(folder.join("pgbouncer.ini"), settings).expect("the settings can be written");
-            if let Some(running) = launch(program, &folder) {
+            let tracks_statements = program.tracks_statements;
+            let settings = Settings { server_port: server.port(), port, pool_size, tracks_statements };
+            fs::write(folder.join("pgbouncer.ini"), settings.to_ini()).expect("the settings can be written");
+            if let Some(running) = launch(program.path, &folder) {
                 return Some(Self { port, folder, running: Some(running) });
             }
         }
@@ -85,31 +86,50 @@ fn log(folder: &Path) -> String {
     fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
-/// Returns the settings of a pooler that accepts every user, as the server does.
-fn settings(server: u16, port: u16, pool_size: u32, is_aware: bool) -> String {
-    let unaware = if is_aware { "max_prepared_statements = 0\n" } else { "" };
-    format!(
-        "[databases]\n\
-         postgres = host=127.0.0.1 port={server} dbname=postgres user=klikit\n\
-         [pgbouncer]\n\
-         listen_addr = 127.0.0.1\n\
-         listen_port = {port}\n\
-         unix_socket_dir =\n\
-         auth_type = any\n\
-         pool_mode = transaction\n\
-         default_pool_size = {pool_size}\n\
-         server_round_robin = 1\n\
-         {unaware}"
-    )
+/// The settings of a pooler that accepts every user, as the server does.
+struct Settings {
+    server_port: u16,
+    port: u16,
+    pool_size: u32,
+    tracks_statements: bool,
 }
 
-/// Finds PgBouncer on the path or in `/usr/sbin`, where Debian installs it. Also returns whether it can track named statements.
-fn program() -> Option<(&'static str, bool)> {
-    ["pgbouncer", "/usr/sbin/pgbouncer"].into_iter().find_map(|program| {
-        let output = Command::new(program).arg("--version").output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let mut numbers = text.split_whitespace().nth(1)?.split('.').map(|number| number.parse::<u32>().ok());
-        let version = (numbers.next()??, numbers.next()??);
-        Some((program, version >= (1, 21)))
-    })
+impl Settings {
+    fn to_ini(&self) -> String {
+        let Self { server_port, port, pool_size, tracks_statements } = self;
+        let do_not_track = if *tracks_statements { "max_prepared_statements = 0\n" } else { "" };
+        format!(
+            "[databases]\n\
+             postgres = host=127.0.0.1 port={server_port} dbname=postgres user=klikit\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\n\
+             listen_port = {port}\n\
+             unix_socket_dir =\n\
+             auth_type = any\n\
+             pool_mode = transaction\n\
+             default_pool_size = {pool_size}\n\
+             server_round_robin = 1\n\
+             {do_not_track}"
+        )
+    }
+}
+
+/// An installed PgBouncer.
+struct Program {
+    path: &'static str,
+    /// Whether this version can track named statements.
+    tracks_statements: bool,
+}
+
+impl Program {
+    /// Finds PgBouncer on the path or in `/usr/sbin`, where Debian installs it.
+    fn find() -> Option<Self> {
+        ["pgbouncer", "/usr/sbin/pgbouncer"].into_iter().find_map(|path| {
+            let output = Command::new(path).arg("--version").output().ok()?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            let mut numbers = text.split_whitespace().nth(1)?.split('.').map(|number| number.parse::<u32>().ok());
+            let version = (numbers.next()??, numbers.next()??);
+            Some(Self { path, tracks_statements: version >= (1, 21) })
+        })
+    }
 }

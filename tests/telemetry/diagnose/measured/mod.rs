@@ -31,8 +31,11 @@ const SECRET: &str = "klikit-fixture-secret";
 
 /// A delivery that is being changed.
 struct Case {
+    /// The body that klikit signed.
     original: Vec<u8>,
+    /// The secret of the receiver.
     configured: Vec<u8>,
+    /// The headers and the body that the receiver gets.
     headers: HeaderMap,
     body: Vec<u8>,
     /// The causes that describe the change. Never contains `Unknown`.
@@ -188,12 +191,11 @@ fn originals() -> Vec<Vec<u8>> {
 fn measure(
     changes: &[(&'static str, Change)],
     criterion: Criterion,
-    seed: u64,
+    mut random: Random,
     runs: usize,
 ) -> BTreeMap<&'static str, Tally> {
     let originals = originals();
     let candidates = Keyring::new("candidates", "partner API", WebhookSecret::new("the partner API's").unwrap());
-    let mut random = Random(seed);
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for run in 0..runs {
         let (name, change) = changes[run % changes.len()];
@@ -254,21 +256,47 @@ fn measure(
     tallies
 }
 
-/// Prints the table. Returns the totals: runs, proven, shown, side effects, unknown, wrong.
-fn print(title: &str, tallies: &BTreeMap<&str, Tally>) -> [usize; 6] {
-    fn line(name: &str, [runs, proven, shown, side_effect, unknown, wrong]: [impl Display; 6]) -> String {
+/// The results of all kinds of changes together.
+#[derive(Default)]
+struct Totals {
+    runs: usize,
+    proven: usize,
+    shown: usize,
+    side_effect: usize,
+    unknown: usize,
+    wrong: usize,
+}
+
+impl Totals {
+    fn add(&mut self, tally: &Tally) {
+        self.runs += tally.runs;
+        self.proven += tally.proven;
+        self.shown += tally.shown;
+        self.side_effect += tally.side_effect;
+        self.unknown += tally.unknown;
+        self.wrong += tally.wrong.len();
+    }
+}
+
+/// Prints a table with a line for each kind of change, and returns the totals.
+fn print(title: &str, tallies: &BTreeMap<&str, Tally>) -> Totals {
+    fn line(name: &str, columns: [impl Display; 6]) -> String {
+        let [runs, proven, shown, side_effect, unknown, wrong] = columns;
         format!("{name:<38} {runs:>6} {proven:>7} {shown:>6} {side_effect:>11} {unknown:>8} {wrong:>6}\n")
     }
-    let mut table = line(title, ["runs", "proven", "shown", "side effect", "unknown", "wrong"]);
-    let mut all = [0; 6];
-    for (name, Tally { runs, proven, shown, side_effect, unknown, wrong }) in tallies {
-        let numbers = [*runs, *proven, *shown, *side_effect, *unknown, wrong.len()];
-        table += &line(name, numbers);
-        for (sum, part) in all.iter_mut().zip(numbers) {
-            *sum += part;
-        }
+    fn line_of_totals(name: &str, totals: &Totals) -> String {
+        let Totals { runs, proven, shown, side_effect, unknown, wrong } = totals;
+        line(name, [runs, proven, shown, side_effect, unknown, wrong])
     }
-    table += &line("all", all);
+    let mut table = line(title, ["runs", "proven", "shown", "side effect", "unknown", "wrong"]);
+    let mut all = Totals::default();
+    for (name, tally) in tallies {
+        let mut of_name = Totals::default();
+        of_name.add(tally);
+        table += &line_of_totals(name, &of_name);
+        all.add(tally);
+    }
+    table += &line_of_totals("all", &all);
     // Write to stderr directly, because the test harness hides the captured output of tests that pass.
     let _ = write!(io::stderr(), "\n{table}");
     all
@@ -283,8 +311,8 @@ fn assert_none_wrong(tallies: &BTreeMap<&str, Tally>) {
 
 #[test]
 fn no_corruption_gets_a_wrong_cause() {
-    let tallies = measure(&CORRUPTIONS, Criterion::IsTrue, 6, RUNS);
-    let [runs, proven, shown, side_effect, unknown, wrong] = print("corruption", &tallies);
+    let tallies = measure(&CORRUPTIONS, Criterion::IsTrue, Random(6), RUNS);
+    let Totals { runs, proven, shown, side_effect, unknown, wrong } = print("corruption", &tallies);
     assert_none_wrong(&tallies);
     assert_eq!(proven + shown + side_effect + unknown + wrong, runs);
     assert!(runs >= 20_000, "{runs}");
@@ -308,7 +336,7 @@ fn no_corruption_gets_a_wrong_cause() {
 
 #[test]
 fn known_faults_get_their_cause() {
-    let tallies = measure(&FAULTS, Criterion::DescribesChange, 7, 5_000);
+    let tallies = measure(&FAULTS, Criterion::DescribesChange, Random(7), 5_000);
     print("fault", &tallies);
     assert_none_wrong(&tallies);
     for (name, tally) in &tallies {

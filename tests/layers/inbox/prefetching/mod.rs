@@ -1,157 +1,11 @@
 //! Tests of prefetching: deliveries that are leased before a handler is free.
 
-use std::{
-    collections::BTreeSet,
-    ops::Range,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    time::SystemTime,
-};
+mod store;
 
-use tower_klikit::{
-    dedupe::{EventKey, StoreError},
-    inbox::{
-        Acceptance, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Lease, LeaseBatch, LeaseRequest, NewDelivery,
-        Page, SettleOutcome, Settlement,
-    },
-};
+use std::collections::BTreeSet;
 
+use self::store::PrefetchingStore;
 use super::*;
-
-/// A memory store that asks for prefetching. Its calls can be slow or fail.
-#[derive(Clone, Default)]
-struct PrefetchingStore {
-    inner: MemoryStore,
-    /// The milliseconds that a call to `lease` takes.
-    takes: Arc<AtomicU64>,
-    /// The number of calls to `lease`, including one that is in progress.
-    calls: Arc<AtomicUsize>,
-    is_leasing: Arc<AtomicBool>,
-    /// The number of deliveries that the last call leased.
-    leased: Arc<AtomicUsize>,
-    /// The number of next calls to `start` that fail.
-    failing: Arc<AtomicU32>,
-    /// The number of calls to `start` after the failing ones that return `false`.
-    denied: Arc<AtomicU32>,
-}
-
-impl InboxStore for PrefetchingStore {
-    async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
-        self.inner.accept(delivery, retention).await
-    }
-
-    async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        self.is_leasing.store(true, Ordering::SeqCst);
-        sleep(Duration::from_millis(self.takes.load(Ordering::SeqCst))).await;
-        self.is_leasing.store(false, Ordering::SeqCst);
-        let batch = self.inner.lease(request).await?;
-        self.leased.store(batch.leased.len(), Ordering::SeqCst);
-        Ok(batch)
-    }
-
-    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
-        let take_one = |count: &AtomicU32| {
-            count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
-        };
-        if take_one(&self.failing) {
-            return Err(StoreError::new("unplugged"));
-        }
-        if take_one(&self.denied) {
-            return Ok(vec![false; leases.len()]);
-        }
-        self.inner.start(leases).await
-    }
-
-    async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
-        self.inner.extend(leases, duration).await
-    }
-
-    async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
-        self.inner.settle(settlements).await
-    }
-
-    async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
-        self.inner.backlog(limit).await
-    }
-
-    async fn counts(&self) -> Result<Counts, StoreError> {
-        InboxStore::counts(&self.inner).await
-    }
-
-    async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
-        self.inner.purge_done(limit).await
-    }
-
-    async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
-        self.inner.stored(limit).await
-    }
-
-    async fn evict_done(&self, limit: u32) -> Result<u64, StoreError> {
-        self.inner.evict_done(limit).await
-    }
-
-    async fn purge_dead(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
-        self.inner.purge_dead(age, limit).await
-    }
-
-    fn prefetch(&self) -> usize {
-        100
-    }
-}
-
-impl InboxAdmin for PrefetchingStore {
-    async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
-        self.inner.find(filter, after, limit).await
-    }
-
-    async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
-        self.inner.show(id).await
-    }
-
-    async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
-        self.inner.retry(id).await
-    }
-
-    async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
-        self.inner.dead_letter(ids, states, reason).await
-    }
-
-    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
-        self.inner.forget_deliveries(ids, states).await
-    }
-
-    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
-        self.inner.forget_event(event).await
-    }
-
-    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        self.inner.forget_accepted(window).await
-    }
-}
-
-impl PrefetchingStore {
-    fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
-    }
-
-    /// Returns the deliveries that are still stored.
-    async fn entries(&self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        for id in 1..=DELIVERIES {
-            let id = DeliveryId::new(i64::try_from(id).unwrap());
-            entries.extend(self.inner.show(id).await.unwrap());
-        }
-        entries
-    }
-
-    /// Returns the number of READY deliveries. Asserts that they have no attempts.
-    async fn ready_without_attempts(&self) -> usize {
-        let ready = self.entries().await.into_iter().filter(|entry| entry.state == DeliveryState::Ready);
-        let attempts: Vec<_> = ready.map(|entry| entry.attempts).collect();
-        assert!(attempts.iter().all(|attempts| *attempts == 0), "{attempts:?}");
-        attempts.len()
-    }
-}
 
 /// The number of deliveries that a test stores.
 const DELIVERIES: usize = 200;
@@ -191,7 +45,7 @@ async fn fast_handlers_prefetch() {
         until_empty(&inbox).await;
         worker.stop().await;
         assert_each_ran_once(&handler);
-        calls.push(store.calls());
+        calls.push(store.lease_calls());
     }
     let [default, without, few] = calls[..] else { unreachable!("there were three workers") };
     assert!(default < DELIVERIES / 10, "{default} calls");
@@ -220,7 +74,7 @@ async fn slow_handlers_do_not_prefetch() {
         sleep(Duration::from_millis(1050)).await;
         // Twice the concurrency: as many as the handlers have just finished are prefetched.
         assert!(inbox.counts().await.unwrap().leased <= 8);
-        assert!(store.leased.load(Ordering::SeqCst) <= 8);
+        assert!(store.last_leased() <= 8);
     }
     worker.stop().await;
 }
@@ -272,11 +126,11 @@ async fn releases_prefetched_deliveries_after_a_second() {
 #[tokio::test(start_paused = true)]
 async fn waits_for_a_slow_call_that_leases() {
     let (store, inbox) = filled().await;
-    store.takes.store(10_000, Ordering::SeqCst);
+    store.set_lease_latency(Duration::from_millis(10_000));
     let handler = ScriptedHandler::new(Reaction::Answers(200));
     let worker = RunningWorker::start(inbox.worker(handler.clone()).concurrency(300).poll_interval(seconds(1)));
     sleep(seconds(9)).await;
-    assert_eq!((store.calls(), handler.attempts().len()), (1, 0));
+    assert_eq!((store.lease_calls(), handler.attempts().len()), (1, 0));
     sleep(seconds(2)).await;
     assert_each_ran_once(&handler);
     worker.stop().await;
@@ -287,7 +141,7 @@ async fn failed_start_is_retried_before_the_handler() {
     let store = PrefetchingStore::default();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
-    store.failing.store(3, Ordering::SeqCst);
+    store.fail_starts(3);
     let handler = ScriptedHandler::new(Reaction::AnswersAfter(seconds(5)));
     // The last attempt is counted when it starts, not when it is leased.
     let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(1));
@@ -306,7 +160,7 @@ async fn drain_during_failing_starts_counts_no_attempt() {
     let store = PrefetchingStore::default();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
-    store.failing.store(1000, Ordering::SeqCst);
+    store.fail_starts(1000);
     let handler = ScriptedHandler::new(Reaction::Answers(200));
     let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(1));
     sleep(seconds(10)).await;
@@ -319,7 +173,7 @@ async fn denied_start_runs_no_handler() {
     let store = PrefetchingStore::default();
     let inbox = Inbox::new(store.clone());
     assert_received(&stack(&inbox), &delivery()).await;
-    store.denied.store(1, Ordering::SeqCst);
+    store.deny_starts(1);
     let handler = ScriptedHandler::new(Reaction::Answers(200));
     let worker = RunningWorker::start(inbox.worker(handler.clone()).max_attempts(1));
     sleep(seconds(29)).await;
@@ -328,46 +182,6 @@ async fn denied_start_runs_no_handler() {
     until_empty(&inbox).await;
     worker.stop().await;
     assert_eq!((handler.attempts(), inbox.counts().await.unwrap()), (vec![1], Counts::default()));
-}
-
-/// If a worker crashes, only the attempts that have started count.
-#[tokio::test(start_paused = true)]
-async fn only_the_poisonous_delivery_is_dead_lettered() {
-    for (concurrency, max_attempts) in [(1, 1), (1, 2), (1, 3), (4, 1), (4, 2), (4, 3)] {
-        let (store, inbox) = filled().await;
-        let handler = PoisonedHandler::default();
-        let poison = async || handler.started("evt-60");
-        let mut deaths = 0;
-        loop {
-            // A new inbox stands for a new process.
-            let worker = Inbox::new(store.clone()).worker(handler.clone()).concurrency(concurrency);
-            let worker = tokio::spawn(worker.max_attempts(max_attempts).lease(seconds(3)).run_until(pending::<()>()));
-            until("the poisonous delivery starts, or all are handled", async || {
-                poison().await > deaths || inbox.counts().await.unwrap().backlog() == 0
-            })
-            .await;
-            if poison().await == deaths {
-                worker.abort();
-                break;
-            }
-            deaths += 1;
-            worker.abort();
-            assert!(worker.await.unwrap_err().is_cancelled());
-            let leased = inbox.counts().await.unwrap().leased;
-            assert!(deaths > 1 || concurrency > 1 || leased > 10, "{leased} were leased");
-            for entry in store.entries().await {
-                let started = handler.started(entry.event_id().unwrap());
-                assert_eq!(usize::try_from(entry.attempts).unwrap(), started, "{:?}", entry.event_id());
-            }
-        }
-        let dead: Vec<_> = store.entries().await;
-        assert_eq!((dead.len(), deaths), (1, usize::try_from(max_attempts).unwrap()));
-        assert_eq!((dead[0].event_id(), dead[0].attempts), (Some("evt-60"), max_attempts));
-        assert_eq!(dead[0].reason.as_deref(), Some(LEASE_EXPIRED));
-        for number in (0..DELIVERIES).filter(|number| *number != 60) {
-            assert_eq!(handler.started(&format!("evt-{number}")), 1);
-        }
-    }
 }
 
 /// A handler that hangs on the delivery `evt-60`, and responds to all others at once.
@@ -401,20 +215,60 @@ impl Service<Request<VerifiedBody>> for PoisonedHandler {
     }
 }
 
+/// If a worker crashes, only the attempts that have started count.
+#[tokio::test(start_paused = true)]
+async fn only_the_poisonous_delivery_is_dead_lettered() {
+    for (concurrency, max_attempts) in [(1, 1), (1, 2), (1, 3), (4, 1), (4, 2), (4, 3)] {
+        let (store, inbox) = filled().await;
+        let handler = PoisonedHandler::default();
+        let starts_of_poison = || handler.started("evt-60");
+        let mut crashes = 0;
+        loop {
+            // A new inbox stands for a new process.
+            let worker = Inbox::new(store.clone()).worker(handler.clone()).concurrency(concurrency);
+            let worker = tokio::spawn(worker.max_attempts(max_attempts).lease(seconds(3)).run_until(pending::<()>()));
+            until("the poisonous delivery starts, or all are handled", async || {
+                starts_of_poison() > crashes || inbox.counts().await.unwrap().backlog() == 0
+            })
+            .await;
+            if starts_of_poison() == crashes {
+                worker.abort();
+                break;
+            }
+            crashes += 1;
+            worker.abort();
+            assert!(worker.await.unwrap_err().is_cancelled());
+            let leased = inbox.counts().await.unwrap().leased;
+            assert!(crashes > 1 || concurrency > 1 || leased > 10, "{leased} were leased");
+            for entry in store.entries().await {
+                let started = handler.started(entry.event_id().unwrap());
+                assert_eq!(usize::try_from(entry.attempts).unwrap(), started, "{:?}", entry.event_id());
+            }
+        }
+        let dead: Vec<_> = store.entries().await;
+        assert_eq!((dead.len(), crashes), (1, usize::try_from(max_attempts).unwrap()));
+        assert_eq!((dead[0].event_id(), dead[0].attempts), (Some("evt-60"), max_attempts));
+        assert_eq!(dead[0].reason.as_deref(), Some(LEASE_EXPIRED));
+        for number in (0..DELIVERIES).filter(|number| *number != 60) {
+            assert_eq!(handler.started(&format!("evt-{number}")), 1);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn shutdown_releases_deliveries_being_leased() {
     for max_attempts in [1, 25] {
         let (store, inbox) = filled().await;
-        store.takes.store(40, Ordering::SeqCst);
+        store.set_lease_latency(Duration::from_millis(40));
         let handler = ScriptedHandler::new(Reaction::AnswersAfter(Duration::from_millis(5)));
         let worker = RunningWorker::start(inbox.worker(handler.clone()).concurrency(4).max_attempts(max_attempts));
         sleep(Duration::from_millis(200)).await;
-        store.takes.store(700, Ordering::SeqCst);
-        let calls = store.calls();
-        until("a call is leasing", async || store.calls() > calls && store.is_leasing.load(Ordering::SeqCst)).await;
-        store.leased.store(0, Ordering::SeqCst);
+        store.set_lease_latency(Duration::from_millis(700));
+        let calls = store.lease_calls();
+        until("a call is leasing", async || store.lease_calls() > calls && store.is_leasing()).await;
+        store.reset_last_leased();
         worker.stop().await;
-        assert!(store.leased.load(Ordering::SeqCst) > 0);
+        assert!(store.last_leased() > 0);
         assert_eq!(inbox.counts().await.unwrap().leased, 0);
         assert_eq!(store.ready_without_attempts().await + handler.done().len(), DELIVERIES);
     }
@@ -422,9 +276,9 @@ async fn shutdown_releases_deliveries_being_leased() {
 
 #[tokio::test(start_paused = true)]
 async fn prefetching_workers_handle_each_delivery_once() {
-    for takes in [0, 30] {
+    for lease_millis in [0, 30] {
         let (store, inbox) = filled().await;
-        store.takes.store(takes, Ordering::SeqCst);
+        store.set_lease_latency(Duration::from_millis(lease_millis));
         let handler = ScriptedHandler::new(Reaction::AnswersAfter(Duration::from_millis(3)));
         let workers = [(); 2].map(|()| RunningWorker::start(inbox.worker(handler.clone()).concurrency(4)));
         until_empty(&inbox).await;
@@ -432,6 +286,6 @@ async fn prefetching_workers_handle_each_delivery_once() {
             worker.stop().await;
         }
         assert_each_ran_once(&handler);
-        assert!(store.calls() < DELIVERIES / 4, "{} calls", store.calls());
+        assert!(store.lease_calls() < DELIVERIES / 4, "{} calls", store.lease_calls());
     }
 }

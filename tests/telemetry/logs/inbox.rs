@@ -1,0 +1,112 @@
+//! Tests of the inbox's and its worker's log lines.
+
+use std::{convert::Infallible, future::pending, time::Duration};
+
+use http::Response;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_klikit::{
+    VerifiedBody,
+    inbox::{Attempt, Inbox, InboxStore, LEASE_EXPIRED, LeaseRequest, Settlement},
+    store::MemoryStore,
+};
+
+use super::*;
+
+#[test]
+fn failed_attempt_warns_and_dead_letter_is_an_error() {
+    let log = log_of_task(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        let failing = service_fn(async |_: Request<VerifiedBody>| Err::<Response<String>, _>("the printer is on fire"));
+        let worker = inbox.worker(failing).max_attempts(2);
+        worker.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+    });
+    let failed = fields(&log, "WARN", "attempt failed, will retry: the printer is on fire");
+    assert!(failed.contains(EVT_7_FIELDS) && failed.contains("delivery_id=1 attempt=1 delay="), "{log}");
+    let dead = fields(&log, "ERROR", "dead-lettered a delivery: the printer is on fire");
+    assert!(dead.contains(EVT_7_FIELDS) && dead.contains("delivery_id=1 attempts=2"), "{log}");
+    assert_eq!(log.lines().count(), 2, "{log}");
+}
+
+/// The worker that started the last attempt has crashed, so another worker logs the dead letter.
+#[test]
+fn dead_letter_made_by_leasing_is_an_error() {
+    let log = log_of_task(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        let hanging =
+            service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
+        let dies = inbox.worker(hanging).max_attempts(1).run_until(pending::<()>());
+        tokio::time::timeout(Duration::from_secs(5), dies).await.unwrap_err();
+        let other = inbox.worker(crate::support::Handler::default()).max_attempts(1);
+        other.run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+        assert_eq!(inbox.counts().await.unwrap().dead, 1);
+    });
+    let dead = fields(&log, "ERROR", &format!("dead-lettered a delivery: {LEASE_EXPIRED}"));
+    assert!(dead.contains(EVT_7_FIELDS) && dead.contains("delivery_id=1 attempts=1"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[test]
+fn lease_lost_under_its_handler_is_a_warning() {
+    let log = log_of_task(async {
+        let store = MemoryStore::new();
+        let inbox = Inbox::new(store.clone());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        // Another worker leases the delivery before the lease is extended.
+        let losing = service_fn(move |request: Request<VerifiedBody>| {
+            let store = store.clone();
+            async move {
+                let attempt = request.extensions().get::<Attempt>().unwrap();
+                store.settle(&[(*attempt.lease(), Settlement::Release)]).await.unwrap();
+                let duration = Duration::from_secs(600);
+                let request = LeaseRequest { limit: 1, free_handlers: 1, duration, max_attempts: 25, held: &[] };
+                assert_eq!(store.lease(&request).await.unwrap().leased.len(), 1);
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }
+        });
+        inbox.worker(losing).run_until(tokio::time::sleep(Duration::from_secs(60))).await;
+    });
+    assert!(fields(&log, "INFO", "cannot extend the lease of a running handler").contains("delivery_id=1"), "{log}");
+    let lost = fields(&log, "WARN", "lost the lease while the handler was running");
+    assert!(lost.contains(EVT_7_FIELDS) && lost.contains("delivery_id=1"), "{log}");
+}
+
+#[test]
+fn full_backlog_is_a_warning() {
+    let log = log_of_task(async {
+        let stack = KlikitVerifyLayer::new(SECRET).layer(Inbox::new(MemoryStore::new()).max_backlog(1).acceptor());
+        assert_eq!(stack.clone().oneshot(evt_7()).await.unwrap().status(), 200);
+        let another = SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>();
+        assert_eq!(stack.oneshot(another).await.unwrap().status(), 503);
+    });
+    assert!(log.contains("WARN") && log.contains("inbox backlog is full") && log.contains("max_backlog=1"), "{log}");
+}
+
+#[test]
+fn long_query_and_long_path_are_warnings() {
+    let log = log_of_task(async {
+        let stack = KlikitVerifyLayer::new(SECRET).layer(Inbox::new(MemoryStore::new()).acceptor());
+        for (uri, status) in [(format!("/?{}", "q".repeat(3000)), 200), (format!("/{}", "p".repeat(3000)), 414)] {
+            let mut request = evt_7();
+            *request.uri_mut() = uri.parse().unwrap();
+            assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), status);
+        }
+    });
+    let left_out = fields(&log, "WARN", "stored a delivery without its query");
+    assert!(left_out.contains(EVT_7_FIELDS) && left_out.contains("bytes=3000"), "{log}");
+    let rejected = fields(&log, "WARN", "rejected a delivery: its path or method is too long");
+    assert!(rejected.contains(EVT_7_FIELDS) && rejected.contains("status=414"), "{log}");
+    assert!(!log.contains("qqq") && !log.contains("ppp"), "{log}");
+}
+
+#[test]
+fn acceptor_as_the_handler_is_an_error_in_the_log() {
+    let log = log_of_task(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+        inbox.worker(inbox.acceptor()).run_until(tokio::time::sleep(Duration::from_millis(10))).await;
+    });
+    assert!(log.contains("ERROR") && log.contains("give the worker your handler"), "{log}");
+}
