@@ -21,8 +21,7 @@ fn sqlite_tables() -> Tables {
     let columns = "
         SELECT t.name, c.name
         FROM sqlite_schema AS t, pragma_table_info(t.name) AS c
-        WHERE t.type IN ('table', 'view') AND t.name LIKE 'klikit%'
-        ";
+        WHERE t.type IN ('table', 'view') AND t.name LIKE 'klikit%'";
     let mut statement = connection.prepare(columns).unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     gathered(rows.map(Result::unwrap))
@@ -35,8 +34,7 @@ async fn postgres_tables(server: &PostgresServer) -> Tables {
     let columns = "
         SELECT table_name::text, column_name::text
         FROM information_schema.columns
-        WHERE table_schema = 'public' AND table_name LIKE 'klikit%'
-        ";
+        WHERE table_schema = 'public' AND table_name LIKE 'klikit%'";
     let rows = client.query(columns, &[]).await.unwrap();
     gathered(rows.iter().map(|row| (row.get(0), row.get(1))))
 }

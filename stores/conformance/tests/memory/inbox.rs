@@ -17,17 +17,17 @@ fn paused() -> Runtime {
 }
 
 #[test]
-fn keeps_every_rule() {
+fn follows_the_rules() {
     paused().block_on(inbox::check(make, advance));
 }
 
 #[test]
-fn agrees_with_the_reference() {
+fn matches_the_reference() {
     inbox::compare(512, 100, &paused(), make, &advance);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_in_races() {
+async fn follows_the_rules_in_races() {
     for _ in 0..8 {
         inbox::race(MemoryStore::new()).await;
     }

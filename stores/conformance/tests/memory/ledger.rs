@@ -17,12 +17,12 @@ fn paused() -> Runtime {
 }
 
 #[test]
-fn keeps_every_rule() {
+fn follows_the_rules() {
     paused().block_on(ledger::check(make, advance));
 }
 
 #[test]
-fn agrees_with_the_reference() {
+fn matches_the_reference() {
     ledger::compare(512, 100, &paused(), make, &advance);
 }
 

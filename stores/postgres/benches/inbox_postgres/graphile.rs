@@ -25,14 +25,24 @@ use crate::{
 
 const ADD: &str = "
     SELECT graphile_worker.add_job(
-        'order', json_build_object('head', $2::json, 'body', convert_from($1, 'UTF8')::json), job_key => $3
+        'order',
+        json_build_object('head', $2::json, 'body', convert_from($1, 'UTF8')::json),
+        job_key => $3
     )";
 
 const ADD_MANY: &str = "
-    SELECT count(*) FROM graphile_worker.add_jobs(ARRAY(
+    SELECT count(*)
+    FROM graphile_worker.add_jobs(ARRAY(
+        -- The columns: task, payload, queue, run at, most attempts, job key, priority, flags.
         SELECT ROW(
-            'order', json_build_object('head', head::json, 'body', convert_from(body, 'UTF8')::json),
-            NULL, NULL, NULL, key, NULL, NULL
+            'order',
+            json_build_object('head', head::json, 'body', convert_from(body, 'UTF8')::json),
+            NULL,
+            NULL,
+            NULL,
+            key,
+            NULL,
+            NULL
         )::graphile_worker.job_spec
         FROM unnest($1::bytea[], $2::text[], $3::text[]) AS delivery (body, head, key)
     ))";

@@ -42,10 +42,10 @@ pub(crate) async fn run(server: &Server) {
     let sender = tokio::spawn(send(node.clone(), Arc::clone(&log), WARM_UP + BEFORE + held));
     tokio::time::sleep(WARM_UP + BEFORE).await;
     let client = connect(&url).await;
-    client
-        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class")
-        .await
-        .expect("a snapshot");
+    let take_snapshot = "
+        BEGIN ISOLATION LEVEL REPEATABLE READ;
+        SELECT count(*) FROM pg_class";
+    client.batch_execute(take_snapshot).await.expect("a snapshot");
     let watch = server.watch(None);
     let failed = sender.await.expect("no panic");
     let (_, cores) = watch.stop();

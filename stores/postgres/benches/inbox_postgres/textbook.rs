@@ -42,12 +42,14 @@ const TABLES: &str = "
 
 /// A statement that returns no row for a duplicate.
 const INSERT: &str = "
+    -- Remember the key, unless it is known.
     WITH remembered AS (
         INSERT INTO ledger (key, digest)
         VALUES ($1, $2)
         ON CONFLICT DO NOTHING
         RETURNING key
     )
+    -- Enqueue the delivery only if its key is new.
     INSERT INTO queue (head, body)
     SELECT $3, $4
     FROM remembered

@@ -3,6 +3,7 @@
 mod failure;
 mod slots;
 mod statement;
+mod transaction;
 
 use std::{error::Error, future::Future, iter::zip, pin::pin, sync::Arc, time::Duration};
 
@@ -19,11 +20,15 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-use self::slots::{AcquiredConnection, Slots};
 pub(crate) use self::{
     failure::{Failure, SharedFailure},
-    slots::{Cancel, LONG_CALL_DEADLINES},
+    slots::Cancel,
     statement::Sql,
+    transaction::{LONG_CALL_DEADLINES, begin},
+};
+use self::{
+    slots::{AcquiredConnection, Slots},
+    transaction::COMMIT,
 };
 
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -34,25 +39,6 @@ pub(crate) type Statement<'a> = (&'a Sql, Params<'a>);
 /// The number of tries of a call, which starts over if a row has changed between two of its statements. A call needs more
 /// than two only if another node keeps changing the same row at the same pace.
 pub(crate) const TRIES: u32 = 16;
-
-/// Returns the statements that begin a transaction with the time limit `limit`.
-///
-/// - They set the isolation level, because the database's default may differ.
-/// - They set the server's timeouts. Otherwise a connection would wait for a lock indefinitely, and the server would keep the
-///   locks of a node that has vanished.
-/// - They enable warnings, because one warning means that a reported commit is in doubt.
-pub(crate) fn begin(limit: Duration) -> String {
-    // Postgres takes milliseconds as a 32-bit integer, and 0 as no limit.
-    let millis = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1);
-    format!(
-        r"BEGIN ISOLATION LEVEL READ COMMITTED;
-        SET LOCAL statement_timeout = {millis};
-        SET LOCAL idle_in_transaction_session_timeout = {millis};
-        SET LOCAL client_min_messages = warning"
-    )
-}
-
-const COMMIT: &str = "COMMIT";
 
 /// The outcome of a statement.
 pub(crate) struct Answer {
@@ -225,7 +211,7 @@ impl Connections {
         (second, types, second_params): (&str, &[Type], Params<'_>),
     ) -> Result<bool, Failure> {
         let mut acquired = self.acquire().await?;
-        acquired.begin_transaction();
+        acquired.require_rollback();
         let client = acquired.client();
         let run = async {
             self.prepare(client, &[first]).await.map_err(Failure::Statement)?;

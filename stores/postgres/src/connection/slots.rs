@@ -29,13 +29,13 @@ use tokio::{
 };
 use tokio_postgres::CancelToken;
 
-use super::failure::Failure;
+use super::{failure::Failure, transaction::LONG_CALL_DEADLINES};
 
-/// The number of deadlines that a call may take if it may read a whole table. Also the number of deadlines to wait for the
-/// response to an abandoned call.
-pub(crate) const LONG_CALL_DEADLINES: u32 = 30;
+/// The time to wait for the response to an abandoned call, as a multiple of the deadline. The call may be a long one, so
+/// the wait is at least as long as the time limit after which the server ends a long call.
+const ABANDONED_CALL_DEADLINES: u32 = LONG_CALL_DEADLINES;
 
-/// The time that a connection may take to open after its caller has gone. By default Postgres closes a connection that has
+/// The time that a connection may take to open after its caller was dropped. By default Postgres closes a connection that has
 /// not authenticated within this time.
 const OPENING: Duration = Duration::from_secs(60);
 
@@ -85,7 +85,11 @@ impl Slots {
         let pool = self.pool.clone();
         let opening = Opening { pending: Some((Box::pin(async move { pool.get().await }), slot)) };
         let (client, slot) = opening.await.map_err(Failure::Pool)?;
-        Ok(AcquiredConnection { slots: self.clone(), held: Some((CloseOnDrop::new(client), slot)), reset: "" })
+        Ok(AcquiredConnection {
+            slots: self.clone(),
+            held: Some((CloseOnDrop::new(client), slot)),
+            needs_rollback: false,
+        })
     }
 
     /// Returns the time to wait for the response to an abandoned call.
@@ -95,7 +99,7 @@ impl Slots {
     fn response_timeout(&self) -> Duration {
         let doublings = self.unanswered.load(Ordering::Relaxed) / self.number().max(1);
         let times = 1_u32.checked_shl(u32::try_from(doublings).unwrap_or(u32::MAX)).unwrap_or(u32::MAX);
-        self.deadline.saturating_mul(LONG_CALL_DEADLINES).saturating_mul(times)
+        self.deadline.saturating_mul(ABANDONED_CALL_DEADLINES).saturating_mul(times)
     }
 }
 
@@ -104,8 +108,8 @@ pub(crate) struct AcquiredConnection {
     slots: Slots,
     /// The connection and its slot, until they are released.
     held: Option<(CloseOnDrop, Slot)>,
-    /// The statement that makes the connection reusable.
-    reset: &'static str,
+    /// Whether a transaction may be open, which must be rolled back before the connection is used again.
+    needs_rollback: bool,
 }
 
 impl AcquiredConnection {
@@ -114,9 +118,10 @@ impl AcquiredConnection {
         client.get()
     }
 
-    /// Records that a transaction is open, which must be rolled back if the connection is dropped.
-    pub(crate) fn begin_transaction(&mut self) {
-        self.reset = "ROLLBACK";
+    /// Records that a transaction may be open. A `ROLLBACK` is then sent if the connection is dropped instead of
+    /// [released](Self::release).
+    pub(crate) fn require_rollback(&mut self) {
+        self.needs_rollback = true;
     }
 
     /// Returns the connection to the pool. The server must have responded to everything.
@@ -132,8 +137,8 @@ impl AcquiredConnection {
         if failure.needs_new_connection() {
             self.close();
         } else if failure.code().is_none() {
-            // The transaction may be open, because perhaps not everything was sent.
-            self.begin_transaction();
+            // The transaction may be open, because its COMMIT may not have been sent.
+            self.require_rollback();
         }
     }
 
@@ -154,11 +159,13 @@ async fn close(client: CloseOnDrop, slot: Slot) {
 impl Drop for AcquiredConnection {
     fn drop(&mut self) {
         let Some((client, slot)) = self.held.take() else { return };
-        let (slots, reset) = (self.slots.clone(), self.reset);
+        // The server responds in order, so the response to this statement is the last one. An empty statement does nothing.
+        let last = if self.needs_rollback { "ROLLBACK" } else { "" };
+        let slots = self.slots.clone();
         in_background(async move {
-            match drain(client.get(), reset, &slots).await {
-                DrainOutcome::Usable => client.release(),
-                DrainOutcome::Closed => close(client, slot).await,
+            match drain(client.get(), last, &slots).await {
+                DrainOutcome::Reuse => client.release(),
+                DrainOutcome::Close => close(client, slot).await,
             }
         });
     }
@@ -190,21 +197,21 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// The state of an abandoned connection.
+/// The way to release an abandoned connection.
 enum DrainOutcome {
-    Usable,
-    Closed,
+    Reuse,
+    Close,
 }
 
-/// Waits until the server has responded to everything, or the connection has ended.
-async fn drain(client: &Client, reset: &str, slots: &Slots) -> DrainOutcome {
-    let mut answer = pin!(client.batch_execute(reset));
+/// Sends the statement `last`, and waits until the server has responded to it, or the connection has ended.
+async fn drain(client: &Client, last: &str, slots: &Slots) -> DrainOutcome {
+    let mut answer = pin!(client.batch_execute(last));
     match timeout(slots.response_timeout(), &mut answer).await {
         Ok(Ok(())) => {
             slots.unanswered.store(0, Ordering::Relaxed);
-            return DrainOutcome::Usable;
+            return DrainOutcome::Reuse;
         }
-        Ok(Err(_)) => return DrainOutcome::Closed,
+        Ok(Err(_)) => return DrainOutcome::Close,
         Err(_) => {}
     }
     match timeout(slots.deadline, (slots.cancel)(client.cancel_token())).await {
@@ -216,12 +223,12 @@ async fn drain(client: &Client, reset: &str, slots: &Slots) -> DrainOutcome {
         // The statement was not cancelled, so wait for the end of the connection, and with it of the backend.
         _ => drop(answer.await),
     }
-    DrainOutcome::Closed
+    DrainOutcome::Close
 }
 
 type Get = Pin<Box<dyn Future<Output = Result<Client, PoolError>> + Send>>;
 
-/// A connection that is being opened or taken out of the pool. If its caller goes away, opening continues in the background,
+/// A connection that is being opened or taken out of the pool. If the caller drops it, opening continues in the background,
 /// because the server may have started a backend.
 struct Opening {
     pending: Option<(Get, Slot)>,

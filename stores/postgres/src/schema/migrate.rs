@@ -80,7 +80,7 @@ impl Schema {
     /// Runs the missing steps in one transaction, one node at a time.
     pub(crate) async fn migrate(&self, connections: &Connections) -> Result<(), SchemaFailure> {
         let mut acquired = connections.acquire().await?;
-        acquired.begin_transaction();
+        acquired.require_rollback();
         let client = acquired.client();
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
         client.batch_execute(&begin).await.map_err(Failure::Statement)?;

@@ -17,8 +17,9 @@ use crate::{
 const KEPT: &str = include_str!("../../tests/schema/v1.sql");
 
 /// An unreleased step.
-const STEP: &str = r#"ALTER TABLE "klikit_inbox" ADD COLUMN made_up text;
-UPDATE "klikit_inbox" SET made_up = event_id;"#;
+const STEP: &str = r#"
+    ALTER TABLE "klikit_inbox" ADD COLUMN made_up text;
+    UPDATE "klikit_inbox" SET made_up = event_id;"#;
 
 fn whole() -> Schema {
     Schema::whole(&Names::parse("klikit_").unwrap())
@@ -69,16 +70,51 @@ async fn versions(client: &Client) -> Vec<String> {
 async fn catalog(client: &Client) -> Vec<String> {
     let mut catalog = Vec::new();
     for sql in [
-        "SELECT format('%s.%s %s %s %s %s %s %s', table_name, column_name, data_type, udt_name, collation_name, \
-         is_nullable, column_default, identity_generation) FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1",
-        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
-        "SELECT pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
-        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1",
-        "SELECT conrelid::regclass::text || ' ' || pg_get_constraintdef(oid) FROM pg_constraint \
-         WHERE connamespace = 'public'::regnamespace ORDER BY 1",
-        "SELECT format('%s %s %s', relname, relkind, reloptions) FROM pg_class \
-         WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
-        "SELECT viewname || definition FROM pg_views WHERE schemaname = 'public' ORDER BY 1",
+        "
+            SELECT format(
+                '%s.%s %s %s %s %s %s %s',
+                table_name,
+                column_name,
+                data_type,
+                udt_name,
+                collation_name,
+                is_nullable,
+                column_default,
+                identity_generation
+            )
+            FROM information_schema.columns
+            WHERE table_schema = 'public'
+            ORDER BY 1",
+        "
+            SELECT indexdef
+            FROM pg_indexes
+            WHERE schemaname = 'public'
+            ORDER BY 1",
+        "
+            SELECT pg_get_triggerdef(oid) || tgenabled::text
+            FROM pg_trigger
+            WHERE NOT tgisinternal
+            ORDER BY 1",
+        "
+            SELECT pg_get_functiondef(oid)
+            FROM pg_proc
+            WHERE pronamespace = 'public'::regnamespace
+            ORDER BY 1",
+        "
+            SELECT conrelid::regclass::text || ' ' || pg_get_constraintdef(oid)
+            FROM pg_constraint
+            WHERE connamespace = 'public'::regnamespace
+            ORDER BY 1",
+        "
+            SELECT format('%s %s %s', relname, relkind, reloptions)
+            FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace
+            ORDER BY 1",
+        "
+            SELECT viewname || definition
+            FROM pg_views
+            WHERE schemaname = 'public'
+            ORDER BY 1",
     ] {
         catalog.extend(texts(client, sql).await);
     }
@@ -158,7 +194,10 @@ async fn nodes_that_open_at_once_migrate_once() {
             tokio::spawn(async move { schema.migrate(&connections).await })
         })
         .collect();
-    let waiting = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    let waiting = "
+        SELECT count(*)::text
+        FROM pg_locks
+        WHERE locktype = 'advisory' AND NOT granted";
     while texts(client, waiting).await != ["4"] {
         assert!(nodes.iter().all(|node| !node.is_finished()), "a node does not wait");
     }

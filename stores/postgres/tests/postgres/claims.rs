@@ -69,7 +69,9 @@ async fn expired_claim_still_belongs_to_its_token() {
     let Some(server) = PostgresServer::start("expired claim still belongs to its token") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
-    let claimed_at = "SELECT (extract(epoch FROM claimed_at) * 1000000)::bigint FROM klikit_ledger";
+    let claimed_at = "
+        SELECT (extract(epoch FROM claimed_at) * 1000000)::bigint
+        FROM klikit_ledger";
     let expired = claim(1);
     store.claim(&expired, &TERMS).await.unwrap();
     let before = count(&client, claimed_at).await;
@@ -107,7 +109,10 @@ async fn expired_claim_is_taken_over_by_another_token() {
     client.execute("UPDATE klikit_ledger SET claimed_at = claimed_at - interval '1 hour'", &[]).await.unwrap();
     client.execute(EXPIRE, &[]).await.unwrap();
     assert_eq!(store.claim(&second, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    let recent = "SELECT count(*) FROM klikit_ledger WHERE claimed_at > now() - interval '30 minutes'";
+    let recent = "
+        SELECT count(*)
+        FROM klikit_ledger
+        WHERE claimed_at > now() - interval '30 minutes'";
     assert_eq!(count(&client, recent).await, 1, "the claim is new");
     assert!(!store.complete(&first, RETENTION).await.unwrap(), "the old token no longer holds the claim");
     assert!(!renew(&store, &first).await);
@@ -180,7 +185,10 @@ async fn renewing_waits_for_no_lock() {
     client.execute(EXPIRE, &[]).await.unwrap();
     let transaction = other.transaction().await.unwrap();
     assert!(store.complete_in(&transaction, &completing, RETENTION).await.unwrap());
-    let lock = "SELECT FROM klikit_ledger WHERE key = encode($1::bytea, 'hex')::uuid FOR UPDATE";
+    let lock = "
+        SELECT FROM klikit_ledger
+        WHERE key = encode($1::bytea, 'hex')::uuid
+        FOR UPDATE";
     transaction.query(lock, &[&&taken.key().as_bytes()[..]]).await.unwrap();
     let asked = [completing.clone(), running.clone(), taken];
     let renewed = ends(store.renew(&asked, &TERMS)).await.unwrap();

@@ -97,7 +97,10 @@ async fn cancelled_wait_for_standby_is_not_a_success() {
     let sending = join_all(ids.iter().map(|id| send(&inbox, id, id)));
     let admin = client(cluster.primary.url()).await;
     let cancelling = async {
-        let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        let cancel = "
+            SELECT pg_cancel_backend(pid)
+            FROM pg_stat_activity
+            WHERE wait_event = 'SyncRep'";
         loop {
             admin.execute(cancel, &[]).await.unwrap();
             sleep(PAUSE).await;

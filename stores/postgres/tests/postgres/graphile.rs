@@ -271,7 +271,9 @@ async fn forgotten_delivery_gets_a_job_that_runs() {
     let store = kitchen.store().await;
     let inbox = Inbox::new(store.clone());
     assert_eq!(send(&inbox, "evt-1", "{}").await, StatusCode::OK);
-    let fail = "SELECT graphile_worker.permanently_fail_jobs(array_agg(id)) FROM graphile_worker.jobs";
+    let fail = "
+        SELECT graphile_worker.permanently_fail_jobs(array_agg(id))
+        FROM graphile_worker.jobs";
     kitchen.client.query_one(fail, &[]).await.unwrap();
     assert_eq!(send(&inbox, "evt-1", "{}").await, StatusCode::OK);
     assert_eq!(count(&kitchen.client, ENQUEUED).await, 1, "the second copy is a duplicate");

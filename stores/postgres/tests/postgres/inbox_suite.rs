@@ -8,30 +8,30 @@ use tower_klikit_store_tests::inbox;
 use crate::servers::postgres::PostgresServer;
 
 #[test]
-fn keeps_every_rule() {
-    let Some(server) = PostgresServer::start("keeps every rule") else { return };
+fn follows_the_rules() {
+    let Some(server) = PostgresServer::start("follows the rules") else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(InboxFixture::new(&server));
     runtime.block_on(inbox::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
 }
 
 #[test]
-fn agrees_with_the_reference() {
-    let Some(server) = PostgresServer::start("agrees with the reference") else { return };
+fn matches_the_reference() {
+    let Some(server) = PostgresServer::start("matches the reference") else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(InboxFixture::new(&server));
     inbox::compare(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_in_races() {
-    let Some(server) = PostgresServer::start("keeps every rule in races") else { return };
+async fn follows_the_rules_in_races() {
+    let Some(server) = PostgresServer::start("follows the rules in races") else { return };
     inbox::race(InboxFixture::new(&server).await.store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_every_rule_between_two_pools() {
-    let Some(server) = PostgresServer::start("keeps every rule between two pools") else { return };
+async fn follows_the_rules_between_two_pools() {
+    let Some(server) = PostgresServer::start("follows the rules between two pools") else { return };
     inbox::race_between([open(&server).await, open(&server).await]).await;
 }
 

@@ -8,16 +8,16 @@ use tower_klikit_store_tests::ledger;
 use crate::servers::postgres::PostgresServer;
 
 #[test]
-fn keeps_every_rule() {
-    let Some(server) = PostgresServer::start("keeps every rule") else { return };
+fn follows_the_rules() {
+    let Some(server) = PostgresServer::start("follows the rules") else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(LedgerFixture::new(&server));
     runtime.block_on(ledger::check(async || fixture.emptied().await, async |_, time| fixture.age(time).await));
 }
 
 #[test]
-fn agrees_with_the_reference() {
-    let Some(server) = PostgresServer::start("agrees with the reference") else { return };
+fn matches_the_reference() {
+    let Some(server) = PostgresServer::start("matches the reference") else { return };
     let runtime = Runtime::new().unwrap();
     let fixture = runtime.block_on(LedgerFixture::new(&server));
     ledger::compare(32, 60, &runtime, async || fixture.emptied().await, &async |_: &_, time| fixture.age(time).await);

@@ -106,7 +106,11 @@ async fn waiting_for_another_migration_ends() {
     other.batch_execute("SELECT pg_advisory_lock(x'6b6c696b6974'::bigint)").await.unwrap();
     let url = server.url().to_owned();
     let opening = tokio::spawn(async move { patient().open(&url).await });
-    while count(&other, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await < 1 {}
+    let waiting = "
+        SELECT count(*)
+        FROM pg_locks
+        WHERE locktype = 'advisory' AND NOT granted";
+    while count(&other, waiting).await < 1 {}
     tokio::time::pause();
     tokio::time::advance(std::time::Duration::from_secs(301)).await;
     tokio::time::resume();

@@ -53,8 +53,10 @@ async fn lost_claim_is_not_completed_in_transaction() {
     let transaction = connection.transaction().await.unwrap();
     transaction.execute("INSERT INTO orders VALUES ('lost')", &[]).await.unwrap();
     let client = client(server.url()).await;
-    let age = "UPDATE klikit_ledger SET until = clock_timestamp(), kept_until = clock_timestamp()";
-    client.execute(age, &[]).await.unwrap();
+    let end_grace = "
+        UPDATE klikit_ledger
+        SET until = clock_timestamp(), kept_until = clock_timestamp()";
+    client.execute(end_grace, &[]).await.unwrap();
     assert!(!store.complete_in(&*transaction, &lost, RETENTION).await.unwrap());
     transaction.rollback().await.unwrap();
 
@@ -96,15 +98,19 @@ async fn copy_waits_for_the_open_transaction() {
     store.claim(&entry, &TERMS).await.unwrap();
     let transaction = connection.transaction().await.unwrap();
     assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
-    let waiting = tokio::spawn({
+    let claiming = tokio::spawn({
         let store = store.clone();
         async move { store.claim(&copy, &TERMS).await }
     });
-    while count(&client, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").await == 0 {
-        assert!(!waiting.is_finished(), "the copy does not wait");
+    let waiting_for_locks = "
+        SELECT count(*)
+        FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock'";
+    while count(&client, waiting_for_locks).await == 0 {
+        assert!(!claiming.is_finished(), "the copy does not wait");
     }
     transaction.commit().await.unwrap();
-    assert_eq!(waiting.await.unwrap().unwrap(), done(1));
+    assert_eq!(claiming.await.unwrap().unwrap(), done(1));
 }
 
 #[tokio::test]
@@ -118,8 +124,8 @@ async fn completes_claim_with_complete_sql() {
     let changed = client.execute(store.complete_sql(), &[&key, &token, &RETENTION.as_secs_f64()]).await.unwrap();
     assert_eq!(changed, 1);
     assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
-    let others = claim(1);
-    let token = &others.token().as_bytes()[..];
+    let other_claim = claim(1);
+    let token = &other_claim.token().as_bytes()[..];
     let changed = client.execute(store.complete_sql(), &[&key, &token, &RETENTION.as_secs_f64()]).await.unwrap();
     assert_eq!(changed, 0);
 }

@@ -53,31 +53,31 @@ impl FaultyStore {
         let key = new.claim().key();
         let now = state.now;
         let id = state.id_of(key);
-        let standing = id.map(|id| state.deliveries[&id].state);
-        let is_pending = matches!(standing, Some(DeliveryState::Ready | DeliveryState::Leased));
+        let existing = id.map(|id| state.deliveries[&id].state);
+        let is_pending = matches!(existing, Some(DeliveryState::Ready | DeliveryState::Leased));
         let row = state.row(key).cloned();
         let has_expired_claim = state.ledger.kept(key, now).is_some_and(|row| row.has_expired(now));
         let digest = id.map(|id| state.deliveries[&id].digest());
         match self.fault {
             ReturnsTheNewDigest if row.is_some() => Some(state.known(new, *new.claim().digest())),
-            DeadIsRevivedUnasked if standing == Some(DeliveryState::Dead) && !new.revives() => {
+            DeadIsRevivedUnasked if existing == Some(DeliveryState::Dead) && !new.revives() => {
                 Some(state.accept(&asked_to_revive(new), retention))
             }
-            DeadIsKnown if standing == Some(DeliveryState::Dead) && !new.revives() => Some(state.known(new, digest?)),
-            DeadHasTheNewHead if standing == Some(DeliveryState::Dead) && !new.revives() => {
+            DeadIsKnown if existing == Some(DeliveryState::Dead) && !new.revives() => Some(state.known(new, digest?)),
+            DeadHasTheNewHead if existing == Some(DeliveryState::Dead) && !new.revives() => {
                 new.is_same_as(&digest?).then(|| Acceptance::Dead { head: Some(new.head().into()) })
             }
-            OtherBodyIsDead if standing == Some(DeliveryState::Dead) && !new.revives() => {
+            OtherBodyReturnsDead if existing == Some(DeliveryState::Dead) && !new.revives() => {
                 Some(Acceptance::Dead { head: Some(state.deliveries[&id?].request.head().into()) })
             }
-            DeadStaysDead if standing == Some(DeliveryState::Dead) => Some(state.known(new, digest?)),
-            AnyBodyRevives if standing == Some(DeliveryState::Dead) => {
+            DeadIsNeverRevived if existing == Some(DeliveryState::Dead) => Some(state.known(new, digest?)),
+            AnyBodyRevives if existing == Some(DeliveryState::Dead) => {
                 Some(state.accept(&new.clone().with_any_body(), retention))
             }
-            SameJsonDoesNotRevive if standing == Some(DeliveryState::Dead) && is_json(new) => {
+            SameJsonDoesNotRevive if existing == Some(DeliveryState::Dead) && is_json(new) => {
                 (digest != Some(*new.claim().digest())).then_some(state.known(new, digest?))
             }
-            AnyJsonRevives if standing == Some(DeliveryState::Dead) && is_json(new) => {
+            AnyJsonRevives if existing == Some(DeliveryState::Dead) && is_json(new) => {
                 Some(state.accept(&new.clone().with_any_body(), retention))
             }
             ClaimsAreIgnored if row.as_ref().is_some_and(|row| !row.is_done) => {
@@ -107,11 +107,11 @@ impl FaultyStore {
                 state.ledger.0.remove(key);
                 None
             }
-            AnyBodyIsNew if id.is_none() && is_any(new) && row.is_some() => {
+            AnyBodyIsAcceptedAgain if id.is_none() && is_any(new) && row.is_some() => {
                 state.ledger.0.remove(key);
                 None
             }
-            DeadRejectConflicts if new.claim().is_conflict() && id.is_none() => {
+            ConflictOfADeadOneIsKnown if new.claim().is_conflict() && id.is_none() => {
                 let first = &state.deliveries[&state.id_of(new.claim().event())?];
                 first.is(DeliveryState::Dead).then(|| state.known(new, first.digest()))
             }
@@ -120,7 +120,7 @@ impl FaultyStore {
                 state.set_done(&claim, retention);
                 None
             }
-            KeptDeliveryIsReused if standing == Some(DeliveryState::Done) && row.is_none() => {
+            KeptDeliveryIsReused if existing == Some(DeliveryState::Done) && row.is_none() => {
                 state.last_id += 1;
                 state.deliveries.get_mut(&id?)?.make_ready(Duration::ZERO);
                 state.set_done(new.claim(), retention);
@@ -157,7 +157,7 @@ impl FaultyStore {
             }
             (RevivedIsAcceptedAnew, Acceptance::Revived) => delivery.accepted = now,
             (RevivedIgnoresLeasesBehindIt, Acceptance::Revived) => delivery.reason = Some(REVIVED.into()),
-            (RevivedRowIsOld, Acceptance::Revived) => {
+            (RevivedRowEndsEarly, Acceptance::Revived) => {
                 row.until = delivery.accepted + Duration::from_secs(120);
                 row.kept_until = row.until;
             }

@@ -48,7 +48,7 @@ impl FaultyStore {
                 entry.attempts = entry.attempts.max(1);
             }
             ShownTimesAreOff => entry.accepted_at -= HOUR,
-            TimeOfTheRowIsShown => {
+            ClaimTimeIsShown => {
                 let delivery = &state.deliveries[&id];
                 if let Some(row) = state.ledger.0.get(&delivery.key()) {
                     entry.accepted_at += row.claimed_at - delivery.accepted;

@@ -1,11 +1,12 @@
-//! Faults of stores, each with the rule that the suite must report for it.
+//! Faults of stores. Each one has a description of what a store with the fault does wrong, and the rule that the suite must
+//! report for it.
 
 macro_rules! faults {
-    ($($fault:ident: $rule:ident,)*) => {
+    ($(#[doc = $wrong:literal] $fault:ident: $rule:ident,)*) => {
         /// A way in which a store differs from the reference.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum InboxFault {
-            $($fault,)*
+            $(#[doc = $wrong] $fault,)*
         }
 
         /// Each fault, and the rule that the suite must report for it.
@@ -14,301 +15,602 @@ macro_rules! faults {
 }
 
 faults! {
+    // Accepting.
+    /// Stores a new delivery that is due only after a day.
     AcceptedIsNotDue: new_delivery_is_accepted_once,
+    /// Returns `Known` with the digest of the new body, although another body is stored.
     ReturnsTheNewDigest: pending_delivery_is_known,
+    /// Accepts a delivery again if only its ledger row is left.
     LedgerIsIgnored: handled_delivery_is_known_for_its_retention,
-    HandlingForgets: handled_delivery_is_known_for_its_retention,
+    /// Deletes the ledger row when a delivery is handled.
+    HandlingDeletesTheRow: handled_delivery_is_known_for_its_retention,
+    /// Gives a new delivery the id of a later delivery that was deleted.
     IdsAreReused: handled_delivery_is_known_for_its_retention,
+    /// Writes a ledger row that is claimed, not done.
     AcceptedIsOnlyClaimed: handled_delivery_is_known_for_its_retention,
+    /// Starts the retention again when a copy of a pending delivery arrives.
     CopiesExtendTheRetention: copies_do_not_extend_the_retention,
+    /// Stores a conflict under the key of the event, as if it were the first delivery.
     ConflictsShareAKey: deliveries_are_independent,
+    /// Makes a kept delivery ready again, instead of replacing it with the new delivery.
     KeptDeliveryIsReused: new_delivery_replaces_a_kept_one,
-    LedgersAreApart: ledger_knows_accepted_deliveries,
+    /// Grants a claim on the key of a stored delivery.
+    StoredCanBeClaimed: ledger_knows_accepted_deliveries,
+    /// Reports a wrong digest for a claim on the key of a stored delivery.
     LedgerLosesDigests: ledger_knows_accepted_deliveries,
-    AnyBodyIsNew: deliveries_done_in_the_ledger_are_known,
+    /// Accepts a delivery that matches every body, although its key is in the ledger.
+    AnyBodyIsAcceptedAgain: deliveries_done_in_the_ledger_are_known,
+    /// Accepts a delivery although its key is claimed.
     ClaimsAreIgnored: claimed_deliveries_are_in_flight,
+    /// Returns `Known` for a claimed key, instead of `InFlight`.
     ClaimsAreDone: claimed_deliveries_are_in_flight,
+    /// Returns `InFlight` for a key whose claim has expired.
     ExpiredClaimsAreInFlight: expired_claim_does_not_block_accepting,
+    /// Leaves the token of an expired claim in the ledger row of the accepted delivery.
     ExpiredClaimKeepsItsToken: expired_claim_does_not_block_accepting,
+    /// Does not write a missing ledger row when a copy of a pending delivery arrives.
     MissingRowIsNotRestored: missing_ledger_row_is_restored,
+    /// Restores a missing ledger row with the digest of the new body, not of the stored one.
     RestoredRowHasTheNewDigest: restored_ledger_row_has_the_stored_digest,
+    /// Replaces the ledger row of a pending delivery although the row is claimed.
     ClaimedRowIsReplaced: claimed_ledger_row_is_not_replaced,
+    /// Leaves an expired claim in the ledger row of a pending delivery.
     ExpiredClaimIsNotReplaced: expired_claim_on_a_ledger_row_is_replaced,
 
-    DeadStaysDead: dead_delivery_is_revived,
+    // Reviving.
+    /// Returns `Known` for a dead delivery, even if the new one revives.
+    DeadIsNeverRevived: dead_delivery_is_revived,
+    /// Revives a dead delivery although the new one does not ask for it.
     DeadIsRevivedUnasked: accept_reports_a_dead_delivery,
+    /// Returns `Known` for a dead delivery, instead of `Dead`, if the new one does not revive.
     DeadIsKnown: accept_reports_a_dead_delivery,
+    /// Returns `Dead` with the new head, not with the stored one.
     DeadHasTheNewHead: accept_reports_a_dead_delivery,
-    OtherBodyIsDead: accept_reports_a_dead_delivery,
+    /// Returns `Dead` for another body, which the dead delivery does not match.
+    OtherBodyReturnsDead: accept_reports_a_dead_delivery,
+    /// Revives a delivery with one attempt already counted.
     RevivedHasAttempts: dead_delivery_is_revived,
+    /// Revives a delivery with the token of a new one.
     RevivedStartsAtTheFirstToken: dead_delivery_is_revived,
+    /// Gives a revived delivery a new id.
     RevivedHasANewId: dead_delivery_is_revived,
+    /// Revives a delivery with its old head.
     RevivedKeepsItsHead: revived_delivery_takes_the_new_request,
+    /// Revives a delivery with any body.
     AnyBodyRevives: revived_delivery_takes_the_new_request,
+    /// Does not revive a delivery with another body of the same JSON.
     SameJsonDoesNotRevive: same_json_revives_a_dead_delivery,
+    /// Revives a delivery with any body, if the new one also matches bodies of the same JSON.
     AnyJsonRevives: same_json_revives_a_dead_delivery,
+    /// Revives a delivery without a new token, so that the old lease is valid again.
     RevivedKeepsItsToken: revived_delivery_fences_the_old_token,
-    RevivedRowIsOld: revived_delivery_has_the_new_retention,
+    /// Gives a revived delivery's ledger row an end shortly after the delivery was first accepted.
+    RevivedRowEndsEarly: revived_delivery_has_the_new_retention,
+    /// Sets the time of acceptance of a revived delivery to now.
     RevivedIsAcceptedAnew: revived_delivery_keeps_its_time_of_acceptance,
-    TimeOfTheRowIsShown: revived_delivery_keeps_its_time_of_acceptance,
-    DeadRejectConflicts: other_body_does_not_revive,
+    /// Shows the ledger row's time of claim as the time of acceptance.
+    ClaimTimeIsShown: revived_delivery_keeps_its_time_of_acceptance,
+    /// Returns `Known` for a conflict, if the first delivery of the event is dead.
+    ConflictOfADeadOneIsKnown: other_body_does_not_revive,
 
+    // Bodies of known deliveries.
+    /// Never returns the stored body.
     KnownBodyIsMissing: known_delivery_returns_its_body,
+    /// Does not return the stored body of a ready delivery.
     BodyOfAReadyOneIsMissing: known_delivery_returns_its_body,
+    /// Does not return the stored body of a dead delivery.
     BodyOfADeadOneIsMissing: known_delivery_returns_its_body,
+    /// Does not return the stored body of a kept delivery.
     BodyOfAKeptOneIsMissing: known_delivery_returns_its_body,
+    /// Returns the new body as the stored one.
     NewBodyIsReturned: known_delivery_returns_its_body,
+    /// Returns the stored body although the new one is equal.
     EqualBodyIsReturned: known_delivery_returns_its_body,
+    /// Returns the stored body although the new one has the same JSON.
     SameJsonIsReturned: matching_delivery_returns_no_body,
+    /// Returns the body stored under the key, although its digest is not the known one.
     BodyWithAnotherDigestIsReturned: deleted_delivery_returns_no_body,
 
+    // Contents.
+    /// Replaces bytes that are not UTF-8 in a body.
     BodiesAreText: keeps_every_byte_of_a_body,
+    /// Empties the body of a kept delivery.
     BodiesAreNotKept: kept_delivery_stays_with_its_body,
+    /// Empties heads of 64 KiB and more.
     HeadsAreCut: keeps_every_character_of_a_head,
+    /// Replaces characters of a reason that are not ASCII.
     ReasonsAreAscii: keeps_every_character_of_a_reason,
+    /// Stores no reason when a delivery is dead-lettered.
     DeadReasonsAreLost: dead_letter_stays_until_it_is_purged,
+    /// Leases deliveries without their ordering keys.
     OrderingKeysAreNotReturned: returns_the_ordering_keys,
+    /// Leases deliveries with only their first ordering key.
     OneOrderingKeyIsReturned: returns_the_ordering_keys,
+    /// Leases deliveries without their ordering keys, if the previous lease expired.
     LateOrderingKeysAreNotReturned: returns_the_ordering_keys,
 
+    // Leasing.
+    /// Leases in order of acceptance, not of due time.
     FirstAcceptedGoesFirst: leases_longest_due_first,
+    /// Leases the delivery that was due last first.
     LastAcceptedGoesFirst: deliveries_are_independent,
+    /// Leases more deliveries than requested.
     LimitIsIgnored: leases_no_more_than_requested,
+    /// Dead-letters a delivery on its last attempt before the lease expires.
     UnexpiredAreDeadLettered: leased_delivery_is_not_leased_again,
+    /// Leases for half the requested duration after the first attempt.
     LaterLeasesAreShort: expired_lease_can_be_taken_over,
+    /// Leases for at least a day.
     LeasesNeverEnd: pending_delivery_is_known,
+    /// Reports every attempt as the first.
     AttemptsAreNotCounted: pending_delivery_is_known,
+    /// Does not mark deliveries whose previous lease expired.
     ExpiredAreNotMarked: marks_deliveries_whose_lease_expired,
+    /// Marks every delivery as one whose previous lease expired.
     AllAreMarked: marks_deliveries_whose_lease_expired,
+    /// Leases deliveries again after the last attempt.
     NoneIsDeadLettered: last_expired_attempt_is_dead_lettered,
+    /// Allows one attempt more than requested.
     OneAttemptMore: last_expired_attempt_is_dead_lettered,
+    /// Does not report the deliveries that the lease call dead-lettered.
     DeadLettersAreNotReported: lease_reports_its_dead_letters,
+    /// Reports only the first delivery that the lease call dead-lettered.
     OneDeadLetterIsReported: lease_reports_its_dead_letters,
+    /// Also reports deliveries that were dead-lettered before the lease call.
     AllDeadAreReported: lease_reports_its_dead_letters,
+    /// Reports dead letters without their heads.
     DeadLettersHaveNoHead: lease_reports_its_dead_letters,
+    /// Reports dead letters with one attempt too many.
     DeadLettersHaveAnAttemptMore: lease_reports_its_dead_letters,
+    /// Stores no reason when the lease call dead-letters a delivery.
     DeadLettersHaveNoReason: lease_reports_its_dead_letters,
+    /// Dead-letters a ready delivery without attempts left, instead of leasing it.
     ReadyAreDeadLettered: ready_delivery_is_leased_after_max_attempts,
 
+    // Leasing ahead of need.
+    /// Leases deliveries whose lease expired although no handler is free.
     ExpiredAreLeasedAhead: expired_lease_is_not_leased_ahead,
+    /// Stops at a delivery whose lease expired, instead of leasing the ready ones after it.
     ExpiredHideTheReady: expired_lease_is_not_leased_ahead,
+    /// Counts deliveries that are left out as if they occupied a free handler.
     ExpiredUseUpTheFreeHandlers: expired_lease_is_not_leased_ahead,
+    /// Leases ready deliveries without attempts left although no handler is free.
     ExhaustedAreLeasedAhead: exhausted_delivery_is_not_leased_ahead,
-    AheadCountsAtTheLease: lease_ahead_counts_no_attempt,
+    /// Counts the attempt of a delivery that is leased ahead.
+    LeasingAheadCounts: lease_ahead_counts_no_attempt,
+    /// Treats every delivery as leased for a free handler.
     FreeHandlersAreIgnored: lease_ahead_counts_no_attempt,
-    NothingCountsAtTheLease: retried_delivery_can_be_settled,
+    /// Counts no attempt when a delivery is leased for a free handler.
+    LeasingNeverCounts: retried_delivery_can_be_settled,
+    /// Assumes one more free handler than there is.
     OneHandlerMoreIsFree: lease_ahead_counts_no_attempt,
+    /// Counts an attempt when leasing, but reports it as uncounted.
     CountedAreNotMarked: lease_counts_attempts_for_free_handlers,
+    /// Reports every attempt as counted.
     UncountedAreMarked: pending_delivery_is_known,
-    LastAttemptCountsAtTheLease: last_attempt_counts_when_it_starts,
+    /// Counts the last attempt when leasing, not when it starts.
+    LeasingCountsTheLastAttempt: last_attempt_counts_when_it_starts,
+    /// Counts the attempt before the last one when it starts, not when leasing.
     SecondLastAttemptCountsWhenItStarts: last_attempt_counts_when_it_starts,
-    ExpiredCountAtTheLease: expired_lease_is_not_leased_ahead,
+    /// Counts the attempt when leasing a delivery whose lease expired.
+    LeasingCountsAfterExpiry: expired_lease_is_not_leased_ahead,
+    /// Dead-letters a delivery whose last attempt has not started.
     UnstartedAreDeadLettered: unstarted_attempts_do_not_dead_letter,
 
+    // Starting.
+    /// Reports a start without counting the attempt.
     StartingDoesNothing: pending_delivery_is_known,
+    /// Counts an attempt each time it starts.
     StartingCountsAgain: lease_ahead_counts_no_attempt,
+    /// Sets the number of attempts to the lease's, even if more are counted.
     StartingLowersTheCount: start_counts_the_attempt_once,
+    /// Extends the lease when an attempt starts.
     StartingExtends: last_expired_attempt_is_dead_lettered,
+    /// Does not start an attempt whose lease has expired.
     ExpiredAreNotStarted: start_does_not_extend_the_lease,
+    /// Takes a started attempt off the count when its lease expires.
     ExpiryUndoesTheStart: last_expired_attempt_is_dead_lettered,
+    /// Takes a started attempt off the count when its lease is extended.
     ExtendingUndoesTheStart: start_does_not_extend_the_lease,
+    /// Starts an attempt with the token of any lease.
     StartsIgnoreTheToken: lost_lease_changes_nothing,
+    /// Starts an attempt with the token of an earlier lease.
     StartsTakeSmallerTokens: lost_lease_changes_nothing,
+    /// Starts an attempt of a dead delivery.
     DeadAreStarted: unleased_delivery_is_not_started,
+    /// Starts an attempt of a ready delivery.
     ReadyAreStarted: unleased_delivery_is_not_started,
+    /// Starts an attempt of a delivery that is done.
     DoneAreStarted: unleased_delivery_is_not_started,
+    /// Reports a start for a delivery that does not exist.
     MissingAreStarted: unleased_delivery_is_not_started,
+    /// Counts the attempt of a delivery that is not leased, although it does not start.
     UnleasedAreCounted: unleased_delivery_is_not_started,
+    /// Starts only the first of several leases.
     StartsOnlyTheFirst: starts_many_leases_in_order,
+    /// Starts no lease after the first that fails.
     StartsUntilOneFails: starts_many_leases_in_order,
+    /// Starts no lease if one fails.
     StartsAllOrNone: starts_many_leases_in_order,
+    /// Returns the results in reverse order.
     StartsAreAnsweredBackwards: starts_many_leases_in_order,
+    /// Fails if there are no leases to start.
     StartingNothingFails: starts_many_leases_in_order,
 
+    // Extending.
+    /// Reports an extension without extending the lease.
     ExtendingDoesNothing: leases_longest_due_first,
+    /// Extends a lease from its end, not from now.
     ExtendingAdds: leases_longest_due_first,
+    /// Leaves a lease as it is, if the extension would end it earlier.
     ExtendingNeverShortens: leases_longest_due_first,
+    /// Counts an attempt when a lease is extended.
     ExtendingIsAnAttempt: extended_lease_counts_from_the_extension,
+    /// Does not extend an expired lease.
     ExpiredLeaseIsNotExtended: expired_lease_can_be_extended,
+    /// Extends an expired lease, but returns `false`.
     ExtensionOfAnExpiredLeaseIsDenied: expired_lease_can_be_extended,
+    /// Lets an earlier lease extend the current one, if that has expired.
     LostLeaseExtendsAnExpiredOne: expired_lease_can_be_extended,
+    /// Leases a ready delivery when its last lease is extended.
     ReadyIsExtended: settled_delivery_is_not_extended,
+    /// Leases a dead delivery when its last lease is extended.
     DeadIsExtended: settled_delivery_is_not_extended,
+    /// Extends only the first of several leases.
     ExtendsOnlyTheFirst: extends_many_leases_in_order,
+    /// Extends no lease after the first that fails.
     ExtendsUntilOneFails: extends_many_leases_in_order,
+    /// Extends no lease if one fails.
     ExtendsAllOrNone: extends_many_leases_in_order,
+    /// Returns the results in reverse order.
     ExtensionsAreAnsweredBackwards: extends_many_leases_in_order,
+    /// Fails if there are no leases to extend.
     ExtendingNothingFails: extends_many_leases_in_order,
 
+    // Held leases of a lease request.
+    /// Ignores the held leases.
     HeldIsIgnored: held_lease_is_extended,
+    /// Leaves out the deliveries of held leases, but does not extend the leases.
     HeldIsNotExtended: held_lease_is_extended,
+    /// Extends no held leases if the limit is 0.
     HeldIsExtendedIfSomeAreRequested: held_lease_is_extended,
+    /// Also extends held leases that have not expired.
     HeldIsAlwaysExtended: held_lease_is_extended,
+    /// Dead-letters a held delivery whose lease expired on the last attempt.
     HeldIsDeadLettered: held_lease_is_not_dead_lettered,
+    /// Leases a delivery although an earlier held one has the same ordering key.
     HeldDoesNotBlock: held_lease_blocks_its_ordering_keys,
+    /// Extends held leases only after it has selected what to lease.
     HeldIsExtendedAfterSelecting: held_lease_blocks_a_retried_delivery,
+    /// Begins an attempt when it leases a delivery of a held lease that was lost.
     HeldDeliveryBeginsAnAttempt: held_delivery_is_leased_without_an_attempt,
+    /// Begins an attempt when it leases a ready delivery of a held lease.
     ReadyHeldDeliveryBeginsAnAttempt: held_delivery_is_leased_without_an_attempt,
+    /// Never leases a delivery of a held lease that was lost.
     HeldDeliveryIsNeverLeased: held_delivery_is_leased_without_an_attempt,
+    /// Extends the current lease of another worker if an earlier one is held.
     HeldExtendsForeignLeases: stale_held_lease_protects_nothing,
+    /// Does not dead-letter a delivery of which an earlier lease is held.
     StaleHeldIsNotDeadLettered: stale_held_lease_protects_nothing,
+    /// Leases a dead delivery again if its last lease is held.
     HeldRevivesTheDead: stale_held_lease_protects_nothing,
 
+    // Settling.
+    /// Lets every lease of a delivery settle it.
     TokensAreIgnored: expired_lease_can_be_taken_over,
+    /// Takes a lease for the current one if its attempt is the delivery's.
     TokensAreAttempts: revived_delivery_fences_the_old_token,
+    /// Lets an earlier lease settle a delivery that is not leased.
     LostLeaseSettlesUnleasedOnes: lost_lease_changes_nothing,
-    LargerTokensAreOwn: foreign_token_changes_nothing,
+    /// Takes a lease with a larger token for the current one.
+    LargerTokensAreCurrent: foreign_token_changes_nothing,
+    /// Returns `Gone` for an earlier lease, instead of `Superseded`.
     SupersededIsGone: expired_lease_can_be_taken_over,
+    /// Keeps a handled delivery for a day that must be deleted at once.
     HandledIsKeptForADay: handled_delivery_is_deleted,
+    /// Deletes handled deliveries that must be kept.
     NothingIsKept: deliveries_are_independent,
+    /// Leaves the reason of an earlier failure in a kept delivery.
     KeptHaveAReason: kept_delivery_stays_with_its_body,
+    /// Purges kept deliveries whose time is not over.
     PurgeTakesAllDone: kept_delivery_stays_with_its_body,
-    PurgeForgets: kept_delivery_stays_with_its_body,
+    /// Deletes the ledger rows when it purges deliveries.
+    PurgeClearsTheLedger: kept_delivery_stays_with_its_body,
+    /// Purges more deliveries than the limit.
     PurgeIgnoresItsLimit: purges_only_deliveries_that_are_over,
+    /// Purges dead deliveries.
     PurgeTakesTheDead: dead_letter_stays_until_it_is_purged,
+    /// Makes a rescheduled delivery due at once.
     DelaysAreIgnored: pending_delivery_is_known,
+    /// Limits the delay of a rescheduled delivery to half an hour.
     DelaysAreCut: rescheduled_delivery_is_due_after_its_delay,
+    /// Leaves the attempt counted when a lease is released.
     ReleasingIsAnAttempt: release_takes_its_attempt_off,
-    ReleasedTokensComeAgain: repeated_settlement_changes_nothing,
-    RetriedTokensComeAgain: attempts_and_tokens_grow,
+    /// Gives the token of a released lease to the next lease.
+    ReleasedTokensAreReused: repeated_settlement_changes_nothing,
+    /// Gives the last token of a retried delivery to the next lease.
+    RetriedTokensAreReused: attempts_and_tokens_grow,
+    /// Shows one attempt for a released delivery without attempts.
     ReleasedIsShownAsAnAttempt: release_takes_its_attempt_off,
+    /// Deletes dead deliveries after a month.
     DeadAreDeletedAfterAMonth: dead_letter_stays_until_it_is_purged,
+    /// Returns `Superseded` if the delivery is ready.
     ReadyIsNotSettled: repeated_settlement_changes_nothing,
+    /// Returns `Gone` if the delivery is done already.
     DoneIsGone: repeated_settlement_changes_nothing,
+    /// Settles a delivery again that is done.
     DoneIsSettledAgain: repeated_settlement_changes_nothing,
+    /// Keeps a delivery that is done for longer if the settlement is repeated.
     DoneIsKeptForLonger: repeated_settlement_changes_nothing,
+    /// Deletes a kept delivery if it is settled again without a time to keep it.
     DoneIsDeletedByARepeat: repeated_settlement_changes_nothing,
+    /// Takes another attempt off the count if a release is repeated.
     ReleaseCountsTwice: repeated_settlement_changes_nothing,
+    /// Takes an attempt off the count at a release, even if the lease's attempt was not counted.
     ReleaseTakesOneAttemptOff: release_keeps_earlier_attempts,
+    /// Leaves an attempt counted at a release, if it was counted when it started.
     ReleaseLeavesStartedAttempts: attempts_and_tokens_grow,
+    /// Sets the number of attempts to 0 at a release.
     ReleaseTakesAllAttemptsOff: release_takes_its_attempt_off,
+    /// Lets a release change a delivery that is ready already.
     RetriedIsReleased: release_keeps_earlier_attempts,
+    /// Returns `Settled` for a delivery that does not exist.
     MissingIsSettled: repeated_settlement_changes_nothing,
+    /// Returns `Superseded` for a delivery that does not exist.
     MissingIsSuperseded: repeated_settlement_changes_nothing,
+    /// Returns `Settled` for the release of a delivery that does not exist.
     MissingIsReleased: settling_a_missing_delivery_returns_gone,
+    /// Settles only the first of several deliveries.
     SettlesOnlyTheFirst: settles_many_leases_in_order,
+    /// Settles no delivery after the first that fails.
     SettlesUntilOneFails: settles_many_leases_in_order,
+    /// Settles no delivery if one fails.
     SettlesAllOrNone: settles_many_leases_in_order,
+    /// Returns the outcomes in reverse order.
     SettlementsAreAnsweredBackwards: settles_many_leases_in_order,
+    /// Fails if there are no deliveries to settle.
     SettlingNothingFails: settles_many_leases_in_order,
+
+    // Settling after the lease has expired.
+    /// Returns `Superseded` if the lease has expired.
     ExpiredLeaseIsNotSettled: expired_lease_can_be_settled,
+    /// Counts deliveries whose lease has expired as ready.
     ExpiredCountAsReady: expired_lease_can_be_settled,
+    /// Makes a delivery ready when its lease expires.
     ExpiredLeasesBecomeReady: pending_delivery_is_known,
+    /// Returns `Superseded` for a success after the last attempt's lease expired.
     LateSuccessIsRejected: late_success_settles_a_dead_letter,
+    /// Returns `Superseded` for a failure after the last attempt's lease expired.
     LateFailureIsRejected: late_failure_settles_a_dead_letter,
+    /// Returns `Superseded` if the handler dead-letters after the last attempt's lease expired.
     LateDeadLetterIsRejected: late_failure_settles_a_dead_letter,
+    /// Keeps the first reason of a dead letter if the handler dead-letters it later.
     LateReasonsAreLost: late_failure_settles_a_dead_letter,
+    /// Returns `Superseded` for a release after the last attempt's lease expired.
     LateReleaseIsRejected: late_release_settles_a_dead_letter,
+    /// Leaves the attempt counted at a release after the last attempt's lease expired.
     LateReleaseIsAnAttempt: late_release_settles_a_dead_letter,
+    /// Removes the ordering keys of a dead letter that a late failure brings back.
     LateFailureLosesItsPlace: late_failure_keeps_its_place_in_the_queue,
+    /// Lets a kept delivery that was settled after a retry block its ordering keys.
     SettledAfterARetryBlocks: late_success_unblocks_its_ordering_keys,
+    /// Wraps the number of attempts below 0 at a release after a retry.
     ReleaseUnderflowsTheAttempts: retried_delivery_can_be_settled,
+    /// Returns `Superseded` if the delivery was retried meanwhile.
     RetriedIsNotSettled: retried_delivery_can_be_settled,
 
+    // Counting, showing and retrying.
+    /// Counts at most 4 ready deliveries.
     CountsHaveALimit: counts_each_state,
+    /// Reports the age of a dead delivery as that of the oldest pending one.
     OldestIsDead: reports_the_oldest_pending,
+    /// Reports the age of the newest pending delivery.
     OldestIsTheNewest: reports_the_oldest_pending,
+    /// Counts the backlog beyond the limit.
     BacklogHasNoLimit: counts_the_backlog_up_to_a_limit,
+    /// Leaves leased deliveries out of the backlog.
     BacklogLeavesOutTheLeased: counts_the_backlog_up_to_a_limit,
+    /// Counts dead deliveries in the backlog.
     BacklogCountsTheDead: counts_the_backlog_up_to_a_limit,
+    /// Returns the last delivery of a page again on the next page.
     PagesOverlap: lists_dead_deliveries_in_pages,
+    /// Returns more deliveries on a page than the limit.
     PagesHaveNoEnd: lists_dead_deliveries_in_pages,
+    /// Returns bodies on a page.
     PagesHaveBodies: lists_dead_deliveries_in_pages,
+    /// Returns the newest deliveries first.
     NewestComeFirst: lists_dead_deliveries_in_pages,
+    /// Shows deliveries without their bodies.
     NoBodyIsShown: pending_delivery_is_known,
+    /// Shows only dead deliveries.
     OnlyTheDeadAreShown: pending_delivery_is_known,
+    /// Shows a time of acceptance that is an hour too early.
     ShownTimesAreOff: shows_every_state,
+    /// Retries deliveries in every state.
     EverythingIsRetried: dead_delivery_can_be_retried,
+    /// Retries kept deliveries.
     KeptAreRetried: only_dead_deliveries_are_retried,
+    /// Leaves the attempts counted at a retry.
     RetriedHasAttempts: dead_delivery_can_be_retried,
+    /// Gives a retried delivery a new id.
     RetriedGoesLast: dead_delivery_can_be_retried,
+    /// Removes the ordering keys at a retry.
     RetriedHaveNoKeys: retried_delivery_keeps_its_place_in_the_queue,
 
+    // Ordering.
+    /// Leaves the old ordering keys in a revived delivery.
     RevivedKeepsItsKeys: revived_delivery_takes_its_new_keys,
+    /// Ignores ordering keys.
     NothingIsOrdered: head_of_the_queue_blocks_the_others,
+    /// Stores only one ordering key.
     OneOrderingKeyIsKept: each_ordering_key_blocks,
+    /// Leases a delivery although the head of its queue is leased.
     LeasedHeadDoesNotBlock: head_of_the_queue_blocks_the_others,
+    /// Leases a delivery although the head of its queue waits for its delay.
     RescheduledHeadDoesNotBlock: rescheduled_head_blocks_its_key,
+    /// Leases a delivery although the head of its queue has an expired lease.
     ExpiredHeadDoesNotBlock: expired_head_blocks_its_key,
+    /// Leaves the ordering keys when a delivery is rescheduled without its order.
     OrderIsNeverLost: unordered_reschedule_stops_blocking,
+    /// Leaves the ordering keys when a late failure reschedules without the order.
     LateFailureKeepsItsOrder: late_unordered_reschedule_stops_blocking,
+    /// Removes the ordering keys at every failure.
     EveryFailureLosesItsOrder: rescheduled_head_blocks_its_key,
+    /// Lets dead deliveries block their ordering keys.
     DeadBlock: dead_delivery_does_not_block,
+    /// Leases a retried delivery although a later one of its queue is leased.
     LaterLeasedDoNotBlock: leased_delivery_blocks_a_retried_one,
-    LaterLeasedBlockForever: leased_delivery_blocks_a_retried_one,
+    /// Lets a later delivery block an earlier one even after its lease has expired.
+    LaterExpiredBlock: leased_delivery_blocks_a_retried_one,
+    /// Leases a revived delivery although a later one of its queue is leased.
     RevivedIgnoresLeasesBehindIt: leased_delivery_blocks_a_revived_one,
 
+    // Finding, dead-lettering and forgetting by hand.
+    /// Finds deliveries in every state.
     FilterIgnoresStates: lists_dead_deliveries_in_pages,
+    /// Finds deliveries only in the first of the filter's states.
     FilterTakesOneState: finds_deliveries_by_state,
+    /// Finds deliveries of every tenant.
     FilterIgnoresTheTenant: finds_deliveries_by_each_filter,
+    /// Finds deliveries with every event id.
     FilterIgnoresTheEventId: finds_deliveries_by_each_filter,
+    /// Finds deliveries with every body.
     FilterIgnoresTheBody: finds_deliveries_by_each_filter,
+    /// Finds deliveries that were accepted before the window.
     FilterIgnoresTheStart: finds_deliveries_by_each_filter,
+    /// Finds deliveries that were accepted after the window.
     FilterIgnoresTheEnd: finds_deliveries_by_each_filter,
+    /// Returns pages without digests.
     NoDigestIsShown: finds_deliveries_by_state,
+    /// Reports that no page follows.
     FirstPageIsTheLast: finds_deliveries_in_pages,
+    /// Skips a delivery between two pages.
     NextPageSkipsOne: finds_deliveries_in_pages,
+    /// Dead-letters pending deliveries in states that were not named.
     DeadLettersAnyState: dead_letters_only_the_states_named,
-    DeadLettersWhatIsDone: dead_letters_only_the_states_named,
+    /// Dead-letters kept deliveries.
+    DoneAreDeadLettered: dead_letters_only_the_states_named,
+    /// Dead-letters only the first of several deliveries.
     DeadLettersOnlyTheFirst: dead_letters_only_the_states_named,
+    /// Does not store the operator's reason.
     DeadLetterByHandHasNoReason: dead_letters_only_the_states_named,
+    /// Invalidates the lease of a delivery that is dead-lettered by hand.
     DeadLetterByHandFencesTheLease: success_replaces_a_dead_letter_by_hand,
-    DeadLetterByHandForgets: success_replaces_a_dead_letter_by_hand,
+    /// Deletes the ledger row of a delivery that is dead-lettered by hand.
+    DeadLetterByHandDeletesTheRow: success_replaces_a_dead_letter_by_hand,
+    /// Lets a failure bring back a delivery that was dead-lettered by hand.
     FailureBringsBackAnyDeadLetter: success_replaces_a_dead_letter_by_hand,
+    /// Lets a release bring back a delivery that was dead-lettered by hand.
     ReleaseBringsBackAnyDeadLetter: retried_delivery_can_be_settled,
+    /// Forgets deliveries in states that were not named.
     ForgetsAnyState: forgets_only_the_states_named,
+    /// Never forgets pending deliveries.
     ForgetsNothingPending: forgets_only_the_states_named,
+    /// Forgets only the first of several deliveries.
     ForgetsOnlyTheFirst: forgets_only_the_states_named,
+    /// Leaves the ledger rows of forgotten deliveries.
     ForgottenAreStillKnown: forgets_only_the_states_named,
+    /// Counts a delivery for each time that its id is named.
     ForgettingFindsDeliveriesTwice: forgets_only_the_states_named,
 
+    // Forgetting an event.
+    /// Forgets the ledger rows of an event, but not its dead deliveries.
     ForgettingLeavesTheDead: forgotten_event_is_accepted_again,
+    /// Forgets the deliveries of an event, but not its ledger rows.
     ForgettingLeavesTheLedger: forgotten_event_is_accepted_again,
+    /// Does not count the expired claims that it forgets.
     ForgettingDoesNotCountExpiredClaims: forgotten_event_is_accepted_again,
+    /// Forgets pending deliveries.
     ForgettingTakesPendingOnes: pending_delivery_is_not_forgotten,
+    /// Forgets the ledger rows of pending deliveries.
     ForgettingTakesPendingRows: pending_delivery_is_not_forgotten,
+    /// Does not forget the conflicts of an event.
     ForgettingLeavesConflicts: pending_delivery_is_not_forgotten,
+    /// Forgets all events.
     ForgettingTakesAll: later_deliveries_have_larger_ids,
+    /// Forgets the conflicts of other events.
     ForgettingTakesOtherConflicts: other_events_are_not_forgotten,
+    /// Counts ledger rows whose retention is over.
     ForgettingCountsRowsThatAreOver: forgetting_counts_only_known_keys,
+    /// Counts the delivery and its ledger row.
     ForgettingCountsTwice: later_deliveries_have_larger_ids,
+
+    // Forgetting a window of time.
+    /// Forgets deliveries outside of the window.
     WindowTakesAll: window_forgets_deliveries_accepted_in_it,
+    /// Forgets the deliveries of the day before.
     WindowIsMissed: window_forgets_deliveries_accepted_in_it,
+    /// Does not count expired claims in the window.
     WindowIgnoresExpiredClaims: window_forgets_deliveries_accepted_in_it,
+    /// Deletes pending deliveries.
     WindowTakesPendingOnes: window_keeps_pending_deliveries,
+    /// Does not forget a delivery in the window whose ledger row was claimed at another time.
     WindowGoesByTheRowAlone: window_compares_the_time_of_acceptance,
+    /// Leaves the ledger row of a forgotten delivery, if the row was claimed outside of the window.
     WindowLeavesOtherRows: window_compares_the_time_of_acceptance,
+    /// Restores a ledger row with the time of acceptance as its time of claim.
     RestoredRowIsNotClaimedAnew: window_compares_the_time_of_acceptance,
+    /// Does not forget a ledger row in the window whose delivery was accepted at another time.
     WindowGoesByTheDeliveryAlone: window_compares_the_ledger_row_too,
+    /// Revives a delivery with the time of acceptance as its ledger row's time of claim.
     RevivedRowIsNotClaimedAnew: window_compares_the_ledger_row_too,
+    /// Forgets a delivery whose ledger row is in the window, although the row's retention is over.
     WindowGoesByRowsThatAreOver: window_ignores_ledger_rows_that_are_over,
+    /// Compares the window of claims with the time of acceptance.
     LedgerGoesByAcceptance: restored_ledger_row_has_a_new_claim_time,
 
+    // Limits on stored deliveries.
+    /// Counts stored deliveries beyond the limit.
     StoredHasNoLimit: counts_all_stored_up_to_a_limit,
+    /// Does not count leased deliveries as stored.
     StoredLeavesOutTheLeased: counts_all_stored_up_to_a_limit,
+    /// Does not count dead deliveries as stored.
     StoredLeavesOutTheDead: counts_all_stored_up_to_a_limit,
+    /// Does not count kept deliveries as stored.
     StoredLeavesOutTheDone: counts_all_stored_up_to_a_limit,
-    StoredLeavesOutWhatIsOver: counts_all_stored_up_to_a_limit,
-    EvictsOnlyWhatIsOver: evicts_only_kept_deliveries,
-    EvictsOnlyWhatIsNotOver: evicts_only_kept_deliveries,
+    /// Does not count kept deliveries whose time is over as stored.
+    StoredLeavesOutThePurgeable: counts_all_stored_up_to_a_limit,
+    /// Evicts only kept deliveries whose time is over.
+    EvictsOnlyThePurgeable: evicts_only_kept_deliveries,
+    /// Never evicts kept deliveries whose time is over.
+    NeverEvictsThePurgeable: evicts_only_kept_deliveries,
+    /// Evicts dead deliveries.
     EvictsTheDead: evicts_only_kept_deliveries,
-    EvictionMakesDead: evicts_only_kept_deliveries,
+    /// Dead-letters kept deliveries instead of deleting them.
+    EvictionDeadLetters: evicts_only_kept_deliveries,
+    /// Evicts the deliveries first that were accepted first.
     EvictsInOrderOfAcceptance: evicts_deliveries_that_end_soonest,
+    /// Evicts the deliveries first that would be kept longest.
     EvictsTheLatestFirst: evicts_deliveries_that_end_soonest,
+    /// Evicts more deliveries than the limit.
     EvictionIgnoresItsLimit: evicts_deliveries_that_end_soonest,
-    EvictionForgets: evicted_delivery_is_still_known,
+    /// Deletes the ledger rows of evicted deliveries.
+    EvictionDeletesTheRow: evicted_delivery_is_still_known,
+    /// Purges dead letters of any age.
     PurgeOfDeadIgnoresTheAge: purges_only_dead_letters_of_the_given_age,
+    /// Compares the age with the end of the last lease, not with the time of acceptance.
     PurgeOfDeadGoesByTheLastLease: purges_only_dead_letters_of_the_given_age,
+    /// Purges kept deliveries with the dead letters.
     PurgeOfDeadTakesTheDone: purges_only_dead_letters_of_the_given_age,
+    /// Purges more dead letters than the limit.
     PurgeOfDeadIgnoresItsLimit: purges_the_oldest_dead_letters_first,
+    /// Purges the newest dead letters first.
     NewestDeadArePurgedFirst: purges_the_oldest_dead_letters_first,
-    PurgeOfDeadForgets: purged_dead_letter_is_still_known,
+    /// Deletes the ledger rows of purged dead letters.
+    PurgeOfDeadDeletesTheRow: purged_dead_letter_is_still_known,
 
+    // Concurrent calls.
+    /// Looks up the key, and stores the delivery later without a lock.
     AcceptingIsTwoSteps: one_of_many_copies_is_accepted,
+    /// Selects deliveries, and leases them later without a lock.
     LeasingIsTwoSteps: each_delivery_is_leased_once,
+    /// Draws a delivery's id, and stores the delivery after others with larger ids.
     IdsAreDrawnEarly: ordered_deliveries_are_leased_one_at_a_time,
+    /// Reads a delivery, and settles it later without a lock.
     SettlingIsTwoSteps: concurrent_settlements_count_once,
+    /// Reads a delivery whose lease has expired, and settles it later without a lock.
     LateSettlementIsTwoSteps: late_settlement_excludes_a_new_lease,
+    /// Reads a delivery, and starts its attempt later without a lock.
     StartingIsTwoSteps: concurrent_starts_count_once,
 }
 
@@ -318,7 +620,7 @@ pub(crate) const NOT_FOUND_BY_CHANCE: &[InboxFault] = &[
     InboxFault::BodyWithAnotherDigestIsReturned,
     InboxFault::HeadsAreCut,
     InboxFault::ReasonsAreAscii,
-    InboxFault::LargerTokensAreOwn,
+    InboxFault::LargerTokensAreCurrent,
     InboxFault::StartingLowersTheCount,
     InboxFault::DeadAreDeletedAfterAMonth,
     // The model filters by state only.
@@ -328,8 +630,8 @@ pub(crate) const NOT_FOUND_BY_CHANCE: &[InboxFault] = &[
     InboxFault::FilterIgnoresTheStart,
     InboxFault::FilterIgnoresTheEnd,
     // The model purges expired deliveries whenever time passes.
-    InboxFault::StoredLeavesOutWhatIsOver,
-    InboxFault::EvictsOnlyWhatIsNotOver,
+    InboxFault::StoredLeavesOutThePurgeable,
+    InboxFault::NeverEvictsThePurgeable,
     InboxFault::AcceptingIsTwoSteps,
     InboxFault::LeasingIsTwoSteps,
     InboxFault::IdsAreDrawnEarly,

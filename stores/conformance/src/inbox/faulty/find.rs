@@ -61,7 +61,7 @@ impl FaultyStore {
     ) -> u64 {
         match self.fault {
             DeadLettersAnyState => state.dead_letter(ids, &ALL, reason),
-            DeadLettersWhatIsDone => {
+            DoneAreDeadLettered => {
                 let is_done = |id: &&i64| state.deliveries.get(id).is_some_and(|d| d.is(DeliveryState::Done));
                 let done: Vec<i64> = ids.iter().filter(is_done).copied().collect();
                 for id in done {
@@ -79,7 +79,7 @@ impl FaultyStore {
                 }
                 dead_lettered
             }
-            DeadLetterByHandForgets => {
+            DeadLetterByHandDeletesTheRow => {
                 let dead_lettered = state.dead_letter(ids, states, reason);
                 for id in ids {
                     if let Some(delivery) = state.deliveries.get(id) {

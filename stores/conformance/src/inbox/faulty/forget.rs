@@ -106,7 +106,7 @@ impl FaultyStore {
             _ => {}
         }
         let purged = state.purge_done(limit);
-        if self.fault == PurgeForgets && purged > 0 {
+        if self.fault == PurgeClearsTheLedger && purged > 0 {
             state.ledger.0.clear();
         }
         purged

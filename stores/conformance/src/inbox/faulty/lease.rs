@@ -10,9 +10,23 @@ use crate::inbox::{
     state::{Delivery, ReferenceInbox},
 };
 
+/// A delivery that shares an ordering key with another one, which it may block.
+struct Rival<'a> {
+    id: i64,
+    delivery: &'a Delivery,
+    order: Order,
+}
+
+/// Whether a rival was accepted before or after the delivery that it may block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Earlier,
+    Later,
+}
+
 impl FaultyStore {
     pub(super) fn leased(&self, state: &mut ReferenceInbox, request: &LeaseRequest<'_>) -> LeaseBatch {
-        if self.fault == RetriedTokensComeAgain {
+        if self.fault == RetriedTokensAreReused {
             let retried = |d: &&mut Delivery| d.is(DeliveryState::Ready) && d.attempts == 0 && d.token > 0;
             state.deliveries.values_mut().filter(retried).for_each(|d| d.token -= 1);
         }
@@ -28,23 +42,23 @@ impl FaultyStore {
                 AllAreMarked => delivery.after_expired_lease = true,
                 CountedAreNotMarked => delivery.attempt_counted = false,
                 UncountedAreMarked => delivery.attempt_counted = true,
-                NothingCountsAtTheLease if delivery.attempt_counted => {
+                LeasingNeverCounts if delivery.attempt_counted => {
                     (delivery.attempts, delivery.attempt_counted) = (delivery.attempts - 1, false);
                 }
-                ExpiredCountAtTheLease if delivery.after_expired_lease => {
+                LeasingCountsAfterExpiry if delivery.after_expired_lease => {
                     (delivery.attempts, delivery.attempt_counted) = (lease.attempt(), true);
                 }
                 _ => {}
             }
         }
-        let told = |lease: &Lease| match self.fault {
+        let reported = |lease: &Lease| match self.fault {
             AttemptsAreNotCounted => Lease::new(lease.id(), lease.token(), 1),
             _ => *lease,
         };
-        let leases = leases.iter().map(told).collect();
+        let leases = leases.iter().map(reported).collect();
         self.report(state, &dead, &mut dead_lettered);
         let mut batch = state.batch(leases, dead_lettered);
-        let keys = |leased: Leased| {
+        let with_keys = |leased: Leased| {
             let keys = leased.ordering_keys().to_vec();
             let is_late = leased.is_after_expired_lease();
             match self.fault {
@@ -54,7 +68,7 @@ impl FaultyStore {
                 _ => leased,
             }
         };
-        batch.leased = batch.leased.into_iter().map(keys).collect();
+        batch.leased = batch.leased.into_iter().map(with_keys).collect();
         batch
     }
 
@@ -84,16 +98,15 @@ impl FaultyStore {
                 let free_handlers = request.free_handlers.saturating_add(1);
                 return state.lease(&LeaseRequest { free_handlers, ..*request });
             }
-            AheadCountsAtTheLease
+            LeasingAheadCounts
             | ExpiredAreLeasedAhead
             | ExpiredHideTheReady
             | ExpiredUseUpTheFreeHandlers
             | ExhaustedAreLeasedAhead => {
                 return self.lease_ahead(state, request);
             }
-            LastAttemptCountsAtTheLease => {
-                let leased = self.lease_with_attempts(state, request, u32::MAX);
-                return leased;
+            LeasingCountsTheLastAttempt => {
+                return self.lease_with_attempts(state, request, u32::MAX);
             }
             SecondLastAttemptCountsWhenItStarts => {
                 let max_attempts = request.max_attempts.saturating_sub(1);
@@ -163,7 +176,7 @@ impl FaultyStore {
             _ => state.leave_out(due, request),
         };
         due.truncate(request.limit as usize);
-        let free_handlers = if self.fault == AheadCountsAtTheLease { u32::MAX } else { request.free_handlers };
+        let free_handlers = if self.fault == LeasingAheadCounts { u32::MAX } else { request.free_handlers };
         (state.lease_these(&due, &LeaseRequest { free_handlers, ..*request }), dead_lettered)
     }
 
@@ -182,7 +195,7 @@ impl FaultyStore {
         (state.lease_these(&due, &LeaseRequest { max_attempts, ..*request }), dead_lettered)
     }
 
-    /// Extends the held leases, with the faults of doing so. Returns the request for the next step.
+    /// Extends the held leases, with the faults of that step. Returns the request that the rest of the call follows.
     fn extend_held<'a>(&self, state: &mut ReferenceInbox, request: &LeaseRequest<'a>) -> LeaseRequest<'a> {
         let now = state.now;
         match self.fault {
@@ -250,42 +263,54 @@ impl FaultyStore {
         let is_held = |id: i64| request.held.iter().any(|lease| lease.id().get() == id);
         let is_own =
             |id: i64, d: &Delivery| request.held.iter().any(|held| held.id().get() == id && held.token() == d.token);
-        // Parameters: the blocked delivery, whether the other is before it, the other, and the other's id.
-        let blocks: &dyn Fn(&Delivery, bool, &Delivery, i64) -> bool = match self.fault {
-            LeasedHeadDoesNotBlock => {
-                &|_, before, d, _| before && d.is(DeliveryState::Ready) || !before && is_leased(d)
-            }
-            RescheduledHeadDoesNotBlock => &|_, before, d, _| match before {
-                true => d.is(DeliveryState::Leased) || d.is(DeliveryState::Ready) && is_due(d),
-                false => is_leased(d),
+        let blocks: &dyn Fn(&Delivery, &Rival<'_>) -> bool = match self.fault {
+            LeasedHeadDoesNotBlock => &|_, rival| match rival.order {
+                Order::Earlier => rival.delivery.is(DeliveryState::Ready),
+                Order::Later => is_leased(rival.delivery),
             },
-            ExpiredHeadDoesNotBlock => &|_, before, d, _| match before {
-                true => d.is(DeliveryState::Ready) || is_leased(d),
-                false => is_leased(d),
+            RescheduledHeadDoesNotBlock => &|_, Rival { delivery, order, .. }| match order {
+                Order::Earlier => {
+                    delivery.is(DeliveryState::Leased) || delivery.is(DeliveryState::Ready) && is_due(delivery)
+                }
+                Order::Later => is_leased(delivery),
             },
-            DeadBlock => &|_, before, d, _| before && !d.is(DeliveryState::Done) || !before && is_leased(d),
-            SettledAfterARetryBlocks => &|_, before, d, _| {
-                let is_settled = d.is(DeliveryState::Done) && d.attempts == 0;
-                before && (d.is_pending() || is_settled) || !before && is_leased(d)
+            ExpiredHeadDoesNotBlock => &|_, rival| match rival.order {
+                Order::Earlier => rival.delivery.is(DeliveryState::Ready) || is_leased(rival.delivery),
+                Order::Later => is_leased(rival.delivery),
             },
-            LaterLeasedDoNotBlock => &|_, before, d, _| before && d.is_pending(),
-            LaterLeasedBlockForever => &|_, before, d, _| match before {
-                true => d.is_pending(),
-                false => d.is(DeliveryState::Leased),
+            DeadBlock => &|_, rival| match rival.order {
+                Order::Earlier => !rival.delivery.is(DeliveryState::Done),
+                Order::Later => is_leased(rival.delivery),
             },
-            RevivedIgnoresLeasesBehindIt => &|blocked, before, d, _| match before {
-                true => d.is_pending(),
-                false => is_leased(d) && blocked.reason.as_deref() != Some(REVIVED),
+            SettledAfterARetryBlocks => &|_, Rival { delivery, order, .. }| match order {
+                Order::Earlier => delivery.is_pending() || delivery.is(DeliveryState::Done) && delivery.attempts == 0,
+                Order::Later => is_leased(delivery),
             },
-            HeldDoesNotBlock => &|_, before, d, id| match before {
-                true => d.is_pending() && !is_own(id, d),
-                false => is_leased(d),
+            LaterLeasedDoNotBlock => &|_, rival| rival.order == Order::Earlier && rival.delivery.is_pending(),
+            LaterExpiredBlock => &|_, rival| match rival.order {
+                Order::Earlier => rival.delivery.is_pending(),
+                Order::Later => rival.delivery.is(DeliveryState::Leased),
             },
-            _ => &|_, before, d, _| before && d.is_pending() || !before && is_leased(d),
+            RevivedIgnoresLeasesBehindIt => &|blocked, rival| match rival.order {
+                Order::Earlier => rival.delivery.is_pending(),
+                Order::Later => is_leased(rival.delivery) && blocked.reason.as_deref() != Some(REVIVED),
+            },
+            HeldDoesNotBlock => &|_, rival| match rival.order {
+                Order::Earlier => rival.delivery.is_pending() && !is_own(rival.id, rival.delivery),
+                Order::Later => is_leased(rival.delivery),
+            },
+            _ => &|_, rival| match rival.order {
+                Order::Earlier => rival.delivery.is_pending(),
+                Order::Later => is_leased(rival.delivery),
+            },
         };
-        let is_free = |id: &i64, blocked: &Delivery| {
-            let rivals = state.deliveries.iter().filter(|(other, d)| *other != id && d.shares_a_key_with(blocked));
-            !rivals.into_iter().any(|(other, d)| blocks(blocked, other < id, d, *other))
+        let is_free = |id: &i64, delivery: &Delivery| {
+            let rivals =
+                state.deliveries.iter().filter(|(other, rival)| *other != id && rival.shares_a_key_with(delivery));
+            !rivals.into_iter().any(|(other, rival)| {
+                let order = if other < id { Order::Earlier } else { Order::Later };
+                blocks(delivery, &Rival { id: *other, delivery: rival, order })
+            })
         };
         let is_spared = |id: i64, d: &Delivery| match self.fault {
             HeldIsNotExtended => is_own(id, d),
@@ -321,11 +346,11 @@ impl FaultyStore {
     }
 
     pub(super) fn extended(&self, state: &mut ReferenceInbox, lease: &Lease, duration: Duration) -> bool {
-        let lease = &self.loosened(state, lease);
+        let lease = &self.as_current(state, lease);
         let now = state.now;
         let (fault, until) = (self.fault, now + duration);
-        let last = state.deliveries.get_mut(&lease.id().get());
-        match (fault, last) {
+        let delivery = state.deliveries.get_mut(&lease.id().get());
+        match (fault, delivery) {
             (ReadyIsExtended, Some(d)) if d.token == lease.token() && d.is(DeliveryState::Ready) => {
                 (d.state, d.due) = (DeliveryState::Leased, until);
                 return true;
@@ -362,18 +387,18 @@ impl FaultyStore {
         true
     }
 
-    /// Handles the faults that take a replaced lease for the current one.
-    pub(super) fn loosened(&self, state: &ReferenceInbox, lease: &Lease) -> Lease {
+    /// Handles the faults that take another lease for the current one. Returns such a lease with the current token.
+    pub(super) fn as_current(&self, state: &ReferenceInbox, lease: &Lease) -> Lease {
         let Some(delivery) = state.deliveries.get(&lease.id().get()) else { return *lease };
-        let same = match self.fault {
+        let is_taken_for_current = match self.fault {
             TokensAreIgnored => true,
             TokensAreAttempts => delivery.attempts == lease.attempt(),
-            LargerTokensAreOwn => lease.token() > delivery.token,
+            LargerTokensAreCurrent => lease.token() > delivery.token,
             LostLeaseSettlesUnleasedOnes => {
                 lease.token() < delivery.token && !delivery.is(DeliveryState::Leased) && delivery.attempts > 0
             }
             _ => false,
         };
-        if same { Lease::new(lease.id(), delivery.token, lease.attempt()) } else { *lease }
+        if is_taken_for_current { Lease::new(lease.id(), delivery.token, lease.attempt()) } else { *lease }
     }
 }

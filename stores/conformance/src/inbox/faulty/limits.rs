@@ -17,7 +17,7 @@ impl FaultyStore {
             StoredLeavesOutTheLeased => limit.min(all - leased),
             StoredLeavesOutTheDead => limit.min(all - dead),
             StoredLeavesOutTheDone => limit.min(all - done),
-            StoredLeavesOutWhatIsOver => limit.min(all - over),
+            StoredLeavesOutThePurgeable => limit.min(all - over),
             _ => limit.min(all),
         }
     }
@@ -25,8 +25,8 @@ impl FaultyStore {
     pub(super) fn evicted(&self, state: &mut ReferenceInbox, limit: u32) -> u64 {
         let mut kept = state.kept();
         match self.fault {
-            EvictsOnlyWhatIsOver => kept.retain(|id| state.is_over(*id)),
-            EvictsOnlyWhatIsNotOver => kept.retain(|id| !state.is_over(*id)),
+            EvictsOnlyThePurgeable => kept.retain(|id| state.is_over(*id)),
+            NeverEvictsThePurgeable => kept.retain(|id| !state.is_over(*id)),
             EvictsTheDead => kept.extend(state.dead()),
             EvictsInOrderOfAcceptance => kept.sort_unstable(),
             EvictsTheLatestFirst => kept.reverse(),
@@ -36,8 +36,8 @@ impl FaultyStore {
             kept.truncate(limit as usize);
         }
         match self.fault {
-            EvictionForgets => self.forget_keys(state, &kept),
-            EvictionMakesDead => {
+            EvictionDeletesTheRow => self.forget_keys(state, &kept),
+            EvictionDeadLetters => {
                 for id in &kept {
                     state.deliveries.get_mut(id).expect("the delivery is kept").state = DeliveryState::Dead;
                 }
@@ -60,7 +60,7 @@ impl FaultyStore {
         if self.fault != PurgeOfDeadIgnoresItsLimit {
             old.truncate(limit as usize);
         }
-        if self.fault == PurgeOfDeadForgets {
+        if self.fault == PurgeOfDeadDeletesTheRow {
             self.forget_keys(state, &old);
         }
         state.delete(&old)

@@ -22,13 +22,13 @@ use crate::inbox::{self, model, state::ReferenceInbox};
 pub(crate) struct ReferenceStore(Arc<Mutex<ReferenceInbox>>);
 
 #[tokio::test]
-async fn keeps_every_rule() {
+async fn follows_the_rules() {
     let advance = async |store: &ReferenceStore, time| store.advance(time);
     inbox::check(async || ReferenceStore::default(), advance).await;
 }
 
 #[test]
-fn agrees_with_the_reference() {
+fn matches_the_reference() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let advance = async |store: &ReferenceStore, time| store.advance(time);
     model::compare(64, 100, &runtime, async || ReferenceStore::default(), &advance);

@@ -17,7 +17,7 @@ pub(super) const RELEASED: &str = "released";
 
 impl FaultyStore {
     pub(super) fn settled(&self, state: &mut ReferenceInbox, lease: &Lease, settlement: &Settlement) -> SettleOutcome {
-        let lease = &self.loosened(state, lease);
+        let lease = &self.as_current(state, lease);
         let (id, now) = (lease.id().get(), state.now);
         let Some(before) = state.deliveries.get(&id).cloned() else {
             return match self.fault {
@@ -129,7 +129,7 @@ impl FaultyStore {
         let was_dead = before.is(DeliveryState::Dead);
         let was_ready = before.is(DeliveryState::Ready);
         match (self.fault, settlement) {
-            (HandlingForgets, Settlement::Done { .. }) => {
+            (HandlingDeletesTheRow, Settlement::Done { .. }) => {
                 state.ledger.0.remove(&before.key());
             }
             (DeadReasonsAreLost, Settlement::DeadLetter { .. }) => {
@@ -146,7 +146,7 @@ impl FaultyStore {
                     delivery.request = delivery.request.clone().with_ordering_keys(&[]);
                 });
             }
-            (ReleasedTokensComeAgain, Settlement::Release) if before.is(DeliveryState::Leased) => {
+            (ReleasedTokensAreReused, Settlement::Release) if before.is(DeliveryState::Leased) => {
                 self.change(state, id, |delivery| delivery.token -= 1);
             }
             (ReleasedIsShownAsAnAttempt, Settlement::Release) if !was_ready => {

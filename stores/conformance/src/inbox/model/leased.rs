@@ -8,24 +8,24 @@ use tower_klikit::{
     inbox::{InboxAdmin, InboxStore, LEASE_EXPIRED, Lease, LeaseBatch, LeaseRequest, Leased},
 };
 
-use super::Model;
+use super::{LeasePair, Model};
 use crate::{
     inbox::state::{Delivery, ReferenceInbox},
     random::Comparison,
 };
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S, A> {
-    /// Makes a lease request on both. `request.held` contains the reference's leases, and `held` the store's.
-    pub(super) async fn lease(&mut self, request: &LeaseRequest<'_>, held: &[Lease]) -> Comparison {
-        let there = LeaseRequest { held, ..*request };
-        let LeaseBatch { leased, dead_lettered, unreadable, .. } = self.store.lease(&there).await.unwrap();
+    /// Makes a lease request on both. The held leases are `request.held` in the reference, and `held_by_store` in the store.
+    pub(super) async fn lease(&mut self, request: &LeaseRequest<'_>, held_by_store: &[Lease]) -> Comparison {
+        let store_request = LeaseRequest { held: held_by_store, ..*request };
+        let LeaseBatch { leased, dead_lettered, unreadable, .. } = self.store.lease(&store_request).await.unwrap();
         prop_assert!(unreadable.is_empty(), "{:?}", unreadable);
-        self.state.extend_held(request);
+        self.reference.extend_held(request);
 
         let mut dead = Vec::new();
         for reported in &dead_lettered {
-            let id = self.ids.iter().find(|(_, there)| **there == reported.id).map(|(id, _)| *id);
-            let Some(delivery) = id.and_then(|id| self.state.deliveries.get(&id)) else {
+            let id = self.ids.iter().find(|(_, store_id)| **store_id == reported.id).map(|(id, _)| *id);
+            let Some(delivery) = id.and_then(|id| self.reference.deliveries.get(&id)) else {
                 return Err(TestCaseError::fail(format!("{reported:?} was never leased, or is gone")));
             };
             prop_assert_eq!(reported.attempts, delivery.attempts);
@@ -36,33 +36,33 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S,
         self.reasons.extend(&dead);
         let mut ids = Vec::new();
         for leased in &leased {
-            let is_this = |(_, delivery): &(&i64, &Delivery)| {
+            let is_leased = |(_, delivery): &(&i64, &Delivery)| {
                 delivery.request.head() == leased.head() && delivery.request.body() == leased.body()
             };
-            let Some((id, _)) = self.state.deliveries.iter().find(is_this) else {
+            let Some((id, _)) = self.reference.deliveries.iter().find(is_leased) else {
                 return Err(TestCaseError::fail(format!("{leased:?} was not accepted, or is gone")));
             };
             ids.push(*id);
         }
-        may_be_leased(&mut self.state, &ids, &dead, request)?;
+        compare_selection(&mut self.reference, &ids, &dead, request)?;
         self.take_leases(&ids, &leased, request)
     }
 
-    /// Compares each lease with the reference's, and remembers both.
+    /// Leases the same deliveries in the reference, and compares and records each pair of leases.
     fn take_leases(&mut self, ids: &[i64], leased: &[Leased], request: &LeaseRequest<'_>) -> Comparison {
-        for (here, leased) in self.state.lease_these(ids, request).into_iter().zip(leased) {
-            let (id, there) = (here.id().get(), *leased.lease());
+        for (reference, leased) in self.reference.lease_these(ids, request).into_iter().zip(leased) {
+            let (id, store) = (reference.id().get(), *leased.lease());
             self.reasons.remove(&id);
-            let Delivery { after_expired_lease, attempt_counted, .. } = self.state.deliveries[&id];
+            let Delivery { after_expired_lease, attempt_counted, .. } = self.reference.deliveries[&id];
             prop_assert_eq!(leased.is_after_expired_lease(), after_expired_lease, "is_after_expired_lease");
             prop_assert_eq!(leased.is_attempt_counted(), attempt_counted, "is_attempt_counted");
-            prop_assert_eq!(leased.ordering_keys(), self.state.ordering_keys(id));
-            prop_assert_eq!(there.attempt(), here.attempt());
-            let known = *self.ids.entry(id).or_insert(there.id());
-            prop_assert_eq!(known, there.id(), "the delivery had another id before");
-            let last = self.tokens.insert(id, there.token());
-            prop_assert!(last.is_none_or(|last| last < there.token()), "{:?} came after token {:?}", there, last);
-            self.leases.push((here, there));
+            prop_assert_eq!(leased.ordering_keys(), self.reference.ordering_keys(id));
+            prop_assert_eq!(store.attempt(), reference.attempt());
+            let known = *self.ids.entry(id).or_insert(store.id());
+            prop_assert_eq!(known, store.id(), "the delivery had another id before");
+            let last = self.tokens.insert(id, store.token());
+            prop_assert!(last.is_none_or(|last| last < store.token()), "{:?} came after token {:?}", store, last);
+            self.leases.push(LeasePair { reference, store });
         }
         let ids: Vec<_> = self.ids.values().collect();
         prop_assert!(ids.is_sorted_by(|one, next| one < next), "{:?} were accepted in this order", self.ids);
@@ -70,7 +70,8 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S,
     }
 }
 
-/// Checks which deliveries were leased and dead-lettered, and dead-letters the latter in the reference.
+/// Checks that the store was allowed to lease and dead-letter these deliveries, and had to leave the others. Then dead-letters
+/// the same deliveries in the reference.
 ///
 /// The contract allows more than one result:
 ///
@@ -79,47 +80,61 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S,
 /// - A delivery that is left out because no handler is free may count towards the limit. Its lease has expired, or it has no
 ///   attempts left.
 /// - Deliveries that became due at the same time may be leased in any order.
-fn may_be_leased(state: &mut ReferenceInbox, ids: &[i64], dead: &[i64], request: &LeaseRequest<'_>) -> Comparison {
+fn compare_selection(
+    reference: &mut ReferenceInbox,
+    leased: &[i64],
+    dead_lettered: &[i64],
+    request: &LeaseRequest<'_>,
+) -> Comparison {
     let limit = request.limit as usize;
-    let is_exhausted = |id: &i64| state.is_exhausted(*id, request.max_attempts);
-    let may_die = |id: &i64| is_exhausted(id) && state.deliveries[id].has_expired(state.now);
-    prop_assert!(dead.iter().all(may_die), "{:?} were dead-lettered", dead);
-    let (must_die, mut must_lease): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_exhausted);
-    let left_out =
-        must_lease.extract_if(.., |id| state.is_settling(*id, request)).filter(|id| !ids.contains(id)).count();
-    let skipped = must_lease.iter().copied().filter(|id| !ids.contains(id));
-    let may_be_leased_ahead = |id: &i64| state.may_be_leased_ahead(*id, request.max_attempts);
-    let (skipped, expired): (Vec<i64>, Vec<i64>) = skipped.partition(may_be_leased_ahead);
-    let not_unblocked: Vec<i64> = ids.iter().copied().filter(|id| must_lease.contains(id)).collect();
-    let (starting, ahead) = ids.split_at(ids.len().min(request.free_handlers as usize));
+    let is_exhausted = |id: &i64| reference.is_exhausted(*id, request.max_attempts);
+    let may_die = |id: &i64| is_exhausted(id) && reference.deliveries[id].has_expired(reference.now);
+    prop_assert!(dead_lettered.iter().all(may_die), "{:?} were dead-lettered", dead_lettered);
+
+    // Sort the deliveries that are due into those that were leased and those that were left out, and why.
+    let (exhausted, mut due): (Vec<i64>, Vec<i64>) = reference.due().into_iter().partition(is_exhausted);
+    let settling = due.extract_if(.., |id| reference.is_settling(*id, request));
+    let settling_left_out = settling.filter(|id| !leased.contains(id)).count();
+    let left_out = due.iter().copied().filter(|id| !leased.contains(id));
+    let may_be_leased_ahead = |id: &i64| reference.may_be_leased_ahead(*id, request.max_attempts);
+    let (left_out, left_for_a_handler): (Vec<i64>, Vec<i64>) = left_out.partition(may_be_leased_ahead);
+    let leased_in_order: Vec<i64> = leased.iter().copied().filter(|id| due.contains(id)).collect();
+    let (for_handlers, ahead) = leased.split_at(leased.len().min(request.free_handlers as usize));
     prop_assert!(ahead.iter().all(may_be_leased_ahead), "of {:?} some must not be leased ahead", ahead);
-    let dues = |ids: &[i64]| ids.iter().map(|id| state.deliveries[id].due).collect::<Vec<_>>();
-    let (leased_dues, skipped_dues, in_order) = (dues(ids), dues(&skipped), dues(&not_unblocked));
-    let (starting_dues, expired_dues) = (dues(starting), dues(&expired));
-    drop(state.dead_letter_these(dead));
-    let may_lease = state.due();
-    let all = ids.iter().all(|id| may_lease.contains(id));
-    prop_assert!(all, "{:?} were leased, of which only {:?} can be", ids, may_lease);
-    prop_assert!(ids.len() <= limit, "{} were leased, and {} requested", ids.len(), limit);
-    prop_assert!(in_order.is_sorted(), "the leased deliveries are due at {:?}", in_order);
-    let used_up = ids.len() + dead.len() + left_out;
+
+    // Read the due times before dead-lettering changes the reference.
+    let due_times = |ids: &[i64]| ids.iter().map(|id| reference.deliveries[id].due).collect::<Vec<_>>();
+    let leased_times = due_times(leased);
+    let left_out_times = due_times(&left_out);
+    let times_in_order = due_times(&leased_in_order);
+    let handler_times = due_times(for_handlers);
+    let left_for_a_handler_times = due_times(&left_for_a_handler);
+
+    drop(reference.dead_letter_these(dead_lettered));
+    let can_be_leased = reference.due();
+    let all_can_be_leased = leased.iter().all(|id| can_be_leased.contains(id));
+    prop_assert!(all_can_be_leased, "{:?} were leased, of which only {:?} can be", leased, can_be_leased);
+    prop_assert!(leased.len() <= limit, "{} were leased, and {} requested", leased.len(), limit);
+    prop_assert!(times_in_order.is_sorted(), "the leased deliveries are due at {:?}", times_in_order);
+
+    // Within the limit, nothing may be left out.
+    let used_up = leased.len() + dead_lettered.len() + settling_left_out;
     if used_up < limit.min(request.free_handlers as usize) {
-        prop_assert!(expired.is_empty(), "{:?} were not leased, although handlers are free", expired);
+        let all_leased = left_for_a_handler.is_empty();
+        prop_assert!(all_leased, "{:?} were not leased, although handlers are free", left_for_a_handler);
     }
-    if used_up + expired.len() < limit {
-        prop_assert!(skipped.is_empty(), "{:?} were not leased", skipped);
-        prop_assert!(must_die.iter().all(|id| dead.contains(id)), "of {:?} only {:?} are dead", must_die, dead);
+    if used_up + left_for_a_handler.len() < limit {
+        prop_assert!(left_out.is_empty(), "{:?} were not leased", left_out);
+        let all_dead = exhausted.iter().all(|id| dead_lettered.contains(id));
+        prop_assert!(all_dead, "of {:?} only {:?} are dead", exhausted, dead_lettered);
     }
-    if let (Some(last), Some(skipped)) = (leased_dues.iter().max(), skipped_dues.first()) {
-        prop_assert!(last <= skipped, "a delivery due at {:?} was leased before one due at {:?}", last, skipped);
+
+    // A delivery that was left out is not due before one that was leased.
+    if let (Some(last), Some(first)) = (leased_times.iter().max(), left_out_times.first()) {
+        prop_assert!(last <= first, "a delivery due at {:?} was leased before one due at {:?}", last, first);
     }
-    if let (Some(last), Some(expired)) = (starting_dues.iter().max(), expired_dues.first()) {
-        prop_assert!(
-            last <= expired,
-            "a free handler got a delivery due at {:?} before one due at {:?}",
-            last,
-            expired
-        );
+    if let (Some(last), Some(first)) = (handler_times.iter().max(), left_for_a_handler_times.first()) {
+        prop_assert!(last <= first, "a free handler got a delivery due at {:?} before one due at {:?}", last, first);
     }
     Ok(())
 }

@@ -61,16 +61,25 @@ pub(super) async fn run<S: InboxStore + InboxAdmin + Ledger>(
 struct Model<'a, S, A> {
     store: &'a S,
     advance: &'a A,
-    state: ReferenceInbox,
-    /// The store's ids, by the reference's. A store's id is unknown until the store first leases or lists the delivery.
+    reference: ReferenceInbox,
+    /// The store's id of each delivery, by the reference's id. The store's id is unknown until the store first leases or lists
+    /// the delivery.
     ids: BTreeMap<i64, DeliveryId>,
-    /// The last token of each delivery.
+    /// The token of the store's last lease of each delivery, by the reference's id.
     tokens: BTreeMap<i64, i64>,
-    /// All leases so far, of the reference and of the store.
-    leases: Vec<(Lease, Lease)>,
-    /// The deliveries whose reason the contract determines, because the last call on them set it.
+    /// All leases so far.
+    leases: Vec<LeasePair>,
+    /// The reference's ids of deliveries whose reason the contract determines, because the last call on them set it.
     reasons: BTreeSet<i64>,
+    /// The number of calls that accept a delivery so far.
     accepted: usize,
+}
+
+/// The reference's lease of a delivery, and the store's lease of the same delivery.
+#[derive(Clone, Copy)]
+struct LeasePair {
+    reference: Lease,
+    store: Lease,
 }
 
 impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a, S, A> {
@@ -78,7 +87,7 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         Self {
             store,
             advance,
-            state: ReferenceInbox::default(),
+            reference: ReferenceInbox::default(),
             ids: BTreeMap::new(),
             tokens: BTreeMap::new(),
             leases: Vec::new(),
@@ -93,9 +102,10 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
             self.take(step).await.map_err(at)?;
             self.compare().await.map_err(at)?;
         }
-        for (id, there) in &self.ids {
-            let found = self.store.show(*there).await.unwrap();
-            prop_assert_eq!(found.is_some(), self.state.deliveries.contains_key(id), "after the last step, {}", there);
+        for (id, store_id) in &self.ids {
+            let found = self.store.show(*store_id).await.unwrap();
+            let is_expected = self.reference.deliveries.contains_key(id);
+            prop_assert_eq!(found.is_some(), is_expected, "after the last step, {}", store_id);
         }
         Ok(())
     }
@@ -107,36 +117,37 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                 let new = made(*key, *body, *same, *ordering, self.accepted);
                 let new = if *revives { new } else { new.without_reviving() };
                 let found = self.store.accept(&new, *retention).await.unwrap();
-                let expected = self.state.accept(&new, *retention);
+                let expected = self.reference.accept(&new, *retention);
                 same_acceptance(&found, &expected)?;
                 if expected == Acceptance::Revived {
-                    let id = self.state.id_of(new.claim().key()).expect("the delivery was revived");
+                    let id = self.reference.id_of(new.claim().key()).expect("the delivery was revived");
                     self.reasons.remove(&id);
                 }
             }
             InboxStep::Lease { limit, free_handlers, duration, max_attempts, held } => {
                 let [limit, free_handlers, max_attempts] = [*limit, *free_handlers, *max_attempts];
-                let (here, there) = self.leases_of(held);
-                let request = LeaseRequest { limit, free_handlers, duration: *duration, max_attempts, held: &here };
-                self.lease(&request, &there).await?;
+                let (held, held_by_store) = self.leases_of(held);
+                let request = LeaseRequest { limit, free_handlers, duration: *duration, max_attempts, held: &held };
+                self.lease(&request, &held_by_store).await?;
             }
             InboxStep::Start { which } => {
-                let (here, there) = self.leases_of(which);
-                let expected: Vec<bool> = here.iter().map(|lease| self.state.start(lease)).collect();
-                prop_assert_eq!(self.store.start(&there).await.unwrap(), expected);
+                let (leases, store_leases) = self.leases_of(which);
+                let expected: Vec<bool> = leases.iter().map(|lease| self.reference.start(lease)).collect();
+                prop_assert_eq!(self.store.start(&store_leases).await.unwrap(), expected);
             }
             InboxStep::Extend { which, duration } => {
-                let (here, there) = self.leases_of(which);
-                let expected: Vec<bool> = here.iter().map(|lease| self.state.extend(lease, *duration)).collect();
-                prop_assert_eq!(self.store.extend(&there, *duration).await.unwrap(), expected);
+                let (leases, store_leases) = self.leases_of(which);
+                let expected: Vec<bool> = leases.iter().map(|lease| self.reference.extend(lease, *duration)).collect();
+                prop_assert_eq!(self.store.extend(&store_leases, *duration).await.unwrap(), expected);
             }
             InboxStep::Settle { settlements } => self.settle(settlements).await?,
             InboxStep::Retry { which } => {
-                let Some((here, there)) = self.lease_of(*which) else { return Ok(()) };
-                let expected = self.state.retry(here.id().get());
-                prop_assert_eq!(self.store.retry(there.id()).await.unwrap(), expected);
+                let Some(LeasePair { reference, store }) = self.lease_of(*which) else { return Ok(()) };
+                let id = reference.id().get();
+                let expected = self.reference.retry(id);
+                prop_assert_eq!(self.store.retry(store.id()).await.unwrap(), expected);
                 if expected {
-                    self.reasons.remove(&here.id().get());
+                    self.reasons.remove(&id);
                 }
             }
             InboxStep::Find { states, after, size } => {
@@ -144,49 +155,49 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                 self.find(states, after, *size).await?;
             }
             InboxStep::DeadLetter { which, states } => {
-                let (here, there) = self.deliveries_of(which);
+                let (ids, store_ids) = self.deliveries_of(which);
                 let is_chosen = |id: &i64| {
-                    let delivery = self.state.deliveries.get(id);
+                    let delivery = self.reference.deliveries.get(id);
                     delivery.is_some_and(|delivery| delivery.is_pending() && states.contains(&delivery.state))
                 };
-                self.reasons.extend(here.iter().copied().filter(is_chosen));
-                let expected = self.state.dead_letter(&here, states, "by hand");
-                prop_assert_eq!(self.store.dead_letter(&there, states, "by hand").await.unwrap(), expected);
+                self.reasons.extend(ids.iter().copied().filter(is_chosen));
+                let expected = self.reference.dead_letter(&ids, states, "by hand");
+                prop_assert_eq!(self.store.dead_letter(&store_ids, states, "by hand").await.unwrap(), expected);
             }
             InboxStep::ForgetDeliveries { which, states } => {
-                let (here, there) = self.deliveries_of(which);
-                let expected = self.state.forget_deliveries(&here, states);
-                prop_assert_eq!(self.store.forget_deliveries(&there, states).await.unwrap(), expected);
+                let (ids, store_ids) = self.deliveries_of(which);
+                let expected = self.reference.forget_deliveries(&ids, states);
+                prop_assert_eq!(self.store.forget_deliveries(&store_ids, states).await.unwrap(), expected);
             }
             InboxStep::Backlog { limit } => {
-                let [ready, leased, ..] = self.state.counts();
+                let [ready, leased, ..] = self.reference.counts();
                 prop_assert_eq!(self.store.backlog(*limit).await.unwrap(), (ready + leased).min(*limit));
             }
             InboxStep::Stored { limit } => {
-                let expected = (self.state.deliveries.len() as u64).min(*limit);
+                let expected = (self.reference.deliveries.len() as u64).min(*limit);
                 prop_assert_eq!(self.store.stored(*limit).await.unwrap(), expected);
             }
             InboxStep::EvictDone { limit } => self.evict_done(*limit).await?,
             InboxStep::PurgeDead { age, limit } => {
-                let expected = self.state.purge_dead(*age, *limit);
+                let expected = self.reference.purge_dead(*age, *limit);
                 prop_assert_eq!(self.store.purge_dead(*age, *limit).await.unwrap(), expected);
             }
             InboxStep::ForgetEvent { key } => {
                 let event = *claim(*key, 0).event();
-                let expected = self.state.forget(|claim, _| *claim.event() == event);
+                let expected = self.reference.forget(|claim, _| *claim.event() == event);
                 prop_assert_eq!(self.store.forget_event(&event).await.unwrap(), expected);
             }
             InboxStep::ForgetAccepted { start, end } => {
-                let (now, wall) = (self.state.now, SystemTime::now());
-                let is_in = |time: Duration| now - time <= *start && now - time > *end;
-                let expected = self.state.forget(|_, time| is_in(time));
+                let (now, wall) = (self.reference.now, SystemTime::now());
+                let is_in_window = |time: Duration| now - time <= *start && now - time > *end;
+                let expected = self.reference.forget(|_, time| is_in_window(time));
                 prop_assert_eq!(self.store.forget_accepted(wall - *start..wall - *end).await.unwrap(), expected);
             }
             InboxStep::Advance { time, limit } => {
                 (self.advance)(self.store, *time).await;
-                self.state.now += *time;
+                self.reference.now += *time;
                 loop {
-                    let expected = self.state.purge_done(*limit);
+                    let expected = self.reference.purge_done(*limit);
                     prop_assert_eq!(self.store.purge_done(*limit).await.unwrap(), expected);
                     if expected == 0 {
                         break;
@@ -199,13 +210,13 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
     }
 
     async fn take_in_ledger(&mut self, step: &InboxStep) -> Comparison {
-        let ReferenceInbox { now, ledger, .. } = &mut self.state;
+        let ReferenceInbox { now, ledger, .. } = &mut self.reference;
         let now = *now;
         match step {
             InboxStep::ForgetClaimed { start, end } => {
                 let wall = SystemTime::now();
-                let is_in = |time: Duration| now - time <= *start && now - time > *end;
-                let expected = ledger.forget(now, |row| is_in(row.claimed_at));
+                let is_in_window = |time: Duration| now - time <= *start && now - time > *end;
+                let expected = ledger.forget(now, |row| is_in_window(row.claimed_at));
                 prop_assert_eq!(self.store.forget_claimed(wall - *start..wall - *end).await.unwrap(), expected);
             }
             InboxStep::Claim { key, token, terms } => {
@@ -233,63 +244,63 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
     }
 
     async fn settle(&mut self, settlements: &[(Which, Settlement)]) -> Comparison {
-        let mut here: Vec<(Lease, Settlement)> = Vec::new();
-        let mut there: Vec<(Lease, Settlement)> = Vec::new();
+        let mut chosen: Vec<(Lease, Settlement)> = Vec::new();
+        let mut sent: Vec<(Lease, Settlement)> = Vec::new();
         for (which, settlement) in settlements {
             // The contract allows each lease once in a call.
-            if let Some((one, other)) = self.lease_of(*which)
-                && here.iter().all(|(lease, _)| *lease != one)
+            if let Some(LeasePair { reference, store }) = self.lease_of(*which)
+                && chosen.iter().all(|(lease, _)| *lease != reference)
             {
-                here.push((one, settlement.clone()));
-                there.push((other, settlement.clone()));
+                chosen.push((reference, settlement.clone()));
+                sent.push((store, settlement.clone()));
             }
         }
         let mut expected = Vec::new();
-        for (lease, settlement) in &here {
+        for (lease, settlement) in &chosen {
             let id = lease.id().get();
-            let was_done = self.state.deliveries.get(&id).is_some_and(|delivery| delivery.is(DeliveryState::Done));
-            expected.push(self.state.settle(lease, settlement));
+            let was_done = self.reference.deliveries.get(&id).is_some_and(|delivery| delivery.is(DeliveryState::Done));
+            expected.push(self.reference.settle(lease, settlement));
             let sets_a_reason = !matches!(settlement, Settlement::Release) && !was_done;
             if expected.last() == Some(&SettleOutcome::Settled) && sets_a_reason {
                 self.reasons.insert(id);
             }
         }
-        prop_assert_eq!(self.store.settle(&there).await.unwrap(), expected);
+        prop_assert_eq!(self.store.settle(&sent).await.unwrap(), expected);
         Ok(())
     }
 
-    /// Compares all deliveries in these states, in pages of this size.
-    async fn find(&mut self, states: &[DeliveryState], after: Option<(Lease, Lease)>, size: u32) -> Comparison {
-        let (here, mut there) = (after.map(|(here, _)| here.id().get()), after.map(|(_, there)| there.id()));
+    /// Lists all deliveries in these states after the delivery of `after`, in pages of this size.
+    async fn find(&mut self, states: &[DeliveryState], after: Option<LeasePair>, size: u32) -> Comparison {
         let is_selected = |(id, delivery): &(&i64, &Delivery)| {
-            states.contains(&delivery.state) && here.is_none_or(|here| **id > here)
+            states.contains(&delivery.state) && after.is_none_or(|after| **id > after.reference.id().get())
         };
-        let expected: Vec<i64> = self.state.deliveries.iter().filter(is_selected).map(|(id, _)| *id).collect();
+        let expected: Vec<i64> = self.reference.deliveries.iter().filter(is_selected).map(|(id, _)| *id).collect();
         let filter = Filter::new().states(states.iter().copied());
         let mut found = Vec::new();
+        let mut last = after.map(|after| after.store.id());
         loop {
-            let page = self.store.find(&filter, there, size).await.unwrap();
+            let page = self.store.find(&filter, last, size).await.unwrap();
             prop_assert!(page.entries.len() <= size as usize, "{:?}", page);
             found.extend(page.entries);
-            prop_assert!(page.next.is_none_or(|next| Some(next) > there), "{:?} after {:?}", page.next, there);
-            there = page.next;
-            if there.is_none() {
+            prop_assert!(page.next.is_none_or(|next| Some(next) > last), "{:?} after {:?}", page.next, last);
+            last = page.next;
+            if last.is_none() {
                 break;
             }
         }
         prop_assert_eq!(found.len(), expected.len(), "{:?}, not {:?}", found, expected);
         for (id, entry) in expected.iter().zip(found) {
             prop_assert_eq!(*self.ids.entry(*id).or_insert(entry.id), entry.id);
-            let delivery = &self.state.deliveries[id];
+            let delivery = &self.reference.deliveries[id];
             prop_assert_eq!((entry.state, entry.digest), (delivery.state, Some(delivery.digest())));
             prop_assert!(entry.body.is_none());
         }
         Ok(())
     }
 
-    /// Evicts kept deliveries. If two end at the same time, the store may evict either first.
+    /// Evicts kept deliveries. If the time of two is over at the same moment, the store may evict either first.
     async fn evict_done(&mut self, limit: u32) -> Comparison {
-        let kept = self.state.kept();
+        let kept = self.reference.kept();
         let expected = kept.len().min(limit as usize);
         prop_assert_eq!(self.store.evict_done(limit).await.unwrap(), expected as u64);
         let mut gone = Vec::new();
@@ -299,44 +310,45 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
             }
         }
         prop_assert_eq!(gone.len(), expected, "{:?} of {:?} are gone", gone, kept);
-        let ends = |ids: &[i64]| ids.iter().map(|id| self.state.deliveries[id].due).collect::<Vec<_>>();
-        prop_assert_eq!(ends(&gone), ends(&kept[..expected]), "{:?} of {:?} are gone", gone, kept);
-        self.state.delete(&gone);
+        let end_times = |ids: &[i64]| ids.iter().map(|id| self.reference.deliveries[id].due).collect::<Vec<_>>();
+        prop_assert_eq!(end_times(&gone), end_times(&kept[..expected]), "{:?} of {:?} are gone", gone, kept);
+        self.reference.delete(&gone);
         Ok(())
     }
 
-    /// Returns a lease of the reference and of the store, counted from the last one.
-    fn lease_of(&self, which: Which) -> Option<(Lease, Lease)> {
+    /// Returns a lease, counted back from the last one.
+    fn lease_of(&self, which: Which) -> Option<LeasePair> {
         self.leases.iter().rev().nth(which).copied()
     }
 
-    /// Returns the ids of deliveries of the reference and of the store, each once.
+    /// Returns the reference's and the store's ids of the deliveries of these leases, each once.
     fn deliveries_of(&self, which: &[Which]) -> (Vec<i64>, Vec<DeliveryId>) {
         let leases = which.iter().filter_map(|which| self.lease_of(*which));
-        let ids: BTreeMap<_, _> = leases.map(|(here, there)| (here.id().get(), there.id())).collect();
+        let ids: BTreeMap<_, _> = leases.map(|pair| (pair.reference.id().get(), pair.store.id())).collect();
         ids.into_iter().unzip()
     }
 
+    /// Returns the reference's leases and the store's leases.
     fn leases_of(&self, which: &[Which]) -> (Vec<Lease>, Vec<Lease>) {
-        which.iter().filter_map(|which| self.lease_of(*which)).unzip()
+        which.iter().filter_map(|which| self.lease_of(*which)).map(|pair| (pair.reference, pair.store)).unzip()
     }
 
-    /// Compares the counts and all deliveries whose ids are known.
+    /// Compares the counts, and all deliveries whose store ids are known.
     async fn compare(&self) -> Comparison {
         let counts = self.store.counts().await.unwrap();
-        prop_assert_eq!([counts.ready, counts.leased, counts.dead, counts.done], self.state.counts());
-        let (found, expected) = (counts.oldest, self.state.oldest());
+        prop_assert_eq!([counts.ready, counts.leased, counts.dead, counts.done], self.reference.counts());
+        let (found, expected) = (counts.oldest, self.reference.oldest());
         prop_assert_eq!(found.is_some(), expected.is_some(), "counts.oldest");
         nearly(found.unwrap_or_default(), expected.unwrap_or_default())?;
         let wall = SystemTime::now();
-        for (id, delivery) in &self.state.deliveries {
-            let Some(there) = self.ids.get(id) else { continue };
-            let Some(entry) = self.store.show(*there).await.unwrap() else {
+        for (id, delivery) in &self.reference.deliveries {
+            let Some(store_id) = self.ids.get(id) else { continue };
+            let Some(entry) = self.store.show(*store_id).await.unwrap() else {
                 return Err(TestCaseError::fail(format!("{delivery:?} is gone")));
             };
             prop_assert_eq!((entry.state, entry.attempts), (delivery.state, delivery.attempts), "{:?}", delivery);
             prop_assert_eq!(entry.body.as_ref(), Some(delivery.request.body()));
-            nearly(wall.duration_since(entry.accepted_at).unwrap_or_default(), self.state.now - delivery.accepted)?;
+            nearly(wall.duration_since(entry.accepted_at).unwrap_or_default(), self.reference.now - delivery.accepted)?;
             if self.reasons.contains(id) {
                 prop_assert_eq!(&entry.reason, &delivery.reason);
             }

@@ -19,9 +19,12 @@ const REMEMBERED: &str = "
     SELECT count(*)
     FROM klikit_ledger
     WHERE state = 1 AND until > now() + interval '34 days'";
-const ROWS: &str = "SELECT (SELECT count(*) FROM klikit_inbox) * 100 \
-                    + (SELECT count(*) FROM klikit_inbox_body) * 10 \
-                    + (SELECT count(*) FROM klikit_inbox_key)";
+/// The numbers of rows in the inbox's tables, as the digits of one number.
+const ROWS: &str = "
+    SELECT
+        (SELECT count(*) FROM klikit_inbox) * 100
+        + (SELECT count(*) FROM klikit_inbox_body) * 10
+        + (SELECT count(*) FROM klikit_inbox_key)";
 
 #[tokio::test]
 async fn stores_a_delivery_with_its_ledger_row() {

@@ -220,13 +220,8 @@ async fn forgetting_while_accepting_leaves_no_halves() {
             LEFT JOIN klikit_ledger USING (key)
             WHERE klikit_inbox.state < 2 AND NOT coalesce(klikit_ledger.state = 1 AND until > now(), false)";
         assert_eq!(count(&client, half).await, 0, "{round}: a delivery is pending without its ledger row");
-        client
-            .batch_execute(
-                "TRUNCATE klikit_ledger, klikit_inbox, klikit_inbox_body, \
-                 klikit_inbox_key",
-            )
-            .await
-            .unwrap();
+        let truncate = "TRUNCATE klikit_ledger, klikit_inbox, klikit_inbox_body, klikit_inbox_key";
+        client.batch_execute(truncate).await.unwrap();
     }
 }
 
@@ -299,7 +294,10 @@ async fn purges_old_dead_letters() {
     for leased in &leased {
         dead_letter(&store, leased.lease(), "500").await;
     }
-    let older = "UPDATE klikit_inbox SET accepted_at = accepted_at - interval '1 day' WHERE id <= $1";
+    let older = "
+        UPDATE klikit_inbox
+        SET accepted_at = accepted_at - interval '1 day'
+        WHERE id <= $1";
     client.execute(older, &[&leased[3].lease().id().get()]).await.unwrap();
     let (hour, day) = (Duration::from_secs(60 * 60), Duration::from_secs(24 * 60 * 60));
     assert_eq!(store.purge_dead(day + hour, 100).await.unwrap(), 0);

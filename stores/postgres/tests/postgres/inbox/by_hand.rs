@@ -131,8 +131,11 @@ async fn documented_statements_retry_and_forget() {
     finish(&store, lease_one(&store).await.lease(), Duration::ZERO).await;
 
     assert_eq!(run(&client, "Forget a dead delivery", 0).await.1, 1);
-    let rows = "SELECT (SELECT count(*) FROM klikit_inbox) + (SELECT count(*) FROM klikit_inbox_body) \
-                + (SELECT count(*) FROM klikit_inbox_key)";
+    let rows = "
+        SELECT
+            (SELECT count(*) FROM klikit_inbox)
+            + (SELECT count(*) FROM klikit_inbox_body)
+            + (SELECT count(*) FROM klikit_inbox_key)";
     assert_eq!(count(&client, rows).await, 0);
     assert_eq!(store.claim(new.claim(), &TERMS).await.unwrap(), tower_klikit::dedupe::ClaimOutcome::Claimed);
     store.release(new.claim()).await.unwrap();
@@ -161,7 +164,14 @@ async fn documented_statements_meet_forgetting() {
             let (store, ever) = (store.clone(), ever.clone());
             tokio::spawn(async move { store.forget_accepted(ever).await })
         };
-        let waiting = |lock: &str| format!("SELECT count(*) FROM pg_locks WHERE locktype = '{lock}' AND NOT granted");
+        let waiting = |lock: &str| {
+            format!(
+                "
+                    SELECT count(*)
+                    FROM pg_locks
+                    WHERE locktype = '{lock}' AND NOT granted"
+            )
+        };
         while count(&reader, &waiting("relation")).await < 1 {}
         let (changed, ()) = ends(async {
             tokio::join!(run(&operator, heading, number), async {
@@ -249,9 +259,17 @@ async fn row_left_in_a_queue_blocks_nothing() {
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     for (number, remove) in [
-        "UPDATE klikit_inbox SET ordering_keys = NULL; DELETE FROM klikit_inbox",
-        "SET session_replication_role = replica; DELETE FROM klikit_inbox; RESET session_replication_role",
-        "SET session_replication_role = replica; UPDATE klikit_inbox SET state = 2; RESET session_replication_role",
+        "
+            UPDATE klikit_inbox SET ordering_keys = NULL;
+            DELETE FROM klikit_inbox",
+        "
+            SET session_replication_role = replica;
+            DELETE FROM klikit_inbox;
+            RESET session_replication_role",
+        "
+            SET session_replication_role = replica;
+            UPDATE klikit_inbox SET state = 2;
+            RESET session_replication_role",
         "TRUNCATE klikit_inbox",
     ]
     .into_iter()
@@ -306,10 +324,11 @@ async fn never_leased_delivery_returns_without_overlap() {
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     accept_all(&store, &[ordered("1", &["a"]).await, ordered("2", &["a"]).await]).await;
-    client
-        .execute("UPDATE klikit_inbox SET state = 2 WHERE id = (SELECT min(id) FROM klikit_inbox)", &[])
-        .await
-        .unwrap();
+    let dead_letter = "
+        UPDATE klikit_inbox
+        SET state = 2
+        WHERE id = (SELECT min(id) FROM klikit_inbox)";
+    client.execute(dead_letter, &[]).await.unwrap();
     let second = lease_one(&store).await;
     assert_eq!(bodies(std::slice::from_ref(&second)), ["2"]);
     client.execute("UPDATE klikit_inbox SET state = 0 WHERE state = 2", &[]).await.unwrap();

@@ -26,8 +26,11 @@ use super::{accept, delivery, done, finish, lease, lease_last, lease_one, pass, 
 use crate::{client, count, servers::postgres::PostgresServer};
 
 const ORDERS: &str = "SELECT count(*) FROM orders";
-const LEFT: &str = "SELECT (SELECT count(*) FROM klikit_inbox) + \
-                    (SELECT count(*) FROM klikit_inbox_body)";
+/// The number of rows in the inbox's tables.
+const LEFT: &str = "
+    SELECT
+        (SELECT count(*) FROM klikit_inbox)
+        + (SELECT count(*) FROM klikit_inbox_body)";
 
 async fn pool_with_orders(server: &PostgresServer) -> Pool {
     let pool = Pool::builder(Manager::new(server.url().parse().unwrap(), NoTls)).max_size(8).build().unwrap();

@@ -27,8 +27,10 @@ const QUEUE: &str = "
 const ENQUEUE: &str = "SELECT enqueue($3, $2::json, $1)";
 const QUEUED: &str = "SELECT count(*) FROM queue";
 /// The number of rows in the inbox's tables.
-const INBOX: &str = "SELECT (SELECT count(*) FROM klikit_inbox) \
-    + (SELECT count(*) FROM klikit_inbox_body)";
+const INBOX: &str = "
+    SELECT
+        (SELECT count(*) FROM klikit_inbox)
+        + (SELECT count(*) FROM klikit_inbox_body)";
 const REMEMBERED: &str = "SELECT count(*) FROM klikit_ledger WHERE state = 1";
 
 async fn store(server: &PostgresServer, sql: &str) -> PostgresStore {
@@ -246,14 +248,16 @@ const PGMQ: &str = "
 
 /// The function with two parameters, from version 1.5 on and before.
 const PGMQ_SEND: [&str; 2] = [
-    "CREATE FUNCTION pgmq.send(queue_name text, msg jsonb)
-    RETURNS SETOF bigint LANGUAGE sql AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp())';
-    CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, delay integer)
-    RETURNS SETOF bigint LANGUAGE sql
-    AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp() + make_interval(secs => $3))';",
-    "CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, delay integer DEFAULT 0)
-    RETURNS SETOF bigint LANGUAGE sql
-    AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp() + make_interval(secs => $3))';",
+    "
+        CREATE FUNCTION pgmq.send(queue_name text, msg jsonb)
+        RETURNS SETOF bigint LANGUAGE sql AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp())';
+        CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, delay integer)
+        RETURNS SETOF bigint LANGUAGE sql
+        AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp() + make_interval(secs => $3))';",
+    "
+        CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, delay integer DEFAULT 0)
+        RETURNS SETOF bigint LANGUAGE sql
+        AS 'SELECT pgmq.send($1, $2, NULL, clock_timestamp() + make_interval(secs => $3))';",
 ];
 
 /// The statement from the crate's page.
@@ -311,7 +315,12 @@ async fn hands_off_to_pgmq() {
         let Some(server) = PostgresServer::start_own("hands off to pgmq", &[]) else { return };
         let client = client(server.url()).await;
         client.batch_execute(&format!("{PGMQ} {send}")).await.unwrap();
-        hands_off(&server, SEND, "SELECT message FROM pgmq.q_klikit WHERE vt <= now() ORDER BY msg_id").await;
+        let messages = "
+            SELECT message
+            FROM pgmq.q_klikit
+            WHERE vt <= now()
+            ORDER BY msg_id";
+        hands_off(&server, SEND, messages).await;
         enqueues_nothing_without_queue(&server, SEND, "DROP TABLE pgmq.q_klikit").await;
     }
 }

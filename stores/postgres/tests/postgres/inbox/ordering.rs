@@ -147,7 +147,9 @@ async fn ids_follow_the_order_of_commits() {
     let mut blocker = client(server.url()).await;
     let client = client(server.url()).await;
     let holding = blocker.transaction().await.unwrap();
-    let locks = "SELECT pg_advisory_xact_lock(1802267503, lock) FROM generate_series(0, 1023) AS lock";
+    let locks = "
+        SELECT pg_advisory_xact_lock(1802267503, lock)
+        FROM generate_series(0, 1023) AS lock";
     holding.query(locks, &[]).await.unwrap();
     let waiting = tokio::spawn({
         let (store, new) = (store.clone(), ordered("first", &["a"]).await);
@@ -164,7 +166,10 @@ async fn ids_follow_the_order_of_commits() {
 
 /// Returns whether the call waits for an advisory lock, before it ends.
 async fn waits<T>(client: &tokio_postgres::Client, call: &JoinHandle<T>) -> bool {
-    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    let waiting = "
+        SELECT count(*)
+        FROM pg_locks
+        WHERE locktype = 'advisory' AND NOT granted";
     while !call.is_finished() {
         if count(client, waiting).await > 0 {
             return true;

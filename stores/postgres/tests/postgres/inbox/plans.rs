@@ -11,8 +11,10 @@ use super::{
 use crate::{client, count, open, patient, servers::postgres::PostgresServer};
 
 /// The number of rows that sequential scans have read.
-const READ: &str =
-    "SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables WHERE relname LIKE '%inbox%'";
+const READ: &str = "
+    SELECT coalesce(sum(seq_tup_read), 0)::bigint
+    FROM pg_stat_user_tables
+    WHERE relname LIKE '%inbox%'";
 
 /// Returns a query for the number of scans of an index.
 fn used(index: &str) -> String {

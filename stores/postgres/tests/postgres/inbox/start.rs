@@ -164,7 +164,10 @@ async fn dead_letters_take_no_free_handler() {
         UPDATE klikit_inbox
         SET due = now() - interval '1 s' * (1 + (SELECT max(id) FROM klikit_inbox) - id)";
     client.batch_execute(in_order).await.unwrap();
-    let spent = "UPDATE klikit_inbox SET attempts = 9 WHERE id = (SELECT min(id) FROM klikit_inbox)";
+    let spent = "
+        UPDATE klikit_inbox
+        SET attempts = 9
+        WHERE id = (SELECT min(id) FROM klikit_inbox)";
     client.batch_execute(spent).await.unwrap();
     // The first is dead-lettered, the second has an expired lease, and the others are ready.
     let request = LeaseRequest { free_handlers: 2, max_attempts: 9, ..request(8) };

@@ -9,13 +9,18 @@ use tower_klikit::{
 };
 use tower_klikit_postgres::{PostgresError, PostgresErrorKind as Kind, PostgresStore};
 
-use super::{RETENTION, accept, bodies, delivery, done as settled, lease, ordered, request};
+use super::{RETENTION, accept, delivery, done as settled, lease, ordered, request};
 use crate::{TERMS, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
 
 /// A query for the number of the inbox's tables, views and functions.
-const INBOX: &str = "SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'klikit_inbox%' \
-                     OR relname = 'klikit_deliveries') \
-                     + (SELECT count(*) FROM pg_proc WHERE proname LIKE 'klikit%')";
+const INBOX: &str = "
+    SELECT
+        (
+            SELECT count(*)
+            FROM pg_class
+            WHERE relname LIKE 'klikit_inbox%' OR relname = 'klikit_deliveries'
+        )
+        + (SELECT count(*) FROM pg_proc WHERE proname LIKE 'klikit%')";
 
 #[tokio::test]
 async fn ledger_only_creates_no_inbox() {
@@ -80,18 +85,28 @@ async fn inboxes_of_other_prefixes_are_separate() {
     let Some(server) = PostgresServer::start_own("inboxes of other prefixes are separate", &[]) else { return };
     let client = client(server.url()).await;
     client.batch_execute("CREATE SCHEMA webhooks").await.unwrap();
-    let (longest, almost) = ("x".repeat(40), format!("{}y", "x".repeat(39)));
-    for prefix in [PostgresStore::DEFAULT_TABLE_PREFIX, &longest, &almost, &format!("webhooks.{longest}")] {
-        for _ in 0..2 {
+    // Two prefixes of the greatest length differ only in their last letter.
+    let (longest, neighbor) = ("x".repeat(40), format!("{}y", "x".repeat(39)));
+    for prefix in [PostgresStore::DEFAULT_TABLE_PREFIX, &longest, &neighbor, &format!("webhooks.{longest}")] {
+        // The second store opens the tables of the first, so it finds the delivery known and leased.
+        for is_new in [true, false] {
             let store = patient().table_prefix(prefix).open(server.url()).await.unwrap();
-            let expected = matches!(accept(&store, &ordered("evt-1", &["a"]).await).await, Acceptance::Accepted);
-            assert_eq!(bodies(&lease(&store, 8).await).len(), usize::from(expected), "{prefix}");
+            let accepted = accept(&store, &ordered("evt-1", &["a"]).await).await;
+            assert_eq!(matches!(accepted, Acceptance::Accepted), is_new, "{prefix}");
+            assert_eq!(lease(&store, 8).await.len(), usize::from(is_new), "{prefix}");
         }
     }
-    let of = |what: &str| format!("SELECT count(*) FROM {what} WHERE schemaname IN ('public', 'webhooks')");
-    assert_eq!(count(&client, &of("pg_tables")).await, 4 * 6);
-    assert_eq!(count(&client, &of("pg_views")).await, 4);
-    assert_eq!(count(&client, &of("pg_indexes")).await, 4 * 14);
+    let rows_of = |catalog: &str| {
+        format!(
+            "
+                SELECT count(*)
+                FROM {catalog}
+                WHERE schemaname IN ('public', 'webhooks')"
+        )
+    };
+    assert_eq!(count(&client, &rows_of("pg_tables")).await, 4 * 6);
+    assert_eq!(count(&client, &rows_of("pg_views")).await, 4);
+    assert_eq!(count(&client, &rows_of("pg_indexes")).await, 4 * 14);
 }
 
 /// With another collation, an upgrade of the system's locales would change the order of texts but not of the index.
