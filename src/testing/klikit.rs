@@ -1,4 +1,4 @@
-//! A fake klikit, which retries like the real one.
+//! A fake klikit that sends a delivery and retries failed attempts.
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
@@ -11,9 +11,12 @@ use tower_service::Service;
 use super::SignedDelivery;
 use crate::klikit;
 
-/// A fake klikit that sends a delivery, and retries after growing pauses until it gets a 2xx within 10 seconds.
+/// A fake klikit that sends a delivery and retries failed attempts.
 ///
-/// The fake sleeps between attempts, and klikit's pauses add up to 31 hours. Run it on tokio's paused clock, where
+/// An attempt succeeds if a complete 2xx response arrives within 10 seconds. After each failed attempt, the fake pauses
+/// and tries again, until no pause is left.
+///
+/// [klikit's pauses](Self::PAUSES) add up to more than 31 hours, so run the fake on tokio's paused clock, where
 /// sleeping takes no time.
 ///
 /// ```
@@ -53,7 +56,7 @@ pub struct Report {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Attempted {
-    /// The time since the first attempt.
+    /// The time from the start of the first attempt to the start of this one.
     pub after: Duration,
     /// The result of the attempt.
     pub answer: Answer,
@@ -72,8 +75,8 @@ pub enum Answer {
 }
 
 impl FakeKlikit {
-    /// klikit's pauses after failed attempts, from an older version of its documentation: 30 seconds, 2 minutes, 10
-    /// minutes, and 1, 6 and 24 hours. After the last attempt, klikit drops the delivery.
+    /// klikit's pauses between attempts: 30 seconds, 2 minutes, 10 minutes, 1 hour, 6 hours and 24 hours. After the
+    /// seventh attempt, klikit dead-letters the delivery. An older version of klikit's documentation says so.
     pub const PAUSES: [Duration; 6] = klikit::PAUSES;
 
     /// Creates a fake with [klikit's pauses](Self::PAUSES) and a timeout of 10 seconds.
@@ -81,15 +84,21 @@ impl FakeKlikit {
         Self { pauses: Self::PAUSES.to_vec(), timeout: klikit::TIMEOUT }
     }
 
-    /// Sets the pauses, one before each retry.
+    /// Sets the pauses before the first retry, the second retry and so on. Without pauses, the fake never retries.
     #[must_use]
     pub fn pauses(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {
         self.pauses = pauses.into_iter().collect();
         self
     }
 
-    /// Sends `delivery` to `service` until an attempt succeeds or the pauses are used up. All attempts have the same
-    /// id. If a response takes too long, the service's future is dropped, as in a server whose peer disconnects.
+    /// Sends `delivery` to `service` until an attempt succeeds or no pause is left.
+    ///
+    /// Each attempt sends the same request, with the same event id, to a clone of `service`. If a response takes too
+    /// long, the response future or the response body is dropped, as in a server whose peer disconnects.
+    ///
+    /// # Panics
+    ///
+    /// If the future is polled outside of a tokio runtime, or if the runtime's time driver is disabled.
     pub async fn deliver<B: From<Bytes>>(
         &self,
         service: &(impl Service<Request<B>, Response = Response<impl Body>> + Clone),
@@ -100,8 +109,8 @@ impl FakeKlikit {
         let mut pauses = self.pauses.iter();
         loop {
             let after = started.elapsed();
-            let answer = timeout(self.timeout, send(service.clone(), delivery.request())).await;
-            let answer = answer.unwrap_or(Answer::TimedOut);
+            let in_time = timeout(self.timeout, send(service.clone(), delivery.request())).await;
+            let answer = in_time.unwrap_or(Answer::TimedOut);
             attempts.push(Attempted { after, answer });
             match pauses.next() {
                 Some(pause) if !answer.is_success() => sleep(*pause).await,
@@ -139,7 +148,7 @@ impl Report {
         self.attempts.last().is_some_and(|attempt| attempt.answer.is_success())
     }
 
-    /// Returns the statuses of the responses that arrived in time, as numbers.
+    /// Returns the status codes of the responses that arrived in time, oldest first.
     pub fn statuses(&self) -> Vec<u16> {
         let statuses = self.attempts.iter().filter_map(|attempt| match attempt.answer {
             Answer::Status(status) => Some(status.as_u16()),

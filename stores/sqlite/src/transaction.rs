@@ -1,4 +1,4 @@
-//! The transaction that a call of the ledger or the inbox runs in.
+//! The transaction in which the calls of the ledger and the inbox run.
 
 use rusqlite::Connection;
 
@@ -7,7 +7,7 @@ use super::{
     timestamp::Timestamp,
 };
 
-/// An open transaction with its time, which gives access to the ledger's and the inbox's tables.
+/// An open transaction and its time. Gives access to the tables of the ledger and the inbox.
 pub(super) struct Transaction<'a> {
     connection: &'a Connection,
     statements: &'a Statements,
@@ -16,7 +16,7 @@ pub(super) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Wraps a transaction that has just begun, and determines its time.
+    /// Wraps a transaction that has just begun on `connection`. Determines the transaction's time.
     pub(super) fn new(
         connection: &'a Connection,
         statements: &'a Statements,
@@ -24,14 +24,15 @@ impl<'a> Transaction<'a> {
         access: Access,
         isolation: Isolation<'a>,
     ) -> rusqlite::Result<Self> {
-        // A damaged clock row must not stop the store: an unreadable offset counts as zero, and an offset that cannot
-        // be written is kept in memory.
+        // A damaged clock row must not stop the store. If the row is unreadable, the clock uses the offset of the
+        // last transaction, or zero if this is the first one. If the row cannot be written, the new offset is kept in
+        // memory.
         let found = isolation.isolate(|| statements.clock.find(connection))?.unwrap_or_default();
         let timestamp = clock.now(found);
         if access == Access::Write
-            && let Some(stored) = clock.to_store(found)
+            && let Some(newer) = clock.to_store(found)
         {
-            let _ = isolation.isolate(|| statements.clock.store(connection, stored))?;
+            let _ = isolation.isolate(|| statements.clock.store(connection, newer))?;
         }
         Ok(Self { connection, statements, isolation, timestamp })
     }

@@ -1,4 +1,4 @@
-//! The service without a server.
+//! The layer without a server: the tests call the service directly.
 
 use std::convert::Infallible;
 
@@ -11,7 +11,7 @@ use tower_klikit::{EventId, VerifiedBody};
 use crate::stacks::peers::{Handler, assert_only_genuine_deliveries_arrive, verify};
 
 #[tokio::test]
-async fn works_without_server() {
+async fn verifies_for_plain_service() {
     let handler = Handler::default();
     let service = verify().layer(service_fn(async |request: Request<VerifiedBody>| {
         let id = request.extensions().get::<EventId>().expect("the request is verified").clone();
@@ -25,7 +25,7 @@ async fn works_without_server() {
 }
 
 #[tokio::test]
-async fn works_with_router() {
+async fn verifies_for_router() {
     let handler = Handler::default();
     let app = handler.router().layer(verify());
     assert_only_genuine_deliveries_arrive(&handler, async |delivery| {

@@ -1,4 +1,4 @@
-//! Compressed bodies. nginx compresses no requests and forwards compressed ones, so gzip(1) compresses them here.
+//! Compressed bodies. nginx forwards compressed requests but cannot compress them, so the tests run gzip(1).
 
 use std::{
     io::Write,
@@ -33,19 +33,20 @@ fn gzip(body: &Bytes) -> Bytes {
     output.stdout.into()
 }
 
-/// Adds a decompression layer around `route`.
+/// Decompresses requests before they reach `route`.
 fn decompressing(route: MethodRouter) -> MethodRouter {
     let stack = ServiceBuilder::new().layer(RequestDecompressionLayer::new());
     route.layer(stack.layer(MapRequestBodyLayer::new(Body::new)))
 }
 
-/// Returns a delivery that was signed before compression. The caller sends the compressed body.
-fn labelled() -> SignedDelivery {
+/// Returns a delivery with the signature of its uncompressed body, and with `Content-Encoding`. The caller sends the
+/// compressed body instead.
+fn signed_before_compression() -> SignedDelivery {
     sample().header(CONTENT_ENCODING, "gzip")
 }
 
-/// Returns a delivery that was compressed before it was signed.
-fn compressed_first() -> SignedDelivery {
+/// Returns a delivery with the signature of its compressed body.
+fn signed_after_compression() -> SignedDelivery {
     let (secret, _) = deliveries::all();
     SignedDelivery::new(secret, gzip(sample().body())).header(CONTENT_ENCODING, "gzip")
 }
@@ -54,7 +55,7 @@ fn compressed_first() -> SignedDelivery {
 async fn proves_compression_after_signing() {
     let (receiver, _guard) = Receiver::listening();
     // With and without `Content-Encoding`.
-    for delivery in [labelled(), sample()] {
+    for delivery in [signed_before_compression(), sample()] {
         let address = serve(receiver.route(verify())).await;
         let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
         assert_eq!(send_body(nginx.address(), &delivery, gzip(sample().body())).await, 403);
@@ -63,32 +64,36 @@ async fn proves_compression_after_signing() {
 }
 
 #[tokio::test]
-async fn decompression_outside_undoes_compression() {
+async fn accepts_body_decompressed_before_verifying() {
     let (receiver, _guard) = Receiver::listening();
     let address = serve(decompressing(receiver.route(verify()))).await;
     let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
-    assert_eq!(send_body(nginx.address(), &labelled(), gzip(sample().body())).await, 200);
-    assert_eq!(receiver.take().1.as_ref(), Some(sample().body()));
+    let delivery = signed_before_compression();
+    assert_eq!(send_body(nginx.address(), &delivery, gzip(sample().body())).await, 200);
+    let (_, handled) = receiver.take();
+    assert_eq!(handled.as_ref(), Some(sample().body()));
 }
 
 #[tokio::test]
-async fn signed_compressed_body_needs_inner_decompression() {
+async fn accepts_compressed_body_signed_as_sent() {
     let (receiver, _guard) = Receiver::listening();
-    let stack = ServiceBuilder::new().layer(verify()).layer(RequestDecompressionLayer::new());
-    let route = receiver.handler().layer(stack);
+    let verify_then_decompress = ServiceBuilder::new().layer(verify()).layer(RequestDecompressionLayer::new());
+    let route = receiver.handler().layer(verify_then_decompress);
     let address = serve(receiver.around(route)).await;
     let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
-    assert_eq!(send(nginx.address(), &compressed_first()).await, 200);
-    assert_eq!(receiver.take().1.as_ref(), Some(sample().body()));
+    assert_eq!(send(nginx.address(), &signed_after_compression()).await, 200);
+    let (_, handled) = receiver.take();
+    assert_eq!(handled.as_ref(), Some(sample().body()));
 }
 
-/// tower-http removes `Content-Encoding` when it decompresses, so the request shows no cause.
+/// tower-http removes `Content-Encoding` when it decompresses, so the verify layer cannot see that the signature is for
+/// the compressed body.
 #[tokio::test]
-async fn outer_decompression_leaves_no_cause() {
+async fn decompression_before_verifying_hides_cause() {
     let (receiver, _guard) = Receiver::listening();
     let address = serve(decompressing(receiver.route(verify()))).await;
     let Some(nginx) = Nginx::in_front_of(address, &[]) else { return };
-    assert_eq!(send(nginx.address(), &compressed_first()).await, 403);
+    assert_eq!(send(nginx.address(), &signed_after_compression()).await, 403);
     let arrival = receiver.take_rejected();
     assert_eq!(&arrival.body, sample().body());
     assert!(!arrival.headers.contains_key(CONTENT_ENCODING), "{:?}", arrival.headers);

@@ -1,4 +1,4 @@
-//! Rules for claims whose lease is over, within their grace and after it.
+//! Rules for expired claims: claims whose lease is over, during their grace and after it.
 
 use std::time::Duration;
 
@@ -78,6 +78,7 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
         self.claim(&old, "there is no entry").await;
         self.advance(LEASE + MARGIN).await;
         self.claim(&new, "the lease is over").await;
+        // Try first while the lease of the new claim lasts, and then after it.
         for why in [
             "another token has taken the entry over",
             "another token has taken the entry over, and its claim has expired",
@@ -87,39 +88,40 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
             self.release(&old).await;
             self.advance(LEASE + MARGIN).await;
         }
-        self.complete(&new, "the old token changes nothing").await;
+        self.complete(&new, "the old token has changed nothing").await;
         self.is_done(&old, new.digest(), "another token has completed the entry").await;
     }
 
     pub(super) async fn claim_is_absent_after_its_grace(&self) {
         let holder = claim("warung", "evt", "body");
-        let short = claim("warung", "short", "body");
+        let without_grace = claim("warung", "without grace", "body");
         self.claim(&holder, "there is no entry").await;
-        self.claim_on(&short, &ClaimTerms { grace: Duration::ZERO, ..TERMS }, "there is no entry").await;
+        self.claim_on(&without_grace, &ClaimTerms { grace: Duration::ZERO, ..TERMS }, "there is no entry").await;
         self.advance(LEASE + MARGIN).await;
-        self.cannot_complete(&short, "the lease is over, and the claim has no grace").await;
+        self.cannot_complete(&without_grace, "the lease is over, and the claim has no grace").await;
         self.advance(GRACE).await;
         self.cannot_renew(&holder, "the grace is over").await;
         self.cannot_complete(&holder, "the grace is over").await;
         self.release(&holder).await;
         self.forget(&holder, 0, "the grace is over").await;
         self.claim(&holder, "the grace is over").await;
-        self.complete(&holder, "the entry was claimed anew").await;
+        self.complete(&holder, "the entry was claimed again").await;
     }
 
     pub(super) async fn renewed_claim_has_a_new_grace(&self) {
-        let [renewed, again, cut] = ["renewed", "again", "cut"].map(|id| claim("warung", id, "body"));
+        let ids = ["renewed", "claimed again", "shortened"];
+        let [renewed, claimed_again, shortened] = ids.map(|id| claim("warung", id, "body"));
         self.claim(&renewed, "there is no entry").await;
-        self.claim(&again, "there is no entry").await;
-        self.claim_on(&cut, &ClaimTerms { grace: 10 * GRACE, ..TERMS }, "there is no entry").await;
+        self.claim(&claimed_again, "there is no entry").await;
+        self.claim_on(&shortened, &ClaimTerms { grace: 10 * GRACE, ..TERMS }, "there is no entry").await;
         self.advance(LEASE - MARGIN).await;
         self.renew(&renewed, "the token holds the entry").await;
-        self.claim(&again, "the token holds the entry").await;
-        self.renew(&cut, "the token holds the entry").await;
+        self.claim(&claimed_again, "the token holds the entry").await;
+        self.renew(&shortened, "the token holds the entry").await;
         self.advance(LEASE + GRACE - MARGIN).await;
         self.complete(&renewed, "the grace counts from the end of the renewed lease").await;
-        self.complete(&again, "the grace counts from the end of the renewed lease").await;
+        self.complete(&claimed_again, "the grace counts from the end of the new lease").await;
         self.advance(2 * MARGIN).await;
-        self.cannot_complete(&cut, "the renewal shortened the grace").await;
+        self.cannot_complete(&shortened, "the renewal set a shorter grace, which is over").await;
     }
 }

@@ -1,4 +1,4 @@
-//! The inbox.
+//! The calls of the inbox, and their batches and SQL statements.
 
 mod accept;
 mod admin;

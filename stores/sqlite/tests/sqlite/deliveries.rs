@@ -1,4 +1,4 @@
-//! Deliveries for the tests, and short forms of the inbox's calls.
+//! Deliveries for the tests, and shorthands for the inbox's calls and settlements.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -16,7 +16,7 @@ use tower_klikit_sqlite::SqliteStore;
 
 use crate::support::{LEASE, RETENTION, bytes};
 
-/// Lists up to `limit` dead letters behind the id `after`.
+/// Lists up to `limit` dead letters, in the order of their ids. Starts after the id `after`.
 pub(crate) async fn dead_letters(store: &SqliteStore, after: Option<DeliveryId>, limit: u32) -> Vec<Entry> {
     store.find(&Filter::new().states([DeliveryState::Dead]), after, limit).await.unwrap().entries
 }
@@ -27,11 +27,12 @@ pub(crate) fn delivery(event: &str, body: &str, ordering_keys: &[&str]) -> NewDe
     new_delivery(event, key, key, body).with_ordering_keys(ordering_keys)
 }
 
-/// Returns a conflict: a delivery whose event id was used with a different body before.
+/// Returns a conflict: a delivery whose event id has already been used with a different body.
 pub(crate) fn conflict(event: &str, body: &str) -> NewDelivery {
     new_delivery(event, key_of(&format!("{event} {body}")), key_of(event), body)
 }
 
+/// Returns a delivery with a token of its own.
 fn new_delivery(event: &str, key: [u8; 16], event_key: [u8; 16], body: &str) -> NewDelivery {
     static TOKENS: AtomicU64 = AtomicU64::new(0);
     let digest = BodyDigest::of(body.as_bytes());
@@ -42,6 +43,7 @@ fn new_delivery(event: &str, key: [u8; 16], event_key: [u8; 16], body: &str) -> 
     NewDelivery::new(claim, head, body.to_owned())
 }
 
+/// Returns the first half of a digest of this name.
 fn key_of(name: &str) -> [u8; 16] {
     let digest = BodyDigest::of(name.as_bytes());
     std::array::from_fn(|n| digest.as_bytes()[n])
@@ -53,23 +55,26 @@ pub(crate) async fn accept(store: &SqliteStore, event: &str, ordering_keys: &[&s
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
 }
 
+/// Returns a request for up to `limit` leases, for as many free handlers.
 pub(crate) fn request(limit: u32, max_attempts: u32) -> LeaseRequest<'static> {
     LeaseRequest { limit, free_handlers: limit, duration: LEASE, max_attempts, held: &[] }
 }
 
-/// Leases deliveries, and starts those whose attempt is not counted yet.
+/// Leases deliveries and counts their attempts, as a worker does before it runs their handlers.
 pub(crate) async fn lease(store: &SqliteStore, limit: u32, max_attempts: u32) -> Vec<Leased> {
     let leased = lease_batch(store, limit, max_attempts).await.leased;
-    for leased in leased.iter().filter(|leased| !leased.is_attempt_counted()) {
-        assert!(start(store, leased.lease()).await);
+    for uncounted in leased.iter().filter(|leased| !leased.is_attempt_counted()) {
+        assert!(start(store, uncounted.lease()).await, "the delivery is no longer leased");
     }
     leased
 }
 
+/// Counts the attempt of a lease. Returns `false` if the lease is no longer held.
 pub(crate) async fn start(store: &SqliteStore, lease: &Lease) -> bool {
     store.start(&[*lease]).await.unwrap()[0]
 }
 
+/// Leases deliveries, but does not call [`start`] to count their attempts.
 pub(crate) async fn lease_batch(store: &SqliteStore, limit: u32, max_attempts: u32) -> LeaseBatch {
     store.lease(&request(limit, max_attempts)).await.unwrap()
 }
@@ -82,15 +87,17 @@ pub(crate) async fn settle(store: &SqliteStore, lease: &Lease, settlement: Settl
     store.settle(&[(*lease, settlement)]).await.unwrap()[0]
 }
 
-/// Settles a delivery, and asserts that its lease is current.
+/// Settles a delivery. Asserts that the settlement was recorded.
 pub(crate) async fn settled(store: &SqliteStore, leased: &Leased, settlement: Settlement) {
     assert_eq!(settle(store, leased.lease(), settlement).await, SettleOutcome::Settled);
 }
 
+/// Returns a settlement that deletes a handled delivery.
 pub(crate) fn done() -> Settlement {
     keep_for(Duration::ZERO)
 }
 
+/// Returns a settlement that keeps a handled delivery as DONE for this time.
 pub(crate) fn keep_for(keep: Duration) -> Settlement {
     Settlement::Done { keep }
 }

@@ -1,9 +1,9 @@
-//! The statements of the admin calls, and those that count, purge and evict.
+//! The statements that count, list, show, retry, forget, purge and evict deliveries.
 
 use super::tables::Tables;
 use crate::inbox::state::{DEAD, DONE, LEASED, READY};
 
-/// The statements of the admin calls, and those that count, purge and evict.
+/// The statements that count, list, show, retry, forget, purge and evict deliveries.
 pub(in crate::inbox) struct AdminSql {
     pub(in crate::inbox) count_unfinished: String,
     pub(in crate::inbox) count_finished: String,
@@ -29,7 +29,7 @@ impl AdminSql {
     #[allow(clippy::too_many_lines, reason = "one statement after the other")]
     pub(super) fn new(tables: &Tables) -> Self {
         let Tables { inbox, ledger, .. } = tables;
-        // A condition on a ledger row.
+        // Holds for a ledger row whose delivery is READY or LEASED.
         let has_unfinished_delivery = format!(
             "EXISTS (
                     SELECT 1
@@ -38,7 +38,7 @@ impl AdminSql {
                 )"
         );
         Self {
-            // Counts READY and LEASED deliveries, and finds the time of the oldest.
+            // Counts READY and LEASED deliveries, and finds when the oldest of them was accepted.
             count_unfinished: format!(
                 "
                 SELECT
@@ -46,7 +46,7 @@ impl AdminSql {
                     count(*) FILTER (WHERE state = {LEASED}),
                     min(since)
                 FROM (
-                    -- Two scans, since each of these deliveries is in one of two partial indexes.
+                    -- Two scans, because deliveries with and without ordering keys are in different partial indexes.
                     SELECT state, since
                     FROM {inbox}
                     WHERE state < {DEAD} AND ordering_keys IS NULL
@@ -67,7 +67,7 @@ impl AdminSql {
                 "
             ),
 
-            // Counts READY and LEASED deliveries, but not beyond a limit.
+            // Counts READY and LEASED deliveries, up to `?1`.
             count_backlog: format!(
                 "
                 SELECT count(*)
@@ -84,8 +84,8 @@ impl AdminSql {
                 "
             ),
 
-            // Counts all deliveries, but not beyond a limit. Each delivery is in one of these four partial indexes, for
-            // any value of its state.
+            // Counts all deliveries, up to `?1`. Each delivery is in exactly one of four partial indexes, even if its
+            // state is unknown to this crate.
             count_stored: format!(
                 "
                 SELECT count(*)
@@ -120,7 +120,8 @@ impl AdminSql {
                 "
             ),
 
-            // Reads the partial index alone, so that a damaged row does not end the list.
+            // Reads only a partial index, which contains all columns of the statement, so a damaged page of the table
+            // does not end the list.
             list_dead: format!(
                 "
                 SELECT id
@@ -131,8 +132,8 @@ impl AdminSql {
                 "
             ),
 
-            // Lists the DONE deliveries that are kept until the time `?1` or a time before, those whose time ends
-            // soonest first. Starts behind the delivery with the time `?2` and the id `?3`.
+            // Lists the DONE deliveries that are kept until `?1` or earlier, in the order in which their time ends.
+            // Starts after the delivery that is kept until `?2` and has the id `?3`.
             list_done_until: format!(
                 "
                 SELECT id, due
@@ -143,13 +144,13 @@ impl AdminSql {
                 "
             ),
 
-            // SQLite keeps the last id of an AUTOINCREMENT column here, so that no damaged page of the inbox is read.
+            // Reads the last id from SQLite's table of AUTOINCREMENT ids, because the inbox may have damaged pages.
             read_last_id: format!("SELECT seq FROM sqlite_sequence WHERE name = '{inbox}'"),
 
             read_entry: format!("SELECT state, attempts, accepted_at, reason FROM {inbox} WHERE id = ?1"),
 
-            // Changes DEAD deliveries only. A state that is unknown to this crate counts as DEAD. The trigger of the
-            // schema returns the delivery to its queues.
+            // Retries DEAD deliveries only. A state that is unknown to this crate counts as DEAD. A trigger returns the
+            // delivery to its queues.
             retry: format!(
                 "
                 UPDATE {inbox} SET state = {READY}, due = ?2, attempts = 0
@@ -161,8 +162,8 @@ impl AdminSql {
             read_since: format!("SELECT since FROM {inbox} WHERE id = ?1"),
             read_for_forgetting: format!("SELECT state, key, ordering_keys FROM {inbox} WHERE id = ?1"),
 
-            // Lists the DEAD and DONE deliveries of an event: the one under the event's own key, and its conflicts,
-            // which have keys of their own and the event's key as `event_key`.
+            // Lists the DEAD and DONE deliveries of an event: the delivery whose `key` is the event's key, and the
+            // event's conflicts, whose `event_key` is the event's key.
             list_finished_of_event: format!(
                 "
                 SELECT id, key
@@ -172,8 +173,8 @@ impl AdminSql {
             ),
             list_finished_of_key: format!("SELECT id, key FROM {inbox} WHERE key = ?1 AND state >= {DEAD}"),
 
-            // Deletes the ledger rows of an event, as `list_finished_of_event` does with deliveries. Keeps the rows of
-            // READY and LEASED deliveries. Returns the key of each deleted row, and whether the row was unexpired.
+            // Deletes the ledger rows of an event and of its conflicts, except the rows of READY and LEASED deliveries.
+            // Returns the key of each deleted row, and whether the row was unexpired at the time `?2`.
             forget_event_in_ledger: format!(
                 "
                 DELETE FROM {ledger}
@@ -182,8 +183,9 @@ impl AdminSql {
                 "
             ),
 
-            // Deletes the rows of a slice of the ledger that were claimed in a window of the system's time. Keeps and
-            // returns rows as `forget_event_in_ledger` does.
+            // Deletes ledger rows with keys after `?1` and up to `?2` that were claimed from `?3` until before `?4`, by
+            // the system clock. Keeps the rows of READY and LEASED deliveries. Returns the key of each deleted row, and
+            // whether the row was unexpired at the time `?5`.
             forget_claimed_in_ledger: format!(
                 "
                 DELETE FROM {ledger}

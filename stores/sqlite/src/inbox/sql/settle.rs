@@ -1,11 +1,12 @@
-//! The statements that settle deliveries or dead-letter them.
+//! The statements that settle and dead-letter deliveries.
 
 use super::tables::Tables;
 use crate::inbox::state::{DEAD, DONE, READY};
 
-/// The statements that settle deliveries or dead-letter them.
+/// The statements that settle and dead-letter deliveries.
 ///
-/// `read_for_settling` is run first. Its caller checks the token and the state, so the other statements do not.
+/// Callers run `read_for_settling` first, and decide by the row whether to change it. The other statements check only
+/// the id.
 pub(in crate::inbox) struct SettleSql {
     pub(in crate::inbox) read_for_settling: String,
     pub(in crate::inbox) mark_done: String,
@@ -21,7 +22,7 @@ impl SettleSql {
         Self {
             read_for_settling: format!("SELECT state, token, ordering_keys, reason FROM {inbox} WHERE id = ?1"),
 
-            // The delivery is kept until the time `?2`.
+            // Keeps the delivery until `?2`.
             mark_done: format!(
                 "
                 UPDATE {inbox} SET
@@ -44,8 +45,8 @@ impl SettleSql {
                 "
             ),
 
-            // `?3` is the number of attempts before the lease. The stored number is the same if the attempt of the lease
-            // was not counted yet.
+            // `?3` is the number of attempts before the released one, so the released attempt does not count. If it has
+            // not been counted yet, the stored number stays the same.
             release: format!(
                 "
                 UPDATE {inbox} SET
@@ -59,14 +60,15 @@ impl SettleSql {
     }
 }
 
-/// Returns the statement that makes a delivery due at the time `?2`, with these ordering keys: its own, or `NULL`.
+/// Returns the statement that makes a delivery READY and due at `?2`. `ordering_keys` is the new value of the column:
+/// the column's name leaves the keys as they are, and `NULL` removes them.
 fn reschedule(inbox: &str, ordering_keys: &str) -> String {
     format!(
         "
         UPDATE {inbox} SET
             state = {READY},
-            -- If a dead delivery already has this time, add a millisecond: the trigger makes a revived delivery due at
-            -- once if its time is unchanged.
+            -- When a DEAD delivery becomes READY and `due` does not change, a trigger makes the delivery due now. If
+            -- `due` is `?2` already, add a millisecond, so that it changes.
             due = ?2 + (due = ?2 AND state >= {DEAD}),
             reason = ?3,
             ordering_keys = {ordering_keys}
