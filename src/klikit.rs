@@ -1,12 +1,12 @@
-//! The numbers of klikit's documentation that the crate counts on.
+//! Times from klikit's documentation.
 
 use std::time::Duration;
 
-/// How long klikit waits for an answer, before it counts a delivery as failed ("Webhook retries" in its developer documentation).
+/// The time after which klikit treats a delivery without a response as failed ("Webhook retries" in its developer documentation).
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pauses after failed attempts at a delivery, by an older text of klikit's own. The newer one says that they grow
-/// exponentially, and no more.
+/// The pauses after failed attempts, from an older version of klikit's documentation. The current version says only that the pauses
+/// grow exponentially.
 #[cfg(any(feature = "dedupe", feature = "testing"))]
 pub(crate) const PAUSES: [Duration; 6] = [
     Duration::from_secs(30),
@@ -17,7 +17,7 @@ pub(crate) const PAUSES: [Duration; 6] = [
     Duration::from_secs(24 * 60 * 60),
 ];
 
-/// From the first attempt at a delivery to the last.
+/// Returns the time from the first attempt at a delivery to the last one.
 #[cfg(feature = "dedupe")]
 pub(crate) fn retries_span() -> Duration {
     PAUSES.iter().sum()
