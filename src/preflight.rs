@@ -1,8 +1,9 @@
 //! Checks of secrets and limits when a service starts.
 //!
-//! Some mistakes in a configuration are valid settings, and show only when orders are lost. For example, a secret with
-//! an extra newline verifies nothing, and a lease longer than klikit's pauses hides a crash. `preflight` finds such
-//! settings when a service starts. It changes nothing.
+//! Some mistakes in a configuration are valid settings, and are noticed only when orders are lost. For example, a
+//! secret with an extra newline verifies nothing. With a lease that is longer than klikit's first pause, the first
+//! retry after a crash finds the delivery still claimed. `preflight` finds such settings when a service starts. It
+//! changes nothing.
 //!
 //! # Rules
 //!
@@ -15,14 +16,15 @@
 //! - it is not a variable or reference that was not replaced, such as `${SECRET}`, `process.env.SECRET` or
 //!   `op://prod/klikit/secret`;
 //! - it has at least 16 bytes. An attacker who has seen one delivery can guess shorter secrets. RFC 2104, section 3,
-//!   advises the length of the hash, which is 32;
-//! - no two secrets of a keyring differ only by such white space, quotes, names and escapes. One of the two is a typo.
+//!   advises the length of the hash, which is 32 bytes;
+//! - it does not differ from another secret of its keyring only by such white space, quotes, names and escapes. One of
+//!   the two would be a typo.
 //!
 //! The `preflight` methods of each layer, of the inbox and of its worker check their own limits:
 //!
 //! - no limit rejects every delivery, or klikit's largest batches;
-//! - bodies and stores are not waited for longer than klikit waits for the response;
-//! - no lease is longer than klikit's first pause;
+//! - no deadline for a body, or for a delivery's calls to a store, outlasts klikit's timeout of 10 seconds;
+//! - every lease is shorter than klikit's first pause;
 //! - the retention is not shorter than klikit's retries;
 //! - no two limits contradict each other.
 //!
@@ -58,7 +60,7 @@ pub struct PreflightError {
 pub struct Problem {
     kind: ProblemKind,
     secret_id: Option<Arc<str>>,
-    /// The secret that is nearly the same.
+    /// The id of the other secret, in a problem of two secrets.
     other_id: Option<Arc<str>>,
 }
 
@@ -85,7 +87,8 @@ pub enum ProblemKind {
     /// [`body_limit`](crate::KlikitVerifyLayer::body_limit) is below 160 KiB, which klikit's largest known batch needs.
     BodyLimitTooLow,
     /// [`buffer_budget`](crate::KlikitVerifyLayer::buffer_budget) is below
-    /// [`body_limit`](crate::KlikitVerifyLayer::body_limit), and limits bodies in several pieces instead.
+    /// [`body_limit`](crate::KlikitVerifyLayer::body_limit), so that bodies that arrive in several pieces cannot reach
+    /// `body_limit`.
     BufferBudgetTooLow,
     /// [`body_deadline`](crate::KlikitVerifyLayer::body_deadline) is zero.
     BodyDeadlineZero,
@@ -94,17 +97,17 @@ pub enum ProblemKind {
     /// The tolerance of `KlikitVerifyLayer::accept_timestamped` is below a second, which is the resolution of the
     /// timestamps.
     ToleranceTooShort,
-    /// `KlikitDedupeLayer::lease` may expire before it is renewed. Renewal begins after a third of it and may take a
-    /// `claim_deadline`.
+    /// `KlikitDedupeLayer::lease` may expire before it is renewed. Renewal begins after a third of the lease and may take
+    /// up to `claim_deadline`.
     LeaseTooShort,
-    /// `KlikitDedupeLayer::lease` is not below klikit's first pause, 30 seconds.
+    /// `KlikitDedupeLayer::lease` is not below klikit's first pause of 30 seconds.
     LeaseTooLong,
     /// The retention is below the 31 hours and 13 minutes that klikit's retries span.
     RetentionTooShort,
     /// `KlikitDedupeLayer::claim_deadline` is zero.
     ClaimDeadlineZero,
-    /// Twice `KlikitDedupeLayer::claim_deadline`, for the claim and for its completion, takes all of klikit's 10
-    /// seconds.
+    /// `KlikitDedupeLayer::claim_deadline` is 5 seconds or more. It applies to the claim and to its completion, which
+    /// together take all of klikit's 10 seconds.
     ClaimDeadlineTooLong,
     /// The handler's deadline is zero.
     HandlerDeadlineZero,
@@ -127,8 +130,8 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Returns what is wrong and what to do. The text follows the name of a secret, or begins with the name of a
-    /// setting.
+    /// Returns what is wrong and what to do. A text about a secret continues a sentence that begins with the secret's
+    /// id. Any other text names its setting.
     fn text(self) -> &'static str {
         match self {
             Self::SecretWhiteSpace => {
@@ -149,7 +152,7 @@ impl ProblemKind {
                 "body_limit is below 160 KiB, so that klikit's largest known batch always gets 413: raise it"
             }
             Self::BufferBudgetTooLow => {
-                "buffer_budget is below body_limit and limits bodies in several pieces instead: raise it, or lower body_limit"
+                "buffer_budget is below body_limit, which bodies in several pieces then cannot reach: raise it, or lower body_limit"
             }
             Self::BodyDeadlineZero => "body_deadline is zero: give bodies time to arrive, at most 10 seconds",
             Self::BodyDeadlineTooLong => "body_deadline is over the 10 seconds that klikit waits: lower it",
@@ -175,7 +178,7 @@ impl ProblemKind {
             }
             Self::HandlerDeadlineZero => "handler_deadline is zero: give the handler time to respond",
             Self::ReplayLimitZero => {
-                "replay_limit allows no event id, or its window is below a second: allow a body some ids in minutes or hours"
+                "replay_limit allows no event id, or its window is below a second: allow each body a few ids in minutes or hours"
             }
             Self::ReplayLimitTooHigh => {
                 "replay_limit lets a captured delivery be handled under more than 1,000 ids an hour: lower it, or set \
@@ -196,7 +199,8 @@ impl ProblemKind {
 }
 
 impl PreflightError {
-    /// Returns the problems in the order of [`ProblemKind`], secret by secret. Never empty.
+    /// Returns the problems, at least one. The problems of the secrets come first, one secret after another. Each
+    /// secret's problems, and then the problems of the limits, are in the order of [`ProblemKind`].
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -231,15 +235,18 @@ impl Problems {
         }
     }
 
+    /// Adds a problem of the secret with this id.
     pub(crate) fn add_secret(&mut self, kind: ProblemKind, id: &str) {
         self.0.push(Problem { kind, secret_id: Some(id.into()), other_id: None });
     }
 
+    /// Adds the problem that two secrets are nearly the same.
     pub(crate) fn add_pair(&mut self, id: &str, other: &str) {
         let (secret_id, other_id) = (Some(id.into()), Some(other.into()));
         self.0.push(Problem { kind: ProblemKind::SecretNearlyTwice, secret_id, other_id });
     }
 
+    /// Returns an error if there are any problems.
     pub(crate) fn into_result(self) -> Result<(), PreflightError> {
         if self.0.is_empty() { Ok(()) } else { Err(PreflightError { problems: self.0 }) }
     }

@@ -1,4 +1,4 @@
-//! Search for a fault that, once undone, makes the signature match.
+//! The search for a fault that explains the signature: once the fault is undone, the signature matches.
 
 use std::borrow::Cow;
 
@@ -21,13 +21,15 @@ use crate::{
     signature::{Signature, SignatureForms, SigningKey, timestamped::begins_with_timestamp},
 };
 
-/// The fraction of the budget (one third) for variants of the secrets. Reencoded bodies are more common.
+/// Variants of the secrets may spend one third of the remaining budget. The rest is kept for reencoded bodies, which
+/// are more common.
 const SECRETS_PART: usize = 3;
 
-/// The fraction of the budget (one quarter) for pairs of changes of the text.
+/// Pairs of changes of the text may spend one quarter of the remaining budget.
 const TEXT_PAIRS_PART: usize = 4;
 
-/// Returns the proven diagnosis with the smallest fault, if there is one.
+/// Tries one kind of fault after another, small and cheap ones first. Returns the diagnosis of the first fault that is
+/// proven.
 pub(super) fn find(
     matcher: &SignatureMatcher<'_>,
     candidates: Option<&Keyring>,
@@ -45,7 +47,7 @@ pub(super) fn find(
         .or_else(|| by_two_text_faults(matcher, body, budget))
         .or_else(|| {
             let (hit, fault) = match_compressed_or_reencoded(matcher, body, budget)?;
-            Some(of_body(matcher, &hit, &[fault.cause], fault.detail))
+            Some(diagnosis_of_match(matcher, &hit, &[fault.cause], fault.detail))
         })
         .or_else(|| reencoded_with_byte_order_mark(matcher, body, budget))
 }
@@ -67,10 +69,11 @@ fn unchanged(
     let hit = matcher.match_body(body, budget)?;
     let reading = matcher.reading(&hit);
     let mut faults = reading.faults.clone();
-    // With a timestamped signature, the body contains the id.
+    // A timestamped signature, which has a prefix, needs no event id in the headers: the body contains the id.
     let may_be_missing = accepted.missing_event_id || !reading.prefix.is_empty();
-    let is_either = accepted.forms == SignatureForms::CurrentAndTimestamped && reading.prefix.is_empty();
-    if is_either && begins_with_timestamp(body) {
+    // Otherwise a receiver of timestamped signatures would not check a time that somebody has moved into the body.
+    let must_not_contain_time = accepted.forms == SignatureForms::CurrentAndTimestamped && reading.prefix.is_empty();
+    if must_not_contain_time && begins_with_timestamp(body) {
         faults.insert(0, Cause::TimestampInBody);
     }
     faults.extend(evidence::event_id(headers).filter(|&fault| fault != Cause::EventIdMissing || !may_be_missing));
@@ -78,18 +81,18 @@ fn unchanged(
     Some(Diagnosis::proven(&faults, detail, &matcher.secrets[hit.secret].signer().secret_id))
 }
 
-/// Returns the diagnosis for faults of the body that match under a configured secret.
-fn of_body(
+/// Returns the diagnosis for faults of the body, without which a configured secret matches.
+fn diagnosis_of_match(
     matcher: &SignatureMatcher<'_>,
     hit: &SignatureMatch,
     causes: &[Cause],
     detail: Cow<'static, str>,
 ) -> Diagnosis {
-    of_secret(matcher, hit.reading, causes, detail, &matcher.secrets[hit.secret])
+    diagnosis_of_secret(matcher, hit.reading, causes, detail, &matcher.secrets[hit.secret])
 }
 
-/// Returns the diagnosis for faults that match under this secret, with the faults of the header added.
-fn of_secret(
+/// Returns the diagnosis for faults without which the secret `held` matches. Adds the faults of the header.
+fn diagnosis_of_secret(
     matcher: &SignatureMatcher<'_>,
     reading: usize,
     causes: &[Cause],
@@ -100,6 +103,7 @@ fn of_secret(
     Diagnosis::proven(&faults, Some(detail), &held.signer().secret_id)
 }
 
+/// Tries the candidates: secrets that are not configured, but that the sender may have used.
 fn by_candidate(
     matcher: &SignatureMatcher<'_>,
     candidates: &Keyring,
@@ -108,10 +112,17 @@ fn by_candidate(
 ) -> Option<Diagnosis> {
     candidates.secrets().iter().find_map(|candidate| {
         let reading = matcher.match_with_key(candidate.key(), body, budget)?;
-        Some(of_secret(matcher, reading, &[Cause::OtherSecret], "the candidate with this id".into(), candidate))
+        Some(diagnosis_of_secret(
+            matcher,
+            reading,
+            &[Cause::OtherSecret],
+            "the candidate with this id".into(),
+            candidate,
+        ))
     })
 }
 
+/// Tries plain SHA-256 of a configured secret and the body.
 fn without_hmac(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
     matcher.secrets.iter().find_map(|held| {
         let secret = held.secret().bytes();
@@ -125,14 +136,15 @@ fn without_hmac(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut Search
             }
             let digest = Sha256::new().chain_update(first).chain_update(second).finalize();
             let reading = matcher.readings.position(&[], &Signature::from_bytes(digest.into()))?;
-            Some(of_secret(matcher, reading, &[Cause::SignedWithoutHmac], detail.into(), held))
+            Some(diagnosis_of_secret(matcher, reading, &[Cause::SignedWithoutHmac], detail.into(), held))
         })
     })
 }
 
+/// Undoes one change of the text.
 fn by_text_fault(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
     let (hit, fault) = match_text_fault(matcher, body, budget)?;
-    Some(of_body(matcher, &hit, &[fault.cause], fault.detail))
+    Some(diagnosis_of_match(matcher, &hit, &[fault.cause], fault.detail))
 }
 
 fn match_text_fault(
@@ -159,12 +171,12 @@ fn match_compressed_or_reencoded(
     Some((hit, BodyFault { cause: Cause::BodyReencoded, detail: original.describe().into() }))
 }
 
-/// Unwraps the body, and tries the content as it is and with one further fault.
+/// Unwraps the body. Tries the content as it is, and then with one further fault undone.
 fn by_unwrapping(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut SearchBudget) -> Option<Diagnosis> {
     wrappings::find(body, budget, |inside, budget| {
         let wrapping = inside.describe();
         if let Some(hit) = matcher.match_body(&inside.body, budget) {
-            return Some(of_body(matcher, &hit, &[Cause::BodyWrapped], wrapping.into()));
+            return Some(diagnosis_of_match(matcher, &hit, &[Cause::BodyWrapped], wrapping.into()));
         }
         if !inside.is_plausible() {
             return None;
@@ -172,7 +184,7 @@ fn by_unwrapping(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut Searc
         let (hit, fault) = match_text_fault(matcher, &inside.body, budget)
             .or_else(|| match_compressed_or_reencoded(matcher, &inside.body, budget))?;
         let detail = format!("{wrapping}; inside: {}", fault.detail);
-        Some(of_body(matcher, &hit, &[Cause::BodyWrapped, fault.cause], detail.into()))
+        Some(diagnosis_of_match(matcher, &hit, &[Cause::BodyWrapped, fault.cause], detail.into()))
     })
 }
 
@@ -185,14 +197,15 @@ fn by_two_text_faults(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut 
                 let earlier = other.undo(&text, budget)?;
                 let hit = matcher.match_body(&earlier, budget)?;
                 let detail = format!("{}; and {}", fault.detail, other.detail);
-                Some(of_body(matcher, &hit, &[fault.cause, other.cause], detail.into()))
+                Some(diagnosis_of_match(matcher, &hit, &[fault.cause, other.cause], detail.into()))
             })
         })
     };
     budget.within(TEXT_PAIRS_PART, try_all)
 }
 
-/// Undoes a byte order mark together with compression or reencoding. Parsers do not read JSON after a byte order mark.
+/// Removes a byte order mark, and then undoes compression or reencoding. Parsers reject the mark, so the earlier
+/// attempts to undo reencoding have failed.
 fn reencoded_with_byte_order_mark(
     matcher: &SignatureMatcher<'_>,
     body: &[u8],
@@ -201,7 +214,7 @@ fn reencoded_with_byte_order_mark(
     let text = body.strip_prefix(text_faults::BYTE_ORDER_MARK)?;
     let (hit, fault) = match_compressed_or_reencoded(matcher, text, budget)?;
     let detail = format!("a byte order mark was added; and {}", fault.detail);
-    Some(of_body(matcher, &hit, &[Cause::BodyByteOrderMark, fault.cause], detail.into()))
+    Some(diagnosis_of_match(matcher, &hit, &[Cause::BodyByteOrderMark, fault.cause], detail.into()))
 }
 
 /// Tries variants of the configured secrets.
@@ -209,7 +222,7 @@ fn by_secret_variant(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut S
     let secrets = matcher.secrets;
     let variants: Vec<_> = secrets.iter().map(|held| secret_variants::variants(held.secret().bytes())).collect();
     let longest = variants.iter().map(Vec::len).max().unwrap_or(0);
-    // Try the most likely variant of every secret before the next ones.
+    // Try the most likely variant of every secret before the second variant of any secret, and so on.
     let mut pairs = (0..longest).flat_map(|at| {
         let each = secrets.iter().zip(&variants);
         each.filter_map(move |(held, variants)| Some((held, variants.get(at)?)))
@@ -217,12 +230,13 @@ fn by_secret_variant(matcher: &SignatureMatcher<'_>, body: &[u8], budget: &mut S
     budget.within(SECRETS_PART, |budget| {
         pairs.find_map(|(held, variant)| {
             let reading = matcher.match_with_secret(&variant.secret, body, budget)?;
-            Some(of_secret(matcher, reading, &variant.causes, variant.detail.into(), held))
+            Some(diagnosis_of_secret(matcher, reading, &variant.causes, variant.detail.into(), held))
         })
     })
 }
 
-/// Tries digests that anyone can compute. The result is shown by the request; it does not prove that a secret was used.
+/// Tries signatures that anyone can compute. A match is a fault that the request shows, not a proof: the sender needs
+/// no secret.
 pub(super) fn without_secret(
     readings: &SignatureReadings,
     body: &[u8],

@@ -12,9 +12,10 @@ impl<S> Worker<S> {
         let (first, last) = (settings.backoff.first, settings.backoff.last);
         let mut problems = Problems::default();
         problems.check(settings.handler_deadline.is_zero(), ProblemKind::HandlerDeadlineZero);
-        let has_no_pause = first.is_zero() || last.is_zero();
-        problems.check(first > last && !has_no_pause, ProblemKind::BackoffReversed);
-        problems.check(has_no_pause, ProblemKind::BackoffZero);
+        let has_zero_pause = first.is_zero() || last.is_zero();
+        // If the last pause is zero, report only that.
+        problems.check(first > last && !has_zero_pause, ProblemKind::BackoffReversed);
+        problems.check(has_zero_pause, ProblemKind::BackoffZero);
         problems.into_result()
     }
 }

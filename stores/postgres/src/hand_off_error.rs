@@ -4,13 +4,14 @@ use std::{error::Error, fmt};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-/// An error of the server, without the parts that may repeat the parameters, which include the body. Omits the detail, the
-/// hint, the position and, unless the statement itself is wrong, the message.
+/// An error of the server, without the parts that may repeat the body. Omits the detail, the hint and the position.
+/// Keeps the message only if the statement is wrong.
 #[derive(Debug)]
 pub(crate) struct HandOffError {
     severity: String,
     code: SqlState,
-    /// The message, if the statement itself is wrong, so that the message does not depend on the body.
+    /// The message, if the statement is wrong. Such a message names parts of the statement. It repeats a parameter only if
+    /// the statement uses the parameter as a name or as SQL.
     message: Option<String>,
 }
 
@@ -18,6 +19,7 @@ pub(crate) struct HandOffError {
 const ABOUT_THE_STATEMENT: &str = "42";
 
 impl HandOffError {
+    /// Copies the kept parts of the server's error.
     pub(crate) fn of(error: &DbError) -> Self {
         let is_about_the_statement = error.code().code().starts_with(ABOUT_THE_STATEMENT);
         let message = is_about_the_statement.then(|| error.message().into());
@@ -31,8 +33,11 @@ impl HandOffError {
 
 impl fmt::Display for HandOffError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = self.message.as_deref().unwrap_or("SQLSTATE");
-        write!(f, "{}: {message} {}", self.severity, self.code.code())
+        let Self { severity, code, message } = self;
+        match message {
+            Some(message) => write!(f, "{severity}: {message} {}", code.code()),
+            None => write!(f, "{severity}: SQLSTATE {}", code.code()),
+        }
     }
 }
 

@@ -9,13 +9,13 @@
 //! - Expired ledger entries are deleted in the background, a slice of the table at a time.
 //! - If the server hangs or is gone, calls fail within the [deadline](PostgresStoreBuilder::deadline). The delivery is
 //!   answered with 503, and klikit sends it again. Broken connections are replaced.
-//! - If a node vanishes in the middle of a transaction, the server ends that transaction within the deadline, so that
-//!   others do not wait for it.
-//! - There are never more backends than [connections](PostgresStoreBuilder::max_connections), even while a table is locked
-//!   or a standby is gone. Statements have no names, so poolers work. See [`nodes`].
-//! - A call about many claims or leases waits for no locks, so that one delivery does not delay the others. A claim or lease
-//!   that another transaction has locked counts as renewed. That may be the transaction of a handler that
-//!   [completes](#completing-in-your-own-transaction) its claim.
+//! - If a node vanishes in the middle of a transaction, the server ends that transaction within the deadline, so that the
+//!   other nodes do not wait for its locks.
+//! - A store never has more backends than [connections](PostgresStoreBuilder::max_connections), even while a table is locked
+//!   or a standby is gone. Statements have no names, so connection poolers work. See [`nodes`].
+//! - A call about many claims or leases does not wait for locks on them, so that one delivery does not delay the others. If
+//!   another transaction has locked a claim or a lease that the caller still holds, the claim or lease counts as renewed.
+//!   The other transaction may be that of a handler which [completes](#completing-in-your-own-transaction) the claim.
 //! - A crash loses nothing if the server's commits are durable: leave `fsync` and `synchronous_commit` on. If one of them
 //!   is off when the store is opened, the store logs a warning.
 //!
@@ -83,26 +83,27 @@
 //!
 //! - One statement stores a delivery and its ledger row, in one round trip. Up to 64 deliveries that arrive together share
 //!   a statement. If the server rejects one of them, each is stored by itself, so that only the bad one fails. A duplicate
-//!   takes two round trips, and a conflict takes a third, which reads the stored body.
+//!   takes two round trips, and a conflict takes a third one, which reads the stored body.
 //! - Leasing, counting attempts and settling take one round trip each. Calls that arrive together share it.
 //! - Workers lease up to 200 deliveries [ahead of need](tower_klikit::inbox::Worker::prefetch).
 //! - Operators read the view `klikit_deliveries`, and change deliveries with SQL: see the [queries].
 //! - Nodes that lease at the same time skip each other's deliveries, so that no node waits for another.
-//! - Deliveries with [ordering keys](tower_klikit::inbox::OrderBy) get their ids in the order of their commits, so those
-//!   that share a key wait for each other's commit. A dead delivery that is retried takes its old place in the queue, and
-//!   is blocked by a later one that is leased.
-//! - Nothing is leased while deliveries are [forgotten](tower_klikit::inbox::InboxAdmin::forget_accepted), retried or
-//!   revived. Forgetting all deliveries of a window reads the whole table, and nothing is leased until it is done.
+//! - Deliveries with [ordering keys](tower_klikit::inbox::OrderBy) get their ids in the order of their commits, so
+//!   deliveries that share a key wait for each other's commit. A dead delivery that is retried takes its old place in the
+//!   queue, and is blocked while a later delivery of the queue is leased.
+//! - Nothing is leased while deliveries are [forgotten](tower_klikit::inbox::InboxAdmin::forget_accepted) or retried, or
+//!   while a dead delivery is revived because klikit has sent it again. Forgetting all deliveries of a window reads the
+//!   whole table, and nothing is leased until it is done.
 //! - [Counting](tower_klikit::inbox::InboxStore::counts) also reads the whole table, but blocks nothing.
-//! - If a connection breaks, calls that can be repeated are repeated once on another one. So
+//! - If a connection breaks, calls that can be repeated are repeated once on another connection. So
 //!   [retrying](tower_klikit::inbox::InboxAdmin::retry) and forgetting may return `false` or 0 although they succeeded,
 //!   because the first response was lost. Leasing is not repeated: deliveries whose lease was lost with the response are
 //!   leased again once the lease has expired.
 //! - If the server rejects one settlement of many, or another transaction has locked a delivery, the others are still
 //!   recorded. The call then fails, and the caller repeats it.
 //! - A delivery whose content is missing or damaged is dead-lettered, and the others are leased. If the content cannot be
-//!   read for another reason, the delivery is leased again once its lease has expired. If klikit sends a delivery again
-//!   whose content is missing, its content is restored.
+//!   read for another reason, the delivery is leased again once its lease has expired. If the content is missing and klikit
+//!   sends the delivery again, the content is restored.
 //! - A NUL in the reason of a failed attempt is stored as U+FFFD, because Postgres cannot store a NUL in text.
 //!
 //! # Finishing in your own transaction
@@ -158,7 +159,7 @@
 //! worker of this crate is needed: the queue handles retries and dead letters. A delivery that klikit sends twice is
 //! enqueued once.
 //!
-//! With [Graphile Worker](https://worker.graphile.org), whose task is `kitchen`
+//! With [Graphile Worker](https://worker.graphile.org) and a task named `kitchen`
 //! ([`add_job`](https://worker.graphile.org/docs/sql-add-job)):
 //!
 //! ```no_run
@@ -191,7 +192,7 @@
 //! - If a worker is killed, its jobs are not run for four hours, unless you call
 //!   `graphile_worker.force_unlock_workers`.
 //!
-//! With [pgmq](https://github.com/pgmq/pgmq), whose queue is `klikit`
+//! With [pgmq](https://github.com/pgmq/pgmq) and a queue named `klikit`
 //! ([`send`](https://github.com/pgmq/pgmq/blob/main/docs/api/sql/functions.md#send)):
 //!
 //! ```sql
@@ -201,7 +202,7 @@
 //! )
 //! ```
 //!
-//! With [River](https://riverqueue.com), whose worker is for the kind `klikit_order`
+//! With [River](https://riverqueue.com) and a worker for the kind `klikit_order`
 //! ([`river_job`](https://github.com/riverqueue/river/tree/master/riverdriver/riverpgxv5/migration/main)):
 //!
 //! ```sql
@@ -220,11 +221,11 @@
 //! signs. With `convert_from($1, 'UTF8')::json` the payload is readable, but a body that is not JSON is always rejected.
 //! With `jsonb`, a body that contains the escape `\u0000` is also rejected.
 //!
-//! Deliveries that are pending in the inbox when the hand-off is enabled still need a worker, and their copies are not
-//! handed off. Copies of dead deliveries are handed off, and the dead deliveries are deleted from the inbox.
+//! Deliveries that are pending in the inbox when the hand-off is enabled still need a worker. If klikit sends one of them
+//! again, it is not handed off. If klikit sends a dead delivery again, it is handed off and deleted from the inbox.
 //!
-//! If the statement fails, the error contains only the server's code, because the message may repeat the body. If the
-//! statement itself is wrong, the error also contains the message.
+//! If the statement fails, the error contains only the server's severity and code, because the message may repeat the
+//! body. If the statement itself is wrong, the error also contains the message.
 
 mod batch;
 mod builder;

@@ -13,12 +13,14 @@ use tower_klikit::{
 use super::*;
 
 #[test]
-fn full_memory_store_is_logged_once() {
+fn logs_full_memory_store_once() {
     let minute = Duration::from_secs(60);
     let terms = ClaimTerms { lease: minute, grace: minute };
     let claim = |n: usize| {
         let key = *EventKey::of_event("default", &format!("evt-{n}")).as_bytes();
-        Claim::new(key, key, BodyDigest::of(BODY.as_bytes()), key)
+        // Any token will do, so use the key.
+        let (event, token) = (key, key);
+        Claim::new(key, event, BodyDigest::of(BODY.as_bytes()), token)
     };
     let log = log_of(|| {
         runtime().block_on(async {
@@ -35,25 +37,27 @@ fn full_memory_store_is_logged_once() {
 }
 
 #[test]
-fn log_names_missing_verify_layer() {
+fn logs_missing_verify_layer() {
     let log = log_of(|| {
         let service = KlikitDedupeLayer::new(MemoryStore::new()).layer(crate::support::Handler::default());
-        let strip = |mut request: Request<_>| {
+        // The dedupe layer accepts only a verified body, so keep the verify layer and remove what else it adds.
+        let remove_extensions = |mut request: Request<_>| {
             request.extensions_mut().clear();
             request
         };
-        let misbuilt = KlikitVerifyLayer::new(SECRET).layer(tower::util::MapRequest::new(service, strip));
+        let stack = KlikitVerifyLayer::new(SECRET).layer(tower::util::MapRequest::new(service, remove_extensions));
         let request = SignedDelivery::new(SECRET, BODY).request::<Full<Bytes>>();
-        assert_eq!(runtime().block_on(misbuilt.oneshot(request)).unwrap().status(), 500);
+        assert_eq!(runtime().block_on(stack.oneshot(request)).unwrap().status(), 500);
     });
     assert!(log.contains("ERROR") && log.contains("put KlikitVerifyLayer outside of it"), "{log}");
 }
 
 #[test]
-fn conflict_is_logged_with_its_id() {
+fn logs_conflict_with_event_id() {
     let stack = KlikitVerifyLayer::new(SECRET)
         .layer(KlikitDedupeLayer::new(MemoryStore::new()).layer(crate::support::Handler::default()));
     let log = log_of(|| {
+        // The default policy handles both bodies.
         for body in [BODY, "{}"] {
             let request = SignedDelivery::new(SECRET, body).event_id("evt-7").request::<Full<Bytes>>();
             assert_eq!(runtime().block_on(stack.clone().oneshot(request)).unwrap().status(), 200);
@@ -64,7 +68,7 @@ fn conflict_is_logged_with_its_id() {
 }
 
 #[test]
-fn hanging_handler_is_an_error_in_the_log() {
+fn logs_hanging_handler_as_error() {
     let log = log_of_task(async {
         let hanging =
             service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
@@ -77,7 +81,7 @@ fn hanging_handler_is_an_error_in_the_log() {
 }
 
 #[test]
-fn claim_lost_under_its_handler_is_a_warning() {
+fn logs_lost_claim_of_running_handler() {
     let log = log_of_task(async {
         let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
         let store = dedupe.clone();

@@ -1,4 +1,4 @@
-//! The implementation of `InboxStore`.
+//! The implementation of `InboxStore` for `PostgresStore`.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::{
 impl InboxStore for PostgresStore {
     async fn accept(&self, delivery: &NewDelivery, retention: Duration) -> Result<Acceptance, StoreError> {
         self.require_inbox()?;
+        // All statements together take at most one deadline.
         self.within(1, self.store(delivery, retention)).await
     }
 
@@ -49,7 +50,7 @@ impl InboxStore for PostgresStore {
         let answer = self.run_long(&self.shared.inbox.counts, &[]).await?;
         let row = answer.rows.first().ok_or_else(|| StoreError::new("counts without a row"))?;
         let number = |column| u64::try_from(row.try_get::<_, i64>(column)?).map_err(BoxError::from);
-        let counts = || {
+        let read_counts = || {
             let mut counts = Counts::default();
             counts.ready = number(0)?;
             counts.leased = number(1)?;
@@ -59,7 +60,7 @@ impl InboxStore for PostgresStore {
             counts.oldest = oldest.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
             Ok(counts)
         };
-        counts().map_err(|error: BoxError| StoreError::new(error))
+        read_counts().map_err(|error: BoxError| StoreError::new(error))
     }
 
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
@@ -83,7 +84,7 @@ impl InboxStore for PostgresStore {
         count(&self.run_long(&self.shared.inbox.purge_dead, &[&i64::from(limit), &seconds(age)]).await?)
     }
 
-    /// Returns 200: enough to keep fast handlers busy during a call that leases, which takes some milliseconds.
+    /// Returns 200. So many deliveries keep fast handlers busy while the next call to `lease` takes some milliseconds.
     fn prefetch(&self) -> usize {
         200
     }

@@ -1,4 +1,4 @@
-//! Finds the operating system's error behind an error that SQLite does not explain.
+//! A probe of the file and its folder, which finds the operating system's error where SQLite's error does not name it.
 
 use std::{
     error::Error,
@@ -19,15 +19,17 @@ pub(super) fn may_be_denied(error: &SqliteError) -> bool {
             error.sqlite_error_code(),
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly)
         ),
+        // An error of the operating system explains itself. Any other source is this crate's own text, such as "it is
+        // read-only".
         None => !source.is::<io::Error>(),
     }
 }
 
-/// Returns why no log can be created next to the file, or why the file cannot be opened. Returns `None` if both work
-/// now.
+/// Returns why SQLite's log cannot be created next to the file, or why the file cannot be opened. Returns `None` if
+/// both are possible now.
 pub(super) fn cause(path: &Path) -> Option<String> {
     let folder = path.parent().unwrap_or(path);
-    if let Err(error) = create_file_next_to(path) {
+    if let Err(error) = create_and_delete_next_to(path) {
         return Some(explain("folder", folder, "is not writable", &error));
     }
     match OpenOptions::new().read(true).write(true).open(path) {
@@ -40,11 +42,12 @@ pub(super) fn cause(path: &Path) -> Option<String> {
     }
 }
 
-/// Creates a file in the folder and deletes it again.
-fn create_file_next_to(path: &Path) -> io::Result<()> {
+/// Creates a file in the folder of `path`, and deletes the created file again.
+fn create_and_delete_next_to(path: &Path) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push("-probe");
     match OpenOptions::new().write(true).create_new(true).open(&name) {
+        // Another process is probing too, or ended before it deleted the file.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         created => created.and_then(|_| fs::remove_file(&name)),
     }
@@ -68,11 +71,11 @@ mod tests {
     }
 
     #[test]
-    fn usable_file_has_no_cause() {
+    fn finds_no_cause_for_usable_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("klikit.db");
         fs::write(&file, []).unwrap();
         assert_eq!(cause(&file), None);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the probe must delete the file that it created");
     }
 }

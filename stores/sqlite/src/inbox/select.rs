@@ -1,11 +1,12 @@
 //! The selection of deliveries to lease, on the reader's connection.
 //!
-//! Deliveries without ordering keys are selected in the order in which they are due. For ordered deliveries, the
-//! selection first examines those that are longest due, which usually suffices. If too many of these are blocked, for
-//! example by one delivery that keeps failing, the selection then examines the head of each queue. That takes time in
-//! proportion to the number of queues, not to the number of deliveries.
+//! A delivery is free if it is due and no other delivery blocks its ordering keys. Free deliveries are selected in the
+//! order in which they are due.
 //!
-//! A delivery is free if it is due and no other delivery blocks its ordering keys.
+//! To find free deliveries that have ordering keys, the selection first examines the [`SCANNED`] deliveries that are
+//! longest due, which usually suffices. If too many of them are blocked, for example by one delivery that keeps
+//! failing, the selection then examines the head of each queue. That takes time in proportion to the number of queues,
+//! not to the number of deliveries.
 
 use std::collections::{HashMap, HashSet};
 
@@ -35,9 +36,10 @@ const MIN_WANTED_AGAIN: usize = 256;
 /// The terms of a selection.
 #[derive(Clone)]
 pub(crate) struct SelectTerms {
+    /// The maximum number of deliveries to lease.
     pub(crate) limit: usize,
-    /// The number of handlers that can start at once. A delivery whose lease has expired, or that has used all its
-    /// attempts, is leased for these handlers only.
+    /// The number of handlers that can start at once. Deliveries beyond that number are prefetched. A delivery whose
+    /// lease has expired, or that has used all its attempts, is never prefetched.
     pub(crate) free_handlers: usize,
     pub(crate) max_attempts: u32,
     /// The leases whose handlers the process is running.
@@ -46,7 +48,7 @@ pub(crate) struct SelectTerms {
     pub(crate) skip: HashSet<i64>,
 }
 
-/// The deliveries that can probably be leased, and those that must be dead-lettered or repaired.
+/// The deliveries that can probably be leased, the deliveries that must be dead-lettered, and the repairs of queues.
 #[derive(Default)]
 pub(crate) struct Selection {
     pub(super) candidates: Vec<Candidate>,
@@ -62,7 +64,7 @@ pub(super) struct Candidate {
     pub(super) id: i64,
     pub(super) token: i64,
     pub(super) ordering_keys: Vec<OrderingKey>,
-    /// Whether its last lease expired.
+    /// Whether the delivery's last lease has expired.
     pub(super) after_expired_lease: bool,
     pub(super) attempt: Attempt,
     pub(super) head: String,
@@ -126,7 +128,8 @@ impl Deliveries<'_> {
             search.look_for_free(wanted)?;
             let found = search.free.len();
             let selected = selection.candidates.len();
-            // A delivery that is left out counts toward the limit.
+            // A delivery that is left out counts toward the limit, so that the worker soon asks again with a free
+            // handler.
             let limit = terms.limit - selected - search.left_out;
             let free_handlers = terms.free_handlers.saturating_sub(selected);
             selection.candidates.extend(search.read_free(limit, free_handlers)?);
@@ -183,7 +186,8 @@ struct FreeDelivery {
 }
 
 impl Search<'_> {
-    /// Looks for deliveries whose time is not an integer and exceeds all integers. They would never be due.
+    /// Looks for deliveries that would never be due, because their time is a value that SQLite sorts after all
+    /// integers, such as text. Adds them to the unreadable deliveries.
     fn look_for_misdated(&mut self) -> rusqlite::Result<()> {
         let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_misdated)?;
         let mut rows = list.query([])?;
@@ -207,6 +211,7 @@ impl Search<'_> {
         Ok(())
     }
 
+    /// Examines the deliveries without ordering keys, until `enough` free deliveries are found.
     fn scan_unordered(&mut self, enough: usize) -> rusqlite::Result<()> {
         let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_due_unordered)?;
         let mut rows = list.query([self.inbox.timestamp.now()])?;
@@ -219,6 +224,7 @@ impl Search<'_> {
         Ok(())
     }
 
+    /// Examines the deliveries with ordering keys, until `enough` free deliveries are found.
     fn scan_ordered(&mut self, enough: usize) -> rusqlite::Result<()> {
         let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_due_ordered)?;
         let mut rows = list.query([self.inbox.timestamp.now()])?;
@@ -229,6 +235,7 @@ impl Search<'_> {
         {
             seen.insert(self.examine(row)?);
         }
+        // The statement lists at most `SCANNED` deliveries. If it listed fewer, all were examined.
         if seen.len() < SCANNED || self.free.len() >= enough || self.is_full() {
             return Ok(());
         }
@@ -251,7 +258,7 @@ impl Search<'_> {
             if head.is_some_and(|head| seen.contains(&head)) {
                 continue;
             }
-            let is_due = match head {
+            let was_examined = match head {
                 None => false,
                 Some(id) => {
                     let values = params![id, self.inbox.timestamp.now()];
@@ -262,9 +269,9 @@ impl Search<'_> {
                     }
                 }
             };
-            // Either the head is not due, or its entry is stray. Check which. Skip a key that is not UTF-8: no delivery
-            // has such a key.
-            if !is_due && let Ok(key) = str::from_utf8(&key) {
+            // The head is not due, or the queue's entry is stray: check whether it is stray. Skip a key that is not
+            // UTF-8, because no delivery has such a key.
+            if !was_examined && let Ok(key) = str::from_utf8(&key) {
                 self.queues.check(self.inbox, &OrderingKey::from_text(key), head)?;
             }
             seen.extend(head);
@@ -272,8 +279,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Examines the delivery of this row. Adds it to the free deliveries, adds it to the deliveries to dead-letter, or
-    /// skips it. Returns its id.
+    /// Examines the delivery of this row. Adds it to the free deliveries, to the deliveries to dead-letter or to the
+    /// unreadable deliveries, or skips it. Returns its id.
     fn examine(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
         let id = row.get(1)?;
         if self.skip.contains(&id) {
@@ -296,7 +303,7 @@ impl Search<'_> {
                 Ok(found) => found,
                 Err(fault) => return self.add_unreadable(id, fault),
             };
-            // The process is still running the handler, so its lease will be extended.
+            // The process is still running the delivery's handler, so the store will extend the lease.
             if self.held.get(&id) == Some(&token) {
                 return Ok(id);
             }
@@ -313,10 +320,10 @@ impl Search<'_> {
         Ok(id)
     }
 
-    /// Reads the first `limit` readable free deliveries.
+    /// Reads the free deliveries, in order, until `limit` of them were read or left out. Unreadable ones do not count.
     ///
-    /// A delivery whose lease has expired, or that has used all its attempts, must be among the first `free_handlers`.
-    /// Otherwise it is left out.
+    /// The first `free_handlers` deliveries that are read start at once. After them, a delivery whose lease has
+    /// expired, or that has used all its attempts, is left out.
     fn read_free(&mut self, limit: usize, free_handlers: usize) -> rusqlite::Result<Vec<Candidate>> {
         let mut candidates = Vec::with_capacity(limit.min(self.free.len()));
         let end = self.left_out + limit;
@@ -336,6 +343,8 @@ impl Search<'_> {
                 }
                 Ok(Content { token, attempts, head, body }) => {
                     let body = body.into();
+                    // The rules are those of `InboxStore::lease`: a worker that crashes must not use up the attempts of
+                    // a delivery that it has not started.
                     let attempt = if self.held.contains_key(&id) {
                         Attempt::Continued
                     } else if is_for_free_handler
@@ -363,13 +372,14 @@ impl Search<'_> {
         Ok(id)
     }
 
+    /// Adds an unreadable delivery, which is dead-lettered if its state can be read.
     fn push_unreadable(&mut self, unreadable: UnreadableRow) {
         self.to_dead_letter += usize::from(unreadable.has_state);
         self.unreadable.push(unreadable);
     }
 
-    /// Returns whether this selection has found the maximum number of deliveries to dead-letter. The selection then ends,
-    /// and the store selects again after it has dead-lettered them.
+    /// Returns whether this selection has found the maximum number of deliveries to dead-letter. The selection then
+    /// ends, and the store selects again after it has dead-lettered them.
     fn is_full(&self) -> bool {
         self.to_dead_letter >= MAX_DEAD_LETTERED
     }

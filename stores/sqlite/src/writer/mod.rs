@@ -49,7 +49,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. It closes the file only after `reader`, the reader thread, has closed it.
+    /// Starts the writer thread. At its end, the writer thread waits for `reader`, the reader thread, to close the file
+    /// first.
     pub(super) fn start(
         database: Database,
         reader: thread::JoinHandle<()>,
@@ -78,10 +79,11 @@ impl Writer {
     /// Makes the thread finish the queued calls and close the file, and waits until it has done so. Later calls fail.
     pub(super) async fn close(&self) {
         self.is_closing.store(true, Ordering::SeqCst);
-        // Wake the thread with a call that it does not run, because the call's receiver is dropped.
+        // Wake the thread with an empty call. The thread does not even run it, because nobody waits for the answer.
         let (reply, _) = oneshot::channel();
         let wake = |_: &Transaction<'_>| Ok(());
         let _ = self.queue.send(Box::new(Request::new(Call::Claim, wake, reply))).await;
+        // No value is ever sent: `changed` returns an error once the thread has dropped the sender.
         let mut end = self.end.clone();
         while end.changed().await.is_ok() {}
     }
@@ -97,6 +99,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.queue.send(Box::new(Request::new(call, run, reply))).await.map_err(|_| stopped())?;
         let answer = answer.await.unwrap_or_else(|_| Err(stopped()));
+        // Log steps of the system clock here, in the caller's span, rather than on the thread.
         self.clock.report_steps();
         answer
     }
@@ -109,14 +112,15 @@ struct WriterThread {
     clock: Arc<Clock>,
     purge: Purge,
     is_closing: Arc<AtomicBool>,
+    /// Dropped at the end of [`run`](Self::run), which wakes [`Writer::close`].
     _end: watch::Sender<()>,
 }
 
 /// The reason why a transaction was not committed.
 enum TransactionError {
-    /// The file cannot be used: every transaction would fail.
+    /// The file cannot be used. Every other transaction would fail too.
     File(SqliteError),
-    /// A transaction with fewer calls might succeed.
+    /// A transaction with fewer calls may succeed.
     Batch(SqliteError),
     /// The only call in the transaction failed.
     Call(SqliteError),
@@ -129,7 +133,8 @@ impl WriterThread {
             batch.push(first);
             self.serve_queued(&mut batch, &mut calls);
             if self.is_closing.load(Ordering::SeqCst) {
-                // Not until all callers are gone: one may never be polled again.
+                // Serve the calls that are queued, but do not wait until all callers are gone: a caller that waits for
+                // a place in the queue may never be polled again.
                 while let Ok(first) = calls.try_recv() {
                     batch.push(first);
                     self.serve_queued(&mut batch, &mut calls);
@@ -138,13 +143,14 @@ impl WriterThread {
             }
         }
         drop(calls);
-        // The last connection that is closed deletes the log. Two that are closed at once would both leave it.
+        // Close the connections one after another. SQLite deletes the log when the last connection is closed, but two
+        // connections that are closed at once would both leave the log.
         drop(self.checkpoints);
         let _ = self.reader.join();
         drop(self.database);
     }
 
-    /// Serves this batch together with the calls that are queued.
+    /// Adds queued calls to the batch, serves the batch and then looks after the log.
     fn serve_queued(&mut self, batch: &mut Vec<Box<dyn Job>>, calls: &mut mpsc::Receiver<Box<dyn Job>>) {
         while batch.len() < BATCH
             && let Ok(next) = calls.try_recv()
@@ -155,6 +161,7 @@ impl WriterThread {
         self.look_after_log();
     }
 
+    /// Runs the calls of a batch and answers their callers.
     fn serve(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         batch.retain(|job| job.is_wanted());
         if batch.is_empty() {
@@ -165,7 +172,8 @@ impl WriterThread {
             Ok(()) => Ok(()),
             Err(TransactionError::File(error)) => Err(error),
             Err(TransactionError::Call(error)) if error.kind() != SqliteErrorKind::Damaged => Err(error),
-            // The batch was rolled back. Without the failed call, the other calls can succeed.
+            // The batch was rolled back. Run each call in its own transaction, so that one call does not fail the
+            // others, and so that a call can succeed without the rows on a damaged page.
             Err(TransactionError::Call(_) | TransactionError::Batch(_)) => return self.serve_one_by_one(batch),
         };
         for job in batch.drain(..) {
@@ -174,13 +182,14 @@ impl WriterThread {
     }
 
     fn serve_one_by_one(&mut self, batch: &mut Vec<Box<dyn Job>>) {
+        // The error of the file, once a call has found one.
         let mut file = Ok(());
         for mut job in batch.drain(..) {
             let outcome = match file.clone().map(|()| self.attempt_around_damage(&mut job)) {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(TransactionError::Batch(error) | TransactionError::Call(error))) => Err(error),
                 Ok(Err(TransactionError::File(error))) => {
-                    // Fail the remaining calls at once: each of them would wait for the same lock.
+                    // Fail the remaining calls at once, because each of them might wait for the same lock.
                     file = Err(error.clone());
                     Err(error)
                 }
@@ -190,11 +199,13 @@ impl WriterThread {
         }
     }
 
-    /// Repeats a call until every step that reads a damaged page is left out.
+    /// Runs a call in its own transaction. If a step of the call reads a damaged page, repeats the call without that
+    /// step, and so on until no further step fails.
     fn attempt_around_damage(&mut self, job: &mut Box<dyn Job>) -> Result<(), TransactionError> {
         let failures = RefCell::default();
         let mut outcome = Ok(());
         while Failures::begin(&mut failures.borrow_mut()) {
+            // Do not purge: a damaged page could fail that too.
             outcome = self.attempt(slice::from_mut(job), 0, Isolation::Repeating(&failures));
             let Err(TransactionError::Batch(error) | TransactionError::Call(error)) = &outcome else { break };
             if error.kind() != SqliteErrorKind::Damaged {
@@ -204,18 +215,20 @@ impl WriterThread {
         outcome
     }
 
-    /// Runs or starts a checkpoint if the log is long, after the callers of a batch have their answers.
+    /// Starts a checkpoint or restarts the log, if the log is long. Called between batches, when all callers have their
+    /// answers.
     fn look_after_log(&mut self) {
         // If the connection was closed, the next call reopens it and reports errors.
         let Some(session) = self.database.open_session() else { return };
-        let looked = self.checkpoints.look_after(session.connection());
+        let result = self.checkpoints.look_after(session.connection());
         drop(session);
-        if looked.is_err() {
+        if result.is_err() {
             self.database.close();
         }
     }
 
-    /// Runs calls in one transaction, and purges a few rows for each of `claims`.
+    /// Runs calls in one transaction, which also purges a few rows for each of the `claims` among the calls. Checks
+    /// before and after the transaction that the files are not lost.
     fn attempt(
         &mut self,
         jobs: &mut [Box<dyn Job>],
@@ -232,12 +245,13 @@ impl WriterThread {
             &outcome
             && error.kind() != SqliteErrorKind::Busy
         {
-            // A new connection may not have the error.
+            // A new connection may work.
             self.database.close();
         }
         outcome
     }
 
+    /// Runs calls in one transaction and commits the transaction.
     fn transact(
         &mut self,
         jobs: &mut [Box<dyn Job>],
@@ -246,18 +260,20 @@ impl WriterThread {
     ) -> Result<(), TransactionError> {
         let mut session = self.database.session().map_err(TransactionError::File)?;
         let (connection, statements) = session.parts();
-        let batch = |error: rusqlite::Error| TransactionError::Batch(error.into());
+        let batch_error = |error: rusqlite::Error| TransactionError::Batch(error.into());
         let begun = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| TransactionError::File(error.into()))?;
         // Read the time under the lock, so that the times of transactions are in commit order.
-        let transaction = Transaction::new(&begun, statements, &self.clock, Access::Write, isolation).map_err(batch)?;
+        let transaction =
+            Transaction::new(&begun, statements, &self.clock, Access::Write, isolation).map_err(batch_error)?;
         let is_alone = jobs.len() == 1;
         for job in jobs {
-            let changes = transaction.changes();
+            let changes_before = transaction.changes();
             if let Err(error) = job.run(&transaction) {
-                // The call has written nothing before it found the unreadable row: there is nothing to roll back.
-                if error.kind() == SqliteErrorKind::Unreadable && transaction.changes() == changes {
+                // The call found an unreadable row before it wrote anything, so there is nothing to roll back. The job
+                // keeps the error for its caller, and the other calls can be committed.
+                if error.kind() == SqliteErrorKind::Unreadable && transaction.changes() == changes_before {
                     continue;
                 }
                 // The call may have written something, so roll back the batch. A savepoint for each call would be more
@@ -266,9 +282,9 @@ impl WriterThread {
             }
         }
         if claims > 0 {
-            self.purge.step(&transaction.ledger(), claims).map_err(batch)?;
+            self.purge.step(&transaction.ledger(), claims).map_err(batch_error)?;
         }
-        begun.commit().map_err(batch)
+        begun.commit().map_err(batch_error)
     }
 }
 
