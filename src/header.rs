@@ -11,13 +11,13 @@ pub const EVENT_ID: HeaderName = HeaderName::from_static(name::EVENT_ID);
 /// The name of the event. klikit does not sign it.
 pub const EVENT_TYPE: HeaderName = HeaderName::from_static(name::EVENT_TYPE);
 
-/// The value of a header that came once.
+/// Returns the value of a header, or `None` if the header is missing or repeated.
 pub(crate) fn only(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// The same as texts, to match on.
+/// The names as string constants, for patterns.
 pub(crate) mod name {
     pub(crate) const SIGNATURE: &str = "x-klikit-signature";
     pub(crate) const EVENT_ID: &str = "x-klikit-event-id";

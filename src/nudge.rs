@@ -1,8 +1,8 @@
-//! Keeps the timers of a multi-threaded runtime going while a handler blocks a thread.
+//! A thread that keeps the timers of a multi-threaded runtime going while handlers block the runtime's threads.
 //!
-//! One thread of such a runtime at a time waits for timers and sockets. If a handler blocks that very thread, the
-//! others may sleep on, and no timer fires, although they are idle. A task that is spawned from outside wakes one of
-//! them, and that one then takes over the waiting.
+//! One thread of such a runtime at a time waits for timers and sockets. If a handler blocks that thread, the idle
+//! threads may stay asleep, and no timer fires. Spawning a task from outside the runtime wakes an idle thread, which then
+//! waits for timers and sockets.
 
 use std::{
     sync::{
@@ -15,19 +15,19 @@ use std::{
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Twice as often as leases are extended, so that no extension is missed.
+/// The number of wake-ups per lease. Leases are extended half as often, so that no extension is missed.
 pub(crate) const NUDGES_PER_LEASE: u32 = 6;
 
-/// Wakes a thread of the runtime now and then, until it is dropped.
+/// A guard for a thread that wakes the runtime at intervals. Dropping the guard ends the thread.
 pub(crate) struct Nudges {
     ended: Arc<AtomicBool>,
     thread: Thread,
 }
 
 impl Nudges {
-    /// Starts a thread that wakes the current runtime. Returns `None` if that is of no use, as on a runtime with one
-    /// thread, or if the system has no thread left.
-    pub(crate) fn start(every: Duration) -> Option<Self> {
+    /// Starts a thread that wakes the current runtime. Returns `None` on a single-threaded runtime, which has no idle
+    /// thread to wake, and if the system cannot start a thread.
+    pub(crate) fn start(interval: Duration) -> Option<Self> {
         let runtime = Handle::try_current().ok()?;
         if matches!(runtime.runtime_flavor(), RuntimeFlavor::CurrentThread) {
             return None;
@@ -36,7 +36,7 @@ impl Nudges {
         let has_ended = Arc::clone(&ended);
         let nudge = move || {
             while !has_ended.load(Ordering::Acquire) {
-                thread::park_timeout(every);
+                thread::park_timeout(interval);
                 drop(runtime.spawn(async {}));
             }
         };

@@ -1,4 +1,4 @@
-//! The ledger.
+//! The ledger: claims, and the events that are done.
 
 mod statements;
 mod store;
