@@ -111,6 +111,7 @@ mod telemetry;
 pub mod testing;
 pub mod verify;
 mod visible;
+mod with_body;
 
 #[cfg(feature = "metrics")]
 pub use crate::telemetry::metrics;
@@ -121,4 +122,5 @@ pub use crate::{
     secret::{SecretError, SecretErrorKind, WebhookSecret},
     signature::{ParseSignatureError, Signature},
     verify::{KlikitVerify, KlikitVerifyLayer, Rejection, RejectionKind, VerifiedBody},
+    with_body::{ConvertBody, WithBody},
 };

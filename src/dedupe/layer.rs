@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use tower_layer::Layer;
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     replays::ReplayLimit,
     service::KlikitDedupe,
 };
+use crate::with_body::WithBody;
 
 /// A layer that handles each delivery once: see the [module](crate::dedupe) for the rules.
 #[derive(Clone)]
@@ -164,6 +166,18 @@ impl KlikitDedupeLayer {
     /// Returns an error if the store fails. Some deliveries may be forgotten by then.
     pub async fn forget_received(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         self.config.ledger.forget_claimed(window).await
+    }
+
+    /// Returns a layer whose inner service receives each verified body as `B`, without a copy.
+    ///
+    /// Needed only if the next service requires the body type of a framework, as axum's `from_fn` and salvo's adapter do.
+    /// Call this method last: the returned layer has no settings.
+    ///
+    /// [`KlikitVerifyLayer::with_body`](crate::KlikitVerifyLayer::with_body) has an example. With both layers, call it on the
+    /// inner layer only.
+    #[must_use]
+    pub fn with_body<B: From<Bytes>>(self) -> WithBody<Self, B> {
+        WithBody::new(self)
     }
 
     fn with(mut self, set: impl FnOnce(&mut DedupeConfig)) -> Self {

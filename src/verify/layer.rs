@@ -18,6 +18,7 @@ use crate::{
     klikit,
     secret::{SecretError, WebhookSecret},
     telemetry::LogLimits,
+    with_body::WithBody,
 };
 
 /// A layer that lets only requests through that klikit signed: see the [module](crate::verify) for the rules.
@@ -285,6 +286,30 @@ impl KlikitVerifyLayer {
     #[must_use]
     pub fn explain_mismatches_with(self, candidates: Keyring) -> Self {
         self.with(|config| config.explain = Some(Arc::new(Explain::new(Some(candidates)))))
+    }
+
+    /// Returns a layer whose inner service receives each verified body as `B`, without a copy.
+    ///
+    /// Needed only if the next service requires the body type of a framework, as axum's `from_fn` and salvo's adapter do.
+    /// Call this method last: the returned layer has no settings.
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};
+    /// use tower::ServiceBuilder;
+    /// use tower_klikit::KlikitVerifyLayer;
+    ///
+    /// async fn audit(request: Request, next: Next) -> Response {
+    ///     next.run(request).await
+    /// }
+    ///
+    /// let stack = ServiceBuilder::new()
+    ///     .layer(KlikitVerifyLayer::new("your-webhook-secret").with_body::<Body>())
+    ///     .layer(from_fn(audit));
+    /// let app: Router = Router::new().route("/webhooks/klikit", post(|| async {}).layer(stack));
+    /// ```
+    #[must_use]
+    pub fn with_body<B: From<Bytes>>(self) -> WithBody<Self, B> {
+        WithBody::new(self)
     }
 
     fn verifying(keyrings: Keyrings) -> Self {

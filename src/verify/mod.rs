@@ -99,7 +99,8 @@
 //! - Outside of layers that rewrite bodies, such as decompression, because klikit signs the bytes on the wire.
 //! - Inside of tracing, timeouts and panic catchers.
 //!
-//! axum's `from_fn` takes axum's body. To use it behind the layer in one `ServiceBuilder`, convert the body first:
+//! axum's `from_fn` takes axum's body. To use it directly behind the layer in one `ServiceBuilder`, use
+//! [`with_body`](KlikitVerifyLayer::with_body). Behind another layer, convert that layer's body:
 //!
 //! ```
 //! use axum::{Router, body::Body, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};

@@ -147,3 +147,23 @@ async fn claim_is_in_the_request_extensions() {
     assert_eq!(claim.key(), claim.event());
     assert_eq!(claim.digest(), &tower_klikit::dedupe::BodyDigest::of(BODY.as_bytes()));
 }
+
+#[tokio::test]
+async fn inner_service_can_take_another_body() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let handler = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let counted = Arc::clone(&counted);
+        async move {
+            let body = http_body_util::BodyExt::collect(request.into_body()).await?.to_bytes();
+            assert_eq!(body, BODY);
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
+        }
+    });
+    let inner = dedupe().with_body::<Full<Bytes>>().layer(handler);
+    let stack = KlikitVerifyLayer::new(SECRET).layer(inner);
+    assert_eq!(send(&stack, &delivery()).await.status, 200);
+    assert_eq!(send(&stack, &delivery()).await.text, r#"{"status":"duplicate-ignored"}"#);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}

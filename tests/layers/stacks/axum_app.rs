@@ -84,6 +84,16 @@ fn among_others(app: Router) -> Router {
     )
 }
 
+#[tokio::test]
+async fn works_around_axum_middleware() {
+    let handler = Handler::default();
+    let stack = ServiceBuilder::new()
+        .layer(verify().with_body::<Body>())
+        .layer(from_fn(async |request: Request, next: Next| next.run(request).await));
+    let client = Client::http1(serve_axum(handler.router().layer(stack)));
+    assert_only_genuine_deliveries_arrive(&handler, async |delivery| client.send(delivery).await.status).await;
+}
+
 /// Acts as an outer logging layer, which reads the reason for a rejection from the response.
 fn expose_rejection<B>(mut response: Response<B>) -> Response<B> {
     if let Some(rejection) = response.extensions().get::<Rejection>() {
