@@ -36,6 +36,14 @@ pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// A statement and its parameters.
 pub(crate) type Statement<'a> = (&'a Sql, Params<'a>);
 
+/// A user's statement, with the types and values of its parameters.
+#[derive(Clone, Copy)]
+pub(crate) struct UserStatement<'a> {
+    pub(crate) sql: &'a str,
+    pub(crate) types: &'a [Type],
+    pub(crate) params: Params<'a>,
+}
+
 /// The number of tries of a call, which starts over if a row has changed between two of its statements. A call needs more
 /// than two only if another node keeps changing the same row at the same pace.
 pub(crate) const TRIES: u32 = 16;
@@ -136,15 +144,11 @@ impl Connections {
         }
     }
 
-    /// Runs `first` and, if it changes a row, the user's statement `second`, in one transaction. Returns whether `first`
-    /// changed a row.
-    pub(crate) async fn run_both(
-        &self,
-        first: Statement<'_>,
-        second: (&str, &[Type], Params<'_>),
-    ) -> Result<bool, Failure> {
-        match self.both_once(first, second).await {
-            Err(failure) if failure.may_succeed_on_retry() => self.both_once(first, second).await,
+    /// Runs `own` and, if it changes a row, `users`, in one transaction. Returns whether `own` changed a row. If the connection
+    /// breaks, both run once more, as with [`run`](Self::run).
+    pub(crate) async fn run_both(&self, own: Statement<'_>, users: UserStatement<'_>) -> Result<bool, Failure> {
+        match self.both_once(own, users).await {
+            Err(failure) if failure.may_succeed_on_retry() => self.both_once(own, users).await,
             answer => answer,
         }
     }
@@ -159,10 +163,11 @@ impl Connections {
 
     /// Checks a user's statement without running it. The statement need not use all parameters.
     ///
-    /// The server parses the statement, and then rejects invalid parameters.
+    /// The parameters are not valid text. The server first parses the statement, and then rejects the parameters. So this one
+    /// error means that the statement is valid.
     pub(crate) async fn check_hand_off(&self, sql: &str, types: &[Type]) -> Result<(), Failure> {
         let acquired = self.acquire().await?;
-        let params: Vec<_> = types.iter().map(|of| (&Invalid as &(dyn ToSql + Sync), of.clone())).collect();
+        let params: Vec<_> = types.iter().map(|kind| (&Invalid as &(dyn ToSql + Sync), kind.clone())).collect();
         match acquired.client().execute_typed(sql, &params).await {
             Err(error) if error.code() == Some(&SqlState::CHARACTER_NOT_IN_REPERTOIRE) => {
                 acquired.release();
@@ -187,8 +192,8 @@ impl Connections {
             let answers = join_all(statements.iter().map(|statement| self.ask(client, *statement)));
             // Wait for the last response even after an error. The server reports an error before it rolls back, and until
             // then another statement with SKIP LOCKED would not see the rows that this transaction has locked.
-            let all = join3(client.batch_execute(begin), answers, client.batch_execute(COMMIT));
-            let (begun, answers, committed) = all.await;
+            let (begun, answers, committed) =
+                join3(client.batch_execute(begin), answers, client.batch_execute(COMMIT)).await;
             begun?;
             let answers = answers.into_iter().collect::<Result<_, _>>()?;
             committed.map(|()| answers)
@@ -205,24 +210,21 @@ impl Connections {
         }
     }
 
-    async fn both_once(
-        &self,
-        first: Statement<'_>,
-        (second, types, second_params): (&str, &[Type], Params<'_>),
-    ) -> Result<bool, Failure> {
+    /// Runs both statements in a transaction.
+    async fn both_once(&self, own: Statement<'_>, users: UserStatement<'_>) -> Result<bool, Failure> {
         let mut acquired = self.acquire().await?;
         acquired.require_rollback();
         let client = acquired.client();
         let run = async {
-            self.prepare(client, &[first]).await.map_err(Failure::Statement)?;
-            let begun = try_join(client.batch_execute(&self.begin), self.ask(client, first)).await;
+            self.prepare(client, &[own]).await.map_err(Failure::Statement)?;
+            let begun = try_join(client.batch_execute(&self.begin), self.ask(client, own)).await;
             let ((), answer) = begun.map_err(Failure::Statement)?;
             if answer.changed == 0 {
                 client.batch_execute("ROLLBACK").await.map_err(Failure::Statement)?;
                 return Ok(false);
             }
-            let params: Vec<_> = zip(second_params.iter().copied(), types.iter().cloned()).collect();
-            client.execute_typed(second, &params).await.map_err(Failure::of_hand_off)?;
+            let params: Vec<_> = zip(users.params.iter().copied(), users.types.iter().cloned()).collect();
+            client.execute_typed(users.sql, &params).await.map_err(Failure::of_hand_off)?;
             // Deferred constraints of the user's tables fail here.
             client.batch_execute(COMMIT).await.map_err(Failure::of_hand_off)?;
             Ok(true)
@@ -249,6 +251,7 @@ impl Connections {
         Ok(())
     }
 
+    /// Runs a statement in the transaction that is open.
     async fn ask(&self, client: &Client, (sql, params): Statement<'_>) -> Result<Answer, tokio_postgres::Error> {
         let answers = match self.naming {
             Naming::Unnamed => {

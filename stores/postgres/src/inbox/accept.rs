@@ -1,14 +1,12 @@
 //! Accepting deliveries.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    iter::zip,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, iter::zip, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::{
+    Row,
+    types::{FromSql, ToSql},
+};
 use tower_klikit::{
     dedupe::{BodyDigest, StoreError},
     inbox::{Acceptance, DeliveryState, NewDelivery, OrderingKey},
@@ -19,7 +17,7 @@ use super::{
     hand_off::HandOff,
 };
 use crate::{
-    connection::{Failure, Params, Sql, TRIES},
+    connection::{Failure, Params, SharedFailure, Sql, TRIES, UserStatement},
     store::{PostgresStore, Shared},
     values::{Body, Digest, bytes, seconds, storable},
 };
@@ -28,15 +26,43 @@ use crate::{
 /// Fewer locks mean that a delivery with thousands of keys takes less space in the server's lock table.
 const LOCKS: u32 = 1024;
 
-/// The state of a delivery's key.
+/// The state of a delivery's key in the inbox and the ledger.
 enum KeyState {
+    /// The delivery is READY or LEASED, or it was handled and its ledger row is left.
     Known(BodyDigest),
     /// The delivery is READY or LEASED, but its ledger row is missing.
     LedgerRowMissing(BodyDigest),
     /// The delivery is DEAD. There is no digest if its content is missing.
     Dead(Option<BodyDigest>),
-    InFlight(BodyDigest, Duration),
+    /// The dedupe layer holds a claim on the key.
+    InFlight {
+        digest: BodyDigest,
+        /// The time that remains of the claim's lease.
+        remaining: Duration,
+    },
     Absent,
+}
+
+impl KeyState {
+    /// Reads the state from a row of the statement that reads keys.
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        let (state, stored): (Option<i16>, Option<Digest>) = (row.try_get(0)?, row.try_get(1)?);
+        let (is_done, claimed): (Option<bool>, Option<Digest>) = (row.try_get(2)?, row.try_get(3)?);
+        let remaining: Option<f64> = row.try_get(4)?;
+        let state = state.and_then(DeliveryState::from_code);
+        let is_pending = matches!(state, Some(DeliveryState::Ready | DeliveryState::Leased));
+        Ok(match (stored, is_done.zip(claimed)) {
+            (stored, _) if state == Some(DeliveryState::Dead) => Self::Dead(stored.map(|Digest(digest)| digest)),
+            (Some(Digest(digest)), Some(_)) if is_pending => Self::Known(digest),
+            (Some(Digest(digest)), None) if is_pending => Self::LedgerRowMissing(digest),
+            (_, Some((true, Digest(digest)))) => Self::Known(digest),
+            (_, Some((false, Digest(digest)))) => {
+                let remaining = Duration::try_from_secs_f64(remaining.unwrap_or_default()).unwrap_or_default();
+                Self::InFlight { digest, remaining }
+            }
+            (_, None) => Self::Absent,
+        })
+    }
 }
 
 impl PostgresStore {
@@ -50,7 +76,7 @@ impl PostgresStore {
             }
             match self.key_state(new).await? {
                 KeyState::Known(digest) => return self.known(new, digest).await,
-                KeyState::InFlight(digest, remaining) => return Ok(Acceptance::InFlight { digest, remaining }),
+                KeyState::InFlight { digest, remaining } => return Ok(Acceptance::InFlight { digest, remaining }),
                 KeyState::LedgerRowMissing(digest) => {
                     if self.restore_ledger_row(new, retention).await? {
                         return self.known(new, digest).await;
@@ -76,10 +102,10 @@ impl PostgresStore {
         Err(StoreError::new("another node kept changing the delivery"))
     }
 
-    /// Stores a delivery if it is new. Returns whether it was.
+    /// Stores a delivery if its key is new. Returns whether the key was new.
     ///
     /// Deliveries that arrive together are stored in a batch. If the server rejects the batch, each delivery is stored by
-    /// itself, so that a bad one fails alone.
+    /// itself, so that only the one that the server rejects fails.
     async fn add(&self, new: &NewDelivery, retention: Duration) -> Result<bool, StoreError> {
         if let Some(hand_off) = &self.shared.hand_off {
             return self.hand_off(new, hand_off, retention).await.map_err(StoreError::new);
@@ -93,7 +119,7 @@ impl PostgresStore {
             Some(Added::New) => Ok(true),
             Some(Added::NotNew) => Ok(false),
             Some(Added::Failed(failure)) => Err(StoreError::new(failure)),
-            Some(Added::Rejected) | None => {
+            Some(Added::MustRunAlone) | None => {
                 let alone = [Arrival { new: new.clone(), retention }];
                 let _permit = shared.batches.alone.acquire().await.expect("the semaphore is never closed");
                 match add_all(&shared, shared.connections.begin(), &alone).await {
@@ -105,6 +131,7 @@ impl PostgresStore {
         }
     }
 
+    /// Hands off a delivery if its key is new, and remembers the key in the ledger. Returns whether the key was new.
     async fn hand_off(&self, new: &NewDelivery, hand_off: &HandOff, retention: Duration) -> Result<bool, Failure> {
         let claim = new.claim();
         let (key, event, token) = (bytes(claim.key()), bytes(claim.event()), &claim.token().as_bytes()[..]);
@@ -113,22 +140,23 @@ impl PostgresStore {
         self.enqueue(new, hand_off, &self.shared.inbox.remember, remember).await
     }
 
-    /// Puts the delivery into the user's queue if the statement `remember` changes a row. Returns whether it did.
+    /// Runs `record`, which records the key, and puts the delivery into the user's queue if `record` changes a row. Returns
+    /// whether it did.
     async fn enqueue(
         &self,
         new: &NewDelivery,
         hand_off: &HandOff,
-        remember: &Sql,
+        record: &Sql,
         params: Params<'_>,
     ) -> Result<bool, Failure> {
         let shared = &*self.shared;
         let hex = hex::encode(bytes(new.claim().key()));
         let (head, body) = (new.head(), Body(new.body()));
-        let enqueue: Params<'_> = &[&body, &head, &hex];
-        let enqueue = (hand_off.sql(), &HandOff::TYPES[..], enqueue);
-        shared.connections.run_both((remember, params), enqueue).await
+        let enqueue = UserStatement { sql: hand_off.sql(), types: &HandOff::TYPES, params: &[&body, &head, &hex] };
+        shared.connections.run_both((record, params), enqueue).await
     }
 
+    /// Reads the state of a delivery's key, after the transactions that change its ledger row have ended.
     async fn key_state(&self, new: &NewDelivery) -> Result<KeyState, StoreError> {
         let shared = &*self.shared;
         let key: Params<'_> = &[&bytes(new.claim().key())];
@@ -136,30 +164,10 @@ impl PostgresStore {
         let answers = shared.connections.run_within(shared.connections.begin(), &statements).await;
         let answers = answers.map_err(StoreError::new)?;
         let row = answers[1].rows.first().ok_or_else(|| StoreError::new("a key without a row"))?;
-        (|| {
-            let (state, stored): (Option<i16>, Option<Digest>) = (row.try_get(0)?, row.try_get(1)?);
-            let (done, held): (Option<bool>, Option<Digest>) = (row.try_get(2)?, row.try_get(3)?);
-            let remaining: Option<f64> = row.try_get(4)?;
-            let state = state.and_then(DeliveryState::from_code);
-            let is_pending = matches!(state, Some(DeliveryState::Ready | DeliveryState::Leased));
-            Ok(match (stored, done.zip(held)) {
-                (stored, _) if state == Some(DeliveryState::Dead) => {
-                    KeyState::Dead(stored.map(|Digest(digest)| digest))
-                }
-                (Some(Digest(digest)), Some(_)) if is_pending => KeyState::Known(digest),
-                (Some(Digest(digest)), None) if is_pending => KeyState::LedgerRowMissing(digest),
-                (_, Some((true, Digest(digest)))) => KeyState::Known(digest),
-                (_, Some((false, Digest(digest)))) => {
-                    let remaining = Duration::try_from_secs_f64(remaining.unwrap_or_default()).unwrap_or_default();
-                    KeyState::InFlight(digest, remaining)
-                }
-                (_, None) => KeyState::Absent,
-            })
-        })()
-        .map_err(|error: tokio_postgres::Error| StoreError::new(error))
+        KeyState::read(row).map_err(StoreError::new)
     }
 
-    /// Returns `Known`. Reads the stored body only for a conflict, which is rare.
+    /// Returns `Known` with the digest. Reads the stored body only if the new one does not match it, which is rare.
     async fn known(&self, new: &NewDelivery, digest: BodyDigest) -> Result<Acceptance, StoreError> {
         let body = if new.is_same_as(&digest) { None } else { self.stored_body(new, &digest).await? };
         Ok(Acceptance::Known { digest, body })
@@ -195,9 +203,10 @@ impl PostgresStore {
         Ok(answer.changed > 0)
     }
 
-    /// Revives a DEAD delivery with this digest. Returns whether the delivery was still DEAD.
+    /// Revives a delivery, if it is still DEAD and its digest is still `dead`. Returns whether it was revived.
     ///
-    /// If deliveries are handed off, the delivery is enqueued and deleted from the inbox, which may have no worker.
+    /// If deliveries are handed off, the new delivery is handed off and the DEAD one is deleted, because the inbox may have no
+    /// worker.
     async fn revive(
         &self,
         new: &NewDelivery,
@@ -211,8 +220,8 @@ impl PostgresStore {
         let dead = dead.map(|digest| &digest.as_bytes()[..]);
         if let Some(hand_off) = &shared.hand_off {
             let params: Params<'_> = &[&key, &event, &token, &digest, &retention, &dead];
-            let taken = self.enqueue(new, hand_off, &shared.inbox.move_to_queue, params).await;
-            return taken.map_err(StoreError::new);
+            let moved = self.enqueue(new, hand_off, &shared.inbox.move_to_queue, params).await;
+            return moved.map_err(StoreError::new);
         }
         let (head, body, labels) = (new.head(), Body(new.body()), Labels::of(new));
         let Labels { event_id, event_type, tenant, ordering_keys } = &labels;
@@ -257,20 +266,27 @@ impl<'a> Labels<'a> {
 
 /// Adds the deliveries of a batch.
 async fn add_together(shared: Arc<Shared>, arrivals: Vec<Arrival>) -> Vec<Added> {
-    // Add each key once. The second delivery of a key then finds it known.
+    let mut outcomes = vec![Added::MustRunAlone; arrivals.len()];
+    // Add each key once. Copies run alone afterwards, and find the key known.
     let mut keys = HashSet::new();
-    let is_first: Vec<_> = arrivals.iter().map(|arrival| keys.insert(*arrival.new.claim().key())).collect();
-    let (first, again): (Vec<_>, Vec<_>) = zip(arrivals, &is_first).partition(|(_, is_first)| **is_first);
-    let first: Vec<_> = first.into_iter().map(|(arrival, _)| arrival).collect();
-    drop(again);
-    let added = add_all(&shared, &shared.inbox.begin_together, &first).await;
-    let mut added: VecDeque<_> = match added {
-        Ok(added) => added.into_iter().map(|added| if added { Added::New } else { Added::NotNew }).collect(),
-        Err(failure) if failure.may_be_of_one_row() => vec![Added::Rejected; first.len()].into(),
-        Err(failure) => vec![Added::Failed(failure.into()); first.len()].into(),
-    };
-    let each = is_first.iter().map(|is_first| if *is_first { added.pop_front() } else { Some(Added::Rejected) });
-    each.map(|added| added.unwrap_or(Added::Rejected)).collect()
+    let arrivals = arrivals.into_iter().enumerate();
+    let (positions, first): (Vec<_>, Vec<_>) =
+        arrivals.filter(|(_, arrival)| keys.insert(*arrival.new.claim().key())).unzip();
+    match add_all(&shared, &shared.inbox.begin_together, &first).await {
+        Ok(added) => {
+            for (position, is_new) in zip(positions, added) {
+                outcomes[position] = if is_new { Added::New } else { Added::NotNew };
+            }
+        }
+        Err(failure) if failure.may_be_of_one_row() => {}
+        Err(failure) => {
+            let failure = SharedFailure::from(failure);
+            for position in positions {
+                outcomes[position] = Added::Failed(failure.clone());
+            }
+        }
+    }
+    outcomes
 }
 
 /// Adds deliveries with different keys. Returns for each whether it was new.

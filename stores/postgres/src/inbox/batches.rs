@@ -22,8 +22,8 @@ const MAX_BATCH_CALLS: usize = 500;
 pub(crate) struct InboxBatches {
     /// Deliveries to store.
     pub(super) arrivals: Arc<Batches<Arrival, Added>>,
-    /// Permits for storing deliveries one by one, after the server has rejected their batch. Each may wait for a lock and
-    /// occupy a connection meanwhile, so their number is limited.
+    /// Permits for storing deliveries by themselves. Each may wait for a lock and occupy a connection meanwhile, so their
+    /// number is limited.
     pub(super) alone: Semaphore,
     /// Attempts to count.
     pub(super) starts: Arc<Batches<Lease, InBatch<bool>>>,
@@ -45,8 +45,8 @@ pub(super) struct Arrival {
 pub(super) enum Added {
     New,
     NotNew,
-    /// The server has rejected the batch. The delivery must be stored by itself.
-    Rejected,
+    /// The delivery must be stored by itself: the server has rejected the batch, or the batch contains another copy.
+    MustRunAlone,
     Failed(SharedFailure),
 }
 

@@ -51,7 +51,7 @@ impl Floors {
     }
 
     /// Returns the floors of the next search, or `None` if the search begins at the start.
-    pub(super) fn next(&self) -> Option<FloorTimes> {
+    pub(super) fn for_next_search(&self) -> Option<FloorTimes> {
         let (now, mut state) = (Instant::now(), self.state());
         if state.floored_until.is_some_and(|until| now < until) {
             return Some(state.floors);
@@ -62,7 +62,7 @@ impl Floors {
     }
 
     /// Records the due times of the first deliveries that a search found.
-    pub(super) fn found(&self, first: FloorTimes) {
+    pub(super) fn record_first_found(&self, first: FloorTimes) {
         let before = |time: SystemTime| time.checked_sub(self.margin);
         let floors = &mut self.state().floors;
         floors.loose = first.loose.map_or(floors.loose, before);
@@ -70,7 +70,7 @@ impl Floors {
     }
 
     /// Records the number of entries that a search from the start has read, and its duration.
-    pub(super) fn read(&self, entries: i64, took: Duration) {
+    pub(super) fn record_search_from_start(&self, entries: i64, took: Duration) {
         let floored = FLOOR_PERIOD.max(took.saturating_mul(PERIOD_FACTOR));
         self.state().floored_until = (entries > MANY_ENTRIES).then(|| Instant::now() + floored);
     }
@@ -94,33 +94,36 @@ mod tests {
     #[test]
     fn searches_begin_at_the_first_found_delivery() {
         let (floors, time) = (Floors::new(SHORT), SystemTime::UNIX_EPOCH + 10 * SECOND);
-        floors.read(MANY_ENTRIES + 1, SECOND);
-        floors.found(loose(time));
-        assert_eq!(floors.next(), Some(loose(time - SHORT)));
-        floors.found(FloorTimes { loose: None, ordered: Some(time) });
-        assert_eq!(floors.next(), Some(FloorTimes { loose: Some(time - SHORT), ordered: Some(time - SHORT) }));
+        floors.record_search_from_start(MANY_ENTRIES + 1, SECOND);
+        floors.record_first_found(loose(time));
+        assert_eq!(floors.for_next_search(), Some(loose(time - SHORT)));
+        floors.record_first_found(FloorTimes { loose: None, ordered: Some(time) });
+        assert_eq!(
+            floors.for_next_search(),
+            Some(FloorTimes { loose: Some(time - SHORT), ordered: Some(time - SHORT) })
+        );
         // The server's clock may be set back.
-        floors.found(loose(time - SHORT));
-        assert_eq!(floors.next().unwrap().loose, Some(time - 2 * SHORT));
+        floors.record_first_found(loose(time - SHORT));
+        assert_eq!(floors.for_next_search().unwrap().loose, Some(time - 2 * SHORT));
     }
 
     #[test]
     fn searches_begin_at_the_start_unless_they_read_many() {
         let floors = Floors::new(SHORT);
-        assert_eq!(floors.next(), None);
-        floors.read(MANY_ENTRIES, SECOND);
-        assert_eq!(floors.next(), None);
-        floors.read(MANY_ENTRIES + 1, SECOND);
-        assert_eq!(floors.next(), Some(FloorTimes::default()));
+        assert_eq!(floors.for_next_search(), None);
+        floors.record_search_from_start(MANY_ENTRIES, SECOND);
+        assert_eq!(floors.for_next_search(), None);
+        floors.record_search_from_start(MANY_ENTRIES + 1, SECOND);
+        assert_eq!(floors.for_next_search(), Some(FloorTimes::default()));
     }
 
     #[test]
     fn search_that_fails_is_not_repeated_at_once() {
         let floors = Floors::new(SHORT);
-        floors.found(loose(SystemTime::UNIX_EPOCH + 10 * SECOND));
-        assert_eq!(floors.next(), None);
-        assert!(floors.next().is_some());
+        floors.record_first_found(loose(SystemTime::UNIX_EPOCH + 10 * SECOND));
+        assert_eq!(floors.for_next_search(), None);
+        assert!(floors.for_next_search().is_some());
         floors.state().floored_until = Some(Instant::now());
-        assert_eq!(floors.next(), None);
+        assert_eq!(floors.for_next_search(), None);
     }
 }

@@ -66,7 +66,8 @@ impl PostgresStore {
         let held = LeaseParams::extension(held, duration);
         let (limit, free_handlers) = (i64::from(limit), i64::from(free_handlers));
         let (duration, max_attempts) = (seconds(duration), i64::from(max_attempts));
-        let floors = shared.floors.next();
+        // Without floors, the search begins at the start of the index.
+        let floors = shared.floors.for_next_search();
         let FloorTimes { loose, ordered } = floors.unwrap_or_default();
         let extend = held.params();
         let lease: Params<'_> =
@@ -75,33 +76,32 @@ impl PostgresStore {
         if !request.held.is_empty() {
             statements.push((&shared.inbox.extend_expired, &extend[..]));
         }
-        let leasing = if floors.is_none() {
-            statements.extend([
-                (&shared.inbox.entries_read, [].as_slice()),
-                (sql, lease),
-                (&shared.inbox.entries_read, &[]),
-            ]);
-            statements.len() - 2
-        } else {
-            statements.push((sql, lease));
-            statements.len() - 1
-        };
-        let asked = Instant::now();
+        let count_entries: (&Sql, Params<'_>) = (&shared.inbox.entries_read, &[]);
+        if floors.is_none() {
+            statements.push(count_entries);
+        }
+        let lease_index = statements.len();
+        statements.push((sql, lease));
+        if floors.is_none() {
+            statements.push(count_entries);
+        }
+        let started = Instant::now();
         let mut answers = shared.connections.run_once_within(&shared.inbox.begin_leasing, &statements).await?;
         if floors.is_none() {
             let entries = |answer: &Answer| answer.rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0_i64);
-            let read = entries(&answers[leasing + 1]) - entries(&answers[leasing - 1]);
-            shared.floors.read(read, asked.elapsed());
+            let read = entries(&answers[lease_index + 1]) - entries(&answers[lease_index - 1]);
+            shared.floors.record_search_from_start(read, started.elapsed());
         }
-        let rows = answers.swap_remove(leasing).rows;
+        let rows = answers.swap_remove(lease_index).rows;
         if let Some(row) = rows.first() {
             // A failure of the call would lose the leases, so ignore an unreadable time.
             let time = |column| row.try_get::<_, Option<SystemTime>>(column).ok().flatten();
-            shared.floors.found(FloorTimes { loose: time(9), ordered: time(10) });
+            shared.floors.record_first_found(FloorTimes { loose: time(9), ordered: time(10) });
         }
         Ok(rows)
     }
 
+    /// Makes a batch of the rows of the statement that leases. Dead-letters deliveries whose content can never be read.
     async fn batch_of(&self, rows: &[Row], source: ContentSource) -> Result<LeaseBatch, StoreError> {
         let mut batch = LeaseBatch::default();
         for row in rows {
@@ -140,6 +140,7 @@ impl PostgresStore {
         }
     }
 
+    /// Dead-letters a leased delivery whose content can never be read, and adds it to the batch.
     async fn dead_letter_unreadable(&self, batch: &mut LeaseBatch, lease: Lease, reason: String) {
         let (id, attempts) = (lease.id(), lease.attempt());
         let settlement = Settlement::DeadLetter { reason: reason.clone() };
@@ -177,6 +178,7 @@ struct LeasedRow {
     head: Option<String>,
     /// Whether the previous lease expired.
     expired: bool,
+    /// The reason if the delivery was dead-lettered.
     dead_because: Option<String>,
     attempt_counted: bool,
 }

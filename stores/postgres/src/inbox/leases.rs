@@ -52,9 +52,9 @@ impl PostgresStore {
             if shared.connections.run(&shared.inbox.start.one, params).await?.changed > 0 {
                 return Ok(true);
             }
-            let look = shared.connections.run(&shared.inbox.read_token_and_state, &[&id]).await?;
-            let seen = look.rows.first().map(|row| seen(row, 0)).transpose().map_err(Failure::Statement)?;
-            if seen.flatten() != Some((token, Some(DeliveryState::Leased))) {
+            let current = shared.connections.run(&shared.inbox.read_token_and_state, &[&id]).await?;
+            let current = current.rows.first().map(|row| seen(row, 0)).transpose().map_err(Failure::Statement)?;
+            if current.flatten() != Some((token, Some(DeliveryState::Leased))) {
                 return Ok(false);
             }
         }
@@ -95,6 +95,7 @@ async fn start_together(shared: &Shared, leases: &[Lease]) -> Vec<InBatch<bool>>
         let rows = answers.iter().flat_map(|answer| &answer.rows);
         let started = leases.iter().zip(rows).map(|(lease, row)| {
             let (changed, before) = changed_and_before(row)?;
+            // The statement leaves out deliveries that other transactions have locked.
             let may_be_locked = before == Some((lease.token(), Some(DeliveryState::Leased)));
             Ok(if changed || !may_be_locked { Some(changed) } else { None })
         });

@@ -35,7 +35,8 @@ impl PostgresStore {
             [settlement] => vec![self.in_time(1, self.settle_in_batch(settlement.clone())).await?],
             several => self.in_time(1, settle_together(&self.shared, several)).await?,
         };
-        let (mut settled, mut failed, mut is_late) = (Vec::with_capacity(settlements.len()), None, false);
+        let mut settled = Vec::with_capacity(settlements.len());
+        let (mut first_error, mut has_timed_out) = (None, false);
         for (outcome, (lease, settlement)) in outcomes.into_iter().zip(settlements) {
             if let Some(outcome) = outcome.map_err(StoreError::new)? {
                 settled.push(outcome);
@@ -43,23 +44,28 @@ impl PostgresStore {
             }
             match self.in_time(1, self.settle_one(lease, settlement)).await {
                 Ok(Ok(outcome)) => settled.push(outcome),
-                Ok(Err(failure)) if failure.is_from_server() => failed = failed.or(Some(StoreError::new(failure))),
+                Ok(Err(failure)) if failure.is_from_server() => {
+                    first_error = first_error.or(Some(StoreError::new(failure)));
+                }
                 Ok(Err(failure)) => return Err(StoreError::new(failure)),
                 // One timeout may be a wait for a lock. After a second one, assume that the server hangs.
-                Err(error) if !is_late => (failed, is_late) = (failed.or(Some(error)), true),
+                Err(error) if !has_timed_out => {
+                    has_timed_out = true;
+                    first_error = first_error.or(Some(error));
+                }
                 Err(error) => return Err(error),
             }
         }
-        failed.map_or(Ok(settled), Err)
+        first_error.map_or(Ok(settled), Err)
     }
 
-    async fn settle_in_batch(&self, ending: (Lease, Settlement)) -> InBatch<SettleOutcome> {
+    async fn settle_in_batch(&self, settlement: (Lease, Settlement)) -> InBatch<SettleOutcome> {
         let shared = Arc::clone(&self.shared);
         let settle = move |settlements: Vec<_>| {
             let shared = Arc::clone(&shared);
             async move { settle_together(&shared, &settlements).await }
         };
-        self.shared.batches.settlements.run(ending, settle).await.unwrap_or(Ok(None))
+        self.shared.batches.settlements.run(settlement, settle).await.unwrap_or(Ok(None))
     }
 
     /// Settles one delivery. Reads its state only if the statement changed nothing.
@@ -73,9 +79,9 @@ impl PostgresStore {
             if shared.connections.run(&sql.one, params).await?.changed > 0 {
                 return Ok(SettleOutcome::Settled);
             }
-            let look = shared.connections.run(&shared.inbox.read_token_and_state, &[&id]).await?;
-            let seen = look.rows.first().map(|row| seen(row, 0)).transpose().map_err(Failure::Statement)?;
-            match unchanged_reason(seen.flatten(), lease, settlement) {
+            let current = shared.connections.run(&shared.inbox.read_token_and_state, &[&id]).await?;
+            let current = current.rows.first().map(|row| seen(row, 0)).transpose().map_err(Failure::Statement)?;
+            match unchanged_reason(current.flatten(), lease, settlement) {
                 UnchangedReason::Known(outcome) => return Ok(outcome),
                 UnchangedReason::Dead => {
                     let bring_back = match settlement {
@@ -119,11 +125,11 @@ async fn settle_together(shared: &Shared, settlements: &[(Lease, Settlement)]) -
                 });
             }
         }
-        Ok(())
+        Ok::<_, Failure>(())
     };
     match settled.await {
         Ok(()) => outcomes,
-        Err(failure) if Failure::is_from_server(&failure) => vec![Ok(None); settlements.len()],
+        Err(failure) if failure.is_from_server() => vec![Ok(None); settlements.len()],
         Err(failure) => vec![Err(failure.into()); settlements.len()],
     }
 }
@@ -193,8 +199,9 @@ enum UnchangedReason {
     Unknown,
 }
 
-fn unchanged_reason(seen: TokenAndState, lease: &Lease, settlement: &Settlement) -> UnchangedReason {
-    match seen {
+/// Finds the reason why a settlement has changed nothing. `current` is the delivery's token and state.
+fn unchanged_reason(current: TokenAndState, lease: &Lease, settlement: &Settlement) -> UnchangedReason {
+    match current {
         // Tokens only grow and ids are never reused, so reading them needs no lock.
         None => UnchangedReason::Known(SettleOutcome::Gone),
         Some((token, _)) if token != lease.token() => UnchangedReason::Known(SettleOutcome::Superseded),

@@ -21,21 +21,21 @@ async fn commit_completes_and_rollback_does_not() {
     let pool = pool_with_orders(&server).await;
     let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
     let mut connection = pool.get().await.unwrap();
-    let (entry, copy) = (claim(1), claim(1));
-    assert_eq!(store.claim(&entry, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    let (original, copy) = (claim(1), claim(1));
+    assert_eq!(store.claim(&original, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 
     let transaction = connection.transaction().await.unwrap();
     transaction.execute("INSERT INTO orders VALUES ('rolled back')", &[]).await.unwrap();
-    assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
+    assert!(store.complete_in(&*transaction, &original, RETENTION).await.unwrap());
     transaction.rollback().await.unwrap();
     assert!(matches!(store.claim(&copy, &TERMS).await.unwrap(), ClaimOutcome::InFlight { .. }));
 
     let transaction = connection.transaction().await.unwrap();
     transaction.execute("INSERT INTO orders VALUES ('committed')", &[]).await.unwrap();
-    assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
+    assert!(store.complete_in(&*transaction, &original, RETENTION).await.unwrap());
     transaction.commit().await.unwrap();
     assert_eq!(store.claim(&copy, &TERMS).await.unwrap(), done(1));
-    assert!(store.complete(&entry, RETENTION).await.unwrap(), "the layer completes the claim once more");
+    assert!(store.complete(&original, RETENTION).await.unwrap(), "the layer completes the claim once more");
     assert_eq!(store.claim(&copy, &TERMS).await.unwrap(), done(1));
     assert_eq!(count(&client(server.url()).await, ORDERS).await, 1);
 }
@@ -73,14 +73,14 @@ async fn completes_an_expired_claim_in_transaction() {
     let pool = pool_with_orders(&server).await;
     let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
     let mut connection = pool.get().await.unwrap();
-    let entry = claim(1);
-    store.claim(&entry, &TERMS).await.unwrap();
+    let original = claim(1);
+    store.claim(&original, &TERMS).await.unwrap();
     let client = client(server.url()).await;
     client.execute("UPDATE klikit_ledger SET until = clock_timestamp()", &[]).await.unwrap();
 
     let transaction = connection.transaction().await.unwrap();
     transaction.execute("INSERT INTO orders VALUES ('late')", &[]).await.unwrap();
-    assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
+    assert!(store.complete_in(&*transaction, &original, RETENTION).await.unwrap());
     transaction.commit().await.unwrap();
     assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));
     assert_eq!(count(&client, ORDERS).await, 1);
@@ -94,10 +94,10 @@ async fn copy_waits_for_the_open_transaction() {
     let store = PostgresStore::from_pool(pool.clone()).await.unwrap();
     let mut connection = pool.get().await.unwrap();
     let client = client(server.url()).await;
-    let (entry, copy) = (claim(1), claim(1));
-    store.claim(&entry, &TERMS).await.unwrap();
+    let (original, copy) = (claim(1), claim(1));
+    store.claim(&original, &TERMS).await.unwrap();
     let transaction = connection.transaction().await.unwrap();
-    assert!(store.complete_in(&*transaction, &entry, RETENTION).await.unwrap());
+    assert!(store.complete_in(&*transaction, &original, RETENTION).await.unwrap());
     let claiming = tokio::spawn({
         let store = store.clone();
         async move { store.claim(&copy, &TERMS).await }
@@ -118,9 +118,9 @@ async fn completes_claim_with_complete_sql() {
     let Some(server) = PostgresServer::start("completes claim with complete_sql") else { return };
     let store = open(server.url()).await;
     let client = client(server.url()).await;
-    let entry = claim(1);
-    store.claim(&entry, &TERMS).await.unwrap();
-    let (key, token) = (&entry.key().as_bytes()[..], &entry.token().as_bytes()[..]);
+    let original = claim(1);
+    store.claim(&original, &TERMS).await.unwrap();
+    let (key, token) = (&original.key().as_bytes()[..], &original.token().as_bytes()[..]);
     let changed = client.execute(store.complete_sql(), &[&key, &token, &RETENTION.as_secs_f64()]).await.unwrap();
     assert_eq!(changed, 1);
     assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), done(1));

@@ -9,6 +9,7 @@ use crate::{RETENTION, client, count, ends, open, servers::postgres::PostgresSer
 const STORED: &str = "SELECT count(*) FROM klikit_inbox JOIN klikit_inbox_body USING (id)";
 const REMEMBERED: &str = "SELECT count(*) FROM klikit_ledger";
 
+/// A trigger's function that rejects one delivery.
 const REJECT: &str = "
     CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -18,17 +19,20 @@ const REJECT: &str = "
         RETURN NEW;
     END
     $$";
-const AT_ONCE: &str = "
+/// Rejects the delivery when it is inserted.
+const REJECT_AT_INSERT: &str = "
     CREATE TRIGGER reject BEFORE INSERT ON klikit_inbox
     FOR EACH ROW
     EXECUTE FUNCTION reject()";
-const AT_COMMIT: &str = "
+/// Rejects the delivery when the transaction commits.
+const REJECT_AT_COMMIT: &str = "
     CREATE CONSTRAINT TRIGGER reject AFTER INSERT ON klikit_inbox DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW
     EXECUTE FUNCTION reject()";
 
-async fn many(number: usize) -> Vec<NewDelivery> {
-    join_all((0..number).map(|n| async move { delivery(&format!("evt-{n}"), &format!("body {n}")).await })).await
+/// Returns deliveries with the ids `evt-0`, `evt-1` and so on.
+async fn numbered(count: usize) -> Vec<NewDelivery> {
+    join_all((0..count).map(|n| async move { delivery(&format!("evt-{n}"), &format!("body {n}")).await })).await
 }
 
 #[tokio::test]
@@ -37,8 +41,8 @@ async fn rejected_delivery_fails_alone() {
     let store = open(server.url()).await;
     let client = client(server.url()).await;
     client.batch_execute(REJECT).await.unwrap();
-    let all = many(40).await;
-    for trigger in [AT_ONCE, AT_COMMIT] {
+    let all = numbered(40).await;
+    for trigger in [REJECT_AT_INSERT, REJECT_AT_COMMIT] {
         client.batch_execute(trigger).await.unwrap();
         let accepted = join_all(all.iter().map(|new| store.accept(new, RETENTION))).await;
         let failed: Vec<_> = (0..40).filter(|n| accepted[*n].is_err()).collect();
@@ -56,7 +60,7 @@ async fn locked_delivery_does_not_delay_others() {
     let Some(server) = PostgresServer::start("locked delivery does not delay others") else { return };
     let store = tower_klikit_postgres::PostgresStore::open(server.url()).await.unwrap();
     let mut other = client(server.url()).await;
-    let all = many(40).await;
+    let all = numbered(40).await;
     let transaction = other.transaction().await.unwrap();
     let insert = "
         INSERT INTO klikit_ledger (claimed_at, until, key, token, state, digest)
@@ -117,15 +121,15 @@ async fn batched_deliveries_are_not_mixed_up() {
         )
         .await
         .unwrap();
-    // The ids follow the order of arrival.
     assert_eq!(rows.len(), all.len());
+    // The ids follow the order of arrival.
     for (n, (row, new)) in rows.iter().zip(&all).enumerate() {
-        let expected: Option<Vec<String>> =
-            Some(keys[n % 4].iter().map(|key| format!("custom:{key}@default")).collect());
-        let expected = expected.filter(|keys: &Vec<String>| !keys.is_empty());
+        let stored_keys: Vec<_> = keys[n % 4].iter().map(|key| format!("custom:{key}@default")).collect();
+        // No keys are stored as NULL.
+        let stored_keys = Some(stored_keys).filter(|keys| !keys.is_empty());
         assert_eq!(row.get::<_, Option<String>>(0).as_deref(), new.event_id());
-        assert_eq!(row.get::<_, Option<Vec<String>>>(1), expected);
+        assert_eq!(row.get::<_, Option<Vec<String>>>(1), stored_keys);
         assert_eq!(row.get::<_, &[u8]>(2), &new.body()[..]);
-        assert_eq!(row.get::<_, Option<Vec<String>>>(3), expected);
+        assert_eq!(row.get::<_, Option<Vec<String>>>(3), stored_keys);
     }
 }

@@ -5,6 +5,7 @@ mod admin;
 mod batches;
 mod by_hand;
 mod damage;
+mod extend;
 mod faults;
 mod finish;
 mod hand_off;
@@ -15,6 +16,7 @@ mod plans;
 mod settle;
 mod start;
 mod tables;
+mod two_nodes;
 
 use std::{
     ops::Range,
