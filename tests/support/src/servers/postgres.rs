@@ -15,7 +15,9 @@ use std::{
 use super::{
     backends::Backends,
     free_port,
-    processes::{Running, as_server, at_the_end, delete, private_folder, signal, skipped, succeed},
+    processes::{
+        Running, as_server, at_the_end, delete, private_folder, remove_shared_memory, signal, skipped, succeed,
+    },
 };
 
 /// A server for one test, with an empty database.
@@ -244,6 +246,7 @@ impl Drop for OwnServer {
             }
             self.reap();
         }
+        remove_shared_memory(&self.folder);
         delete(&self.folder);
     }
 }

@@ -124,7 +124,18 @@ pub(super) fn children(parent: u32) -> impl Iterator<Item = u32> {
 
 /// Starts a process that kills the server and deletes its folder if this process ends before the server does.
 fn guard(pid: u32, folder: &Path) -> Child {
-    at_the_end(&format!(r#"read -r _ && exit; kill -KILL {pid}; rm -rf "$1" || {{ sleep 1; rm -rf "$1"; }}"#), folder)
+    let delete = r#"rm -rf "$1" || { sleep 1; rm -rf "$1"; }"#;
+    at_the_end(&format!("read -r _ && exit; kill -KILL {pid}; {REMOVE_SHARED_MEMORY}; {delete}"), folder)
+}
+
+/// A script that removes the shared memory segment of a killed Postgres server whose folder is `$1`. The system limits the number
+/// of segments, and keeps them after the processes have ended.
+const REMOVE_SHARED_MEMORY: &str = r#"id=$(awk 'NR == 7 { print $2 }' "$1/data/postmaster.pid" 2>/dev/null); [ -z "$id" ] || ipcrm -m "$id" 2>/dev/null"#;
+
+/// Removes the shared memory segment of a Postgres server that has ended. A server that was shut down has removed its segment.
+pub(super) fn remove_shared_memory(folder: &Path) {
+    let status = Command::new("sh").args(["-c", REMOVE_SHARED_MEMORY, "sh"]).arg(folder).status();
+    status.expect("sh runs");
 }
 
 fn is_root() -> bool {
