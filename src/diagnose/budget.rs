@@ -4,14 +4,14 @@
 use std::cell::Cell;
 
 /// The number of passes over a body (hashing, writing or decompressing) that one diagnosis may take. The limit counts bytes, so
-/// that a body that grows when it is rewritten counts with its full length. 256 hashes of 8 KB take some milliseconds.
+/// that a body that grows when it is rewritten counts with its full length. 256 hashes of 8 KB take a few milliseconds.
 pub(super) const MAX_PASSES: usize = 256;
 
-/// The limit in bytes, unless it allows fewer than [`MIN_PASSES`] passes over a large body. It takes about a tenth of a second.
-/// Bodies of up to 256 KiB get the whole search.
+/// The largest limit in bytes, except for bodies so large that it would allow fewer than [`MIN_PASSES`] passes. Spending it takes
+/// about a tenth of a second. Bodies shorter than about 256 KiB do not reach it: they get [`MAX_PASSES`] passes.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// The number of passes that a body of any length gets: enough for the causes that take one hash for each secret.
+/// The number of passes that a body of any length gets: enough for the causes that need only one hash for each secret.
 const MIN_PASSES: usize = 16;
 
 /// The cost of deriving a key in addition to the secret's length: two blocks of SHA-256.
@@ -31,21 +31,21 @@ pub(super) struct SearchBudget {
 impl SearchBudget {
     /// Creates the budget for a body of `len` bytes.
     pub(super) fn for_body(len: usize) -> Self {
-        // Reserve one pass for the text during which the budget runs out.
+        // Reserve one pass: a text is charged after it is written, and the last one may exceed the remaining budget.
         Self { left: limit(len).saturating_sub(pass(len)), is_cut_short: false }
     }
 
-    /// Moves one `part`th of the remaining budget into a new one, or the cost of `passes` passes over a body of `len` bytes if that
-    /// is more.
-    pub(super) fn split_off(&mut self, part: usize, len: usize, passes: usize) -> Self {
-        let left = pass(len).saturating_mul(passes).max(self.left / part).min(self.left);
+    /// Moves a part of the remaining budget into a new one: the budget divided by `divisor`, or the cost of `min_passes` passes over
+    /// a body of `len` bytes if that is more. Moves everything if less than that remains.
+    pub(super) fn split_off(&mut self, divisor: usize, len: usize, min_passes: usize) -> Self {
+        let left = pass(len).saturating_mul(min_passes).max(self.left / divisor).min(self.left);
         self.left -= left;
         Self { left, is_cut_short: false }
     }
 
-    /// Runs a search that may spend one `part`th of the remaining budget.
-    pub(super) fn within<T>(&mut self, part: usize, run: impl FnOnce(&mut Self) -> T) -> T {
-        let kept = self.left - self.left / part;
+    /// Runs a search that may spend only a part of the remaining budget: the budget divided by `divisor`.
+    pub(super) fn within<T>(&mut self, divisor: usize, run: impl FnOnce(&mut Self) -> T) -> T {
+        let kept = self.left - self.left / divisor;
         self.left -= kept;
         let result = run(self);
         self.left += kept;
@@ -59,13 +59,13 @@ impl SearchBudget {
 
     /// Spends `bytes` if that much remains, and returns whether it did. Otherwise marks the search as cut short.
     pub(super) fn try_spend(&mut self, bytes: usize) -> bool {
-        let is_left = bytes <= self.left;
-        if is_left {
+        let is_affordable = bytes <= self.left;
+        if is_affordable {
             self.charge(bytes);
         } else {
             self.is_cut_short = true;
         }
-        is_left
+        is_affordable
     }
 
     /// Spends `bytes` for work that is already done. Returns whether that much remained; if not, the budget is empty afterwards.
@@ -114,13 +114,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        diagnose::{Cause, Diagnostician, secret_variants},
+        diagnose::{Cause, Diagnostician, EVIDENCE_PART, secret_variants},
         header::SIGNATURE,
         keyring::Keyring,
         secret::WebhookSecret,
     };
 
-    /// Returns zeros that are compressed to at least `len` bytes.
+    /// Returns compressed zeros: at least `len` bytes of gzip data, which decompresses to about a thousand times as many.
     fn bomb(len: usize) -> Vec<u8> {
         let mut packer = GzEncoder::new(Vec::new(), Compression::best());
         while packer.get_ref().len() < len {
@@ -129,7 +129,12 @@ mod tests {
         packer.finish().unwrap()
     }
 
-    /// Returns a full keyring.
+    /// Returns a secret in quotes and Base64, which has many variants.
+    fn quoted(n: usize) -> String {
+        format!("\"c2VjcmV0LT{n}=\"\n")
+    }
+
+    /// Returns a keyring with the maximum number of secrets.
     fn keyring(secret: impl Fn(usize) -> String) -> Keyring {
         let keyring = Keyring::new("tenant", "0", WebhookSecret::new(secret(0)).unwrap());
         for n in 1..Keyring::MAX_SECRETS {
@@ -140,19 +145,18 @@ mod tests {
 
     #[test]
     fn diagnosis_stays_within_budget() {
-        let nearly = |n: usize| format!("\"c2VjcmV0LT{n}=\"\n");
-        assert!(secret_variants::variants(nearly(0).as_bytes()).len() > 20);
+        assert!(secret_variants::variants(quoted(0).as_bytes()).len() > 20);
         let long = |n: usize| format!("\"{n}{}\"\n", "x".repeat(4000));
-        let one = Keyring::from(WebhookSecret::new(nearly(0)).unwrap());
-        let keyrings = [one, keyring(nearly), keyring(long)];
+        let single = Keyring::from(WebhookSecret::new(quoted(0)).unwrap());
+        let keyrings = [single, keyring(quoted), keyring(long)];
 
-        let stamps: Vec<String> = (0..9).map(|n| format!("t={n},v1={}", "0".repeat(64))).collect();
-        let signatures = [vec!["0".repeat(64)], stamps, vec![vec!["0".repeat(64); 100].join(",")]];
+        let timestamped: Vec<String> = (0..9).map(|n| format!("t={n},v1={}", "0".repeat(64))).collect();
+        let signatures = [vec!["0".repeat(64)], timestamped, vec![vec!["0".repeat(64); 100].join(",")]];
 
         let text = |len: usize| format!("[\"{}\"]", "é/".repeat(len / 3)).into_bytes();
-        let mut members = Vec::new();
+        let mut empty_gzip_members = Vec::new();
         for _ in 0..500 {
-            members.extend(bomb(0));
+            empty_gzip_members.extend(bomb(0));
         }
         let bodies = [
             Vec::new(),
@@ -162,7 +166,7 @@ mod tests {
             "\u{80}'\n".repeat(5000).into(),
             bomb(1),
             bomb(20_000),
-            members,
+            empty_gzip_members,
             [b"\x1f\x8b\x08".to_vec(), vec![0xff; 10_000]].concat(),
         ];
         let mut cut_short = 0;
@@ -178,7 +182,12 @@ mod tests {
                     SPENT.set(0);
                     let diagnosis = diagnostician.diagnose(&headers, body);
                     let most = limit(body.len());
-                    assert!(SPENT.get() <= most, "{} bytes of {most} for {}: {diagnosis}", SPENT.get(), body.len());
+                    assert!(
+                        SPENT.get() <= most,
+                        "spent {} bytes of {most} on {}: {diagnosis}",
+                        SPENT.get(),
+                        body.len()
+                    );
                     cut_short += usize::from(!diagnosis.tried_all());
                 }
             }
@@ -190,18 +199,17 @@ mod tests {
     fn exhausted_search_reports_shown_faults() {
         let headers = HeaderMap::from_iter([(SIGNATURE, HeaderValue::from_str(&"0".repeat(64)).unwrap())]);
         let body = bomb(20_000);
-        SPENT.set(0);
         let diagnosis = Diagnostician::new(keyring(|n| format!("a secret, {n}"))).diagnose(&headers, &body);
         assert_eq!(diagnosis.cause(), Cause::BodyCompressed, "{diagnosis}");
         assert!(!diagnosis.tried_all());
-        // Without a signature there is no search, only the evidence.
+        // Without a signature there is no search. The diagnosis spends only the part of the budget for shown faults.
         SPENT.set(0);
         Diagnostician::new(keyring(|n| format!("a secret, {n}"))).diagnose(&HeaderMap::new(), &body);
-        assert!(SPENT.get() <= 16 * (body.len() + 256), "{}", SPENT.get());
+        assert!(SPENT.get() <= limit(body.len()) / EVIDENCE_PART, "spent {} bytes", SPENT.get());
     }
 
     #[test]
-    fn limit_is_constant_for_large_bodies() {
+    fn limit_depends_on_the_length_of_the_body() {
         const KIB: usize = 1024;
         for (len, most) in [
             (0, 256 * 256),
@@ -217,20 +225,17 @@ mod tests {
     }
 
     #[test]
-    fn large_bodies_are_searched_within_the_limit() {
+    fn search_of_large_bodies_is_cut_short() {
         let order = r#"{"id":42,"title":"Nasi <göreng> & teh/kopi","x":[1,2,{"b":1,"a":null}]},"#;
         let body = |len: usize| format!("{{\"orders\":[{}1]}}", order.repeat(len / order.len())).into_bytes();
-        let nearly = |n: usize| format!("\"c2VjcmV0LT{n}=\"\n");
         let right = WebhookSecret::new("the right secret").unwrap();
-        let head = |signed: &[u8]| {
-            let signature = right.sign(signed).to_string();
-            HeaderMap::from_iter([(SIGNATURE, HeaderValue::from_str(&signature).unwrap())])
-        };
-        for (len, secrets) in [(1 << 20, keyring(nearly)), (5 << 20, Keyring::from(right.clone()))] {
+        let signature = right.sign("another body").to_string();
+        let headers = HeaderMap::from_iter([(SIGNATURE, HeaderValue::from_str(&signature).unwrap())]);
+        for (len, secrets) in [(1 << 20, keyring(quoted)), (5 << 20, Keyring::from(right))] {
             let body = body(len);
             SPENT.set(0);
-            let diagnosis = Diagnostician::new(secrets).diagnose(&head(b"another"), &body);
-            assert!(SPENT.get() <= limit(body.len()), "{} bytes for {}", SPENT.get(), body.len());
+            let diagnosis = Diagnostician::new(secrets).diagnose(&headers, &body);
+            assert!(SPENT.get() <= limit(body.len()), "spent {} bytes on {}", SPENT.get(), body.len());
             assert_eq!((diagnosis.cause(), diagnosis.tried_all()), (Cause::Unknown, false), "{diagnosis}");
             assert!(diagnosis.to_string().contains("the search was cut short"), "{diagnosis}");
         }

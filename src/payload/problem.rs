@@ -65,16 +65,17 @@ impl PayloadProblem {
         let text = error.to_string();
         let text = without_position(&text);
         let Some((token, span)) = &place.token else { return Self::of_syntax(text).unwrap_or(Self::UNKNOWN) };
-        let expected = || expected::<T>(&json[..span.start], &json[span.end..]);
+        let requested = || requested_type::<T>(&json[..span.start], &json[span.end..]);
         match (token, Self::of_syntax(text)) {
             (JsonToken::Name(name), problem) => Self::of_name(*name, text).or(problem).unwrap_or(Self::UNKNOWN),
             (JsonToken::Number(number), problem) => {
-                let number_type = expected().as_deref().and_then(NumberType::expected);
+                let number_type = requested().as_deref().and_then(NumberType::expected);
+                // The only problem that `of_syntax` can find in a number is that the number is out of range.
                 let out_of_range = || problem.map(|_| Self::out_of_range(number, number_type));
                 Self::of_integer(number, number_type).or_else(out_of_range).unwrap_or(Self::UNKNOWN)
             }
-            // The requested type may be a number, for example.
-            (JsonToken::String(_), Some(Self::NotUnicode)) => match expected() {
+            // If a type other than a string was requested, serde_json decodes the string for its error, and fails at that.
+            (JsonToken::String(_), Some(Self::NotUnicode)) => match requested() {
                 Some(expected) => Self::unexpected(Some("a string"), &expected),
                 None => Self::NotUnicode,
             },
@@ -85,7 +86,7 @@ impl PayloadProblem {
         }
     }
 
-    /// Recognizes the syntax errors of serde_json that occur only in valid JSON.
+    /// Recognizes the errors that serde_json counts as syntax errors although JSON allows the text.
     fn of_syntax(text: &str) -> Option<Self> {
         match text {
             "lone leading surrogate in hex escape" | "unexpected end of hex escape" | "invalid unicode code point" => {
@@ -106,16 +107,16 @@ impl PayloadProblem {
         })
     }
 
-    /// Returns the problem for a number that no number type of serde_json can hold, where no integer was requested.
+    /// Returns the problem for a number that serde_json reported as out of range, where no integer was requested as far as known.
     fn out_of_range(number: &[u8], number_type: Option<NumberType>) -> Self {
-        // serde_json reads such a number as an f64.
+        // serde_json reads a number as an f64 if it does not fit a 64-bit integer.
         let is_infinite = str::from_utf8(number).is_ok_and(|number| number.parse().is_ok_and(f64::is_infinite));
         let number_type = number_type.or_else(|| NumberType::named("f64").filter(|_| is_infinite));
         let excess = if number.starts_with(b"-") { Excess::TooSmall } else { Excess::TooLarge };
         Self::OutOfRange { excess, number_type }
     }
 
-    /// Returns the problem for the name of a member that was requested as another type than a string.
+    /// Returns the problem for the name of a member that was requested as a type other than a string.
     fn of_name(name: JsonString<'_>, text: &str) -> Option<Self> {
         match text {
             "number out of range" => Some(Self::out_of_range(name.decode()?.as_bytes(), None)),
@@ -124,8 +125,8 @@ impl PayloadProblem {
         }
     }
 
-    /// Parses the text of a serde error. The middle part can quote the body and is dropped; the part after `expected` comes from the
-    /// program.
+    /// Parses the text of a serde error, such as ``invalid type: integer `5`, expected a string``. The part before `, expected` may
+    /// quote the body, so its value is dropped. The part after it comes from the program.
     fn of_data(text: &str) -> Self {
         if let Some(field) = quoted_after(text, "missing field ") {
             return Self::Missing(as_name(field));
@@ -152,7 +153,7 @@ impl PayloadProblem {
     }
 }
 
-/// Writes the problem as it follows the name of the value in an error text.
+/// Writes the part of an error's text that follows the name of the value, such as "is too large for a u8".
 impl fmt::Display for PayloadProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -181,29 +182,30 @@ impl fmt::Display for PayloadProblem {
     }
 }
 
-/// Finds the type that `T` expects in place of a value, in serde's words. It replaces the value with a string and reads the type from
-/// serde's error. `None` if `T` accepts a string, or borrows from the text before the value.
-fn expected<'a, T: Deserialize<'a>>(before: &str, after: &str) -> Option<String> {
+/// Returns the type that `T` expects of the value between `before` and `after`, in serde's words. To find it, replaces the value with
+/// a string and reads serde's error. Returns `None` if `T` accepts a string there, or borrows from the text before the value.
+fn requested_type<'a, T: Deserialize<'a>>(before: &str, after: &str) -> Option<String> {
     let text_with = |stand_in: &str| {
         let text = [before, stand_in, after].concat();
-        // Only a reader allows `T` to outlive the text.
+        // Read from a reader, because `T` can outlive this text and must not borrow from it.
         let error = T::deserialize(&mut serde_json::Deserializer::from_reader(text.as_bytes())).err()?;
         Some(without_position(&error.to_string()).to_owned())
     };
     let text = text_with("\"in place of a value\"")?;
     if text == "invalid number" {
-        // serde_json returns this error only for 128-bit integers.
+        // serde_json returns this error only for 128-bit integers. Only the unsigned one has -1 out of range.
         let is_unsigned = text_with("-1").is_some_and(|text| text == "number out of range");
         return Some(if is_unsigned { "u128" } else { "i128" }.into());
     }
     text.strip_prefix("invalid type: string \"in place of a value\", expected ").map(Into::into)
 }
 
-/// Removes the position at the end of a text of serde_json.
+/// Removes the position from the end of a serde_json error's text.
 fn without_position(text: &str) -> &str {
     text.rfind(" at line ").map_or(text, |end| &text[..end])
 }
 
+/// Returns the name in backticks that makes up the rest of a text after `start`.
 fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
     text.strip_prefix(start)?.strip_prefix('`')?.strip_suffix('`')
 }
@@ -221,7 +223,7 @@ fn as_json(expected: &str) -> &str {
     }
 }
 
-/// Finds the type in serde's description of a value, and drops the value after it.
+/// Returns the type at the start of serde's description of a value. The rest is dropped, because it may quote the body.
 fn kind_of(text: &str) -> Option<&'static str> {
     const KINDS: [(&str, &str); 7] = [
         ("string", "a string"),

@@ -15,7 +15,7 @@ pub(crate) struct Shape {
     pub(crate) pause: Duration,
 }
 
-/// The protocol and the kind of connection.
+/// The version of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Http1,
@@ -25,6 +25,7 @@ pub(crate) enum Transport {
 /// The pause of the slowest senders, whose bodies stay in memory the longest.
 pub(crate) const LONG_PAUSE: Duration = Duration::from_millis(150);
 
+/// The shapes that the genuine sender sends.
 pub(crate) static SHAPES: [Shape; 11] = [
     whole(Http1, 4_000),
     whole(Http1, 20_000),
@@ -39,10 +40,12 @@ pub(crate) static SHAPES: [Shape; 11] = [
     pieces(160_000, 40_000, Duration::from_millis(50)),
 ];
 
+/// Returns the shape of a body that is written in one piece.
 const fn whole(transport: Transport, bytes: usize) -> Shape {
     Shape { transport, bytes, piece: bytes, pause: Duration::ZERO }
 }
 
+/// Returns the shape of a body that is written in pieces over HTTP/1.1.
 const fn pieces(bytes: usize, piece: usize, pause: Duration) -> Shape {
     Shape { transport: Http1, bytes, piece, pause }
 }

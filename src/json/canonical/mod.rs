@@ -17,7 +17,7 @@ use super::{
     string::JsonString,
 };
 
-/// The longest text, in bytes.
+/// The maximum length of a text, in bytes.
 const MAX_LEN: usize = 8 << 20;
 
 /// The maximum number of containers that are open at once.
@@ -26,7 +26,7 @@ const MAX_DEPTH: usize = 128;
 /// Returns the SHA-256 of the text's canonical form, or `None` if it has none. Two texts have the same digest if and only if they are
 /// the same document.
 ///
-/// Takes O(n log n) time, and at most six times the memory of the body.
+/// Takes O(n log n) time, and at most nine times the memory of the body.
 pub(crate) fn canonical_digest(body: &[u8]) -> Option<[u8; 32]> {
     let most_members = check(body)?;
     digest(body, most_members)
@@ -37,14 +37,14 @@ pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     canonical_digest(one).is_some_and(|digest| canonical_digest(other) == Some(digest))
 }
 
-/// Checks that there is a canonical form, except for repeated names. Returns the maximum number of members, already read, of the
-/// objects that are open at the same time.
+/// Checks everything except repeated names. Returns the maximum number of members that [`digest`] must hold at once, or `None` if the
+/// text has no canonical form. At any place in the text, these are the members so far of all open objects.
 fn check(body: &[u8]) -> Option<usize> {
     if body.len() > MAX_LEN {
         return None;
     }
     let mut open: Vec<usize> = Vec::with_capacity(MAX_DEPTH);
-    let (mut members, mut most) = (0, 0);
+    let (mut members, mut most_members) = (0, 0);
     for token in JsonReader::new(body) {
         match token.ok()? {
             JsonToken::Begin(_) if open.len() == MAX_DEPTH => return None,
@@ -54,20 +54,20 @@ fn check(body: &[u8]) -> Option<usize> {
                 name.decode()?;
                 *open.last_mut()? += 1;
                 members += 1;
-                most = most.max(members);
+                most_members = most_members.max(members);
             }
             JsonToken::String(text) => drop(text.decode()?),
             JsonToken::Number(_) | JsonToken::Literal(_) => {}
         }
     }
-    Some(most)
+    Some(most_members)
 }
 
 /// A container whose end has not been read.
 enum PartialContainer {
     Array(Sha256),
     Object {
-        /// The index of its first member.
+        /// The index of its first member among the members of all open objects.
         first: usize,
     },
 }
@@ -78,7 +78,7 @@ struct ObjectMember {
     value: MemberValue,
 }
 
-/// The value of a member or an element.
+/// The value of a member of an object, or an element of an array.
 enum MemberValue {
     String(TextSpan),
     /// A number, `true`, `false` or `null`.
@@ -87,7 +87,7 @@ enum MemberValue {
     Container([u8; 32]),
 }
 
-/// A place in a text of at most [`MAX_LEN`] bytes.
+/// A range of bytes in a text. 32 bits suffice, because a text has at most [`MAX_LEN`] bytes.
 #[derive(Clone, Copy)]
 struct TextSpan {
     start: u32,
@@ -138,8 +138,8 @@ fn digest(body: &[u8], most_members: usize) -> Option<[u8; 32]> {
 /// Computes the digest of an object. Returns `None` if a name is repeated.
 fn digest_object(body: &[u8], members: &mut [ObjectMember]) -> Option<[u8; 32]> {
     members.sort_unstable_by(|one, other| one.name.text(body).cmp_value(other.name.text(body)));
-    let mut neighbours = members.iter().zip(members.iter().skip(1));
-    if neighbours.any(|(one, other)| one.name.text(body).cmp_value(other.name.text(body)).is_eq()) {
+    let mut neighbors = members.iter().zip(members.iter().skip(1));
+    if neighbors.any(|(one, other)| one.name.text(body).cmp_value(other.name.text(body)).is_eq()) {
         return None;
     }
     let mut hash = Sha256::new_with_prefix(b"{");
@@ -168,6 +168,7 @@ impl MemberValue {
         }
     }
 
+    /// Returns the digest of a document that consists of this value.
     fn into_digest(self, body: &[u8]) -> [u8; 32] {
         if let Self::Container(digest) = self {
             return digest;
@@ -194,7 +195,7 @@ impl TextSpan {
         Some(Self { start: start.try_into().ok()?, end: end.try_into().ok()? })
     }
 
-    /// Returns the place of a string without its quotes.
+    /// Returns the range of a string without its quotes.
     fn of_string(Range { start, end }: Range<usize>) -> Option<Self> {
         Self::of(start + 1..end - 1)
     }

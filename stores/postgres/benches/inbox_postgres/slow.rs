@@ -1,4 +1,4 @@
-//! A slower fsync, for this process and the server.
+//! Runs of this benchmark with a slower fsync, by a preloaded library that the server's processes inherit.
 
 use std::{
     env, fs,
@@ -10,19 +10,19 @@ use std::{
 /// The environment variable that tells the preloaded library how many microseconds to add to fsync.
 const SLOW: &str = "SLOW_FSYNC_US";
 
-/// The environment variable with the microseconds of each run, separated by spaces.
+/// The environment variable that lists, separated by spaces, how many microseconds to add to fsync in each run.
 const RUNS: &str = "KLIKIT_BENCH_SLOW_FSYNC_US";
 
-/// Returns the microseconds that are added to fsync, if [`run_slowed`] has started this process.
+/// Returns how many microseconds are added to fsync in this process. `None` if [`run_slowed`] has not started it.
 pub(crate) fn slowed_by() -> Option<u32> {
     let text = env::var(SLOW).ok()?;
     Some(text.parse().expect("a number of microseconds"))
 }
 
-/// Runs this benchmark once for each number of microseconds in [`RUNS`].
+/// Runs this benchmark in a child process for each number in [`RUNS`], by default 0 and 1000.
 pub(crate) fn run_slowed() {
-    // The server's user may not be able to read the target folder.
-    let folder = tempfile::tempdir().expect("a folder");
+    // The server may run as a user that cannot read the target folder, so compile the library to a public one.
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("its mode can be set");
     let library = folder.path().join("slow_fsync.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sqlite/benches/slow_fsync/slow_fsync.c");
@@ -34,7 +34,7 @@ pub(crate) fn run_slowed() {
         let mut child = Command::new(env::current_exe().expect("the bench's own path"));
         let status = child.args(env::args_os().skip(1)).env("LD_PRELOAD", &library).env(SLOW, slow).status();
         if !status.expect("the bench itself").success() {
-            // `exit` drops nothing.
+            // `exit` runs no destructors, so delete the folder first.
             drop(folder);
             exit(1);
         }

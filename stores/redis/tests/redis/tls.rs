@@ -9,7 +9,7 @@ use crate::{
     support::{claim, handle},
 };
 
-/// Starts a server with a self-signed certificate for this name. Returns the server and the certificate.
+/// Starts a server with a self-signed certificate for this host name. Returns the server and the certificate.
 fn server(name: &str) -> Option<(RedisServer, String)> {
     let mut server = servers::prepare(&[])?;
     let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -41,6 +41,7 @@ async fn rejects_an_untrusted_certificate() {
 #[tokio::test]
 async fn rejects_a_certificate_for_another_name() {
     let Some((server, certificate)) = server("redis.example") else { return };
+    // The `redis` crate's way to switch verification off in the URL must not work.
     for url in [server.url(), format!("{}#insecure", server.url())] {
         RedisStore::builder().root_certificates(&certificate).open(&url).await.unwrap_err();
     }

@@ -17,13 +17,13 @@ use crate::{
     support::{Folder, RETENTION, TERMS, TestClock, bytes, digest, kind},
 };
 
-/// Returns the outcome for a copy of the stored delivery, whose body is `body`.
+/// Returns the outcome of accepting a copy of a delivery with this body.
 fn known(body: &str) -> Acceptance {
     Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: None }
 }
 
-/// Returns the outcome for a different body under the key of the stored delivery, whose body is `body`.
-fn other_than(body: &'static str) -> Acceptance {
+/// Returns the outcome of accepting a different body for the event of a stored delivery with this body.
+fn known_and_stored(body: &'static str) -> Acceptance {
     Acceptance::Known { digest: BodyDigest::of(body.as_bytes()), body: Some(body.into()) }
 }
 
@@ -32,17 +32,17 @@ fn id(number: i64) -> DeliveryId {
 }
 
 #[tokio::test]
-async fn pending_delivery_keeps_its_ledger_row() {
+async fn restores_ledger_row_of_a_pending_delivery() {
     let folder = Folder::new();
     let store = folder.open();
     let new = delivery("evt-1", "one", &[]);
     let different = delivery("evt-1", "another", &[]);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
-    assert_eq!(store.accept(&different, RETENTION).await.unwrap(), other_than("one"));
+    assert_eq!(store.accept(&different, RETENTION).await.unwrap(), known_and_stored("one"));
     assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
-    // The row is restored from the stored delivery, not from the copy.
-    assert_eq!(store.accept(&different, RETENTION).await.unwrap(), other_than("one"));
+    // The ledger row is restored from the stored delivery, not from the new one.
+    assert_eq!(store.accept(&different, RETENTION).await.unwrap(), known_and_stored("one"));
     let done = ClaimOutcome::Done { digest: *new.claim().digest() };
     assert_eq!(store.claim(different.claim(), &TERMS).await.unwrap(), done);
     assert_eq!(store.counts().await.unwrap().ready, 1);
@@ -54,18 +54,18 @@ async fn shares_the_ledger_with_the_dedupe_layer() {
     let clock = TestClock::new();
     let store = clock.open(&folder.file());
     let new = delivery("evt-1", "one", &[]);
-    let theirs = Claim::new(*new.claim().key().as_bytes(), *new.claim().key().as_bytes(), digest(7), bytes(7));
-    assert_eq!(store.claim(&theirs, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
+    let dedupe_claim = Claim::new(*new.claim().key().as_bytes(), *new.claim().key().as_bytes(), digest(7), bytes(7));
+    assert_eq!(store.claim(&dedupe_claim, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     clock.advance(Duration::from_secs(5));
     let in_flight = Acceptance::InFlight { digest: digest(7), remaining: Duration::from_secs(20) };
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), in_flight);
-    assert!(store.complete(&theirs, Duration::from_secs(60)).await.unwrap());
+    assert!(store.complete(&dedupe_claim, Duration::from_secs(60)).await.unwrap());
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Known { digest: digest(7), body: None });
     assert_eq!(store.counts().await.unwrap().ready, 0);
     clock.advance(Duration::from_secs(60));
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     let done = ClaimOutcome::Done { digest: *new.claim().digest() };
-    assert_eq!(store.claim(&theirs, &TERMS).await.unwrap(), done);
+    assert_eq!(store.claim(&dedupe_claim, &TERMS).await.unwrap(), done);
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn copy_revives_a_dead_delivery() {
     clock.advance(RETENTION);
 
     let different = delivery("evt-1", "another", &[]);
-    assert_eq!(store.accept(&different, RETENTION).await.unwrap(), other_than("one"));
+    assert_eq!(store.accept(&different, RETENTION).await.unwrap(), known_and_stored("one"));
     let again = delivery("evt-1", "one", &["key", "other key"]);
     assert_eq!(store.accept(&again, RETENTION).await.unwrap(), Acceptance::Revived);
     let entry = store.show(id(1)).await.unwrap().unwrap();
@@ -103,7 +103,7 @@ async fn copy_revives_a_dead_delivery() {
 }
 
 #[tokio::test]
-async fn accepts_a_kept_delivery_again_after_forget() {
+async fn accepts_a_done_delivery_again_after_forget() {
     let folder = Folder::new();
     let mut store = folder.open();
     let new = delivery("evt-1", "one", &[]);
@@ -172,11 +172,8 @@ async fn forget_event_keeps_unfinished_deliveries() {
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
     settled(&store, &leased[0], dead_letter("400")).await;
     settled(&store, &leased[1], done()).await;
-    assert_eq!(
-        InboxAdmin::forget_event(&store, other.claim().key()).await.unwrap(),
-        0,
-        "the key of a conflict is not an event"
-    );
+    let forgotten = store.forget_event(other.claim().key()).await.unwrap();
+    assert_eq!(forgotten, 0, "the key of a conflict is not an event");
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 2);
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
     assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox_body")), (1, 1));
@@ -191,8 +188,8 @@ async fn forget_accepted_forgets_the_window() {
     let store = clock.open(&folder.file());
     let start = clock.now();
     let mut deliveries = vec![];
-    // More than one slice.
-    for n in 0..300 {
+    // More than the 1024 ledger rows that one transaction examines.
+    for n in 0..1100 {
         deliveries.push(delivery(&format!("evt-{n}"), "body", &[]));
     }
     join_all(deliveries.iter().map(|new| store.accept(new, RETENTION))).await;
@@ -205,21 +202,27 @@ async fn forget_accepted_forgets_the_window() {
     let later = delivery("evt-later", "body", &[]);
     assert_eq!(store.accept(&later, RETENTION).await.unwrap(), Acceptance::Accepted);
 
-    let leased = lease(&store, 301, 5).await;
-    assert_eq!(leased.len(), 301);
+    let leased = lease(&store, 1101, 5).await;
+    assert_eq!(leased.len(), 1101);
+    let mut settlements = vec![];
     for (n, leased) in leased.iter().enumerate() {
         let settlement = match n {
-            0..100 => dead_letter("400"),
-            100..200 => keep_for(RETENTION),
-            200..299 => done(),
-            299 => continue,
+            0..400 => dead_letter("400"),
+            400..800 => keep_for(RETENTION),
+            800..1099 => done(),
+            // The last delivery in the window stays leased.
+            1099 => continue,
+            // The delivery after the window.
             _ => dead_letter("400"),
         };
-        settled(&store, leased, settlement).await;
+        settlements.push((*leased.lease(), settlement));
     }
+    assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 1100]);
     assert_eq!(store.forget_accepted(start..start).await.unwrap(), 0);
-    assert_eq!(store.forget_accepted(start..end).await.unwrap(), 299 + 1);
+    // The finished deliveries and the claim of the dedupe layer.
+    assert_eq!(store.forget_accepted(start..end).await.unwrap(), 1099 + 1);
     assert_eq!(store.forget_accepted(start..end).await.unwrap(), 0);
+    // The leased delivery, and the one after the window.
     assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox")), (2, 2));
     assert_eq!(folder.count("klikit_inbox_body"), 2);
 }
@@ -245,31 +248,31 @@ async fn forgets_delivery_and_ledger_row_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn drops_a_queued_accept_whose_caller_is_gone() {
     let folder = Folder::new();
-    let (entered, entering) = mpsc::channel();
-    let (go, going) = mpsc::channel::<()>();
-    let gate = Mutex::new(Some((entered, going)));
-    // The store reads the time during its first transaction, and is held there.
+    let (started_sender, started) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let gate = Mutex::new(Some((started_sender, released)));
+    // The store reads the time during its first transaction. The clock blocks that transaction until `release` is dropped.
     let clock = move || {
-        if let Some((entered, going)) = gate.lock().unwrap().take() {
-            entered.send(()).unwrap();
-            let _ = going.recv();
+        if let Some((started, released)) = gate.lock().unwrap().take() {
+            started.send(()).unwrap();
+            let _ = released.recv();
         }
         SystemTime::now()
     };
     let store = SqliteStore::builder().create().clock(clock).open(folder.file()).unwrap();
     let [first, second] = [delivery("evt-1", "one", &[]), delivery("evt-2", "two", &[])];
-    let held = tokio::spawn({
+    let blocked = tokio::spawn({
         let (store, first) = (store.clone(), first.clone());
         async move { store.accept(&first, RETENTION).await }
     });
-    entering.recv().unwrap();
+    started.recv().unwrap();
     {
-        let mut gone = Box::pin(store.accept(&second, RETENTION));
-        assert!(poll!(&mut gone).is_pending());
+        let mut dropped = Box::pin(store.accept(&second, RETENTION));
+        assert!(poll!(&mut dropped).is_pending());
     }
-    drop(go);
-    assert_eq!(held.await.unwrap().unwrap(), Acceptance::Accepted);
-    // These calls were queued behind the second one, so it would have run by now.
+    drop(release);
+    assert_eq!(blocked.await.unwrap().unwrap(), Acceptance::Accepted);
+    // The writer runs its calls in order, so the dropped call would have run before this one.
     assert_eq!(store.accept(&first, RETENTION).await.unwrap(), known("one"));
     assert_eq!(store.counts().await.unwrap().ready, 1);
     assert_eq!(store.accept(&second, RETENTION).await.unwrap(), Acceptance::Accepted);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{client, count, ends, open, patient, proxy::Proxy, servers::postgres::PostgresServer};
 
-/// Accepts and leases this many deliveries, every other one with an ordering key.
+/// Accepts and leases this many deliveries. Every other delivery has an ordering key. Returns the leases in the order of their ids.
 async fn leases(store: &PostgresStore, name: &str, deliveries: usize) -> Vec<Lease> {
     for n in 0..deliveries {
         let id = format!("{name}-{n}");
@@ -57,14 +57,15 @@ async fn settles_many_in_one_round_trip() {
             };
             assert_eq!(state(&store, lease).await, expected, "{settlement:?}");
         }
-        // Two deliveries were rescheduled and two were released.
+        // Four deliveries were rescheduled and four were released, half of them with ordering keys.
         assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 4);
         assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_body").await, 16);
-        let due = "
+        // READY (0) after a failure, or DONE (3) and kept
+        let due_later = "
             SELECT count(*)
             FROM klikit_inbox
             WHERE state IN (0, 3) AND due > now() + interval '50 s'";
-        assert_eq!(count(&client, due).await, 8);
+        assert_eq!(count(&client, due_later).await, 8);
         assert_eq!(lease(&store, 100).await.len(), 4, "four deliveries were released");
         client
             .batch_execute(
@@ -79,7 +80,7 @@ async fn settles_many_in_one_round_trip() {
     assert_eq!(store.settle(&[]).await.unwrap(), []);
 }
 
-/// The outcomes are the same one by one and in one call.
+/// Settling deliveries one by one and in one call has the same outcomes.
 #[tokio::test]
 async fn outcomes_tell_gone_from_superseded() {
     let Some(server) = PostgresServer::start("outcomes tell gone from superseded") else { return };
@@ -100,10 +101,10 @@ async fn outcomes_tell_gone_from_superseded() {
             (finished, done(Duration::ZERO), gone),
             (absent, failed(TIME, "late"), gone),
             (taken, done(TIME), superseded),
-            // In these states, another outcome of the same attempt changes nothing.
+            // These late settlements change nothing.
             (kept, failed(TIME, "late"), settled),
             (released, Settlement::Release, settled),
-            // In these states, another outcome still counts.
+            // These late settlements replace the earlier outcome.
             (rescheduled, dead("late"), settled),
             (dead_lettered, done(TIME), settled),
         ];
@@ -146,7 +147,7 @@ async fn settlements_of_one_delivery_apply_in_order() {
     assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 8]);
     assert_eq!(state(&store, &leases[0]).await, None);
     assert_eq!(state(&store, &leases[1]).await, Some((DeliveryState::Ready, 0, None)));
-    // A failure leaves a dead letter unless its lease has expired.
+    // A failure does not reschedule a dead letter, unless it was dead-lettered because its lease expired.
     assert_eq!(state(&store, &leases[2]).await, Some((DeliveryState::Dead, 1, Some("second".into()))));
 }
 
@@ -167,7 +168,6 @@ pub(super) async fn reject(client: &tokio_postgres::Client, lease: &Lease) {
     client.batch_execute(&trigger).await.unwrap();
 }
 
-/// The worker repeats a failed call until it succeeds.
 #[tokio::test]
 async fn rejected_settlement_does_not_delay_others() {
     let Some(server) = PostgresServer::start("rejected settlement does not delay others") else { return };
@@ -177,6 +177,7 @@ async fn rejected_settlement_does_not_delay_others() {
     reject(&client, &leases[1]).await;
     let kinds = [done(Duration::ZERO), failed(TIME, "500"), dead("400"), Settlement::Release, done(TIME)];
     let settlements: Vec<_> = leases.iter().copied().zip(kinds).collect();
+    // The worker repeats a failed call until it succeeds.
     for _ in 0..2 {
         store.settle(&settlements).await.unwrap_err();
         let states: Vec<_> = [
@@ -203,7 +204,7 @@ async fn rejected_settlement_does_not_delay_others() {
     assert_eq!(store.settle(&settlements).await.unwrap(), [gone, settled, settled, settled, settled]);
 }
 
-/// All deliveries are then settled one by one, and the locked one comes first.
+/// The rejection rolls the transaction back, so all deliveries are settled one by one. The locked one comes first and times out.
 #[tokio::test]
 async fn locked_and_rejected_do_not_delay_others() {
     let Some(server) = PostgresServer::start("locked and rejected do not delay others") else { return };
@@ -271,7 +272,7 @@ async fn settlement_with_a_lost_response_counts_once() {
     assert_eq!(state(&store, &held).await.unwrap().1, 2, "the release takes one attempt off, not two");
 }
 
-/// The worker had not crashed: its handler had blocked its thread.
+/// A lease can expire while its handler runs, for example if the handler blocks the worker's thread.
 #[tokio::test]
 async fn late_outcome_of_a_dead_letter_counts() {
     let Some(server) = PostgresServer::start("late outcome of a dead letter counts") else { return };
@@ -288,7 +289,7 @@ async fn late_outcome_of_a_dead_letter_counts() {
         for (n, (settlement, expected)) in cases.iter().enumerate() {
             let leases = leases(&store, &format!("{together}-{n}"), 2).await;
             pass(&client).await;
-            assert_eq!(lease_last(&store, 8).await.dead_lettered.len(), 2);
+            assert_eq!(lease_last(&store, 8).await.dead_lettered.len(), 2, "the expired leases are dead-lettered");
             assert!(!extend(&store, &leases[0]).await, "the delivery is not leased any more");
             if together {
                 let settlements = [(leases[0], settlement.clone()), (leases[1], settlement.clone())];
@@ -306,7 +307,6 @@ async fn late_outcome_of_a_dead_letter_counts() {
     }
 }
 
-/// An operator has retried the delivery, which reset its attempts.
 #[tokio::test]
 async fn released_attempts_are_never_negative() {
     let Some(server) = PostgresServer::start("released attempts are never negative") else { return };
@@ -315,6 +315,7 @@ async fn released_attempts_are_never_negative() {
         accept(&store, &ordered(&format!("evt-{}", keys.len()), keys).await).await;
         let held = *lease_one(&store).await.lease();
         dead_letter(&store, &held, "500").await;
+        // An operator retries the delivery, which resets its attempts. Then two late settlements of the old lease arrive.
         assert!(store.retry(held.id()).await.unwrap());
         dead_letter(&store, &held, LEASE_EXPIRED).await;
         assert_eq!(settle(&store, &held, Settlement::Release).await, SettleOutcome::Settled);
