@@ -50,11 +50,11 @@ impl KeyState {
         let (is_done, claimed): (Option<bool>, Option<Digest>) = (row.try_get(2)?, row.try_get(3)?);
         let remaining: Option<f64> = row.try_get(4)?;
         let state = state.and_then(DeliveryState::from_code);
-        let is_pending = matches!(state, Some(DeliveryState::Ready | DeliveryState::Leased));
+        let is_unfinished = state.is_some_and(DeliveryState::is_unfinished);
         Ok(match (stored, is_done.zip(claimed)) {
             (stored, _) if state == Some(DeliveryState::Dead) => Self::Dead(stored.map(|Digest(digest)| digest)),
-            (Some(Digest(digest)), Some(_)) if is_pending => Self::Known(digest),
-            (Some(Digest(digest)), None) if is_pending => Self::LedgerRowMissing(digest),
+            (Some(Digest(digest)), Some(_)) if is_unfinished => Self::Known(digest),
+            (Some(Digest(digest)), None) if is_unfinished => Self::LedgerRowMissing(digest),
             (_, Some((true, Digest(digest)))) => Self::Known(digest),
             (_, Some((false, Digest(digest)))) => {
                 let remaining = Duration::try_from_secs_f64(remaining.unwrap_or_default()).unwrap_or_default();

@@ -54,7 +54,7 @@ impl FaultyStore {
         let now = state.now;
         let id = state.id_of(key);
         let existing = id.map(|id| state.deliveries[&id].state);
-        let is_pending = matches!(existing, Some(DeliveryState::Ready | DeliveryState::Leased));
+        let is_unfinished = existing.is_some_and(DeliveryState::is_unfinished);
         let row = state.row(key).cloned();
         let has_expired_claim = state.ledger.kept(key, now).is_some_and(|row| row.has_expired(now));
         let digest = id.map(|id| state.deliveries[&id].digest());
@@ -85,25 +85,25 @@ impl FaultyStore {
                 None
             }
             ClaimsAreDone => row.filter(|row| !row.is_done).map(|row| state.known(new, row.digest())),
-            ExpiredClaimsAreInFlight if has_expired_claim && !is_pending => {
+            ExpiredClaimsAreInFlight if has_expired_claim && !is_unfinished => {
                 Some(Acceptance::InFlight { digest: state.ledger.kept(key, now)?.digest(), remaining: HOUR })
             }
-            ExpiredClaimIsNotReplaced if has_expired_claim && is_pending => Some(state.known(new, digest?)),
+            ExpiredClaimIsNotReplaced if has_expired_claim && is_unfinished => Some(state.known(new, digest?)),
             LedgerIsIgnored if id.is_none() && row.as_ref().is_some_and(|row| row.is_done) => {
                 state.ledger.0.remove(key);
                 None
             }
-            MissingRowIsNotRestored if is_pending && row.is_none() => {
+            MissingRowIsNotRestored if is_unfinished && row.is_none() => {
                 let known = state.accept(new, retention);
                 state.ledger.0.remove(key);
                 Some(known)
             }
-            RestoredRowHasTheNewDigest if is_pending && row.is_none() => {
+            RestoredRowHasTheNewDigest if is_unfinished && row.is_none() => {
                 let known = state.accept(new, retention);
                 state.set_done(new.claim(), retention);
                 Some(known)
             }
-            ClaimedRowIsReplaced if is_pending && row.as_ref().is_some_and(|row| !row.is_done) => {
+            ClaimedRowIsReplaced if is_unfinished && row.as_ref().is_some_and(|row| !row.is_done) => {
                 state.ledger.0.remove(key);
                 None
             }
@@ -115,7 +115,7 @@ impl FaultyStore {
                 let first = &state.deliveries[&state.id_of(new.claim().event())?];
                 first.is(DeliveryState::Dead).then(|| state.known(new, first.digest()))
             }
-            CopiesExtendTheRetention if is_pending => {
+            CopiesExtendTheRetention if is_unfinished => {
                 let claim = state.deliveries[&id?].request.claim().clone();
                 state.set_done(&claim, retention);
                 None
