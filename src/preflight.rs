@@ -18,7 +18,8 @@
 //!   advises the length of the hash, which is 32;
 //! - no two secrets of a keyring differ only by such white space, quotes, names and escapes. One of the two is a typo.
 //!
-//! The `preflight` methods of each layer, of the inbox and of its worker check their own limits:
+//! The `preflight` methods of each layer, of the [inbox](crate::inbox::Inbox::preflight) and of its
+//! [worker](crate::inbox::Worker::preflight) check their own limits:
 //!
 //! - no limit rejects every delivery, or klikit's largest batches;
 //! - bodies and stores are not waited for longer than klikit waits for the response;
@@ -29,9 +30,31 @@
 //! [`ProblemKind`] lists all problems. Later versions may find more. If an update must not keep a service from
 //! starting, log the problems and continue.
 //!
+//! [`PreflightError`] names everything that was found and contains no part of a secret. Pass the keyrings of a
+//! [resolver](crate::KlikitVerifyLayer::with_resolver) to
+//! [`known_keyrings`](crate::KlikitVerifyLayer::known_keyrings), so that the layer checks them as well.
+//!
 //! All defaults pass, with a random secret. Hex, base64, UUIDs and random secrets that contain a word pass too.
 //!
-//! # Example
+//! # Examples
+//!
+//! At the start of a service:
+//!
+//! ```
+//! use tower_klikit::{KlikitVerifyLayer, dedupe::KlikitDedupeLayer, store::MemoryStore};
+//!
+//! fn layers() -> Result<(KlikitVerifyLayer, KlikitDedupeLayer), Box<dyn std::error::Error>> {
+//!     let verify = KlikitVerifyLayer::from_env()?;
+//!     let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
+//!     // For example: the webhook secret "default" has white space or a byte order mark at its
+//!     // beginning or end: …
+//!     verify.preflight()?;
+//!     dedupe.preflight()?;
+//!     Ok((verify, dedupe))
+//! }
+//! ```
+//!
+//! The problems by their kinds:
 //!
 //! ```
 //! use tower_klikit::{KlikitVerifyLayer, preflight::ProblemKind};
@@ -91,20 +114,21 @@ pub enum ProblemKind {
     BodyDeadlineZero,
     /// [`body_deadline`](crate::KlikitVerifyLayer::body_deadline) is over klikit's timeout of 10 seconds.
     BodyDeadlineTooLong,
-    /// The tolerance of `KlikitVerifyLayer::accept_timestamped` is below a second, which is the resolution of the
-    /// timestamps.
+    /// The tolerance of [`KlikitVerifyLayer::accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) is
+    /// below a second, which is the resolution of the timestamps.
     ToleranceTooShort,
-    /// `KlikitDedupeLayer::lease` may expire before it is renewed. Renewal begins after a third of it and may take a
-    /// `claim_deadline`.
+    /// [`KlikitDedupeLayer::lease`](crate::dedupe::KlikitDedupeLayer::lease) may expire before it is renewed. Renewal
+    /// begins after a third of it and may take a [`claim_deadline`](crate::dedupe::KlikitDedupeLayer::claim_deadline).
     LeaseTooShort,
-    /// `KlikitDedupeLayer::lease` is not below klikit's first pause, 30 seconds.
+    /// [`KlikitDedupeLayer::lease`](crate::dedupe::KlikitDedupeLayer::lease) is not below klikit's first pause, 30
+    /// seconds.
     LeaseTooLong,
     /// The retention is below the 31 hours and 13 minutes that klikit's retries span.
     RetentionTooShort,
-    /// `KlikitDedupeLayer::claim_deadline` is zero.
+    /// [`KlikitDedupeLayer::claim_deadline`](crate::dedupe::KlikitDedupeLayer::claim_deadline) is zero.
     ClaimDeadlineZero,
-    /// Twice `KlikitDedupeLayer::claim_deadline`, for the claim and for its completion, takes all of klikit's 10
-    /// seconds.
+    /// Twice [`KlikitDedupeLayer::claim_deadline`](crate::dedupe::KlikitDedupeLayer::claim_deadline), for the claim and
+    /// for its completion, takes all of klikit's 10 seconds.
     ClaimDeadlineTooLong,
     /// The handler's deadline is zero.
     HandlerDeadlineZero,
@@ -112,17 +136,18 @@ pub enum ProblemKind {
     ReplayLimitZero,
     /// `replay_limit` allows over 1,000 event ids an hour, or replays are unlimited.
     ReplayLimitTooHigh,
-    /// `Inbox::accept_deadline` is zero.
+    /// [`Inbox::accept_deadline`](crate::inbox::Inbox::accept_deadline) is zero.
     AcceptDeadlineZero,
-    /// `Inbox::accept_deadline` takes all of klikit's 10 seconds.
+    /// [`Inbox::accept_deadline`](crate::inbox::Inbox::accept_deadline) takes all of klikit's 10 seconds.
     AcceptDeadlineTooLong,
-    /// `Inbox::max_backlog` is zero.
+    /// [`Inbox::max_backlog`](crate::inbox::Inbox::max_backlog) is zero.
     MaxBacklogZero,
-    /// `Inbox::max_stored` is below `Inbox::max_backlog`, which pending deliveries then never reach.
+    /// [`Inbox::max_stored`](crate::inbox::Inbox::max_stored) is below
+    /// [`Inbox::max_backlog`](crate::inbox::Inbox::max_backlog), which pending deliveries then never reach.
     MaxStoredTooLow,
-    /// The first pause of `Worker::backoff` is longer than the last.
+    /// The first pause of [`Worker::backoff`](crate::inbox::Worker::backoff) is longer than the last.
     BackoffReversed,
-    /// `Worker::backoff` has a pause of zero.
+    /// [`Worker::backoff`](crate::inbox::Worker::backoff) has a pause of zero.
     BackoffZero,
 }
 
