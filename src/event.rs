@@ -157,8 +157,9 @@ impl Delivery {
         &self.signer.secret_id
     }
 
-    /// Returns the time of the timestamped signature, which `KlikitVerifyLayer::accept_timestamped` accepts. If there
-    /// is one, the id and the type are signed too.
+    /// Returns the time of the timestamped signature, which
+    /// [`accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) accepts. If there is one, the id and the
+    /// type are signed too.
     pub fn signed_at(&self) -> Option<SystemTime> {
         self.signed_at
     }
@@ -166,7 +167,8 @@ impl Delivery {
     /// Returns whether this process has seen the body with another event id before, or whether the body had an id
     /// before and has none now, or vice versa. Such a delivery may be a replay of a captured one.
     ///
-    /// Always `false` outside of a `KlikitDedupeLayer` or an `Inbox`, which remember the bodies.
+    /// Always `false` outside of a [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) or an
+    /// [`Inbox`](crate::inbox::Inbox), which remember the bodies.
     pub fn is_copy(&self) -> bool {
         self.is_copy
     }

@@ -31,37 +31,45 @@
 //!
 //! The handler is the same Tower service in all three.
 //!
-//! - [`verify`] documents the rules of the verify layer and its place in a stack of layers;
-//! - `dedupe` documents the dedupe layer, `inbox` the inbox, and `store` the stores of both;
-//! - [`Keyring`] holds several secrets and can change while the service runs;
-//! - [`Delivery`] and [`EventId`] are the metadata of a delivery in the request's extensions;
-//! - [`FailureReason`] is a handler's explanation of its response;
-//! - [`preflight`] finds mistakes in secrets and limits when a service starts;
-//! - `payload` holds the typed body, and `axum` extractors for axum handlers;
-//! - `diagnose` finds out why a delivery did not verify and how to fix it;
-//! - `metrics` lists the names of the metrics;
-//! - `testing::SignedDelivery` signs requests for the tests of receivers;
-//! - [`guides`] cover everything in front of the layer: the server, proxies, and problems that no layer can detect.
+//! | module or type | contains |
+//! |---|---|
+//! | [`verify`] | the rules of [`KlikitVerifyLayer`], its responses, its logs, and its place in a stack of layers |
+//! | [`dedupe`] | the rules of [`KlikitDedupeLayer`](dedupe::KlikitDedupeLayer): what identifies a delivery, conflicts, replays |
+//! | [`inbox`] | the rules of [`Inbox`](inbox::Inbox), its [`Worker`](inbox::Worker), retries and dead letters |
+//! | [`store`] | [`MemoryStore`](store::MemoryStore), and a comparison of the stores in other packages |
+//! | [`Keyring`], [`WebhookSecret`] | several secrets that can change while the service runs, for one tenant or many |
+//! | [`Delivery`], [`EventId`], [`EventType`] | the metadata of a delivery in the request's extensions |
+//! | [`FailureReason`] | a handler's explanation of its response |
+//! | [`payload`] | the typed body: [`OrderEvent`](payload::OrderEvent), [`Order`](payload::Order) |
+//! | [`axum`](mod@crate::axum) | extractors for axum handlers: [`KlikitEvent`](crate::axum::KlikitEvent) |
+//! | [`preflight`] | mistakes in secrets and limits, found when a service starts |
+//! | [`diagnose`] | why a delivery did not verify and how to fix it: [`Diagnosis`](diagnose::Diagnosis) and a table of symptoms |
+//! | [`metrics`](mod@crate::metrics) | the names of the metrics, and recommended alerts |
+//! | [`testing`] | [`SignedDelivery`](testing::SignedDelivery) and [`FakeKlikit`](testing::FakeKlikit), for the tests of receivers |
+//! | [`header`] | the names of klikit's headers |
+//! | [`guides`] | deploying, several nodes, local development, testing, backups, security |
+//!
+//! The packages `tower-klikit-sqlite`, `tower-klikit-postgres` and `tower-klikit-redis` contain stores, and
+//! `tower-klikit-store-tests` test suites for stores, also for your own.
 //!
 //! # What is signed
 //!
 //! klikit signs only the body. The event id and the event type are not signed, and the signature does not limit a
-//! delivery's age. An attacker who captures a body and its signature can send them again at any time, under another id
-//! or as another type. Base important decisions on the body, and make the handler idempotent: klikit delivers at least
-//! once.
+//! delivery's age. Base important decisions on the body, and make the handler idempotent: klikit delivers at least once.
+//! The guide [Security](guides::security) has the details.
 //!
 //! # Features
 //!
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `tracing` | yes | a span for each delivery; a log line for each rejection, with the reason that the response does not tell |
-//! | `metrics` | no | `metrics`: counters of deliveries by verdict and by secret, durations, and the size of the inbox |
-//! | `testing` | no | `testing::SignedDelivery`, `testing::FakeKlikit`; with `payload`, orders |
-//! | `dedupe` | no | `dedupe::KlikitDedupeLayer`, `store::MemoryStore` |
-//! | `inbox` | no | `inbox::Inbox`; implies `dedupe` |
-//! | `payload` | no | `payload::OrderEvent`; `KlikitVerifyLayer::accept_timestamped` |
-//! | `axum` | no | `axum::KlikitEvent`; implies `payload` |
-//! | `diagnose` | no | `KlikitVerifyLayer::explain_mismatches`; `diagnose::diagnose` and `diagnose::Diagnostician`, which find out why a delivery did not verify; `diagnose::SupportReport` |
+//! | `metrics` | no | [`metrics`](mod@crate::metrics): counters of deliveries by verdict and by secret, durations, and the size of the inbox |
+//! | `testing` | no | [`SignedDelivery`](testing::SignedDelivery), [`FakeKlikit`](testing::FakeKlikit); with `payload`, [`orders`](testing::orders) |
+//! | `dedupe` | no | [`KlikitDedupeLayer`](dedupe::KlikitDedupeLayer), [`MemoryStore`](store::MemoryStore) |
+//! | `inbox` | no | [`Inbox`](inbox::Inbox); implies `dedupe` |
+//! | `payload` | no | [`OrderEvent`](payload::OrderEvent); [`accept_timestamped`](KlikitVerifyLayer::accept_timestamped) |
+//! | `axum` | no | [`KlikitEvent`](crate::axum::KlikitEvent); implies `payload` |
+//! | `diagnose` | no | [`explain_mismatches`](KlikitVerifyLayer::explain_mismatches); [`diagnose`](diagnose::diagnose()) and [`Diagnostician`](diagnose::Diagnostician), which find out why a delivery did not verify; [`SupportReport`](diagnose::SupportReport) |
 //! | `full` | no | everything |
 //!
 //! Features only add items. They do not change the behaviour of other items.
@@ -72,6 +80,10 @@
 //! enabled. Without a runtime, the future panics. hyper, axum and tonic servers run in such a runtime.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(all(feature = "axum", feature = "diagnose", feature = "inbox", feature = "metrics", feature = "testing")),
+    allow(rustdoc::broken_intra_doc_links, reason = "the pages link to the items of all features")
+)]
 
 #[cfg(feature = "axum")]
 pub mod axum;

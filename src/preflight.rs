@@ -20,7 +20,8 @@
 //! - it does not differ from another secret of its keyring only by such white space, quotes, names and escapes. One of
 //!   the two would be a typo.
 //!
-//! The `preflight` methods of each layer, of the inbox and of its worker check their own limits:
+//! The `preflight` methods of each layer, of the [inbox](crate::inbox::Inbox::preflight) and of its
+//! [worker](crate::inbox::Worker::preflight) check their own limits:
 //!
 //! - no limit rejects every delivery, or klikit's largest batches;
 //! - no deadline for a body, or for a delivery's calls to a store, outlasts klikit's timeout of 10 seconds;
@@ -31,9 +32,31 @@
 //! [`ProblemKind`] lists all problems. Later versions may find more. If an update must not keep a service from
 //! starting, log the problems and continue.
 //!
+//! [`PreflightError`] names everything that was found and contains no part of a secret. Pass the keyrings of a
+//! [resolver](crate::KlikitVerifyLayer::with_resolver) to
+//! [`known_keyrings`](crate::KlikitVerifyLayer::known_keyrings), so that the layer checks them as well.
+//!
 //! All defaults pass, with a random secret. Hex, base64, UUIDs and random secrets that contain a word pass too.
 //!
-//! # Example
+//! # Examples
+//!
+//! At the start of a service:
+//!
+//! ```
+//! use tower_klikit::{KlikitVerifyLayer, dedupe::KlikitDedupeLayer, store::MemoryStore};
+//!
+//! fn layers() -> Result<(KlikitVerifyLayer, KlikitDedupeLayer), Box<dyn std::error::Error>> {
+//!     let verify = KlikitVerifyLayer::from_env()?;
+//!     let dedupe = KlikitDedupeLayer::new(MemoryStore::new());
+//!     // For example: the webhook secret "default" has white space or a byte order mark at its
+//!     // beginning or end: …
+//!     verify.preflight()?;
+//!     dedupe.preflight()?;
+//!     Ok((verify, dedupe))
+//! }
+//! ```
+//!
+//! The problems by their kinds:
 //!
 //! ```
 //! use tower_klikit::{KlikitVerifyLayer, preflight::ProblemKind};
@@ -94,20 +117,22 @@ pub enum ProblemKind {
     BodyDeadlineZero,
     /// [`body_deadline`](crate::KlikitVerifyLayer::body_deadline) is over klikit's timeout of 10 seconds.
     BodyDeadlineTooLong,
-    /// The tolerance of `KlikitVerifyLayer::accept_timestamped` is below a second, which is the resolution of the
-    /// timestamps.
+    /// The tolerance of [`KlikitVerifyLayer::accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) is
+    /// below a second, which is the resolution of the timestamps.
     ToleranceTooShort,
-    /// `KlikitDedupeLayer::lease` may expire before it is renewed. Renewal begins after a third of the lease and may take
-    /// up to `claim_deadline`.
+    /// [`KlikitDedupeLayer::lease`](crate::dedupe::KlikitDedupeLayer::lease) may expire before it is renewed. Renewal
+    /// begins after a third of the lease and may take up to
+    /// [`claim_deadline`](crate::dedupe::KlikitDedupeLayer::claim_deadline).
     LeaseTooShort,
-    /// `KlikitDedupeLayer::lease` is not below klikit's first pause of 30 seconds.
+    /// [`KlikitDedupeLayer::lease`](crate::dedupe::KlikitDedupeLayer::lease) is not below klikit's first pause of 30
+    /// seconds.
     LeaseTooLong,
     /// The retention is below the 31 hours and 13 minutes that klikit's retries span.
     RetentionTooShort,
-    /// `KlikitDedupeLayer::claim_deadline` is zero.
+    /// [`KlikitDedupeLayer::claim_deadline`](crate::dedupe::KlikitDedupeLayer::claim_deadline) is zero.
     ClaimDeadlineZero,
-    /// `KlikitDedupeLayer::claim_deadline` is 5 seconds or more. It applies to the claim and to its completion, which
-    /// together take all of klikit's 10 seconds.
+    /// [`KlikitDedupeLayer::claim_deadline`](crate::dedupe::KlikitDedupeLayer::claim_deadline) is 5 seconds or more. It
+    /// applies to the claim and to its completion, which together take all of klikit's 10 seconds.
     ClaimDeadlineTooLong,
     /// The handler's deadline is zero.
     HandlerDeadlineZero,
@@ -115,17 +140,18 @@ pub enum ProblemKind {
     ReplayLimitZero,
     /// `replay_limit` allows over 1,000 event ids an hour, or replays are unlimited.
     ReplayLimitTooHigh,
-    /// `Inbox::accept_deadline` is zero.
+    /// [`Inbox::accept_deadline`](crate::inbox::Inbox::accept_deadline) is zero.
     AcceptDeadlineZero,
-    /// `Inbox::accept_deadline` takes all of klikit's 10 seconds.
+    /// [`Inbox::accept_deadline`](crate::inbox::Inbox::accept_deadline) takes all of klikit's 10 seconds.
     AcceptDeadlineTooLong,
-    /// `Inbox::max_backlog` is zero.
+    /// [`Inbox::max_backlog`](crate::inbox::Inbox::max_backlog) is zero.
     MaxBacklogZero,
-    /// `Inbox::max_stored` is below `Inbox::max_backlog`, which pending deliveries then never reach.
+    /// [`Inbox::max_stored`](crate::inbox::Inbox::max_stored) is below
+    /// [`Inbox::max_backlog`](crate::inbox::Inbox::max_backlog), which pending deliveries then never reach.
     MaxStoredTooLow,
-    /// The first pause of `Worker::backoff` is longer than the last.
+    /// The first pause of [`Worker::backoff`](crate::inbox::Worker::backoff) is longer than the last.
     BackoffReversed,
-    /// `Worker::backoff` has a pause of zero.
+    /// [`Worker::backoff`](crate::inbox::Worker::backoff) has a pause of zero.
     BackoffZero,
 }
 

@@ -24,6 +24,9 @@ pub struct KlikitDedupeLayer {
     pub(super) config: Arc<DedupeConfig>,
 }
 
+// The documentation shows the values of literals only.
+const _: () = assert!(KlikitDedupeLayer::DEFAULT_REPLAY_IDS == REPLAY_LIMIT.ids);
+
 impl KlikitDedupeLayer {
     /// The default [`lease`](Self::lease): 25 seconds, less than klikit's first retry after 30 seconds.
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(25);
@@ -38,7 +41,7 @@ impl KlikitDedupeLayer {
     pub const DEFAULT_HANDLER_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
     /// The default [`replay_limit`](Self::replay_limit): 16 event ids for one body.
-    pub const DEFAULT_REPLAY_IDS: u16 = REPLAY_LIMIT.ids;
+    pub const DEFAULT_REPLAY_IDS: u16 = 16;
 
     /// The default window of the [`replay_limit`](Self::replay_limit): an hour.
     pub const DEFAULT_REPLAY_WINDOW: Duration = REPLAY_LIMIT.window;

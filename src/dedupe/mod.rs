@@ -16,7 +16,9 @@
 //! - A delivery that was handled before gets `200 {"status":"duplicate-ignored"}`.
 //! - A copy of a delivery that is being handled gets 503 with `Retry-After`, never 200, because the running attempt may
 //!   still fail.
-//! - If the store fails or is slow, the response is 503. klikit sends the delivery again, and nothing is lost.
+//! - If the store fails or is [slow](KlikitDedupeLayer::claim_deadline), or the handler takes longer than
+//!   [`handler_deadline`](KlikitDedupeLayer::handler_deadline), the response is 503 with `Retry-After`. klikit sends the
+//!   delivery again, and nothing is lost.
 //! - A known id with *another body* is a conflict. klikit does not sign the id, so an attacker could send a captured
 //!   body with an id that is not yet used, and the genuine delivery with that id must not be dropped. A conflict is
 //!   handled once, logged, and marked as a [conflict](Claim::is_conflict) in the extensions.
@@ -27,7 +29,11 @@
 //!   scope for all tenants](KlikitDedupeLayer::scope) is set.
 //! - A known body with another id is handled and [marked as a copy](crate::Delivery::is_copy), up to a
 //!   [limit](KlikitDedupeLayer::replay_limit): see [Replays](#replays).
+//! - The handler must be idempotent nevertheless: klikit delivers at least once, and a crash can come between the
+//!   handler's success and its record in the store.
 //! - A request without a verified [`Delivery`](crate::Delivery) gets 500, and a log line names the missing layer.
+//!
+//! With the policy [`ConflictPolicy::Reject`], a conflict gets 409.
 //!
 //! The [`Claim`] is in the request's extensions. A handler that writes to the ledger's database can complete the claim
 //! in its own transaction, and so take effect exactly once.
@@ -65,6 +71,12 @@
 //!     .layer(KlikitDedupeLayer::new(MemoryStore::new()));
 //! let app: Router = Router::new().route("/webhooks/klikit", post(|| async {}).layer(stack));
 //! ```
+//!
+//! # What it costs
+//!
+//! De-duplication adds the SHA-256 of the body, and with the memory store 1.5 to 2.2 µs (`cargo bench --features full
+//! --bench dedupe`). A delivery that never waits needs no task and no timer. Other stores add [their response
+//! times](crate::store#what-they-cost).
 //!
 //! # Panics
 //!

@@ -16,11 +16,11 @@ impl KlikitDedupeLayer {
         let mut problems = Problems::default();
         let renewed_by = (config.lease / 3).saturating_add(config.claim_deadline);
         problems.check(config.lease <= renewed_by, ProblemKind::LeaseTooShort);
-        problems.check(config.lease >= klikit::PAUSES[0], ProblemKind::LeaseTooLong);
+        problems.check(config.lease >= klikit::pauses()[0], ProblemKind::LeaseTooLong);
         problems.check(config.retention < klikit::retries_span(), ProblemKind::RetentionTooShort);
         problems.check(config.claim_deadline.is_zero(), ProblemKind::ClaimDeadlineZero);
         let claim_and_completion = config.claim_deadline.saturating_mul(2);
-        problems.check(claim_and_completion >= klikit::TIMEOUT, ProblemKind::ClaimDeadlineTooLong);
+        problems.check(claim_and_completion >= klikit::timeout(), ProblemKind::ClaimDeadlineTooLong);
         problems.check(config.handler_deadline.is_zero(), ProblemKind::HandlerDeadlineZero);
         config.policy.check_replay_limit(&mut problems);
         problems.into_result()

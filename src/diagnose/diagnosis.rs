@@ -93,7 +93,7 @@ impl Diagnosis {
         !self.is_cut_short
     }
 
-    /// Returns what to do about [`cause`](Self::cause). For the [further faults](Self::also), call [`Cause::fix`].
+    /// Returns what to do about [`cause`](Self::cause). For the [further causes](Self::further_causes), call [`Cause::fix`].
     pub fn fix(&self) -> &'static str {
         self.cause.fix()
     }

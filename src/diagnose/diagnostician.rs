@@ -17,7 +17,8 @@ use crate::{keyring::Keyring, signature::SignatureForms};
 /// };
 ///
 /// let keyring = Keyring::from(WebhookSecret::new("your-webhook-secret")?);
-/// let candidates = Keyring::new("candidates", "partner API", WebhookSecret::new("the partner API's")?);
+/// let partner_api = WebhookSecret::new("the partner API's")?;
+/// let candidates = Keyring::new("candidates", "partner API", partner_api);
 /// let diagnostician = Diagnostician::new(keyring).candidates(candidates).allow_missing_event_id();
 ///
 /// let body = br#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;

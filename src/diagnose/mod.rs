@@ -5,6 +5,40 @@
 //! klikit's developer documentation, and those that users of other webhooks report.
 //!
 //! [`diagnose`] is a pure function: no clock, no I/O, no log. Write a diagnosis to your own log and never send it to the caller.
+//! [`SupportReport`] is what klikit's support asks for, and contains no customer data.
+//!
+//! In a running service, [`explain_mismatches`](crate::KlikitVerifyLayer::explain_mismatches) adds a diagnosis to the warning about a
+//! rejection: the name of the cause, its certainty, and what to do. Use a [`Diagnostician`] to diagnose a delivery that you have kept,
+//! if the layer accepts more than the default.
+//!
+//! Of 5,000 deliveries with a known fault, a diagnosis names 98 %. For 24,000 deliveries that were changed at random, it names no
+//! wrong cause (`cargo test --all-features --test telemetry measured` prints both figures).
+//!
+//! # Troubleshooting
+//!
+//! The rows about nginx describe a real nginx (`tests/telemetry/proxies`). With its default configuration, nginx changes nothing that
+//! is signed: deliveries verify over HTTP/1.0 or 1.1, buffered or not, with a length or chunked.
+//!
+//! | symptom | cause | what to do |
+//! |---|---|---|
+//! | 403, "no x-klikit-signature header" | `signature_missing`: a proxy, a firewall's rule or a gateway's list of allowed headers drops the header. nginx does so by `proxy_set_header x-klikit-signature ""` and `proxy_pass_request_headers off`, and by default if something before nginx writes `x_klikit_signature` | let the `x-klikit-*` headers through, with their hyphens |
+//! | 400, "no x-klikit-event-id header" | `event_id_missing`: as above, or klikit sent no id | as above, or [`allow_missing_event_id`](crate::KlikitVerifyLayer::allow_missing_event_id) |
+//! | 403, "there is not exactly one x-klikit-signature header of 64 hex digits" | `signature_repeated`: a proxy adds the header although it is already there, and nginx passes both on. Or `signature_timestamped`, `signature_base64`, … | add the header once; for klikit's timestamped signatures, [`accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) |
+//! | 403, "the timestamp in the x-klikit-signature header is out of tolerance" | `signature_stale`: this machine's clock is wrong, or an old delivery was sent again | set the clock by NTP |
+//! | 403, "the signed body begins with a timestamp" | `timestamp_in_body`: somebody has captured a timestamped delivery and sends it as a current one, which has no time limit | nothing, since it is rejected; find out who reads your traffic |
+//! | 403 for every delivery, "signature does not match the body under any configured secret" | `secret_white_space`, `secret_quoted`, `secret_line`, … | configure the secret as klikit shows it; [`preflight`](crate::preflight) finds these mistakes before the first delivery |
+//! | the same | `body_reencoded`: something parses the JSON and encodes it again, as `Json<Value>` and some firewalls do. If it sorts keys that klikit documents nowhere, the cause is `unknown`, and the log says that all keys are in alphabetical order | put the layer outside of it; let the firewall inspect bodies and not rewrite them |
+//! | the same | `body_compressed`: a proxy compresses requests | turn that off, or put `RequestDecompressionLayer` outside of the layer; otherwise it belongs inside |
+//! | the same | `body_wrapped`: a gateway passes the whole body on as base64, as AWS API Gateway does with a binary media type; or in hex, percent-encoded, as a JSON string, or as the gateway's own event | let the gateway pass the body on unchanged, or decode it outside of the layer |
+//! | the same, with two causes | such as `body_wrapped` and `body_reencoded`, or `body_byte_order_mark` and `body_line_endings`: two things change the body | undo both; the log line says what to do about each |
+//! | the same | `secret_encoded`, `secret_decoded`: the configured secret is the right one escaped for a URL or a form, or in hex or base64; or the reverse | configure the secret as klikit shows it |
+//! | 403 for large deliveries only | `body_empty`: nginx's `proxy_set_body $request_body` sends nothing if a body is over `client_body_buffer_size` (8 or 16 kB) | remove that line |
+//! | 408, and klikit reports a timeout | `body_incomplete`: a slow network, or nginx's `proxy_pass_request_body off`, which announces the length and sends no body. If nginx also unsets `Content-Length`, the response is 403 at once | remove that line |
+//! | klikit reports 413, the log has nothing | the proxy's own limit: nginx's `client_max_body_size`, 1 MB by default | raise it to at least [`body_limit`](crate::KlikitVerifyLayer::body_limit) |
+//! | klikit reports a failure, the log has 200 | the response took over 10 seconds; from 8 seconds on, the log warns that "klikit counts this as a timeout after 10 s" | acknowledge first and work later, with the [inbox](crate::inbox) |
+//! | the handler runs twice for one order | an earlier response was no 2xx or took over 10 seconds; or handled deliveries are remembered in memory only | [`KlikitDedupeLayer`](crate::dedupe::KlikitDedupeLayer) or the inbox, on a store that survives a restart |
+//! | nothing arrives after a move | klikit's operator registers the URL, and it is still the old one. Only the metric `klikit_last_verified_timestamp_seconds` shows it | ask klikit to change it |
+//! | 403, and the cause is `unknown` | a forgery; another secret altogether, such as the partner API's; or a body that lost data | [`explain_mismatches_with`](crate::KlikitVerifyLayer::explain_mismatches_with) and [`Diagnostician::candidates`] try the secrets that you suspect; send klikit's support a [`SupportReport`] |
 //!
 //! # Certainty
 //!
@@ -74,7 +108,8 @@
 //! let diagnosis = diagnose(&keyring, &headers, body);
 //! assert_eq!((diagnosis.cause(), diagnosis.certainty()), (Cause::BodyReencoded, Certainty::Proven));
 //! println!("{diagnosis}");
-//! println!("{}", SupportReport::new(&diagnosis, &headers, body).answered(http::StatusCode::FORBIDDEN));
+//! let report = SupportReport::new(&diagnosis, &headers, body).answered(http::StatusCode::FORBIDDEN);
+//! println!("{report}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

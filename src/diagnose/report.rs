@@ -107,7 +107,9 @@ impl fmt::Display for SupportReport {
         match self.answer {
             ReportedAnswer::NotSaid => {}
             ReportedAnswer::Status(status) => writeln!(f, "answered: {}", status.as_u16())?,
-            ReportedAnswer::TimedOut => writeln!(f, "answered: nothing within {} seconds", klikit::TIMEOUT.as_secs())?,
+            ReportedAnswer::TimedOut => {
+                writeln!(f, "answered: nothing within {} seconds", klikit::timeout().as_secs())?
+            }
         }
         let (cause, certainty) = (self.diagnosis.cause().as_str(), self.diagnosis.certainty());
         writeln!(f, "cause: {cause}, {certainty}")?;

@@ -21,6 +21,9 @@ pub struct Inbox {
     capacity: Arc<Capacity>,
 }
 
+// The documentation shows the values of literals only.
+const _: () = assert!(Inbox::DEFAULT_REPLAY_IDS == KlikitDedupeLayer::DEFAULT_REPLAY_IDS);
+
 impl Inbox {
     /// The default [`retention`](Self::retention): 35 days. klikit's retries span 31 hours, its replays about 30 days.
     pub const DEFAULT_RETENTION: Duration = KlikitDedupeLayer::DEFAULT_RETENTION;
@@ -35,7 +38,7 @@ impl Inbox {
     pub const DEFAULT_MAX_STORED: u64 = 1_000_000;
 
     /// The default [`replay_limit`](Self::replay_limit): 16 event ids for one body.
-    pub const DEFAULT_REPLAY_IDS: u16 = KlikitDedupeLayer::DEFAULT_REPLAY_IDS;
+    pub const DEFAULT_REPLAY_IDS: u16 = 16;
 
     /// The default window of the [`replay_limit`](Self::replay_limit): an hour.
     pub const DEFAULT_REPLAY_WINDOW: Duration = KlikitDedupeLayer::DEFAULT_REPLAY_WINDOW;

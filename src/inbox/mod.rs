@@ -13,7 +13,8 @@
 //!   commits both together. A delivery that is stored already, or was handled before, gets `200
 //!   {"status":"duplicate-ignored"}`.
 //! - If the store fails, takes longer than [`accept_deadline`](Inbox::accept_deadline), or holds [too many pending
-//!   deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`, and klikit sends the delivery again.
+//!   deliveries](Inbox::max_backlog), the response is 503 with `Retry-After`, and klikit sends the delivery again. The
+//!   same applies while a [dedupe layer](crate::dedupe) on the same store is handling the delivery.
 //! - The store holds at most [a million deliveries](Inbox::max_stored): pending ones, dead letters and kept ones. At
 //!   the limit, kept deliveries are deleted early. If there are no kept deliveries, the response is 503 as well. Dead
 //!   letters are never deleted to make space.
@@ -23,6 +24,7 @@
 //! - A known id with *another body* is a conflict and is handled as a delivery of its own: see
 //!   [`dedupe`](crate::dedupe). While the earlier body is still stored, a copy that has the same JSON with other white
 //!   space, member order or escapes is a duplicate.
+//! - A request without a verified [`Delivery`](crate::Delivery) gets 500, and a log line names the missing layer.
 //! - A known body with another id is a copy, perhaps a replay of a captured delivery. Up to [16 ids in an
 //!   hour](Inbox::replay_limit) are handled and [marked as copies](crate::Delivery::is_copy). Further ids get 503: see
 //!   [Replays](crate::dedupe#replays).
@@ -39,14 +41,17 @@
 //! - A 2xx response finishes the delivery. It is deleted with its body unless it is [kept](Inbox::keep_bodies). After
 //!   400 and 422 it is dead-lettered at once, because a retry would fail in the same way. After any [other
 //!   response](Worker::outcome), an error, a panic or a [timeout](Worker::handler_deadline), it is retried after a
-//!   [backoff](Worker::backoff), and dead-lettered after [the last attempt](Worker::max_attempts).
+//!   [backoff](Worker::backoff), and dead-lettered after [the last attempt](Worker::max_attempts): 25 attempts in some 31
+//!   hours by default.
+//! - A 404 or 405 usually means that the handler's route differs from the acceptor's. The worker logs it as an error
+//!   with the method and the path.
 //! - A handler can give the reason of a failure by a [`FailureReason`](crate::FailureReason) in its response's
 //!   extensions. The reason appears in the log and in the [entry](Entry::reason).
 //! - If a worker crashes, its deliveries are redelivered once their leases expire, and each redelivery counts as an
 //!   attempt. A delivery that crashes the process every time is therefore dead-lettered after the last attempt.
 //!   Deliveries that were in progress in the same process are retried at staggered times, so that one poisonous
 //!   delivery does not take the others with it.
-//! - A task of its own extends the leases of all running handlers, so that a handler may block its thread. A lease
+//! - A task of its own extends the leases of all running handlers, so that a handler may block its thread, although it should use `spawn_blocking`. A lease
 //!   can still expire if handlers block every thread, or if the store is out of reach. The workers of this inbox and its
 //!   clones then neither start the delivery again nor one that shares an ordering key with it. The outcome is
 //!   reported until the store has heard it, and counts unless another node has leased the delivery.
@@ -58,7 +63,9 @@
 //!   which reaches pending deliveries only if it names their state.
 //! - A delivery is handled at least once: a process that crashes, or that another node takes for crashed, may have
 //!   handled a delivery that is then handled again. So make the handler idempotent. On Postgres, it can finish the
-//!   delivery within its own transaction.
+//!   delivery within its own transaction, and so handle it exactly once.
+//! - On Postgres, `hand_off` passes deliveries to a job queue of yours in the transaction that accepts them. No worker
+//!   of this crate is then needed.
 //! - Deliveries are handled in no order unless [`order_by`](Inbox::order_by) says otherwise. A copy, or a dead
 //!   letter that klikit sent again, waits for its turn like any other delivery. Once an attempt at it has failed, it loses
 //!   its order and holds up no other.
@@ -66,7 +73,12 @@
 //! # Example
 //!
 //! ```no_run
-//! use axum::{Extension, Router, body::Bytes, http::StatusCode, routing::{post, post_service}};
+//! use axum::{
+//!     Extension, Router,
+//!     body::Bytes,
+//!     http::StatusCode,
+//!     routing::{post, post_service},
+//! };
 //! use tower::Layer;
 //! use tower_klikit::{EventId, KlikitVerifyLayer, inbox::Inbox, store::MemoryStore};
 //!
@@ -86,14 +98,15 @@
 //! let worker = tokio::spawn(inbox.worker(handler).run_until(stop));
 //!
 //! let verify = KlikitVerifyLayer::new("your-webhook-secret");
-//! let app: Router = Router::new().route("/webhooks/klikit", post_service(verify.layer(inbox.acceptor())));
+//! let acceptor = post_service(verify.layer(inbox.acceptor()));
+//! let app: Router = Router::new().route("/webhooks/klikit", acceptor);
 //! # serve(app).await;
 //! # worker.await
 //! # }
 //! ```
 //!
 //! Serve `app` until `stop`, and then wait for the worker, which finishes its running handlers. For a server with
-//! timeouts and limits, copy `examples/src/serve.rs` from the repository.
+//! timeouts and limits, copy `examples/src/serve.rs` from the repository: see [Deploying](crate::guides::deploying).
 //!
 //! # Panics
 //!

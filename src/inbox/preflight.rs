@@ -18,7 +18,7 @@ impl Inbox {
         problems.check(config.retention < klikit::retries_span(), ProblemKind::RetentionTooShort);
         config.policy.check_replay_limit(&mut problems);
         problems.check(config.accept_deadline.is_zero(), ProblemKind::AcceptDeadlineZero);
-        problems.check(config.accept_deadline >= klikit::TIMEOUT, ProblemKind::AcceptDeadlineTooLong);
+        problems.check(config.accept_deadline >= klikit::timeout(), ProblemKind::AcceptDeadlineTooLong);
         problems.check(config.max_backlog == 0, ProblemKind::MaxBacklogZero);
         problems.check(config.max_stored < config.max_backlog, ProblemKind::MaxStoredTooLow);
         problems.into_result()

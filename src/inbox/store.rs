@@ -1,12 +1,12 @@
 //! The interface of a store of accepted deliveries.
 //!
 //! ```text
-//!  accept ▶ READY ──lease──▶ LEASED ──Done──▶ gone, or DONE while handled deliveries are kept ─ purge_done, evict_done ▶ gone
-//!            ▲  ▲             │ │ └─ DeadLetter, or lease expired on the last attempt ─▶ DEAD ─ purge_dead ▶ gone
-//!            │  └ Reschedule ─┘ │                                 retry, or accepted again │
-//!            ├── Release ───────┘                                                          │
-//!            ├── lease expired: can be leased again without a call of its own              │
-//!            └─────────────────────────────────────────────────────────────────────────────┘
+//!  accept ▶ READY ──lease──▶ LEASED ──Done──▶ gone, or DONE if kept ── purge_done, evict_done ▶ gone
+//!            ▲  ▲             │ │ └─ DeadLetter, or ────────▶ DEAD ── purge_dead ▶ gone
+//!            │  └ Reschedule ─┘ │    last lease expired        │
+//!            ├── Release ───────┘                              │
+//!            ├── lease expired: can be leased again            │
+//!            └──────────────────────── retry, or accepted again┘
 //! ```
 
 use std::{future::Future, sync::Arc, time::Duration};

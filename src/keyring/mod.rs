@@ -37,10 +37,15 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// One process can serve many businesses: [`with_resolver`] chooses a keyring for each request, by its path or by the
+/// partner key in `Authorization`. One path for many keyrings without such a key is not supported, because each forged
+/// delivery would have to be hashed with all secrets.
+///
 /// The name of the keyring is the tenant. It tells the deliveries of several businesses apart, in [`Delivery::tenant`]
 /// and in the stores. Do not change it when the secrets change, because stored deliveries are found by it.
 ///
 /// [`Delivery::tenant`]: crate::Delivery::tenant
+/// [`with_resolver`]: crate::KlikitVerifyLayer::with_resolver
 #[derive(Clone)]
 pub struct Keyring {
     shared: Arc<SharedKeyring>,

@@ -5,7 +5,10 @@
 //!
 //! - Codes such as [`OrderStatus`] accept any number. The known codes are constants.
 //! - [`Money`] keeps the digits as sent.
-//! - [`Order`] keeps its JSON and reads a field only on request, so that a large batch costs little.
+//! - [`Order`] keeps its JSON and parses a field only when it is read. So a batch of six large orders (160 kB) takes a
+//!   quarter of the time that `serde_json::Value` takes (`cargo bench --features full --bench payload`).
+//! - [`TimestampedEvent`] is the envelope of deliveries with a [timestamped
+//!   signature](crate::verify#timestamped-signatures).
 //! - [`PayloadError`] names the field and never quotes the body.
 //!
 //! The id and the type of the event are in the headers: see [`Delivery`](crate::Delivery).

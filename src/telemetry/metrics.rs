@@ -1,7 +1,8 @@
 //! Names, labels and descriptions of all metrics.
 //!
-//! The crate reports metrics through the facade crate `metrics`, so any recorder for that crate works. The example
-//! `examples/metrics.rs` exports them to Prometheus. Install the recorder first, then call [`describe`].
+//! The crate reports metrics through the facade crate `metrics`, so any recorder for that crate works. Install the
+//! recorder first, then call [`describe`]. The example `examples/metrics.rs` exports them to Prometheus, and prints what
+//! Prometheus scrapes: `cargo run --example metrics`.
 //!
 //! | name | kind | labels | description |
 //! |---|---|---|---|
@@ -56,10 +57,6 @@
 //! # No worker runs, or the store is down.
 //! time() - max(klikit_inbox_counted_timestamp_seconds) > 120
 //! ```
-#![cfg_attr(
-    not(feature = "inbox"),
-    allow(rustdoc::broken_intra_doc_links, reason = "the table lists the metrics of all features")
-)]
 
 use std::{
     sync::Arc,
@@ -121,11 +118,12 @@ pub const DEAD_LETTERS_EXPIRED: &str = "klikit_inbox_dead_letters_expired_total"
 /// Leases that another worker took while the handler was running.
 pub const LEASES_LOST: &str = "klikit_inbox_leases_lost_total";
 
-/// Histogram bounds for [`ACK`], in seconds. klikit recommends responding within 1 second and times out after 10.
+/// Histogram bounds for [`ACK`]: 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8 and 10 seconds. klikit recommends
+/// responding within 1 second and times out after 10.
 pub const ACK_BUCKETS: &[f64] = &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 10.0];
 
-/// Histogram bounds for [`BODY_BYTES`], in bytes. One order has 4 to 27 kB and a batch more than 100 kB. The default
-/// body limit is one megabyte.
+/// Histogram bounds for [`BODY_BYTES`]: 1, 4, 16, 64 and 256 KiB, and 1 MiB, in bytes. One order has 4 to 27 kB and a
+/// batch more than 100 kB. The default body limit is one megabyte.
 pub const BODY_BUCKETS: &[f64] = &[1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
 
 /// Registers the descriptions of all metrics with the recorder. Call it once, after installing the recorder.

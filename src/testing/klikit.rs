@@ -25,15 +25,19 @@ use crate::klikit;
 /// use axum::{Router, body::Body, http::StatusCode, routing::post};
 /// use tower_klikit::{KlikitVerifyLayer, testing::{FakeKlikit, SignedDelivery}};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # let mut builder = tokio::runtime::Builder::new_current_thread();
+/// # builder.enable_time().start_paused(true).build().unwrap().block_on(async {
 /// // In a test: #[tokio::test(start_paused = true)]
 /// static FAILED: AtomicBool = AtomicBool::new(false);
 /// async fn fails_once() -> StatusCode {
-///     if FAILED.swap(true, Ordering::SeqCst) { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
+///     let has_failed = FAILED.swap(true, Ordering::SeqCst);
+///     if has_failed { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
 /// }
-/// let app = Router::new().route("/webhooks/klikit", post(fails_once)).layer(KlikitVerifyLayer::new("secret"));
+/// let verify = KlikitVerifyLayer::new("secret");
+/// let app: Router = Router::new().route("/webhooks/klikit", post(fails_once).layer(verify));
 ///
-/// let report = FakeKlikit::new().deliver::<Body>(&app, &SignedDelivery::new("secret", "{}")).await;
+/// let delivery = SignedDelivery::new("secret", "{}");
+/// let report = FakeKlikit::new().deliver::<Body>(&app, &delivery).await;
 /// assert!(report.is_delivered());
 /// assert_eq!(report.statuses(), [500, 200]);
 /// # });
@@ -77,11 +81,11 @@ pub enum Answer {
 impl FakeKlikit {
     /// klikit's pauses between attempts: 30 seconds, 2 minutes, 10 minutes, 1 hour, 6 hours and 24 hours. After the
     /// seventh attempt, klikit dead-letters the delivery. An older version of klikit's documentation says so.
-    pub const PAUSES: [Duration; 6] = klikit::PAUSES;
+    pub const PAUSES: [Duration; 6] = klikit::pauses();
 
     /// Creates a fake with [klikit's pauses](Self::PAUSES) and a timeout of 10 seconds.
     pub fn new() -> Self {
-        Self { pauses: Self::PAUSES.to_vec(), timeout: klikit::TIMEOUT }
+        Self { pauses: Self::PAUSES.to_vec(), timeout: klikit::timeout() }
     }
 
     /// Sets the pauses before the first retry, the second retry and so on. Without pauses, the fake never retries.

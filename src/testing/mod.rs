@@ -1,5 +1,7 @@
 //! Test utilities for services that receive deliveries: [`SignedDelivery`], [`FakeKlikit`] and, with the feature
-//! `payload`, `orders`.
+//! `payload`, [`orders`].
+//!
+//! The guide [Testing your handler](crate::guides::testing) shows how to use them.
 //!
 //! To test a store, see the crate `tower-klikit-store-tests`.
 //!
@@ -10,7 +12,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let app = Router::new().route("/webhooks/klikit", post(|| async {})).layer(KlikitVerifyLayer::new("secret"));
+//! let verify = KlikitVerifyLayer::new("secret");
+//! let app: Router = Router::new().route("/webhooks/klikit", post(|| async {}).layer(verify));
 //! let delivery = SignedDelivery::new("secret", r#"{"brand_id":1,"branch_id":2,"orders":[]}"#);
 //!
 //! let genuine = app.clone().oneshot(delivery.request::<Body>()).await.unwrap();

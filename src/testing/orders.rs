@@ -13,9 +13,15 @@ use crate::payload::{OrderStatus, OrderType};
 /// delivery twice, clone the delivery.
 ///
 /// ```
-/// use tower_klikit::{payload::OrderStatus, testing::{SignedDelivery, orders::{FakeOrder, body}}};
+/// use tower_klikit::{
+///     payload::OrderStatus,
+///     testing::{SignedDelivery, orders::{FakeOrder, body}},
+/// };
 ///
-/// let order = FakeOrder::new(42).item("Nasi goreng", 2, 25_000).status(OrderStatus::READY).field("table_no", "7");
+/// let order = FakeOrder::new(42)
+///     .item("Nasi goreng", 2, 25_000)
+///     .status(OrderStatus::READY)
+///     .field("table_no", "7");
 /// let delivery = SignedDelivery::new("secret", body(1, 2, [order]));
 /// ```
 #[derive(Debug, Clone)]

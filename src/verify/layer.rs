@@ -44,14 +44,14 @@ pub struct KlikitVerifyLayer {
 
 impl KlikitVerifyLayer {
     /// The default [`body_limit`](Self::body_limit): 1 MiB. A batch of six large orders is about 160 kB.
-    pub const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
+    pub const DEFAULT_BODY_LIMIT: usize = 1_048_576;
 
     /// The default [`body_deadline`](Self::body_deadline): 10 seconds, after which klikit counts a delivery as failed
     /// ("Webhook retries" in its developer documentation).
-    pub const DEFAULT_BODY_DEADLINE: Duration = klikit::TIMEOUT;
+    pub const DEFAULT_BODY_DEADLINE: Duration = klikit::timeout();
 
     /// The default [`buffer_budget`](Self::buffer_budget): 64 MiB.
-    pub const DEFAULT_BUFFER_BUDGET: usize = 64 * 1024 * 1024;
+    pub const DEFAULT_BUFFER_BUDGET: usize = 67_108_864;
 
     /// Creates a layer that verifies with one secret: the `webhook_secret_key`, byte for byte.
     ///
@@ -191,7 +191,8 @@ impl KlikitVerifyLayer {
     /// klikit does not sign the id, so an attacker who has captured a delivery with an id can send it again without the
     /// id. The dedupe layer and the inbox then identify it by its body. It is handled once more, and [marked as a
     /// copy](crate::Delivery::is_copy) if this process has seen the body with an id. Allow missing ids only if klikit
-    /// sends you none. Then prefer `Identity::Body`, which closes this gap.
+    /// sends you none. Then prefer [`Identity::Body`](crate::dedupe::Identity::Body), which closes
+    /// this gap.
     #[must_use]
     pub fn allow_missing_event_id(self) -> Self {
         self.with(|config| config.missing_event_id_allowed = true)
@@ -218,9 +219,9 @@ impl KlikitVerifyLayer {
     ///
     /// Only an older version of klikit's documentation (May 2026) describes them: `x-klikit-signature: t=<seconds since
     /// 1970>,v1=<hex>` over `<t>.<body>`, with the envelope `{event_id, event_type, event_version, created_at,
-    /// business_id, data}`, which `payload::TimestampedEvent` reads. The id and the type of the
-    /// [`Delivery`](crate::Delivery) are taken from the envelope, where they are signed. The `x-klikit-event-id` header
-    /// may be missing. If it differs from the envelope, the delivery is rejected with 403. `X-Klikit-Event` and
+    /// business_id, data}`, which [`TimestampedEvent`](crate::payload::TimestampedEvent) reads. The id and the type of
+    /// the [`Delivery`](crate::Delivery) are taken from the envelope, where they are signed. The `x-klikit-event-id`
+    /// header may be missing. If it differs from the envelope, the delivery is rejected with 403. `X-Klikit-Event` and
     /// `X-Klikit-Webhook-Id` are ignored.
     ///
     /// A timestamped signature covers `<t>.<body>`, and a current one covers `<body>`. An attacker could therefore send

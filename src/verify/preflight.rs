@@ -41,7 +41,7 @@ impl KlikitVerifyLayer {
         problems.check(config.budget.limit() < config.body_limit, ProblemKind::BufferBudgetTooLow);
         problems.check(config.body_deadline.is_zero(), ProblemKind::BodyDeadlineZero);
         // Equal is fine: klikit takes no response after its timeout anyway.
-        problems.check(config.body_deadline > klikit::TIMEOUT, ProblemKind::BodyDeadlineTooLong);
+        problems.check(config.body_deadline > klikit::timeout(), ProblemKind::BodyDeadlineTooLong);
         let is_below_a_second = |tolerance| tolerance < Duration::from_secs(1);
         problems.check(config.timestamped.is_some_and(is_below_a_second), ProblemKind::ToleranceTooShort);
         problems.into_result()

@@ -22,7 +22,7 @@ pub enum RejectionKind {
     /// No `x-klikit-event-id` header.
     MissingEventId,
     /// The time of a timestamped signature is further in the past or in the future than
-    /// `KlikitVerifyLayer::accept_timestamped` tolerates.
+    /// [`accept_timestamped`](crate::KlikitVerifyLayer::accept_timestamped) tolerates.
     StaleTimestamp,
     /// The signed body begins with a timestamp and a dot, like the signed text of a timestamped signature. Someone
     /// moved the timestamp of a captured delivery from the header into the body.

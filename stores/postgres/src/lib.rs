@@ -23,7 +23,8 @@
 //! use tower_klikit_postgres::PostgresStore;
 //!
 //! # async fn open() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = PostgresStore::open("postgres://klikit:password@db.example.com/orders?sslmode=require").await?;
+//! let url = "postgres://klikit:password@db.example.com/orders?sslmode=require";
+//! let store = PostgresStore::open(url).await?;
 //! # Ok(())
 //! # }
 //! ```

@@ -102,7 +102,7 @@
 //! Name all servers in the URL, and ask for the one that accepts writes:
 //!
 //! ```text
-//! postgres://klikit:password@db1.example.com,db2.example.com/orders?sslmode=require&target_session_attrs=read-write
+//! postgres://klikit:password@db1,db2/orders?sslmode=require&target_session_attrs=read-write
 //! ```
 //!
 //! If the primary fails, deliveries are answered with 503 until a standby is promoted, and are then accepted again without
