@@ -135,5 +135,6 @@ fn hidden_characters_of_requests_are_not_logged() {
         });
         inbox.worker(handler).max_attempts(1).run_until(tokio::time::sleep(Duration::from_secs(9))).await;
     });
-    assert_escaped(&log, 3, &["dead-lettered a delivery: paid", "has no route for POST /paid"]);
+    // The worker logs its start and its stop in three lines.
+    assert_escaped(&log, 3 + 3, &["dead-lettered a delivery: paid", "has no route for POST /paid"]);
 }
