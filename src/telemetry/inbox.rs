@@ -43,11 +43,11 @@ pub(crate) fn worker_drains(handlers: usize) {
 /// Logs that a worker has stopped. `interrupted` is the number of handlers that were still running after `deadline`.
 pub(crate) fn worker_stopped(interrupted: usize, deadline: Duration) {
     let handlers = if interrupted == 1 { "handler" } else { "handlers" };
-    if interrupted == 0 {
-        info!(target: INBOX, "stopped");
-    } else {
-        info!(target: INBOX, "stopped: interrupted {interrupted} {handlers} that did not end within {deadline:?}");
-    }
+    let reason = match interrupted {
+        0 => String::new(),
+        _ => format!(": interrupted {interrupted} {handlers} that did not end within {deadline:?}"),
+    };
+    info!(target: INBOX, "stopped{reason}");
 }
 
 /// Formats a time as hours, minutes and seconds in UTC.
