@@ -1,20 +1,31 @@
 //! A webhook without a framework, served by hyper over HTTP/1.1 and HTTP/2:
 //!
 //! ```text
-//! KLIKIT_WEBHOOK_SECRET=your-webhook-secret cargo run --example hyper
+//! cargo run --example hyper
 //! ```
 //!
 //! `src/serve.rs` shows how to serve and limit hyper's connections.
 
-use std::{convert::Infallible, env, error::Error, time::Duration};
+use std::{convert::Infallible, error::Error, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
 use tower_klikit::{EventId, KlikitVerifyLayer, VerifiedBody};
-use tower_klikit_examples::serve::{Limits, Stop, serve};
+use tower_klikit_examples::{
+    serve::{Limits, Stop, serve},
+    setup::{self, Arguments},
+};
+
+const USAGE: &str = "\
+Usage: cargo run --example hyper [-- --help]
+
+Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM.
+
+Environment:
+  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
+  PORT                   The port on 127.0.0.1 [default: 8080]";
 
 /// Handles verified requests. The layer rejects all others.
 async fn receive(request: Request<VerifiedBody>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -31,11 +42,13 @@ async fn receive(request: Request<VerifiedBody>) -> Result<Response<Full<Bytes>>
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let verify = KlikitVerifyLayer::from_env().map_err(|error| error.to_string())?;
+    Arguments::read(USAGE).finish();
+
+    // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret.
+    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into());
     let service = verify.layer(service_fn(receive));
 
-    let port = env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let listener = setup::listen().await?;
     let stop = Stop::on_signal(Duration::from_secs(25))?;
     println!("serving POST http://{}/webhooks/klikit", listener.local_addr()?);
     serve(listener, service, Limits::default(), stop.requested()).await;

@@ -7,7 +7,7 @@
 //!
 //! `tower_klikit::metrics` lists all names, and recommends alerts.
 
-use std::{env, future::ready, time::Duration};
+use std::{future::ready, time::Duration};
 
 use axum::{
     Router,
@@ -18,12 +18,29 @@ use axum::{
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use tokio::{net::TcpListener, sync::oneshot, time::sleep};
+use tokio::{sync::oneshot, time::sleep};
 use tower::Layer;
 use tower_klikit::{
     Keyring, KlikitVerifyLayer, WebhookSecret, inbox::Inbox, metrics, store::MemoryStore, testing::SignedDelivery,
 };
-use tower_klikit_examples::serve::{Limits, Stop, serve};
+use tower_klikit_examples::{
+    serve::{Limits, Stop, serve},
+    setup::{self, Arguments},
+};
+
+const USAGE: &str = "\
+Usage: cargo run --example metrics [-- --once]
+
+Receives klikit's deliveries on POST /webhooks/klikit, and serves their metrics on
+GET /metrics. Sends itself sample deliveries, prints the metrics, and then serves until
+ctrl-c or SIGTERM. Accepts two demo secrets, as during a rotation.
+
+Options:
+  --once  Stop after the samples, with exit code 1 if a metric is not as expected
+  --help  Print this help
+
+Environment:
+  PORT  The port on 127.0.0.1 [default: 8080]";
 
 const PATH: &str = "/webhooks/klikit";
 const OLD_SECRET: &str = "the old demo secret of klikit";
@@ -33,7 +50,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let once = env::args().any(|argument| argument == "--once");
+    let mut arguments = Arguments::read(USAGE);
+    let once = arguments.flag("--once");
+    arguments.finish();
 
     // Install the recorder before the layers record anything. Without buckets, histograms become summaries, which cannot be
     // aggregated.
@@ -66,8 +85,7 @@ async fn main() -> Result<(), BoxError> {
         }
     });
 
-    let port = env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let listener = setup::listen().await?;
     let url = format!("http://{}", listener.local_addr()?);
     let stop = Stop::on_signal(Duration::from_secs(25))?;
     let (close, closed) = oneshot::channel::<()>();

@@ -97,6 +97,7 @@ pub mod dedupe;
 pub mod diagnose;
 #[cfg(feature = "dedupe")]
 mod direct_response;
+mod error_chain;
 mod event;
 pub mod guides;
 pub mod header;
@@ -128,6 +129,7 @@ mod with_body;
 #[cfg(feature = "metrics")]
 pub use crate::telemetry::metrics;
 pub use crate::{
+    error_chain::ErrorChain,
     event::{Delivery, EventId, EventType, OtherEventType},
     keyring::{Keyring, KeyringError, KeyringErrorKind},
     reason::FailureReason,

@@ -71,8 +71,8 @@ use std::{error::Error, fmt, sync::Arc};
 
 /// All problems that a check found.
 ///
-/// The error reveals no character and no length of a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The error reveals no character and no length of a secret. `Debug` writes the same message as `Display`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct PreflightError {
     /// Never empty.
     problems: Vec<Problem>,
@@ -296,6 +296,13 @@ impl fmt::Display for PreflightError {
             write!(f, "{separator}{problem}")?;
         }
         Ok(())
+    }
+}
+
+/// Writes the message, because a `main` that returns the error prints its `Debug`.
+impl fmt::Debug for PreflightError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -5,36 +5,34 @@
 
 use std::{
     env,
-    process::{Command, ExitCode},
+    error::Error,
+    process::{Command, Output},
 };
 
 use tower_klikit::KlikitVerifyLayer;
 
 const CHILD: &str = "as-a-child";
 
-fn main() -> ExitCode {
+const REMEDY: &str = "set it to the webhook_secret_key that klikit shows";
+
+fn main() -> Result<(), Box<dyn Error>> {
     if env::args().any(|argument| argument == CHILD) {
-        return match KlikitVerifyLayer::from_env() {
-            Ok(_) => ExitCode::SUCCESS,
-            Err(error) => {
-                println!("{error}");
-                ExitCode::FAILURE
-            }
-        };
+        // If a `main` returns an error, Rust prints its `Debug` form.
+        KlikitVerifyLayer::from_env()?;
+        return Ok(());
     }
-    let cases = [
-        (None, "the environment variable KLIKIT_WEBHOOK_SECRET is not set\n"),
-        (Some(""), "the environment variable KLIKIT_WEBHOOK_SECRET is empty\n"),
-        (Some(" \n"), "the environment variable KLIKIT_WEBHOOK_SECRET is blank\n"),
-        (Some("secret\n"), ""),
-    ];
-    for (value, message) in cases {
-        let mut child = Command::new(env::current_exe().expect("this program has no path"));
+    let cases =
+        [(None, Some("not set")), (Some(""), Some("empty")), (Some(" \n"), Some("blank")), (Some("secret\n"), None)];
+    for (value, fault) in cases {
+        let mut child = Command::new(env::current_exe()?);
         child.arg(CHILD).env_remove("KLIKIT_WEBHOOK_SECRET").envs(value.map(|value| ("KLIKIT_WEBHOOK_SECRET", value)));
-        let output = child.output().expect("this program does not start");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), message, "for {value:?}");
-        assert_eq!(output.status.success(), message.is_empty(), "for {value:?}");
+        let Output { status, stderr, .. } = child.output()?;
+        let message = fault.map_or_else(String::new, |fault| {
+            format!("Error: the environment variable KLIKIT_WEBHOOK_SECRET is {fault}: {REMEDY}\n")
+        });
+        assert_eq!(String::from_utf8_lossy(&stderr), message, "for {value:?}");
+        assert_eq!(status.success(), fault.is_none(), "for {value:?}");
     }
     println!("{} cases passed", cases.len());
-    ExitCode::SUCCESS
+    Ok(())
 }

@@ -149,7 +149,7 @@ pub(crate) async fn run(
     listener: TcpListener,
     deliveries: &[demo::DemoDelivery],
 ) -> Result<bool, Box<dyn Error>> {
-    let open = async || store::open_inbox(store).await.map_err(|error| format!("--inbox {store}: {error}"));
+    let open = async || store::open_inbox(store).await;
     let address = listener.local_addr()?;
     let url = format!("http://{address}{PATH}");
     let kitchen = Kitchen::new();

@@ -20,10 +20,14 @@ use std::{
 
 use axum::{Extension, Json, Router, body::Bytes, routing::post};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::oneshot};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tower::ServiceBuilder;
-use tower_klikit::{Delivery, KlikitVerifyLayer, SecretErrorKind, WebhookSecret, dedupe::KlikitDedupeLayer};
-use tower_klikit_examples::serve::{Limits, Stop, serve};
+use tower_klikit::{Delivery, ErrorChain, KlikitVerifyLayer, dedupe::KlikitDedupeLayer};
+use tower_klikit_examples::{
+    serve::{Limits, Stop, serve},
+    setup::{self, Arguments},
+};
 
 const USAGE: &str = "\
 Usage: cargo run --example receiver [-- [--once] [--store STORE | --inbox [STORE]]]
@@ -36,8 +40,9 @@ Options:
   --store STORE    Handle each delivery once, with a store: memory, sqlite:PATH, redis://…
                    or postgres://…
   --inbox [STORE]  Acknowledge each delivery at once and handle it later, with a store:
-                   sqlite:PATH or postgres://… [default: sqlite:klikit.db]. Shows the attempts
-                   when the handler fails once and the process crashes once
+                   sqlite:PATH or postgres://… [default: a file that is deleted at the
+                   end]. Shows the attempts when the handler fails once and the process
+                   crashes once
   --help           Print this help
 
 Environment:
@@ -67,77 +72,57 @@ async fn receive(Extension(delivery): Extension<Delivery>, body: Bytes) -> Json<
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into()).collect();
-    let (mut once, mut mode) = (false, Mode::Inline);
-    let mut rest = arguments.iter().map(String::as_str).peekable();
-    while let Some(argument) = rest.next() {
-        match (argument, mode) {
-            ("--once", _) => once = true,
-            ("--store", Mode::Inline) => mode = Mode::Deduped(rest.next().unwrap_or_default()),
-            ("--inbox", Mode::Inline) => {
-                mode = Mode::Inbox(rest.next_if(|next| !next.starts_with("--")).unwrap_or("sqlite:klikit.db"));
-            }
-            ("--help" | "-h", _) => {
-                println!("{USAGE}");
-                return ExitCode::SUCCESS;
-            }
-            _ => {
-                eprintln!("{USAGE}");
-                return ExitCode::from(2);
-            }
-        }
-    }
+    let mut arguments = Arguments::read(USAGE);
+    let once = arguments.flag("--once");
+    let mode = match (arguments.value("--store", None), arguments.value("--inbox", Some(""))) {
+        (None, None) => Mode::Inline,
+        (Some(store), None) => Mode::Deduped(store),
+        (None, Some(store)) => Mode::Inbox(store),
+        (Some(_), Some(_)) => arguments.fail("use either --store or --inbox"),
+    };
+    arguments.finish();
     match run(once, mode).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", ErrorChain::new(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
 /// The way in which verified deliveries reach the handler.
-#[derive(Clone, Copy)]
-enum Mode<'a> {
+enum Mode {
     /// Directly.
     Inline,
     /// Each once, with this store.
-    Deduped(&'a str),
-    /// Through an inbox in this store.
-    Inbox(&'a str),
+    Deduped(String),
+    /// Through an inbox in this store, or in a temporary file if the name is empty.
+    Inbox(String),
 }
 
 /// Runs the demo and serves. Returns whether all results were as expected.
-async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
+async fn run(once: bool, mode: Mode) -> Result<bool, Box<dyn Error>> {
     // The layer logs rejections with their reasons.
     tracing_subscriber::fmt().without_time().with_target(false).with_ansi(io::stdout().is_terminal()).init();
 
     let stop = Stop::on_signal(Duration::from_secs(25))?;
-    let port = port()?;
-    let listener = TcpListener::bind(("127.0.0.1", port))
-        .await
-        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}; set PORT to use another port"))?;
+    let listener = setup::listen().await?;
 
-    let (demo_secret, samples) = tower_klikit_test_support::deliveries::all();
-    let (secret, caution) = match WebhookSecret::from_env() {
-        Ok(secret) => (secret, " (it is signed with your secret, so keep it private)"),
-        // An empty secret is an error: use the demo secret only if none is set.
-        Err(error) if error.kind() == SecretErrorKind::NotSet => {
-            println!("KLIKIT_WEBHOOK_SECRET is not set: using the demo secret {demo_secret:?}, which is public.");
-            (WebhookSecret::new(demo_secret)?, "")
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let samples = tower_klikit_test_support::deliveries::all().1;
+    let secret = setup::secret()?;
+    let is_private = env::var_os("KLIKIT_WEBHOOK_SECRET").is_some();
     let verify = KlikitVerifyLayer::with_keyring(secret.clone().into());
     let verify = verify.explain_mismatches();
-    // A service should not start with such a secret. Print no caution for the demo secret, which is one.
-    if let (Err(problems), false) = (verify.preflight(), caution.is_empty()) {
+    // A service should not start with such a secret.
+    if let Err(problems) = verify.preflight()
+        && is_private
+    {
         println!("Caution: {problems}\n");
     }
-    let dedupe = match mode {
+    let dedupe = match &mode {
         Mode::Inline | Mode::Inbox(_) => None,
-        Mode::Deduped(store) => Some(store::open(store).await.map_err(|error| format!("--store {store}: {error}"))?),
+        Mode::Deduped(store) => Some(store::open(store).await?),
     };
 
     let url = format!("http://{}{PATH}", listener.local_addr()?);
@@ -150,7 +135,10 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
     let deliveries = demo::deliveries(&secret, samples, copies);
     if let Mode::Inbox(store) = mode {
         let stop = (!once).then_some(stop);
-        return inbox::run(stop, store, &verify, listener, &deliveries).await;
+        let folder = TempDir::new()?;
+        let temporary = format!("sqlite:{}", folder.path().join("klikit.db").display());
+        let store = if store.is_empty() { temporary } else { store };
+        return inbox::run(stop, &store, &verify, listener, &deliveries).await;
     }
     let (close, closed) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(listener, app(verify, dedupe), Limits::default(), closed));
@@ -158,6 +146,7 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
     let as_expected = demo::send_all(&url, &deliveries).await;
 
     if !once {
+        let caution = if is_private { " (it is signed with your secret, so keep it private)" } else { "" };
         println!(
             "\nSend one yourself{caution}:\n\n{}\n\nServing until ctrl-c or SIGTERM.\n",
             deliveries[0].delivery.curl(&url)
@@ -167,14 +156,4 @@ async fn run(once: bool, mode: Mode<'_>) -> Result<bool, Box<dyn Error>> {
     drop(close);
     server.await?;
     Ok(as_expected)
-}
-
-fn port() -> Result<u16, String> {
-    match env::var_os("PORT") {
-        None => Ok(8080),
-        Some(port) => port
-            .to_str()
-            .and_then(|port| port.parse().ok())
-            .ok_or_else(|| format!("PORT is {port:?}, which is not a port number")),
-    }
 }

@@ -1,7 +1,8 @@
-//! The server that all examples share. Also runs the examples of the README, and of the guides that need stores, as
-//! doctests.
+//! The server and the command line that all examples share. Also runs the examples of the README, and of the guides that
+//! need stores, as doctests.
 
 pub mod serve;
+pub mod setup;
 
 /// The README.
 #[cfg(doctest)]

@@ -2,9 +2,11 @@
 
 use std::{error::Error, fmt};
 
-use crate::visible::Escaped;
+use crate::error_chain::ErrorChain;
 
 /// A store call that failed, or whose effect is unknown.
+///
+/// `Debug` writes the message and all [sources](Error::source) on one line.
 pub struct StoreError {
     source: Box<dyn Error + Send + Sync>,
 }
@@ -20,9 +22,10 @@ impl StoreError {
     }
 }
 
+/// Writes the message and all sources on one line, because a `main` that returns the error prints its `Debug`.
 impl fmt::Debug for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreError").field("source", &Escaped(&self.source)).finish()
+        fmt::Display::fmt(&ErrorChain::new(self), f)
     }
 }
 

@@ -204,7 +204,9 @@ impl fmt::Debug for Keyring {
 }
 
 /// The error of a change to a [`Keyring`]. The keyring is unchanged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// `Debug` writes the same message as `Display`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyringError {
     kind: KeyringErrorKind,
 }
@@ -235,12 +237,25 @@ impl KeyringError {
 impl fmt::Display for KeyringError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            KeyringErrorKind::Full => write!(f, "the keyring already holds {} secrets", Keyring::MAX_SECRETS),
-            KeyringErrorKind::IdTaken => f.write_str("the keyring already holds a secret with this id"),
+            KeyringErrorKind::Full => {
+                write!(f, "the keyring already holds {} secrets: retire one first", Keyring::MAX_SECRETS)
+            }
+            KeyringErrorKind::IdTaken => f.write_str(
+                "the keyring already holds a secret with this id: use another id, or retire that secret first",
+            ),
             KeyringErrorKind::SecretTaken => f.write_str("the keyring already holds this secret under another id"),
             KeyringErrorKind::UnknownId => f.write_str("the keyring holds no secret with this id"),
-            KeyringErrorKind::LastSecret => f.write_str("the last secret of a keyring cannot be retired"),
+            KeyringErrorKind::LastSecret => {
+                f.write_str("the last secret of a keyring cannot be retired: add its successor first")
+            }
         }
+    }
+}
+
+/// Writes the message, because a `main` that returns the error prints its `Debug`.
+impl fmt::Debug for KeyringError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -285,7 +300,9 @@ mod tests {
         for n in 1..Keyring::MAX_SECRETS {
             keyring.add(n.to_string(), secret(&n.to_string())).unwrap();
         }
-        assert_eq!(keyring.add("8", secret("8")).unwrap_err().kind(), KeyringErrorKind::Full);
+        let error = keyring.add("8", secret("8")).unwrap_err();
+        assert_eq!(error.kind(), KeyringErrorKind::Full);
+        assert_eq!(format!("{error:?}"), "the keyring already holds 8 secrets: retire one first");
         assert_eq!(keyring.ids().len(), Keyring::MAX_SECRETS);
     }
 

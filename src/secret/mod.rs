@@ -112,7 +112,9 @@ fn is_binary(secret: &[u8]) -> bool {
 }
 
 /// The error for a secret that is missing, empty or blank.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// `Debug` writes the same message as `Display`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SecretError {
     kind: SecretErrorKind,
     in_environment: bool,
@@ -149,10 +151,17 @@ impl fmt::Display for SecretError {
             SecretErrorKind::Blank => "blank",
         };
         if self.in_environment {
-            write!(f, "the environment variable {ENV} is {fault}")
+            write!(f, "the environment variable {ENV} is {fault}: set it to the webhook_secret_key that klikit shows")
         } else {
-            write!(f, "the webhook secret is {fault}")
+            write!(f, "the webhook secret is {fault}: use the webhook_secret_key that klikit shows")
         }
+    }
+}
+
+/// Writes the message, because a `main` that returns the error prints its `Debug`.
+impl fmt::Debug for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -168,6 +177,15 @@ mod tests {
             ["", " ", "\n", "\t \r\n", "\0", "\0\0\0\0", "\u{a0}", "\u{3000}\u{feff}", "\u{200b}", "\"\"", "'' ", "``"];
         for blank in blanks.into_iter().chain(["\u{ad}", "\u{200e}", "\u{2800}", "\u{3164}", "\u{fe0f}"]) {
             assert!(WebhookSecret::new(blank).is_err(), "{blank:?} was accepted as a secret");
+        }
+    }
+
+    #[test]
+    fn error_tells_what_to_do() {
+        for (secret, fault) in [("", "empty"), (" ", "blank")] {
+            let error = WebhookSecret::new(secret).unwrap_err();
+            let text = format!("the webhook secret is {fault}: use the webhook_secret_key that klikit shows");
+            assert_eq!([format!("{error}"), format!("{error:?}")], [text.as_str(), text.as_str()]);
         }
     }
 
@@ -203,9 +221,8 @@ mod tests {
 
     #[test]
     fn error_names_source_of_secret() {
-        assert_eq!(WebhookSecret::new("").unwrap_err().to_string(), "the webhook secret is empty");
         let not_set = SecretError::new(SecretErrorKind::NotSet);
-        assert_eq!(not_set.to_string(), "the environment variable KLIKIT_WEBHOOK_SECRET is not set");
+        assert!(not_set.to_string().starts_with("the environment variable KLIKIT_WEBHOOK_SECRET is not set: "));
     }
 
     #[test]

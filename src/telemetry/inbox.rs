@@ -1,6 +1,9 @@
 //! Log messages, spans and metrics of the inbox.
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
+};
 
 use http::{Method, StatusCode};
 
@@ -14,6 +17,44 @@ use crate::{
     inbox::{Counts, DeliveryId},
     visible::Escaped,
 };
+
+/// Returns whether a subscriber listens to the lines about the start and the stop of a worker.
+pub(crate) fn worker_lines_are_enabled() -> bool {
+    span::inbox_info_is_enabled()
+}
+
+/// Logs that a worker starts, and the number of deliveries in each state.
+///
+/// A worker that crashed has extended its leases before the crash, so they end within `lease`.
+pub(crate) fn worker_starts(counts: &Counts, lease: Duration) {
+    let Counts { ready, leased, dead, .. } = *counts;
+    let end = SystemTime::now().checked_add(lease).filter(|_| leased > 0);
+    let until = end.map_or_else(String::new, |end| format!(" until {} at the latest", time_of_day(end)));
+    let letters = if dead == 1 { "letter" } else { "letters" };
+    info!(target: INBOX, "inbox: {ready} pending, {leased} leased{until}, {dead} dead {letters}");
+}
+
+/// Logs that a worker was asked to stop while this number of handlers was running.
+pub(crate) fn worker_drains(handlers: usize) {
+    let deliveries = if handlers == 1 { "delivery" } else { "deliveries" };
+    info!(target: INBOX, "draining {handlers} {deliveries}");
+}
+
+/// Logs that a worker has stopped. `interrupted` is the number of handlers that were still running after `deadline`.
+pub(crate) fn worker_stopped(interrupted: usize, deadline: Duration) {
+    let handlers = if interrupted == 1 { "handler" } else { "handlers" };
+    let reason = match interrupted {
+        0 => String::new(),
+        _ => format!(": interrupted {interrupted} {handlers} that did not end within {deadline:?}"),
+    };
+    info!(target: INBOX, "stopped{reason}");
+}
+
+/// Formats a time as hours, minutes and seconds in UTC.
+fn time_of_day(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    format!("{:02}:{:02}:{:02}Z", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
 
 /// Wraps the future of one attempt of a worker in a span of its own.
 pub(crate) fn in_attempt<F: Future>(
@@ -224,5 +265,17 @@ pub(crate) fn json_rewritten(delivery: &Delivery, limits: &LogLimits) {
     if let Some(left_out) = limits.admit("json_rewritten") {
         let LogContext { event_id, tenant } = delivery.into();
         warn!(target: INBOX, event_id, tenant, left_out, "event id reused with a reformatted body: the JSON is the same");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_of_day_is_in_utc() {
+        for (seconds, text) in [(0, "00:00:00Z"), (86_399, "23:59:59Z"), (1_764_178_788, "17:39:48Z")] {
+            assert_eq!(time_of_day(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
     }
 }

@@ -2,13 +2,13 @@
 #![cfg_attr(not(feature = "inbox"), allow(unused_imports, dead_code, reason = "the inbox uses all of them"))]
 
 #[cfg(feature = "tracing")]
-use std::{error::Error, fmt};
+use std::error::Error;
 
 #[cfg(feature = "tracing")]
 use tracing::field::{Value, display};
 
 #[cfg(feature = "tracing")]
-use crate::visible::Escaped;
+use crate::error_chain::ErrorChain;
 
 pub(super) const VERIFY: &str = "tower_klikit::verify";
 pub(super) const DEDUPE: &str = "tower_klikit::dedupe";
@@ -24,24 +24,7 @@ pub(super) use tracing::{debug, error, info, warn};
 /// log line.
 #[cfg(feature = "tracing")]
 pub(super) fn source_of<'a>(error: &'a dyn Error) -> Option<impl Value + use<'a>> {
-    error.source().map(|source| display(Escaped(Chain(source))))
-}
-
-/// An error and its sources, displayed as `error: source: source`.
-#[cfg(feature = "tracing")]
-struct Chain<'a>(&'a dyn Error);
-
-#[cfg(feature = "tracing")]
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
+    error.source().map(|source| display(ErrorChain::new(source)))
 }
 
 #[cfg(not(feature = "tracing"))]

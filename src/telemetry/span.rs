@@ -53,6 +53,10 @@ pub(super) fn warnings_are_enabled() -> bool {
     tracing::event_enabled!(target: VERIFY, Level::WARN)
 }
 
+pub(super) fn inbox_info_is_enabled() -> bool {
+    tracing::event_enabled!(target: INBOX, Level::INFO)
+}
+
 #[cfg(feature = "diagnose")]
 pub(super) fn debug_is_enabled() -> bool {
     tracing::event_enabled!(target: VERIFY, Level::DEBUG)

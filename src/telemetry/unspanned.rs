@@ -27,6 +27,10 @@ pub(super) fn warnings_are_enabled() -> bool {
     false
 }
 
+pub(super) fn inbox_info_is_enabled() -> bool {
+    false
+}
+
 #[cfg(feature = "diagnose")]
 pub(super) fn debug_is_enabled() -> bool {
     false

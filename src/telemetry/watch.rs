@@ -203,35 +203,40 @@ impl Watched {
             event_type: event_type.cloned(),
             tenant: Some(Arc::clone(&signer.tenant)),
         };
+        self.record_ids();
         self.record("verified");
+        self.span.record("bytes", self.bytes);
         self.span.record("secret_id", &*signer.secret_id);
         counts::verified(signer, self.bytes, received_at);
     }
 
     #[cold]
     fn rejected(&mut self, rejection: &RejectionRecord<'_>) {
-        self.record_rejected(rejection.reason);
-        self.span.record("status", rejection.status.as_u16());
+        self.record("rejected");
+        self.span.record("bytes", self.bytes);
         rejection.log(self.context(), &self.limits);
         if let Some(elapsed) = self.end() {
             super::rejected_slowly(self.context(), rejection.status, elapsed, &self.limits);
         }
+        self.record_rejected(rejection.reason);
+        self.span.record("status", rejection.status.as_u16());
     }
 
+    /// Counts a rejection, and records what its line has as fields.
     fn record_rejected(&self, reason: &'static str) {
-        self.record("rejected");
+        self.record_ids();
         self.span.record("reason", reason);
         counts::rejected(reason, self.labels.tenant.as_ref());
     }
 
     #[cold]
     fn answered(&mut self, status: Option<StatusCode>) {
-        if let Some(status) = status {
-            self.span.record("status", status.as_u16());
-        }
         if let Some(elapsed) = self.end() {
             // No rate limit: only verified deliveries cause this line.
             super::answered_slowly(self.context(), status, elapsed, None);
+        }
+        if let Some(status) = status {
+            self.span.record("status", status.as_u16());
         }
         counts::answered(status, self.started.elapsed());
     }
@@ -246,24 +251,31 @@ impl Watched {
         LogContext::new(self.labels.event_id.as_ref(), self.labels.tenant.as_deref())
     }
 
-    /// Records the verdict, the labels and the times in the span.
+    /// Records in the span the facts that no line about a rejection has as fields: event type, verdict and times.
+    ///
+    /// Subscribers print the fields of the span in front of each line. The lines have their own fields for event id,
+    /// tenant, reason and status, because a subscriber may not print spans. Those are recorded [after](Self::record_ids)
+    /// the line was logged, so that each fact is in the line once.
     fn record(&self, verdict: &str) {
         let Self { span, labels, .. } = self;
-        // Missing labels are left out, because some subscribers print a field that is recorded as `None`.
-        for (field, value) in [
-            ("event_id", labels.event_id.as_ref().map(EventId::as_str)),
-            ("event_type", labels.event_type.as_ref().map(EventType::as_str)),
-            ("tenant", labels.tenant.as_deref()),
-        ] {
-            if let Some(value) = value {
-                span.record(field, value);
-            }
+        if let Some(event_type) = &labels.event_type {
+            span.record("event_type", event_type.as_str());
         }
         span.record("verdict", verdict);
-        span.record("bytes", self.bytes);
         let whole = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
         span.record("body_wait_ms", whole(self.waited.as_millis()));
         span.record("hash_us", whole(self.hashed.as_micros()));
+    }
+
+    /// Records the event id and the tenant in the span.
+    fn record_ids(&self) {
+        // A missing label is left out, because some subscribers print a field that is recorded as `None`.
+        if let Some(event_id) = &self.labels.event_id {
+            self.span.record("event_id", event_id.as_str());
+        }
+        if let Some(tenant) = &self.labels.tenant {
+            self.span.record("tenant", &**tenant);
+        }
     }
 }
 
@@ -286,10 +298,14 @@ impl Drop for Watched {
                 if late {
                     super::not_received(self.context(), self.bytes, elapsed, &self.limits);
                 }
+                self.record_ids();
+                self.span.record("bytes", self.bytes);
             }
             Stage::Rejecting(reason) => {
-                self.record_rejected(reason);
+                self.record("rejected");
+                self.span.record("bytes", self.bytes);
                 super::rejection_unsent(self.context(), reason, &self.limits);
+                self.record_rejected(reason);
             }
             Stage::Verified => {
                 counts::not_answered(elapsed);

@@ -55,6 +55,9 @@ impl KlikitVerifyLayer {
 
     /// Creates a layer that verifies with one secret: the `webhook_secret_key`, byte for byte.
     ///
+    /// Responses do not say why a request was rejected. The log does (feature `tracing`), so **rejections are silent in
+    /// a program without a `tracing` subscriber**. `tracing_subscriber::fmt::init()` installs one that prints them.
+    ///
     /// # Panics
     ///
     /// If the secret is empty or blank. If the secret comes from a configuration, use [`try_new`](Self::try_new).

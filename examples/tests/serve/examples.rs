@@ -1,6 +1,16 @@
 //! Tests that every example stops with open peers.
 
-use crate::{child::Child, peers::Peer};
+use axum::body::Body;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::runtime::Runtime;
+use tower_klikit::testing::SignedDelivery;
+use tower_klikit_examples::setup::DEMO_SECRET;
+
+use crate::{
+    child::Child,
+    peers::Peer,
+    server::{PATH, SECRET},
+};
 
 struct Example {
     name: &'static str,
@@ -31,6 +41,24 @@ fn examples_stop_with_open_peers() {
         (name, child, sockets)
     });
     for (name, child, _sockets) in children {
+        let (code, output) = child.end();
+        assert_eq!(code, Some(0), "{name}: {output}");
+    }
+}
+
+#[test]
+fn examples_verify_with_the_demo_secret() {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    let runtime = Runtime::new().expect("a runtime");
+    for name in ["hyper", "receiver", "tonic"] {
+        let child = Child::demo(name);
+        let url = format!("http://{}{PATH}", child.address());
+        for (secret, status) in [(DEMO_SECRET, 200), (SECRET, 403)] {
+            let request = SignedDelivery::new(secret, "{}").uri(&url).request();
+            let response = runtime.block_on(client.request(request)).expect("a response");
+            assert_eq!(response.status(), status, "{name}");
+        }
+        child.signal("TERM");
         let (code, output) = child.end();
         assert_eq!(code, Some(0), "{name}: {output}");
     }

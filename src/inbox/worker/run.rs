@@ -47,6 +47,9 @@ const PURGE_BATCH: u32 = 1000;
 /// The time limit for a call that leases. A shutdown waits for the call.
 const LEASE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// The time limit for the call that counts deliveries when a worker starts. The first lease waits for the call.
+const REPORT_DEADLINE: Duration = Duration::from_secs(2);
+
 /// The longest time for which a prefetched delivery waits for a handler. Less if leases are short.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -69,6 +72,10 @@ where
     };
     let mut background = worker.background();
     let mut work = WorkerTasks::new();
+    let mut is_stopping = false;
+    if telemetry::worker_lines_are_enabled() {
+        is_stopping = matches!(select(pin!(worker.report_start()), &mut shutdown).await, Either::Right(_));
+    }
     loop {
         work.reap();
         while let Some(job) = work.next_job(worker.shared.settings.concurrency) {
@@ -78,15 +85,19 @@ where
         worker.fetch(&mut work);
         worker.release_stale(&mut work);
         worker.purge(&mut background, &mut work.pace);
-        if let Either::Left(_) = select(&mut shutdown, pin!(worker.wait(&mut work))).await {
+        if is_stopping || matches!(select(&mut shutdown, pin!(worker.wait(&mut work))).await, Either::Left(_)) {
             break;
         }
     }
     // From here on no handler starts, and no delivery is leased.
     stop.send_replace(StopStage::Draining);
+    work.reap();
+    telemetry::worker_drains(work.attempts.len());
     work.fetched_last().await;
     worker.release_queue(&mut work);
-    drain(work, stop, worker.shared.settings.drain_deadline).await;
+    let deadline = worker.shared.settings.drain_deadline;
+    let interrupted = drain(work, stop, deadline).await;
+    telemetry::worker_stopped(interrupted, deadline);
 }
 
 /// A worker without its handler.
@@ -183,6 +194,15 @@ impl WorkerLoop {
         }
         let nudges = Nudges::start(settings.lease / NUDGES_PER_LEASE);
         Background { _tasks: tasks, _nudges: nudges, purging: JoinSet::new() }
+    }
+
+    /// Logs how many deliveries the store has in each state. Does not wait long for the store, which may be down.
+    async fn report_start(&self) {
+        let WorkerContext { config, settings, .. } = &*self.shared;
+        match store_call(REPORT_DEADLINE, config.store.counts()).await {
+            Ok(counts) => telemetry::worker_starts(&counts, settings.lease),
+            Err(error) => telemetry::inbox_store_failed("count", &error),
+        }
     }
 
     /// Waits until there is something to do.
@@ -411,15 +431,19 @@ impl Pace {
     }
 }
 
-/// Lets attempts finish within `deadline`, then stops the others, which release their deliveries.
-async fn drain(mut work: WorkerTasks, stop: watch::Sender<StopStage>, deadline: Duration) {
+/// Lets attempts finish within `deadline`, then stops the others, which release their deliveries. Returns the number of
+/// attempts that it stops.
+async fn drain(mut work: WorkerTasks, stop: watch::Sender<StopStage>, deadline: Duration) -> usize {
     let ended = async |work: &mut WorkerTasks| {
         while work.attempts.join_next().await.is_some() {}
         while work.releasing.join_next().await.is_some() {}
     };
-    if timeout(deadline, ended(&mut work)).await.is_err() {
-        stop.send_replace(StopStage::Now);
-        // Dropping the sets aborts the tasks that are still running.
-        let _ = timeout(RELEASE_DEADLINE, ended(&mut work)).await;
+    if timeout(deadline, ended(&mut work)).await.is_ok() {
+        return 0;
     }
+    let interrupted = work.attempts.len();
+    stop.send_replace(StopStage::Now);
+    // Dropping the sets aborts the tasks that are still running.
+    let _ = timeout(RELEASE_DEADLINE, ended(&mut work)).await;
+    interrupted
 }

@@ -140,6 +140,10 @@ impl<S> Worker<S> {
     /// Handles deliveries until `shutdown` is ready, and then [drains](Self::drain_deadline): running handlers finish,
     /// and no more deliveries are leased.
     ///
+    /// The worker logs at level `info` when it starts, when it drains, and when it has stopped. The first line tells how
+    /// many deliveries are pending, leased and dead. After a crash, it also tells when the leases of the crashed worker
+    /// end at the latest, if that worker had the same [`lease`](Self::lease).
+    ///
     /// If the store is down, the worker waits until the store is back. If this future is dropped instead of being shut
     /// down, its deliveries are handled again once their leases have expired.
     pub async fn run_until<ResBody>(self, shutdown: impl Future)

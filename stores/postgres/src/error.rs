@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use tower_klikit::ErrorChain;
+
 type Source = Box<dyn Error + Send + Sync>;
 
 /// An error of opening a [`PostgresStore`](crate::PostgresStore), or of using the inbox of a
@@ -108,10 +110,16 @@ impl fmt::Display for PostgresError {
                 "the URL of the Postgres database is invalid: percent-encode reserved characters in its user name and \
                  its password",
             ),
-            Kind::Certificates => f.write_str("could not read the certificates that this system trusts"),
+            Kind::Certificates => f.write_str(
+                "could not read the certificates that this system trusts: install its package ca-certificates",
+            ),
             Kind::Pool => f.write_str("could not make the connection pool"),
-            Kind::Unreachable(target) => write!(f, "could not connect to Postgres{target}"),
-            Kind::Denied(target) => write!(f, "Postgres denies access{target}"),
+            Kind::Unreachable(target) => {
+                write!(f, "could not connect to Postgres{target}: check the URL, and that the server is running")
+            }
+            Kind::Denied(target) => {
+                write!(f, "Postgres denies access{target}: check the user, the password and the server's pg_hba.conf")
+            }
             Kind::OutdatedSchema { table } => write!(
                 f,
                 "{table} is a table of a release that had no schema versions: let that release handle what is pending \
@@ -130,7 +138,9 @@ impl fmt::Display for PostgresError {
                 "the tables were not migrated in time: another node is still migrating them, or another session has \
                  locked them",
             ),
-            Kind::Tables(tables) => write!(f, "could not use {tables}"),
+            Kind::Tables(tables) => {
+                write!(f, "could not use {tables}: check for missing tables and permissions")
+            }
             Kind::HandOff => f.write_str("Postgres cannot run the hand-off statement"),
             Kind::LedgerOnly => f.write_str(
                 "the store was opened with ledger_only(), which leaves out the inbox: open it without that setting",
@@ -148,13 +158,7 @@ impl fmt::Display for Target {
 /// Writes the text and all sources, because a `main` that returns the error prints its `Debug`.
 impl fmt::Debug for PostgresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut source = self.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        fmt::Display::fmt(&ErrorChain::new(self), f)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{error::Error, fmt};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+use tower_klikit::ErrorChain;
 
 /// An error of opening a [`RedisStore`](super::RedisStore).
 ///
@@ -90,37 +91,41 @@ impl From<RedisError> for RedisConnectError {
 
 impl fmt::Display for RedisConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            RedisConnectErrorKind::Url => "the Redis URL or the certificates are invalid",
-            RedisConnectErrorKind::Unreachable => "Redis cannot be reached",
-            RedisConnectErrorKind::Loading => "Redis is still loading its data, try again later",
-            RedisConnectErrorKind::Denied => "Redis denies access or a command that the ledger needs",
+        let (fault, remedy) = match self.kind {
+            RedisConnectErrorKind::Url => (
+                "the Redis URL or the certificates are invalid",
+                "use redis://[user:password@]host[:port][/database], or rediss:// for TLS",
+            ),
+            RedisConnectErrorKind::Unreachable => {
+                ("Redis cannot be reached", "check the URL, and that the server is running")
+            }
+            RedisConnectErrorKind::Loading => ("Redis is still loading its data", "try again later"),
+            RedisConnectErrorKind::Denied => (
+                "Redis denies access or a command that the ledger needs",
+                "check the user, the password and the user's permissions",
+            ),
             RedisConnectErrorKind::Evicts => {
-                "Redis would forget deliveries when its memory is full: set its maxmemory-policy to noeviction"
+                ("Redis would forget deliveries when its memory is full", "set its maxmemory-policy to noeviction")
             }
-            RedisConnectErrorKind::Replica => "this Redis is a replica: connect to the primary",
+            RedisConnectErrorKind::Replica => ("this Redis is a replica", "connect to the primary"),
             RedisConnectErrorKind::Cluster => {
-                "this Redis is a node of a cluster: connect to a server that has all keys"
+                ("this Redis is a node of a cluster", "connect to a server that has all keys")
             }
-            RedisConnectErrorKind::Failed => "Redis answered with an error",
-        })?;
-        if let Some(setting) = &self.setting {
-            write!(f, " (it is {setting})")?;
+            RedisConnectErrorKind::Failed => ("Redis answered with an error", "see its text"),
+        };
+        f.write_str(fault)?;
+        if let Some(target) = &self.target {
+            write!(f, ", at {target}")?;
         }
-        self.target.as_ref().map_or(Ok(()), |target| write!(f, ", at {target}"))
+        write!(f, ": {remedy}")?;
+        self.setting.as_ref().map_or(Ok(()), |setting| write!(f, " (it is {setting})"))
     }
 }
 
 /// Writes the message and its sources, since a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for RedisConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut source = self.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        fmt::Display::fmt(&ErrorChain::new(self), f)
     }
 }
 

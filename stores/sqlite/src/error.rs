@@ -3,6 +3,7 @@
 use std::{error::Error, fmt, sync::Arc};
 
 use rusqlite::ErrorCode;
+use tower_klikit::ErrorChain;
 
 use crate::fault::Fault;
 
@@ -10,7 +11,7 @@ use crate::fault::Fault;
 ///
 /// It is the source of the errors that [`Ledger`](tower_klikit::dedupe::Ledger) and
 /// [`InboxStore`](tower_klikit::inbox::InboxStore) return. Its own [source](Error::source) is the error of SQLite or of
-/// the operating system.
+/// the operating system. `Debug` writes the message and all sources on one line.
 #[derive(Clone)]
 pub struct SqliteError {
     /// Shared, since every call of a batch gets the error.
@@ -138,13 +139,10 @@ impl From<rusqlite::Error> for SqliteError {
     }
 }
 
+/// Writes the message and its sources on one line, because a `main` that returns the error prints its `Debug`.
 impl fmt::Debug for SqliteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteError")
-            .field("kind", &self.inner.kind)
-            .field("message", &self.to_string())
-            .field("source", &self.inner.source)
-            .finish()
+        fmt::Display::fmt(&ErrorChain::new(self), f)
     }
 }
 
@@ -158,7 +156,9 @@ impl fmt::Display for SqliteError {
                 "the table prefix must be 1 to 32 ASCII letters, digits and underscores, and must not begin with a \
                  digit or with `sqlite_`"
             }
-            SqliteErrorKind::Library => "SQLite is too old: it can corrupt a file that two connections have open",
+            SqliteErrorKind::Library => {
+                "SQLite is too old, and can corrupt a file that two connections have open: update libsqlite3-sys"
+            }
             SqliteErrorKind::NotFound => "the store's file does not exist",
             SqliteErrorKind::File => "the store's file cannot be used",
             SqliteErrorKind::Settings => "SQLite did not apply a setting that durability depends on",
@@ -169,13 +169,17 @@ impl fmt::Display for SqliteError {
             SqliteErrorKind::LedgerOnly => {
                 "this store was opened as ledger-only and has no inbox: open it without `ledger_only()`"
             }
-            SqliteErrorKind::Busy => "another connection keeps the store's file locked",
-            SqliteErrorKind::Full => "the disk is full, or the store's file has reached its maximum size",
+            SqliteErrorKind::Busy => {
+                "another connection keeps the store's file locked: close programs that have long transactions"
+            }
+            SqliteErrorKind::Full => {
+                "the disk is full, or the store's file has reached its maximum size: free some space"
+            }
             SqliteErrorKind::Damaged => "the store's file is damaged: run `PRAGMA integrity_check` to find the damage",
             SqliteErrorKind::Unreadable => "a row of the store cannot be read",
             SqliteErrorKind::Statement => "a statement failed",
             SqliteErrorKind::Thread => "the operating system did not start one of the store's threads",
-            SqliteErrorKind::Stopped => "the store was closed, or one of its threads has panicked",
+            SqliteErrorKind::Stopped => "the store was closed, or one of its threads has panicked: open it again",
         })
     }
 }

@@ -1,5 +1,10 @@
 //! Tests of stores that fail, hang, or lose their responses.
 
+#[cfg(feature = "tracing")]
+use tracing_subscriber::filter::LevelFilter;
+
+#[cfg(feature = "tracing")]
+use super::log::Log;
 use super::{faulty_store::FaultyInboxStore, *};
 
 /// Creates a faulty store, an inbox on it, and another inbox that uses the same memory store without the faults.
@@ -42,6 +47,30 @@ async fn worker_continues_after_store_outage() {
     until_empty(&healthy).await;
     worker.stop().await;
     assert_eq!(handler.attempts(), [1]);
+}
+
+/// A worker counts the deliveries when it starts, for its log.
+#[cfg(feature = "tracing")]
+#[tokio::test(start_paused = true)]
+async fn worker_starts_although_counting_fails() {
+    for is_hanging in [false, true] {
+        let log = Log::default();
+        let _guard = log.listen_at(LevelFilter::INFO);
+        let (store, inbox, healthy) = faulty_and_healthy();
+        assert_received(&stack(&healthy), &delivery()).await;
+        let handler = ScriptedHandler::new(Reaction::Answers(200));
+        let fault = |is_on| if is_hanging { store.hangs.set(is_on) } else { store.set_outage(is_on) };
+        fault(true);
+        let worker = RunningWorker::start(inbox.worker(handler.clone()));
+        sleep(seconds(1)).await;
+        fault(false);
+        until_empty(&healthy).await;
+        worker.stop().await;
+        assert_eq!(handler.attempts(), [1]);
+        let log = log.text();
+        assert!(log.contains("cannot count deliveries: the store call failed") && !log.contains("pending"), "{log}");
+        assert!(log.contains("stopped"), "{log}");
+    }
 }
 
 #[cfg(feature = "metrics")]

@@ -57,11 +57,15 @@ pub(super) struct FaultyInboxStore {
 impl FaultyInboxStore {
     /// Makes every call fail until [`end_outage`](Self::end_outage).
     pub(super) fn begin_outage(&self) {
-        self.is_down.set(true);
+        self.set_outage(true);
     }
 
     pub(super) fn end_outage(&self) {
-        self.is_down.set(false);
+        self.set_outage(false);
+    }
+
+    pub(super) fn set_outage(&self, is_down: bool) {
+        self.is_down.set(is_down);
     }
 
     /// Sets the time that each call takes.

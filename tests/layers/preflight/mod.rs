@@ -60,6 +60,7 @@ fn error_names_settings_but_no_secret() {
     {
         assert!(text.contains(part), "{text}");
     }
+    assert_eq!(format!("{error:?}"), text);
     for line in error.problems() {
         assert!(line.to_string().starts_with(char::is_lowercase), "{line}");
     }

@@ -18,16 +18,17 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Captures warnings and errors of this thread until the guard is dropped.
     pub fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        self.listen_at(LevelFilter::WARN)
+    }
+
+    /// Captures lines of this level and above of this thread until the guard is dropped.
+    pub fn listen_at(&self, level: LevelFilter) -> tracing::subscriber::DefaultGuard {
         // `tracing` disables a call site that is first reached without a subscriber. With this global subscriber, that does not
         // happen.
         static GLOBAL: Once = Once::new();
         GLOBAL.call_once(|| tracing_subscriber::fmt().with_writer(io::sink).init());
         tracing::subscriber::set_default(
-            tracing_subscriber::fmt()
-                .with_ansi(false)
-                .with_max_level(tracing::Level::WARN)
-                .with_writer(self.clone())
-                .finish(),
+            tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(self.clone()).finish(),
         )
     }
 

@@ -1,12 +1,16 @@
 //! Tests of the inbox's and its worker's log lines.
 
-use std::{convert::Infallible, future::pending, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{pending, ready},
+    time::{Duration, SystemTime},
+};
 
 use http::Response;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_klikit::{
     VerifiedBody,
-    inbox::{Attempt, Inbox, InboxStore, LEASE_EXPIRED, LeaseRequest, Settlement},
+    inbox::{Attempt, DeliveryState, Filter, Inbox, InboxStore, LEASE_EXPIRED, LeaseRequest, Settlement},
     store::MemoryStore,
 };
 
@@ -25,7 +29,8 @@ fn failed_attempt_warns_and_dead_letter_is_an_error() {
     assert!(failed.contains(EVT_7_FIELDS) && failed.contains("delivery_id=1 attempt=1 delay="), "{log}");
     let dead = fields(&log, "ERROR", "dead-lettered a delivery: the printer is on fire");
     assert!(dead.contains(EVT_7_FIELDS) && dead.contains("delivery_id=1 attempts=2"), "{log}");
-    assert_eq!(log.lines().count(), 2, "{log}");
+    assert_eq!(worker_lines(&log), ["inbox: 1 pending, 0 leased, 0 dead letters", "draining 0 deliveries", "stopped"]);
+    assert_eq!(log.lines().count(), 2 + 3, "{log}");
 }
 
 /// The worker that started the last attempt has crashed, so another worker logs the dead letter.
@@ -44,7 +49,65 @@ fn dead_letter_made_by_leasing_is_an_error() {
     });
     let dead = fields(&log, "ERROR", &format!("dead-lettered a delivery: {LEASE_EXPIRED}"));
     assert!(dead.contains(EVT_7_FIELDS) && dead.contains("delivery_id=1 attempts=1"), "{log}");
-    assert_eq!(log.lines().count(), 1, "{log}");
+    // The first worker logs only its start.
+    assert_eq!(worker_lines(&log).len(), 1 + 3, "{log}");
+    assert_eq!(log.lines().count(), 1 + 4, "{log}");
+}
+
+/// Returns the texts of the lines at level `info`, in which a worker reports its start and its stop.
+fn worker_lines(log: &str) -> Vec<&str> {
+    log.lines().filter_map(|line| line.split_once(" INFO tower_klikit::inbox: ").map(|(_, text)| text)).collect()
+}
+
+/// After a crash, an operator sees how many deliveries are leased, and until when.
+#[test]
+fn start_after_crash_is_logged_with_leases() {
+    let lease = Duration::from_secs(30);
+    let before = SystemTime::now() + lease;
+    let log = log_of_task(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        for id in ["evt-1", "evt-2", "evt-3", "evt-4"] {
+            let request = SignedDelivery::new(SECRET, id).event_id(id).request::<Full<Bytes>>();
+            assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 200);
+        }
+        let first = Filter::new().states([DeliveryState::Ready]).event_id("evt-1");
+        assert_eq!(inbox.dead_letter_matching(&first, "a test").await.unwrap(), 1);
+        let hanging =
+            service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
+        let crashing = inbox.worker(hanging).concurrency(2).lease(lease).run_until(pending::<()>());
+        tokio::time::timeout(Duration::from_secs(5), crashing).await.unwrap_err();
+        inbox.worker(crate::support::Handler::default()).lease(lease).run_until(ready(())).await;
+    });
+    let starts: Vec<_> = worker_lines(&log).into_iter().filter(|line| line.starts_with("inbox: ")).collect();
+    let [_, restart] = starts[..] else { panic!("{log}") };
+    let until = restart.split(' ').find(|word| word.ends_with('Z')).unwrap_or_else(|| panic!("{restart}"));
+    assert_eq!(restart.replace(until, "TIME"), "inbox: 1 pending, 2 leased until TIME at the latest, 1 dead letter");
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let mut possible = (seconds(before)..=seconds(SystemTime::now() + lease))
+        .map(|time| format!("{:02}:{:02}:{:02}Z", time / 3600 % 24, time / 60 % 60, time % 60));
+    assert!(possible.any(|time| time == until), "{until} is not 30 s ahead");
+}
+
+#[test]
+fn stop_is_logged_with_running_handlers() {
+    let log = log_of_task(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        for id in ["evt-1", "evt-2"] {
+            let request = SignedDelivery::new(SECRET, id).event_id(id).request::<Full<Bytes>>();
+            assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 200);
+        }
+        let slow = service_fn(async |request: Request<VerifiedBody>| {
+            let is_first = request.extensions().get::<tower_klikit::EventId>().unwrap().as_str() == "evt-1";
+            tokio::time::sleep(Duration::from_secs(if is_first { 10 } else { 100 })).await;
+            Ok::<_, Infallible>(Response::new(String::new()))
+        });
+        let worker = inbox.worker(slow).drain_deadline(Duration::from_secs(25));
+        worker.run_until(tokio::time::sleep(Duration::from_secs(5))).await;
+    });
+    let interrupted = "stopped: interrupted 1 handler that did not end within 25s";
+    assert_eq!(worker_lines(&log)[1..], ["draining 2 deliveries", interrupted], "{log}");
 }
 
 #[test]

@@ -114,14 +114,23 @@ async fn invalid_url_error_hides_password() {
 async fn errors_name_the_database_and_no_password() {
     let error = PostgresStore::open("postgres://clerk:hunter2@127.0.0.1:1/orders").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
-    assert_eq!(error.to_string(), "could not connect to Postgres at 127.0.0.1:1/orders");
+    let message = "could not connect to Postgres at 127.0.0.1:1/orders: check the URL, and that the server is running";
+    assert_eq!(error.to_string(), message);
+    // A `main` that returns the error prints its `Debug` form.
+    let printed = format!("{error:?}");
+    assert!(printed.starts_with(&format!("{message}: ")) && printed.contains("Connection refused"), "{printed}");
     assert_not_in(&error, "hunter2");
+    let error = PostgresStore::open("postgres://127.0.0.1:1/or%0A%E2%80%AEders").await.unwrap_err();
+    assert!(format!("{error:?}").contains(r"127.0.0.1:1/or\n\u{202e}ders: "), "{error:?}");
     let Some(server) = PostgresServer::start_own("errors name the database and no password", &[]) else { return };
     client(server.url()).await.batch_execute("CREATE ROLE clerk NOLOGIN PASSWORD 'hunter2'").await.unwrap();
     let error = PostgresStore::open(&server.url().replace("klikit@", "clerk:hunter2@")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Denied, "{error:?}");
     let port = server.port();
-    assert_eq!(error.to_string(), format!("Postgres denies access at 127.0.0.1:{port}/postgres"));
+    let message = format!(
+        "Postgres denies access at 127.0.0.1:{port}/postgres: check the user, the password and the server's pg_hba.conf"
+    );
+    assert_eq!(error.to_string(), message);
     assert_not_in(&error, "hunter2");
 }
 

@@ -137,7 +137,12 @@ async fn errors_contain_no_password() {
     let port = server.port();
     drop(server);
     let unreachable = rejection(&format!("{url}3")).await;
-    assert_eq!(unreachable.to_string(), format!("Redis cannot be reached, at 127.0.0.1:{port}/3"));
+    let message =
+        format!("Redis cannot be reached, at 127.0.0.1:{port}/3: check the URL, and that the server is running");
+    assert_eq!(unreachable.to_string(), message);
+    // A `main` that returns the error prints its `Debug` form.
+    let printed = format!("{unreachable:?}");
+    assert!(printed.starts_with(&format!("{message}: ")) && printed.contains("Connection refused"), "{printed}");
     for error in [guessed, unreachable] {
         assert_no_password(&error);
     }

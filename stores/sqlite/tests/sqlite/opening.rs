@@ -40,7 +40,13 @@ fn not_found_error_tells_the_remedy() {
     );
     assert_eq!(error.to_string(), expected);
     // A `main` that returns the error prints its `Debug` form.
-    assert!(format!("{error:?}").contains(&expected), "{error:?}");
+    assert_eq!(format!("{error:?}"), format!("{expected}: No such file or directory (os error 2)"));
+}
+
+#[test]
+fn debug_of_errors_is_one_line() {
+    let error = SqliteStore::open("no\n\u{202e}such.db").unwrap_err();
+    assert!(format!("{error:?}").starts_with(r"no\n\u{202e}such.db does not exist"), "{error:?}");
 }
 
 #[test]
