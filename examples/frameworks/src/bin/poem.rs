@@ -1,10 +1,10 @@
 //! A webhook in poem, by poem's adapter for Tower services:
 //!
 //! ```text
-//! KLIKIT_WEBHOOK_SECRET=your-webhook-secret cargo run -p tower-klikit-framework-examples --bin poem
+//! cargo run -p tower-klikit-framework-examples --bin poem
 //! ```
 
-use std::{convert::Infallible, env, error::Error, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, uri::Scheme};
@@ -15,10 +15,21 @@ use poem::{
     endpoint::TowerCompatExt,
     web::{LocalAddr, RemoteAddr},
 };
-use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
 use tower_klikit::{EventId, KlikitVerifyLayer, VerifiedBody};
-use tower_klikit_examples::serve::{Limits, Stop, serve};
+use tower_klikit_examples::{
+    serve::{Limits, Stop, serve},
+    setup::{self, Arguments},
+};
+
+const USAGE: &str = "\
+Usage: cargo run -p tower-klikit-framework-examples --bin poem [-- --help]
+
+Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM.
+
+Environment:
+  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
+  PORT                   The port on 127.0.0.1 [default: 8080]";
 
 /// Handles verified requests. The layer rejects all others.
 async fn receive(request: Request<VerifiedBody>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -29,7 +40,10 @@ async fn receive(request: Request<VerifiedBody>) -> Result<Response<Full<Bytes>>
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let verify = KlikitVerifyLayer::from_env()?;
+    Arguments::read(USAGE).finish();
+
+    // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret.
+    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into());
     let webhook = verify.layer(service_fn(receive)).compat();
     let app = Arc::new(Route::new().at("/webhooks/klikit", webhook).into_endpoint());
 
@@ -42,8 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Ok::<_, Infallible>(response)
         }
     });
-    let port = env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let listener = setup::listen().await?;
     let stop = Stop::on_signal(Duration::from_secs(25))?;
     println!("serving POST http://{}/webhooks/klikit", listener.local_addr()?);
     serve(listener, service, Limits::default(), stop.requested()).await;

@@ -1,10 +1,10 @@
 //! A webhook in salvo, with the layer as middleware by salvo's adapter for Tower layers:
 //!
 //! ```text
-//! KLIKIT_WEBHOOK_SECRET=your-webhook-secret cargo run -p tower-klikit-framework-examples --bin salvo
+//! cargo run -p tower-klikit-framework-examples --bin salvo
 //! ```
 
-use std::{env, error::Error, sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use http::{Request, uri::Scheme};
 use hyper::{body::Incoming, service::Service as _};
@@ -13,10 +13,21 @@ use salvo::{
     http::ReqBody,
     prelude::*,
 };
-use tokio::net::TcpListener;
 use tower::service_fn;
 use tower_klikit::{EventId, KlikitVerifyLayer};
-use tower_klikit_examples::serve::{Limits, Stop, serve};
+use tower_klikit_examples::{
+    serve::{Limits, Stop, serve},
+    setup::{self, Arguments},
+};
+
+const USAGE: &str = "\
+Usage: cargo run -p tower-klikit-framework-examples --bin salvo [-- --help]
+
+Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM.
+
+Environment:
+  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
+  PORT                   The port on 127.0.0.1 [default: 8080]";
 
 /// Handles verified requests. The layer rejects all others.
 #[handler]
@@ -28,8 +39,11 @@ async fn receive(request: &mut salvo::Request) {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // salvo's adapter requires salvo's body behind the layer.
-    let verify = KlikitVerifyLayer::from_env()?.with_body::<ReqBody>();
+    Arguments::read(USAGE).finish();
+
+    // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret. salvo's adapter requires salvo's body behind
+    // the layer.
+    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into()).with_body::<ReqBody>();
     let router = Router::with_path("webhooks/klikit").hoop(verify.compat::<ReqBody>()).post(receive);
     let salvo = Arc::new(Service::new(router));
 
@@ -38,8 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let address = SocketAddr::Unknown;
         salvo.hyper_handler(address.clone(), address, Scheme::HTTP, None, ConnCtrl::new(), None).call(request)
     });
-    let port = env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let listener = setup::listen().await?;
     let stop = Stop::on_signal(Duration::from_secs(25))?;
     println!("serving POST http://{}/webhooks/klikit", listener.local_addr()?);
     serve(listener, service, Limits::default(), stop.requested()).await;
