@@ -4,7 +4,7 @@
 //! `branch_id` and `orders`. klikit may add fields at any time.
 //!
 //! - Codes such as [`OrderStatus`] accept any number. The known codes are constants.
-//! - [`Money`] keeps the digits as sent.
+//! - [`Money`] and [`Quantity`] keep the digits as sent.
 //! - [`Order`] keeps its JSON and reads a field only on request, so that a large batch costs little.
 //! - [`PayloadError`] names the field and never quotes the body.
 //!
@@ -20,6 +20,8 @@ mod money;
 mod number;
 mod order;
 mod problem;
+mod quantity;
+mod sent_decimal;
 mod timestamped;
 
 pub use self::{
@@ -29,5 +31,6 @@ pub use self::{
     from_order::FromOrder,
     money::Money,
     order::{Brand, Order},
+    quantity::Quantity,
     timestamped::TimestampedEvent,
 };
