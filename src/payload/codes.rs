@@ -1,10 +1,12 @@
-//! Codes that klikit sends as numbers.
+//! Codes that klikit sends as numbers, or as numbers in text.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Defines a newtype around any number, with constants for the known codes.
+use super::integer;
+
+/// Defines a newtype around any number, with constants for the known codes. It is also read from a number that is written as text.
 macro_rules! code {
     ($(#[$doc:meta])* $name:ident { $($(#[$known_doc:meta])* $known:ident = $number:literal,)* }) => {
         $(#[$doc])*
@@ -12,6 +14,7 @@ macro_rules! code {
         #[serde(transparent)]
         pub struct $name(
             /// The number as klikit sends it.
+            #[serde(deserialize_with = "integer::deserialize")]
             pub i64,
         );
 
@@ -131,6 +134,17 @@ mod tests {
             format!("{:?} {:?}", PaymentStatus(1), PaymentChannel(8)),
             "PaymentStatus(1: PAID) PaymentChannel(8)"
         );
+    }
+
+    #[test]
+    fn accepts_numbers_in_text() {
+        for (json, number) in [("\"4\"", 4), ("\"-1\"", -1), ("\"0\"", 0)] {
+            assert_eq!(serde_json::from_str::<OrderStatus>(json).unwrap(), OrderStatus(number));
+        }
+        for json in ["\"\"", "\"READY\"", "\"+4\"", "\" 4\"", "\"4.0\"", "4.0", "true", "{}", "\"9223372036854775808\""]
+        {
+            assert!(serde_json::from_str::<OrderStatus>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! [`OrderEvent`] is the body of all three events. It requires only the fields that klikit's documentation requires: `brand_id`,
 //! `branch_id` and `orders`. klikit may add fields at any time.
 //!
+//! - Integers may be written as text: `"2"` is 2. An [`OrderId`] may be any text.
 //! - Codes such as [`OrderStatus`] accept any number. The known codes are constants.
 //! - [`Money`] and [`Quantity`] keep the digits as sent.
-//! - [`Order`] keeps its JSON and reads a field only on request, so that a large batch costs little.
+//! - [`Order`] keeps its JSON and reads a field only on request, so that a large batch costs little. Each method such as
+//!   [`Order::id`] returns `None` if the field cannot be read.
 //! - [`PayloadError`] names the field and never quotes the body.
 //!
 //! The id and the type of the event are in the headers: see [`Delivery`](crate::Delivery).
@@ -16,9 +18,11 @@ mod error_place;
 mod event;
 mod fields;
 mod from_order;
+mod integer;
 mod money;
 mod number;
 mod order;
+mod order_id;
 mod problem;
 mod quantity;
 mod sent_decimal;
@@ -31,6 +35,7 @@ pub use self::{
     from_order::FromOrder,
     money::Money,
     order::{Brand, Order},
+    order_id::OrderId,
     quantity::Quantity,
     timestamped::TimestampedEvent,
 };

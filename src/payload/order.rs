@@ -9,7 +9,9 @@ use super::{
     error::PayloadError,
     fields::{ObjectFields, StringField},
     from_order::{FromOrder, read},
+    integer::{self, IntegerField},
     money::Money,
+    order_id::OrderId,
 };
 
 /// An order of an [`OrderEvent`](super::OrderEvent): its JSON, and the place of each field in it.
@@ -57,6 +59,7 @@ impl FieldName {
 #[non_exhaustive]
 pub struct Brand {
     /// The id of the brand.
+    #[serde(deserialize_with = "integer::deserialize")]
     pub id: i64,
     /// The name that customers see.
     #[serde(default)]
@@ -66,7 +69,7 @@ pub struct Brand {
 /// Fields that klikit documents, unless the method says otherwise.
 impl Order {
     /// Returns klikit's id of the order.
-    pub fn id(&self) -> Option<i64> {
+    pub fn id(&self) -> Option<OrderId> {
         self.typed("id")
     }
 
@@ -77,7 +80,7 @@ impl Order {
 
     /// Returns the id of the business.
     pub fn business_id(&self) -> Option<i64> {
-        self.typed("business_id")
+        self.typed("business_id").map(|IntegerField(number)| number)
     }
 
     /// Returns the brands that the order is for.
@@ -87,7 +90,7 @@ impl Order {
 
     /// Returns the id of the branch that the order is for. [`OrderEvent`](super::OrderEvent) has one too.
     pub fn branch_id(&self) -> Option<i64> {
-        self.typed("branch_id")
+        self.typed("branch_id").map(|IntegerField(number)| number)
     }
 
     /// Returns the status of the order. klikit's pages disagree on some codes: see [`OrderStatus`].
