@@ -21,8 +21,12 @@ macro_rules! code {
         impl $name {
             $($(#[$known_doc])* pub const $known: Self = Self($number);)*
 
-            /// Returns the name of a known code.
-            pub const fn name(self) -> Option<&'static str> {
+            /// Returns whether the code is one of the constants of this type.
+            pub const fn is_known(self) -> bool {
+                self.name().is_some()
+            }
+
+            const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($number => Some(stringify!($known)),)*
                     _ => None,
@@ -134,6 +138,12 @@ mod tests {
             format!("{:?} {:?}", PaymentStatus(1), PaymentChannel(8)),
             "PaymentStatus(1: PAID) PaymentChannel(8)"
         );
+    }
+
+    #[test]
+    fn knows_its_constants() {
+        assert!(OrderStatus(9).is_known() && OrderType::PICKUP.is_known());
+        assert!(!OrderStatus(10).is_known() && !PaymentChannel(8).is_known());
     }
 
     #[test]
