@@ -7,8 +7,8 @@
 //! - Codes such as [`OrderStatus`] accept any number. The known codes are constants.
 //! - [`Money`] and [`Quantity`] keep the digits as sent.
 //! - [`Order`] keeps its JSON and reads a field only on request, so that a large batch costs little. Each method such as
-//!   [`Order::id`] returns `None` if the field cannot be read.
-//! - [`PayloadError`] names the field and never quotes the body.
+//!   [`Order::id`] returns `None` if the field cannot be read. [`Order::require`] returns an error that says why.
+//! - [`PayloadError`] names the field and never quotes the body. It converts into a [`FailureReason`](crate::FailureReason).
 //!
 //! The id and the type of the event are in the headers: see [`Delivery`](crate::Delivery).
 

@@ -176,6 +176,46 @@ impl Order {
         read(json).map_err(|error| error.within(field))
     }
 
+    /// Reads a field that must be there. If the field is `null`, the error says so, unless `T` accepts `null`.
+    ///
+    /// ```
+    /// # use tower_klikit::payload::{Money, OrderEvent};
+    /// let body = br#"{"brand_id": 1, "branch_id": 2, "orders": [{"id": 42, "final_price": "Rp 5"}]}"#;
+    /// let event: OrderEvent = OrderEvent::from_slice(body)?;
+    /// let order = &event.orders[0];
+    /// assert_eq!(order.require_id()?.as_i64(), Some(42));
+    /// assert_eq!(order.require_status().unwrap_err().to_string(), "`status` is missing");
+    /// let error = order.require::<Money>("final_price").unwrap_err();
+    /// assert_eq!(error.to_string(), "final_price is a string, not a decimal number without an exponent");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the field is missing, is of another type, or has a value that does not fit the type.
+    pub fn require<'a, T: Deserialize<'a>>(&'a self, field: &str) -> Result<T, PayloadError> {
+        let json = self.get(field).ok_or_else(|| PayloadError::missing(field))?;
+        read(json.get()).map_err(|error| error.within(field))
+    }
+
+    /// Returns klikit's id of the order.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`require`](Self::require).
+    pub fn require_id(&self) -> Result<OrderId, PayloadError> {
+        self.require("id")
+    }
+
+    /// Returns the status of the order.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`require`](Self::require).
+    pub fn require_status(&self) -> Result<OrderStatus, PayloadError> {
+        self.require("status")
+    }
+
     /// Reads a field as an amount of money. Returns `None` if there is no field with this name, or if it is not an amount.
     pub fn money(&self, field: &str) -> Option<Money> {
         Money::from_raw(self.get(field)?)

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use tower_klikit::payload::{PayloadError, PayloadErrorKind};
+use tower_klikit::{
+    FailureReason,
+    payload::{PayloadError, PayloadErrorKind},
+};
 
 use super::*;
 
@@ -138,6 +141,17 @@ fn errors_have_kinds() {
     }
     let nested = format!(r#"{{"brand_id":1,"branch_id":2,"orders":[{}{}]}}"#, "[".repeat(200), "]".repeat(200));
     assert_eq!(OrderEvent::<Value>::from_slice(nested.as_bytes()).unwrap_err().kind(), Kind::TooDeep);
+}
+
+#[test]
+fn error_is_plain_in_debug_and_as_reason() {
+    let error = read_error(r#"{"brand_id":1,"branch_id":2}"#);
+    assert_eq!(format!("{error:?}"), "`orders` is missing");
+    assert_eq!(FailureReason::from(error).as_str(), "`orders` is missing");
+}
+
+fn read_error(body: &str) -> PayloadError {
+    OrderEvent::<Order>::from_slice(body.as_bytes()).unwrap_err()
 }
 
 #[test]

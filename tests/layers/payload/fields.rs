@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tower_klikit::payload::{
-    Brand, Money, OrderId, OrderStatus, OrderType, PaymentStatus,
+    Brand, Money, OrderId, OrderStatus, OrderType, PayloadError, PayloadErrorKind, PaymentStatus,
     TimestampedEvent,
 };
 use tower_klikit_test_support::deliveries;
@@ -136,6 +136,33 @@ fn reads_integers_in_text_within_user_types() {
         assert_eq!((ticket.id, ticket.state.status), (202.into(), OrderStatus::PLACED));
     }
     assert_eq!(serde_json::from_value::<OrderStatus>(json!("4")).unwrap(), OrderStatus::READY);
+}
+
+#[test]
+fn required_field_says_what_is_wrong() {
+    let order = order(&json!({ "id": 42, "status": "READY", "total": "Rp 5", "note": null, "guests": 2 }));
+    assert_eq!(order.require_id(), Ok(42.into()));
+    assert_eq!(order.require::<u8>("guests"), Ok(2));
+    assert_eq!(order.require::<Option<String>>("note"), Ok(None));
+    let error = |error: PayloadError| (error.to_string(), error.kind());
+    for (actual, text, kind) in [
+        (order.require::<u8>("table").unwrap_err(), "`table` is missing", PayloadErrorKind::Missing),
+        (order.require_status().unwrap_err(), "status is a string, not an integer", PayloadErrorKind::WrongType),
+        (order.require::<u8>("note").unwrap_err(), "note is null, not an integer", PayloadErrorKind::WrongType),
+        (order.require::<Vec<u8>>("id").unwrap_err(), "id is an integer, not an array", PayloadErrorKind::WrongType),
+        (
+            order.require::<Money>("total").unwrap_err(),
+            "total is a string, not a decimal number without an exponent",
+            PayloadErrorKind::WrongType,
+        ),
+    ] {
+        assert_eq!(error(actual), (text.into(), kind));
+    }
+    let empty = super::order(&json!({ "id": [], "status": 1.5 }));
+    assert_eq!(empty.require_id().unwrap_err().to_string(), "id is an array, not an order id");
+    assert_eq!(empty.require_status().unwrap_err().to_string(), "status is a decimal number, not an integer");
+    let empty = super::order(&json!({}));
+    assert_eq!(error(empty.require_id().unwrap_err()), ("`id` is missing".into(), PayloadErrorKind::Missing));
 }
 
 #[test]
