@@ -15,7 +15,8 @@ use super::{
 /// Usually there is one order. klikit sends several if they occur in the same tick. Other fields are ignored.
 ///
 /// `O` is the type of an order: [`Order`], a type of your own that implements [`serde::Deserialize`], or
-/// `Box<serde_json::value::RawValue>` for its JSON.
+/// `Box<serde_json::value::RawValue>` for its JSON. With [`OrderResult`](super::OrderResult), an order that cannot be
+/// read does not hide the others.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -23,6 +23,7 @@ mod money;
 mod number;
 mod order;
 mod order_id;
+mod order_result;
 mod problem;
 mod quantity;
 mod sent_decimal;
@@ -36,6 +37,7 @@ pub use self::{
     money::Money,
     order::{Brand, Order},
     order_id::OrderId,
+    order_result::OrderResult,
     quantity::Quantity,
     timestamped::TimestampedEvent,
 };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tower_klikit::payload::{
-    Brand, Money, OrderId, OrderStatus, OrderType, PayloadError, PayloadErrorKind, PaymentStatus,
+    Brand, Money, OrderId, OrderResult, OrderStatus, OrderType, PayloadError, PayloadErrorKind, PaymentStatus,
     TimestampedEvent,
 };
 use tower_klikit_test_support::deliveries;
@@ -163,6 +163,14 @@ fn required_field_says_what_is_wrong() {
     assert_eq!(empty.require_status().unwrap_err().to_string(), "status is a decimal number, not an integer");
     let empty = super::order(&json!({}));
     assert_eq!(error(empty.require_id().unwrap_err()), ("`id` is missing".into(), PayloadErrorKind::Missing));
+}
+
+#[test]
+fn unreadable_order_does_not_hide_others() {
+    let event = OrderEvent::<OrderResult>::from_slice(report!("null-beside-an-order").as_bytes()).unwrap();
+    let [OrderResult(Ok(order)), OrderResult(Err(error))] = &event.orders[..] else { panic!("{event:?}") };
+    assert_eq!(order.id(), Some(42.into()));
+    assert_eq!(error.to_string(), "the body is null, not an object");
 }
 
 #[test]
