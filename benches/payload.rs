@@ -71,7 +71,8 @@ fn by_value(body: &Bytes) -> Vec<(i64, i64)> {
 
 fn by_order(body: &Bytes) -> Vec<(i64, i64)> {
     let event: OrderEvent = OrderEvent::from_bytes(body).expect("orders");
-    event.orders.iter().map(|order| (order.id().expect("an id"), order.status().expect("a state").0)).collect()
+    let ids = event.orders.iter().map(|order| order.id().and_then(|id| id.as_i64()).expect("an id"));
+    ids.zip(event.orders.iter().map(|order| order.status().expect("a state").0)).collect()
 }
 
 fn by_ticket(body: &Bytes) -> Vec<(i64, i64)> {

@@ -5,14 +5,15 @@
 //!
 //! ```
 //! use axum::{Router, routing::post};
-//! use tower_klikit::{Delivery, EventType, KlikitVerifyLayer, axum::KlikitEvent};
+//! use tower_klikit::{Delivery, EventType, KlikitVerifyLayer, axum::KlikitEvent, payload::PayloadError};
 //!
-//! async fn order(delivery: Delivery, event: KlikitEvent) {
+//! async fn order(delivery: Delivery, event: KlikitEvent) -> Result<(), PayloadError> {
 //!     if event.event_type == Some(EventType::OrderCreated) {
 //!         for order in &event.payload.orders {
-//!             println!("{} at {:?}: order {:?}", event.id, delivery.received_at(), order.id());
+//!             println!("{} at {:?}: order {}", event.id, delivery.received_at(), order.require_id()?);
 //!         }
 //!     }
+//!     Ok(())
 //! }
 //!
 //! let verify = KlikitVerifyLayer::new("your-webhook-secret");
@@ -30,7 +31,8 @@
 //! | 422 | the body is signed and is not an [`OrderEvent`]. The response names the field and never quotes the body |
 //!
 //! The response has a [`FailureReason`] with the text of the [`KlikitRejection`] in its extensions, which an inbox's
-//! worker logs and stores. Your handler can do the same: return a [`FailureReason`] as a part of the response.
+//! worker logs and stores. Your handler can do the same: return a [`PayloadError`], which is a response with the status 422, or
+//! a [`FailureReason`] as a part of the response.
 //!
 //! ```
 //! use axum::response::IntoResponse;
@@ -157,6 +159,13 @@ impl IntoResponse for KlikitRejection {
         response.extensions_mut().insert(FailureReason::new(self.to_string()));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
+    }
+}
+
+/// Builds the response of an extractor that fails with this error: 422, with the text as its [`FailureReason`].
+impl IntoResponse for PayloadError {
+    fn into_response(self) -> Response {
+        KlikitRejection(ExtractError::Payload(self)).into_response()
     }
 }
 

@@ -1,10 +1,12 @@
-//! Codes that klikit sends as numbers.
+//! Codes that klikit sends as numbers, or as numbers in text.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Defines a newtype around any number, with constants for the known codes.
+use super::integer;
+
+/// Defines a newtype around any number, with constants for the known codes. It is also read from a number that is written as text.
 macro_rules! code {
     ($(#[$doc:meta])* $name:ident { $($(#[$known_doc:meta])* $known:ident = $number:literal,)* }) => {
         $(#[$doc])*
@@ -12,14 +14,19 @@ macro_rules! code {
         #[serde(transparent)]
         pub struct $name(
             /// The number as klikit sends it.
+            #[serde(deserialize_with = "integer::deserialize")]
             pub i64,
         );
 
         impl $name {
             $($(#[$known_doc])* pub const $known: Self = Self($number);)*
 
-            /// Returns the name of a known code.
-            pub const fn name(self) -> Option<&'static str> {
+            /// Returns whether the code is one of the constants of this type.
+            pub const fn is_known(self) -> bool {
+                self.name().is_some()
+            }
+
+            const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($number => Some(stringify!($known)),)*
                     _ => None,
@@ -131,6 +138,23 @@ mod tests {
             format!("{:?} {:?}", PaymentStatus(1), PaymentChannel(8)),
             "PaymentStatus(1: PAID) PaymentChannel(8)"
         );
+    }
+
+    #[test]
+    fn knows_its_constants() {
+        assert!(OrderStatus(9).is_known() && OrderType::PICKUP.is_known());
+        assert!(!OrderStatus(10).is_known() && !PaymentChannel(8).is_known());
+    }
+
+    #[test]
+    fn accepts_numbers_in_text() {
+        for (json, number) in [("\"4\"", 4), ("\"-1\"", -1), ("\"0\"", 0)] {
+            assert_eq!(serde_json::from_str::<OrderStatus>(json).unwrap(), OrderStatus(number));
+        }
+        for json in ["\"\"", "\"READY\"", "\"+4\"", "\" 4\"", "\"4.0\"", "4.0", "true", "{}", "\"9223372036854775808\""]
+        {
+            assert!(serde_json::from_str::<OrderStatus>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

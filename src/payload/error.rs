@@ -7,6 +7,7 @@ use super::{
     error_place::{self, ErrorPlace},
     problem::PayloadProblem,
 };
+use crate::reason::FailureReason;
 
 /// The number of steps that are shown of the path to a value that is nested too deeply. The whole path has more than 100.
 const DEEP_STEPS: usize = 4;
@@ -15,10 +16,11 @@ const DEEP_STEPS: usize = 4;
 /// requested type.
 ///
 /// The text names the field and the problem. It never quotes the body, which contains customers' data, so you may send it in a response
-/// and log it.
+/// and log it. `Debug` writes the same text. The error converts into a [`FailureReason`](crate::FailureReason). With the feature
+/// `axum`, it is also a response with the status 422, for which an inbox dead-letters the delivery.
 ///
 /// The [`kind`](Self::kind) is never [`NotJson`](PayloadErrorKind::NotJson) for a body that is valid JSON, whichever type was requested.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PayloadError {
     path: String,
     /// Whether the problem is the name of a member of the object at `path`.
@@ -148,4 +150,17 @@ impl fmt::Display for PayloadError {
     }
 }
 
+/// Writes the text of the error.
+impl fmt::Debug for PayloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Error for PayloadError {}
+
+impl From<PayloadError> for FailureReason {
+    fn from(error: PayloadError) -> Self {
+        Self::new(error.to_string())
+    }
+}

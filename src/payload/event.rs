@@ -6,6 +6,7 @@ use super::{
     error::PayloadError,
     fields::ObjectFields,
     from_order::{FromOrder, read},
+    integer::{self, IntegerField},
     order::Order,
 };
 
@@ -14,7 +15,8 @@ use super::{
 /// Usually there is one order. klikit sends several if they occur in the same tick. Other fields are ignored.
 ///
 /// `O` is the type of an order: [`Order`], a type of your own that implements [`serde::Deserialize`], or
-/// `Box<serde_json::value::RawValue>` for its JSON.
+/// `Box<serde_json::value::RawValue>` for its JSON. With [`OrderResult`](super::OrderResult), an order that cannot be
+/// read does not hide the others.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -74,7 +76,9 @@ impl<O: FromOrder> OrderEvent<O> {
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct OrderEnvelope<'a> {
+    #[serde(deserialize_with = "integer::deserialize")]
     brand_id: i64,
+    #[serde(deserialize_with = "integer::deserialize")]
     branch_id: i64,
     #[serde(borrow)]
     orders: Vec<&'a RawValue>,
@@ -102,9 +106,13 @@ impl<'a> OrderEnvelope<'a> {
             }
         };
         let (brand_id, branch_id, orders) = (field("brand_id")?, field("branch_id")?, field("orders")?);
+        let integer = |name: &str, json| match read(json) {
+            Ok(IntegerField(number)) => Ok(number),
+            Err(error) => Err(error.within(name)),
+        };
         Ok(Self {
-            brand_id: read(brand_id).map_err(|error| error.within("brand_id"))?,
-            branch_id: read(branch_id).map_err(|error| error.within("branch_id"))?,
+            brand_id: integer("brand_id", brand_id)?,
+            branch_id: integer("branch_id", branch_id)?,
             orders: read(orders).map_err(|error| error.within("orders"))?,
         })
     }

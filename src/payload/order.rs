@@ -9,7 +9,9 @@ use super::{
     error::PayloadError,
     fields::{ObjectFields, StringField},
     from_order::{FromOrder, read},
+    integer::{self, IntegerField},
     money::Money,
+    order_id::OrderId,
 };
 
 /// An order of an [`OrderEvent`](super::OrderEvent): its JSON, and the place of each field in it.
@@ -57,6 +59,7 @@ impl FieldName {
 #[non_exhaustive]
 pub struct Brand {
     /// The id of the brand.
+    #[serde(deserialize_with = "integer::deserialize")]
     pub id: i64,
     /// The name that customers see.
     #[serde(default)]
@@ -66,7 +69,7 @@ pub struct Brand {
 /// Fields that klikit documents, unless the method says otherwise.
 impl Order {
     /// Returns klikit's id of the order.
-    pub fn id(&self) -> Option<i64> {
+    pub fn id(&self) -> Option<OrderId> {
         self.typed("id")
     }
 
@@ -77,7 +80,7 @@ impl Order {
 
     /// Returns the id of the business.
     pub fn business_id(&self) -> Option<i64> {
-        self.typed("business_id")
+        self.typed("business_id").map(|IntegerField(number)| number)
     }
 
     /// Returns the brands that the order is for.
@@ -87,7 +90,7 @@ impl Order {
 
     /// Returns the id of the branch that the order is for. [`OrderEvent`](super::OrderEvent) has one too.
     pub fn branch_id(&self) -> Option<i64> {
-        self.typed("branch_id")
+        self.typed("branch_id").map(|IntegerField(number)| number)
     }
 
     /// Returns the status of the order. klikit's pages disagree on some codes: see [`OrderStatus`].
@@ -171,6 +174,46 @@ impl Order {
     pub fn read<'a, T: Deserialize<'a>>(&'a self, field: &str) -> Result<Option<T>, PayloadError> {
         let Some(json) = self.get(field).map(RawValue::get) else { return Ok(None) };
         read(json).map_err(|error| error.within(field))
+    }
+
+    /// Reads a field that must be there. If the field is `null`, the error says so, unless `T` accepts `null`.
+    ///
+    /// ```
+    /// # use tower_klikit::payload::{Money, OrderEvent};
+    /// let body = br#"{"brand_id": 1, "branch_id": 2, "orders": [{"id": 42, "final_price": "Rp 5"}]}"#;
+    /// let event: OrderEvent = OrderEvent::from_slice(body)?;
+    /// let order = &event.orders[0];
+    /// assert_eq!(order.require_id()?.as_i64(), Some(42));
+    /// assert_eq!(order.require_status().unwrap_err().to_string(), "`status` is missing");
+    /// let error = order.require::<Money>("final_price").unwrap_err();
+    /// assert_eq!(error.to_string(), "final_price is a string, not a decimal number without an exponent");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the field is missing, is of another type, or has a value that does not fit the type.
+    pub fn require<'a, T: Deserialize<'a>>(&'a self, field: &str) -> Result<T, PayloadError> {
+        let json = self.get(field).ok_or_else(|| PayloadError::missing(field))?;
+        read(json.get()).map_err(|error| error.within(field))
+    }
+
+    /// Returns klikit's id of the order.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`require`](Self::require).
+    pub fn require_id(&self) -> Result<OrderId, PayloadError> {
+        self.require("id")
+    }
+
+    /// Returns the status of the order.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`require`](Self::require).
+    pub fn require_status(&self) -> Result<OrderStatus, PayloadError> {
+        self.require("status")
     }
 
     /// Reads a field as an amount of money. Returns `None` if there is no field with this name, or if it is not an amount.

@@ -8,6 +8,7 @@ use super::{
     event::OrderEvent,
     fields::StringField,
     from_order::{FromOrder, read},
+    integer::IntegerField,
     order::Order,
 };
 
@@ -59,7 +60,7 @@ impl TimestampedEvent {
 
     /// Returns the id of the business.
     pub fn business_id(&self) -> Option<i64> {
-        self.envelope.read("business_id").ok().flatten()
+        self.envelope.read("business_id").ok().flatten().map(|IntegerField(number)| number)
     }
 
     /// Returns the event's `data`, as JSON.

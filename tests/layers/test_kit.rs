@@ -116,7 +116,7 @@ fn fake_orders_have_fields_of_klikit() {
     let event: OrderEvent = OrderEvent::from_slice(body(1, 2, [order, FakeOrder::large(43)]).as_bytes()).unwrap();
     assert_eq!((event.brand_id, event.branch_id, event.orders.len()), (1, 2, 2));
     let [order, large] = &event.orders[..] else { panic!("{event:?}") };
-    assert_eq!((order.id(), order.external_id().as_deref()), (Some(42), Some("GF-42")));
+    assert_eq!((order.id(), order.external_id().as_deref()), (Some(42.into()), Some("GF-42")));
     assert_eq!((order.status(), order.order_type()), (Some(OrderStatus::READY), Some(OrderType::DINE_IN)));
     assert_eq!(order.total().unwrap().as_str(), "58000.00");
     assert_eq!((order.cart().unwrap().len(), order.read::<u32>("item_count")), (2, Ok(Some(3))));

@@ -57,7 +57,7 @@ async fn takes_id_and_type_from_envelope() {
     assert_eq!(event.created_at().as_deref(), Some("2026-05-01T00:00:00Z"));
     assert_eq!(event.event_version().map(|version| version.get()), Some("\"v2\""));
     let payload: OrderEvent = event.payload().unwrap();
-    assert_eq!((payload.branch_id, payload.orders[0].id()), (2, Some(42)));
+    assert_eq!((payload.branch_id, payload.orders[0].id()), (2, Some(42.into())));
 }
 
 #[tokio::test]

@@ -59,6 +59,28 @@ fn rejection_of_an_extractor_is_the_reason() {
 }
 
 #[cfg(feature = "axum")]
+#[test]
+fn payload_error_of_a_handler_is_the_reason() {
+    use tower_klikit::{axum::KlikitEvent, payload::PayloadError};
+
+    async fn handle(event: KlikitEvent) -> Result<(), PayloadError> {
+        event.payload.orders[0].require_id()?;
+        Ok(())
+    }
+
+    let log = Log::default();
+    let text = logged(&log, async {
+        let inbox = inbox();
+        let body = r#"{"brand_id":1,"branch_id":2,"orders":[{"status":1}]}"#;
+        assert_received(&stack(&inbox), &SignedDelivery::new(SECRET, body).event_id("evt-1")).await;
+        let handler = Router::new().route("/webhooks/klikit", post(handle));
+        inbox.worker(handler).run_until(until_empty(&inbox)).await;
+        assert_eq!(reason(&inbox).await, "`id` is missing");
+    });
+    assert!(text.contains("dead-lettered a delivery: `id` is missing"), "{text}");
+}
+
+#[cfg(feature = "axum")]
 #[tokio::test(start_paused = true)]
 async fn nested_acceptor_stores_the_whole_path() {
     let inbox = inbox();

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use tower_klikit::payload::{PayloadError, PayloadErrorKind};
+use tower_klikit::{
+    FailureReason,
+    payload::{PayloadError, PayloadErrorKind},
+};
 
 use super::*;
 
@@ -29,6 +32,9 @@ fn errors_name_the_field_and_quote_nothing() {
         (r#"{"brand_id":1,"orders":[]}"#, "`branch_id` is missing"),
         (r#"{"brand_id":1,"branch_id":2}"#, "`orders` is missing"),
         (r#"{"brand_id":"Ayu","branch_id":2,"orders":[]}"#, "brand_id is a string, not an integer"),
+        (r#"{"brand_id":"","branch_id":2,"orders":[]}"#, "brand_id is a string, not an integer"),
+        (r#"{"brand_id":"+1","branch_id":2,"orders":[]}"#, "brand_id is a string, not an integer"),
+        (r#"{"brand_id":{},"branch_id":2,"orders":[]}"#, "brand_id is an object, not an integer"),
         (r#"{"brand_id":1.5,"branch_id":2,"orders":[]}"#, "brand_id is a decimal number, not an integer"),
         (r#"{"brand_id":1,"branch_id":null,"orders":[]}"#, "branch_id is null, not an integer"),
         (r#"{"brand_id":1,"branch_id":2,"orders":{"Ayu":1}}"#, "orders is an object, not an array"),
@@ -135,6 +141,17 @@ fn errors_have_kinds() {
     }
     let nested = format!(r#"{{"brand_id":1,"branch_id":2,"orders":[{}{}]}}"#, "[".repeat(200), "]".repeat(200));
     assert_eq!(OrderEvent::<Value>::from_slice(nested.as_bytes()).unwrap_err().kind(), Kind::TooDeep);
+}
+
+#[test]
+fn error_is_plain_in_debug_and_as_reason() {
+    let error = read_error(r#"{"brand_id":1,"branch_id":2}"#);
+    assert_eq!(format!("{error:?}"), "`orders` is missing");
+    assert_eq!(FailureReason::from(error).as_str(), "`orders` is missing");
+}
+
+fn read_error(body: &str) -> PayloadError {
+    OrderEvent::<Order>::from_slice(body.as_bytes()).unwrap_err()
 }
 
 #[test]
