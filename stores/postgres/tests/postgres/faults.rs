@@ -270,5 +270,8 @@ async fn does_not_open_without_a_server() {
     let port = free_port();
     let url = format!("postgres://klikit@127.0.0.1:{port}/postgres");
     let error = ends(PostgresStore::open(&url)).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("could not connect to Postgres at 127.0.0.1:{port}/postgres"));
+    let message = format!(
+        "could not connect to Postgres at 127.0.0.1:{port}/postgres: check the URL, and that the server is running"
+    );
+    assert_eq!(error.to_string(), message);
 }
