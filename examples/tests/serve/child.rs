@@ -72,15 +72,20 @@ impl Child {
 
     /// Starts an example, which `cargo test` builds along with this program. Waits until it has printed its address.
     pub(crate) fn example(name: &str, arguments: &[&str]) -> Self {
-        Self::start_example(name, arguments, Some("your-webhook-secret"))
+        Self::start_example(name, arguments, &[("KLIKIT_WEBHOOK_SECRET", "your-webhook-secret")])
     }
 
     /// Starts an example without a secret in its environment, so that it uses the demo secret.
     pub(crate) fn demo(name: &str) -> Self {
-        Self::start_example(name, &[], None)
+        Self::demo_with(name, &[])
     }
 
-    fn start_example(name: &str, arguments: &[&str], secret: Option<&str>) -> Self {
+    /// Starts an example as [`demo`](Self::demo) does, with these environment variables.
+    pub(crate) fn demo_with(name: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_example(name, &[], environment)
+    }
+
+    fn start_example(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let program = env::current_exe().expect("this program has a path");
         let program =
             program.ancestors().nth(2).expect("this program is in target/debug/deps").join("examples").join(name);
@@ -88,7 +93,7 @@ impl Child {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&folder).env("PORT", "0").env("TMPDIR", folder.path());
-        command.env_remove("KLIKIT_WEBHOOK_SECRET").envs(secret.map(|secret| ("KLIKIT_WEBHOOK_SECRET", secret)));
+        command.env_remove("KLIKIT_WEBHOOK_SECRET").envs(environment.iter().copied());
         let mut child = Self::spawn(command);
         child.folder = Some(folder);
         child.wait_for_port("POST http://");

@@ -1,0 +1,58 @@
+//! An inbox that several nodes share, on Postgres:
+//!
+//! ```text
+//! cargo run --example postgres
+//! ```
+
+use std::{env, error::Error, time::Duration};
+
+use axum::{
+    Extension, Router,
+    body::Bytes,
+    routing::{post, post_service},
+};
+use tower::Layer;
+use tower_klikit::{EventId, KlikitVerifyLayer, inbox::Inbox};
+use tower_klikit_examples::{
+    serve::{Limits, Stop, serve},
+    setup::{self, Arguments},
+};
+use tower_klikit_postgres::PostgresStore;
+
+const USAGE: &str = "\
+Usage: cargo run --example postgres [-- --help]
+
+Stores klikit's deliveries in Postgres, and handles them later, on POST /webhooks/klikit until ctrl-c or SIGTERM.
+
+Environment:
+  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
+  PORT                   The port on 127.0.0.1 [default: 8080]
+  DATABASE_URL           The URL of the Postgres database";
+
+/// Handles a stored delivery, on any of the nodes. If the response is not a 2xx, the handler is called again later.
+async fn order(Extension(id): Extension<EventId>, body: Bytes) {
+    println!("received {id}: {} bytes", body.len());
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    Arguments::read(USAGE).finish();
+
+    // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret.
+    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into());
+    let url = env::var("DATABASE_URL")
+        .map_err(|_| "DATABASE_URL is not set: set it to postgres://user:password@host/database")?;
+    // Creates the tables if they are missing.
+    let inbox = Inbox::new(PostgresStore::open(&url).await?);
+    let app = Router::new().route("/webhooks/klikit", post_service(verify.layer(inbox.acceptor())));
+
+    let stop = Stop::on_signal(Duration::from_secs(25))?;
+    let handler: Router = Router::new().route("/webhooks/klikit", post(order));
+    let worker = tokio::spawn(inbox.worker(handler).run_until(stop.requested()));
+    let listener = setup::listen().await?;
+    println!("serving POST http://{}/webhooks/klikit", listener.local_addr()?);
+    serve(listener, app, Limits::default(), stop.requested()).await;
+    // The worker finishes its running handlers.
+    worker.await?;
+    Ok(())
+}
