@@ -58,6 +58,7 @@ async fn main() -> Result<(), BoxError> {
     // aggregated.
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(metrics::ACK.into()), metrics::ACK_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full(metrics::HANDLER.into()), metrics::HANDLER_BUCKETS)?
         .set_buckets_for_metric(Matcher::Full(metrics::BODY_BYTES.into()), metrics::BODY_BUCKETS)?
         .install_recorder()?;
     metrics::describe();

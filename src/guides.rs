@@ -49,6 +49,7 @@ macro_rules! guide {
         /// [`explain_mismatches`]: crate::KlikitVerifyLayer::explain_mismatches
         /// [`keep_bodies`]: crate::inbox::Inbox::keep_bodies
         /// [`klikit_inbox_oldest_seconds`]: crate::metrics::INBOX_OLDEST
+        /// [`metrics`]: mod@crate::metrics
         /// [`orders`]: crate::testing::orders
         /// [`preflight`]: mod@crate::preflight
         /// [`replay_limit`]: crate::dedupe::KlikitDedupeLayer::replay_limit

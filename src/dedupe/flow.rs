@@ -83,7 +83,10 @@ where
     let report = |blocked| telemetry::handler_blocked(delivery.into(), blocked);
     let handled = AssertUnwindSafe(call).catch_unwind();
     let watched = WatchPolls::new(handled, blocking::threshold(config.lease), report);
-    match within(config.handler_deadline, watched).await {
+    let called_at = Instant::now();
+    let outcome = within(config.handler_deadline, watched).await;
+    telemetry::handled(called_at.elapsed());
+    match outcome {
         Some(Ok(Ok(response))) => FlowOutcome::Responded(response.map(ResponseBody::inner)),
         Some(Ok(Err(error))) => FlowOutcome::Failed(error),
         Some(Err(panic)) => FlowOutcome::Panicked(panic),

@@ -56,6 +56,11 @@ fn warn_of_store(operation: &str, context: LogContext<'_>, error: &dyn Error, le
     warn!(target: STORE, event_id, tenant, source, left_out, "cannot {operation} a delivery: {error}");
 }
 
+/// Counts the time that the handler took until it returned, panicked or timed out.
+pub(crate) fn handled(elapsed: Duration) {
+    counts::handled("dedupe", elapsed);
+}
+
 /// Logs that a handler was dropped at its deadline.
 pub(crate) fn handler_hung(LogContext { event_id, tenant }: LogContext<'_>, deadline: Duration) {
     error!(target: DEDUPE, event_id, tenant, ?deadline, "dropped a handler that took longer than its deadline");

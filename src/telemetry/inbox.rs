@@ -14,9 +14,12 @@ use super::{
 };
 use crate::{
     event::Delivery,
-    inbox::{Counts, DeliveryId},
+    inbox::{Counts, DeliveryId, Settlement},
     visible::Escaped,
 };
+
+/// The outcome of an attempt whose lease was lost.
+const LOST: &str = "lost";
 
 /// Returns whether a subscriber listens to the lines about the start and the stop of a worker.
 pub(crate) fn worker_lines_are_enabled() -> bool {
@@ -32,6 +35,26 @@ pub(crate) fn worker_starts(counts: &Counts, lease: Duration) {
     let until = end.map_or_else(String::new, |end| format!(" until {} at the latest", time_of_day(end)));
     let letters = if dead == 1 { "letter" } else { "letters" };
     info!(target: INBOX, "inbox: {ready} pending, {leased} leased{until}, {dead} dead {letters}");
+}
+
+/// Registers the counters of a worker.
+pub(crate) fn start_worker_counters() {
+    counts::start_worker_counters(&["done", "retry", "dead", "released", LOST]);
+}
+
+/// Counts the time that a handler took until it returned, panicked or timed out.
+pub(crate) fn attempt_handled(elapsed: Duration) {
+    counts::handled("worker", elapsed);
+}
+
+/// Counts an attempt whose settlement was recorded.
+pub(crate) fn attempt_settled(settlement: &Settlement) {
+    counts::attempt_ended(match settlement {
+        Settlement::Done { .. } => "done",
+        Settlement::Reschedule { .. } => "retry",
+        Settlement::DeadLetter { .. } => "dead",
+        Settlement::Release => "released",
+    });
 }
 
 /// Logs that a worker was asked to stop while this number of handlers was running.
@@ -241,6 +264,7 @@ pub(crate) fn outcome_lost(LogContext { event_id, tenant }: LogContext<'_>, deli
         "lost the lease while the handler was running: another worker has leased the delivery, so the outcome is discarded"
     );
     counts::lease_lost();
+    counts::attempt_ended(LOST);
 }
 
 /// Logs and counts a handler that has ended after its lease was lost and its delivery was deleted.
@@ -251,6 +275,7 @@ pub(crate) fn outcome_of_gone(LogContext { event_id, tenant }: LogContext<'_>, d
          itself has completed it"
     );
     counts::lease_lost();
+    counts::attempt_ended(LOST);
 }
 
 /// Logs a delivery that can neither be read nor dead-lettered.

@@ -15,6 +15,8 @@
 //! | [`klikit_duplicates_total`](DUPLICATES) | counter | `tenant` | deliveries that were handled or stored before |
 //! | [`klikit_conflicts_total`](CONFLICTS) | counter | `tenant` | deliveries whose event id came with another body before |
 //! | [`klikit_replays_total`](REPLAYS) | counter | `tenant` | deliveries that were rejected because their body came with too many event ids |
+//! | [`klikit_handler_seconds`](HANDLER) | histogram | `caller` | the time that the handler took until it returned, panicked or timed out: `caller` is `worker` for an inbox's worker, and `dedupe` for the dedupe layer. For a handler directly behind the verify layer, see `klikit_ack_seconds` |
+//! | [`klikit_inbox_attempts_total`](ATTEMPTS) | counter | `outcome` | attempts of the workers that have ended: `done`; `retry`, if the delivery was rescheduled; `dead`, if it was dead-lettered; `released`, if the worker stopped first; or `lost`, if another worker took the lease. Attempts that ended with their process are not counted |
 //! | [`klikit_inbox_dead_letters_total`](DEAD_LETTERS) | counter | `tenant` | deliveries that the inbox has dead-lettered |
 //! | [`klikit_inbox_leases_lost_total`](LEASES_LOST) | counter | | leases that another worker took while the handler was running |
 //! | [`klikit_inbox_dead_letters_expired_total`](DEAD_LETTERS_EXPIRED) | counter | | dead letters that a worker has deleted because of their [age](crate::inbox::Inbox::keep_dead_letters) |
@@ -41,15 +43,23 @@
 //! time() - max by (tenant) (max_over_time(klikit_last_verified_timestamp_seconds[1d])) > 3600
 //! # The secret is wrong, or somebody sends forged requests.
 //! sum by (tenant) (rate(klikit_deliveries_total{reason="signature_mismatch"}[5m])) > 0
+//! # Many requests are rejected: more than 6 a minute.
+//! sum by (reason) (rate(klikit_deliveries_total{verdict="rejected"}[15m])) > 0.1
 //! # Responses are slow: klikit recommends responding within a second.
 //! histogram_quantile(0.99, sum by (le) (rate(klikit_ack_seconds_bucket[5m]))) > 1
-//! # klikit counts failures: any response other than 2xx, or a 2xx after more than 10 seconds.
+//! # klikit counts failures: any response other than 2xx, as when the store fails.
 //! sum(rate(klikit_ack_seconds_count{status!~"2.."}[5m])) > 0
+//! # klikit counts failures: a response after more than 10 seconds.
 //! sum(rate(klikit_ack_seconds_count[5m])) - sum(rate(klikit_ack_seconds_bucket{le="10"}[5m])) > 0
 //! # Somebody replays a captured delivery.
 //! sum by (tenant) (rate(klikit_replays_total[5m])) > 0
 //! # There are dead letters to look at.
 //! max(klikit_inbox_deliveries{state="dead"}) > 0
+//! # More than a tenth of the attempts fail.
+//! sum(rate(klikit_inbox_attempts_total{outcome=~"retry|dead"}[15m]))
+//!   / (sum(rate(klikit_inbox_attempts_total{outcome=~"done|retry|dead"}[15m])) > 0) > 0.1
+//! # Workers lose leases, so deliveries are handled twice.
+//! sum(increase(klikit_inbox_leases_lost_total[15m])) > 0
 //! # The inbox is close to rejecting deliveries.
 //! max(klikit_inbox_stored_ratio) > 0.8
 //! # Accepted deliveries are handled late.
@@ -109,6 +119,12 @@ pub const INBOX_COUNTED: &str = "klikit_inbox_counted_timestamp_seconds";
 /// The number of stored deliveries as a share of the limit, from 0 to 1.
 pub const INBOX_STORED: &str = "klikit_inbox_stored_ratio";
 
+/// The time that a handler took, in seconds.
+pub const HANDLER: &str = "klikit_handler_seconds";
+
+/// Attempts of an inbox's workers, by outcome.
+pub const ATTEMPTS: &str = "klikit_inbox_attempts_total";
+
 /// Deliveries that the inbox has dead-lettered.
 pub const DEAD_LETTERS: &str = "klikit_inbox_dead_letters_total";
 
@@ -121,6 +137,10 @@ pub const LEASES_LOST: &str = "klikit_inbox_leases_lost_total";
 /// Histogram bounds for [`ACK`]: 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8 and 10 seconds. klikit recommends
 /// responding within 1 second and times out after 10.
 pub const ACK_BUCKETS: &[f64] = &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 10.0];
+
+/// Histogram bounds for [`HANDLER`]: 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60 and 300 seconds. A worker's
+/// handlers may take longer than klikit waits.
+pub const HANDLER_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 /// Histogram bounds for [`BODY_BYTES`]: 1, 4, 16, 64 and 256 KiB, and 1 MiB, in bytes. One order has 4 to 27 kB and a
 /// batch more than 100 kB. The default body limit is one megabyte.
@@ -141,6 +161,8 @@ pub fn describe() {
     describe_counter!(DUPLICATES, "Deliveries that were handled or stored before");
     describe_counter!(CONFLICTS, "Deliveries whose event id came with another body before");
     describe_counter!(REPLAYS, "Deliveries that were rejected because their body came with too many event ids");
+    describe_histogram!(HANDLER, Unit::Seconds, "Time that the handler took, by its caller");
+    describe_counter!(ATTEMPTS, "Attempts of the inbox's workers, by outcome");
     describe_counter!(DEAD_LETTERS, "Deliveries that the inbox has dead-lettered");
     describe_counter!(DEAD_LETTERS_EXPIRED, "Dead letters that workers have deleted because of their age");
     describe_counter!(LEASES_LOST, "Leases that another worker took while the handler was running");
@@ -163,6 +185,8 @@ pub(super) fn start_counters(keyring: &Keyring, mismatch: &'static str) {
         for name in [DUPLICATES, CONFLICTS, REPLAYS] {
             counter!(name, "tenant" => label(tenant)).increment(0);
         }
+        #[cfg(feature = "inbox")]
+        counter!(DEAD_LETTERS, "tenant" => label(tenant)).increment(0);
     }
     gauge!(BUFFERED).increment(0);
 }
@@ -221,6 +245,27 @@ pub(super) fn conflict(tenant: &str) {
 #[cfg(feature = "dedupe")]
 pub(super) fn replay(tenant: &str) {
     counter!(REPLAYS, "tenant" => tenant.to_owned()).increment(1);
+}
+
+/// Registers the counters of a worker with the value 0.
+#[cfg(feature = "inbox")]
+pub(super) fn start_worker_counters(outcomes: &[&'static str]) {
+    for outcome in outcomes {
+        counter!(ATTEMPTS, "outcome" => *outcome).increment(0);
+    }
+    for name in [LEASES_LOST, DEAD_LETTERS_EXPIRED] {
+        counter!(name).increment(0);
+    }
+}
+
+#[cfg(feature = "dedupe")]
+pub(super) fn handled(caller: &'static str, elapsed: Duration) {
+    histogram!(HANDLER, "caller" => caller).record(elapsed.as_secs_f64());
+}
+
+#[cfg(feature = "inbox")]
+pub(super) fn attempt_ended(outcome: &'static str) {
+    counter!(ATTEMPTS, "outcome" => outcome).increment(1);
 }
 
 #[cfg(feature = "inbox")]

@@ -32,6 +32,12 @@ pub(super) fn conflict(_tenant: &str) {}
 
 pub(super) fn replay(_tenant: &str) {}
 
+pub(super) fn start_worker_counters(_outcomes: &[&'static str]) {}
+
+pub(super) fn handled(_caller: &'static str, _elapsed: Duration) {}
+
+pub(super) fn attempt_ended(_outcome: &'static str) {}
+
 pub(super) fn dead_letter(_tenant: Option<&str>) {}
 
 pub(super) fn lease_lost() {}

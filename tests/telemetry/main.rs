@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod deploy;
 mod diagnose;
 mod explain;
 mod logs;

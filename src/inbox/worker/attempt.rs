@@ -282,7 +282,10 @@ impl AttemptTask<'_> {
         let report = |blocked| telemetry::attempt_blocked(self.context, self.id(), blocked);
         let threshold = blocking::threshold(settings.lease);
         let watched = WatchPolls::new(AssertUnwindSafe(handled).catch_unwind(), threshold, report);
-        match within(settings.handler_deadline, watched).await {
+        let called_at = Instant::now();
+        let handled = within(settings.handler_deadline, watched).await;
+        telemetry::attempt_handled(called_at.elapsed());
+        match handled {
             Some(Ok(outcome)) => {
                 if let (HandlerOutcome::Responded { status, .. }, Some((method, uri))) = (&outcome, &route) {
                     misrouted.check(*status, method, uri, self.id());
@@ -352,6 +355,7 @@ impl AttemptTask<'_> {
                 .map(|outcomes| outcomes.first().copied())
             {
                 Ok(Some(SettleOutcome::Settled)) => {
+                    telemetry::attempt_settled(&settlement);
                     if let Settlement::DeadLetter { reason } = &settlement {
                         telemetry::dead_lettered(self.context, self.id(), lease.attempt(), reason);
                     }
@@ -362,6 +366,8 @@ impl AttemptTask<'_> {
                     // settlement was recorded and its response was lost.
                     if self.registration.is_lost() {
                         telemetry::outcome_of_gone(self.context, self.id());
+                    } else {
+                        telemetry::attempt_settled(&settlement);
                     }
                     return;
                 }

@@ -185,6 +185,7 @@ impl WorkerTasks {
 impl WorkerLoop {
     /// Starts the background tasks. They stop when the returned value is dropped.
     fn background(&self) -> Background {
+        telemetry::start_worker_counters();
         let WorkerContext { config, settings, .. } = &*self.shared;
         let mut tasks = JoinSet::new();
         tasks.spawn(extension::extend_leases(Arc::clone(config), self.id, settings.lease).map(|never| match never {}));

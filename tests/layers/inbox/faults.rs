@@ -82,7 +82,7 @@ async fn inbox_is_counted_again_after_an_outage() {
     store.begin_outage();
     let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Hangs)));
     sleep(seconds(20)).await;
-    assert!(!recorder.handle().render().contains("klikit_inbox"));
+    assert!(!recorder.handle().render().contains(" gauge\n"));
     store.end_outage();
     assert_received(&stack(&inbox), &delivery()).await;
     sleep(seconds(15)).await;

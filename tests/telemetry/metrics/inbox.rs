@@ -9,6 +9,12 @@ use tower_klikit::{
 
 use super::*;
 
+/// Returns the attempts by outcome: done, retry, dead, released, and lost.
+fn attempts(handle: &PrometheusHandle) -> [f64; 5] {
+    let counter = |outcome| format!(r#"klikit_inbox_attempts_total{{outcome="{outcome}"}}"#);
+    ["done", "retry", "dead", "released", "lost"].map(|outcome| counted(handle, &counter(outcome)))
+}
+
 #[test]
 fn worker_does_not_count_deliveries_again() {
     let handle = recorded(async |_| {
@@ -62,7 +68,7 @@ fn worker_without_an_interval_reports_nothing() {
         let worker = Inbox::new(MemoryStore::new()).worker(crate::support::Handler::default()).metrics_interval(None);
         worker.run_until(sleep(Duration::from_secs(60))).await;
     });
-    assert!(!handle.render().contains("klikit_inbox"), "{}", handle.render());
+    assert!(!handle.render().contains(" gauge\n"), "{}", handle.render());
 }
 
 #[test]
@@ -180,4 +186,85 @@ fn lost_lease_is_counted() {
         inbox.worker(losing).run_until(sleep(Duration::from_secs(60))).await;
     });
     assert_eq!(counted(&handle, "klikit_inbox_leases_lost_total"), 1.0);
+    assert_eq!(attempts(&handle), [0.0, 0.0, 0.0, 0.0, 1.0]);
+}
+
+#[test]
+fn counters_of_a_worker_begin_at_zero() {
+    let handle = recorded(async |_| {
+        let worker = Inbox::new(MemoryStore::new()).worker(crate::support::Handler::default());
+        worker.run_until(sleep(Duration::from_secs(1))).await;
+    });
+    assert_eq!(attempts(&handle), [0.0; 5]);
+    for name in ["klikit_inbox_leases_lost_total", "klikit_inbox_dead_letters_expired_total"] {
+        assert_eq!(value(&handle, name), Some(0.0), "{name}");
+    }
+}
+
+#[test]
+fn attempts_are_counted_by_outcome() {
+    let handle = recorded(async |_| {
+        let inbox = Inbox::new(MemoryStore::new());
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        for (n, body) in ["200", "200", "400", "500", "null"].into_iter().enumerate() {
+            let request = SignedDelivery::new(SECRET, body).event_id(format!("evt-{n}"));
+            stack.clone().oneshot(request.request::<Full<Bytes>>()).await.unwrap();
+        }
+        // Responds with the status in the body, and never without one.
+        let handler = service_fn(async |request: Request<VerifiedBody>| {
+            let Ok(status) = StatusCode::from_bytes(request.body().as_ref()) else { std::future::pending().await };
+            let mut response = Response::new(Full::<Bytes>::default());
+            *response.status_mut() = status;
+            Ok::<_, BoxError>(response)
+        });
+        let worker = inbox.worker(handler).max_attempts(2).drain_deadline(Duration::from_secs(1));
+        // Long enough for both attempts at the failing delivery.
+        worker.run_until(sleep(Duration::from_secs(200))).await;
+    });
+    assert_eq!(attempts(&handle), [2.0, 1.0, 2.0, 1.0, 0.0]);
+}
+
+#[test]
+fn attempt_of_a_handler_that_completes_is_done() {
+    let handle = recorded(async |_| {
+        let store = MemoryStore::new();
+        let inbox = Inbox::new(store.clone());
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(good()).await.unwrap();
+        let completing = service_fn(move |request: Request<VerifiedBody>| {
+            let (store, lease) = (store.clone(), *request.extensions().get::<Attempt>().unwrap().lease());
+            async move {
+                store.settle(&[(lease, Settlement::Done { keep: Duration::ZERO })]).await.unwrap();
+                Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+            }
+        });
+        inbox.worker(completing).run_until(sleep(Duration::from_secs(1))).await;
+    });
+    assert_eq!(attempts(&handle), [1.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn handler_time_is_recorded_for_the_worker() {
+    let handle = recorded(async |_| {
+        let inbox = Inbox::new(MemoryStore::new());
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        for n in 0..3 {
+            let request = SignedDelivery::new(SECRET, n.to_string()).event_id(format!("evt-{n}"));
+            stack.clone().oneshot(request.request::<Full<Bytes>>()).await.unwrap();
+        }
+        // Returns, panics, or times out.
+        let handler = service_fn(async |request: Request<VerifiedBody>| {
+            sleep(Duration::from_millis(2500)).await;
+            match request.body().as_ref() {
+                b"0" => Ok::<_, BoxError>(Response::new(Full::<Bytes>::default())),
+                b"1" => panic!("a panic of this test"),
+                _ => std::future::pending().await,
+            }
+        });
+        let worker = inbox.worker(handler).max_attempts(1).handler_deadline(Duration::from_secs(20));
+        worker.run_until(sleep(Duration::from_secs(60))).await;
+    });
+    assert_eq!(value(&handle, r#"klikit_handler_seconds_sum{caller="worker"}"#), Some(2.5 + 2.5 + 20.0));
+    assert_eq!(counted(&handle, r#"klikit_handler_seconds_count{caller="worker"}"#), 3.0);
+    // The layer in front of the acceptor records its own time only.
+    assert_eq!(value(&handle, r#"klikit_ack_seconds_sum{status="200"}"#), Some(0.0));
 }

@@ -139,6 +139,8 @@ fn counters_of_a_layer_begin_at_zero() {
         r#"klikit_duplicates_total{tenant="bali-bites"}"#.to_owned(),
         #[cfg(feature = "dedupe")]
         r#"klikit_conflicts_total{tenant="bali-bites"}"#.to_owned(),
+        #[cfg(feature = "inbox")]
+        r#"klikit_inbox_dead_letters_total{tenant="bali-bites"}"#.to_owned(),
         "klikit_buffered_bytes".to_owned(),
     ] {
         assert_eq!(value(&handle, &name), Some(0.0), "{name}");

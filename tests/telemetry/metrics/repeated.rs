@@ -79,3 +79,20 @@ fn copy_of_a_running_delivery_is_no_duplicate() {
     });
     assert_eq!(counted(&handle, r#"klikit_duplicates_total{tenant="default"}"#), 0.0);
 }
+
+#[test]
+fn handler_time_is_recorded_for_the_dedupe_layer() {
+    let handle = recorded(async |_| {
+        let slow = service_fn(async |_: Request<VerifiedBody>| {
+            sleep(Duration::from_millis(2500)).await;
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+        });
+        let stack = KlikitVerifyLayer::new(SECRET).layer(KlikitDedupeLayer::new(MemoryStore::new()).layer(slow));
+        // The duplicate runs no handler.
+        for _ in 0..2 {
+            assert_eq!(stack.clone().oneshot(good()).await.unwrap().status(), 200);
+        }
+    });
+    assert_eq!(value(&handle, r#"klikit_handler_seconds_sum{caller="dedupe"}"#), Some(2.5));
+    assert_eq!(counted(&handle, r#"klikit_handler_seconds_count{caller="dedupe"}"#), 1.0);
+}

@@ -17,6 +17,8 @@ fn every_metric_is_in_the_table() {
         metrics::DUPLICATES,
         metrics::CONFLICTS,
         metrics::REPLAYS,
+        metrics::HANDLER,
+        metrics::ATTEMPTS,
         metrics::DEAD_LETTERS,
         metrics::DEAD_LETTERS_EXPIRED,
         metrics::LEASES_LOST,

@@ -2,12 +2,15 @@
 
 use std::{
     collections::hash_map::RandomState,
+    env,
     hash::BuildHasher,
+    io::{self, Write},
     net::TcpListener,
     sync::{
         LazyLock,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
 };
 
 #[cfg(feature = "postgres")]
@@ -36,4 +39,18 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// Reports a skipped test on stderr directly, because libtest captures the output of `eprintln!`.
+///
+/// # Panics
+///
+/// If `KLIKIT_TEST_REQUIRE_SERVERS` is set.
+#[must_use]
+pub fn skipped<T>(why: &str) -> Option<T> {
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none(), "{test} must not be skipped: {why}");
+    let mut stderr = io::stderr();
+    writeln!(stderr, "\n!!! SKIPPED: {test}: {why}\n").unwrap();
+    None
 }

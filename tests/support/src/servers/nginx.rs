@@ -4,8 +4,8 @@
 //! instead.
 
 use std::{
-    env, fs,
-    io::{self, Read, Write},
+    fs,
+    io::{self, Read},
     net::SocketAddr,
     process::{Child, Command, Stdio},
     thread,
@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::free_port;
+use super::{free_port, skipped};
 
 /// The text that nginx logs once its port is open. Connections queue until nginx accepts them.
 const READY: &str = "using the \"";
@@ -92,15 +92,6 @@ fn read_until_ready(child: &mut Child) {
 fn program() -> Option<&'static str> {
     let runs = |program: &&str| Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok();
     ["nginx", "/usr/sbin/nginx"].into_iter().find(runs)
-}
-
-/// Reports a skipped test on stderr directly, because libtest captures the output of `eprintln!`.
-fn skipped<T>(why: &str) -> Option<T> {
-    let test = thread::current().name().unwrap_or("a test").to_owned();
-    assert!(env::var_os("KLIKIT_TEST_REQUIRE_SERVERS").is_none(), "{test} must not be skipped: {why}");
-    let mut stderr = io::stderr();
-    writeln!(stderr, "\n!!! SKIPPED: {test}: {why}\n").unwrap();
-    None
 }
 
 impl Drop for Nginx {
