@@ -12,7 +12,7 @@ use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 use super::{
     config::InboxConfig,
-    estimate::{Estimate, Quantity},
+    estimate::{Estimate, LimitedCount},
 };
 use crate::{deadline::store_call, dedupe::StoreError, telemetry};
 
@@ -102,7 +102,7 @@ fn batch(config: &InboxConfig) -> u32 {
 #[derive(Default)]
 struct Pending;
 
-impl Quantity for Pending {
+impl LimitedCount for Pending {
     const STALE: Duration = Duration::from_secs(1);
     const FRESH: Duration = Duration::from_millis(100);
     const STARTS_WITH_A_COUNT: bool = true;
@@ -123,7 +123,7 @@ struct Stored {
     was_high: Arc<AtomicBool>,
 }
 
-impl Quantity for Stored {
+impl LimitedCount for Stored {
     const STALE: Duration = Duration::from_secs(10);
     const FRESH: Duration = Duration::from_secs(1);
     // The first count may be slow with cold caches, and the inbox usually has capacity.

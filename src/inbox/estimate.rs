@@ -16,7 +16,7 @@ use super::config::InboxConfig;
 use crate::{dedupe::StoreError, telemetry};
 
 /// A number of deliveries that is limited and counted by the store.
-pub(super) trait Quantity: Send + Sync + 'static {
+pub(super) trait LimitedCount: Send + Sync + 'static {
     /// The age of a count after which a new count is made in the background.
     const STALE: Duration;
 
@@ -36,8 +36,8 @@ pub(super) trait Quantity: Send + Sync + 'static {
 /// An estimate from the last count and the number of deliveries accepted since. Counting for each delivery would be too
 /// expensive.
 #[derive(Default)]
-pub(super) struct Estimate<Q> {
-    quantity: Q,
+pub(super) struct Estimate<C> {
+    limited: C,
     last: Mutex<LastCount>,
     /// Held by the acceptor that counts, while the others wait.
     counting: AsyncMutex<()>,
@@ -61,14 +61,14 @@ impl LastCount {
     }
 }
 
-impl<Q: Quantity> Estimate<Q> {
+impl<C: LimitedCount> Estimate<C> {
     /// Returns whether one more delivery may be accepted, and then counts it as accepted.
     pub(super) async fn reserve(self: &Arc<Self>, config: &Arc<InboxConfig>) -> Result<bool, StoreError> {
         let last = *self.last();
-        let is_full = last.deliveries() >= Q::limit(config);
-        if is_full && last.is_older_than(Q::FRESH) || Q::STARTS_WITH_A_COUNT && last.at.is_none() {
+        let is_full = last.deliveries() >= C::limit(config);
+        if is_full && last.is_older_than(C::FRESH) || C::STARTS_WITH_A_COUNT && last.at.is_none() {
             self.count(config).await?;
-        } else if last.is_older_than(Q::STALE) {
+        } else if last.is_older_than(C::STALE) {
             self.count_in_background(config);
         }
         Ok(self.try_reserve(config))
@@ -77,7 +77,7 @@ impl<Q: Quantity> Estimate<Q> {
     /// Reserves a place by the current estimate, without counting.
     pub(super) fn try_reserve(&self, config: &InboxConfig) -> bool {
         let mut last = self.last();
-        let is_free = last.deliveries() < Q::limit(config);
+        let is_free = last.deliveries() < C::limit(config);
         last.accepted_since += u64::from(is_free);
         is_free
     }
@@ -101,7 +101,7 @@ impl<Q: Quantity> Estimate<Q> {
 
     async fn count(&self, config: &Arc<InboxConfig>) -> Result<(), StoreError> {
         let _counting = self.counting.lock().await;
-        if self.last().is_older_than(Q::FRESH) { self.count_now(config).await } else { Ok(()) }
+        if self.last().is_older_than(C::FRESH) { self.count_now(config).await } else { Ok(()) }
     }
 
     fn count_in_background(self: &Arc<Self>, config: &Arc<InboxConfig>) {
@@ -118,7 +118,7 @@ impl<Q: Quantity> Estimate<Q> {
     }
 
     async fn count_now(&self, config: &Arc<InboxConfig>) -> Result<(), StoreError> {
-        let counted = self.quantity.count(config).await?;
+        let counted = self.limited.count(config).await?;
         *self.last() = LastCount { counted, accepted_since: 0, at: Some(Instant::now()) };
         Ok(())
     }
@@ -128,7 +128,7 @@ impl<Q: Quantity> Estimate<Q> {
     }
 }
 
-impl<Q: Quantity> fmt::Debug for Estimate<Q> {
+impl<C: LimitedCount> fmt::Debug for Estimate<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Estimate").field("deliveries", &self.last().deliveries()).finish_non_exhaustive()
     }

@@ -191,21 +191,21 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
             self.same("lease", &leases.len(), &(RIVALS / 4), "all accepted deliveries must be leased");
             // Let the leases expire now, because `race` cannot advance the time.
             self.extend_all(&leases, Duration::ZERO, &[true; RIVALS / 4], "the leases are current").await;
-            let call = |store: Arc<S>, rival: Rival| async move {
+            let call = |store: Arc<S>, rival: RivalCall| async move {
                 match rival {
-                    Rival::Settle(lease) => {
+                    RivalCall::Settle(lease) => {
                         let settled = store.settle(&[(lease, done(KEEP))]).await?;
                         Ok(if settled == [SettleOutcome::Settled] { vec![lease.id()] } else { vec![] })
                     }
-                    Rival::Lease => {
+                    RivalCall::Lease => {
                         let batch = store.lease(&LeaseRequest { limit: 2, duration: HOUR, ..REQUEST }).await?;
                         Ok(batch.leased.iter().map(|leased| leased.lease().id()).collect())
                     }
                 }
             };
             // Settlements and leases alternate, and each comes first in every second round.
-            let rivals = leases.iter().flat_map(|lease| [Rival::Settle(*lease), Rival::Lease]);
-            let mut rivals: Vec<Rival> = rivals.collect();
+            let rivals = leases.iter().flat_map(|lease| [RivalCall::Settle(*lease), RivalCall::Lease]);
+            let mut rivals: Vec<RivalCall> = rivals.collect();
             rivals.rotate_left(round % 2);
             let mut taken: HashMap<DeliveryId, usize> = HashMap::new();
             for id in self.all(rivals, call).await.into_iter().flatten() {
@@ -297,7 +297,7 @@ enum Role {
 }
 
 /// A call that competes for expired leases.
-enum Rival {
+enum RivalCall {
     Settle(Lease),
     Lease,
 }
