@@ -49,7 +49,8 @@ pub(crate) fn store_call<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> impl Future<Output = Result<T, StoreError>> {
-    within(limit, call).map(|answer| answer.unwrap_or_else(|| Err(StoreError::deadline())))
+    let started = std::time::Instant::now();
+    within(limit, call).map(move |answer| answer.unwrap_or_else(|| Err(StoreError::deadline(started, limit))))
 }
 
 #[cfg(test)]
@@ -72,6 +73,18 @@ mod tests {
         assert_eq!(within(Duration::from_secs(2), pending::<()>()).await, None);
         assert_eq!(started.elapsed(), Duration::from_secs(2));
         assert_eq!(within(Duration::from_secs(2), sleep(Duration::from_secs(1))).await, Some(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_a_paused_clock() {
+        let error = store_call(Duration::from_secs(2), pending::<Result<(), StoreError>>()).await.unwrap_err();
+        assert!(format!("{error:?}").contains("tokio's clock is paused"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn names_a_call_over_its_deadline() {
+        let error = store_call(Duration::from_millis(1), pending::<Result<(), StoreError>>()).await.unwrap_err();
+        assert!(format!("{error:?}").contains("it took longer than the deadline"), "{error:?}");
     }
 
     #[tokio::test]

@@ -1,6 +1,10 @@
 //! The error of a store.
 
-use std::{error::Error, fmt};
+use std::{
+    error::Error,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use crate::error_chain::ErrorChain;
 
@@ -17,8 +21,15 @@ impl StoreError {
         Self { source: source.into() }
     }
 
-    pub(crate) fn deadline() -> Self {
-        Self::new("it took longer than the deadline")
+    /// Returns the error of a call that began at `started` and has not ended within `limit`.
+    pub(crate) fn deadline(started: Instant, limit: Duration) -> Self {
+        // A timer that fires early was set on tokio's paused clock, as in a test of a service.
+        let is_clock_paused = started.elapsed() < limit;
+        Self::new(if is_clock_paused {
+            "tokio's clock is paused and has jumped to the deadline: test with MemoryStore, or without pausing the clock"
+        } else {
+            "it took longer than the deadline"
+        })
     }
 }
 

@@ -103,9 +103,10 @@ async fn claim_in_time(
     delivery: &Delivery,
     pending: &mut PendingClaim,
 ) -> Result<ClaimRegistration, DirectResponse> {
-    let started = Instant::now();
+    let (started, real_start) = (Instant::now(), std::time::Instant::now());
     let Some(claimed) = within(config.claim_deadline, claim_or_answer(config, delivery, pending)).await else {
-        telemetry::store_rejected("claim", delivery.into(), &StoreError::deadline(), &config.policy.log_limits);
+        let error = StoreError::deadline(real_start, config.claim_deadline);
+        telemetry::store_rejected("claim", delivery.into(), &error, &config.policy.log_limits);
         let late = PendingClaim { claim: pending.claim.clone(), store_call: pending.store_call.take() };
         tokio::spawn(telemetry::in_current_span(late.undo(Arc::clone(config), delivery.clone())));
         return Err(DirectResponse::Unsure);
