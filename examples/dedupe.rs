@@ -18,14 +18,16 @@ use tower_klikit_sqlite::SqliteStore;
 const USAGE: &str = "\
 Usage: cargo run --example dedupe [-- --help]
 
-Receives klikit's deliveries and handles each once on POST /webhooks/klikit until ctrl-c or SIGTERM.
+Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM. Handles
+each delivery once.
 
 Environment:
   KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
   PORT                   The port on 127.0.0.1 [default: 8080]
   KLIKIT_STORE           The database file [default: klikit.db]";
 
-/// Handles each delivery once. If the response is not a 2xx, klikit sends the delivery again, and this handler is called again.
+/// Handles each delivery once. If the response is not a 2xx, klikit sends the delivery again, and this handler is called
+/// again.
 async fn order(Extension(id): Extension<EventId>, body: Bytes) {
     println!("received {id}: {} bytes", body.len());
 }

@@ -22,7 +22,8 @@ use tower_klikit_sqlite::SqliteStore;
 const USAGE: &str = "\
 Usage: cargo run --example inbox [-- --help]
 
-Stores klikit's deliveries, and handles them later on POST /webhooks/klikit until ctrl-c or SIGTERM.
+Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM. Stores them
+in a file, and handles them later.
 
 Environment:
   KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]

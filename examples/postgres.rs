@@ -22,7 +22,8 @@ use tower_klikit_postgres::PostgresStore;
 const USAGE: &str = "\
 Usage: cargo run --example postgres [-- --help]
 
-Stores klikit's deliveries in Postgres, and handles them later, on POST /webhooks/klikit until ctrl-c or SIGTERM.
+Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM. Stores them
+in Postgres, and handles them later.
 
 Environment:
   KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]

@@ -271,8 +271,8 @@ pub enum Settlement {
 impl Settlement {
     /// Returns whether this settlement leaves a delivery that is DEAD for `reason` as it is.
     ///
-    /// That is so for a failure or a release, unless the delivery is DEAD only because its lease
-    /// [expired](LEASE_EXPIRED): somebody has decided that it must not be handled.
+    /// A failure or a release does, unless the reason is [`LEASE_EXPIRED`]. For any other reason, the delivery must not be
+    /// handled again.
     pub fn leaves_dead(&self, reason: Option<&str>) -> bool {
         matches!(self, Self::Reschedule { .. } | Self::Release) && reason != Some(LEASE_EXPIRED)
     }
