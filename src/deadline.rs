@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -20,11 +20,27 @@ pin_project! {
         future: F,
         limit: Duration,
         // In a box, so that the futures of calls that need no timer are small.
-        timer: Option<Pin<Box<Sleep>>>,
+        timer: Option<Pin<Box<Timer>>>,
     }
 }
 
-/// Waits for `future`, but not longer than `limit`. Returns `None` when the time is over.
+pin_project! {
+    struct Timer {
+        #[pin]
+        sleep: Sleep,
+        // The real time at which the timer was set. tokio's clock may be paused.
+        set_at: Instant,
+    }
+}
+
+/// The error of a future that was not ready in time.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Expired {
+    /// Whether tokio's clock was paused and has jumped to the end of the limit, as in a test of a service.
+    pub(crate) is_clock_paused: bool,
+}
+
+/// Waits for `future`, but not longer than `limit`.
 ///
 /// The timer is created when the future is pending for the first time, so `limit` counts from the first poll.
 pub(crate) fn within<F: Future>(limit: Duration, future: F) -> Within<F> {
@@ -32,15 +48,17 @@ pub(crate) fn within<F: Future>(limit: Duration, future: F) -> Within<F> {
 }
 
 impl<F: Future> Future for Within<F> {
-    type Output = Option<F::Output>;
+    type Output = Result<F::Output, Expired>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Poll::Ready(output) = this.future.poll(cx) {
-            return Poll::Ready(Some(output));
+            return Poll::Ready(Ok(output));
         }
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.limit)));
-        timer.as_mut().poll(cx).map(|()| None)
+        let limit = *this.limit;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(Timer { sleep: sleep(limit), set_at: Instant::now() }));
+        let timer = timer.as_mut().project();
+        timer.sleep.poll(cx).map(|()| Err(Expired { is_clock_paused: timer.set_at.elapsed() < limit }))
     }
 }
 
@@ -49,8 +67,7 @@ pub(crate) fn store_call<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> impl Future<Output = Result<T, StoreError>> {
-    let started = std::time::Instant::now();
-    within(limit, call).map(move |answer| answer.unwrap_or_else(|| Err(StoreError::deadline(started, limit))))
+    within(limit, call).map(|answer| answer.unwrap_or_else(|expired| Err(StoreError::deadline(&expired))))
 }
 
 #[cfg(test)]
@@ -64,15 +81,15 @@ mod tests {
     #[test]
     fn ready_futures_need_no_timer() {
         // There is no runtime here, so a timer would panic.
-        assert_eq!(within(Duration::ZERO, ready(1)).now_or_never(), Some(Some(1)));
+        assert_eq!(within(Duration::ZERO, ready(1)).now_or_never(), Some(Ok(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn waits_no_longer_than_the_limit() {
         let started = Instant::now();
-        assert_eq!(within(Duration::from_secs(2), pending::<()>()).await, None);
+        assert_eq!(within(Duration::from_secs(2), pending::<()>()).await, Err(Expired { is_clock_paused: true }));
         assert_eq!(started.elapsed(), Duration::from_secs(2));
-        assert_eq!(within(Duration::from_secs(2), sleep(Duration::from_secs(1))).await, Some(()));
+        assert_eq!(within(Duration::from_secs(2), sleep(Duration::from_secs(1))).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,12 +1,8 @@
 //! The error of a store.
 
-use std::{
-    error::Error,
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{error::Error, fmt};
 
-use crate::error_chain::ErrorChain;
+use crate::{deadline::Expired, error_chain::ErrorChain};
 
 /// A store call that failed, or whose effect is unknown.
 ///
@@ -21,11 +17,9 @@ impl StoreError {
         Self { source: source.into() }
     }
 
-    /// Returns the error of a call that began at `started` and has not ended within `limit`.
-    pub(crate) fn deadline(started: Instant, limit: Duration) -> Self {
-        // A timer that fires early was set on tokio's paused clock, as in a test of a service.
-        let is_clock_paused = started.elapsed() < limit;
-        Self::new(if is_clock_paused {
+    /// Returns the error of a call that has not ended within its deadline.
+    pub(crate) fn deadline(expired: &Expired) -> Self {
+        Self::new(if expired.is_clock_paused {
             "tokio's clock is paused and has jumped to the deadline: test with MemoryStore, or without pausing the clock"
         } else {
             "it took longer than the deadline"

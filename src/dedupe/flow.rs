@@ -87,10 +87,10 @@ where
     let outcome = within(config.handler_deadline, watched).await;
     telemetry::handled(called_at.elapsed());
     match outcome {
-        Some(Ok(Ok(response))) => FlowOutcome::Responded(response.map(ResponseBody::inner)),
-        Some(Ok(Err(error))) => FlowOutcome::Failed(error),
-        Some(Err(panic)) => FlowOutcome::Panicked(panic),
-        None => {
+        Ok(Ok(Ok(response))) => FlowOutcome::Responded(response.map(ResponseBody::inner)),
+        Ok(Ok(Err(error))) => FlowOutcome::Failed(error),
+        Ok(Err(panic)) => FlowOutcome::Panicked(panic),
+        Err(_) => {
             telemetry::handler_hung(delivery.into(), config.handler_deadline);
             FlowOutcome::Responded(DirectResponse::HandlerHung.into_response())
         }
@@ -103,15 +103,17 @@ async fn claim_in_time(
     delivery: &Delivery,
     pending: &mut PendingClaim,
 ) -> Result<ClaimRegistration, DirectResponse> {
-    let (started, real_start) = (Instant::now(), std::time::Instant::now());
-    let Some(claimed) = within(config.claim_deadline, claim_or_answer(config, delivery, pending)).await else {
-        let error = StoreError::deadline(real_start, config.claim_deadline);
-        telemetry::store_rejected("claim", delivery.into(), &error, &config.policy.log_limits);
-        let late = PendingClaim { claim: pending.claim.clone(), store_call: pending.store_call.take() };
-        tokio::spawn(telemetry::in_current_span(late.undo(Arc::clone(config), delivery.clone())));
-        return Err(DirectResponse::Unsure);
+    let started = Instant::now();
+    let registration = match within(config.claim_deadline, claim_or_answer(config, delivery, pending)).await {
+        Ok(claimed) => claimed?,
+        Err(expired) => {
+            let error = StoreError::deadline(&expired);
+            telemetry::store_rejected("claim", delivery.into(), &error, &config.policy.log_limits);
+            let late = PendingClaim { claim: pending.claim.clone(), store_call: pending.store_call.take() };
+            tokio::spawn(telemetry::in_current_span(late.undo(Arc::clone(config), delivery.clone())));
+            return Err(DirectResponse::Unsure);
+        }
     };
-    let registration = claimed?;
     // The thread may have been blocked after the store's response, until the claim had expired.
     let is_late = registration.registered_at - started >= config.lease;
     if is_late && !renew(config, &registration.claim, delivery.into()).await {

@@ -286,14 +286,14 @@ impl AttemptTask<'_> {
         let handled = within(settings.handler_deadline, watched).await;
         telemetry::attempt_handled(called_at.elapsed());
         match handled {
-            Some(Ok(outcome)) => {
+            Ok(Ok(outcome)) => {
                 if let (HandlerOutcome::Responded { status, .. }, Some((method, uri))) = (&outcome, &route) {
                     misrouted.check(*status, method, uri, self.id());
                 }
                 outcome
             }
-            Some(Err(_)) => HandlerOutcome::Panicked,
-            None => HandlerOutcome::TimedOut,
+            Ok(Err(_)) => HandlerOutcome::Panicked,
+            Err(_) => HandlerOutcome::TimedOut,
         }
     }
 
