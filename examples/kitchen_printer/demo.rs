@@ -13,8 +13,9 @@ use tower_klikit::{
         orders::{FakeOrder, body},
     },
 };
+use tower_klikit_examples::setup::DEMO_SECRET;
 
-use crate::{BoxError, DEMO_SECRET, Kitchen};
+use crate::{BoxError, Kitchen};
 
 /// Sends a copy, a cancellation, an order in other types, one without an id, and states that the kitchen ignores. Checks the
 /// tickets and the dead letters.

@@ -32,13 +32,12 @@ use axum::{
     routing::{post, post_service},
 };
 use tokio::{
-    net::TcpListener,
     sync::oneshot,
     task::{JoinHandle, spawn_blocking},
 };
 use tower::Layer;
 use tower_klikit::{
-    FailureReason, Keyring, KlikitVerifyLayer, SecretErrorKind, WebhookSecret,
+    FailureReason, Keyring, KlikitVerifyLayer, WebhookSecret,
     axum::KlikitEvent,
     inbox::{Inbox, OrderBy},
     payload::OrderResult,
@@ -47,7 +46,10 @@ use tower_klikit::{
         orders::{FakeOrder, body},
     },
 };
-use tower_klikit_examples::serve::{Limits, Stop, serve};
+use tower_klikit_examples::{
+    serve::{Limits, Stop, serve},
+    setup::{self, Arguments},
+};
 use tower_klikit_sqlite::SqliteStore;
 
 use crate::ticket::{Printer, Ticket};
@@ -69,7 +71,6 @@ Environment:
   PORT                   The port on 127.0.0.1 [default: 8080]";
 
 const PATH: &str = "/webhooks/klikit";
-const DEMO_SECRET: &str = "klikit-demo-secret";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -138,20 +139,10 @@ impl Kitchen {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut once = false;
-    for argument in env::args_os().skip(1) {
-        match argument.to_str() {
-            Some("--once") => once = true,
-            Some("--help" | "-h") => {
-                println!("{USAGE}");
-                return ExitCode::SUCCESS;
-            }
-            _ => {
-                eprintln!("error: unknown argument {argument:?}\n\n{USAGE}");
-                return ExitCode::from(2);
-            }
-        }
-    }
+    let mut arguments = Arguments::read(USAGE);
+    let once = arguments.flag("--once");
+    arguments.finish();
+
     // The crates log rejections, failed attempts and dead letters with their reasons.
     tracing_subscriber::fmt().with_ansi(io::stdout().is_terminal()).init();
     match if once { demo::run().await } else { run().await } {
@@ -165,25 +156,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), BoxError> {
     let stop = Stop::on_signal(Duration::from_secs(28))?;
-    let port = env::var("PORT").unwrap_or_else(|_| "8080".into());
-    let port: u16 = port.parse().map_err(|_| format!("PORT is {port:?}, which is not a port number"))?;
-    let listener = TcpListener::bind(("127.0.0.1", port))
-        .await
-        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}; set PORT to use another port"))?;
-    let secret = match WebhookSecret::from_env() {
-        // An empty secret is an error: use the demo secret only if none is set.
-        Err(error) if error.kind() == SecretErrorKind::NotSet => {
-            println!("KLIKIT_WEBHOOK_SECRET is not set: using the demo secret {DEMO_SECRET:?}, which is public.");
-            WebhookSecret::new(DEMO_SECRET)?
-        }
-        secret => {
-            let secret = secret?;
-            if let Err(problems) = Keyring::from(secret.clone()).preflight() {
-                eprintln!("caution: {problems}");
-            }
-            secret
-        }
-    };
+    let listener = setup::listen().await?;
+    let secret = setup::secret()?;
+    if let Err(problems) = Keyring::from(secret.clone()).preflight() {
+        eprintln!("caution: {problems}");
+    }
     let folder = env::var_os("KITCHEN_FOLDER").map_or_else(|| "kitchen".into(), PathBuf::from);
     let kitchen = Kitchen::start(&folder, secret.clone()).map_err(|error| format!("{}: {error}", folder.display()))?;
 
