@@ -40,6 +40,16 @@ pub(crate) struct Expired {
     pub(crate) is_clock_paused: bool,
 }
 
+impl From<Expired> for StoreError {
+    fn from(expired: Expired) -> Self {
+        Self::new(if expired.is_clock_paused {
+            "tokio's clock is paused and has jumped to the deadline: test with MemoryStore, or without pausing the clock"
+        } else {
+            "it took longer than the deadline"
+        })
+    }
+}
+
 /// Waits for `future`, but not longer than `limit`.
 ///
 /// The timer is created when the future is pending for the first time, so `limit` counts from the first poll.
@@ -62,12 +72,12 @@ impl<F: Future> Future for Within<F> {
     }
 }
 
-/// Waits for a call to a store. Returns [`StoreError::deadline`] if the call takes longer than `limit`.
+/// Waits for a call to a store. Returns an error if the call takes longer than `limit`.
 pub(crate) fn store_call<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> impl Future<Output = Result<T, StoreError>> {
-    within(limit, call).map(|answer| answer.unwrap_or_else(|expired| Err(StoreError::deadline(&expired))))
+    within(limit, call).map(|answer| answer.unwrap_or_else(|expired| Err(expired.into())))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use crate::{deadline::Expired, error_chain::ErrorChain};
+use crate::error_chain::ErrorChain;
 
 /// A store call that failed, or whose effect is unknown.
 ///
@@ -15,15 +15,6 @@ impl StoreError {
     /// Creates an error with the cause as its [source](Error::source).
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { source: source.into() }
-    }
-
-    /// Returns the error of a call that has not ended within its deadline.
-    pub(crate) fn deadline(expired: &Expired) -> Self {
-        Self::new(if expired.is_clock_paused {
-            "tokio's clock is paused and has jumped to the deadline: test with MemoryStore, or without pausing the clock"
-        } else {
-            "it took longer than the deadline"
-        })
     }
 }
 

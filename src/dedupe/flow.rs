@@ -107,8 +107,7 @@ async fn claim_in_time(
     let registration = match within(config.claim_deadline, claim_or_answer(config, delivery, pending)).await {
         Ok(claimed) => claimed?,
         Err(expired) => {
-            let error = StoreError::deadline(&expired);
-            telemetry::store_rejected("claim", delivery.into(), &error, &config.policy.log_limits);
+            telemetry::store_rejected("claim", delivery.into(), &StoreError::from(expired), &config.policy.log_limits);
             let late = PendingClaim { claim: pending.claim.clone(), store_call: pending.store_call.take() };
             tokio::spawn(telemetry::in_current_span(late.undo(Arc::clone(config), delivery.clone())));
             return Err(DirectResponse::Unsure);
