@@ -83,10 +83,7 @@ where
     let report = |blocked| telemetry::handler_blocked(delivery.into(), blocked);
     let handled = AssertUnwindSafe(call).catch_unwind();
     let watched = WatchPolls::new(handled, blocking::threshold(config.lease), report);
-    let called_at = Instant::now();
-    let outcome = within(config.handler_deadline, watched).await;
-    telemetry::handled(called_at.elapsed());
-    match outcome {
+    match telemetry::time_handler("dedupe", within(config.handler_deadline, watched)).await {
         Ok(Ok(Ok(response))) => FlowOutcome::Responded(response.map(ResponseBody::inner)),
         Ok(Ok(Err(error))) => FlowOutcome::Failed(error),
         Ok(Err(panic)) => FlowOutcome::Panicked(panic),

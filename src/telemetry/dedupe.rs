@@ -2,6 +2,9 @@
 
 use std::{error::Error, time::Duration};
 
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
 pub(crate) use super::span::{CurrentSpan, in_current_span};
 use super::{
     LogContext, LogLimits, counts,
@@ -56,9 +59,15 @@ fn warn_of_store(operation: &str, context: LogContext<'_>, error: &dyn Error, le
     warn!(target: STORE, event_id, tenant, source, left_out, "cannot {operation} a delivery: {error}");
 }
 
-/// Counts the time that the handler took until it returned, panicked or timed out.
-pub(crate) fn handled(elapsed: Duration) {
-    counts::handled("dedupe", elapsed);
+/// Waits for a handler. Records the time until it returned, panicked or timed out. `caller` is `dedupe` or `worker`.
+pub(crate) fn time_handler<F: Future>(caller: &'static str, handler: F) -> impl Future<Output = F::Output> {
+    // Without metrics, do not read the clock.
+    let started = cfg!(feature = "metrics").then(Instant::now);
+    handler.inspect(move |_| {
+        if let Some(started) = started {
+            counts::handled(caller, started.elapsed());
+        }
+    })
 }
 
 /// Logs that a handler was dropped at its deadline.

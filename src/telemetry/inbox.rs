@@ -42,11 +42,6 @@ pub(crate) fn start_worker_counters() {
     counts::start_worker_counters(&["done", "retry", "dead", "released", LOST]);
 }
 
-/// Counts the time that a handler took until it returned, panicked or timed out.
-pub(crate) fn attempt_handled(elapsed: Duration) {
-    counts::handled("worker", elapsed);
-}
-
 /// Counts an attempt whose settlement was recorded.
 pub(crate) fn attempt_settled(settlement: &Settlement) {
     counts::attempt_ended(match settlement {

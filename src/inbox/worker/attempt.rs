@@ -282,10 +282,7 @@ impl AttemptTask<'_> {
         let report = |blocked| telemetry::attempt_blocked(self.context, self.id(), blocked);
         let threshold = blocking::threshold(settings.lease);
         let watched = WatchPolls::new(AssertUnwindSafe(handled).catch_unwind(), threshold, report);
-        let called_at = Instant::now();
-        let handled = within(settings.handler_deadline, watched).await;
-        telemetry::attempt_handled(called_at.elapsed());
-        match handled {
+        match telemetry::time_handler("worker", within(settings.handler_deadline, watched)).await {
             Ok(Ok(outcome)) => {
                 if let (HandlerOutcome::Responded { status, .. }, Some((method, uri))) = (&outcome, &route) {
                     misrouted.check(*status, method, uri, self.id());
