@@ -21,26 +21,23 @@ fn deploy(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file)
 }
 
-fn is_installed(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-}
-
 /// Runs a program that must succeed and write nothing to stderr. Returns what it has printed.
+///
+/// Skips this test and returns `None` if the program is not installed. `package` is the Debian package that contains it.
 #[track_caller]
-fn succeed(program: &str, args: &[&str], file: &Path) -> String {
+fn succeed(program: &str, package: &str, args: &[&str], file: &Path) -> Option<String> {
+    if Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        return skipped(&format!("there is no {program} here: install the package `{package}`"));
+    }
     let output = Command::new(program).args(args).arg(file).output().unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success() && stderr.is_empty(), "{program} on {}:\n{stdout}{stderr}", file.display());
-    stdout
+    Some(stdout)
 }
 
-/// Runs promtool, unless this test is skipped.
 #[track_caller]
 fn promtool(args: &[&str], file: &Path) -> Option<String> {
-    if !is_installed("promtool") {
-        return skipped("there is no promtool here: install the package `prometheus`");
-    }
-    Some(succeed("promtool", args, file))
+    succeed("promtool", "prometheus", args, file)
 }
 
 /// Returns the queries of the dashboard.
@@ -123,9 +120,6 @@ fn dashboard_shows_every_metric() {
 
 #[test]
 fn systemd_accepts_the_unit() {
-    if !is_installed("systemd-analyze") {
-        return;
-    }
     let unit = fs::read_to_string(deploy("klikit.service")).unwrap();
     let program = "/usr/local/bin/receiver";
     assert!(unit.contains(program));
@@ -133,7 +127,7 @@ fn systemd_accepts_the_unit() {
     let file = folder.path().join("klikit.service");
     // The program must exist.
     fs::write(&file, unit.replace(program, "/bin/sh")).unwrap();
-    succeed("systemd-analyze", &["verify"], &file);
+    succeed("systemd-analyze", "systemd", &["verify"], &file);
 }
 
 /// `examples/tests/serve/proxy.rs` sends deliveries through the guide's configuration.
