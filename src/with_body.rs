@@ -15,7 +15,8 @@ use crate::verify::VerifiedBody;
 
 /// A layer whose inner service receives verified bodies as `B`, without a copy.
 ///
-/// [`KlikitVerifyLayer::with_body`](crate::KlikitVerifyLayer::with_body) and `KlikitDedupeLayer::with_body` create it.
+/// [`KlikitVerifyLayer::with_body`](crate::KlikitVerifyLayer::with_body) and
+/// [`KlikitDedupeLayer::with_body`](crate::dedupe::KlikitDedupeLayer::with_body) create it.
 pub struct WithBody<L, B> {
     layer: L,
     body: PhantomData<fn() -> B>,

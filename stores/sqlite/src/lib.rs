@@ -64,7 +64,7 @@
 //!   delivery is affected. The delivery is dead-lettered when it is due. If that is impossible,
 //!   [`LeaseBatch::unreadable`](tower_klikit::inbox::LeaseBatch::unreadable) reports it. Accepting a copy of the
 //!   delivery fails until the delivery is dead, and then revives it. An unreadable ledger row fails the claims under
-//!   its key. The [kind](SqliteErrorKind) of the error is `Unreadable` or `Damaged`.
+//!   its key. The kind of the error is [`SqliteErrorKind::Unreadable`] or [`SqliteErrorKind::Damaged`].
 //! - **Damaged page**: SQLite may be unable to delete or insert rows near the page. Restore the file from a backup, or
 //!   with SQLite's `.recover`.
 //!
