@@ -24,16 +24,15 @@ use crate::{
 /// A layer that lets only requests through that klikit signed: see the [module](crate::verify) for the rules.
 ///
 /// ```
-/// use tower_klikit::{EventId, KlikitVerifyLayer};
 /// use axum::{Extension, Router, routing::post};
+/// use tower_klikit::{EventId, KlikitVerifyLayer};
 ///
 /// async fn order(Extension(id): Extension<EventId>, body: String) {
 ///     println!("{id}: {body}");
 /// }
 ///
-/// let app: Router = Router::new()
-///     .route("/webhooks/klikit", post(order))
-///     .layer(KlikitVerifyLayer::new("your-webhook-secret"));
+/// let verify = KlikitVerifyLayer::new("your-webhook-secret");
+/// let app: Router = Router::new().route("/webhooks/klikit", post(order).layer(verify));
 /// ```
 ///
 /// Clones, and all services made from them, share one [`buffer_budget`](Self::buffer_budget).
