@@ -5,12 +5,15 @@
 //!
 //! ```
 //! use axum::{Router, routing::post};
-//! use tower_klikit::{Delivery, EventType, KlikitVerifyLayer, axum::KlikitEvent, payload::PayloadError};
+//! use tower_klikit::{
+//!     Delivery, EventType, KlikitVerifyLayer, axum::KlikitEvent, payload::PayloadError,
+//! };
 //!
 //! async fn order(delivery: Delivery, event: KlikitEvent) -> Result<(), PayloadError> {
 //!     if event.event_type == Some(EventType::OrderCreated) {
 //!         for order in &event.payload.orders {
-//!             println!("{} at {:?}: order {}", event.id, delivery.received_at(), order.require_id()?);
+//!             let id = order.require_id()?;
+//!             println!("{} at {:?}: order {id}", event.id, delivery.received_at());
 //!         }
 //!     }
 //!     Ok(())

@@ -21,12 +21,12 @@
 //! ```text
 //!  HTTP request
 //!    │
-//!    ▼ KlikitVerifyLayer      verifies the signature     403 · 413 · 408 · 400 · 503
+//!    ▼ KlikitVerifyLayer    verifies the signature    403 · 413 · 408 · 400 · 503
 //!    │   Request<VerifiedBody>, with EventId and Delivery in the extensions
-//!    ├──────────────▶ handler                            idempotent by itself
-//!    ├──────────────▶ KlikitDedupeLayer ─▶ handler       handles once, else 200 duplicate-ignored
-//!    └──────────────▶ Inbox::acceptor                    stores durably, then 200 received
-//!                       └─ Inbox::worker ─▶ handler      later: retries, backoff, dead letters, order
+//!    ├──────────────▶ handler                         idempotent by itself
+//!    ├──────────────▶ KlikitDedupeLayer ─▶ handler    handles once, else 200 duplicate-ignored
+//!    └──────────────▶ Inbox::acceptor                 stores durably, then 200 received
+//!                       └─ Inbox::worker ─▶ handler   later: retries, dead letters, ordering
 //! ```
 //!
 //! The handler is the same Tower service in all three.

@@ -87,7 +87,7 @@
 //! # Example
 //!
 //! ```
-//! use http::{HeaderMap, HeaderValue};
+//! use http::{HeaderMap, HeaderValue, StatusCode};
 //! use tower_klikit::{
 //!     Keyring, WebhookSecret,
 //!     diagnose::{Cause, Certainty, SupportReport, diagnose},
@@ -97,18 +97,17 @@
 //! let keyring = Keyring::from(WebhookSecret::new("your-webhook-secret")?);
 //! let mut headers = HeaderMap::new();
 //! headers.insert(header::EVENT_ID, HeaderValue::from_static("evt-1"));
-//! headers.insert(
-//!     header::SIGNATURE,
-//!     HeaderValue::from_static("cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d"),
-//! );
+//! let signature = "cde212d9854ae482bb476487a187ee88c4b5f93eb2444de34fd7252b5ccb866d";
+//! headers.insert(header::SIGNATURE, HeaderValue::from_static(signature));
 //!
-//! // klikit sent `{"brand_id":1,"branch_id":2,…`; an outer layer has parsed it and encoded it again.
+//! // klikit sent `{"brand_id":1,"branch_id":2,…`. An outer layer has parsed and re-encoded it.
 //! let body = br#"{"branch_id": 2, "brand_id": 1, "orders": [{"id": 42}]}"#;
 //!
 //! let diagnosis = diagnose(&keyring, &headers, body);
-//! assert_eq!((diagnosis.cause(), diagnosis.certainty()), (Cause::BodyReencoded, Certainty::Proven));
+//! assert_eq!(diagnosis.cause(), Cause::BodyReencoded);
+//! assert_eq!(diagnosis.certainty(), Certainty::Proven);
 //! println!("{diagnosis}");
-//! let report = SupportReport::new(&diagnosis, &headers, body).answered(http::StatusCode::FORBIDDEN);
+//! let report = SupportReport::new(&diagnosis, &headers, body).answered(StatusCode::FORBIDDEN);
 //! println!("{report}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

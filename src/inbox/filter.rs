@@ -11,7 +11,8 @@ use crate::dedupe::BodyDigest;
 /// use tower_klikit::inbox::{DeliveryState, Filter};
 ///
 /// // Selects the pending deliveries with this body.
-/// let replays = Filter::new().states([DeliveryState::Ready]).body(r#"{"event":"order.created"}"#);
+/// let body = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;
+/// let replays = Filter::new().states([DeliveryState::Ready]).body(body);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[allow(clippy::exhaustive_structs, reason = "stores name each field, so that none selects too much")]

@@ -22,7 +22,7 @@ use super::{
 /// use bytes::Bytes;
 /// use tower_klikit::payload::{OrderEvent, OrderStatus};
 ///
-/// let body = Bytes::from(r#"{"brand_id": 1, "branch_id": 2, "orders": [{"id": 42, "status": 4}]}"#);
+/// let body = Bytes::from(r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"status":4}]}"#);
 /// let event: OrderEvent = OrderEvent::from_bytes(&body)?;
 /// assert_eq!(event.branch_id, 2);
 /// assert_eq!(event.orders[0].status(), Some(OrderStatus::READY));

@@ -180,13 +180,14 @@ impl Order {
     ///
     /// ```
     /// # use tower_klikit::payload::{Money, OrderEvent};
-    /// let body = br#"{"brand_id": 1, "branch_id": 2, "orders": [{"id": 42, "final_price": "Rp 5"}]}"#;
+    /// let body = br#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"final_price":"Rp 5"}]}"#;
     /// let event: OrderEvent = OrderEvent::from_slice(body)?;
     /// let order = &event.orders[0];
     /// assert_eq!(order.require_id()?.as_i64(), Some(42));
     /// assert_eq!(order.require_status().unwrap_err().to_string(), "`status` is missing");
     /// let error = order.require::<Money>("final_price").unwrap_err();
-    /// assert_eq!(error.to_string(), "final_price is a string, not a decimal number without an exponent");
+    /// let expected = "final_price is a string, not a decimal number without an exponent";
+    /// assert_eq!(error.to_string(), expected);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

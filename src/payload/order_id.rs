@@ -22,7 +22,7 @@ use crate::visible::Escaped;
 /// ```
 /// use tower_klikit::payload::OrderId;
 ///
-/// let (number, text): (OrderId, OrderId) = serde_json::from_str::<(OrderId, OrderId)>(r#"[202, "202"]"#)?;
+/// let (number, text): (OrderId, OrderId) = serde_json::from_str(r#"[202, "202"]"#)?;
 /// assert_eq!(number, text);
 /// assert_eq!((number.to_string(), text.as_i64()), ("202".into(), Some(202)));
 /// # Ok::<(), serde_json::Error>(())

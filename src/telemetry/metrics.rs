@@ -50,7 +50,8 @@
 //! # klikit counts failures: any response other than 2xx, as when the store fails.
 //! sum(rate(klikit_ack_seconds_count{status!~"2.."}[5m])) > 0
 //! # klikit counts failures: a response after more than 10 seconds.
-//! sum(rate(klikit_ack_seconds_count[5m])) - sum(rate(klikit_ack_seconds_bucket{le="10"}[5m])) > 0
+//! sum(rate(klikit_ack_seconds_count[5m]))
+//!   - sum(rate(klikit_ack_seconds_bucket{le="10"}[5m])) > 0
 //! # Somebody replays a captured delivery.
 //! sum by (tenant) (rate(klikit_replays_total[5m])) > 0
 //! # There are dead letters to look at.

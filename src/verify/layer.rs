@@ -297,7 +297,14 @@ impl KlikitVerifyLayer {
     /// Call this method last: the returned layer has no settings.
     ///
     /// ```
-    /// use axum::{Router, body::Body, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};
+    /// use axum::{
+    ///     Router,
+    ///     body::Body,
+    ///     extract::Request,
+    ///     middleware::{Next, from_fn},
+    ///     response::Response,
+    ///     routing::post,
+    /// };
     /// use tower::ServiceBuilder;
     /// use tower_klikit::KlikitVerifyLayer;
     ///

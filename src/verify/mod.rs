@@ -135,7 +135,9 @@
 //! };
 //! use tower::ServiceBuilder;
 //! use tower_http::{
-//!     decompression::RequestDecompressionLayer, map_request_body::MapRequestBodyLayer, trace::TraceLayer,
+//!     decompression::RequestDecompressionLayer,
+//!     map_request_body::MapRequestBodyLayer,
+//!     trace::TraceLayer,
 //! };
 //! use tower_klikit::KlikitVerifyLayer;
 //!

@@ -131,8 +131,10 @@
 //! ```sql
 //! BEGIN;
 //! SELECT pg_advisory_xact_lock(1802267500, 'klikit_inbox'::regclass::oid::integer);
-//! DELETE FROM klikit_ledger WHERE key = (SELECT key FROM klikit_inbox WHERE id = 17 AND state = 2);
-//! DELETE FROM klikit_inbox_body WHERE id = (SELECT id FROM klikit_inbox WHERE id = 17 AND state = 2);
+//! DELETE FROM klikit_ledger
+//! WHERE key = (SELECT key FROM klikit_inbox WHERE id = 17 AND state = 2);
+//! DELETE FROM klikit_inbox_body
+//! WHERE id = (SELECT id FROM klikit_inbox WHERE id = 17 AND state = 2);
 //! DELETE FROM klikit_inbox WHERE id = 17 AND state = 2;
 //! COMMIT;
 //! ```
