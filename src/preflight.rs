@@ -59,11 +59,14 @@
 //! The problems by their kinds:
 //!
 //! ```
-//! use tower_klikit::{KlikitVerifyLayer, preflight::ProblemKind};
+//! use tower_klikit::{
+//!     KlikitVerifyLayer,
+//!     preflight::{Problem, ProblemKind},
+//! };
 //!
 //! let layer = KlikitVerifyLayer::new("\"cd3b7a8ac9bd4b1d9f6be0cc\"\n");
 //! let error = layer.preflight().unwrap_err();
-//! let kinds: Vec<ProblemKind> = error.problems().iter().map(|problem| problem.kind()).collect();
+//! let kinds: Vec<ProblemKind> = error.problems().iter().map(Problem::kind).collect();
 //! assert_eq!(kinds, [ProblemKind::SecretWhiteSpace, ProblemKind::SecretQuoted]);
 //! ```
 
