@@ -8,8 +8,9 @@
 //! - A connection is closed if a response's body is not sent within one to two times [`Limits::head_timeout`] after its handler has
 //!   returned. Do not serve long downloads or event streams with this server.
 //! - At most [`Limits::connections`] are open. Further peers wait until one of them is closed.
-//! - After ctrl-c or SIGTERM ([`Stop`]), the server accepts nothing new. Running requests may finish within [`Limits::drain`]. After
-//!   that, open connections are cut off. A second signal ends the process at once.
+//! - After ctrl-c or SIGTERM ([`Stop`]), the server accepts nothing new. Running requests may finish within [`Limits::drain`], and
+//!   peers that have just connected have half a second for their first request. After the drain, open connections are cut off. A second
+//!   signal ends the process at once.
 //!
 //! The server limits neither the time of a handler nor that of a request's body: `KlikitVerifyLayer` has a deadline for its bodies,
 //! and `tower_http::timeout` has layers for other routes. The server speaks plain HTTP, for a proxy that terminates TLS, and supports
@@ -18,7 +19,7 @@
 use std::{
     error::Error,
     future::Future,
-    io,
+    io, iter,
     pin::pin,
     process,
     sync::{
@@ -41,9 +42,12 @@ use tokio::{
     runtime, select,
     sync::watch,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tower::{Service, ServiceExt};
+
+/// The time that a connection has for its first request after a stop. The peer has just connected, so the request is on its way.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// The limits of a server.
 #[derive(Debug, Clone)]
@@ -102,8 +106,11 @@ where
         };
         connections.spawn(connection(http.clone(), socket, app.clone(), limits.head_timeout, stopping.subscribe()));
     }
-    // Let the system reject new peers, so that they try another instance.
-    drop(listener);
+    // Peers in the system's backlog may have sent requests already, which a reset would break. Without the listener, the system
+    // rejects new peers, so that they try another instance.
+    for socket in backlog(listener).take(limits.connections.saturating_sub(connections.len())) {
+        connections.spawn(connection(http.clone(), socket, app.clone(), limits.head_timeout, stopping.subscribe()));
+    }
     stopping.send_replace(());
     let _ = timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await;
     if !connections.is_empty() {
@@ -143,6 +150,16 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
+/// Returns the connections that the system has made and the server has not accepted. Closes the listener.
+fn backlog(listener: TcpListener) -> impl Iterator<Item = TcpStream> {
+    let listener = listener.into_std();
+    iter::from_fn(move || {
+        let (socket, _) = listener.as_ref().ok()?.accept().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        TcpStream::from_std(socket).ok()
+    })
+}
+
 /// Serves one connection until it ends, or has been idle for too long.
 async fn connection<S, B>(
     http: Arc<auto::Builder<TokioExecutor>>,
@@ -159,8 +176,10 @@ async fn connection<S, B>(
 {
     // Whether a request came since the last check. Every running request holds a clone.
     let active = &Arc::new(AtomicBool::new(false));
+    let was_used = &AtomicBool::new(false);
     let service = service_fn(move |request| {
         active.store(true, Ordering::Relaxed);
+        was_used.store(true, Ordering::Relaxed);
         let (response, running) = (app.clone().oneshot(request), active.clone());
         async move {
             let response = response.await;
@@ -171,13 +190,18 @@ async fn connection<S, B>(
     // Frames of HTTP/2 must not wait for acknowledgements of earlier ones.
     let _ = socket.set_nodelay(true);
     let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service));
-    let (mut stopped, mut closing) = (false, false);
+    let (mut stopped, mut closing, mut close_at) = (false, false, None);
     loop {
         select! {
             // Ignore errors, which the peer causes: a reset, a timeout, or a protocol other than HTTP.
             _ = connection.as_mut() => return,
             _ = stop.changed(), if !stopped => {
                 stopped = true;
+                let patience = if was_used.load(Ordering::Relaxed) { Duration::ZERO } else { FIRST_REQUEST };
+                close_at = Some(Instant::now() + patience);
+            }
+            () = sleep_until(close_at.unwrap_or_else(Instant::now)), if close_at.is_some() => {
+                close_at = None;
                 connection.as_mut().graceful_shutdown();
             }
             // hyper's timeout for heads starts only after it knows the version, and does not apply to HTTP/2.

@@ -30,6 +30,27 @@ fn stops_with_open(peer: Peer) {
     }
 }
 
+/// The system connects peers to a process that does not run. They wait in its backlog until it accepts them.
+#[test]
+fn peers_in_the_backlog_are_served() {
+    let server = Child::server(&Settings::default());
+    server.get("/ready");
+    server.signal("STOP");
+    let mut peers: Vec<_> = (0..30).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peers::send(peer, b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    }
+    server.signal("TERM");
+    server.signal("CONT");
+    for peer in &mut peers {
+        let mut response = String::new();
+        peer.read_to_string(&mut response).expect("no peer is reset");
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response:?}");
+    }
+    let (code, output) = server.end();
+    assert_eq!(code, Some(0), "{output}");
+}
+
 #[test]
 fn stops_with_silent_peer() {
     stops_with_open(Peer::Silent);
