@@ -1,8 +1,11 @@
 //! Tests of nginx in front of the server, as the guide "In front of it" describes.
 
 use std::{
+    collections::BTreeMap,
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread::{self, ScopedJoinHandle},
 };
 
 use axum::body::Body;
@@ -19,6 +22,11 @@ const GUIDE: &str = include_str!("../../../docs/in-front-of-it.md");
 
 /// Starts nginx with the guide's configuration, without TLS.
 fn nginx_of_the_guide(upstream: SocketAddr) -> Option<Nginx> {
+    nginx_of_the_guide_with(upstream, None)
+}
+
+/// Starts nginx with the guide's configuration, without TLS, with a second node if there is one.
+fn nginx_of_the_guide_with(upstream: SocketAddr, second: Option<SocketAddr>) -> Option<Nginx> {
     let (_, config) = GUIDE.split_once("```nginx\n").expect("the guide has a configuration");
     let (config, _) = config.split_once("```").expect("the configuration ends");
     for part in ["listen 443 ssl;", "127.0.0.1:8080", "ssl_certificate "] {
@@ -27,6 +35,10 @@ fn nginx_of_the_guide(upstream: SocketAddr) -> Option<Nginx> {
     let lines = config.lines().filter(|line| !line.trim_start().starts_with("ssl_"));
     let plain: String = lines.map(|line| line.to_owned() + "\n").collect();
     let plain = plain.replace("127.0.0.1:8080", &upstream.to_string());
+    let plain = match second {
+        Some(second) => plain.replace("# server 127.0.0.1:8081", &format!("server {second}")),
+        None => plain,
+    };
     Nginx::with_http(|port| plain.replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port};")))
 }
 
@@ -71,6 +83,49 @@ fn guide_configuration_passes_deliveries() {
         assert_eq!(status(nginx.address(), &delivery(r#"{"brand_id":1,"branch_id":2,"orders":[]}"#)), "200");
     }
     assert_eq!(status(nginx.address(), &delivery(&"x".repeat(1_100_000))), "413");
+}
+
+/// The number of deliveries after a restart until the next one. By then nginx has dropped its connections to the old process.
+const BETWEEN_RESTARTS: usize = 100;
+
+/// Restarts both nodes, one after the other, while deliveries are sent without a pause.
+#[test]
+fn rolling_restart_fails_no_delivery() {
+    let mut nodes = [(); 2].map(|()| Some(Child::server(&Settings::default())));
+    let [first, second] = nodes.each_ref().map(|node| node.as_ref().expect("it runs").address());
+    let Some(nginx) = nginx_of_the_guide_with(first, Some(second)) else { return };
+    let (address, stop, sent) = (nginx.address(), AtomicBool::new(false), AtomicUsize::new(0));
+    let send = || {
+        let mut statuses = BTreeMap::new();
+        while !stop.load(Ordering::Relaxed) {
+            let status = status(address, &delivery(r#"{"brand_id":1,"branch_id":2,"orders":[]}"#));
+            *statuses.entry(status).or_insert(0) += 1;
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
+        statuses
+    };
+    let statuses = thread::scope(|scope| {
+        let senders = [(); 4].map(|()| scope.spawn(send));
+        for _ in 0..3 {
+            for node in &mut nodes {
+                let running = node.take().expect("it runs");
+                let settings = Settings { port: running.address().port(), ..Settings::default() };
+                running.signal("TERM");
+                let (code, output) = running.end();
+                assert_eq!(code, Some(0), "{output}");
+                *node = Some(Child::server(&settings));
+                let enough = sent.load(Ordering::Relaxed) + BETWEEN_RESTARTS;
+                while sent.load(Ordering::Relaxed) < enough && !senders.iter().any(ScopedJoinHandle::is_finished) {
+                    thread::yield_now();
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        senders.map(|sender| sender.join().expect("a sender does not panic"))
+    });
+    for statuses in statuses {
+        assert_eq!(statuses.keys().collect::<Vec<_>>(), ["200"], "{statuses:?}");
+    }
 }
 
 #[test]

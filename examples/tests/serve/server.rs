@@ -25,6 +25,8 @@ pub(crate) const SHORT: Duration = Duration::from_secs(1);
 /// The settings of the server under test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
+    /// The port, or 0 for any free one.
+    pub(crate) port: u16,
     pub(crate) connections: usize,
     /// The time limit for a head, for a body, and for the answer to a ping.
     pub(crate) peer_timeout: Duration,
@@ -40,6 +42,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            port: 0,
             connections: 1_000,
             peer_timeout: NEVER,
             drain: NEVER,
@@ -57,7 +60,7 @@ pub(crate) const SECRET: &str = "your-webhook-secret";
 pub(crate) fn run(settings: &Settings) {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
+        let listener = TcpListener::bind(("127.0.0.1", settings.port)).await.expect("the port is free");
         let address = listener.local_addr().expect("it listens");
         let serving = format!("serving {address} as PID {}", process::id());
         if settings.use_axum_serve {
