@@ -285,8 +285,8 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.kind.text();
         match (&self.secret_id, &self.other_id) {
-            (Some(id), Some(other)) => write!(f, "the webhook secret {id:?}, next to {other:?}, {text}"),
-            (Some(id), None) => write!(f, "the webhook secret {id:?} {text}"),
+            (Some(id), Some(other)) => write!(f, "the webhook secret with the id {id:?}, next to {other:?}, {text}"),
+            (Some(id), None) => write!(f, "the webhook secret with the id {id:?} {text}"),
             (None, _) => f.write_str(text),
         }
     }

@@ -248,7 +248,7 @@ pub(crate) fn not_started(LogContext { event_id, tenant }: LogContext<'_>, deliv
 pub(crate) fn lease_expired(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId, attempt: u32) {
     let delivery_id = delivery_id.get();
     warn!(target: INBOX, event_id, tenant, delivery_id, attempt,
-        "leased a delivery whose last lease expired: its last worker has crashed, or may still be handling it"
+        "leased a delivery whose last lease expired: its last worker has crashed, may still be handling it, or did not get the store's response"
     );
 }
 
