@@ -124,6 +124,7 @@ mod telemetry;
 pub mod testing;
 pub mod verify;
 mod visible;
+mod whole_uri;
 mod with_body;
 
 #[cfg(feature = "metrics")]
