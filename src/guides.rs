@@ -34,6 +34,7 @@ macro_rules! guide {
         /// [`KlikitDedupeLayer`]: crate::dedupe::KlikitDedupeLayer
         /// [`KlikitVerifyLayer`]: crate::KlikitVerifyLayer
         /// [`MemoryStore`]: crate::store::MemoryStore
+        /// [`RejectionLog`]: crate::RejectionLog
         /// [`SignedDelivery::curl`]: crate::testing::SignedDelivery::curl
         /// [`SignedDelivery::to_delivery`]: crate::testing::SignedDelivery::to_delivery
         /// [`SignedDelivery`]: crate::testing::SignedDelivery

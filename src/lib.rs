@@ -40,6 +40,7 @@
 //! | [`Keyring`], [`WebhookSecret`] | several secrets that can change while the service runs, for one tenant or many |
 //! | [`Delivery`], [`EventId`], [`EventType`] | the metadata of a delivery in the request's extensions |
 //! | [`FailureReason`] | a handler's explanation of its response |
+//! | [`RejectionLog`] | the last rejections of a verify layer, in memory, for operators |
 //! | [`payload`] | the typed body: [`OrderEvent`](payload::OrderEvent), [`Order`](payload::Order) |
 //! | [`axum`](mod@crate::axum) | extractors for axum handlers: [`KlikitEvent`](crate::axum::KlikitEvent) |
 //! | [`preflight`] | mistakes in secrets and limits, found when a service starts |
@@ -115,6 +116,7 @@ mod object_safe;
 pub mod payload;
 pub mod preflight;
 mod reason;
+mod rejection_log;
 mod secret;
 mod signature;
 #[cfg(feature = "dedupe")]
@@ -124,6 +126,7 @@ mod telemetry;
 pub mod testing;
 pub mod verify;
 mod visible;
+mod whole_uri;
 mod with_body;
 
 #[cfg(feature = "metrics")]
@@ -133,6 +136,7 @@ pub use crate::{
     event::{Delivery, EventId, EventType, OtherEventType},
     keyring::{Keyring, KeyringError, KeyringErrorKind},
     reason::FailureReason,
+    rejection_log::{LoggedRejection, RejectionLog},
     secret::{SecretError, SecretErrorKind, WebhookSecret},
     signature::{ParseSignatureError, Signature},
     verify::{KlikitVerify, KlikitVerifyLayer, Rejection, RejectionKind, VerifiedBody},

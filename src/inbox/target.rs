@@ -1,8 +1,8 @@
 //! The method, path, query and content type of a request, with limits on their length.
 
-use http::{Uri, header, request::Parts};
+use http::{header, request::Parts};
 
-use crate::direct_response::DirectResponse;
+use crate::{direct_response::DirectResponse, whole_uri::whole_uri};
 
 /// The longest path that is stored, in bytes. A longer one is rejected, because the path decides which handler is
 /// called.
@@ -37,7 +37,8 @@ impl Target {
         if method.len() > MAX_METHOD {
             return Err(DirectResponse::MethodTooLong);
         }
-        let uri = whole_uri(parts);
+        // The path without the prefix of a nested router would have no route in the worker's router.
+        let uri = whole_uri(&parts.uri, &parts.extensions);
         let path = uri.path();
         if path.len() > MAX_PATH {
             return Err(DirectResponse::PathTooLong);
@@ -54,16 +55,6 @@ fn content_type(parts: &Parts) -> Option<String> {
     let value = parts.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let essence = || value.split(';').next().map(str::trim_end).filter(|essence| essence.len() <= MAX_CONTENT_TYPE);
     if value.len() <= MAX_CONTENT_TYPE { Some(value.into()) } else { essence().map(Into::into) }
-}
-
-/// Returns the URI that the client sent. axum's `Router::nest` strips a prefix from the request's URI, for which the
-/// worker's router would have no route.
-fn whole_uri(parts: &Parts) -> &Uri {
-    #[cfg(feature = "axum")]
-    if let Some(::axum::extract::OriginalUri(uri)) = parts.extensions.get() {
-        return uri;
-    }
-    &parts.uri
 }
 
 #[cfg(test)]

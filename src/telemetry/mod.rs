@@ -40,6 +40,7 @@ pub(crate) use self::watch::{UnverifiedLabels, VerifiedLabels, Watch};
 use crate::{
     event::{Delivery, EventId},
     keyring::Keyring,
+    verify::RejectionKind,
     visible::Escaped,
 };
 
@@ -68,8 +69,7 @@ impl<'a> From<&'a Delivery> for LogContext<'a> {
 pub(crate) struct RejectionRecord<'a> {
     /// The status of the response.
     pub(crate) status: StatusCode,
-    /// The name of the rejection's kind.
-    pub(crate) reason: &'static str,
+    pub(crate) kind: RejectionKind,
     pub(crate) error: &'a dyn Error,
     pub(crate) explanation: Option<Explanation<'a>>,
 }
@@ -85,8 +85,8 @@ pub(crate) struct Explanation<'a> {
 
 impl RejectionRecord<'_> {
     fn log(&self, LogContext { event_id, tenant }: LogContext<'_>, limits: &LogLimits) {
-        let Self { reason, error, .. } = *self;
-        let status = self.status.as_u16();
+        let Self { status, kind, error, .. } = *self;
+        let (status, reason) = (status.as_u16(), kind.as_str());
         let (source, error) = (source_of(error), Escaped(error));
         match &self.explanation {
             None => {
@@ -113,7 +113,6 @@ impl RejectionRecord<'_> {
 }
 
 /// Returns whether a subscriber listens to the warnings about rejections.
-#[cfg(feature = "diagnose")]
 pub(crate) fn rejections_are_logged() -> bool {
     span::warnings_are_enabled()
 }

@@ -15,6 +15,8 @@ use super::{
 use crate::{
     event::{EventId, EventType},
     keyring::Signer,
+    rejection_log::{Draft, RejectedRequest},
+    verify::RejectionKind,
 };
 
 /// The time after which a response is logged as slow. klikit times out after 10 seconds.
@@ -36,6 +38,8 @@ struct Watched {
     labels: UnverifiedLabels,
     span: DeliverySpan,
     limits: Arc<LogLimits>,
+    /// The entry for the rejection log, if there is such a log and the delivery is not verified.
+    draft: Option<Box<Draft>>,
 }
 
 /// The stage of a delivery.
@@ -44,7 +48,7 @@ enum Stage {
     /// There is no verdict yet.
     Unverified,
     /// The delivery will be rejected for this reason, and the response is not ready yet.
-    Rejecting(&'static str),
+    Rejecting(RejectionKind),
     /// The delivery is verified, and the response is not ready yet.
     Verified,
     /// The response is ready.
@@ -75,7 +79,14 @@ impl Watch {
         if !is_enabled() {
             return Self::disabled();
         }
-        Self(Some(Box::new(Watched::new(Arc::clone(limits)))))
+        Self(Some(Box::new(Watched::new(Arc::clone(limits), None))))
+    }
+
+    /// Begins to observe a delivery of a layer with a rejection log. `draft` becomes an entry of the log if the delivery
+    /// is rejected.
+    #[cold]
+    pub(crate) fn begin_with(limits: &Arc<LogLimits>, draft: Box<Draft>) -> Self {
+        Self(Some(Box::new(Watched::new(Arc::clone(limits), Some(draft)))))
     }
 
     /// Returns an empty observer, for a stored delivery that was observed when it was accepted.
@@ -133,10 +144,15 @@ impl Watch {
     }
 
     /// Records that the delivery will be rejected, so that the rejection counts even if the sender hangs up first.
-    pub(crate) fn will_reject(&mut self, reason: &'static str) {
+    pub(crate) fn will_reject(&mut self, kind: RejectionKind) {
         if let Some(watched) = &mut self.0 {
-            watched.stage = Stage::Rejecting(reason);
+            watched.stage = Stage::Rejecting(kind);
         }
+    }
+
+    /// Returns the draft of the entry for the rejection log, if there is such a log.
+    pub(crate) fn draft(&mut self) -> Option<&mut Draft> {
+        self.0.as_mut()?.draft.as_deref_mut()
     }
 
     /// Records, logs and counts a rejection whose response is ready.
@@ -159,9 +175,10 @@ impl Watch {
 /// The functions are cold, so that they add no code to the path of a delivery that is not observed.
 impl Watched {
     #[cold]
-    fn new(limits: Arc<LogLimits>) -> Self {
+    fn new(limits: Arc<LogLimits>, draft: Option<Box<Draft>>) -> Self {
         Self {
             limits,
+            draft,
             started: Instant::now(),
             waited: Duration::ZERO,
             hashed: Duration::ZERO,
@@ -197,6 +214,7 @@ impl Watched {
     fn verified(&mut self, labels: &VerifiedLabels<'_>) {
         let VerifiedLabels { event_id, event_type, signer, received_at } = *labels;
         self.stage = Stage::Verified;
+        self.draft = None;
         // With a timestamped signature, id and type are read from the body, so the head's may be missing.
         self.labels = UnverifiedLabels {
             event_id: event_id.cloned(),
@@ -218,15 +236,22 @@ impl Watched {
         if let Some(elapsed) = self.end() {
             super::rejected_slowly(self.context(), rejection.status, elapsed, &self.limits);
         }
-        self.record_rejected(rejection.reason);
+        self.record_rejected(rejection.kind, Some(rejection.status));
         self.span.record("status", rejection.status.as_u16());
     }
 
-    /// Counts a rejection, and records what its line has as fields.
-    fn record_rejected(&self, reason: &'static str) {
+    /// Counts a rejection, adds it to the rejection log, and records what its line has as fields. `status` is `None` if
+    /// there is no response.
+    fn record_rejected(&mut self, kind: RejectionKind, status: Option<StatusCode>) {
+        let reason = kind.as_str();
         self.record_ids();
         self.span.record("reason", reason);
-        counts::rejected(reason, self.labels.tenant.as_ref());
+        let UnverifiedLabels { event_id, tenant, .. } = &self.labels;
+        let (event_id, tenant) = (event_id.as_ref(), tenant.as_ref());
+        counts::rejected(reason, tenant);
+        if let Some(draft) = self.draft.take() {
+            draft.record(&RejectedRequest { kind, status, event_id, tenant, bytes: self.bytes });
+        }
     }
 
     #[cold]
@@ -301,11 +326,11 @@ impl Drop for Watched {
                 self.record_ids();
                 self.span.record("bytes", self.bytes);
             }
-            Stage::Rejecting(reason) => {
+            Stage::Rejecting(kind) => {
                 self.record("rejected");
                 self.span.record("bytes", self.bytes);
-                super::rejection_unsent(self.context(), reason, &self.limits);
-                self.record_rejected(reason);
+                super::rejection_unsent(self.context(), kind.as_str(), &self.limits);
+                self.record_rejected(kind, None);
             }
             Stage::Verified => {
                 counts::not_answered(elapsed);
@@ -337,7 +362,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_time_excludes_hashing() {
-        let mut watch = Watch(Some(Box::new(Watched::new(Arc::new(LogLimits::new())))));
+        let mut watch = Watch(Some(Box::new(Watched::new(Arc::new(LogLimits::new()), None))));
         let takes = |millis| move || assert!(advance(Duration::from_millis(millis)).now_or_never().is_none());
         advance(Duration::from_millis(100)).await;
         watch.hashing(takes(7));

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use super::rejection_kind::RejectionKind;
 use crate::telemetry;
 
 /// A counter of charged bytes, with a limit.
@@ -36,6 +37,12 @@ impl Meter {
 /// The error that the buffer budget is used up.
 #[derive(Debug)]
 pub(super) struct Exhausted;
+
+impl From<Exhausted> for RejectionKind {
+    fn from(_: Exhausted) -> Self {
+        Self::Overloaded
+    }
+}
 
 /// Charged bytes, which are released on drop.
 pub(super) struct Charge {

@@ -18,6 +18,7 @@ use super::{
     buffer::Buffer,
     charge::Exhausted,
     config::VerifyConfig,
+    digest::Digesting,
     expected::Expected,
     explain::CauseSearch,
     parking::Ticket,
@@ -83,16 +84,41 @@ impl Collect {
     /// any other diagnosis to `rejection`.
     pub(super) fn explain(&mut self, rejection: &mut Rejection, headers: &HeaderMap) -> Option<CauseSearch> {
         let Self { config, expected, buffer, .. } = self;
-        let explain = config.explain.as_ref()?;
+        let explain = config.explainer()?;
         match rejection.kind() {
             RejectionKind::SignatureMismatch => {
-                let body = || mem::take(buffer).into_bytes();
+                let body = || {
+                    let bytes = mem::take(buffer).into_bytes();
+                    *buffer = Buffer::One(bytes.clone());
+                    bytes
+                };
                 explain.mismatch(&expected.secrets, config.signature_forms(), headers, self.seen, body)
             }
             kind => {
                 rejection.explain(explain.body(kind, headers, self.seen));
                 None
             }
+        }
+    }
+
+    /// Puts a body back that was rejected although its signature is valid.
+    #[cold]
+    pub(super) fn restore(&mut self, body: Bytes) {
+        self.buffer = Buffer::One(body);
+    }
+
+    /// Takes the rejected body to compute its digest. Returns `None` if the body is not complete.
+    #[cold]
+    pub(super) fn digest(&mut self, kind: RejectionKind) -> Option<Box<Digesting>> {
+        match kind {
+            RejectionKind::SignatureMismatch
+            | RejectionKind::TimestampInBody
+            | RejectionKind::EventIdMismatch
+            | RejectionKind::MalformedEnvelope => {
+                let spent = self.seen.saturating_mul(self.expected.secrets.len());
+                Some(Digesting::begin(mem::take(&mut self.buffer), spent))
+            }
+            _ => None,
         }
     }
 

@@ -6,6 +6,7 @@ use http::{HeaderMap, Response, request::Parts};
 use super::{basic::BasicAuth, budget::Budget, explain::Explain, rejection::Rejection, rejection_kind::RejectionKind};
 use crate::{
     keyring::{Keyring, Secrets},
+    rejection_log::RejectionLog,
     signature::SignatureForms,
     telemetry::{self, LogLimits},
 };
@@ -26,6 +27,7 @@ pub(super) struct VerifyConfig {
     pub(super) timestamped: Option<Duration>,
     pub(super) on_rejection: Option<Arc<OnRejection>>,
     pub(super) explain: Option<Arc<Explain>>,
+    pub(super) rejection_log: Option<RejectionLog>,
     pub(super) log_limits: Arc<LogLimits>,
 }
 
@@ -71,10 +73,15 @@ impl VerifyConfig {
         if self.timestamped.is_some() { SignatureForms::CurrentAndTimestamped } else { SignatureForms::Current }
     }
 
+    /// Returns the diagnoses, if the layer explains rejections and the causes are logged anywhere.
+    pub(super) fn explainer(&self) -> Option<&Arc<Explain>> {
+        self.explain.as_ref().filter(|_| self.rejection_log.is_some() || telemetry::rejections_are_logged())
+    }
+
     /// Rejects a request because of its head.
     pub(super) fn reject_head(&self, kind: RejectionKind, headers: &HeaderMap) -> Rejection {
         let mut rejection = Rejection::from(kind);
-        if let Some(explain) = &self.explain {
+        if let Some(explain) = self.explainer() {
             rejection.explain(explain.head(kind, self.signature_forms(), headers));
         }
         rejection
@@ -117,6 +124,6 @@ impl fmt::Debug for VerifyConfig {
             .field("require_basic_auth", &self.basic_auth.is_some())
             .field("accept_timestamped", &self.timestamped)
             .field("on_rejection", &self.on_rejection.is_some());
-        config.field("explain_mismatches", &self.explain.is_some()).finish()
+        config.field("explain_mismatches", &self.explain.is_some()).field("rejection_log", &self.rejection_log).finish()
     }
 }

@@ -19,6 +19,7 @@ use super::rejection_kind::RejectionKind;
 use crate::{
     diagnose::{self, Accepted, Diagnosis, SupportReport},
     keyring::{Keyring, Secrets},
+    rejection_log::Draft,
     signature::SignatureForms,
     telemetry::{self, Explanation},
 };
@@ -123,6 +124,11 @@ impl Explain {
 }
 
 impl Explained {
+    /// Adds the cause to the draft of an entry for the rejection log.
+    pub(super) fn add_cause(&self, draft: &mut Draft) {
+        draft.set_cause(self.diagnosis.cause());
+    }
+
     /// Returns the diagnosis for the log. `status` is the status of the response.
     pub(super) fn explanation(&self, status: StatusCode) -> Explanation<'_> {
         let Self { diagnosis, report } = self;
@@ -185,11 +191,8 @@ impl Drop for Searching {
 }
 
 impl RateLimit {
-    /// Returns whether a diagnosis may begin now, and counts it. Always `false` if no subscriber listens.
+    /// Returns whether a diagnosis may begin now, and counts it.
     fn admit(&self) -> bool {
-        if !telemetry::rejections_are_logged() {
-            return false;
-        }
         // Ignore poisoning: nothing that panics runs under the lock.
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = last.is_none_or(|last| last.elapsed() >= PAUSE);

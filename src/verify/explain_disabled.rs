@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::rejection_kind::RejectionKind;
-use crate::{keyring::Secrets, signature::SignatureForms, telemetry::Explanation};
+use crate::{keyring::Secrets, rejection_log::Draft, signature::SignatureForms, telemetry::Explanation};
 
 pub(super) enum Explain {}
 
@@ -39,6 +39,10 @@ impl Explain {
 }
 
 impl Explained {
+    pub(super) fn add_cause(&self, _: &mut Draft) {
+        match *self {}
+    }
+
     pub(super) fn explanation(&self, _: StatusCode) -> Explanation<'_> {
         match *self {}
     }

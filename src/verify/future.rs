@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response, request::Parts};
+use http::{HeaderMap, Request, Response, request::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -15,6 +15,7 @@ use super::{
     body::{ResponseBody, VerifiedBody},
     collect::{Collect, Verified},
     config::VerifyConfig,
+    digest::Digesting,
     explain::CauseSearch,
     head::RequestHead,
     rejection::{BoxError, Rejection},
@@ -41,7 +42,12 @@ pin_project! {
         // Constructed only with the feature `inbox`.
         Replay { inner: S, request: Option<Request<VerifiedBody>> },
         Call { #[pin] future: F },
-        Reject { rejection: Rejection, search: Option<CauseSearch>, config: Arc<VerifyConfig> },
+        Reject {
+            rejection: Rejection,
+            search: Option<CauseSearch>,
+            digest: Option<Box<Digesting>>,
+            config: Arc<VerifyConfig>,
+        },
     }
 }
 
@@ -74,8 +80,25 @@ where
         Self { state: VerifyState::Replay { inner, request: Some(request) }, watch: Watch::disabled() }
     }
 
-    pub(super) fn reject(rejection: Rejection, config: Arc<VerifyConfig>, watch: Watch) -> Self {
-        Self { state: VerifyState::Reject { rejection, search: None, config }, watch }
+    pub(super) fn reject(rejection: Rejection, config: Arc<VerifyConfig>, mut watch: Watch) -> Self {
+        watch.will_reject(rejection.kind());
+        Self { state: VerifyState::Reject { rejection, search: None, digest: None, config }, watch }
+    }
+}
+
+impl<S, F, ReqBody> VerifyState<S, F, ReqBody> {
+    /// Begins to reject a request after its body was read.
+    #[cold]
+    fn begin_rejection(
+        mut rejection: Rejection,
+        collect: &mut Collect,
+        headers: &HeaderMap,
+        watch: &mut Watch,
+    ) -> Self {
+        let search = collect.explain(&mut rejection, headers);
+        let digest = watch.draft().and_then(|_| collect.digest(rejection.kind()));
+        watch.will_reject(rejection.kind());
+        Self::Reject { rejection, search, digest, config: Arc::clone(collect.config()) }
     }
 }
 
@@ -100,27 +123,30 @@ where
                         let Poll::Ready(collected) = collect.poll(cx, body, watch) else {
                             watch.waits(collect.seen());
                             if let Some(kind) = collect.rejected() {
-                                watch.will_reject(kind.as_str());
+                                watch.will_reject(kind);
                             }
                             return Poll::Pending;
                         };
                         watch.received(collect.seen());
-                        let checked = collected.and_then(|body| {
-                            head.read_signed_event(&body.bytes, collect.config()).map(|()| body).map_err(Into::into)
-                        });
+                        let checked = match collected {
+                            Ok(body) => match head.read_signed_event(&body.bytes, collect.config()) {
+                                Ok(()) => Ok(body),
+                                Err(kind) => {
+                                    collect.restore(body.bytes);
+                                    Err(kind.into())
+                                }
+                            },
+                            Err(rejection) => Err(rejection),
+                        };
                         match checked {
                             Ok(body) => {
                                 watch.verified(&head.verified_labels(&body));
                                 *verified = Some(body);
                             }
-                            Err(mut rejection) => {
+                            Err(rejection) => {
                                 let headers = &pending.as_ref().expect(PENDING).parts.headers;
-                                let search = collect.explain(&mut rejection, headers);
-                                if search.is_some() {
-                                    watch.will_reject(rejection.kind().as_str());
-                                }
-                                let config = Arc::clone(collect.config());
-                                state.set(VerifyState::Reject { rejection, search, config });
+                                let rejecting = VerifyState::begin_rejection(rejection, collect, headers, watch);
+                                state.set(rejecting);
                                 continue;
                             }
                         }
@@ -145,9 +171,20 @@ where
                     watch.answered(result.as_ref().ok().map(Response::status));
                     return Poll::Ready(Ok(result?.map(ResponseBody::inner)));
                 }
-                VerifyStateProj::Reject { rejection, search, config } => {
+                VerifyStateProj::Reject { rejection, search, digest, config } => {
+                    if let Some(digesting) = digest {
+                        let body_digest = ready!(watch.hashing(|| digesting.poll(cx)));
+                        if let Some(draft) = watch.draft() {
+                            draft.set_body_digest(body_digest);
+                        }
+                        // Frees the body.
+                        *digest = None;
+                    }
                     if let Some(search) = search {
                         rejection.explain(ready!(search.poll(cx)));
+                    }
+                    if let Some(draft) = watch.draft() {
+                        rejection.add_cause(draft);
                     }
                     let response = config.respond(rejection);
                     watch.rejected(&rejection.record(response.status()));

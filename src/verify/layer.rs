@@ -16,6 +16,7 @@ use super::{
 use crate::{
     keyring::Keyring,
     klikit,
+    rejection_log::RejectionLog,
     secret::{SecretError, WebhookSecret},
     telemetry::LogLimits,
     with_body::WithBody,
@@ -272,7 +273,8 @@ impl KlikitVerifyLayer {
     /// Keeps [candidates](Self::explain_mismatches_with) that were set before.
     ///
     /// At the level `debug`, a mismatch is followed by a report for klikit's support. Responses hold nothing of the
-    /// diagnosis. Without the feature `tracing`, this setting has no effect.
+    /// diagnosis. A [`rejection_log`](Self::rejection_log) has the cause too. Nothing is diagnosed if there is neither such
+    /// a log nor a `tracing` subscriber that listens to the warnings.
     #[cfg(feature = "diagnose")]
     #[must_use]
     pub fn explain_mismatches(self) -> Self {
@@ -289,6 +291,15 @@ impl KlikitVerifyLayer {
     #[must_use]
     pub fn explain_mismatches_with(self, candidates: Keyring) -> Self {
         self.with(|config| config.explain = Some(Arc::new(Explain::new(Some(candidates)))))
+    }
+
+    /// Adds all rejections to this log, in which operators can look them up. Default: no log.
+    ///
+    /// The log has more than a response does, and it needs no `tracing` subscriber. [`RejectionLog`] describes its
+    /// entries, its bounds and its costs, and has an example. A second call replaces the log.
+    #[must_use]
+    pub fn rejection_log(self, log: RejectionLog) -> Self {
+        self.with(|config| config.rejection_log = Some(log))
     }
 
     /// Returns a layer whose inner service receives each verified body as `B`, without a copy.
@@ -333,6 +344,7 @@ impl KlikitVerifyLayer {
             timestamped: None,
             on_rejection: None,
             explain: None,
+            rejection_log: None,
             log_limits: Arc::new(LogLimits::new()),
         };
         Self { config: Arc::new(config) }

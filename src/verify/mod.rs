@@ -54,6 +54,9 @@
 //! [`on_rejection`](KlikitVerifyLayer::on_rejection) customises the responses. With the feature `diagnose`,
 //! [`explain_mismatches`](KlikitVerifyLayer::explain_mismatches) logs the cause too.
 //!
+//! A [`RejectionLog`](crate::RejectionLog) keeps the last rejections in memory, so that operators can look them up
+//! without a log server. [`rejection_log`](KlikitVerifyLayer::rejection_log) sets it.
+//!
 //! # Logs
 //!
 //! The feature `tracing` logs to the targets `tower_klikit::verify`, `tower_klikit::dedupe`, `tower_klikit::inbox` and
@@ -87,8 +90,8 @@
 //! A sender needs no secret to be rejected, so log lines about rejected requests are limited. Each layer logs a burst
 //! of 10 lines and then one a second for each [reason](RejectionKind::as_str). Clones of a layer share the limit. The
 //! field `left_out` of a line is the number of lines with that reason that were left out since the last one. The
-//! metrics count every request, and each response has its [`Rejection`] in its extensions. An equal limit applies to
-//! each of these kinds of line:
+//! metrics count every request, a [`RejectionLog`](crate::RejectionLog) has every rejection, and each response has its
+//! [`Rejection`] in its extensions. An equal limit applies to each of these kinds of line:
 //!
 //! - requests that took 8 seconds or longer and were rejected, or whose sender disconnected by then;
 //! - an `on_rejection` that returns a success status, and an inner layer or extractor that finds no verified delivery;
@@ -188,6 +191,7 @@ mod buffer;
 mod charge;
 mod collect;
 mod config;
+mod digest;
 mod expected;
 #[cfg_attr(not(feature = "diagnose"), path = "explain_disabled.rs")]
 mod explain;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::{explain::Explained, rejection_kind::RejectionKind};
-use crate::{telemetry::RejectionRecord, visible::Escaped};
+use crate::{rejection_log::Draft, telemetry::RejectionRecord, visible::Escaped};
 
 /// Any error that a request's body may have.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -33,7 +33,14 @@ impl Rejection {
     /// Returns the rejection for the log. `status` is the status of the response.
     pub(super) fn record(&self, status: StatusCode) -> RejectionRecord<'_> {
         let explanation = self.explanation.as_deref().map(|explained| explained.explanation(status));
-        RejectionRecord { status, reason: self.kind.as_str(), error: self, explanation }
+        RejectionRecord { status, kind: self.kind, error: self, explanation }
+    }
+
+    /// Adds the cause, if it is known, to the draft of an entry for the rejection log.
+    pub(super) fn add_cause(&self, draft: &mut Draft) {
+        if let Some(explained) = &self.explanation {
+            explained.add_cause(draft);
+        }
     }
 
     /// Returns what was wrong.

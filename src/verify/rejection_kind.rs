@@ -2,8 +2,6 @@
 
 use http::StatusCode;
 
-use super::charge::Exhausted;
-
 /// The reasons for a [`Rejection`](super::Rejection).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -109,11 +107,5 @@ impl RejectionKind {
             Self::BodyUnreadable => "reading the body failed before its end",
             Self::Overloaded => "the buffer budget is used up",
         }
-    }
-}
-
-impl From<Exhausted> for RejectionKind {
-    fn from(_: Exhausted) -> Self {
-        Self::Overloaded
     }
 }

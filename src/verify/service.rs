@@ -18,7 +18,7 @@ use super::{
     head::RequestHead,
     rejection::BoxError,
 };
-use crate::telemetry::Watch;
+use crate::{rejection_log::Draft, telemetry::Watch, whole_uri::whole_uri};
 
 /// The service of [`KlikitVerifyLayer`](super::KlikitVerifyLayer): see the [module](super) for the rules.
 ///
@@ -71,7 +71,13 @@ where
             let (parts, _) = request.into_parts();
             return ResponseFuture::replay(self.inner.clone(), replay.request(parts));
         }
-        let mut watch = Watch::begin(&self.config.log_limits);
+        let mut watch = match &self.config.rejection_log {
+            None => Watch::begin(&self.config.log_limits),
+            Some(log) => {
+                let draft = Draft::new(log, whole_uri(request.uri(), request.extensions()));
+                Watch::begin_with(&self.config.log_limits, draft)
+            }
+        };
         let _entered = watch.enter();
         let config = Arc::clone(&self.config);
         let (mut parts, body) = request.into_parts();

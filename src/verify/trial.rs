@@ -7,7 +7,7 @@ use crate::{keyring::Signer, signature::Signing};
 
 /// The bytes hashed in one poll, for all secrets together. Hashing them takes about half a millisecond with SHA
 /// instructions. klikit's largest batches fit, so they are hashed in one poll.
-const BYTES_PER_POLL: usize = 256 * 1024;
+pub(super) const BYTES_PER_POLL: usize = 256 * 1024;
 
 /// The state of a verification that takes several polls.
 ///

@@ -14,6 +14,7 @@ mod preflight;
 mod properties;
 mod reactions;
 mod readiness;
+mod rejection_log;
 mod rejections;
 mod replays;
 mod stacks;
