@@ -20,7 +20,7 @@ const KIB: usize = 1024;
 /// A forged request with a body of `length` bytes, in pieces of `piece` bytes.
 fn forged(length: usize, piece: usize) -> (Request<Script>, Bytes) {
     // Different bytes, so that the digest depends on their order.
-    let body: Bytes = (0..length).map(|n| (n / 251 ^ n).to_le_bytes()[0]).collect();
+    let body: Bytes = (0..length).map(|n| ((n / 251) ^ n).to_le_bytes()[0]).collect();
     let request =
         SignedDelivery::new("a forger's own", body.clone()).request_with(|body| Script::chunked(&body, piece));
     (request, body)
