@@ -44,8 +44,8 @@ use crate::verify::RejectionKind;
 ///
 /// Each [rejection](crate::RejectionKind) of the layer, once, also if its sender disconnected before the response. Not
 /// the requests that were dropped before there was a verdict, and nothing that a handler or a layer inside has rejected.
-/// See [`LoggedRejection`] for the facts. A body, a signature, a secret, credentials and the query are never among them.
-/// A token in the path would be.
+/// See [`LoggedRejection`] for the facts. There is never a body, a signature, a secret, credentials or a query among
+/// them. But there is the path, with a token if the path has one.
 ///
 /// With the feature `diagnose`, an entry has the cause of the rejection if the layer
 /// [explained](crate::KlikitVerifyLayer::explain_mismatches) it. The log alone starts no diagnosis.

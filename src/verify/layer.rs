@@ -295,7 +295,7 @@ impl KlikitVerifyLayer {
 
     /// Adds all rejections to this log, in which operators can look them up. Default: no log.
     ///
-    /// The log has more than a response does, and it needs no `tracing` subscriber. [`RejectionLog`] describes its
+    /// An entry tells more than the response does, and the log needs no `tracing` subscriber. [`RejectionLog`] describes its
     /// entries, its bounds and its costs, and has an example. A second call replaces the log.
     #[must_use]
     pub fn rejection_log(self, log: RejectionLog) -> Self {
